@@ -1,0 +1,1 @@
+"""Where enriched telemetry goes: one module per kind of destination behind one small interface."""
