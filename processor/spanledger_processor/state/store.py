@@ -1,0 +1,109 @@
+"""The store as the rest of the house sees it: keys, commuting changes, units of work.
+
+LMDB stands behind it today (`state.lmdb_store`); another store must only honour this page. Sums add up in any order,
+claims are first-come, and a record that is replaced belongs to one trace, whose requests meet in one unit of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from hashlib import blake2b
+from typing import Protocol, TypeAlias
+
+from spanledger_processor.state.sums import Sums
+
+Key: TypeAlias = bytes
+"""One table byte, 8 bytes of the tenant's hash, 16 bytes of the id's hash: ids come from the network."""
+
+
+class Table(IntEnum):
+    """The first byte of every key. Numbers are for ever; a new table takes a new one."""
+
+    META = 0
+    SPAN = 1
+    """Decision of one span, kept for state.retention.spans: a repeat finds it."""
+    TRACE = 2
+    """Links, usage seen and what was counted in one trace."""
+    RESPONSE = 3
+    """Provider response id -> the span that counted it."""
+    SESSION = 4
+    RUN = 5
+    TASK = 6
+    """Per session, task id and task kind."""
+    DAY = 7
+    """Per UTC day, provider and model."""
+    TOOL = 8
+    """Per session and signature: how often this very call was made."""
+    TOTAL = 9
+    """One record a tenant: the whole ledger."""
+    DUE = 10
+    """When the short-lived records of other tables may go, in order of arrival."""
+
+
+def tenant_hash(tenant: str) -> bytes:
+    """The 8 bytes that keep one tenant's keys from another's; the default tenant is the empty string."""
+    return blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def key(table: Table, tenant: bytes, *ids: bytes) -> Key:
+    """The key of the record for `ids`: several ids are hashed with their lengths, so they cannot run together."""
+    if len(ids) == 1:
+        digest = blake2b(ids[0], digest_size=16).digest()
+    else:
+        joined = b"".join(len(part).to_bytes(4, "big") + part for part in ids)
+        digest = blake2b(joined, digest_size=16, person=b"several").digest()
+    return bytes((table,)) + tenant + digest
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one request changes.
+
+    `add` commutes: sums are merged into what is stored. `claim` writes only where nothing is stored yet.
+    `replace` writes whole records. `expire` names claimed and replaced keys that may go `state.retention.spans`
+    after arrival.
+    """
+
+    add: dict[Key, Sums] = field(default_factory=dict)
+    claim: dict[Key, bytes] = field(default_factory=dict)
+    replace: dict[Key, bytes] = field(default_factory=dict)
+    expire: list[Key] = field(default_factory=list)
+
+
+class Reader(Protocol):
+    """One consistent view."""
+
+    def get(self, key: Key) -> bytes | None: ...
+
+    def scan(self, table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]: ...
+
+
+class Unit(Reader, Protocol):
+    """A unit of work: reads see what was applied before in the same unit; all of it lands, or none."""
+
+    def apply(self, changes: Changes, now_ns: int) -> None: ...
+
+
+class Store(Protocol):
+    """Opened once a process.
+
+    Raises:
+        StateError: the store cannot be read or written now (no space, I/O error); nothing of the unit landed.
+    """
+
+    def unit(self) -> AbstractContextManager[Unit]: ...
+
+    def snapshot(self) -> AbstractContextManager[Reader]: ...
+
+    def close(self) -> None: ...
+
+
+class StateError(Exception):
+    """The state is not available; spans go on as `not_accounted`."""
+
+
+class StateLockedError(StateError):
+    """Another process has this state folder open for writing."""
