@@ -1,0 +1,309 @@
+"""What can be configured about each kind of destination: the Collector's names and defaults, and two of our own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+
+from spanledger_exporters.duration import Duration
+from spanledger_exporters.interface import Signal
+
+ALL_SIGNALS: frozenset[Signal] = frozenset(("traces", "logs", "metrics"))
+
+Compression: TypeAlias = Literal["gzip", "none"]
+
+
+class Settings(BaseModel):
+    """Common ground: unknown keys are errors, values never change, and no error repeats a value (it may be secret)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class TlsSettings(Settings):
+    """How the destination is trusted, and how we show who we are."""
+
+    insecure: bool = Field(
+        default=False, description="Speak without TLS (gRPC only; over HTTP the URL's scheme decides)."
+    )
+    insecure_skip_verify: bool = Field(
+        default=False, description="Use TLS but trust any certificate (OTLP/HTTP only: gRPC cannot)."
+    )
+    ca_file: str | None = Field(
+        default=None, min_length=1, description="PEM file of the authorities to trust; default: the system's."
+    )
+    cert_file: str | None = Field(
+        default=None, min_length=1, description="PEM file of our certificate, for mutual TLS."
+    )
+    key_file: str | None = Field(default=None, min_length=1, description="PEM file of our private key, for mutual TLS.")
+    server_name_override: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Name to expect in the destination's certificate, where it differs from the endpoint's.",
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> TlsSettings:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together: set both or neither")
+        return self
+
+    def needs_tls(self) -> bool:
+        """Whether anything here makes sense only with TLS on."""
+        return any((self.ca_file, self.cert_file, self.server_name_override, self.insecure_skip_verify))
+
+
+class RetrySettings(Settings):
+    """Retries of one request inside the time its sender waits: exponential, with jitter."""
+
+    enabled: bool = Field(
+        default=True, description="Try again after a retryable failure, while the sender still waits."
+    )
+    initial_interval: Duration = Field(default=5.0, gt=0, description="Wait before the first retry.")
+    randomization_factor: float = Field(
+        default=0.5, ge=0, le=1, description="Each wait is spread by this part of itself, up and down."
+    )
+    multiplier: float = Field(default=1.5, ge=1, description="Each wait is this many times the one before.")
+    max_interval: Duration = Field(default=30.0, gt=0, description="No wait grows beyond this.")
+    max_elapsed_time: Duration = Field(
+        default=300.0, ge=0, description="Give up after this long; 0: only when the sender's own time is up."
+    )
+
+
+class QueueSettings(Settings):
+    """The Collector's name for a queue between answer and delivery, which does not exist here yet."""
+
+    enabled: bool = Field(default=False, description="Not available yet: only false.")
+
+    @field_validator("enabled")
+    @classmethod
+    def _synchronous(cls, enabled: bool) -> bool:  # noqa: FBT001
+        if enabled:
+            raise ValueError(
+                "not available yet; delivery is synchronous: the sender is answered when the destination has the data, "
+                "and keeps it until then"
+            )
+        return enabled
+
+
+class KeepaliveSettings(Settings):
+    """HTTP/2 pings on an idle gRPC connection."""
+
+    time: Duration = Field(default=10.0, gt=0, description="Ping after this long without traffic.")
+    timeout: Duration = Field(
+        default=10.0, gt=0, description="The connection is dead when a ping is not answered in this time."
+    )
+    permit_without_stream: bool = Field(default=False, description="Ping even while no request is under way.")
+
+
+def _signals(names: frozenset[Signal]) -> frozenset[Signal]:
+    if not names:
+        raise ValueError("name at least one of traces, logs, metrics, or leave it out for all")
+    return names
+
+
+_HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)
+_VALUE = re.compile(r"[\x20-\x7e\t]*", re.ASCII)
+
+
+def _headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+    for name, value in headers.items():
+        if not _HEADER.fullmatch(name):
+            raise ValueError(f"{name!r} is not a header name")
+        if not _VALUE.fullmatch(value.get_secret_value()):
+            raise ValueError(f"the value of {name} has characters that no header can carry (only printable ASCII can)")
+    return headers
+
+
+Headers: TypeAlias = Annotated[Mapping[str, SecretStr], AfterValidator(_headers)]
+
+
+class ExporterSettings(Settings):
+    """What is ours on every exporter."""
+
+    required: bool = Field(
+        default=True,
+        description="The sender is answered once this destination has the data; false: sent to, not waited for.",
+    )
+    signals: Annotated[frozenset[Signal], AfterValidator(_signals)] = Field(
+        default=ALL_SIGNALS, description="The signals it gets; default: all it can take."
+    )
+
+
+class _Network(ExporterSettings):
+    tls: TlsSettings = Field(default=TlsSettings(), description="Transport security.")
+    headers: Headers = Field(
+        default_factory=dict,
+        description="Sent with every request, e.g. authorization; kept secret.",
+    )
+    compression: Compression = Field(default="gzip", description="gzip or none.")
+    retry_on_failure: RetrySettings = Field(default=RetrySettings(), description="Retries.")
+    sending_queue: QueueSettings = Field(default=QueueSettings(), description="Not available yet.")
+
+
+class OtlpGrpcSettings(_Network):
+    """OTLP over gRPC."""
+
+    endpoint: str = Field(
+        min_length=1,
+        description="host:port. https:// in front means TLS, http:// means none; without either tls.insecure decides. "
+        "gRPC's own schemes (dns:///, unix:) pass through.",
+    )
+    timeout: Duration = Field(default=5.0, gt=0, description="For one attempt.")
+    keepalive: KeepaliveSettings | None = Field(default=None, description="Pings on idle connections; default: none.")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _addressed(cls, endpoint: str) -> str:
+        _check_address(_split(endpoint)[1])
+        return endpoint
+
+    @field_validator("tls")
+    @classmethod
+    def _verified(cls, tls: TlsSettings) -> TlsSettings:
+        if tls.insecure_skip_verify:
+            raise ValueError(
+                "insecure_skip_verify is not possible: gRPC in Python always verifies. Put the destination's authority "
+                "in ca_file, and its name in server_name_override where that differs from the endpoint's"
+            )
+        return tls
+
+    @field_validator("headers")
+    @classmethod
+    def _sendable(cls, headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+        for name in headers:
+            if name.lower().startswith("grpc-") or name.lower().endswith("-bin"):
+                raise ValueError(f"{name!r} cannot be sent over gRPC: grpc-* and *-bin are its own")
+        return headers
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OtlpGrpcSettings:
+        if not self.secure and self.tls.needs_tls():
+            raise ValueError("tls names certificates or a server name, but this endpoint is spoken to without TLS")
+        return self
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is spoken: the endpoint's scheme says, else `tls.insecure`."""
+        scheme = _split(self.endpoint)[0]
+        return scheme == "https" or not (scheme == "http" or self.tls.insecure)
+
+    @property
+    def target(self) -> str:
+        """The endpoint as gRPC wants it: without http:// or https://."""
+        return _split(self.endpoint)[1]
+
+
+def _split(endpoint: str) -> tuple[str, str]:
+    scheme, mark, rest = endpoint.partition("://")
+    return (scheme.lower(), rest.rstrip("/")) if mark and scheme.lower() in ("http", "https") else ("", endpoint)
+
+
+_GRPC_SCHEME = re.compile(r"(?:dns|unix|unix-abstract|vsock|ipv4|ipv6|xds|passthrough):(?!\d+$)", re.ASCII)
+
+
+def _check_address(target: str) -> None:
+    if _GRPC_SCHEME.match(target):
+        return
+    host, colon, port = target.rpartition(":")
+    if not (colon and host) or "/" in target or (":" in host and not (host[0] == "[" and host[-1] == "]")):
+        raise ValueError("write host:port, such as tempo:4317")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f"{port!r} is not a port")
+
+
+def _url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname:
+        raise ValueError("write a URL, such as http://localhost:4318")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("no user or password in the URL, which appears in messages: set headers.authorization")
+    if parts.port == 0:
+        raise ValueError("0 is not a port to send to")
+    return text
+
+
+Url: TypeAlias = Annotated[str, AfterValidator(_url)]
+
+
+class OtlpHttpSettings(_Network):
+    """OTLP over HTTP."""
+
+    endpoint: Url | None = Field(
+        default=None, description="Base URL: /v1/traces, /v1/logs and /v1/metrics are added to it."
+    )
+    traces_endpoint: Url | None = Field(default=None, description="Whole URL for traces, used as it is.")
+    logs_endpoint: Url | None = Field(default=None, description="Whole URL for logs, used as it is.")
+    metrics_endpoint: Url | None = Field(default=None, description="Whole URL for metrics, used as it is.")
+    encoding: Literal["proto", "json"] = Field(default="proto", description="proto or json.")
+    timeout: Duration = Field(default=30.0, gt=0, description="For one attempt.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OtlpHttpSettings:
+        if not self.urls:
+            raise ValueError("set endpoint, or at least one of traces_endpoint, logs_endpoint, metrics_endpoint")
+        if "signals" not in self.model_fields_set:
+            return self
+        for signal in sorted(self.signals - self.urls.keys()):
+            raise ValueError(f"signals: {signal} is asked for, but neither endpoint nor {signal}_endpoint is set")
+        return self
+
+    @property
+    def urls(self) -> dict[Signal, str]:
+        """Where each signal goes; a signal that is not in it cannot be sent."""
+        own: dict[Signal, str | None] = {
+            "traces": self.traces_endpoint,
+            "logs": self.logs_endpoint,
+            "metrics": self.metrics_endpoint,
+        }
+        base = self.endpoint.rstrip("/") if self.endpoint else None
+        return {signal: url or f"{base}/v1/{signal}" for signal, url in own.items() if url or base}
+
+    @property
+    def takes(self) -> frozenset[Signal]:
+        """The signals it gets: those asked for that have a URL."""
+        return self.signals & self.urls.keys()
+
+
+class RotationSettings(Settings):
+    """When the file is put aside for a fresh one, and how long those put aside are kept."""
+
+    max_megabytes: int = Field(default=100, gt=0, description="Size at which a fresh file is begun.")
+    max_days: int = Field(
+        default=0, ge=0, description="Files put aside are deleted after this many days; 0: never for age."
+    )
+    max_backups: int = Field(default=100, ge=0, description="Files put aside that are kept; 0: all of them.")
+
+
+class FileSettings(ExporterSettings):
+    """One OTLP-JSON request a line, on disk before the sender is answered."""
+
+    path: str = Field(min_length=1, description="The file, made with mode 0600; what is there is appended to.")
+    rotation: RotationSettings | None = Field(default=None, description="Rotation; default: none, the file grows.")
+
+
+class DebugSettings(ExporterSettings):
+    """Readable lines on the terminal, without prompts or arguments."""
+
+    verbosity: Literal["basic", "normal", "detailed"] = Field(
+        default="basic",
+        description="basic: one line a request; normal: one line a span, log record or metric; "
+        "detailed: its attributes too, of those only the ones that cannot hold content.",
+    )
+
+
+TYPES: Mapping[str, type[ExporterSettings]] = MappingProxyType(
+    {
+        "otlp_grpc": OtlpGrpcSettings,
+        "otlp": OtlpGrpcSettings,
+        "otlp_http": OtlpHttpSettings,
+        "otlphttp": OtlpHttpSettings,
+        "file": FileSettings,
+        "debug": DebugSettings,
+    }
+)
+"""What a component id's type is configured by; `otlp` and `otlphttp` are the Collector's former names."""
