@@ -1,0 +1,70 @@
+"""What goes into the accounting and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from spanledger_processor.calls import Call, Pico
+from spanledger_processor.decisions import Cost, Decision, Signature
+from spanledger_processor.grouping.resolve import NOTHING, Named
+from spanledger_processor.state.store import Changes
+
+
+@dataclass(slots=True)
+class Fact:
+    """One span of a request: a GenAI span (`call` is set), or a plain one whose links and names matter.
+
+    `trace_id` and `span_id` are as on the wire, or a digest of the span where those are invalid. `digest` stands for the
+    usage that was read: a repeat with another digest is a conflict. Times in ns since 1970; `day` is days since 1970
+    by the time that prices go by.
+    """
+
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes = b""
+    start_ns: int = 0
+    end_ns: int = 0
+    scope: str = ""
+    session: Named = NOTHING
+    run: Named = NOTHING
+    session_parent_id: str = ""
+    call: Call | None = None
+    cost: Cost | None = None
+    signature: Signature | None = None
+    day: int = 0
+    digest: bytes = b""
+
+
+@dataclass(slots=True)
+class LoopRule:
+    """When a tool call completes a loop: this many times in a row, or this many times in all. 0 switches one off."""
+
+    consecutive: int = 0
+    repeats: int = 0
+
+
+@dataclass(slots=True)
+class Batch:
+    """The spans of one request, in any order. `aliases` are the keys to which the cost is copied."""
+
+    tenant: bytes
+    facts: list[Fact]
+    now_ns: int
+    loop: LoopRule = field(default_factory=LoopRule)
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Ruling:
+    """What became of a batch: a decision for each GenAI span (by its place in `Batch.facts`), and what to store.
+
+    `replays` counts spans seen before, `conflicts` those of them with other usage than the first time. `correction`
+    is by how much what was sent now exceeds the ledger more than before (contract, promise 1).
+    """
+
+    decisions: dict[int, Decision] = field(default_factory=dict)
+    changes: Changes = field(default_factory=Changes)
+    replays: int = 0
+    conflicts: int = 0
+    corrections: int = 0
+    correction: Pico = 0

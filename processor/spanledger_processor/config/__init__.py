@@ -1,0 +1,66 @@
+"""The configuration: YAML in the Collector's own vocabulary."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from spanledger_processor.config.assignments import assign
+from spanledger_processor.config.model import Config, state_folder
+from spanledger_processor.config.problems import ConfigError, from_validation
+from spanledger_processor.config.reading import parse_file
+from spanledger_processor.config.section import host_and_port
+from spanledger_processor.config.variables import expand
+
+__all__ = ["Config", "ConfigError", "host_and_port", "load"]
+
+
+def load(path: Path | None, sets: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
+    """The configuration of the file at `path` (none: the defaults), with `sets` put in and variables replaced.
+
+    Raises:
+        ConfigError: with one line a problem, each with its path; never with a value, which may be secret.
+    """
+    document = {} if path is None else parse_file(path)
+    own_exporters = "exporters" in document
+    _spell_out(document)
+    assign(document, sets)
+    document = expand(document, environ)
+    _place(document, environ, own_exporters=own_exporters)
+    try:
+        return Config.model_validate(document)
+    except ValidationError as error:
+        problems = from_validation(Config, error)
+    raise ConfigError(problems)
+
+
+def _spell_out(document: dict[str, Any]) -> None:
+    """Write down what runs by default, so that a `--set` inside it leaves the rest of it running."""
+    document.setdefault("exporters", {"debug": {}, "file": {}})
+    section = document
+    for step in ("receivers", "otlp"):
+        if section.get(step) is None:
+            section[step] = {}
+        section = section[step]
+        if not isinstance(section, dict):
+            return
+    section.setdefault("protocols", {"grpc": {}, "http": {}})
+
+
+def _place(document: dict[str, Any], environ: Mapping[str, str], *, own_exporters: bool) -> None:
+    """Fill in the two paths that depend on whose process this is."""
+    if document.get("state") is None:
+        document["state"] = {}
+    state, exporters = document["state"], document["exporters"]
+    if not isinstance(state, dict):
+        return
+    folder = state.setdefault("path", str(state_folder(environ)))
+    if own_exporters or not isinstance(exporters, dict) or not isinstance(folder, str):
+        return
+    file = exporters.get("file")
+    if isinstance(file, dict):
+        file.setdefault("path", str(Path(folder).expanduser() / "spans.jsonl"))

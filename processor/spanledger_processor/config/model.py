@@ -1,0 +1,168 @@
+"""The whole configuration, valid: what every other room is given."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from spanledger_exporters.duration import Duration
+from spanledger_exporters.settings import TYPES, DebugSettings, ExporterSettings, FileSettings
+
+from spanledger_processor.config.processing import Processor
+from spanledger_processor.config.receivers import Receivers
+from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port, not_available
+
+
+def state_folder(environ: Mapping[str, str]) -> Path:
+    """Where state lives when nothing says otherwise: the user's state folder (XDG base directories)."""
+    base = environ.get("XDG_STATE_HOME", "")
+    home = Path(base) if Path(base).is_absolute() else Path(environ.get("HOME") or "~").expanduser() / ".local/state"
+    return home / "spanledger"
+
+
+class Retention(Section):
+    """How long records stay, by arrival."""
+
+    spans: Duration = Field(
+        default=24 * 3600.0,
+        ge=1,
+        description="How long a counted span is remembered: a repeat that comes later would count again.",
+    )
+    sessions: Duration = Field(
+        default=90 * 86400.0, ge=1, description="How long a session or run stays in the ledger after its last span."
+    )
+
+
+class State(Section):
+    """Where the ledger is kept."""
+
+    path: Path = Field(
+       default= default_factory=lambda: state_folder(os.environ),
+        description="Folder of the ledger and the signing key; made with mode 0700 if it is not there.",
+        json_schema_extra={"default": "`$XDG_STATE_HOME/spanledger`, else `~/.local/state/spanledger`"},
+    )
+    max_size_mib: Count = Field(
+        default=4096, description="Most that the ledger takes on disk; when full, spans go on as `not_accounted`."
+    )
+    durability: Literal["sync", "async"] = Field(
+        default="sync",
+        description="`sync`: on disk before a sender is answered. `async`: written out every second; a power cut may "
+        "lose the last second, and never damages the ledger.",
+    )
+    retention: Annotated[Retention, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Retention, description="How long records stay, by arrival."
+    )
+
+    @field_validator("path", mode="before")
+    @classmethod
+    def _somewhere(cls, path: Any) -> Any:
+        if path is None or (isinstance(path, str) and not path.strip()):
+            raise ValueError("should be a folder; leave it out for the user's state folder")
+        return path
+
+    @field_validator("path")
+    @classmethod
+    def _of_the_user(cls, path: Path) -> Path:
+        return path.expanduser()
+
+
+class Api(Section):
+    """The HTTP API, `/metrics`, `/livez` and `/readyz`."""
+
+    endpoint: Endpoint = Field(default="127.0.0.1:4320", description="host:port to listen on.")
+
+
+_ID = re.compile(r"(?P<type>[A-Za-z][\w-]*)(?:/(?P<name>\S.*))?", re.ASCII)
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    receivers: Annotated[Receivers, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Receivers, description="Where telemetry comes in."
+    )
+    exporters: Mapping[str, SerializeAsAny[ExporterSettings]] = Field(
+       default= default_factory=lambda: default_exporters(state_folder(os.environ)),
+        description="Where it goes: component id (`type` or `type/name`) to settings; each gets every signal it takes.",
+        json_schema_extra={"default": "`debug`, and `file` with the path `<state.path>/spans.jsonl`"},
+    )
+    processor: Annotated[Processor, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Processor, description="What is made of GenAI spans."
+    )
+    state: Annotated[State, NULL_IS_DEFAULT] = Field(default_factory=State, description="Where the ledger is kept.")
+    api: Annotated[Api, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Api, description="The HTTP API, `/metrics`, `/livez` and `/readyz`."
+    )
+    sidecar: None = Field(default=None, description="Usage files of agents as a source. Not available yet: leave it out.")
+
+    @field_validator("exporters", mode="before")
+    @classmethod
+    def _by_type(cls, given: Any) -> Any:
+        if not given:
+            raise ValueError("name at least one exporter, or leave exporters out for debug and file")
+        if not isinstance(given, Mapping):
+            return given
+        valid: dict[str, ExporterSettings] = {}
+        problems: list[InitErrorDetails] = []
+        for component, settings in given.items():
+            try:
+                valid[component] = _exporter(component, settings)
+            except ValidationError as error:
+                problems += [_below(component, problem) for problem in error.errors(include_url=False)]
+            except ValueError as error:
+                problems.append(_below(component, {"type": "value_error", "msg": str(error), "loc": ()}))
+        if problems:
+            raise ValidationError.from_exception_data("exporters", problems, hide_input=True)
+        return valid
+
+    @field_validator("sidecar", mode="before")
+    @classmethod
+    def _none_yet(cls, given: Any) -> None:
+        if given is not None:
+            not_available("agents' usage files are not read; remove the section")
+
+    @model_validator(mode="after")
+    def _apart(self) -> Config:
+        protocols = self.receivers.otlp.protocols
+        listeners = {
+            "receivers.otlp.protocols.grpc": protocols.grpc,
+            "receivers.otlp.protocols.http": protocols.http,
+            "api": self.api,
+        }
+        taken: dict[str, str] = {}
+        for path, listener in listeners.items():
+            if listener is None or host_and_port(listener.endpoint)[1] == 0:
+                continue
+            first = taken.setdefault(listener.endpoint, path)
+            if first != path:
+                raise ValueError(f"{path}.endpoint: {first} listens on {listener.endpoint} already")
+        return self
+
+
+def default_exporters(state: Path) -> dict[str, ExporterSettings]:
+    """What runs when no exporter is named: lines on the terminal, and everything in a file."""
+    return {"debug": DebugSettings.model_validate({}), "file": FileSettings.model_validate({"path": str(state / "spans.jsonl")})}
+
+
+def _exporter(component: object, settings: object) -> ExporterSettings:
+    match = _ID.fullmatch(component) if isinstance(component, str) else None
+    if match is None:
+        raise ValueError("a component id is written type or type/name, such as otlp_grpc/tempo")
+    kind = match["type"]
+    if kind not in TYPES:
+        near = difflib.get_close_matches(kind, TYPES, n=1)
+        guess = f", did you mean {near[0]}?" if near else "."
+        raise ValueError(f"unknown exporter type {kind}{guess} Known: {', '.join(TYPES)}")
+    return TYPES[kind].model_validate({} if settings is None else settings)
+
+
+def _below(component: object, problem: Any) -> InitErrorDetails:
+    """The same problem, told from one level further out."""
+    told = PydanticCustomError(problem["type"], "{told}", {**problem.get("ctx", {}), "told": problem["msg"]})
+    return InitErrorDetails(type=told, loc=(str(component), *problem["loc"]), input=None)

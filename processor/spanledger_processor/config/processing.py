@@ -1,0 +1,206 @@
+"""`processor`: what is made of GenAI spans."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
+
+from spanledger_processor.config import grouping_defaults as grouping
+from spanledger_processor.config.section import NULL_IS_DEFAULT, CountOrOff, Keys, Section, not_available
+
+SHORTEST_KEY = 16
+"""Characters of a signing key: a shorter one could be guessed, and with it the arguments."""
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("should be an amount")
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+Rate: TypeAlias = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=10**9)]
+"""USD per million tokens, exact."""
+
+
+class PriceOverride(Section):
+    """One price of your own, taken before the price list's."""
+
+    model: str = Field(min_length=1, description="Model as spans name it; `*` and `?` match as in file names.")
+    provider: str | None = Field(default=None, min_length=1, description="Provider as spans name it; default: any.")
+    valid_from: date | None = Field(
+        default=None,
+        description="First UTC day that it holds, such as 2026-01-31; default: always. The latest that holds wins.",
+    )
+    input: Rate | None = Field(default=None, description="USD per million input tokens that no cache was involved in.")
+    output: Rate | None = Field(default=None, description="USD per million output tokens, reasoning included.")
+    cache_read: Rate | None = Field(default=None, description="USD per million tokens read from the cache.")
+    cache_write: Rate | None = Field(default=None, description="USD per million tokens written to the cache.")
+    cache_write_1h: Rate | None = Field(default=None, description="USD per million tokens written to the cache for an hour.")
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Its name in `spanledger.cost.price` (`override/<name>`); default: made from the model.",
+    )
+
+
+class Pricing(Section):
+    """Prices."""
+
+    overrides: tuple[PriceOverride, ...] = Field(default=(), description="Your own prices, taken before the price list's.")
+
+
+class Sessions(Section):
+    """How a span's session is found."""
+
+    keys: Keys = Field(default=grouping.SESSION_KEYS, description="Attributes that name the session, most trusted first.")
+    parent_keys: Keys = Field(
+        default=grouping.SESSION_PARENT_KEYS, description="Attributes that name the session that spawned this one."
+    )
+
+
+class Runs(Section):
+    """How a span's run is found."""
+
+    keys: Keys = Field(default=grouping.RUN_KEYS, description="Attributes that name the run, most trusted first.")
+
+
+class Agents(Section):
+    """How a span's agent is found."""
+
+    keys: Keys = Field(default=grouping.AGENT_KEYS, description="Attributes that name the agent, most trusted first.")
+    parent_keys: Keys = Field(default=grouping.AGENT_PARENT_KEYS, description="Attributes that name the agent above it.")
+
+
+class Tasks(Section):
+    """How a span's task is found."""
+
+    id_keys: Keys = Field(default=grouping.TASK_ID_KEYS, description="Attributes that name the task, most trusted first.")
+    kind_keys: Keys = Field(default=grouping.TASK_KIND_KEYS, description="Attributes that say what kind of task it is.")
+
+
+class Ignored(Section):
+    """Arguments that change from call to call without changing what the call does."""
+
+    tool: str = Field(min_length=1, description="Tool name; `*`, `?` and `[...]` match as in file names.")
+    fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+       default= min_length=1,
+        description="Argument fields left out of the signature; a dot goes one level down (`options.request_id`).",
+    )
+
+
+class Loop(Section):
+    """When `spanledger.tool.loop` is true: either threshold is reached."""
+
+    consecutive: CountOrOff = Field(
+        default=3, description="The very same call so many times in a row in one session, or more; 0: no such rule."
+    )
+    repeats: CountOrOff = Field(
+        default=5, description="The very same call so many times in one session, in a row or not, or more; 0: no such rule."
+    )
+
+    @field_validator("consecutive", "repeats")
+    @classmethod
+    def _not_the_first(cls, threshold: int) -> int:
+        if threshold == 1:
+            raise ValueError("1 would make a loop of every call: write 2 or more, or 0 to switch the rule off")
+        return threshold
+
+
+class Tools(Section):
+    """Signatures of tool calls, and loops."""
+
+    signing_key: SecretStr | None = Field(
+        default=None,
+        description=f"Key of the signatures, {SHORTEST_KEY} characters at least; they compare only under one key. "
+        "Default: $SPANLEDGER_SIGNING_KEY, else one made once in the state folder.",
+    )
+    ignore: tuple[Ignored, ...] = Field(default=(), description="Argument fields left out of signatures.")
+    loop: Annotated[Loop, NULL_IS_DEFAULT] = Field(default_factory=Loop, description="When a call completes a loop.")
+
+    @field_validator("signing_key")
+    @classmethod
+    def _long_enough(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and len(key.get_secret_value().strip()) < SHORTEST_KEY:
+            raise ValueError(
+                f"too short: {SHORTEST_KEY} characters at least, such as the output of: openssl rand -hex 32"
+            )
+        return key
+
+
+Alias: TypeAlias = Literal[
+    "gen_ai.usage.cost", "llm.cost.total", "operation.cost", "langfuse.observation.cost_details", "mlflow.llm.cost"
+]
+
+_HEADER = re.compile(r"header:[!#$%&'*+.^_`|~0-9a-z-]+", re.ASCII)
+
+
+def _tenant_key(key: str) -> str:
+    if not key.lower().startswith("header:"):
+        return key
+    if not _HEADER.fullmatch(lowered := key.lower()):
+        raise ValueError("write a request header as header:<name>, such as header:x-scope-orgid")
+    return lowered
+
+
+class Tenant(Section):
+    """Whose data it is: tenants never share sessions, runs or sums."""
+
+    keys: tuple[Annotated[str, Field(min_length=1), AfterValidator(_tenant_key)], ...] = Field(
+        default=(),
+        description="Where the tenant's name is looked for, first one present wins: a resource attribute by its key, "
+        "a request header (or gRPC metadata) as `header:<name>`, such as `header:x-scope-orgid`. Default: one tenant.",
+    )
+
+
+class _Switch(Section):
+    enabled: bool = Field(default=False, description="Not available yet: only false.")
+
+
+class Redaction(_Switch):
+    """Removal of prompts and arguments, after signing."""
+
+    @field_validator("enabled")
+    @classmethod
+    def _off(cls, enabled: bool) -> bool:  # noqa: FBT001
+        return enabled and not_available("content passes through unchanged; remove it in the Collector behind this one")
+
+
+class Attributes(_Switch):
+    """Rules that set or remove attributes."""
+
+    @field_validator("enabled")
+    @classmethod
+    def _off(cls, enabled: bool) -> bool:  # noqa: FBT001
+        return enabled and not_available("set and remove attributes in the Collector")
+
+
+class Processor(Section):
+    """What is made of GenAI spans."""
+
+    pricing: Annotated[Pricing, NULL_IS_DEFAULT] = Field(default_factory=Pricing, description="Prices.")
+    sessions: Annotated[Sessions, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Sessions, description="How a span's session is found."
+    )
+    runs: Annotated[Runs, NULL_IS_DEFAULT] = Field(default_factory=Runs, description="How a span's run is found.")
+    agents: Annotated[Agents, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Agents, description="How a span's agent is found."
+    )
+    tasks: Annotated[Tasks, NULL_IS_DEFAULT] = Field(default_factory=Tasks, description="How a span's task is found.")
+    tools: Annotated[Tools, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Tools, description="Signatures of tool calls, and loops."
+    )
+    aliases: tuple[Alias, ...] = Field(
+        default=("gen_ai.usage.cost",),
+        description="Keys of other backends that the cost is copied to; never over one that came in.",
+    )
+    tenant: Annotated[Tenant, NULL_IS_DEFAULT] = Field(default_factory=Tenant, description="Whose data it is.")
+    redaction: Annotated[Redaction, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Redaction, description="Removal of prompts and arguments, after signing."
+    )
+    attributes: Annotated[Attributes, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Attributes, description="Rules that set or remove attributes."
+    )

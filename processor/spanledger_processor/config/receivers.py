@@ -1,0 +1,163 @@
+"""`receivers`: where telemetry comes in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, model_validator
+from spanledger_exporters.duration import Duration
+
+from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section
+
+MIB = 1024 * 1024
+
+
+class ServerTls(Section):
+    """Certificates of a listener; without this section it speaks plain text."""
+
+    cert_file: str = Field(min_length=1, description="PEM file of our certificate and the chain above it.")
+    key_file: str = Field(min_length=1, description="PEM file of our private key.")
+    client_ca_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="PEM file of the authorities whose client certificates are demanded (mutual TLS); default: none.",
+    )
+    min_version: Literal["1.2"] = Field(default="1.2", description='Oldest TLS version spoken; only "1.2" can be chosen.')
+
+
+class Auth(Section):
+    """Who may send."""
+
+    bearer_token: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        description="Senders must show `authorization: Bearer <this>`; default: none is asked for.",
+    )
+
+
+class KeepaliveServer(Section):
+    """Ages and pings of gRPC connections; what is left out is gRPC's default."""
+
+    max_connection_idle: Duration | None = Field(default=None, gt=0, description="A connection idle for so long is closed.")
+    max_connection_age: Duration | None = Field(
+        default=None, gt=0, description="A connection this old is closed, so that senders spread over instances again."
+    )
+    max_connection_age_grace: Duration | None = Field(
+        default=None, gt=0, description="Time that requests under way then get to end."
+    )
+    time: Duration | None = Field(default=None, gt=0, description="Ping a sender after this long without traffic.")
+    timeout: Duration | None = Field(
+        default=None, gt=0, description="The connection is dead when a ping is not answered in this time."
+    )
+
+
+class KeepalivePolicy(Section):
+    """What pings of senders are put up with."""
+
+    min_time: Duration | None = Field(default=None, gt=0, description="Senders that ping more often are disconnected.")
+    permit_without_stream: bool = Field(default=False, description="Senders may ping while no request is under way.")
+
+
+class Keepalive(Section):
+    """gRPC keepalive."""
+
+    server_parameters: Annotated[KeepaliveServer, NULL_IS_DEFAULT] = Field(
+       default= default_factory=KeepaliveServer, description="Our own ages and pings."
+    )
+    enforcement_policy: Annotated[KeepalivePolicy, NULL_IS_DEFAULT] = Field(
+       default= default_factory=KeepalivePolicy, description="Pings of senders."
+    )
+
+
+class Grpc(Section):
+    """OTLP/gRPC."""
+
+    endpoint: Endpoint = Field(
+        default="127.0.0.1:4317", description="host:port to listen on; 0.0.0.0 or nothing before the colon: all addresses."
+    )
+    tls: ServerTls | None = Field(default=None, description="Transport security; default: plain text.")
+    auth: Annotated[Auth, NULL_IS_DEFAULT] = Field(default_factory=Auth, description="Who may send.")
+    max_recv_msg_size_mib: Count = Field(
+        default=64, description="Largest request in MiB, also after decompression; larger ones are refused for good."
+    )
+    keepalive: Annotated[Keepalive, NULL_IS_DEFAULT] = Field(
+       default= default_factory=Keepalive, description="Ages and pings of connections."
+    )
+
+    @property
+    def max_request_bytes(self) -> int:
+        """Largest request in bytes."""
+        return self.max_recv_msg_size_mib * MIB
+
+
+class Http(Section):
+    """OTLP/HTTP, protobuf and JSON."""
+
+    endpoint: Endpoint = Field(
+        default="127.0.0.1:4318", description="host:port to listen on; 0.0.0.0 or nothing before the colon: all addresses."
+    )
+    tls: ServerTls | None = Field(default=None, description="Transport security; default: plain text.")
+    auth: Annotated[Auth, NULL_IS_DEFAULT] = Field(default_factory=Auth, description="Who may send.")
+    max_request_body_size: Count = Field(
+        default=64 * MIB, description="Largest request in bytes, also after decompression; larger ones are refused for good."
+    )
+
+    @property
+    def max_request_bytes(self) -> int:
+        """Largest request in bytes."""
+        return self.max_request_body_size
+
+
+class Protocols(Section):
+    """The protocols spoken: where this section is given, only those it names; without it, both.
+
+    In Python `None` is a protocol that does not run; in YAML a protocol that is named and left empty runs.
+    """
+
+    grpc: Grpc | None = Field(default=None, description="OTLP/gRPC.")
+    http: Http | None = Field(default=None, description="OTLP/HTTP, protobuf and JSON.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_runs(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            return {name: {} if settings is None else settings for name, settings in given.items()}
+        return given
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Protocols:
+        if self.grpc is None and self.http is None:
+            raise ValueError("name at least one of grpc and http, or leave protocols out for both")
+        return self
+
+
+def _both() -> Protocols:
+    return Protocols(grpc=Grpc(), http=Http())
+
+
+class OtlpReceiver(Section):
+    """The only receiver."""
+
+    protocols: Annotated[Protocols, NULL_IS_DEFAULT] = Field(
+       default= default_factory=_both, description="The protocols spoken: only those named here; without this section, both."
+    )
+    max_in_flight_mib: Count = Field(
+        default=256, description="Requests held at once, in MiB over all protocols; beyond it senders are told to try again."
+    )
+
+    @model_validator(mode="after")
+    def _room(self) -> OtlpReceiver:
+        running = {"grpc": self.protocols.grpc, "http": self.protocols.http}
+        for name, protocol in running.items():
+            if protocol and protocol.max_request_bytes > self.max_in_flight_mib * MIB:
+                key = "max_recv_msg_size_mib" if name == "grpc" else "max_request_body_size"
+                raise ValueError(f"protocols.{name}.{key} is more than max_in_flight_mib: such a request never fits")
+        return self
+
+
+class Receivers(Section):
+    """Where telemetry comes in."""
+
+    otlp: Annotated[OtlpReceiver, NULL_IS_DEFAULT] = Field(
+       default= default_factory=OtlpReceiver, description="OTLP: traces, logs and metrics."
+    )

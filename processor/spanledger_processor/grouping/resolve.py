@@ -1,0 +1,96 @@
+"""Sessions and runs inside one trace, as a function of the set of its spans: order of arrival never matters.
+
+A span belongs to the session that it names, else its resource, else its nearest ancestor that names one, else the
+only one that the trace names; two named and none above it: unattributed (contract, "State and money"). Runs go the
+same way; where a trace names none, the session decides (`run_of_session`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+MAX_DEPTH = 256
+"""Ancestors looked at; parent links come from the network and may form a ring."""
+
+
+@dataclass(slots=True)
+class Named:
+    """What a span names itself, or its resource for it: an id and where it stood ("attribute", "resource", "file")."""
+
+    id: str = ""
+    source: str = ""
+
+
+NOTHING = Named()
+
+
+class Link(Protocol):
+    """A span as far as grouping looks at it."""
+
+    @property
+    def parent_id(self) -> bytes: ...
+
+    @property
+    def session(self) -> Named: ...
+
+    @property
+    def run(self) -> Named: ...
+
+
+class Groups:
+    """Answers for one trace. Build anew when a span has been added."""
+
+    def __init__(self, links: Mapping[bytes, Link]) -> None:
+        self._links = links
+        self._only_session = _only({link.session.id for link in links.values()})
+        self._only_run = _only({link.run.id for link in links.values()})
+
+    def session(self, link: Link) -> Named:
+        """The session of a span of this trace; empty where it is unattributed."""
+        if link.session.id:
+            return link.session
+        above = self._above(link, want_run=False)
+        if above:
+            return Named(above, "parent")
+        return Named(self._only_session, "trace") if self._only_session else NOTHING
+
+    def run(self, link: Link) -> Named:
+        """The run that the trace knows for a span; empty where the session has to decide."""
+        if link.run.id:
+            return link.run
+        above = self._above(link, want_run=True)
+        if above:
+            return Named(above, "parent")
+        return Named(self._only_run, "trace") if self._only_run else NOTHING
+
+    def _above(self, link: Link, *, want_run: bool) -> str:
+        for _ in range(MAX_DEPTH):
+            parent = self._links.get(link.parent_id)
+            if parent is None:
+                return ""
+            named = parent.run if want_run else parent.session
+            if named.id:
+                return named.id
+            link = parent
+        return ""
+
+
+def run_of_session(session_id: str, runs: set[str], parent_runs: set[str]) -> Named:
+    """The run of spans for which no trace knows one: the only run the session names, else its parent session's, else itself.
+
+    `runs` and `parent_runs` are the runs named by spans of the session and of its parent session.
+    """
+    if not session_id:
+        return NOTHING
+    if len(runs) == 1:
+        return Named(next(iter(runs)), "session")
+    if not runs and len(parent_runs) == 1:
+        return Named(next(iter(parent_runs)), "parent_session")
+    return Named(session_id, "session_id")
+
+
+def _only(ids: set[str]) -> str:
+    ids.discard("")
+    return next(iter(ids)) if len(ids) == 1 else ""

@@ -1,0 +1,99 @@
+"""The prices that come with genai-prices: looking a model up, and its rate cards for one day.
+
+Only the bundled data is read, by the lookups that keep nothing: the package's own entry points remember every name they
+are asked for, for ever, and names come from the network. Nothing here opens a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+import genai_prices
+from genai_prices.data import providers
+from genai_prices.types import ModelInfo, Provider, StartDateConstraint, TimeOfDateConstraint
+
+from spanledger_processor.pricing.card import Card, compile_card
+from spanledger_processor.pricing.normalise import Reading
+
+PROVENANCE = f"genai-prices@{genai_prices.__version__}"
+STANDARD = frozenset({"auto", "default", "standard"})
+"""Values of a price context that ask for nothing but the list price."""
+
+_BY_ID = {provider.id: provider for provider in providers}
+_BATCH = {("service_tier", "batch"): ("processing", "batch")}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A model as a seller lists it, and the reading of its name that led there."""
+
+    reading: Reading
+    seller: Provider
+    model: ModelInfo
+
+    @property
+    def price(self) -> str:
+        """The provenance of its prices."""
+        return f"{PROVENANCE}/{self.seller.id}/{self.model.id}"
+
+
+def find(readings: Iterable[Reading]) -> Listing | None:
+    """The first reading that its seller lists."""
+    for reading in readings:
+        seller = _BY_ID[reading.seller]
+        model = seller.find_model(reading.model, all_providers=providers)
+        if model is not None:
+            return Listing(reading, seller, model)
+    return None
+
+
+def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> list[tuple[int, Card | None]]:
+    """The model's cards on a day (UTC), each with the nanosecond of the day from which it holds.
+
+    One, from 0, for almost all models; a few cost less at night.
+    """
+    wanted = dict(_BATCH.get(pair, pair) for pair in context)
+    # A model that the seller has no entry of its own for has no variants there either (as `calc_price` has it).
+    own = any(listing.model is model for model in listing.seller.models)
+    variants = (listing.model.price_variants or []) if own else []
+    midnight = datetime.combine(day, time(), tzinfo=UTC)
+    found: list[tuple[int, Card | None]] = []
+    for start in sorted(_changes(listing.model)):
+        at = midnight + start
+        active = [
+            variant.when.items()
+            for variant in variants
+            if (variant.constraint is None or variant.constraint.active(at)) and variant.when.items() <= wanted.items()
+        ]
+        unlisted = any(
+            value not in STANDARD and not any((key, value) in when for when in active) for key, value in wanted.items()
+        )
+        card = compile_card(
+            listing.model.get_prices(at, wanted if own else None),
+            listing.price,
+            free=listing.model.id.endswith(":free"),
+            estimate=unlisted,
+        )
+        if not found or found[-1][1] != card:
+            found.append((start // timedelta(microseconds=1) * 1000, card))
+    return found
+
+
+def _changes(model: ModelInfo) -> set[timedelta]:
+    """The times of the day at which a model's price may change."""
+    constraints: list[StartDateConstraint | TimeOfDateConstraint | None] = []
+    if isinstance(model.prices, list):
+        constraints += [conditional.constraint for conditional in model.prices]
+    constraints += [variant.constraint for variant in model.price_variants or []]
+    moments = {timedelta(0)}
+    for constraint in constraints:
+        if isinstance(constraint, TimeOfDateConstraint):
+            moments |= {_since_midnight(constraint.start_time), _since_midnight(constraint.end_time)}
+    return moments
+
+
+def _since_midnight(moment: time) -> timedelta:
+    at = datetime.combine(date(1970, 1, 2), moment, tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    return timedelta(hours=at.hour, minutes=at.minute, seconds=at.second, microseconds=at.microsecond)

@@ -1,0 +1,277 @@
+"""Which seller and which of the seller's names a provider and a model mean: tables, and the few rules that read them.
+
+A price is a property of a seller and a model: the same Claude costs 10 % more from a region of Bedrock. The seller is
+the provider that was named, unless the shape of the model's name can only be another's. Nothing is guessed: a provider
+that is named and not known here has no prices, however familiar the model sounds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from genai_prices.data import providers
+
+from spanledger_processor.calls import Unpriced
+
+ALIASES: dict[str, tuple[str, ...]] = {
+    "anthropic": ("claude",),
+    "aws": (
+        "amazon",
+        "amazon-bedrock",
+        "anthropic-bedrock",
+        "aws-bedrock",
+        "aws.bedrock",
+        "bedrock",
+        "bedrock-converse",
+    ),
+    "azure": (
+        "az.ai.inference",
+        "az.ai.openai",
+        "azure-ai",
+        "azure-ai-foundry",
+        "azure-ai-inference",
+        "azure-openai",
+        "azure-openai-responses",
+        "azure.ai.inference",
+        "azure.ai.openai",
+        "azureopenai",
+    ),
+    "cloudflare": ("cloudflare-workers-ai", "workers-ai"),
+    "cohere": ("cohere-chat",),
+    "fireworks": ("fireworks-ai", "fireworksai"),
+    "github-copilot": ("copilot",),
+    "google": (
+        "anthropic-vertex",
+        "gcp",
+        "gcp.gemini",
+        "gcp.gen-ai",
+        "gcp.vertex-ai",
+        "gemini",
+        "google-ai-studio",
+        "google-genai",
+        "google-generativeai",
+        "google-gla",
+        "google-vertex",
+        "google-vertex-anthropic",
+        "google-vertexai",
+        "google.generative-ai",
+        "google.vertex",
+        "googlevertex",
+        "vertex",
+        "vertex-ai",
+        "vertex-ai-beta",
+        "vertexai",
+    ),
+    "mistral": ("codestral", "mistral-ai", "mistralai"),
+    "moonshotai": ("moonshot", "moonshot-ai"),
+    "novita": ("novita-ai",),
+    "openai": ("openai-chat", "openai-responses", "text-completion-openai"),
+    "perplexity": ("perplexity-ai", "pplx"),
+    "together": ("together-ai", "togetherai"),
+    "voyageai": ("voyage",),
+    "x-ai": ("grok", "xai"),
+    "zai": ("z-ai", "z.ai"),
+    "zhipuai": ("bigmodel", "zhipu"),
+}
+"""What a genai-prices provider is called elsewhere (semantic conventions old and new, AI SDK, LiteLLM, pydantic-ai),
+in lower case with "-" for "_". Its own ids need no row."""
+
+NO_SELLER = frozenset(
+    {
+        "-other",
+        "agno",
+        "ai-gateway",
+        "autogen",
+        "coder",
+        "crewai",
+        "dspy",
+        "gateway",
+        "gcp.vertex.agent",
+        "google-adk",
+        "haystack",
+        "helicone",
+        "instructor",
+        "langchain",
+        "langgraph",
+        "litellm",
+        "litellm-proxy",
+        "llama-index",
+        "llamaindex",
+        "mastra",
+        "microsoft.agent-framework",
+        "mux",
+        "mux-gateway",
+        "openai-agents",
+        "other",
+        "portkey",
+        "pydantic-ai",
+        "semantic-kernel",
+        "smolagents",
+        "strands",
+        "strands-agents",
+        "unknown",
+        "vercel",
+        "vercel-ai-gateway",
+        "xum",
+    }
+)
+"""Libraries and gateways that stand where a provider should and sell nothing of their own: the model's name decides."""
+
+MAKERS = frozenset({"anthropic", "cohere", "deepseek", "mistral", "moonshotai", "openai", "perplexity", "x-ai"})
+"""Sellers of their own models only: another vendor before the name cannot be dropped."""
+
+
+def provider_key(provider: str) -> str:
+    """A provider's name in the spelling of the tables above."""
+    return provider.strip(" \t\r\n\"'`").lower().replace("_", "-").replace(" ", "-")
+
+
+_SELLERS = {provider_key(provider.id): provider.id for provider in providers} | {
+    alias: seller for seller, aliases in ALIASES.items() for alias in aliases
+}
+
+_VENDORS = (
+    r"ai21|amazon|anthropic|cohere|deepseek|google|meta|minimax|mistral|moonshot|moonshotai|nvidia|openai|qwen|"
+    r"stability|twelvelabs|writer|zai"
+)
+BEDROCK = re.compile(rf"^(?:[\w.-]+/)*(?P<model>(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{_VENDORS})\.[a-z][\w.:-]*)$")
+"""`us.anthropic.claude-...`, `amazon.nova-...`, also behind `bedrock/us-east-1/`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A form of name that only one seller gives, where the provider is in `over` (None: any that is known)."""
+
+    pattern: re.Pattern[str]
+    seller: str
+    over: frozenset[str] | None
+    why: str
+
+
+_UNNAMED = frozenset({""})
+SHAPES = (
+    Shape(
+        re.compile(r"^arn:aws[\w-]*:bedrock:.*/(?P<model>[^/]+)$"),
+        "aws",
+        None,
+        "the name is a Bedrock ARN",
+    ),
+    Shape(BEDROCK, "aws", None, "the name has Bedrock's form"),
+    Shape(
+        re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?publishers/[^/]+/models/(?P<model>.+)$"),
+        "google",
+        None,
+        "the name has Vertex AI's form",
+    ),
+    Shape(
+        re.compile(r"^models/(?P<model>.+)$"),
+        "google",
+        frozenset({"", "openai", "google"}),
+        "the name has the Gemini API's form",
+    ),
+    Shape(
+        re.compile(r"^(?P<model>claude-[\w.-]+@(?:\d{8}|default|latest))$"),
+        "google",
+        frozenset({"", "anthropic"}),
+        "the name has Vertex AI's form",
+    ),
+    Shape(re.compile(r"^(?P<model>ft:.+)$"), "openai", _UNNAMED, "the name has the form of OpenAI's fine-tunes"),
+    Shape(re.compile(r"^(?P<model>(?:databricks-|system\.ai\.).+)$"), "databricks", _UNNAMED, "the name says so"),
+    Shape(re.compile(r"^(?P<model>accounts/fireworks/.+)$"), "fireworks", _UNNAMED, "the name says so"),
+    Shape(re.compile(r"^(?P<model>@cf/.+)$"), "cloudflare", _UNNAMED, "the name says so"),
+)
+
+_TAG = re.compile(r"\[\w+\]$")
+_LOCAL = re.compile(r":(?:latest|\d+(?:\.\d+)?[bm](?:-.*)?)$")
+"""Ollama's tags: the weights run on somebody's own machine, whatever the model is called."""
+
+_MAX_PREFIXES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One way to read a name: a genai-prices provider, the model as it would call it, and why that seller."""
+
+    seller: str
+    model: str
+    why: str
+
+
+def clean(name: str) -> str:
+    """A model's name without what is no part of it: blanks, quotes, a context-window tag such as [1m]; lower case."""
+    return _TAG.sub("", name.strip(" \t\r\n\"'`").lower())
+
+
+def seller_of(provider: str) -> str | None:
+    """The genai-prices provider that a name means; "" for one that sells nothing; None if it is not known.
+
+    What follows the last dots may be an API's name: `anthropic.messages`, `google.vertex.chat`.
+    """
+    key = provider_key(provider)
+    while key:
+        if key in NO_SELLER:
+            return ""
+        if key in _SELLERS:
+            return _SELLERS[key]
+        key = key.rpartition(".")[0]
+    return None if provider_key(provider) else ""
+
+
+def read(provider: str, model: str) -> list[Reading] | Unpriced:
+    """The readings of a provider and a model, the likeliest first; the first that the seller lists is the one."""
+    model = clean(model)
+    if not model:
+        return "no_model"
+    seller = seller_of(provider)
+    if seller is None:
+        return _only_by_arn(model) or "unknown_provider"
+    why = "the provider was named" if seller else ""
+    return _readings(seller, model, why, _MAX_PREFIXES) or "unknown_model"
+
+
+def _readings(seller: str, model: str, why: str, prefixes: int) -> list[Reading]:
+    for shape in SHAPES:
+        if (shape.over is None or seller in shape.over) and (match := shape.pattern.match(model)):
+            return [Reading(shape.seller, match["model"], shape.why)]
+    if seller in ("", "openai") and _LOCAL.search(model):
+        return []
+    head, tail = _split(model)
+    named = seller_of(head) if head and prefixes else None
+    if not seller:
+        if named is None:
+            return _by_name(model)
+        return _readings(named, tail, f'the name begins with "{head}"', prefixes - 1)
+    found = [Reading(seller, model, why)]
+    if named in ("", seller):
+        found += _readings(seller, tail, why, prefixes - 1)
+    elif seller == "openai" and named:
+        # OpenAI's client library speaks to any gateway that has OpenAI's API; the name says whose model it was.
+        found += _readings(named, tail, f'the name begins with "{head}"', prefixes - 1)
+    elif tail and seller not in MAKERS and seller != "openrouter" and (named or model[len(head)] == "/"):
+        found.append(Reading(seller, tail, why))
+    return found
+
+
+def _split(model: str) -> tuple[str, str]:
+    match = re.match(r"([^/:]+)[/:](.+)$", model)
+    return (match[1], match[2]) if match else ("", "")
+
+
+def _by_name(model: str) -> list[Reading]:
+    head = model.partition(":")[0]
+    if "/" in model:
+        return []
+    claims: Callable[[str], str] = '"{}" is one of its names'.format
+    return [
+        Reading(provider.id, model, claims(model))
+        for provider in providers
+        if provider.model_match is not None and provider.model_match.is_match(head)
+    ]
+
+
+def _only_by_arn(model: str) -> list[Reading]:
+    shape = SHAPES[0]
+    match = shape.pattern.match(model)
+    return [Reading(shape.seller, match["model"], shape.why)] if match else []

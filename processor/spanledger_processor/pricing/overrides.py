@@ -1,0 +1,76 @@
+"""The user's own prices: they go before every list, and the first that matches is the one."""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import KW_ONLY, dataclass
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+
+from spanledger_processor.pricing.card import PICO_PER_MTOK, Card, build
+from spanledger_processor.pricing.normalise import Reading, clean, provider_key, seller_of
+
+
+@dataclass(frozen=True)
+class Override:
+    """Rates in USD per million tokens for models named exactly or by a glob (`acme-*`), in any case.
+
+    The name may be the one that came in or the one that is left without prefixes. `valid_from` is the first day (UTC)
+    it holds for. It holds for every service tier and length of input. A rate that is not given is never free: cache
+    reads and writes are charged as plain input, writes for an hour as other writes, and a call that has such tokens is
+    marked as an estimate; a call with input or output stays unpriced where there is no rate for that direction.
+    """
+
+    model: str
+    _: KW_ONLY
+    provider: str = ""
+    valid_from: date | None = None
+    input: Decimal | None = None
+    output: Decimal | None = None
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    cache_write_1h: Decimal | None = None
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise ValueError("an override needs a model")
+        if self.input is None and self.output is None:
+            raise ValueError("an override needs a rate for input or output")
+        for key, rate in self._stated().items():
+            if not rate.is_finite() or rate < 0:
+                raise ValueError(f"{key}: a rate is a number of USD per million tokens, 0 or more, not {rate}")
+
+    def matches(self, provider: str, model: str, readings: list[Reading], day: date) -> bool:
+        """Whether it is for this call: the names as they came in, and how they were read."""
+        if self.valid_from is not None and day < self.valid_from:
+            return False
+        sellers = {reading.seller for reading in readings[:1]}
+        if self.provider and provider_key(self.provider) != provider_key(provider):
+            seller = seller_of(self.provider)
+            if not seller or seller not in sellers:
+                return False
+        names = {model.strip().lower(), clean(model)} | {reading.model for reading in readings}
+        pattern = self.model.strip().lower()
+        return pattern in names or any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+    def card(self) -> Card:
+        """The rates as a card."""
+        rates = self._stated()
+        return build(
+            f"override/{self.name or self.model}",
+            [{name: Fraction(rate) * PICO_PER_MTOK for name, rate in rates.items()}],
+            [],
+            assumed={"cache_read", "cache_write", "cache_write_1h"} - rates.keys(),
+        )
+
+    def _stated(self) -> dict[str, Decimal]:
+        rates = {
+            "input": self.input,
+            "output": self.output,
+            "cache_read": self.cache_read,
+            "cache_write": self.cache_write,
+            "cache_write_1h": self.cache_write_1h,
+        }
+        return {name: rate for name, rate in rates.items() if rate is not None}

@@ -1,0 +1,114 @@
+"""Every metric there is. `metrics.Telemetry` is built from this table and `docs/telemetry.md` is written from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Type: TypeAlias = Literal["counter", "gauge", "histogram"]
+
+PREFIX = "spanledger_"
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric. `name` is without the prefix; counters are listed with their `_total`."""
+
+    name: str
+    type: Type
+    unit: str
+    labels: tuple[str, ...]
+    description: str
+    buckets: tuple[float, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name as it is scraped."""
+        return PREFIX + self.name
+
+
+def _counter(name: str, labels: str, description: str, unit: str = "") -> Row:
+    return Row(name, "counter", unit, tuple(labels.split()), description)
+
+
+def _gauge(name: str, labels: str, description: str, unit: str = "") -> Row:
+    return Row(name, "gauge", unit, tuple(labels.split()), description)
+
+
+def _histogram(name: str, labels: str, description: str, unit: str, buckets: tuple[float, ...]) -> Row:
+    return Row(name, "histogram", unit, tuple(labels.split()), description, buckets)
+
+
+TABLE: tuple[Row, ...] = (
+    _gauge("build_info", "version", "Always 1; the label says which version runs."),
+    # At the door
+    _counter(
+        "requests_total",
+        "signal protocol outcome",
+        "Export requests answered. outcome: ok, retry (the sender keeps the data), rejected (it drops the data), "
+        "unauthenticated, gone (the sender left before the answer).",
+    ),
+    _histogram("request_duration_seconds", "signal protocol", "From arrival to answer.", "s", _SECONDS),
+    _counter(
+        "refused_requests_total",
+        "signal protocol reason",
+        "Export requests that were not answered ok, by reason: budget, unauthenticated, media_type, encoding, "
+        "too_large, malformed, slow_body, aborted, unreadable, pipeline (its answer was retry or rejected), deadline, "
+        "stopping, internal.",
+    ),
+    _counter("received_bytes_total", "signal protocol", "Bytes of export requests, decompressed, as protobuf.", "By"),
+    _gauge("in_flight_bytes", "", "Bytes of requests being worked on, both protocols together.", "By"),
+    _gauge("in_flight_budget_bytes", "", "What in_flight_bytes may grow to before senders are told to wait.", "By"),
+    _counter("internal_errors_total", "where", "Unexpected errors of our own; the data was kept or let through."),
+    _counter("suppressed_log_lines_total", "", "Own log lines left out because they repeated."),
+    # What was in the requests
+    _counter("received_items_total", "signal", "Spans, log records and data points that came in."),
+    _counter("accepted_items_total", "signal", "Of those, how many were delivered to every required exporter."),
+    _counter("refused_items_total", "signal reason", "Of those, how many the sender was told to keep or drop."),
+    # The stage
+    _counter("genai_spans_total", "kind dialect", "GenAI spans recognised."),
+    _counter("priced_spans_total", "source", "Spans counted with a price. source: billed, computed, reported."),
+    _counter("unpriced_spans_total", "reason", "Spans counted without a price, by spanledger.cost.unpriced."),
+    _counter("passed_marked_spans_total", "", "Spans that carried spanledger.kind already and passed untouched."),
+    _counter("replayed_spans_total", "", "Spans that came again within the window; not counted again."),
+    _counter("duplicate_spans_total", "", "Spans that report a response which another span counted (duplicate_of)."),
+    _counter("conflicting_spans_total", "", "Spans that came again with other usage; the first one stands."),
+    _counter("unaccounted_spans_total", "", "Spans let through while the state was not available (not_accounted)."),
+    _counter("enrichment_failures_total", "reason", "Spans or requests let through untouched after a failure of ours."),
+    _counter("tool_loops_total", "", "Tool calls that completed a loop."),
+    _counter(
+        "cost_usd_total",
+        "provider model",
+        'Spend counted. Beyond 200 pairs of provider and model both labels are "other".',
+        "USD",
+    ),
+    # The ledger
+    _counter(
+        "spans_beyond_window_total",
+        "",
+        "Counted spans that ended before state.retention.spans: the only way a repeat can slip in.",
+    ),
+    _counter("late_corrections_total", "", "Corrections of the ledger for spans that had been sent already."),
+    _gauge(
+        "late_correction_usd_total",
+        "",
+        "Sum of spanledger.cost.usd over spans minus the ledger's total, exactly; read from the ledger, may go down.",
+        "USD",
+    ),
+    _gauge("state_available", "", "1 while the state can be written, 0 while spans pass as not_accounted."),
+    _gauge("state_used_bytes", "", "Bytes in use in the state file.", "By"),
+    _gauge("state_map_bytes", "", "Bytes the state file may grow to.", "By"),
+    _gauge("state_records", "table", "Records in the state."),
+    _histogram("state_commit_duration_seconds", "", "One commit of the state.", "s", _SECONDS),
+    _histogram("state_commit_requests", "", "Export requests that one commit of the state carried.", "", _COUNTS),
+    # The way out
+    _counter("forwarded_items_total", "exporter signal", "Items a destination accepted."),
+    _counter("export_requests_total", "exporter signal verdict", "Answers of destinations, retries apart."),
+    _counter("export_retries_total", "exporter signal", "Attempts after the first."),
+    _counter(
+        "export_rejected_items_total", "exporter signal", "Items a destination rejected in a partial success; they are lost there."
+    ),
+)

@@ -1,0 +1,141 @@
+"""Our arithmetic against genai-prices' own `calc_price`, which is slow and remembers every name, but is the reference."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+import genai_prices
+import pytest
+from genai_prices import Usage as ReferenceUsage
+from genai_prices import calc_price
+from genai_prices.data import providers
+from genai_prices.types import ModelInfo, Provider
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spanledger_processor.calls import USD, Call, Usage
+from spanledger_processor.pricing import Pricer
+from spanledger_processor.pricing.card import charge
+from spanledger_processor.pricing.catalogue import Listing, cards
+from spanledger_processor.pricing.normalise import Reading
+
+PARTS = 7
+MODELS = [
+    ("anthropic", "claude-sonnet-4-5"),  # a tier, writes for an hour
+    ("anthropic", "claude-opus-4-6"),  # a tier that ended, batch and fast
+    ("anthropic", "claude-haiku-5-5"),
+    ("aws", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+    ("google", "claude-sonnet-4-5@20250929"),
+    ("google", "gemini-2.5-pro"),
+    ("openai", "gpt-5.5"),
+    ("openai", "o3"),  # dated, flex, priority
+    ("openai", "gpt-4"),  # no rate for the cache
+    ("openai", "text-embedding-3-small"),  # no output
+    ("azure", "gpt-4o"),  # by way of another provider's list
+    ("deepseek", "deepseek-v4-pro"),  # by the time of the day
+    ("perplexity", "sonar"),  # by the request
+    ("perplexity", "sonar-deep-research"),  # reasoning at a rate of its own
+]
+CONTEXTS: list[tuple[tuple[str, str], ...]] = [
+    (),
+    (("service_tier", "flex"),),
+    (("service_tier", "priority"),),
+    (("processing", "batch"),),
+    (("speed", "fast"),),
+    (("service_tier", "unheard-of"),),
+    (("service_tier", "priority"), ("processing", "batch")),
+]
+TOKENS = st.one_of(st.integers(0, 1000), st.sampled_from([199_999, 200_000, 200_001, 272_000]), st.integers(0, 10**9))
+MOMENTS = st.datetimes(datetime(2023, 1, 1), datetime(2027, 1, 1)).map(lambda moment: moment.replace(tzinfo=UTC))
+PRICER = Pricer()
+
+
+@st.composite
+def usages(draw: st.DrawFn) -> Usage:
+    read, short, hour, plain = (draw(TOKENS) for _ in range(4))
+    output = draw(TOKENS)
+    return Usage(plain + read + short + hour, output, read, short + hour, hour, draw(st.integers(0, output)))
+
+
+def ns(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000
+
+
+def reference_usage(usage: Usage) -> ReferenceUsage:
+    return ReferenceUsage(
+        input_tokens=usage.input,
+        output_tokens=usage.output,
+        cache_read_tokens=usage.cache_read,
+        cache_write_tokens=usage.cache_write,
+        cache_write_1h_tokens=usage.cache_write_1h,
+        output_reasoning_tokens=usage.reasoning,
+    )
+
+
+def is_close(amount: int | None, reference: Decimal) -> bool:
+    return amount is not None and abs(amount - Fraction(reference) * USD) <= PARTS
+
+
+@settings(max_examples=400, deadline=None)
+@given(name=st.sampled_from(MODELS), usage=usages(), moment=MOMENTS, context=st.sampled_from(CONTEXTS))
+def test_every_amount_is_the_reference(
+    name: tuple[str, str], usage: Usage, moment: datetime, context: tuple[tuple[str, str], ...]
+) -> None:
+    provider, model = name
+    kind = "embedding" if "embedding" in model else "llm"
+    call = Call("otel", kind, provider=provider, request_model=model, usage=usage, price_context=context)  # type: ignore[arg-type]
+    cost = PRICER.cost(call, ns(moment))
+    reference = calc_price(
+        reference_usage(usage),
+        model,
+        provider_id=provider,
+        genai_request_timestamp=moment,
+        price_context=dict(context),
+    )
+    assert is_close(cost.amount, reference.total_price)
+    assert is_close(cost.output, reference.output_price)
+    assert is_close(cost.input + cost.cache_read + cost.cache_write, reference.input_price)
+    assert cost.input + cost.cache_read + cost.cache_write + cost.output + cost.other == cost.computed == cost.amount
+    assert cost.price == f"genai-prices@{genai_prices.__version__}/{reference.provider.id}/{reference.model.id}"
+    assert min(cost.input, cost.cache_read, cost.cache_write, cost.output, cost.other) >= 0
+
+
+USAGE = Usage(1_234_567, 7_654, 345_678, 98_765, 4_321, 1_111)
+DAYS = [datetime(2024, 6, 1, 3, tzinfo=UTC), datetime(2026, 11, 3, 12, tzinfo=UTC)]
+
+
+@pytest.mark.parametrize("provider", providers, ids=lambda provider: provider.id)
+def test_every_model_of_the_list_agrees_or_has_no_price(provider: Provider) -> None:
+    """Whatever the shape of an entry: either the reference's amount, or none, and that only where it prices no tokens."""
+    for model in provider.models:
+        for moment in DAYS:
+            check(provider, model, moment)
+
+
+def check(provider: Provider, model: ModelInfo, moment: datetime) -> None:
+    listing = Listing(Reading(provider.id, model.id, ""), provider, model)
+    found = cards(listing, moment.date(), ())
+    card = [card for start, card in found if start <= ns(moment) % (86_400 * 10**9)][-1]
+    listed = {key for key, value in vars(model.get_prices(moment)).items() if value is not None}
+    if card is None:
+        assert not {"input_mtok", "output_mtok"} & listed, model.id
+        return
+    call = Call("otel", "llm", usage=USAGE)
+    charged = charge(call, card, card.rates("per-message", USAGE.input or 0))
+    if charged == "unknown_model":
+        assert not {"input_mtok", "output_mtok"} <= listed, model.id
+        call.kind = "embedding"
+        charged = charge(call, card, card.rates("per-message", USAGE.input or 0))
+    if not listed:
+        assert model.id.endswith(":free")
+    if charged == "unknown_model":
+        assert "input_mtok" not in listed, model.id
+        return
+    assert isinstance(charged, tuple)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        reference = model.calc_price(reference_usage(USAGE), provider, genai_request_timestamp=moment)
+    assert is_close(sum(charged[1]), reference.total_price), model.id

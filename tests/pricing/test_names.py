@@ -1,0 +1,174 @@
+"""Names as libraries write them, and where their prices come from. Rows are (provider, model, listing or reason)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from genai_prices.data import providers
+
+from spanledger_processor.calls import Call, Usage
+from spanledger_processor.pricing import Pricer
+from spanledger_processor.pricing.normalise import ALIASES, MAKERS, NO_SELLER, provider_key, seller_of
+
+AT = int(datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()) * 10**9
+SONNET = "anthropic/claude-sonnet-4-5"
+REGIONAL = "aws/regional.anthropic.claude-sonnet-4-5-20250929-v1:0"
+GLOBAL = "aws/global.anthropic.claude-sonnet-4-5-20250929-v1:0"
+BEDROCK_ID = "anthropic.claude-sonnet-4-5-20250929-v1:0"
+PROFILE = f"arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.{BEDROCK_ID}"
+
+MEASURED = [
+    # what resolves by itself
+    ("", "claude-sonnet-4-5-20250929", SONNET),
+    ("", "claude-haiku-4-5-20251001", "anthropic/claude-haiku-4-5"),
+    ("", "claude-opus-4-6[1m]", "anthropic/claude-opus-4-6"),
+    ("", "claude-sonnet-4-5@20250929", "google/claude-sonnet-4-5"),
+    ("", "GPT-4O", "openai/gpt-4o"),
+    ("", "gpt-5.2-20251211", "openai/gpt-5.2"),
+    # vendor/model
+    ("", "anthropic/claude-sonnet-4-5-20250929", SONNET),
+    ("", "openai/gpt-5.1", "openai/gpt-5.1"),
+    ("", "azure/gpt-4o", "azure/gpt-4o"),
+    ("", "google/gemini-2.5-pro", "google/gemini-2.5-pro"),
+    ("", "vertex_ai/gemini-2.5-pro", "google/gemini-2.5-pro"),
+    ("litellm", "anthropic/claude-sonnet-4-5-20250929", SONNET),
+    ("openrouter", "anthropic/claude-sonnet-4.5", "openrouter/anthropic/claude-sonnet-4.5"),
+    # Bedrock, with and without the provider
+    ("", f"us.{BEDROCK_ID}", REGIONAL),
+    ("", f"eu.{BEDROCK_ID}", REGIONAL),
+    ("", f"global.{BEDROCK_ID}", GLOBAL),
+    ("", PROFILE, REGIONAL),
+    ("aws", f"us.{BEDROCK_ID}", REGIONAL),
+    ("aws.bedrock", f"us.{BEDROCK_ID}", REGIONAL),
+    ("bedrock", PROFILE, REGIONAL),
+    # prefixes that a gateway leaves
+    ("", "anthropic:claude-opus-4-6", "anthropic/claude-opus-4-6"),
+    ("", "mux-gateway:anthropic/claude-opus-4-6", "anthropic/claude-opus-4-6"),
+    ("", "ft:gpt-4o-2024-08-06:acme::abc", "openai/ft:gpt-4o"),
+    ("openai", "ft:gpt-4o-2024-08-06:acme::abc", "openai/ft:gpt-4o"),
+    ("", "models/gemini-2.5-pro", "google/gemini-2.5-pro"),
+    ("", "publishers/google/models/gemini-2.5-pro", "google/gemini-2.5-pro"),
+    # what nobody can know
+    ("", "my-llama-70b", "unknown_model"),
+    ("", "llama3.2:latest", "unknown_model"),
+    ("azure.ai.openai", "our-deployment", "unknown_model"),
+    ("", "", "no_model"),
+    ("aws", "claude-sonnet-4-5", "unknown_model"),
+    # providers as the conventions name them
+    ("anthropic", "claude-sonnet-4-5", SONNET),
+    ("gcp.vertex_ai", "claude-sonnet-4-5@20250929", "google/claude-sonnet-4-5"),
+    ("gcp.gemini", "gemini-2.5-pro", "google/gemini-2.5-pro"),
+    ("gcp.gen_ai", "gemini-2.5-pro", "google/gemini-2.5-pro"),
+    ("mistral_ai", "mistral-large-latest", "mistral/mistral-large"),
+    ("azure.ai.openai", "gpt-4o", "azure/gpt-4o"),
+    ("azure.ai.inference", "gpt-4o", "azure/gpt-4o"),
+    ("x_ai", "grok-4", "x-ai/grok-4-0709"),
+    ("ibm.watsonx.ai", "granite-3", "unknown_provider"),
+    ("mux", "anthropic:claude-sonnet-4-5", SONNET),
+]
+"""Each case of the measured table."""
+
+SEEN = [
+    ("anthropic.messages", "claude-sonnet-4-5", SONNET),
+    ("openai.responses", "gpt-5.1-2025-11-13", "openai/gpt-5.1"),
+    ("google.vertex.chat", "gemini-2.5-flash", "google/gemini-2.5-flash"),
+    ("vertex.anthropic.messages", "claude-sonnet-4-5@20250929", "google/claude-sonnet-4-5"),
+    ("amazon-bedrock", f"us.{BEDROCK_ID}", REGIONAL),
+    ('"anthropic"', '"claude-sonnet-4-5-20250929"', SONNET),
+    (" Anthropic ", "'claude-sonnet-4-5'", SONNET),
+    ("strands-agents", f"us.{BEDROCK_ID}", REGIONAL),
+    ("langchain", "gpt-4o-mini-2024-07-18", "openai/gpt-4o-mini"),
+    ("gcp.vertex.agent", "gemini-2.5-flash", "google/gemini-2.5-flash"),
+    ("microsoft.agent_framework", "gpt-4o-mini", "openai/gpt-4o-mini"),
+    ("_OTHER", "gpt-4o-mini", "openai/gpt-4o-mini"),
+    ("google-gla", "gemini-2.5-pro", "google/gemini-2.5-pro"),
+    ("together_ai", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "together/meta-llama/Llama-3.3-70B-Instruct-Turbo"),
+    # the seller is in the name's form, whatever client library was used
+    ("anthropic", f"us.{BEDROCK_ID}", REGIONAL),
+    ("openai", f"us.{BEDROCK_ID}", REGIONAL),
+    ("anthropic", "claude-sonnet-4-5@20250929", "google/claude-sonnet-4-5"),
+    ("", f"bedrock/us-east-1/{BEDROCK_ID}", REGIONAL),
+    ("", f"bedrock/converse/us.{BEDROCK_ID}", REGIONAL),
+    ("litellm", f"bedrock/global.{BEDROCK_ID}", GLOBAL),
+    ("", f"bedrock:us.{BEDROCK_ID}", REGIONAL),
+    ("our-platform", PROFILE, REGIONAL),
+    ("aws.bedrock", "claude-sonnet-4-5-20250929-v1:0", REGIONAL),
+    ("openai", "models/gemini-2.5-pro", "google/gemini-2.5-pro"),
+    (
+        "gcp.vertex_ai",
+        "projects/p/locations/us-central1/publishers/google/models/gemini-2.5-pro",
+        "google/gemini-2.5-pro",
+    ),
+    # a vendor before the name, one provider behind another's interface
+    ("openai", "anthropic/claude-sonnet-4-5", SONNET),
+    ("openai", "openai/gpt-4o", "openai/gpt-4o"),
+    ("anthropic", "anthropic/claude-sonnet-4-5", SONNET),
+    ("", "litellm_proxy/anthropic/claude-sonnet-4-5", SONNET),
+    ("", "openrouter/anthropic/claude-sonnet-4.5", "openrouter/anthropic/claude-sonnet-4.5"),
+    ("", "openrouter:openai/gpt-4o", "openrouter/openai/gpt-4o"),
+    ("azure", "openai/gpt-4o", "azure/gpt-4o"),
+    # never somebody else's price
+    ("our-platform", "gpt-4o", "unknown_provider"),
+    ("openai-compatible.chat", "gpt-4o", "unknown_provider"),
+    ("ollama", "mistral:latest", "unknown_provider"),
+    ("vllm", "anthropic/claude-sonnet-4-5", "unknown_provider"),
+    ("anthropic", "gpt-4o", "unknown_model"),
+    ("openai", "claude-sonnet-4-5", "unknown_model"),
+    ("anthropic", "openai/gpt-4o", "unknown_model"),
+    ("openai", "somebody/gpt-4o", "unknown_model"),
+    ("openrouter", "somebody/claude-3-opus", "unknown_model"),
+    ("", "mistral:latest", "unknown_model"),
+    ("", "deepseek-r1:7b", "unknown_model"),
+    ("openai", "gpt-oss:20b", "unknown_model"),
+    ("", "ollama:gpt-oss:20b", "unknown_model"),
+    ("", "ollama/claude-distilled", "unknown_model"),
+    ("", "my-provider:grok-4", "unknown_model"),
+    ("", '" "', "no_model"),
+    ("", "mux:" * 100 + "gpt-4o", "unknown_model"),
+    ("", "arn:aws:bedrock:us-east-1:1:application-inference-profile/a1b2c3", "unknown_model"),
+]
+"""Cases from recordings, other tables' faults and hostile names."""
+
+
+@pytest.mark.parametrize(("provider", "model", "expected"), MEASURED + SEEN)
+def test_a_name_leads_to_the_listing_of_its_seller(provider: str, model: str, expected: str) -> None:
+    call = Call("otel", "llm", provider=provider, request_model=model, usage=Usage(1000, 100, 0, 0, 0, 0))
+    cost = Pricer().cost(call, AT)
+    assert (cost.unpriced or cost.price.partition("/")[2]) == expected
+
+
+def test_a_region_of_bedrock_costs_a_tenth_more() -> None:
+    def cost(model: str) -> int | None:
+        call = Call("otel", "llm", request_model=model, usage=Usage(10**6, 0, 0, 0, 0, 0), granularity="per-turn")
+        return Pricer().cost(call, AT).amount
+
+    assert cost("claude-sonnet-4-5") == cost(f"global.{BEDROCK_ID}") == 3 * 10**12
+    assert cost(f"us.{BEDROCK_ID}") == 33 * 10**11
+
+
+def test_a_shortened_bedrock_name_in_the_answer_does_not_lose_the_region() -> None:
+    asked, answered = f"global.{BEDROCK_ID}", "claude-sonnet-4-5-20250929-v1:0"
+    call = Call("traceloop", "llm", provider="aws.bedrock", request_model=asked, usage=Usage(10, 1, 0, 0, 0, 0))
+    call.response_model = answered
+    assert Pricer().cost(call, AT).price.endswith(GLOBAL)
+    call.request_model = "a-much-longer-name-of-a-deployment"
+    assert Pricer().cost(call, AT).price.endswith(REGIONAL)
+
+
+@pytest.mark.parametrize(("seller", "alias"), [(seller, alias) for seller in ALIASES for alias in ALIASES[seller]])
+def test_an_alias_is_spelt_as_it_is_looked_up_and_means_one_seller(seller: str, alias: str) -> None:
+    ids = {provider.id for provider in providers}
+    assert seller in ids
+    assert alias not in ids
+    assert provider_key(alias) == alias
+    assert seller_of(alias.upper().replace("-", "_")) == seller
+    assert [other for other in ALIASES if alias in ALIASES[other]] == [seller]
+
+
+def test_the_tables_do_not_contradict_each_other() -> None:
+    ids = {provider.id for provider in providers}
+    assert ids >= MAKERS
+    assert not NO_SELLER & (ids | {alias for aliases in ALIASES.values() for alias in aliases})
+    assert all(seller_of(name) == "" for name in NO_SELLER)
+    assert all(seller_of(name) == name for name in ids)
