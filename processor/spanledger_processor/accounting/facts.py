@@ -14,9 +14,9 @@ from spanledger_processor.state.store import Changes
 class Fact:
     """One span of a request: a GenAI span (`call` is set), or a plain one whose links and names matter.
 
-    `trace_id` and `span_id` are as on the wire, or a digest of the span where those are invalid. `digest` stands for the
-    usage that was read: a repeat with another digest is a conflict. Times in ns since 1970; `day` is days since 1970
-    by the time that prices go by.
+    `trace_id` and `span_id` are as on the wire, or a digest of the span where those are invalid. `digest` stands for
+    the usage that was read: a repeat with another digest is a conflict. Times in ns since 1970; `day` is days since
+    1970 by the time that prices go by.
     """
 
     trace_id: bytes

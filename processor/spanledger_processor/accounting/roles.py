@@ -30,8 +30,8 @@ def roles(trace: Trace) -> dict[bytes, str]:
     """The role of every span that claims usage or cost: COUNTED, REPEATS, or DUPLICATE + the counted span's id."""
     claimants = [span for span in trace.spans.values() if span.claim is not None]
     found = {span.span_id: DUPLICATE + span.twin for span in claimants if span.twin}
-    found.update(_twins([span for span in claimants if not span.twin]))
-    repeating = _ancestors_of(trace, [span for span in claimants if span.span_id not in found])
+    found.update(_twins(trace, [span for span in claimants if not span.twin]))
+    repeating = _above(trace, claimants, found)
     for span in claimants:
         if span.span_id not in found:
             repeats = span.carries_below or span.span_id in repeating
@@ -40,16 +40,17 @@ def roles(trace: Trace) -> dict[bytes, str]:
     return found
 
 
-def _twins(claimants: list[Span]) -> dict[bytes, str]:
-    """Rule 2: the poorer of spans that share a response id."""
+def _twins(trace: Trace, claimants: list[Span]) -> dict[bytes, str]:
+    """Rule 2: the poorer of spans that share a response id. One that holds other calls too is no twin of one of them."""
     found: dict[bytes, str] = {}
     by_response: dict[str, list[Span]] = defaultdict(list)
     for span in claimants:
         if span.response and span.kind not in _AGGREGATES:
             by_response[span.response].append(span)
-    for group in by_response.values():
+    for response, group in by_response.items():
         if len(group) > 1:
-            found.update(_poorer(group))
+            holding = _above(trace, (span for span in claimants if span.response != response), {})
+            found.update(_poorer([span for span in group if span.span_id not in holding]))
     return found
 
 
@@ -69,15 +70,19 @@ def same_response(one: Span, other: Span) -> bool:
     return one.scope != other.scope or (one.start_ns <= other.end_ns and other.start_ns <= one.end_ns)
 
 
-def _ancestors_of(trace: Trace, claimants: Iterable[Span]) -> set[bytes]:
-    """Rule 3: the ids of all known ancestors of the spans that claim something."""
+def _above(trace: Trace, claimants: Iterable[Span], found: dict[bytes, str]) -> set[bytes]:
+    """Rule 3: all known ancestors of the spans that spend something; of a duplicate, not its counted twin."""
     above: set[bytes] = set()
     for span in claimants:
+        if span.claim is None or not span.claim.spends:
+            continue
+        twin = bytes.fromhex(found.get(span.span_id, "").removeprefix(DUPLICATE))
         parent_id = span.parent_id
         for _ in range(MAX_DEPTH):
             if not parent_id or parent_id in above or parent_id == span.span_id:
                 break
-            above.add(parent_id)
+            if parent_id != twin:
+                above.add(parent_id)
             parent = trace.spans.get(parent_id)
             parent_id = parent.parent_id if parent else b""
     return above
@@ -85,16 +90,24 @@ def _ancestors_of(trace: Trace, claimants: Iterable[Span]) -> set[bytes]:
 
 def _contain(trace: Trace, claimants: list[Span], found: dict[bytes, str]) -> None:
     """Rule 3 without links: an agent that wholly contains counted spans whose ancestors are not known."""
-    agents = [s for s in claimants if s.kind in _AGGREGATES and found[s.span_id] == COUNTED]
+    counted = [span for span in claimants if found[span.span_id] == COUNTED]
+    agents = [span for span in counted if span.kind in _AGGREGATES]
     if not agents:
         return
-    loose = [s for s in claimants if s.kind not in _AGGREGATES and found[s.span_id] == COUNTED and _loose(trace, s)]
+    loose = [span for span in counted if span.claim is not None and span.claim.spends and _loose(trace, span)]
     for agent in agents:
-        if any(agent.start_ns <= span.start_ns and span.end_ns <= agent.end_ns for span in loose):
+        if any(_contains(agent, span) for span in loose):
             found[agent.span_id] = REPEATS
 
 
+def _contains(agent: Span, span: Span) -> bool:
+    inside = agent.start_ns <= span.start_ns and span.end_ns <= agent.end_ns and agent.span_id != span.span_id
+    shorter = span.end_ns - span.start_ns < agent.end_ns - agent.start_ns
+    return inside and (shorter or span.kind not in _AGGREGATES)
+
+
 def _loose(trace: Trace, span: Span) -> bool:
+    """Whether the way up from a span ends at a parent that is not known."""
     for _ in range(MAX_DEPTH):
         if not span.parent_id:
             return False

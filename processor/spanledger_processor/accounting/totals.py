@@ -31,7 +31,7 @@ def run_key(tenant: bytes, run_id: str) -> Key:
 
 def floating_key(tenant: bytes, session_id: str) -> Key:
     """Where the part of a session stands whose run the session decides, with the run that it stands under now."""
-    return key(Table.RUN, tenant, b"floating", _id(session_id))
+    return key(Table.FLOATING, tenant, _id(session_id))
 
 
 class Totals:

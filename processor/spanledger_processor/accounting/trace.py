@@ -30,6 +30,11 @@ class Claim:
     task_kind: str = ""
 
     @property
+    def spends(self) -> bool:
+        """Whether anything was spent at all: a span without usage does not make its parent a repeat."""
+        return any(self.tokens) or bool(self.amount)
+
+    @property
     def richness(self) -> tuple[int, int]:
         """How much this claim tells: the number of token classes known, then the tokens themselves."""
         known = [count for count in self.tokens if count is not None]
@@ -121,6 +126,7 @@ class Trace:
 
 
 def _pack_span(span: Span) -> list[Any]:
+    """Four elements of links; eight with names; all of them for a GenAI span, and its claim last."""
     row: list[Any] = [span.span_id, span.parent_id, span.start_ns, span.end_ns]
     names = (span.session.id, span.session.source, span.run.id, span.run.source)
     if not span.kind:
@@ -128,12 +134,17 @@ def _pack_span(span: Span) -> list[Any]:
     row += [*names, span.kind, span.scope, span.parent_session, span.response, span.call_id, span.twin]
     claim, place = span.claim, span.place
     row.append(None if place is None else [place.role, place.session, place.run])
-    row += [str(span.sent) if span.sent >> 63 else span.sent, span.carries_below]
+    row += [_wide(span.sent), span.carries_below]
     if claim is not None:
-        amount = str(claim.amount) if claim.amount is not None and claim.amount >> 63 else claim.amount
-        row.append([claim.tokens, amount, claim.unpriced, claim.provider, claim.model, claim.day])
-        row[-1] += [claim.task_id, claim.task_kind]
+        amount = None if claim.amount is None else _wide(claim.amount)
+        names = (claim.unpriced, claim.provider, claim.model)
+        row.append([claim.tokens, amount, *names, claim.day, claim.task_id, claim.task_kind])
     return row
+
+
+def _wide(amount: Pico) -> int | str:
+    """msgpack integers end at 64 bits."""
+    return str(amount) if amount >> 63 else amount
 
 
 def _unpack_span(row: list[Any]) -> Span:

@@ -78,7 +78,7 @@ class Groups:
 
 
 def run_of_session(session_id: str, runs: set[str], parent_runs: set[str]) -> Named:
-    """The run of spans for which no trace knows one: the only run the session names, else its parent session's, else itself.
+    """The run where no trace knows one: the only run the session names, else its parent session's, else the session.
 
     `runs` and `parent_runs` are the runs named by spans of the session and of its parent session.
     """

@@ -41,6 +41,8 @@ class Table(IntEnum):
     """One record a tenant: the whole ledger."""
     DUE = 10
     """When the short-lived records of other tables may go, in order of arrival."""
+    FLOATING = 11
+    """Per session: the part of its totals for which no trace names a run, and the run that it stands under now."""
 
 
 def tenant_hash(tenant: str) -> bytes:

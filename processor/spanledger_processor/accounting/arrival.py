@@ -1,0 +1,41 @@
+"""From a fact that has come in to the span that a trace remembers."""
+
+from __future__ import annotations
+
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.trace import Claim, Span
+from spanledger_processor.calls import Usage
+from spanledger_processor.state.sums import ID_BOUND
+
+
+def span_of(fact: Fact) -> Span:
+    """What a trace remembers of a span; a plain span leaves only its links and names."""
+    span = Span(fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns)
+    span.session, span.run = fact.session, fact.run
+    call = fact.call
+    if call is None:
+        return span
+    span.kind = call.kind
+    span.scope = fact.scope[:ID_BOUND]
+    span.parent_session = fact.session_parent_id
+    span.response = call.response_id[:ID_BOUND]
+    span.call_id = (call.tool.call_id or "")[:ID_BOUND] if call.tool else ""
+    span.claim = _claim_of(fact)
+    return span
+
+
+def _claim_of(fact: Fact) -> Claim | None:
+    call, cost = fact.call, fact.cost
+    if call is None or cost is None:
+        return None
+    claim = Claim(_tokens(call.usage), cost.amount, cost.unpriced or "", day=fact.day)
+    claim.provider, claim.model = call.provider[:ID_BOUND], call.model[:ID_BOUND]
+    claim.task_id, claim.task_kind = call.task_id, call.task_kind
+    return claim
+
+
+def _tokens(usage: Usage | None) -> tuple[int | None, ...]:
+    if usage is None:
+        return ()
+    classes = (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
+    return tuple(None if count is None or not 0 <= count < 1 << 63 else count for count in classes)

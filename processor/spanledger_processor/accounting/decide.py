@@ -1,0 +1,51 @@
+"""From a span's place in the ledger to the decision that its attributes are written from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.roles import COUNTED, DUPLICATE, REPEATS
+from spanledger_processor.calls import Call, Pico
+from spanledger_processor.decisions import Cost, Decision
+from spanledger_processor.grouping.resolve import Named
+
+CARRIED = "part of this cost was on a span already sent that turned out to repeat it"
+
+
+def describe(fact: Fact, call: Call, session: Named, run: Named) -> Decision:
+    """A decision with everything that the span itself and its place among others tell; no money yet."""
+    decision = Decision(call.kind, call.dialect, call.granularity)
+    decision.session_id, decision.session_source = session.id, session.source
+    decision.run_id, decision.run_source = run.id, run.source
+    decision.session_parent_id = fact.session_parent_id
+    decision.session_closed = call.session_closed
+    decision.agent_id, decision.agent_parent_id = call.agent_id, call.agent_parent_id
+    decision.task_id, decision.task_kind = call.task_id, call.task_kind
+    decision.signature = fact.signature
+    decision.source, decision.note = call.source, call.note
+    return decision
+
+
+def enter_money(
+    decision: Decision, fact: Fact, role: str, carried: Pico | None, subtree: Pico, aliases: tuple[str, ...]
+) -> None:
+    """Add what the span's role says of its money. `carried` is what it adds to what was sent before it."""
+    if role == COUNTED and fact.call is not None and fact.cost is not None:
+        decision.usage = fact.call.usage
+        decision.cost = _carrying(fact.cost, carried, decision)
+        present = fact.call.present
+        if carried is not None:
+            decision.aliases = tuple(alias for alias in aliases if alias not in present)
+    elif role == REPEATS:
+        decision.repeats_children = True
+        decision.subtree = subtree
+    elif role.startswith(DUPLICATE):
+        decision.duplicate_of = role.removeprefix(DUPLICATE)
+
+
+def _carrying(cost: Cost, carried: Pico | None, decision: Decision) -> Cost:
+    if carried is None or carried == cost.amount:
+        return cost
+    decision.note = decision.note or CARRIED
+    return replace(cost, amount=carried)

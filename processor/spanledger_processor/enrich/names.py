@@ -1,0 +1,89 @@
+"""What a span, or its resource, names: session, run, agent, task. One pass over the keys there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from spanledger_processor.grouping.resolve import NOTHING, Named
+
+MAX_ID = 1024
+"""Characters of an id that are kept; ids come from the network."""
+
+
+class Attributes(Protocol):
+    """Attributes of a span or resource, as the wire room reads them."""
+
+    def get(self, key: str) -> Any: ...
+
+    def keys(self) -> Iterable[str]: ...
+
+
+@dataclass(frozen=True)
+class KeyLists:
+    """The keys under which each thing may be named, best first (config `processor.sessions.keys` and so on)."""
+
+    session: Sequence[str] = ()
+    session_parent: Sequence[str] = ()
+    run: Sequence[str] = ()
+    agent: Sequence[str] = ()
+    agent_parent: Sequence[str] = ()
+    task_id: Sequence[str] = ()
+    task_kind: Sequence[str] = ()
+
+
+@dataclass(slots=True)
+class Names:
+    """The ids found, each with the rank of its key."""
+
+    found: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    def get(self, what: str) -> str:
+        """The id of `what` (a field of KeyLists), empty if it is not named."""
+        return self.found[what][1] if what in self.found else ""
+
+
+class Naming:
+    """Finds names by `lists`: for each thing the best ranked key that holds an id."""
+
+    def __init__(self, lists: KeyLists) -> None:
+        self._roles: dict[str, list[tuple[str, int]]] = {}
+        for what in KeyLists.__dataclass_fields__:
+            for rank, name in enumerate(getattr(lists, what)):
+                self._roles.setdefault(name, []).append((what, rank))
+
+    def names(self, attributes: Attributes) -> Names:
+        """What `attributes` name."""
+        names = Names()
+        roles = self._roles
+        for key in attributes.keys():  # noqa: SIM118 - a C map behind a thin object, not a dict
+            if key in roles:
+                self._take(names, attributes, key)
+        return names
+
+    def _take(self, names: Names, attributes: Attributes, key: str) -> None:
+        text = _id(attributes.get(key))
+        if not text:
+            return
+        for what, rank in self._roles[key]:
+            if what not in names.found or rank < names.found[what][0]:
+                names.found[what] = (rank, text)
+
+
+def pick(what: str, span: Names, resource: Names) -> Named:
+    """An id from the span, else from its resource, with where it stood."""
+    text = span.get(what)
+    if text:
+        return Named(text, "attribute")
+    text = resource.get(what)
+    return Named(text, "resource") if text else NOTHING
+
+
+def _id(value: Any) -> str:
+    """An attribute value as an id: text, or a number spelled out; anything else is none."""
+    if isinstance(value, str):
+        return value.strip()[:MAX_ID]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return ""

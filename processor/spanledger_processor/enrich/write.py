@@ -1,0 +1,18 @@
+"""From decisions back to bytes: each GenAI span gains its attributes, everything else stays as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from spanledger_processor.attributes import encode
+from spanledger_processor.decisions import Decision
+from spanledger_processor.enrich.read import Reading
+
+
+def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> bytes:
+    """The request with the attributes of `decisions` (one mapping a batch, by the fact's place in it) appended."""
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for index, decision in decided.items():
+            group, span = places[index]
+            reading.request.append(group, span, encode(decision))
+    return reading.request.serialize()

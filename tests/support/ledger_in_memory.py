@@ -1,0 +1,101 @@
+"""A ledger in memory and short ways to make facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
+from spanledger_processor.accounting.totals import CORRECTIONS, LEDGER
+from spanledger_processor.calls import Call, Usage
+from spanledger_processor.decisions import Cost, Decision
+from spanledger_processor.grouping.resolve import Named
+from spanledger_processor.state.store import Changes, Key, Table, key, tenant_hash
+from spanledger_processor.state.sums import Sums
+
+TENANT = tenant_hash("")
+NOW = 1_795_000_000_000_000_000
+
+
+@dataclass
+class MemoryLedger:
+    """The store's interface over a dict, and the questions that tests ask of a ledger."""
+
+    records: dict[Key, bytes] = field(default_factory=dict)
+    sent: int = 0
+    aliases: tuple[str, ...] = ()
+    loop: LoopRule = field(default_factory=LoopRule)
+    replays: int = 0
+    conflicts: int = 0
+
+    def take(self, facts: Iterable[Fact]) -> list[Decision]:
+        """Account for one request; what its spans were sent on with is added to `sent`, replays excluded."""
+        batch = Batch(TENANT, list(facts), NOW, self.loop, self.aliases)
+        known = {f.span_id for f in batch.facts if self.records.get(key(Table.SPAN, TENANT, f.trace_id, f.span_id))}
+        ruling = account(batch, self.records.get)
+        self._apply(ruling.changes)
+        self.replays += ruling.replays
+        self.conflicts += ruling.conflicts
+        for index, decision in ruling.decisions.items():
+            span_id = batch.facts[index].span_id
+            if span_id not in known and decision.cost is not None and decision.cost.amount is not None:
+                self.sent += decision.cost.amount
+            known.add(span_id)
+        return [ruling.decisions[i] for i in range(len(batch.facts)) if i in ruling.decisions]
+
+    def _apply(self, changes: Changes) -> None:
+        for where, sums in changes.add.items():
+            total = Sums.unpack(self.records[where]) if where in self.records else Sums()
+            total.add(sums)
+            self.records[where] = total.pack()
+        for where, record in changes.claim.items():
+            self.records.setdefault(where, record)
+        self.records.update(changes.replace)
+
+    def table(self, table: Table) -> dict[str, Sums]:
+        """All totals of a table by id (label), the unattributed one under the empty id."""
+        found: dict[str, Sums] = {}
+        for where, record in self.records.items():
+            if where[0] == table:
+                sums = Sums.unpack(record)
+                found[sums.labels.get("id", "/".join(sums.labels.values()))] = sums
+        return found
+
+    @property
+    def total(self) -> Sums:
+        record = self.records.get(key(Table.TOTAL, TENANT, LEDGER))
+        return Sums.unpack(record) if record else Sums()
+
+    @property
+    def correction(self) -> int:
+        record = self.records.get(key(Table.TOTAL, TENANT, CORRECTIONS))
+        return Sums.unpack(record).cost if record else 0
+
+
+def make_fact(
+    span_id: str,
+    parent: str = "",
+    kind: str = "",
+    cost: int | None = None,
+    *,
+    trace: str = "t1",
+    session: str = "",
+    run: str = "",
+    start: int = 0,
+    length: int = 10,
+    **more: object,
+) -> Fact:
+    """A fact: plain without `kind`; with `cost` (1e-12 USD) it has usage: as many input tokens, and 1 output."""
+    fact = Fact(trace.encode(), span_id.encode(), parent.encode(), NOW + start, NOW + start + length)
+    fact.session = Named(session, "attribute" if session else "")
+    fact.run = Named(run, "attribute" if run else "")
+    fact.scope = str(more.pop("scope", "library"))
+    fact.session_parent_id = str(more.pop("parent_session", ""))
+    if kind:
+        fact.call = Call("otel", kind, provider="openai", request_model=str(more.pop("model", "gpt")), **more)  # type: ignore[arg-type]
+    if kind and cost is not None:
+        fact.call.usage = Usage(input=cost, output=1)  # type: ignore[union-attr]
+        fact.cost = Cost(amount=cost, source="computed", computed=cost, input=cost, price="p")
+        fact.digest = str(cost).encode()
+    return fact
