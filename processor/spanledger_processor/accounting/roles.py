@@ -41,7 +41,7 @@ def roles(trace: Trace) -> dict[bytes, str]:
 
 
 def _twins(trace: Trace, claimants: list[Span]) -> dict[bytes, str]:
-    """Rule 2: the poorer of spans that share a response id. One that holds other calls too is no twin of one of them."""
+    """Rule 2: the poorer of spans that share a response id. One that holds other calls too is no twin of any."""
     found: dict[bytes, str] = {}
     by_response: dict[str, list[Span]] = defaultdict(list)
     for span in claimants:

@@ -42,7 +42,7 @@ class Maker:
     pricing: Pricing
     signing: Signing
     naming: Naming
-    _resource: tuple[ScopeGroup | None, Names] = (None, Names())  # noqa: RUF009 - read only, replaced as a whole
+    _resource: tuple[ScopeGroup | None, Names] = (None, Names())
 
     def genai(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> Fact | None:
         """The facts of a GenAI span, None if no dialect knows it."""

@@ -1,0 +1,71 @@
+"""The questions that one asks of a ledger, over one consistent view of it."""
+
+from __future__ import annotations
+
+from spanledger_processor.accounting.totals import CORRECTIONS, LEDGER, UNATTRIBUTED, run_key, session_key
+from spanledger_processor.reports.rows import Row, exact_usd, row, usd
+from spanledger_processor.state.store import Reader, Table, key
+from spanledger_processor.state.sums import Sums
+
+
+def sessions(reader: Reader, tenant: bytes) -> list[Row]:
+    """All sessions, the one last active first; what belongs to none comes last, with an empty id."""
+    return _listed(reader, Table.SESSION, tenant)
+
+
+def runs(reader: Reader, tenant: bytes) -> list[Row]:
+    """All runs, the one last active first; what belongs to none comes last, with an empty id."""
+    return _listed(reader, Table.RUN, tenant)
+
+
+def session(reader: Reader, tenant: bytes, session_id: str) -> Row | None:
+    """One session with its tasks, None if the ledger has none of that id."""
+    record = reader.get(session_key(tenant, session_id))
+    if record is None:
+        return None
+    found = row(Sums.unpack(record))
+    found["tasks"] = tasks(reader, tenant, session_id)
+    return found
+
+
+def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:
+    """One run, None if the ledger has none of that id."""
+    record = reader.get(run_key(tenant, run_id))
+    return None if record is None else row(Sums.unpack(record))
+
+
+def tasks(reader: Reader, tenant: bytes, session_id: str) -> list[Row]:
+    """The tasks of a session by id and kind; those that cost nothing and called nothing are left out."""
+    found = []
+    for _, record in reader.scan(Table.TASK, tenant):
+        sums = Sums.unpack(record)
+        if sums.labels.get("session", "") == session_id and (sums.cost or sums.calls):
+            found.append({**row(sums), "kind": sums.labels.get("kind", "")})
+    return sorted(found, key=lambda task: (task["id"], task["kind"]))
+
+
+def models(reader: Reader, tenant: bytes) -> list[Row]:
+    """All models over all days, the dearest first."""
+    by_model: dict[tuple[str, str], Sums] = {}
+    for _, record in reader.scan(Table.DAY, tenant):
+        sums = Sums.unpack(record)
+        by_model.setdefault((sums.labels.get("provider", ""), sums.labels.get("model", "")), Sums()).add(sums)
+    rows = [{**row(sums), "provider": provider, "model": model} for (provider, model), sums in by_model.items()]
+    return sorted(rows, key=lambda found: -found["cost_usd"])
+
+
+def total(reader: Reader, tenant: bytes) -> Row:
+    """The whole ledger, with what was sent on spans beyond it (contract, promise 1)."""
+    record = reader.get(key(Table.TOTAL, tenant, LEDGER))
+    found = row(Sums.unpack(record) if record else Sums())
+    record = reader.get(key(Table.TOTAL, tenant, CORRECTIONS))
+    correction = Sums.unpack(record).cost if record else 0
+    found["late_correction_usd"] = usd(correction)
+    found["late_correction_usd_exact"] = exact_usd(correction)
+    return found
+
+
+def _listed(reader: Reader, table: Table, tenant: bytes) -> list[Row]:
+    rows = [row(Sums.unpack(record)) for _, record in reader.scan(table, tenant)]
+    rows = [found for found in rows if found["id"] != UNATTRIBUTED or found["spans"]]
+    return sorted(rows, key=lambda found: (found["id"] != UNATTRIBUTED, found["last"] or ""), reverse=True)

@@ -1,0 +1,117 @@
+"""A request's way from door to door: read, account, write, deliver, answer (contract: commit, deliver, answer)."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from spanledger_exporters.delivery import Delivery
+from spanledger_exporters.interface import Outcome, Signal, Verdict
+
+from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.accounting.unaccounted import unaccounted
+from spanledger_processor.decisions import Decision
+from spanledger_processor.enrich import Reading, Stage, write
+from spanledger_processor.pipeline import Answer, Status
+from spanledger_processor.state.store import StateError, Unit
+from spanledger_processor.state.writer import LedgerWriter
+from spanledger_processor.wire.errors import MalformedError
+from spanledger_processor.wire.request import count_data_points, count_log_records
+
+log = logging.getLogger(__name__)
+
+_COUNTERS: Mapping[Signal, Callable[[bytes], int]] = {"logs": count_log_records, "metrics": count_data_points}
+
+
+class Observer(Protocol):
+    """What telemetry wants to know of a request's way."""
+
+    def accepted(self, signal: Signal, items: int) -> None: ...
+
+    def enriched(self, reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> None: ...
+
+    def ruled(self, ruling: Ruling) -> None: ...
+
+    def unaccounted(self, spans: int) -> None: ...
+
+    def enrichment_failed(self, reason: str) -> None: ...
+
+
+class Handler:
+    """Spanledger's one pipeline; implements `pipeline.Pipeline`."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        ledger: LedgerWriter,
+        delivery: Delivery,
+        observer: Observer,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._stage = stage
+        self._ledger = ledger
+        self._delivery = delivery
+        self._observer = observer
+        self._now_ns = now_ns
+
+    async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
+        """Take one export request through; raises MalformedError for bytes that are no such request."""
+        out = body
+        if signal == "traces":
+            out, items = await self._enrich(body, headers)
+        else:
+            items = _COUNTERS[signal](body)
+        outcome = await self._delivery.deliver(signal, _request_id(body), out, deadline)
+        if outcome.verdict is Verdict.ACCEPTED:
+            self._observer.accepted(signal, items)
+        return _answer(outcome)
+
+    async def _enrich(self, body: bytes, headers: Mapping[str, str]) -> tuple[bytes, int]:
+        """The enriched bytes and how many spans they hold. A failure of ours lets the bytes through as they came."""
+        reading = self._stage.read(body, headers, self._now_ns())
+        if not reading.batches:
+            self._observer.enriched(reading, [])
+            return body, reading.request.span_count
+        try:
+            decisions = [await self._account(batch) for batch in reading.batches]
+            out = write(reading, decisions)
+            self._observer.enriched(reading, decisions)
+        except MalformedError:
+            raise
+        except Exception as error:
+            log.exception("enrichment failed; the request goes on as it came")
+            self._observer.enrichment_failed(type(error).__name__)
+            out = body
+        return out, reading.request.span_count
+
+    async def _account(self, batch: Batch) -> Mapping[int, Decision]:
+        def work(unit: Unit) -> Ruling:
+            ruling = account(batch, unit.get)
+            unit.apply(ruling.changes, batch.now_ns)
+            return ruling
+
+        try:
+            ruling = await self._ledger.submit(work)
+        except StateError as error:
+            log.warning("state not available, spans go on as not_accounted: %s", error)
+            decisions = unaccounted(batch)
+            self._observer.unaccounted(len(decisions))
+            return decisions
+        self._observer.ruled(ruling)
+        return ruling.decisions
+
+
+def _request_id(body: bytes) -> bytes:
+    """Tells one request from another within this process: Python's keyed 64-bit hash, and the length."""
+    return hash(body).to_bytes(8, "big", signed=True) + len(body).to_bytes(4, "big")
+
+
+def _answer(outcome: Outcome) -> Answer:
+    if outcome.verdict is Verdict.ACCEPTED:
+        return Answer(Status.OK)
+    if outcome.verdict is Verdict.RETRYABLE:
+        return Answer(Status.RETRY, outcome.reason, outcome.retry_after or 1.0)
+    return Answer(Status.REJECTED, outcome.reason)
