@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
+
 from spanledger_exporters.duration import Duration
 from spanledger_exporters.settings import TYPES, DebugSettings, ExporterSettings, FileSettings
-
 from spanledger_processor.config.processing import Processor
 from spanledger_processor.config.receivers import Receivers
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port, not_available
@@ -43,7 +43,7 @@ class State(Section):
     """Where the ledger is kept."""
 
     path: Path = Field(
-       default= default_factory=lambda: state_folder(os.environ),
+        default_factory=lambda: state_folder(os.environ),
         description="Folder of the ledger and the signing key; made with mode 0700 if it is not there.",
         json_schema_extra={"default": "`$XDG_STATE_HOME/spanledger`, else `~/.local/state/spanledger`"},
     )
@@ -56,7 +56,7 @@ class State(Section):
         "lose the last second, and never damages the ledger.",
     )
     retention: Annotated[Retention, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Retention, description="How long records stay, by arrival."
+        default_factory=Retention, description="How long records stay, by arrival."
     )
 
     @field_validator("path", mode="before")
@@ -85,21 +85,23 @@ class Config(Section):
     """The whole configuration."""
 
     receivers: Annotated[Receivers, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Receivers, description="Where telemetry comes in."
+        default_factory=Receivers, description="Where telemetry comes in."
     )
     exporters: Mapping[str, SerializeAsAny[ExporterSettings]] = Field(
-       default= default_factory=lambda: default_exporters(state_folder(os.environ)),
+        default_factory=lambda: default_exporters(state_folder(os.environ)),
         description="Where it goes: component id (`type` or `type/name`) to settings; each gets every signal it takes.",
         json_schema_extra={"default": "`debug`, and `file` with the path `<state.path>/spans.jsonl`"},
     )
     processor: Annotated[Processor, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Processor, description="What is made of GenAI spans."
+        default_factory=Processor, description="What is made of GenAI spans."
     )
     state: Annotated[State, NULL_IS_DEFAULT] = Field(default_factory=State, description="Where the ledger is kept.")
     api: Annotated[Api, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Api, description="The HTTP API, `/metrics`, `/livez` and `/readyz`."
+        default_factory=Api, description="The HTTP API, `/metrics`, `/livez` and `/readyz`."
     )
-    sidecar: None = Field(default=None, description="Usage files of agents as a source. Not available yet: leave it out.")
+    sidecar: None = Field(
+        default=None, description="Usage files of agents as a source. Not available yet: leave it out."
+    )
 
     @field_validator("exporters", mode="before")
     @classmethod
@@ -147,7 +149,10 @@ class Config(Section):
 
 def default_exporters(state: Path) -> dict[str, ExporterSettings]:
     """What runs when no exporter is named: lines on the terminal, and everything in a file."""
-    return {"debug": DebugSettings.model_validate({}), "file": FileSettings.model_validate({"path": str(state / "spans.jsonl")})}
+    return {
+        "debug": DebugSettings.model_validate({}),
+        "file": FileSettings.model_validate({"path": str(state / "spans.jsonl")}),
+    }
 
 
 def _exporter(component: object, settings: object) -> ExporterSettings:

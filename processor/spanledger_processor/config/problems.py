@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import types
+import inspect
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -122,6 +122,6 @@ def _section(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model that a field holds, bare, optional, annotated or in a tuple."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
-        return annotation if issubclass(annotation, BaseModel) else None
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation
     return next(filter(None, map(_model_in, typing.get_args(annotation))), None)

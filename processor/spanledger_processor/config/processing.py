@@ -39,7 +39,9 @@ class PriceOverride(Section):
     output: Rate | None = Field(default=None, description="USD per million output tokens, reasoning included.")
     cache_read: Rate | None = Field(default=None, description="USD per million tokens read from the cache.")
     cache_write: Rate | None = Field(default=None, description="USD per million tokens written to the cache.")
-    cache_write_1h: Rate | None = Field(default=None, description="USD per million tokens written to the cache for an hour.")
+    cache_write_1h: Rate | None = Field(
+        default=None, description="USD per million tokens written to the cache for an hour."
+    )
     name: str | None = Field(
         default=None,
         min_length=1,
@@ -50,13 +52,17 @@ class PriceOverride(Section):
 class Pricing(Section):
     """Prices."""
 
-    overrides: tuple[PriceOverride, ...] = Field(default=(), description="Your own prices, taken before the price list's.")
+    overrides: tuple[PriceOverride, ...] = Field(
+        default=(), description="Your own prices, taken before the price list's."
+    )
 
 
 class Sessions(Section):
     """How a span's session is found."""
 
-    keys: Keys = Field(default=grouping.SESSION_KEYS, description="Attributes that name the session, most trusted first.")
+    keys: Keys = Field(
+        default=grouping.SESSION_KEYS, description="Attributes that name the session, most trusted first."
+    )
     parent_keys: Keys = Field(
         default=grouping.SESSION_PARENT_KEYS, description="Attributes that name the session that spawned this one."
     )
@@ -72,13 +78,17 @@ class Agents(Section):
     """How a span's agent is found."""
 
     keys: Keys = Field(default=grouping.AGENT_KEYS, description="Attributes that name the agent, most trusted first.")
-    parent_keys: Keys = Field(default=grouping.AGENT_PARENT_KEYS, description="Attributes that name the agent above it.")
+    parent_keys: Keys = Field(
+        default=grouping.AGENT_PARENT_KEYS, description="Attributes that name the agent above it."
+    )
 
 
 class Tasks(Section):
     """How a span's task is found."""
 
-    id_keys: Keys = Field(default=grouping.TASK_ID_KEYS, description="Attributes that name the task, most trusted first.")
+    id_keys: Keys = Field(
+        default=grouping.TASK_ID_KEYS, description="Attributes that name the task, most trusted first."
+    )
     kind_keys: Keys = Field(default=grouping.TASK_KIND_KEYS, description="Attributes that say what kind of task it is.")
 
 
@@ -87,7 +97,7 @@ class Ignored(Section):
 
     tool: str = Field(min_length=1, description="Tool name; `*`, `?` and `[...]` match as in file names.")
     fields: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
-       default= min_length=1,
+        min_length=1,
         description="Argument fields left out of the signature; a dot goes one level down (`options.request_id`).",
     )
 
@@ -99,7 +109,8 @@ class Loop(Section):
         default=3, description="The very same call so many times in a row in one session, or more; 0: no such rule."
     )
     repeats: CountOrOff = Field(
-        default=5, description="The very same call so many times in one session, in a row or not, or more; 0: no such rule."
+        default=5,
+        description="The very same call so many times in one session, in a row or not, or more; 0: no such rule.",
     )
 
     @field_validator("consecutive", "repeats")
@@ -183,15 +194,15 @@ class Processor(Section):
 
     pricing: Annotated[Pricing, NULL_IS_DEFAULT] = Field(default_factory=Pricing, description="Prices.")
     sessions: Annotated[Sessions, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Sessions, description="How a span's session is found."
+        default_factory=Sessions, description="How a span's session is found."
     )
     runs: Annotated[Runs, NULL_IS_DEFAULT] = Field(default_factory=Runs, description="How a span's run is found.")
     agents: Annotated[Agents, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Agents, description="How a span's agent is found."
+        default_factory=Agents, description="How a span's agent is found."
     )
     tasks: Annotated[Tasks, NULL_IS_DEFAULT] = Field(default_factory=Tasks, description="How a span's task is found.")
     tools: Annotated[Tools, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Tools, description="Signatures of tool calls, and loops."
+        default_factory=Tools, description="Signatures of tool calls, and loops."
     )
     aliases: tuple[Alias, ...] = Field(
         default=("gen_ai.usage.cost",),
@@ -199,8 +210,8 @@ class Processor(Section):
     )
     tenant: Annotated[Tenant, NULL_IS_DEFAULT] = Field(default_factory=Tenant, description="Whose data it is.")
     redaction: Annotated[Redaction, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Redaction, description="Removal of prompts and arguments, after signing."
+        default_factory=Redaction, description="Removal of prompts and arguments, after signing."
     )
     attributes: Annotated[Attributes, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Attributes, description="Rules that set or remove attributes."
+        default_factory=Attributes, description="Rules that set or remove attributes."
     )

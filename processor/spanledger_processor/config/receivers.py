@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
-from spanledger_exporters.duration import Duration
 
+from spanledger_exporters.duration import Duration
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section
 
 MIB = 1024 * 1024
@@ -22,7 +22,9 @@ class ServerTls(Section):
         min_length=1,
         description="PEM file of the authorities whose client certificates are demanded (mutual TLS); default: none.",
     )
-    min_version: Literal["1.2"] = Field(default="1.2", description='Oldest TLS version spoken; only "1.2" can be chosen.')
+    min_version: Literal["1.2"] = Field(
+        default="1.2", description='Oldest TLS version spoken; only "1.2" can be chosen.'
+    )
 
 
 class Auth(Section):
@@ -38,7 +40,9 @@ class Auth(Section):
 class KeepaliveServer(Section):
     """Ages and pings of gRPC connections; what is left out is gRPC's default."""
 
-    max_connection_idle: Duration | None = Field(default=None, gt=0, description="A connection idle for so long is closed.")
+    max_connection_idle: Duration | None = Field(
+        default=None, gt=0, description="A connection idle for so long is closed."
+    )
     max_connection_age: Duration | None = Field(
         default=None, gt=0, description="A connection this old is closed, so that senders spread over instances again."
     )
@@ -62,10 +66,10 @@ class Keepalive(Section):
     """gRPC keepalive."""
 
     server_parameters: Annotated[KeepaliveServer, NULL_IS_DEFAULT] = Field(
-       default= default_factory=KeepaliveServer, description="Our own ages and pings."
+        default_factory=KeepaliveServer, description="Our own ages and pings."
     )
     enforcement_policy: Annotated[KeepalivePolicy, NULL_IS_DEFAULT] = Field(
-       default= default_factory=KeepalivePolicy, description="Pings of senders."
+        default_factory=KeepalivePolicy, description="Pings of senders."
     )
 
 
@@ -73,7 +77,8 @@ class Grpc(Section):
     """OTLP/gRPC."""
 
     endpoint: Endpoint = Field(
-        default="127.0.0.1:4317", description="host:port to listen on; 0.0.0.0 or nothing before the colon: all addresses."
+        default="127.0.0.1:4317",
+        description="host:port to listen on; 0.0.0.0 or nothing before the colon: all addresses.",
     )
     tls: ServerTls | None = Field(default=None, description="Transport security; default: plain text.")
     auth: Annotated[Auth, NULL_IS_DEFAULT] = Field(default_factory=Auth, description="Who may send.")
@@ -81,7 +86,7 @@ class Grpc(Section):
         default=64, description="Largest request in MiB, also after decompression; larger ones are refused for good."
     )
     keepalive: Annotated[Keepalive, NULL_IS_DEFAULT] = Field(
-       default= default_factory=Keepalive, description="Ages and pings of connections."
+        default_factory=Keepalive, description="Ages and pings of connections."
     )
 
     @property
@@ -94,12 +99,14 @@ class Http(Section):
     """OTLP/HTTP, protobuf and JSON."""
 
     endpoint: Endpoint = Field(
-        default="127.0.0.1:4318", description="host:port to listen on; 0.0.0.0 or nothing before the colon: all addresses."
+        default="127.0.0.1:4318",
+        description="host:port to listen on; 0.0.0.0 or nothing before the colon: all addresses.",
     )
     tls: ServerTls | None = Field(default=None, description="Transport security; default: plain text.")
     auth: Annotated[Auth, NULL_IS_DEFAULT] = Field(default_factory=Auth, description="Who may send.")
     max_request_body_size: Count = Field(
-        default=64 * MIB, description="Largest request in bytes, also after decompression; larger ones are refused for good."
+        default=64 * MIB,
+        description="Largest request in bytes, also after decompression; larger ones are refused for good.",
     )
 
     @property
@@ -139,10 +146,11 @@ class OtlpReceiver(Section):
     """The only receiver."""
 
     protocols: Annotated[Protocols, NULL_IS_DEFAULT] = Field(
-       default= default_factory=_both, description="The protocols spoken: only those named here; without this section, both."
+        default_factory=_both, description="The protocols spoken: only those named here; without this section, both."
     )
     max_in_flight_mib: Count = Field(
-        default=256, description="Requests held at once, in MiB over all protocols; beyond it senders are told to try again."
+        default=256,
+        description="Requests held at once, in MiB over all protocols; beyond it senders are told to try again.",
     )
 
     @model_validator(mode="after")
@@ -159,5 +167,5 @@ class Receivers(Section):
     """Where telemetry comes in."""
 
     otlp: Annotated[OtlpReceiver, NULL_IS_DEFAULT] = Field(
-       default= default_factory=OtlpReceiver, description="OTLP: traces, logs and metrics."
+        default_factory=OtlpReceiver, description="OTLP: traces, logs and metrics."
     )
