@@ -1,0 +1,90 @@
+# Every command a developer needs. Each target installs what it needs into .venv, once.
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --build-constraint constraints.txt
+
+# The first Python 3.11 or later that is on PATH; PYTHON=... overrules it.
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
+
+SOURCES := processor exporters tests benchmarks tools
+INSTALLED := $(VENV)/.installed
+FOR_TESTS := $(VENV)/.installed-test
+FOR_CHECKS := $(VENV)/.installed-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test unit check format bench parts docs constraints clean
+
+help: ## say what there is
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## install Spanledger into .venv
+
+demo: $(INSTALLED) ## show the main job on recorded spans: priced, signed, grouped
+	@$(BIN)/spanledger demo
+
+test: $(FOR_TESTS) ## all tests; those against real parts where `make parts` finds them
+	$(BIN)/python -m pytest
+
+unit: $(FOR_TESTS) ## the tests that need no other program
+	$(BIN)/python -m pytest -m "not integration"
+
+check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy $(SOURCES)
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/deptry processor exporters
+
+format: $(FOR_CHECKS) ## format the code and mend what lint can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(FOR_TESTS) ## measure against the real Collector; results go to benchmarks/README.md
+	$(BIN)/python -m benchmarks
+
+parts: $(INSTALLED) ## find or make the Collector, Tempo and Prometheus that tests run against
+	@$(BIN)/python -m tools.parts
+
+docs: $(INSTALLED) ## write docs/ from the tables in the code
+	@mkdir -p docs
+	$(BIN)/python -m spanledger_processor.dialects.document > docs/dialects.md
+	$(BIN)/python -m spanledger_processor.config.document > docs/configuration.md
+	$(BIN)/python -m spanledger_processor.telemetry.document > docs/telemetry.md
+
+constraints: ## choose the newest versions that the dependencies allow
+	rm -rf $(VENV)-newest
+	$(PYTHON) -m venv $(VENV)-newest
+	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)-newest/bin/python -m pip install --quiet -e . --group test --group check hatchling editables
+	(sed -n '/^#/p' constraints.txt; \
+		$(VENV)-newest/bin/python -m pip freeze --all --exclude-editable --exclude spanledger) > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf $(VENV)-newest
+
+clean: ## remove .venv and what tools left behind; not the parts
+	rm -rf $(VENV) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; none found on PATH. Name one: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The version of pip that knows --group and --build-constraint; the one that a venv starts with may not.
+$(VENV)/.pip: constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
+	@touch $@
+
+$(INSTALLED): pyproject.toml constraints.txt $(VENV)/.pip
+	$(PIP) -e .
+	@touch $@
+
+$(FOR_TESTS): $(INSTALLED)
+	$(PIP) --group test
+	@touch $@
+
+$(FOR_CHECKS): $(FOR_TESTS)
+	$(PIP) --group check
+	@touch $@

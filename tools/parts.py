@@ -1,0 +1,165 @@
+"""The real programs that tests and benchmarks run against: found where they are, or made.
+
+`python -m tools.parts` finds or makes them all and says where they are; exit 1 names what is missing and why.
+Looked for in this order: the part's environment variable, PATH, the cache folder `.parts/` of this checkout, an
+unpacked copy of `../shared/parts/<name>-*.xz` where somebody put one. Made from Go modules or a Debian package.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CACHE = ROOT / ".parts"
+RECIPES = ROOT / "deploy" / "parts"
+PACKED = ROOT.parent / "shared" / "parts"
+
+
+class PartMissingError(Exception):
+    """A program is not on this machine and cannot be made here; the message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One program: what overrules the search, what it is called on PATH, what is made if none is found."""
+
+    name: str
+    variable: str
+    programs: tuple[str, ...]
+    version: str
+    make: Callable[[Path], None]
+
+    @property
+    def cached(self) -> Path:
+        """Where our own copy stands."""
+        return CACHE / f"{self.name}-{self.version}"
+
+
+def find(name: str) -> Path | None:
+    """The program `name` of `PARTS`, where it is already.
+
+    Raises:
+        PartMissingError: its environment variable names something that cannot be run.
+    """
+    part = PARTS[name]
+    if chosen := os.environ.get(part.variable):
+        program = Path(chosen).expanduser().absolute()
+        if os.access(program, os.X_OK) and program.is_file():
+            return program
+        raise PartMissingError(f"{part.variable}: {chosen} is not a program that can be run")
+    for program_name in part.programs:
+        if on_path := shutil.which(program_name):
+            return Path(on_path)
+    if part.cached.exists():
+        return part.cached
+    return _unpack(part)
+
+
+def obtain(name: str) -> Path:
+    """The program `name` of `PARTS`, made where it is not found.
+
+    Raises:
+        PartMissingError: with the reason, and what would help.
+    """
+    if (found := find(name)) is not None:
+        return found
+    part = PARTS[name]
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        try:
+            part.make(Path(folder) / "made")
+        except subprocess.CalledProcessError as error:
+            raise PartMissingError(f"{name}: {' '.join(error.cmd)} ended with {error.returncode}") from error
+        (Path(folder) / "made").rename(part.cached)
+    return part.cached
+
+
+def _unpack(part: Part) -> Path | None:
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    packed = PACKED / f"{part.name}-{part.version}-{sys.platform}-{machine}.xz"
+    if not packed.exists():
+        return None
+    CACHE.mkdir(exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=CACHE, delete=False) as unpacked:
+        try:
+            with lzma.open(packed) as content:
+                shutil.copyfileobj(content, unpacked)
+            Path(unpacked.name).chmod(0o755)
+            Path(unpacked.name).rename(part.cached)  # at once, so that nobody finds half a program
+        except BaseException:
+            Path(unpacked.name).unlink(missing_ok=True)
+            raise
+    return part.cached
+
+
+def _run(*command: str, within: Path) -> None:
+    print(f"+ {' '.join(command)}", file=sys.stderr)
+    subprocess.run(command, cwd=within, check=True, stdout=sys.stderr)
+
+
+def _needs(program: str, to_make: str, variable: str) -> None:
+    if shutil.which(program) is None:
+        raise PartMissingError(f"{to_make}: not found; install it, name it in {variable}, or install {program} to make it")
+
+
+def _make_otelcol(target: Path) -> None:
+    _needs("go", "otelcol", "SPANLEDGER_OTELCOL")
+    shutil.copy(RECIPES / "otelcol-builder.yaml", target.parent)
+    builder = f"go.opentelemetry.io/collector/cmd/builder@v{PARTS['otelcol'].version}"
+    _run("go", "run", builder, "--config", "otelcol-builder.yaml", within=target.parent)
+    (target.parent / "otelcol" / "otelcol").rename(target)
+
+
+def _make_tempo(target: Path) -> None:
+    _needs("go", "tempo", "SPANLEDGER_TEMPO")
+    module = shutil.copytree(RECIPES / "tempo", target.parent / "module")
+    flags = f"-ldflags=-s -w -X main.Version={PARTS['tempo'].version}"
+    package = "github.com/grafana/tempo/cmd/tempo"
+    _run("go", "build", "-mod=mod", "-trimpath", flags, "-o", str(target), package, within=module)
+
+
+def _make_prometheus(target: Path) -> None:
+    """Taken out of the Debian package without installing it, which would start a server on its default port."""
+    _needs("apt-get", "prometheus", "SPANLEDGER_PROMETHEUS")
+    _needs("dpkg-deb", "prometheus", "SPANLEDGER_PROMETHEUS")
+    if os.geteuid() == 0:
+        _run("apt-get", "update", "-qq", within=target.parent)
+    _run("apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "prometheus", within=target.parent)
+    package = next(target.parent.glob("prometheus_*.deb"))
+    _run("dpkg-deb", "-x", str(package), "files", within=target.parent)
+    (target.parent / "files" / "usr" / "bin" / "prometheus").rename(target)
+
+
+PARTS = {
+    part.name: part
+    for part in (
+        Part("otelcol", "SPANLEDGER_OTELCOL", ("otelcol", "otelcol-contrib"), "0.160.0", _make_otelcol),
+        Part("tempo", "SPANLEDGER_TEMPO", ("tempo",), "2.9.0", _make_tempo),
+        Part("prometheus", "SPANLEDGER_PROMETHEUS", ("prometheus",), "debian", _make_prometheus),
+    )
+}
+
+
+def main() -> int:
+    """Find or make every part; a line for each."""
+    problems = 0
+    for name in PARTS:
+        try:
+            print(f"{name}: {obtain(name)}")
+        except PartMissingError as error:
+            print(error, file=sys.stderr)
+            problems += 1
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
