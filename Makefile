@@ -61,7 +61,7 @@ constraints: ## choose the newest versions that the dependencies allow
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)-newest/bin/python -m pip install --quiet -e . --group test --group check hatchling editables
 	(sed -n '/^#/p' constraints.txt; \
-		$(VENV)-newest/bin/python -m pip freeze --all --exclude-editable --exclude spanledger) > constraints.new
+		$(VENV)-newest/bin/python -m pip freeze --all --exclude-editable --exclude spanledger --exclude setuptools) > constraints.new
 	mv constraints.new constraints.txt
 	rm -rf $(VENV)-newest
 
