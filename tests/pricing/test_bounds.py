@@ -20,8 +20,8 @@ USAGE = Usage(1000, 100, 0, 0, 0, 0)
 
 def ask(pricer: Pricer, start: int, stop: int) -> None:
     for number in range(start, stop):
-        model = ("nobody-knows-%d", "claude-sonnet-4-5-%d", "llama/%d", "x" * 600 + "%d")[number % 4] % number
-        provider = ("", "anthropic", "never-heard-of-%d" % number)[number % 3]
+        model = ("nobody-knows-", "claude-sonnet-4-5-", "llama/", "x" * 600)[number % 4] + str(number)
+        provider = ("", "anthropic", f"never-heard-of-{number}")[number % 3]
         pricer.cost(Call("otel", "llm", provider=provider, request_model=model, usage=USAGE), AT + number * 10**12)
 
 
