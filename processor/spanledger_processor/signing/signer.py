@@ -1,0 +1,68 @@
+"""The signature of a tool call: `h1:<key id>:<hash>`, by which calls with the same arguments are told."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from typing import Any
+
+from spanledger_processor.calls import ToolCall
+from spanledger_processor.decisions import Signature
+from spanledger_processor.signing.arguments import PLACEHOLDERS, is_cut, read
+from spanledger_processor.signing.canonical import UnreadableError, canonical
+
+VERSION = "h1"
+_NAMES_KEPT = 1024
+_LONGEST_NAME = 256
+
+
+class Signer:
+    """Signs with one key; signatures compare only under one key.
+
+    `ignore` names fields that do not count, by tool (a glob, as in file names; all that match apply): keys from the
+    top, joined by dots, through lists as if they were not there.
+    """
+
+    def __init__(self, key: bytes, ignore: Sequence[tuple[str, frozenset[str]]] = ()) -> None:
+        self._key = key
+        self._ignore = tuple(ignore)
+        self._prefix = f"{VERSION}:{hmac.digest(key, b'spanledger key id', 'sha256')[:4].hex()}:"
+        self._ignored = lru_cache(maxsize=_NAMES_KEPT)(self._look_up)
+
+    def sign(self, tool: ToolCall) -> Signature | None:
+        """The signature of a call, None if it has neither name nor arguments. The same call id or not is no matter.
+
+        Scope `full`: all arguments are in it. `truncated`: their text was cut, so calls that differ behind the cut
+        share it. `name_only`: the arguments are not known. An empty or blank text, `null` and what stands for removed
+        content count as not known; an empty object is a call that needed none.
+        """
+        name = tool.name or ""
+        scope, form = self._form(name, tool.arguments)
+        if scope == "name_only" and not name:
+            return None
+        encoded = name.encode("utf-8", "surrogatepass")
+        message = b"%b %d:%b%b" % (VERSION.encode(), len(encoded), encoded, form)
+        return Signature(self._prefix + hmac.digest(self._key, message, "sha256")[:16].hex(), scope)
+
+    def _form(self, name: str, arguments: Any) -> tuple[str, bytes]:
+        """The scope, and the arguments as they are hashed: V and a canonical value, T and a text, or -."""
+        if isinstance(arguments, bytes):
+            arguments = arguments.decode("utf-8", "surrogateescape")
+        text = arguments.strip() if isinstance(arguments, str) else None
+        if text == "" or text in PLACEHOLDERS:
+            return "name_only", b"-"
+        try:
+            value = arguments if text is None else read(text)
+            if value is None:
+                return "name_only", b"-"
+            if text is not None and value is text and is_cut(text):
+                return "truncated", b"T" + canonical(text)
+            ignored = self._ignored(name) if self._ignore and len(name) <= _LONGEST_NAME else self._look_up(name)
+            return "full", b"V" + canonical(value, ignored)
+        except (UnreadableError, RecursionError):
+            return ("name_only", b"-") if text is None else ("full", b"T" + canonical(text))
+
+    def _look_up(self, name: str) -> frozenset[str]:
+        return frozenset[str]().union(*(fields for glob, fields in self._ignore if fnmatchcase(name, glob)))
