@@ -108,7 +108,9 @@ def _run(*command: str, within: Path) -> None:
 
 def _needs(program: str, to_make: str, variable: str) -> None:
     if shutil.which(program) is None:
-        raise PartMissingError(f"{to_make}: not found; install it, name it in {variable}, or install {program} to make it")
+        raise PartMissingError(
+            f"{to_make}: not found; install it, name it in {variable}, or install {program} to make it"
+        )
 
 
 def _make_otelcol(target: Path) -> None:

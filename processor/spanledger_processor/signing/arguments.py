@@ -33,7 +33,7 @@ _QUOTED = re.compile(r""" "(?:[^"\\]++|\\.)*+"? | '(?:[^'\\]++|\\.)*+'? """, re.
 
 
 def read(text: str) -> Any:
-    """The value of a text without white space around it: of JSON, of a Python dictionary or list as `repr` writes it, else the text itself.
+    """The value of a text without white space around it: of JSON, of Python's `repr` of a dictionary, else itself.
 
     Raises:
         RecursionError: it is nested too deep to be read.

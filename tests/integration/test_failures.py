@@ -1,0 +1,111 @@
+"""Parts of the pipeline go down and come back: nothing is lost, and nothing counts twice."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from programs import eventually
+from real_parts import Loop, Tempo
+from replays import Replay, attributes, prepare, scenarios
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+FOLDERS = scenarios("otel-genai", "openinference")
+
+
+@pytest.fixture
+def fresh(otelcol: None, tempo: Tempo, tmp_path: Path) -> Iterator[Loop]:
+    """Collector and Spanledger of this test alone."""
+    with Loop(tmp_path, tempo.otlp) as loop:
+        yield loop
+
+
+def _all_there_counted_once(replays: list[Replay], loop: Loop, tempo: Tempo) -> None:
+    """Every span is in Tempo; the amounts on the spans and the ledger's total are the truth.
+
+    Summed over traces, not by TraceQL metrics: a sender that got no answer sends again, and Tempo's metrics count what
+    arrives, while its traces hold each span once.
+    """
+    seen = {}
+    for replay in replays:
+        for trace in {trace for trace, _ in replay.spans}:
+            seen |= {(trace, span.span_id.hex()): attributes(span) for span in tempo.spans(trace)}
+    assert seen.keys() == {identity for replay in replays for identity in replay.spans}
+    truth = float(sum(replay.cost for replay in replays))
+    on_spans = sum(values.get("spanledger.cost.usd", 0.0) for values in seen.values())
+    assert on_spans == pytest.approx(truth, rel=1e-9)
+    assert loop.ledger()["total"]["cost_usd"] == pytest.approx(truth, rel=1e-12)
+
+
+def _requests_done(loop: Loop) -> int:
+    done = re.findall(r'^spanledger_requests_total\{[^}]*outcome="ok"[^}]*\} (\S+)', loop.metrics(), re.MULTILINE)
+    return int(sum(map(float, done)))
+
+
+def test_spanledger_killed_in_the_middle(fresh: Loop, tempo: Tempo) -> None:
+    """Killed twice while requests stream in, each time after it has answered some."""
+    replays = [prepare(folder) for _ in range(6) for folder in FOLDERS]
+    halfway, go_on = threading.Event(), threading.Event()
+
+    def stream() -> None:
+        for position, replay in enumerate(replays):
+            if position == len(replays) // 2:
+                halfway.set()
+                go_on.wait(timeout=120)
+            fresh.send(*replay.requests)
+
+    sender = threading.Thread(target=stream)
+    sender.start()
+    try:
+        for pause in (halfway, None):
+            if pause:
+                pause.wait(timeout=120)
+
+            def answered() -> None:
+                assert _requests_done(fresh) > 0
+
+            eventually(answered)
+            go_on.set()
+            fresh.spanledger.kill()
+            fresh.spanledger.start()
+    finally:
+        go_on.set()
+        sender.join(timeout=120)
+    eventually(lambda: _all_there_counted_once(replays, fresh, tempo), patience=120)
+
+
+def test_the_collector_killed_with_a_full_queue(fresh: Loop, tempo: Tempo) -> None:
+    """What the Collector answered for is on its disk: killed while Spanledger is away, it delivers after a restart."""
+    replays = [prepare(folder) for folder in FOLDERS]
+    fresh.spanledger.stop()
+    for replay in replays:
+        fresh.send(*replay.requests)
+    fresh.collector.kill()
+    fresh.spanledger.start()
+    fresh.collector.start()
+    eventually(lambda: _all_there_counted_once(replays, fresh, tempo), patience=120)
+
+
+def test_the_backend_down_and_back(fresh: Loop, tempo: Tempo) -> None:
+    """While Tempo is away the ledger counts on, and all spans reach Tempo after it is back."""
+    replays = [prepare(folder) for folder in FOLDERS]
+    half = len(replays) // 2
+    tempo.program.stop()
+    try:
+        for replay in replays[:half]:
+            fresh.send(*replay.requests)
+        truth = float(sum(replay.cost for replay in replays[:half]))
+
+        def counted() -> None:
+            assert fresh.ledger()["total"]["cost_usd"] == pytest.approx(truth, rel=1e-12)
+
+        eventually(counted)
+    finally:
+        tempo.program.start()
+    for replay in replays[half:]:
+        fresh.send(*replay.requests)
+    eventually(lambda: _all_there_counted_once(replays, fresh, tempo), patience=120)

@@ -1,0 +1,126 @@
+"""Real agents' spans through the real Collector and Spanledger into the real Tempo."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from programs import eventually
+from real_parts import Loop, Tempo
+from replays import Replay, attributes, identity, prepare, scenarios
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+
+SCENARIOS = {f"{folder.parent.name}/{folder.name}": folder for folder in scenarios("otel-genai", "openinference")}
+
+
+@pytest.fixture(scope="module")
+def replays(loop: Loop) -> Iterator[dict[str, Replay]]:
+    """All captures, sent once."""
+    prepared = {name: prepare(folder) for name, folder in SCENARIOS.items()}
+    for replay in prepared.values():
+        loop.send(*replay.requests)
+    yield prepared
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_span_arrives_once_and_otherwise_unchanged(
+    scenario: str, replays: dict[str, Replay], tempo: Tempo
+) -> None:
+    """What came out is what went in, with attributes of ours at the end; Tempo counts each span once."""
+    replay = replays[scenario]
+
+    def arrived() -> None:
+        counts = tempo.metric(f'{{ resource.replay = "{replay.label}" }} | count_over_time()')
+        assert sum(counts.values()) == len(replay.spans)
+
+    eventually(arrived)
+    received = [span for trace in {trace for trace, _ in replay.spans} for span in tempo.spans(trace)]
+    assert Counter(map(identity, received)) == Counter(replay.spans.keys())
+    for span in received:
+        sent = replay.spans[identity(span)]
+        ours = [a for a in span.attributes if a.key.startswith("spanledger.") or a.key == "gen_ai.usage.cost"]
+        for attribute in ours:
+            span.attributes.remove(attribute)
+        assert span == sent
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_tempo_sums_to_the_truth(scenario: str, replays: dict[str, Replay], tempo: Tempo) -> None:
+    """A TraceQL sum of `spanledger.cost.usd` is what the model server's own log costs by the price list."""
+    replay = replays[scenario]
+    priced = f'{{ resource.replay = "{replay.label}" && span.spanledger.cost.usd > 0.0 }}'
+
+    def summed() -> None:
+        counts = tempo.metric(f"{priced} | count_over_time()")
+        assert sum(counts.values()) == replay.calls
+        sums = tempo.metric(f"{priced} | sum_over_time(span.spanledger.cost.usd)")
+        assert sum(sums.values()) == pytest.approx(float(replay.cost), rel=1e-12)
+
+    eventually(summed)
+
+
+def test_search_finds_what_cost_money(replays: dict[str, Replay], tempo: Tempo) -> None:
+    """`{ span.spanledger.cost.usd > 0.0 }` finds the traces of priced calls, `select` shows their session."""
+    query = "{ span.spanledger.cost.usd > 0.0 } | select(span.spanledger.session.id)"
+    expected = {trace for replay in replays.values() for trace, _ in replay.spans}
+
+    def found() -> list[dict[str, object]]:
+        traces = tempo.search(query)
+        assert traces
+        assert {str(trace["traceID"]).zfill(32) for trace in traces} <= expected
+        return traces
+
+    assert eventually(found)
+
+
+def test_tool_repeats_are_counted(replays: dict[str, Replay], tempo: Tempo) -> None:
+    """The captured agent that calls a tool three times with the same arguments shows a third repeat."""
+    label = replays["openinference/S3-openai-chat"].label
+    query = f'{{ resource.replay = "{label}" && span.spanledger.tool.repeats = 3 }} | count_over_time()'
+
+    def counted() -> None:
+        assert sum(tempo.metric(query).values()) == 1
+
+    eventually(counted)
+
+
+def test_the_ledger_agrees_with_the_backend(replays: dict[str, Replay], loop: Loop, tempo: Tempo) -> None:
+    """`spanledger summary`, beside the running server, tells the sum of all that arrived."""
+    labels = "|".join(replay.label for replay in replays.values())
+    query = f'{{ resource.replay =~ "{labels}" && span.spanledger.cost.usd > 0.0 }} | sum_over_time(span.spanledger.cost.usd)'
+    truth = sum(replay.cost for replay in replays.values())
+
+    def agrees() -> None:
+        assert sum(tempo.metric(query).values()) == pytest.approx(float(truth), rel=1e-12)
+        assert loop.ledger()["total"]["cost_usd"] == pytest.approx(float(truth), rel=1e-12)
+
+    eventually(agrees)
+
+
+def test_a_request_larger_than_four_mebibytes_comes_through(loop: Loop, tempo: Tempo) -> None:
+    """Agents that send whole prompts exceed the default limit of every hop; the shipped files raise them all."""
+    request = ExportTraceServiceRequest()
+    now = time.time_ns()
+    span = request.resource_spans.add().scope_spans.add().spans.add(name="chat", start_time_unix_nano=now)
+    span.trace_id, span.span_id, span.end_time_unix_nano = secrets.token_bytes(16), secrets.token_bytes(8), now + 10**6
+    span.attributes.add(key="gen_ai.operation.name").value.string_value = "chat"
+    span.attributes.add(key="gen_ai.input.messages").value.string_value = secrets.token_hex(5 * 2**20)
+    loop.send(request.SerializeToString())
+
+    def arrived() -> None:
+        (received,) = tempo.spans(span.trace_id.hex())
+        assert attributes(received)["spanledger.kind"] == "llm"
+
+    eventually(arrived)
+
+
+def test_the_shipped_folders_are_used(loop: Loop, replays: dict[str, Replay]) -> None:
+    """The ledger stands where `state.path` says, readable by its owner only."""
+    state = Path(str(loop.config.parent / "state"))
+    assert state.stat().st_mode & 0o077 == 0

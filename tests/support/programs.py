@@ -1,0 +1,114 @@
+"""Programs that integration tests start: each with a log that is shown when a test fails, and an end that is sure."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import httpx2
+
+Found = TypeVar("Found")
+
+PATIENCE = 60.0
+"""Seconds that a condition is waited for, many times what it takes on an idle machine."""
+
+
+def eventually(condition: Callable[[], Found], patience: float = PATIENCE) -> Found:
+    """What `condition` returns once it raises neither AssertionError nor a connection's error."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return condition()
+        except (AssertionError, httpx2.TransportError):
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.1)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def substituted(text: str, substitutes: Mapping[str, str]) -> str:
+    """`text` with each key replaced by its value; a key that is not there is a test that no longer fits its file."""
+    for old, new in substitutes.items():
+        assert old in text, f"{old} is not in the shipped file"
+        text = text.replace(old, new)
+    return text
+
+
+def answers(url: str) -> None:
+    """Assert that `url` answers 200."""
+    response = httpx2.get(url, timeout=5)
+    assert response.status_code == 200, f"{url}: {response.status_code} {response.text[:300]}"
+
+
+class Program:
+    """One process that can be started, stopped, killed and started again.
+
+    `ready` is a URL that answers 200 once the program can be used. Everything it writes goes to one log.
+    """
+
+    running: dict[str, Program] = {}
+    """By name; what is shown when a test fails."""
+
+    def __init__(
+        self, name: str, command: Sequence[str], folder: Path, ready: str, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self._command = command
+        self._folder = folder
+        self._ready = ready
+        self._env = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log = folder / f"{name}.log"
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, cwd=self._folder, env=self._env, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        Program.running[self.name] = self
+        eventually(self._is_ready)
+
+    def _is_ready(self) -> None:
+        if self._process is not None and self._process.poll() is not None:
+            raise RuntimeError(f"{self.name} ended with {self._process.returncode}:\n{self.log()}")
+        answers(self._ready)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Ask it to end; kill it if it takes long."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        Program.running.pop(self.name, None)
+
+    def log(self) -> str:
+        """The last lines it wrote."""
+        lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
+        return "\n".join(line[:500] for line in lines[-40:])

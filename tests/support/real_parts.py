@@ -1,0 +1,201 @@
+"""The real Collector, Tempo and Prometheus, and Spanledger as users start it, from the configuration files we ship.
+
+Only host names, ports and folders of those files are substituted.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx2
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
+from programs import Program, free_port, substituted
+from replays import spans_of
+
+from tools import parts
+
+ROOT = parts.ROOT
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+
+
+def _shipped(path: str) -> str:
+    return (ROOT / path).read_text()
+
+
+def _written(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+class Tempo:
+    """Grafana Tempo with `deploy/tempo.yaml`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port, self.otlp = free_port(), free_port()
+        text = substituted(
+            _shipped("deploy/tempo.yaml"),
+            {
+                "0.0.0.0": "127.0.0.1",
+                "http_listen_port: 3200": f"http_listen_port: {self.port}",
+                "grpc_listen_port: 9095": f"grpc_listen_port: {free_port()}",
+                ":14317": f":{self.otlp}",
+                "/var/tempo": str(folder / "data"),
+            },
+        )
+        config = _written(folder / "tempo.yaml", text)
+        self.url = f"http://127.0.0.1:{self.port}"
+        command = [str(parts.obtain("tempo")), f"-config.file={config}"]
+        self.program = Program("tempo", command, folder, f"{self.url}/ready")
+
+    def _get(self, path: str, **params: Any) -> httpx2.Response:
+        response = httpx2.get(
+            f"{self.url}{path}", params=params, headers={"accept": "application/protobuf"}, timeout=30
+        )
+        assert response.status_code == 200, f"{path} {params}: {response.status_code} {response.text[:500]}"
+        return response
+
+    @staticmethod
+    def _range() -> dict[str, int]:
+        return {"start": int(time.time()) - 900, "end": int(time.time()) + 60}
+
+    def spans(self, trace_id: str) -> list[Span]:
+        """The spans of one trace, as Tempo has them."""
+        return list(spans_of(TracesData.FromString(self._get(f"/api/traces/{trace_id}").content)))
+
+    def search(self, query: str) -> list[dict[str, Any]]:
+        """The traces that a TraceQL query finds."""
+        response = httpx2.get(f"{self.url}/api/search", params={"q": query, "limit": 500, **self._range()}, timeout=30)
+        assert response.status_code == 200, f"{query}: {response.text[:500]}"
+        traces: list[dict[str, Any]] = response.json().get("traces", [])
+        return traces
+
+    def metric(self, query: str) -> dict[str, float]:
+        """The value of a TraceQL metrics query over the last minutes, by the values of its labels."""
+        response = httpx2.get(f"{self.url}/api/metrics/query", params={"q": query, **self._range()}, timeout=30)
+        assert response.status_code == 200, f"{query}: {response.text[:500]}"
+        values: dict[str, float] = {}
+        for series in response.json().get("series", []):
+            labels = (str(next(iter(label["value"].values()), "")) for label in series.get("labels", []))
+            values["/".join(labels)] = float(series.get("value", 0))
+        return values
+
+
+class Prometheus:
+    """Prometheus with `deploy/prometheus.yaml`."""
+
+    def __init__(self, folder: Path, loop: Loop) -> None:
+        port = free_port()
+        text = substituted(
+            _shipped("deploy/prometheus.yaml"),
+            {
+                "spanledger:4320": f"127.0.0.1:{loop.api}",
+                "otelcol:8888": f"127.0.0.1:{loop.collector_metrics}",
+                "scrape_interval: 5s": "scrape_interval: 1s",
+            },
+        )
+        config = _written(folder / "prometheus.yaml", text)
+        self.url = f"http://127.0.0.1:{port}"
+        command = [
+            str(parts.obtain("prometheus")),
+            f"--config.file={config}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ]
+        self.program = Program("prometheus", command, folder, f"{self.url}/-/ready")
+
+    def query(self, promql: str) -> list[dict[str, Any]]:
+        """The series of an instant query."""
+        response = httpx2.get(f"{self.url}/api/v1/query", params={"query": promql}, timeout=10)
+        assert response.status_code == 200, f"{promql}: {response.text[:500]}"
+        series: list[dict[str, Any]] = response.json()["data"]["result"]
+        return series
+
+
+class Loop:
+    """The Collector with `otelcol-config.yaml`, and Spanledger with `deploy/spanledger.yaml` in its loop."""
+
+    def __init__(self, folder: Path, backend_port: int) -> None:
+        self.otlp, returned, health, self.collector_metrics = (free_port() for _ in range(4))
+        spanledger, self.api = free_port(), free_port()
+        self.config = self._spanledger_config(folder, spanledger)
+        self.spanledger = Program(
+            "spanledger",
+            [sys.executable, "-m", "spanledger_processor.cli", "serve", "--config", str(self.config)],
+            folder,
+            f"http://127.0.0.1:{self.api}/readyz",
+            {"RETURN_ENDPOINT": f"127.0.0.1:{returned}"},
+        )
+        text = substituted(
+            _shipped("otelcol-config.yaml"),
+            {
+                "}:4317": f"}}:{self.otlp}",
+                "}:4318": f"}}:{free_port()}",
+                "}:6317": f"}}:{returned}",
+                "}:13133": f"}}:{health}",
+                "port: 8888": f"port: {self.collector_metrics}",
+            },
+        )
+        config = _written(folder / "otelcol-config.yaml", text)
+        self.collector = Program(
+            "otelcol",
+            [str(parts.obtain("otelcol")), f"--config={config}"],
+            folder,
+            f"http://127.0.0.1:{health}/",
+            {
+                "SPANLEDGER_ENDPOINT": f"127.0.0.1:{spanledger}",
+                "BACKEND_ENDPOINT": f"127.0.0.1:{backend_port}",
+                "COLLECTOR_STORAGE": str(folder / "otelcol-storage"),
+            },
+        )
+
+    def _spanledger_config(self, folder: Path, otlp: int) -> Path:
+        text = substituted(
+            _shipped("deploy/spanledger.yaml"),
+            {
+                "0.0.0.0:5317": f"127.0.0.1:{otlp}",
+                "0.0.0.0:5318": f"127.0.0.1:{free_port()}",
+                "0.0.0.0:4320": f"127.0.0.1:{self.api}",
+                "/var/lib/spanledger": str(folder / "state"),
+            },
+        )
+        return _written(folder / "spanledger.yaml", text)
+
+    def __enter__(self) -> Loop:
+        try:
+            self.spanledger.start()
+            self.collector.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.collector.stop()
+        self.spanledger.stop()
+
+    def send(self, *requests: bytes) -> None:
+        """Send each encoded request to the Collector; returns when it has answered all."""
+        options = [("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(f"127.0.0.1:{self.otlp}", options=options) as channel:
+            export = channel.unary_unary(EXPORT)
+            for request in requests:
+                export(request, timeout=30, wait_for_ready=True)
+
+    def ledger(self) -> dict[str, Any]:
+        """The whole ledger, as `spanledger summary --json` tells it beside the running server."""
+        command = [sys.executable, "-m", "spanledger_processor.cli", "summary", "--json", "--config", str(self.config)]
+        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert told.returncode == 0, told.stderr
+        answer: dict[str, Any] = json.loads(told.stdout)
+        return answer
+
+    def metrics(self) -> str:
+        """Spanledger's own metrics, as scraped."""
+        return httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=10).text

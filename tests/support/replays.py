@@ -1,0 +1,126 @@
+"""Captured requests made new: times that end now, ids of their own, and a label to find them by. The rest is as it was.
+
+Tests that share one backend or one ledger can so send one capture many times, each a different set of calls.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from genai_prices import Usage, calc_price
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
+
+CAPTURES = Path(__file__).resolve().parent.parent / "corpus" / "captures"
+LABEL = "replay"
+
+_PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google", "bedrock": "aws"}
+"""The truth's names of providers, as the price list calls them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """One capture made new: `label` is the resource attribute `replay` of all its spans; `cost` (USD) is the truth."""
+
+    label: str
+    requests: tuple[bytes, ...]
+    spans: dict[tuple[str, str], Span]
+    cost: Decimal
+    calls: int
+
+
+def scenarios(*clients: str) -> list[Path]:
+    """The folders of all captures of these clients that hold traces."""
+    folders = [folder for client in clients for folder in sorted((CAPTURES / client).iterdir())]
+    return [folder for folder in folders if any(folder.glob("*.traces.binpb"))]
+
+
+def prepare(scenario: Path) -> Replay:
+    """The capture in `scenario`, made new."""
+    truth = json.loads((scenario / "truth.json").read_text())
+    calls = [call for call in truth["calls"] if call["status"] == 200 and call["usage_on_wire"]]
+    bodies = [file.read_bytes() for file in sorted(scenario.glob("*.traces.binpb"))]
+    requests = [ExportTraceServiceRequest.FromString(_with_new_responses(body, calls)) for body in bodies]
+    label = f"{scenario.parent.name}-{scenario.name}-{secrets.token_hex(4)}".replace("+", "-")
+    shift = time.time_ns() - 10**9 - max(span.end_time_unix_nano for r in requests for span in spans_of(r))
+    trace_mask, span_mask = secrets.token_bytes(16), secrets.token_bytes(8)
+    for request in requests:
+        for resource_spans in request.resource_spans:
+            attribute = resource_spans.resource.attributes.add(key=LABEL)
+            attribute.value.string_value = label
+        for span in spans_of(request):
+            _move(span, shift, trace_mask, span_mask)
+    spans = {identity(span): span for request in requests for span in spans_of(request)}
+    cost = sum((price(call) for call in calls), Decimal(0))
+    return Replay(label, tuple(r.SerializeToString() for r in requests), spans, cost, len(calls))
+
+
+def price(call: dict[str, Any]) -> Decimal:
+    """What a call of the truth costs by the price list.
+
+    Neither convention says how long a cache write was for, so all are priced as the default, five minutes.
+    """
+    written = call["cache_write_5m"] + call["cache_write_1h"]
+    usage = Usage(
+        input_tokens=call["uncached_input"] + call["cache_read"] + written,
+        cache_read_tokens=call["cache_read"],
+        cache_write_tokens=written,
+        output_tokens=call["output_total"],
+    )
+    model = call["response_model"] or call["request_model"]
+    provider = _PROVIDERS[call["provider"]]
+    return calc_price(usage, model, provider_id=provider, genai_request_timestamp=datetime.now(UTC)).total_price
+
+
+def spans_of(data: ExportTraceServiceRequest | TracesData) -> Iterator[Span]:
+    """All spans, in order."""
+    for resource_spans in data.resource_spans:
+        for scope_spans in resource_spans.scope_spans:
+            yield from scope_spans.spans
+
+
+def identity(span: Span) -> tuple[str, str]:
+    """Trace id and span id."""
+    return span.trace_id.hex(), span.span_id.hex()
+
+
+def attributes(span: Span) -> dict[str, Any]:
+    """Key to value, of the plain kinds."""
+    values = {}
+    for attribute in span.attributes:
+        kind = attribute.value.WhichOneof("value")
+        values[attribute.key] = getattr(attribute.value, kind) if kind else None
+    return values
+
+
+def _with_new_responses(body: bytes, calls: list[dict[str, Any]]) -> bytes:
+    """Response ids of the same length, wherever they stand: a second replay is of other calls."""
+    for call in calls:
+        old = (call["response_id"] or "").encode()
+        if len(old) > 16:
+            body = body.replace(old, old[:-12] + secrets.token_hex(6).encode())
+    return body
+
+
+def _move(span: Span, shift: int, trace_mask: bytes, span_mask: bytes) -> None:
+    span.start_time_unix_nano += shift
+    span.end_time_unix_nano += shift
+    for event in span.events:
+        event.time_unix_nano += shift
+    for place in (span, *span.links):
+        place.trace_id = _mixed(place.trace_id, trace_mask)
+        place.span_id = _mixed(place.span_id, span_mask)
+    if span.parent_span_id:
+        span.parent_span_id = _mixed(span.parent_span_id, span_mask)
+
+
+def _mixed(identifier: bytes, mask: bytes) -> bytes:
+    return bytes(a ^ b for a, b in zip(identifier, mask, strict=True))
