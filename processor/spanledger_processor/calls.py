@@ -65,7 +65,9 @@ class Call:
     `problem` is set where usage was there but contradicts itself (cache larger than input, negative counts);
     `usage` then holds what could be read. `estimate` is true where a class or the inclusive/exclusive reading had
     to be guessed. `price_context` is what genai-prices calls so, e.g. (("service_tier", "flex"),).
-    `present` names the cost alias keys that came in, which are never overwritten.
+    `present` names the cost alias keys that came in, which are never overwritten. `fallback` is usage that only a raw
+    provider answer inside the span holds: it stands in where no span of the trace has usage of its own, else a hand-over
+    would be counted again.
     """
 
     dialect: str
@@ -75,6 +77,7 @@ class Call:
     request_model: str = ""
     response_model: str = ""
     usage: Usage | None = None
+    fallback: Usage | None = None
     problem: str = ""
     estimate: bool = False
     reported: ReportedCost | None = None
