@@ -26,10 +26,10 @@ demo: $(INSTALLED) ## show the main job on recorded spans: priced, signed, group
 	@$(BIN)/spanledger demo
 
 test: $(FOR_TESTS) ## all tests; those against real parts where `make parts` finds them
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
 unit: $(FOR_TESTS) ## the tests that need no other program
-	$(BIN)/python -m pytest -m "not integration"
+	$(BIN)/python -m pytest -m "not integration" $(ARGS)
 
 check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 	$(BIN)/ruff format --check
