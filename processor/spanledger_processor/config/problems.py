@@ -116,12 +116,12 @@ def _section(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
             return None
         if isinstance(step, str):
             field = current.model_fields.get(step)
-            current = _model_in(field.annotation) if field else None
+            current = model_in(field.annotation) if field else None
     return current
 
 
-def _model_in(annotation: Any) -> type[BaseModel] | None:
+def model_in(annotation: Any) -> type[BaseModel] | None:
     """The model that a field holds, bare, optional, annotated or in a tuple."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return annotation
-    return next(filter(None, map(_model_in, typing.get_args(annotation))), None)
+    return next(filter(None, map(model_in, typing.get_args(annotation))), None)

@@ -7,13 +7,11 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from spanledger_processor.config import grouping_defaults as grouping
 from spanledger_processor.config.section import NULL_IS_DEFAULT, CountOrOff, Keys, Section, not_available
-
-SHORTEST_KEY = 16
-"""Characters of a signing key: a shorter one could be guessed, and with it the arguments."""
+from spanledger_processor.signing.key import SHORTEST_KEY
 
 
 def _exact(value: Any) -> Any:
@@ -33,7 +31,7 @@ class PriceOverride(Section):
     provider: str | None = Field(default=None, min_length=1, description="Provider as spans name it; default: any.")
     valid_from: date | None = Field(
         default=None,
-        description="First UTC day that it holds, such as 2026-01-31; default: always. The latest that holds wins.",
+        description="First UTC day (of the span) that it holds, such as 2026-01-31; default: always.",
     )
     input: Rate | None = Field(default=None, description="USD per million input tokens that no cache was involved in.")
     output: Rate | None = Field(default=None, description="USD per million output tokens, reasoning included.")
@@ -45,15 +43,24 @@ class PriceOverride(Section):
     name: str | None = Field(
         default=None,
         min_length=1,
-        description="Its name in `spanledger.cost.price` (`override/<name>`); default: made from the model.",
+        description="Its name in `spanledger.cost.price` (`override/<name>`); default: the model.",
     )
+
+    @model_validator(mode="after")
+    def _priced(self) -> PriceOverride:
+        if self.input is None and self.output is None:
+            raise ValueError("give a rate for input or output, or both")
+        return self
 
 
 class Pricing(Section):
     """Prices."""
 
     overrides: tuple[PriceOverride, ...] = Field(
-        default=(), description="Your own prices, taken before the price list's."
+        default=(),
+        description="Your own prices, taken before the price list's. The first that matches counts, so what holds for "
+        "fewer calls (a later `valid_from`, an exact name) goes first. A rate left out is never free: cache reads and "
+        "writes without one cost as plain input, and a call stays unpriced without one for its input or output.",
     )
 
 

@@ -55,6 +55,44 @@ class Explanation:
         return [*self.names, *(str(line) for line in self.lines), *_outcome(self.cost)]
 
 
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What one class of tokens costs, in USD per `unit`."""
+
+    label: str
+    unit: str
+    usd: Fraction
+
+    def __str__(self) -> str:
+        return f"{self.label:<15}${plain(self.usd)} / {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Quotation:
+    """What a model costs at a time: `tiers` by the tokens of input that a call must exceed, the first from 0.
+
+    `changes`: the price depends on the time of the day. `unpriced` says why there are no tiers.
+    """
+
+    names: tuple[str, ...]
+    price: str = ""
+    tiers: tuple[tuple[int, tuple[Rate, ...]], ...] = ()
+    changes: bool = False
+    unpriced: Unpriced | None = None
+
+    def text(self) -> list[str]:
+        """All of it, line by line."""
+        lines = [*self.names]
+        for start, rates in self.tiers:
+            lines += [f"for a call with more than {start:,} tokens of input:"] if start else []
+            lines += [f"  {rate}" for rate in rates]
+        if self.unpriced:
+            lines.append(f"unpriced: {REASONS[self.unpriced]}")
+        if self.changes:
+            lines.append("the price changes during the day (UTC); this is the one at the time asked for")
+        return lines
+
+
 def explain(call: Call, at_ns: int, pricer: Pricer, *, time_known: bool = True) -> Explanation:
     """The arithmetic behind `pricer.cost(call, at_ns, time_known=time_known)`."""
     cost = pricer.cost(call, at_ns, time_known=time_known)
@@ -65,20 +103,16 @@ def explain(call: Call, at_ns: int, pricer: Pricer, *, time_known: bool = True) 
 
 def describe(
     model: str, provider: str, at_ns: int, pricer: Pricer, price_context: tuple[tuple[str, str], ...] = ()
-) -> list[str]:
+) -> Quotation:
     """What a model would cost at a time, and how its name was read."""
     day, ns = divmod(at_ns, _DAY_NS)
     resolved = pricer.resolve(provider, model, day, price_context)
-    lines = _names(provider, model, pricer, at_ns, price_context)
+    names = tuple(_names(provider, model, pricer, at_ns, price_context))
     card = resolved.card(ns)
     if card is None:
-        return [*lines, f"unpriced: {REASONS[resolved.unpriced or 'unknown_model']}"]
-    lines += _rates(card, card.base)
-    for start, rates in card.tiers:
-        lines += [f"for a call with more than {start:,} tokens of input:", *_rates(card, rates)]
-    if len(resolved.cards) > 1:
-        lines.append("the price changes during the day (UTC); this is the one at the time asked for")
-    return lines
+        return Quotation(names, unpriced=resolved.unpriced or "unknown_model")
+    tiers = tuple((start, _rates(card, rates)) for start, rates in ((0, card.base), *card.tiers))
+    return Quotation(names, card.price, tiers, changes=len(resolved.cards) > 1)
 
 
 def usd(amount: Pico) -> str:
@@ -118,12 +152,12 @@ def _lines(quote: Quote) -> tuple[Line, ...]:
     )
 
 
-def _rates(card: Card, rates: Rates) -> list[str]:
-    return [
-        f"  {_LABELS[name]:<15}${plain(_per_unit(name, rate, card))} / {_unit(name)}"
+def _rates(card: Card, rates: Rates) -> tuple[Rate, ...]:
+    return tuple(
+        Rate(_LABELS[name], _unit(name), _per_unit(name, rate, card))
         for name, rate in zip(CLASSES, rates, strict=True)
         if rate or (name == "input" and card.sells_input) or (name == "output" and card.sells_output)
-    ]
+    )
 
 
 def _unit(name: str) -> str:
