@@ -13,6 +13,8 @@ from real_parts import Loop, Tempo
 from tools import parts
 
 NOT_RUN = pytest.StashKey[int]()
+NEEDED_BY = {"otelcol": "otelcol", "tempo": "tempo", "prometheus": "prometheus_program"}
+"""Parts, and the fixtures that need them."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -20,7 +22,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Deselect what lacks a part; in CI it stays, and fails."""
     if os.environ.get("CI") == "true" or not any(item.get_closest_marker("integration") for item in items):
         return
-    lacking = {name for name in parts.PARTS if parts.find(name) is None}
+    lacking = {NEEDED_BY[name] for name in parts.PARTS if parts.find(name) is None}
     left_out = [item for item in items if lacking & set(getattr(item, "fixturenames", ()))]
     if left_out:
         config.stash[NOT_RUN] = len(left_out)
@@ -52,7 +54,7 @@ def otelcol() -> None:
 
 
 @pytest.fixture(scope="session")
-def prometheus() -> None:
+def prometheus_program() -> None:
     """Prometheus is on this machine."""
     parts.obtain("prometheus")
 

@@ -78,13 +78,23 @@ class Tempo:
 
     def metric(self, query: str) -> dict[str, float]:
         """The value of a TraceQL metrics query over the last minutes, by the values of its labels."""
-        response = httpx2.get(f"{self.url}/api/metrics/query", params={"q": query, **self._range()}, timeout=30)
+        return {_labels(series): float(series.get("value", 0)) for series in self._series("query", query)}
+
+    def metric_over_time(self, query: str) -> dict[str, float]:
+        """The same of a query in steps of a minute, as a graph asks it, all steps added up."""
+        series = self._series("query_range", query, step="60s")
+        return {_labels(one): sum(float(step.get("value", 0)) for step in one.get("samples", [])) for one in series}
+
+    def _series(self, form: str, query: str, **params: str) -> list[dict[str, Any]]:
+        asked = {"q": query, **self._range(), **params}
+        response = httpx2.get(f"{self.url}/api/metrics/{form}", params=asked, timeout=30)
         assert response.status_code == 200, f"{query}: {response.text[:500]}"
-        values: dict[str, float] = {}
-        for series in response.json().get("series", []):
-            labels = (str(next(iter(label["value"].values()), "")) for label in series.get("labels", []))
-            values["/".join(labels)] = float(series.get("value", 0))
-        return values
+        series: list[dict[str, Any]] = response.json().get("series", [])
+        return series
+
+
+def _labels(series: dict[str, Any]) -> str:
+    return "/".join(str(next(iter(label["value"].values()), "")) for label in series.get("labels", []))
 
 
 class Prometheus:

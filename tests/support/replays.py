@@ -19,11 +19,28 @@ from genai_prices import Usage, calc_price
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-CAPTURES = Path(__file__).resolve().parent.parent / "corpus" / "captures"
+CAPTURES = Path(__file__).resolve().parent.parent / "data" / "otlp"
 LABEL = "replay"
 
 _PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google", "bedrock": "aws"}
 """The truth's names of providers, as the price list calls them."""
+
+
+class _Timeline:
+    """Puts each replay before the one made last: no two overlap, so that none reports the calls of another."""
+
+    def __init__(self) -> None:
+        self._free_until = 2**63
+
+    def shift(self, spans: list[Span]) -> int:
+        """What to add to the times of `spans`, in ns."""
+        self._free_until = min(self._free_until, time.time_ns()) - 10**9
+        shift = self._free_until - max(span.end_time_unix_nano for span in spans)
+        self._free_until = shift + min(span.start_time_unix_nano for span in spans)
+        return shift
+
+
+_TIMELINE = _Timeline()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +67,7 @@ def prepare(scenario: Path) -> Replay:
     bodies = [file.read_bytes() for file in sorted(scenario.glob("*.traces.binpb"))]
     requests = [ExportTraceServiceRequest.FromString(_with_new_responses(body, calls)) for body in bodies]
     label = f"{scenario.parent.name}-{scenario.name}-{secrets.token_hex(4)}".replace("+", "-")
-    shift = time.time_ns() - 10**9 - max(span.end_time_unix_nano for r in requests for span in spans_of(r))
+    shift = _TIMELINE.shift([span for request in requests for span in spans_of(request)])
     trace_mask, span_mask = secrets.token_bytes(16), secrets.token_bytes(8)
     for request in requests:
         for resource_spans in request.resource_spans:
