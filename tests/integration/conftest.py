@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from programs import Program
 from real_parts import Loop, Tempo
-
 from tools import parts
 
 NOT_RUN = pytest.StashKey[int]()

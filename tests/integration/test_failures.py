@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from programs import eventually
 from real_parts import Loop, Tempo
 from replays import Replay, attributes, prepare, scenarios

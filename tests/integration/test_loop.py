@@ -5,11 +5,11 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from programs import eventually
 from real_parts import Loop, Tempo
 from replays import Replay, attributes, identity, prepare, scenarios
@@ -20,12 +20,12 @@ SCENARIOS = {f"{folder.parent.name}/{folder.name}": folder for folder in scenari
 
 
 @pytest.fixture(scope="module")
-def replays(loop: Loop) -> Iterator[dict[str, Replay]]:
+def replays(loop: Loop) -> dict[str, Replay]:
     """All captures, sent once."""
     prepared = {name: prepare(folder) for name, folder in SCENARIOS.items()}
     for replay in prepared.values():
         loop.send(*replay.requests)
-    yield prepared
+    return prepared
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -93,7 +93,8 @@ def test_tool_repeats_are_counted(replays: dict[str, Replay], tempo: Tempo) -> N
 def test_the_ledger_agrees_with_the_backend(replays: dict[str, Replay], loop: Loop, tempo: Tempo) -> None:
     """`spanledger summary`, beside the running server, tells the sum of all that arrived."""
     labels = "|".join(replay.label for replay in replays.values())
-    query = f'{{ resource.replay =~ "{labels}" && span.spanledger.cost.usd > 0.0 }} | sum_over_time(span.spanledger.cost.usd)'
+    priced = f'{{ resource.replay =~ "{labels}" && span.spanledger.cost.usd > 0.0 }}'
+    query = f"{priced} | sum_over_time(span.spanledger.cost.usd)"
     truth = sum(replay.cost for replay in replays.values())
 
     def agrees() -> None:

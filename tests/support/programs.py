@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import httpx2
 
@@ -59,7 +59,7 @@ class Program:
     `ready` is a URL that answers 200 once the program can be used. Everything it writes goes to one log.
     """
 
-    running: dict[str, Program] = {}
+    running: ClassVar[dict[str, Program]] = {}
     """By name; what is shown when a test fails."""
 
     def __init__(

@@ -15,9 +15,9 @@ from typing import Any
 import grpc
 import httpx2
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
+
 from programs import Program, free_port, substituted
 from replays import spans_of
-
 from tools import parts
 
 ROOT = parts.ROOT
