@@ -8,16 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import msgpack
-
+from spanledger_processor.accounting.across import Across
 from spanledger_processor.accounting.arrival import span_of
 from spanledger_processor.accounting.decide import describe, enter_money
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
-from spanledger_processor.accounting.roles import COUNTED, REPEATS, roles, same_response
+from spanledger_processor.accounting.load import EMPTY, Load, beyond, plus
+from spanledger_processor.accounting.roles import REPEATS, richness, roles
 from spanledger_processor.accounting.subtree import subtrees
 from spanledger_processor.accounting.tools import ToolCounts
 from spanledger_processor.accounting.totals import CORRECTIONS, Totals
-from spanledger_processor.accounting.trace import Place, Span, Trace
+from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
+from spanledger_processor.accounting.trace_record import pack, unpack
 from spanledger_processor.calls import Pico
 from spanledger_processor.decisions import Decision
 from spanledger_processor.grouping.resolve import Groups
@@ -38,15 +39,21 @@ class _Account:
         self.batch = batch
         self.ruling = Ruling()
         self._stored = read
-        self._totals = Totals(batch.tenant, self._read, self.ruling.changes, batch.now_ns)
-        self._tools = ToolCounts(batch.tenant, self._read, self.ruling.changes, batch.now_ns)
+        changes = self.ruling.changes
+        self._totals = Totals(batch.tenant, read, changes, batch.now_ns)
+        self._tools = ToolCounts(batch.tenant, self._read, changes, batch.now_ns)
+        self._across = Across(batch.tenant, read, changes, batch.now_ns)
+        self._traces: dict[bytes, Trace] = {}
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
+        self._carried: dict[int, Load] = {}
 
     def run(self) -> Ruling:
         for trace_id, places in self._by_trace().items():
             self._enter(trace_id, places)
         self._totals.settle()
+        self._across.save()
+        self._keep_traces()
         self._finish()
         for index, first in self._twice:
             self.ruling.decisions[index] = self.ruling.decisions[first]
@@ -92,27 +99,32 @@ class _Account:
 
     def _enter(self, trace_id: bytes, indices: list[int]) -> None:
         """Let the new spans of one trace find their places, and move the old ones whose places changed."""
-        where = key(Table.TRACE, self.batch.tenant, trace_id)
-        record = self._read(where)
-        trace = Trace() if record is None else Trace.unpack(record)
+        trace = self._trace(trace_id)
         new = self._add_spans(trace, indices)
         if not any(span.kind for span in trace.spans.values()):
+            del self._traces[trace_id]
             return
         groups = Groups(trace.spans)
-        for _, span in new:
-            self._find_twin(trace_id, span, groups)
         before = _excess(trace)
-        places = _places(trace, groups)
-        self._move(trace, places)
-        credit = max(0, _excess(trace))
+        found = roles(trace)
+        if self._find_twins(trace_id, new, found):
+            found = roles(trace)
+        self._move(trace, groups, found)
+        credit = _excess(trace)
         for index, span in new:
-            credit = self._place(index, span, places[span.span_id], credit)
-        self._correct(_excess(trace) - before)
+            credit = self._place(index, span, _place(span, groups, found), credit)
+        self._correct(_excess(trace)[0] - before[0])
         self._decide(trace, groups, new)
-        self._claim_responses(trace_id, new)
-        trace.forget_oldest()
-        self.ruling.changes.replace[where] = trace.pack(self.batch.now_ns)
-        self.ruling.changes.expire.append(where)
+        for _, span in new:
+            if span.counted:
+                self._across.remember(trace_id, span)
+
+    def _trace(self, trace_id: bytes) -> Trace:
+        trace = self._traces.get(trace_id)
+        if trace is None:
+            record = self._stored(key(Table.TRACE, self.batch.tenant, trace_id))
+            trace = self._traces[trace_id] = Trace() if record is None else unpack(record)
+        return trace
 
     def _add_spans(self, trace: Trace, indices: list[int]) -> list[tuple[int, Span]]:
         new: list[tuple[int, Span]] = []
@@ -125,46 +137,52 @@ class _Account:
                 new.append((index, span))
         return new
 
-    def _find_twin(self, trace_id: bytes, span: Span, groups: Groups) -> None:
-        """Whether a span of another trace was counted for this very response (issue 4: within the session)."""
-        if not span.response or span.claim is None:
-            return
-        record = self._read(self._response_key(span))
-        if record is None:
-            return
-        _, other_trace, *row, session = msgpack.unpackb(record)
-        other = Span(row[0], start_ns=row[1], end_ns=row[2], scope=row[3])
-        mine = groups.session(span).id
-        if other_trace != trace_id and same_response(span, other) and (not mine or not session or mine == session):
-            span.twin = other.span_id.hex()
-
-    def _claim_responses(self, trace_id: bytes, new: list[tuple[int, Span]]) -> None:
+    def _find_twins(self, trace_id: bytes, new: list[tuple[int, Span]], found: dict[bytes, str]) -> bool:
+        """Whether a new span that would be counted turned out to report a call that is counted in another trace."""
+        twins = False
         for _, span in new:
-            if span.response and span.claim is not None and span.place is not None and span.place.role == COUNTED:
-                row = [1, trace_id, span.span_id, span.start_ns, span.end_ns, span.scope, span.place.session]
-                where = self._response_key(span)
-                self.ruling.changes.claim.setdefault(where, msgpack.packb(row))
-                self.ruling.changes.expire.append(where)
+            if found.get(span.span_id) != COUNTED:
+                continue
+            twin = self._across.twin(trace_id, span)
+            if twin is None:
+                continue
+            trace, other = self._trace(twin[0]), twin[1]
+            counted = trace.spans.get(other.span_id)
+            if counted is None or not counted.counted or richness(span)[:2] <= richness(counted)[:2]:
+                span.twin = other.span_id.hex()
+                twins = True
+            else:
+                self._give_way(trace, counted, span)
+        return twins
 
-    def _response_key(self, span: Span) -> Key:
-        return key(Table.RESPONSE, self.batch.tenant, span.response.encode("utf-8", "surrogatepass"))
+    def _give_way(self, trace: Trace, counted: Span, richer: Span) -> None:
+        """The span of another trace that was counted for a call gives its place to one that tells more of it."""
+        before = _excess(trace)
+        counted.twin = richer.span_id.hex()
+        richer.sent, counted.sent = counted.sent, EMPTY
+        self._move(trace, Groups(trace.spans), roles(trace))
+        self._correct(_excess(trace)[0] - before[0] + richer.sent[0])
 
-    def _move(self, trace: Trace, places: dict[bytes, Place]) -> None:
+    def _move(self, trace: Trace, groups: Groups, found: dict[bytes, str]) -> None:
         for span in trace.spans.values():
-            if span.place is not None and span.place != places[span.span_id]:
+            if span.place is None:
+                continue
+            place = _place(span, groups, found)
+            if span.place != place:
                 self._totals.book(span, span.place, -1)
-                span.place = places[span.span_id]
+                span.place = place
                 self._totals.book(span, span.place)
 
-    def _place(self, index: int, span: Span, place: Place, credit: Pico) -> Pico:
+    def _place(self, index: int, span: Span, place: Place, credit: Load) -> Load:
         """Book a new span; what was sent too much before it is taken off what it is sent on with."""
         span.place = place
         self._totals.book(span, place)
         self._booked.append((index, span))
-        if place.role != COUNTED or span.claim is None or span.claim.amount is None:
+        if not span.counted or span.claim is None:
             return credit
-        span.sent = max(0, span.claim.amount - credit)
-        return credit - (span.claim.amount - span.sent)
+        self._carried[index] = added = beyond(span.claim.load, credit)
+        span.sent = plus(span.sent, added)
+        return plus(plus(credit, span.claim.load, -1), added)
 
     def _correct(self, change: Pico) -> None:
         if change:
@@ -183,7 +201,7 @@ class _Account:
             if fact.call is None or span.place is None:
                 continue
             decision = describe(fact, fact.call, groups.session(span), groups.run(span))
-            carried = None if span.claim is None or span.claim.amount is None else span.sent
+            carried = self._carried.get(index, EMPTY)
             enter_money(decision, fact, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
             self.ruling.decisions[index] = decision
         for index, span in sorted(new, key=lambda item: (item[1].start_ns, item[1].span_id)):
@@ -199,6 +217,13 @@ class _Account:
         decision.tool_repeats, decision.tool_consecutive = times, row
         decision.tool_loop = (0 < rule.consecutive <= row) or (0 < rule.repeats <= times)
 
+    def _keep_traces(self) -> None:
+        for trace_id, trace in self._traces.items():
+            where = key(Table.TRACE, self.batch.tenant, trace_id)
+            trace.forget_oldest()
+            self.ruling.changes.replace[where] = pack(trace, self.batch.now_ns)
+            self.ruling.changes.expire.append(where)
+
     def _finish(self) -> None:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""
         sessions: dict[str, Pico] = {}
@@ -212,7 +237,7 @@ class _Account:
             self._keep(index, decision)
 
     def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico]) -> None:
-        if span.place is None or span.place.role != COUNTED or span.claim is None:
+        if not span.counted or span.claim is None:
             return
         amount = span.claim.amount or 0
         if decision.session_id:
@@ -231,20 +256,16 @@ class _Account:
         self.ruling.changes.expire.append(where)
 
 
-def _excess(trace: Trace) -> Pico:
+def _excess(trace: Trace) -> Load:
     """By how much what was sent of a trace exceeds what its spans add to the ledger."""
-    excess = 0
+    excess = EMPTY
     for span in trace.spans.values():
-        excess += span.sent
-        if span.place is not None and span.place.role == COUNTED and span.claim is not None:
-            excess -= span.claim.amount or 0
+        if span.sent != EMPTY:
+            excess = plus(excess, span.sent)
+        if span.counted and span.claim is not None:
+            excess = plus(excess, span.claim.load, -1)
     return excess
 
 
-def _places(trace: Trace, groups: Groups) -> dict[bytes, Place]:
-    found = roles(trace)
-    return {
-        span.span_id: Place(found.get(span.span_id, ""), groups.session(span).id, groups.run(span).id)
-        for span in trace.spans.values()
-        if span.kind
-    }
+def _place(span: Span, groups: Groups, found: dict[bytes, str]) -> Place:
+    return Place(found.get(span.span_id, ""), groups.session(span).id, groups.run(span).id)

@@ -20,6 +20,8 @@ def span_of(fact: Fact) -> Span:
     span.parent_session = fact.session_parent_id
     span.response = call.response_id[:ID_BOUND]
     span.call_id = (call.tool.call_id or "")[:ID_BOUND] if call.tool else ""
+    span.signature = fact.signature.value if fact.signature else ""
+    span.logged = call.source.startswith("log:")
     span.claim = _claim_of(fact)
     return span
 
@@ -28,7 +30,9 @@ def _claim_of(fact: Fact) -> Claim | None:
     call, cost = fact.call, fact.cost
     if call is None or cost is None:
         return None
-    claim = Claim(_tokens(call.usage), cost.amount, cost.unpriced or "", day=fact.day)
+    usage = call.usage or call.fallback
+    claim = Claim(_tokens(usage), cost.amount, cost.unpriced or "", day=fact.day)
+    claim.fallback = call.usage is None and call.fallback is not None
     claim.provider, claim.model = call.provider[:ID_BOUND], call.model[:ID_BOUND]
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
     return claim

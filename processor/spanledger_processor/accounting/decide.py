@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.accounting.facts import Fact
-from spanledger_processor.accounting.roles import COUNTED, DUPLICATE, REPEATS
-from spanledger_processor.calls import Call, Pico
+from spanledger_processor.accounting.load import TOKENS, Load
+from spanledger_processor.accounting.roles import DUPLICATE, REPEATS
+from spanledger_processor.accounting.trace import COUNTED
+from spanledger_processor.calls import Call, Pico, Usage
 from spanledger_processor.decisions import Cost, Decision
 from spanledger_processor.grouping.resolve import Named
 
@@ -28,15 +30,14 @@ def describe(fact: Fact, call: Call, session: Named, run: Named) -> Decision:
 
 
 def enter_money(
-    decision: Decision, fact: Fact, role: str, carried: Pico | None, subtree: Pico, aliases: tuple[str, ...]
+    decision: Decision, fact: Fact, role: str, carried: Load, subtree: Pico, aliases: tuple[str, ...]
 ) -> None:
     """Add what the span's role says of its money. `carried` is what it adds to what was sent before it."""
     if role == COUNTED and fact.call is not None and fact.cost is not None:
-        decision.usage = fact.call.usage
-        decision.cost = _carrying(fact.cost, carried, decision)
-        present = fact.call.present
-        if carried is not None:
-            decision.aliases = tuple(alias for alias in aliases if alias not in present)
+        decision.usage = _carried_usage(fact.call.usage or fact.call.fallback, carried)
+        decision.cost = _carried_cost(fact.cost, carried, decision)
+        if fact.cost.amount is not None:
+            decision.aliases = tuple(alias for alias in aliases if alias not in fact.call.present)
     elif role == REPEATS:
         decision.repeats_children = True
         decision.subtree = subtree
@@ -44,8 +45,20 @@ def enter_money(
         decision.duplicate_of = role.removeprefix(DUPLICATE)
 
 
-def _carrying(cost: Cost, carried: Pico | None, decision: Decision) -> Cost:
-    if carried is None or carried == cost.amount:
+def _carried_cost(cost: Cost, carried: Load, decision: Decision) -> Cost:
+    if cost.amount is None or carried[0] == cost.amount:
         return cost
     decision.note = decision.note or CARRIED
-    return replace(cost, amount=carried)
+    return replace(cost, amount=carried[0])
+
+
+def _carried_usage(usage: Usage | None, carried: Load) -> Usage | None:
+    """Tokens as far as no span before has carried them; a class that is unknown stays so."""
+    if usage is None:
+        return None
+    parts = {
+        name: amount
+        for name, amount in zip(TOKENS, carried[1:], strict=True)
+        if getattr(usage, name) is not None and getattr(usage, name) != amount
+    }
+    return replace(usage, **parts) if parts else usage

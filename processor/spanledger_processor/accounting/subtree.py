@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from spanledger_processor.accounting.roles import COUNTED
-from spanledger_processor.accounting.trace import Trace
+from spanledger_processor.accounting.trace import COUNTED, Trace
 from spanledger_processor.calls import Pico
 from spanledger_processor.grouping.resolve import MAX_DEPTH
 

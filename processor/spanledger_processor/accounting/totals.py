@@ -6,8 +6,7 @@ from collections.abc import Callable
 
 import msgpack
 
-from spanledger_processor.accounting.roles import COUNTED
-from spanledger_processor.accounting.trace import Place, Span
+from spanledger_processor.accounting.trace import COUNTED, Place, Span
 from spanledger_processor.calls import Pico
 from spanledger_processor.grouping.resolve import Named, run_of_session
 from spanledger_processor.state.store import Changes, Key, Table, key

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
-import msgpack
-
+from spanledger_processor.accounting.load import EMPTY, TOKENS, Load
 from spanledger_processor.calls import Pico
 from spanledger_processor.grouping.resolve import NOTHING, Named
 from spanledger_processor.state.sums import Sums
 
 MAX_SPANS = 4096
 """Spans remembered of one trace; beyond it the oldest are forgotten, what they added stays."""
-_VERSION = 1
+
+COUNTED = "counted"
+"""The role of a span that adds its claim to the ledger (`roles` has the others)."""
 
 
 @dataclass(slots=True)
 class Claim:
-    """What a span says was spent: tokens and the money that it would add if it is the one that is counted."""
+    """What a span says was spent: tokens and the money that it would add if it is the one that is counted.
+
+    `tokens` in the order of `load.TOKENS`, None where a class is unknown; empty where there is no usage. `fallback`
+    is true where only a raw answer inside the span says it: it stands in where no other span of the trace spends.
+    """
 
     tokens: tuple[int | None, ...] = ()
     amount: Pico | None = None
@@ -28,6 +32,7 @@ class Claim:
     day: int = 0
     task_id: str = ""
     task_kind: str = ""
+    fallback: bool = False
 
     @property
     def spends(self) -> bool:
@@ -35,10 +40,18 @@ class Claim:
         return any(self.tokens) or bool(self.amount)
 
     @property
-    def richness(self) -> tuple[int, int]:
-        """How much this claim tells: the number of token classes known, then the tokens themselves."""
+    def richness(self) -> tuple[bool, int, int]:
+        """How much this claim tells: whether it has a price, the number of token classes known, the tokens."""
         known = [count for count in self.tokens if count is not None]
-        return len(known), sum(known)
+        return self.amount is not None, len(known), sum(known)
+
+    @property
+    def load(self) -> Load:
+        """What it adds where it is counted."""
+        if not self.tokens:
+            return (self.amount or 0, *EMPTY[1:])
+        a, b, c, d, e, f = (count or 0 for count in self.tokens)
+        return self.amount or 0, a, b, c, d, e, f
 
 
 @dataclass(slots=True)
@@ -52,7 +65,11 @@ class Place:
 
 @dataclass(slots=True)
 class Span:
-    """One span of a trace. `kind` is empty for a plain span; `sent` is the cost that it was sent on with."""
+    """One span of a trace. `kind` is empty for a plain span.
+
+    `sent` is what spans sent on so far have carried for this call; `twin` is the span id in hex of a span of another
+    trace that is counted for the same response; `logged` is true for a span made from a log event.
+    """
 
     span_id: bytes
     parent_id: bytes = b""
@@ -65,25 +82,31 @@ class Span:
     parent_session: str = ""
     response: str = ""
     call_id: str = ""
+    signature: str = ""
+    logged: bool = False
     claim: Claim | None = None
     place: Place | None = None
-    sent: Pico = 0
+    sent: Load = EMPTY
     twin: str = ""
-    """Set where a span of another trace was counted for the same response: its span id in hex."""
     carries_below: bool = False
     """A forgotten descendant had usage."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the ledger holds its claim."""
+        return self.place is not None and self.place.role == COUNTED and self.claim is not None
 
     def sums(self, role: str) -> Sums:
         """What this span adds to every total that it belongs to, if it plays `role`."""
         sums = Sums(spans=1, tool_calls=int(self.kind == "tool"), first_ns=self.start_ns, last_ns=self.end_ns)
-        if role == "counted" and self.claim is not None:
+        if role == COUNTED and self.claim is not None:
             _add_claim(sums, self.claim)
         return sums
 
 
 def _add_claim(sums: Sums, claim: Claim) -> None:
     sums.calls = 1
-    for name, count in zip(_TOKENS, claim.tokens, strict=False):
+    for name, count in zip(TOKENS, claim.tokens, strict=False):
         if count:
             setattr(sums, name, count)
     label = f"{claim.provider}/{claim.model}" if claim.provider else claim.model
@@ -96,12 +119,9 @@ def _add_claim(sums: Sums, claim: Claim) -> None:
         sums.models[label] = claim.amount
 
 
-_TOKENS = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
-
-
 @dataclass(slots=True)
 class Trace:
-    """All that is remembered of one trace, by span id."""
+    """All that is remembered of one trace, by span id, in order of arrival."""
 
     spans: dict[bytes, Span] = field(default_factory=dict)
 
@@ -112,55 +132,3 @@ class Trace:
             parent = self.spans.get(span.parent_id)
             if parent is not None and (span.claim is not None or span.carries_below):
                 parent.carries_below = True
-
-    def pack(self, arrival_ns: int) -> bytes:
-        """The stored form; its second element is the arrival in ms, by which the retention goes."""
-        record: bytes = msgpack.packb([_VERSION, arrival_ns // 1_000_000, [_pack_span(s) for s in self.spans.values()]])
-        return record
-
-    @classmethod
-    def unpack(cls, record: bytes) -> Trace:
-        """Read a stored record."""
-        _, _, spans = msgpack.unpackb(record)
-        return cls({row[0]: _unpack_span(row) for row in spans})
-
-
-def _pack_span(span: Span) -> list[Any]:
-    """Four elements of links; eight with names; all of them for a GenAI span, and its claim last."""
-    row: list[Any] = [span.span_id, span.parent_id, span.start_ns, span.end_ns]
-    names = (span.session.id, span.session.source, span.run.id, span.run.source)
-    if not span.kind:
-        return [*row, *names] if any(names) else row
-    row += [*names, span.kind, span.scope, span.parent_session, span.response, span.call_id, span.twin]
-    claim, place = span.claim, span.place
-    row.append(None if place is None else [place.role, place.session, place.run])
-    row += [_wide(span.sent), span.carries_below]
-    if claim is not None:
-        amount = None if claim.amount is None else _wide(claim.amount)
-        names = (claim.unpriced, claim.provider, claim.model)
-        row.append([claim.tokens, amount, *names, claim.day, claim.task_id, claim.task_kind])
-    return row
-
-
-def _wide(amount: Pico) -> int | str:
-    """msgpack integers end at 64 bits."""
-    return str(amount) if amount >> 63 else amount
-
-
-def _unpack_span(row: list[Any]) -> Span:
-    span = Span(row[0], row[1], row[2], row[3])
-    if len(row) == 4:
-        return span
-    if row[4]:
-        span.session = Named(row[4], row[5])
-    if row[6]:
-        span.run = Named(row[6], row[7])
-    if len(row) == 8:
-        return span
-    span.kind, span.scope, span.parent_session, span.response, span.call_id, span.twin = row[8:14]
-    span.place = None if row[14] is None else Place(*row[14])
-    span.sent, span.carries_below = int(row[15]), row[16]
-    if len(row) > 17:
-        tokens, amount, *rest = row[17]
-        span.claim = Claim(tuple(tokens), None if amount is None else int(amount), *rest)
-    return span

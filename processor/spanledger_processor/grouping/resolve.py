@@ -8,15 +8,13 @@ same way; where a trace names none, the session decides (`run_of_session`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 MAX_DEPTH = 256
 """Ancestors looked at; parent links come from the network and may form a ring."""
 
 
-@dataclass(slots=True)
-class Named:
+class Named(NamedTuple):
     """What a span names itself, or its resource for it: an id and where it stood ("attribute", "resource", "file")."""
 
     id: str = ""

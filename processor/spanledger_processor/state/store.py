@@ -28,7 +28,7 @@ class Table(IntEnum):
     TRACE = 2
     """Links, usage seen and what was counted in one trace."""
     RESPONSE = 3
-    """Provider response id -> the span that counted it."""
+    """Provider response id -> the spans that counted it."""
     SESSION = 4
     RUN = 5
     TASK = 6
@@ -43,6 +43,8 @@ class Table(IntEnum):
     """When the short-lived records of other tables may go, in order of arrival."""
     FLOATING = 11
     """Per session: the part of its totals for which no trace names a run, and the run that it stands under now."""
+    MATCH = 12
+    """Number of input tokens -> the latest calls counted with as many, by which twins without a common id are found."""
 
 
 def tenant_hash(tenant: str) -> bytes:
@@ -88,23 +90,47 @@ class Unit(Reader, Protocol):
 
     def apply(self, changes: Changes, now_ns: int) -> None: ...
 
+    def part(self) -> AbstractContextManager[Unit]:
+        """A part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much is stored: bytes in use, bytes that may be used, and the number of records."""
+
+    used_bytes: int
+    map_bytes: int
+    records: int
+
 
 class Store(Protocol):
-    """Opened once a process.
+    """Opened once a process. Units belong to one thread; snapshots may be taken on any.
 
     Raises:
         StateError: the store cannot be read or written now (no space, I/O error); nothing of the unit landed.
+        StateBrokenError: nor will it be before it is opened anew.
     """
 
     def unit(self) -> AbstractContextManager[Unit]: ...
 
     def snapshot(self) -> AbstractContextManager[Reader]: ...
 
+    def tend(self) -> bool:
+        """What is to be done beside the units, a bounded slice of it: retention, writing out. True: more is due."""
+        ...
+
+    def usage(self) -> Usage: ...
+
     def close(self) -> None: ...
 
 
 class StateError(Exception):
     """The state is not available; spans go on as `not_accounted`."""
+
+
+class StateBrokenError(StateError):
+    """The store has to be closed and opened anew before it can be used again."""
 
 
 class StateLockedError(StateError):

@@ -1,0 +1,96 @@
+"""Calls counted in one trace, found again from another: by the provider's response id, else by equal usage.
+
+Two libraries around one call often write into two traces, and a log event has a trace of its own or none (issue 4).
+Each counted call leaves a row under its response id and one under its input tokens, the latest few of each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgpack
+
+from spanledger_processor.accounting.same import AGGREGATES, same_call, same_response
+from spanledger_processor.accounting.trace import Claim, Span
+from spanledger_processor.grouping.resolve import Named
+from spanledger_processor.state.store import Changes, Key, Table, key
+
+_ROWS = 32
+"""Calls remembered under one id or one number of tokens; twins arrive within seconds of each other."""
+
+
+class Across:
+    """Finds and remembers counted calls of a tenant, one to one for each source."""
+
+    def __init__(self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int) -> None:
+        self._tenant = tenant
+        self._read = read
+        self._changes = changes
+        self._now_ms = now_ns // 1_000_000
+        self._known: dict[Key, list[list[Any]]] = {}
+        self._changed: set[Key] = set()
+
+    def twin(self, trace_id: bytes, span: Span) -> tuple[bytes, Span] | None:
+        """The trace and the call counted there that `span` reports too; it is taken for the span's source by that."""
+        source = [span.scope, span.logged]
+        for where in self._keys(span):
+            for row in self._rows(where):
+                other = _call(row)
+                if row[0] == trace_id or source in row[-1] or not _one_call(span, other):
+                    continue
+                row[-1].append(source)
+                self._changed.add(where)
+                return row[0], other
+        return None
+
+    def remember(self, trace_id: bytes, span: Span) -> None:
+        """A call that is counted, for spans of other traces to find."""
+        for where in self._keys(span):
+            rows = self._rows(where)
+            rows[:] = [row for row in rows if (row[0], row[1]) != (trace_id, span.span_id)][-_ROWS + 1 :]
+            rows.append(_row(trace_id, span))
+            self._changed.add(where)
+
+    def save(self) -> None:
+        """Write what was remembered. Call once, after all spans."""
+        for where in self._changed:
+            self._changes.replace[where] = msgpack.packb([1, self._now_ms, self._known[where]])
+            self._changes.expire.append(where)
+
+    def _keys(self, span: Span) -> Iterator[Key]:
+        if span.claim is None or span.kind in AGGREGATES:
+            return
+        if span.response:
+            yield key(Table.RESPONSE, self._tenant, span.response.encode("utf-8", "surrogatepass"))
+        if span.claim.tokens and span.claim.tokens[0]:
+            yield key(Table.MATCH, self._tenant, span.claim.tokens[0].to_bytes(8, "big"))
+
+    def _rows(self, where: Key) -> list[list[Any]]:
+        rows = self._known.get(where)
+        if rows is None:
+            record = self._read(where)
+            rows = self._known[where] = [] if record is None else msgpack.unpackb(record)[2]
+        return rows
+
+
+def _one_call(one: Span, other: Span) -> bool:
+    if one.response and one.response == other.response:
+        in_one = not one.session.id or not other.session.id or one.session.id == other.session.id
+        return (in_one or one.logged != other.logged) and same_response(one, other)
+    return same_call(one, other)
+
+
+def _row(trace_id: bytes, span: Span) -> list[Any]:
+    tokens = span.claim.tokens if span.claim else ()
+    session = span.place.session if span.place else ""
+    source = [span.scope, span.logged]
+    return [trace_id, span.span_id, span.start_ns, span.end_ns, *source, span.response, session, tokens, [source]]
+
+
+def _call(row: list[Any]) -> Span:
+    _, span_id, start_ns, end_ns, scope, logged, response, session, tokens, _ = row
+    span = Span(span_id, start_ns=start_ns, end_ns=end_ns, scope=scope, logged=logged, response=response)
+    span.session = Named(session)
+    span.claim = Claim(tuple(tokens))
+    return span

@@ -1,0 +1,88 @@
+"""The stored form of a trace: rows of plain values, short for plain spans, longer for GenAI spans."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+from spanledger_processor.accounting.load import EMPTY
+from spanledger_processor.accounting.trace import Claim, Place, Span, Trace
+from spanledger_processor.grouping.resolve import Named
+
+_VERSION = 1
+
+
+def pack(trace: Trace, arrival_ns: int) -> bytes:
+    """The stored form; its second element is the arrival in ms, by which the retention goes."""
+    record: bytes = msgpack.packb([_VERSION, arrival_ns // 1_000_000, [_row(span) for span in trace.spans.values()]])
+    return record
+
+
+def unpack(record: bytes) -> Trace:
+    """Read a stored record."""
+    _, _, rows = msgpack.unpackb(record)
+    return Trace({row[0]: _span(row) for row in rows})
+
+
+def _row(span: Span) -> list[Any]:
+    """Four elements of links; eight with names; all of them for a GenAI span, and its claim last."""
+    row: list[Any] = [span.span_id, span.parent_id, span.start_ns, span.end_ns]
+    session, run = span.session, span.run
+    if not span.kind:
+        return [*row, session.id, session.source, run.id, run.source] if session.id or run.id else row
+    place, claim = span.place, span.claim
+    row += [
+        session.id,
+        session.source,
+        run.id,
+        run.source,
+        span.kind,
+        span.scope,
+        span.parent_session,
+        span.response,
+        span.call_id,
+        span.signature,
+        span.logged,
+        span.twin,
+        None if place is None else [place.role, place.session, place.run],
+        None if span.sent == EMPTY else [_wide(part) for part in span.sent],
+        span.carries_below,
+    ]
+    if claim is not None:
+        row.append(_claim_row(claim))
+    return row
+
+
+def _claim_row(claim: Claim) -> list[Any]:
+    amount = None if claim.amount is None else _wide(claim.amount)
+    names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
+    return [claim.tokens, amount, *names, claim.fallback]
+
+
+def _wide(amount: int) -> int | str:
+    """msgpack integers end at 64 bits."""
+    return amount if -(1 << 63) <= amount < 1 << 63 else str(amount)
+
+
+def _span(row: list[Any]) -> Span:
+    span = Span(row[0], row[1], row[2], row[3])
+    if len(row) == 4:
+        return span
+    if row[4]:
+        span.session = Named(row[4], row[5])
+    if row[6]:
+        span.run = Named(row[6], row[7])
+    if len(row) == 8:
+        return span
+    span.kind, span.scope, span.parent_session, span.response, span.call_id = row[8:13]
+    span.signature, span.logged, span.twin = row[13:16]
+    span.place = None if row[16] is None else Place(*row[16])
+    if row[17] is not None:
+        a, b, c, d, e, f, g = map(int, row[17])
+        span.sent = (a, b, c, d, e, f, g)
+    span.carries_below = row[18]
+    if len(row) > 19:
+        tokens, amount, *rest = row[19]
+        span.claim = Claim(tuple(tokens), None if amount is None else int(amount), *rest)
+    return span
