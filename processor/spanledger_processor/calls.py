@@ -51,11 +51,17 @@ class ReportedCost:
 
 @dataclass(slots=True)
 class ToolCall:
-    """A tool execution. `arguments` is a str (JSON or other text), bytes, a plain Python value, or None if absent."""
+    """A tool execution. `arguments` is a str (JSON or other text), bytes, a plain Python value, or None if absent.
+
+    `signature` and `signature_scope` are there where the source signed the call itself: its arguments stay where they
+    are (contract, "Made spans").
+    """
 
     name: str | None
     arguments: Any = None
     call_id: str | None = None
+    signature: str = ""
+    signature_scope: str = ""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Protocol
 
@@ -58,7 +58,7 @@ class Maker:
         fact.cost = self._cost(call, view, at_ns, own=own)
         fact.digest = _digest(call)
         if call.tool is not None and call.kind == "tool":
-            fact.signature = self.signing.sign(call.tool)
+            fact.signature = self._signature(call.tool)
         return fact
 
     def plain(self, view: SpanView, group: ScopeGroup) -> Fact:
@@ -87,9 +87,16 @@ class Maker:
             self._resource = (group, names)
         return names
 
+    def _signature(self, tool: ToolCall) -> Signature | None:
+        if tool.signature:
+            return Signature(tool.signature, tool.signature_scope or "full")
+        return self.signing.sign(tool)
+
     def _cost(self, call: Call, view: SpanView, at_ns: int, *, own: bool) -> Cost | None:
         if call.usage is not None or call.reported is not None or call.problem:
             return self.pricing.cost(call, at_ns, time_known=own)
+        if call.fallback is not None:
+            return self.pricing.cost(replace(call, usage=call.fallback), at_ns, time_known=own)
         if call.kind in _WITH_USAGE and view.status_code != _STATUS_ERROR:
             return Cost(unpriced="no_usage")
         return None
@@ -109,7 +116,7 @@ def _valid(identifier: bytes, length: int) -> bool:
 
 def _digest(call: Call) -> bytes:
     """Stands for what a span says was spent, to tell a repeat from a conflict."""
-    usage, reported = call.usage, call.reported
+    usage, reported = call.usage or call.fallback, call.reported
     told = (call.request_model, call.response_model, reported.amount if reported else None)
     tokens = None
     if usage is not None:
