@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
-SOURCES := processor exporters tests benchmarks tools
+SOURCES := $(wildcard processor exporters sidecar tests benchmarks tools)
 INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-test
 FOR_CHECKS := $(VENV)/.installed-check
@@ -37,7 +37,7 @@ check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/deptry processor exporters
+	$(BIN)/deptry $(wildcard processor exporters sidecar)
 
 format: $(FOR_CHECKS) ## format the code and mend what lint can mend
 	$(BIN)/ruff check --fix

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 
-from programs import Program
 from real_parts import Loop, Tempo
 from tools import parts
+from tools.programs import Program
 
 NOT_RUN = pytest.StashKey[int]()
 NEEDED_BY = {"otelcol": "otelcol", "tempo": "tempo", "prometheus": "prometheus_program"}
@@ -39,7 +39,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Show what the programs wrote beside a failure."""
     report: Any = yield
     if report.failed:

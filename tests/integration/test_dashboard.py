@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from programs import eventually
 from real_parts import ROOT, Loop, Prometheus, Tempo
 from replays import CAPTURES, LABEL, Replay, prepare
+from tools.programs import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

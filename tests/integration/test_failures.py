@@ -6,12 +6,13 @@ import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from programs import eventually
 from real_parts import Loop, Tempo
 from replays import Replay, attributes, prepare, scenarios
+from tools.programs import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -31,7 +32,7 @@ def _all_there_counted_once(replays: list[Replay], loop: Loop, tempo: Tempo) -> 
     Summed over traces, not by TraceQL metrics: a sender that got no answer sends again, and Tempo's metrics count what
     arrives, while its traces hold each span once.
     """
-    seen = {}
+    seen: dict[tuple[str, str], dict[str, Any]] = {}
     for replay in replays:
         for trace in {trace for trace, _ in replay.spans}:
             seen |= {(trace, span.span_id.hex()): attributes(span) for span in tempo.spans(trace)}

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from programs import eventually
 from real_parts import Loop, Tempo
 from replays import Replay, attributes, identity, prepare, scenarios
+from tools.programs import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 

@@ -16,9 +16,9 @@ import grpc
 import httpx2
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-from programs import Program, free_port, substituted
 from replays import spans_of
 from tools import parts
+from tools.programs import Program, free_port, substituted
 
 ROOT = parts.ROOT
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -71,7 +71,8 @@ class Tempo:
 
     def search(self, query: str) -> list[dict[str, Any]]:
         """The traces that a TraceQL query finds."""
-        response = httpx2.get(f"{self.url}/api/search", params={"q": query, "limit": 500, **self._range()}, timeout=30)
+        asked: dict[str, Any] = {"q": query, "limit": 500, **self._range()}
+        response = httpx2.get(f"{self.url}/api/search", params=asked, timeout=30)
         assert response.status_code == 200, f"{query}: {response.text[:500]}"
         traces: list[dict[str, Any]] = response.json().get("traces", [])
         return traces
@@ -194,7 +195,7 @@ class Loop:
         """Send each encoded request to the Collector; returns when it has answered all."""
         options = [("grpc.max_send_message_length", -1)]
         with grpc.insecure_channel(f"127.0.0.1:{self.otlp}", options=options) as channel:
-            export = channel.unary_unary(EXPORT)
+            export = channel.unary_unary(EXPORT, bytes, bytes)
             for request in requests:
                 export(request, timeout=30, wait_for_ready=True)
 

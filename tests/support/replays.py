@@ -132,6 +132,7 @@ def _move(span: Span, shift: int, trace_mask: bytes, span_mask: bytes) -> None:
     span.end_time_unix_nano += shift
     for event in span.events:
         event.time_unix_nano += shift
+    place: Span | Span.Link
     for place in (span, *span.links):
         place.trace_id = _mixed(place.trace_id, trace_mask)
         place.span_id = _mixed(place.span_id, span_mask)

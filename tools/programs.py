@@ -1,4 +1,4 @@
-"""Programs that integration tests start: each with a log that is shown when a test fails, and an end that is sure."""
+"""Programs that tests and benchmarks start: each with a log that is shown when a test fails, and an end that is sure."""
 
 from __future__ import annotations
 
@@ -87,6 +87,22 @@ class Program:
         if self._process is not None and self._process.poll() is not None:
             raise RuntimeError(f"{self.name} ended with {self._process.returncode}:\n{self.log()}")
         answers(self._ready)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running program."""
+        assert self._process is not None, f"{self.name} is not running"
+        return self._process.pid
+
+    def memory_mib(self) -> float:
+        """Resident memory now."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split(maxsplit=1)[0]) / 1024
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all its threads so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         """End it as a power cut would."""
