@@ -1,4 +1,4 @@
-"""Programs that tests and benchmarks start: each with a log that is shown when a test fails, and an end that is sure."""
+"""Programs that tests and benchmarks start: each with a log to show when something fails, and an end that is sure."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class Tempo:
         return {_labels(one): sum(float(step.get("value", 0)) for step in one.get("samples", [])) for one in series}
 
     def _series(self, form: str, query: str, **params: str) -> list[dict[str, Any]]:
-        asked = {"q": query, **self._range(), **params}
+        asked: dict[str, Any] = {"q": query, **self._range(), **params}
         response = httpx2.get(f"{self.url}/api/metrics/{form}", params=asked, timeout=30)
         assert response.status_code == 200, f"{query}: {response.text[:500]}"
         series: list[dict[str, Any]] = response.json().get("series", [])

@@ -132,10 +132,9 @@ def _move(span: Span, shift: int, trace_mask: bytes, span_mask: bytes) -> None:
     span.end_time_unix_nano += shift
     for event in span.events:
         event.time_unix_nano += shift
-    place: Span | Span.Link
-    for place in (span, *span.links):
-        place.trace_id = _mixed(place.trace_id, trace_mask)
-        place.span_id = _mixed(place.span_id, span_mask)
+    span.trace_id, span.span_id = _mixed(span.trace_id, trace_mask), _mixed(span.span_id, span_mask)
+    for link in span.links:
+        link.trace_id, link.span_id = _mixed(link.trace_id, trace_mask), _mixed(link.span_id, span_mask)
     if span.parent_span_id:
         span.parent_span_id = _mixed(span.parent_span_id, span_mask)
 
