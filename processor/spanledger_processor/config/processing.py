@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
-from spanledger_processor.config import grouping_defaults as grouping
 from spanledger_processor.config.section import NULL_IS_DEFAULT, CountOrOff, Keys, Section, not_available
+from spanledger_processor.dialects import grouping_keys as grouping
 from spanledger_processor.signing.key import SHORTEST_KEY
 
 

@@ -1,32 +1,31 @@
-"""A span with its scope and resource, as dialects look at it."""
+"""A span with its scope and resource, as dialects look at it (`dialects.view.View`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from spanledger_processor.wire.request import ScopeGroup
-from spanledger_processor.wire.span import Attributes, SpanView
+from spanledger_processor.wire.span import Attributes, Event, SpanView
 
 
 class View:
     """What `dialects.recognise` reads: the span's own fields, and those of the scope and resource around it."""
 
-    __slots__ = ("_group", "_span", "attributes", "name")
+    __slots__ = ("_group", "_span", "attributes", "keys", "name")
 
     def __init__(self, span: SpanView, group: ScopeGroup) -> None:
         self._span = span
         self._group = group
-        self.name = span.name
+        self.name: str = span.name
         self.attributes: Attributes = span.attributes
-
-    @property
-    def kind(self) -> int:
-        return self._span.kind
+        self.keys: frozenset[str] = frozenset(span.attributes.keys())
 
     @property
     def status_code(self) -> int:
         return self._span.status_code
 
     @property
-    def events(self):  # type: ignore[no-untyped-def]
+    def events(self) -> Sequence[Event]:
         return self._span.events
 
     @property

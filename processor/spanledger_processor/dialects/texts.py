@@ -1,0 +1,74 @@
+"""Objects inside strings: JSON, or Python's repr of a dictionary. Bounded: no more is parsed than is asked for."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import orjson
+
+MAX_WHOLE = 256 * 1024
+"""Characters of a text that is parsed as a whole."""
+
+MAX_SEARCHED = 4 * 1024 * 1024
+"""Characters of a text in which usage objects are looked for."""
+
+MAX_REPR = 8 * 1024
+_MOST_FOUND = 16
+
+_USAGE = re.compile(r"""["'](?:usage|usage_metadata|usageMetadata|token_usage|tokenUsage)["']\s{0,8}:\s{0,8}\{""")
+_BRACES = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
+_DECODER = json.JSONDecoder()
+
+
+def parse(value: Any) -> Any:
+    """The object or list that a text stands for; the value itself if it is no text; None if it cannot be read."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if text[:1] not in ("{", "[") or len(text) > MAX_WHOLE:
+        return None
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return _literal(text) if len(text) <= MAX_REPR else None
+
+
+def usages(text: str) -> Iterator[Mapping[str, Any]]:
+    """The objects that stand behind a key for usage anywhere in a text; nothing around them is parsed."""
+    if len(text) > MAX_SEARCHED:
+        return
+    for number, match in enumerate(_USAGE.finditer(text)):
+        if number >= _MOST_FOUND:
+            return
+        found = _object(text, match.end() - 1)
+        if isinstance(found, dict):
+            yield found
+
+
+def _object(text: str, start: int) -> Any:
+    piece = text[start : start + MAX_REPR]
+    try:
+        return _DECODER.raw_decode(piece)[0]
+    except (ValueError, RecursionError):
+        end = _end(piece)
+        return _literal(piece[:end]) if end else None
+
+
+def _end(piece: str) -> int:
+    depth = 0
+    for match in _BRACES.finditer(piece):
+        depth += {"{": 1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.end()
+    return 0
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return None

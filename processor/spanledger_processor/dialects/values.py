@@ -1,0 +1,65 @@
+"""Attribute values as what they stand for. They come from the network: any type may stand under any key."""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from spanledger_processor.calls import USD, Pico
+
+MAX_COUNT = 10**12
+"""A count of tokens beyond this is no count: it is over a thousand times the largest context."""
+
+MAX_USD = 10**9
+
+_QUOTES = " \t\r\n\"'"
+
+
+class NoCountError(ValueError):
+    """A value under a token key that is no count of tokens."""
+
+
+def text(value: Any) -> str:
+    """Text without blanks around it, and without the quotes of a JSON-encoded string; "" for anything else."""
+    return value.strip(_QUOTES) if isinstance(value, str) else ""
+
+
+def count(value: Any) -> int | None:
+    """A count of tokens: an integer, a whole double, or either spelled out. None if there is no value.
+
+    Raises:
+        NoCountError: it is none (negative, too large, a fraction, NaN, a truth value, other text).
+    """
+    if type(value) is int:
+        number = value
+    elif value is None or value == "":
+        return None
+    else:
+        number = _whole(value)
+    if 0 <= number <= MAX_COUNT:
+        return number
+    raise NoCountError
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, str) and len(value) <= 32:
+        try:
+            value = float(value)
+        except ValueError:
+            raise NoCountError from None
+    if not isinstance(value, float) or not value.is_integer():  # also NaN and the infinities
+        raise NoCountError
+    return int(value)
+
+
+def money(value: Any, unit: Pico = USD) -> Pico | None:
+    """An amount in pico-USD of a number of `unit` (pico-USD); None where it is no amount, or below zero."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and not value):
+        return None
+    try:
+        amount = Decimal(repr(value) if isinstance(value, float) else value[:64] if isinstance(value, str) else value)
+    except InvalidOperation:
+        return None
+    if not amount.is_finite() or not 0 <= amount <= MAX_USD * USD // unit:
+        return None
+    return round(amount * unit)

@@ -1,0 +1,108 @@
+"""A stand-in for `enrich.view.View` out of plain dictionaries, and captured spans as such."""
+
+from __future__ import annotations
+
+import json
+from base64 import b64encode
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from google.protobuf.json_format import ParseDict
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
+
+
+@dataclass
+class PlainEvent:
+    name: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class PlainView:
+    """A span given by its attributes; the rest has the emptiest values there are."""
+
+    attributes: Mapping[str, Any]
+    name: str = "span"
+    scope_name: str = ""
+    scope_version: str = ""
+    resource: Mapping[str, Any] = field(default_factory=dict)
+    status_code: int = 0
+    events: Sequence[PlainEvent] = ()
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    parent_id: bytes = b""
+    start_ns: int = 0
+    end_ns: int = 0
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        return frozenset(self.attributes)
+
+
+def plain(value: AnyValue) -> Any:
+    """An OTLP value as a Python value."""
+    which = value.WhichOneof("value")
+    if which == "array_value":
+        return [plain(item) for item in value.array_value.values]
+    if which == "kvlist_value":
+        return attributes(value.kvlist_value.values)
+    return getattr(value, which) if which else None
+
+
+def attributes(pairs: Sequence[KeyValue]) -> dict[str, Any]:
+    return {pair.key: plain(pair.value) for pair in pairs}
+
+
+def captured(folder: Path) -> Iterator[PlainView]:
+    """The spans of a capture, in the order in which they arrived."""
+    for path in sorted(folder.glob("*.traces.*")):
+        for resource_spans in _request(path).resource_spans:
+            resource = attributes(resource_spans.resource.attributes)
+            for scope_spans in resource_spans.scope_spans:
+                for span in scope_spans.spans:
+                    yield PlainView(
+                        attributes(span.attributes),
+                        span.name,
+                        scope_spans.scope.name,
+                        scope_spans.scope.version,
+                        resource,
+                        span.status.code,
+                        [PlainEvent(event.name, attributes(event.attributes)) for event in span.events],
+                        span.trace_id,
+                        span.span_id,
+                        span.parent_span_id,
+                        span.start_time_unix_nano,
+                        span.end_time_unix_nano,
+                    )
+
+
+def _request(path: Path) -> ExportTraceServiceRequest:
+    if path.suffix != ".json":
+        return ExportTraceServiceRequest.FromString(path.read_bytes())
+    return ParseDict(_with_base64_ids(json_loads(path)), ExportTraceServiceRequest(), ignore_unknown_fields=True)
+
+
+def json_loads(path: Path) -> Any:
+
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _with_base64_ids(node: Any) -> Any:
+    """OTLP-JSON writes ids in hex where protobuf's own JSON form has base64."""
+
+    if isinstance(node, list):
+        return [_with_base64_ids(item) for item in node]
+    if isinstance(node, dict):
+        return {
+            key: b64encode(bytes.fromhex(item)).decode()
+            if key in ("traceId", "spanId", "parentSpanId")
+            else _with_base64_ids(item)
+            for key, item in node.items()
+        }
+    return node
