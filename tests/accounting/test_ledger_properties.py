@@ -29,8 +29,9 @@ def traces(draw) -> list[Node]:  # type: ignore[no-untyped-def]
         above = draw(st.one_of(st.none(), st.sampled_from(nodes))) if nodes else None
         kind = draw(st.sampled_from(["", "agent", "workflow", "llm", "llm", "tool"]))
         cost = draw(st.integers(1, 1000)) if kind == "llm" or (kind and draw(st.booleans())) else None
-        session = draw(st.sampled_from(["", "", "", "s1", "s2"]))
-        run = draw(st.sampled_from(["", "", "", "r1", "r2"]))
+        # A plain span is remembered only where its trace is known to hold GenAI spans, so its names may be lost.
+        session = draw(st.sampled_from(["", "", "", "s1", "s2"])) if kind else ""
+        run = draw(st.sampled_from(["", "", "", "r1", "r2"])) if kind else ""
         trace = above.trace if above else draw(st.sampled_from(["t1", "t2"]))
         nodes.append(Node(f"n{number}", above.name if above else "", kind, cost, session, run, trace))
     return nodes
