@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
 
-from spanledger_processor.cli.options import as_json, configuration, configured
+from spanledger_processor.cli.options import WRONG_USAGE, as_json, configuration, configured
 from spanledger_processor.cli.show import show_json
+from spanledger_processor.config import ConfigError, load
+from spanledger_processor.config.summary import summary
 
 
 @click.command()
 @configuration
 @as_json
 def check(path: Path | None, sets: tuple[str, ...], *, as_json: bool) -> None:
-    """Validate a configuration; every mistake is named with its path. Exit code 2 if there is one."""
-    config = configured(path, sets)
+    """Validate a configuration. Every mistake is named with its path, and the exit code is 2 if there is one."""
     if as_json:
-        show_json({"valid": True, "exporters": list(config.exporters), "state": str(config.state.path)})
+        _as_json(path, sets)
         return
-    click.echo(f"{path or 'the built-in configuration'} is valid.")
-    for component in config.exporters:
-        click.echo(f"  exports to {component}")
-    click.echo(f"  state in {config.state.path}")
+    told = summary(configured(path, sets))
+    click.echo(f"{path or 'The built-in configuration'} is valid.")
+    for line in told.lines():
+        click.echo(f"  {line}")
+
+
+def _as_json(path: Path | None, sets: tuple[str, ...]) -> None:
+    try:
+        show_json({"valid": True, **summary(load(path, sets)).as_dict()})
+    except ConfigError as error:
+        show_json({"valid": False, "problems": list(error.problems)})
+        sys.exit(WRONG_USAGE)

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, cast
 
 import click
 
-from spanledger_processor.cli.check import check
-from spanledger_processor.cli.demo import demo
-from spanledger_processor.cli.explain import explain
-from spanledger_processor.cli.prices import prices
-from spanledger_processor.cli.reading import run, runs, session, sessions, summary
-from spanledger_processor.cli.serve import serve
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "serve": ("serve", "Take OTLP in, price, sign and group its GenAI spans, send it on."),
+    "demo": ("demo", "See it work in seconds, on recorded spans of real agents."),
+    "check": ("check", "Validate a configuration."),
+    "explain": ("explain", "Tell of a file of spans what becomes of each, and why."),
+    "prices": ("prices", "Show what a model costs, and how its name is read."),
+    "summary": ("reading", "Sum up the ledger: the total, by day and by model."),
+    "sessions": ("reading", "List all sessions."),
+    "session": ("reading", "Show one session, by model and task."),
+    "runs": ("reading", "List all runs."),
+    "run": ("reading", "Show one run, by model."),
+    "close": ("close", "Mark a session as ended."),
+}
+"""Name -> the module below `cli` that has it, and what it is for. A module is loaded when its command runs."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("spanledger"), prog_name="spanledger")
+class _Commands(click.Group):
+    """Loads only the command that was asked for, so that --help and small commands start at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"spanledger_processor.cli.{COMMANDS[cmd_name][0]}")
+        return cast(click.Command, getattr(module, cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="spanledger", prog_name="spanledger")
 def main() -> None:
     """Prices, signs and groups the GenAI spans of an OpenTelemetry pipeline, and sends them on to any backend."""
-
-
-for command in (serve, demo, check, explain, prices, sessions, session, runs, run, summary):
-    main.add_command(command)

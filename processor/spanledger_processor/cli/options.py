@@ -1,19 +1,17 @@
-"""Options that several commands take."""
+"""Options that several commands take, and how a command ends early."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
 from spanledger_processor.config import Config, ConfigError, load
-from spanledger_processor.state.lmdb_store import LmdbStore
-from spanledger_processor.state.store import Reader, StateError, tenant_hash
 
+FAILED = 1
 WRONG_USAGE = 2
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -21,8 +19,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def configuration(command: _Command) -> _Command:
     """--config and --set."""
     for option in (
-        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set one key, as in the file."),
-        click.option("--config", "path", type=click.Path(path_type=Path, dir_okay=False), help="The configuration."),
+        click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set one key, over what the file says."),
+        click.option(
+            "--config",
+            "path",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="The configuration; the built-in one if not given.",
+        ),
     ):
         command = option(command)
     return command
@@ -44,26 +47,6 @@ def configured(path: Path | None, sets: Sequence[str]) -> Config:
         return load(path, sets)
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
-
-
-@contextmanager
-def ledger(config: Config, tenant_name: str) -> Iterator[tuple[Reader, bytes]]:
-    """One consistent view of the ledger on disk, also while `serve` runs, and the tenant's hash."""
-    try:
-        store = LmdbStore.open(
-            config.state.path,
-            max_size_mib=config.state.max_size_mib,
-            durability=config.state.durability,
-            retention_ns=0,
-            read_only=True,
-        )
-    except StateError as error:
-        fail(str(error), 1)
-    try:
-        with store.snapshot() as reader:
-            yield reader, tenant_hash(tenant_name)
-    finally:
-        store.close()
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -7,11 +7,16 @@ from typing import Any, TypeAlias
 
 import click
 import orjson
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Column: TypeAlias = tuple[str, Callable[[dict[str, Any]], str], bool]
 """Heading, text of a row, whether it is a number (right-aligned)."""
+
+NONE = "(unattributed)"
+"""The session, or run, of what has none."""
 
 
 def show_json(value: Any) -> None:
@@ -20,23 +25,30 @@ def show_json(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """A table of rows."""
-    made = Table(title=title, title_justify="left", header_style="bold", pad_edge=False)
+    """A table of rows. What comes from the network is shown as it is, never as markup or control characters."""
+    made = Table(
+        title=Text(plain(title)), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+    )
     for heading, _, number in columns:
-        made.add_column(heading, justify="right" if number else "left", overflow="fold")
+        made.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for found in rows:
-        made.add_row(*(text(found) for _, text, _ in columns))
+        made.add_row(*(Text(plain(text(found))) for _, text, _ in columns))
     return made
 
 
 def console() -> Console:
     """A console on standard output; wide where nobody looks, so that pipes get whole lines."""
     made = Console()
-    return made if made.is_terminal else Console(width=200)
+    return made if made.is_terminal else Console(width=240)
+
+
+def plain(text: str) -> str:
+    """Text without characters that would move the cursor or change the terminal."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def money(amount: float | None) -> str:
-    """USD for people: cents where there are dollars, more digits where there are none."""
+    """USD for people: cents where there are hundreds of dollars, millionths where there are few."""
     if amount is None:
         return "-"
     return f"${amount:,.2f}" if abs(amount) >= 100 else f"${amount:,.6f}"
@@ -47,20 +59,48 @@ def count(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
 
 
-TOTALS: Sequence[Column] = (
+def counted(number: int, what: str) -> str:
+    """So many of something."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+SPEND: Sequence[Column] = (
     ("cost", lambda row: money(row["cost_usd"]), True),
     ("calls", lambda row: count(row["calls"]), True),
     ("unpriced", lambda row: ", ".join(f"{n} {why}" for why, n in row["unpriced"].items()) or "-", False),
     ("input", lambda row: count(row["tokens"]["input"]), True),
-    ("of it cached", lambda row: count(row["tokens"]["cache_read"]), True),
+    ("cached", lambda row: count(row["tokens"]["cache_read"]), True),
     ("output", lambda row: count(row["tokens"]["output"]), True),
-    ("tools", lambda row: count(row["tool_calls"]), True),
-    ("models", lambda row: ", ".join(row["models"]) or "-", False),
-    ("last active", lambda row: (row["last"] or "-").removesuffix("Z").replace("T", " "), False),
 )
-"""The columns that sessions, runs, tasks and models share."""
+"""What was spent; `cached` is the part of the input that was read from a cache."""
+
+TOTALS: Sequence[Column] = (
+    *SPEND,
+    ("tools", lambda row: count(row["tool_calls"]), True),
+    ("models", lambda row: ", ".join(model["model"] for model in row["models"]) or "-", False),
+    (
+        "last active",
+        lambda row: (row["last"] or "-")[:19].replace("T", " ") + (" closed" if row.get("closed") else ""),
+        False,
+    ),
+)
+"""The columns that sessions, runs and tasks share."""
+
+MODEL: Sequence[Column] = (
+    ("provider", lambda row: row["provider"] or "-", False),
+    ("model", lambda row: row["model"] or "(no model)", False),
+)
+
+MODEL_COST: Sequence[Column] = (
+    ("model", lambda row: row["model"] or "(no model)", False),
+    ("cost", lambda row: money(row["cost_usd"]), True),
+)
+
+
+def _when(time: str | None) -> str:
+    return (time or "-")[:19].replace("T", " ")
 
 
 def named(heading: str) -> Column:
     """The column of the id; what belongs to none says so."""
-    return (heading, lambda row: row["id"] or "(unattributed)", False)
+    return (heading, lambda row: row["id"] or NONE, False)

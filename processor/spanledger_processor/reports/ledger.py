@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from spanledger_processor.accounting.totals import CORRECTIONS, LEDGER, UNATTRIBUTED, run_key, session_key
-from spanledger_processor.reports.rows import Row, exact_usd, row, usd
+from spanledger_processor.reports.rows import Row, date_of, exact_usd, row, spend, usd
 from spanledger_processor.state.store import Reader, Table, key
 from spanledger_processor.state.sums import Sums
 
@@ -44,14 +46,40 @@ def tasks(reader: Reader, tenant: bytes, session_id: str) -> list[Row]:
     return sorted(found, key=lambda task: (task["id"], task["kind"]))
 
 
-def models(reader: Reader, tenant: bytes) -> list[Row]:
-    """All models over all days, the dearest first."""
+def models(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
+    """All models over all days from `since` (days since 1970) on, the dearest first."""
     by_model: dict[tuple[str, str], Sums] = {}
+    for day, sums in _days(reader, tenant):
+        if day >= since:
+            by_model.setdefault((sums.labels.get("provider", ""), sums.labels.get("model", "")), Sums()).add(sums)
+    ranked = sorted(by_model.items(), key=lambda item: (-item[1].cost, item[0]))
+    return [{"provider": provider, "model": model, **spend(sums)} for (provider, model), sums in ranked]
+
+
+def days(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
+    """Each UTC day from `since` (days since 1970) on that something was spent on, by the time that prices go by."""
+    by_day: dict[int, Sums] = {}
+    for day, sums in _days(reader, tenant):
+        if day >= since:
+            by_day.setdefault(day, Sums()).add(sums)
+    return [{"day": date_of(day), **spend(sums)} for day, sums in sorted(by_day.items())]
+
+
+def spent(reader: Reader, tenant: bytes, since: int) -> Row:
+    """What was spent from a UTC day (days since 1970) on."""
+    whole = Sums()
+    for day, sums in _days(reader, tenant):
+        if day >= since:
+            whole.add(sums)
+    return spend(whole)
+
+
+def _days(reader: Reader, tenant: bytes) -> Iterator[tuple[int, Sums]]:
+    """What was spent by day, provider and model; what moved elsewhere since and left nothing is skipped."""
     for _, record in reader.scan(Table.DAY, tenant):
         sums = Sums.unpack(record)
-        by_model.setdefault((sums.labels.get("provider", ""), sums.labels.get("model", "")), Sums()).add(sums)
-    rows = [{**row(sums), "provider": provider, "model": model} for (provider, model), sums in by_model.items()]
-    return sorted(rows, key=lambda found: -found["cost_usd"])
+        if sums.calls or sums.cost:
+            yield int(sums.labels.get("day", "0")), sums
 
 
 def total(reader: Reader, tenant: bytes) -> Row:

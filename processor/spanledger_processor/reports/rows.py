@@ -12,6 +12,8 @@ from spanledger_processor.state.sums import Sums
 Row: TypeAlias = dict[str, Any]
 """Keys in the order of `row`; values as JSON takes them."""
 
+_DAY_NS = 86_400 * 10**9
+
 
 def usd(amount: Pico) -> float:
     """An amount as a double of USD, correctly rounded."""
@@ -23,17 +25,17 @@ def exact_usd(amount: Pico) -> str:
     return f"{Decimal(amount).scaleb(-12).normalize():f}"
 
 
-def row(sums: Sums) -> Row:
-    """One record of totals: id, what it cost and why not all of it is known, tokens, models, times."""
+def money(amount: Pico) -> Row:
+    """An amount both ways: the double that charts take, and every digit."""
+    return {"cost_usd": usd(amount), "cost_usd_exact": exact_usd(amount)}
+
+
+def spend(sums: Sums) -> Row:
+    """What was spent: cost, calls and why not all of them have a price, tokens."""
     return {
-        "id": sums.labels.get("id", ""),
-        **({"parent_id": sums.labels["parent"]} if "parent" in sums.labels else {}),
-        "cost_usd": usd(sums.cost),
-        "cost_usd_exact": exact_usd(sums.cost),
+        **money(sums.cost),
         "calls": sums.calls,
         "unpriced": dict(sorted(sums.reasons.items())),
-        "tool_calls": sums.tool_calls,
-        "spans": sums.spans,
         "tokens": {
             "input": sums.input,
             "output": sums.output,
@@ -42,14 +44,27 @@ def row(sums: Sums) -> Row:
             "cache_write_1h": sums.cache_write_1h,
             "reasoning": sums.reasoning,
         },
-        "models": {name: usd(cost) for name, cost in sorted(sums.models.items(), key=lambda item: -item[1])},
-        "first": _time(sums.first_ns),
-        "last": _time(sums.last_ns),
+    }
+
+
+def row(sums: Sums) -> Row:
+    """A session, run, task or the whole: whose it is, what was spent, on which models (the dearest first), when."""
+    return {
+        "id": sums.labels.get("id", ""),
+        **({"parent_id": sums.labels["parent"]} if "parent" in sums.labels else {}),
+        **spend(sums),
+        "tool_calls": sums.tool_calls,
+        "spans": sums.spans,
+        "models": [
+            {"model": name, **money(cost)} for name, cost in sorted(sums.models.items(), key=lambda item: -item[1])
+        ],
+        "first": time_of(sums.first_ns),
+        "last": time_of(sums.last_ns),
         **({"closed": True} if sums.closed else {}),
     }
 
 
-def _time(at_ns: int) -> str | None:
+def time_of(at_ns: int) -> str | None:
     """RFC 3339 in UTC, to the millisecond; None where no time is known or none that a calendar holds."""
     if not at_ns:
         return None
@@ -58,3 +73,9 @@ def _time(at_ns: int) -> str | None:
     except (OverflowError, ValueError, OSError):
         return None
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def date_of(day: int) -> str | None:
+    """The date of a day since 1970; None where no calendar holds it."""
+    at = time_of(max(day * _DAY_NS, 1))
+    return at and at.partition("T")[0]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import Outcome, Signal, Verdict
-
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.accounting.unaccounted import unaccounted
@@ -56,6 +56,7 @@ class Handler:
         self._delivery = delivery
         self._observer = observer
         self._now_ns = now_ns
+        self._available = True
 
     async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
         """Take one export request through; raises MalformedError for bytes that are no such request."""
@@ -71,13 +72,12 @@ class Handler:
 
     async def _enrich(self, body: bytes, headers: Mapping[str, str]) -> tuple[bytes, int]:
         """The enriched bytes and how many spans they hold. A failure of ours lets the bytes through as they came."""
-        reading = self._stage.read(body, headers, self._now_ns())
-        if not reading.batches:
-            self._observer.enriched(reading, [])
-            return body, reading.request.span_count
+        items = 0
         try:
+            reading = self._stage.read(body, headers, self._now_ns())
+            items = reading.request.span_count
             decisions = [await self._account(batch) for batch in reading.batches]
-            out = write(reading, decisions)
+            out = write(reading, decisions) if decisions else body
             self._observer.enriched(reading, decisions)
         except MalformedError:
             raise
@@ -85,23 +85,36 @@ class Handler:
             log.exception("enrichment failed; the request goes on as it came")
             self._observer.enrichment_failed(type(error).__name__)
             out = body
-        return out, reading.request.span_count
+        return out, items
 
     async def _account(self, batch: Batch) -> Mapping[int, Decision]:
-        def work(unit: Unit) -> Ruling:
-            ruling = account(batch, unit.get)
-            unit.apply(ruling.changes, batch.now_ns)
-            return ruling
-
         try:
-            ruling = await self._ledger.submit(work)
+            ruling = await self._ledger.submit(partial(enter, batch))
         except StateError as error:
-            log.warning("state not available, spans go on as not_accounted: %s", error)
+            self._state_is(available=False, why=str(error))
             decisions = unaccounted(batch)
             self._observer.unaccounted(len(decisions))
             return decisions
+        self._state_is(available=True)
         self._observer.ruled(ruling)
         return ruling.decisions
+
+    def _state_is(self, *, available: bool, why: str = "") -> None:
+        """Tell of a change, once."""
+        if available == self._available:
+            return
+        self._available = available
+        if available:
+            log.warning("the state is available again; spans are accounted for")
+        else:
+            log.error("the state is not available, spans go on as not_accounted until it is: %s", why)
+
+
+def enter(batch: Batch, unit: Unit) -> Ruling:
+    """Account for a batch in a unit of work."""
+    ruling = account(batch, unit.get)
+    unit.apply(ruling.changes, batch.now_ns)
+    return ruling
 
 
 def _request_id(body: bytes) -> bytes:

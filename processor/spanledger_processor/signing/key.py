@@ -19,6 +19,10 @@ class SigningKeyError(Exception):
     """There is a key that cannot be used; the message says where and what to do, and never what it is."""
 
 
+class SigningKeyUnavailableError(SigningKeyError):
+    """The state folder can neither give a key nor keep one now."""
+
+
 def load_key(configured: str | None, environ: Mapping[str, str], state_path: Path) -> tuple[bytes, bool]:
     """The key: `configured`, else $SPANLEDGER_SIGNING_KEY, else the one in the state folder, made if there is none.
 
@@ -26,7 +30,8 @@ def load_key(configured: str | None, environ: Mapping[str, str], state_path: Pat
     so what the file holds can be put into the variable elsewhere.
 
     Raises:
-        SigningKeyError: too short, not to be read or written, or readable by other users.
+        SigningKeyUnavailableError: the file cannot be read or written.
+        SigningKeyError: too short, or readable by other users.
     """
     for where, text in (("processor.tools.signing_key", configured), (VARIABLE, environ.get(VARIABLE))):
         if text and text.strip():
@@ -37,7 +42,7 @@ def load_key(configured: str | None, environ: Mapping[str, str], state_path: Pat
             return _made(path)
         return _read(path), False
     except OSError as error:
-        raise SigningKeyError(f"{path}: {error.strerror}; or set {VARIABLE} instead") from None
+        raise SigningKeyUnavailableError(f"{path}: {error.strerror}; or set {VARIABLE} instead") from None
 
 
 def _checked(text: str, where: str) -> bytes:

@@ -1,0 +1,43 @@
+"""The ledger on disk, as commands open it beside a running `serve` or without one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from spanledger_processor.cli.options import FAILED, fail
+from spanledger_processor.config import Config
+from spanledger_processor.state.lmdb_store import LmdbStore
+from spanledger_processor.state.store import Reader, StateError, tenant_hash
+
+
+@contextmanager
+def ledger(config: Config, tenant_name: str) -> Iterator[tuple[Reader, bytes]]:
+    """One consistent view of the ledger, and the tenant's hash."""
+    if not (config.state.path / "ledger").exists():
+        fail(
+            f"no ledger in {config.state.path} yet: `spanledger serve` makes one when it starts. "
+            "For the ledger of another folder give its --config, or --set state.path=FOLDER",
+            FAILED,
+        )
+    try:
+        store = open_store(config, read_only=True)
+        try:
+            with store.snapshot() as reader:
+                yield reader, tenant_hash(tenant_name)
+        finally:
+            store.close()
+    except StateError as error:
+        fail(str(error), FAILED)
+
+
+def open_store(config: Config, *, read_only: bool) -> LmdbStore:
+    """The store of the configured state folder."""
+    state = config.state
+    return LmdbStore.open(
+        state.path,
+        max_size_mib=state.max_size_mib,
+        durability=state.durability,
+        retention_ns=round(state.retention.spans * 1e9),
+        read_only=read_only,
+    )

@@ -1,0 +1,99 @@
+"""A configuration in a few lines: what `check` and the start of `serve` tell of it. Nothing secret is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spanledger_exporters.interface import Signal
+from spanledger_exporters.settings import (
+    ALL_SIGNALS,
+    ExporterSettings,
+    FileSettings,
+    OtlpGrpcSettings,
+    OtlpHttpSettings,
+)
+from spanledger_processor.config.model import Config
+
+_ORDER: tuple[Signal, ...] = ("traces", "logs", "metrics")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """One exporter: where it sends what, and whether senders wait for it."""
+
+    name: str
+    target: str
+    signals: tuple[Signal, ...]
+    required: bool
+
+    def __str__(self) -> str:
+        what = "" if set(self.signals) == ALL_SIGNALS else f" ({', '.join(self.signals)} only)"
+        return f"{self.name} -> {self.target}{what}{'' if self.required else ', not waited for'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a configuration comes to. `listeners` maps what is spoken to host:port."""
+
+    listeners: dict[str, str]
+    destinations: tuple[Destination, ...]
+    state: Path
+    warnings: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        for name, endpoint in self.listeners.items():
+            yield f"{name} on {endpoint}"
+        for destination in self.destinations:
+            yield f"exports to {destination}"
+        yield f"state in {self.state}"
+        yield from (f"warning: {warning}" for warning in self.warnings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "listeners": self.listeners,
+            "exporters": [
+                {"name": to.name, "target": to.target, "signals": list(to.signals), "required": to.required}
+                for to in self.destinations
+            ],
+            "state": str(self.state),
+            "warnings": list(self.warnings),
+        }
+
+
+def summary(config: Config) -> Summary:
+    """What `config` comes to."""
+    protocols = config.receivers.otlp.protocols
+    listening = {"OTLP/gRPC": protocols.grpc, "OTLP/HTTP": protocols.http, "API": config.api}
+    destinations = tuple(_destination(name, settings) for name, settings in config.exporters.items())
+    return Summary(
+        {name: listener.endpoint for name, listener in listening.items() if listener is not None},
+        destinations,
+        config.state.path,
+        tuple(_warnings(destinations)),
+    )
+
+
+def _destination(name: str, settings: ExporterSettings) -> Destination:
+    taken = settings.takes if isinstance(settings, OtlpHttpSettings) else settings.signals
+    return Destination(name, _target(settings), tuple(s for s in _ORDER if s in taken), settings.required)
+
+
+def _target(settings: ExporterSettings) -> str:
+    if isinstance(settings, OtlpGrpcSettings):
+        return settings.endpoint
+    if isinstance(settings, OtlpHttpSettings):
+        return settings.endpoint or ", ".join(sorted(settings.urls.values()))
+    return settings.path if isinstance(settings, FileSettings) else "the terminal"
+
+
+def _warnings(destinations: tuple[Destination, ...]) -> Iterator[str]:
+    for signal in _ORDER:
+        if not any(signal in to.signals for to in destinations):
+            yield f"no exporter takes {signal}: they are accepted, used, counted, and go nowhere"
+    if not any(to.required for to in destinations):
+        yield "no exporter is required: senders are told that all is well before anything has their data"
