@@ -1,0 +1,138 @@
+"""The envelope that all signals share: request, groups by resource, groups by scope, items.
+
+A body is taken for an export request if its envelope can be read, something in it is a field of such a request, and
+its items are not evidently another signal's: a field that OTLP knows never changes its wire type, so a "span" whose
+field 1 is a fixed64 is a log record sent to the wrong address. What fields OTLP does not know hold is not looked at. An
+item that cannot be read at all makes no request malformed: it passes as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from spanledger_processor.wire import schema
+from spanledger_processor.wire.errors import MalformedError
+from spanledger_processor.wire.fields import FIXED32, FIXED64, LENGTH, VARINT, Field, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A signal's names for the parts of its envelope, and the wire types of its items' fields.
+
+    `attributes` is the number of the items' attributes, KeyValues whose fields are known as well; 0 if they have none.
+    """
+
+    request: str
+    group: str
+    scoped: str
+    items: str
+    item: Mapping[int, int]
+    attributes: int
+
+
+_KEY_VALUE = {1: LENGTH, 2: LENGTH}
+
+TRACES = Shape(
+    "ExportTraceServiceRequest",
+    "resource_spans",
+    "scope_spans",
+    "spans",
+    dict.fromkeys((1, 2, 3, 4, 5, 9, 11, 13, 15), LENGTH)
+    | dict.fromkeys((6, 10, 12, 14), VARINT)
+    | {7: FIXED64, 8: FIXED64, 16: FIXED32},
+    9,
+)
+LOGS = Shape(
+    "ExportLogsServiceRequest",
+    "resource_logs",
+    "scope_logs",
+    "log_records",
+    dict.fromkeys((3, 5, 6, 9, 10, 12), LENGTH)
+    | {2: VARINT, 7: VARINT}
+    | {1: FIXED64, 11: FIXED64, 8: FIXED32},
+    6,
+)
+METRICS = Shape(
+    "ExportMetricsServiceRequest",
+    "resource_metrics",
+    "scope_metrics",
+    "metrics",
+    dict.fromkeys((1, 2, 3, 5, 7, 9, 10, 11, 12), LENGTH),
+    0,
+)
+
+
+def read_envelope(body: bytes, shape: Shape) -> Any:
+    """`body` as a `schema.Request`.
+
+    Raises:
+        MalformedError: it is no export request of that signal.
+    """
+    try:
+        request = schema.Request.FromString(body)
+    except DecodeError:
+        _check_envelope(body, shape)
+        raise MalformedError(f"{shape.request}: cannot be read, it may be nested too deep") from None
+    foreign = None
+    for group in request.groups:
+        for scoped in group.scoped:
+            for item in scoped.items:
+                foreign = _contradiction(item, shape)
+                if foreign is None:
+                    return request
+    if foreign is not None:
+        raise MalformedError(f"{shape.request}: not one of its {shape.items} is one: {foreign}")
+    _check_envelope(body, shape)
+    return request
+
+
+def _contradiction(item: bytes, shape: Shape) -> str | None:
+    """Why `item` is another signal's; None if it may be of this one, or cannot be read to its end."""
+    found = None
+    try:
+        for field in fields(item, 0, len(item)):
+            found = found or _mismatch(field, shape.item)
+            if found is None and field.number == shape.attributes:
+                parts = list(fields(item, field.start, field.end))
+                found = next(filter(None, (_mismatch(part, _KEY_VALUE) for part in parts)), None)
+    except MalformedError:
+        return None
+    return found
+
+
+def _mismatch(field: Field, known: Mapping[int, int]) -> str | None:
+    if known.get(field.number, field.wire_type) == field.wire_type:
+        return None
+    return f"field {field.number} has wire type {field.wire_type}, not {known[field.number]}"
+
+
+def _check_envelope(body: bytes, shape: Shape) -> None:
+    """Raise for the first thing in the envelope that cannot be read or is no part of one."""
+    groups = _messages(body, 0, len(body), {1: shape.group}, shape.request)
+    if body and not groups:
+        raise MalformedError(f"{shape.request}: holds no {shape.group}")
+    for number, (_, start, end) in enumerate(groups):
+        place = f"{shape.group}[{number}]"
+        parts = _messages(body, start, end, {1: "resource", 2: shape.scoped, 3: "schema_url"}, place)
+        scoped = [part for part in parts if part[0] == 2]
+        for index, (_, start, end) in enumerate(scoped):
+            known = {1: "scope", 2: shape.items, 3: "schema_url"}
+            _messages(body, start, end, known, f"{place}.{shape.scoped}[{index}]")
+
+
+def _messages(body: bytes, start: int, end: int, known: Mapping[int, str], place: str) -> list[tuple[int, int, int]]:
+    """Number, start and end of each known field; all of them are length-delimited."""
+    found = []
+    try:
+        for field in fields(body, start, end):
+            if field.number in known:
+                if field.wire_type != LENGTH:
+                    raise MalformedError(f"{known[field.number]} has wire type {field.wire_type}, not {LENGTH}")
+                found.append((field.number, field.start, field.end))
+    except MalformedError as error:
+        raise MalformedError(f"{place}: {error}") from None
+    return found

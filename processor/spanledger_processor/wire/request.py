@@ -1,0 +1,106 @@
+"""Export requests: what stands in them, and what was appended to their spans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.message import DecodeError
+
+from spanledger_processor.wire import schema
+from spanledger_processor.wire.envelope import LOGS, METRICS, TRACES, read_envelope
+from spanledger_processor.wire.errors import MalformedError
+from spanledger_processor.wire.splice import splice
+from spanledger_processor.wire.values import Attributes, attributes_of
+
+
+@dataclass(slots=True)
+class ScopeGroup:
+    """The spans of one instrumentation scope of one resource. `spans` are encoded, in the order they came."""
+
+    resource_attributes: Attributes
+    scope_name: str
+    scope_version: str
+    spans: list[bytes]
+
+
+class TraceRequest:
+    """A trace request that was read, and what is to be appended to its spans."""
+
+    __slots__ = ("_body", "_extras", "groups")
+
+    def __init__(self, body: bytes, groups: list[ScopeGroup]) -> None:
+        self.groups = groups
+        self._body = body
+        self._extras: dict[tuple[int, int], bytes] = {}
+
+    @property
+    def span_count(self) -> int:
+        return sum(len(group.spans) for group in self.groups)
+
+    def append(self, group: int, span: int, extra: bytes) -> None:
+        """Append encoded `attributes` fields of Span to the span at groups[group].spans[span]."""
+        place = (group, span)
+        self._extras[place] = self._extras.get(place, b"") + extra
+
+    def serialize(self) -> bytes:
+        """The request with what was appended; every other byte is as it came."""
+        return splice(self._body, self._extras) if self._extras else self._body
+
+
+def parse_traces(body: bytes) -> TraceRequest:
+    """Read an ExportTraceServiceRequest; its spans stay encoded.
+
+    Raises:
+        MalformedError: it is none; says what is wrong and where.
+    """
+    groups = []
+    for number, group in enumerate(read_envelope(body, TRACES).groups):
+        resource = _resource(group, f"{TRACES.group}[{number}]")
+        for index, scoped in enumerate(group.scoped):
+            name, version = _scope(scoped, f"{TRACES.group}[{number}].{TRACES.scoped}[{index}]")
+            groups.append(ScopeGroup(resource, name, version, list(scoped.items)))
+    return TraceRequest(body, groups)
+
+
+def count_log_records(body: bytes) -> int:
+    """How many log records an ExportLogsServiceRequest holds.
+
+    Raises:
+        MalformedError: it is none; says what is wrong and where.
+    """
+    return sum(len(scoped.items) for group in read_envelope(body, LOGS).groups for scoped in group.scoped)
+
+
+def count_data_points(body: bytes) -> int:
+    """How many data points an ExportMetricsServiceRequest holds; a metric that cannot be read counts none.
+
+    Raises:
+        MalformedError: it is none; says what is wrong and where.
+    """
+    request = read_envelope(body, METRICS)
+    return sum(_points(item) for group in request.groups for scoped in group.scoped for item in scoped.items)
+
+
+def _points(item: bytes) -> int:
+    try:
+        metric = schema.Metric.FromString(item)
+    except DecodeError:
+        return 0
+    return sum(len(points.data_points) for _, points in metric.ListFields())
+
+
+def _resource(group: Any, place: str) -> Attributes:
+    encoded = b"".join(group.resource)
+    try:
+        return attributes_of(schema.Resource.FromString(encoded), encoded, 1)
+    except DecodeError:
+        raise MalformedError(f"{place}.resource: cannot be read") from None
+
+
+def _scope(scoped: Any, place: str) -> tuple[str, str]:
+    try:
+        scope = schema.Scope.FromString(b"".join(scoped.scope))
+    except DecodeError:
+        raise MalformedError(f"{place}.scope: cannot be read") from None
+    return schema.text(scope.name), schema.text(scope.version)

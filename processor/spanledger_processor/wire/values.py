@@ -1,0 +1,83 @@
+"""Attributes, read one value at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias, Union
+
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from spanledger_processor.wire import schema
+from spanledger_processor.wire.errors import MalformedError
+from spanledger_processor.wire.fields import fields
+
+Value: TypeAlias = Union[str, bool, int, float, bytes, list["Value"], dict[str, "Value"], None]
+
+_STRING_TAG = 0x0A
+_SHOWN = 100
+
+
+class Attributes:
+    """Attributes by key: a key that stands twice has its last value, text that is not UTF-8 holds U+FFFD instead."""
+
+    __slots__ = ("_encoded",)
+
+    def __init__(self, encoded: Mapping[str, bytes]) -> None:
+        self._encoded = encoded
+
+    def get(self, key: str) -> Any:
+        """The value of `key` as a plain Python value (see `Value`); None if it is absent or empty.
+
+        Raises:
+            MalformedError: the value is no AnyValue, or is nested deeper than protobuf's parsers go (100 messages).
+        """
+        encoded = self._encoded.get(key)
+        if encoded is None:
+            return None
+        # A short string, the commonest value by far, is cut out: three times as fast as decoding the message.
+        if len(encoded) > 1 and encoded[0] == _STRING_TAG and encoded[1] == len(encoded) - 2 < 0x80:
+            return encoded[2:].decode("utf-8", "replace")
+        try:
+            return plain(schema.AnyValue.FromString(encoded))
+        except DecodeError:
+            raise MalformedError(f"attribute {key[:_SHOWN]!r}: its value cannot be read") from None
+
+    def keys(self) -> Iterable[str]:
+        """Every key there is, in no order."""
+        return [schema.text(key) for key in self._encoded]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._encoded
+
+
+def attributes_of(message: Any, encoded: bytes, number: int) -> Attributes:
+    """The attributes of `message`, whose bytes are `encoded` and whose attributes are field `number`."""
+    if len(unknown := UnknownFieldSet(message)) and any(field.field_number == number for field in unknown):
+        return Attributes(_walked(encoded, number))
+    return Attributes(message.attributes)
+
+
+def plain(value: Any) -> Any:
+    """An AnyValue message as a plain Python value."""
+    which = value.WhichOneof("value")
+    if which is None:
+        return None
+    content = getattr(value, which)
+    if which == "string_value":
+        return schema.text(content)
+    if which == "array_value":
+        return [plain(element) for element in content.values]
+    if which == "kvlist_value":
+        return {schema.text(entry.key): plain(entry.value) for entry in content.values}
+    return content
+
+
+def _walked(encoded: bytes, number: int) -> dict[str, bytes]:
+    """Attributes where the map left some out: a map takes no entry that has fields of a later OTLP version."""
+    found: dict[str, bytes] = {}
+    for field in fields(encoded, 0, len(encoded)):
+        if field.number == number:
+            entry = schema.Entry.FromString(encoded[field.start : field.end])
+            found[schema.text(entry.key)] = entry.value
+    return found
