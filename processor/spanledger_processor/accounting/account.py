@@ -252,6 +252,7 @@ class _Account:
     def _keep(self, index: int, decision: Decision) -> None:
         fact = self.batch.facts[index]
         where = self._span_key(fact)
+        self.ruling.fresh.append(index)
         self.ruling.changes.claim[where] = pack_decision(decision, fact.digest)
         self.ruling.changes.expire.append(where)
 

@@ -58,12 +58,14 @@ class Batch:
 class Ruling:
     """What became of a batch: a decision for each GenAI span (by its place in `Batch.facts`), and what to store.
 
-    `replays` counts spans seen before, `conflicts` those of them with other usage than the first time. `correction`
-    is by how much what was sent now exceeds the ledger more than before (contract, promise 1).
+    `fresh` says where the spans stand that were not known before. `replays` counts those seen before, `conflicts`
+    those of them with other usage than the first time. `correction` is by how much what was sent now exceeds the
+    ledger more than before (contract, promise 1).
     """
 
     decisions: dict[int, Decision] = field(default_factory=dict)
     changes: Changes = field(default_factory=Changes)
+    fresh: list[int] = field(default_factory=list)
     replays: int = 0
     conflicts: int = 0
     corrections: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
@@ -29,11 +29,15 @@ _COUNTERS: Mapping[Signal, Callable[[bytes], int]] = {"logs": count_log_records,
 class Observer(Protocol):
     """What telemetry wants to know of a request's way."""
 
+    def received(self, signal: Signal, items: int) -> None: ...
+
     def accepted(self, signal: Signal, items: int) -> None: ...
 
-    def enriched(self, reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> None: ...
+    def refused(self, signal: Signal, items: int, verdict: str) -> None: ...
 
-    def ruled(self, ruling: Ruling) -> None: ...
+    def enriched(self, reading: Reading) -> None: ...
+
+    def ruled(self, batch: Batch, ruling: Ruling) -> None: ...
 
     def unaccounted(self, spans: int) -> None: ...
 
@@ -65,9 +69,12 @@ class Handler:
             out, items = await self._enrich(body, headers)
         else:
             items = _COUNTERS[signal](body)
+        self._observer.received(signal, items)
         outcome = await self._delivery.deliver(signal, _request_id(body), out, deadline)
         if outcome.verdict is Verdict.ACCEPTED:
             self._observer.accepted(signal, items)
+        else:
+            self._observer.refused(signal, items, outcome.verdict.value)
         return _answer(outcome)
 
     async def _enrich(self, body: bytes, headers: Mapping[str, str]) -> tuple[bytes, int]:
@@ -78,7 +85,7 @@ class Handler:
             items = reading.request.span_count
             decisions = [await self._account(batch) for batch in reading.batches]
             out = write(reading, decisions) if decisions else body
-            self._observer.enriched(reading, decisions)
+            self._observer.enriched(reading)
         except MalformedError:
             raise
         except Exception as error:
@@ -96,7 +103,7 @@ class Handler:
             self._observer.unaccounted(len(decisions))
             return decisions
         self._state_is(available=True)
-        self._observer.ruled(ruling)
+        self._observer.ruled(batch, ruling)
         return ruling.decisions
 
     def _state_is(self, *, available: bool, why: str = "") -> None:
