@@ -47,6 +47,14 @@ def substituted(text: str, substitutes: Mapping[str, str]) -> str:
     return text
 
 
+def listens(port: int) -> None:
+    """Assert that somebody takes connections on `port`."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+    except OSError as error:
+        raise AssertionError(f"nobody listens on port {port}: {error}") from error
+
+
 def answers(url: str) -> None:
     """Assert that `url` answers 200."""
     response = httpx2.get(url, timeout=5)
@@ -56,14 +64,19 @@ def answers(url: str) -> None:
 class Program:
     """One process that can be started, stopped, killed and started again.
 
-    `ready` is a URL that answers 200 once the program can be used. Everything it writes goes to one log.
+    `ready` raises AssertionError until the program can be used. Everything it writes goes to one log.
     """
 
     running: ClassVar[dict[str, Program]] = {}
     """By name; what is shown when a test fails."""
 
     def __init__(
-        self, name: str, command: Sequence[str], folder: Path, ready: str, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        folder: Path,
+        ready: Callable[[], None],
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self._command = command
@@ -86,7 +99,7 @@ class Program:
     def _is_ready(self) -> None:
         if self._process is not None and self._process.poll() is not None:
             raise RuntimeError(f"{self.name} ended with {self._process.returncode}:\n{self.log()}")
-        answers(self._ready)
+        self._ready()
 
     @property
     def pid(self) -> int:

@@ -18,7 +18,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from replays import spans_of
 from tools import parts
-from tools.programs import Program, free_port, substituted
+from tools.programs import Program, answers, free_port, substituted
 
 ROOT = parts.ROOT
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -52,7 +52,7 @@ class Tempo:
         config = _written(folder / "tempo.yaml", text)
         self.url = f"http://127.0.0.1:{self.port}"
         command = [str(parts.obtain("tempo")), f"-config.file={config}"]
-        self.program = Program("tempo", command, folder, f"{self.url}/ready")
+        self.program = Program("tempo", command, folder, lambda: answers(f"{self.url}/ready"))
 
     def _get(self, path: str, **params: Any) -> httpx2.Response:
         response = httpx2.get(
@@ -119,7 +119,7 @@ class Prometheus:
             f"--storage.tsdb.path={folder / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
         ]
-        self.program = Program("prometheus", command, folder, f"{self.url}/-/ready")
+        self.program = Program("prometheus", command, folder, lambda: answers(f"{self.url}/-/ready"))
 
     def query(self, promql: str) -> list[dict[str, Any]]:
         """The series of an instant query."""
@@ -140,7 +140,7 @@ class Loop:
             "spanledger",
             [sys.executable, "-m", "spanledger_processor.cli", "serve", "--config", str(self.config)],
             folder,
-            f"http://127.0.0.1:{self.api}/readyz",
+            lambda: answers(f"http://127.0.0.1:{self.api}/readyz"),
             {"RETURN_ENDPOINT": f"127.0.0.1:{returned}"},
         )
         text = substituted(
@@ -158,7 +158,7 @@ class Loop:
             "otelcol",
             [str(parts.obtain("otelcol")), f"--config={config}"],
             folder,
-            f"http://127.0.0.1:{health}/",
+            lambda: answers(f"http://127.0.0.1:{health}/"),
             {
                 "SPANLEDGER_ENDPOINT": f"127.0.0.1:{spanledger}",
                 "BACKEND_ENDPOINT": f"127.0.0.1:{backend_port}",

@@ -1,0 +1,50 @@
+"""The load generator, a process of its own: `python -m benchmarks.load PORT PERCENT SECONDS FIRST` sends and counts.
+
+Closed loop: `IN_FLIGHT` requests are always under way. Prints one line of JSON: spans answered, seconds, failures, and
+how many requests it made, so that the next run can go on with ids that were not used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+import time
+
+import grpc
+import grpc.aio
+
+from benchmarks.spans import SPANS, Template
+
+EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+IN_FLIGHT = 8
+
+
+async def run(port: int, percent: int, seconds: float, first: int) -> dict[str, float]:
+    """Send for `seconds`; every answer that is not OK counts as a failure."""
+    template = Template(percent)
+    numbers = itertools.count(first)
+    sent = failed = 0
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        export = channel.unary_unary(EXPORT, bytes, bytes)
+        await channel.channel_ready()
+        begin = time.monotonic()
+
+        async def sender() -> None:
+            nonlocal sent, failed
+            while time.monotonic() - begin < seconds:
+                try:
+                    await export(template.renewed(next(numbers)), timeout=60)
+                    sent += SPANS
+                except grpc.aio.AioRpcError:
+                    failed += SPANS
+
+        await asyncio.gather(*(sender() for _ in range(IN_FLIGHT)))
+        taken = time.monotonic() - begin
+    return {"spans": sent, "failed": failed, "seconds": taken, "next": next(numbers)}
+
+
+if __name__ == "__main__":
+    _, port, percent, seconds, first = sys.argv
+    print(json.dumps(asyncio.run(run(int(port), int(percent), float(seconds), int(first)))))
