@@ -67,7 +67,11 @@ TABLE: tuple[Row, ...] = (
     # What was in the requests
     _counter("received_items_total", "signal", "Spans, log records and data points that came in."),
     _counter("accepted_items_total", "signal", "Of those, how many were delivered to every required exporter."),
-    _counter("refused_items_total", "signal reason", "Of those, how many the sender was told to keep or drop."),
+    _counter(
+        "refused_items_total",
+        "signal reason",
+        "Of those, how many the sender was told to keep (reason: retryable) or to drop (permanent).",
+    ),
     # The stage
     _counter("genai_spans_total", "kind dialect", "GenAI spans recognised."),
     _counter("priced_spans_total", "source", "Spans counted with a price. source: billed, computed, reported."),
@@ -101,7 +105,7 @@ TABLE: tuple[Row, ...] = (
     _gauge("state_available", "", "1 while the state can be written, 0 while spans pass as not_accounted."),
     _gauge("state_used_bytes", "", "Bytes in use in the state file.", "By"),
     _gauge("state_map_bytes", "", "Bytes the state file may grow to.", "By"),
-    _gauge("state_records", "table", "Records in the state."),
+    _gauge("state_records", "", "Records in the state."),
     _histogram("state_commit_duration_seconds", "", "One commit of the state.", "s", _SECONDS),
     _histogram("state_commit_requests", "", "Export requests that one commit of the state carried.", "", _COUNTS),
     # The way out
@@ -109,6 +113,14 @@ TABLE: tuple[Row, ...] = (
     _counter("export_requests_total", "exporter signal verdict", "Answers of destinations, retries apart."),
     _counter("export_retries_total", "exporter signal", "Attempts after the first."),
     _counter(
-        "export_rejected_items_total", "exporter signal", "Items a destination rejected in a partial success; they are lost there."
+        "export_rejected_items_total",
+        "exporter signal",
+        "Items a destination rejected in a partial success; they are lost there.",
     ),
+    _counter(
+        "export_dropped_items_total",
+        "exporter signal",
+        "Items not sent to a destination that is not required and does not keep up.",
+    ),
+    _counter("unclaimed_items_total", "signal", "Items accepted that no exporter takes."),
 )

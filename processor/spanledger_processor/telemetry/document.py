@@ -1,0 +1,41 @@
+"""Prints docs/telemetry.md: `python -m spanledger_processor.telemetry.document`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from spanledger_processor.telemetry.table import TABLE, Row
+
+_HEAD = """\
+# Spanledger's own metrics
+
+Written by `make docs` from `processor/spanledger_processor/telemetry/table.py`; change that table, not this page.
+
+`GET /metrics` on `api.endpoint` (127.0.0.1:4320 unless configured) answers in the Prometheus text format. The Python
+process metrics (`process_*`, `python_*`) of prometheus-client stand beside these. A counter or histogram with labels
+appears with the first thing it counts. Label values that come from the network are bounded: beyond the bound they
+read "other".
+"""
+
+
+def document() -> str:
+    """The page."""
+    return "\n".join((_HEAD, *_table()))
+
+
+def _table() -> Iterator[str]:
+    yield "| metric | type | unit | labels | meaning |"
+    yield "|---|---|---|---|---|"
+    for row in TABLE:
+        yield _line(row)
+    yield ""
+
+
+def _line(row: Row) -> str:
+    labels = " ".join(f"`{label}`" for label in row.labels)
+    return f"| `{row.full_name}` | {row.type} | {row.unit} | {labels} | {row.description} |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(document())

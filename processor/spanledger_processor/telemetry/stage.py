@@ -1,0 +1,92 @@
+"""Counts what becomes of spans; implements `serving.handle.Observer`."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from spanledger_exporters.interface import Signal
+from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.calls import USD
+from spanledger_processor.decisions import Decision
+from spanledger_processor.enrich import Reading
+from spanledger_processor.telemetry.labels import Bounded
+from spanledger_processor.telemetry.registry import Registry
+
+_MODELS = 200
+_REASONS = 50
+
+
+class Stage:
+    """What was read, what was counted and what it cost. `window_ns` is `state.retention.spans`."""
+
+    def __init__(self, registry: Registry, window_ns: int) -> None:
+        self._registry = registry
+        self._window_ns = window_ns
+        self._models = Bounded(_MODELS)
+        self._reasons = Bounded(_REASONS)
+
+    def received(self, signal: Signal, items: int) -> None:
+        """Items came in."""
+        self._count("received_items_total", signal, by=items)
+
+    def accepted(self, signal: Signal, items: int) -> None:
+        """Items were delivered to every required exporter."""
+        self._count("accepted_items_total", signal, by=items)
+
+    def refused(self, signal: Signal, items: int, verdict: str) -> None:
+        """The sender was told to keep or to drop items."""
+        self._count("refused_items_total", signal, verdict, by=items)
+
+    def enriched(self, reading: Reading) -> None:
+        """A request was read and written."""
+        self._count("passed_marked_spans_total", by=reading.marked)
+        for reason, spans in reading.failures.items():
+            self._count("enrichment_failures_total", *self._reasons(reason), by=spans)
+
+    def enrichment_failed(self, reason: str) -> None:
+        """A request went on as it came."""
+        self._count("enrichment_failures_total", *self._reasons(reason))
+
+    def unaccounted(self, spans: int) -> None:
+        """The state was not available for spans."""
+        self._count("unaccounted_spans_total", by=spans)
+
+    def ruled(self, batch: Batch, ruling: Ruling) -> None:
+        """A batch was accounted for. Spans known before are counted as replays and as nothing else."""
+        self._count("replayed_spans_total", by=ruling.replays)
+        self._count("conflicting_spans_total", by=ruling.conflicts)
+        self._count("late_corrections_total", by=ruling.corrections)
+        oldest = batch.now_ns - self._window_ns
+        counts: Counter[tuple[str, ...]] = Counter()
+        for index in ruling.fresh:
+            fact, decision = batch.facts[index], ruling.decisions[index]
+            counts.update(_described(decision))
+            if decision.usage is not None and fact.end_ns < oldest:
+                counts["spans_beyond_window_total",] += 1
+            self._spend(fact, decision)
+        for (name, *labels), spans in counts.items():
+            self._count(name, *labels, by=spans)
+
+    def _spend(self, fact: Fact, decision: Decision) -> None:
+        if decision.cost is not None and decision.cost.amount and fact.call is not None:
+            models = self._models(fact.call.provider, fact.call.model)
+            self._count("cost_usd_total", *models, by=decision.cost.amount / USD)
+
+    def _count(self, name: str, *labels: str, by: float = 1) -> None:
+        if by:
+            self._registry.count(name, *labels, by=by)
+
+
+def _described(decision: Decision) -> list[tuple[str, ...]]:
+    """The counters that one span moves, with their labels."""
+    moved: list[tuple[str, ...]] = [("genai_spans_total", decision.kind, decision.dialect)]
+    cost = decision.cost
+    if cost is not None and cost.unpriced:
+        moved.append(("unpriced_spans_total", cost.unpriced))
+    elif cost is not None and cost.amount is not None:
+        moved.append(("priced_spans_total", cost.source))
+    if decision.duplicate_of:
+        moved.append(("duplicate_spans_total",))
+    if decision.tool_loop:
+        moved.append(("tool_loops_total",))
+    return moved
