@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-import msgpack
+from spanledger_processor.state.packing import pack, unpack
 
 ID_BOUND = 512
 """Bytes of an id, name or label kept in a record; the key holds the hash of all of it."""
@@ -24,6 +25,7 @@ class Sums:
 
     `cost` in 1e-12 USD; may be negative in a change that moves an amount elsewhere, never in what is stored.
     `reasons` counts unpriced calls by reason. `named` unites up to three names seen, enough to tell one from several.
+    `arrival_ms` is when the record last changed; the store writes it, and retention goes by it.
     """
 
     cost: int = 0
@@ -41,6 +43,7 @@ class Sums:
     first_ns: int = 0
     last_ns: int = 0
     closed: bool = False
+    arrival_ms: int = 0
     labels: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
     models: dict[str, int] = field(default_factory=dict)
@@ -60,29 +63,30 @@ class Sums:
             self.first_ns = other.first_ns
         self.last_ns = max(self.last_ns, other.last_ns)
         self.closed = self.closed or other.closed
+        self.arrival_ms = max(self.arrival_ms, other.arrival_ms)
         for name, text in other.labels.items():
             self.labels.setdefault(name, text)
         if other.named and len(self.named) < 3:
             self.named = set(sorted(self.named | other.named)[:3])
 
     def pack(self) -> bytes:
-        """The stored form."""
-        counts = [getattr(self, name) for name in _COUNTS[1:]]
-        models = {name: _wide(cost) for name, cost in self.models.items()}
+        """The stored form. Its second element is the arrival, as in every record that retention may take."""
+        counts = [getattr(self, name) for name in _COUNTS]
         times = [self.first_ns, self.last_ns, self.closed]
-        record: bytes = msgpack.packb(
-            [_VERSION, _wide(self.cost), counts, times, self.labels, self.reasons, models, sorted(self.named)]
-        )
-        return record
+        row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
+        return pack(row)
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
-        """Read a stored record."""
-        _, cost, counts, times, labels, reasons, models, named = msgpack.unpackb(record)
-        sums = cls(_narrow(cost), *counts)
+        """Read a stored record; what a later version added at its end is left aside."""
+        _, arrival_ms, counts, times, labels, reasons, models, named, *_ = unpack(record)
+        known: list[Any] = [int(count) for count in counts[: len(_COUNTS)]]
+        sums = cls(*known)
         sums.first_ns, sums.last_ns, sums.closed = times
-        sums.labels, sums.reasons, sums.named = labels, reasons, set(named)
-        sums.models = {name: _narrow(amount) for name, amount in models.items()}
+        sums.arrival_ms = arrival_ms
+        sums.labels, sums.named = labels, set(named)
+        sums.reasons = {name: int(count) for name, count in reasons.items()}
+        sums.models = {name: int(amount) for name, amount in models.items()}
         return sums
 
 
@@ -93,12 +97,3 @@ def _merge_counts(into: dict[str, int], counts: Mapping[str, int], sign: int) ->
             into[name] = total
         else:
             into.pop(name, None)
-
-
-def _wide(amount: int) -> int | str:
-    """msgpack integers end at 64 bits, which is 9 million USD; beyond that the amount is kept as text."""
-    return amount if -(1 << 63) <= amount < (1 << 63) else str(amount)
-
-
-def _narrow(stored: int | str) -> int:
-    return int(stored)

@@ -1,0 +1,45 @@
+"""Records as bytes: msgpack, for values that msgpack alone refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+_WIDTH = 63
+
+
+def pack(row: Any) -> bytes:
+    """`row` in msgpack. Text may hold lone surrogates; an integer beyond 64 bits is written as decimal text."""
+    try:
+        record: bytes = msgpack.packb(row)
+    except OverflowError:
+        return pack(_narrow(row))
+    except UnicodeEncodeError:
+        record = msgpack.packb(_narrow(row), unicode_errors="surrogatepass")
+    return record
+
+
+def unpack(record: bytes) -> Any:
+    """What `pack` wrote; sequences come back as lists, and wide integers as text: the reader knows which is which."""
+    return msgpack.unpackb(record, strict_map_key=False, unicode_errors="surrogatepass")
+
+
+def second(record: bytes) -> Any:
+    """The second element of a record, without reading the rest; None where there is none."""
+    unpacker = msgpack.Unpacker(strict_map_key=False, unicode_errors="surrogatepass")
+    unpacker.feed(record)
+    if unpacker.read_array_header() < 2:
+        return None
+    unpacker.skip()
+    return unpacker.unpack()
+
+
+def _narrow(value: Any) -> Any:
+    if type(value) is int:
+        return value if -(1 << _WIDTH) <= value < 1 << _WIDTH else str(value)
+    if isinstance(value, dict):
+        return {_narrow(key): _narrow(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_narrow(inner) for inner in value]
+    return value
