@@ -26,7 +26,10 @@ class _Everything(grpc.GenericRpcHandler):  # type: ignore[type-arg]
     def __init__(self, handler: Handler) -> None:
         self._handler = grpc.unary_unary_rpc_method_handler(handler)
 
-    def service(self, _call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def service(
+        self,
+        handler_call_details: grpc.HandlerCallDetails,  # noqa: ARG002 - every method is taken
+    ) -> grpc.RpcMethodHandler[bytes, bytes]:
         return self._handler
 
 
