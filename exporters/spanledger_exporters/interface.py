@@ -21,11 +21,17 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A destination's answer. `reason` is for people; `retry_after` (seconds) is what the destination asked for."""
+    """A destination's answer. `reason` is for people; `retry_after` (seconds) is what the destination asked for.
+
+    `rejected` counts the items that a destination left out of a request it accepted (a partial success): they are
+    lost there and must not be sent again. `attempts` is how often the request was sent for this answer.
+    """
 
     verdict: Verdict
     reason: str = ""
     retry_after: float | None = None
+    rejected: int = 0
+    attempts: int = 1
 
 
 ACCEPTED = Outcome(Verdict.ACCEPTED)
@@ -43,10 +49,19 @@ class Exporter(Protocol):
     @property
     def signals(self) -> frozenset[Signal]: ...
 
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        """Make ready to send; does not wait for the destination.
+
+        Raises:
+            DestinationError: it cannot be used as configured.
+        """
+        ...
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
-        """Send one encoded export request (protobuf) by `deadline` (`asyncio` loop time in seconds)."""
+        """Send one encoded export request (protobuf) by `deadline` (`asyncio` loop time in seconds).
+
+        It may end later only where what was begun cannot be taken back (a line that is being written).
+        """
         ...
 
     async def close(self) -> None: ...

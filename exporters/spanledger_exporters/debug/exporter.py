@@ -1,0 +1,62 @@
+"""The exporter that writes to the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TextIO
+
+from spanledger_exporters.debug.lines import items, summary
+from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
+from spanledger_exporters.lane import Lane
+from spanledger_exporters.settings import DebugSettings
+from spanledger_processor.wire.errors import MalformedError
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    signal: Signal
+    body: bytes
+
+
+class Debug:
+    """Writes lines to `stream`, standard output unless told otherwise."""
+
+    def __init__(self, name: str, settings: DebugSettings, stream: TextIO | None = None) -> None:
+        self.name = name
+        self.required = settings.required
+        self.signals = settings.signals
+        self._verbosity = settings.verbosity
+        self._stream = stream or sys.stdout
+        self._lane: Lane[_Request, Outcome] = Lane(name, self._write)
+
+    async def start(self) -> None:
+        """Nothing to make ready."""
+
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+        """Accepted when the lines are written; retryable when the terminal takes none."""
+        outcome = await self._lane.do(_Request(signal, body), deadline)
+        return outcome or Outcome(Verdict.RETRYABLE, "the terminal did not keep up")
+
+    async def close(self) -> None:
+        """Write what waits."""
+        await self._lane.close()
+
+    def _write(self, requests: Sequence[_Request]) -> Sequence[Outcome]:
+        text = "".join(f"{line}\n" for request in requests for line in self._lines(request))
+        encoding = self._stream.encoding or "utf-8"
+        try:
+            self._stream.write(text.encode(encoding, "replace").decode(encoding))
+            self._stream.flush()
+        except OSError as error:
+            return [Outcome(Verdict.RETRYABLE, error.strerror or "cannot be written")] * len(requests)
+        return [ACCEPTED] * len(requests)
+
+    def _lines(self, request: _Request) -> Iterator[str]:
+        try:
+            yield summary(request.signal, request.body)
+            if self._verbosity != "basic":
+                yield from items(request.signal, request.body, detailed=self._verbosity == "detailed")
+        except MalformedError as error:
+            yield f"{request.signal}: cannot be read: {error}"

@@ -1,0 +1,102 @@
+"""OTLP over gRPC: bytes are sent as they are, one channel for all signals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import cast
+
+import grpc
+import grpc.aio
+
+from spanledger_exporters import tls
+from spanledger_exporters.answers.body import PROTOBUF, Body
+from spanledger_exporters.answers.grpc_failure import failure
+from spanledger_exporters.answers.success import success
+from spanledger_exporters.interface import Outcome, Signal, Verdict
+from spanledger_exporters.settings import OtlpGrpcSettings
+from spanledger_exporters.version import USER_AGENT
+
+_SERVICE = "/opentelemetry.proto.collector."
+METHODS: Mapping[Signal, str] = {
+    "traces": f"{_SERVICE}trace.v1.TraceService/Export",
+    "logs": f"{_SERVICE}logs.v1.LogsService/Export",
+    "metrics": f"{_SERVICE}metrics.v1.MetricsService/Export",
+}
+_COMPRESSION = {"gzip": grpc.Compression.Gzip, "none": grpc.Compression.NoCompression}
+_STATUS_DETAILS = "grpc-status-details-bin"
+_LONGEST_ANSWER = 4 * 2**20
+"""Bytes, the bound that the specification recommends; a longer answer fails as RESOURCE_EXHAUSTED, without retry."""
+
+
+class OtlpGrpc:
+    """One OTLP/gRPC destination. A send is one attempt."""
+
+    def __init__(self, name: str, settings: OtlpGrpcSettings) -> None:
+        self.name = name
+        self.required = settings.required
+        self.signals = settings.signals
+        self._settings = settings
+        headers = {key.lower(): value.get_secret_value() for key, value in settings.headers.items()}
+        self._user_agent = headers.pop("user-agent", USER_AGENT)  # gRPC takes it as a channel option only
+        self._metadata = tuple(headers.items())
+        self._channel: grpc.aio.Channel | None = None
+        self._calls: dict[Signal, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+
+    async def start(self) -> None:
+        """Open the channel, which connects when it is first used."""
+        target, options = self._settings.target, self._options()
+        compression = _COMPRESSION[self._settings.compression]
+        if self._settings.secure:
+            pem = tls.read(self.name, self._settings.tls)
+            credentials = grpc.ssl_channel_credentials(pem.authorities, pem.key, pem.certificate)
+            self._channel = grpc.aio.secure_channel(target, credentials, options, compression)
+        else:
+            self._channel = grpc.aio.insecure_channel(target, options, compression)
+        self._calls = {
+            signal: self._channel.unary_unary(METHODS[signal], request_serializer=bytes, response_deserializer=bytes)
+            for signal in self.signals
+        }
+
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+        """Export once, within the configured timeout and by the deadline."""
+        timeout = min(self._settings.timeout, deadline - asyncio.get_running_loop().time())
+        if timeout <= 0:
+            return Outcome(Verdict.RETRYABLE, "no time left to send")
+        try:
+            answer = await self._calls[signal](body, timeout=timeout, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            return failure(error.code(), error.details() or "", _status_details(error))
+        return success(signal, Body(answer, PROTOBUF))
+
+    async def close(self) -> None:
+        """Close the channel; what is still under way on it is cancelled."""
+        if self._channel is not None:
+            await self._channel.close(grace=None)
+
+    def _options(self) -> list[tuple[str, str | int]]:
+        options: list[tuple[str, str | int]] = [
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", _LONGEST_ANSWER),
+            ("grpc.primary_user_agent", self._user_agent),
+            ("grpc.lb_policy_name", "round_robin"),  # over all addresses of the endpoint, as the Collector does
+            # gRPC would wait up to two minutes before it looks whether a destination is back.
+            ("grpc.initial_reconnect_backoff_ms", 500),
+            ("grpc.max_reconnect_backoff_ms", 5000),
+        ]
+        if keepalive := self._settings.keepalive:
+            options += [
+                ("grpc.keepalive_time_ms", round(keepalive.time * 1000)),
+                ("grpc.keepalive_timeout_ms", round(keepalive.timeout * 1000)),
+                ("grpc.keepalive_permit_without_calls", int(keepalive.permit_without_stream)),
+                ("grpc.http2.max_pings_without_data", 0),
+            ]
+        if name := self._settings.tls.server_name_override:
+            options.append(("grpc.ssl_target_name_override", name))
+        return options
+
+
+def _status_details(error: grpc.aio.AioRpcError) -> bytes:
+    metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())
+    value = dict(metadata).get(_STATUS_DETAILS)
+    return value if isinstance(value, bytes) else b""

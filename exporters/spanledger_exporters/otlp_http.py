@@ -1,0 +1,110 @@
+"""OTLP over HTTP: protobuf or JSON, one URL for each signal."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import httpx2
+from spanledger_processor.wire.json_form import to_json
+
+from spanledger_exporters import tls
+from spanledger_exporters.answers.body import JSON, PROTOBUF, Body
+from spanledger_exporters.answers.http_failure import failure
+from spanledger_exporters.answers.success import success
+from spanledger_exporters.interface import Outcome, Signal, Verdict
+from spanledger_exporters.settings import OtlpHttpSettings
+from spanledger_exporters.text import one_line
+from spanledger_exporters.version import USER_AGENT
+from spanledger_processor.wire.errors import MalformedError
+
+_LONGEST_ANSWER = 64 * 2**10
+"""Bytes of an answer that are read; a message for people is shorter."""
+_LARGE = 32 * 2**10
+"""Bytes of a request whose encoding would hold up the event loop noticeably."""
+_MEDIA_TYPES = {"proto": PROTOBUF, "json": JSON}
+
+
+class OtlpHttp:
+    """One OTLP/HTTP destination. A send is one attempt. Redirects are not followed: the headers may hold secrets."""
+
+    def __init__(self, name: str, settings: OtlpHttpSettings) -> None:
+        self.name = name
+        self.required = settings.required
+        self.signals = settings.takes
+        self._settings = settings
+        self._client: httpx2.AsyncClient | None = None
+
+    async def start(self) -> None:
+        """Make the client, which connects when it is first used."""
+        headers = {"user-agent": USER_AGENT, "accept-encoding": "identity"}
+        headers |= {key.lower(): value.get_secret_value() for key, value in self._settings.headers.items()}
+        headers["content-type"] = _MEDIA_TYPES[self._settings.encoding]
+        if self._settings.compression == "gzip":
+            headers["content-encoding"] = "gzip"
+        context = tls.context(self.name, self._settings.tls)
+        self._client = httpx2.AsyncClient(headers=headers, verify=context, timeout=None)
+
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+        """Export once, within the configured timeout and by the deadline."""
+        end = min(deadline, asyncio.get_running_loop().time() + self._settings.timeout)
+        try:
+            async with asyncio.timeout_at(end):
+                return await self._post(signal, await self._encoded(signal, body))
+        except TimeoutError:
+            return Outcome(Verdict.RETRYABLE, "no answer in time")
+        except httpx2.TransportError as error:
+            return Outcome(Verdict.RETRYABLE, one_line(str(error)) or type(error).__name__)
+        except MalformedError as error:
+            return Outcome(Verdict.PERMANENT, one_line(f"cannot be written as JSON: {error}"))
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._client is not None:
+            await self._client.aclose()
+
+    async def _encoded(self, signal: Signal, body: bytes) -> bytes:
+        if len(body) < _LARGE:
+            return self._encode(signal, body)
+        return await asyncio.to_thread(self._encode, signal, body)
+
+    def _encode(self, signal: Signal, body: bytes) -> bytes:
+        if self._settings.encoding == "json":
+            body = to_json(signal, body)
+        # Level 1 costs a third of the default and telemetry comes out nearly as small.
+        return gzip.compress(body, 1) if self._settings.compression == "gzip" else body
+
+    async def _post(self, signal: Signal, content: bytes) -> Outcome:
+        assert self._client is not None, "start() comes first"
+        url = self._settings.urls[signal]
+        name = self._settings.tls.server_name_override
+        extensions = {"sni_hostname": name} if name else None
+        async with self._client.stream("POST", url, content=content, extensions=extensions) as response:
+            body = await _read(response)
+        if response.is_success:
+            return success(signal, body)
+        if response.has_redirect_location:
+            return Outcome(Verdict.PERMANENT, _redirected(response))
+        now = datetime.now(UTC)
+        return failure(response.status_code, body, response.headers.get("retry-after", ""), now)
+
+
+async def _read(response: httpx2.Response) -> Body:
+    """The answer's body; nothing of one that is too long to read or encoded though we asked for none."""
+    media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    content = b""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        return Body(content, media_type)
+    async for part in response.aiter_raw():
+        content += part
+        if len(content) > _LONGEST_ANSWER:
+            return Body(b"", media_type)
+    return Body(content, media_type)
+
+
+def _redirected(response: httpx2.Response) -> str:
+    """Tells where to, without a query, which may hold a secret."""
+    target = urlsplit(response.headers["location"])._replace(query="", fragment="").geturl()
+    return one_line(f"HTTP {response.status_code}: redirected to {target}; redirects are not followed: set that URL")

@@ -1,0 +1,81 @@
+"""How a destination is trusted and how we show who we are, for gRPC and for HTTP."""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from spanledger_exporters.errors import DestinationError
+from spanledger_exporters.settings import TlsSettings
+
+_SYSTEM_AUTHORITIES = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine, Arch
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",  # Fedora, RHEL
+    "/etc/pki/tls/certs/ca-bundle.crt",  # older RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # macOS, BSD
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """PEM files as gRPC takes them; None for what there is none of."""
+
+    authorities: bytes | None
+    key: bytes | None
+    certificate: bytes | None
+
+
+def read(exporter: str, tls: TlsSettings) -> Pem:
+    """What the settings name; without `ca_file` the authorities that the system trusts.
+
+    Raises:
+        DestinationError: a file cannot be read, or is no PEM file.
+    """
+    return Pem(
+        _read(exporter, "ca_file", tls.ca_file) or _system_authorities(),
+        _read(exporter, "key_file", tls.key_file),
+        _read(exporter, "cert_file", tls.cert_file),
+    )
+
+
+def context(exporter: str, tls: TlsSettings) -> ssl.SSLContext:
+    """The context of an HTTP client, of the same files.
+
+    Raises:
+        DestinationError: a file cannot be read, or holds no certificate or key.
+    """
+    read(exporter, tls)
+    try:
+        made = ssl.create_default_context(cafile=tls.ca_file)
+        if tls.cert_file:
+            # A password would be asked for on the terminal.
+            made.load_cert_chain(tls.cert_file, tls.key_file, password="")
+    except (ssl.SSLError, ValueError) as error:
+        raise DestinationError(exporter, f"tls: not a PEM certificate with its key: {error}") from error
+    if tls.insecure_skip_verify:
+        made.check_hostname = False
+        made.verify_mode = ssl.CERT_NONE
+    return made
+
+
+def _system_authorities() -> bytes | None:
+    """The authorities that this system trusts, as PEM; None where there are none (gRPC then uses its own list)."""
+    paths = ssl.get_default_verify_paths()
+    for path in (paths.cafile, *_SYSTEM_AUTHORITIES):
+        if path and Path(path).is_file():
+            return Path(path).read_bytes()
+    return None
+
+
+def _read(exporter: str, setting: str, path: str | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DestinationError(exporter, f"tls.{setting}: {path}: {error.strerror}") from error
+    if b"-----BEGIN " not in content:
+        raise DestinationError(exporter, f"tls.{setting}: {path} is not a PEM file")
+    return content
