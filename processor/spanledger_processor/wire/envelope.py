@@ -51,9 +51,7 @@ LOGS = Shape(
     "resource_logs",
     "scope_logs",
     "log_records",
-    dict.fromkeys((3, 5, 6, 9, 10, 12), LENGTH)
-    | {2: VARINT, 7: VARINT}
-    | {1: FIXED64, 11: FIXED64, 8: FIXED32},
+    dict.fromkeys((3, 5, 6, 9, 10, 12), LENGTH) | {2: VARINT, 7: VARINT} | {1: FIXED64, 11: FIXED64, 8: FIXED32},
     6,
 )
 METRICS = Shape(

@@ -1,6 +1,7 @@
-"""The protobuf wire format, field by field, where exact offsets matter (https://protobuf.dev/programming-guides/encoding).
+"""The protobuf wire format, field by field, for where exact offsets matter.
 
-Slower than a schema, so it is used for splicing, for naming the place of an error and for a look at unknown fields only.
+Slower than a schema, so it serves splicing, naming the place of an error and looking at unknown fields only.
+The format: https://protobuf.dev/programming-guides/encoding
 """
 
 from __future__ import annotations

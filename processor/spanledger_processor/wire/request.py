@@ -1,17 +1,16 @@
-"""Export requests: what stands in them, and what was appended to their spans."""
+"""Export requests: the spans that stand in one and what is appended to them; how much the other signals hold."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from google.protobuf.message import DecodeError
 
 from spanledger_processor.wire import schema
 from spanledger_processor.wire.envelope import LOGS, METRICS, TRACES, read_envelope
-from spanledger_processor.wire.errors import MalformedError
+from spanledger_processor.wire.groups import count_items, read_groups
 from spanledger_processor.wire.splice import splice
-from spanledger_processor.wire.values import Attributes, attributes_of
+from spanledger_processor.wire.values import Attributes
 
 
 @dataclass(slots=True)
@@ -54,13 +53,7 @@ def parse_traces(body: bytes) -> TraceRequest:
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    groups = []
-    for number, group in enumerate(read_envelope(body, TRACES).groups):
-        resource = _resource(group, f"{TRACES.group}[{number}]")
-        for index, scoped in enumerate(group.scoped):
-            name, version = _scope(scoped, f"{TRACES.group}[{number}].{TRACES.scoped}[{index}]")
-            groups.append(ScopeGroup(resource, name, version, list(scoped.items)))
-    return TraceRequest(body, groups)
+    return TraceRequest(body, [ScopeGroup(*group) for group in read_groups(body, TRACES)])
 
 
 def count_log_records(body: bytes) -> int:
@@ -69,7 +62,7 @@ def count_log_records(body: bytes) -> int:
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    return sum(len(scoped.items) for group in read_envelope(body, LOGS).groups for scoped in group.scoped)
+    return count_items(body, LOGS)
 
 
 def count_data_points(body: bytes) -> int:
@@ -88,19 +81,3 @@ def _points(item: bytes) -> int:
     except DecodeError:
         return 0
     return sum(len(points.data_points) for _, points in metric.ListFields())
-
-
-def _resource(group: Any, place: str) -> Attributes:
-    encoded = b"".join(group.resource)
-    try:
-        return attributes_of(schema.Resource.FromString(encoded), encoded, 1)
-    except DecodeError:
-        raise MalformedError(f"{place}.resource: cannot be read") from None
-
-
-def _scope(scoped: Any, place: str) -> tuple[str, str]:
-    try:
-        scope = schema.Scope.FromString(b"".join(scoped.scope))
-    except DecodeError:
-        raise MalformedError(f"{place}.scope: cannot be read") from None
-    return schema.text(scope.name), schema.text(scope.version)

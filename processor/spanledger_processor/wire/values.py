@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeAlias, Union
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -12,7 +12,7 @@ from spanledger_processor.wire import schema
 from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.fields import fields
 
-Value: TypeAlias = Union[str, bool, int, float, bytes, list["Value"], dict[str, "Value"], None]
+Value: TypeAlias = str | bool | int | float | bytes | list["Value"] | dict[str, "Value"] | None
 
 _STRING_TAG = 0x0A
 _SHOWN = 100
@@ -53,7 +53,8 @@ class Attributes:
 
 def attributes_of(message: Any, encoded: bytes, number: int) -> Attributes:
     """The attributes of `message`, whose bytes are `encoded` and whose attributes are field `number`."""
-    if len(unknown := UnknownFieldSet(message)) and any(field.field_number == number for field in unknown):
+    unknown: Any = UnknownFieldSet(message)
+    if len(unknown) and any(field.field_number == number for field in unknown):
         return Attributes(_walked(encoded, number))
     return Attributes(message.attributes)
 
