@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from ledger_in_memory import MemoryLedger, make_fact
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ledger_in_memory import MemoryLedger, make_fact
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger_in_memory import MemoryLedger, make_fact
 from spanledger_processor.state.store import Table
 
 
@@ -29,9 +29,8 @@ def traces(draw) -> list[Node]:  # type: ignore[no-untyped-def]
         above = draw(st.one_of(st.none(), st.sampled_from(nodes))) if nodes else None
         kind = draw(st.sampled_from(["", "agent", "workflow", "llm", "llm", "tool"]))
         cost = draw(st.integers(1, 1000)) if kind == "llm" or (kind and draw(st.booleans())) else None
-        # A plain span is remembered only where its trace is known to hold GenAI spans, so its names may be lost.
-        session = draw(st.sampled_from(["", "", "", "s1", "s2"])) if kind else ""
-        run = draw(st.sampled_from(["", "", "", "r1", "r2"])) if kind else ""
+        session = draw(st.sampled_from(["", "", "", "s1", "s2"]))
+        run = draw(st.sampled_from(["", "", "", "r1", "r2"]))
         trace = above.trace if above else draw(st.sampled_from(["t1", "t2"]))
         nodes.append(Node(f"n{number}", above.name if above else "", kind, cost, session, run, trace))
     return nodes
@@ -57,7 +56,11 @@ def fact_of(node: Node):  # type: ignore[no-untyped-def]
 
 
 def replay(nodes: list[Node], order: list[int], cuts: set[int]) -> MemoryLedger:
+    """Take the nodes in `order`, cut into requests. That the traces hold GenAI spans is known from the start: plain
+    spans of a trace of which that is not known leave no links.
+    """
     ledger, batch = MemoryLedger(), []
+    ledger.take([make_fact("first", kind="other", trace=trace) for trace in ("t1", "t2")])
     for place, index in enumerate(order):
         batch.append(fact_of(nodes[index]))
         if place in cuts:

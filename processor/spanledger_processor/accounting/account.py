@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-from spanledger_processor.accounting.across import Across
 from spanledger_processor.accounting.arrival import span_of
+from spanledger_processor.accounting.books import Page, Pages, excess
 from spanledger_processor.accounting.decide import describe, enter_money
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.load import EMPTY, Load, beyond, plus
-from spanledger_processor.accounting.roles import REPEATS, richness, roles
+from spanledger_processor.accounting.roles import REPEATS
 from spanledger_processor.accounting.subtree import subtrees
 from spanledger_processor.accounting.tools import ToolCounts
 from spanledger_processor.accounting.totals import CORRECTIONS, Totals
-from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
-from spanledger_processor.accounting.trace_record import pack, unpack
+from spanledger_processor.accounting.trace import Place, Span
 from spanledger_processor.calls import Pico
 from spanledger_processor.decisions import Decision
-from spanledger_processor.grouping.resolve import Groups
 from spanledger_processor.state.records import pack_decision, unpack_decision
 from spanledger_processor.state.store import Key, Table, key
 from spanledger_processor.state.sums import Sums
@@ -42,18 +40,22 @@ class _Account:
         changes = self.ruling.changes
         self._totals = Totals(batch.tenant, read, changes, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, self._read, changes, batch.now_ns)
-        self._across = Across(batch.tenant, read, changes, batch.now_ns)
-        self._traces: dict[bytes, Trace] = {}
+        self._pages = Pages(batch.tenant, read, changes, batch.now_ns)
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
         self._carried: dict[int, Load] = {}
 
     def run(self) -> Ruling:
-        for trace_id, places in self._by_trace().items():
-            self._enter(trace_id, places)
+        for trace_id, indices in self._by_trace().items():
+            self._pages.enter(trace_id, [(index, span_of(self.batch.facts[index])) for index in indices])
+        self._pages.find_twins()
+        for page in self._pages:
+            self._settle(page)
+        self._correct(sum(excess(page.trace)[0] - page.excess_before[0] for page in self._pages))
         self._totals.settle()
-        self._across.save()
-        self._keep_traces()
+        for page in self._pages:
+            self._decide(page)
+        self._pages.keep()
         self._finish()
         for index, first in self._twice:
             self.ruling.decisions[index] = self.ruling.decisions[first]
@@ -97,81 +99,16 @@ class _Account:
         if fact.digest != digest:
             self.ruling.conflicts += 1
 
-    def _enter(self, trace_id: bytes, indices: list[int]) -> None:
-        """Let the new spans of one trace find their places, and move the old ones whose places changed."""
-        trace = self._trace(trace_id)
-        new = self._add_spans(trace, indices)
-        if not any(span.kind for span in trace.spans.values()):
-            del self._traces[trace_id]
-            return
-        groups = Groups(trace.spans)
-        before = _excess(trace)
-        found = roles(trace)
-        if self._find_twins(trace_id, new, found):
-            found = roles(trace)
-        self._move(trace, groups, found)
-        credit = _excess(trace)
-        for index, span in new:
-            credit = self._place(index, span, _place(span, groups, found), credit)
-        self._correct(_excess(trace)[0] - before[0])
-        self._decide(trace, groups, new)
-        for _, span in new:
-            if span.counted:
-                self._across.remember(trace_id, span)
-
-    def _trace(self, trace_id: bytes) -> Trace:
-        trace = self._traces.get(trace_id)
-        if trace is None:
-            record = self._stored(key(Table.TRACE, self.batch.tenant, trace_id))
-            trace = self._traces[trace_id] = Trace() if record is None else unpack(record)
-        return trace
-
-    def _add_spans(self, trace: Trace, indices: list[int]) -> list[tuple[int, Span]]:
-        new: list[tuple[int, Span]] = []
-        for index in indices:
-            fact = self.batch.facts[index]
-            if fact.call is None and fact.span_id in trace.spans:
-                continue
-            trace.spans[fact.span_id] = span = span_of(fact)
-            if span.kind:
-                new.append((index, span))
-        return new
-
-    def _find_twins(self, trace_id: bytes, new: list[tuple[int, Span]], found: dict[bytes, str]) -> bool:
-        """Whether a new span that would be counted turned out to report a call that is counted in another trace."""
-        twins = False
-        for _, span in new:
-            if found.get(span.span_id) != COUNTED:
-                continue
-            twin = self._across.twin(trace_id, span)
-            if twin is None:
-                continue
-            trace, other = self._trace(twin[0]), twin[1]
-            counted = trace.spans.get(other.span_id)
-            if counted is None or not counted.counted or richness(span)[:2] <= richness(counted)[:2]:
-                span.twin = other.span_id.hex()
-                twins = True
-            else:
-                self._give_way(trace, counted, span)
-        return twins
-
-    def _give_way(self, trace: Trace, counted: Span, richer: Span) -> None:
-        """The span of another trace that was counted for a call gives its place to one that tells more of it."""
-        before = _excess(trace)
-        counted.twin = richer.span_id.hex()
-        richer.sent, counted.sent = counted.sent, EMPTY
-        self._move(trace, Groups(trace.spans), roles(trace))
-        self._correct(_excess(trace)[0] - before[0] + richer.sent[0])
-
-    def _move(self, trace: Trace, groups: Groups, found: dict[bytes, str]) -> None:
-        for span in trace.spans.values():
-            if span.place is None:
-                continue
-            place = _place(span, groups, found)
-            if span.place != place:
+    def _settle(self, page: Page) -> None:
+        """Move the old spans whose places changed, and let the new ones find theirs."""
+        for span in page.trace.spans.values():
+            if span.place is not None and span.place != (place := page.place(span)):
                 self._totals.book(span, span.place, -1)
                 span.place = place
                 self._totals.book(span, span.place)
+        credit = excess(page.trace)
+        for index, span in page.new:
+            credit = self._place(index, span, page.place(span), credit)
 
     def _place(self, index: int, span: Span, place: Place, credit: Load) -> Load:
         """Book a new span; what was sent too much before it is taken off what it is sent on with."""
@@ -193,18 +130,18 @@ class _Account:
             sums.cost += change
             sums.calls += int(change > 0)
 
-    def _decide(self, trace: Trace, groups: Groups, new: list[tuple[int, Span]]) -> None:
-        repeating = {span.span_id for _, span in new if span.place and span.place.role == REPEATS}
-        below = subtrees(trace, repeating)
-        for index, span in new:
+    def _decide(self, page: Page) -> None:
+        repeating = {span.span_id for _, span in page.new if span.place and span.place.role == REPEATS}
+        below = subtrees(page.trace, repeating)
+        for index, span in page.new:
             fact = self.batch.facts[index]
             if fact.call is None or span.place is None:
                 continue
-            decision = describe(fact, fact.call, groups.session(span), groups.run(span))
+            decision = describe(fact, fact.call, page.groups.session(span), page.groups.run(span))
             carried = self._carried.get(index, EMPTY)
             enter_money(decision, fact, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
             self.ruling.decisions[index] = decision
-        for index, span in sorted(new, key=lambda item: (item[1].start_ns, item[1].span_id)):
+        for index, span in sorted(page.new, key=lambda item: (item[1].start_ns, item[1].span_id)):
             self._count_tool(self.ruling.decisions[index], self.batch.facts[index], span)
 
     def _count_tool(self, decision: Decision, fact: Fact, span: Span) -> None:
@@ -216,13 +153,6 @@ class _Account:
         rule = self.batch.loop
         decision.tool_repeats, decision.tool_consecutive = times, row
         decision.tool_loop = (0 < rule.consecutive <= row) or (0 < rule.repeats <= times)
-
-    def _keep_traces(self) -> None:
-        for trace_id, trace in self._traces.items():
-            where = key(Table.TRACE, self.batch.tenant, trace_id)
-            trace.forget_oldest()
-            self.ruling.changes.replace[where] = pack(trace, self.batch.now_ns)
-            self.ruling.changes.expire.append(where)
 
     def _finish(self) -> None:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""
@@ -255,18 +185,3 @@ class _Account:
         self.ruling.fresh.append(index)
         self.ruling.changes.claim[where] = pack_decision(decision, fact.digest)
         self.ruling.changes.expire.append(where)
-
-
-def _excess(trace: Trace) -> Load:
-    """By how much what was sent of a trace exceeds what its spans add to the ledger."""
-    excess = EMPTY
-    for span in trace.spans.values():
-        if span.sent != EMPTY:
-            excess = plus(excess, span.sent)
-        if span.counted and span.claim is not None:
-            excess = plus(excess, span.claim.load, -1)
-    return excess
-
-
-def _place(span: Span, groups: Groups, found: dict[bytes, str]) -> Place:
-    return Place(found.get(span.span_id, ""), groups.session(span).id, groups.run(span).id)

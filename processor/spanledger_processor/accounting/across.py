@@ -31,25 +31,35 @@ class Across:
         self._known: dict[Key, list[list[Any]]] = {}
         self._changed: set[Key] = set()
 
-    def twin(self, trace_id: bytes, span: Span) -> tuple[bytes, Span] | None:
-        """The trace and the call counted there that `span` reports too; it is taken for the span's source by that."""
+    def candidates(self, trace_id: bytes, span: Span) -> list[tuple[bytes, Span]]:
+        """Calls counted in other traces that `span` reports too: the trace and what is remembered of the call there.
+
+        Those of the same response id come first. A call that another span of the same source took is none.
+        """
         source = [span.scope, span.logged]
+        found: dict[tuple[bytes, bytes], Span] = {}
         for where in self._keys(span):
             for row in self._rows(where):
                 other = _call(row)
-                if row[0] == trace_id or source in row[-1] or not _one_call(span, other):
-                    continue
-                row[-1].append(source)
-                self._changed.add(where)
-                return row[0], other
-        return None
+                if row[0] != trace_id and source not in row[-1] and _one_call(span, other):
+                    found.setdefault((row[0], row[1]), other)
+        return [(trace, other) for (trace, _), other in found.items()]
 
-    def remember(self, trace_id: bytes, span: Span) -> None:
+    def take(self, span: Span, trace_id: bytes, span_id: bytes) -> None:
+        """Let `span` be the only one of its source that reports the call counted for another trace's span."""
+        for where in self._keys(span):
+            for row in self._rows(where):
+                if (row[0], row[1]) == (trace_id, span_id):
+                    row[-1].append([span.scope, span.logged])
+                    self._changed.add(where)
+
+    def remember(self, trace_id: bytes, span: Span, session: str) -> None:
         """A call that is counted, for spans of other traces to find."""
+        row = _row(trace_id, span, session)
         for where in self._keys(span):
             rows = self._rows(where)
-            rows[:] = [row for row in rows if (row[0], row[1]) != (trace_id, span.span_id)][-_ROWS + 1 :]
-            rows.append(_row(trace_id, span))
+            del rows[: -_ROWS + 1]
+            rows.append(row)
             self._changed.add(where)
 
     def save(self) -> None:
@@ -81,9 +91,8 @@ def _one_call(one: Span, other: Span) -> bool:
     return same_call(one, other)
 
 
-def _row(trace_id: bytes, span: Span) -> list[Any]:
+def _row(trace_id: bytes, span: Span, session: str) -> list[Any]:
     tokens = span.claim.tokens if span.claim else ()
-    session = span.place.session if span.place else ""
     source = [span.scope, span.logged]
     return [trace_id, span.span_id, span.start_ns, span.end_ns, *source, span.response, session, tokens, [source]]
 

@@ -1,0 +1,118 @@
+"""The traces that one request touches: what was known of them, what is new, and who plays which role by now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from spanledger_processor.accounting.across import Across
+from spanledger_processor.accounting.load import EMPTY, Load, plus
+from spanledger_processor.accounting.roles import richness, roles
+from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
+from spanledger_processor.accounting.trace_record import pack, unpack
+from spanledger_processor.grouping.resolve import Groups
+from spanledger_processor.state.store import Changes, Key, Table, key
+
+
+@dataclass(slots=True)
+class Page:
+    """One trace while a request is entered. `new` has the places in the request of its new GenAI spans."""
+
+    trace: Trace
+    groups: Groups
+    roles: dict[bytes, str]
+    excess_before: Load
+    new: list[tuple[int, Span]] = field(default_factory=list)
+
+    def place(self, span: Span) -> Place:
+        """Where a span of this trace stands, by all that is known now."""
+        role = self.roles.get(span.span_id, "")
+        return Place(role, self.groups.session(span).id, self.groups.run(span).id)
+
+    def refresh(self) -> None:
+        """Decide the roles anew; call after a twin was found."""
+        self.roles = roles(self.trace)
+
+
+class Pages:
+    """All traces that a request touches, and those of other traces' spans that report the same calls."""
+
+    def __init__(self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int) -> None:
+        self._tenant = tenant
+        self._read = read
+        self._changes = changes
+        self._now_ns = now_ns
+        self._across = Across(tenant, read, changes, now_ns)
+        self._pages: dict[bytes, Page] = {}
+
+    def __iter__(self) -> Iterator[Page]:
+        return iter(self._pages.values())
+
+    def enter(self, trace_id: bytes, spans: list[tuple[int, Span]]) -> None:
+        """Add the spans of a request to their trace; one that holds no GenAI span by then is not remembered."""
+        trace = self._load(trace_id)
+        before = excess(trace)
+        new: list[tuple[int, Span]] = []
+        for index, span in spans:
+            if span.kind:
+                new.append((index, span))
+            elif span.span_id in trace.spans:
+                continue
+            trace.spans[span.span_id] = span
+        if any(span.kind for span in trace.spans.values()):
+            self._pages[trace_id] = Page(trace, Groups(trace.spans), roles(trace), before, new)
+
+    def find_twins(self) -> None:
+        """Let each new span that would be counted look for a span of another trace that reports the same call."""
+        for trace_id, page in list(self._pages.items()):
+            for _, span in page.new:
+                if page.roles.get(span.span_id) == COUNTED and not self._has_better_twin(trace_id, page, span):
+                    self._across.remember(trace_id, span, page.groups.session(span).id)
+
+    def _has_better_twin(self, trace_id: bytes, page: Page, span: Span) -> bool:
+        for other_id, told in self._across.candidates(trace_id, span):
+            other_page = self._page(other_id)
+            other = other_page.trace.spans.get(told.span_id)
+            if other is not None and other_page.roles.get(other.span_id) != COUNTED:
+                continue
+            self._across.take(span, other_id, told.span_id)
+            if other is None or richness(span)[:2] <= richness(other)[:2]:
+                span.twin = told.span_id.hex()
+                page.refresh()
+                return True
+            other.twin = span.span_id.hex()
+            span.sent, other.sent = plus(span.sent, other.sent), EMPTY
+            other_page.refresh()
+            return False
+        return False
+
+    def keep(self) -> None:
+        """Write everything down."""
+        self._across.save()
+        for trace_id, page in self._pages.items():
+            where = key(Table.TRACE, self._tenant, trace_id)
+            page.trace.forget_oldest()
+            self._changes.replace[where] = pack(page.trace, self._now_ns)
+            self._changes.expire.append(where)
+
+    def _page(self, trace_id: bytes) -> Page:
+        page = self._pages.get(trace_id)
+        if page is None:
+            trace = self._load(trace_id)
+            page = self._pages[trace_id] = Page(trace, Groups(trace.spans), roles(trace), excess(trace))
+        return page
+
+    def _load(self, trace_id: bytes) -> Trace:
+        record = self._read(key(Table.TRACE, self._tenant, trace_id))
+        return Trace() if record is None else unpack(record)
+
+
+def excess(trace: Trace) -> Load:
+    """By how much what was sent of a trace exceeds what its spans add to the ledger."""
+    total = EMPTY
+    for span in trace.spans.values():
+        if span.sent != EMPTY:
+            total = plus(total, span.sent)
+        if span.counted and span.claim is not None:
+            total = plus(total, span.claim.load, -1)
+    return total

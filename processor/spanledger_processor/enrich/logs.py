@@ -1,0 +1,57 @@
+"""Log events that report calls, as a trace request of made spans (contract, "Made spans"). The log itself stays as it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from spanledger_processor.dialects.logs import LOG_MARKERS, made
+from spanledger_processor.wire.logs import LogGroup, parse_logs
+from spanledger_processor.wire.make import MadeSpan, encode_traces
+from spanledger_processor.wire.marks import Marks
+
+
+@dataclass(slots=True)
+class LogReading:
+    """A log request as it was read: how many records, and the made spans as a trace request, if there are any.
+
+    `failures` counts by reason the records of which no span could be made although one was due.
+    """
+
+    records: int
+    traces: bytes | None = None
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+class LogStage:
+    """Makes spans of log events. `tenant_of` gives the tenant's name from resource attributes and request headers."""
+
+    def __init__(self, tenant_of: Callable[[LogGroup, Mapping[str, str]], str]) -> None:
+        self._tenant_of = tenant_of
+        self._marks = Marks(LOG_MARKERS)
+
+    def read(self, body: bytes, headers: Mapping[str, str]) -> LogReading:
+        """Read one export request (protobuf).
+
+        Raises:
+            MalformedError: these bytes are no ExportLogsServiceRequest.
+        """
+        request = parse_logs(body)
+        reading = LogReading(sum(len(group.records) for group in request.groups))
+        if not self._marks.hits(body):
+            return reading
+        spans: list[MadeSpan] = []
+        for group in request.groups:
+            tenant = self._tenant_of(group, headers)
+            for record in group.records:
+                try:
+                    span = made(record, group, tenant)
+                except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)
+                    reading.failures[type(error).__name__] += 1
+                    continue
+                if span is not None:
+                    spans.append(span)
+        if spans:
+            reading.traces = encode_traces(spans)
+        return reading

@@ -1,0 +1,113 @@
+"""The stage over a store, without sockets: requests in, and what was sent and entered afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from replays import spans_of
+
+from spanledger_exporters.interface import Signal
+from spanledger_processor.accounting.account import account
+from spanledger_processor.config import load
+from spanledger_processor.enrich import write
+from spanledger_processor.enrich.logs import LogStage
+from spanledger_processor.reports import ledger as questions
+from spanledger_processor.serving.parts import make_stage, make_tenant_of
+from spanledger_processor.signing import Signer
+from spanledger_processor.state.lmdb_store import LmdbStore
+from spanledger_processor.state.memory_store import MemoryStore
+from spanledger_processor.state.store import tenant_hash
+
+TENANT = tenant_hash("")
+KEY = b"the key of the tests, 32 bytes.."
+
+
+def value(any_value: Any) -> Any:
+    """An AnyValue as a plain value; lists and objects are not read."""
+    return getattr(any_value, any_value.WhichOneof("value") or "", None)
+
+
+class Books:
+    """One process's life with a ledger: in memory, or in a folder and then able to `restart`."""
+
+    def __init__(self, folder: Path | None = None, now_ns: Callable[[], int] | None = None) -> None:
+        self._folder = folder
+        self._now_ns = now_ns or (lambda: 1_795_500_000_000_000_000)
+        self.sent: dict[tuple[bytes, bytes], dict[str, Any]] = {}
+        self.repeats_differ: list[str] = []
+        self.made = 0
+        self._open()
+
+    def _open(self) -> None:
+        config = load(None)
+        self._stage = make_stage(config, Signer(KEY))
+        self._logs = LogStage(make_tenant_of(config.processor))
+        self.store: LmdbStore | MemoryStore = MemoryStore()
+        if self._folder is not None:
+            self.store = LmdbStore.open(
+                self._folder, max_size_mib=64, durability="async", retention_ns=86_400 * 10**9, now_ns=self._now_ns
+            )
+
+    def restart(self) -> None:
+        """End the process and start it anew: only what is in the store is known."""
+        self.store.close()
+        self._open()
+
+    def take(self, requests: Iterable[tuple[Signal, bytes]]) -> None:
+        """Send requests one after the other."""
+        for signal, body in requests:
+            self.send(signal, body)
+
+    def send(self, signal: Signal, body: bytes) -> bytes:
+        """Send one request; what goes on to the destinations as traces."""
+        if signal == "logs":
+            made = self._logs.read(body, {}).traces
+            if made is None:
+                return b""
+            body = made
+        reading = self._stage.read(body, {}, self._now_ns())
+        assert not reading.failures
+        decisions = []
+        for batch in reading.batches:
+            with self.store.unit() as unit:
+                ruling = account(batch, unit.get)
+                unit.apply(ruling.changes, batch.now_ns)
+            decisions.append(ruling.decisions)
+        out = write(reading, decisions)
+        self._record(out)
+        return out
+
+    def _record(self, out: bytes) -> None:
+        for span in spans_of(ExportTraceServiceRequest.FromString(out)):
+            found = {pair.key: value(pair.value) for pair in span.attributes}
+            found["span name"] = span.name
+            first = self.sent.setdefault((span.trace_id, span.span_id), found)
+            if first != found:
+                self.repeats_differ.append(f"{span.name}: {first} != {found}")
+
+    def sent_tokens(self) -> dict[str, int]:
+        """Sums of spanledger.usage.* over all spans that were sent."""
+        names = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
+        return {name: int(self._sum(f"spanledger.usage.{name}_tokens")) for name in names}
+
+    def sent_cost(self) -> Decimal:
+        """Sum of spanledger.cost.usd over all spans that were sent, in 1e-12 USD each."""
+        return self._sum("spanledger.cost.usd")
+
+    def _sum(self, key: str) -> Decimal:
+        found = (attributes.get(key) for attributes in self.sent.values())
+        return sum((round(Decimal(amount), 12) for amount in found if amount is not None), Decimal(0))
+
+    def ledger(self) -> dict[str, Any]:
+        """The whole ledger."""
+        with self.store.snapshot() as reader:
+            return questions.total(reader, TENANT)
+
+    def parts(self, question: Callable[..., list[dict[str, Any]]]) -> list[dict[str, Any]]:
+        """Rows of the ledger: `reports.ledger.sessions`, `runs` or `models`."""
+        with self.store.snapshot() as reader:
+            return question(reader, TENANT)
