@@ -1,0 +1,254 @@
+"""OTLP/gRPC: what goes in, and what senders are told."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status as RpcStatus
+from grpc import aio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+
+from doors import METHODS, REQUESTS, FakePipeline, opened, traces
+from spanledger_exporters.interface import Signal
+from spanledger_processor.pipeline import Answer, Status
+from spanledger_processor.wire.errors import MalformedError
+
+MIB = 1 << 20
+
+
+def details(error: aio.AioRpcError) -> RpcStatus:
+    """grpc-status-details-bin."""
+    value = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
+    return RpcStatus.FromString(value if isinstance(value, bytes) else value.encode())
+
+
+def retry_delay(error: aio.AioRpcError) -> float:
+    """Seconds of the RetryInfo that the error must hold."""
+    info = RetryInfo()
+    assert details(error).details[0].Unpack(info)
+    return info.retry_delay.ToTimedelta().total_seconds()
+
+
+@pytest.mark.parametrize("signal", METHODS)
+async def test_full_success_is_an_empty_response(signal: Signal) -> None:
+    async with opened() as doors:
+        assert await doors.export(signal, REQUESTS[signal]) == b""
+        (handled,) = doors.pipeline.handled
+        assert (handled.signal, handled.body) == (signal, REQUESTS[signal])
+        assert doors.seen.answers == [(signal, "grpc", "ok", "")]
+        assert doors.seen.sizes == [len(REQUESTS[signal])]
+        assert doors.seen.held == 0
+
+
+async def test_an_empty_request_succeeds() -> None:
+    async with opened() as doors:
+        assert await doors.export("traces", b"") == b""
+
+
+async def test_gzip_is_taken() -> None:
+    async with opened() as doors:
+        await doors.export("traces", traces(payload=100_000), compression=grpc.Compression.Gzip)
+        assert doors.pipeline.handled[0].body == traces(payload=100_000)
+
+
+async def test_retry_is_unavailable_with_retry_info() -> None:
+    pipeline = FakePipeline(Answer(Status.RETRY, "otlp_grpc/tempo: down", retry_after=2.5))
+    async with opened(pipeline=pipeline) as doors:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await doors.export("traces", traces())
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert caught.value.details() == "otlp_grpc/tempo: down"
+        assert retry_delay(caught.value) == 2.5
+        assert doors.seen.answers == [("traces", "grpc", "retry", "pipeline")]
+
+
+async def test_rejected_is_invalid_argument() -> None:
+    async with opened(pipeline=FakePipeline(Answer(Status.REJECTED, "otlp_grpc/tempo: no"))) as doors:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await doors.export("traces", traces())
+        assert (caught.value.code(), caught.value.details()) == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "otlp_grpc/tempo: no",
+        )
+
+
+async def test_malformed_is_invalid_argument_with_the_place() -> None:
+    async with opened(pipeline=FakePipeline(error=MalformedError("resource_spans[0]: cut short"))) as doors:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await doors.export("traces", traces()[:-3])
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert caught.value.details() == "resource_spans[0]: cut short"
+        assert doors.seen.answers == [("traces", "grpc", "rejected", "malformed")]
+
+
+async def test_a_bug_of_ours_is_unavailable_and_tells_no_content() -> None:
+    """UNKNOWN would make the sender drop the data; an exception's text may hold a prompt."""
+    async with opened(pipeline=FakePipeline(error=ValueError("secret prompt"))) as doors:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await doors.export("traces", traces())
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "secret" not in (caught.value.details() or "")
+        assert retry_delay(caught.value) > 0
+        assert doors.seen.errors == ["pipeline"]
+        assert doors.seen.held == 0
+
+
+async def test_a_reason_that_no_header_can_hold_is_made_to_fit() -> None:
+    reason = "\udcff" + "é" * 50_000
+    async with opened(pipeline=FakePipeline(Answer(Status.REJECTED, reason))) as doors:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await doors.export("traces", traces())
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (caught.value.details() or "").startswith("?é")
+
+
+async def test_one_byte_over_the_limit_is_refused_for_good() -> None:
+    """grpcio answers before our code runs (contract, wire rules): permanent, without RetryInfo."""
+    async with opened() as doors:
+        assert await doors.export("traces", bytes(64 * MIB)) == b""
+        with pytest.raises(aio.AioRpcError) as caught:
+            await doors.export("traces", bytes(64 * MIB + 1))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert len(doors.pipeline.handled) == 1
+        assert doors.seen.held == 0
+
+
+async def test_a_gzip_bomb_is_refused_for_good() -> None:
+    async with opened() as doors:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await doors.export("traces", bytes(100 * MIB), compression=grpc.Compression.Gzip)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert doors.pipeline.handled == []
+        assert doors.seen.held == 0
+
+
+async def test_a_call_without_a_message_is_refused() -> None:
+    async with opened() as doors, aio.insecure_channel(doors.grpc_address) as channel:
+        call = channel.stream_unary(METHODS["traces"])()
+        await call.done_writing()
+        with pytest.raises(aio.AioRpcError) as caught:
+            await call
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_metadata_goes_on_without_credentials() -> None:
+    metadata = (
+        ("x-scope-orgid", "team-a"),
+        ("authorization", "Bearer hidden"),
+        ("cookie", "hidden"),
+        ("x-api-key", "hidden"),
+        ("trace-bin", base64.b64encode(b"\xff")),
+    )
+    async with opened() as doors:
+        await doors.export("traces", traces(), metadata=metadata)
+        (handled,) = doors.pipeline.handled
+        assert handled.headers["x-scope-orgid"] == "team-a"
+        assert not {"authorization", "cookie", "x-api-key", "trace-bin"} & set(handled.headers)
+
+
+@pytest.mark.parametrize("shown", ["", "Bearer wrong", "Basic right", "right", "Bearer", "Bearer rightt"])
+async def test_a_wrong_token_is_unauthenticated(shown: str) -> None:
+    settings = {"protocols": {"grpc": {"auth": {"bearer_token": "right"}}}}
+    async with opened(settings) as doors:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await doors.export("traces", traces(), metadata=(("authorization", shown),))
+        assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        assert doors.pipeline.handled == []
+        assert doors.seen.answers == [("traces", "grpc", "unauthenticated", "unauthenticated")]
+
+
+@pytest.mark.parametrize("shown", ["Bearer right", "bearer right"])
+async def test_the_right_token_is_let_in(shown: str) -> None:
+    async with opened({"protocols": {"grpc": {"auth": {"bearer_token": "right"}}}}) as doors:
+        assert await doors.export("traces", traces(), metadata=(("authorization", shown),)) == b""
+
+
+async def test_the_pipeline_gets_what_the_sender_has_left_less_a_margin() -> None:
+    async with opened() as doors:
+        await doors.export("traces", traces(), timeout=5)
+        assert 4 < doors.pipeline.handled[0].left < 5 - 0.4
+
+
+@pytest.mark.parametrize("timeout", [None, 3600])
+async def test_without_a_near_deadline_the_pipeline_gets_the_doors_own(timeout: float | None) -> None:
+    async with opened() as doors:
+        await doors.export("traces", traces(), timeout=timeout)
+        assert 28 < doors.pipeline.handled[0].left < 30
+
+
+async def test_a_pipeline_slower_than_the_sender_is_answered_in_time_and_goes_on() -> None:
+    """UNAVAILABLE, not DEADLINE_EXCEEDED; what was begun ends, and holds its bytes until then."""
+    async with opened() as doors:
+        doors.pipeline.gate.clear()
+        with pytest.raises(aio.AioRpcError) as caught:
+            await doors.export("traces", traces(), timeout=1)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert retry_delay(caught.value) > 0
+        assert doors.seen.answers == [("traces", "grpc", "retry", "deadline")]
+        assert doors.seen.held == len(traces())
+        doors.pipeline.gate.set()
+        assert await doors.pipeline.ended.get() == "done"
+        await asyncio.sleep(0)
+        assert doors.seen.held == 0
+
+
+async def test_a_sender_that_leaves_cancels_nothing() -> None:
+    async with opened() as doors, aio.insecure_channel(doors.grpc_address) as channel:
+        doors.pipeline.gate.clear()
+        call = channel.unary_unary(METHODS["traces"])(traces())
+        await doors.pipeline.begun.get()
+        call.cancel()
+        while not doors.seen.answers:
+            await asyncio.sleep(0.01)
+        assert doors.seen.answers == [("traces", "grpc", "gone", "aborted")]
+        assert doors.seen.held == len(traces())
+        doors.pipeline.gate.set()
+        assert await doors.pipeline.ended.get() == "done"
+        await asyncio.sleep(0)
+        assert doors.seen.held == 0
+
+
+async def test_health_is_told_for_each_service() -> None:
+    async with opened() as doors, aio.insecure_channel(doors.grpc_address) as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=HealthCheckRequest.SerializeToString,
+            response_deserializer=HealthCheckResponse.FromString,
+        )
+        services = ["", *(method.strip("/").partition("/")[0] for method in METHODS.values())]
+        for service in services:
+            answer = await check(HealthCheckRequest(service=service))
+            assert answer.status == HealthCheckResponse.SERVING, service
+
+
+async def test_reflection_lists_the_services() -> None:
+    async with opened() as doors, aio.insecure_channel(doors.grpc_address) as channel:
+        call = ServerReflectionStub(channel).ServerReflectionInfo()  # type: ignore[no-untyped-call]
+        await call.write(ServerReflectionRequest(list_services=""))
+        answer = await call.read()
+        await call.done_writing()
+        names = {service.name for service in answer.list_services_response.service}
+        assert {method.strip("/").partition("/")[0] for method in METHODS.values()} < names
+
+
+async def test_an_unknown_service_is_unimplemented() -> None:
+    async with opened() as doors, aio.insecure_channel(doors.grpc_address) as channel:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await channel.unary_unary("/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export")(
+                b""
+            )
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_taken_port_is_said_with_its_setting() -> None:
+    async with opened() as doors:
+        taken = {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{doors.otlp.ports['grpc']}"}}}
+        with pytest.raises(OSError, match=r"receivers\.otlp\.protocols\.grpc\.endpoint: cannot listen on 127"):
+            async with opened(taken):
+                pass
