@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from spanledger_processor.cli.options import FAILED, fail
 from spanledger_processor.config import Config
-from spanledger_processor.state.lmdb_store import LmdbStore
+from spanledger_processor.serving.store import open_store
 from spanledger_processor.state.store import Reader, StateError, tenant_hash
 
 
@@ -29,15 +29,3 @@ def ledger(config: Config, tenant_name: str) -> Iterator[tuple[Reader, bytes]]:
             store.close()
     except StateError as error:
         fail(str(error), FAILED)
-
-
-def open_store(config: Config, *, read_only: bool) -> LmdbStore:
-    """The store of the configured state folder."""
-    state = config.state
-    return LmdbStore.open(
-        state.path,
-        max_size_mib=state.max_size_mib,
-        durability=state.durability,
-        retention_ns=round(state.retention.spans * 1e9),
-        read_only=read_only,
-    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 import click
 
+from spanledger_processor.cli.logs import FORMATS, LEVELS, set_up
 from spanledger_processor.config import Config, ConfigError, load
 
 FAILED = 1
@@ -39,6 +41,21 @@ def as_json(command: _Command) -> _Command:
 def tenant(command: _Command) -> _Command:
     """--tenant."""
     return click.option("--tenant", default="", help="Whose ledger; the default tenant if not given.")(command)
+
+
+def logs(command: Callable[..., None]) -> Callable[..., None]:
+    """--log-level and --log-format, for commands that write a log: to standard error."""
+
+    @click.option(
+        "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Least that is told."
+    )
+    @click.option("--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="text, or json.")
+    @wraps(command)
+    def with_logs(*args: Any, log_level: str, log_format: str, **options: Any) -> None:
+        set_up(log_level, log_format)
+        command(*args, **options)
+
+    return with_logs
 
 
 def configured(path: Path | None, sets: Sequence[str]) -> Config:

@@ -27,13 +27,9 @@ _COUNTERS: Mapping[Signal, Callable[[bytes], int]] = {"logs": count_log_records,
 
 
 class Observer(Protocol):
-    """What telemetry wants to know of a request's way."""
+    """What telemetry wants to know of a request's way. Items are spans, log records or data points."""
 
     def received(self, signal: Signal, items: int) -> None: ...
-
-    def accepted(self, signal: Signal, items: int) -> None: ...
-
-    def refused(self, signal: Signal, items: int, verdict: str) -> None: ...
 
     def enriched(self, reading: Reading) -> None: ...
 
@@ -42,6 +38,10 @@ class Observer(Protocol):
     def unaccounted(self, spans: int) -> None: ...
 
     def enrichment_failed(self, reason: str) -> None: ...
+
+    def accepted(self, signal: Signal, items: int) -> None: ...
+
+    def refused(self, signal: Signal, items: int, verdict: str) -> None: ...
 
 
 class Handler:
@@ -60,7 +60,6 @@ class Handler:
         self._delivery = delivery
         self._observer = observer
         self._now_ns = now_ns
-        self._available = True
 
     async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
         """Take one export request through; raises MalformedError for bytes that are no such request."""
@@ -70,7 +69,7 @@ class Handler:
         else:
             items = _COUNTERS[signal](body)
         self._observer.received(signal, items)
-        outcome = await self._delivery.deliver(signal, _request_id(body), out, deadline)
+        outcome = await self._delivery.deliver(signal, _request_id(body), out, deadline, items)
         if outcome.verdict is Verdict.ACCEPTED:
             self._observer.accepted(signal, items)
         else:
@@ -98,23 +97,13 @@ class Handler:
         try:
             ruling = await self._ledger.submit(partial(enter, batch))
         except StateError as error:
-            self._state_is(available=False, why=str(error))
+            if self._ledger.problem is None:  # else the ledger has told already
+                log.warning("spans go on as not_accounted: %s", error)
             decisions = unaccounted(batch)
             self._observer.unaccounted(len(decisions))
             return decisions
-        self._state_is(available=True)
         self._observer.ruled(batch, ruling)
         return ruling.decisions
-
-    def _state_is(self, *, available: bool, why: str = "") -> None:
-        """Tell of a change, once."""
-        if available == self._available:
-            return
-        self._available = available
-        if available:
-            log.warning("the state is available again; spans are accounted for")
-        else:
-            log.error("the state is not available, spans go on as not_accounted until it is: %s", why)
 
 
 def enter(batch: Batch, unit: Unit) -> Ruling:

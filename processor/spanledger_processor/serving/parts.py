@@ -6,21 +6,40 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
 
 from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.config import Config
 from spanledger_processor.config.processing import Processor
+from spanledger_processor.dialects import MARKERS, recognise
+from spanledger_processor.enrich import Stage
+from spanledger_processor.enrich.fact import Maker
 from spanledger_processor.enrich.names import KeyLists, Naming
+from spanledger_processor.serving.prices import make_pricer
 from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
 from spanledger_processor.signing.signer import Signer
-from spanledger_processor.wire.request import ScopeGroup
+from spanledger_processor.wire.values import Attributes
 
 log = logging.getLogger(__name__)
 
-TenantOf = Callable[[ScopeGroup, Mapping[str, str]], str]
+_HEADER = "header:"
+
+
+class Group(Protocol):
+    """Spans or log records of one resource."""
+
+    resource_attributes: Attributes
+
+
+TenantOf: TypeAlias = Callable[[Group, Mapping[str, str]], str]
 """The tenant's name, from a group's resource attributes and the request's headers."""
 
-_HEADER = "header:"
+
+def make_stage(config: Config, signer: Signer) -> Stage:
+    """The stage for traces."""
+    processor = config.processor
+    maker = Maker(recognise, make_pricer(config), signer, make_naming(processor))
+    return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), processor.aliases)
 
 
 def make_signer(config: Config) -> Signer:
@@ -69,7 +88,7 @@ def make_tenant_of(processor: Processor) -> TenantOf:
     """Whose data a group of spans is, by the configured keys; the first that is present wins."""
     keys = processor.tenant.keys
 
-    def tenant_of(group: ScopeGroup, headers: Mapping[str, str]) -> str:
+    def tenant_of(group: Group, headers: Mapping[str, str]) -> str:
         for key in keys:
             found = headers.get(key[len(_HEADER) :]) if key.startswith(_HEADER) else group.resource_attributes.get(key)
             if found is not None and found != "":
