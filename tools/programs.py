@@ -85,6 +85,8 @@ class Program:
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | None = None
         self._log = folder / f"{name}.log"
+        self.ended_with: int | None = None
+        """The exit code of the process that ended last; negative: the signal that ended it."""
 
     def start(self) -> None:
         """Start it and wait until it is ready."""
@@ -135,6 +137,7 @@ class Program:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        self.ended_with = process.returncode
         Program.running.pop(self.name, None)
 
     def log(self) -> str:

@@ -5,9 +5,6 @@ Only host names, ports and folders of those files are substituted.
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,11 +14,11 @@ import httpx2
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from replays import spans_of
+from served import COMMAND, TRACES, measured, told
 from tools import parts
 from tools.programs import Program, answers, free_port, substituted
 
 ROOT = parts.ROOT
-EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 
 
 def _shipped(path: str) -> str:
@@ -138,7 +135,7 @@ class Loop:
         self.config = self._spanledger_config(folder, spanledger)
         self.spanledger = Program(
             "spanledger",
-            [sys.executable, "-m", "spanledger_processor.cli", "serve", "--config", str(self.config)],
+            [*COMMAND, "serve", "--config", str(self.config)],
             folder,
             lambda: answers(f"http://127.0.0.1:{self.api}/readyz"),
             {"RETURN_ENDPOINT": f"127.0.0.1:{returned}"},
@@ -195,18 +192,15 @@ class Loop:
         """Send each encoded request to the Collector; returns when it has answered all."""
         options = [("grpc.max_send_message_length", -1)]
         with grpc.insecure_channel(f"127.0.0.1:{self.otlp}", options=options) as channel:
-            export = channel.unary_unary(EXPORT, bytes, bytes)
+            export = channel.unary_unary(TRACES, bytes, bytes)
             for request in requests:
                 export(request, timeout=30, wait_for_ready=True)
 
     def ledger(self) -> dict[str, Any]:
-        """The whole ledger, as `spanledger summary --json` tells it beside the running server."""
-        command = [sys.executable, "-m", "spanledger_processor.cli", "summary", "--json", "--config", str(self.config)]
-        told = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert told.returncode == 0, told.stderr
-        answer: dict[str, Any] = json.loads(told.stdout)
+        """The whole ledger, as `spanledger summary` tells it beside the running server."""
+        answer: dict[str, Any] = told(self.config, "summary")
         return answer
 
-    def metrics(self) -> str:
-        """Spanledger's own metrics, as scraped."""
-        return httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=10).text
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of one of Spanledger's own metrics."""
+        return measured(httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=10).text, name, **labels)

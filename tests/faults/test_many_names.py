@@ -1,0 +1,36 @@
+"""Names come from the network: however many there are, memory and metrics stay bounded."""
+
+from __future__ import annotations
+
+from backend import Backend
+from chats import chat, request, set_attributes
+from served import Served
+
+NAMES = 100_000
+SPANS = 1000
+GROWTH_MIB = 150
+"""Far more than caches with a bound need, far less than one record in memory for every name would take."""
+
+
+def _requests(first: int) -> list[bytes]:
+    bodies = []
+    for begin in range(first, first + NAMES, SPANS):
+        spans = [chat() for _ in range(SPANS)]
+        for number, span in enumerate(spans, start=begin):
+            set_attributes(span, {"gen_ai.request.model": f"model-{number}", "gen_ai.conversation.id": f"s-{number}"})
+        bodies.append(request(*spans))
+    return bodies
+
+
+def test_a_hundred_thousand_models_and_sessions(served: Served, backend: Backend) -> None:
+    """Memory grows while buffers and caches fill, and no more after that; labels end at "other"."""
+    requests = _requests(0)
+    served.export(*requests[:20])
+    warm = served.program.memory_mib()
+    served.export(*requests[20:])
+    assert served.program.memory_mib() < warm + GROWTH_MIB
+    assert served.metric("spanledger_unpriced_spans_total", reason="unknown_model") == NAMES
+    assert served.metric("spanledger_genai_spans_total") == NAMES
+    scraped = served.scrape()
+    assert len(scraped) < 200_000
+    assert "model-99999" not in scraped

@@ -1,0 +1,142 @@
+"""A real `spanledger serve` in a process of its own, on free ports, with a folder and a destination of the test's."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx2
+from google.rpc.error_details_pb2 import RetryInfo
+from grpc_status import rpc_status
+
+from tools.programs import Program, answers, free_port
+
+COMMAND = (sys.executable, "-m", "spanledger_processor.cli")
+TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+PATIENT = 60.0
+"""Seconds an export may take on a busy machine."""
+
+
+class RefusedError(Exception):
+    """An export that was not answered OK. `retry_after` is RetryInfo's delay in seconds, None without one."""
+
+    def __init__(self, error: grpc.RpcError) -> None:
+        call: Any = error  # what a channel raises is both an RpcError and the call
+        super().__init__(f"{call.code().name}: {call.details()}")
+        self.code: grpc.StatusCode = call.code()
+        self.reason: str = call.details() or ""
+        self.retry_after = _retry_after(call)
+
+
+def _retry_after(call: Any) -> float | None:
+    status = rpc_status.from_call(call)
+    for detail in status.details if status else ():
+        info = RetryInfo()
+        if detail.Unpack(info):
+            return float(info.retry_delay.seconds) + info.retry_delay.nanos / 1e9
+    return None
+
+
+def told(config: Path, *arguments: str) -> Any:
+    """What a reading command says with --json, beside the running server."""
+    command = [*COMMAND, *arguments, "--json", "--config", str(config)]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert answer.returncode == 0, answer.stderr
+    return json.loads(answer.stdout)
+
+
+def measured(metrics: str, name: str, **labels: str) -> float:
+    """The sum of a metric's series that carry `labels`; 0 where there is none."""
+    total = 0.0
+    for series, value in re.findall(rf"^{name}(\{{.*?\}})? (\S+)$", metrics, re.MULTILINE):
+        if all(f'{label}="{wanted}"' in series for label, wanted in labels.items()):
+            total += float(value)
+    return total
+
+
+class Served:
+    """`spanledger serve` with one destination, `otlp_grpc` to the port `to`.
+
+    `more` is put into its configuration, `within` before its command.
+    """
+
+    def __init__(
+        self, folder: Path, to: int, more: Mapping[str, Any] | None = None, within: Sequence[str] = ()
+    ) -> None:
+        self.grpc, self.http, self.api = free_port(), free_port(), free_port()
+        self.state = folder / "state"
+        self.config = folder / "spanledger.yaml"
+        endpoints = {"grpc": self.grpc, "http": self.http}
+        config = {
+            "receivers": {
+                "otlp": {"protocols": {key: {"endpoint": f"127.0.0.1:{port}"} for key, port in endpoints.items()}}
+            },
+            "exporters": {"otlp_grpc": {"endpoint": f"127.0.0.1:{to}", "tls": {"insecure": True}}},
+            "state": {"path": str(self.state)},
+            "api": {"endpoint": f"127.0.0.1:{self.api}"},
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config.write_text(json.dumps(_merged(config, more or {})))  # JSON is YAML
+        self.command = [*within, *COMMAND, "serve", "--config", str(self.config)]
+        self.program = Program(
+            "spanledger", self.command, folder, lambda: answers(f"http://127.0.0.1:{self.api}/readyz")
+        )
+
+    def __enter__(self) -> Served:
+        try:
+            self.program.start()
+        except BaseException:
+            self.program.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.program.stop()
+
+    def export(self, *bodies: bytes, timeout: float = PATIENT, compression: grpc.Compression | None = None) -> None:
+        """Send each body over gRPC and wait for its answer; raises RefusedError unless it is OK."""
+        options = [("grpc.max_send_message_length", -1)]
+        with grpc.insecure_channel(f"127.0.0.1:{self.grpc}", options=options) as channel:
+            export = channel.unary_unary(TRACES, bytes, bytes)
+            for body in bodies:
+                try:
+                    export(body, timeout=timeout, wait_for_ready=True, compression=compression)
+                except grpc.RpcError as error:
+                    raise RefusedError(error) from error
+
+    def post(self, body: bytes, path: str = "/v1/traces", **headers: str) -> httpx2.Response:
+        """Send one body over HTTP; header names with underscores for dashes."""
+        named = {"content-type": "application/x-protobuf"} | {k.replace("_", "-"): v for k, v in headers.items()}
+        return httpx2.post(f"http://127.0.0.1:{self.http}{path}", content=body, headers=named, timeout=PATIENT)
+
+    def total_usd(self) -> float:
+        """The ledger's total."""
+        total: float = told(self.config, "summary")["total"]["cost_usd"]
+        return total
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of one of its own metrics."""
+        return measured(self.scrape(), name, **labels)
+
+    def scrape(self) -> str:
+        """Its own metrics, as Prometheus gets them."""
+        return httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=10).text
+
+
+def refused(command: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    """What a command that is expected to end by itself said."""
+    env = {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=env)
+
+
+def _merged(into: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    for key, value in more.items():
+        into[key] = _merged(into[key], value) if isinstance(value, dict) and isinstance(into.get(key), dict) else value
+    return into
