@@ -22,6 +22,7 @@ def span_of(fact: Fact) -> Span:
     span.call_id = (call.tool.call_id or "")[:ID_BOUND] if call.tool else ""
     span.signature = fact.signature.value if fact.signature else ""
     span.logged = call.source.startswith("log:")
+    span.closes = call.session_closed
     span.claim = _claim_of(fact)
     return span
 

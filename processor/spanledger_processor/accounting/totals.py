@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TypeVar
 
 import msgpack
 
@@ -14,6 +17,7 @@ from spanledger_processor.state.sums import ID_BOUND, Sums
 
 LEDGER = b"ledger"
 CORRECTIONS = b"corrections"
+_NONE: Mapping[str, str] = MappingProxyType({})
 UNATTRIBUTED = ""
 """The id of the session, and of the run, of what has none."""
 
@@ -36,8 +40,8 @@ def floating_key(tenant: bytes, session_id: str) -> Key:
 class Totals:
     """Books places in and out of the totals, on top of what a reader knows.
 
-    A span for which no trace names a run floats with its session: when the session's run becomes known, or ceases to
-    be the only one, all that floats moves.
+    Bookings are gathered first, by where they go, and entered once: `settle`. A span for which no trace names a run
+    floats with its session: when the session's run becomes known, or ceases to be the only one, all that floats moves.
     """
 
     def __init__(self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int) -> None:
@@ -45,75 +49,82 @@ class Totals:
         self._read = read
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
-        self._known: dict[Key, Sums] = {}
-        self._floating: dict[str, tuple[str, Sums]] = {}
-        self._touched: set[str] = set()
+        self._stored: dict[Key, Sums] = {}
+        self._groups: dict[tuple[str, str, str], Sums] = {}
+        self._days: dict[tuple[int, str, str], Sums] = {}
+        self._tasks: dict[tuple[str, str, str], Sums] = {}
 
     def book(self, span: Span, place: Place, sign: int = 1) -> None:
         """Enter `span` at `place` (sign 1), or take it out again (sign -1)."""
-        sums = span.sums(place.role)
-        self._add(key(Table.TOTAL, self._tenant, LEDGER), sums, sign)
-        labels = {"id": _cut(place.session)}
-        if span.parent_session:
-            labels["parent"] = _cut(span.parent_session)
-        named = {_cut(place.run)} if place.run else set()
-        self._add(session_key(self._tenant, place.session), sums, sign, labels, named)
-        if place.run or not place.session:
-            self._add(run_key(self._tenant, place.run), sums, sign, {"id": _cut(place.run)})
-        else:
-            self._float(place.session, sums, sign)
-        self._touched.add(place.session)
-        if place.role == COUNTED and span.claim is not None:
-            self._book_claim(span, place, sums, sign)
+        span.enter(_of(self._groups, (place.session, place.run, span.parent_session)), place.role, sign)
+        claim = span.claim
+        if place.role != COUNTED or claim is None:
+            return
+        span.enter(_of(self._days, (claim.day, claim.provider, claim.model)), place.role, sign)
+        if claim.task_id or claim.task_kind:
+            span.enter(_of(self._tasks, (place.session, claim.task_id, claim.task_kind)), place.role, sign)
 
     def settle(self) -> None:
-        """Move what floats under the runs that the sessions name by now. Call once, after all bookings."""
-        for session_id in self._touched:
-            run = self.run_of(session_id)
-            now_under, sums = self._floating.get(session_id) or self._stored_floating(session_id)
-            if run.id != now_under and now_under:
-                self._add(run_key(self._tenant, now_under), sums, -1, {"id": _cut(now_under)})
-                self._add(run_key(self._tenant, run.id), sums, 1, {"id": _cut(run.id)})
-            elif session_id not in self._floating:
-                continue
-            self._floating[session_id] = (run.id, sums)
-        for session_id, (run_id, sums) in self._floating.items():
-            record: bytes = msgpack.packb([1, self._now_ms, run_id, sums.pack()])
-            self._changes.replace[floating_key(self._tenant, session_id)] = record
+        """Enter all bookings, and move what floats under the runs that the sessions name by now. Call once."""
+        floating: dict[str, Sums] = {}
+        for (session, run, parent), sums in self._groups.items():
+            self._add(key(Table.TOTAL, self._tenant, LEDGER), replace(sums, models={}))
+            labels = {"id": _cut(session), **({"parent": _cut(parent)} if parent else {})}
+            self._add(session_key(self._tenant, session), sums, 1, labels, {_cut(run)} if run else None)
+            _of(floating, session)
+            if run or not session:
+                self._add(run_key(self._tenant, run), sums, 1, {"id": _cut(run)})
+            else:
+                floating[session].add(sums)
+        for session, sums in floating.items():
+            self._float(session, sums)
+        self._settle_claims()
 
     def run_of(self, session_id: str) -> Named:
         """The run of what floats with a session."""
-        session = self._total(session_key(self._tenant, session_id))
-        parent = session.labels.get("parent", "")
-        parent_runs = self._total(session_key(self._tenant, parent)).named if parent else set()
-        return run_of_session(session_id, session.named, parent_runs)
+        names, parent = self._names(session_id)
+        return run_of_session(session_id, names, self._names(parent)[0] if parent else set())
 
     def session_cost(self, session_id: str) -> Pico:
-        """The running total of a session, with everything booked so far."""
-        return self._total(session_key(self._tenant, session_id)).cost
+        """The running total of a session, with everything that is settled."""
+        return self._cost(session_key(self._tenant, session_id))
 
     def run_cost(self, run_id: str) -> Pico:
-        """The running total of a run, with everything booked so far."""
-        return self._total(run_key(self._tenant, run_id)).cost
+        """The running total of a run, with everything that is settled."""
+        return self._cost(run_key(self._tenant, run_id))
 
-    def _book_claim(self, span: Span, place: Place, sums: Sums, sign: int) -> None:
-        claim = span.claim
-        if claim is None:
+    def _settle_claims(self) -> None:
+        for (day, provider, model), sums in self._days.items():
+            where = key(Table.DAY, self._tenant, day.to_bytes(4, "big"), _id(provider), _id(model))
+            self._add(where, sums, 1, {"day": str(day), "provider": _cut(provider), "model": _cut(model)})
+        for (session, task, kind), sums in self._tasks.items():
+            where = key(Table.TASK, self._tenant, _id(session), _id(task), _id(kind))
+            self._add(where, sums, 1, {"session": _cut(session), "id": _cut(task), "kind": _cut(kind)})
+
+    def _float(self, session_id: str, sums: Sums) -> None:
+        """Add to what floats with a session, and let all of it stand under the session's run as it is known now."""
+        run_id, (under, afloat) = self.run_of(session_id).id, self._stored_floating(session_id)
+        if under and under != run_id:
+            self._add(run_key(self._tenant, under), afloat, -1, {"id": _cut(under)})
+            self._add(run_key(self._tenant, run_id), afloat, 1, {"id": _cut(run_id)})
+        if sums.spans or sums.calls or sums.last_ns:
+            self._add(run_key(self._tenant, run_id), sums, 1, {"id": _cut(run_id)})
+            afloat.add(sums)
+        elif not under or under == run_id:
             return
-        day = key(Table.DAY, self._tenant, claim.day.to_bytes(4, "big"), _id(claim.provider), _id(claim.model))
-        labels = {"day": str(claim.day), "provider": _cut(claim.provider), "model": _cut(claim.model)}
-        self._add(day, sums, sign, labels)
-        if claim.task_id or claim.task_kind:
-            task = key(Table.TASK, self._tenant, _id(place.session), _id(claim.task_id), _id(claim.task_kind))
-            labels = {"session": _cut(place.session), "id": _cut(claim.task_id), "kind": _cut(claim.task_kind)}
-            self._add(task, sums, sign, labels)
+        record: bytes = msgpack.packb([1, self._now_ms, run_id, afloat.pack()])
+        self._changes.replace[floating_key(self._tenant, session_id)] = record
 
-    def _float(self, session_id: str, sums: Sums, sign: int) -> None:
-        run_id, floating = self._floating.get(session_id) or self._stored_floating(session_id)
-        run_id = run_id or self.run_of(session_id).id
-        floating.add(sums, sign)
-        self._floating[session_id] = (run_id, floating)
-        self._add(run_key(self._tenant, run_id), sums, sign, {"id": _cut(run_id)})
+    def _names(self, session_id: str) -> tuple[set[str], str]:
+        """The runs that a session names, and its parent."""
+        where = session_key(self._tenant, session_id)
+        stored, change = self._known(where), self._changes.add.get(where)
+        parent = stored.labels.get("parent", "") or (change.labels.get("parent", "") if change else "")
+        return stored.named | change.named if change else stored.named, parent
+
+    def _cost(self, where: Key) -> Pico:
+        change = self._changes.add.get(where)
+        return self._known(where).cost + (change.cost if change else 0)
 
     def _stored_floating(self, session_id: str) -> tuple[str, Sums]:
         record = self._read(floating_key(self._tenant, session_id))
@@ -123,24 +134,33 @@ class Totals:
         return run_id, Sums.unpack(sums)
 
     def _add(
-        self, where: Key, sums: Sums, sign: int, labels: dict[str, str] | None = None, named: set[str] | None = None
+        self, where: Key, sums: Sums, sign: int = 1, labels: Mapping[str, str] = _NONE, named: set[str] | None = None
     ) -> None:
         change = self._changes.add.get(where)
         if change is None:
             change = self._changes.add[where] = Sums()
-        for total in (change, self._total(where)):
-            total.add(sums, sign)
-            for name, text in (labels or {}).items():
-                total.labels.setdefault(name, text)
-            if named and len(total.named) < 3:
-                total.named |= named
+        change.add(sums, sign)
+        for name, text in labels.items():
+            change.labels.setdefault(name, text)
+        if named and len(change.named) < 3:
+            change.named |= named
 
-    def _total(self, where: Key) -> Sums:
-        total = self._known.get(where)
+    def _known(self, where: Key) -> Sums:
+        total = self._stored.get(where)
         if total is None:
             record = self._read(where)
-            total = self._known[where] = Sums() if record is None else Sums.unpack(record)
+            total = self._stored[where] = Sums() if record is None else Sums.unpack(record)
         return total
+
+
+_Place = TypeVar("_Place")
+
+
+def _of(sums: dict[_Place, Sums], where: _Place) -> Sums:
+    found = sums.get(where)
+    if found is None:
+        found = sums[where] = Sums()
+    return found
 
 
 def _id(text: str) -> bytes:

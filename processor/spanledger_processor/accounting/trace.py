@@ -46,6 +46,11 @@ class Claim:
         return self.amount is not None, len(known), sum(known)
 
     @property
+    def label(self) -> str:
+        """Provider and model as tables show them."""
+        return f"{self.provider}/{self.model}" if self.provider else self.model
+
+    @property
     def load(self) -> Load:
         """What it adds where it is counted."""
         if not self.tokens:
@@ -90,33 +95,36 @@ class Span:
     twin: str = ""
     carries_below: bool = False
     """A forgotten descendant had usage."""
+    closes: bool = False
+    """Its source says that the session has ended; not remembered, the session is."""
 
     @property
     def counted(self) -> bool:
         """Whether the ledger holds its claim."""
         return self.place is not None and self.place.role == COUNTED and self.claim is not None
 
-    def sums(self, role: str) -> Sums:
-        """What this span adds to every total that it belongs to, if it plays `role`."""
-        sums = Sums(spans=1, tool_calls=int(self.kind == "tool"), first_ns=self.start_ns, last_ns=self.end_ns)
-        if role == COUNTED and self.claim is not None:
-            _add_claim(sums, self.claim)
-        return sums
-
-
-def _add_claim(sums: Sums, claim: Claim) -> None:
-    sums.calls = 1
-    for name, count in zip(TOKENS, claim.tokens, strict=False):
-        if count:
-            setattr(sums, name, count)
-    label = f"{claim.provider}/{claim.model}" if claim.provider else claim.model
-    if claim.amount is None:
-        sums.unpriced = 1
-        sums.reasons[claim.unpriced] = 1
-    else:
-        sums.priced = 1
-        sums.cost = claim.amount
-        sums.models[label] = claim.amount
+    def enter(self, sums: Sums, role: str, sign: int) -> None:
+        """Add to `sums` what this span adds if it plays `role`, or with `sign` -1 take it out again."""
+        sums.spans += sign
+        if self.kind == "tool":
+            sums.tool_calls += sign
+        if sign > 0:
+            sums.widen(self.start_ns, self.end_ns)
+            sums.closed = sums.closed or self.closes
+        claim = self.claim
+        if role != COUNTED or claim is None:
+            return
+        sums.calls += sign
+        for name, count in zip(TOKENS, claim.tokens, strict=False):
+            if count:
+                setattr(sums, name, getattr(sums, name) + sign * count)
+        if claim.amount is None:
+            sums.unpriced += sign
+            sums.add_reason(claim.unpriced, sign)
+        else:
+            sums.priced += sign
+            sums.cost += sign * claim.amount
+            sums.add_models({claim.label: claim.amount}, sign)
 
 
 @dataclass(slots=True)

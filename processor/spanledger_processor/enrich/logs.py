@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from spanledger_processor.dialects.logs import LOG_MARKERS, made
-from spanledger_processor.wire.logs import LogGroup, parse_logs
+from spanledger_processor.wire.errors import MalformedError
+from spanledger_processor.wire.logs import LogGroup, LogView, parse_logs
 from spanledger_processor.wire.make import MadeSpan, encode_traces
 from spanledger_processor.wire.marks import Marks
 
@@ -39,19 +40,27 @@ class LogStage:
         """
         request = parse_logs(body)
         reading = LogReading(sum(len(group.records) for group in request.groups))
-        if not self._marks.hits(body):
+        hits = self._marks.hits(body)
+        if not hits:
             return reading
-        spans: list[MadeSpan] = []
-        for group in request.groups:
-            tenant = self._tenant_of(group, headers)
-            for record in group.records:
-                try:
-                    span = made(record, group, tenant)
-                except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)
-                    reading.failures[type(error).__name__] += 1
-                    continue
-                if span is not None:
-                    spans.append(span)
+        spans = [
+            span
+            for group in request.groups
+            for record in group.records
+            if any(mark in record for mark in hits)
+            for span in self._made(record, group, self._tenant_of(group, headers), reading.failures)
+        ]
         if spans:
             reading.traces = encode_traces(spans)
         return reading
+
+    def _made(self, record: bytes, group: LogGroup, tenant: str, failures: Counter[str]) -> list[MadeSpan]:
+        try:
+            span = made(LogView.parse(record), group, tenant)
+        except MalformedError:
+            failures["malformed_log_record"] += 1
+        except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)
+            failures[type(error).__name__] += 1
+        else:
+            return [] if span is None else [span]
+        return []

@@ -11,6 +11,10 @@ from spanledger_processor.state.packing import pack, unpack
 ID_BOUND = 512
 """Bytes of an id, name or label kept in a record; the key holds the hash of all of it."""
 
+MODELS_KEPT = 64
+"""Models told apart in one record; the table of days has them all."""
+OTHER_MODELS = "other"
+
 _COUNTS = (
     *("cost", "calls", "priced", "unpriced"),
     *("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"),
@@ -56,18 +60,33 @@ class Sums:
             if value:
                 setattr(self, name, getattr(self, name) + sign * value)
         _merge_counts(self.reasons, other.reasons, sign)
-        _merge_counts(self.models, other.models, sign)
+        if other.models:
+            self.add_models(other.models, sign)
         if sign < 0:
             return
-        if other.first_ns and (not self.first_ns or other.first_ns < self.first_ns):
-            self.first_ns = other.first_ns
-        self.last_ns = max(self.last_ns, other.last_ns)
+        self.widen(other.first_ns, other.last_ns)
         self.closed = self.closed or other.closed
         self.arrival_ms = max(self.arrival_ms, other.arrival_ms)
         for name, text in other.labels.items():
             self.labels.setdefault(name, text)
         if other.named and len(self.named) < 3:
             self.named = set(sorted(self.named | other.named)[:3])
+
+    def widen(self, first_ns: int, last_ns: int) -> None:
+        """Let the times reach from `first_ns` (0: unknown) to `last_ns` at least."""
+        if first_ns and (not self.first_ns or first_ns < self.first_ns):
+            self.first_ns = first_ns
+        self.last_ns = max(self.last_ns, last_ns)
+
+    def add_reason(self, reason: str, sign: int = 1) -> None:
+        """One more, or with `sign` -1 one fewer, unpriced call for `reason`."""
+        _merge_counts(self.reasons, {reason: 1}, sign)
+
+    def add_models(self, models: Mapping[str, int], sign: int = 1) -> None:
+        """Merge costs by model; names come from the network, so that all beyond `MODELS_KEPT` are one: "other"."""
+        for name, amount in models.items():
+            known = name in self.models or len(self.models) < MODELS_KEPT
+            _merge_counts(self.models, {name if known else OTHER_MODELS: amount}, sign)
 
     def pack(self) -> bytes:
         """The stored form. Its second element is the arrival, as in every record that retention may take."""
