@@ -119,7 +119,7 @@ class _Account:
             return credit
         self._carried[index] = added = beyond(span.claim.load, credit)
         span.sent = plus(span.sent, added)
-        return plus(plus(credit, span.claim.load, -1), added)
+        return EMPTY if credit == EMPTY else plus(plus(credit, span.claim.load, -1), added)
 
     def _correct(self, change: Pico) -> None:
         if change:

@@ -15,8 +15,11 @@ EMPTY: Load = (0, 0, 0, 0, 0, 0, 0)
 
 def plus(one: Load, other: Load, sign: int = 1) -> Load:
     """The sum, or with `sign` -1 the difference; parts may become negative."""
-    a, b, c, d, e, f, g = (x + sign * y for x, y in zip(one, other, strict=True))
-    return a, b, c, d, e, f, g
+    a, b, c, d, e, f, g = one
+    h, i, j, k, m, n, o = other
+    if sign < 0:
+        return a - h, b - i, c - j, d - k, e - m, f - n, g - o
+    return a + h, b + i, c + j, d + k, e + m, f + n, g + o
 
 
 def beyond(whole: Load, credit: Load) -> Load:
