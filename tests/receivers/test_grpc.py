@@ -175,10 +175,10 @@ async def test_the_pipeline_gets_what_the_sender_has_left_less_a_margin() -> Non
         assert 4 < doors.pipeline.handled[0].left < 5 - 0.4
 
 
-@pytest.mark.parametrize("timeout", [None, 3600])
-async def test_without_a_near_deadline_the_pipeline_gets_the_doors_own(timeout: float | None) -> None:
+@pytest.mark.parametrize("seconds", [None, 3600])
+async def test_without_a_near_deadline_the_pipeline_gets_the_doors_own(seconds: float | None) -> None:
     async with opened() as doors:
-        await doors.export("traces", traces(), timeout=timeout)
+        await doors.export("traces", traces(), timeout=seconds)
         assert 28 < doors.pipeline.handled[0].left < 30
 
 
@@ -204,8 +204,7 @@ async def test_a_sender_that_leaves_cancels_nothing() -> None:
         call = channel.unary_unary(METHODS["traces"])(traces())
         await doors.pipeline.begun.get()
         call.cancel()
-        while not doors.seen.answers:
-            await asyncio.sleep(0.01)
+        await doors.seen.told.wait()
         assert doors.seen.answers == [("traces", "grpc", "gone", "aborted")]
         assert doors.seen.held == len(traces())
         doors.pipeline.gate.set()

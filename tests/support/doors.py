@@ -70,8 +70,10 @@ class FakePipeline:
 
 @dataclass
 class Recorder:
-    """Implements `receivers.observer.Observer`."""
+    """Implements `receivers.observer.Observer`; `told` and `holds` are set by the first answer and the first bytes."""
 
+    told: asyncio.Event = field(default_factory=asyncio.Event)
+    holds: asyncio.Event = field(default_factory=asyncio.Event)
     answers: list[tuple[str, str, str, str]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     held: int = 0
@@ -82,6 +84,7 @@ class Recorder:
         """Keep it."""
         assert seconds >= 0
         self.answers.append((signal, protocol, outcome, cause))
+        self.told.set()
 
     def received(self, signal: Signal, protocol: str, size: int) -> None:
         """Keep it."""
@@ -90,6 +93,8 @@ class Recorder:
     def in_flight(self, size: int) -> None:
         """Keep it."""
         self.held = size
+        if size:
+            self.holds.set()
         self.most_held = max(self.most_held, size)
 
     def internal_error(self, where: str) -> None:

@@ -1,0 +1,113 @@
+"""TLS and mutual TLS on both doors."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx2
+import pytest
+from grpc import aio
+
+from certificates import Certificates
+from doors import METHODS, PROTOBUF, Doors, opened, traces
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    """Fresh ones."""
+    return Certificates(tmp_path)
+
+
+def both(tls: dict[str, str]) -> dict[str, Any]:
+    """Settings with `tls` on both doors."""
+    return {"protocols": {"grpc": {"tls": tls}, "http": {"tls": tls}}}
+
+
+async def export(doors: Doors, made: Certificates, client: str | None) -> bytes:
+    """Send by gRPC over TLS, showing the certificate of `client`."""
+    pair = (made.key(client).read_bytes(), made.cert(client).read_bytes()) if client else (None, None)
+    credentials = grpc.ssl_channel_credentials(made.authority.read_bytes(), *pair)
+    async with aio.secure_channel(doors.grpc_address, credentials) as channel:
+        answer: bytes = await channel.unary_unary(METHODS["traces"])(traces(), timeout=10)
+        return answer
+
+
+async def post(doors: Doors, made: Certificates, client: str | None) -> int:
+    """Send by HTTPS, showing the certificate of `client`; the status code."""
+    context = ssl.create_default_context(cafile=made.authority)
+    if client:
+        context.load_cert_chain(made.cert(client), made.key(client))
+    url = doors.http_url.replace("http:", "https:")
+    async with httpx2.AsyncClient(verify=context) as sender:
+        answer = await sender.post(f"{url}/v1/traces", content=traces(), headers={"content-type": PROTOBUF})
+        return answer.status_code
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+async def test_tls(certificates: Certificates, mutual: bool) -> None:  # noqa: FBT001
+    client = "client" if mutual else None
+    async with opened(both(certificates.server_settings(mutual=mutual))) as doors:
+        assert await export(doors, certificates, client) == b""
+        assert await post(doors, certificates, client) == 200
+        assert len(doors.pipeline.handled) == 2
+
+
+async def test_without_the_certificate_demanded_nobody_comes_in(certificates: Certificates) -> None:
+    async with opened(both(certificates.server_settings(mutual=True))) as doors:
+        with pytest.raises(aio.AioRpcError) as caught:
+            await export(doors, certificates, None)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        with pytest.raises(httpx2.TransportError):
+            await post(doors, certificates, None)
+        assert doors.pipeline.handled == []
+
+
+async def test_a_certificate_of_another_authority_does_not_do(
+    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = Certificates(tmp_path_factory.mktemp("other"))
+    other.authority.write_bytes(certificates.authority.read_bytes())  # trusts our server, shows its own certificate
+    async with opened(both(certificates.server_settings(mutual=True))) as doors:
+        with pytest.raises(aio.AioRpcError):
+            await export(doors, other, "client")
+        with pytest.raises(httpx2.TransportError):
+            await post(doors, other, "client")
+        assert doors.pipeline.handled == []
+
+
+async def test_plain_text_is_not_spoken_on_a_tls_port(certificates: Certificates) -> None:
+    async with opened(both(certificates.server_settings())) as doors:
+        with pytest.raises(aio.AioRpcError):
+            await doors.export("traces", traces(), timeout=10)
+        with pytest.raises(httpx2.TransportError):
+            await doors.post("/v1/traces", traces())
+
+
+async def test_tls_1_1_is_not_spoken(certificates: Certificates) -> None:
+    """Older versions are offered by asking for them by name, which Python warns of."""
+    async with opened(both(certificates.server_settings())) as doors:
+        context = ssl.create_default_context(cafile=certificates.authority)
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.warns(DeprecationWarning, match="TLSv1"):
+            context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+        async with httpx2.AsyncClient(verify=context) as sender:
+            with pytest.raises(httpx2.ConnectError):
+                await sender.post(doors.http_url.replace("http:", "https:"))
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("setting", ["cert_file", "key_file", "client_ca_file"])
+@pytest.mark.parametrize("content", [None, "no certificate"])
+async def test_a_file_that_cannot_be_used_is_said_at_start(
+    certificates: Certificates, tmp_path: Path, protocol: str, setting: str, content: str | None
+) -> None:
+    broken = tmp_path / "broken.pem"
+    if content is not None:
+        broken.write_text(content)
+    tls = {**certificates.server_settings(mutual=True), setting: str(broken)}
+    with pytest.raises(OSError, match=rf"receivers\.otlp\.protocols\.{protocol}\.tls\.{setting}"):
+        async with opened({"protocols": {protocol: {"tls": tls}}}):
+            pass
