@@ -1,0 +1,169 @@
+"""`spanledger explain FILE`: what becomes of each span, and why."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from spanledger_processor.cli.options import FAILED, WRONG_USAGE, as_json, configuration, configured, fail
+from spanledger_processor.cli.show import console, counted, plain, show_json
+from spanledger_processor.config import Config
+from spanledger_processor.reports.rows import exact_usd
+from spanledger_processor.serving.captured import requests_in, without_marks
+from spanledger_processor.serving.explaining import Told, tell
+from spanledger_processor.serving.parts import make_signer
+from spanledger_processor.serving.story import Answer, Teller
+from spanledger_processor.signing.key import FILE, VARIABLE, SigningKeyError
+from spanledger_processor.signing.signer import Signer
+from spanledger_processor.wire.errors import MalformedError
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
+@configuration
+@as_json
+def explain(file: Path, path: Path | None, sets: tuple[str, ...], *, as_json: bool) -> None:
+    """Tell of each GenAI span in FILE which dialect it speaks, what it used, how it was priced and counted, and why.
+
+    FILE holds OTLP: one export request in JSON or protobuf, or a JSON request a line, as file exporters write it;
+    - is standard input. The stage runs as in `serve`, but nothing is kept and nothing is sent. Spans that Spanledger
+    has marked before are looked at as they were then.
+    """
+    config = configured(path, sets)
+    try:
+        bodies, undone, other = _read(file)
+        told = tell(config, _signer(config), bodies)
+    except MalformedError as error:
+        fail(f"{file}: {error}", FAILED)
+    answers = list(Teller(config, told).answers())
+    if as_json:
+        show_json({"spans": answers, "plain_spans": told.plain, "unreadable_spans": told.failures, "marked": undone})
+        return
+    out = console()
+    for answer in answers:
+        _show(out, answer)
+    for line in _summary(answers, told, undone, other):
+        out.print(Text(line))
+
+
+def _read(file: Path) -> tuple[list[bytes], int, Counter[str]]:
+    """Trace requests, how many of their spans were marked, and the requests of other signals."""
+    data = click.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
+    bodies: list[bytes] = []
+    undone = 0
+    other: Counter[str] = Counter()
+    for signal, body in requests_in(data):
+        if signal == "traces":
+            clean, marked = without_marks(body)
+            bodies.append(clean)
+            undone += marked
+        else:
+            other[signal] += 1
+    return bodies, undone, other
+
+
+def _signer(config: Config) -> Signer:
+    """The key that `serve` signs with, if there is one; none is made for this."""
+    known = config.processor.tools.signing_key or os.environ.get(VARIABLE) or (config.state.path / FILE).exists()
+    if not known:
+        return Signer(secrets.token_bytes(32))
+    try:
+        return make_signer(config)
+    except SigningKeyError as error:
+        fail(str(error), WRONG_USAGE)
+
+
+def _show(out: Console, answer: Answer) -> None:
+    out.print(Text(plain(answer["name"]) or "(no name)", "bold"), Text(f"span {answer['span_id']}", "dim"))
+    for label, text in _lines(answer):
+        out.print(Text(f"  {label:<9}", "dim") + Text(plain(text), _style(label, answer)), soft_wrap=True)
+    out.print()
+
+
+def _style(label: str, answer: Answer) -> str:
+    if label != "counts":
+        return ""
+    if answer["role"] == "counted":
+        return "yellow" if answer["cost"]["unpriced"] else "green"
+    return "cyan"
+
+
+def _lines(answer: Answer) -> Iterator[tuple[str, str]]:
+    yield "is", f"{answer['kind']}, told in {answer['dialect']} ({_signs(answer)})"
+    yield "scope", answer["scope"] or "-"
+    if answer["usage"] is not None:
+        yield "model", f"{answer['response_model'] or answer['request_model'] or '-'} of {answer['provider'] or '-'}"
+        yield "usage", _usage(answer["usage"])
+        yield "input", answer["input_means"] or "-"
+    if answer["problem"]:
+        yield "problem", answer["problem"]
+    for number, line in enumerate(answer["arithmetic"]):
+        yield "" if number else "price", line
+    yield "counts", _role(answer)
+    if (tool := answer["tool"]) is not None:
+        yield "tool", _tool(tool)
+    for what in ("session", "run"):
+        if (named := answer[what]) is not None:
+            yield what, f"{named['id']} ({named['why']})"
+        else:
+            yield what, "none: unattributed"
+    if answer["note"]:
+        yield "note", answer["note"]
+
+
+def _signs(answer: Answer) -> str:
+    first, *others = answer["recognised_by"] or ["-"]
+    return f"{first} and {len(others)} more of its attributes" if others else str(first)
+
+
+def _usage(usage: dict[str, int | None]) -> str:
+    known = [f"{name.replace('_', ' ')} {number:,}" for name, number in usage.items() if number is not None]
+    unknown = [name.replace("_", " ") for name, number in usage.items() if number is None]
+    return ", ".join(known) + (f" (not told: {', '.join(unknown)})" if unknown else "")
+
+
+_ROLES = {
+    "none": "nothing",
+    "repeats_children": "nothing, it repeats its children",
+    "duplicate": "nothing, it is a duplicate",
+}
+
+
+def _role(answer: Answer) -> str:
+    if answer["role"] != "counted":
+        return f"{_ROLES[answer['role']]}: {answer['why']}"
+    cost = answer["cost"]
+    return f"${cost['cost_usd_exact']}, {cost['source']}: {answer['why']}" if cost["source"] else str(answer["why"])
+
+
+def _tool(tool: dict[str, Any]) -> str:
+    told = f"{tool['name'] or '(no name)'}, signed {tool['signature']}"
+    if tool["signature_scope"] == "name_only":
+        return f"{told} by its name alone: it holds no arguments, so repeats cannot be told"
+    cut = ", by arguments that were cut" if tool["signature_scope"] == "truncated" else ""
+    loop = ", a loop" if tool["loop"] else ""
+    times = counted(tool["repeats"], "time")
+    return f"{told}{cut}: this very call {times} in the session so far, {tool['consecutive']} in a row{loop}"
+
+
+def _summary(answers: list[Answer], told: Told, undone: int, other: Counter[str]) -> Iterator[str]:
+    costs = [story.decision.cost.amount for story in told.stories if story.decision.cost is not None]
+    unpriced = sum(amount is None for amount in costs)
+    total = exact_usd(sum(amount or 0 for amount in costs))
+    yield f"{counted(len(answers), 'GenAI span')}: ${total} in all" + (f", {unpriced} unpriced" if unpriced else "")
+    if told.plain:
+        yield f"{counted(told.plain, 'other span')}: no GenAI, passed on untouched"
+    if told.failures:
+        yield f"{counted(told.failures, 'span')} that cannot be read: passed on untouched"
+    if undone:
+        yield f"{counted(undone, 'span')} had been marked by Spanledger before; shown as they came in then"
+    for signal, number in other.items():
+        yield f"{counted(number, 'request')} of {signal}: passed on untouched"
