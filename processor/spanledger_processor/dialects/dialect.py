@@ -6,7 +6,7 @@ Everywhere a tuple of keys means "the first that holds something".
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from spanledger_processor.calls import USD, Call, Kind, Pico
@@ -131,7 +131,10 @@ KindRule: TypeAlias = Callable[[View], Kind | None]
 class Dialect:
     """One vocabulary. `kind_of` decides the kind first where it is set; `kinds` next; `otherwise` last.
 
-    Without a kind the span is none of this vocabulary's GenAI spans.
+    Without a kind the span is none of this vocabulary's GenAI spans. `aggregated` are the token keys of spans that sum
+    up others. `usage_texts` hold, or complete, the span's own usage; what only `fallback_texts` hold becomes
+    `Call.fallback`. `not_costs` look like a cost and are not in USD. `agent` and `agent_parent` are keys too plain to
+    mean an agent on a span of another vocabulary; the keys of `groups` do on any.
     """
 
     name: str
@@ -154,6 +157,8 @@ class Dialect:
     not_costs: Keys = ()
     tiers: Keys = ()
     tool: ToolKeys = ToolKeys()
+    agent: Keys = ()
+    agent_parent: Keys = ()
     groups: Groups = Groups()
     rules: tuple[Rule, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()

@@ -57,6 +57,9 @@ def read(dialect: Dialect, view: View, kind: Kind) -> Call:
     else:
         call.response_id = first_text(view, dialect.response_id)
     _usage(dialect, view, call)
+    if dialect.agent:
+        call.agent_id = first_text(view, dialect.agent)
+        call.agent_parent_id = first_text(view, dialect.agent_parent)
     if dialect.costs:
         call.reported = _cost(dialect.costs, view)
     if dialect.tiers and call.usage is not None:
@@ -203,8 +206,7 @@ def _valid_counts(tokens: Tokens, view: View) -> Counts | None:
         except NoCountError:
             return None
 
-    counts = Counts(valid(tokens.input), valid(tokens.output))
-    return counts
+    return Counts(valid(tokens.input), valid(tokens.output))
 
 
 def _whole(dialect: Dialect, view: View, means: Input, output: Output) -> tuple[Counts | None, Input, Output]:

@@ -48,6 +48,7 @@ SHAPES = (
             "prompt_tokens_details.cached_tokens",
             "cache_read_input_tokens",
             "prompt_cache_hit_tokens",
+            "prompt_cached_tokens",
             "num_cached_tokens",
         ),
         cache_write=(

@@ -23,7 +23,8 @@ _CALLS = frozenset({"llm", "embedding", "rerank"})
 
 def _markers() -> tuple[bytes, ...]:
     """Few and short: a stem stands for all keys that begin with it, a key for all that contain it."""
-    keys = {key for dialect in DIALECTS for key in (*dialect.signs.keys, *dialect.signs.marks)}
+    signs = [dialect.signs for dialect in DIALECTS]
+    keys = {key for sign in signs for key in (*sign.keys, *sign.names, *sign.marks)}
     found: list[str] = []
     for key in sorted({_stem(key) for key in keys}, key=len):
         if not any(shorter in key for shorter in found):
@@ -31,7 +32,7 @@ def _markers() -> tuple[bytes, ...]:
     return tuple(key.encode() for key in sorted(found))
 
 
-_STEMS = ("gen_ai.", "llm.token_count.", "openinference.")
+_STEMS = ("gen_ai.", "llm.", "litellm.", "spring.ai.", "mlflow.", "langfuse.", "gcp.vertex.agent.", "codex.")
 
 
 def _stem(key: str) -> str:
@@ -39,7 +40,7 @@ def _stem(key: str) -> str:
 
 
 MARKERS: tuple[bytes, ...] = _markers()
-"""Every span that any dialect knows holds one of these: its keys stand in its bytes."""
+"""Every span that any dialect knows holds one of these: its keys and its name stand in its bytes."""
 
 
 def recognise(view: View) -> Call | None:
@@ -79,7 +80,11 @@ def _suspects(view: View) -> set[int]:
 def _marked(dialect: Dialect, view: View) -> bool:
     """Whether the span itself bears a sign: a scope, a name or a resource alone is none."""
     signs = dialect.signs
-    return not view.keys.isdisjoint(signs.keys) or not view.keys.isdisjoint(signs.marks)
+    return (
+        not view.keys.isdisjoint(signs.keys)
+        or not view.keys.isdisjoint(signs.marks)
+        or (bool(signs.names) and view.name.startswith(signs.names))
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -1,0 +1,55 @@
+"""Google's Agent Development Kit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.calls import Kind
+from spanledger_processor.dialects.counts import Input
+from spanledger_processor.dialects.dialect import Groups, Signs, Source, ToolKeys, UsageText
+from spanledger_processor.dialects.otel import OTEL, without_operation
+from spanledger_processor.dialects.view import View
+
+_NAMES: tuple[tuple[str, Kind], ...] = (
+    ("call_llm", "llm"),
+    ("execute_tool", "tool"),
+    ("invoke_agent", "agent"),
+    ("agent_run", "agent"),
+    ("invocation", "workflow"),
+)
+"""Beginnings of span names, by which early versions told the kind."""
+
+
+def _kind(view: View) -> Kind | None:
+    if "gen_ai.operation.name" in view.keys:
+        return None
+    return next((kind for start, kind in _NAMES if view.name.startswith(start)), None) or without_operation(view)
+
+
+ADK = replace(
+    OTEL,
+    name="adk",
+    about="Google Agent Development Kit",
+    signs=Signs(
+        keys=("gcp.vertex.agent.event_id", "gcp.vertex.agent.invocation_id", "gcp.vertex.agent.llm_response"),
+        scopes=("gcp.vertex.agent",),
+        marks=("gen_ai.operation.name", "gen_ai.system"),
+    ),
+    kind_of=_kind,
+    usage_texts=(UsageText("gcp.vertex.agent.llm_response"),),
+    fallback_texts=(UsageText("gcp.vertex.agent.llm_response"),),
+    sources=(
+        Source(
+            Input.INCLUSIVE, since=(2,), absent_cache_is_zero=True, why="Gemini's counts; classes of 0 are left out"
+        ),
+        Source(Input.INCLUSIVE, why="Gemini's counts; the classes are in the response's JSON"),
+    ),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "gcp.vertex.agent.tool_call_args"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    groups=Groups(
+        session=("gen_ai.conversation.id", "gcp.vertex.agent.session_id"), run=("gcp.vertex.agent.invocation_id",)
+    ),
+)

@@ -1,0 +1,43 @@
+"""OpenAI Codex's own spans: usage on `handle_responses`, tools where a call is dispatched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.calls import Kind
+from spanledger_processor.dialects.dialect import Groups, Signs, Source, Tokens, ToolKeys
+from spanledger_processor.dialects.otel import OTEL, TOKENS
+from spanledger_processor.dialects.view import View
+
+
+def _kind(view: View) -> Kind | None:
+    if view.attributes.get("codex.tool.phase") == "dispatch":
+        return "tool"
+    return None if view.keys.isdisjoint(TOKENS.input) else "llm"
+
+
+CODEX = replace(
+    OTEL,
+    name="codex",
+    about="OpenAI Codex CLI spans",
+    signs=Signs(
+        keys=("codex.usage.total_tokens", "codex.usage.reasoning_output_tokens", "codex.tool.phase"),
+        scopes=("codex",),
+        marks=TOKENS.input,
+    ),
+    kinds=(),
+    kind_of=_kind,
+    fixed_provider="openai",
+    tokens=Tokens(
+        input=TOKENS.input,
+        output=TOKENS.output,
+        total=("codex.usage.total_tokens",),
+        cache_read=TOKENS.cache_read,
+        cache_write=TOKENS.cache_write,
+        reasoning=("codex.usage.reasoning_output_tokens", *TOKENS.reasoning),
+    ),
+    sources=(Source(why="copies OpenAI's counts"),),
+    tool=ToolKeys(name=("tool_name",), arguments=("arguments",), call_id=("call_id",)),
+    groups=Groups(session=("conversation.id",)),
+    notes=("Tool arguments are in the log event `codex.tool_result` only.",),
+)

@@ -1,0 +1,36 @@
+"""Gemini CLI and Qwen Code spans: the convention's keys with operations of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.calls import Call
+from spanledger_processor.dialects.counts import Output
+from spanledger_processor.dialects.dialect import Groups, Signs, Source, ToolKeys
+from spanledger_processor.dialects.otel import OTEL
+from spanledger_processor.dialects.view import View
+
+
+def _thoughts_unknown(_: View, call: Call) -> None:
+    if call.usage is not None and call.usage.output is not None and call.usage.reasoning is None:
+        call.estimate = True
+
+
+GEMINI_CLI = replace(
+    OTEL,
+    name="gemini_cli",
+    about="Gemini CLI and Qwen Code spans",
+    signs=Signs(scopes=("gemini-cli", "qwen-code"), marks=("gen_ai.operation.name",)),
+    fixed_provider="gcp.gen_ai",
+    sources=(Source(output=Output.EXCLUSIVE, why="candidates only; thoughts are in the log event"),),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "gen_ai.input", "gen_ai.input.messages"),
+        call_id=("gen_ai.tool.call_id", "gen_ai.tool.call.id"),
+    ),
+    groups=Groups(session=("gen_ai.conversation.id", "sessionId", "session.id")),
+    rules=(_thoughts_unknown,),
+    notes=(
+        "Cached tokens and thoughts are in the log event `api_response` only: an amount from a span is an estimate.",
+    ),
+)

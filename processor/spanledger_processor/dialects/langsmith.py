@@ -1,0 +1,89 @@
+"""LangSmith's OpenTelemetry exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from spanledger_processor.calls import Call
+from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.counts import Counts, Input, settle
+from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys
+from spanledger_processor.dialects.otel import OTEL
+from spanledger_processor.dialects.values import NoCountError, count
+from spanledger_processor.dialects.view import View
+
+
+def _details(view: View, call: Call) -> None:
+    """The parts of input and output, in JSON of their own."""
+    if call.usage is None or call.usage.input is None:
+        return
+    inputs, outputs = (
+        _object(view, "gen_ai.usage.input_token_details"),
+        _object(view, "gen_ai.usage.output_token_details"),
+    )
+    try:
+        counts = Counts(
+            call.usage.input,
+            call.usage.output,
+            cache_read=count(inputs.get("cache_read")),
+            cache_write=count(inputs.get("cache_creation")),
+            cache_write_5m=count(inputs.get("ephemeral_5m_input_tokens")),
+            cache_write_1h=count(inputs.get("ephemeral_1h_input_tokens")),
+            reasoning=count(outputs.get("reasoning")),
+        )
+    except NoCountError:
+        call.problem = "a token count that is none"
+        return
+    if inputs or outputs:
+        settled = settle(counts, Input.INCLUSIVE)
+        call.usage, call.problem = settled.usage, settled.problem
+
+
+def _object(view: View, key: str) -> Mapping[str, Any]:
+    value = texts.parse(view.attributes.get(key)) if key in view.keys else None
+    return value if isinstance(value, Mapping) else {}
+
+
+LANGSMITH = replace(
+    OTEL,
+    name="langsmith",
+    about="LangSmith SDK, exporting OpenTelemetry",
+    signs=Signs(keys=("langsmith.span.kind",)),
+    kind_of=None,
+    kinds=(
+        Kinds(
+            "langsmith.span.kind",
+            {
+                "llm": "llm",
+                "embedding": "embedding",
+                "retriever": "retrieval",
+                "tool": "tool",
+                "chain": "workflow",
+                "agent": "agent",
+                "prompt": "other",
+                "parser": "other",
+            },
+        ),
+    ),
+    otherwise="other",
+    request_model=("gen_ai.request.model", "ls.model_name", "langsmith.metadata.ls_model_name"),
+    provider=("gen_ai.provider.name", "gen_ai.system", "langsmith.metadata.ls_provider"),
+    sources=(Source(Input.INCLUSIVE, why="LangChain's usage_metadata"),),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "gen_ai.prompt"),
+        call_id=("gen_ai.tool.call.id",),
+        name_from_span=True,
+    ),
+    groups=Groups(
+        session=(
+            "langsmith.metadata.session_id",
+            "langsmith.metadata.thread_id",
+            "langsmith.metadata.conversation_id",
+        )
+    ),
+    rules=(_details,),
+    notes=("`langsmith.trace.session_id` is the project: it names no session.",),
+)

@@ -1,0 +1,93 @@
+"""LiteLLM's OpenTelemetry callbacks, first and second version, library and proxy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.calls import Kind
+from spanledger_processor.dialects.counts import Input
+from spanledger_processor.dialects.dialect import CostKey, Groups, Kinds, Signs, Source, ToolKeys, UsageText
+from spanledger_processor.dialects.otel import OPERATIONS, OTEL, TOKENS, without_operation
+from spanledger_processor.dialects.view import View
+
+_RAW = (
+    "llm.openai.usage",
+    "llm.anthropic.usage",
+    "llm.azure.usage",
+    "llm.bedrock.usage",
+    "llm.gemini.usage",
+    "llm.vertex_ai.usage",
+)
+
+REQUEST_TYPES: dict[str, Kind] = {
+    "completion": "llm",
+    "acompletion": "llm",
+    "chat": "llm",
+    "text_completion": "llm",
+    "atext_completion": "llm",
+    "responses": "llm",
+    "aresponses": "llm",
+    "anthropic_messages": "llm",
+    "generate_content": "llm",
+    "agenerate_content": "llm",
+    "embedding": "embedding",
+    "aembedding": "embedding",
+    "rerank": "rerank",
+    "arerank": "rerank",
+    "search": "retrieval",
+    "asearch": "retrieval",
+}
+"""Values of `llm.request.type`."""
+
+
+def _kind(view: View) -> Kind | None:
+    if view.name == "Received Proxy Server Request":
+        return "workflow"
+    if view.name == "raw_gen_ai_request" or not view.keys.isdisjoint(_RAW):
+        return "other"
+    if "llm.request.type" in view.keys or "gen_ai.operation.name" in view.keys:
+        return None
+    return without_operation(view)
+
+
+LITELLM = replace(
+    OTEL,
+    name="litellm",
+    about="LiteLLM, library and proxy",
+    signs=Signs(
+        keys=("litellm.call_id", "litellm.provider.model", "litellm.cost.total", "metadata.user_api_key_hash", *_RAW),
+        scopes=("litellm",),
+        names=("raw_gen_ai_request",),
+        marks=("gen_ai.request.model", "llm.request.type"),
+    ),
+    kind_of=_kind,
+    kinds=(Kinds("gen_ai.operation.name", OPERATIONS), Kinds("llm.request.type", REQUEST_TYPES)),
+    request_model=("gen_ai.request.model", "litellm.provider.model"),
+    provider=("gen_ai.provider.name", "gen_ai.system", "llm.provider"),
+    tokens=TOKENS,
+    usage_texts=(UsageText("metadata.usage_object"),),
+    fallback_texts=tuple(UsageText(key) for key in _RAW),
+    sources=(Source(Input.INCLUSIVE, why="LiteLLM turns all into OpenAI's shape"),),
+    costs=(
+        CostKey("litellm.cost.total"),
+        CostKey("gen_ai.cost.total_cost"),
+        CostKey("hidden_params", path=("response_cost",)),
+    ),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",), arguments=("gen_ai.tool.call.arguments",), call_id=("gen_ai.tool.call.id",)
+    ),
+    groups=Groups(
+        session=(
+            "metadata.session_id",
+            "metadata.litellm_session_id",
+            "metadata.requester_metadata.session_id",
+            "litellm.session_id",
+            "litellm.metadata.session_id",
+            "litellm.metadata.litellm_session_id",
+        )
+    ),
+    notes=(
+        "Where the application has a span of its own, LiteLLM writes each call's attributes over the last one's there.",
+        "`raw_gen_ai_request` repeats its parent's usage in the provider's words.",
+    ),
+)

@@ -1,0 +1,51 @@
+"""Logfire's own integrations (OpenAI, Anthropic): the convention's keys and the provider's usage as it came."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.calls import Call, Kind
+from spanledger_processor.dialects.counts import Input
+from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, ToolKeys
+from spanledger_processor.dialects.otel import OTEL, without_operation
+from spanledger_processor.dialects.view import View
+
+_ERROR = 2
+
+
+def _kind(view: View) -> Kind | None:
+    return "tool" if "gen_ai_tool_name" in view.keys else without_operation(view)
+
+
+def _streamed(view: View, call: Call) -> None:
+    """A streamed request has two spans: the usage is on the log span that follows, so this one says nothing."""
+    if (
+        call.kind == "llm"
+        and call.usage is None
+        and not call.response_id
+        and view.status_code != _ERROR
+        and view.attributes.get("logfire.span_type") == "span"
+    ):
+        call.kind = "other"
+        call.note = "streamed: the usage is on the log span that follows"
+
+
+LOGFIRE = replace(
+    OTEL,
+    name="logfire",
+    about="Logfire's integrations for OpenAI and Anthropic",
+    signs=Signs(
+        keys=("gen_ai_tool_name",), scopes=("logfire",), marks=("gen_ai.operation.name", "gen_ai.request.model")
+    ),
+    kind_of=_kind,
+    sources=(Source(Input.INCLUSIVE, why="Logfire adds the classes up; gen_ai.usage.raw has them"),),
+    costs=(CostKey("operation.cost"),),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name", "gen_ai_tool_name"),
+        arguments=("gen_ai.tool.call.arguments", "arguments"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    groups=Groups(session=("gen_ai.conversation.id", "session_id")),
+    rules=(_streamed,),
+    notes=("`session_id` may be scrubbed: a value that begins with `[Scrubbed` is none.",),
+)

@@ -1,0 +1,90 @@
+"""OpenLIT SDKs, Python and TypeScript."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.calls import Kind
+from spanledger_processor.dialects.counts import Input, Output
+from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys
+from spanledger_processor.dialects.otel import COSTS, OPERATIONS, OTEL, TOKENS, without_operation
+from spanledger_processor.dialects.view import View
+
+_HERE = "openlit.instrumentation."
+
+
+def _kind(view: View) -> Kind | None:
+    """A span of the application's own (`start_trace`) has its result and nothing else."""
+    if view.keys.isdisjoint(("gen_ai.operation.name", "gen_ai.request.model")) and view.scope_name == "openlit":
+        return "workflow"
+    return without_operation(view)
+
+
+OPENLIT = replace(
+    OTEL,
+    name="openlit",
+    about="OpenLIT SDKs",
+    signs=Signs(
+        keys=("openlit.agent.version_hash",),
+        scopes=("openlit", "@openlit/"),
+        resource=("telemetry.sdk.name", "openlit"),
+        marks=("gen_ai.operation.name", "gen_ai.output.messages"),
+    ),
+    kind_of=_kind,
+    kinds=(
+        Kinds(
+            "gen_ai.operation.name",
+            {
+                **OPERATIONS,
+                "framework": "workflow",
+                "agent": "agent",
+                "retrieve": "retrieval",
+                "image": "llm",
+                "audio": "llm",
+                "speech": "llm",
+            },
+        ),
+    ),
+    tokens=replace(
+        TOKENS,
+        cache_read=(
+            *TOKENS.cache_read,
+            "gen_ai.usage.prompt_tokens_details.cached_tokens",
+            "gen_ai.usage.prompt_tokens_details.cache_read",
+        ),
+        cache_write=(
+            *TOKENS.cache_write,
+            "gen_ai.usage.prompt_tokens_details.cache_creation_tokens",
+            "gen_ai.usage.prompt_tokens_details.cache_write",
+        ),
+        reasoning=(
+            *TOKENS.reasoning,
+            "gen_ai.usage.completion_tokens_details.reasoning_tokens",
+            "gen_ai.usage.completion_tokens_details.reasoning",
+        ),
+    ),
+    sources=(
+        Source(Input.INCLUSIVE, _HERE + "claude_agent_sdk", why="adds the classes up"),
+        Source(Input.INCLUSIVE, _HERE + "litellm", why="LiteLLM's counts"),
+        Source(Input.INCLUSIVE, _HERE + "langchain", why="LangChain's usage_metadata"),
+        Source(Input.EXCLUSIVE, providers=("anthropic", "aws", "bedrock"), why="copies the provider's own counts"),
+        Source(
+            providers=("gcp", "google", "gemini", "vertex"),
+            output=Output.EXCLUSIVE,
+            why="candidates only; thoughts stand beside them",
+        ),
+        Source(Input.INCLUSIVE, why="OpenAI's counts"),
+    ),
+    costs=COSTS,
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.args", "gen_ai.tool.input"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    groups=Groups(session=("gen_ai.conversation.id", "session.id")),
+    notes=(
+        "Its cost ignores caches: ours goes before it.",
+        "LLM spans carry the tool that the model asked for; only `execute_tool` is a tool execution.",
+        "A stream without usage gets counts that OpenLIT makes up; nothing on the span says so.",
+    ),
+)

@@ -1,0 +1,71 @@
+"""Pydantic AI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.calls import Kind
+from spanledger_processor.dialects.counts import Input
+from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, Tokens, ToolKeys
+from spanledger_processor.dialects.otel import OTEL, without_operation
+from spanledger_processor.dialects.view import View
+
+
+def _tokens(prefix: str) -> Tokens:
+    details = f"{prefix}.details"
+    return Tokens(
+        input=(f"{prefix}.input_tokens",),
+        output=(f"{prefix}.output_tokens",),
+        cache_read=(
+            f"{prefix}.cache_read.input_tokens",
+            f"{details}.cache_read_tokens",
+            f"{details}.cache_read_input_tokens",
+            f"{details}.cached_tokens",
+            f"{details}.cached_content_tokens",
+        ),
+        cache_write=(
+            f"{prefix}.cache_creation.input_tokens",
+            f"{prefix}.cache_write.input_tokens",
+            f"{details}.cache_write_tokens",
+            f"{details}.cache_creation_input_tokens",
+        ),
+        cache_write_5m=(f"{details}.ephemeral_5m_input_tokens",),
+        cache_write_1h=(f"{details}.ephemeral_1h_input_tokens",),
+        reasoning=(
+            f"{prefix}.reasoning.output_tokens",
+            f"{details}.reasoning_tokens",
+            f"{details}.thoughts_tokens",
+        ),
+    )
+
+
+def _kind(view: View) -> Kind | None:
+    """Early versions gave no operation: a run has the agent's and the model's plain names."""
+    if "gen_ai.operation.name" not in view.keys and {"agent_name", "model_name"} <= view.keys:
+        return "agent"
+    return without_operation(view)
+
+
+PYDANTIC_AI = replace(
+    OTEL,
+    name="pydantic_ai",
+    about="Pydantic AI",
+    signs=Signs(
+        scopes=("pydantic-ai",),
+        marks=("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.tool.name", "model_name"),
+    ),
+    kind_of=_kind,
+    request_model=("gen_ai.request.model", "model_name"),
+    tokens=_tokens("gen_ai.usage"),
+    aggregated=_tokens("gen_ai.aggregated_usage"),
+    sources=(
+        Source(Input.INCLUSIVE, absent_cache_is_zero=True, why="adds the classes up and leaves out classes of 0"),
+    ),
+    costs=(CostKey("operation.cost"),),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "tool_arguments"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    groups=Groups(session=("gen_ai.conversation.id",), run=("gen_ai.agent.call.id",)),
+)
