@@ -10,8 +10,8 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
-from spanledger_processor.cli.logs import FORMATS, LEVELS, set_up
 from spanledger_processor.config import Config, ConfigError, load
+from spanledger_processor.telemetry.log import FORMATS, LEVELS, set_up
 
 FAILED = 1
 WRONG_USAGE = 2

@@ -1,0 +1,129 @@
+"""With a backend that hangs and senders that push, memory stays bounded (issue 3, section 2)."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import httpx2
+import pytest
+from grpc import aio
+
+from doors import METHODS, PROTOBUF
+
+MIB = 1 << 20
+BUDGET = 64
+REQUEST = 8
+SENDERS = 96
+SUPPORT = Path(__file__).resolve().parent.parent / "support"
+SETTINGS = {
+    "max_in_flight_mib": BUDGET,
+    "protocols": {"grpc": {"max_recv_msg_size_mib": 16}, "http": {"max_request_body_size": 16 * MIB}},
+}
+
+
+@dataclass
+class Receiver:
+    """The process under test."""
+
+    process: subprocess.Popen[str]
+    ports: dict[str, int]
+
+    def memory(self, name: str) -> float:
+        """MiB: VmRSS (now) or VmHWM (the most so far)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        found = re.search(rf"{name}:\s+(\d+) kB", status)
+        assert found
+        return int(found[1]) / 1024
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """Up and idle."""
+    command = [sys.executable, str(SUPPORT / "hanging_receiver.py"), json.dumps(SETTINGS)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin
+    assert process.stdout
+    try:
+        yield Receiver(process, json.loads(process.stdout.readline()))
+    finally:
+        process.stdin.close()
+        process.wait(timeout=20)
+        process.stdout.close()
+
+
+async def push_grpc(port: int, compression: grpc.Compression) -> list[grpc.StatusCode]:
+    """Requests from four connections at once; how each was answered."""
+
+    async def send(channel: aio.Channel) -> grpc.StatusCode:
+        call = channel.unary_unary(METHODS["traces"])
+        try:
+            await call(bytes(REQUEST * MIB), timeout=5, compression=compression)
+        except aio.AioRpcError as error:
+            return error.code()
+        return grpc.StatusCode.OK
+
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [aio.insecure_channel(f"localhost:{port}", options) for _ in range(4)]
+    try:
+        return await asyncio.gather(*(send(channels[number % 4]) for number in range(SENDERS)))
+    finally:
+        await asyncio.gather(*(channel.close() for channel in channels))
+
+
+async def push_http(port: int, *, packed: bool) -> list[int]:
+    """The same by HTTP, a connection each."""
+    body = bytes(REQUEST * MIB)
+    headers = {"content-type": PROTOBUF, **({"content-encoding": "gzip"} if packed else {})}
+    content = gzip.compress(body) if packed else body
+    limits = httpx2.Limits(max_connections=SENDERS)
+    async with httpx2.AsyncClient(timeout=5, limits=limits) as client:
+
+        async def send() -> int:
+            try:
+                answer = await client.post(f"http://localhost:{port}/v1/traces", content=content, headers=headers)
+            except httpx2.ReadTimeout:
+                return 0
+            return answer.status_code
+
+        return await asyncio.gather(*(send() for _ in range(SENDERS)))
+
+
+def check(receiver: Receiver, idle: float) -> None:
+    """The budget may stand in memory, and once more what is on its way into it or was just let go of."""
+    assert receiver.memory("VmHWM") < idle + 2.5 * BUDGET
+    assert SENDERS * REQUEST > 10 * BUDGET
+
+
+@pytest.mark.parametrize("compression", [grpc.Compression.NoCompression, grpc.Compression.Gzip])
+async def test_grpc(receiver: Receiver, compression: grpc.Compression) -> None:
+    idle = receiver.memory("VmRSS")
+    codes = await push_grpc(receiver.ports["grpc"], compression)
+    assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
+    check(receiver, idle)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_http(receiver: Receiver, packed: bool) -> None:  # noqa: FBT001
+    idle = receiver.memory("VmRSS")
+    codes = await push_http(receiver.ports["http"], packed=packed)
+    assert set(codes) == {503, 0}
+    assert 1 <= codes.count(0) <= BUDGET // REQUEST  # those that the pipeline holds
+    check(receiver, idle)
+
+
+async def test_both_at_once_share_the_budget(receiver: Receiver) -> None:
+    idle = receiver.memory("VmRSS")
+    await asyncio.gather(
+        push_grpc(receiver.ports["grpc"], grpc.Compression.NoCompression),
+        push_http(receiver.ports["http"], packed=False),
+    )
+    check(receiver, idle)
