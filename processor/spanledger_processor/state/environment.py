@@ -6,10 +6,11 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lmdb
+from lmdb.verify import VerifyError, verify
 
 from spanledger_processor.state.store import StateBrokenError, StateError, Usage
 
@@ -45,10 +46,8 @@ def open_to_write(path: Path, max_size_mib: int) -> lmdb.Environment:
     if shutil.disk_usage(path).free < _ROOM:
         raise StateError(f"{path}: no space left on the disk; the ledger needs at least 1 MiB to open")
     with told(path):
-        environment = lmdb.open(
-            os.fspath(path), map_size=max_size_mib << 20, mode=0o700, readahead=False, max_readers=_READERS
-        )
-    return _whole(environment, path)
+        env = lmdb.open(os.fspath(path), map_size=max_size_mib << 20, mode=0o700, readahead=False, max_readers=_READERS)
+    return _whole(env, path)
 
 
 def open_to_read(path: Path) -> lmdb.Environment:
@@ -60,8 +59,8 @@ def open_to_read(path: Path) -> lmdb.Environment:
     if not (path / DATA).exists():
         raise StateError(f"{path}: no ledger here yet; it is made by the first `spanledger serve` with this state.path")
     with told(path):
-        environment = lmdb.open(os.fspath(path), map_size=0, readonly=True, create=False, max_readers=_READERS)
-    return _whole(environment, path)
+        env = lmdb.open(os.fspath(path), map_size=0, readonly=True, create=False, max_readers=_READERS)
+    return _whole(env, path)
 
 
 @contextmanager
@@ -98,11 +97,35 @@ def damaged(path: Path, reason: str) -> str:
     return f"{path / DATA}: damaged ({reason}); move {path} away to begin an empty ledger, or restore it from a copy"
 
 
-def _whole(environment: lmdb.Environment, path: Path) -> lmdb.Environment:
-    """LMDB maps the file without a look at its length; a read beyond its end would end the process."""
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    size = (path / DATA).stat().st_size
-    if size < needed:
-        environment.close()
-        raise StateBrokenError(damaged(path, f"{size} bytes long, and should be {needed}"))
-    return environment
+def lengthen(env: lmdb.Environment, path: Path) -> None:
+    """Make the file as long as its pages are many. LMDB leaves out those at the end that were free again at once."""
+    file = path / DATA
+    if file.stat().st_size < _length(env):
+        with suppress(OSError):  # no room: then it stays as short as LMDB made it, which harms nothing
+            os.truncate(file, _length(env))
+
+
+def _length(env: lmdb.Environment) -> int:
+    return (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+
+
+def _whole(env: lmdb.Environment, path: Path) -> lmdb.Environment:
+    """LMDB maps the file without a look at its length: to read a page that was cut off would end the process.
+
+    A file that is too short is rare (see `lengthen`), and looked through for whether it lacks a page that is used.
+    """
+    if (path / DATA).stat().st_size < _length(env):
+        with env.begin():  # so that a writer does not write over what is being looked at
+            problems = _problems(path)
+        if problems:
+            env.close()
+            raise StateBrokenError(damaged(path, problems[0]))
+    return env
+
+
+def _problems(path: Path) -> list[str]:
+    try:
+        found: list[str] = verify(os.fspath(path))  # type: ignore[no-untyped-call]
+    except VerifyError as error:
+        return [str(error)]
+    return found

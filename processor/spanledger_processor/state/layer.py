@@ -18,8 +18,8 @@ class Layer:
     `records` are whole records to be written, `due` the keys of those that retention may take, by arrival in ms.
     """
 
-    def __init__(self, below: Reader) -> None:
-        self.records: dict[Key, bytes] = {}
+    def __init__(self, below: Reader, records: dict[Key, bytes] | None = None) -> None:
+        self.records: dict[Key, bytes] = records or {}
         self.due: dict[int, list[Key]] = {}
         self.below = below
 

@@ -14,7 +14,7 @@ from spanledger_processor.state.environment import FOLDER, told
 from spanledger_processor.state.housekeeping import Housekeeping
 from spanledger_processor.state.lock import FolderLock
 from spanledger_processor.state.pen import Pen
-from spanledger_processor.state.store import StateError, Unit, Usage
+from spanledger_processor.state.store import Reader, StateError, Unit, Usage
 from spanledger_processor.state.view import View
 
 _NS_A_MS = 1_000_000
@@ -72,11 +72,9 @@ class LmdbStore:
         """A unit of work; a store that only reads has none."""
         return self._writing().unit()
 
-    @contextmanager
-    def snapshot(self) -> Iterator[View]:
-        """What is committed now. Keep it short: what it sees cannot be written over."""
-        with told(self._path), self._env.begin() as txn:
-            yield View(txn, self._path)
+    def snapshot(self) -> AbstractContextManager[Reader]:
+        """What is stored now. Keep it short: what it sees cannot be written over."""
+        return _snapshot(self._env, self._path) if self._pen is None else self._pen.snapshot()
 
     def tend(self) -> bool:
         """A slice of retention, and of what is held back; whether there is more to do."""
@@ -97,3 +95,9 @@ class LmdbStore:
         if self._pen is None:
             raise StateError(f"{self._path}: opened for reading only")
         return self._pen
+
+
+@contextmanager
+def _snapshot(env: lmdb.Environment, path: Path) -> Iterator[Reader]:
+    with told(path), env.begin() as txn:
+        yield View(txn, path)

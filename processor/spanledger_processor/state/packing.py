@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import msgpack
-
-_WIDTH = 63
 
 
 def pack(row: Any) -> bytes:
     """`row` in msgpack. Text may hold lone surrogates; an integer beyond 64 bits is written as decimal text."""
     try:
-        record: bytes = msgpack.packb(row)
-    except OverflowError:
-        return pack(_narrow(row))
-    except UnicodeEncodeError:
-        record = msgpack.packb(_narrow(row), unicode_errors="surrogatepass")
-    return record
+        return cast(bytes, msgpack.packb(row))
+    except (OverflowError, UnicodeEncodeError):
+        return cast(bytes, msgpack.packb(_narrow(row), unicode_errors="surrogatepass"))
 
 
 def unpack(record: bytes) -> Any:
@@ -37,7 +32,7 @@ def second(record: bytes) -> Any:
 
 def _narrow(value: Any) -> Any:
     if type(value) is int:
-        return value if -(1 << _WIDTH) <= value < 1 << _WIDTH else str(value)
+        return value if -(1 << 63) <= value < 1 << 63 else str(value)
     if isinstance(value, dict):
         return {_narrow(key): _narrow(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

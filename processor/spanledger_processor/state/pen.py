@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Lock
 
 import lmdb
 
-from spanledger_processor.state.environment import full, told, usage
+from spanledger_processor.state.environment import full, lengthen, told, usage
 from spanledger_processor.state.housekeeping import Housekeeping, is_full
 from spanledger_processor.state.layer import Layer
 from spanledger_processor.state.retention import due_rows
+from spanledger_processor.state.store import Reader
 from spanledger_processor.state.view import View
 
 _HELD_NS = 1_000_000_000
@@ -42,6 +44,9 @@ class Pen:
         self._holds = holds
         self._held: Layer | None = None
         self._held_since_ns = 0
+        self._turn = Lock()
+        """Taken to change what is held back, and to read it together with what is stored."""
+        lengthen(environment, path)
 
     @contextmanager
     def unit(self) -> Iterator[Layer]:
@@ -57,6 +62,15 @@ class Pen:
             yield unit
         self._keep(unit)
 
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """See `store.Store.snapshot`: what is stored, and what is held back over it."""
+        with ExitStack() as ending, told(self._path):
+            with self._turn:
+                view = View(ending.enter_context(self._env.begin()), self._path)
+                reader = view if self._held is None else Layer(view, self._held.records.copy())
+            yield reader
+
     def tend(self) -> bool:
         """See `store.Store.tend`."""
         self._write_if_old()
@@ -65,9 +79,10 @@ class Pen:
 
     def put_down(self) -> None:
         """Write what is held back."""
-        if self._held is not None:
-            self._write(self._held)
-            self._held = None
+        with self._turn:
+            if self._held is not None:
+                self._write(self._held)
+                self._held = None
 
     def _write_if_old(self) -> None:
         if self._held is not None and self._now_ns() - self._held_since_ns >= _HELD_NS:
@@ -76,10 +91,12 @@ class Pen:
     def _keep(self, unit: Layer) -> None:
         if not self._holds:
             self._write(unit)
-        elif self._held is not None:
-            self._held.absorb(unit)
-        else:
-            self._held, self._held_since_ns = unit, self._now_ns()
+            return
+        with self._turn:
+            if self._held is None:
+                self._held, self._held_since_ns = unit, self._now_ns()
+            else:
+                self._held.absorb(unit)
 
     def _write(self, layer: Layer) -> None:
         with told(self._path):
@@ -87,6 +104,7 @@ class Pen:
                 self._commit(layer, retain=True)
             except lmdb.MapFullError:
                 self._commit(layer, retain=False)
+        lengthen(self._env, self._path)
 
     def _commit(self, layer: Layer, *, retain: bool) -> None:
         with self._env.begin(write=True) as txn:

@@ -1,93 +1,84 @@
-"""Decisions as records: `[version, digest, fields]`, with only those fields that differ from their default.
+"""Decisions as records: `[version, digest, values]`, values in the order of `_ORDER`, nested dataclasses in place.
 
-Generic over the dataclasses: a field that is added to them needs no change here. A record with fields that this version
-does not know, or without some that it knows, is read as far as both go.
+A record of an older version has fewer values, and the others keep their defaults; what a newer one adds is left aside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import fields
 from operator import attrgetter
-from typing import Any, get_args, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from spanledger_processor.decisions import Decision
+from spanledger_processor.calls import Usage
+from spanledger_processor.decisions import Cost, Decision, Signature
 from spanledger_processor.state.packing import pack, unpack
 from spanledger_processor.state.store import StateError
 
 _VERSION = 1
 
-_SHORT = (
-    *("kind", "dialect", "granularity", "session_id", "session_source", "session_parent_id", "session_closed"),
-    *("run_id", "run_source", "agent_id", "agent_parent_id", "task_id", "task_kind"),
-    *("usage", "cost", "repeats_children", "subtree", "duplicate_of"),
-    *("signature", "tool_repeats", "tool_consecutive", "tool_loop"),
-    *("session_cost", "run_cost", "source", "note", "aliases"),
-    *("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"),
-    *("amount", "computed", "other", "reported", "price", "estimate", "unpriced"),
-    *("value", "scope"),
-)
-"""Field names that records write as their number in this list: only ever append. Others are written in full."""
-_NUMBERS = {name: number for number, name in enumerate(_SHORT)}
-_ABSENT = object()
+_ORDER: dict[type[Any], tuple[str, ...]] = {
+    Decision: (
+        *("kind", "dialect", "granularity", "session_id", "session_source", "session_parent_id", "session_closed"),
+        *("run_id", "run_source", "agent_id", "agent_parent_id", "task_id", "task_kind"),
+        *("usage", "cost", "repeats_children", "subtree", "duplicate_of"),
+        *("signature", "tool_repeats", "tool_consecutive", "tool_loop"),
+        *("session_cost", "run_cost", "source", "note", "aliases"),
+    ),
+    Usage: ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"),
+    Cost: (
+        *("amount", "source", "computed", "input", "cache_read", "cache_write", "output", "other"),
+        *("reported", "price", "estimate", "unpriced"),
+    ),
+    Signature: ("value", "scope"),
+}
+"""Records lie on disks: only ever append. A field that is not here yet is stored behind those that are."""
 
 
-class _Plan:
+class _Shape:
     """How one dataclass is written and read."""
 
     def __init__(self, cls: type[Any]) -> None:
-        self.cls = cls
+        order = _ORDER[cls]
+        self._cls = cls
+        self._names = (*order, *(field.name for field in fields(cls) if field.name not in order))
+        self._values = attrgetter(*self._names)
         hints = get_type_hints(cls)
-        names = [field.name for field in fields(cls)]
-        self.values: Callable[[Any], tuple[Any, ...]] = attrgetter(*names)
-        self.marks = tuple(_NUMBERS.get(name, name) for name in names)
-        self.defaults = tuple(_default(field) for field in fields(cls))
-        self.names = dict(zip(self.marks, names, strict=True))
-        kinds = {mark: {hints[name], *get_args(hints[name])} for mark, name in self.names.items()}
-        self.nested = {
-            mark: _Plan(kind)
-            for mark, of in kinds.items()
-            for kind in of
-            if isinstance(kind, type) and is_dataclass(kind)
-        }
-        self.integers = frozenset(mark for mark, of in kinds.items() if int in of)
+        kinds = [{hints[name], *get_args(hints[name])} - {NoneType} for name in self._names]
+        self._nested = [(at, _Shape(kind)) for at, of in enumerate(kinds) for kind in of if kind in _ORDER]
+        self._integers = [at for at, of in enumerate(kinds) if int in of]
+        self._tuples = [at for at, name in enumerate(self._names) if get_origin(hints[name]) is tuple]
 
-    def to_fields(self, value: Any) -> dict[int | str, Any]:
-        found = {
-            mark: inner
-            for mark, inner, default in zip(self.marks, self.values(value), self.defaults, strict=True)
-            if inner != default
-        }
-        for mark, plan in self.nested.items():
-            if mark in found:
-                found[mark] = plan.to_fields(found[mark])
-        return found
+    def row(self, value: Any) -> Any:
+        """The values of a dataclass, as they are packed."""
+        if not self._nested:
+            return self._values(value)
+        row = list(self._values(value))
+        for at, shape in self._nested:
+            if row[at] is not None:
+                row[at] = shape.row(row[at])
+        return row
 
-    def from_fields(self, found: dict[int | str, Any]) -> Any:
-        return self.cls(
-            **{self.names[mark]: self._read(mark, value) for mark, value in found.items() if mark in self.names}
-        )
-
-    def _read(self, mark: int | str, value: Any) -> Any:
-        if type(value) is dict:
-            return self.nested[mark].from_fields(value)
-        if type(value) is list:
-            return tuple(value)
-        return int(value) if type(value) is str and mark in self.integers else value
+    def read(self, row: list[Any]) -> Any:
+        """The dataclass of a packed row."""
+        for at, shape in self._nested:
+            if at < len(row) and row[at] is not None:
+                row[at] = shape.read(row[at])
+        for at in self._tuples:
+            if at < len(row):
+                row[at] = tuple(row[at])
+        for at in self._integers:
+            if at < len(row) and type(row[at]) is str:
+                row[at] = int(row[at])
+        return self._cls(**dict(zip(self._names, row, strict=False)))
 
 
-def _default(field: Field[Any]) -> Any:
-    if field.default_factory is not MISSING:
-        return field.default_factory()
-    return _ABSENT if field.default is MISSING else field.default
-
-
-_DECISION = _Plan(Decision)
+_DECISION = _Shape(Decision)
 
 
 def pack_decision(decision: Decision, digest: bytes) -> bytes:
     """The record of a decision, with the digest of the usage that it was made on."""
-    return pack([_VERSION, digest, _DECISION.to_fields(decision)])
+    return pack([_VERSION, digest, _DECISION.row(decision)])
 
 
 def unpack_decision(record: bytes) -> tuple[Decision, bytes]:
@@ -96,8 +87,8 @@ def unpack_decision(record: bytes) -> tuple[Decision, bytes]:
     Raises:
         StateError: a later version wrote it in another way.
     """
-    version, digest, found, *_ = unpack(record)
+    version, digest, row, *_ = unpack(record)
     if version != _VERSION:
         raise StateError(f"a decision of record version {version}: this version of Spanledger reads {_VERSION}")
-    decision: Decision = _DECISION.from_fields(found)
+    decision: Decision = _DECISION.read(row)
     return decision, digest

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -74,6 +75,8 @@ class LedgerWriter:
         self._jobs: deque[_Job] = deque()
         self._closed = False
         self._next_tend = 0.0
+        self._begun = math.inf
+        """When the commit that is going on began."""
         self._thread = Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -85,6 +88,8 @@ class LedgerWriter:
             Exception: what `work` raised; nothing of it is stored.
         """
         self._store.ready()
+        if time.monotonic() - self._begun > _PATIENCE_S:
+            raise StateError("the ledger's disk does not answer")
         job = _Job(work, asyncio.get_running_loop().create_future())
         self._enqueue(job)
         try:
@@ -154,7 +159,7 @@ class LedgerWriter:
             return bool(self._jobs) or not self._closed
 
     def _commit(self) -> None:
-        begun = time.monotonic()
+        self._begun = begun = time.monotonic()
         jobs: list[_Job] = []
         try:
             store = self._store.ready()
@@ -170,6 +175,7 @@ class LedgerWriter:
         except Exception as error:
             log.exception("the ledger's writer failed")
             self._fail(jobs, error)
+        self._begun = math.inf
         _answer(jobs)
 
     def _next(self, until: float) -> _Job | None:
