@@ -7,13 +7,12 @@ double nearest to its exact value in USD.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from functools import lru_cache
 
-from spanledger_processor.calls import USD, Pico, Usage
-from spanledger_processor.decisions import Cost, Decision
-from spanledger_processor.wire.pieces import INT64, double, flag, integer, text
+from spanledger_processor.aliases import ALIASES
+from spanledger_processor.calls import USD, Usage
+from spanledger_processor.decisions import Cost, Decision, Signature
+from spanledger_processor.wire.pieces import INT64, double, doubles, flag, integer, text
 
 _CACHED = 2048
 
@@ -31,12 +30,9 @@ _AGENT_PARENT_ID = text("spanledger.agent.parent_id")
 _TASK_ID = text("spanledger.task.id")
 _TASK_KIND = text("spanledger.task.kind")
 _COST = double("spanledger.cost.usd")
-_COST_INPUT = double("spanledger.cost.input_usd")
-_COST_CACHE_READ = double("spanledger.cost.cache_read_usd")
-_COST_CACHE_WRITE = double("spanledger.cost.cache_write_usd")
-_COST_OUTPUT = double("spanledger.cost.output_usd")
-_COST_OTHER = double("spanledger.cost.other_usd")
-_COST_COMPUTED = double("spanledger.cost.computed_usd")
+_COST_PARTS = doubles(
+    *(f"spanledger.cost.{part}_usd" for part in ("input", "cache_read", "cache_write", "output", "other", "computed"))
+)
 _COST_REPORTED = double("spanledger.cost.reported_usd")
 _COST_SUBTREE = double("spanledger.cost.subtree_usd")
 _COST_SOURCE = text("spanledger.cost.source")
@@ -55,32 +51,31 @@ _RUN_COST = double("spanledger.run.cost_usd")
 _NOTE = text("spanledger.note")
 _SOURCE = text("spanledger.source")
 
-_USAGE: tuple[tuple[str, Callable[[int], bytes]], ...] = tuple(
-    (field, integer(f"spanledger.usage.{field}_tokens"))
-    for field in ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
+_USAGE = tuple(
+    integer(f"spanledger.usage.{count}_tokens")
+    for count in ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
 )
 
 
 def encode(decision: Decision) -> bytes:
     """The attributes of `decision` as encoded `Span.attributes` fields."""
+    counted = not decision.repeats_children and not decision.duplicate_of
     pieces = [
         _kind(decision.kind, decision.dialect, decision.granularity),
         _session(decision.session_id, decision.session_source, decision.session_parent_id, decision.session_closed),
         _run(decision.run_id, decision.run_source),
+        _agent(decision.agent_id, decision.agent_parent_id, decision.task_id, decision.task_kind),
     ]
-    if decision.agent_id or decision.agent_parent_id or decision.task_id or decision.task_kind:
-        pieces.append(_agent(decision.agent_id, decision.agent_parent_id, decision.task_id, decision.task_kind))
-    pieces += _money(decision)
+    pieces += _spending(decision) if counted else _nothing_added(decision)
     if decision.signature is not None:
-        pieces += _tool(decision)
-    if decision.note or decision.source:
-        pieces.append(_origin(decision.note, decision.source))
+        pieces += _tool(decision, decision.signature)
+    if counted:
+        pieces += _totals(decision)
+    pieces.append(_origin(decision.note, decision.source))
+    if counted and decision.cost is not None and decision.cost.amount is not None:
+        cost, amount = decision.cost, decision.cost.amount
+        pieces += [ALIASES[alias](cost, amount) for alias in decision.aliases if alias in ALIASES]
     return b"".join(pieces)
-
-
-def usd(amount: Pico) -> float:
-    """The double nearest to `amount`."""
-    return amount / USD
 
 
 @lru_cache(_CACHED)
@@ -111,56 +106,46 @@ def _origin(note: str, source: str) -> bytes:
     return (_NOTE(note) if note else b"") + (_SOURCE(source) if source else b"")
 
 
-def _money(decision: Decision) -> list[bytes]:
-    """What a span adds, or why it adds nothing: never both."""
-    if decision.repeats_children:
-        subtree = [] if decision.subtree is None else [_COST_SUBTREE(usd(decision.subtree))]
-        return [_COST_REPEATS_CHILDREN, *subtree]
+def _nothing_added(decision: Decision) -> list[bytes]:
+    """Why a span with usage adds nothing: never with usage or a cost."""
     if decision.duplicate_of:
         return [_COST_DUPLICATE_OF(decision.duplicate_of)]
+    subtree = [] if decision.subtree is None else [_COST_SUBTREE(decision.subtree / USD)]
+    return [_COST_REPEATS_CHILDREN, *subtree]
+
+
+def _spending(decision: Decision) -> list[bytes]:
     pieces = [] if decision.usage is None else _usage(decision.usage)
     if decision.cost is not None:
         pieces += _cost(decision.cost)
-    if decision.session_cost is not None:
-        pieces.append(_SESSION_COST(usd(decision.session_cost)))
+    return pieces
+
+
+def _totals(decision: Decision) -> list[bytes]:
+    """The running totals after this span."""
+    pieces = [] if decision.session_cost is None else [_SESSION_COST(decision.session_cost / USD)]
     if decision.run_cost is not None:
-        pieces.append(_RUN_COST(usd(decision.run_cost)))
-    if decision.cost is not None and decision.cost.amount is not None:
-        pieces += [_ALIASES[alias](decision.cost, decision.cost.amount) for alias in decision.aliases]
+        pieces.append(_RUN_COST(decision.run_cost / USD))
     return pieces
 
 
 def _usage(usage: Usage) -> list[bytes]:
     """Counts that are known; one that no int64 holds cannot be written."""
-    pieces = []
-    for field, piece in _USAGE:
-        count = getattr(usage, field)
-        if count is not None and count in INT64:
-            pieces.append(piece(count))
-    return pieces
+    counts = (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
+    return [piece(count) for piece, count in zip(_USAGE, counts, strict=True) if count is not None and count in INT64]
 
 
 def _cost(cost: Cost) -> list[bytes]:
     pieces = []
     if cost.amount is not None:
-        pieces.append(_COST(usd(cost.amount)))
+        pieces.append(_COST(cost.amount / USD))
     if cost.computed is not None:
-        pieces += _parts(cost, cost.computed)
+        parts = (cost.input, cost.cache_read, cost.cache_write, cost.output, cost.other, cost.computed)
+        pieces.append(_COST_PARTS(*[part / USD for part in parts]))
     if cost.reported is not None:
-        pieces.append(_COST_REPORTED(usd(cost.reported)))
+        pieces.append(_COST_REPORTED(cost.reported / USD))
     pieces.append(_provenance(cost.source, cost.price, cost.estimate, cost.unpriced))
     return pieces
-
-
-def _parts(cost: Cost, computed: Pico) -> list[bytes]:
-    return [
-        _COST_INPUT(usd(cost.input)),
-        _COST_CACHE_READ(usd(cost.cache_read)),
-        _COST_CACHE_WRITE(usd(cost.cache_write)),
-        _COST_OUTPUT(usd(cost.output)),
-        _COST_OTHER(usd(cost.other)),
-        _COST_COMPUTED(usd(computed)),
-    ]
 
 
 @lru_cache(_CACHED)
@@ -170,34 +155,9 @@ def _provenance(source: str, price: str, estimate: bool, unpriced: str | None) -
     return b"".join(pieces) + (_COST_ESTIMATE if estimate else b"")
 
 
-def _tool(decision: Decision) -> list[bytes]:
-    assert decision.signature is not None
-    pieces = [_TOOL_SIGNATURE(decision.signature.value), _TOOL_SIGNATURE_SCOPE(decision.signature.scope)]
+def _tool(decision: Decision, signature: Signature) -> list[bytes]:
+    pieces = [_TOOL_SIGNATURE(signature.value), _TOOL_SIGNATURE_SCOPE(signature.scope)]
     if decision.tool_repeats:
         pieces += [_TOOL_REPEATS(decision.tool_repeats), _TOOL_CONSECUTIVE(decision.tool_consecutive)]
         pieces.append(_TOOL_LOOP[decision.tool_loop])
     return pieces
-
-
-_USAGE_COST = double("gen_ai.usage.cost")
-_OPERATION_COST = double("operation.cost")
-_LANGFUSE = text("langfuse.observation.cost_details")
-_MLFLOW = text("mlflow.llm.cost")
-_OPENINFERENCE_TOTAL = double("llm.cost.total")
-
-
-def _langfuse(cost: Cost, amount: Pico) -> bytes:
-    return _LANGFUSE(json.dumps({"total": usd(amount)}))
-
-
-def _mlflow(cost: Cost, amount: Pico) -> bytes:
-    return _MLFLOW(json.dumps({"total_cost": usd(amount)}))
-
-
-_ALIASES: dict[str, Callable[[Cost, Pico], bytes]] = {
-    "gen_ai.usage.cost": lambda cost, amount: _USAGE_COST(usd(amount)),
-    "operation.cost": lambda cost, amount: _OPERATION_COST(usd(amount)),
-    "llm.cost.total": lambda cost, amount: _OPENINFERENCE_TOTAL(usd(amount)),
-    "langfuse.observation.cost_details": _langfuse,
-    "mlflow.llm.cost": _mlflow,
-}

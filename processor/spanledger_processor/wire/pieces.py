@@ -1,20 +1,26 @@
 """Attributes as encoded fields, byte for byte as protobuf writes them, without building messages.
 
 Everything of an attribute but its value is known beforehand, so a piece is a prefix made once and the value behind it.
-A piece is one `repeated KeyValue` field of the message it is appended to, by default Span.attributes (field 9).
+A piece is one `repeated KeyValue` field of a span (Span.attributes).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from functools import lru_cache
+from itertools import chain
 
 from spanledger_processor.wire.fields import LENGTH, write_varint
 
-SPAN_ATTRIBUTES = 9
 INT64 = range(-(2**63), 2**63)
 
-_DOUBLE = struct.Struct("<d")
+_SPAN_ATTRIBUTES = 9
+_STRING, _BOOL, _INT, _DOUBLE = b"\x0a", b"\x10", b"\x18", b"\x21"
+"""Tags of AnyValue's fields."""
+_LENGTHS_CACHED = 4096
+_SMALL = 128
+"""Numbers of one byte, nearly every second one, are kept whole."""
 
 
 def delimited(number: int, content: bytes) -> bytes:
@@ -22,44 +28,63 @@ def delimited(number: int, content: bytes) -> bytes:
     return write_varint(number << 3 | LENGTH) + write_varint(len(content)) + content
 
 
-def _prefix(key: str, tag: bytes, size: int, number: int) -> bytes:
-    """What stands before a value that is written as `tag` and `size` bytes."""
-    value = write_varint(2 << 3 | LENGTH) + write_varint(len(tag) + size) + tag
-    entry = delimited(1, key.encode()) + value
-    return write_varint(number << 3 | LENGTH) + write_varint(len(entry) + size) + entry
-
-
-def text(key: str, number: int = SPAN_ATTRIBUTES) -> Callable[[str], bytes]:
+def text(key: str) -> Callable[[str], bytes]:
     """Writes string attributes named `key`; characters that UTF-8 cannot express become `?`."""
 
     def piece(value: str) -> bytes:
         content = value.encode("utf-8", "replace")
-        return _prefix(key, b"\x0a" + write_varint(len(content)), len(content), number) + content
+        return _text_prefix(key, len(content)) + content
 
     return piece
 
 
-def integer(key: str, number: int = SPAN_ATTRIBUTES) -> Callable[[int], bytes]:
+def integer(key: str) -> Callable[[int], bytes]:
     """Writes int attributes named `key`, in the range of int64."""
-    prefixes = [_prefix(key, b"\x18", size, number) for size in range(11)]
+    prefixes = [_prefix(key, _INT, size) for size in range(11)]
+    small = [prefixes[1] + write_varint(value) for value in range(_SMALL)]
 
     def piece(value: int) -> bytes:
+        if 0 <= value < _SMALL:
+            return small[value]
         content = write_varint(value & 0xFFFF_FFFF_FFFF_FFFF)
         return prefixes[len(content)] + content
 
     return piece
 
 
-def double(key: str, number: int = SPAN_ATTRIBUTES) -> Callable[[float], bytes]:
+def double(key: str) -> Callable[[float], bytes]:
     """Writes double attributes named `key`."""
-    prefix = _prefix(key, b"\x21", _DOUBLE.size, number)
+    prefix, pack = _prefix(key, _DOUBLE, 8), struct.Struct("<d").pack
 
     def piece(value: float) -> bytes:
-        return prefix + _DOUBLE.pack(value)
+        return prefix + pack(value)
 
     return piece
 
 
-def flag(key: str, *, value: bool, number: int = SPAN_ATTRIBUTES) -> bytes:
+def doubles(*keys: str) -> Callable[..., bytes]:
+    """Writes double attributes named `keys`, one value each, in one go."""
+    prefixes = [_prefix(key, _DOUBLE, 8) for key in keys]
+    pack = struct.Struct("<" + "".join(f"{len(prefix)}sd" for prefix in prefixes)).pack
+
+    def piece(*values: float) -> bytes:
+        return pack(*chain.from_iterable(zip(prefixes, values, strict=True)))
+
+    return piece
+
+
+def flag(key: str, *, value: bool) -> bytes:
     """A bool attribute named `key`."""
-    return _prefix(key, b"\x10", 1, number) + bytes((value,))
+    return _prefix(key, _BOOL, 1) + bytes((value,))
+
+
+def _prefix(key: str, tag: bytes, size: int) -> bytes:
+    """What stands before a value that is written as `tag` and `size` bytes."""
+    value = write_varint(2 << 3 | LENGTH) + write_varint(len(tag) + size) + tag
+    entry = delimited(1, key.encode()) + value
+    return write_varint(_SPAN_ATTRIBUTES << 3 | LENGTH) + write_varint(len(entry) + size) + entry
+
+
+@lru_cache(_LENGTHS_CACHED)
+def _text_prefix(key: str, size: int) -> bytes:
+    return _prefix(key, _STRING + write_varint(size), size)

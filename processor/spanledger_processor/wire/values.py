@@ -14,7 +14,7 @@ from spanledger_processor.wire.fields import fields
 
 Value: TypeAlias = str | bool | int | float | bytes | list["Value"] | dict[str, "Value"] | None
 
-_STRING_TAG = 0x0A
+_STRING_TAG, _INT_TAG = 0x0A, 0x18
 _SHOWN = 100
 
 
@@ -35,9 +35,12 @@ class Attributes:
         encoded = self._encoded.get(key)
         if encoded is None:
             return None
-        # A short string, the commonest value by far, is cut out: three times as fast as decoding the message.
-        if len(encoded) > 1 and encoded[0] == _STRING_TAG and encoded[1] == len(encoded) - 2 < 0x80:
+        # Short strings and small numbers, nearly all that is asked for, are cut out: three times as fast as a message.
+        size = len(encoded)
+        if 1 < size < 0x82 and encoded[0] == _STRING_TAG and encoded[1] == size - 2:
             return encoded[2:].decode("utf-8", "replace")
+        if 1 < size < 10 and encoded[0] == _INT_TAG and (number := _number(encoded, size)) is not None:
+            return number
         try:
             return plain(schema.AnyValue.FromString(encoded))
         except DecodeError:
@@ -47,14 +50,14 @@ class Attributes:
         """Every key there is, in no order."""
         return [schema.text(key) for key in self._encoded]
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._encoded
 
 
 def attributes_of(message: Any, encoded: bytes, number: int) -> Attributes:
     """The attributes of `message`, whose bytes are `encoded` and whose attributes are field `number`."""
     unknown: Any = UnknownFieldSet(message)
-    if len(unknown) and any(field.field_number == number for field in unknown):
+    if unknown and any(field.field_number == number for field in unknown):
         return Attributes(_walked(encoded, number))
     return Attributes(message.attributes)
 
@@ -72,6 +75,17 @@ def plain(value: Any) -> Any:
     if which == "kvlist_value":
         return {schema.text(entry.key): plain(entry.value) for entry in content.values}
     return content
+
+
+def _number(encoded: bytes, size: int) -> int | None:
+    """The varint behind the tag if it ends where `encoded` ends."""
+    number = shift = 0
+    for byte in encoded[1:]:
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            break
+        shift += 7
+    return number if shift == 7 * (size - 2) else None
 
 
 def _walked(encoded: bytes, number: int) -> dict[str, bytes]:
