@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ def explain(file: Path, path: Path | None, sets: tuple[str, ...], *, as_json: bo
 
 def _read(file: Path) -> tuple[list[bytes], int, Counter[str]]:
     """Trace requests, how many of their spans were marked, and the requests of other signals."""
-    data = click.get_binary_stream("stdin").read() if str(file) == "-" else file.read_bytes()
+    data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     bodies: list[bytes] = []
     undone = 0
     other: Counter[str] = Counter()

@@ -54,6 +54,14 @@ def money(amount: float | None) -> str:
     return f"${amount:,.2f}" if abs(amount) >= 100 else f"${amount:,.6f}"
 
 
+def spent(row: dict[str, Any]) -> str:
+    """The cost of a row. What is not known is never shown as zero."""
+    unknown = sum(row["unpriced"].values())
+    if unknown and unknown == row["calls"]:
+        return "unknown"
+    return money(row["cost_usd"]) + (" + ?" if unknown else "")
+
+
 def count(number: int | None) -> str:
     """A count for people."""
     return "-" if number is None else f"{number:,}"
@@ -65,7 +73,7 @@ def counted(number: int, what: str) -> str:
 
 
 SPEND: Sequence[Column] = (
-    ("cost", lambda row: money(row["cost_usd"]), True),
+    ("cost", spent, True),
     ("calls", lambda row: count(row["calls"]), True),
     ("unpriced", lambda row: ", ".join(f"{n} {why}" for why, n in row["unpriced"].items()) or "-", False),
     ("input", lambda row: count(row["tokens"]["input"]), True),
