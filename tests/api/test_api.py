@@ -1,0 +1,173 @@
+"""The API as probes, Prometheus and readers of JSON see it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import pytest
+
+from spanledger_processor.api import Api, Health
+from spanledger_processor.state.store import StateError
+
+Row = dict[str, Any]
+
+
+@dataclass
+class FakeReports:
+    """Implements `api.Reports`; `broken` makes every answer a StateError."""
+
+    broken: bool = False
+    rows: Mapping[str, Row] = field(default_factory=lambda: {"a/b c": {"id": "a/b c", "cost_usd": 0.5}, "": {"id": ""}})
+
+    def _answer(self, answer: Any) -> Any:
+        if self.broken:
+            raise StateError("/state/ledger: no space left")
+        return answer
+
+    def sessions(self) -> Sequence[Row]:
+        """All."""
+        rows: Sequence[Row] = self._answer(list(self.rows.values()))
+        return rows
+
+    def session(self, session_id: str) -> Row | None:
+        """One."""
+        row: Row | None = self._answer(self.rows.get(session_id))
+        return row
+
+    runs = sessions
+    run = session
+
+    def summary(self) -> Row:
+        """The whole."""
+        row: Row = self._answer({"cost_usd": 0.5})
+        return row
+
+
+@dataclass
+class Served:
+    """The API on a free port, and what stands behind it."""
+
+    client: httpx2.AsyncClient
+    health: Health
+    reports: FakeReports
+    listeners: dict[str, bool]
+    state: list[bool]
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[Served]:
+    """Ready, with both listeners up and the state available."""
+    listeners, state, reports = {"grpc": True, "http": True}, [True], FakeReports()
+    health = Health(lambda: listeners, lambda: state[0], phase="serving")
+    api = Api("127.0.0.1:0", health, lambda: b"spanledger_build_info 1\n", reports)
+    await api.start()
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as client:
+            yield Served(client, health, reports, listeners, state)
+    finally:
+        await api.stop()
+
+
+async def test_ready() -> None:
+    async with served() as api:
+        answer = await api.client.get("/readyz")
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "ready": True,
+            "phase": "serving",
+            "listeners": {"grpc": "up", "http": "up"},
+            "state": "available",
+        }
+
+
+@pytest.mark.parametrize("phase", ["starting", "stopping"])
+async def test_not_ready_while_starting_and_stopping_but_alive(phase: Any) -> None:
+    async with served() as api:
+        api.health.phase = phase
+        answer = await api.client.get("/readyz")
+        assert (answer.status_code, answer.json()["phase"]) == (503, phase)
+        assert (await api.client.get("/livez")).status_code == 200
+
+
+async def test_not_ready_with_a_listener_down() -> None:
+    async with served() as api:
+        api.listeners["grpc"] = False
+        answer = await api.client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["listeners"] == {"grpc": "down", "http": "up"}
+
+
+async def test_a_state_that_is_not_available_is_said_but_data_still_flows() -> None:
+    async with served() as api:
+        api.state[0] = False
+        answer = await api.client.get("/readyz")
+        assert (answer.status_code, answer.json()["state"]) == (200, "unavailable")
+
+
+async def test_metrics_are_prometheus_text() -> None:
+    async with served() as api:
+        answer = await api.client.get("/metrics")
+        assert answer.headers["content-type"].startswith("text/plain; version=")
+        assert answer.content == b"spanledger_build_info 1\n"
+
+
+async def test_reports() -> None:
+    async with served() as api:
+        assert (await api.client.get("/api/v1/summary")).json() == {"cost_usd": 0.5}
+        for kind in ("sessions", "runs"):
+            listed = await api.client.get(f"/api/v1/{kind}")
+            assert listed.headers["content-type"] == "application/json"
+            assert listed.json() == {kind: list(api.reports.rows.values())}
+
+
+@pytest.mark.parametrize("kind", ["sessions", "runs"])
+async def test_ids_are_percent_encoded(kind: str) -> None:
+    async with served() as api:
+        answer = await api.client.get(f"/api/v1/{kind}/{quote('a/b c', safe='')}")
+        assert answer.json() == {"id": "a/b c", "cost_usd": 0.5}
+        assert (await api.client.get(f"/api/v1/{kind}/other")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["summary", "sessions", "sessions/x", "runs", "runs/x"])
+async def test_a_ledger_that_cannot_be_read_is_503_with_the_reason(path: str) -> None:
+    async with served() as api:
+        api.reports.broken = True
+        answer = await api.client.get(f"/api/v1/{path}")
+        assert answer.status_code == 503
+        assert answer.json() == {"error": "the ledger cannot be read now: /state/ledger: no space left"}
+
+
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/api/v1/sessions"])
+async def test_it_only_reads_and_no_other_site_reads_along(path: str) -> None:
+    async with served() as api:
+        assert (await api.client.head(path)).status_code == 200
+        for method in ("POST", "PUT", "DELETE", "OPTIONS"):
+            assert (await api.client.request(method, path)).status_code == 405
+        answer = await api.client.get(path, headers={"origin": "https://elsewhere.example"})
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+async def test_an_unknown_path_is_404_in_json() -> None:
+    async with served() as api:
+        answer = await api.client.get("/nothing")
+        assert (answer.status_code, answer.json()) == (404, {"error": "Not Found"})
+
+
+async def test_a_taken_port_is_said_with_its_setting() -> None:
+    async with served() as api:
+        again = Api(f"127.0.0.1:{api.client.base_url.port}", api.health, bytes, api.reports)
+        with pytest.raises(OSError, match=r"api\.endpoint: cannot listen on 127"):
+            await again.start()
+
+
+async def test_after_the_stop_nobody_answers() -> None:
+    async with served() as api:
+        port = api.client.base_url.port
+    with pytest.raises(ConnectionError):
+        await asyncio.open_connection("127.0.0.1", port)

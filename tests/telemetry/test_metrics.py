@@ -1,0 +1,211 @@
+"""What is counted, read as Prometheus reads it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import cast
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from spanledger_exporters.interface import Verdict
+from spanledger_exporters.observer import Observer as DeliveryObserver
+from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.calls import USD, Call, Usage
+from spanledger_processor.decisions import Cost, Decision
+from spanledger_processor.enrich import Reading
+from spanledger_processor.receivers.observer import Observer as DoorsObserver
+from spanledger_processor.serving.handle import Observer as StageObserver
+from spanledger_processor.state.store import StateError
+from spanledger_processor.state.store import Usage as StateUsage
+from spanledger_processor.state.writer import Observer as LedgerObserver
+from spanledger_processor.telemetry.labels import Bounded
+from spanledger_processor.telemetry.metrics import Telemetry
+from spanledger_processor.wire.request import parse_traces
+
+HOUR_NS = 3600 * 10**9
+NOW_NS = 1_800_000_000 * 10**9
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    """With a window of an hour."""
+    return Telemetry("1.2.3", window=3600, budget=256)
+
+
+def scraped(telemetry: Telemetry) -> dict[str, float]:
+    """Our samples that are not zero, as name{labels}: value; without histogram buckets."""
+    found = {}
+    for family in text_string_to_metric_families(telemetry.registry.scrape().decode()):
+        for sample in family.samples:
+            if sample.name.startswith("spanledger_") and not sample.name.endswith("_bucket") and sample.value:
+                labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
+                found[sample.name.removeprefix("spanledger_") + (f"{{{labels}}}" if labels else "")] = sample.value
+    return found
+
+
+def changes(telemetry: Telemetry) -> dict[str, float]:
+    """`scraped` without what stands there from the start."""
+    start = Telemetry("1.2.3", window=3600, budget=256)
+    before = scraped(start)
+    return {name: value for name, value in scraped(telemetry).items() if before.get(name) != value}
+
+
+def test_it_observes_every_room(telemetry: Telemetry) -> None:
+    """For the type checkers: each part is what its room asks for."""
+    doors: DoorsObserver = telemetry.doors
+    stage: StageObserver = telemetry.stage
+    ledger: LedgerObserver = telemetry.ledger
+    delivery: DeliveryObserver = telemetry.delivery
+    assert len({id(each) for each in (doors, stage, ledger, delivery)}) == 4
+
+
+def test_at_the_start(telemetry: Telemetry) -> None:
+    assert scraped(telemetry) == {"build_info{version=1.2.3}": 1, "in_flight_budget_bytes": 256}
+
+
+def test_the_process_is_measured(telemetry: Telemetry) -> None:
+    assert b"process_resident_memory_bytes " in telemetry.registry.scrape()
+
+
+def test_doors(telemetry: Telemetry) -> None:
+    telemetry.doors.received("traces", "grpc", 100)
+    telemetry.doors.in_flight(100)
+    telemetry.doors.answered("traces", "grpc", "ok", "", 0.25)
+    telemetry.doors.answered("traces", "grpc", "retry", "budget", 0.25)
+    telemetry.doors.internal_error("pipeline")
+    assert changes(telemetry) == {
+        "received_bytes_total{protocol=grpc,signal=traces}": 100,
+        "in_flight_bytes": 100,
+        "requests_total{outcome=ok,protocol=grpc,signal=traces}": 1,
+        "requests_total{outcome=retry,protocol=grpc,signal=traces}": 1,
+        "refused_requests_total{protocol=grpc,reason=budget,signal=traces}": 1,
+        "request_duration_seconds_count{protocol=grpc,signal=traces}": 2,
+        "request_duration_seconds_sum{protocol=grpc,signal=traces}": 0.5,
+        "internal_errors_total{where=pipeline}": 1,
+    }
+
+
+def test_delivery(telemetry: Telemetry) -> None:
+    name = "otlp_grpc/tempo"
+    telemetry.delivery.answered(name, "traces", Verdict.ACCEPTED)
+    telemetry.delivery.forwarded(name, "traces", 9)
+    telemetry.delivery.rejected(name, "traces", 1)
+    telemetry.delivery.retried(name, "traces", 2)
+    telemetry.delivery.dropped("debug", "logs", 3)
+    telemetry.delivery.unclaimed("metrics", 4)
+    assert changes(telemetry) == {
+        "export_requests_total{exporter=otlp_grpc/tempo,signal=traces,verdict=accepted}": 1,
+        "forwarded_items_total{exporter=otlp_grpc/tempo,signal=traces}": 9,
+        "export_rejected_items_total{exporter=otlp_grpc/tempo,signal=traces}": 1,
+        "export_retries_total{exporter=otlp_grpc/tempo,signal=traces}": 2,
+        "export_dropped_items_total{exporter=debug,signal=logs}": 3,
+        "unclaimed_items_total{signal=metrics}": 4,
+    }
+
+
+def test_ledger(telemetry: Telemetry) -> None:
+    telemetry.ledger.available(True)
+    telemetry.ledger.committed(0.5, 3, StateUsage(used_bytes=10, map_bytes=20, records=5))
+    assert changes(telemetry) == {
+        "state_available": 1,
+        "state_commit_duration_seconds_count": 1,
+        "state_commit_duration_seconds_sum": 0.5,
+        "state_commit_requests_count": 1,
+        "state_commit_requests_sum": 3,
+        "state_used_bytes": 10,
+        "state_map_bytes": 20,
+        "state_records": 5,
+    }
+    assert telemetry.ledger.is_available
+    telemetry.ledger.available(False)
+    assert "state_available" not in scraped(telemetry)
+    assert not telemetry.ledger.is_available
+
+
+def test_the_late_correction_is_read_from_the_ledger_and_may_go_down(telemetry: Telemetry) -> None:
+    answers: list[float | None] = [0.5, 0.25, None]
+
+    def read() -> float:
+        answer = answers.pop(0)
+        if answer is None:
+            raise StateError("closed")
+        return answer
+
+    telemetry.ledger.read_correction(read)
+    assert [changes(telemetry)["late_correction_usd_total"] for _ in range(3)] == [0.5, 0.25, 0.25]
+
+
+def fact(end_ns: int = NOW_NS, model: str = "claude") -> Fact:
+    """A model's call."""
+    return Fact(b"t", b"s", end_ns=end_ns, call=Call("otel", "llm", provider="anthropic", request_model=model))
+
+
+def priced(amount: int = USD // 2) -> Decision:
+    """A call with a price."""
+    return Decision("llm", "otel", usage=Usage(1, 1), cost=Cost(amount, "computed"))
+
+
+def test_what_a_batch_counts(telemetry: Telemetry) -> None:
+    facts = [fact(), fact(), fact(), fact(end_ns=NOW_NS - HOUR_NS - 1), fact()]
+    decisions = [
+        priced(),
+        Decision("llm", "otel", usage=Usage(1, 1), cost=Cost(unpriced="unknown_model")),
+        Decision("llm", "otel", duplicate_of="0102"),
+        priced(),
+        Decision("tool", "openinference", tool_loop=True),
+    ]
+    ruling = Ruling(dict(enumerate(decisions)), fresh=[0, 1, 2, 3, 4], corrections=1, correction=USD)
+    telemetry.stage.ruled(Batch(b"", facts, NOW_NS), ruling)
+    assert changes(telemetry) == {
+        "genai_spans_total{dialect=otel,kind=llm}": 4,
+        "genai_spans_total{dialect=openinference,kind=tool}": 1,
+        "priced_spans_total{source=computed}": 2,
+        "unpriced_spans_total{reason=unknown_model}": 1,
+        "duplicate_spans_total": 1,
+        "tool_loops_total": 1,
+        "spans_beyond_window_total": 1,
+        "late_corrections_total": 1,
+        "cost_usd_total{model=claude,provider=anthropic}": 1.0,
+    }
+
+
+def test_a_batch_that_comes_again_counts_as_replays_only(telemetry: Telemetry) -> None:
+    """Its decisions are those of the first time, and its spend is in the ledger already."""
+    ruling = Ruling({0: priced(), 1: priced()}, fresh=[], replays=2, conflicts=1)
+    telemetry.stage.ruled(Batch(b"", [fact(), fact()], NOW_NS), ruling)
+    assert changes(telemetry) == {"replayed_spans_total": 2, "conflicting_spans_total": 1}
+
+
+def test_models_are_bounded_and_no_spend_is_lost(telemetry: Telemetry) -> None:
+    facts = [fact(model=f"model-{number}") for number in range(300)]
+    ruling = Ruling({number: priced() for number in range(300)}, fresh=list(range(300)))
+    telemetry.stage.ruled(Batch(b"", facts, NOW_NS), ruling)
+    spend = {name: value for name, value in scraped(telemetry).items() if name.startswith("cost_usd_total")}
+    assert len(spend) == 201
+    assert spend["cost_usd_total{model=other,provider=other}"] == 50
+    assert sum(spend.values()) == 150
+
+
+def test_items_and_failures(telemetry: Telemetry) -> None:
+    telemetry.stage.received("traces", 5)
+    telemetry.stage.accepted("traces", 3)
+    telemetry.stage.refused("traces", 2, "retryable")
+    telemetry.stage.unaccounted(4)
+    telemetry.stage.enrichment_failed("KeyError")
+    telemetry.stage.enriched(Reading(parse_traces(b""), marked=2, failures=Counter(malformed_span=1)))
+    assert changes(telemetry) == {
+        "received_items_total{signal=traces}": 5,
+        "accepted_items_total{signal=traces}": 3,
+        "refused_items_total{reason=retryable,signal=traces}": 2,
+        "unaccounted_spans_total": 4,
+        "enrichment_failures_total{reason=KeyError}": 1,
+        "enrichment_failures_total{reason=malformed_span}": 1,
+        "passed_marked_spans_total": 2,
+    }
+
+
+def test_a_label_value_from_the_network_can_be_scraped() -> None:
+    bounded = Bounded(3)
+    assert bounded("", 'a"\n\udcff' + "x" * 500) == ("unknown", 'a"??' + "x" * 116)
+    assert cast("object", bounded("b")) == ("b",)
