@@ -15,7 +15,7 @@ FOR_CHECKS := $(VENV)/.installed-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit check format bench parts docs constraints clean
+.PHONY: help install demo test unit check format bench parts capture docs constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: $(FOR_TESTS) ## measure against the real Collector; results go to benchma
 
 parts: $(INSTALLED) ## find or make the Collector, Tempo and Prometheus that tests run against
 	@$(BIN)/python -m tools.parts
+
+capture: $(FOR_TESTS) ## record a real library and what it was billed: make capture NAME=smolagents
+	$(BIN)/python -m tests.capture $(NAME)
 
 docs: $(INSTALLED) ## write docs/ from the tables in the code
 	@mkdir -p docs
