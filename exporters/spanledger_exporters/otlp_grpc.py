@@ -89,6 +89,7 @@ class OtlpGrpc:
                 ("grpc.keepalive_time_ms", round(keepalive.time * 1000)),
                 ("grpc.keepalive_timeout_ms", round(keepalive.timeout * 1000)),
                 ("grpc.keepalive_permit_without_calls", int(keepalive.permit_without_stream)),
+                ("grpc.http2.ping_timeout_ms", round(keepalive.timeout * 1000)),  # else the answer may take a minute
                 ("grpc.http2.max_pings_without_data", 0),
             ]
         if name := self._settings.tls.server_name_override:

@@ -1,0 +1,90 @@
+"""Export requests to send, and an observer that counts what became of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+
+from spanledger_exporters.interface import Signal, Verdict
+from spanledger_exporters.settings import TYPES, ExporterSettings
+
+PATIENCE = 30.0
+"""Seconds until a request that nothing is wrong with has long been answered."""
+
+
+def settings(kind: str, **given: Any) -> ExporterSettings:
+    """Settings as a configuration file gives them."""
+    return TYPES[kind].model_validate(given)
+
+
+def soon(seconds: float = PATIENCE) -> float:
+    """A deadline."""
+    return asyncio.get_running_loop().time() + seconds
+
+
+def spans(*names: str, **attributes: str | float) -> bytes:
+    """A trace request with one span of each name, all with these attributes (`__` in a key stands for a dot)."""
+    request = ExportTraceServiceRequest()
+    scope = request.resource_spans.add().scope_spans.add()
+    for number, name in enumerate(names, 1):
+        span = scope.spans.add(name=name, trace_id=bytes(15) + b"\1", span_id=number.to_bytes(8, "big"))
+        span.start_time_unix_nano, span.end_time_unix_nano = 10**18, 10**18 + 1_500_000_000
+        for key, value in attributes.items():
+            span.attributes.append(KeyValue(key=key.replace("__", "."), value=_any(value)))
+    return request.SerializeToString()
+
+
+def log_records(*bodies: str) -> bytes:
+    """A log request with one record of each body."""
+    request = ExportLogsServiceRequest()
+    scope = request.resource_logs.add().scope_logs.add()
+    for body in bodies:
+        scope.log_records.add(body=AnyValue(string_value=body), event_name="user_prompt", severity_number=9)
+    return request.SerializeToString()
+
+
+def data_points(count: int) -> bytes:
+    """A metrics request with one sum of so many points."""
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="tokens")
+    for value in range(count):
+        metric.sum.data_points.add(as_int=value)
+    return request.SerializeToString()
+
+
+def _any(value: str | float) -> AnyValue:
+    if isinstance(value, str):
+        return AnyValue(string_value=value)
+    return AnyValue(int_value=value) if isinstance(value, int) else AnyValue(double_value=value)
+
+
+@dataclass
+class Counts:
+    """Implements `spanledger_exporters.Observer`: one counter for each kind of event and its labels."""
+
+    of: Counter[tuple[str, ...]] = field(default_factory=Counter)
+
+    def answered(self, exporter: str, signal: Signal, verdict: Verdict) -> None:
+        self.of["answered", exporter, signal, verdict.value] += 1
+
+    def forwarded(self, exporter: str, signal: Signal, items: int) -> None:
+        self.of["forwarded", exporter, signal] += items
+
+    def rejected(self, exporter: str, signal: Signal, items: int) -> None:
+        self.of["rejected", exporter, signal] += items
+
+    def retried(self, exporter: str, signal: Signal, attempts: int) -> None:
+        self.of["retried", exporter, signal] += attempts
+
+    def dropped(self, exporter: str, signal: Signal, items: int) -> None:
+        self.of["dropped", exporter, signal] += items
+
+    def unclaimed(self, signal: Signal, items: int) -> None:
+        self.of["unclaimed", signal] += items
