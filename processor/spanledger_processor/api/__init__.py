@@ -1,6 +1,6 @@
 """The HTTP API: health, metrics and the ledger's answers as JSON."""
 
-from spanledger_processor.api.app import Api, Reports
+from spanledger_processor.api.app import Api, Closing, Reports
 from spanledger_processor.api.health import Health
 
-__all__ = ["Api", "Health", "Reports"]
+__all__ = ["Api", "Closing", "Health", "Reports"]

@@ -1,4 +1,7 @@
-"""The application on `api.endpoint`. It reads only; there is no CORS, so that no other site's script reads along."""
+"""The application on `api.endpoint`. There is no CORS, so that no other site's script reads along.
+
+All it changes is whether a session counts as ended, and that takes a JSON request, which no other site can make either.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +44,26 @@ class Reports(Protocol):
     def summary(self) -> Row: ...
 
 
+class Closing(Protocol):
+    """Ends sessions.
+
+    Raises:
+        StateError: the ledger cannot be written now.
+    """
+
+    async def close(self, tenant: str, session_id: str) -> bool: ...
+
+
 class Api:
     """Health, metrics and reports over HTTP. `port` is where it listens once started."""
 
-    def __init__(self, endpoint: str, health: Health, scrape: Callable[[], bytes], reports: Reports) -> None:
+    def __init__(
+        self, endpoint: str, health: Health, scrape: Callable[[], bytes], reports: Reports, closing: Closing
+    ) -> None:
         self._health = health
         self._scrape = scrape
         self._reports = reports
+        self._closing = closing
         self._listener = HttpListener(self._app(), host_and_port(endpoint), "api")
 
     @property
@@ -79,7 +95,10 @@ class Api:
             "/api/v1/runs/{id:path}": _report(self._reports.run),
         }
         app = Starlette(
-            routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()],
+            routes=[
+                Route("/api/v1/sessions/{id:path}/close", self._close, methods=["POST"]),
+                *(Route(path, endpoint, methods=["GET"]) for path, endpoint in routes.items()),
+            ],
             exception_handlers={HTTPException: _refused, Exception: _failed},
         )
         app.router.redirect_slashes = False
@@ -91,6 +110,16 @@ class Api:
     async def _readyz(self, _: Request) -> Response:
         ready, body = self._health.ready()
         return _json(body, 200 if ready else 503)
+
+    async def _close(self, request: Request) -> Response:
+        tenant = await _tenant(request)
+        if tenant is None:
+            return _json({"error": 'send JSON: {"tenant": ""}'}, 415)
+        try:
+            closed = await self._closing.close(tenant, request.path_params["id"])
+        except StateError as error:
+            return _json({"error": f"the ledger cannot be written now: {error}"}, 503)
+        return _json({"closed": True}) if closed else _json({"error": "not in the ledger"}, 404)
 
     async def _metrics(self, _: Request) -> Response:
         return Response(await asyncio.to_thread(self._scrape), media_type=CONTENT_TYPE_LATEST)
@@ -107,6 +136,18 @@ def _report(ask: Callable[[str], Any]) -> Endpoint:
         return _json({"error": "not in the ledger"}, 404) if found is None else _json(found)
 
     return answer
+
+
+async def _tenant(request: Request) -> str | None:
+    """The tenant that a JSON body names, None if the request has no such body."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return None
+    try:
+        body = orjson.loads(await request.body())
+    except orjson.JSONDecodeError:
+        return None
+    tenant = body.get("tenant", "") if isinstance(body, dict) else None
+    return tenant if isinstance(tenant, str) else None
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import nullcontext
@@ -20,6 +19,7 @@ from spanledger_processor.cli.options import FAILED, fail
 from spanledger_processor.cli.show import console
 from spanledger_processor.config import load
 from spanledger_processor.serving.running import Running, StartError, running
+from spanledger_processor.telemetry.log import set_up
 
 _SERVICES = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -48,7 +48,7 @@ def demo(*, fast: bool) -> None:
 
     It runs on free ports with a ledger of its own, and leaves its files in a folder that is named at the end.
     """
-    logging.basicConfig(level=logging.ERROR)
+    set_up("error", "text")
     folder = Path(tempfile.mkdtemp(prefix="spanledger-demo-"))
     try:
         asyncio.run(_demo(folder, pause=0.0 if fast or not console().is_terminal else _PAUSE))

@@ -14,12 +14,7 @@ from spanledger_processor.state.store import Reader, StateError, tenant_hash
 @contextmanager
 def ledger(config: Config, tenant_name: str) -> Iterator[tuple[Reader, bytes]]:
     """One consistent view of the ledger, and the tenant's hash."""
-    if not (config.state.path / "ledger").exists():
-        fail(
-            f"no ledger in {config.state.path} yet: `spanledger serve` makes one when it starts. "
-            "For the ledger of another folder give its --config, or --set state.path=FOLDER",
-            FAILED,
-        )
+    must_exist(config)
     try:
         store = open_store(config, read_only=True)
         try:
@@ -29,3 +24,13 @@ def ledger(config: Config, tenant_name: str) -> Iterator[tuple[Reader, bytes]]:
             store.close()
     except StateError as error:
         fail(str(error), FAILED)
+
+
+def must_exist(config: Config) -> None:
+    """End the command if no ledger is there."""
+    if not (config.state.path / "ledger").exists():
+        fail(
+            f"no ledger in {config.state.path} yet: `spanledger serve` makes one when it starts. "
+            "For the ledger of another folder give its --config, or --set state.path=FOLDER",
+            FAILED,
+        )

@@ -86,11 +86,7 @@ TOTALS: Sequence[Column] = (
     *SPEND,
     ("tools", lambda row: count(row["tool_calls"]), True),
     ("models", lambda row: ", ".join(model["model"] for model in row["models"]) or "-", False),
-    (
-        "last active",
-        lambda row: (row["last"] or "-")[:19].replace("T", " ") + (" closed" if row.get("closed") else ""),
-        False,
-    ),
+    ("last active (UTC)", lambda row: _when(row["last"]) + (", ended" if row.get("closed") else ""), False),
 )
 """The columns that sessions, runs and tasks share."""
 

@@ -1,11 +1,14 @@
-"""The ledger's answers while `serve` runs, for the API and for a metric."""
+"""The ledger's answers while `serve` runs, for the API and for a metric, and the one change that the API makes."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from functools import partial
 
 from spanledger_processor.reports import ledger as questions
 from spanledger_processor.reports.rows import Row
+from spanledger_processor.serving.closing import close_session
 from spanledger_processor.state.store import tenant_hash
 from spanledger_processor.state.writer import LedgerWriter
 
@@ -13,7 +16,7 @@ _TENANT = tenant_hash("")
 
 
 class Answers:
-    """Implements `api.Reports` for the default tenant; each answer is over a short snapshot of its own."""
+    """Implements `api.Reports`, for the default tenant and each over a short snapshot, and `api.Closing`."""
 
     def __init__(self, ledger: LedgerWriter) -> None:
         self._ledger = ledger
@@ -42,6 +45,10 @@ class Answers:
         """The whole ledger and its models."""
         with self._ledger.snapshot() as reader:
             return {"total": questions.total(reader, _TENANT), "models": questions.models(reader, _TENANT)}
+
+    async def close(self, tenant: str, session_id: str) -> bool:
+        """Mark a session as ended; False if there is none of that id."""
+        return await self._ledger.submit(partial(close_session, tenant_hash(tenant), session_id, time.time_ns()))
 
     def late_correction(self) -> float:
         """What was sent on spans beyond the ledger, in USD."""

@@ -71,7 +71,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     handler = Handler(make_stage(config, signer), ledger, delivery, telemetry.stage)
     doors = Otlp(otlp, handler, telemetry.doors)
     health = Health(lambda: doors.listening, lambda: telemetry.ledger.is_available)
-    api = Api(config.api.endpoint, health, telemetry.registry.scrape, answers)
+    api = Api(config.api.endpoint, health, telemetry.registry.scrape, answers, answers)
     await api.start()
     closing.push_async_callback(api.stop)
     await doors.start()
