@@ -39,9 +39,7 @@ ADK = replace(
     usage_texts=(UsageText("gcp.vertex.agent.llm_response"),),
     fallback_texts=(UsageText("gcp.vertex.agent.llm_response"),),
     sources=(
-        Source(
-            Input.INCLUSIVE, since=(2,), absent_cache_is_zero=True, why="Gemini's counts; classes of 0 are left out"
-        ),
+        Source(Input.INCLUSIVE, since=(2,), absent_cache_is_zero=True, why="Gemini's counts, without those of 0"),
         Source(Input.INCLUSIVE, why="Gemini's counts; the classes are in the response's JSON"),
     ),
     tool=ToolKeys(

@@ -56,6 +56,9 @@ class Tokens:
     reasoning: Keys = ()
 
 
+NO_TOKENS = Tokens()
+
+
 @dataclass(frozen=True, slots=True)
 class UsageText:
     """A key whose value is the usage, or holds it: an object, its JSON, or Python's repr of it.
@@ -108,6 +111,9 @@ class ToolKeys:
     name_from_span: bool = False
 
 
+NO_TOOL = ToolKeys()
+
+
 @dataclass(frozen=True, slots=True)
 class Groups:
     """Keys that name the session, the run, the agent and the task; the default key lists are made of them."""
@@ -121,10 +127,16 @@ class Groups:
     task_kind: Keys = ()
 
 
+NO_GROUPS = Groups()
+ANY_SOURCE = Source()
+
 Rule: TypeAlias = Callable[[View, Call], None]
 """Says what a table cannot; runs last."""
 
-KindRule: TypeAlias = Callable[[View], Kind | None]
+KindNO_GROUPS = Groups()
+ANY_SOURCE = Source()
+
+Rule: TypeAlias = Callable[[View], Kind | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -148,17 +160,17 @@ class Dialect:
     provider: Keys = ()
     fixed_provider: str = ""
     response_id: Keys = ()
-    tokens: Tokens = Tokens()
-    aggregated: Tokens = Tokens()
+    tokens: Tokens = NO_TOKENS
+    aggregated: Tokens = NO_TOKENS
     usage_texts: tuple[UsageText, ...] = ()
     fallback_texts: tuple[UsageText, ...] = ()
-    sources: tuple[Source, ...] = (Source(),)
+    sources: tuple[Source, ...] = (ANY_SOURCE,)
     costs: tuple[CostKey, ...] = ()
     not_costs: Keys = ()
     tiers: Keys = ()
-    tool: ToolKeys = ToolKeys()
+    tool: ToolKeys = NO_TOOL
     agent: Keys = ()
     agent_parent: Keys = ()
-    groups: Groups = Groups()
+    groups: Groups = NO_GROUPS
     rules: tuple[Rule, ...] = ()
     notes: tuple[str, ...] = ()

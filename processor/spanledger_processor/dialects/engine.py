@@ -9,7 +9,16 @@ from typing import Any
 from spanledger_processor.calls import Call, Granularity, Kind, ReportedCost, ToolCall, Usage
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Counts, Input, Output, settle
-from spanledger_processor.dialects.dialect import CostKey, Dialect, Keys, Source, Tokens, UsageText
+from spanledger_processor.dialects.dialect import (
+    ANY_SOURCE,
+    NO_TOKENS,
+    CostKey,
+    Dialect,
+    Keys,
+    Source,
+    Tokens,
+    UsageText,
+)
 from spanledger_processor.dialects.provider_usage import Told, read_usage, usages_in
 from spanledger_processor.dialects.values import NoCountError, count, money, text
 from spanledger_processor.dialects.view import View
@@ -116,7 +125,7 @@ def _usage(dialect: Dialect, view: View, call: Call) -> None:
     counts, means, output = None, source.input, source.output
     try:
         counts = _counts(dialect.tokens, view)
-        if counts is None and dialect.aggregated is not _NONE and call.kind in _AGGREGATES:
+        if counts is None and dialect.aggregated is not NO_TOKENS and call.kind in _AGGREGATES:
             counts = _counts(dialect.aggregated, view)
     except NoCountError:
         call.problem = "a token count that is none"
@@ -129,9 +138,6 @@ def _usage(dialect: Dialect, view: View, call: Call) -> None:
         _complete(call, counts, candidates(view, dialect.usage_texts))
     if dialect.fallback_texts and call.usage is None and not call.problem:
         call.fallback = next((told.settled.usage for told in candidates(view, dialect.fallback_texts)), None)
-
-
-_NONE = Tokens()
 
 
 def _settle(call: Call, counts: Counts, means: Input, output: Output, source: Source) -> None:
@@ -328,7 +334,7 @@ def source_of(dialect: Dialect, scope: str, version: str, provider: str) -> Sour
             and (not source.before or (parsed and parsed < source.before))
         ):
             return source
-    return Source()
+    return ANY_SOURCE
 
 
 def _version(version: str) -> tuple[int, ...]:

@@ -67,6 +67,10 @@ OPENLIT = replace(
         Source(Input.INCLUSIVE, _HERE + "claude_agent_sdk", why="adds the classes up"),
         Source(Input.INCLUSIVE, _HERE + "litellm", why="LiteLLM's counts"),
         Source(Input.INCLUSIVE, _HERE + "langchain", why="LangChain's usage_metadata"),
+        Source(Input.EXCLUSIVE, _HERE + "anthropic", why="copies Anthropic's own counts"),
+        Source(Input.EXCLUSIVE, _HERE + "bedrock", why="copies Bedrock's own counts"),
+        Source(scope=_HERE + "google", output=Output.EXCLUSIVE, why="candidates only; thoughts stand beside them"),
+        Source(scope=_HERE + "vertexai", output=Output.EXCLUSIVE, why="candidates only; thoughts stand beside them"),
         Source(Input.EXCLUSIVE, providers=("anthropic", "aws", "bedrock"), why="copies the provider's own counts"),
         Source(
             providers=("gcp", "google", "gemini", "vertex"),

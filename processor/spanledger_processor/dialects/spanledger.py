@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.calls import Call, Granularity
+from spanledger_processor.dialects.claude_code import provider
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, Tokens
 from spanledger_processor.dialects.otel import OTEL
@@ -33,6 +34,10 @@ def _own_words(view: View, call: Call) -> None:
     if granularity is not None:
         call.granularity = granularity
     call.estimate = call.estimate or attributes.get("spanledger.cost.estimate") is True
+    if call.tool is not None:
+        call.tool.signature = text(attributes.get("spanledger.tool.signature"))
+        call.tool.signature_scope = text(attributes.get("spanledger.tool.signature_scope"))
+    provider(view, call)
 
 
 SPANLEDGER = replace(
@@ -52,6 +57,7 @@ SPANLEDGER = replace(
     usage_texts=(),
     sources=(Source(Input.INCLUSIVE, why="made by ourselves"),),
     costs=(CostKey("spanledger.cost.reported_usd"),),
+    tiers=("spanledger.source.speed", "spanledger.source.service_tier"),
     groups=Groups(
         session=("spanledger.session.id",),
         session_parent=("spanledger.session.parent_id",),
