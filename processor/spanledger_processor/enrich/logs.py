@@ -1,4 +1,4 @@
-"""Log events that report calls, as a trace request of made spans (contract, "Made spans"). The log itself stays as it is."""
+"""Log events that report calls, as a trace request of made spans (contract, "Made spans"). The log stays as it is."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from spanledger_processor.calls import ToolCall
+from spanledger_processor.decisions import Signature
 from spanledger_processor.dialects.logs import LOG_MARKERS, made
 from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.logs import LogGroup, LogView, parse_logs
@@ -26,10 +28,17 @@ class LogReading:
 
 
 class LogStage:
-    """Makes spans of log events. `tenant_of` gives the tenant's name from resource attributes and request headers."""
+    """Makes spans of log events.
 
-    def __init__(self, tenant_of: Callable[[LogGroup, Mapping[str, str]], str]) -> None:
+    `tenant_of` gives the tenant's name from resource attributes and request headers; `sign` signs tool calls, whose
+    arguments stay in the log.
+    """
+
+    def __init__(
+        self, tenant_of: Callable[[LogGroup, Mapping[str, str]], str], sign: Callable[[ToolCall], Signature | None]
+    ) -> None:
         self._tenant_of = tenant_of
+        self._sign = sign
         self._marks = Marks(LOG_MARKERS)
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> LogReading:
@@ -56,7 +65,7 @@ class LogStage:
 
     def _made(self, record: bytes, group: LogGroup, tenant: str, failures: Counter[str]) -> list[MadeSpan]:
         try:
-            span = made(LogView.parse(record), group, tenant)
+            span = made(LogView.parse(record), group, tenant, self._sign)
         except MalformedError:
             failures["malformed_log_record"] += 1
         except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)
