@@ -133,13 +133,10 @@ ANY_SOURCE = Source()
 Rule: TypeAlias = Callable[[View, Call], None]
 """Says what a table cannot; runs last."""
 
-KindNO_GROUPS = Groups()
-ANY_SOURCE = Source()
-
-Rule: TypeAlias = Callable[[View], Kind | None]
+KindRule: TypeAlias = Callable[[View], Kind | None]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dialect:
     """One vocabulary. `kind_of` decides the kind first where it is set; `kinds` next; `otherwise` last.
 

@@ -52,7 +52,7 @@ PYDANTIC_AI = replace(
     about="Pydantic AI",
     signs=Signs(
         scopes=("pydantic-ai",),
-        marks=("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.tool.name", "model_name"),
+        marks=("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.tool.name", "gen_ai.usage.input_tokens"),
     ),
     kind_of=_kind,
     request_model=("gen_ai.request.model", "model_name"),
