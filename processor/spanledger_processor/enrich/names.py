@@ -11,6 +11,9 @@ from spanledger_processor.grouping.resolve import NOTHING, Named
 MAX_ID = 1024
 """Characters of an id that are kept; ids come from the network."""
 
+_SCRUBBED = "[Scrubbed due to "
+"""What Logfire writes in place of a value whose key it takes for a secret's, `session_id` among them."""
+
 
 class Attributes(Protocol):
     """Attributes of a span or resource, as the wire room reads them."""
@@ -81,9 +84,9 @@ def pick(what: str, span: Names, resource: Names) -> Named:
 
 
 def _id(value: Any) -> str:
-    """An attribute value as an id: text, or a number spelled out; anything else is none."""
+    """An attribute value as an id: text (some write it as JSON, in quotes), or a number spelled out, else none."""
     if isinstance(value, str):
-        return value.strip()[:MAX_ID]
+        return "" if value.startswith(_SCRUBBED) else value.strip(' \t\r\n"')[:MAX_ID]
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return ""
