@@ -10,7 +10,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.wire import schema
 from spanledger_processor.wire.errors import MalformedError
-from spanledger_processor.wire.fields import fields
+from spanledger_processor.wire.fields import LENGTH, fields
 
 Value: TypeAlias = str | bool | int | float | bytes | list["Value"] | dict[str, "Value"] | None
 
@@ -57,7 +57,7 @@ class Attributes:
 def attributes_of(message: Any, encoded: bytes, number: int) -> Attributes:
     """The attributes of `message`, whose bytes are `encoded` and whose attributes are field `number`."""
     unknown: Any = UnknownFieldSet(message)
-    if unknown and any(field.field_number == number for field in unknown):
+    if unknown and any(left.field_number == number for left in unknown):
         return Attributes(_walked(encoded, number))
     return Attributes(message.attributes)
 
@@ -92,7 +92,7 @@ def _walked(encoded: bytes, number: int) -> dict[str, bytes]:
     """Attributes where the map left some out: a map takes no entry that has fields of a later OTLP version."""
     found: dict[str, bytes] = {}
     for field in fields(encoded, 0, len(encoded)):
-        if field.number == number:
+        if field.number == number and field.wire_type == LENGTH:
             entry = schema.Entry.FromString(encoded[field.start : field.end])
             found[schema.text(entry.key)] = entry.value
     return found
