@@ -56,8 +56,14 @@ def open_to_read(path: Path) -> lmdb.Environment:
     Raises:
         StateError: there is none, or it cannot be opened.
     """
-    if not (path / DATA).exists():
-        raise StateError(f"{path}: no ledger here yet; it is made by the first `spanledger serve` with this state.path")
+    try:
+        (path / DATA).stat()
+    except FileNotFoundError:
+        raise StateError(
+            f"{path}: no ledger here yet; the first `spanledger serve` with this state.path makes it"
+        ) from None
+    except OSError as error:
+        raise StateError(f"{path / DATA}: {error.strerror}") from None
     with told(path):
         env = lmdb.open(os.fspath(path), map_size=0, readonly=True, create=False, max_readers=_READERS)
     return _whole(env, path)

@@ -32,7 +32,7 @@ def second(record: bytes) -> Any:
 
 def _narrow(value: Any) -> Any:
     if type(value) is int:
-        return value if -(1 << 63) <= value < 1 << 63 else str(value)
+        return value if -(1 << 63) <= value < 1 << 64 else str(value)
     if isinstance(value, dict):
         return {_narrow(key): _narrow(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
