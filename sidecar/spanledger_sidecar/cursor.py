@@ -1,0 +1,150 @@
+"""What was read and what was acknowledged, in LMDB: one write transaction holds both the spans that came of a change
+and the state after it, so that neither is lost nor made twice, wherever the process is killed.
+
+Spans wait in a queue on disk until the endpoint has acknowledged them. One that was sent and not acknowledged is sent
+again as it was, with the same ids.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import lmdb
+import msgpack
+
+from spanledger_sidecar.emit import Span
+
+FOLDER = "sidecar"
+_MAP_BYTES = 4 * 2**30
+_TABLES = ("meta", "state", "claims", "queue")
+
+Batch: TypeAlias = list[tuple[bytes, Span]]
+
+
+class CursorError(Exception):
+    """The cursor cannot be used; the message says where and what to do."""
+
+
+class Cursor:
+    """The sidecar's state. Opened once a process; `write` may be used by one thread at a time, the others wait."""
+
+    def __init__(self, state: Path) -> None:
+        self.path = state / FOLDER
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = _locked(self.path / "lock")
+            self._env = lmdb.open(str(self.path), map_size=_MAP_BYTES, max_dbs=len(_TABLES), mode=0o600, meminit=False)
+        except (OSError, lmdb.Error) as error:
+            raise CursorError(f"{self.path}: {error}") from None
+        self._tables = {name: self._env.open_db(name.encode()) for name in _TABLES}
+
+    def __enter__(self) -> Cursor:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._env.close()
+        os.close(self._lock)
+
+    @contextmanager
+    def write(self) -> Iterator[Change]:
+        """One transaction: all of it lands, or none."""
+        with self._env.begin(write=True) as transaction:
+            yield Change(transaction, self._tables)
+
+    def meta(self, key: str) -> Any:
+        """A value about the whole cursor, None if there is none."""
+        with self._env.begin() as transaction:
+            packed = transaction.get(key.encode(), db=self._tables["meta"])
+        return None if packed is None else msgpack.unpackb(packed)
+
+    def states(self, source: str) -> Iterator[tuple[str, bytes]]:
+        """What is remembered of each of a source's sessions."""
+        prefix = f"{source}:".encode()
+        with self._env.begin() as transaction:
+            rows = transaction.cursor(self._tables["state"])
+            found = rows.set_range(prefix)
+            while found and rows.key().startswith(prefix):
+                yield rows.key()[len(prefix) :].decode("utf-8", "surrogateescape"), rows.value()
+                found = rows.next()
+
+    def waiting(self) -> int:
+        """How many spans wait for the endpoint."""
+        with self._env.begin() as transaction:
+            entries: int = transaction.stat(self._tables["queue"])["entries"]
+        return entries
+
+    def oldest(self, limit: int) -> Batch:
+        """The spans that have waited longest."""
+        batch: Batch = []
+        with self._env.begin() as transaction:
+            for key, packed in transaction.cursor(self._tables["queue"]):
+                batch.append((bytes(key), Span.unpack(packed)))
+                if len(batch) == limit:
+                    break
+        return batch
+
+    def acknowledged(self, batch: Batch) -> None:
+        """The endpoint has these spans."""
+        with self._env.begin(write=True) as transaction:
+            for key, _ in batch:
+                transaction.delete(key, db=self._tables["queue"])
+
+
+class Change:
+    """An open write transaction."""
+
+    def __init__(self, transaction: Any, tables: dict[str, Any]) -> None:
+        self._transaction = transaction
+        self._tables = tables
+
+    def state(self, source: str, session: str) -> bytes | None:
+        """What is remembered of a session."""
+        found: bytes | None = self._transaction.get(_session_key(source, session), db=self._tables["state"])
+        return found
+
+    def remember(self, source: str, session: str, record: bytes) -> None:
+        self._transaction.put(_session_key(source, session), record, db=self._tables["state"])
+
+    def owner(self, claim: bytes) -> str | None:
+        """Which session took what `claim` stands for, None if none did."""
+        found = self._transaction.get(claim, db=self._tables["claims"])
+        return None if found is None else bytes(found).decode("utf-8", "surrogateescape")
+
+    def take(self, claim: bytes, session: str) -> None:
+        self._transaction.put(claim, session.encode("utf-8", "surrogateescape"), db=self._tables["claims"])
+
+    def set_meta(self, key: str, value: Any) -> None:
+        self._transaction.put(key.encode(), msgpack.packb(value), db=self._tables["meta"])
+
+    def enqueue(self, spans: list[Span]) -> None:
+        """Let spans wait behind those that wait already."""
+        if not spans:
+            return
+        queue = self._transaction.cursor(self._tables["queue"])
+        number = int.from_bytes(queue.key()) if queue.last() else 0
+        for place, span in enumerate(spans, number + 1):
+            self._transaction.put(place.to_bytes(8), span.pack(), db=self._tables["queue"], append=True)
+
+
+def _session_key(source: str, session: str) -> bytes:
+    return f"{source}:{session}".encode("utf-8", "surrogateescape")[:500]
+
+
+def _locked(path: Path) -> int:
+    """Keep a second sidecar out: two would send everything twice."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise CursorError(f"{path.parent}: another sidecar uses it; stop that one or name another --state") from None
+    return handle

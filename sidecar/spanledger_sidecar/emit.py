@@ -1,0 +1,234 @@
+"""Records as spans: the shape that the processor's dialect for `spanledger.source` spans reads, and any backend shows.
+
+On every span
+    spanledger.source               `file:mux`, `file:tilth`: by this key the dialect knows the span
+    spanledger.note                 what a reader should know of its grain
+    gen_ai.conversation.id          the session: Mux's workspace id, tilth's session id
+    spanledger.session.parent_id    the workspace that spawned this one
+    spanledger.session.{name,project,agent_type}   as the configuration names them
+    spanledger.task.{id,kind}       tilth's task, and worker, judge, self_improve, evaluator, ...
+
+Usage (name `chat <model>`, kind CLIENT)
+    spanledger.granularity          `per-turn`, `per-message`, `per-session-aggregate`
+    gen_ai.operation.name           `chat`
+    gen_ai.provider.name            in the convention's spelling; absent where the key names none
+    gen_ai.request.model            absent where the file does not know it (keys `historical`, `unknown`)
+    gen_ai.usage.{input_tokens,output_tokens}, .cache_read.input_tokens, .cache_creation.input_tokens,
+        .reasoning.output_tokens    inclusive, as in the convention
+    gen_ai.usage.cost, spanledger.cost.reported_usd   what the source says it cost, USD; absent where it does not know
+    spanledger.source.charged       true: the reported cost is what was charged (0 under a subscription, or the
+                                    provider's own figure), so it stands before a computed one
+    spanledger.source.model_key     Mux's own key of the model
+    spanledger.source.service_tier  `flex`, `fast`, ... where not standard
+    spanledger.source.route         the gateway that a turn went through
+    spanledger.source.turn_index    0 on aggregates: they are no turn
+    spanledger.source.cumulative.{input,output,cache_read,cache_write,reasoning}_tokens, .cost_usd
+                                    on aggregates: what the file says of this session and model so far
+    gen_ai.agent.name, gen_ai.response.{id,finish_reasons,time_to_first_chunk}   where known; the last in seconds
+
+Tools (name `execute_tool <tool>`, kind INTERNAL)
+    gen_ai.operation.name           `execute_tool`; gen_ai.tool.{name,call.id}
+    spanledger.tool.{signature,signature_scope}   signed here with the processor's code; arguments never leave
+    error.type                      `tool_error`, with status ERROR, where the tool failed
+
+The end of a session (name `session closed`, kind INTERNAL)
+    spanledger.session.closed       true; no gen_ai.operation.name, no usage
+
+Never `spanledger.kind` and never `spanledger.cost.usd`: only the processor decides and prices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
+from typing import TypeAlias
+
+import msgpack
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord
+from spanledger_sidecar.tokens import Five
+
+Value: TypeAlias = str | int | float | bool | list[str]
+Attributes: TypeAlias = dict[str, Value]
+
+SCOPE = "spanledger.sidecar"
+_PICO = 10**12
+_NS_PER_MS = 1_000_000
+
+
+@dataclass(slots=True)
+class Span:
+    """A span as it waits in the cursor for its endpoint."""
+
+    source: str
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes
+    name: str
+    client: bool
+    failed: bool
+    start_ns: int
+    end_ns: int
+    attributes: Attributes
+
+    def pack(self) -> bytes:
+        packed: bytes = msgpack.packb([getattr(self, name) for name in self.__slots__])
+        return packed
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> Span:
+        return cls(*msgpack.unpackb(packed))
+
+
+def span(record: Record) -> Span:
+    """How a record looks as a span."""
+    attributes = _common(record)
+    name, client, failed = "session closed", False, False
+    if isinstance(record, UsageRecord):
+        name, client = f"chat {record.model}".rstrip(), True
+        attributes |= _usage(record)
+    elif isinstance(record, ToolRecord):
+        name, failed = f"execute_tool {record.name}", record.failed
+        attributes |= _tool(record)
+    elif isinstance(record, ClosedRecord):
+        attributes["spanledger.session.closed"] = True
+    return Span(
+        record.source,
+        record.trace_id,
+        record.span_id,
+        record.parent_id,
+        name,
+        client,
+        failed,
+        record.start_ms * _NS_PER_MS,
+        record.end_ms * _NS_PER_MS,
+        attributes,
+    )
+
+
+def _present(attributes: Mapping[str, Value | None]) -> Attributes:
+    return {key: value for key, value in attributes.items() if value is not None and value != ""}
+
+
+def _common(record: Record) -> Attributes:
+    session = record.session
+    return _present(
+        {
+            "spanledger.source": f"file:{record.source}",
+            "spanledger.note": record.note,
+            "gen_ai.conversation.id": session.id,
+            "spanledger.session.parent_id": session.parent,
+            "spanledger.session.name": session.name,
+            "spanledger.session.project": session.project,
+            "spanledger.session.agent_type": session.agent_type,
+            "spanledger.task.id": record.task_id,
+            "spanledger.task.kind": record.task_kind,
+        }
+    )
+
+
+def _usage(record: UsageRecord) -> Attributes:
+    cost = None if record.cost is None else record.cost / _PICO
+    ttft = record.ttft_ms
+    attributes = _present(
+        {
+            "spanledger.granularity": record.granularity,
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": record.provider,
+            "gen_ai.request.model": record.model,
+            "gen_ai.agent.name": record.agent,
+            "gen_ai.response.id": record.response_id,
+            "gen_ai.response.finish_reasons": [record.finish_reason] if record.finish_reason else None,
+            "gen_ai.response.time_to_first_chunk": None if ttft is None else ttft / 1000,
+            "gen_ai.usage.cost": cost,
+            "spanledger.cost.reported_usd": cost,
+            "spanledger.source.charged": record.charged or None,
+            "spanledger.source.model_key": record.model_key,
+            "spanledger.source.service_tier": record.service_tier,
+            "spanledger.source.route": record.route,
+        }
+    )
+    for key, amount in zip(_USAGE_KEYS, _inclusive(record.tokens), strict=True):
+        attributes[key] = amount
+    return attributes | _cumulative(record)
+
+
+_USAGE_KEYS = (
+    "gen_ai.usage.input_tokens",
+    "gen_ai.usage.output_tokens",
+    "gen_ai.usage.cache_read.input_tokens",
+    "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.reasoning.output_tokens",
+)
+_CUMULATIVE_KEYS = ("input", "output", "cache_read", "cache_write", "reasoning")
+
+
+def _inclusive(tokens: Five) -> tuple[int, int, int, int, int]:
+    return tokens.inputs, tokens.outputs, tokens.cached, tokens.cache_create, tokens.reasoning
+
+
+def _cumulative(record: UsageRecord) -> Attributes:
+    if record.cumulative is None:
+        return {}
+    tokens, cost = record.cumulative
+    prefix = "spanledger.source.cumulative."
+    attributes: Attributes = {"spanledger.source.turn_index": 0}
+    for key, amount in zip(_CUMULATIVE_KEYS, _inclusive(tokens), strict=True):
+        attributes[f"{prefix}{key}_tokens"] = amount
+    if cost is not None:
+        attributes[f"{prefix}cost_usd"] = cost / _PICO
+    return attributes
+
+
+def _tool(record: ToolRecord) -> Attributes:
+    return _present(
+        {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": record.name,
+            "gen_ai.tool.call.id": record.call_id,
+            "spanledger.tool.signature": record.signature,
+            "spanledger.tool.signature_scope": record.signature_scope,
+            "error.type": "tool_error" if record.failed else None,
+        }
+    )
+
+
+def readable(made: Span) -> ReadableSpan:
+    """The SDK's span, with our ids: ids that a tracer chose would differ when a span is sent again."""
+    parent = _context(made.trace_id, made.parent_id) if made.parent_id else None
+    return ReadableSpan(
+        made.name,
+        _context(made.trace_id, made.span_id),
+        parent,
+        _resource(made.source),
+        made.attributes,
+        kind=SpanKind.CLIENT if made.client else SpanKind.INTERNAL,
+        status=Status(StatusCode.ERROR if made.failed else StatusCode.UNSET),
+        start_time=made.start_ns,
+        end_time=made.end_ns,
+        instrumentation_scope=_scope(),
+    )
+
+
+def _context(trace: bytes, span: bytes) -> SpanContext:
+    flags = TraceFlags(TraceFlags.SAMPLED)
+    return SpanContext(int.from_bytes(trace), int.from_bytes(span), is_remote=False, trace_flags=flags)
+
+
+@lru_cache(maxsize=16)
+def _resource(source: str) -> Resource:
+    """OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME are honoured; without them the service is the source."""
+    given = Resource.create()
+    named = str(given.attributes.get("service.name", ""))
+    return given.merge(Resource({"service.name": source})) if named.startswith("unknown_service") else given
+
+
+@lru_cache(maxsize=1)
+def _scope() -> InstrumentationScope:
+    return InstrumentationScope(SCOPE, version("spanledger"))

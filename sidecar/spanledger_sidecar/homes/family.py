@@ -1,0 +1,39 @@
+"""Workspaces inside one transaction: read when first asked for, written back together."""
+
+from __future__ import annotations
+
+from spanledger_sidecar.cursor import Change
+from spanledger_sidecar.records import Session
+from spanledger_sidecar.sources.mux.build import SOURCE
+from spanledger_sidecar.sources.mux.state import Workspace
+
+
+class StoredFamily:
+    """`explain.Family` over the cursor."""
+
+    def __init__(self, change: Change) -> None:
+        self._change = change
+        self._workspaces: dict[str, Workspace] = {}
+
+    def owner(self, claim: bytes) -> str | None:
+        return self._change.owner(claim)
+
+    def take(self, claim: bytes, workspace: str) -> None:
+        self._change.take(claim, workspace)
+
+    def known(self, workspace: str) -> bool:
+        """Whether anything is remembered of a workspace."""
+        return workspace in self._workspaces or self._change.state(SOURCE, workspace) is not None
+
+    def workspace(self, workspace: str) -> Workspace:
+        found = self._workspaces.get(workspace)
+        if found is None:
+            record = self._change.state(SOURCE, workspace)
+            found = Workspace(workspace, Session(workspace)) if record is None else Workspace.unpack(workspace, record)
+            self._workspaces[workspace] = found
+        return found
+
+    def save(self) -> None:
+        """Write back every workspace that was asked for."""
+        for name, workspace in self._workspaces.items():
+            self._change.remember(SOURCE, name, workspace.pack())

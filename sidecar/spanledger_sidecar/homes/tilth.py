@@ -1,0 +1,102 @@
+"""tilth's homes: event logs that only grow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from spanledger_sidecar import roots as resolution
+from spanledger_sidecar.cursor import Change, Cursor
+from spanledger_sidecar.homes.home import Counts, Look
+from spanledger_sidecar.homes.troubles import Troubles
+from spanledger_sidecar.reading import Lines, UnreadableError, open_plain, signal_of
+from spanledger_sidecar.records import Record
+from spanledger_sidecar.sources.mux.chat import Sign
+from spanledger_sidecar.sources.tilth.events import SOURCE, Progress, records
+from spanledger_sidecar.watch.scan import list_sessions, signals
+
+EVENTS = "events.jsonl"
+_GROUP = 50
+
+
+class TilthHome:
+    """Implements `home.Home` for tilth."""
+
+    name = SOURCE
+    names: Collection[str] = (EVENTS,)
+
+    def __init__(
+        self, cursor: Cursor, sign: Sign, paths: Sequence[Path] = (), *, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self.counts = Counts()
+        self.troubles = Troubles()
+        self.again: dict[str, tuple[int, Path]] = {}
+        self._cursor = cursor
+        self._sign = sign
+        self._paths = paths
+        self._environ = environ
+        self._seen = {name: Progress.unpack(record).signals for name, record in cursor.states(SOURCE)}
+
+    def roots(self) -> list[Path]:
+        home = Path(self._environ.get("HOME") or Path.home())
+        return resolution.real(self._paths or [resolution.tilth_root(home)])
+
+    def scan(self, roots: list[Path], look: Look) -> None:
+        sessions: dict[str, Path] = {}
+        for root in roots:
+            listing = list_sessions(root)
+            for name in listing.folders if listing else ():
+                sessions.setdefault(name, root)
+        changed = {
+            name: root
+            for name, root in sessions.items()
+            if self._seen.get(name) != signals(root / "sessions" / name, self.names)
+        }
+        self.touched(changed, look)
+        self.counts.sessions = len(sessions)
+
+    def touched(self, sessions: dict[str, Path], look: Look) -> None:
+        names = sorted(sessions)
+        for start in range(0, len(names), _GROUP):
+            if not look.room():
+                return
+            group = names[start : start + _GROUP]
+            with self._cursor.write() as change:
+                seen = {}
+                for name in group:
+                    progress, found = self._read(change, name, sessions[name], look)
+                    change.enqueue(self.counts.made(found))
+                    change.remember(SOURCE, name, progress.pack())
+                    seen[name] = progress.signals
+            self._seen.update(seen)
+            look.progress(start + len(group), len(names))
+
+    def _read(self, change: Change, name: str, root: Path, look: Look) -> tuple[Progress, list[Record]]:
+        """The new events of a session. Events that are there already at the first look are new from `since_ms` on."""
+        record = change.state(SOURCE, name)
+        progress = Progress() if record is None else Progress.unpack(record)
+        path = root / "sessions" / name / EVENTS
+        progress.signals = signals(path.parent, self.names)
+        lines = Lines()
+        found: list[Record] = []
+        try:
+            with open_plain(path) as file:
+                size = signal_of(file).size
+                if size < progress.offset:
+                    self._replaced(path, progress, size)
+                since_ms = look.since_ms if record is None else 0
+                found = records(name, lines.read(file, progress.offset), progress, self._sign, since_ms)
+        except FileNotFoundError:
+            pass
+        except UnreadableError as error:
+            self.troubles(path, str(error))
+        if lines.damaged:
+            self.troubles(path, f"has {lines.damaged} damaged lines, which are left out")
+        return progress, found
+
+    def _replaced(self, path: Path, progress: Progress, size: int) -> None:
+        """A log that only grows has shrunk: go on behind what is there now, for it may have been counted before."""
+        self.counts.rebaselines += 1
+        self.troubles(path, "has become shorter; what stands in it now is taken as known")
+        progress.offset = size

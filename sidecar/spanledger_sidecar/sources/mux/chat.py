@@ -1,0 +1,193 @@
+"""Rows of chat.jsonl, chat-archive.jsonl and headless-usage.jsonl as turns with their tools (facts 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from spanledger_sidecar.ids import claim_key, span_id, trace_id
+from spanledger_sidecar.reading import count, nested, text
+from spanledger_sidecar.sources.mux.names import canonical
+from spanledger_sidecar.tokens import Five
+
+Sign: TypeAlias = Callable[[str, Any], tuple[str, str]]
+"""A tool's name and arguments to its signature and the signature's scope; both empty if there is none."""
+
+_PICO_PER_TICK = 100
+"""xAI's costInUsdTicks: 1e10 ticks are one USD."""
+_PLAIN_TIERS = frozenset({"default", "auto", "standard"})
+_NESTED_TOOLS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """A tool call of a turn; signed, without its arguments."""
+
+    trace_id: bytes
+    span_id: bytes
+    parent_id: bytes
+    name: str
+    call_id: str
+    start_ms: int
+    end_ms: int
+    signature: str
+    signature_scope: str
+    failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Usage that one row of a file proves. `claim` is the key by which it counts once, in whichever file it stands.
+
+    `cost` (picodollars) is there where the provider charged it or a subscription covered it.
+    """
+
+    claim: bytes
+    trace_id: bytes
+    span_id: bytes
+    named: str
+    tokens: Five
+    start_ms: int
+    end_ms: int
+    cost: int | None = None
+    agent: str = ""
+    route: str = ""
+    tier: str = ""
+    ttft_ms: int | None = None
+    finish_reason: str = ""
+    note: str = ""
+    tools: list[Tool] = field(default_factory=list)
+
+    @property
+    def key(self) -> str:
+        """The usage file's key of the model."""
+        return canonical(self.named)
+
+
+def row_name(row: dict[str, Any], workspace: str) -> str:
+    """By what a chat row counts once: its id, which forks copy; without one, its place in the workspace's history."""
+    return text(row.get("id")) or f"{workspace}#{count(nested(row, 'metadata', 'historySequence'))}"
+
+
+def turns(row: dict[str, Any], workspace: str, sign: Sign) -> list[Row]:
+    """What a chat row proves: the turn, and the calls of other models that its tools made, which are not in it."""
+    metadata = row.get("metadata")
+    if row.get("role") != "assistant" or not isinstance(metadata, dict):
+        return []
+    name = row_name(row, workspace)
+    found = []
+    if isinstance(metadata.get("usage"), dict):
+        found.append(_turn(row, metadata, name, sign))
+    extra = metadata.get("toolModelUsages")
+    for place, call in enumerate(extra if isinstance(extra, list) else []):
+        if isinstance(call, dict) and isinstance(call.get("usage"), dict):
+            found.append(_tool_model(call, name, place, metadata))
+    return found
+
+
+def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign) -> Row:
+    start_ms = count(metadata.get("timestamp"))
+    trace = trace_id("mux turn", name)
+    span = span_id("mux turn", name)
+    return Row(
+        claim_key("mux turn", name),
+        trace,
+        span,
+        text(metadata.get("model")),
+        tokens_of(metadata["usage"], metadata.get("providerMetadata")),
+        start_ms,
+        start_ms + count(metadata.get("duration")),
+        _charged(metadata),
+        text(metadata.get("agentId")) or text(metadata.get("mode")),
+        text(metadata.get("routeProvider")),
+        _tier(metadata.get("providerMetadata")),
+        count(metadata.get("ttftMs")) if "ttftMs" in metadata else None,
+        text(metadata.get("finishReason")),
+        "interrupted" if metadata.get("partial") is True else "",
+        _tools(row.get("parts"), (trace, span, name), start_ms, sign, _NESTED_TOOLS),
+    )
+
+
+def _tool_model(call: dict[str, Any], name: str, place: int, turn: dict[str, Any]) -> Row:
+    """A call of another model inside a turn: its own span beside the turn's, never below it, where it would repeat."""
+    mark = text(call.get("toolCallId")) or str(place)
+    identity = ("mux tool model", name, text(call.get("toolName")), mark, place)
+    end_ms = count(call.get("timestamp")) or count(turn.get("timestamp")) + count(turn.get("duration"))
+    return Row(
+        claim_key(*identity),
+        trace_id("mux turn", name),
+        span_id(*identity),
+        text(call.get("model")),
+        tokens_of(call["usage"], call.get("providerMetadata")),
+        end_ms,
+        end_ms,
+        _charged(call),
+        text(call.get("toolName")),
+        tier=_tier(call.get("providerMetadata")),
+    )
+
+
+def headless(line: dict[str, Any], nth: int) -> Row | None:
+    """A call outside any turn. Lines have no id: what stands in them is one, with `nth` of those that read the same."""
+    usage = line.get("usage")
+    if not isinstance(usage, dict):
+        return None
+    end_ms, source, named = count(line.get("timestamp")), text(line.get("source")), text(line.get("model"))
+    tokens = tokens_of(usage, line.get("providerMetadata"))
+    identity = ("mux headless", end_ms, source, named, *tokens, nth)
+    trace, span = trace_id(*identity), span_id(*identity)
+    tier = _tier(line.get("providerMetadata"))
+    return Row(
+        claim_key(*identity), trace, span, named, tokens, end_ms, end_ms, _charged(line), source, tier=tier, note=source
+    )
+
+
+def tokens_of(usage: dict[str, Any], metadata: Any) -> Five:
+    """The AI SDK's inclusive usage in Mux's disjoint classes, as Mux itself does it (facts 1.3)."""
+    given, cached = count(usage.get("inputTokens")), count(usage.get("cachedInputTokens"))
+    written = count(nested(metadata, "anthropic", "cacheCreationInputTokens"))
+    answer = count(usage.get("outputTokens"))
+    reasoning = count(usage.get("reasoningTokens")) or count(nested(metadata, "openai", "reasoningTokens"))
+    text_only = answer - reasoning if answer >= reasoning else answer
+    return Five(max(0, given - cached - written), cached, written, text_only, reasoning)
+
+
+def _charged(holder: dict[str, Any]) -> int | None:
+    metadata = holder.get("providerMetadata")
+    if holder.get("costsIncluded") is True or nested(metadata, "mux", "costsIncluded") is True:
+        return 0
+    ticks = nested(metadata, "xai", "costInUsdTicks")
+    return count(ticks) * _PICO_PER_TICK if isinstance(ticks, int) and not isinstance(ticks, bool) else None
+
+
+def _tier(metadata: Any) -> str:
+    tier = text(nested(metadata, "openai", "serviceTier"))
+    return "" if tier in _PLAIN_TIERS else tier
+
+
+def _tools(parts: Any, at: tuple[bytes, bytes, str], start_ms: int, sign: Sign, depth: int) -> list[Tool]:
+    """The tool calls among `parts`, below the span `at` (trace, span, name of the row), and those made inside them."""
+    trace, parent, name = at
+    found = []
+    for place, part in enumerate(parts if isinstance(parts, list) else []):
+        if not isinstance(part, dict) or not isinstance(part.get("toolName"), str):
+            continue
+        call_id = text(part.get("toolCallId"))
+        span = span_id("mux tool", name, call_id or place)
+        begun = count(part.get("executionStartedAt")) or count(part.get("timestamp")) or start_ms
+        ended = begun + count(nested(part, "output", "wall_duration_ms"))
+        signed = sign(text(part["toolName"]), part.get("input"))
+        found.append(Tool(trace, span, parent, text(part["toolName"]), call_id, begun, ended, *signed, _failed(part)))
+        if depth:
+            inner = (trace, span, f"{name}/{call_id or place}")
+            found += _tools(part.get("nestedCalls"), inner, begun, sign, depth - 1)
+    return found
+
+
+def _failed(part: dict[str, Any]) -> bool:
+    """Mux's own rule (facts 2.3)."""
+    output = part.get("output")
+    return part.get("failed") is True or (
+        isinstance(output, dict) and (output.get("success") is False or bool(output.get("error")))
+    )

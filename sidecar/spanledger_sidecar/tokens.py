@@ -1,0 +1,108 @@
+"""Vectors over Mux's five disjoint token classes, of tokens or of money, and what may stand in for what.
+
+The classes of one group are one amount seen at another resolution: a chat row may lack the cache writes or the
+estimated reasoning that the usage file has (facts 1.3, 2.2), so what is too much in one class of a group makes up for
+what is missing in another.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Five(NamedTuple):
+    """One amount for each class; tokens, or picodollars (1e-12 USD)."""
+
+    input: int = 0
+    cached: int = 0
+    cache_create: int = 0
+    output: int = 0
+    reasoning: int = 0
+
+    def plus(self, other: Five) -> Five:
+        return Five(*(a + b for a, b in zip(self, other, strict=True)))
+
+    def minus(self, other: Five) -> Five:
+        return Five(*(a - b for a, b in zip(self, other, strict=True)))
+
+    def at_least(self, other: Five) -> Five:
+        """The larger of each class."""
+        return Five(*(max(a, b) for a, b in zip(self, other, strict=True)))
+
+    def at_most(self, other: Five) -> Five:
+        """The smaller of each class."""
+        return Five(*(min(a, b) for a, b in zip(self, other, strict=True)))
+
+    @property
+    def inputs(self) -> int:
+        """The input group: what was not cached, cache reads and cache writes."""
+        return self.input + self.cached + self.cache_create
+
+    @property
+    def outputs(self) -> int:
+        """The output group: text and reasoning."""
+        return self.output + self.reasoning
+
+    @property
+    def total(self) -> int:
+        return self.inputs + self.outputs
+
+    def holds(self, other: Five) -> bool:
+        """Whether both groups have room for `other`'s."""
+        return self.inputs >= other.inputs and self.outputs >= other.outputs
+
+
+ZERO = Five()
+
+
+def missing(whole: Five, part: Five) -> Five:
+    """What `part` lacks of `whole`: by group, and within a group in the classes that lack it."""
+    return Five(*_lacks(whole[:3], part[:3]), *_lacks(whole[3:], part[3:]))
+
+
+def _lacks(whole: tuple[int, ...], part: tuple[int, ...]) -> list[int]:
+    gaps = [a - b for a, b in zip(whole, part, strict=True)]
+    surplus = -sum(gap for gap in gaps if gap < 0)
+    found = []
+    for gap in gaps:
+        used = min(max(gap, 0), surplus)
+        surplus -= used
+        found.append(max(gap, 0) - used)
+    return found
+
+
+def settled(whole: Five, part: Five) -> Five:
+    """`part`, spread over the classes as `whole` is; what it has more than `whole` stays, in a group's first class."""
+    over_input = max(0, part.inputs - whole.inputs)
+    over_output = max(0, part.outputs - whole.outputs)
+    spread = whole.minus(missing(whole, part))
+    return Five(spread.input + over_input, spread.cached, spread.cache_create, spread.output + over_output, spread[4])
+
+
+def taken(pool: Five, amount: Five) -> Five:
+    """The part of `pool` that `amount` is: class by class, then from the rest of the group."""
+    return Five(*_from_group(pool[:3], amount[:3]), *_from_group(pool[3:], amount[3:]))
+
+
+def _from_group(pool: tuple[int, ...], amount: tuple[int, ...]) -> list[int]:
+    found = [min(a, b) for a, b in zip(pool, amount, strict=True)]
+    left = sum(amount) - sum(found)
+    for place, there in enumerate(pool):
+        more = min(left, there - found[place])
+        found[place] += more
+        left -= more
+    return found
+
+
+def by_class(whole: Five, part: Five) -> Five:
+    """What `part` lacks of `whole` in each class by itself."""
+    return whole.minus(part).at_least(ZERO)
+
+
+def at_rate(cost: Five, there: Five, used: Five) -> Five:
+    """The part of `cost`, which is that of `there`, that falls on `used`: every token of a class costs the same."""
+    return Five(*(_share(c, t, min(u, t)) for c, t, u in zip(cost, there, used, strict=True)))
+
+
+def _share(cost: int, there: int, used: int) -> int:
+    return cost if used == there else cost * used // there
