@@ -6,11 +6,12 @@ import asyncio
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx2
 import pytest
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -25,7 +26,7 @@ from spanledger_processor.wire.errors import MalformedError
 
 MIB = 1 << 20
 SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
-MESSAGES = {
+MESSAGES: dict[Signal, Callable[[], Message]] = {
     "traces": ExportTraceServiceRequest,
     "logs": ExportLogsServiceRequest,
     "metrics": ExportMetricsServiceRequest,
@@ -58,7 +59,7 @@ async def test_json_is_answered_with_an_empty_object(signal: Signal) -> None:
         assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, JSON, b"{}")
         (handled,) = doors.pipeline.handled
         assert handled.signal == signal
-        assert MESSAGES[signal].FromString(handled.body).ByteSize() > 0
+        assert MESSAGES[signal]().FromString(handled.body).ByteSize() > 0
         assert doors.seen.held == 0
 
 

@@ -12,12 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
+import grpc.aio
 import httpx2
 import pytest
-from grpc import aio
 
-from doors import METHODS, PROTOBUF
+from doors import PROTOBUF, exporter
 
 MIB = 1 << 20
 BUDGET = 64
@@ -63,20 +62,19 @@ def receiver() -> Iterator[Receiver]:
 async def push_grpc(port: int, compression: grpc.Compression) -> list[grpc.StatusCode]:
     """Requests from four connections at once; how each was answered."""
 
-    async def send(channel: aio.Channel) -> grpc.StatusCode:
-        call = channel.unary_unary(METHODS["traces"])
+    async def send(channel: grpc.aio.Channel) -> grpc.StatusCode:
         try:
-            await call(bytes(REQUEST * MIB), timeout=5, compression=compression)
-        except aio.AioRpcError as error:
+            await exporter(channel)(bytes(REQUEST * MIB), timeout=5, compression=compression)
+        except grpc.aio.AioRpcError as error:
             return error.code()
         return grpc.StatusCode.OK
 
     options = [("grpc.use_local_subchannel_pool", 1)]
-    channels = [aio.insecure_channel(f"localhost:{port}", options) for _ in range(4)]
+    channels = [grpc.aio.insecure_channel(f"localhost:{port}", options) for _ in range(4)]
     try:
         return await asyncio.gather(*(send(channels[number % 4]) for number in range(SENDERS)))
     finally:
-        await asyncio.gather(*(channel.close() for channel in channels))
+        await asyncio.gather(*(channel.close(None) for channel in channels))
 
 
 async def push_http(port: int, *, packed: bool) -> list[int]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
-import grpc
+import grpc.aio
 import pytest
-from grpc import aio
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from doors import METHODS, opened, traces
+from doors import SERVICES, exporter, opened, traces
 
 
 async def test_requests_under_way_end_and_later_ones_are_told_to_come_back() -> None:
-    async with opened() as doors, aio.insecure_channel(doors.grpc_address) as channel:
+    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
         doors.pipeline.gate.clear()
-        by_grpc = channel.unary_unary(METHODS["traces"])(traces())
+        by_grpc = exporter(channel)(traces())
         by_http = asyncio.create_task(doors.post("/v1/traces", traces()))
         await doors.pipeline.begun.get()
         await doors.pipeline.begun.get()
@@ -24,8 +24,8 @@ async def test_requests_under_way_end_and_later_ones_are_told_to_come_back() -> 
         await asyncio.sleep(0)
         while any(doors.otlp.listening.values()):  # noqa: ASYNC110 - a property, not an event
             await asyncio.sleep(0)
-        with pytest.raises(aio.AioRpcError) as caught:
-            await channel.unary_unary(METHODS["traces"])(traces())
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await exporter(channel)(traces())
         assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAVAILABLE, "shutting down")
         late = await doors.post("/v1/traces", traces())
         assert (late.status_code, late.headers["retry-after"]) == (503, "1")
@@ -39,15 +39,15 @@ async def test_requests_under_way_end_and_later_ones_are_told_to_come_back() -> 
 
 
 async def test_health_says_not_serving_while_stopping() -> None:
-    async with opened() as doors, aio.insecure_channel(doors.grpc_address) as channel:
+    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
         doors.pipeline.gate.clear()
-        under_way = channel.unary_unary(METHODS["traces"])(traces())
+        under_way = exporter(channel)(traces())
         await doors.pipeline.begun.get()
-        watch = channel.unary_stream(
+        watch: Any = channel.unary_stream(
             "/grpc.health.v1.Health/Watch",
             request_serializer=HealthCheckRequest.SerializeToString,
             response_deserializer=HealthCheckResponse.FromString,
-        )(HealthCheckRequest(service="opentelemetry.proto.collector.trace.v1.TraceService"))
+        )(HealthCheckRequest(service=SERVICES[0]))
         assert (await watch.read()).status == HealthCheckResponse.SERVING
         stopping = asyncio.create_task(doors.otlp.stop(30))
         assert (await watch.read()).status == HealthCheckResponse.NOT_SERVING
@@ -57,14 +57,14 @@ async def test_health_says_not_serving_while_stopping() -> None:
 
 
 async def test_what_does_not_end_within_the_grace_is_given_up_and_its_sender_keeps_the_data() -> None:
-    async with opened() as doors, aio.insecure_channel(doors.grpc_address) as channel:
+    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
         doors.pipeline.gate.clear()
-        by_grpc = channel.unary_unary(METHODS["traces"])(traces())
+        by_grpc = exporter(channel)(traces())
         by_http = asyncio.create_task(doors.post("/v1/traces", traces()))
         await doors.pipeline.begun.get()
         await doors.pipeline.begun.get()
         await doors.otlp.stop(0.05)
-        with pytest.raises(aio.AioRpcError) as caught:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await by_grpc
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert (await by_http).status_code == 503
@@ -75,7 +75,7 @@ async def test_what_does_not_end_within_the_grace_is_given_up_and_its_sender_kee
 async def test_after_the_stop_nobody_answers() -> None:
     async with opened() as doors:
         await doors.otlp.stop(0)
-        with pytest.raises(aio.AioRpcError) as caught:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await doors.export("traces", traces(), timeout=5)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         with pytest.raises(ConnectionError):

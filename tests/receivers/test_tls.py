@@ -6,13 +6,12 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import grpc
+import grpc.aio
 import httpx2
 import pytest
-from grpc import aio
 
 from certificates import Certificates
-from doors import METHODS, PROTOBUF, Doors, opened, traces
+from doors import PROTOBUF, Doors, exporter, opened, traces
 
 
 @pytest.fixture
@@ -26,13 +25,12 @@ def both(tls: dict[str, str]) -> dict[str, Any]:
     return {"protocols": {"grpc": {"tls": tls}, "http": {"tls": tls}}}
 
 
-async def export(doors: Doors, made: Certificates, client: str | None) -> bytes:
+async def export(doors: Doors, made: Certificates, client: str | None) -> Any:
     """Send by gRPC over TLS, showing the certificate of `client`."""
     pair = (made.key(client).read_bytes(), made.cert(client).read_bytes()) if client else (None, None)
     credentials = grpc.ssl_channel_credentials(made.authority.read_bytes(), *pair)
-    async with aio.secure_channel(doors.grpc_address, credentials) as channel:
-        answer: bytes = await channel.unary_unary(METHODS["traces"])(traces(), timeout=10)
-        return answer
+    async with grpc.aio.secure_channel(doors.grpc_address, credentials) as channel:
+        return await exporter(channel)(traces(), timeout=10)
 
 
 async def post(doors: Doors, made: Certificates, client: str | None) -> int:
@@ -57,7 +55,7 @@ async def test_tls(certificates: Certificates, mutual: bool) -> None:  # noqa: F
 
 async def test_without_the_certificate_demanded_nobody_comes_in(certificates: Certificates) -> None:
     async with opened(both(certificates.server_settings(mutual=True))) as doors:
-        with pytest.raises(aio.AioRpcError) as caught:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
             await export(doors, certificates, None)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         with pytest.raises(httpx2.TransportError):
@@ -71,7 +69,7 @@ async def test_a_certificate_of_another_authority_does_not_do(
     other = Certificates(tmp_path_factory.mktemp("other"))
     other.authority.write_bytes(certificates.authority.read_bytes())  # trusts our server, shows its own certificate
     async with opened(both(certificates.server_settings(mutual=True))) as doors:
-        with pytest.raises(aio.AioRpcError):
+        with pytest.raises(grpc.aio.AioRpcError):
             await export(doors, other, "client")
         with pytest.raises(httpx2.TransportError):
             await post(doors, other, "client")
@@ -80,7 +78,7 @@ async def test_a_certificate_of_another_authority_does_not_do(
 
 async def test_plain_text_is_not_spoken_on_a_tls_port(certificates: Certificates) -> None:
     async with opened(both(certificates.server_settings())) as doors:
-        with pytest.raises(aio.AioRpcError):
+        with pytest.raises(grpc.aio.AioRpcError):
             await doors.export("traces", traces(), timeout=10)
         with pytest.raises(httpx2.TransportError):
             await doors.post("/v1/traces", traces())

@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import grpc.aio
 import httpx2
-from grpc import aio
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -24,6 +24,7 @@ METHODS: Mapping[Signal, str] = {
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
     "metrics": "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
 }
+SERVICES = tuple(method.split("/")[1] for method in METHODS.values())
 PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 
@@ -120,11 +121,10 @@ class Doors:
         """Without a path."""
         return f"http://localhost:{self.otlp.ports['http']}"
 
-    async def export(self, signal: Signal, body: bytes, **call: Any) -> bytes:
+    async def export(self, signal: Signal, body: bytes, **call: Any) -> Any:
         """Send by gRPC and return the response's bytes; raises `grpc.aio.AioRpcError`."""
-        async with aio.insecure_channel(self.grpc_address) as channel:
-            answer: bytes = await channel.unary_unary(METHODS[signal])(body, **call)
-            return answer
+        async with grpc.aio.insecure_channel(self.grpc_address) as channel:
+            return await exporter(channel, signal)(body, **call)
 
     async def post(
         self, path: str, body: Any, media: str | None = PROTOBUF, headers: Mapping[str, str] | None = None
@@ -133,6 +133,11 @@ class Doors:
         content_type = {} if media is None else {"content-type": media}
         async with httpx2.AsyncClient(base_url=self.http_url, timeout=30) as client:
             return await client.post(path, content=body, headers={**content_type, **(headers or {})})
+
+
+def exporter(channel: grpc.aio.Channel, signal: Signal = "traces") -> Any:
+    """`Export` of a signal's service: encoded request in, encoded response back."""
+    return channel.unary_unary(METHODS[signal], request_serializer=bytes, response_deserializer=bytes)
 
 
 @asynccontextmanager

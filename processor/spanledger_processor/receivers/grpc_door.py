@@ -12,8 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import grpc
-from grpc import aio
+import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
@@ -40,7 +39,7 @@ from spanledger_processor.receivers.status import to_status
 from spanledger_processor.receivers.tls import grpc_credentials
 
 if TYPE_CHECKING:
-    Context: TypeAlias = aio.ServicerContext[bytes, bytes]
+    Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
     Handler: TypeAlias = Callable[[Any, Context], Awaitable[bytes]]
 
 SERVICES: Mapping[str, Signal] = {
@@ -68,7 +67,7 @@ class GrpcDoor:
         self._settings = settings
         self._desk = desk
         self._guard = Guard(settings.auth)
-        self._server = aio.server(options=options(settings))
+        self._server = grpc.aio.server(options=options(settings))
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
 
     async def start(self) -> None:
