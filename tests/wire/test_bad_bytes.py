@@ -95,7 +95,15 @@ def test_no_bytes_get_past_malformed_error(body):
 def test_no_bytes_of_a_log_record_get_past_malformed_error(record):
     with suppress(MalformedError):
         view = LogView.parse(record)
-        _ = view.time_ns, view.observed_ns, view.severity_number, view.event_name, view.body, view.trace_id, view.span_id
+        _ = (
+            view.time_ns,
+            view.observed_ns,
+            view.severity_number,
+            view.event_name,
+            view.body,
+            view.trace_id,
+            view.span_id,
+        )
         values(view.attributes)
 
 

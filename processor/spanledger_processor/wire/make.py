@@ -92,10 +92,11 @@ def _span(made: MadeSpan) -> Span:
 
 
 def _key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
-    return [KeyValue(key=_text(key), value=_any(value)) for key, value in attributes.items() if value is not None]
+    return [KeyValue(key=_text(key), value=any_value(value)) for key, value in attributes.items() if value is not None]
 
 
-def _any(value: Any) -> AnyValue:
+def any_value(value: Any) -> AnyValue:
+    """A plain Python value as an AnyValue message."""
     if value is None:
         return AnyValue()
     if isinstance(value, bool):
@@ -109,12 +110,12 @@ def _any(value: Any) -> AnyValue:
     if isinstance(value, Mapping):
         made = AnyValue()
         made.kvlist_value.SetInParent()
-        made.kvlist_value.values.extend(KeyValue(key=_text(key), value=_any(item)) for key, item in value.items())
+        made.kvlist_value.values.extend(KeyValue(key=_text(key), value=any_value(item)) for key, item in value.items())
         return made
     if isinstance(value, list | tuple):
         made = AnyValue()
         made.array_value.SetInParent()
-        made.array_value.values.extend(_any(item) for item in value)
+        made.array_value.values.extend(any_value(item) for item in value)
         return made
     return AnyValue(string_value=_text(str(value)))
 
