@@ -1,0 +1,73 @@
+"""`spanledger close`: a session is marked as ended, whoever holds the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from backend import Backend
+from chats import chat, request, set_attributes
+from commands import answer, ledger, output, run
+from served import Served
+
+
+def _of(session: str) -> bytes:
+    span = chat()
+    set_attributes(span, {"gen_ai.conversation.id": session})
+    return request(span)
+
+
+def test_on_disk(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _of("a"), _of("b"))
+    before = answer("session", "a", *state)
+    assert "session a is marked as ended" in output("close", "a", *state)
+    assert answer("session", "a", *state) == {**before, "closed": True}
+    assert "closed" not in answer("session", "b", *state)
+    assert ", ended" in output("session", "a", *state)
+    assert answer("close", "a", *state) == {"id": "a", "closed": True}
+
+
+@pytest.mark.parametrize("session", ["nope", ""])
+def test_a_session_that_is_not_there(session: str, tmp_path: Path) -> None:
+    state = ledger(tmp_path, _of("a"), request(chat()))
+    result = run("close", session, *state)
+    assert result.exit_code == 1
+    assert f"no session {session!r}" in result.stderr
+
+
+def test_no_ledger_is_made(tmp_path: Path) -> None:
+    result = run("close", "a", "--set", f"state.path={tmp_path / 'state'}")
+    assert result.exit_code == 1
+    assert not (tmp_path / "state").exists()
+
+
+def test_while_serve_runs(tmp_path: Path) -> None:
+    """The server holds the ledger, so it is asked; ids may hold anything. Spans that come later still count."""
+    odd = "ä/b?c d/close"
+    with Backend() as backend, Served(tmp_path, backend.port) as served:
+        served.export(_of(odd))
+        config = ("--config", str(served.config))
+        output("close", odd, *config)
+        assert answer("session", odd, *config)["closed"] is True
+        served.export(_of(odd))
+        assert answer("session", odd, *config)["calls"] == 2
+        assert run("close", "nope", *config).exit_code == 1
+
+        elsewhere = run("close", odd, *config, "--set", "api.endpoint=127.0.0.1:1")
+        assert elsewhere.exit_code == 1
+        assert f"in use by process {served.program.pid}" in elsewhere.stderr
+        assert "127.0.0.1:1 (api.endpoint)" in elsewhere.stderr
+
+
+def test_no_other_site_can_close(tmp_path: Path) -> None:
+    """What a browser sends for another site without asking (a form) is not taken."""
+    with Backend() as backend, Served(tmp_path, backend.port) as served:
+        served.export(_of("a"))
+        url = f"http://127.0.0.1:{served.api}/api/v1/sessions/a/close"
+        assert httpx2.post(url, data={"tenant": ""}).status_code == 415
+        assert httpx2.post(url, content=b'{"tenant": ""}', headers={"content-type": "text/plain"}).status_code == 415
+        assert httpx2.post(url, content=b"[]", headers={"content-type": "application/json"}).status_code == 415
+        assert httpx2.get(url).status_code == 404
+        assert "closed" not in answer("session", "a", "--config", str(served.config))

@@ -1,0 +1,179 @@
+"""The commands that read the ledger: what they tell people, and what they tell programs."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from chats import COST, chat, request, set_attributes
+from commands import answer, ledger, output, run
+
+SESSION, RUN, MODEL = "gen_ai.conversation.id", "spanledger.run.id", "gen_ai.request.model"
+DAY_NS = 86_400 * 10**9
+JAN_30 = 1_769_774_400 * 10**9
+"""2026-01-30 12:00 UTC."""
+
+
+def _call(session: str = "", run_id: str = "", model: str = "", start: int = JAN_30) -> bytes:
+    span = chat(start_time_unix_nano=start, end_time_unix_nano=start + 10**9)
+    named = {SESSION: session, RUN: run_id, MODEL: model}
+    set_attributes(span, {key: value for key, value in named.items() if value})
+    return request(span)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> tuple[str, ...]:
+    """Options naming a ledger of 6 calls: 3 in session a (run r), 2 in b (1 without a price), 1 in none."""
+    return ledger(
+        tmp_path / "state",
+        _call("a", "r"),
+        _call("a", "r"),
+        _call("a", "r", start=JAN_30 + DAY_NS),
+        _call("b", start=JAN_30 + 2 * DAY_NS),
+        _call("b", model="acme-7b", start=JAN_30 + 2 * DAY_NS),
+        _call(start=JAN_30 - DAY_NS),
+        now_ns=JAN_30 + 2 * DAY_NS,
+    )
+
+
+def test_sessions_come_last_active_first_and_what_has_none_comes_last(state: tuple[str, ...]) -> None:
+    rows = answer("sessions", *state)
+    assert [(row["id"], row["calls"], row["unpriced"]) for row in rows] == [
+        ("b", 2, {"unknown_model": 1}),
+        ("a", 3, {}),
+        ("", 1, {}),
+    ]
+    assert [row["cost_usd"] for row in rows] == pytest.approx([COST, 3 * COST, COST])
+    assert rows[1]["models"] == [{"model": "openai/gpt-4o-mini", "cost_usd": 3 * COST, "cost_usd_exact": "0.00063"}]
+    assert rows[1]["tokens"]["input"] == 3000
+
+
+def test_the_parts_add_up_to_the_last_digit(state: tuple[str, ...]) -> None:
+    whole = answer("summary", *state)
+    for rows in (answer("sessions", *state), answer("runs", *state), whole["models"]):
+        assert sum(Decimal(row["cost_usd_exact"]) for row in rows) == Decimal("0.00105")
+    assert whole["total"]["cost_usd_exact"] == "0.00105"
+
+
+def test_tables_show_every_session_on_a_line(state: tuple[str, ...]) -> None:
+    lines = output("sessions", *state).splitlines()
+    assert lines[0].strip() == "3 sessions"
+    a, b = (next(line for line in lines if line.split()[:1] == [name]) for name in "ab")
+    assert "$0.000630" in a
+    assert "openai/gpt-4o-mini" in a
+    assert "2026-01-31 12:00:01" in a
+    assert "$0.000210 + ?" in b
+    assert "1 unknown_model" in b
+    assert any(line.startswith(" (unattributed)") for line in lines)
+
+
+def test_what_is_not_known_is_never_shown_as_zero(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _call("b", model="acme-7b"))
+    shown = output("session", "b", *state)
+    assert "unknown" in shown
+    assert "$0" not in shown
+
+
+def test_a_list_can_be_cut_and_says_so(state: tuple[str, ...]) -> None:
+    shown = output("sessions", "--limit", "1", *state)
+    assert "2 more: --limit 3 shows all" in shown
+    assert len(answer("sessions", "--limit", "1", *state)) == 1
+
+
+def test_one_session_and_one_run(state: tuple[str, ...]) -> None:
+    assert answer("session", "a", *state)["cost_usd_exact"] == "0.00063"
+    assert answer("summary", "--session", "a", *state) == answer("session", "a", *state)
+    assert answer("run", "r", *state)["calls"] == 3
+    assert answer("summary", "--run", "r", *state) == answer("run", "r", *state)
+    assert "run r" in output("run", "r", *state)
+
+
+def test_a_session_by_task_and_model(tmp_path: Path) -> None:
+    spans = [chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 9) for _ in range(3)]
+    for span, (kind, model) in zip(spans, [("worker", ""), ("judge", ""), ("worker", "gpt-4o")], strict=True):
+        named = {SESSION: "s", "spanledger.task.id": "t1", "spanledger.task.kind": kind}
+        set_attributes(span, named | ({MODEL: model} if model else {}))
+    state = ledger(tmp_path, request(*spans))
+    tasks = answer("summary", "--session", "s", *state)["tasks"]
+    assert [(task["id"], task["kind"], task["calls"]) for task in tasks] == [("t1", "judge", 1), ("t1", "worker", 2)]
+    shown = output("session", "s", *state)
+    assert "by task" in shown
+    assert "judge" in shown
+    assert "by model" in shown
+
+
+def test_by_day_since(state: tuple[str, ...]) -> None:
+    """Days are UTC days of the calls, not of their arrival."""
+    told = answer("summary", "--since", "2026-01-31", *state)
+    assert told["since"] == "2026-01-31"
+    assert [(day["day"], day["calls"]) for day in told["days"]] == [("2026-01-31", 1), ("2026-02-01", 2)]
+    assert told["total"]["calls"] == 3
+    assert sum(Decimal(model["cost_usd_exact"]) for model in told["models"]) == Decimal(told["total"]["cost_usd_exact"])
+    assert "2026-01-31" in output("summary", "--since", "2026-01-31", *state)
+    assert "Nothing was spent since 2026-02-02" in output("summary", "--since", "2026-02-02", *state)
+
+
+@pytest.mark.parametrize("when", ["today", "yesterday", "7d"])
+def test_since_by_word(when: str, tmp_path: Path) -> None:
+    """A call of just now is within each of them."""
+    state = ledger(tmp_path, request(chat()), now_ns=chat().end_time_unix_nano)
+    assert answer("summary", "--since", when, *state)["total"]["calls"] == 1
+
+
+@pytest.mark.parametrize("when", ["0d", "2026-13-01", "week", "12h"])
+def test_since_what_is_no_day(when: str, state: tuple[str, ...]) -> None:
+    result = run("summary", "--since", when, *state)
+    assert result.exit_code == 2
+    assert "2026-01-31" in result.stderr
+
+
+def test_only_one_choice_at_a_time(state: tuple[str, ...]) -> None:
+    assert run("summary", "--session", "a", "--run", "r", *state).exit_code == 2
+
+
+@pytest.mark.parametrize("what", ["session", "run"])
+def test_an_id_that_is_not_there(what: str, state: tuple[str, ...]) -> None:
+    result = run(what, "nope", *state)
+    assert result.exit_code == 1
+    assert f"no {what} 'nope'" in result.stderr
+    assert f"spanledger {what}s" in result.stderr
+
+
+def test_an_empty_ledger(tmp_path: Path) -> None:
+    state = ledger(tmp_path)
+    assert "No sessions yet" in output("sessions", *state)
+    assert "No runs yet" in output("runs", *state)
+    assert "Nothing has been counted" in output("summary", *state)
+    assert answer("sessions", *state) == []
+    assert answer("summary", *state)["total"]["calls"] == 0
+
+
+def test_no_ledger_at_all(tmp_path: Path) -> None:
+    """Says which folder it looked into, and makes none."""
+    result = run("sessions", "--set", f"state.path={tmp_path / 'state'}")
+    assert result.exit_code == 1
+    assert str(tmp_path / "state") in result.stderr
+    assert "--config" in result.stderr
+    assert not (tmp_path / "state").exists()
+
+
+def test_tenants_do_not_see_each_other(tmp_path: Path) -> None:
+    keys = "processor.tenant.keys=[team]"
+    span = chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 9)
+    set_attributes(span, {SESSION: "s"})
+    message = ExportTraceServiceRequest.FromString(request(span))
+    message.resource_spans[0].resource.attributes.add(key="team").value.string_value = "red"
+    state = ledger(tmp_path, message.SerializeToString(), sets=(keys,))
+    assert answer("sessions", "--tenant", "red", *state)[0]["id"] == "s"
+    assert answer("sessions", *state) == []
+    assert answer("sessions", "--tenant", "blue", *state) == []
+
+
+def test_names_from_the_network_do_not_move_the_cursor(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _call("evil\x1b[2J[red]x"))
+    shown = output("sessions", *state)
+    assert "\x1b" not in shown
+    assert "[red]x" in shown
