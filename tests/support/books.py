@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from replays import spans_of
 
+from replays import spans_of
 from spanledger_exporters.interface import Signal
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
@@ -44,8 +44,9 @@ class Books:
 
     def _open(self) -> None:
         config = load(None)
-        self._stage = make_stage(config, Signer(KEY))
-        self._logs = LogStage(make_tenant_of(config.processor))
+        signer = Signer(KEY)
+        self._stage = make_stage(config, signer)
+        self._logs = LogStage(make_tenant_of(config.processor), signer.sign)
         self.store: LmdbStore | MemoryStore = MemoryStore()
         if self._folder is not None:
             self.store = LmdbStore.open(

@@ -149,7 +149,7 @@ class _Account:
         if signature is None or signature.scope == "name_only":
             return
         session = decision.session_id.encode("utf-8", "surrogatepass") or b"\0" + fact.trace_id
-        times, row = self._tools.count(session, signature.value, span.call_id)
+        times, row = self._tools.count(session, span)
         rule = self.batch.loop
         decision.tool_repeats, decision.tool_consecutive = times, row
         decision.tool_loop = (0 < rule.consecutive <= row) or (0 < rule.repeats <= times)

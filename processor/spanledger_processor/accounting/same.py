@@ -29,7 +29,7 @@ def same_call(one: Span, other: Span) -> bool:
     """Whether two spans without an id in common report one call: another source, equal usage, at the same time."""
     if one.response and other.response:
         return one.response == other.response and same_response(one, other)
-    return _another_source(one, other) and equal_usage(one.claim, other.claim) and _together(one, other)
+    return _another_source(one, other) and equal_usage(one.claim, other.claim) and together(one, other)
 
 
 def _another_source(one: Span, other: Span) -> bool:
@@ -44,7 +44,8 @@ def _near(one: Span, other: Span) -> bool:
     return one.start_ns <= other.end_ns + LOG_AFTER_NS and other.start_ns <= one.end_ns + LOG_AFTER_NS
 
 
-def _together(one: Span, other: Span) -> bool:
+def together(one: Span, other: Span) -> bool:
+    """Whether two reports lie together in time: one span holds the other, or an event follows a span closely."""
     if one.logged != other.logged:
         span, event = (other, one) if one.logged else (one, other)
         if span.session.id and event.session.id and span.session.id != event.session.id:

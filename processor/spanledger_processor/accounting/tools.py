@@ -7,13 +7,21 @@ from typing import Any
 
 import msgpack
 
+from spanledger_processor.accounting.same import together
+from spanledger_processor.accounting.trace import Span
+from spanledger_processor.grouping.resolve import NOTHING
 from spanledger_processor.state.store import Changes, Key, Table, key
+
+_ROWS = 32
+"""Executions remembered of one call: a second report of one arrives within seconds."""
 
 
 class ToolCounts:
-    """Counts calls by session and signature; a call reported twice (same call id) counts once.
+    """Counts calls by session and signature; an execution that is reported twice counts once.
 
-    Two small records: how often a session made this very call, and which call it made last, how often in a row.
+    Two reports are of one execution where they have one call id, or where one has none, they come from two sources
+    (two libraries, a span and a log event) and lie together in time, one to one. Two small records: how often a
+    session made this very call, and which call it made last, how often in a row.
     """
 
     def __init__(self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int) -> None:
@@ -22,19 +30,21 @@ class ToolCounts:
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
 
-    def count(self, session: bytes, signature: str, call_id: str) -> tuple[int, int]:
-        """Enter one call of `session`: (times so far, of those in a row), this one included."""
-        signed = signature.encode()
-        times_key = key(Table.TOOL, self._tenant, session, signed)
+    def count(self, session: bytes, span: Span) -> tuple[int, int]:
+        """Enter one execution in `session`: (times so far, of those in a row), this one included."""
+        signature = span.signature.encode()
+        times_key = key(Table.TOOL, self._tenant, session, signature)
         row_key = key(Table.TOOL, self._tenant, session)
-        times, last_id = self._load(times_key, (0, ""))
-        last, row = self._load(row_key, ("", 0))
-        if call_id and call_id == last_id:
-            return times, row if last == signature else 1
-        row = row + 1 if last == signature else 1
-        self._save(times_key, times + 1, call_id)
-        self._save(row_key, signature, row)
-        return times + 1, row
+        times, rows = self._load(times_key, (0, []))
+        last, in_a_row = self._load(row_key, ("", 0))
+        if _told_before(span, rows):
+            self._save(times_key, times, rows)
+            return times, in_a_row if last == span.signature else 1
+        in_a_row = in_a_row + 1 if last == span.signature else 1
+        rows = [*rows[-_ROWS + 1 :], [span.call_id, span.start_ns, span.end_ns, [[span.scope, span.logged]]]]
+        self._save(times_key, times + 1, rows)
+        self._save(row_key, span.signature, in_a_row)
+        return times + 1, in_a_row
 
     def _load(self, where: Key, absent: tuple[Any, Any]) -> Any:
         record = self._read(where)
@@ -43,3 +53,22 @@ class ToolCounts:
     def _save(self, where: Key, *values: object) -> None:
         self._changes.replace[where] = msgpack.packb([1, self._now_ms, *values])
         self._changes.expire.append(where)
+
+
+def _told_before(span: Span, rows: list[list[Any]]) -> bool:
+    """Whether one of the rows is this execution; it is taken for the span's source by that."""
+    source = [span.scope, span.logged]
+    for row in rows:
+        call_id, start_ns, end_ns, sources = row
+        if call_id and span.call_id:
+            if call_id == span.call_id:
+                return True
+            continue
+        if source not in sources and together(span, _told(start_ns, end_ns, sources[0])):
+            sources.append(source)
+            return True
+    return False
+
+
+def _told(start_ns: int, end_ns: int, source: list[Any]) -> Span:
+    return Span(b"", start_ns=start_ns, end_ns=end_ns, scope=source[0], logged=source[1], session=NOTHING)

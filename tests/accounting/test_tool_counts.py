@@ -1,0 +1,64 @@
+"""How often a session made one tool call, whoever tells of it and however often."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ledger_in_memory import MemoryLedger, make_fact
+from spanledger_processor.accounting.facts import Fact, LoopRule
+from spanledger_processor.calls import ToolCall
+from spanledger_processor.decisions import Signature
+
+MS = 1_000_000
+MakeTool = Callable[..., Fact]
+
+
+def tool(
+    name: str, *, at: int, signature: str = "h1:k:1", call_id: str = "", logged: bool = False, **more: str
+) -> Fact:
+    fact = make_fact(name, "", "tool", session="s", start=at * MS, length=0 if logged else 20 * MS, **more)
+    assert fact.call is not None
+    fact.call.tool = ToolCall("get_weather", call_id=call_id)
+    fact.call.source = "log:client" if logged else ""
+    fact.signature = Signature(signature, "full")
+    return fact
+
+
+def test_the_same_call_again_counts_up_and_another_one_breaks_the_row() -> None:
+    ledger = MemoryLedger(loop=LoopRule(consecutive=2, repeats=3))
+    calls = [tool("a", at=0), tool("b", at=100), tool("c", at=200, signature="h1:k:2"), tool("d", at=300)]
+    decisions = [ledger.take([call])[0] for call in calls]
+    assert [(d.tool_repeats, d.tool_consecutive, d.tool_loop) for d in decisions] == [
+        (1, 1, False),
+        (2, 2, True),
+        (1, 1, False),
+        (3, 1, True),
+    ]
+
+
+def test_log_events_that_all_arrive_before_the_spans_of_the_same_calls_count_once() -> None:
+    ledger = MemoryLedger()
+    for number in range(3):
+        ledger.take([tool(f"log{number}", at=number * 100 + 21, call_id=f"c{number}", logged=True)])
+    decisions = [ledger.take([tool(f"span{n}", at=n * 100, call_id=f"c{n}")])[0] for n in range(3)]
+    assert [decision.tool_repeats for decision in decisions] == [3, 3, 3]
+
+
+def test_a_log_event_without_the_call_id_joins_its_span_by_time_one_to_one() -> None:
+    ledger = MemoryLedger()
+    spans = [ledger.take([tool(f"span{n}", at=n * 100, call_id=f"c{n}")])[0] for n in range(2)]
+    logs = [ledger.take([tool(f"log{n}", at=n * 100 + 25, logged=True)])[0] for n in range(2)]
+    assert [decision.tool_repeats for decision in (*spans, *logs)] == [1, 2, 2, 2]
+
+
+def test_two_libraries_around_one_execution_count_it_once() -> None:
+    ledger = MemoryLedger()
+    inner, outer = tool("inner", at=1, scope="one"), tool("outer", at=0, scope="two")
+    inner.end_ns -= 2 * MS
+    assert [decision.tool_repeats for decision in ledger.take([inner, outer])] == [1, 1]
+
+
+def test_one_library_that_makes_the_call_twice_at_once_counts_both() -> None:
+    ledger = MemoryLedger()
+    decisions = ledger.take([tool("one", at=0), tool("other", at=0)])
+    assert sorted(decision.tool_repeats for decision in decisions) == [1, 2]

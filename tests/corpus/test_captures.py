@@ -1,0 +1,166 @@
+"""Every recording, cut and ordered in every way: the ledger equals what the model server billed, to the token."""
+
+from __future__ import annotations
+
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import orjson
+import pytest
+
+from books import Books
+from captures import (
+    TOKENS,
+    Call,
+    Capture,
+    Order,
+    all_at_once,
+    backwards,
+    captures,
+    one_by_one,
+    shuffled,
+    twice,
+)
+from gaps import GAPS, UNNAMED, Gap
+from numbers_in import numbers_in
+from spanledger_processor.reports import ledger as questions
+
+ORDERS: dict[str, Order] = {
+    "as recorded": list,
+    "one by one": one_by_one,
+    "all at once": all_at_once,
+    "backwards": backwards,
+    "each twice": twice,
+    "shuffled 1": shuffled(1),
+    "shuffled 2": shuffled(2),
+    "shuffled 3": shuffled(3),
+}
+NO_GAP = Gap((), "")
+
+every_capture = pytest.mark.parametrize("capture", captures(), ids=lambda capture: capture.name)
+
+
+def told(capture: Capture) -> list[Call]:
+    """The calls as far as the client told them: the truth, less the gap."""
+    gap = GAPS.get(capture.name, NO_GAP)
+    calls = [call for seq, call in enumerate(capture.calls, start=1) if not gap.kept or seq in gap.kept]
+    return [Call(c.provider, c.model, c.time, {**c.tokens, **dict.fromkeys(gap.classes, 0)}) for c in calls]
+
+
+def tokens_of(calls: list[Call]) -> dict[str, int]:
+    return {name: sum(call.tokens[name] for call in calls) for name in TOKENS}
+
+
+def cost_of(calls: list[Call]) -> Decimal:
+    return sum((round(call.cost, 12) for call in calls), Decimal(0))
+
+
+def check(books: Books, capture: Capture) -> None:
+    """What must hold of any ledger and its spans, and what this recording's truth says."""
+    calls, ledger = told(capture), books.ledger()
+    cost, correction = Decimal(ledger["cost_usd_exact"]), Decimal(ledger["late_correction_usd_exact"])
+    assert ledger["tokens"] == tokens_of(calls)
+    assert cost == cost_of(calls)
+    assert books.sent_cost() == cost + correction
+    for question in (questions.sessions, questions.runs, questions.models):
+        assert sum(Decimal(row["cost_usd_exact"]) for row in books.parts(question)) == cost
+    assert books.repeats_differ == []
+
+
+@every_capture
+@pytest.mark.parametrize("order", ORDERS)
+def test_tokens_and_cost_are_the_truth_in_every_order(capture: Capture, order: str) -> None:
+    books = Books()
+    books.take(ORDERS[order](capture.requests))
+    check(books, capture)
+
+
+@every_capture
+def test_as_recorded_the_spans_add_up_by_themselves(capture: Capture) -> None:
+    """In the order in which clients send, no correction is needed: the sums over spans are the truth."""
+    books = Books()
+    books.take(capture.requests)
+    assert books.ledger()["late_correction_usd_exact"] == "0"
+    assert books.sent_cost() == cost_of(told(capture))
+    assert books.sent_tokens() == tokens_of(told(capture))
+
+
+@every_capture
+def test_a_restart_in_the_middle_changes_nothing(capture: Capture, tmp_path: Path) -> None:
+    requests = one_by_one(capture.requests)
+    middle = len(requests) // 2
+    books = Books(tmp_path)
+    books.take(requests[:middle])
+    books.restart()
+    books.take(requests[max(0, middle - 2) :])
+    check(books, capture)
+    books.store.close()
+
+
+@every_capture
+def test_sessions_are_the_clients(capture: Capture) -> None:
+    """All that was spent stands under the session that the client named."""
+    named = {capture.truth["session_id"], *capture.truth.get("session_ids", ())} - {None}
+    if not named or capture.name in UNNAMED:
+        assert not any(name.encode() in capture.bytes for name in named)
+        named = {""}
+    books = Books()
+    books.take(capture.requests)
+    spent = {row["id"] for row in books.parts(questions.sessions) if row["calls"]}
+    assert spent <= named
+
+
+@every_capture
+def test_equal_tool_calls_have_equal_signatures_and_others_have_not(capture: Capture) -> None:
+    """As many different signatures, each as often, as there were different tool calls."""
+    books = Books()
+    books.take(capture.requests)
+    signed = {
+        span.get("gen_ai.tool.call.id") or key: span["spanledger.tool.signature"]
+        for key, span in books.sent.items()
+        if span.get("spanledger.tool.signature_scope") == "full"
+    }
+    truth = Counter(
+        orjson.dumps([call["name"], call["arguments"]], option=orjson.OPT_SORT_KEYS)
+        for call in capture.truth["tool_executions"]
+    )
+    if signed:
+        missing = Counter(truth.values()) - Counter(Counter(signed.values()).values())
+        assert not missing, "tools that the truth does not list (handing over, ending) may be there as well"
+
+
+@pytest.mark.parametrize("name", GAPS)
+def test_a_gap_is_one(name: str) -> None:
+    """What the table calls missing is nowhere in the bytes; and a span whose price hangs on it says so."""
+    capture = next(found for found in captures() if found.name == name)
+    gap, shown = GAPS[name], numbers_in(capture)
+    for call in capture.truth["calls"]:
+        lost = gap.kept and call["seq"] not in gap.kept
+        for missing in (*gap.classes, *(("input", "output") if lost else ())):
+            number = {
+                "cache_write_1h": call["cache_write_1h"],
+                "cache_read": call["cache_read"],
+                "reasoning": call["reasoning"],
+                "input": call["uncached_input"] + call["cache_read"],
+                "output": call["output_total"],
+            }[missing]
+            assert number < 20 or number not in shown, f"{missing} of call {call['seq']} is there: {number}"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, gap in GAPS.items() if {"cache_read", "cache_write_1h"} & {*gap.classes}]
+)
+def test_a_price_that_a_gap_leaves_open_is_marked(name: str) -> None:
+    capture = next(found for found in captures() if found.name == name)
+    books = Books()
+    books.take(capture.requests)
+    priced = [span for span in books.sent.values() if span.get("spanledger.cost.usd")]
+    assert priced
+    open_to_doubt = [
+        span
+        for span in priced
+        if span.get("spanledger.usage.cache_read_tokens") is None or span.get("spanledger.usage.cache_write_tokens")
+    ]
+    assert all(span.get("spanledger.cost.estimate") for span in open_to_doubt)
+    assert open_to_doubt

@@ -1,0 +1,79 @@
+"""What clients never put on the wire: nobody can know it, so the expected value is what their telemetry does show.
+
+`test_captures.test_a_gap_is_one` looks for each missing number in everything that the client sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SPLIT = "the cache write's 5m/1h split"
+CACHE = "what was read from the cache"
+REASONING = "how much of the output was reasoning"
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Classes that are missing, and why. `kept` are the calls (seq in the truth) that are on the wire at all."""
+
+    classes: tuple[str, ...]
+    reason: str
+    kept: tuple[int, ...] = ()
+
+
+def _split(who: str) -> Gap:
+    return Gap(("cache_write_1h",), f"{who} does not tell {SPLIT}")
+
+
+def _reasoning(who: str) -> Gap:
+    return Gap(("reasoning",), f"{who} does not tell {REASONING}")
+
+
+def _cache(who: str) -> Gap:
+    return Gap(("cache_read", "reasoning"), f"{who} tells neither {CACHE} nor {REASONING}")
+
+
+GAPS: dict[str, Gap] = {
+    "claude-code/logs-only": _reasoning("Claude Code"),
+    "claude-code/subagent": _reasoning("Claude Code"),
+    "claude-code/tools": _reasoning("Claude Code"),
+    "langchain-traceloop/S3": _reasoning("OpenLLMetry's LangChain instrumentation"),
+    "langfuse/S3-anthropic+manual": _split("the usage_details that Langfuse's documentation has for Anthropic"),
+    "litellm/S3-openai-chat": Gap(
+        (), "LiteLLM writes each call over the last one on the application's own span: only one is left", kept=(4,)
+    ),
+    "openinference/S1-anthropic": _split("OpenInference"),
+    "openinference/S2-anthropic": _split("OpenInference"),
+    "openlit/S1-anthropic": _split("OpenLIT"),
+    "openlit/S1-openai-chat": _reasoning("OpenLIT"),
+    "openlit/S3-anthropic": _split("OpenLIT"),
+    "otel-genai/S1-anthropic": _split("OpenTelemetry's Anthropic instrumentation"),
+    "otel-genai/S1-bedrock": _split("OpenTelemetry's Bedrock instrumentation"),
+    "otel-openai-v2/S1-openai-chat": _cache("OpenTelemetry's openai_v2"),
+    "otel-openai-v2/S3-openai-chat+latest": _cache("OpenTelemetry's openai_v2"),
+    "semantic-kernel/S3": _cache("Semantic Kernel"),
+    "smolagents-openinference/S3": _cache("OpenInference's smolagents instrumentation"),
+    "strands/S3": _reasoning("Strands"),
+    "traceloop/S1-anthropic": _split("OpenLLMetry"),
+    "traceloop/S1-bedrock": _split("OpenLLMetry"),
+    "traceloop/S3-anthropic": _split("OpenLLMetry"),
+    "vercel-ai-sdk-v5/openai-tools": _cache("the AI SDK 5"),
+    "vercel-ai-sdk-v7/anthropic-tools": _split("the AI SDK 7"),
+    "vercel-ai-sdk-v7/openai-subagent": _reasoning("the AI SDK 7"),
+    "vercel-ai-sdk-v7/openai-tools": _reasoning("the AI SDK 7"),
+}
+
+UNNAMED = frozenset(
+    {
+        "litellm/S1-openai-chat",
+        "litellm/S3-openai-chat",
+        "litellm/S3-openai-chat+reqspan",
+        "mlflow/S1-openai-chat",
+        "mlflow/S3-anthropic",
+        "ms-agent-framework/S3",
+        "vercel-ai-sdk-v7/anthropic-tools",
+        "vercel-ai-sdk-v7/openai-subagent",
+        "vercel-ai-sdk-v7/openai-tools",
+    }
+)
+"""Recordings whose client knew a session and did not send it: a test looks for it in the bytes."""
