@@ -1,0 +1,202 @@
+"""`spanledger explain`: the same answers as the stage gives, with the reasons, for files of every form."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from chats import COST, chat, request, set_attributes
+from commands import answer, output, run
+from spanledger_processor.wire.json_form import to_json
+
+CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
+DOUBLE = CAPTURES / "otel-genai" / "S3-anthropic+double" / "001.traces.binpb"
+AGENTS = CAPTURES / "pydantic-ai" / "S6-usage-on-agent" / "001.traces.binpb"
+GEMINI = CAPTURES / "openinference" / "S3-gemini" / "001.traces.binpb"
+
+
+def _truth(capture: Path) -> list[dict[str, Any]]:
+    """The calls that the model server billed."""
+    calls = json.loads((capture.parent / "truth.json").read_text())["calls"]
+    return [call for call in calls if call["status"] == 200]
+
+
+def _counted(told: dict[str, Any]) -> list[dict[str, Any]]:
+    return [span for span in told["spans"] if span["role"] == "counted"]
+
+
+@pytest.mark.parametrize("capture", [DOUBLE, AGENTS, GEMINI], ids=lambda path: path.parent.name)
+def test_what_counts_is_what_was_billed(capture: Path) -> None:
+    truth = sorted((call["response_id"], call["output_total"]) for call in _truth(capture))
+    counted = _counted(answer("explain", str(capture)))
+    assert sorted(span["usage"]["output"] for span in counted) == sorted(output for _, output in truth)
+
+
+def test_a_duplicate_names_the_span_that_counts(tmp_path: Path) -> None:
+    """Two libraries saw each call: five count, and each of the other five points at one of them."""
+    told = answer("explain", str(DOUBLE))
+    counted = {span["span_id"]: span for span in _counted(told)}
+    twins = [span for span in told["spans"] if span["role"] == "duplicate"]
+    assert len(twins) == len(counted) == 5
+    for twin in twins:
+        other = counted.pop(twin["duplicate_of"])
+        assert other["scope"] != twin["scope"]
+        assert other["usage"]["output"] == twin["usage"]["output"]
+        assert f"span {twin['duplicate_of']}" in twin["why"]
+        assert "reports the same response" in twin["why"]
+
+
+def test_an_agent_that_repeats_its_children() -> None:
+    told = answer("explain", str(AGENTS))
+    agents = [span for span in told["spans"] if span["role"] == "repeats_children"]
+    assert {agent["kind"] for agent in agents} == {"agent"}
+    whole = sum(Decimal(span["cost"]["cost_usd_exact"]) for span in _counted(told))
+    assert any(f"(6 counted here), worth ${whole}" in agent["why"] for agent in agents)
+
+
+def test_the_arithmetic() -> None:
+    """1000 x $0.15 and 100 x $0.60 a million tokens."""
+    told = answer("explain", "-", given=request(chat()))
+    (span,) = told["spans"]
+    *lines, computed = span["arithmetic"][1:]
+    assert [line.split() for line in lines] == [
+        ["input", "1,000", "x", "$0.15", "/", "MTok", "=", "$0.00015"],
+        ["output", "100", "x", "$0.60", "/", "MTok", "=", "$0.00006"],
+    ]
+    assert computed == "computed $0.00021, an estimate"  # how much came from the cache is not told
+    assert span["cost"]["cost_usd"] == COST
+    assert span["cost"]["source"] == "computed"
+    assert span["dialect"] == "otel"
+    assert "gen_ai.operation.name" in span["recognised_by"]
+
+
+def test_session_and_run_say_where_they_come_from() -> None:
+    parent, child = chat(), chat()
+    child.trace_id, child.parent_span_id = parent.trace_id, parent.span_id
+    set_attributes(parent, {"session.id": "s", "spanledger.run.id": "r"})
+    told = answer("explain", "-", given=request(parent, child))
+    first, second = told["spans"]
+    assert first["session"] == {"id": "s", "source": "attribute", "why": "session.id of the span"}
+    assert first["run"] == {"id": "r", "source": "attribute", "why": "spanledger.run.id of the span"}
+    assert second["session"]["source"] == "parent"
+    alone = answer("explain", "-", given=request(chat()))["spans"][0]
+    assert alone["session"] is None
+    assert alone["run"] is None
+
+
+def test_why_there_is_no_price() -> None:
+    span = chat()
+    set_attributes(span, {"gen_ai.request.model": "acme-7b"})
+    (told,) = answer("explain", "-", given=request(span))["spans"]
+    assert told["cost"]["unpriced"] == "unknown_model"
+    assert 'not listed: "acme-7b" at openai' in told["arithmetic"][0]
+    assert "an override can price it" in told["why"]
+    override = 'processor.pricing.overrides=[{model: "acme-*", input: 1, output: 1}]'
+    (told,) = answer("explain", "-", "--set", override, given=request(span))["spans"]
+    assert told["cost"]["price"] == "override/acme-*"
+    assert told["cost"]["cost_usd_exact"] == "0.0011"
+
+
+def test_tool_calls_that_repeat() -> None:
+    told = answer("explain", str(CAPTURES / "pydantic-ai" / "S3" / "001.traces.binpb"))
+    tools = [span["tool"] for span in told["spans"] if span["tool"]]
+    assert [tool["signature_scope"] for tool in tools] == ["full"] * 4
+    assert max(tool["repeats"] for tool in tools) == 3
+    assert len({tool["signature"] for tool in tools}) == 2
+    assert [tool["loop"] for tool in tools].count(True) == 1
+
+
+FORMS = {
+    "protobuf": lambda body: body,
+    "json": lambda body: to_json("traces", body),
+    "json over many lines": lambda body: json.dumps(json.loads(to_json("traces", body)), indent=2).encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_tells_the_same(form: str) -> None:
+    body = AGENTS.read_bytes()
+    told = answer("explain", "-", given=FORMS[form](body))
+    reference = answer("explain", str(AGENTS))
+    for span in (*told["spans"], *reference["spans"]):
+        span.pop("tool")  # signed with a key that ends with each command
+    assert told == reference
+
+
+def test_lines_as_a_file_exporter_writes_them() -> None:
+    """A trace may be spread over lines; other signals are passed over and counted."""
+    parts = [request(chat()), request(chat())]
+    lines = b"\n".join(to_json("traces", body) for body in parts)
+    metrics = (CAPTURES / "pydantic-ai" / "S3" / "002.metrics.binpb").read_bytes()
+    shown = output("explain", "-", given=lines + b"\n" + to_json("metrics", metrics) + b"\n")
+    assert "2 GenAI spans: $0.00042 in all" in shown
+    assert "1 request of metrics" in shown
+
+
+def test_our_own_output_is_explained_as_it_was(tmp_path: Path) -> None:
+    """The file that `serve` writes holds what was appended; it is taken off and decided anew."""
+    body = ExportTraceServiceRequest.FromString(request(chat()))
+    (span,) = body.resource_spans[0].scope_spans[0].spans
+    for key, value in {"spanledger.kind": "llm", "spanledger.cost.usd": 99.0, "gen_ai.usage.cost": 99.0}.items():
+        set_attributes(span, {key: value})
+    told = answer("explain", "-", given=body.SerializeToString())
+    assert told["marked"] == 1
+    assert told["spans"][0]["cost"]["cost_usd"] == COST
+    assert told["spans"][0]["cost"]["reported_usd_exact"] is None
+
+
+def test_spans_that_are_no_genai() -> None:
+    span = chat()
+    del span.attributes[:]
+    assert answer("explain", "-", given=request(span)) == {
+        "spans": [],
+        "plain_spans": 1,
+        "unreadable_spans": 0,
+        "marked": 0,
+    }
+
+
+def test_for_people() -> None:
+    shown = output("explain", str(DOUBLE))
+    assert "anthropic.messages.create span " in shown
+    assert "  counts   $0.002019, computed" in shown
+    assert "  counts   nothing, it is a duplicate: span " in shown
+    assert "15 GenAI spans: $0.011601 in all" in shown
+
+
+def test_content_is_never_shown() -> None:
+    """Arguments and messages are in this capture; nothing of them is in the answer."""
+    capture = CAPTURES / "pydantic-ai" / "S3" / "001.traces.binpb"
+    assert b"alpha" in capture.read_bytes()
+    for told in (output("explain", str(capture)), json.dumps(answer("explain", str(capture)))):
+        assert "alpha" not in told
+
+
+@pytest.mark.parametrize(
+    ("data", "problem"),
+    [
+        (b"hello", "neither OTLP in protobuf"),
+        (b"{}", "holds none of resourceSpans"),
+        (b'{"resourceSpans": 3}', "resourceSpans: must be an array"),
+        (b'{"resourceSpans": []}\n{"resourceSpans": [}\n', "line 2: "),
+    ],
+)
+def test_what_is_no_otlp(data: bytes, problem: str) -> None:
+    result = run("explain", "-", given=data)
+    assert result.exit_code == 1
+    assert problem in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_file_that_is_not_there() -> None:
+    assert run("explain", "nowhere.json").exit_code == 2
+
+
+def test_nothing_is_kept(tmp_path: Path) -> None:
+    output("explain", str(GEMINI), "--set", f"state.path={tmp_path / 'state'}")
+    assert not (tmp_path / "state").exists()
