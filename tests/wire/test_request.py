@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import deepcopy
 
 import pytest
@@ -71,8 +72,8 @@ def test_only_lengths_around_the_spans_appended_to_change(nodes, data):
     assert request.serialize() == body
     places = [(number, place) for number, group in enumerate(request.groups) for place in range(len(group.spans))]
     chosen = data.draw(st.sets(st.sampled_from(places)))
-    for place in chosen:
-        request.append(*place, EXTRA)
+    for number, place in chosen:
+        request.append(number, place, EXTRA)
     assert request.serialize() == spliced(nodes, chosen)
 
 
@@ -109,7 +110,7 @@ def plain(attributes):
     return {key: attributes.get(key) for key in attributes.keys()}  # noqa: SIM118 - no dict
 
 
-def expected(attributes: list[KeyValue]):
+def expected(attributes: Iterable[KeyValue]):
     return {attribute.key: value_of(attribute.value) for attribute in attributes}
 
 

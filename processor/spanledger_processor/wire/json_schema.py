@@ -1,7 +1,7 @@
 """OTLP's own messages, for the JSON form: the published ones, and copies of them that take any bytes for text.
 
-The copies are proto2, which does not check UTF-8; names, numbers and types are the published ones. A request whose text
-is not valid UTF-8 can be read by them only.
+The copies are proto2, which does not check UTF-8; names, numbers and types are the published ones, but that enums are
+their numbers. A request whose text is not valid UTF-8 can be read by them only.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanledger_processor.wire.envelope import LOGS, METRICS, TRACES, Shape
+
+TYPES = FieldDescriptorProto
 
 _IDS = frozenset({"trace_id", "span_id", "parent_span_id"})
 """Bytes that OTLP's JSON writes in hex, not base64."""
@@ -80,7 +82,7 @@ def _lenient(requests: Iterable[Any]) -> DescriptorPool:
         copy = FileDescriptorProto.FromString(file.serialized_pb)
         copy.syntax = "proto2"
         for message in copy.message_type:
-            _without_optional(message)
+            _loosen(message)
         pool.Add(copy)
     return pool
 
@@ -91,19 +93,20 @@ def _with_dependencies(file: FileDescriptor) -> Iterator[FileDescriptor]:
     yield file
 
 
-def _without_optional(message: DescriptorProto) -> None:
-    """Turn proto3's `optional` fields, each in a oneof of its own at the end of the list, into plain ones."""
+def _loosen(message: DescriptorProto) -> None:
+    """Make a proto3 message fit for proto2: no `optional` in a oneof of its own, no enum that drops later values."""
     for field in message.field:
+        if field.type == TYPES.TYPE_ENUM:
+            field.type = TYPES.TYPE_INT32
+            field.ClearField("type_name")
         if field.proto3_optional:
             field.ClearField("proto3_optional")
             field.ClearField("oneof_index")
     used = {field.oneof_index for field in message.field if field.HasField("oneof_index")}
-    del message.oneof_decl[len(used) :]
+    del message.oneof_decl[len(used) :]  # those made for `optional` stand last
     for nested in message.nested_type:
-        _without_optional(nested)
+        _loosen(nested)
 
-
-TYPES = FieldDescriptorProto
 
 _PUBLISHED: dict[str, tuple[Shape, Any]] = {
     "traces": (TRACES, ExportTraceServiceRequest),

@@ -48,7 +48,11 @@ def _descend(message: Any, field: Field, content: bytes, depth: int) -> None:
     if known is None or known.message is None or field.wire_type != LENGTH or depth == _MAX_DESCENT:
         return
     child = getattr(message, known.name)
-    salvage(child.add() if known.repeated else child, content, depth + 1)
+    if known.repeated:
+        child = child.add()
+    else:
+        child.SetInParent()
+    salvage(child, content, depth + 1)
 
 
 def _message(value: Any, _: JsonField) -> dict[str, Any]:
