@@ -52,7 +52,6 @@ GAPS: dict[str, Gap] = {
     "otel-openai-v2/S1-openai-chat": _cache("OpenTelemetry's openai_v2"),
     "otel-openai-v2/S3-openai-chat+latest": _cache("OpenTelemetry's openai_v2"),
     "semantic-kernel/S3": _cache("Semantic Kernel"),
-    "smolagents-openinference/S3": _cache("OpenInference's smolagents instrumentation"),
     "strands/S3": _reasoning("Strands"),
     "traceloop/S1-anthropic": _split("OpenLLMetry"),
     "traceloop/S1-bedrock": _split("OpenLLMetry"),

@@ -5,15 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.calls import Call
+from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Output
 from spanledger_processor.dialects.dialect import Groups, Signs, Source, ToolKeys
 from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.view import View
 
 
-def _thoughts_unknown(_: View, call: Call) -> None:
+def _incomplete(_: View, call: Call) -> None:
+    """A price of these counts could be too high (no cached tokens) or too low (no thoughts); the log event has all."""
     if call.usage is not None and call.usage.output is not None and call.usage.reasoning is None:
-        call.estimate = True
+        call.problem = "the span leaves cached tokens and thoughts out"
+        call.note = call.note or "tokens without cached ones and thoughts: the log event api_response has them"
+
+
+def _own_arguments(_: View, call: Call) -> None:
+    """The span holds the whole request for the tool, of which only the arguments are the call."""
+    request = texts.parse(call.tool.arguments) if call.tool is not None else None
+    if call.tool is not None and isinstance(request, dict) and "args" in request and "callId" in request:
+        call.tool.arguments = request["args"]
 
 
 GEMINI_CLI = replace(
@@ -29,8 +39,6 @@ GEMINI_CLI = replace(
         call_id=("gen_ai.tool.call_id", "gen_ai.tool.call.id"),
     ),
     groups=Groups(session=("gen_ai.conversation.id", "sessionId", "session.id")),
-    rules=(_thoughts_unknown,),
-    notes=(
-        "Cached tokens and thoughts are in the log event `api_response` only: an amount from a span is an estimate.",
-    ),
+    rules=(_incomplete, _own_arguments),
+    notes=("Cached tokens and thoughts are in the log event `api_response` only: without it a call stays unpriced.",),
 )

@@ -1,4 +1,4 @@
-"""Objects inside strings: JSON, or Python's repr of a dictionary. Bounded: no more is parsed than is asked for."""
+"""Objects inside strings: JSON, or Python's repr of dictionaries and objects. No more is parsed than is asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from spanledger_processor.dialects.reprs import read_object
+
 MAX_WHOLE = 256 * 1024
 """Characters of a text that is parsed as a whole."""
 
@@ -19,7 +21,10 @@ MAX_SEARCHED = 4 * 1024 * 1024
 MAX_REPR = 8 * 1024
 _MOST_FOUND = 16
 
-_USAGE = re.compile(r"""["'](?:usage|usage_metadata|usageMetadata|token_usage|tokenUsage)["']\s{0,8}:\s{0,8}\{""")
+_USAGE = re.compile(
+    r"""["'](?:usage|usage_metadata|usageMetadata|token_usage|tokenUsage)["']\s{0,8}:\s{0,8}\{"""
+    r"""|\b(?:usage|usage_metadata|token_usage)=(?P<object>\w{1,64}\()"""
+)
 _BRACES = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 _DECODER = json.JSONDecoder()
 
@@ -44,7 +49,7 @@ def usages(text: str) -> Iterator[Mapping[str, Any]]:
     for number, match in enumerate(_USAGE.finditer(text)):
         if number >= _MOST_FOUND:
             return
-        found = _object(text, match.end() - 1)
+        found = _object(text, match.end() - 1) if text[match.end() - 1] == "{" else _repr(text, match.start("object"))
         if isinstance(found, dict):
             yield found
 
@@ -56,6 +61,10 @@ def _object(text: str, start: int) -> Any:
     except (ValueError, RecursionError):
         end = _end(piece)
         return _literal(piece[:end]) if end else None
+
+
+def _repr(text: str, start: int) -> Any:
+    return read_object(text[start : start + MAX_REPR], 0)
 
 
 def _end(piece: str) -> int:
