@@ -109,10 +109,10 @@ class Program:
         assert self._process is not None, f"{self.name} is not running"
         return self._process.pid
 
-    def memory_mib(self) -> float:
-        """Resident memory now."""
+    def memory_mib(self, kind: str = "RssAnon") -> float:
+        """Resident memory now: its own, without pages of files such as the ledger; all of it is `VmRSS`."""
         status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split(maxsplit=1)[0]) / 1024
+        return int(status.partition(f"{kind}:")[2].split(maxsplit=1)[0]) / 1024
 
     def cpu_seconds(self) -> float:
         """CPU time of all its threads so far."""

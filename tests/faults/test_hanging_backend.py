@@ -36,7 +36,8 @@ def _outcome(served: Served, body: bytes) -> RefusedError | None:
 
 def test_memory_is_bounded_and_senders_are_told_to_wait(tmp_path: Path) -> None:
     """Beyond the budget: UNAVAILABLE with RetryInfo, and RSS within a few times the budget. Afterwards all goes on."""
-    more = {"receivers": {"otlp": {"max_in_flight_mib": BUDGET_MIB}}}
+    protocols = {"grpc": {"max_recv_msg_size_mib": 8}, "http": {"max_request_body_size": 8 * 2**20}}
+    more = {"receivers": {"otlp": {"max_in_flight_mib": BUDGET_MIB, "protocols": protocols}}}
     bodies = [_large() for _ in range(SENDERS)]
     with Backend() as backend, Served(tmp_path, backend.port, more) as served:
         served.export(request(chat()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
@@ -32,7 +31,7 @@ def _sent_until_answered(served: Served, body: bytes) -> None:
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_requests_sent_again_over_restarts(end: str, tmp_path: Path) -> None:
-    """Each request four times in an order shuffled with a seed, with a restart after every tenth."""
+    """Each request four times in a shuffled order, with a restart after every tenth: all copies of it read the same."""
     bodies = [request(chat(), chat()) for _ in range(CALLS)]
     order = bodies * 4
     random.Random(end).shuffle(order)
@@ -43,8 +42,7 @@ def test_requests_sent_again_over_restarts(end: str, tmp_path: Path) -> None:
                 getattr(served.program, end)()
                 served.program.start()
         assert served.total_usd() == pytest.approx(2 * CALLS * COST, rel=1e-9)
-        copies = Counter(backend.received)
-    assert sorted(copies.values()) == [4] * CALLS
+        assert len(set(backend.received)) == CALLS
 
 
 def test_killed_between_commit_and_answer(tmp_path: Path) -> None:
@@ -53,9 +51,10 @@ def test_killed_between_commit_and_answer(tmp_path: Path) -> None:
     with Backend() as backend, Served(tmp_path, backend.port) as served:
         backend.hang()
         with grpc.insecure_channel(f"127.0.0.1:{served.grpc}") as channel:
-            channel.unary_unary(TRACES, bytes, bytes).future(body, timeout=60)
+            call = channel.unary_unary(TRACES, bytes, bytes).future(body, timeout=60)
             assert backend.arrived.acquire(timeout=60)
             served.program.kill()
+            assert isinstance(call.exception(timeout=60), grpc.RpcError)
         assert told(served.config, "summary")["total"]["cost_usd"] == pytest.approx(COST, rel=1e-12)
         backend.go_on()
         served.program.start()

@@ -12,7 +12,7 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 MODEL = "gpt-4o-mini"
-PRICE = {"input": Decimal("0.15"), "output": Decimal("0.60")}
+PRICE = {"input": Decimal("0.15"), "cache_read": Decimal("0.075"), "output": Decimal("0.60")}
 """USD a million tokens of `MODEL`, from its price page."""
 USAGE = {"gen_ai.usage.input_tokens": 1000, "gen_ai.usage.output_tokens": 100}
 COST = float(1000 * PRICE["input"] / 10**6 + 100 * PRICE["output"] / 10**6)
