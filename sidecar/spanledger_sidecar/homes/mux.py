@@ -90,7 +90,7 @@ class MuxHome:
                     continue
                 taken[workspace] = path
                 folders[workspace] = folder
-            changed = [name for name, folder in folders.items() if self._changed(name, folder)]
+            changed = [name for name, folder in folders.items() if self._changed(name, folder) or self._due(name, look)]
             gone = [name for name, home in self._open.items() if home == root.identity and name not in listing.folders]
             if self._look_at(root, changed + gone, look):
                 self._scanned_all(root)
@@ -134,6 +134,9 @@ class MuxHome:
 
     def _changed(self, workspace: str, folder: Path) -> bool:
         return self._seen.get(workspace) != _mark(self._signals(folder)) or workspace not in self._open
+
+    def _due(self, workspace: str, look: Look) -> bool:
+        return workspace in self.again and self.again[workspace][0] <= look.now_ms
 
     @staticmethod
     def _signals(folder: Path) -> Signals:
