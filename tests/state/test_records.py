@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import fields
 
-import msgpack
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from spanledger_processor.calls import Usage
 from spanledger_processor.decisions import Cost, Decision, Signature
 from spanledger_processor.state import records
+from spanledger_processor.state.packing import pack, unpack
 from spanledger_processor.state.records import pack_decision, unpack_decision
 from spanledger_processor.state.store import StateError
 from spanledger_processor.state.sums import Sums
@@ -52,23 +52,23 @@ def test_zero_and_unknown_stay_apart() -> None:
 
 
 def test_an_older_record_has_fewer_values() -> None:
-    version, digest, row = msgpack.unpackb(pack_decision(Decision("llm", "otel", session_id="s", note="n"), b"d"))
-    older = msgpack.packb([version, digest, row[:4]])
+    version, digest, row = unpack(pack_decision(Decision("llm", "otel", session_id="s", note="n"), b"d"))
+    older = pack([version, digest, row[:4]])
     assert unpack_decision(older) == (Decision("llm", "otel", session_id="s"), b"d")
 
 
 def test_what_a_newer_record_has_more_is_left_aside() -> None:
     decision = Decision("llm", "otel", usage=Usage(1, 2), cost=Cost(amount=3), signature=Signature("h1:a:b", "full"))
-    version, digest, row = msgpack.unpackb(pack_decision(decision, b"d"))
+    version, digest, row = unpack(pack_decision(decision, b"d"))
     for nested in (value for value in row if isinstance(value, list) and value):
         nested.append("new")
-    newer = msgpack.packb([version, digest, [*row, "new", {"more": 1}], "more"])
+    newer = pack([version, digest, [*row, "new", {"more": 1}], "more"])
     assert unpack_decision(newer) == (decision, b"d")
 
 
 def test_another_layout_is_refused() -> None:
     with pytest.raises(StateError, match="record version 2"):
-        unpack_decision(msgpack.packb([2, b"", []]))
+        unpack_decision(pack([2, b"", []]))
 
 
 @pytest.mark.parametrize("cls", [Decision, Usage, Cost, Signature])
@@ -101,7 +101,7 @@ def test_totals_come_back(sums: Sums) -> None:
 
 @given(_sums)
 def test_totals_of_a_newer_version_are_read_as_far_as_they_are_known(sums: Sums) -> None:
-    row = msgpack.unpackb(sums.pack(), strict_map_key=False, unicode_errors="surrogatepass")
+    row = unpack(sums.pack())
     row[2].append(7)
-    newer = msgpack.packb([*row, "new"], unicode_errors="surrogatepass")
+    newer = pack([*row, "new"])
     assert Sums.unpack(newer) == sums

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ from msgpack.exceptions import FormatError
 
 from spanledger_processor.state.lmdb_store import LmdbStore
 from spanledger_processor.state.packing import unpack
-from spanledger_processor.state.store import Changes, StateError, Table, key, tenant_hash
+from spanledger_processor.state.store import Changes, Key, Reader, StateError, Table, Unit, key, tenant_hash
 from spanledger_processor.state.sums import Sums
 from stores import START_NS, TENANT, cost_of, count, enter, open_store, remember, session, span, spend
 
@@ -115,6 +116,11 @@ def test_counts_beyond_64_bits_still_add_up(store: LmdbStore) -> None:
     assert (sums.input, sums.models) == (3 * 2**63, {"m": 3 * 2**63})
 
 
+_Expected: TypeAlias = dict[Key, Any]
+"""Costs of sessions, and decisions of spans."""
+_Parts: TypeAlias = list[tuple[list[Changes], bool]]
+"""The changes of each part, and whether it ends well."""
+
 _names = st.sampled_from(["a", "b", "c"])
 _changes = st.one_of(
     st.builds(spend, _names, st.integers(-(10**20), 10**20)),
@@ -128,9 +134,9 @@ _units = st.lists(
 
 @settings(deadline=None, max_examples=60)
 @given(_units, st.sampled_from(["sync", "async"]))
-def test_only_whole_parts_of_whole_units_land(units: list, durability: str) -> None:
+def test_only_whole_parts_of_whole_units_land(units: list[tuple[_Parts, bool]], durability: str) -> None:
     """Against a plain dict, and again after opening anew."""
-    expected: dict[bytes, bytes | int] = {}
+    expected: _Expected = {}
     with tempfile.TemporaryDirectory() as folder:
         store = open_store(Path(folder), durability=durability)
         for parts, whole in units:
@@ -144,7 +150,7 @@ def test_only_whole_parts_of_whole_units_land(units: list, durability: str) -> N
         store.close()
 
 
-def _enter(store: LmdbStore, parts: list, before: dict, *, whole: bool) -> dict:
+def _enter(store: LmdbStore, parts: _Parts, before: _Expected, *, whole: bool) -> _Expected:
     after = dict(before)
     try:
         with store.unit() as unit:
@@ -157,7 +163,7 @@ def _enter(store: LmdbStore, parts: list, before: dict, *, whole: bool) -> dict:
     return after
 
 
-def _enter_part(unit, changes: list, before: dict, *, kept: bool) -> dict:
+def _enter_part(unit: Unit, changes: list[Changes], before: _Expected, *, kept: bool) -> _Expected:
     after = dict(before)
     try:
         with unit.part() as part:
@@ -175,8 +181,8 @@ def _enter_part(unit, changes: list, before: dict, *, kept: bool) -> dict:
     return after
 
 
-def _same(reader, expected: dict) -> None:
-    stored = {where: Sums.unpack(record).cost for where, record in reader.scan(Table.SESSION, TENANT)}
+def _same(reader: Reader, expected: _Expected) -> None:
+    stored: _Expected = {where: Sums.unpack(record).cost for where, record in reader.scan(Table.SESSION, TENANT)}
     stored |= dict(reader.scan(Table.SPAN, TENANT))
     assert stored == expected
 

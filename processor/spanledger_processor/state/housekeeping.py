@@ -19,15 +19,23 @@ _SLICE_BESIDE = 4096
 _ROUND_SLICE = 256
 _ROUND_EVERY_MS = 3600_000
 _READERS_EVERY_MS = 60_000
-_CROWDED = 0.90
-"""From this part of the map on, records go before their time, but none younger than `_SHORTEST_MS`."""
 _SHORTEST_MS = 15 * 60_000
-_FULL = 0.95
+"""Nothing younger goes before its time, however crowded it is."""
 
 
 def is_full(usage: Usage) -> bool:
-    """Whether nothing more may be taken in: to remove records needs room, too."""
-    return usage.used_bytes > _FULL * usage.map_bytes
+    """Whether nothing more may be taken in."""
+    return usage.used_bytes > _fillable(usage)
+
+
+def _is_crowded(usage: Usage) -> bool:
+    """Whether records may go before their time."""
+    return usage.used_bytes > 0.95 * _fillable(usage)
+
+
+def _fillable(usage: Usage) -> float:
+    """Bytes for records. LMDB writes changed pages anew before it lets go of the old: also to remove takes room."""
+    return usage.map_bytes - min(usage.map_bytes / 2, max(16 << 20, usage.map_bytes / 20))
 
 
 @dataclass(slots=True)
@@ -67,7 +75,7 @@ class Housekeeping:
 
     def _horizon(self, now_ms: int, usage: Usage) -> int:
         """Arrivals from before this may go."""
-        crowded = usage.used_bytes > _CROWDED * usage.map_bytes
+        crowded = _is_crowded(usage)
         if crowded and not self._crowded:
             log.warning("the ledger is nearly full: spans are remembered for less than state.retention.spans")
         self._crowded = crowded
