@@ -135,7 +135,7 @@ def test_lines_as_a_file_exporter_writes_them() -> None:
     metrics = (CAPTURES / "pydantic-ai" / "S3" / "002.metrics.binpb").read_bytes()
     shown = output("explain", "-", given=lines + b"\n" + to_json("metrics", metrics) + b"\n")
     assert "2 GenAI spans: $0.00042 in all" in shown
-    assert "1 request of metrics" in shown
+    assert "1 request of metrics: passed on untouched" in shown
 
 
 def test_our_own_output_is_explained_as_it_was(tmp_path: Path) -> None:

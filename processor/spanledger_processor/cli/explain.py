@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ from rich.text import Text
 from spanledger_processor.cli.options import FAILED, WRONG_USAGE, as_json, configuration, configured, fail
 from spanledger_processor.cli.show import console, counted, plain, show_json
 from spanledger_processor.config import Config
+from spanledger_processor.enrich.logs import LogStage
 from spanledger_processor.reports.rows import exact_usd
 from spanledger_processor.serving.captured import requests_in, without_marks
 from spanledger_processor.serving.explaining import Told, tell
-from spanledger_processor.serving.parts import make_signer
+from spanledger_processor.serving.parts import make_log_stage, make_signer
 from spanledger_processor.serving.story import Answer, Teller
 from spanledger_processor.signing.key import FILE, VARIABLE, SigningKeyError
 from spanledger_processor.signing.signer import Signer
@@ -39,36 +40,48 @@ def explain(file: Path, path: Path | None, sets: tuple[str, ...], *, as_json: bo
     has marked before are looked at as they were then.
     """
     config = configured(path, sets)
+    signer = _signer(config)
     try:
-        bodies, undone, other = _read(file)
-        told = tell(config, _signer(config), bodies)
+        given = _read(file, make_log_stage(config, signer))
+        told = tell(config, signer, given.bodies)
     except MalformedError as error:
         fail(f"{file}: {error}", FAILED)
     answers = list(Teller(config, told).answers())
     if as_json:
-        show_json({"spans": answers, "plain_spans": told.plain, "unreadable_spans": told.failures, "marked": undone})
+        counts = {"plain_spans": told.plain, "unreadable_spans": told.failures, "marked": given.marked}
+        show_json({"spans": answers, **counts})
         return
     out = console()
     for answer in answers:
         _show(out, answer)
-    for line in _summary(answers, told, undone, other):
+    for line in _summary(answers, told, given):
         out.print(Text(line))
 
 
-def _read(file: Path) -> tuple[list[bytes], int, Counter[str]]:
-    """Trace requests, how many of their spans were marked, and the requests of other signals."""
-    data = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    bodies: list[bytes] = []
-    undone = 0
-    other: Counter[str] = Counter()
-    for signal, body in requests_in(data):
+@dataclass(slots=True)
+class _Given:
+    """What a file holds: trace requests, also those made from logs; how many spans were marked; other requests."""
+
+    bodies: list[bytes] = field(default_factory=list)
+    marked: int = 0
+    records: int = 0
+    other: int = 0
+
+
+def _read(file: Path, log_stage: LogStage) -> _Given:
+    given = _Given()
+    for signal, body in requests_in(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()):
         if signal == "traces":
             clean, marked = without_marks(body)
-            bodies.append(clean)
-            undone += marked
+            given.bodies.append(clean)
+            given.marked += marked
+        elif signal == "logs":
+            reading = log_stage.read(body, {})
+            given.records += reading.records
+            given.bodies += [reading.traces] if reading.traces is not None else []
         else:
-            other[signal] += 1
-    return bodies, undone, other
+            given.other += 1
+    return given
 
 
 def _signer(config: Config) -> Signer:
@@ -155,7 +168,7 @@ def _tool(tool: dict[str, Any]) -> str:
     return f"{told}{cut}: this very call {times} in the session so far, {tool['consecutive']} in a row{loop}"
 
 
-def _summary(answers: list[Answer], told: Told, undone: int, other: Counter[str]) -> Iterator[str]:
+def _summary(answers: list[Answer], told: Told, given: _Given) -> Iterator[str]:
     costs = [story.decision.cost.amount for story in told.stories if story.decision.cost is not None]
     unpriced = sum(amount is None for amount in costs)
     total = exact_usd(sum(amount or 0 for amount in costs))
@@ -164,7 +177,9 @@ def _summary(answers: list[Answer], told: Told, undone: int, other: Counter[str]
         yield f"{counted(told.plain, 'other span')}: no GenAI, passed on untouched"
     if told.failures:
         yield f"{counted(told.failures, 'span')} that cannot be read: passed on untouched"
-    if undone:
-        yield f"{counted(undone, 'span')} had been marked by Spanledger before; shown as they came in then"
-    for signal, number in other.items():
-        yield f"{counted(number, 'request')} of {signal}: passed on untouched"
+    if given.marked:
+        yield f"{counted(given.marked, 'span')} had been marked by Spanledger before; shown as they came in then"
+    if given.records:
+        yield f"{counted(given.records, 'log record')}: passed on untouched; those that report calls gave spans as well"
+    if given.other:
+        yield f"{counted(given.other, 'request')} of metrics: passed on untouched, and never counted"

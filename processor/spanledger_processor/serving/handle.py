@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
+from spanledger_exporters.combine import combined
 from spanledger_exporters.delivery import Delivery
-from spanledger_exporters.interface import Outcome, Signal, Verdict
+from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.decisions import Decision
 from spanledger_processor.enrich import Reading, Stage, write
+from spanledger_processor.enrich.logs import LogStage
 from spanledger_processor.pipeline import Answer, Status
 from spanledger_processor.state.store import StateError, Unit
 from spanledger_processor.state.writer import LedgerWriter
@@ -22,8 +25,6 @@ from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.request import count_data_points, count_log_records
 
 log = logging.getLogger(__name__)
-
-_COUNTERS: Mapping[Signal, Callable[[bytes], int]] = {"logs": count_log_records, "metrics": count_data_points}
 
 
 class Observer(Protocol):
@@ -50,12 +51,14 @@ class Handler:
     def __init__(
         self,
         stage: Stage,
+        log_stage: LogStage,
         ledger: LedgerWriter,
         delivery: Delivery,
         observer: Observer,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._stage = stage
+        self._log_stage = log_stage
         self._ledger = ledger
         self._delivery = delivery
         self._observer = observer
@@ -63,18 +66,40 @@ class Handler:
 
     async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
         """Take one export request through; raises MalformedError for bytes that are no such request."""
-        out = body
+        out, made = body, None
         if signal == "traces":
             out, items = await self._enrich(body, headers)
+        elif signal == "logs":
+            items, made = self._make(body, headers)
         else:
-            items = _COUNTERS[signal](body)
+            items = count_data_points(body)
         self._observer.received(signal, items)
-        outcome = await self._delivery.deliver(signal, _request_id(body), out, deadline, items)
+        request_id = _request_id(body)
+        sends = [self._delivery.deliver(signal, request_id, out, deadline, items)]
+        if made is not None:
+            spans, count = await self._enrich(made, headers)
+            sends.append(self._delivery.deliver("traces", request_id, spans, deadline, count))
+        outcome = _both(*await asyncio.gather(*sends))
         if outcome.verdict is Verdict.ACCEPTED:
             self._observer.accepted(signal, items)
         else:
             self._observer.refused(signal, items, outcome.verdict.value)
         return _answer(outcome)
+
+    def _make(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes | None]:
+        """How many records a log request holds, and the spans made from it as a trace request, if there are any."""
+        try:
+            reading = self._log_stage.read(body, headers)
+        except MalformedError:
+            raise
+        except Exception as error:
+            log.exception("reading log events failed; the request goes on as it came")
+            self._observer.enrichment_failed(type(error).__name__)
+            return count_log_records(body), None
+        for reason, records in reading.failures.items():
+            for _ in range(records):
+                self._observer.enrichment_failed(reason)
+        return reading.records, reading.traces
 
     async def _enrich(self, body: bytes, headers: Mapping[str, str]) -> tuple[bytes, int]:
         """The enriched bytes and how many spans they hold. A failure of ours lets the bytes through as they came."""
@@ -116,6 +141,13 @@ def enter(batch: Batch, unit: Unit) -> Ruling:
 def _request_id(body: bytes) -> bytes:
     """Tells one request from another within this process: Python's keyed 64-bit hash, and the length."""
     return hash(body).to_bytes(8, "big", signed=True) + len(body).to_bytes(4, "big")
+
+
+def _both(outcome: Outcome, made: Outcome = ACCEPTED) -> Outcome:
+    """The outcome of a request and of the spans made from it: it has arrived when both have."""
+    if made.verdict is Verdict.ACCEPTED:
+        return outcome
+    return combined({"as it came": outcome, "spans made from it": made})
 
 
 def _answer(outcome: Outcome) -> Answer:

@@ -14,6 +14,7 @@ from spanledger_processor.config.processing import Processor
 from spanledger_processor.dialects import MARKERS, recognise
 from spanledger_processor.enrich import Stage
 from spanledger_processor.enrich.fact import Maker
+from spanledger_processor.enrich.logs import LogStage
 from spanledger_processor.enrich.names import KeyLists, Naming
 from spanledger_processor.serving.prices import make_pricer
 from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
@@ -40,6 +41,11 @@ def make_stage(config: Config, signer: Signer) -> Stage:
     processor = config.processor
     maker = Maker(recognise, make_pricer(config), signer, make_naming(processor))
     return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), processor.aliases)
+
+
+def make_log_stage(config: Config, signer: Signer) -> LogStage:
+    """The stage for logs."""
+    return LogStage(make_tenant_of(config.processor), signer.sign)
 
 
 def make_signer(config: Config) -> Signer:

@@ -16,7 +16,7 @@ from spanledger_processor.config.receivers import MIB
 from spanledger_processor.receivers import Otlp
 from spanledger_processor.serving.answers import Answers
 from spanledger_processor.serving.handle import Handler
-from spanledger_processor.serving.parts import make_signer, make_stage
+from spanledger_processor.serving.parts import make_log_stage, make_signer, make_stage
 from spanledger_processor.serving.store import open_store
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.state.store import StateLockedError
@@ -68,7 +68,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     delivery = Delivery([build(name, exporter) for name, exporter in config.exporters.items()], telemetry.delivery)
     await delivery.start()
     closing.push_async_callback(delivery.close)
-    handler = Handler(make_stage(config, signer), ledger, delivery, telemetry.stage)
+    handler = Handler(make_stage(config, signer), make_log_stage(config, signer), ledger, delivery, telemetry.stage)
     doors = Otlp(otlp, handler, telemetry.doors)
     health = Health(lambda: doors.listening, lambda: telemetry.ledger.is_available)
     api = Api(config.api.endpoint, health, telemetry.registry.scrape, answers, answers)

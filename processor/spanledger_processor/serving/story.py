@@ -10,7 +10,8 @@ from spanledger_processor.calls import Call
 from spanledger_processor.config import Config
 from spanledger_processor.config.section import Keys
 from spanledger_processor.decisions import Decision
-from spanledger_processor.dialects.engine import source_of
+from spanledger_processor.dialects.dialect import ANY_SOURCE
+from spanledger_processor.dialects.narrow import narrow
 from spanledger_processor.dialects.order import DIALECTS
 from spanledger_processor.grouping.resolve import MAX_DEPTH
 from spanledger_processor.pricing.explain import REASONS
@@ -130,7 +131,7 @@ def _signs(story: Story, call: Call) -> list[str]:
     dialect = _BY_NAME.get(call.dialect)
     if dialect is None:
         return []
-    keys = sorted(key for key in dialect.signs.keys if key in story.view.keys)
+    keys = sorted(key for key in dialect.signs.keys if key in story.view.attributes)
     return keys or [f"scope {story.view.scope_name}"]
 
 
@@ -139,7 +140,9 @@ def _meaning(story: Story, call: Call) -> str | None:
     dialect = _BY_NAME.get(call.dialect)
     if dialect is None or call.usage is None:
         return None
-    source = source_of(dialect, story.view.scope_name, story.view.scope_version, call.provider.lower())
+    view, provider = story.view, call.provider.lower()
+    sources = narrow(dialect, frozenset(view.attributes.keys()), view.scope_name, view.scope_version).sources
+    source = next((row for row in sources if not row.providers or provider.startswith(row.providers)), ANY_SOURCE)
     return source.input.value + (f": {source.why}" if source.why else "")
 
 
