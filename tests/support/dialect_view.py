@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +16,28 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
 
 
+class PlainAttributes(dict[str, Any]):
+    """Attributes as a dictionary, with the one question that a dictionary does not answer."""
+
+    def among(self, keys: frozenset[str]) -> frozenset[str]:
+        return keys.intersection(self)
+
+
 @dataclass
 class PlainEvent:
     name: str
-    attributes: dict[str, Any] = field(default_factory=dict)
+    attributes: PlainAttributes = field(default_factory=PlainAttributes)
 
 
 @dataclass
 class PlainView:
     """A span given by its attributes; the rest has the emptiest values there are."""
 
-    attributes: Mapping[str, Any]
+    attributes: PlainAttributes
     name: str = "span"
     scope_name: str = ""
     scope_version: str = ""
-    resource: Mapping[str, Any] = field(default_factory=dict)
+    resource: PlainAttributes = field(default_factory=PlainAttributes)
     status_code: int = 0
     events: Sequence[PlainEvent] = ()
     trace_id: bytes = b""
@@ -40,10 +46,6 @@ class PlainView:
     start_ns: int = 0
     end_ns: int = 0
 
-    @cached_property
-    def keys(self) -> frozenset[str]:
-        return frozenset(self.attributes)
-
 
 def plain(value: AnyValue) -> Any:
     """An OTLP value as a Python value."""
@@ -51,12 +53,12 @@ def plain(value: AnyValue) -> Any:
     if which == "array_value":
         return [plain(item) for item in value.array_value.values]
     if which == "kvlist_value":
-        return attributes(value.kvlist_value.values)
+        return dict(attributes(value.kvlist_value.values))
     return getattr(value, which) if which else None
 
 
-def attributes(pairs: Sequence[KeyValue]) -> dict[str, Any]:
-    return {pair.key: plain(pair.value) for pair in pairs}
+def attributes(pairs: Sequence[KeyValue]) -> PlainAttributes:
+    return PlainAttributes((pair.key, plain(pair.value)) for pair in pairs)
 
 
 def captured(folder: Path) -> Iterator[PlainView]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import Groups, Signs, Source, ToolKeys, UsageText
-from spanledger_processor.dialects.otel import OTEL, without_operation
+from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.view import View
 
 _NAMES: tuple[tuple[str, Kind], ...] = (
@@ -21,9 +21,9 @@ _NAMES: tuple[tuple[str, Kind], ...] = (
 
 
 def _kind(view: View) -> Kind | None:
-    if "gen_ai.operation.name" in view.keys:
+    if "gen_ai.operation.name" in view.attributes:
         return None
-    return next((kind for start, kind in _NAMES if view.name.startswith(start)), None) or without_operation(view)
+    return next((kind for start, kind in _NAMES if view.name.startswith(start)), None)
 
 
 ADK = replace(

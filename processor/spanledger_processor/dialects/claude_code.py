@@ -18,7 +18,7 @@ PROVIDERS = {
 
 def provider(view: View, call: Call) -> None:
     """The seller behind the client: spans say `anthropic` whoever that is."""
-    if "anthropic.provider" in view.keys:
+    if "anthropic.provider" in view.attributes:
         call.provider = PROVIDERS.get(text(view.attributes.get("anthropic.provider")), call.provider)
 
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.dialect import Groups, Signs, Source, Tokens, ToolKeys
 from spanledger_processor.dialects.otel import OTEL, TOKENS
-from spanledger_processor.dialects.view import View
+from spanledger_processor.dialects.view import View, has
 
 
 def _kind(view: View) -> Kind | None:
     if view.attributes.get("codex.tool.phase") == "dispatch":
         return "tool"
-    return None if view.keys.isdisjoint(TOKENS.input) else "llm"
+    return "llm" if has(view, *TOKENS.input) else None
 
 
 CODEX = replace(
@@ -27,6 +27,7 @@ CODEX = replace(
     ),
     kinds=(),
     kind_of=_kind,
+    kind_else=None,
     fixed_provider="openai",
     tokens=Tokens(
         input=TOKENS.input,

@@ -23,15 +23,14 @@ Trust: TypeAlias = Literal["billed", "estimate"]
 class Signs:
     """What gives a vocabulary away. One is enough: a span attribute, a scope's name, a span's name (both by prefix).
 
-    `scopes` and `names` count only on spans that hold one of `marks`, so that the bytes of the span alone tell a plain
-    span (the prefilter reads no scopes). `resource` names a resource attribute and the value that it then has.
+    `scopes` count only on spans that hold one of `marks`, so that the bytes of the span alone tell a plain span: the
+    prefilter reads no scopes.
     """
 
     keys: Keys = ()
     scopes: Keys = ()
     names: Keys = ()
     marks: Keys = ()
-    resource: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +137,7 @@ KindRule: TypeAlias = Callable[[View], Kind | None]
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Dialect:
-    """One vocabulary. `kind_of` decides the kind first where it is set; `kinds` next; `otherwise` last.
+    """One vocabulary. The kind is what `kind_of` says, else `kinds`, else `kind_else`, else `otherwise`.
 
     Without a kind the span is none of this vocabulary's GenAI spans. `aggregated` are the token keys of spans that sum
     up others. `usage_texts` hold, or complete, the span's own usage; what only `fallback_texts` hold becomes
@@ -151,6 +150,7 @@ class Dialect:
     signs: Signs
     kinds: tuple[Kinds, ...] = ()
     kind_of: KindRule | None = None
+    kind_else: KindRule | None = None
     otherwise: Kind | None = None
     request_model: Keys = ()
     response_model: Keys = ()

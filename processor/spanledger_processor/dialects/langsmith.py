@@ -42,7 +42,7 @@ def _details(view: View, call: Call) -> None:
 
 
 def _object(view: View, key: str) -> Mapping[str, Any]:
-    value = texts.parse(view.attributes.get(key)) if key in view.keys else None
+    value = texts.parse(view.attributes.get(key))
     return value if isinstance(value, Mapping) else {}
 
 
@@ -51,7 +51,7 @@ LANGSMITH = replace(
     name="langsmith",
     about="LangSmith SDK, exporting OpenTelemetry",
     signs=Signs(keys=("langsmith.span.kind",)),
-    kind_of=None,
+    kind_else=None,
     kinds=(
         Kinds(
             "langsmith.span.kind",

@@ -7,8 +7,8 @@ from dataclasses import replace
 from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Kinds, Signs, Source, ToolKeys, UsageText
-from spanledger_processor.dialects.otel import OPERATIONS, OTEL, TOKENS, without_operation
-from spanledger_processor.dialects.view import View
+from spanledger_processor.dialects.otel import OPERATIONS, OTEL, TOKENS
+from spanledger_processor.dialects.view import View, has
 
 _RAW = (
     "llm.openai.usage",
@@ -43,11 +43,7 @@ REQUEST_TYPES: dict[str, Kind] = {
 def _kind(view: View) -> Kind | None:
     if view.name == "Received Proxy Server Request":
         return "workflow"
-    if view.name == "raw_gen_ai_request" or not view.keys.isdisjoint(_RAW):
-        return "other"
-    if "llm.request.type" in view.keys or "gen_ai.operation.name" in view.keys:
-        return None
-    return without_operation(view)
+    return "other" if view.name == "raw_gen_ai_request" or has(view, *_RAW) else None
 
 
 LITELLM = replace(

@@ -7,14 +7,12 @@ from dataclasses import replace
 from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import Groups, Signs, Source, ToolKeys, UsageText
-from spanledger_processor.dialects.otel import OTEL, without_operation
-from spanledger_processor.dialects.view import View
+from spanledger_processor.dialects.otel import OTEL
+from spanledger_processor.dialects.view import View, has
 
 
 def _kind(view: View) -> Kind | None:
-    if "lk.function_tool.name" in view.keys:
-        return "tool"
-    return without_operation(view)
+    return "tool" if has(view, "lk.function_tool.name") else None
 
 
 LIVEKIT = replace(

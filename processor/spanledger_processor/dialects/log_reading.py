@@ -26,7 +26,6 @@ class RecordView:
         self.name = ""
         self.status_code = 0
         self.attributes: Attributes = record.attributes
-        self.keys = frozenset(record.attributes.keys())
         self.events: Sequence[Event] = ()
         self.scope_name = group.scope_name
         self.scope_version = group.scope_version

@@ -7,14 +7,14 @@ from dataclasses import replace
 from spanledger_processor.calls import Call, Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, ToolKeys
-from spanledger_processor.dialects.otel import OTEL, without_operation
-from spanledger_processor.dialects.view import View
+from spanledger_processor.dialects.otel import OTEL
+from spanledger_processor.dialects.view import View, has
 
 _ERROR = 2
 
 
 def _kind(view: View) -> Kind | None:
-    return "tool" if "gen_ai_tool_name" in view.keys else without_operation(view)
+    return "tool" if has(view, "gen_ai_tool_name") else None
 
 
 def _streamed(view: View, call: Call) -> None:

@@ -7,17 +7,17 @@ from dataclasses import replace
 from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.counts import Input, Output
 from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys
-from spanledger_processor.dialects.otel import COSTS, OPERATIONS, OTEL, TOKENS, without_operation
-from spanledger_processor.dialects.view import View
+from spanledger_processor.dialects.otel import COSTS, OPERATIONS, OTEL, TOKENS
+from spanledger_processor.dialects.view import View, has
 
 _HERE = "openlit.instrumentation."
 
 
 def _kind(view: View) -> Kind | None:
     """A span of the application's own (`start_trace`) has its result and nothing else."""
-    if view.keys.isdisjoint(("gen_ai.operation.name", "gen_ai.request.model")) and view.scope_name == "openlit":
+    if view.scope_name == "openlit" and not has(view, "gen_ai.operation.name", "gen_ai.request.model"):
         return "workflow"
-    return without_operation(view)
+    return None
 
 
 OPENLIT = replace(
@@ -27,7 +27,6 @@ OPENLIT = replace(
     signs=Signs(
         keys=("openlit.agent.version_hash",),
         scopes=("openlit", "@openlit/"),
-        resource=("telemetry.sdk.name", "openlit"),
         marks=("gen_ai.operation.name", "gen_ai.output.messages"),
     ),
     kind_of=_kind,

@@ -15,7 +15,7 @@ from spanledger_processor.dialects.dialect import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.view import View
+from spanledger_processor.dialects.view import View, has
 
 OPERATIONS: dict[str, Kind] = {
     "chat": "llm",
@@ -117,19 +117,14 @@ GROUPS = Groups(
     agent=("gen_ai.agent.id",),
 )
 
-_CALLS = frozenset({"gen_ai.request.model", "gen_ai.response.model", *TOKENS.input, *TOKENS.output})
+_CALLS = ("gen_ai.request.model", "gen_ai.response.model", *TOKENS.input, *TOKENS.output)
 
 
 def without_operation(view: View) -> Kind | None:
-    """The kind of a span without a (known) operation: the keys that it has tell."""
-    keys = view.keys
-    if "gen_ai.operation.name" in keys:
-        return None
-    if "gen_ai.tool.name" in keys and keys.isdisjoint(_CALLS):
-        return "tool"
-    if not keys.isdisjoint(TOKENS.input) and view.name.startswith("embed"):
-        return "embedding"
-    return None if keys.isdisjoint(_CALLS) else "llm"
+    """The kind of a span whose operation is missing or unknown: the keys that it has tell."""
+    if has(view, *_CALLS):
+        return "embedding" if view.name.startswith("embed") else "llm"
+    return "tool" if has(view, "gen_ai.tool.name") else None
 
 
 SOURCES = (
@@ -186,7 +181,7 @@ OTEL = Dialect(
         )
     ),
     kinds=(Kinds("gen_ai.operation.name", OPERATIONS),),
-    kind_of=without_operation,
+    kind_else=without_operation,
     request_model=REQUESTED,
     response_model=MODELS,
     provider=PROVIDERS,

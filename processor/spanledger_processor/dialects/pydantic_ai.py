@@ -7,8 +7,8 @@ from dataclasses import replace
 from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, Tokens, ToolKeys
-from spanledger_processor.dialects.otel import OTEL, without_operation
-from spanledger_processor.dialects.view import View
+from spanledger_processor.dialects.otel import OTEL
+from spanledger_processor.dialects.view import View, has
 
 
 def _tokens(prefix: str) -> Tokens:
@@ -41,9 +41,9 @@ def _tokens(prefix: str) -> Tokens:
 
 def _kind(view: View) -> Kind | None:
     """Early versions gave no operation: a run has the agent's and the model's plain names."""
-    if "gen_ai.operation.name" not in view.keys and {"agent_name", "model_name"} <= view.keys:
+    if has(view, "agent_name") and has(view, "model_name") and not has(view, "gen_ai.operation.name"):
         return "agent"
-    return without_operation(view)
+    return None
 
 
 PYDANTIC_AI = replace(

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from spanledger_processor.calls import Call
-from spanledger_processor.dialects import engine
-from spanledger_processor.dialects.dialect import Dialect
+from spanledger_processor.dialects import costs, engine
+from spanledger_processor.dialects.dialect import Dialect, Signs
+from spanledger_processor.dialects.narrow import keys_of, narrow
 from spanledger_processor.dialects.order import DIALECTS
 from spanledger_processor.dialects.view import View
 
-_BY_KEY: dict[str, list[int]] = defaultdict(list)
-for _index, _dialect in enumerate(DIALECTS):
-    for _key in _dialect.signs.keys:
-        _BY_KEY[_key].append(_index)
-_SIGNS = frozenset(_BY_KEY)
-_BY_NAME = [(index, dialect) for index, dialect in enumerate(DIALECTS) if dialect.signs.names]
-_BY_RESOURCE = [(index, dialect) for index, dialect in enumerate(DIALECTS) if dialect.signs.resource is not None]
-_CALLS = frozenset({"llm", "embedding", "rerank"})
+_WANTED = frozenset(key for dialect in DIALECTS for key in keys_of(dialect)) | costs.ALIASES
+_NAMES = tuple(name for dialect in DIALECTS for name in dialect.signs.names)
+_MOST_SHAPES = 4096
+_LONGEST_SCOPE = 200
 
 
 def _markers() -> tuple[bytes, ...]:
@@ -32,15 +30,36 @@ def _markers() -> tuple[bytes, ...]:
     return tuple(key.encode() for key in sorted(found))
 
 
-_STEMS = ("gen_ai.", "llm.", "litellm.", "spring.ai.", "mlflow.", "langfuse.", "gcp.vertex.agent.", "codex.")
+_STEMS = (
+    "codex.",
+    "copilot",
+    "gcp.vertex.agent.",
+    "gen_ai.",
+    "genkit:",
+    "langfuse.",
+    "litellm.",
+    "lk.",
+    "llm.",
+    "mlflow.",
+    "spring.ai.",
+    "voltagent.",
+)
 
 
 def _stem(key: str) -> str:
-    return next((stem for stem in _STEMS if key.startswith(stem)), key)
+    return next((stem for stem in _STEMS if stem in key), key)
 
 
 MARKERS: tuple[bytes, ...] = _markers()
 """Every span that any dialect knows holds one of these: its keys and its name stand in its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What spans of one scope with the same keys share: the dialects to ask, and the cost keys that came in."""
+
+    dialects: tuple[Dialect, ...]
+    aliases: frozenset[str]
 
 
 def recognise(view: View) -> Call | None:
@@ -48,59 +67,52 @@ def recognise(view: View) -> Call | None:
 
     The first dialect that knows the span names it. Where it finds no usage, the next that does lends its own.
     """
-    asked = [DIALECTS[index] for index in sorted(_suspects(view))]
-    for number, dialect in enumerate(asked):
+    present = view.attributes.among(_WANTED)
+    name = view.name
+    named = name if name.startswith(_NAMES) else ""
+    if not present and not named:
+        return None
+    shape = _shape(view.scope_name[:_LONGEST_SCOPE], view.scope_version[:32], present, _prefix(named) if named else "")
+    for number, dialect in enumerate(shape.dialects):
         kind = engine.kind_of(dialect, view)
-        if kind is not None:
-            call = engine.read(dialect, view, kind)
-            if call.usage is None and not call.problem and number + 1 < len(asked):
-                _lend(call, view, asked[number + 1 :])
-            return call
+        if kind is None:
+            continue
+        call = engine.read(dialect, view, kind)
+        if call.usage is None and not call.problem and number + 1 < len(shape.dialects):
+            _lend(call, view, shape.dialects[number + 1 :])
+        if shape.aliases:
+            call.present = shape.aliases
+        return call
     return None
 
 
-def _suspects(view: View) -> set[int]:
-    found: set[int] = set()
-    for key in _SIGNS & view.keys:
-        found.update(_BY_KEY[key])
-    found.update(_by_scope(view.scope_name))
-    for index, dialect in _BY_NAME:
-        if view.name.startswith(dialect.signs.names):
-            found.add(index)
-    for index, dialect in _BY_RESOURCE:
-        assert dialect.signs.resource is not None
-        key, value = dialect.signs.resource
-        if view.resource.get(key) == value:
-            found.add(index)
-    if found:
-        return {index for index in found if _marked(DIALECTS[index], view)}
-    return found
+def _prefix(name: str) -> str:
+    return next(prefix for prefix in _NAMES if name.startswith(prefix))
 
 
-def _marked(dialect: Dialect, view: View) -> bool:
-    """Whether the span itself bears a sign: a scope, a name or a resource alone is none."""
-    signs = dialect.signs
-    return (
-        not view.keys.isdisjoint(signs.keys)
-        or not view.keys.isdisjoint(signs.marks)
-        or (bool(signs.names) and view.name.startswith(signs.names))
+@lru_cache(maxsize=_MOST_SHAPES)
+def _shape(scope: str, version: str, present: frozenset[str], name: str) -> _Shape:
+    """Bounded: keys, scopes and versions come from the network."""
+    return _Shape(
+        tuple(
+            narrow(dialect, present, scope, version)
+            for dialect in DIALECTS
+            if _suspect(dialect.signs, scope, present, name)
+        ),
+        costs.ALIASES & present,
     )
 
 
-@lru_cache(maxsize=1024)
-def _by_scope(scope: str) -> frozenset[int]:
-    """The dialects whose scope this is. Bounded: names come from the network."""
-    return frozenset(
-        index
-        for index, dialect in enumerate(DIALECTS)
-        if dialect.signs.scopes and scope.startswith(dialect.signs.scopes)
-    )
+def _suspect(signs: Signs, scope: str, present: frozenset[str], name: str) -> bool:
+    """Whether a span may speak a vocabulary. A scope alone is no sign: the prefilter does not know it."""
+    if not present.isdisjoint(signs.keys) or (name and name in signs.names):
+        return True
+    return bool(signs.scopes) and scope.startswith(signs.scopes) and not present.isdisjoint(signs.marks)
 
 
-def _lend(call: Call, view: View, others: list[Dialect]) -> None:
+def _lend(call: Call, view: View, others: Sequence[Dialect]) -> None:
     for dialect in others:
-        kind = engine.kind_of(dialect, view)
-        if kind is None:
+        if engine.kind_of(dialect, view) is None:
             continue
         other = engine.read(dialect, view, call.kind)
         if other.usage is not None:

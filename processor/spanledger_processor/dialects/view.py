@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 
@@ -11,7 +11,7 @@ class Attributes(Protocol):
 
     def get(self, key: str, /) -> Any: ...
 
-    def keys(self) -> Iterable[str]: ...
+    def among(self, keys: frozenset[str], /) -> frozenset[str]: ...
 
     def __contains__(self, key: object, /) -> bool: ...
 
@@ -36,9 +36,6 @@ class View(Protocol):
     def status_code(self) -> int: ...
 
     @property
-    def keys(self) -> frozenset[str]: ...
-
-    @property
     def attributes(self) -> Attributes: ...
 
     @property
@@ -52,3 +49,8 @@ class View(Protocol):
 
     @property
     def resource(self) -> Attributes: ...
+
+
+def has(view: View, *keys: str) -> bool:
+    """Whether a span has one of these keys."""
+    return any(key in view.attributes for key in keys)

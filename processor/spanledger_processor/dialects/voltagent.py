@@ -14,7 +14,7 @@ from spanledger_processor.dialects.dialect import (
     Tokens,
     ToolKeys,
 )
-from spanledger_processor.dialects.view import View
+from spanledger_processor.dialects.view import View, has
 
 _TYPES: dict[str, Kind] = {
     "llm": "llm",
@@ -35,7 +35,7 @@ _TYPES: dict[str, Kind] = {
 
 def _root(view: View) -> Kind | None:
     """A root span has no `span.type`, but the usage of all calls below it."""
-    return "agent" if "span.type" not in view.keys and "agent.state" in view.keys else None
+    return "agent" if has(view, "agent.state") and not has(view, "span.type") else None
 
 
 VOLTAGENT = Dialect(

@@ -11,14 +11,13 @@ from spanledger_processor.wire.span import Attributes, Event, SpanView
 class View:
     """What `dialects.recognise` reads: the span's own fields, and those of the scope and resource around it."""
 
-    __slots__ = ("_group", "_span", "attributes", "keys", "name")
+    __slots__ = ("_group", "_span", "attributes", "name")
 
     def __init__(self, span: SpanView, group: ScopeGroup) -> None:
         self._span = span
         self._group = group
         self.name: str = span.name
         self.attributes: Attributes = span.attributes
-        self.keys: frozenset[str] = frozenset(span.attributes.keys())
 
     @property
     def status_code(self) -> int:

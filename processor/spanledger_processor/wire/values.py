@@ -50,6 +50,10 @@ class Attributes:
         """Every key there is, in no order."""
         return [schema.text(key) for key in self._encoded]
 
+    def among(self, keys: frozenset[str]) -> frozenset[str]:
+        """Those of `keys` that are there: one pass, however many are asked for."""
+        return keys.intersection(self._encoded)
+
     def __contains__(self, key: object) -> bool:
         return key in self._encoded
 
