@@ -1,26 +1,34 @@
-"""A model server that speaks OpenAI's chat completions and Anthropic's messages, and keeps books of what it billed."""
+"""A model server that speaks OpenAI's, Anthropic's and Gemini's APIs, and keeps books of what it billed."""
 
 from __future__ import annotations
 
 import json
 import secrets
 import time
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
-from typing import Any
+from typing import Any, TypeAlias
 
 from tests.capture.script import Numbers, wanted_tool
 
+_Answer: TypeAlias = Callable[[dict[str, Any], int], tuple[dict[str, Any], dict[str, Any]]]
+_Stream: TypeAlias = Callable[[dict[str, Any], dict[str, Any]], bytes]
+
 
 class ModelServer(ThreadingHTTPServer):
-    """Listens on a free port of this machine; `log` has one entry a call, in the form of truth.json's `calls`."""
+    """Listens on a free port of this machine; `log` has one entry a call, in the form of truth.json's `calls`.
+
+    The first `failures` calls fail and bill nothing.
+    """
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self, failures: int = 0) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.log: list[dict[str, Any]] = []
         self.lock = Lock()
+        self.failures = failures
 
     @property
     def url(self) -> str:
@@ -33,17 +41,24 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-        answer = _openai if self.path.endswith("/chat/completions") else _anthropic
+        answer, streamed = next(forms for path, forms in _ENDPOINTS if path in self.path)
+        if "streamGenerateContent" in self.path:
+            request["stream"] = True
+        request.setdefault("model", self.path.rpartition("/")[2].partition(":")[0])
+        if self.server.failures:
+            self.server.failures -= 1
+            self._send(b'{"error": {"message": "overloaded", "type": "overloaded_error"}}', "application/json", 503)
+            return
         with self.server.lock:
             response, entry = answer(request, len(self.server.log))
             self.server.log.append({"seq": len(self.server.log) + 1, "time": time.time(), **entry, "status": 200})
         if request.get("stream"):
-            self._send(_streamed(response, request), "text/event-stream")
+            self._send(streamed(response, request), "text/event-stream")
         else:
             self._send(json.dumps(response).encode(), "application/json")
 
-    def _send(self, body: bytes, media_type: str) -> None:
-        self.send_response(200)
+    def _send(self, body: bytes, media_type: str, status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("content-type", media_type)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
@@ -51,6 +66,81 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's name
         """Say nothing."""
+
+
+def _responses(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    numbers = Numbers(number)
+    tool = wanted_tool(number, [tool["name"] for tool in request.get("tools") or [] if "name" in tool])
+    prompt, model = numbers.plain + numbers.cached, f"{request['model']}-2025-11-13"
+    usage = {
+        "input_tokens": prompt,
+        "input_tokens_details": {"cached_tokens": numbers.cached},
+        "output_tokens": numbers.output,
+        "output_tokens_details": {"reasoning_tokens": numbers.reasoning},
+        "total_tokens": prompt + numbers.output,
+    }
+    text = {"type": "output_text", "text": "The weather is fine.", "annotations": []}
+    output: dict[str, Any] = {"type": "message", "role": "assistant", "status": "completed", "content": [text]}
+    calls: list[dict[str, Any]] = []
+    if tool is not None:
+        call_id = f"call_{secrets.token_hex(11)}"
+        calls = [{"name": tool[0], "arguments": tool[1], "call_id": call_id}]
+        output = {"type": "function_call", "call_id": call_id, "name": tool[0], "arguments": json.dumps(tool[1])}
+    response = {
+        "id": f"resp_{secrets.token_hex(24)}",
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "completed",
+        "model": model,
+        "output": [{"id": f"item_{secrets.token_hex(8)}", "status": "completed", **output}],
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": request.get("tools") or [],
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "usage": usage,
+    }
+    return response, _entry("openai", "responses", request, response, numbers, (0, 0), calls)
+
+
+def _embeddings(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    numbers = Numbers(number)
+    response = {
+        "object": "list",
+        "model": request["model"],
+        "data": [{"object": "embedding", "index": 0, "embedding": [0.25, 0.5, 0.25]}],
+        "usage": {"prompt_tokens": numbers.plain, "total_tokens": numbers.plain},
+    }
+    entry = _entry("openai", "embeddings", request, {"id": None, **response}, numbers, (0, 0), [])
+    return response, {**entry, "cache_read": 0, "output_total": 0, "reasoning": 0}
+
+
+def _gemini(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    numbers = Numbers(number)
+    declared = [f["name"] for tool in request.get("tools") or [] for f in tool.get("functionDeclarations") or []]
+    tool = wanted_tool(number, declared)
+    prompt, thoughts = numbers.plain + numbers.cached, numbers.reasoning
+    part: dict[str, Any] = {"text": "The weather is fine."}
+    calls: list[dict[str, Any]] = []
+    if tool is not None:
+        part = {"functionCall": {"name": tool[0], "args": tool[1]}}
+        calls = [{"name": tool[0], "arguments": tool[1], "call_id": None}]
+    response = {
+        "candidates": [{"content": {"role": "model", "parts": [part]}, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {
+            "promptTokenCount": prompt,
+            "cachedContentTokenCount": numbers.cached,
+            "candidatesTokenCount": numbers.output - thoughts,
+            "thoughtsTokenCount": thoughts,
+            "totalTokenCount": prompt + numbers.output,
+        },
+        "modelVersion": request["model"],
+        "responseId": f"gm{secrets.token_hex(10)}",
+    }
+    told = {"id": response["responseId"], "model": request["model"], "usage": response["usageMetadata"]}
+    return response, _entry("gemini", "generateContent", request, told, numbers, (0, 0), calls)
 
 
 def _openai(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -138,13 +228,13 @@ def _entry(
         "cache_write_5m": writes[0],
         "cache_write_1h": writes[1],
         "output_total": numbers.output,
-        "reasoning": numbers.reasoning if provider == "openai" else 0,
+        "reasoning": 0 if provider == "anthropic" else numbers.reasoning,
         "streamed": bool(request.get("stream")),
         "tool_calls": calls,
     }
 
 
-def _streamed(response: dict[str, Any], request: dict[str, Any]) -> bytes:
+def _openai_stream(response: dict[str, Any], request: dict[str, Any]) -> bytes:
     """OpenAI's stream: one chunk with the message, one with the usage where it was asked for."""
     choice = response["choices"][0]
     message = choice["message"]
@@ -159,3 +249,53 @@ def _streamed(response: dict[str, Any], request: dict[str, Any]) -> bytes:
         chunks.append({**base, "choices": [], "usage": response["usage"]})
     lines = [f"data: {json.dumps(chunk)}\n\n" for chunk in chunks]
     return "".join([*lines, "data: [DONE]\n\n"]).encode()
+
+
+def _responses_stream(response: dict[str, Any], request: dict[str, Any]) -> bytes:
+    del request
+    running = {**response, "status": "in_progress", "usage": None, "output": []}
+    events: list[dict[str, Any]] = [{"type": "response.created", "response": running}]
+    for index, item in enumerate(response["output"]):
+        events.append({"type": "response.output_item.added", "output_index": index, "item": item})
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    events.append({"type": "response.completed", "response": response})
+    return _events({**event, "sequence_number": number} for number, event in enumerate(events))
+
+
+def _anthropic_stream(response: dict[str, Any], request: dict[str, Any]) -> bytes:
+    del request
+    usage = response["usage"]
+    begun = {**response, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
+    events: list[dict[str, Any]] = [{"type": "message_start", "message": begun}]
+    for index, block in enumerate(response["content"]):
+        if block["type"] == "text":
+            start, delta = {**block, "text": ""}, {"type": "text_delta", "text": block["text"]}
+        else:
+            start = {**block, "input": {}}
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(block["input"])}
+        events.append({"type": "content_block_start", "index": index, "content_block": start})
+        events.append({"type": "content_block_delta", "index": index, "delta": delta})
+        events.append({"type": "content_block_stop", "index": index})
+    ended = {"stop_reason": response["stop_reason"], "stop_sequence": None}
+    events.append({"type": "message_delta", "delta": ended, "usage": {"output_tokens": usage["output_tokens"]}})
+    events.append({"type": "message_stop"})
+    return _events(events)
+
+
+def _gemini_stream(response: dict[str, Any], request: dict[str, Any]) -> bytes:
+    del request
+    return f"data: {json.dumps(response)}\r\n\r\n".encode()
+
+
+def _events(events: Iterable[dict[str, Any]]) -> bytes:
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events).encode()
+
+
+_ENDPOINTS: tuple[tuple[str, tuple[_Answer, _Stream]], ...] = (
+    ("/chat/completions", (_openai, _openai_stream)),
+    ("/responses", (_responses, _responses_stream)),
+    ("/embeddings", (_embeddings, _openai_stream)),
+    ("/messages", (_anthropic, _anthropic_stream)),
+    ("enerateContent", (_gemini, _gemini_stream)),
+)
+"""What stands in the path, who answers, and how the answer is streamed."""
