@@ -24,7 +24,7 @@ _COLLECT_S = 0.005
 """Works that come in while a unit is open join it, for so long; nobody waits for works that might come."""
 _MOST_WAITING = 4096
 _PATIENCE_S = 5.0
-"""How long a work waits for its turn: a disk that hangs must not hold up the data."""
+"""How long a commit may take before works stop waiting for it: a disk that hangs must not hold up the data."""
 _TEND_EVERY_S = 1.0
 _TEND_AGAIN_S = 0.02
 """While more is to be done than one slice, and no work is there."""
@@ -88,17 +88,16 @@ class LedgerWriter:
             Exception: what `work` raised; nothing of it is stored.
         """
         self._store.ready()
-        if time.monotonic() - self._begun > _PATIENCE_S:
-            raise StateError("the ledger's disk does not answer")
         job = _Job(work, asyncio.get_running_loop().create_future())
         self._enqueue(job)
         try:
-            await asyncio.wait((job.future,), timeout=_PATIENCE_S)
-        finally:
-            withdrawn = not job.future.done() and self._withdraw(job)
-        if withdrawn:
-            raise StateError(f"the ledger has been busy for {_PATIENCE_S:.0f} s")
-        result: T = await job.future
+            while not job.future.done():
+                self._give_up_if_hanging(job)
+                await asyncio.wait((job.future,), timeout=_PATIENCE_S)
+        except asyncio.CancelledError:
+            self._withdraw(job)
+            raise
+        result: T = job.future.result()
         return result
 
     @contextmanager
@@ -131,6 +130,12 @@ class LedgerWriter:
                 raise StateError(f"{_MOST_WAITING} requests wait for the ledger already")
             self._jobs.append(job)
             self._wake.notify()
+
+    def _give_up_if_hanging(self, job: _Job) -> None:
+        """A long queue is waited for, and the senders with it; a commit that does not end is not."""
+        seconds = time.monotonic() - self._begun
+        if seconds > _PATIENCE_S and self._withdraw(job):
+            raise StateError(f"the ledger's disk has not answered for {seconds:.0f} s")
 
     def _withdraw(self, job: _Job) -> bool:
         """Whether the writer had not begun it; then it never will."""
