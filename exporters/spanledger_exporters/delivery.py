@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 _REMEMBERED = 16384
 """Requests: more than senders repeat at one time; each costs a few hundred bytes."""
 
+_CLOSING_SECONDS = 5.0
+"""How long an exporter may take to close: a disk that hangs keeps nothing else open."""
+
 _LATE = Outcome(Verdict.RETRYABLE, "no answer in time")
 _STOPPING = Outcome(Verdict.RETRYABLE, "stopping")
 
@@ -101,7 +104,8 @@ async def _outcomes(names: Sequence[str], progress: Progress, deadline: float) -
 
 async def _close(exporters: Sequence[Exporter]) -> None:
     """Close them all, whatever one of them does."""
-    results = await asyncio.gather(*(exporter.close() for exporter in exporters), return_exceptions=True)
+    closing = (asyncio.wait_for(exporter.close(), _CLOSING_SECONDS) for exporter in exporters)
+    results = await asyncio.gather(*closing, return_exceptions=True)
     for exporter, result in zip(exporters, results, strict=True):
         if isinstance(result, BaseException):
             log.error("%s: could not be closed: %s", exporter.name, type(result).__name__, exc_info=result)

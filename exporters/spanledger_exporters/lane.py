@@ -34,12 +34,15 @@ class Lane(Generic[Job, Result]):
         A job that was begun is waited for to its end: nobody can say of it that it was not done.
         """
         loop = asyncio.get_running_loop()
+        left = deadline - loop.time()
+        if left <= 0:
+            return None
         ticket: _Ticket[Job, Result] = _Ticket(job, loop.create_future())
         self._waiting.append(ticket)
         if self._pump is None:
             self._pump = asyncio.create_task(self._run())
         try:
-            await asyncio.wait({ticket.done}, timeout=max(0.0, deadline - loop.time()))
+            await asyncio.wait({ticket.done}, timeout=left)
             return await ticket.done if ticket.begun else None
         finally:
             if not ticket.begun and ticket in self._waiting:

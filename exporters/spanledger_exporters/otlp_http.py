@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 import httpx2
-from spanledger_processor.wire.json_form import to_json
 
 from spanledger_exporters import tls
 from spanledger_exporters.answers.body import JSON, PROTOBUF, Body
@@ -19,6 +18,7 @@ from spanledger_exporters.settings import OtlpHttpSettings
 from spanledger_exporters.text import one_line
 from spanledger_exporters.version import USER_AGENT
 from spanledger_processor.wire.errors import MalformedError
+from spanledger_processor.wire.json_form import to_json
 
 _LONGEST_ANSWER = 64 * 2**10
 """Bytes of an answer that are read; a message for people is shorter."""

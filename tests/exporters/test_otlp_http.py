@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 from google.rpc.status_pb2 import Status
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPartialSuccess, ExportLogsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
 
 from destinations import HttpAnswer, HttpBackend, nobody
 from relay import Relay
@@ -95,8 +98,8 @@ async def test_each_signal_can_have_a_url_of_its_own() -> None:
     async with HttpBackend().serving() as backend:
         own = f"http://127.0.0.1:{backend.port}/custom/path?team=a"
         async with started(backend.port, logs_endpoint=own) as exporter:
-            for signal, body in (("traces", spans("a")), ("logs", log_records("b"))):
-                assert await exporter.send(signal, body, soon()) == ACCEPTED
+            assert await exporter.send("traces", spans("a"), soon()) == ACCEPTED
+            assert await exporter.send("logs", log_records("b"), soon()) == ACCEPTED
     assert [request.path for request in backend.received] == ["/v1/traces", "/custom/path"]
 
 
@@ -188,14 +191,16 @@ def test_retry_after_is_seconds_or_a_date(value: str, seconds: float | None) -> 
     ],
 )
 async def test_a_partial_success_is_accepted_with_what_was_rejected(headers: dict[str, str], encode: Any) -> None:
-    response = ExportLogsServiceResponse(partial_success={"rejected_log_records": 3, "error_message": "too old"})
+    response = ExportLogsServiceResponse(
+        partial_success=ExportLogsPartialSuccess(rejected_log_records=3, error_message="too old")
+    )
     outcome = await answer_to(HttpAnswer(200, headers, encode(response)), "logs")
     assert outcome == Outcome(Verdict.ACCEPTED, "too old", rejected=3)
 
 
 async def test_a_success_too_long_to_read_is_a_success() -> None:
     """It must not be retried, says the specification: the data is there already."""
-    response = ExportTraceServiceResponse(partial_success={"error_message": "x" * 10**6})
+    response = ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(error_message="x" * 10**6))
     assert await answer_to(HttpAnswer(200, PROTOBUF, response.SerializeToString())) == ACCEPTED
 
 

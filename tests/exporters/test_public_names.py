@@ -45,4 +45,4 @@ def test_errors_have_one_base() -> None:
 @pytest.mark.parametrize("kind", TYPES)
 def test_every_type_can_be_built(kind: str) -> None:
     exporter = build(f"{kind}/name", settings(kind, **LEAST[kind], required=False, signals=["traces"]))
-    assert (exporter.name, exporter.required, exporter.signals) == (f"{kind}/name", False, {"traces"})
+    assert (exporter.name, exporter.required, [*exporter.signals]) == (f"{kind}/name", False, ["traces"])

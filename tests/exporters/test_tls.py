@@ -13,8 +13,6 @@ from destinations import GrpcBackend, HttpBackend
 from requests_out import settings, soon, spans
 from spanledger_exporters import DestinationError, Outcome, Verdict, build
 
-BACKENDS = {"otlp_grpc": GrpcBackend, "otlp_http": HttpBackend}
-
 
 @pytest.fixture(params=["otlp_grpc", "otlp_http"])
 def kind(request: pytest.FixtureRequest) -> str:
@@ -25,7 +23,8 @@ def kind(request: pytest.FixtureRequest) -> str:
 def serving(
     kind: str, certificates: Certificates, *, mutual: bool = False
 ) -> AbstractAsyncContextManager[GrpcBackend | HttpBackend]:
-    return BACKENDS[kind]().serving(certificates, mutual=mutual)
+    backend = GrpcBackend() if kind == "otlp_grpc" else HttpBackend()
+    return backend.serving(certificates, mutual=mutual)
 
 
 async def send(kind: str, port: int, tls: dict[str, Any], host: str = "localhost") -> Outcome:

@@ -51,7 +51,7 @@ class GrpcBackend:
     received: list[GrpcRequest] = field(default_factory=list)
     port: int = 0
 
-    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+    def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def export(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             answer = self.answers[min(len(self.received), len(self.answers) - 1)]
             self.received.append(GrpcRequest(str(call.method), body, dict(context.invocation_metadata() or ())))
@@ -83,11 +83,11 @@ def _grpc_credentials(certificates: Certificates, *, mutual: bool) -> grpc.Serve
     return grpc.ssl_server_credentials([pair], certificates.authority.read_bytes(), require_client_auth=mutual)
 
 
-class _Handlers(grpc.GenericRpcHandler):
-    def __init__(self, service: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler]) -> None:
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # it has no parameter when it runs
+    def __init__(self, service: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[bytes, bytes]]) -> None:
         self._service = service
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         return self._service(handler_call_details)
 
 
@@ -107,7 +107,7 @@ def status_with(retry_delay: float) -> bytes:
     info = RetryInfo(retry_delay=Duration(nanos=round(retry_delay % 1 * 1e9), seconds=int(retry_delay)))
     detail = Packed()
     detail.Pack(info)
-    return Status(code=grpc.StatusCode.UNAVAILABLE.value[0], details=[detail]).SerializeToString()
+    return Status(code=grpc.StatusCode.UNAVAILABLE.value[0], details=[detail]).SerializeToString()  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)

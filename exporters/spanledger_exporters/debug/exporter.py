@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from spanledger_exporters.lane import Lane
 from spanledger_exporters.settings import DebugSettings
 from spanledger_processor.wire.errors import MalformedError
 
+_PATIENCE = 1.0
+"""Seconds that a request waits for a terminal that does not move."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Request:
@@ -21,7 +25,10 @@ class _Request:
 
 
 class Debug:
-    """Writes lines to `stream`, standard output unless told otherwise."""
+    """Writes lines to `stream`, standard output unless told otherwise.
+
+    Every request is accepted: a terminal that is closed or stopped is no reason to hold up or to lose data.
+    """
 
     def __init__(self, name: str, settings: DebugSettings, stream: TextIO | None = None) -> None:
         self.name = name
@@ -35,9 +42,14 @@ class Debug:
         """Nothing to make ready."""
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
-        """Accepted when the lines are written; retryable when the terminal takes none."""
-        outcome = await self._lane.do(_Request(signal, body), deadline)
-        return outcome or Outcome(Verdict.RETRYABLE, "the terminal did not keep up")
+        """Accepted when the lines are written, or soon after where they cannot be."""
+        end = min(deadline, asyncio.get_running_loop().time() + _PATIENCE)
+        try:
+            async with asyncio.timeout_at(end):
+                outcome = await self._lane.do(_Request(signal, body), end)
+        except TimeoutError:
+            outcome = None
+        return outcome or _not_shown("the terminal does not move")
 
     async def close(self) -> None:
         """Write what waits."""
@@ -50,7 +62,7 @@ class Debug:
             self._stream.write(text.encode(encoding, "replace").decode(encoding))
             self._stream.flush()
         except OSError as error:
-            return [Outcome(Verdict.RETRYABLE, error.strerror or "cannot be written")] * len(requests)
+            return [_not_shown(error.strerror or type(error).__name__)] * len(requests)
         return [ACCEPTED] * len(requests)
 
     def _lines(self, request: _Request) -> Iterator[str]:
@@ -60,3 +72,7 @@ class Debug:
                 yield from items(request.signal, request.body, detailed=self._verbosity == "detailed")
         except MalformedError as error:
             yield f"{request.signal}: cannot be read: {error}"
+
+
+def _not_shown(reason: str) -> Outcome:
+    return Outcome(Verdict.ACCEPTED, f"not shown: {reason}")

@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from spanledger_processor.wire.json_form import to_json
-
 from spanledger_exporters.errors import DestinationError
 from spanledger_exporters.file.lines import LineFile
 from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
@@ -15,6 +13,7 @@ from spanledger_exporters.lane import Lane
 from spanledger_exporters.settings import FileSettings
 from spanledger_exporters.text import one_line
 from spanledger_processor.wire.errors import MalformedError
+from spanledger_processor.wire.json_form import to_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,384 @@
+"""Several destinations at once: who gets what, how often, and what the sender is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from destinations import GrpcAnswer, GrpcBackend, nobody
+from requests_out import PATIENCE, Counts, log_records, settings, soon, spans
+from spanledger_exporters import (
+    ACCEPTED,
+    Delivery,
+    DestinationError,
+    Exporter,
+    Outcome,
+    Signal,
+    Verdict,
+    build,
+)
+from spanledger_exporters.settings import ALL_SIGNALS
+
+OK = GrpcAnswer()
+BUSY = GrpcAnswer(grpc.StatusCode.UNAVAILABLE, "busy")
+BAD = GrpcAnswer(grpc.StatusCode.INVALID_ARGUMENT, "bad")
+
+
+def exporter_to(backend: GrpcBackend, name: str, **given: Any) -> Exporter:
+    """One attempt for a send, unless told otherwise."""
+    whole = {"endpoint": f"http://127.0.0.1:{backend.port}", "retry_on_failure": {"enabled": False}} | given
+    return build(name, settings("otlp_grpc", **whole))
+
+
+@contextlib.asynccontextmanager
+async def delivering(*exporters: Exporter, counts: Counts | None = None, **more: Any) -> AsyncIterator[Delivery]:
+    delivery = Delivery(exporters, counts or Counts(), **more)
+    await delivery.start()
+    try:
+        yield delivery
+    finally:
+        await delivery.close(grace=PATIENCE)
+
+
+@contextlib.asynccontextmanager
+async def two(a: list[GrpcAnswer], b: list[GrpcAnswer], **b_given: Any) -> AsyncIterator[Any]:
+    """A delivery to two backends, the backends, and what was counted."""
+    counts = Counts()
+    async with (
+        GrpcBackend(a).serving() as first,
+        GrpcBackend(b).serving() as second,
+        delivering(
+            exporter_to(first, "otlp_grpc/a"), exporter_to(second, "otlp_grpc/b", **b_given), counts=counts
+        ) as delivery,
+    ):
+        yield delivery, first, second, counts
+
+
+async def deliver(delivery: Delivery, name: str = "a", left: float = PATIENCE) -> Outcome:
+    return await delivery.deliver("traces", name.encode(), spans(name), soon(left), items=1)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for what another task is about to do."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+async def test_everybody_gets_it() -> None:
+    async with two([OK], [OK]) as (delivery, first, second, counts):
+        assert await deliver(delivery) == ACCEPTED
+    assert [request.body for backend in (first, second) for request in backend.received] == [spans("a")] * 2
+    assert counts.of == {
+        ("answered", "otlp_grpc/a", "traces", "accepted"): 1,
+        ("answered", "otlp_grpc/b", "traces", "accepted"): 1,
+        ("forwarded", "otlp_grpc/a", "traces"): 1,
+        ("forwarded", "otlp_grpc/b", "traces"): 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "outcome"),
+    [
+        pytest.param(OK, BUSY, Outcome(Verdict.RETRYABLE, "otlp_grpc/b: UNAVAILABLE: busy"), id="one not now: not now"),
+        pytest.param(OK, BAD, Outcome(Verdict.PERMANENT, "otlp_grpc/b: INVALID_ARGUMENT: bad"), id="one never: never"),
+        pytest.param(
+            BAD, BUSY, Outcome(Verdict.RETRYABLE, "otlp_grpc/b: UNAVAILABLE: busy"), id="one not now, one never"
+        ),
+        pytest.param(
+            BUSY,
+            BUSY,
+            Outcome(Verdict.RETRYABLE, "otlp_grpc/a: UNAVAILABLE: busy; otlp_grpc/b: UNAVAILABLE: busy"),
+            id="all are named",
+        ),
+        pytest.param(
+            GrpcAnswer(grpc.StatusCode.UNAVAILABLE, "x", retry_delay=3),
+            GrpcAnswer(grpc.StatusCode.UNAVAILABLE, "y", retry_delay=9),
+            Outcome(Verdict.RETRYABLE, "otlp_grpc/a: UNAVAILABLE: x; otlp_grpc/b: UNAVAILABLE: y", 9.0),
+            id="the longest wait is passed on",
+        ),
+    ],
+)
+async def test_what_the_sender_is_told(a: GrpcAnswer, b: GrpcAnswer, outcome: Outcome) -> None:
+    async with two([a], [b]) as (delivery, *_):
+        assert await deliver(delivery) == outcome
+
+
+async def test_a_repeat_goes_only_to_those_that_lack_it() -> None:
+    async with two([OK], [BUSY, BUSY, OK]) as (delivery, first, second, _):
+        verdicts = [(await deliver(delivery)).verdict for _ in range(4)]
+    assert verdicts == [Verdict.RETRYABLE, Verdict.RETRYABLE, Verdict.ACCEPTED, Verdict.ACCEPTED]
+    assert (len(first.received), len(second.received)) == (1, 3)
+
+
+async def test_a_refusal_is_not_asked_for_again_while_others_are_waited_for() -> None:
+    """Told in the end, once; whoever mends the destination and sends again then gets a new answer."""
+    async with two([BAD, OK], [BUSY, OK]) as (delivery, first, second, _):
+        assert (await deliver(delivery)).reason == "otlp_grpc/b: UNAVAILABLE: busy"
+        assert await deliver(delivery) == Outcome(Verdict.PERMANENT, "otlp_grpc/a: INVALID_ARGUMENT: bad")
+        assert (len(first.received), len(second.received)) == (1, 2)
+        assert await deliver(delivery) == ACCEPTED
+        assert (len(first.received), len(second.received)) == (2, 2)
+
+
+async def test_requests_are_told_apart_by_id_and_signal() -> None:
+    async with two([OK], [OK]) as (delivery, first, *_):
+        for signal, request_id in (("traces", b"1"), ("traces", b"2"), ("logs", b"1"), ("traces", b"1")):
+            assert await delivery.deliver(signal, request_id, b"", soon()) == ACCEPTED
+        assert len(first.received) == 3
+
+
+async def test_what_is_remembered_is_bounded() -> None:
+    """The request that was seen longest ago is forgotten first; to be seen again counts."""
+    async with GrpcBackend().serving() as backend:
+        async with delivering(exporter_to(backend, "otlp_grpc"), remembered=2) as delivery:
+            for name in ("a", "b", "a", "c", "a", "b"):
+                await deliver(delivery, name)
+        assert [request.body for request in backend.received] == [spans(name) for name in "abcb"]
+
+
+async def test_the_same_request_at_the_same_time_is_sent_once() -> None:
+    hold = asyncio.Event()
+    async with two([GrpcAnswer(hold=hold)], [OK]) as (delivery, first, second, counts):
+        twice = [asyncio.create_task(deliver(delivery)) for _ in range(2)]
+        await until(lambda: len(first.received) == 1)
+        hold.set()
+        assert [await task for task in twice] == [ACCEPTED, ACCEPTED]
+        assert (len(first.received), len(second.received)) == (1, 1)
+    assert counts.of["forwarded", "otlp_grpc/a", "traces"] == 1
+
+
+async def test_a_slow_destination_does_not_hold_the_sender_beyond_the_deadline(tmp_path: Path) -> None:
+    """Nor does one whose exporter knows no deadline at all. What it says later is kept: a repeat joins it."""
+    stubborn = Stubborn("stubborn")
+    file = build("file", settings("file", path=str(tmp_path / "spans.jsonl")))
+    async with delivering(stubborn, file) as delivery:
+        outcome = await deliver(delivery, left=0.05)
+        assert outcome == Outcome(Verdict.RETRYABLE, "stubborn: no answer in time")
+        repeat = asyncio.create_task(deliver(delivery))
+        await asyncio.sleep(0)
+        stubborn.go_on.set()
+        assert await repeat == ACCEPTED
+    assert stubborn.sent == 1
+    assert len((tmp_path / "spans.jsonl").read_text().splitlines()) == 1
+
+
+async def test_a_sender_that_goes_away_does_not_stop_what_was_begun() -> None:
+    hold = asyncio.Event()
+    async with two([GrpcAnswer(hold=hold)], [OK]) as (delivery, first, second, _):
+        gone = asyncio.create_task(deliver(delivery))
+        await until(lambda: len(first.received) == len(second.received) == 1)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        hold.set()
+        assert await deliver(delivery) == ACCEPTED
+        assert (len(first.received), len(second.received)) == (1, 1)
+
+
+async def test_a_bug_in_an_exporter_is_retryable_and_harms_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    counts = Counts()
+    async with GrpcBackend().serving() as backend:
+        good = exporter_to(backend, "otlp_grpc")
+        async with delivering(Broken("broken"), good, counts=counts) as delivery:
+            outcome = await deliver(delivery)
+    assert outcome == Outcome(Verdict.RETRYABLE, "broken: unexpected ZeroDivisionError")
+    assert len(backend.received) == 1
+    assert counts.of["answered", "broken", "traces", "retryable"] == 1
+    assert "broken: unexpected error" in caplog.text
+
+
+async def test_only_those_that_take_the_signal_get_it() -> None:
+    async with two([OK], [OK], signals=["logs"]) as (delivery, first, second, _):
+        assert await deliver(delivery) == ACCEPTED
+        assert await delivery.deliver("logs", b"1", log_records("x"), soon()) == ACCEPTED
+    assert [len(first.received), len(second.received)] == [2, 1]
+
+
+async def test_a_signal_that_nobody_takes_is_accepted_counted_and_warned_about(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counts = Counts()
+    debug = build("debug", settings("debug", signals=["traces", "metrics"]))
+    async with delivering(debug, counts=counts) as delivery:
+        assert await delivery.deliver("logs", b"1", log_records("x", "y"), soon(), items=2) == ACCEPTED
+    assert counts.of == {("unclaimed", "logs"): 2}
+    assert [record.message for record in caplog.records] == ["no exporter takes logs: they are accepted and go nowhere"]
+
+
+async def test_a_partial_success_is_counted_logged_and_not_retried(caplog: pytest.LogCaptureFixture) -> None:
+    message = b"\x0a\x0b\x08\x02\x12\x07too old"  # partial_success { rejected_spans: 2, error_message: "too old" }
+    counts = Counts()
+    async with (
+        GrpcBackend([GrpcAnswer(message=message)]).serving() as backend,
+        delivering(exporter_to(backend, "otlp_grpc"), counts=counts) as delivery,
+    ):
+        for name in ("a", "a", "b", "c"):
+            assert await delivery.deliver("traces", name.encode(), spans(name), soon(), items=5) == ACCEPTED
+        assert len(backend.received) == 3
+    assert counts.of["rejected", "otlp_grpc", "traces"] == 6
+    assert counts.of["forwarded", "otlp_grpc", "traces"] == 9
+    lines = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert lines == ["otlp_grpc: rejected 2 items of traces, which are lost there: too old"]
+
+
+async def test_retries_are_counted() -> None:
+    counts = Counts()
+    async with GrpcBackend([BUSY, BUSY, OK]).serving() as backend:
+        exporter = exporter_to(backend, "otlp_grpc", retry_on_failure={"initial_interval": "1ms"})
+        async with delivering(exporter, counts=counts) as delivery:
+            assert await deliver(delivery) == ACCEPTED
+    assert counts.of == {
+        ("answered", "otlp_grpc", "traces", "accepted"): 1,
+        ("forwarded", "otlp_grpc", "traces"): 1,
+        ("retried", "otlp_grpc", "traces"): 2,
+    }
+
+
+async def test_one_that_is_not_required_is_sent_to_and_not_waited_for() -> None:
+    hold = asyncio.Event()
+    async with two([OK], [GrpcAnswer(hold=hold)], required=False) as (delivery, _, second, counts):
+        assert await deliver(delivery) == ACCEPTED
+        await until(lambda: len(second.received) == 1)
+        assert counts.of["forwarded", "otlp_grpc/b", "traces"] == 0
+        hold.set()
+        await until(lambda: counts.of["forwarded", "otlp_grpc/b", "traces"] == 1)
+
+
+@pytest.mark.parametrize("answer", [BUSY, BAD])
+async def test_what_one_that_is_not_required_says_is_counted_and_not_told(answer: GrpcAnswer) -> None:
+    async with two([OK], [answer], required=False) as (delivery, _, second, counts):
+        assert await deliver(delivery) == ACCEPTED
+        await until(lambda: sum(counts.of.values()) == 3 and len(second.received) == 1)
+    verdict = "retryable" if answer is BUSY else "permanent"
+    assert counts.of["answered", "otlp_grpc/b", "traces", verdict] == 1
+
+
+async def test_a_repeat_goes_not_again_to_one_that_is_not_required_and_has_it() -> None:
+    async with two([BUSY, OK], [OK], required=False) as (delivery, _, second, counts):
+        assert (await deliver(delivery)).verdict is Verdict.RETRYABLE
+        await until(lambda: counts.of["forwarded", "otlp_grpc/b", "traces"] == 1)
+        assert await deliver(delivery) == ACCEPTED
+    assert len(second.received) == 1
+
+
+async def test_what_is_under_way_to_one_that_is_not_required_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    """64 requests; the rest is dropped there, counted and warned about once. It goes on when there is room again."""
+    counts, slow = Counts(), Stubborn("slow", required=False)
+    async with delivering(slow, counts=counts) as delivery:
+        for number in range(100):
+            assert await deliver(delivery, str(number)) == ACCEPTED
+        await until(lambda: slow.sent == 64)
+        assert counts.of["dropped", "slow", "traces"] == 36
+        slow.go_on.set()
+        await until(lambda: counts.of["forwarded", "slow", "traces"] == 64)
+        assert await deliver(delivery, "again") == ACCEPTED
+        await until(lambda: counts.of["forwarded", "slow", "traces"] == 65)
+    assert [r.message for r in caplog.records if "dropped" in r.message] == [
+        "slow: dropped: it does not keep up, and is not required"
+    ]
+
+
+async def test_bytes_under_way_to_one_that_is_not_required_are_bounded() -> None:
+    """64 MiB, or one request that is larger."""
+    counts, slow = Counts(), Stubborn("slow", required=False)
+    async with delivering(slow, counts=counts) as delivery:
+        for number, mib in enumerate((40, 30, 24, 1)):
+            await delivery.deliver("traces", bytes([number]), bytes(mib * 2**20), soon(), items=1)
+        await until(lambda: slow.sent == 2)
+        assert counts.of["dropped", "slow", "traces"] == 2
+        slow.go_on.set()
+        await until(lambda: counts.of["forwarded", "slow", "traces"] == 2)
+        slow.go_on.clear()
+        await delivery.deliver("traces", b"large", bytes(100 * 2**20), soon(), items=1)
+        await until(lambda: slow.sent == 3)
+        slow.go_on.set()
+
+
+async def test_one_that_cannot_be_used_stops_the_start_and_closes_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    first = build("file/a", settings("file", path=str(path)))
+    second = build("file/b", settings("file", path=str(path)))
+    with pytest.raises(DestinationError, match=r"exporters\.file/b: path"):
+        await Delivery([first, second], Counts()).start()
+    async with delivering(build("file/a", settings("file", path=str(path)))) as delivery:
+        assert await deliver(delivery) == ACCEPTED
+
+
+async def test_closing_lets_what_is_under_way_end_and_takes_no_more() -> None:
+    hold = asyncio.Event()
+    async with GrpcBackend([GrpcAnswer(hold=hold)]).serving() as backend:
+        delivery = Delivery([exporter_to(backend, "otlp_grpc")], Counts())
+        await delivery.start()
+        waiting = asyncio.create_task(deliver(delivery))
+        await until(lambda: len(backend.received) == 1)
+        closing = asyncio.create_task(delivery.close(grace=PATIENCE))
+        await asyncio.sleep(0)
+        assert await deliver(delivery, "b") == Outcome(Verdict.RETRYABLE, "stopping")
+        hold.set()
+        assert await waiting == ACCEPTED
+        await closing
+
+
+async def test_closing_does_not_wait_beyond_the_grace_time() -> None:
+    """Who still waits is told to send again; an exporter that cannot be closed keeps no other from it."""
+    stubborn = Stubborn("stubborn")
+    broken = Broken("broken")
+    delivery = Delivery([broken, stubborn], Counts())
+    await delivery.start()
+    waiting = asyncio.create_task(deliver(delivery))
+    await until(lambda: stubborn.sent == 1)
+    await delivery.close(grace=0.01)
+    assert (await waiting).verdict is Verdict.RETRYABLE
+    assert stubborn.closed
+
+
+async def test_a_dead_destination_is_retryable_and_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    with nobody() as port:
+        given = {"endpoint": f"http://127.0.0.1:{port}", "retry_on_failure": {"enabled": False}}
+        async with delivering(build("otlp_grpc", settings("otlp_grpc", **given))) as delivery:
+            for name in "abc":
+                assert (await deliver(delivery, name)).verdict is Verdict.RETRYABLE
+    (line,) = [record.message for record in caplog.records]
+    assert line.startswith("otlp_grpc: retryable: UNAVAILABLE: ")
+
+
+class Stubborn:
+    """An exporter that answers when it is let, whatever the deadline; it stands for what we have not thought of."""
+
+    signals: frozenset[Signal] = ALL_SIGNALS
+
+    def __init__(self, name: str, *, required: bool = True) -> None:
+        self.name = name
+        self.required = required
+        self.go_on = asyncio.Event()
+        self.sent = 0
+        self.closed = False
+
+    async def start(self) -> None:
+        pass
+
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+        self.sent += 1
+        await self.go_on.wait()
+        return ACCEPTED
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Broken(Stubborn):
+    """An exporter with a bug."""
+
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+        raise ZeroDivisionError
+
+    async def close(self) -> None:
+        raise ZeroDivisionError

@@ -1,0 +1,117 @@
+"""Blocking work in one thread: in order, in batches, and never after whoever asked was told that it is not done."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from requests_out import soon
+from spanledger_exporters.lane import Lane
+
+
+class Worker:
+    """Work that notes its batches, and can be held up."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.begun = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def work(self, jobs: Sequence[str]) -> Sequence[str]:
+        self.batches.append(list(jobs))
+        self.begun.set()
+        assert self.go_on.wait(30)
+        if "bad" in jobs:
+            raise ValueError("bad")
+        return [job.upper() for job in jobs]
+
+    async def hold(self, lane: Lane[str, str]) -> asyncio.Task[str | None]:
+        """Keep the thread busy with one job."""
+        self.go_on.clear()
+        self.begun.clear()
+        task = asyncio.create_task(lane.do("first", soon()))
+        await asyncio.to_thread(self.begun.wait, 30)
+        return task
+
+
+@pytest.fixture
+def worker() -> Worker:
+    return Worker()
+
+
+@pytest.fixture
+async def lane(worker: Worker) -> AsyncIterator[Lane[str, str]]:
+    lane: Lane[str, str] = Lane("test", worker.work)
+    yield lane
+    worker.go_on.set()
+    await lane.close()
+
+
+async def test_what_comes_while_it_works_is_done_together(worker: Worker, lane: Lane[str, str]) -> None:
+    first = await worker.hold(lane)
+    others = [asyncio.create_task(lane.do(job, soon())) for job in "abc"]
+    await asyncio.sleep(0)
+    worker.go_on.set()
+    assert [await task for task in (first, *others)] == ["FIRST", "A", "B", "C"]
+    assert worker.batches == [["first"], ["a", "b", "c"]]
+
+
+async def test_what_was_not_begun_by_its_deadline_is_never_done(worker: Worker, lane: Lane[str, str]) -> None:
+    first = await worker.hold(lane)
+    assert await lane.do("late", soon(0.01)) is None
+    assert await lane.do("later", soon(-1)) is None
+    worker.go_on.set()
+    assert await first == "FIRST"
+    assert await lane.do("next", soon()) == "NEXT"
+    assert worker.batches == [["first"], ["next"]]
+
+
+async def test_what_was_begun_is_waited_for_beyond_its_deadline(worker: Worker, lane: Lane[str, str]) -> None:
+    """It will be done: to say that it was not would have it done twice."""
+    worker.go_on.clear()
+    task = asyncio.create_task(lane.do("slow", soon(0.01)))
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    worker.go_on.set()
+    assert await task == "SLOW"
+
+
+async def test_who_gives_up_before_it_is_begun_has_it_not_done(worker: Worker, lane: Lane[str, str]) -> None:
+    first = await worker.hold(lane)
+    given_up = asyncio.create_task(lane.do("given up", soon()))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait({given_up})
+    worker.go_on.set()
+    assert await first == "FIRST"
+    assert worker.batches == [["first"]]
+
+
+async def test_who_gives_up_later_harms_nobody(worker: Worker, lane: Lane[str, str]) -> None:
+    first = await worker.hold(lane)
+    first.cancel()
+    await asyncio.wait({first})
+    worker.go_on.set()
+    assert await lane.do("next", soon()) == "NEXT"
+
+
+async def test_an_error_goes_to_those_who_wait_and_to_nobody_else(lane: Lane[str, str]) -> None:
+    with pytest.raises(ValueError, match="bad"):
+        await lane.do("bad", soon())
+    assert await lane.do("next", soon()) == "NEXT"
+
+
+async def test_closing_waits_for_what_was_asked_for(worker: Worker, lane: Lane[str, str]) -> None:
+    first = await worker.hold(lane)
+    second = asyncio.create_task(lane.do("second", soon()))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(lane.close())
+    await asyncio.sleep(0)
+    assert not closing.done()
+    worker.go_on.set()
+    await closing
+    assert [await first, await second] == ["FIRST", "SECOND"]
