@@ -31,7 +31,7 @@ class TraceRequest:
     def __init__(self, body: bytes, groups: list[ScopeGroup]) -> None:
         self.groups = groups
         self._body = body
-        self._extras: dict[tuple[int, int], bytes] = {}
+        self._extras: dict[int, dict[int, bytes]] = {}
 
     @property
     def span_count(self) -> int:
@@ -39,8 +39,8 @@ class TraceRequest:
 
     def append(self, group: int, span: int, extra: bytes) -> None:
         """Append encoded `attributes` fields of Span to the span at groups[group].spans[span]."""
-        place = (group, span)
-        self._extras[place] = self._extras.get(place, b"") + extra
+        extras = self._extras.setdefault(group, {})
+        extras[span] = extras.get(span, b"") + extra
 
     def serialize(self) -> bytes:
         """The request with what was appended; every other byte is as it came."""
