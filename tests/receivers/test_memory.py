@@ -105,7 +105,9 @@ def check(receiver: Receiver, idle: float) -> None:
 async def test_grpc(receiver: Receiver, compression: grpc.Compression) -> None:
     idle = receiver.memory("VmRSS")
     codes = await push_grpc(receiver.ports["grpc"], compression)
-    assert set(codes) == {grpc.StatusCode.UNAVAILABLE}
+    # Beside those told to come back, some may not have got their bytes out in time: that is retryable as well.
+    assert grpc.StatusCode.UNAVAILABLE in codes
+    assert set(codes) <= {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
     check(receiver, idle)
 
 

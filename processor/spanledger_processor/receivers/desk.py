@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import ParamSpec
 
 from spanledger_exporters.interface import Signal
 from spanledger_processor.pipeline import Pipeline
@@ -25,6 +26,8 @@ from spanledger_processor.receivers.reply import (
 from spanledger_processor.wire.errors import MalformedError
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
 
 LONGEST = 30.0
 """Seconds that a request may take where its sender names no time."""
@@ -67,7 +70,7 @@ class Desk:
         except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the sender its data
             reply = self._failed(f"{protocol}_door", error)
         finally:
-            self._observer.answered(signal, protocol, reply.outcome, reply.cause, clock() - began)
+            self._tell(self._observer.answered, signal, protocol, reply.outcome, reply.cause, clock() - began)
         return reply
 
     async def hand_over(self, request: Request, claim: Claim, left: float | None) -> Reply:
@@ -100,7 +103,7 @@ class Desk:
             await asyncio.wait(late)
 
     async def _work(self, request: Request, claim: Claim, deadline: float) -> Reply:
-        self._observer.received(request.signal, request.protocol, len(request.body))
+        self._tell(self._observer.received, request.signal, request.protocol, len(request.body))
         try:
             signal = meant(request.signal, request.body)
             return of_answer(await self._pipeline.handle(signal, request.body, request.headers, deadline))
@@ -112,6 +115,13 @@ class Desk:
             return self._failed("pipeline", error)
         finally:
             claim.release()
+
+    def _tell(self, what: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
+        """Counting never decides about data."""
+        try:
+            what(*args, **named)
+        except Exception as error:
+            log.error("a request was not counted", exc_info=error)
 
     def _failed(self, where: str, error: Exception) -> Reply:
         log.error("unexpected failure in %s; the sender is told to keep the data", where, exc_info=error)

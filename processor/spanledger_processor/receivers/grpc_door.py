@@ -1,9 +1,10 @@
 """OTLP/gRPC: `Export` of the three services, health and reflection.
 
 How memory stays bounded: `Export` is served as if the sender streamed its one message, which looks the same on the
-wire, but lets this door run before the message is read. A message is read only when the budget has room for the
-largest one there may be (its size is not known before), and holds its own size from then on. What is not being read
-waits at the sender: a stream buffers 64 KiB here, and a connection has a bounded number of them (`grpc_options`).
+wire, but lets this door run before the message is read. Messages are read only while the budget has room for the
+largest there may be, and at most `_READERS` at a time, because the size of a message is not known before. So there is
+never more than `max_in_flight_mib` + `_READERS` * `max_recv_msg_size_mib`. What is not being read waits at the sender:
+a stream buffers 64 KiB here, and a connection has a bounded number of them (`grpc_options`).
 """
 
 from __future__ import annotations
@@ -52,10 +53,16 @@ WHERE = "receivers.otlp.protocols.grpc"
 
 _SUCCESS = b""
 """An empty Export*ServiceResponse: partial_success is unset, as full success demands."""
-_ROOM_WAIT = 1.0
-"""Seconds that a message waits for room before its sender is told to come back."""
+_STOP_GRACE = 1.0
+"""Seconds for the last answers to leave."""
+_READERS = 4
+"""Messages being read at a time. One whose beginning is here already, as most are, takes a moment."""
+_SLOT_WAIT = 1.0
+"""Seconds that a request waits for its turn to be read before its sender is told to come back."""
 _READ_WAIT = 20.0
-"""Seconds that a message may take to come in."""
+"""Seconds that a message may take to come in ..."""
+_READ_WAIT_CONTENDED = 3.0
+"""... and while others wait for their turn."""
 
 
 class GrpcDoor:
@@ -67,6 +74,8 @@ class GrpcDoor:
         self._settings = settings
         self._desk = desk
         self._guard = Guard(settings.auth)
+        self._slots = asyncio.Semaphore(_READERS)
+        self._reading: dict[asyncio.Timeout, float] = {}
         self._server = grpc.aio.server(options=options(settings))
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
 
@@ -92,8 +101,8 @@ class GrpcDoor:
         await self._health.enter_graceful_shutdown()
 
     async def stop(self) -> None:
-        """Stop listening; what is still under way is answered UNAVAILABLE by gRPC."""
-        await self._server.stop(grace=None)
+        """Stop listening; answers are still sent, and what is not answered by then is UNAVAILABLE."""
+        await self._server.stop(_STOP_GRACE)
 
     def _bind(self) -> int:
         endpoint, tls = self._settings.endpoint, self._settings.tls
@@ -130,18 +139,40 @@ class GrpcDoor:
         return await self._desk.hand_over(request, claim, context.time_remaining())
 
     async def _read(self, context: Context, claim: Claim) -> bytes:
-        if not await claim.reserve(self._settings.max_request_bytes, _ROOM_WAIT):
+        if not self._desk.budget.has_room_for(self._settings.max_request_bytes):
             raise RefusedError(NO_ROOM)
+        await self._slot()
         try:
-            async with asyncio.timeout(_READ_WAIT):
-                message = await context.read()
-        except TimeoutError:
-            raise RefusedError(retry("slow_body", f"the message did not arrive within {_READ_WAIT:g} s")) from None
+            message = await self._message(context)
+        finally:
+            self._slots.release()
         if not isinstance(message, bytes):
             # Over the limit or not decompressible: gRPC has answered already, and what we say reaches nobody.
             raise RefusedError(rejected("unreadable", "no message came that could be read"))
-        claim.settle(len(message))
+        if not claim.grow(len(message)):
+            raise RefusedError(NO_ROOM)
         return message
+
+    async def _slot(self) -> None:
+        """Get one of the few turns to read; while others wait for theirs, senders that are slow lose it."""
+        if self._slots.locked():
+            for patience, began in self._reading.items():
+                patience.reschedule(began + _READ_WAIT_CONTENDED)
+        try:
+            async with asyncio.timeout(_SLOT_WAIT):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise RefusedError(NO_ROOM) from None
+
+    async def _message(self, context: Context) -> Any:
+        try:
+            async with asyncio.timeout(_READ_WAIT) as patience:
+                self._reading[patience] = asyncio.get_running_loop().time()
+                return await context.read()
+        except TimeoutError:
+            raise RefusedError(retry("slow_body", "the message took too long to arrive; try again")) from None
+        finally:
+            self._reading.pop(patience, None)
 
 
 def _service(name: str, export: Handler) -> grpc.GenericRpcHandler[Any, Any]:

@@ -1,0 +1,100 @@
+"""Bytes in flight: never more than the limit, and nobody waits for ever or loses what it held."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import grpc.aio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from doors import METHODS, opened, traces
+from spanledger_processor.receivers import grpc_door
+from spanledger_processor.receivers.budget import Budget, Claim
+
+MIB = 1 << 20
+
+
+def budget(limit: int) -> tuple[Budget, list[int]]:
+    """A budget and what it told."""
+    told: list[int] = []
+    return Budget(limit, told.append), told
+
+
+def test_no_more_than_the_limit_is_held() -> None:
+    whole, told = budget(10)
+    first, second = Claim(whole), Claim(whole)
+    assert first.grow(7)
+    assert not second.grow(4)
+    assert second.grow(3)
+    first.release()
+    first.release()
+    assert second.grow(7)
+    assert told == [7, 10, 3, 10]
+
+
+def test_a_claim_settles_at_the_size_found() -> None:
+    whole, _ = budget(10)
+    claim = Claim(whole)
+    assert claim.grow(8)
+    assert claim.settle(2)
+    assert whole.held == 2
+    assert not claim.settle(11)
+    assert claim.settle(10)
+    assert whole.held == 10
+
+
+@given(st.lists(st.tuples(st.sampled_from(["grow", "settle", "release"]), st.integers(0, 4), st.integers(0, 12))))
+def test_whatever_claims_do_the_sum_is_right(steps: list[tuple[str, int, int]]) -> None:
+    whole, _ = budget(20)
+    claims = [Claim(whole) for _ in range(5)]
+    sizes = [0] * 5
+    for step, number, size in steps:
+        if step == "grow" and claims[number].grow(size):
+            sizes[number] += size
+        elif step == "settle" and claims[number].settle(size):
+            sizes[number] = size
+        elif step == "release":
+            claims[number].release()
+            sizes[number] = 0
+        assert whole.held == sum(sizes) <= 20
+
+
+FULL = {
+    "max_in_flight_mib": 1,
+    "protocols": {"grpc": {"max_recv_msg_size_mib": 1}, "http": {"max_request_body_size": MIB}},
+}
+
+
+async def test_beyond_the_budget_both_protocols_are_told_to_come_back() -> None:
+    async with opened(FULL) as doors:
+        doors.pipeline.gate.clear()
+        first = asyncio.create_task(doors.export("traces", traces(payload=MIB - 100)))
+        await doors.pipeline.begun.get()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await doors.export("traces", traces())
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        answer = await doors.post("/v1/traces", traces(payload=1000))
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert doors.seen.answers == [("traces", "grpc", "retry", "budget"), ("traces", "http", "retry", "budget")]
+        doors.pipeline.gate.set()
+        assert await first == b""
+        assert doors.seen.most_held <= MIB
+        assert (await doors.post("/v1/traces", traces(payload=1000))).status_code == 200
+
+
+async def test_a_sender_that_never_sends_its_message_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds one of the few turns to read; once another waits for that, its time is cut."""
+    monkeypatch.setattr(grpc_door, "_READ_WAIT_CONTENDED", 0.01)
+    monkeypatch.setattr(grpc_door, "_READERS", 1)
+    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
+        export: Any = channel.stream_unary(METHODS["traces"], request_serializer=bytes, response_deserializer=bytes)
+        stalled = export()
+        assert await doors.export("traces", traces()) == b""
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stalled
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert doors.seen.answers[0] == ("traces", "grpc", "retry", "slow_body")
+        assert doors.seen.held == 0
