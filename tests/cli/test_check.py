@@ -79,6 +79,13 @@ def test_mistakes_as_json(config: Path) -> None:
     }
 
 
+def test_a_path_that_no_system_has(config: Path) -> None:
+    config.write_text('state: {path: "a\\0b"}')
+    result = run("check", "--config", str(config))
+    assert result.exit_code == 2
+    assert result.stderr == "state.path: holds a character that no path can hold\n"
+
+
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     result = run("check", "--config", str(tmp_path / "none.yaml"))
     assert result.exit_code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def test_tool_calls_that_repeat() -> None:
     assert [tool["loop"] for tool in tools].count(True) == 1
 
 
-FORMS = {
+FORMS: dict[str, Callable[[bytes], bytes]] = {
     "protobuf": lambda body: body,
     "json": lambda body: to_json("traces", body),
     "json over many lines": lambda body: json.dumps(json.loads(to_json("traces", body)), indent=2).encode(),

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import BaseModel
+
+from spanledger_exporters.settings import TYPES
 from spanledger_processor.config import Config
 from spanledger_processor.config.document import document
 from spanledger_processor.config.problems import model_in
-
-from spanledger_exporters.settings import TYPES
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -28,7 +28,8 @@ def test_the_page_is_fresh() -> None:
 
 def test_every_key_is_on_the_page_and_says_what_it_means() -> None:
     page = document()
-    for model in (Config, *TYPES.values()):
+    models: list[type[BaseModel]] = [Config, *TYPES.values()]
+    for model in models:
         for name, description in _keys(model):
             assert description, f"{name} of {model.__name__} has no description"
             assert f"`{name}`" in page or f".{name}" in page or f"`{name}[]`" in page, name

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import click
-from grpc import aio
+import grpc.aio
 from rich.live import Live
 from rich.text import Text
 
@@ -85,7 +85,7 @@ async def _demo(folder: Path, *, pause: float) -> None:
 
 async def _replay(made: Running, pause: float) -> AsyncIterator[str]:
     """Send every recorded request; gives the name of each once it is answered."""
-    async with aio.insecure_channel(made.addresses["OTLP/gRPC"]) as channel:
+    async with grpc.aio.insecure_channel(made.addresses["OTLP/gRPC"]) as channel:
         for name, signal, body in _captures():
             export = channel.unary_unary(_SERVICES[signal], None, None)
             await export(body, timeout=_TIMEOUT)

@@ -69,16 +69,18 @@ class _Given:
 
 
 def _read(file: Path, log_stage: LogStage) -> _Given:
+    """The file's requests. Where its spans are marked, those made from its logs are among them already."""
     given = _Given()
-    for signal, body in requests_in(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()):
+    found = requests_in(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+    clean = [(signal, *without_marks(body)) if signal == "traces" else (signal, body, 0) for signal, body in found]
+    given.marked = sum(marked for _, _, marked in clean)
+    for signal, body, _ in clean:
         if signal == "traces":
-            clean, marked = without_marks(body)
-            given.bodies.append(clean)
-            given.marked += marked
+            given.bodies.append(body)
         elif signal == "logs":
             reading = log_stage.read(body, {})
             given.records += reading.records
-            given.bodies += [reading.traces] if reading.traces is not None else []
+            given.bodies += [reading.traces] if reading.traces is not None and not given.marked else []
         else:
             given.other += 1
     return given

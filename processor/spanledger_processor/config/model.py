@@ -64,6 +64,8 @@ class State(Section):
     def _somewhere(cls, path: Any) -> Any:
         if path is None or (isinstance(path, str) and not path.strip()):
             raise ValueError("should be a folder; leave it out for the user's state folder")
+        if isinstance(path, str) and "\0" in path:
+            raise ValueError("holds a character that no path can hold")
         return path
 
     @field_validator("path")

@@ -71,7 +71,7 @@ def _json(text: bytes) -> Captured:
 
 
 def _signal(text: bytes) -> Signal | None:
-    places = {text.find(key): signal for key, signal in _FIRST_KEYS.items() if key in text}
+    places: dict[int, Signal] = {text.find(key): signal for key, signal in _FIRST_KEYS.items() if key in text}
     return places[min(places)] if places else None
 
 
