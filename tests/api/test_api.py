@@ -50,12 +50,30 @@ class FakeReports:
 
 
 @dataclass
+class FakeClosing:
+    """Implements `api.Closing` for one session of tenant "acme"."""
+
+    broken: bool = False
+    closed: list[str] = field(default_factory=list)
+
+    async def close(self, tenant: str, session_id: str) -> bool:
+        """Only "a/b c"."""
+        if self.broken:
+            raise StateError("/state/ledger: no space left")
+        if (tenant, session_id) != ("acme", "a/b c"):
+            return False
+        self.closed.append(session_id)
+        return True
+
+
+@dataclass
 class Served:
     """The API on a free port, and what stands behind it."""
 
     client: httpx2.AsyncClient
     health: Health
     reports: FakeReports
+    closing: FakeClosing
     listeners: dict[str, bool]
     state: list[bool]
 
@@ -63,13 +81,14 @@ class Served:
 @asynccontextmanager
 async def served() -> AsyncIterator[Served]:
     """Ready, with both listeners up and the state available."""
-    listeners, state, reports = {"grpc": True, "http": True}, [True], FakeReports()
+    listeners, state = {"grpc": True, "http": True}, [True]
+    reports, closing = FakeReports(), FakeClosing()
     health = Health(lambda: listeners, lambda: state[0], phase="serving")
-    api = Api("127.0.0.1:0", health, lambda: b"spanledger_build_info 1\n", reports)
+    api = Api("127.0.0.1:0", health, lambda: b"spanledger_build_info 1\n", reports, closing)
     await api.start()
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as client:
-            yield Served(client, health, reports, listeners, state)
+            yield Served(client, health, reports, closing, listeners, state)
     finally:
         await api.stop()
 
@@ -144,13 +163,44 @@ async def test_a_ledger_that_cannot_be_read_is_503_with_the_reason(path: str) ->
 
 
 @pytest.mark.parametrize("path", ["/livez", "/readyz", "/metrics", "/api/v1/sessions"])
-async def test_it_only_reads_and_no_other_site_reads_along(path: str) -> None:
+async def test_what_is_read_cannot_be_written_and_no_other_site_reads_along(path: str) -> None:
     async with served() as api:
         assert (await api.client.head(path)).status_code == 200
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             assert (await api.client.request(method, path)).status_code == 405
         answer = await api.client.get(path, headers={"origin": "https://elsewhere.example"})
         assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+CLOSE = f"/api/v1/sessions/{quote('a/b c', safe='')}/close"
+
+
+async def test_a_session_is_ended() -> None:
+    async with served() as api:
+        answer = await api.client.post(CLOSE, json={"tenant": "acme"})
+        assert (answer.status_code, answer.json()) == (200, {"closed": True})
+        assert api.closing.closed == ["a/b c"]
+        assert (await api.client.post(CLOSE, json={})).status_code == 404
+        api.closing.broken = True
+        assert (await api.client.post(CLOSE, json={"tenant": "acme"})).status_code == 503
+
+
+@pytest.mark.parametrize(
+    ("media", "body"),
+    [
+        ("text/plain", b'{"tenant": "acme"}'),
+        ("application/x-www-form-urlencoded", b'{"tenant": "acme"}'),
+        ("application/json", b"{"),
+        ("application/json", b'["acme"]'),
+        ("application/json", b'{"tenant": 1}'),
+        ("application/json", b'{"tenant": "acme"}' + b" " * 5000),
+    ],
+)
+async def test_nothing_is_ended_by_what_another_site_could_send_or_by_nonsense(media: str, body: bytes) -> None:
+    async with served() as api:
+        answer = await api.client.post(CLOSE, content=body, headers={"content-type": media})
+        assert answer.status_code == 415
+        assert api.closing.closed == []
 
 
 async def test_an_unknown_path_is_404_in_json() -> None:
@@ -161,7 +211,7 @@ async def test_an_unknown_path_is_404_in_json() -> None:
 
 async def test_a_taken_port_is_said_with_its_setting() -> None:
     async with served() as api:
-        again = Api(f"127.0.0.1:{api.client.base_url.port}", api.health, bytes, api.reports)
+        again = Api(f"127.0.0.1:{api.client.base_url.port}", api.health, bytes, api.reports, api.closing)
         with pytest.raises(OSError, match=r"api\.endpoint: cannot listen on 127"):
             await again.start()
 
