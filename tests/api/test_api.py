@@ -40,8 +40,13 @@ class FakeReports:
         row: Row | None = self._answer(self.rows.get(session_id))
         return row
 
-    runs = sessions
-    run = session
+    def runs(self) -> Sequence[Row]:
+        """All."""
+        return self.sessions()
+
+    def run(self, run_id: str) -> Row | None:
+        """One."""
+        return self.session(run_id)
 
     def summary(self) -> Row:
         """The whole."""
