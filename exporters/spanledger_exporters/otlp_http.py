@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 from datetime import UTC, datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import httpx2
@@ -24,6 +25,8 @@ _LONGEST_ANSWER = 64 * 2**10
 """Bytes of an answer that are read; a message for people is shorter."""
 _LARGE = 32 * 2**10
 """Bytes of a request whose encoding would hold up the event loop noticeably."""
+_CONNECTIONS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=90.0)
+"""As the Collector's: what is under way is bounded by the receivers, idle connections are kept for 90 s."""
 _MEDIA_TYPES = {"proto": PROTOBUF, "json": JSON}
 
 
@@ -45,7 +48,10 @@ class OtlpHttp:
         if self._settings.compression == "gzip":
             headers["content-encoding"] = "gzip"
         context = tls.context(self.name, self._settings.tls)
-        self._client = httpx2.AsyncClient(headers=headers, verify=context, timeout=None)
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        self._client = httpx2.AsyncClient(
+            headers=headers, verify=context, timeout=None, limits=_CONNECTIONS, cookies=no_cookies
+        )
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
         """Export once, within the configured timeout and by the deadline."""

@@ -249,6 +249,36 @@ def _no_space(*_: object) -> None:
     raise OSError(28, os.strerror(28))
 
 
+@pytest.mark.parametrize("how", ["moved", "deleted", "replaced", "folder gone"])
+async def test_a_file_that_somebody_took_away_is_begun_anew(how: str, path: Path) -> None:
+    """Else what is answered for would go where nobody finds it."""
+    async with started(path) as exporter:
+        assert await exporter.send("traces", spans("a"), soon()) == ACCEPTED
+        if how == "folder gone":
+            path.parent.rename(path.parent.with_name("elsewhere"))
+        elif how == "deleted":
+            path.unlink()
+        else:
+            path.rename(path.with_name("elsewhere"))
+        if how == "replaced":
+            path.write_text("theirs")
+        assert await exporter.send("traces", spans("b"), soon()) == ACCEPTED
+    *before, line = path.read_text().splitlines()
+    assert (before, names(line)) == (["theirs"] if how == "replaced" else [], ["b"])
+
+
+async def test_a_file_that_somebody_emptied_is_gone_on_with(path: Path) -> None:
+    """As logrotate's copytruncate does; a full disk then must not fill it up to its former size."""
+    async with started(path) as exporter:
+        assert await exporter.send("traces", spans("a" * 5000), soon()) == ACCEPTED
+        os.truncate(path, 0)
+        with room_for(1000):
+            assert (await exporter.send("traces", spans("b" * 5000), soon())).verdict is Verdict.RETRYABLE
+        assert path.read_bytes() == b""
+        assert await exporter.send("traces", spans("c"), soon()) == ACCEPTED
+    assert [names(line) for line in path.read_text().splitlines()] == [["c"]]
+
+
 async def test_a_second_writer_is_kept_out(path: Path) -> None:
     async with started(path):
         with pytest.raises(DestinationError, match=r"exporters\.file: path: .* is being written by another exporter"):

@@ -227,6 +227,31 @@ async def test_redirects_are_not_followed(status: int) -> None:
     assert not other.received
 
 
+async def test_cookies_are_not_kept() -> None:
+    """As the Collector by default: a destination that sets one learns nothing from it."""
+    async with (
+        HttpBackend([HttpAnswer(headers={"set-cookie": "who=me; Path=/"})]).serving() as backend,
+        started(backend.port) as exporter,
+    ):
+        for _ in range(2):
+            assert await exporter.send("traces", spans("a"), soon()) == ACCEPTED
+    assert all("cookie" not in request.headers for request in backend.received)
+
+
+async def test_many_requests_at_once_share_connections_and_wait_for_none() -> None:
+    hold = asyncio.Event()
+    async with (
+        HttpBackend([HttpAnswer(hold=hold)]).serving() as backend,
+        started(backend.port) as exporter,
+    ):
+        sends = [asyncio.create_task(exporter.send("traces", spans(str(n)), soon())) for n in range(150)]
+        async with asyncio.timeout(30):
+            while len(backend.received) < 150:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        hold.set()
+        assert {await send for send in sends} == {ACCEPTED}
+
+
 async def test_nobody_listens() -> None:
     with nobody() as port:
         async with started(port, traces_endpoint=f"http://127.0.0.1:{port}/?key=secret") as exporter:
