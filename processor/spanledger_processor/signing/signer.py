@@ -47,7 +47,7 @@ class Signer:
         return Signature(self._prefix + hmac.digest(self._key, message, "sha256")[:16].hex(), scope)
 
     def _form(self, name: str, arguments: Any) -> tuple[str, bytes]:
-        """The scope, and the arguments as they are hashed: V and a canonical value, T and a text, or -."""
+        """The scope, and the arguments as they are hashed: V and a canonical value, T and a text that was cut, or -."""
         if isinstance(arguments, bytes):
             arguments = arguments.decode("utf-8", "surrogateescape")
         text = arguments.strip() if isinstance(arguments, str) else None
@@ -57,12 +57,17 @@ class Signer:
             value = arguments if text is None else read(text)
             if value is None:
                 return "name_only", b"-"
-            if text is not None and value is text and is_cut(text):
-                return "truncated", b"T" + canonical(text)
+            if text is not None and value is text:
+                return _as_text(text)
             ignored = self._ignored(name) if self._ignore and len(name) <= _LONGEST_NAME else self._look_up(name)
             return "full", b"V" + canonical(value, ignored)
         except (UnreadableError, RecursionError):
-            return ("name_only", b"-") if text is None else ("full", b"T" + canonical(text))
+            return ("name_only", b"-") if text is None else _as_text(text)
 
     def _look_up(self, name: str) -> frozenset[str]:
         return frozenset[str]().union(*(fields for glob, fields in self._ignore if fnmatchcase(name, glob)))
+
+
+def _as_text(text: str) -> tuple[str, bytes]:
+    """What holds no value that could be read: plain text, JSON that was cut, JSON that is nested too deep."""
+    return ("truncated", b"T" + canonical(text)) if is_cut(text) else ("full", b"V" + canonical(text))
