@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -20,7 +20,7 @@ class Attributes(Protocol):
 
     def get(self, key: str) -> Any: ...
 
-    def keys(self) -> Iterable[str]: ...
+    def among(self, keys: frozenset[str]) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,9 @@ class KeyLists:
 
 @dataclass(slots=True)
 class Names:
-    """The ids found, each with the rank of its key."""
+    """The ids found by what they name (a field of KeyLists), each with the rank of its key; none is empty."""
 
     found: dict[str, tuple[int, str]] = field(default_factory=dict)
-
-    def get(self, what: str) -> str:
-        """The id of `what` (a field of KeyLists), empty if it is not named."""
-        return self.found[what][1] if what in self.found else ""
 
 
 class Naming:
@@ -55,14 +51,13 @@ class Naming:
         for what in KeyLists.__dataclass_fields__:
             for rank, name in enumerate(getattr(lists, what)):
                 self._roles.setdefault(name, []).append((what, rank))
+        self._keys = frozenset(self._roles)
 
     def names(self, attributes: Attributes) -> Names:
         """What `attributes` name."""
         names = Names()
-        roles = self._roles
-        for key in attributes.keys():  # noqa: SIM118 - a C map behind a thin object, not a dict
-            if key in roles:
-                self._take(names, attributes, key)
+        for key in attributes.among(self._keys):
+            self._take(names, attributes, key)
         return names
 
     def _take(self, names: Names, attributes: Attributes, key: str) -> None:
@@ -76,11 +71,9 @@ class Naming:
 
 def pick(what: str, span: Names, resource: Names) -> Named:
     """An id from the span, else from its resource, with where it stood."""
-    text = span.get(what)
-    if text:
-        return Named(text, "attribute")
-    text = resource.get(what)
-    return Named(text, "resource") if text else NOTHING
+    if what in span.found:
+        return Named(span.found[what][1], "attribute")
+    return Named(resource.found[what][1], "resource") if what in resource.found else NOTHING
 
 
 def _id(value: Any) -> str:
