@@ -60,7 +60,7 @@ def settle(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -> S
     if cached and counts.input is not None:
         _place_cache(counts, cached, means, settled)
     if output is not Output.INCLUSIVE:
-        _add_reasoning(counts, settled.usage, output)
+        _add_reasoning(counts, settled, output)
     return settled
 
 
@@ -93,13 +93,15 @@ def _place_cache(counts: Counts, cached: int, means: Input, settled: Settled) ->
         settled.usage.input = given + cached
 
 
-def _add_reasoning(counts: Counts, usage: Usage, means: Output) -> None:
+def _add_reasoning(counts: Counts, settled: Settled, means: Output) -> None:
+    usage = settled.usage
     if counts.output is None:
         return
     if means is Output.EXCLUSIVE:
         usage.output = counts.output + (counts.reasoning or 0)
         return
     if counts.total is None or usage.input is None:
+        settled.estimate = settled.estimate or (counts.reasoning is None and counts.output > 0)
         return
     missing = counts.total - usage.input - counts.output
     if missing > 0:

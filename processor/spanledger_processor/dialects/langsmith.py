@@ -9,7 +9,7 @@ from typing import Any
 from spanledger_processor.calls import Call
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Counts, Input, settle
-from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys
+from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys, UsageText
 from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.values import NoCountError, count
 from spanledger_processor.dialects.view import View
@@ -70,6 +70,7 @@ LANGSMITH = replace(
     otherwise="other",
     request_model=("gen_ai.request.model", "ls.model_name", "langsmith.metadata.ls_model_name"),
     provider=("gen_ai.provider.name", "gen_ai.system", "langsmith.metadata.ls_provider"),
+    usage_texts=(UsageText("gen_ai.completion"),),
     sources=(Source(Input.INCLUSIVE, why="LangChain's usage_metadata"),),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),

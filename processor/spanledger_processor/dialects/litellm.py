@@ -4,21 +4,37 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Kind
+from spanledger_processor.calls import Call, Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Kinds, Signs, Source, ToolKeys, UsageText
 from spanledger_processor.dialects.otel import OPERATIONS, OTEL, TOKENS
 from spanledger_processor.dialects.view import View, has
 
-_RAW = (
-    "llm.openai.usage",
-    "llm.anthropic.usage",
-    "llm.azure.usage",
-    "llm.bedrock.usage",
-    "llm.gemini.usage",
-    "llm.vertex_ai.usage",
+_SPOKEN = (
+    "anthropic",
+    "azure",
+    "azure_ai",
+    "bedrock",
+    "cohere",
+    "databricks",
+    "deepseek",
+    "fireworks_ai",
+    "gemini",
+    "groq",
+    "hosted_vllm",
+    "litellm_proxy",
+    "mistral",
+    "ollama",
+    "openai",
+    "openrouter",
+    "perplexity",
+    "together_ai",
+    "vertex_ai",
+    "xai",
 )
+"""Providers in whose words a `raw_gen_ai_request` repeats its call, under `llm.<provider>.*`."""
 
+_RAW = tuple(f"llm.{provider}.usage" for provider in _SPOKEN)
 REQUEST_TYPES: dict[str, Kind] = {
     "completion": "llm",
     "acompletion": "llm",
@@ -43,7 +59,14 @@ REQUEST_TYPES: dict[str, Kind] = {
 def _kind(view: View) -> Kind | None:
     if view.name == "Received Proxy Server Request":
         return "workflow"
-    return "other" if view.name == "raw_gen_ai_request" or has(view, *_RAW) else None
+    if view.name == "raw_gen_ai_request":
+        return "llm" if has(view, *_RAW) else "other"
+    return None
+
+
+def _raw_provider(view: View, call: Call) -> None:
+    if not call.provider and view.name == "raw_gen_ai_request":
+        call.provider = next((name for name in _SPOKEN if f"llm.{name}.usage" in view.attributes), "")
 
 
 LITELLM = replace(
@@ -59,10 +82,11 @@ LITELLM = replace(
     kind_of=_kind,
     kinds=(Kinds("gen_ai.operation.name", OPERATIONS), Kinds("llm.request.type", REQUEST_TYPES)),
     request_model=("gen_ai.request.model", "litellm.provider.model"),
+    response_model=("gen_ai.response.model", *(f"llm.{provider}.model" for provider in _SPOKEN)),
+    response_id=("gen_ai.response.id", *(f"llm.{provider}.id" for provider in _SPOKEN)),
     provider=("gen_ai.provider.name", "gen_ai.system", "llm.provider"),
     tokens=TOKENS,
-    usage_texts=(UsageText("metadata.usage_object"),),
-    fallback_texts=tuple(UsageText(key) for key in _RAW),
+    usage_texts=(UsageText("metadata.usage_object"), *(UsageText(key, whole=True) for key in _RAW)),
     sources=(Source(Input.INCLUSIVE, why="LiteLLM turns all into OpenAI's shape"),),
     costs=(
         CostKey("litellm.cost.total"),
@@ -82,6 +106,7 @@ LITELLM = replace(
             "litellm.metadata.litellm_session_id",
         )
     ),
+    rules=(_raw_provider,),
     notes=(
         "Where the application has a span of its own, LiteLLM writes each call's attributes over the last one's there.",
         "`raw_gen_ai_request` repeats its parent's usage in the provider's words.",

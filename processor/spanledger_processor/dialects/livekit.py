@@ -7,7 +7,7 @@ from dataclasses import replace
 from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import Groups, Signs, Source, ToolKeys, UsageText
-from spanledger_processor.dialects.otel import OTEL
+from spanledger_processor.dialects.otel import OTEL, TOKENS
 from spanledger_processor.dialects.view import View, has
 
 
@@ -21,11 +21,12 @@ LIVEKIT = replace(
     about="LiveKit Agents",
     signs=Signs(keys=("lk.function_tool.name", "lk.llm_metrics", "lk.response.ttft")),
     kind_of=_kind,
+    tokens=replace(TOKENS, cache_read=(*TOKENS.cache_read, "gen_ai.usage.input_cached_tokens")),
     usage_texts=(UsageText("lk.llm_metrics"),),
     sources=(Source(Input.INCLUSIVE, why="OpenAI's shape; metrics have the cached part"),),
     tool=ToolKeys(
         name=("lk.function_tool.name",),
-        arguments=("lk.function_tool.arguments",),
+        arguments=("lk.pii.function_tool.arguments", "lk.function_tool.arguments"),
         call_id=("lk.function_tool.id",),
     ),
     groups=Groups(session=("lk.job_id", "lk.session_id")),

@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
+from spanledger_processor.calls import Call
+from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Input
-from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source
+from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, UsageText
 from spanledger_processor.dialects.otel import OPERATIONS, OTEL, PROVIDERS
+from spanledger_processor.dialects.values import text
+from spanledger_processor.dialects.view import View
+
+_BODY = "mastra.metadata.body"
+
+
+def _names_in_body(view: View, call: Call) -> None:
+    """A step that holds the provider's answer says there which model gave it."""
+    if call.usage is None or call.request_model or call.response_model:
+        return
+    body, about = (
+        texts.parse(view.attributes.get(_BODY)),
+        texts.parse(view.attributes.get("mastra.metadata.modelMetadata")),
+    )
+    if isinstance(body, Mapping):
+        call.response_model = text(body.get("model")) or text(body.get("modelVersion"))
+        call.response_id = text(body.get("id")) or text(body.get("responseId"))
+    if isinstance(about, Mapping):
+        call.request_model, call.provider = text(about.get("modelId")), text(about.get("modelProvider"))
+
 
 MASTRA = replace(
     OTEL,
@@ -45,6 +68,7 @@ MASTRA = replace(
         Kinds("gen_ai.operation.name", OPERATIONS),
     ),
     provider=PROVIDERS,
+    usage_texts=(UsageText(_BODY, ("usage",), whole=True), UsageText(_BODY, ("usageMetadata",), whole=True)),
     sources=(
         Source(
             Input.UNSURE,
@@ -58,4 +82,6 @@ MASTRA = replace(
         run=("mastra.metadata.runId",),
         agent=("gen_ai.agent.id",),
     ),
+    rules=(_names_in_body,),
+    notes=("A `model_step` may hold the provider's whole answer: its usage tells classes that its only call lacks.",),
 )

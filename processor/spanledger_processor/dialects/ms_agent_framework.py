@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.dialects.counts import Input
+from spanledger_processor.dialects.counts import Input, Output
 from spanledger_processor.dialects.dialect import Groups, Signs, Source
 from spanledger_processor.dialects.otel import OTEL
 
@@ -25,7 +25,13 @@ MS_AGENT_FRAMEWORK = replace(
         marks=("gen_ai.operation.name",),
     ),
     sources=(
-        Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="copies the provider's own counts"),
+        Source(
+            Input.EXCLUSIVE, "agent_framework", ("anthropic", "aws", "bedrock"), why="copies the provider's own counts"
+        ),
+        Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="depends on the client"),
+        Source(
+            providers=("gcp", "gemini", "google"), output=Output.EXCLUSIVE, why="candidates only; thoughts beside them"
+        ),
         Source(Input.INCLUSIVE, why="OpenAI's counts"),
     ),
     groups=Groups(agent=("gen_ai.agent.id",)),

@@ -26,12 +26,28 @@ _ROWS = ("kinds", "usage_texts", "fallback_texts", "costs")
 _GROUPS = ("tokens", "aggregated", "tool")
 
 
+SCOPES = {
+    "anthropic": "anthropic",
+    "bedrock": "aws.bedrock",
+    "cohere": "cohere",
+    "google_genai": "gcp.gemini",
+    "google_generativeai": "gcp.gemini",
+    "groq": "groq",
+    "mistralai": "mistral_ai",
+    "together": "together_ai",
+    "vertexai": "gcp.vertex_ai",
+}
+"""Last words of scopes and the providers that they speak to, for spans that do not name theirs."""
+
+
 def narrow(dialect: Dialect, present: frozenset[str], scope: str, version: str) -> Dialect:
     """The dialect with only the keys, and only the sources, that spans of a shape can have."""
     changes: dict[str, Any] = {name: _keys(getattr(dialect, name), present) for name in _LISTS}
     changes |= {name: tuple(row for row in getattr(dialect, name) if row.key in present) for name in _ROWS}
     changes |= {name: _group(getattr(dialect, name), present) for name in _GROUPS}
     parsed = version_of(version)
+    if not dialect.fixed_provider and not changes["provider"]:
+        changes["fixed_provider"] = SCOPES.get(scope.rpartition(".")[2].rpartition("-")[2], "")
     changes["sources"] = tuple(source for source in dialect.sources if _may_be(source, scope, parsed))
     return replace(dialect, **changes)
 

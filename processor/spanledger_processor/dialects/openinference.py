@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spanledger_processor.calls import Call
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import (
     CostKey,
@@ -14,6 +15,7 @@ from spanledger_processor.dialects.dialect import (
     ToolKeys,
     UsageText,
 )
+from spanledger_processor.dialects.view import View
 
 TOKENS = Tokens(
     input=("llm.token_count.prompt",),
@@ -26,6 +28,21 @@ TOKENS = Tokens(
     cache_write=("llm.token_count.prompt_details.cache_write",),
     reasoning=("llm.token_count.completion_details.reasoning",),
 )
+
+_AGENT_SDK_JS = "@arizeai/openinference-instrumentation-claude-agent-sdk"
+
+
+def _prepared(view: View, call: Call) -> None:
+    """LlamaIndex makes an LLM span of getting a request ready, too: nothing is sent there."""
+    if call.kind == "llm" and call.usage is None and "._prepare_" in view.name:
+        call.kind = "other"
+
+
+def _without_caches(view: View, call: Call) -> None:
+    """The JavaScript instrumentation of the Claude Agent SDK leaves out the cached input, nearly all there is."""
+    if call.usage is not None and call.usage.cache_read is None and view.scope_name == _AGENT_SDK_JS:
+        call.problem = "the span leaves cached input out"
+
 
 OPENINFERENCE = Dialect(
     name="openinference",
@@ -60,11 +77,12 @@ OPENINFERENCE = Dialect(
     provider=("llm.provider", "llm.system"),
     response_id=("llm.response.id",),
     tokens=TOKENS,
-    usage_texts=(UsageText("output.value"), UsageText("llm.output_messages"), UsageText("metadata")),
+    usage_texts=(UsageText("output.value"), UsageText("metadata")),
     fallback_texts=(UsageText("output.value"),),
     sources=(
         Source(Input.INCLUSIVE, "openinference.instrumentation.bedrock", why="sums the three classes"),
         Source(Input.EXCLUSIVE, "openinference.instrumentation.claude_agent_sdk", why="copies Anthropic's own counts"),
+        Source(Input.EXCLUSIVE, _AGENT_SDK_JS, why="copies Anthropic's own counts"),
         Source(Input.INCLUSIVE, "openinference.instrumentation.", why="OpenInference counts caches in"),
         Source(Input.INCLUSIVE, "@arizeai/openinference-instrumentation", why="OpenInference counts caches in"),
         Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="hand-made, or a translator's"),
@@ -77,5 +95,6 @@ OPENINFERENCE = Dialect(
         call_id=("tool_call.id", "tool.id"),
         name_from_span=True,
     ),
+    rules=(_prepared, _without_caches),
     groups=Groups(session=("session.id",), agent=("graph.node.id",), agent_parent=("graph.node.parent_id",)),
 )

@@ -89,9 +89,10 @@ OPENLLMETRY = replace(
         Source(Input.INCLUSIVE, _PY + "anthropic", why="adds the classes up"),
         Source(Input.EXCLUSIVE, _JS + "anthropic", before=(0, 28), why="copies Anthropic's own counts"),
         Source(Input.INCLUSIVE, _JS + "anthropic", why="adds the classes up"),
-        Source(Input.EXCLUSIVE, _JS + "bedrock", why="copies Bedrock's own counts"),
+        Source(Input.EXCLUSIVE, _JS + "bedrock", before=(0, 28), why="copies Bedrock's own counts"),
+        Source(Input.INCLUSIVE, _JS + "bedrock", why="adds the classes up where it tells them"),
         Source(
-            providers=("gcp", "google", "gemini", "vertex", "gemini"),
+            providers=("gcp", "google", "gemini", "vertex"),
             output=Output.FROM_TOTAL,
             why="candidates only; the total has the thoughts",
         ),

@@ -63,12 +63,15 @@ TOKENS = Tokens(
     cache_read=(
         "gen_ai.usage.cache_read.input_tokens",
         "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.cache_read_tokens",
     ),
     cache_write=(
         "gen_ai.usage.cache_write.input_tokens",
         "gen_ai.usage.cache_creation.input_tokens",
         "gen_ai.usage.cache_creation_input_tokens",
         "gen_ai.usage.cache_write_input_tokens",
+        "gen_ai.usage.cache_creation_tokens",
+        "gen_ai.usage.cache_write_tokens",
     ),
     cache_write_5m=("anthropic.usage.cache_creation.ephemeral_5m_input_tokens",),
     cache_write_1h=("anthropic.usage.cache_creation.ephemeral_1h_input_tokens",),
@@ -124,7 +127,9 @@ def without_operation(view: View) -> Kind | None:
     """The kind of a span whose operation is missing or unknown: the keys that it has tell."""
     if has(view, *_CALLS):
         return "embedding" if view.name.startswith("embed") else "llm"
-    return "tool" if has(view, "gen_ai.tool.name") else None
+    if has(view, "gen_ai.tool.name"):
+        return "tool"
+    return "other" if has(view, "gen_ai.operation.name") else None
 
 
 SOURCES = (

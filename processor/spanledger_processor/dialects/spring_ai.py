@@ -27,7 +27,7 @@ SPRING_AI = replace(
     tool=ToolKeys(
         name=("spring.ai.tool.definition.name", "gen_ai.tool.name"),
         arguments=("spring.ai.tool.call.arguments", "gen_ai.tool.call.arguments"),
-        call_id=("gen_ai.tool.call.id",),
+        call_id=("spring.ai.tool.call.id", "gen_ai.tool.call.id"),
     ),
     groups=Groups(session=("spring.ai.chat.client.conversation.id",)),
 )

@@ -22,7 +22,7 @@ MAX_REPR = 8 * 1024
 _MOST_FOUND = 16
 
 _USAGE = re.compile(
-    r"""["'](?:usage|usage_metadata|usageMetadata|token_usage|tokenUsage)["']\s{0,8}:\s{0,8}\{"""
+    r"""["'](?:usage|usage_metadata|usageMetadata|usage_object|token_usage|tokenUsage)["']\s{0,8}:\s{0,8}\{"""
     r"""|\b(?:usage|usage_metadata|token_usage)=(?P<object>\w{1,64}\()"""
 )
 _BRACES = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from spanledger_processor.calls import Kind
-from spanledger_processor.dialects.counts import Input
+from spanledger_processor.calls import Call, Kind, Usage
+from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.counts import Input, Output
 from spanledger_processor.dialects.dialect import (
     Dialect,
     Groups,
@@ -16,7 +19,7 @@ from spanledger_processor.dialects.dialect import (
     UsageText,
 )
 from spanledger_processor.dialects.otel import OTEL, TOKENS
-from spanledger_processor.dialects.values import text
+from spanledger_processor.dialects.values import NoCountError, count, text
 from spanledger_processor.dialects.view import View
 
 _CALLS: dict[str, Kind] = {
@@ -33,6 +36,61 @@ def _kind(view: View) -> Kind | None:
     if operation == "ai.toolCall":
         return "tool"
     return _CALLS.get(operation.rpartition(".")[2], "workflow")
+
+
+_EXCLUSIVE = (
+    "anthropic",
+    "amazon-bedrock",
+    "bedrock",
+    "google-vertex-anthropic",
+    "vertex.anthropic",
+    "googleVertexAnthropic",
+)
+
+
+def _metadata(view: View, call: Call) -> None:
+    """What only the provider's metadata tells: caches of early versions, and the service tier."""
+    value = view.attributes.get("ai.response.providerMetadata")
+    if not isinstance(value, str) or not any(word in value for word in ("ache", "erviceTier")):
+        return
+    for provider, told in _objects(texts.parse(value)):
+        tier = text(told.get("serviceTier")).lower()
+        if tier not in ("", "auto", "default", "standard") and not call.price_context:
+            call.price_context = (("service_tier", tier[:64]),)
+        if call.usage is not None and call.usage.cache_read is None and call.usage.cache_write is None:
+            _early_caches(call, call.usage, told, exclusive=provider in ("anthropic", "bedrock"))
+
+
+def _objects(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(value, Mapping):
+        yield from ((name, told) for name, told in value.items() if isinstance(told, Mapping))
+
+
+def _early_caches(call: Call, usage: Usage, told: Mapping[str, Any], *, exclusive: bool) -> None:
+    inner = told.get("usage")
+    places = (told, inner) if isinstance(inner, Mapping) else (told,)
+    try:
+        read = _first(places, "cacheReadInputTokens", "cachedPromptTokens")
+        write = _first(places, "cacheCreationInputTokens", "cacheWriteInputTokens")
+    except NoCountError:
+        return
+    if read is None and write is None:
+        return
+    usage.cache_read, usage.cache_write = read, write
+    if exclusive and usage.input is not None:
+        usage.input += (read or 0) + (write or 0)
+        call.estimate = False
+
+
+def _first(places: Sequence[Mapping[str, Any]], *names: str) -> int | None:
+    numbers = (count(place.get(name)) for place in places for name in names)
+    return next((number for number in numbers if number is not None), None)
+
+
+def _sure(view: View, call: Call) -> None:
+    """From version 6 the part without caches is told as well, and the sum is inclusive."""
+    if "ai.usage.inputTokenDetails.noCacheTokens" in view.attributes:
+        call.estimate = False
 
 
 _GROUPS = Groups(session=("ai.telemetry.metadata.sessionId", "ai.settings.context.sessionId"))
@@ -58,13 +116,20 @@ VERCEL_LEGACY = Dialect(
     sources=(
         Source(
             Input.UNSURE,
-            providers=("anthropic", "amazon-bedrock", "bedrock", "google-vertex-anthropic", "vertex.anthropic"),
+            providers=_EXCLUSIVE,
             why="up to version 5 these providers' own counts, which exclude caches; the provider's metadata tells",
         ),
-        Source(Input.INCLUSIVE, why="OpenAI's and Google's counts include caches"),
+        Source(
+            Input.INCLUSIVE,
+            providers=("google", "vertex"),
+            output=Output.FROM_TOTAL,
+            why="up to version 5 candidates only; the total has the thoughts",
+        ),
+        Source(Input.INCLUSIVE, why="OpenAI's counts include caches"),
     ),
     tool=ToolKeys(name=("ai.toolCall.name",), arguments=("ai.toolCall.args",), call_id=("ai.toolCall.id",)),
     groups=_GROUPS,
+    rules=(_metadata, _sure),
 )
 
 VERCEL = replace(
