@@ -56,9 +56,9 @@ def _place(document: dict[str, Any], environ: Mapping[str, str], *, own_exporter
     if document.get("state") is None:
         document["state"] = {}
     state, exporters = document["state"], document["exporters"]
-    if not isinstance(state, dict):
-        return
-    folder = state.setdefault("path", str(state_folder(environ)))
+    folder = str(state_folder(environ))
+    if isinstance(state, dict):
+        folder = state.setdefault("path", folder)
     if own_exporters or not isinstance(exporters, dict) or not isinstance(folder, str):
         return
     file = exporters.get("file")
