@@ -13,7 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from doors import Doors, opened
+from doors import Doors, FakePipeline, opened
+from spanledger_processor.pipeline import Answer, Status
 
 
 def send(exporter: SpanExporter) -> list[SpanExportResult]:
@@ -38,6 +39,16 @@ def grpc_exporter(doors: Doors) -> SpanExporter:
 
 def http_exporter(doors: Doors) -> SpanExporter:
     return HttpExporter(endpoint=f"{doors.http_url}/v1/traces", compression=Compression.Gzip)
+
+
+@pytest.mark.parametrize("make", [grpc_exporter, http_exporter])
+async def test_the_sdk_sends_again_what_it_is_told_to_keep(make: Any) -> None:
+    """It reads RetryInfo and Retry-After; with another answer it would drop the span."""
+    pipeline = FakePipeline(first=[Answer(Status.RETRY, "down", retry_after=0.01)])
+    async with opened(pipeline=pipeline) as doors:
+        assert await asyncio.to_thread(send, make(doors)) == [SpanExportResult.SUCCESS]
+        first, second = doors.pipeline.handled
+        assert first.body == second.body
 
 
 @pytest.mark.parametrize("make", [grpc_exporter, http_exporter])

@@ -41,10 +41,11 @@ class Handled:
 
 @dataclass
 class FakePipeline:
-    """Records what comes; answers `answer`, or raises `error`, once `gate` is open."""
+    """Records what comes; answers those of `first`, then `answer`, or raises `error`, once `gate` is open."""
 
     answer: Answer = field(default_factory=lambda: Answer(Status.OK))
     error: Exception | None = None
+    first: list[Answer] = field(default_factory=list)
     handled: list[Handled] = field(default_factory=list)
     begun: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -66,7 +67,7 @@ class FakePipeline:
         self.ended.put_nowait("done")
         if self.error is not None:
             raise self.error
-        return self.answer
+        return self.first.pop(0) if self.first else self.answer
 
 
 @dataclass

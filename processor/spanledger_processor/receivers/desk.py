@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 
+_TOLD_ELSEWHERE = frozenset({"", "pipeline", "internal"})
+"""Causes that need no line here: it was taken, or whoever refused it has told why."""
+
 LONGEST = 30.0
 """Seconds that a request may take where its sender names no time."""
 
@@ -71,6 +74,8 @@ class Desk:
             reply = self._failed(f"{protocol}_door", error)
         finally:
             self._tell(self._observer.answered, signal, protocol, reply.outcome, reply.cause, clock() - began)
+        if reply.cause not in _TOLD_ELSEWHERE:
+            log.warning("%s by %s not taken (%s): %s", signal, protocol, reply.cause, reply.message)
         return reply
 
     async def hand_over(self, request: Request, claim: Claim, left: float | None) -> Reply:

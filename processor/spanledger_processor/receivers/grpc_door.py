@@ -165,8 +165,9 @@ class GrpcDoor:
             raise RefusedError(NO_ROOM) from None
 
     async def _message(self, context: Context) -> Any:
+        patience = asyncio.timeout(_READ_WAIT)
         try:
-            async with asyncio.timeout(_READ_WAIT) as patience:
+            async with patience:
                 self._reading[patience] = asyncio.get_running_loop().time()
                 return await context.read()
         except TimeoutError:

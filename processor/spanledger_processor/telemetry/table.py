@@ -56,8 +56,8 @@ TABLE: tuple[Row, ...] = (
         "refused_requests_total",
         "signal protocol reason",
         "Export requests that were not answered ok, by reason: budget, unauthenticated, media_type, encoding, "
-        "too_large, malformed, slow_body, aborted, unreadable, pipeline (its answer was retry or rejected), deadline, "
-        "stopping, internal.",
+        "too_large, unreadable (not decompressible, or a gRPC message over the limit), malformed, slow_body, aborted, "
+        "pipeline (its answer was retry or rejected), deadline, stopping, internal.",
     ),
     _counter("received_bytes_total", "signal protocol", "Bytes of export requests, decompressed, as protobuf.", "By"),
     _gauge("in_flight_bytes", "", "Bytes of requests being worked on, both protocols together.", "By"),
