@@ -1,0 +1,211 @@
+"""docs/dialects.md, from the tables.
+
+python -m spanledger_processor.dialects.document > docs/dialects.md
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+
+from spanledger_processor.dialects import grouping_keys
+from spanledger_processor.dialects.counts import Output
+from spanledger_processor.dialects.dialect import CostKey, Dialect, Kinds, Source, Tokens
+from spanledger_processor.dialects.log_events import CONVENTION, EVENTS, SAID_BETTER, LogEvent
+from spanledger_processor.dialects.order import DIALECTS
+from spanledger_processor.dialects.otel import OTEL
+
+_HEAD = """# Dialects
+
+What Spanledger reads from the spans of each library, and how. This page is generated from the tables in
+`processor/spanledger_processor/dialects/` (`python -m spanledger_processor.dialects.document`).
+
+- A span is asked about in the order below; the first dialect that knows it names it (`spanledger.dialect`). Where that
+  one finds no usage, the next that knows the span lends its own.
+- Of several keys in a cell the first that holds something is taken; of several cache keys the largest, never the sum.
+- Usage becomes one shape: input includes cache reads and writes, output includes reasoning. "Cache reads and writes
+  exceed the input" proves a count exclusive, whatever the table says.
+- Counts may be integers, whole doubles, or either as text. Anything else under a token key makes the span
+  `inconsistent_usage`.
+- A class that no key tells is unknown, not zero, unless the source is known to leave out zeros.
+- Raw answers inside strings only add classes, and only where they agree with the span's own input and output.
+"""
+
+_NAMES = {
+    "cache_read": "cache read",
+    "cache_write": "cache write",
+    "cache_write_5m": "cache write, 5 minutes",
+    "cache_write_1h": "cache write, 1 hour",
+}
+_TRUST = {"billed": "billed by the one that charges", "estimate": "the library's estimate"}
+_UNITS = {10**12: "USD", 10**6: "micro-USD"}
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [_HEAD, _contents(), *map(_dialect, DIALECTS), _logs(), _grouping()]
+    return "\n".join(parts)
+
+
+def _contents() -> str:
+    rows = (f"| {number} | [`{dialect.name}`](#{dialect.name}) | {dialect.about} |" for number, dialect in _numbered())
+    return "\n".join(["| | dialect | what it is |", "|---|---|---|", *rows, ""])
+
+
+def _numbered() -> Iterator[tuple[int, Dialect]]:
+    return enumerate(DIALECTS, 1)
+
+
+def _dialect(dialect: Dialect) -> str:
+    rows = {what: where for what, where in _rows(dialect) if where}
+    common = {} if dialect is OTEL else dict(_rows(OTEL))
+    shared = [what for what, where in rows.items() if common.get(what) == where]
+    lines = [f"## {dialect.name}", "", f"{dialect.about}.", "", "| what | where |", "|---|---|"]
+    lines += [f"| {what} | {where} |" for what, where in rows.items() if what not in shared]
+    if shared:
+        lines += ["", f"As in [`otel`](#otel): {', '.join(shared)}."]
+    lines += ["", *_sources(dialect.sources)]
+    if dialect.notes:
+        lines += ["", *(f"- {note}" for note in dialect.notes)]
+    return "\n".join([*lines, ""])
+
+
+def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
+    signs = dialect.signs
+    yield "known by a key", _code(signs.keys)
+    yield "known by its scope", _scopes(signs.scopes, signs.marks)
+    yield "known by the span's name", _code(f"{name}*" for name in signs.names)
+    yield "model asked for", _code(dialect.request_model)
+    yield "model that answered", _code(dialect.response_model)
+    yield "provider", _provider(dialect)
+    yield "response id", _code(dialect.response_id)
+    yield from _tokens(dialect.tokens, "")
+    yield from _tokens(dialect.aggregated, "summed up: ")
+    yield (
+        "usage in an object",
+        _code(".".join((place.key, *place.path)) for place in dialect.usage_texts if place.whole),
+    )
+    yield "raw answer, for classes", _code(place.key for place in dialect.usage_texts if not place.whole)
+    yield "raw answer, if no span of the trace has usage", _code(place.key for place in dialect.fallback_texts)
+    yield "service tier, speed", _code(dialect.tiers)
+    yield "tool", _code(dialect.tool.name) + (" or the span's name" if dialect.tool.name_from_span else "")
+    yield "tool arguments", _code(dialect.tool.arguments)
+    yield "tool call id", _code(dialect.tool.call_id)
+    yield "agent", _code((*dialect.agent, *dialect.groups.agent))
+    yield "agent above it", _code((*dialect.agent_parent, *dialect.groups.agent_parent))
+    yield "session", _code(dialect.groups.session)
+    yield "run", _code(dialect.groups.run)
+    yield from ((f"kind, by `{kinds.key}`", _values(kinds)) for kinds in dialect.kinds)
+    yield "cost that came in", "; ".join(map(_cost, dialect.costs))
+    yield "looks like a cost, is not in USD", _code(dialect.not_costs)
+
+
+def _code(keys: Iterable[str]) -> str:
+    return ", ".join(f"`{key}`" for key in keys)
+
+
+def _scopes(scopes: Iterable[str], marks: Iterable[str]) -> str:
+    named = _code(f"{scope}*" for scope in scopes)
+    return f"{named} (on spans with one of {_code(marks)})" if named else ""
+
+
+def _provider(dialect: Dialect) -> str:
+    keys = _code(dialect.provider)
+    fixed = f"`{dialect.fixed_provider}`" if dialect.fixed_provider else ""
+    return " else ".join(part for part in (keys, fixed) if part)
+
+
+def _tokens(tokens: Tokens, before: str) -> Iterator[tuple[str, str]]:
+    for item in fields(tokens):
+        yield before + _NAMES.get(item.name, item.name), _code(getattr(tokens, item.name))
+
+
+def _values(kinds: Kinds) -> str:
+    by_kind: dict[str, list[str]] = {}
+    for value, kind in kinds.table.items():
+        by_kind.setdefault(kind, []).append(value)
+    return "; ".join(f"{kind}: {_code(values)}" for kind, values in by_kind.items())
+
+
+def _cost(cost: CostKey) -> str:
+    return f"`{'.'.join((cost.key, *cost.path))}` ({_UNITS[cost.unit]}, {_TRUST[cost.trust]})"
+
+
+def _sources(sources: tuple[Source, ...]) -> Iterator[str]:
+    yield "| scope | version | provider | input | output | absent cache class | because |"
+    yield "|---|---|---|---|---|---|---|"
+    for source in sources:
+        output = "" if source.output is Output.INCLUSIVE else source.output.value
+        absent = "0" if source.absent_cache_is_zero else "unknown"
+        cells = (
+            f"`{source.scope}*`" if source.scope else "any",
+            _versions(source),
+            _code(f"{provider}*" for provider in source.providers) or "any",
+            source.input.value,
+            output or Output.INCLUSIVE.value,
+            absent,
+            source.why,
+        )
+        yield f"| {' | '.join(cells)} |"
+
+
+def _versions(source: Source) -> str:
+    since = f"from {_dotted(source.since)}" if source.since else ""
+    before = f"before {_dotted(source.before)}" if source.before else ""
+    return " ".join(part for part in (since, before) if part) or "any"
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
+
+
+def _logs() -> str:
+    lines = [
+        "## Log events",
+        "",
+        "These become spans of their own (`spanledger.source` = `log:<client>`); their content never does. A record",
+        "that names a trace joins it; a tool call is signed where it is read.",
+        "",
+        "| client | event | becomes | session | identity | input |",
+        "|---|---|---|---|---|---|",
+        *map(_event, EVENTS),
+        f"| gen_ai | `{CONVENTION}` with usage | the call that it tells, by the dialect of its scope | as on spans |"
+        " `gen_ai.response.id`, else the record | as on spans |",
+        "",
+        f"The convention's event is left out in the scopes {_code(SAID_BETTER)}: their own events tell more.",
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _event(event: LogEvent) -> str:
+    where = "".join(f" with `{key}` = `{value}`" for key, value in event.where.items())
+    identity = _code((*event.request_id, *event.call_id)) or _code(event.identity)
+    return (
+        f"| {event.client} | {_code(event.names)}{where} | `{event.operation}` | {_code(event.session)} |"
+        f" {identity or 'the record'} | {'' if event.tool_name else event.input.value} |"
+    )
+
+
+def _grouping() -> str:
+    rows = (
+        ("session", grouping_keys.SESSION_KEYS),
+        ("session above it", grouping_keys.SESSION_PARENT_KEYS),
+        ("run", grouping_keys.RUN_KEYS),
+        ("agent", grouping_keys.AGENT_KEYS),
+        ("agent above it", grouping_keys.AGENT_PARENT_KEYS),
+        ("task", grouping_keys.TASK_ID_KEYS),
+        ("kind of task", grouping_keys.TASK_KIND_KEYS),
+    )
+    lines = ["## Keys that group", "", "Defaults, most trusted first, on the span and then on its resource.", ""]
+    lines += ["| what | keys |", "|---|---|", *(f"| {what} | {_code(keys)} |" for what, keys in rows)]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Print the page."""
+    sys.stdout.write(page())
+
+
+if __name__ == "__main__":
+    main()
