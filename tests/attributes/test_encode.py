@@ -66,7 +66,7 @@ def attributes(decision: Decision) -> dict[str, Any]:
     return found
 
 
-def test_a_counted_span():
+def test_a_counted_span() -> None:
     assert attributes(COUNTED) == {
         "spanledger.kind": "llm",
         "spanledger.dialect": "otel",
@@ -93,7 +93,7 @@ def test_a_counted_span():
     }
 
 
-def test_a_plain_span_says_only_what_it_is():
+def test_a_plain_span_says_only_what_it_is() -> None:
     assert attributes(Decision(kind="workflow", dialect="openinference")) == {
         "spanledger.kind": "workflow",
         "spanledger.dialect": "openinference",
@@ -101,7 +101,7 @@ def test_a_plain_span_says_only_what_it_is():
     }
 
 
-def test_a_billed_cost_stands_beside_what_was_computed_and_reported():
+def test_a_billed_cost_stands_beside_what_was_computed_and_reported() -> None:
     cost = Cost(
         amount=2, source="billed", computed=10**12, input=10**12, reported=2, price="override/ours", estimate=True
     )
@@ -112,14 +112,14 @@ def test_a_billed_cost_stands_beside_what_was_computed_and_reported():
     assert found["spanledger.cost.estimate"] is True
 
 
-def test_an_unpriced_span_says_why_and_has_no_cost():
+def test_an_unpriced_span_says_why_and_has_no_cost() -> None:
     found = attributes(replace(COUNTED, cost=Cost(unpriced="unknown_model"), session_cost=None, run_cost=None))
     assert found["spanledger.cost.unpriced"] == "unknown_model"
     assert [key for key in found if key.endswith("_usd") or key == "spanledger.cost.usd"] == []
     assert found["spanledger.usage.input_tokens"] == 1000
 
 
-def test_a_span_that_is_not_accounted_keeps_usage_and_what_was_computed():
+def test_a_span_that_is_not_accounted_keeps_usage_and_what_was_computed() -> None:
     cost = Cost(computed=5, output=5, unpriced="not_accounted")
     found = attributes(replace(COUNTED, cost=cost, session_cost=None, run_cost=None, aliases=tuple(ALIASES)))
     assert "spanledger.cost.usd" not in found
@@ -131,7 +131,7 @@ def test_a_span_that_is_not_accounted_keeps_usage_and_what_was_computed():
 @pytest.mark.parametrize(
     "adds_nothing", [{"repeats_children": True, "subtree": 7}, {"duplicate_of": "00f067aa0ba902b7"}]
 )
-def test_a_span_that_adds_nothing_has_no_usage_and_no_cost(adds_nothing):
+def test_a_span_that_adds_nothing_has_no_usage_and_no_cost(adds_nothing: dict[str, Any]) -> None:
     """Whatever else the decision holds."""
     found = attributes(replace(COUNTED, aliases=tuple(ALIASES), **adds_nothing))
     assert [key for key in found if key.startswith(("spanledger.usage.", "spanledger.cost."))] == [
@@ -141,13 +141,13 @@ def test_a_span_that_adds_nothing_has_no_usage_and_no_cost(adds_nothing):
     assert not found.keys() & (ALIASES.keys() | {"spanledger.session.cost_usd", "spanledger.run.cost_usd"})
 
 
-def test_an_agent_that_repeats_its_children_holds_the_cost_below_it():
+def test_an_agent_that_repeats_its_children_holds_the_cost_below_it() -> None:
     found = attributes(replace(COUNTED, repeats_children=True, subtree=1_500_000_000_000))
     assert found["spanledger.cost.repeats_children"] is True
     assert found["spanledger.cost.subtree_usd"] == 1.5
 
 
-def test_a_tool_call():
+def test_a_tool_call() -> None:
     tool = Decision("tool", "otel", signature=Signature("h1:01234567:89", "full"), tool_repeats=3, tool_consecutive=2)
     found = attributes(replace(tool, tool_loop=True))
     assert {key: value for key, value in found.items() if ".tool." in key} == {
@@ -160,7 +160,7 @@ def test_a_tool_call():
     assert attributes(tool)["spanledger.tool.loop"] is False
 
 
-def test_a_tool_call_without_arguments_is_not_counted():
+def test_a_tool_call_without_arguments_is_not_counted() -> None:
     found = attributes(Decision("tool", "otel", signature=Signature("h1:01234567:89", "name_only")))
     assert [key for key in found if ".tool." in key] == ["spanledger.tool.signature", "spanledger.tool.signature_scope"]
 
@@ -208,7 +208,7 @@ DECISIONS = st.builds(
 
 
 @given(DECISIONS)
-def test_the_bytes_are_those_that_protobuf_writes(decision):
+def test_the_bytes_are_those_that_protobuf_writes(decision: Decision) -> None:
     encoded = encode(decision)
     span = Span.FromString(encoded)
     assert span.SerializeToString() == encoded
@@ -217,7 +217,7 @@ def test_the_bytes_are_those_that_protobuf_writes(decision):
 
 
 @given(DECISIONS)
-def test_every_field_of_a_decision_is_on_its_span(decision):
+def test_every_field_of_a_decision_is_on_its_span(decision: Decision) -> None:
     found = attributes(decision)
     for key, field in CONTRACT.items():
         value = getattr(decision, field)
@@ -225,30 +225,30 @@ def test_every_field_of_a_decision_is_on_its_span(decision):
             value = ""
         assert found.get(key, "") == (value or ""), key
     counted = not decision.repeats_children and not decision.duplicate_of
-    for field in fields(Usage):
-        count = getattr(decision.usage, field.name) if decision.usage and counted else None
-        assert found.get(f"spanledger.usage.{field.name}_tokens") == count
+    for name in (field.name for field in fields(Usage)):
+        count = getattr(decision.usage, name) if decision.usage and counted else None
+        assert found.get(f"spanledger.usage.{name}_tokens") == count
 
 
 @given(st.integers(0, 10**30))
-def test_amounts_are_the_nearest_double(amount):
+def test_amounts_are_the_nearest_double(amount: int) -> None:
     written = attributes(replace(COUNTED, cost=Cost(amount=amount)))["spanledger.cost.usd"]
     exact = Fraction(amount, 10**12)
     assert written == float(exact)
 
 
 @pytest.mark.parametrize("count", [2**63, 10**30, -(2**63) - 1])
-def test_a_count_that_no_int64_holds_is_left_out(count):
+def test_a_count_that_no_int64_holds_is_left_out(count: int) -> None:
     found = attributes(replace(COUNTED, usage=Usage(input=count, output=5)))
     assert "spanledger.usage.input_tokens" not in found
     assert found["spanledger.usage.output_tokens"] == 5
 
 
-def test_text_that_utf_8_cannot_express_is_written_as_near_as_can_be():
+def test_text_that_utf_8_cannot_express_is_written_as_near_as_can_be() -> None:
     assert attributes(replace(COUNTED, session_id="a\ud800"))["spanledger.session.id"] == "a?"
 
 
-def test_aliases_of_a_computed_cost_have_its_parts():
+def test_aliases_of_a_computed_cost_have_its_parts() -> None:
     cost = Cost(amount=15, source="computed", computed=15, input=1, cache_read=2, cache_write=4, output=8)
     found = attributes(replace(COUNTED, cost=cost, aliases=tuple(ALIASES)))
     doubles = {key: found[key] for key in ALIASES if not isinstance(found[key], str)}
@@ -274,7 +274,7 @@ def test_aliases_of_a_computed_cost_have_its_parts():
     }
 
 
-def test_aliases_of_a_billed_cost_have_its_total_only():
+def test_aliases_of_a_billed_cost_have_its_total_only() -> None:
     """Computed parts are no parts of what someone else charged."""
     cost = Cost(amount=20, source="billed", computed=15, input=7, output=8)
     found = attributes(replace(COUNTED, cost=cost, aliases=tuple(ALIASES)))
@@ -287,16 +287,16 @@ def test_aliases_of_a_billed_cost_have_its_total_only():
     }
 
 
-def test_no_alias_that_was_not_asked_for():
+def test_no_alias_that_was_not_asked_for() -> None:
     assert not attributes(COUNTED).keys() & ALIASES.keys()
     assert attributes(replace(COUNTED, aliases=("gen_ai.usage.cost",)))["gen_ai.usage.cost"] == 0.004567
 
 
-def test_an_alias_of_a_record_by_another_version_is_passed_over():
+def test_an_alias_of_a_record_by_another_version_is_passed_over() -> None:
     assert attributes(replace(COUNTED, aliases=("gone.cost",))) == attributes(COUNTED)
 
 
-def test_aliases_never_use_the_keys_of_the_open_proposal_nor_count_as_token_types():
+def test_aliases_never_use_the_keys_of_the_open_proposal_nor_count_as_token_types() -> None:
     written = {key for key in ALIASES if key.startswith("gen_ai.")}
     assert written == {"gen_ai.usage.cost"}
 
@@ -311,7 +311,7 @@ def test_aliases_never_use_the_keys_of_the_open_proposal_nor_count_as_token_type
         (("mlflow.llm.cost", "operation.cost"), {"mlflow.llm.cost", "operation.cost"}),
     ],
 )
-def test_a_star_stands_for_every_key_that_begins_so(configured, keys):
+def test_a_star_stands_for_every_key_that_begins_so(configured: tuple[str, ...], keys: set[str]) -> None:
     found = alias_keys(configured)
     assert set(found) == keys
     assert len(found) == len(keys)

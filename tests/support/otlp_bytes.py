@@ -6,14 +6,16 @@ what it says. This reader shares no code with the one under test.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from captures import FOLDER
+from spanledger_processor.wire.span import Attributes
 
 Schema: TypeAlias = Mapping[int, Any]
 """Which fields of a message are opened, and the schema of each."""
@@ -94,6 +96,26 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         at, shift = at + 1, shift + 7
         if data[at - 1] < 0x80:
             return number, at
+
+
+def value_of(value: AnyValue) -> Any:
+    """An AnyValue of the published messages as a plain Python value."""
+    which = value.WhichOneof("value")
+    if which == "array_value":
+        return [value_of(item) for item in value.array_value.values]
+    if which == "kvlist_value":
+        return {item.key: value_of(item.value) for item in value.kvlist_value.values}
+    return which and getattr(value, which)
+
+
+def values_of(attributes: Iterable[KeyValue]) -> dict[str, Any]:
+    """Attributes of the published messages as plain Python values; of equal keys the last."""
+    return {attribute.key: value_of(attribute.value) for attribute in attributes}
+
+
+def values(attributes: Attributes) -> dict[str, Any]:
+    """Everything that attributes give when asked."""
+    return {key: attributes.get(key) for key in attributes.keys()}  # noqa: SIM118 - no dict
 
 
 UNKNOWN = st.sampled_from(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.json_form import to_json
 from spanledger_processor.wire.logs import LogView, parse_logs
 from spanledger_processor.wire.request import count_data_points, count_log_records, parse_traces
-from spanledger_processor.wire.span import SpanView
+from spanledger_processor.wire.span import Attributes, SpanView
 
 READERS = {"traces": parse_traces, "logs": count_log_records, "metrics": count_data_points}
 
@@ -46,38 +47,38 @@ def read_all(body: bytes) -> None:
     """Read everything of a request. Only MalformedError may come out."""
     request = parse_traces(body)
     for number, group in enumerate(request.groups):
-        values(group.resource_attributes)
+        read_values(group.resource_attributes)
         for place, encoded in enumerate(group.spans):
             request.append(number, place, attribute(b"a", b""))
             with suppress(MalformedError):
                 view = SpanView.parse(encoded)
                 _ = view.trace_id, view.name, view.kind, view.start_ns, view.end_ns, view.status_code
-                values(view.attributes)
+                read_values(view.attributes)
                 for event in view.events:
-                    values(event.attributes)
+                    read_values(event.attributes)
     request.serialize()
     to_json("traces", body)
 
 
-def values(attributes) -> None:
+def read_values(attributes: Attributes) -> None:
     for key in attributes.keys():  # noqa: SIM118 - no dict
         with suppress(MalformedError):
             attributes.get(key)
 
 
-def test_the_whole_request_is_what_it_should_be():
+def test_the_whole_request_is_what_it_should_be() -> None:
     read_all(WHOLE)
     assert ExportTraceServiceRequest.FromString(WHOLE).resource_spans[0].scope_spans[0].spans[0].events
 
 
 @pytest.mark.parametrize("end", range(1, len(WHOLE)))
-def test_a_request_cut_anywhere_is_refused(end):
+def test_a_request_cut_anywhere_is_refused(end: int) -> None:
     with pytest.raises(MalformedError, match="byte"):
         parse_traces(WHOLE[:end])
 
 
 @pytest.mark.parametrize("at", range(len(WHOLE)))
-def test_no_flipped_bit_gets_past_malformed_error(at):
+def test_no_flipped_bit_gets_past_malformed_error(at: int) -> None:
     for bit in range(8):
         flipped = WHOLE[:at] + bytes((WHOLE[at] ^ 1 << bit,)) + WHOLE[at + 1 :]
         with suppress(MalformedError):
@@ -85,14 +86,14 @@ def test_no_flipped_bit_gets_past_malformed_error(at):
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_get_past_malformed_error(body):
+def test_no_bytes_get_past_malformed_error(body: bytes) -> None:
     for read in (read_all, count_log_records, count_data_points, parse_logs):
         with suppress(MalformedError):
             read(body)
 
 
 @given(st.binary(max_size=200))
-def test_no_bytes_of_a_log_record_get_past_malformed_error(record):
+def test_no_bytes_of_a_log_record_get_past_malformed_error(record: bytes) -> None:
     with suppress(MalformedError):
         view = LogView.parse(record)
         _ = (
@@ -104,7 +105,7 @@ def test_no_bytes_of_a_log_record_get_past_malformed_error(record):
             view.trace_id,
             view.span_id,
         )
-        values(view.attributes)
+        read_values(view.attributes)
 
 
 @pytest.mark.parametrize(
@@ -130,12 +131,12 @@ def test_no_bytes_of_a_log_record_get_past_malformed_error(record):
         (b"\x1c", "end of a group that never began"),
     ],
 )
-def test_what_is_no_trace_request_is_refused_with_the_place(body, place):
+def test_what_is_no_trace_request_is_refused_with_the_place(body: bytes, place: str) -> None:
     with pytest.raises(MalformedError, match=place):
         parse_traces(body)
 
 
-def test_errors_hold_nothing_of_what_was_sent():
+def test_errors_hold_nothing_of_what_was_sent() -> None:
     with pytest.raises(MalformedError) as caught:
         parse_traces(message(1, message(1, attribute(b"secret", b"", 1)), b"\x12\x7fsecret"))
     assert "secret" not in str(caught.value)
@@ -143,7 +144,7 @@ def test_errors_hold_nothing_of_what_was_sent():
 
 @pytest.mark.parametrize("signal", READERS)
 @pytest.mark.parametrize("path", [path for signal in READERS for path in files(signal)], ids=name_of)
-def test_a_request_of_another_signal_is_refused(path, signal):
+def test_a_request_of_another_signal_is_refused(path: Path, signal: str) -> None:
     body, recorded = path.read_bytes(), path.name.split(".")[1]
     if signal == recorded:
         READERS[signal](body)
@@ -157,7 +158,7 @@ def test_a_request_of_another_signal_is_refused(path, signal):
     [b"", message(1), message(1, message(1)), message(1, message(2)), span(b""), span(message(1, b"x"))],
     ids=["empty", "empty group", "empty resource", "no spans", "empty span", "bad id"],
 )
-def test_the_smallest_legal_requests_pass(body):
+def test_the_smallest_legal_requests_pass(body: bytes) -> None:
     assert parse_traces(body).serialize() == body
 
 
@@ -166,7 +167,7 @@ BROKEN = [b"\x0a\x7f", b"\x2a\x02a", b"\x4a\x02\x0a\x05", b"\x0b", b"\x38", mess
 
 @pytest.mark.parametrize("broken", BROKEN)
 @pytest.mark.parametrize("others", [0, 2])
-def test_a_request_with_a_broken_span_passes_with_that_span_as_it_is(broken, others):
+def test_a_request_with_a_broken_span_passes_with_that_span_as_it_is(broken: bytes, others: int) -> None:
     """Also where the broken span is the only one."""
     whole = message(2, message(1, bytes(16)), message(5, b"whole"))
     body = message(1, message(2, whole * others, message(2, broken)))
@@ -179,7 +180,7 @@ def test_a_request_with_a_broken_span_passes_with_that_span_as_it_is(broken, oth
     assert request.serialize().endswith(message(2, broken))
 
 
-def test_a_value_nested_too_deep_is_refused_with_its_key_and_harms_no_other():
+def test_a_value_nested_too_deep_is_refused_with_its_key_and_harms_no_other() -> None:
     """protobuf's parsers stop at 100 messages; such a value is refused when it is asked for."""
     value = message(1, b"x")
     for _ in range(60):
@@ -190,12 +191,12 @@ def test_a_value_nested_too_deep_is_refused_with_its_key_and_harms_no_other():
         view.attributes.get("deep")
 
 
-def test_metrics_count_points_and_a_broken_metric_counts_none():
+def test_metrics_count_points_and_a_broken_metric_counts_none() -> None:
     points = message(1, message(1)) * 3
     gauge, total = message(2, message(1, b"a"), message(5, points)), message(2, message(7, points))
     assert count_data_points(message(1, message(2, gauge, total, message(2, b"\x2a\x05")))) == 6
 
 
-def test_a_length_beyond_what_there_is_costs_no_memory():
+def test_a_length_beyond_what_there_is_costs_no_memory() -> None:
     with pytest.raises(MalformedError, match="needs 2147483647 bytes more"):
         parse_traces(b"\x0a" + varint(2**31 - 1))

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from captures import FOLDER
-from otlp_bytes import attribute, encode, files, message, name_of, rewritten_requests, span
+from otlp_bytes import Node, attribute, encode, files, message, name_of, rewritten_requests, span
 from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.json_form import SignalName, to_json, to_protobuf
 from spanledger_processor.wire.request import parse_traces
@@ -29,26 +31,26 @@ REQUESTS: dict[SignalName, Any] = {
 }
 
 
-def request_with(**fields) -> bytes:
+def request_with(**fields: Any) -> bytes:
     """A trace request in JSON with one span."""
     return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [fields]}]}]}).encode()
 
 
-def the_span(text: bytes):
+def the_span(text: bytes) -> Span:
     return ExportTraceServiceRequest.FromString(to_protobuf("traces", text)).resource_spans[0].scope_spans[0].spans[0]
 
 
-def value_from(value):
+def value_from(value: Any) -> AnyValue:
     """An attribute's value as protobuf, from its JSON form."""
     return the_span(request_with(attributes=[{"key": "k", "value": value}])).attributes[0].value
 
 
-def as_json(body: bytes):
+def as_json(body: bytes) -> Any:
     return json.loads(to_json("traces", body))["resourceSpans"][0]["scopeSpans"][0]["spans"]
 
 
 @pytest.mark.parametrize("signal", REQUESTS)
-def test_recorded_requests_keep_their_meaning_there_and_back(signal):
+def test_recorded_requests_keep_their_meaning_there_and_back(signal: SignalName) -> None:
     for path in files(signal):
         body = path.read_bytes()
         text = to_json(signal, body)
@@ -58,7 +60,7 @@ def test_recorded_requests_keep_their_meaning_there_and_back(signal):
 
 
 @pytest.mark.parametrize("signal", REQUESTS)
-def test_json_is_protobuf_s_own_but_for_ids_and_enums(signal):
+def test_json_is_protobuf_s_own_but_for_ids_and_enums(signal: SignalName) -> None:
     """Apart from OTLP's deviations, what protobuf's own reader makes of our JSON is the request."""
     for path in files(signal):
         body = path.read_bytes()
@@ -66,7 +68,7 @@ def test_json_is_protobuf_s_own_but_for_ids_and_enums(signal):
         assert json_format.ParseDict(content, REQUESTS[signal]()) == REQUESTS[signal].FromString(body), name_of(path)
 
 
-def ids_in_base64(content):
+def ids_in_base64(content: Any) -> Any:
     if isinstance(content, list):
         return [ids_in_base64(item) for item in content]
     if not isinstance(content, dict):
@@ -78,7 +80,7 @@ def ids_in_base64(content):
     }
 
 
-def test_a_recorded_json_request_reads():
+def test_a_recorded_json_request_reads() -> None:
     """The JavaScript SDK's exporter wrote it."""
     text = (FOLDER / "langfuse-js-v5/openai-chat/001.traces.json").read_bytes()
     request = parse_traces(to_protobuf("traces", text))
@@ -93,20 +95,20 @@ def test_a_recorded_json_request_reads():
 
 @settings(max_examples=40, deadline=None)
 @given(rewritten_requests())
-def test_any_encoding_keeps_its_meaning(nodes):
+def test_any_encoding_keeps_its_meaning(nodes: list[Node]) -> None:
     published = ExportTraceServiceRequest.FromString(encode(nodes))
     published.DiscardUnknownFields()
     assert ExportTraceServiceRequest.FromString(to_protobuf("traces", to_json("traces", encode(nodes)))) == published
 
 
 @pytest.mark.parametrize("text", ["00ff10", "00FF10", ""])
-def test_ids_are_hex_in_either_case(text):
+def test_ids_are_hex_in_either_case(text: str) -> None:
     read = the_span(request_with(traceId=text, spanId=text, parentSpanId=text, links=[{"traceId": text}]))
     assert {read.trace_id, read.span_id, read.parent_span_id, read.links[0].trace_id} == {bytes.fromhex(text)}
 
 
 @pytest.mark.parametrize("number", [5, "5", 5.0])
-def test_numbers_of_64_bits_are_text_or_numbers(number):
+def test_numbers_of_64_bits_are_text_or_numbers(number: Any) -> None:
     read = the_span(request_with(startTimeUnixNano=number, droppedEventsCount=number))
     assert (read.start_time_unix_nano, read.dropped_events_count) == (5, 5)
     assert value_from({"intValue": number}).int_value == 5
@@ -114,7 +116,7 @@ def test_numbers_of_64_bits_are_text_or_numbers(number):
 
 @pytest.mark.parametrize("number", [-(2**63), 2**63 - 1])
 @pytest.mark.parametrize("form", [int, str])
-def test_int64_keeps_every_digit(number, form):
+def test_int64_keeps_every_digit(number: Any, form: type) -> None:
     assert value_from({"intValue": form(number)}).int_value == number
     assert as_json(to_protobuf("traces", request_with(attributes=[{"key": "k", "value": {"intValue": number}}])))[0][
         "attributes"
@@ -122,29 +124,29 @@ def test_int64_keeps_every_digit(number, form):
 
 
 @pytest.mark.parametrize("kind", [3, "SPAN_KIND_CLIENT", "3"])
-def test_enums_are_numbers_and_names_are_taken(kind):
+def test_enums_are_numbers_and_names_are_taken(kind: Any) -> None:
     read = to_protobuf("traces", request_with(kind=kind, status={"code": "STATUS_CODE_ERROR"}))
     assert as_json(read) == [{"kind": 3, "status": {"code": 2}}]
 
 
-def test_an_enum_of_a_later_version_keeps_its_number():
+def test_an_enum_of_a_later_version_keeps_its_number() -> None:
     assert as_json(to_protobuf("traces", request_with(kind=77))) == [{"kind": 77}]
 
 
 @pytest.mark.parametrize("text", ["/+8=", "/+8", "_-8=", "_-8"])
-def test_other_bytes_are_base64_of_either_alphabet_padded_or_not(text):
+def test_other_bytes_are_base64_of_either_alphabet_padded_or_not(text: str) -> None:
     assert value_from({"bytesValue": text}).bytes_value == b"\xff\xef"
 
 
 @pytest.mark.parametrize(
     ("number", "value"), [(1, 1.0), ("1e3", 1e3), ("Infinity", math.inf), ("-Infinity", -math.inf), (-0.5, -0.5)]
 )
-def test_doubles_are_numbers_or_text(number, value):
+def test_doubles_are_numbers_or_text(number: Any, value: Any) -> None:
     assert value_from({"doubleValue": number}).double_value == value
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0.1, 5e-324])
-def test_doubles_come_back(value):
+def test_doubles_come_back(value: Any) -> None:
     body = request_with(attributes=[{"key": "k", "value": {"doubleValue": 1}}])
     request = ExportTraceServiceRequest.FromString(to_protobuf("traces", body))
     request.resource_spans[0].scope_spans[0].spans[0].attributes[0].value.double_value = value
@@ -154,14 +156,14 @@ def test_doubles_come_back(value):
     json.loads(text, parse_constant=pytest.fail)
 
 
-def test_unknown_members_are_passed_over_and_null_is_absent():
+def test_unknown_members_are_passed_over_and_null_is_absent() -> None:
     text = request_with(
         name="n", later={"traceId": 5}, kind=None, attributes=None, status=None, events=[{"name": None, "later": []}]
     )
     assert as_json(to_protobuf("traces", text)) == [{"name": "n", "events": [{}]}]
 
 
-def test_protobuf_s_own_names_are_taken():
+def test_protobuf_s_own_names_are_taken() -> None:
     body = b'{"resource_spans": [{"scope_spans": [{"spans": [{"trace_id": "ab", "start_time_unix_nano": 1}]}]}]}'
     assert as_json(to_protobuf("traces", body)) == [{"traceId": "ab", "startTimeUnixNano": "1"}]
 
@@ -169,7 +171,7 @@ def test_protobuf_s_own_names_are_taken():
 @pytest.mark.parametrize(
     "value", [{}, {"arrayValue": {}}, {"kvlistValue": {}}, {"stringValue": ""}, {"boolValue": False}]
 )
-def test_empty_values_stay_what_they_are(value):
+def test_empty_values_stay_what_they_are(value: Any) -> None:
     assert as_json(to_protobuf("traces", request_with(attributes=[{"key": "k", "value": value}]))) == [
         {"attributes": [{"key": "k", "value": value}]}
     ]
@@ -187,12 +189,12 @@ def test_empty_values_stay_what_they_are(value):
         (rb"\u0000", "\0"),
     ],
 )
-def test_text_that_is_no_unicode_shows_replacement_characters(text, value):
+def test_text_that_is_no_unicode_shows_replacement_characters(text: bytes, value: Any) -> None:
     body = request_with(name="NAME").replace(b"NAME", text)
     assert the_span(body).name == value
 
 
-def test_a_byte_order_mark_is_passed_over():
+def test_a_byte_order_mark_is_passed_over() -> None:
     assert the_span(b"\xef\xbb\xbf" + request_with(name="n")).name == "n"
 
 
@@ -234,12 +236,12 @@ def test_a_byte_order_mark_is_passed_over():
         (b'{"resourceSpans": ' + b"1" * 5000 + b"}", "not JSON"),
     ],
 )
-def test_what_does_not_fit_is_refused_with_its_path(text, complaint):
+def test_what_does_not_fit_is_refused_with_its_path(text: bytes, complaint: str) -> None:
     with pytest.raises(MalformedError, match=complaint):
         to_protobuf("traces", text)
 
 
-def test_errors_hold_nothing_of_what_was_sent():
+def test_errors_hold_nothing_of_what_was_sent() -> None:
     for value in (
         {"intValue": "secret"},
         {"bytesValue": "secret!"},
@@ -251,14 +253,14 @@ def test_errors_hold_nothing_of_what_was_sent():
         assert "secret" not in str(caught.value)
 
 
-def nested(levels: int):
-    value = {"stringValue": "x"}
+def nested(levels: int) -> bytes:
+    value: Any = {"stringValue": "x"}
     for _ in range(levels):
         value = {"arrayValue": {"values": [value]}}
     return request_with(attributes=[{"key": "k", "value": value}])
 
 
-def test_nesting_ends_where_protobuf_s_parsers_stop():
+def test_nesting_ends_where_protobuf_s_parsers_stop() -> None:
     """47 arrays inside each other are 100 messages with those around them."""
     ExportTraceServiceRequest.FromString(to_protobuf("traces", nested(47)))
     with pytest.raises(MalformedError, match="more than 100 messages inside each other"):
@@ -280,13 +282,13 @@ ANY_JSON = st.recursive(
 
 
 @given(ANY_JSON | st.fixed_dictionaries({"resourceSpans": st.lists(ANY_JSON, max_size=2)}))
-def test_no_json_gets_past_malformed_error(content):
+def test_no_json_gets_past_malformed_error(content: Any) -> None:
     with suppress(MalformedError):
         parse_traces(to_protobuf("traces", json.dumps(content).encode()))
 
 
 @given(st.binary(max_size=50))
-def test_no_bytes_get_past_malformed_error(text):
+def test_no_bytes_get_past_malformed_error(text: bytes) -> None:
     for signal in REQUESTS:
         with suppress(MalformedError):
             to_protobuf(signal, text)
@@ -294,7 +296,7 @@ def test_no_bytes_get_past_malformed_error(text):
             to_json(signal, text)
 
 
-def test_text_that_is_not_utf_8_is_written_with_replacement_characters():
+def test_text_that_is_not_utf_8_is_written_with_replacement_characters() -> None:
     body = message(
         1, message(1, attribute(b"\xff", message(1, b"\xfe"), 1)), message(2, message(2, message(5, b"a\xff")))
     )
@@ -308,7 +310,7 @@ def test_text_that_is_not_utf_8_is_written_with_replacement_characters():
     }
 
 
-def test_of_a_span_that_cannot_be_read_to_its_end_the_rest_is_written():
+def test_of_a_span_that_cannot_be_read_to_its_end_the_rest_is_written() -> None:
     whole, broken = message(5, b"whole"), message(5, b"broken") + attribute(b"k", message(1, b"v")) + b"\x4a\x50cut"
     body = message(1, message(2, message(2, whole), message(2, broken), message(2, whole)))
     assert as_json(body) == [
@@ -318,13 +320,13 @@ def test_of_a_span_that_cannot_be_read_to_its_end_the_rest_is_written():
     ]
 
 
-def test_of_a_span_with_one_field_that_cannot_be_read_all_others_are_written():
+def test_of_a_span_with_one_field_that_cannot_be_read_all_others_are_written() -> None:
     body = span(attribute(b"k", b"\x0a\x09"), message(5, b"after"))
     assert as_json(body) == [{"attributes": [{"key": "k", "value": {}}], "name": "after"}]
 
 
 @pytest.mark.parametrize("levels", [60, 5000])
-def test_a_value_nested_too_deep_is_written_as_far_as_it_goes(levels):
+def test_a_value_nested_too_deep_is_written_as_far_as_it_goes(levels: int) -> None:
     value = message(1, b"x")
     for _ in range(levels):
         value = message(5, message(1, value))
@@ -334,12 +336,12 @@ def test_a_value_nested_too_deep_is_written_as_far_as_it_goes(levels):
     assert set(written["attributes"][0]["value"]) == {"arrayValue"}
 
 
-def test_what_is_no_request_of_its_signal_is_refused():
+def test_what_is_no_request_of_its_signal_is_refused() -> None:
     body = files("logs")[0].read_bytes()
     with pytest.raises(MalformedError, match="ExportTraceServiceRequest"):
         to_json("traces", body)
 
 
-def test_an_empty_request_is_an_empty_object():
+def test_an_empty_request_is_an_empty_object() -> None:
     assert to_json("traces", b"") == b"{}"
     assert to_protobuf("traces", b"{}") == b""

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from copy import deepcopy
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otlp_bytes import Node, attribute, encode, files, message, name_of, rewritten_requests, span, varint
+from otlp_bytes import (
+    Node,
+    attribute,
+    encode,
+    files,
+    message,
+    name_of,
+    rewritten_requests,
+    span,
+    values,
+    values_of,
+    varint,
+)
 from spanledger_processor.wire.request import TraceRequest, parse_traces
 from spanledger_processor.wire.span import SpanView
 
@@ -51,7 +62,7 @@ def spliced(nodes: list[Node], places: set[tuple[int, int]]) -> bytes:
 
 
 @pytest.mark.parametrize("path", files("traces"), ids=name_of)
-def test_recorded_requests_keep_their_bytes_until_something_is_appended(path):
+def test_recorded_requests_keep_their_bytes_until_something_is_appended(path: Path) -> None:
     body = path.read_bytes()
     request = parse_traces(body)
     assert request.serialize() == body
@@ -65,7 +76,7 @@ def test_recorded_requests_keep_their_bytes_until_something_is_appended(path):
 
 @settings(max_examples=60, deadline=None)
 @given(rewritten_requests(), st.data())
-def test_only_lengths_around_the_spans_appended_to_change(nodes, data):
+def test_only_lengths_around_the_spans_appended_to_change(nodes: list[Node], data: st.DataObject) -> None:
     """Unknown fields, disorder, split messages and numbers longer than needed come through byte for byte."""
     body = encode(nodes)
     request = parse_traces(body)
@@ -79,7 +90,7 @@ def test_only_lengths_around_the_spans_appended_to_change(nodes, data):
 
 @settings(max_examples=60, deadline=None)
 @given(rewritten_requests())
-def test_any_encoding_reads_as_protobuf_reads_it(nodes):
+def test_any_encoding_reads_as_protobuf_reads_it(nodes: list[Node]) -> None:
     body = encode(nodes)
     published = ExportTraceServiceRequest.FromString(body)
     groups = iter(parse_traces(body).groups)
@@ -87,7 +98,7 @@ def test_any_encoding_reads_as_protobuf_reads_it(nodes):
         for scoped in outer.scope_spans:
             group = next(groups)
             assert (group.scope_name, group.scope_version) == (scoped.scope.name, scoped.scope.version)
-            assert plain(group.resource_attributes) == expected(outer.resource.attributes)
+            assert values(group.resource_attributes) == values_of(outer.resource.attributes)
             for encoded, recorded in zip(group.spans, scoped.spans, strict=True):
                 same_span(SpanView.parse(encoded), recorded)
     assert next(groups, None) is None
@@ -101,29 +112,12 @@ def same_span(view: SpanView, recorded: Span) -> None:
     )
     assert (view.name, view.kind, view.status_code) == (recorded.name, recorded.kind, recorded.status.code)
     assert (view.start_ns, view.end_ns) == (recorded.start_time_unix_nano, recorded.end_time_unix_nano)
-    assert plain(view.attributes) == expected(recorded.attributes)
-    events = [(event.name, event.time_ns, plain(event.attributes)) for event in view.events]
-    assert events == [(e.name, e.time_unix_nano, expected(e.attributes)) for e in recorded.events]
+    assert values(view.attributes) == values_of(recorded.attributes)
+    events = [(event.name, event.time_ns, values(event.attributes)) for event in view.events]
+    assert events == [(e.name, e.time_unix_nano, values_of(e.attributes)) for e in recorded.events]
 
 
-def plain(attributes):
-    return {key: attributes.get(key) for key in attributes.keys()}  # noqa: SIM118 - no dict
-
-
-def expected(attributes: Iterable[KeyValue]):
-    return {attribute.key: value_of(attribute.value) for attribute in attributes}
-
-
-def value_of(value):
-    which = value.WhichOneof("value")
-    if which == "array_value":
-        return [value_of(item) for item in value.array_value.values]
-    if which == "kvlist_value":
-        return {item.key: value_of(item.value) for item in value.kvlist_value.values}
-    return which and getattr(value, which)
-
-
-def test_appending_twice_to_a_span_keeps_the_order():
+def test_appending_twice_to_a_span_keeps_the_order() -> None:
     request = parse_traces(span(b""))
     request.append(0, 0, attribute(b"a", b""))
     request.append(0, 0, attribute(b"b", b""))
@@ -131,7 +125,7 @@ def test_appending_twice_to_a_span_keeps_the_order():
     assert [a.key for a in published.resource_spans[0].scope_spans[0].spans[0].attributes] == ["a", "b"]
 
 
-def test_groups_are_counted_over_the_whole_request():
+def test_groups_are_counted_over_the_whole_request() -> None:
     """One group a scope, also for a scope without spans and a resource without scopes."""
     body = (
         message(1, message(2, message(2, message(5, b"a"))), message(2))
@@ -148,7 +142,7 @@ def test_groups_are_counted_over_the_whole_request():
     )
 
 
-def test_lengths_grow_by_a_byte_where_what_was_appended_needs_it():
+def test_lengths_grow_by_a_byte_where_what_was_appended_needs_it() -> None:
     name = message(5, b"x" * 110)
     request = parse_traces(span(name))
     request.append(0, 0, EXTRA)
@@ -171,20 +165,20 @@ INVALID = b"\xff\xfe\x80"
     ],
     ids=["resource", "scope", "schema_url", "name and trace_state", "attributes", "event", "status"],
 )
-def test_text_that_is_not_utf_8_is_read_and_keeps_its_bytes(body):
+def test_text_that_is_not_utf_8_is_read_and_keeps_its_bytes(body: bytes) -> None:
     request = parse_traces(body)
     assert request.serialize() == body
     (group,) = request.groups
     assert "�" in group.scope_name + group.scope_version or not group.scope_name
-    plain(group.resource_attributes)
+    values(group.resource_attributes)
     (encoded,) = group.spans
     view = SpanView.parse(encoded)
     assert all(isinstance(text, str) for text in (view.name, *(event.name for event in view.events)))
-    plain(view.attributes)
+    values(view.attributes)
     assert append_to_all(request).count(INVALID) == body.count(INVALID)
 
 
-def test_a_request_of_a_later_version_passes():
+def test_a_request_of_a_later_version_passes() -> None:
     """Unknown fields at every level, before and after the known ones."""
     unknown = varint(900 << 3 | 2) + b"\x03abc"
     body = unknown + message(1, unknown, message(2, unknown, message(2, unknown, message(5, b"a")), unknown)) + unknown
