@@ -311,6 +311,16 @@ async def test_what_is_sent_to_the_logs_path_and_is_traces_is_treated_as_traces(
         ]
 
 
+async def test_logs_with_a_key_as_long_as_a_trace_id_stay_logs() -> None:
+    """The same two bytes begin a trace id in a span and a key of 16 characters in an attribute."""
+    request = ExportLogsServiceRequest()
+    record = request.resource_logs.add().scope_logs.add().log_records.add()
+    record.attributes.add().key = "k" * 16
+    async with opened() as doors:
+        await doors.post("/v1/logs", request.SerializeToString())
+        assert [handled.signal for handled in doors.pipeline.handled] == ["logs"]
+
+
 async def test_json_traces_on_the_logs_path_are_treated_as_traces() -> None:
     async with opened() as doors:
         answer = await doors.post("/v1/logs", TRACES_JSON, JSON)

@@ -75,7 +75,7 @@ class Desk:
         finally:
             self._tell(self._observer.answered, signal, protocol, reply.outcome, reply.cause, clock() - began)
         if reply.cause not in _TOLD_ELSEWHERE:
-            log.warning("%s by %s not taken (%s): %s", signal, protocol, reply.cause, reply.message)
+            log.warning("%s by %s not taken (%s): %.300s", signal, protocol, reply.cause, reply.message)
         return reply
 
     async def hand_over(self, request: Request, claim: Claim, left: float | None) -> Reply:

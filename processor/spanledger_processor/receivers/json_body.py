@@ -15,7 +15,7 @@ _SHORT = 64 << 10
 
 
 class JsonReader:
-    """Reads one long body at a time, since its values take many times the room of its text."""
+    """Reads one long body at a time, since its values take about ten times the room of its text."""
 
     def __init__(self) -> None:
         self._one = asyncio.Lock()
