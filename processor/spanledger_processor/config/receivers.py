@@ -150,7 +150,8 @@ class OtlpReceiver(Section):
     )
     max_in_flight_mib: Count = Field(
         default=256,
-        description="Requests held at once, in MiB over all protocols; beyond it senders are told to try again.",
+        description="Requests held at once, in MiB over all protocols, decompressed; beyond it senders are told to try "
+        "again. gRPC messages being read come on top: four at a time, each of `max_recv_msg_size_mib` at most.",
     )
 
     @model_validator(mode="after")
