@@ -40,7 +40,8 @@ def _retry_after(call: Any) -> float | None:
     for detail in status.details if status else ():
         info = RetryInfo()
         if detail.Unpack(info):
-            return float(info.retry_delay.seconds) + info.retry_delay.nanos / 1e9
+            seconds: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
+            return seconds
     return None
 
 
