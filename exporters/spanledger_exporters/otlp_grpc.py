@@ -76,7 +76,6 @@ class OtlpGrpc:
 
     def _options(self) -> list[tuple[str, str | int]]:
         options: list[tuple[str, str | int]] = [
-            ("grpc.max_send_message_length", -1),
             ("grpc.max_receive_message_length", _LONGEST_ANSWER),
             ("grpc.primary_user_agent", self._user_agent),
             ("grpc.lb_policy_name", "round_robin"),  # over all addresses of the endpoint, as the Collector does

@@ -144,6 +144,21 @@ async def test_what_is_remembered_is_bounded() -> None:
         assert [request.body for request in backend.received] == [spans(name) for name in "abcb"]
 
 
+async def test_what_is_under_way_is_not_forgotten() -> None:
+    """However many others come meanwhile."""
+    stubborn = Stubborn("stubborn")
+    async with delivering(stubborn, remembered=1) as delivery:
+        first = asyncio.create_task(deliver(delivery, "a"))
+        await until(lambda: stubborn.sent == 1)
+        others = [asyncio.create_task(deliver(delivery, name)) for name in "bc"]
+        await until(lambda: stubborn.sent == 3)
+        repeat = asyncio.create_task(deliver(delivery, "a"))
+        await asyncio.sleep(0)
+        stubborn.go_on.set()
+        assert {await task for task in (first, repeat, *others)} == {ACCEPTED}
+    assert stubborn.sent == 3
+
+
 async def test_the_same_request_at_the_same_time_is_sent_once() -> None:
     hold = asyncio.Event()
     async with two([GrpcAnswer(hold=hold)], [OK]) as (delivery, first, second, counts):
@@ -338,6 +353,17 @@ async def test_closing_does_not_wait_beyond_the_grace_time() -> None:
     await delivery.close(grace=0.01)
     assert (await waiting).verdict is Verdict.RETRYABLE
     assert stubborn.closed
+
+
+async def test_an_exporter_that_does_not_close_keeps_no_other_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    class NeverClosed(Stubborn):
+        async def close(self) -> None:
+            await asyncio.Event().wait()
+
+    monkeypatch.setattr("spanledger_exporters.delivery._CLOSING_SECONDS", 0.01)
+    other = Stubborn("other")
+    await Delivery([NeverClosed("never"), other], Counts()).close()
+    assert other.closed
 
 
 async def test_a_dead_destination_is_retryable_and_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:

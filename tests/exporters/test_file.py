@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import resource
@@ -246,7 +247,7 @@ async def test_a_rotation_that_fails_is_retryable_and_made_later(path: Path, mon
 
 
 def _no_space(*_: object) -> None:
-    raise OSError(28, os.strerror(28))
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("how", ["moved", "deleted", "replaced", "folder gone"])
@@ -277,6 +278,23 @@ async def test_a_file_that_somebody_emptied_is_gone_on_with(path: Path) -> None:
         assert path.read_bytes() == b""
         assert await exporter.send("traces", spans("c"), soon()) == ACCEPTED
     assert [names(line) for line in path.read_text().splitlines()] == [["c"]]
+
+
+async def test_no_answer_before_it_survives_a_power_cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that cannot promise it has not taken the request."""
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with started(path) as exporter:
+        with monkeypatch.context() as broken:
+            broken.setattr(os, "fdatasync", fail)
+            outcomes = await asyncio.gather(
+                exporter.send("traces", spans("a"), soon()), exporter.send("traces", b"\xff", soon())
+            )
+        assert outcomes[0] == Outcome(Verdict.RETRYABLE, "Input/output error")
+        assert outcomes[1].verdict is Verdict.PERMANENT
+        assert await exporter.send("traces", spans("a"), soon()) == ACCEPTED
 
 
 async def test_a_second_writer_is_kept_out(path: Path) -> None:

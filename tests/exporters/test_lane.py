@@ -91,12 +91,18 @@ async def test_who_gives_up_before_it_is_begun_has_it_not_done(worker: Worker, l
     assert worker.batches == [["first"]]
 
 
-async def test_who_gives_up_later_harms_nobody(worker: Worker, lane: Lane[str, str]) -> None:
-    first = await worker.hold(lane)
-    first.cancel()
-    await asyncio.wait({first})
+@pytest.mark.parametrize("left", [30.0, 0.01])
+async def test_who_gives_up_later_harms_nobody(left: float, worker: Worker, lane: Lane[str, str]) -> None:
+    """Before the deadline or after it, while the job is being done."""
+    worker.go_on.clear()
+    given_up = asyncio.create_task(lane.do("given up", soon(left)))
+    other = asyncio.create_task(lane.do("other", soon()))
+    await asyncio.to_thread(worker.begun.wait, 30)
+    await asyncio.sleep(0.05)
+    given_up.cancel()
+    await asyncio.wait({given_up})
     worker.go_on.set()
-    assert await lane.do("next", soon()) == "NEXT"
+    assert await other == "OTHER"
 
 
 async def test_an_error_goes_to_those_who_wait_and_to_nobody_else(lane: Lane[str, str]) -> None:

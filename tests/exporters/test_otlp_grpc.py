@@ -202,6 +202,17 @@ async def test_a_request_of_many_mib_is_sent() -> None:
     assert backend.received[0].body == body
 
 
+async def test_requests_are_spread_over_all_addresses_of_the_endpoint() -> None:
+    """As the Collector does by default."""
+    first, second = GrpcBackend(), GrpcBackend()
+    async with first.serving(), second.serving():
+        endpoint = f"ipv4:127.0.0.1:{first.port},127.0.0.1:{second.port}"
+        async with started(0, endpoint=endpoint) as exporter:
+            deadline = soon()
+            while not (first.received and second.received):
+                assert await exporter.send("traces", spans("a"), deadline) == ACCEPTED
+
+
 async def test_nobody_listens() -> None:
     with nobody() as port:
         async with started(port) as exporter:

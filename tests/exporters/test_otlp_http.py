@@ -63,6 +63,7 @@ async def test_protobuf_arrives_as_it_is(signal: Signal, body: bytes, compressio
     assert request.headers.get("content-encoding") == (None if compression == "none" else "gzip")
     assert request.headers["x-scope-orgid"] == "team a"
     assert request.headers["user-agent"].startswith("Spanledger/")
+    assert request.headers["accept-encoding"] == "identity"
 
 
 async def test_a_user_agent_of_ones_own_replaces_ours() -> None:
