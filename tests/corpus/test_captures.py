@@ -22,7 +22,7 @@ from captures import (
     shuffled,
     twice,
 )
-from gaps import GAPS, UNNAMED, Gap
+from gaps import GAPS, UNNAMED, told
 from numbers_in import numbers_in
 from spanledger_processor.reports import ledger as questions
 
@@ -36,16 +36,8 @@ ORDERS: dict[str, Order] = {
     "shuffled 2": shuffled(2),
     "shuffled 3": shuffled(3),
 }
-NO_GAP = Gap((), "")
 
 every_capture = pytest.mark.parametrize("capture", captures(), ids=lambda capture: capture.name)
-
-
-def told(capture: Capture) -> list[Call]:
-    """The calls as far as the client told them: the truth, less the gap."""
-    gap = GAPS.get(capture.name, NO_GAP)
-    calls = [call for seq, call in enumerate(capture.calls, start=1) if not gap.kept or seq in gap.kept]
-    return [Call(c.provider, c.model, c.time, {**c.tokens, **dict.fromkeys(gap.classes, 0)}) for c in calls]
 
 
 def tokens_of(calls: list[Call]) -> dict[str, int]:

@@ -12,7 +12,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from real_parts import ROOT, Loop, Prometheus, Tempo
-from replays import CAPTURES, LABEL, Replay, prepare
+from replays import LABEL, Replay, prepare, traced
 from tools.programs import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -24,7 +24,7 @@ QUERIES = [
     for title, panel in PANELS.items()
     for target in panel["targets"]
 ]
-REPLAYED = ("openinference/S3-openai-chat", "openinference/S3-gemini", "otel-genai/S1-anthropic")
+REPLAYED = ("otel-genai/S7-openai-chat", "langchain-openinference/S3", "otel-genai/S1-anthropic")
 """Two agents that make the same call three times in a row, which is a loop by default, and plain chats."""
 
 
@@ -77,7 +77,7 @@ def _unpriced_call(label: str) -> bytes:
 @pytest.fixture(scope="module")
 def board(loop: Loop, tempo: Tempo, prometheus: Prometheus) -> Board:
     """All that was replayed has arrived in Tempo, and Prometheus has seen it."""
-    replays = [prepare(CAPTURES / name) for name in REPLAYED]
+    replays = [prepare(traced()[name]) for name in REPLAYED]
     unpriced = f"unpriced-{secrets.token_hex(4)}"
     for replay in replays:
         loop.send(*replay.requests)

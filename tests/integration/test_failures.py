@@ -10,12 +10,21 @@ from typing import Any
 import pytest
 
 from real_parts import Loop, Tempo
-from replays import Replay, attributes, prepare, scenarios
+from replays import Replay, attributes, prepare, traced
 from tools.programs import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-FOLDERS = scenarios("otel-genai", "openinference")
+NAMES = (
+    "otel-genai/S1-anthropic",
+    "otel-genai/S3-openai-chat",
+    "otel-genai/S7-openai-chat",
+    "openinference/S3-openai-chat",
+    "langchain-openinference/S6",
+    "pydantic-ai/S6",
+    "vercel-ai-sdk-v5/openai-tools",
+)
+CAPTURES = [traced()[name] for name in NAMES]
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def _all_there_counted_once(replays: list[Replay], loop: Loop, tempo: Tempo) -> 
 
 def test_spanledger_killed_in_the_middle(fresh: Loop, tempo: Tempo) -> None:
     """Killed twice while requests stream in, each time after it has answered some."""
-    replays = [prepare(folder) for _ in range(6) for folder in FOLDERS]
+    replays = [prepare(capture) for _ in range(6) for capture in CAPTURES]
     halfway, go_on = threading.Event(), threading.Event()
 
     def stream() -> None:
@@ -76,7 +85,7 @@ def test_spanledger_killed_in_the_middle(fresh: Loop, tempo: Tempo) -> None:
 
 def test_the_collector_killed_with_a_full_queue(fresh: Loop, tempo: Tempo) -> None:
     """What the Collector answered for is on its disk: killed while Spanledger is away, it delivers after a restart."""
-    replays = [prepare(folder) for folder in FOLDERS]
+    replays = [prepare(capture) for capture in CAPTURES]
     fresh.spanledger.stop()
     for replay in replays:
         fresh.send(*replay.requests)
@@ -88,7 +97,7 @@ def test_the_collector_killed_with_a_full_queue(fresh: Loop, tempo: Tempo) -> No
 
 def test_the_backend_down_and_back(fresh: Loop, tempo: Tempo) -> None:
     """While Tempo is away the ledger counts on, and all spans reach Tempo after it is back."""
-    replays = [prepare(folder) for folder in FOLDERS]
+    replays = [prepare(capture) for capture in CAPTURES]
     half = len(replays) // 2
     tempo.program.stop()
     try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from captures import Call, Capture
+
 SPLIT = "the cache write's 5m/1h split"
 CACHE = "what was read from the cache"
 REASONING = "how much of the output was reasoning"
@@ -76,3 +78,10 @@ UNNAMED = frozenset(
     }
 )
 """Recordings whose client knew a session and did not send it: a test looks for it in the bytes."""
+
+
+def told(capture: Capture) -> list[Call]:
+    """The calls as far as the client told them: the truth, less the gap."""
+    gap = GAPS.get(capture.name, Gap((), ""))
+    calls = [call for seq, call in enumerate(capture.calls, start=1) if not gap.kept or seq in gap.kept]
+    return [Call(c.provider, c.model, c.time, {**c.tokens, **dict.fromkeys(gap.classes, 0)}) for c in calls]

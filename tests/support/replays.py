@@ -5,25 +5,20 @@ Tests that share one backend or one ledger can so send one capture many times, e
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
-from genai_prices import Usage, calc_price
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
-CAPTURES = Path(__file__).resolve().parent.parent / "data" / "otlp"
-LABEL = "replay"
+from captures import Capture, captures
+from gaps import told
 
-_PROVIDERS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google", "bedrock": "aws"}
-"""The truth's names of providers, as the price list calls them."""
+LABEL = "replay"
 
 
 class _Timeline:
@@ -54,19 +49,21 @@ class Replay:
     calls: int
 
 
-def scenarios(*clients: str) -> list[Path]:
-    """The folders of all captures of these clients that hold traces."""
-    folders = [folder for client in clients for folder in sorted((CAPTURES / client).iterdir())]
-    return [folder for folder in folders if any(folder.glob("*.traces.binpb"))]
+def traced(but: Container[str] = ()) -> dict[str, Capture]:
+    """By name, the captures that hold spans, but those of the clients `but`."""
+    return {
+        capture.name: capture
+        for capture in captures()
+        if capture.name.partition("/")[0] not in but and any(signal == "traces" for signal, _ in capture.requests)
+    }
 
 
-def prepare(scenario: Path) -> Replay:
-    """The capture in `scenario`, made new."""
-    truth = json.loads((scenario / "truth.json").read_text())
-    calls = [call for call in truth["calls"] if call["status"] == 200 and call["usage_on_wire"]]
-    bodies = [file.read_bytes() for file in sorted(scenario.glob("*.traces.binpb"))]
-    requests = [ExportTraceServiceRequest.FromString(_with_new_responses(body, calls)) for body in bodies]
-    label = f"{scenario.parent.name}-{scenario.name}-{secrets.token_hex(4)}".replace("+", "-")
+def prepare(capture: Capture) -> Replay:
+    """The spans of a capture, made new."""
+    answers = [call["response_id"] or "" for call in capture.truth["calls"]]
+    bodies = [_with_new_ids(body, answers) for signal, body in capture.requests if signal == "traces"]
+    requests = [ExportTraceServiceRequest.FromString(body) for body in bodies]
+    label = f"{capture.name}-{secrets.token_hex(4)}".replace("+", "-").replace("/", "-")
     shift = _TIMELINE.shift([span for request in requests for span in spans_of(request)])
     trace_mask, span_mask = secrets.token_bytes(16), secrets.token_bytes(8)
     for request in requests:
@@ -76,25 +73,9 @@ def prepare(scenario: Path) -> Replay:
         for span in spans_of(request):
             _move(span, shift, trace_mask, span_mask)
     spans = {identity(span): span for request in requests for span in spans_of(request)}
-    cost = sum((price(call) for call in calls), Decimal(0))
+    calls = told(capture)
+    cost = sum((call.cost for call in calls), Decimal(0))
     return Replay(label, tuple(r.SerializeToString() for r in requests), spans, cost, len(calls))
-
-
-def price(call: dict[str, Any]) -> Decimal:
-    """What a call of the truth costs by the price list.
-
-    Neither convention says how long a cache write was for, so all are priced as the default, five minutes.
-    """
-    written = call["cache_write_5m"] + call["cache_write_1h"]
-    usage = Usage(
-        input_tokens=call["uncached_input"] + call["cache_read"] + written,
-        cache_read_tokens=call["cache_read"],
-        cache_write_tokens=written,
-        output_tokens=call["output_total"],
-    )
-    model = call["response_model"] or call["request_model"]
-    provider = _PROVIDERS[call["provider"]]
-    return calc_price(usage, model, provider_id=provider, genai_request_timestamp=datetime.now(UTC)).total_price
 
 
 def spans_of(data: ExportTraceServiceRequest | TracesData) -> Iterator[Span]:
@@ -118,12 +99,11 @@ def attributes(span: Span) -> dict[str, Any]:
     return values
 
 
-def _with_new_responses(body: bytes, calls: list[dict[str, Any]]) -> bytes:
-    """Response ids of the same length, wherever they stand: a second replay is of other calls."""
-    for call in calls:
-        old = (call["response_id"] or "").encode()
-        if len(old) > 16:
-            body = body.replace(old, old[:-12] + secrets.token_hex(6).encode())
+def _with_new_ids(body: bytes, answers: list[str]) -> bytes:
+    """Other response ids of the same length, wherever they stand: a second replay is of other calls."""
+    for answer in answers:
+        if len(answer) > 16:
+            body = body.replace(answer.encode(), (answer[:-12] + secrets.token_hex(6)).encode())
     return body
 
 
