@@ -205,6 +205,7 @@ class MuxHome:
         self.counts.rebaselines += outcome.rebaselined
         if outcome.again_ms:
             self.again[name] = (outcome.again_ms, root.path)
+            workspace.signals = {}  # after a restart too, what was held back is looked at again
         else:
             self.again.pop(name, None)
         return records + outcome.records

@@ -57,6 +57,7 @@ class Row:
     ttft_ms: int | None = None
     finish_reason: str = ""
     note: str = ""
+    in_chat: bool = True
     tools: list[Tool] = field(default_factory=list)
 
     @property
@@ -139,7 +140,18 @@ def headless(line: dict[str, Any], nth: int) -> Row | None:
     trace, span = trace_id(*identity), span_id(*identity)
     tier = _tier(line.get("providerMetadata"))
     return Row(
-        claim_key(*identity), trace, span, named, tokens, end_ms, end_ms, _charged(line), source, tier=tier, note=source
+        claim_key(*identity),
+        trace,
+        span,
+        named,
+        tokens,
+        end_ms,
+        end_ms,
+        _charged(line),
+        source,
+        tier=tier,
+        note=f"outside any turn: {source}",
+        in_chat=False,
     )
 
 

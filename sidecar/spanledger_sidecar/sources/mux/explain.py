@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -78,7 +79,9 @@ class _Explanation:
         self.rules = rules
         self.family = family
         self.outcome = Outcome()
-        self.rows, self.copied = self._new_rows()
+        self.stand: dict[str, Five] = defaultdict(lambda: ZERO)
+        self.copied: dict[str, Five] = defaultdict(lambda: ZERO)
+        self.rows = self._new_rows()
         self.parts: dict[str, list[Part]] = defaultdict(list)
         self.owed: list[Owed] = []
         self.before: dict[str, Five] = {}
@@ -102,19 +105,19 @@ class _Explanation:
         self._remember(settled_all=old or rebuilt)
         return self.outcome
 
-    def _new_rows(self) -> tuple[list[Row], dict[str, Five]]:
-        """Rows that no workspace has taken yet, and by model the usage of those that another one has (a fork's)."""
+    def _new_rows(self) -> list[Row]:
+        """Rows that no workspace has taken yet; sums up all of the chat, and those that another has (a fork's)."""
         rows: list[Row] = []
-        copied: dict[str, Five] = defaultdict(lambda: ZERO)
-        claimed = set()
-        for row in sorted(self.files.rows, key=lambda row: row.end_ms):
+        distinct = {row.claim: row for row in self.files.rows}
+        for row in sorted(distinct.values(), key=lambda row: row.end_ms):
             owner = self.family.owner(row.claim)
-            if owner is None and row.claim not in claimed:
-                claimed.add(row.claim)
+            if row.in_chat:
+                self.stand[row.key] = self.stand[row.key].plus(row.tokens)
+            if owner is None:
                 rows.append(row)
-            elif owner is not None and owner != self.workspace.id:
-                copied[row.key] = copied[row.key].plus(row.tokens)
-        return rows, copied
+            elif owner != self.workspace.id:
+                self.copied[row.key] = self.copied[row.key].plus(row.tokens)
+        return rows
 
     def _is_old(self) -> bool:
         """Whether it is from before the first run, so that only what is dated later is new."""
@@ -127,17 +130,40 @@ class _Explanation:
         return bool(since_ms) and not self.files.arrived and self.files.began_ms < since_ms
 
     def _rebuilt(self) -> bool:
-        """Whether the file lost anything: then Mux made it anew (facts 1.7)."""
+        """Whether Mux made the file anew, so that its sums begin again (facts 1.7)."""
         if self.usage is None or not self.workspace.seen_file:
             return False
         if any(child not in self.usage.children for child in self.workspace.rolled):
             return True
-        for key, ledger in self.workspace.models.items():
-            bucket = self.usage.models.get(key)
-            now = bucket.tokens if bucket else ZERO
-            if any(a < b for a, b in zip(now, ledger.file, strict=True)):
-                return True
-        return False
+        models = self.usage.models
+        return self._holds_copies() or any(
+            _begun_again(ledger.file, models.get(key, Bucket())) for key, ledger in self.workspace.models.items()
+        )
+
+    def _holds_copies(self) -> bool:
+        """A fork's file that was made anew from its chat: it has gained the rows that were copied as well."""
+        assert self.usage is not None
+        if not self.copied:
+            return False
+        more = False
+        for key, bucket in self.usage.models.items():
+            if not self._same(bucket.tokens, self._told(key)):
+                return False
+            more |= not self._own(key).holds(missing(bucket.tokens, self.workspace.ledger(key).file))
+        return more
+
+    def _told(self, key: str) -> Five:
+        """What a file made anew has of a model: all of the chat, and what came since outside of it."""
+        outside = _sum(row.tokens for row in self.rows if row.key == key and not row.in_chat)
+        return self.stand[key].plus(outside)
+
+    def _own(self, key: str) -> Five:
+        """What new rows of its own tell of a model."""
+        return _sum(row.tokens for row in self.rows if row.key == key)
+
+    @staticmethod
+    def _same(one: Five, other: Five) -> bool:
+        return (one.inputs, one.outputs) == (other.inputs, other.outputs)
 
     def _look_at_file(self) -> None:
         for key, bucket in self.usage.models.items() if self.usage else ():
@@ -172,7 +198,7 @@ class _Explanation:
         workspace.models = {key: workspace.models[key] for key in self.usage.models}
         for key, ledger in workspace.models.items():
             ledger.covered = ledger.file
-            ledger.loose = ZERO if workspace.has_rows else ledger.file
+            ledger.loose = missing(ledger.file, self._told(key))
             ledger.paid = ZERO
             self.before[key] = ZERO
         workspace.rolled = list(self.usage.children)
@@ -181,10 +207,8 @@ class _Explanation:
         """A fork starts from nothing; one by an old version starts with a copy of the file, as its rows show."""
         if not self.files.first or self.usage is None or not self.copied:
             return
-        own: dict[str, Five] = defaultdict(lambda: ZERO)
-        for row in self.rows:
-            own[row.key] = own[row.key].plus(row.tokens)
-        if all(self.workspace.ledger(key).file.holds(there.plus(own[key])) for key, there in self.copied.items()):
+        ledger = self.workspace.ledger
+        if all(ledger(key).file.holds(there.plus(self._own(key))) for key, there in self.copied.items()):
             for key, there in self.copied.items():
                 self.workspace.ledger(key).covered = there
                 self.before[key] = there
@@ -252,8 +276,7 @@ class _Explanation:
         last = self.last
         if last is None or last.key != row.key or not -1000 <= last.end_ms - row.end_ms <= 60_000:
             return None
-        tokens = last.bucket.tokens
-        if (tokens.inputs, tokens.outputs) != (row.tokens.inputs, row.tokens.outputs):
+        if not self._same(last.bucket.tokens, row.tokens):
             return None
         self.last = None
         return last
@@ -365,3 +388,17 @@ class _Explanation:
                 ledger.paid = ledger.cost
         if self.outcome.records or settled_all or not workspace.changed_ms:
             workspace.changed_ms = self.files.written_ms
+
+
+def _sum(amounts: Iterable[Five]) -> Five:
+    total = ZERO
+    for amount in amounts:
+        total = total.plus(amount)
+    return total
+
+
+def _begun_again(before: Five, bucket: Bucket) -> bool:
+    """Whether a model's bucket lost anything, or says that it holds one request where there were others."""
+    if any(now < then for now, then in zip(bucket.tokens, before, strict=True)):
+        return True
+    return bool(bucket.named) and before.total > 0 and bucket.tokens != before

@@ -1,0 +1,197 @@
+"""Random histories of Mux, with a sidecar that looks now and then, is killed, and starts again: every token once."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from scripted_mux import Five, ScriptedMux
+from sidecars import Endpoint, KilledError, by_model, sidecar
+
+COUNTS = st.integers(1, 50)
+TOKENS = st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
+PICK = st.integers(0, 5)
+MODELS = st.sampled_from(["anthropic:claude-x", "openai:gpt-x"])
+
+
+class Histories(RuleBasedStateMachine):
+    """What Mux does and what happens to the sidecar, in any order."""
+
+    chat = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.home = self.folder / "mux"
+        self.mux = ScriptedMux(self.home, chat=self.chat)
+        self.endpoint = Endpoint()
+        self.mux.create()
+
+    def teardown(self) -> None:
+        self.endpoint.down = self.endpoint.dies_after = False
+        self.mux.now_ms += 60_000
+        self.look()
+        self.agree()
+        spans = len(self.endpoint.spans)
+        self.look()
+        assert len(self.endpoint.spans) == spans
+        shutil.rmtree(self.folder)
+
+    def agree(self) -> None:
+        """What was counted is what was used; the classes of one group may have changed places (a chat has fewer)."""
+        counted, truth = _groups(by_model(self.endpoint.usage())), _groups(self.mux.truth)
+        assert counted == truth, {key: (counted.get(key), truth.get(key)) for key in {*counted, *truth}}
+
+    def look(self, *, settle: float = 0, drain: bool = True) -> None:
+        """A sidecar starts, looks, sends, and ends; or is killed in between."""
+        with (
+            contextlib.suppress(KilledError),
+            sidecar(self.folder / "state", self.endpoint, self.home, now_ms=lambda: self.mux.now_ms) as made,
+        ):
+            made.scan(lambda: True, settle=settle)
+            if drain:
+                made.drain()
+
+    def pick(self, number: int) -> str:
+        names = list(self.mux.workspaces)
+        return names[number % len(names)]
+
+    def child(self) -> str | None:
+        """A sub-agent without one of its own, whose parent is there."""
+        parents = {workspace.parent for workspace in self.mux.workspaces.values()}
+        for name, workspace in self.mux.workspaces.items():
+            if workspace.parent in self.mux.workspaces and name not in parents:
+                return name
+        return None
+
+    @precondition(lambda self: len(self.mux.workspaces) < 6)
+    @rule(parent=st.none() | PICK)
+    def create(self, parent: int | None) -> None:
+        self.mux.create("" if parent is None else self.pick(parent))
+
+    @rule(number=PICK, model=MODELS, tokens=TOKENS, aborted=st.booleans())
+    def turn(self, number: int, model: str, tokens: Five, aborted: bool) -> None:
+        self.mux.turn(self.pick(number), model, tokens, aborted=aborted)
+
+    @rule(number=PICK, model=MODELS, tokens=TOKENS, advisor=TOKENS)
+    def turn_with_advisor(self, number: int, model: str, tokens: Five, advisor: Five) -> None:
+        self.mux.turn(self.pick(number), model, tokens, advisor)
+
+    @rule(number=PICK, model=MODELS, tokens=TOKENS, source=st.sampled_from(["workspace_status", "errored_stream"]))
+    def call(self, number: int, model: str, tokens: Five, source: str) -> None:
+        self.mux.call(self.pick(number), model, tokens, source)
+
+    @rule(number=PICK)
+    def refresh_cache(self, number: int) -> None:
+        self.mux.refresh_cache(self.pick(number))
+
+    @rule(number=PICK, crash=st.booleans())
+    def rotate(self, number: int, crash: bool) -> None:
+        self.mux.rotate(self.pick(number), crash=crash)
+
+    @rule(number=PICK)
+    def truncate(self, number: int) -> None:
+        """Rows that were never looked at would be gone."""
+        self.look()
+        self.mux.truncate(self.pick(number))
+
+    @precondition(lambda self: len(self.mux.workspaces) < 6)
+    @rule(number=PICK)
+    def fork(self, number: int) -> None:
+        self.mux.fork(self.pick(number))
+
+    @precondition(lambda self: self.child() is not None)
+    @rule(window=st.booleans(), seen=st.booleans())
+    def remove_child(self, window: bool, seen: bool) -> None:
+        """Seen or not; `window`: somebody looks while parent and child both have the usage."""
+        name = self.child()
+        assert name is not None
+        if seen:
+            self.look()
+        self.mux.roll_up(name)
+        if window:
+            self.look()
+        self.mux.remove(name)
+
+    @precondition(lambda self: len(self.mux.workspaces) > 1)
+    @rule(number=PICK)
+    def remove(self, number: int) -> None:
+        name = self.pick(number)
+        if not any(workspace.parent == name for workspace in self.mux.workspaces.values()):
+            self.look()
+            self.mux.workspaces[name].parent = ""
+            self.mux.remove(name)
+
+    @rule(number=PICK)
+    def rebuild(self, number: int) -> None:
+        """What the chat does not have is gone from the file; it had been seen."""
+        self.look()
+        self.mux.rebuild(self.pick(number))
+
+    @precondition(lambda self: not self.home.is_symlink())
+    @rule()
+    def move_home(self) -> None:
+        self.mux.move_home(self.folder / "xum")
+
+    @rule()
+    def look_once(self) -> None:
+        self.look()
+
+    @rule()
+    def look_and_wait_for_finer_rows(self) -> None:
+        self.look(settle=2)
+
+    @rule()
+    def killed_before_sending(self) -> None:
+        self.look(drain=False)
+
+    @rule()
+    def killed_before_the_answer(self) -> None:
+        self.endpoint.dies_after = True
+        self.look()
+        self.endpoint.dies_after = False
+
+    @rule(down=st.booleans())
+    def endpoint_goes_down_or_up(self, down: bool) -> None:
+        self.endpoint.down = down
+
+    @invariant()
+    def never_more_than_was_used(self) -> None:
+        counted = _groups(by_model(self.endpoint.usage()))
+        truth = _groups(self.mux.truth)
+        for key, (given, answer) in counted.items():
+            assert given <= truth[key][0], key
+            assert answer <= truth[key][1], key
+
+
+class UsageFileOnly(Histories):
+    """The same where there is nothing but the usage file, and one model: which child used which cannot be seen."""
+
+    chat = False
+
+    @rule(number=PICK, tokens=TOKENS, aborted=st.booleans())
+    def turn(self, number: int, tokens: Five, aborted: bool) -> None:  # type: ignore[override]
+        self.mux.turn(self.pick(number), "anthropic:claude-x", tokens, aborted=aborted)
+
+    @rule(number=PICK, tokens=TOKENS)
+    def turn_with_advisor(self, number: int, tokens: Five) -> None:  # type: ignore[override]
+        self.mux.turn(self.pick(number), "anthropic:claude-x", tokens)
+
+    @rule(number=PICK, tokens=TOKENS)
+    def call(self, number: int, tokens: Five) -> None:  # type: ignore[override]
+        self.mux.unseen(self.pick(number), "anthropic:claude-x", tokens)
+
+
+def _groups(models: dict[tuple[str, str], Five]) -> dict[tuple[str, str], tuple[int, int]]:
+    return {key: (sum(tokens[:3]), sum(tokens[3:])) for key, tokens in models.items()}
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+TestUsageFileOnly = UsageFileOnly.TestCase
+TestUsageFileOnly.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
