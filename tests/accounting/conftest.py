@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ledger_in_memory import MemoryLedger, make_fact
+from ledger_in_memory import MakeFact, MemoryLedger, make_fact
 
 
 @pytest.fixture
@@ -14,6 +14,6 @@ def ledger() -> MemoryLedger:
 
 
 @pytest.fixture
-def fact():  # type: ignore[no-untyped-def]
+def fact() -> MakeFact:
     """How to make a fact."""
     return make_fact

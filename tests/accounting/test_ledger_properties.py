@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger_in_memory import MemoryLedger, make_fact
+from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.state.store import Table
 
 
@@ -23,7 +24,7 @@ class Node:
 
 
 @st.composite
-def traces(draw) -> list[Node]:  # type: ignore[no-untyped-def]
+def traces(draw: st.DrawFn) -> list[Node]:
     nodes: list[Node] = []
     for number in range(draw(st.integers(1, 14))):
         above = draw(st.one_of(st.none(), st.sampled_from(nodes))) if nodes else None
@@ -49,7 +50,7 @@ def truth(nodes: list[Node]) -> int:
     return sum(node.cost or 0 for node in nodes if node.name in spends - repeated)
 
 
-def fact_of(node: Node):  # type: ignore[no-untyped-def]
+def fact_of(node: Node) -> Fact:
     return make_fact(
         node.name, node.parent, node.kind, node.cost, session=node.session, run=node.run, trace=node.trace, length=1000
     )
@@ -59,7 +60,7 @@ def replay(nodes: list[Node], order: list[int], cuts: set[int]) -> MemoryLedger:
     """Take the nodes in `order`, cut into requests. That the traces hold GenAI spans is known from the start: plain
     spans of a trace of which that is not known leave no links.
     """
-    ledger, batch = MemoryLedger(), []
+    ledger, batch = MemoryLedger(), list[Fact]()
     ledger.take([make_fact("first", kind="other", trace=trace) for trace in ("t1", "t2")])
     for place, index in enumerate(order):
         batch.append(fact_of(nodes[index]))
@@ -75,7 +76,7 @@ def sessions(ledger: MemoryLedger) -> dict[str, int]:
 
 
 @given(traces(), st.data())
-def test_books_balance_in_every_order(nodes, data):
+def test_books_balance_in_every_order(nodes: list[Node], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(nodes))))
     cuts = data.draw(st.sets(st.integers(0, len(nodes))))
     ledger = replay(nodes, list(order) + data.draw(st.lists(st.sampled_from(order), max_size=4)), cuts)
@@ -91,7 +92,7 @@ def test_books_balance_in_every_order(nodes, data):
 
 
 @given(traces())
-def test_a_request_sent_twice_gives_the_same_ledger_and_the_same_decisions(nodes):
+def test_a_request_sent_twice_gives_the_same_ledger_and_the_same_decisions(nodes: list[Node]) -> None:
     ledger = MemoryLedger()
     facts = [fact_of(node) for node in nodes]
     first = ledger.take(facts)

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+from ledger_in_memory import MakeFact, MemoryLedger
 from spanledger_processor.state.store import Table
 
 
-def costs(ledger, table):
+def costs(ledger: MemoryLedger, table: Table) -> dict[str, int]:
     return {name: sums.cost for name, sums in ledger.table(table).items() if sums.cost}
 
 
-def test_the_only_session_of_a_trace_is_learnt_late_and_takes_what_came_before(ledger, fact):
+def test_the_only_session_of_a_trace_is_learnt_late_and_takes_what_came_before(
+    ledger: MemoryLedger, fact: MakeFact
+) -> None:
     ledger.take([fact("c", "root", "llm", 30)])
     assert costs(ledger, Table.SESSION) == {"": 30}
     ledger.take([fact("root", session="s")])
     assert costs(ledger, Table.SESSION) == {"s": 30}
 
 
-def test_a_second_session_makes_what_was_attributed_by_trace_unattributed(ledger, fact):
+def test_a_second_session_makes_what_was_attributed_by_trace_unattributed(ledger: MemoryLedger, fact: MakeFact) -> None:
     ledger.take([fact("c", kind="llm", cost=30), fact("other", session="s1")])
     assert costs(ledger, Table.SESSION) == {"s1": 30}
     ledger.take([fact("another", session="s2")])
     assert costs(ledger, Table.SESSION) == {"": 30}
 
 
-def test_the_parents_session_beats_the_traces(ledger, fact):
+def test_the_parents_session_beats_the_traces(ledger: MemoryLedger, fact: MakeFact) -> None:
     (decision,) = ledger.take([fact("c", "p", "llm", 30), fact("p", session="s1"), fact("other", session="s2")])
     assert (decision.session_id, decision.session_source) == ("s1", "parent")
 
 
-def test_without_a_named_run_the_session_is_its_own_run(ledger, fact):
+def test_without_a_named_run_the_session_is_its_own_run(ledger: MemoryLedger, fact: MakeFact) -> None:
     (decision,) = ledger.take([fact("c", kind="llm", cost=30, session="s")])
     assert (decision.run_id, decision.run_source) == ("s", "session_id")
     assert costs(ledger, Table.RUN) == {"s": 30}
 
 
-def test_a_run_named_later_in_the_session_takes_what_floats(ledger, fact):
+def test_a_run_named_later_in_the_session_takes_what_floats(ledger: MemoryLedger, fact: MakeFact) -> None:
     ledger.take([fact("c1", kind="llm", cost=30, session="s", trace="t1")])
     ledger.take([fact("c2", kind="llm", cost=5, session="s", run="r", trace="t2")])
     assert costs(ledger, Table.RUN) == {"r": 35}
@@ -42,19 +45,19 @@ def test_a_run_named_later_in_the_session_takes_what_floats(ledger, fact):
     assert costs(ledger, Table.RUN) == {"r": 5, "r2": 7, "s": 30}
 
 
-def test_a_sub_sessions_run_is_its_parents(ledger, fact):
+def test_a_sub_sessions_run_is_its_parents(ledger: MemoryLedger, fact: MakeFact) -> None:
     ledger.take([fact("c1", kind="llm", cost=5, session="parent", run="r", trace="t1")])
     (decision,) = ledger.take([fact("c2", kind="llm", cost=7, session="child", parent_session="parent", trace="t2")])
     assert (decision.run_id, decision.run_source) == ("r", "parent_session")
     assert costs(ledger, Table.RUN) == {"r": 12}
 
 
-def test_tenants_of_amounts_by_model_and_day(ledger, fact):
+def test_tenants_of_amounts_by_model_and_day(ledger: MemoryLedger, fact: MakeFact) -> None:
     ledger.take([fact("c1", kind="llm", cost=5, model="m1"), fact("c2", kind="llm", cost=7, model="m2")])
     assert costs(ledger, Table.DAY) == {"0/openai/m1": 5, "0/openai/m2": 7}
 
 
-def test_tasks_are_summed_by_kind(ledger, fact):
+def test_tasks_are_summed_by_kind(ledger: MemoryLedger, fact: MakeFact) -> None:
     ledger.take(
         [
             fact("c1", kind="llm", cost=5, session="s", task_id="t", task_kind="worker"),

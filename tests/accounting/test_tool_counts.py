@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ledger_in_memory import MemoryLedger, make_fact
 from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.calls import ToolCall
 from spanledger_processor.decisions import Signature
 
 MS = 1_000_000
-MakeTool = Callable[..., Fact]
 
 
 def tool(
     name: str, *, at: int, signature: str = "h1:k:1", call_id: str = "", logged: bool = False, **more: str
 ) -> Fact:
-    fact = make_fact(name, "", "tool", session="s", start=at * MS, length=0 if logged else 20 * MS, **more)
+    fact = make_fact(name, "", "tool", session="s", start=at * MS, length=0 if logged else 20 * MS, scope=scope)
     assert fact.call is not None
     fact.call.tool = ToolCall("get_weather", call_id=call_id)
     fact.call.source = "log:client" if logged else ""
@@ -62,3 +59,14 @@ def test_one_library_that_makes_the_call_twice_at_once_counts_both() -> None:
     ledger = MemoryLedger()
     decisions = ledger.take([tool("one", at=0), tool("other", at=0)])
     assert sorted(decision.tool_repeats for decision in decisions) == [1, 2]
+
+
+def test_a_span_without_arguments_and_a_log_event_with_them_are_one_tool_call() -> None:
+    """Claude Code's spans hold no arguments, its log events do; the call id is the same."""
+    ledger = MemoryLedger()
+    span = tool("span", at=0, call_id="c1", signature="h1:k:name")
+    span.signature = Signature("h1:k:name", "name_only")
+    (plain,) = ledger.take([span])
+    (event,) = ledger.take([tool("log", at=21, call_id="c1", logged=True)])
+    assert (plain.tool_repeats, event.tool_repeats) == (0, 1)
+    assert ledger.total.tool_calls == 1

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
@@ -13,6 +14,9 @@ from spanledger_processor.decisions import Cost, Decision
 from spanledger_processor.grouping.resolve import Named
 from spanledger_processor.state.store import Changes, Key, Table, key, tenant_hash
 from spanledger_processor.state.sums import Sums
+
+MakeFact: TypeAlias = Callable[..., Fact]
+"""`make_fact`, as the fixture of its name hands it out."""
 
 TENANT = tenant_hash("")
 NOW = 1_795_000_000_000_000_000

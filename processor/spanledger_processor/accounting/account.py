@@ -15,7 +15,7 @@ from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.load import EMPTY, Load, beyond, plus
 from spanledger_processor.accounting.roles import REPEATS
 from spanledger_processor.accounting.subtree import subtrees
-from spanledger_processor.accounting.tools import ToolCounts
+from spanledger_processor.accounting.tools import Told, ToolCounts
 from spanledger_processor.accounting.totals import CORRECTIONS, Totals
 from spanledger_processor.accounting.trace import Place, Span
 from spanledger_processor.calls import Pico
@@ -44,12 +44,14 @@ class _Account:
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
         self._carried: dict[int, Load] = {}
+        self._told: dict[int, Told] = {}
 
     def run(self) -> Ruling:
         for trace_id, indices in self._by_trace().items():
             self._pages.enter(trace_id, [(index, span_of(self.batch.facts[index])) for index in indices])
         self._pages.find_twins()
         for page in self._pages:
+            self._count_tools(page)
             self._settle(page)
         self._correct(sum(excess(page.trace)[0] - page.excess_before[0] for page in self._pages))
         self._totals.settle()
@@ -141,18 +143,21 @@ class _Account:
             carried = self._carried.get(index, EMPTY)
             enter_money(decision, fact, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
             self.ruling.decisions[index] = decision
-        for index, span in sorted(page.new, key=lambda item: (item[1].start_ns, item[1].span_id)):
-            self._count_tool(self.ruling.decisions[index], self.batch.facts[index], span)
+            self._enter_tool(decision, fact, self._told.get(index))
 
-    def _count_tool(self, decision: Decision, fact: Fact, span: Span) -> None:
-        signature = fact.signature
-        if signature is None or signature.scope == "name_only":
+    def _count_tools(self, page: Page) -> None:
+        tools = [(index, span) for index, span in page.new if span.signature]
+        for index, span in sorted(tools, key=lambda item: (item[1].start_ns, item[1].span_id)):
+            session = page.groups.session(span).id.encode("utf-8", "surrogatepass")
+            told = self._tools.count(session or b"\0" + self.batch.facts[index].trace_id, span)
+            self._told[index], span.again = told, told.again
+
+    def _enter_tool(self, decision: Decision, fact: Fact, told: Told | None) -> None:
+        if told is None or fact.signature is None or fact.signature.scope == "name_only":
             return
-        session = decision.session_id.encode("utf-8", "surrogatepass") or b"\0" + fact.trace_id
-        times, row = self._tools.count(session, span)
         rule = self.batch.loop
-        decision.tool_repeats, decision.tool_consecutive = times, row
-        decision.tool_loop = (0 < rule.consecutive <= row) or (0 < rule.repeats <= times)
+        decision.tool_repeats, decision.tool_consecutive = told.times, told.in_a_row
+        decision.tool_loop = (0 < rule.consecutive <= told.in_a_row) or (0 < rule.repeats <= told.times)
 
     def _finish(self) -> None:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""

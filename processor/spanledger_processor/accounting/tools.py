@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -16,12 +17,24 @@ _ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a report of a tool execution amounts to: the very same call was made `times`, `in_a_row` of them lately.
+
+    `again`: another report told of this execution before.
+    """
+
+    times: int
+    in_a_row: int
+    again: bool
+
+
 class ToolCounts:
     """Counts calls by session and signature; an execution that is reported twice counts once.
 
     Two reports are of one execution where they have one call id, or where one has none, they come from two sources
-    (two libraries, a span and a log event) and lie together in time, one to one. Two small records: how often a
-    session made this very call, and which call it made last, how often in a row.
+    (two libraries, a span and a log event) and lie together in time, one to one. Small records: how often a session
+    made this very call, which call it made last and how often in a row, and which call ids it has named.
     """
 
     def __init__(self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int) -> None:
@@ -30,21 +43,31 @@ class ToolCounts:
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
 
-    def count(self, session: bytes, span: Span) -> tuple[int, int]:
-        """Enter one execution in `session`: (times so far, of those in a row), this one included."""
-        signature = span.signature.encode()
-        times_key = key(Table.TOOL, self._tenant, session, signature)
+    def count(self, session: bytes, span: Span) -> Told:
+        """Enter one report of an execution in `session`."""
+        known = self._named_before(session, span)
+        times_key = key(Table.TOOL, self._tenant, session, span.signature.encode())
         row_key = key(Table.TOOL, self._tenant, session)
         times, rows = self._load(times_key, (0, []))
         last, in_a_row = self._load(row_key, ("", 0))
         if _told_before(span, rows):
             self._save(times_key, times, rows)
-            return times, in_a_row if last == span.signature else 1
+            return Told(times, in_a_row if last == span.signature else 1, again=True)
         in_a_row = in_a_row + 1 if last == span.signature else 1
         rows = [*rows[-_ROWS + 1 :], [span.call_id, span.start_ns, span.end_ns, [[span.scope, span.logged]]]]
         self._save(times_key, times + 1, rows)
         self._save(row_key, span.signature, in_a_row)
-        return times + 1, in_a_row
+        return Told(times + 1, in_a_row, again=known)
+
+    def _named_before(self, session: bytes, span: Span) -> bool:
+        """Whether the session has named this call id: of two reports, one may not know the arguments."""
+        if not span.call_id:
+            return False
+        where = key(Table.TOOL, self._tenant, session, b"call", span.call_id.encode("utf-8", "surrogatepass"))
+        if self._read(where) is not None:
+            return True
+        self._save(where)
+        return False
 
     def _load(self, where: Key, absent: tuple[Any, Any]) -> Any:
         record = self._read(where)

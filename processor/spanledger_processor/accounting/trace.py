@@ -72,8 +72,9 @@ class Place:
 class Span:
     """One span of a trace. `kind` is empty for a plain span.
 
-    `sent` is what spans sent on so far have carried for this call; `twin` is the span id in hex of a span of another
-    trace that is counted for the same response; `logged` is true for a span made from a log event.
+    `logged` is true for a span made from a log event, `again` for a report of a tool execution that another one told of
+    before. `sent` is what spans sent on so far have carried for this call; `twin` is the span id in hex of a span of
+    another trace that is counted for the same response.
     """
 
     span_id: bytes
@@ -89,6 +90,7 @@ class Span:
     call_id: str = ""
     signature: str = ""
     logged: bool = False
+    again: bool = False
     claim: Claim | None = None
     place: Place | None = None
     sent: Load = EMPTY
@@ -106,7 +108,7 @@ class Span:
     def enter(self, sums: Sums, role: str, sign: int) -> None:
         """Add to `sums` what this span adds if it plays `role`, or with `sign` -1 take it out again."""
         sums.spans += sign
-        if self.kind == "tool":
+        if self.kind == "tool" and not self.again:
             sums.tool_calls += sign
         if sign > 0:
             sums.widen(self.start_ns, self.end_ns)

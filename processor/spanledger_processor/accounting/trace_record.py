@@ -44,6 +44,7 @@ def _row(span: Span) -> list[Any]:
         span.call_id,
         span.signature,
         span.logged,
+        span.again,
         span.twin,
         None if place is None else [place.role, place.session, place.run],
         None if span.sent == EMPTY else [_wide(part) for part in span.sent],
@@ -76,13 +77,13 @@ def _span(row: list[Any]) -> Span:
     if len(row) == 8:
         return span
     span.kind, span.scope, span.parent_session, span.response, span.call_id = row[8:13]
-    span.signature, span.logged, span.twin = row[13:16]
-    span.place = None if row[16] is None else Place(*row[16])
-    if row[17] is not None:
-        a, b, c, d, e, f, g = map(int, row[17])
+    span.signature, span.logged, span.again, span.twin = row[13:17]
+    span.place = None if row[17] is None else Place(*row[17])
+    if row[18] is not None:
+        a, b, c, d, e, f, g = map(int, row[18])
         span.sent = (a, b, c, d, e, f, g)
-    span.carries_below = row[18]
-    if len(row) > 19:
-        tokens, amount, *rest = row[19]
+    span.carries_below = row[19]
+    if len(row) > 20:
+        tokens, amount, *rest = row[20]
         span.claim = Claim(tuple(tokens), None if amount is None else int(amount), *rest)
     return span
