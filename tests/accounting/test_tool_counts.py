@@ -11,7 +11,7 @@ MS = 1_000_000
 
 
 def tool(
-    name: str, *, at: int, signature: str = "h1:k:1", call_id: str = "", logged: bool = False, **more: str
+    name: str, *, at: int, signature: str = "h1:k:1", call_id: str = "", logged: bool = False, scope: str = "library"
 ) -> Fact:
     fact = make_fact(name, "", "tool", session="s", start=at * MS, length=0 if logged else 20 * MS, scope=scope)
     assert fact.call is not None
