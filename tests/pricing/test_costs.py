@@ -147,6 +147,8 @@ def test_a_cost_without_usage_is_what_was_reported() -> None:
         # a price for the input alone
         ({"model": "text-embedding-3-small", "provider": "openai"}, "unknown_model"),
         ({"model": "text-embedding-3-small", "provider": "openai", "kind": "embedding"}, None),
+        ({"model": "text-embedding-3-small", "provider": "", "kind": "embedding"}, None),  # one maker lists the name
+        ({"model": "text-embedding-nobody", "provider": "", "kind": "embedding"}, "unknown_model"),
     ],
 )
 def test_unknown_is_never_zero(fields: dict[str, Any], reason: str | None) -> None:

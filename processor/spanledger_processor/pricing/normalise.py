@@ -260,15 +260,20 @@ def _split(model: str) -> tuple[str, str]:
 
 
 def _by_name(model: str) -> list[Reading]:
+    """The sellers that claim a name as theirs; where none does, the one maker that lists it (embeddings, for one)."""
     head = model.partition(":")[0]
     if "/" in model:
         return []
     claims: Callable[[str], str] = '"{}" is one of its names'.format
-    return [
+    found = [
         Reading(provider.id, model, claims(model))
         for provider in providers
         if provider.model_match is not None and provider.model_match.is_match(head)
     ]
+    if found:
+        return found
+    makers = [provider.id for provider in providers if provider.id in MAKERS and provider.find_model(head)]
+    return [Reading(makers[0], model, "of the makers only this one lists it")] if len(makers) == 1 else []
 
 
 def _only_by_arn(model: str) -> list[Reading]:
