@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doors import METHODS, opened, traces
-from spanledger_processor.receivers import grpc_door
+from spanledger_processor.receivers import grpc_reading
 from spanledger_processor.receivers.budget import Budget, Claim
 
 MIB = 1 << 20
@@ -87,8 +87,8 @@ async def test_beyond_the_budget_both_protocols_are_told_to_come_back() -> None:
 
 async def test_a_sender_that_never_sends_its_message_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """It holds one of the few turns to read; once another waits for that, its time is cut."""
-    monkeypatch.setattr(grpc_door, "_READ_WAIT_CONTENDED", 0.01)
-    monkeypatch.setattr(grpc_door, "_READERS", 1)
+    monkeypatch.setattr(grpc_reading, "_READ_WAIT_CONTENDED", 0.01)
+    monkeypatch.setattr(grpc_reading, "_READERS", 1)
     async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
         export: Any = channel.stream_unary(METHODS["traces"], request_serializer=bytes, response_deserializer=bytes)
         stalled = export()
@@ -97,4 +97,16 @@ async def test_a_sender_that_never_sends_its_message_makes_room_for_others(monke
             await stalled
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert doors.seen.answers[0] == ("traces", "grpc", "retry", "slow_body")
+        assert doors.seen.held == 0
+
+
+async def test_a_sender_that_leaves_before_its_message_is_read_leaves_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_reading, "_READERS", 1)
+    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
+        export: Any = channel.stream_unary(METHODS["traces"], request_serializer=bytes, response_deserializer=bytes)
+        for _ in range(3):
+            stalled = export()
+            await asyncio.sleep(0)
+            stalled.cancel()
+        assert await doors.export("traces", traces()) == b""
         assert doors.seen.held == 0

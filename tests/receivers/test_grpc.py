@@ -7,6 +7,7 @@ import base64
 from typing import Any
 
 import grpc.aio
+import httpx2
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status as RpcStatus
@@ -14,7 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
-from doors import METHODS, REQUESTS, SERVICES, FakePipeline, exporter, opened, traces
+from doors import METHODS, PROTOBUF, REQUESTS, SERVICES, FakePipeline, exporter, opened, traces
 from spanledger_exporters.interface import Signal
 from spanledger_processor.pipeline import Answer, Status
 from spanledger_processor.wire.errors import MalformedError
@@ -243,6 +244,19 @@ async def test_an_unknown_method_is_unimplemented() -> None:
                 b""
             )
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("endpoint", ["localhost:0", "0.0.0.0:0"])
+async def test_addresses_that_a_configuration_may_name(endpoint: str) -> None:
+    both = {"grpc": {"endpoint": endpoint}, "http": {"endpoint": endpoint}}
+    async with opened({"protocols": both}) as doors:
+        host = endpoint.rpartition(":")[0].replace("0.0.0.0", "127.0.0.1")
+        async with grpc.aio.insecure_channel(f"{host}:{doors.otlp.ports['grpc']}") as channel:
+            assert await exporter(channel)(traces()) == b""
+        async with httpx2.AsyncClient() as client:
+            url = f"http://{host}:{doors.otlp.ports['http']}/v1/traces"
+            answer = await client.post(url, content=traces(), headers={"content-type": PROTOBUF})
+            assert answer.status_code == 200
 
 
 async def test_a_taken_port_is_said_with_its_setting() -> None:

@@ -1,15 +1,7 @@
-"""OTLP/gRPC: `Export` of the three services, health and reflection.
-
-How memory stays bounded: `Export` is served as if the sender streamed its one message, which looks the same on the
-wire, but lets this door run before the message is read. Messages are read only while the budget has room for the
-largest there may be, and at most `_READERS` at a time, because the size of a message is not known before. So there is
-never more than `max_in_flight_mib` + `_READERS` * `max_recv_msg_size_mib`. What is not being read waits at the sender:
-a stream buffers 64 KiB here, and a connection has a bounded number of them (`grpc_options`).
-"""
+"""OTLP/gRPC: `Export` of the three services, health and reflection."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -27,15 +19,8 @@ from spanledger_processor.receivers.budget import Claim
 from spanledger_processor.receivers.credentials import Guard, readable, without_credentials
 from spanledger_processor.receivers.desk import Desk, Request
 from spanledger_processor.receivers.grpc_options import options
-from spanledger_processor.receivers.reply import (
-    NO_ROOM,
-    STOPPING,
-    UNAUTHENTICATED,
-    RefusedError,
-    Reply,
-    rejected,
-    retry,
-)
+from spanledger_processor.receivers.grpc_reading import MessageReader
+from spanledger_processor.receivers.reply import STOPPING, UNAUTHENTICATED, Reply
 from spanledger_processor.receivers.status import to_status
 from spanledger_processor.receivers.tls import grpc_credentials
 
@@ -55,18 +40,10 @@ _SUCCESS = b""
 """An empty Export*ServiceResponse: partial_success is unset, as full success demands."""
 _STOP_GRACE = 1.0
 """Seconds for the last answers to leave."""
-_READERS = 4
-"""Messages being read at a time. One whose beginning is here already, as most are, takes a moment."""
-_SLOT_WAIT = 1.0
-"""Seconds that a request waits for its turn to be read before its sender is told to come back."""
-_READ_WAIT = 20.0
-"""Seconds that a message may take to come in ..."""
-_READ_WAIT_CONTENDED = 3.0
-"""... and while others wait for their turn."""
 
 
 class GrpcDoor:
-    """One listener. `port` is where it listens once started."""
+    """One listener. `port` is where it listens once started. The methods are served as streams: see `grpc_reading`."""
 
     def __init__(self, settings: Grpc, desk: Desk) -> None:
         self.port = 0
@@ -74,8 +51,7 @@ class GrpcDoor:
         self._settings = settings
         self._desk = desk
         self._guard = Guard(settings.auth)
-        self._slots = asyncio.Semaphore(_READERS)
-        self._reading: dict[asyncio.Timeout, float] = {}
+        self._reader = MessageReader(desk.budget, settings.max_request_bytes)
         self._server = grpc.aio.server(options=options(settings))
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
 
@@ -131,49 +107,12 @@ class GrpcDoor:
             return UNAUTHENTICATED
         claim = Claim(self._desk.budget)
         try:
-            body = await self._read(context, claim)
+            body = await self._reader.read(context, claim)
         except BaseException:
             claim.release()
             raise
         request = Request(signal, "grpc", body, without_credentials(headers))
         return await self._desk.hand_over(request, claim, context.time_remaining())
-
-    async def _read(self, context: Context, claim: Claim) -> bytes:
-        if not self._desk.budget.has_room_for(self._settings.max_request_bytes):
-            raise RefusedError(NO_ROOM)
-        await self._slot()
-        try:
-            message = await self._message(context)
-        finally:
-            self._slots.release()
-        if not isinstance(message, bytes):
-            # Over the limit or not decompressible: gRPC has answered already, and what we say reaches nobody.
-            raise RefusedError(rejected("unreadable", "no message came that could be read"))
-        if not claim.grow(len(message)):
-            raise RefusedError(NO_ROOM)
-        return message
-
-    async def _slot(self) -> None:
-        """Get one of the few turns to read; while others wait for theirs, senders that are slow lose it."""
-        if self._slots.locked():
-            for patience, began in self._reading.items():
-                patience.reschedule(began + _READ_WAIT_CONTENDED)
-        try:
-            async with asyncio.timeout(_SLOT_WAIT):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise RefusedError(NO_ROOM) from None
-
-    async def _message(self, context: Context) -> Any:
-        patience = asyncio.timeout(_READ_WAIT)
-        try:
-            async with patience:
-                self._reading[patience] = asyncio.get_running_loop().time()
-                return await context.read()
-        except TimeoutError:
-            raise RefusedError(retry("slow_body", "the message took too long to arrive; try again")) from None
-        finally:
-            self._reading.pop(patience, None)
 
 
 def _service(name: str, export: Handler) -> grpc.GenericRpcHandler[Any, Any]:
