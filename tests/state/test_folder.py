@@ -108,6 +108,39 @@ def test_others_read_while_one_writes(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+_LOOK = """
+import sys
+from pathlib import Path
+from stores import open_store
+store = open_store(Path(sys.argv[1]), read_only=True)
+with store.snapshot() as reader:
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_reader_is_forgotten(tmp_path: Path) -> None:
+    """What it was reading could never be written over."""
+    store = open_store(tmp_path)
+    with _elsewhere(_LOOK, str(tmp_path)) as process:
+        _ready(process)
+        assert f" {process.pid} " in store._env.readers()
+        process.kill()
+        process.wait()
+        store.tend()
+        assert f" {process.pid} " not in store._env.readers()
+    store.close()
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+def test_every_commit_is_synced_and_the_map_is_never_written(tmp_path: Path, durability: str) -> None:
+    """What LMDB promises to survive a power cut; `async` makes fewer commits, not weaker ones."""
+    store = open_store(tmp_path, durability=durability)
+    flags = store._env.flags()
+    store.close()
+    assert (flags["sync"], flags["metasync"], flags["writemap"], flags["map_async"]) == (True, True, False, False)
+
+
 def test_a_ledger_is_read_where_its_size_is_set_otherwise(tmp_path: Path) -> None:
     """A reading command may be given another max_size_mib than `serve`."""
     store = open_store(tmp_path, size_mib=64)

@@ -129,6 +129,21 @@ def test_what_is_due_is_known_after_opening_anew(tmp_path: Path, clock: Clock) -
     store.close()
 
 
+def test_records_that_cannot_be_read_hold_nothing_up(tmp_path: Path, clock: Clock) -> None:
+    """Of those that are due, retention takes what it cannot read; of totals it leaves it."""
+    store = open_store(tmp_path, clock=clock, sessions_hours=100)
+    broken = [b"", b"\xc1", b"\x93\x01", b"not msgpack"]
+    keys = [trace(f"broken {number}") for number in range(len(broken))]
+    _enter(store, Changes(replace=dict(zip(keys, broken, strict=True)), expire=keys), clock)
+    _enter(store, Changes(replace={session("broken"): b"\xc1"}), clock)
+    _enter(store, remember(["a"]), clock)
+    clock.forward(101)
+    _tend(store)
+    assert not any(_has(store, where) for where in [*keys, span("a")])
+    assert _has(store, session("broken"))
+    store.close()
+
+
 def _total(store: LmdbStore, table: Table) -> Sums:
     total = Sums()
     with store.snapshot() as reader:
@@ -149,8 +164,9 @@ def _session_and_run(name: str, cost: int) -> Changes:
 def test_idle_sessions_and_runs_go_and_the_sums_stay(tmp_path: Path, clock: Clock) -> None:
     """What they cost belongs to no session (run) afterwards. Arrival counts, not what the spans say of the time."""
     store = open_store(tmp_path, clock=clock, sessions_hours=100)
-    for number in range(1000):
-        _enter(store, _session_and_run(f"old {number}", 10**9 + number), clock)
+    with store.unit() as unit:
+        for number in range(1000):
+            enter(unit, _session_and_run(f"old {number}", 10**9 + number), clock())
     clock.forward(60)
     _enter(store, _session_and_run("new", 7), clock)
     _enter(store, _session_and_run("old 5", 7), clock)

@@ -160,6 +160,54 @@ async def test_a_commit_that_fails_fails_all_its_works_and_the_next_may_succeed(
     ledger.close()
 
 
+async def test_a_commit_that_fails_fails_none_that_wait_behind_it(faulty: Faulty) -> None:
+    ledger = LedgerWriter(lambda: faulty)
+    gate, held = await _held(ledger)
+    faulty.error = StateError("one too large")
+
+    def mends(unit: Unit) -> None:
+        faulty.error = None
+
+    waiting = asyncio.create_task(ledger.submit(mends))
+    await asyncio.sleep(0.02)  # longer than works are collected for one commit
+    gate.open.set()
+    with pytest.raises(StateError, match="one too large"):
+        await held
+    await waiting
+    await ledger.submit(_spend("s"))
+    ledger.close()
+
+
+async def test_an_observer_that_fails_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Watcher):
+        def committed(self, seconds: float, works: int, usage: Usage) -> None:
+            raise KeyError("telemetry")
+
+    ledger = LedgerWriter(MemoryStore, Failing())
+    for cost in (1, 2):
+        assert await ledger.submit(_spend("s", cost)) == cost
+    assert _cost(ledger, "s") == 3
+    ledger.close()
+    assert "after a commit that landed" in caplog.text
+
+
+async def test_upkeep_that_fails_does_not_end_the_writer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Messy(MemoryStore):
+        def tend(self) -> bool:
+            tended.set()
+            raise KeyError("upkeep")
+
+    tended = threading.Event()
+    monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.001)
+    ledger = LedgerWriter(Messy)
+    assert await asyncio.to_thread(tended.wait, 30)
+    assert await ledger.submit(_spend("s", 2)) == 2
+    ledger.close()
+    assert "upkeep failed" in caplog.text
+
+
 async def test_a_broken_store_is_closed_and_opened_anew(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lasting, "_RETRY_S", 0.0)
     monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.01)

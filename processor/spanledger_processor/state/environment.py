@@ -105,10 +105,9 @@ def damaged(path: Path, reason: str) -> str:
 
 def lengthen(env: lmdb.Environment, path: Path) -> None:
     """Make the file as long as its pages are many. LMDB leaves out those at the end that were free again at once."""
-    file = path / DATA
-    if file.stat().st_size < _length(env):
-        with suppress(OSError):  # no room: then it stays as short as LMDB made it, which harms nothing
-            os.truncate(file, _length(env))
+    with suppress(OSError):  # then it stays as short as LMDB made it, which harms nothing
+        if (path / DATA).stat().st_size < _length(env):
+            os.truncate(path / DATA, _length(env))
 
 
 def _length(env: lmdb.Environment) -> int:

@@ -64,9 +64,11 @@ class LastingStore:
             self._available(True)
 
     def failed(self, error: StateError) -> None:
-        """What was tried did not work."""
+        """What was tried did not work. Without a store nothing was tried, and the next attempt to open it stands."""
         store = self._store
-        if store is not None and isinstance(error, StateBrokenError):
+        if store is None:
+            return
+        if isinstance(error, StateBrokenError):
             self._store = None
             _close(store)
         self._fail(error)

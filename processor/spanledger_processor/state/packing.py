@@ -24,10 +24,13 @@ def second(record: bytes) -> Any:
     """The second element of a record, without reading the rest; None where there is none."""
     unpacker = msgpack.Unpacker(strict_map_key=False, unicode_errors="surrogatepass")
     unpacker.feed(record)
-    if unpacker.read_array_header() < 2:
+    try:
+        if unpacker.read_array_header() > 1:
+            unpacker.skip()
+            return unpacker.unpack()
+    except (ValueError, msgpack.UnpackException):
         return None
-    unpacker.skip()
-    return unpacker.unpack()
+    return None
 
 
 def _narrow(value: Any) -> Any:

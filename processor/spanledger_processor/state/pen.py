@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -85,7 +86,7 @@ class Pen:
                 self._held = None
 
     def _write_if_old(self) -> None:
-        if self._held is not None and self._now_ns() - self._held_since_ns >= _HELD_NS:
+        if self._held is not None and time.monotonic_ns() - self._held_since_ns >= _HELD_NS:
             self.put_down()
 
     def _keep(self, unit: Layer) -> None:
@@ -94,7 +95,7 @@ class Pen:
             return
         with self._turn:
             if self._held is None:
-                self._held, self._held_since_ns = unit, self._now_ns()
+                self._held, self._held_since_ns = unit, time.monotonic_ns()
             else:
                 self._held.absorb(unit)
 

@@ -78,7 +78,7 @@ def _forget(txn: lmdb.Transaction[bytes], where: Key, arrival_ms: int) -> None:
 
 
 def _arrival_ms(record: bytes) -> int:
-    """When a record was last written; 0 for one that is written once and does not say."""
+    """When a record was last written; 0 for one that does not say, which was written once only."""
     found = second(record)
     return found if isinstance(found, int) else 0
 
@@ -110,7 +110,7 @@ class Rounds:
             if limit == 0:
                 return idle, cursor.key()
             limit -= 1
-            if _arrival_ms(cursor.value()) < before_ms:
+            if 0 < _arrival_ms(cursor.value()) < before_ms:
                 idle.append(cursor.item())
             more = cursor.next()
         return idle, None
@@ -118,10 +118,10 @@ class Rounds:
 
 def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> None:
     table, tenant = Table(where[0]), where[1:9]
+    nameless = key(table, tenant, b"")
+    if where == nameless:
+        return
     if table in _NAMELESS:
-        nameless = key(table, tenant, b"")
-        if where == nameless:
-            return
         stored = txn.get(nameless)
         total = Sums(labels={"id": ""}) if stored is None else Sums.unpack(stored)
         gone = Sums.unpack(record)

@@ -172,15 +172,22 @@ class LedgerWriter:
                 while (job := self._next(begun + _COLLECT_S)) is not None:
                     jobs.append(job)
                     _do(job, unit)
-            self._observer.committed(time.monotonic() - begun, len(jobs), store.usage())
-            self._store.succeeded()
         except StateError as error:
             self._store.failed(error)
             self._fail(jobs, error)
         except Exception as error:
             log.exception("the ledger's writer failed")
             self._fail(jobs, error)
+        else:
+            self._landed(store, time.monotonic() - begun, jobs)
         self._begun = math.inf
+
+    def _landed(self, store: Store, seconds: float, jobs: list[_Job]) -> None:
+        try:
+            self._store.succeeded()
+            self._observer.committed(seconds, len(jobs), store.usage())
+        except Exception:
+            log.exception("after a commit that landed")
         _answer(jobs)
 
     def _next(self, until: float) -> _Job | None:
@@ -188,12 +195,14 @@ class LedgerWriter:
             return self._jobs.popleft() if self._jobs and time.monotonic() < until else None
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
-        """All that was begun fails, and what waited with it: it came before anything that may find the state again."""
+        """Those that were begun fail; where none could be, all that wait do."""
         with self._wake:
-            jobs += self._jobs
-            self._jobs.clear()
+            if not jobs:
+                jobs = list(self._jobs)
+                self._jobs.clear()
         for job in jobs:
             job.error = job.error or StateError(str(error))
+        _answer(jobs)
 
     def _tend(self) -> None:
         more = False
@@ -202,6 +211,8 @@ class LedgerWriter:
             more = self._store.ready().tend()
         except StateError as error:
             self._store.failed(error)
+        except Exception:
+            log.exception("the ledger's upkeep failed")
         self._next_tend = time.monotonic() + (_TEND_AGAIN_S if more else _TEND_EVERY_S)
 
 
