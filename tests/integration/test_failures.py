@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,3 +115,29 @@ def test_the_backend_down_and_back(fresh: Loop, tempo: Tempo) -> None:
     for replay in replays[half:]:
         fresh.send(*replay.requests)
     eventually(lambda: _all_there_counted_once(replays, fresh, tempo), patience=120)
+
+
+def test_a_loop_wired_into_itself_does_not_grow(otelcol: None, tempo: Tempo, tmp_path: Path) -> None:
+    """Spanledger sends to the port that feeds it: spans go round, and after the first time nothing of them changes.
+
+    A file beside the wrong destination shows each pass.
+    """
+    passes = tmp_path / "passes.jsonl"
+    replay = prepare(CAPTURES[0])
+    with Loop(tmp_path, tempo.otlp, [f"exporters.file.path={passes}"], wired_into_itself=True) as loop:
+        loop.send(*replay.requests)
+
+        def around() -> None:
+            assert loop.metric("spanledger_passed_marked_spans_total") >= 3 * len(replay.spans)
+
+        eventually(around)
+        assert loop.ledger()["total"]["cost_usd"] == pytest.approx(float(replay.cost), rel=1e-12)
+        genai = loop.metric("spanledger_genai_spans_total")
+    seen: dict[str, set[str]] = {}
+    for line in passes.read_text().splitlines():
+        for resource in json.loads(line)["resourceSpans"]:
+            for span in (span for scope in resource["scopeSpans"] for span in scope["spans"]):
+                seen.setdefault(span["spanId"], set()).add(json.dumps(span, sort_keys=True))
+    assert len(seen) == len(replay.spans)
+    assert {len(forms) for forms in seen.values()} == {1}
+    assert sum("spanledger.kind" in form for forms in seen.values() for form in forms) == genai

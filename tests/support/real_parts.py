@@ -6,6 +6,7 @@ Only host names, ports and folders of those files are substituted.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,18 +128,23 @@ class Prometheus:
 
 
 class Loop:
-    """The Collector with `otelcol-config.yaml`, and Spanledger with `deploy/spanledger.yaml` in its loop."""
+    """The Collector with `otelcol-config.yaml`, and Spanledger with `deploy/spanledger.yaml` in its loop.
 
-    def __init__(self, folder: Path, backend_port: int) -> None:
+    `wired_into_itself` has Spanledger send to the port that feeds it; `sets` go to `serve --set`.
+    """
+
+    def __init__(
+        self, folder: Path, backend_port: int, sets: Sequence[str] = (), *, wired_into_itself: bool = False
+    ) -> None:
         self.otlp, returned, health, self.collector_metrics = (free_port() for _ in range(4))
         spanledger, self.api = free_port(), free_port()
         self.config = self._spanledger_config(folder, spanledger)
         self.spanledger = Program(
             "spanledger",
-            [*COMMAND, "serve", "--config", str(self.config)],
+            [*COMMAND, "serve", "--config", str(self.config), *(f"--set={text}" for text in sets)],
             folder,
             lambda: answers(f"http://127.0.0.1:{self.api}/readyz"),
-            {"RETURN_ENDPOINT": f"127.0.0.1:{returned}"},
+            {"RETURN_ENDPOINT": f"127.0.0.1:{self.otlp if wired_into_itself else returned}"},
         )
         text = substituted(
             _shipped("otelcol-config.yaml"),
