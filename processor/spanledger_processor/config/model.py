@@ -44,16 +44,18 @@ class State(Section):
 
     path: Path = Field(
         default_factory=lambda: state_folder(os.environ),
-        description="Folder of the ledger and the signing key; made with mode 0700 if it is not there.",
+        description="Folder of the ledger and the signing key, on a local disk; made with mode 0700 if need be.",
         json_schema_extra={"default": "`$XDG_STATE_HOME/spanledger`, else `~/.local/state/spanledger`"},
     )
     max_size_mib: Count = Field(
-        default=4096, description="Most that the ledger takes on disk; when full, spans go on as `not_accounted`."
+        default=4096,
+        description="Most that the ledger takes on disk. Near it, spans are remembered for less than "
+        "`state.retention.spans`; when it is full all the same, spans go on as `not_accounted`.",
     )
     durability: Literal["sync", "async"] = Field(
         default="sync",
-        description="`sync`: on disk before a sender is answered. `async`: written out every second; a power cut may "
-        "lose the last second, and never damages the ledger.",
+        description="`sync`: on disk before a sender is answered. `async`: written out every second; a crash or a "
+        "power cut may lose the last second, and never damages the ledger.",
     )
     retention: Annotated[Retention, NULL_IS_DEFAULT] = Field(
         default_factory=Retention, description="How long records stay, by arrival."
