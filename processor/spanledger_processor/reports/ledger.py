@@ -94,6 +94,7 @@ def total(reader: Reader, tenant: bytes) -> Row:
 
 
 def _listed(reader: Reader, table: Table, tenant: bytes) -> list[Row]:
-    rows = [row(Sums.unpack(record)) for _, record in reader.scan(table, tenant)]
-    rows = [found for found in rows if found["id"] != UNATTRIBUTED or found["spans"]]
-    return sorted(rows, key=lambda found: (found["id"] != UNATTRIBUTED, found["last"] or ""), reverse=True)
+    found = [Sums.unpack(record) for _, record in reader.scan(table, tenant)]
+    named = [sums for sums in found if sums.labels.get("id", UNATTRIBUTED) != UNATTRIBUTED]
+    rest = [sums for sums in found if sums.labels.get("id", UNATTRIBUTED) == UNATTRIBUTED and sums.spans]
+    return [row(sums) for sums in (*sorted(named, key=lambda sums: -sums.last_ns), *rest)]
