@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from fractions import Fraction
 
 import pytest
@@ -13,10 +12,10 @@ from spanledger_processor.reports.rows import date_of, exact_usd, money, row, ti
 from spanledger_processor.state.sums import Sums
 
 
-@given(st.integers(0, 10**30))
+@given(st.integers(-(10**30), 10**30))
 def test_every_digit_is_there(amount: int) -> None:
     text = exact_usd(amount)
-    assert Decimal(text) * 10**12 == amount
+    assert Fraction(text) * 10**12 == amount
     assert "E" not in text
 
 
@@ -34,6 +33,7 @@ def test_both_ways() -> None:
     assert money(0) == {"cost_usd": 0.0, "cost_usd_exact": "0"}
     assert money(1) == {"cost_usd": 1e-12, "cost_usd_exact": "0.000000000001"}
     assert money(20 * 10**12)["cost_usd_exact"] == "20"
+    assert money(-15 * 10**11) == {"cost_usd": -1.5, "cost_usd_exact": "-1.5"}
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, TypeAlias
 
 from spanledger_processor.calls import USD, Pico
@@ -22,7 +21,8 @@ def usd(amount: Pico) -> float:
 
 def exact_usd(amount: Pico) -> str:
     """An amount in USD, every digit of it."""
-    return f"{Decimal(amount).scaleb(-12).normalize():f}"
+    whole, places = divmod(abs(amount), USD)
+    return f"{'-' if amount < 0 else ''}{whole}.{places:012d}".rstrip("0").rstrip(".")
 
 
 def money(amount: Pico) -> Row:
