@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -209,7 +211,7 @@ async def test_upkeep_that_fails_does_not_end_the_writer(
 
 
 async def test_a_broken_store_is_closed_and_opened_anew(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lasting, "_RETRY_S", 0.0)
+    monkeypatch.setattr(lasting, "_RETRY_S", 0.05)
     monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.01)
     healthy = MemoryStore()
     stores: list[Store] = [faulty, healthy]
@@ -228,7 +230,7 @@ async def test_a_broken_store_is_closed_and_opened_anew(faulty: Faulty, monkeypa
 
 async def test_a_state_that_cannot_be_opened_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`serve` begins without it, and finds it when the folder can be written."""
-    monkeypatch.setattr(lasting, "_RETRY_S", 0.0)
+    monkeypatch.setattr(lasting, "_RETRY_S", 0.05)
     monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.01)
     (tmp_path / "state").write_text("in the way")
     watcher = Watcher()
@@ -342,6 +344,28 @@ while not cost and time.monotonic() < ends:
     time.sleep(0.01)
 print(cost)
 """
+
+
+async def test_attempts_to_open_are_not_made_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor ever put off by works that come in between."""
+    monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.001)
+    monkeypatch.setattr(lasting, "_RETRY_S", 0.2)
+    attempts = []
+    third = threading.Event()
+
+    def open_later() -> Store:
+        attempts.append(time.monotonic())
+        if len(attempts) < 3:
+            raise StateError("not yet")
+        third.set()
+        return MemoryStore()
+
+    ledger = LedgerWriter(open_later)
+    while not await asyncio.to_thread(third.wait, 0.01):
+        with suppress(StateError):
+            await ledger.submit(_spend("s"))
+    assert [later - earlier >= 0.2 for earlier, later in itertools.pairwise(attempts)] == [True, True]
+    ledger.close()
 
 
 def _stored_elsewhere(folder: Path) -> str:

@@ -23,14 +23,16 @@ _ROOM = 1 << 20
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder for its user only, where there is none.
+def make_folder(path: Path, *, private: bool = False) -> None:
+    """Make a folder for its user only, where there is none; `private`: let others out of one that is there.
 
     Raises:
         StateError: it cannot be made.
     """
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if private:
+            path.chmod(0o700)
     except OSError as error:
         raise StateError(f"{path}: {error.strerror}; give state.path a folder that can be written") from None
 
@@ -41,8 +43,7 @@ def open_to_write(path: Path, max_size_mib: int) -> lmdb.Environment:
     Raises:
         StateError: it cannot be opened; the message says what to do.
     """
-    make_folder(path)
-    path.chmod(0o700)
+    make_folder(path, private=True)
     if shutil.disk_usage(path).free < _ROOM:
         raise StateError(f"{path}: no space left on the disk; the ledger needs at least 1 MiB to open")
     with told(path):

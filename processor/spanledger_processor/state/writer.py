@@ -22,12 +22,13 @@ T = TypeVar("T")
 
 _COLLECT_S = 0.005
 """Works that come in while a unit is open join it, for so long; nobody waits for works that might come."""
-_MOST_WAITING = 4096
+_MOST_WAITING = 32_768
+"""More than the receivers take in at once."""
 _PATIENCE_S = 5.0
 """How long a commit may take before works stop waiting for it: a disk that hangs must not hold up the data."""
 _TEND_EVERY_S = 1.0
 _TEND_AGAIN_S = 0.02
-"""While more is to be done than one slice, and no work is there."""
+"""While more is to be done than one slice, and no work is there; commits take their slices along."""
 
 
 class Observer(Protocol):
@@ -213,7 +214,8 @@ class LedgerWriter:
             self._store.failed(error)
         except Exception:
             log.exception("the ledger's upkeep failed")
-        self._next_tend = time.monotonic() + (_TEND_AGAIN_S if more else _TEND_EVERY_S)
+        again = more and not self._jobs
+        self._next_tend = time.monotonic() + (_TEND_AGAIN_S if again else _TEND_EVERY_S)
 
 
 def _do(job: _Job, unit: Unit) -> None:
