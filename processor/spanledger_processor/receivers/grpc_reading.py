@@ -60,8 +60,10 @@ class MessageReader:
         return message
 
     async def _turn(self) -> None:
-        if self._turns.locked():
-            self._hurry()
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        self._hurry()
         try:
             async with asyncio.timeout(_TURN_WAIT):
                 await self._turns.acquire()

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
+from typing import TypeAlias
 
 from spanledger_exporters.interface import Signal
-from spanledger_processor.accounting.facts import Batch, Fact, Ruling
-from spanledger_processor.calls import USD
+from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.calls import USD, Pico
 from spanledger_processor.decisions import Decision
 from spanledger_processor.enrich import Reading
 from spanledger_processor.telemetry.labels import Bounded
 from spanledger_processor.telemetry.registry import Registry
+
+Moved: TypeAlias = dict[tuple[str, ...], int]
+"""By counter and label values: spans. A request moves each counter once, however many spans it holds."""
 
 _MODELS = 200
 _REASONS = 50
@@ -56,37 +60,34 @@ class Stage:
         self._count("replayed_spans_total", by=ruling.replays)
         self._count("conflicting_spans_total", by=ruling.conflicts)
         self._count("late_corrections_total", by=ruling.corrections)
-        oldest = batch.now_ns - self._window_ns
-        counts: Counter[tuple[str, ...]] = Counter()
+        moved: Moved = defaultdict(int)
+        spend: dict[tuple[str, str], Pico] = defaultdict(int)
         for index in ruling.fresh:
             fact, decision = batch.facts[index], ruling.decisions[index]
-            counts.update(_described(decision))
-            if decision.usage is not None and fact.end_ns < oldest:
-                counts["spans_beyond_window_total",] += 1
-            self._spend(fact, decision)
-        for (name, *labels), spans in counts.items():
+            _describe(decision, moved)
+            if decision.usage is not None and fact.end_ns < batch.now_ns - self._window_ns:
+                moved["spans_beyond_window_total",] += 1
+            if decision.cost is not None and decision.cost.amount and fact.call is not None:
+                spend[fact.call.provider, fact.call.model] += decision.cost.amount
+        for (name, *labels), spans in moved.items():
             self._count(name, *labels, by=spans)
-
-    def _spend(self, fact: Fact, decision: Decision) -> None:
-        if decision.cost is not None and decision.cost.amount and fact.call is not None:
-            models = self._models(fact.call.provider, fact.call.model)
-            self._count("cost_usd_total", *models, by=decision.cost.amount / USD)
+        for models, amount in spend.items():
+            self._count("cost_usd_total", *self._models(*models), by=amount / USD)
 
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
         if by:
             self._registry.count(name, *labels, by=by)
 
 
-def _described(decision: Decision) -> list[tuple[str, ...]]:
-    """The counters that one span moves, with their labels."""
-    moved: list[tuple[str, ...]] = [("genai_spans_total", decision.kind, decision.dialect)]
+def _describe(decision: Decision, moved: Moved) -> None:
+    """Move the counters that one span moves."""
+    moved["genai_spans_total", decision.kind, decision.dialect] += 1
     cost = decision.cost
     if cost is not None and cost.unpriced:
-        moved.append(("unpriced_spans_total", cost.unpriced))
+        moved["unpriced_spans_total", cost.unpriced] += 1
     elif cost is not None and cost.amount is not None:
-        moved.append(("priced_spans_total", cost.source))
+        moved["priced_spans_total", cost.source] += 1
     if decision.duplicate_of:
-        moved.append(("duplicate_spans_total",))
+        moved["duplicate_spans_total",] += 1
     if decision.tool_loop:
-        moved.append(("tool_loops_total",))
-    return moved
+        moved["tool_loops_total",] += 1
