@@ -108,3 +108,8 @@ def _with_base64_ids(node: Any) -> Any:
             for key, item in node.items()
         }
     return node
+
+
+def span(given: dict[str, Any], name: str = "span", scope: str = "", version: str = "", **more: Any) -> PlainView:
+    """A span with these attributes."""
+    return PlainView(PlainAttributes(given), name, scope, version, **more)
