@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from spanledger_exporters.combine import combined
 from spanledger_exporters.interface import ACCEPTED, Exporter, Outcome, Signal, Verdict
+from spanledger_exporters.logs import logger_of
 from spanledger_exporters.observer import Observer
 from spanledger_exporters.settings import ALL_SIGNALS
 from spanledger_exporters.way import Request, UnawaitedWay, Way
@@ -108,4 +109,4 @@ async def _close(exporters: Sequence[Exporter]) -> None:
     results = await asyncio.gather(*closing, return_exceptions=True)
     for exporter, result in zip(exporters, results, strict=True):
         if isinstance(result, BaseException):
-            log.error("%s: could not be closed: %s", exporter.name, type(result).__name__, exc_info=result)
+            logger_of(exporter.name).error("could not be closed", exc_info=result)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from spanledger_exporters.backoff import Schedule
 from spanledger_exporters.interface import Exporter, Outcome, Signal, Verdict
+from spanledger_exporters.logs import logger_of
 from spanledger_exporters.settings import RetrySettings
 
 
@@ -20,6 +21,7 @@ class Retrying:
         self.name = exporter.name
         self.required = exporter.required
         self.signals = exporter.signals
+        self._log = logger_of(exporter.name)
 
     async def start(self) -> None:
         """Start the exporter behind."""
@@ -39,8 +41,11 @@ class Retrying:
             wait = schedule.wait(now, now - began, outcome.retry_after)
             if wait is None:
                 break
+            self._log.warning("not accepted, trying again: %s", outcome.reason)
             await asyncio.sleep(wait)
             began = clock()
+            if began >= deadline:  # slept too long on a busy machine
+                break
             attempts += 1
         return replace(outcome, attempts=attempts)
 

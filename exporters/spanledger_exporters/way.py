@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, replace
 
 from spanledger_exporters.interface import Exporter, Outcome, Signal, Verdict
+from spanledger_exporters.logs import logger_of
 from spanledger_exporters.observer import Observer
-from spanledger_exporters.sparing import Sparing
 from spanledger_exporters.window import Progress
-
-log = logging.getLogger(__name__)
 
 _UNAWAITED_SECONDS = 60.0
 """How long a request may take to a destination that nobody waits for."""
@@ -37,7 +34,7 @@ class Way:
         self.exporter = exporter
         self.name = exporter.name
         self._observer = observer
-        self._sparing = Sparing()
+        self._log = logger_of(exporter.name)
 
     def send(self, request: Request, progress: Progress) -> None:
         """Begin to send, unless the exporter has the request, refused it for good, or is being sent it."""
@@ -47,8 +44,8 @@ class Way:
     async def _answer(self, request: Request, progress: Progress) -> Outcome:
         try:
             outcome = await self.exporter.send(request.signal, request.body, request.deadline)
-        except Exception as error:
-            log.exception("%s: unexpected error; the sender keeps the data", self.name)
+        except Exception as error:  # noqa: BLE001 - a bug in one exporter must not harm the others
+            self._log.exception("unexpected error; the sender keeps the data")
             outcome = Outcome(Verdict.RETRYABLE, f"unexpected {type(error).__name__}")
         finally:
             del progress.under_way[self.name]
@@ -61,21 +58,22 @@ class Way:
         self._observer.answered(self.name, request.signal, outcome.verdict)
         if outcome.attempts > 1:
             self._observer.retried(self.name, request.signal, outcome.attempts - 1)
-        if outcome.verdict is not Verdict.ACCEPTED:
-            self._warn(outcome.verdict.value, outcome.reason)
-            return
+        match outcome.verdict:
+            case Verdict.ACCEPTED:
+                self._tell_accepted(request, outcome)
+            case Verdict.RETRYABLE:
+                self._log.warning("not accepted now: %s", outcome.reason)
+            case Verdict.PERMANENT:
+                self._log.warning("refused for good: %s", outcome.reason)
+
+    def _tell_accepted(self, request: Request, outcome: Outcome) -> None:
         self._observer.forwarded(self.name, request.signal, max(0, request.items - outcome.rejected))
         if outcome.rejected:
             self._observer.rejected(self.name, request.signal, outcome.rejected)
-            self._warn(f"rejected {outcome.rejected} items of {request.signal}, which are lost there", outcome.reason)
+            lost = (outcome.rejected, request.signal, outcome.reason)
+            self._log.warning("accepted without %d items of %s, which are lost there: %s", *lost)
         elif outcome.reason:
-            self._warn("accepted with a warning", outcome.reason)
-
-    def _warn(self, what: str, reason: str) -> None:
-        left_out = self._sparing.due(what.partition(" ")[0])
-        if left_out is not None:
-            more = f" ({left_out} more like this since the last such line)" if left_out else ""
-            log.warning("%s: %s: %s%s", self.name, what, reason or "no reason given", more)
+            self._log.warning("accepted with a warning: %s", outcome.reason)
 
 
 class UnawaitedWay(Way):
@@ -93,7 +91,7 @@ class UnawaitedWay(Way):
         size = len(request.body)
         if self._requests and (self._requests >= _UNAWAITED_REQUESTS or self._bytes + size > _UNAWAITED_BYTES):
             self._observer.dropped(self.name, request.signal, request.items)
-            self._warn("dropped", "it does not keep up, and is not required")
+            self._log.warning("does not keep up, and is not required: requests to it are dropped")
             return
         self._requests += 1
         self._bytes += size

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
-from destinations import GrpcAnswer, GrpcBackend, nobody
+from destinations import GrpcAnswer, GrpcBackend
 from requests_out import PATIENCE, Counts, log_records, settings, soon, spans
 from spanledger_exporters import (
     ACCEPTED,
@@ -207,7 +207,8 @@ async def test_a_bug_in_an_exporter_is_retryable_and_harms_no_other(caplog: pyte
     assert outcome == Outcome(Verdict.RETRYABLE, "broken: unexpected ZeroDivisionError")
     assert len(backend.received) == 1
     assert counts.of["answered", "broken", "traces", "retryable"] == 1
-    assert "broken: unexpected error" in caplog.text
+    record = caplog.records[0]
+    assert (record.name, record.levelname) == ("spanledger_exporters.broken", "ERROR")
 
 
 async def test_only_those_that_take_the_signal_get_it() -> None:
@@ -240,8 +241,9 @@ async def test_a_partial_success_is_counted_logged_and_not_retried(caplog: pytes
         assert len(backend.received) == 3
     assert counts.of["rejected", "otlp_grpc", "traces"] == 6
     assert counts.of["forwarded", "otlp_grpc", "traces"] == 9
-    lines = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert lines == ["otlp_grpc: rejected 2 items of traces, which are lost there: too old"]
+    assert lines_of(caplog) == {
+        "spanledger_exporters.otlp_grpc: accepted without 2 items of traces, which are lost there: too old"
+    }
 
 
 async def test_retries_are_counted() -> None:
@@ -285,7 +287,7 @@ async def test_a_repeat_goes_not_again_to_one_that_is_not_required_and_has_it() 
 
 
 async def test_what_is_under_way_to_one_that_is_not_required_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    """64 requests; the rest is dropped there, counted and warned about once. It goes on when there is room again."""
+    """64 requests; the rest is dropped there, counted and warned about. It goes on when there is room again."""
     counts, slow = Counts(), Stubborn("slow", required=False)
     async with delivering(slow, counts=counts) as delivery:
         for number in range(100):
@@ -296,9 +298,9 @@ async def test_what_is_under_way_to_one_that_is_not_required_is_bounded(caplog: 
         await until(lambda: counts.of["forwarded", "slow", "traces"] == 64)
         assert await deliver(delivery, "again") == ACCEPTED
         await until(lambda: counts.of["forwarded", "slow", "traces"] == 65)
-    assert [r.message for r in caplog.records if "dropped" in r.message] == [
-        "slow: dropped: it does not keep up, and is not required"
-    ]
+    assert lines_of(caplog) == {
+        "spanledger_exporters.slow: does not keep up, and is not required: requests to it are dropped"
+    }
 
 
 async def test_bytes_under_way_to_one_that_is_not_required_are_bounded() -> None:
@@ -366,14 +368,33 @@ async def test_an_exporter_that_does_not_close_keeps_no_other_open(monkeypatch: 
     assert other.closed
 
 
-async def test_a_dead_destination_is_retryable_and_the_log_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
-    with nobody() as port:
-        given = {"endpoint": f"http://127.0.0.1:{port}", "retry_on_failure": {"enabled": False}}
-        async with delivering(build("otlp_grpc", settings("otlp_grpc", **given))) as delivery:
-            for name in "abc":
-                assert (await deliver(delivery, name)).verdict is Verdict.RETRYABLE
-    (line,) = [record.message for record in caplog.records]
-    assert line.startswith("otlp_grpc: retryable: UNAVAILABLE: ")
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (BUSY, "not accepted now: UNAVAILABLE: busy"),
+        (BAD, "refused for good: INVALID_ARGUMENT: bad"),
+        (GrpcAnswer(message=b"\x0a\x05\x12\x03odd"), "accepted with a warning: odd"),
+    ],
+)
+async def test_the_log_says_what_a_destination_has_against_a_request(
+    answer: GrpcAnswer, line: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two([OK], [answer]) as (delivery, *_):
+        await deliver(delivery)
+    assert lines_of(caplog) == {f"spanledger_exporters.otlp_grpc/b: {line}"}
+
+
+async def test_the_log_tells_of_trouble_before_it_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    async with GrpcBackend([BUSY, OK]).serving() as backend:
+        exporter = exporter_to(backend, "otlp_grpc", retry_on_failure={"initial_interval": "1ms"})
+        async with delivering(exporter) as delivery:
+            assert await deliver(delivery) == ACCEPTED
+    assert lines_of(caplog) == {"spanledger_exporters.otlp_grpc: not accepted, trying again: UNAVAILABLE: busy"}
+
+
+def lines_of(caplog: pytest.LogCaptureFixture) -> set[str]:
+    """What was logged, and by whom. (How often the same is written is the business of the process's log.)"""
+    return {f"{record.name}: {record.message}" for record in caplog.records if record.levelno == logging.WARNING}
 
 
 class Stubborn:

@@ -53,12 +53,16 @@ async def test_a_partial_success_is_not_retried() -> None:
     assert len(backend.received) == 1
 
 
-async def test_it_gives_up_in_time_and_tells_the_last_answer() -> None:
-    async with grpc_exporter([BUSY]) as (exporter, backend):
-        outcome = await exporter.send("traces", spans("a"), soon(0.3))
-    assert outcome.verdict is Verdict.RETRYABLE
-    assert outcome.reason == "UNAVAILABLE: busy"
+async def test_it_gives_up_in_the_end_and_tells_the_last_answer() -> None:
+    async with grpc_exporter([BUSY], max_elapsed_time="100ms") as (exporter, backend):
+        outcome = await exporter.send("traces", spans("a"), soon())
     assert outcome.attempts == len(backend.received) > 1
+    assert outcome == Outcome(Verdict.RETRYABLE, "UNAVAILABLE: busy", attempts=outcome.attempts)
+
+
+async def test_it_gives_up_when_the_sender_does() -> None:
+    async with grpc_exporter([BUSY], max_elapsed_time="0s") as (exporter, _):
+        assert (await exporter.send("traces", spans("a"), soon(0.2))).verdict is Verdict.RETRYABLE
 
 
 async def test_no_retry_when_the_destination_asks_for_more_time_than_the_sender_has() -> None:

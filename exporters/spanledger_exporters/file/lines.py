@@ -103,7 +103,7 @@ class LineFile:
             try:
                 self._path.with_name(name).unlink(missing_ok=True)
             except OSError as error:
-                log.warning("%s: cannot be deleted: %s", self._path.with_name(name), error.strerror)
+                log.warning("%s cannot be deleted: %s", self._path.with_name(name), error.strerror)
 
 
 def _claim(fd: int) -> bool:
