@@ -96,14 +96,13 @@ def sidecar(
         0 if backfill else since,
     )
     with _opened(settings, endpoint, protocol) as made:
-        if once or backfill:
-            sent = _look_once(made, bar=backfill)
-        if once:
-            Console().print(table(made.homes, made.cursor.waiting()))
-            if not sent:
-                fail("the endpoint did not take everything; the rest is sent next time", 1)
-        else:
+        sent = _look_once(made, bar=backfill) if once or backfill else True
+        if not once:
             made.run(_told_to_stop())
+            return
+        Console().print(table(made.homes, made.cursor.waiting()))
+        if not sent:
+            fail("the endpoint did not take everything; the rest is sent next time", 1)
 
 
 def _sources(names: tuple[str, ...], roots: tuple[Path, ...], grain: Grain) -> list[Source]:

@@ -16,9 +16,9 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 import lmdb
-import msgpack
 
 from spanledger_sidecar.emit import Span
+from spanledger_sidecar.packing import pack, unpack
 
 FOLDER = "sidecar"
 _MAP_BYTES = 4 * 2**30
@@ -64,7 +64,7 @@ class Cursor:
         """A value about the whole cursor, None if there is none."""
         with self._env.begin() as transaction:
             packed = transaction.get(key.encode(), db=self._tables["meta"])
-        return None if packed is None else msgpack.unpackb(packed)
+        return None if packed is None else unpack(packed)
 
     def states(self, source: str) -> Iterator[tuple[str, bytes]]:
         """What is remembered of each of a source's sessions."""
@@ -123,7 +123,7 @@ class Change:
         self._transaction.put(claim, session.encode("utf-8", "surrogateescape"), db=self._tables["claims"])
 
     def set_meta(self, key: str, value: Any) -> None:
-        self._transaction.put(key.encode(), msgpack.packb(value), db=self._tables["meta"])
+        self._transaction.put(key.encode(), pack(value), db=self._tables["meta"])
 
     def enqueue(self, spans: list[Span]) -> None:
         """Let spans wait behind those that wait already."""

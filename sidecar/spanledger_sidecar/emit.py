@@ -45,12 +45,12 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import TypeAlias
 
-import msgpack
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from spanledger_sidecar.packing import pack, unpack
 from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord
 from spanledger_sidecar.tokens import Five
 
@@ -78,12 +78,11 @@ class Span:
     attributes: Attributes
 
     def pack(self) -> bytes:
-        packed: bytes = msgpack.packb([getattr(self, name) for name in self.__slots__])
-        return packed
+        return pack([getattr(self, name) for name in self.__slots__])
 
     @classmethod
     def unpack(cls, packed: bytes) -> Span:
-        return cls(*msgpack.unpackb(packed))
+        return cls(*unpack(packed))
 
 
 def span(record: Record) -> Span:

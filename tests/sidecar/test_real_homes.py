@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from sidecars import Clock, Endpoint, by_model, cost_by_model, look, sidecar
 from xum_homes import HOMES, SCENARIOS, Recorded
 
@@ -17,7 +18,7 @@ def _agrees(endpoint: Endpoint, home: Recorded) -> None:
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("chat", [False, True], ids=["usage files only", "with chat"])
-def test_every_version_seen(scenario: str, chat: bool, tmp_path: Path) -> None:
+def test_every_version_seen(scenario: str, *, chat: bool, tmp_path: Path) -> None:
     home, endpoint, clock = Recorded(HOMES / scenario), Endpoint(), Clock(0)
     with sidecar(tmp_path / "state", endpoint, tmp_path / "root", now_ms=clock) as made:
         for clock.now_ms in home.replay(tmp_path / "root", chat=chat):
@@ -26,7 +27,7 @@ def test_every_version_seen(scenario: str, chat: bool, tmp_path: Path) -> None:
         made.scan(lambda: True, settle=2)
         made.drain()
     _agrees(endpoint, home)
-    assert {span.attributes["spanledger.granularity"] for span in endpoint.usage()} == {"per-turn"} | (
+    assert {str(span.attributes["spanledger.granularity"]) for span in endpoint.usage()} == {"per-turn"} | (
         {"per-session-aggregate"} if scenario == "two-models" and not chat else set()
     )
 
@@ -88,7 +89,7 @@ def test_turns_of_the_chat_have_their_tools_and_no_argument(tmp_path: Path) -> N
     look(tmp_path / "state", endpoint, HOMES / "anthropic-tools" / "xumroot")
     tools = endpoint.named("execute_tool")
     assert len(tools) == 6
-    assert len({span.attributes["spanledger.tool.signature"] for span in tools}) == 1
+    assert len({str(span.attributes["spanledger.tool.signature"]) for span in tools}) == 1
     turns = {span.span_id for span in endpoint.usage()}
     assert {span.parent_id for span in tools} == turns
     assert not any("echo hi" in str(span) for span in endpoint.spans.values())

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class ScriptedMux:
         self._write_timing(workspace, row, ended_ms - started_ms)
 
     def call(self, name: str, model: str, tokens: Five, source: str = "workspace_status") -> None:
-        """A headless call, or a turn that failed: the usage file and a line of their own, and the last request stays."""
+        """A headless call, or a turn that failed: a line of its own, and the last request stays."""
         workspace = self.workspaces[name]
         self._tick()
         workspace.headless.append({"timestamp": self.now_ms, "source": source, "model": model, **_sdk(tokens)})
@@ -260,7 +261,7 @@ class ScriptedMux:
             {
                 "id": workspace.id,
                 "name": f"branch-{workspace.id}",
-                "createdAt": f"{_iso(workspace.created_ms)}",
+                "createdAt": _iso(workspace.created_ms),
                 **({"parentWorkspaceId": workspace.parent} if workspace.parent else {}),
             }
             for workspace in self.workspaces.values()
@@ -301,6 +302,4 @@ def _lines(rows: list[dict[str, Any]]) -> str:
 
 
 def _iso(at_ms: int) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat()

@@ -44,7 +44,7 @@ class Recorded:
                 own = tokens[child, model]
                 tokens[parent, model] = tuple(a - b for a, b in zip(tokens[parent, model], own, strict=True))
                 costs[parent, model] -= costs[child, model]
-        return tokens, {key: round(cost, 9) for key, cost in costs.items()}  # type: ignore[return-value]
+        return tokens, {key: round(cost, 9) for key, cost in costs.items()}
 
     def _children(self) -> dict[str, Any]:
         found = {}

@@ -106,7 +106,7 @@ def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign) 
         count(metadata.get("ttftMs")) if "ttftMs" in metadata else None,
         text(metadata.get("finishReason")),
         "interrupted" if metadata.get("partial") is True else "",
-        _tools(row.get("parts"), (trace, span, name), start_ms, sign, _NESTED_TOOLS),
+        tools=_tools(row.get("parts"), (trace, span, name), start_ms, sign, _NESTED_TOOLS),
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import msgpack
-
+from spanledger_sidecar.packing import pack, unpack
 from spanledger_sidecar.records import Session
 from spanledger_sidecar.tokens import ZERO, Five
 
@@ -59,13 +58,12 @@ class Workspace:
         }
         session = [self.session.parent, self.session.name, self.session.project, self.session.agent_type]
         rest = [getattr(self, name) for name in _PLAIN]
-        record: bytes = msgpack.packb([_VERSION, session, models, rest])
-        return record
+        return pack([_VERSION, session, models, rest])
 
     @classmethod
     def unpack(cls, workspace: str, record: bytes) -> Workspace:
         """Read a stored record."""
-        _, session, models, rest = msgpack.unpackb(record, strict_map_key=False)
+        _, session, models, rest = unpack(record)
         found = cls(workspace, Session(workspace, *session))
         found.models = {key: _ledger(row) for key, row in models.items()}
         for name, value in zip(_PLAIN, rest, strict=False):

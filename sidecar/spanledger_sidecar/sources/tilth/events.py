@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import msgpack
-
 from spanledger_sidecar.ids import span_id, trace_id
+from spanledger_sidecar.packing import pack, unpack
 from spanledger_sidecar.reading import count, text
 from spanledger_sidecar.records import Record, Session, ToolRecord, UsageRecord
 from spanledger_sidecar.sources.mux.chat import Sign
@@ -36,12 +35,11 @@ class Progress:
     taken: list[str] = field(default_factory=list)
 
     def pack(self) -> bytes:
-        record: bytes = msgpack.packb([_VERSION, self.offset, self.lines, self.signals, self.taken])
-        return record
+        return pack([_VERSION, self.offset, self.lines, self.signals, self.taken])
 
     @classmethod
     def unpack(cls, record: bytes) -> Progress:
-        _, *fields = msgpack.unpackb(record)
+        _, *fields = unpack(record)
         return cls(*fields)
 
 
