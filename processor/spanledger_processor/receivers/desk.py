@@ -16,7 +16,6 @@ from spanledger_processor.receivers.observer import Observer
 from spanledger_processor.receivers.reply import (
     GONE,
     STOPPING,
-    Protocol,
     RefusedError,
     Reply,
     of_answer,
@@ -46,7 +45,7 @@ class Request:
     """One export request that was read. `body` is protobuf; `headers` have lower-case names and no credentials."""
 
     signal: Signal
-    protocol: Protocol
+    protocol: OtlpProtocol
     body: bytes
     headers: Mapping[str, str]
 
@@ -61,7 +60,7 @@ class Desk:
         self._observer = observer
         self._under_way: set[asyncio.Task[Reply]] = set()
 
-    async def attend(self, signal: Signal, protocol: Protocol, serve: Awaitable[Reply]) -> Reply:
+    async def attend(self, signal: Signal, protocol: OtlpProtocol, serve: Awaitable[Reply]) -> Reply:
         """Await `serve`, a door's way from first byte to reply. Whatever fails there, the sender keeps the data."""
         clock = asyncio.get_running_loop().time
         began = clock()

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Protocol as Interface
+from typing import Protocol
 
 from spanledger_exporters.interface import Signal
-from spanledger_processor.receivers.reply import Cause, Outcome, Protocol
+from spanledger_processor.receivers.reply import Cause, OtlpProtocol, Outcome
 
 
-class Observer(Interface):
+class Observer(Protocol):
     """Told of every request; must not raise and must not wait."""
 
-    def answered(self, signal: Signal, protocol: Protocol, outcome: Outcome, cause: Cause, seconds: float) -> None:
+    def answered(self, signal: Signal, protocol: OtlpProtocol, outcome: Outcome, cause: Cause, seconds: float) -> None:
         """A request got its answer, `seconds` after it began; `cause` says why the outcome is not "ok"."""
 
-    def received(self, signal: Signal, protocol: Protocol, size: int) -> None:
+    def received(self, signal: Signal, protocol: OtlpProtocol, size: int) -> None:
         """A request was read: `size` bytes, decompressed, as protobuf."""
 
     def in_flight(self, size: int) -> None:

@@ -23,8 +23,8 @@ class Otlp:
     def __init__(self, settings: OtlpReceiver, pipeline: Pipeline, observer: Observer) -> None:
         self._desk = Desk(pipeline, Budget(settings.max_in_flight_mib * MIB, observer.in_flight), observer)
         grpc, http = settings.protocols.grpc, settings.protocols.http
-        self._grpc = None if grpc is None else GrpcDoor(grpc, self._desk)
         self._http = None if http is None else HttpDoor(http, self._desk)
+        self._grpc = None if grpc is None else GrpcDoor(grpc, self._desk)
 
     async def start(self) -> None:
         """Listen on all protocols.

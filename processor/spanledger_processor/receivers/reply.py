@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 
 from spanledger_processor.pipeline import Answer, Status
 
-Protocol: TypeAlias = Literal["grpc", "http"]
+OtlpProtocol: TypeAlias = Literal["grpc", "http"]
 
 Outcome: TypeAlias = Literal["ok", "retry", "rejected", "unauthenticated", "gone"]
 """retry: the sender keeps the data; rejected: it drops it; gone: the sender left before the answer."""
