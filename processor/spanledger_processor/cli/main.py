@@ -10,19 +10,20 @@ from typing import Final, cast
 import click
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "serve": ("serve", "Take OTLP in, price, sign and group its GenAI spans, send it on."),
-    "demo": ("demo", "See it work in seconds, on recorded spans of real agents."),
-    "check": ("check", "Validate a configuration."),
-    "explain": ("explain", "Tell of a file of spans what becomes of each, and why."),
-    "prices": ("prices", "Show what a model costs, and how its name is read."),
-    "summary": ("reading", "Sum up the ledger: the total, by day and by model."),
-    "sessions": ("reading", "List all sessions."),
-    "session": ("reading", "Show one session, by model and task."),
-    "runs": ("reading", "List all runs."),
-    "run": ("reading", "Show one run, by model."),
-    "close": ("close", "Mark a session as ended."),
+    "serve": ("spanledger_processor.cli.serve", "Take OTLP in, price, sign and group its GenAI spans, send it on."),
+    "sidecar": ("spanledger_sidecar.cli", "Turn usage files of agents (Mux or Xum, tilth) into spans."),
+    "demo": ("spanledger_processor.cli.demo", "See it work in seconds, on recorded spans of real agents."),
+    "check": ("spanledger_processor.cli.check", "Validate a configuration."),
+    "explain": ("spanledger_processor.cli.explain", "Tell of a file of spans what becomes of each, and why."),
+    "prices": ("spanledger_processor.cli.prices", "Show what a model costs, and how its name is read."),
+    "summary": ("spanledger_processor.cli.reading", "Sum up the ledger: the total, by day and by model."),
+    "sessions": ("spanledger_processor.cli.reading", "List all sessions."),
+    "session": ("spanledger_processor.cli.reading", "Show one session, by model and task."),
+    "runs": ("spanledger_processor.cli.reading", "List all runs."),
+    "run": ("spanledger_processor.cli.reading", "Show one run, by model."),
+    "close": ("spanledger_processor.cli.close", "Mark a session as ended."),
 }
-"""Name -> the module below `cli` that has it, and what it is for. A module is loaded when its command runs."""
+"""Name -> the module that has it, and what it is for. A module is loaded when its command runs."""
 
 
 class _Commands(click.Group):
@@ -35,7 +36,7 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read as gRPC loads; its own lines would stand among ours
-        module = import_module(f"spanledger_processor.cli.{COMMANDS[cmd_name][0]}")
+        module = import_module(COMMANDS[cmd_name][0])
         return cast(click.Command, getattr(module, cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

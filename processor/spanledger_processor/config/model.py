@@ -16,7 +16,8 @@ from spanledger_exporters.duration import Duration
 from spanledger_exporters.settings import TYPES, DebugSettings, ExporterSettings, FileSettings
 from spanledger_processor.config.processing import Processor
 from spanledger_processor.config.receivers import Receivers
-from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port, not_available
+from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port
+from spanledger_processor.config.sidecar import Sidecar
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:
@@ -103,8 +104,9 @@ class Config(Section):
     api: Annotated[Api, NULL_IS_DEFAULT] = Field(
         default_factory=Api, description="The HTTP API, `/metrics`, `/livez` and `/readyz`."
     )
-    sidecar: None = Field(
-        default=None, description="Usage files of agents as a source. Not available yet: leave it out."
+    sidecar: Annotated[Sidecar, NULL_IS_DEFAULT] = Field(
+        default_factory=Sidecar,
+        description="Usage files of agents as a source. (`spanledger sidecar` does the same from another machine.)",
     )
 
     @field_validator("exporters", mode="before")
@@ -126,12 +128,6 @@ class Config(Section):
         if problems:
             raise ValidationError.from_exception_data("exporters", problems, hide_input=True)
         return valid
-
-    @field_validator("sidecar", mode="before")
-    @classmethod
-    def _none_yet(cls, given: Any) -> None:
-        if given is not None:
-            not_available("agents' usage files are not read; remove the section")
 
     @model_validator(mode="after")
     def _apart(self) -> Config:

@@ -19,6 +19,7 @@ from spanledger_processor.serving.handle import Handler
 from spanledger_processor.serving.parts import make_log_stage, make_signer, make_stage
 from spanledger_processor.serving.store import open_store
 from spanledger_processor.signing.key import SigningKeyError
+from spanledger_processor.signing.signer import Signer
 from spanledger_processor.state.store import StateLockedError
 from spanledger_processor.state.writer import LedgerWriter
 from spanledger_processor.telemetry.metrics import Telemetry
@@ -76,9 +77,19 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     closing.push_async_callback(api.stop)
     await doors.start()
     closing.push_async_callback(doors.stop, GRACE)
+    if any(source is not None for _, source in config.sidecar.sources):
+        await _start_sidecar(config, handler, signer, closing)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
     return Running(_addresses(config, doors.ports, api.port), ledger)
+
+
+async def _start_sidecar(config: Config, handler: Handler, signer: Signer, closing: AsyncExitStack) -> None:
+    from spanledger_processor.serving.beside import start_sidecar  # brings the SDK along, which few need
+
+    sidecar = await asyncio.to_thread(start_sidecar, config, handler, signer, asyncio.get_running_loop())
+    if sidecar is not None:
+        closing.push_async_callback(asyncio.to_thread, sidecar.close)
 
 
 def _addresses(config: Config, ports: Mapping[str, int], api_port: int) -> Mapping[str, str]:

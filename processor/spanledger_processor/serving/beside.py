@@ -1,0 +1,55 @@
+"""The sidecar inside `serve`: it reads files in threads of its own, and its requests go through the same pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from spanledger_processor.config import Config
+from spanledger_processor.pipeline import Pipeline, Status
+from spanledger_processor.signing.signer import Signer
+from spanledger_sidecar.cursor import CursorError
+from spanledger_sidecar.run import Running, start
+from spanledger_sidecar.settings import SOURCES, Settings, Source
+
+log = logging.getLogger(__name__)
+
+_PATIENCE = 30.0
+"""Seconds that one request may take."""
+
+
+def start_sidecar(
+    config: Config, pipeline: Pipeline, signer: Signer, loop: asyncio.AbstractEventLoop
+) -> Running | None:
+    """Start it; None, with an error in the log, if its state cannot be used: what comes in otherwise must not wait."""
+    try:
+        running = start(_settings(config), _post(pipeline, loop), signer)
+    except CursorError as error:
+        log.error("the sidecar does not run until the next start: %s", error)
+        return None
+    log.info("reading usage files of %s", ", ".join(source.name for source in running.sidecar.settings.sources))
+    return running
+
+
+def _post(pipeline: Pipeline, loop: asyncio.AbstractEventLoop) -> Callable[[bytes], bool]:
+    """Takes a request through on the event loop, for a thread that waits."""
+
+    async def handle(body: bytes) -> bool:
+        answer = await pipeline.handle("traces", body, {}, loop.time() + _PATIENCE)
+        return answer.status is Status.OK
+
+    return lambda body: asyncio.run_coroutine_threadsafe(handle(body), loop).result()
+
+
+def _settings(config: Config) -> Settings:
+    given = config.sidecar
+    since_ms = None
+    if given.backfill:
+        since_ms = 0
+    elif given.since is not None:
+        since_ms = int(datetime.combine(given.since, datetime.min.time(), tzinfo=UTC).timestamp() * 1000)
+    named = {name: getattr(given.sources, name) for name in SOURCES}
+    sources = [Source(name, source.roots, source.grain) for name, source in named.items() if source is not None]
+    return Settings(config.state.path, sources, since_ms)
