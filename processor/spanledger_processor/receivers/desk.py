@@ -16,6 +16,7 @@ from spanledger_processor.receivers.observer import Observer
 from spanledger_processor.receivers.reply import (
     GONE,
     STOPPING,
+    OtlpProtocol,
     RefusedError,
     Reply,
     of_answer,
