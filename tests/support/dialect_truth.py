@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dialect_view import captured
-
 from spanledger_processor.calls import Usage
 from spanledger_processor.dialects import recognise
 

@@ -13,6 +13,9 @@ from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from spanledger_processor.calls import Call
+from spanledger_processor.dialects import recognise
+
 CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
 
 
@@ -113,3 +116,18 @@ def _with_base64_ids(node: Any) -> Any:
 def span(given: dict[str, Any], name: str = "span", scope: str = "", version: str = "", **more: Any) -> PlainView:
     """A span with these attributes."""
     return PlainView(PlainAttributes(given), name, scope, version, **more)
+
+
+CHAT = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "openai", "gen_ai.request.model": "gpt-5.1"}
+
+
+def chat(**tokens: Any) -> dict[str, Any]:
+    """The attributes of a chat span of the convention, `cache_read__input_tokens` for `gen_ai.usage.cache_read...`."""
+    return CHAT | {f"gen_ai.usage.{name.replace('__', '.')}": value for name, value in tokens.items()}
+
+
+def read(view: PlainView) -> Call:
+    """What a span says that must be known."""
+    call = recognise(view)
+    assert call is not None
+    return call

@@ -1,0 +1,53 @@
+"""Spans that sum up others, and spans that leave their usage to others."""
+
+from __future__ import annotations
+
+from dialect_view import CHAT, chat, read, span
+from spanledger_processor.calls import Usage
+
+
+def test_an_agents_sum_is_per_turn() -> None:
+    found = read(
+        span(
+            {
+                "gen_ai.operation.name": "invoke_agent",
+                "gen_ai.usage.input_tokens": 500,
+                "gen_ai.usage.output_tokens": 50,
+            }
+        )
+    )
+    assert (found.kind, found.granularity) == ("agent", "per-turn")
+
+
+def test_pydantic_ai_sums_up_under_keys_of_its_own() -> None:
+    found = read(
+        span(
+            {
+                "gen_ai.operation.name": "invoke_agent",
+                "model_name": "gpt-5.1",
+                "gen_ai.aggregated_usage.input_tokens": 500,
+                "gen_ai.aggregated_usage.output_tokens": 50,
+                "gen_ai.aggregated_usage.cache_read.input_tokens": 300,
+                "gen_ai.aggregated_usage.details.reasoning_tokens": 20,
+            },
+            scope="pydantic-ai",
+        )
+    )
+    assert (found.granularity, found.usage) == ("per-turn", Usage(500, 50, 300, 0, reasoning=20))
+    assert found.model == "gpt-5.1"
+
+
+def test_streamed_logfire_requests_leave_the_usage_to_the_log_span() -> None:
+    request = span(CHAT | {"logfire.span_type": "span", "gen_ai.response.model": "gpt-5.1"}, scope="logfire.openai")
+    log = span(chat(input_tokens=10, output_tokens=1) | {"logfire.span_type": "log"}, scope="logfire.openai")
+    assert (read(request).kind, read(log).kind, read(log).usage) == ("other", "llm", Usage(10, 1))
+
+
+def test_a_failed_logfire_request_stays_a_call() -> None:
+    view = span(CHAT | {"logfire.span_type": "span"}, scope="logfire.openai", status_code=2)
+    assert read(view).kind == "llm"
+
+
+def test_llamaindex_makes_an_llm_span_of_preparing_one() -> None:
+    view = span({"openinference.span.kind": "LLM", "llm.model_name": "m"}, "OpenAI._prepare_chat_with_tools")
+    assert read(view).kind == "other"

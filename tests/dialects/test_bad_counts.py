@@ -1,0 +1,44 @@
+"""Counts that are none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dialect_view import chat, read, span
+from spanledger_processor.calls import Usage
+
+
+@pytest.mark.parametrize("value", [-1, 2**63, 1e300, float("nan"), float("inf"), 1.5, True, "many", [1], {"a": 1}])
+def test_what_is_no_count_is_a_problem(value: Any) -> None:
+    found = read(span(chat(input_tokens=value, output_tokens=7)))
+    assert found.problem
+    assert found.usage == Usage(None, 7)
+
+
+@pytest.mark.parametrize("value", ["12", 12.0, " 12 ", "12.0"])
+def test_a_count_may_be_spelled_otherwise(value: Any) -> None:
+    found = read(span(chat(input_tokens=value, output_tokens=7)))
+    assert (found.usage, found.problem) == (Usage(12, 7), "")
+
+
+def test_a_bad_cache_count_spoils_no_other() -> None:
+    found = read(span(chat(input_tokens=12, output_tokens=7, cache_read__input_tokens=-1)))
+    assert (found.usage, found.problem != "") == (Usage(12, 7), True)
+
+
+def test_a_split_larger_than_the_writes() -> None:
+    found = read(
+        span(
+            chat(input_tokens=100, output_tokens=7, cache_write__input_tokens=10)
+            | {"anthropic.usage.cache_creation.ephemeral_1h_input_tokens": 20}
+        )
+    )
+    assert found.problem
+
+
+@pytest.mark.parametrize("details", ['{"input": -1}', '{"input": "x", "output": 1}', "[]", "{", "null", 3])
+def test_bad_usage_objects(details: Any) -> None:
+    found = read(span({"langfuse.observation.type": "generation", "langfuse.observation.usage_details": details}))
+    assert found.usage in (None, Usage())

@@ -1,0 +1,92 @@
+"""Whether a count of input has the caches in it.
+
+Input 40, read 30, write 5: large enough that the numbers themselves decide nothing.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from dialect_view import chat, read, span
+from spanledger_processor.calls import Usage
+
+
+@pytest.mark.parametrize(
+    ("scope", "version", "provider", "total", "estimate"),
+    [
+        ("opentelemetry.instrumentation.genai.anthropic", "1.3b0", "anthropic", 40, False),
+        ("opentelemetry.instrumentation.genai.bedrock", "1.3b0", "aws.bedrock", 75, False),
+        ("opentelemetry.instrumentation.anthropic", "0.62.4", "anthropic", 40, False),
+        ("opentelemetry.instrumentation.bedrock", "0.62.4", "aws.bedrock", 75, False),
+        ("@traceloop/instrumentation-anthropic", "0.27.0", "anthropic", 75, False),
+        ("@traceloop/instrumentation-anthropic", "0.28.0", "anthropic", 40, False),
+        ("openlit.instrumentation.anthropic", "", "anthropic", 75, False),
+        ("openlit.instrumentation.claude_agent_sdk", "", "anthropic", 40, False),
+        ("openlit.instrumentation.openai", "", "openai", 40, False),
+        ("gen_ai", "", "anthropic", 40, False),
+        ("agent_framework", "1.23.0", "anthropic", 75, False),
+        ("agent_framework", "1.23.0", "openai", 40, False),
+        ("com.anthropic.sdk.python", "2.12.0", "anthropic", 40, False),
+        ("pydantic-ai", "2.68.0", "anthropic", 40, False),
+        ("@mastra/otel-exporter", "1.4.0", "anthropic.messages", 40, True),
+        ("my-app", "1.0", "openai", 40, False),
+        ("my-app", "1.0", "anthropic", 40, True),
+    ],
+)
+def test_the_table_decides(scope: str, version: str, provider: str, total: int, *, estimate: bool) -> None:
+    found = read(
+        span(
+            chat(input_tokens=40, output_tokens=1, cache_read__input_tokens=30, cache_creation__input_tokens=5)
+            | {"gen_ai.provider.name": provider},
+            scope=scope,
+            version=version,
+        )
+    )
+    assert found.usage is not None
+    assert (found.usage.input, found.usage.cache_read, found.usage.cache_write) == (total, 30, 5)
+    assert found.estimate is estimate
+
+
+def test_caches_larger_than_the_input_prove_it_exclusive() -> None:
+    found = read(span(chat(input_tokens=40, output_tokens=1, cache_read__input_tokens=300), scope="my-app"))
+    assert (found.usage, found.problem, found.estimate) == (Usage(340, 1, 300), "", False)
+
+
+def test_a_total_proves_it_where_the_table_is_unsure() -> None:
+    """Bedrock's total has the caches in it."""
+    found = read(
+        span(
+            chat(input_tokens=40, output_tokens=1, total_tokens=71, cache_read__input_tokens=30)
+            | {"gen_ai.provider.name": "aws.bedrock"},
+            scope="my-app",
+        )
+    )
+    assert (found.usage, found.estimate) == (Usage(70, 1, 30), False)
+
+
+def test_without_caches_there_is_nothing_to_guess() -> None:
+    found = read(span(chat(input_tokens=40, output_tokens=1) | {"gen_ai.provider.name": "anthropic"}))
+    assert found.estimate is False
+
+
+@pytest.mark.parametrize(
+    ("scope", "total"),
+    [
+        ("openinference.instrumentation.anthropic", 40),
+        ("openinference.instrumentation.bedrock", 40),
+        ("openinference.instrumentation.claude_agent_sdk", 70),
+    ],
+)
+def test_openinference(scope: str, total: int) -> None:
+    found = read(
+        span(
+            {
+                "openinference.span.kind": "LLM",
+                "llm.token_count.prompt": 40,
+                "llm.token_count.completion": 1,
+                "llm.token_count.prompt_details.cache_read": 30,
+            },
+            scope=scope,
+        )
+    )
+    assert found.usage == Usage(total, 1, 30)

@@ -1,0 +1,73 @@
+"""Costs that came in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dialect_view import chat, read, span
+from spanledger_processor.calls import USD
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "scope"),
+    [
+        ("gen_ai.usage.cost", 0.25, "openlit.instrumentation.openai"),
+        ("operation.cost", 0.25, "pydantic-ai"),
+        ("gen_ai.cost.total_cost", 0.25, "litellm"),
+        ("litellm.cost.total", "0.25", "litellm"),
+        ("hidden_params", '{"response_cost": 0.25}', "litellm"),
+        ("gen_ai.usage.cost", 0.25, "my-app"),
+    ],
+)
+def test_a_librarys_estimate(key: str, value: Any, scope: str) -> None:
+    found = read(span(chat(input_tokens=1, output_tokens=1) | {key: value}, scope=scope)).reported
+    assert found is not None
+    assert (found.amount, found.billed) == (USD // 4, False)
+
+
+def test_openrouter_says_what_it_charged() -> None:
+    found = read(span(chat(input_tokens=1, output_tokens=1, total_cost=0.25))).reported
+    assert found is not None
+    assert (found.amount, found.billed, found.key) == (USD // 4, True, "gen_ai.usage.total_cost")
+
+
+@pytest.mark.parametrize("key", ["github.copilot.cost", "github.copilot.aiu"])
+def test_copilot_counts_in_no_currency(key: str) -> None:
+    view = span(chat(input_tokens=1, output_tokens=1) | {key: 3.0}, scope="github.copilot")
+    assert read(view).reported is None
+
+
+def test_sentrys_total_tokens_are_dollars() -> None:
+    view = span({"sentry.op": "gen_ai.chat", "gen_ai.cost.total_tokens": 0.25, "gen_ai.usage.input_tokens": 1})
+    found = read(view).reported
+    assert found is not None
+    assert found.amount == USD // 4
+
+
+@pytest.mark.parametrize(
+    ("attributes", "amount"),
+    [
+        (
+            {"langfuse.observation.type": "generation", "langfuse.observation.cost_details": '{"total": 0.25}'},
+            USD // 4,
+        ),
+        ({"mlflow.spanType": '"LLM"', "mlflow.llm.cost": '{"total_cost": 0.25}'}, USD // 4),
+        ({"openinference.span.kind": "AGENT", "llm.cost.total": 0.25}, USD // 4),
+    ],
+)
+def test_a_cost_without_usage(attributes: dict[str, Any], amount: int) -> None:
+    found = read(span(attributes))
+    assert found.reported is not None
+    assert (found.granularity, found.reported.amount) == ("cost-only", amount)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), True, "much", "", None, 1e300, [0.25]])
+def test_what_is_no_amount_is_none(value: Any) -> None:
+    assert read(span(chat(input_tokens=1, output_tokens=1) | {"gen_ai.usage.cost": value})).reported is None
+
+
+def test_cost_keys_that_came_in_are_remembered() -> None:
+    view = span(chat(input_tokens=1, output_tokens=1, cost=0.25) | {"llm.cost.total": 0.25})
+    assert read(view).present == {"gen_ai.usage.cost", "llm.cost.total"}

@@ -1,0 +1,38 @@
+"""Models, providers and ids from odd places."""
+
+from __future__ import annotations
+
+import pytest
+
+from dialect_view import chat, read, span
+
+
+def test_a_quoted_model_name() -> None:
+    assert read(span(chat(input_tokens=1) | {"gen_ai.request.model": '"gpt-5.1"'})).model == "gpt-5.1"
+
+
+def test_a_provider_that_only_the_scope_tells() -> None:
+    view = span(
+        {"openinference.span.kind": "LLM", "llm.model_name": "m", "llm.token_count.prompt": 1},
+        scope="openinference.instrumentation.bedrock",
+    )
+    assert read(view).provider == "aws.bedrock"
+
+
+@pytest.mark.parametrize(("behind", "provider"), [("bedrock", "aws.bedrock"), ("firstParty", "anthropic")])
+def test_claude_code_on_another_cloud(behind: str, provider: str) -> None:
+    view = span(
+        {"span.type": "llm_request", "gen_ai.system": "anthropic", "anthropic.provider": behind, "input_tokens": 1},
+        "claude_code.llm_request",
+    )
+    assert read(view).provider == provider
+
+
+def test_claude_codes_subagents() -> None:
+    view = span({"span.type": "llm_request", "agent_id": "a2", "parent_agent_id": "a1"}, "claude_code.llm_request")
+    assert (read(view).agent_id, read(view).agent_parent_id) == ("a2", "a1")
+
+
+def test_claude_codes_request_id_is_the_response_id() -> None:
+    view = span({"span.type": "llm_request", "request_id": "req_1"}, "claude_code.llm_request")
+    assert read(view).response_id == "req_1"

@@ -1,0 +1,132 @@
+"""Usage inside a provider's raw answer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from dialect_view import PlainView, read, span
+from spanledger_processor.calls import Usage
+
+
+def test_numbers_that_do_not_agree_are_another_calls() -> None:
+    raw = {"usage": {"prompt_tokens": 99, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 60}}}
+    found = read(_openinference({"output.value": json.dumps(raw)}))
+    assert found.usage == Usage(100, 10)
+
+
+def test_missing_classes_come_from_one_that_does() -> None:
+    raw = {"usage": {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 60}}}
+    assert read(_openinference({"output.value": json.dumps(raw)})).usage == Usage(100, 10, 60)
+
+
+def test_anthropics_own_numbers_are_read_exclusively() -> None:
+    raw = {
+        "usage": {
+            "input_tokens": 10,
+            "output_tokens": 10,
+            "cache_read_input_tokens": 60,
+            "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+        }
+    }
+    assert read(_openinference({"output.value": json.dumps(raw)})).usage == Usage(100, 10, 60, 30, 20)
+
+
+def test_input_attributes_are_never_looked_at() -> None:
+    raw = {"usage": {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 60}}}
+    assert read(_openinference({"input.value": json.dumps(raw)})).usage == Usage(100, 10)
+
+
+def test_whole_usage_is_only_a_fallback() -> None:
+    raw = {"usage": {"prompt_tokens": 100, "completion_tokens": 10}}
+    found = read(span({"openinference.span.kind": "LLM", "output.value": json.dumps(raw)}))
+    assert (found.usage, found.fallback) == (None, Usage(100, 10))
+
+
+def test_an_ai_sdk_span_with_the_providers_own_counts() -> None:
+    found = read(
+        _vercel(
+            {
+                "anthropic": {
+                    "usage": {
+                        "input_tokens": 10,
+                        "output_tokens": 5,
+                        "cache_read_input_tokens": 60,
+                        "cache_creation_input_tokens": 30,
+                    }
+                }
+            }
+        )
+    )
+    assert (found.usage, found.estimate) == (Usage(100, 5, 60, 30), False)
+
+
+def test_early_ai_sdk_metadata_tells_caches_only() -> None:
+    found = read(_vercel({"anthropic": {"cacheReadInputTokens": 60, "cacheCreationInputTokens": 30}}))
+    assert found.usage == Usage(100, 5, 60, 30)
+
+
+def test_a_service_tier_in_metadata() -> None:
+    found = read(_vercel({"openai": {"responseId": "r", "serviceTier": "flex"}}))
+    assert found.price_context == (("service_tier", "flex"),)
+
+
+def test_litellm_repeats_a_call_in_the_providers_words() -> None:
+    """Where LiteLLM wrote over the application's span, this is all that is left of a call."""
+    found = read(
+        span(
+            {
+                "llm.openai.usage": "{'prompt_tokens': 100, 'completion_tokens': 10, 'total_tokens': 110}",
+                "llm.openai.model": "gpt-5.1-2025-11-13",
+                "llm.openai.id": "chatcmpl-1",
+            },
+            "raw_gen_ai_request",
+            "litellm",
+        )
+    )
+    assert (found.kind, found.provider, found.model) == ("llm", "openai", "gpt-5.1-2025-11-13")
+    assert (found.response_id, found.usage) == ("chatcmpl-1", Usage(100, 10))
+
+
+def test_a_mastra_step_holds_its_calls_answer() -> None:
+    body = {
+        "id": "resp_1",
+        "model": "gpt-5.1",
+        "usage": {
+            "input_tokens": 100,
+            "output_tokens": 10,
+            "input_tokens_details": {"cached_tokens": 60},
+            "output_tokens_details": {"reasoning_tokens": 4},
+        },
+    }
+    found = read(
+        span(
+            {
+                "mastra.span.type": "model_step",
+                "mastra.metadata.body": json.dumps(body),
+                "mastra.metadata.modelMetadata": '{"modelId":"gpt-5.1","modelProvider":"openai.responses"}',
+            }
+        )
+    )
+    assert (found.kind, found.granularity, found.usage) == ("workflow", "per-turn", Usage(100, 10, 60, reasoning=4))
+    assert (found.model, found.provider, found.response_id) == ("gpt-5.1", "openai.responses", "resp_1")
+
+
+def _openinference(more: dict[str, Any]) -> PlainView:
+    return span(
+        {"openinference.span.kind": "LLM", "llm.token_count.prompt": 100, "llm.token_count.completion": 10, **more}
+    )
+
+
+def _vercel(metadata: dict[str, Any]) -> PlainView:
+    return span(
+        {
+            "ai.operationId": "ai.generateText.doGenerate",
+            "ai.model.id": "m",
+            "ai.model.provider": "anthropic.messages",
+            "ai.usage.inputTokens": 10,
+            "ai.usage.outputTokens": 5,
+            "ai.response.providerMetadata": json.dumps(metadata),
+        },
+        scope="ai",
+    )

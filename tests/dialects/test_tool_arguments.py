@@ -1,0 +1,51 @@
+"""Where tool arguments are."""
+
+from __future__ import annotations
+
+import json
+
+from dialect_view import PlainAttributes, PlainEvent, read, span
+
+
+def test_strands_has_them_in_an_event() -> None:
+    view = span(
+        {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "t"},
+        scope="strands.telemetry.tracer",
+        events=[PlainEvent("gen_ai.tool.message", PlainAttributes({"content": '{"city": "a"}'}))],
+    )
+    tool = read(view).tool
+    assert tool is not None
+    assert tool.arguments == '{"city": "a"}'
+
+
+def test_strands_latest_form() -> None:
+    messages = '[{"role":"tool","parts":[{"type":"tool_call","name":"t","arguments":{"city":"a"}}]}]'
+    view = span(
+        {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "t"},
+        scope="strands.telemetry.tracer",
+        events=[
+            PlainEvent(
+                "gen_ai.client.inference.operation.details", PlainAttributes({"gen_ai.input.messages": messages})
+            )
+        ],
+    )
+    tool = read(view).tool
+    assert tool is not None
+    assert tool.arguments == {"city": "a"}
+
+
+def test_what_langchain_wraps_around_them_changes_from_call_to_call() -> None:
+    wrapped = {"input_str": "{'city': 'a'}", "tags": ["seq:step:1"], "metadata": {"langgraph_step": 2}}
+    view = span(
+        {"traceloop.span.kind": "tool", "gen_ai.tool.name": "t", "gen_ai.tool.call.arguments": json.dumps(wrapped)}
+    )
+    tool = read(view).tool
+    assert tool is not None
+    assert tool.arguments == "{'city': 'a'}"
+
+
+def test_a_tools_definition_is_not_its_arguments() -> None:
+    view = span({"openinference.span.kind": "TOOL", "tool.name": "t", "tool.parameters": '{"type":"object"}'})
+    tool = read(view).tool
+    assert tool is not None
+    assert tool.arguments is None
