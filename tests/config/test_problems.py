@@ -86,7 +86,6 @@ def test_what_a_collector_has_and_this_has_not(text: str, path: str, says: str) 
         ),
         ("processor: {redaction: {enabled: true}}", "processor.redaction.enabled"),
         ("processor: {attributes: {enabled: true}}", "processor.attributes.enabled"),
-        ("sidecar: {sources: {}}", "sidecar"),
     ],
 )
 def test_a_known_key_without_its_function_is_refused(text: str, path: str) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from spanledger_processor.config import Config
+from spanledger_processor.config.sidecar import SidecarSource
 from spanledger_processor.pipeline import Pipeline, Status
 from spanledger_processor.signing.signer import Signer
 from spanledger_sidecar.cursor import CursorError
 from spanledger_sidecar.run import Running, start
-from spanledger_sidecar.settings import SOURCES, Settings, Source
+from spanledger_sidecar.settings import SOURCES, Settings, Source, SourceName
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,6 @@ def _settings(config: Config) -> Settings:
         since_ms = 0
     elif given.since is not None:
         since_ms = int(datetime.combine(given.since, datetime.min.time(), tzinfo=UTC).timestamp() * 1000)
-    named = {name: getattr(given.sources, name) for name in SOURCES}
+    named: dict[SourceName, SidecarSource | None] = {name: getattr(given.sources, name) for name in SOURCES}
     sources = [Source(name, source.roots, source.grain) for name, source in named.items() if source is not None]
     return Settings(config.state.path, sources, since_ms)
