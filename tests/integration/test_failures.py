@@ -128,7 +128,9 @@ def test_a_loop_wired_into_itself_does_not_grow(otelcol: None, tempo: Tempo, tmp
         loop.send(*replay.requests)
 
         def around() -> None:
-            assert loop.metric("spanledger_passed_marked_spans_total") >= 3 * len(replay.spans)
+            assert (
+                loop.metric("spanledger_passed_marked_spans_total") >= loop.metric("spanledger_genai_spans_total") > 0
+            )
 
         eventually(around)
         assert loop.ledger()["total"]["cost_usd"] == pytest.approx(float(replay.cost), rel=1e-12)

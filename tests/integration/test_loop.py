@@ -77,17 +77,16 @@ def test_tempo_sums_to_the_truth(name: str, replays: dict[str, Replay], tempo: T
 
 
 def test_search_finds_what_cost_money(replays: dict[str, Replay], tempo: Tempo) -> None:
-    """`{ span.spanledger.cost.usd > 0.0 }` finds the traces of priced calls, `select` shows their session."""
-    query = "{ span.spanledger.cost.usd > 0.0 } | select(span.spanledger.session.id)"
-    expected = {trace for replay in replays.values() for trace, _ in replay.spans}
+    """`{ span.spanledger.cost.usd > 0.0 }` finds every trace of a priced call; `> 0`, an integer, finds none."""
+    replay = replays["otel-genai/S1-openai-chat"]
+    ours = f'resource.replay = "{replay.label}"'
 
-    def found() -> list[dict[str, object]]:
-        traces = tempo.search(query)
-        assert traces
-        assert {str(trace["traceID"]).zfill(32) for trace in traces} <= expected
-        return traces
+    def found() -> None:
+        traces = tempo.search(f"{{ {ours} && span.spanledger.cost.usd > 0.0 }} | select(span.spanledger.session.id)")
+        assert {str(trace["traceID"]).zfill(32) for trace in traces} == {trace for trace, _ in replay.spans}
 
-    assert eventually(found)
+    eventually(found)
+    assert not tempo.search(f"{{ {ours} && span.spanledger.cost.usd > 0 }}")
 
 
 def test_tool_repeats_are_counted(replays: dict[str, Replay], tempo: Tempo) -> None:
