@@ -85,13 +85,34 @@ async def test_beyond_the_budget_both_protocols_are_told_to_come_back() -> None:
         assert (await doors.post("/v1/traces", traces(payload=1000))).status_code == 200
 
 
-async def test_a_sender_that_never_sends_its_message_makes_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def one_turn(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """One message is read at a time; the event is set when one begins to be."""
+    began = asyncio.Event()
+    read = grpc_reading.MessageReader._message
+
+    async def told(reader: grpc_reading.MessageReader, context: Any) -> Any:
+        began.set()
+        return await read(reader, context)
+
+    monkeypatch.setattr(grpc_reading, "_READERS", 1)
+    monkeypatch.setattr(grpc_reading.MessageReader, "_message", told)
+    return began
+
+
+def stalling(channel: grpc.aio.Channel) -> Any:
+    """Begins calls whose message never comes."""
+    return channel.stream_unary(METHODS["traces"], request_serializer=bytes, response_deserializer=bytes)
+
+
+async def test_a_sender_that_never_sends_its_message_makes_room_for_others(
+    one_turn: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It holds one of the few turns to read; once another waits for that, its time is cut."""
     monkeypatch.setattr(grpc_reading, "_READ_WAIT_CONTENDED", 0.01)
-    monkeypatch.setattr(grpc_reading, "_READERS", 1)
     async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
-        export: Any = channel.stream_unary(METHODS["traces"], request_serializer=bytes, response_deserializer=bytes)
-        stalled = export()
+        stalled = stalling(channel)()
+        await one_turn.wait()
         assert await doors.export("traces", traces()) == b""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stalled
@@ -100,13 +121,15 @@ async def test_a_sender_that_never_sends_its_message_makes_room_for_others(monke
         assert doors.seen.held == 0
 
 
-async def test_a_sender_that_leaves_before_its_message_is_read_leaves_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpc_reading, "_READERS", 1)
+async def test_a_sender_that_leaves_before_its_message_is_read_leaves_its_turn(one_turn: asyncio.Event) -> None:
     async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
-        export: Any = channel.stream_unary(METHODS["traces"], request_serializer=bytes, response_deserializer=bytes)
-        for _ in range(3):
-            stalled = export()
-            await asyncio.sleep(0)
+        for number in range(1, 4):
+            stalled = stalling(channel)()
+            await one_turn.wait()
             stalled.cancel()
+            await doors.seen.told.wait()
+            assert doors.seen.answers == [("traces", "grpc", "gone", "aborted")] * number
+            one_turn.clear()
+            doors.seen.told.clear()
         assert await doors.export("traces", traces()) == b""
         assert doors.seen.held == 0
