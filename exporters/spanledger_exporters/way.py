@@ -39,7 +39,10 @@ class Way:
     def send(self, request: Request, progress: Progress) -> None:
         """Begin to send, unless the exporter has the request, refused it for good, or is being sent it."""
         if self.name not in progress.settled and self.name not in progress.under_way:
-            progress.under_way[self.name] = asyncio.create_task(self._answer(request, progress))
+            self._begin(request, progress)
+
+    def _begin(self, request: Request, progress: Progress) -> None:
+        progress.under_way[self.name] = asyncio.create_task(self._answer(request, progress))
 
     async def _answer(self, request: Request, progress: Progress) -> Outcome:
         try:
@@ -77,17 +80,14 @@ class Way:
 
 
 class UnawaitedWay(Way):
-    """To an exporter that is not required: a bounded amount is under way, and what comes on top is dropped."""
+    """To an exporter that is not required: sends have a deadline of their own, and what is too much is dropped."""
 
     def __init__(self, exporter: Exporter, observer: Observer) -> None:
         super().__init__(exporter, observer)
         self._requests = 0
         self._bytes = 0
 
-    def send(self, request: Request, progress: Progress) -> None:
-        """Begin to send as above, with a deadline of its own, or drop the request where too much is under way."""
-        if self.name in progress.settled or self.name in progress.under_way:
-            return
+    def _begin(self, request: Request, progress: Progress) -> None:
         size = len(request.body)
         if self._requests and (self._requests >= _UNAWAITED_REQUESTS or self._bytes + size > _UNAWAITED_BYTES):
             self._observer.dropped(self.name, request.signal, request.items)
@@ -96,7 +96,7 @@ class UnawaitedWay(Way):
         self._requests += 1
         self._bytes += size
         deadline = asyncio.get_running_loop().time() + _UNAWAITED_SECONDS
-        super().send(replace(request, deadline=deadline), progress)
+        super()._begin(replace(request, deadline=deadline), progress)
         progress.under_way[self.name].add_done_callback(lambda _: self._release(size))
 
     def _release(self, size: int) -> None:

@@ -139,6 +139,22 @@ async def test_a_terminal_that_is_stopped_holds_nothing_up() -> None:
     assert set(stream.getvalue().splitlines()) == {"traces: 1 spans"}
 
 
+async def test_a_bug_of_ours_holds_nothing_up(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug(signal: Signal, body: bytes) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("spanledger_exporters.debug.exporter.summary", bug)
+    debug = Debug("debug", DebugSettings(), io.StringIO())
+    outcome = await debug.send("traces", spans("a"), soon())
+    assert outcome == Outcome(Verdict.ACCEPTED, "not shown: unexpected ZeroDivisionError")
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    await debug.close()
+
+
 async def test_it_writes_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     debug = build("debug", settings("debug"))
     await debug.send("traces", spans("a"), soon())

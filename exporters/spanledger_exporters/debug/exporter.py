@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TextIO
+from typing import TextIO, TypeAlias
 
 from spanledger_exporters.debug.lines import items, summary
 from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
 from spanledger_exporters.lane import Lane
+from spanledger_exporters.logs import logger_of
 from spanledger_exporters.settings import DebugSettings
 from spanledger_processor.wire.errors import MalformedError
 
@@ -18,10 +18,7 @@ _PATIENCE = 1.0
 """Seconds that a request waits for a terminal that does not move."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Request:
-    signal: Signal
-    body: bytes
+_Request: TypeAlias = tuple[Signal, bytes]
 
 
 class Debug:
@@ -36,6 +33,7 @@ class Debug:
         self.signals = settings.signals
         self._verbosity = settings.verbosity
         self._stream = stream or sys.stdout
+        self._log = logger_of(name)
         self._lane: Lane[_Request, Outcome] = Lane(name, self._write)
 
     async def start(self) -> None:
@@ -46,9 +44,12 @@ class Debug:
         end = min(deadline, asyncio.get_running_loop().time() + _PATIENCE)
         try:
             async with asyncio.timeout_at(end):
-                outcome = await self._lane.do(_Request(signal, body), end)
+                outcome = await self._lane.do((signal, body), end)
         except TimeoutError:
             outcome = None
+        except Exception as error:  # noqa: BLE001 - a bug in what is shown must not hold up what is not
+            self._log.exception("unexpected error; the request counts as accepted")
+            outcome = _not_shown(f"unexpected {type(error).__name__}")
         return outcome or _not_shown("the terminal does not move")
 
     async def close(self) -> None:
@@ -56,7 +57,7 @@ class Debug:
         await self._lane.close()
 
     def _write(self, requests: Sequence[_Request]) -> Sequence[Outcome]:
-        text = "".join(f"{line}\n" for request in requests for line in self._lines(request))
+        text = "".join(f"{line}\n" for signal, body in requests for line in self._lines(signal, body))
         encoding = self._stream.encoding or "utf-8"
         try:
             self._stream.write(text.encode(encoding, "replace").decode(encoding))
@@ -65,13 +66,13 @@ class Debug:
             return [_not_shown(error.strerror or type(error).__name__)] * len(requests)
         return [ACCEPTED] * len(requests)
 
-    def _lines(self, request: _Request) -> Iterator[str]:
+    def _lines(self, signal: Signal, body: bytes) -> Iterator[str]:
         try:
-            yield summary(request.signal, request.body)
+            yield summary(signal, body)
             if self._verbosity != "basic":
-                yield from items(request.signal, request.body, detailed=self._verbosity == "detailed")
+                yield from items(signal, body, detailed=self._verbosity == "detailed")
         except MalformedError as error:
-            yield f"{request.signal}: cannot be read: {error}"
+            yield f"{signal}: cannot be read: {error}"
 
 
 def _not_shown(reason: str) -> Outcome:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from spanledger_exporters.errors import DestinationError
 from spanledger_exporters.file.lines import LineFile
@@ -15,11 +15,7 @@ from spanledger_exporters.text import one_line
 from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.json_form import to_json
 
-
-@dataclass(frozen=True, slots=True)
-class _Request:
-    signal: Signal
-    body: bytes
+_Request: TypeAlias = tuple[Signal, bytes]
 
 
 class File:
@@ -47,7 +43,7 @@ class File:
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
         """Accepted when the line is on disk; retryable, with nothing left in the file, when there is no room for it."""
-        outcome = await self._lane.do(_Request(signal, body), deadline)
+        outcome = await self._lane.do((signal, body), deadline)
         return outcome or Outcome(Verdict.RETRYABLE, "the disk did not keep up")
 
     async def close(self) -> None:
@@ -64,9 +60,9 @@ class File:
         return outcomes
 
     def _appended(self, requests: Sequence[_Request]) -> Iterator[Outcome]:
-        for request in requests:
+        for signal, body in requests:
             try:
-                self._lines.append(to_json(request.signal, request.body) + b"\n")
+                self._lines.append(to_json(signal, body) + b"\n")
                 yield ACCEPTED
             except MalformedError as error:
                 yield Outcome(Verdict.PERMANENT, one_line(f"cannot be written as JSON: {error}"))
