@@ -142,8 +142,6 @@ async def test_a_terminal_that_is_stopped_holds_nothing_up() -> None:
 async def test_a_bug_of_ours_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
     def bug(signal: Signal, body: bytes) -> str:
         raise ZeroDivisionError
 
