@@ -12,6 +12,7 @@ from spanledger_processor.cli import show
 from spanledger_processor.cli.opening import ledger
 from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail, tenant
 from spanledger_processor.cli.since import SINCE
+from spanledger_processor.config import Config
 from spanledger_processor.reports import ledger as questions
 from spanledger_processor.reports.rows import Row, date_of
 from spanledger_processor.state.store import Reader
@@ -26,14 +27,16 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
 
 _limit = click.option("--limit", type=click.IntRange(1), help=f"Rows at most; {_SHOWN}, with --json all, if not given.")
 
+_LISTS = {"session": questions.sessions, "run": questions.runs}
+_ONE = {"session": questions.session, "run": questions.run}
+
 
 @click.command()
 @_limit
 @_reading
 def sessions(path: Path | None, sets: tuple[str, ...], tenant: str, limit: int | None, *, as_json: bool) -> None:
     """List all sessions, the one last active first: cost, calls, tokens, models."""
-    with ledger(configured(path, sets), tenant) as (reader, whose):
-        _list("session", questions.sessions(reader, whose), limit, as_json=as_json)
+    _list("session", configured(path, sets), tenant, limit, as_json=as_json)
 
 
 @click.command()
@@ -41,8 +44,7 @@ def sessions(path: Path | None, sets: tuple[str, ...], tenant: str, limit: int |
 @_reading
 def runs(path: Path | None, sets: tuple[str, ...], tenant: str, limit: int | None, *, as_json: bool) -> None:
     """List all runs, the one last active first: cost, calls, tokens, models."""
-    with ledger(configured(path, sets), tenant) as (reader, whose):
-        _list("run", questions.runs(reader, whose), limit, as_json=as_json)
+    _list("run", configured(path, sets), tenant, limit, as_json=as_json)
 
 
 @click.command()
@@ -50,8 +52,7 @@ def runs(path: Path | None, sets: tuple[str, ...], tenant: str, limit: int | Non
 @_reading
 def session(session_id: str, path: Path | None, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
     """Show one session by model and task."""
-    with ledger(configured(path, sets), tenant) as (reader, whose):
-        _session(reader, whose, session_id, as_json=as_json)
+    _one("session", session_id, configured(path, sets), tenant, as_json=as_json)
 
 
 @click.command()
@@ -59,8 +60,7 @@ def session(session_id: str, path: Path | None, sets: tuple[str, ...], tenant: s
 @_reading
 def run(run_id: str, path: Path | None, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
     """Show one run by model."""
-    with ledger(configured(path, sets), tenant) as (reader, whose):
-        _run(reader, whose, run_id, as_json=as_json)
+    _one("run", run_id, configured(path, sets), tenant, as_json=as_json)
 
 
 @click.command()
@@ -81,18 +81,18 @@ def summary(
     """Sum up the ledger: the total, by model, and what could not be priced. With --since also by day."""
     if sum(given is not None for given in (session_id, run_id, since)) > 1:
         raise click.UsageError("give one of --session, --run and --since")
-    with ledger(configured(path, sets), tenant) as (reader, whose):
-        if session_id is not None:
-            _session(reader, whose, session_id, as_json=as_json)
-        elif run_id is not None:
-            _run(reader, whose, run_id, as_json=as_json)
-        elif since is not None:
-            _since(reader, whose, since, as_json=as_json)
-        else:
-            _whole(questions.total(reader, whose), questions.models(reader, whose), as_json=as_json)
+    config = configured(path, sets)
+    if session_id is not None:
+        _one("session", session_id, config, tenant, as_json=as_json)
+    elif run_id is not None:
+        _one("run", run_id, config, tenant, as_json=as_json)
+    else:
+        _whole(config, tenant, since, as_json=as_json)
 
 
-def _list(what: str, rows: list[Row], limit: int | None, *, as_json: bool) -> None:
+def _list(what: str, config: Config, tenant: str, limit: int | None, *, as_json: bool) -> None:
+    with ledger(config, tenant) as (reader, whose):
+        rows = _LISTS[what](reader, whose)
     if as_json:
         show.show_json(rows[:limit])
         return
@@ -105,15 +105,9 @@ def _list(what: str, rows: list[Row], limit: int | None, *, as_json: bool) -> No
         click.echo(f"{len(rows) - len(shown):,} more: --limit {len(rows)} shows all, and so does --json.")
 
 
-def _session(reader: Reader, whose: bytes, session_id: str, *, as_json: bool) -> None:
-    _one("session", session_id, questions.session(reader, whose, session_id), as_json=as_json)
-
-
-def _run(reader: Reader, whose: bytes, run_id: str, *, as_json: bool) -> None:
-    _one("run", run_id, questions.run(reader, whose, run_id), as_json=as_json)
-
-
-def _one(what: str, name: str, found: Row | None, *, as_json: bool) -> None:
+def _one(what: str, name: str, config: Config, tenant: str, *, as_json: bool) -> None:
+    with ledger(config, tenant) as (reader, whose):
+        found = _ONE[what](reader, whose, name)
     if found is None:
         fail(f"no {what} {name!r} in this ledger; `spanledger {what}s` lists those there are", FAILED)
     if as_json:
@@ -130,31 +124,35 @@ def _one(what: str, name: str, found: Row | None, *, as_json: bool) -> None:
         console.print(show.table("by task", [show.named("task"), kind, *show.TOTALS], found["tasks"]))
 
 
-def _whole(total: Row, models: list[Row], *, as_json: bool) -> None:
+def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> None:
+    with ledger(config, tenant) as (reader, whose):
+        answer = _all(reader, whose) if since is None else _since(reader, whose, since)
     if as_json:
-        show.show_json({"total": total, "models": models})
+        show.show_json(answer)
         return
-    if not total["spans"]:
-        click.echo("Nothing has been counted in this ledger yet.")
+    total, first = answer["total"], answer.get("since")
+    if not total["calls"]:
+        click.echo(f"Nothing was spent since {first} (UTC)." if first else "Nothing has been counted in this ledger.")
         return
     console = show.console()
-    console.print(show.table("the whole ledger", show.TOTALS, [total]))
-    if total["late_correction_usd"]:
-        sent = show.money(total["late_correction_usd"])
-        console.print(f"Spans were sent with {sent} more than that, before later ones proved them repeats.")
-    console.print(show.table("by model", [*show.MODEL, *show.SPEND], models))
+    columns = show.SPEND if first else show.TOTALS
+    console.print(show.table(f"since {first} (UTC)" if first else "the whole ledger", columns, [total]))
+    if correction := total.get("late_correction_usd"):
+        sent = f"{show.money(abs(correction))} {'more' if correction > 0 else 'less'}"
+        console.print(f"The spans were sent with {sent} than that in sum: what came later proved some of them repeats.")
+    if first:
+        console.print(show.table("by day", show.DAY, answer["days"]))
+    console.print(show.table("by model", show.BY_MODEL, answer["models"]))
 
 
-def _since(reader: Reader, whose: bytes, since: int, *, as_json: bool) -> None:
-    first, total = date_of(since), questions.spent(reader, whose, since)
-    days, models = questions.days(reader, whose, since), questions.models(reader, whose, since)
-    if as_json:
-        show.show_json({"since": first, "total": total, "days": days, "models": models})
-        return
-    if not days:
-        click.echo(f"Nothing was spent since {first} (UTC).")
-        return
-    console = show.console()
-    console.print(show.table(f"since {first} (UTC)", show.SPEND, [total]))
-    console.print(show.table("by day", [("day", lambda row: row["day"] or "-", False), *show.SPEND], days))
-    console.print(show.table("by model", [*show.MODEL, *show.SPEND], models))
+def _all(reader: Reader, whose: bytes) -> Row:
+    return {"total": questions.total(reader, whose), "models": questions.models(reader, whose)}
+
+
+def _since(reader: Reader, whose: bytes, since: int) -> Row:
+    return {
+        "since": date_of(since),
+        "total": questions.spent(reader, whose, since),
+        "days": questions.days(reader, whose, since),
+        "models": questions.models(reader, whose, since),
+    }

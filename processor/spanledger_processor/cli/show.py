@@ -90,10 +90,13 @@ TOTALS: Sequence[Column] = (
 )
 """The columns that sessions, runs and tasks share."""
 
-MODEL: Sequence[Column] = (
+BY_MODEL: Sequence[Column] = (
     ("provider", lambda row: row["provider"] or "-", False),
     ("model", lambda row: row["model"] or "(no model)", False),
+    *SPEND,
 )
+
+DAY: Sequence[Column] = (("day", lambda row: row["day"] or "-", False), *SPEND)
 
 MODEL_COST: Sequence[Column] = (
     ("model", lambda row: row["model"] or "(no model)", False),
