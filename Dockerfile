@@ -6,6 +6,7 @@ RUN /opt/spanledger/bin/python -m pip install --no-cache-dir -c constraints.txt 
 COPY pyproject.toml README.md LICENSE ./
 COPY processor processor
 COPY exporters exporters
+COPY sidecar sidecar
 RUN /opt/spanledger/bin/python -m pip install --no-cache-dir -c constraints.txt --build-constraint constraints.txt .
 
 FROM python:3.11-slim
