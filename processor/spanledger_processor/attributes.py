@@ -12,9 +12,11 @@ from functools import lru_cache
 from spanledger_processor.aliases import ALIASES
 from spanledger_processor.calls import USD, Usage
 from spanledger_processor.decisions import Cost, Decision, Signature
-from spanledger_processor.wire.pieces import INT64, double, doubles, flag, integer, text
+from spanledger_processor.wire.pieces import INT64, beside, double, doubles, flag, integer, text
+from spanledger_processor.wire.span import SpanView
 
 _CACHED = 2048
+_OWN = b"spanledger."
 
 _KIND = text("spanledger.kind")
 _DIALECT = text("spanledger.dialect")
@@ -76,6 +78,12 @@ def encode(decision: Decision) -> bytes:
         cost, amount = decision.cost, decision.cost.amount
         pieces += [ALIASES[alias](cost, amount) for alias in decision.aliases if alias in ALIASES]
     return b"".join(pieces)
+
+
+def encode_for(decision: Decision, span: bytes) -> bytes:
+    """As `encode`, without what the encoded `span` says already: a made span brings its source, session and task."""
+    encoded = encode(decision)
+    return beside(SpanView.parse(span).attributes, encoded) if _OWN in span else encoded
 
 
 @lru_cache(_CACHED)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otlp_bytes import attribute, files, message, name_of, span, varint
+from spanledger_processor.wire.envelope import MAX_ITEMS, MAX_PARTS
 from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.json_form import to_json
 from spanledger_processor.wire.logs import LogView, parse_logs
@@ -195,6 +196,27 @@ def test_metrics_count_points_and_a_broken_metric_counts_none() -> None:
     points = message(1, message(1)) * 3
     gauge, total = message(2, message(1, b"a"), message(5, points)), message(2, message(7, points))
     assert count_data_points(message(1, message(2, gauge, total, message(2, b"\x2a\x05")))) == 6
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        message(1) * (MAX_PARTS + 1),
+        message(1, message(2) * (MAX_PARTS + 1)),
+        message(1, message(1) * MAX_PARTS) + message(1, message(2)),
+        message(1, message(2, message(2) * (MAX_ITEMS + 1))),
+        message(1, message(2, message(2) * MAX_ITEMS), message(2, message(2))),
+    ],
+    ids=["resources", "scopes", "both", "spans", "spans of two scopes"],
+)
+def test_more_parts_than_any_real_request_has_are_refused(body: bytes) -> None:
+    """Two bytes make a resource or a span; 64 MiB of them took gigabytes and minutes."""
+    with pytest.raises(MalformedError, match="send them in smaller requests"):
+        parse_traces(body)
+
+
+def test_as_many_spans_as_a_request_may_hold() -> None:
+    assert parse_traces(message(1, message(2, message(2) * MAX_ITEMS))).span_count == MAX_ITEMS
 
 
 def test_a_length_beyond_what_there_is_costs_no_memory() -> None:

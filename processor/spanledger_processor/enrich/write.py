@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from spanledger_processor.attributes import encode
+from spanledger_processor.attributes import encode_for
 from spanledger_processor.decisions import Decision
 from spanledger_processor.enrich.read import Reading
 
@@ -14,5 +14,5 @@ def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> byte
     for places, decided in zip(reading.places, decisions, strict=True):
         for index, decision in decided.items():
             group, span = places[index]
-            reading.request.append(group, span, encode(decision))
+            reading.request.append(group, span, encode_for(decision, reading.request.groups[group].spans[span]))
     return reading.request.serialize()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -33,6 +33,11 @@ class Shape:
     item: Mapping[int, int]
     attributes: int
 
+
+MAX_PARTS, MAX_ITEMS = 2**18, 2**20
+"""Resources and scopes, and items, that one request may hold. Real ones reach 64 MiB long before; without a limit two
+bytes an item would take gigabytes to read."""
+_TOO_MANY = f"more than {MAX_PARTS} resources and scopes or {MAX_ITEMS} items; send them in smaller requests"
 
 _KEY_VALUE = {1: LENGTH, 2: LENGTH}
 
@@ -64,28 +69,77 @@ METRICS = Shape(
 )
 
 
-def read_envelope(body: bytes, shape: Shape) -> Any:
-    """`body` as a `schema.Request`.
+class ScopeItems(NamedTuple):
+    """One scope of a resource: where it stands, the scope's bytes, and its items' in the order they came."""
+
+    place: str
+    scope: bytes
+    items: list[bytes]
+
+
+class ResourceItems(NamedTuple):
+    """One resource: where it stands, its bytes, and its scopes. A message sent in pieces is joined, which merges it."""
+
+    place: str
+    resource: bytes
+    scopes: list[ScopeItems]
+
+
+def read_envelope(body: bytes, shape: Shape) -> list[ResourceItems]:
+    """The resources of an export request.
 
     Raises:
         MalformedError: it is no export request of that signal.
     """
+    found = _messages(body, 0, len(body), {1: shape.group}, shape.request)
+    if body and not found:
+        raise MalformedError(f"{shape.request}: holds no {shape.group}")
+    groups, parts, items = [], len(found), 0
+    for number, (_, start, end) in enumerate(found):
+        group, read = _read_group(body, start, end, shape, f"{shape.group}[{number}]")
+        groups.append(group)
+        parts += read
+        items += sum(len(scoped.items) for scoped in group.scopes)
+        if parts > MAX_PARTS or items > MAX_ITEMS:
+            raise MalformedError(f"{shape.request}: {_TOO_MANY}")
+    _refuse_foreign(groups, shape)
+    return groups
+
+
+def _read_group(body: bytes, start: int, end: int, shape: Shape, place: str) -> tuple[ResourceItems, int]:
+    """A resource, and of how many parts it is made."""
+    parts = _messages(body, start, end, {1: "resource", 2: shape.scoped, 3: "schema_url"}, place)
+    resource = b"".join(body[at:to] for number, at, to in parts if number == 1)
+    scoped = [(at, to) for number, at, to in parts if number == 2]
+    scopes = [
+        _read_scope(body, at, to, shape, f"{place}.{shape.scoped}[{index}]") for index, (at, to) in enumerate(scoped)
+    ]
+    return ResourceItems(place, resource, scopes), len(parts)
+
+
+def _read_scope(body: bytes, start: int, end: int, shape: Shape, place: str) -> ScopeItems:
+    """Items are many, so a schema reads them; only where it finds none, or fails, is every field looked at."""
     try:
-        request = schema.Request.FromString(body)
+        message = schema.Scoped.FromString(body[start:end])
     except DecodeError:
-        _check_envelope(body, shape)
-        raise MalformedError(f"{shape.request}: cannot be read, it may be nested too deep") from None
+        message = None
+    if message is None or not message.items:
+        _messages(body, start, end, {1: "scope", 2: shape.items, 3: "schema_url"}, place)
+    if message is None:
+        raise MalformedError(f"{place}: cannot be read")
+    if len(message.items) > MAX_ITEMS:
+        raise MalformedError(f"{place}: {_TOO_MANY}")
+    return ScopeItems(place, b"".join(message.scope), list(message.items))
+
+
+def _refuse_foreign(groups: list[ResourceItems], shape: Shape) -> None:
     foreign = None
-    for group in request.groups:
-        for scoped in group.scoped:
-            for item in scoped.items:
-                foreign = _contradiction(item, shape)
-                if foreign is None:
-                    return request
+    for item in (item for group in groups for scoped in group.scopes for item in scoped.items):
+        foreign = _contradiction(item, shape)
+        if foreign is None:
+            return
     if foreign is not None:
         raise MalformedError(f"{shape.request}: not one of its {shape.items} is one: {foreign}")
-    _check_envelope(body, shape)
-    return request
 
 
 def _contradiction(item: bytes, shape: Shape) -> str | None:
@@ -108,20 +162,6 @@ def _mismatch(field: Field, known: Mapping[int, int]) -> str | None:
     return f"field {field.number} has wire type {field.wire_type}, not {known[field.number]}"
 
 
-def _check_envelope(body: bytes, shape: Shape) -> None:
-    """Raise for the first thing in the envelope that cannot be read or is no part of one."""
-    groups = _messages(body, 0, len(body), {1: shape.group}, shape.request)
-    if body and not groups:
-        raise MalformedError(f"{shape.request}: holds no {shape.group}")
-    for number, (_, start, end) in enumerate(groups):
-        place = f"{shape.group}[{number}]"
-        parts = _messages(body, start, end, {1: "resource", 2: shape.scoped, 3: "schema_url"}, place)
-        scoped = [part for part in parts if part[0] == 2]
-        for index, (_, start, end) in enumerate(scoped):
-            known = {1: "scope", 2: shape.items, 3: "schema_url"}
-            _messages(body, start, end, known, f"{place}.{shape.scoped}[{index}]")
-
-
 def _messages(body: bytes, start: int, end: int, known: Mapping[int, str], place: str) -> list[tuple[int, int, int]]:
     """Number, start and end of each known field; all of them are length-delimited."""
     found = []
@@ -131,6 +171,8 @@ def _messages(body: bytes, start: int, end: int, known: Mapping[int, str], place
                 if field.wire_type != LENGTH:
                     raise MalformedError(f"{known[field.number]} has wire type {field.wire_type}, not {LENGTH}")
                 found.append((field.number, field.start, field.end))
+                if len(found) > MAX_PARTS:
+                    raise MalformedError(_TOO_MANY)
     except MalformedError as error:
         raise MalformedError(f"{place}: {error}") from None
     return found

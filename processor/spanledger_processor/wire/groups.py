@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from spanledger_processor.wire import schema
-from spanledger_processor.wire.envelope import Shape, read_envelope
+from spanledger_processor.wire.envelope import ResourceItems, ScopeItems, Shape, read_envelope
 from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.values import Attributes, attributes_of
 
@@ -28,11 +28,10 @@ def read_groups(body: bytes, shape: Shape) -> Iterator[Group]:
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
-    for number, group in enumerate(read_envelope(body, shape).groups):
-        place = f"{shape.group}[{number}]"
-        resource = _resource(group, place)
-        for index, scoped in enumerate(group.scoped):
-            yield Group(resource, *_scope(scoped, f"{place}.{shape.scoped}[{index}]"), list(scoped.items))
+    for group in read_envelope(body, shape):
+        resource = _resource(group)
+        for scoped in group.scopes:
+            yield Group(resource, *_scope(scoped), scoped.items)
 
 
 def count_items(body: bytes, shape: Shape) -> int:
@@ -41,20 +40,19 @@ def count_items(body: bytes, shape: Shape) -> int:
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
-    return sum(len(scoped.items) for group in read_envelope(body, shape).groups for scoped in group.scoped)
+    return sum(len(scoped.items) for group in read_envelope(body, shape) for scoped in group.scopes)
 
 
-def _resource(group: Any, place: str) -> Attributes:
-    encoded = b"".join(group.resource)
+def _resource(group: ResourceItems) -> Attributes:
     try:
-        return attributes_of(schema.Resource.FromString(encoded), encoded, 1)
+        return attributes_of(schema.Resource.FromString(group.resource), group.resource, 1)
     except DecodeError:
-        raise MalformedError(f"{place}.resource: cannot be read") from None
+        raise MalformedError(f"{group.place}.resource: cannot be read") from None
 
 
-def _scope(scoped: Any, place: str) -> tuple[str, str]:
+def _scope(scoped: ScopeItems) -> tuple[str, str]:
     try:
-        scope = schema.Scope.FromString(b"".join(scoped.scope))
+        scope = schema.Scope.FromString(scoped.scope)
     except DecodeError:
-        raise MalformedError(f"{place}.scope: cannot be read") from None
+        raise MalformedError(f"{scoped.place}.scope: cannot be read") from None
     return schema.text(scope.name), schema.text(scope.version)

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from spanledger_processor.wire.envelope import MAX_ITEMS
 from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.json_schema import TYPES, JsonField, fields_by_name
 
@@ -74,6 +75,8 @@ def _set(message: Any, field: JsonField, value: Any, depth: int) -> None:
 def _extend(target: Any, field: JsonField, values: Any, depth: int) -> None:
     if not isinstance(values, list):
         raise _WrongError(f"must be an array, not {_kind(values)}")
+    if len(values) > MAX_ITEMS:
+        raise _WrongError(f"more than {MAX_ITEMS} elements; send them in smaller requests")
     for index, value in enumerate(values):
         try:
             if field.message is not None:

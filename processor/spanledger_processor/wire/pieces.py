@@ -11,7 +11,9 @@ from collections.abc import Callable
 from functools import lru_cache
 from itertools import chain
 
-from spanledger_processor.wire.fields import LENGTH, write_varint
+from spanledger_processor.wire import schema
+from spanledger_processor.wire.fields import LENGTH, fields, write_varint
+from spanledger_processor.wire.values import Attributes
 
 INT64 = range(-(2**63), 2**63)
 
@@ -76,6 +78,17 @@ def doubles(*keys: str) -> Callable[..., bytes]:
 def flag(key: str, *, value: bool) -> bytes:
     """A bool attribute named `key`."""
     return _prefix(key, _BOOL, 1) + bytes((value,))
+
+
+def beside(present: Attributes, pieces: bytes) -> bytes:
+    """`pieces` without those that `present` holds with the very same value."""
+    kept, at = [], 0
+    for field in fields(pieces, 0, len(pieces)):
+        entry = schema.Entry.FromString(pieces[field.start : field.end])
+        if not present.holds(entry.key, entry.value):
+            kept.append(pieces[at : field.end])
+        at = field.end
+    return b"".join(kept)
 
 
 def _prefix(key: str, tag: bytes, size: int) -> bytes:

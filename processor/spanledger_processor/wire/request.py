@@ -71,8 +71,8 @@ def count_data_points(body: bytes) -> int:
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    request = read_envelope(body, METRICS)
-    return sum(_points(item) for group in request.groups for scoped in group.scoped for item in scoped.items)
+    groups = read_envelope(body, METRICS)
+    return sum(_points(item) for group in groups for scoped in group.scopes for item in scoped.items)
 
 
 def _points(item: bytes) -> int:

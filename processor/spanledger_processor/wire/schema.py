@@ -30,9 +30,7 @@ _MAP = "map"
 _REPEATED = "repeated "
 
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
-    # One envelope for all signals: ExportTraceServiceRequest, ExportLogsServiceRequest, ExportMetricsServiceRequest.
-    "Request": {"groups": (1, "repeated Group")},
-    "Group": {"resource": (1, "repeated bytes"), "scoped": (2, "repeated Scoped")},
+    # ScopeSpans, ScopeLogs or ScopeMetrics: their envelope is the same.
     "Scoped": {"scope": (1, "repeated bytes"), "items": (2, "repeated bytes")},
     "Resource": {"attributes": (1, _MAP)},
     "Scope": {"name": (1, "string"), "version": (2, "string")},
@@ -131,7 +129,7 @@ def _class(name: str) -> Any:
     return GetMessageClass(_POOL.FindMessageTypeByName(f"spanledger.wire.{name}"))
 
 
-Request = _class("Request")
+Scoped = _class("Scoped")
 Resource = _class("Resource")
 Scope = _class("Scope")
 Span = _class("Span")

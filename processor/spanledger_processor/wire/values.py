@@ -54,6 +54,10 @@ class Attributes:
         """Those of `keys` that are there: one pass, however many are asked for."""
         return keys.intersection(self._encoded)
 
+    def holds(self, key: str, encoded: bytes) -> bool:
+        """Whether the value of `key` is the AnyValue `encoded`, byte for byte."""
+        return self._encoded.get(key) == encoded
+
     def __contains__(self, key: object) -> bool:
         return key in self._encoded
 
