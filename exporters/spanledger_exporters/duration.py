@@ -7,7 +7,17 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer
 
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NANOSECONDS = {
+    "d": 86400 * 10**9,
+    "h": 3600 * 10**9,
+    "m": 60 * 10**9,
+    "s": 10**9,
+    "ms": 10**6,
+    "us": 10**3,
+    "µs": 10**3,
+    "μs": 10**3,
+    "ns": 1,
+}
 _PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h|d)", re.ASCII)
 _LONGEST = 100
 """Characters: no duration that a person writes is longer."""
@@ -26,7 +36,7 @@ def parse(text: str) -> float:
         return 0.0
     seconds, position = 0.0, 0
     while position < len(trimmed) <= _LONGEST and (part := _PART.match(trimmed, position)):
-        seconds += float(part[1]) * _UNITS[part[2]]
+        seconds += float(part[1]) * _NANOSECONDS[part[2]] / 1e9
         position = part.end()
     if not trimmed or position != len(trimmed):
         raise ValueError("not a duration: write a number with a unit, such as 200ms, 5s, 1m30s, 24h or 90d")
@@ -37,11 +47,12 @@ def parse(text: str) -> float:
 
 def render(seconds: float) -> str:
     """A duration string that reads back as `seconds`, in the largest unit that fits it whole (a day is 24h)."""
-    for unit in ("d", "h", "m", "s", "ms", "us"):
-        count = seconds / _UNITS[unit]
-        if count >= (2 if unit == "d" else 1) and count == round(count):
-            return f"{round(count)}{unit}"
-    return f"{seconds:g}s" if seconds else "0s"
+    nanoseconds = round(seconds * 1e9)
+    for unit, size in _NANOSECONDS.items():
+        count, rest = divmod(nanoseconds, size)
+        if not rest and count >= (2 if unit == "d" else 1):
+            return f"{count}{unit}"
+    return "0s"
 
 
 def _read(value: Any) -> Any:

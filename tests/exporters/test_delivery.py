@@ -185,6 +185,16 @@ async def test_a_slow_destination_does_not_hold_the_sender_beyond_the_deadline(t
     assert len((tmp_path / "spans.jsonl").read_text().splitlines()) == 1
 
 
+async def test_nothing_is_left_of_requests_whose_time_is_up() -> None:
+    """A destination that hangs, and senders that push: what they gave up is not held."""
+    hanging = GrpcBackend([GrpcAnswer(hold=asyncio.Event())])
+    async with hanging.serving() as backend, delivering(exporter_to(backend, "otlp_grpc")) as delivery:
+        bodies = [spans(str(number)) for number in range(20)]
+        sends = (delivery.deliver("traces", body, body, soon(0.1)) for body in bodies)
+        assert {outcome.verdict for outcome in await asyncio.gather(*sends)} == {Verdict.RETRYABLE}
+        await until(lambda: not [task for task in asyncio.all_tasks() if "Way._answer" in repr(task)])
+
+
 async def test_a_sender_that_goes_away_does_not_stop_what_was_begun() -> None:
     hold = asyncio.Event()
     async with two([GrpcAnswer(hold=hold)], [OK]) as (delivery, first, second, _):
