@@ -128,7 +128,7 @@ async def test_a_sender_that_leaves_before_its_message_is_read_leaves_its_turn(o
             await one_turn.wait()
             stalled.cancel()
             await doors.seen.told.wait()
-            assert doors.seen.answers == [("traces", "grpc", "gone", "aborted")] * number
+            assert doors.seen.answers == [("traces", "grpc", "rejected", "unreadable")] * number
             one_turn.clear()
             doors.seen.told.clear()
         assert await doors.export("traces", traces()) == b""

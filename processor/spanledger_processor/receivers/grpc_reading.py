@@ -53,7 +53,8 @@ class MessageReader:
         finally:
             self._turns.release()
         if not isinstance(message, bytes):
-            # Over the limit or not decompressible: gRPC has answered already, and what we say reaches nobody.
+            # Over the limit, not decompressible, or its sender left: gRPC does not tell which. It has answered
+            # already, and what we say reaches nobody. (A call that ends without a message does read it.)
             raise RefusedError(rejected("unreadable", "no message came that could be read"))
         if not claim.grow(len(message)):
             raise RefusedError(NO_ROOM)

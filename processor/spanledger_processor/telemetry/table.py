@@ -56,7 +56,8 @@ TABLE: tuple[Row, ...] = (
         "refused_requests_total",
         "signal protocol reason",
         "Export requests that were not answered ok, by reason: budget, unauthenticated, media_type, encoding, "
-        "too_large, unreadable (not decompressible, or a gRPC message over the limit), malformed, slow_body, aborted, "
+        "too_large, unreadable (not decompressible; by gRPC also over the limit, or left before it was read), "
+        "malformed, slow_body, aborted, "
         "pipeline (its answer was retry or rejected), deadline, stopping, internal.",
     ),
     _counter("received_bytes_total", "signal protocol", "Bytes of export requests, decompressed, as protobuf.", "By"),
