@@ -90,3 +90,19 @@ def test_openinference(scope: str, total: int) -> None:
         )
     )
     assert found.usage == Usage(total, 1, 30)
+
+
+@pytest.mark.parametrize(
+    ("scope", "estimate"),
+    [
+        ("opentelemetry.instrumentation.bedrock", True),
+        ("@arizeai/openinference-instrumentation-anthropic", True),
+        ("opentelemetry.instrumentation.genai.bedrock", False),
+        ("opentelemetry.instrumentation.openai.v1", False),
+    ],
+)
+def test_an_exclusive_count_without_caches_may_lack_some(scope: str, *, estimate: bool) -> None:
+    """OpenLLMetry loses them on Bedrock's InvokeModel; the convention's own instrumentation leaves out zeros."""
+    openinference = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 40, "llm.token_count.completion": 1}
+    attributes = openinference if scope.startswith("@") else chat(input_tokens=40, output_tokens=1)
+    assert read(span(attributes, scope=scope)).estimate is estimate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from dialect_view import PlainView, read, span
+from dialect_view import PlainView, chat, read, span
 from spanledger_processor.calls import Usage
 
 
@@ -41,6 +41,33 @@ def test_whole_usage_is_only_a_fallback() -> None:
     raw = {"usage": {"prompt_tokens": 100, "completion_tokens": 10}}
     found = read(span({"openinference.span.kind": "LLM", "output.value": json.dumps(raw)}))
     assert (found.usage, found.fallback) == (None, Usage(100, 10))
+
+
+def test_a_raw_answer_without_caches_takes_none_away() -> None:
+    """The raw numbers are the span's own, but tell less than the span does."""
+    found = read(
+        span(
+            chat(input_tokens=10, output_tokens=5, cache_read__input_tokens=60)
+            | {"gen_ai.usage.raw": '{"input_tokens": 10, "output_tokens": 5}'}
+        )
+    )
+    assert found.usage == Usage(70, 5, 60)
+
+
+def test_a_raw_answer_may_be_bytes() -> None:
+    told = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_token_details": {"cache_read": 4}}
+    raw = json.dumps({"usage_metadata": told}).encode()
+    found = read(
+        span(
+            {
+                "langsmith.span.kind": "llm",
+                "gen_ai.usage.input_tokens": 10,
+                "gen_ai.usage.output_tokens": 5,
+                "gen_ai.completion": raw,
+            }
+        )
+    )
+    assert found.usage == Usage(10, 5, 4)
 
 
 def test_an_ai_sdk_span_with_the_providers_own_counts() -> None:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from spanledger_processor.calls import Call
 from spanledger_processor.dialects.dialect import Groups, Signs
 from spanledger_processor.dialects.otel import OTEL
+from spanledger_processor.dialects.view import View
+
+
+def _seller(_: View, call: Call) -> None:
+    if call.provider == "github":
+        call.provider = "github-copilot"
+
 
 COPILOT = replace(
     OTEL,
@@ -18,5 +26,6 @@ COPILOT = replace(
     ),
     not_costs=("github.copilot.cost", "github.copilot.aiu", "github.copilot.nano_aiu"),
     groups=Groups(session=("gen_ai.conversation.id", "copilot_chat.session_id")),
+    rules=(_seller,),
     notes=("`github.copilot.cost` counts premium requests or credits, not USD.",),
 )

@@ -114,7 +114,7 @@ EVENTS = (
     ),
     LogEvent(
         client="codex",
-        names=("codex.sse_event", "codex.websocket_event"),
+        names=("codex.sse_event",),
         operation="chat",
         where={"event.kind": "response.completed"},
         model=("model", "slug"),

@@ -29,7 +29,8 @@ TOKENS = Tokens(
     reasoning=("llm.token_count.completion_details.reasoning",),
 )
 
-_AGENT_SDK_JS = "@arizeai/openinference-instrumentation-claude-agent-sdk"
+_JS = "@arizeai/openinference-instrumentation-"
+_AGENT_SDK_JS = _JS + "claude-agent-sdk"
 
 
 def _prepared(view: View, call: Call) -> None:
@@ -83,7 +84,15 @@ OPENINFERENCE = Dialect(
         Source(Input.INCLUSIVE, "openinference.instrumentation.bedrock", why="sums the three classes"),
         Source(Input.EXCLUSIVE, "openinference.instrumentation.claude_agent_sdk", why="copies Anthropic's own counts"),
         Source(Input.EXCLUSIVE, _AGENT_SDK_JS, why="copies Anthropic's own counts"),
+        Source(
+            Input.EXCLUSIVE,
+            "openinference.instrumentation.agno",
+            providers=("anthropic", "aws", "bedrock"),
+            why="Agno copies the provider's own counts",
+        ),
         Source(Input.INCLUSIVE, "openinference.instrumentation.", why="OpenInference counts caches in"),
+        Source(Input.EXCLUSIVE, _JS + "anthropic", why="copies Anthropic's own counts, without caches"),
+        Source(Input.EXCLUSIVE, _JS + "bedrock", why="copies Bedrock's own counts"),
         Source(Input.INCLUSIVE, "@arizeai/openinference-instrumentation", why="OpenInference counts caches in"),
         Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="hand-made, or a translator's"),
         Source(Input.INCLUSIVE, why="OpenInference counts caches in"),

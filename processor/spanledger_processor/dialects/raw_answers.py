@@ -19,6 +19,7 @@ from spanledger_processor.dialects.view import View
 _SHORT = 4096
 """Characters of a text that may be a usage object and nothing else."""
 
+_CACHES = ("cache_read", "cache_write")
 _CLASSES = ("cache_read", "cache_write", "cache_write_1h", "reasoning")
 
 
@@ -42,7 +43,7 @@ def inside(view: View, place: UsageText) -> Any:
 
 
 def complete(call: Call, counts: Counts, told: list[Told]) -> None:
-    """Take missing classes from the first raw usage that agrees with the span's own numbers.
+    """Take missing classes from the first raw usage that agrees with all of the span's own numbers.
 
     Where the very numbers are the raw ones, so is what they mean: the raw usage's reading holds.
     """
@@ -53,6 +54,8 @@ def complete(call: Call, counts: Counts, told: list[Told]) -> None:
         raw, settled = item.counts, item.settled.usage
         copied = raw.input == counts.input and raw.output == counts.output
         if not copied and (settled.input != usage.input or settled.output != usage.output):
+            continue
+        if any(getattr(usage, name) not in (None, getattr(settled, name)) for name in _CACHES):
             continue
         if copied:
             usage.input, usage.output = settled.input, settled.output
@@ -65,6 +68,8 @@ def complete(call: Call, counts: Counts, told: list[Told]) -> None:
 
 def _objects(view: View, place: UsageText) -> list[Mapping[str, Any]]:
     value = view.attributes.get(place.key)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
     if isinstance(value, str) and not place.path:
         itself = _usage_itself(value)
         return [itself] if itself is not None else list(texts.usages(value))

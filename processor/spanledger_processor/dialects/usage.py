@@ -31,9 +31,12 @@ def read_usage_of(call: Call, dialect: Dialect, view: View) -> None:
         call.problem = NO_COUNT
         counts = _valid(tokens, view)
     if counts is not None:
-        _settle(call, counts, means, _source(dialect.sources, call.provider))
-        if dialect.usage_texts and call.usage is not None and _lacks(call.usage):
+        source = _source(dialect.sources, call.provider)
+        usage = _settle(call, counts, means, source)
+        if dialect.usage_texts and _lacks(usage):
             complete(call, counts, told_by(view, dialect.usage_texts))
+        if source.input is Input.EXCLUSIVE and usage.cache_read is None and usage.cache_write is None and not means:
+            call.estimate = True  # what was cached is missing from the input as well
     elif dialect.fallback_texts:
         call.fallback = next((told.settled.usage for told in told_by(view, dialect.fallback_texts)), None)
 
@@ -45,7 +48,7 @@ def _source(sources: tuple[Source, ...], provider: str) -> Source:
     return ANY_SOURCE
 
 
-def _settle(call: Call, counts: Counts, means: Input | None, source: Source) -> None:
+def _settle(call: Call, counts: Counts, means: Input | None, source: Source) -> Usage:
     settled = settle(counts, means or source.input, source.output)
     usage = call.usage = settled.usage
     call.problem = call.problem or settled.problem
@@ -55,6 +58,7 @@ def _settle(call: Call, counts: Counts, means: Input | None, source: Source) -> 
             usage.cache_read = 0
         if usage.cache_write is None:
             usage.cache_write = 0
+    return usage
 
 
 def _lacks(usage: Usage) -> bool:
