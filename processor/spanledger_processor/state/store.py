@@ -59,10 +59,10 @@ def key(table: Table, tenant: bytes, *ids: bytes) -> Key:
     the spans of a trace, the tools and tasks of a session stand side by side, and a commit rewrites few pages.
     """
     if len(ids) == 1:
-        return bytes((table,)) + tenant + blake2b(ids[0], digest_size=16).digest()
+        return b"%c%b%b" % (table, tenant, blake2b(ids[0], digest_size=16).digest())
     joined = b"".join([len(part).to_bytes(4, "big") + part for part in ids])
-    near, exact = blake2b(ids[0], digest_size=6), blake2b(joined, digest_size=10, person=b"several")
-    return bytes((table,)) + tenant + near.digest() + exact.digest()
+    near, exact = blake2b(ids[0], digest_size=6).digest(), blake2b(joined, digest_size=10).digest()
+    return b"%c%b%b%b" % (table, tenant, near, exact)
 
 
 @dataclass(slots=True)
