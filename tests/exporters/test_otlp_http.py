@@ -294,6 +294,26 @@ async def test_a_peer_that_hangs_up_or_speaks_something_else(answer: bytes) -> N
     assert outcome.reason
 
 
+async def test_an_answer_before_the_whole_request_was_sent_counts() -> None:
+    """As proxies refuse what is too large: were it taken for a broken connection, it would be sent again for ever."""
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        writer.write_eof()
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(2**16):
+                pass
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    async with server, started(server.sockets[0].getsockname()[1], compression="none") as exporter:
+        outcome = await exporter.send("traces", spans("x" * 16 * 2**20), soon())
+    assert outcome == Outcome(Verdict.PERMANENT, "HTTP 413")
+
+
 async def test_a_destination_that_comes_back_is_used_again() -> None:
     backend = HttpBackend()
     async with backend.serving():
