@@ -246,6 +246,23 @@ async def test_a_state_that_cannot_be_opened_yet(tmp_path: Path, monkeypatch: py
     ledger.close()
 
 
+async def test_a_damaged_ledger_that_is_moved_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its message says to do; `serve` needs no restart."""
+    monkeypatch.setattr(lasting, "_RETRY_S", 0.05)
+    monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.01)
+    open_store(tmp_path).close()
+    (tmp_path / "ledger" / "data.mdb").write_bytes(b"damaged" * 5000)
+    watcher = Watcher()
+    ledger = LedgerWriter(partial(open_store, tmp_path), watcher)
+    with pytest.raises(StateError, match=rf"move {tmp_path}/ledger away"):
+        await ledger.submit(_spend("s"))
+    (tmp_path / "ledger").rename(tmp_path / "damaged")
+    assert await asyncio.to_thread(watcher.again.wait, 30)
+    await ledger.submit(_spend("s", 8))
+    assert _cost(ledger, "s") == 8
+    ledger.close()
+
+
 def test_a_locked_folder_is_told_at_once(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     with pytest.raises(StateLockedError):
