@@ -90,11 +90,10 @@ def open_plain(path: Path) -> BinaryIO:
         if path.is_symlink():
             raise UnreadableError("is a symbolic link, which is not followed") from None
         raise UnreadableError(f"cannot be opened: {error.strerror}") from None
-    file = os.fdopen(handle, "rb")
     if not stat.S_ISREG(os.fstat(handle).st_mode):
-        file.close()
+        os.close(handle)
         raise UnreadableError("is not a regular file")
-    return file
+    return os.fdopen(handle, "rb")
 
 
 def signal_of(file: BinaryIO) -> Signal:

@@ -1,0 +1,144 @@
+"""Files that cannot be used: one clear message each, counted, tried again when they change, and in nobody's way."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mux_homes import DOCUMENTS, bucket, put, row, usage
+from sidecars import Endpoint, by_model, look, sidecar
+from spanledger_sidecar.reading import MAX_BYTES
+
+MODEL = "anthropic:claude-x"
+GOOD = usage({MODEL: bucket(5, 5)})
+
+
+def _document(name: str) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes((DOCUMENTS / "16-bad" / name).read_bytes()) and None
+
+
+def _link(path: Path) -> None:
+    target = path.with_name("elsewhere.json")
+    target.write_text(GOOD, "utf-8")
+    path.symlink_to(target)
+
+
+def _sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+
+
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (_document("truncated.json"), "is no JSON"),
+    "an array": (_document("array-root.json"), "holds a JSON list where an object is expected"),
+    "another version": (_document("version-2.json"), "is of version 2, only version 1 is known"),
+    "empty": (_document("empty.json"), "is empty"),
+    "not UTF-8": (lambda path: path.write_bytes(b'{"version": 1, "byModel": {"\xff": {}}}'), "is no JSON"),
+    "without models": (lambda path: path.write_text('{"version": 1}'), "has no usage by model"),
+    "nested without end": (lambda path: path.write_text("[" * 100_000), "is no JSON"),
+    "a link": (_link, "is a symbolic link, which is not followed"),
+    "a folder": (lambda path: path.mkdir(), "is not a regular file"),
+    "a pipe": (lambda path: os.mkfifo(path), "is not a regular file"),
+    "huge": (_sparse, "is larger than 64 MiB"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_one_message_and_the_others_go_on(kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make, message = BAD[kind]
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, GOOD, workspace="good")
+    path = root / "sessions" / "bad" / "session-usage.json"
+    path.parent.mkdir()
+    make(path)
+    with caplog.at_level(logging.WARNING), sidecar(tmp_path / "state", endpoint, root) as made:
+        made.once()
+        put(root, row("m1", MODEL, 1, 1), "chat.jsonl", "bad")
+        made.once()
+        assert [record.getMessage() for record in caplog.records if str(path) in record.getMessage()] == [
+            f"{path} {message}" + caplog.records[0].getMessage().partition(message)[2]
+        ]
+        assert made.homes[0].troubles.count == 1
+        if path.is_dir():
+            path.rmdir()
+        put(root, usage({MODEL: bucket(3, 3)}), workspace="bad")
+        made.once()
+    assert by_model(endpoint.usage()) == {("good", MODEL): (5, 0, 0, 5, 0), ("bad", MODEL): (3, 0, 0, 3, 0)}
+
+
+def test_a_file_that_is_damaged_for_a_while_loses_nothing(tmp_path: Path) -> None:
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    for content in (usage({MODEL: bucket(1, 1)}), "{", usage({MODEL: bucket(5, 5)})):
+        put(root, content)
+        look(tmp_path / "state", endpoint, root)
+    assert sum(map(sum, by_model(endpoint.usage()).values())) == 10
+
+
+def test_damaged_lines_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A last line that is half written is no damage, nor are half characters, which JavaScript writes."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    half = row("m2", MODEL, 2, 2).replace('"parts": []', r'"parts": [{"type": "text", "text": "\ud83d"}]')
+    lines = ["{broken\n", row("m1", MODEL, 1, 1), half, row("m3", MODEL, 4, 4)[:50]]
+    put(root, "".join(lines), "chat.jsonl")
+    look(tmp_path / "state", endpoint, root)
+    assert sum(map(sum, by_model(endpoint.usage()).values())) == 6
+    assert "has 1 damaged lines" in caplog.text
+
+
+def test_a_huge_line_is_damage(tmp_path: Path) -> None:
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    path = put(root, row("m1", MODEL, 1, 1), "chat.jsonl")
+    with path.open("ab") as file:
+        file.truncate(MAX_BYTES + 10_000)
+    with path.open("ab") as file:
+        file.write(b"\n" + row("m2", MODEL, 1, 1).encode())
+    with sidecar(tmp_path / "state", endpoint, root) as made:
+        made.once()
+        assert made.homes[0].troubles.count == 1
+    assert len(endpoint.usage()) == 2
+
+
+def test_a_linked_workspace_is_not_followed(tmp_path: Path) -> None:
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(tmp_path / "elsewhere", GOOD)
+    put(root, GOOD, workspace="good")
+    (root / "sessions" / "linked").symlink_to(tmp_path / "elsewhere" / "sessions" / "7ac41be902")
+    with sidecar(tmp_path / "state", endpoint, root) as made:
+        made.once()
+        assert made.homes[0].troubles.count == 1
+    assert set(by_model(endpoint.usage())) == {("good", MODEL)}
+
+
+def test_a_workspace_in_two_homes_counts_once(tmp_path: Path) -> None:
+    endpoint = Endpoint()
+    put(tmp_path / "a", GOOD)
+    put(tmp_path / "b", usage({MODEL: bucket(4, 4)}))
+    for _ in range(3):
+        look(tmp_path / "state", endpoint, tmp_path / "a", tmp_path / "b")
+    assert sum(map(sum, by_model(endpoint.usage()).values())) == 10
+
+
+def test_nothing_under_the_home_is_written_or_locked(tmp_path: Path) -> None:
+    """Read-only files in read-only folders are enough, and nothing of them has changed."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, GOOD)
+    put(root, row("m1", MODEL, 1, 1), "chat.jsonl")
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    look(tmp_path / "state", endpoint, root)
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_secrets_of_the_configuration_are_kept_nowhere(tmp_path: Path) -> None:
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, GOOD)
+    config = '{"muxGovernorToken": "sk-very-secret", "projects": [["/src/p", {"workspaces": [{"id": "7ac41be902"}]}]]}'
+    (root / "config.json").write_text(config, "utf-8")
+    endpoint.down = True
+    look(tmp_path / "state", endpoint, root)
+    stored = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
+    assert b"file:mux" in stored
+    assert b"secret" not in stored

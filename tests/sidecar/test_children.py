@@ -1,0 +1,117 @@
+"""Sub-agents rolled up into their parent: their usage is theirs, once (facts 5)."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mux_homes import bucket, last, put, row, usage
+from scripted_mux import ScriptedMux
+from sidecars import Endpoint, by_model, cost_by_model, look
+
+MODEL, OTHER = "anthropic:claude-x", "openai:gpt-x"
+
+
+def _entry(given: int, answer: int, **more: object) -> dict[str, object]:
+    by_class = {"inputTokens": given, "cachedTokens": 0, "cacheCreateTokens": 0}
+    return {"totalTokens": given + answer, **by_class, "outputTokens": answer, "reasoningTokens": 0, **more}
+
+
+def _look(folder: Path, endpoint: Endpoint) -> None:
+    assert look(folder / "state", endpoint, folder / "mux")
+
+
+def _usage(endpoint: Endpoint) -> dict[tuple[str, str], tuple[int, int]]:
+    return {key: (tokens[0], tokens[3]) for key, tokens in by_model(endpoint.usage()).items()}
+
+
+def test_a_child_that_was_seen(tmp_path: Path) -> None:
+    """Also while parent and child both have its usage."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, usage({MODEL: bucket(10, 10), OTHER: bucket(1, 1)}), workspace="child")
+    put(root, usage({MODEL: bucket(5, 5)}), workspace="parent")
+    _look(tmp_path, endpoint)
+    both = usage({MODEL: bucket(15, 15), OTHER: bucket(1, 1)}, rolledUpFrom={"child": _entry(11, 11)})
+    put(root, both, workspace="parent")
+    _look(tmp_path, endpoint)
+    shutil.rmtree(root / "sessions" / "child")
+    _look(tmp_path, endpoint)
+    assert _usage(endpoint) == {("child", MODEL): (10, 10), ("child", OTHER): (1, 1), ("parent", MODEL): (5, 5)}
+
+
+@pytest.mark.parametrize("entry", [_entry(10, 20), {"totalTokens": 30, "rolledUpAtMs": 1}, True])
+def test_a_child_that_was_never_seen(entry: object, tmp_path: Path) -> None:
+    """Whatever the parent's file says of it: it is the child's, under its name, below its parent."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, usage({MODEL: bucket(5, 5)}), workspace="parent")
+    _look(tmp_path, endpoint)
+    put(root, usage({MODEL: bucket(15, 25)}, rolledUpFrom={"child": entry}), workspace="parent")
+    _look(tmp_path, endpoint)
+    put(root, usage({MODEL: bucket(16, 26)}, rolledUpFrom={"child": entry}), workspace="parent")
+    _look(tmp_path, endpoint)
+    assert _usage(endpoint) == {("child", MODEL): (10, 20), ("parent", MODEL): (6, 6)}
+    (span,) = (span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == "child")
+    assert span.attributes["spanledger.session.parent_id"] == "parent"
+    assert span.attributes["spanledger.granularity"] == "per-session-aggregate"
+
+
+def test_what_a_child_used_after_it_was_last_seen(tmp_path: Path) -> None:
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, usage({MODEL: bucket(10, 10)}), workspace="child")
+    put(root, usage({}), workspace="parent")
+    _look(tmp_path, endpoint)
+    shutil.rmtree(root / "sessions" / "child")
+    put(root, usage({MODEL: bucket(13, 14)}, rolledUpFrom={"child": _entry(13, 14)}), workspace="parent")
+    _look(tmp_path, endpoint)
+    assert _usage(endpoint) == {("child", MODEL): (13, 14)}
+
+
+def test_a_turn_of_the_parent_in_the_same_look(tmp_path: Path) -> None:
+    """The child's is taken out first; then the last request proves the parent's own turn."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, usage({MODEL: bucket(10, 10, cost=1)}), workspace="child")
+    put(root, usage({MODEL: bucket(5, 5, cost=0.5)}), workspace="parent")
+    _look(tmp_path, endpoint)
+    turn = bucket(7, 8, cost=0.75)
+    together = usage(
+        {MODEL: bucket(22, 23, cost=2.25)}, lastRequest=last(MODEL, turn), rolledUpFrom={"child": _entry(10, 10)}
+    )
+    put(root, together, workspace="parent")
+    _look(tmp_path, endpoint)
+    assert _usage(endpoint) == {("child", MODEL): (10, 10), ("parent", MODEL): (12, 13)}
+    assert cost_by_model(endpoint.usage()) == {("child", MODEL): 1, ("parent", MODEL): 1.25}
+    assert list(endpoint.spans.values())[-1].attributes["spanledger.granularity"] == "per-turn"
+
+
+def test_a_grandchild_stays_its_own(tmp_path: Path) -> None:
+    endpoint, mux = Endpoint(), ScriptedMux(tmp_path / "mux", chat=False)
+    parent = mux.create()
+    child = mux.create(parent)
+    grandchild = mux.create(child)
+    for name in (parent, child, grandchild):
+        mux.turn(name, MODEL, (1, 2, 3, 4, 5))
+    _look(tmp_path, endpoint)
+    for name in (grandchild, child):
+        mux.roll_up(name)
+        mux.remove(name)
+        _look(tmp_path, endpoint)
+    assert by_model(endpoint.usage()) == mux.truth
+
+
+def test_chat_of_a_removed_child_names_its_models(tmp_path: Path) -> None:
+    """Its parent keeps its chat; the file knows only sums."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, usage({MODEL: bucket(5, 5)}), workspace="parent")
+    _look(tmp_path, endpoint)
+    rows = row("m1", MODEL, 10, 10) + row("m2", OTHER, 20, 20)
+    kept = put(root, rows, "chat.jsonl", workspace="parent/subagent-transcripts/child")
+    assert kept.is_file()
+    together = usage({MODEL: bucket(15, 15), OTHER: bucket(20, 20)}, rolledUpFrom={"child": _entry(30, 30)})
+    put(root, together, workspace="parent")
+    _look(tmp_path, endpoint)
+    assert _usage(endpoint) == {("parent", MODEL): (5, 5), ("child", MODEL): (10, 10), ("child", OTHER): (20, 20)}
+    children = [span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == "child"]
+    assert {str(span.attributes["spanledger.granularity"]) for span in children} == {"per-turn"}
+    assert not endpoint.named("session")

@@ -1,0 +1,80 @@
+"""`spanledger sidecar`: what it says, and how it ends."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from backend import Backend
+from mux_homes import bucket, put, usage
+from spanledger_sidecar.cli import sidecar
+from spanledger_sidecar.cursor import Cursor
+from tilth_logs import RECORDED, session
+
+MODEL = "anthropic:claude-x"
+
+
+def _run(folder: Path, *arguments: str, **environ: str) -> Result:
+    settings = {"HOME": str(folder / "home"), "COLUMNS": "200", **environ}
+    return CliRunner(env=settings).invoke(sidecar, ["--state", str(folder / "state"), *arguments])
+
+
+def test_once_ends_with_a_summary(tmp_path: Path) -> None:
+    put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6, cost=0.5)}))
+    session(tmp_path / "home" / ".tilth", "s1", RECORDED.read_text("utf-8"))
+    with Backend() as backend:
+        result = _run(tmp_path, "--once", "--backfill", "--endpoint", f"127.0.0.1:{backend.port}")
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[1]: line.split() for line in result.stdout.splitlines() if "mux" in line or "tilth" in line}
+    assert {"1", "11", "0.500000"} <= set(rows["mux"])
+    assert {"4", "9,855"} <= set(rows["tilth"])
+    assert backend.received
+
+
+def test_once_fails_where_not_everything_was_taken(tmp_path: Path) -> None:
+    put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6)}))
+    result = _run(tmp_path, "--once", "--backfill", "--endpoint", "127.0.0.1:9", OTEL_EXPORTER_OTLP_TIMEOUT="1")
+    assert result.exit_code == 1
+    assert "1 spans wait for the endpoint" in result.stdout
+    assert "the rest is sent next time" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--backfill", "--since", "7d"], "use one of them"),
+        (["--since", "someday"], "write a time such as"),
+        (["--root", "x", "--source", "mux", "--source", "tilth"], "name one --source"),
+        (["--source", "cursor"], "'cursor' is not one of 'mux', 'tilth'"),
+        (["--protocol", "http/json"], "is not one of 'grpc', 'http/protobuf'"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, tmp_path: Path) -> None:
+    result = _run(tmp_path, "--once", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_protocol_of_the_environment_must_be_one_that_is_spoken(tmp_path: Path) -> None:
+    result = _run(tmp_path, "--once", OTEL_EXPORTER_OTLP_PROTOCOL="http/json")
+    assert result.exit_code == 2
+    assert "use grpc or http/protobuf" in result.stderr
+
+
+def test_a_state_in_use_is_said(tmp_path: Path) -> None:
+    with Cursor(tmp_path / "state"):
+        result = _run(tmp_path, "--once")
+    assert result.exit_code == 2
+    assert "another sidecar uses it" in result.stderr
+
+
+def test_since_counts_from_a_time_on(tmp_path: Path) -> None:
+    with Backend() as backend:
+        put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6)}))
+        session(tmp_path / "home" / ".tilth", "s1", RECORDED.read_text("utf-8"))
+        endpoint = f"127.0.0.1:{backend.port}"
+        result = _run(tmp_path, "--once", "--since", "2026-05-03T15:13:10Z", "--endpoint", endpoint)
+    (row,) = (line.split() for line in result.stdout.splitlines() if "tilth" in line)
+    assert "2,480" in row

@@ -1,0 +1,63 @@
+"""From the files to the ledger of a running `spanledger serve`, over both protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tilth_logs
+from backend import Backend
+from served import Served, told
+from sidecars import SIGNER, Clock
+from spanledger_sidecar.run import Sidecar
+from spanledger_sidecar.senders import PROTOCOLS, otlp
+from spanledger_sidecar.settings import Settings, Source
+from xum_homes import HOMES, SCENARIOS, Recorded
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with Backend() as backend, Served(tmp_path_factory.mktemp("serve"), backend.port) as running:
+        yield running
+
+
+def _tokens(found: dict[str, Any]) -> tuple[int, ...]:
+    counts = found["tokens"]
+    names = ("input", "cache_read", "cache_write", "output", "reasoning")
+    given, read, written, answer, reasoning = (counts[name] for name in names)
+    return given - read - written, read, written, answer - reasoning, reasoning
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_every_version_of_a_real_home(scenario: str, served: Served, tmp_path: Path) -> None:
+    """Versions as they came, half of them by each protocol: sessions add up to what Xum says, tokens and money."""
+    home, clock = Recorded(HOMES / scenario), Clock(0)
+    ports = {"grpc": served.grpc, "http/protobuf": served.http}
+    for place, clock.now_ms in enumerate(home.replay(tmp_path / "root", chat=True)):
+        protocol = PROTOCOLS[place % 2]
+        settings = Settings(tmp_path / "state", [Source("mux", [tmp_path / "root"])], 0)
+        with Sidecar(settings, otlp(f"127.0.0.1:{ports[protocol]}", protocol, {}), SIGNER, now_ms=clock) as made:
+            assert made.once()
+    tokens, costs = home.truth()
+    for workspace in {workspace for workspace, _ in tokens}:
+        found = told(served.config, "session", workspace)
+        classes = [counts for (name, _), counts in tokens.items() if name == workspace]
+        assert _tokens(found) == tuple(map(sum, zip(*classes, strict=True)))
+        by_model = {f"{model['model'].replace('/', ':', 1)}": model["cost_usd"] for model in found["models"]}
+        assert by_model == pytest.approx({model: cost for (name, model), cost in costs.items() if name == workspace})
+
+
+def test_tasks_of_tilth_after_a_crash_and_a_resume(served: Served, tmp_path: Path) -> None:
+    """The ledger holds the log's known totals by task and kind, however often the sidecar was started."""
+    lines = tilth_logs.RECORDED.read_text("utf-8").splitlines(keepends=True)
+    for end in (3, 3, len(lines)):
+        tilth_logs.session(tmp_path / "home", "20260503-101422-a1b2c3", "".join(lines[:end]))
+        settings = Settings(tmp_path / "state", [Source("tilth", [tmp_path / "home"])], 0)
+        with Sidecar(settings, otlp(f"127.0.0.1:{served.grpc}", "grpc", {}), SIGNER) as made:
+            assert made.once()
+    found = told(served.config, "session", "20260503-101422-a1b2c3")
+    tasks = {(task["id"], task["kind"]): task["tokens"] for task in found["tasks"]}
+    assert {key: counts["input"] + counts["output"] for key, counts in tasks.items()} == tilth_logs.RECORDED_TASKS
