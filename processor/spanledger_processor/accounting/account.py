@@ -21,7 +21,7 @@ from spanledger_processor.accounting.trace import Place, Span
 from spanledger_processor.calls import Pico
 from spanledger_processor.decisions import Decision
 from spanledger_processor.state.records import pack_decision, unpack_decision
-from spanledger_processor.state.store import Key, Table, key
+from spanledger_processor.state.store import Changes, Key, Table, key
 from spanledger_processor.state.sums import Sums
 
 Read: TypeAlias = Callable[[Key], bytes | None]
@@ -39,7 +39,7 @@ class _Account:
         self._stored = read
         changes = self.ruling.changes
         self._totals = Totals(batch.tenant, read, changes, batch.now_ns)
-        self._tools = ToolCounts(batch.tenant, self._read, changes, batch.now_ns)
+        self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns)
         self._pages = Pages(batch.tenant, read, changes, batch.now_ns)
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
@@ -62,10 +62,6 @@ class _Account:
         for index, first in self._twice:
             self.ruling.decisions[index] = self.ruling.decisions[first]
         return self.ruling
-
-    def _read(self, where: Key) -> bytes | None:
-        changes = self.ruling.changes
-        return changes.replace.get(where) or changes.claim.get(where) or self._stored(where)
 
     def _span_key(self, fact: Fact) -> Key:
         return key(Table.SPAN, self.batch.tenant, fact.trace_id, fact.span_id)
@@ -190,3 +186,12 @@ class _Account:
         self.ruling.fresh.append(index)
         self.ruling.changes.claim[where] = pack_decision(decision, fact.digest)
         self.ruling.changes.expire.append(where)
+
+
+def _over(changes: Changes, stored: Read) -> Read:
+    """Reads what a request changes, else what is stored. No method: it would tie all that was read into a ring."""
+
+    def read(where: Key) -> bytes | None:
+        return changes.replace.get(where) or changes.claim.get(where) or stored(where)
+
+    return read
