@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from destinations import GrpcAnswer, GrpcBackend, nobody
-from relay import Relay
+from relay import Relay, listening, silence
 from requests_out import data_points, log_records, settings, soon, spans
 from spanledger_exporters import ACCEPTED, Exporter, Outcome, Signal, Verdict, build
 
@@ -81,8 +81,8 @@ async def test_gzip_makes_the_request_small_on_the_wire() -> None:
     for compression in ("gzip", "none"):
         async with (
             GrpcBackend().serving() as backend,
-            Relay(backend.port) as relay,
-            started(relay.port, compression=compression) as exporter,
+            listening((relay := Relay(backend.port)).talk) as port,
+            started(port, compression=compression) as exporter,
         ):
             assert await exporter.send("traces", body, soon()) == ACCEPTED
         sent[compression] = relay.sent
@@ -232,7 +232,7 @@ async def test_a_slow_destination_is_left_at_the_timeout_or_the_deadline(longest
 
 async def test_a_peer_that_says_nothing() -> None:
     """Connected, and half-open from then on."""
-    async with Relay() as relay, started(relay.port, timeout="200ms") as exporter:
+    async with listening(silence) as port, started(port, timeout="200ms") as exporter:
         outcome = await exporter.send("traces", spans("a"), soon())
     assert outcome.verdict is Verdict.RETRYABLE
 
@@ -270,8 +270,8 @@ async def test_keepalive_gives_up_a_dead_connection_long_before_the_timeout() ->
     keepalive = {"time": "10ms", "timeout": "200ms"}
     async with (
         backend.serving(),
-        Relay(backend.port) as relay,
-        started(relay.port, timeout="10m", keepalive=keepalive) as exporter,
+        listening((relay := Relay(backend.port)).talk) as port,
+        started(port, timeout="10m", keepalive=keepalive) as exporter,
     ):
         assert await exporter.send("traces", spans("a"), soon(600)) == ACCEPTED
         relay.freeze()

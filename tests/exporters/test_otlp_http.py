@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from destinations import HttpAnswer, HttpBackend, nobody
-from relay import Relay
+from relay import listening, silence
 from requests_out import data_points, log_records, settings, soon, spans
 from spanledger_exporters import ACCEPTED, Exporter, Outcome, Signal, Verdict, build
 from spanledger_exporters.answers.http_failure import wait
@@ -271,7 +271,7 @@ async def test_a_slow_destination_is_left_at_the_timeout_or_the_deadline(longest
 
 
 async def test_a_peer_that_says_nothing() -> None:
-    async with Relay() as relay, started(relay.port, timeout="200ms") as exporter:
+    async with listening(silence) as port, started(port, timeout="200ms") as exporter:
         outcome = await exporter.send("traces", spans("a"), soon())
     assert outcome == Outcome(Verdict.RETRYABLE, "no answer in time")
 
@@ -283,12 +283,8 @@ async def test_a_peer_that_hangs_up_or_speaks_something_else(answer: bytes) -> N
     async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
 
-    server = await asyncio.start_server(speak, "127.0.0.1", 0)
-    async with server, started(server.sockets[0].getsockname()[1]) as exporter:
+    async with listening(speak) as port, started(port) as exporter:
         outcome = await exporter.send("traces", spans("a"), soon())
     assert outcome.verdict is Verdict.RETRYABLE
     assert outcome.reason
@@ -301,15 +297,10 @@ async def test_an_answer_before_the_whole_request_was_sent_counts() -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
         writer.write_eof()
-        with contextlib.suppress(ConnectionError):
-            while await reader.read(2**16):
-                pass
-        writer.close()
-        with contextlib.suppress(ConnectionError):
-            await writer.wait_closed()
+        while await reader.read(2**16):
+            pass
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    async with server, started(server.sockets[0].getsockname()[1], compression="none") as exporter:
+    async with listening(refuse) as port, started(port, compression="none") as exporter:
         outcome = await exporter.send("traces", spans("x" * 16 * 2**20), soon())
     assert outcome == Outcome(Verdict.PERMANENT, "HTTP 413")
 
