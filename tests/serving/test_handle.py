@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,3 +221,19 @@ async def test_a_bug_in_reading_logs_lets_the_bytes_through(monkeypatch: pytest.
     assert (signal, body) == ("logs", LOGS)
     assert records > 0
     assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
+    """What a request makes is freed as it ends; rings of objects would stay until the collector comes by."""
+    way = Way()
+    bodies = [request(*(chat() for _ in range(50))) for _ in range(4)]
+    await way.take("traces", bodies[0])
+    gc.collect()
+    gc.disable()
+    try:
+        for body in bodies[1:]:
+            await way.take("traces", body)
+        await way.take("logs", LOGS)
+        assert gc.collect() < 100
+    finally:
+        gc.enable()
