@@ -142,11 +142,14 @@ def test_groups_are_counted_over_the_whole_request() -> None:
     )
 
 
-def test_lengths_grow_by_a_byte_where_what_was_appended_needs_it() -> None:
-    name = message(5, b"x" * 110)
-    request = parse_traces(span(name))
-    request.append(0, 0, EXTRA)
-    assert request.serialize() == span(name, EXTRA)
+@pytest.mark.parametrize("size", [0, 1, 100, 124, 125, 126, 16_380, 16_381, 16_382, 2**21])
+def test_spans_of_every_size_around_those_appended_to(size: int) -> None:
+    """Lengths of one, two, three and four bytes; some grow by a byte."""
+    spans = [message(5, b"x" * size), message(5, b"y" * size), message(5, b"z" * size)]
+    request = parse_traces(message(1, message(2, *(message(2, content) for content in spans))))
+    request.append(0, 1, EXTRA)
+    appended = message(2, spans[0]), message(2, spans[1], EXTRA), message(2, spans[2])
+    assert request.serialize() == message(1, message(2, *appended))
 
 
 INVALID = b"\xff\xfe\x80"

@@ -107,6 +107,11 @@ def test_a_key_value_without_key_or_value() -> None:
     assert found.get("") is None
 
 
+def test_of_many_keys_those_that_are_there() -> None:
+    found = attributes(attribute(b"a", b""), attribute(b"b", b""), attribute(b"\xff", b""))
+    assert found.among(frozenset({"a", "c", "�"})) == {"a"}
+
+
 def test_absent_keys_are_none_and_asking_adds_nothing() -> None:
     found = attributes(attribute(b"k", message(1, b"v")))
     assert found.get("absent") is None

@@ -48,7 +48,8 @@ class Attributes:
 
     def keys(self) -> Iterable[str]:
         """Every key there is, in no order."""
-        return [schema.text(key) for key in self._encoded]
+        keys = list(self._encoded)
+        return [schema.text(key) for key in keys] if bytes in set(map(type, keys)) else keys
 
     def among(self, keys: frozenset[str]) -> frozenset[str]:
         """Those of `keys` that are there: one pass, however many are asked for."""
