@@ -56,6 +56,7 @@ def test_a_request_is_sent_until_it_is_settled(scripts: list[list[Verdict | None
     async def run() -> None:
         exporters = [Scripted(f"e{n}", script) for n, script in enumerate(scripts)]
         delivery = Delivery(exporters, Counts())
+        outcomes: list[Outcome] = []
         for _ in range(10):
             copies = (delivery.deliver("traces", b"id", b"body", soon()) for _ in range(at_once))
             outcomes = await asyncio.gather(*copies)
