@@ -159,12 +159,13 @@ def test_a_second_signal_does_not_wait(tmp_path: Path) -> None:
         process = stack.enter_context(_process(served))
         backend.hang()
         channel = stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{served.grpc}"))
-        channel.unary_unary(TRACES, bytes, bytes).future(request(chat()), timeout=60)
+        call = channel.unary_unary(TRACES, bytes, bytes).future(request(chat()), timeout=60)
         assert backend.arrived.acquire(timeout=60)
         process.send_signal(signal.SIGTERM)
         eventually(lambda: _turned_away(served))
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == -signal.SIGTERM
+        assert call.code() is grpc.StatusCode.UNAVAILABLE  # and kept until here: a call that is let go of is cancelled
 
 
 def test_logs_that_report_calls(tmp_path: Path) -> None:
