@@ -20,8 +20,10 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_COLLECT_S = 0.005
-"""Works that come in while a unit is open join it, for so long; nobody waits for works that might come."""
+_COLLECT_S = (0.005, 0.05)
+"""Works that wait join an open unit for as long as the last commit took to be written, within these bounds: a slow disk
+gets fewer and larger commits. Nobody waits for works that might come.
+"""
 _MOST_WAITING = 32_768
 """More than the receivers take in at once."""
 _PATIENCE_S = 5.0
@@ -76,6 +78,7 @@ class LedgerWriter:
         self._jobs: deque[_Job] = deque()
         self._closed = False
         self._next_tend = 0.0
+        self._collect_s = _COLLECT_S[0]
         self._begun = math.inf
         """When the commit that is going on began."""
         self._thread = Thread(target=self._run, name="ledger", daemon=True)
@@ -170,9 +173,10 @@ class LedgerWriter:
         try:
             store = self._store.ready()
             with store.unit() as unit:
-                while (job := self._next(begun + _COLLECT_S)) is not None:
+                while (job := self._next(begun + self._collect_s)) is not None:
                     jobs.append(job)
                     _do(job, unit)
+                worked = time.monotonic()
         except StateError as error:
             self._store.failed(error)
             self._fail(jobs, error)
@@ -180,7 +184,9 @@ class LedgerWriter:
             log.exception("the ledger's writer failed")
             self._fail(jobs, error)
         else:
-            self._landed(store, time.monotonic() - begun, jobs)
+            landed = time.monotonic()
+            self._collect_s = min(max(landed - worked, _COLLECT_S[0]), _COLLECT_S[1])
+            self._landed(store, landed - begun, jobs)
         self._begun = math.inf
 
     def _landed(self, store: Store, seconds: float, jobs: list[_Job]) -> None:
