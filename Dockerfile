@@ -15,7 +15,8 @@ COPY deploy/spanledger.yaml /etc/spanledger/spanledger.yaml
 # The state folder exists before the volume does, so that a fresh volume takes over its owner.
 RUN useradd --system --uid 10001 --no-create-home spanledger \
     && install -d -o spanledger -m 0700 /var/lib/spanledger
-ENV PATH=/opt/spanledger/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+ENV PATH=/opt/spanledger/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    SPANLEDGER_HOST=0.0.0.0 SPANLEDGER_STATE=/var/lib/spanledger
 USER spanledger
 VOLUME /var/lib/spanledger
 EXPOSE 5317 5318 4320

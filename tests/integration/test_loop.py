@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -133,5 +132,5 @@ def test_a_request_larger_than_four_mebibytes_comes_through(loop: Loop, tempo: T
 
 def test_the_shipped_folders_are_used(loop: Loop, replays: dict[str, Replay]) -> None:
     """The ledger stands where `state.path` says, readable by its owner only."""
-    state = Path(str(loop.config.parent / "state"))
-    assert state.stat().st_mode & 0o077 == 0
+    assert (loop.state / "ledger").is_dir()
+    assert loop.state.stat().st_mode & 0o077 == 0

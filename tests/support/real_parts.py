@@ -139,12 +139,17 @@ class Loop:
         self.otlp, returned, health, self.collector_metrics = (free_port() for _ in range(4))
         spanledger, self.api = free_port(), free_port()
         self.config = self._spanledger_config(folder, spanledger)
+        self.state = folder / "state"
+        self.environment = {
+            "RETURN_ENDPOINT": f"127.0.0.1:{self.otlp if wired_into_itself else returned}",
+            "SPANLEDGER_STATE": str(self.state),
+        }
         self.spanledger = Program(
             "spanledger",
             [*COMMAND, "serve", "--config", str(self.config), *(f"--set={text}" for text in sets)],
             folder,
             lambda: answers(f"http://127.0.0.1:{self.api}/readyz"),
-            {"RETURN_ENDPOINT": f"127.0.0.1:{self.otlp if wired_into_itself else returned}"},
+            self.environment,
         )
         text = substituted(
             _shipped("otelcol-config.yaml"),
@@ -173,10 +178,9 @@ class Loop:
         text = substituted(
             _shipped("deploy/spanledger.yaml"),
             {
-                "0.0.0.0:5317": f"127.0.0.1:{otlp}",
-                "0.0.0.0:5318": f"127.0.0.1:{free_port()}",
-                "0.0.0.0:4320": f"127.0.0.1:{self.api}",
-                "/var/lib/spanledger": str(folder / "state"),
+                "}:5317": f"}}:{otlp}",
+                "}:5318": f"}}:{free_port()}",
+                "}:4320": f"}}:{self.api}",
             },
         )
         return _written(folder / "spanledger.yaml", text)
@@ -204,7 +208,7 @@ class Loop:
 
     def ledger(self) -> dict[str, Any]:
         """The whole ledger, as `spanledger summary` tells it beside the running server."""
-        answer: dict[str, Any] = told(self.config, "summary")
+        answer: dict[str, Any] = told(self.config, "summary", env=self.environment)
         return answer
 
     def metric(self, name: str, **labels: str) -> float:

@@ -45,10 +45,11 @@ def _retry_after(call: Any) -> float | None:
     return None
 
 
-def told(config: Path, *arguments: str) -> Any:
+def told(config: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
     """What a reading command says with --json, beside the running server."""
     command = [*COMMAND, *arguments, "--json", "--config", str(config)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    environment = {**os.environ, **(env or {})}
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert answer.returncode == 0, answer.stderr
     return json.loads(answer.stdout)
 
