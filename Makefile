@@ -28,8 +28,8 @@ demo: $(INSTALLED) ## show the main job on recorded spans: priced, signed, group
 test: $(FOR_TESTS) ## all tests; those against real parts where `make parts` finds them
 	$(BIN)/python -m pytest $(ARGS)
 
-unit: $(FOR_TESTS) ## the tests that need no other program
-	$(BIN)/python -m pytest -m "not integration" $(ARGS)
+unit: $(FOR_TESTS) ## the tests that need no other program and try no full disk or kill
+	$(BIN)/python -m pytest -m "not integration" --ignore tests/faults $(ARGS)
 
 check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 	$(BIN)/ruff format --check
