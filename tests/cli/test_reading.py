@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -177,3 +178,20 @@ def test_names_from_the_network_do_not_move_the_cursor(tmp_path: Path) -> None:
     shown = output("sessions", *state)
     assert "\x1b" not in shown
     assert "[red]x" in shown
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_a_narrow_terminal_gets_fewer_columns(
+    width: int, state: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids, costs, models and why something has no price stay whole; details go first."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in output("sessions", *state).splitlines()]
+    assert all(len(line) <= width for line in lines)
+    shown = "\n".join(lines)
+    assert "(unattributed)" in shown
+    assert "openai/gpt-4o-mini" in shown
+    assert "$0.000210 + ?" in shown
+    assert "1 unknown_model" in shown
+    assert ("last active (UTC)" in shown) is (width == 200)

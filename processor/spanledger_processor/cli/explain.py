@@ -98,9 +98,10 @@ def _signer(config: Config) -> Signer:
 
 def _summary(answers: list[Answer], told: Told, given: _Given) -> Iterator[str]:
     costs = [story.decision.cost.amount for story in told.stories if story.decision.cost is not None]
-    unpriced = sum(amount is None for amount in costs)
-    total = exact_usd(sum(amount or 0 for amount in costs))
-    yield f"{counted(len(answers), 'GenAI span')}: ${total} in all" + (f", {unpriced} unpriced" if unpriced else "")
+    priced = [amount for amount in costs if amount is not None]
+    unpriced = len(costs) - len(priced)
+    total = f"${exact_usd(sum(priced))} in all" if priced or not unpriced else "cost unknown"
+    yield f"{counted(len(answers), 'GenAI span')}: {total}" + (f", {unpriced} unpriced" if unpriced else "")
     if told.plain:
         yield f"{counted(told.plain, 'other span')}: no GenAI, passed on untouched"
     if told.failures:

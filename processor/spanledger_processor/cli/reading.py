@@ -100,7 +100,7 @@ def _list(what: str, config: Config, tenant: str, limit: int | None, *, as_json:
         click.echo(f"No {what}s yet: nothing has been counted in this ledger.")
         return
     shown = rows[: limit or _SHOWN]
-    show.console().print(show.table(show.counted(len(rows), what), [show.named(what), *show.TOTALS], shown))
+    show.tell(show.counted(len(rows), what), [show.named(what), *show.TOTALS], shown)
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown):,} more: --limit {len(rows)} shows all, and so does --json.")
 
@@ -113,15 +113,14 @@ def _one(what: str, name: str, config: Config, tenant: str, *, as_json: bool) ->
     if as_json:
         show.show_json(found)
         return
-    console = show.console()
-    console.print(show.table(f"{what} {name or show.NONE}", show.TOTALS, [found]))
+    show.tell(f"{what} {name or show.NONE}", show.TOTALS, [found])
     if found.get("parent_id"):
-        console.print(f"spawned by session {found['parent_id']}")
+        click.echo(f"spawned by session {found['parent_id']}")
     if len(found["models"]) > 1:
-        console.print(show.table("by model", show.MODEL_COST, found["models"]))
+        show.tell("by model", show.MODEL_COST, found["models"])
     if found.get("tasks"):
         kind: show.Column = ("kind", lambda row: row["kind"] or "-", False)
-        console.print(show.table("by task", [show.named("task"), kind, *show.TOTALS], found["tasks"]))
+        show.tell("by task", [show.named("task"), kind, *show.TOTALS], found["tasks"])
 
 
 def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> None:
@@ -134,15 +133,14 @@ def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> 
     if not total["calls"]:
         click.echo(f"Nothing was spent since {first} (UTC)." if first else "Nothing has been counted in this ledger.")
         return
-    console = show.console()
     columns = show.SPEND if first else show.TOTALS
-    console.print(show.table(f"since {first} (UTC)" if first else "the whole ledger", columns, [total]))
+    show.tell(f"since {first} (UTC)" if first else "the whole ledger", columns, [total])
     if correction := total.get("late_correction_usd"):
         sent = f"{show.money(abs(correction))} {'more' if correction > 0 else 'less'}"
-        console.print(f"The spans were sent with {sent} than that in sum: what came later proved some of them repeats.")
+        click.echo(f"The spans were sent with {sent} than that in sum: what came later proved some of them repeats.")
     if first:
-        console.print(show.table("by day", show.DAY, answer["days"]))
-    console.print(show.table("by model", show.BY_MODEL, answer["models"]))
+        show.tell("by day", show.DAY, answer["days"])
+    show.tell("by model", show.BY_MODEL, answer["models"])
 
 
 def _all(reader: Reader, whose: bytes) -> Row:

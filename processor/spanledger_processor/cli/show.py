@@ -9,6 +9,7 @@ import click
 import orjson
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,15 +20,35 @@ NONE = "(unattributed)"
 """The session, or run, of what has none."""
 
 
+_LEFT_OUT = ("signature", "cached", "tools", "input", "output", "unpriced", "last active (UTC)")
+"""Headings of details, in the order in which a narrow terminal goes without them; not where something is unpriced."""
+
+
 def show_json(value: Any) -> None:
     """Print a value as indented JSON."""
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
+def tell(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
+    """Print rows as a table."""
+    console().print(table(title, columns, rows))
+
+
 def table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """A table of rows. What comes from the network is shown as it is, never as markup or control characters."""
+    """Rows as a table that fits the terminal: where it is narrow, details are left out (--json has them all)."""
+    shown, out = list(columns), console()
+    unbound = out.options.update(width=_UNBOUND)
+    for heading in _LEFT_OUT:
+        if Measurement.get(out, unbound, _made(title, shown, rows)).maximum <= out.width:
+            break
+        shown = [column for column in shown if column[0] != heading or (heading == "unpriced" and _any(column, rows))]
+    return _made(title, shown, rows)
+
+
+def _made(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
+    """What comes from the network is shown as it is, never as markup or control characters."""
     made = Table(
-        title=Text(plain(title)), title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False
+        title=Text(plain(title), "bold"), title_justify="left", header_style="dim", box=box.SIMPLE_HEAD, pad_edge=False
     )
     for heading, _, number in columns:
         made.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)
@@ -36,10 +57,19 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]])
     return made
 
 
+def _any(column: Column, rows: Sequence[dict[str, Any]]) -> bool:
+    return any(column[1](row) != "-" for row in rows)
+
+
+_UNBOUND = 10_000
+_WIDE = 240
+"""Columns where nobody looks, so that pipes get whole lines."""
+
+
 def console() -> Console:
-    """A console on standard output; wide where nobody looks, so that pipes get whole lines."""
+    """A console on standard output."""
     made = Console()
-    return made if made.is_terminal else Console(width=240)
+    return made if made.is_terminal else Console(width=_WIDE)
 
 
 def plain(text: str) -> str:
