@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from ledger_in_memory import MakeFact, MemoryLedger
+from spanledger_processor.calls import Usage
 from spanledger_processor.decisions import Cost
 
 
@@ -142,3 +143,99 @@ def test_running_totals_count_up_span_by_span(ledger: MemoryLedger, fact: MakeFa
     assert [d.session_cost for d in decisions] == [10, 20, 30]
     (later,) = ledger.take([fact("c9", kind="llm", cost=5, session="s", trace="t2")])
     assert (later.session_cost, later.run_cost) == (35, 35)
+
+
+SECOND = 10**9
+
+
+def test_two_libraries_that_write_into_two_traces_count_a_call_once(ledger: MemoryLedger, fact: MakeFact) -> None:
+    """No id in common, no session: another scope, equal usage, one inside the other."""
+    ledger.take([fact("outer", kind="llm", cost=30, scope="one", trace="t1", length=SECOND)])
+    (second,) = ledger.take([fact("inner", kind="llm", cost=30, scope="two", trace="t2", start=5, length=SECOND - 9)])
+    assert second.duplicate_of == b"outer".hex()
+    assert ledger.total.cost == 30
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"scope": "one"},  # one library reports a call once
+        {"cost": 31},  # other usage
+        {"start": 60 * SECOND},  # another time
+        {"response_id": "r2"},  # another response: different ids are never one call
+    ],
+)
+def test_calls_that_are_not_one_are_both_counted(
+    ledger: MemoryLedger, fact: MakeFact, other: dict[str, object]
+) -> None:
+    ledger.take([fact("a", kind="llm", cost=30, scope="one", trace="t1", length=SECOND, response_id="r1")])
+    second = {"cost": 30, "scope": "two", "trace": "t2", "length": SECOND, **other}
+    ledger.take([fact("b", kind="llm", **second)])
+    assert ledger.total.calls == 2
+
+
+def test_equal_usage_pairs_one_to_one(ledger: MemoryLedger, fact: MakeFact) -> None:
+    """Two calls of equal usage at the same time, each told by two libraries, are two calls."""
+    for library in ("one", "two"):
+        for number in range(2):
+            ledger.take([fact(f"{library}{number}", kind="llm", cost=30, scope=library, trace=f"{library}{number}")])
+    assert (ledger.total.calls, ledger.total.cost) == (2, 60)
+
+
+def test_one_library_that_reports_one_response_from_two_processes_counts_it_once(
+    ledger: MemoryLedger, fact: MakeFact
+) -> None:
+    """A proxy and its client, instrumented alike: the same id, at the same time."""
+    ledger.take([fact("client", kind="llm", cost=30, scope="litellm", trace="t1", response_id="r", length=SECOND)])
+    ledger.take([fact("proxy", kind="llm", cost=30, scope="litellm", trace="t2", response_id="r", start=5)])
+    assert ledger.total.calls == 1
+
+
+def test_a_later_report_that_knows_more_carries_only_what_it_adds(ledger: MemoryLedger, fact: MakeFact) -> None:
+    """A span without the 1h split, then the log event that has it: the ledger holds the log's amount, once."""
+    span, event = (
+        fact("span", kind="llm", cost=30, scope="s", trace="t1", response_id="r"),
+        fact("log", kind="llm", cost=45, scope="l", trace="t2", response_id="r", source="log:client", length=0),
+    )
+    assert span.call is not None
+    assert event.call is not None
+    span.call.usage, event.call.usage = Usage(20, 5, 0, 10), Usage(20, 5, 0, 10, 4)
+    (first,), (second,) = ledger.take([span]), ledger.take([event])
+    assert first.cost is not None
+    assert second.cost is not None
+    assert (first.cost.amount, second.cost.amount) == (30, 15)
+    assert second.usage == Usage(0, 0, 0, 0, 4)
+    assert (ledger.total.cost, ledger.total.cache_write_1h, ledger.correction) == (45, 4, 0)
+
+
+def test_usage_from_a_raw_answer_stands_in_only_where_no_span_of_the_trace_has_any(
+    ledger: MemoryLedger, fact: MakeFact
+) -> None:
+    raw = fact("raw", kind="agent", cost=30, trace="t1")
+    assert raw.call is not None
+    raw.call.usage, raw.call.fallback = None, raw.call.usage
+    (alone,) = ledger.take([raw])
+    assert (alone.usage, ledger.total.cost) == (Usage(30, 1), 30)
+    ledger.take([fact("call", kind="llm", cost=20, trace="t1")])
+    assert ledger.total.cost == 20
+    assert ledger.sent == 20 + ledger.correction
+
+
+def test_a_parent_that_knows_more_of_its_only_call_is_counted_in_its_place(
+    ledger: MemoryLedger, fact: MakeFact
+) -> None:
+    parent, child = fact("p", kind="llm", cost=18, length=SECOND), fact("c", "p", "llm", 30, start=5)
+    assert parent.call is not None
+    assert child.call is not None
+    parent.call.usage, child.call.usage = Usage(20, 5, 8), Usage(20, 5)
+    above, below = ledger.take([parent, child])
+    assert below.duplicate_of == b"p".hex()
+    assert above.usage == Usage(20, 5, 8)
+    assert ledger.total.cost == 18
+
+
+def test_a_call_without_usage_says_nothing_where_a_span_below_tells_it(ledger: MemoryLedger, fact: MakeFact) -> None:
+    silent = fact("p", kind="llm")
+    silent.cost = Cost(unpriced="no_usage")
+    ledger.take([silent, fact("c", "p", "llm", 30)])
+    assert (ledger.total.calls, ledger.total.unpriced) == (1, 0)

@@ -1,7 +1,8 @@
 """Calls counted in one trace, found again from another: by the provider's response id, else by equal usage.
 
 Two libraries around one call often write into two traces, and a log event has a trace of its own or none (issue 4).
-Each counted call leaves a row under its response id and one under its input tokens, the latest few of each.
+Each counted call leaves a row under its response id and one under its tokens, the latest few of each. Some sources
+leave reasoning out of the output: a call that knows its reasoning stands under the output without it, too.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import msgpack
-
-from spanledger_processor.accounting.same import AGGREGATES, same_call, same_response
+from spanledger_processor.accounting.same import AGGREGATES, apart, same_call, same_response
 from spanledger_processor.accounting.trace import Claim, Span
 from spanledger_processor.grouping.resolve import Named
+from spanledger_processor.state.packing import pack, unpack
 from spanledger_processor.state.store import Changes, Key, Table, key
 
-_ROWS = 32
-"""Calls remembered under one id or one number of tokens; twins arrive within seconds of each other."""
+_ROWS = 8
+"""Calls remembered under one id or one usage; twins arrive within seconds of each other."""
 
 
 class Across:
@@ -34,14 +34,17 @@ class Across:
     def candidates(self, trace_id: bytes, span: Span) -> list[tuple[bytes, Span]]:
         """Calls counted in other traces that `span` reports too: the trace and what is remembered of the call there.
 
-        Those of the same response id come first. A call that another span of the same source took is none.
+        Those of the same response id come first. Without one, a call that a span of the same source reports is none.
         """
         source = [span.scope, span.logged]
         found: dict[tuple[bytes, bytes], Span] = {}
         for where in self._keys(span):
             for row in self._rows(where):
+                by_id = bool(span.response) and row[6] == span.response
+                if row[0] == trace_id or (not by_id and (source in row[-1] or apart(span, row[2], row[3]))):
+                    continue
                 other = _call(row)
-                if row[0] != trace_id and source not in row[-1] and _one_call(span, other):
+                if _one_call(span, other):
                     found.setdefault((row[0], row[1]), other)
         return [(trace, other) for (trace, _), other in found.items()]
 
@@ -65,7 +68,7 @@ class Across:
     def save(self) -> None:
         """Write what was remembered. Call once, after all spans."""
         for where in self._changed:
-            self._changes.replace[where] = msgpack.packb([1, self._now_ms, self._known[where]])
+            self._changes.replace[where] = pack([1, self._now_ms, self._known[where]])
             self._changes.expire.append(where)
 
     def _keys(self, span: Span) -> Iterator[Key]:
@@ -74,13 +77,16 @@ class Across:
         if span.response:
             yield key(Table.RESPONSE, self._tenant, span.response.encode("utf-8", "surrogatepass"))
         if span.claim.tokens and span.claim.tokens[0]:
-            yield key(Table.MATCH, self._tenant, span.claim.tokens[0].to_bytes(8, "big"))
+            input_, output, reasoning = span.claim.tokens[0], span.claim.tokens[1] or 0, span.claim.tokens[5] or 0
+            yield key(Table.MATCH, self._tenant, b"%d/%d" % (input_, output))
+            if 0 < reasoning < output:
+                yield key(Table.MATCH, self._tenant, b"%d/%d" % (input_, output - reasoning))
 
     def _rows(self, where: Key) -> list[list[Any]]:
         rows = self._known.get(where)
         if rows is None:
             record = self._read(where)
-            rows = self._known[where] = [] if record is None else msgpack.unpackb(record)[2]
+            rows = self._known[where] = [] if record is None else unpack(record)[2]
         return rows
 
 

@@ -22,7 +22,13 @@ def same_response(one: Span, other: Span) -> bool:
     """
     if _overlap(one, other):
         return True
-    return _another_source(one, other) and (_near(one, other) or _alike(one.claim, other.claim))
+    near = not apart(one, other.start_ns, other.end_ns)
+    return _another_source(one, other) and (near or _alike(one.claim, other.claim))
+
+
+def apart(span: Span, start_ns: int, end_ns: int) -> bool:
+    """Whether a call from `start_ns` to `end_ns` is too far away in time to be the one that `span` reports."""
+    return span.start_ns > end_ns + LOG_AFTER_NS or start_ns > span.end_ns + LOG_AFTER_NS
 
 
 def same_call(one: Span, other: Span) -> bool:
@@ -38,10 +44,6 @@ def _another_source(one: Span, other: Span) -> bool:
 
 def _overlap(one: Span, other: Span) -> bool:
     return one.start_ns <= other.end_ns and other.start_ns <= one.end_ns
-
-
-def _near(one: Span, other: Span) -> bool:
-    return one.start_ns <= other.end_ns + LOG_AFTER_NS and other.start_ns <= one.end_ns + LOG_AFTER_NS
 
 
 def together(one: Span, other: Span) -> bool:

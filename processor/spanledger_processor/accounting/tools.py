@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import msgpack
-
 from spanledger_processor.accounting.same import together
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.grouping.resolve import NOTHING
+from spanledger_processor.state.packing import pack, unpack
 from spanledger_processor.state.store import Changes, Key, Table, key
 
 _ROWS = 32
@@ -71,10 +70,10 @@ class ToolCounts:
 
     def _load(self, where: Key, absent: tuple[Any, Any]) -> Any:
         record = self._read(where)
-        return absent if record is None else tuple(msgpack.unpackb(record)[2:])
+        return absent if record is None else tuple(unpack(record)[2:])
 
     def _save(self, where: Key, *values: object) -> None:
-        self._changes.replace[where] = msgpack.packb([1, self._now_ms, *values])
+        self._changes.replace[where] = pack([1, self._now_ms, *values])
         self._changes.expire.append(where)
 
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
-import msgpack
-
 from spanledger_processor.accounting.trace import COUNTED, Place, Span
 from spanledger_processor.calls import Pico
 from spanledger_processor.grouping.resolve import Named, run_of_session
+from spanledger_processor.state.packing import pack, unpack
 from spanledger_processor.state.store import Changes, Key, Table, key
 from spanledger_processor.state.sums import ID_BOUND, Sums
 
@@ -112,8 +111,8 @@ class Totals:
             afloat.add(sums)
         elif not under or under == run_id:
             return
-        record: bytes = msgpack.packb([1, self._now_ms, run_id, afloat.pack()])
-        self._changes.replace[floating_key(self._tenant, session_id)] = record
+        row = [1, self._now_ms, run_id, afloat.pack()]
+        self._changes.replace[floating_key(self._tenant, session_id)] = pack(row)
 
     def _names(self, session_id: str) -> tuple[set[str], str]:
         """The runs that a session names, and its parent."""
@@ -130,7 +129,7 @@ class Totals:
         record = self._read(floating_key(self._tenant, session_id))
         if record is None:
             return "", Sums()
-        _, _, run_id, sums = msgpack.unpackb(record)
+        _, _, run_id, sums = unpack(record)
         return run_id, Sums.unpack(sums)
 
     def _add(

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgpack
-
 from spanledger_processor.accounting.load import EMPTY
 from spanledger_processor.accounting.trace import Claim, Place, Span, Trace
 from spanledger_processor.grouping.resolve import Named
+from spanledger_processor.state import packing
 
 _VERSION = 1
 
 
 def pack(trace: Trace, arrival_ns: int) -> bytes:
     """The stored form; its second element is the arrival in ms, by which the retention goes."""
-    record: bytes = msgpack.packb([_VERSION, arrival_ns // 1_000_000, [_row(span) for span in trace.spans.values()]])
-    return record
+    return packing.pack([_VERSION, arrival_ns // 1_000_000, [_row(span) for span in trace.spans.values()]])
 
 
 def unpack(record: bytes) -> Trace:
     """Read a stored record."""
-    _, _, rows = msgpack.unpackb(record)
+    _, _, rows = packing.unpack(record)
     return Trace({row[0]: _span(row) for row in rows})
 
 
@@ -47,7 +45,7 @@ def _row(span: Span) -> list[Any]:
         span.again,
         span.twin,
         None if place is None else [place.role, place.session, place.run],
-        None if span.sent == EMPTY else [_wide(part) for part in span.sent],
+        None if span.sent == EMPTY else span.sent,
         span.carries_below,
     ]
     if claim is not None:
@@ -56,14 +54,8 @@ def _row(span: Span) -> list[Any]:
 
 
 def _claim_row(claim: Claim) -> list[Any]:
-    amount = None if claim.amount is None else _wide(claim.amount)
     names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
-    return [claim.tokens, amount, *names, claim.fallback]
-
-
-def _wide(amount: int) -> int | str:
-    """msgpack integers end at 64 bits."""
-    return amount if -(1 << 63) <= amount < 1 << 63 else str(amount)
+    return [claim.tokens, claim.amount, *names, claim.fallback]
 
 
 def _span(row: list[Any]) -> Span:
