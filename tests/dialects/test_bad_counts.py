@@ -42,3 +42,23 @@ def test_a_split_larger_than_the_writes() -> None:
 def test_bad_usage_objects(details: Any) -> None:
     found = read(span({"langfuse.observation.type": "generation", "langfuse.observation.usage_details": details}))
     assert found.usage in (None, Usage())
+
+
+def test_a_call_that_was_asked_nothing_does_not_exist() -> None:
+    """What streams leave whose usage was not told, or told in part: zero is not what was billed."""
+    assert read(span(chat(input_tokens=0, output_tokens=7))).usage == Usage(None, 7)
+    assert read(span(chat(input_tokens=0, output_tokens=0))).usage is None
+
+
+def test_a_files_increase_may_have_no_input() -> None:
+    found = read(span(chat(input_tokens=0, output_tokens=7) | {"spanledger.source": "file:mux"}))
+    assert found.usage == Usage(0, 7)
+
+
+def test_langchains_zero_writes_are_unknown() -> None:
+    """OpenLLMetry looks at the sum only, which LangChain leaves at 0 where it tells writes by time to live."""
+    view = span(
+        chat(input_tokens=553, output_tokens=51, cache_read__input_tokens=0, cache_creation__input_tokens=0),
+        scope="opentelemetry.instrumentation.langchain",
+    )
+    assert read(view).usage == Usage(553, 51, 0)

@@ -57,6 +57,12 @@ def _unwrap(_: View, call: Call) -> None:
         call.tool.arguments = unwrapped(value, call.tool.arguments)
 
 
+def _langchain_writes(view: View, call: Call) -> None:
+    """LangChain writes 0 for all cache writes where it tells them by time to live, which is not looked at there."""
+    if view.scope_name == _PY + "langchain" and call.usage is not None and call.usage.cache_write == 0:
+        call.usage.cache_write = None
+
+
 def unwrapped(value: Mapping[str, Any], given: Any) -> Any:
     """`inputs` or `input_str` of a LangChain callback, `kwargs` of a decorated function; else what was given."""
     if "input_str" in value:
@@ -113,6 +119,6 @@ OPENLLMETRY = replace(
         ),
         run=("traceloop.association.properties.run_id",),
     ),
-    rules=(_unwrap,),
+    rules=(_unwrap, _langchain_writes),
     notes=("Streamed Anthropic calls count the first output token twice; nothing on the span says by how much.",),
 )

@@ -56,6 +56,7 @@ SPANLEDGER = replace(
         cache_write_1h=("spanledger.source.cache_write_1h_tokens",),
         reasoning=("gen_ai.usage.reasoning.output_tokens",),
     ),
+    increments=True,
     usage_texts=(),
     sources=(Source(Input.INCLUSIVE, why="made by ourselves"),),
     costs=(CostKey("spanledger.cost.reported_usd"),),

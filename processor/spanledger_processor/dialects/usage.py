@@ -35,6 +35,8 @@ def read_usage_of(call: Call, dialect: Dialect, view: View) -> None:
         usage = _settle(call, counts, means, source)
         if dialect.usage_texts and _lacks(usage):
             complete(call, counts, told_by(view, dialect.usage_texts))
+        if call.kind == "llm" and usage.input == 0 and not dialect.increments:
+            _never_asked(call, usage)
         if source.input is Input.EXCLUSIVE and usage.cache_read is None and usage.cache_write is None and not means:
             call.estimate = True  # what was cached is missing from the input as well
     elif dialect.fallback_texts:
@@ -59,6 +61,13 @@ def _settle(call: Call, counts: Counts, means: Input | None, source: Source) -> 
         if usage.cache_write is None:
             usage.cache_write = 0
     return usage
+
+
+def _never_asked(call: Call, usage: Usage) -> None:
+    """No model answers nothing: an input of 0 is what streams leave whose usage was not told, or not wholly."""
+    usage.input = None
+    if not usage.output:
+        call.usage = None
 
 
 def _lacks(usage: Usage) -> bool:
