@@ -140,9 +140,10 @@ class Dialect:
     """One vocabulary. The kind is what `kind_of` says, else `kinds`, else `kind_else`, else `otherwise`.
 
     Without a kind the span is none of this vocabulary's GenAI spans. `aggregated` are the token keys of spans that sum
-    up others; with `increments` a span may tell what was added, of which the input may be nothing. `usage_texts` hold, or complete, the span's own usage; what only `fallback_texts` hold becomes
-    `Call.fallback`. `not_costs` look like a cost and are not in USD. `agent` and `agent_parent` are keys too plain to
-    mean an agent on a span of another vocabulary; the keys of `groups` do on any.
+    up others; with `increments` a span may tell what was added, of which the input may be nothing. `usage_texts` hold,
+    or complete, the span's own usage; what only `fallback_texts` hold becomes `Call.fallback`. `not_costs` look like a
+    cost and are not in USD. `agent` and `agent_parent` are keys too plain to mean an agent on a span of another
+    vocabulary; the keys of `groups` do on any.
     """
 
     name: str
