@@ -8,7 +8,8 @@ leave reasoning out of the output: a call that knows its reasoning stands under 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.same import AGGREGATES, apart, same_call, same_response
 from spanledger_processor.accounting.trace import Claim, Span
@@ -19,6 +20,20 @@ from spanledger_processor.state.store import Changes, Key, Table, key
 _ROWS = 8
 """Calls remembered under one id or one usage; twins arrive within seconds of each other."""
 
+_Row: TypeAlias = list[Any]
+"""The packed call (`_packed`), then the sources that report it: most rows are passed over by source, unread."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a call is remembered: under its response id (None if it has none), and under its tokens."""
+
+    by_id: Key | None
+    by_usage: tuple[Key, ...]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self.by_usage if self.by_id is None else (self.by_id, *self.by_usage))
+
 
 class Across:
     """Finds and remembers counted calls of a tenant, one to one for each source."""
@@ -28,41 +43,54 @@ class Across:
         self._read = read
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
-        self._known: dict[Key, list[list[Any]]] = {}
+        self._known: dict[Key, list[_Row]] = {}
         self._changed: set[Key] = set()
 
-    def candidates(self, trace_id: bytes, span: Span) -> list[tuple[bytes, Span]]:
+    def places(self, span: Span) -> Places:
+        """Where `span` is remembered, and looked for."""
+        if span.claim is None or span.kind in AGGREGATES:
+            return Places(None, ())
+        by_id = key(Table.RESPONSE, self._tenant, _encoded(span.response)) if span.response else None
+        tokens = span.claim.tokens
+        if not tokens or not tokens[0]:
+            return Places(by_id, ())
+        output, reasoning = tokens[1] or 0, tokens[5] or 0
+        outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
+        usages = (b"%d/%d" % (tokens[0], told) for told in outputs)
+        return Places(by_id, tuple(key(Table.MATCH, self._tenant, usage) for usage in usages))
+
+    def candidates(self, places: Places, trace_id: bytes, span: Span) -> list[tuple[bytes, Span]]:
         """Calls counted in other traces that `span` reports too: the trace and what is remembered of the call there.
 
         Those of the same response id come first. Without one, a call that a span of the same source reports is none.
         """
-        source = [span.scope, span.logged]
-        found: dict[tuple[bytes, bytes], Span] = {}
-        for where in self._keys(span):
+        source, found = _source(span), dict[tuple[bytes, bytes], Span]()
+        for where in places:
+            by_id = where == places.by_id
             for row in self._rows(where):
-                by_id = bool(span.response) and row[6] == span.response
-                if row[0] == trace_id or (not by_id and (source in row[-1] or apart(span, row[2], row[3]))):
+                if not by_id and source in row:
                     continue
-                other = _call(row)
-                if _one_call(span, other):
-                    found.setdefault((row[0], row[1]), other)
+                trace, other = _unpacked(row[0])
+                if trace != trace_id and _one_call(span, other, by_id=by_id):
+                    found.setdefault((trace, other.span_id), other)
         return [(trace, other) for (trace, _), other in found.items()]
 
-    def take(self, span: Span, trace_id: bytes, span_id: bytes) -> None:
+    def take(self, places: Places, span: Span, trace_id: bytes, span_id: bytes) -> None:
         """Let `span` be the only one of its source that reports the call counted for another trace's span."""
-        for where in self._keys(span):
+        for where in places:
             for row in self._rows(where):
-                if (row[0], row[1]) == (trace_id, span_id):
-                    row[-1].append([span.scope, span.logged])
+                trace, other = _unpacked(row[0])
+                if (trace, other.span_id) == (trace_id, span_id):
+                    row.append(_source(span))
                     self._changed.add(where)
 
-    def remember(self, trace_id: bytes, span: Span, session: str) -> None:
+    def remember(self, places: Places, trace_id: bytes, span: Span, session: str) -> None:
         """A call that is counted, for spans of other traces to find."""
-        row = _row(trace_id, span, session)
-        for where in self._keys(span):
+        packed = _packed(trace_id, span, session)
+        for where in places:
             rows = self._rows(where)
             del rows[: -_ROWS + 1]
-            rows.append(row)
+            rows.append([packed, _source(span)])
             self._changed.add(where)
 
     def save(self) -> None:
@@ -71,18 +99,7 @@ class Across:
             self._changes.replace[where] = pack([1, self._now_ms, self._known[where]])
             self._changes.expire.append(where)
 
-    def _keys(self, span: Span) -> Iterator[Key]:
-        if span.claim is None or span.kind in AGGREGATES:
-            return
-        if span.response:
-            yield key(Table.RESPONSE, self._tenant, span.response.encode("utf-8", "surrogatepass"))
-        if span.claim.tokens and span.claim.tokens[0]:
-            input_, output, reasoning = span.claim.tokens[0], span.claim.tokens[1] or 0, span.claim.tokens[5] or 0
-            yield key(Table.MATCH, self._tenant, b"%d/%d" % (input_, output))
-            if 0 < reasoning < output:
-                yield key(Table.MATCH, self._tenant, b"%d/%d" % (input_, output - reasoning))
-
-    def _rows(self, where: Key) -> list[list[Any]]:
+    def _rows(self, where: Key) -> list[_Row]:
         rows = self._known.get(where)
         if rows is None:
             record = self._read(where)
@@ -90,22 +107,30 @@ class Across:
         return rows
 
 
-def _one_call(one: Span, other: Span) -> bool:
-    if one.response and one.response == other.response:
-        in_one = not one.session.id or not other.session.id or one.session.id == other.session.id
-        return (in_one or one.logged != other.logged) and same_response(one, other)
-    return same_call(one, other)
+def _one_call(one: Span, other: Span, *, by_id: bool) -> bool:
+    if not by_id:
+        return not apart(one, other.start_ns, other.end_ns) and same_call(one, other)
+    in_one = not one.session.id or not other.session.id or one.session.id == other.session.id
+    return (in_one or one.logged != other.logged) and same_response(one, other)
 
 
-def _row(trace_id: bytes, span: Span, session: str) -> list[Any]:
+def _source(span: Span) -> str:
+    return f"log {span.scope}" if span.logged else f"span {span.scope}"
+
+
+def _packed(trace_id: bytes, span: Span, session: str) -> bytes:
     tokens = span.claim.tokens if span.claim else ()
-    source = [span.scope, span.logged]
-    return [trace_id, span.span_id, span.start_ns, span.end_ns, *source, span.response, session, tokens, [source]]
+    times = (span.start_ns, span.end_ns)
+    return pack([trace_id, span.span_id, *times, span.scope, span.logged, span.response, session, tokens])
 
 
-def _call(row: list[Any]) -> Span:
-    _, span_id, start_ns, end_ns, scope, logged, response, session, tokens, _ = row
+def _unpacked(packed: bytes) -> tuple[bytes, Span]:
+    trace_id, span_id, start_ns, end_ns, scope, logged, response, session, tokens = unpack(packed)
     span = Span(span_id, start_ns=start_ns, end_ns=end_ns, scope=scope, logged=logged, response=response)
     span.session = Named(session)
     span.claim = Claim(tuple(tokens))
-    return span
+    return trace_id, span
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

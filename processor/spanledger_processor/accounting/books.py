@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.across import Across
+from spanledger_processor.accounting.across import Across, Places
 from spanledger_processor.accounting.load import EMPTY, Load, plus
 from spanledger_processor.accounting.roles import richness, roles
 from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
@@ -66,16 +66,19 @@ class Pages:
         """Let each new span that would be counted look for a span of another trace that reports the same call."""
         for trace_id, page in list(self._pages.items()):
             for _, span in page.new:
-                if page.roles.get(span.span_id) == COUNTED and not self._has_better_twin(trace_id, page, span):
-                    self._across.remember(trace_id, span, page.groups.session(span).id)
+                if page.roles.get(span.span_id) != COUNTED:
+                    continue
+                places = self._across.places(span)
+                if not self._has_better_twin(places, trace_id, page, span):
+                    self._across.remember(places, trace_id, span, page.groups.session(span).id)
 
-    def _has_better_twin(self, trace_id: bytes, page: Page, span: Span) -> bool:
-        for other_id, told in self._across.candidates(trace_id, span):
+    def _has_better_twin(self, places: Places, trace_id: bytes, page: Page, span: Span) -> bool:
+        for other_id, told in self._across.candidates(places, trace_id, span):
             other_page = self._page(other_id)
             other = other_page.trace.spans.get(told.span_id)
             if other is not None and other_page.roles.get(other.span_id) != COUNTED:
                 continue
-            self._across.take(span, other_id, told.span_id)
+            self._across.take(places, span, other_id, told.span_id)
             if other is None or richness(span)[:2] <= richness(other)[:2]:
                 span.twin = told.span_id.hex()
                 page.refresh()
