@@ -19,11 +19,12 @@ from benchmarks.spans import SPANS, Template
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 IN_FLIGHT = 8
+TEMPLATES = 32
 
 
 async def run(port: int, percent: int, seconds: float, first: int) -> dict[str, float]:
     """Send for `seconds`; every answer that is not OK counts as a failure."""
-    template = Template(percent)
+    templates = [Template(percent, seed) for seed in range(TEMPLATES)]
     numbers = itertools.count(first)
     sent = failed = 0
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -35,7 +36,8 @@ async def run(port: int, percent: int, seconds: float, first: int) -> dict[str, 
             nonlocal sent, failed
             while time.monotonic() - begin < seconds:
                 try:
-                    await export(template.renewed(next(numbers)), timeout=60)
+                    number = next(numbers)
+                    await export(templates[number % TEMPLATES].renewed(number), timeout=60)
                     sent += SPANS
                 except grpc.aio.AioRpcError:
                     failed += SPANS

@@ -7,6 +7,7 @@ some services are agents and the others are not.
 
 from __future__ import annotations
 
+import random
 import time
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -35,9 +36,13 @@ _ALPHABET = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 
 
 class Template:
-    """One request; `renewed` makes it another one. `bytes.replace` of equal length costs less than 0.3 us a span."""
+    """One request; `renewed` makes it another one. `bytes.replace` of equal length costs less than 0.3 us a span.
 
-    def __init__(self, genai_percent: int) -> None:
+    `seed` draws the numbers of tokens, of which a renewed request has the same: use several templates.
+    """
+
+    def __init__(self, genai_percent: int, seed: int) -> None:
+        draw = random.Random(seed)
         request = ExportTraceServiceRequest()
         resource_spans = request.resource_spans.add()
         resource = {"service.name": "shop", "telemetry.sdk.language": "python", "host.name": "node-17"}
@@ -47,7 +52,8 @@ class Template:
         scope_spans.scope.name = "opentelemetry.instrumentation.shop"
         now = time.time_ns()
         for number in range(SPANS):
-            _fill(scope_spans.spans.add(), number, now, genai=number < SPANS * genai_percent / 100)
+            genai = number < SPANS * genai_percent / 100
+            _fill(scope_spans.spans.add(), number, now, _chat(number, draw) if genai else _http(number))
         self._body = request.SerializeToString()
 
     def renewed(self, number: int) -> bytes:
@@ -56,7 +62,7 @@ class Template:
         return self._body.replace(_MARK, text)
 
 
-def _fill(span: Span, number: int, now: int, *, genai: bool) -> None:
+def _fill(span: Span, number: int, now: int, attributes: dict[str, str | int]) -> None:
     trace, place = divmod(number, SPANS_A_TRACE)
     span.trace_id = b"trace-%05d" % trace + b"-" + _MARK
     span.span_id = b"%04d" % number + _MARK
@@ -64,7 +70,6 @@ def _fill(span: Span, number: int, now: int, *, genai: bool) -> None:
     span.kind = Span.SPAN_KIND_CLIENT
     span.start_time_unix_nano = now + place * 10_000_000
     span.end_time_unix_nano = span.start_time_unix_nano + 9_000_000
-    attributes = _chat(number) if genai else _http(number)
     span.name = str(attributes.get("gen_ai.request.model", "GET"))
     for key, value in attributes.items():
         into = span.attributes.add(key=key).value
@@ -74,7 +79,7 @@ def _fill(span: Span, number: int, now: int, *, genai: bool) -> None:
             into.string_value = value
 
 
-def _chat(number: int) -> dict[str, str | int]:
+def _chat(number: int, draw: random.Random) -> dict[str, str | int]:
     provider, model = _MODELS[number % len(_MODELS)]
     return {
         "gen_ai.operation.name": "chat",
@@ -86,10 +91,10 @@ def _chat(number: int) -> dict[str, str | int]:
         "gen_ai.conversation.id": f"conversation-{number // SPANS_A_TRACE % SESSIONS:08d}",
         "session.id": f"session-{number // SPANS_A_TRACE % SESSIONS:08d}",
         "user.id": "user-00042",
-        "gen_ai.usage.input_tokens": 12_000 + number,
-        "gen_ai.usage.output_tokens": 300 + number,
-        "gen_ai.usage.cache_read.input_tokens": 8_000,
-        "gen_ai.usage.cache_creation.input_tokens": 1_000,
+        "gen_ai.usage.input_tokens": draw.randint(12_000, 120_000),
+        "gen_ai.usage.output_tokens": draw.randint(50, 2_000),
+        "gen_ai.usage.cache_read.input_tokens": draw.randint(0, 10_000),
+        "gen_ai.usage.cache_creation.input_tokens": draw.randint(0, 2_000),
         "gen_ai.request.max_tokens": 4096,
         "gen_ai.agent.name": "researcher",
         "server.address": "api.example.com",
