@@ -72,8 +72,8 @@ class Call:
     `usage` then holds what could be read. `estimate` is true where a class or the inclusive/exclusive reading had
     to be guessed. `price_context` is what genai-prices calls so, e.g. (("service_tier", "flex"),).
     `present` names the cost alias keys that came in, which are never overwritten. `fallback` is usage that only a raw
-    provider answer inside the span holds: it stands in where no span of the trace has usage of its own, else a hand-over
-    would be counted again.
+    provider answer inside the span holds: it stands in where no span of the trace has usage of its own, else a
+    hand-over would be counted again.
     """
 
     dialect: str
