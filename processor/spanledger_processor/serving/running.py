@@ -25,7 +25,9 @@ from spanledger_processor.state.writer import LedgerWriter
 from spanledger_processor.telemetry.metrics import Telemetry
 
 GRACE = 20.0
-"""Seconds that requests under way get to end when the process stops: less than Kubernetes waits (30)."""
+"""Seconds that requests under way get to end when the process stops ..."""
+AFTER_GRACE = 5.0
+"""... and what is still being sent after that, to exporters that are not required: less than Kubernetes' 30 in all."""
 
 
 class StartError(Exception):
@@ -68,7 +70,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     telemetry.ledger.read_correction(answers.late_correction)
     delivery = Delivery([build(name, exporter) for name, exporter in config.exporters.items()], telemetry.delivery)
     await delivery.start()
-    closing.push_async_callback(delivery.close)
+    closing.push_async_callback(delivery.close, AFTER_GRACE)
     handler = Handler(make_stage(config, signer), make_log_stage(config, signer), ledger, delivery, telemetry.stage)
     doors = Otlp(otlp, handler, telemetry.doors)
     health = Health(lambda: doors.listening, lambda: telemetry.ledger.is_available)
