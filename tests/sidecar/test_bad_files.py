@@ -17,8 +17,8 @@ MODEL = "anthropic:claude-x"
 GOOD = usage({MODEL: bucket(5, 5)})
 
 
-def _document(name: str) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes((DOCUMENTS / "16-bad" / name).read_bytes()) and None
+def _document(name: str) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes((DOCUMENTS / "16-bad" / name).read_bytes())
 
 
 def _link(path: Path) -> None:

@@ -15,10 +15,10 @@ from spanledger_sidecar.homes.troubles import Troubles
 from spanledger_sidecar.reading import UnreadableError, read_document
 from spanledger_sidecar.records import Record, Session
 from spanledger_sidecar.sources.mux import build
-from spanledger_sidecar.sources.mux.chat import Sign
+from spanledger_sidecar.sources.mux.chat import Sign, Wanted
 from spanledger_sidecar.sources.mux.config_file import Listed, from_metadata, workspaces
 from spanledger_sidecar.sources.mux.explain import Files, Outcome, Rules, explain
-from spanledger_sidecar.sources.mux.folder import NAMES, TRANSCRIPTS, Folder, read_folder
+from spanledger_sidecar.sources.mux.folder import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
 from spanledger_sidecar.sources.mux.state import Workspace
 from spanledger_sidecar.watch.scan import Signals, list_sessions, signals, subfolders
 
@@ -55,9 +55,8 @@ class MuxHome:
         self.counts = Counts()
         self.troubles = Troubles()
         self._cursor = cursor
-        self._sign = sign
+        self._reader = Reader(sign, self.troubles, finer)
         self._paths = paths
-        self._finer = finer
         self._environ = environ
         self._roots: dict[str, _Root] = {}
         self._scanned: set[str] = set(cursor.meta("mux roots") or ())
@@ -194,13 +193,13 @@ class MuxHome:
     def _look_at_one(self, family: StoredFamily, root: _Root, name: str, folder: Path, look: Look) -> list[Record]:
         found = self._signals(folder)
         records: list[Record] = []
-        for child in subfolders(folder / TRANSCRIPTS) if self._finer else ():
+        for child in subfolders(folder / TRANSCRIPTS) if self._reader.finer else ():
             records += self._transcript(family, root, name, child, look)
         first = not family.known(name)
         workspace = family.workspace(name)
         workspace.named(self._listed(root, name, folder).session)
         workspace.root, workspace.signals, workspace.closed = root.identity, found, False
-        read = read_folder(folder, name, self._sign, self.troubles, finer=self._finer)
+        read = read_folder(folder, name, self._reader, _wanted(family, look, first=first))
         outcome = self._explain(family, workspace, read, root, look, first=first)
         self.counts.rebaselines += outcome.rebaselined
         if outcome.again_ms:
@@ -213,7 +212,7 @@ class MuxHome:
     def _transcript(self, family: StoredFamily, root: _Root, parent: str, folder: Path, look: Look) -> list[Record]:
         """What a parent keeps of the chat of a child that was removed: the child's own rows."""
         first = not family.known(folder.name)
-        read = read_folder(folder, folder.name, self._sign, self.troubles)
+        read = read_folder(folder, folder.name, self._reader, _wanted(family, look, first=first))
         read.usage = None
         workspace = family.workspace(folder.name)
         if first:
@@ -256,6 +255,12 @@ class MuxHome:
         records = build.held_back(workspace, look.now_ms)
         workspace.closings += 1
         return [*records, build.closed(workspace, look.now_ms)]
+
+
+def _wanted(family: StoredFamily, look: Look, *, first: bool) -> Wanted:
+    """New rows, but none from before the first run."""
+    since_ms = look.since_ms if first else 0
+    return lambda claim, end_ms: not 0 < end_ms < since_ms and family.owner(claim) is None
 
 
 def _mark(found: Signals) -> int:

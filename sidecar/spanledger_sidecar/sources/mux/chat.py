@@ -14,6 +14,9 @@ from spanledger_sidecar.tokens import Five
 Sign: TypeAlias = Callable[[str, Any], tuple[str, str]]
 """A tool's name and arguments to its signature and the signature's scope; both empty if there is none."""
 
+Wanted: TypeAlias = Callable[[bytes, int], bool]
+"""Whether a row with this claim and end (ms since 1970) may become a span, and so needs ids and signed tools."""
+
 _PICO_PER_TICK = 100
 """xAI's costInUsdTicks: 1e10 ticks are one USD."""
 _PLAIN_TIERS = frozenset({"default", "auto", "standard"})
@@ -71,7 +74,7 @@ def row_name(row: dict[str, Any], workspace: str) -> str:
     return text(row.get("id")) or f"{workspace}#{count(nested(row, 'metadata', 'historySequence'))}"
 
 
-def turns(row: dict[str, Any], workspace: str, sign: Sign) -> list[Row]:
+def turns(row: dict[str, Any], workspace: str, sign: Sign, wanted: Wanted) -> list[Row]:
     """What a chat row proves: the turn, and the calls of other models that its tools made, which are not in it."""
     metadata = row.get("metadata")
     if row.get("role") != "assistant" or not isinstance(metadata, dict):
@@ -79,7 +82,7 @@ def turns(row: dict[str, Any], workspace: str, sign: Sign) -> list[Row]:
     name = row_name(row, workspace)
     found = []
     if isinstance(metadata.get("usage"), dict):
-        found.append(_turn(row, metadata, name, sign))
+        found.append(_turn(row, metadata, name, sign, wanted))
     extra = metadata.get("toolModelUsages")
     for place, call in enumerate(extra if isinstance(extra, list) else []):
         if isinstance(call, dict) and isinstance(call.get("usage"), dict):
@@ -87,18 +90,21 @@ def turns(row: dict[str, Any], workspace: str, sign: Sign) -> list[Row]:
     return found
 
 
-def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign) -> Row:
-    start_ms = count(metadata.get("timestamp"))
-    trace = trace_id("mux turn", name)
-    span = span_id("mux turn", name)
+def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign, wanted: Wanted) -> Row:
+    claim, start_ms = claim_key("mux turn", name), count(metadata.get("timestamp"))
+    end_ms = start_ms + count(metadata.get("duration"))
+    trace = span = b""
+    parts = None
+    if wanted(claim, end_ms):
+        trace, span, parts = trace_id("mux turn", name), span_id("mux turn", name), row.get("parts")
     return Row(
-        claim_key("mux turn", name),
+        claim,
         trace,
         span,
         text(metadata.get("model")),
         tokens_of(metadata["usage"], metadata.get("providerMetadata")),
         start_ms,
-        start_ms + count(metadata.get("duration")),
+        end_ms,
         _charged(metadata),
         text(metadata.get("agentId")) or text(metadata.get("mode")),
         text(metadata.get("routeProvider")),
@@ -106,7 +112,7 @@ def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign) 
         count(metadata.get("ttftMs")) if "ttftMs" in metadata else None,
         text(metadata.get("finishReason")),
         "interrupted" if metadata.get("partial") is True else "",
-        tools=_tools(row.get("parts"), (trace, span, name), start_ms, sign, _NESTED_TOOLS),
+        tools=_tools(parts, (trace, span, name), start_ms, sign, _NESTED_TOOLS),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from spanledger_sidecar.reading import Lines, Signal, UnreadableError, count, nested, open_plain, read_document, text
 from spanledger_sidecar.sources.mux.build import Timing
-from spanledger_sidecar.sources.mux.chat import Row, Sign, headless, turns
+from spanledger_sidecar.sources.mux.chat import Row, Sign, Wanted, headless, turns
 from spanledger_sidecar.sources.mux.names import canonical
 from spanledger_sidecar.sources.mux.usage_file import UsageFile, parse
 
@@ -32,7 +32,10 @@ Trouble = Callable[[Path, str], None]
 
 @dataclass(slots=True)
 class Folder:
-    """What stood in a folder. `usage` is None where there is none that can be read."""
+    """What stood in a folder. `usage` is None where there is none that can be read.
+
+    `timing` is read only where no row tells how long a turn took.
+    """
 
     usage: UsageFile | None = None
     written_ms: int = 0
@@ -42,8 +45,18 @@ class Folder:
     began_ms: int = 0
 
 
-def read_folder(path: Path, workspace: str, sign: Sign, trouble: Trouble, *, finer: bool = True) -> Folder:
-    """Read the folder of a workspace. Without `finer` the chat files are not opened."""
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How folders are read. Without `finer` the chat files are not opened."""
+
+    sign: Sign
+    trouble: Trouble
+    finer: bool = True
+
+
+def read_folder(path: Path, workspace: str, how: Reader, wanted: Wanted) -> Folder:
+    """Read the folder of a workspace; the tools of rows that are not `wanted` are left out."""
+    trouble = how.trouble
     folder = Folder()
     document, signal = _document(path / USAGE, trouble)
     if document is not None and signal is not None:
@@ -51,9 +64,10 @@ def read_folder(path: Path, workspace: str, sign: Sign, trouble: Trouble, *, fin
             folder.usage, folder.written_ms = parse(document), signal.mtime_ms
         except UnreadableError as error:
             trouble(path / USAGE, str(error))
-    folder.timing = _timing(_document(path / TIMING, trouble)[0])
-    if finer:
-        _read_finer(path, workspace, sign, trouble, folder)
+    if how.finer:
+        _read_finer(path, workspace, how, wanted, folder)
+    if folder.usage is not None and not folder.rows:
+        folder.timing = _timing(_document(path / TIMING, trouble)[0])
     return folder
 
 
@@ -80,11 +94,11 @@ def _timing(document: dict[str, Any] | None) -> Timing | None:
     )
 
 
-def _read_finer(path: Path, workspace: str, sign: Sign, trouble: Trouble, folder: Folder) -> None:
+def _read_finer(path: Path, workspace: str, how: Reader, wanted: Wanted, folder: Folder) -> None:
     def add_chat(row: dict[str, Any]) -> None:
         if not folder.began_ms:
             folder.began_ms = count(nested(row, "metadata", "timestamp"))
-        folder.rows += turns(row, workspace, sign)
+        folder.rows += turns(row, workspace, how.sign, wanted)
 
     seen: Counter[str] = Counter()
 
@@ -96,7 +110,7 @@ def _read_finer(path: Path, workspace: str, sign: Sign, trouble: Trouble, folder
             folder.rows.append(row)
 
     for name, add in ((ARCHIVE, add_chat), (CHAT, add_chat), (HEADLESS, add_headless)):
-        if _each_line(path / name, add, trouble) and add is add_chat:
+        if _each_line(path / name, add, how.trouble) and add is add_chat:
             folder.chat = True
 
 
