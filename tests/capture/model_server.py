@@ -36,7 +36,7 @@ class ModelServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: ModelServer
+    server: ModelServer  # pyright: ignore[reportIncompatibleVariableOverride] - it is made by that one only
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
@@ -71,7 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _responses(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     numbers = Numbers(number)
     tool = wanted_tool(number, [tool["name"] for tool in request.get("tools") or [] if "name" in tool])
-    prompt, model = numbers.plain + numbers.cached, f"{request['model']}-2025-11-13"
+    prompt, model = numbers.plain + numbers.cached, _dated(request["model"])
     usage = {
         "input_tokens": prompt,
         "input_tokens_details": {"cached_tokens": numbers.cached},
@@ -146,7 +146,7 @@ def _gemini(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[
 def _openai(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     numbers = Numbers(number)
     tool = wanted_tool(number, [tool["function"]["name"] for tool in request.get("tools") or []])
-    prompt, model = numbers.plain + numbers.cached, f"{request['model']}-2025-11-13"
+    prompt, model = numbers.plain + numbers.cached, _dated(request["model"])
     usage = {
         "prompt_tokens": prompt,
         "completion_tokens": numbers.output,
@@ -205,6 +205,11 @@ def _anthropic(request: dict[str, Any], number: int) -> tuple[dict[str, Any], di
         "usage": usage,
     }
     return response, _entry("anthropic", "messages", request, response, numbers, numbers.writes, calls)
+
+
+def _dated(model: str) -> str:
+    """The model as OpenAI's answers name it."""
+    return f"{model}-{'2024-08-06' if model == 'gpt-4o' else '2025-11-13'}"
 
 
 def _entry(

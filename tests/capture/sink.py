@@ -24,7 +24,7 @@ class Sink(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Sink
+    server: Sink  # pyright: ignore[reportIncompatibleVariableOverride] - it is made by that one only
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:

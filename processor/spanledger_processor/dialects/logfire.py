@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from spanledger_processor.calls import Call, Kind
 from spanledger_processor.dialects.counts import Input
-from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, ToolKeys
+from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, ToolKeys, UsageText
 from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.view import View, has
 
@@ -38,6 +38,7 @@ LOGFIRE = replace(
         keys=("gen_ai_tool_name",), scopes=("logfire",), marks=("gen_ai.operation.name", "gen_ai.request.model")
     ),
     kind_of=_kind,
+    usage_texts=(*OTEL.usage_texts, UsageText("usage")),  # the second: spans of the OpenAI Agents SDK
     sources=(Source(Input.INCLUSIVE, why="Logfire adds the classes up; gen_ai.usage.raw has them"),),
     costs=(CostKey("operation.cost"),),
     tool=ToolKeys(

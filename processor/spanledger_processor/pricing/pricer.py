@@ -162,7 +162,7 @@ def _computed(call: Call, quote: Quote) -> Cost:
 
 
 def _says_something(call: Call) -> bool:
-    """Whether a library's own estimate is one: 0 for a call with tokens is what several write for "unknown"."""
+    """Whether a library's own estimate is one: 0 is what several write for "unknown", unless nothing was used."""
     usage = call.usage
     assert call.reported is not None
-    return bool(call.reported.amount) or usage is None or not (usage.input or usage.output)
+    return bool(call.reported.amount) or (usage is not None and usage.input == 0 and not usage.output)
