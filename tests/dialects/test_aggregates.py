@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from dialect_view import CHAT, chat, read, span
 from spanledger_processor.calls import Usage
 
@@ -51,3 +53,15 @@ def test_a_failed_logfire_request_stays_a_call() -> None:
 def test_llamaindex_makes_an_llm_span_of_preparing_one() -> None:
     view = span({"openinference.span.kind": "LLM", "llm.model_name": "m"}, "OpenAI._prepare_chat_with_tools")
     assert read(view).kind == "other"
+
+
+@pytest.mark.parametrize(("version", "hours"), [("2.68.0", 0), ("1.4.0", None)])
+def test_pydantic_ai_tells_writes_for_an_hour_where_there_are_any(version: str, hours: int | None) -> None:
+    found = read(
+        span(
+            chat(input_tokens=100, output_tokens=5, cache_creation__input_tokens=30),
+            scope="pydantic-ai",
+            version=version,
+        )
+    )
+    assert found.usage == Usage(100, 5, 0, 30, hours)

@@ -20,6 +20,7 @@ from spanledger_processor.dialects.dialect import (
     ToolKeys,
     UsageText,
 )
+from spanledger_processor.dialects.values import version_of
 
 _LISTS = ("request_model", "response_model", "provider", "response_id", "tiers", "agent", "agent_parent")
 _ROWS = ("kinds", "usage_texts", "fallback_texts", "costs")
@@ -65,17 +66,6 @@ def keys_of(dialect: Dialect) -> Iterator[str]:
         for item in fields(group):
             value = getattr(group, item.name)
             yield from value if isinstance(value, tuple) else ()
-
-
-def version_of(version: str) -> tuple[int, ...]:
-    """The numbers that a version begins with, three at most."""
-    parts: list[int] = []
-    for part in version.lstrip("v").split(".")[:3]:
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits or len(digits) > 9:
-            break
-        parts.append(int(digits))
-    return tuple(parts)
 
 
 def _keys(keys: tuple[str, ...], present: frozenset[str]) -> tuple[str, ...]:

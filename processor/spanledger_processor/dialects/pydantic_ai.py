@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Kind
+from spanledger_processor.calls import Call, Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, Tokens, ToolKeys
 from spanledger_processor.dialects.otel import OTEL
+from spanledger_processor.dialects.values import version_of
 from spanledger_processor.dialects.view import View, has
 
 
@@ -46,6 +47,18 @@ def _kind(view: View) -> Kind | None:
     return None
 
 
+_TELLS_HOURS = (2, 68)
+"""The version from which writes for an hour are told where there are any (seen; perhaps some earlier ones do)."""
+
+
+def _no_hours(view: View, call: Call) -> None:
+    usage = call.usage
+    if usage is None or not usage.cache_write or usage.cache_write_1h is not None:
+        return
+    if version_of(view.scope_version) >= _TELLS_HOURS:
+        usage.cache_write_1h = 0
+
+
 PYDANTIC_AI = replace(
     OTEL,
     name="pydantic_ai",
@@ -67,5 +80,6 @@ PYDANTIC_AI = replace(
         arguments=("gen_ai.tool.call.arguments", "tool_arguments"),
         call_id=("gen_ai.tool.call.id",),
     ),
+    rules=(_no_hours,),
     groups=Groups(session=("gen_ai.conversation.id",), run=("gen_ai.agent.call.id",)),
 )

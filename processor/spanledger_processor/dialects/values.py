@@ -63,3 +63,14 @@ def money(value: Any, unit: Pico = USD) -> Pico | None:
     if not amount.is_finite() or not 0 <= amount <= MAX_USD * USD // unit:
         return None
     return round(amount * unit)
+
+
+def version_of(version: str) -> tuple[int, ...]:
+    """The numbers that a version begins with, three at most."""
+    parts: list[int] = []
+    for part in version.lstrip("v").split(".")[:3]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits or len(digits) > 9:
+            break
+        parts.append(int(digits))
+    return tuple(parts)
