@@ -123,6 +123,12 @@ class Served:
         total: float = told(self.config, "summary")["total"]["cost_usd"]
         return total
 
+    def answer(self, path: str) -> Any:
+        """What its HTTP API says."""
+        response = httpx2.get(f"http://127.0.0.1:{self.api}{path}", timeout=10)
+        assert response.status_code == 200, f"{path}: {response.text[:300]}"
+        return response.json()
+
     def metric(self, name: str, **labels: str) -> float:
         """The sum of one of its own metrics."""
         return measured(self.scrape(), name, **labels)
