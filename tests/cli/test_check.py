@@ -53,6 +53,11 @@ def test_what_a_file_comes_to(config: Path) -> None:
     assert "exports to otlp_grpc/tempo -> tempo:4317 (traces only), not waited for" in shown
 
 
+def test_usage_files_that_are_read() -> None:
+    assert answer("check", "--set", "sidecar.sources.mux=")["sidecar"] == ["mux"]
+    assert "reads usage files of mux" in output("check", "--set", "sidecar.sources.mux=")
+
+
 def test_no_secret_is_told(config: Path) -> None:
     assert "do-not-tell" not in output("check", "--config", str(config))
     assert "do-not-tell" not in json.dumps(answer("check", "--config", str(config)))

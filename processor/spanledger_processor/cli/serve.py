@@ -68,6 +68,8 @@ def _announce(config: Config, made: Running) -> None:
         log.info("%s on %s", name, address)
     for destination in told.destinations:
         log.info("exports to %s", destination)
+    if told.unwaited:
+        log.warning("%s", told.unwaited)
     log.info("state in %s", told.state)
     log.info("ready")
 

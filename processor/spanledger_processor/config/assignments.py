@@ -30,7 +30,10 @@ def assign(document: dict[str, Any], sets: Sequence[str]) -> None:
                 raise ValueError("write path.to.key=value")
             _put(document, path.strip(), parse(value, where))
         except ConfigError as error:
-            problems += error.problems
+            problems += (
+                f"{problem} (a value is read as YAML: text that looks otherwise goes in quotes)"
+                for problem in error.problems
+            )
         except ValueError as error:
             problems.append(line((), f"{where}: {error}"))
     if problems:

@@ -36,12 +36,30 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a configuration comes to. `listeners` maps what is spoken to host:port."""
+    """What a configuration comes to. `listeners` maps what is spoken to host:port.
+
+    `files_of` names the agents whose usage files are read.
+    """
 
     listeners: dict[str, str]
     destinations: tuple[Destination, ...]
     state: Path
-    warnings: tuple[str, ...]
+    files_of: tuple[str, ...]
+
+    @property
+    def unwaited(self) -> str:
+        """What to say where no exporter is required, else nothing."""
+        if any(to.required for to in self.destinations):
+            return ""
+        return "no exporter is required: senders are told that all is well before anything has their data"
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its author may not have meant."""
+        taken = {signal for to in self.destinations for signal in to.signals}
+        lost = [signal for signal in _ORDER if signal not in taken]
+        told = [f"no exporter takes {signal}: they are accepted, used, counted, and go nowhere" for signal in lost]
+        return [*told, self.unwaited] if self.unwaited else told
 
     def lines(self) -> Iterator[str]:
         """For people."""
@@ -49,6 +67,8 @@ class Summary:
             yield f"{name} on {endpoint}"
         for destination in self.destinations:
             yield f"exports to {destination}"
+        if self.files_of:
+            yield f"reads usage files of {', '.join(self.files_of)}"
         yield f"state in {self.state}"
         yield from (f"warning: {warning}" for warning in self.warnings)
 
@@ -60,8 +80,9 @@ class Summary:
                 {"name": to.name, "target": to.target, "signals": list(to.signals), "required": to.required}
                 for to in self.destinations
             ],
+            "sidecar": list(self.files_of),
             "state": str(self.state),
-            "warnings": list(self.warnings),
+            "warnings": self.warnings,
         }
 
 
@@ -74,7 +95,7 @@ def summary(config: Config) -> Summary:
         {name: listener.endpoint for name, listener in listening.items() if listener is not None},
         destinations,
         config.state.path,
-        tuple(_warnings(destinations)),
+        tuple(name for name, source in config.sidecar.sources if source is not None),
     )
 
 
@@ -89,11 +110,3 @@ def _target(settings: ExporterSettings) -> str:
     if isinstance(settings, OtlpHttpSettings):
         return settings.endpoint or ", ".join(sorted(settings.urls.values()))
     return settings.path if isinstance(settings, FileSettings) else "the terminal"
-
-
-def _warnings(destinations: tuple[Destination, ...]) -> Iterator[str]:
-    for signal in _ORDER:
-        if not any(signal in to.signals for to in destinations):
-            yield f"no exporter takes {signal}: they are accepted, used, counted, and go nowhere"
-    if not any(to.required for to in destinations):
-        yield "no exporter is required: senders are told that all is well before anything has their data"
