@@ -176,7 +176,8 @@ async def test_a_slow_destination_does_not_hold_the_sender_beyond_the_deadline(t
     file = build("file", settings("file", path=str(tmp_path / "spans.jsonl")))
     async with delivering(stubborn, file) as delivery:
         outcome = await deliver(delivery, left=0.05)
-        assert outcome == Outcome(Verdict.RETRYABLE, "stubborn: no answer in time")
+        assert outcome.verdict is Verdict.RETRYABLE
+        assert outcome.reason.startswith("stubborn: no answer in time")  # on a busy machine the file is late too
         repeat = asyncio.create_task(deliver(delivery))
         await asyncio.sleep(0)
         stubborn.go_on.set()

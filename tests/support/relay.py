@@ -26,12 +26,16 @@ async def listening(talk: Talk) -> AsyncIterator[int]:
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
+        # A server that is closed while it takes a connection leaves that one open.
+        while taking := [task for task in asyncio.all_tasks() if "_accept_connection2" in repr(task)]:
+            await asyncio.wait(taking)
         server.close()
         for connection in connections:
             connection.cancel()
         await asyncio.gather(*connections, return_exceptions=True)
         for writer in connections.values():
-            await closed(writer)
+            writer.transport.abort()
+        await asyncio.sleep(0.01)  # transports close in the next rounds of the loop
 
 
 async def closed(writer: asyncio.StreamWriter) -> None:
@@ -63,11 +67,13 @@ class Relay:
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """What `listening` does with a connection."""
+        if self._frozen:
+            await silence(reader, writer)
         there, back = await asyncio.open_connection("127.0.0.1", self._destination)
         try:
             await asyncio.gather(self._pump(reader, back, counted=True), self._pump(there, writer, counted=False))
         finally:
-            await closed(back)
+            back.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool) -> None:
         while data := await reader.read(65536):
