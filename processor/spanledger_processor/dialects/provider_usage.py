@@ -36,6 +36,8 @@ class Shape:
     output_means: Output = Output.INCLUSIVE
 
 
+_PATHS = ("needs", "any_of", "adds", *Counts.__slots__)
+
 SHAPES = (
     Shape(
         "OpenAI chat completions, and what imitates it (LiteLLM, DeepSeek, Mistral, Groq, OpenRouter)",
@@ -224,8 +226,14 @@ def read_usage(value: Mapping[str, Any]) -> Told | None:
     return Told(counts, settle(counts, shape.means, shape.output_means))
 
 
+_STEPS = {path: tuple(path.split(".")) for shape in SHAPES for name in _PATHS for path in getattr(shape, name)}
+_TOPS = frozenset(_STEPS[path][0] for shape in SHAPES for path in shape.needs)
+
+
 def shape_of(value: Mapping[str, Any]) -> Shape | None:
     """The first shape that an object has."""
+    if _TOPS.isdisjoint(value):
+        return None
     for shape in SHAPES:
         if all(_at(value, path) is not None for path in shape.needs) and (
             not shape.any_of or any(_at(value, path) is not None for path in shape.any_of)
@@ -261,11 +269,10 @@ def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
 
 
 def _at(value: Mapping[str, Any], path: str) -> Any:
-    found: Any = value
-    for part in path.split("."):
-        if not isinstance(found, Mapping):
-            return None
-        found = found.get(part)
+    first, *below = _STEPS[path]
+    found = value.get(first)
+    for step in below:
+        found = found.get(step) if isinstance(found, Mapping) else None
     return found
 
 

@@ -19,6 +19,9 @@ from spanledger_processor.dialects.view import View
 _SHORT = 4096
 """Characters of a text that may be a usage object and nothing else."""
 
+_EARLY = 100
+"""Characters in which a usage object has named its first count."""
+
 _CACHES = ("cache_read", "cache_write")
 _CLASSES = ("cache_read", "cache_write", "cache_write_1h", "reasoning")
 
@@ -78,7 +81,7 @@ def _objects(view: View, place: UsageText) -> list[Mapping[str, Any]]:
 
 
 def _usage_itself(value: str) -> Mapping[str, Any] | None:
-    if len(value) > _SHORT or "oken" not in value:
+    if len(value) > _SHORT or not ("_token" in value[:_EARLY] or "Token" in value[:_EARLY]):
         return None
     parsed = texts.parse(value)
     return parsed if isinstance(parsed, Mapping) and read_usage(parsed) is not None else None

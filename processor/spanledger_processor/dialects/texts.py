@@ -22,9 +22,12 @@ MAX_REPR = 8 * 1024
 _MOST_FOUND = 16
 
 _USAGE = re.compile(
-    r"""["'](?:usage|usage_metadata|usageMetadata|usage_object|token_usage|tokenUsage)["']\s{0,8}:\s{0,8}\{"""
-    r"""|\b(?:usage|usage_metadata|token_usage)=(?P<object>\w{1,64}\()"""
+    r"""[uU]sage(?:(?:_metadata|Metadata|_object)?["']\s{0,8}:\s{0,8}\{|(?:_metadata)?=(?P<object>\w{1,64}\())"""
 )
+"""`"usage": {`, `'usage_metadata': {` and the like, and `usage=Usage(`; what stands before is looked at afterwards."""
+
+_BEFORE = ('"', "'", '"token_', "'token_", '"token', "'token", " ", "(", ",", " token_", "(token_")
+_LONGEST_BEFORE = max(map(len, _BEFORE))
 _BRACES = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
 _DECODER = json.JSONDecoder()
 
@@ -46,8 +49,13 @@ def usages(text: str) -> Iterator[Mapping[str, Any]]:
     """The objects that stand behind a key for usage anywhere in a text; nothing around them is parsed."""
     if len(text) > MAX_SEARCHED:
         return
-    for number, match in enumerate(_USAGE.finditer(text)):
-        if number >= _MOST_FOUND:
+    found_so_far = 0
+    for match in _USAGE.finditer(text):
+        start = match.start()
+        if not text[max(start - _LONGEST_BEFORE, 0) : start].endswith(_BEFORE):
+            continue
+        found_so_far += 1
+        if found_so_far > _MOST_FOUND:
             return
         found = _object(text, match.end() - 1) if text[match.end() - 1] == "{" else _repr(text, match.start("object"))
         if isinstance(found, dict):
