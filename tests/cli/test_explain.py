@@ -48,6 +48,7 @@ def test_a_duplicate_names_the_span_that_counts(tmp_path: Path) -> None:
         other = counted.pop(twin["duplicate_of"])
         assert other["scope"] != twin["scope"]
         assert other["usage"]["output"] == twin["usage"]["output"]
+        assert other["why"] == "of the 2 spans that tell of this call it is the one that counts"
         assert f"span {twin['duplicate_of']}" in twin["why"]
         assert "reports the same response" in twin["why"]
 
@@ -159,7 +160,22 @@ def test_spans_that_are_no_genai() -> None:
         "plain_spans": 1,
         "unreadable_spans": 0,
         "marked": 0,
+        "late_correction_usd_exact": "0",
     }
+
+
+def test_a_repeat_that_shows_too_late() -> None:
+    """An agent's own usage, sent before the call below it: the spans add up to more than the ledger, and it is told."""
+    agent, call = chat(), chat()
+    set_attributes(agent, {"gen_ai.operation.name": "invoke_agent"})
+    call.trace_id, call.parent_span_id = agent.trace_id, agent.span_id
+    set_attributes(call, {"gen_ai.usage.input_tokens": 400, "gen_ai.usage.output_tokens": 50})
+    lines = b"\n".join(to_json("traces", request(span)) for span in (agent, call))
+    told = answer("explain", "-", given=lines)
+    sent = sum(Decimal(span["cost"]["cost_usd_exact"]) for span in told["spans"] if span["cost"])
+    ledger = Decimal(400) * Decimal("0.15") / 10**6 + Decimal(50) * Decimal("0.60") / 10**6
+    assert sent - Decimal(told["late_correction_usd_exact"]) == ledger
+    assert "not in the ledger" in output("explain", "-", given=lines)
 
 
 def test_for_people() -> None:

@@ -47,8 +47,15 @@ def explain(file: Path, path: Path | None, sets: tuple[str, ...], *, as_json: bo
         fail(f"{file}: {error}", FAILED)
     answers = list(Teller(config, told).answers())
     if as_json:
-        counts = {"plain_spans": told.plain, "unreadable_spans": told.failures, "marked": given.marked}
-        show_json({"spans": answers, **counts})
+        show_json(
+            {
+                "spans": answers,
+                "plain_spans": told.plain,
+                "unreadable_spans": told.failures,
+                "marked": given.marked,
+                "late_correction_usd_exact": exact_usd(told.correction),
+            }
+        )
         return
     out = console()
     for answer in answers:
@@ -102,6 +109,8 @@ def _summary(answers: list[Answer], told: Told, given: _Given) -> Iterator[str]:
     unpriced = len(costs) - len(priced)
     total = f"${exact_usd(sum(priced))} in all" if priced or not unpriced else "cost unknown"
     yield f"{counted(len(answers), 'GenAI span')}: {total}" + (f", {unpriced} unpriced" if unpriced else "")
+    if told.correction:
+        yield f"${exact_usd(told.correction)} of that was sent before later spans proved it a repeat: not in the ledger"
     if told.plain:
         yield f"{counted(told.plain, 'other span')}: no GenAI, passed on untouched"
     if told.failures:

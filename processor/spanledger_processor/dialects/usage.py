@@ -31,7 +31,7 @@ def read_usage_of(call: Call, dialect: Dialect, view: View) -> None:
         call.problem = NO_COUNT
         counts = _valid(tokens, view)
     if counts is not None:
-        source = _source(dialect.sources, call.provider)
+        source = source_for(dialect.sources, call.provider)
         usage = _settle(call, counts, means, source)
         if dialect.usage_texts and _lacks(usage):
             complete(call, counts, told_by(view, dialect.usage_texts))
@@ -43,7 +43,8 @@ def read_usage_of(call: Call, dialect: Dialect, view: View) -> None:
         call.fallback = next((told.settled.usage for told in told_by(view, dialect.fallback_texts)), None)
 
 
-def _source(sources: tuple[Source, ...], provider: str) -> Source:
+def source_for(sources: tuple[Source, ...], provider: str) -> Source:
+    """What the counts of a provider mean: the first of `sources` that is for it."""
     for source in sources:
         if not source.providers or provider.lower().startswith(source.providers):
             return source

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.calls import Pico
 from spanledger_processor.config import Config
 from spanledger_processor.decisions import Decision
 from spanledger_processor.enrich.read import Reading
@@ -36,13 +37,15 @@ class Story:
 class Told:
     """What became of the spans of some requests. `plain` counts those that are no GenAI spans, `links` all parents.
 
-    `failures` counts by reason the spans that nothing could be read from.
+    `failures` counts the spans that could not be read. `correction` is by how much the costs that the spans were sent
+    with exceed the ledger: what came later proved some of them repeats.
     """
 
     stories: list[Story]
     links: dict[bytes, bytes]
     plain: int = 0
     failures: int = 0
+    correction: Pico = 0
 
 
 def tell(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Told:
@@ -62,6 +65,7 @@ def tell(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Told:
         for batch, places in zip(reading.batches, reading.places, strict=True):
             with store.unit() as unit:
                 ruling = enter(batch, unit)
+            told.correction += ruling.correction
             for index, decision in sorted(ruling.decisions.items(), key=lambda item: places[item[0]]):
                 fact = batch.facts[index]
                 group, place = places[index]

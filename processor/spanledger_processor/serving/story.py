@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TypeAlias
@@ -10,9 +11,9 @@ from spanledger_processor.calls import Call
 from spanledger_processor.config import Config
 from spanledger_processor.config.section import Keys
 from spanledger_processor.decisions import Decision
-from spanledger_processor.dialects.dialect import ANY_SOURCE
 from spanledger_processor.dialects.narrow import narrow
 from spanledger_processor.dialects.order import DIALECTS
+from spanledger_processor.dialects.usage import source_for
 from spanledger_processor.grouping.resolve import MAX_DEPTH
 from spanledger_processor.pricing.explain import REASONS
 from spanledger_processor.reports.rows import exact_usd, money
@@ -41,6 +42,7 @@ class Teller:
         self._config = config
         self._told = told
         self._by_id = {story.fact.span_id.hex(): story for story in told.stories}
+        self._twins = Counter(story.decision.duplicate_of for story in told.stories)
 
     def answers(self) -> Iterator[Answer]:
         """One for each GenAI span, in the order they came."""
@@ -92,7 +94,9 @@ class Teller:
             return "none", "it says nothing of usage" if silent else "what it says, other spans tell"
         if decision.cost.unpriced:
             return "counted", f"unpriced: {REASONS[decision.cost.unpriced]}"
-        return "counted", "its usage is told by no other span that counts"
+        if twins := self._twins[story.fact.span_id.hex()]:
+            return "counted", f"of the {twins + 1} spans that tell of this call it is the one that counts"
+        return "counted", "no other span that counts tells its usage"
 
     def _is_above(self, span_id: bytes, story: Story) -> bool:
         if story.decision.usage is None:
@@ -140,9 +144,9 @@ def _meaning(story: Story, call: Call) -> str | None:
     dialect = _BY_NAME.get(call.dialect)
     if dialect is None or call.usage is None:
         return None
-    view, provider = story.view, call.provider.lower()
+    view = story.view
     sources = narrow(dialect, frozenset(view.attributes.keys()), view.scope_name, view.scope_version).sources
-    source = next((row for row in sources if not row.providers or provider.startswith(row.providers)), ANY_SOURCE)
+    source = source_for(sources, call.provider)
     return source.input.value + (f": {source.why}" if source.why else "")
 
 
