@@ -49,3 +49,19 @@ def test_a_tools_definition_is_not_its_arguments() -> None:
     tool = read(view).tool
     assert tool is not None
     assert tool.arguments is None
+
+
+def test_google_gives_each_argument_an_attribute() -> None:
+    view = span(
+        {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": "get_weather",
+            "code.function.parameters.city.type": "str",
+            "code.function.parameters.city.value": "a",
+            "code.function.parameters.days.value": 7,
+        },
+        scope="opentelemetry.instrumentation.google_genai",
+    )
+    tool = read(view).tool
+    assert tool is not None
+    assert tool.arguments == {"city": "a", "days": 7}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spanledger_processor.calls import Kind
+from spanledger_processor.calls import Call, Kind
 from spanledger_processor.dialects.counts import Input, Output
 from spanledger_processor.dialects.dialect import (
     CostKey,
@@ -132,6 +132,23 @@ def without_operation(view: View) -> Kind | None:
     return "other" if has(view, "gen_ai.operation.name") else None
 
 
+_PARAMETERS, _VALUE = "code.function.parameters.", ".value"
+
+
+def function_parameters(view: View, call: Call) -> None:
+    """Google's instrumentation gives each argument of a tool an attribute of its own."""
+    if call.tool is None or call.tool.arguments is not None:
+        return
+    if not view.scope_name.startswith("opentelemetry.instrumentation.google_genai"):
+        return
+    found = {
+        key[len(_PARAMETERS) : -len(_VALUE)]: view.attributes.get(key)
+        for key in view.attributes.keys()  # noqa: SIM118 - a C map behind a thin object, not a dict
+        if key.startswith(_PARAMETERS) and key.endswith(_VALUE)
+    }
+    call.tool.arguments = found or None
+
+
 SOURCES = (
     Source(
         Input.EXCLUSIVE,
@@ -198,4 +215,5 @@ OTEL = Dialect(
     tiers=TIERS,
     tool=TOOL,
     groups=GROUPS,
+    rules=(function_parameters,),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 
@@ -10,6 +10,8 @@ class Attributes(Protocol):
     """Attributes as the wire room reads them: text, numbers, lists (array) and dictionaries (key-value list)."""
 
     def get(self, key: str, /) -> Any: ...
+
+    def keys(self) -> Iterable[str]: ...
 
     def among(self, keys: frozenset[str], /) -> frozenset[str]: ...
 
