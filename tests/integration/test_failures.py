@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,35 +53,29 @@ def _all_there_counted_once(replays: list[Replay], loop: Loop, tempo: Tempo) -> 
     assert loop.ledger()["total"]["cost_usd"] == pytest.approx(truth, rel=1e-12)
 
 
-def test_spanledger_killed_in_the_middle(fresh: Loop, tempo: Tempo) -> None:
-    """Killed twice while requests stream in, each time after it has answered some."""
+@pytest.mark.parametrize("killed", [("spanledger",), ("collector",), ("spanledger", "collector")], ids=" and ".join)
+def test_killed_while_requests_stream_in(killed: tuple[str, ...], fresh: Loop, tempo: Tempo) -> None:
+    """Killed twice in mid-stream. The sender sends again what was not answered, as senders do."""
     replays = [prepare(capture) for _ in range(6) for capture in CAPTURES]
-    halfway, go_on = threading.Event(), threading.Event()
+    answered = threading.Semaphore(0)
 
     def stream() -> None:
-        for position, replay in enumerate(replays):
-            if position == len(replays) // 2:
-                halfway.set()
-                go_on.wait(timeout=120)
-            fresh.send(*replay.requests)
+        for replay in replays:
+            for request in replay.requests:
+                eventually(partial(fresh.send, request))
+            answered.release()
 
     sender = threading.Thread(target=stream)
     sender.start()
-    try:
-        for pause in (halfway, None):
-            if pause:
-                pause.wait(timeout=120)
-
-            def answered() -> None:
-                assert fresh.metric("spanledger_requests_total", outcome="ok") > 0
-
-            eventually(answered)
-            go_on.set()
-            fresh.spanledger.kill()
-            fresh.spanledger.start()
-    finally:
-        go_on.set()
-        sender.join(timeout=120)
+    for _ in range(2):
+        for _ in range(len(replays) // 3):
+            assert answered.acquire(timeout=120)
+        for name in killed:
+            getattr(fresh, name).kill()
+        for name in killed:
+            getattr(fresh, name).start()
+    sender.join(timeout=120)
+    assert not sender.is_alive()
     eventually(lambda: _all_there_counted_once(replays, fresh, tempo), patience=120)
 
 

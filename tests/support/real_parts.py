@@ -199,12 +199,19 @@ class Loop:
         self.spanledger.stop()
 
     def send(self, *requests: bytes) -> None:
-        """Send each encoded request to the Collector; returns when it has answered all."""
+        """Send each encoded request to the Collector; returns when it has answered all.
+
+        Raises:
+            AssertionError: it was not there, or did not answer OK.
+        """
         options = [("grpc.max_send_message_length", -1)]
         with grpc.insecure_channel(f"127.0.0.1:{self.otlp}", options=options) as channel:
             export = channel.unary_unary(TRACES, bytes, bytes)
             for request in requests:
-                export(request, timeout=30, wait_for_ready=True)
+                try:
+                    export(request, timeout=30, wait_for_ready=True)
+                except grpc.RpcError as error:
+                    raise AssertionError(f"the Collector did not take a request: {error}") from error
 
     def ledger(self) -> dict[str, Any]:
         """The whole ledger, as `spanledger summary` tells it beside the running server."""
