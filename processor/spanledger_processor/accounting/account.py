@@ -16,7 +16,7 @@ from spanledger_processor.accounting.load import EMPTY, Load, beyond, plus
 from spanledger_processor.accounting.roles import REPEATS
 from spanledger_processor.accounting.subtree import subtrees
 from spanledger_processor.accounting.tools import Told, ToolCounts
-from spanledger_processor.accounting.totals import CORRECTIONS, Totals
+from spanledger_processor.accounting.totals import CORRECTIONS, EVERY_TENANT, Totals
 from spanledger_processor.accounting.trace import Place, Span
 from spanledger_processor.calls import Pico
 from spanledger_processor.decisions import Decision
@@ -123,10 +123,10 @@ class _Account:
         if change:
             self.ruling.corrections += int(change > 0)
             self.ruling.correction += change
-            where = key(Table.TOTAL, self.batch.tenant, CORRECTIONS)
-            sums = self.ruling.changes.add.setdefault(where, Sums())
-            sums.cost += change
-            sums.calls += int(change > 0)
+            for tenant in (self.batch.tenant, EVERY_TENANT):
+                sums = self.ruling.changes.add.setdefault(key(Table.TOTAL, tenant, CORRECTIONS), Sums())
+                sums.cost += change
+                sums.calls += int(change > 0)
 
     def _decide(self, page: Page) -> None:
         repeating = {span.span_id for _, span in page.new if span.place and span.place.role == REPEATS}

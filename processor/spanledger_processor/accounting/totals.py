@@ -16,6 +16,8 @@ from spanledger_processor.state.sums import ID_BOUND, Sums
 
 LEDGER = b"ledger"
 CORRECTIONS = b"corrections"
+EVERY_TENANT = bytes(8)
+"""Stands for all tenants together where a sum over the whole process is kept: the hash of none."""
 _NONE: Mapping[str, str] = MappingProxyType({})
 UNATTRIBUTED = ""
 """The id of the session, and of the run, of what has none."""

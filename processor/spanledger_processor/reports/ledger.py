@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from spanledger_processor.accounting.totals import CORRECTIONS, LEDGER, UNATTRIBUTED, run_key, session_key
+from spanledger_processor.calls import Pico
 from spanledger_processor.reports.rows import Row, date_of, exact_usd, row, spend, usd
 from spanledger_processor.state.store import Reader, Table, key
 from spanledger_processor.state.sums import Sums
@@ -86,11 +87,16 @@ def total(reader: Reader, tenant: bytes) -> Row:
     """The whole ledger, with what was sent on spans beyond it (contract, promise 1)."""
     record = reader.get(key(Table.TOTAL, tenant, LEDGER))
     found = row(Sums.unpack(record) if record else Sums())
-    record = reader.get(key(Table.TOTAL, tenant, CORRECTIONS))
-    correction = Sums.unpack(record).cost if record else 0
+    correction = late_correction(reader, tenant)
     found["late_correction_usd"] = usd(correction)
     found["late_correction_usd_exact"] = exact_usd(correction)
     return found
+
+
+def late_correction(reader: Reader, tenant: bytes) -> Pico:
+    """What was sent on spans beyond the ledger of a tenant, or of `EVERY_TENANT` (contract, promise 1)."""
+    record = reader.get(key(Table.TOTAL, tenant, CORRECTIONS))
+    return Sums.unpack(record).cost if record else 0
 
 
 def _listed(reader: Reader, table: Table, tenant: bytes) -> list[Row]:

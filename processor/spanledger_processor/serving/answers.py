@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from spanledger_processor.accounting.totals import EVERY_TENANT
 from spanledger_processor.reports import ledger as questions
-from spanledger_processor.reports.rows import Row
+from spanledger_processor.reports.rows import Row, usd
 from spanledger_processor.serving.closing import close_session
 from spanledger_processor.state.store import tenant_hash
 from spanledger_processor.state.writer import LedgerWriter
@@ -51,7 +52,6 @@ class Answers:
         return await self._ledger.submit(partial(close_session, tenant_hash(tenant), session_id, time.time_ns()))
 
     def late_correction(self) -> float:
-        """What was sent on spans beyond the ledger, in USD."""
+        """What was sent on spans beyond the ledgers of all tenants, in USD."""
         with self._ledger.snapshot() as reader:
-            correction: float = questions.total(reader, _TENANT)["late_correction_usd"]
-            return correction
+            return usd(questions.late_correction(reader, EVERY_TENANT))
