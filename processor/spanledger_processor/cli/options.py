@@ -40,16 +40,20 @@ def as_json(command: _Command) -> _Command:
 
 def tenant(command: _Command) -> _Command:
     """--tenant."""
-    return click.option("--tenant", default="", help="Whose ledger; the default tenant if not given.")(command)
+    return click.option("--tenant", default="", metavar="NAME", help="Whose ledger; the default tenant if not given.")(
+        command
+    )
 
 
 def logs(command: Callable[..., None]) -> Callable[..., None]:
     """--log-level and --log-format, for commands that write a log: to standard error."""
 
     @click.option(
-        "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Least that is told."
+        "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Lines below it are left out."
     )
-    @click.option("--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="text, or json.")
+    @click.option(
+        "--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="Form of the lines."
+    )
     @wraps(command)
     def with_logs(*args: Any, log_level: str, log_format: str, **options: Any) -> None:
         set_up(log_level, log_format)

@@ -18,8 +18,13 @@ from spanledger_processor.serving.prices import make_pricer
 
 @click.command()
 @click.argument("model")
-@click.option("--provider", default="", help="Who sells it, as on the span (gen_ai.provider.name).")
-@click.option("--at", type=click.DateTime(["%Y-%m-%d"]), help="The UTC day of the call; today if not given.")
+@click.option("--provider", default="", metavar="NAME", help="Who sells it, as on the span (gen_ai.provider.name).")
+@click.option(
+    "--at",
+    type=click.DateTime(["%Y-%m-%d"]),
+    metavar="DAY",
+    help="UTC day of the call, such as 2026-01-31; today if not given.",
+)
 @configuration
 @as_json
 def prices(

@@ -25,7 +25,9 @@ def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
     return configuration(tenant(as_json(command)))
 
 
-_limit = click.option("--limit", type=click.IntRange(1), help=f"Rows at most; {_SHOWN}, with --json all, if not given.")
+_limit = click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help=f"Rows at most; {_SHOWN}, with --json all, if not given."
+)
 
 _LISTS = {"session": questions.sessions, "run": questions.runs}
 _ONE = {"session": questions.session, "run": questions.run}
@@ -64,8 +66,8 @@ def run(run_id: str, path: Path | None, sets: tuple[str, ...], tenant: str, *, a
 
 
 @click.command()
-@click.option("--session", "session_id", help="Of one session only: its tasks and models.")
-@click.option("--run", "run_id", help="Of one run only.")
+@click.option("--session", "session_id", metavar="ID", help="Of one session only: its tasks and models.")
+@click.option("--run", "run_id", metavar="ID", help="Of one run only.")
 @click.option("--since", type=SINCE, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
 @_reading
 def summary(
