@@ -160,16 +160,34 @@ def test_ids_that_are_none(trace_id: bytes, span_id: bytes, served: Served, back
     assert served.total_usd() == pytest.approx(before + 2 * COST, rel=1e-9)
 
 
+def _inside(field: int, content: bytes) -> bytes:
+    """`content` as a length-delimited field."""
+    length, rest = bytearray(), len(content)
+    while rest > 0x7F:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((field << 3 | 2,)) + bytes(length) + bytes((rest,)) + content
+
+
+@pytest.mark.parametrize("depth", [50, 500, 20_000])
+def test_values_nested_deep(depth: int, served: Served, backend: Backend) -> None:
+    """Lists in lists in an attribute, deeper than protobuf reads: the span goes on, priced or counted as a failure."""
+    value = b""
+    for _ in range(depth):
+        value = _inside(5, _inside(1, value))  # AnyValue.array_value, ArrayValue.values
+    span = chat().SerializeToString() + _inside(9, _inside(1, b"gen_ai.input.messages") + _inside(2, value))
+    before = served.metric("spanledger_priced_spans_total") + served.metric("spanledger_enrichment_failures_total")
+    _through(served, backend, _inside(1, _inside(2, _inside(2, span))), span)
+    backend.received.pop()
+    after = served.metric("spanledger_priced_spans_total") + served.metric("spanledger_enrichment_failures_total")
+    assert after == before + 1
+
+
 def test_unknown_fields_stay(served: Served, backend: Backend, untouched: None) -> None:
     """Fields of a later OTLP, in the span and in every message around it."""
     extra = b"\xfa\x7f\x03new"  # field 2047, length-delimited
     span = chat().SerializeToString() + extra
-
-    def inside(tag: bytes, content: bytes) -> bytes:
-        length = len(content)
-        return tag + bytes((length & 0x7F | 0x80, length >> 7)) + content
-
-    body = inside(b"\x0a", inside(b"\x12", inside(b"\x12", span) + extra) + extra) + extra
+    body = _inside(1, _inside(2, _inside(2, span) + extra) + extra) + extra
     received = _through(served, backend, body, span)
     assert received.count(extra) == 4
     assert b"spanledger.cost.usd" in received
