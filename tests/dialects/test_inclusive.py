@@ -106,3 +106,22 @@ def test_an_exclusive_count_without_caches_may_lack_some(scope: str, *, estimate
     openinference = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 40, "llm.token_count.completion": 1}
     attributes = openinference if scope.startswith("@") else chat(input_tokens=40, output_tokens=1)
     assert read(span(attributes, scope=scope)).estimate is estimate
+
+
+def test_agentops_names_its_scope_after_the_client_library() -> None:
+    """Only the scope says which provider it was, and its count leaves cached input out."""
+    found = read(
+        span(
+            {
+                "gen_ai.request.type": "chat",
+                "gen_ai.request.model": "claude-sonnet-4-5",
+                "gen_ai.usage.prompt_tokens": 40,
+                "gen_ai.usage.completion_tokens": 1,
+            },
+            "anthropic.messages.create",
+            "anthropic",
+            "2.13.0",
+        )
+    )
+    assert (found.dialect, found.kind, found.provider) == ("agentops", "llm", "anthropic")
+    assert (found.usage, found.estimate) == (Usage(40, 1), True)

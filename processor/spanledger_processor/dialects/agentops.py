@@ -13,9 +13,9 @@ AGENTOPS = replace(
     name="agentops",
     about="AgentOps SDK",
     signs=Signs(
-        keys=("agentops.span.kind",),
+        keys=("agentops.span.kind", "gen_ai.request.type"),
         scopes=("agentops",),
-        marks=("gen_ai.usage.prompt_tokens", "gen_ai.request.model", "gen_ai.request.type"),
+        marks=("gen_ai.usage.prompt_tokens", "gen_ai.request.model"),
     ),
     kinds=(
         Kinds(
