@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Protocol, TypeAlias
 
@@ -59,10 +60,18 @@ def key(table: Table, tenant: bytes, *ids: bytes) -> Key:
     the spans of a trace, the tools and tasks of a session stand side by side, and a commit rewrites few pages.
     """
     if len(ids) == 1:
-        return b"%c%b%b" % (table, tenant, blake2b(ids[0], digest_size=16).digest())
+        return _FIRST[table] + tenant + blake2b(ids[0], digest_size=16).digest()
     joined = b"".join([len(part).to_bytes(4, "big") + part for part in ids])
-    near, exact = blake2b(ids[0], digest_size=6).digest(), blake2b(joined, digest_size=10).digest()
-    return b"%c%b%b%b" % (table, tenant, near, exact)
+    return _FIRST[table] + tenant + _near(ids[0]) + blake2b(joined, digest_size=10).digest()
+
+
+_FIRST = tuple(bytes((table,)) for table in range(256))
+
+
+@lru_cache(maxsize=1024)
+def _near(first: bytes) -> bytes:
+    """Kept, because the spans of a trace, and the tasks and tools of a session, come together."""
+    return blake2b(first, digest_size=6).digest()
 
 
 @dataclass(slots=True)
