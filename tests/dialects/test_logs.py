@@ -183,6 +183,7 @@ def test_counts_may_be_strings_or_doubles() -> None:
         {"output_tokens": "x"},
         {"cache_read_tokens": 1.5},
         {"input_tokens": None, "output_tokens": None},
+        {"input_tokens": 0, "output_tokens": 0},
     ],
 )
 def test_what_is_no_usage_makes_no_span(change: dict[str, Any]) -> None:
@@ -236,6 +237,17 @@ def test_a_raw_body_tells_the_split() -> None:
     usage = read_back(span).usage
     assert usage is not None
     assert (usage.input, usage.cache_write, usage.cache_write_1h) == (40, 30, 20)
+
+
+def test_two_events_of_one_response_are_two_spans_of_one_id() -> None:
+    """The accounting joins them by the response's id and takes what tells more."""
+    body = '{"usage": {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 0}}'
+    request = from_plain(CLAUDE, body="claude_code.api_request")
+    answer = from_plain({"session.id": "s", "request_id": "r", "body": body}, body="claude_code.api_response_body")
+    assert request is not None
+    assert answer is not None
+    assert request.span_id != answer.span_id
+    assert request.attributes["gen_ai.response.id"] == answer.attributes["gen_ai.response.id"] == "r"
 
 
 def test_cursor() -> None:

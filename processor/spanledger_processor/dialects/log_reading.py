@@ -88,7 +88,7 @@ def call_of(event: LogEvent, attributes: Attributes) -> tuple[Call, Reading] | N
         call.tool = ToolCall(name or None, arguments, reading.first(event.call_id) or None)
         return (call, reading) if name else None
     settled = _usage(event, reading)
-    if settled is None or settled.problem:
+    if settled is None or settled.problem or not (settled.usage.input or settled.usage.output):
         return None
     call.usage, call.estimate = settled.usage, settled.estimate
     call.request_model = reading.first(event.model)

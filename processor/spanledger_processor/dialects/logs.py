@@ -47,6 +47,7 @@ class _Said:
 
     call: Call
     client: str
+    event: str
     session: str
     identity: str
     operation: str
@@ -65,7 +66,7 @@ def made(record: LogView, group: LogGroup, tenant: str = "", sign: Sign | None =
         return None
     end_ns = happened(record)
     start_ns = max(end_ns - said.duration_ns, 0)
-    own = f"{said.client}\0{said.session}\0{said.call.kind}\0{said.identity or _digest(record.raw)}"
+    own = f"{said.client}\0{said.event}\0{said.session}\0{said.identity or _digest(record.raw)}"
     joined = len(record.trace_id) == 16 and any(record.trace_id)
     call = said.call
     return MadeSpan(
@@ -106,7 +107,7 @@ def _by_convention(record: LogView, group: LogGroup) -> _Said | None:
     attributes = record.attributes
     session = text(attributes.get("gen_ai.conversation.id")) or text(attributes.get("session.id"))
     operation = text(attributes.get("gen_ai.operation.name")) or _OPERATIONS.get(call.kind, "chat")
-    return _Said(call, "gen_ai", session, call.response_id, operation)
+    return _Said(call, "gen_ai", CONVENTION, session, call.response_id, operation)
 
 
 def _by_table(event: LogEvent, record: LogView) -> _Said | None:
@@ -121,6 +122,7 @@ def _by_table(event: LogEvent, record: LogView) -> _Said | None:
     return _Said(
         call,
         event.client,
+        event.names[0],
         reading.first(event.session),
         identity or "",
         event.operation,
