@@ -81,9 +81,12 @@ class Histories(RuleBasedStateMachine):
     def turn(self, number: int, model: str, tokens: Five, *, aborted: bool) -> None:
         self.mux.turn(self.pick(number), self.only or model, tokens, aborted=aborted)
 
-    @rule(number=PICK, model=MODELS, tokens=TOKENS, advisor=TOKENS)
-    def turn_with_advisor(self, number: int, model: str, tokens: Five, advisor: Five) -> None:
-        self.mux.turn(self.pick(number), self.only or model, tokens, None if self.only else advisor)
+    @rule(number=PICK, model=MODELS, tokens=TOKENS, advisor=TOKENS, seen=st.booleans())
+    def turn_with_advisor(self, number: int, model: str, tokens: Five, advisor: Five, *, seen: bool) -> None:
+        """`seen`: somebody looks while only the usage file has what the advisor used."""
+        asked = None if self.only else advisor
+        between = self.look if seen else lambda: None
+        self.mux.turn(self.pick(number), self.only or model, tokens, asked, between=between)
 
     @rule(number=PICK, model=MODELS, tokens=TOKENS, source=st.sampled_from(["workspace_status", "errored_stream"]))
     def call(self, number: int, model: str, tokens: Five, source: str) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,8 +65,20 @@ class ScriptedMux:
         self._folder(name).mkdir()
         return name
 
-    def turn(self, name: str, model: str, tokens: Five, advisor: Five | None = None, *, aborted: bool = False) -> None:
-        """A turn: the chat is written before the usage file, after an abort behind it."""
+    def turn(
+        self,
+        name: str,
+        model: str,
+        tokens: Five,
+        advisor: Five | None = None,
+        *,
+        aborted: bool = False,
+        between: Callable[[], object] = lambda: None,
+    ) -> None:
+        """A turn: the chat is written before the usage file, after an abort behind it.
+
+        An advisor is asked in the middle of it: `between` is called when only the usage file has that.
+        """
         workspace = self.workspaces[name]
         started_ms = self._tick()
         row = self._row(workspace, "assistant", started_ms)
@@ -76,6 +89,7 @@ class ScriptedMux:
             workspace.last = self._last("openai:advisor", advisor)
             self._write_usage(workspace)
             call = {"toolName": "advisor", "timestamp": self.now_ms, "model": "openai:advisor", **_sdk(advisor)}
+            between()
             row["metadata"]["toolModelUsages"] = [call]
         ended_ms = self._tick()
         row["metadata"] |= {"model": model, "duration": ended_ms - started_ms, "finishReason": "stop", **_sdk(tokens)}

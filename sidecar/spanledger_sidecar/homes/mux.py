@@ -17,9 +17,10 @@ from spanledger_sidecar.records import Record, Session
 from spanledger_sidecar.sources.mux import build
 from spanledger_sidecar.sources.mux.chat import Sign, Wanted
 from spanledger_sidecar.sources.mux.config_file import Listed, from_metadata, workspaces
-from spanledger_sidecar.sources.mux.explain import Files, Outcome, Rules, explain
+from spanledger_sidecar.sources.mux.explain import explain
 from spanledger_sidecar.sources.mux.folder import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
 from spanledger_sidecar.sources.mux.state import Workspace
+from spanledger_sidecar.sources.mux.work import Files, Outcome, Rules
 from spanledger_sidecar.watch.scan import Signals, list_sessions, signals, subfolders
 
 _GROUP = 200

@@ -18,7 +18,8 @@ class Ledger:
 
     `covered` is what was emitted, was there before the first run, or is another workspace's; `loose` is the part of it
     for which no row of a finer file is known yet: a row that comes late takes from there instead of counting again.
-    `paid` is the part of the file's cost that went with what is covered.
+    `skipped` is what a file made anew had beyond its chat, and was not emitted: a row that comes late is, and takes
+    from there. `paid` is the part of the file's cost that went with what is covered.
     """
 
     file: Five = ZERO
@@ -26,6 +27,7 @@ class Ledger:
     complete: bool = True
     covered: Five = ZERO
     loose: Five = ZERO
+    skipped: Five = ZERO
     paid: Five = ZERO
 
 
@@ -53,7 +55,7 @@ class Workspace:
     def pack(self) -> bytes:
         """The stored form."""
         models = {
-            key: [led.file, led.cost, led.complete, led.covered, led.loose, led.paid]
+            key: [led.file, led.cost, led.complete, led.covered, led.loose, led.skipped, led.paid]
             for key, led in self.models.items()
         }
         session = [self.session.parent, self.session.name, self.session.project, self.session.agent_type]
@@ -92,5 +94,5 @@ _NAMES = ("parent", "name", "project", "agent_type")
 
 
 def _ledger(row: list[Any]) -> Ledger:
-    file, cost, complete, covered, loose, paid = row
-    return Ledger(Five(*file), Five(*cost), complete, Five(*covered), Five(*loose), Five(*paid))
+    file, cost, complete, *rest = row
+    return Ledger(Five(*file), Five(*cost), complete, *(Five(*amount) for amount in rest))
