@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +11,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from spanledger_processor.accounting.account import account
+from spanledger_processor.aliases import ALIASES
 from spanledger_processor.config import load
+from spanledger_processor.dialects.costs import ALIASES as COSTS_THAT_COME_IN
 from spanledger_processor.enrich import Reading, Stage, write
 from spanledger_processor.enrich.fact import Maker
 from spanledger_processor.serving.parts import make_stage
@@ -213,3 +216,24 @@ def test_spans_with_invalid_ids_are_told_apart_by_what_they_hold(stage: Stage, i
         ruling = account(reading.batches[0], unit.get)
     assert ruling.replays == 1
     assert len({id(decision) for decision in ruling.decisions.values()}) == 2
+
+
+def test_every_alias_that_can_be_configured_is_written_and_none_over_one_that_came_in() -> None:
+    stage = stage_with(
+        "processor.aliases=['llm.cost.*', operation.cost, mlflow.llm.cost, langfuse.observation.cost_details]"
+    )
+    (found,) = through(stage, request(span(1, {**CHAT, "llm.cost.prompt_details.input": 5})))
+    assert found["llm.cost.prompt_details.input"] == 5
+    assert found["llm.cost.total"] == found["operation.cost"] == 0.00021
+    assert (found["llm.cost.prompt"], found["llm.cost.completion"]) == (0.00015, 0.00006)
+    assert json.loads(found["mlflow.llm.cost"]) == {
+        "total_cost": 0.00021,
+        "input_cost": 0.00015,
+        "output_cost": 0.00006,
+    }
+    assert json.loads(found["langfuse.observation.cost_details"])["total"] == 0.00021
+    assert "gen_ai.usage.cost" not in found
+
+
+def test_the_aliases_known_to_come_in_are_those_that_are_written() -> None:
+    assert set(ALIASES) == COSTS_THAT_COME_IN

@@ -135,7 +135,7 @@ def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> 
     if not total["calls"]:
         click.echo(f"Nothing was spent since {first} (UTC)." if first else "Nothing has been counted in this ledger.")
         return
-    columns = show.SPEND if first else show.TOTALS
+    columns = show.SPEND if first else [column for column in show.TOTALS if column[0] != "models"]
     show.tell(f"since {first} (UTC)" if first else "the whole ledger", columns, [total])
     if correction := total.get("late_correction_usd"):
         sent = f"{show.money(abs(correction))} {'more' if correction > 0 else 'less'}"

@@ -150,7 +150,12 @@ class Tools(Section):
 
 
 Alias: TypeAlias = Literal[
-    "gen_ai.usage.cost", "llm.cost.total", "operation.cost", "langfuse.observation.cost_details", "mlflow.llm.cost"
+    "gen_ai.usage.cost",
+    "llm.cost.total",
+    "llm.cost.*",
+    "operation.cost",
+    "langfuse.observation.cost_details",
+    "mlflow.llm.cost",
 ]
 
 _HEADER = re.compile(r"header:[!#$%&'*+.^_`|~0-9a-z-]+", re.ASCII)
@@ -213,7 +218,8 @@ class Processor(Section):
     )
     aliases: tuple[Alias, ...] = Field(
         default=("gen_ai.usage.cost",),
-        description="Keys of other backends that the cost is copied to; never over one that came in.",
+        description="Keys of other backends that the cost is copied to (`llm.cost.*`: OpenInference's total and its parts); "
+        "never over one that came in.",
     )
     tenant: Annotated[Tenant, NULL_IS_DEFAULT] = Field(default_factory=Tenant, description="Whose data it is.")
     redaction: Annotated[Redaction, NULL_IS_DEFAULT] = Field(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol, TypeAlias
 
 from spanledger_processor.accounting.facts import LoopRule
+from spanledger_processor.aliases import alias_keys
 from spanledger_processor.config import Config
 from spanledger_processor.config.processing import Processor
 from spanledger_processor.dialects import MARKERS, recognise
@@ -40,7 +41,8 @@ def make_stage(config: Config, signer: Signer) -> Stage:
     """The stage for traces."""
     processor = config.processor
     maker = Maker(recognise, make_pricer(config), signer, make_naming(processor))
-    return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), processor.aliases)
+    aliases = alias_keys(processor.aliases)
+    return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), aliases)
 
 
 def make_log_stage(config: Config, signer: Signer) -> LogStage:
