@@ -20,6 +20,7 @@ from spanledger_processor.accounting.totals import CORRECTIONS, EVERY_TENANT, To
 from spanledger_processor.accounting.trace import Place, Span
 from spanledger_processor.calls import Pico
 from spanledger_processor.decisions import Decision
+from spanledger_processor.grouping.resolve import Named
 from spanledger_processor.state.records import pack_decision, unpack_decision
 from spanledger_processor.state.store import Changes, Key, Table, key
 from spanledger_processor.state.sums import Sums
@@ -45,6 +46,8 @@ class _Account:
         self._booked: list[tuple[int, Span]] = []
         self._carried: dict[int, Load] = {}
         self._told: dict[int, Told] = {}
+        self._keys: dict[int, Key] = {}
+        """Where the decisions of the spans stand that are not known yet."""
 
     def run(self) -> Ruling:
         for trace_id, indices in self._by_trace().items():
@@ -53,7 +56,7 @@ class _Account:
         for page in self._pages:
             self._count_tools(page)
             self._settle(page)
-        self._correct(sum(excess(page.trace)[0] - page.excess_before[0] for page in self._pages))
+        self._correct(sum(page.excess[0] - page.excess_before[0] for page in self._pages))
         self._totals.settle()
         for page in self._pages:
             self._decide(page)
@@ -62,9 +65,6 @@ class _Account:
         for index, first in self._twice:
             self.ruling.decisions[index] = self.ruling.decisions[first]
         return self.ruling
-
-    def _span_key(self, fact: Fact) -> Key:
-        return key(Table.SPAN, self.batch.tenant, fact.trace_id, fact.span_id)
 
     def _by_trace(self) -> dict[bytes, list[int]]:
         """Where the spans stand that are not known yet, by trace. Known ones are answered from their records."""
@@ -85,8 +85,10 @@ class _Account:
             else:
                 self._twice.append((index, first))
             return True
-        record = self._stored(self._span_key(fact))
+        where = key(Table.SPAN, self.batch.tenant, fact.trace_id, fact.span_id)
+        record = self._stored(where)
         if record is None:
+            self._keys[index] = where
             return False
         self.ruling.decisions[index], digest = unpack_decision(record)
         self._replay(fact, digest)
@@ -107,6 +109,7 @@ class _Account:
         credit = excess(page.trace)
         for index, span in page.new:
             credit = self._place(index, span, page.place(span), credit)
+        page.excess = credit
 
     def _place(self, index: int, span: Span, place: Place, credit: Load) -> Load:
         """Book a new span; what was sent too much before it is taken off what it is sent on with."""
@@ -115,9 +118,10 @@ class _Account:
         self._booked.append((index, span))
         if not span.counted or span.claim is None:
             return credit
-        self._carried[index] = added = beyond(span.claim.load, credit)
-        span.sent = plus(span.sent, added)
-        return EMPTY if credit == EMPTY else plus(plus(credit, span.claim.load, -1), added)
+        load = span.claim.load
+        self._carried[index] = added = beyond(load, credit)
+        span.sent = added if span.sent is EMPTY else plus(span.sent, added)
+        return EMPTY if credit is EMPTY or credit == EMPTY else plus(plus(credit, load, -1), added)
 
     def _correct(self, change: Pico) -> None:
         if change:
@@ -159,11 +163,13 @@ class _Account:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""
         sessions: dict[str, Pico] = {}
         runs: dict[str, Pico] = {}
+        run_of: dict[str, Named] = {}
         for index, span in reversed(self._booked):
             decision = self.ruling.decisions[index]
             if not decision.run_id:
-                run = self._totals.run_of(decision.session_id)
-                decision.run_id, decision.run_source = run.id, run.source
+                session = decision.session_id
+                run = run_of.get(session) or run_of.setdefault(session, self._totals.run_of(session))
+                decision.run_id, decision.run_source = run
             self._running(decision, span, sessions, runs)
             self._keep(index, decision)
 
@@ -171,20 +177,20 @@ class _Account:
         if not span.counted or span.claim is None:
             return
         amount = span.claim.amount or 0
-        if decision.session_id:
-            total = sessions.setdefault(decision.session_id, self._totals.session_cost(decision.session_id))
+        session, run = decision.session_id, decision.run_id
+        if session:
+            total = sessions[session] if session in sessions else self._totals.session_cost(session)
             decision.session_cost = total
-            sessions[decision.session_id] = total - amount
-        if decision.run_id:
-            total = runs.setdefault(decision.run_id, self._totals.run_cost(decision.run_id))
+            sessions[session] = total - amount
+        if run:
+            total = runs[run] if run in runs else self._totals.run_cost(run)
             decision.run_cost = total
-            runs[decision.run_id] = total - amount
+            runs[run] = total - amount
 
     def _keep(self, index: int, decision: Decision) -> None:
-        fact = self.batch.facts[index]
-        where = self._span_key(fact)
+        where = self._keys[index]
         self.ruling.fresh.append(index)
-        self.ruling.changes.claim[where] = pack_decision(decision, fact.digest)
+        self.ruling.changes.claim[where] = pack_decision(decision, self.batch.facts[index].digest)
         self.ruling.changes.expire.append(where)
 
 

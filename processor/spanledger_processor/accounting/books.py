@@ -22,6 +22,8 @@ class Page:
     groups: Groups
     roles: dict[bytes, str]
     excess_before: Load
+    excess: Load = EMPTY
+    """By how much what was sent exceeds the ledger, before the request and when its spans have found their places."""
     new: list[tuple[int, Span]] = field(default_factory=list)
 
     def place(self, span: Span) -> Place:
@@ -60,7 +62,7 @@ class Pages:
                 continue
             trace.spans[span.span_id] = span
         if any(span.kind for span in trace.spans.values()):
-            self._pages[trace_id] = Page(trace, Groups(trace.spans), roles(trace), before, new)
+            self._pages[trace_id] = Page(trace, Groups(trace.spans), roles(trace), before, new=new)
 
     def find_twins(self) -> None:
         """Let each new span that would be counted look for a span of another trace that reports the same call."""

@@ -24,7 +24,7 @@ def plus(one: Load, other: Load, sign: int = 1) -> Load:
 
 def beyond(whole: Load, credit: Load) -> Load:
     """What is left of `whole` after what `credit` has paid, part by part, never below 0."""
-    if credit == EMPTY:
+    if credit is EMPTY or credit == EMPTY:
         return whole
     a, b, c, d, e, f, g = (max(0, x - max(0, y)) for x, y in zip(whole, credit, strict=True))
     return a, b, c, d, e, f, g
