@@ -2,46 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 
+from rich import box
 from rich.table import Table
 
 from spanledger_sidecar.homes.home import Home
 
-_GRAINS = (
-    ("per-message", "calls"),
-    ("per-turn", "turns"),
-    ("per-session-aggregate", "aggregates"),
-    ("tools", "tools"),
-    ("closed", "closed"),
+_PICO = 10**12
+_ROWS: Sequence[tuple[str, Callable[[Home], str]]] = (
+    ("sessions", lambda home: f"{home.counts.sessions:,}"),
+    ("spans: calls", lambda home: f"{home.counts.spans['per-message']:,}"),
+    ("spans: turns", lambda home: f"{home.counts.spans['per-turn']:,}"),
+    ("spans: aggregates", lambda home: f"{home.counts.spans['per-session-aggregate']:,}"),
+    ("spans: tools", lambda home: f"{home.counts.spans['tools']:,}"),
+    ("spans: sessions closed", lambda home: f"{home.counts.spans['closed']:,}"),
+    ("tokens", lambda home: f"{home.counts.tokens:,}"),
+    ("cost as the source reports it", lambda home: f"${home.counts.cost / _PICO:,.6f}"),
+    ("usage without such a cost", lambda home: f"{home.counts.uncosted:,}"),
+    ("files made anew", lambda home: f"{home.counts.rebaselines:,}"),
+    ("files that cannot be used", lambda home: f"{home.troubles.count:,}"),
 )
-_SUMS = ("tokens", "reported USD", "without cost", "rebuilt", "unreadable")
 
 
-def table(homes: Iterable[Home], waiting: int) -> Table:
-    """One row a source; below it how many spans still wait for the endpoint."""
-    found = Table(caption=f"{waiting} spans wait for the endpoint" if waiting else None, caption_justify="left")
-    found.add_column("source")
-    for name in (
-        "sessions",
-        *(word for _, word in _GRAINS),
-        "tokens",
-        "reported USD",
-        "without cost",
-        "rebuilt",
-        "unreadable",
-    ):
-        found.add_column(name, justify="right")
+def table(homes: Sequence[Home], waiting: int) -> Table:
+    """One column a source; below it how many spans still wait for the endpoint."""
+    found = Table(box=box.SIMPLE, caption=f"{waiting} spans wait for the endpoint" if waiting else None)
+    found.add_column("new")
     for home in homes:
-        counts = home.counts
-        found.add_row(
-            home.name,
-            f"{counts.sessions:,}",
-            *(f"{counts.spans[grain]:,}" for grain, _ in _GRAINS),
-            f"{counts.tokens:,}",
-            f"{counts.cost / 1e12:,.6f}",
-            f"{counts.uncosted:,}",
-            f"{counts.rebaselines:,}",
-            f"{home.troubles.count:,}",
-        )
+        found.add_column(home.name, justify="right")
+    for name, cell in _ROWS:
+        found.add_row(name, *(cell(home) for home in homes))
     return found

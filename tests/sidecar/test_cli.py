@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -21,15 +22,25 @@ def _run(folder: Path, *arguments: str, **environ: str) -> Result:
     return CliRunner(env=settings).invoke(sidecar, ["--state", str(folder / "state"), *arguments])
 
 
+def _rows(result: Result) -> dict[str, list[str]]:
+    """The summary's cells by the name of their row."""
+    cells = [re.split(r"\s{2,}", line.strip()) for line in result.stdout.splitlines() if line.strip()]
+    return {name: values for name, *values in cells}
+
+
 def test_once_ends_with_a_summary(tmp_path: Path) -> None:
     put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6, cost=0.5)}))
     session(tmp_path / "home" / ".tilth", "s1", RECORDED.read_text("utf-8"))
     with Backend() as backend:
         result = _run(tmp_path, "--once", "--backfill", "--endpoint", f"127.0.0.1:{backend.port}")
     assert result.exit_code == 0, result.output
-    rows = {line.split()[1]: line.split() for line in result.stdout.splitlines() if "mux" in line or "tilth" in line}
-    assert {"1", "11", "0.500000"} <= set(rows["mux"])
-    assert {"4", "9,855"} <= set(rows["tilth"])
+    rows = _rows(result)
+    assert rows["new"] == ["mux", "tilth"]
+    assert rows["sessions"] == ["1", "1"]
+    assert rows["tokens"] == ["11", "9,855"]
+    assert rows["spans: calls"] == ["0", "4"]
+    assert rows["spans: aggregates"] == ["1", "0"]
+    assert rows["cost as the source reports it"] == ["$0.500000", "$0.000000"]
     assert backend.received
 
 
@@ -76,5 +87,4 @@ def test_since_counts_from_a_time_on(tmp_path: Path) -> None:
         session(tmp_path / "home" / ".tilth", "s1", RECORDED.read_text("utf-8"))
         endpoint = f"127.0.0.1:{backend.port}"
         result = _run(tmp_path, "--once", "--since", "2026-05-03T15:13:10Z", "--endpoint", endpoint)
-    (row,) = (line.split() for line in result.stdout.splitlines() if "tilth" in line)
-    assert "2,480" in row
+    assert _rows(result)["tokens"] == ["0", "2,480"]

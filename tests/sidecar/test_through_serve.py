@@ -61,3 +61,14 @@ def test_tasks_of_tilth_after_a_crash_and_a_resume(served: Served, tmp_path: Pat
     found = told(served.config, "session", "20260503-101422-a1b2c3")
     tasks = {(task["id"], task["kind"]): task["tokens"] for task in found["tasks"]}
     assert {key: counts["input"] + counts["output"] for key, counts in tasks.items()} == tilth_logs.RECORDED_TASKS
+
+
+def test_inside_serve_by_configuration(tmp_path: Path) -> None:
+    """No second process, no socket: what `sidecar.sources` names is read by `serve` itself."""
+    tilth_logs.session(tmp_path / "home", "s1", tilth_logs.RECORDED.read_text("utf-8"))
+    more = {"sidecar": {"sources": {"tilth": {"roots": [str(tmp_path / "home")]}}, "backfill": True}}
+    with Backend() as backend, Served(tmp_path / "serve", backend.port, more) as served:
+        assert backend.arrived.acquire(timeout=60)
+        tasks = told(served.config, "session", "s1")["tasks"]
+    counts = {(task["id"], task["kind"]): task["tokens"]["input"] + task["tokens"]["output"] for task in tasks}
+    assert counts == tilth_logs.RECORDED_TASKS
