@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dialect_view import chat, read, span
+from dialect_view import PlainAttributes, chat, read, span
 
 
 def test_a_quoted_model_name() -> None:
@@ -36,3 +36,15 @@ def test_claude_codes_subagents() -> None:
 def test_claude_codes_request_id_is_the_response_id() -> None:
     view = span({"span.type": "llm_request", "request_id": "req_1"}, "claude_code.llm_request")
     assert read(view).response_id == "req_1"
+
+
+def test_a_model_and_its_provider_on_the_resource() -> None:
+    resource = PlainAttributes({"gen_ai.system": "openai", "gen_ai.request.model": "gpt-5.1"})
+    view = span({"gen_ai.operation.name": "chat", "gen_ai.usage.input_tokens": 1}, resource=resource)
+    assert (read(view).provider, read(view).model) == ("openai", "gpt-5.1")
+
+
+def test_the_span_beats_the_resource() -> None:
+    resource = PlainAttributes({"gen_ai.system": "openai", "gen_ai.request.model": "gpt-5.1"})
+    view = span(chat(input_tokens=1) | {"gen_ai.provider.name": "groq", "gen_ai.request.model": "m"}, resource=resource)
+    assert (read(view).provider, read(view).model) == ("groq", "m")

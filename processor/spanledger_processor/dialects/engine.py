@@ -5,6 +5,7 @@ The tables that come here are narrowed (`narrow`): of every list of keys only th
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from spanledger_processor.calls import Call, Granularity, Kind, ToolCall
@@ -96,9 +97,18 @@ def _tool(dialect: Dialect, view: View) -> ToolCall:
 
 
 def _context(tiers: Keys, view: View) -> tuple[tuple[str, str], ...]:
+    if len(tiers) == 1:
+        value = view.attributes.get(tiers[0])
+        return _asked(tiers[0], value[:_LONGEST_TIER]) if isinstance(value, str) else ()
     found: dict[str, str] = {}
     for key in tiers:
-        value = text(view.attributes.get(key)).lower()
-        if value not in _NO_TIER:
-            found.setdefault("speed" if key.endswith("speed") else "service_tier", value[:_LONGEST_TIER])
-    return tuple(found.items()) if len(found) < 2 else tuple(sorted(found.items()))
+        for name, tier in _asked(key, text(view.attributes.get(key))[:_LONGEST_TIER]):
+            found.setdefault(name, tier)
+    return tuple(sorted(found.items()))
+
+
+@lru_cache(maxsize=256)
+def _asked(key: str, value: str) -> tuple[tuple[str, str], ...]:
+    """What one tier asks of pricing. Bounded: values come from the network."""
+    tier = text(value).lower()
+    return () if tier in _NO_TIER else (("speed" if key.endswith("speed") else "service_tier", tier),)

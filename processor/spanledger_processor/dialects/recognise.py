@@ -11,10 +11,12 @@ from spanledger_processor.dialects import costs, engine
 from spanledger_processor.dialects.dialect import Dialect, Signs
 from spanledger_processor.dialects.narrow import keys_of, narrow
 from spanledger_processor.dialects.order import DIALECTS
+from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.view import View
 
 _WANTED = frozenset(key for dialect in DIALECTS for key in keys_of(dialect)) | costs.ALIASES
 _NAMES = tuple(name for dialect in DIALECTS for name in dialect.signs.names)
+_CALLS = frozenset({"llm", "embedding", "rerank"})
 _MOST_SHAPES = 4096
 _LONGEST_SCOPE = 200
 
@@ -80,6 +82,8 @@ def recognise(view: View) -> Call | None:
         call = engine.read(dialect, view, kind)
         if call.usage is None and not call.problem and number + 1 < len(shape.dialects):
             _lend(call, view, shape.dialects[number + 1 :])
+        if kind in _CALLS and not (call.provider and call.model):
+            _from_resource(call, view)
         if shape.aliases:
             call.present = shape.aliases
         return call
@@ -108,6 +112,14 @@ def _suspect(signs: Signs, scope: str, present: frozenset[str], name: str) -> bo
     if not present.isdisjoint(signs.keys) or (name and name in signs.names):
         return True
     return bool(signs.scopes) and scope.startswith(signs.scopes) and not present.isdisjoint(signs.marks)
+
+
+def _from_resource(call: Call, view: View) -> None:
+    """Services that speak to one model only may name it, and its provider, on their resource."""
+    get = view.resource.get
+    call.provider = call.provider or text(get("gen_ai.provider.name")) or text(get("gen_ai.system"))
+    if not call.model:
+        call.request_model = text(get("gen_ai.request.model"))
 
 
 def _lend(call: Call, view: View, others: Sequence[Dialect]) -> None:
