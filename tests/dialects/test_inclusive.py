@@ -70,14 +70,16 @@ def test_without_caches_there_is_nothing_to_guess() -> None:
 
 
 @pytest.mark.parametrize(
-    ("scope", "total"),
+    ("scope", "version", "total"),
     [
-        ("openinference.instrumentation.anthropic", 40),
-        ("openinference.instrumentation.bedrock", 40),
-        ("openinference.instrumentation.claude_agent_sdk", 70),
+        ("openinference.instrumentation.anthropic", "1.0.0", 40),
+        ("openinference.instrumentation.bedrock", "0.1.61", 40),
+        ("openinference.instrumentation.claude_agent_sdk", "0.1.0", 70),
+        ("@arizeai/openinference-instrumentation-anthropic", "0.1.22", 70),
+        ("@arizeai/openinference-instrumentation-anthropic", "0.2.8", 40),
     ],
 )
-def test_openinference(scope: str, total: int) -> None:
+def test_openinference(scope: str, version: str, total: int) -> None:
     found = read(
         span(
             {
@@ -87,6 +89,7 @@ def test_openinference(scope: str, total: int) -> None:
                 "llm.token_count.prompt_details.cache_read": 30,
             },
             scope=scope,
+            version=version,
         )
     )
     assert found.usage == Usage(total, 1, 30)
@@ -96,7 +99,7 @@ def test_openinference(scope: str, total: int) -> None:
     ("scope", "estimate"),
     [
         ("opentelemetry.instrumentation.bedrock", True),
-        ("@arizeai/openinference-instrumentation-anthropic", True),
+        ("@arizeai/openinference-instrumentation-bedrock", True),
         ("opentelemetry.instrumentation.genai.bedrock", False),
         ("opentelemetry.instrumentation.openai.v1", False),
     ],

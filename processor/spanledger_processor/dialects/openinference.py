@@ -91,9 +91,7 @@ OPENINFERENCE = Dialect(
             why="Agno copies the provider's own counts",
         ),
         Source(Input.INCLUSIVE, "openinference.instrumentation.", why="OpenInference counts caches in"),
-        Source(
-            Input.EXCLUSIVE, _JS + "anthropic", before=(0, 2), why="copies Anthropic's own counts, without caches"
-        ),
+        Source(Input.EXCLUSIVE, _JS + "anthropic", before=(0, 2), why="copies Anthropic's own counts, without caches"),
         Source(Input.EXCLUSIVE, _JS + "bedrock", why="copies Bedrock's own counts"),
         Source(Input.INCLUSIVE, "@arizeai/openinference-instrumentation", why="OpenInference counts caches in"),
         Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="hand-made, or a translator's"),
