@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any, TypeAlias
 
+from tests.capture.bodies import body_of
 from tests.capture.script import Numbers, wanted_tool
 
 _Answer: TypeAlias = Callable[[dict[str, Any], int], tuple[dict[str, Any], dict[str, Any]]]
@@ -40,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        request = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        request = json.loads(body_of(self))
         answer, streamed = next(forms for path, forms in _ENDPOINTS if path in self.path)
         if "streamGenerateContent" in self.path:
             request["stream"] = True
@@ -107,10 +108,11 @@ def _responses(request: dict[str, Any], number: int) -> tuple[dict[str, Any], di
 
 def _embeddings(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     numbers = Numbers(number)
+    texts = len(request["input"]) if isinstance(request["input"], list) else 1
     response = {
         "object": "list",
         "model": request["model"],
-        "data": [{"object": "embedding", "index": 0, "embedding": [0.25, 0.5, 0.25]}],
+        "data": [{"object": "embedding", "index": index, "embedding": [0.25, 0.5, 0.25]} for index in range(texts)],
         "usage": {"prompt_tokens": numbers.plain, "total_tokens": numbers.plain},
     }
     entry = _entry("openai", "embeddings", request, {"id": None, **response}, numbers, (0, 0), [])
@@ -119,7 +121,9 @@ def _embeddings(request: dict[str, Any], number: int) -> tuple[dict[str, Any], d
 
 def _gemini(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
     numbers = Numbers(number)
-    declared = [f["name"] for tool in request.get("tools") or [] for f in tool.get("functionDeclarations") or []]
+    tools = request.get("tools") or []
+    listed = tools if isinstance(tools, list) else [tools]
+    declared = [f["name"] for tool in listed for f in tool.get("functionDeclarations") or []]
     tool = wanted_tool(number, declared)
     prompt, thoughts = numbers.plain + numbers.cached, numbers.reasoning
     part: dict[str, Any] = {"text": "The weather is fine."}

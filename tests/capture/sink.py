@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock
 from typing import Any
+
+from tests.capture.bodies import body_of
 
 
 class Sink(ThreadingHTTPServer):
@@ -28,9 +29,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        if self.headers.get("content-encoding") == "gzip":
-            body = gzip.decompress(body)
+        body = body_of(self)
         form = "json" if "json" in self.headers.get("content-type", "") else "binpb"
         with self.server.lock:
             self.server.bodies.append((self.path.rpartition("/")[2], form, body))
