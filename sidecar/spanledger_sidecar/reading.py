@@ -12,12 +12,10 @@ from typing import Any, BinaryIO, NamedTuple
 
 import orjson
 
+from spanledger_sidecar.values import UnreadableError
+
 MAX_BYTES = 64 * 1024 * 1024
 """The largest document, and the longest line, that is read."""
-
-
-class UnreadableError(Exception):
-    """This file cannot be used as it is now; the message says why, and never what it holds."""
 
 
 class Signal(NamedTuple):
@@ -128,22 +126,3 @@ def read_document(path: Path) -> tuple[dict[str, Any], Signal]:
     if not isinstance(value, dict):
         raise UnreadableError(f"holds a JSON {type(value).__name__} where an object is expected")
     return value, signal
-
-
-def count(value: Any) -> int:
-    """A number of tokens or milliseconds: whole and not negative, 0 for anything else (facts 1.7)."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-        return 0
-    return int(value)
-
-
-def text(value: Any) -> str:
-    """Text of at most 256 characters; empty for anything else."""
-    return value[:256] if isinstance(value, str) else ""
-
-
-def nested(value: Any, *keys: str) -> Any:
-    """What stands at a path of keys, None if nothing does."""
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value

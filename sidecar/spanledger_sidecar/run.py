@@ -23,7 +23,7 @@ from spanledger_sidecar.homes.mux import MuxHome
 from spanledger_sidecar.homes.tilth import TilthHome
 from spanledger_sidecar.senders import InProcess, Post, Sender
 from spanledger_sidecar.settings import Settings, Source
-from spanledger_sidecar.sources.mux.chat import Sign
+from spanledger_sidecar.values import Sign
 from spanledger_sidecar.watch.events import Watcher
 
 log = logging.getLogger(__name__)

@@ -142,3 +142,19 @@ def test_secrets_of_the_configuration_are_kept_nowhere(tmp_path: Path) -> None:
     stored = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
     assert b"file:mux" in stored
     assert b"secret" not in stored
+
+
+def test_a_bug_with_one_workspace_stops_no_other_and_takes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, row("m1", MODEL, 3, 3), "chat.jsonl", "a-bad")
+    put(root, GOOD, workspace="good")
+    with sidecar(tmp_path / "state", endpoint, root) as made:
+        with monkeypatch.context() as patched:
+            patched.setattr("spanledger_sidecar.sources.mux.build.turn", lambda *_: 1 / 0)
+            made.once()
+        assert set(by_model(endpoint.usage())) == {("good", MODEL)}
+        assert made.homes[0].troubles.count == 1
+        made.once()
+    assert set(by_model(endpoint.usage())) == {("good", MODEL), ("a-bad", MODEL)}

@@ -14,12 +14,13 @@ class StoredFamily:
     def __init__(self, change: Change) -> None:
         self._change = change
         self._workspaces: dict[str, Workspace] = {}
+        self._claims: dict[bytes, str] = {}
 
     def owner(self, claim: bytes) -> str | None:
-        return self._change.owner(claim)
+        return self._claims.get(claim) or self._change.owner(claim)
 
     def take(self, claim: bytes, workspace: str) -> None:
-        self._change.take(claim, workspace)
+        self._claims[claim] = workspace
 
     def known(self, workspace: str) -> bool:
         """Whether anything is remembered of a workspace."""
@@ -34,6 +35,8 @@ class StoredFamily:
         return found
 
     def save(self) -> None:
-        """Write back every workspace that was asked for."""
-        for name, workspace in self._workspaces.items():
-            self._change.remember(SOURCE, name, workspace.pack())
+        """Write back every workspace that was asked for, and what they took. Without it, nothing has changed."""
+        for claim, workspace in self._claims.items():
+            self._change.take(claim, workspace)
+        for name, known in self._workspaces.items():
+            self._change.remember(SOURCE, name, known.pack())

@@ -10,17 +10,18 @@ from pathlib import Path
 from spanledger_sidecar import roots as resolution
 from spanledger_sidecar.cursor import Change, Cursor
 from spanledger_sidecar.homes.family import StoredFamily
+from spanledger_sidecar.homes.folder import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
 from spanledger_sidecar.homes.home import Counts, Look
 from spanledger_sidecar.homes.troubles import Troubles
-from spanledger_sidecar.reading import UnreadableError, read_document
+from spanledger_sidecar.reading import read_document
 from spanledger_sidecar.records import Record, Session
 from spanledger_sidecar.sources.mux import build
-from spanledger_sidecar.sources.mux.chat import Sign, Wanted
+from spanledger_sidecar.sources.mux.chat import Wanted
 from spanledger_sidecar.sources.mux.config_file import Listed, from_metadata, workspaces
 from spanledger_sidecar.sources.mux.explain import explain
-from spanledger_sidecar.sources.mux.folder import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
 from spanledger_sidecar.sources.mux.state import Workspace
 from spanledger_sidecar.sources.mux.work import Files, Outcome, Rules
+from spanledger_sidecar.values import Sign, UnreadableError
 from spanledger_sidecar.watch.scan import Signals, list_sessions, signals, subfolders
 
 _GROUP = 200
@@ -181,13 +182,18 @@ class MuxHome:
         for name in names:
             family = StoredFamily(change)
             folder = root.path / "sessions" / name
-            if folder.is_dir() and not folder.is_symlink():
-                records += self._look_at_one(family, root, name, folder, look)
-            elif family.known(name):
-                records += self._close(family.workspace(name), look)
-            else:
+            try:
+                if folder.is_dir() and not folder.is_symlink():
+                    found = self._look_at_one(family, root, name, folder, look)
+                elif family.known(name):
+                    found = self._close(family.workspace(name), look)
+                else:
+                    continue
+            except Exception as error:  # noqa: BLE001 - what we did not foresee in one workspace must not stop the others
+                self.troubles(folder, f"could not be read ({type(error).__name__}: this is a bug)")
                 continue
             family.save()
+            records += found
             touched.append(family.workspace(name))
         return records, touched
 

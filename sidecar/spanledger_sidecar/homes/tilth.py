@@ -10,10 +10,10 @@ from spanledger_sidecar import roots as resolution
 from spanledger_sidecar.cursor import Change, Cursor
 from spanledger_sidecar.homes.home import Counts, Look
 from spanledger_sidecar.homes.troubles import Troubles
-from spanledger_sidecar.reading import Lines, UnreadableError, open_plain, signal_of
+from spanledger_sidecar.reading import Lines, open_plain, signal_of
 from spanledger_sidecar.records import Record
-from spanledger_sidecar.sources.mux.chat import Sign
 from spanledger_sidecar.sources.tilth.events import SOURCE, Progress, records
+from spanledger_sidecar.values import Sign, UnreadableError
 from spanledger_sidecar.watch.scan import list_sessions, signals
 
 EVENTS = "events.jsonl"

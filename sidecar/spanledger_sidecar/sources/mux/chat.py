@@ -7,12 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from spanledger_sidecar.ids import claim_key, span_id, trace_id
-from spanledger_sidecar.reading import count, nested, text
 from spanledger_sidecar.sources.mux.names import canonical
 from spanledger_sidecar.tokens import Five
-
-Sign: TypeAlias = Callable[[str, Any], tuple[str, str]]
-"""A tool's name and arguments to its signature and the signature's scope; both empty if there is none."""
+from spanledger_sidecar.values import Sign, count, nested, text
 
 Wanted: TypeAlias = Callable[[bytes, int], bool]
 """Whether a row with this claim and end (ms since 1970) may become a span, and so needs ids and signed tools."""

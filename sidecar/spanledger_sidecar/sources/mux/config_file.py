@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from spanledger_sidecar.reading import nested, text
 from spanledger_sidecar.records import Session
+from spanledger_sidecar.values import nested, text
 
 _SYNTHETIC = frozenset({"_multi", "_scratch"})
 

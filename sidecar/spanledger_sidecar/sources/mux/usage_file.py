@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from spanledger_sidecar.reading import UnreadableError, count, nested, text
 from spanledger_sidecar.tokens import ZERO, Five
+from spanledger_sidecar.values import UnreadableError, count, nested, text
 
 VERSION = 1
 _CLASSES = ("input", "cached", "cacheCreate", "output", "reasoning")

@@ -9,10 +9,9 @@ from typing import Any
 
 from spanledger_sidecar.ids import span_id, trace_id
 from spanledger_sidecar.packing import pack, unpack
-from spanledger_sidecar.reading import count, text
 from spanledger_sidecar.records import Record, Session, ToolRecord, UsageRecord
-from spanledger_sidecar.sources.mux.chat import Sign
 from spanledger_sidecar.tokens import Five
+from spanledger_sidecar.values import Sign, count, text
 
 SOURCE = "tilth"
 UNKNOWN, WORKER = "unknown", "worker"

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spanledger_sidecar.reading import Lines, Signal, UnreadableError, count, nested, open_plain, read_document, text
+from spanledger_sidecar.reading import Lines, Signal, open_plain, read_document
 from spanledger_sidecar.sources.mux.build import Timing
-from spanledger_sidecar.sources.mux.chat import Row, Sign, Wanted, headless, turns
+from spanledger_sidecar.sources.mux.chat import Row, Wanted, headless, turns
 from spanledger_sidecar.sources.mux.names import canonical
 from spanledger_sidecar.sources.mux.usage_file import UsageFile, parse
+from spanledger_sidecar.values import Sign, UnreadableError, count, nested, text
 
 USAGE, TIMING = "session-usage.json", "session-timing.json"
 ARCHIVE, CHAT, HEADLESS = "chat-archive.jsonl", "chat.jsonl", "headless-usage.jsonl"
