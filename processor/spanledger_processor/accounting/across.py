@@ -7,9 +7,8 @@ leave reasoning out of the output: a call that knows its reasoning stands under 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.same import AGGREGATES, apart, same_call, same_response
 from spanledger_processor.accounting.trace import Claim, Span
@@ -24,15 +23,11 @@ _Row: TypeAlias = list[Any]
 """The packed call (`_packed`), then the sources that report it: most rows are passed over by source, unread."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where a call is remembered: under its response id (None if it has none), and under its tokens."""
+class Places(NamedTuple):
+    """Where a call is remembered: under its response id (the first key, if it has one), and under its tokens."""
 
     by_id: Key | None
-    by_usage: tuple[Key, ...]
-
-    def __iter__(self) -> Iterator[Key]:
-        return iter(self.by_usage if self.by_id is None else (self.by_id, *self.by_usage))
+    keys: tuple[Key, ...]
 
 
 class Across:
@@ -51,22 +46,23 @@ class Across:
         if span.claim is None or span.kind in AGGREGATES:
             return Places(None, ())
         by_id = key(Table.RESPONSE, self._tenant, _encoded(span.response)) if span.response else None
+        keys = [] if by_id is None else [by_id]
         tokens = span.claim.tokens
-        if not tokens or not tokens[0]:
-            return Places(by_id, ())
-        output, reasoning = tokens[1] or 0, tokens[5] or 0
-        outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
-        usages = (b"%d/%d" % (tokens[0], told) for told in outputs)
-        return Places(by_id, tuple(key(Table.MATCH, self._tenant, usage) for usage in usages))
+        if tokens and tokens[0]:
+            output, reasoning = tokens[1] or 0, tokens[5] or 0
+            outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
+            keys += [key(Table.MATCH, self._tenant, b"%d/%d" % (tokens[0], told)) for told in outputs]
+        return Places(by_id, tuple(keys))
 
     def candidates(self, places: Places, trace_id: bytes, span: Span) -> list[tuple[bytes, Span]]:
         """Calls counted in other traces that `span` reports too: the trace and what is remembered of the call there.
 
         Those of the same response id come first. Without one, a call that a span of the same source reports is none.
         """
-        source, found = _source(span), dict[tuple[bytes, bytes], Span]()
-        for where in places:
-            by_id = where == places.by_id
+        source = _source(span)
+        found: dict[tuple[bytes, bytes], Span] = {}
+        for where in places.keys:
+            by_id = where is places.by_id
             for row in self._rows(where):
                 if not by_id and source in row:
                     continue
@@ -77,7 +73,7 @@ class Across:
 
     def take(self, places: Places, span: Span, trace_id: bytes, span_id: bytes) -> None:
         """Let `span` be the only one of its source that reports the call counted for another trace's span."""
-        for where in places:
+        for where in places.keys:
             for row in self._rows(where):
                 trace, other = _unpacked(row[0])
                 if (trace, other.span_id) == (trace_id, span_id):
@@ -86,11 +82,11 @@ class Across:
 
     def remember(self, places: Places, trace_id: bytes, span: Span, session: str) -> None:
         """A call that is counted, for spans of other traces to find."""
-        packed = _packed(trace_id, span, session)
-        for where in places:
+        packed, source = _packed(trace_id, span, session), _source(span)
+        for where in places.keys:
             rows = self._rows(where)
             del rows[: -_ROWS + 1]
-            rows.append([packed, _source(span)])
+            rows.append([packed, source])
             self._changed.add(where)
 
     def save(self) -> None:

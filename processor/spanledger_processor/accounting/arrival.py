@@ -43,4 +43,4 @@ def _tokens(usage: Usage | None) -> tuple[int | None, ...]:
     if usage is None:
         return ()
     classes = (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
-    return tuple(None if count is None or not 0 <= count < 1 << 63 else count for count in classes)
+    return tuple([None if count is None or not 0 <= count < 1 << 63 else count for count in classes])

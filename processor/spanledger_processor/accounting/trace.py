@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.load import EMPTY, TOKENS, Load
+from spanledger_processor.accounting.load import EMPTY, Load
 from spanledger_processor.calls import Pico
 from spanledger_processor.grouping.resolve import NOTHING, Named
 from spanledger_processor.state.sums import Sums
@@ -55,8 +55,8 @@ class Claim:
         """What it adds where it is counted."""
         if not self.tokens:
             return (self.amount or 0, *EMPTY[1:])
-        a, b, c, d, e, f = (count or 0 for count in self.tokens)
-        return self.amount or 0, a, b, c, d, e, f
+        a, b, c, d, e, f = self.tokens
+        return self.amount or 0, a or 0, b or 0, c or 0, d or 0, e or 0, f or 0
 
 
 @dataclass(slots=True)
@@ -117,16 +117,13 @@ class Span:
         if role != COUNTED or claim is None:
             return
         sums.calls += sign
-        for name, count in zip(TOKENS, claim.tokens, strict=False):
-            if count:
-                setattr(sums, name, getattr(sums, name) + sign * count)
+        sums.spend(claim.load, sign)
         if claim.amount is None:
             sums.unpriced += sign
             sums.add_reason(claim.unpriced, sign)
         else:
             sums.priced += sign
-            sums.cost += sign * claim.amount
-            sums.add_models({claim.label: claim.amount}, sign)
+            sums.add_model(claim.label, sign * claim.amount)
 
 
 @dataclass(slots=True)

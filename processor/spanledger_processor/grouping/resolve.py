@@ -42,13 +42,17 @@ class Groups:
 
     def __init__(self, links: Mapping[bytes, Link]) -> None:
         self._links = links
-        self._only_session = _only({link.session.id for link in links.values()})
-        self._only_run = _only({link.run.id for link in links.values()})
+        sessions, runs = {link.session.id for link in links.values()}, {link.run.id for link in links.values()}
+        self._names_sessions, self._names_runs = any(sessions), any(runs)
+        """False for most traces and runs: then there is nothing to look for above a span."""
+        self._only_session, self._only_run = _only(sessions), _only(runs)
 
     def session(self, link: Link) -> Named:
         """The session of a span of this trace; empty where it is unattributed."""
         if link.session.id:
             return link.session
+        if not self._names_sessions:
+            return NOTHING
         above = self._above(link, want_run=False)
         if above:
             return Named(above, "parent")
@@ -58,6 +62,8 @@ class Groups:
         """The run that the trace knows for a span; empty where the session has to decide."""
         if link.run.id:
             return link.run
+        if not self._names_runs:
+            return NOTHING
         above = self._above(link, want_run=True)
         if above:
             return Named(above, "parent")

@@ -55,8 +55,8 @@ class _Shape:
             return self._values(value)
         row = list(self._values(value))
         for at, shape in self._nested:
-            if row[at] is not None:
-                row[at] = shape.row(row[at])
+            if (inner := row[at]) is not None:
+                row[at] = shape.row(inner) if shape._nested else shape._values(inner)
         return row
 
     def read(self, row: list[Any]) -> Any:

@@ -59,7 +59,8 @@ class Sums:
             value = getattr(other, name)
             if value:
                 setattr(self, name, getattr(self, name) + sign * value)
-        _merge_counts(self.reasons, other.reasons, sign)
+        if other.reasons:
+            _merge_counts(self.reasons, other.reasons, sign)
         if other.models:
             self.add_models(other.models, sign)
         if sign < 0:
@@ -76,17 +77,39 @@ class Sums:
         """Let the times reach from `first_ns` (0: unknown) to `last_ns` at least."""
         if first_ns and (not self.first_ns or first_ns < self.first_ns):
             self.first_ns = first_ns
-        self.last_ns = max(self.last_ns, last_ns)
+        if last_ns > self.last_ns:
+            self.last_ns = last_ns
+
+    def spend(self, load: tuple[int, int, int, int, int, int, int], sign: int = 1) -> None:
+        """Add a cost and tokens by class, in the order of the fields, or with `sign` -1 take them out again."""
+        cost, given, output, cache_read, cache_write, cache_write_1h, reasoning = load
+        self.cost += sign * cost
+        self.input += sign * given
+        self.output += sign * output
+        self.cache_read += sign * cache_read
+        self.cache_write += sign * cache_write
+        self.cache_write_1h += sign * cache_write_1h
+        self.reasoning += sign * reasoning
 
     def add_reason(self, reason: str, sign: int = 1) -> None:
         """One more, or with `sign` -1 one fewer, unpriced call for `reason`."""
         _merge_counts(self.reasons, {reason: 1}, sign)
 
     def add_models(self, models: Mapping[str, int], sign: int = 1) -> None:
-        """Merge costs by model; names come from the network, so that all beyond `MODELS_KEPT` are one: "other"."""
+        """Merge costs by model."""
         for name, amount in models.items():
-            known = name in self.models or len(self.models) < MODELS_KEPT
-            _merge_counts(self.models, {name if known else OTHER_MODELS: amount}, sign)
+            self.add_model(name, sign * amount)
+
+    def add_model(self, name: str, amount: int) -> None:
+        """Merge one model's cost; names come from the network, so that all beyond `MODELS_KEPT` are one: "other"."""
+        models = self.models
+        if name not in models and len(models) >= MODELS_KEPT:
+            name = OTHER_MODELS
+        total = models.get(name, 0) + amount
+        if total:
+            models[name] = total
+        else:
+            models.pop(name, None)
 
     def pack(self) -> bytes:
         """The stored form. Its second element is the arrival, as in every record that retention may take."""
