@@ -218,7 +218,7 @@ class Processor(Section):
     )
     aliases: tuple[Alias, ...] = Field(
         default=("gen_ai.usage.cost",),
-        description="Keys of other backends that the cost is copied to (`llm.cost.*`: OpenInference's total and its parts); "
+        description="Other backends' keys that the cost is copied to (`llm.cost.*`: OpenInference's total and parts); "
         "never over one that came in.",
     )
     tenant: Annotated[Tenant, NULL_IS_DEFAULT] = Field(default_factory=Tenant, description="Whose data it is.")
