@@ -54,6 +54,27 @@ def test_a_raw_answer_without_caches_takes_none_away() -> None:
     assert found.usage == Usage(70, 5, 60)
 
 
+def test_langchains_zero_sum_of_writes_gives_way_to_their_parts() -> None:
+    """MLflow takes the sum; the message beside it has the parts."""
+    told = {
+        "input_tokens": 100,
+        "output_tokens": 10,
+        "total_tokens": 110,
+        "input_token_details": {"cache_read": 60, "cache_creation": 0, "ephemeral_1h_input_tokens": 20},
+    }
+    found = read(
+        span(
+            {
+                "mlflow.spanType": '"CHAT_MODEL"',
+                "mlflow.chat.tokenUsage": '{"input_tokens": 100, "output_tokens": 10, "cache_read_input_tokens": 60, '
+                '"cache_creation_input_tokens": 0}',
+                "mlflow.spanOutputs": json.dumps({"generations": [[{"message": {"usage_metadata": told}}]]}),
+            }
+        )
+    )
+    assert found.usage == Usage(100, 10, 60, 20, 20)
+
+
 def test_a_raw_answer_may_be_bytes() -> None:
     told = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_token_details": {"cache_read": 4}}
     raw = json.dumps({"usage_metadata": told}).encode()
@@ -157,3 +178,10 @@ def _vercel(metadata: dict[str, Any]) -> PlainView:
         },
         scope="ai",
     )
+
+
+def test_langchains_zero_sum_alone_is_unknown_to_mlflow() -> None:
+    usage = '{"input_tokens": 100, "output_tokens": 10, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}'
+    attributes = {"mlflow.spanType": '"CHAT_MODEL"', "mlflow.chat.tokenUsage": usage}
+    assert read(span(attributes | {"mlflow.message.format": '"langchain"'})).usage == Usage(100, 10, 0)
+    assert read(span(attributes | {"mlflow.message.format": '"anthropic"'})).usage == Usage(100, 10, 0, 0)

@@ -40,3 +40,16 @@ def test_gemini_cli_spans_are_no_ground_for_a_price() -> None:
         scope="gemini-cli",
     )
     assert (read(view).kind, read(view).problem != "") == ("llm", True)
+
+
+def test_vercel_4_tells_reasoning_in_the_providers_metadata_only() -> None:
+    """OpenAI's completion tokens have it in, so the output stays."""
+    attributes = {
+        "ai.operationId": "ai.generateText.doGenerate",
+        "ai.model.id": "gpt-5.1",
+        "ai.model.provider": "openai.chat",
+        "ai.usage.promptTokens": 1042,
+        "ai.usage.completionTokens": 62,
+        "ai.response.providerMetadata": '{"openai":{"reasoningTokens":16,"cachedPromptTokens":768}}',
+    }
+    assert read(span(attributes)).usage == Usage(1042, 62, 768, reasoning=16)

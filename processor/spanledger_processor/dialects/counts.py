@@ -65,7 +65,11 @@ def settle(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -> S
 
 
 def _split(counts: Counts, settled: Settled) -> None:
-    short, hour, write = counts.cache_write_5m, counts.cache_write_1h, counts.cache_write
+    short, hour = counts.cache_write_5m, counts.cache_write_1h
+    write = counts.cache_write or None  # LangChain leaves the sum at 0 where it tells the parts
+    if write is None and not short and not hour:
+        settled.usage.cache_write, settled.usage.cache_write_1h = counts.cache_write or 0, hour
+        return
     if short is None and hour is not None and write is not None:
         short = write - hour
     elif hour is None and short is not None and write is not None:

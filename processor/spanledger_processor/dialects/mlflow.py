@@ -20,6 +20,7 @@ from spanledger_processor.dialects.dialect import (
 from spanledger_processor.dialects.values import count, text
 from spanledger_processor.dialects.view import View
 
+_FORMAT = "mlflow.message.format"
 _SPEAKS = frozenset({"anthropic", "bedrock", "gemini", "groq", "mistral", "openai"})
 """Values of `mlflow.message.format` that are providers; others are libraries."""
 
@@ -41,8 +42,15 @@ def _usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
 
 def _provider(view: View, call: Call) -> None:
     if not call.provider:
-        spoken = text(view.attributes.get("mlflow.message.format"))
+        spoken = text(view.attributes.get(_FORMAT))
         call.provider = spoken if spoken in _SPEAKS else ""
+
+
+def _langchain_writes(view: View, call: Call) -> None:
+    """LangChain leaves the sum of cache writes at 0 where it tells them by time to live; MLflow has the sum only."""
+    usage = call.usage
+    if usage is not None and usage.cache_write == 0 and text(view.attributes.get(_FORMAT)) == "langchain":
+        usage.cache_write = None
 
 
 MLFLOW = Dialect(
@@ -76,6 +84,6 @@ MLFLOW = Dialect(
     costs=(CostKey("mlflow.llm.cost", path=("total_cost",)),),
     tool=ToolKeys(arguments=("mlflow.spanInputs",), name_from_span=True),
     groups=Groups(session=("mlflow.trace.session",)),
-    rules=(_provider,),
+    rules=(_provider, _langchain_writes),
     notes=("With MLFLOW_ENABLE_OTEL_GENAI_SEMCONV its spans are `otel`; the cache classes are not exported then.",),
 )

@@ -22,7 +22,6 @@ _SHORT = 4096
 _EARLY = 100
 """Characters in which a usage object has named its first count."""
 
-_CACHES = ("cache_read", "cache_write")
 _CLASSES = ("cache_read", "cache_write", "cache_write_1h", "reasoning")
 
 
@@ -58,8 +57,14 @@ def complete(call: Call, counts: Counts, told: list[Told]) -> None:
         copied = raw.input == counts.input and raw.output == counts.output
         if not copied and (settled.input != usage.input or settled.output != usage.output):
             continue
-        if any(getattr(usage, name) not in (None, getattr(settled, name)) for name in _CACHES):
+        if usage.cache_read not in (None, settled.cache_read) or usage.cache_write not in (
+            None,
+            0,
+            settled.cache_write,
+        ):
             continue
+        if settled.cache_write:  # LangChain leaves the sum at 0 where it tells writes by time to live
+            usage.cache_write = settled.cache_write
         if copied:
             usage.input, usage.output = settled.input, settled.output
             call.estimate = item.settled.estimate

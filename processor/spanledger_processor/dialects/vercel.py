@@ -49,9 +49,9 @@ _EXCLUSIVE = (
 
 
 def _metadata(view: View, call: Call) -> None:
-    """What only the provider's metadata tells: caches of early versions, and the service tier."""
+    """What only the provider's metadata tells: caches and reasoning of early versions, and the service tier."""
     value = view.attributes.get("ai.response.providerMetadata")
-    if not isinstance(value, str) or not any(word in value for word in ("ache", "erviceTier")):
+    if not isinstance(value, str) or not any(word in value for word in ("ache", "erviceTier", "easoningTokens")):
         return
     for provider, told in _objects(texts.parse(value)):
         tier = text(told.get("serviceTier")).lower()
@@ -59,6 +59,8 @@ def _metadata(view: View, call: Call) -> None:
             call.price_context = (("service_tier", tier[:64]),)
         if call.usage is not None and call.usage.cache_read is None and call.usage.cache_write is None:
             _early_caches(call, call.usage, told, exclusive=provider in ("anthropic", "bedrock"))
+        if call.usage is not None and call.usage.reasoning is None:
+            _early_reasoning(call.usage, told)
 
 
 def _objects(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -80,6 +82,16 @@ def _early_caches(call: Call, usage: Usage, told: Mapping[str, Any], *, exclusiv
     if exclusive and usage.input is not None:
         usage.input += (read or 0) + (write or 0)
         call.estimate = False
+
+
+def _early_reasoning(usage: Usage, told: Mapping[str, Any]) -> None:
+    """Version 4 tells it for OpenAI only, as a part of the output."""
+    try:
+        reasoning = count(told.get("reasoningTokens"))
+    except NoCountError:
+        return
+    if reasoning is not None and reasoning <= (usage.output or 0):
+        usage.reasoning = reasoning
 
 
 def _first(places: Sequence[Mapping[str, Any]], *names: str) -> int | None:
