@@ -265,10 +265,28 @@ def _responses_stream(response: dict[str, Any], request: dict[str, Any]) -> byte
     running = {**response, "status": "in_progress", "usage": None, "output": []}
     events: list[dict[str, Any]] = [{"type": "response.created", "response": running}]
     for index, item in enumerate(response["output"]):
-        events.append({"type": "response.output_item.added", "output_index": index, "item": item})
+        place = {"output_index": index, "item_id": item["id"]}
+        events.append({"type": "response.output_item.added", "output_index": index, "item": _begun(item)})
+        if item["type"] == "function_call":
+            told = item["arguments"]
+            events.append({"type": "response.function_call_arguments.delta", **place, "delta": told})
+            events.append({"type": "response.function_call_arguments.done", **place, "arguments": told})
+        else:
+            place["content_index"] = 0
+            part = item["content"][0]
+            events.append({"type": "response.content_part.added", **place, "part": {**part, "text": ""}})
+            events.append({"type": "response.output_text.delta", **place, "delta": part["text"], "logprobs": []})
+            events.append({"type": "response.output_text.done", **place, "text": part["text"], "logprobs": []})
+            events.append({"type": "response.content_part.done", **place, "part": part})
         events.append({"type": "response.output_item.done", "output_index": index, "item": item})
     events.append({"type": "response.completed", "response": response})
     return _events({**event, "sequence_number": number} for number, event in enumerate(events))
+
+
+def _begun(item: dict[str, Any]) -> dict[str, Any]:
+    """An item of a response before anything of its content has come."""
+    empty = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
+    return {**item, "status": "in_progress", **empty}
 
 
 def _anthropic_stream(response: dict[str, Any], request: dict[str, Any]) -> bytes:
