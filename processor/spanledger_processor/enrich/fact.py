@@ -76,7 +76,7 @@ class Maker:
         if call.source.startswith("file:") and fact.session.id:
             fact.session = Named(fact.session.id, "file")
         for what, field in _ON_THE_CALL:
-            if not getattr(call, field):
+            if (what in span.found or what in resource.found) and not getattr(call, field):
                 setattr(call, field, pick(what, span, resource).id)
         return fact
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import lru_cache
-from itertools import chain
 
 from spanledger_processor.wire import schema
 from spanledger_processor.wire.fields import LENGTH, fields, write_varint
@@ -66,11 +65,13 @@ def double(key: str) -> Callable[[float], bytes]:
 
 def doubles(*keys: str) -> Callable[..., bytes]:
     """Writes double attributes named `keys`, one value each, in one go."""
-    prefixes = [_prefix(key, _DOUBLE, 8) for key in keys]
-    pack = struct.Struct("<" + "".join(f"{len(prefix)}sd" for prefix in prefixes)).pack
+    prefixes: list[bytes | float] = [_prefix(key, _DOUBLE, 8) for key in keys]
+    pack = struct.Struct("<" + "".join(f"{len(_prefix(key, _DOUBLE, 8))}sd" for key in keys)).pack
 
     def piece(*values: float) -> bytes:
-        return pack(*chain.from_iterable(zip(prefixes, values, strict=True)))
+        arguments: list[bytes | float] = prefixes + prefixes  # a place for each prefix and the value behind it
+        arguments[::2], arguments[1::2] = prefixes, values
+        return pack(*arguments)
 
     return piece
 

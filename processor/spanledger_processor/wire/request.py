@@ -39,8 +39,10 @@ class TraceRequest:
 
     def append(self, group: int, span: int, extra: bytes) -> None:
         """Append encoded `attributes` fields of Span to the span at groups[group].spans[span]."""
-        extras = self._extras.setdefault(group, {})
-        extras[span] = extras.get(span, b"") + extra
+        extras = self._extras.get(group)
+        if extras is None:
+            extras = self._extras[group] = {}
+        extras[span] = extras[span] + extra if span in extras else extra
 
     def serialize(self) -> bytes:
         """The request with what was appended; every other byte is as it came."""

@@ -21,10 +21,12 @@ _SHOWN = 100
 class Attributes:
     """Attributes by key: a key that stands twice has its last value, text that is not UTF-8 holds U+FFFD instead."""
 
-    __slots__ = ("_encoded",)
+    __slots__ = ("_encoded", "_keys")
 
     def __init__(self, encoded: Mapping[str, bytes]) -> None:
         self._encoded = encoded
+        self._keys: list[str] | None = None
+        """To go over a C map makes a text of every key: done once."""
 
     def get(self, key: str) -> Any:
         """The value of `key` as a plain Python value (see `Value`); None if it is absent or empty.
@@ -53,7 +55,9 @@ class Attributes:
 
     def among(self, keys: frozenset[str]) -> frozenset[str]:
         """Those of `keys` that are there: one pass, however many are asked for."""
-        return keys.intersection(self._encoded)
+        if self._keys is None:
+            self._keys = list(self._encoded)
+        return keys.intersection(self._keys)
 
     def holds(self, key: str, encoded: bytes) -> bool:
         """Whether the value of `key` is the AnyValue `encoded`, byte for byte."""
@@ -87,7 +91,13 @@ def plain(value: Any) -> Any:
 
 
 def _number(encoded: bytes, size: int) -> int | None:
-    """The varint behind the tag if it ends where `encoded` ends."""
+    """The varint behind the tag if it ends where `encoded` ends. Counts take three bytes at most, nearly always."""
+    if size == 4:
+        _, one, two, three = encoded
+        return one & 0x7F | (two & 0x7F) << 7 | three << 14 if one > 0x7F and two > 0x7F and three < 0x80 else None
+    if size == 3:
+        _, one, two = encoded
+        return one & 0x7F | two << 7 if one > 0x7F and two < 0x80 else None
     number = shift = 0
     for byte in encoded[1:]:
         number |= (byte & 0x7F) << shift
