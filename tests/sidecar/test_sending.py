@@ -146,7 +146,7 @@ def test_state_is_the_users_alone(tmp_path: Path) -> None:
 
 
 def test_running_it_follows_the_files(tmp_path: Path) -> None:
-    """Without a socket, as in `serve`: events bring what changes, also in a home that is made later."""
+    """Without a socket, as in `serve`: what changes arrives, also in a home that is made later, and one that moves."""
     bodies: list[bytes] = []
     arrived = threading.Semaphore(0)
 
@@ -161,9 +161,13 @@ def test_running_it_follows_the_files(tmp_path: Path) -> None:
         assert arrived.acquire(timeout=60)
         put(tmp_path / "mux", usage({MODEL: bucket(8, 8)}))
         assert arrived.acquire(timeout=60)
+        (tmp_path / "mux").rename(tmp_path / "xum")
+        (tmp_path / "mux").symlink_to(tmp_path / "xum")
+        put(tmp_path / "xum", usage({MODEL: bucket(9, 9)}))
+        assert arrived.acquire(timeout=60)
     finally:
         running.close()
-    assert len(_spans(bodies)) == 2
+    assert len(_spans(bodies)) == 3
 
 
 def test_running_it_holds_on_through_an_outage(tmp_path: Path) -> None:

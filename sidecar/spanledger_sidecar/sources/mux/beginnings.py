@@ -52,12 +52,15 @@ def is_anew(work: Work, usage: UsageFile) -> bool:
 
 
 def _holds_copies(work: Work) -> bool:
-    """A fork's file that was made anew from its chat: besides its own rows it has gained those that were copied."""
-    for key, copied in work.copied.items():
+    """A fork's file that was made anew from its chat, with the rows that were copied: that explains more of it."""
+    beside_chat = beside_growth = 0
+    for key in work.copied:
         now, before = work.models.get(key, Bucket()).tokens, work.workspace.ledger(key).file
-        if not now.holds(work.told(key)) or not missing(now, before).holds(copied.plus(work.own(key))):
+        if not now.holds(work.told(key)):
             return False
-    return bool(work.copied)
+        beside_chat += missing(now, work.told(key)).total
+        beside_growth += missing(now, before.plus(work.own(key))).total
+    return beside_chat < beside_growth
 
 
 def _begun_again(before: Five, bucket: Bucket) -> bool:
@@ -69,16 +72,16 @@ def _begun_again(before: Five, bucket: Bucket) -> bool:
 
 def rebaseline(work: Work, usage: UsageFile) -> None:
     """Go on from what the new file says; nothing of it is new. It was made from the chat: rows still to come are not
-    in it, unless no chat was seen at all.
+    in it, unless no finer file was seen at all.
     """
-    workspace = work.workspace
+    workspace, finer = work.workspace, work.files.chat or bool(work.files.rows)
     work.outcome.rebaselined = True
     workspace.rebaselines += 1
     workspace.models = {key: workspace.models[key] for key in usage.models}
     for key, ledger in workspace.models.items():
         ledger.covered = ledger.file
-        ledger.loose = ZERO if work.files.chat else ledger.file
-        ledger.skipped = missing(ledger.file, work.told(key)) if work.files.chat else ZERO
+        ledger.loose = ZERO if finer else ledger.file
+        ledger.skipped = missing(ledger.file, work.told(key)) if finer else ZERO
         ledger.paid = ZERO
         work.before[key] = ZERO
     workspace.rolled = list(usage.children)
