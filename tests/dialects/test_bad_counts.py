@@ -55,10 +55,13 @@ def test_a_files_increase_may_have_no_input() -> None:
     assert found.usage == Usage(0, 7)
 
 
-def test_langchains_zero_writes_are_unknown() -> None:
-    """OpenLLMetry looks at the sum only, which LangChain leaves at 0 where it tells writes by time to live."""
+@pytest.mark.parametrize(
+    "scope", ["opentelemetry.instrumentation.langchain", "openlit.instrumentation.langchain", "gen_ai"]
+)
+def test_langchains_zero_writes_are_unknown(scope: str) -> None:
+    """The sum, which LangChain leaves at 0 where it tells writes by time to live, is all that is passed on."""
     view = span(
         chat(input_tokens=553, output_tokens=51, cache_read__input_tokens=0, cache_creation__input_tokens=0),
-        scope="opentelemetry.instrumentation.langchain",
+        scope=scope,
     )
-    assert read(view).usage == Usage(553, 51, 0)
+    assert read(view).usage == Usage(553, 51, 0, 0 if scope == "gen_ai" else None)

@@ -17,6 +17,7 @@ from spanledger_processor.dialects.dialect import (
     ToolKeys,
     UsageText,
 )
+from spanledger_processor.dialects.langchain import forget_zero_writes
 from spanledger_processor.dialects.values import count, text
 from spanledger_processor.dialects.view import View
 
@@ -46,11 +47,9 @@ def _provider(view: View, call: Call) -> None:
         call.provider = spoken if spoken in _SPEAKS else ""
 
 
-def _langchain_writes(view: View, call: Call) -> None:
-    """LangChain leaves the sum of cache writes at 0 where it tells them by time to live; MLflow has the sum only."""
-    usage = call.usage
-    if usage is not None and usage.cache_write == 0 and text(view.attributes.get(_FORMAT)) == "langchain":
-        usage.cache_write = None
+def _langchain(view: View, call: Call) -> None:
+    if text(view.attributes.get(_FORMAT)) == "langchain":
+        forget_zero_writes(call)
 
 
 MLFLOW = Dialect(
@@ -84,6 +83,6 @@ MLFLOW = Dialect(
     costs=(CostKey("mlflow.llm.cost", path=("total_cost",)),),
     tool=ToolKeys(arguments=("mlflow.spanInputs",), name_from_span=True),
     groups=Groups(session=("mlflow.trace.session",)),
-    rules=(_provider, _langchain_writes),
+    rules=(_provider, _langchain),
     notes=("With MLFLOW_ENABLE_OTEL_GENAI_SEMCONV its spans are `otel`; the cache classes are not exported then.",),
 )

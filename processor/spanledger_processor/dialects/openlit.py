@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Kind
+from spanledger_processor.calls import Call, Kind
 from spanledger_processor.dialects.counts import Input, Output
 from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys
+from spanledger_processor.dialects.langchain import forget_zero_writes
 from spanledger_processor.dialects.otel import COSTS, OPERATIONS, OTEL, TOKENS
 from spanledger_processor.dialects.view import View, has
 
@@ -18,6 +19,11 @@ def _kind(view: View) -> Kind | None:
     if view.scope_name == "openlit" and not has(view, "gen_ai.operation.name", "gen_ai.request.model"):
         return "workflow"
     return None
+
+
+def _langchain(view: View, call: Call) -> None:
+    if view.scope_name.startswith((_HERE + "langchain", _HERE + "langgraph")):
+        forget_zero_writes(call)
 
 
 OPENLIT = replace(
@@ -79,6 +85,7 @@ OPENLIT = replace(
         Source(Input.INCLUSIVE, why="OpenAI's counts"),
     ),
     costs=COSTS,
+    rules=(_langchain,),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.args", "gen_ai.tool.input"),

@@ -10,6 +10,7 @@ from spanledger_processor.calls import Call
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Input, Output
 from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys
+from spanledger_processor.dialects.langchain import forget_zero_writes
 from spanledger_processor.dialects.litellm import REQUEST_TYPES
 from spanledger_processor.dialects.otel import OPERATIONS, OTEL
 from spanledger_processor.dialects.view import View
@@ -57,10 +58,9 @@ def _unwrap(_: View, call: Call) -> None:
         call.tool.arguments = unwrapped(value, call.tool.arguments)
 
 
-def _langchain_writes(view: View, call: Call) -> None:
-    """LangChain writes 0 for all cache writes where it tells them by time to live, which is not looked at there."""
-    if view.scope_name == _PY + "langchain" and call.usage is not None and call.usage.cache_write == 0:
-        call.usage.cache_write = None
+def _langchain(view: View, call: Call) -> None:
+    if view.scope_name in (_PY + "langchain", _JS + "langchain"):
+        forget_zero_writes(call)
 
 
 def unwrapped(value: Mapping[str, Any], given: Any) -> Any:
@@ -119,6 +119,6 @@ OPENLLMETRY = replace(
         ),
         run=("traceloop.association.properties.run_id",),
     ),
-    rules=(_unwrap, _langchain_writes),
+    rules=(_unwrap, _langchain),
     notes=("Streamed Anthropic calls count the first output token twice; nothing on the span says by how much.",),
 )
