@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 Sign: TypeAlias = Callable[[str, Any], tuple[str, str]]
 """A tool's name and arguments to its signature and the signature's scope; both empty if there is none."""
 
+_LONGEST = 256
+
 
 class UnreadableError(Exception):
     """This file cannot be used as it is now; the message says why, and never what it holds."""
@@ -21,8 +23,8 @@ def count(value: Any) -> int:
 
 
 def text(value: Any) -> str:
-    """Text of at most 256 characters; empty for anything else."""
-    return value[:256] if isinstance(value, str) else ""
+    """Text of at most 256 characters, a question mark for each half character; empty for anything else."""
+    return value[:_LONGEST].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def nested(value: Any, *keys: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Callable
@@ -120,6 +121,19 @@ def test_a_workspace_in_two_homes_counts_once(tmp_path: Path) -> None:
     for _ in range(3):
         look(tmp_path / "state", endpoint, tmp_path / "a", tmp_path / "b")
     assert sum(map(sum, by_model(endpoint.usage()).values())) == 10
+
+
+def test_a_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, GOOD, workspace="good")
+    put(root, GOOD, workspace="caf\udce9")
+    odd = json.dumps({"parts": [{"toolName": "ba\ud800sh", "input": {"text": "\udfff"}}]})[1:-1]
+    put(root, row("m1", MODEL, 1, 1).replace('"parts": []', odd), "chat.jsonl", "good")
+    with sidecar(tmp_path / "state", endpoint, root) as made:
+        made.once()
+        assert made.homes[0].troubles.count == 1
+    assert set(by_model(endpoint.usage())) == {("good", MODEL)}
+    assert [span.name for span in endpoint.named("execute_tool")] == ["execute_tool ba?sh"]
 
 
 def test_nothing_under_the_home_is_written_or_locked(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from spanledger_sidecar.sources.mux.explain import explain
 from spanledger_sidecar.sources.mux.state import Workspace
 from spanledger_sidecar.sources.mux.work import Files, Outcome, Rules
 from spanledger_sidecar.values import Sign, UnreadableError
-from spanledger_sidecar.watch.scan import Signals, list_sessions, signals, subfolders
+from spanledger_sidecar.watch.scan import Listing, Signals, list_sessions, signals, subfolders
 
 _GROUP = 200
 """Workspaces in one transaction."""
@@ -82,26 +82,37 @@ class MuxHome:
             listing = list_sessions(path)
             if root is None or listing is None:
                 continue
-            for link in listing.links:
-                self.troubles(link, "is a symbolic link, which is not followed")
-            folders = {}
-            for workspace, folder in listing.folders.items():
-                if workspace in taken:
-                    self.troubles(folder, f"is a workspace that {taken[workspace]} has too, and is left out")
-                    continue
-                taken[workspace] = path
-                folders[workspace] = folder
+            folders = self._first_come(listing, taken, path)
             changed = [name for name, folder in folders.items() if self._changed(name, folder) or self._due(name, look)]
             gone = [name for name, home in self._open.items() if home == root.identity and name not in listing.folders]
             if self._look_at(root, changed + gone, look):
                 self._scanned_all(root)
         self.counts.sessions = len(taken)
 
+    def _first_come(self, listing: Listing, taken: dict[str, Path], root: Path) -> dict[str, Path]:
+        """The folders to look at: the first of each name, over all homes."""
+        for link in listing.links:
+            self.troubles(link, "is a symbolic link, which is not followed")
+        for folder in listing.odd:
+            self.troubles(folder, "has a name that is no text, and is left out")
+        folders = {}
+        for workspace, folder in listing.folders.items():
+            if taken.setdefault(workspace, root) == root:
+                folders[workspace] = folder
+            else:
+                self.troubles(folder, f"is a workspace that {taken[workspace]} has too, and is left out")
+        return folders
+
     def touched(self, sessions: dict[str, Path], look: Look) -> None:
         for path in set(sessions.values()):
             root = self._root(path)
             if root is not None and (path / "sessions").is_dir():
-                self._look_at(root, [name for name, home in sessions.items() if home == path], look)
+                own = [name for name, home in sessions.items() if home == path and self._is_of(name, root)]
+                self._look_at(root, own, look)
+
+    def _is_of(self, workspace: str, root: _Root) -> bool:
+        """Not a workspace of another home that has the same name; one that has moved is found by the next scan."""
+        return self._open.get(workspace, root.identity) == root.identity
 
     def _root(self, path: Path) -> _Root | None:
         identity = resolution.identity(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -15,25 +15,28 @@ Signals: TypeAlias = dict[str, tuple[int, int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The folders below a home's `sessions`. `links` are those that are symbolic links, which are not followed."""
+    """The folders below a home's `sessions`. `links` are symbolic links, `odd` folders whose names are no UTF-8."""
 
-    folders: dict[str, Path]
-    links: list[Path]
+    folders: dict[str, Path] = field(default_factory=dict)
+    links: list[Path] = field(default_factory=list)
+    odd: list[Path] = field(default_factory=list)
 
 
 def list_sessions(root: Path) -> Listing | None:
     """The session folders of a home; None where they cannot be listed now, which says nothing about any of them."""
-    folders, links = {}, []
+    found = Listing()
     try:
         with os.scandir(root / "sessions") as entries:
             for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    folders[entry.name] = Path(entry.path)
-                elif entry.is_symlink():
-                    links.append(Path(entry.path))
+                if entry.is_symlink():
+                    found.links.append(Path(entry.path))
+                elif entry.is_dir() and entry.name.isprintable():
+                    found.folders[entry.name] = Path(entry.path)
+                elif entry.is_dir():
+                    found.odd.append(Path(entry.path))
     except OSError:
         return None
-    return Listing(folders, links)
+    return found
 
 
 def signals(folder: Path, names: Iterable[str], below: str = "") -> Signals:

@@ -74,9 +74,9 @@ def parse(document: dict[str, Any]) -> UsageFile:
         raise UnreadableError("has no usage by model (byModel)")
     children = document.get("rolledUpFrom")
     return UsageFile(
-        {key: bucket_of(value) for key, value in models.items() if isinstance(value, dict)},
+        {text(key): bucket_of(value) for key, value in models.items() if isinstance(value, dict)},
         _turn(document.get("lastRequest")),
-        {key: _child(value) for key, value in children.items() if value} if isinstance(children, dict) else {},
+        {text(key): _child(value) for key, value in children.items() if value} if isinstance(children, dict) else {},
     )
 
 
@@ -104,8 +104,8 @@ def _money(value: Any) -> int | None:
 
 
 def _turn(value: Any) -> Turn | None:
-    usage, key, end_ms = nested(value, "usage"), nested(value, "model"), count(nested(value, "timestamp"))
-    if not isinstance(usage, dict) or not isinstance(key, str) or not end_ms:
+    usage, key, end_ms = nested(value, "usage"), text(nested(value, "model")), count(nested(value, "timestamp"))
+    if not isinstance(usage, dict) or not key or not end_ms:
         return None
     return Turn(key, bucket_of(usage), end_ms)
 
