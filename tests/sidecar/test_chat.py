@@ -196,6 +196,17 @@ def test_grain_usage_opens_no_chat(tmp_path: Path) -> None:
     assert _grains(endpoint) == ["per-session-aggregate"]
 
 
+def test_a_clock_far_ahead_holds_nothing_up(tmp_path: Path) -> None:
+    """On a network disk, times may be another machine's."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, row("m1", MODEL, 5, 5, WRITTEN_MS + 3_600_000), "chat.jsonl")
+    put(root, usage({MODEL: bucket(3, 3), OTHER: bucket(2, 2)}))
+    with sidecar(tmp_path / "state", endpoint, root, now_ms=lambda: WRITTEN_MS - 3_600_000) as made:
+        made.scan(lambda: True, settle=2)
+        assert made.drain()
+    assert by_model(endpoint.usage()) == {(WORKSPACE, MODEL): (5, 0, 0, 5, 0), (WORKSPACE, OTHER): (2, 0, 0, 2, 0)}
+
+
 def test_a_remainder_waits_a_moment_for_its_row(tmp_path: Path) -> None:
     """An aborted turn is in the usage file before its row is in the chat."""
     endpoint, root, clock = Endpoint(), tmp_path / "mux", [WRITTEN_MS + 500]

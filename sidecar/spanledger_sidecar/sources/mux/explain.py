@@ -45,7 +45,7 @@ def _look_at_file(work: Work) -> None:
 
 def _add_file_only(work: Work) -> None:
     """What only the usage file shows. Where there is a chat, it is given a moment to show it as well."""
-    hold = work.files.chat and work.rules.now_ms < work.files.written_ms + work.rules.settle_ms
+    hold = work.files.chat and work.rules.just_now(work.files.written_ms)
     if not hold:
         findings.add_last_request(work, old=False)
     for key in work.models:

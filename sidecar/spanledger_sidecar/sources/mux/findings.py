@@ -28,10 +28,9 @@ def add_rows(work: Work, *, included: bool) -> None:
 
 def _too_early(work: Work, row: Row) -> bool:
     """Whether the usage file, which follows the chat file in a moment, has yet to tell what the row cost."""
-    due_ms = row.end_ms + work.rules.settle_ms
-    if work.in_file(row) or work.rules.now_ms >= due_ms:
+    if work.in_file(row) or not work.rules.just_now(row.end_ms):
         return False
-    work.outcome.again_ms = max(work.outcome.again_ms, due_ms)
+    work.outcome.again_ms = max(work.outcome.again_ms, row.end_ms + work.rules.settle_ms)
     return True
 
 

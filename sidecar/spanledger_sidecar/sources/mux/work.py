@@ -35,6 +35,10 @@ class Rules:
     now_ms: int = 0
     settle_ms: int = 0
 
+    def just_now(self, at_ms: int) -> bool:
+        """Whether other files may still follow what was written then. A clock far ahead of ours holds nothing up."""
+        return abs(self.now_ms - at_ms) < self.settle_ms
+
 
 @dataclass(slots=True)
 class Files:
