@@ -173,6 +173,20 @@ def test_a_gateways_name_is_kept_under_the_makers_key(tmp_path: Path) -> None:
     assert span.attributes["spanledger.source.route"] == "openrouter"
 
 
+def test_the_file_tells_under_which_key_it_keeps_a_model(tmp_path: Path) -> None:
+    """A name that we do not know how to read is not counted under two keys; the file said so once."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    named = bucket(5, 5, model="new-gateway:x/gpt-x")
+    put(root, usage({OTHER: named}, lastRequest=last(OTHER, named)))
+    put(root, row("m1", "new-gateway:x/gpt-x", 5, 5), "chat.jsonl")
+    _look(tmp_path, endpoint)
+    put(root, usage({OTHER: bucket(7, 7)}))
+    put(root, row("m1", "new-gateway:x/gpt-x", 5, 5) + row("m2", "new-gateway:x/gpt-x", 2, 2), "chat.jsonl")
+    _look(tmp_path, endpoint)
+    assert by_model(endpoint.usage()) == {(WORKSPACE, OTHER): (7, 0, 0, 7, 0)}
+    assert _grains(endpoint) == ["per-turn", "per-turn"]
+
+
 def test_a_placeholder_is_a_turn_when_it_has_usage(tmp_path: Path) -> None:
     endpoint, root = Endpoint(), tmp_path / "mux"
     whole = json.loads(row("m1", MODEL, 5, 5))

@@ -40,12 +40,14 @@ class Tool:
 class Row:
     """Usage that one row of a file proves. `claim` is the key by which it counts once, in whichever file it stands.
 
-    `cost` (picodollars) is there where the provider charged it or a subscription covered it.
+    `named` is the model as the request named it, `key` the usage file's key of it. `cost` (picodollars) is there where
+    the provider charged it or a subscription covered it. Rows `in_chat` are what Mux makes a lost usage file from.
     """
 
     claim: bytes
     trace_id: bytes
     span_id: bytes
+    key: str
     named: str
     tokens: Five
     start_ms: int
@@ -59,11 +61,6 @@ class Row:
     note: str = ""
     in_chat: bool = True
     tools: list[Tool] = field(default_factory=list)
-
-    @property
-    def key(self) -> str:
-        """The usage file's key of the model."""
-        return canonical(self.named)
 
 
 def row_name(row: dict[str, Any], workspace: str) -> str:
@@ -98,7 +95,7 @@ def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign, 
         claim,
         trace,
         span,
-        text(metadata.get("model")),
+        *_model(metadata),
         tokens_of(metadata["usage"], metadata.get("providerMetadata")),
         start_ms,
         end_ms,
@@ -122,7 +119,7 @@ def _tool_model(call: dict[str, Any], name: str, place: int, turn: dict[str, Any
         claim_key(*identity),
         trace_id("mux turn", name),
         span_id(*identity),
-        text(call.get("model")),
+        *_model(call),
         tokens_of(call["usage"], call.get("providerMetadata")),
         end_ms,
         end_ms,
@@ -146,6 +143,7 @@ def headless(line: dict[str, Any], nth: int) -> Row | None:
         claim_key(*identity),
         trace,
         span,
+        canonical(named),
         named,
         tokens,
         end_ms,
@@ -156,6 +154,11 @@ def headless(line: dict[str, Any], nth: int) -> Row | None:
         note=f"outside any turn: {source}",
         in_chat=False,
     )
+
+
+def _model(holder: dict[str, Any]) -> tuple[str, str]:
+    named = text(holder.get("model"))
+    return canonical(named), named
 
 
 def tokens_of(usage: dict[str, Any], metadata: Any) -> Five:

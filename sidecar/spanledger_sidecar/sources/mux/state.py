@@ -33,7 +33,10 @@ class Ledger:
 
 @dataclass(slots=True)
 class Workspace:
-    """One workspace. `rebaselines` and `closings` are counts that keep ids apart; times are in ms since 1970."""
+    """One workspace. `rebaselines` and `closings` are counts that keep ids apart; times are in ms since 1970.
+
+    `keys` are the file's keys of models that requests name in a way of their own.
+    """
 
     id: str
     session: Session
@@ -48,6 +51,7 @@ class Workspace:
     closed: bool = False
     root: str = ""
     signals: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
 
     def ledger(self, key: str) -> Ledger:
         return self.models.setdefault(key, Ledger())
@@ -89,6 +93,7 @@ _PLAIN = (
     "closed",
     "root",
     "signals",
+    "keys",
 )
 _NAMES = ("parent", "name", "project", "agent_type")
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from spanledger_sidecar.records import Record
 from spanledger_sidecar.sources.mux.build import Timing
 from spanledger_sidecar.sources.mux.chat import Row
 from spanledger_sidecar.sources.mux.children import Owed
+from spanledger_sidecar.sources.mux.names import canonical
 from spanledger_sidecar.sources.mux.parts import Part
 from spanledger_sidecar.sources.mux.state import Workspace
 from spanledger_sidecar.sources.mux.usage_file import Bucket, Turn, UsageFile
 from spanledger_sidecar.tokens import ZERO, Five
+
+_KEYS_KEPT = 256
 
 
 class Family(Protocol):
@@ -115,7 +118,8 @@ class Work:
 def begin(workspace: Workspace, files: Files, rules: Rules, family: Family) -> Work:
     """Sort out which rows are new."""
     work = Work(workspace, files, rules, family, last=files.usage.last if files.usage else None)
-    distinct = {row.claim: row for row in files.rows}
+    _learn_keys(work)
+    distinct = {row.claim: _keyed(row, workspace) for row in files.rows}
     for row in sorted(distinct.values(), key=lambda row: row.end_ms):
         owner = family.owner(row.claim)
         if row.in_chat:
@@ -125,6 +129,21 @@ def begin(workspace: Workspace, files: Files, rules: Rules, family: Family) -> W
         elif owner != workspace.id:
             work.copied[row.key] = work.copied[row.key].plus(row.tokens)
     return work
+
+
+def _learn_keys(work: Work) -> None:
+    """The file itself tells under which key it keeps a model that a request named otherwise (facts 1.4)."""
+    told = [(bucket.named, key) for key, bucket in work.models.items()]
+    if work.last is not None:
+        told.append((work.last.bucket.named, work.last.key))
+    for named, key in told:
+        if named and canonical(named) != key and len(work.workspace.keys) < _KEYS_KEPT:
+            work.workspace.keys[named] = key
+
+
+def _keyed(row: Row, workspace: Workspace) -> Row:
+    key = workspace.keys.get(row.named, row.key)
+    return row if key == row.key else replace(row, key=key)
 
 
 def total(amounts: Iterable[Five]) -> Five:
