@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
+from spanledger_processor.accounting.remembered import Remembered
 from spanledger_processor.accounting.totals import CORRECTIONS, LEDGER
 from spanledger_processor.calls import Call, Usage
 from spanledger_processor.decisions import Cost, Decision
@@ -32,12 +33,14 @@ class MemoryLedger:
     loop: LoopRule = field(default_factory=LoopRule)
     replays: int = 0
     conflicts: int = 0
+    _remembered: Remembered = field(default_factory=lambda: Remembered(long=1))
 
     def take(self, facts: Iterable[Fact]) -> list[Decision]:
         """Account for one request; what its spans were sent on with is added to `sent`, replays excluded."""
         batch = Batch(TENANT, list(facts), NOW, self.loop, self.aliases)
         known = {f.span_id for f in batch.facts if self.records.get(key(Table.SPAN, TENANT, f.trace_id, f.span_id))}
         ruling = account(batch, self.records.get)
+        assert account(batch, self.records.get, self._remembered) == ruling, "what is remembered changes nothing"
         self._apply(ruling.changes)
         self.replays += ruling.replays
         self.conflicts += ruling.conflicts

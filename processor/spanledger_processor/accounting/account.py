@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from spanledger_processor.accounting.arrival import span_of
-from spanledger_processor.accounting.books import Page, Pages, excess
+from spanledger_processor.accounting.books import Page, Pages
 from spanledger_processor.accounting.decide import describe, enter_money
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.load import EMPTY, Load, beyond, plus
+from spanledger_processor.accounting.remembered import Remembered
 from spanledger_processor.accounting.roles import REPEATS
 from spanledger_processor.accounting.subtree import subtrees
 from spanledger_processor.accounting.tools import Told, ToolCounts
@@ -28,20 +29,23 @@ from spanledger_processor.state.sums import Sums
 Read: TypeAlias = Callable[[Key], bytes | None]
 
 
-def account(batch: Batch, read: Read) -> Ruling:
-    """Decide on every GenAI span of `batch`, and say what to store."""
-    return _Account(batch, read).run()
+def account(batch: Batch, read: Read, remembered: Remembered | None = None) -> Ruling:
+    """Decide on every GenAI span of `batch`, and say what to store.
+
+    `remembered` saves reading long traces again; what comes out does not depend on it.
+    """
+    return _Account(batch, read, Remembered() if remembered is None else remembered).run()
 
 
 class _Account:
-    def __init__(self, batch: Batch, read: Read) -> None:
+    def __init__(self, batch: Batch, read: Read, remembered: Remembered) -> None:
         self.batch = batch
         self.ruling = Ruling()
         self._stored = read
         changes = self.ruling.changes
         self._totals = Totals(batch.tenant, read, changes, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns)
-        self._pages = Pages(batch.tenant, read, changes, batch.now_ns)
+        self._pages = Pages(batch.tenant, read, changes, batch.now_ns, remembered)
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
         self._carried: dict[int, Load] = {}
@@ -101,12 +105,12 @@ class _Account:
 
     def _settle(self, page: Page) -> None:
         """Move the old spans whose places changed, and let the new ones find theirs."""
-        for span in page.trace.spans.values():
+        for span in page.trace.spans.values() if page.usual is None else ():
             if span.place is not None and span.place != (place := page.place(span)):
                 self._totals.book(span, span.place, -1)
                 span.place = place
                 self._totals.book(span, span.place)
-        credit = excess(page.trace)
+        credit = page.credit()
         for index, span in page.new:
             credit = self._place(index, span, page.place(span), credit)
         page.excess = credit

@@ -7,24 +7,32 @@ from dataclasses import dataclass, field
 
 from spanledger_processor.accounting.across import Across, Places
 from spanledger_processor.accounting.load import EMPTY, Load, plus
+from spanledger_processor.accounting.remembered import Known, Remembered
 from spanledger_processor.accounting.roles import richness, roles
 from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
-from spanledger_processor.accounting.trace_record import pack, unpack
+from spanledger_processor.accounting.trace_record import pack, pack_span, pack_spans, unpack
+from spanledger_processor.accounting.usual import Usual, usual
 from spanledger_processor.grouping.resolve import Groups
 from spanledger_processor.state.store import Changes, Key, Table, key
 
 
 @dataclass(slots=True)
 class Page:
-    """One trace while a request is entered. `new` has the places in the request of its new GenAI spans."""
+    """One trace while a request is entered. `new` has the places in the request of its new GenAI spans.
+
+    `excess` is by how much what was sent exceeds the ledger: `excess_before` the request, and when its spans have found
+    their places. `added` are all new spans. While it is `usual`, nothing that was known of the others changes.
+    """
 
     trace: Trace
     groups: Groups
     roles: dict[bytes, str]
     excess_before: Load
     excess: Load = EMPTY
-    """By how much what was sent exceeds the ledger, before the request and when its spans have found their places."""
     new: list[tuple[int, Span]] = field(default_factory=list)
+    added: list[Span] = field(default_factory=list)
+    rows: dict[bytes, bytes] = field(default_factory=dict)
+    usual: Usual | None = None
 
     def place(self, span: Span) -> Place:
         """Where a span of this trace stands, by all that is known now."""
@@ -33,13 +41,35 @@ class Page:
 
     def refresh(self) -> None:
         """Decide the roles anew; call after a twin was found."""
+        self.usual = None
         self.roles = roles(self.trace)
+
+    def credit(self) -> Load:
+        """What was sent too much, as long as the new spans have no places."""
+        return excess(self.trace) if self.usual is None else self.excess_before
+
+    def known(self) -> Known:
+        """What to remember of the trace; call when all is settled."""
+        for span in self.added:
+            span.closes = False  # as when it is read again
+        changed = self.trace.spans.values() if self.usual is None else self.added
+        rows = {} if self.usual is None else self.rows
+        rows.update((span.span_id, pack_span(span)) for span in changed)
+        return Known(self.trace, self.excess, rows, self.usual or usual(self.trace))
 
 
 class Pages:
     """All traces that a request touches, and those of other traces' spans that report the same calls."""
 
-    def __init__(self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int) -> None:
+    def __init__(
+        self,
+        tenant: bytes,
+        read: Callable[[Key], bytes | None],
+        changes: Changes,
+        now_ns: int,
+        remembered: Remembered,
+    ) -> None:
+        self._remembered = remembered
         self._tenant = tenant
         self._read = read
         self._changes = changes
@@ -52,17 +82,24 @@ class Pages:
 
     def enter(self, trace_id: bytes, spans: list[tuple[int, Span]]) -> None:
         """Add the spans of a request to their trace; one that holds no GenAI span by then is not remembered."""
-        trace = self._load(trace_id)
-        before = excess(trace)
-        new: list[tuple[int, Span]] = []
+        known = self._load(trace_id)
+        trace, length = known.trace, len(known.trace.spans)
+        page = Page(trace, Groups(trace.spans, set(), set()), {}, known.excess, rows=known.rows)
         for index, span in spans:
             if span.kind:
-                new.append((index, span))
+                page.new.append((index, span))
             elif span.span_id in trace.spans:
                 continue
             trace.spans[span.span_id] = span
-        if any(span.kind for span in trace.spans.values()):
-            self._pages[trace_id] = Page(trace, Groups(trace.spans), roles(trace), before, new=new)
+            page.added.append(span)
+        if len(trace.spans) == length + len(page.added) and known.usual and known.usual.add(trace, page.added):
+            page.usual, page.roles = known.usual, known.usual.roles
+            page.groups = Groups(trace.spans, {known.usual.session}, {known.usual.run})
+        elif any(span.kind for span in trace.spans.values()):
+            page.groups, page.roles = Groups(trace.spans), roles(trace)
+        else:
+            return
+        self._pages[trace_id] = page
 
     def find_twins(self) -> None:
         """Let each new span that would be counted look for a span of another trace that reports the same call."""
@@ -87,6 +124,7 @@ class Pages:
                 return True
             other.twin = span.span_id.hex()
             span.sent, other.sent = plus(span.sent, other.sent), EMPTY
+            page.usual = None
             other_page.refresh()
             return False
         return False
@@ -96,20 +134,34 @@ class Pages:
         self._across.save()
         for trace_id, page in self._pages.items():
             where = key(Table.TRACE, self._tenant, trace_id)
-            page.trace.forget_oldest()
-            self._changes.replace[where] = pack(page.trace, self._now_ns)
+            if self._remembered.wants(page.trace):
+                known = page.known()
+                record = pack_spans(known.rows.values(), self._now_ns)
+                self._remembered.put(where, record, known)
+            else:
+                page.trace.forget_oldest()
+                record = pack(page.trace, self._now_ns)
+            self._changes.replace[where] = record
             self._changes.expire.append(where)
 
     def _page(self, trace_id: bytes) -> Page:
         page = self._pages.get(trace_id)
         if page is None:
-            trace = self._load(trace_id)
-            page = self._pages[trace_id] = Page(trace, Groups(trace.spans), roles(trace), excess(trace))
+            known = self._load(trace_id)
+            trace = known.trace
+            page = self._pages[trace_id] = Page(trace, Groups(trace.spans), roles(trace), known.excess)
         return page
 
-    def _load(self, trace_id: bytes) -> Trace:
-        record = self._read(key(Table.TRACE, self._tenant, trace_id))
-        return Trace() if record is None else unpack(record)
+    def _load(self, trace_id: bytes) -> Known:
+        where = key(Table.TRACE, self._tenant, trace_id)
+        record = self._read(where)
+        if record is None:
+            return Known(Trace())
+        known = self._remembered.take(where, record)
+        if known is None:
+            trace = unpack(record)
+            known = Known(trace, excess(trace))
+        return known
 
 
 def excess(trace: Trace) -> Load:

@@ -25,7 +25,8 @@ REPEATS = "repeats"
 DUPLICATE = "duplicate:"
 """Followed by the span id in hex of the span that is counted."""
 
-_CONTAINERS = frozenset({"agent", "workflow", "other"})
+CONTAINERS = frozenset({"agent", "workflow", "other"})
+"""Kinds that may hold calls of which no link tells."""
 
 
 def roles(trace: Trace) -> dict[bytes, str]:
@@ -104,10 +105,10 @@ def _matched(trace: Trace, group: list[Span]) -> Iterator[tuple[bytes, str]]:
 
 
 def _related(trace: Trace, one: Span, other: Span) -> bool:
-    return other.span_id in _ancestors(trace, one) or one.span_id in _ancestors(trace, other)
+    return other.span_id in ancestors(trace, one) or one.span_id in ancestors(trace, other)
 
 
-def _ancestors(trace: Trace, span: Span) -> Iterator[bytes]:
+def ancestors(trace: Trace, span: Span) -> Iterator[bytes]:
     """The ids of all ancestors as far as links are known, the nearest first; rings end."""
     parent_id = span.parent_id
     for _ in range(MAX_DEPTH):
@@ -127,7 +128,7 @@ def _above(trace: Trace, claimants: Iterable[Span], found: dict[bytes, str]) -> 
         if span.claim is None or not span.claim.spends:
             continue
         twin = found.get(span.span_id, "").removeprefix(DUPLICATE)
-        for ancestor in _ancestors(trace, span):
+        for ancestor in ancestors(trace, span):
             if ancestor in above and not twin:
                 break
             if not twin or ancestor.hex() != twin:
@@ -138,7 +139,7 @@ def _above(trace: Trace, claimants: Iterable[Span], found: dict[bytes, str]) -> 
 def _contain(trace: Trace, claimants: list[Span], found: dict[bytes, str]) -> None:
     """Rule 4 without links: an agent that wholly contains counted spans whose ancestors are not known."""
     counted = [span for span in claimants if found[span.span_id] == COUNTED]
-    agents = [span for span in counted if span.kind in _CONTAINERS]
+    agents = [span for span in counted if span.kind in CONTAINERS]
     if not agents:
         return
     loose = [span for span in counted if span.claim is not None and span.claim.spends and _loose(trace, span)]
@@ -150,13 +151,13 @@ def _contain(trace: Trace, claimants: list[Span], found: dict[bytes, str]) -> No
 def _contains(agent: Span, span: Span) -> bool:
     inside = agent.start_ns <= span.start_ns and span.end_ns <= agent.end_ns and agent.span_id != span.span_id
     shorter = span.end_ns - span.start_ns < agent.end_ns - agent.start_ns
-    return inside and (shorter or span.kind not in _CONTAINERS)
+    return inside and (shorter or span.kind not in CONTAINERS)
 
 
 def _loose(trace: Trace, span: Span) -> bool:
     """Whether the way up from a span ends at a parent that is not known."""
-    ancestors = list(_ancestors(trace, span))
-    return bool(ancestors) and ancestors[-1] not in trace.spans
+    way = list(ancestors(trace, span))
+    return bool(way) and way[-1] not in trace.spans
 
 
 def _prefer_richer_parents(trace: Trace, claimants: list[Span], found: dict[bytes, str]) -> None:
@@ -167,7 +168,7 @@ def _prefer_richer_parents(trace: Trace, claimants: list[Span], found: dict[byte
         return
     for span in claimants:
         if found[span.span_id] == COUNTED and span.claim is not None and span.claim.spends:
-            for ancestor in _ancestors(trace, span):
+            for ancestor in ancestors(trace, span):
                 if ancestor in repeating:
                     below[ancestor].append(span)
     for parent_id, calls in sorted(below.items(), key=lambda item: richness(repeating[item[0]]), reverse=True):
@@ -191,6 +192,6 @@ def _silence(trace: Trace, claimants: list[Span], found: dict[bytes, str]) -> No
             continue
         if found[span.span_id] == REPEATS or (
             found[span.span_id] == COUNTED
-            and any(found.get(ancestor) == COUNTED for ancestor in _ancestors(trace, span))
+            and any(found.get(ancestor) == COUNTED for ancestor in ancestors(trace, span))
         ):
             found[span.span_id] = ""

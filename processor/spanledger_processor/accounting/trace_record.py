@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from spanledger_processor.accounting.load import EMPTY
@@ -15,6 +16,17 @@ _VERSION = 1
 def pack(trace: Trace, arrival_ns: int) -> bytes:
     """The stored form; its second element is the arrival in ms, by which the retention goes."""
     return packing.pack([_VERSION, arrival_ns // 1_000_000, [_row(span) for span in trace.spans.values()]])
+
+
+def pack_span(span: Span) -> bytes:
+    """One span's row in the stored form of its trace."""
+    return packing.pack(_row(span))
+
+
+def pack_spans(rows: Collection[bytes], arrival_ns: int) -> bytes:
+    """The stored form of a trace whose rows are packed: what `pack` gives."""
+    head = packing.array_header(3), packing.pack(_VERSION), packing.pack(arrival_ns // 1_000_000)
+    return b"".join((*head, packing.array_header(len(rows)), *rows))
 
 
 def unpack(record: bytes) -> Trace:

@@ -38,11 +38,17 @@ class Link(Protocol):
 
 
 class Groups:
-    """Answers for one trace. Build anew when a span has been added."""
+    """Answers for one trace. Build anew when a span has been added.
 
-    def __init__(self, links: Mapping[bytes, Link]) -> None:
+    `sessions` and `runs` are the ids that the trace names, if that is known; else they are looked for.
+    """
+
+    def __init__(
+        self, links: Mapping[bytes, Link], sessions: set[str] | None = None, runs: set[str] | None = None
+    ) -> None:
         self._links = links
-        sessions, runs = {link.session.id for link in links.values()}, {link.run.id for link in links.values()}
+        sessions = {link.session.id for link in links.values()} if sessions is None else sessions
+        runs = {link.run.id for link in links.values()} if runs is None else runs
         self._names_sessions, self._names_runs = any(sessions), any(runs)
         """False for most traces and runs: then there is nothing to look for above a span."""
         self._only_session, self._only_run = _only(sessions), _only(runs)

@@ -14,6 +14,7 @@ from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.accounting.remembered import Remembered
 from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.decisions import Decision
 from spanledger_processor.enrich import Reading, Stage, write
@@ -62,6 +63,7 @@ class Handler:
         self._ledger = ledger
         self._delivery = delivery
         self._observer = observer
+        self._remembered = Remembered()
         self._now_ns = now_ns
 
     async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
@@ -120,7 +122,7 @@ class Handler:
 
     async def _account(self, batch: Batch) -> Mapping[int, Decision]:
         try:
-            ruling = await self._ledger.submit(partial(enter, batch))
+            ruling = await self._ledger.submit(partial(enter, batch, remembered=self._remembered))
         except StateError as error:
             if self._ledger.problem is None:  # else the ledger has told already
                 log.warning("spans go on as not_accounted: %s", error)
@@ -131,9 +133,9 @@ class Handler:
         return ruling.decisions
 
 
-def enter(batch: Batch, unit: Unit) -> Ruling:
+def enter(batch: Batch, unit: Unit, remembered: Remembered | None = None) -> Ruling:
     """Account for a batch in a unit of work."""
-    ruling = account(batch, unit.get)
+    ruling = account(batch, unit.get, remembered)
     unit.apply(ruling.changes, batch.now_ns)
     return ruling
 

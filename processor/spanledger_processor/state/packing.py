@@ -26,6 +26,11 @@ def pack(row: Any) -> bytes:
         return cast(bytes, msgpack.packb(_narrow(row), unicode_errors="surrogatepass"))
 
 
+def array_header(length: int) -> bytes:
+    """What stands before the packed elements of a sequence."""
+    return cast(bytes, msgpack.Packer().pack_array_header(length))
+
+
 def unpack(record: bytes) -> Any:
     """What `pack` wrote; sequences come back as lists, and wide integers as text: the reader knows which is which."""
     return msgpack.unpackb(record, strict_map_key=False, unicode_errors="surrogatepass")

@@ -1,0 +1,81 @@
+"""What tells whether new spans leave the old ones of a trace as they are, so that nobody has to look at these again.
+
+A trace that an agent works on for hours arrives in many requests. The roles are a function of all its spans
+(`roles`), but in the usual one, as known here, each span that claims is counted whatever comes: it claims alone on
+its way up, has a response id of its own, and shares its usage with none of another source. Whatever might be
+different ends that, and the rules look at the whole trace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from spanledger_processor.accounting.roles import CONTAINERS, ancestors
+from spanledger_processor.accounting.same import AGGREGATES
+from spanledger_processor.accounting.trace import COUNTED, Claim, Span, Trace
+from spanledger_processor.grouping.resolve import MAX_DEPTH
+
+_NO_CALLS = AGGREGATES | CONTAINERS
+
+
+@dataclass(slots=True)
+class Usual:
+    """A trace that names one session and one run at most. Where `add` says False, it is to be thrown away."""
+
+    session: str = ""
+    run: str = ""
+    roles: dict[bytes, str] = field(default_factory=dict)
+    _above: set[bytes] = field(default_factory=set)
+    """Ids of what stands above spans that claim."""
+    _responses: set[str] = field(default_factory=set)
+    _sources: dict[int, tuple[str, bool]] = field(default_factory=dict)
+    """By input tokens: the one source of the calls that have as many."""
+
+    def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
+        """Take in spans that stand in `trace` already; whether it is still a usual one with them."""
+        return all(self._names_no_other(span) and self._takes(trace, span) for span in spans)
+
+    def _names_no_other(self, span: Span) -> bool:
+        return span.session.id in ("", self.session) and span.run.id in ("", self.run)
+
+    def _takes(self, trace: Trace, span: Span) -> bool:
+        claim = span.claim
+        if claim is None:
+            return span.span_id not in self._above or self._climb(trace, span)
+        if span.twin or span.carries_below or claim.fallback or span.kind in _NO_CALLS or span.span_id in self._above:
+            return False
+        if not self._is_one_of_its_kind(span, claim):
+            return False
+        self.roles[span.span_id] = COUNTED
+        return self._climb(trace, span)
+
+    def _is_one_of_its_kind(self, span: Span, claim: Claim) -> bool:
+        if span.response:
+            if span.response in self._responses:
+                return False
+            self._responses.add(span.response)
+        tokens = claim.tokens
+        source = (span.scope, span.logged)
+        return not (tokens and tokens[0]) or self._sources.setdefault(tokens[0], source) == source
+
+    def _climb(self, trace: Trace, span: Span) -> bool:
+        """Note what stands above a span; whether nothing of it claims, as far as it is known."""
+        for steps, ancestor in enumerate(ancestors(trace, span), 1):
+            if ancestor in self._above:
+                break
+            above = trace.spans.get(ancestor)
+            if steps == MAX_DEPTH or (above is not None and above.claim is not None):
+                return False
+            self._above.add(ancestor)
+        return True
+
+
+def usual(trace: Trace) -> Usual | None:
+    """What is to be known of `trace` if it is a usual one."""
+    sessions = {span.session.id for span in trace.spans.values()} - {""}
+    runs = {span.run.id for span in trace.spans.values()} - {""}
+    if len(sessions) > 1 or len(runs) > 1:
+        return None
+    known = Usual("".join(sessions), "".join(runs))
+    return known if known.add(trace, trace.spans.values()) else None
