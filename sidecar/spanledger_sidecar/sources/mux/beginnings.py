@@ -77,6 +77,7 @@ def rebaseline(work: Work, usage: UsageFile) -> None:
     workspace, finer = work.workspace, work.files.chat or bool(work.files.rows)
     work.outcome.rebaselined = True
     workspace.rebaselines += 1
+    workspace.anew_ms = work.files.written_ms
     workspace.models = {key: workspace.models[key] for key in usage.models}
     for key, ledger in workspace.models.items():
         ledger.covered = ledger.file

@@ -42,7 +42,7 @@ def _known(work: Work) -> set[bytes]:
     """
     rows: dict[str, list[Row]] = defaultdict(list)
     for row in work.rows:
-        if row.tokens.total and work.in_file(row):
+        if row.tokens.total and work.in_file(row) and not _skipped(work, row).total:
             rows[row.key].append(row)
     return set[bytes]().union(*(_known_of(work.workspace.ledger(key), told) for key, told in rows.items()))
 
@@ -66,16 +66,18 @@ def _part(work: Work, row: Row, *, included: bool) -> Part:
     if not included:
         part.exact = _exact(work, row)
         part.tokens = part.exact.bucket.tokens if part.exact is not None else row.tokens
-        _cover(work.workspace.ledger(row.key), part.tokens, in_file=work.in_file(row))
+        ledger = work.workspace.ledger(row.key)
+        skipped = _skipped(work, row)
+        ledger.skipped = ledger.skipped.minus(skipped)
+        ledger.covered = settled(ledger.file, ledger.covered.plus(part.tokens).minus(skipped))
     return part
 
 
-def _cover(ledger: Ledger, tokens: Five, *, in_file: bool) -> None:
-    skipped = ZERO
-    if in_file:
-        skipped = taken(ledger.skipped, missing(tokens, missing(ledger.file, ledger.covered)))
-    ledger.skipped = ledger.skipped.minus(skipped)
-    ledger.covered = settled(ledger.file, ledger.covered.plus(tokens)).minus(skipped)
+def _skipped(work: Work, row: Row) -> Five:
+    """The part of the row that a file made anew had, and that was not emitted."""
+    if row.end_ms > work.workspace.anew_ms:
+        return ZERO
+    return taken(work.workspace.ledger(row.key).skipped, row.tokens)
 
 
 def _exact(work: Work, row: Row) -> Turn | None:

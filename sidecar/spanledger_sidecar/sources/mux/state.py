@@ -35,7 +35,8 @@ class Ledger:
 class Workspace:
     """One workspace. `rebaselines` and `closings` are counts that keep ids apart; times are in ms since 1970.
 
-    `keys` are the file's keys of models that requests name in a way of their own.
+    `anew_ms` is when the file was last seen to have been made anew. `keys` are the file's keys of models that requests
+    name in a way of their own.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Workspace:
     last_request_ms: int = 0
     changed_ms: int = 0
     rebaselines: int = 0
+    anew_ms: int = 0
     closings: int = 0
     has_rows: bool = False
     seen_file: bool = False
@@ -87,6 +89,7 @@ _PLAIN = (
     "last_request_ms",
     "changed_ms",
     "rebaselines",
+    "anew_ms",
     "closings",
     "has_rows",
     "seen_file",
