@@ -14,7 +14,8 @@ class LogEvent:
     """One kind of event. `where` are attributes that must have these values.
 
     `request_id` names the response: a span of the same call has it too. `identity` are keys whose values together are
-    the event's own where there is no request id.
+    the event's own where there is no request id. `usage_text` holds the provider's answer: it adds to what another
+    event counts, and is left out where it has no request id to join them (a gateway may drop it).
     """
 
     client: str
