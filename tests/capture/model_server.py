@@ -62,6 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("content-type", media_type)
         self.send_header("content-length", str(len(body)))
+        self.send_header("request-id", f"req_{secrets.token_hex(12)}")
         self.end_headers()
         self.wfile.write(body)
 
