@@ -251,7 +251,7 @@ def test_two_events_of_one_response_are_two_spans_of_one_id() -> None:
 
 
 def test_a_raw_body_without_a_request_id_is_no_second_call() -> None:
-    """A gateway may drop the header that the id comes from; the call is counted by `api_request`, which is always there."""
+    """A gateway may drop the header that the id comes from; `api_request`, always there, counts the call."""
     body = '{"id": "msg_1", "usage": {"input_tokens": 10, "output_tokens": 5}}'
     assert from_plain({"session.id": "s", "body": body}, body="claude_code.api_response_body") is None
 
