@@ -11,7 +11,7 @@ from spanledger_processor.accounting.remembered import Known, Remembered
 from spanledger_processor.accounting.roles import richness, roles
 from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
 from spanledger_processor.accounting.trace_record import pack, pack_span, pack_spans, unpack
-from spanledger_processor.accounting.usual import Usual, usual
+from spanledger_processor.accounting.usual import Usual, usual_of
 from spanledger_processor.grouping.resolve import Groups
 from spanledger_processor.state.store import Changes, Key, Table, key
 
@@ -55,7 +55,7 @@ class Page:
         changed = self.trace.spans.values() if self.usual is None else self.added
         rows = {} if self.usual is None else self.rows
         rows.update((span.span_id, pack_span(span)) for span in changed)
-        return Known(self.trace, self.excess, rows, self.usual or usual(self.trace))
+        return Known(self.trace, self.excess, rows, self.usual or usual_of(self.trace))
 
 
 class Pages:
@@ -84,21 +84,23 @@ class Pages:
         """Add the spans of a request to their trace; one that holds no GenAI span by then is not remembered."""
         known = self._load(trace_id)
         trace, length = known.trace, len(known.trace.spans)
-        page = Page(trace, Groups(trace.spans, set(), set()), {}, known.excess, rows=known.rows)
+        new: list[tuple[int, Span]] = []
+        added: list[Span] = []
         for index, span in spans:
             if span.kind:
-                page.new.append((index, span))
+                new.append((index, span))
             elif span.span_id in trace.spans:
                 continue
             trace.spans[span.span_id] = span
-            page.added.append(span)
-        if len(trace.spans) == length + len(page.added) and known.usual and known.usual.add(trace, page.added):
-            page.usual, page.roles = known.usual, known.usual.roles
-            page.groups = Groups(trace.spans, {known.usual.session}, {known.usual.run})
+            added.append(span)
+        usual = known.usual
+        if usual is not None and len(trace.spans) == length + len(added) and usual.add(trace, added):
+            page = Page(trace, usual.groups(trace), usual.roles, known.excess, rows=known.rows, usual=usual)
         elif any(span.kind for span in trace.spans.values()):
-            page.groups, page.roles = Groups(trace.spans), roles(trace)
+            page = Page(trace, Groups(trace.spans), roles(trace), known.excess)
         else:
             return
+        page.new, page.added = new, added
         self._pages[trace_id] = page
 
     def find_twins(self) -> None:

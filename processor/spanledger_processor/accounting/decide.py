@@ -56,6 +56,10 @@ def _carried_usage(usage: Usage | None, carried: Load) -> Usage | None:
     """Tokens as far as no span before has carried them; a class that is unknown stays so."""
     if usage is None:
         return None
+    input_output = usage.input or 0, usage.output or 0
+    caches = usage.cache_read or 0, usage.cache_write or 0, usage.cache_write_1h or 0
+    if (*input_output, *caches, usage.reasoning or 0) == carried[1:]:
+        return usage  # nearly always: no span before has carried anything
     parts = {
         name: amount
         for name, amount in zip(TOKENS, carried[1:], strict=True)

@@ -17,7 +17,7 @@ from spanledger_processor.state.store import Key
 _LONG = 64
 """Spans from which on a trace is remembered; a short one is read in no time."""
 _MOST_SPANS = 16_384
-"""In all: about 20 MB."""
+"""In all: about 25 MB."""
 
 
 @dataclass(slots=True)

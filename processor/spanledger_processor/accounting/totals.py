@@ -68,8 +68,9 @@ class Totals:
     def settle(self) -> None:
         """Enter all bookings, and move what floats under the runs that the sessions name by now. Call once."""
         floating: dict[str, Sums] = {}
+        ledger = key(Table.TOTAL, self._tenant, LEDGER)
         for (session, run, parent), sums in self._groups.items():
-            self._add(key(Table.TOTAL, self._tenant, LEDGER), replace(sums, models={}))
+            self._add(ledger, replace(sums, models={}))
             labels = {"id": _cut(session), **({"parent": _cut(parent)} if parent else {})}
             self._add(session_key(self._tenant, session), sums, 1, labels, {_cut(run)} if run else None)
             _of(floating, session)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from spanledger_processor.accounting.roles import CONTAINERS, ancestors
 from spanledger_processor.accounting.same import AGGREGATES
 from spanledger_processor.accounting.trace import COUNTED, Claim, Span, Trace
-from spanledger_processor.grouping.resolve import MAX_DEPTH
+from spanledger_processor.grouping.resolve import MAX_DEPTH, Groups
 
 _NO_CALLS = AGGREGATES | CONTAINERS
 
@@ -35,6 +35,10 @@ class Usual:
     def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
         """Take in spans that stand in `trace` already; whether it is still a usual one with them."""
         return all(self._names_no_other(span) and self._takes(trace, span) for span in spans)
+
+    def groups(self, trace: Trace) -> Groups:
+        """The groups of `trace`."""
+        return Groups(trace.spans, {self.session}, {self.run})
 
     def _names_no_other(self, span: Span) -> bool:
         return span.session.id in ("", self.session) and span.run.id in ("", self.run)
@@ -71,7 +75,7 @@ class Usual:
         return True
 
 
-def usual(trace: Trace) -> Usual | None:
+def usual_of(trace: Trace) -> Usual | None:
     """What is to be known of `trace` if it is a usual one."""
     sessions = {span.session.id for span in trace.spans.values()} - {""}
     runs = {span.run.id for span in trace.spans.values()} - {""}

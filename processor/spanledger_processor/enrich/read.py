@@ -89,6 +89,7 @@ class Stage:
         hits: tuple[bytes, ...],
         plain: list[tuple[int, int, bytes]],
     ) -> None:
+        trace_id = b""
         for place, span in enumerate(group.spans):
             if not any(mark in span for mark in hits):
                 plain.append((number, place, span))
@@ -99,7 +100,9 @@ class Stage:
             elif fact is not _PASS:
                 reading.batches[batch].facts.append(fact)
                 reading.places[batch].append((number, place))
-                self._remember(fact.trace_id)
+                if fact.trace_id != trace_id:
+                    trace_id = fact.trace_id
+                    self._remember(trace_id)
 
     def _read_span(self, reading: Reading, group: ScopeGroup, span: bytes, now_ns: int) -> Fact | None:
         """A GenAI span's fact; None for a plain span; _PASS for one that goes on as it came."""

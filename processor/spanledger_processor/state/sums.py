@@ -55,10 +55,12 @@ class Sums:
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
-        for name in _COUNTS:
-            value = getattr(other, name)
-            if value:
-                setattr(self, name, getattr(self, name) + sign * value)
+        self.spend(other.load, sign)
+        self.calls += sign * other.calls
+        self.priced += sign * other.priced
+        self.unpriced += sign * other.unpriced
+        self.tool_calls += sign * other.tool_calls
+        self.spans += sign * other.spans
         if other.reasons:
             _merge_counts(self.reasons, other.reasons, sign)
         if other.models:
@@ -79,6 +81,12 @@ class Sums:
             self.first_ns = first_ns
         if last_ns > self.last_ns:
             self.last_ns = last_ns
+
+    @property
+    def load(self) -> tuple[int, int, int, int, int, int, int]:
+        """The cost and the tokens by class, in the order of the fields."""
+        tokens = (self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h, self.reasoning)
+        return self.cost, *tokens
 
     def spend(self, load: tuple[int, int, int, int, int, int, int], sign: int = 1) -> None:
         """Add a cost and tokens by class, in the order of the fields, or with `sign` -1 take them out again."""
