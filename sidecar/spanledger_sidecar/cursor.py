@@ -68,13 +68,8 @@ class Cursor:
 
     def states(self, source: str) -> Iterator[tuple[str, bytes]]:
         """What is remembered of each of a source's sessions."""
-        prefix = f"{source}:".encode()
         with self._env.begin() as transaction:
-            rows = transaction.cursor(self._tables["state"])
-            found = rows.set_range(prefix)
-            while found and rows.key().startswith(prefix):
-                yield rows.key()[len(prefix) :].decode("utf-8", "surrogateescape"), rows.value()
-                found = rows.next()
+            yield from _states(transaction.cursor(self._tables["state"]), source)
 
     def waiting(self) -> int:
         """How many spans wait for the endpoint."""
@@ -111,6 +106,10 @@ class Change:
         found: bytes | None = self._transaction.get(_session_key(source, session), db=self._tables["state"])
         return found
 
+    def states(self, source: str) -> Iterator[tuple[str, bytes]]:
+        """What is remembered of each of a source's sessions."""
+        return _states(self._transaction.cursor(self._tables["state"]), source)
+
     def remember(self, source: str, session: str, record: bytes) -> None:
         self._transaction.put(_session_key(source, session), record, db=self._tables["state"])
 
@@ -133,6 +132,14 @@ class Change:
         number = int.from_bytes(queue.key()) if queue.last() else 0
         for place, span in enumerate(spans, number + 1):
             self._transaction.put(place.to_bytes(8), span.pack(), db=self._tables["queue"], append=True)
+
+
+def _states(rows: Any, source: str) -> Iterator[tuple[str, bytes]]:
+    prefix = f"{source}:".encode()
+    found = rows.set_range(prefix)
+    while found and rows.key().startswith(prefix):
+        yield rows.key()[len(prefix) :].decode("utf-8", "surrogateescape"), rows.value()
+        found = rows.next()
 
 
 def _session_key(source: str, session: str) -> bytes:

@@ -115,3 +115,19 @@ def test_chat_of_a_removed_child_names_its_models(tmp_path: Path) -> None:
     children = [span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == "child"]
     assert {str(span.attributes["spanledger.granularity"]) for span in children} == {"per-turn"}
     assert not endpoint.named("session")
+
+
+def test_a_family_removed_at_once(tmp_path: Path) -> None:
+    """The child's file with the grandchild's usage was never seen, and the parent's names the child only."""
+    endpoint, mux = Endpoint(), ScriptedMux(tmp_path / "mux", chat=False)
+    parent = mux.create()
+    child = mux.create(parent)
+    grandchild = mux.create(child)
+    for name in (parent, child, grandchild):
+        mux.turn(name, MODEL, (1, 2, 3, 4, 5))
+    _look(tmp_path, endpoint)
+    for name in (grandchild, child):
+        mux.roll_up(name)
+        mux.remove(name)
+    _look(tmp_path, endpoint)
+    assert by_model(endpoint.usage()) == mux.truth

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from spanledger_sidecar.cursor import Change
 from spanledger_sidecar.records import Session
 from spanledger_sidecar.sources.mux.build import SOURCE
@@ -11,8 +13,9 @@ from spanledger_sidecar.sources.mux.state import Workspace
 class StoredFamily:
     """`explain.Family` over the cursor."""
 
-    def __init__(self, change: Change) -> None:
+    def __init__(self, change: Change, sessions: Path) -> None:
         self._change = change
+        self._sessions = sessions
         self._workspaces: dict[str, Workspace] = {}
         self._claims: dict[bytes, str] = {}
 
@@ -32,6 +35,14 @@ class StoredFamily:
             record = self._change.state(SOURCE, workspace)
             found = Workspace(workspace, Session(workspace)) if record is None else Workspace.unpack(workspace, record)
             self._workspaces[workspace] = found
+        return found
+
+    def lost_children(self, workspace: str) -> list[Workspace]:
+        """Looks through all that is remembered: it is asked only where a file tells more than was seen."""
+        found = []
+        for name, record in self._change.states(SOURCE):
+            if Workspace.unpack(name, record).session.parent == workspace and not (self._sessions / name).is_dir():
+                found.append(self.workspace(name))
         return found
 
     def save(self) -> None:

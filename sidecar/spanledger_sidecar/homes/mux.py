@@ -191,7 +191,7 @@ class MuxHome:
         records: list[Record] = []
         touched = []
         for name in names:
-            family = StoredFamily(change)
+            family = StoredFamily(change, root.path / "sessions")
             folder = root.path / "sessions" / name
             try:
                 if folder.is_dir() and not folder.is_symlink():

@@ -106,7 +106,7 @@ def roll_up_new(work: Work, usage: UsageFile) -> None:
         if name in workspace.rolled or name == workspace.id:
             continue
         gained = {key: missing(ledger.file, ledger.covered) for key, ledger in workspace.models.items()}
-        owed = roll_up(workspace, work.family.workspace(name), entry, gained)
+        owed = roll_up(workspace, work.family.workspace(name), entry, gained, work.family)
         if owed is not None and not (owed.unbounded and work.files.first):
             work.owed.append(owed)
         for key, there in gained.items():

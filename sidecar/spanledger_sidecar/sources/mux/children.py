@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from spanledger_sidecar.sources.mux.names import canonical
 from spanledger_sidecar.sources.mux.state import Workspace
@@ -40,21 +41,42 @@ class Owed:
         return part
 
 
-def known_usage(child: Workspace, entry: Child) -> dict[str, Five]:
-    """The child's usage by model as far as it was seen: its file, and rows that were written after it."""
+class Lost(Protocol):
+    """Finds the children of a workspace whose folders are gone."""
+
+    def lost_children(self, workspace: str) -> list[Workspace]: ...
+
+
+def known_usage(child: Workspace, entry: Child, family: Lost) -> dict[str, Five]:
+    """The child's usage by model as far as it was seen, with that of its own children.
+
+    A parent that is removed with its children takes their usage along, and nobody may have seen its file in between.
+    """
+    known = _seen(child, entry)
+    if _sum(known) != entry.tokens:
+        for lost in family.lost_children(child.id):
+            if lost.id not in child.rolled:
+                child.rolled.append(lost.id)
+                for key, tokens in known_usage(lost, Child(), family).items():
+                    known[key] = known.get(key, ZERO).plus(tokens)
+    return known
+
+
+def _seen(child: Workspace, entry: Child) -> dict[str, Five]:
+    """What its file said, and rows that were written after it."""
     seen = {key: ledger.file for key, ledger in child.models.items()} if child.seen_file else {}
     if entry.tokens is not None and _sum(seen) == entry.tokens:
         return seen
     return {key: seen.get(key, ZERO).at_least(ledger.covered) for key, ledger in child.models.items()}
 
 
-def roll_up(parent: Workspace, child: Workspace, entry: Child, gained: dict[str, Five]) -> Owed | None:
+def roll_up(parent: Workspace, child: Workspace, entry: Child, gained: dict[str, Five], family: Lost) -> Owed | None:
     """Take what is known of the child out of what the parent's file gained; say what else is owed to the child.
 
     Explained usage is counted as covered in the parent's ledgers, and its cost as paid.
     """
     child.named(replace(child.session, parent=parent.id, agent_type=entry.agent_type))
-    known = known_usage(child, entry)
+    known = known_usage(child, entry, family)
     for key, tokens in known.items():
         ledger, own, there = parent.ledger(key), child.ledger(key), gained.get(key, ZERO)
         ours = taken(there, tokens)

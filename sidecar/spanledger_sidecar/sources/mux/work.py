@@ -29,6 +29,10 @@ class Family(Protocol):
 
     def workspace(self, workspace: str) -> Workspace: ...
 
+    def lost_children(self, workspace: str) -> list[Workspace]:
+        """Those whose parent it is, and whose folders are gone."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
