@@ -67,7 +67,7 @@ def tempo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempo]:
         tempo.program.start()
         yield tempo
     finally:
-        tempo.program.stop()
+        tempo.program.kill()  # asked to stop, it takes longer than that needs
 
 
 @pytest.fixture(scope="module")
