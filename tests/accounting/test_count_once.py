@@ -208,6 +208,26 @@ def test_a_later_report_that_knows_more_carries_only_what_it_adds(ledger: Memory
     assert (ledger.total.cost, ledger.total.cache_write_1h, ledger.correction) == (45, 4, 0)
 
 
+@pytest.mark.parametrize("traced", [True, False])
+def test_two_events_of_one_response_a_moment_apart_are_one_call(
+    ledger: MemoryLedger, fact: MakeFact, *, traced: bool
+) -> None:
+    """Claude Code logs the counts, and up to milliseconds later the raw answer, which alone has the cache split."""
+    span = fact("span", kind="llm", cost=30, scope="spans", response_id="r", length=SECOND)
+    counts = fact("counts", kind="llm", cost=30, scope="events", response_id="r", source="log:client", length=SECOND)
+    answer = fact("answer", kind="llm", cost=45, scope="events", response_id="r", source="log:client", length=0)
+    answer.start_ns = answer.end_ns = counts.end_ns + 1_000_000
+    assert counts.call is not None
+    assert answer.call is not None
+    counts.call.usage, answer.call.usage = Usage(20, 5, 0, 10), Usage(20, 5, 0, 10, 4)
+    if traced:
+        assert span.call is not None
+        span.call.usage = Usage(20, 5, 0, 10)
+        ledger.take([span])
+    ledger.take([counts, answer])
+    assert (ledger.total.calls, ledger.total.input, ledger.total.cache_write_1h) == (1, 20, 4)
+
+
 def test_usage_from_a_raw_answer_stands_in_only_where_no_span_of_the_trace_has_any(
     ledger: MemoryLedger, fact: MakeFact
 ) -> None:

@@ -18,11 +18,13 @@ def same_response(one: Span, other: Span) -> bool:
     """Whether two spans with one response id report one call: some servers reuse an id for every call.
 
     One library reports a call once, so its spans are one call only if they overlap; those of two libraries are,
-    unless both times and tokens say otherwise.
+    unless both times and tokens say otherwise. Of log events, several may tell one call, a moment apart.
     """
     if _overlap(one, other):
         return True
     near = not apart(one, other.start_ns, other.end_ns)
+    if one.logged and other.logged:
+        return near and _alike(one.claim, other.claim)
     return _another_source(one, other) and (near or _alike(one.claim, other.claim))
 
 
