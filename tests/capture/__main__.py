@@ -1,4 +1,4 @@
-"""Record one real library: `make capture NAME=smolagents` runs tests/capture/scenarios/with_smolagents.py.
+"""Record one real library: `make capture NAME=smolagents` runs tests/capture/scenarios/with_smolagents.py (or .mjs).
 
 The scenario runs in an environment of its own with what its docstring requires, against a scripted model server, and
 sends OTLP to a sink; the requests and what the server billed become tests/data/otlp/<client>/<scenario>/.
@@ -11,50 +11,42 @@ import os
 import re
 import subprocess
 import sys
-import venv
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from tests.capture.environments import prepare
 from tests.capture.model_server import ModelServer
 from tests.capture.sink import Sink
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SCENARIOS = Path(__file__).resolve().parent / "scenarios"
 ENVIRONMENTS = ROOT / ".captures"
-COMMON = ("opentelemetry-sdk==1.45.2", "opentelemetry-exporter-otlp-proto-http==1.45.2")
-_REQUIRES = re.compile(r"^requires: (.+)$", re.MULTILINE)
-_INTO = re.compile(r"^into: (\S+/\S+)$", re.MULTILINE)
+_INTO = re.compile(r"^(?: \* )?into: (\S+/\S+)$", re.MULTILINE)
 
 
 def main(name: str) -> None:
     """Run the scenario `name` and write its folder."""
-    path = SCENARIOS / f"with_{name}.py"  # a module of the library's own name would hide the library
-    if not path.exists():
-        known = ", ".join(sorted(found.stem.removeprefix("with_") for found in SCENARIOS.glob("*.py")))
-        raise SystemExit(f"no scenario {name!r}; there are: {known}")
-    text = path.read_text()
-    requires = [line.strip() for line in _REQUIRES.findall(text)]
-    into = _INTO.search(text)
+    path = _scenario(name)
+    into = _INTO.search(path.read_text())
     if into is None:
         raise SystemExit(f"{path}: say where it goes: into: <client>/<scenario>")
-    python = _environment(name, requires)
+    environment = prepare(path, ENVIRONMENTS / name)
     model, sink = ModelServer(), Sink()
     for server in (model, sink):
         Thread(target=server.serve_forever, daemon=True).start()
     variables = _variables(model.url, sink.url, name)
-    subprocess.run([python, path], check=True, env=variables)
+    subprocess.run(environment.command, check=True, env=variables)
     folder = ROOT / "tests" / "data" / "otlp" / into[1]
-    _write(folder, into[1], variables["SESSION_ID"], model.log, sink.bodies, _versions(python))
+    _write(folder, into[1], variables["SESSION_ID"], model.log, sink.bodies, environment.packages)
 
 
-def _environment(name: str, requires: list[str]) -> Path:
-    folder = ENVIRONMENTS / name
-    python = folder / "bin" / "python"
-    if not python.exists():
-        venv.create(folder, with_pip=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *COMMON, *requires], check=True)
-    return python
+def _scenario(name: str) -> Path:
+    """The scenario's file; a module of the library's own name would hide the library, so all begin with `with_`."""
+    found = {path.stem.removeprefix("with_"): path for path in SCENARIOS.glob("with_*.*")}
+    if name not in found:
+        raise SystemExit(f"no scenario {name!r}; there are: {', '.join(sorted(found))}")
+    return found[name]
 
 
 def _variables(model: str, sink: str, name: str) -> dict[str, str]:
@@ -69,11 +61,6 @@ def _variables(model: str, sink: str, name: str) -> dict[str, str]:
         "OTEL_SERVICE_NAME": "weather-app",
         "SESSION_ID": f"sess-{name}",
     }
-
-
-def _versions(python: Path) -> list[str]:
-    frozen = subprocess.run([python, "-m", "pip", "freeze"], check=True, capture_output=True, text=True).stdout
-    return [line for line in frozen.splitlines() if "==" in line]
 
 
 def _write(folder: Path, into: str, session: str, log: list[dict[str, Any]], bodies: Any, versions: list[str]) -> None:

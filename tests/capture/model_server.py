@@ -286,7 +286,7 @@ def _responses_stream(response: dict[str, Any], request: dict[str, Any]) -> byte
 
 def _begun(item: dict[str, Any]) -> dict[str, Any]:
     """An item of a response before anything of its content has come."""
-    empty = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
+    empty: dict[str, Any] = {"arguments": ""} if item["type"] == "function_call" else {"content": []}
     return {**item, "status": "in_progress", **empty}
 
 

@@ -25,6 +25,7 @@ UNKNOWN: dict[str, dict[str, str]] = {
     "langchain-traceloop": {"reasoning": NO_REASONING},
     "langfuse": {"cache_write_1h": NO_SPLIT},
     "openinference": {"cache_write_1h": NO_SPLIT},
+    "openinference-js": {"cache_write_1h": NO_SPLIT},
     "openlit": {"cache_write_1h": NO_SPLIT, "reasoning": NO_REASONING},
     "otel-genai": {"cache_write_1h": NO_SPLIT},
     "otel-openai-v2": {"cache_read": NO_CACHE, "reasoning": NO_REASONING},

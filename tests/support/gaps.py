@@ -72,6 +72,7 @@ UNNAMED = frozenset(
         "mlflow/S1-openai-chat",
         "mlflow/S3-anthropic",
         "ms-agent-framework/S3",
+        "openinference-js/anthropic-stream+native",
         "vercel-ai-sdk-v7/anthropic-tools",
         "vercel-ai-sdk-v7/openai-subagent",
         "vercel-ai-sdk-v7/openai-tools",
