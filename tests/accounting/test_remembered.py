@@ -81,8 +81,22 @@ def test_a_trace_that_is_remembered_is_accounted_for_as_one_that_is_read(
             ],
             2,
         ),
+        ([[make_fact("c", "a", "llm", 5), make_fact("a", "", "agent", 5)], [make_fact("d", "a", "llm", 6)]], 2),
+        (
+            [
+                [make_fact("c", "p", "llm", 5), make_fact("d", "p", "llm", 6), make_fact("p", "", "llm", 11)],
+                [make_fact("e", "", "llm", 11, scope="another library")],
+            ],
+            2,
+        ),
     ],
-    ids=["a call above comes later", "the link between comes later", "the same response again"],
+    ids=[
+        "a call above comes later",
+        "the link between comes later",
+        "the same response again",
+        "an agent has another call",
+        "another library tells of a call that holds calls",
+    ],
 )
 def test_what_comes_later_may_change_what_is_remembered(requests: list[list[Fact]], counted: int) -> None:
     ledger = MemoryLedger()

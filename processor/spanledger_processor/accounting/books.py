@@ -55,7 +55,7 @@ class Page:
         changed = self.trace.spans.values() if self.usual is None else self.added
         rows = {} if self.usual is None else self.rows
         rows.update((span.span_id, pack_span(span)) for span in changed)
-        return Known(self.trace, self.excess, rows, self.usual or usual_of(self.trace))
+        return Known(self.trace, self.excess, rows, self.usual or usual_of(self.trace, self.roles))
 
 
 class Pages:

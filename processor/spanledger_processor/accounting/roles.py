@@ -137,14 +137,18 @@ def _above(trace: Trace, claimants: Iterable[Span], found: dict[bytes, str]) -> 
 
 
 def _contain(trace: Trace, claimants: list[Span], found: dict[bytes, str]) -> None:
-    """Rule 4 without links: an agent that wholly contains counted spans whose ancestors are not known."""
-    counted = [span for span in claimants if found[span.span_id] == COUNTED]
-    agents = [span for span in counted if span.kind in CONTAINERS]
+    """Rule 4 without links: an agent that wholly contains spans that spend and whose ancestors are not known."""
+    agents = [span for span in claimants if found[span.span_id] == COUNTED and span.kind in CONTAINERS]
     if not agents:
         return
-    loose = [span for span in counted if span.claim is not None and span.claim.spends and _loose(trace, span)]
+    loose = [
+        span
+        for span in claimants
+        if span.claim is not None and span.claim.spends and found[span.span_id] != REPEATS and _loose(trace, span)
+    ]
     for agent in agents:
-        if any(_contains(agent, span) for span in loose):
+        repeats = DUPLICATE + agent.span_id.hex()
+        if any(_contains(agent, span) and found[span.span_id] != repeats for span in loose):
             found[agent.span_id] = REPEATS
 
 

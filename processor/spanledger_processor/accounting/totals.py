@@ -53,7 +53,7 @@ class Totals:
         self._stored: dict[Key, Sums] = {}
         self._groups: dict[tuple[str, str, str], Sums] = {}
         self._days: dict[tuple[int, str, str], Sums] = {}
-        self._tasks: dict[tuple[str, str, str], Sums] = {}
+        self._tasks: dict[tuple[str, str, str, str, str], Sums] = {}
 
     def book(self, span: Span, place: Place, sign: int = 1) -> None:
         """Enter `span` at `place` (sign 1), or take it out again (sign -1)."""
@@ -63,7 +63,8 @@ class Totals:
             return
         span.enter(_of(self._days, (claim.day, claim.provider, claim.model)), place.role, sign)
         if claim.task_id or claim.task_kind:
-            span.enter(_of(self._tasks, (place.session, claim.task_id, claim.task_kind)), place.role, sign)
+            task = (place.session, claim.task_id, claim.task_kind, claim.provider, claim.model)
+            span.enter(_of(self._tasks, task), place.role, sign)
 
     def settle(self) -> None:
         """Enter all bookings, and move what floats under the runs that the sessions name by now. Call once."""
@@ -99,9 +100,10 @@ class Totals:
         for (day, provider, model), sums in self._days.items():
             where = key(Table.DAY, self._tenant, day.to_bytes(4, "big"), _id(provider), _id(model))
             self._add(where, sums, 1, {"day": str(day), "provider": _cut(provider), "model": _cut(model)})
-        for (session, task, kind), sums in self._tasks.items():
-            where = key(Table.TASK, self._tenant, _id(session), _id(task), _id(kind))
-            self._add(where, sums, 1, {"session": _cut(session), "id": _cut(task), "kind": _cut(kind)})
+        for (session, task, kind, provider, model), sums in self._tasks.items():
+            where = key(Table.TASK, self._tenant, _id(session), _id(task), _id(kind), _id(provider), _id(model))
+            labels = {"session": session, "id": task, "kind": kind, "provider": provider, "model": model}
+            self._add(where, sums, 1, {name: _cut(label) for name, label in labels.items()})
 
     def _float(self, session_id: str, sums: Sums) -> None:
         """Add to what floats with a session, and let all of it stand under the session's run as it is known now."""

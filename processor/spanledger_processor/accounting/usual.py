@@ -1,17 +1,18 @@
 """What tells whether new spans leave the old ones of a trace as they are, so that nobody has to look at these again.
 
 A trace that an agent works on for hours arrives in many requests. The roles are a function of all its spans
-(`roles`), but in the usual one, as known here, each span that claims is counted whatever comes: it claims alone on
-its way up, has a response id of its own, and shares its usage with none of another source. Whatever might be
-different ends that, and the rules look at the whole trace.
+(`roles`), but in the usual one, as known here, each span that claims is counted whatever comes, or repeats what is
+below it. Counted are calls with a response id of their own that share their usage with none of another source; above
+them nothing claims but aggregates that repeat a counted call already, which a further one does not change. Whatever
+might be different ends that, and the rules look at the whole trace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.roles import CONTAINERS, ancestors
+from spanledger_processor.accounting.roles import CONTAINERS, REPEATS, ancestors
 from spanledger_processor.accounting.same import AGGREGATES
 from spanledger_processor.accounting.trace import COUNTED, Claim, Span, Trace
 from spanledger_processor.grouping.resolve import MAX_DEPTH, Groups
@@ -26,6 +27,8 @@ class Usual:
     session: str = ""
     run: str = ""
     roles: dict[bytes, str] = field(default_factory=dict)
+    _settled: frozenset[bytes] = frozenset()
+    """Ids of aggregates that repeat a counted call."""
     _above: set[bytes] = field(default_factory=set)
     """Ids of what stands above spans that claim."""
     _responses: set[str] = field(default_factory=set)
@@ -47,6 +50,9 @@ class Usual:
         claim = span.claim
         if claim is None:
             return span.span_id not in self._above or self._climb(trace, span)
+        if span.span_id in self._settled:
+            self.roles[span.span_id] = REPEATS
+            return self._climb(trace, span)
         if span.twin or span.carries_below or claim.fallback or span.kind in _NO_CALLS or span.span_id in self._above:
             return False
         if not self._is_one_of_its_kind(span, claim):
@@ -69,17 +75,38 @@ class Usual:
             if ancestor in self._above:
                 break
             above = trace.spans.get(ancestor)
-            if steps == MAX_DEPTH or (above is not None and above.claim is not None):
+            claims = above is not None and above.claim is not None and ancestor not in self._settled
+            if steps == MAX_DEPTH or claims:
                 return False
             self._above.add(ancestor)
         return True
 
 
-def usual_of(trace: Trace) -> Usual | None:
-    """What is to be known of `trace` if it is a usual one."""
+def usual_of(trace: Trace, roles: Mapping[bytes, str]) -> Usual | None:
+    """What is to be known of `trace`, in which spans play `roles`, if it is a usual one."""
     sessions = {span.session.id for span in trace.spans.values()} - {""}
     runs = {span.run.id for span in trace.spans.values()} - {""}
     if len(sessions) > 1 or len(runs) > 1:
         return None
-    known = Usual("".join(sessions), "".join(runs))
+    known = Usual("".join(sessions), "".join(runs), _settled=_settled(trace, roles))
     return known if known.add(trace, trace.spans.values()) else None
+
+
+def _settled(trace: Trace, roles: Mapping[bytes, str]) -> frozenset[bytes]:
+    repeating = {
+        span_id
+        for span_id, role in roles.items()
+        if role == REPEATS and (span := trace.spans.get(span_id)) and _is_plain_aggregate(span)
+    }
+    above: set[bytes] = set()
+    for span_id, role in roles.items() if repeating else ():
+        span = trace.spans[span_id]
+        if role == COUNTED and span.claim is not None and span.claim.spends:
+            above.update(ancestors(trace, span))
+    return frozenset(repeating & above)
+
+
+def _is_plain_aggregate(span: Span) -> bool:
+    claim = span.claim
+    told = claim is not None and bool(claim.tokens) and not claim.fallback
+    return told and span.kind in AGGREGATES and not span.twin and not span.carries_below
