@@ -100,10 +100,15 @@ def test_a_session_by_task_and_model(tmp_path: Path) -> None:
     state = ledger(tmp_path, request(*spans))
     tasks = answer("summary", "--session", "s", *state)["tasks"]
     assert [(task["id"], task["kind"], task["calls"]) for task in tasks] == [("t1", "judge", 1), ("t1", "worker", 2)]
+    (task,) = answer("session", "s", *state)["by_task"]
+    assert task["tokens_total"] == sum(task["kinds"].values())
+    assert {row["model"]: row["calls"] for row in answer("session", "s", *state)["by_model"]} == {
+        "gpt-4o-mini": 2,
+        "gpt-4o": 1,
+    }
     shown = output("session", "s", *state)
-    assert "by task" in shown
-    assert "judge" in shown
-    assert "by model" in shown
+    assert re.search(rf"t1 +{task['tokens_total']:,} +worker {task['kinds']['worker']:,}, judge", shown)
+    assert "per model" in shown
 
 
 def test_by_day_since(state: tuple[str, ...]) -> None:

@@ -118,11 +118,11 @@ def _one(what: str, name: str, config: Config, tenant: str, *, as_json: bool) ->
     show.tell(f"{what} {name or show.NONE}", show.TOTALS, [found])
     if found.get("parent_id"):
         click.echo(f"spawned by session {found['parent_id']}")
-    if len(found["models"]) > 1:
+    if found.get("by_task"):
+        show.tell("per task", show.BY_TASK, found["by_task"])
+        show.tell("per model", show.BY_MODEL, found["by_model"])
+    elif len(found["models"]) > 1:
         show.tell("by model", show.MODEL_COST, found["models"])
-    if found.get("tasks"):
-        kind: show.Column = ("kind", lambda row: row["kind"] or "-", False)
-        show.tell("by task", [show.named("task"), kind, *show.TOTALS], found["tasks"])
 
 
 def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> None:

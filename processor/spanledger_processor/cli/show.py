@@ -126,6 +126,14 @@ BY_MODEL: Sequence[Column] = (
     *SPEND,
 )
 
+BY_TASK: Sequence[Column] = (
+    ("task", lambda row: row["id"] or "-", False),
+    ("tokens", lambda row: count(row["tokens_total"]), True),
+    ("by kind", lambda row: ", ".join(f"{kind or '-'} {count(n)}" for kind, n in row["kinds"].items()), False),
+    *SPEND[:3],
+)
+"""The tasks of a session: tokens in and out, split by kind of work, and what they cost."""
+
 DAY: Sequence[Column] = (("day", lambda row: row["day"] or "-", False), *SPEND)
 
 MODEL_COST: Sequence[Column] = (

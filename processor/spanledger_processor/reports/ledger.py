@@ -22,13 +22,16 @@ def runs(reader: Reader, tenant: bytes) -> list[Row]:
 
 
 def session(reader: Reader, tenant: bytes, session_id: str) -> Row | None:
-    """One session with its tasks, None if the ledger has none of that id."""
+    """One session with its tasks, None if the ledger has none of that id.
+
+    `tasks` has a row for each task and kind; `by_task` one a task, with `kinds` splitting its tokens; `by_model` what
+    the tasks spent on each model. Those that spent nothing are left out.
+    """
     record = reader.get(session_key(tenant, session_id))
     if record is None:
         return None
     found = row(Sums.unpack(record))
-    found["tasks"] = tasks(reader, tenant, session_id)
-    return found
+    return {**found, **_of_tasks(list(_tasks(reader, tenant, session_id)))}
 
 
 def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:
@@ -37,14 +40,38 @@ def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:
     return None if record is None else row(Sums.unpack(record))
 
 
-def tasks(reader: Reader, tenant: bytes, session_id: str) -> list[Row]:
-    """The tasks of a session by id and kind; those that cost nothing and called nothing are left out."""
-    found = []
+def _of_tasks(parts: list[Sums]) -> dict[str, list[Row]]:
+    kinds, ids, by_model = (_grouped(parts, *labels) for labels in (("id", "kind"), ("id",), ("provider", "model")))
+    tokens = {where: sums.input + sums.output for where, sums in kinds.items()}
+    most_first = sorted(tokens, key=lambda where: (-tokens[where], where))
+    by_task = [
+        {"id": task, "tokens_total": sums.input + sums.output, **spend(sums)}
+        | {"kinds": {kind: tokens[of, kind] for of, kind in most_first if of == task and tokens[of, kind]}}
+        for (task,), sums in ids.items()
+    ]
+    return {
+        "tasks": [{**row(sums), "kind": kind} for (_, kind), sums in sorted(kinds.items())],
+        "by_task": sorted(by_task, key=lambda task: (-task["tokens_total"], task["id"])),
+        "by_model": [
+            {"provider": provider, "model": model, **spend(sums)}
+            for (provider, model), sums in sorted(by_model.items(), key=lambda item: (-item[1].cost, item[0]))
+        ],
+    }
+
+
+def _tasks(reader: Reader, tenant: bytes, session_id: str) -> Iterator[Sums]:
     for _, record in reader.scan(Table.TASK, tenant):
         sums = Sums.unpack(record)
         if sums.labels.get("session", "") == session_id and (sums.cost or sums.calls):
-            found.append({**row(sums), "kind": sums.labels.get("kind", "")})
-    return sorted(found, key=lambda task: (task["id"], task["kind"]))
+            yield sums
+
+
+def _grouped(parts: list[Sums], *labels: str) -> dict[tuple[str, ...], Sums]:
+    """Sums by the values of some of their labels."""
+    groups: dict[tuple[str, ...], Sums] = {}
+    for sums in parts:
+        groups.setdefault(tuple(sums.labels.get(label, "") for label in labels), Sums()).add(sums)
+    return groups
 
 
 def models(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:

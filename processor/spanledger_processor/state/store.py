@@ -33,7 +33,7 @@ class Table(IntEnum):
     SESSION = 4
     RUN = 5
     TASK = 6
-    """Per session, task id and task kind."""
+    """Per session, task id, task kind, provider and model."""
     DAY = 7
     """Per UTC day, provider and model."""
     TOOL = 8
