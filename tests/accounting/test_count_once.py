@@ -259,3 +259,13 @@ def test_a_call_without_usage_says_nothing_where_a_span_below_tells_it(ledger: M
     silent.cost = Cost(unpriced="no_usage")
     ledger.take([silent, fact("c", "p", "llm", 30)])
     assert (ledger.total.calls, ledger.total.unpriced) == (1, 0)
+
+
+def test_an_agent_that_contains_a_loose_call_repeats_it_also_where_the_calls_twin_is_counted(
+    ledger: MemoryLedger, fact: MakeFact
+) -> None:
+    """The call counts in another trace; its own, whose links upwards were not seen, still tells what the agent holds."""
+    ledger.take([fact("twin", kind="llm", cost=30, scope="two", trace="t2", length=SECOND)])
+    ledger.take([fact("call", "unseen", "llm", 30, scope="one", trace="t1", length=SECOND)])
+    ledger.take([fact("agent", kind="agent", cost=30, trace="t1", length=9 * SECOND)])
+    assert (ledger.total.cost, ledger.total.calls) == (30, 1)
