@@ -264,7 +264,7 @@ def test_a_call_without_usage_says_nothing_where_a_span_below_tells_it(ledger: M
 def test_an_agent_that_contains_a_loose_call_repeats_it_also_where_the_calls_twin_is_counted(
     ledger: MemoryLedger, fact: MakeFact
 ) -> None:
-    """The call counts in another trace; its own, whose links upwards were not seen, still tells what the agent holds."""
+    """The call counts in another trace; its own, whose links upwards were not seen, still tells what an agent holds."""
     ledger.take([fact("twin", kind="llm", cost=30, scope="two", trace="t2", length=SECOND)])
     ledger.take([fact("call", "unseen", "llm", 30, scope="one", trace="t1", length=SECOND)])
     ledger.take([fact("agent", kind="agent", cost=30, trace="t1", length=9 * SECOND)])
