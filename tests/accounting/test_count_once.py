@@ -6,9 +6,10 @@ import itertools
 
 import pytest
 
-from ledger_in_memory import MakeFact, MemoryLedger
+from ledger_in_memory import NOW, MakeFact, MemoryLedger
 from spanledger_processor.calls import Usage
 from spanledger_processor.decisions import Cost
+from spanledger_processor.state.store import Table
 
 
 def test_agent_span_that_repeats_its_children_adds_nothing(ledger: MemoryLedger, fact: MakeFact) -> None:
@@ -163,6 +164,7 @@ def test_two_libraries_that_write_into_two_traces_count_a_call_once(ledger: Memo
         {"cost": 31},  # other usage
         {"start": 60 * SECOND},  # another time
         {"response_id": "r2"},  # another response: different ids are never one call
+        {"model": "claude"},  # another model
     ],
 )
 def test_calls_that_are_not_one_are_both_counted(
@@ -269,3 +271,40 @@ def test_an_agent_that_contains_a_loose_call_repeats_it_also_where_the_calls_twi
     ledger.take([fact("call", "unseen", "llm", 30, scope="one", trace="t1", length=SECOND)])
     ledger.take([fact("agent", kind="agent", cost=30, trace="t1", length=9 * SECOND)])
     assert (ledger.total.cost, ledger.total.calls) == (30, 1)
+
+
+@pytest.mark.parametrize("names_it", ["first", "second"])
+@pytest.mark.parametrize("richer", ["first", "second"])
+def test_of_twins_in_two_traces_either_may_name_the_session(
+    ledger: MemoryLedger, fact: MakeFact, names_it: str, richer: str
+) -> None:
+    """A framework's span names it, the SDK's, in a trace of its own, tells more of the tokens."""
+    for order in ("first", "second"):
+        span = fact(
+            order,
+            kind="llm",
+            cost=30,
+            scope=order,
+            trace=order,
+            length=SECOND,
+            session="s" if order == names_it else "",
+        )
+        assert span.call is not None
+        span.call.usage = Usage(30, 1, 4 if order == richer else None)
+        ledger.take([span])
+    assert {name: sums.cost for name, sums in ledger.table(Table.SESSION).items() if sums.cost} == {"s": 30}
+
+
+@pytest.mark.parametrize("name", ["openai/gpt-4o", "gpt-4o-2024-08-06", "GPT-4o", "gpt-4o-latest"])
+def test_one_model_may_have_two_names(ledger: MemoryLedger, fact: MakeFact, name: str) -> None:
+    ledger.take([fact("a", kind="llm", cost=30, scope="one", trace="t1", length=SECOND, model="gpt-4o")])
+    ledger.take([fact("b", kind="llm", cost=30, scope="two", trace="t2", length=SECOND, model=name)])
+    assert ledger.total.calls == 1
+
+
+def test_twins_that_end_on_both_sides_of_a_period_find_each_other(ledger: MemoryLedger, fact: MakeFact) -> None:
+    """The index is cut by time; a call that ends at a cut is looked for on both sides of it."""
+    to_cut = -NOW % (600 * SECOND)
+    ledger.take([fact("a", kind="llm", cost=30, scope="one", trace="t1", start=to_cut - SECOND, length=SECOND + 2)])
+    ledger.take([fact("b", kind="llm", cost=30, scope="two", trace="t2", start=to_cut - SECOND, length=SECOND - 2)])
+    assert ledger.total.calls == 1

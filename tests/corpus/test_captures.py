@@ -78,6 +78,17 @@ def test_as_recorded_the_spans_add_up_by_themselves(capture: Capture) -> None:
     assert books.sent_tokens() == tokens_of(told(capture))
 
 
+@pytest.mark.parametrize("seed", [None, 1, 2])
+def test_all_recordings_in_one_ledger_are_the_sum_of_their_truths(seed: int | None) -> None:
+    """The recordings share their numbers of tokens: no call of one is taken for a call of another."""
+    requests = [request for capture in captures() for request in capture.requests]
+    books = Books()
+    books.take(requests if seed is None else shuffled(seed)(requests))
+    calls = [call for capture in captures() for call in told(capture)]
+    assert books.ledger()["tokens"] == tokens_of(calls)
+    assert Decimal(books.ledger()["cost_usd_exact"]) == cost_of(calls)
+
+
 @every_capture
 def test_a_restart_in_the_middle_changes_nothing(capture: Capture, tmp_path: Path) -> None:
     requests = one_by_one(capture.requests)

@@ -7,27 +7,33 @@ leave reasoning out of the output: a call that knows its reasoning stands under 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
-from spanledger_processor.accounting.same import AGGREGATES, apart, same_call, same_response
+from spanledger_processor.accounting.same import AGGREGATES, LOG_AFTER_NS, apart, same_call, same_response
 from spanledger_processor.accounting.trace import Claim, Span
 from spanledger_processor.grouping.resolve import Named
 from spanledger_processor.state.packing import pack, unpack
 from spanledger_processor.state.store import Changes, Key, Table, key
 
-_ROWS = 8
-"""Calls remembered under one id or one usage; twins arrive within seconds of each other."""
+_ROWS = 16
+"""Calls remembered under one id, or one usage and time."""
+_PERIOD_NS = 600 * 10**9
+"""Calls of equal usage are remembered apart by when they ended, so that those of a busy hour do not crowd out twins."""
 
 _Row: TypeAlias = list[Any]
 """The packed call (`_packed`), then the sources that report it: most rows are passed over by source, unread."""
 
 
 class Places(NamedTuple):
-    """Where a call is remembered: under its response id (the first key, if it has one), and under its tokens."""
+    """Where a call is remembered: under its response id (the first key, if it has one), and under its tokens and end.
+
+    `beside` are the places of twins that ended just before or after, in another period.
+    """
 
     by_id: Key | None
-    keys: tuple[Key, ...]
+    keys: tuple[Key, ...] = ()
+    beside: tuple[Key, ...] = ()
 
 
 class Across:
@@ -44,15 +50,21 @@ class Across:
     def places(self, span: Span) -> Places:
         """Where `span` is remembered, and looked for."""
         if span.claim is None or span.kind in AGGREGATES:
-            return Places(None, ())
+            return Places(None)
         by_id = key(Table.RESPONSE, self._tenant, _encoded(span.response)) if span.response else None
-        keys = [] if by_id is None else [by_id]
+        keys = () if by_id is None else (by_id,)
         tokens = span.claim.tokens
-        if tokens and tokens[0]:
-            output, reasoning = tokens[1] or 0, tokens[5] or 0
-            outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
-            keys += [key(Table.MATCH, self._tenant, b"%d/%d" % (tokens[0], told)) for told in outputs]
-        return Places(by_id, tuple(keys))
+        if not tokens or not tokens[0]:
+            return Places(by_id, keys)
+        output, reasoning = tokens[1] or 0, tokens[5] or 0
+        outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
+        period = span.end_ns // _PERIOD_NS
+        periods = {(span.end_ns - LOG_AFTER_NS) // _PERIOD_NS, (span.end_ns + LOG_AFTER_NS) // _PERIOD_NS} - {period}
+        return Places(by_id, keys + self._match(tokens[0], outputs, {period}), self._match(tokens[0], outputs, periods))
+
+    def _match(self, input_: int, outputs: Iterable[int], periods: Iterable[int]) -> tuple[Key, ...]:
+        usages = [b"%d/%d/%d" % (input_, output, period) for period in periods for output in outputs]
+        return tuple([key(Table.MATCH, self._tenant, usage) for usage in usages])
 
     def candidates(self, places: Places, trace_id: bytes, span: Span) -> list[tuple[bytes, Span]]:
         """Calls counted in other traces that `span` reports too: the trace and what is remembered of the call there.
@@ -61,7 +73,7 @@ class Across:
         """
         source = _source(span)
         found: dict[tuple[bytes, bytes], Span] = {}
-        for where in places.keys:
+        for where in places.keys + places.beside:
             by_id = where is places.by_id
             for row in self._rows(where):
                 if not by_id and source in row:
@@ -73,7 +85,7 @@ class Across:
 
     def take(self, places: Places, span: Span, trace_id: bytes, span_id: bytes) -> None:
         """Let `span` be the only one of its source that reports the call counted for another trace's span."""
-        for where in places.keys:
+        for where in places.keys + places.beside:
             for row in self._rows(where):
                 trace, other = _unpacked(row[0])
                 if (trace, other.span_id) == (trace_id, span_id):
@@ -115,16 +127,16 @@ def _source(span: Span) -> str:
 
 
 def _packed(trace_id: bytes, span: Span, session: str) -> bytes:
-    tokens = span.claim.tokens if span.claim else ()
-    times = (span.start_ns, span.end_ns)
-    return pack([trace_id, span.span_id, *times, span.scope, span.logged, span.response, session, tokens])
+    claim = span.claim or Claim()
+    times, told = (span.start_ns, span.end_ns), (claim.tokens, claim.amount is not None, claim.model)
+    return pack([trace_id, span.span_id, *times, span.scope, span.logged, span.response, session, *told])
 
 
 def _unpacked(packed: bytes) -> tuple[bytes, Span]:
-    trace_id, span_id, start_ns, end_ns, scope, logged, response, session, tokens = unpack(packed)
+    trace_id, span_id, start_ns, end_ns, scope, logged, response, session, tokens, priced, model = unpack(packed)
     span = Span(span_id, start_ns=start_ns, end_ns=end_ns, scope=scope, logged=logged, response=response)
     span.session = Named(session)
-    span.claim = Claim(tuple(tokens))
+    span.claim = Claim(tuple(tokens), 0 if priced else None, model=model)
     return trace_id, span
 
 

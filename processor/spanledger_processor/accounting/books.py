@@ -12,7 +12,7 @@ from spanledger_processor.accounting.roles import richness, roles
 from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
 from spanledger_processor.accounting.trace_record import pack, pack_span, pack_spans, unpack
 from spanledger_processor.accounting.usual import Usual, usual_of
-from spanledger_processor.grouping.resolve import Groups
+from spanledger_processor.grouping.resolve import Groups, Named
 from spanledger_processor.state.store import Changes, Key, Table, key
 
 
@@ -43,6 +43,13 @@ class Page:
         """Decide the roles anew; call after a twin was found."""
         self.usual = None
         self.roles = roles(self.trace)
+
+    def share_session(self, span: Span, named: Named) -> None:
+        """Let a call that is counted here stand under its twin's session, where its own trace names none."""
+        if named.id and not self.groups.session(span).id:
+            self.usual = None
+            span.session = Named(named.id, "trace")
+            self.groups = Groups(self.trace.spans)
 
     def credit(self) -> Load:
         """What was sent too much, as long as the new spans have no places."""
@@ -122,11 +129,14 @@ class Pages:
             self._across.take(places, span, other_id, told.span_id)
             if other is None or richness(span)[:2] <= richness(other)[:2]:
                 span.twin = told.span_id.hex()
+                if other is not None:
+                    other_page.share_session(other, page.groups.session(span))
                 page.refresh()
                 return True
             other.twin = span.span_id.hex()
             span.sent, other.sent = plus(span.sent, other.sent), EMPTY
             page.usual = None
+            page.share_session(span, other_page.groups.session(other))
             other_page.refresh()
             return False
         return False

@@ -37,7 +37,21 @@ def same_call(one: Span, other: Span) -> bool:
     """Whether two spans without an id in common report one call: another source, equal usage, at the same time."""
     if one.response and other.response:
         return one.response == other.response and same_response(one, other)
-    return _another_source(one, other) and equal_usage(one.claim, other.claim) and together(one, other)
+    alike = equal_usage(one.claim, other.claim) and _one_model(one.claim, other.claim)
+    return _another_source(one, other) and alike and together(one, other)
+
+
+def _one_model(one: Claim | None, other: Claim | None) -> bool:
+    """Whether two names can be one model's: with or without vendor, region and date; one without a price is any's."""
+    if one is None or other is None or one.amount is None or other.amount is None:
+        return True
+    a, b = _model(one.model), _model(other.model)
+    return a in b or b in a
+
+
+def _model(name: str) -> str:
+    plain = name.lower().rpartition("/")[2].removesuffix("-latest")
+    return plain.replace("@", "-").replace(".", "-").replace(":", "-")
 
 
 def _another_source(one: Span, other: Span) -> bool:
