@@ -45,7 +45,7 @@ class Table(IntEnum):
     FLOATING = 11
     """Per session: the part of its totals for which no trace names a run, and the run that it stands under now."""
     MATCH = 12
-    """Tokens in and out, and ten minutes -> the latest calls counted so, by which twins without a common id are found."""
+    """Tokens in and out, and ten minutes -> the latest calls counted so: twins without a common id are found by it."""
 
 
 def tenant_hash(tenant: str) -> bytes:
