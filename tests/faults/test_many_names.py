@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from backend import Backend
 from chats import chat, request, set_attributes
 from served import Served
@@ -22,6 +24,7 @@ def _requests(first: int) -> list[bytes]:
     return bodies
 
 
+@pytest.mark.timeout(400)
 def test_a_hundred_thousand_models_and_sessions(served: Served, backend: Backend) -> None:
     """Memory grows while buffers and caches fill, and no more after that; labels end at "other"."""
     requests = _requests(0)
