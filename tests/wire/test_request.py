@@ -24,7 +24,8 @@ from otlp_bytes import (
     values_of,
     varint,
 )
-from spanledger_processor.wire.request import TraceRequest, parse_traces
+from spanledger_processor.wire.errors import MalformedError
+from spanledger_processor.wire.request import TraceRequest, count_traces, parse_traces
 from spanledger_processor.wire.span import SpanView
 
 EXTRA = attribute(b"spanledger.kind", message(1, b"llm"))
@@ -188,3 +189,16 @@ def test_a_request_of_a_later_version_passes() -> None:
     request = parse_traces(body)
     assert request.span_count == 1
     assert append_to_all(request).count(unknown) == 6
+
+
+def test_a_request_whose_spans_are_only_counted_is_refused_for_the_same_reasons() -> None:
+    """Whether spans are handed out depends on what they hold; whether the request is taken does not."""
+    torn = {"resource": b"\x0a\x7f", "scope": b"\x0a\x7f"}
+    scoped = b"\x0a\x02" + torn["scope"] + b"\x12\x00"
+    for inner in (b"\x0a\x02" + torn["resource"] + b"\x12\x02\x12\x00", b"\x12" + bytes((len(scoped),)) + scoped):
+        body = b"\x0a" + bytes((len(inner),)) + inner
+        with pytest.raises(MalformedError) as read:
+            parse_traces(body)
+        with pytest.raises(MalformedError) as counted:
+            count_traces(body)
+        assert str(counted.value) == str(read.value)

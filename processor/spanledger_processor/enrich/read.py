@@ -11,7 +11,7 @@ from spanledger_processor.enrich.fact import Maker
 from spanledger_processor.state.store import tenant_hash
 from spanledger_processor.wire.errors import MalformedError
 from spanledger_processor.wire.marks import Marks
-from spanledger_processor.wire.request import ScopeGroup, TraceRequest, parse_traces
+from spanledger_processor.wire.request import ScopeGroup, TraceRequest, count_traces, parse_traces
 from spanledger_processor.wire.span import SpanView
 
 MARK = b"spanledger.kind"
@@ -59,10 +59,10 @@ class Stage:
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
-        reading = Reading(parse_traces(body))
         hits = self._marks.hits(body)
         if not hits and not self._known:
-            return reading
+            return Reading(count_traces(body))
+        reading = Reading(parse_traces(body))
         tenants: dict[str, int] = {}
         plain: list[tuple[int, int, bytes]] = []
         for number, group in enumerate(reading.request.groups):

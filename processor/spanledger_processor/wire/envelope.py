@@ -8,7 +8,7 @@ item that cannot be read at all makes no request malformed: it passes as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -70,11 +70,14 @@ METRICS = Shape(
 
 
 class ScopeItems(NamedTuple):
-    """One scope of a resource: where it stands, the scope's bytes, and its items' in the order they came."""
+    """One scope of a resource: where it stands, the scope's bytes, and its items' in the order they came.
+
+    An item is copied each time it is asked for; who reads them all makes a list.
+    """
 
     place: str
     scope: bytes
-    items: list[bytes]
+    items: Sequence[bytes]
 
 
 class ResourceItems(NamedTuple):
@@ -129,7 +132,7 @@ def _read_scope(body: bytes, start: int, end: int, shape: Shape, place: str) -> 
         raise MalformedError(f"{place}: cannot be read")
     if len(message.items) > MAX_ITEMS:
         raise MalformedError(f"{place}: {_TOO_MANY}")
-    return ScopeItems(place, b"".join(message.scope), list(message.items))
+    return ScopeItems(place, b"".join(message.scope), message.items)
 
 
 def _refuse_foreign(groups: list[ResourceItems], shape: Shape) -> None:

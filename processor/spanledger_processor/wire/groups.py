@@ -31,7 +31,7 @@ def read_groups(body: bytes, shape: Shape) -> Iterator[Group]:
     for group in read_envelope(body, shape):
         resource = _resource(group)
         for scoped in group.scopes:
-            yield Group(resource, *_scope(scoped), scoped.items)
+            yield Group(resource, *_scope(scoped), list(scoped.items))
 
 
 def count_items(body: bytes, shape: Shape) -> int:
@@ -40,7 +40,13 @@ def count_items(body: bytes, shape: Shape) -> int:
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
-    return sum(len(scoped.items) for group in read_envelope(body, shape) for scoped in group.scopes)
+    count = 0
+    for group in read_envelope(body, shape):
+        _resource(group)
+        for scoped in group.scopes:
+            _scope(scoped)
+            count += len(scoped.items)
+    return count
 
 
 def _resource(group: ResourceItems) -> Attributes:

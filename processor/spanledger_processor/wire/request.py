@@ -24,18 +24,18 @@ class ScopeGroup:
 
 
 class TraceRequest:
-    """A trace request that was read, and what is to be appended to its spans."""
+    """A trace request that was read, and what is to be appended to its spans.
 
-    __slots__ = ("_body", "_extras", "groups")
+    `groups` are empty where only the spans were counted.
+    """
 
-    def __init__(self, body: bytes, groups: list[ScopeGroup]) -> None:
+    __slots__ = ("_body", "_extras", "groups", "span_count")
+
+    def __init__(self, body: bytes, groups: list[ScopeGroup], span_count: int) -> None:
         self.groups = groups
+        self.span_count = span_count
         self._body = body
         self._extras: dict[int, dict[int, bytes]] = {}
-
-    @property
-    def span_count(self) -> int:
-        return sum(len(group.spans) for group in self.groups)
 
     def append(self, group: int, span: int, extra: bytes) -> None:
         """Append encoded `attributes` fields of Span to the span at groups[group].spans[span]."""
@@ -55,7 +55,17 @@ def parse_traces(body: bytes) -> TraceRequest:
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    return TraceRequest(body, [ScopeGroup(*group) for group in read_groups(body, TRACES)])
+    groups = [ScopeGroup(*group) for group in read_groups(body, TRACES)]
+    return TraceRequest(body, groups, sum(len(group.spans) for group in groups))
+
+
+def count_traces(body: bytes) -> TraceRequest:
+    """The same request, its spans counted and not handed out: half the cost, for one that passes as it is.
+
+    Raises:
+        MalformedError: it is none; says what is wrong and where.
+    """
+    return TraceRequest(body, [], count_items(body, TRACES))
 
 
 def count_log_records(body: bytes) -> int:
