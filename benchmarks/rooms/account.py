@@ -13,10 +13,10 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
-from spanledger_processor.enrich import write
-from spanledger_processor.serving.parts import make_stage
+from spanledger_processor.enrichment import write
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.server.parts import make_stage
 from spanledger_processor.signing import Signer
-from spanledger_processor.state.memory_store import MemoryStore
 
 NOW = 1_795_500_000_000_000_000
 SPANS, IN_TRACE, ROUNDS = 512, 8, 12

@@ -9,11 +9,10 @@ import time
 
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.remembered import Remembered
-from spanledger_processor.calls import Call, Usage
-from spanledger_processor.decisions import Cost
-from spanledger_processor.grouping.resolve import Named
-from spanledger_processor.state.memory_store import MemoryStore
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.model import Call, Cost, Usage
 
 NOW, SECOND = 1_795_500_000_000_000_000, 10**9
 TRACE, ROOT = b"a trace, 16 byte", b"the root"

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import genai_prices
 
-from spanledger_processor.calls import Call, Usage
+from spanledger_processor.model import Call, Usage
 from spanledger_processor.pricing import Pricer
 
 AT = int(datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()) * 10**9

@@ -13,11 +13,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from spanledger_processor.dialects import MARKERS
-from spanledger_processor.wire.json_form import to_json, to_protobuf
-from spanledger_processor.wire.make import MadeSpan, encode_traces
-from spanledger_processor.wire.marks import Marks
-from spanledger_processor.wire.request import parse_traces
-from spanledger_processor.wire.span import SpanView
+from spanledger_processor.otlp.json_form import to_json, to_protobuf
+from spanledger_processor.otlp.make import MadeSpan, encode_traces
+from spanledger_processor.otlp.marks import Marks
+from spanledger_processor.otlp.request import parse_traces
+from spanledger_processor.otlp.span import SpanView
 
 SPANS = 512
 ATTRIBUTES = {

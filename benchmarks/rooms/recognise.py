@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanledger_processor.dialects import recognise
-from spanledger_processor.enrich.view import View
-from spanledger_processor.wire.make import MadeSpan, encode_traces
-from spanledger_processor.wire.request import parse_traces
-from spanledger_processor.wire.span import SpanView
+from spanledger_processor.enrichment.view import View
+from spanledger_processor.otlp.make import MadeSpan, encode_traces
+from spanledger_processor.otlp.request import parse_traces
+from spanledger_processor.otlp.span import SpanView
 
 ROUNDS, REPEATS = 20_000, 5
 

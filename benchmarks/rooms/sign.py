@@ -9,7 +9,7 @@ import json
 import time
 import timeit
 
-from spanledger_processor.calls import ToolCall
+from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 
 SMALL = {"path": "src/app/main.py", "offset": 120, "limit": 40, "recursive": False, "options": {"encoding": "utf-8"}}

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from spanledger_processor.attributes import encode
-from spanledger_processor.calls import Usage
-from spanledger_processor.decisions import Cost, Decision, Signature
-from spanledger_processor.wire.make import MadeSpan, encode_traces
-from spanledger_processor.wire.request import parse_traces
+from spanledger_processor.enrichment.attributes import encode
+from spanledger_processor.model import Cost, Decision, Signature, Usage
+from spanledger_processor.otlp.make import MadeSpan, encode_traces
+from spanledger_processor.otlp.request import parse_traces
 
 SPANS = 512
 COST = Cost(

@@ -19,14 +19,13 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from spanledger_processor.calls import Usage
-from spanledger_processor.decisions import Cost, Decision
-from spanledger_processor.state.lmdb_store import LmdbStore
-from spanledger_processor.state.packing import pack
-from spanledger_processor.state.records import pack_decision, unpack_decision
-from spanledger_processor.state.store import Changes, Key, Table, Unit, key, tenant_hash
-from spanledger_processor.state.sums import Sums
-from spanledger_processor.state.writer import LedgerWriter
+from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.packing import pack
+from spanledger_processor.ledger.records import pack_decision, unpack_decision
+from spanledger_processor.ledger.store import Changes, Key, Table, Unit, key, tenant_hash
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.model import Cost, Decision, Usage
 
 TRACES, SPANS_A_TRACE = 32, 16
 SPANS = TRACES * SPANS_A_TRACE

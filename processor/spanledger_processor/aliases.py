@@ -10,9 +10,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
-from spanledger_processor.calls import USD, Pico
-from spanledger_processor.decisions import Cost
-from spanledger_processor.wire.pieces import double, text
+from spanledger_processor.model import Cost
+from spanledger_processor.otlp.pieces import double, text
+from spanledger_processor.units import USD, Pico
 
 _Alias: TypeAlias = Callable[[Cost, Pico], bytes]
 

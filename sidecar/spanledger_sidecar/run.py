@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from spanledger_processor.calls import ToolCall
+from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 from spanledger_sidecar.cursor import Cursor
 from spanledger_sidecar.homes.home import Home, Look

@@ -5,10 +5,10 @@ from __future__ import annotations
 from ledger_in_memory import NOW, make_fact
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch
-from spanledger_processor.accounting.totals import EVERY_TENANT
-from spanledger_processor.reports.ledger import late_correction
-from spanledger_processor.state.memory_store import MemoryStore
-from spanledger_processor.state.store import tenant_hash
+from spanledger_processor.ledger.keys import EVERY_TENANT
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.queries import late_correction
+from spanledger_processor.ledger.store import tenant_hash
 
 
 def test_the_correction_of_the_process_is_the_sum_of_its_tenants() -> None:

@@ -7,9 +7,8 @@ import itertools
 import pytest
 
 from ledger_in_memory import NOW, MakeFact, MemoryLedger
-from spanledger_processor.calls import Usage
-from spanledger_processor.decisions import Cost
-from spanledger_processor.state.store import Table
+from spanledger_processor.ledger.store import Table
+from spanledger_processor.model import Cost, Usage
 
 
 def test_agent_span_that_repeats_its_children_adds_nothing(ledger: MemoryLedger, fact: MakeFact) -> None:

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from ledger_in_memory import MemoryLedger, make_fact
 from spanledger_processor.accounting.facts import Fact
-from spanledger_processor.calls import Usage
-from spanledger_processor.decisions import Cost
-from spanledger_processor.state.store import Table
+from spanledger_processor.ledger.store import Table
+from spanledger_processor.model import Cost, Usage
 
 CALL_NS = 1_000_000_000
 CACHED, UNCACHED, OUTPUT = 1, 10, 50

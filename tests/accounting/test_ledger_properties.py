@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ledger_in_memory import MemoryLedger, make_fact
 from spanledger_processor.accounting.facts import Fact
-from spanledger_processor.state.store import Table
+from spanledger_processor.ledger.store import Table
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from spanledger_processor.accounting.remembered import Known, Remembered
 from spanledger_processor.accounting.roles import roles
 from spanledger_processor.accounting.trace import Span, Trace
 from spanledger_processor.accounting.trace_record import pack, pack_span, pack_spans
-from spanledger_processor.state.memory_store import MemoryStore
+from spanledger_processor.ledger.memory_store import MemoryStore
 
 SPANS = 12
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ledger_in_memory import MakeFact, MemoryLedger
-from spanledger_processor.state.store import Table
+from spanledger_processor.ledger.store import Table
 
 
 def costs(ledger: MemoryLedger, table: Table) -> dict[str, int]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from ledger_in_memory import MemoryLedger, make_fact
 from spanledger_processor.accounting.facts import Fact, LoopRule
-from spanledger_processor.calls import ToolCall
-from spanledger_processor.decisions import Signature
+from spanledger_processor.model import Signature, ToolCall
 
 MS = 1_000_000
 

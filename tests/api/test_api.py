@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from spanledger_processor.api import Api, Health
-from spanledger_processor.state.store import StateError
+from spanledger_processor.ledger.store import StateError
 
 Row = dict[str, Any]
 

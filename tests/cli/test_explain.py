@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from chats import COST, chat, request, set_attributes
 from commands import answer, output, run
-from spanledger_processor.wire.json_form import to_json
+from spanledger_processor.otlp.json_form import to_json
 
 CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
 DOUBLE = CAPTURES / "otel-genai" / "S3-anthropic+double" / "001.traces.binpb"

@@ -24,7 +24,7 @@ from captures import (
 )
 from gaps import GAPS, UNNAMED, told
 from numbers_in import numbers_in
-from spanledger_processor.reports import ledger as questions
+from spanledger_processor.ledger import queries as questions
 
 ORDERS: dict[str, Order] = {
     "as recorded": list,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dialect_view import CHAT, chat, read, span
-from spanledger_processor.calls import Usage
+from spanledger_processor.model import Usage
 
 
 def test_an_agents_sum_is_per_turn() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dialect_view import chat, read, span
-from spanledger_processor.calls import Usage
+from spanledger_processor.model import Usage
 
 
 @pytest.mark.parametrize("value", [-1, 2**63, 1e300, float("nan"), float("inf"), 1.5, True, "many", [1], {"a": 1}])

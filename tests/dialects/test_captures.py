@@ -8,9 +8,9 @@ import pytest
 
 from dialect_truth import compare, compare_spans, truth
 from dialect_view import CAPTURES, captured
-from spanledger_processor.calls import Usage
 from spanledger_processor.dialects import MARKERS, recognise
-from spanledger_processor.wire.request import parse_traces
+from spanledger_processor.model import Usage
+from spanledger_processor.otlp.request import parse_traces
 
 FOLDERS = sorted(path.parent for path in CAPTURES.glob("*/*/truth.json"))
 

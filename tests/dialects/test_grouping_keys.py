@@ -6,7 +6,7 @@ import pytest
 
 from dialect_view import PlainAttributes
 from spanledger_processor.dialects import grouping_keys
-from spanledger_processor.enrich.names import KeyLists, Names, Naming, pick
+from spanledger_processor.enrichment.names import KeyLists, Names, Naming, pick
 
 NAMING = Naming(
     KeyLists(session=grouping_keys.SESSION_KEYS, run=grouping_keys.RUN_KEYS, agent=grouping_keys.AGENT_KEYS)

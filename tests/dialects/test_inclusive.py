@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from dialect_view import chat, read, span
-from spanledger_processor.calls import Usage
+from spanledger_processor.model import Usage
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,12 @@ import pytest
 
 from dialect_truth import compare, truth
 from dialect_view import CAPTURES, PlainAttributes, PlainView
-from spanledger_processor.calls import Call, ToolCall
 from spanledger_processor.dialects import recognise
 from spanledger_processor.dialects.logs import LOG_MARKERS, made
+from spanledger_processor.model import Call, ToolCall
+from spanledger_processor.otlp.logs import LogGroup, LogView, parse_logs
+from spanledger_processor.otlp.make import MadeSpan
 from spanledger_processor.signing.signer import Signer
-from spanledger_processor.wire.logs import LogGroup, LogView, parse_logs
-from spanledger_processor.wire.make import MadeSpan
 
 SIGNER = Signer(b"k" * 32)
 

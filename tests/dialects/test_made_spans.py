@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dialect_view import read, span
-from spanledger_processor.calls import USD
+from spanledger_processor.units import USD
 
 
 def test_a_files_span() -> None:

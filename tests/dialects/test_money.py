@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dialect_view import chat, read, span
-from spanledger_processor.calls import USD
+from spanledger_processor.units import USD
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialect_view import PlainAttributes, PlainEvent, PlainView
-from spanledger_processor.calls import Usage
 from spanledger_processor.dialects import MARKERS, recognise
 from spanledger_processor.dialects.counts import Counts, Input, Output, settle
 from spanledger_processor.dialects.narrow import keys_of
 from spanledger_processor.dialects.order import DIALECTS
 from spanledger_processor.dialects.values import MAX_COUNT
+from spanledger_processor.model import Usage
 
 KEYS = sorted({key for dialect in DIALECTS for key in keys_of(dialect)})
 WORDS = sorted({value for dialect in DIALECTS for kinds in dialect.kinds for value in kinds.table})

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from spanledger_processor.calls import Usage
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.langfuse import usage as langfuse_usage
 from spanledger_processor.dialects.provider_usage import SHAPES, read_usage, usages_in
+from spanledger_processor.model import Usage
 
 SAMPLES: list[tuple[str, dict[str, Any], Usage]] = [
     (

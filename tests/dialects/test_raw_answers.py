@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from dialect_view import PlainView, chat, read, span
-from spanledger_processor.calls import Usage
+from spanledger_processor.model import Usage
 
 
 def test_numbers_that_do_not_agree_are_another_calls() -> None:

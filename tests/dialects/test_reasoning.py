@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dialect_view import chat, read, span
-from spanledger_processor.calls import Usage
+from spanledger_processor.model import Usage
 
 
 def test_openlit_on_gemini_leaves_it_out_and_tells_it() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from dialect_view import PlainView, span
-from spanledger_processor.calls import Usage
 from spanledger_processor.dialects import MARKERS, recognise
 from spanledger_processor.dialects.order import DIALECTS
+from spanledger_processor.model import Usage
 
 DATA = Path(__file__).parents[1] / "data" / "dialects"
 MODEL_CALLS: dict[str, dict[str, Any]] = json.loads((DATA / "model_calls.json").read_text(encoding="utf-8"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dialect_view import chat, read, span
-from spanledger_processor.calls import Usage
+from spanledger_processor.model import Usage
 
 
 def test_a_library_beats_a_translator() -> None:

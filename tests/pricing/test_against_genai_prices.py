@@ -16,11 +16,12 @@ from genai_prices.types import ModelInfo, Provider
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanledger_processor.calls import USD, Call, Usage
+from spanledger_processor.model import Call, Usage
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.pricing.card import charge
 from spanledger_processor.pricing.catalogue import Listing, cards
 from spanledger_processor.pricing.normalise import Reading
+from spanledger_processor.units import USD
 
 PARTS = 7
 MODELS = [

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import pytest
 from genai_prices import data_snapshot
 
-from spanledger_processor.calls import Call, Usage
+from spanledger_processor.model import Call, Usage
 from spanledger_processor.pricing import Pricer
 
 AT = int(datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()) * 10**9

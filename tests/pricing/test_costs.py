@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from spanledger_processor.calls import USD, Call, ReportedCost, Usage
-from spanledger_processor.decisions import Cost
+from spanledger_processor.model import Call, Cost, ReportedCost, Usage
 from spanledger_processor.pricing import Override, Pricer, describe, explain
+from spanledger_processor.units import USD
 
 AT = int(datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()) * 10**9
 KNOWN = Usage(1000, 100, 0, 0, 0, 0)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 from genai_prices.data import providers
 
-from spanledger_processor.calls import Call, Usage
+from spanledger_processor.model import Call, Usage
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.pricing.normalise import ALIASES, MAKERS, NO_SELLER, provider_key, seller_of
 

@@ -17,8 +17,8 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from doors import METHODS, PROTOBUF, REQUESTS, SERVICES, FakePipeline, exporter, opened, traces
 from spanledger_exporters.interface import Signal
+from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.pipeline import Answer, Status
-from spanledger_processor.wire.errors import MalformedError
 
 MIB = 1 << 20
 

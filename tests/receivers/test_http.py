@@ -20,9 +20,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from doors import JSON, PROTOBUF, REQUESTS, FakePipeline, opened, traces
 from spanledger_exporters.interface import Signal
+from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.pipeline import Answer, Status
 from spanledger_processor.receivers import http_body
-from spanledger_processor.wire.errors import MalformedError
 
 MIB = 1 << 20
 SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")

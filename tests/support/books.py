@@ -13,14 +13,14 @@ from replays import spans_of
 from spanledger_exporters.interface import Signal
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
-from spanledger_processor.enrich import write
-from spanledger_processor.enrich.logs import LogStage
-from spanledger_processor.reports import ledger as questions
-from spanledger_processor.serving.parts import make_stage, make_tenant_of
+from spanledger_processor.enrichment import write
+from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.ledger import queries as questions
+from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.server.parts import make_stage, make_tenant_of
 from spanledger_processor.signing import Signer
-from spanledger_processor.state.lmdb_store import LmdbStore
-from spanledger_processor.state.memory_store import MemoryStore
-from spanledger_processor.state.store import tenant_hash
 
 TENANT = tenant_hash("")
 KEY = b"the key of the tests, 32 bytes.."

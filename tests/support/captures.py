@@ -17,7 +17,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from spanledger_exporters.interface import Signal
-from spanledger_processor.wire.json_form import to_protobuf
+from spanledger_processor.otlp.json_form import to_protobuf
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "otlp"
 Request: TypeAlias = tuple[Signal, bytes]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dialect_view import captured
-from spanledger_processor.calls import Usage
 from spanledger_processor.dialects import recognise
+from spanledger_processor.model import Usage
 
 CLASSES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
 CALLS = frozenset({"llm", "embedding", "rerank"})

@@ -13,8 +13,8 @@ from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects import recognise
+from spanledger_processor.model import Call
 
 CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
 

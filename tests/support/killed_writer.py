@@ -13,9 +13,9 @@ import time
 from functools import partial
 from pathlib import Path
 
-from spanledger_processor.state import pen
-from spanledger_processor.state.store import Unit
-from spanledger_processor.state.writer import LedgerWriter
+from spanledger_processor.ledger import pen
+from spanledger_processor.ledger.store import Unit
+from spanledger_processor.ledger.writer import LedgerWriter
 from stores import enter, open_store, remember, spend
 
 

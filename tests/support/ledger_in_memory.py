@@ -8,13 +8,12 @@ from typing import TypeAlias
 
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.remembered import Remembered
-from spanledger_processor.accounting.totals import CORRECTIONS, LEDGER
-from spanledger_processor.calls import Call, Usage
-from spanledger_processor.decisions import Cost, Decision
-from spanledger_processor.grouping.resolve import Named
-from spanledger_processor.state.store import Changes, Key, Table, key, tenant_hash
-from spanledger_processor.state.sums import Sums
+from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER
+from spanledger_processor.ledger.store import Changes, Key, Table, key, tenant_hash
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import Call, Cost, Decision, Usage
 
 MakeFact: TypeAlias = Callable[..., Fact]
 """`make_fact`, as the fixture of its name hands it out."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from spanledger_processor.state.lmdb_store import LmdbStore
-from spanledger_processor.state.packing import pack
-from spanledger_processor.state.store import Changes, Key, Reader, Table, Unit, key, tenant_hash
-from spanledger_processor.state.sums import Sums
+from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.packing import pack
+from spanledger_processor.ledger.store import Changes, Key, Reader, Table, Unit, key, tenant_hash
+from spanledger_processor.ledger.sums import Sums
 
 TENANT = tenant_hash("")
 HOUR_NS = 3600 * 10**9

@@ -25,7 +25,7 @@ def stream() -> Iterator[io.StringIO]:
 
 def test_text(stream: io.StringIO) -> None:
     set_up("info", "text", stream)
-    logging.getLogger("spanledger_processor.serving.handle").warning("slow: %d", 3)
+    logging.getLogger("spanledger_processor.server.handle").warning("slow: %d", 3)
     time, line = stream.getvalue().split(" ", 1)
     assert time.endswith("Z")
     assert line == "WARNING serving.handle: slow: 3\n"

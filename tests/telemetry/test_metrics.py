@@ -11,17 +11,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from spanledger_exporters.interface import Verdict
 from spanledger_exporters.observer import Observer as DeliveryObserver
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
-from spanledger_processor.calls import USD, Call, Usage
-from spanledger_processor.decisions import Cost, Decision
-from spanledger_processor.enrich import Reading
+from spanledger_processor.enrichment import Reading
+from spanledger_processor.ledger.store import StateError
+from spanledger_processor.ledger.store import Usage as StateUsage
+from spanledger_processor.ledger.writer import Observer as LedgerObserver
+from spanledger_processor.model import Call, Cost, Decision, Usage
+from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.receivers.observer import Observer as DoorsObserver
-from spanledger_processor.serving.handle import Observer as StageObserver
-from spanledger_processor.state.store import StateError
-from spanledger_processor.state.store import Usage as StateUsage
-from spanledger_processor.state.writer import Observer as LedgerObserver
+from spanledger_processor.server.handle import Observer as StageObserver
 from spanledger_processor.telemetry.labels import Bounded
 from spanledger_processor.telemetry.metrics import Telemetry
-from spanledger_processor.wire.request import parse_traces
+from spanledger_processor.units import USD
 
 HOUR_NS = 3600 * 10**9
 NOW_NS = 1_800_000_000 * 10**9

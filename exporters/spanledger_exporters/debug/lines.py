@@ -12,10 +12,10 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from spanledger_exporters.debug.harmless import shown
 from spanledger_exporters.interface import Signal
 from spanledger_exporters.text import one_line
-from spanledger_processor.wire.errors import MalformedError
-from spanledger_processor.wire.logs import LogView, parse_logs
-from spanledger_processor.wire.request import count_data_points, count_log_records, parse_traces
-from spanledger_processor.wire.span import Attributes, SpanView
+from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.logs import LogView, parse_logs
+from spanledger_processor.otlp.request import count_data_points, count_log_records, parse_traces
+from spanledger_processor.otlp.span import Attributes, SpanView
 
 _ERROR = 2
 """Status.code of a span that failed."""

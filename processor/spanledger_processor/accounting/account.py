@@ -12,19 +12,20 @@ from spanledger_processor.accounting.arrival import span_of
 from spanledger_processor.accounting.books import Page, Pages
 from spanledger_processor.accounting.decide import describe, enter_money
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.load import EMPTY, Load, beyond, plus
 from spanledger_processor.accounting.remembered import Remembered
 from spanledger_processor.accounting.roles import REPEATS
 from spanledger_processor.accounting.subtree import subtrees
 from spanledger_processor.accounting.tools import Told, ToolCounts
-from spanledger_processor.accounting.totals import CORRECTIONS, EVERY_TENANT, Totals
+from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Place, Span
-from spanledger_processor.calls import Pico
-from spanledger_processor.decisions import Decision
-from spanledger_processor.grouping.resolve import Named
-from spanledger_processor.state.records import pack_decision, unpack_decision
-from spanledger_processor.state.store import Changes, Key, Table, key
-from spanledger_processor.state.sums import Sums
+from spanledger_processor.ledger.keys import CORRECTIONS, EVERY_TENANT
+from spanledger_processor.ledger.records import pack_decision, unpack_decision
+from spanledger_processor.ledger.store import Changes, Key, Table, key
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import Decision
+from spanledger_processor.units import Pico
 
 Read: TypeAlias = Callable[[Key], bytes | None]
 

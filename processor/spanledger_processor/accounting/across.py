@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeAlias
 
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.same import AGGREGATES, LOG_AFTER_NS, apart, same_call, same_response
 from spanledger_processor.accounting.trace import Claim, Span
-from spanledger_processor.grouping.resolve import Named
-from spanledger_processor.state.packing import pack, unpack
-from spanledger_processor.state.store import Changes, Key, Table, key
+from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.store import Changes, Key, Table, key
 
 _ROWS = 16
 """Calls remembered under one id, or one usage and time."""

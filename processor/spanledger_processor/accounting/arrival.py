@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.trace import Claim, Span
-from spanledger_processor.calls import Usage
-from spanledger_processor.state.sums import ID_BOUND
+from spanledger_processor.ledger.sums import ID_BOUND
+from spanledger_processor.model import Usage
 
 
 def span_of(fact: Fact) -> Span:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from spanledger_processor.accounting.across import Across, Places
+from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.load import EMPTY, Load, plus
 from spanledger_processor.accounting.remembered import Known, Remembered
 from spanledger_processor.accounting.roles import richness, roles
 from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
 from spanledger_processor.accounting.trace_record import pack, pack_span, pack_spans, unpack
 from spanledger_processor.accounting.usual import Usual, usual_of
-from spanledger_processor.grouping.resolve import Groups, Named
-from spanledger_processor.state.store import Changes, Key, Table, key
+from spanledger_processor.ledger.store import Changes, Key, Table, key
 
 
 @dataclass(slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.load import TOKENS, Load
 from spanledger_processor.accounting.roles import DUPLICATE, REPEATS
 from spanledger_processor.accounting.trace import COUNTED
-from spanledger_processor.calls import Call, Pico, Usage
-from spanledger_processor.decisions import Cost, Decision
-from spanledger_processor.grouping.resolve import Named
+from spanledger_processor.model import Call, Cost, Decision, Usage
+from spanledger_processor.units import Pico
 
 CARRIED = "part of this cost was on a span already sent that turned out to repeat it"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from spanledger_processor.calls import Call, Pico
-from spanledger_processor.decisions import Cost, Decision, Signature
-from spanledger_processor.grouping.resolve import NOTHING, Named
-from spanledger_processor.state.store import Changes
+from spanledger_processor.accounting.grouping import NOTHING, Named
+from spanledger_processor.ledger.store import Changes
+from spanledger_processor.model import Call, Cost, Decision, Signature
+from spanledger_processor.units import Pico
 
 
 @dataclass(slots=True)

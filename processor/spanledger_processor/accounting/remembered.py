@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from spanledger_processor.accounting.load import EMPTY, Load
 from spanledger_processor.accounting.trace import MAX_SPANS, Trace
 from spanledger_processor.accounting.usual import Usual
-from spanledger_processor.state.store import Key
+from spanledger_processor.ledger.store import Key
 
 _LONG = 64
 """Spans from which on a trace is remembered; a short one is read in no time."""

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
+from spanledger_processor.accounting.grouping import MAX_DEPTH
 from spanledger_processor.accounting.same import AGGREGATES, equal_usage, same_call, same_response
 from spanledger_processor.accounting.trace import COUNTED, Claim, Span, Trace
-from spanledger_processor.grouping.resolve import MAX_DEPTH
 
 REPEATS = "repeats"
 DUPLICATE = "duplicate:"

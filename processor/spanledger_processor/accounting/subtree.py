@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from spanledger_processor.accounting.grouping import MAX_DEPTH
 from spanledger_processor.accounting.trace import COUNTED, Trace
-from spanledger_processor.calls import Pico
-from spanledger_processor.grouping.resolve import MAX_DEPTH
+from spanledger_processor.units import Pico
 
 
 def subtrees(trace: Trace, wanted: set[bytes]) -> dict[bytes, Pico]:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from spanledger_processor.accounting.grouping import NOTHING
 from spanledger_processor.accounting.same import together
 from spanledger_processor.accounting.trace import Span
-from spanledger_processor.grouping.resolve import NOTHING
-from spanledger_processor.state.packing import pack, unpack
-from spanledger_processor.state.store import Changes, Key, Table, key
+from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.store import Changes, Key, Table, key
 
 _ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds."""

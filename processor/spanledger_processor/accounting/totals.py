@@ -7,35 +7,15 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import TypeVar
 
+from spanledger_processor.accounting.grouping import Named, run_of_session
 from spanledger_processor.accounting.trace import COUNTED, Place, Span
-from spanledger_processor.calls import Pico
-from spanledger_processor.grouping.resolve import Named, run_of_session
-from spanledger_processor.state.packing import pack, unpack
-from spanledger_processor.state.store import Changes, Key, Table, key
-from spanledger_processor.state.sums import ID_BOUND, Sums
+from spanledger_processor.ledger.keys import LEDGER, floating_key, id_bytes, run_key, session_key
+from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.store import Changes, Key, Table, key
+from spanledger_processor.ledger.sums import ID_BOUND, Sums
+from spanledger_processor.units import Pico
 
-LEDGER = b"ledger"
-CORRECTIONS = b"corrections"
-EVERY_TENANT = bytes(8)
-"""Stands for all tenants together where a sum over the whole process is kept: the hash of none."""
 _NONE: Mapping[str, str] = MappingProxyType({})
-UNATTRIBUTED = ""
-"""The id of the session, and of the run, of what has none."""
-
-
-def session_key(tenant: bytes, session_id: str) -> Key:
-    """Where the totals of one session stand."""
-    return key(Table.SESSION, tenant, _id(session_id))
-
-
-def run_key(tenant: bytes, run_id: str) -> Key:
-    """Where the totals of one run stand."""
-    return key(Table.RUN, tenant, _id(run_id))
-
-
-def floating_key(tenant: bytes, session_id: str) -> Key:
-    """Where the part of a session stands whose run the session decides, with the run that it stands under now."""
-    return key(Table.FLOATING, tenant, _id(session_id))
 
 
 class Totals:
@@ -98,10 +78,18 @@ class Totals:
 
     def _settle_claims(self) -> None:
         for (day, provider, model), sums in self._days.items():
-            where = key(Table.DAY, self._tenant, day.to_bytes(4, "big"), _id(provider), _id(model))
+            where = key(Table.DAY, self._tenant, day.to_bytes(4, "big"), id_bytes(provider), id_bytes(model))
             self._add(where, sums, 1, {"day": str(day), "provider": _cut(provider), "model": _cut(model)})
         for (session, task, kind, provider, model), sums in self._tasks.items():
-            where = key(Table.TASK, self._tenant, _id(session), _id(task), _id(kind), _id(provider), _id(model))
+            where = key(
+                Table.TASK,
+                self._tenant,
+                id_bytes(session),
+                id_bytes(task),
+                id_bytes(kind),
+                id_bytes(provider),
+                id_bytes(model),
+            )
             labels = {"session": session, "id": task, "kind": kind, "provider": provider, "model": model}
             self._add(where, sums, 1, {name: _cut(label) for name, label in labels.items()})
 
@@ -167,12 +155,8 @@ def _of(sums: dict[_Place, Sums], where: _Place) -> Sums:
     return found
 
 
-def _id(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
 def _cut(text: str) -> str:
     """An id as it is kept in a record."""
     if len(text) * 4 <= ID_BOUND:
         return text
-    return _id(text)[:ID_BOUND].decode("utf-8", "ignore")
+    return id_bytes(text)[:ID_BOUND].decode("utf-8", "ignore")

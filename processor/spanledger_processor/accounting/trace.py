@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.accounting.load import EMPTY, Load
-from spanledger_processor.calls import Pico
-from spanledger_processor.grouping.resolve import NOTHING, Named
-from spanledger_processor.state.sums import Sums
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.units import Pico
 
 MAX_SPANS = 4096
 """Spans remembered of one trace; beyond it the oldest are forgotten, what they added stays."""

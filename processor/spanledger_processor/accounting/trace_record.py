@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.load import EMPTY
 from spanledger_processor.accounting.trace import Claim, Place, Span, Trace
-from spanledger_processor.grouping.resolve import Named
-from spanledger_processor.state import packing
+from spanledger_processor.ledger import packing
 
 _VERSION = 1
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 from spanledger_processor.accounting.arrival import span_of
 from spanledger_processor.accounting.decide import describe
 from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.accounting.grouping import Groups, run_of_session
 from spanledger_processor.accounting.trace import Trace
-from spanledger_processor.calls import Call
-from spanledger_processor.decisions import Decision
-from spanledger_processor.grouping.resolve import Groups, run_of_session
+from spanledger_processor.model import Call, Decision
 
 
 def unaccounted(batch: Batch) -> dict[int, Decision]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.roles import CONTAINERS, REPEATS, ancestors
 from spanledger_processor.accounting.same import AGGREGATES
 from spanledger_processor.accounting.trace import COUNTED, Claim, Span, Trace
-from spanledger_processor.grouping.resolve import MAX_DEPTH, Groups
 
 _NO_CALLS = AGGREGATES | CONTAINERS
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from spanledger_processor.api.answering import error, to_json
-from spanledger_processor.state.store import StateError
+from spanledger_processor.ledger.store import StateError
 
 _LONGEST = 4096
 """Bytes of a request; there is only a tenant's name in it."""

@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from spanledger_processor.api.answering import error, to_json
-from spanledger_processor.reports.rows import Row
-from spanledger_processor.state.store import StateError
+from spanledger_processor.ledger.rows import Row
+from spanledger_processor.ledger.store import StateError
 
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 

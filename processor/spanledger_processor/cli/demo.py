@@ -18,7 +18,7 @@ from spanledger_processor.cli.demo_board import RUN_KEY, Board
 from spanledger_processor.cli.options import FAILED, fail
 from spanledger_processor.cli.show import console
 from spanledger_processor.config import load
-from spanledger_processor.serving.running import Running, StartError, running
+from spanledger_processor.server.running import Running, StartError, running
 from spanledger_processor.telemetry.log import set_up
 
 _SERVICES = {

@@ -12,9 +12,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from spanledger_processor.cli import show
-from spanledger_processor.reports import ledger as questions
-from spanledger_processor.state.store import tenant_hash
-from spanledger_processor.state.writer import LedgerWriter
+from spanledger_processor.ledger import queries as questions
+from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.ledger.writer import LedgerWriter
 
 _TENANT = tenant_hash("")
 RUN_KEY = "service.name"

@@ -16,15 +16,15 @@ from spanledger_processor.cli.explain_text import show_span
 from spanledger_processor.cli.options import FAILED, WRONG_USAGE, as_json, configuration, configured, fail
 from spanledger_processor.cli.show import console, counted, show_json
 from spanledger_processor.config import Config
-from spanledger_processor.enrich.logs import LogStage
-from spanledger_processor.reports.rows import exact_usd
-from spanledger_processor.serving.captured import requests_in, without_marks
-from spanledger_processor.serving.explaining import Told, tell
-from spanledger_processor.serving.parts import make_log_stage, make_signer
-from spanledger_processor.serving.story import Answer, Teller
+from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.explain.captured import requests_in, without_marks
+from spanledger_processor.explain.explaining import Told, tell
+from spanledger_processor.explain.story import Answer, Teller
+from spanledger_processor.ledger.rows import exact_usd
+from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.server.parts import make_log_stage, make_signer
 from spanledger_processor.signing.key import FILE, VARIABLE, SigningKeyError
 from spanledger_processor.signing.signer import Signer
-from spanledger_processor.wire.errors import MalformedError
 
 
 @click.command()

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from spanledger_processor.cli.show import counted, plain
-from spanledger_processor.serving.story import Answer
+from spanledger_processor.explain.story import Answer
 
 
 def show_span(out: Console, answer: Answer) -> None:

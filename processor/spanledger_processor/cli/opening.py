@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from spanledger_processor.cli.options import FAILED, fail
 from spanledger_processor.config import Config
-from spanledger_processor.serving.store import open_store
-from spanledger_processor.state.store import Reader, StateError, tenant_hash
+from spanledger_processor.ledger.store import Reader, StateError, tenant_hash
+from spanledger_processor.server.store import open_store
 
 
 @contextmanager

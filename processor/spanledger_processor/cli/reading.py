@@ -13,9 +13,9 @@ from spanledger_processor.cli.opening import ledger
 from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail, tenant
 from spanledger_processor.cli.since import SINCE
 from spanledger_processor.config import Config
-from spanledger_processor.reports import ledger as questions
-from spanledger_processor.reports.rows import Row, date_of
-from spanledger_processor.state.store import Reader
+from spanledger_processor.ledger import queries as questions
+from spanledger_processor.ledger.rows import Row, date_of
+from spanledger_processor.ledger.store import Reader
 
 _SHOWN = 100
 """Rows of a list on a terminal where --limit says nothing."""

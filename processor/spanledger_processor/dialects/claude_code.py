@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import Dialect, Groups, Kinds, Signs, Source, Tokens, ToolKeys
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 PROVIDERS = {
     "bedrock": "aws.bedrock",

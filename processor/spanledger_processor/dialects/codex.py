@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.dialect import Groups, Signs, Source, Tokens, ToolKeys
 from spanledger_processor.dialects.otel import OTEL, TOKENS
 from spanledger_processor.dialects.view import View, has
+from spanledger_processor.model import Kind
 
 
 def _kind(view: View) -> Kind | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects.dialect import Groups, Signs
 from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 
 def _seller(_: View, call: Call) -> None:

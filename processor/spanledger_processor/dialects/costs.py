@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from spanledger_processor.calls import ReportedCost
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.dialect import CostKey
 from spanledger_processor.dialects.values import money
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import ReportedCost
 
 ALIASES = frozenset(
     {

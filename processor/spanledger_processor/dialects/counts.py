@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from spanledger_processor.calls import Usage
+from spanledger_processor.model import Usage
 
 
 class Input(Enum):

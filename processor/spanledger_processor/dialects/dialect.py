@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from spanledger_processor.calls import USD, Call, Kind, Pico
 from spanledger_processor.dialects.counts import Counts, Input, Output
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call, Kind
+from spanledger_processor.units import USD, Pico
 
 Keys: TypeAlias = tuple[str, ...]
 

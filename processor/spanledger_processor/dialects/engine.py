@@ -8,12 +8,12 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from spanledger_processor.calls import Call, Granularity, Kind, ToolCall
 from spanledger_processor.dialects.costs import reported
 from spanledger_processor.dialects.dialect import Dialect, Keys
 from spanledger_processor.dialects.usage import read_usage_of
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call, Granularity, Kind, ToolCall
 
 _AGGREGATES = frozenset({"agent", "workflow", "other"})
 _NO_TIER = frozenset({"", "auto", "normal", "on_demand", "standard", "standard_only"})

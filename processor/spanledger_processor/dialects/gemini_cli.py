@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Output
 from spanledger_processor.dialects.dialect import Groups, Signs, Source, ToolKeys
 from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 
 def _incomplete(_: View, call: Call) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spanledger_processor.calls import Call
+from spanledger_processor.model import Call
 
 
 def forget_zero_writes(call: Call) -> None:

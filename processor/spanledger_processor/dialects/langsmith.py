@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Counts, Input, settle
 from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys, UsageText
 from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.values import NoCountError, count
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 
 def _details(view: View, call: Call) -> None:

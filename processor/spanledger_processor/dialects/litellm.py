@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Call, Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Kinds, Signs, Source, ToolKeys, UsageText
 from spanledger_processor.dialects.otel import OPERATIONS, OTEL, TOKENS
 from spanledger_processor.dialects.view import View, has
+from spanledger_processor.model import Call, Kind
 
 _SPOKEN = (
     "anthropic",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from spanledger_processor.calls import Call, ReportedCost, ToolCall
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Counts, Settled, settle
 from spanledger_processor.dialects.dialect import Keys
@@ -14,7 +13,8 @@ from spanledger_processor.dialects.log_events import LogEvent
 from spanledger_processor.dialects.provider_usage import read_usage
 from spanledger_processor.dialects.values import NoCountError, count, money, text
 from spanledger_processor.dialects.view import Attributes, Event
-from spanledger_processor.wire.logs import LogGroup, LogView
+from spanledger_processor.model import Call, ReportedCost, ToolCall
+from spanledger_processor.otlp.logs import LogGroup, LogView
 
 _MAX_DURATION_MS = 7 * 86_400_000
 

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from spanledger_processor.calls import Call, ToolCall, Usage
-from spanledger_processor.decisions import Signature
 from spanledger_processor.dialects.log_events import CONVENTION, EVENTS, SAID_BETTER, LogEvent
 from spanledger_processor.dialects.log_reading import RecordView, call_of, happened
 from spanledger_processor.dialects.recognise import recognise
 from spanledger_processor.dialects.values import text
-from spanledger_processor.wire.logs import LogGroup, LogView
-from spanledger_processor.wire.make import CLIENT, INTERNAL, MadeSpan
+from spanledger_processor.model import Call, Signature, ToolCall, Usage
+from spanledger_processor.otlp.logs import LogGroup, LogView
+from spanledger_processor.otlp.make import CLIENT, INTERNAL, MadeSpan
 
 LOG_MARKERS: tuple[bytes, ...] = (
     b"claude_code.",

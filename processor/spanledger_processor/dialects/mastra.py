@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, UsageText
 from spanledger_processor.dialects.otel import OPERATIONS, OTEL, PROVIDERS
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 _BODY = "mastra.metadata.body"
 

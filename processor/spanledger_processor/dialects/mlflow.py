@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects.counts import Counts, Input
 from spanledger_processor.dialects.dialect import (
     CostKey,
@@ -20,6 +19,7 @@ from spanledger_processor.dialects.dialect import (
 from spanledger_processor.dialects.langchain import forget_zero_writes
 from spanledger_processor.dialects.values import count, text
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 _FORMAT = "mlflow.message.format"
 _SPEAKS = frozenset({"anthropic", "bedrock", "gemini", "groq", "mistral", "openai"})

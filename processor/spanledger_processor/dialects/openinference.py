@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import (
     CostKey,
@@ -16,6 +15,7 @@ from spanledger_processor.dialects.dialect import (
     UsageText,
 )
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 TOKENS = Tokens(
     input=("llm.token_count.prompt",),

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Call, Kind
 from spanledger_processor.dialects.counts import Input, Output
 from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys
 from spanledger_processor.dialects.langchain import forget_zero_writes
 from spanledger_processor.dialects.otel import COSTS, OPERATIONS, OTEL, TOKENS
 from spanledger_processor.dialects.view import View, has
+from spanledger_processor.model import Call, Kind
 
 _HERE = "openlit.instrumentation."
 

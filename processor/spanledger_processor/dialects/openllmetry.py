@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Input, Output
 from spanledger_processor.dialects.dialect import Groups, Kinds, Signs, Source, ToolKeys
@@ -14,6 +13,7 @@ from spanledger_processor.dialects.langchain import forget_zero_writes
 from spanledger_processor.dialects.litellm import REQUEST_TYPES
 from spanledger_processor.dialects.otel import OPERATIONS, OTEL
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 _PY = "opentelemetry.instrumentation."
 _JS = "@traceloop/instrumentation-"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Call, Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, Tokens, ToolKeys
 from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.values import version_of
 from spanledger_processor.dialects.view import View, has
+from spanledger_processor.model import Call, Kind
 
 
 def _tokens(prefix: str) -> Tokens:

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Counts
 from spanledger_processor.dialects.dialect import UsageText
 from spanledger_processor.dialects.provider_usage import Told, read_usage, usages_in
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 _SHORT = 4096
 """Characters of a text that may be a usage object and nothing else."""

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects import costs, engine
 from spanledger_processor.dialects.dialect import Dialect, Signs
 from spanledger_processor.dialects.narrow import keys_of, narrow
 from spanledger_processor.dialects.order import DIALECTS
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 _WANTED = frozenset(key for dialect in DIALECTS for key in keys_of(dialect)) | costs.ALIASES
 _NAMES = tuple(name for dialect in DIALECTS for name in dialect.signs.names)

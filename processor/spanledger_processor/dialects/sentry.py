@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Kinds, Signs, Source, ToolKeys
 from spanledger_processor.dialects.otel import OPERATIONS, OTEL, TOKENS
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Kind
 
 _OPS: dict[str, Kind] = {
     **OPERATIONS,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.calls import Call, Granularity
 from spanledger_processor.dialects.claude_code import provider
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import CostKey, Groups, Signs, Source, Tokens
 from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call, Granularity
 
 _GRANULARITIES: dict[str, Granularity] = {
     "per-message": "per-message",

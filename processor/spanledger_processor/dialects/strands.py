@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from spanledger_processor.calls import Call
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import Groups, Signs, Source
 from spanledger_processor.dialects.otel import OTEL
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call
 
 _EXCLUSIVE_MAKERS = ("claude", "anthropic", "nova", "amazon")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spanledger_processor.calls import Call, Usage
 from spanledger_processor.dialects.counts import Counts, Input, settle
 from spanledger_processor.dialects.dialect import ANY_SOURCE, NO_TOKENS, Dialect, Keys, Source, Tokens
 from spanledger_processor.dialects.provider_usage import read_usage
 from spanledger_processor.dialects.raw_answers import complete, inside, told_by
 from spanledger_processor.dialects.values import NoCountError, count
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call, Usage
 
 NO_COUNT = "a token count that is none"
 _AGGREGATES = frozenset({"agent", "workflow", "other"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from spanledger_processor.calls import USD, Pico
+from spanledger_processor.units import USD, Pico
 
 MAX_COUNT = 10**12
 """A count of tokens beyond this is no count: it is over a thousand times the largest context."""

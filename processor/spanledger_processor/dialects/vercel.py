@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from spanledger_processor.calls import Call, Kind, Usage
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.counts import Input, Output
 from spanledger_processor.dialects.dialect import (
@@ -21,6 +20,7 @@ from spanledger_processor.dialects.dialect import (
 from spanledger_processor.dialects.otel import OTEL, TOKENS
 from spanledger_processor.dialects.values import NoCountError, count, text
 from spanledger_processor.dialects.view import View
+from spanledger_processor.model import Call, Kind, Usage
 
 _CALLS: dict[str, Kind] = {
     "doGenerate": "llm",

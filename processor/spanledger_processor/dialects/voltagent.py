@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from spanledger_processor.calls import Kind
 from spanledger_processor.dialects.counts import Input
 from spanledger_processor.dialects.dialect import (
     CostKey,
@@ -15,6 +14,7 @@ from spanledger_processor.dialects.dialect import (
     ToolKeys,
 )
 from spanledger_processor.dialects.view import View, has
+from spanledger_processor.model import Kind
 
 _TYPES: dict[str, Kind] = {
     "llm": "llm",

@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeAlias
 
 from genai_prices.types import ModelPrice, TieredPrices
 
-from spanledger_processor.calls import Call, Granularity, Unpriced
+from spanledger_processor.model import Call, Granularity, Unpriced
 
 PICO_PER_MTOK = 10**6
 """One USD per million tokens, in pico-USD per token."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from spanledger_processor.calls import USD, Call, Pico, Unpriced
-from spanledger_processor.decisions import Cost
+from spanledger_processor.model import Call, Cost, Unpriced
 from spanledger_processor.pricing.card import CLASSES, PICO_PER_MTOK, Card, Rates
 from spanledger_processor.pricing.pricer import Pricer, Quote, Resolved, priced_name
+from spanledger_processor.units import USD, Pico
 
 _DAY_NS = 86_400 * 10**9
 _LABELS = dict(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from genai_prices.data import providers
 
-from spanledger_processor.calls import Unpriced
+from spanledger_processor.model import Unpriced
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "anthropic": ("claude",),

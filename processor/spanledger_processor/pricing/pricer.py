@@ -8,8 +8,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import TypeAlias
 
-from spanledger_processor.calls import Call, Unpriced
-from spanledger_processor.decisions import Cost
+from spanledger_processor.model import Call, Cost, Unpriced
 from spanledger_processor.pricing import catalogue
 from spanledger_processor.pricing.card import Amounts, Card, Counts, Rates, charge, missing
 from spanledger_processor.pricing.normalise import BEDROCK, Reading, read

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 
 from spanledger_exporters.interface import Signal
+from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.json_form import to_protobuf
 from spanledger_processor.receivers.budget import Claim
 from spanledger_processor.receivers.reply import NO_ROOM, RefusedError, rejected
-from spanledger_processor.wire.errors import MalformedError
-from spanledger_processor.wire.json_form import to_protobuf
 
 _SHORT = 64 << 10
 """Bytes of JSON that are read in place; longer ones would keep other requests waiting."""

@@ -8,7 +8,7 @@ field 1, and field 1 of a log record is a fixed64. Such a request is treated as 
 from __future__ import annotations
 
 from spanledger_exporters.interface import Signal
-from spanledger_processor.wire.request import parse_traces
+from spanledger_processor.otlp.request import parse_traces
 
 _TRACE_ID = b"\x0a\x10"
 """Tag of field 1, length-delimited, and the length of a trace id."""

@@ -8,8 +8,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
 
-from spanledger_processor.calls import ToolCall
-from spanledger_processor.decisions import Signature
+from spanledger_processor.model import Signature, ToolCall
 from spanledger_processor.signing.arguments import PLACEHOLDERS, is_cut, read
 from spanledger_processor.signing.canonical import UnreadableError, canonical
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from spanledger_processor.state.store import StateError, Usage
+from spanledger_processor.ledger.store import StateError, Usage
 from spanledger_processor.telemetry.registry import Registry
 
 

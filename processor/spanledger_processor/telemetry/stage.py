@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 from spanledger_exporters.interface import Signal
 from spanledger_processor.accounting.facts import Batch, Ruling
-from spanledger_processor.calls import USD, Pico
-from spanledger_processor.decisions import Decision
-from spanledger_processor.enrich import Reading
+from spanledger_processor.enrichment import Reading
+from spanledger_processor.model import Decision
 from spanledger_processor.telemetry.labels import Bounded
 from spanledger_processor.telemetry.registry import Registry
+from spanledger_processor.units import USD, Pico
 
 Moved: TypeAlias = dict[tuple[str, ...], int]
 """By counter and label values: spans. A request moves each counter once, however many spans it holds."""

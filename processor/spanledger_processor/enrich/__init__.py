@@ -1,6 +1,0 @@
-"""The stage: puts the rooms in order. Bytes of a trace request in, what to account for; decisions in, bytes out."""
-
-from spanledger_processor.enrich.read import Reading, Stage
-from spanledger_processor.enrich.write import write
-
-__all__ = ["Reading", "Stage", "write"]

@@ -1,0 +1,171 @@
+"""The attributes that a decision puts on its span (contract, "Attributes added"), encoded and ready to append.
+
+They follow the order of the contract's table. Pieces that repeat from span to span (names, sessions, runs) are kept in
+bounded caches; numbers are written behind prefixes made once. Amounts become doubles here and nowhere else: each is the
+double nearest to its exact value in USD.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from spanledger_processor.aliases import ALIASES
+from spanledger_processor.model import Cost, Decision, Signature, Usage
+from spanledger_processor.otlp.pieces import INT64, beside, double, doubles, flag, integer, text
+from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.units import USD
+
+_CACHED = 2048
+_OWN = b"spanledger."
+
+_KIND = text("spanledger.kind")
+_DIALECT = text("spanledger.dialect")
+_GRANULARITY = text("spanledger.granularity")
+_SESSION_ID = text("spanledger.session.id")
+_SESSION_SOURCE = text("spanledger.session.source")
+_SESSION_PARENT_ID = text("spanledger.session.parent_id")
+_SESSION_CLOSED = flag("spanledger.session.closed", value=True)
+_RUN_ID = text("spanledger.run.id")
+_RUN_SOURCE = text("spanledger.run.source")
+_AGENT_ID = text("spanledger.agent.id")
+_AGENT_PARENT_ID = text("spanledger.agent.parent_id")
+_TASK_ID = text("spanledger.task.id")
+_TASK_KIND = text("spanledger.task.kind")
+_COST = double("spanledger.cost.usd")
+_COST_PARTS = doubles(
+    *(f"spanledger.cost.{part}_usd" for part in ("input", "cache_read", "cache_write", "output", "other", "computed"))
+)
+_COST_REPORTED = double("spanledger.cost.reported_usd")
+_COST_SUBTREE = double("spanledger.cost.subtree_usd")
+_COST_SOURCE = text("spanledger.cost.source")
+_COST_PRICE = text("spanledger.cost.price")
+_COST_UNPRICED = text("spanledger.cost.unpriced")
+_COST_ESTIMATE = flag("spanledger.cost.estimate", value=True)
+_COST_REPEATS_CHILDREN = flag("spanledger.cost.repeats_children", value=True)
+_COST_DUPLICATE_OF = text("spanledger.cost.duplicate_of")
+_TOOL_SIGNATURE = text("spanledger.tool.signature")
+_TOOL_SIGNATURE_SCOPE = text("spanledger.tool.signature_scope")
+_TOOL_REPEATS = integer("spanledger.tool.repeats")
+_TOOL_CONSECUTIVE = integer("spanledger.tool.consecutive")
+_TOOL_LOOP = {value: flag("spanledger.tool.loop", value=value) for value in (False, True)}
+_SESSION_COST = double("spanledger.session.cost_usd")
+_RUN_COST = double("spanledger.run.cost_usd")
+_NOTE = text("spanledger.note")
+_SOURCE = text("spanledger.source")
+
+_USAGE = tuple(
+    integer(f"spanledger.usage.{count}_tokens")
+    for count in ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
+)
+
+
+def encode(decision: Decision) -> bytes:
+    """The attributes of `decision` as encoded `Span.attributes` fields."""
+    counted = not decision.repeats_children and not decision.duplicate_of
+    pieces = [
+        _kind(decision.kind, decision.dialect, decision.granularity),
+        _session(decision.session_id, decision.session_source, decision.session_parent_id, decision.session_closed),
+        _run(decision.run_id, decision.run_source),
+        _agent(decision.agent_id, decision.agent_parent_id, decision.task_id, decision.task_kind),
+    ]
+    pieces += _spending(decision) if counted else _nothing_added(decision)
+    if decision.signature is not None:
+        pieces += _tool(decision, decision.signature)
+    if counted:
+        pieces += _totals(decision)
+    pieces.append(_origin(decision.note, decision.source))
+    if counted and decision.cost is not None and decision.cost.amount is not None:
+        cost, amount = decision.cost, decision.cost.amount
+        pieces += [ALIASES[alias](cost, amount) for alias in decision.aliases if alias in ALIASES]
+    return b"".join(pieces)
+
+
+def encode_for(decision: Decision, span: bytes) -> bytes:
+    """As `encode`, without what the encoded `span` says already: a made span brings its source, session and task."""
+    encoded = encode(decision)
+    return beside(SpanView.parse(span).attributes, encoded) if _OWN in span else encoded
+
+
+@lru_cache(_CACHED)
+def _kind(kind: str, dialect: str, granularity: str) -> bytes:
+    return _KIND(kind) + _DIALECT(dialect) + _GRANULARITY(granularity)
+
+
+@lru_cache(_CACHED)
+def _session(identifier: str, source: str, parent_id: str, closed: bool) -> bytes:  # noqa: FBT001 - a cache's key
+    named = _SESSION_ID(identifier) + _SESSION_SOURCE(source) if identifier else b""
+    parent = _SESSION_PARENT_ID(parent_id) if parent_id else b""
+    return named + parent + (_SESSION_CLOSED if closed else b"")
+
+
+@lru_cache(_CACHED)
+def _run(identifier: str, source: str) -> bytes:
+    return _RUN_ID(identifier) + _RUN_SOURCE(source) if identifier else b""
+
+
+@lru_cache(_CACHED)
+def _agent(identifier: str, parent_id: str, task_id: str, task_kind: str) -> bytes:
+    named = ((_AGENT_ID, identifier), (_AGENT_PARENT_ID, parent_id), (_TASK_ID, task_id), (_TASK_KIND, task_kind))
+    return b"".join(piece(value) for piece, value in named if value)
+
+
+@lru_cache(_CACHED)
+def _origin(note: str, source: str) -> bytes:
+    return (_NOTE(note) if note else b"") + (_SOURCE(source) if source else b"")
+
+
+def _nothing_added(decision: Decision) -> list[bytes]:
+    """Why a span with usage adds nothing: never with usage or a cost."""
+    if decision.duplicate_of:
+        return [_COST_DUPLICATE_OF(decision.duplicate_of)]
+    subtree = [] if decision.subtree is None else [_COST_SUBTREE(decision.subtree / USD)]
+    return [_COST_REPEATS_CHILDREN, *subtree]
+
+
+def _spending(decision: Decision) -> list[bytes]:
+    pieces = [] if decision.usage is None else _usage(decision.usage)
+    if decision.cost is not None:
+        pieces += _cost(decision.cost)
+    return pieces
+
+
+def _totals(decision: Decision) -> list[bytes]:
+    """The running totals after this span."""
+    pieces = [] if decision.session_cost is None else [_SESSION_COST(decision.session_cost / USD)]
+    if decision.run_cost is not None:
+        pieces.append(_RUN_COST(decision.run_cost / USD))
+    return pieces
+
+
+def _usage(usage: Usage) -> list[bytes]:
+    """Counts that are known; one that no int64 holds cannot be written."""
+    counts = (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
+    return [piece(count) for piece, count in zip(_USAGE, counts, strict=True) if count is not None and count in INT64]
+
+
+def _cost(cost: Cost) -> list[bytes]:
+    pieces = []
+    if cost.amount is not None:
+        pieces.append(_COST(cost.amount / USD))
+    if cost.computed is not None:
+        parts = (cost.input, cost.cache_read, cost.cache_write, cost.output, cost.other, cost.computed)
+        pieces.append(_COST_PARTS(*[part / USD for part in parts]))
+    if cost.reported is not None:
+        pieces.append(_COST_REPORTED(cost.reported / USD))
+    pieces.append(_provenance(cost.source, cost.price, cost.estimate, cost.unpriced))
+    return pieces
+
+
+@lru_cache(_CACHED)
+def _provenance(source: str, price: str, estimate: bool, unpriced: str | None) -> bytes:  # noqa: FBT001 - a cache's key
+    told = ((_COST_SOURCE, source), (_COST_PRICE, price), (_COST_UNPRICED, unpriced))
+    pieces = [piece(value) for piece, value in told if value]
+    return b"".join(pieces) + (_COST_ESTIMATE if estimate else b"")
+
+
+def _tool(decision: Decision, signature: Signature) -> list[bytes]:
+    pieces = [_TOOL_SIGNATURE(signature.value), _TOOL_SIGNATURE_SCOPE(signature.scope)]
+    if decision.tool_repeats:
+        pieces += [_TOOL_REPEATS(decision.tool_repeats), _TOOL_CONSECUTIVE(decision.tool_consecutive)]
+        pieces.append(_TOOL_LOOP[decision.tool_loop])
+    return pieces

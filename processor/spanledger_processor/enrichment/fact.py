@@ -1,0 +1,123 @@
+"""One span's facts: recognised, named, priced, signed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Protocol
+
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.enrichment.names import Names, Naming, pick
+from spanledger_processor.enrichment.times import NS_PER_DAY, price_time
+from spanledger_processor.enrichment.view import View
+from spanledger_processor.model import Call, Cost, Signature, ToolCall
+from spanledger_processor.otlp.request import ScopeGroup
+from spanledger_processor.otlp.span import SpanView
+
+_STATUS_ERROR = 2
+_WITH_USAGE = frozenset({"llm", "embedding"})
+"""Kinds whose calls cost something: one that says nothing of its usage is marked, unless it failed."""
+
+
+class Pricing(Protocol):
+    """The pricing room as seen from here."""
+
+    def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost: ...
+
+
+class Signing(Protocol):
+    """The signing room as seen from here."""
+
+    def sign(self, tool: ToolCall) -> Signature | None: ...
+
+
+@dataclass(slots=True)
+class Maker:
+    """Makes facts out of spans with the rooms it was given."""
+
+    recognise: Callable[[View], Call | None]
+    pricing: Pricing
+    signing: Signing
+    naming: Naming
+    _resource: tuple[ScopeGroup | None, Names] = (None, Names())
+
+    def genai(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> Fact | None:
+        """The facts of a GenAI span, None if no dialect knows it."""
+        call = self.recognise(View(view, group))
+        if call is None:
+            return None
+        fact = self._named(view, group, call)
+        if not _valid(view.trace_id, 16) or not _valid(view.span_id, 8):
+            fact.trace_id = fact.span_id = blake2b(span, digest_size=16).digest()
+            fact.parent_id = b""
+        at_ns, own = price_time(view.start_ns, now_ns)
+        fact.day = at_ns // NS_PER_DAY
+        fact.cost = self._cost(call, view, at_ns, own=own)
+        fact.digest = _digest(call)
+        if call.tool is not None and call.kind == "tool":
+            fact.signature = self._signature(call.tool)
+        return fact
+
+    def plain(self, view: SpanView, group: ScopeGroup) -> Fact:
+        """The links and names of a span that is no GenAI span."""
+        return self._named(view, group, None)
+
+    def _named(self, view: SpanView, group: ScopeGroup, call: Call | None) -> Fact:
+        span, resource = self.naming.names(view.attributes), self._names_of(group)
+        fact = Fact(view.trace_id, view.span_id, view.parent_span_id, view.start_ns, view.end_ns, group.scope_name)
+        fact.session, fact.run = pick("session", span, resource), pick("run", span, resource)
+        if call is None:
+            return fact
+        fact.call = call
+        fact.session_parent_id = call.session_parent_id or pick("session_parent", span, resource).id
+        if call.source.startswith("file:") and fact.session.id:
+            fact.session = Named(fact.session.id, "file")
+        for what, field in _ON_THE_CALL:
+            if (what in span.found or what in resource.found) and not getattr(call, field):
+                setattr(call, field, pick(what, span, resource).id)
+        return fact
+
+    def _names_of(self, group: ScopeGroup) -> Names:
+        known, names = self._resource
+        if known is not group:
+            names = self.naming.names(group.resource_attributes)
+            self._resource = (group, names)
+        return names
+
+    def _signature(self, tool: ToolCall) -> Signature | None:
+        if tool.signature:
+            return Signature(tool.signature, tool.signature_scope or "full")
+        return self.signing.sign(tool)
+
+    def _cost(self, call: Call, view: SpanView, at_ns: int, *, own: bool) -> Cost | None:
+        if call.usage is not None or call.reported is not None or call.problem:
+            return self.pricing.cost(call, at_ns, time_known=own)
+        if call.fallback is not None:
+            return self.pricing.cost(replace(call, usage=call.fallback), at_ns, time_known=own)
+        if call.kind in _WITH_USAGE and view.status_code != _STATUS_ERROR:
+            return Cost(unpriced="no_usage")
+        return None
+
+
+_ON_THE_CALL = (
+    ("agent", "agent_id"),
+    ("agent_parent", "agent_parent_id"),
+    ("task_id", "task_id"),
+    ("task_kind", "task_kind"),
+)
+
+
+def _valid(identifier: bytes, length: int) -> bool:
+    return len(identifier) == length and any(identifier)
+
+
+def _digest(call: Call) -> bytes:
+    """Stands for what a span says was spent, to tell a repeat from a conflict."""
+    usage, reported = call.usage or call.fallback, call.reported
+    amount, tokens = reported.amount if reported else None, "None"
+    if usage is not None:
+        tokens = f"({usage.input}, {usage.output}, {usage.cache_read}, {usage.cache_write}, {usage.cache_write_1h})"
+    told = f"(({call.request_model!r}, {call.response_model!r}, {amount}), {tokens})"  # twice as fast as repr of tuples
+    return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,0 +1,74 @@
+"""Log events that report calls, as a trace request of made spans (contract, "Made spans"). The log stays as it is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from spanledger_processor.dialects.logs import LOG_MARKERS, made
+from spanledger_processor.model import Signature, ToolCall
+from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.logs import LogGroup, LogView, parse_logs
+from spanledger_processor.otlp.make import MadeSpan, encode_traces
+from spanledger_processor.otlp.marks import Marks
+
+
+@dataclass(slots=True)
+class LogReading:
+    """A log request as it was read: how many records, and the made spans as a trace request, if there are any.
+
+    `failures` counts by reason the records of which no span could be made although one was due.
+    """
+
+    records: int
+    traces: bytes | None = None
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+class LogStage:
+    """Makes spans of log events.
+
+    `tenant_of` gives the tenant's name from resource attributes and request headers; `sign` signs tool calls, whose
+    arguments stay in the log.
+    """
+
+    def __init__(
+        self, tenant_of: Callable[[LogGroup, Mapping[str, str]], str], sign: Callable[[ToolCall], Signature | None]
+    ) -> None:
+        self._tenant_of = tenant_of
+        self._sign = sign
+        self._marks = Marks(LOG_MARKERS)
+
+    def read(self, body: bytes, headers: Mapping[str, str]) -> LogReading:
+        """Read one export request (protobuf).
+
+        Raises:
+            MalformedError: these bytes are no ExportLogsServiceRequest.
+        """
+        request = parse_logs(body)
+        reading = LogReading(sum(len(group.records) for group in request.groups))
+        hits = self._marks.hits(body)
+        if not hits:
+            return reading
+        spans = [
+            span
+            for group in request.groups
+            for record in group.records
+            if any(mark in record for mark in hits)
+            for span in self._made(record, group, self._tenant_of(group, headers), reading.failures)
+        ]
+        if spans:
+            reading.traces = encode_traces(spans)
+        return reading
+
+    def _made(self, record: bytes, group: LogGroup, tenant: str, failures: Counter[str]) -> list[MadeSpan]:
+        try:
+            span = made(LogView.parse(record), group, tenant, self._sign)
+        except MalformedError:
+            failures["malformed_log_record"] += 1
+        except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)
+            failures[type(error).__name__] += 1
+        else:
+            return [] if span is None else [span]
+        return []

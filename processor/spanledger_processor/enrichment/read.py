@@ -1,0 +1,165 @@
+"""From the bytes of a trace request to the facts that the accounting needs."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
+from spanledger_processor.enrichment.fact import Maker
+from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.marks import Marks
+from spanledger_processor.otlp.request import ScopeGroup, TraceRequest, count_traces, parse_traces
+from spanledger_processor.otlp.span import SpanView
+
+MARK = b"spanledger.kind"
+_KNOWN_TRACES = 8192
+
+
+@dataclass(slots=True)
+class Reading:
+    """A request as it was read. `places` says for each fact of each batch where its span stands (group, span).
+
+    `failures` counts by reason the spans that pass as they came because something in them could not be read.
+    """
+
+    request: TraceRequest
+    batches: list[Batch] = field(default_factory=list)
+    places: list[list[tuple[int, int]]] = field(default_factory=list)
+    marked: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+class Stage:
+    """Reads requests. Holds nothing that grows: which traces had GenAI spans lately is bounded.
+
+    `tenant_of` gives the tenant's name from resource attributes and request headers.
+    """
+
+    def __init__(
+        self,
+        maker: Maker,
+        markers: tuple[bytes, ...],
+        tenant_of: Callable[[ScopeGroup, Mapping[str, str]], str],
+        loop: LoopRule,
+        aliases: tuple[str, ...],
+    ) -> None:
+        self._maker = maker
+        self._marks = Marks(markers)
+        self._tenant_of = tenant_of
+        self._loop = loop
+        self._aliases = aliases
+        self._known: OrderedDict[bytes, None] = OrderedDict()
+
+    def read(self, body: bytes, headers: Mapping[str, str], now_ns: int) -> Reading:
+        """Read one export request (protobuf).
+
+        Raises:
+            MalformedError: these bytes are no ExportTraceServiceRequest.
+        """
+        hits = self._marks.hits(body)
+        if not hits and not self._known:
+            return Reading(count_traces(body))
+        reading = Reading(parse_traces(body))
+        tenants: dict[str, int] = {}
+        plain: list[tuple[int, int, bytes]] = []
+        for number, group in enumerate(reading.request.groups):
+            batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
+            self._read_group(reading, batch, number, group, hits, plain)
+        self._add_plain(reading, tenants, plain, headers)
+        reading.batches, reading.places = _without_empty(reading)
+        return reading
+
+    def _batch(self, reading: Reading, tenants: dict[str, int], tenant: str, now_ns: int) -> int:
+        index = tenants.get(tenant)
+        if index is None:
+            index = tenants[tenant] = len(reading.batches)
+            reading.batches.append(Batch(tenant_hash(tenant), [], now_ns, self._loop, self._aliases))
+            reading.places.append([])
+        return index
+
+    def _read_group(
+        self,
+        reading: Reading,
+        batch: int,
+        number: int,
+        group: ScopeGroup,
+        hits: tuple[bytes, ...],
+        plain: list[tuple[int, int, bytes]],
+    ) -> None:
+        trace_id = b""
+        for place, span in enumerate(group.spans):
+            if not _holds(span, hits):
+                plain.append((number, place, span))
+                continue
+            fact = self._read_span(reading, group, span, reading.batches[batch].now_ns)
+            if fact is None:
+                plain.append((number, place, span))
+            elif fact is not _PASS:
+                reading.batches[batch].facts.append(fact)
+                reading.places[batch].append((number, place))
+                if fact.trace_id != trace_id:
+                    trace_id = fact.trace_id
+                    self._remember(trace_id)
+
+    def _read_span(self, reading: Reading, group: ScopeGroup, span: bytes, now_ns: int) -> Fact | None:
+        """A GenAI span's fact; None for a plain span; _PASS for one that goes on as it came."""
+        try:
+            view = SpanView.parse(span)
+            if MARK in span and "spanledger.kind" in view.attributes:
+                reading.marked += 1
+                return _PASS
+            return self._maker.genai(span, view, group, now_ns)
+        except MalformedError:
+            reading.failures["malformed_span"] += 1
+        except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)
+            reading.failures[type(error).__name__] += 1
+        return _PASS
+
+    def _add_plain(
+        self,
+        reading: Reading,
+        tenants: dict[str, int],
+        plain: list[tuple[int, int, bytes]],
+        headers: Mapping[str, str],
+    ) -> None:
+        """Plain spans matter only as links and names in traces that have GenAI spans."""
+        if not self._known:
+            return
+        for number, place, span in plain:
+            if span[:2] == b"\x0a\x10" and span[2:18] not in self._known:
+                continue
+            group = reading.request.groups[number]
+            try:
+                fact = self._maker.plain(SpanView.parse(span), group)
+            except MalformedError:
+                reading.failures["malformed_span"] += 1
+                continue
+            if fact.trace_id in self._known:
+                batch = tenants[self._tenant_of(group, headers)]
+                reading.batches[batch].facts.append(fact)
+                reading.places[batch].append((number, place))
+
+    def _remember(self, trace_id: bytes) -> None:
+        self._known[trace_id] = None
+        self._known.move_to_end(trace_id)
+        if len(self._known) > _KNOWN_TRACES:
+            self._known.popitem(last=False)
+
+
+def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
+    """Whether one of `marks` stands in the bytes; a loop, for every span of a mixed request comes here."""
+    for mark in marks:  # noqa: SIM110
+        if mark in span:
+            return True
+    return False
+
+
+_PASS = Fact(b"", b"")
+
+
+def _without_empty(reading: Reading) -> tuple[list[Batch], list[list[tuple[int, int]]]]:
+    full = [index for index, batch in enumerate(reading.batches) if batch.facts]
+    return [reading.batches[index] for index in full], [reading.places[index] for index in full]

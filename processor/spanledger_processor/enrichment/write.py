@@ -1,0 +1,18 @@
+"""From decisions back to bytes: each GenAI span gains its attributes, everything else stays as it came."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from spanledger_processor.enrichment.attributes import encode_for
+from spanledger_processor.enrichment.read import Reading
+from spanledger_processor.model import Decision
+
+
+def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> bytes:
+    """The request with the attributes of `decisions` (one mapping a batch, by the fact's place in it) appended."""
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for index, decision in decided.items():
+            group, span = places[index]
+            reading.request.append(group, span, encode_for(decision, reading.request.groups[group].spans[span]))
+    return reading.request.serialize()

@@ -1,0 +1,1 @@
+"""Why each span of a file became what it became: the answer of `spanledger explain`."""

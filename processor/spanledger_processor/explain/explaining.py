@@ -1,0 +1,86 @@
+"""What the stage makes of requests, span by span, over a ledger of its own in memory: the same stage as in `serve`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.config import Config
+from spanledger_processor.enrichment.read import Reading
+from spanledger_processor.enrichment.times import price_time
+from spanledger_processor.enrichment.view import View
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.model import Decision
+from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.pricing import Explanation, explain
+from spanledger_processor.server.handle import enter
+from spanledger_processor.server.parts import make_stage
+from spanledger_processor.server.prices import make_pricer
+from spanledger_processor.signing.signer import Signer
+from spanledger_processor.units import Pico
+
+
+@dataclass(slots=True)
+class Story:
+    """One GenAI span: what it says, what was decided, and how its price came about."""
+
+    span: SpanView
+    view: View
+    fact: Fact
+    decision: Decision
+    price: Explanation | None
+
+
+@dataclass(slots=True)
+class Told:
+    """What became of the spans of some requests. `plain` counts those that are no GenAI spans, `links` all parents.
+
+    `failures` counts the spans that could not be read. `correction` is by how much the costs that the spans were sent
+    with exceed the ledger: what came later proved some of them repeats.
+    """
+
+    stories: list[Story]
+    links: dict[bytes, bytes]
+    plain: int = 0
+    failures: int = 0
+    correction: Pico = 0
+
+
+def tell(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Told:
+    """Take trace requests (protobuf) through the stage in order.
+
+    Raises:
+        MalformedError: one of them is none.
+    """
+    stage, pricer, store = make_stage(config, signer), make_pricer(config), MemoryStore()
+    told = Told([], {})
+    for body in bodies:
+        now_ns = time.time_ns()
+        reading = stage.read(body, {}, now_ns)
+        told.failures += sum(reading.failures.values())
+        told.plain += reading.request.span_count
+        told.links.update(_links(reading))
+        for batch, places in zip(reading.batches, reading.places, strict=True):
+            with store.unit() as unit:
+                ruling = enter(batch, unit)
+            told.correction += ruling.correction
+            for index, decision in sorted(ruling.decisions.items(), key=lambda item: places[item[0]]):
+                fact = batch.facts[index]
+                group, place = places[index]
+                scope = reading.request.groups[group]
+                span = SpanView.parse(scope.spans[place])
+                price = None
+                if fact.cost is not None and fact.call is not None:
+                    at_ns, own = price_time(span.start_ns, now_ns)
+                    price = explain(fact.call, at_ns, pricer, time_known=own)
+                told.stories.append(Story(span, View(span, scope), fact, decision, price))
+    told.plain -= len(told.stories) + told.failures
+    return told
+
+
+def _links(reading: Reading) -> Iterator[tuple[bytes, bytes]]:
+    for batch in reading.batches:
+        for fact in batch.facts:
+            yield fact.span_id, fact.parent_id

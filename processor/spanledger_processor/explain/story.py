@@ -1,0 +1,189 @@
+"""Why one span became what it became, in plain values: the answer of `spanledger explain`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import Any, TypeAlias
+
+from spanledger_processor.accounting.grouping import MAX_DEPTH
+from spanledger_processor.config import Config
+from spanledger_processor.config.section import Keys
+from spanledger_processor.dialects.narrow import narrow
+from spanledger_processor.dialects.order import DIALECTS
+from spanledger_processor.dialects.usage import source_for
+from spanledger_processor.explain.explaining import Story, Told
+from spanledger_processor.ledger.rows import exact_usd, money
+from spanledger_processor.model import Call, Decision
+from spanledger_processor.pricing.explain import REASONS
+
+Answer: TypeAlias = dict[str, Any]
+
+_BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
+
+_WITHOUT_USAGE = frozenset({"tool", "agent", "workflow", "retrieval", "rerank", "other"})
+
+_SOURCES: Mapping[str, str] = {
+    "parent": "the nearest span above it that names one",
+    "trace": "the only one named in its trace",
+    "session": "the only run that spans of its session name",
+    "parent_session": "the run of the session that spawned its own",
+    "session_id": "no run is named: the session is its own run",
+    "file": "the file it was made from",
+}
+
+
+class Teller:
+    """Answers for the spans of `told`, which may refer to each other."""
+
+    def __init__(self, config: Config, told: Told) -> None:
+        self._config = config
+        self._told = told
+        self._by_id = {story.fact.span_id.hex(): story for story in told.stories}
+        self._twins = Counter(story.decision.duplicate_of for story in told.stories)
+
+    def answers(self) -> Iterator[Answer]:
+        """One for each GenAI span, in the order they came."""
+        for story in self._told.stories:
+            if story.fact.call is not None:
+                yield self._answer(story, story.fact.call)
+
+    def _answer(self, story: Story, call: Call) -> Answer:
+        decision, fact = story.decision, story.fact
+        role, why = self._role(story, call)
+        return {
+            "name": story.span.name,
+            "span_id": fact.span_id.hex(),
+            "trace_id": fact.trace_id.hex(),
+            "parent_span_id": fact.parent_id.hex() or None,
+            "scope": f"{story.view.scope_name} {story.view.scope_version}".strip(),
+            "kind": decision.kind,
+            "dialect": decision.dialect,
+            "recognised_by": _signs(story, call),
+            "granularity": decision.granularity,
+            "provider": call.provider,
+            "request_model": call.request_model,
+            "response_model": call.response_model,
+            "usage": None if call.usage is None else asdict(call.usage),
+            "input_means": _meaning(story, call),
+            "problem": call.problem or None,
+            "role": role,
+            "why": why,
+            "duplicate_of": decision.duplicate_of or None,
+            "cost": _cost(decision),
+            "arithmetic": list(_arithmetic(story, call)),
+            "tool": _tool(decision, call),
+            "session": self._named(story, decision.session_id, decision.session_source, "session"),
+            "run": self._named(story, decision.run_id, decision.run_source, "run"),
+            "note": decision.note or None,
+        }
+
+    def _role(self, story: Story, call: Call) -> tuple[str, str]:
+        decision = story.decision
+        if decision.repeats_children:
+            below = sum(self._is_above(story.fact.span_id, other) for other in self._told.stories)
+            return "repeats_children", (
+                f"its usage is that of spans below it ({below} counted here), worth ${exact_usd(decision.subtree or 0)}"
+            )
+        if decision.duplicate_of:
+            return "duplicate", self._twin(decision, call)
+        if decision.cost is None:
+            silent = call.usage is None and call.reported is None and call.kind in _WITHOUT_USAGE
+            return "none", "it says nothing of usage" if silent else "what it says, other spans tell"
+        if decision.cost.unpriced:
+            return "counted", f"unpriced: {REASONS[decision.cost.unpriced]}"
+        if twins := self._twins[story.fact.span_id.hex()]:
+            return "counted", f"of the {twins + 1} spans that tell of this call it is the one that counts"
+        return "counted", "no other span that counts tells its usage"
+
+    def _is_above(self, span_id: bytes, story: Story) -> bool:
+        if story.decision.usage is None:
+            return False
+        parent = story.fact.parent_id
+        for _ in range(MAX_DEPTH):
+            if parent == span_id:
+                return True
+            parent = self._told.links.get(parent, b"")
+        return False
+
+    def _twin(self, decision: Decision, call: Call) -> str:
+        twin = self._by_id.get(decision.duplicate_of)
+        counted = f"span {decision.duplicate_of}"
+        if twin is None or twin.fact.call is None:
+            return f"{counted} is counted for the same call"
+        counted += f' ("{twin.span.name}" of {twin.view.scope_name or "no scope"})'
+        if call.response_id and call.response_id == twin.fact.call.response_id:
+            return f"{counted} reports the same response, {call.response_id}, and is counted"
+        return f"{counted} reports equal usage at the same time, and is counted"
+
+    def _named(self, story: Story, identifier: str, source: str, what: str) -> Answer | None:
+        if not identifier:
+            return None
+        why = _SOURCES.get(source, "")
+        if source in ("attribute", "resource"):
+            keys: Keys = self._config.processor.sessions.keys if what == "session" else self._config.processor.runs.keys
+            there = story.view.attributes if source == "attribute" else story.view.resource
+            key = next((key for key in keys if there.get(key) not in (None, "")), "")
+            why = f"{key} of the {'span' if source == 'attribute' else 'resource'}"
+        return {"id": identifier, "source": source, "why": why}
+
+
+def _signs(story: Story, call: Call) -> list[str]:
+    """The attributes, or the scope, that gave its vocabulary away."""
+    dialect = _BY_NAME.get(call.dialect)
+    if dialect is None:
+        return []
+    keys = sorted(key for key in dialect.signs.keys if key in story.view.attributes)
+    return keys or [f"scope {story.view.scope_name}"]
+
+
+def _meaning(story: Story, call: Call) -> str | None:
+    """How the count of input tokens was read, and why."""
+    dialect = _BY_NAME.get(call.dialect)
+    if dialect is None or call.usage is None:
+        return None
+    view = story.view
+    sources = narrow(dialect, frozenset(view.attributes.keys()), view.scope_name, view.scope_version).sources
+    source = source_for(sources, call.provider)
+    return source.input.value + (f": {source.why}" if source.why else "")
+
+
+def _arithmetic(story: Story, call: Call) -> Iterator[str]:
+    if story.price is None or call.usage is None:
+        return
+    cost = story.price.cost
+    yield from story.price.names[1:]
+    yield from map(str, story.price.lines)
+    if cost.computed is not None:
+        yield f"computed ${exact_usd(cost.computed)}{', an estimate' if cost.estimate else ''}"
+    if cost.reported is not None:
+        yield f"reported ${exact_usd(cost.reported)}"
+
+
+def _cost(decision: Decision) -> Answer | None:
+    cost = decision.cost
+    if cost is None:
+        return None
+    return {
+        **({} if cost.amount is None else money(cost.amount)),
+        "source": cost.source or None,
+        "price": cost.price or None,
+        "estimate": cost.estimate,
+        "unpriced": cost.unpriced,
+        "computed_usd_exact": None if cost.computed is None else exact_usd(cost.computed),
+        "reported_usd_exact": None if cost.reported is None else exact_usd(cost.reported),
+    }
+
+
+def _tool(decision: Decision, call: Call) -> Answer | None:
+    if decision.signature is None:
+        return None
+    return {
+        "name": call.tool.name if call.tool else None,
+        "signature": decision.signature.value,
+        "signature_scope": decision.signature.scope,
+        "repeats": decision.tool_repeats,
+        "consecutive": decision.tool_consecutive,
+        "loop": decision.tool_loop,
+    }

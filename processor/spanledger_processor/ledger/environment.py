@@ -1,0 +1,137 @@
+"""The LMDB environment of a ledger: how it is opened, and what its errors mean."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import lmdb
+from lmdb.verify import VerifyError, verify
+
+from spanledger_processor.ledger.store import StateBrokenError, StateError, Usage
+
+FOLDER = "ledger"
+DATA = "data.mdb"
+_READERS = 256
+"""Snapshots at the same time, over all processes."""
+_ROOM = 1 << 20
+"""Bytes that have to be free on the disk: LMDB maps its lock file, and a page of it without room ends the process."""
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def make_folder(path: Path, *, private: bool = False) -> None:
+    """Make a folder for its user only, where there is none; `private`: let others out of one that is there.
+
+    Raises:
+        StateError: it cannot be made.
+    """
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if private:
+            path.chmod(0o700)
+    except OSError as error:
+        raise StateError(f"{path}: {error.strerror}; give state.path a folder that can be written") from None
+
+
+def open_to_write(path: Path, max_size_mib: int) -> lmdb.Environment:
+    """The environment in folder `path`, made if it is not there; readable by its user only.
+
+    Raises:
+        StateError: it cannot be opened; the message says what to do.
+    """
+    make_folder(path, private=True)
+    if shutil.disk_usage(path).free < _ROOM:
+        raise StateError(f"{path}: no space left on the disk; the ledger needs at least 1 MiB to open")
+    with told(path):
+        env = lmdb.open(os.fspath(path), map_size=max_size_mib << 20, mode=0o700, readahead=False, max_readers=_READERS)
+    return _whole(env, path)
+
+
+def open_to_read(path: Path) -> lmdb.Environment:
+    """The environment in folder `path` as it is, also beside its writer.
+
+    Raises:
+        StateError: there is none, or it cannot be opened.
+    """
+    try:
+        (path / DATA).stat()
+    except FileNotFoundError:
+        raise StateError(
+            f"{path}: no ledger here yet; the first `spanledger serve` with this state.path makes it"
+        ) from None
+    except OSError as error:
+        raise StateError(f"{path / DATA}: {error.strerror}") from None
+    with told(path):
+        env = lmdb.open(os.fspath(path), map_size=0, readonly=True, create=False, max_readers=_READERS)
+    return _whole(env, path)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """LMDB's errors in the words of the store."""
+    try:
+        yield
+    except lmdb.MapFullError:
+        raise full(path) from None
+    except lmdb.ReadersFullError:
+        raise StateError(f"{path}: {_READERS} readers at the same time; try again") from None
+    except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.VersionMismatchError) as error:
+        raise StateBrokenError(damaged(path, error.reason)) from None
+    except lmdb.Error as error:
+        if error.code in _NO_ROOM:
+            raise StateError(f"{path}: no space left on the disk ({os.strerror(error.code)})") from None
+        raise StateBrokenError(f"{path}: {error}") from None
+
+
+def usage(env: lmdb.Environment) -> Usage:
+    """Pages in use and in all, without those that are free to be written over."""
+    stat = env.stat()
+    pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+    return Usage(pages * stat["psize"], env.info()["map_size"], stat["entries"])
+
+
+def full(path: Path) -> StateError:
+    """What to tell when nothing more goes in."""
+    return StateError(f"{path}: full; raise state.max_size_mib, or shorten state.retention")
+
+
+def damaged(path: Path, reason: str) -> str:
+    """What to tell of a file that LMDB cannot read."""
+    return f"{path / DATA}: damaged ({reason}); move {path} away to begin an empty ledger, or restore it from a copy"
+
+
+def lengthen(env: lmdb.Environment, path: Path) -> None:
+    """Make the file as long as its pages are many. LMDB leaves out those at the end that were free again at once."""
+    with suppress(OSError):  # then it stays as short as LMDB made it, which harms nothing
+        if (path / DATA).stat().st_size < _length(env):
+            os.truncate(path / DATA, _length(env))
+
+
+def _length(env: lmdb.Environment) -> int:
+    return (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+
+
+def _whole(env: lmdb.Environment, path: Path) -> lmdb.Environment:
+    """LMDB maps the file without a look at its length: to read a page that was cut off would end the process.
+
+    A file that is too short is rare (see `lengthen`), and looked through for whether it lacks a page that is used.
+    """
+    if (path / DATA).stat().st_size < _length(env):
+        with env.begin():  # so that a writer does not write over what is being looked at
+            problems = _problems(path)
+        if problems:
+            env.close()
+            raise StateBrokenError(damaged(path, problems[0]))
+    return env
+
+
+def _problems(path: Path) -> list[str]:
+    try:
+        found: list[str] = verify(os.fspath(path))  # type: ignore[no-untyped-call]
+    except VerifyError as error:
+        return [str(error)]
+    return found

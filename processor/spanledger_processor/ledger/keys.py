@@ -1,0 +1,31 @@
+"""Where the totals of a ledger stand: one key for each session, run and whole."""
+
+from __future__ import annotations
+
+from spanledger_processor.ledger.store import Key, Table, key
+
+LEDGER = b"ledger"
+CORRECTIONS = b"corrections"
+EVERY_TENANT = bytes(8)
+"""Stands for all tenants together where a sum over the whole process is kept: the hash of none."""
+UNATTRIBUTED = ""
+"""The id of the session, and of the run, of what has none."""
+
+
+def session_key(tenant: bytes, session_id: str) -> Key:
+    """Where the totals of one session stand."""
+    return key(Table.SESSION, tenant, id_bytes(session_id))
+
+
+def run_key(tenant: bytes, run_id: str) -> Key:
+    """Where the totals of one run stand."""
+    return key(Table.RUN, tenant, id_bytes(run_id))
+
+
+def floating_key(tenant: bytes, session_id: str) -> Key:
+    """Where the part of a session stands whose run the session decides, with the run that it stands under now."""
+    return key(Table.FLOATING, tenant, id_bytes(session_id))
+
+
+def id_bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")

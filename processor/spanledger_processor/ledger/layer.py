@@ -1,0 +1,66 @@
+"""Changes that lie over a view and have not landed in it yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
+
+from spanledger_processor.ledger.store import Changes, Key, Reader, Table
+from spanledger_processor.ledger.sums import Sums
+
+
+class Layer:
+    """A unit of work over `below`: reads see its own records first. Whoever made it brings what it holds down.
+
+    `records` are whole records to be written, `due` the keys of those that retention may take, by arrival in ms.
+    """
+
+    def __init__(self, below: Reader, records: dict[Key, bytes] | None = None) -> None:
+        self.records: dict[Key, bytes] = records or {}
+        self.due: dict[int, list[Key]] = {}
+        self.below = below
+
+    def get(self, key: Key) -> bytes | None:
+        """The record of `key`, None if there is none."""
+        record = self.records.get(key)
+        return self.below.get(key) if record is None else record
+
+    def scan(self, table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]:
+        """The records of one tenant in a table, in the order of their keys."""
+        prefix = bytes((table,)) + tenant
+        mine = sorted(item for item in self.records.items() if item[0].startswith(prefix))
+        rows = merge(mine, self.below.scan(table, tenant), key=itemgetter(0))
+        return (next(same) for _, same in groupby(rows, key=itemgetter(0)))
+
+    def apply(self, changes: Changes, now_ns: int) -> None:
+        """Take `changes` in, all or, where a stored record cannot be read, none of them."""
+        arrival_ms = now_ns // 1_000_000
+        fresh = {key: self._merged(key, sums, arrival_ms) for key, sums in changes.add.items()}
+        fresh.update((key, record) for key, record in changes.claim.items() if self.get(key) is None)
+        fresh.update(changes.replace)
+        self.records.update(fresh)
+        if changes.expire:
+            self.due.setdefault(arrival_ms, []).extend(key for key in changes.expire if key in fresh)
+
+    @contextmanager
+    def part(self) -> Iterator[Layer]:
+        """A part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
+        part = Layer(self)
+        yield part
+        self.absorb(part)
+
+    def absorb(self, above: Layer) -> None:
+        """Take in what a layer over this one holds."""
+        self.records.update(above.records)
+        for arrival_ms, keys in above.due.items():
+            self.due.setdefault(arrival_ms, []).extend(keys)
+
+    def _merged(self, key: Key, change: Sums, arrival_ms: int) -> bytes:
+        record = self.get(key)
+        total = Sums() if record is None else Sums.unpack(record)
+        total.add(change)
+        total.arrival_ms = max(total.arrival_ms, arrival_ms)
+        return total.pack()

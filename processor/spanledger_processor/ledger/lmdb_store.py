@@ -1,0 +1,103 @@
+"""The store on LMDB: one environment in `<state>/ledger`, one writer, and readers that never wait."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import lmdb
+
+from spanledger_processor.ledger import environment, schema
+from spanledger_processor.ledger.environment import FOLDER, told
+from spanledger_processor.ledger.housekeeping import Housekeeping
+from spanledger_processor.ledger.lock import FolderLock
+from spanledger_processor.ledger.pen import Pen
+from spanledger_processor.ledger.store import Reader, StateError, Unit, Usage
+from spanledger_processor.ledger.view import View
+
+_NS_A_MS = 1_000_000
+
+
+class LmdbStore:
+    """Implements `store.Store`; made by `open`."""
+
+    def __init__(self, env: lmdb.Environment, path: Path, pen: Pen | None, closing: ExitStack) -> None:
+        self._env = env
+        self._path = path
+        self._pen = pen
+        self._closing = closing
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        max_size_mib: int,
+        durability: str,
+        retention_ns: int,
+        sessions_retention_ns: int = 0,
+        read_only: bool = False,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> LmdbStore:
+        """Open the ledger of the state folder `path`, and make it unless `read_only`.
+
+        A store that only reads takes no lock and works beside the writer. `durability` is `sync` or `async` (see
+        `Pen`). `retention_ns` is for what is kept of single spans, `sessions_retention_ns` for the totals of sessions,
+        runs and tasks (0: they stay).
+
+        Raises:
+            StateLockedError: another process writes to it.
+            StateError: it cannot be opened; the message says why, and what to do.
+        """
+        ledger = path / FOLDER
+        with ExitStack() as closing:
+            if read_only:
+                env = environment.open_to_read(ledger)
+                closing.callback(env.close)
+                pen = None
+            else:
+                environment.make_folder(path)
+                closing.callback(FolderLock(path).release)
+                env = environment.open_to_write(ledger, max_size_mib)
+                closing.callback(env.close)
+                housekeeping = Housekeeping(retention_ns // _NS_A_MS, sessions_retention_ns // _NS_A_MS)
+                pen = Pen(env, ledger, housekeeping, now_ns, holds=durability == "async")
+            with told(ledger):
+                schema.check(env, ledger)
+            return cls(env, ledger, pen, closing.pop_all())
+
+    def unit(self) -> AbstractContextManager[Unit]:
+        """A unit of work; a store that only reads has none."""
+        return self._writing().unit()
+
+    def snapshot(self) -> AbstractContextManager[Reader]:
+        """What is stored now. Keep it short: what it sees cannot be written over."""
+        return _snapshot(self._env, self._path) if self._pen is None else self._pen.snapshot()
+
+    def tend(self) -> bool:
+        """A slice of retention, and of what is held back; whether there is more to do."""
+        return self._writing().tend()
+
+    def usage(self) -> Usage:
+        """How full it is."""
+        with told(self._path):
+            return environment.usage(self._env)
+
+    def close(self) -> None:
+        """Write what is held back, and let others in."""
+        with self._closing:
+            if self._pen is not None:
+                self._pen.put_down()
+
+    def _writing(self) -> Pen:
+        if self._pen is None:
+            raise StateError(f"{self._path}: opened for reading only")
+        return self._pen
+
+
+@contextmanager
+def _snapshot(env: lmdb.Environment, path: Path) -> Iterator[Reader]:
+    with told(path), env.begin() as txn:
+        yield View(txn, path)

@@ -1,0 +1,131 @@
+"""Records that have served their time, in small slices.
+
+Short-lived records (decisions, traces, responses, tool counts) stand in rows of `Table.DUE`, by arrival; totals of
+sessions, runs and tasks are found by going round their tables. A record carries its latest arrival as its second
+element: a row from before that arrival does not take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+import lmdb
+
+from spanledger_processor.ledger.packing import second
+from spanledger_processor.ledger.store import Key, Table, key
+from spanledger_processor.ledger.sums import Sums
+
+_KEY_LENGTH = 25
+_KEYS_A_ROW = 64
+"""So that a row stays within a page."""
+Row: TypeAlias = tuple[bytes, bytes]
+
+_DUE = bytes((Table.DUE,))
+
+_TOTALS = (Table.FLOATING, Table.SESSION, Table.RUN, Table.TASK)
+"""In this order: what floats must not outlive the run that it stands under."""
+_NAMELESS = (Table.SESSION, Table.RUN)
+"""What is taken from these is added to what belongs to no session (run), so that the sums of the ledger stay true."""
+
+
+def due_rows(due: dict[int, list[Key]], unique: int) -> Iterator[Row]:
+    """Rows of the DUE table; `unique` tells those of one commit from those of another with the same arrival."""
+    number = 0
+    for arrival_ms, keys in sorted(due.items()):
+        for start in range(0, len(keys), _KEYS_A_ROW):
+            row = b"".join((_DUE, arrival_ms.to_bytes(8, "big"), unique.to_bytes(8, "big"), number.to_bytes(4, "big")))
+            yield row, b"".join(keys[start : start + _KEYS_A_ROW])
+            number += 1
+
+
+def forget_due(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> int:
+    """Remove what is due from before `before_ms`, the oldest first, until `limit` keys or more have been looked at.
+
+    Returns how many were.
+    """
+    looked = 0
+    for row, keys in _rows_before(txn, before_ms, limit):
+        arrival_ms = int.from_bytes(row[1:9], "big")
+        for start in range(0, len(keys), _KEY_LENGTH):
+            _forget(txn, keys[start : start + _KEY_LENGTH], arrival_ms)
+            looked += 1
+        txn.delete(row)
+    return looked
+
+
+def is_due(txn: lmdb.Transaction[bytes], before_ms: int) -> bool:
+    """Whether `forget_due` would find anything."""
+    return bool(_rows_before(txn, before_ms, 1))
+
+
+def _rows_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> list[Row]:
+    end = _DUE + max(0, before_ms).to_bytes(8, "big")
+    rows: list[Row] = []
+    with txn.cursor() as cursor:
+        more = cursor.set_range(_DUE)
+        while more and limit > 0 and cursor.key() < end:
+            rows.append(cursor.item())
+            limit -= len(cursor.value()) // _KEY_LENGTH
+            more = cursor.next()
+    return rows
+
+
+def _forget(txn: lmdb.Transaction[bytes], where: Key, arrival_ms: int) -> None:
+    record = txn.get(where)
+    if record is not None and _arrival_ms(record) <= arrival_ms:
+        txn.delete(where)
+
+
+def _arrival_ms(record: bytes) -> int:
+    """When a record was last written; 0 for one that does not say, which was written once only."""
+    found = second(record)
+    return found if isinstance(found, int) else 0
+
+
+class Rounds:
+    """Goes round the totals, and removes those that nothing was added to for long."""
+
+    def __init__(self) -> None:
+        self._next = bytes((_TOTALS[0],))
+
+    def go(self, txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> bool:
+        """Look at `limit` records more; true when the round is complete."""
+        with txn.cursor() as cursor:
+            idle, end = self._look(cursor, before_ms, limit)
+        for where, record in idle:
+            _retire(txn, where, record)
+        if end is not None:
+            self._next = end
+            return False
+        table = _TOTALS.index(Table(self._next[0])) + 1
+        self._next = bytes((_TOTALS[table % len(_TOTALS)],))
+        return table == len(_TOTALS)
+
+    def _look(self, cursor: lmdb.Cursor[bytes], before_ms: int, limit: int) -> tuple[list[Row], bytes | None]:
+        """The idle ones among the next records of this table, and where to go on; None at the table's end."""
+        idle: list[Row] = []
+        more = cursor.set_range(self._next)
+        while more and cursor.key()[0] == self._next[0]:
+            if limit == 0:
+                return idle, cursor.key()
+            limit -= 1
+            if 0 < _arrival_ms(cursor.value()) < before_ms:
+                idle.append(cursor.item())
+            more = cursor.next()
+        return idle, None
+
+
+def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> None:
+    table, tenant = Table(where[0]), where[1:9]
+    nameless = key(table, tenant, b"")
+    if where == nameless:
+        return
+    if table in _NAMELESS:
+        stored = txn.get(nameless)
+        total = Sums(labels={"id": ""}) if stored is None else Sums.unpack(stored)
+        gone = Sums.unpack(record)
+        gone.labels, gone.named = {}, set()
+        total.add(gone)
+        txn.put(nameless, total.pack())
+    txn.delete(where)

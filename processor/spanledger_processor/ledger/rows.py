@@ -1,0 +1,81 @@
+"""Totals as rows. Money leaves the ledger here: doubles of USD, and the exact amount beside them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.units import USD, Pico
+
+Row: TypeAlias = dict[str, Any]
+"""Keys in the order of `row`; values as JSON takes them."""
+
+_DAY_NS = 86_400 * 10**9
+
+
+def usd(amount: Pico) -> float:
+    """An amount as a double of USD, correctly rounded."""
+    return amount / USD
+
+
+def exact_usd(amount: Pico) -> str:
+    """An amount in USD, every digit of it."""
+    whole, places = divmod(abs(amount), USD)
+    return f"{'-' if amount < 0 else ''}{whole}.{places:012d}".rstrip("0").rstrip(".")
+
+
+def money(amount: Pico) -> Row:
+    """An amount both ways: the double that charts take, and every digit."""
+    return {"cost_usd": usd(amount), "cost_usd_exact": exact_usd(amount)}
+
+
+def spend(sums: Sums) -> Row:
+    """What was spent: cost, calls and why not all of them have a price, tokens."""
+    return {
+        **money(sums.cost),
+        "calls": sums.calls,
+        "unpriced": dict(sorted(sums.reasons.items())),
+        "tokens": {
+            "input": sums.input,
+            "output": sums.output,
+            "cache_read": sums.cache_read,
+            "cache_write": sums.cache_write,
+            "cache_write_1h": sums.cache_write_1h,
+            "reasoning": sums.reasoning,
+        },
+    }
+
+
+def row(sums: Sums) -> Row:
+    """A session, run, task or the whole: whose it is, what was spent, on which models (the dearest first), when."""
+    return {
+        "id": sums.labels.get("id", ""),
+        **({"parent_id": sums.labels["parent"]} if "parent" in sums.labels else {}),
+        **spend(sums),
+        "tool_calls": sums.tool_calls,
+        "spans": sums.spans,
+        "models": [
+            {"model": name, **money(cost)} for name, cost in sorted(sums.models.items(), key=lambda item: -item[1])
+        ],
+        "first": time_of(sums.first_ns),
+        "last": time_of(sums.last_ns),
+        **({"closed": True} if sums.closed else {}),
+    }
+
+
+def time_of(at_ns: int) -> str | None:
+    """RFC 3339 in UTC, to the millisecond; None where no time is known or none that a calendar holds."""
+    if not at_ns:
+        return None
+    try:
+        at = datetime.fromtimestamp(at_ns / 1e9, tz=UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def date_of(day: int) -> str | None:
+    """The date of a day since 1970; None where no calendar holds it."""
+    at = time_of(max(day * _DAY_NS, 1))
+    return at and at.partition("T")[0]

@@ -1,0 +1,149 @@
+"""The store as the rest of the house sees it: keys, commuting changes, units of work.
+
+LMDB stands behind it today (`state.lmdb_store`); another store must only honour this page. Sums add up in any order,
+claims are first-come, and a record that is replaced belongs to one trace, whose requests meet in one unit of work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Protocol, TypeAlias
+
+from spanledger_processor.ledger.sums import Sums
+
+Key: TypeAlias = bytes
+"""One table byte, 8 bytes of the tenant's hash, 16 bytes of the id's hash: ids come from the network."""
+
+
+class Table(IntEnum):
+    """The first byte of every key. Numbers are for ever; a new table takes a new one."""
+
+    META = 0
+    SPAN = 1
+    """Decision of one span, kept for state.retention.spans: a repeat finds it."""
+    TRACE = 2
+    """Links, usage seen and what was counted in one trace."""
+    RESPONSE = 3
+    """Provider response id -> the spans that counted it."""
+    SESSION = 4
+    RUN = 5
+    TASK = 6
+    """Per session, task id, task kind, provider and model."""
+    DAY = 7
+    """Per UTC day, provider and model."""
+    TOOL = 8
+    """Per session and signature: how often this very call was made."""
+    TOTAL = 9
+    """One record a tenant: the whole ledger."""
+    DUE = 10
+    """When the short-lived records of other tables may go, in order of arrival."""
+    FLOATING = 11
+    """Per session: the part of its totals for which no trace names a run, and the run that it stands under now."""
+    MATCH = 12
+    """Tokens in and out, and ten minutes -> the latest calls counted so: twins without a common id are found by it."""
+
+
+def tenant_hash(tenant: str) -> bytes:
+    """The 8 bytes that keep one tenant's keys from another's; the default tenant is the empty string."""
+    return blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def key(table: Table, tenant: bytes, *ids: bytes) -> Key:
+    """The key of the record for `ids`.
+
+    Several ids are hashed with their lengths, so that they cannot run together, behind a piece of the first one's hash:
+    the spans of a trace, the tools and tasks of a session stand side by side, and a commit rewrites few pages.
+    """
+    if len(ids) == 1:
+        return _FIRST[table] + tenant + blake2b(ids[0], digest_size=16).digest()
+    joined = b"".join([len(part).to_bytes(4, "big") + part for part in ids])
+    return _FIRST[table] + tenant + _near(ids[0]) + blake2b(joined, digest_size=10).digest()
+
+
+_FIRST = tuple(bytes((table,)) for table in range(256))
+
+
+@lru_cache(maxsize=1024)
+def _near(first: bytes) -> bytes:
+    """Kept, because the spans of a trace, and the tasks and tools of a session, come together."""
+    return blake2b(first, digest_size=6).digest()
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one request changes.
+
+    `add` commutes: sums are merged into what is stored. `claim` writes only where nothing is stored yet.
+    `replace` writes whole records. `expire` names claimed and replaced keys that may go `state.retention.spans`
+    after arrival.
+    """
+
+    add: dict[Key, Sums] = field(default_factory=dict)
+    claim: dict[Key, bytes] = field(default_factory=dict)
+    replace: dict[Key, bytes] = field(default_factory=dict)
+    expire: list[Key] = field(default_factory=list)
+
+
+class Reader(Protocol):
+    """One consistent view."""
+
+    def get(self, key: Key) -> bytes | None: ...
+
+    def scan(self, table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]: ...
+
+
+class Unit(Reader, Protocol):
+    """A unit of work: reads see what was applied before in the same unit; all of it lands, or none."""
+
+    def apply(self, changes: Changes, now_ns: int) -> None: ...
+
+    def part(self) -> AbstractContextManager[Unit]:
+        """A part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much is stored: bytes in use, bytes that may be used, and the number of records."""
+
+    used_bytes: int
+    map_bytes: int
+    records: int
+
+
+class Store(Protocol):
+    """Opened once a process. Units belong to one thread; snapshots may be taken on any.
+
+    Raises:
+        StateError: the store cannot be read or written now (no space, I/O error); nothing of the unit landed.
+        StateBrokenError: nor will it be before it is opened anew.
+    """
+
+    def unit(self) -> AbstractContextManager[Unit]: ...
+
+    def snapshot(self) -> AbstractContextManager[Reader]: ...
+
+    def tend(self) -> bool:
+        """What is to be done beside the units, a bounded slice of it: retention, writing out. True: more is due."""
+        ...
+
+    def usage(self) -> Usage: ...
+
+    def close(self) -> None: ...
+
+
+class StateError(Exception):
+    """The state is not available; spans go on as `not_accounted`."""
+
+
+class StateBrokenError(StateError):
+    """The store has to be closed and opened anew before it can be used again."""
+
+
+class StateLockedError(StateError):
+    """Another process has this state folder open for writing."""

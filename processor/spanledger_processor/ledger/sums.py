@@ -1,0 +1,149 @@
+"""Totals of a session, run, task, day and model, or of the whole ledger: numbers that add up in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spanledger_processor.ledger.packing import pack, unpack
+
+ID_BOUND = 512
+"""Bytes of an id, name or label kept in a record; the key holds the hash of all of it."""
+
+MODELS_KEPT = 64
+"""Models told apart in one record; the table of days has them all."""
+OTHER_MODELS = "other"
+
+_COUNTS = (
+    *("cost", "calls", "priced", "unpriced"),
+    *("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"),
+    *("tool_calls", "spans"),
+)
+_VERSION = 1
+
+
+@dataclass(slots=True)
+class Sums:
+    """A record of numbers that commute: counts are added, times widened, labels kept (the first one wins), sets united.
+
+    `cost` in 1e-12 USD; may be negative in a change that moves an amount elsewhere, never in what is stored.
+    `reasons` counts unpriced calls by reason. `named` unites up to three names seen, enough to tell one from several.
+    `arrival_ms` is when the record last changed; the store writes it, and retention goes by it.
+    """
+
+    cost: int = 0
+    calls: int = 0
+    priced: int = 0
+    unpriced: int = 0
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    cache_write_1h: int = 0
+    reasoning: int = 0
+    tool_calls: int = 0
+    spans: int = 0
+    first_ns: int = 0
+    last_ns: int = 0
+    closed: bool = False
+    arrival_ms: int = 0
+    labels: dict[str, str] = field(default_factory=dict)
+    reasons: dict[str, int] = field(default_factory=dict)
+    models: dict[str, int] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+
+    def add(self, other: Sums, sign: int = 1) -> None:
+        """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
+        self.spend(other.load, sign)
+        self.calls += sign * other.calls
+        self.priced += sign * other.priced
+        self.unpriced += sign * other.unpriced
+        self.tool_calls += sign * other.tool_calls
+        self.spans += sign * other.spans
+        if other.reasons:
+            _merge_counts(self.reasons, other.reasons, sign)
+        if other.models:
+            self.add_models(other.models, sign)
+        if sign < 0:
+            return
+        self.widen(other.first_ns, other.last_ns)
+        self.closed = self.closed or other.closed
+        self.arrival_ms = max(self.arrival_ms, other.arrival_ms)
+        for name, text in other.labels.items():
+            self.labels.setdefault(name, text)
+        if other.named and len(self.named) < 3:
+            self.named = set(sorted(self.named | other.named)[:3])
+
+    def widen(self, first_ns: int, last_ns: int) -> None:
+        """Let the times reach from `first_ns` (0: unknown) to `last_ns` at least."""
+        if first_ns and (not self.first_ns or first_ns < self.first_ns):
+            self.first_ns = first_ns
+        if last_ns > self.last_ns:
+            self.last_ns = last_ns
+
+    @property
+    def load(self) -> tuple[int, int, int, int, int, int, int]:
+        """The cost and the tokens by class, in the order of the fields."""
+        tokens = (self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h, self.reasoning)
+        return self.cost, *tokens
+
+    def spend(self, load: tuple[int, int, int, int, int, int, int], sign: int = 1) -> None:
+        """Add a cost and tokens by class, in the order of the fields, or with `sign` -1 take them out again."""
+        cost, given, output, cache_read, cache_write, cache_write_1h, reasoning = load
+        self.cost += sign * cost
+        self.input += sign * given
+        self.output += sign * output
+        self.cache_read += sign * cache_read
+        self.cache_write += sign * cache_write
+        self.cache_write_1h += sign * cache_write_1h
+        self.reasoning += sign * reasoning
+
+    def add_reason(self, reason: str, sign: int = 1) -> None:
+        """One more, or with `sign` -1 one fewer, unpriced call for `reason`."""
+        _merge_counts(self.reasons, {reason: 1}, sign)
+
+    def add_models(self, models: Mapping[str, int], sign: int = 1) -> None:
+        """Merge costs by model."""
+        for name, amount in models.items():
+            self.add_model(name, sign * amount)
+
+    def add_model(self, name: str, amount: int) -> None:
+        """Merge one model's cost; names come from the network, so that all beyond `MODELS_KEPT` are one: "other"."""
+        models = self.models
+        if name not in models and len(models) >= MODELS_KEPT:
+            name = OTHER_MODELS
+        total = models.get(name, 0) + amount
+        if total:
+            models[name] = total
+        else:
+            models.pop(name, None)
+
+    def pack(self) -> bytes:
+        """The stored form. Its second element is the arrival, as in every record that retention may take."""
+        counts = [getattr(self, name) for name in _COUNTS]
+        times = [self.first_ns, self.last_ns, self.closed]
+        row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
+        return pack(row)
+
+    @classmethod
+    def unpack(cls, record: bytes) -> Sums:
+        """Read a stored record; what a later version added at its end is left aside."""
+        _, arrival_ms, counts, times, labels, reasons, models, named, *_ = unpack(record)
+        known: list[Any] = [int(count) for count in counts[: len(_COUNTS)]]
+        sums = cls(*known)
+        sums.first_ns, sums.last_ns, sums.closed = times
+        sums.arrival_ms = arrival_ms
+        sums.labels, sums.named = labels, set(named)
+        sums.reasons = {name: int(count) for name, count in reasons.items()}
+        sums.models = {name: int(amount) for name, amount in models.items()}
+        return sums
+
+
+def _merge_counts(into: dict[str, int], counts: Mapping[str, int], sign: int) -> None:
+    for name, count in counts.items():
+        total = into.get(name, 0) + sign * count
+        if total:
+            into[name] = total
+        else:
+            into.pop(name, None)

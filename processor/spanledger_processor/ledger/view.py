@@ -1,0 +1,39 @@
+"""One consistent view of what LMDB holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import lmdb
+
+from spanledger_processor.ledger.environment import told
+from spanledger_processor.ledger.store import Key, Table
+
+
+class View:
+    """A `store.Reader` for as long as its transaction lives."""
+
+    __slots__ = ("_get", "_path", "_txn")
+
+    def __init__(self, txn: lmdb.Transaction[bytes], path: Path) -> None:
+        self._txn = txn
+        self._get = txn.get
+        self._path = path
+
+    def get(self, key: Key) -> bytes | None:
+        """The record of `key`, None if there is none."""
+        try:
+            return self._get(key)
+        except lmdb.Error:
+            with told(self._path):
+                raise
+
+    def scan(self, table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]:
+        """The records of one tenant in a table, in the order of their keys."""
+        prefix = bytes((table,)) + tenant
+        with told(self._path), self._txn.cursor() as cursor:
+            more = cursor.set_range(prefix)
+            while more and cursor.key().startswith(prefix):
+                yield cursor.item()
+                more = cursor.next()

@@ -1,0 +1,253 @@
+"""One thread that writes to the ledger, many requests to a commit; the event loop never waits for a disk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from threading import Condition, Thread
+from typing import Any, Protocol, TypeVar
+
+from spanledger_processor.ledger.lasting import LastingStore
+from spanledger_processor.ledger.store import Reader, StateBrokenError, StateError, Store, Unit, Usage
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_COLLECT_S = (0.005, 0.05)
+"""Works that wait join an open unit for as long as the last commit took to be written, within these bounds: a slow disk
+gets fewer and larger commits. Nobody waits for works that might come.
+"""
+_MOST_WAITING = 32_768
+"""More than the receivers take in at once."""
+_PATIENCE_S = 5.0
+"""How long a commit may take before works stop waiting for it: a disk that hangs must not hold up the data."""
+_TEND_EVERY_S = 1.0
+_TEND_AGAIN_S = 0.02
+"""While more is to be done than one slice, and no work is there; commits take their slices along."""
+
+
+class Observer(Protocol):
+    """What telemetry wants to know of the writer; called on its thread."""
+
+    def committed(self, seconds: float, works: int, usage: Usage) -> None:
+        """So many works landed in one commit; `seconds` with all that they did."""
+        ...
+
+    def available(self, available: bool) -> None:  # noqa: FBT001
+        """From now on the ledger can be written, or cannot."""
+        ...
+
+
+class Unobserved:
+    """An observer that looks away."""
+
+    def committed(self, seconds: float, works: int, usage: Usage) -> None:
+        """Nothing."""
+
+    def available(self, available: bool) -> None:  # noqa: FBT001
+        """Nothing."""
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    work: Callable[[Unit], Any]
+    future: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+
+class LedgerWriter:
+    """Runs works on the store, on one thread: each as a part of its own in a unit that it shares with others."""
+
+    def __init__(self, open_store: Callable[[], Store], observer: Observer | None = None) -> None:
+        """Open the store, here and again whenever it breaks; until it opens, the state is not available.
+
+        Raises:
+            StateLockedError: another process writes to it, which does not pass with waiting.
+        """
+        self._observer = observer or Unobserved()
+        self._store = LastingStore(open_store, self._observer.available)
+        self._wake = Condition()
+        self._jobs: deque[_Job] = deque()
+        self._closed = False
+        self._next_tend = 0.0
+        self._collect_s = _COLLECT_S[0]
+        self._begun = math.inf
+        """When the commit that is going on began."""
+        self._thread = Thread(target=self._run, name="ledger", daemon=True)
+        self._thread.start()
+
+    async def submit(self, work: Callable[[Unit], T]) -> T:
+        """What `work` returns, when what it applied to its unit is stored as durably as the store promises.
+
+        Raises:
+            StateError: the state is not available, and nothing of the work is stored.
+            Exception: what `work` raised; nothing of it is stored.
+        """
+        self._store.ready()
+        job = _Job(work, asyncio.get_running_loop().create_future())
+        self._enqueue(job)
+        try:
+            while not job.future.done():
+                self._give_up_if_hanging(job)
+                await asyncio.wait((job.future,), timeout=_PATIENCE_S)
+        except asyncio.CancelledError:
+            self._withdraw(job)
+            raise
+        result: T = job.future.result()
+        return result
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """What is committed now, for answers; on any thread, and short.
+
+        Raises:
+            StateError: the state is not available.
+        """
+        with self._store.ready().snapshot() as reader:
+            yield reader
+
+    @property
+    def problem(self) -> str | None:
+        """Why the state is not available; None when it is."""
+        return self._store.problem
+
+    def close(self) -> None:
+        """Finish what has been submitted, and close the store."""
+        with self._wake:
+            self._closed = True
+            self._wake.notify()
+        self._thread.join()
+
+    def _enqueue(self, job: _Job) -> None:
+        with self._wake:
+            if self._closed:
+                raise StateError("the ledger is closed")
+            if len(self._jobs) >= _MOST_WAITING:
+                raise StateError(f"{_MOST_WAITING} requests wait for the ledger already")
+            self._jobs.append(job)
+            self._wake.notify()
+
+    def _give_up_if_hanging(self, job: _Job) -> None:
+        """A long queue is waited for, and the senders with it; a commit that does not end is not."""
+        seconds = time.monotonic() - self._begun
+        if seconds > _PATIENCE_S and self._withdraw(job):
+            raise StateError(f"the ledger's disk has not answered for {seconds:.0f} s")
+
+    def _withdraw(self, job: _Job) -> bool:
+        """Whether the writer had not begun it; then it never will."""
+        with self._wake:
+            try:
+                self._jobs.remove(job)
+            except ValueError:
+                return False
+            return True
+
+    def _run(self) -> None:
+        while self._wait():
+            if self._jobs:
+                self._commit()
+            if time.monotonic() >= self._next_tend:
+                self._tend()
+        try:
+            self._store.close()
+        except StateError as error:
+            log.error("closing the ledger: %s", error)
+
+    def _wait(self) -> bool:
+        """Until there is something to do; False when there will be nothing more."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._jobs or self._closed, max(0.0, self._next_tend - time.monotonic()))
+            return bool(self._jobs) or not self._closed
+
+    def _commit(self) -> None:
+        self._begun = begun = time.monotonic()
+        jobs: list[_Job] = []
+        try:
+            store = self._store.ready()
+            with store.unit() as unit:
+                while (job := self._next(begun + self._collect_s)) is not None:
+                    jobs.append(job)
+                    _do(job, unit)
+                worked = time.monotonic()
+        except StateError as error:
+            self._store.failed(error)
+            self._fail(jobs, error)
+        except Exception as error:
+            log.exception("the ledger's writer failed")
+            self._fail(jobs, error)
+        else:
+            landed = time.monotonic()
+            self._collect_s = min(max(landed - worked, _COLLECT_S[0]), _COLLECT_S[1])
+            self._landed(store, landed - begun, jobs)
+        self._begun = math.inf
+
+    def _landed(self, store: Store, seconds: float, jobs: list[_Job]) -> None:
+        try:
+            self._store.succeeded()
+            self._observer.committed(seconds, len(jobs), store.usage())
+        except Exception:
+            log.exception("after a commit that landed")
+        _answer(jobs)
+
+    def _next(self, until: float) -> _Job | None:
+        with self._wake:
+            return self._jobs.popleft() if self._jobs and time.monotonic() < until else None
+
+    def _fail(self, jobs: list[_Job], error: Exception) -> None:
+        """Those that were begun fail; where none could be, all that wait do."""
+        with self._wake:
+            if not jobs:
+                jobs = list(self._jobs)
+                self._jobs.clear()
+        for job in jobs:
+            job.error = job.error or StateError(str(error))
+        _answer(jobs)
+
+    def _tend(self) -> None:
+        more = False
+        try:
+            self._store.retry()
+            more = self._store.ready().tend()
+        except StateError as error:
+            self._store.failed(error)
+        except Exception:
+            log.exception("the ledger's upkeep failed")
+        again = more and not self._jobs
+        self._next_tend = time.monotonic() + (_TEND_AGAIN_S if again else _TEND_EVERY_S)
+
+
+def _do(job: _Job, unit: Unit) -> None:
+    try:
+        with unit.part() as part:
+            job.result = job.work(part)
+    except StateBrokenError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it is its submitter's, and no business of the others
+        job.error = error
+
+
+def _answer(jobs: list[_Job]) -> None:
+    by_loop: dict[asyncio.AbstractEventLoop, list[_Job]] = {}
+    for job in jobs:
+        by_loop.setdefault(job.future.get_loop(), []).append(job)
+    for loop, its in by_loop.items():
+        with suppress(RuntimeError):  # the loop is closed, and nobody waits any more
+            loop.call_soon_threadsafe(_settle, its)
+
+
+def _settle(jobs: list[_Job]) -> None:
+    for job in jobs:
+        if job.future.done():
+            continue
+        if job.error is None:
+            job.future.set_result(job.result)
+        else:
+            job.future.set_exception(job.error)

@@ -1,0 +1,181 @@
+"""The envelope that all signals share: request, groups by resource, groups by scope, items.
+
+A body is taken for an export request if its envelope can be read, something in it is a field of such a request, and
+its items are not evidently another signal's: a field that OTLP knows never changes its wire type, so a "span" whose
+field 1 is a fixed64 is a log record sent to the wrong address. What fields OTLP does not know hold is not looked at. An
+item that cannot be read at all makes no request malformed: it passes as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from google.protobuf.message import DecodeError
+
+from spanledger_processor.otlp import schema
+from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.fields import FIXED32, FIXED64, LENGTH, VARINT, Field, fields
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A signal's names for the parts of its envelope, and the wire types of its items' fields.
+
+    `attributes` is the number of the items' attributes, KeyValues whose fields are known as well; 0 if they have none.
+    """
+
+    request: str
+    group: str
+    scoped: str
+    items: str
+    item: Mapping[int, int]
+    attributes: int
+
+
+MAX_PARTS, MAX_ITEMS = 2**18, 2**20
+"""Resources and scopes, and items, that one request may hold. Real ones reach 64 MiB long before; without a limit two
+bytes an item would take gigabytes to read."""
+_TOO_MANY = f"more than {MAX_PARTS} resources and scopes or {MAX_ITEMS} items; send them in smaller requests"
+
+_KEY_VALUE = {1: LENGTH, 2: LENGTH}
+
+TRACES = Shape(
+    "ExportTraceServiceRequest",
+    "resource_spans",
+    "scope_spans",
+    "spans",
+    dict.fromkeys((1, 2, 3, 4, 5, 9, 11, 13, 15), LENGTH)
+    | dict.fromkeys((6, 10, 12, 14), VARINT)
+    | {7: FIXED64, 8: FIXED64, 16: FIXED32},
+    9,
+)
+LOGS = Shape(
+    "ExportLogsServiceRequest",
+    "resource_logs",
+    "scope_logs",
+    "log_records",
+    dict.fromkeys((3, 5, 6, 9, 10, 12), LENGTH) | {2: VARINT, 7: VARINT} | {1: FIXED64, 11: FIXED64, 8: FIXED32},
+    6,
+)
+METRICS = Shape(
+    "ExportMetricsServiceRequest",
+    "resource_metrics",
+    "scope_metrics",
+    "metrics",
+    dict.fromkeys((1, 2, 3, 5, 7, 9, 10, 11, 12), LENGTH),
+    0,
+)
+
+
+class ScopeItems(NamedTuple):
+    """One scope of a resource: where it stands, the scope's bytes, and its items' in the order they came.
+
+    An item is copied each time it is asked for; who reads them all makes a list.
+    """
+
+    place: str
+    scope: bytes
+    items: Sequence[bytes]
+
+
+class ResourceItems(NamedTuple):
+    """One resource: where it stands, its bytes, and its scopes. A message sent in pieces is joined, which merges it."""
+
+    place: str
+    resource: bytes
+    scopes: list[ScopeItems]
+
+
+def read_envelope(body: bytes, shape: Shape) -> list[ResourceItems]:
+    """The resources of an export request.
+
+    Raises:
+        MalformedError: it is no export request of that signal.
+    """
+    found = _messages(body, 0, len(body), {1: shape.group}, shape.request)
+    if body and not found:
+        raise MalformedError(f"{shape.request}: holds no {shape.group}")
+    groups, parts, items = [], len(found), 0
+    for number, (_, start, end) in enumerate(found):
+        group, read = _read_group(body, start, end, shape, f"{shape.group}[{number}]")
+        groups.append(group)
+        parts += read
+        items += sum(len(scoped.items) for scoped in group.scopes)
+        if parts > MAX_PARTS or items > MAX_ITEMS:
+            raise MalformedError(f"{shape.request}: {_TOO_MANY}")
+    _refuse_foreign(groups, shape)
+    return groups
+
+
+def _read_group(body: bytes, start: int, end: int, shape: Shape, place: str) -> tuple[ResourceItems, int]:
+    """A resource, and of how many parts it is made."""
+    parts = _messages(body, start, end, {1: "resource", 2: shape.scoped, 3: "schema_url"}, place)
+    resource = b"".join(body[at:to] for number, at, to in parts if number == 1)
+    scoped = [(at, to) for number, at, to in parts if number == 2]
+    scopes = [
+        _read_scope(body, at, to, shape, f"{place}.{shape.scoped}[{index}]") for index, (at, to) in enumerate(scoped)
+    ]
+    return ResourceItems(place, resource, scopes), len(parts)
+
+
+def _read_scope(body: bytes, start: int, end: int, shape: Shape, place: str) -> ScopeItems:
+    """Items are many, so a schema reads them; only where it finds none, or fails, is every field looked at."""
+    try:
+        message = schema.Scoped.FromString(body[start:end])
+    except DecodeError:
+        message = None
+    if message is None or not message.items:
+        _messages(body, start, end, {1: "scope", 2: shape.items, 3: "schema_url"}, place)
+    if message is None:
+        raise MalformedError(f"{place}: cannot be read")
+    if len(message.items) > MAX_ITEMS:
+        raise MalformedError(f"{place}: {_TOO_MANY}")
+    return ScopeItems(place, b"".join(message.scope), message.items)
+
+
+def _refuse_foreign(groups: list[ResourceItems], shape: Shape) -> None:
+    foreign = None
+    for item in (item for group in groups for scoped in group.scopes for item in scoped.items):
+        foreign = _contradiction(item, shape)
+        if foreign is None:
+            return
+    if foreign is not None:
+        raise MalformedError(f"{shape.request}: not one of its {shape.items} is one: {foreign}")
+
+
+def _contradiction(item: bytes, shape: Shape) -> str | None:
+    """Why `item` is another signal's; None if it may be of this one, or cannot be read to its end."""
+    found = None
+    try:
+        for field in fields(item, 0, len(item)):
+            found = found or _mismatch(field, shape.item)
+            if found is None and field.number == shape.attributes:
+                parts = list(fields(item, field.start, field.end))
+                found = next(filter(None, (_mismatch(part, _KEY_VALUE) for part in parts)), None)
+    except MalformedError:
+        return None
+    return found
+
+
+def _mismatch(field: Field, known: Mapping[int, int]) -> str | None:
+    if known.get(field.number, field.wire_type) == field.wire_type:
+        return None
+    return f"field {field.number} has wire type {field.wire_type}, not {known[field.number]}"
+
+
+def _messages(body: bytes, start: int, end: int, known: Mapping[int, str], place: str) -> list[tuple[int, int, int]]:
+    """Number, start and end of each known field; all of them are length-delimited."""
+    found = []
+    try:
+        for field in fields(body, start, end):
+            if field.number in known:
+                if field.wire_type != LENGTH:
+                    raise MalformedError(f"{known[field.number]} has wire type {field.wire_type}, not {LENGTH}")
+                found.append((field.number, field.start, field.end))
+                if len(found) > MAX_PARTS:
+                    raise MalformedError(_TOO_MANY)
+    except MalformedError as error:
+        raise MalformedError(f"{place}: {error}") from None
+    return found

@@ -1,0 +1,119 @@
+"""The protobuf wire format, field by field, for where exact offsets matter.
+
+Slower than a schema, so it serves splicing, naming the place of an error and looking at unknown fields only.
+The format: https://protobuf.dev/programming-guides/encoding
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from spanledger_processor.otlp.errors import MalformedError
+
+VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
+
+_ONE_BYTE = tuple(bytes((number,)) for number in range(0x80))
+_FIXED = {FIXED64: 8, FIXED32: 4}
+_MAX_LENGTH = 2**31 - 1
+_MAX_GROUPS = 100
+"""Depth at which protobuf's own parsers stop."""
+
+
+class Field(NamedTuple):
+    """Where one field stands: its tag ends at `tag_end`, its content is [start, end). Groups span to their end tag."""
+
+    number: int
+    wire_type: int
+    tag_end: int
+    start: int
+    end: int
+
+
+def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """The unsigned number at `at` (longer than needed is fine) and the offset after it."""
+    number = shift = 0
+    for place in range(at, min(end, at + 10)):
+        byte = data[place]
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, place + 1
+        shift += 7
+    raise MalformedError(f"byte {at}: a number that does not end")
+
+
+def write_varint(number: int) -> bytes:
+    """`number` (>= 0) in as few bytes as it takes; nearly all lengths and counts take three at most."""
+    if number < 0x80:
+        return _ONE_BYTE[number]
+    if number < 0x4000:
+        return bytes((number & 0x7F | 0x80, number >> 7))
+    if number < 0x20_0000:
+        return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def fields(data: bytes, start: int, end: int) -> Iterator[Field]:
+    """The fields of the message that stands at [start, end), in order.
+
+    Raises:
+        MalformedError: at the first field that cannot be read, with its offset.
+    """
+    at = start
+    while at < end:
+        field = _read_field(data, at, end, 0)
+        if field.wire_type == END_GROUP:
+            raise MalformedError(f"byte {at}: the end of a group that never began")
+        yield field
+        at = field.end
+
+
+def _read_field(data: bytes, at: int, end: int, depth: int) -> Field:
+    tag = data[at]
+    tag_end = at + 1
+    if tag > 0x7F:
+        tag, tag_end = read_varint(data, at, end)
+    number, wire_type = tag >> 3, tag & 7
+    if not 0 < number < 2**29:
+        raise MalformedError(f"byte {at}: no field has number {number}")
+    start = stop = tag_end
+    if wire_type == LENGTH:
+        start, stop = _read_length(data, tag_end, end)
+    elif wire_type == VARINT:
+        stop = read_varint(data, tag_end, end)[1]
+    elif wire_type in _FIXED:
+        stop = tag_end + _FIXED[wire_type]
+    elif wire_type == START_GROUP:
+        stop = _group_end(data, at, tag_end, end, number, depth + 1)
+    elif wire_type != END_GROUP:
+        raise MalformedError(f"byte {at}: wire type {wire_type} does not exist")
+    if stop > end:
+        raise MalformedError(f"byte {at}: field {number} needs {stop - end} bytes more than there are")
+    return Field(number, wire_type, tag_end, start, stop)
+
+
+def _read_length(data: bytes, at: int, end: int) -> tuple[int, int]:
+    if at < end and data[at] < 0x80:
+        return at + 1, at + 1 + data[at]
+    length, start = read_varint(data, at, end)
+    if length > _MAX_LENGTH:
+        raise MalformedError(f"byte {at}: a length of {length} bytes")
+    return start, start + length
+
+
+def _group_end(data: bytes, began: int, at: int, end: int, number: int, depth: int) -> int:
+    if depth > _MAX_GROUPS:
+        raise MalformedError(f"byte {began}: more than {_MAX_GROUPS} groups inside each other")
+    while at < end:
+        field = _read_field(data, at, end, depth)
+        if field.wire_type == END_GROUP and field.number == number:
+            return field.end
+        if field.wire_type == END_GROUP:
+            break
+        at = field.end
+    raise MalformedError(f"byte {began}: group {number} does not end")

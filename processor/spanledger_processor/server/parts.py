@@ -1,0 +1,106 @@
+"""The rooms that a configuration makes: each function gives one, ready to use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeAlias
+
+from spanledger_processor.accounting.facts import LoopRule
+from spanledger_processor.aliases import alias_keys
+from spanledger_processor.config import Config
+from spanledger_processor.config.processing import Processor
+from spanledger_processor.dialects import MARKERS, recognise
+from spanledger_processor.enrichment import Stage
+from spanledger_processor.enrichment.fact import Maker
+from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.enrichment.names import KeyLists, Naming
+from spanledger_processor.otlp.values import Attributes
+from spanledger_processor.server.prices import make_pricer
+from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
+from spanledger_processor.signing.signer import Signer
+
+log = logging.getLogger(__name__)
+
+_HEADER = "header:"
+
+
+class Group(Protocol):
+    """Spans or log records of one resource."""
+
+    resource_attributes: Attributes
+
+
+TenantOf: TypeAlias = Callable[[Group, Mapping[str, str]], str]
+"""The tenant's name, from a group's resource attributes and the request's headers."""
+
+
+def make_stage(config: Config, signer: Signer) -> Stage:
+    """The stage for traces."""
+    processor = config.processor
+    maker = Maker(recognise, make_pricer(config), signer, make_naming(processor))
+    aliases = alias_keys(processor.aliases)
+    return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), aliases)
+
+
+def make_log_stage(config: Config, signer: Signer) -> LogStage:
+    """The stage for logs."""
+    return LogStage(make_tenant_of(config.processor), signer.sign)
+
+
+def make_signer(config: Config) -> Signer:
+    """Signatures under the configured key, else the one in the state folder, else one that ends with the process.
+
+    Raises:
+        SigningKeyError: there is a key that must not be used.
+    """
+    tools = config.processor.tools
+    configured = tools.signing_key.get_secret_value() if tools.signing_key else None
+    try:
+        key, made = load_key(configured, os.environ, config.state.path)
+    except SigningKeyUnavailableError as error:
+        log.warning("tool signatures compare only until this process ends: no key can be kept. %s", error)
+        key, made = secrets.token_bytes(32), False
+    if made:
+        log.warning(
+            "made a signing key in %s: tool signatures compare only with those of this state folder; "
+            "set SPANLEDGER_SIGNING_KEY to compare across machines",
+            config.state.path,
+        )
+    return Signer(key, [(ignored.tool, frozenset(ignored.fields)) for ignored in tools.ignore])
+
+
+def make_naming(processor: Processor) -> Naming:
+    """Names of sessions, runs, agents and tasks by the configured keys."""
+    return Naming(
+        KeyLists(
+            session=processor.sessions.keys,
+            session_parent=processor.sessions.parent_keys,
+            run=processor.runs.keys,
+            agent=processor.agents.keys,
+            agent_parent=processor.agents.parent_keys,
+            task_id=processor.tasks.id_keys,
+            task_kind=processor.tasks.kind_keys,
+        )
+    )
+
+
+def make_loop_rule(processor: Processor) -> LoopRule:
+    """When a tool call completes a loop."""
+    return LoopRule(processor.tools.loop.consecutive, processor.tools.loop.repeats)
+
+
+def make_tenant_of(processor: Processor) -> TenantOf:
+    """Whose data a group of spans is, by the configured keys; the first that is present wins."""
+    keys = processor.tenant.keys
+
+    def tenant_of(group: Group, headers: Mapping[str, str]) -> str:
+        for key in keys:
+            found = headers.get(key[len(_HEADER) :]) if key.startswith(_HEADER) else group.resource_attributes.get(key)
+            if found is not None and found != "":
+                return str(found)
+        return ""
+
+    return tenant_of

@@ -1,0 +1,110 @@
+"""Everything that runs in one process of `serve`: made from a configuration, and taken down in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+
+from spanledger_exporters import Delivery, DestinationError, build
+from spanledger_processor.api import Api, Health
+from spanledger_processor.config import Config, host_and_port
+from spanledger_processor.config.receivers import MIB
+from spanledger_processor.ledger.store import StateLockedError
+from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.receivers import Otlp
+from spanledger_processor.server.answers import Answers
+from spanledger_processor.server.handle import Handler
+from spanledger_processor.server.parts import make_log_stage, make_signer, make_stage
+from spanledger_processor.server.store import open_store
+from spanledger_processor.signing.key import SigningKeyError
+from spanledger_processor.signing.signer import Signer
+from spanledger_processor.telemetry.metrics import Telemetry
+
+GRACE = 20.0
+"""Seconds that requests under way get to end when the process stops ..."""
+AFTER_GRACE = 5.0
+"""... and what is still being sent after that, to exporters that are not required: less than Kubernetes' 30 in all."""
+
+
+class StartError(Exception):
+    """It cannot run as it is configured; the message says what is in the way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What runs. `addresses` maps what is spoken to the host:port that it is spoken on."""
+
+    addresses: Mapping[str, str]
+    ledger: LedgerWriter
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Running]:
+    """Run inside the block: OTLP in, the API, the ledger, and the ways out. When it ends, requests under way end first.
+
+    Raises:
+        StartError: a key, the state folder, an exporter or an address cannot be used; nothing runs then.
+    """
+    async with AsyncExitStack() as closing:
+        try:
+            made = await _start(config, closing)
+        except (SigningKeyError, StateLockedError, DestinationError, OSError) as error:
+            raise StartError(str(error)) from error
+        yield made
+
+
+async def _start(config: Config, closing: AsyncExitStack) -> Running:
+    """Start the parts, those first that others need; each is stopped before what it needs."""
+    otlp = config.receivers.otlp
+    telemetry = Telemetry(
+        version("spanledger"), window=config.state.retention.spans, budget=otlp.max_in_flight_mib * MIB
+    )
+    signer = make_signer(config)
+    ledger = LedgerWriter(partial(open_store, config), telemetry.ledger)
+    closing.push_async_callback(asyncio.to_thread, ledger.close)
+    answers = Answers(ledger)
+    telemetry.ledger.read_correction(answers.late_correction)
+    delivery = Delivery([build(name, exporter) for name, exporter in config.exporters.items()], telemetry.delivery)
+    await delivery.start()
+    closing.push_async_callback(delivery.close, AFTER_GRACE)
+    handler = Handler(make_stage(config, signer), make_log_stage(config, signer), ledger, delivery, telemetry.stage)
+    doors = Otlp(otlp, handler, telemetry.doors)
+    health = Health(lambda: doors.listening, lambda: telemetry.ledger.is_available)
+    api = Api(config.api.endpoint, health, telemetry.registry.scrape, answers, answers)
+    await api.start()
+    closing.push_async_callback(api.stop)
+    await doors.start()
+    closing.push_async_callback(doors.stop, GRACE)
+    if any(source is not None for _, source in config.sidecar.sources):
+        await _start_sidecar(config, handler, signer, closing)
+    health.phase = "serving"
+    closing.callback(setattr, health, "phase", "stopping")
+    return Running(_addresses(config, doors.ports, api.port), ledger)
+
+
+async def _start_sidecar(config: Config, handler: Handler, signer: Signer, closing: AsyncExitStack) -> None:
+    from spanledger_processor.server.beside import start_sidecar  # brings the SDK along, which few need
+
+    sidecar = await asyncio.to_thread(start_sidecar, config, handler, signer, asyncio.get_running_loop())
+    if sidecar is not None:
+        closing.push_async_callback(asyncio.to_thread, sidecar.close)
+
+
+def _addresses(config: Config, ports: Mapping[str, int], api_port: int) -> Mapping[str, str]:
+    """Where it listens, with the ports that were taken where any was asked for."""
+    protocols = config.receivers.otlp.protocols
+    addresses = {}
+    if protocols.grpc is not None:
+        addresses["OTLP/gRPC"] = f"{_host(protocols.grpc.endpoint)}:{ports['grpc']}"
+    if protocols.http is not None:
+        addresses["OTLP/HTTP"] = f"{_host(protocols.http.endpoint)}:{ports['http']}"
+    return {**addresses, "API": f"{_host(config.api.endpoint)}:{api_port}"}
+
+
+def _host(endpoint: str) -> str:
+    host = host_and_port(endpoint)[0]
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,10 @@
+"""Money as integers of 1e-12 USD, and spans of time."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+Pico: TypeAlias = int
+"""Money: an integer count of 1e-12 USD."""
+
+USD: Pico = 10**12

@@ -1,0 +1,239 @@
+"""The stage over real bytes: what it recognises, whom it names, and what it lets pass."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from spanledger_processor.accounting.account import account
+from spanledger_processor.aliases import ALIASES
+from spanledger_processor.config import load
+from spanledger_processor.dialects.costs import ALIASES as COSTS_THAT_COME_IN
+from spanledger_processor.enrichment import Reading, Stage, write
+from spanledger_processor.enrichment.fact import Maker
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.server.parts import make_stage
+from spanledger_processor.signing import Signer
+
+NOW = 1_795_500_000_000_000_000
+CHAT = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "gpt-4o-mini",
+    "gen_ai.usage.input_tokens": 1000,
+    "gen_ai.usage.output_tokens": 100,
+}
+
+
+@pytest.fixture
+def stage() -> Stage:
+    return stage_with()
+
+
+def stage_with(*sets: str) -> Stage:
+    return make_stage(load(None, sets), Signer(b"the key of the tests, 32 bytes.."))
+
+
+def request(*spans: Span, resource: Mapping[str, str] | None = None) -> ExportTraceServiceRequest:
+    made = ExportTraceServiceRequest()
+    group = made.resource_spans.add()
+    for key, text in (resource or {}).items():
+        group.resource.attributes.add(key=key).value.string_value = text
+    group.scope_spans.add().spans.extend(spans)
+    return made
+
+
+def span(number: int, attributes: Mapping[str, Any] | None = None, *, parent: int = 0, trace: int = 1) -> Span:
+    made = Span(name="some span", trace_id=trace.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"))
+    made.parent_span_id = parent.to_bytes(8, "big") if parent else b""
+    made.start_time_unix_nano, made.end_time_unix_nano = NOW - 10**9, NOW
+    for key, content in (attributes or {}).items():
+        attribute = made.attributes.add(key=key)
+        if isinstance(content, int):
+            attribute.value.int_value = content
+        else:
+            attribute.value.string_value = content
+    return made
+
+
+def through(
+    stage: Stage, made: ExportTraceServiceRequest, headers: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """The attributes of every span that comes out, with an empty ledger."""
+    reading = stage.read(made.SerializeToString(), headers or {}, NOW)
+    out = ExportTraceServiceRequest.FromString(settled(reading))
+    return [dict(attributes(found)) for group in out.resource_spans for found in group.scope_spans[0].spans]
+
+
+def settled(reading: Reading) -> bytes:
+    store, decisions = MemoryStore(), []
+    for batch in reading.batches:
+        with store.unit() as unit:
+            ruling = account(batch, unit.get)
+            unit.apply(ruling.changes, NOW)
+        decisions.append(ruling.decisions)
+    return write(reading, decisions)
+
+
+def attributes(found: Span) -> Iterator[tuple[str, Any]]:
+    for pair in found.attributes:
+        yield pair.key, getattr(pair.value, pair.value.WhichOneof("value") or "string_value")
+
+
+def test_a_chat_span_is_priced_and_everything_that_came_in_stands_before(stage: Stage) -> None:
+    made = request(span(1, CHAT))
+    (found,) = through(stage, made)
+    assert list(found)[: len(CHAT)] == list(CHAT)
+    assert found["spanledger.kind"] == "llm"
+    assert found["spanledger.cost.usd"] == 0.00021  # 1000 x $0.15 and 100 x $0.60, per million
+    assert found["gen_ai.usage.cost"] == found["spanledger.cost.usd"]
+
+
+def test_a_request_without_genai_spans_leaves_as_the_very_bytes_that_came(stage: Stage) -> None:
+    body = request(span(1, {"http.method": "GET"})).SerializeToString()
+    reading = stage.read(body, {}, NOW)
+    assert not reading.batches
+    assert settled(reading) is body
+
+
+@pytest.mark.parametrize(
+    ("on_span", "on_resource", "expected"),
+    [
+        ({"gen_ai.conversation.id": "a"}, {"session.id": "r"}, ("a", "attribute")),
+        ({}, {"session.id": "r"}, ("r", "resource")),
+        ({"session.id": 7}, {}, ("7", "attribute")),
+        ({"session.id": "  "}, {}, (None, None)),
+        ({}, {}, (None, None)),
+    ],
+)
+def test_the_session_is_the_spans_else_its_resources(
+    stage: Stage, on_span: Mapping[str, Any], on_resource: Mapping[str, str], expected: tuple[str | None, str | None]
+) -> None:
+    (found,) = through(stage, request(span(1, {**CHAT, **on_span}), resource=on_resource))
+    assert (found.get("spanledger.session.id"), found.get("spanledger.session.source")) == expected
+
+
+def test_a_parent_that_comes_behind_its_child_in_the_request_names_the_session_all_the_same(stage: Stage) -> None:
+    child, parent = span(1, CHAT, parent=2), span(2, {"gen_ai.operation.name": "invoke_agent", "session.id": "s"})
+    found, _ = through(stage, request(child, parent))
+    assert (found["spanledger.session.id"], found["spanledger.session.source"]) == ("s", "parent")
+
+
+def test_a_plain_span_between_agent_and_call_carries_the_session_down(stage: Stage) -> None:
+    agent = span(3, {"gen_ai.operation.name": "invoke_agent", "session.id": "s"})
+    found, plain, _ = through(stage, request(span(1, CHAT, parent=2), span(2, parent=3), agent))
+    assert found["spanledger.session.source"] == "parent"
+    assert not any(key.startswith("spanledger.") for key in plain)
+
+
+def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(stage: Stage) -> None:
+    stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
+    reading = stage.read(request(span(5, trace=9), span(6, trace=1)).SerializeToString(), {}, NOW)
+    assert [fact.span_id for batch in reading.batches for fact in batch.facts] == [(6).to_bytes(8, "big")]
+
+
+def test_a_span_that_is_marked_passes_untouched_and_unaccounted(stage: Stage) -> None:
+    body = request(span(1, {**CHAT, "spanledger.kind": "llm"})).SerializeToString()
+    reading = stage.read(body, {}, NOW)
+    assert (reading.marked, reading.batches) == (1, [])
+
+
+def test_the_word_spanledger_kind_in_a_text_is_no_mark(stage: Stage) -> None:
+    (found,) = through(stage, request(span(1, {**CHAT, "gen_ai.input.messages": "what is spanledger.kind?"})))
+    assert found["spanledger.kind"] == "llm"
+
+
+def test_a_span_that_cannot_be_read_goes_on_as_it_came_beside_one_that_can(stage: Stage) -> None:
+    whole = span(1, CHAT).SerializeToString()
+    torn = b"\n\x10" + bytes(16) + b"J\x7fgen_ai.request.model"  # a field that is longer than the span
+    scoped = b"".join(b"\x12" + bytes((len(part),)) + part for part in (torn,)) + b"\x12" + _varint(len(whole)) + whole
+    body = b"\x0a" + _varint(len(scoped) + 1 + len(_varint(len(scoped)))) + b"\x12" + _varint(len(scoped)) + scoped
+    reading = stage.read(body, {}, NOW)
+    assert dict(reading.failures) == {"malformed_span": 1}
+    out = settled(reading)
+    assert torn in out
+    assert b"spanledger.cost.usd" in out
+
+
+def _varint(number: int) -> bytes:
+    out = b""
+    while number > 0x7F:
+        out += bytes((number & 0x7F | 0x80,))
+        number >>= 7
+    return out + bytes((number,))
+
+
+def test_a_bug_of_ours_lets_the_span_pass_and_is_counted(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Maker, "genai", broken)
+    body = request(span(1, CHAT)).SerializeToString()
+    reading = stage.read(body, {}, NOW)
+    assert dict(reading.failures) == {"ZeroDivisionError": 1}
+    assert settled(reading) == body
+
+
+def test_bytes_that_are_no_request_are_refused_with_the_place(stage: Stage) -> None:
+    with pytest.raises(MalformedError, match="ExportTraceServiceRequest: byte 1"):
+        stage.read(b"\x0a\xff\xff\xff", {}, NOW)
+
+
+def test_tenants_do_not_share_a_session() -> None:
+    stage = stage_with("processor.tenant.keys=[team, 'header:x-scope-orgid']")
+    one = request(span(1, {**CHAT, "session.id": "s"}), resource={"team": "a"})
+    one.MergeFrom(request(span(2, {**CHAT, "session.id": "s"}, trace=2), resource={"team": "b"}))
+    first, second = through(stage, one)
+    assert first["spanledger.session.cost_usd"] == second["spanledger.session.cost_usd"] == first["spanledger.cost.usd"]
+    reading = stage.read(request(span(3, CHAT)).SerializeToString(), {"x-scope-orgid": "c"}, NOW)
+    assert (
+        len({batch.tenant for batch in (*stage.read(one.SerializeToString(), {}, NOW).batches, *reading.batches)}) == 3
+    )
+
+
+@pytest.mark.parametrize("start", [0, 1, NOW + 3 * 86_400 * 10**9])
+def test_a_start_that_no_clock_told_is_priced_by_arrival_and_marked(stage: Stage, start: int) -> None:
+    made = span(1, CHAT)
+    made.start_time_unix_nano = start
+    (found,) = through(stage, request(made))
+    assert found["spanledger.cost.estimate"] is True
+    assert found["spanledger.cost.usd"] > 0
+
+
+@pytest.mark.parametrize("ids", [(b"", b""), (bytes(16), bytes(8)), (b"short", b"x")])
+def test_spans_with_invalid_ids_are_told_apart_by_what_they_hold(stage: Stage, ids: tuple[bytes, bytes]) -> None:
+    one, other = span(1, CHAT), span(1, {**CHAT, "gen_ai.usage.output_tokens": 7})
+    for made in (one, other):
+        made.trace_id, made.span_id = ids
+    store, reading = MemoryStore(), stage.read(request(one, other, one).SerializeToString(), {}, NOW)
+    with store.unit() as unit:
+        ruling = account(reading.batches[0], unit.get)
+    assert ruling.replays == 1
+    assert len({id(decision) for decision in ruling.decisions.values()}) == 2
+
+
+def test_every_alias_that_can_be_configured_is_written_and_none_over_one_that_came_in() -> None:
+    stage = stage_with(
+        "processor.aliases=['llm.cost.*', operation.cost, mlflow.llm.cost, langfuse.observation.cost_details]"
+    )
+    (found,) = through(stage, request(span(1, {**CHAT, "llm.cost.prompt_details.input": 5})))
+    assert found["llm.cost.prompt_details.input"] == 5
+    assert found["llm.cost.total"] == found["operation.cost"] == 0.00021
+    assert (found["llm.cost.prompt"], found["llm.cost.completion"]) == (0.00015, 0.00006)
+    assert json.loads(found["mlflow.llm.cost"]) == {
+        "total_cost": 0.00021,
+        "input_cost": 0.00015,
+        "output_cost": 0.00006,
+    }
+    assert json.loads(found["langfuse.observation.cost_details"])["total"] == 0.00021
+    assert "gen_ai.usage.cost" not in found
+
+
+def test_the_aliases_known_to_come_in_are_those_that_are_written() -> None:
+    assert set(ALIASES) == COSTS_THAT_COME_IN

@@ -1,0 +1,43 @@
+"""Keys: no two records share one, whatever the ids are, and what belongs together stands together."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanledger_processor.ledger.store import Table, key, tenant_hash
+
+_tables = st.sampled_from(list(Table))
+_ids = st.lists(st.binary(max_size=40), min_size=1, max_size=4)
+_wheres = st.tuples(_tables, st.text(max_size=5), _ids)
+
+
+def _key(where: tuple[Table, str, list[bytes]]) -> bytes:
+    table, tenant, ids = where
+    return key(table, tenant_hash(tenant), *ids)
+
+
+@given(_wheres, _wheres)
+def test_other_ids_have_other_keys(one: tuple[Table, str, list[bytes]], other: tuple[Table, str, list[bytes]]) -> None:
+    assert (_key(one) == _key(other)) == (one == other)
+
+
+@given(st.lists(st.binary(max_size=3), min_size=2, max_size=4))
+def test_ids_cannot_run_together(ids: list[bytes]) -> None:
+    tenant = tenant_hash("")
+    joined = [ids[0] + ids[1], *ids[2:]]
+    assert key(Table.TASK, tenant, *ids) != key(Table.TASK, tenant, *joined)
+
+
+@given(_wheres)
+def test_a_key_is_25_bytes_with_its_table_and_tenant_in_front(where: tuple[Table, str, list[bytes]]) -> None:
+    """Retention cuts rows of keys by this length; scans go by what stands in front."""
+    table, tenant, _ = where
+    assert len(_key(where)) == 25
+    assert _key(where).startswith(bytes((table,)) + tenant_hash(tenant))
+
+
+@given(st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8), st.binary(min_size=8, max_size=8))
+def test_the_spans_of_a_trace_stand_side_by_side(trace: bytes, one: bytes, other: bytes) -> None:
+    tenant = tenant_hash("")
+    assert key(Table.SPAN, tenant, trace, one)[:15] == key(Table.SPAN, tenant, trace, other)[:15]

@@ -1,0 +1,106 @@
+"""Records of decisions and totals come back as they were written, by this version and by others."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanledger_processor.ledger import records
+from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.records import pack_decision, unpack_decision
+from spanledger_processor.ledger.store import StateError
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import Cost, Decision, Signature, Usage
+
+_amounts = st.none() | st.integers() | st.integers(-(2**70), 2**70)
+_texts = st.text() | st.text(st.characters(categories=["Cs"]), max_size=3)
+_costs = st.builds(
+    Cost, amount=_amounts, source=_texts, computed=_amounts, input=st.integers(), price=_texts, estimate=st.booleans()
+)
+_decisions = st.builds(
+    Decision,
+    kind=st.sampled_from(["llm", "tool"]),
+    dialect=_texts,
+    session_id=_texts,
+    session_closed=st.booleans(),
+    usage=st.none() | st.builds(Usage, *[_amounts] * 6),
+    cost=st.none() | _costs,
+    subtree=_amounts,
+    signature=st.none() | st.builds(Signature, _texts, _texts),
+    tool_repeats=st.integers(0),
+    session_cost=_amounts,
+    note=_texts,
+    aliases=st.lists(_texts).map(tuple),
+)
+
+
+@given(_decisions, st.binary())
+def test_a_decision_comes_back(decision: Decision, digest: bytes) -> None:
+    assert unpack_decision(pack_decision(decision, digest)) == (decision, digest)
+
+
+def test_zero_and_unknown_stay_apart() -> None:
+    decision = Decision("llm", "otel", usage=Usage(input=0), cost=Cost(amount=0, unpriced=None))
+    read, _ = unpack_decision(pack_decision(decision, b""))
+    assert read.usage == Usage(0, None, None, None, None, None)
+    assert read.cost is not None
+    assert (read.cost.amount, read.cost.computed) == (0, None)
+
+
+def test_an_older_record_has_fewer_values() -> None:
+    version, digest, row = unpack(pack_decision(Decision("llm", "otel", session_id="s", note="n"), b"d"))
+    older = pack([version, digest, row[:4]])
+    assert unpack_decision(older) == (Decision("llm", "otel", session_id="s"), b"d")
+
+
+def test_what_a_newer_record_has_more_is_left_aside() -> None:
+    decision = Decision("llm", "otel", usage=Usage(1, 2), cost=Cost(amount=3), signature=Signature("h1:a:b", "full"))
+    version, digest, row = unpack(pack_decision(decision, b"d"))
+    for nested in (value for value in row if isinstance(value, list) and value):
+        nested.append("new")
+    newer = pack([version, digest, [*row, "new", {"more": 1}], "more"])
+    assert unpack_decision(newer) == (decision, b"d")
+
+
+def test_another_layout_is_refused() -> None:
+    with pytest.raises(StateError, match="record version 2"):
+        unpack_decision(pack([2, b"", []]))
+
+
+@pytest.mark.parametrize("cls", [Decision, Usage, Cost, Signature])
+def test_every_field_has_its_place_for_ever(cls: type) -> None:
+    """A new field goes to the end of its row in `records._ORDER`: old records stay readable in no other way."""
+    assert set(records._ORDER[cls]) == {field.name for field in fields(cls)}
+
+
+_counts = st.integers(-(2**80), 2**80)
+_sums = st.builds(
+    Sums,
+    cost=_counts,
+    calls=_counts,
+    input=_counts,
+    first_ns=st.integers(0, 2**64 - 1),
+    last_ns=st.integers(0, 2**64 - 1),
+    closed=st.booleans(),
+    arrival_ms=st.integers(0, 2**40),
+    labels=st.dictionaries(_texts, _texts, max_size=3),
+    reasons=st.dictionaries(_texts, st.integers(1), max_size=3),
+    models=st.dictionaries(_texts, _counts, max_size=3),
+    named=st.sets(_texts, max_size=3),
+)
+
+
+@given(_sums)
+def test_totals_come_back(sums: Sums) -> None:
+    assert Sums.unpack(sums.pack()) == sums
+
+
+@given(_sums)
+def test_totals_of_a_newer_version_are_read_as_far_as_they_are_known(sums: Sums) -> None:
+    row = unpack(sums.pack())
+    row[2].append(7)
+    newer = pack([*row, "new"])
+    assert Sums.unpack(newer) == sums

@@ -1,0 +1,235 @@
+"""What goes, when it goes, and that the sums stay true when it does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.packing import pack
+from spanledger_processor.ledger.store import Changes, Key, Table, key
+from spanledger_processor.ledger.sums import Sums
+from stores import (
+    START_NS,
+    TENANT,
+    Clock,
+    cost_of,
+    count,
+    enter,
+    follow,
+    open_store,
+    remember,
+    session,
+    span,
+    spend,
+    trace,
+)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def _tend(store: LmdbStore) -> None:
+    for _ in range(1000):
+        if not store.tend():
+            return
+    raise AssertionError("upkeep does not end")
+
+
+def _enter(store: LmdbStore, changes: Changes, clock: Clock) -> None:
+    with store.unit() as unit:
+        enter(unit, changes, clock())
+
+
+def _has(store: LmdbStore, where: Key) -> bool:
+    with store.snapshot() as reader:
+        return reader.get(where) is not None
+
+
+def test_a_decision_goes_after_its_time_and_not_before(tmp_path: Path, clock: Clock) -> None:
+    store = open_store(tmp_path, clock=clock, spans_hours=24)
+    _enter(store, remember(["a"]), clock)
+    clock.forward(23.9)
+    _tend(store)
+    assert _has(store, span("a"))
+    clock.forward(0.2)
+    _tend(store)
+    assert not _has(store, span("a"))
+    assert store.usage().records == 1, "the row that named it went, too; the schema stays"
+    store.close()
+
+
+def test_retention_goes_on_while_others_write(tmp_path: Path, clock: Clock) -> None:
+    """Without a pause in which `tend` could run: each commit takes some of what is due, and more than it brings."""
+    store = open_store(tmp_path, clock=clock)
+    for number in range(20):
+        _enter(store, remember(f"{number} {inner}" for inner in range(100)), clock)
+    clock.forward(25)
+    for number in range(10):
+        _enter(store, remember([f"new {number}"]), clock)
+    with store.snapshot() as reader:
+        assert count(reader, Table.SPAN) == 10
+    store.close()
+
+
+def test_one_commit_takes_a_bounded_slice(tmp_path: Path, clock: Clock) -> None:
+    store = open_store(tmp_path, clock=clock)
+    _enter(store, remember(map(str, range(5000))), clock)
+    clock.forward(25)
+    _enter(store, remember(["new"]), clock)
+    with store.snapshot() as reader:
+        left = count(reader, Table.SPAN)
+    assert 4000 < left < 5000
+    store.close()
+
+
+def test_a_record_that_was_replaced_stays_for_its_new_time(tmp_path: Path, clock: Clock) -> None:
+    store = open_store(tmp_path, clock=clock)
+    _enter(store, follow("t", clock()), clock)
+    clock.forward(20)
+    _enter(store, follow("t", clock()), clock)
+    clock.forward(20)
+    _tend(store)
+    assert _has(store, trace("t"))
+    clock.forward(5)
+    _tend(store)
+    assert not _has(store, trace("t"))
+    store.close()
+
+
+def test_a_claim_that_came_too_late_does_not_shorten_the_next(tmp_path: Path, clock: Clock) -> None:
+    """Claimed at 0 h, in vain at 20 h, gone at 24 h, claimed anew at 30 h: the second attempt leaves nothing due."""
+    store = open_store(tmp_path, clock=clock)
+    _enter(store, remember(["a"]), clock)
+    clock.forward(20)
+    _enter(store, remember(["a"]), clock)
+    clock.forward(10)
+    _tend(store)
+    assert not _has(store, span("a"))
+    _enter(store, remember(["a"]), clock)
+    clock.forward(20)
+    _tend(store)
+    assert _has(store, span("a"))
+    store.close()
+
+
+def test_what_is_due_is_known_after_opening_anew(tmp_path: Path, clock: Clock) -> None:
+    for durability in ("sync", "async"):
+        store = open_store(tmp_path, clock=clock, durability=durability)
+        _enter(store, remember([durability]), clock)
+        store.close()
+    clock.forward(25)
+    store = open_store(tmp_path, clock=clock)
+    _tend(store)
+    assert not _has(store, span("sync"))
+    assert not _has(store, span("async"))
+    store.close()
+
+
+def test_records_that_cannot_be_read_hold_nothing_up(tmp_path: Path, clock: Clock) -> None:
+    """Of those that are due, retention takes what it cannot read; of totals it leaves it."""
+    store = open_store(tmp_path, clock=clock, sessions_hours=100)
+    broken = [b"", b"\xc1", b"\x93\x01", b"not msgpack"]
+    keys = [trace(f"broken {number}") for number in range(len(broken))]
+    _enter(store, Changes(replace=dict(zip(keys, broken, strict=True)), expire=keys), clock)
+    _enter(store, Changes(replace={session("broken"): b"\xc1"}), clock)
+    _enter(store, remember(["a"]), clock)
+    clock.forward(101)
+    _tend(store)
+    assert not any(_has(store, where) for where in [*keys, span("a")])
+    assert _has(store, session("broken"))
+    store.close()
+
+
+def _total(store: LmdbStore, table: Table) -> Sums:
+    total = Sums()
+    with store.snapshot() as reader:
+        for _, record in reader.scan(table, TENANT):
+            total.add(Sums.unpack(record))
+    return total
+
+
+def _run(name: str) -> Key:
+    return key(Table.RUN, TENANT, name.encode())
+
+
+def _session_and_run(name: str, cost: int) -> Changes:
+    sums = Sums(cost=cost, calls=1, last_ns=START_NS + 10**18, labels={"id": name}, models={"m": cost})
+    return Changes(add={session(name): sums, _run(name): sums})
+
+
+def test_idle_sessions_and_runs_go_and_the_sums_stay(tmp_path: Path, clock: Clock) -> None:
+    """What they cost belongs to no session (run) afterwards. Arrival counts, not what the spans say of the time."""
+    store = open_store(tmp_path, clock=clock, sessions_hours=100)
+    with store.unit() as unit:
+        for number in range(1000):
+            enter(unit, _session_and_run(f"old {number}", 10**9 + number), clock())
+    clock.forward(60)
+    _enter(store, _session_and_run("new", 7), clock)
+    _enter(store, _session_and_run("old 5", 7), clock)
+    before = _total(store, Table.SESSION)
+    clock.forward(60)
+    _tend(store)
+    with store.snapshot() as reader:
+        left = {Sums.unpack(record).labels["id"] for _, record in reader.scan(Table.SESSION, TENANT)}
+        runs = {Sums.unpack(record).labels["id"] for _, record in reader.scan(Table.RUN, TENANT)}
+        assert cost_of(reader, "old 5") == 10**9 + 5 + 7
+    assert left == runs == {"", "new", "old 5"}
+    for table in (Table.SESSION, Table.RUN):
+        after = _total(store, table)
+        assert (after.cost, after.calls, after.models) == (before.cost, before.calls, before.models)
+    store.close()
+
+
+def test_idle_tasks_and_what_floats_go(tmp_path: Path, clock: Clock) -> None:
+    task, floating = key(Table.TASK, TENANT, b"t"), key(Table.FLOATING, TENANT, b"s")
+    store = open_store(tmp_path, clock=clock, sessions_hours=100)
+    record = pack([1, clock() // 1_000_000, "run", Sums(cost=1).pack()])
+    _enter(store, Changes(add={task: Sums(cost=1)}, replace={floating: record}), clock)
+    clock.forward(99)
+    _tend(store)
+    assert _has(store, task)
+    assert _has(store, floating)
+    clock.forward(2)
+    _tend(store)
+    assert not _has(store, task)
+    assert not _has(store, floating)
+    store.close()
+
+
+def test_days_and_the_whole_stay(tmp_path: Path, clock: Clock) -> None:
+    day, whole = key(Table.DAY, TENANT, b"d"), key(Table.TOTAL, TENANT, b"ledger")
+    store = open_store(tmp_path, clock=clock, sessions_hours=1, spans_hours=1)
+    _enter(store, Changes(add={day: Sums(cost=1), whole: Sums(cost=1)}), clock)
+    clock.forward(10_000)
+    _tend(store)
+    assert _has(store, day)
+    assert _has(store, whole)
+    store.close()
+
+
+def test_sessions_never_go_before_the_traces_that_may_still_move_them(tmp_path: Path, clock: Clock) -> None:
+    store = open_store(tmp_path, clock=clock, sessions_hours=1, spans_hours=24)
+    _enter(store, spend("s"), clock)
+    clock.forward(23)
+    _tend(store)
+    assert _has(store, session("s"))
+    store.close()
+
+
+def test_other_tenants_sessions_go_to_their_own(tmp_path: Path, clock: Clock) -> None:
+    tenants = [b"tenant-1", b"tenant-2"]
+    store = open_store(tmp_path, clock=clock, sessions_hours=100)
+    for number, tenant in enumerate(tenants):
+        _enter(store, Changes(add={key(Table.SESSION, tenant, b"s"): Sums(cost=number + 1)}), clock)
+    clock.forward(101)
+    _tend(store)
+    with store.snapshot() as reader:
+        for number, tenant in enumerate(tenants):
+            record = reader.get(key(Table.SESSION, tenant, b""))
+            assert record is not None
+            assert Sums.unpack(record).cost == number + 1
+    store.close()

@@ -1,0 +1,393 @@
+"""The writer thread: many works to a commit, each on its own, and the state lost and found again."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from spanledger_processor.ledger import lasting, writer
+from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import StateBrokenError, StateError, StateLockedError, Store, Unit, Usage
+from spanledger_processor.ledger.writer import LedgerWriter
+from stores import cost_of, enter, open_store, spend
+
+
+class Watcher:
+    """Keeps what the writer tells."""
+
+    def __init__(self) -> None:
+        self.works: list[int] = []
+        self.states: list[bool] = []
+        self.usage: Usage | None = None
+        self.again = threading.Event()
+
+    def committed(self, seconds: float, works: int, usage: Usage) -> None:
+        assert seconds >= 0
+        self.works.append(works)
+        self.usage = usage
+
+    def available(self, available: bool) -> None:  # noqa: FBT001 - the writer's protocol
+        if available and False in self.states:
+            self.again.set()
+        self.states.append(available)
+
+
+class Faulty(MemoryStore):
+    """A store whose commits fail as long as `error` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: StateError | None = None
+        self.closed = 0
+
+    @contextmanager
+    def unit(self) -> Iterator[Unit]:
+        with super().unit() as unit:
+            yield unit
+            if self.error is not None:
+                raise self.error
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def _spend(name: str, cost: int = 1) -> Callable[[Unit], int]:
+    def work(unit: Unit) -> int:
+        enter(unit, spend(name, cost))
+        return cost
+
+    return work
+
+
+def _cost(ledger: LedgerWriter, name: str) -> int:
+    with ledger.snapshot() as reader:
+        return cost_of(reader, name)
+
+
+@pytest.fixture
+def faulty() -> Faulty:
+    return Faulty()
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[LedgerWriter]:
+    ledger = LedgerWriter(partial(open_store, tmp_path))
+    yield ledger
+    ledger.close()
+
+
+class Gate:
+    """A work that holds the writer's thread until it is opened."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.open = threading.Event()
+
+    def __call__(self, unit: Unit) -> None:
+        self.reached.set()
+        assert self.open.wait(30)
+
+
+async def _held(ledger: LedgerWriter) -> tuple[Gate, asyncio.Task[None]]:
+    gate = Gate()
+    task = asyncio.create_task(ledger.submit(gate))
+    await asyncio.to_thread(gate.reached.wait, 30)
+    return gate, task
+
+
+async def test_a_work_is_stored_when_it_is_answered(ledger: LedgerWriter, tmp_path: Path) -> None:
+    assert await ledger.submit(_spend("s", 5)) == 5
+    assert _cost(ledger, "s") == 5
+
+
+async def test_works_that_wait_share_commits() -> None:
+    watcher = Watcher()
+    ledger = LedgerWriter(MemoryStore, watcher)
+    gate, held = await _held(ledger)
+    waiting = [asyncio.create_task(ledger.submit(_spend("s"))) for _ in range(100)]
+    await asyncio.sleep(0)
+    gate.open.set()
+    await asyncio.gather(held, *waiting)
+    assert sum(watcher.works) == 101
+    assert len(watcher.works) < 20
+    assert _cost(ledger, "s") == 100
+    assert watcher.usage is not None
+    assert watcher.usage.records == 1
+    ledger.close()
+
+
+async def test_works_see_those_before_them(ledger: LedgerWriter) -> None:
+    def work(unit: Unit) -> int:
+        enter(unit, spend("s"))
+        return cost_of(unit, "s")
+
+    assert await asyncio.gather(*(ledger.submit(work) for _ in range(50))) == list(range(1, 51))
+
+
+async def test_a_work_that_raises_leaves_nothing_and_harms_no_other(ledger: LedgerWriter) -> None:
+    def fails(unit: Unit) -> None:
+        enter(unit, spend("s", 1000))
+        raise KeyError("mine")
+
+    works = [fails if number % 3 == 0 else _spend("s") for number in range(30)]
+    results = await asyncio.gather(*(ledger.submit(work) for work in works), return_exceptions=True)
+    assert [isinstance(result, KeyError) for result in results] == [number % 3 == 0 for number in range(30)]
+    assert _cost(ledger, "s") == 20
+
+
+async def test_a_commit_that_fails_fails_all_its_works_and_the_next_may_succeed(faulty: Faulty) -> None:
+    watcher = Watcher()
+    ledger = LedgerWriter(lambda: faulty, watcher)
+    faulty.error = StateError("no space left")
+    results = await asyncio.gather(*(ledger.submit(_spend("s")) for _ in range(5)), return_exceptions=True)
+    assert [(type(result), str(result)) for result in results] == [(StateError, "no space left")] * 5
+    assert ledger.problem == "no space left"
+    faulty.error = None
+    await ledger.submit(_spend("s"))
+    assert _cost(ledger, "s") == 1
+    assert watcher.states == [True, False, True]
+    assert faulty.closed == 0, "a store that is only full stays open"
+    ledger.close()
+
+
+async def test_a_commit_that_fails_fails_none_that_wait_behind_it(faulty: Faulty) -> None:
+    ledger = LedgerWriter(lambda: faulty)
+    gate, held = await _held(ledger)
+    faulty.error = StateError("one too large")
+
+    def mends(unit: Unit) -> None:
+        faulty.error = None
+
+    waiting = asyncio.create_task(ledger.submit(mends))
+    await asyncio.sleep(0.02)  # longer than works are collected for one commit
+    gate.open.set()
+    with pytest.raises(StateError, match="one too large"):
+        await held
+    await waiting
+    await ledger.submit(_spend("s"))
+    ledger.close()
+
+
+async def test_an_observer_that_fails_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing(Watcher):
+        def committed(self, seconds: float, works: int, usage: Usage) -> None:
+            raise KeyError("telemetry")
+
+    ledger = LedgerWriter(MemoryStore, Failing())
+    for cost in (1, 2):
+        assert await ledger.submit(_spend("s", cost)) == cost
+    assert _cost(ledger, "s") == 3
+    ledger.close()
+    assert "after a commit that landed" in caplog.text
+
+
+async def test_upkeep_that_fails_does_not_end_the_writer(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Messy(MemoryStore):
+        def tend(self) -> bool:
+            tended.set()
+            raise KeyError("upkeep")
+
+    tended = threading.Event()
+    monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.001)
+    ledger = LedgerWriter(Messy)
+    assert await asyncio.to_thread(tended.wait, 30)
+    assert await ledger.submit(_spend("s", 2)) == 2
+    ledger.close()
+    assert "upkeep failed" in caplog.text
+
+
+async def test_a_broken_store_is_closed_and_opened_anew(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lasting, "_RETRY_S", 0.05)
+    monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.01)
+    healthy = MemoryStore()
+    stores: list[Store] = [faulty, healthy]
+    watcher = Watcher()
+    ledger = LedgerWriter(lambda: stores.pop(0), watcher)
+    faulty.error = StateBrokenError("damaged")
+    with pytest.raises(StateError, match="damaged"):
+        await ledger.submit(_spend("s"))
+    assert faulty.closed == 1
+    assert await asyncio.to_thread(watcher.again.wait, 30)
+    await ledger.submit(_spend("s"))
+    with healthy.snapshot() as reader:
+        assert cost_of(reader, "s") == 1
+    ledger.close()
+
+
+async def test_a_state_that_cannot_be_opened_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`serve` begins without it, and finds it when the folder can be written."""
+    monkeypatch.setattr(lasting, "_RETRY_S", 0.05)
+    monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.01)
+    (tmp_path / "state").write_text("in the way")
+    watcher = Watcher()
+    ledger = LedgerWriter(partial(open_store, tmp_path / "state"), watcher)
+    with pytest.raises(StateError, match=r"give state\.path a folder"):
+        await ledger.submit(_spend("s"))
+    with pytest.raises(StateError, match=r"give state\.path a folder"), ledger.snapshot():
+        pass
+    (tmp_path / "state").unlink()
+    assert await asyncio.to_thread(watcher.again.wait, 30)
+    await ledger.submit(_spend("s", 9))
+    assert _cost(ledger, "s") == 9
+    ledger.close()
+
+
+async def test_a_damaged_ledger_that_is_moved_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its message says to do; `serve` needs no restart."""
+    monkeypatch.setattr(lasting, "_RETRY_S", 0.05)
+    monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.01)
+    open_store(tmp_path).close()
+    (tmp_path / "ledger" / "data.mdb").write_bytes(b"damaged" * 5000)
+    watcher = Watcher()
+    ledger = LedgerWriter(partial(open_store, tmp_path), watcher)
+    with pytest.raises(StateError, match=rf"move {tmp_path}/ledger away"):
+        await ledger.submit(_spend("s"))
+    (tmp_path / "ledger").rename(tmp_path / "damaged")
+    assert await asyncio.to_thread(watcher.again.wait, 30)
+    await ledger.submit(_spend("s", 8))
+    assert _cost(ledger, "s") == 8
+    ledger.close()
+
+
+def test_a_locked_folder_is_told_at_once(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with pytest.raises(StateLockedError):
+        LedgerWriter(partial(open_store, tmp_path))
+    store.close()
+
+
+async def test_closing_finishes_what_was_submitted(tmp_path: Path) -> None:
+    ledger = LedgerWriter(partial(open_store, tmp_path, durability="async"))
+    gate, held = await _held(ledger)
+    waiting = [asyncio.create_task(ledger.submit(_spend("s"))) for _ in range(20)]
+    await asyncio.sleep(0)
+    gate.open.set()
+    ledger.close()
+    await asyncio.gather(held, *waiting)
+    with pytest.raises(StateError, match="closed"):
+        await ledger.submit(_spend("s"))
+    store = open_store(tmp_path, read_only=True)
+    with store.snapshot() as reader:
+        assert cost_of(reader, "s") == 20
+    store.close()
+
+
+async def test_the_event_loop_goes_on_while_a_commit_hangs(ledger: LedgerWriter) -> None:
+    gate, held = await _held(ledger)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not held.done()
+    gate.open.set()
+    await held
+
+
+async def test_a_work_behind_a_commit_that_hangs_is_never_done(
+    ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its spans have gone on as not_accounted; to count them afterwards would make the sums untrue."""
+    gate, held = await _held(ledger)
+    monkeypatch.setattr(writer, "_PATIENCE_S", 0.02)
+    for _ in range(2):
+        with pytest.raises(StateError, match="has not answered"):
+            await ledger.submit(_spend("s"))
+    monkeypatch.undo()
+    gate.open.set()
+    await held
+    await ledger.submit(_spend("s", 10))
+    assert _cost(ledger, "s") == 10
+
+
+async def test_a_cancelled_work_that_had_not_begun_is_never_done(ledger: LedgerWriter) -> None:
+    gate, held = await _held(ledger)
+    waiting = asyncio.create_task(ledger.submit(_spend("s")))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    gate.open.set()
+    await held
+    await ledger.submit(_spend("s", 10))
+    assert _cost(ledger, "s") == 10
+
+
+async def test_too_many_waiting_works_are_refused(ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_MOST_WAITING", 3)
+    gate, held = await _held(ledger)
+    waiting = [asyncio.create_task(ledger.submit(_spend("s"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(StateError, match="3 requests wait"):
+        await ledger.submit(_spend("s"))
+    gate.open.set()
+    await asyncio.gather(held, *waiting)
+    assert _cost(ledger, "s") == 3
+
+
+async def test_what_async_holds_back_is_written_within_seconds(tmp_path: Path) -> None:
+    """By the writer's own upkeep, without another work that would bring it along."""
+    ledger = LedgerWriter(
+        partial(LmdbStore.open, tmp_path, max_size_mib=16, durability="async", retention_ns=3600 * 10**9)
+    )
+    await ledger.submit(_spend("s", 4))
+    other = await asyncio.to_thread(_stored_elsewhere, tmp_path)
+    assert other == "4\n"
+    ledger.close()
+
+
+_WAIT = """
+import sys, time
+from pathlib import Path
+from stores import cost_of, open_store
+ends = time.monotonic() + 30
+cost = 0
+while not cost and time.monotonic() < ends:
+    store = open_store(Path(sys.argv[1]), read_only=True)
+    with store.snapshot() as reader:
+        cost = cost_of(reader, "s")
+    store.close()
+    time.sleep(0.01)
+print(cost)
+"""
+
+
+async def test_attempts_to_open_are_not_made_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor ever put off by works that come in between."""
+    monkeypatch.setattr(writer, "_TEND_EVERY_S", 0.001)
+    monkeypatch.setattr(lasting, "_RETRY_S", 0.2)
+    attempts = []
+    third = threading.Event()
+
+    def open_later() -> Store:
+        attempts.append(time.monotonic())
+        if len(attempts) < 3:
+            raise StateError("not yet")
+        third.set()
+        return MemoryStore()
+
+    ledger = LedgerWriter(open_later)
+    while not await asyncio.to_thread(third.wait, 0.01):
+        with suppress(StateError):
+            await ledger.submit(_spend("s"))
+    assert [later - earlier >= 0.2 for earlier, later in itertools.pairwise(attempts)] == [True, True]
+    ledger.close()
+
+
+def _stored_elsewhere(folder: Path) -> str:
+    support = str(Path(__file__).parents[1] / "support")
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([support, *sys.path])}
+    return subprocess.run(
+        [sys.executable, "-c", _WAIT, str(folder)], env=environ, capture_output=True, text=True, check=True
+    ).stdout

@@ -1,0 +1,239 @@
+"""One request's way: what is delivered, what the sender is told, and what happens when a part of it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from chats import COST, chat, request
+from replays import attributes, spans_of
+from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
+from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.config import load
+from spanledger_processor.enrichment.read import Reading
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import StateError, Unit
+from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.pipeline import Answer, Status
+from spanledger_processor.server.handle import Handler
+from spanledger_processor.server.parts import make_log_stage, make_stage
+from spanledger_processor.signing.signer import Signer
+
+T = TypeVar("T")
+
+DATA = Path(__file__).parents[1] / "data" / "otlp"
+LOGS = (DATA / "claude-code" / "logs-only" / "001.logs.binpb").read_bytes()
+METRICS = (DATA / "pydantic-ai" / "S3" / "002.metrics.binpb").read_bytes()
+BUSY = Outcome(Verdict.RETRYABLE, "busy", 7.0)
+NEVER = Outcome(Verdict.PERMANENT, "too large")
+
+
+@dataclass
+class Ledger:
+    """Runs works at once in memory, or has no state."""
+
+    problem: str | None = None
+    store: MemoryStore = field(default_factory=MemoryStore)
+
+    async def submit(self, work: Callable[[Unit], T]) -> T:
+        if self.problem is not None:
+            raise StateError(self.problem)
+        with self.store.unit() as unit:
+            return work(unit)
+
+
+@dataclass
+class Delivery:
+    """Keeps what it is given; answers by signal."""
+
+    outcomes: dict[Signal, Outcome] = field(default_factory=dict)
+    sent: list[tuple[Signal, bytes, bytes, int]] = field(default_factory=list)
+
+    async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Outcome:
+        self.sent.append((signal, request_id, body, items))
+        await asyncio.sleep(0)
+        return self.outcomes.get(signal, ACCEPTED)
+
+
+@dataclass
+class Observer:
+    """Writes down what it is told."""
+
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+
+    def received(self, signal: Signal, items: int) -> None:
+        self.told.append(("received", signal, items))
+
+    def enriched(self, reading: Reading) -> None: ...
+
+    def ruled(self, batch: Batch, ruling: Ruling) -> None:
+        self.told.append(("ruled", len(ruling.fresh)))
+
+    def unaccounted(self, spans: int) -> None:
+        self.told.append(("unaccounted", spans))
+
+    def enrichment_failed(self, reason: str) -> None:
+        self.told.append(("enrichment_failed", reason))
+
+    def accepted(self, signal: Signal, items: int) -> None:
+        self.told.append(("accepted", signal, items))
+
+    def refused(self, signal: Signal, items: int, verdict: str) -> None:
+        self.told.append(("refused", signal, items, verdict))
+
+
+@dataclass
+class Way:
+    """A handler and all that it is connected to."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    delivery: Delivery = field(default_factory=Delivery)
+    observer: Observer = field(default_factory=Observer)
+
+    def __post_init__(self) -> None:
+        config = load(None, [], {"HOME": "/nowhere"})
+        signer = Signer(b"a key for tests, long enough")
+        self.stage, self.log_stage = make_stage(config, signer), make_log_stage(config, signer)
+        self.handler = Handler(self.stage, self.log_stage, self.ledger, self.delivery, self.observer)  # type: ignore[arg-type]
+
+    async def take(self, signal: Signal, body: bytes) -> Answer:
+        return await self.handler.handle(signal, body, {}, asyncio.get_running_loop().time() + 10)
+
+    def spans(self) -> list[dict[str, Any]]:
+        """The attributes of all spans that were delivered."""
+        bodies = [body for signal, _, body, _ in self.delivery.sent if signal == "traces"]
+        return [attributes(span) for body in bodies for span in spans_of(ExportTraceServiceRequest.FromString(body))]
+
+
+async def test_traces_are_priced_delivered_and_answered() -> None:
+    way = Way()
+    assert await way.take("traces", request(chat(), chat())) == Answer(Status.OK)
+    assert [span["spanledger.cost.usd"] for span in way.spans()] == [COST, COST]
+    assert way.observer.told == [("ruled", 2), ("received", "traces", 2), ("accepted", "traces", 2)]
+
+
+@pytest.mark.parametrize(("outcome", "status"), [(BUSY, Status.RETRY), (NEVER, Status.REJECTED)])
+async def test_what_the_destination_says_the_sender_is_told(outcome: Outcome, status: Status) -> None:
+    way = Way(delivery=Delivery({"traces": outcome}))
+    answer = await way.take("traces", request(chat()))
+    assert (answer.status, answer.reason) == (status, outcome.reason)
+    assert answer.retry_after == (outcome.retry_after or 1.0)
+    assert way.observer.told[-1] == ("refused", "traces", 1, outcome.verdict.value)
+
+
+async def test_a_request_sent_again_counts_once_and_bears_the_same_id() -> None:
+    """So that delivery sends it only to those who lack it; the bytes are the same as well."""
+    way, body = Way(), request(chat())
+    await way.take("traces", body)
+    await way.take("traces", bytes(bytearray(body)))
+    first, second = way.delivery.sent
+    assert first == second
+    await way.take("traces", request(chat()))
+    assert way.delivery.sent[2][1] != first[1]
+
+
+async def test_metrics_and_plain_logs_pass_as_they_are() -> None:
+    way = Way()
+    await way.take("metrics", METRICS)
+    await way.take("logs", b"")
+    assert [(signal, body) for signal, _, body, _ in way.delivery.sent] == [("metrics", METRICS), ("logs", b"")]
+    assert way.observer.told[0][:2] == ("received", "metrics")
+    assert way.observer.told[0][2] > 0
+
+
+async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
+    """The log's own bytes are delivered, and the made spans as a trace request, priced like any other."""
+    way = Way()
+    assert (await way.take("logs", LOGS)).status is Status.OK
+    (logs, log_id, body, records), (traces, trace_id, _, spans) = way.delivery.sent
+    assert (logs, body, traces) == ("logs", LOGS, "traces")
+    assert log_id == trace_id
+    assert records > spans > 0
+    made = way.spans()
+    assert len(made) == spans
+    assert {span["spanledger.source"] for span in made} == {"log:claude_code"}
+    assert any(span.get("spanledger.cost.usd", 0) > 0 for span in made)
+    assert ("accepted", "logs", records) in way.observer.told
+
+
+@pytest.mark.parametrize(
+    ("logs", "traces", "status"),
+    [
+        (ACCEPTED, BUSY, Status.RETRY),
+        (BUSY, ACCEPTED, Status.RETRY),
+        (NEVER, BUSY, Status.RETRY),
+        (ACCEPTED, NEVER, Status.REJECTED),
+    ],
+)
+async def test_a_log_request_has_arrived_when_both_have(logs: Outcome, traces: Outcome, status: Status) -> None:
+    way = Way(delivery=Delivery({"logs": logs, "traces": traces}))
+    assert (await way.take("logs", LOGS)).status is status
+
+
+@pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
+async def test_bytes_that_are_no_request_are_not_delivered(signal: Signal) -> None:
+    way = Way()
+    with pytest.raises(MalformedError):
+        await way.take(signal, b"\x0a\xff\xff")
+    assert way.delivery.sent == []
+
+
+async def test_without_a_state_spans_go_on_as_not_accounted() -> None:
+    way = Way(Ledger(problem="no space left"))
+    assert (await way.take("traces", request(chat()))).status is Status.OK
+    (span,) = way.spans()
+    assert span["spanledger.cost.unpriced"] == "not_accounted"
+    assert span["spanledger.cost.computed_usd"] == COST
+    assert "spanledger.cost.usd" not in span
+    assert ("unaccounted", 1) in way.observer.told
+
+
+@pytest.mark.parametrize("where", ["read", "account"])
+async def test_a_bug_of_ours_lets_the_bytes_through(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    way, body = Way(), request(chat())
+    if where == "read":
+        monkeypatch.setattr(way.stage, "read", broken)
+    else:
+        monkeypatch.setattr("spanledger_processor.server.handle.account", broken)
+    assert (await way.take("traces", body)).status is Status.OK
+    assert way.delivery.sent[0][2] == body
+    assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told
+
+
+async def test_a_bug_in_reading_logs_lets_the_bytes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    way = Way()
+    monkeypatch.setattr(way.log_stage, "read", broken)
+    assert (await way.take("logs", LOGS)).status is Status.OK
+    ((signal, _, body, records),) = way.delivery.sent
+    assert (signal, body) == ("logs", LOGS)
+    assert records > 0
+    assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
+    """What a request makes is freed as it ends; rings of objects would stay until the collector comes by."""
+    way = Way()
+    bodies = [request(*(chat() for _ in range(50))) for _ in range(4)]
+    await way.take("traces", bodies[0])
+    gc.collect()
+    gc.disable()
+    try:
+        for body in bodies[1:]:
+            await way.take("traces", body)
+        await way.take("logs", LOGS)
+        assert gc.collect() < 100
+    finally:
+        gc.enable()
