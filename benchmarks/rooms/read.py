@@ -13,11 +13,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from spanledger_processor.dialects import MARKERS
+from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.json_form import to_json, to_protobuf
-from spanledger_processor.otlp.make import MadeSpan, encode_traces
-from spanledger_processor.otlp.marks import Marks
+from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import parse_traces
-from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.otlp.views import SpanView
 
 SPANS = 512
 ATTRIBUTES = {
@@ -55,7 +55,7 @@ MISSES = ["gen_ai.system", "gen_ai.usage.reasoning.output_tokens", "session.id",
 
 def request() -> bytes:
     """One encoded request of `SPANS` model calls, 18 attributes each."""
-    span = MadeSpan(bytes(range(16)), bytes(range(8)), "chat claude-sonnet-4-5", 1, 2, attributes=ATTRIBUTES)
+    span = SynthesizedSpan(bytes(range(16)), bytes(range(8)), "chat claude-sonnet-4-5", 1, 2, attributes=ATTRIBUTES)
     return encode_traces([span] * SPANS)
 
 
@@ -67,8 +67,8 @@ def microseconds(work: Callable[[], object], number: int) -> float:
 def main() -> None:
     """Print one line a case, by span."""
     body = request()
-    span = parse_traces(body).groups[0].spans[0]
-    text, marks = to_json("traces", body), Marks(MARKERS)
+    span = parse_traces(body).groups[0].items[0]
+    text, marks = to_json("traces", body), Prefilter(MARKERS)
 
     def look_ups() -> None:
         get = SpanView.parse(span).attributes.get

@@ -13,9 +13,9 @@ from typing import Any
 
 from spanledger_processor.dialects import recognise
 from spanledger_processor.enrichment.view import View
-from spanledger_processor.otlp.make import MadeSpan, encode_traces
+from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.request import parse_traces
-from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.otlp.views import SpanView
 
 ROUNDS, REPEATS = 20_000, 5
 
@@ -65,9 +65,9 @@ PLAIN: dict[str, Any] = {f"http.attribute.{number}": number for number in range(
 
 def microseconds(attributes: Mapping[str, Any], scope: str) -> float:
     """The best of several rounds, for one span, in microseconds."""
-    span = MadeSpan(b"t" * 16, b"s" * 8, "chat gpt-5.1", 1, 2, attributes=attributes, scope_name=scope)
+    span = SynthesizedSpan(b"t" * 16, b"s" * 8, "chat gpt-5.1", 1, 2, attributes=attributes, scope_name=scope)
     group = parse_traces(encode_traces([span])).groups[0]
-    view = SpanView.parse(group.spans[0])
+    view = SpanView.parse(group.items[0])
     best = min(timeit.repeat(lambda: recognise(View(view, group)), number=ROUNDS, repeat=REPEATS))
     return best / ROUNDS * 10**6
 

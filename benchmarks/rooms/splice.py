@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.model import Cost, Decision, Signature, Usage
-from spanledger_processor.otlp.make import MadeSpan, encode_traces
+from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.request import parse_traces
 
 SPANS = 512
@@ -73,7 +73,7 @@ def main() -> None:
     """Print one line a case."""
     extra = encode(MODEL_CALL)
     messages = list(Span.FromString(extra).attributes)
-    span = MadeSpan(
+    span = SynthesizedSpan(
         bytes(range(16)), bytes(range(8)), "chat", 1, 2, attributes={f"key.{n}": "x" * 20 for n in range(25)}
     )
     body = encode_traces([span] * SPANS)

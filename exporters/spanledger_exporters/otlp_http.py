@@ -18,8 +18,8 @@ from spanledger_exporters.interface import Outcome, Signal, Verdict
 from spanledger_exporters.settings import OtlpHttpSettings
 from spanledger_exporters.text import one_line
 from spanledger_exporters.version import USER_AGENT
-from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.otlp.json_form import to_json
+from spanledger_processor.otlp.wire import MalformedError
 
 _LONGEST_ANSWER = 64 * 2**10
 """Bytes of an answer that are read; a message for people is shorter."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeAlias
 
 from spanledger_processor.model import Cost
-from spanledger_processor.otlp.pieces import double, text
+from spanledger_processor.otlp.encoding import double, text
 from spanledger_processor.units import USD, Pico
 
 _Alias: TypeAlias = Callable[[Cost, Pico], bytes]

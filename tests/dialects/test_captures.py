@@ -65,7 +65,7 @@ def test_every_span_that_a_dialect_knows_gets_past_the_prefilter(folder: Path) -
         any(mark in span for mark in MARKERS)
         for path in sorted(folder.glob("*.traces.binpb"))
         for group in parse_traces(path.read_bytes()).groups
-        for span in group.spans
+        for span in group.items
     ]
     known = [recognise(view) is not None for view in captured(folder)]
     assert not any(is_known and not passed for is_known, passed in zip(known, passing, strict=bool(passing)))

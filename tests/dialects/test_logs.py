@@ -14,25 +14,27 @@ from dialect_view import CAPTURES, PlainAttributes, PlainView
 from spanledger_processor.dialects import recognise
 from spanledger_processor.dialects.logs import LOG_MARKERS, made
 from spanledger_processor.model import Call, ToolCall
-from spanledger_processor.otlp.logs import LogGroup, LogView, parse_logs
-from spanledger_processor.otlp.make import MadeSpan
+from spanledger_processor.otlp.encoding import SynthesizedSpan
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.request import parse_logs
+from spanledger_processor.otlp.views import LogView
 from spanledger_processor.signing.signer import Signer
 
 SIGNER = Signer(b"k" * 32)
 
 
-def records(folder: Path) -> Iterator[tuple[LogView, LogGroup]]:
+def records(folder: Path) -> Iterator[tuple[LogView, ScopeGroup]]:
     for path in sorted(folder.glob("*.logs.binpb")):
-        for group in parse_logs(path.read_bytes()).groups:
-            for record in group.records:
+        for group in parse_logs(path.read_bytes()):
+            for record in group.items:
                 yield LogView.parse(record), group
 
 
-def spans(folder: Path, tenant: str = "") -> list[MadeSpan]:
+def spans(folder: Path, tenant: str = "") -> list[SynthesizedSpan]:
     return [span for record, group in records(folder) if (span := made(record, group, tenant, SIGNER.sign)) is not None]
 
 
-def read_back(span: MadeSpan) -> Call:
+def read_back(span: SynthesizedSpan) -> Call:
     view = PlainView(
         PlainAttributes(span.attributes), span.name, span.scope_name, span.scope_version, PlainAttributes(span.resource)
     )
@@ -160,7 +162,7 @@ class Group:
     resource_attributes = PlainAttributes()
 
 
-def from_plain(attributes: dict[str, Any], name: str = "", body: Any = None) -> MadeSpan | None:
+def from_plain(attributes: dict[str, Any], name: str = "", body: Any = None) -> SynthesizedSpan | None:
     group: Any = Group()
     group.resource_attributes = type("Resource", (PlainAttributes,), {})()
     record: Any = Record(attributes, name, body)

@@ -17,7 +17,7 @@ from spanledger_processor.dialects.costs import ALIASES as COSTS_THAT_COME_IN
 from spanledger_processor.enrichment import Reading, Stage, write
 from spanledger_processor.enrichment.fact import Maker
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.parts import make_stage
 from spanledger_processor.signing import Signer
 

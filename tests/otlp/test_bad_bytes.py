@@ -12,11 +12,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otlp_bytes import attribute, files, message, name_of, span, varint
 from spanledger_processor.otlp.envelope import MAX_ITEMS, MAX_PARTS
-from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.otlp.json_form import to_json
-from spanledger_processor.otlp.logs import LogView, parse_logs
-from spanledger_processor.otlp.request import count_data_points, count_log_records, parse_traces
-from spanledger_processor.otlp.span import Attributes, SpanView
+from spanledger_processor.otlp.request import count_data_points, count_log_records, parse_logs, parse_traces
+from spanledger_processor.otlp.views import Attributes, LogView, SpanView
+from spanledger_processor.otlp.wire import MalformedError
 
 READERS = {"traces": parse_traces, "logs": count_log_records, "metrics": count_data_points}
 
@@ -49,7 +48,7 @@ def read_all(body: bytes) -> None:
     request = parse_traces(body)
     for number, group in enumerate(request.groups):
         read_values(group.resource_attributes)
-        for place, encoded in enumerate(group.spans):
+        for place, encoded in enumerate(group.items):
             request.append(number, place, attribute(b"a", b""))
             with suppress(MalformedError):
                 view = SpanView.parse(encoded)
@@ -173,7 +172,7 @@ def test_a_request_with_a_broken_span_passes_with_that_span_as_it_is(broken: byt
     whole = message(2, message(1, bytes(16)), message(5, b"whole"))
     body = message(1, message(2, whole * others, message(2, broken)))
     request = parse_traces(body)
-    assert request.groups[0].spans[-1] == broken
+    assert request.groups[0].items[-1] == broken
     with pytest.raises(MalformedError, match="span"):
         SpanView.parse(broken)
     for place in range(others):

@@ -20,9 +20,9 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from captures import FOLDER
 from otlp_bytes import Node, attribute, encode, files, message, name_of, rewritten_requests, span
-from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.otlp.json_form import SignalName, to_json, to_protobuf
 from spanledger_processor.otlp.request import parse_traces
+from spanledger_processor.otlp.wire import MalformedError
 
 REQUESTS: dict[SignalName, Any] = {
     "traces": ExportTraceServiceRequest,

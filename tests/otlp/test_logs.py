@@ -9,22 +9,22 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from otlp_bytes import files, message, name_of, value_of, values, values_of
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.logs import LogView, parse_logs
-from spanledger_processor.otlp.request import count_log_records
+from spanledger_processor.otlp.request import count_log_records, parse_logs
+from spanledger_processor.otlp.views import LogView
+from spanledger_processor.otlp.wire import MalformedError
 
 
 @pytest.mark.parametrize("path", files("logs"), ids=name_of)
 def test_recorded_records_read_as_protobuf_reads_them(path: Path) -> None:
     body = path.read_bytes()
     published = ExportLogsServiceRequest.FromString(body)
-    groups = iter(parse_logs(body).groups)
+    groups = iter(parse_logs(body))
     for outer in published.resource_logs:
         for scoped in outer.scope_logs:
             group = next(groups)
             assert (group.scope_name, group.scope_version) == (scoped.scope.name, scoped.scope.version)
             assert values(group.resource_attributes) == values_of(outer.resource.attributes)
-            for encoded, record in zip(group.records, scoped.log_records, strict=True):
+            for encoded, record in zip(group.items, scoped.log_records, strict=True):
                 same_record(LogView.parse(encoded), record)
                 assert LogView.parse(encoded).raw == encoded
     assert next(groups, None) is None
@@ -45,8 +45,8 @@ def test_a_record_without_fields() -> None:
 
 
 def test_a_broken_record_passes_with_its_request_and_is_refused_when_it_is_read() -> None:
-    request = parse_logs(message(1, message(2, message(2, b"\x2a\x05"), message(2, message(12, b"event")))))
-    broken, whole = request.groups[0].records
+    groups = parse_logs(message(1, message(2, message(2, b"\x2a\x05"), message(2, message(12, b"event")))))
+    broken, whole = groups[0].items
     assert LogView.parse(whole).event_name == "event"
     with pytest.raises(MalformedError, match="log record"):
         LogView.parse(broken)

@@ -24,16 +24,16 @@ from otlp_bytes import (
     values_of,
     varint,
 )
-from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.otlp.request import TraceRequest, count_traces, parse_traces
-from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.wire import MalformedError
 
 EXTRA = attribute(b"spanledger.kind", message(1, b"llm"))
 
 
 def append_to_all(request: TraceRequest, extra: bytes = EXTRA) -> bytes:
     for number, group in enumerate(request.groups):
-        for place in range(len(group.spans)):
+        for place in range(len(group.items)):
             request.append(number, place, extra)
     return request.serialize()
 
@@ -82,7 +82,7 @@ def test_only_lengths_around_the_spans_appended_to_change(nodes: list[Node], dat
     body = encode(nodes)
     request = parse_traces(body)
     assert request.serialize() == body
-    places = [(number, place) for number, group in enumerate(request.groups) for place in range(len(group.spans))]
+    places = [(number, place) for number, group in enumerate(request.groups) for place in range(len(group.items))]
     chosen = data.draw(st.sets(st.sampled_from(places)))
     for number, place in chosen:
         request.append(number, place, EXTRA)
@@ -100,7 +100,7 @@ def test_any_encoding_reads_as_protobuf_reads_it(nodes: list[Node]) -> None:
             group = next(groups)
             assert (group.scope_name, group.scope_version) == (scoped.scope.name, scoped.scope.version)
             assert values(group.resource_attributes) == values_of(outer.resource.attributes)
-            for encoded, recorded in zip(group.spans, scoped.spans, strict=True):
+            for encoded, recorded in zip(group.items, scoped.spans, strict=True):
                 same_span(SpanView.parse(encoded), recorded)
     assert next(groups, None) is None
 
@@ -134,7 +134,7 @@ def test_groups_are_counted_over_the_whole_request() -> None:
         + message(1, message(2, message(2, message(5, b"b")), message(2, message(5, b"c"))))
     )
     request = parse_traces(body)
-    assert [len(group.spans) for group in request.groups] == [1, 0, 2]
+    assert [len(group.items) for group in request.groups] == [1, 0, 2]
     request.append(2, 1, EXTRA)
     assert request.serialize() == (
         message(1, message(2, message(2, message(5, b"a"))), message(2))
@@ -175,7 +175,7 @@ def test_text_that_is_not_utf_8_is_read_and_keeps_its_bytes(body: bytes) -> None
     (group,) = request.groups
     assert "�" in group.scope_name + group.scope_version or not group.scope_name
     values(group.resource_attributes)
-    (encoded,) = group.spans
+    (encoded,) = group.items
     view = SpanView.parse(encoded)
     assert all(isinstance(text, str) for text in (view.name, *(event.name for event in view.events)))
     values(view.attributes)

@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from doors import METHODS, PROTOBUF, REQUESTS, SERVICES, FakePipeline, exporter, opened, traces
 from spanledger_exporters.interface import Signal
-from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pipeline import Answer, Status
 
 MIB = 1 << 20

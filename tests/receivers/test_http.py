@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from doors import JSON, PROTOBUF, REQUESTS, FakePipeline, opened, traces
 from spanledger_exporters.interface import Signal
-from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pipeline import Answer, Status
 from spanledger_processor.receivers import http_body
 

@@ -20,7 +20,7 @@ from spanledger_processor.config import load
 from spanledger_processor.enrichment.read import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import StateError, Unit
-from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pipeline import Answer, Status
 from spanledger_processor.server.handle import Handler
 from spanledger_processor.server.parts import make_log_stage, make_stage

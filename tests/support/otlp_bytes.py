@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 from captures import FOLDER
-from spanledger_processor.otlp.span import Attributes
+from spanledger_processor.otlp.views import Attributes
 
 Schema: TypeAlias = Mapping[int, Any]
 """Which fields of a message are opened, and the schema of each."""

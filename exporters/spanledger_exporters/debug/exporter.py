@@ -12,7 +12,7 @@ from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
 from spanledger_exporters.lane import Lane
 from spanledger_exporters.logs import logger_of
 from spanledger_exporters.settings import DebugSettings
-from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.wire import MalformedError
 
 _PATIENCE = 1.0
 """Seconds that a request waits for a terminal that does not move."""

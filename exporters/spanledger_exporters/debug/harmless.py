@@ -6,8 +6,8 @@ An allow list (contract, promise 5): what is not listed may be a prompt under a 
 from __future__ import annotations
 
 from spanledger_exporters.text import one_line
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.span import Attributes
+from spanledger_processor.otlp.views import Attributes
+from spanledger_processor.otlp.wire import MalformedError
 
 _PREFIXES = ("spanledger.", "gen_ai.usage.", "llm.token_count.", "llm.cost.")
 _KEYS = frozenset(

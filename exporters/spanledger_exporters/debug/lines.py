@@ -12,10 +12,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from spanledger_exporters.debug.harmless import shown
 from spanledger_exporters.interface import Signal
 from spanledger_exporters.text import one_line
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.logs import LogView, parse_logs
-from spanledger_processor.otlp.request import count_data_points, count_log_records, parse_traces
-from spanledger_processor.otlp.span import Attributes, SpanView
+from spanledger_processor.otlp.request import count_data_points, count_log_records, parse_logs, parse_traces
+from spanledger_processor.otlp.views import Attributes, LogView, SpanView
+from spanledger_processor.otlp.wire import MalformedError
 
 _ERROR = 2
 """Status.code of a span that failed."""
@@ -38,7 +37,7 @@ def items(signal: Signal, body: bytes, *, detailed: bool) -> Iterator[str]:
 
 def _views(body: bytes) -> Iterator[SpanView | None]:
     """All spans; None for one that cannot be read."""
-    for span in chain.from_iterable(group.spans for group in parse_traces(body).groups):
+    for span in chain.from_iterable(group.items for group in parse_traces(body).groups):
         try:
             yield SpanView.parse(span)
         except MalformedError:
@@ -84,7 +83,7 @@ def _spans(body: bytes, detailed: bool) -> Iterator[str]:  # noqa: FBT001
 
 
 def _logs(body: bytes, detailed: bool) -> Iterator[str]:  # noqa: FBT001
-    for encoded in chain.from_iterable(group.records for group in parse_logs(body).groups):
+    for encoded in chain.from_iterable(group.items for group in parse_logs(body)):
         try:
             record = LogView.parse(encoded)
         except MalformedError:

@@ -12,8 +12,8 @@ from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
 from spanledger_exporters.lane import Lane
 from spanledger_exporters.settings import FileSettings
 from spanledger_exporters.text import one_line
-from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.otlp.json_form import to_json
+from spanledger_processor.otlp.wire import MalformedError
 
 _Request: TypeAlias = tuple[Signal, bytes]
 

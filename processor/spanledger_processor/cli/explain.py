@@ -21,7 +21,7 @@ from spanledger_processor.explain.captured import requests_in, without_marks
 from spanledger_processor.explain.explaining import Told, tell
 from spanledger_processor.explain.story import Answer, Teller
 from spanledger_processor.ledger.rows import exact_usd
-from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.parts import make_log_stage, make_signer
 from spanledger_processor.signing.key import FILE, VARIABLE, SigningKeyError
 from spanledger_processor.signing.signer import Signer

@@ -14,7 +14,8 @@ from spanledger_processor.dialects.provider_usage import read_usage
 from spanledger_processor.dialects.values import NoCountError, count, money, text
 from spanledger_processor.dialects.view import Attributes, Event
 from spanledger_processor.model import Call, ReportedCost, ToolCall
-from spanledger_processor.otlp.logs import LogGroup, LogView
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.views import LogView
 
 _MAX_DURATION_MS = 7 * 86_400_000
 
@@ -22,7 +23,7 @@ _MAX_DURATION_MS = 7 * 86_400_000
 class RecordView:
     """A log record as dialects look at a span."""
 
-    def __init__(self, record: LogView, group: LogGroup) -> None:
+    def __init__(self, record: LogView, group: ScopeGroup) -> None:
         self.name = ""
         self.status_code = 0
         self.attributes: Attributes = record.attributes

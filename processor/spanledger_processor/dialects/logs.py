@@ -16,8 +16,9 @@ from spanledger_processor.dialects.log_reading import RecordView, call_of, happe
 from spanledger_processor.dialects.recognise import recognise
 from spanledger_processor.dialects.values import text
 from spanledger_processor.model import Call, Signature, ToolCall, Usage
-from spanledger_processor.otlp.logs import LogGroup, LogView
-from spanledger_processor.otlp.make import CLIENT, INTERNAL, MadeSpan
+from spanledger_processor.otlp.encoding import CLIENT, INTERNAL, SynthesizedSpan
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.views import LogView
 
 LOG_MARKERS: tuple[bytes, ...] = (
     b"claude_code.",
@@ -55,7 +56,7 @@ class _Said:
     kept: tuple[tuple[str, Any], ...] = ()
 
 
-def made(record: LogView, group: LogGroup, tenant: str = "", sign: Sign | None = None) -> MadeSpan | None:
+def made(record: LogView, group: ScopeGroup, tenant: str = "", sign: Sign | None = None) -> SynthesizedSpan | None:
     """The span that a log record stands for, None if it reports no call.
 
     `sign` signs tool calls: their arguments stay in the log.
@@ -68,7 +69,7 @@ def made(record: LogView, group: LogGroup, tenant: str = "", sign: Sign | None =
     own = f"{said.client}\0{said.event}\0{said.session}\0{said.identity or _digest(record.raw)}"
     joined = len(record.trace_id) == 16 and any(record.trace_id)
     call = said.call
-    return MadeSpan(
+    return SynthesizedSpan(
         trace_id=record.trace_id if joined else _hash(f"{tenant}\0trace\0{said.client}\0{said.session or own}", 16),
         span_id=_hash(f"{tenant}\0span\0{own}", 8),
         name=f"{said.operation} {call.tool.name if call.tool else call.model}".rstrip(),
@@ -84,7 +85,7 @@ def made(record: LogView, group: LogGroup, tenant: str = "", sign: Sign | None =
     )
 
 
-def _said(record: LogView, group: LogGroup) -> _Said | None:
+def _said(record: LogView, group: ScopeGroup) -> _Said | None:
     body = record.body
     names = (record.event_name, text(record.attributes.get("event.name")), body if isinstance(body, str) else "")
     if CONVENTION in names:
@@ -97,7 +98,7 @@ def _said(record: LogView, group: LogGroup) -> _Said | None:
     return None
 
 
-def _by_convention(record: LogView, group: LogGroup) -> _Said | None:
+def _by_convention(record: LogView, group: ScopeGroup) -> _Said | None:
     if group.scope_name.startswith(SAID_BETTER):
         return None
     call = recognise(RecordView(record, group))

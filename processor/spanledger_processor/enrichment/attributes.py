@@ -11,8 +11,8 @@ from functools import lru_cache
 
 from spanledger_processor.aliases import ALIASES
 from spanledger_processor.model import Cost, Decision, Signature, Usage
-from spanledger_processor.otlp.pieces import INT64, beside, double, doubles, flag, integer, text
-from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.otlp.encoding import INT64, double, doubles, flag, integer, text, without_present
+from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.units import USD
 
 _CACHED = 2048
@@ -83,7 +83,7 @@ def encode(decision: Decision) -> bytes:
 def encode_for(decision: Decision, span: bytes) -> bytes:
     """As `encode`, without what the encoded `span` says already: a made span brings its source, session and task."""
     encoded = encode(decision)
-    return beside(SpanView.parse(span).attributes, encoded) if _OWN in span else encoded
+    return without_present(SpanView.parse(span).attributes, encoded) if _OWN in span else encoded
 
 
 @lru_cache(_CACHED)

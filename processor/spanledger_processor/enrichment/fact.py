@@ -13,8 +13,8 @@ from spanledger_processor.enrichment.names import Names, Naming, pick
 from spanledger_processor.enrichment.times import NS_PER_DAY, price_time
 from spanledger_processor.enrichment.view import View
 from spanledger_processor.model import Call, Cost, Signature, ToolCall
-from spanledger_processor.otlp.request import ScopeGroup
-from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.views import SpanView
 
 _STATUS_ERROR = 2
 _WITH_USAGE = frozenset({"llm", "embedding"})

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 from spanledger_processor.dialects.logs import LOG_MARKERS, made
 from spanledger_processor.model import Signature, ToolCall
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.logs import LogGroup, LogView, parse_logs
-from spanledger_processor.otlp.make import MadeSpan, encode_traces
-from spanledger_processor.otlp.marks import Marks
+from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.prefilter import Prefilter
+from spanledger_processor.otlp.request import parse_logs
+from spanledger_processor.otlp.views import LogView
+from spanledger_processor.otlp.wire import MalformedError
 
 
 @dataclass(slots=True)
@@ -34,11 +36,11 @@ class LogStage:
     """
 
     def __init__(
-        self, tenant_of: Callable[[LogGroup, Mapping[str, str]], str], sign: Callable[[ToolCall], Signature | None]
+        self, tenant_of: Callable[[ScopeGroup, Mapping[str, str]], str], sign: Callable[[ToolCall], Signature | None]
     ) -> None:
         self._tenant_of = tenant_of
         self._sign = sign
-        self._marks = Marks(LOG_MARKERS)
+        self._marks = Prefilter(LOG_MARKERS)
 
     def read(self, body: bytes, headers: Mapping[str, str]) -> LogReading:
         """Read one export request (protobuf).
@@ -46,15 +48,15 @@ class LogStage:
         Raises:
             MalformedError: these bytes are no ExportLogsServiceRequest.
         """
-        request = parse_logs(body)
-        reading = LogReading(sum(len(group.records) for group in request.groups))
+        groups = parse_logs(body)
+        reading = LogReading(sum(len(group.items) for group in groups))
         hits = self._marks.hits(body)
         if not hits:
             return reading
         spans = [
             span
-            for group in request.groups
-            for record in group.records
+            for group in groups
+            for record in group.items
             if any(mark in record for mark in hits)
             for span in self._made(record, group, self._tenant_of(group, headers), reading.failures)
         ]
@@ -62,7 +64,7 @@ class LogStage:
             reading.traces = encode_traces(spans)
         return reading
 
-    def _made(self, record: bytes, group: LogGroup, tenant: str, failures: Counter[str]) -> list[MadeSpan]:
+    def _made(self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str]) -> list[SynthesizedSpan]:
         try:
             span = made(LogView.parse(record), group, tenant, self._sign)
         except MalformedError:

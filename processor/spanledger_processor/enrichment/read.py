@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.enrichment.fact import Maker
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.marks import Marks
-from spanledger_processor.otlp.request import ScopeGroup, TraceRequest, count_traces, parse_traces
-from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.prefilter import Prefilter
+from spanledger_processor.otlp.request import TraceRequest, count_traces, parse_traces
+from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.wire import MalformedError
 
 MARK = b"spanledger.kind"
 _KNOWN_TRACES = 8192
@@ -47,7 +48,7 @@ class Stage:
         aliases: tuple[str, ...],
     ) -> None:
         self._maker = maker
-        self._marks = Marks(markers)
+        self._marks = Prefilter(markers)
         self._tenant_of = tenant_of
         self._loop = loop
         self._aliases = aliases
@@ -90,7 +91,7 @@ class Stage:
         plain: list[tuple[int, int, bytes]],
     ) -> None:
         trace_id = b""
-        for place, span in enumerate(group.spans):
+        for place, span in enumerate(group.items):
             if not _holds(span, hits):
                 plain.append((number, place, span))
                 continue

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from spanledger_processor.otlp.request import ScopeGroup
-from spanledger_processor.otlp.span import Attributes, Event, SpanView
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.views import Attributes, Event, SpanView
 
 
 class View:

@@ -14,5 +14,5 @@ def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> byte
     for places, decided in zip(reading.places, decisions, strict=True):
         for index, decision in decided.items():
             group, span = places[index]
-            reading.request.append(group, span, encode_for(decision, reading.request.groups[group].spans[span]))
+            reading.request.append(group, span, encode_for(decision, reading.request.groups[group].items[span]))
     return reading.request.serialize()

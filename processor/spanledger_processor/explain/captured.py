@@ -12,8 +12,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from spanledger_exporters.interface import Signal
-from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.otlp.json_form import to_protobuf
+from spanledger_processor.otlp.wire import MalformedError
 
 Captured: TypeAlias = tuple[Signal, bytes]
 """A signal and an encoded export request of it."""

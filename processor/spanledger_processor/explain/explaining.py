@@ -13,7 +13,7 @@ from spanledger_processor.enrichment.times import price_time
 from spanledger_processor.enrichment.view import View
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing import Explanation, explain
 from spanledger_processor.server.handle import enter
 from spanledger_processor.server.parts import make_stage
@@ -70,7 +70,7 @@ def tell(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Told:
                 fact = batch.facts[index]
                 group, place = places[index]
                 scope = reading.request.groups[group]
-                span = SpanView.parse(scope.spans[place])
+                span = SpanView.parse(scope.items[place])
                 price = None
                 if fact.cost is not None and fact.call is not None:
                     at_ns, own = price_time(span.start_ns, now_ns)

@@ -8,19 +8,19 @@ item that cannot be read at all makes no request malformed: it passes as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.fields import FIXED32, FIXED64, LENGTH, VARINT, Field, fields
+from spanledger_processor.otlp.values import Attributes, attributes_of
+from spanledger_processor.otlp.wire import FIXED32, FIXED64, LENGTH, VARINT, Field, MalformedError, fields
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class Envelope:
     """A signal's names for the parts of its envelope, and the wire types of its items' fields.
 
     `attributes` is the number of the items' attributes, KeyValues whose fields are known as well; 0 if they have none.
@@ -41,7 +41,7 @@ _TOO_MANY = f"more than {MAX_PARTS} resources and scopes or {MAX_ITEMS} items; s
 
 _KEY_VALUE = {1: LENGTH, 2: LENGTH}
 
-TRACES = Shape(
+TRACES = Envelope(
     "ExportTraceServiceRequest",
     "resource_spans",
     "scope_spans",
@@ -51,7 +51,7 @@ TRACES = Shape(
     | {7: FIXED64, 8: FIXED64, 16: FIXED32},
     9,
 )
-LOGS = Shape(
+LOGS = Envelope(
     "ExportLogsServiceRequest",
     "resource_logs",
     "scope_logs",
@@ -59,7 +59,7 @@ LOGS = Shape(
     dict.fromkeys((3, 5, 6, 9, 10, 12), LENGTH) | {2: VARINT, 7: VARINT} | {1: FIXED64, 11: FIXED64, 8: FIXED32},
     6,
 )
-METRICS = Shape(
+METRICS = Envelope(
     "ExportMetricsServiceRequest",
     "resource_metrics",
     "scope_metrics",
@@ -88,46 +88,47 @@ class ResourceItems(NamedTuple):
     scopes: list[ScopeItems]
 
 
-def read_envelope(body: bytes, shape: Shape) -> list[ResourceItems]:
+def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
     """The resources of an export request.
 
     Raises:
         MalformedError: it is no export request of that signal.
     """
-    found = _messages(body, 0, len(body), {1: shape.group}, shape.request)
+    found = _messages(body, 0, len(body), {1: envelope.group}, envelope.request)
     if body and not found:
-        raise MalformedError(f"{shape.request}: holds no {shape.group}")
+        raise MalformedError(f"{envelope.request}: holds no {envelope.group}")
     groups, parts, items = [], len(found), 0
     for number, (_, start, end) in enumerate(found):
-        group, read = _read_group(body, start, end, shape, f"{shape.group}[{number}]")
+        group, read = _read_group(body, start, end, envelope, f"{envelope.group}[{number}]")
         groups.append(group)
         parts += read
         items += sum(len(scoped.items) for scoped in group.scopes)
         if parts > MAX_PARTS or items > MAX_ITEMS:
-            raise MalformedError(f"{shape.request}: {_TOO_MANY}")
-    _refuse_foreign(groups, shape)
+            raise MalformedError(f"{envelope.request}: {_TOO_MANY}")
+    _refuse_foreign(groups, envelope)
     return groups
 
 
-def _read_group(body: bytes, start: int, end: int, shape: Shape, place: str) -> tuple[ResourceItems, int]:
+def _read_group(body: bytes, start: int, end: int, envelope: Envelope, place: str) -> tuple[ResourceItems, int]:
     """A resource, and of how many parts it is made."""
-    parts = _messages(body, start, end, {1: "resource", 2: shape.scoped, 3: "schema_url"}, place)
+    parts = _messages(body, start, end, {1: "resource", 2: envelope.scoped, 3: "schema_url"}, place)
     resource = b"".join(body[at:to] for number, at, to in parts if number == 1)
     scoped = [(at, to) for number, at, to in parts if number == 2]
     scopes = [
-        _read_scope(body, at, to, shape, f"{place}.{shape.scoped}[{index}]") for index, (at, to) in enumerate(scoped)
+        _read_scope(body, at, to, envelope, f"{place}.{envelope.scoped}[{index}]")
+        for index, (at, to) in enumerate(scoped)
     ]
     return ResourceItems(place, resource, scopes), len(parts)
 
 
-def _read_scope(body: bytes, start: int, end: int, shape: Shape, place: str) -> ScopeItems:
+def _read_scope(body: bytes, start: int, end: int, envelope: Envelope, place: str) -> ScopeItems:
     """Items are many, so a schema reads them; only where it finds none, or fails, is every field looked at."""
     try:
         message = schema.Scoped.FromString(body[start:end])
     except DecodeError:
         message = None
     if message is None or not message.items:
-        _messages(body, start, end, {1: "scope", 2: shape.items, 3: "schema_url"}, place)
+        _messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, place)
     if message is None:
         raise MalformedError(f"{place}: cannot be read")
     if len(message.items) > MAX_ITEMS:
@@ -135,23 +136,23 @@ def _read_scope(body: bytes, start: int, end: int, shape: Shape, place: str) -> 
     return ScopeItems(place, b"".join(message.scope), message.items)
 
 
-def _refuse_foreign(groups: list[ResourceItems], shape: Shape) -> None:
+def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> None:
     foreign = None
     for item in (item for group in groups for scoped in group.scopes for item in scoped.items):
-        foreign = _contradiction(item, shape)
+        foreign = _contradiction(item, envelope)
         if foreign is None:
             return
     if foreign is not None:
-        raise MalformedError(f"{shape.request}: not one of its {shape.items} is one: {foreign}")
+        raise MalformedError(f"{envelope.request}: not one of its {envelope.items} is one: {foreign}")
 
 
-def _contradiction(item: bytes, shape: Shape) -> str | None:
+def _contradiction(item: bytes, envelope: Envelope) -> str | None:
     """Why `item` is another signal's; None if it may be of this one, or cannot be read to its end."""
     found = None
     try:
         for field in fields(item, 0, len(item)):
-            found = found or _mismatch(field, shape.item)
-            if found is None and field.number == shape.attributes:
+            found = found or _mismatch(field, envelope.item)
+            if found is None and field.number == envelope.attributes:
                 parts = list(fields(item, field.start, field.end))
                 found = next(filter(None, (_mismatch(part, _KEY_VALUE) for part in parts)), None)
     except MalformedError:
@@ -179,3 +180,54 @@ def _messages(body: bytes, start: int, end: int, known: Mapping[int, str], place
     except MalformedError as error:
         raise MalformedError(f"{place}: {error}") from None
     return found
+
+
+class ScopeGroup(NamedTuple):
+    """The items of one instrumentation scope of one resource: spans, log records or metrics, encoded, as they came."""
+
+    resource_attributes: Attributes
+    scope_name: str
+    scope_version: str
+    items: list[bytes]
+
+
+def read_groups(body: bytes, envelope: Envelope) -> Iterator[ScopeGroup]:
+    """The groups of an export request, in the order of their scopes on the wire.
+
+    Raises:
+        MalformedError: it is no such request; says what is wrong and where.
+    """
+    for group in read_envelope(body, envelope):
+        resource = _resource(group)
+        for scoped in group.scopes:
+            yield ScopeGroup(resource, *_scope(scoped), list(scoped.items))
+
+
+def count_items(body: bytes, envelope: Envelope) -> int:
+    """Count the items of an export request.
+
+    Raises:
+        MalformedError: it is no such request; says what is wrong and where.
+    """
+    count = 0
+    for group in read_envelope(body, envelope):
+        _resource(group)
+        for scoped in group.scopes:
+            _scope(scoped)
+            count += len(scoped.items)
+    return count
+
+
+def _resource(group: ResourceItems) -> Attributes:
+    try:
+        return attributes_of(schema.Resource.FromString(group.resource), group.resource, 1)
+    except DecodeError:
+        raise MalformedError(f"{group.place}.resource: cannot be read") from None
+
+
+def _scope(scoped: ScopeItems) -> tuple[str, str]:
+    try:
+        scope = schema.Scope.FromString(scoped.scope)
+    except DecodeError:
+        raise MalformedError(f"{scoped.place}.scope: cannot be read") from None
+    return schema.text(scope.name), schema.text(scope.version)

@@ -1,22 +1,29 @@
 """OTLP's JSON form, both ways. It stays equal in meaning, not in bytes.
 
-Rules: https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding. `google.protobuf.json_format` is not used: it
-has no hex ids, puts values into its errors, and is too slow for a file exporter.
+Rules are protobuf's JSON mapping with OTLP's own: ids in hex, enums as numbers (names are taken too), 64-bit numbers
+as text, unknown members ignored, null as absent (https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding).
+Errors name a path and a kind of value, never a value. `google.protobuf.json_format` is not used: it has no hex ids,
+puts values into its errors, and is too slow for a file exporter.
 """
 
 from __future__ import annotations
 
+import binascii
 import json
+import math
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal, NoReturn, TypeAlias
 
 import orjson
 from google.protobuf.message import DecodeError
 
-from spanledger_processor.otlp.envelope import read_envelope
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.json_read import fill
-from spanledger_processor.otlp.json_schema import SIGNALS, fields_by_name
-from spanledger_processor.otlp.json_write import as_object, salvage
+from spanledger_processor.otlp import schema
+from spanledger_processor.otlp.envelope import MAX_ITEMS, read_envelope
+from spanledger_processor.otlp.json_schema import SIGNALS, TYPES, JsonField, fields_by_name, fields_by_number
+from spanledger_processor.otlp.wire import LENGTH, Field, MalformedError, fields
 
 SignalName: TypeAlias = Literal["traces", "logs", "metrics"]
 
@@ -28,11 +35,11 @@ def to_protobuf(signal: SignalName, text: bytes) -> bytes:
         MalformedError: it is no such request; names the path and what is wrong there, never a value.
     """
     kind = SIGNALS[signal]
-    content = _load(text, kind.shape.request)
+    content = _load(text, kind.envelope.request)
     message = kind.published()
     fill(message, content)
     if content and not content.keys() & fields_by_name(message.DESCRIPTOR).keys():
-        raise MalformedError(f"{kind.shape.request}: holds no {message.DESCRIPTOR.fields[0].json_name}")
+        raise MalformedError(f"{kind.envelope.request}: holds no {message.DESCRIPTOR.fields[0].json_name}")
     return message.SerializeToString()  # type: ignore[no-any-return]
 
 
@@ -46,7 +53,7 @@ def to_json(signal: SignalName, body: bytes) -> bytes:
         MalformedError: `body` is no such request.
     """
     kind = SIGNALS[signal]
-    read_envelope(body, kind.shape)
+    read_envelope(body, kind.envelope)
     try:
         message = kind.lenient.FromString(body)
     except DecodeError:
@@ -65,3 +72,254 @@ def _load(text: bytes, request: str) -> Any:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
+
+
+MAX_DEPTH = 100
+"""Messages inside each other at which protobuf's own parsers stop."""
+
+_DECIMAL = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", re.ASCII)
+_SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class _WrongError(Exception):
+    """What is wrong; the path grows at its front while it rises."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.path = ""
+
+
+def fill(message: Any, content: Any) -> None:
+    """Set the fields of `message` that the JSON object `content` has.
+
+    Raises:
+        MalformedError: a value does not fit its field.
+    """
+    try:
+        _fill(message, content, 1)
+    except _WrongError as wrong:
+        raise MalformedError(f"{wrong.path.lstrip('.') or '(root)'}: {wrong}") from None
+
+
+def _fill(message: Any, content: Any, depth: int) -> None:
+    if not isinstance(content, dict):
+        raise _WrongError(f"must be an object, not {_kind(content)}")
+    if depth > MAX_DEPTH:
+        raise _WrongError(f"more than {MAX_DEPTH} messages inside each other")
+    known = fields_by_name(message.DESCRIPTOR)
+    for name, value in content.items():
+        field = known.get(name)
+        if field is None or value is None:
+            continue
+        try:
+            _set(message, field, value, depth)
+        except _WrongError as wrong:
+            wrong.path = f".{name}{wrong.path}"
+            raise
+
+
+def _set(message: Any, field: JsonField, value: Any, depth: int) -> None:
+    if field.repeated:
+        _extend(getattr(message, field.name), field, value, depth)
+    elif field.message is not None:
+        child = getattr(message, field.name)
+        child.SetInParent()
+        _fill(child, value, depth + 1)
+    else:
+        setattr(message, field.name, _READERS[field.type](value, field))
+
+
+def _extend(target: Any, field: JsonField, values: Any, depth: int) -> None:
+    if not isinstance(values, list):
+        raise _WrongError(f"must be an array, not {_kind(values)}")
+    if len(values) > MAX_ITEMS:
+        raise _WrongError(f"more than {MAX_ITEMS} elements; send them in smaller requests")
+    for index, value in enumerate(values):
+        try:
+            if field.message is not None:
+                _fill(target.add(), value, depth + 1)
+            else:
+                target.append(_READERS[field.type](value, field))
+        except _WrongError as wrong:
+            wrong.path = f"[{index}]{wrong.path}"
+            raise
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), "null")
+
+
+_KINDS = {dict: "an object", list: "an array", str: "text", bool: "a boolean", int: "a number", float: "a fraction"}
+
+
+def text_of(value: str) -> str:
+    """`value` as UTF-8 can express it: a lone surrogate, which JSON can hold, becomes U+FFFD."""
+    return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if _SURROGATE.search(value) else value
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _string(value: Any, _: JsonField) -> str:
+    if not isinstance(value, str):
+        raise _WrongError(f"must be text, not {_kind(value)}")
+    return text_of(value)
+
+
+def _bytes(value: Any, field: JsonField) -> bytes:
+    if not isinstance(value, str):
+        raise _WrongError(f"must be text, not {_kind(value)}")
+    try:
+        if field.hex:
+            return binascii.unhexlify(value)
+        plain = value.replace("-", "+").replace("_", "/").rstrip("=")
+        return binascii.a2b_base64(plain + "=" * (-len(plain) % 4), strict_mode=True)
+    except ValueError:
+        raise _WrongError("must be in hex" if field.hex else "must be in base64") from None
+
+
+def _bool(value: Any, _: JsonField) -> bool:
+    if not isinstance(value, bool):
+        raise _WrongError(f"must be a boolean, not {_kind(value)}")
+    return value
+
+
+def _double(value: Any, _: JsonField) -> float:
+    if isinstance(value, str) and value in _SPECIAL:
+        return _SPECIAL[value]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number and not (isinstance(value, str) and _NUMBER.fullmatch(value)):
+        raise _WrongError(f"must be a number, not {_kind(value)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise _WrongError("is too large for a double") from None
+
+
+def _integer(lowest: int, highest: int) -> Callable[[Any, JsonField], int]:
+    def read(value: Any, _: JsonField) -> int:
+        if not _is_whole(value):
+            raise _WrongError(f"must be a whole number, not {_kind(value)}")
+        if not lowest <= (number := int(value)) <= highest:
+            raise _WrongError(f"must be from {lowest} to {highest}")
+        return number
+
+    return read
+
+
+def _is_whole(value: Any) -> bool:
+    if isinstance(value, str):
+        return _DECIMAL.fullmatch(value) is not None
+    if isinstance(value, float):
+        return value.is_integer()
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _enum(value: Any, field: JsonField) -> int:
+    if isinstance(value, str) and value in field.enum:
+        return field.enum[value]
+    return _INT32(value, field)
+
+
+_INT32 = _integer(-(2**31), 2**31 - 1)
+_INT64 = _integer(-(2**63), 2**63 - 1)
+_UINT32 = _integer(0, 2**32 - 1)
+_UINT64 = _integer(0, 2**64 - 1)
+
+_READERS: dict[int, Callable[[Any, JsonField], Any]] = {
+    TYPES.TYPE_STRING: _string,
+    TYPES.TYPE_BYTES: _bytes,
+    TYPES.TYPE_BOOL: _bool,
+    TYPES.TYPE_DOUBLE: _double,
+    TYPES.TYPE_ENUM: _enum,
+    TYPES.TYPE_INT32: _INT32,
+    TYPES.TYPE_SINT32: _INT32,
+    TYPES.TYPE_SFIXED32: _INT32,
+    TYPES.TYPE_INT64: _INT64,
+    TYPES.TYPE_SINT64: _INT64,
+    TYPES.TYPE_SFIXED64: _INT64,
+    TYPES.TYPE_UINT32: _UINT32,
+    TYPES.TYPE_FIXED32: _UINT32,
+    TYPES.TYPE_UINT64: _UINT64,
+    TYPES.TYPE_FIXED64: _UINT64,
+}
+
+
+_MAX_DESCENT = 50
+"""How far `salvage` follows what cannot be read; with what protobuf reads below, still less than JSON writers take."""
+
+
+def as_object(message: Any) -> dict[str, Any]:
+    """The fields that are set, as JSON has them."""
+    known = fields_by_number(message.DESCRIPTOR)
+    content = {}
+    for descriptor, value in message.ListFields():
+        field = known[descriptor.number]
+        write = _WRITERS.get(field.type, _write_as_is)
+        content[field.json_name] = [write(item, field) for item in value] if field.repeated else write(value, field)
+    return content
+
+
+def salvage(message: Any, encoded: bytes, depth: int = 0) -> Any:
+    """`message` with all of `encoded` that can be read; a field that cannot is left out."""
+    at = 0
+    with suppress(MalformedError):  # what follows a field that does not end has no beginning that could be found
+        for field in fields(encoded, 0, len(encoded)):
+            try:
+                message.MergeFrom(type(message).FromString(encoded[at : field.end]))
+            except DecodeError:
+                _descend(message, field, encoded[field.start : field.end], depth)
+            at = field.end
+    return message
+
+
+def _descend(message: Any, field: Field, content: bytes, depth: int) -> None:
+    known = fields_by_number(message.DESCRIPTOR).get(field.number)
+    if known is None or known.message is None or field.wire_type != LENGTH or depth == _MAX_DESCENT:
+        return
+    child = getattr(message, known.name)
+    if known.repeated:
+        child = child.add()
+    else:
+        child.SetInParent()
+    salvage(child, content, depth + 1)
+
+
+def _write_message(value: Any, _: JsonField) -> dict[str, Any]:
+    return as_object(value)
+
+
+def _write_string(value: str | bytes, _: JsonField) -> str:
+    return schema.text(value)
+
+
+def _write_bytes(value: bytes, field: JsonField) -> str:
+    return value.hex() if field.hex else b64encode(value).decode()
+
+
+def _write_double(value: float, _: JsonField) -> float | str:
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def _write_decimal(value: int, _: JsonField) -> str:
+    return str(value)
+
+
+def _write_as_is(value: Any, _: JsonField) -> Any:
+    return value
+
+
+_WRITERS: dict[int, Callable[[Any, JsonField], Any]] = {
+    TYPES.TYPE_MESSAGE: _write_message,
+    TYPES.TYPE_STRING: _write_string,
+    TYPES.TYPE_BYTES: _write_bytes,
+    TYPES.TYPE_DOUBLE: _write_double,
+    TYPES.TYPE_INT64: _write_decimal,
+    TYPES.TYPE_SINT64: _write_decimal,
+    TYPES.TYPE_SFIXED64: _write_decimal,
+    TYPES.TYPE_UINT64: _write_decimal,
+    TYPES.TYPE_FIXED64: _write_decimal,
+}

@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanledger_processor.otlp.envelope import LOGS, METRICS, TRACES, Shape
+from spanledger_processor.otlp.envelope import LOGS, METRICS, TRACES, Envelope
 
 TYPES = FieldDescriptorProto
 
@@ -31,7 +31,7 @@ _IDS = frozenset({"trace_id", "span_id", "parent_span_id"})
 class Signal:
     """A signal's envelope, its published request and the copy that takes any bytes for text."""
 
-    shape: Shape
+    envelope: Envelope
     published: Any
     lenient: Any
 
@@ -108,7 +108,7 @@ def _loosen(message: DescriptorProto) -> None:
         _loosen(nested)
 
 
-_PUBLISHED: dict[str, tuple[Shape, Any]] = {
+_PUBLISHED: dict[str, tuple[Envelope, Any]] = {
     "traces": (TRACES, ExportTraceServiceRequest),
     "logs": (LOGS, ExportLogsServiceRequest),
     "metrics": (METRICS, ExportMetricsServiceRequest),
@@ -116,6 +116,6 @@ _PUBLISHED: dict[str, tuple[Shape, Any]] = {
 _POOL = _lenient(request for _, request in _PUBLISHED.values())
 
 SIGNALS = {
-    name: Signal(shape, request, GetMessageClass(_POOL.FindMessageTypeByName(request.DESCRIPTOR.full_name)))
-    for name, (shape, request) in _PUBLISHED.items()
+    name: Signal(envelope, request, GetMessageClass(_POOL.FindMessageTypeByName(request.DESCRIPTOR.full_name)))
+    for name, (envelope, request) in _PUBLISHED.items()
 }

@@ -1,26 +1,30 @@
-"""Export requests: the spans that stand in one and what is appended to them; how much the other signals hold."""
+"""Export requests: the items that stand in one, what is appended to its spans, how many items the other signals hold.
+
+Appending goes by bytes: lengths around what was appended are rewritten, every other byte is copied. Encoded messages
+concatenate: the bytes of a span followed by encoded attribute fields are that span with those attributes after its
+own. Nothing is parsed into messages and written anew, so order, unknown fields, duplicates and encodings that are
+longer than needed come through.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from itertools import count
+from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.envelope import LOGS, METRICS, TRACES, read_envelope
-from spanledger_processor.otlp.groups import count_items, read_groups
-from spanledger_processor.otlp.splice import splice
-from spanledger_processor.otlp.values import Attributes
-
-
-@dataclass(slots=True)
-class ScopeGroup:
-    """The spans of one instrumentation scope of one resource. `spans` are encoded, in the order they came."""
-
-    resource_attributes: Attributes
-    scope_name: str
-    scope_version: str
-    spans: list[bytes]
+from spanledger_processor.otlp.envelope import (
+    LOGS,
+    METRICS,
+    TRACES,
+    ScopeGroup,
+    count_items,
+    read_envelope,
+    read_groups,
+)
+from spanledger_processor.otlp.wire import LENGTH, fields, read_varint, write_varint
 
 
 class TraceRequest:
@@ -38,7 +42,7 @@ class TraceRequest:
         self._extras: dict[int, dict[int, bytes]] = {}
 
     def append(self, group: int, span: int, extra: bytes) -> None:
-        """Append encoded `attributes` fields of Span to the span at groups[group].spans[span]."""
+        """Append encoded `attributes` fields of Span to the span at groups[group].items[span]."""
         extras = self._extras.get(group)
         if extras is None:
             extras = self._extras[group] = {}
@@ -56,7 +60,7 @@ def parse_traces(body: bytes) -> TraceRequest:
         MalformedError: it is none; says what is wrong and where.
     """
     groups = [ScopeGroup(*group) for group in read_groups(body, TRACES)]
-    return TraceRequest(body, groups, sum(len(group.spans) for group in groups))
+    return TraceRequest(body, groups, sum(len(group.items) for group in groups))
 
 
 def count_traces(body: bytes) -> TraceRequest:
@@ -68,8 +72,17 @@ def count_traces(body: bytes) -> TraceRequest:
     return TraceRequest(body, [], count_items(body, TRACES))
 
 
+def parse_logs(body: bytes) -> list[ScopeGroup]:
+    """Read an ExportLogsServiceRequest; its records stay encoded, and its bytes are never changed.
+
+    Raises:
+        MalformedError: it is none; says what is wrong and where.
+    """
+    return list(read_groups(body, LOGS))
+
+
 def count_log_records(body: bytes) -> int:
-    """How many log records an ExportLogsServiceRequest holds.
+    """Count the log records of an ExportLogsServiceRequest.
 
     Raises:
         MalformedError: it is none; says what is wrong and where.
@@ -78,7 +91,7 @@ def count_log_records(body: bytes) -> int:
 
 
 def count_data_points(body: bytes) -> int:
-    """How many data points an ExportMetricsServiceRequest holds; a metric that cannot be read counts none.
+    """Count the data points of an ExportMetricsServiceRequest; a metric that cannot be read counts none.
 
     Raises:
         MalformedError: it is none; says what is wrong and where.
@@ -93,3 +106,74 @@ def _points(item: bytes) -> int:
     except DecodeError:
         return 0
     return sum(len(points.data_points) for _, points in metric.ListFields())
+
+
+_Pieces: TypeAlias = list[bytes]
+
+_GROUPS, _SCOPED, _ITEMS = 1, 2, 2
+"""Field numbers: groups of a request, scopes of a group, items of a scope."""
+_ITEM_TAG = _ITEMS << 3 | LENGTH
+
+
+def splice(body: bytes, extras: Mapping[int, Mapping[int, bytes]]) -> bytes:
+    """`body`, an envelope that was read, with extras[scope][item] appended to those items.
+
+    Scopes are counted over the whole request, items inside their scope.
+    """
+    scopes = count()
+
+    def scoped(start: int, end: int) -> _Pieces | None:
+        appended = extras.get(next(scopes))
+        return None if appended is None else _append(body, start, end, appended)
+
+    def group(start: int, end: int) -> _Pieces | None:
+        return _replace(body, start, end, _SCOPED, scoped)
+
+    pieces = _replace(body, 0, len(body), _GROUPS, group)
+    return body if pieces is None else b"".join(pieces)
+
+
+def _replace(
+    body: bytes, start: int, end: int, number: int, new: Callable[[int, int], _Pieces | None]
+) -> _Pieces | None:
+    """The message at [start, end) with its fields `number` replaced; None if `new` has nothing for any of them."""
+    pieces: _Pieces = []
+    copied = start
+    for field in fields(body, start, end):
+        if field.number != number or field.wire_type != LENGTH:
+            continue
+        content = new(field.start, field.end)
+        if content:
+            pieces += (body[copied : field.tag_end], write_varint(sum(map(len, content))), *content)
+            copied = field.end
+    return [*pieces, body[copied:end]] if pieces else None
+
+
+def _append(body: bytes, start: int, end: int, extras: Mapping[int, bytes]) -> _Pieces:
+    """The scope at [start, end) with `extras` appended to its items.
+
+    Goes over every item of a request, so what is common is read in place: a tag of one byte, a length of one or two.
+    """
+    pieces: _Pieces = []
+    copied = at = start
+    place = -1
+    while at < end:
+        if body[at] == _ITEM_TAG:
+            tag_end = at + 1
+            size, content = body[tag_end], at + 2
+            if size > 0x7F:
+                size, content = size & 0x7F | body[content] << 7, at + 3
+                if size > 0x3FFF:
+                    size, content = read_varint(body, tag_end, end)
+            at = content + size
+        else:
+            number, wire_type, tag_end, content, at = next(fields(body, at, end))
+            if number != _ITEMS or wire_type != LENGTH:
+                continue
+        place += 1
+        if place in extras:
+            extra = extras[place]
+            pieces += (body[copied:tag_end], write_varint(at - content + len(extra)), body[content:at], extra)
+            copied = at
+    pieces.append(body[copied:end])
+    return pieces

@@ -9,8 +9,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.fields import LENGTH, fields
+from spanledger_processor.otlp.wire import LENGTH, MalformedError, fields
 
 Value: TypeAlias = str | bool | int | float | bytes | list["Value"] | dict[str, "Value"] | None
 

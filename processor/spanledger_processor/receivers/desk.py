@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import ParamSpec
 
 from spanledger_exporters.interface import Signal
-from spanledger_processor.otlp.errors import MalformedError
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pipeline import Pipeline
 from spanledger_processor.receivers.budget import Budget, Claim
 from spanledger_processor.receivers.mistaken import meant

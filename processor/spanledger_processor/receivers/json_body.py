@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 from spanledger_exporters.interface import Signal
-from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.otlp.json_form import to_protobuf
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.budget import Claim
 from spanledger_processor.receivers.reply import NO_ROOM, RefusedError, rejected
 

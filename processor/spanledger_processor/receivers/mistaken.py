@@ -27,5 +27,5 @@ def _all_spans(body: bytes) -> bool:
     except Exception:  # noqa: BLE001 - a guess that fails must not hold logs up
         return False
     return request.span_count > 0 and all(
-        span.startswith(_TRACE_ID) for group in request.groups for span in group.spans
+        span.startswith(_TRACE_ID) for group in request.groups for span in group.items
     )

@@ -21,8 +21,8 @@ from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.ledger.store import StateError, Unit
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.errors import MalformedError
 from spanledger_processor.otlp.request import count_data_points, count_log_records
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pipeline import Answer, Status
 
 log = logging.getLogger(__name__)

@@ -30,7 +30,8 @@ _HEADER = "header:"
 class Group(Protocol):
     """Spans or log records of one resource."""
 
-    resource_attributes: Attributes
+    @property
+    def resource_attributes(self) -> Attributes: ...
 
 
 TenantOf: TypeAlias = Callable[[Group, Mapping[str, str]], str]

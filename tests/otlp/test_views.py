@@ -12,9 +12,9 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otlp_bytes import attribute, message, varint
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.make import any_value
-from spanledger_processor.otlp.span import Attributes, SpanView
+from spanledger_processor.otlp.encoding import any_value
+from spanledger_processor.otlp.views import Attributes, SpanView
+from spanledger_processor.otlp.wire import MalformedError
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 VALUES = st.recursive(

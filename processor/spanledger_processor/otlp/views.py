@@ -1,4 +1,4 @@
-"""One span, read as far as it is asked."""
+"""One span, span event or log record, read as far as it is asked."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.errors import MalformedError
-from spanledger_processor.otlp.values import Attributes, attributes_of
+from spanledger_processor.otlp.values import Attributes, attributes_of, plain
+from spanledger_processor.otlp.wire import MalformedError
 
-__all__ = ["Attributes", "Event", "SpanView"]
+__all__ = ["Attributes", "Event", "LogView", "SpanView"]
 
 
 class Event:
@@ -107,3 +107,59 @@ class SpanView:
             MalformedError: one of them cannot be read.
         """
         return [Event.parse(event) for event in self._message.events]
+
+
+class LogView:
+    """A log record. Ids are as on the wire, empty if absent; times are nanoseconds since 1970, 0 if absent.
+
+    `raw` is the encoded record.
+    """
+
+    __slots__ = ("_message", "attributes", "raw")
+
+    def __init__(self, message: Any, attributes: Attributes, raw: bytes) -> None:
+        self._message = message
+        self.attributes = attributes
+        self.raw = raw
+
+    @classmethod
+    def parse(cls, record: bytes) -> LogView:
+        """Read an encoded LogRecord. Attribute values are decoded when they are asked for.
+
+        Raises:
+            MalformedError: it cannot be read.
+        """
+        try:
+            message = schema.LogRecord.FromString(record)
+        except DecodeError:
+            raise MalformedError("log record: cannot be read") from None
+        return cls(message, attributes_of(message, record, 6), record)
+
+    @property
+    def time_ns(self) -> int:
+        return self._message.time_unix_nano  # type: ignore[no-any-return]
+
+    @property
+    def observed_ns(self) -> int:
+        return self._message.observed_time_unix_nano  # type: ignore[no-any-return]
+
+    @property
+    def severity_number(self) -> int:
+        return self._message.severity_number  # type: ignore[no-any-return]
+
+    @property
+    def event_name(self) -> str:
+        return schema.text(self._message.event_name)
+
+    @property
+    def body(self) -> Any:
+        """The body as a plain Python value (see `values.Value`), None if absent or empty."""
+        return plain(self._message.body)
+
+    @property
+    def trace_id(self) -> bytes:
+        return self._message.trace_id  # type: ignore[no-any-return]
+
+    @property
+    def span_id(self) -> bytes:
+        return self._message.span_id  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""A cheap look for words in bytes, before anything is decoded."""
+"""A cheap search for words in bytes, before anything is decoded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SEARCHES = 64
 """Searches kept: one for each set of markers left, of which a server's traffic has a handful."""
 
 
-class Marks:
+class Prefilter:
     """Words that say that something may be of interest. Text may hold them by chance: structure decides later.
 
     A request without any of them costs this search and little else, so all are looked for in one pass: with thirty

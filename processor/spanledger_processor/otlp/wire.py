@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from spanledger_processor.otlp.errors import MalformedError
+
+class MalformedError(ValueError):
+    """Bytes that are not OTLP. The message names the place and what is wrong there, never what was sent."""
+
 
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 

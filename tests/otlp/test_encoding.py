@@ -8,15 +8,15 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otlp_bytes import values
-from spanledger_processor.otlp.make import CLIENT, MadeSpan, encode_traces, span_id_of, trace_id_of
+from spanledger_processor.otlp.encoding import CLIENT, SynthesizedSpan, encode_traces, span_id_of, trace_id_of
 from spanledger_processor.otlp.request import parse_traces
-from spanledger_processor.otlp.span import SpanView
+from spanledger_processor.otlp.views import SpanView
 
 TRACE, SPAN, PARENT = bytes(range(16)), bytes(range(8)), bytes(range(8, 16))
 
 
-def made(name: str = "chat", **more: Any) -> MadeSpan:
-    return MadeSpan(TRACE, SPAN, name, 1, 2, **more)
+def made(name: str = "chat", **more: Any) -> SynthesizedSpan:
+    return SynthesizedSpan(TRACE, SPAN, name, 1, 2, **more)
 
 
 def test_a_made_span_holds_what_it_was_given() -> None:
@@ -39,7 +39,7 @@ def test_a_made_span_holds_what_it_was_given() -> None:
         scope_version="1",
     )
     (group,) = parse_traces(encode_traces([span])).groups
-    view = SpanView.parse(group.spans[0])
+    view = SpanView.parse(group.items[0])
     assert (view.trace_id, view.span_id, view.parent_span_id, view.name) == (TRACE, SPAN, PARENT, "chat")
     assert (view.kind, view.status_code, view.start_ns, view.end_ns) == (CLIENT, 2, 1, 2)
     assert values(view.attributes) == attributes
@@ -64,7 +64,7 @@ def test_what_no_attribute_can_hold() -> None:
     view = SpanView.parse(
         parse_traces(encode_traces([made("\ud800", attributes={"none": None, "large": 2**63, "odd\udfff": "\ud800"})]))
         .groups[0]
-        .spans[0]
+        .items[0]
     )
     assert view.name == "?"
     assert values(view.attributes) == {
