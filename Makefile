@@ -8,6 +8,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
+# One process a core; ARGS=-n0 for one alone. Tests that share a server stay together (tests/conftest.py).
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --durations 20
+
 SOURCES := $(wildcard processor exporters sidecar tests benchmarks tools)
 INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-test
@@ -15,7 +18,7 @@ FOR_CHECKS := $(VENV)/.installed-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit check format bench parts capture docs constraints clean
+.PHONY: help install demo test unit coverage check format bench parts capture docs constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,10 +29,14 @@ demo: $(INSTALLED) ## show the main job on recorded spans: priced, signed, group
 	@$(BIN)/spanledger demo
 
 test: $(FOR_TESTS) ## all tests; those against real parts where `make parts` finds them
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 unit: $(FOR_TESTS) ## the tests that need no other program and try no full disk or kill
-	$(BIN)/python -m pytest -m "not integration" --ignore tests/faults $(ARGS)
+	$(PYTEST) -m "not integration" --ignore tests/faults $(ARGS)
+
+coverage: $(FOR_TESTS) ## the branches of accounting and pricing that their tests do not take
+	$(BIN)/python -m pytest -q tests/accounting tests/pricing tests/enrichment --cov-branch \
+		$(addprefix --cov=spanledger_processor.,accounting pricing) --cov-report=term-missing:skip-covered $(ARGS)
 
 check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 	$(BIN)/ruff format --check
@@ -69,7 +76,7 @@ constraints: ## choose the newest versions that the dependencies allow
 	rm -rf $(VENV)-newest
 
 clean: ## remove .venv and what tools left behind; not the parts
-	rm -rf $(VENV) .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+	rm -rf $(VENV) .coverage .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed; none found on PATH. Name one: make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
@@ -31,12 +33,20 @@ def eventually(condition: Callable[[], Found], patience: float = PATIENCE) -> Fo
         time.sleep(0.1)
 
 
+_PORTS = iter(random.sample(range(10_000, 32_000), 22_000))
+
+
 def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port that nobody listens on, another one each time.
+
+    It is below those that the system hands out by itself, so that no connection of a test beside takes it before it is
+    listened on.
+    """
+    for port in _PORTS:
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port is left")
 
 
 def substituted(text: str, substitutes: Mapping[str, str]) -> str:

@@ -22,7 +22,7 @@ from captures import (
     shuffled,
     twice,
 )
-from gaps import GAPS, UNNAMED, told
+from gaps import GAPS, NO_ARGUMENTS, NO_TOOL_SPANS, SILENT_SESSIONS, UNNAMED, told
 from numbers_in import numbers_in
 from spanledger_processor.ledger import queries as questions
 
@@ -103,7 +103,7 @@ def test_a_restart_in_the_middle_changes_nothing(capture: Capture, tmp_path: Pat
 
 @every_capture
 def test_sessions_are_the_clients(capture: Capture) -> None:
-    """All that was spent stands under the session that the client named."""
+    """All that was spent is attributed to the sessions that the client named, and to each of them."""
     named = {capture.truth["session_id"], *capture.truth.get("session_ids", ())} - {None}
     if not named or capture.name in UNNAMED:
         assert not any(name.encode() in capture.bytes for name in named)
@@ -111,10 +111,14 @@ def test_sessions_are_the_clients(capture: Capture) -> None:
     books = Books()
     books.take(capture.requests)
     spent = {row["id"] for row in books.parts(questions.sessions) if row["calls"]}
-    assert spent <= named
+    assert spent == named - SILENT_SESSIONS.get(capture.name, set())
 
 
-@every_capture
+@pytest.mark.parametrize(
+    "capture",
+    [one for one in captures() if one.truth["tool_executions"] and one.name not in NO_ARGUMENTS | NO_TOOL_SPANS],
+    ids=lambda capture: capture.name,
+)
 def test_equal_tool_calls_have_equal_signatures_and_others_have_not(capture: Capture) -> None:
     """As many different signatures, each counted as often, as there were different tool calls, whoever tells them."""
     books = Books()
@@ -131,9 +135,23 @@ def test_equal_tool_calls_have_equal_signatures_and_others_have_not(capture: Cap
         orjson.dumps([call["name"], call["arguments"]], option=orjson.OPT_SORT_KEYS)
         for call in capture.truth["tool_executions"]
     )
-    if counted:
-        missing = Counter(truth.values()) - Counter(counted.values())
-        assert not missing, "tools that the truth does not list (handing over, ending) may be there as well"
+    missing = Counter(truth.values()) - Counter(counted.values())
+    assert not missing, "tools that the truth does not list (handing over, ending) may be there as well"
+
+
+@pytest.mark.parametrize("name", sorted(NO_ARGUMENTS | NO_TOOL_SPANS))
+def test_arguments_that_are_not_told_are_not_there(name: str) -> None:
+    """No argument of the truth is in the bytes where tool spans stand without them."""
+    capture = next(found for found in captures() if found.name == name)
+    books = Books()
+    books.take(capture.requests)
+    kinds = {span.get("spanledger.tool.signature_scope") for span in books.sent.values()} - {None}
+    assert kinds == (set() if name in NO_TOOL_SPANS else {"name_only"})
+    calls = capture.truth["tool_executions"]
+    words = {word for call in calls for word in call["arguments"].values() if isinstance(word, str)}
+    assert words
+    if name in NO_ARGUMENTS:
+        assert not [word for word in words if word.encode() in capture.bytes]
 
 
 @pytest.mark.parametrize("name", GAPS)

@@ -11,6 +11,7 @@ import pytest
 
 from dialect_truth import compare, truth
 from dialect_view import CAPTURES, PlainAttributes, PlainView
+from gaps import NO_ARGUMENTS
 from spanledger_processor.dialects import recognise
 from spanledger_processor.dialects.logs import LOG_MARKERS, made
 from spanledger_processor.model import Call, ToolCall
@@ -79,9 +80,10 @@ def test_tool_executions_are_signed_by_their_arguments(name: str) -> None:
     tools = [call.tool for span in spans(folder) if (call := read_back(span)).kind == "tool"]
     executed = json.loads((folder / "truth.json").read_text(encoding="utf-8"))["tool_executions"]
     signatures = [tool.signature for tool in tools if tool is not None]
-    known = [tool for tool in tools if tool is not None and tool.signature_scope == "full"]
+    scopes = {tool.signature_scope for tool in tools if tool is not None}
     assert len(signatures) == len(executed)
-    if known:
+    assert scopes == {"name_only" if name in NO_ARGUMENTS else "full"}
+    if name not in NO_ARGUMENTS:
         wanted = [SIGNER.sign(ToolCall(call["name"], call["arguments"])) for call in executed]
         told = {signature.value for signature in wanted if signature is not None}
         assert len(set(signatures)) == len(told)

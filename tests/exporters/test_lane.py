@@ -38,6 +38,13 @@ class Worker:
         return task
 
 
+async def passing(deadline: float) -> None:
+    """Wait until the loop's timers for `deadline` have run: those that were set before this one's are due earlier."""
+    passed = asyncio.Event()
+    asyncio.get_running_loop().call_at(deadline + 0.01, passed.set)
+    await passed.wait()
+
+
 @pytest.fixture
 def worker() -> Worker:
     return Worker()
@@ -73,8 +80,10 @@ async def test_what_was_not_begun_by_its_deadline_is_never_done(worker: Worker, 
 async def test_what_was_begun_is_waited_for_beyond_its_deadline(worker: Worker, lane: Lane[str, str]) -> None:
     """It will be done: to say that it was not would have it done twice."""
     worker.go_on.clear()
-    task = asyncio.create_task(lane.do("slow", soon(0.01)))
-    await asyncio.sleep(0.05)
+    deadline = soon(0.01)
+    task = asyncio.create_task(lane.do("slow", deadline))
+    await asyncio.to_thread(worker.begun.wait, 30)
+    await passing(deadline)
     assert not task.done()
     worker.go_on.set()
     assert await task == "SLOW"
@@ -91,14 +100,16 @@ async def test_who_gives_up_before_it_is_begun_has_it_not_done(worker: Worker, l
     assert worker.batches == [["first"]]
 
 
-@pytest.mark.parametrize("left", [30.0, 0.01])
-async def test_who_gives_up_later_harms_nobody(left: float, worker: Worker, lane: Lane[str, str]) -> None:
-    """Before the deadline or after it, while the job is being done."""
+@pytest.mark.parametrize("late", [False, True], ids=["before the deadline", "after the deadline"])
+async def test_who_gives_up_later_harms_nobody(late: bool, worker: Worker, lane: Lane[str, str]) -> None:  # noqa: FBT001
+    """Whoever gives up while the job is being done."""
     worker.go_on.clear()
-    given_up = asyncio.create_task(lane.do("given up", soon(left)))
+    deadline = soon(0.01 if late else 30)
+    given_up = asyncio.create_task(lane.do("given up", deadline))
     other = asyncio.create_task(lane.do("other", soon()))
     await asyncio.to_thread(worker.begun.wait, 30)
-    await asyncio.sleep(0.05)
+    if late:
+        await passing(deadline)
     given_up.cancel()
     await asyncio.wait({given_up})
     worker.go_on.set()

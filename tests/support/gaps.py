@@ -86,3 +86,31 @@ def told(capture: Capture) -> list[Call]:
     gap = GAPS.get(capture.name, Gap((), ""))
     calls = [call for seq, call in enumerate(capture.calls, start=1) if not gap.kept or seq in gap.kept]
     return [Call(c.provider, c.model, c.time, {**c.tokens, **dict.fromkeys(gap.classes, 0)}) for c in calls]
+
+
+NO_ARGUMENTS = frozenset(
+    {
+        "anthropic-native/S3-anthropic",
+        "claude-code/logs-only",
+        "google-adk/S3",
+        "google-adk/S6",
+        "litellm/S3-openai-chat",
+        "litellm/S3-openai-chat+reqspan",
+        "ms-agent-framework/S3",
+        "openinference/S3-gemini",
+        "openinference/S3-openai-chat",
+        "otel-genai/S3-anthropic+double",
+        "otel-genai/S3-openai-chat",
+        "otel-openai-v2/S3-openai-chat+latest",
+        "semantic-kernel/S3",
+        "traceloop/S3-anthropic",
+        "traceloop/S3-openai-chat",
+    }
+)
+"""Recordings whose tool spans do not tell arguments: the library records no content unless it is asked to."""
+
+NO_TOOL_SPANS = frozenset({"openinference-js/openai-chat", "openlit/S3-anthropic"})
+"""Recordings of programs that ran tools without a span of their own."""
+
+SILENT_SESSIONS = {"claude-code/subagent": {"a75950d43c48f402f"}}
+"""Sessions of the truth under which nothing was spent: the sub-agent's calls name the session that started it."""

@@ -11,7 +11,8 @@ from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.remembered import Remembered
 from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER
-from spanledger_processor.ledger.store import Changes, Key, Table, key, tenant_hash
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Key, Table, key, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import Call, Cost, Decision, Usage
 
@@ -24,9 +25,9 @@ NOW = 1_795_000_000_000_000_000
 
 @dataclass
 class MemoryLedger:
-    """The store's interface over a dict, and the questions that tests ask of a ledger."""
+    """Accounting over the store in memory, and the questions that tests ask of a ledger."""
 
-    records: dict[Key, bytes] = field(default_factory=dict)
+    store: MemoryStore = field(default_factory=MemoryStore)
     sent: int = 0
     aliases: tuple[str, ...] = ()
     loop: LoopRule = field(default_factory=LoopRule)
@@ -37,10 +38,11 @@ class MemoryLedger:
     def take(self, facts: Iterable[Fact]) -> list[Decision]:
         """Account for one request; what its spans were sent on with is added to `sent`, replays excluded."""
         batch = Batch(TENANT, list(facts), NOW, self.loop, self.aliases)
-        known = {f.span_id for f in batch.facts if self.records.get(key(Table.SPAN, TENANT, f.trace_id, f.span_id))}
-        ruling = account(batch, self.records.get)
-        assert account(batch, self.records.get, self._remembered) == ruling, "what is remembered changes nothing"
-        self._apply(ruling.changes)
+        with self.store.unit() as unit:
+            known = {f.span_id for f in batch.facts if unit.get(key(Table.SPAN, TENANT, f.trace_id, f.span_id))}
+            ruling = account(batch, unit.get)
+            assert account(batch, unit.get, self._remembered) == ruling, "what is remembered changes nothing"
+            unit.apply(ruling.changes, NOW)
         self.replays += ruling.replays
         self.conflicts += ruling.conflicts
         for index, decision in ruling.decisions.items():
@@ -50,33 +52,32 @@ class MemoryLedger:
             known.add(span_id)
         return [ruling.decisions[i] for i in range(len(batch.facts)) if i in ruling.decisions]
 
-    def _apply(self, changes: Changes) -> None:
-        for where, sums in changes.add.items():
-            total = Sums.unpack(self.records[where]) if where in self.records else Sums()
-            total.add(sums)
-            self.records[where] = total.pack()
-        for where, record in changes.claim.items():
-            self.records.setdefault(where, record)
-        self.records.update(changes.replace)
+    @property
+    def records(self) -> dict[Key, bytes]:
+        """Everything stored."""
+        with self.store.snapshot() as reader:
+            return {where: record for table in Table for where, record in reader.scan(table, TENANT)}
 
     def table(self, table: Table) -> dict[str, Sums]:
         """All totals of a table by id (label), the unattributed one under the empty id."""
-        found: dict[str, Sums] = {}
-        for where, record in self.records.items():
-            if where[0] == table:
-                sums = Sums.unpack(record)
-                found[sums.labels.get("id", "/".join(sums.labels.values()))] = sums
-        return found
+        with self.store.snapshot() as reader:
+            totals = [Sums.unpack(record) for _, record in reader.scan(table, TENANT)]
+        return {sums.labels.get("id", "/".join(sums.labels.values())): sums for sums in totals}
 
     @property
     def total(self) -> Sums:
-        record = self.records.get(key(Table.TOTAL, TENANT, LEDGER))
-        return Sums.unpack(record) if record else Sums()
+        """The whole ledger."""
+        return self._total(LEDGER)
 
     @property
     def correction(self) -> int:
-        record = self.records.get(key(Table.TOTAL, TENANT, CORRECTIONS))
-        return Sums.unpack(record).cost if record else 0
+        """What was sent on spans beyond the ledger."""
+        return self._total(CORRECTIONS).cost
+
+    def _total(self, name: bytes) -> Sums:
+        with self.store.snapshot() as reader:
+            record = reader.get(key(Table.TOTAL, TENANT, name))
+        return Sums.unpack(record) if record else Sums()
 
 
 def make_fact(

@@ -35,7 +35,7 @@ async def listening(talk: Talk) -> AsyncIterator[int]:
         await asyncio.gather(*connections, return_exceptions=True)
         for writer in connections.values():
             writer.transport.abort()
-        await asyncio.sleep(0.01)  # transports close in the next rounds of the loop
+        await asyncio.gather(*(writer.wait_closed() for writer in connections.values()), return_exceptions=True)
 
 
 async def closed(writer: asyncio.StreamWriter) -> None:

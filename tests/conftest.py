@@ -1,0 +1,53 @@
+"""Tests spread over processes: which belong together, and what did not run."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from tools import parts
+
+TOGETHER = ("tests/faults/", "tests/integration/")
+"""Modules here share a server among their tests; the integration tests share one Tempo."""
+NEEDED_BY = {"otelcol": "otelcol", "tempo": "tempo", "prometheus": "prometheus_program"}
+"""Parts, and the fixtures that need them."""
+NOT_RUN = pytest.StashKey[int]()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep together what shares a server, and deselect what lacks a part; in CI that stays, and fails."""
+    for item in items:
+        if item.nodeid.startswith(TOGETHER):
+            integration = item.get_closest_marker("integration") is not None
+            item.add_marker(pytest.mark.xdist_group("integration" if integration else item.nodeid.partition("::")[0]))
+    if os.environ.get("CI") == "true" or not any(item.get_closest_marker("integration") for item in items):
+        return
+    lacking = {NEEDED_BY[name] for name in parts.PARTS if parts.find(name) is None}
+    left_out = [item for item in items if lacking & set(getattr(item, "fixturenames", ()))]
+    if left_out:
+        config.stash[NOT_RUN] = len(left_out)
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Tell the process that writes the summary how many tests were left out."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["not_run"] = session.config.stash.get(NOT_RUN, 0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker process left out: each of them collects all tests."""
+    node.config.stash[NOT_RUN] = getattr(node, "workeroutput", {}).get("not_run", 0)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say in one line what to do."""
+    if count := config.stash.get(NOT_RUN, 0):
+        terminalreporter.write_line(
+            f"{count} integration tests did not run: `make parts` finds or builds what they need"
+        )
