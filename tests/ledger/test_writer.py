@@ -171,7 +171,7 @@ async def test_a_commit_that_fails_fails_none_that_wait_behind_it(faulty: Faulty
         faulty.error = None
 
     waiting = asyncio.create_task(ledger.submit(mends))
-    while time.monotonic() <= ledger._begun + ledger._collect_s:  # no work joins the commit of the held one any more
+    while time.monotonic() <= ledger._begun + ledger._collect_s:  # noqa: ASYNC110 - works still join that commit
         await asyncio.sleep(0)
     gate.open.set()
     with pytest.raises(StateError, match="one too large"):
