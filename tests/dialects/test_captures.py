@@ -8,7 +8,7 @@ import pytest
 
 from dialect_truth import compare, compare_spans, truth
 from dialect_view import CAPTURES, captured
-from spanledger_processor.dialects import MARKERS, recognise
+from spanledger_processor.dialects import MARKERS, detect
 from spanledger_processor.model import Usage
 from spanledger_processor.otlp.request import parse_traces
 
@@ -67,7 +67,7 @@ def test_every_span_that_a_dialect_knows_gets_past_the_prefilter(folder: Path) -
         for group in parse_traces(path.read_bytes()).groups
         for span in group.items
     ]
-    known = [recognise(view) is not None for view in captured(folder)]
+    known = [detect(view) is not None for view in captured(folder)]
     assert not any(is_known and not passed for is_known, passed in zip(known, passing, strict=bool(passing)))
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dialect_view import PlainAttributes
-from spanledger_processor.dialects import grouping_keys
+from spanledger_processor.dialects import registry
 from spanledger_processor.enrichment.names import KeyLists, Names, Naming, pick
 
-NAMING = Naming(
-    KeyLists(session=grouping_keys.SESSION_KEYS, run=grouping_keys.RUN_KEYS, agent=grouping_keys.AGENT_KEYS)
-)
+NAMING = Naming(KeyLists(session=registry.SESSION_KEYS, run=registry.RUN_KEYS, agent=registry.AGENT_KEYS))
 
 
 def named(what: str, attributes: dict[str, object]) -> str:

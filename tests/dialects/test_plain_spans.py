@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dialect_view import span
-from spanledger_processor.dialects import recognise
+from spanledger_processor.dialects import detect
 
 
 @pytest.mark.parametrize(
@@ -22,13 +22,13 @@ from spanledger_processor.dialects import recognise
     ],
 )
 def test_a_plain_span_is_none(attributes: dict[str, Any]) -> None:
-    assert recognise(span(attributes, "POST", "opentelemetry.instrumentation.httpx")) is None
+    assert detect(span(attributes, "POST", "opentelemetry.instrumentation.httpx")) is None
 
 
 @pytest.mark.parametrize("scope", ["gen_ai", "ai", "pydantic-ai", "openlit", "strands.telemetry", "litellm"])
 def test_a_scope_alone_makes_no_genai_span(scope: str) -> None:
-    assert recognise(span({"http.request.method": "GET"}, "GET", scope)) is None
+    assert detect(span({"http.request.method": "GET"}, "GET", scope)) is None
 
 
 def test_a_name_that_only_holds_a_sign_makes_none() -> None:
-    assert recognise(span({"a": 1}, "call claude_code.tool")) is None
+    assert detect(span({"a": 1}, "call claude_code.tool")) is None

@@ -8,17 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dialect_view import PlainAttributes, PlainEvent, PlainView
-from spanledger_processor.dialects import MARKERS, recognise
-from spanledger_processor.dialects.counts import Counts, Input, Output, settle
-from spanledger_processor.dialects.narrow import keys_of
-from spanledger_processor.dialects.order import DIALECTS
+from spanledger_processor.dialects import MARKERS, detect
+from spanledger_processor.dialects.engine import keys_of
+from spanledger_processor.dialects.normalize import Counts, Input, Output, normalize
+from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.values import MAX_COUNT
 from spanledger_processor.model import Usage
 
 KEYS = sorted({key for dialect in DIALECTS for key in keys_of(dialect)})
 WORDS = sorted({value for dialect in DIALECTS for kinds in dialect.kinds for value in kinds.table})
-SCOPES = sorted({scope for dialect in DIALECTS for scope in dialect.signs.scopes})
-NAMES = sorted({name for dialect in DIALECTS for name in dialect.signs.names})
+SCOPES = sorted({scope for dialect in DIALECTS for scope in dialect.detection.scopes})
+NAMES = sorted({name for dialect in DIALECTS for name in dialect.detection.names})
 
 TEXTS = st.one_of(
     st.text(max_size=20),
@@ -46,7 +46,7 @@ COUNTS = st.one_of(st.none(), st.integers(0, 1000))
 
 @given(VIEWS)
 def test_no_attribute_makes_reading_fail(view: PlainView) -> None:
-    call = recognise(view)
+    call = detect(view)
     if call is None:
         return
     for usage in (call.usage, call.fallback):
@@ -58,7 +58,7 @@ def test_no_attribute_makes_reading_fail(view: PlainView) -> None:
 @given(VIEWS)
 def test_what_is_known_gets_past_the_prefilter(view: PlainView) -> None:
     written = "\n".join([view.name, *view.attributes]).encode("utf-8", "surrogatepass")
-    assert recognise(view) is None or any(mark in written for mark in MARKERS)
+    assert detect(view) is None or any(mark in written for mark in MARKERS)
 
 
 @given(
@@ -67,7 +67,7 @@ def test_what_is_known_gets_past_the_prefilter(view: PlainView) -> None:
     st.sampled_from(Output),
 )
 def test_settled_counts_are_consistent_or_a_problem(counts: Counts, means: Input, output: Output) -> None:
-    settled = settle(counts, means, output)
+    settled = normalize(counts, means, output)
     usage = settled.usage
     if settled.problem or usage.input is None:
         return
@@ -79,7 +79,7 @@ def test_settled_counts_are_consistent_or_a_problem(counts: Counts, means: Input
 
 @given(VIEWS)
 def test_reading_twice_says_the_same(view: PlainView) -> None:
-    assert recognise(view) == recognise(view)
+    assert detect(view) == detect(view)
 
 
 def _classes(usage: Usage) -> list[int | None]:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from dialect_view import PlainView, span
-from spanledger_processor.dialects import MARKERS, recognise
-from spanledger_processor.dialects.order import DIALECTS
+from spanledger_processor.dialects import MARKERS, detect
+from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.model import Usage
 
 DATA = Path(__file__).parents[1] / "data" / "dialects"
@@ -29,7 +29,7 @@ def view_of(row: dict[str, Any]) -> PlainView:
 @pytest.mark.parametrize("name", MODEL_CALLS)
 def test_a_model_call_is_read(name: str) -> None:
     row = MODEL_CALLS[name]
-    call = recognise(view_of(row))
+    call = detect(view_of(row))
     assert call is not None
     assert (call.dialect, call.kind, call.granularity) == (name, "llm", "per-message")
     assert (call.provider, call.model, call.problem) == (row["provider"], row["model"], "")
@@ -50,7 +50,7 @@ def test_the_prefilter_lets_every_row_through(name: str) -> None:
 @pytest.mark.parametrize("name", TOOL_CALLS)
 def test_a_tool_execution_is_read(name: str) -> None:
     row = TOOL_CALLS[name]
-    call = recognise(view_of(row))
+    call = detect(view_of(row))
     assert call is not None
     assert (call.dialect, call.kind, call.usage) == (name, "tool", None)
     assert call.tool is not None
@@ -100,5 +100,5 @@ KINDS: dict[str, tuple[str, PlainView]] = {
 @pytest.mark.parametrize("name", KINDS)
 def test_the_kind_of_other_spans(name: str) -> None:
     kind, view = KINDS[name]
-    call = recognise(view)
+    call = detect(view)
     assert (call.kind if call is not None else "none") == kind

@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from spanledger_processor.accounting.account import account
 from spanledger_processor.aliases import ALIASES
 from spanledger_processor.config import load
-from spanledger_processor.dialects.costs import ALIASES as COSTS_THAT_COME_IN
+from spanledger_processor.dialects.engine import COST_ALIASES as COSTS_THAT_COME_IN
 from spanledger_processor.enrichment import Reading, Stage, write
 from spanledger_processor.enrichment.fact import Maker
 from spanledger_processor.ledger.memory_store import MemoryStore

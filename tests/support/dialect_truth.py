@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dialect_view import captured
-from spanledger_processor.dialects import recognise
+from spanledger_processor.dialects import detect
 from spanledger_processor.model import Usage
 
 CLASSES = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
@@ -61,7 +61,7 @@ def compare(usages: Sequence[tuple[str, Usage]], billed: list[Usage]) -> Compare
 
 def compare_spans(folder: Path) -> Compared:
     """A capture's LLM spans against its truth."""
-    calls = ((view.name, recognise(view)) for view in captured(folder))
+    calls = ((view.name, detect(view)) for view in captured(folder))
     usages = [
         (name, call.usage)
         for name, call in calls

@@ -13,7 +13,7 @@ from google.protobuf.json_format import ParseDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
-from spanledger_processor.dialects import recognise
+from spanledger_processor.dialects import detect
 from spanledger_processor.model import Call
 
 CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
@@ -128,6 +128,6 @@ def chat(**tokens: Any) -> dict[str, Any]:
 
 def read(view: PlainView) -> Call:
     """What a span says that must be known."""
-    call = recognise(view)
+    call = detect(view)
     assert call is not None
     return call

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from spanledger_processor.config.section import NULL_IS_DEFAULT, CountOrOff, Keys, Section, not_available
-from spanledger_processor.dialects import grouping_keys as grouping
+from spanledger_processor.dialects import registry
 from spanledger_processor.signing.key import SHORTEST_KEY
 
 
@@ -68,25 +68,25 @@ class Sessions(Section):
     """How a span's session is found."""
 
     keys: Keys = Field(
-        default=grouping.SESSION_KEYS, description="Attributes that name the session, most trusted first."
+        default=registry.SESSION_KEYS, description="Attributes that name the session, most trusted first."
     )
     parent_keys: Keys = Field(
-        default=grouping.SESSION_PARENT_KEYS, description="Attributes that name the session that spawned this one."
+        default=registry.SESSION_PARENT_KEYS, description="Attributes that name the session that spawned this one."
     )
 
 
 class Runs(Section):
     """How a span's run is found."""
 
-    keys: Keys = Field(default=grouping.RUN_KEYS, description="Attributes that name the run, most trusted first.")
+    keys: Keys = Field(default=registry.RUN_KEYS, description="Attributes that name the run, most trusted first.")
 
 
 class Agents(Section):
     """How a span's agent is found."""
 
-    keys: Keys = Field(default=grouping.AGENT_KEYS, description="Attributes that name the agent, most trusted first.")
+    keys: Keys = Field(default=registry.AGENT_KEYS, description="Attributes that name the agent, most trusted first.")
     parent_keys: Keys = Field(
-        default=grouping.AGENT_PARENT_KEYS, description="Attributes that name the agent above it."
+        default=registry.AGENT_PARENT_KEYS, description="Attributes that name the agent above it."
     )
 
 
@@ -94,9 +94,9 @@ class Tasks(Section):
     """How a span's task is found."""
 
     id_keys: Keys = Field(
-        default=grouping.TASK_ID_KEYS, description="Attributes that name the task, most trusted first."
+        default=registry.TASK_ID_KEYS, description="Attributes that name the task, most trusted first."
     )
-    kind_keys: Keys = Field(default=grouping.TASK_KIND_KEYS, description="Attributes that say what kind of task it is.")
+    kind_keys: Keys = Field(default=registry.TASK_KIND_KEYS, description="Attributes that say what kind of task it is.")
 
 
 class Ignored(Section):

@@ -1,5 +1,5 @@
-"""Vocabularies: what a span of any GenAI library says, in one shape (`calls.Call`)."""
+"""Vocabularies: what a span of any GenAI library says, in one shape (`model.Call`)."""
 
-from spanledger_processor.dialects.recognise import MARKERS, recognise
+from spanledger_processor.dialects.registry import MARKERS, detect
 
-__all__ = ["MARKERS", "recognise"]
+__all__ = ["MARKERS", "detect"]

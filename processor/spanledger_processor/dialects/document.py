@@ -9,17 +9,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
-from spanledger_processor.dialects import grouping_keys
-from spanledger_processor.dialects.counts import Output
-from spanledger_processor.dialects.dialect import CostKey, Dialect, Kinds, Source, Tokens
-from spanledger_processor.dialects.log_events import CONVENTION, EVENTS, SAID_BETTER, LogEvent
-from spanledger_processor.dialects.order import DIALECTS
-from spanledger_processor.dialects.otel import OTEL
+from spanledger_processor.dialects import registry
+from spanledger_processor.dialects.log_events import CONVENTION, SCOPES_WITH_OWN_EVENTS
+from spanledger_processor.dialects.normalize import Output
+from spanledger_processor.dialects.registry import DIALECTS
+from spanledger_processor.dialects.schema import CostKey, Dialect, Kinds, LogEvent, Source, Tokens
+from spanledger_processor.dialects.vendors.otel import OTEL
 
 _HEAD = """# Dialects
 
 What Spanledger reads from the spans of each library, and how. This page is generated from the tables in
-`processor/spanledger_processor/dialects/` (`python -m spanledger_processor.dialects.document`).
+`processor/spanledger_processor/dialects/vendors/` (`python -m spanledger_processor.dialects.document`).
 
 - A span is asked about in the order below; the first dialect that knows it names it (`spanledger.dialect`). Where that
   one finds no usage, the next that knows the span lends its own.
@@ -38,7 +38,7 @@ _NAMES = {
     "cache_write_5m": "cache write, 5 minutes",
     "cache_write_1h": "cache write, 1 hour",
 }
-_TRUST = {"billed": "billed by the one that charges", "estimate": "the library's estimate"}
+_COST_SOURCES = {"billed": "billed by the one that charges", "reported": "the library's estimate"}
 _UNITS = {10**12: "USD", 10**6: "micro-USD"}
 
 
@@ -72,10 +72,10 @@ def _dialect(dialect: Dialect) -> str:
 
 
 def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
-    signs = dialect.signs
-    yield "known by a key", _code(signs.keys)
-    yield "known by its scope", _scopes(signs.scopes, signs.marks)
-    yield "known by the span's name", _code(f"{name}*" for name in signs.names)
+    known = dialect.detection
+    yield "known by a key", _code(known.keys)
+    yield "known by its scope", _scopes(known.scopes, known.requires)
+    yield "known by the span's name", _code(f"{name}*" for name in known.names)
     yield "model asked for", _code(dialect.request_model)
     yield "model that answered", _code(dialect.response_model)
     yield "provider", _provider(dialect)
@@ -105,9 +105,9 @@ def _code(keys: Iterable[str]) -> str:
     return ", ".join(f"`{key}`" for key in keys)
 
 
-def _scopes(scopes: Iterable[str], marks: Iterable[str]) -> str:
+def _scopes(scopes: Iterable[str], requires: Iterable[str]) -> str:
     named = _code(f"{scope}*" for scope in scopes)
-    return f"{named} (on spans with one of {_code(marks)})" if named else ""
+    return f"{named} (on spans with one of {_code(requires)})" if named else ""
 
 
 def _provider(dialect: Dialect) -> str:
@@ -129,7 +129,7 @@ def _values(kinds: Kinds) -> str:
 
 
 def _cost(cost: CostKey) -> str:
-    return f"`{'.'.join((cost.key, *cost.path))}` ({_UNITS[cost.unit]}, {_TRUST[cost.trust]})"
+    return f"`{'.'.join((cost.key, *cost.path))}` ({_UNITS[cost.unit]}, {_COST_SOURCES[cost.source]})"
 
 
 def _sources(sources: tuple[Source, ...]) -> Iterator[str]:
@@ -169,11 +169,11 @@ def _logs() -> str:
         "",
         "| client | event | becomes | session | identity | input |",
         "|---|---|---|---|---|---|",
-        *map(_event, EVENTS),
+        *map(_event, registry.LOG_EVENTS),
         f"| gen_ai | `{CONVENTION}` with usage | the call that it tells, by the dialect of its scope | as on spans |"
         " `gen_ai.response.id`, else the record | as on spans |",
         "",
-        f"The convention's event is left out in the scopes {_code(SAID_BETTER)}: their own events tell more.",
+        f"The convention's event is left out in the scopes {_code(SCOPES_WITH_OWN_EVENTS)}: theirs tell more.",
     ]
     return "\n".join([*lines, ""])
 
@@ -189,13 +189,13 @@ def _event(event: LogEvent) -> str:
 
 def _grouping() -> str:
     rows = (
-        ("session", grouping_keys.SESSION_KEYS),
-        ("session above it", grouping_keys.SESSION_PARENT_KEYS),
-        ("run", grouping_keys.RUN_KEYS),
-        ("agent", grouping_keys.AGENT_KEYS),
-        ("agent above it", grouping_keys.AGENT_PARENT_KEYS),
-        ("task", grouping_keys.TASK_ID_KEYS),
-        ("kind of task", grouping_keys.TASK_KIND_KEYS),
+        ("session", registry.SESSION_KEYS),
+        ("session above it", registry.SESSION_PARENT_KEYS),
+        ("run", registry.RUN_KEYS),
+        ("agent", registry.AGENT_KEYS),
+        ("agent above it", registry.AGENT_PARENT_KEYS),
+        ("task", registry.TASK_ID_KEYS),
+        ("kind of task", registry.TASK_KIND_KEYS),
     )
     lines = ["## Keys that group", "", "Defaults, most trusted first, on the span and then on its resource.", ""]
     lines += ["| what | keys |", "|---|---|", *(f"| {what} | {_code(keys)} |" for what, keys in rows)]

@@ -1,192 +1,323 @@
-"""Which log events report a call, and where they say what: one table a client and event."""
+"""Log events that report a call become spans, never their content.
+
+A synthesized span joins the trace that its record names; without one, all of a session's go into one trace. Its ids are
+hashes of what it stands for, so that a repeat of the record gives the same span again.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import blake2b
+from typing import Any
 
-from spanledger_processor.dialects.counts import Input, Output
-from spanledger_processor.dialects.dialect import NO_TOKENS, Keys, Tokens
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LogEvent:
-    """One kind of event. `where` are attributes that must have these values.
-
-    `request_id` names the response: a span of the same call has it too. `identity` are keys whose values together are
-    the event's own where there is no request id. `usage_text` holds the provider's answer: it adds to what another
-    event counts, and is left out where it has no request id to join them (a gateway may drop it).
-    """
-
-    client: str
-    names: Keys
-    operation: str
-    where: Mapping[str, str] = field(default_factory=dict)
-    model: Keys = ()
-    fixed_provider: str = ""
-    session: Keys = ()
-    request_id: Keys = ()
-    identity: Keys = ()
-    tokens: Tokens = NO_TOKENS
-    input: Input = Input.INCLUSIVE
-    output: Output = Output.INCLUSIVE
-    usage_text: Keys = ()
-    cost: Keys = ()
-    speed: Keys = ()
-    duration_ms: Keys = ()
-    tool_name: Keys = ()
-    arguments: Keys = ()
-    call_id: Keys = ()
-    failed: Mapping[str, str] = field(default_factory=dict)
-    agent: Keys = ()
-    agent_parent: Keys = ()
-    kept: Keys = ()
-
-
-_CODEX_TOKENS = Tokens(
-    input=("input_token_count",),
-    output=("output_token_count",),
-    cache_read=("cached_token_count",),
-    cache_write=("cache_write_token_count",),
-    reasoning=("reasoning_token_count",),
-)
-_GEMINI_TOKENS = Tokens(
-    input=("input_token_count",),
-    output=("output_token_count",),
-    total=("total_token_count",),
-    cache_read=("cached_content_token_count",),
-    reasoning=("thoughts_token_count",),
-)
-
-EVENTS = (
-    LogEvent(
-        client="claude_code",
-        names=("claude_code.api_request",),
-        operation="chat",
-        model=("model",),
-        fixed_provider="anthropic",
-        session=("session.id",),
-        request_id=("request_id",),
-        identity=("event.sequence", "event.timestamp"),
-        tokens=Tokens(
-            input=("input_tokens",),
-            output=("output_tokens",),
-            cache_read=("cache_read_tokens",),
-            cache_write=("cache_creation_tokens",),
-            cache_write_5m=("cache_creation_5m_tokens",),
-            cache_write_1h=("cache_creation_1h_tokens",),
-        ),
-        input=Input.EXCLUSIVE,
-        cost=("cost_usd",),
-        speed=("speed",),
-        duration_ms=("duration_ms",),
-        agent=("agent_id",),
-        agent_parent=("parent_agent_id",),
-        kept=("workflow.run_id", "anthropic.provider"),
-    ),
-    LogEvent(
-        client="claude_code",
-        names=("claude_code.api_response_body",),
-        operation="chat",
-        model=("model",),
-        fixed_provider="anthropic",
-        session=("session.id",),
-        request_id=("request_id",),
-        identity=("event.sequence", "event.timestamp"),
-        usage_text=("body",),
-        agent=("agent_id",),
-        agent_parent=("parent_agent_id",),
-        kept=("workflow.run_id", "anthropic.provider"),
-    ),
-    LogEvent(
-        client="claude_code",
-        names=("claude_code.tool_result",),
-        operation="execute_tool",
-        session=("session.id",),
-        identity=("event.sequence", "event.timestamp"),
-        duration_ms=("duration_ms",),
-        tool_name=("tool_name",),
-        arguments=("tool_input", "tool_parameters"),
-        call_id=("tool_use_id",),
-        failed={"success": "false"},
-        agent=("agent_id",),
-        agent_parent=("parent_agent_id",),
-        kept=("workflow.run_id",),
-    ),
-    LogEvent(
-        client="codex",
-        names=("codex.sse_event",),
-        operation="chat",
-        where={"event.kind": "response.completed"},
-        model=("model", "slug"),
-        fixed_provider="openai",
-        session=("conversation.id",),
-        request_id=("response_id", "response.id"),
-        tokens=_CODEX_TOKENS,
-        duration_ms=("duration_ms",),
-    ),
-    LogEvent(
-        client="codex",
-        names=("codex.tool_result",),
-        operation="execute_tool",
-        session=("conversation.id",),
-        duration_ms=("duration_ms",),
-        tool_name=("tool_name",),
-        arguments=("arguments",),
-        call_id=("call_id",),
-        failed={"success": "false"},
-    ),
-    *(
-        event
-        for client, prefix in (("gemini_cli", "gemini_cli."), ("qwen_code", "qwen-code."))
-        for event in (
-            LogEvent(
-                client=client,
-                names=(f"{prefix}api_response",),
-                operation="generate_content",
-                model=("model",),
-                fixed_provider="gcp.gen_ai" if client == "gemini_cli" else "",
-                session=("session.id", "sessionId"),
-                request_id=("response_id",),
-                tokens=_GEMINI_TOKENS,
-                output=Output.EXCLUSIVE if client == "gemini_cli" else Output.INCLUSIVE,
-                duration_ms=("duration_ms",),
-            ),
-            LogEvent(
-                client=client,
-                names=(f"{prefix}tool_call",),
-                operation="execute_tool",
-                session=("session.id", "sessionId"),
-                duration_ms=("duration_ms",),
-                tool_name=("function_name",),
-                arguments=("function_args",),
-                call_id=("call_id",),
-                failed={"success": "false"},
-            ),
-        )
-    ),
-    LogEvent(
-        client="cursor",
-        names=("cursor.api.request",),
-        operation="chat",
-        model=("cursor.api.request.model", "cursor.model.name"),
-        session=("cursor.conversation.id",),
-        identity=("cursor.event.id",),
-        tokens=Tokens(
-            input=("cursor.api.request.input_tokens",),
-            output=("cursor.api.request.output_tokens",),
-            cache_read=("cursor.api.request.cache_read_tokens",),
-            cache_write=("cursor.api.request.cache_creation_tokens", "cursor.api.request.cache_write_tokens"),
-        ),
-        input=Input.UNSURE,
-        cost=("cursor.api.request.cost_usd",),
-        duration_ms=("cursor.api.request.duration_ms",),
-    ),
-)
-"""`api_response_body` comes where raw bodies are logged; it has the split of cache writes that early versions lack."""
+from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.normalize import Counts, NormalizedUsage, normalize
+from spanledger_processor.dialects.registry import LOG_EVENTS, detect
+from spanledger_processor.dialects.schema import Attributes, Event, Keys, LogEvent
+from spanledger_processor.dialects.usage_shapes import read_usage
+from spanledger_processor.dialects.values import NoCountError, count, money, text
+from spanledger_processor.model import Call, ReportedCost, Signature, ToolCall, Usage
+from spanledger_processor.otlp.encoding import CLIENT, INTERNAL, SynthesizedSpan
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.views import LogView
 
 CONVENTION = "gen_ai.client.inference.operation.details"
 """The convention's event: its attributes are those of the span, and mean what they mean there."""
+SCOPES_WITH_OWN_EVENTS = ("gemini-cli", "qwen-code")
+"""Scopes whose own events tell more than the convention's that they send as well."""
 
-SAID_BETTER = ("gemini-cli", "qwen-code")
-"""Scopes whose own events say more than the convention's that they send as well."""
+LOG_MARKERS: tuple[bytes, ...] = (
+    *sorted({f"{name.partition('.')[0]}.".encode() for event in LOG_EVENTS for name in event.names}),
+    CONVENTION.encode(),
+)
+"""Every record that a span is made of holds one of these: the name of its event, or what it begins with."""
+
+Sign = Callable[[ToolCall], Signature | None]
+
+_BY_NAME: dict[str, list[LogEvent]] = {}
+for _event in LOG_EVENTS:
+    for _name in _event.names:
+        _BY_NAME.setdefault(_name, []).append(_event)
+
+_OPERATIONS = {"tool": "execute_tool", "embedding": "embeddings", "rerank": "rerank", "llm": "chat"}
+_ERROR = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _LoggedCall:
+    """What a record says: the call, who says it, and what makes it this one."""
+
+    call: Call
+    client: str
+    event: str
+    session: str
+    identity: str
+    operation: str
+    duration_ns: int = 0
+    failed: bool = False
+    kept: tuple[tuple[str, Any], ...] = ()
+
+
+def synthesize(
+    record: LogView, group: ScopeGroup, tenant: str = "", sign: Sign | None = None
+) -> SynthesizedSpan | None:
+    """The span that a log record stands for, None if it reports no call.
+
+    `sign` signs tool calls: their arguments stay in the log.
+    """
+    said = _logged_call(record, group)
+    if said is None:
+        return None
+    end_ns = happened(record)
+    start_ns = max(end_ns - said.duration_ns, 0)
+    own = f"{said.client}\0{said.event}\0{said.session}\0{said.identity or _digest(record.raw)}"
+    joined = len(record.trace_id) == 16 and any(record.trace_id)
+    call = said.call
+    return SynthesizedSpan(
+        trace_id=record.trace_id if joined else _hash(f"{tenant}\0trace\0{said.client}\0{said.session or own}", 16),
+        span_id=_hash(f"{tenant}\0span\0{own}", 8),
+        name=f"{said.operation} {call.tool.name if call.tool else call.model}".rstrip(),
+        start_ns=start_ns,
+        end_ns=end_ns,
+        parent_id=record.span_id if joined and len(record.span_id) == 8 else b"",
+        kind=INTERNAL if call.kind == "tool" else CLIENT,
+        status_code=_ERROR if said.failed else 0,
+        attributes=_attributes(said, sign),
+        resource={key: group.resource_attributes.get(key) for key in group.resource_attributes.keys()},  # noqa: SIM118
+        scope_name=group.scope_name,
+        scope_version=group.scope_version,
+    )
+
+
+def _logged_call(record: LogView, group: ScopeGroup) -> _LoggedCall | None:
+    body = record.body
+    names = (record.event_name, text(record.attributes.get("event.name")), body if isinstance(body, str) else "")
+    if CONVENTION in names:
+        return _by_convention(record, group)
+    for name in names:
+        for event in _BY_NAME.get(name, ()):
+            said = _by_table(event, record)
+            if said is not None:
+                return said
+    return None
+
+
+def _by_convention(record: LogView, group: ScopeGroup) -> _LoggedCall | None:
+    if group.scope_name.startswith(SCOPES_WITH_OWN_EVENTS):
+        return None
+    call = detect(ScopedRecord(record, group))
+    if call is None or call.kind == "tool" or call.usage is None:
+        return None
+    attributes = record.attributes
+    session = text(attributes.get("gen_ai.conversation.id")) or text(attributes.get("session.id"))
+    operation = text(attributes.get("gen_ai.operation.name")) or _OPERATIONS.get(call.kind, "chat")
+    return _LoggedCall(call, "gen_ai", CONVENTION, session, call.response_id, operation)
+
+
+def _by_table(event: LogEvent, record: LogView) -> _LoggedCall | None:
+    attributes = record.attributes
+    if any(text(attributes.get(key)) != value for key, value in event.where.items()):
+        return None
+    read = call_of(event, attributes)
+    if read is None:
+        return None
+    call, reading = read
+    identity = call.response_id or (call.tool.call_id if call.tool else "") or reading.joined(event.identity)
+    return _LoggedCall(
+        call,
+        event.client,
+        event.names[0],
+        reading.first(event.session),
+        identity or "",
+        event.operation,
+        reading.nanoseconds(event.duration_ms),
+        any(reading.first((key,)).lower() == value for key, value in event.failed.items()),
+        tuple((key, attributes.get(key)) for key in event.kept if key in attributes),
+    )
+
+
+def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
+    call = said.call
+    made: dict[str, Any] = {
+        "gen_ai.operation.name": said.operation,
+        "gen_ai.provider.name": call.provider or None,
+        "gen_ai.request.model": call.request_model or None,
+        "gen_ai.response.model": call.response_model or None,
+        "gen_ai.response.id": call.response_id or None,
+        "gen_ai.conversation.id": said.session or None,
+        "spanledger.source": f"log:{said.client}",
+        "spanledger.granularity": "per-message" if call.tool is None else None,
+        "spanledger.agent.id": call.agent_id or None,
+        "spanledger.agent.parent_id": call.agent_parent_id or None,
+        **{f"spanledger.source.{key}": value for key, value in call.price_context},
+        **dict(said.kept),
+    }
+    if call.usage is not None:
+        made.update(_tokens(call.usage))
+    if call.reported is not None:
+        made["spanledger.cost.reported_usd"] = call.reported.amount / 10**12
+    if call.estimate:
+        made["spanledger.cost.estimate"] = True
+    if call.tool is not None:
+        made.update(_signed(call.tool, sign))
+    return {key: value for key, value in made.items() if value is not None}
+
+
+def _tokens(usage: Usage) -> dict[str, int | None]:
+    return {
+        "gen_ai.usage.input_tokens": usage.input,
+        "gen_ai.usage.output_tokens": usage.output,
+        "gen_ai.usage.cache_read.input_tokens": usage.cache_read,
+        "gen_ai.usage.cache_creation.input_tokens": usage.cache_write,
+        "spanledger.source.cache_write_1h_tokens": usage.cache_write_1h,
+        "gen_ai.usage.reasoning.output_tokens": usage.reasoning,
+    }
+
+
+def _signed(tool: ToolCall, sign: Sign | None) -> dict[str, Any]:
+    signature = sign(tool) if sign is not None else None
+    return {
+        "gen_ai.tool.name": tool.name,
+        "gen_ai.tool.call.id": tool.call_id,
+        "spanledger.tool.signature": signature.value if signature else None,
+        "spanledger.tool.signature_scope": signature.scope if signature else None,
+    }
+
+
+def _hash(what: str, size: int) -> bytes:
+    return blake2b(what.encode("utf-8", "surrogatepass"), digest_size=size, person=b"spanledger log").digest()
+
+
+def _digest(raw: bytes) -> str:
+    return blake2b(raw, digest_size=16).hexdigest()
+
+
+_MAX_DURATION_MS = 7 * 86_400_000
+
+
+class ScopedRecord:
+    """A log record as dialects look at a span."""
+
+    def __init__(self, record: LogView, group: ScopeGroup) -> None:
+        self.name = ""
+        self.status_code = 0
+        self.attributes: Attributes = record.attributes
+        self.events: Sequence[Event] = ()
+        self.scope_name = group.scope_name
+        self.scope_version = group.scope_version
+        self.resource: Attributes = group.resource_attributes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReader:
+    """The attributes of a record, by lists of keys."""
+
+    attributes: Attributes
+
+    def first(self, keys: Keys) -> str:
+        """The first text (or number, spelled out) under `keys`."""
+        for key in keys:
+            value = self.attributes.get(key)
+            found = str(value) if isinstance(value, int) else text(value)
+            if found:
+                return found
+        return ""
+
+    def joined(self, keys: Keys) -> str:
+        """All values under `keys` where all are there, else nothing."""
+        values = [self.first((key,)) for key in keys]
+        return "\0".join(values) if values and all(values) else ""
+
+    def count(self, keys: Keys) -> int | None:
+        """The first count under `keys`.
+
+        Raises:
+            NoCountError: what is there is none.
+        """
+        for key in keys:
+            number = count(self.attributes.get(key))
+            if number is not None:
+                return number
+        return None
+
+    def nanoseconds(self, keys: Keys) -> int:
+        """A duration in milliseconds, in nanoseconds; 0 if there is none that makes sense."""
+        for key in keys:
+            value = self.attributes.get(key)
+            try:
+                milliseconds = float(value) if isinstance(value, int | float | str) else -1.0
+            except ValueError:
+                continue
+            if 0 <= milliseconds <= _MAX_DURATION_MS:
+                return int(milliseconds * 10**6)
+        return 0
+
+
+def call_of(event: LogEvent, attributes: Attributes) -> tuple[Call, RecordReader] | None:
+    """The call that an event reports, None where it says nothing that was spent or done."""
+    reading = RecordReader(attributes)
+    call = Call("spanledger", "tool" if event.tool_name else "llm", provider=event.fixed_provider)
+    call.agent_id, call.agent_parent_id = reading.first(event.agent), reading.first(event.agent_parent)
+    if event.tool_name:
+        name = reading.first(event.tool_name)
+        arguments = next((value for key in event.arguments if (value := attributes.get(key)) is not None), None)
+        call.tool = ToolCall(name or None, arguments, reading.first(event.call_id) or None)
+        return (call, reading) if name else None
+    normalized = _usage(event, reading)
+    if normalized is None or normalized.problem or not (normalized.usage.input or normalized.usage.output):
+        return None
+    call.usage, call.estimate = normalized.usage, normalized.estimate
+    call.request_model = reading.first(event.model)
+    call.response_id = reading.first(event.request_id)
+    if event.usage_text and not call.response_id:
+        return None  # the event that counts the same call cannot be told from this one
+    for key in event.cost:
+        amount = money(attributes.get(key))
+        if amount is not None:
+            call.reported = ReportedCost(amount, False, key)
+    if reading.first(event.speed) == "fast":
+        call.price_context = (("speed", "fast"),)
+    return call, reading
+
+
+def _usage(event: LogEvent, reading: RecordReader) -> NormalizedUsage | None:
+    for key in event.usage_text:
+        body = reading.attributes.get(key)
+        for usage in texts.usages(body) if isinstance(body, str) else ():
+            told = read_usage(usage)
+            if told is not None:
+                return told.normalized
+    tokens = event.tokens
+    try:
+        counts = Counts(
+            reading.count(tokens.input),
+            reading.count(tokens.output),
+            reading.count(tokens.total),
+            reading.count(tokens.cache_read),
+            reading.count(tokens.cache_write),
+            reading.count(tokens.cache_write_5m),
+            reading.count(tokens.cache_write_1h),
+            reading.count(tokens.reasoning),
+        )
+    except NoCountError:
+        return None
+    if counts.input is None and counts.output is None:
+        return None
+    return normalize(counts, event.input, event.output)
+
+
+def happened(record: LogView) -> int:
+    """When a record's event ended, in nanoseconds: its own time, else its timestamp, else when it was observed."""
+    if record.time_ns:
+        return record.time_ns
+    stamp = text(record.attributes.get("event.timestamp"))
+    try:
+        moment = datetime.fromisoformat(stamp)
+    except ValueError:
+        return record.observed_ns
+    if moment.tzinfo is None:
+        return record.observed_ns
+    seconds = moment.timestamp()
+    return int(seconds * 1000) * 10**6 if seconds > 0 else record.observed_ns

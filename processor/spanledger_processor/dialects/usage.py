@@ -1,23 +1,35 @@
-"""The usage of one span by one dialect's tables."""
+"""The usage of one span by one dialect's tables, and what a provider's response on the span adds to it.
+
+Classes that the span's own keys lack are taken from a response where both agree on input and output. Input attributes
+are never looked at: they hold other calls' responses.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spanledger_processor.dialects.counts import Counts, Input, settle
-from spanledger_processor.dialects.dialect import ANY_SOURCE, NO_TOKENS, Dialect, Keys, Source, Tokens
-from spanledger_processor.dialects.provider_usage import read_usage
-from spanledger_processor.dialects.raw_answers import complete, inside, told_by
+from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.normalize import Counts, Input, normalize
+from spanledger_processor.dialects.schema import (
+    ANY_SOURCE,
+    NO_TOKENS,
+    Dialect,
+    Keys,
+    ScopedSpan,
+    Source,
+    Tokens,
+    UsageText,
+)
+from spanledger_processor.dialects.usage_shapes import ParsedUsage, read_usage, usages_in
 from spanledger_processor.dialects.values import NoCountError, count
-from spanledger_processor.dialects.view import View
 from spanledger_processor.model import Call, Usage
 
 NO_COUNT = "a token count that is none"
 _AGGREGATES = frozenset({"agent", "workflow", "other"})
 
 
-def read_usage_of(call: Call, dialect: Dialect, view: View) -> None:
+def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     """Fill `call.usage`, with what is wrong or unsure about it, or `call.fallback`."""
     tokens = dialect.tokens
     means: Input | None = None
@@ -34,13 +46,13 @@ def read_usage_of(call: Call, dialect: Dialect, view: View) -> None:
         source = source_for(dialect.sources, call.provider)
         usage = _settle(call, counts, means, source)
         if dialect.usage_texts and _lacks(usage):
-            complete(call, counts, told_by(view, dialect.usage_texts))
+            complete(call, counts, parsed_responses(view, dialect.usage_texts))
         if call.kind == "llm" and usage.input == 0 and not dialect.increments:
             _never_asked(call, usage)
         if source.input is Input.EXCLUSIVE and usage.cache_read is None and usage.cache_write is None and not means:
             call.estimate = True  # what was cached is missing from the input as well
     elif dialect.fallback_texts:
-        call.fallback = next((told.settled.usage for told in told_by(view, dialect.fallback_texts)), None)
+        call.fallback = next((told.normalized.usage for told in parsed_responses(view, dialect.fallback_texts)), None)
 
 
 def source_for(sources: tuple[Source, ...], provider: str) -> Source:
@@ -52,10 +64,10 @@ def source_for(sources: tuple[Source, ...], provider: str) -> Source:
 
 
 def _settle(call: Call, counts: Counts, means: Input | None, source: Source) -> Usage:
-    settled = settle(counts, means or source.input, source.output)
-    usage = call.usage = settled.usage
-    call.problem = call.problem or settled.problem
-    call.estimate = settled.estimate
+    normalized = normalize(counts, means or source.input, source.output)
+    usage = call.usage = normalized.usage
+    call.problem = call.problem or normalized.problem
+    call.estimate = normalized.estimate
     if source.absent_cache_is_zero:
         if usage.cache_read is None:
             usage.cache_read = 0
@@ -80,7 +92,7 @@ def _lacks(usage: Usage) -> bool:
     )
 
 
-def _counts(tokens: Tokens, view: View) -> Counts | None:
+def _counts(tokens: Tokens, view: ScopedSpan) -> Counts | None:
     """The counts under a vocabulary's keys, None where there is neither input nor output.
 
     Raises:
@@ -118,7 +130,7 @@ def _largest(get: Callable[[str], Any], keys: Keys) -> int | None:
     return max(numbers) if numbers else None
 
 
-def _valid(tokens: Tokens, view: View) -> Counts | None:
+def _valid(tokens: Tokens, view: ScopedSpan) -> Counts | None:
     """Input and output as far as they can be read, where some count is none."""
 
     def valid(keys: Keys) -> int | None:
@@ -130,7 +142,7 @@ def _valid(tokens: Tokens, view: View) -> Counts | None:
     return Counts(valid(tokens.input), valid(tokens.output))
 
 
-def _whole(dialect: Dialect, view: View) -> tuple[Counts | None, Input | None]:
+def _whole(dialect: Dialect, view: ScopedSpan) -> tuple[Counts | None, Input | None]:
     """Usage that stands in an object, and what its input means where that is known.
 
     Raises:
@@ -143,7 +155,7 @@ def _whole(dialect: Dialect, view: View) -> tuple[Counts | None, Input | None]:
                 return place.read(value)
             told = read_usage(value)
             if told is not None:
-                return as_counts(told.settled.usage), Input.INCLUSIVE
+                return as_counts(told.normalized.usage), Input.INCLUSIVE
     return None, None
 
 
@@ -157,3 +169,85 @@ def as_counts(usage: Usage) -> Counts:
         cache_write_1h=usage.cache_write_1h,
         reasoning=usage.reasoning,
     )
+
+
+_SHORT = 4096
+"""Characters of a text that may be a usage object and nothing else."""
+
+_EARLY = 100
+"""Characters in which a usage object has named its first count."""
+
+_CLASSES = ("cache_read", "cache_write", "cache_write_1h", "reasoning")
+
+
+def parsed_responses(view: ScopedSpan, places: tuple[UsageText, ...]) -> list[ParsedUsage]:
+    """What usage objects in raw answers tell, best place first."""
+    found: list[ParsedUsage] = []
+    for place in places:
+        if not place.whole:
+            found += [told for item in _objects(view, place) if (told := read_usage(item)) is not None]
+    return found
+
+
+def inside(view: ScopedSpan, place: UsageText) -> Any:
+    """The value that a place leads to, parsed."""
+    value = texts.parse(view.attributes.get(place.key))
+    for step in place.path:
+        if not isinstance(value, Mapping):
+            return None
+        value = texts.parse(value.get(step))
+    return value
+
+
+def complete(call: Call, counts: Counts, told: list[ParsedUsage]) -> None:
+    """Take missing classes from the first raw usage that agrees with all of the span's own numbers.
+
+    Where the very numbers are the raw ones, so is what they mean: the raw usage's reading holds.
+    """
+    usage = call.usage
+    if usage is None:
+        return
+    for item in told:
+        raw, normalized = item.counts, item.normalized.usage
+        copied = raw.input == counts.input and raw.output == counts.output
+        if not copied and (normalized.input != usage.input or normalized.output != usage.output):
+            continue
+        if usage.cache_read not in (None, normalized.cache_read) or usage.cache_write not in (
+            None,
+            0,
+            normalized.cache_write,
+        ):
+            continue
+        if normalized.cache_write:  # LangChain leaves the sum at 0 where it tells writes by time to live
+            usage.cache_write = normalized.cache_write
+        if copied:
+            usage.input, usage.output = normalized.input, normalized.output
+            call.estimate = item.normalized.estimate
+        for name in _CLASSES:
+            if getattr(usage, name) is None:
+                setattr(usage, name, getattr(normalized, name))
+        return
+
+
+def _objects(view: ScopedSpan, place: UsageText) -> list[Mapping[str, Any]]:
+    value = view.attributes.get(place.key)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str) and not place.path:
+        itself = _usage_itself(value)
+        return [itself] if itself is not None else list(texts.usages(value))
+    value = inside(view, place)
+    return [value, *usages_in(value)] if isinstance(value, Mapping) else list(usages_in(value))
+
+
+def _usage_itself(value: str) -> Mapping[str, Any] | None:
+    if len(value) > _SHORT or not ("_token" in value[:_EARLY] or "Token" in value[:_EARLY]):
+        return None
+    parsed = texts.parse(value)
+    return parsed if isinstance(parsed, Mapping) and read_usage(parsed) is not None else None
+
+
+def forget_zero_writes(call: Call) -> None:
+    """LangChain leaves the sum of cache writes at 0 where it tells them by time to live: alone, that 0 says nothing."""
+    if call.usage is not None and call.usage.cache_write == 0:
+        call.usage.cache_write = None

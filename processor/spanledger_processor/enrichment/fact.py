@@ -37,7 +37,7 @@ class Signing(Protocol):
 class Maker:
     """Makes facts out of spans with the rooms it was given."""
 
-    recognise: Callable[[View], Call | None]
+    detect: Callable[[View], Call | None]
     pricing: Pricing
     signing: Signing
     naming: Naming
@@ -45,7 +45,7 @@ class Maker:
 
     def genai(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> Fact | None:
         """The facts of a GenAI span, None if no dialect knows it."""
-        call = self.recognise(View(view, group))
+        call = self.detect(View(view, group))
         if call is None:
             return None
         fact = self._named(view, group, call)

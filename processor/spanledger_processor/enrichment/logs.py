@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.dialects.logs import LOG_MARKERS, made
+from spanledger_processor.dialects.log_events import LOG_MARKERS, synthesize
 from spanledger_processor.model import Signature, ToolCall
 from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.envelope import ScopeGroup
@@ -66,7 +66,7 @@ class LogStage:
 
     def _made(self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str]) -> list[SynthesizedSpan]:
         try:
-            span = made(LogView.parse(record), group, tenant, self._sign)
+            span = synthesize(LogView.parse(record), group, tenant, self._sign)
         except MalformedError:
             failures["malformed_log_record"] += 1
         except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)

@@ -9,7 +9,7 @@ from spanledger_processor.otlp.views import Attributes, Event, SpanView
 
 
 class View:
-    """What `dialects.recognise` reads: the span's own fields, and those of the scope and resource around it."""
+    """What `dialects.detect` reads: the span's own fields, and those of the scope and resource around it."""
 
     __slots__ = ("_group", "_span", "attributes", "name")
 

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 from spanledger_processor.accounting.grouping import MAX_DEPTH
 from spanledger_processor.config import Config
 from spanledger_processor.config.section import Keys
-from spanledger_processor.dialects.narrow import narrow
-from spanledger_processor.dialects.order import DIALECTS
+from spanledger_processor.dialects.engine import specialize
+from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.usage import source_for
 from spanledger_processor.explain.explaining import Story, Told
 from spanledger_processor.ledger.rows import exact_usd, money
@@ -134,7 +134,7 @@ def _signs(story: Story, call: Call) -> list[str]:
     dialect = _BY_NAME.get(call.dialect)
     if dialect is None:
         return []
-    keys = sorted(key for key in dialect.signs.keys if key in story.view.attributes)
+    keys = sorted(key for key in dialect.detection.keys if key in story.view.attributes)
     return keys or [f"scope {story.view.scope_name}"]
 
 
@@ -144,7 +144,7 @@ def _meaning(story: Story, call: Call) -> str | None:
     if dialect is None or call.usage is None:
         return None
     view = story.view
-    sources = narrow(dialect, frozenset(view.attributes.keys()), view.scope_name, view.scope_version).sources
+    sources = specialize(dialect, frozenset(view.attributes.keys()), view.scope_name, view.scope_version).sources
     source = source_for(sources, call.provider)
     return source.input.value + (f": {source.why}" if source.why else "")
 

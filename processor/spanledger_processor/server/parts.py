@@ -12,7 +12,7 @@ from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.aliases import alias_keys
 from spanledger_processor.config import Config
 from spanledger_processor.config.processing import Processor
-from spanledger_processor.dialects import MARKERS, recognise
+from spanledger_processor.dialects import MARKERS, detect
 from spanledger_processor.enrichment import Stage
 from spanledger_processor.enrichment.fact import Maker
 from spanledger_processor.enrichment.logs import LogStage
@@ -41,7 +41,7 @@ TenantOf: TypeAlias = Callable[[Group, Mapping[str, str]], str]
 def make_stage(config: Config, signer: Signer) -> Stage:
     """The stage for traces."""
     processor = config.processor
-    maker = Maker(recognise, make_pricer(config), signer, make_naming(processor))
+    maker = Maker(detect, make_pricer(config), signer, make_naming(processor))
     aliases = alias_keys(processor.aliases)
     return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), aliases)
 

@@ -1,0 +1,185 @@
+"""All dialects in the order in which they are asked, and what a span says in the first that knows it.
+
+A module of `vendors/` is all there is to a vocabulary: its dialects and log events are found here, nothing lists them.
+A span may carry the words of two vocabularies. The library's own come first, because a translator has only them to go
+by (OpenInference's AI SDK processor writes `llm.token_count.*` beside `ai.usage.*`, and the wrong number there); of two
+libraries the one whose words are rarer; OpenInference, and then the convention, whose keys nearly all others use too,
+come last (`schema.Place`).
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from types import ModuleType
+
+from spanledger_processor.dialects import engine, vendors
+from spanledger_processor.dialects.engine import keys_of, specialize
+from spanledger_processor.dialects.schema import Detection, Dialect, LogEvent, ScopedSpan
+from spanledger_processor.dialects.values import text
+from spanledger_processor.model import Call
+
+
+def _modules() -> Iterator[ModuleType]:
+    for found in pkgutil.iter_modules(vendors.__path__, f"{vendors.__name__}."):
+        yield import_module(found.name)
+
+
+def _dialects() -> Iterator[Dialect]:
+    for module in _modules():
+        yield from (value for value in vars(module).values() if isinstance(value, Dialect))
+
+
+DIALECTS: tuple[Dialect, ...] = tuple(
+    sorted(
+        {id(dialect): dialect for dialect in _dialects()}.values(), key=lambda dialect: (dialect.place, dialect.rank)
+    )
+)
+LOG_EVENTS: tuple[LogEvent, ...] = tuple(event for module in _modules() for event in getattr(module, "LOG_EVENTS", ()))
+
+
+_FIRST = ("gen_ai.conversation.id", "session.id")
+
+
+def _grouping_keys(what: str, first: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys that name sessions, runs, agents and tasks by default, most trusted first.
+
+    The processor's own come first (synthesized spans carry them), then what the convention says, then each library's.
+    """
+    keys = [*first]
+    for dialect in reversed(DIALECTS):
+        keys += [key for key in getattr(dialect.groups, what) if key not in keys]
+    return tuple(keys)
+
+
+SESSION_KEYS = _grouping_keys("session", ("spanledger.session.id", *_FIRST))
+SESSION_PARENT_KEYS = _grouping_keys("session_parent", ("spanledger.session.parent_id",))
+RUN_KEYS = _grouping_keys("run", ("spanledger.run.id", "tokenjam.run_id", "run_id"))
+AGENT_KEYS = _grouping_keys("agent", ("spanledger.agent.id",))
+AGENT_PARENT_KEYS = _grouping_keys("agent_parent", ("spanledger.agent.parent_id",))
+TASK_ID_KEYS = _grouping_keys("task_id", ("spanledger.task.id",))
+TASK_KIND_KEYS = _grouping_keys("task_kind", ("spanledger.task.kind",))
+
+_WANTED = frozenset(key for dialect in DIALECTS for key in keys_of(dialect)) | engine.COST_ALIASES
+_NAMES = tuple(name for dialect in DIALECTS for name in dialect.detection.names)
+_CALLS = frozenset({"llm", "embedding", "rerank"})
+_MOST_SHAPES = 4096
+_LONGEST_SCOPE = 200
+
+
+def _markers() -> tuple[bytes, ...]:
+    """Few and short: a stem stands for all keys that begin with it, a key for all that contain it."""
+    known = [dialect.detection for dialect in DIALECTS]
+    keys = {key for by in known for key in (*by.keys, *by.names, *by.requires)}
+    found: list[str] = []
+    for key in sorted({_stem(key) for key in keys}, key=len):
+        if not any(shorter in key for shorter in found):
+            found.append(key)
+    return tuple(key.encode() for key in sorted(found))
+
+
+_STEMS = (
+    "codex.",
+    "copilot",
+    "gcp.vertex.agent.",
+    "gen_ai.",
+    "genkit:",
+    "langfuse.",
+    "litellm.",
+    "lk.",
+    "llm.",
+    "mlflow.",
+    "spring.ai.",
+    "voltagent.",
+)
+
+
+def _stem(key: str) -> str:
+    return next((stem for stem in _STEMS if stem in key), key)
+
+
+MARKERS: tuple[bytes, ...] = _markers()
+"""Every span that any dialect knows holds one of these: its keys and its name stand in its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SpanShape:
+    """What spans of one scope with the same keys share: the dialects to ask, and the cost keys that came in."""
+
+    dialects: tuple[Dialect, ...]
+    aliases: frozenset[str]
+
+
+def detect(view: ScopedSpan) -> Call | None:
+    """What a span says, None if it is no GenAI span.
+
+    The first dialect that knows the span names it. Where it finds no usage, the next that does lends its own.
+    """
+    present = view.attributes.among(_WANTED)
+    name = view.name
+    named = name if name.startswith(_NAMES) else ""
+    if not present and not named:
+        return None
+    shape = _shape(view.scope_name[:_LONGEST_SCOPE], view.scope_version[:32], present, _prefix(named) if named else "")
+    for number, dialect in enumerate(shape.dialects):
+        kind = engine.kind_of(dialect, view)
+        if kind is None:
+            continue
+        call = engine.read(dialect, view, kind)
+        if call.usage is None and not call.problem and number + 1 < len(shape.dialects):
+            _lend(call, view, shape.dialects[number + 1 :])
+        if kind in _CALLS and not (call.provider and call.model):
+            _from_resource(call, view)
+        if shape.aliases:
+            call.present = shape.aliases
+        return call
+    return None
+
+
+def _prefix(name: str) -> str:
+    return next(prefix for prefix in _NAMES if name.startswith(prefix))
+
+
+@lru_cache(maxsize=_MOST_SHAPES)
+def _shape(scope: str, version: str, present: frozenset[str], name: str) -> _SpanShape:
+    """Bounded: keys, scopes and versions come from the network."""
+    return _SpanShape(
+        tuple(
+            specialize(dialect, present, scope, version)
+            for dialect in DIALECTS
+            if _may_speak(dialect.detection, scope, present, name)
+        ),
+        engine.COST_ALIASES & present,
+    )
+
+
+def _may_speak(detection: Detection, scope: str, present: frozenset[str], name: str) -> bool:
+    """Whether a span may speak a vocabulary. A scope alone is no sign: the prefilter does not know it."""
+    if not present.isdisjoint(detection.keys) or (name and name in detection.names):
+        return True
+    return bool(detection.scopes) and scope.startswith(detection.scopes) and not present.isdisjoint(detection.requires)
+
+
+def _from_resource(call: Call, view: ScopedSpan) -> None:
+    """Services that speak to one model only may name it, and its provider, on their resource."""
+    get = view.resource.get
+    call.provider = call.provider or text(get("gen_ai.provider.name")) or text(get("gen_ai.system"))
+    if not call.model:
+        call.request_model = text(get("gen_ai.request.model"))
+
+
+def _lend(call: Call, view: ScopedSpan, others: Sequence[Dialect]) -> None:
+    for dialect in others:
+        if engine.kind_of(dialect, view) is None:
+            continue
+        other = engine.read(dialect, view, call.kind)
+        if other.usage is not None:
+            call.usage, call.estimate, call.problem = other.usage, other.estimate, other.problem
+            call.request_model = call.request_model or other.request_model
+            call.response_model = call.response_model or other.response_model
+            call.provider = call.provider or other.provider
+            call.granularity = engine.granularity(call)
+            return

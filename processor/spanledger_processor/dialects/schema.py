@@ -1,0 +1,280 @@
+"""The schema of a dialect: what one vocabulary calls things, as data. The engine reads it; `document` prints it.
+
+Everywhere a tuple of keys means "the first that holds something".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Literal, Protocol, TypeAlias
+
+from spanledger_processor.dialects.normalize import Counts, Input, Output
+from spanledger_processor.model import Call, Kind
+from spanledger_processor.units import USD, Pico
+
+
+class Attributes(Protocol):
+    """Attributes as `otlp` reads them: text, numbers, lists (array) and dictionaries (key-value list)."""
+
+    def get(self, key: str, /) -> Any: ...
+
+    def keys(self) -> Iterable[str]: ...
+
+    def among(self, keys: frozenset[str], /) -> frozenset[str]: ...
+
+    def __contains__(self, key: object, /) -> bool: ...
+
+
+class Event(Protocol):
+    """One event of a span."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def attributes(self) -> Attributes: ...
+
+
+class ScopedSpan(Protocol):
+    """One span with the scope and resource around it, as dialects see it. `status_code` is OTLP's: 2 is an error."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def attributes(self) -> Attributes: ...
+
+    @property
+    def events(self) -> Sequence[Event]: ...
+
+    @property
+    def scope_name(self) -> str: ...
+
+    @property
+    def scope_version(self) -> str: ...
+
+    @property
+    def resource(self) -> Attributes: ...
+
+
+def has(view: ScopedSpan, *keys: str) -> bool:
+    """Whether a span has one of these keys."""
+    return any(key in view.attributes for key in keys)
+
+
+Keys: TypeAlias = tuple[str, ...]
+
+CostSource: TypeAlias = Literal["billed", "reported"]
+"""Who said a cost: the one that charges, or a library that multiplied."""
+
+
+class Place(IntEnum):
+    """Where a dialect stands in the order in which they are asked; its rank tells among those of one place."""
+
+    OWN = 1
+    """Spans that Spanledger synthesized."""
+    CODING_AGENT = 2
+    """Coding agents: names and scopes of their own."""
+    OWN_KEYS = 3
+    """Libraries with keys of their own."""
+    CONVENTION_KEYS = 4
+    """Libraries that speak the convention with an accent: told by scope, or by a key or two."""
+    CONVENTION = 5
+    """The two conventions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """What gives a vocabulary away. One is enough: a span attribute, a scope's name, a span's name (both by prefix).
+
+    `scopes` count only on spans that hold one of `requires`, so that the bytes of the span alone tell a plain span: the
+    prefilter reads no scopes.
+    """
+
+    keys: Keys = ()
+    scopes: Keys = ()
+    names: Keys = ()
+    requires: Keys = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """A key whose value says the kind, value by value (lower case); a value that is not here says nothing."""
+
+    key: str
+    table: Mapping[str, Kind]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Keys of token counts. Where a cache class stands under several keys, the largest counts, never the sum."""
+
+    input: Keys = ()
+    output: Keys = ()
+    total: Keys = ()
+    cache_read: Keys = ()
+    cache_write: Keys = ()
+    cache_write_5m: Keys = ()
+    cache_write_1h: Keys = ()
+    reasoning: Keys = ()
+
+
+NO_TOKENS = Tokens()
+
+
+@dataclass(frozen=True, slots=True)
+class UsageText:
+    """A key whose value is the usage, or holds it: an object, its JSON, or Python's repr of it.
+
+    `path` leads to the usage inside. `read` says what its numbers mean where its shape does not, or is not the
+    dialect's. `whole`: this is where this vocabulary keeps usage; otherwise it only adds classes that are missing.
+    """
+
+    key: str
+    path: tuple[str, ...] = ()
+    whole: bool = False
+    read: Callable[[Mapping[str, Any]], tuple[Counts, Input]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the counts of one source mean; the first that matches a span holds. Empty fields match everything.
+
+    `since` and `before` bound the scope's version. `providers` are beginnings of the provider's name.
+    `absent_cache_is_zero`: this source leaves a cache class out where it is 0; else an absent one is unknown.
+    """
+
+    input: Input = Input.INCLUSIVE
+    scope: str = ""
+    providers: Keys = ()
+    since: tuple[int, ...] = ()
+    before: tuple[int, ...] = ()
+    output: Output = Output.INCLUSIVE
+    absent_cache_is_zero: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CostKey:
+    """A key that holds what a call cost; `unit` is what 1 of it is worth. `path` leads into a JSON object."""
+
+    key: str
+    source: CostSource = "reported"
+    unit: Pico = USD
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ToolKeys:
+    """Where a tool execution says what was called. `name_from_span`: the span's own name is the tool's."""
+
+    name: Keys = ()
+    arguments: Keys = ()
+    call_id: Keys = ()
+    name_from_span: bool = False
+
+
+NO_TOOL = ToolKeys()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupingKeys:
+    """Keys that name the session, the run, the agent and the task; the default key lists are made of them."""
+
+    session: Keys = ()
+    session_parent: Keys = ()
+    run: Keys = ()
+    agent: Keys = ()
+    agent_parent: Keys = ()
+    task_id: Keys = ()
+    task_kind: Keys = ()
+
+
+NO_GROUPS = GroupingKeys()
+ANY_SOURCE = Source()
+
+Rule: TypeAlias = Callable[[ScopedSpan, Call], None]
+"""Says what a table cannot; runs last."""
+
+KindRule: TypeAlias = Callable[[ScopedSpan], Kind | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Dialect:
+    """One vocabulary. The kind is what `kind_of` says, else `kinds`, else `kind_else`, else `otherwise`.
+
+    Without a kind the span is none of this vocabulary's GenAI spans. `aggregated` are the token keys of spans that sum
+    up others; with `increments` a span may tell what was added, of which the input may be nothing. `usage_texts` hold,
+    or complete, the span's own usage; what only `fallback_texts` hold becomes `Call.fallback`. `not_costs` look like a
+    cost and are not in USD. `agent` and `agent_parent` are keys too plain to mean an agent on a span of another
+    vocabulary; the keys of `groups` do on any.
+    """
+
+    name: str
+    place: Place
+    rank: int
+    about: str
+    detection: Detection
+    kinds: tuple[Kinds, ...] = ()
+    kind_of: KindRule | None = None
+    kind_else: KindRule | None = None
+    otherwise: Kind | None = None
+    request_model: Keys = ()
+    response_model: Keys = ()
+    provider: Keys = ()
+    fixed_provider: str = ""
+    response_id: Keys = ()
+    tokens: Tokens = NO_TOKENS
+    aggregated: Tokens = NO_TOKENS
+    increments: bool = False
+    usage_texts: tuple[UsageText, ...] = ()
+    fallback_texts: tuple[UsageText, ...] = ()
+    sources: tuple[Source, ...] = (ANY_SOURCE,)
+    costs: tuple[CostKey, ...] = ()
+    not_costs: Keys = ()
+    tiers: Keys = ()
+    tool: ToolKeys = NO_TOOL
+    agent: Keys = ()
+    agent_parent: Keys = ()
+    groups: GroupingKeys = NO_GROUPS
+    rules: tuple[Rule, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LogEvent:
+    """One kind of event. `where` are attributes that must have these values.
+
+    `request_id` names the response: a span of the same call has it too. `identity` are keys whose values together are
+    the event's own where there is no request id. `usage_text` holds the provider's answer: it adds to what another
+    event counts, and is left out where it has no request id to join them (a gateway may drop it).
+    """
+
+    client: str
+    names: Keys
+    operation: str
+    where: Mapping[str, str] = field(default_factory=dict)
+    model: Keys = ()
+    fixed_provider: str = ""
+    session: Keys = ()
+    request_id: Keys = ()
+    identity: Keys = ()
+    tokens: Tokens = NO_TOKENS
+    input: Input = Input.INCLUSIVE
+    output: Output = Output.INCLUSIVE
+    usage_text: Keys = ()
+    cost: Keys = ()
+    speed: Keys = ()
+    duration_ms: Keys = ()
+    tool_name: Keys = ()
+    arguments: Keys = ()
+    call_id: Keys = ()
+    failed: Mapping[str, str] = field(default_factory=dict)
+    agent: Keys = ()
+    agent_parent: Keys = ()
+    kept: Keys = ()

@@ -1,0 +1,1 @@
+"""One module a vocabulary: everything about it, and its own place in the order."""

@@ -1,0 +1,54 @@
+"""Google's Agent Development Kit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import Detection, GroupingKeys, Place, ScopedSpan, Source, ToolKeys, UsageText
+from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.model import Kind
+
+_NAMES: tuple[tuple[str, Kind], ...] = (
+    ("call_llm", "llm"),
+    ("execute_tool", "tool"),
+    ("invoke_agent", "agent"),
+    ("agent_run", "agent"),
+    ("invocation", "workflow"),
+)
+"""Beginnings of span names, by which early versions told the kind."""
+
+
+def _kind(view: ScopedSpan) -> Kind | None:
+    if "gen_ai.operation.name" in view.attributes:
+        return None
+    return next((kind for start, kind in _NAMES if view.name.startswith(start)), None)
+
+
+ADK = replace(
+    OTEL,
+    name="adk",
+    place=Place.CONVENTION_KEYS,
+    rank=3,
+    about="Google Agent Development Kit",
+    detection=Detection(
+        keys=("gcp.vertex.agent.event_id", "gcp.vertex.agent.invocation_id", "gcp.vertex.agent.llm_response"),
+        scopes=("gcp.vertex.agent",),
+        requires=("gen_ai.operation.name", "gen_ai.system"),
+    ),
+    kind_of=_kind,
+    usage_texts=(UsageText("gcp.vertex.agent.llm_response"),),
+    fallback_texts=(UsageText("gcp.vertex.agent.llm_response"),),
+    sources=(
+        Source(Input.INCLUSIVE, since=(2,), absent_cache_is_zero=True, why="Gemini's counts, without those of 0"),
+        Source(Input.INCLUSIVE, why="Gemini's counts; the classes are in the response's JSON"),
+    ),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "gcp.vertex.agent.tool_call_args"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    groups=GroupingKeys(
+        session=("gen_ai.conversation.id", "gcp.vertex.agent.session_id"), run=("gcp.vertex.agent.invocation_id",)
+    ),
+)

@@ -1,0 +1,63 @@
+"""AgentOps SDK."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.schema import CostKey, Detection, GroupingKeys, Kinds, Place, Source, ToolKeys
+from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL
+
+AGENTOPS = replace(
+    OTEL,
+    name="agentops",
+    place=Place.OWN_KEYS,
+    rank=8,
+    about="AgentOps SDK",
+    detection=Detection(
+        keys=("agentops.span.kind", "gen_ai.request.type"),
+        scopes=("agentops",),
+        requires=("gen_ai.usage.prompt_tokens", "gen_ai.request.model"),
+    ),
+    kinds=(
+        Kinds(
+            "agentops.span.kind",
+            {
+                "llm": "llm",
+                "llm.call": "llm",
+                "llm.stream": "llm",
+                "embedding": "embedding",
+                "tool": "tool",
+                "tool.call": "tool",
+                "agent": "agent",
+                "team": "agent",
+                "session": "workflow",
+                "workflow": "workflow",
+                "workflow.step": "workflow",
+                "task": "workflow",
+                "operation": "workflow",
+                "chain": "workflow",
+                "guardrail": "other",
+                "http": "other",
+                "text": "other",
+                "unknown": "other",
+            },
+        ),
+        Kinds("gen_ai.operation.name", OPERATIONS),
+        Kinds("gen_ai.request.type", {"chat": "llm", "completion": "llm", "embedding": "embedding"}),
+    ),
+    sources=(
+        Source(Input.EXCLUSIVE, providers=("anthropic", "claude"), why="copies Anthropic's own counts"),
+        Source(providers=("google", "gemini", "gcp"), output=Output.FROM_TOTAL, why="candidates only"),
+        Source(Input.INCLUSIVE, why="copies OpenAI's counts"),
+    ),
+    costs=(CostKey("gen_ai.usage.total_cost"),),
+    tool=ToolKeys(
+        name=("tool.name", "gen_ai.tool.name", "agentops.entity.name"),
+        arguments=("tool.parameters", "agentops.tool.input", "agentops.entity.input", "gen_ai.tool.call.arguments"),
+        call_id=("tool.id", "gen_ai.tool.call.id"),
+    ),
+    agent=("agent.id",),
+    groups=GroupingKeys(),
+    notes=("Counts may be strings.",),
+)

@@ -1,0 +1,32 @@
+"""GitHub Copilot: VS Code's chat and the CLI, both close to the convention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.schema import Detection, GroupingKeys, Place, ScopedSpan
+from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.model import Call
+
+
+def _seller(_: ScopedSpan, call: Call) -> None:
+    if call.provider == "github":
+        call.provider = "github-copilot"
+
+
+COPILOT = replace(
+    OTEL,
+    name="copilot",
+    place=Place.CODING_AGENT,
+    rank=4,
+    about="GitHub Copilot in VS Code and Copilot CLI",
+    detection=Detection(
+        keys=("copilot_chat.session_id", "copilot_chat.turn_count", "github.copilot.cost", "github.copilot.turn_id"),
+        scopes=("github.copilot", "copilot-chat"),
+        requires=("gen_ai.operation.name",),
+    ),
+    not_costs=("github.copilot.cost", "github.copilot.aiu", "github.copilot.nano_aiu"),
+    groups=GroupingKeys(session=("gen_ai.conversation.id", "copilot_chat.session_id")),
+    rules=(_seller,),
+    notes=("`github.copilot.cost` counts premium requests or credits, not USD.",),
+)

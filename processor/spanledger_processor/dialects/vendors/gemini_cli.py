@@ -1,0 +1,94 @@
+"""Gemini CLI and Qwen Code spans: the convention's keys with operations of their own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.normalize import Output
+from spanledger_processor.dialects.schema import (
+    Detection,
+    GroupingKeys,
+    LogEvent,
+    Place,
+    ScopedSpan,
+    Source,
+    Tokens,
+    ToolKeys,
+)
+from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.model import Call
+
+
+def _incomplete(_: ScopedSpan, call: Call) -> None:
+    """A price of these counts could be too high (no cached tokens) or too low (no thoughts); the log event has all."""
+    if call.usage is not None and call.usage.output is not None and call.usage.reasoning is None:
+        call.problem = "the span leaves cached tokens and thoughts out"
+        call.note = call.note or "tokens without cached ones and thoughts: the log event api_response has them"
+
+
+def _own_arguments(_: ScopedSpan, call: Call) -> None:
+    """The span holds the whole request for the tool, of which only the arguments are the call."""
+    request = texts.parse(call.tool.arguments) if call.tool is not None else None
+    if call.tool is not None and isinstance(request, dict) and "args" in request and "callId" in request:
+        call.tool.arguments = request["args"]
+
+
+GEMINI_CLI = replace(
+    OTEL,
+    name="gemini_cli",
+    place=Place.CODING_AGENT,
+    rank=3,
+    about="Gemini CLI and Qwen Code spans",
+    detection=Detection(scopes=("gemini-cli", "qwen-code"), requires=("gen_ai.operation.name",)),
+    fixed_provider="gcp.gen_ai",
+    sources=(Source(output=Output.EXCLUSIVE, why="candidates only; thoughts are in the log event"),),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "gen_ai.input", "gen_ai.input.messages"),
+        call_id=("gen_ai.tool.call_id", "gen_ai.tool.call.id"),
+    ),
+    groups=GroupingKeys(session=("gen_ai.conversation.id", "sessionId", "session.id")),
+    rules=(_incomplete, _own_arguments),
+    notes=("Cached tokens and thoughts are in the log event `api_response` only: without it a call stays unpriced.",),
+)
+
+_GEMINI_TOKENS = Tokens(
+    input=("input_token_count",),
+    output=("output_token_count",),
+    total=("total_token_count",),
+    cache_read=("cached_content_token_count",),
+    reasoning=("thoughts_token_count",),
+)
+
+LOG_EVENTS = (
+    *(
+        event
+        for client, prefix in (("gemini_cli", "gemini_cli."), ("qwen_code", "qwen-code."))
+        for event in (
+            LogEvent(
+                client=client,
+                names=(f"{prefix}api_response",),
+                operation="generate_content",
+                model=("model",),
+                fixed_provider="gcp.gen_ai" if client == "gemini_cli" else "",
+                session=("session.id", "sessionId"),
+                request_id=("response_id",),
+                tokens=_GEMINI_TOKENS,
+                output=Output.EXCLUSIVE if client == "gemini_cli" else Output.INCLUSIVE,
+                duration_ms=("duration_ms",),
+            ),
+            LogEvent(
+                client=client,
+                names=(f"{prefix}tool_call",),
+                operation="execute_tool",
+                session=("session.id", "sessionId"),
+                duration_ms=("duration_ms",),
+                tool_name=("function_name",),
+                arguments=("function_args",),
+                call_id=("call_id",),
+                failed={"success": "false"},
+            ),
+        )
+    ),
+)

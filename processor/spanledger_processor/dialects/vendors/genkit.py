@@ -1,0 +1,81 @@
+"""Genkit: everything inside JSON under `genkit:*` keys."""
+
+from __future__ import annotations
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import (
+    Detection,
+    Dialect,
+    GroupingKeys,
+    Kinds,
+    Place,
+    ScopedSpan,
+    Source,
+    ToolKeys,
+    UsageText,
+)
+from spanledger_processor.dialects.values import text
+from spanledger_processor.model import Call, Kind
+
+_SELLERS = {
+    "googleai": "gcp.gemini",
+    "vertexai": "gcp.vertex_ai",
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "amazon-bedrock": "aws.bedrock",
+    "aws-bedrock": "aws.bedrock",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+    "deepseek": "deepseek",
+    "ollama": "ollama",
+}
+"""Prefixes of model names ("googleai/gemini-2.5-flash") and the providers that they mean."""
+
+
+def _kind(view: ScopedSpan) -> Kind | None:
+    """Only `generate` has usage besides the models; it repeats the last of theirs."""
+    return "workflow" if view.attributes.get("genkit:type") == "util" else None
+
+
+def _model(view: ScopedSpan, call: Call) -> None:
+    if call.kind in ("llm", "embedding", "rerank"):
+        plugin, slash, name = (text(view.attributes.get("genkit:name")) or view.name).partition("/")
+        call.request_model = name if slash else plugin
+        call.provider = _SELLERS.get(plugin, plugin) if slash else ""
+
+
+GENKIT = Dialect(
+    name="genkit",
+    place=Place.OWN_KEYS,
+    rank=2,
+    about="Genkit (JavaScript, Go, Python)",
+    detection=Detection(keys=("genkit:type", "genkit:metadata:subtype")),
+    kind_of=_kind,
+    kinds=(
+        Kinds(
+            "genkit:metadata:subtype",
+            {
+                "model": "llm",
+                "background-model": "llm",
+                "embedder": "embedding",
+                "retriever": "retrieval",
+                "reranker": "rerank",
+                "indexer": "other",
+                "tool": "tool",
+                "tool.v2": "tool",
+                "flow": "workflow",
+                "agent": "agent",
+                "prompt": "other",
+                "executable-prompt": "workflow",
+                "evaluator": "other",
+            },
+        ),
+        Kinds("genkit:type", {"flow": "workflow", "flowstep": "workflow", "tool": "tool", "model": "llm"}),
+    ),
+    otherwise="other",
+    usage_texts=(UsageText("genkit:output", ("usage",), whole=True),),
+    sources=(Source(Input.INCLUSIVE, why="the plugin's counts; Anthropic's prove exclusive where caches are large"),),
+    tool=ToolKeys(name=("genkit:name",), arguments=("genkit:input",), name_from_span=True),
+    groups=GroupingKeys(session=("genkit:sessionId",)),
+    rules=(_model,),
+)

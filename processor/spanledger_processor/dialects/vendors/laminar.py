@@ -1,0 +1,45 @@
+"""Laminar (lmnr)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, Source, ToolKeys, UsageText
+from spanledger_processor.dialects.vendors.otel import OTEL
+
+LAMINAR = replace(
+    OTEL,
+    name="laminar",
+    place=Place.OWN_KEYS,
+    rank=10,
+    about="Laminar SDKs",
+    detection=Detection(keys=("lmnr.span.type",)),
+    kinds=(
+        Kinds(
+            "lmnr.span.type",
+            {
+                "llm": "llm",
+                "tool": "tool",
+                "default": "workflow",
+                "executor": "workflow",
+                "cached": "other",
+                "evaluator": "other",
+                "evaluation": "other",
+                "human_evaluator": "other",
+                "event": "other",
+            },
+        ),
+    ),
+    usage_texts=(UsageText("lmnr.sdk.raw.response"),),
+    fallback_texts=(UsageText("lmnr.sdk.raw.response"),),
+    sources=(Source(Input.INCLUSIVE, why="adds the classes up"),),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "lmnr.span.input"),
+        call_id=("gen_ai.tool.call.id",),
+        name_from_span=True,
+    ),
+    groups=GroupingKeys(session=("lmnr.association.properties.session_id",)),
+    notes=("A span of type CACHED was answered from Laminar's own cache: nothing was charged.",),
+)

@@ -1,0 +1,128 @@
+"""Langfuse SDKs: usage is one JSON object of disjoint buckets, or the provider's own object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from spanledger_processor.dialects.normalize import Counts, Input
+from spanledger_processor.dialects.schema import (
+    CostKey,
+    Detection,
+    Dialect,
+    GroupingKeys,
+    Kinds,
+    Place,
+    Source,
+    ToolKeys,
+    UsageText,
+)
+from spanledger_processor.dialects.usage import as_counts
+from spanledger_processor.dialects.usage_shapes import read_usage
+from spanledger_processor.dialects.values import count
+
+
+def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
+    """The counts of `usage_details`.
+
+    Buckets are disjoint and told by their names: "input" and "output" anywhere in them. Exceptions: a total that is the
+    sum of the two plain ones (then all others are parts of them), writes by time to live beside all writes, cached
+    content and thoughts as Gemini counts them, and tiers ("priority"), which are no class.
+
+    Raises:
+        NoCountError: a bucket that is no count.
+    """
+    told = read_usage(value)
+    if told is not None:
+        return as_counts(told.normalized.usage), Input.INCLUSIVE
+    buckets = {key.lower(): number for key, item in value.items() if (number := count(item)) is not None}
+    buckets = {key: number for key, number in buckets.items() if "priority" not in key}
+    read, write, hour = _read(buckets), _write(buckets), _sum(buckets, _is_hour)
+    plain_in, plain_out = _sum(buckets, _is_plain_input), _sum(buckets, _is_output)
+    thoughts = buckets.get("thoughts_token_count")
+    given, output = buckets.get("input"), buckets.get("output")
+    if given is not None and output is not None and buckets.get("total") == given + output:
+        plain_in, plain_out = given, output
+    elif plain_in is not None or read is not None or write is not None:
+        plain_in = (plain_in or 0) + (read or 0) + (write or 0)
+        plain_out = _plus(plain_out, thoughts)
+    content = buckets.get("cached_content_token_count")
+    return Counts(
+        plain_in,
+        plain_out,
+        cache_read=content if read is None else read,
+        cache_write=write,
+        cache_write_1h=hour,
+        reasoning=_plus(_sum(buckets, lambda key: "output" in key and "reasoning" in key), thoughts),
+    ), Input.INCLUSIVE
+
+
+def _read(buckets: Mapping[str, int]) -> int | None:
+    return _sum(buckets, lambda key: ("cached" in key and key != "cached_content_token_count") or "cache_read" in key)
+
+
+def _write(buckets: Mapping[str, int]) -> int | None:
+    parts = _sum(buckets, lambda key: _is_write(key) and ("5m" in key or "1h" in key))
+    whole = _sum(buckets, lambda key: _is_write(key) and "5m" not in key and "1h" not in key)
+    if whole is None or parts is None:
+        return whole if parts is None else parts
+    return max(whole, parts)
+
+
+def _is_write(key: str) -> bool:
+    return "cache_creation" in key or "cache_write" in key or "ephemeral" in key
+
+
+def _is_hour(key: str) -> bool:
+    return _is_write(key) and "1h" in key
+
+
+def _is_plain_input(key: str) -> bool:
+    return ("input" in key or key.startswith("prompt")) and "cache" not in key and not _is_write(key)
+
+
+def _is_output(key: str) -> bool:
+    return "output" in key or key.startswith("completion")
+
+
+def _sum(buckets: Mapping[str, int], wanted: Any) -> int | None:
+    found: Iterable[int] = [number for key, number in buckets.items() if wanted(key)]
+    return sum(found) if found else None
+
+
+def _plus(one: int | None, other: int | None) -> int | None:
+    return one if other is None else (one or 0) + other
+
+
+LANGFUSE = Dialect(
+    name="langfuse",
+    place=Place.OWN_KEYS,
+    rank=5,
+    about="Langfuse SDKs, Python and JavaScript",
+    detection=Detection(keys=("langfuse.observation.type",)),
+    kinds=(
+        Kinds(
+            "langfuse.observation.type",
+            {
+                "generation": "llm",
+                "embedding": "embedding",
+                "retriever": "retrieval",
+                "tool": "tool",
+                "agent": "agent",
+                "chain": "workflow",
+                "span": "workflow",
+                "event": "other",
+                "evaluator": "other",
+                "guardrail": "other",
+            },
+        ),
+    ),
+    otherwise="other",
+    response_model=("langfuse.observation.model.name",),
+    usage_texts=(UsageText("langfuse.observation.usage_details", whole=True, read=usage),),
+    sources=(Source(Input.EXCLUSIVE, why="disjoint buckets, unless the shape is a provider's"),),
+    costs=(CostKey("langfuse.observation.cost_details", path=("total",)),),
+    tool=ToolKeys(arguments=("langfuse.observation.input",), name_from_span=True),
+    groups=GroupingKeys(session=("langfuse.session.id", "session.id")),
+    notes=("A `span` is a plain step: it is known, and carries no usage.",),
+)

@@ -1,0 +1,126 @@
+"""LiteLLM's OpenTelemetry callbacks, first and second version, library and proxy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import (
+    CostKey,
+    Detection,
+    GroupingKeys,
+    Kinds,
+    Place,
+    ScopedSpan,
+    Source,
+    ToolKeys,
+    UsageText,
+    has,
+)
+from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, TOKENS
+from spanledger_processor.model import Call, Kind
+
+_SPOKEN = (
+    "anthropic",
+    "azure",
+    "azure_ai",
+    "bedrock",
+    "cohere",
+    "databricks",
+    "deepseek",
+    "fireworks_ai",
+    "gemini",
+    "groq",
+    "hosted_vllm",
+    "litellm_proxy",
+    "mistral",
+    "ollama",
+    "openai",
+    "openrouter",
+    "perplexity",
+    "together_ai",
+    "vertex_ai",
+    "xai",
+)
+"""Providers in whose words a `raw_gen_ai_request` repeats its call, under `llm.<provider>.*`."""
+
+_RAW = tuple(f"llm.{provider}.usage" for provider in _SPOKEN)
+REQUEST_TYPES: dict[str, Kind] = {
+    "completion": "llm",
+    "acompletion": "llm",
+    "chat": "llm",
+    "text_completion": "llm",
+    "atext_completion": "llm",
+    "responses": "llm",
+    "aresponses": "llm",
+    "anthropic_messages": "llm",
+    "generate_content": "llm",
+    "agenerate_content": "llm",
+    "embedding": "embedding",
+    "aembedding": "embedding",
+    "rerank": "rerank",
+    "arerank": "rerank",
+    "search": "retrieval",
+    "asearch": "retrieval",
+}
+"""Values of `llm.request.type`."""
+
+
+def _kind(view: ScopedSpan) -> Kind | None:
+    if view.name == "Received Proxy Server Request":
+        return "workflow"
+    if view.name == "raw_gen_ai_request":
+        return "llm" if has(view, *_RAW) else "other"
+    return None
+
+
+def _raw_provider(view: ScopedSpan, call: Call) -> None:
+    if not call.provider and view.name == "raw_gen_ai_request":
+        call.provider = next((name for name in _SPOKEN if f"llm.{name}.usage" in view.attributes), "")
+
+
+LITELLM = replace(
+    OTEL,
+    name="litellm",
+    place=Place.OWN_KEYS,
+    rank=9,
+    about="LiteLLM, library and proxy",
+    detection=Detection(
+        keys=("litellm.call_id", "litellm.provider.model", "litellm.cost.total", "metadata.user_api_key_hash", *_RAW),
+        scopes=("litellm",),
+        names=("raw_gen_ai_request",),
+        requires=("gen_ai.request.model", "llm.request.type"),
+    ),
+    kind_of=_kind,
+    kinds=(Kinds("gen_ai.operation.name", OPERATIONS), Kinds("llm.request.type", REQUEST_TYPES)),
+    request_model=("gen_ai.request.model", "litellm.provider.model"),
+    response_model=("gen_ai.response.model", *(f"llm.{provider}.model" for provider in _SPOKEN)),
+    response_id=("gen_ai.response.id", *(f"llm.{provider}.id" for provider in _SPOKEN)),
+    provider=("gen_ai.provider.name", "gen_ai.system", "llm.provider"),
+    tokens=TOKENS,
+    usage_texts=(UsageText("metadata.usage_object"), *(UsageText(key, whole=True) for key in _RAW)),
+    sources=(Source(Input.INCLUSIVE, why="LiteLLM turns all into OpenAI's shape"),),
+    costs=(
+        CostKey("litellm.cost.total"),
+        CostKey("gen_ai.cost.total_cost"),
+        CostKey("hidden_params", path=("response_cost",)),
+    ),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",), arguments=("gen_ai.tool.call.arguments",), call_id=("gen_ai.tool.call.id",)
+    ),
+    groups=GroupingKeys(
+        session=(
+            "metadata.session_id",
+            "metadata.litellm_session_id",
+            "metadata.requester_metadata.session_id",
+            "litellm.session_id",
+            "litellm.metadata.session_id",
+            "litellm.metadata.litellm_session_id",
+        )
+    ),
+    rules=(_raw_provider,),
+    notes=(
+        "Where the application has a span of its own, LiteLLM writes each call's attributes over the last one's there.",
+        "`raw_gen_ai_request` repeats its parent's usage in the provider's words.",
+    ),
+)

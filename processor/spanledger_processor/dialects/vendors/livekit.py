@@ -1,0 +1,43 @@
+"""LiveKit Agents: the convention's keys, and metrics as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import (
+    Detection,
+    GroupingKeys,
+    Place,
+    ScopedSpan,
+    Source,
+    ToolKeys,
+    UsageText,
+    has,
+)
+from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
+from spanledger_processor.model import Kind
+
+
+def _kind(view: ScopedSpan) -> Kind | None:
+    return "tool" if has(view, "lk.function_tool.name") else None
+
+
+LIVEKIT = replace(
+    OTEL,
+    name="livekit",
+    place=Place.OWN_KEYS,
+    rank=11,
+    about="LiveKit Agents",
+    detection=Detection(keys=("lk.function_tool.name", "lk.llm_metrics", "lk.response.ttft")),
+    kind_of=_kind,
+    tokens=replace(TOKENS, cache_read=(*TOKENS.cache_read, "gen_ai.usage.input_cached_tokens")),
+    usage_texts=(UsageText("lk.llm_metrics"),),
+    sources=(Source(Input.INCLUSIVE, why="OpenAI's shape; metrics have the cached part"),),
+    tool=ToolKeys(
+        name=("lk.function_tool.name",),
+        arguments=("lk.pii.function_tool.arguments", "lk.function_tool.arguments"),
+        call_id=("lk.function_tool.id",),
+    ),
+    groups=GroupingKeys(session=("lk.job_id", "lk.session_id")),
+)

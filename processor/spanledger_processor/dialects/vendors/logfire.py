@@ -1,0 +1,63 @@
+"""Logfire's own integrations (OpenAI, Anthropic): the convention's keys and the provider's usage as it came."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import (
+    CostKey,
+    Detection,
+    GroupingKeys,
+    Place,
+    ScopedSpan,
+    Source,
+    ToolKeys,
+    UsageText,
+    has,
+)
+from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.model import Call, Kind
+
+_ERROR = 2
+
+
+def _kind(view: ScopedSpan) -> Kind | None:
+    return "tool" if has(view, "gen_ai_tool_name") else None
+
+
+def _streamed(view: ScopedSpan, call: Call) -> None:
+    """A streamed request has two spans: the usage is on the log span that follows, so this one says nothing."""
+    if (
+        call.kind == "llm"
+        and call.usage is None
+        and not call.response_id
+        and view.status_code != _ERROR
+        and view.attributes.get("logfire.span_type") == "span"
+    ):
+        call.kind = "other"
+        call.note = "streamed: the usage is on the log span that follows"
+
+
+LOGFIRE = replace(
+    OTEL,
+    name="logfire",
+    place=Place.CONVENTION_KEYS,
+    rank=6,
+    about="Logfire's integrations for OpenAI and Anthropic",
+    detection=Detection(
+        keys=("gen_ai_tool_name",), scopes=("logfire",), requires=("gen_ai.operation.name", "gen_ai.request.model")
+    ),
+    kind_of=_kind,
+    usage_texts=(*OTEL.usage_texts, UsageText("usage")),  # the second: spans of the OpenAI Agents SDK
+    sources=(Source(Input.INCLUSIVE, why="Logfire adds the classes up; gen_ai.usage.raw has them"),),
+    costs=(CostKey("operation.cost"),),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name", "gen_ai_tool_name"),
+        arguments=("gen_ai.tool.call.arguments", "arguments"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    groups=GroupingKeys(session=("gen_ai.conversation.id", "session_id")),
+    rules=(_streamed,),
+    notes=("`session_id` may be scrubbed: a value that begins with `[Scrubbed` is none.",),
+)

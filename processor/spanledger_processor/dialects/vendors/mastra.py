@@ -1,0 +1,88 @@
+"""Mastra's OpenTelemetry exporter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, ScopedSpan, Source, UsageText
+from spanledger_processor.dialects.values import text
+from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, PROVIDERS
+from spanledger_processor.model import Call
+
+_BODY = "mastra.metadata.body"
+
+
+def _names_in_body(view: ScopedSpan, call: Call) -> None:
+    """A step that holds the provider's answer says there which model gave it."""
+    if call.usage is None or call.request_model or call.response_model:
+        return
+    body, about = (
+        texts.parse(view.attributes.get(_BODY)),
+        texts.parse(view.attributes.get("mastra.metadata.modelMetadata")),
+    )
+    if isinstance(body, Mapping):
+        call.response_model = text(body.get("model")) or text(body.get("modelVersion"))
+        call.response_id = text(body.get("id")) or text(body.get("responseId"))
+    if isinstance(about, Mapping):
+        call.request_model, call.provider = text(about.get("modelId")), text(about.get("modelProvider"))
+
+
+MASTRA = replace(
+    OTEL,
+    name="mastra",
+    place=Place.OWN_KEYS,
+    rank=4,
+    about="Mastra (@mastra/otel-exporter)",
+    detection=Detection(keys=("mastra.span.type",), scopes=("@mastra/",), requires=("gen_ai.operation.name",)),
+    kinds=(
+        Kinds(
+            "mastra.span.type",
+            {
+                "agent_run": "agent",
+                "model_inference": "llm",
+                "llm_generation": "llm",
+                "model_generation": "workflow",
+                "model_step": "workflow",
+                "model_chunk": "other",
+                "llm_step": "workflow",
+                "llm_chunk": "other",
+                "tool_call": "tool",
+                "client_tool_call": "tool",
+                "provider_tool_call": "tool",
+                "mcp_tool_call": "tool",
+                "workflow_run": "workflow",
+                "workflow_step": "workflow",
+                "rag_embedding": "embedding",
+                "rag_vector_operation": "retrieval",
+                "rag_ingestion": "workflow",
+                "processor_run": "other",
+                "memory_operation": "other",
+                "workspace_action": "other",
+                "scorer_run": "other",
+                "scorer_step": "other",
+                "generic": "other",
+            },
+        ),
+        Kinds("gen_ai.operation.name", OPERATIONS),
+    ),
+    provider=PROVIDERS,
+    usage_texts=(UsageText(_BODY, ("usage",), whole=True), UsageText(_BODY, ("usageMetadata",), whole=True)),
+    sources=(
+        Source(
+            Input.UNSURE,
+            providers=("anthropic", "amazon-bedrock", "bedrock", "google-vertex-anthropic"),
+            why="changes with the version of the AI SDK's provider, even from call to call",
+        ),
+        Source(Input.INCLUSIVE, why="the AI SDK's counts"),
+    ),
+    groups=GroupingKeys(
+        session=("gen_ai.conversation.id", "mastra.metadata.threadId", "mastra.metadata.sessionId"),
+        run=("mastra.metadata.runId",),
+        agent=("gen_ai.agent.id",),
+    ),
+    rules=(_names_in_body,),
+    notes=("A `model_step` may hold the provider's whole answer: its usage tells classes that its only call lacks.",),
+)

@@ -1,0 +1,40 @@
+"""Microsoft Agent Framework, Semantic Kernel and Microsoft.Extensions.AI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.schema import Detection, GroupingKeys, Place, Source
+from spanledger_processor.dialects.vendors.otel import OTEL
+
+MS_AGENT_FRAMEWORK = replace(
+    OTEL,
+    name="ms_agent_framework",
+    place=Place.CONVENTION_KEYS,
+    rank=5,
+    about="Microsoft Agent Framework, Semantic Kernel, Microsoft.Extensions.AI",
+    detection=Detection(
+        scopes=(
+            "agent_framework",
+            "Experimental.Microsoft.Agents.AI",
+            "Experimental.Microsoft.Extensions.AI",
+            "Microsoft.Agents.AI",
+            "Microsoft.Extensions.AI",
+            "Microsoft.SemanticKernel",
+            "semantic_kernel",
+        ),
+        requires=("gen_ai.operation.name",),
+    ),
+    sources=(
+        Source(
+            Input.EXCLUSIVE, "agent_framework", ("anthropic", "aws", "bedrock"), why="copies the provider's own counts"
+        ),
+        Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="depends on the client"),
+        Source(
+            providers=("gcp", "gemini", "google"), output=Output.EXCLUSIVE, why="candidates only; thoughts beside them"
+        ),
+        Source(Input.INCLUSIVE, why="OpenAI's counts"),
+    ),
+    groups=GroupingKeys(agent=("gen_ai.agent.id",)),
+)

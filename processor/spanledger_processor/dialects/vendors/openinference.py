@@ -1,0 +1,112 @@
+"""OpenInference (Arize): `llm.*` and `openinference.span.kind`."""
+
+from __future__ import annotations
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import (
+    CostKey,
+    Detection,
+    Dialect,
+    GroupingKeys,
+    Kinds,
+    Place,
+    ScopedSpan,
+    Source,
+    Tokens,
+    ToolKeys,
+    UsageText,
+)
+from spanledger_processor.model import Call
+
+TOKENS = Tokens(
+    input=("llm.token_count.prompt",),
+    output=("llm.token_count.completion",),
+    total=("llm.token_count.total",),
+    cache_read=(
+        "llm.token_count.prompt_details.cache_read",
+        "llm.token_count.prompt_details.cache_input",
+    ),
+    cache_write=("llm.token_count.prompt_details.cache_write",),
+    reasoning=("llm.token_count.completion_details.reasoning",),
+)
+
+_JS = "@arizeai/openinference-instrumentation-"
+_AGENT_SDK_JS = _JS + "claude-agent-sdk"
+
+
+def _prepared(view: ScopedSpan, call: Call) -> None:
+    """LlamaIndex makes an LLM span of getting a request ready, too: nothing is sent there."""
+    if call.kind == "llm" and call.usage is None and "._prepare_" in view.name:
+        call.kind = "other"
+
+
+def _without_caches(view: ScopedSpan, call: Call) -> None:
+    """The JavaScript instrumentation of the Claude Agent SDK leaves out the cached input, nearly all there is."""
+    if call.usage is not None and call.usage.cache_read is None and view.scope_name == _AGENT_SDK_JS:
+        call.problem = "the span leaves cached input out"
+
+
+OPENINFERENCE = Dialect(
+    name="openinference",
+    place=Place.CONVENTION,
+    rank=1,
+    about="OpenInference (Arize Phoenix and AX), Python and JavaScript",
+    detection=Detection(keys=("openinference.span.kind", *TOKENS.input, *TOKENS.output)),
+    kinds=(
+        Kinds(
+            "openinference.span.kind",
+            {
+                "llm": "llm",
+                "embedding": "embedding",
+                "reranker": "rerank",
+                "retriever": "retrieval",
+                "tool": "tool",
+                "agent": "agent",
+                "chain": "workflow",
+                "guardrail": "other",
+                "evaluator": "other",
+                "prompt": "other",
+                "unknown": "other",
+            },
+        ),
+    ),
+    otherwise="llm",
+    request_model=("llm.request.model_name",),
+    response_model=(
+        "llm.response.model_name",
+        "llm.model_name",
+        "embedding.model_name",
+        "reranker.model_name",
+    ),
+    provider=("llm.provider", "llm.system"),
+    response_id=("llm.response.id",),
+    tokens=TOKENS,
+    usage_texts=(UsageText("output.value"), UsageText("metadata")),
+    fallback_texts=(UsageText("output.value"),),
+    sources=(
+        Source(Input.INCLUSIVE, "openinference.instrumentation.bedrock", why="sums the three classes"),
+        Source(Input.EXCLUSIVE, "openinference.instrumentation.claude_agent_sdk", why="copies Anthropic's own counts"),
+        Source(Input.EXCLUSIVE, _AGENT_SDK_JS, why="copies Anthropic's own counts"),
+        Source(
+            Input.EXCLUSIVE,
+            "openinference.instrumentation.agno",
+            providers=("anthropic", "aws", "bedrock"),
+            why="Agno copies the provider's own counts",
+        ),
+        Source(Input.INCLUSIVE, "openinference.instrumentation.", why="OpenInference counts caches in"),
+        Source(Input.EXCLUSIVE, _JS + "anthropic", before=(0, 2), why="copies Anthropic's own counts, without caches"),
+        Source(Input.EXCLUSIVE, _JS + "bedrock", why="copies Bedrock's own counts"),
+        Source(Input.INCLUSIVE, "@arizeai/openinference-instrumentation", why="OpenInference counts caches in"),
+        Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="hand-made, or a translator's"),
+        Source(Input.INCLUSIVE, why="OpenInference counts caches in"),
+    ),
+    costs=(CostKey("llm.cost.total"), CostKey("gen_ai.usage.cost")),
+    tool=ToolKeys(
+        name=("tool.name",),
+        arguments=("input.value",),
+        call_id=("tool_call.id", "tool.id"),
+        name_from_span=True,
+    ),
+    rules=(_prepared, _without_caches),
+    groups=GroupingKeys(session=("session.id",), agent=("graph.node.id",), agent_parent=("graph.node.parent_id",)),
+)

@@ -1,0 +1,110 @@
+"""OpenLIT SDKs, Python and TypeScript."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.schema import (
+    Detection,
+    GroupingKeys,
+    Kinds,
+    Place,
+    ScopedSpan,
+    Source,
+    ToolKeys,
+    has,
+)
+from spanledger_processor.dialects.usage import forget_zero_writes
+from spanledger_processor.dialects.vendors.otel import COSTS, OPERATIONS, OTEL, TOKENS
+from spanledger_processor.model import Call, Kind
+
+_HERE = "openlit.instrumentation."
+
+
+def _kind(view: ScopedSpan) -> Kind | None:
+    """A span of the application's own (`start_trace`) has its result and nothing else."""
+    if view.scope_name == "openlit" and not has(view, "gen_ai.operation.name", "gen_ai.request.model"):
+        return "workflow"
+    return None
+
+
+def _langchain(view: ScopedSpan, call: Call) -> None:
+    if view.scope_name.startswith((_HERE + "langchain", _HERE + "langgraph")):
+        forget_zero_writes(call)
+
+
+OPENLIT = replace(
+    OTEL,
+    name="openlit",
+    place=Place.CONVENTION_KEYS,
+    rank=7,
+    about="OpenLIT SDKs",
+    detection=Detection(
+        keys=("openlit.agent.version_hash",),
+        scopes=("openlit", "@openlit/"),
+        requires=("gen_ai.operation.name", "gen_ai.output.messages"),
+    ),
+    kind_of=_kind,
+    kinds=(
+        Kinds(
+            "gen_ai.operation.name",
+            {
+                **OPERATIONS,
+                "framework": "workflow",
+                "agent": "agent",
+                "retrieve": "retrieval",
+                "image": "llm",
+                "audio": "llm",
+                "speech": "llm",
+            },
+        ),
+    ),
+    tokens=replace(
+        TOKENS,
+        cache_read=(
+            *TOKENS.cache_read,
+            "gen_ai.usage.prompt_tokens_details.cached_tokens",
+            "gen_ai.usage.prompt_tokens_details.cache_read",
+        ),
+        cache_write=(
+            *TOKENS.cache_write,
+            "gen_ai.usage.prompt_tokens_details.cache_creation_tokens",
+            "gen_ai.usage.prompt_tokens_details.cache_write",
+        ),
+        reasoning=(
+            *TOKENS.reasoning,
+            "gen_ai.usage.completion_tokens_details.reasoning_tokens",
+            "gen_ai.usage.completion_tokens_details.reasoning",
+        ),
+    ),
+    sources=(
+        Source(Input.INCLUSIVE, _HERE + "claude_agent_sdk", why="adds the classes up"),
+        Source(Input.INCLUSIVE, _HERE + "litellm", why="LiteLLM's counts"),
+        Source(Input.INCLUSIVE, _HERE + "langchain", why="LangChain's usage_metadata"),
+        Source(Input.EXCLUSIVE, _HERE + "anthropic", why="copies Anthropic's own counts"),
+        Source(Input.EXCLUSIVE, _HERE + "bedrock", why="copies Bedrock's own counts"),
+        Source(scope=_HERE + "google", output=Output.EXCLUSIVE, why="candidates only; thoughts stand beside them"),
+        Source(scope=_HERE + "vertexai", output=Output.EXCLUSIVE, why="candidates only; thoughts stand beside them"),
+        Source(Input.EXCLUSIVE, providers=("anthropic", "aws", "bedrock"), why="copies the provider's own counts"),
+        Source(
+            providers=("gcp", "google", "gemini", "vertex"),
+            output=Output.EXCLUSIVE,
+            why="candidates only; thoughts stand beside them",
+        ),
+        Source(Input.INCLUSIVE, why="OpenAI's counts"),
+    ),
+    costs=COSTS,
+    rules=(_langchain,),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.args", "gen_ai.tool.input"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    groups=GroupingKeys(session=("gen_ai.conversation.id", "session.id")),
+    notes=(
+        "Its cost ignores caches: ours goes before it.",
+        "LLM spans carry the tool that the model asked for; only `execute_tool` is a tool execution.",
+        "A stream without usage gets counts that OpenLIT makes up; nothing on the span says so.",
+    ),
+)

@@ -1,0 +1,125 @@
+"""OpenLLMetry (Traceloop), Python and JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, ScopedSpan, Source, ToolKeys
+from spanledger_processor.dialects.usage import forget_zero_writes
+from spanledger_processor.dialects.vendors.litellm import REQUEST_TYPES
+from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL
+from spanledger_processor.model import Call
+
+_PY = "opentelemetry.instrumentation."
+_JS = "@traceloop/instrumentation-"
+
+_SCOPES = tuple(
+    _PY + name
+    for name in (
+        "agno",
+        "alephalpha",
+        "anthropic",
+        "bedrock",
+        "cohere",
+        "crewai",
+        "google_generativeai",
+        "groq",
+        "haystack",
+        "langchain",
+        "litellm",
+        "llamaindex",
+        "mistralai",
+        "ollama",
+        "openai.v",
+        "openai_agents",
+        "replicate",
+        "sagemaker",
+        "together",
+        "transformers",
+        "vertexai",
+        "voyageai",
+        "watsonx",
+        "writer",
+    )
+)
+
+
+def _unwrap(_: ScopedSpan, call: Call) -> None:
+    """The arguments themselves: what LangChain and decorators wrap them in changes from call to call."""
+    if call.tool is None:
+        return
+    value = texts.parse(call.tool.arguments)
+    if isinstance(value, Mapping):
+        call.tool.arguments = unwrapped(value, call.tool.arguments)
+
+
+def _langchain(view: ScopedSpan, call: Call) -> None:
+    if view.scope_name in (_PY + "langchain", _JS + "langchain"):
+        forget_zero_writes(call)
+
+
+def unwrapped(value: Mapping[str, Any], given: Any) -> Any:
+    """`inputs` or `input_str` of a LangChain callback, `kwargs` of a decorated function; else what was given."""
+    if "input_str" in value:
+        return value["inputs"] if value.get("inputs") is not None else value["input_str"]
+    if value.keys() == {"args", "kwargs"}:
+        return value["kwargs"] if not value["args"] else given
+    return given
+
+
+OPENLLMETRY = replace(
+    OTEL,
+    name="openllmetry",
+    place=Place.CONVENTION_KEYS,
+    rank=11,
+    about="OpenLLMetry (Traceloop), Python and JavaScript",
+    detection=Detection(
+        keys=("traceloop.span.kind", "llm.request.type"),
+        scopes=(*_SCOPES, _JS, "@traceloop/", "traceloop."),
+        requires=("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.system"),
+    ),
+    kinds=(
+        Kinds("gen_ai.operation.name", OPERATIONS),
+        Kinds(
+            "traceloop.span.kind",
+            {"workflow": "workflow", "task": "workflow", "agent": "agent", "tool": "tool", "unknown": "other"},
+        ),
+        Kinds("llm.request.type", REQUEST_TYPES),
+    ),
+    sources=(
+        Source(Input.EXCLUSIVE, _PY + "bedrock", why="copies Bedrock's own counts"),
+        Source(Input.EXCLUSIVE, _PY + "llamaindex", providers=("anthropic",), why="copies Anthropic's own counts"),
+        Source(Input.INCLUSIVE, _PY + "anthropic", why="adds the classes up"),
+        Source(Input.EXCLUSIVE, _JS + "anthropic", before=(0, 28), why="copies Anthropic's own counts"),
+        Source(Input.INCLUSIVE, _JS + "anthropic", why="adds the classes up"),
+        Source(Input.EXCLUSIVE, _JS + "bedrock", before=(0, 28), why="copies Bedrock's own counts"),
+        Source(Input.INCLUSIVE, _JS + "bedrock", why="adds the classes up where it tells them"),
+        Source(
+            providers=("gcp", "google", "gemini", "vertex"),
+            output=Output.FROM_TOTAL,
+            why="candidates only; the total has the thoughts",
+        ),
+        Source(Input.INCLUSIVE, why="OpenAI's and LangChain's counts"),
+    ),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name", "traceloop.entity.name"),
+        arguments=("gen_ai.tool.call.arguments", "traceloop.entity.input"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    groups=GroupingKeys(
+        session=(
+            "traceloop.association.properties.session_id",
+            "gen_ai.conversation.id",
+            "traceloop.association.properties.conversation_id",
+            "traceloop.association.properties.thread_id",
+            "traceloop.association.properties.chat_id",
+        ),
+        run=("traceloop.association.properties.run_id",),
+    ),
+    rules=(_unwrap, _langchain),
+    notes=("Streamed Anthropic calls count the first output token twice; nothing on the span says by how much.",),
+)

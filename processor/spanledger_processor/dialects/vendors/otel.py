@@ -1,0 +1,223 @@
+"""The OpenTelemetry GenAI convention, from 1.27 to the repository of its own, and the names it has left behind."""
+
+from __future__ import annotations
+
+from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.schema import (
+    CostKey,
+    Detection,
+    Dialect,
+    GroupingKeys,
+    Kinds,
+    Place,
+    ScopedSpan,
+    Source,
+    Tokens,
+    ToolKeys,
+    UsageText,
+    has,
+)
+from spanledger_processor.model import Call, Kind
+
+OPERATIONS: dict[str, Kind] = {
+    "chat": "llm",
+    "generate_content": "llm",
+    "text_completion": "llm",
+    "completion": "llm",
+    "llm_request": "llm",
+    "llm_call": "llm",
+    "responses": "llm",
+    "fetch_response": "llm",
+    "embeddings": "embedding",
+    "embedding": "embedding",
+    "rerank": "rerank",
+    "retrieval": "retrieval",
+    "vectordb": "retrieval",
+    "search_memory": "retrieval",
+    "execute_tool": "tool",
+    "tool_call": "tool",
+    "invoke_agent": "agent",
+    "create_agent": "agent",
+    "agent_call": "agent",
+    "invoke_workflow": "workflow",
+    "agent_step": "workflow",
+    "execute_task": "workflow",
+    "execute_event_loop_cycle": "workflow",
+    "handle_conversation_turn": "workflow",
+    "user_prompt": "workflow",
+    "schedule_tool_calls": "workflow",
+    "plan": "other",
+    "execute_hook": "other",
+    "create_memory": "other",
+    "update_memory": "other",
+    "upsert_memory": "other",
+    "delete_memory": "other",
+    "create_memory_store": "other",
+    "delete_memory_store": "other",
+    "gen_ai.invocation.internal": "other",
+}
+"""Values of gen_ai.operation.name: the convention's, and those seen in the wild (facts 1.2)."""
+
+TOKENS = Tokens(
+    input=("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
+    output=("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
+    total=("gen_ai.usage.total_tokens", "llm.usage.total_tokens"),
+    cache_read=(
+        "gen_ai.usage.cache_read.input_tokens",
+        "gen_ai.usage.cache_read_input_tokens",
+        "gen_ai.usage.cache_read_tokens",
+    ),
+    cache_write=(
+        "gen_ai.usage.cache_write.input_tokens",
+        "gen_ai.usage.cache_creation.input_tokens",
+        "gen_ai.usage.cache_creation_input_tokens",
+        "gen_ai.usage.cache_write_input_tokens",
+        "gen_ai.usage.cache_creation_tokens",
+        "gen_ai.usage.cache_write_tokens",
+    ),
+    cache_write_5m=("anthropic.usage.cache_creation.ephemeral_5m_input_tokens",),
+    cache_write_1h=("anthropic.usage.cache_creation.ephemeral_1h_input_tokens",),
+    reasoning=(
+        "gen_ai.usage.reasoning.output_tokens",
+        "gen_ai.usage.reasoning_tokens",
+        "gen_ai.usage.reasoning_output_tokens",
+        "llm.usage.reasoning_tokens",
+    ),
+)
+
+MODELS = ("gen_ai.response.model",)
+REQUESTED = ("gen_ai.request.model",)
+PROVIDERS = ("gen_ai.provider.name", "gen_ai.system")
+
+TIERS = (
+    "openai.response.service_tier",
+    "gen_ai.openai.response.service_tier",
+    "anthropic.response.service_tier",
+    "gen_ai.response.service_tier",
+    "openai.request.service_tier",
+    "gen_ai.openai.request.service_tier",
+    "gen_ai.request.service_tier",
+    "anthropic.response.speed",
+    "anthropic.request.speed",
+)
+
+COSTS = (
+    CostKey("gen_ai.usage.cost"),
+    CostKey("operation.cost"),
+    CostKey("llm.cost.total"),
+    CostKey("gen_ai.usage.cost_usd"),
+)
+
+TOOL = ToolKeys(
+    name=("gen_ai.tool.name",),
+    arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.args", "gen_ai.tool.input"),
+    call_id=("gen_ai.tool.call.id", "gen_ai.tool.call_id"),
+)
+
+RAW = (UsageText("gen_ai.usage.raw"),)
+
+GROUPS = GroupingKeys(
+    session=("gen_ai.conversation.id", "session.id"),
+    run=("gen_ai.agent.run_id",),
+    agent=("gen_ai.agent.id",),
+)
+
+_CALLS = ("gen_ai.request.model", "gen_ai.response.model", *TOKENS.input, *TOKENS.output)
+
+
+def without_operation(view: ScopedSpan) -> Kind | None:
+    """The kind of a span whose operation is missing or unknown: the keys that it has tell."""
+    if has(view, *_CALLS):
+        return "embedding" if view.name.startswith("embed") else "llm"
+    if has(view, "gen_ai.tool.name"):
+        return "tool"
+    return "other" if has(view, "gen_ai.operation.name") else None
+
+
+_PARAMETERS, _VALUE = "code.function.parameters.", ".value"
+
+
+def function_parameters(view: ScopedSpan, call: Call) -> None:
+    """Google's instrumentation gives each argument of a tool an attribute of its own."""
+    if call.tool is None or call.tool.arguments is not None:
+        return
+    if not view.scope_name.startswith("opentelemetry.instrumentation.google_genai"):
+        return
+    found = {
+        key[len(_PARAMETERS) : -len(_VALUE)]: view.attributes.get(key)
+        for key in view.attributes.keys()  # noqa: SIM118 - a C map behind a thin object, not a dict
+        if key.startswith(_PARAMETERS) and key.endswith(_VALUE)
+    }
+    call.tool.arguments = found or None
+
+
+SOURCES = (
+    Source(
+        Input.EXCLUSIVE,
+        "opentelemetry.instrumentation.genai.bedrock",
+        absent_cache_is_zero=True,
+        why="copies Bedrock's own counts",
+    ),
+    Source(
+        Input.EXCLUSIVE,
+        "opentelemetry.instrumentation.botocore",
+        why="copies Bedrock's own counts",
+    ),
+    Source(
+        Input.INCLUSIVE,
+        "opentelemetry.instrumentation.genai.",
+        absent_cache_is_zero=True,
+        why="follows the convention and leaves out classes of 0",
+    ),
+    Source(
+        Input.INCLUSIVE,
+        "opentelemetry.instrumentation.google_genai",
+        since=(1,),
+        absent_cache_is_zero=True,
+        why="follows the convention and leaves out classes of 0",
+    ),
+    Source(
+        Input.INCLUSIVE,
+        "opentelemetry.instrumentation.google_genai",
+        output=Output.FROM_TOTAL,
+        why="early versions count candidates only",
+    ),
+    Source(Input.INCLUSIVE, "opentelemetry.", why="follows the convention"),
+    Source(
+        Input.UNSURE,
+        providers=("anthropic", "aws", "bedrock", "amazon"),
+        why="hand-made spans often copy these providers' own counts, which exclude caches",
+    ),
+    Source(Input.INCLUSIVE, why="the convention"),
+)
+
+OTEL = Dialect(
+    name="otel",
+    place=Place.CONVENTION,
+    rank=2,
+    about="OpenTelemetry GenAI semantic conventions",
+    detection=Detection(
+        keys=(
+            "gen_ai.operation.name",
+            "gen_ai.request.model",
+            "gen_ai.response.model",
+            "gen_ai.tool.name",
+            *TOKENS.input,
+            *TOKENS.output,
+        )
+    ),
+    kinds=(Kinds("gen_ai.operation.name", OPERATIONS),),
+    kind_else=without_operation,
+    request_model=REQUESTED,
+    response_model=MODELS,
+    provider=PROVIDERS,
+    response_id=("gen_ai.response.id",),
+    tokens=TOKENS,
+    usage_texts=RAW,
+    sources=SOURCES,
+    costs=COSTS,
+    tiers=TIERS,
+    tool=TOOL,
+    groups=GROUPS,
+    rules=(function_parameters,),
+)

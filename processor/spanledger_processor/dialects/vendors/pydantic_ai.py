@@ -1,0 +1,96 @@
+"""Pydantic AI."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import (
+    CostKey,
+    Detection,
+    GroupingKeys,
+    Place,
+    ScopedSpan,
+    Source,
+    Tokens,
+    ToolKeys,
+    has,
+)
+from spanledger_processor.dialects.values import version_of
+from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.model import Call, Kind
+
+
+def _tokens(prefix: str) -> Tokens:
+    details = f"{prefix}.details"
+    return Tokens(
+        input=(f"{prefix}.input_tokens",),
+        output=(f"{prefix}.output_tokens",),
+        cache_read=(
+            f"{prefix}.cache_read.input_tokens",
+            f"{details}.cache_read_tokens",
+            f"{details}.cache_read_input_tokens",
+            f"{details}.cached_tokens",
+            f"{details}.cached_content_tokens",
+        ),
+        cache_write=(
+            f"{prefix}.cache_creation.input_tokens",
+            f"{prefix}.cache_write.input_tokens",
+            f"{details}.cache_write_tokens",
+            f"{details}.cache_creation_input_tokens",
+        ),
+        cache_write_5m=(f"{details}.ephemeral_5m_input_tokens",),
+        cache_write_1h=(f"{details}.ephemeral_1h_input_tokens",),
+        reasoning=(
+            f"{prefix}.reasoning.output_tokens",
+            f"{details}.reasoning_tokens",
+            f"{details}.thoughts_tokens",
+        ),
+    )
+
+
+def _kind(view: ScopedSpan) -> Kind | None:
+    """Early versions gave no operation: a run has the agent's and the model's plain names."""
+    if has(view, "agent_name") and has(view, "model_name") and not has(view, "gen_ai.operation.name"):
+        return "agent"
+    return None
+
+
+_TELLS_HOURS = (2, 68)
+"""The version from which writes for an hour are told where there are any (seen; perhaps some earlier ones do)."""
+
+
+def _no_hours(view: ScopedSpan, call: Call) -> None:
+    usage = call.usage
+    if usage is None or not usage.cache_write or usage.cache_write_1h is not None:
+        return
+    if version_of(view.scope_version) >= _TELLS_HOURS:
+        usage.cache_write_1h = 0
+
+
+PYDANTIC_AI = replace(
+    OTEL,
+    name="pydantic_ai",
+    place=Place.CONVENTION_KEYS,
+    rank=2,
+    about="Pydantic AI",
+    detection=Detection(
+        scopes=("pydantic-ai",),
+        requires=("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.tool.name", "gen_ai.usage.input_tokens"),
+    ),
+    kind_of=_kind,
+    request_model=("gen_ai.request.model", "model_name"),
+    tokens=_tokens("gen_ai.usage"),
+    aggregated=_tokens("gen_ai.aggregated_usage"),
+    sources=(
+        Source(Input.INCLUSIVE, absent_cache_is_zero=True, why="adds the classes up and leaves out classes of 0"),
+    ),
+    costs=(CostKey("operation.cost"),),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "tool_arguments"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    rules=(_no_hours,),
+    groups=GroupingKeys(session=("gen_ai.conversation.id",), run=("gen_ai.agent.call.id",)),
+)

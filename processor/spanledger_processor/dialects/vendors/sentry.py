@@ -1,0 +1,65 @@
+"""Sentry's SDKs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import (
+    CostKey,
+    Detection,
+    GroupingKeys,
+    Kinds,
+    Place,
+    ScopedSpan,
+    Source,
+    ToolKeys,
+)
+from spanledger_processor.dialects.values import text
+from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, TOKENS
+from spanledger_processor.model import Kind
+
+_OPS: dict[str, Kind] = {
+    **OPERATIONS,
+    "request": "llm",
+    "generate_text": "llm",
+    "stream_text": "llm",
+    "generate_object": "llm",
+    "stream_object": "llm",
+    "embed": "embedding",
+    "embed_many": "embedding",
+    "pipeline": "workflow",
+    "handoff": "other",
+}
+
+
+def _kind(view: ScopedSpan) -> Kind | None:
+    op = text(view.attributes.get("sentry.op"))
+    return _OPS.get(op.removeprefix("gen_ai."), "other") if op.startswith("gen_ai.") else None
+
+
+SENTRY = replace(
+    OTEL,
+    name="sentry",
+    place=Place.CONVENTION_KEYS,
+    rank=9,
+    about="Sentry SDKs",
+    detection=Detection(keys=("sentry.op",)),
+    kind_of=_kind,
+    kinds=(Kinds("gen_ai.operation.name", _OPS),),
+    tokens=replace(
+        TOKENS,
+        cache_read=(*TOKENS.cache_read, "gen_ai.usage.input_tokens.cached"),
+        cache_write=(*TOKENS.cache_write, "gen_ai.usage.input_tokens.cache_write"),
+        reasoning=(*TOKENS.reasoning, "gen_ai.usage.output_tokens.reasoning"),
+    ),
+    sources=(Source(Input.INCLUSIVE, why="Sentry's documentation asks for it"),),
+    costs=(CostKey("gen_ai.cost.total_tokens"), CostKey("ai.total_cost")),
+    tool=ToolKeys(
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.input"),
+        call_id=("gen_ai.tool.call.id",),
+    ),
+    groups=GroupingKeys(session=("gen_ai.conversation.id",)),
+    notes=("`gen_ai.cost.total_tokens` is USD, whatever its name says.",),
+)

@@ -1,0 +1,60 @@
+"""Strands Agents: the convention's keys, arguments in span events."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import Detection, GroupingKeys, Place, ScopedSpan, Source
+from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.model import Call
+
+_EXCLUSIVE_MAKERS = ("claude", "anthropic", "nova", "amazon")
+
+
+def _sure_by_model(_: ScopedSpan, call: Call) -> None:
+    if not any(maker in call.model.lower() for maker in _EXCLUSIVE_MAKERS):
+        call.estimate = False
+
+
+def _arguments(view: ScopedSpan, call: Call) -> None:
+    if call.tool is None or call.tool.arguments is not None:
+        return
+    for event in view.events:
+        if event.name == "gen_ai.tool.message":
+            call.tool.arguments = event.attributes.get("content")
+        elif event.name == "gen_ai.client.inference.operation.details":
+            call.tool.arguments = _in_messages(event.attributes.get("gen_ai.input.messages"))
+        if call.tool.arguments is not None:
+            return
+
+
+def _in_messages(value: Any) -> Any:
+    """The arguments of the first tool call in a list of messages."""
+    messages = texts.parse(value)
+    for message in messages if isinstance(messages, list) else []:
+        for part in message.get("parts") or [] if isinstance(message, dict) else []:
+            if isinstance(part, dict) and part.get("type") == "tool_call":
+                return part.get("arguments")
+    return None
+
+
+STRANDS = replace(
+    OTEL,
+    name="strands",
+    place=Place.CONVENTION_KEYS,
+    rank=4,
+    about="Strands Agents",
+    detection=Detection(
+        keys=("event_loop.cycle_id",),
+        scopes=("strands",),
+        requires=("gen_ai.operation.name", "gen_ai.event.start_time"),
+    ),
+    sources=(
+        Source(Input.UNSURE, why="early versions copy the provider's counts, Bedrock's and Anthropic's exclude caches"),
+    ),
+    groups=GroupingKeys(session=("session.id", "gen_ai.conversation.id")),
+    rules=(_sure_by_model, _arguments),
+)

@@ -1,0 +1,82 @@
+"""VoltAgent: `span.type` and `entity.type`, usage under `llm.usage.*` and summed up under `usage.*`."""
+
+from __future__ import annotations
+
+from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.schema import (
+    CostKey,
+    Detection,
+    Dialect,
+    GroupingKeys,
+    Kinds,
+    Place,
+    ScopedSpan,
+    Source,
+    Tokens,
+    ToolKeys,
+    has,
+)
+from spanledger_processor.model import Kind
+
+_TYPES: dict[str, Kind] = {
+    "llm": "llm",
+    "embedding": "embedding",
+    "retriever": "retrieval",
+    "vector": "retrieval",
+    "tool": "tool",
+    "agent": "agent",
+    "workflow": "workflow",
+    "workflow-step": "workflow",
+    "summary": "workflow",
+    "scorer": "other",
+    "memory": "other",
+    "guardrail": "other",
+    "middleware": "other",
+}
+
+
+def _root(view: ScopedSpan) -> Kind | None:
+    """A root span has no `span.type`, but the usage of all calls below it."""
+    return "agent" if has(view, "agent.state") and not has(view, "span.type") else None
+
+
+VOLTAGENT = Dialect(
+    name="voltagent",
+    place=Place.OWN_KEYS,
+    rank=3,
+    about="VoltAgent",
+    detection=Detection(
+        keys=("llm.usage.prompt_tokens", "usage.prompt_tokens", "voltagent.conversation_id", "voltagent.operation_id"),
+        scopes=("@voltagent/",),
+        requires=("entity.type",),
+    ),
+    kind_of=_root,
+    kinds=(Kinds("span.type", _TYPES), Kinds("entity.type", {"agent": "agent", "workflow": "workflow"})),
+    request_model=("llm.model", "ai.model.name"),
+    provider=("llm.provider", "ai.model.provider"),
+    tokens=Tokens(
+        input=("llm.usage.prompt_tokens", "usage.prompt_tokens"),
+        output=("llm.usage.completion_tokens", "usage.completion_tokens"),
+        total=("llm.usage.total_tokens", "usage.total_tokens"),
+        cache_read=("llm.usage.cached_tokens", "usage.cached_tokens"),
+        reasoning=("llm.usage.reasoning_tokens", "usage.reasoning_tokens"),
+    ),
+    sources=(
+        Source(
+            Input.UNSURE,
+            providers=("anthropic", "amazon-bedrock", "bedrock"),
+            why="the AI SDK's counts: exclusive for these providers up to version 5",
+        ),
+        Source(Input.INCLUSIVE, why="the AI SDK's counts"),
+    ),
+    costs=(CostKey("usage.cost", "billed"),),
+    tool=ToolKeys(
+        name=("tool.name",),
+        arguments=("input", "tool.arguments"),
+        call_id=("tool.call.id",),
+    ),
+    agent=("subagent.id", "entity.id"),
+    agent_parent=("agent.parent.id",),
+    groups=GroupingKeys(session=("voltagent.conversation_id", "conversation.id")),
+    notes=("`usage.cost` is what OpenRouter charged; other providers' costs are not told.",),
+)
