@@ -1,19 +1,25 @@
-"""Where enriched telemetry goes: one module per kind of destination behind one small interface."""
+"""Destinations of telemetry: one module per kind of destination behind one small interface."""
 
-from spanledger_exporters.build import build
-from spanledger_exporters.delivery import Delivery
-from spanledger_exporters.errors import DestinationError, ExporterError
-from spanledger_exporters.interface import ACCEPTED, Exporter, Outcome, Signal, Verdict
-from spanledger_exporters.observer import Observer
+from spanledger_exporters.delivery import Delivery, build
+from spanledger_exporters.interface import (
+    ACCEPTED,
+    DeliveryObserver,
+    DestinationError,
+    Exporter,
+    ExporterError,
+    Result,
+    Signal,
+    Verdict,
+)
 
 __all__ = [
     "ACCEPTED",
     "Delivery",
+    "DeliveryObserver",
     "DestinationError",
     "Exporter",
     "ExporterError",
-    "Observer",
-    "Outcome",
+    "Result",
     "Signal",
     "Verdict",
     "build",

@@ -1,18 +1,37 @@
-"""Several destinations at once: what the sender is told once those that are required have the request."""
+"""Delivery of each request to all exporters that take its signal, once to each, and one result for its sender."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-from spanledger_exporters.combine import combined
-from spanledger_exporters.interface import ACCEPTED, Exporter, Outcome, Signal, Verdict
-from spanledger_exporters.logs import logger_of
-from spanledger_exporters.observer import Observer
-from spanledger_exporters.settings import ALL_SIGNALS
-from spanledger_exporters.way import Request, UnawaitedWay, Way
-from spanledger_exporters.window import Progress, Window
+from spanledger_exporters.interface import (
+    ACCEPTED,
+    DeliveryObserver,
+    Exporter,
+    Result,
+    Signal,
+    Verdict,
+    combined,
+    logger_of,
+)
+from spanledger_exporters.retry import Retrying
+from spanledger_exporters.settings import (
+    ALL_SIGNALS,
+    DebugSettings,
+    ExporterSettings,
+    FileSettings,
+    OtlpGrpcSettings,
+    OtlpHttpSettings,
+)
+
+if TYPE_CHECKING:
+    from spanledger_exporters.debug import Display
 
 log = logging.getLogger(__name__)
 
@@ -22,25 +41,183 @@ _REMEMBERED = 16384
 _CLOSING_SECONDS = 5.0
 """How long an exporter may take to close: a disk that hangs keeps nothing else open."""
 
-_LATE = Outcome(Verdict.RETRYABLE, "no answer in time")
-_STOPPING = Outcome(Verdict.RETRYABLE, "stopping")
+_BEST_EFFORT_SECONDS = 60.0
+"""How long a request may take to a destination that no sender waits for."""
+_BEST_EFFORT_REQUESTS = 64
+_BEST_EFFORT_BYTES = 64 * 2**20
+"""What may be under way to such a destination; a single larger request still is sent."""
+
+_LATE = Result(Verdict.RETRYABLE, "no answer in time")
+_STOPPING = Result(Verdict.RETRYABLE, "stopping")
+
+_EXPORTERS: Mapping[type[ExporterSettings], tuple[str, str]] = {
+    OtlpGrpcSettings: ("otlp_grpc", "OtlpGrpc"),
+    OtlpHttpSettings: ("otlp_http", "OtlpHttp"),
+    FileSettings: ("file", "File"),
+    DebugSettings: ("debug", "Debug"),
+}
+"""Module and class, imported when first built: gRPC and an HTTP client take long to load, and few need both."""
+
+
+def build(name: str, settings: ExporterSettings, display: Display | None = None) -> Exporter:
+    """Return the exporter with component id `name` that the settings (one of `settings.TYPES`) describe, not started.
+
+    `display` says what a `debug` exporter may show of attributes; None: nothing.
+    """
+    module, kind = _EXPORTERS[type(settings)]
+    more = {"display": display} if isinstance(settings, DebugSettings) else {}
+    exporter: Exporter = getattr(import_module(f"spanledger_exporters.{module}"), kind)(name, settings, **more)
+    retries = getattr(settings, "retry_on_failure", None)
+    return Retrying(exporter, retries) if retries is not None and retries.enabled else exporter
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One export request to be sent: `deadline` is loop time, `items` its spans, log records or data points."""
+
+    signal: Signal
+    body: bytes
+    deadline: float
+    items: int
+
+
+@dataclass(slots=True)
+class DeliveryState:
+    """How far one request has come, by exporter's name."""
+
+    settled: dict[str, Result] = field(default_factory=dict)
+    """Final results: accepted, or refused for good."""
+    under_way: dict[str, asyncio.Task[Result]] = field(default_factory=dict)
+
+    def forget_refusals(self) -> None:
+        """Once the sender was told: whoever mends the destination and sends again gets a new answer."""
+        self.settled = {name: past for name, past in self.settled.items() if past.verdict is Verdict.ACCEPTED}
+
+
+class DeliveryCache:
+    """The delivery states of the requests seen last, at most `limit` of them and those that are still under way."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._states: OrderedDict[tuple[Signal, bytes], DeliveryState] = OrderedDict()
+
+    def state(self, signal: Signal, request_id: bytes) -> DeliveryState:
+        """Return the state of this request, which counts as seen now."""
+        key = (signal, request_id)
+        if key in self._states:
+            self._states.move_to_end(key)
+        else:
+            self._states[key] = DeliveryState()
+            self._evict()
+        return self._states[key]
+
+    def _evict(self) -> None:
+        for _ in range(len(self._states) - self._limit):
+            key, state = self._states.popitem(last=False)
+            if state.under_way:  # evicted later, when it has an end
+                self._states[key] = state
+
+    def under_way(self) -> list[asyncio.Task[Result]]:
+        """Return every send that has no result yet."""
+        return [task for state in self._states.values() for task in state.under_way.values()]
+
+
+class Sender:
+    """Sends to one exporter. Sends run by themselves: whoever waits for one may go away."""
+
+    def __init__(self, exporter: Exporter, observer: DeliveryObserver) -> None:
+        self.exporter = exporter
+        self.name = exporter.name
+        self._observer = observer
+        self._log = logger_of(exporter.name)
+
+    def send(self, request: Request, state: DeliveryState) -> None:
+        """Begin to send, unless the exporter has the request, refused it for good, or is being sent it."""
+        if self.name not in state.settled and self.name not in state.under_way:
+            self._begin(request, state)
+
+    def _begin(self, request: Request, state: DeliveryState) -> None:
+        state.under_way[self.name] = asyncio.create_task(self._result(request, state))
+
+    async def _result(self, request: Request, state: DeliveryState) -> Result:
+        try:
+            result = await self.exporter.send(request.signal, request.body, request.deadline)
+        except Exception as error:  # noqa: BLE001 - a bug in one exporter must not harm the others
+            self._log.exception("unexpected error; the sender keeps the data")
+            result = Result(Verdict.RETRYABLE, f"unexpected {type(error).__name__}")
+        finally:
+            del state.under_way[self.name]
+        if result.verdict is not Verdict.RETRYABLE:
+            state.settled[self.name] = result
+        self._report(request, result)
+        return result
+
+    def _report(self, request: Request, result: Result) -> None:
+        self._observer.answered(self.name, request.signal, result.verdict)
+        if result.attempts > 1:
+            self._observer.retried(self.name, request.signal, result.attempts - 1)
+        match result.verdict:
+            case Verdict.ACCEPTED:
+                self._report_accepted(request, result)
+            case Verdict.RETRYABLE:
+                self._log.warning("not accepted now: %s", result.reason)
+            case Verdict.PERMANENT:
+                self._log.warning("refused for good: %s", result.reason)
+
+    def _report_accepted(self, request: Request, result: Result) -> None:
+        self._observer.forwarded(self.name, request.signal, max(0, request.items - result.rejected))
+        if result.rejected:
+            self._observer.rejected(self.name, request.signal, result.rejected)
+            lost = (result.rejected, request.signal, result.reason)
+            self._log.warning("accepted without %d items of %s, which are lost there: %s", *lost)
+        elif result.reason:
+            self._log.warning("accepted with a warning: %s", result.reason)
+
+
+class BestEffortSender(Sender):
+    """To an exporter that is not required: sends have a deadline of their own, and what is too much is dropped."""
+
+    def __init__(self, exporter: Exporter, observer: DeliveryObserver) -> None:
+        super().__init__(exporter, observer)
+        self._requests = 0
+        self._bytes = 0
+
+    def _begin(self, request: Request, state: DeliveryState) -> None:
+        size = len(request.body)
+        if self._requests and (self._requests >= _BEST_EFFORT_REQUESTS or self._bytes + size > _BEST_EFFORT_BYTES):
+            self._observer.dropped(self.name, request.signal, request.items)
+            self._log.warning("does not keep up, and is not required: requests to it are dropped")
+            return
+        self._requests += 1
+        self._bytes += size
+        deadline = asyncio.get_running_loop().time() + _BEST_EFFORT_SECONDS
+        super()._begin(replace(request, deadline=deadline), state)
+        state.under_way[self.name].add_done_callback(lambda _: self._release(size))
+
+    def _release(self, size: int) -> None:
+        self._requests -= 1
+        self._bytes -= size
 
 
 class Delivery:
     """Sends every request to all exporters that take its signal, to each of them once.
 
     Requests are told apart by their ids. One that comes again goes only to those exporters that lack it; one that
-    comes again while it is being sent waits for that answer.
+    comes again while it is being sent waits for that result.
     """
 
-    def __init__(self, exporters: Iterable[Exporter], observer: Observer, *, remembered: int = _REMEMBERED) -> None:
+    def __init__(
+        self, exporters: Iterable[Exporter], observer: DeliveryObserver, *, remembered: int = _REMEMBERED
+    ) -> None:
         self._exporters: Sequence[Exporter] = tuple(exporters)
         self._observer = observer
-        self._window = Window(remembered)
+        self._cache = DeliveryCache(remembered)
         self._stopping = False
-        ways = [(Way if exporter.required else UnawaitedWay)(exporter, observer) for exporter in self._exporters]
-        self._ways: dict[Signal, list[Way]] = {
-            signal: [way for way in ways if signal in way.exporter.signals] for signal in ALL_SIGNALS
+        senders = [
+            (Sender if exporter.required else BestEffortSender)(exporter, observer) for exporter in self._exporters
+        ]
+        self._senders: dict[Signal, list[Sender]] = {
+            signal: [sender for sender in senders if signal in sender.exporter.signals] for signal in ALL_SIGNALS
         }
 
     async def start(self) -> None:
@@ -56,33 +233,33 @@ class Delivery:
                 await _close(self._exporters[:count])
                 raise
         for signal in sorted(ALL_SIGNALS):
-            if not self._ways[signal]:
+            if not self._senders[signal]:
                 log.warning("no exporter takes %s: they are accepted and go nowhere", signal)
 
-    async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Outcome:
-        """Send one encoded export request; answers by `deadline` (loop time), whatever the exporters do.
+    async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
+        """Send one encoded export request; returns by `deadline` (loop time), whatever the exporters do.
 
-        `items` is how many spans, log records or data points it holds, which is what the observer is told.
+        `items` is how many spans, log records or data points it holds, for the observer.
         """
         if self._stopping:
             return _STOPPING
-        if not self._ways[signal]:
+        if not self._senders[signal]:
             self._observer.unclaimed(signal, items)
             return ACCEPTED
-        progress = self._window.progress(signal, request_id)
+        state = self._cache.state(signal, request_id)
         request = Request(signal, body, deadline, items)
-        for way in self._ways[signal]:
-            way.send(request, progress)
-        required = [way.name for way in self._ways[signal] if way.exporter.required]
-        outcome = combined(await _outcomes(required, progress, deadline))
-        if outcome.verdict is Verdict.PERMANENT:
-            progress.forget_refusals()
-        return outcome
+        for sender in self._senders[signal]:
+            sender.send(request, state)
+        required = [sender.name for sender in self._senders[signal] if sender.exporter.required]
+        result = combined(await _results(required, state, deadline))
+        if result.verdict is Verdict.PERMANENT:
+            state.forget_refusals()
+        return result
 
     async def close(self, grace: float = 10.0) -> None:
         """Take no more requests, let those under way end within `grace` seconds, and close all exporters."""
         self._stopping = True
-        if under_way := self._window.under_way():
+        if under_way := self._cache.under_way():
             _, late = await asyncio.wait(under_way, timeout=grace)
             for task in late:
                 task.cancel()
@@ -90,17 +267,17 @@ class Delivery:
         await _close(self._exporters)
 
 
-async def _outcomes(names: Sequence[str], progress: Progress, deadline: float) -> dict[str, Outcome]:
-    """What these exporters answered by the deadline. Sends go on where whoever waits here is cancelled."""
-    sends = {name: progress.under_way[name] for name in names if name in progress.under_way}
-    outcomes = {name: progress.settled.get(name, _LATE) for name in names}
+async def _results(names: Sequence[str], state: DeliveryState, deadline: float) -> dict[str, Result]:
+    """Return the results of these exporters by the deadline. Sends go on where whoever waits here is cancelled."""
+    sends = {name: state.under_way[name] for name in names if name in state.under_way}
+    results = {name: state.settled.get(name, _LATE) for name in names}
     if sends:
         timeout = max(0.0, deadline - asyncio.get_running_loop().time())
         await asyncio.wait(sends.values(), timeout=timeout)
     for name, task in sends.items():
         if task.done():
-            outcomes[name] = _STOPPING if task.cancelled() else task.result()
-    return outcomes
+            results[name] = _STOPPING if task.cancelled() else task.result()
+    return results
 
 
 async def _close(exporters: Sequence[Exporter]) -> None:

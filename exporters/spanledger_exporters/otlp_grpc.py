@@ -2,6 +2,9 @@
 
 gRPC's threaded client is used, not `grpc.aio`, which compresses on the event loop and keeps the interpreter's lock
 meanwhile: 40 ms for each MiB (gzip, the default) in which nothing else is received, answered or sent.
+
+Statuses are read as the specification lists them (opentelemetry-proto docs/specification.md, "Failures"). One rule is
+ours: trouble inside a destination (UNKNOWN, INTERNAL) is retryable, where the specification lets the data be dropped.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ from collections.abc import Mapping
 from functools import partial
 
 import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
 from spanledger_exporters import tls
-from spanledger_exporters.answers.body import PROTOBUF, Body
-from spanledger_exporters.answers.grpc_failure import failure
-from spanledger_exporters.answers.success import success
-from spanledger_exporters.interface import Outcome, Signal, Verdict
+from spanledger_exporters.interface import USER_AGENT, Result, Signal, Verdict
+from spanledger_exporters.responses import LONGEST_WAIT, PROTOBUF, Body, reason, success
 from spanledger_exporters.settings import OtlpGrpcSettings
-from spanledger_exporters.version import USER_AGENT
 
 _SERVICE = "/opentelemetry.proto.collector."
 METHODS: Mapping[Signal, str] = {
@@ -67,11 +70,11 @@ class OtlpGrpc:
             for signal in self.signals
         }
 
-    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         """Export once, within the configured timeout and by the deadline."""
         timeout = min(self._settings.timeout, deadline - asyncio.get_running_loop().time())
         if timeout <= 0:
-            return Outcome(Verdict.RETRYABLE, "no time left to send")
+            return Result(Verdict.RETRYABLE, "no time left to send")
         begin = partial(self._calls[signal].future, body, timeout=timeout, metadata=self._metadata)
         call = await asyncio.to_thread(begin) if self._compressed and len(body) > _LARGE else begin()
         await _ended(call)
@@ -126,3 +129,40 @@ async def _ended(call: grpc.CallFuture[bytes]) -> None:
 def _status_details(call: grpc.CallFuture[bytes]) -> bytes:
     value = dict(call.trailing_metadata() or ()).get(_STATUS_DETAILS)
     return value if isinstance(value, bytes) else b""
+
+
+_RETRYABLE = frozenset(
+    (
+        grpc.StatusCode.CANCELLED,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.OUT_OF_RANGE,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DATA_LOSS,
+        # Ours, see the package.
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.INTERNAL,
+    )
+)
+_RETRYABLE_WITH_RETRY_INFO = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def failure(code: grpc.StatusCode, details: str, packed_status: bytes) -> Result:
+    """The result of a call that failed. `packed_status` is its `grpc-status-details-bin`, empty if there is none."""
+    delay = retry_delay(packed_status)
+    if code in _RETRYABLE or (code is _RETRYABLE_WITH_RETRY_INFO and delay is not None):
+        return Result(Verdict.RETRYABLE, reason(code.name, details), delay)
+    return Result(Verdict.PERMANENT, reason(code.name, details))
+
+
+def retry_delay(packed_status: bytes) -> float | None:
+    """Seconds of the RetryInfo in an encoded google.rpc.Status; None where there is none."""
+    try:
+        status = Status.FromString(packed_status)
+        info = RetryInfo()
+        if not any(detail.Unpack(info) for detail in status.details):
+            return None
+    except DecodeError:
+        return None
+    delay: float = info.retry_delay.seconds + info.retry_delay.nanos / 1e9
+    return min(max(0.0, delay), LONGEST_WAIT)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import email.utils
 import gzip
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from urllib.parse import urlsplit
 
 import httpx2
+from google.rpc.status_pb2 import Status
 
 from spanledger_exporters import tls
-from spanledger_exporters.answers.body import JSON, PROTOBUF, Body
-from spanledger_exporters.answers.http_failure import failure
-from spanledger_exporters.answers.success import success
-from spanledger_exporters.interface import Outcome, Signal, Verdict
+from spanledger_exporters.interface import USER_AGENT, Result, Signal, Verdict, one_line
+from spanledger_exporters.responses import JSON, LONGEST_WAIT, PROTOBUF, Body, reason, success
 from spanledger_exporters.settings import OtlpHttpSettings
-from spanledger_exporters.text import one_line
-from spanledger_exporters.version import USER_AGENT
 from spanledger_processor.otlp.json_form import to_json
 from spanledger_processor.otlp.wire import MalformedError
 
@@ -53,18 +51,18 @@ class OtlpHttp:
             headers=headers, verify=context, timeout=None, limits=_CONNECTIONS, cookies=no_cookies
         )
 
-    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         """Export once, within the configured timeout and by the deadline."""
         end = min(deadline, asyncio.get_running_loop().time() + self._settings.timeout)
         try:
             async with asyncio.timeout_at(end):
                 return await self._post(signal, await self._encoded(signal, body))
         except TimeoutError:
-            return Outcome(Verdict.RETRYABLE, "no answer in time")
+            return Result(Verdict.RETRYABLE, "no answer in time")
         except httpx2.TransportError as error:
-            return Outcome(Verdict.RETRYABLE, one_line(str(error)) or type(error).__name__)
+            return Result(Verdict.RETRYABLE, one_line(str(error)) or type(error).__name__)
         except MalformedError as error:
-            return Outcome(Verdict.PERMANENT, one_line(f"cannot be written as JSON: {error}"))
+            return Result(Verdict.PERMANENT, one_line(f"cannot be written as JSON: {error}"))
 
     async def close(self) -> None:
         """Close all connections."""
@@ -82,7 +80,7 @@ class OtlpHttp:
         # Level 1 costs a third of the default and telemetry comes out nearly as small.
         return gzip.compress(body, 1) if self._settings.compression == "gzip" else body
 
-    async def _post(self, signal: Signal, content: bytes) -> Outcome:
+    async def _post(self, signal: Signal, content: bytes) -> Result:
         assert self._client is not None, "start() comes first"
         url = self._settings.urls[signal]
         name = self._settings.tls.server_name_override
@@ -92,7 +90,7 @@ class OtlpHttp:
         if response.is_success:
             return success(signal, body)
         if response.has_redirect_location:
-            return Outcome(Verdict.PERMANENT, _redirected(response))
+            return Result(Verdict.PERMANENT, _redirected(response))
         now = datetime.now(UTC)
         return failure(response.status_code, body, response.headers.get("retry-after", ""), now)
 
@@ -114,3 +112,37 @@ def _redirected(response: httpx2.Response) -> str:
     """Tells where to, without a query, which may hold a secret."""
     target = urlsplit(response.headers["location"])._replace(query="", fragment="").geturl()
     return one_line(f"HTTP {response.status_code}: redirected to {target}; redirects are not followed: set that URL")
+
+
+_TOO_MANY_REQUESTS = 429
+_SERVER_ERROR = 500
+
+
+def failure(status: int, body: Body, retry_after: str, now: datetime) -> Result:
+    """The result of an answer that is no success. `retry_after` is that header's value, empty if there is none."""
+    told = reason(f"HTTP {status}", _message(body))
+    if status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR:
+        return Result(Verdict.RETRYABLE, told, wait(retry_after, now))
+    return Result(Verdict.PERMANENT, told)
+
+
+def wait(retry_after: str, now: datetime) -> float | None:
+    """Seconds to wait by a Retry-After header (seconds or an HTTP-date); None where it is missing or unreadable."""
+    value = retry_after.strip()
+    if value.isascii() and value.isdigit():
+        return min(float(value[:9]), LONGEST_WAIT)
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return min(max(0.0, (when - now).total_seconds()), LONGEST_WAIT)
+
+
+def _message(body: Body) -> str:
+    """The message of the google.rpc.Status in a failure's body, or the body itself where it is plain text."""
+    if body.media_type == "text/plain":
+        return body.content.decode(errors="replace").strip()
+    status = body.parse(Status())
+    return str(status.message) if status is not None else ""

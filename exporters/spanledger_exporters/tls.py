@@ -6,7 +6,7 @@ import ssl
 from dataclasses import dataclass
 from pathlib import Path
 
-from spanledger_exporters.errors import DestinationError
+from spanledger_exporters.interface import DestinationError
 from spanledger_exporters.settings import TlsSettings
 
 _SYSTEM_AUTHORITIES = (

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from spanledger_exporters.duration import parse
+from spanledger_exporters.settings import parse
 from spanledger_processor.cli.options import WRONG_USAGE, fail, logs
 from spanledger_processor.config.model import state_folder
 from spanledger_processor.signing import Signer, SigningKeyError, load_key

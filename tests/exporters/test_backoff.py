@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanledger_exporters.backoff import Schedule, waits
+from spanledger_exporters.retry import Backoff, waits
 from spanledger_exporters.settings import RetrySettings
 
 
@@ -54,16 +54,16 @@ def test_the_first_wait_too_stays_under_the_longest() -> None:
 def test_a_retry_is_made_only_if_it_can_end_before_the_deadline(
     now: float, took: float, asked: float | None, expected: float | None
 ) -> None:
-    schedule = Schedule(retry(initial_interval="4s"), 100.0, 110.0, middle)
+    schedule = Backoff(retry(initial_interval="4s"), 100.0, 110.0, middle)
     assert schedule.wait(now, took, asked) == expected
 
 
 def test_no_retry_after_the_longest_time_that_is_configured() -> None:
-    schedule = Schedule(retry(initial_interval="4s", max_elapsed_time="9s"), 100.0, 1000.0, middle)
+    schedule = Backoff(retry(initial_interval="4s", max_elapsed_time="9s"), 100.0, 1000.0, middle)
     assert schedule.wait(104.9, 0.0, None) == 4
     assert schedule.wait(105.1, 0.0, None) is None  # its turn comes after 6 s, beyond 109
 
 
 def test_without_a_longest_time_only_the_deadline_ends_retries() -> None:
-    schedule = Schedule(retry(initial_interval="4s", max_elapsed_time="0s"), 0.0, 1_000_000.0, middle)
+    schedule = Backoff(retry(initial_interval="4s", max_elapsed_time="0s"), 0.0, 1_000_000.0, middle)
     assert schedule.wait(999_000.0, 0.0, None) == 4

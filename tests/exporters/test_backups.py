@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spanledger_exporters.file.backups import backup, outdated, put_aside_at
+from spanledger_exporters.file import backup, outdated, put_aside_at
 from spanledger_exporters.settings import RotationSettings
 
 NOW = datetime(2026, 1, 31, 23, 59, 59, 123_999, tzinfo=UTC)

@@ -14,9 +14,10 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from requests_out import data_points, log_records, settings, soon, spans
-from spanledger_exporters import ACCEPTED, Outcome, Signal, Verdict, build
+from spanledger_exporters import ACCEPTED, Result, Signal, Verdict, build
 from spanledger_exporters.debug import Debug
 from spanledger_exporters.settings import DebugSettings
+from spanledger_processor.server.span_display import SpanDisplay
 
 CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
 
@@ -26,7 +27,7 @@ TRACE = "trace 00000000000000000000000000000001 span"
 async def shown(signal: Signal, body: bytes, verbosity: str = "basic", stream: io.StringIO | None = None) -> list[str]:
     """The lines that one request makes."""
     stream = stream or io.StringIO()
-    debug = Debug("debug", DebugSettings.model_validate({"verbosity": verbosity}), stream)
+    debug = Debug("debug", DebugSettings.model_validate({"verbosity": verbosity}), stream, SpanDisplay())
     await debug.start()
     assert await debug.send(signal, body, soon()) == ACCEPTED
     await debug.close()
@@ -116,8 +117,8 @@ async def test_a_terminal_that_is_gone_holds_nothing_up() -> None:
 
     debug = Debug("debug", DebugSettings(), Gone())
     for _ in range(2):
-        outcome = await debug.send("traces", spans("a"), soon())
-        assert outcome == Outcome(Verdict.ACCEPTED, "not shown: Broken pipe")
+        result = await debug.send("traces", spans("a"), soon())
+        assert result == Result(Verdict.ACCEPTED, "not shown: Broken pipe")
     await debug.close()
 
 
@@ -132,8 +133,8 @@ async def test_a_terminal_that_is_stopped_holds_nothing_up() -> None:
 
     stream = Stopped()
     debug = Debug("debug", DebugSettings(), stream)
-    outcomes = await asyncio.gather(*(debug.send("traces", spans("a"), soon()) for _ in range(3)))
-    assert set(outcomes) == {Outcome(Verdict.ACCEPTED, "not shown: the terminal does not move")}
+    results = await asyncio.gather(*(debug.send("traces", spans("a"), soon()) for _ in range(3)))
+    assert set(results) == {Result(Verdict.ACCEPTED, "not shown: the terminal does not move")}
     go_on.set()
     await debug.close()
     assert set(stream.getvalue().splitlines()) == {"traces: 1 spans"}
@@ -142,13 +143,13 @@ async def test_a_terminal_that_is_stopped_holds_nothing_up() -> None:
 async def test_a_bug_of_ours_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def bug(signal: Signal, body: bytes) -> str:
+    def bug(*_: object) -> str:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("spanledger_exporters.debug.exporter.summary", bug)
+    monkeypatch.setattr("spanledger_exporters.debug.summary", bug)
     debug = Debug("debug", DebugSettings(), io.StringIO())
-    outcome = await debug.send("traces", spans("a"), soon())
-    assert outcome == Outcome(Verdict.ACCEPTED, "not shown: unexpected ZeroDivisionError")
+    result = await debug.send("traces", spans("a"), soon())
+    assert result == Result(Verdict.ACCEPTED, "not shown: unexpected ZeroDivisionError")
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     await debug.close()
 

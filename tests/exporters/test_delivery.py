@@ -19,7 +19,7 @@ from spanledger_exporters import (
     Delivery,
     DestinationError,
     Exporter,
-    Outcome,
+    Result,
     Signal,
     Verdict,
     build,
@@ -61,7 +61,7 @@ async def two(a: list[GrpcAnswer], b: list[GrpcAnswer], **b_given: Any) -> Async
         yield delivery, first, second, counts
 
 
-async def deliver(delivery: Delivery, name: str = "a", left: float = PATIENCE) -> Outcome:
+async def deliver(delivery: Delivery, name: str = "a", left: float = PATIENCE) -> Result:
     return await delivery.deliver("traces", name.encode(), spans(name), soon(left), items=1)
 
 
@@ -85,30 +85,30 @@ async def test_everybody_gets_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "outcome"),
+    ("a", "b", "result"),
     [
-        pytest.param(OK, BUSY, Outcome(Verdict.RETRYABLE, "otlp_grpc/b: UNAVAILABLE: busy"), id="one not now: not now"),
-        pytest.param(OK, BAD, Outcome(Verdict.PERMANENT, "otlp_grpc/b: INVALID_ARGUMENT: bad"), id="one never: never"),
+        pytest.param(OK, BUSY, Result(Verdict.RETRYABLE, "otlp_grpc/b: UNAVAILABLE: busy"), id="one not now: not now"),
+        pytest.param(OK, BAD, Result(Verdict.PERMANENT, "otlp_grpc/b: INVALID_ARGUMENT: bad"), id="one never: never"),
         pytest.param(
-            BAD, BUSY, Outcome(Verdict.RETRYABLE, "otlp_grpc/b: UNAVAILABLE: busy"), id="one not now, one never"
+            BAD, BUSY, Result(Verdict.RETRYABLE, "otlp_grpc/b: UNAVAILABLE: busy"), id="one not now, one never"
         ),
         pytest.param(
             BUSY,
             BUSY,
-            Outcome(Verdict.RETRYABLE, "otlp_grpc/a: UNAVAILABLE: busy; otlp_grpc/b: UNAVAILABLE: busy"),
+            Result(Verdict.RETRYABLE, "otlp_grpc/a: UNAVAILABLE: busy; otlp_grpc/b: UNAVAILABLE: busy"),
             id="all are named",
         ),
         pytest.param(
             GrpcAnswer(grpc.StatusCode.UNAVAILABLE, "x", retry_delay=3),
             GrpcAnswer(grpc.StatusCode.UNAVAILABLE, "y", retry_delay=9),
-            Outcome(Verdict.RETRYABLE, "otlp_grpc/a: UNAVAILABLE: x; otlp_grpc/b: UNAVAILABLE: y", 9.0),
+            Result(Verdict.RETRYABLE, "otlp_grpc/a: UNAVAILABLE: x; otlp_grpc/b: UNAVAILABLE: y", 9.0),
             id="the longest wait is passed on",
         ),
     ],
 )
-async def test_what_the_sender_is_told(a: GrpcAnswer, b: GrpcAnswer, outcome: Outcome) -> None:
+async def test_what_the_sender_is_told(a: GrpcAnswer, b: GrpcAnswer, result: Result) -> None:
     async with two([a], [b]) as (delivery, *_):
-        assert await deliver(delivery) == outcome
+        assert await deliver(delivery) == result
 
 
 async def test_a_repeat_goes_only_to_those_that_lack_it() -> None:
@@ -122,7 +122,7 @@ async def test_a_refusal_is_not_asked_for_again_while_others_are_waited_for() ->
     """Told in the end, once; whoever mends the destination and sends again then gets a new answer."""
     async with two([BAD, OK], [BUSY, OK]) as (delivery, first, second, _):
         assert (await deliver(delivery)).reason == "otlp_grpc/b: UNAVAILABLE: busy"
-        assert await deliver(delivery) == Outcome(Verdict.PERMANENT, "otlp_grpc/a: INVALID_ARGUMENT: bad")
+        assert await deliver(delivery) == Result(Verdict.PERMANENT, "otlp_grpc/a: INVALID_ARGUMENT: bad")
         assert (len(first.received), len(second.received)) == (1, 2)
         assert await deliver(delivery) == ACCEPTED
         assert (len(first.received), len(second.received)) == (2, 2)
@@ -175,9 +175,9 @@ async def test_a_slow_destination_does_not_hold_the_sender_beyond_the_deadline(t
     stubborn = Stubborn("stubborn")
     file = build("file", settings("file", path=str(tmp_path / "spans.jsonl")))
     async with delivering(stubborn, file) as delivery:
-        outcome = await deliver(delivery, left=0.05)
-        assert outcome.verdict is Verdict.RETRYABLE
-        assert outcome.reason.startswith("stubborn: no answer in time")  # on a busy machine the file is late too
+        result = await deliver(delivery, left=0.05)
+        assert result.verdict is Verdict.RETRYABLE
+        assert result.reason.startswith("stubborn: no answer in time")  # on a busy machine the file is late too
         repeat = asyncio.create_task(deliver(delivery))
         await asyncio.sleep(0)
         stubborn.go_on.set()
@@ -192,7 +192,7 @@ async def test_nothing_is_left_of_requests_whose_time_is_up() -> None:
     async with hanging.serving() as backend, delivering(exporter_to(backend, "otlp_grpc")) as delivery:
         bodies = [spans(str(number)) for number in range(20)]
         sends = (delivery.deliver("traces", body, body, soon(0.1)) for body in bodies)
-        assert {outcome.verdict for outcome in await asyncio.gather(*sends)} == {Verdict.RETRYABLE}
+        assert {result.verdict for result in await asyncio.gather(*sends)} == {Verdict.RETRYABLE}
         await until(lambda: not [task for task in asyncio.all_tasks() if "Way._answer" in repr(task)])
 
 
@@ -214,8 +214,8 @@ async def test_a_bug_in_an_exporter_is_retryable_and_harms_no_other(caplog: pyte
     async with GrpcBackend().serving() as backend:
         good = exporter_to(backend, "otlp_grpc")
         async with delivering(Broken("broken"), good, counts=counts) as delivery:
-            outcome = await deliver(delivery)
-    assert outcome == Outcome(Verdict.RETRYABLE, "broken: unexpected ZeroDivisionError")
+            result = await deliver(delivery)
+    assert result == Result(Verdict.RETRYABLE, "broken: unexpected ZeroDivisionError")
     assert len(backend.received) == 1
     assert counts.of["answered", "broken", "traces", "retryable"] == 1
     record = caplog.records[0]
@@ -349,7 +349,7 @@ async def test_closing_lets_what_is_under_way_end_and_takes_no_more() -> None:
         await until(lambda: len(backend.received) == 1)
         closing = asyncio.create_task(delivery.close(grace=PATIENCE))
         await asyncio.sleep(0)
-        assert await deliver(delivery, "b") == Outcome(Verdict.RETRYABLE, "stopping")
+        assert await deliver(delivery, "b") == Result(Verdict.RETRYABLE, "stopping")
         hold.set()
         assert await waiting == ACCEPTED
         await closing
@@ -423,7 +423,7 @@ class Stubborn:
     async def start(self) -> None:
         pass
 
-    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         self.sent += 1
         await self.go_on.wait()
         return ACCEPTED
@@ -435,7 +435,7 @@ class Stubborn:
 class Broken(Stubborn):
     """An exporter with a bug."""
 
-    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         raise ZeroDivisionError
 
     async def close(self) -> None:

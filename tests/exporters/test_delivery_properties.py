@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from requests_out import Counts, soon
-from spanledger_exporters import ACCEPTED, Delivery, Outcome, Signal, Verdict
+from spanledger_exporters import ACCEPTED, Delivery, Result, Signal, Verdict
 from spanledger_exporters.settings import ALL_SIGNALS
 
 A, R, P = Verdict.ACCEPTED, Verdict.RETRYABLE, Verdict.PERMANENT
@@ -29,13 +29,13 @@ class Scripted:
     async def start(self) -> None:
         pass
 
-    async def send(self, signal: Signal, body: bytes, deadline: float) -> Outcome:
+    async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         await asyncio.sleep(0)
         verdict = self._script.pop(0) if self._script else A
         self.said.append(verdict or R)
         if verdict is None:
             raise ZeroDivisionError
-        return Outcome(verdict)
+        return Result(verdict)
 
     async def close(self) -> None:
         pass
@@ -56,20 +56,20 @@ def test_a_request_is_sent_until_it_is_settled(scripts: list[list[Verdict | None
     async def run() -> None:
         exporters = [Scripted(f"e{n}", script) for n, script in enumerate(scripts)]
         delivery = Delivery(exporters, Counts())
-        outcomes: list[Outcome] = []
+        results: list[Result] = []
         for _ in range(10):
             copies = (delivery.deliver("traces", b"id", b"body", soon()) for _ in range(at_once))
-            outcomes = await asyncio.gather(*copies)
-            assert len(set(outcomes)) == 1, "copies that come together are told the same"
-            assert outcomes[0].verdict is expected([exporter.said[-1] for exporter in exporters])
-            if outcomes[0].verdict is not R:
+            results = await asyncio.gather(*copies)
+            assert len(set(results)) == 1, "copies that come together are told the same"
+            assert results[0].verdict is expected([exporter.said[-1] for exporter in exporters])
+            if results[0].verdict is not R:
                 break
-        assert outcomes[0].verdict is not R, "no script holds it up for ever"
+        assert results[0].verdict is not R, "no script holds it up for ever"
         for exporter in exporters:
             *before, last = exporter.said
             assert set(before) <= {R}, "nothing is sent after an answer for good"
             assert last is not R
-        assert await delivery.deliver("traces", b"id", b"body", soon()) == ACCEPTED or outcomes[0].verdict is P
+        assert await delivery.deliver("traces", b"id", b"body", soon()) == ACCEPTED or results[0].verdict is P
         await delivery.close()
 
     asyncio.run(run())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from spanledger_exporters.duration import Duration, parse, render
+from spanledger_exporters.settings import Duration, parse, render
 
 
 @pytest.mark.parametrize(

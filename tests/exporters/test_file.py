@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from requests_out import data_points, log_records, settings, soon, spans
-from spanledger_exporters import ACCEPTED, DestinationError, Exporter, Outcome, Verdict, build
+from spanledger_exporters import ACCEPTED, DestinationError, Exporter, Result, Verdict, build
 
 MIB = 2**20
 
@@ -98,8 +98,8 @@ async def test_no_line_is_glued_to_one_that_a_crash_cut_off(path: Path) -> None:
 
 async def test_requests_sent_at_once_are_in_the_order_they_came(path: Path) -> None:
     async with started(path) as exporter:
-        outcomes = await asyncio.gather(*(exporter.send("traces", spans(str(n)), soon()) for n in range(200)))
-    assert set(outcomes) == {ACCEPTED}
+        results = await asyncio.gather(*(exporter.send("traces", spans(str(n)), soon()) for n in range(200)))
+    assert set(results) == {ACCEPTED}
     assert [names(line) for line in path.read_text().splitlines()] == [[str(n)] for n in range(200)]
 
 
@@ -115,8 +115,8 @@ async def test_what_is_no_request_is_refused_for_good_and_harms_no_other(path: P
 
 async def test_nothing_is_written_after_the_deadline(path: Path) -> None:
     async with started(path) as exporter:
-        outcome = await exporter.send("traces", spans("a"), soon(-1))
-        assert outcome == Outcome(Verdict.RETRYABLE, "the disk did not keep up")
+        result = await exporter.send("traces", spans("a"), soon(-1))
+        assert result == Result(Verdict.RETRYABLE, "the disk did not keep up")
         assert await exporter.send("traces", spans("b"), soon()) == ACCEPTED
     assert [names(line) for line in path.read_text().splitlines()] == [["b"]]
 
@@ -137,8 +137,8 @@ async def test_a_full_disk_is_retryable_and_leaves_no_half_line(path: Path) -> N
         assert await exporter.send("traces", spans("a"), soon()) == ACCEPTED
         before = path.read_bytes()
         with room_for(len(before) + 1000):
-            outcome = await exporter.send("traces", spans("x" * 5000), soon())
-            assert outcome == Outcome(Verdict.RETRYABLE, "File too large")
+            result = await exporter.send("traces", spans("x" * 5000), soon())
+            assert result == Result(Verdict.RETRYABLE, "File too large")
             assert path.read_bytes() == before
             assert await exporter.send("traces", spans("small"), soon()) == ACCEPTED
         assert await exporter.send("traces", spans("y" * 5000), soon()) == ACCEPTED
@@ -169,8 +169,8 @@ async def main(path):
     for number in range(10**6):
         request = ExportTraceServiceRequest()
         request.resource_spans.add().scope_spans.add().spans.add(name=f"{number} " + "x" * 3_000_000)
-        outcome = await exporter.send("traces", request.SerializeToString(), asyncio.get_running_loop().time() + 60)
-        assert outcome.verdict is Verdict.ACCEPTED
+        result = await exporter.send("traces", request.SerializeToString(), asyncio.get_running_loop().time() + 60)
+        assert result.verdict is Verdict.ACCEPTED
         print(number, flush=True)
 
 asyncio.run(main(sys.argv[1]))
@@ -240,8 +240,8 @@ async def test_a_rotation_that_fails_is_retryable_and_made_later(path: Path, mon
         await exporter.send("traces", spans("a" * MIB), soon())
         with monkeypatch.context() as broken:
             broken.setattr(Path, "rename", _no_space)
-            outcome = await exporter.send("traces", spans("b" * MIB), soon())
-            assert outcome == Outcome(Verdict.RETRYABLE, "No space left on device")
+            result = await exporter.send("traces", spans("b" * MIB), soon())
+            assert result == Result(Verdict.RETRYABLE, "No space left on device")
         assert await exporter.send("traces", spans("b" * MIB), soon()) == ACCEPTED
     assert [names(file.read_text())[0][0] for file in files(path)] == ["a", "b"]
 
@@ -289,11 +289,11 @@ async def test_no_answer_before_it_survives_a_power_cut(path: Path, monkeypatch:
     async with started(path) as exporter:
         with monkeypatch.context() as broken:
             broken.setattr(os, "fdatasync", fail)
-            outcomes = await asyncio.gather(
+            results = await asyncio.gather(
                 exporter.send("traces", spans("a"), soon()), exporter.send("traces", b"\xff", soon())
             )
-        assert outcomes[0] == Outcome(Verdict.RETRYABLE, "Input/output error")
-        assert outcomes[1].verdict is Verdict.PERMANENT
+        assert results[0] == Result(Verdict.RETRYABLE, "Input/output error")
+        assert results[1].verdict is Verdict.PERMANENT
         assert await exporter.send("traces", spans("a"), soon()) == ACCEPTED
 
 

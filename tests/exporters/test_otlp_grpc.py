@@ -19,7 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from destinations import GrpcAnswer, GrpcBackend, nobody
 from relay import Relay, listening, silence
 from requests_out import data_points, log_records, settings, soon, spans
-from spanledger_exporters import ACCEPTED, Exporter, Outcome, Signal, Verdict, build
+from spanledger_exporters import ACCEPTED, Exporter, Result, Signal, Verdict, build
 
 NO_RETRY = {"enabled": False}
 
@@ -38,7 +38,7 @@ async def started(port: int, **given: Any) -> AsyncIterator[Exporter]:
         await exporter.close()
 
 
-async def answer_to(answer: GrpcAnswer, signal: Signal = "traces") -> Outcome:
+async def answer_to(answer: GrpcAnswer, signal: Signal = "traces") -> Result:
     async with GrpcBackend(answers=[answer]).serving() as backend, started(backend.port) as exporter:
         return await exporter.send(signal, spans("a"), soon())
 
@@ -122,12 +122,12 @@ def test_every_status_is_in_one_of_the_tables() -> None:
 )
 async def test_what_a_status_means(code: grpc.StatusCode, verdict: Verdict) -> None:
     """OTLP's table, and UNKNOWN and INTERNAL, which are trouble of the destination, not of the data (issue 3, 4)."""
-    assert await answer_to(GrpcAnswer(code, "said why")) == Outcome(verdict, f"{code.name}: said why")
+    assert await answer_to(GrpcAnswer(code, "said why")) == Result(verdict, f"{code.name}: said why")
 
 
 async def test_resource_exhausted_with_retry_info_is_retryable() -> None:
-    outcome = await answer_to(GrpcAnswer(StatusCode.RESOURCE_EXHAUSTED, "full", retry_delay=2.5))
-    assert outcome == Outcome(Verdict.RETRYABLE, "RESOURCE_EXHAUSTED: full", 2.5)
+    result = await answer_to(GrpcAnswer(StatusCode.RESOURCE_EXHAUSTED, "full", retry_delay=2.5))
+    assert result == Result(Verdict.RETRYABLE, "RESOURCE_EXHAUSTED: full", 2.5)
 
 
 @pytest.mark.parametrize(("asked", "told"), [(0.0, 0.0), (0.25, 0.25), (17.0, 17.0), (10.0**6, 3600.0)])
@@ -137,15 +137,15 @@ async def test_retry_info_says_how_long_to_wait(asked: float, told: float) -> No
 
 
 async def test_retry_info_with_a_permanent_status_changes_nothing() -> None:
-    outcome = await answer_to(GrpcAnswer(StatusCode.INVALID_ARGUMENT, "bad", retry_delay=1))
-    assert outcome == Outcome(Verdict.PERMANENT, "INVALID_ARGUMENT: bad")
+    result = await answer_to(GrpcAnswer(StatusCode.INVALID_ARGUMENT, "bad", retry_delay=1))
+    assert result == Result(Verdict.PERMANENT, "INVALID_ARGUMENT: bad")
 
 
 async def test_a_reason_is_one_bounded_line() -> None:
-    outcome = await answer_to(GrpcAnswer(StatusCode.UNAVAILABLE, "two\nlines\x1b[31m" + "x" * 1000))
-    assert outcome.reason.startswith("UNAVAILABLE: two lines [31mxxx")
-    assert outcome.reason.isprintable()
-    assert len(outcome.reason) < 330
+    result = await answer_to(GrpcAnswer(StatusCode.UNAVAILABLE, "two\nlines\x1b[31m" + "x" * 1000))
+    assert result.reason.startswith("UNAVAILABLE: two lines [31mxxx")
+    assert result.reason.isprintable()
+    assert len(result.reason) < 330
 
 
 @pytest.mark.parametrize(
@@ -160,19 +160,19 @@ async def test_a_partial_success_is_accepted_with_what_was_rejected(
     signal: Signal, message: Any, rejected: str
 ) -> None:
     response = message(partial_success={rejected: 3, "error_message": "too old"})
-    outcome = await answer_to(GrpcAnswer(message=response.SerializeToString()), signal)
-    assert outcome == Outcome(Verdict.ACCEPTED, "too old", rejected=3)
+    result = await answer_to(GrpcAnswer(message=response.SerializeToString()), signal)
+    assert result == Result(Verdict.ACCEPTED, "too old", rejected=3)
 
 
 @pytest.mark.parametrize(
-    ("message", "outcome"),
+    ("message", "result"),
     [
         pytest.param(b"\xff\xff", ACCEPTED, id="no message at all"),
         pytest.param(
             ExportTraceServiceResponse(
                 partial_success=ExportTracePartialSuccess(error_message="use v2")
             ).SerializeToString(),
-            Outcome(Verdict.ACCEPTED, "use v2"),
+            Result(Verdict.ACCEPTED, "use v2"),
             id="a warning",
         ),
         pytest.param(
@@ -184,15 +184,15 @@ async def test_a_partial_success_is_accepted_with_what_was_rejected(
         ),
     ],
 )
-async def test_odd_messages_in_a_success(message: bytes, outcome: Outcome) -> None:
-    assert await answer_to(GrpcAnswer(message=message)) == outcome
+async def test_odd_messages_in_a_success(message: bytes, result: Result) -> None:
+    assert await answer_to(GrpcAnswer(message=message)) == result
 
 
 async def test_an_answer_over_4_mib_is_not_retried() -> None:
     """The specification bounds answers, and what exceeds the bound must not be retried: the data is there already."""
-    outcome = await answer_to(GrpcAnswer(message=bytes(5 * 2**20)))
-    assert outcome.verdict is Verdict.PERMANENT
-    assert outcome.reason.startswith("RESOURCE_EXHAUSTED: ")
+    result = await answer_to(GrpcAnswer(message=bytes(5 * 2**20)))
+    assert result.verdict is Verdict.PERMANENT
+    assert result.reason.startswith("RESOURCE_EXHAUSTED: ")
 
 
 async def test_a_request_of_many_mib_is_sent() -> None:
@@ -216,31 +216,31 @@ async def test_requests_are_spread_over_all_addresses_of_the_endpoint() -> None:
 async def test_nobody_listens() -> None:
     with nobody() as port:
         async with started(port) as exporter:
-            outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome.verdict is Verdict.RETRYABLE
-    assert outcome.reason.startswith("UNAVAILABLE: ")
+            result = await exporter.send("traces", spans("a"), soon())
+    assert result.verdict is Verdict.RETRYABLE
+    assert result.reason.startswith("UNAVAILABLE: ")
 
 
 @pytest.mark.parametrize(("longest", "left"), [("100ms", 30.0), ("30s", 0.1)])
 async def test_a_slow_destination_is_left_at_the_timeout_or_the_deadline(longest: str, left: float) -> None:
     backend = GrpcBackend(answers=[GrpcAnswer(hold=asyncio.Event())])
     async with backend.serving(), started(backend.port, timeout=longest) as exporter:
-        outcome = await exporter.send("traces", spans("a"), soon(left))
-    assert outcome.verdict is Verdict.RETRYABLE
-    assert outcome.reason.startswith("DEADLINE_EXCEEDED")
+        result = await exporter.send("traces", spans("a"), soon(left))
+    assert result.verdict is Verdict.RETRYABLE
+    assert result.reason.startswith("DEADLINE_EXCEEDED")
 
 
 async def test_a_peer_that_says_nothing() -> None:
     """Connected, and half-open from then on."""
     async with listening(silence) as port, started(port, timeout="200ms") as exporter:
-        outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome.verdict is Verdict.RETRYABLE
+        result = await exporter.send("traces", spans("a"), soon())
+    assert result.verdict is Verdict.RETRYABLE
 
 
 async def test_nothing_is_sent_when_no_time_is_left() -> None:
     async with GrpcBackend().serving() as backend, started(backend.port) as exporter:
-        outcome = await exporter.send("traces", spans("a"), soon(-1))
-    assert outcome == Outcome(Verdict.RETRYABLE, "no time left to send")
+        result = await exporter.send("traces", spans("a"), soon(-1))
+    assert result == Result(Verdict.RETRYABLE, "no time left to send")
     assert not backend.received
 
 
@@ -275,6 +275,6 @@ async def test_keepalive_gives_up_a_dead_connection_long_before_the_timeout() ->
     ):
         assert await exporter.send("traces", spans("a"), soon(600)) == ACCEPTED
         relay.freeze()
-        outcome = await exporter.send("traces", spans("b"), soon(600))
-        assert outcome.verdict is Verdict.RETRYABLE
-        assert outcome.reason.startswith("UNAVAILABLE")
+        result = await exporter.send("traces", spans("b"), soon(600))
+        assert result.verdict is Verdict.RETRYABLE
+        assert result.reason.startswith("UNAVAILABLE")

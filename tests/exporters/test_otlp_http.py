@@ -21,8 +21,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from destinations import HttpAnswer, HttpBackend, nobody
 from relay import listening, silence
 from requests_out import data_points, log_records, settings, soon, spans
-from spanledger_exporters import ACCEPTED, Exporter, Outcome, Signal, Verdict, build
-from spanledger_exporters.answers.http_failure import wait
+from spanledger_exporters import ACCEPTED, Exporter, Result, Signal, Verdict, build
+from spanledger_exporters.otlp_http import wait
 
 PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json; charset=utf-8"}
@@ -40,7 +40,7 @@ async def started(port: int, **given: Any) -> AsyncIterator[Exporter]:
         await exporter.close()
 
 
-async def answer_to(answer: HttpAnswer, signal: Signal = "traces", **given: Any) -> Outcome:
+async def answer_to(answer: HttpAnswer, signal: Signal = "traces", **given: Any) -> Result:
     async with HttpBackend(answers=[answer]).serving() as backend, started(backend.port, **given) as exporter:
         return await exporter.send(signal, spans("a"), soon())
 
@@ -88,9 +88,9 @@ async def test_json_arrives_as_the_specification_writes_it() -> None:
 
 async def test_what_cannot_be_written_as_json_is_refused_for_good() -> None:
     async with HttpBackend().serving() as backend, started(backend.port, encoding="json") as exporter:
-        outcome = await exporter.send("traces", b"\xff", soon())
-    assert outcome.verdict is Verdict.PERMANENT
-    assert outcome.reason.startswith("cannot be written as JSON: ")
+        result = await exporter.send("traces", b"\xff", soon())
+    assert result.verdict is Verdict.PERMANENT
+    assert result.reason.startswith("cannot be written as JSON: ")
     assert not backend.received
 
 
@@ -117,12 +117,12 @@ async def test_every_2xx_is_accepted(status: int) -> None:
 @pytest.mark.parametrize("status", [429, 502, 503, 504, 500, 501, 507])
 async def test_retryable_statuses(status: int) -> None:
     """OTLP names 429, 502, 503 and 504; of the others 5xx is trouble of the destination, not of the data."""
-    assert await answer_to(HttpAnswer(status)) == Outcome(Verdict.RETRYABLE, f"HTTP {status}")
+    assert await answer_to(HttpAnswer(status)) == Result(Verdict.RETRYABLE, f"HTTP {status}")
 
 
 @pytest.mark.parametrize("status", [304, 400, 401, 403, 404, 405, 408, 413, 415, 422])
 async def test_permanent_statuses(status: int) -> None:
-    assert await answer_to(HttpAnswer(status)) == Outcome(Verdict.PERMANENT, f"HTTP {status}")
+    assert await answer_to(HttpAnswer(status)) == Result(Verdict.PERMANENT, f"HTTP {status}")
 
 
 @pytest.mark.parametrize(
@@ -145,16 +145,16 @@ async def test_the_reason_in_a_failure_is_read_where_it_can_be(
     headers: dict[str, str], body: bytes, reason: str
 ) -> None:
     expected = f"HTTP 400: {reason}" if reason else "HTTP 400"
-    assert await answer_to(HttpAnswer(400, headers, body)) == Outcome(Verdict.PERMANENT, expected)
+    assert await answer_to(HttpAnswer(400, headers, body)) == Result(Verdict.PERMANENT, expected)
 
 
 async def test_retry_after_in_seconds() -> None:
-    outcome = await answer_to(HttpAnswer(503, {"retry-after": "7"}))
-    assert outcome == Outcome(Verdict.RETRYABLE, "HTTP 503", 7.0)
+    result = await answer_to(HttpAnswer(503, {"retry-after": "7"}))
+    assert result == Result(Verdict.RETRYABLE, "HTTP 503", 7.0)
 
 
 async def test_retry_after_with_a_permanent_status_changes_nothing() -> None:
-    assert await answer_to(HttpAnswer(400, {"retry-after": "7"})) == Outcome(Verdict.PERMANENT, "HTTP 400")
+    assert await answer_to(HttpAnswer(400, {"retry-after": "7"})) == Result(Verdict.PERMANENT, "HTTP 400")
 
 
 NOW = datetime(2026, 1, 31, 12, 0, 0, tzinfo=UTC)
@@ -195,8 +195,8 @@ async def test_a_partial_success_is_accepted_with_what_was_rejected(headers: dic
     response = ExportLogsServiceResponse(
         partial_success=ExportLogsPartialSuccess(rejected_log_records=3, error_message="too old")
     )
-    outcome = await answer_to(HttpAnswer(200, headers, encode(response)), "logs")
-    assert outcome == Outcome(Verdict.ACCEPTED, "too old", rejected=3)
+    result = await answer_to(HttpAnswer(200, headers, encode(response)), "logs")
+    assert result == Result(Verdict.ACCEPTED, "too old", rejected=3)
 
 
 async def test_a_success_too_long_to_read_is_a_success() -> None:
@@ -221,10 +221,10 @@ async def test_redirects_are_not_followed(status: int) -> None:
     """The headers of a request may hold secrets that are not meant for anybody else."""
     async with HttpBackend().serving() as other:
         target = f"http://127.0.0.1:{other.port}/elsewhere?token=secret"
-        outcome = await answer_to(HttpAnswer(status, {"location": target}), headers={"authorization": "Bearer x"})
-    assert outcome.verdict is Verdict.PERMANENT
-    assert f"redirected to http://127.0.0.1:{other.port}/elsewhere;" in outcome.reason
-    assert "secret" not in outcome.reason
+        result = await answer_to(HttpAnswer(status, {"location": target}), headers={"authorization": "Bearer x"})
+    assert result.verdict is Verdict.PERMANENT
+    assert f"redirected to http://127.0.0.1:{other.port}/elsewhere;" in result.reason
+    assert "secret" not in result.reason
     assert not other.received
 
 
@@ -256,24 +256,24 @@ async def test_many_requests_at_once_share_connections_and_wait_for_none() -> No
 async def test_nobody_listens() -> None:
     with nobody() as port:
         async with started(port, traces_endpoint=f"http://127.0.0.1:{port}/?key=secret") as exporter:
-            outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome.verdict is Verdict.RETRYABLE
-    assert outcome.reason
-    assert "secret" not in outcome.reason
+            result = await exporter.send("traces", spans("a"), soon())
+    assert result.verdict is Verdict.RETRYABLE
+    assert result.reason
+    assert "secret" not in result.reason
 
 
 @pytest.mark.parametrize(("longest", "left"), [("100ms", 30.0), ("30s", 0.1), ("30s", -1.0)])
 async def test_a_slow_destination_is_left_at_the_timeout_or_the_deadline(longest: str, left: float) -> None:
     backend = HttpBackend(answers=[HttpAnswer(hold=asyncio.Event())])
     async with backend.serving(), started(backend.port, timeout=longest) as exporter:
-        outcome = await exporter.send("traces", spans("a"), soon(left))
-    assert outcome == Outcome(Verdict.RETRYABLE, "no answer in time")
+        result = await exporter.send("traces", spans("a"), soon(left))
+    assert result == Result(Verdict.RETRYABLE, "no answer in time")
 
 
 async def test_a_peer_that_says_nothing() -> None:
     async with listening(silence) as port, started(port, timeout="200ms") as exporter:
-        outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome == Outcome(Verdict.RETRYABLE, "no answer in time")
+        result = await exporter.send("traces", spans("a"), soon())
+    assert result == Result(Verdict.RETRYABLE, "no answer in time")
 
 
 @pytest.mark.parametrize(
@@ -285,9 +285,9 @@ async def test_a_peer_that_hangs_up_or_speaks_something_else(answer: bytes) -> N
         writer.write(answer)
 
     async with listening(speak) as port, started(port) as exporter:
-        outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome.verdict is Verdict.RETRYABLE
-    assert outcome.reason
+        result = await exporter.send("traces", spans("a"), soon())
+    assert result.verdict is Verdict.RETRYABLE
+    assert result.reason
 
 
 async def test_an_answer_before_the_whole_request_was_sent_counts() -> None:
@@ -301,8 +301,8 @@ async def test_an_answer_before_the_whole_request_was_sent_counts() -> None:
             pass
 
     async with listening(refuse) as port, started(port, compression="none") as exporter:
-        outcome = await exporter.send("traces", spans("x" * 16 * 2**20), soon())
-    assert outcome == Outcome(Verdict.PERMANENT, "HTTP 413")
+        result = await exporter.send("traces", spans("x" * 16 * 2**20), soon())
+    assert result == Result(Verdict.PERMANENT, "HTTP 413")
 
 
 async def test_a_destination_that_comes_back_is_used_again() -> None:

@@ -25,11 +25,11 @@ def test_exported_names() -> None:
     assert set(spanledger_exporters.__all__) == {
         "ACCEPTED",
         "Delivery",
+        "DeliveryObserver",
         "DestinationError",
         "Exporter",
         "ExporterError",
-        "Observer",
-        "Outcome",
+        "Result",
         "Signal",
         "Verdict",
         "build",

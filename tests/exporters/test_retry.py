@@ -11,7 +11,7 @@ import grpc
 
 from destinations import GrpcAnswer, GrpcBackend, HttpAnswer, HttpBackend
 from requests_out import settings, soon, spans
-from spanledger_exporters import Exporter, Outcome, Verdict, build
+from spanledger_exporters import Exporter, Result, Verdict, build
 
 FAST = {"initial_interval": "1ms", "max_interval": "2ms"}
 
@@ -33,31 +33,31 @@ async def grpc_exporter(answers: Sequence[GrpcAnswer], **retry: Any) -> AsyncIte
 
 async def test_it_tries_until_the_request_is_taken() -> None:
     async with grpc_exporter([BUSY, BUSY, GrpcAnswer()]) as (exporter, backend):
-        outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome == Outcome(Verdict.ACCEPTED, attempts=3)
+        result = await exporter.send("traces", spans("a"), soon())
+    assert result == Result(Verdict.ACCEPTED, attempts=3)
     assert [request.body for request in backend.received] == [spans("a")] * 3
 
 
 async def test_it_stops_at_a_permanent_refusal() -> None:
     async with grpc_exporter([BUSY, BAD, GrpcAnswer()]) as (exporter, backend):
-        outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome == Outcome(Verdict.PERMANENT, "INVALID_ARGUMENT: bad", attempts=2)
+        result = await exporter.send("traces", spans("a"), soon())
+    assert result == Result(Verdict.PERMANENT, "INVALID_ARGUMENT: bad", attempts=2)
     assert len(backend.received) == 2
 
 
 async def test_a_partial_success_is_not_retried() -> None:
     message = b"\x0a\x02\x08\x01"  # partial_success { rejected_spans: 1 }
     async with grpc_exporter([GrpcAnswer(message=message)]) as (exporter, backend):
-        outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome == Outcome(Verdict.ACCEPTED, rejected=1)
+        result = await exporter.send("traces", spans("a"), soon())
+    assert result == Result(Verdict.ACCEPTED, rejected=1)
     assert len(backend.received) == 1
 
 
 async def test_it_gives_up_in_the_end_and_tells_the_last_answer() -> None:
     async with grpc_exporter([BUSY], max_elapsed_time="100ms") as (exporter, backend):
-        outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome.attempts == len(backend.received) > 1
-    assert outcome == Outcome(Verdict.RETRYABLE, "UNAVAILABLE: busy", attempts=outcome.attempts)
+        result = await exporter.send("traces", spans("a"), soon())
+    assert result.attempts == len(backend.received) > 1
+    assert result == Result(Verdict.RETRYABLE, "UNAVAILABLE: busy", attempts=result.attempts)
 
 
 async def test_it_gives_up_when_the_sender_does() -> None:
@@ -68,8 +68,8 @@ async def test_it_gives_up_when_the_sender_does() -> None:
 async def test_no_retry_when_the_destination_asks_for_more_time_than_the_sender_has() -> None:
     """The wait is passed on to the sender instead."""
     async with grpc_exporter([GrpcAnswer(grpc.StatusCode.UNAVAILABLE, "busy", retry_delay=600)]) as (exporter, backend):
-        outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome == Outcome(Verdict.RETRYABLE, "UNAVAILABLE: busy", 600.0)
+        result = await exporter.send("traces", spans("a"), soon())
+    assert result == Result(Verdict.RETRYABLE, "UNAVAILABLE: busy", 600.0)
     assert len(backend.received) == 1
 
 
@@ -84,8 +84,8 @@ async def test_it_waits_as_long_as_it_is_asked_to() -> None:
 
 async def test_retries_can_be_switched_off() -> None:
     async with grpc_exporter([BUSY, GrpcAnswer()], enabled=False) as (exporter, backend):
-        outcome = await exporter.send("traces", spans("a"), soon())
-    assert outcome == Outcome(Verdict.RETRYABLE, "UNAVAILABLE: busy")
+        result = await exporter.send("traces", spans("a"), soon())
+    assert result == Result(Verdict.RETRYABLE, "UNAVAILABLE: busy")
     assert len(backend.received) == 1
 
 
@@ -94,7 +94,7 @@ async def test_http_is_retried_too() -> None:
         given = {"endpoint": f"http://127.0.0.1:{backend.port}", "retry_on_failure": FAST}
         exporter = build("otlp_http", settings("otlp_http", **given))
         await exporter.start()
-        assert await exporter.send("traces", spans("a"), soon()) == Outcome(Verdict.ACCEPTED, attempts=3)
+        assert await exporter.send("traces", spans("a"), soon()) == Result(Verdict.ACCEPTED, attempts=3)
         await exporter.close()
 
 

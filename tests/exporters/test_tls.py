@@ -11,7 +11,7 @@ import pytest
 from certificates import Certificates
 from destinations import GrpcBackend, HttpBackend
 from requests_out import settings, soon, spans
-from spanledger_exporters import DestinationError, Outcome, Verdict, build
+from spanledger_exporters import DestinationError, Result, Verdict, build
 
 
 @pytest.fixture(params=["otlp_grpc", "otlp_http"])
@@ -27,7 +27,7 @@ def serving(
     return backend.serving(certificates, mutual=mutual)
 
 
-async def send(kind: str, port: int, tls: dict[str, Any], host: str = "localhost") -> Outcome:
+async def send(kind: str, port: int, tls: dict[str, Any], host: str = "localhost") -> Result:
     given = {"endpoint": f"https://{host}:{port}", "tls": tls, "retry_on_failure": {"enabled": False}}
     exporter = build(kind, settings(kind, **given))
     await exporter.start()
@@ -47,8 +47,8 @@ def trusting(certificates: Certificates) -> dict[str, str]:
 
 async def test_a_certificate_of_the_authority_is_trusted(kind: str, certificates: Certificates) -> None:
     async with serving(kind, certificates) as backend:
-        outcome = await send(kind, backend.port, trusting(certificates))
-    assert outcome.verdict is Verdict.ACCEPTED
+        result = await send(kind, backend.port, trusting(certificates))
+    assert result.verdict is Verdict.ACCEPTED
     assert [request.body for request in backend.received] == [spans("a")]
 
 
@@ -84,8 +84,8 @@ async def test_mutual_tls(kind: str, certificates: Certificates, strangers: Cert
 async def test_any_certificate_where_verification_is_switched_off(certificates: Certificates) -> None:
     """Over HTTP only; gRPC in Python cannot, and the configuration says so."""
     async with serving("otlp_http", certificates) as backend:
-        outcome = await send("otlp_http", backend.port, {"insecure_skip_verify": True}, "127.0.0.1")
-    assert outcome.verdict is Verdict.ACCEPTED
+        result = await send("otlp_http", backend.port, {"insecure_skip_verify": True}, "127.0.0.1")
+    assert result.verdict is Verdict.ACCEPTED
 
 
 async def test_plaintext_to_a_tls_port_is_not_accepted(certificates: Certificates) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from destinations import GrpcBackend, HttpBackend
 from requests_out import PATIENCE, settings, soon, spans
-from spanledger_exporters import ACCEPTED, Exporter, Outcome, Signal, Verdict, build
+from spanledger_exporters import ACCEPTED, Exporter, Result, Signal, Verdict, build
 from tools import parts
 from tools.programs import Program, answers, free_port
 
@@ -137,20 +137,20 @@ async def test_what_the_collector_answers(otelcol: None, tmp_path: Path) -> None
     async with backend.serving():
         pass
     async with collector(tmp_path, backend.port) as ports:
-        outcomes: dict[str, list[Outcome]] = {"gone": [], "malformed": [], "large": []}
+        results: dict[str, list[Result]] = {"gone": [], "malformed": [], "large": []}
         for kind, given in ways(ports)[:3]:
             async with started(kind, **{**given, "compression": "none"}) as exporter:
-                outcomes["gone"].append(await exporter.send("traces", spans("a"), soon()))
-                outcomes["malformed"].append(await exporter.send("traces", b"\xff\xff", soon()))
-                outcomes["large"].append(await exporter.send("traces", spans("x" * 21 * 2**20), soon()))
-    verdicts = {name: {outcome.verdict for outcome in found} for name, found in outcomes.items()}
-    assert verdicts["gone"] == {Verdict.RETRYABLE}, outcomes
-    assert verdicts["large"] == {Verdict.PERMANENT}, outcomes
-    assert [outcome.verdict for outcome in outcomes["malformed"]] == [
+                results["gone"].append(await exporter.send("traces", spans("a"), soon()))
+                results["malformed"].append(await exporter.send("traces", b"\xff\xff", soon()))
+                results["large"].append(await exporter.send("traces", spans("x" * 21 * 2**20), soon()))
+    verdicts = {name: {result.verdict for result in found} for name, found in results.items()}
+    assert verdicts["gone"] == {Verdict.RETRYABLE}, results
+    assert verdicts["large"] == {Verdict.PERMANENT}, results
+    assert [result.verdict for result in results["malformed"]] == [
         Verdict.RETRYABLE,  # gRPC answers INTERNAL before the Collector's own code is asked
         Verdict.RETRYABLE,
         Verdict.PERMANENT,
-    ], outcomes
+    ], results
 
 
 async def test_the_bytes_of_a_capture_come_through_the_collector_unharmed(otelcol: None, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from chats import COST, chat, request
 from replays import attributes, spans_of
-from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
+from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.config import load
 from spanledger_processor.enrichment.read import Reading
@@ -31,8 +31,8 @@ T = TypeVar("T")
 DATA = Path(__file__).parents[1] / "data" / "otlp"
 LOGS = (DATA / "claude-code" / "logs-only" / "001.logs.binpb").read_bytes()
 METRICS = (DATA / "pydantic-ai" / "S3" / "002.metrics.binpb").read_bytes()
-BUSY = Outcome(Verdict.RETRYABLE, "busy", 7.0)
-NEVER = Outcome(Verdict.PERMANENT, "too large")
+BUSY = Result(Verdict.RETRYABLE, "busy", 7.0)
+NEVER = Result(Verdict.PERMANENT, "too large")
 
 
 @dataclass
@@ -53,13 +53,13 @@ class Ledger:
 class Delivery:
     """Keeps what it is given; answers by signal."""
 
-    outcomes: dict[Signal, Outcome] = field(default_factory=dict)
+    results: dict[Signal, Result] = field(default_factory=dict)
     sent: list[tuple[Signal, bytes, bytes, int]] = field(default_factory=list)
 
-    async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Outcome:
+    async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
         self.sent.append((signal, request_id, body, items))
         await asyncio.sleep(0)
-        return self.outcomes.get(signal, ACCEPTED)
+        return self.results.get(signal, ACCEPTED)
 
 
 @dataclass
@@ -119,13 +119,13 @@ async def test_traces_are_priced_delivered_and_answered() -> None:
     assert way.observer.told == [("ruled", 2), ("received", "traces", 2), ("accepted", "traces", 2)]
 
 
-@pytest.mark.parametrize(("outcome", "status"), [(BUSY, Status.RETRY), (NEVER, Status.REJECTED)])
-async def test_what_the_destination_says_the_sender_is_told(outcome: Outcome, status: Status) -> None:
-    way = Way(delivery=Delivery({"traces": outcome}))
+@pytest.mark.parametrize(("result", "status"), [(BUSY, Status.RETRY), (NEVER, Status.REJECTED)])
+async def test_what_the_destination_says_the_sender_is_told(result: Result, status: Status) -> None:
+    way = Way(delivery=Delivery({"traces": result}))
     answer = await way.take("traces", request(chat()))
-    assert (answer.status, answer.reason) == (status, outcome.reason)
-    assert answer.retry_after == (outcome.retry_after or 1.0)
-    assert way.observer.told[-1] == ("refused", "traces", 1, outcome.verdict.value)
+    assert (answer.status, answer.reason) == (status, result.reason)
+    assert answer.retry_after == (result.retry_after or 1.0)
+    assert way.observer.told[-1] == ("refused", "traces", 1, result.verdict.value)
 
 
 async def test_a_request_sent_again_counts_once_and_bears_the_same_id() -> None:
@@ -172,7 +172,7 @@ async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
         (ACCEPTED, NEVER, Status.REJECTED),
     ],
 )
-async def test_a_log_request_has_arrived_when_both_have(logs: Outcome, traces: Outcome, status: Status) -> None:
+async def test_a_log_request_has_arrived_when_both_have(logs: Result, traces: Result, status: Status) -> None:
     way = Way(delivery=Delivery({"logs": logs, "traces": traces}))
     assert (await way.take("logs", LOGS)).status is status
 

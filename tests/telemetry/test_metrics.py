@@ -8,8 +8,7 @@ from typing import cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from spanledger_exporters.interface import Verdict
-from spanledger_exporters.observer import Observer as DeliveryObserver
+from spanledger_exporters.interface import DeliveryObserver, Verdict
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.ledger.store import StateError

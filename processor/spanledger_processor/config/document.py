@@ -15,8 +15,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from spanledger_exporters.duration import render
-from spanledger_exporters.settings import TYPES
+from spanledger_exporters.settings import TYPES, render
 from spanledger_processor.config.model import Config
 from spanledger_processor.config.problems import model_in
 

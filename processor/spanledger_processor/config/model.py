@@ -12,8 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from spanledger_exporters.duration import Duration
-from spanledger_exporters.settings import TYPES, DebugSettings, ExporterSettings, FileSettings
+from spanledger_exporters.settings import TYPES, DebugSettings, Duration, ExporterSettings, FileSettings
 from spanledger_processor.config.processing import Processor
 from spanledger_processor.config.receivers import Receivers
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port

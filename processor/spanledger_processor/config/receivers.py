@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, model_validator
 
-from spanledger_exporters.duration import Duration
+from spanledger_exporters.settings import Duration
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section
 
 MIB = 1024 * 1024

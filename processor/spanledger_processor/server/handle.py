@@ -9,9 +9,8 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
 
-from spanledger_exporters.combine import combined
 from spanledger_exporters.delivery import Delivery
-from spanledger_exporters.interface import ACCEPTED, Outcome, Signal, Verdict
+from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.accounting.remembered import Remembered
@@ -81,12 +80,12 @@ class Handler:
         if made is not None:
             spans, count = await self._enrich(made, headers)
             sends.append(self._delivery.deliver("traces", request_id, spans, deadline, count))
-        outcome = _both(*await asyncio.gather(*sends))
-        if outcome.verdict is Verdict.ACCEPTED:
+        result = _both(*await asyncio.gather(*sends))
+        if result.verdict is Verdict.ACCEPTED:
             self._observer.accepted(signal, items)
         else:
-            self._observer.refused(signal, items, outcome.verdict.value)
-        return _answer(outcome)
+            self._observer.refused(signal, items, result.verdict.value)
+        return _answer(result)
 
     def _make(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes | None]:
         """How many records a log request holds, and the spans made from it as a trace request, if there are any."""
@@ -145,16 +144,16 @@ def _request_id(body: bytes) -> bytes:
     return hash(body).to_bytes(8, "big", signed=True) + len(body).to_bytes(4, "big")
 
 
-def _both(outcome: Outcome, made: Outcome = ACCEPTED) -> Outcome:
-    """The outcome of a request and of the spans made from it: it has arrived when both have."""
+def _both(result: Result, made: Result = ACCEPTED) -> Result:
+    """The result of a request and of the spans made from it: it has arrived when both have."""
     if made.verdict is Verdict.ACCEPTED:
-        return outcome
-    return combined({"as it came": outcome, "spans made from it": made})
+        return result
+    return combined({"as it came": result, "spans made from it": made})
 
 
-def _answer(outcome: Outcome) -> Answer:
-    if outcome.verdict is Verdict.ACCEPTED:
+def _answer(result: Result) -> Answer:
+    if result.verdict is Verdict.ACCEPTED:
         return Answer(Status.OK)
-    if outcome.verdict is Verdict.RETRYABLE:
-        return Answer(Status.RETRY, outcome.reason, outcome.retry_after or 1.0)
-    return Answer(Status.REJECTED, outcome.reason)
+    if result.verdict is Verdict.RETRYABLE:
+        return Answer(Status.RETRY, result.reason, result.retry_after or 1.0)
+    return Answer(Status.REJECTED, result.reason)

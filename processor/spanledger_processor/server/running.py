@@ -19,6 +19,7 @@ from spanledger_processor.receivers import Otlp
 from spanledger_processor.server.answers import Answers
 from spanledger_processor.server.handle import Handler
 from spanledger_processor.server.parts import make_log_stage, make_signer, make_stage
+from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.store import open_store
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.signing.signer import Signer
@@ -68,7 +69,9 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     closing.push_async_callback(asyncio.to_thread, ledger.close)
     answers = Answers(ledger)
     telemetry.ledger.read_correction(answers.late_correction)
-    delivery = Delivery([build(name, exporter) for name, exporter in config.exporters.items()], telemetry.delivery)
+    delivery = Delivery(
+        [build(name, exporter, SpanDisplay()) for name, exporter in config.exporters.items()], telemetry.delivery
+    )
     await delivery.start()
     closing.push_async_callback(delivery.close, AFTER_GRACE)
     handler = Handler(make_stage(config, signer), make_log_stage(config, signer), ledger, delivery, telemetry.stage)

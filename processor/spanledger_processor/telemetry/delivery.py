@@ -1,4 +1,4 @@
-"""Counts what goes out; implements `spanledger_exporters.observer.Observer`."""
+"""Counts what goes out; implements `spanledger_exporters.interface.Observer`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from requests_out import soon
-from spanledger_exporters.lane import Lane
+from spanledger_exporters.executor import SerialExecutor
 
 
 class Worker:
@@ -29,11 +29,11 @@ class Worker:
             raise ValueError("bad")
         return [job.upper() for job in jobs]
 
-    async def hold(self, lane: Lane[str, str]) -> asyncio.Task[str | None]:
+    async def hold(self, executor: SerialExecutor[str, str]) -> asyncio.Task[str | None]:
         """Keep the thread busy with one job."""
         self.go_on.clear()
         self.begun.clear()
-        task = asyncio.create_task(lane.do("first", soon()))
+        task = asyncio.create_task(executor.run("first", soon()))
         await asyncio.to_thread(self.begun.wait, 30)
         return task
 
@@ -51,37 +51,41 @@ def worker() -> Worker:
 
 
 @pytest.fixture
-async def lane(worker: Worker) -> AsyncIterator[Lane[str, str]]:
-    lane: Lane[str, str] = Lane("test", worker.work)
-    yield lane
+async def executor(worker: Worker) -> AsyncIterator[SerialExecutor[str, str]]:
+    executor: SerialExecutor[str, str] = SerialExecutor("test", worker.work)
+    yield executor
     worker.go_on.set()
-    await lane.close()
+    await executor.close()
 
 
-async def test_what_comes_while_it_works_is_done_together(worker: Worker, lane: Lane[str, str]) -> None:
-    first = await worker.hold(lane)
-    others = [asyncio.create_task(lane.do(job, soon())) for job in "abc"]
+async def test_what_comes_while_it_works_is_done_together(worker: Worker, executor: SerialExecutor[str, str]) -> None:
+    first = await worker.hold(executor)
+    others = [asyncio.create_task(executor.run(job, soon())) for job in "abc"]
     await asyncio.sleep(0)
     worker.go_on.set()
     assert [await task for task in (first, *others)] == ["FIRST", "A", "B", "C"]
     assert worker.batches == [["first"], ["a", "b", "c"]]
 
 
-async def test_what_was_not_begun_by_its_deadline_is_never_done(worker: Worker, lane: Lane[str, str]) -> None:
-    first = await worker.hold(lane)
-    assert await lane.do("late", soon(0.01)) is None
-    assert await lane.do("later", soon(-1)) is None
+async def test_what_was_not_begun_by_its_deadline_is_never_done(
+    worker: Worker, executor: SerialExecutor[str, str]
+) -> None:
+    first = await worker.hold(executor)
+    assert await executor.run("late", soon(0.01)) is None
+    assert await executor.run("later", soon(-1)) is None
     worker.go_on.set()
     assert await first == "FIRST"
-    assert await lane.do("next", soon()) == "NEXT"
+    assert await executor.run("next", soon()) == "NEXT"
     assert worker.batches == [["first"], ["next"]]
 
 
-async def test_what_was_begun_is_waited_for_beyond_its_deadline(worker: Worker, lane: Lane[str, str]) -> None:
+async def test_what_was_begun_is_waited_for_beyond_its_deadline(
+    worker: Worker, executor: SerialExecutor[str, str]
+) -> None:
     """It will be done: to say that it was not would have it done twice."""
     worker.go_on.clear()
     deadline = soon(0.01)
-    task = asyncio.create_task(lane.do("slow", deadline))
+    task = asyncio.create_task(executor.run("slow", deadline))
     await asyncio.to_thread(worker.begun.wait, 30)
     await passing(deadline)
     assert not task.done()
@@ -89,9 +93,11 @@ async def test_what_was_begun_is_waited_for_beyond_its_deadline(worker: Worker, 
     assert await task == "SLOW"
 
 
-async def test_who_gives_up_before_it_is_begun_has_it_not_done(worker: Worker, lane: Lane[str, str]) -> None:
-    first = await worker.hold(lane)
-    given_up = asyncio.create_task(lane.do("given up", soon()))
+async def test_who_gives_up_before_it_is_begun_has_it_not_done(
+    worker: Worker, executor: SerialExecutor[str, str]
+) -> None:
+    first = await worker.hold(executor)
+    given_up = asyncio.create_task(executor.run("given up", soon()))
     await asyncio.sleep(0)
     given_up.cancel()
     await asyncio.wait({given_up})
@@ -101,12 +107,12 @@ async def test_who_gives_up_before_it_is_begun_has_it_not_done(worker: Worker, l
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before the deadline", "after the deadline"])
-async def test_who_gives_up_later_harms_nobody(late: bool, worker: Worker, lane: Lane[str, str]) -> None:  # noqa: FBT001
+async def test_who_gives_up_later_harms_nobody(late: bool, worker: Worker, executor: SerialExecutor[str, str]) -> None:  # noqa: FBT001
     """Whoever gives up while the job is being done."""
     worker.go_on.clear()
     deadline = soon(0.01 if late else 30)
-    given_up = asyncio.create_task(lane.do("given up", deadline))
-    other = asyncio.create_task(lane.do("other", soon()))
+    given_up = asyncio.create_task(executor.run("given up", deadline))
+    other = asyncio.create_task(executor.run("other", soon()))
     await asyncio.to_thread(worker.begun.wait, 30)
     if late:
         await passing(deadline)
@@ -116,17 +122,17 @@ async def test_who_gives_up_later_harms_nobody(late: bool, worker: Worker, lane:
     assert await other == "OTHER"
 
 
-async def test_an_error_goes_to_those_who_wait_and_to_nobody_else(lane: Lane[str, str]) -> None:
+async def test_an_error_goes_to_those_who_wait_and_to_nobody_else(executor: SerialExecutor[str, str]) -> None:
     with pytest.raises(ValueError, match="bad"):
-        await lane.do("bad", soon())
-    assert await lane.do("next", soon()) == "NEXT"
+        await executor.run("bad", soon())
+    assert await executor.run("next", soon()) == "NEXT"
 
 
-async def test_closing_waits_for_what_was_asked_for(worker: Worker, lane: Lane[str, str]) -> None:
-    first = await worker.hold(lane)
-    second = asyncio.create_task(lane.do("second", soon()))
+async def test_closing_waits_for_what_was_asked_for(worker: Worker, executor: SerialExecutor[str, str]) -> None:
+    first = await worker.hold(executor)
+    second = asyncio.create_task(executor.run("second", soon()))
     await asyncio.sleep(0)
-    closing = asyncio.create_task(lane.close())
+    closing = asyncio.create_task(executor.close())
     await asyncio.sleep(0)
     assert not closing.done()
     worker.go_on.set()
