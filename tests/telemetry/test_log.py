@@ -28,7 +28,7 @@ def test_text(stream: io.StringIO) -> None:
     logging.getLogger("spanledger_processor.server.handle").warning("slow: %d", 3)
     time, line = stream.getvalue().split(" ", 1)
     assert time.endswith("Z")
-    assert line == "WARNING serving.handle: slow: 3\n"
+    assert line == "WARNING server.handle: slow: 3\n"
 
 
 def test_json(stream: io.StringIO) -> None:
