@@ -25,7 +25,7 @@ from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Key, Table, Unit, key, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.writer import LedgerWriter
-from spanledger_processor.model import Cost, Decision, Usage
+from spanledger_processor.model import Cost, Decision, Usage, UsageVector
 
 TRACES, SPANS_A_TRACE = 32, 16
 SPANS = TRACES * SPANS_A_TRACE
@@ -45,7 +45,9 @@ DECISION = Decision(
     aliases=("gen_ai.usage.cost",),
 )
 SUMS = Sums(
-    *(21_450_000_000, 1, 1, 0, 12_000, 800, 9_000, 1_000, 0, 200, 0, 1),
+    *(21_450_000_000, 1, 1, 0),
+    usage=UsageVector.read(0, (12_000, 800, 9_000, 1_000, 0, 200)).counts,
+    spans=1,
     labels={"id": "6f2c1d1e-1e0c-4d5b-9a58-1f0d4c1b8a77"},
     models={"anthropic/claude-sonnet-4-5": 21_450_000_000},
 )

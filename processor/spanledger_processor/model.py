@@ -6,7 +6,9 @@ Amounts of money are integers of 1e-12 USD (`Pico`) everywhere but on spans and 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from operator import add, attrgetter, sub
 from typing import Any, Literal, TypeAlias
 
 from spanledger_processor.units import Pico
@@ -16,22 +18,127 @@ Granularity: TypeAlias = Literal["per-message", "per-turn", "per-session-aggrega
 Unpriced: TypeAlias = Literal[
     "no_model", "no_usage", "unknown_provider", "unknown_model", "inconsistent_usage", "not_accounted"
 ]
+Absent: TypeAlias = Literal["unknown", "none"]
+
+
+def _sold(price: str, *part_of: str, unit: str = "token", absent: Absent = "unknown") -> Any:
+    """Declare a usage class; the arguments are fields of `UsageClass`."""
+    return field(default=None, metadata={"price": price, "part_of": part_of, "unit": unit, "absent": absent})
 
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of one call, in the convention's sense: input includes both caches, output includes reasoning.
+    """What one call used, in the convention's sense: input includes both caches, output includes reasoning.
 
-    `None` is unknown; 0 is a count of zero. `cache_write` is all cache writes, `cache_write_1h` the part of it
-    written for an hour.
+    `None` is unknown; 0 is a count of zero. Each field is a usage class, declared here and nowhere else: prices, sums,
+    records, rows and attributes follow `USAGE_CLASSES`. A class stands below the classes that it is part of; a new one
+    is appended, because stored records go by the order.
     """
 
-    input: int | None = None
-    output: int | None = None
-    cache_read: int | None = None
-    cache_write: int | None = None
-    cache_write_1h: int | None = None
-    reasoning: int | None = None
+    input: int | None = _sold("input_mtok")
+    output: int | None = _sold("output_mtok")
+    cache_read: int | None = _sold("cache_read_mtok", "input")
+    cache_write: int | None = _sold("cache_write_mtok", "input")
+    cache_write_1h: int | None = _sold("cache_write_1h_mtok", "cache_write")
+    reasoning: int | None = _sold("output_reasoning_mtok", "output")
+    input_audio: int | None = _sold("input_audio_mtok", "input", absent="none")
+    input_image: int | None = _sold("input_image_mtok", "input", absent="none")
+    cache_read_audio: int | None = _sold("cache_audio_read_mtok", "cache_read", "input_audio")
+    cache_read_image: int | None = _sold("cache_image_read_mtok", "cache_read", "input_image")
+    output_audio: int | None = _sold("output_audio_mtok", "output")
+    output_image: int | None = _sold("output_image_mtok", "output")
+    web_searches: int | None = _sold("web_searches_kcount", unit="search", absent="none")
+    search_units: int | None = _sold("rerank_searches_kcount", unit="search unit", absent="none")
+    file_searches: int | None = _sold("storage_searches_kcount", unit="search", absent="none")
+
+
+@dataclass(frozen=True, slots=True)
+class UsageClass:
+    """One class of usage.
+
+    `price` is its key in genai-prices, `part_of` the classes that include it. `absent` says what it means that a call
+    does not tell the class: "unknown", or "none", where nearly all calls have none of it.
+    """
+
+    name: str
+    price: str
+    part_of: tuple[str, ...]
+    unit: str
+    absent: Absent
+
+    @property
+    def attribute(self) -> str:
+        """The name under `spanledger.usage.`."""
+        return f"{self.name}_tokens" if self.unit == "token" else self.name
+
+    @property
+    def label(self) -> str:
+        """The name as people read it."""
+        return self.name.replace("_", " ")
+
+    @property
+    def cost(self) -> str:
+        """The part of a `Cost` that its money is in."""
+        if self.unit != "token":
+            return "other"
+        whole = next((one for one in USAGE_CLASSES if one.name == self.part_of[0]), None) if self.part_of else None
+        return self.name if whole is None or self.name in ("cache_read", "cache_write") else whole.cost
+
+
+USAGE_CLASSES = tuple(UsageClass(one.name, **one.metadata) for one in fields(Usage))
+"""The classes in the order of `Usage`."""
+
+CLASS_NAMES = tuple(one.name for one in USAGE_CLASSES)
+
+counts_of: Callable[[Usage], tuple[int | None, ...]] = attrgetter(*CLASS_NAMES)
+"""The counts of a usage in the order of `USAGE_CLASSES`."""
+
+_NO_COUNTS: tuple[int, ...] = (0,) * len(USAGE_CLASSES)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageVector:
+    """Money and counts that are summed over calls; parts of a difference may be negative.
+
+    `counts` in the order of `USAGE_CLASSES`.
+    """
+
+    cost: Pico = 0
+    counts: tuple[int, ...] = _NO_COUNTS
+
+    @classmethod
+    def read(cls, cost: Any, counts: Sequence[Any]) -> UsageVector:
+        """Return the vector of a stored record, whose version may have had fewer classes or more."""
+        known = tuple(int(count) for count in counts[: len(_NO_COUNTS)])
+        return cls(int(cost), known + _NO_COUNTS[len(known) :])
+
+    def __add__(self, other: UsageVector) -> UsageVector:
+        return UsageVector(self.cost + other.cost, tuple(map(add, self.counts, other.counts)))
+
+    def __sub__(self, other: UsageVector) -> UsageVector:
+        return UsageVector(self.cost - other.cost, tuple(map(sub, self.counts, other.counts)))
+
+    def __bool__(self) -> bool:
+        return bool(self.cost) or any(self.counts)
+
+    def uncovered(self, credit: UsageVector) -> UsageVector:
+        """Return what is left after what `credit` has paid, part by part, never below 0."""
+        if not credit:
+            return self
+        counts = tuple(max(0, count - max(0, paid)) for count, paid in zip(self.counts, credit.counts, strict=True))
+        return UsageVector(max(0, self.cost - max(0, credit.cost)), counts)
+
+    def __getitem__(self, name: str) -> int:
+        """Return the count of a class."""
+        return self.counts[CLASS_NAMES.index(name)]
+
+    def by_class(self) -> dict[str, int]:
+        """Return the counts by the names of their classes."""
+        return dict(zip(CLASS_NAMES, self.counts, strict=True))
+
+
+NO_SPEND = UsageVector()
+"""Nothing was spent."""
 
 
 @dataclass(slots=True)
@@ -39,11 +146,15 @@ class ReportedCost:
     """A cost that came in on the span.
 
     `billed` is true where the one that charges (provider or gateway) said it; false for a library's own estimate.
+    `upstream` is what the provider charges the caller's own key beside the gateway's `amount`; `own_key` is true or
+    false where the span says that the caller's key was used or was not, None where it says nothing.
     """
 
     amount: Pico
     billed: bool
     key: str
+    upstream: Pico | None = None
+    own_key: bool | None = None
 
 
 @dataclass(slots=True)

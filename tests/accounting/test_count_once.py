@@ -206,7 +206,7 @@ def test_a_later_report_that_knows_more_carries_only_what_it_adds(ledger: Memory
     assert second.cost is not None
     assert (first.cost.amount, second.cost.amount) == (30, 15)
     assert second.usage == Usage(0, 0, 0, 0, 4)
-    assert (ledger.total.cost, ledger.total.cache_write_1h, ledger.correction) == (45, 4, 0)
+    assert (ledger.total.cost, ledger.total.spent["cache_write_1h"], ledger.correction) == (45, 4, 0)
 
 
 @pytest.mark.parametrize("traced", [True, False])
@@ -226,7 +226,7 @@ def test_two_events_of_one_response_a_moment_apart_are_one_call(
         span.call.usage = Usage(20, 5, 0, 10)
         ledger.take([span])
     ledger.take([counts, answer])
-    assert (ledger.total.calls, ledger.total.input, ledger.total.cache_write_1h) == (1, 20, 4)
+    assert (ledger.total.calls, ledger.total.spent["input"], ledger.total.spent["cache_write_1h"]) == (1, 20, 4)
 
 
 def test_usage_from_a_raw_answer_stands_in_only_where_no_span_of_the_trace_has_any(

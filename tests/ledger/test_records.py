@@ -13,7 +13,7 @@ from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import StateError
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.model import Cost, Decision, Signature, Usage
+from spanledger_processor.model import USAGE_CLASSES, Cost, Decision, Signature, Usage
 
 _amounts = st.none() | st.integers() | st.integers(-(2**70), 2**70)
 _texts = st.text() | st.text(st.characters(categories=["Cs"]), max_size=3)
@@ -81,7 +81,7 @@ _sums = st.builds(
     Sums,
     cost=_counts,
     calls=_counts,
-    input=_counts,
+    usage=st.tuples(*[_counts] * len(USAGE_CLASSES)),
     first_ns=st.integers(0, 2**64 - 1),
     last_ns=st.integers(0, 2**64 - 1),
     closed=st.booleans(),
@@ -104,3 +104,13 @@ def test_totals_of_a_newer_version_are_read_as_far_as_they_are_known(sums: Sums)
     row[2].append(7)
     newer = pack([*row, "new"])
     assert Sums.unpack(newer) == sums
+
+
+def test_totals_of_the_first_version_have_six_classes() -> None:
+    """A record as version 0.1 wrote it: the classes declared since are 0, tool calls and spans keep their places."""
+    row = unpack(Sums(cost=9, calls=4, priced=3, unpriced=1).pack())
+    row[2] = [9, 4, 3, 1, 100, 20, 30, 40, 5, 6, 7, 8]
+    sums = Sums.unpack(pack(row))
+    assert (sums.cost, sums.calls, sums.priced, sums.unpriced, sums.tool_calls, sums.spans) == (9, 4, 3, 1, 7, 8)
+    assert sums.usage[:6] == (100, 20, 30, 40, 5, 6)
+    assert not any(sums.usage[6:])

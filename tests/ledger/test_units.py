@@ -17,6 +17,7 @@ from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.store import Changes, Key, Reader, StateError, Table, Unit, key, tenant_hash
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import NO_SPEND
 from stores import START_NS, TENANT, cost_of, count, enter, open_store, remember, session, span, spend
 
 
@@ -110,10 +111,10 @@ def test_counts_beyond_64_bits_still_add_up(store: LmdbStore) -> None:
     """Three calls of 2**63 tokens each: more than msgpack holds in one integer."""
     for _ in range(3):
         with store.unit() as unit:
-            enter(unit, Changes(add={session("s"): Sums(input=2**63, models={"m": 2**63})}))
+            enter(unit, Changes(add={session("s"): Sums(usage=(2**63, *NO_SPEND.counts[1:]), models={"m": 2**63})}))
     with store.snapshot() as reader:
         sums = Sums.unpack(reader.get(session("s")) or b"")
-    assert (sums.input, sums.models) == (3 * 2**63, {"m": 3 * 2**63})
+    assert (sums.usage[0], sums.models) == (3 * 2**63, {"m": 3 * 2**63})
 
 
 _Expected: TypeAlias = dict[Key, Any]

@@ -13,7 +13,6 @@ from spanledger_processor.accounting.books import Page, Pages
 from spanledger_processor.accounting.decide import describe, enter_money
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.load import EMPTY, Load, beyond, plus
 from spanledger_processor.accounting.remembered import Remembered
 from spanledger_processor.accounting.roles import REPEATS
 from spanledger_processor.accounting.subtree import subtrees
@@ -24,7 +23,7 @@ from spanledger_processor.ledger.keys import CORRECTIONS, EVERY_TENANT
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Key, Table, key
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.model import Decision
+from spanledger_processor.model import NO_SPEND, Decision, UsageVector
 from spanledger_processor.units import Pico
 
 Read: TypeAlias = Callable[[Key], bytes | None]
@@ -49,7 +48,7 @@ class _Account:
         self._pages = Pages(batch.tenant, read, changes, batch.now_ns, remembered)
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
-        self._carried: dict[int, Load] = {}
+        self._carried: dict[int, UsageVector] = {}
         self._told: dict[int, Told] = {}
         self._keys: dict[int, Key] = {}
         """Where the decisions of the spans stand that are not known yet."""
@@ -61,7 +60,7 @@ class _Account:
         for page in self._pages:
             self._count_tools(page)
             self._settle(page)
-        self._correct(sum(page.excess[0] - page.excess_before[0] for page in self._pages))
+        self._correct(sum(page.excess.cost - page.excess_before.cost for page in self._pages))
         self._totals.settle()
         for page in self._pages:
             self._decide(page)
@@ -116,17 +115,17 @@ class _Account:
             credit = self._place(index, span, page.place(span), credit)
         page.excess = credit
 
-    def _place(self, index: int, span: Span, place: Place, credit: Load) -> Load:
+    def _place(self, index: int, span: Span, place: Place, credit: UsageVector) -> UsageVector:
         """Book a new span; what was sent too much before it is taken off what it is sent on with."""
         span.place = place
         self._totals.book(span, place)
         self._booked.append((index, span))
         if not span.counted or span.claim is None:
             return credit
-        load = span.claim.load
-        self._carried[index] = added = beyond(load, credit)
-        span.sent = added if span.sent is EMPTY else plus(span.sent, added)
-        return EMPTY if credit is EMPTY or credit == EMPTY else plus(plus(credit, load, -1), added)
+        spend = span.claim.spend
+        self._carried[index] = added = spend if credit is NO_SPEND else spend.uncovered(credit)
+        span.sent = added if span.sent is NO_SPEND else span.sent + added
+        return credit - spend + added if credit else NO_SPEND
 
     def _correct(self, change: Pico) -> None:
         if change:
@@ -145,7 +144,7 @@ class _Account:
             if fact.call is None or span.place is None:
                 continue
             decision = describe(fact, fact.call, page.groups.session(span), page.groups.run(span))
-            carried = self._carried.get(index, EMPTY)
+            carried = self._carried.get(index, NO_SPEND)
             enter_money(decision, fact, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
             self.ruling.decisions[index] = decision
             self._enter_tool(decision, fact, self._told.get(index))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.trace import Claim, Span
 from spanledger_processor.ledger.sums import ID_BOUND
-from spanledger_processor.model import Usage
+from spanledger_processor.model import Usage, counts_of
 
 
 def span_of(fact: Fact) -> Span:
@@ -42,5 +42,4 @@ def _claim_of(fact: Fact) -> Claim | None:
 def _tokens(usage: Usage | None) -> tuple[int | None, ...]:
     if usage is None:
         return ()
-    classes = (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
-    return tuple([None if count is None or not 0 <= count < 1 << 63 else count for count in classes])
+    return tuple([None if count is None or not 0 <= count < 1 << 63 else count for count in counts_of(usage)])

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from spanledger_processor.accounting.across import Across, Places
 from spanledger_processor.accounting.grouping import Groups, Named
-from spanledger_processor.accounting.load import EMPTY, Load, plus
 from spanledger_processor.accounting.remembered import Known, Remembered
 from spanledger_processor.accounting.roles import richness, roles
 from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
 from spanledger_processor.accounting.trace_record import pack, pack_span, pack_spans, unpack
 from spanledger_processor.accounting.usual import Usual, usual_of
 from spanledger_processor.ledger.store import Changes, Key, Table, key
+from spanledger_processor.model import NO_SPEND, UsageVector
 
 
 @dataclass(slots=True)
@@ -27,8 +27,8 @@ class Page:
     trace: Trace
     groups: Groups
     roles: dict[bytes, str]
-    excess_before: Load
-    excess: Load = EMPTY
+    excess_before: UsageVector
+    excess: UsageVector = NO_SPEND
     new: list[tuple[int, Span]] = field(default_factory=list)
     added: list[Span] = field(default_factory=list)
     rows: dict[bytes, bytes] = field(default_factory=dict)
@@ -51,7 +51,7 @@ class Page:
             span.session = Named(named.id, "trace")
             self.groups = Groups(self.trace.spans)
 
-    def credit(self) -> Load:
+    def credit(self) -> UsageVector:
         """What was sent too much, as long as the new spans have no places."""
         return excess(self.trace) if self.usual is None else self.excess_before
 
@@ -134,7 +134,7 @@ class Pages:
                 page.refresh()
                 return True
             other.twin = span.span_id.hex()
-            span.sent, other.sent = plus(span.sent, other.sent), EMPTY
+            span.sent, other.sent = span.sent + other.sent, NO_SPEND
             page.usual = None
             page.share_session(span, other_page.groups.session(other))
             other_page.refresh()
@@ -176,12 +176,12 @@ class Pages:
         return known
 
 
-def excess(trace: Trace) -> Load:
+def excess(trace: Trace) -> UsageVector:
     """By how much what was sent of a trace exceeds what its spans add to the ledger."""
-    total = EMPTY
+    total = NO_SPEND
     for span in trace.spans.values():
-        if span.sent != EMPTY:
-            total = plus(total, span.sent)
+        if span.sent:
+            total = total + span.sent
         if span.counted and span.claim is not None:
-            total = plus(total, span.claim.load, -1)
+            total = total - span.claim.spend
     return total

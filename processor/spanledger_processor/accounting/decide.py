@@ -6,10 +6,9 @@ from dataclasses import replace
 
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.load import TOKENS, Load
 from spanledger_processor.accounting.roles import DUPLICATE, REPEATS
 from spanledger_processor.accounting.trace import COUNTED
-from spanledger_processor.model import Call, Cost, Decision, Usage
+from spanledger_processor.model import CLASS_NAMES, Call, Cost, Decision, Usage, UsageVector, counts_of
 from spanledger_processor.units import Pico
 
 CARRIED = "part of this cost was on a span already sent that turned out to repeat it"
@@ -30,7 +29,7 @@ def describe(fact: Fact, call: Call, session: Named, run: Named) -> Decision:
 
 
 def enter_money(
-    decision: Decision, fact: Fact, role: str, carried: Load, subtree: Pico, aliases: tuple[str, ...]
+    decision: Decision, fact: Fact, role: str, carried: UsageVector, subtree: Pico, aliases: tuple[str, ...]
 ) -> None:
     """Add what the span's role says of its money. `carried` is what it adds to what was sent before it."""
     if role == COUNTED and fact.call is not None and fact.cost is not None:
@@ -45,24 +44,21 @@ def enter_money(
         decision.duplicate_of = role.removeprefix(DUPLICATE)
 
 
-def _carried_cost(cost: Cost, carried: Load, decision: Decision) -> Cost:
-    if cost.amount is None or carried[0] == cost.amount:
+def _carried_cost(cost: Cost, carried: UsageVector, decision: Decision) -> Cost:
+    if cost.amount is None or carried.cost == cost.amount:
         return cost
     decision.note = decision.note or CARRIED
-    return replace(cost, amount=carried[0])
+    return replace(cost, amount=carried.cost)
 
 
-def _carried_usage(usage: Usage | None, carried: Load) -> Usage | None:
+def _carried_usage(usage: Usage | None, carried: UsageVector) -> Usage | None:
     """Tokens as far as no span before has carried them; a class that is unknown stays so."""
     if usage is None:
         return None
-    input_output = usage.input or 0, usage.output or 0
-    caches = usage.cache_read or 0, usage.cache_write or 0, usage.cache_write_1h or 0
-    if (*input_output, *caches, usage.reasoning or 0) == carried[1:]:
-        return usage  # nearly always: no span before has carried anything
+    counts = counts_of(usage)
     parts = {
-        name: amount
-        for name, amount in zip(TOKENS, carried[1:], strict=True)
-        if getattr(usage, name) is not None and getattr(usage, name) != amount
+        name: rest
+        for name, count, rest in zip(CLASS_NAMES, counts, carried.counts, strict=True)
+        if count is not None and count != rest
     }
     return replace(usage, **parts) if parts else usage

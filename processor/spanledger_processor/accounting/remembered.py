@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.load import EMPTY, Load
 from spanledger_processor.accounting.trace import MAX_SPANS, Trace
 from spanledger_processor.accounting.usual import Usual
 from spanledger_processor.ledger.store import Key
+from spanledger_processor.model import NO_SPEND, UsageVector
 
 _LONG = 64
 """Spans from which on a trace is remembered; a short one is read in no time."""
@@ -28,7 +28,7 @@ class Known:
     """
 
     trace: Trace
-    excess: Load = EMPTY
+    excess: UsageVector = NO_SPEND
     rows: dict[bytes, bytes] = field(default_factory=dict)
     usual: Usual | None = None
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from spanledger_processor.accounting.grouping import NOTHING, Named
-from spanledger_processor.accounting.load import EMPTY, Load
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import NO_SPEND, UsageVector
 from spanledger_processor.units import Pico
 
 MAX_SPANS = 4096
@@ -20,7 +20,7 @@ COUNTED = "counted"
 class Claim:
     """What a span says was spent: tokens and the money that it would add if it is the one that is counted.
 
-    `tokens` in the order of `load.TOKENS`, None where a class is unknown; empty where there is no usage. `fallback`
+    `tokens` in the order of `USAGE_CLASSES`, None where a class is unknown; empty where there is no usage. `fallback`
     is true where only a raw answer inside the span says it: it stands in where no other span of the trace spends.
     """
 
@@ -51,12 +51,11 @@ class Claim:
         return f"{self.provider}/{self.model}" if self.provider else self.model
 
     @property
-    def load(self) -> Load:
+    def spend(self) -> UsageVector:
         """What it adds where it is counted."""
         if not self.tokens:
-            return (self.amount or 0, *EMPTY[1:])
-        a, b, c, d, e, f = self.tokens
-        return self.amount or 0, a or 0, b or 0, c or 0, d or 0, e or 0, f or 0
+            return UsageVector(self.amount or 0)
+        return UsageVector(self.amount or 0, tuple([count or 0 for count in self.tokens]))
 
 
 @dataclass(slots=True)
@@ -93,7 +92,7 @@ class Span:
     again: bool = False
     claim: Claim | None = None
     place: Place | None = None
-    sent: Load = EMPTY
+    sent: UsageVector = NO_SPEND
     twin: str = ""
     carries_below: bool = False
     """A forgotten descendant had usage."""
@@ -117,7 +116,7 @@ class Span:
         if role != COUNTED or claim is None:
             return
         sums.calls += sign
-        sums.spend(claim.load, sign)
+        sums.spend(claim.spend, sign)
         if claim.amount is None:
             sums.unpriced += sign
             sums.add_reason(claim.unpriced, sign)

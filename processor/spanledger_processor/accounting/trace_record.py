@@ -6,9 +6,9 @@ from collections.abc import Collection
 from typing import Any
 
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.load import EMPTY
 from spanledger_processor.accounting.trace import Claim, Place, Span, Trace
 from spanledger_processor.ledger import packing
+from spanledger_processor.model import USAGE_CLASSES, UsageVector
 
 _VERSION = 1
 
@@ -57,7 +57,7 @@ def _row(span: Span) -> list[Any]:
         span.again,
         span.twin,
         None if place is None else [place.role, place.session, place.run],
-        None if span.sent == EMPTY else span.sent,
+        [span.sent.cost, *span.sent.counts] if span.sent else None,
         span.carries_below,
     ]
     if claim is not None:
@@ -84,10 +84,16 @@ def _span(row: list[Any]) -> Span:
     span.signature, span.logged, span.again, span.twin = row[13:17]
     span.place = None if row[17] is None else Place(*row[17])
     if row[18] is not None:
-        a, b, c, d, e, f, g = map(int, row[18])
-        span.sent = (a, b, c, d, e, f, g)
+        span.sent = UsageVector.read(row[18][0], row[18][1:])
     span.carries_below = row[19]
     if len(row) > 20:
         tokens, amount, *rest = row[20]
-        span.claim = Claim(tuple(tokens), None if amount is None else int(amount), *rest)
+        span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest)
     return span
+
+
+def _all_classes(tokens: list[int | None]) -> tuple[int | None, ...]:
+    """The counts of a claim; one of a version that had fewer classes knows nothing of the others."""
+    if not tokens:
+        return ()
+    return (*tokens, *[None] * (len(USAGE_CLASSES) - len(tokens)))[: len(USAGE_CLASSES)]

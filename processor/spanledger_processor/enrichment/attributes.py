@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from spanledger_processor.aliases import ALIASES
-from spanledger_processor.model import Cost, Decision, Signature, Usage
+from spanledger_processor.model import USAGE_CLASSES, Cost, Decision, Signature, Usage, counts_of
 from spanledger_processor.otlp.encoding import INT64, double, doubles, flag, integer, text, without_present
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.units import USD
@@ -53,10 +53,7 @@ _RUN_COST = double("spanledger.run.cost_usd")
 _NOTE = text("spanledger.note")
 _SOURCE = text("spanledger.source")
 
-_USAGE = tuple(
-    integer(f"spanledger.usage.{count}_tokens")
-    for count in ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
-)
+_USAGE = tuple(integer(f"spanledger.usage.{one.attribute}") for one in USAGE_CLASSES)
 
 
 def encode(decision: Decision) -> bytes:
@@ -139,8 +136,8 @@ def _totals(decision: Decision) -> list[bytes]:
 
 def _usage(usage: Usage) -> list[bytes]:
     """Counts that are known; one that no int64 holds cannot be written."""
-    counts = (usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
-    return [piece(count) for piece, count in zip(_USAGE, counts, strict=True) if count is not None and count in INT64]
+    told = zip(_USAGE, counts_of(usage), strict=True)
+    return [piece(count) for piece, count in told if count is not None and count in INT64]
 
 
 def _cost(cost: Cost) -> list[bytes]:

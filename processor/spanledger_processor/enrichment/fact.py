@@ -12,13 +12,15 @@ from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.enrichment.names import Names, Naming, pick
 from spanledger_processor.enrichment.times import NS_PER_DAY, price_time
 from spanledger_processor.enrichment.view import View
-from spanledger_processor.model import Call, Cost, Signature, ToolCall
+from spanledger_processor.model import Call, Cost, Signature, ToolCall, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import SpanView
 
 _STATUS_ERROR = 2
 _WITH_USAGE = frozenset({"llm", "embedding"})
 """Kinds whose calls cost something: one that says nothing of its usage is marked, unless it failed."""
+_CLASSES_OF_VERSION_1 = 6
+"""Usage classes of the first digests, which are stored; of those declared later only told ones are in a digest."""
 
 
 class Pricing(Protocol):
@@ -119,5 +121,7 @@ def _digest(call: Call) -> bytes:
     amount, tokens = reported.amount if reported else None, "None"
     if usage is not None:
         tokens = f"({usage.input}, {usage.output}, {usage.cache_read}, {usage.cache_write}, {usage.cache_write_1h})"
+        if any(later := counts_of(usage)[_CLASSES_OF_VERSION_1:]):
+            tokens += str(later)
     told = f"(({call.request_model!r}, {call.response_model!r}, {amount}), {tokens})"  # twice as fast as repr of tuples
     return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()

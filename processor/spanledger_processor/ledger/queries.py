@@ -42,10 +42,10 @@ def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:
 
 def _of_tasks(parts: list[Sums]) -> dict[str, list[Row]]:
     kinds, ids, by_model = (_grouped(parts, *labels) for labels in (("id", "kind"), ("id",), ("provider", "model")))
-    tokens = {where: sums.input + sums.output for where, sums in kinds.items()}
+    tokens = {where: sums.spent["input"] + sums.spent["output"] for where, sums in kinds.items()}
     most_first = sorted(tokens, key=lambda where: (-tokens[where], where))
     by_task = [
-        {"id": task, "tokens_total": sums.input + sums.output, **spend(sums)}
+        {"id": task, "tokens_total": sums.spent["input"] + sums.spent["output"], **spend(sums)}
         | {"kinds": {kind: tokens[of, kind] for of, kind in most_first if of == task and tokens[of, kind]}}
         for (task,), sums in ids.items()
     ]

@@ -12,7 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import StateError
-from spanledger_processor.model import Cost, Decision, Signature, Usage
+from spanledger_processor.model import CLASS_NAMES, Cost, Decision, Signature, Usage
 
 _VERSION = 1
 
@@ -24,7 +24,7 @@ _ORDER: dict[type[Any], tuple[str, ...]] = {
         *("signature", "tool_repeats", "tool_consecutive", "tool_loop"),
         *("session_cost", "run_cost", "source", "note", "aliases"),
     ),
-    Usage: ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"),
+    Usage: CLASS_NAMES,
     Cost: (
         *("amount", "source", "computed", "input", "cache_read", "cache_write", "output", "other"),
         *("reported", "price", "estimate", "unpriced"),

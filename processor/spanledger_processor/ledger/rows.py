@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import USAGE_CLASSES
 from spanledger_processor.units import USD, Pico
 
 Row: TypeAlias = dict[str, Any]
@@ -31,19 +32,14 @@ def money(amount: Pico) -> Row:
 
 
 def spend(sums: Sums) -> Row:
-    """What was spent: cost, calls and why not all of them have a price, tokens."""
+    """What was spent: cost, calls and why not all of them have a price, tokens and units sold by the call."""
+    counts = list(zip(USAGE_CLASSES, sums.usage, strict=True))
     return {
         **money(sums.cost),
         "calls": sums.calls,
         "unpriced": dict(sorted(sums.reasons.items())),
-        "tokens": {
-            "input": sums.input,
-            "output": sums.output,
-            "cache_read": sums.cache_read,
-            "cache_write": sums.cache_write,
-            "cache_write_1h": sums.cache_write_1h,
-            "reasoning": sums.reasoning,
-        },
+        "tokens": {one.name: count for one, count in counts if one.unit == "token"},
+        "units": {one.name: count for one, count in counts if one.unit != "token"},
     }
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from operator import add, sub
 
 from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.model import NO_SPEND, UsageVector
 
 ID_BOUND = 512
 """Bytes of an id, name or label kept in a record; the key holds the hash of all of it."""
@@ -15,19 +16,17 @@ MODELS_KEPT = 64
 """Models told apart in one record; the table of days has them all."""
 OTHER_MODELS = "other"
 
-_COUNTS = (
-    *("cost", "calls", "priced", "unpriced"),
-    *("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning"),
-    *("tool_calls", "spans"),
-)
 _VERSION = 1
+_CLASSES_OF_VERSION_1 = 6
+"""Usage classes that stand before the numbers of tool calls and spans; those declared later stand behind."""
 
 
 @dataclass(slots=True)
 class Sums:
     """A record of numbers that commute: counts are added, times widened, labels kept (the first one wins), sets united.
 
-    `cost` in 1e-12 USD; may be negative in a change that moves an amount elsewhere, never in what is stored.
+    `cost` in 1e-12 USD, `usage` in the order of `USAGE_CLASSES`; both may be negative in a change that moves an amount
+    elsewhere, never in what is stored.
     `reasons` counts unpriced calls by reason. `named` unites up to three names seen, enough to tell one from several.
     `arrival_ms` is when the record last changed; the store writes it, and retention goes by it.
     """
@@ -36,12 +35,7 @@ class Sums:
     calls: int = 0
     priced: int = 0
     unpriced: int = 0
-    input: int = 0
-    output: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    cache_write_1h: int = 0
-    reasoning: int = 0
+    usage: tuple[int, ...] = NO_SPEND.counts
     tool_calls: int = 0
     spans: int = 0
     first_ns: int = 0
@@ -55,7 +49,7 @@ class Sums:
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
-        self.spend(other.load, sign)
+        self.spend(other.spent, sign)
         self.calls += sign * other.calls
         self.priced += sign * other.priced
         self.unpriced += sign * other.unpriced
@@ -83,21 +77,14 @@ class Sums:
             self.last_ns = last_ns
 
     @property
-    def load(self) -> tuple[int, int, int, int, int, int, int]:
-        """The cost and the tokens by class, in the order of the fields."""
-        tokens = (self.input, self.output, self.cache_read, self.cache_write, self.cache_write_1h, self.reasoning)
-        return self.cost, *tokens
+    def spent(self) -> UsageVector:
+        """The cost and the counts by class."""
+        return UsageVector(self.cost, self.usage)
 
-    def spend(self, load: tuple[int, int, int, int, int, int, int], sign: int = 1) -> None:
-        """Add a cost and tokens by class, in the order of the fields, or with `sign` -1 take them out again."""
-        cost, given, output, cache_read, cache_write, cache_write_1h, reasoning = load
-        self.cost += sign * cost
-        self.input += sign * given
-        self.output += sign * output
-        self.cache_read += sign * cache_read
-        self.cache_write += sign * cache_write
-        self.cache_write_1h += sign * cache_write_1h
-        self.reasoning += sign * reasoning
+    def spend(self, spent: UsageVector, sign: int = 1) -> None:
+        """Add a cost and counts by class, or with `sign` -1 take them out again."""
+        self.cost += sign * spent.cost
+        self.usage = tuple(map(add if sign > 0 else sub, self.usage, spent.counts))
 
     def add_reason(self, reason: str, sign: int = 1) -> None:
         """One more, or with `sign` -1 one fewer, unpriced call for `reason`."""
@@ -121,7 +108,9 @@ class Sums:
 
     def pack(self) -> bytes:
         """The stored form. Its second element is the arrival, as in every record that retention may take."""
-        counts = [getattr(self, name) for name in _COUNTS]
+        first, later = self.usage[:_CLASSES_OF_VERSION_1], self.usage[_CLASSES_OF_VERSION_1:]
+        calls = (self.cost, self.calls, self.priced, self.unpriced)
+        counts = [*calls, *first, self.tool_calls, self.spans, *later]
         times = [self.first_ns, self.last_ns, self.closed]
         row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
         return pack(row)
@@ -130,8 +119,10 @@ class Sums:
     def unpack(cls, record: bytes) -> Sums:
         """Read a stored record; what a later version added at its end is left aside."""
         _, arrival_ms, counts, times, labels, reasons, models, named, *_ = unpack(record)
-        known: list[Any] = [int(count) for count in counts[: len(_COUNTS)]]
-        sums = cls(*known)
+        cost, calls, priced, unpriced, *numbers = (int(count) for count in counts)
+        first, (tool_calls, spans, *later) = numbers[:_CLASSES_OF_VERSION_1], numbers[_CLASSES_OF_VERSION_1:]
+        usage = UsageVector.read(cost, [*first, *later]).counts
+        sums = cls(cost, calls, priced, unpriced, usage, tool_calls, spans)
         sums.first_ns, sums.last_ns, sums.closed = times
         sums.arrival_ms = arrival_ms
         sums.labels, sums.named = labels, set(named)
