@@ -1,4 +1,4 @@
-"""`spanledger sidecar`."""
+"""Run `spanledger sidecar`, and print what a single look found."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast, get_args
+from typing import NoReturn, cast, get_args
 
 import click
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from spanledger_exporters.settings import parse
-from spanledger_processor.cli.options import WRONG_USAGE, fail, logs
 from spanledger_processor.config.model import state_folder
 from spanledger_processor.signing import Signer, SigningKeyError, load_key
+from spanledger_processor.telemetry.log import FORMATS, LEVELS, set_up
 from spanledger_sidecar.cursor import CursorError
-from spanledger_sidecar.run import Sidecar
-from spanledger_sidecar.senders import PROTOCOLS, otlp
-from spanledger_sidecar.settings import SOURCES, Grain, Settings, Source, SourceName
-from spanledger_sidecar.summary import table
+from spanledger_sidecar.loop import SOURCES, Grain, Settings, Sidecar, SourceName, SourceSettings
+from spanledger_sidecar.sender import PROTOCOLS, otlp
+from spanledger_sidecar.sources.base import Source
+
+FAILED, WRONG_USAGE = 1, 2
+"""Exit codes, as all commands of spanledger have them."""
 
 
 class _When(click.ParamType[int]):
@@ -56,7 +60,7 @@ class _When(click.ParamType[int]):
     "roots",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="A home to read, for one --source (mux if not given); default: where the agent keeps it.",
+    help="A source to read, for one --source (mux if not given); default: where the agent keeps it.",
 )
 @click.option("--endpoint", help="Where spans go; default: OTEL_EXPORTER_OTLP_ENDPOINT, else localhost.")
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help="Default: OTEL_EXPORTER_OTLP_PROTOCOL, else grpc.")
@@ -70,8 +74,11 @@ class _When(click.ParamType[int]):
     show_default=True,
     help="auto: the finest that the files have; usage: never open chat files.",
 )
-@click.option("--once", is_flag=True, help="Look once, send, print a summary, and end.")
-@logs
+@click.option("--once", is_flag=True, help="ScanContext once, send, print a summary, and end.")
+@click.option(
+    "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Lines below it are left out."
+)
+@click.option("--log-format", type=click.Choice(FORMATS), default="text", show_default=True, help="Form of the lines.")
 def sidecar(
     names: tuple[str, ...],
     roots: tuple[Path, ...],
@@ -82,14 +89,17 @@ def sidecar(
     since: int | None,
     grain: str,
     once: bool,  # noqa: FBT001 - click's flag
+    log_level: str,
+    log_format: str,
 ) -> None:
-    """Turn the usage files of agents (Mux or Xum, tilth) into spans, and send them to any OTLP endpoint.
+    """LastRequest the usage files of agents (Mux or Xum, tilth) into spans, and send them to any OTLP endpoint.
 
     At the first run everything that is there already counts as old, unless --since or --backfill say otherwise.
     Exit code 1: with --once, not everything was acknowledged; what was not is sent next time.
     """
+    set_up(log_level, log_format)
     if backfill and since is not None:
-        fail("--backfill and --since: use one of them", WRONG_USAGE)
+        _fail("--backfill and --since: use one of them", WRONG_USAGE)
     settings = Settings(
         (state or state_folder(os.environ)).expanduser(),
         _sources(names, roots, cast(Grain, grain)),
@@ -98,18 +108,18 @@ def sidecar(
     with _opened(settings, endpoint, protocol) as made:
         sent = _look_once(made, bar=backfill) if once or backfill else True
         if not once:
-            made.run(_told_to_stop())
+            made.run(_stop_signal())
             return
-        Console().print(table(made.homes, made.cursor.waiting()))
+        Console().print(table(made.sources, made.cursor.waiting()))
         if not sent:
-            fail("the endpoint did not take everything; the rest is sent next time", 1)
+            _fail("the endpoint did not take everything; the rest is sent next time", FAILED)
 
 
-def _sources(names: tuple[str, ...], roots: tuple[Path, ...], grain: Grain) -> list[Source]:
+def _sources(names: tuple[str, ...], roots: tuple[Path, ...], grain: Grain) -> list[SourceSettings]:
     if roots and len(names) > 1:
-        fail("--root: name one --source that it belongs to", WRONG_USAGE)
+        _fail("--root: name one --source that it belongs to", WRONG_USAGE)
     chosen = names or (("mux",) if roots else SOURCES)
-    return [Source(cast(SourceName, name), [root.expanduser() for root in roots], grain) for name in chosen]
+    return [SourceSettings(cast(SourceName, name), [root.expanduser() for root in roots], grain) for name in chosen]
 
 
 @contextmanager
@@ -120,7 +130,7 @@ def _opened(settings: Settings, endpoint: str | None, protocol: str | None) -> I
             click.echo("made a signing key: signatures compare only where SPANLEDGER_SIGNING_KEY is the same", err=True)
         opened = Sidecar(settings, otlp(endpoint, protocol, os.environ), Signer(key))
     except (SigningKeyError, CursorError, ValueError) as error:
-        fail(str(error), WRONG_USAGE)
+        _fail(str(error), WRONG_USAGE)
     with opened:
         yield opened
 
@@ -132,16 +142,48 @@ def _look_once(made: Sidecar, *, bar: bool) -> bool:
 
 @contextmanager
 def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:  # noqa: FBT001
-    """A bar on the terminal that is told how many sessions of how many were read."""
+    """A bar on the terminal that is called with how many sessions of how many were read."""
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("sessions"), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr), disable=not shown) as progress:
         task = progress.add_task("reading", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
-def _told_to_stop() -> threading.Event:
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo(message, err=True)
+    sys.exit(code)
+
+
+def _stop_signal() -> threading.Event:
     """Set by SIGTERM or Ctrl-C."""
     stop = threading.Event()
     for which in (signal.SIGTERM, signal.SIGINT):
         signal.signal(which, lambda *_: stop.set())
     return stop
+
+
+_PICO = 10**12
+_ROWS: Sequence[tuple[str, Callable[[Source], str]]] = (
+    ("sessions", lambda source: f"{source.counts.sessions:,}"),
+    ("spans: calls", lambda source: f"{source.counts.spans['per-message']:,}"),
+    ("spans: turns", lambda source: f"{source.counts.spans['per-turn']:,}"),
+    ("spans: aggregates", lambda source: f"{source.counts.spans['per-session-aggregate']:,}"),
+    ("spans: tools", lambda source: f"{source.counts.spans['tools']:,}"),
+    ("spans: sessions closed", lambda source: f"{source.counts.spans['closed']:,}"),
+    ("tokens", lambda source: f"{source.counts.tokens:,}"),
+    ("cost as the source reports it", lambda source: f"${source.counts.cost / _PICO:,.6f}"),
+    ("usage without such a cost", lambda source: f"{source.counts.uncosted:,}"),
+    ("files reset", lambda source: f"{source.counts.resets:,}"),
+    ("files that cannot be used", lambda source: f"{source.errors.count:,}"),
+)
+
+
+def table(sources: Sequence[Source], waiting: int) -> Table:
+    """One column a source; below it how many spans still wait for the endpoint."""
+    found = Table(box=box.SIMPLE, caption=f"{waiting} spans wait for the endpoint" if waiting else None)
+    found.add_column("new")
+    for source in sources:
+        found.add_column(source.name, justify="right")
+    for name, cell in _ROWS:
+        found.add_row(name, *(cell(source) for source in sources))
+    return found

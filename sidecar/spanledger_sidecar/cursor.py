@@ -1,8 +1,8 @@
-"""What was read and what was acknowledged, in LMDB: one write transaction holds both the spans that came of a change
-and the state after it, so that neither is lost nor made twice, wherever the process is killed.
+"""Keep what was read and what was acknowledged, in LMDB.
 
-Spans wait in a queue on disk until the endpoint has acknowledged them. One that was sent and not acknowledged is sent
-again as it was, with the same ids.
+One write transaction holds both the spans that came of a change and the state after it, so that neither is lost nor
+made twice, wherever the process is killed. Spans wait in a queue on disk until the endpoint has acknowledged them. One
+that was sent and not acknowledged is sent again as it was, with the same ids.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Any, TypeAlias
 
 import lmdb
 
-from spanledger_sidecar.emit import Span
-from spanledger_sidecar.packing import pack, unpack
+from spanledger_sidecar.records import pack, unpack
+from spanledger_sidecar.spans import Span
 
 FOLDER = "sidecar"
 _MAP_BYTES = 4 * 2**30
@@ -113,13 +113,13 @@ class Change:
     def remember(self, source: str, session: str, record: bytes) -> None:
         self._transaction.put(_session_key(source, session), record, db=self._tables["state"])
 
-    def owner(self, claim: bytes) -> str | None:
-        """Which session took what `claim` stands for, None if none did."""
-        found = self._transaction.get(claim, db=self._tables["claims"])
+    def owner(self, dedup_key: bytes) -> str | None:
+        """Which session took what `dedup_key` stands for, None if none did."""
+        found = self._transaction.get(dedup_key, db=self._tables["claims"])
         return None if found is None else bytes(found).decode("utf-8", "surrogateescape")
 
-    def take(self, claim: bytes, session: str) -> None:
-        self._transaction.put(claim, session.encode("utf-8", "surrogateescape"), db=self._tables["claims"])
+    def take(self, dedup_key: bytes, session: str) -> None:
+        self._transaction.put(dedup_key, session.encode("utf-8", "surrogateescape"), db=self._tables["claims"])
 
     def set_meta(self, key: str, value: Any) -> None:
         self._transaction.put(key.encode(), pack(value), db=self._tables["meta"])

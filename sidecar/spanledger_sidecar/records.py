@@ -1,11 +1,19 @@
-"""What sources find, one record a span, in the sidecar's own terms; `emit` says how each looks as a span."""
+"""What sources read, one record a span, in the sidecar's own terms, and the values that records are made of.
+
+Also here: ids as hashes of what a span stands for, single values out of files that somebody else writes, and the
+stored form of plain values.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from hashlib import blake2b
+from typing import Any, Literal, TypeAlias
 
-from spanledger_sidecar.tokens import Five
+import msgpack
+
+from spanledger_sidecar.tokens import TokenVector
 
 Granularity: TypeAlias = Literal["per-message", "per-turn", "per-session-aggregate"]
 
@@ -22,7 +30,7 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class BaseRecord:
     """What every record has. Times in ms since 1970; `source` is the source's name (`mux`, `tilth`)."""
 
     source: str
@@ -38,7 +46,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class UsageRecord(Made):
+class UsageRecord(BaseRecord):
     """Tokens that were used. `tokens` are Mux's disjoint classes.
 
     `cost` is what the source says it cost (picodollars), None where it does not know; `charged` is true where that is
@@ -50,10 +58,10 @@ class UsageRecord(Made):
     granularity: Granularity
     provider: str
     model: str
-    tokens: Five
+    tokens: TokenVector
     cost: int | None = None
     charged: bool = False
-    cumulative: tuple[Five, int | None] | None = None
+    cumulative: tuple[TokenVector, int | None] | None = None
     model_key: str = ""
     service_tier: str = ""
     agent: str = ""
@@ -64,7 +72,7 @@ class UsageRecord(Made):
 
 
 @dataclass(frozen=True, slots=True)
-class ToolRecord(Made):
+class ToolRecord(BaseRecord):
     """A tool call, signed where it was read: its arguments are not here."""
 
     name: str
@@ -75,8 +83,72 @@ class ToolRecord(Made):
 
 
 @dataclass(frozen=True, slots=True)
-class ClosedRecord(Made):
+class ClosedRecord(BaseRecord):
     """The source ended this session."""
 
 
 Record: TypeAlias = UsageRecord | ToolRecord | ClosedRecord
+
+
+def trace_id(*parts: object) -> bytes:
+    """16 bytes for the trace of what `parts` name."""
+    return _digest(b"trace", 16, parts)
+
+
+def span_id(*parts: object) -> bytes:
+    """8 bytes for the span of what `parts` name."""
+    return _digest(b"span", 8, parts)
+
+
+def dedup_key(*parts: object) -> bytes:
+    """16 bytes under which it is remembered that what `parts` name was taken."""
+    return _digest(b"dedup_key", 16, parts)
+
+
+def _digest(purpose: bytes, size: int, parts: tuple[object, ...]) -> bytes:
+    """Parts are hashed with their lengths, so they cannot run together. No id is all zeros (OTLP's "no id")."""
+    encoded = [str(part).encode("utf-8", "surrogatepass") for part in parts]
+    joined = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
+    digest = blake2b(joined, digest_size=size, person=purpose).digest()
+    return digest if any(digest) else b"\1" * size
+
+
+Sign: TypeAlias = Callable[[str, Any], tuple[str, str]]
+"""A tool's name and arguments to its signature and the signature's scope; both empty if there is none."""
+
+_LONGEST = 256
+
+
+class UnreadableError(Exception):
+    """This file cannot be used as it is now; the message says why, and never what it holds."""
+
+
+def count(value: Any) -> int:
+    """A number of tokens or milliseconds: whole and not negative, 0 for anything else (facts 1.7)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+        return 0
+    return int(value)
+
+
+def text(value: Any) -> str:
+    """Text of at most 256 characters, a question mark for each half character; empty for anything else."""
+    return value[:_LONGEST].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def nested(value: Any, *keys: str) -> Any:
+    """What stands at a path of keys, None if nothing does."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def pack(value: Any) -> bytes:
+    """The stored form of a plain value."""
+    packed: bytes | None = msgpack.packb(value)
+    assert packed is not None, "only a stream packs to nothing"
+    return packed
+
+
+def unpack(packed: bytes) -> Any:
+    """The value back."""
+    return msgpack.unpackb(packed, strict_map_key=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-class Five(NamedTuple):
+class TokenVector(NamedTuple):
     """One amount for each class; tokens, or picodollars (1e-12 USD)."""
 
     input: int = 0
@@ -19,19 +19,19 @@ class Five(NamedTuple):
     output: int = 0
     reasoning: int = 0
 
-    def plus(self, other: Five) -> Five:
-        return Five(*(a + b for a, b in zip(self, other, strict=True)))
+    def plus(self, other: TokenVector) -> TokenVector:
+        return TokenVector(*(a + b for a, b in zip(self, other, strict=True)))
 
-    def minus(self, other: Five) -> Five:
-        return Five(*(a - b for a, b in zip(self, other, strict=True)))
+    def minus(self, other: TokenVector) -> TokenVector:
+        return TokenVector(*(a - b for a, b in zip(self, other, strict=True)))
 
-    def at_least(self, other: Five) -> Five:
+    def at_least(self, other: TokenVector) -> TokenVector:
         """The larger of each class."""
-        return Five(*(max(a, b) for a, b in zip(self, other, strict=True)))
+        return TokenVector(*(max(a, b) for a, b in zip(self, other, strict=True)))
 
-    def at_most(self, other: Five) -> Five:
+    def at_most(self, other: TokenVector) -> TokenVector:
         """The smaller of each class."""
-        return Five(*(min(a, b) for a, b in zip(self, other, strict=True)))
+        return TokenVector(*(min(a, b) for a, b in zip(self, other, strict=True)))
 
     @property
     def inputs(self) -> int:
@@ -47,17 +47,17 @@ class Five(NamedTuple):
     def total(self) -> int:
         return self.inputs + self.outputs
 
-    def holds(self, other: Five) -> bool:
+    def holds(self, other: TokenVector) -> bool:
         """Whether both groups have room for `other`'s."""
         return self.inputs >= other.inputs and self.outputs >= other.outputs
 
 
-ZERO = Five()
+ZERO = TokenVector()
 
 
-def missing(whole: Five, part: Five) -> Five:
+def missing(whole: TokenVector, part: TokenVector) -> TokenVector:
     """What `part` lacks of `whole`: by group, and within a group in the classes that lack it."""
-    return Five(*_lacks(whole[:3], part[:3]), *_lacks(whole[3:], part[3:]))
+    return TokenVector(*_lacks(whole[:3], part[:3]), *_lacks(whole[3:], part[3:]))
 
 
 def _lacks(whole: tuple[int, ...], part: tuple[int, ...]) -> list[int]:
@@ -71,17 +71,19 @@ def _lacks(whole: tuple[int, ...], part: tuple[int, ...]) -> list[int]:
     return found
 
 
-def settled(whole: Five, part: Five) -> Five:
+def settled(whole: TokenVector, part: TokenVector) -> TokenVector:
     """`part`, spread over the classes as `whole` is; what it has more than `whole` stays, in a group's first class."""
     over_input = max(0, part.inputs - whole.inputs)
     over_output = max(0, part.outputs - whole.outputs)
     spread = whole.minus(missing(whole, part))
-    return Five(spread.input + over_input, spread.cached, spread.cache_create, spread.output + over_output, spread[4])
+    return TokenVector(
+        spread.input + over_input, spread.cached, spread.cache_create, spread.output + over_output, spread[4]
+    )
 
 
-def taken(pool: Five, amount: Five) -> Five:
+def taken(pool: TokenVector, amount: TokenVector) -> TokenVector:
     """The part of `pool` that `amount` is: class by class, then from the rest of the group."""
-    return Five(*_from_group(pool[:3], amount[:3]), *_from_group(pool[3:], amount[3:]))
+    return TokenVector(*_from_group(pool[:3], amount[:3]), *_from_group(pool[3:], amount[3:]))
 
 
 def _from_group(pool: tuple[int, ...], amount: tuple[int, ...]) -> list[int]:
@@ -94,14 +96,14 @@ def _from_group(pool: tuple[int, ...], amount: tuple[int, ...]) -> list[int]:
     return found
 
 
-def by_class(whole: Five, part: Five) -> Five:
+def by_class(whole: TokenVector, part: TokenVector) -> TokenVector:
     """What `part` lacks of `whole` in each class by itself."""
     return whole.minus(part).at_least(ZERO)
 
 
-def at_rate(cost: Five, there: Five, used: Five) -> Five:
+def at_rate(cost: TokenVector, there: TokenVector, used: TokenVector) -> TokenVector:
     """The part of `cost`, which is that of `there`, that falls on `used`: every token of a class costs the same."""
-    return Five(*(_share(c, t, min(u, t)) for c, t, u in zip(cost, there, used, strict=True)))
+    return TokenVector(*(_share(c, t, min(u, t)) for c, t, u in zip(cost, there, used, strict=True)))
 
 
 def _share(cost: int, there: int, used: int) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from mux_homes import DOCUMENTS, bucket, put, row, usage
 from sidecars import Endpoint, by_model, look, sidecar
-from spanledger_sidecar.reading import MAX_BYTES
+from spanledger_sidecar.files import MAX_BYTES
 
 MODEL = "anthropic:claude-x"
 GOOD = usage({MODEL: bucket(5, 5)})
@@ -63,7 +63,7 @@ def test_one_message_and_the_others_go_on(kind: str, tmp_path: Path, caplog: pyt
         assert [record.getMessage() for record in caplog.records if str(path) in record.getMessage()] == [
             f"{path} {message}" + caplog.records[0].getMessage().partition(message)[2]
         ]
-        assert made.homes[0].troubles.count == 1
+        assert made.sources[0].errors.count == 1
         if path.is_dir():
             path.rmdir()
         put(root, usage({MODEL: bucket(3, 3)}), workspace="bad")
@@ -99,7 +99,7 @@ def test_a_huge_line_is_damage(tmp_path: Path) -> None:
         file.write(b"\n" + row("m2", MODEL, 1, 1).encode())
     with sidecar(tmp_path / "state", endpoint, root) as made:
         made.once()
-        assert made.homes[0].troubles.count == 1
+        assert made.sources[0].errors.count == 1
     assert len(endpoint.usage()) == 2
 
 
@@ -110,7 +110,7 @@ def test_a_linked_workspace_is_not_followed(tmp_path: Path) -> None:
     (root / "sessions" / "linked").symlink_to(tmp_path / "elsewhere" / "sessions" / "7ac41be902")
     with sidecar(tmp_path / "state", endpoint, root) as made:
         made.once()
-        assert made.homes[0].troubles.count == 1
+        assert made.sources[0].errors.count == 1
     assert set(by_model(endpoint.usage())) == {("good", MODEL)}
 
 
@@ -131,7 +131,7 @@ def test_a_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:
     put(root, row("m1", MODEL, 1, 1).replace('"parts": []', odd), "chat.jsonl", "good")
     with sidecar(tmp_path / "state", endpoint, root) as made:
         made.once()
-        assert made.homes[0].troubles.count == 1
+        assert made.sources[0].errors.count == 1
     assert set(by_model(endpoint.usage())) == {("good", MODEL)}
     assert [span.name for span in endpoint.named("execute_tool")] == ["execute_tool ba?sh"]
 
@@ -169,6 +169,6 @@ def test_a_bug_with_one_workspace_stops_no_other_and_takes_nothing(
             patched.setattr("spanledger_sidecar.sources.mux.build.turn", lambda *_: 1 / 0)
             made.once()
         assert set(by_model(endpoint.usage())) == {("good", MODEL)}
-        assert made.homes[0].troubles.count == 1
+        assert made.sources[0].errors.count == 1
         made.once()
     assert set(by_model(endpoint.usage())) == {("good", MODEL), ("a-bad", MODEL)}

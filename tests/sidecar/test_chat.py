@@ -206,7 +206,7 @@ def test_grain_usage_opens_no_chat(tmp_path: Path) -> None:
     (usage_file.parent / "chat.jsonl").symlink_to(usage_file)
     with sidecar(tmp_path / "state", endpoint, root, grain="usage") as made:
         assert made.once()
-        assert made.homes[0].troubles.count == 0
+        assert made.sources[0].errors.count == 0
     assert _grains(endpoint) == ["per-session-aggregate"]
 
 

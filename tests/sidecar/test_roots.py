@@ -8,7 +8,8 @@ import pytest
 
 from mux_homes import bucket, put, usage
 from sidecars import Endpoint, by_model, look, sidecar
-from spanledger_sidecar.roots import MARKER, mux_root, real
+from spanledger_sidecar.files import real_folders
+from spanledger_sidecar.sources.mux.home import MARKER, mux_root
 
 MODEL = "anthropic:claude-x"
 
@@ -57,7 +58,7 @@ def test_the_old_homes_link_and_the_new_home_are_one(tmp_path: Path) -> None:
     new = _used(tmp_path / ".xum")
     (tmp_path / ".mux").symlink_to(new)
     (tmp_path / ".cmux").symlink_to(new)
-    assert real([tmp_path / ".mux", tmp_path / ".cmux", new, tmp_path / "none"]) == [new]
+    assert real_folders([tmp_path / ".mux", tmp_path / ".cmux", new, tmp_path / "none"]) == [new]
 
 
 def test_the_move_of_the_home_while_it_is_watched(tmp_path: Path) -> None:

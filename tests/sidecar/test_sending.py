@@ -15,9 +15,8 @@ from backend import Backend
 from mux_homes import bucket, put, usage
 from sidecars import SIGNER, Endpoint, KilledError, look, sidecar, tokens_of
 from spanledger_sidecar.cursor import CursorError
-from spanledger_sidecar.run import Sidecar, start
-from spanledger_sidecar.senders import otlp
-from spanledger_sidecar.settings import Settings, Source
+from spanledger_sidecar.loop import Settings, Sidecar, SourceSettings, start
+from spanledger_sidecar.sender import otlp
 
 MODEL = "anthropic:claude-x"
 
@@ -29,7 +28,7 @@ def backend() -> Iterator[Backend]:
 
 
 def _settings(folder: Path, **more: float) -> Settings:
-    return Settings(folder / "state", [Source("mux", [folder / "mux"])], 0, **more)  # type: ignore[arg-type]
+    return Settings(folder / "state", [SourceSettings("mux", [folder / "mux"])], 0, **more)  # type: ignore[arg-type]
 
 
 def _spans(bodies: list[bytes]) -> list[Span]:
@@ -120,7 +119,7 @@ def test_with_a_full_queue_no_more_is_read(tmp_path: Path) -> None:
     endpoint, root = Endpoint(down=True), tmp_path / "mux"
     for number in range(450):
         put(root, usage({MODEL: bucket(1, 1)}), workspace=f"w{number:04}")
-    settings = Settings(tmp_path / "state", [Source("mux", [root])], 0, waiting=100)
+    settings = Settings(tmp_path / "state", [SourceSettings("mux", [root])], 0, waiting=100)
     with Sidecar(settings, endpoint, SIGNER) as made:
         assert not made.once()
         assert made.cursor.waiting() == 200

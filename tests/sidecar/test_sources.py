@@ -10,19 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mux_homes import DOCUMENTS
-from spanledger_sidecar.ids import claim_key, span_id, trace_id
-from spanledger_sidecar.records import Session
-from spanledger_sidecar.sources.mux.chat import tokens_of
-from spanledger_sidecar.sources.mux.config_file import Listed, workspaces
-from spanledger_sidecar.sources.mux.names import canonical
-from spanledger_sidecar.sources.mux.parts import Part, share
-from spanledger_sidecar.sources.mux.state import Ledger, Workspace
-from spanledger_sidecar.sources.mux.usage_file import Bucket, bucket_of
+from spanledger_sidecar.records import Session, dedup_key, span_id, trace_id
+from spanledger_sidecar.sources.mux.build import Allocation, share
+from spanledger_sidecar.sources.mux.files import Bucket, bucket_of
+from spanledger_sidecar.sources.mux.home import ConfigEntry, workspaces
+from spanledger_sidecar.sources.mux.rows import canonical, tokens_of
+from spanledger_sidecar.sources.mux.state import ModelState, Workspace
 from spanledger_sidecar.sources.tilth.events import Progress
-from spanledger_sidecar.tokens import ZERO, Five, missing, settled, taken
+from spanledger_sidecar.tokens import ZERO, TokenVector, missing, settled, taken
 
 COUNTS = st.integers(0, 1000)
-FIVES = st.builds(Five, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
+FIVES = st.builds(TokenVector, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 
 
 @pytest.mark.parametrize(
@@ -68,13 +66,13 @@ def test_inclusive_usage_in_disjoint_classes(usage: dict[str, Any], metadata: An
 def test_what_the_configuration_says_of_workspaces() -> None:
     found = workspaces(json.loads((DOCUMENTS / "home-sample" / "config.json").read_text("utf-8")))
     assert found == {
-        "7ac41be902": Listed(Session("7ac41be902", "", "fix-cache", "widget", ""), 1787140682114),
-        "c04e9a7712": Listed(
+        "7ac41be902": ConfigEntry(Session("7ac41be902", "", "fix-cache", "widget", ""), 1787140682114),
+        "c04e9a7712": ConfigEntry(
             Session("c04e9a7712", "7ac41be902", "agent_exec_c04e9a7712", "widget", "exec"), 1787142000000
         ),
-        "d10f5e6a7b": Listed(Session("d10f5e6a7b", "", "old", "widget", "")),
-        "0a1b2c3d4e": Listed(Session("0a1b2c3d4e", "", "scratch-0a1b", "", "")),
-        "ee55aa1122": Listed(Session("ee55aa1122", "", "both", "widget", "")),
+        "d10f5e6a7b": ConfigEntry(Session("d10f5e6a7b", "", "old", "widget", "")),
+        "0a1b2c3d4e": ConfigEntry(Session("0a1b2c3d4e", "", "scratch-0a1b", "", "")),
+        "ee55aa1122": ConfigEntry(Session("ee55aa1122", "", "both", "widget", "")),
     }
 
 
@@ -91,12 +89,12 @@ def test_a_configuration_of_another_shape_names_nothing(document: dict[str, Any]
     assert workspaces(document) == {}
 
 
-def _groups(amount: Five) -> tuple[int, int]:
+def _groups(amount: TokenVector) -> tuple[int, int]:
     return amount.inputs, amount.outputs
 
 
 @given(FIVES, FIVES)
-def test_what_is_missing_fills_each_group_up_and_no_more(whole: Five, part: Five) -> None:
+def test_what_is_missing_fills_each_group_up_and_no_more(whole: TokenVector, part: TokenVector) -> None:
     lack = missing(whole, part)
     assert min(lack) >= 0
     assert _groups(lack) == (max(0, whole.inputs - part.inputs), max(0, whole.outputs - part.outputs))
@@ -104,7 +102,7 @@ def test_what_is_missing_fills_each_group_up_and_no_more(whole: Five, part: Five
 
 
 @given(FIVES, FIVES)
-def test_settling_moves_within_a_group_only(whole: Five, part: Five) -> None:
+def test_settling_moves_within_a_group_only(whole: TokenVector, part: TokenVector) -> None:
     """After it, what is missing is missing in its own class, and nothing more is."""
     moved = settled(whole, part)
     assert _groups(moved) == _groups(part)
@@ -112,23 +110,25 @@ def test_settling_moves_within_a_group_only(whole: Five, part: Five) -> None:
 
 
 @given(FIVES, FIVES)
-def test_taking_takes_as_much_as_there_is(pool: Five, amount: Five) -> None:
+def test_taking_takes_as_much_as_there_is(pool: TokenVector, amount: TokenVector) -> None:
     part = taken(pool, amount)
     assert min(pool.minus(part)) >= 0
     assert _groups(part) == (min(pool.inputs, amount.inputs), min(pool.outputs, amount.outputs))
 
 
 @given(FIVES, FIVES, st.lists(FIVES, max_size=5))
-def test_costs_that_are_handed_out_are_those_that_the_file_gained(tokens: Five, cost: Five, wanted: list[Five]) -> None:
+def test_costs_that_are_handed_out_are_those_that_the_file_gained(
+    tokens: TokenVector, cost: TokenVector, wanted: list[TokenVector]
+) -> None:
     """Never more than it has; all of it, when all of its tokens are covered."""
     workspace = Workspace("w", Session("w"))
-    ledger, left, parts = Ledger(), tokens, []
+    ledger, left, parts = ModelState(), tokens, []
     for amount in wanted:
         part = taken(left, amount)
         left = left.minus(part)
-        parts.append(Part(workspace, "m", part))
-    parts.append(Part(workspace, "m", left))
-    cost = Five(*(money if count else 0 for money, count in zip(cost, tokens, strict=True)))
+        parts.append(Allocation(workspace, "m", part))
+    parts.append(Allocation(workspace, "m", left))
+    cost = TokenVector(*(money if count else 0 for money, count in zip(cost, tokens, strict=True)))
     ledger.covered = tokens
     share(parts, ledger, Bucket(tokens, cost), ZERO)
     assert sum(part.cost or 0 for part in parts) == cost.total
@@ -155,7 +155,7 @@ def test_when_a_cost_is_known(change: dict[str, Any], complete: bool) -> None:  
 
 @given(st.lists(st.text(), min_size=1, max_size=4), st.lists(st.text(), min_size=1, max_size=4))
 def test_ids_are_those_of_what_they_name(one: list[str], other: list[str]) -> None:
-    for make, size in ((trace_id, 16), (span_id, 8), (claim_key, 16)):
+    for make, size in ((trace_id, 16), (span_id, 8), (dedup_key, 16)):
         assert len(make(*one)) == size
         assert (make(*one) == make(*other)) == (one == other)
         assert any(make(*one))
@@ -163,11 +163,11 @@ def test_ids_are_those_of_what_they_name(one: list[str], other: list[str]) -> No
 
 def test_what_is_remembered_comes_back(tmp_path: object) -> None:
     workspace = Workspace(
-        "w", Session("w", "p", "n", "pr", "exec"), {"m": Ledger(Five(1, 2, 3, 4, 5), covered=Five(1))}
+        "w", Session("w", "p", "n", "pr", "exec"), {"m": ModelState(TokenVector(1, 2, 3, 4, 5), covered=TokenVector(1))}
     )
-    workspace.rolled, workspace.signals, workspace.last_request_ms = ["c"], {"chat.jsonl": (1, 2, 3)}, 7
+    workspace.merged, workspace.signals, workspace.last_request_ms = ["c"], {"chat.jsonl": (1, 2, 3)}, 7
     again = Workspace.unpack("w", workspace.pack())
     assert again.pack() == workspace.pack()
-    assert (again.session, again.models, again.rolled) == (workspace.session, workspace.models, ["c"])
+    assert (again.session, again.models, again.merged) == (workspace.session, workspace.models, ["c"])
     progress = Progress(10, 2, {"events.jsonl": (1, 2, 3)}, ["ab"])
     assert Progress.unpack(progress.pack()).pack() == progress.pack()

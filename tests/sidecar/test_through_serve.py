@@ -12,9 +12,8 @@ import tilth_logs
 from backend import Backend
 from served import Served, told
 from sidecars import SIGNER, Clock
-from spanledger_sidecar.run import Sidecar
-from spanledger_sidecar.senders import PROTOCOLS, otlp
-from spanledger_sidecar.settings import Settings, Source
+from spanledger_sidecar.loop import Settings, Sidecar, SourceSettings
+from spanledger_sidecar.sender import PROTOCOLS, otlp
 from xum_homes import HOMES, SCENARIOS, Recorded
 
 
@@ -38,7 +37,7 @@ def test_every_version_of_a_real_home(scenario: str, served: Served, tmp_path: P
     ports = {"grpc": served.grpc, "http/protobuf": served.http}
     for place, clock.now_ms in enumerate(home.replay(tmp_path / "root", chat=True)):
         protocol = PROTOCOLS[place % 2]
-        settings = Settings(tmp_path / "state", [Source("mux", [tmp_path / "root"])], 0)
+        settings = Settings(tmp_path / "state", [SourceSettings("mux", [tmp_path / "root"])], 0)
         with Sidecar(settings, otlp(f"127.0.0.1:{ports[protocol]}", protocol, {}), SIGNER, now_ms=clock) as made:
             assert made.once()
     tokens, costs = home.truth()
@@ -55,7 +54,7 @@ def test_tasks_of_tilth_after_a_crash_and_a_resume(served: Served, tmp_path: Pat
     lines = tilth_logs.RECORDED.read_text("utf-8").splitlines(keepends=True)
     for end in (3, 3, len(lines)):
         tilth_logs.session(tmp_path / "home", "20260503-101422-a1b2c3", "".join(lines[:end]))
-        settings = Settings(tmp_path / "state", [Source("tilth", [tmp_path / "home"])], 0)
+        settings = Settings(tmp_path / "state", [SourceSettings("tilth", [tmp_path / "home"])], 0)
         with Sidecar(settings, otlp(f"127.0.0.1:{served.grpc}", "grpc", {}), SIGNER) as made:
             assert made.once()
     found = told(served.config, "session", "20260503-101422-a1b2c3")

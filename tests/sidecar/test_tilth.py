@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tilth_logs
 from sidecars import Endpoint, look
-from spanledger_sidecar.emit import Span
+from spanledger_sidecar.spans import Span
 from tilth_logs import SPAN, TRACE, event
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from mux_homes import DOCUMENTS, WORKSPACE, WRITTEN_MS, bucket, document, last, put, usage
 from sidecars import Endpoint, by_model, cost_by_model, look, sidecar, tokens_of
-from spanledger_sidecar.emit import Span
+from spanledger_sidecar.spans import Span
 
 MODEL = "anthropic:claude-x"
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from spanledger_processor.signing import Signer
-from spanledger_sidecar.emit import Span
-from spanledger_sidecar.run import Sidecar
-from spanledger_sidecar.settings import Grain, Settings, Source, SourceName
+from spanledger_sidecar.loop import Grain, Settings, Sidecar, SourceName, SourceSettings
+from spanledger_sidecar.spans import Span
 
 SIGNER = Signer(b"a key for tests, long enough")
 NOW_MS = 1_795_500_000_000
@@ -78,7 +77,7 @@ def sidecar(
     environ: dict[str, str] | None = None,
 ) -> Sidecar:
     """A sidecar on `roots`, which counts from the beginning if not told otherwise."""
-    settings = Settings(state, [Source(source, roots, grain)], since_ms)
+    settings = Settings(state, [SourceSettings(source, roots, grain)], since_ms)
     return Sidecar(settings, endpoint, SIGNER, now_ms=now_ms, environ=environ or {})
 
 

@@ -12,8 +12,8 @@ from spanledger_processor.config.sidecar import SidecarSource
 from spanledger_processor.pipeline import Pipeline, Status
 from spanledger_processor.signing.signer import Signer
 from spanledger_sidecar.cursor import CursorError
-from spanledger_sidecar.run import Running, start
-from spanledger_sidecar.settings import SOURCES, Settings, Source, SourceName
+from spanledger_sidecar.loop import Running, start
+from spanledger_sidecar.loop import SOURCES, Settings, SourceSettings, SourceName
 
 log = logging.getLogger(__name__)
 
@@ -52,5 +52,5 @@ def _settings(config: Config) -> Settings:
     elif given.since is not None:
         since_ms = int(datetime.combine(given.since, datetime.min.time(), tzinfo=UTC).timestamp() * 1000)
     named: dict[SourceName, SidecarSource | None] = {name: getattr(given.sources, name) for name in SOURCES}
-    sources = [Source(name, source.roots, source.grain) for name, source in named.items() if source is not None]
+    sources = [SourceSettings(name, source.roots, source.grain) for name, source in named.items() if source is not None]
     return Settings(config.state.path, sources, since_ms)

@@ -1,1 +1,1 @@
-"""One package for each kind of file that is read: pure functions from old state and file contents to records."""
+"""Sources: a folder each, behind the interface in `base`."""

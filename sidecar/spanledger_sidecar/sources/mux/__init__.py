@@ -1,1 +1,1 @@
-"""Mux, since August 2026 Xum: `sessions/<workspace>/` under its home (`facts/mux.md` is the reference)."""
+"""Mux, named Xum since 2026-08: workspaces in `sessions/`, read by `source`; `reconcile` decides what counts."""

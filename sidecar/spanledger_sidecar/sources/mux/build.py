@@ -1,18 +1,71 @@
-"""Parts as records: their ids, times and words."""
+"""Share out the cost of usage that is to be emitted, and make it records: ids, times and notes."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from spanledger_sidecar.ids import span_id, trace_id
-from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord
-from spanledger_sidecar.sources.mux.chat import Row, Tool
-from spanledger_sidecar.sources.mux.names import model_of
-from spanledger_sidecar.sources.mux.parts import Part, share
-from spanledger_sidecar.sources.mux.state import Workspace
-from spanledger_sidecar.sources.mux.usage_file import Bucket, Turn
-from spanledger_sidecar.tokens import missing, settled
+from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord, span_id, trace_id
+from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, Timing
+from spanledger_sidecar.sources.mux.rows import Row, Tool, model_of
+from spanledger_sidecar.sources.mux.state import ModelState, Workspace
+from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, missing, settled
+
+
+@dataclass(slots=True)
+class Allocation:
+    """Usage of one model to be emitted for `owner`: a row, the last request, or (neither) what is left over.
+
+    `exact` is the last request where it proves this very usage. `cost` (picodollars) is filled in by `share`.
+    """
+
+    owner: Workspace
+    key: str
+    tokens: TokenVector
+    row: Row | None = None
+    exact: LastRequest | None = None
+    cost: int | None = None
+    charged: bool = False
+
+    @property
+    def free(self) -> bool:
+        """Whether its own row says that a subscription covered it."""
+        return self.row is not None and self.row.cost == 0
+
+
+def share(parts: Iterable[Allocation], model: ModelState, bucket: Bucket, before: TokenVector) -> None:
+    """Hand out the cost that the file gained for one model to the parts that are emitted of it.
+
+    Exact turns take what the file says of them; of the rest each class of tokens costs the same, so the sums are the
+    file's. `before` is what of the file had been paid for before.
+    """
+    tokens, cost = by_class(bucket.tokens, before), by_class(bucket.cost, model.paid)
+    for part in sorted(parts, key=lambda part: (not part.free, part.exact is None)):
+        given = ZERO
+        if part.exact is not None and part.exact.bucket.complete:
+            given = part.exact.bucket.cost
+        elif bucket.complete and not part.free:
+            given = at_rate(cost, tokens, part.tokens)
+        _price(part, bucket, given)
+        tokens, cost, model.paid = by_class(tokens, part.tokens), by_class(cost, given), model.paid.plus(given)
+    open_classes = by_class(bucket.tokens, model.covered)
+    model.paid = TokenVector(
+        *(paid if left else whole for paid, left, whole in zip(model.paid, open_classes, bucket.cost, strict=True))
+    )
+
+
+def _price(part: Allocation, bucket: Bucket, given: TokenVector) -> None:
+    exact = part.exact.bucket if part.exact is not None else None
+    if part.row is not None and part.row.cost is not None:
+        part.cost, part.charged = part.row.cost, True
+    elif exact is not None and exact.included:
+        part.cost, part.charged = 0, True
+    elif exact is not None and exact.complete:
+        part.cost = exact.cost.total
+    elif bucket.complete:
+        part.cost = given.total
+        part.charged = bucket.included and not part.cost
+
 
 SOURCE = "mux"
 
@@ -23,18 +76,7 @@ CHILD = "per-session aggregate: usage of a sub-agent that only its parent's file
 INCLUDED = "covered by a subscription: nothing was charged"
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """The last request of session-timing.json: how long it took, from its start to its end (facts 3)."""
-
-    key: str
-    output: int
-    duration_ms: int
-    ttft_ms: int | None = None
-    agent: str = ""
-
-
-def turn(part: Part, row: Row) -> UsageRecord:
+def turn(part: Allocation, row: Row) -> UsageRecord:
     """One row of a chat or headless file."""
     named = model_of(part.key)
     note = INCLUDED if part.charged and not part.cost else row.note or TURN
@@ -78,7 +120,7 @@ def tool(owner: Workspace, found: Tool, without_span: Collection[bytes]) -> Tool
     )
 
 
-def last_request(part: Part, last: Turn, since_ms: int, timing: Timing | None) -> UsageRecord:
+def last_request(part: Allocation, last: LastRequest, since_ms: int, timing: Timing | None) -> UsageRecord:
     """The turn that the usage file itself proves."""
     identity = ("mux last request", part.owner.id, part.key, last.end_ms)
     if timing is not None and (timing.key != part.key or timing.output != part.tokens.outputs):
@@ -104,10 +146,10 @@ def last_request(part: Part, last: Turn, since_ms: int, timing: Timing | None) -
     )
 
 
-def aggregate(part: Part, bucket: Bucket, times_ms: tuple[int, int], note: str) -> UsageRecord:
+def aggregate(part: Allocation, bucket: Bucket, times_ms: tuple[int, int], note: str) -> UsageRecord:
     """What the file gained and nothing finer explains; its id is that of the totals that it leads to."""
-    ledger = part.owner.ledger(part.key)
-    identity = ("mux aggregate", part.owner.id, part.key, *ledger.file, part.owner.rebaselines)
+    model = part.owner.model(part.key)
+    identity = ("mux aggregate", part.owner.id, part.key, *model.file, part.owner.resets)
     end_ms = times_ms[1]
     return UsageRecord(
         SOURCE,
@@ -121,7 +163,7 @@ def aggregate(part: Part, bucket: Bucket, times_ms: tuple[int, int], note: str) 
         part.tokens,
         part.cost,
         part.charged,
-        (ledger.file, ledger.cost.total if ledger.complete else None),
+        (model.file, model.cost.total if model.complete else None),
         model_key=part.key,
         service_tier=bucket.tier,
         note=f"{note}; {INCLUDED}" if part.charged and not part.cost else note,
@@ -137,15 +179,15 @@ def closed(workspace: Workspace, at_ms: int) -> Record:
 def held_back(workspace: Workspace, now_ms: int) -> list[Record]:
     """What a workspace's file showed, and was held back for a finer row, when the workspace is gone."""
     records: list[Record] = []
-    for key, ledger in workspace.models.items():
-        left = missing(ledger.file, ledger.covered)
+    for key, model in workspace.models.items():
+        left = missing(model.file, model.covered)
         if not left.total:
             continue
-        part = Part(workspace, key, left)
-        bucket = Bucket(ledger.file, ledger.cost, ledger.complete)
-        before = ledger.covered
-        ledger.covered = settled(ledger.file, ledger.covered.plus(left))
-        share([part], ledger, bucket, before)
+        part = Allocation(workspace, key, left)
+        bucket = Bucket(model.file, model.cost, model.complete)
+        before = model.covered
+        model.covered = settled(model.file, model.covered.plus(left))
+        share([part], model, bucket, before)
         end_ms = workspace.changed_ms or now_ms
         records.append(aggregate(part, bucket, (end_ms, end_ms), REMAINDER))
     return records

@@ -1,1 +1,1 @@
-"""tilth: `sessions/<id>/events.jsonl`, one model or tool call a line (facts 7)."""
+"""tilth: an event log a session."""

@@ -1,4 +1,4 @@
-"""Events of a tilth session as records: the form of pull request 5 (`kind`), and today's (`phase`, trace ids)."""
+"""Turn events of a tilth session into records, in its older form (`kind`) and in today's (`phase`, trace ids)."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from spanledger_sidecar.ids import span_id, trace_id
-from spanledger_sidecar.packing import pack, unpack
-from spanledger_sidecar.records import Record, Session, ToolRecord, UsageRecord
-from spanledger_sidecar.tokens import Five
-from spanledger_sidecar.values import Sign, count, text
+from spanledger_sidecar.records import (
+    Record,
+    Session,
+    Sign,
+    ToolRecord,
+    UsageRecord,
+    count,
+    pack,
+    span_id,
+    text,
+    trace_id,
+    unpack,
+)
+from spanledger_sidecar.tokens import TokenVector
 
 SOURCE = "tilth"
 UNKNOWN, WORKER = "unknown", "worker"
@@ -87,7 +96,7 @@ def _model_call(
         "per-message",
         text(payload.get("provider")),
         text(payload.get("model")) or UNKNOWN,
-        Five(given - cached, cached, 0, answer - reasoning, reasoning),
+        TokenVector(given - cached, cached, 0, answer - reasoning, reasoning),
         _cost(payload),
         finish_reason=text(payload.get("finish_reason")),
         response_id=text(payload.get("response_id")),

@@ -1,18 +1,56 @@
-"""Rows of chat.jsonl, chat-archive.jsonl and headless-usage.jsonl as turns with their tools (facts 2)."""
+"""Parse rows of chat.jsonl, chat-archive.jsonl and headless-usage.jsonl: turns with their tools, and model names."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
-from spanledger_sidecar.ids import claim_key, span_id, trace_id
-from spanledger_sidecar.sources.mux.names import canonical
-from spanledger_sidecar.tokens import Five
-from spanledger_sidecar.values import Sign, count, nested, text
+from spanledger_sidecar.records import Sign, count, dedup_key, nested, span_id, text, trace_id
+from spanledger_sidecar.tokens import TokenVector
+
+DIRECT = frozenset({"anthropic", "openai", "google", "xai", "deepseek", "moonshotai", "zai"})
+"""Providers under whose names Mux keeps the models that gateways resell."""
+
+GATEWAYS = {"mux-gateway": "/", "openrouter": "/", "coder": "/", "bedrock": "."}
+"""Gateways, and what stands between maker and model in their names."""
+
+NO_MODEL = frozenset({"historical", "unknown", ""})
+"""Keys of usage whose model is not known: made by a rebuild from old history."""
+
+CONVENTION = {"google": "gcp.gemini", "xai": "x_ai", "bedrock": "aws.bedrock"}
+"""Mux's provider names that the semantic conventions spell otherwise."""
+
+
+class Model(NamedTuple):
+    """How a span names a model; both empty where the key names none."""
+
+    provider: str
+    model: str
+
+
+def model_of(key: str) -> Model:
+    """What a model key names. Without a provider's name it is a bare model; ids may hold colons themselves."""
+    if key in NO_MODEL:
+        return Model("", "")
+    provider, colon, model = key.partition(":")
+    if not colon:
+        return Model("", key)
+    return Model(CONVENTION.get(provider, provider), model)
+
+
+def canonical(name: str) -> str:
+    """The key under which Mux keeps a model that is named so in a request: a known maker's behind its gateway."""
+    provider, colon, model = name.partition(":")
+    separator = GATEWAYS.get(provider)
+    if not colon or separator is None:
+        return name or "unknown"
+    maker, found, rest = model.partition(separator)
+    return f"{maker}:{rest}" if found and rest and maker in DIRECT else name
+
 
 Wanted: TypeAlias = Callable[[bytes, int], bool]
-"""Whether a row with this claim and end (ms since 1970) may become a span, and so needs ids and signed tools."""
+"""Whether a row with this dedup_key and end (ms since 1970) may become a span, and so needs ids and signed tools."""
 
 _PICO_PER_TICK = 100
 """xAI's costInUsdTicks: 1e10 ticks are one USD."""
@@ -38,18 +76,18 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Usage that one row of a file proves. `claim` is the key by which it counts once, in whichever file it stands.
+    """Usage that one row of a file proves. `dedup_key` is the key by which it counts once, in whichever file it stands.
 
     `named` is the model as the request named it, `key` the usage file's key of it. `cost` (picodollars) is there where
     the provider charged it or a subscription covered it. Rows `in_chat` are what Mux makes a lost usage file from.
     """
 
-    claim: bytes
+    dedup_key: bytes
     trace_id: bytes
     span_id: bytes
     key: str
     named: str
-    tokens: Five
+    tokens: TokenVector
     start_ms: int
     end_ms: int
     cost: int | None = None
@@ -85,14 +123,14 @@ def turns(row: dict[str, Any], workspace: str, sign: Sign, wanted: Wanted) -> li
 
 
 def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign, wanted: Wanted) -> Row:
-    claim, start_ms = claim_key("mux turn", name), count(metadata.get("timestamp"))
+    key, start_ms = dedup_key("mux turn", name), count(metadata.get("timestamp"))
     end_ms = start_ms + count(metadata.get("duration"))
     trace = span = b""
     parts = None
-    if wanted(claim, end_ms):
+    if wanted(key, end_ms):
         trace, span, parts = trace_id("mux turn", name), span_id("mux turn", name), row.get("parts")
     return Row(
-        claim,
+        key,
         trace,
         span,
         *_model(metadata),
@@ -116,7 +154,7 @@ def _tool_model(call: dict[str, Any], name: str, place: int, turn: dict[str, Any
     identity = ("mux tool model", name, text(call.get("toolName")), mark, place)
     end_ms = count(call.get("timestamp")) or count(turn.get("timestamp")) + count(turn.get("duration"))
     return Row(
-        claim_key(*identity),
+        dedup_key(*identity),
         trace_id("mux turn", name),
         span_id(*identity),
         *_model(call),
@@ -140,7 +178,7 @@ def headless(line: dict[str, Any], nth: int) -> Row | None:
     trace, span = trace_id(*identity), span_id(*identity)
     tier = _tier(line.get("providerMetadata"))
     return Row(
-        claim_key(*identity),
+        dedup_key(*identity),
         trace,
         span,
         canonical(named),
@@ -161,14 +199,14 @@ def _model(holder: dict[str, Any]) -> tuple[str, str]:
     return canonical(named), named
 
 
-def tokens_of(usage: dict[str, Any], metadata: Any) -> Five:
+def tokens_of(usage: dict[str, Any], metadata: Any) -> TokenVector:
     """The AI SDK's inclusive usage in Mux's disjoint classes, as Mux itself does it (facts 1.3)."""
     given, cached = count(usage.get("inputTokens")), count(usage.get("cachedInputTokens"))
     written = count(nested(metadata, "anthropic", "cacheCreationInputTokens"))
     answer = count(usage.get("outputTokens"))
     reasoning = count(usage.get("reasoningTokens")) or count(nested(metadata, "openai", "reasoningTokens"))
     text_only = answer - reasoning if answer >= reasoning else answer
-    return Five(max(0, given - cached - written), cached, written, text_only, reasoning)
+    return TokenVector(max(0, given - cached - written), cached, written, text_only, reasoning)
 
 
 def _charged(holder: dict[str, Any]) -> int | None:

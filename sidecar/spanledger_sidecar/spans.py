@@ -50,9 +50,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from spanledger_sidecar.packing import pack, unpack
-from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord
-from spanledger_sidecar.tokens import Five
+from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord, pack, unpack
+from spanledger_sidecar.tokens import TokenVector
 
 Value: TypeAlias = str | int | float | bool | list[str]
 Attributes: TypeAlias = dict[str, Value]
@@ -168,7 +167,7 @@ _USAGE_KEYS = (
 _CUMULATIVE_KEYS = ("input", "output", "cache_read", "cache_write", "reasoning")
 
 
-def _inclusive(tokens: Five) -> tuple[int, int, int, int, int]:
+def _inclusive(tokens: TokenVector) -> tuple[int, int, int, int, int]:
     return tokens.inputs, tokens.outputs, tokens.cached, tokens.cache_create, tokens.reasoning
 
 

@@ -1,4 +1,4 @@
-"""Which sessions' files changed just now, from the system's events."""
+"""Report which sessions' files changed, from the system's events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from watchfiles import Change, watch
 
-from spanledger_sidecar.roots import identity
+from spanledger_sidecar.files import identity_of
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Watcher:
 
     def follow(self, roots: Iterable[Path]) -> bool:
         """Watch these homes from now on, instead of others; whether that is new, so that a scan is due."""
-        folders = tuple((path, identity(path)) for root in roots if (path := root / "sessions").is_dir())
+        folders = tuple((path, identity_of(path)) for root in roots if (path := root / "sessions").is_dir())
         if folders == self.watched:
             return False
         self.close()

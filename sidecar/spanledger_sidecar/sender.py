@@ -1,4 +1,4 @@
-"""Where spans go: an OTLP endpoint, or the process that the sidecar runs in."""
+"""Send spans to an OTLP endpoint, or to the process that the sidecar runs in."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from spanledger_sidecar.emit import Span, readable
+from spanledger_sidecar.spans import Span, readable
 
 Post: TypeAlias = Callable[[bytes], bool]
 """Takes one encoded ExportTraceServiceRequest; true once it has been acknowledged."""
@@ -45,7 +45,7 @@ class InProcess:
 
 
 class Otlp:
-    """Sends with OpenTelemetry's own exporters; what they are not told they take from OTEL_EXPORTER_OTLP_*."""
+    """Sends with OpenTelemetry's own exporters; what they are not reported they take from OTEL_EXPORTER_OTLP_*."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter

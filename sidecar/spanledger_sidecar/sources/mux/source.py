@@ -1,4 +1,4 @@
-"""Mux's homes: their workspaces, read children first, and those that went."""
+"""Read the homes of Mux and Xum: their workspaces, children before parents, and those that were deleted."""
 
 from __future__ import annotations
 
@@ -7,22 +7,71 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from spanledger_sidecar import roots as resolution
 from spanledger_sidecar.cursor import Change, Cursor
-from spanledger_sidecar.homes.family import StoredFamily
-from spanledger_sidecar.homes.folder import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
-from spanledger_sidecar.homes.home import Counts, Look
-from spanledger_sidecar.homes.troubles import Troubles
-from spanledger_sidecar.reading import read_document
-from spanledger_sidecar.records import Record, Session
+from spanledger_sidecar.files import (
+    FileErrors,
+    Listing,
+    Signals,
+    identity_of,
+    list_sessions,
+    read_document,
+    real_folders,
+    signals,
+    subfolders,
+)
+from spanledger_sidecar.records import Record, Session, Sign, UnreadableError
+from spanledger_sidecar.sources.base import Counts, ScanContext
 from spanledger_sidecar.sources.mux import build
-from spanledger_sidecar.sources.mux.chat import Wanted
-from spanledger_sidecar.sources.mux.config_file import Listed, from_metadata, workspaces
-from spanledger_sidecar.sources.mux.explain import explain
+from spanledger_sidecar.sources.mux.build import SOURCE
+from spanledger_sidecar.sources.mux.files import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
+from spanledger_sidecar.sources.mux.home import ConfigEntry, from_metadata, mux_root, workspaces
+from spanledger_sidecar.sources.mux.reconcile import Files, Options, Outcome, reconcile
+from spanledger_sidecar.sources.mux.rows import Wanted
 from spanledger_sidecar.sources.mux.state import Workspace
-from spanledger_sidecar.sources.mux.work import Files, Outcome, Rules
-from spanledger_sidecar.values import Sign, UnreadableError
-from spanledger_sidecar.watch.scan import Listing, Signals, list_sessions, signals, subfolders
+
+
+class CursorStore:
+    """`explain.WorkspaceStore` over the cursor."""
+
+    def __init__(self, change: Change, sessions: Path) -> None:
+        self._change = change
+        self._sessions = sessions
+        self._workspaces: dict[str, Workspace] = {}
+        self._counted: dict[bytes, str] = {}
+
+    def owner(self, dedup_key: bytes) -> str | None:
+        return self._counted.get(dedup_key) or self._change.owner(dedup_key)
+
+    def take(self, dedup_key: bytes, workspace: str) -> None:
+        self._counted[dedup_key] = workspace
+
+    def known(self, workspace: str) -> bool:
+        """Whether anything is remembered of a workspace."""
+        return workspace in self._workspaces or self._change.state(SOURCE, workspace) is not None
+
+    def workspace(self, workspace: str) -> Workspace:
+        found = self._workspaces.get(workspace)
+        if found is None:
+            record = self._change.state(SOURCE, workspace)
+            found = Workspace(workspace, Session(workspace)) if record is None else Workspace.unpack(workspace, record)
+            self._workspaces[workspace] = found
+        return found
+
+    def lost_children(self, workspace: str) -> list[Workspace]:
+        """Looks through all that is remembered: it is asked only where a file tells more than was seen."""
+        found = []
+        for name, record in self._change.states(SOURCE):
+            if Workspace.unpack(name, record).session.parent == workspace and not (self._sessions / name).is_dir():
+                found.append(self.workspace(name))
+        return found
+
+    def save(self) -> None:
+        """Write back every workspace that was asked for, and what they took. Without it, nothing has changed."""
+        for dedup_key, workspace in self._counted.items():
+            self._change.take(dedup_key, workspace)
+        for name, known in self._workspaces.items():
+            self._change.remember(SOURCE, name, known.pack())
+
 
 _GROUP = 200
 """Workspaces in one transaction."""
@@ -35,11 +84,11 @@ class _Root:
     path: Path
     identity: str
     arrived: bool
-    config: dict[str, Listed] = field(default_factory=dict)
+    config: dict[str, ConfigEntry] = field(default_factory=dict)
     config_signals: Signals = field(default_factory=dict)
 
 
-class MuxHome:
+class MuxSource:
     """Implements `home.Home` for Mux and Xum."""
 
     name = build.SOURCE
@@ -55,9 +104,9 @@ class MuxHome:
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.counts = Counts()
-        self.troubles = Troubles()
+        self.errors = FileErrors()
         self._cursor = cursor
-        self._reader = Reader(sign, self.troubles, finer)
+        self._reader = Reader(sign, self.errors, finer)
         self._paths = paths
         self._environ = environ
         self._roots: dict[str, _Root] = {}
@@ -70,12 +119,12 @@ class MuxHome:
             self._note(Workspace.unpack(workspace, record))
 
     def roots(self) -> list[Path]:
-        paths = self._paths or [resolution.mux_root(self._environ, Path(self._environ.get("HOME") or Path.home()))]
-        found = resolution.real(paths)
+        paths = self._paths or [mux_root(self._environ, Path(self._environ.get("HOME") or Path.home()))]
+        found = real_folders(paths)
         self._without_home |= not found
         return found
 
-    def scan(self, roots: list[Path], look: Look) -> None:
+    def scan(self, roots: list[Path], context: ScanContext) -> None:
         taken: dict[str, Path] = {}
         for path in roots:
             root = self._root(path)
@@ -83,39 +132,41 @@ class MuxHome:
             if root is None or listing is None:
                 continue
             folders = self._first_come(listing, taken, path)
-            changed = [name for name, folder in folders.items() if self._changed(name, folder) or self._due(name, look)]
+            changed = [
+                name for name, folder in folders.items() if self._changed(name, folder) or self._due(name, context)
+            ]
             gone = [name for name, home in self._open.items() if home == root.identity and name not in listing.folders]
-            if self._look_at(root, changed + gone, look):
+            if self._look_at(root, changed + gone, context):
                 self._scanned_all(root)
         self.counts.sessions = len(taken)
 
     def _first_come(self, listing: Listing, taken: dict[str, Path], root: Path) -> dict[str, Path]:
         """The folders to look at: the first of each name, over all homes."""
         for link in listing.links:
-            self.troubles(link, "is a symbolic link, which is not followed")
+            self.errors(link, "is a symbolic link, which is not followed")
         for folder in listing.odd:
-            self.troubles(folder, "has a name that is no text, and is left out")
+            self.errors(folder, "has a name that is no text, and is left out")
         folders = {}
         for workspace, folder in listing.folders.items():
             if taken.setdefault(workspace, root) == root:
                 folders[workspace] = folder
             else:
-                self.troubles(folder, f"is a workspace that {taken[workspace]} has too, and is left out")
+                self.errors(folder, f"is a workspace that {taken[workspace]} has too, and is left out")
         return folders
 
-    def touched(self, sessions: dict[str, Path], look: Look) -> None:
+    def touched(self, sessions: dict[str, Path], context: ScanContext) -> None:
         for path in set(sessions.values()):
             root = self._root(path)
             if root is not None and (path / "sessions").is_dir():
                 own = [name for name, home in sessions.items() if home == path and self._is_of(name, root)]
-                self._look_at(root, own, look)
+                self._look_at(root, own, context)
 
     def _is_of(self, workspace: str, root: _Root) -> bool:
         """Not a workspace of another home that has the same name; one that has moved is found by the next scan."""
         return self._open.get(workspace, root.identity) == root.identity
 
     def _root(self, path: Path) -> _Root | None:
-        identity = resolution.identity(path)
+        identity = identity_of(path)
         if not identity:
             return None
         root = self._roots.get(identity)
@@ -135,7 +186,7 @@ class MuxHome:
         except FileNotFoundError:
             return
         except UnreadableError as error:
-            self.troubles(root.path / "config.json", str(error))
+            self.errors(root.path / "config.json", str(error))
 
     def _scanned_all(self, root: _Root) -> None:
         root.arrived = True
@@ -147,8 +198,8 @@ class MuxHome:
     def _changed(self, workspace: str, folder: Path) -> bool:
         return self._seen.get(workspace) != _mark(self._signals(folder)) or workspace not in self._open
 
-    def _due(self, workspace: str, look: Look) -> bool:
-        return workspace in self.again and self.again[workspace][0] <= look.now_ms
+    def _due(self, workspace: str, context: ScanContext) -> bool:
+        return workspace in self.again and self.again[workspace][0] <= context.now_ms
 
     @staticmethod
     def _signals(folder: Path) -> Signals:
@@ -162,19 +213,19 @@ class MuxHome:
         else:
             self._open[workspace.id] = workspace.root
 
-    def _look_at(self, root: _Root, names: list[str], look: Look) -> bool:
-        """Look at these workspaces in groups; whether all of them were looked at."""
+    def _look_at(self, root: _Root, names: list[str], context: ScanContext) -> bool:
+        """ScanContext at these workspaces in groups; whether all of them were looked at."""
         ordered = sorted(names, key=lambda name: self._order(root, name))
         for start in range(0, len(ordered), _GROUP):
-            if not look.room():
+            if not context.room():
                 return False
             group = ordered[start : start + _GROUP]
             with self._cursor.write() as change:
-                records, touched = self._look_at_group(change, root, group, look)
+                records, touched = self._look_at_group(change, root, group, context)
                 change.enqueue(self.counts.made(records))
             for workspace in touched:
                 self._note(workspace)
-            look.progress(start + len(group), len(ordered))
+            context.progress(start + len(group), len(ordered))
         return True
 
     def _order(self, root: _Root, name: str) -> tuple[int, int, str]:
@@ -186,40 +237,42 @@ class MuxHome:
         return -depth, created_ms, name
 
     def _look_at_group(
-        self, change: Change, root: _Root, names: list[str], look: Look
+        self, change: Change, root: _Root, names: list[str], context: ScanContext
     ) -> tuple[list[Record], list[Workspace]]:
         records: list[Record] = []
         touched = []
         for name in names:
-            family = StoredFamily(change, root.path / "sessions")
+            store = CursorStore(change, root.path / "sessions")
             folder = root.path / "sessions" / name
             try:
                 if folder.is_dir() and not folder.is_symlink():
-                    found = self._look_at_one(family, root, name, folder, look)
-                elif family.known(name):
-                    found = self._close(family.workspace(name), look)
+                    found = self._look_at_one(store, root, name, folder, context)
+                elif store.known(name):
+                    found = self._close(store.workspace(name), context)
                 else:
                     continue
             except Exception as error:  # noqa: BLE001 - what we did not foresee in one workspace must not stop the others
-                self.troubles(folder, f"could not be read ({type(error).__name__}: this is a bug)")
+                self.errors(folder, f"could not be read ({type(error).__name__}: this is a bug)")
                 continue
-            family.save()
+            store.save()
             records += found
-            touched.append(family.workspace(name))
+            touched.append(store.workspace(name))
         return records, touched
 
-    def _look_at_one(self, family: StoredFamily, root: _Root, name: str, folder: Path, look: Look) -> list[Record]:
+    def _look_at_one(
+        self, store: CursorStore, root: _Root, name: str, folder: Path, context: ScanContext
+    ) -> list[Record]:
         found = self._signals(folder)
         records: list[Record] = []
         for child in subfolders(folder / TRANSCRIPTS) if self._reader.finer else ():
-            records += self._transcript(family, root, name, child, look)
-        first = not family.known(name)
-        workspace = family.workspace(name)
+            records += self._transcript(store, root, name, child, context)
+        first = not store.known(name)
+        workspace = store.workspace(name)
         workspace.named(self._listed(root, name, folder).session)
         workspace.root, workspace.signals, workspace.closed = root.identity, found, False
-        read = read_folder(folder, name, self._reader, _wanted(family, look, first=first))
-        outcome = self._explain(family, workspace, read, root, look, first=first)
-        self.counts.rebaselines += outcome.rebaselined
+        read = read_folder(folder, name, self._reader, _wanted(store, context, first=first))
+        outcome = self._explain(store, workspace, read, root, context, first=first)
+        self.counts.resets += outcome.was_reset
         if outcome.again_ms:
             self.again[name] = (outcome.again_ms, root.path)
             workspace.signals = {}  # after a restart too, what was held back is looked at again
@@ -227,19 +280,21 @@ class MuxHome:
             self.again.pop(name, None)
         return records + outcome.records
 
-    def _transcript(self, family: StoredFamily, root: _Root, parent: str, folder: Path, look: Look) -> list[Record]:
+    def _transcript(
+        self, store: CursorStore, root: _Root, parent: str, folder: Path, context: ScanContext
+    ) -> list[Record]:
         """What a parent keeps of the chat of a child that was removed: the child's own rows."""
-        first = not family.known(folder.name)
-        read = read_folder(folder, folder.name, self._reader, _wanted(family, look, first=first))
+        first = not store.known(folder.name)
+        read = read_folder(folder, folder.name, self._reader, _wanted(store, context, first=first))
         read.usage = None
-        workspace = family.workspace(folder.name)
+        workspace = store.workspace(folder.name)
         if first:
             workspace.closed = True
         workspace.named(Session(folder.name, parent))
-        return self._explain(family, workspace, read, root, look, first=first).records
+        return self._explain(store, workspace, read, root, context, first=first).records
 
     def _explain(
-        self, family: StoredFamily, workspace: Workspace, read: Folder, root: _Root, look: Look, *, first: bool
+        self, store: CursorStore, workspace: Workspace, read: Folder, root: _Root, context: ScanContext, *, first: bool
     ) -> Outcome:
         listed = root.config.get(workspace.id)
         files = Files(
@@ -252,33 +307,33 @@ class MuxHome:
             first=first,
             arrived=root.arrived,
         )
-        return explain(workspace, files, Rules(look.since_ms, look.now_ms, look.settle_ms), family)
+        return reconcile(workspace, files, Options(context.since_ms, context.now_ms, context.settle_ms), store)
 
-    def _listed(self, root: _Root, name: str, folder: Path) -> Listed:
+    def _listed(self, root: _Root, name: str, folder: Path) -> ConfigEntry:
         listed = root.config.get(name)
         if listed is not None:
             return listed
         try:
             return from_metadata(read_document(folder / "metadata.json")[0], name)
         except (FileNotFoundError, UnreadableError):
-            return Listed(Session(name))
+            return ConfigEntry(Session(name))
 
-    def _close(self, workspace: Workspace, look: Look) -> list[Record]:
-        """The end of a workspace whose folder is gone, told once; what was held back of it comes first."""
+    def _close(self, workspace: Workspace, context: ScanContext) -> list[Record]:
+        """The end of a workspace whose folder is gone, reported once; what was held back of it comes first."""
         self.again.pop(workspace.id, None)
         if workspace.closed:
             return []
         workspace.closed = True
         workspace.signals = {}
-        records = build.held_back(workspace, look.now_ms)
+        records = build.held_back(workspace, context.now_ms)
         workspace.closings += 1
-        return [*records, build.closed(workspace, look.now_ms)]
+        return [*records, build.closed(workspace, context.now_ms)]
 
 
-def _wanted(family: StoredFamily, look: Look, *, first: bool) -> Wanted:
+def _wanted(store: CursorStore, context: ScanContext, *, first: bool) -> Wanted:
     """New rows, but none from before the first run."""
-    since_ms = look.since_ms if first else 0
-    return lambda claim, end_ms: not 0 < end_ms < since_ms and family.owner(claim) is None
+    since_ms = context.since_ms if first else 0
+    return lambda dedup_key, end_ms: not 0 < end_ms < since_ms and store.owner(dedup_key) is None
 
 
 def _mark(found: Signals) -> int:

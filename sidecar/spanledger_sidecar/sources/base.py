@@ -1,4 +1,4 @@
-"""What the loop knows of every source: homes with sessions in them, whose changes become spans."""
+"""Define what the loop knows of every source: sessions in folders, whose changes become spans."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from spanledger_sidecar.emit import Span, span
-from spanledger_sidecar.homes.troubles import Troubles
+from spanledger_sidecar.files import FileErrors
 from spanledger_sidecar.records import ClosedRecord, Record, UsageRecord
+from spanledger_sidecar.spans import Span, span
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Counts:
     tokens: int = 0
     cost: int = 0
     uncosted: int = 0
-    rebaselines: int = 0
+    resets: int = 0
 
     def made(self, records: list[Record]) -> list[Span]:
         """Count `records`, and give their spans."""
@@ -38,11 +38,11 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ScanContext:
     """How to look now: the time (ms since 1970), how long finer rows are waited for, and from when usage is new.
 
     `room` is asked before every group of sessions: it waits until the queue has room, and says whether to go on.
-    `progress` is told how many sessions of how many were looked at.
+    `progress` is called with how many sessions of how many were looked at.
     """
 
     now_ms: int
@@ -52,14 +52,14 @@ class Look:
     progress: Callable[[int, int], None]
 
 
-class Home(Protocol):
+class Source(Protocol):
     """One source. Used by one thread."""
 
     name: str
     names: Collection[str]
     """The file names whose changes matter."""
     counts: Counts
-    troubles: Troubles
+    errors: FileErrors
     again: dict[str, tuple[int, Path]]
     """Sessions where something is held back: when it is due (ms since 1970), and the session's home."""
 
@@ -67,10 +67,10 @@ class Home(Protocol):
         """The homes that are there now, resolved, each once."""
         ...
 
-    def scan(self, roots: list[Path], look: Look) -> None:
-        """Look at all sessions of `roots`."""
+    def scan(self, roots: list[Path], context: ScanContext) -> None:
+        """ScanContext at all sessions of `roots`."""
         ...
 
-    def touched(self, sessions: dict[str, Path], look: Look) -> None:
-        """Look at these sessions (name to home) again."""
+    def touched(self, sessions: dict[str, Path], context: ScanContext) -> None:
+        """ScanContext at these sessions (name to home) again."""
         ...

@@ -1,4 +1,4 @@
-"""The loop: what changed is read, made into spans that wait on disk, and sent until acknowledged.
+"""Read what changed, make spans that wait on disk, and send them until they are acknowledged.
 
 `start` is what `serve` calls: the sidecar runs in threads beside the server and hands its requests to a function.
 """
@@ -10,21 +10,60 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 from spanledger_sidecar.cursor import Cursor
-from spanledger_sidecar.homes.home import Home, Look
-from spanledger_sidecar.homes.mux import MuxHome
-from spanledger_sidecar.homes.tilth import TilthHome
-from spanledger_sidecar.senders import InProcess, Post, Sender
-from spanledger_sidecar.settings import Settings, Source
-from spanledger_sidecar.values import Sign
-from spanledger_sidecar.watch.events import Watcher
+from spanledger_sidecar.records import Sign
+from spanledger_sidecar.sender import InProcess, Post, Sender
+from spanledger_sidecar.sources.base import ScanContext, Source
+from spanledger_sidecar.sources.mux.source import MuxSource
+from spanledger_sidecar.sources.tilth.source import TilthSource
+from spanledger_sidecar.watch import Watcher
+
+SourceName: TypeAlias = Literal["mux", "tilth"]
+Grain: TypeAlias = Literal["auto", "usage"]
+
+SOURCES: tuple[SourceName, ...] = ("mux", "tilth")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings:
+    """One kind of file and its homes; without homes, where the agent itself keeps it.
+
+    `grain`: `auto` takes the finest that a workspace's files have; `usage` never opens chat files.
+    """
+
+    name: SourceName
+    roots: Sequence[Path] = ()
+    grain: Grain = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`since_ms` counts at the first run of a source only: what ended before is left out. None: before now; 0: nothing.
+
+    Periods in seconds. `settle`: how long the finer files are waited for before a usage file's remainder is sent.
+    `scan_every`: the shortest time between two scans of everything; a scan takes at most 1/`scan_share` of the time.
+    `waiting`: spans in the queue beyond which no more files are read.
+    """
+
+    state: Path
+    sources: Sequence[SourceSettings] = field(default_factory=lambda: [SourceSettings(name) for name in SOURCES])
+    since_ms: int | None = None
+    settle: float = 2.0
+    scan_every: float = 30.0
+    scan_share: int = 200
+    tick: float = 1.0
+    batch: int = 512
+    waiting: int = 100_000
+    longest_wait: float = 60.0
+
 
 log = logging.getLogger(__name__)
 
@@ -83,8 +122,8 @@ class Sidecar:
         self.sender = sender
         self._now_ms = now_ms
         sign = signing(signer)
-        self.homes: list[Home] = [_home(source, self.cursor, sign, environ) for source in settings.sources]
-        self._since = {home.name: self._first_run(home.name) for home in self.homes}
+        self.sources: list[Source] = [_home(source, self.cursor, sign, environ) for source in settings.sources]
+        self._since = {source.name: self._first_run(source.name) for source in self.sources}
         self._more = threading.Event()
         self._refused = False
 
@@ -110,13 +149,15 @@ class Sidecar:
         return kept
 
     def scan(self, room: Callable[[], bool], *, settle: float, progress: Progress = lambda *_: None) -> None:
-        """Look at everything once."""
-        for home in self.homes:
-            home.scan(home.roots(), self._look(home, room, settle, progress))
+        """ScanContext at everything once."""
+        for source in self.sources:
+            source.scan(source.roots(), self._look(source, room, settle, progress))
         self._more.set()
 
-    def _look(self, home: Home, room: Callable[[], bool], settle: float, progress: Progress = lambda *_: None) -> Look:
-        return Look(self._now_ms(), round(settle * 1000), self._since[home.name], room, progress)
+    def _look(
+        self, source: Source, room: Callable[[], bool], settle: float, progress: Progress = lambda *_: None
+    ) -> ScanContext:
+        return ScanContext(self._now_ms(), round(settle * 1000), self._since[source.name], room, progress)
 
     def send_batch(self) -> bool | None:
         """Send what has waited longest: whether it was acknowledged, None if nothing waits."""
@@ -154,7 +195,7 @@ class Sidecar:
         """Read and send until `stop`."""
         sending = threading.Thread(target=self._send_until, args=(stop,), name="sidecar-send")
         sending.start()
-        watchers = [Watcher(home.names) for home in self.homes]
+        watchers = [Watcher(source.names) for source in self.sources]
         try:
             self._read_until(stop, watchers)
         finally:
@@ -200,15 +241,15 @@ class Sidecar:
         """One turn of the reading loop; when the next scan of everything is due (monotonic seconds)."""
         scan = time.monotonic() >= next_scan
         begun = time.process_time()
-        for home, watcher in zip(self.homes, watchers, strict=True):
-            roots = home.roots()
+        for source, watcher in zip(self.sources, watchers, strict=True):
+            roots = source.roots()
             scan |= watcher.follow(roots)
             sessions = _sessions(watcher, roots)
-            sessions |= {name: root for name, (at, root) in home.again.items() if at <= self._now_ms()}
+            sessions |= {name: root for name, (at, root) in source.again.items() if at <= self._now_ms()}
             if scan:
-                home.scan(roots, self._look(home, room, self.settings.settle))
+                source.scan(roots, self._look(source, room, self.settings.settle))
             elif sessions:
-                home.touched(sessions, self._look(home, room, self.settings.settle))
+                source.touched(sessions, self._look(source, room, self.settings.settle))
         self._more.set()
         if not scan:
             return next_scan
@@ -216,10 +257,10 @@ class Sidecar:
         return time.monotonic() + max(self.settings.scan_every, took * self.settings.scan_share)
 
 
-def _home(source: Source, cursor: Cursor, sign: Sign, environ: Mapping[str, str]) -> Home:
+def _home(source: SourceSettings, cursor: Cursor, sign: Sign, environ: Mapping[str, str]) -> Source:
     if source.name == "tilth":
-        return TilthHome(cursor, sign, source.roots, environ=environ)
-    return MuxHome(cursor, sign, source.roots, finer=source.grain == "auto", environ=environ)
+        return TilthSource(cursor, sign, source.roots, environ=environ)
+    return MuxSource(cursor, sign, source.roots, finer=source.grain == "auto", environ=environ)
 
 
 def _sessions(watcher: Watcher, roots: list[Path]) -> dict[str, Path]:

@@ -1,0 +1,241 @@
+"""Read files that somebody else writes: never locked, never followed through a link, never larger than a limit.
+
+Also here: the session folders of a home, the signals that tell a changed file, and the files that cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple, TypeAlias
+
+import orjson
+
+from spanledger_sidecar.records import UnreadableError
+
+MAX_BYTES = 64 * 1024 * 1024
+"""The largest document, and the longest line, that is read."""
+
+
+class Signal(NamedTuple):
+    """By what a changed file is reported from an unchanged one."""
+
+    mtime_ns: int
+    size: int
+    inode: int
+
+    @property
+    def mtime_ms(self) -> int:
+        return self.mtime_ns // 1_000_000
+
+
+@dataclass(slots=True)
+class Lines:
+    """The objects on the lines of a JSONL file, and how many lines were none."""
+
+    damaged: int = 0
+
+    def read(self, file: BinaryIO, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each object with the offset behind it, from offset `start`. A last line without an end is not there yet."""
+        file.seek(start)
+        offset = start
+        while line := file.readline(MAX_BYTES + 1):
+            whole = line.endswith(b"\n")
+            if not whole and len(line) <= MAX_BYTES:
+                return
+            while line and not line.endswith(b"\n"):
+                offset += len(line)
+                line = file.readline(MAX_BYTES)
+            offset += len(line)
+            value = _object(line) if whole else None
+            if value is not None:
+                yield offset, value
+            elif not whole or line.strip():
+                self.damaged += 1
+
+
+def _object(line: bytes) -> dict[str, Any] | None:
+    try:
+        value = _parsed(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _parsed(content: bytes) -> Any:
+    """JSON; also with half characters in its texts, which JavaScript writes and orjson refuses."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        if "surrogate" not in error.msg:
+            raise
+        return json.loads(content)
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        FileNotFoundError: there is none (any more).
+        UnreadableError: it is a link, no file, or may not be read.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(path) from None
+    except OSError as error:
+        if path.is_symlink():
+            raise UnreadableError("is a symbolic link, which is not followed") from None
+        raise UnreadableError(f"cannot be opened: {error.strerror}") from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise UnreadableError("is not a regular file")
+    return os.fdopen(handle, "rb")
+
+
+def signal_of(file: BinaryIO) -> Signal:
+    """The signal of an open file."""
+    status = os.fstat(file.fileno())
+    return Signal(status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+def read_document(path: Path) -> tuple[dict[str, Any], Signal]:
+    """A JSON object from a file, and the signal of the file that it was read from.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UnreadableError: it holds no JSON object, or cannot be read.
+    """
+    with open_plain(path) as file:
+        signal = signal_of(file)
+        try:
+            content = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise UnreadableError(f"cannot be read: {error.strerror}") from None
+    if len(content) > MAX_BYTES:
+        raise UnreadableError(f"is larger than {MAX_BYTES // 2**20} MiB")
+    if not content.strip():
+        raise UnreadableError("is empty")
+    try:
+        value = _parsed(content)
+    except json.JSONDecodeError as error:
+        raise UnreadableError(f"is no JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+    except (ValueError, RecursionError):
+        raise UnreadableError("is no JSON") from None
+    if not isinstance(value, dict):
+        raise UnreadableError(f"holds a JSON {type(value).__name__} where an object is expected")
+    return value, signal
+
+
+Signals: TypeAlias = dict[str, tuple[int, int, int]]
+"""For each file of a folder that is looked at: its time of change (ns), size and inode."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The folders below a home's `sessions`. `links` are symbolic links, `odd` folders whose names are no UTF-8."""
+
+    folders: dict[str, Path] = field(default_factory=dict)
+    links: list[Path] = field(default_factory=list)
+    odd: list[Path] = field(default_factory=list)
+
+
+def list_sessions(root: Path) -> Listing | None:
+    """The session folders of a home; None where they cannot be listed now, which says nothing about any of them."""
+    found = Listing()
+    try:
+        with os.scandir(root / "sessions") as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    found.links.append(Path(entry.path))
+                elif entry.is_dir() and entry.name.isprintable():
+                    found.folders[entry.name] = Path(entry.path)
+                elif entry.is_dir():
+                    found.odd.append(Path(entry.path))
+    except OSError:
+        return None
+    return found
+
+
+def signals(folder: Path, names: Iterable[str], below: str = "") -> Signals:
+    """The signals of the files `names` in a folder, and of those in the folders inside its folder `below`."""
+    found: Signals = {}
+    _add(found, str(folder), names, "")
+    if below:
+        for child in subfolders(folder / below):
+            _add(found, str(child), names, f"{child.name}/")
+    return found
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders inside a folder, none where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _add(found: Signals, folder: str, names: Iterable[str], prefix: str) -> None:
+    for name in names:
+        try:
+            status = os.stat(f"{folder}/{name}", follow_symlinks=False)  # noqa: PTH116 - a Path for each costs as much again
+        except OSError:
+            continue
+        if not stat.S_ISDIR(status.st_mode):
+            found[prefix + name] = (status.st_mtime_ns, status.st_size, status.st_ino)
+
+
+log = logging.getLogger(__name__)
+
+_KEPT = 10_000
+
+
+class FileErrors:
+    """Call it with a file and why it cannot be used. `count` is how often that was news."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._told: dict[Path, tuple[str, int, int]] = {}
+
+    def __call__(self, path: Path, why: str) -> None:
+        try:
+            status = os.lstat(path)
+            news = (why, status.st_mtime_ns, status.st_size)
+        except OSError:
+            news = (why, 0, 0)
+        if self._told.get(path) == news:
+            return
+        if len(self._told) >= _KEPT:
+            self._told.clear()
+        self._told[path] = news
+        self.count += 1
+        log.warning("%s %s; it is tried again when it changes", path, why)
+
+
+def real_folders(paths: Iterable[Path]) -> list[Path]:
+    """The folders behind `paths` that are there, each once: the old home is a link to the new one."""
+    found: dict[tuple[int, int], Path] = {}
+    for path in paths:
+        try:
+            resolved = path.resolve(strict=True)
+            status = resolved.stat()
+        except OSError:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            found.setdefault((status.st_dev, status.st_ino), resolved)
+    return list(found.values())
+
+
+def identity_of(path: Path) -> str:
+    """What stays of a folder when it is renamed; empty where it is gone."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_dev}:{status.st_ino}"

@@ -1,0 +1,257 @@
+"""Read the files of one workspace's folder, in the order in which they can be trusted together.
+
+Mux writes the chat file, then session-usage.json: so the usage file is read first, and every turn that it holds stands
+in the chat file that is read after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from spanledger_sidecar.files import Lines, Signal, open_plain, read_document
+from spanledger_sidecar.records import Sign, UnreadableError, count, nested, text
+from spanledger_sidecar.sources.mux.rows import Row, Wanted, canonical, headless, turns
+from spanledger_sidecar.tokens import ZERO, TokenVector
+
+VERSION = 1
+_CLASSES = ("input", "cached", "cacheCreate", "output", "reasoning")
+_CHILD_CLASSES = ("inputTokens", "cachedTokens", "cacheCreateTokens", "outputTokens", "reasoningTokens")
+_PICO = 10**12
+_DEAREST = 10**5
+"""USD; what a file says beyond it is no cost, and the sums stay within 63 bits."""
+_VAGUE_TIERS = frozenset({"unknown", "mixed", "standard"})
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """Usage under one model key. `cost` is in picodollars and says nothing where not `complete` (facts 1.4)."""
+
+    tokens: TokenVector = ZERO
+    cost: TokenVector = ZERO
+    complete: bool = True
+    included: bool = False
+    tier: str = ""
+    named: str = ""
+    """The model as the only request so far named it; empty once there were several."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastRequest:
+    """The last request: its model's key, its exact usage, and its end."""
+
+    key: str
+    bucket: Bucket
+    end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MergedChild:
+    """What a parent's file says of a child that was merged up into it. `tokens` is None where it does not say."""
+
+    tokens: TokenVector | None = None
+    total: int | None = None
+    cost: int | None = None
+    agent_type: str = ""
+    model_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageFile:
+    """One version of the file."""
+
+    models: dict[str, Bucket] = field(default_factory=dict)
+    last: LastRequest | None = None
+    children: dict[str, MergedChild] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The last request of session-timing.json: how long it took, from its start to its end (facts 3)."""
+
+    key: str
+    output: int
+    duration_ms: int
+    ttft_ms: int | None = None
+    agent: str = ""
+
+
+def parse(document: dict[str, Any]) -> UsageFile:
+    """Read the document; parts that are no usage count as none (facts 1.7).
+
+    Raises:
+        UnreadableError: it is of a version that is not known.
+    """
+    version = document.get("version")
+    if version != VERSION or isinstance(version, bool):
+        shown = version if isinstance(version, int) else "another kind"
+        raise UnreadableError(f"is of version {shown}, only version {VERSION} is known")
+    models = document.get("byModel")
+    if not isinstance(models, dict):
+        raise UnreadableError("has no usage by model (byModel)")
+    children = document.get("rolledUpFrom")
+    return UsageFile(
+        {text(key): bucket_of(value) for key, value in models.items() if isinstance(value, dict)},
+        _turn(document.get("lastRequest")),
+        {text(key): _child(value) for key, value in children.items() if value} if isinstance(children, dict) else {},
+    )
+
+
+def bucket_of(value: dict[str, Any]) -> Bucket:
+    """One Usage object."""
+    tokens = TokenVector(*(count(nested(value, name, "tokens")) for name in _CLASSES))
+    costs = [_money(nested(value, name, "cost_usd")) for name in _CLASSES]
+    known = all(cost is not None or not used for cost, used in zip(costs, tokens, strict=True))
+    tier = text(value.get("serviceTier"))
+    return Bucket(
+        tokens,
+        TokenVector(*(cost or 0 for cost in costs)),
+        known and not value.get("hasUnknownCosts"),
+        value.get("costsIncluded") is True,
+        "" if tier in _VAGUE_TIERS else tier,
+        text(value.get("model")),
+    )
+
+
+def _money(value: Any) -> int | None:
+    """USD as picodollars; None for what is no amount of money."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _DEAREST:
+        return None
+    return round(value * _PICO)
+
+
+def _turn(value: Any) -> LastRequest | None:
+    usage, key, end_ms = nested(value, "usage"), text(nested(value, "model")), count(nested(value, "timestamp"))
+    if not isinstance(usage, dict) or not key or not end_ms:
+        return None
+    return LastRequest(key, bucket_of(usage), end_ms)
+
+
+def _child(value: Any) -> MergedChild:
+    """A child's entry: `true` from older versions, totals by class from newer ones (facts 1.2)."""
+    if not isinstance(value, dict):
+        return MergedChild()
+    by_class = TokenVector(*(count(value.get(name)) for name in _CHILD_CLASSES))
+    known = any(name in value for name in _CHILD_CLASSES)
+    total = count(value.get("totalTokens")) if "totalTokens" in value else None
+    cost = _money(value.get("totalCostUsd"))
+    named = text(value.get("model"))
+    return MergedChild(by_class if known else None, total, cost, text(value.get("agentType")), named)
+
+
+USAGE, TIMING = "session-usage.json", "session-timing.json"
+ARCHIVE, CHAT, HEADLESS = "chat-archive.jsonl", "chat.jsonl", "headless-usage.jsonl"
+TRANSCRIPTS = "subagent-transcripts"
+NAMES = (USAGE, TIMING, ARCHIVE, CHAT, HEADLESS)
+"""The files that are looked at; everything else in the folder is Mux's own affair."""
+
+TIMING_VERSION = 2
+
+ReportError = Callable[[Path, str], None]
+"""Told of a file that cannot be used, and why."""
+
+
+@dataclass(slots=True)
+class Folder:
+    """What stood in a folder. `usage` is None where there is none that can be read.
+
+    `timing` is read only where no row tells how long a turn took.
+    """
+
+    usage: UsageFile | None = None
+    written_ms: int = 0
+    timing: Timing | None = None
+    rows: list[Row] = field(default_factory=list)
+    chat: bool = False
+    began_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How folders are read. Without `finer` the chat files are not opened."""
+
+    sign: Sign
+    report: ReportError
+    finer: bool = True
+
+
+def read_folder(path: Path, workspace: str, how: Reader, wanted: Wanted) -> Folder:
+    """Read the folder of a workspace; the tools of rows that are not `wanted` are left out."""
+    report = how.report
+    folder = Folder()
+    document, signal = _document(path / USAGE, report)
+    if document is not None and signal is not None:
+        try:
+            folder.usage, folder.written_ms = parse(document), signal.mtime_ms
+        except UnreadableError as error:
+            report(path / USAGE, str(error))
+    if how.finer:
+        _read_finer(path, workspace, how, wanted, folder)
+    if folder.usage is not None and not folder.rows:
+        folder.timing = _timing(_document(path / TIMING, report)[0])
+    return folder
+
+
+def _document(path: Path, report: ReportError) -> tuple[dict[str, Any] | None, Signal | None]:
+    try:
+        return read_document(path)
+    except FileNotFoundError:
+        pass
+    except UnreadableError as error:
+        report(path, str(error))
+    return None, None
+
+
+def _timing(document: dict[str, Any] | None) -> Timing | None:
+    last = nested(document, "lastRequest")
+    if document is None or document.get("version") != TIMING_VERSION or not isinstance(last, dict):
+        return None
+    return Timing(
+        canonical(text(last.get("model"))),
+        count(last.get("outputTokens")),
+        count(last.get("totalDurationMs")),
+        count(last.get("ttftMs")) if last.get("ttftMs") is not None else None,
+        text(last.get("agentId")) or text(last.get("mode")),
+    )
+
+
+def _read_finer(path: Path, workspace: str, how: Reader, wanted: Wanted, folder: Folder) -> None:
+    def add_chat(row: dict[str, Any]) -> None:
+        if not folder.began_ms:
+            folder.began_ms = count(nested(row, "metadata", "timestamp"))
+        folder.rows += turns(row, workspace, how.sign, wanted)
+
+    seen: Counter[str] = Counter()
+
+    def add_headless(line: dict[str, Any]) -> None:
+        mark = repr((line.get("timestamp"), line.get("source"), line.get("model"), line.get("usage")))
+        row = headless(line, seen[mark])
+        seen[mark] += 1
+        if row is not None:
+            folder.rows.append(row)
+
+    for name, add in ((ARCHIVE, add_chat), (CHAT, add_chat), (HEADLESS, add_headless)):
+        if _each_line(path / name, add, how.report) and add is add_chat:
+            folder.chat = True
+
+
+def _each_line(path: Path, add: Callable[[dict[str, Any]], None], report: ReportError) -> bool:
+    """Give every object of a JSONL file to `add`; whether there was a file that can be read."""
+    lines = Lines()
+    try:
+        with open_plain(path) as file:
+            for _, value in lines.read(file):
+                add(value)
+    except FileNotFoundError:
+        return False
+    except UnreadableError as error:
+        report(path, str(error))
+        return False
+    except OSError as error:
+        report(path, f"cannot be read to its end: {error.strerror}")
+    if lines.damaged:
+        report(path, f"has {lines.damaged} damaged lines, which are left out")
+    return True
