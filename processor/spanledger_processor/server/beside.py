@@ -12,8 +12,7 @@ from spanledger_processor.config.sidecar import SidecarSource
 from spanledger_processor.pipeline import Pipeline, Status
 from spanledger_processor.signing.signer import Signer
 from spanledger_sidecar.cursor import CursorError
-from spanledger_sidecar.loop import Running, start
-from spanledger_sidecar.loop import SOURCES, Settings, SourceSettings, SourceName
+from spanledger_sidecar.loop import SOURCES, Running, Settings, SourceName, SourceSettings, start
 
 log = logging.getLogger(__name__)
 
