@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 MAX_DEPTH = 256
-"""Ancestors looked at; parent links come from the network and may form a ring."""
+"""Ancestors looked at by whoever follows links one by one: they come from the network and may form a ring."""
 
 
 class Named(NamedTuple):
@@ -52,6 +52,9 @@ class Groups:
         self._names_sessions, self._names_runs = any(sessions), any(runs)
         """False for most traces and runs: then there is nothing to look for above a span."""
         self._only_session, self._only_run = _only(sessions), _only(runs)
+        self._sessions: dict[bytes, str] = {}
+        self._runs: dict[bytes, str] = {}
+        """By parent id: what stands above."""
 
     def session(self, link: Link) -> Named:
         """The session of a span of this trace; empty where it is unattributed."""
@@ -59,7 +62,7 @@ class Groups:
             return link.session
         if not self._names_sessions:
             return NOTHING
-        above = self._above(link, want_run=False)
+        above = self._above(link, self._sessions, want_run=False)
         if above:
             return Named(above, "parent")
         return Named(self._only_session, "trace") if self._only_session else NOTHING
@@ -70,21 +73,29 @@ class Groups:
             return link.run
         if not self._names_runs:
             return NOTHING
-        above = self._above(link, want_run=True)
+        above = self._above(link, self._runs, want_run=True)
         if above:
             return Named(above, "parent")
         return Named(self._only_run, "trace") if self._only_run else NOTHING
 
-    def _above(self, link: Link, *, want_run: bool) -> str:
-        for _ in range(MAX_DEPTH):
-            parent = self._links.get(link.parent_id)
+    def _above(self, link: Link, known: dict[bytes, str], *, want_run: bool) -> str:
+        """The id that the nearest ancestor with one names; `known` keeps it by parent: each link is followed once."""
+        parent_id, way = link.parent_id, list[bytes]()
+        above = ""
+        while parent_id not in known:
+            known[parent_id] = ""  # where links form a ring
+            way.append(parent_id)
+            parent = self._links.get(parent_id)
             if parent is None:
-                return ""
-            named = parent.run if want_run else parent.session
-            if named.id:
-                return named.id
-            link = parent
-        return ""
+                break
+            above = parent.run.id if want_run else parent.session.id
+            if above:
+                break
+            parent_id = parent.parent_id
+        else:
+            above = known[parent_id]
+        known.update(dict.fromkeys(way, above))
+        return above
 
 
 def run_of_session(session_id: str, runs: set[str], parent_runs: set[str]) -> Named:

@@ -133,8 +133,8 @@ class Trace:
 
     def forget_oldest(self) -> None:
         """Keep the trace within its bound; an ancestor of a forgotten span with usage remembers that there was one."""
-        while len(self.spans) > MAX_SPANS:
-            span = self.spans.pop(next(iter(self.spans)))
+        for span_id in list(self.spans)[: max(0, len(self.spans) - MAX_SPANS)]:
+            span = self.spans.pop(span_id)
             parent = self.spans.get(span.parent_id)
             if parent is not None and (span.claim is not None or span.carries_below):
                 parent.carries_below = True

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
-from spanledger_processor.accounting.roles import CONTAINERS, REPEATS, ancestors
+from spanledger_processor.accounting.forest import Forest
+from spanledger_processor.accounting.grouping import Groups
+from spanledger_processor.accounting.roles import CONTAINERS, REPEATS
 from spanledger_processor.accounting.same import AGGREGATES
 from spanledger_processor.accounting.trace import COUNTED, Claim, Span, Trace
 
@@ -71,14 +72,13 @@ class Usual:
 
     def _climb(self, trace: Trace, span: Span) -> bool:
         """Note what stands above a span; whether nothing of it claims, as far as it is known."""
-        for steps, ancestor in enumerate(ancestors(trace, span), 1):
-            if ancestor in self._above:
-                break
+        ancestor = span.parent_id
+        while ancestor and ancestor not in self._above:
             above = trace.spans.get(ancestor)
-            claims = above is not None and above.claim is not None and ancestor not in self._settled
-            if steps == MAX_DEPTH or claims:
+            if above is not None and above.claim is not None and ancestor not in self._settled:
                 return False
             self._above.add(ancestor)
+            ancestor = b"" if above is None else above.parent_id
         return True
 
 
@@ -98,12 +98,14 @@ def _settled(trace: Trace, roles: Mapping[bytes, str]) -> frozenset[bytes]:
         for span_id, role in roles.items()
         if role == REPEATS and (span := trace.spans.get(span_id)) and _is_plain_aggregate(span)
     }
-    above: set[bytes] = set()
-    for span_id, role in roles.items() if repeating else ():
-        span = trace.spans[span_id]
-        if role == COUNTED and span.claim is not None and span.claim.spends:
-            above.update(ancestors(trace, span))
-    return frozenset(repeating & above)
+    if not repeating:
+        return frozenset()
+    counted = {
+        span_id: 1
+        for span_id, role in roles.items()
+        if role == COUNTED and (claim := trace.spans[span_id].claim) is not None and claim.spends
+    }
+    return frozenset(repeating & Forest(trace.spans).sums_below(counted).keys())
 
 
 def _is_plain_aggregate(span: Span) -> bool:

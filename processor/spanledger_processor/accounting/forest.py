@@ -1,0 +1,113 @@
+"""The parent links of one trace as a forest: questions about ancestors and descendants in O(n) for all spans at once.
+
+Links come from the network: a parent may be unknown, and links may form a ring. A ring is cut above its smallest id, so
+that the forest is a function of the set of links and every span of a ring stands somewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+
+class Link(Protocol):
+    """A span as far as the forest looks at it."""
+
+    @property
+    def parent_id(self) -> bytes: ...
+
+
+class Forest:
+    """Spans by id in depth-first order: the descendants of a span stand right behind it. Build anew after a change."""
+
+    def __init__(self, links: Mapping[bytes, Link]) -> None:
+        children: dict[bytes, list[bytes]] = {}
+        roots: list[bytes] = []
+        for span_id, link in links.items():
+            if link.parent_id in links and link.parent_id != span_id:
+                children.setdefault(link.parent_id, []).append(span_id)
+            else:
+                roots.append(span_id)
+        self._order: list[bytes] = []
+        self._at: dict[bytes, int] = {}
+        self._up: list[int] = []
+        self._walk(roots, children)
+        if len(self._order) < len(links):
+            self._walk(_ring_tops(links, self._at), children)
+        self._end = self._ends()
+        self._unlinked = {root for root in roots if (up := links[root].parent_id) and up != root}
+
+    def _walk(self, roots: Iterable[bytes], children: Mapping[bytes, list[bytes]]) -> None:
+        stack = [(root, -1) for root in roots]
+        while stack:
+            span_id, up = stack.pop()
+            if span_id in self._at:
+                continue
+            self._at[span_id] = at = len(self._order)
+            self._order.append(span_id)
+            self._up.append(up)
+            stack.extend((child, at) for child in children.get(span_id, ()))
+
+    def _ends(self) -> list[int]:
+        """For each position, the one behind its last descendant."""
+        ends = list(range(1, len(self._order) + 1))
+        for at in range(len(ends) - 1, -1, -1):
+            up = self._up[at]
+            if up >= 0 and ends[at] > ends[up]:
+                ends[up] = ends[at]
+        return ends
+
+    def is_above(self, upper: bytes, lower: bytes) -> bool:
+        """Return whether `upper` is an ancestor of `lower`; a span is none of its own."""
+        above, below = self._at.get(upper), self._at.get(lower)
+        return above is not None and below is not None and above < below < self._end[above]
+
+    def related(self, one: bytes, other: bytes) -> bool:
+        """Return whether one of two spans is an ancestor of the other."""
+        return self.is_above(one, other) or self.is_above(other, one)
+
+    def range_below(self, span_id: bytes) -> tuple[int, int]:
+        """Return the positions of all descendants: the first, and the one behind the last."""
+        at = self._at[span_id]
+        return at + 1, self._end[at]
+
+    def position(self, span_id: bytes) -> int:
+        """Return the place of a span in depth-first order."""
+        return self._at[span_id]
+
+    def sums_below(self, amounts: Mapping[bytes, int]) -> dict[bytes, int]:
+        """Return for each span the sum of its descendants' amounts; spans above none of `amounts` are left out."""
+        sums: dict[bytes, int] = {}
+        for at in range(len(self._order) - 1, -1, -1):
+            span_id, up = self._order[at], self._up[at]
+            if up >= 0 and (span_id in amounts or span_id in sums):
+                upper = self._order[up]
+                sums[upper] = sums.get(upper, 0) + sums.get(span_id, 0) + amounts.get(span_id, 0)
+        return sums
+
+    def below_any(self, wanted: set[bytes]) -> set[bytes]:
+        """Return the descendants of the `wanted` spans."""
+        found: set[bytes] = set()
+        for at, span_id in enumerate(self._order):
+            up = self._up[at]
+            if up >= 0 and ((upper := self._order[up]) in wanted or upper in found):
+                found.add(span_id)
+        return found
+
+    def unlinked(self) -> set[bytes]:
+        """Return the spans whose way up ends at a parent that is not known."""
+        return self._unlinked | self.below_any(self._unlinked)
+
+
+def _ring_tops(links: Mapping[bytes, Link], placed: Mapping[bytes, int]) -> Iterator[bytes]:
+    """Yield the smallest id of each ring of parent links; every span that is not `placed` leads up to a ring."""
+    walked: set[bytes] = set()
+    for start in links:
+        way: dict[bytes, int] = {}
+        span_id = start
+        while span_id not in placed and span_id not in walked:
+            walked.add(span_id)
+            way[span_id] = len(way)
+            span_id = links[span_id].parent_id
+        if span_id in way:
+            yield min(list(way)[way[span_id] :])

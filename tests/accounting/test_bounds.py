@@ -1,0 +1,116 @@
+"""Deciding on a trace takes steps that grow with its spans and not with their square: lines run, no seconds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from ledger_in_memory import NOW, TENANT, make_fact
+from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.facts import Batch, Fact
+
+MS = 1_000_000
+SMALL, FACTOR = 250, 4
+GROWTH = 1.35
+"""Steps a span may grow by while the trace grows by `FACTOR`: n log n, and windows that small traces do not fill."""
+
+
+def _two_libraries(number: int, apart: int) -> Iterator[Fact]:
+    for place in range(number // 2):
+        for scope in ("one", "two"):
+            yield make_fact(f"{scope}{place}", "root", "llm", 77, scope=scope, start=place * apart, length=90 * MS)
+
+
+def _one_after_the_other(number: int) -> Iterator[Fact]:
+    """Equal counts; the second library's clock is far off, so that no report of it is one of the first's calls."""
+    for place in range(number // 2):
+        yield make_fact(f"a{place}", "root", "llm", 77, scope="one", start=place * 100 * MS, length=90 * MS)
+        yield make_fact(f"b{place}", "root", "llm", 77, scope="two", start=-(place + 1) * 100 * MS, length=90 * MS)
+
+
+def _constant_id(number: int) -> Iterator[Fact]:
+    for place in range(number):
+        yield make_fact(f"c{place}", "root", "llm", 77, response_id="chatcmpl-1", start=place * 100 * MS, length=MS)
+
+
+def _pairs_with_ids(number: int) -> Iterator[Fact]:
+    for place in range(number // 2):
+        for scope in ("one", "two"):
+            yield make_fact(f"{scope}{place}", "root", "llm", place + 1, scope=scope, response_id=f"r{place}")
+
+
+def _chain(number: int) -> Iterator[Fact]:
+    for place in range(number):
+        yield make_fact(f"n{place}", f"n{place - 1}" if place else "", "agent", place + 1, session="" if place else "s")
+
+
+def _agents_of_unknown_calls(number: int) -> Iterator[Fact]:
+    for place in range(number // 2):
+        yield make_fact(f"a{place}", "", "agent", 1000 + place, start=place * 100 * MS, length=10 * MS)
+        yield make_fact(f"c{place}", f"gone{place}", "llm", place + 1, start=place * 100 * MS + 50 * MS, length=MS)
+
+
+def _silent_below(number: int) -> Iterator[Fact]:
+    yield make_fact("top", "", "llm", 5)
+    for place in range(number - 1):
+        fact = make_fact(f"s{place}", f"s{place - 1}" if place else "top", "llm", 0)
+        assert fact.call is not None
+        assert fact.cost is not None
+        fact.call.usage, fact.cost.amount, fact.cost.unpriced = None, None, "no_usage"
+        yield fact
+
+
+def _many_libraries(number: int) -> Iterator[Fact]:
+    for place in range(number):
+        yield make_fact(f"c{place}", "root", "llm", 77, scope=f"library {place}", start=place * 100 * MS, length=MS)
+
+
+def _distinct(number: int) -> Iterator[Fact]:
+    for place in range(number):
+        yield make_fact(f"c{place}", "root", "llm", place + 1, start=place)
+
+
+SHAPES: dict[str, Callable[[int], Iterator[Fact]]] = {
+    "equal counts at once, two libraries": lambda number: _two_libraries(number, 0),
+    "equal counts in a row, two libraries": lambda number: _two_libraries(number, 100 * MS),
+    "equal counts, two libraries, no twins": _one_after_the_other,
+    "one id for all": _constant_id,
+    "each id twice": _pairs_with_ids,
+    "a chain of agents": _chain,
+    "agents whose links are not known": _agents_of_unknown_calls,
+    "calls without usage below one another": _silent_below,
+    "as many libraries as calls": _many_libraries,
+    "different counts": _distinct,
+}
+
+
+def _steps(run: Callable[[], object]) -> int:
+    """How many lines of code `run` runs; each turn of a loop or comprehension is one."""
+    lines = 0
+
+    def trace(_frame: FrameType, event: str, _arg: Any) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_steps_a_span_do_not_grow_with_the_trace(shape: str) -> None:
+    def steps_a_span(number: int) -> float:
+        facts = list(SHAPES[shape](number))
+        return _steps(lambda: account(Batch(TENANT, facts, NOW), dict[bytes, bytes]().get)) / number
+
+    steps_a_span(SMALL)  # fills what is cached
+    assert steps_a_span(SMALL * FACTOR) < GROWTH * steps_a_span(SMALL)
