@@ -6,7 +6,7 @@ Only host names, ports and folders of those files are substituted.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,13 +130,20 @@ class Prometheus:
 class Loop:
     """The Collector with `otelcol-config.yaml`, and Spanledger with `deploy/spanledger.yaml` in its loop.
 
-    `wired_into_itself` has Spanledger send to the port that feeds it; `sets` go to `serve --set`.
+    `wired_into_itself` has Spanledger send to the port that feeds it; `sets` go to `serve --set`; `environment` is the
+    Collector's, beside what every loop needs.
     """
 
     def __init__(
-        self, folder: Path, backend_port: int, sets: Sequence[str] = (), *, wired_into_itself: bool = False
+        self,
+        folder: Path,
+        backend_port: int,
+        sets: Sequence[str] = (),
+        *,
+        wired_into_itself: bool = False,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.otlp, returned, health, self.collector_metrics = (free_port() for _ in range(4))
+        self.otlp, self.http, returned, health, self.collector_metrics = (free_port() for _ in range(5))
         spanledger, self.api = free_port(), free_port()
         self.config = self._spanledger_config(folder, spanledger)
         self.state = folder / "state"
@@ -155,7 +162,7 @@ class Loop:
             _shipped("otelcol-config.yaml"),
             {
                 "}:4317": f"}}:{self.otlp}",
-                "}:4318": f"}}:{free_port()}",
+                "}:4318": f"}}:{self.http}",
                 "}:6317": f"}}:{returned}",
                 "}:13133": f"}}:{health}",
                 "port: 8888": f"port: {self.collector_metrics}",
@@ -171,6 +178,7 @@ class Loop:
                 "SPANLEDGER_ENDPOINT": f"127.0.0.1:{spanledger}",
                 "BACKEND_ENDPOINT": f"127.0.0.1:{backend_port}",
                 "COLLECTOR_STORAGE": str(folder / "otelcol-storage"),
+                **(environment or {}),
             },
         )
 
@@ -212,6 +220,13 @@ class Loop:
                     export(request, timeout=30, wait_for_ready=True)
                 except grpc.RpcError as error:
                     raise AssertionError(f"the Collector did not take a request: {error}") from error
+
+    def post(self, signal: str, body: bytes) -> None:
+        """Post one encoded request to the Collector's OTLP/HTTP port; it must be answered 200."""
+        headers = {"content-type": "application/x-protobuf"}
+        url = f"http://127.0.0.1:{self.http}/v1/{signal}"
+        response = httpx2.post(url, content=body, headers=headers, timeout=30)
+        assert response.status_code == 200, f"{url}: {response.status_code} {response.text[:300]}"
 
     def ledger(self) -> dict[str, Any]:
         """The whole ledger, as `spanledger summary` tells it beside the running server."""

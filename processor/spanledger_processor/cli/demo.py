@@ -30,13 +30,15 @@ _PAUSE = 0.4
 """Seconds between requests where somebody watches."""
 _TIMEOUT = 20.0
 
+_SETTINGS = 'endpoint: "BACKEND:4317", tls: {insecure: true}, signals: [traces]'
+
 _CLOSING = """
 Every span, with what it gained, is in the file (a request a line, OTLP-JSON):
   {file}
 Look at why: spanledger explain {file}
 
-In front of your backend, instead of this demo:
-  spanledger serve --set 'exporters={{otlp_grpc/backend: {{endpoint: "BACKEND:4317", tls: {{insecure: true}}}}}}'
+In front of your backend, instead of this demo; without `signals` if it takes logs and metrics too:
+  spanledger serve --set 'exporters={{otlp_grpc/backend: {{{settings}}}}}'
   export OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317   # where your agents run
 """
 
@@ -80,7 +82,7 @@ async def _demo(folder: Path, *, pause: float) -> None:
                     live.update(board.shown(), refresh=True)
         if not out.is_terminal:
             out.print(board.shown())
-    out.print(Text(_CLOSING.format(file=file)), soft_wrap=True)
+    out.print(Text(_CLOSING.format(file=file, settings=_SETTINGS)), soft_wrap=True)
 
 
 async def _replay(made: Running, pause: float) -> AsyncIterator[str]:

@@ -52,6 +52,7 @@ exporters:
     endpoint: tempo:4317
     tls:
       insecure: true
+    signals: [traces] # Tempo takes no logs and no metrics, and would refuse them
   otlp_http/vendor:
     endpoint: https://otlp.example.com
     headers:
