@@ -1,0 +1,192 @@
+"""Measure the way from a request's bytes to its enriched bytes over a ledger on disk, in one process.
+
+    python -m benchmarks.stage [--records 0 100000 1000000] [--spans 512] [--percent 100] [--calls]
+
+For each number of `--records` a new ledger gets as many records of each kind (copies of what the load itself writes,
+under keys of their own), then `--requests` requests are read, accounted for in commits of `--per-commit`, and written
+out. Reported are the medians of five rounds: CPU time a span by step, spans per second of CPU, KiB that the kernel was
+given to write a span, and the process's memory without the ledger's mapped pages. No two calls have the same number of
+tokens; every second request is of sessions that were never seen before. `--calls` counts Python calls a span instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Any
+
+import lmdb
+
+from benchmarks import spans as load
+from spanledger_processor.config import load as load_config
+from spanledger_processor.enrichment import Stage, write
+from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.store import Table
+from spanledger_processor.server.handle import enter
+from spanledger_processor.server.parts import make_stage
+from spanledger_processor.signing import Signer
+
+_ROUNDS = 5
+_WARM = 8
+"""Requests before the first round."""
+_HOUR_NS = 3600 * 10**9
+_AT_ONCE = 50_000
+_SINGLE = {Table.META, Table.TOTAL, Table.DUE, Table.DAY}
+"""Tables that do not grow with the spans, sessions or tool calls that were seen, or that say when others go."""
+_STEPS = ("read", "account", "commit", "write")
+
+
+def _written_bytes() -> int:
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
+
+
+def _memory_mib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+
+def _bodies(requests: int, percent: int) -> list[bytes]:
+    bodies = []
+    for number in range(requests):
+        body = load.Template(percent, number).renewed(number)
+        fresh = b"session-%06d" % (number + 1) if number % 2 else b"session-000000"
+        bodies.append(body.replace(b"session-000000", fresh))
+    return bodies
+
+
+class _Bench:
+    """One ledger, and the steps of the way over it."""
+
+    def __init__(self, folder: Path, stage: Stage, per_commit: int) -> None:
+        self.store = LmdbStore.open(folder, max_size_mib=16_384, durability="sync", retention_ns=48 * _HOUR_NS)
+        self._stage = stage
+        self._per_commit = per_commit
+        self._more = _memory_of_accounting()
+
+    def run(self, bodies: list[bytes], spent: dict[str, float]) -> None:
+        """Take all requests through, `per_commit` to a commit; add CPU seconds to `spent` by step."""
+        clock = time.process_time
+        for first in range(0, len(bodies), self._per_commit):
+            began = clock()
+            readings = [self._stage.read(body, {}, time.time_ns()) for body in bodies[first : first + self._per_commit]]
+            read = clock()
+            spent["read"] += read - began
+            with self.store.unit() as unit:
+                rulings: list[list[Any]] = []
+                for reading in readings:
+                    rulings.append([])
+                    for batch in reading.batches:
+                        with unit.part() as part:
+                            rulings[-1].append(enter(batch, part, **self._more))
+                accounted = clock()
+            committed = clock()
+            spent["account"] += accounted - read
+            spent["commit"] += committed - accounted
+            for reading, ruled in zip(readings, rulings, strict=True):
+                write(reading, [ruling.decisions for ruling in ruled])
+            spent["write"] += clock() - committed
+
+    def fill(self, records: int) -> None:
+        """Add `records` copies of each kind of record, under random keys."""
+        draw = random.Random(5)  # noqa: S311 - for the same keys in every run
+        samples: dict[int, list[bytes]] = defaultdict(list)
+        env: lmdb.Environment = self.store._env
+        with env.begin() as txn:
+            for key, record in txn.cursor():
+                if key[0] not in _SINGLE and len(samples[key[0]]) < 256:
+                    samples[key[0]].append(record)
+        with env.begin() as txn, txn.cursor() as cursor:
+            tenants = {table: cursor.key()[1:9] for table in samples if cursor.set_range(bytes((table,)))}
+        for table, found in samples.items():
+            keys = sorted(draw.randbytes(16) for _ in range(records))
+            for first in range(0, records, _AT_ONCE):
+                rows = [
+                    (bytes((table,)) + tenants[table] + key, found[number % len(found)])
+                    for number, key in enumerate(keys[first : first + _AT_ONCE])
+                ]
+                with env.begin(write=True) as txn, txn.cursor() as cursor:
+                    cursor.putmulti(rows)
+
+
+def _memory_of_accounting() -> dict[str, Any]:
+    from spanledger_processor.accounting.remembered import Remembered
+
+    return {"remembered": Remembered()}
+
+
+def _measure(records: int, options: argparse.Namespace, stage: Stage) -> None:
+    bodies = _bodies(_WARM + options.requests, options.percent)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        bench = _Bench(Path(folder), stage, options.per_commit)
+        bench.run(bodies[:_WARM], defaultdict(float))
+        if records:
+            bench.fill(records)
+        bodies = bodies[_WARM:]
+        if options.calls:
+            _count_calls(bench, bodies, options.spans)
+            return
+        rounds: list[dict[str, float]] = []
+        before, began = _written_bytes(), time.perf_counter()
+        size = len(bodies) // _ROUNDS
+        for number in range(_ROUNDS):
+            spent: dict[str, float] = defaultdict(float)
+            bench.run(bodies[number * size : (number + 1) * size], spent)
+            rounds.append({step: spent[step] / (size * options.spans) * 1e6 for step in _STEPS})
+        kib = (_written_bytes() - before) / (size * _ROUNDS * options.spans) / 1024
+        wall = size * _ROUNDS * options.spans / (time.perf_counter() - began)
+        medians = {step: statistics.median(spent[step] for spent in rounds) for step in _STEPS}
+        total = sum(medians.values())
+        steps = "  ".join(f"{step} {medians[step]:6.1f}" for step in _STEPS)
+        print(
+            f"{records:>9} records  {steps}  total {total:6.1f} us CPU a span  {1e6 / total:6.0f} spans/s CPU  "
+            f"{wall:6.0f} spans/s  {kib:6.2f} KiB a span  {_memory_mib():5.0f} MiB",
+            flush=True,
+        )
+        bench.store.close()
+
+
+def _count_calls(bench: _Bench, bodies: list[bytes], spans: int) -> None:
+    calls: Counter[str] = Counter()
+
+    def profile(frame: Any, event: str, _: object) -> None:
+        if event == "call":
+            calls[f"{Path(frame.f_code.co_filename).stem}.{frame.f_code.co_qualname}"] += 1
+        elif event == "c_call":
+            calls["(C)"] += 1
+
+    sys.setprofile(profile)
+    bench.run(bodies, defaultdict(float))
+    sys.setprofile(None)
+    number = len(bodies) * spans
+    c_calls = calls.pop("(C)")
+    print(f"{sum(calls.values()) / number:.1f} Python calls and {c_calls / number:.1f} C calls a span, of them:")
+    for name, times in calls.most_common(40):
+        print(f"  {times / number:7.2f}  {name}")
+
+
+def main() -> None:
+    """Read the options and print one line for each number of records."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stage", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--records", type=int, nargs="+", default=[0])
+    parser.add_argument("--spans", type=int, default=512, help="spans a request")
+    parser.add_argument("--percent", type=int, default=100, help="of them GenAI spans")
+    parser.add_argument("--requests", type=int, default=40)
+    parser.add_argument("--per-commit", type=int, default=4)
+    parser.add_argument("--folder", default=".", help="where the ledgers are made; a disk, no tmpfs")
+    parser.add_argument("--calls", action="store_true", help="count Python calls a span instead")
+    options = parser.parse_args()
+    load.SPANS = options.spans
+    stage = make_stage(load_config(None), Signer(b"the key of this benchmark, long."))
+    for records in options.records:
+        _measure(records, options, stage)
+
+
+if __name__ == "__main__":
+    main()
