@@ -95,7 +95,7 @@ class _Bench:
 
     def fill(self, records: int) -> None:
         """Add `records` copies of each kind of record, under random keys."""
-        draw = random.Random(5)  # noqa: S311 - for the same keys in every run
+        draw = random.Random(5)
         samples: dict[int, list[bytes]] = defaultdict(list)
         env: lmdb.Environment = self.store._env
         with env.begin() as txn:
@@ -116,9 +116,9 @@ class _Bench:
 
 
 def _memory_of_accounting() -> dict[str, Any]:
-    from spanledger_processor.accounting.remembered import Remembered
+    from spanledger_processor.accounting.trace_set import TraceCache
 
-    return {"remembered": Remembered()}
+    return {"cache": TraceCache()}
 
 
 def _measure(records: int, options: argparse.Namespace, stage: Stage) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.store import Changes, Key, Table, key
@@ -97,6 +98,17 @@ def test_a_record_that_was_replaced_stays_for_its_new_time(tmp_path: Path, clock
     clock.forward(5)
     _tend(store)
     assert not _has(store, trace("t"))
+    store.close()
+
+
+def test_the_segments_of_a_trace_go_with_it(tmp_path: Path, clock: Clock) -> None:
+    store = open_store(tmp_path, clock=clock)
+    keys = [trace_key(TENANT, name, number) for name in (b"t", b"u") for number in range(3)]
+    records = {where: pack([2, clock() // 1_000_000, []]) for where in keys}
+    _enter(store, Changes(replace=records, expire=[keys[0]]), clock)
+    clock.forward(25)
+    _tend(store)
+    assert [_has(store, where) for where in keys] == [False] * 3 + [True] * 3
     store.close()
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.remembered import Remembered
+from spanledger_processor.accounting.trace_set import TraceCache
 from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Key, Table, key, tenant_hash
@@ -33,23 +33,21 @@ class MemoryLedger:
     loop: LoopRule = field(default_factory=LoopRule)
     replays: int = 0
     conflicts: int = 0
-    _remembered: Remembered = field(default_factory=lambda: Remembered(long=1))
+    _cache: TraceCache = field(default_factory=lambda: TraceCache(long=1))
 
     def take(self, facts: Iterable[Fact]) -> list[Decision]:
         """Account for one request; what its spans were sent on with is added to `sent`, replays excluded."""
         batch = Batch(TENANT, list(facts), NOW, self.loop, self.aliases)
         with self.store.unit() as unit:
-            known = {f.span_id for f in batch.facts if unit.get(key(Table.SPAN, TENANT, f.trace_id, f.span_id))}
             ruling = account(batch, unit.get)
-            assert account(batch, unit.get, self._remembered) == ruling, "what is remembered changes nothing"
+            assert account(batch, unit.get, self._cache) == ruling, "what is kept in memory changes nothing"
             unit.apply(ruling.changes, NOW)
         self.replays += ruling.replays
         self.conflicts += ruling.conflicts
-        for index, decision in ruling.decisions.items():
-            span_id = batch.facts[index].span_id
-            if span_id not in known and decision.cost is not None and decision.cost.amount is not None:
-                self.sent += decision.cost.amount
-            known.add(span_id)
+        for index in ruling.fresh:
+            cost = ruling.decisions[index].cost
+            if cost is not None and cost.amount is not None:
+                self.sent += cost.amount
         return [ruling.decisions[i] for i in range(len(batch.facts)) if i in ruling.decisions]
 
     @property

@@ -9,16 +9,15 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from spanledger_processor.accounting.arrival import span_of
-from spanledger_processor.accounting.books import Page, Pages
 from spanledger_processor.accounting.decide import describe, enter_money
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.remembered import Remembered
 from spanledger_processor.accounting.roles import REPEATS
 from spanledger_processor.accounting.subtree import subtrees
 from spanledger_processor.accounting.tools import Told, ToolCounts
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Place, Span
+from spanledger_processor.accounting.trace_set import TraceCache, TraceSet, TraceState
 from spanledger_processor.ledger.keys import CORRECTIONS, EVERY_TENANT
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Key, Table, key
@@ -29,43 +28,42 @@ from spanledger_processor.units import Pico
 Read: TypeAlias = Callable[[Key], bytes | None]
 
 
-def account(batch: Batch, read: Read, remembered: Remembered | None = None) -> Ruling:
+def account(batch: Batch, read: Read, cache: TraceCache | None = None) -> Ruling:
     """Decide on every GenAI span of `batch`, and say what to store.
 
-    `remembered` saves reading long traces again; what comes out does not depend on it.
+    `cache` saves reading long traces again; what comes out does not depend on it.
     """
-    return _Account(batch, read, Remembered() if remembered is None else remembered).run()
+    return _Account(batch, read, TraceCache() if cache is None else cache).run()
 
 
 class _Account:
-    def __init__(self, batch: Batch, read: Read, remembered: Remembered) -> None:
+    def __init__(self, batch: Batch, read: Read, cache: TraceCache) -> None:
         self.batch = batch
         self.ruling = Ruling()
-        self._stored = read
         changes = self.ruling.changes
         self._totals = Totals(batch.tenant, read, changes, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns)
-        self._pages = Pages(batch.tenant, read, changes, batch.now_ns, remembered)
+        self._traces = TraceSet(batch.tenant, read, changes, batch.now_ns, cache)
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
         self._told: dict[int, Told] = {}
-        self._keys: dict[int, Key] = {}
-        """Where the decisions of the spans stand that are not known yet."""
+        self._packed: dict[int, bytes] = {}
+        """The decisions of new spans."""
 
     def run(self) -> Ruling:
         for trace_id, indices in self._by_trace().items():
-            self._pages.enter(trace_id, [(index, span_of(self.batch.facts[index])) for index in indices])
-        self._pages.find_twins()
-        for page in self._pages:
-            self._count_tools(page)
-            self._settle(page)
-        self._correct(sum(page.excess.cost - page.excess_before.cost for page in self._pages))
+            self._traces.enter(trace_id, [(index, span_of(self.batch.facts[index])) for index in indices])
+        self._traces.find_twins()
+        for state in self._traces:
+            self._count_tools(state)
+            self._settle(state)
+        self._correct(sum(state.excess.cost - state.excess_before.cost for state in self._traces))
         self._totals.settle()
-        for page in self._pages:
-            self._decide(page)
-        self._pages.keep()
+        for state in self._traces:
+            self._decide(state)
         self._finish()
+        self._traces.keep(self._packed)
         for index, first in self._twice:
             self.ruling.decisions[index] = self.ruling.decisions[first]
         return self.ruling
@@ -89,10 +87,8 @@ class _Account:
             else:
                 self._twice.append((index, first))
             return True
-        where = key(Table.SPAN, self.batch.tenant, fact.trace_id, fact.span_id)
-        record = self._stored(where)
-        if record is None:
-            self._keys[index] = where
+        record = self._traces.decision(fact.trace_id, fact.span_id)
+        if not record:
             return False
         self.ruling.decisions[index], digest = unpack_decision(record)
         self._replay(fact, digest)
@@ -103,17 +99,17 @@ class _Account:
         if fact.digest != digest:
             self.ruling.conflicts += 1
 
-    def _settle(self, page: Page) -> None:
+    def _settle(self, state: TraceState) -> None:
         """Move the old spans whose places changed, and let the new ones find theirs."""
-        for span in page.trace.spans.values() if page.usual is None else ():
-            if span.place is not None and span.place != (place := page.place(span)):
+        for span in state.trace.spans.values() if state.usual is None else ():
+            if span.place is not None and span.place != (place := state.place(span)):
                 self._totals.book(span, span.place, -1)
                 span.place = place
                 self._totals.book(span, span.place)
-        credit = page.credit()
-        for index, span in page.new:
-            credit = self._place(index, span, page.place(span), credit)
-        page.excess = credit
+        credit = state.credit()
+        for index, span in state.new:
+            credit = self._place(index, span, state.place(span), credit)
+        state.excess = credit
 
     def _place(self, index: int, span: Span, place: Place, credit: UsageVector) -> UsageVector:
         """Book a new span; what was sent too much before it is taken off what it is sent on with."""
@@ -136,23 +132,23 @@ class _Account:
                 sums.cost += change
                 sums.calls += int(change > 0)
 
-    def _decide(self, page: Page) -> None:
-        repeating = {span.span_id for _, span in page.new if span.place and span.place.role == REPEATS}
-        below = subtrees(page.trace, repeating)
-        for index, span in page.new:
+    def _decide(self, state: TraceState) -> None:
+        repeating = {span.span_id for _, span in state.new if span.place and span.place.role == REPEATS}
+        below = subtrees(state.trace, repeating)
+        for index, span in state.new:
             fact = self.batch.facts[index]
             if fact.call is None or span.place is None:
                 continue
-            decision = describe(fact, fact.call, page.groups.session(span), page.groups.run(span))
+            decision = describe(fact, fact.call, state.groups.session(span), state.groups.run(span))
             carried = self._carried.get(index, NO_SPEND)
             enter_money(decision, fact, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
             self.ruling.decisions[index] = decision
             self._enter_tool(decision, fact, self._told.get(index))
 
-    def _count_tools(self, page: Page) -> None:
-        tools = [(index, span) for index, span in page.new if span.signature]
+    def _count_tools(self, state: TraceState) -> None:
+        tools = [(index, span) for index, span in state.new if span.signature]
         for index, span in sorted(tools, key=lambda item: (item[1].start_ns, item[1].span_id)):
-            session = page.groups.session(span).id.encode("utf-8", "surrogatepass")
+            session = state.groups.session(span).id.encode("utf-8", "surrogatepass")
             told = self._tools.count(session or b"\0" + self.batch.facts[index].trace_id, span)
             self._told[index], span.again = told, told.again
 
@@ -192,10 +188,8 @@ class _Account:
             runs[run] = total - amount
 
     def _keep(self, index: int, decision: Decision) -> None:
-        where = self._keys[index]
         self.ruling.fresh.append(index)
-        self.ruling.changes.claim[where] = pack_decision(decision, self.batch.facts[index].digest)
-        self.ruling.changes.expire.append(where)
+        self._packed[index] = pack_decision(decision, self.batch.facts[index].digest)
 
 
 def _over(changes: Changes, stored: Read) -> Read:

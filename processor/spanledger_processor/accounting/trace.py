@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.sums import Sums
@@ -11,6 +12,7 @@ from spanledger_processor.units import Pico
 
 MAX_SPANS = 4096
 """Spans remembered of one trace; beyond it the oldest are forgotten, what they added stays."""
+_SLACK = 256
 
 COUNTED = "counted"
 """The role of a span that adds its claim to the ledger (`roles` has the others)."""
@@ -98,6 +100,14 @@ class Span:
     """A forgotten descendant had usage."""
     closes: bool = False
     """Its source says that the session has ended; not remembered, the session is."""
+    lent_session: str = ""
+    """The session of a twin in another trace, where its own trace names none."""
+    fixed: bytes = b""
+    """The packed part of its stored row (`trace_record`); empty for a span that has not been decided on."""
+    stored: list[Any] = field(default_factory=list)
+    """Its state as it is stored."""
+    segment: int = 0
+    """The closed segment of its trace's record that holds it; 0 is the head."""
 
     @property
     def counted(self) -> bool:
@@ -131,10 +141,16 @@ class Trace:
 
     spans: dict[bytes, Span] = field(default_factory=dict)
 
-    def forget_oldest(self) -> None:
-        """Keep the trace within its bound; an ancestor of a forgotten span with usage remembers that there was one."""
-        for span_id in list(self.spans)[: max(0, len(self.spans) - MAX_SPANS)]:
-            span = self.spans.pop(span_id)
+    def forget_oldest(self) -> list[Span]:
+        """Keep the trace within its bound; an ancestor of a forgotten span with usage remembers that there was one.
+
+        Returns the forgotten spans. They are some more than have to go, so that this is rare.
+        """
+        if len(self.spans) <= MAX_SPANS:
+            return []
+        gone = [self.spans.pop(span_id) for span_id in list(self.spans)[: len(self.spans) - MAX_SPANS + _SLACK]]
+        for span in gone:
             parent = self.spans.get(span.parent_id)
             if parent is not None and (span.claim is not None or span.carries_below):
                 parent.carries_below = True
+        return gone

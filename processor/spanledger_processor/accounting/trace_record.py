@@ -1,52 +1,135 @@
-"""The stored form of a trace: rows of plain values, short for plain spans, longer for GenAI spans."""
+"""The stored form of a trace: a head with its latest spans, and closed segments of those before them.
+
+A span's row has a part that is packed once, when the span has been decided on (identity, links, names, claim, and the
+decision that its attributes are written from again), and behind it what later spans may still change. Closed segments
+are written again only if a span in them changes, so to add to a long trace costs as much as to add to a short one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import Claim, Place, Span, Trace
-from spanledger_processor.ledger import packing
+from spanledger_processor.accounting.trace import Claim, Place, Span
+from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.model import USAGE_CLASSES, UsageVector
 
-_VERSION = 1
+SEGMENT_SPANS = 32
+"""Spans of a closed segment, and of the head at most."""
+
+_VERSION = 2
+_KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN = 1, 2, 4, 8
+
+Row: TypeAlias = list[Any]
+"""A span's packed part, then its state as `state_of` gives it."""
 
 
-def pack(trace: Trace, arrival_ns: int) -> bytes:
-    """The stored form; its second element is the arrival in ms, by which the retention goes."""
-    return packing.pack([_VERSION, arrival_ns // 1_000_000, [_row(span) for span in trace.spans.values()]])
+@dataclass(slots=True)
+class Head:
+    """What the head of a trace says beside its rows.
+
+    `closed` is the number of segments behind it, `revision` stands for all that was ever written to them (a digest of
+    digests), and `forgotten` is how many of their spans the rules do not look at any more.
+    """
+
+    closed: int = 0
+    revision: bytes = b""
+    forgotten: int = 0
 
 
-def pack_span(span: Span) -> bytes:
-    """One span's row in the stored form of its trace."""
-    return packing.pack(_row(span))
+def pack_head(head: Head, rows: list[Row], arrival_ms: int) -> bytes:
+    """The record of a head; its second element is the arrival in ms, by which retention goes."""
+    return pack([_VERSION, arrival_ms, head.closed, head.revision, head.forgotten, rows])
 
 
-def pack_spans(rows: Collection[bytes], arrival_ns: int) -> bytes:
-    """The stored form of a trace whose rows are packed: what `pack` gives."""
-    head = packing.array_header(3), packing.pack(_VERSION), packing.pack(arrival_ns // 1_000_000)
-    return b"".join((*head, packing.array_header(len(rows)), *rows))
+def unpack_head(record: bytes) -> tuple[Head, list[Row]]:
+    """Read what `pack_head` wrote."""
+    _, _, closed, revision, forgotten, rows, *_ = unpack(record)
+    return Head(closed, revision, forgotten), rows
 
 
-def unpack(record: bytes) -> Trace:
-    """Read a stored record."""
-    _, _, rows = packing.unpack(record)
-    return Trace({row[0]: _span(row) for row in rows})
+def pack_segment(rows: list[Row], arrival_ms: int) -> bytes:
+    """The record of a closed segment."""
+    return pack([_VERSION, arrival_ms, rows])
 
 
-def _row(span: Span) -> list[Any]:
-    """Four elements of links; eight with names; all of them for a GenAI span, and its claim last."""
-    row: list[Any] = [span.span_id, span.parent_id, span.start_ns, span.end_ns]
+def unpack_segment(record: bytes) -> list[Row]:
+    """Read what `pack_segment` wrote."""
+    rows: list[Row] = unpack(record)[2]
+    return rows
+
+
+def row_of(span: Span) -> Row:
+    """The row of a span that was read from one, or was packed by `fix`."""
+    return [span.fixed, *span.stored]
+
+
+def forgotten(row: Row) -> Row:
+    """The row of a span that the rules do not look at any more: what is left of it is its decision."""
+    return [row[0], _FORGOTTEN]
+
+
+def spans_of(rows: Iterable[Row], segment: int) -> list[Span]:
+    """The spans of stored rows, less those that are forgotten."""
+    return [_span(row, segment) for row in rows if len(row) < 2 or not row[1] & _FORGOTTEN]
+
+
+def id_of(row: Row) -> bytes:
+    """The span id of a stored row."""
+    span_id: bytes = unpack(row[0])[0]
+    return span_id
+
+
+def decision_in(fixed: bytes) -> bytes:
+    """The packed decision in the packed part of a row; empty for a plain span."""
+    row = unpack(fixed)
+    return row[-1] if len(row) > _PLAIN else b""
+
+
+def fix(span: Span, decision: bytes = b"") -> None:
+    """Pack what does not change any more of a span that has been decided on, and note its state."""
+    span.fixed = pack(_fixed(span, decision))
+    span.stored = state_of(span)
+
+
+def state_of(span: Span) -> list[Any]:
+    """What later spans may still change: flags, place, what was sent, twins. Defaults at the end are left out."""
+    place, claim, sent = span.place, span.claim, span.sent
+    flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
+    state: list[Any] = [flags, None, None, None, None, None, None]
+    if place is not None:
+        state[0] |= _KNOWN_PLACE
+        state[1] = place.role or None
+        state[2] = None if place.session == span.session.id else place.session
+        state[3] = None if place.run == span.run.id else place.run
+    if sent:
+        state[4] = True if claim is not None and sent == claim.spend else [sent.cost, *sent.counts]
+    state[5] = span.twin or None
+    state[6] = span.lent_session or None
+    while state and not state[-1]:
+        state.pop()
+    return state
+
+
+_PLAIN = 8
+"""Elements of a plain span's row that names a session or a run; four if it names none."""
+
+
+def _fixed(span: Span, decision: bytes) -> list[Any]:
     session, run = span.session, span.run
+    if span.lent_session:
+        session = Named()
+    row: list[Any] = [span.span_id, span.parent_id, span.start_ns, span.end_ns]
+    if not span.kind and not session.id and not run.id:
+        return row
+    row += [session.id, session.source, run.id, run.source]
     if not span.kind:
-        return [*row, session.id, session.source, run.id, run.source] if session.id or run.id else row
-    place, claim = span.place, span.claim
-    row += [
-        session.id,
-        session.source,
-        run.id,
-        run.source,
+        return row
+    claim = span.claim
+    return [
+        *row,
         span.kind,
         span.scope,
         span.parent_session,
@@ -54,15 +137,9 @@ def _row(span: Span) -> list[Any]:
         span.call_id,
         span.signature,
         span.logged,
-        span.again,
-        span.twin,
-        None if place is None else [place.role, place.session, place.run],
-        [span.sent.cost, *span.sent.counts] if span.sent else None,
-        span.carries_below,
+        None if claim is None else _claim_row(claim),
+        decision,
     ]
-    if claim is not None:
-        row.append(_claim_row(claim))
-    return row
 
 
 def _claim_row(claim: Claim) -> list[Any]:
@@ -70,24 +147,48 @@ def _claim_row(claim: Claim) -> list[Any]:
     return [claim.tokens, claim.amount, *names, claim.fallback]
 
 
-def _span(row: list[Any]) -> Span:
+def _span(row: Row, segment: int) -> Span:
+    span = _of_fixed(row[0])
+    state = span.stored = row[1:]
+    span.segment = segment
+    if not state:
+        return span
+    flags, role, session, run, sent, twin, lent, *_ = [*state, *_ABSENT[len(state) :]]
+    if lent:
+        span.lent_session, span.session = lent, Named(lent, "trace")
+    if flags & _KNOWN_PLACE:
+        own_session, own_run = span.session.id, span.run.id
+        span.place = Place(role or "", own_session if session is None else session, own_run if run is None else run)
+    span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
+    if sent is True and span.claim is not None:
+        span.sent = span.claim.spend
+    elif sent:
+        span.sent = UsageVector.read(sent[0], sent[1:])
+    span.twin = twin or ""
+    if sent and sent is not True:
+        span.stored = state_of(span)  # numbers beyond 64 bits come back as text
+    return span
+
+
+_ABSENT: list[Any] = [0, None, None, None, None, None, None]
+
+
+def _of_fixed(fixed: bytes) -> Span:
+    row = unpack(fixed)
     span = Span(row[0], row[1], row[2], row[3])
+    span.fixed = fixed
     if len(row) == 4:
         return span
     if row[4]:
         span.session = Named(row[4], row[5])
     if row[6]:
         span.run = Named(row[6], row[7])
-    if len(row) == 8:
+    if len(row) == _PLAIN:
         return span
     span.kind, span.scope, span.parent_session, span.response, span.call_id = row[8:13]
-    span.signature, span.logged, span.again, span.twin = row[13:17]
-    span.place = None if row[17] is None else Place(*row[17])
-    if row[18] is not None:
-        span.sent = UsageVector.read(row[18][0], row[18][1:])
-    span.carries_below = row[19]
-    if len(row) > 20:
-        tokens, amount, *rest = row[20]
+    span.signature, span.logged, claim = row[13:16]
+    if claim is not None:
+        tokens, amount, *rest = claim
         span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest)
     return span
 

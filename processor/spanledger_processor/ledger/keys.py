@@ -6,6 +6,8 @@ from spanledger_processor.ledger.store import Key, Table, key
 
 LEDGER = b"ledger"
 CORRECTIONS = b"corrections"
+TRACE_PREFIX = 23
+"""Bytes that the keys of one trace have in common."""
 EVERY_TENANT = bytes(8)
 """Stands for all tenants together where a sum over the whole process is kept: the hash of none."""
 UNATTRIBUTED = ""
@@ -25,6 +27,11 @@ def run_key(tenant: bytes, run_id: str) -> Key:
 def floating_key(tenant: bytes, session_id: str) -> Key:
     """Where the part of a session stands whose run the session decides, with the run that it stands under now."""
     return key(Table.FLOATING, tenant, id_bytes(session_id))
+
+
+def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:
+    """Where the head of a trace stands, and right behind it its closed segments (1 to 65,535)."""
+    return key(Table.TRACE, tenant, trace_id)[:TRACE_PREFIX] + segment.to_bytes(2, "big")
 
 
 def id_bytes(text: str) -> bytes:

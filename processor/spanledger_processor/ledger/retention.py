@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 import lmdb
 
+from spanledger_processor.ledger.keys import TRACE_PREFIX
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.store import Key, Table, key
 from spanledger_processor.ledger.sums import Sums
@@ -73,8 +74,17 @@ def _rows_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> li
 
 def _forget(txn: lmdb.Transaction[bytes], where: Key, arrival_ms: int) -> None:
     record = txn.get(where)
-    if record is not None and _arrival_ms(record) <= arrival_ms:
-        txn.delete(where)
+    if record is None or _arrival_ms(record) > arrival_ms:
+        return
+    txn.delete(where)
+    if where[0] == Table.TRACE:
+        _forget_segments(txn, where[:TRACE_PREFIX])
+
+
+def _forget_segments(txn: lmdb.Transaction[bytes], prefix: bytes) -> None:
+    with txn.cursor() as cursor:
+        while cursor.set_range(prefix) and cursor.key().startswith(prefix):
+            cursor.delete()
 
 
 def _arrival_ms(record: bytes) -> int:

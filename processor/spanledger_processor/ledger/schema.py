@@ -9,7 +9,7 @@ import lmdb
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import StateError, Table, key, tenant_hash
 
-VERSION = 1
+VERSION = 2
 """A change that older code would misread takes the next number, and brings a migration from the one before."""
 
 KEY = key(Table.META, tenant_hash(""), b"schema")

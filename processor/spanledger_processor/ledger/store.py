@@ -25,9 +25,9 @@ class Table(IntEnum):
 
     META = 0
     SPAN = 1
-    """Decision of one span, kept for state.retention.spans: a repeat finds it."""
+    """No longer written: decisions stand in their trace's record."""
     TRACE = 2
-    """Links, usage seen and what was counted in one trace."""
+    """Links, claims and decisions of one trace's spans: a head and closed segments behind it."""
     RESPONSE = 3
     """Provider response id -> the spans that counted it."""
     SESSION = 4

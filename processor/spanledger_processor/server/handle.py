@@ -13,7 +13,7 @@ from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Ruling
-from spanledger_processor.accounting.remembered import Remembered
+from spanledger_processor.accounting.trace_set import TraceCache
 from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.enrichment import Reading, Stage, write
 from spanledger_processor.enrichment.logs import LogStage
@@ -62,7 +62,7 @@ class Handler:
         self._ledger = ledger
         self._delivery = delivery
         self._observer = observer
-        self._remembered = Remembered()
+        self._cache = TraceCache()
         self._now_ns = now_ns
 
     async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
@@ -121,7 +121,7 @@ class Handler:
 
     async def _account(self, batch: Batch) -> Mapping[int, Decision]:
         try:
-            ruling = await self._ledger.submit(partial(enter, batch, remembered=self._remembered))
+            ruling = await self._ledger.submit(partial(enter, batch, cache=self._cache))
         except StateError as error:
             if self._ledger.problem is None:  # else the ledger has told already
                 log.warning("spans go on as not_accounted: %s", error)
@@ -132,9 +132,9 @@ class Handler:
         return ruling.decisions
 
 
-def enter(batch: Batch, unit: Unit, remembered: Remembered | None = None) -> Ruling:
+def enter(batch: Batch, unit: Unit, cache: TraceCache | None = None) -> Ruling:
     """Account for a batch in a unit of work."""
-    ruling = account(batch, unit.get, remembered)
+    ruling = account(batch, unit.get, cache)
     unit.apply(ruling.changes, batch.now_ns)
     return ruling
 

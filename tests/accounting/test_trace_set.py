@@ -1,4 +1,4 @@
-"""Traces that are remembered. `MemoryLedger` accounts for each request with and without it, and compares."""
+"""Traces that are kept in memory. `MemoryLedger` accounts for each request with and without, and compares."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
-from spanledger_processor.accounting import books
+from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.accounting.remembered import Known, Remembered
 from spanledger_processor.accounting.roles import roles
 from spanledger_processor.accounting.trace import Span, Trace
-from spanledger_processor.accounting.trace_record import pack, pack_span, pack_spans
+from spanledger_processor.accounting.trace_set import StoredTrace, TraceCache
 from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Table
 
 SPANS = 12
 
@@ -52,9 +52,7 @@ def _span(draw: st.DrawFn, number: int) -> Fact:
 
 
 @given(spans(), st.data())
-def test_a_trace_that_is_remembered_is_accounted_for_as_one_that_is_read(
-    facts: list[Fact], data: st.DataObject
-) -> None:
+def test_a_trace_that_is_kept_is_accounted_for_as_one_that_is_read(facts: list[Fact], data: st.DataObject) -> None:
     ledger, sizes = MemoryLedger(), st.integers(1, 4)
     while facts:
         size = data.draw(sizes)
@@ -98,7 +96,7 @@ def test_a_trace_that_is_remembered_is_accounted_for_as_one_that_is_read(
         "another library tells of a call that holds calls",
     ],
 )
-def test_what_comes_later_may_change_what_is_remembered(requests: list[list[Fact]], counted: int) -> None:
+def test_what_comes_later_may_change_what_is_kept(requests: list[list[Fact]], counted: int) -> None:
     ledger = MemoryLedger()
     for facts in requests:
         ledger.take(facts)
@@ -112,45 +110,82 @@ def _calls(first: int, number: int) -> Iterator[Fact]:
 
 def test_calls_that_are_added_to_a_long_trace_leave_its_spans_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Roles are decided for the first request only, and nothing that was written is read again."""
-    store, remembered = MemoryStore(), Remembered(long=1)
+    store, cache = MemoryStore(), TraceCache(long=1)
     seen: list[int] = []
 
     def watched(trace: Trace) -> dict[bytes, str]:
         seen.append(len(trace.spans))
         return roles(trace)
 
-    monkeypatch.setattr(books, "roles", watched)
-    monkeypatch.setattr(books, "unpack", lambda _: pytest.fail("read again"))
+    monkeypatch.setattr(trace_set, "roles", watched)
+    monkeypatch.setattr(trace_set, "unpack_head", lambda _: pytest.fail("read again"))
     for first in range(0, 40, 10):
         with store.unit() as unit:
-            unit.apply(account(Batch(TENANT, list(_calls(first, 10)), NOW), unit.get, remembered).changes, NOW)
+            unit.apply(account(Batch(TENANT, list(_calls(first, 10)), NOW), unit.get, cache).changes, NOW)
     assert seen == [10]
 
 
 def test_what_was_written_but_did_not_land_is_not_used() -> None:
-    ledger, remembered = MemoryLedger(), Remembered(long=1)
+    ledger, cache = MemoryLedger(), TraceCache(long=1)
     ledger.take(_calls(0, 2))
-    lost = account(Batch(TENANT, list(_calls(2, 2)), NOW), ledger.records.get, remembered)
-    again = account(Batch(TENANT, list(_calls(2, 2)), NOW), ledger.records.get, remembered)
+    lost = account(Batch(TENANT, list(_calls(2, 2)), NOW), ledger.records.get, cache)
+    again = account(Batch(TENANT, list(_calls(2, 2)), NOW), ledger.records.get, cache)
     assert again == lost
 
 
-def _known(length: int) -> Known:
+def _stored(length: int) -> StoredTrace:
     spans = {bytes((place,)): Span(bytes((place,))) for place in range(length)}
-    return Known(Trace(spans), rows=dict.fromkeys(spans, b"row"))
+    return StoredTrace(Trace(spans), record=b"as written")
 
 
-def test_the_traces_that_were_written_last_are_remembered_within_the_bound() -> None:
-    remembered = Remembered(most_spans=10)
+def test_the_traces_that_were_written_last_are_kept_within_the_bound() -> None:
+    cache = TraceCache(most_spans=10)
     for name in (b"a", b"b", b"c"):
-        remembered.put(name, b"as written", _known(4))
-    assert remembered.take(b"a", b"as written") is None
-    assert remembered.take(b"b", b"written later") is None
-    assert remembered.take(b"c", b"as written") is not None
-    assert remembered.take(b"c", b"as written") is None
+        cache.put(name, _stored(4))
+    assert cache.take(b"a", b"as written") is None
+    assert cache.take(b"b", b"written later") is None
+    assert cache.take(b"c", b"as written") is not None
+    assert cache.take(b"c", b"as written") is None
 
 
-def test_a_trace_of_packed_rows_is_written_as_any_other() -> None:
-    spans = {bytes((place,)): Span(bytes((place,)), start_ns=place) for place in range(70)}
-    rows = [pack_span(span) for span in spans.values()]
-    assert pack_spans(rows, NOW) == pack(Trace(spans), NOW)
+@given(spans(), st.data())
+def test_segments_change_nothing(facts: list[Fact], data: st.DataObject) -> None:
+    """A trace cut into segments of two spans is accounted for as one in a single record."""
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=len(facts), max_size=len(facts)))
+    whole, cut = MemoryLedger(), MemoryLedger()
+    for ledger, length in ((whole, 32), (cut, 2)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(trace_set, "SEGMENT_SPANS", length)
+            left = list(facts)
+            for size in sizes:
+                ledger.take(left[:size])
+                left = left[size:]
+    assert cut.total == whole.total
+    assert (cut.sent, cut.correction, cut.replays) == (whole.sent, whole.correction, whole.replays)
+
+
+def test_to_add_to_a_long_trace_writes_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace_set, "SEGMENT_SPANS", 8)
+    store, cache, written = MemoryStore(), TraceCache(long=1), list[int]()
+    for first in range(0, 400, 4):
+        with store.unit() as unit:
+            changes = account(Batch(TENANT, list(_calls(first, 4)), NOW), unit.get, cache).changes
+            unit.apply(changes, NOW)
+        written.append(sum(len(record) for where, record in changes.replace.items() if where[0] == Table.TRACE))
+    assert max(written[50:]) < 2 * max(written[:10]), "wider numbers, no more rows"
+
+
+def test_a_repeat_of_a_span_that_the_rules_have_forgotten_gets_its_attributes_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Issue 10: a sender may send again whatever it was not answered for, however long the trace is by then."""
+    monkeypatch.setattr(trace, "MAX_SPANS", 20)
+    monkeypatch.setattr(trace, "_SLACK", 4)
+    monkeypatch.setattr(trace_set, "SEGMENT_SPANS", 4)
+    ledger = MemoryLedger()
+    first = ledger.take(_calls(0, 10))
+    for place in range(10, 60, 10):
+        ledger.take(_calls(place, 10))
+    before = ledger.total
+    assert ledger.take(_calls(0, 10)) == first
+    assert (ledger.total, ledger.replays) == (before, 10)

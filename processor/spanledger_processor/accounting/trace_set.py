@@ -1,0 +1,350 @@
+"""The traces that one request touches: what was known of them, what is new, and who plays which role by now."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+
+from spanledger_processor.accounting.across import Across, Places
+from spanledger_processor.accounting.grouping import Groups, Named
+from spanledger_processor.accounting.roles import richness, roles
+from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
+from spanledger_processor.accounting.trace_record import (
+    SEGMENT_SPANS,
+    Head,
+    Row,
+    decision_in,
+    fix,
+    forgotten,
+    id_of,
+    pack_head,
+    pack_segment,
+    row_of,
+    spans_of,
+    state_of,
+    unpack_head,
+    unpack_segment,
+)
+from spanledger_processor.accounting.usual import Usual, usual_of
+from spanledger_processor.ledger.keys import trace_key
+from spanledger_processor.ledger.store import Changes, Key
+from spanledger_processor.model import NO_SPEND, UsageVector
+
+_LONG = 64
+"""Spans from which on a trace is kept in memory; a short one is read in no time."""
+_MOST_SPANS = 16_384
+"""In all: about 25 MB."""
+
+
+@dataclass(slots=True)
+class StoredTrace:
+    """A trace as it is stored, with what follows from its spans.
+
+    `record` is its head's (empty for a new trace), `open` the spans in its head, `forgotten` the segments of the spans
+    that are stored and not looked at any more, and `excess` is by how much what was sent exceeds the ledger.
+    """
+
+    trace: Trace
+    excess: UsageVector = NO_SPEND
+    usual: Usual | None = None
+    record: bytes = b""
+    head: Head = field(default_factory=Head)
+    open: list[Span] = field(default_factory=list)
+    forgotten: dict[bytes, int] = field(default_factory=dict)
+
+
+class TraceCache:
+    """The long traces that were written last, so that what adds to one need not read all of it again.
+
+    Whoever takes one owns it: it is changed, and put back when it is written. It is only used where the store holds the
+    very head that it was written with: after a commit that failed, or with another store, the record is read.
+    """
+
+    def __init__(self, most_spans: int = _MOST_SPANS, long: int = _LONG) -> None:
+        self._most_spans = most_spans
+        self._long = long
+        self._spans = 0
+        self._traces: OrderedDict[Key, StoredTrace] = OrderedDict()
+
+    def take(self, where: Key, record: bytes) -> StoredTrace | None:
+        """The trace whose head was written as `record` under `where`."""
+        known = self._traces.pop(where, None)
+        if known is None:
+            return None
+        self._spans -= _size(known)
+        return known if known.record == record else None
+
+    def wants(self, known: StoredTrace) -> bool:
+        """Whether a trace is one to keep."""
+        return self._long <= _size(known) <= self._most_spans
+
+    def put(self, where: Key, known: StoredTrace) -> None:
+        """Keep a trace as it is written; others may go for it."""
+        self.take(where, b"")
+        self._traces[where] = known
+        self._spans += _size(known)
+        while self._spans > self._most_spans:
+            _, oldest = self._traces.popitem(last=False)
+            self._spans -= _size(oldest)
+
+
+def _size(known: StoredTrace) -> int:
+    return len(known.trace.spans) + len(known.forgotten) // 8
+
+
+@dataclass(slots=True)
+class TraceState:
+    """One trace while a request is entered. `new` has the places in the request of its new GenAI spans.
+
+    `excess` is by how much what was sent exceeds the ledger: `excess_before` the request, and when its spans have found
+    their places. `added` are all new spans. While it is `usual`, nothing that was known of the others changes.
+    """
+
+    stored: StoredTrace
+    groups: Groups
+    roles: dict[bytes, str]
+    excess_before: UsageVector
+    excess: UsageVector = NO_SPEND
+    new: list[tuple[int, Span]] = field(default_factory=list)
+    added: list[Span] = field(default_factory=list)
+    usual: Usual | None = None
+
+    @property
+    def trace(self) -> Trace:
+        """The spans."""
+        return self.stored.trace
+
+    def place(self, span: Span) -> Place:
+        """Where a span of this trace stands, by all that is known now."""
+        role = self.roles.get(span.span_id, "")
+        return Place(role, self.groups.session(span).id, self.groups.run(span).id)
+
+    def refresh(self) -> None:
+        """Decide the roles anew; call after a twin was found."""
+        self.usual = None
+        self.roles = roles(self.trace)
+
+    def share_session(self, span: Span, named: Named) -> None:
+        """Let a call that is counted here stand under its twin's session, where its own trace names none."""
+        if named.id and not self.groups.session(span).id:
+            self.usual = None
+            span.session, span.lent_session = Named(named.id, "trace"), named.id
+            self.groups = Groups(self.trace.spans)
+
+    def credit(self) -> UsageVector:
+        """What was sent too much, as long as the new spans have no places."""
+        return excess(self.trace) if self.usual is None else self.excess_before
+
+
+class TraceSet:
+    """All traces that a request touches, and those of other traces' spans that report the same calls."""
+
+    def __init__(
+        self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int, cache: TraceCache
+    ) -> None:
+        self._cache = cache
+        self._tenant = tenant
+        self._read = read
+        self._changes = changes
+        self._now_ms = now_ns // 1_000_000
+        self._across = Across(tenant, read, changes, now_ns)
+        self._stored: dict[bytes, StoredTrace] = {}
+        self._states: dict[bytes, TraceState] = {}
+
+    def __iter__(self) -> Iterator[TraceState]:
+        return iter(self._states.values())
+
+    def decision(self, trace_id: bytes, span_id: bytes) -> bytes:
+        """The packed decision of a span that is known; empty for one that is not."""
+        stored = self._load(trace_id)
+        span = stored.trace.spans.get(span_id)
+        if span is not None:
+            return decision_in(span.fixed) if span.kind else b""
+        segment = stored.forgotten.get(span_id)
+        if segment is None:
+            return b""
+        rows = self._segment(trace_id, segment)
+        return next((decision_in(row[0]) for row in rows if id_of(row) == span_id), b"")
+
+    def enter(self, trace_id: bytes, spans: list[tuple[int, Span]]) -> None:
+        """Add the spans of a request to their trace; one that holds no GenAI span by then is not stored."""
+        stored = self._load(trace_id)
+        trace, length = stored.trace, len(stored.trace.spans)
+        new: list[tuple[int, Span]] = []
+        added: list[Span] = []
+        for index, span in spans:
+            if span.kind:
+                new.append((index, span))
+            elif span.span_id in trace.spans or span.span_id in stored.forgotten:
+                continue
+            trace.spans.pop(span.span_id, None)  # a plain span that turns out to be a GenAI span: the order is by row
+            trace.spans[span.span_id] = span
+            added.append(span)
+        if not added:
+            return
+        usual = stored.usual
+        if usual is not None and len(trace.spans) == length + len(added) and usual.add(trace, added):
+            state = TraceState(stored, usual.groups(trace), usual.roles, stored.excess, usual=usual)
+        elif any(span.kind for span in trace.spans.values()):
+            state = TraceState(stored, Groups(trace.spans), roles(trace), stored.excess)
+        else:
+            del self._stored[trace_id]
+            return
+        state.new, state.added = new, added
+        self._states[trace_id] = state
+
+    def find_twins(self) -> None:
+        """Let each new span that would be counted look for a span of another trace that reports the same call."""
+        for trace_id, state in list(self._states.items()):
+            for _, span in state.new:
+                if state.roles.get(span.span_id) != COUNTED:
+                    continue
+                places = self._across.places(span)
+                if not self._has_better_twin(places, trace_id, state, span):
+                    self._across.remember(places, trace_id, span, state.groups.session(span).id)
+
+    def _has_better_twin(self, places: Places, trace_id: bytes, state: TraceState, span: Span) -> bool:
+        for other_id, told in self._across.candidates(places, trace_id, span):
+            other_state = self._state(other_id)
+            other = other_state.trace.spans.get(told.span_id)
+            if other is not None and other_state.roles.get(other.span_id) != COUNTED:
+                continue
+            self._across.take(places, span, other_id, told.span_id)
+            if other is None or richness(span)[:2] <= richness(other)[:2]:
+                span.twin = told.span_id.hex()
+                if other is not None:
+                    other_state.share_session(other, state.groups.session(span))
+                state.refresh()
+                return True
+            other.twin = span.span_id.hex()
+            span.sent, other.sent = span.sent + other.sent, NO_SPEND
+            state.usual = None
+            state.share_session(span, other_state.groups.session(other))
+            other_state.refresh()
+            return False
+        return False
+
+    def keep(self, decisions: dict[int, bytes]) -> None:
+        """Write everything down; `decisions` are packed, by their place in the request."""
+        self._across.save()
+        for trace_id, state in self._states.items():
+            new = {id(span): decisions[index] for index, span in state.new}
+            for span in state.added:
+                fix(span, new.get(id(span), b""))
+                span.closes = False  # as when it is read again
+            self._write(trace_id, state)
+        for trace_id, stored in self._stored.items():
+            if self._cache.wants(stored):
+                self._cache.put(trace_key(self._tenant, trace_id), stored)
+
+    def _write(self, trace_id: bytes, state: TraceState) -> None:
+        stored = state.stored
+        spans = stored.trace.spans
+        stored.open = [span for span in [*stored.open, *state.added] if spans.get(span.span_id) is span]
+        closing = _close_segments(stored)
+        gone = stored.trace.forget_oldest()
+        changed = [] if state.usual is not None and not gone else _changed(stored.trace)
+        if not state.added and not changed:
+            return
+        stored.forgotten.update((span.span_id, span.segment) for span in gone)
+        stored.head.forgotten += len(gone)
+        for number, rows in self._segments(trace_id, closing, changed, gone):
+            record = pack_segment(rows, self._now_ms)
+            self._changes.replace[trace_key(self._tenant, trace_id, number)] = record
+            stored.head.revision = blake2b(stored.head.revision + record, digest_size=8).digest()
+        where = trace_key(self._tenant, trace_id)
+        stored.record = pack_head(stored.head, [row_of(span) for span in stored.open], self._now_ms)
+        stored.excess, stored.usual = state.excess, None
+        if self._cache.wants(stored) and not stored.forgotten:
+            stored.usual = state.usual or usual_of(stored.trace, state.roles)
+        self._changes.replace[where] = stored.record
+        self._changes.expire.append(where)
+
+    def _segments(
+        self, trace_id: bytes, closing: dict[int, list[Span]], changed: list[Span], gone: list[Span]
+    ) -> Iterator[tuple[int, list[Row]]]:
+        """The closed segments that have to be written, with their rows."""
+        after = {(span.segment, span.span_id): row_of(span) for span in changed if span.segment}
+        after.update({(span.segment, span.span_id): forgotten(row_of(span)) for span in gone})
+        for number in sorted({segment for segment, _ in after} | set(closing)):
+            rows = [row_of(span) for span in closing[number]] if number in closing else self._segment(trace_id, number)
+            yield number, [after.get((number, id_of(row)), row) for row in rows] if after else rows
+
+    def _state(self, trace_id: bytes) -> TraceState:
+        state = self._states.get(trace_id)
+        if state is None:
+            stored = self._load(trace_id)
+            trace = stored.trace
+            state = TraceState(stored, Groups(trace.spans), roles(trace), stored.excess)
+            self._states[trace_id] = state
+        return state
+
+    def _load(self, trace_id: bytes) -> StoredTrace:
+        stored = self._stored.get(trace_id)
+        if stored is not None:
+            return stored
+        where = trace_key(self._tenant, trace_id)
+        record = self._read(where)
+        if record is None:
+            stored = StoredTrace(Trace())
+        else:
+            stored = self._cache.take(where, record) or self._unpacked(trace_id, record)
+        self._stored[trace_id] = stored
+        return stored
+
+    def _unpacked(self, trace_id: bytes, record: bytes) -> StoredTrace:
+        head, rows = unpack_head(record)
+        stored = StoredTrace(Trace(), record=record, head=head, open=spans_of(rows, 0))
+        spans: list[Span] = []
+        for number in range(1, head.closed + 1):
+            segment = self._segment(trace_id, number)
+            of_segment = spans_of(segment, number)
+            if len(of_segment) < len(segment):
+                known = {span.span_id for span in of_segment}
+                stored.forgotten.update((id_of(row), number) for row in segment if id_of(row) not in known)
+            spans += of_segment
+        for span in [*spans, *stored.open]:
+            stored.trace.spans.pop(span.span_id, None)
+            stored.trace.spans[span.span_id] = span
+        stored.excess = excess(stored.trace)
+        return stored
+
+    def _segment(self, trace_id: bytes, number: int) -> list[Row]:
+        record = self._read(trace_key(self._tenant, trace_id, number))
+        return [] if record is None else unpack_segment(record)
+
+
+def _close_segments(stored: StoredTrace) -> dict[int, list[Span]]:
+    """Move what is beyond a head's worth of spans into new segments."""
+    closing: dict[int, list[Span]] = {}
+    while len(stored.open) > SEGMENT_SPANS:
+        stored.head.closed += 1
+        closing[stored.head.closed] = stored.open[:SEGMENT_SPANS]
+        del stored.open[:SEGMENT_SPANS]
+        for span in closing[stored.head.closed]:
+            span.segment = stored.head.closed
+    return closing
+
+
+def _changed(trace: Trace) -> list[Span]:
+    """The spans whose state is not what is stored of it; their rows are made anew."""
+    changed = []
+    for span in trace.spans.values():
+        state = state_of(span)
+        if state != span.stored:
+            span.stored = state
+            changed.append(span)
+    return changed
+
+
+def excess(trace: Trace) -> UsageVector:
+    """By how much what was sent of a trace exceeds what its spans add to the ledger."""
+    total = NO_SPEND
+    for span in trace.spans.values():
+        if span.sent:
+            total = total + span.sent
+        if span.counted and span.claim is not None:
+            total = total - span.claim.spend
+    return total
