@@ -170,7 +170,10 @@ def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     with lmdb.open(str(tmp_path / "ledger")) as env, env.begin(write=True) as txn:
         txn.put(schema.KEY, pack([schema.VERSION + 1]))
     for read_only in (False, True):
-        with pytest.raises(StateError, match=rf"schema {schema.VERSION + 1}, and this version of Spanledger knows schema {schema.VERSION}"):
+        with pytest.raises(
+            StateError,
+            match=rf"schema {schema.VERSION + 1}, and this version of Spanledger knows schema {schema.VERSION}",
+        ):
             open_store(tmp_path, read_only=read_only)
     with lmdb.open(str(tmp_path / "ledger"), readonly=True) as env, env.begin() as txn:
         assert txn.get(schema.KEY) == pack([schema.VERSION + 1])
