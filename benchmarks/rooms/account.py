@@ -15,7 +15,7 @@ from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import write
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.server.parts import make_stage
+from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 
 NOW = 1_795_500_000_000_000_000

@@ -18,7 +18,7 @@ from spanledger_processor.enrichment import Reading, Stage, write
 from spanledger_processor.enrichment.fact import Maker
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.server.parts import make_stage
+from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 
 NOW = 1_795_500_000_000_000_000

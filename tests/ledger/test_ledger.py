@@ -12,7 +12,7 @@ from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.server.handle import enter
+from spanledger_processor.server.handler import enter
 
 TODAY = NOW // (86_400 * 10**9)
 

@@ -16,9 +16,8 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from doors import METHODS, PROTOBUF, REQUESTS, SERVICES, FakePipeline, exporter, opened, traces
-from spanledger_exporters.interface import Signal
+from spanledger_exporters.interface import Result, Signal, Verdict
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.pipeline import Answer, Status
 
 MIB = 1 << 20
 
@@ -59,7 +58,7 @@ async def test_gzip_is_taken() -> None:
 
 
 async def test_retry_is_unavailable_with_retry_info() -> None:
-    pipeline = FakePipeline(Answer(Status.RETRY, "otlp_grpc/tempo: down", retry_after=2.5))
+    pipeline = FakePipeline(Result(Verdict.RETRYABLE, "otlp_grpc/tempo: down", retry_after=2.5))
     async with opened(pipeline=pipeline) as doors:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await doors.export("traces", traces())
@@ -70,7 +69,7 @@ async def test_retry_is_unavailable_with_retry_info() -> None:
 
 
 async def test_rejected_is_invalid_argument() -> None:
-    async with opened(pipeline=FakePipeline(Answer(Status.REJECTED, "otlp_grpc/tempo: no"))) as doors:
+    async with opened(pipeline=FakePipeline(Result(Verdict.PERMANENT, "otlp_grpc/tempo: no"))) as doors:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await doors.export("traces", traces())
         assert (caught.value.code(), caught.value.details()) == (
@@ -102,7 +101,7 @@ async def test_a_bug_of_ours_is_unavailable_and_tells_no_content() -> None:
 
 async def test_a_reason_that_no_header_can_hold_is_made_to_fit() -> None:
     reason = "\udcff" + "é" * 50_000
-    async with opened(pipeline=FakePipeline(Answer(Status.REJECTED, reason))) as doors:
+    async with opened(pipeline=FakePipeline(Result(Verdict.PERMANENT, reason))) as doors:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await doors.export("traces", traces())
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT

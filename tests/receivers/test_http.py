@@ -19,10 +19,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from doors import JSON, PROTOBUF, REQUESTS, FakePipeline, opened, traces
-from spanledger_exporters.interface import Signal
+from spanledger_exporters.interface import Result, Signal, Verdict
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.pipeline import Answer, Status
-from spanledger_processor.receivers import http_body
+from spanledger_processor.receivers import http as http_receiver
 
 MIB = 1 << 20
 SIGNALS: tuple[Signal, ...] = ("traces", "logs", "metrics")
@@ -108,7 +107,7 @@ async def test_other_media_types_are_415_and_say_what_is_taken(media: str | None
         assert answer.json()["message"] == "content-type is one of application/x-protobuf, application/json"
 
 
-@pytest.mark.parametrize("broken", [b"no gzip", gzip.compress(traces(payload=1000))[:-9], b"\x1f"])
+@pytest.mark.parametrize("broken", [b"no gzip", gzip.compress(traces(payload=1000), mtime=0)[:-9], b"\x1f"])
 async def test_broken_gzip_is_400(broken: bytes) -> None:
     async with opened() as doors:
         answer = await doors.post("/v1/traces", broken, headers={"content-encoding": "gzip"})
@@ -119,7 +118,7 @@ async def test_broken_gzip_is_400(broken: bytes) -> None:
 
 
 async def test_retry_is_503_with_retry_after() -> None:
-    pipeline = FakePipeline(Answer(Status.RETRY, "otlp_grpc/tempo: down", retry_after=2.5))
+    pipeline = FakePipeline(Result(Verdict.RETRYABLE, "otlp_grpc/tempo: down", retry_after=2.5))
     async with opened(pipeline=pipeline) as doors:
         answer = await doors.post("/v1/traces", traces())
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "3")
@@ -130,14 +129,14 @@ async def test_retry_is_503_with_retry_after() -> None:
 
 
 async def test_an_error_to_json_is_json() -> None:
-    async with opened(pipeline=FakePipeline(Answer(Status.RETRY, "down"))) as doors:
+    async with opened(pipeline=FakePipeline(Result(Verdict.RETRYABLE, "down"))) as doors:
         answer = await doors.post("/v1/traces", TRACES_JSON, JSON)
         assert (answer.status_code, answer.headers["content-type"]) == (503, JSON)
         assert json_format.Parse(answer.content, RpcStatus()).message == "down"
 
 
 async def test_rejected_is_400() -> None:
-    async with opened(pipeline=FakePipeline(Answer(Status.REJECTED, "otlp_grpc/tempo: no"))) as doors:
+    async with opened(pipeline=FakePipeline(Result(Verdict.PERMANENT, "otlp_grpc/tempo: no"))) as doors:
         answer = await doors.post("/v1/traces", traces())
         status = RpcStatus.FromString(answer.content)
         assert (answer.status_code, status.code, status.message) == (400, 3, "otlp_grpc/tempo: no")
@@ -258,7 +257,7 @@ async def test_a_gzip_bomb_is_413_before_it_unfolds() -> None:
 
 async def test_a_body_that_does_not_come_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """503, since 408 is not retryable in OTLP."""
-    monkeypatch.setattr(http_body, "READ_WAIT", 0.1)
+    monkeypatch.setattr(http_receiver, "READ_WAIT", 0.1)
     async with opened() as doors:
         reader, writer = await asyncio.open_connection("127.0.0.1", doors.otlp.ports["http"])
         writer.write(

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanledger_processor.receivers import http_body
-from spanledger_processor.receivers.budget import Budget, Claim
-from spanledger_processor.receivers.reply import RefusedError
+from spanledger_processor.receivers import http as http_receiver
+from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
+from spanledger_processor.receivers.refusals import RefusedError
 
 LIMIT = 4096
 
@@ -26,8 +26,8 @@ async def pieces(data: bytes, cuts: list[int]) -> AsyncIterator[bytes]:
 
 async def read(data: bytes, cuts: list[int], encoding: str) -> tuple[bytes, int]:
     """The body, and how much of the budget it holds."""
-    budget = Budget(2 * LIMIT, lambda _: None)
-    body = await http_body.read(pieces(data, cuts), encoding, LIMIT, Claim(budget))
+    budget = MemoryLimiter(2 * LIMIT, lambda _: None)
+    body = await http_receiver.read_body(pieces(data, cuts), encoding, LIMIT, Reservation(budget))
     return body, budget.held
 
 
@@ -52,7 +52,7 @@ async def test_the_limit_holds_in_any_pieces(beyond: int, cuts: list[int], encod
     sent = gzip.compress(body) if encoding == "gzip" else body
     with pytest.raises(RefusedError) as refused:
         await read(sent, cuts, encoding)
-    assert refused.value.reply.cause == "too_large"
+    assert refused.value.result.cause == "too_large"
 
 
 @given(st.binary(min_size=1, max_size=500), st.integers(1, 400), cut_places)
@@ -60,7 +60,7 @@ async def test_a_gzip_stream_that_ends_too_early_is_refused(body: bytes, missing
     packed = gzip.compress(body)
     with pytest.raises(RefusedError) as refused:
         await read(packed[: max(1, len(packed) - missing)], cuts, "gzip")
-    assert refused.value.reply.cause == "unreadable"
+    assert refused.value.result.cause == "unreadable"
 
 
 @given(st.binary(max_size=500), cut_places)
@@ -68,4 +68,4 @@ async def test_what_is_no_gzip_is_refused_or_read_and_never_fails_otherwise(nois
     try:
         await read(noise, cuts, "gzip")
     except RefusedError as refused:
-        assert refused.reply.cause == "unreadable"  # noqa: PT017 - noise may be a gzip stream by chance
+        assert refused.result.cause == "unreadable"  # noqa: PT017 - noise may be a gzip stream by chance

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from doors import Doors, FakePipeline, opened
-from spanledger_processor.pipeline import Answer, Status
+from spanledger_exporters.interface import Result, Verdict
 
 
 def send(exporter: SpanExporter) -> list[SpanExportResult]:
@@ -44,7 +44,7 @@ def http_exporter(doors: Doors) -> SpanExporter:
 @pytest.mark.parametrize("make", [grpc_exporter, http_exporter])
 async def test_the_sdk_sends_again_what_it_is_told_to_keep(make: Any) -> None:
     """It reads RetryInfo and Retry-After; with another answer it would drop the span."""
-    pipeline = FakePipeline(first=[Answer(Status.RETRY, "down", retry_after=0.01)])
+    pipeline = FakePipeline(first=[Result(Verdict.RETRYABLE, "down", retry_after=0.01)])
     async with opened(pipeline=pipeline) as doors:
         assert await asyncio.to_thread(send, make(doors)) == [SpanExportResult.SUCCESS]
         first, second = doors.pipeline.handled

@@ -19,7 +19,7 @@ from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.server.parts import make_stage, make_tenant_of
+from spanledger_processor.server.wiring import make_stage, make_tenant_of
 from spanledger_processor.signing import Signer
 
 TENANT = tenant_hash("")

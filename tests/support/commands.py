@@ -11,9 +11,8 @@ from click.testing import CliRunner, Result
 from ledger_in_memory import NOW
 from spanledger_processor.cli import main
 from spanledger_processor.config import load
-from spanledger_processor.server.handle import enter
-from spanledger_processor.server.parts import make_stage
-from spanledger_processor.server.store import open_store
+from spanledger_processor.server.handler import enter
+from spanledger_processor.server.wiring import make_stage, open_store
 from spanledger_processor.signing.signer import Signer
 
 KEY = b"a key for tests, long enough"

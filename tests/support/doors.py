@@ -14,9 +14,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from spanledger_exporters.interface import Signal
+from spanledger_exporters.interface import ACCEPTED, Result, Signal
 from spanledger_processor.config.receivers import OtlpReceiver
-from spanledger_processor.pipeline import Answer, Status
 from spanledger_processor.receivers import Otlp
 
 METHODS: Mapping[Signal, str] = {
@@ -43,9 +42,9 @@ class Handled:
 class FakePipeline:
     """Records what comes; answers those of `first`, then `answer`, or raises `error`, once `gate` is open."""
 
-    answer: Answer = field(default_factory=lambda: Answer(Status.OK))
+    answer: Result = field(default=ACCEPTED)
     error: Exception | None = None
-    first: list[Answer] = field(default_factory=list)
+    first: list[Result] = field(default_factory=list)
     handled: list[Handled] = field(default_factory=list)
     begun: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -54,8 +53,8 @@ class FakePipeline:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
-        """Implements `pipeline.Pipeline`."""
+    async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Result:
+        """Implements `receivers.driver.Pipeline`."""
         left = deadline - asyncio.get_running_loop().time()
         self.handled.append(Handled(signal, body, headers, left))
         self.begun.put_nowait(None)
@@ -72,7 +71,7 @@ class FakePipeline:
 
 @dataclass
 class Recorder:
-    """Implements `receivers.observer.Observer`; `told` and `holds` are set by the first answer and the first bytes."""
+    """Implements `receivers.driver.RequestObserver`; the first answer sets `told`, the first bytes `holds`."""
 
     told: asyncio.Event = field(default_factory=asyncio.Event)
     holds: asyncio.Event = field(default_factory=asyncio.Event)

@@ -25,10 +25,10 @@ def stream() -> Iterator[io.StringIO]:
 
 def test_text(stream: io.StringIO) -> None:
     set_up("info", "text", stream)
-    logging.getLogger("spanledger_processor.server.handle").warning("slow: %d", 3)
+    logging.getLogger("spanledger_processor.server.handler").warning("slow: %d", 3)
     time, line = stream.getvalue().split(" ", 1)
     assert time.endswith("Z")
-    assert line == "WARNING server.handle: slow: 3\n"
+    assert line == "WARNING server.handler: slow: 3\n"
 
 
 def test_json(stream: io.StringIO) -> None:

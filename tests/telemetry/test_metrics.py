@@ -16,10 +16,10 @@ from spanledger_processor.ledger.store import Usage as StateUsage
 from spanledger_processor.ledger.writer import Observer as LedgerObserver
 from spanledger_processor.model import Call, Cost, Decision, Usage
 from spanledger_processor.otlp.request import parse_traces
-from spanledger_processor.receivers.observer import Observer as DoorsObserver
-from spanledger_processor.server.handle import Observer as StageObserver
-from spanledger_processor.telemetry.labels import Bounded
+from spanledger_processor.receivers.driver import RequestObserver
+from spanledger_processor.server.handler import StageObserver
 from spanledger_processor.telemetry.metrics import Telemetry
+from spanledger_processor.telemetry.registry import Bounded
 from spanledger_processor.units import USD
 
 HOUR_NS = 3600 * 10**9
@@ -52,7 +52,7 @@ def changes(telemetry: Telemetry) -> dict[str, float]:
 
 def test_it_observes_every_room(telemetry: Telemetry) -> None:
     """For the type checkers: each part is what its room asks for."""
-    doors: DoorsObserver = telemetry.doors
+    doors: RequestObserver = telemetry.requests
     stage: StageObserver = telemetry.stage
     ledger: LedgerObserver = telemetry.ledger
     delivery: DeliveryObserver = telemetry.delivery
@@ -68,11 +68,11 @@ def test_the_process_is_measured(telemetry: Telemetry) -> None:
 
 
 def test_doors(telemetry: Telemetry) -> None:
-    telemetry.doors.received("traces", "grpc", 100)
-    telemetry.doors.in_flight(100)
-    telemetry.doors.answered("traces", "grpc", "ok", "", 0.25)
-    telemetry.doors.answered("traces", "grpc", "retry", "budget", 0.25)
-    telemetry.doors.internal_error("pipeline")
+    telemetry.requests.received("traces", "grpc", 100)
+    telemetry.requests.in_flight(100)
+    telemetry.requests.answered("traces", "grpc", "ok", "", 0.25)
+    telemetry.requests.answered("traces", "grpc", "retry", "budget", 0.25)
+    telemetry.requests.internal_error("pipeline")
     assert changes(telemetry) == {
         "received_bytes_total{protocol=grpc,signal=traces}": 100,
         "in_flight_bytes": 100,

@@ -9,13 +9,13 @@ from urllib.parse import quote
 import click
 import httpx2
 
-from spanledger_processor.cli.opening import must_exist
 from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail, tenant
+from spanledger_processor.cli.reading import must_exist
 from spanledger_processor.cli.show import show_json
 from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.ledger.store import StateError, StateLockedError, tenant_hash
-from spanledger_processor.server.closing import close_session
-from spanledger_processor.server.store import open_store
+from spanledger_processor.server.http_api import close_session
+from spanledger_processor.server.wiring import open_store
 
 _TIMEOUT = 15.0
 

@@ -13,7 +13,7 @@ from spanledger_processor.cli.options import FAILED, as_json, configuration, con
 from spanledger_processor.cli.show import show_json
 from spanledger_processor.pricing import Quotation, describe
 from spanledger_processor.pricing.explain import plain
-from spanledger_processor.server.prices import make_pricer
+from spanledger_processor.server.wiring import make_pricer
 
 
 @click.command()

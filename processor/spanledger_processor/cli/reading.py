@@ -2,23 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from spanledger_processor.cli import show
-from spanledger_processor.cli.opening import ledger
 from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail, tenant
-from spanledger_processor.cli.since import SINCE
 from spanledger_processor.config import Config
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.rows import Row, date_of
-from spanledger_processor.ledger.store import Reader
+from spanledger_processor.ledger.store import Reader, StateError, tenant_hash
+from spanledger_processor.server.wiring import open_store
+
+_DAY_NS = 86_400 * 10**9
+_BACK = re.compile(r"([0-9]{1,6})d", re.ASCII)
+_WORDS = {"today": 0, "yesterday": 1}
+
+
+class Since(click.ParamType[int]):
+    """2026-01-31, today, yesterday, or 7d: the last 7 days, today included. Gives days since 1970."""
+
+    name = "day"
+
+    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        today = time.time_ns() // _DAY_NS
+        if value in _WORDS:
+            return today - _WORDS[value]
+        if (back := _BACK.fullmatch(value)) and int(back[1]) > 0:
+            return max(0, today - int(back[1]) + 1)
+        try:
+            return int(datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) // 86_400
+        except ValueError:
+            self.fail("write a day such as 2026-01-31, today, yesterday, or 7d for the last 7 days", param, ctx)
+
+
+SINCE = Since()
+
 
 _SHOWN = 100
 """Rows of a list on a terminal where --limit says nothing."""
+
+
+@contextmanager
+def ledger(config: Config, tenant_name: str) -> Iterator[tuple[Reader, bytes]]:
+    """One consistent view of the ledger, and the tenant's hash."""
+    must_exist(config)
+    try:
+        store = open_store(config, read_only=True)
+        try:
+            with store.snapshot() as reader:
+                yield reader, tenant_hash(tenant_name)
+        finally:
+            store.close()
+    except StateError as error:
+        fail(str(error), FAILED)
+
+
+def must_exist(config: Config) -> None:
+    """End the command if no ledger is there."""
+    if not (config.state.path / "ledger").exists():
+        fail(
+            f"no ledger in {config.state.path} yet: `spanledger serve` makes one when it starts. "
+            "For the ledger of another folder give its --config, or --set state.path=FOLDER",
+            FAILED,
+        )
 
 
 def _reading(command: Callable[..., Any]) -> Callable[..., Any]:

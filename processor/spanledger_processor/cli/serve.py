@@ -14,7 +14,7 @@ import click
 from spanledger_processor.cli.options import WRONG_USAGE, configuration, configured, fail, logs
 from spanledger_processor.config import Config
 from spanledger_processor.config.summary import summary
-from spanledger_processor.server.running import Running, StartError, running
+from spanledger_processor.server.app import Running, StartError, running
 
 log = logging.getLogger(__name__)
 

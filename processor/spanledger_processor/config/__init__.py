@@ -9,12 +9,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from spanledger_processor.config.assignments import assign
 from spanledger_processor.config.model import Config, state_folder
 from spanledger_processor.config.problems import ConfigError, from_validation
-from spanledger_processor.config.reading import parse_file
+from spanledger_processor.config.reading import assign, expand, parse_file
 from spanledger_processor.config.section import host_and_port
-from spanledger_processor.config.variables import expand
 
 __all__ = ["Config", "ConfigError", "host_and_port", "load"]
 

@@ -1,8 +1,9 @@
-"""YAML text to plain values: the YAML 1.2 core schema, keys always text, and every key once."""
+"""From YAML text, `--set` and variables to plain values: YAML 1.2 core schema, keys always text, every key once."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,115 @@ def _sources(value: Any) -> list[dict[str, Any]]:
 def _safe(problem: str) -> str:
     """PyYAML quotes what it stumbled over, which may be part of a secret; its own token names are in <>."""
     return re.sub(r"'(?!<)[^'\\]{2,}'", "something here", problem)
+
+
+_STEP = re.compile(r'"([^"]+)"|\'([^\']+)\'|([^."\'][^.]*)')
+
+
+def assign(document: dict[str, Any], sets: Sequence[str]) -> None:
+    """Put the values of `sets` into `document`, in order.
+
+    A step that holds a dot itself is put in quotes (exporters."otlp_grpc/eu.west".endpoint), or needs none where
+    the document has it already.
+
+    Raises:
+        ConfigError: not of the form path=value, or the path leads through something that is no section.
+    """
+    problems: list[str] = []
+    for position, text in enumerate(sets, start=1):
+        path, equals, value = text.partition("=")
+        where = f"--set {path}" if equals else f"--set number {position}"
+        try:
+            if not equals:
+                raise ValueError("write path.to.key=value")
+            _put(document, path.strip(), parse(value, where))
+        except ConfigError as error:
+            problems += (
+                f"{problem} (a value is read as YAML: text that looks otherwise goes in quotes)"
+                for problem in error.problems
+            )
+        except ValueError as error:
+            problems.append(line((), f"{where}: {error}"))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _put(document: dict[str, Any], path: str, value: Any) -> None:
+    section, rest = document, path
+    while True:
+        step, rest = _step(section, rest)
+        if not rest:
+            section[step] = value
+            return
+        below = section.get(step)
+        if below is None:
+            below = section[step] = {}
+        if not isinstance(below, dict):
+            raise ValueError(f"{step} is not a section of keys and values")
+        section = below
+
+
+def _step(section: dict[str, Any], path: str) -> tuple[str, str]:
+    """The first step of `path` and what is left of it: the longest key that is there, else up to the next dot."""
+    there = [key for key in section if path == key or path.startswith(f"{key}.")]
+    if there:
+        step = max(there, key=len)
+        return step, path[len(step) + 1 :]
+    match = _STEP.match(path)
+    after = path[match.end() :] if match else ""
+    if match is None or (after and not after.startswith(".")) or after == ".":
+        raise ValueError("write path.to.key=value; a key that holds a dot goes in quotes")
+    return match[1] or match[2] or match[3], after[1:]
+
+
+_MARK = re.compile(r"\$(?:\$|\{(?P<body>[^{}]*)(?P<end>\})?)")
+_BODY = re.compile(r"(?:env:)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<or>:-(?P<default>.*))?", re.ASCII | re.DOTALL)
+_SCHEME = re.compile(r"(?!env:)[A-Za-z][A-Za-z0-9+.-]+:(?!-)", re.ASCII)
+
+
+def expand(document: Any, environ: Mapping[str, str]) -> Any:
+    """`document` with every variable replaced.
+
+    Raises:
+        ConfigError: a variable is not set, or a reference is not one.
+    """
+    problems: list[str] = []
+    expanded = _expand(document, environ, (), problems)
+    if problems:
+        raise ConfigError(problems)
+    return expanded
+
+
+def _expand(value: Any, environ: Mapping[str, str], place: Place, problems: list[str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(inner, environ, (*place, key), problems) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_expand(inner, environ, (*place, index), problems) for index, inner in enumerate(value)]
+    if not isinstance(value, str) or "$" not in value:
+        return value
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        try:
+            return _lookup(match, environ)
+        except ValueError as error:
+            problems.append(line(place, str(error)))
+            return ""
+
+    return _MARK.sub(replaced, value)
+
+
+def _lookup(match: re.Match[str], environ: Mapping[str, str]) -> str:
+    body = match["body"]
+    if _SCHEME.match(body):
+        raise ValueError("only ${env:NAME} can be referred to, no other source; for a literal $ write $$")
+    reference = _BODY.fullmatch(body)
+    if match["end"] is None or reference is None:
+        raise ValueError("write ${env:NAME} or ${env:NAME:-default}, nothing nested; for a literal $ write $$")
+    name = reference["name"]
+    if name in environ:
+        return environ[name]
+    if reference["or"] is None:
+        raise ValueError(f"environment variable {name} is not set; set it, or write ${{env:{name}:-default}}")
+    return str(reference["default"])

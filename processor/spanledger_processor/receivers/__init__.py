@@ -1,4 +1,4 @@
-"""The doors: OTLP comes in by gRPC and HTTP, and every request gets an answer that its sender understands."""
+"""OTLP receivers: gRPC and HTTP, and for every request an answer that its sender understands."""
 
 from spanledger_processor.receivers.otlp import Otlp
 

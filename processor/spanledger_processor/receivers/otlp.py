@@ -1,16 +1,14 @@
-"""The OTLP receiver: the doors that are configured, one budget and one desk behind them."""
+"""The OTLP receiver: the protocols that are configured, one memory limiter and one request driver behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from spanledger_processor.config.receivers import MIB, OtlpReceiver
-from spanledger_processor.pipeline import Pipeline
-from spanledger_processor.receivers.budget import Budget
-from spanledger_processor.receivers.desk import Desk
-from spanledger_processor.receivers.grpc_door import GrpcDoor
-from spanledger_processor.receivers.http_door import HttpDoor
-from spanledger_processor.receivers.observer import Observer
+from spanledger_processor.receivers.driver import Pipeline, RequestDriver, RequestObserver
+from spanledger_processor.receivers.grpc import GrpcReceiver
+from spanledger_processor.receivers.http import HttpReceiver
+from spanledger_processor.receivers.memory_limiter import MemoryLimiter
 
 
 class Otlp:
@@ -20,11 +18,12 @@ class Otlp:
         OSError: a certificate cannot be used.
     """
 
-    def __init__(self, settings: OtlpReceiver, pipeline: Pipeline, observer: Observer) -> None:
-        self._desk = Desk(pipeline, Budget(settings.max_in_flight_mib * MIB, observer.in_flight), observer)
+    def __init__(self, settings: OtlpReceiver, pipeline: Pipeline, observer: RequestObserver) -> None:
+        limiter = MemoryLimiter(settings.max_in_flight_mib * MIB, observer.in_flight)
+        self._driver = RequestDriver(pipeline, limiter, observer)
         grpc, http = settings.protocols.grpc, settings.protocols.http
-        self._http = None if http is None else HttpDoor(http, self._desk)
-        self._grpc = None if grpc is None else GrpcDoor(grpc, self._desk)
+        self._http = None if http is None else HttpReceiver(http, self._driver)
+        self._grpc = None if grpc is None else GrpcReceiver(grpc, self._driver)
 
     async def start(self) -> None:
         """Listen on all protocols.
@@ -44,20 +43,20 @@ class Otlp:
     @property
     def listening(self) -> Mapping[str, bool]:
         """By protocol that is configured: whether it takes requests."""
-        doors = {"grpc": self._grpc, "http": self._http}
-        return {name: door.listening for name, door in doors.items() if door}
+        receivers = {"grpc": self._grpc, "http": self._http}
+        return {name: receiver.listening for name, receiver in receivers.items() if receiver}
 
     @property
     def ports(self) -> Mapping[str, int]:
         """By protocol that is configured: the port it listens on, once started."""
-        doors = {"grpc": self._grpc, "http": self._http}
-        return {name: door.port for name, door in doors.items() if door}
+        receivers = {"grpc": self._grpc, "http": self._http}
+        return {name: receiver.port for name, receiver in receivers.items() if receiver}
 
     async def stop(self, grace: float) -> None:
-        """Turn requests away (they are told to come back), give those under way `grace` seconds to end, and close."""
+        """Refuse requests (senders are told to come back), give those under way `grace` seconds to end, and close."""
         if self._grpc:
-            await self._grpc.turn_away()
-        await self._desk.drain(grace)
+            await self._grpc.begin_drain()
+        await self._driver.drain(grace)
         if self._grpc:
             await self._grpc.stop()
         if self._http:

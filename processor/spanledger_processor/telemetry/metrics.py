@@ -1,14 +1,204 @@
-"""What the process counts about itself, by the table."""
+"""One observer for each room, over one registry: everything that the process counts about itself."""
 
 from __future__ import annotations
 
-from spanledger_processor.telemetry.delivery import Delivery
-from spanledger_processor.telemetry.doors import Doors
-from spanledger_processor.telemetry.ledger import Ledger
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TypeAlias
+
+from spanledger_exporters.interface import Signal, Verdict
+from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.enrichment import Reading
+from spanledger_processor.ledger.store import StateError, Usage
+from spanledger_processor.model import Decision
 from spanledger_processor.telemetry.log import tell_left_out
-from spanledger_processor.telemetry.registry import Registry
-from spanledger_processor.telemetry.stage import Stage
+from spanledger_processor.telemetry.registry import Bounded, Registry
 from spanledger_processor.telemetry.table import TABLE
+from spanledger_processor.units import USD, Pico
+
+
+class RequestMetrics:
+    """Implements `receivers.driver.RequestObserver`.
+
+    Requests, their answers and what they hold.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def answered(self, signal: Signal, protocol: str, outcome: str, cause: str, seconds: float) -> None:
+        """A request got its answer."""
+        self._registry.count("requests_total", signal, protocol, outcome)
+        self._registry.observe("request_duration_seconds", seconds, signal, protocol)
+        if cause:
+            self._registry.count("refused_requests_total", signal, protocol, cause)
+
+    def received(self, signal: Signal, protocol: str, size: int) -> None:
+        """A request was read."""
+        self._registry.count("received_bytes_total", signal, protocol, by=size)
+
+    def in_flight(self, size: int) -> None:
+        """Bytes held have become `size`."""
+        self._registry.set("in_flight_bytes", size)
+
+    def internal_error(self, where: str) -> None:
+        """Something of ours failed."""
+        self._registry.count("internal_errors_total", where)
+
+
+Moved: TypeAlias = dict[tuple[str, ...], int]
+"""By counter and label values: spans. A request moves each counter once, however many spans it holds."""
+
+_MODELS = 200
+_REASONS = 50
+
+
+class StageMetrics:
+    """Implements `server.handler.StageObserver`.
+
+    What was read, what was counted and what it cost. `window_ns` is `state.retention.spans`.
+    """
+
+    def __init__(self, registry: Registry, window_ns: int) -> None:
+        self._registry = registry
+        self._window_ns = window_ns
+        self._models = Bounded(_MODELS)
+        self._reasons = Bounded(_REASONS)
+
+    def received(self, signal: Signal, items: int) -> None:
+        """Items came in."""
+        self._count("received_items_total", signal, by=items)
+
+    def accepted(self, signal: Signal, items: int) -> None:
+        """Items were delivered to every required exporter."""
+        self._count("accepted_items_total", signal, by=items)
+
+    def refused(self, signal: Signal, items: int, verdict: str) -> None:
+        """The sender was told to keep or to drop items."""
+        self._count("refused_items_total", signal, verdict, by=items)
+
+    def enriched(self, reading: Reading) -> None:
+        """A request was read and written."""
+        self._count("passed_marked_spans_total", by=reading.marked)
+        for reason, spans in reading.failures.items():
+            self._count("enrichment_failures_total", *self._reasons(reason), by=spans)
+
+    def enrichment_failed(self, reason: str) -> None:
+        """A request went on as it came."""
+        self._count("enrichment_failures_total", *self._reasons(reason))
+
+    def unaccounted(self, spans: int) -> None:
+        """The state was not available for spans."""
+        self._count("unaccounted_spans_total", by=spans)
+
+    def ruled(self, batch: Batch, ruling: Ruling) -> None:
+        """A batch was accounted for. Spans known before are counted as replays and as nothing else."""
+        self._count("replayed_spans_total", by=ruling.replays)
+        self._count("conflicting_spans_total", by=ruling.conflicts)
+        self._count("late_corrections_total", by=ruling.corrections)
+        moved: Moved = defaultdict(int)
+        spend: dict[tuple[str, str], Pico] = defaultdict(int)
+        for index in ruling.fresh:
+            fact, decision = batch.facts[index], ruling.decisions[index]
+            _describe(decision, moved)
+            if decision.usage is not None and fact.end_ns < batch.now_ns - self._window_ns:
+                moved["spans_beyond_window_total",] += 1
+            if decision.cost is not None and decision.cost.amount and fact.call is not None:
+                spend[fact.call.provider, fact.call.model] += decision.cost.amount
+        for (name, *labels), spans in moved.items():
+            self._count(name, *labels, by=spans)
+        for models, amount in spend.items():
+            self._count("cost_usd_total", *self._models(*models), by=amount / USD)
+
+    def _count(self, name: str, *labels: str, by: float = 1) -> None:
+        if by:
+            self._registry.count(name, *labels, by=by)
+
+
+def _describe(decision: Decision, moved: Moved) -> None:
+    """Move the counters that one span moves."""
+    moved["genai_spans_total", decision.kind, decision.dialect] += 1
+    cost = decision.cost
+    if cost is not None and cost.unpriced:
+        moved["unpriced_spans_total", cost.unpriced] += 1
+    elif cost is not None and cost.amount is not None:
+        moved["priced_spans_total", cost.source] += 1
+    if decision.duplicate_of:
+        moved["duplicate_spans_total",] += 1
+    if decision.tool_loop:
+        moved["tool_loops_total",] += 1
+
+
+class LedgerMetrics:
+    """Implements `ledger.writer.Observer`, called on its thread.
+
+    Commits, sizes, and whether the state can be written at all.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self.is_available = False
+        self._registry = registry
+
+    def committed(self, seconds: float, works: int, usage: Usage) -> None:
+        """A commit landed."""
+        self._registry.observe("state_commit_duration_seconds", seconds)
+        self._registry.observe("state_commit_requests", works)
+        self._registry.set("state_used_bytes", usage.used_bytes)
+        self._registry.set("state_map_bytes", usage.map_bytes)
+        self._registry.set("state_records", usage.records)
+
+    def available(self, available: bool) -> None:  # noqa: FBT001 - the writer's protocol
+        """The state can be written from now on, or cannot."""
+        self.is_available = available
+        self._registry.set("state_available", available)
+
+    def read_correction(self, read: Callable[[], float]) -> None:
+        """At every scrape, `read` the late correction in USD from the ledger; while it cannot be, the last one stands.
+
+        It cannot be counted up from zero: it outlives the process.
+        """
+
+        def ask() -> None:
+            try:
+                self._registry.set("late_correction_usd_total", read())
+            except StateError:
+                return
+
+        self._registry.ask(ask)
+
+
+class DeliveryMetrics:
+    """Implements `spanledger_exporters.DeliveryObserver`.
+
+    Answers of destinations, and the items in them. Exporter names come from the configuration.
+    """
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def answered(self, exporter: str, signal: Signal, verdict: Verdict) -> None:
+        """A destination answered one request."""
+        self._registry.count("export_requests_total", exporter, signal, verdict.value)
+
+    def forwarded(self, exporter: str, signal: Signal, items: int) -> None:
+        """A destination took items."""
+        self._registry.count("forwarded_items_total", exporter, signal, by=items)
+
+    def rejected(self, exporter: str, signal: Signal, items: int) -> None:
+        """A destination left items out of a request that it accepted."""
+        self._registry.count("export_rejected_items_total", exporter, signal, by=items)
+
+    def retried(self, exporter: str, signal: Signal, attempts: int) -> None:
+        """Attempts after the first."""
+        self._registry.count("export_retries_total", exporter, signal, by=attempts)
+
+    def dropped(self, exporter: str, signal: Signal, items: int) -> None:
+        """Items were not sent to a destination that is not required."""
+        self._registry.count("export_dropped_items_total", exporter, signal, by=items)
+
+    def unclaimed(self, signal: Signal, items: int) -> None:
+        """Items were accepted that no exporter takes."""
+        self._registry.count("unclaimed_items_total", signal, by=items)
 
 
 class Telemetry:
@@ -19,10 +209,10 @@ class Telemetry:
 
     def __init__(self, version: str, *, window: float, budget: int) -> None:
         self.registry = Registry(TABLE)
-        self.doors = Doors(self.registry)
-        self.stage = Stage(self.registry, int(window * 1e9))
-        self.ledger = Ledger(self.registry)
-        self.delivery = Delivery(self.registry)
+        self.requests = RequestMetrics(self.registry)
+        self.stage = StageMetrics(self.registry, int(window * 1e9))
+        self.ledger = LedgerMetrics(self.registry)
+        self.delivery = DeliveryMetrics(self.registry)
         tell_left_out(lambda: self.registry.count("suppressed_log_lines_total"))
         self.registry.set("build_info", 1, version)
         self.registry.set("in_flight_budget_bytes", budget)

@@ -1,4 +1,4 @@
-"""The metrics of the table as collectors, and how they are read."""
+"""The metrics of the table as collectors, label values kept from growing without end, and the scrape."""
 
 from __future__ import annotations
 
@@ -19,6 +19,35 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from spanledger_processor.telemetry.table import PREFIX, Row, Type
+
+OTHER = "other"
+
+_LONGEST = 120
+"""Characters of a label value that are kept."""
+
+
+class Bounded:
+    """Lets the first `limit` distinct tuples of values through; every later one becomes "other"."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[tuple[str, ...]] = set()
+
+    def __call__(self, *values: str) -> tuple[str, ...]:
+        clean = tuple(_clean(value) for value in values)
+        if clean in self._known:
+            return clean
+        if len(self._known) >= self._limit:
+            return (OTHER,) * len(values)
+        self._known.add(clean)
+        return clean
+
+
+def _clean(value: str) -> str:
+    """What may stand in a scrape: valid UTF-8, no control characters, not long, never empty."""
+    kept = "".join(char if char.isprintable() else "?" for char in value[:_LONGEST])
+    return kept or "unknown"
+
 
 _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 

@@ -10,17 +10,18 @@ from functools import partial
 from importlib.metadata import version
 
 from spanledger_exporters import Delivery, DestinationError, build
-from spanledger_processor.api import Api, Health
 from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.receivers import MIB
+from spanledger_processor.ledger.keys import EVERY_TENANT
+from spanledger_processor.ledger.queries import late_correction
+from spanledger_processor.ledger.rows import usd
 from spanledger_processor.ledger.store import StateLockedError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.receivers import Otlp
-from spanledger_processor.server.answers import Answers
-from spanledger_processor.server.handle import Handler
-from spanledger_processor.server.parts import make_log_stage, make_signer, make_stage
+from spanledger_processor.server.handler import Handler
+from spanledger_processor.server.http_api import Api, Health
 from spanledger_processor.server.span_display import SpanDisplay
-from spanledger_processor.server.store import open_store
+from spanledger_processor.server.wiring import make_log_stage, make_signer, make_stage, open_store
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.telemetry.metrics import Telemetry
@@ -67,34 +68,39 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     signer = make_signer(config)
     ledger = LedgerWriter(partial(open_store, config), telemetry.ledger)
     closing.push_async_callback(asyncio.to_thread, ledger.close)
-    answers = Answers(ledger)
-    telemetry.ledger.read_correction(answers.late_correction)
+    telemetry.ledger.read_correction(partial(_late_correction, ledger))
     delivery = Delivery(
         [build(name, exporter, SpanDisplay()) for name, exporter in config.exporters.items()], telemetry.delivery
     )
     await delivery.start()
     closing.push_async_callback(delivery.close, AFTER_GRACE)
     handler = Handler(make_stage(config, signer), make_log_stage(config, signer), ledger, delivery, telemetry.stage)
-    doors = Otlp(otlp, handler, telemetry.doors)
-    health = Health(lambda: doors.listening, lambda: telemetry.ledger.is_available)
-    api = Api(config.api.endpoint, health, telemetry.registry.scrape, answers, answers)
+    receivers = Otlp(otlp, handler, telemetry.requests)
+    health = Health(lambda: receivers.listening, lambda: telemetry.ledger.is_available)
+    api = Api(config.api.endpoint, health, telemetry.registry.scrape, ledger)
     await api.start()
     closing.push_async_callback(api.stop)
-    await doors.start()
-    closing.push_async_callback(doors.stop, GRACE)
+    await receivers.start()
+    closing.push_async_callback(receivers.stop, GRACE)
     if any(source is not None for _, source in config.sidecar.sources):
         await _start_sidecar(config, handler, signer, closing)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
-    return Running(_addresses(config, doors.ports, api.port), ledger)
+    return Running(_addresses(config, receivers.ports, api.port), ledger)
 
 
 async def _start_sidecar(config: Config, handler: Handler, signer: Signer, closing: AsyncExitStack) -> None:
-    from spanledger_processor.server.beside import start_sidecar  # brings the SDK along, which few need
+    from spanledger_processor.server.embedded_sidecar import start_sidecar  # brings the SDK along, which few need
 
     sidecar = await asyncio.to_thread(start_sidecar, config, handler, signer, asyncio.get_running_loop())
     if sidecar is not None:
         closing.push_async_callback(asyncio.to_thread, sidecar.close)
+
+
+def _late_correction(ledger: LedgerWriter) -> float:
+    """What was sent on spans beyond the ledgers of all tenants, in USD."""
+    with ledger.snapshot() as reader:
+        return usd(late_correction(reader, EVERY_TENANT))
 
 
 def _addresses(config: Config, ports: Mapping[str, int], api_port: int) -> Mapping[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 
-class Budget:
-    """Bytes held never exceed `limit`. `changed` is told how many are held."""
+class MemoryLimiter:
+    """Bytes held never exceed `limit`. `changed` is called with how many are held."""
 
     def __init__(self, limit: int, changed: Callable[[int], None]) -> None:
         self.limit = limit
@@ -14,7 +14,7 @@ class Budget:
         self._changed = changed
 
     def has_room_for(self, size: int) -> bool:
-        """Whether `size` more bytes could be held now."""
+        """Return whether `size` more bytes could be held now."""
         return self.held + size <= self.limit
 
     def change(self, size: int) -> None:
@@ -23,27 +23,27 @@ class Budget:
         self._changed(self.held)
 
 
-class Claim:
-    """What one request holds of the budget."""
+class Reservation:
+    """What one request holds of the limit."""
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget = budget
+    def __init__(self, limiter: MemoryLimiter) -> None:
+        self._limiter = limiter
         self._size = 0
 
     def grow(self, size: int) -> bool:
         """Hold `size` more bytes; False, and nothing changes, if there is no room for them."""
-        return self.settle(self._size + size)
+        return self.resize(self._size + size)
 
-    def settle(self, size: int) -> bool:
+    def resize(self, size: int) -> bool:
         """Hold `size` bytes in all; False, and nothing changes, if there is no room for them."""
         more = size - self._size
-        if more > 0 and not self._budget.has_room_for(more):
+        if more > 0 and not self._limiter.has_room_for(more):
             return False
         if more:
             self._size = size
-            self._budget.change(more)
+            self._limiter.change(more)
         return True
 
     def release(self) -> None:
         """Hold nothing any more."""
-        self.settle(0)
+        self.resize(0)

@@ -12,7 +12,7 @@ import pytest
 
 from spanledger_processor.config import Config, load
 from spanledger_processor.model import ToolCall
-from spanledger_processor.server.parts import make_loop_rule, make_signer, make_tenant_of
+from spanledger_processor.server.wiring import make_loop_rule, make_signer, make_tenant_of
 from spanledger_processor.signing.key import SigningKeyError
 
 CALL = ToolCall("search", '{"q": 1, "at": "now"}')

@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from doors import METHODS, opened, traces
-from spanledger_processor.receivers import grpc_reading
-from spanledger_processor.receivers.budget import Budget, Claim
+from spanledger_processor.receivers import grpc as grpc_receiver
+from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
 
 MIB = 1 << 20
 
 
-def budget(limit: int) -> tuple[Budget, list[int]]:
+def budget(limit: int) -> tuple[MemoryLimiter, list[int]]:
     """A budget and what it told."""
     told: list[int] = []
-    return Budget(limit, told.append), told
+    return MemoryLimiter(limit, told.append), told
 
 
 def test_no_more_than_the_limit_is_held() -> None:
     whole, told = budget(10)
-    first, second = Claim(whole), Claim(whole)
+    first, second = Reservation(whole), Reservation(whole)
     assert first.grow(7)
     assert not second.grow(4)
     assert second.grow(3)
@@ -35,26 +35,26 @@ def test_no_more_than_the_limit_is_held() -> None:
     assert told == [7, 10, 3, 10]
 
 
-def test_a_claim_settles_at_the_size_found() -> None:
+def test_a_reservation_settles_at_the_size_found() -> None:
     whole, _ = budget(10)
-    claim = Claim(whole)
+    claim = Reservation(whole)
     assert claim.grow(8)
-    assert claim.settle(2)
+    assert claim.resize(2)
     assert whole.held == 2
-    assert not claim.settle(11)
-    assert claim.settle(10)
+    assert not claim.resize(11)
+    assert claim.resize(10)
     assert whole.held == 10
 
 
-@given(st.lists(st.tuples(st.sampled_from(["grow", "settle", "release"]), st.integers(0, 4), st.integers(0, 12))))
+@given(st.lists(st.tuples(st.sampled_from(["grow", "resize", "release"]), st.integers(0, 4), st.integers(0, 12))))
 def test_whatever_claims_do_the_sum_is_right(steps: list[tuple[str, int, int]]) -> None:
     whole, _ = budget(20)
-    claims = [Claim(whole) for _ in range(5)]
+    claims = [Reservation(whole) for _ in range(5)]
     sizes = [0] * 5
     for step, number, size in steps:
         if step == "grow" and claims[number].grow(size):
             sizes[number] += size
-        elif step == "settle" and claims[number].settle(size):
+        elif step == "resize" and claims[number].resize(size):
             sizes[number] = size
         elif step == "release":
             claims[number].release()
@@ -89,14 +89,14 @@ async def test_beyond_the_budget_both_protocols_are_told_to_come_back() -> None:
 def one_turn(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """One message is read at a time; the event is set when one begins to be."""
     began = asyncio.Event()
-    read = grpc_reading.MessageReader._message
+    read = grpc_receiver.MessageReader._message
 
-    async def told(reader: grpc_reading.MessageReader, context: Any) -> Any:
+    async def told(reader: grpc_receiver.MessageReader, context: Any) -> Any:
         began.set()
         return await read(reader, context)
 
-    monkeypatch.setattr(grpc_reading, "_READERS", 1)
-    monkeypatch.setattr(grpc_reading.MessageReader, "_message", told)
+    monkeypatch.setattr(grpc_receiver, "_READERS", 1)
+    monkeypatch.setattr(grpc_receiver.MessageReader, "_message", told)
     return began
 
 
@@ -109,7 +109,7 @@ async def test_a_sender_that_never_sends_its_message_makes_room_for_others(
     one_turn: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds one of the few turns to read; once another waits for that, its time is cut."""
-    monkeypatch.setattr(grpc_reading, "_READ_WAIT_CONTENDED", 0.01)
+    monkeypatch.setattr(grpc_receiver, "_READ_WAIT_CONTENDED", 0.01)
     async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
         stalled = stalling(channel)()
         await one_turn.wait()

@@ -91,4 +91,4 @@ def test_without_a_folder_for_its_state_data_flows(root: Path, tmp_path: Path) -
     served.state.mkdir()
     (served.state / "sidecar").write_text("")
     with served:
-        assert "ERROR server.beside: the sidecar does not run" in served.program.log()
+        assert "ERROR server.embedded_sidecar: the sidecar does not run" in served.program.log()

@@ -21,9 +21,8 @@ from spanledger_processor.enrichment.read import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import StateError, Unit
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.pipeline import Answer, Status
-from spanledger_processor.server.handle import Handler
-from spanledger_processor.server.parts import make_log_stage, make_stage
+from spanledger_processor.server.handler import Handler
+from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
 
 T = TypeVar("T")
@@ -103,7 +102,7 @@ class Way:
         self.stage, self.log_stage = make_stage(config, signer), make_log_stage(config, signer)
         self.handler = Handler(self.stage, self.log_stage, self.ledger, self.delivery, self.observer)  # type: ignore[arg-type]
 
-    async def take(self, signal: Signal, body: bytes) -> Answer:
+    async def take(self, signal: Signal, body: bytes) -> Result:
         return await self.handler.handle(signal, body, {}, asyncio.get_running_loop().time() + 10)
 
     def spans(self) -> list[dict[str, Any]]:
@@ -114,17 +113,17 @@ class Way:
 
 async def test_traces_are_priced_delivered_and_answered() -> None:
     way = Way()
-    assert await way.take("traces", request(chat(), chat())) == Answer(Status.OK)
+    assert await way.take("traces", request(chat(), chat())) == ACCEPTED
     assert [span["spanledger.cost.usd"] for span in way.spans()] == [COST, COST]
     assert way.observer.told == [("ruled", 2), ("received", "traces", 2), ("accepted", "traces", 2)]
 
 
-@pytest.mark.parametrize(("result", "status"), [(BUSY, Status.RETRY), (NEVER, Status.REJECTED)])
-async def test_what_the_destination_says_the_sender_is_told(result: Result, status: Status) -> None:
+@pytest.mark.parametrize(("result", "status"), [(BUSY, Verdict.RETRYABLE), (NEVER, Verdict.PERMANENT)])
+async def test_what_the_destination_says_the_sender_is_told(result: Result, status: Verdict) -> None:
     way = Way(delivery=Delivery({"traces": result}))
     answer = await way.take("traces", request(chat()))
-    assert (answer.status, answer.reason) == (status, result.reason)
-    assert answer.retry_after == (result.retry_after or 1.0)
+    assert (answer.verdict, answer.reason) == (status, result.reason)
+    assert answer.retry_after == result.retry_after
     assert way.observer.told[-1] == ("refused", "traces", 1, result.verdict.value)
 
 
@@ -151,7 +150,7 @@ async def test_metrics_and_plain_logs_pass_as_they_are() -> None:
 async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
     """The log's own bytes are delivered, and the made spans as a trace request, priced like any other."""
     way = Way()
-    assert (await way.take("logs", LOGS)).status is Status.OK
+    assert (await way.take("logs", LOGS)) == ACCEPTED
     (logs, log_id, body, records), (traces, trace_id, _, spans) = way.delivery.sent
     assert (logs, body, traces) == ("logs", LOGS, "traces")
     assert log_id == trace_id
@@ -166,15 +165,15 @@ async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
 @pytest.mark.parametrize(
     ("logs", "traces", "status"),
     [
-        (ACCEPTED, BUSY, Status.RETRY),
-        (BUSY, ACCEPTED, Status.RETRY),
-        (NEVER, BUSY, Status.RETRY),
-        (ACCEPTED, NEVER, Status.REJECTED),
+        (ACCEPTED, BUSY, Verdict.RETRYABLE),
+        (BUSY, ACCEPTED, Verdict.RETRYABLE),
+        (NEVER, BUSY, Verdict.RETRYABLE),
+        (ACCEPTED, NEVER, Verdict.PERMANENT),
     ],
 )
-async def test_a_log_request_has_arrived_when_both_have(logs: Result, traces: Result, status: Status) -> None:
+async def test_a_log_request_has_arrived_when_both_have(logs: Result, traces: Result, status: Verdict) -> None:
     way = Way(delivery=Delivery({"logs": logs, "traces": traces}))
-    assert (await way.take("logs", LOGS)).status is status
+    assert (await way.take("logs", LOGS)).verdict is status
 
 
 @pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
@@ -187,7 +186,7 @@ async def test_bytes_that_are_no_request_are_not_delivered(signal: Signal) -> No
 
 async def test_without_a_state_spans_go_on_as_not_accounted() -> None:
     way = Way(Ledger(problem="no space left"))
-    assert (await way.take("traces", request(chat()))).status is Status.OK
+    assert (await way.take("traces", request(chat()))) == ACCEPTED
     (span,) = way.spans()
     assert span["spanledger.cost.unpriced"] == "not_accounted"
     assert span["spanledger.cost.computed_usd"] == COST
@@ -204,8 +203,8 @@ async def test_a_bug_of_ours_lets_the_bytes_through(where: str, monkeypatch: pyt
     if where == "read":
         monkeypatch.setattr(way.stage, "read", broken)
     else:
-        monkeypatch.setattr("spanledger_processor.server.handle.account", broken)
-    assert (await way.take("traces", body)).status is Status.OK
+        monkeypatch.setattr("spanledger_processor.server.handler.account", broken)
+    assert (await way.take("traces", body)) == ACCEPTED
     assert way.delivery.sent[0][2] == body
     assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told
 
@@ -216,7 +215,7 @@ async def test_a_bug_in_reading_logs_lets_the_bytes_through(monkeypatch: pytest.
 
     way = Way()
     monkeypatch.setattr(way.log_stage, "read", broken)
-    assert (await way.take("logs", LOGS)).status is Status.OK
+    assert (await way.take("logs", LOGS)) == ACCEPTED
     ((signal, _, body, records),) = way.delivery.sent
     assert (signal, body) == ("logs", LOGS)
     assert records > 0

@@ -1,4 +1,4 @@
-"""The rooms that a configuration makes: each function gives one, ready to use."""
+"""The parts that a configuration describes: each function returns one, ready to use."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from typing import Protocol, TypeAlias
 from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.aliases import alias_keys
 from spanledger_processor.config import Config
-from spanledger_processor.config.processing import Processor
+from spanledger_processor.config.processing import PriceOverride, Processor
 from spanledger_processor.dialects import MARKERS, detect
 from spanledger_processor.enrichment import Stage
 from spanledger_processor.enrichment.fact import Maker
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.names import KeyLists, Naming
+from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.otlp.values import Attributes
-from spanledger_processor.server.prices import make_pricer
+from spanledger_processor.pricing import Override, Pricer
 from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
 from spanledger_processor.signing.signer import Signer
 
@@ -105,3 +106,40 @@ def make_tenant_of(processor: Processor) -> TenantOf:
         return ""
 
     return tenant_of
+
+
+def make_pricer(config: Config) -> Pricer:
+    """A pricer that asks the configured overrides first."""
+    return Pricer([_override(override) for override in config.processor.pricing.overrides])
+
+
+def _override(given: PriceOverride) -> Override:
+    return Override(
+        given.model,
+        provider=given.provider or "",
+        valid_from=given.valid_from,
+        input=given.input,
+        output=given.output,
+        cache_read=given.cache_read,
+        cache_write=given.cache_write,
+        cache_write_1h=given.cache_write_1h,
+        name=given.name or "",
+    )
+
+
+def open_store(config: Config, *, read_only: bool = False) -> LmdbStore:
+    """The store of the configured state folder; read-only, it works beside the process that writes.
+
+    Raises:
+        StateLockedError: another process writes to it.
+        StateError: it cannot be opened.
+    """
+    state = config.state
+    return LmdbStore.open(
+        state.path,
+        max_size_mib=state.max_size_mib,
+        durability=state.durability,
+        retention_ns=round(state.retention.spans * 1e9),
+        sessions_retention_ns=round(state.retention.sessions * 1e9),
+        read_only=read_only,
+    )

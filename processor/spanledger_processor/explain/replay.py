@@ -1,4 +1,4 @@
-"""What the stage makes of requests, span by span, over a ledger of its own in memory: the same stage as in `serve`."""
+"""Requests taken through the stage as in `serve`, span by span, over a ledger of their own in memory."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing import Explanation, explain
-from spanledger_processor.server.handle import enter
-from spanledger_processor.server.parts import make_stage
-from spanledger_processor.server.prices import make_pricer
+from spanledger_processor.server.handler import enter
+from spanledger_processor.server.wiring import make_pricer, make_stage
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import Pico
 
 
 @dataclass(slots=True)
-class Story:
+class ReplayedSpan:
     """One GenAI span: what it says, what was decided, and how its price came about."""
 
     span: SpanView
@@ -34,38 +33,38 @@ class Story:
 
 
 @dataclass(slots=True)
-class Told:
+class Replay:
     """What became of the spans of some requests. `plain` counts those that are no GenAI spans, `links` all parents.
 
     `failures` counts the spans that could not be read. `correction` is by how much the costs that the spans were sent
     with exceed the ledger: what came later proved some of them repeats.
     """
 
-    stories: list[Story]
+    spans: list[ReplayedSpan]
     links: dict[bytes, bytes]
     plain: int = 0
     failures: int = 0
     correction: Pico = 0
 
 
-def tell(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Told:
+def replay(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Replay:
     """Take trace requests (protobuf) through the stage in order.
 
     Raises:
         MalformedError: one of them is none.
     """
     stage, pricer, store = make_stage(config, signer), make_pricer(config), MemoryStore()
-    told = Told([], {})
+    replayed = Replay([], {})
     for body in bodies:
         now_ns = time.time_ns()
         reading = stage.read(body, {}, now_ns)
-        told.failures += sum(reading.failures.values())
-        told.plain += reading.request.span_count
-        told.links.update(_links(reading))
+        replayed.failures += sum(reading.failures.values())
+        replayed.plain += reading.request.span_count
+        replayed.links.update(_links(reading))
         for batch, places in zip(reading.batches, reading.places, strict=True):
             with store.unit() as unit:
                 ruling = enter(batch, unit)
-            told.correction += ruling.correction
+            replayed.correction += ruling.correction
             for index, decision in sorted(ruling.decisions.items(), key=lambda item: places[item[0]]):
                 fact = batch.facts[index]
                 group, place = places[index]
@@ -75,9 +74,9 @@ def tell(config: Config, signer: Signer, bodies: Iterable[bytes]) -> Told:
                 if fact.cost is not None and fact.call is not None:
                     at_ns, own = price_time(span.start_ns, now_ns)
                     price = explain(fact.call, at_ns, pricer, time_known=own)
-                told.stories.append(Story(span, View(span, scope), fact, decision, price))
-    told.plain -= len(told.stories) + told.failures
-    return told
+                replayed.spans.append(ReplayedSpan(span, View(span, scope), fact, decision, price))
+    replayed.plain -= len(replayed.spans) + replayed.failures
+    return replayed
 
 
 def _links(reading: Reading) -> Iterator[tuple[bytes, bytes]]:

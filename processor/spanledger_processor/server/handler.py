@@ -1,4 +1,4 @@
-"""A request's way from door to door: read, account, write, deliver, answer (contract: commit, deliver, answer)."""
+"""The pipeline of one request: read, account, write, deliver, answer; committed before it is delivered."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_data_points, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.pipeline import Answer, Status
 
 log = logging.getLogger(__name__)
 
 
-class Observer(Protocol):
-    """What telemetry wants to know of a request's way. Items are spans, log records or data points."""
+class StageObserver(Protocol):
+    """Counts what becomes of requests. Items are spans, log records or data points."""
 
     def received(self, signal: Signal, items: int) -> None: ...
 
@@ -46,7 +45,7 @@ class Observer(Protocol):
 
 
 class Handler:
-    """Spanledger's one pipeline; implements `pipeline.Pipeline`."""
+    """Spanledger's one pipeline; implements `receivers.driver.Pipeline`."""
 
     def __init__(
         self,
@@ -54,7 +53,7 @@ class Handler:
         log_stage: LogStage,
         ledger: LedgerWriter,
         delivery: Delivery,
-        observer: Observer,
+        observer: StageObserver,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._stage = stage
@@ -65,7 +64,7 @@ class Handler:
         self._cache = TraceCache()
         self._now_ns = now_ns
 
-    async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Answer:
+    async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Result:
         """Take one export request through; raises MalformedError for bytes that are no such request."""
         out, made = body, None
         if signal == "traces":
@@ -85,7 +84,7 @@ class Handler:
             self._observer.accepted(signal, items)
         else:
             self._observer.refused(signal, items, result.verdict.value)
-        return _answer(result)
+        return result
 
     def _make(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes | None]:
         """How many records a log request holds, and the spans made from it as a trace request, if there are any."""
@@ -149,11 +148,3 @@ def _both(result: Result, made: Result = ACCEPTED) -> Result:
     if made.verdict is Verdict.ACCEPTED:
         return result
     return combined({"as it came": result, "spans made from it": made})
-
-
-def _answer(result: Result) -> Answer:
-    if result.verdict is Verdict.ACCEPTED:
-        return Answer(Status.OK)
-    if result.verdict is Verdict.RETRYABLE:
-        return Answer(Status.RETRY, result.reason, result.retry_after or 1.0)
-    return Answer(Status.REJECTED, result.reason)

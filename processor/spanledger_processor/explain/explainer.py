@@ -1,4 +1,4 @@
-"""Why one span became what it became, in plain values: the answer of `spanledger explain`."""
+"""Explanations of what became of each span, in plain values: the answer of `spanledger explain`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spanledger_processor.config.section import Keys
 from spanledger_processor.dialects.engine import specialize
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.usage import source_for
-from spanledger_processor.explain.explaining import Story, Told
+from spanledger_processor.explain.replay import Replay, ReplayedSpan
 from spanledger_processor.ledger.rows import exact_usd, money
 from spanledger_processor.model import Call, Decision
 from spanledger_processor.pricing.explain import REASONS
@@ -34,55 +34,55 @@ _SOURCES: Mapping[str, str] = {
 }
 
 
-class Teller:
-    """Answers for the spans of `told`, which may refer to each other."""
+class Explainer:
+    """Explains the spans of a replay, which may refer to each other."""
 
-    def __init__(self, config: Config, told: Told) -> None:
+    def __init__(self, config: Config, replayed: Replay) -> None:
         self._config = config
-        self._told = told
-        self._by_id = {story.fact.span_id.hex(): story for story in told.stories}
-        self._twins = Counter(story.decision.duplicate_of for story in told.stories)
+        self._replay = replayed
+        self._by_id = {span.fact.span_id.hex(): span for span in replayed.spans}
+        self._twins = Counter(span.decision.duplicate_of for span in replayed.spans)
 
-    def answers(self) -> Iterator[Answer]:
+    def rows(self) -> Iterator[Answer]:
         """One for each GenAI span, in the order they came."""
-        for story in self._told.stories:
-            if story.fact.call is not None:
-                yield self._answer(story, story.fact.call)
+        for span in self._replay.spans:
+            if span.fact.call is not None:
+                yield self._answer(span, span.fact.call)
 
-    def _answer(self, story: Story, call: Call) -> Answer:
-        decision, fact = story.decision, story.fact
-        role, why = self._role(story, call)
+    def _answer(self, span: ReplayedSpan, call: Call) -> Answer:
+        decision, fact = span.decision, span.fact
+        role, why = self._role(span, call)
         return {
-            "name": story.span.name,
+            "name": span.span.name,
             "span_id": fact.span_id.hex(),
             "trace_id": fact.trace_id.hex(),
             "parent_span_id": fact.parent_id.hex() or None,
-            "scope": f"{story.view.scope_name} {story.view.scope_version}".strip(),
+            "scope": f"{span.view.scope_name} {span.view.scope_version}".strip(),
             "kind": decision.kind,
             "dialect": decision.dialect,
-            "recognised_by": _signs(story, call),
+            "recognised_by": _signs(span, call),
             "granularity": decision.granularity,
             "provider": call.provider,
             "request_model": call.request_model,
             "response_model": call.response_model,
             "usage": None if call.usage is None else asdict(call.usage),
-            "input_means": _meaning(story, call),
+            "input_means": _meaning(span, call),
             "problem": call.problem or None,
             "role": role,
             "why": why,
             "duplicate_of": decision.duplicate_of or None,
             "cost": _cost(decision),
-            "arithmetic": list(_arithmetic(story, call)),
+            "arithmetic": list(_arithmetic(span, call)),
             "tool": _tool(decision, call),
-            "session": self._named(story, decision.session_id, decision.session_source, "session"),
-            "run": self._named(story, decision.run_id, decision.run_source, "run"),
+            "session": self._named(span, decision.session_id, decision.session_source, "session"),
+            "run": self._named(span, decision.run_id, decision.run_source, "run"),
             "note": decision.note or None,
         }
 
-    def _role(self, story: Story, call: Call) -> tuple[str, str]:
-        decision = story.decision
+    def _role(self, span: ReplayedSpan, call: Call) -> tuple[str, str]:
+        decision = span.decision
         if decision.repeats_children:
-            below = sum(self._is_above(story.fact.span_id, other) for other in self._told.stories)
+            below = sum(self._is_above(span.fact.span_id, other) for other in self._replay.spans)
             return "repeats_children", (
                 f"its usage is that of spans below it ({below} counted here), worth ${exact_usd(decision.subtree or 0)}"
             )
@@ -93,18 +93,18 @@ class Teller:
             return "none", "it says nothing of usage" if silent else "what it says, other spans tell"
         if decision.cost.unpriced:
             return "counted", f"unpriced: {REASONS[decision.cost.unpriced]}"
-        if twins := self._twins[story.fact.span_id.hex()]:
+        if twins := self._twins[span.fact.span_id.hex()]:
             return "counted", f"of the {twins + 1} spans that tell of this call it is the one that counts"
         return "counted", "no other span that counts tells its usage"
 
-    def _is_above(self, span_id: bytes, story: Story) -> bool:
-        if story.decision.usage is None:
+    def _is_above(self, span_id: bytes, span: ReplayedSpan) -> bool:
+        if span.decision.usage is None:
             return False
-        parent = story.fact.parent_id
+        parent = span.fact.parent_id
         for _ in range(MAX_DEPTH):
             if parent == span_id:
                 return True
-            parent = self._told.links.get(parent, b"")
+            parent = self._replay.links.get(parent, b"")
         return False
 
     def _twin(self, decision: Decision, call: Call) -> str:
@@ -117,44 +117,44 @@ class Teller:
             return f"{counted} reports the same response, {call.response_id}, and is counted"
         return f"{counted} reports equal usage at the same time, and is counted"
 
-    def _named(self, story: Story, identifier: str, source: str, what: str) -> Answer | None:
+    def _named(self, span: ReplayedSpan, identifier: str, source: str, what: str) -> Answer | None:
         if not identifier:
             return None
         why = _SOURCES.get(source, "")
         if source in ("attribute", "resource"):
             keys: Keys = self._config.processor.sessions.keys if what == "session" else self._config.processor.runs.keys
-            there = story.view.attributes if source == "attribute" else story.view.resource
+            there = span.view.attributes if source == "attribute" else span.view.resource
             key = next((key for key in keys if there.get(key) not in (None, "")), "")
             why = f"{key} of the {'span' if source == 'attribute' else 'resource'}"
         return {"id": identifier, "source": source, "why": why}
 
 
-def _signs(story: Story, call: Call) -> list[str]:
+def _signs(span: ReplayedSpan, call: Call) -> list[str]:
     """The attributes, or the scope, that gave its vocabulary away."""
     dialect = _BY_NAME.get(call.dialect)
     if dialect is None:
         return []
-    keys = sorted(key for key in dialect.detection.keys if key in story.view.attributes)
-    return keys or [f"scope {story.view.scope_name}"]
+    keys = sorted(key for key in dialect.detection.keys if key in span.view.attributes)
+    return keys or [f"scope {span.view.scope_name}"]
 
 
-def _meaning(story: Story, call: Call) -> str | None:
+def _meaning(span: ReplayedSpan, call: Call) -> str | None:
     """How the count of input tokens was read, and why."""
     dialect = _BY_NAME.get(call.dialect)
     if dialect is None or call.usage is None:
         return None
-    view = story.view
+    view = span.view
     sources = specialize(dialect, frozenset(view.attributes.keys()), view.scope_name, view.scope_version).sources
     source = source_for(sources, call.provider)
     return source.input.value + (f": {source.why}" if source.why else "")
 
 
-def _arithmetic(story: Story, call: Call) -> Iterator[str]:
-    if story.price is None or call.usage is None:
+def _arithmetic(span: ReplayedSpan, call: Call) -> Iterator[str]:
+    if span.price is None or call.usage is None:
         return
-    cost = story.price.cost
-    yield from story.price.names[1:]
-    yield from map(str, story.price.lines)
+    cost = span.price.cost
+    yield from span.price.names[1:]
+    yield from map(str, span.price.lines)
     if cost.computed is not None:
         yield f"computed ${exact_usd(cost.computed)}{', an estimate' if cost.estimate else ''}"
     if cost.reported is not None:

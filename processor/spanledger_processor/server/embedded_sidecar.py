@@ -7,9 +7,10 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from spanledger_exporters.interface import Verdict
 from spanledger_processor.config import Config
-from spanledger_processor.config.sidecar import SidecarSource
-from spanledger_processor.pipeline import Pipeline, Status
+from spanledger_processor.config.model import SidecarSource
+from spanledger_processor.receivers.driver import Pipeline
 from spanledger_processor.signing.signer import Signer
 from spanledger_sidecar.cursor import CursorError
 from spanledger_sidecar.loop import SOURCES, Running, Settings, SourceName, SourceSettings, start
@@ -37,8 +38,8 @@ def _post(pipeline: Pipeline, loop: asyncio.AbstractEventLoop) -> Callable[[byte
     """Takes a request through on the event loop, for a thread that waits."""
 
     async def handle(body: bytes) -> bool:
-        answer = await pipeline.handle("traces", body, {}, loop.time() + _PATIENCE)
-        return answer.status is Status.OK
+        result = await pipeline.handle("traces", body, {}, loop.time() + _PATIENCE)
+        return result.verdict is Verdict.ACCEPTED
 
     return lambda body: asyncio.run_coroutine_threadsafe(handle(body), loop).result()
 

@@ -3,72 +3,66 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx2
 import pytest
 
-from spanledger_processor.api import Api, Health
-from spanledger_processor.ledger.store import StateError
+from spanledger_processor.ledger import queries
+from spanledger_processor.ledger.keys import run_key, session_key
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit, tenant_hash
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.server.http_api import Api, Health
 
-Row = dict[str, Any]
+T = TypeVar("T")
+
+COST = 500_000_000_000
 
 
-@dataclass
-class FakeReports:
-    """Implements `api.Reports`; `broken` makes every answer a StateError."""
-
-    broken: bool = False
-    rows: Mapping[str, Row] = field(default_factory=lambda: {"a/b c": {"id": "a/b c", "cost_usd": 0.5}, "": {"id": ""}})
-
-    def _answer(self, answer: Any) -> Any:
-        if self.broken:
-            raise StateError("/state/ledger: no space left")
-        return answer
-
-    def sessions(self) -> Sequence[Row]:
-        """All."""
-        rows: Sequence[Row] = self._answer(list(self.rows.values()))
-        return rows
-
-    def session(self, session_id: str) -> Row | None:
-        """One."""
-        row: Row | None = self._answer(self.rows.get(session_id))
-        return row
-
-    def runs(self) -> Sequence[Row]:
-        """All."""
-        return self.sessions()
-
-    def run(self, run_id: str) -> Row | None:
-        """One."""
-        return self.session(run_id)
-
-    def summary(self) -> Row:
-        """The whole."""
-        row: Row = self._answer({"cost_usd": 0.5})
-        return row
+def ledger_of_one_session() -> MemoryStore:
+    """A ledger of session and run "a/b c", half a dollar, and a session of tenant "acme" of the same name."""
+    store = MemoryStore()
+    with store.unit() as unit:
+        for tenant in (tenant_hash(""), tenant_hash("acme")):
+            sums = Sums(cost=COST, calls=1, priced=1, labels={"id": "a/b c"})
+            unit.apply(Changes(add={session_key(tenant, "a/b c"): sums, run_key(tenant, "a/b c"): sums}), 1)
+    return store
 
 
 @dataclass
-class FakeClosing:
-    """Implements `api.Closing` for one session of tenant "acme"."""
+class FakeLedger:
+    """A ledger in memory; `broken` makes every use of it a StateError."""
 
     broken: bool = False
-    closed: list[str] = field(default_factory=list)
+    store: MemoryStore = field(default_factory=ledger_of_one_session)
 
-    async def close(self, tenant: str, session_id: str) -> bool:
-        """Only "a/b c"."""
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """Read."""
+        self._check()
+        with self.store.snapshot() as reader:
+            yield reader
+
+    async def submit(self, work: Callable[[Unit], T]) -> T:
+        """Write."""
+        self._check()
+        with self.store.unit() as unit:
+            return work(unit)
+
+    @property
+    def closed(self) -> list[str]:
+        """The sessions of tenant "acme" that are marked as ended."""
+        with self.store.snapshot() as reader:
+            return [row["id"] for row in queries.sessions(reader, tenant_hash("acme")) if row.get("closed")]
+
+    def _check(self) -> None:
         if self.broken:
             raise StateError("/state/ledger: no space left")
-        if (tenant, session_id) != ("acme", "a/b c"):
-            return False
-        self.closed.append(session_id)
-        return True
 
 
 @dataclass
@@ -77,8 +71,7 @@ class Served:
 
     client: httpx2.AsyncClient
     health: Health
-    reports: FakeReports
-    closing: FakeClosing
+    ledger: FakeLedger
     listeners: dict[str, bool]
     state: list[bool]
 
@@ -87,13 +80,13 @@ class Served:
 async def served() -> AsyncIterator[Served]:
     """Ready, with both listeners up and the state available."""
     listeners, state = {"grpc": True, "http": True}, [True]
-    reports, closing = FakeReports(), FakeClosing()
+    ledger = FakeLedger()
     health = Health(lambda: listeners, lambda: state[0], phase="serving")
-    api = Api("127.0.0.1:0", health, lambda: b"spanledger_build_info 1\n", reports, closing)
+    api = Api("127.0.0.1:0", health, lambda: b"spanledger_build_info 1\n", ledger)
     await api.start()
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as client:
-            yield Served(client, health, reports, closing, listeners, state)
+            yield Served(client, health, ledger, listeners, state)
     finally:
         await api.stop()
 
@@ -141,27 +134,27 @@ async def test_metrics_are_prometheus_text() -> None:
         assert answer.content == b"spanledger_build_info 1\n"
 
 
-async def test_reports() -> None:
+async def test_answers_of_the_ledger() -> None:
     async with served() as api:
-        assert (await api.client.get("/api/v1/summary")).json() == {"cost_usd": 0.5}
+        assert (await api.client.get("/api/v1/summary")).json().keys() == {"total", "models"}
         for kind in ("sessions", "runs"):
             listed = await api.client.get(f"/api/v1/{kind}")
             assert listed.headers["content-type"] == "application/json"
-            assert listed.json() == {kind: list(api.reports.rows.values())}
+            assert [(row["id"], row["cost_usd"]) for row in listed.json()[kind]] == [("a/b c", 0.5)]
 
 
 @pytest.mark.parametrize("kind", ["sessions", "runs"])
 async def test_ids_are_percent_encoded(kind: str) -> None:
     async with served() as api:
         answer = await api.client.get(f"/api/v1/{kind}/{quote('a/b c', safe='')}")
-        assert answer.json() == {"id": "a/b c", "cost_usd": 0.5}
+        assert (answer.json()["id"], answer.json()["cost_usd"]) == ("a/b c", 0.5)
         assert (await api.client.get(f"/api/v1/{kind}/other")).status_code == 404
 
 
 @pytest.mark.parametrize("path", ["summary", "sessions", "sessions/x", "runs", "runs/x"])
 async def test_a_ledger_that_cannot_be_read_is_503_with_the_reason(path: str) -> None:
     async with served() as api:
-        api.reports.broken = True
+        api.ledger.broken = True
         answer = await api.client.get(f"/api/v1/{path}")
         assert answer.status_code == 503
         assert answer.json() == {"error": "the ledger cannot be read now: /state/ledger: no space left"}
@@ -184,9 +177,9 @@ async def test_a_session_is_ended() -> None:
     async with served() as api:
         answer = await api.client.post(CLOSE, json={"tenant": "acme"})
         assert (answer.status_code, answer.json()) == (200, {"closed": True})
-        assert api.closing.closed == ["a/b c"]
-        assert (await api.client.post(CLOSE, json={})).status_code == 404
-        api.closing.broken = True
+        assert api.ledger.closed == ["a/b c"]
+        assert (await api.client.post(CLOSE, json={"tenant": "other"})).status_code == 404
+        api.ledger.broken = True
         assert (await api.client.post(CLOSE, json={"tenant": "acme"})).status_code == 503
 
 
@@ -205,7 +198,7 @@ async def test_nothing_is_ended_by_what_another_site_could_send_or_by_nonsense(m
     async with served() as api:
         answer = await api.client.post(CLOSE, content=body, headers={"content-type": media})
         assert answer.status_code == 415
-        assert api.closing.closed == []
+        assert api.ledger.closed == []
 
 
 async def test_an_unknown_path_is_404_in_json() -> None:
@@ -216,7 +209,7 @@ async def test_an_unknown_path_is_404_in_json() -> None:
 
 async def test_a_taken_port_is_said_with_its_setting() -> None:
     async with served() as api:
-        again = Api(f"127.0.0.1:{api.client.base_url.port}", api.health, bytes, api.reports, api.closing)
+        again = Api(f"127.0.0.1:{api.client.base_url.port}", api.health, bytes, api.ledger)
         with pytest.raises(OSError, match=r"api\.endpoint: cannot listen on 127"):
             await again.start()
 

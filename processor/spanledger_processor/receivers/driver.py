@@ -1,0 +1,189 @@
+"""The request driver: takes requests of both protocols through the pipeline, whatever their senders do meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ParamSpec, Protocol
+
+from spanledger_exporters.interface import Result, Signal, Verdict
+from spanledger_processor.otlp.request import parse_traces
+from spanledger_processor.otlp.wire import MalformedError
+from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
+from spanledger_processor.receivers.refusals import (
+    GONE,
+    STOPPING,
+    OtlpProtocol,
+    Outcome,
+    RefusedError,
+    outcome,
+    rejected,
+    retry,
+)
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+_LOGGED_ELSEWHERE = frozenset({"", "pipeline", "internal"})
+"""Causes that need no line here: it was accepted, or whoever refused it has logged why."""
+
+LONGEST = 30.0
+"""Seconds that a request may take where its sender names no time."""
+
+_MARGIN = 0.1
+"""Part of the sender's time that is kept for the answer, so that it comes before the sender gives up ..."""
+_MOST_MARGIN = 0.5
+"""... and no more than so many seconds."""
+
+_TRACE_ID = b"\x0a\x10"
+"""Tag of a span's field 1, length-delimited, and the length of a trace id."""
+
+
+class Pipeline(Protocol):
+    """Everything behind the receivers: one request in, one result back."""
+
+    async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Result:
+        """Take one encoded export request (protobuf) through to the exporters by `deadline` (event-loop time).
+
+        `headers` are the request's, with lower-case names and no credentials. Once begun, a call runs to its end:
+        the sender going away does not cancel it.
+
+        Raises:
+            MalformedError: `body` is not an export request of `signal`; the sender is told why.
+        """
+        ...
+
+
+class RequestObserver(Protocol):
+    """Counts requests; must not raise and must not wait."""
+
+    def answered(self, signal: Signal, protocol: OtlpProtocol, outcome: Outcome, cause: str, seconds: float) -> None:
+        """A request was answered, `seconds` after it began; `cause` says why the outcome is not "ok"."""
+
+    def received(self, signal: Signal, protocol: OtlpProtocol, size: int) -> None:
+        """A request was read: `size` bytes, decompressed, as protobuf."""
+
+    def in_flight(self, size: int) -> None:
+        """Bytes held for requests, both protocols together, have become `size`."""
+
+    def internal_error(self, where: str) -> None:
+        """Something of ours failed; the sender was told to keep the data."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One export request that was read. `body` is protobuf; `headers` have lower-case names and no credentials."""
+
+    signal: Signal
+    protocol: OtlpProtocol
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class RequestDriver:
+    """Drives the pipeline for both protocols."""
+
+    def __init__(self, pipeline: Pipeline, limiter: MemoryLimiter, observer: RequestObserver) -> None:
+        self.limiter = limiter
+        self.draining = False
+        self._pipeline = pipeline
+        self._observer = observer
+        self._under_way: set[asyncio.Task[Result]] = set()
+
+    async def run(self, signal: Signal, protocol: OtlpProtocol, receive: Awaitable[Result]) -> Result:
+        """Await `receive`, a receiver's work from first byte to result. Where it fails, the sender keeps the data."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        result = GONE
+        try:
+            result = await receive
+        except RefusedError as refused:
+            result = refused.result
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the sender its data
+            result = self._failed(f"{protocol}_receiver", error)
+        finally:
+            self._count(self._observer.answered, signal, protocol, outcome(result), result.cause, clock() - began)
+        if result.cause not in _LOGGED_ELSEWHERE:
+            log.warning("%s by %s not taken (%s): %.300s", signal, protocol, result.cause, result.reason)
+        return result
+
+    async def submit(self, request: Request, reservation: Reservation, left: float | None) -> Result:
+        """Take a request through the pipeline; `left` is how many seconds the sender will wait, None if unknown.
+
+        The work goes on when the sender leaves or its time is up, and keeps `reservation` until it has ended.
+        """
+        if self.draining:
+            reservation.release()
+            return STOPPING
+        seconds = LONGEST if left is None else max(0.0, min(left, LONGEST))
+        margin = min(seconds * _MARGIN, _MOST_MARGIN)
+        deadline = asyncio.get_running_loop().time() + seconds - margin
+        work = asyncio.create_task(self._handle(request, reservation, deadline))
+        self._under_way.add(work)
+        work.add_done_callback(self._under_way.discard)
+        await asyncio.wait((work,), timeout=seconds - margin / 2)
+        return work.result() if work.done() else retry("deadline", "not delivered in the time there was; try again")
+
+    async def drain(self, seconds: float) -> None:
+        """Refuse new requests, and give those under way so long to end; then they are given up, unanswered."""
+        self.draining = True
+        if not self._under_way:
+            return
+        _, late = await asyncio.wait(self._under_way, timeout=seconds)
+        for work in late:
+            work.cancel()
+        if late:
+            log.warning("stopped with requests under way: %d; their senders keep the data", len(late))
+            await asyncio.wait(late)
+
+    async def _handle(self, request: Request, reservation: Reservation, deadline: float) -> Result:
+        self._count(self._observer.received, request.signal, request.protocol, len(request.body))
+        try:
+            signal = detect_signal(request.signal, request.body)
+            result = await self._pipeline.handle(signal, request.body, request.headers, deadline)
+            return result if result.verdict is Verdict.ACCEPTED else replace(result, cause="pipeline")
+        except MalformedError as error:
+            return rejected("malformed", str(error))
+        except asyncio.CancelledError:
+            return STOPPING
+        except Exception as error:  # noqa: BLE001 - as in `run`
+            return self._failed("pipeline", error)
+        finally:
+            reservation.release()
+
+    def _count(self, what: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
+        """Counting never decides about data."""
+        try:
+            what(*args, **named)
+        except Exception as error:
+            log.error("a request was not counted", exc_info=error)
+
+    def _failed(self, where: str, error: Exception) -> Result:
+        log.error("unexpected failure in %s; the sender is told to keep the data", where, exc_info=error)
+        self._observer.internal_error(where)
+        return retry("internal", f"internal failure ({type(error).__name__}); try again")
+
+
+def detect_signal(signal: Signal, body: bytes) -> Signal:
+    """Return the signal that `body` holds, where it came in as `signal`.
+
+    One version of a client seen in recordings posts trace requests to the logs path. The export requests have the same
+    shape down to the lists of spans and log records, so protobuf reads the one as the other. A span begins with a trace
+    id of 16 bytes in field 1, and field 1 of a log record is a fixed64: that tells them apart.
+    """
+    if signal == "logs" and _TRACE_ID in body and _all_spans(body):
+        return "traces"
+    return signal
+
+
+def _all_spans(body: bytes) -> bool:
+    try:
+        request = parse_traces(body)
+    except Exception:  # noqa: BLE001 - a guess that fails must not hold logs up
+        return False
+    return request.span_count > 0 and all(
+        span.startswith(_TRACE_ID) for group in request.groups for span in group.items
+    )

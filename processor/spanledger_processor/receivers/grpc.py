@@ -1,0 +1,227 @@
+"""OTLP/gRPC: `Export` of the three services, health and reflection, without filling memory.
+
+`Export` is served as if the sender streamed its one message, which looks the same on the wire, but lets us run before
+the message is read. Messages are read only while the memory limiter has room for the largest there may be, and few at a
+time, because the size of a message is not known before. So there is never more than `max_in_flight_mib` +
+`_READERS` * `max_recv_msg_size_mib`. What is not being read waits at the sender: a stream buffers 64 KiB here, and a
+connection has a bounded number of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
+from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+
+from spanledger_exporters.interface import Result, Signal, Verdict
+from spanledger_processor.config.receivers import Grpc
+from spanledger_processor.receivers.auth import Authenticator, grpc_credentials, readable, without_credentials
+from spanledger_processor.receivers.driver import Request, RequestDriver
+from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
+from spanledger_processor.receivers.refusals import (
+    NO_ROOM,
+    STOPPING,
+    UNAUTHENTICATED_SENDER,
+    RefusedError,
+    rejected,
+    retry,
+    to_status,
+)
+
+if TYPE_CHECKING:
+    Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
+    Method: TypeAlias = Callable[[Any, Context], Awaitable[bytes]]
+
+SERVICES: Mapping[str, Signal] = {
+    trace_service_pb2.DESCRIPTOR.services_by_name["TraceService"].full_name: "traces",
+    logs_service_pb2.DESCRIPTOR.services_by_name["LogsService"].full_name: "logs",
+    metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name: "metrics",
+}
+
+WHERE = "receivers.otlp.protocols.grpc"
+
+_SUCCESS = b""
+"""An empty Export*ServiceResponse: partial_success is unset, as full success demands."""
+_STOP_GRACE = 1.0
+"""Seconds for the last answers to leave."""
+_STREAMS = 128
+"""Requests at once on one connection; further ones wait at the sender."""
+_READERS = 4
+"""Messages being read at a time. One whose beginning is here already, as most are, takes a moment."""
+_TURN_WAIT = 1.0
+"""Seconds that a request waits for its turn before its sender is told to come back."""
+_READ_WAIT = 20.0
+"""Seconds that a message may take to come in ..."""
+_READ_WAIT_CONTENDED = 3.0
+"""... and while others wait for their turn."""
+
+
+class GrpcReceiver:
+    """One listener. `port` is where it listens once started."""
+
+    def __init__(self, settings: Grpc, driver: RequestDriver) -> None:
+        self.port = 0
+        self.listening = False
+        self._settings = settings
+        self._driver = driver
+        self._authenticator = Authenticator(settings.auth)
+        self._reader = MessageReader(driver.limiter, settings.max_request_bytes)
+        self._server = grpc.aio.server(options=_options(settings))
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address is taken or not ours, or a certificate cannot be used.
+        """
+        handlers = [_service(name, self._export(signal)) for name, signal in SERVICES.items()]
+        self._server.add_generic_rpc_handlers(tuple(handlers))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self.port = self._bind()
+        await self._server.start()
+        for name in SERVICES:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self.listening = True
+
+    async def begin_drain(self) -> None:
+        """Have health say NOT_SERVING from now on; requests are still answered."""
+        self.listening = False
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self) -> None:
+        """Stop listening; answers are still sent, and what is not answered by then is UNAVAILABLE."""
+        await self._server.stop(_STOP_GRACE)
+
+    def _bind(self) -> int:
+        endpoint, tls = self._settings.endpoint, self._settings.tls
+        try:
+            if tls is None:
+                return self._server.add_insecure_port(endpoint)
+            return self._server.add_secure_port(endpoint, grpc_credentials(tls, f"{WHERE}.tls"))
+        except RuntimeError as error:
+            raise OSError(f"{WHERE}.endpoint: cannot listen on {endpoint}; is the port taken?") from error
+
+    def _export(self, signal: Signal) -> Method:
+        async def export(_: Any, context: Context) -> bytes:
+            result = await self._driver.run(signal, "grpc", self._receive(signal, context))
+            if result.verdict is not Verdict.ACCEPTED:
+                status = rpc_status.to_status(to_status(result))
+                await context.abort(status.code, status.details, status.trailing_metadata)
+            return _SUCCESS
+
+        return export
+
+    async def _receive(self, signal: Signal, context: Context) -> Result:
+        headers = readable(context.invocation_metadata() or ())
+        if self._driver.draining:
+            return STOPPING
+        if not self._authenticator.accepts(headers):
+            return UNAUTHENTICATED_SENDER
+        reservation = Reservation(self._driver.limiter)
+        try:
+            body = await self._reader.read(context, reservation)
+        except BaseException:
+            reservation.release()
+            raise
+        request = Request(signal, "grpc", body, without_credentials(headers))
+        return await self._driver.submit(request, reservation, context.time_remaining())
+
+
+class MessageReader:
+    """Reads the messages of all connections; `largest` in bytes."""
+
+    def __init__(self, limiter: MemoryLimiter, largest: int) -> None:
+        self._limiter = limiter
+        self._largest = largest
+        self._turns = asyncio.Semaphore(_READERS)
+        self._reading: dict[asyncio.Timeout, float] = {}
+
+    async def read(self, context: Context, reservation: Reservation) -> bytes:
+        """Return the one message of a call; `reservation` grows by its size.
+
+        Raises:
+            RefusedError: there is no room for it, it takes too long, or it cannot be read.
+        """
+        if not self._limiter.has_room_for(self._largest):
+            raise RefusedError(NO_ROOM)
+        await self._turn()
+        try:
+            message = await self._message(context)
+        finally:
+            self._turns.release()
+        if not isinstance(message, bytes):
+            # Over the limit, not decompressible, or its sender left: gRPC does not say which. It has answered
+            # already, and what we say reaches nobody. (A call that ends without a message does read it.)
+            raise RefusedError(rejected("unreadable", "no message came that could be read"))
+        if not reservation.grow(len(message)):
+            raise RefusedError(NO_ROOM)
+        return message
+
+    async def _turn(self) -> None:
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return
+        self._hurry()
+        try:
+            async with asyncio.timeout(_TURN_WAIT):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise RefusedError(NO_ROOM) from None
+
+    def _hurry(self) -> None:
+        """While others wait for their turn, senders that are slow lose it."""
+        for patience, began in self._reading.items():
+            if not patience.expired():
+                patience.reschedule(began + _READ_WAIT_CONTENDED)
+
+    async def _message(self, context: Context) -> Any:
+        patience = asyncio.timeout(_READ_WAIT)
+        try:
+            async with patience:
+                self._reading[patience] = asyncio.get_running_loop().time()
+                return await context.read()
+        except TimeoutError:
+            raise RefusedError(retry("slow_body", "the message took too long to arrive; try again")) from None
+        finally:
+            self._reading.pop(patience, None)
+
+
+def _service(name: str, export: Method) -> grpc.GenericRpcHandler[Any, Any]:
+    method = grpc.stream_unary_rpc_method_handler(export)
+    return grpc.method_handlers_generic_handler(name, {"Export": method})
+
+
+def _options(settings: Grpc) -> Sequence[tuple[str, int]]:
+    """Limits, flow control and keepalive in gRPC's names; what is not configured is left to gRPC."""
+    parameters = settings.keepalive.server_parameters
+    policy = settings.keepalive.enforcement_policy
+    times = {
+        "grpc.max_connection_idle_ms": parameters.max_connection_idle,
+        "grpc.max_connection_age_ms": parameters.max_connection_age,
+        "grpc.max_connection_age_grace_ms": parameters.max_connection_age_grace,
+        "grpc.keepalive_time_ms": parameters.time,
+        "grpc.keepalive_timeout_ms": parameters.timeout,
+        "grpc.http2.min_ping_interval_without_data_ms": policy.min_time,
+    }
+    return [
+        ("grpc.max_receive_message_length", settings.max_request_bytes),
+        ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.http2.bdp_probe", 0),  # windows stay at 64 KiB a stream until its message is read
+        ("grpc.so_reuseport", 0),  # a second process on our port fails, instead of taking half of the requests
+        ("grpc.keepalive_permit_without_calls", int(policy.permit_without_stream)),
+        *((name, _milliseconds(seconds)) for name, seconds in times.items() if seconds is not None),
+    ]
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, min(round(seconds * 1000), 2**31 - 1))

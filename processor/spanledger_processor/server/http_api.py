@@ -1,0 +1,209 @@
+"""The HTTP API on `api.endpoint`: health, metrics, the ledger's answers as JSON, and the end of a session.
+
+There is no CORS, so that no other site's script reads along or sends the one request that changes something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from spanledger_processor.config.section import host_and_port
+from spanledger_processor.ledger import queries
+from spanledger_processor.ledger.keys import session_key
+from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit, tenant_hash
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.listener import HttpListener
+
+T = TypeVar("T")
+
+Phase: TypeAlias = Literal["starting", "serving", "stopping"]
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+Query: TypeAlias = Callable[[Reader, bytes, str], Any]
+
+_LONGEST_CLOSE = 4096
+"""Bytes of a request to end a session; there is only a tenant's name in it."""
+
+_TENANT = tenant_hash("")
+
+QUERIES: Mapping[str, Query] = {
+    "/api/v1/summary": lambda reader, tenant, _: {
+        "total": queries.total(reader, tenant),
+        "models": queries.models(reader, tenant),
+    },
+    "/api/v1/sessions": lambda reader, tenant, _: {"sessions": queries.sessions(reader, tenant)},
+    "/api/v1/sessions/{id:path}": queries.session,
+    "/api/v1/runs": lambda reader, tenant, _: {"runs": queries.runs(reader, tenant)},
+    "/api/v1/runs/{id:path}": queries.run,
+}
+"""A query by path. Ids are percent-encoded; the empty one stands for what belongs to none."""
+
+
+class Ledger(Protocol):
+    """The ledger as the API uses it."""
+
+    def snapshot(self) -> AbstractContextManager[Reader]:
+        """Return a consistent view; raises StateError while the ledger cannot be read."""
+        ...
+
+    async def submit(self, work: Callable[[Unit], T]) -> T:
+        """Run `work` in a unit of work; raises StateError while the ledger cannot be written."""
+        ...
+
+
+@dataclass(slots=True)
+class Health:
+    """State of the process for probes. `serve` sets `phase`; the rest is asked at every probe.
+
+    The ledger does not decide: while it is not available data still flows, as `not_accounted`.
+    """
+
+    listeners: Callable[[], Mapping[str, bool]]
+    state_available: Callable[[], bool]
+    phase: Phase = "starting"
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Return whether data may be sent here, and the reasons."""
+        listeners = dict(self.listeners())
+        up = self.phase == "serving" and all(listeners.values())
+        body = {
+            "ready": up,
+            "phase": self.phase,
+            "listeners": {name: "up" if listening else "down" for name, listening in listeners.items()},
+            "state": "available" if self.state_available() else "unavailable",
+        }
+        return up, body
+
+
+class Api:
+    """Serves the API. `port` is where it listens once started."""
+
+    def __init__(self, endpoint: str, health: Health, scrape: Callable[[], bytes], ledger: Ledger) -> None:
+        self._health = health
+        self._scrape = scrape
+        self._ledger = ledger
+        app = Starlette(
+            routes=[
+                Route("/livez", self._livez, methods=["GET"]),
+                Route("/readyz", self._readyz, methods=["GET"]),
+                Route("/metrics", self._metrics, methods=["GET"]),
+                Route("/api/v1/sessions/{id:path}/close", self._close, methods=["POST"]),
+                *(Route(path, self._query(query), methods=["GET"]) for path, query in QUERIES.items()),
+            ],
+            exception_handlers={HTTPException: _refused, Exception: _failed},
+        )
+        app.router.redirect_slashes = False
+        self._listener = HttpListener(app, host_and_port(endpoint), "api")
+
+    @property
+    def port(self) -> int:
+        """Where it listens once started."""
+        return self._listener.port
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address is taken or not ours.
+        """
+        await self._listener.start()
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        await self._listener.stop()
+
+    async def _livez(self, _: Request) -> Response:
+        return _json({"alive": True})
+
+    async def _readyz(self, _: Request) -> Response:
+        ready, body = self._health.ready()
+        return _json(body, 200 if ready else 503)
+
+    async def _metrics(self, _: Request) -> Response:
+        return Response(await asyncio.to_thread(self._scrape), media_type=CONTENT_TYPE_LATEST)
+
+    def _query(self, query: Query) -> Endpoint:
+        """An endpoint that runs a query over a snapshot of its own, on a thread of its own."""
+
+        def run(identifier: str) -> Any:
+            with self._ledger.snapshot() as reader:
+                return query(reader, _TENANT, identifier)
+
+        async def answer(request: Request) -> Response:
+            try:
+                found = await asyncio.to_thread(run, request.path_params.get("id", ""))
+            except StateError as problem:
+                return _error(503, f"the ledger cannot be read now: {problem}")
+            return _error(404, "not in the ledger") if found is None else _json(found)
+
+        return answer
+
+    async def _close(self, request: Request) -> Response:
+        tenant = await _tenant(request)
+        if tenant is None:
+            return _error(415, 'send JSON: {"tenant": ""}')
+        work = partial(close_session, tenant_hash(tenant), request.path_params["id"], time.time_ns())
+        try:
+            closed = await self._ledger.submit(work)
+        except StateError as problem:
+            return _error(503, f"the ledger cannot be written now: {problem}")
+        return _json({"closed": True}) if closed else _error(404, "not in the ledger")
+
+
+def close_session(tenant: bytes, session_id: str, now_ns: int, unit: Unit) -> bool:
+    """Mark a session as ended; False if the ledger has none of that id. Spans that come later still count."""
+    place = session_key(tenant, session_id)
+    if not session_id or unit.get(place) is None:
+        return False
+    unit.apply(Changes(add={place: Sums(closed=True)}), now_ns)
+    return True
+
+
+async def _tenant(request: Request) -> str | None:
+    """The tenant that a JSON body names, None if the request has no such body."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        return None
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _LONGEST_CLOSE:
+            return None
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    tenant = value.get("tenant", "") if isinstance(value, dict) else None
+    return tenant if isinstance(tenant, str) else None
+
+
+def _json(body: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(body), status, media_type="application/json")
+
+
+def _error(status: int, message: str) -> Response:
+    return _json({"error": message}, status)
+
+
+async def _refused(_: Request, problem: Exception) -> Response:
+    """404 and 405."""
+    assert isinstance(problem, HTTPException)
+    body = orjson.dumps({"error": problem.detail})
+    return Response(body, problem.status_code, problem.headers, media_type="application/json")
+
+
+async def _failed(_: Request, problem: Exception) -> Response:
+    """A bug of ours; the listener logs where it is."""
+    return _error(500, f"internal failure ({type(problem).__name__})")
