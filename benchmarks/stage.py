@@ -28,8 +28,8 @@ from spanledger_processor.config import load as load_config
 from spanledger_processor.enrichment import Stage, write
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.store import Table
-from spanledger_processor.server.handle import enter
-from spanledger_processor.server.parts import make_stage
+from spanledger_processor.server.handler import enter
+from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 
 _ROUNDS = 5
