@@ -18,7 +18,7 @@ FOR_CHECKS := $(VENV)/.installed-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit coverage check format bench parts capture docs constraints clean
+.PHONY: help install demo test unit coverage simulate check format bench parts capture docs constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,10 @@ unit: $(FOR_TESTS) ## the tests that need no other program and try no full disk 
 coverage: $(FOR_TESTS) ## the branches of accounting and pricing that their tests do not take
 	$(BIN)/python -m pytest -q tests/accounting tests/pricing tests/enrichment --cov-branch \
 		$(addprefix --cov=spanledger_processor.,accounting pricing) --cov-report=term-missing:skip-covered $(ARGS)
+
+SEEDS ?= 1-300
+simulate: $(FOR_TESTS) ## run the whole in virtual time with faults, a run a seed: make simulate SEEDS=1-5000
+	PYTHONPATH=tests/support:. $(BIN)/python -m tests.simulation $(SEEDS) $(ARGS)
 
 check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 	$(BIN)/ruff format --check

@@ -75,9 +75,10 @@ class Handler:
             items = count_data_points(body)
         self._observer.received(signal, items)
         request_id = _request_id(body)
+        made_spans = None if made is None else await self._enrich(made, headers)
         sends = [self._delivery.deliver(signal, request_id, out, deadline, items)]
-        if made is not None:
-            spans, count = await self._enrich(made, headers)
+        if made_spans is not None:
+            spans, count = made_spans
             sends.append(self._delivery.deliver("traces", request_id, spans, deadline, count))
         result = _both(*await asyncio.gather(*sends))
         if result.verdict is Verdict.ACCEPTED:
