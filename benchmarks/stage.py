@@ -24,11 +24,11 @@ from typing import Any
 import lmdb
 
 from benchmarks import spans as load
+from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load as load_config
 from spanledger_processor.enrichment import Stage, write
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.store import Table
-from spanledger_processor.server.handler import enter
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 
@@ -37,7 +37,7 @@ _WARM = 8
 """Requests before the first round."""
 _HOUR_NS = 3600 * 10**9
 _AT_ONCE = 50_000
-_SINGLE = {Table.META, Table.TOTAL, Table.DUE, Table.DAY}
+_SINGLE = {Table.META, Table.TOTAL, Table.DUE, Table.DAY, Table.INDEX}
 """Tables that do not grow with the spans, sessions or tool calls that were seen, or that say when others go."""
 _STEPS = ("read", "account", "commit", "write")
 
@@ -68,7 +68,6 @@ class _Bench:
         self.store = LmdbStore.open(folder, max_size_mib=16_384, durability="sync", retention_ns=48 * _HOUR_NS)
         self._stage = stage
         self._per_commit = per_commit
-        self._more = _memory_of_accounting()
 
     def run(self, bodies: list[bytes], spent: dict[str, float]) -> None:
         """Take all requests through, `per_commit` to a commit; add CPU seconds to `spent` by step."""
@@ -84,7 +83,7 @@ class _Bench:
                     rulings.append([])
                     for batch in reading.batches:
                         with unit.part() as part:
-                            rulings[-1].append(enter(batch, part, **self._more))
+                            rulings[-1].append(enter(batch, part))
                 accounted = clock()
             committed = clock()
             spent["account"] += accounted - read
@@ -113,12 +112,6 @@ class _Bench:
                 ]
                 with env.begin(write=True) as txn, txn.cursor() as cursor:
                     cursor.putmulti(rows)
-
-
-def _memory_of_accounting() -> dict[str, Any]:
-    from spanledger_processor.accounting.trace_set import TraceCache
-
-    return {"cache": TraceCache()}
 
 
 def _measure(records: int, options: argparse.Namespace, stage: Stage) -> None:

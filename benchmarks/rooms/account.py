@@ -68,7 +68,7 @@ def main() -> None:
         (batch,) = reading.batches
         read = time.process_time()
         with store.unit() as unit:
-            ruling = account(batch, unit.get)
+            ruling = account(batch, unit)
             accounted = time.process_time()
             unit.apply(ruling.changes, NOW)
         applied = time.process_time()

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import time
 
-from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace_set import TraceCache
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.model import Call, Cost, Usage
 
@@ -35,13 +34,13 @@ def fact(number: int) -> Fact:
 
 def main() -> None:
     """Print one line for each length of the trace: CPU time of a request that adds ten spans, the median of ten."""
-    store, cache = MemoryStore(), TraceCache()
+    store = MemoryStore()
     spent: list[float] = []
     for first in range(1, MOST, IN_REQUEST):
         batch = Batch(b"8 bytes.", [fact(number) for number in range(first, first + IN_REQUEST)], NOW)
         began = time.process_time()
         with store.unit() as unit:
-            unit.apply(account(batch, unit.get, cache).changes, NOW)
+            enter(batch, unit)
         spent.append(time.process_time() - began)
         length = first + IN_REQUEST - 1
         if length in MARKS:

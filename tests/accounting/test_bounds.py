@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from ledger_in_memory import NOW, TENANT, make_fact
-from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.ledger.memory_store import MemoryStore
 
 MS = 1_000_000
 SMALL, FACTOR = 250, 4
@@ -110,7 +111,8 @@ def _steps(run: Callable[[], object]) -> int:
 def test_steps_a_span_do_not_grow_with_the_trace(shape: str) -> None:
     def steps_a_span(number: int) -> float:
         facts = list(SHAPES[shape](number))
-        return _steps(lambda: account(Batch(TENANT, facts, NOW), dict[bytes, bytes]().get)) / number
+        with MemoryStore().unit() as unit:
+            return _steps(lambda: enter(Batch(TENANT, facts, NOW), unit)) / number
 
     steps_a_span(SMALL)  # fills what is cached
     assert steps_a_span(SMALL * FACTOR) < GROWTH * steps_a_span(SMALL)

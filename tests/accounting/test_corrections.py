@@ -16,7 +16,7 @@ def test_the_correction_of_the_process_is_the_sum_of_its_tenants() -> None:
     for tenant, cost in (("a", 70), ("b", 90)):
         for fact in (make_fact("agent", kind="agent", cost=cost), make_fact("c", "agent", "llm", 30)):
             with store.unit() as unit:
-                unit.apply(account(Batch(tenant_hash(tenant), [fact], NOW), unit.get).changes, NOW)
+                unit.apply(account(Batch(tenant_hash(tenant), [fact], NOW), unit).changes, NOW)
     with store.snapshot() as reader:
         assert [late_correction(reader, tenant_hash(tenant)) for tenant in ("a", "b")] == [40, 60]
         assert late_correction(reader, EVERY_TENANT) == 100

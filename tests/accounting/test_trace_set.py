@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
 from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.roles import roles
 from spanledger_processor.accounting.trace import Span, Trace
-from spanledger_processor.accounting.trace_set import StoredTrace, TraceCache
+from spanledger_processor.accounting.trace_set import Memory, StoredTrace, TraceCache
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Table
 
@@ -121,15 +122,18 @@ def test_calls_that_are_added_to_a_long_trace_leave_its_spans_alone(monkeypatch:
     monkeypatch.setattr(trace_set, "unpack_head", lambda _: pytest.fail("read again"))
     for first in range(0, 40, 10):
         with store.unit() as unit:
-            unit.apply(account(Batch(TENANT, list(_calls(first, 10)), NOW), unit.get, cache).changes, NOW)
+            unit.apply(
+                account(Batch(TENANT, list(_calls(first, 10)), NOW), unit, Memory(CallFilter(), cache)).changes, NOW
+            )
     assert seen == [10]
 
 
 def test_what_was_written_but_did_not_land_is_not_used() -> None:
     ledger, cache = MemoryLedger(), TraceCache(long=1)
     ledger.take(_calls(0, 2))
-    lost = account(Batch(TENANT, list(_calls(2, 2)), NOW), ledger.records.get, cache)
-    again = account(Batch(TENANT, list(_calls(2, 2)), NOW), ledger.records.get, cache)
+    with ledger.store.unit() as unit:
+        lost = account(Batch(TENANT, list(_calls(2, 2)), NOW), unit, Memory(CallFilter(), cache))
+        again = account(Batch(TENANT, list(_calls(2, 2)), NOW), unit, Memory(CallFilter(), cache))
     assert again == lost
 
 
@@ -169,7 +173,7 @@ def test_to_add_to_a_long_trace_writes_what_is_new(monkeypatch: pytest.MonkeyPat
     store, cache, written = MemoryStore(), TraceCache(long=1), list[int]()
     for first in range(0, 400, 4):
         with store.unit() as unit:
-            changes = account(Batch(TENANT, list(_calls(first, 4)), NOW), unit.get, cache).changes
+            changes = account(Batch(TENANT, list(_calls(first, 4)), NOW), unit, Memory(CallFilter(), cache)).changes
             unit.apply(changes, NOW)
         written.append(sum(len(record) for where, record in changes.replace.items() if where[0] == Table.TRACE))
     assert max(written[50:]) < 2 * max(written[:10]), "wider numbers, no more rows"

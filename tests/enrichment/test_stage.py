@@ -75,7 +75,7 @@ def settled(reading: Reading) -> bytes:
     store, decisions = MemoryStore(), []
     for batch in reading.batches:
         with store.unit() as unit:
-            ruling = account(batch, unit.get)
+            ruling = account(batch, unit)
             unit.apply(ruling.changes, NOW)
         decisions.append(ruling.decisions)
     return write(reading, decisions)
@@ -213,7 +213,7 @@ def test_spans_with_invalid_ids_are_told_apart_by_what_they_hold(stage: Stage, i
         made.trace_id, made.span_id = ids
     store, reading = MemoryStore(), stage.read(request(one, other, one).SerializeToString(), {}, NOW)
     with store.unit() as unit:
-        ruling = account(reading.batches[0], unit.get)
+        ruling = account(reading.batches[0], unit)
     assert ruling.replays == 1
     assert len({id(decision) for decision in ruling.decisions.values()}) == 2
 

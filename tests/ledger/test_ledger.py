@@ -7,12 +7,12 @@ from decimal import Decimal
 import pytest
 
 from ledger_in_memory import NOW, TENANT, make_fact
+from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.server.handler import enter
 
 TODAY = NOW // (86_400 * 10**9)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spanledger_processor.ledger.keys import trace_key
+from spanledger_processor.ledger.keys import index_key, trace_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.store import Changes, Key, Table, key
@@ -109,6 +109,19 @@ def test_the_segments_of_a_trace_go_with_it(tmp_path: Path, clock: Clock) -> Non
     clock.forward(25)
     _tend(store)
     assert [_has(store, where) for where in keys] == [False] * 3 + [True] * 3
+    store.close()
+
+
+def test_rows_of_the_index_go_after_their_time(tmp_path: Path, clock: Clock) -> None:
+    store = open_store(tmp_path, clock=clock)
+    keys = []
+    for hours in (0, 20):
+        clock.forward(hours)
+        keys.append(index_key(clock() // 1_000_000, b"request1"))
+        _enter(store, Changes(replace={keys[-1]: pack([1, clock() // 1_000_000, {}])}), clock)
+    clock.forward(5)
+    _tend(store)
+    assert [_has(store, where) for where in keys] == [False, True]
     store.close()
 
 

@@ -203,7 +203,7 @@ async def test_a_bug_of_ours_lets_the_bytes_through(where: str, monkeypatch: pyt
     if where == "read":
         monkeypatch.setattr(way.stage, "read", broken)
     else:
-        monkeypatch.setattr("spanledger_processor.server.handler.account", broken)
+        monkeypatch.setattr("spanledger_processor.accounting.account.account", broken)
     assert (await way.take("traces", body)) == ACCEPTED
     assert way.delivery.sent[0][2] == body
     assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told

@@ -19,6 +19,7 @@ from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.model import USAGE_CLASSES
 from spanledger_processor.server.wiring import make_stage, make_tenant_of
 from spanledger_processor.signing import Signer
 
@@ -75,7 +76,7 @@ class Books:
         decisions = []
         for batch in reading.batches:
             with self.store.unit() as unit:
-                ruling = account(batch, unit.get)
+                ruling = account(batch, unit)
                 unit.apply(ruling.changes, batch.now_ns)
             decisions.append(ruling.decisions)
         out = write(reading, decisions)
@@ -92,7 +93,7 @@ class Books:
 
     def sent_tokens(self) -> dict[str, int]:
         """Sums of spanledger.usage.* over all spans that were sent."""
-        names = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
+        names = [one.name for one in USAGE_CLASSES if one.unit == "token"]
         return {name: int(self._sum(f"spanledger.usage.{name}_tokens")) for name in names}
 
     def sent_cost(self) -> Decimal:

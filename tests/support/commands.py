@@ -9,9 +9,9 @@ from typing import Any
 from click.testing import CliRunner, Result
 
 from ledger_in_memory import NOW
+from spanledger_processor.accounting.account import enter
 from spanledger_processor.cli import main
 from spanledger_processor.config import load
-from spanledger_processor.server.handler import enter
 from spanledger_processor.server.wiring import make_stage, open_store
 from spanledger_processor.signing.signer import Signer
 

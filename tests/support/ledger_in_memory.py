@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace_set import TraceCache
+from spanledger_processor.accounting.trace_set import Memory, TraceCache
 from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Key, Table, key, tenant_hash
@@ -33,14 +34,14 @@ class MemoryLedger:
     loop: LoopRule = field(default_factory=LoopRule)
     replays: int = 0
     conflicts: int = 0
-    _cache: TraceCache = field(default_factory=lambda: TraceCache(long=1))
+    _memory: Memory = field(default_factory=lambda: Memory(CallFilter(), TraceCache(long=1)))
 
     def take(self, facts: Iterable[Fact]) -> list[Decision]:
         """Account for one request; what its spans were sent on with is added to `sent`, replays excluded."""
         batch = Batch(TENANT, list(facts), NOW, self.loop, self.aliases)
         with self.store.unit() as unit:
-            ruling = account(batch, unit.get)
-            assert account(batch, unit.get, self._cache) == ruling, "what is kept in memory changes nothing"
+            ruling = account(batch, unit)
+            assert account(batch, unit, self._memory) == ruling, "what is kept in memory changes nothing"
             unit.apply(ruling.changes, NOW)
         self.replays += ruling.replays
         self.conflicts += ruling.conflicts

@@ -6,9 +6,11 @@ Pure: what is known comes from `read`, what changes is returned. Running it agai
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import blake2b
 from typing import TypeAlias
 
 from spanledger_processor.accounting.arrival import span_of
+from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
 from spanledger_processor.accounting.decide import describe, enter_money
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
@@ -17,33 +19,47 @@ from spanledger_processor.accounting.subtree import subtrees
 from spanledger_processor.accounting.tools import Told, ToolCounts
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Place, Span
-from spanledger_processor.accounting.trace_set import TraceCache, TraceSet, TraceState
+from spanledger_processor.accounting.trace_set import Memory, TraceSet, TraceState
 from spanledger_processor.ledger.keys import CORRECTIONS, EVERY_TENANT
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
-from spanledger_processor.ledger.store import Changes, Key, Table, key
+from spanledger_processor.ledger.store import Changes, Key, Reader, Table, Unit, key
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import NO_SPEND, Decision, UsageVector
 from spanledger_processor.units import Pico
 
 Read: TypeAlias = Callable[[Key], bytes | None]
 
+_MEMORY = "accounting"
 
-def account(batch: Batch, read: Read, cache: TraceCache | None = None) -> Ruling:
+
+def account(batch: Batch, reader: Reader, memory: Memory | None = None) -> Ruling:
     """Decide on every GenAI span of `batch`, and say what to store.
 
-    `cache` saves reading long traces again; what comes out does not depend on it.
+    `memory` belongs to the reader's store and saves reading; what comes out does not depend on it.
     """
-    return _Account(batch, read, TraceCache() if cache is None else cache).run()
+    return _Account(batch, reader, Memory.of(reader) if memory is None else memory).run()
+
+
+def enter(batch: Batch, unit: Unit) -> Ruling:
+    """Account for a batch in a unit of work. What comes back has no changes: they are in the unit."""
+    memory = unit.cache.get(_MEMORY)
+    if memory is None:
+        memory = unit.cache[_MEMORY] = Memory.of(unit)
+    ruling = account(batch, unit, memory)
+    unit.apply(ruling.changes, batch.now_ns)
+    ruling.changes = Changes()
+    return ruling
 
 
 class _Account:
-    def __init__(self, batch: Batch, read: Read, cache: TraceCache) -> None:
+    def __init__(self, batch: Batch, reader: Reader, memory: Memory) -> None:
         self.batch = batch
         self.ruling = Ruling()
-        changes = self.ruling.changes
+        changes, read = self.ruling.changes, reader.get
         self._totals = Totals(batch.tenant, read, changes, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns)
-        self._traces = TraceSet(batch.tenant, read, changes, batch.now_ns, cache)
+        index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, _digest(batch), memory.calls)
+        self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, index)
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
@@ -190,6 +206,12 @@ class _Account:
     def _keep(self, index: int, decision: Decision) -> None:
         self.ruling.fresh.append(index)
         self._packed[index] = pack_decision(decision, self.batch.facts[index].digest)
+
+
+def _digest(batch: Batch) -> bytes:
+    """Tells one request from others of its time."""
+    ids = [part for fact in batch.facts for part in (fact.trace_id, fact.span_id)]
+    return blake2b(b"".join(ids), digest_size=8, key=batch.tenant).digest()
 
 
 def _over(changes: Changes, stored: Read) -> Read:

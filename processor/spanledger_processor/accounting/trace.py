@@ -100,6 +100,8 @@ class Span:
     """A forgotten descendant had usage."""
     closes: bool = False
     """Its source says that the session has ended; not remembered, the session is."""
+    reported_by: set[str] = field(default_factory=set)
+    """Sources in other traces that report the call which is counted here."""
     lent_session: str = ""
     """The session of a twin in another trace, where its own trace names none."""
     fixed: bytes = b""

@@ -67,8 +67,13 @@ def row_of(span: Span) -> Row:
 
 
 def forgotten(row: Row) -> Row:
-    """The row of a span that the rules do not look at any more: what is left of it is its decision."""
-    return [row[0], _FORGOTTEN]
+    """The row of a span that the rules do not look at any more."""
+    return [row[0], (row[1] if len(row) > 1 else 0) | _FORGOTTEN, *row[2:]]
+
+
+def span_in(row: Row) -> Span:
+    """The span of a stored row, also of one that is forgotten."""
+    return _span(row, 0)
 
 
 def spans_of(rows: Iterable[Row], segment: int) -> list[Span]:
@@ -98,7 +103,7 @@ def state_of(span: Span) -> list[Any]:
     """What later spans may still change: flags, place, what was sent, twins. Defaults at the end are left out."""
     place, claim, sent = span.place, span.claim, span.sent
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
-    state: list[Any] = [flags, None, None, None, None, None, None]
+    state: list[Any] = [flags, *_ABSENT[1:]]
     if place is not None:
         state[0] |= _KNOWN_PLACE
         state[1] = place.role or None
@@ -108,6 +113,7 @@ def state_of(span: Span) -> list[Any]:
         state[4] = True if claim is not None and sent == claim.spend else [sent.cost, *sent.counts]
     state[5] = span.twin or None
     state[6] = span.lent_session or None
+    state[7] = sorted(span.reported_by) if span.reported_by else None
     while state and not state[-1]:
         state.pop()
     return state
@@ -153,7 +159,7 @@ def _span(row: Row, segment: int) -> Span:
     span.segment = segment
     if not state:
         return span
-    flags, role, session, run, sent, twin, lent, *_ = [*state, *_ABSENT[len(state) :]]
+    flags, role, session, run, sent, twin, lent, sources, *_ = [*state, *_ABSENT[len(state) :]]
     if lent:
         span.lent_session, span.session = lent, Named(lent, "trace")
     if flags & _KNOWN_PLACE:
@@ -165,12 +171,14 @@ def _span(row: Row, segment: int) -> Span:
     elif sent:
         span.sent = UsageVector.read(sent[0], sent[1:])
     span.twin = twin or ""
+    if sources:
+        span.reported_by = set(sources)
     if sent and sent is not True:
         span.stored = state_of(span)  # numbers beyond 64 bits come back as text
     return span
 
 
-_ABSENT: list[Any] = [0, None, None, None, None, None, None]
+_ABSENT: list[Any] = [0, None, None, None, None, None, None, None]
 
 
 def _of_fixed(fixed: bytes) -> Span:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from spanledger_processor.accounting.across import Across, Places
+from spanledger_processor.accounting.cross_trace_index import (
+    CallFilter,
+    CrossTraceIndex,
+    Hashes,
+    is_one_call,
+    source_of,
+)
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.roles import richness, roles
 from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
@@ -22,6 +28,7 @@ from spanledger_processor.accounting.trace_record import (
     pack_head,
     pack_segment,
     row_of,
+    span_in,
     spans_of,
     state_of,
     unpack_head,
@@ -29,7 +36,7 @@ from spanledger_processor.accounting.trace_record import (
 )
 from spanledger_processor.accounting.usual import Usual, usual_of
 from spanledger_processor.ledger.keys import trace_key
-from spanledger_processor.ledger.store import Changes, Key
+from spanledger_processor.ledger.store import Changes, Key, Reader
 from spanledger_processor.model import NO_SPEND, UsageVector
 
 _LONG = 64
@@ -142,14 +149,14 @@ class TraceSet:
     """All traces that a request touches, and those of other traces' spans that report the same calls."""
 
     def __init__(
-        self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int, cache: TraceCache
+        self, tenant: bytes, reader: Reader, changes: Changes, now_ns: int, cache: TraceCache, index: CrossTraceIndex
     ) -> None:
         self._cache = cache
         self._tenant = tenant
-        self._read = read
+        self._read = reader.get
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
-        self._across = Across(tenant, read, changes, now_ns)
+        self._index = index
         self._stored: dict[bytes, StoredTrace] = {}
         self._states: dict[bytes, TraceState] = {}
 
@@ -162,11 +169,13 @@ class TraceSet:
         span = stored.trace.spans.get(span_id)
         if span is not None:
             return decision_in(span.fixed) if span.kind else b""
+        row = self._forgotten_row(trace_id, stored, span_id)
+        return b"" if row is None else decision_in(row[0])
+
+    def _forgotten_row(self, trace_id: bytes, stored: StoredTrace, span_id: bytes) -> Row | None:
         segment = stored.forgotten.get(span_id)
-        if segment is None:
-            return b""
-        rows = self._segment(trace_id, segment)
-        return next((decision_in(row[0]) for row in rows if id_of(row) == span_id), b"")
+        rows = [] if segment is None else self._segment(trace_id, segment)
+        return next((row for row in rows if id_of(row) == span_id), None)
 
     def enter(self, trace_id: bytes, spans: list[tuple[int, Span]]) -> None:
         """Add the spans of a request to their trace; one that holds no GenAI span by then is not stored."""
@@ -201,20 +210,22 @@ class TraceSet:
             for _, span in state.new:
                 if state.roles.get(span.span_id) != COUNTED:
                     continue
-                places = self._across.places(span)
-                if not self._has_better_twin(places, trace_id, state, span):
-                    self._across.remember(places, trace_id, span, state.groups.session(span).id)
+                hashes = self._index.hashes(span)
+                if not self._has_better_twin(hashes, trace_id, state, span):
+                    self._index.remember(hashes, trace_id, span)
 
-    def _has_better_twin(self, places: Places, trace_id: bytes, state: TraceState, span: Span) -> bool:
-        for other_id, told in self._across.candidates(places, trace_id, span):
-            other_state = self._state(other_id)
-            other = other_state.trace.spans.get(told.span_id)
-            if other is not None and other_state.roles.get(other.span_id) != COUNTED:
+    def _has_better_twin(self, hashes: Hashes, trace_id: bytes, state: TraceState, span: Span) -> bool:
+        for (other_id, other_span_id), by_id in self._index.candidates(hashes, trace_id, span):
+            other = self._counted(other_id, other_span_id)
+            if other is None or not is_one_call(span, other, self._session(other_id, other), by_id=by_id):
                 continue
-            self._across.take(places, span, other_id, told.span_id)
-            if other is None or richness(span)[:2] <= richness(other)[:2]:
-                span.twin = told.span_id.hex()
-                if other is not None:
+            other.reported_by.add(source_of(span))
+            other_state = self._state(other_id)
+            is_looked_at = other.span_id in other_state.trace.spans
+            if not is_looked_at or richness(span)[:2] <= richness(other)[:2]:
+                span.twin = other.span_id.hex()
+                if is_looked_at:
+                    other_state.usual = None
                     other_state.share_session(other, state.groups.session(span))
                 state.refresh()
                 return True
@@ -226,9 +237,26 @@ class TraceSet:
             return False
         return False
 
+    def _counted(self, trace_id: bytes, span_id: bytes) -> Span | None:
+        """A span that is counted, as far as is known now; None for any other."""
+        stored, state = self._load(trace_id), self._states.get(trace_id)
+        span = stored.trace.spans.get(span_id)
+        if span is None:
+            row = self._forgotten_row(trace_id, stored, span_id)
+            span = None if row is None else span_in(row)
+        elif state is not None:
+            return span if state.roles.get(span_id) == COUNTED else None
+        return span if span is not None and span.counted else None
+
+    def _session(self, trace_id: bytes, span: Span) -> Named:
+        state = self._states.get(trace_id)
+        if state is not None and span.place is None:
+            return state.groups.session(span)
+        return Named(span.place.session if span.place is not None else "")
+
     def keep(self, decisions: dict[int, bytes]) -> None:
         """Write everything down; `decisions` are packed, by their place in the request."""
-        self._across.save()
+        self._index.save()
         for trace_id, state in self._states.items():
             new = {id(span): decisions[index] for index, span in state.new}
             for span in state.added:
@@ -337,6 +365,19 @@ def _changed(trace: Trace) -> list[Span]:
             span.stored = state
             changed.append(span)
     return changed
+
+
+@dataclass(slots=True)
+class Memory:
+    """What accounting keeps of a store in memory between requests; what comes out does not depend on it."""
+
+    calls: CallFilter
+    traces: TraceCache = field(default_factory=TraceCache)
+
+    @classmethod
+    def of(cls, reader: Reader) -> Memory:
+        """What a reader's store knows."""
+        return cls(CallFilter.of(reader))
 
 
 def excess(trace: Trace) -> UsageVector:

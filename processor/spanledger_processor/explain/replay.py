@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import Config
 from spanledger_processor.enrichment.read import Reading
@@ -15,7 +16,6 @@ from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing import Explanation, explain
-from spanledger_processor.server.handler import enter
 from spanledger_processor.server.wiring import make_pricer, make_stage
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import Pico

@@ -34,5 +34,13 @@ def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:
     return key(Table.TRACE, tenant, trace_id)[:TRACE_PREFIX] + segment.to_bytes(2, "big")
 
 
+def index_key(arrival_ms: int, request: bytes) -> Key:
+    """Where a request's row of the cross-trace index stands: by arrival, all tenants together.
+
+    `request` is 8 bytes that tell it from others of its time.
+    """
+    return bytes((Table.INDEX,)) + EVERY_TENANT + arrival_ms.to_bytes(8, "big") + request
+
+
 def id_bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")

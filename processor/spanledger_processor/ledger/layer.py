@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
@@ -18,7 +19,10 @@ class Layer:
     `records` are whole records to be written, `due` the keys of those that retention may take, by arrival in ms.
     """
 
-    def __init__(self, below: Reader, records: dict[Key, bytes] | None = None) -> None:
+    def __init__(
+        self, below: Reader, records: dict[Key, bytes] | None = None, cache: dict[str, Any] | None = None
+    ) -> None:
+        self.cache: dict[str, Any] = {} if cache is None else cache
         self.records: dict[Key, bytes] = records or {}
         self.due: dict[int, list[Key]] = {}
         self.below = below
@@ -28,11 +32,12 @@ class Layer:
         record = self.records.get(key)
         return self.below.get(key) if record is None else record
 
-    def scan(self, table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]:
-        """The records of one tenant in a table, in the order of their keys."""
+    def scan(self, table: Table, tenant: bytes, *, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
+        """See `store.Reader.scan`."""
         prefix = bytes((table,)) + tenant
-        mine = sorted(item for item in self.records.items() if item[0].startswith(prefix))
-        rows = merge(mine, self.below.scan(table, tenant), key=itemgetter(0))
+        mine = sorted((item for item in self.records.items() if item[0].startswith(prefix)), reverse=newest_first)
+        below = self.below.scan(table, tenant, newest_first=newest_first)
+        rows = merge(mine, below, key=itemgetter(0), reverse=newest_first)
         return (next(same) for _, same in groupby(rows, key=itemgetter(0)))
 
     def apply(self, changes: Changes, now_ns: int) -> None:
@@ -48,7 +53,7 @@ class Layer:
     @contextmanager
     def part(self) -> Iterator[Layer]:
         """A part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
-        part = Layer(self)
+        part = Layer(self, cache=self.cache)
         yield part
         self.absorb(part)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from spanledger_processor.ledger.layer import Layer
-from spanledger_processor.ledger.store import Key, Reader, Table, Unit, Usage
+from spanledger_processor.ledger.store import Key, Reader, Unit, Usage
 
 
 class MemoryStore:
@@ -40,8 +40,8 @@ class MemoryStore:
 
 
 class _Nothing:
-    def get(self, key: Key) -> bytes | None:  # noqa: ARG002 - the reader's shape
+    def get(self, _: Key) -> bytes | None:
         return None
 
-    def scan(self, table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]:  # noqa: ARG002
+    def scan(self, *_: object, **__: object) -> Iterator[tuple[Key, bytes]]:
         return iter(())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 import lmdb
 
@@ -44,6 +45,7 @@ class Pen:
         self._now_ns = now_ns
         self._holds = holds
         self._held: Layer | None = None
+        self._cache: dict[str, Any] = {}
         self._held_since_ns = 0
         self._turn = Lock()
         """Taken to change what is held back, and to read it together with what is stored."""
@@ -59,7 +61,7 @@ class Pen:
             view = View(txn, self._path)
             if self._held is not None:
                 self._held.below = view
-            unit = Layer(self._held or view)
+            unit = Layer(self._held or view, cache=self._cache)
             yield unit
         self._keep(unit)
 

@@ -1,7 +1,7 @@
 """Records that have served their time, in small slices.
 
-Short-lived records (decisions, traces, responses, tool counts) stand in rows of `Table.DUE`, by arrival; totals of
-sessions, runs and tasks are found by going round their tables. A record carries its latest arrival as its second
+Short-lived records (traces, tool counts) stand in rows of `Table.DUE`, by arrival, as index rows do themselves. Totals
+of sessions, runs and tasks are found by going round their tables. A record carries its latest arrival as its second
 element: a row from before that arrival does not take it.
 """
 
@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import lmdb
 
-from spanledger_processor.ledger.keys import TRACE_PREFIX
+from spanledger_processor.ledger.keys import TRACE_PREFIX, index_key
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.store import Key, Table, key
 from spanledger_processor.ledger.sums import Sums
@@ -45,7 +45,7 @@ def forget_due(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> int:
 
     Returns how many were.
     """
-    looked = 0
+    looked = _forget_index(txn, before_ms, limit)
     for row, keys in _rows_before(txn, before_ms, limit):
         arrival_ms = int.from_bytes(row[1:9], "big")
         for start in range(0, len(keys), _KEY_LENGTH):
@@ -57,7 +57,25 @@ def forget_due(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> int:
 
 def is_due(txn: lmdb.Transaction[bytes], before_ms: int) -> bool:
     """Whether `forget_due` would find anything."""
-    return bool(_rows_before(txn, before_ms, 1))
+    return bool(_rows_before(txn, before_ms, 1)) or bool(_index_before(txn, before_ms, 1))
+
+
+def _forget_index(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> int:
+    rows = _index_before(txn, before_ms, limit)
+    for where in rows:
+        txn.delete(where)
+    return len(rows)
+
+
+def _index_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> list[Key]:
+    """Rows of the cross-trace index that came before `before_ms`: their keys are in order of arrival."""
+    end, rows = index_key(max(0, before_ms), b""), list[Key]()
+    with txn.cursor() as cursor:
+        more = cursor.set_range(index_key(0, b""))
+        while more and len(rows) < limit and cursor.key() < end:
+            rows.append(cursor.key())
+            more = cursor.next()
+    return rows
 
 
 def _rows_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> list[Row]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from spanledger_processor.ledger.sums import Sums
 
@@ -29,7 +29,7 @@ class Table(IntEnum):
     TRACE = 2
     """Links, claims and decisions of one trace's spans: a head and closed segments behind it."""
     RESPONSE = 3
-    """Provider response id -> the spans that counted it."""
+    """No longer written: see INDEX."""
     SESSION = 4
     RUN = 5
     TASK = 6
@@ -45,7 +45,9 @@ class Table(IntEnum):
     FLOATING = 11
     """Per session: the part of its totals for which no trace names a run, and the run that it stands under now."""
     MATCH = 12
-    """Tokens in and out, and ten minutes -> the latest calls counted so: twins without a common id are found by it."""
+    """No longer written: see INDEX."""
+    INDEX = 13
+    """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 
 
 def tenant_hash(tenant: str) -> bytes:
@@ -94,11 +96,19 @@ class Reader(Protocol):
 
     def get(self, key: Key) -> bytes | None: ...
 
-    def scan(self, table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]: ...
+    def scan(self, table: Table, tenant: bytes, *, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
+        """The records of one tenant in a table, in the order of their keys, or from the last one back."""
+        ...
 
 
 class Unit(Reader, Protocol):
-    """A unit of work: reads see what was applied before in the same unit; all of it lands, or none."""
+    """A unit of work: reads see what was applied before in the same unit; all of it lands, or none.
+
+    `cache` is what users of the store keep of it in memory: it lives as long as the store is open.
+    """
+
+    @property
+    def cache(self) -> dict[str, Any]: ...
 
     def apply(self, changes: Changes, now_ns: int) -> None: ...
 

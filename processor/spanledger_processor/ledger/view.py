@@ -29,11 +29,22 @@ class View:
             with told(self._path):
                 raise
 
-    def scan(self, table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]:
-        """The records of one tenant in a table, in the order of their keys."""
+    def scan(self, table: Table, tenant: bytes, *, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
+        """See `store.Reader.scan`."""
         prefix = bytes((table,)) + tenant
+        if newest_first:
+            yield from self._backwards(prefix)
+            return
         with told(self._path), self._txn.cursor() as cursor:
             more = cursor.set_range(prefix)
             while more and cursor.key().startswith(prefix):
                 yield cursor.item()
                 more = cursor.next()
+
+    def _backwards(self, prefix: bytes) -> Iterator[tuple[Key, bytes]]:
+        with told(self._path), self._txn.cursor() as cursor:
+            behind = cursor.set_range(prefix + b"\xff" * 17)
+            more = cursor.prev() if behind else cursor.last()
+            while more and cursor.key().startswith(prefix):
+                yield cursor.item()
+                more = cursor.prev()

@@ -11,13 +11,12 @@ from typing import Protocol
 
 from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
-from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Ruling
-from spanledger_processor.accounting.trace_set import TraceCache
 from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.enrichment import Reading, Stage, write
 from spanledger_processor.enrichment.logs import LogStage
-from spanledger_processor.ledger.store import StateError, Unit
+from spanledger_processor.ledger.store import StateError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_data_points, count_log_records
@@ -61,7 +60,6 @@ class Handler:
         self._ledger = ledger
         self._delivery = delivery
         self._observer = observer
-        self._cache = TraceCache()
         self._now_ns = now_ns
 
     async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Result:
@@ -121,7 +119,7 @@ class Handler:
 
     async def _account(self, batch: Batch) -> Mapping[int, Decision]:
         try:
-            ruling = await self._ledger.submit(partial(enter, batch, cache=self._cache))
+            ruling = await self._ledger.submit(partial(enter, batch))
         except StateError as error:
             if self._ledger.problem is None:  # else the ledger has told already
                 log.warning("spans go on as not_accounted: %s", error)
@@ -130,13 +128,6 @@ class Handler:
             return decisions
         self._observer.ruled(batch, ruling)
         return ruling.decisions
-
-
-def enter(batch: Batch, unit: Unit, cache: TraceCache | None = None) -> Ruling:
-    """Account for a batch in a unit of work."""
-    ruling = account(batch, unit.get, cache)
-    unit.apply(ruling.changes, batch.now_ns)
-    return ruling
 
 
 def _request_id(body: bytes) -> bytes:

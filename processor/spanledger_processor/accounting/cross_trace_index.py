@@ -1,0 +1,253 @@
+"""Calls counted in one trace, found again from another: by the provider's response id, else by equal usage.
+
+Two libraries around one call often write into two traces, and a log event has a trace of its own or none (issue 4).
+In memory stands which request counted a call of an id, or of a usage and time, so that to look for a call that nobody
+else reported reads nothing. A request leaves one row that says in which traces its calls are, by arrival; what a call
+is stands in its trace's record alone. Some sources leave reasoning out of the output: a call that knows its reasoning
+stands under the output without it, too.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from typing import NamedTuple, TypeAlias
+
+from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.accounting.same import AGGREGATES, LOG_AFTER_NS, apart, same_call, same_response
+from spanledger_processor.accounting.trace import Span
+from spanledger_processor.ledger.keys import EVERY_TENANT, id_bytes, index_key
+from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.store import Changes, Key, Reader, Table
+
+_ROWS = 16
+"""Requests remembered under one id, or one usage and time, and calls of one request: the latest."""
+_PERIOD_NS = 600 * 10**9
+"""Calls of equal usage are remembered apart by when they ended, so that those of a busy hour do not crowd out twins."""
+_MOST_ENTRIES = 1 << 20
+"""Ids and usages in memory: about 80 MB. The oldest go first."""
+_MOST_SOURCES = 64
+"""Told apart in memory; the others are told apart when they are read."""
+_ROWS_READ = 32
+"""Rows kept as they were read."""
+_HASH_BYTES = 8
+_MASK = (1 << 63) - 1
+
+Entry: TypeAlias = tuple[bytes, bytes]
+"""The trace and the span of a counted call."""
+_Rows: TypeAlias = tuple[Key, ...]
+
+
+class Hashes(NamedTuple):
+    """What a call is remembered under: its response id (None if it has none), its usage and time.
+
+    `beside` are the usages of twins that ended just before or after, in another period.
+    """
+
+    by_id: int | None
+    usages: tuple[int, ...] = ()
+    beside: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class _Generation:
+    ids: dict[int, _Rows] = field(default_factory=dict)
+    usages: dict[str, dict[int, _Rows]] = field(default_factory=dict)
+    """By source."""
+    entries: int = 0
+
+
+class CallFilter:
+    """Which requests counted a call of an id, or of a usage and time. Bounded: the older half goes when it is full.
+
+    What it says may be wrong (a request whose commit failed, a hash that two ids share), and is looked up.
+    """
+
+    def __init__(self, most_entries: int = _MOST_ENTRIES) -> None:
+        self._half = most_entries // 2
+        self._older, self._newer = _Generation(), _Generation()
+        self.read: OrderedDict[Key, dict[int, list[Entry]]] = OrderedDict()
+        """Rows that were read lately."""
+
+    @classmethod
+    def of(cls, reader: Reader, most_entries: int = _MOST_ENTRIES) -> CallFilter:
+        """Build the filter from the rows that are stored, as far back as it reaches."""
+        known, rows = cls(most_entries), list[tuple[Key, bytes]]()
+        entries = 0
+        for where, record in reader.scan(Table.INDEX, EVERY_TENANT, newest_first=True):
+            rows.append((where, record))
+            entries += len(record) // 32
+            if entries > known._half:
+                break
+        for where, record in reversed(rows):
+            row = (where,)
+            for source, by_id, hashes, _ in _calls_in(record):
+                known.add(row, source, hashes[0] if by_id else None, hashes[1:] if by_id else hashes)
+        return known
+
+    @property
+    def entries(self) -> int:
+        """How many ids and usages are remembered."""
+        return self._older.entries + self._newer.entries
+
+    def tables(self) -> list[tuple[dict[int, _Rows], dict[str, dict[int, _Rows]]]]:
+        """All that is remembered, the older half first."""
+        return [(generation.ids, generation.usages) for generation in (self._older, self._newer)]
+
+    def add(self, row: tuple[Key], source: str, by_id: int | None, usages: Iterable[int]) -> None:
+        """Remember a call that the request of `row` counted; one object a request, for many calls have it."""
+        newer = self._newer
+        if by_id is not None:
+            _add(newer.ids, by_id, row)
+            newer.entries += 1
+        of_source = newer.usages.get(source)
+        if of_source is None:
+            of_source = newer.usages.setdefault(source if len(newer.usages) < _MOST_SOURCES else "", {})
+        for usage in usages:
+            _add(of_source, usage, row)
+            newer.entries += 1
+        if newer.entries > self._half:
+            self._older, self._newer = newer, _Generation()
+
+    def rows(self, hashes: Hashes, source: str) -> Iterator[tuple[Key, int]]:
+        """The requests that may have counted the call, with what they know it by: those of one response id first."""
+        for generation in (self._older, self._newer):
+            if hashes.by_id is not None and (rows := generation.ids.get(hashes.by_id)) is not None:
+                yield from ((row, hashes.by_id) for row in rows)
+        for generation in (self._older, self._newer):
+            for other, usages in generation.usages.items():
+                if other == source:
+                    continue
+                for usage in hashes.usages + hashes.beside:
+                    if (rows := usages.get(usage)) is not None:
+                        yield from ((row, usage) for row in rows)
+
+
+def _add(table: dict[int, _Rows], hash_: int, row: tuple[Key]) -> None:
+    rows = table.setdefault(hash_, row)
+    if rows is not row and row[0] not in rows:
+        table[hash_] = (*rows[-_ROWS + 1 :], *row)
+
+
+class CrossTraceIndex:
+    """Finds and remembers counted calls of a tenant while one request is entered; `calls` outlives it."""
+
+    def __init__(
+        self, tenant: bytes, reader: Reader, changes: Changes, now_ns: int, request: bytes, calls: CallFilter
+    ) -> None:
+        self._tenant = tenant
+        self._salt = int.from_bytes(tenant, "big")
+        self._reader = reader
+        self._changes = changes
+        self._now_ms = now_ns // 1_000_000
+        self._row = (index_key(self._now_ms, request),)
+        self._calls = calls
+        self._mine: dict[int, list[Entry]] = {}
+        self._added: dict[str, list[bytes]] = {}
+
+    def hashes(self, span: Span) -> Hashes:
+        """What `span` is remembered under, and looked for."""
+        if span.claim is None or span.kind in AGGREGATES:
+            return Hashes(None)
+        by_id = None
+        if span.response:
+            digest = blake2b(id_bytes(span.response), digest_size=_HASH_BYTES, key=self._tenant).digest()
+            by_id = int.from_bytes(digest, "big") & _MASK
+        tokens = span.claim.tokens
+        if not tokens or not tokens[0]:
+            return Hashes(by_id)
+        output, reasoning = tokens[1] or 0, tokens[5] or 0
+        outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
+        end_ns = span.end_ns
+        period = end_ns // _PERIOD_NS
+        usages = tuple([self._usage(tokens[0], output, period) for output in outputs])
+        near = {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS} - {period}
+        beside = [self._usage(tokens[0], output, other) for other in near for output in outputs]
+        return Hashes(by_id, usages, tuple(beside))
+
+    def _usage(self, input_: int, output: int, period: int) -> int:
+        mixed = input_ * 0x9E3779B97F4A7C15 ^ output * 0xC2B2AE3D27D4EB4F ^ period * 0x165667B19E3779F9 ^ self._salt
+        return (mixed ^ mixed >> 31) & _MASK
+
+    def candidates(self, hashes: Hashes, trace_id: bytes, span: Span) -> list[tuple[Entry, bool]]:
+        """Calls counted in other traces that `span` may report too, and whether its response id says so."""
+        rows = list(self._calls.rows(hashes, source_of(span)))
+        if not rows:
+            return []  # nearly always
+        found: dict[Entry, bool] = {}
+        for row, hash_ in sorted(rows, key=lambda known: (known[1] != hashes.by_id, known[0])):
+            for entry in self._entries(row).get(hash_, ()):
+                if entry[0] != trace_id:
+                    found.setdefault(entry, hash_ == hashes.by_id)
+        return list(found.items())
+
+    def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
+        """A call that is counted, for spans of other traces to find."""
+        mine = hashes.usages if hashes.by_id is None else (hashes.by_id, *hashes.usages)
+        if not mine:
+            return
+        source, entry = source_of(span), (trace_id, span.span_id)
+        self._calls.add(self._row, source, hashes.by_id, hashes.usages)
+        for hash_ in mine:
+            _append(self._mine, hash_, entry)
+        packed = b"".join([hash_.to_bytes(_HASH_BYTES, "big") for hash_ in mine])
+        self._added.setdefault(source, []).extend((b"\1" if hashes.by_id is not None else b"\0", packed, *entry))
+
+    def save(self) -> None:
+        """Write what was remembered. Call once, after all spans."""
+        if self._added:
+            self._changes.replace[self._row[0]] = pack([1, self._now_ms, self._added])
+
+    def _entries(self, row: Key) -> dict[int, list[Entry]]:
+        if row == self._row[0]:
+            return self._mine
+        read = self._calls.read
+        entries = read.get(row)
+        if entries is None:
+            entries = {}
+            record = self._reader.get(row)
+            for _, _, hashes, entry in _calls_in(record) if record is not None else ():
+                for hash_ in hashes:
+                    _append(entries, hash_, entry)
+            if record is not None:
+                read[row] = entries
+            if len(read) > _ROWS_READ:
+                read.popitem(last=False)
+        return entries
+
+
+def _append(entries: dict[int, list[Entry]], hash_: int, entry: Entry) -> None:
+    of_hash = entries.setdefault(hash_, [])
+    del of_hash[: -_ROWS + 1]
+    of_hash.append(entry)
+
+
+def _calls_in(record: bytes) -> Iterator[tuple[str, bool, list[int], Entry]]:
+    """The calls of a stored row: source, whether the first hash is of an id, hashes, trace and span."""
+    for source, flat in unpack(record)[2].items():
+        parts = iter(flat)
+        for by_id, packed, trace_id, span_id in zip(parts, parts, parts, parts, strict=True):
+            cuts = range(0, len(packed), _HASH_BYTES)
+            hashes = [int.from_bytes(packed[cut : cut + _HASH_BYTES], "big") for cut in cuts]
+            yield source, by_id == b"\1", hashes, (trace_id, span_id)
+
+
+def is_one_call(span: Span, other: Span, session: Named, *, by_id: bool) -> bool:
+    """Whether `span` reports the call of `other`, a span of another trace that stands in `session`.
+
+    Without a response id in common, each source reports a call once.
+    """
+    if not by_id:
+        source = source_of(span)
+        if source == source_of(other) or source in other.reported_by:
+            return False
+        return not apart(span, other.start_ns, other.end_ns) and same_call(span, replace(other, session=session))
+    in_one = not span.session.id or not session.id or span.session.id == session.id
+    return (in_one or span.logged != other.logged) and same_response(span, replace(other, session=session))
+
+
+def source_of(span: Span) -> str:
+    """The library, or the client that writes the log, that reports a call."""
+    return f"log {span.scope}" if span.logged else f"span {span.scope}"

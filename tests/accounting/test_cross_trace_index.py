@@ -1,0 +1,111 @@
+"""Calls found again from other traces: nothing is read for one that nobody else reported, also after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ledger_in_memory import NOW, TENANT, make_fact
+from spanledger_processor.accounting.account import account, enter
+from spanledger_processor.accounting.cross_trace_index import CallFilter
+from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.accounting.trace_set import Memory
+from spanledger_processor.ledger.keys import EVERY_TENANT, LEDGER
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Key, Reader, Table, key
+from spanledger_processor.ledger.sums import Sums
+
+
+class _Watched:
+    """A reader that notes the tables that are read."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.read: list[Table] = []
+
+    def get(self, where: Key) -> bytes | None:
+        self.read.append(Table(where[0]))
+        return self._reader.get(where)
+
+    def scan(self, table: Table, tenant: bytes, *, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
+        return self._reader.scan(table, tenant, newest_first=newest_first)
+
+
+def _calls(number: int, **more: object) -> list[Fact]:
+    return [
+        make_fact(f"c{place}", kind="llm", cost=1000 + place, trace=f"t{place}", response_id=f"r{place}", **more)  # type: ignore[arg-type]
+        for place in range(number)
+    ]
+
+
+def _twins(number: int) -> list[Fact]:
+    """The same calls as other libraries report them, without the provider's ids and in traces of their own."""
+    return [
+        make_fact(f"d{place}", kind="llm", cost=1000 + place, trace=f"u{place}", scope="another library")
+        for place in range(number)
+    ]
+
+
+def _counted(store: MemoryStore) -> int:
+    with store.snapshot() as reader:
+        record = reader.get(key(Table.TOTAL, TENANT, LEDGER))
+    return 0 if record is None else Sums.unpack(record).calls
+
+
+def test_a_call_that_nobody_else_reported_reads_its_own_trace_only() -> None:
+    store = MemoryStore()
+    with store.unit() as unit:
+        enter(Batch(TENANT, _calls(40), NOW), unit)
+        watched = _Watched(unit)
+        others = [make_fact(f"e{n}", kind="llm", cost=5000 + n, trace=f"v{n}", response_id=f"q{n}") for n in range(40)]
+        account(Batch(TENANT, others, NOW), watched, Memory.of(unit))
+    assert watched.read.count(Table.TRACE) == 40
+    assert Table.INDEX not in watched.read
+
+
+def test_a_request_leaves_one_row_whatever_it_holds() -> None:
+    store = MemoryStore()
+    for _ in range(2):
+        with store.unit() as unit:
+            enter(Batch(TENANT, _calls(40), NOW), unit)
+    with store.snapshot() as reader:
+        assert len(list(reader.scan(Table.INDEX, EVERY_TENANT))) == 1, "a repeat counts nothing, and leaves none"
+
+
+def test_twins_are_found_after_a_restart() -> None:
+    store = MemoryStore()
+    with store.unit() as unit:
+        enter(Batch(TENANT, _calls(10), NOW), unit)
+    with store.unit() as unit:
+        unit.cache.clear()
+        enter(Batch(TENANT, _twins(10), NOW + 10**9), unit)
+    assert _counted(store) == 10
+
+
+def test_a_twin_of_a_request_that_did_not_land_is_counted() -> None:
+    """What is in memory of a unit that was lost may point to nothing, and is never believed."""
+    store = MemoryStore()
+    memory = Memory(CallFilter())
+    with store.unit() as unit:
+        account(Batch(TENANT, _calls(3), NOW), unit, memory)
+        unit.apply(account(Batch(TENANT, _twins(3), NOW + 1), unit, memory).changes, NOW)
+    assert _counted(store) == 3
+
+
+def test_the_filter_is_bounded_and_keeps_the_latest() -> None:
+    """Two entries a call: with room for 40, the last ten calls at least are found by it."""
+    store, memory = MemoryStore(), Memory(CallFilter(40))
+    with store.unit() as unit:
+        for place, fact in enumerate(_calls(50)):
+            unit.apply(account(Batch(TENANT, [fact], NOW + place * 10**6), unit, memory).changes, NOW)
+        twins = _twins(50)
+        unit.apply(account(Batch(TENANT, twins[-10:], NOW + 10**9), unit, memory).changes, NOW)
+    assert _counted(store) == 50
+    assert memory.calls.entries <= 40
+
+
+def test_a_filter_that_is_built_anew_is_the_one_that_was_there() -> None:
+    store, memory = MemoryStore(), Memory(CallFilter())
+    with store.unit() as unit:
+        for place, fact in enumerate([*_calls(30), *_twins(20)]):
+            unit.apply(account(Batch(TENANT, [fact], NOW + place * 10**6), unit, memory).changes, NOW)
+        assert CallFilter.of(unit).tables() == memory.calls.tables()
