@@ -181,7 +181,8 @@ class Call:
     to be guessed. `price_context` is what genai-prices calls so, e.g. (("service_tier", "flex"),).
     `present` names the cost alias keys that came in, which are never overwritten. `fallback` is usage that only a raw
     provider answer inside the span holds: it stands in where no span of the trace has usage of its own, else a
-    hand-over would be counted again.
+    hand-over would be counted again. `answered` is true where an answer began, so that a failed request is a call.
+    `unknown_operation` is the operation of a span with usage that no table knows.
     """
 
     dialect: str
@@ -206,6 +207,11 @@ class Call:
     session_closed: bool = False
     source: str = ""
     note: str = ""
+    response_cache: bool = False
+    plan: str = ""
+    unclassed: tuple[str, ...] = ()
+    answered: bool = False
+    unknown_operation: str = ""
     present: frozenset[str] = field(default=frozenset())
 
     @property

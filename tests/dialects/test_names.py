@@ -48,3 +48,8 @@ def test_the_span_beats_the_resource() -> None:
     resource = PlainAttributes({"gen_ai.system": "openai", "gen_ai.request.model": "gpt-5.1"})
     view = span(chat(input_tokens=1) | {"gen_ai.provider.name": "groq", "gen_ai.request.model": "m"}, resource=resource)
     assert (read(view).provider, read(view).model) == ("groq", "m")
+
+
+def test_an_unknown_operation_with_usage_counts_as_other() -> None:
+    call = read(span(chat(input_tokens=40, output_tokens=1) | {"gen_ai.operation.name": "dream"}))
+    assert (call.kind, call.unknown_operation, call.usage) == ("other", "dream", Usage(40, 1))

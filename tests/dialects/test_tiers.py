@@ -13,7 +13,7 @@ from dialect_view import chat, read, span
     ("key", "value", "context"),
     [
         ("openai.response.service_tier", "flex", (("service_tier", "flex"),)),
-        ("openai.response.service_tier", "default", (("service_tier", "default"),)),
+        ("openai.response.service_tier", "default", ()),
         ("openai.response.service_tier", "auto", ()),
         ("gen_ai.openai.response.service_tier", "priority", (("service_tier", "priority"),)),
         ("anthropic.response.service_tier", "batch", (("service_tier", "batch"),)),

@@ -6,18 +6,22 @@ not: `specialize` leaves out of a dialect's tables what spans with certain keys 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.normalize import Terms
 from spanledger_processor.dialects.schema import (
     NO_TOKENS,
     CostKey,
     Dialect,
     Keys,
     Kinds,
+    Mark,
     ScopedSpan,
     Source,
     Tokens,
@@ -25,12 +29,17 @@ from spanledger_processor.dialects.schema import (
     UsageText,
 )
 from spanledger_processor.dialects.usage import read_usage_of
+from spanledger_processor.dialects.usage_shapes import STANDARD
 from spanledger_processor.dialects.values import money, text, version_of
 from spanledger_processor.model import Call, Granularity, Kind, ReportedCost, ToolCall
 
 _AGGREGATES = frozenset({"agent", "workflow", "other"})
-_NO_TIER = frozenset({"", "auto", "normal", "on_demand", "standard", "standard_only"})
+_CALLS = frozenset({"llm", "embedding", "rerank"})
+_ERROR = 2
+OPERATION = "gen_ai.operation.name"
 _LONGEST_TIER = 64
+_REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
+"""OpenAI's regional endpoints (https://platform.openai.com/docs/guides/your-data): data residency has a surcharge."""
 
 
 def kind_of(dialect: Dialect, view: ScopedSpan) -> Kind | None:
@@ -61,18 +70,54 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
         call.tool = _tool(dialect, view)
     else:
         call.response_id = first_text(view, dialect.response_id)
-    read_usage_of(call, dialect, view)
+    terms = read_usage_of(call, dialect, view)
     if dialect.agent:
         call.agent_id = first_text(view, dialect.agent)
         call.agent_parent_id = first_text(view, dialect.agent_parent)
     if dialect.costs:
         call.reported = reported(dialect.costs, view)
-    if dialect.tiers and call.usage is not None:
-        call.price_context = _context(dialect.tiers, view)
+    _take_terms(call, dialect, view, terms)
     for rule in dialect.rules:
         rule(view, call)
+    if call.kind in _CALLS:
+        _look_at_outcome(call, dialect, view)
+    elif call.kind == "other" and call.usage is not None:
+        call.unknown_operation = _unknown_operation(dialect, view)
     call.granularity = granularity(call)
     return call
+
+
+def _unknown_operation(dialect: Dialect, view: ScopedSpan) -> str:
+    """Return the operation that a span names and no table knows."""
+    for kinds in dialect.kinds:
+        value = text(view.attributes.get(kinds.key)) if kinds.key == OPERATION else ""
+        if value and not {value, value.lower()} & kinds.table.keys():
+            return value[:_LONGEST_TIER]
+    return ""
+
+
+def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) -> None:
+    if call.usage is not None:
+        call.price_context = _context(dialect, view, terms.context)
+        call.unclassed, call.plan = terms.unclassed, terms.plan
+        if terms.doubt:
+            call.estimate, call.note = True, terms.doubt
+    if terms.reported is not None and (call.reported is None or not call.reported.billed):
+        call.reported = terms.reported
+    call.response_cache = terms.own_cache or any(_says(view, mark) for mark in dialect.own_cache)
+
+
+def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
+    """Whether an answer began, and whether it may have been cut: what was told by then is not all that was used."""
+    call.answered = bool(call.response_id) or any(first(view, (key,)) is not None for key in dialect.answered)
+    if view.status_code == _ERROR and call.usage is not None and call.kind == "llm":
+        call.estimate = True
+        call.note = call.note or "it ended in an error: the answer may have been cut before all usage was told"
+
+
+def _says(view: ScopedSpan, mark: Mark) -> bool:
+    value = view.attributes.get(mark.key)
+    return (str(value).lower() if isinstance(value, bool) else text(value).lower()) in mark.values
 
 
 def granularity(call: Call) -> Granularity:
@@ -109,26 +154,51 @@ def _tool(dialect: Dialect, view: ScopedSpan) -> ToolCall:
     return ToolCall(name or None, first(view, keys.arguments), first_text(view, keys.call_id) or None)
 
 
-def _context(tiers: Keys, view: ScopedSpan) -> tuple[tuple[str, str], ...]:
-    if len(tiers) == 1:
-        value = view.attributes.get(tiers[0])
-        return _asked(tiers[0], value[:_LONGEST_TIER]) if isinstance(value, str) else ()
-    found: dict[str, str] = {}
-    for key in tiers:
-        for name, tier in _asked(key, text(view.attributes.get(key))[:_LONGEST_TIER]):
-            found.setdefault(name, tier)
-    return tuple(sorted(found.items()))
+def _context(dialect: Dialect, view: ScopedSpan, response: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return tier, speed and region that a call was served with; what was asked counts where no response tells."""
+    if not (response or dialect.served or dialect.asked or dialect.endpoints):
+        return ()
+    settled: dict[str, str] = {}
+    for keys, told in ((dialect.served, response), (dialect.asked, {})):
+        for key in keys:
+            value = view.attributes.get(key)
+            if isinstance(value, str) and value:
+                settled.setdefault(_term(key), _tier(value[:_LONGEST_TIER]))
+        for name, value in told.items():
+            settled.setdefault(name, value)
+    for key in dialect.endpoints:
+        match = _REGION.search(text(view.attributes.get(key)).lower()[:200])
+        if match is not None:
+            settled.setdefault("region", match[1])
+    return tuple(sorted((name, value) for name, value in settled.items() if value))
+
+
+def _term(key: str) -> str:
+    if key.endswith("speed"):
+        return "speed"
+    return "region" if key.endswith("inference_geo") else "service_tier"
 
 
 @lru_cache(maxsize=256)
-def _asked(key: str, value: str) -> tuple[tuple[str, str], ...]:
-    """What one tier asks of pricing. Bounded: values come from the network."""
+def _tier(value: str) -> str:
+    """Return what a tier asks of pricing, "" for the standard. Bounded: values come from the network."""
     tier = text(value).lower()
-    return () if tier in _NO_TIER else (("speed" if key.endswith("speed") else "service_tier", tier),)
+    return "" if tier in STANDARD else tier
 
 
-_LISTS = ("request_model", "response_model", "provider", "response_id", "tiers", "agent", "agent_parent")
-_ROWS = ("kinds", "usage_texts", "fallback_texts", "costs")
+_LISTS = (
+    "request_model",
+    "response_model",
+    "provider",
+    "response_id",
+    "served",
+    "asked",
+    "endpoints",
+    "answered",
+    "agent",
+    "agent_parent",
+)
+_ROWS = ("kinds", "usage_texts", "fallback_texts", "costs", "own_cache")
 _GROUPS = ("tokens", "aggregated", "tool")
 
 
@@ -154,7 +224,7 @@ def specialize(dialect: Dialect, present: frozenset[str], scope: str, version: s
     parsed = version_of(version)
     if not dialect.fixed_provider and not changes["provider"]:
         changes["fixed_provider"] = SCOPES.get(scope.rpartition(".")[2].rpartition("-")[2], "")
-    changes["sources"] = tuple(source for source in dialect.sources if _may_be(source, scope, parsed))
+    changes["sources"] = tuple(source for source in dialect.sources if _may_be(source, present, scope, parsed))
     return replace(dialect, **changes)
 
 
@@ -164,13 +234,20 @@ def keys_of(dialect: Dialect) -> Iterator[str]:
     for name in _LISTS:
         yield from getattr(dialect, name)
     for name in _ROWS:
-        rows: tuple[Kinds | UsageText | CostKey, ...] = getattr(dialect, name)
+        rows: tuple[Kinds | UsageText | CostKey | Mark, ...] = getattr(dialect, name)
         yield from (row.key for row in rows)
+    for source in dialect.sources:
+        yield from (*source.has, *source.lacks)
+    for cost in dialect.costs:
+        yield from (*cost.upstream, *cost.own_key, cost.currency, cost.said_by)
     for name in _GROUPS:
         group = getattr(dialect, name)
         for item in fields(group):
             value = getattr(group, item.name)
-            yield from value if isinstance(value, tuple) else ()
+            if isinstance(value, Mapping):
+                yield from chain.from_iterable(value.values())
+            elif isinstance(value, tuple):
+                yield from value
 
 
 def _keys(keys: tuple[str, ...], present: frozenset[str]) -> tuple[str, ...]:
@@ -178,18 +255,22 @@ def _keys(keys: tuple[str, ...], present: frozenset[str]) -> tuple[str, ...]:
 
 
 def _group(group: Tokens | ToolKeys, present: frozenset[str]) -> Tokens | ToolKeys:
-    changes: dict[str, Any] = {
-        item.name: _keys(value, present)
-        for item in fields(group)
-        if isinstance(value := getattr(group, item.name), tuple)
-    }
+    changes: dict[str, Any] = {}
+    for item in fields(group):
+        value = getattr(group, item.name)
+        if isinstance(value, Mapping):
+            changes[item.name] = {name: left for name, keys in value.items() if (left := _keys(keys, present))}
+        elif isinstance(value, tuple):
+            changes[item.name] = _keys(value, present)
     narrowed = replace(group, **changes)
     return NO_TOKENS if narrowed == NO_TOKENS else narrowed
 
 
-def _may_be(source: Source, scope: str, version: tuple[int, ...]) -> bool:
+def _may_be(source: Source, present: frozenset[str], scope: str, version: tuple[int, ...]) -> bool:
     return (
         scope.startswith(source.scope)
+        and (not source.has or not present.isdisjoint(source.has))
+        and (not source.lacks or present.isdisjoint(source.lacks))
         and (not source.since or version >= source.since)
         and (not source.before or bool(version and version < source.before))
     )
@@ -214,14 +295,20 @@ COST_ALIASES = frozenset(
 
 
 def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None:
-    """The first amount under `keys`."""
+    """Return the first amount in USD under `keys`."""
+    get = view.attributes.get
     for cost in keys:
-        value = view.attributes.get(cost.key)
+        value = get(cost.key)
         if cost.path:
             value = texts.parse(value)
             for step in cost.path:
                 value = value.get(step) if isinstance(value, Mapping) else None
         amount = money(value, cost.unit)
-        if amount is not None:
-            return ReportedCost(amount, cost.source == "billed", cost.key)
+        if amount is None or (cost.currency and text(get(cost.currency)).upper() not in ("", "USD")):
+            continue
+        billed = cost.source == "billed" or bool(cost.said_by and text(get(cost.said_by)).lower() == "provider")
+        told = ReportedCost(amount, billed, cost.key)
+        told.upstream = next((paid for key in cost.upstream if (paid := money(get(key), cost.unit)) is not None), None)
+        told.own_key = next((own for key in cost.own_key if isinstance(own := get(key), bool)), None)
+        return told
     return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from spanledger_processor.model import Usage
+from spanledger_processor.model import ReportedCost, Usage
 
 
 class Input(Enum):
@@ -13,6 +13,7 @@ class Input(Enum):
 
     INCLUSIVE = "includes cache reads and writes"
     EXCLUSIVE = "excludes cache reads and writes"
+    PRESUMED = "includes them by the convention; nothing is known of the source"
     UNSURE = "includes them by the convention, but sources of this kind are known that do not"
 
 
@@ -25,8 +26,27 @@ class Output(Enum):
 
 
 @dataclass(slots=True)
+class Terms:
+    """What else a usage object, or the response around it, says of the price.
+
+    `context` holds what was served, by the names of `Call.price_context`; "" is the standard. `unclassed` names what
+    was used, has no usage class and may have a price. `own_cache`: the answer came from the application's own cache.
+    """
+
+    context: dict[str, str] = field(default_factory=dict)
+    unclassed: tuple[str, ...] = ()
+    reported: ReportedCost | None = None
+    own_cache: bool = False
+    plan: str = ""
+    doubt: str = ""
+
+
+@dataclass(slots=True)
 class Counts:
-    """Counts as they came. None: not told. `cache_write` is all cache writes, the other two parts of it."""
+    """Counts as they came. None: not told. `cache_write` is all cache writes, the other two parts of it.
+
+    `parts` are classes that are copied as they are (`Tokens.parts`).
+    """
 
     input: int | None = None
     output: int | None = None
@@ -36,6 +56,8 @@ class Counts:
     cache_write_5m: int | None = None
     cache_write_1h: int | None = None
     reasoning: int | None = None
+    parts: dict[str, int] | None = None
+    terms: Terms | None = None
 
 
 @dataclass(slots=True)
@@ -48,10 +70,11 @@ class NormalizedUsage:
 
 
 def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -> NormalizedUsage:
-    """The usage that counts stand for.
+    """Return the usage that counts stand for.
 
-    "Cache reads and writes exceed the input" proves it exclusive whatever a table says, and so does a total that is
-    their sum where the table is unsure; both are arithmetic, not a guess.
+    Where the table is not sure, a total that is the sum of input, caches and output proves the input exclusive, and so do
+    caches that exceed it; unless the total denies that. Where the table says that the input includes the caches, caches
+    that exceed it are a contradiction.
     """
     normalized = NormalizedUsage(
         Usage(counts.input, counts.output, counts.cache_read, counts.cache_write, None, counts.reasoning)
@@ -63,6 +86,8 @@ def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -
         _place_cache(counts, cached, means, normalized)
     if output is not Output.INCLUSIVE:
         _add_reasoning(counts, normalized, output)
+    for name, number in (counts.parts or {}).items():
+        setattr(normalized.usage, name, number)
     return normalized
 
 
@@ -90,13 +115,20 @@ def _split(counts: Counts, normalized: NormalizedUsage) -> None:
 
 
 def _place_cache(counts: Counts, cached: int, means: Input, normalized: NormalizedUsage) -> None:
-    given = counts.input or 0
-    if means is Input.UNSURE:
-        proof = counts.total is not None and counts.total == given + cached + (counts.output or 0)
-        normalized.estimate = not proof and cached <= given
-        means = Input.EXCLUSIVE if proof else Input.INCLUSIVE
-    if means is Input.EXCLUSIVE or cached > given:
+    given, output, total = counts.input or 0, counts.output or 0, counts.total
+    if means is Input.EXCLUSIVE:
         normalized.usage.input = given + cached
+        return
+    proof = total is not None and total == given + cached + output
+    if means is Input.INCLUSIVE:
+        if cached > given:
+            normalized.problem = "cache reads and writes exceed an input that includes them"
+        normalized.estimate = proof
+    elif proof or cached > given:
+        normalized.usage.input = given + cached
+        normalized.estimate = not proof and total == given + output
+    else:
+        normalized.estimate = means is Input.UNSURE
 
 
 def _add_reasoning(counts: Counts, normalized: NormalizedUsage, means: Output) -> None:

@@ -112,7 +112,11 @@ class Kinds:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Keys of token counts. Where a cache class stands under several keys, the largest counts, never the sum."""
+    """Keys of counts. Where a cache class stands under several keys, the largest counts, never the sum.
+
+    `adds` are input tokens that `input` leaves out, unless a total denies it. `parts` are the keys of classes that are
+    copied as they are, by their names in `Usage`; `unclassed` those of what has no class and may have a price.
+    """
 
     input: Keys = ()
     output: Keys = ()
@@ -122,6 +126,9 @@ class Tokens:
     cache_write_5m: Keys = ()
     cache_write_1h: Keys = ()
     reasoning: Keys = ()
+    adds: Keys = ()
+    parts: Mapping[str, Keys] = field(default_factory=dict)
+    unclassed: Mapping[str, Keys] = field(default_factory=dict)
 
 
 NO_TOKENS = Tokens()
@@ -145,8 +152,11 @@ class UsageText:
 class Source:
     """What the counts of one source mean; the first that matches a span holds. Empty fields match everything.
 
-    `since` and `before` bound the scope's version. `providers` are beginnings of the provider's name.
+    `since` and `before` bound the scope's version; `has` and `lacks` are keys that tell versions apart where no scope
+    does. `providers` are beginnings of the provider's name.
     `absent_cache_is_zero`: this source leaves a cache class out where it is 0; else an absent one is unknown.
+    `package` is the library ("pypi:name" or "npm:name") and `read` the oldest and the newest release whose source was
+    read for this row.
     """
 
     input: Input = Input.INCLUSIVE
@@ -154,19 +164,39 @@ class Source:
     providers: Keys = ()
     since: tuple[int, ...] = ()
     before: tuple[int, ...] = ()
+    has: Keys = ()
+    lacks: Keys = ()
     output: Output = Output.INCLUSIVE
     absent_cache_is_zero: bool = False
     why: str = ""
+    package: str = ""
+    read: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
 class CostKey:
-    """A key that holds what a call cost; `unit` is what 1 of it is worth. `path` leads into a JSON object."""
+    """A key that holds what a call cost; `unit` is what 1 of it is worth. `path` leads into a JSON object.
+
+    `upstream` are keys of what the provider charges the buyer's own key beside it, `own_key` those that tell of one.
+    `currency` is a key that must hold USD or nothing; `said_by` one whose value "provider" makes the cost billed.
+    """
 
     key: str
     source: CostSource = "reported"
     unit: Pico = USD
     path: tuple[str, ...] = ()
+    upstream: Keys = ()
+    own_key: Keys = ()
+    currency: str = ""
+    said_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A key that says something by holding one of `values` (lower case): "true" stands for the truth value as well."""
+
+    key: str
+    values: Keys = ("true",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,10 +226,13 @@ class GroupingKeys:
 
 
 NO_GROUPS = GroupingKeys()
-ANY_SOURCE = Source()
+ANY_SOURCE = Source(Input.PRESUMED)
 
 Rule: TypeAlias = Callable[[ScopedSpan, Call], None]
 """Says what a table cannot; runs last."""
+
+CountRule: TypeAlias = Callable[[ScopedSpan, Counts], None]
+"""Adds counts and terms that no flat key tells, in the source's own sense; runs before the counts are read as usage."""
 
 KindRule: TypeAlias = Callable[[ScopedSpan], Kind | None]
 
@@ -212,7 +245,9 @@ class Dialect:
     up others; with `increments` a span may tell what was added, of which the input may be nothing. `usage_texts` hold,
     or complete, the span's own usage; what only `fallback_texts` hold becomes `Call.fallback`. `not_costs` look like a
     cost and are not in USD. `agent` and `agent_parent` are keys too plain to mean an agent on a span of another
-    vocabulary; the keys of `groups` do on any.
+    vocabulary; the keys of `groups` do on any. `served` are keys of tiers, speeds and regions that a response tells,
+    `asked` those of the request, which count where the response says nothing; `endpoints` hold the host that was asked.
+    `answered` show that an answer began; `own_cache` that it came from the application's or a proxy's own cache.
     """
 
     name: str
@@ -237,11 +272,16 @@ class Dialect:
     sources: tuple[Source, ...] = (ANY_SOURCE,)
     costs: tuple[CostKey, ...] = ()
     not_costs: Keys = ()
-    tiers: Keys = ()
+    served: Keys = ()
+    asked: Keys = ()
+    endpoints: Keys = ()
+    answered: Keys = ()
+    own_cache: tuple[Mark, ...] = ()
     tool: ToolKeys = NO_TOOL
     agent: Keys = ()
     agent_parent: Keys = ()
     groups: GroupingKeys = NO_GROUPS
+    completes: CountRule | None = None
     rules: tuple[Rule, ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -1,7 +1,6 @@
 """The usage of one span by one dialect's tables, and what a provider's response on the span adds to it.
 
-Classes that the span's own keys lack are taken from a response where both agree on input and output. Input attributes
-are never looked at: they hold other calls' responses.
+Classes that the span's own keys lack are taken from a response where both agree on input and output.
 """
 
 from __future__ import annotations
@@ -9,61 +8,68 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from spanledger_processor.dialects import texts
-from spanledger_processor.dialects.normalize import Counts, Input, normalize
+from spanledger_processor.dialects.normalize import Counts, Input, Terms, normalize
+from spanledger_processor.dialects.responses import Response, inside, read_response
 from spanledger_processor.dialects.schema import (
     ANY_SOURCE,
     NO_TOKENS,
+    Attributes,
     Dialect,
     Keys,
     ScopedSpan,
     Source,
     Tokens,
-    UsageText,
 )
-from spanledger_processor.dialects.usage_shapes import ParsedUsage, read_usage, usages_in
+from spanledger_processor.dialects.usage_shapes import read_usage
 from spanledger_processor.dialects.values import NoCountError, count
-from spanledger_processor.model import Call, Usage
+from spanledger_processor.model import CLASS_NAMES, Call, Usage
 
 NO_COUNT = "a token count that is none"
 _AGGREGATES = frozenset({"agent", "workflow", "other"})
+_PARTS = tuple(name for name in CLASS_NAMES if name not in ("input", "output"))
 
 
-def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
-    """Fill `call.usage`, with what is wrong or unsure about it, or `call.fallback`."""
+def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
+    """Fill `call.usage`, with what is wrong or unsure about it, or `call.fallback`; return terms of the price."""
     tokens = dialect.tokens
     means: Input | None = None
     try:
-        counts = _counts(tokens, view) if tokens is not NO_TOKENS else None
+        counts = counts_under(tokens, view.attributes) if tokens is not NO_TOKENS else None
         if counts is None and dialect.aggregated is not NO_TOKENS and call.kind in _AGGREGATES:
-            counts = _counts(dialect.aggregated, view)
+            counts = counts_under(dialect.aggregated, view.attributes)
         if counts is None and dialect.usage_texts:
             counts, means = _whole(dialect, view)
+        if counts is not None and dialect.completes is not None and means is None:
+            dialect.completes(view, counts)
     except NoCountError:
         call.problem = NO_COUNT
         counts = _valid(tokens, view)
-    if counts is not None:
-        source = source_for(dialect.sources, call.provider)
-        usage = _settle(call, counts, means, source)
-        if dialect.usage_texts and _lacks(usage):
-            complete(call, counts, parsed_responses(view, dialect.usage_texts))
-        if call.kind == "llm" and usage.input == 0 and not dialect.increments:
-            _never_asked(call, usage)
-        if source.input is Input.EXCLUSIVE and usage.cache_read is None and usage.cache_write is None and not means:
-            call.estimate = True  # what was cached is missing from the input as well
-    elif dialect.fallback_texts:
-        call.fallback = next((told.normalized.usage for told in parsed_responses(view, dialect.fallback_texts)), None)
+    if counts is None:
+        if dialect.fallback_texts:
+            found = read_response(view, dialect.fallback_texts).usages
+            call.fallback = found[0].normalized.usage if found else None
+        return Terms()
+    source = source_for(dialect.sources, call.provider)
+    usage = _normalized(call, counts, means, source)
+    terms = counts.terms or Terms()
+    if dialect.usage_texts:
+        terms = _with_response(call, counts, terms, read_response(view, dialect.usage_texts))
+    if call.kind == "llm" and usage.input == 0 and not dialect.increments:
+        _never_asked(call, usage)
+    if source.input is Input.EXCLUSIVE and usage.cache_read is None and usage.cache_write is None and not means:
+        call.estimate = True  # what was cached is missing from the input as well
+    return terms
 
 
 def source_for(sources: tuple[Source, ...], provider: str) -> Source:
-    """What the counts of a provider mean: the first of `sources` that is for it."""
+    """Return what the counts of a provider mean: the first of `sources` that is for it."""
     for source in sources:
         if not source.providers or provider.lower().startswith(source.providers):
             return source
     return ANY_SOURCE
 
 
-def _settle(call: Call, counts: Counts, means: Input | None, source: Source) -> Usage:
+def _normalized(call: Call, counts: Counts, means: Input | None, source: Source) -> Usage:
     normalized = normalize(counts, means or source.input, source.output)
     usage = call.usage = normalized.usage
     call.problem = call.problem or normalized.problem
@@ -76,6 +82,29 @@ def _settle(call: Call, counts: Counts, means: Input | None, source: Source) -> 
     return usage
 
 
+def _with_response(call: Call, counts: Counts, terms: Terms, response: Response) -> Terms:
+    """Complete the call by the response on its span, and return the terms of both."""
+    agreeing = complete(call, counts, response)
+    merged = Terms(
+        {**response.terms.context, **(agreeing.context if agreeing else {}), **terms.context},
+        terms.unclassed or response.terms.unclassed,
+        terms.reported,
+        terms.own_cache,
+        terms.plan,
+        terms.doubt or response.terms.doubt,
+    )
+    if agreeing is not None:
+        merged.unclassed += tuple(what for what in agreeing.unclassed if what not in merged.unclassed)
+        merged.reported = merged.reported or agreeing.reported
+        merged.own_cache = merged.own_cache or agreeing.own_cache
+        merged.plan = merged.plan or agreeing.plan
+    if call.usage is not None and call.kind == "llm":
+        for name, number in response.parts.items():
+            if getattr(call.usage, name) is None:
+                setattr(call.usage, name, number)
+    return merged
+
+
 def _never_asked(call: Call, usage: Usage) -> None:
     """No model answers nothing: an input of 0 is what streams leave whose usage was not told, or not wholly."""
     usage.input = None
@@ -83,27 +112,19 @@ def _never_asked(call: Call, usage: Usage) -> None:
         call.usage = None
 
 
-def _lacks(usage: Usage) -> bool:
-    return (
-        usage.cache_read is None
-        or usage.cache_write is None
-        or (usage.cache_write_1h is None and bool(usage.cache_write))
-        or usage.reasoning is None
-    )
-
-
-def _counts(tokens: Tokens, view: ScopedSpan) -> Counts | None:
-    """The counts under a vocabulary's keys, None where there is neither input nor output.
+def counts_under(tokens: Tokens, attributes: Attributes) -> Counts | None:
+    """Return the counts under a vocabulary's keys, None where there is neither input, nor output, nor search units.
 
     Raises:
         NoCountError: a value that should be a count is none.
     """
-    get = view.attributes.get
+    get = attributes.get
     given = _count(get, tokens.input) if tokens.input else None
     output = _count(get, tokens.output) if tokens.output else None
-    if given is None and output is None:
+    parts = _numbers(get, tokens.parts) if tokens.parts else None
+    if given is None and output is None and not (parts and "search_units" in parts):
         return None
-    return Counts(
+    counts = Counts(
         given,
         output,
         _count(get, tokens.total) if tokens.total else None,
@@ -112,7 +133,26 @@ def _counts(tokens: Tokens, view: ScopedSpan) -> Counts | None:
         _count(get, tokens.cache_write_5m) if tokens.cache_write_5m else None,
         _count(get, tokens.cache_write_1h) if tokens.cache_write_1h else None,
         _count(get, tokens.reasoning) if tokens.reasoning else None,
+        parts,
     )
+    if tokens.adds:
+        _add(counts, sum(count(get(key)) or 0 for key in tokens.adds))
+    if tokens.unclassed:
+        counts.terms = Terms(
+            unclassed=tuple(what for what, number in _numbers(get, tokens.unclassed).items() if number)
+        )
+    return counts
+
+
+def _add(counts: Counts, more: int) -> None:
+    """Add input tokens that the input leaves out, unless the total says that it has them."""
+    known = (counts.input or 0) + (counts.output or 0)
+    if more and counts.input is not None and counts.total not in (known, known + (counts.reasoning or 0)):
+        counts.input += more
+
+
+def _numbers(get: Callable[[str], Any], table: Mapping[str, Keys]) -> dict[str, int]:
+    return {name: number for name, keys in table.items() if (number := _count(get, keys)) is not None}
 
 
 def _count(get: Callable[[str], Any], keys: Keys) -> int | None:
@@ -131,7 +171,7 @@ def _largest(get: Callable[[str], Any], keys: Keys) -> int | None:
 
 
 def _valid(tokens: Tokens, view: ScopedSpan) -> Counts | None:
-    """Input and output as far as they can be read, where some count is none."""
+    """Return input and output as far as they can be read, where some count is none."""
 
     def valid(keys: Keys) -> int | None:
         try:
@@ -143,7 +183,7 @@ def _valid(tokens: Tokens, view: ScopedSpan) -> Counts | None:
 
 
 def _whole(dialect: Dialect, view: ScopedSpan) -> tuple[Counts | None, Input | None]:
-    """Usage that stands in an object, and what its input means where that is known.
+    """Return usage that stands in an object, and what its input means where that is known.
 
     Raises:
         NoCountError: a value that should be a count is none.
@@ -153,14 +193,15 @@ def _whole(dialect: Dialect, view: ScopedSpan) -> tuple[Counts | None, Input | N
         if isinstance(value, Mapping):
             if place.read is not None:
                 return place.read(value)
-            told = read_usage(value)
-            if told is not None:
-                return as_counts(told.normalized.usage), Input.INCLUSIVE
+            parsed = read_usage(value)
+            if parsed is not None:
+                return as_counts(parsed.normalized.usage, parsed.terms), Input.INCLUSIVE
     return None, None
 
 
-def as_counts(usage: Usage) -> Counts:
-    """Counts that a usage stands for, read inclusively."""
+def as_counts(usage: Usage, terms: Terms) -> Counts:
+    """Return counts that a usage stands for, read inclusively."""
+    parts = {name: number for name in _PARTS[4:] if (number := getattr(usage, name)) is not None}
     return Counts(
         usage.input,
         usage.output,
@@ -168,83 +209,44 @@ def as_counts(usage: Usage) -> Counts:
         cache_write=usage.cache_write,
         cache_write_1h=usage.cache_write_1h,
         reasoning=usage.reasoning,
+        parts=parts or None,
+        terms=terms,
     )
 
 
-_SHORT = 4096
-"""Characters of a text that may be a usage object and nothing else."""
+def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
+    """Take missing classes from the first usage object that agrees with all of the span's own numbers.
 
-_EARLY = 100
-"""Characters in which a usage object has named its first count."""
-
-_CLASSES = ("cache_read", "cache_write", "cache_write_1h", "reasoning")
-
-
-def parsed_responses(view: ScopedSpan, places: tuple[UsageText, ...]) -> list[ParsedUsage]:
-    """What usage objects in raw answers tell, best place first."""
-    found: list[ParsedUsage] = []
-    for place in places:
-        if not place.whole:
-            found += [told for item in _objects(view, place) if (told := read_usage(item)) is not None]
-    return found
-
-
-def inside(view: ScopedSpan, place: UsageText) -> Any:
-    """The value that a place leads to, parsed."""
-    value = texts.parse(view.attributes.get(place.key))
-    for step in place.path:
-        if not isinstance(value, Mapping):
-            return None
-        value = texts.parse(value.get(step))
-    return value
-
-
-def complete(call: Call, counts: Counts, told: list[ParsedUsage]) -> None:
-    """Take missing classes from the first raw usage that agrees with all of the span's own numbers.
-
-    Where the very numbers are the raw ones, so is what they mean: the raw usage's reading holds.
+    Where the very numbers are the object's, so is what they mean: its reading holds. Returns its terms of the price.
     """
     usage = call.usage
     if usage is None:
-        return
-    for item in told:
-        raw, normalized = item.counts, item.normalized.usage
+        return None
+    for parsed in response.usages:
+        raw, found = parsed.counts, parsed.normalized.usage
         copied = raw.input == counts.input and raw.output == counts.output
-        if not copied and (normalized.input != usage.input or normalized.output != usage.output):
+        if parsed.normalized.problem or (not copied and (found.input != usage.input or found.output != usage.output)):
             continue
-        if usage.cache_read not in (None, normalized.cache_read) or usage.cache_write not in (
-            None,
-            0,
-            normalized.cache_write,
+        if _differ(usage.cache_read, found.cache_read) or (
+            usage.cache_write and _differ(usage.cache_write, found.cache_write)
         ):
             continue
-        if normalized.cache_write:  # LangChain leaves the sum at 0 where it tells writes by time to live
-            usage.cache_write = normalized.cache_write
-        if copied:
-            usage.input, usage.output = normalized.input, normalized.output
-            call.estimate = item.normalized.estimate
-        for name in _CLASSES:
+        whole = not ((usage.cache_read and found.cache_read is None) or (usage.cache_write and found.cache_write is None))
+        if found.cache_write:  # LangChain leaves the sum at 0 where it tells writes by time to live
+            usage.cache_write = found.cache_write
+        if copied and whole:
+            usage.input, usage.output = found.input, found.output
+            call.estimate = parsed.normalized.estimate
+            call.problem = call.problem if call.problem == NO_COUNT else ""
+        for name in _PARTS:
             if getattr(usage, name) is None:
-                setattr(usage, name, getattr(normalized, name))
-        return
+                setattr(usage, name, getattr(found, name))
+        return parsed.terms
+    return None
 
 
-def _objects(view: ScopedSpan, place: UsageText) -> list[Mapping[str, Any]]:
-    value = view.attributes.get(place.key)
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if isinstance(value, str) and not place.path:
-        itself = _usage_itself(value)
-        return [itself] if itself is not None else list(texts.usages(value))
-    value = inside(view, place)
-    return [value, *usages_in(value)] if isinstance(value, Mapping) else list(usages_in(value))
-
-
-def _usage_itself(value: str) -> Mapping[str, Any] | None:
-    if len(value) > _SHORT or not ("_token" in value[:_EARLY] or "Token" in value[:_EARLY]):
-        return None
-    parsed = texts.parse(value)
-    return parsed if isinstance(parsed, Mapping) and read_usage(parsed) is not None else None
+def _differ(one: int | None, other: int | None) -> bool:
+    return one is not None and other is not None and one != other
 
 
 def forget_zero_writes(call: Call) -> None:

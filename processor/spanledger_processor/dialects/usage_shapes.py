@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from spanledger_processor.dialects.normalize import Counts, Input, NormalizedUsage, Output, normalize
-from spanledger_processor.dialects.values import NoCountError, count
+from spanledger_processor.dialects.normalize import Counts, Input, NormalizedUsage, Output, Terms, normalize
+from spanledger_processor.dialects.values import NoCountError, count, money, text
+from spanledger_processor.model import ReportedCost
+from spanledger_processor.units import USD
 
 Paths = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class UsageShape:
     """A form of usage object: all of `needs` are there, and one of `any_of` if there are any.
 
     Each class names the places it may stand at, dots going one level down; the first that holds a count is taken.
@@ -36,10 +38,11 @@ class Shape:
     output_means: Output = Output.INCLUSIVE
 
 
-_PATHS = ("needs", "any_of", "adds", *Counts.__slots__)
+_COUNTS = tuple(one.name for one in fields(Counts) if one.name not in ("parts", "terms"))
+_PATHS = ("needs", "any_of", "adds", *_COUNTS)
 
 USAGE_SHAPES = (
-    Shape(
+    UsageShape(
         "OpenAI chat completions, and what imitates it (LiteLLM, DeepSeek, Mistral, Groq, OpenRouter)",
         needs=("prompt_tokens",),
         means=Input.INCLUSIVE,
@@ -68,7 +71,7 @@ USAGE_SHAPES = (
         ),
         reasoning=("completion_tokens_details.reasoning_tokens",),
     ),
-    Shape(
+    UsageShape(
         "OpenAI responses",
         needs=("input_tokens", "input_tokens_details"),
         means=Input.INCLUSIVE,
@@ -79,7 +82,7 @@ USAGE_SHAPES = (
         cache_write=("input_tokens_details.cache_write_tokens",),
         reasoning=("output_tokens_details.reasoning_tokens",),
     ),
-    Shape(
+    UsageShape(
         "LangChain usage_metadata",
         needs=("input_tokens", "total_tokens"),
         any_of=("input_token_details", "output_token_details"),
@@ -87,13 +90,25 @@ USAGE_SHAPES = (
         input=("input_tokens",),
         output=("output_tokens",),
         total=("total_tokens",),
-        cache_read=("input_token_details.cache_read",),
-        cache_write=("input_token_details.cache_creation",),
+        cache_read=(
+            "input_token_details.cache_read",
+            "input_token_details.priority_cache_read",
+            "input_token_details.flex_cache_read",
+        ),
+        cache_write=(
+            "input_token_details.cache_creation",
+            "input_token_details.priority_cache_creation",
+            "input_token_details.flex_cache_creation",
+        ),
         cache_write_5m=("input_token_details.ephemeral_5m_input_tokens",),
         cache_write_1h=("input_token_details.ephemeral_1h_input_tokens",),
-        reasoning=("output_token_details.reasoning",),
+        reasoning=(
+            "output_token_details.reasoning",
+            "output_token_details.priority_reasoning",
+            "output_token_details.flex_reasoning",
+        ),
     ),
-    Shape(
+    UsageShape(
         "Anthropic messages",
         needs=("input_tokens",),
         any_of=("cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"),
@@ -106,7 +121,7 @@ USAGE_SHAPES = (
         cache_write_1h=("cache_creation.ephemeral_1h_input_tokens",),
         reasoning=("output_tokens_details.thinking_tokens",),
     ),
-    Shape(
+    UsageShape(
         "Gemini (REST)",
         needs=("promptTokenCount",),
         means=Input.INCLUSIVE,
@@ -118,7 +133,7 @@ USAGE_SHAPES = (
         adds=("toolUsePromptTokenCount",),
         output_means=Output.EXCLUSIVE,
     ),
-    Shape(
+    UsageShape(
         "Gemini (Python)",
         needs=("prompt_token_count",),
         means=Input.INCLUSIVE,
@@ -130,7 +145,7 @@ USAGE_SHAPES = (
         adds=("tool_use_prompt_token_count",),
         output_means=Output.EXCLUSIVE,
     ),
-    Shape(
+    UsageShape(
         "Bedrock converse",
         needs=("inputTokens",),
         any_of=("cacheReadInputTokens", "cacheWriteInputTokens"),
@@ -141,7 +156,7 @@ USAGE_SHAPES = (
         cache_read=("cacheReadInputTokens",),
         cache_write=("cacheWriteInputTokens",),
     ),
-    Shape(
+    UsageShape(
         "AI SDK from version 6",
         needs=("inputTokens", "inputTokenDetails"),
         means=Input.INCLUSIVE,
@@ -152,7 +167,7 @@ USAGE_SHAPES = (
         cache_write=("inputTokenDetails.cacheWriteTokens",),
         reasoning=("outputTokenDetails.reasoningTokens", "reasoningTokens"),
     ),
-    Shape(
+    UsageShape(
         "AI SDK language model, version 3",
         needs=("inputTokens.total",),
         means=Input.INCLUSIVE,
@@ -162,7 +177,7 @@ USAGE_SHAPES = (
         cache_write=("inputTokens.cacheWrite",),
         reasoning=("outputTokens.reasoning",),
     ),
-    Shape(
+    UsageShape(
         "Genkit",
         needs=("inputTokens",),
         any_of=("thoughtsTokens", "inputCharacters", "cachedContentTokens"),
@@ -174,7 +189,7 @@ USAGE_SHAPES = (
         reasoning=("thoughtsTokens",),
         output_means=Output.FROM_TOTAL,
     ),
-    Shape(
+    UsageShape(
         "AI SDK version 5",
         needs=("inputTokens",),
         means=Input.UNSURE,
@@ -184,14 +199,28 @@ USAGE_SHAPES = (
         cache_read=("cachedInputTokens",),
         reasoning=("reasoningTokens",),
     ),
-    Shape(
+    UsageShape(
         "Cohere",
         needs=("billed_units.input_tokens",),
         means=Input.INCLUSIVE,
         input=("billed_units.input_tokens",),
         output=("billed_units.output_tokens",),
     ),
-    Shape(
+    UsageShape(
+        "Cohere rerank",
+        needs=("search_units",),
+        means=Input.INCLUSIVE,
+        input=("input_tokens",),
+        output=("output_tokens",),
+    ),
+    UsageShape(
+        "Cohere rerank, whole",
+        needs=("billed_units.search_units",),
+        means=Input.INCLUSIVE,
+        input=("billed_units.input_tokens",),
+        output=("billed_units.output_tokens",),
+    ),
+    UsageShape(
         "input and output, no caches told",
         needs=("input_tokens",),
         means=Input.INCLUSIVE,
@@ -203,35 +232,136 @@ USAGE_SHAPES = (
 )
 
 
+PARTS: Mapping[str, Paths] = {
+    "input_audio": (
+        "prompt_tokens_details.audio_tokens",
+        "input_tokens_details.audio_tokens",
+        "input_token_details.audio_tokens",
+        "input_token_details.audio",
+        "promptTokensDetails.AUDIO.tokenCount",
+        "prompt_tokens_details.AUDIO.token_count",
+    ),
+    "input_image": (
+        "prompt_tokens_details.image_tokens",
+        "input_tokens_details.image_tokens",
+        "input_token_details.image_tokens",
+        "promptTokensDetails.IMAGE.tokenCount",
+        "prompt_tokens_details.IMAGE.token_count",
+    ),
+    "cache_read_audio": (
+        "prompt_tokens_details.cached_tokens_details.audio_tokens",
+        "input_token_details.cached_tokens_details.audio_tokens",
+        "cacheTokensDetails.AUDIO.tokenCount",
+        "cache_tokens_details.AUDIO.token_count",
+    ),
+    "cache_read_image": (
+        "input_token_details.cached_tokens_details.image_tokens",
+        "cacheTokensDetails.IMAGE.tokenCount",
+        "cache_tokens_details.IMAGE.token_count",
+    ),
+    "output_audio": (
+        "completion_tokens_details.audio_tokens",
+        "output_tokens_details.audio_tokens",
+        "output_token_details.audio_tokens",
+        "output_token_details.audio",
+        "candidatesTokensDetails.AUDIO.tokenCount",
+        "candidates_tokens_details.AUDIO.token_count",
+        "responseTokensDetails.AUDIO.tokenCount",
+        "response_tokens_details.AUDIO.token_count",
+    ),
+    "output_image": (
+        "completion_tokens_details.image_tokens",
+        "output_tokens_details.image_tokens",
+        "candidatesTokensDetails.IMAGE.tokenCount",
+        "candidates_tokens_details.IMAGE.token_count",
+    ),
+    "web_searches": (
+        "server_tool_use.web_search_requests",
+        "serverToolUse.webSearchRequests",
+        "prompt_tokens_details.web_search_requests",
+        "server_side_tool_usage_details.web_search_calls",
+        "num_search_queries",
+    ),
+    "file_searches": ("server_side_tool_usage_details.file_search_calls",),
+    "search_units": ("search_units", "billed_units.search_units"),
+}
+"""Where usage objects of any shape tell the classes that are copied as they are.
+
+OpenAI: https://platform.openai.com/docs/api-reference/chat/object, .../responses/object, .../realtime-server-events;
+Google: https://ai.google.dev/api/generate-content#UsageMetadata; Anthropic: https://docs.anthropic.com/en/api/messages;
+Cohere: https://docs.cohere.com/reference/rerank; xAI: https://docs.x.ai/docs/guides/tools/tool-usage-details;
+Perplexity: https://docs.perplexity.ai/api-reference/chat-completions-post.
+"""
+UNCLASSED: Mapping[str, Paths] = {
+    "video tokens": (
+        "promptTokensDetails.VIDEO.tokenCount",
+        "prompt_tokens_details.VIDEO.token_count",
+        "prompt_tokens_details.video_tokens",
+        "completion_tokens_details.video_tokens",
+    ),
+    "seconds of audio": ("prompt_audio_seconds", "seconds"),
+    "code executions": (
+        "server_tool_use.code_execution_requests",
+        "server_side_tool_usage_details.code_interpreter_calls",
+    ),
+    "social searches": ("server_side_tool_usage_details.x_search_calls",),
+    "document searches": ("server_side_tool_usage_details.document_search_calls",),
+    "search sources": ("num_sources_used",),
+    "citation tokens": ("citation_tokens",),
+}
+"""What usage objects count besides, has no class and may have a price."""
+_TIERS = ("service_tier", "serviceTier")
+_TRAFFIC = ("traffic_type", "trafficType")
+STANDARD = frozenset(
+    {"", "auto", "default", "normal", "not_available", "global", "null", "none"}
+    | {"on_demand", "on-demand", "standard", "standard_only", "unspecified", "traffic_type_unspecified"}
+)
+"""Values of a tier, speed or region that stand for the list price."""
+_TICK = USD // 10**10
+
+
 @dataclass(slots=True)
 class ParsedUsage:
-    """What a usage object tells: its numbers as they came, and the usage that they stand for."""
+    """What a usage object tells: its numbers as they came, the usage that they stand for, and terms of the price."""
 
     counts: Counts
     normalized: NormalizedUsage
+    terms: Terms
 
 
 def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
-    """The usage that an object tells, None if it has no known shape or counts that are none."""
+    """Return the usage that an object tells, None if it has no known shape or counts that are none."""
     shape = usage_shape_of(value)
     if shape is None:
         return None
     try:
         counts = read_counts(value, shape)
         added = sum(count(_at(value, path)) or 0 for path in shape.adds)
+        terms = read_terms(value)
     except NoCountError:
         return None
     if added and counts.input is not None:
         counts.input += added
-    return ParsedUsage(counts, normalize(counts, shape.means, shape.output_means))
+    normalized = normalize(counts, shape.means, shape.output_means)
+    counts.terms = terms
+    return ParsedUsage(counts, normalized, terms)
 
 
-_STEPS = {path: tuple(path.split(".")) for shape in USAGE_SHAPES for name in _PATHS for path in getattr(shape, name)}
+_STEPS = {
+    path: tuple(path.split("."))
+    for paths in (
+        *(getattr(shape, name) for shape in USAGE_SHAPES for name in _PATHS),
+        *PARTS.values(),
+        *UNCLASSED.values(),
+    )
+    for path in paths
+}
 _TOPS = frozenset(_STEPS[path][0] for shape in USAGE_SHAPES for path in shape.needs)
+_PART_TOPS = frozenset(_STEPS[path][0] for paths in (*PARTS.values(), *UNCLASSED.values()) for path in paths)
 
 
-def usage_shape_of(value: Mapping[str, Any]) -> Shape | None:
-    """The first shape that an object has."""
+def usage_shape_of(value: Mapping[str, Any]) -> UsageShape | None:
+    """Return the first shape that an object has."""
     if _TOPS.isdisjoint(value):
         return None
     for shape in USAGE_SHAPES:
@@ -242,8 +372,8 @@ def usage_shape_of(value: Mapping[str, Any]) -> Shape | None:
     return None
 
 
-def read_counts(value: Mapping[str, Any], shape: Shape) -> Counts:
-    """The counts of an object by a shape.
+def read_counts(value: Mapping[str, Any], shape: UsageShape) -> Counts:
+    """Return the counts of an object by a shape.
 
     Raises:
         NoCountError: a value that should be a count is none.
@@ -257,7 +387,73 @@ def read_counts(value: Mapping[str, Any], shape: Shape) -> Counts:
         _first(value, shape.cache_write_5m),
         _first(value, shape.cache_write_1h),
         _first(value, shape.reasoning),
+        read_parts(value),
     )
+
+
+def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the classes that are copied as they are, None if the object tells none.
+
+    Raises:
+        NoCountError: a value that should be a count is none.
+    """
+    if _PART_TOPS.isdisjoint(value):
+        return None
+    found = {name: number for name, paths in PARTS.items() if (number := _first(value, paths)) is not None}
+    return found or None
+
+
+def read_terms(value: Mapping[str, Any]) -> Terms:
+    """Return what a usage object says of the price besides its classes."""
+    terms = Terms()
+    if not _PART_TOPS.isdisjoint(value):
+        terms.unclassed = tuple(what for what, paths in UNCLASSED.items() if _some(value, paths))
+    for name, keys in (("service_tier", _TIERS), ("speed", ("speed",)), ("region", ("inference_geo",))):
+        told = next((text(value.get(key)).lower()[:64] for key in keys if isinstance(value.get(key), str)), None)
+        if told is not None:
+            terms.context[name] = "" if told in STANDARD else told
+    traffic = next((text(value.get(key)).lower() for key in _TRAFFIC if value.get(key)), None)
+    if traffic is not None:
+        terms.plan = "provisioned" if "provisioned" in traffic else ""
+        terms.context["service_tier"] = traffic.removeprefix("on_demand").strip("_") if "on_demand" in traffic else ""
+    _langchain_terms(value, terms)
+    terms.reported = _charged(value)
+    return terms
+
+
+def _langchain_terms(value: Mapping[str, Any], terms: Terms) -> None:
+    """LangChain writes the tier into the names of its classes, and a total cost of 0 on a cached generation."""
+    for details in (value.get("input_token_details"), value.get("output_token_details")):
+        for tier in ("priority", "flex"):
+            if isinstance(details, Mapping) and any(str(key).startswith(tier) for key in details):
+                terms.context.setdefault("service_tier", tier)
+    cost = value.get("total_cost")
+    terms.own_cache = "total_tokens" in value and type(cost) in (int, float) and cost == 0
+
+
+def _charged(value: Mapping[str, Any]) -> ReportedCost | None:
+    """Return what the response says was charged: by OpenRouter, Perplexity or xAI.
+
+    https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.perplexity.ai/api-reference/chat-completions-post,
+    https://docs.x.ai/docs/guides/tools/tool-usage-details.
+    """
+    cost, details = value.get("cost"), value.get("cost_details")
+    if isinstance(cost, Mapping):
+        amount = money(cost.get("total_cost"))
+        return None if amount is None else ReportedCost(amount, True, "usage.cost.total_cost")
+    if "cost_in_usd_ticks" in value:
+        amount = money(value.get("cost_in_usd_ticks"), _TICK)
+        return None if amount is None else ReportedCost(amount, True, "usage.cost_in_usd_ticks")
+    amount = money(cost)
+    if amount is None or not ("is_byok" in value or isinstance(details, Mapping)):
+        return None
+    upstream = money(details.get("upstream_inference_cost")) if isinstance(details, Mapping) else None
+    own_key = value.get("is_byok")
+    return ReportedCost(amount, True, "usage.cost", upstream, own_key if isinstance(own_key, bool) else None)
+
+
+def _some(value: Mapping[str, Any], paths: Paths) -> bool:
+    return any(isinstance(found := _at(value, path), int | float) and found > 0 for path in paths)
 
 
 def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
@@ -272,12 +468,32 @@ def _at(value: Mapping[str, Any], path: str) -> Any:
     first, *below = _STEPS[path]
     found = value.get(first)
     for step in below:
-        found = found.get(step) if isinstance(found, Mapping) else None
+        if isinstance(found, Mapping):
+            found = found.get(step)
+        else:
+            found = _of_modality(found, step) if isinstance(found, list) else None
     return found
 
 
+def _of_modality(details: list[Any], modality: str) -> Any:
+    """Google lists a count for each modality."""
+    for item in details[:16]:
+        if isinstance(item, Mapping) and str(item.get("modality", "")).rpartition(".")[2].upper() == modality:
+            return item
+    return None
+
+
 USAGE_KEYS = frozenset(
-    {"usage", "usage_metadata", "usageMetadata", "token_usage", "tokenUsage", "usage_object", "llm_output"}
+    {
+        "usage",
+        "usage_metadata",
+        "usageMetadata",
+        "token_usage",
+        "tokenUsage",
+        "usage_object",
+        "llm_output",
+        "billed_units",
+    }
 )
 
 

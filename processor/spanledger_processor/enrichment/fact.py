@@ -17,8 +17,8 @@ from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import SpanView
 
 _STATUS_ERROR = 2
-_WITH_USAGE = frozenset({"llm", "embedding"})
-"""Kinds whose calls cost something: one that says nothing of its usage is marked, unless it failed."""
+_WITH_USAGE = frozenset({"llm", "embedding", "rerank"})
+"""Kinds whose calls cost something: one without usage is marked, unless it failed before an answer began."""
 _CLASSES_OF_VERSION_1 = 6
 """Usage classes of the first digests, which are stored; of those declared later only told ones are in a digest."""
 
@@ -98,7 +98,7 @@ class Maker:
             return self.pricing.cost(call, at_ns, time_known=own)
         if call.fallback is not None:
             return self.pricing.cost(replace(call, usage=call.fallback), at_ns, time_known=own)
-        if call.kind in _WITH_USAGE and view.status_code != _STATUS_ERROR:
+        if call.kind in _WITH_USAGE and (call.answered or view.status_code != _STATUS_ERROR):
             return Cost(unpriced="no_usage")
         return None
 

@@ -66,7 +66,7 @@ CLAUDE_CODE = Dialect(
         cache_write_1h=("cache_creation_1h_tokens",),
     ),
     sources=(Source(Input.EXCLUSIVE, why="copies Anthropic's own counts"),),
-    tiers=("speed",),
+    served=("speed",),
     tool=ToolKeys(
         name=("gen_ai.tool.name", "tool_name"),
         arguments=("tool_input",),

@@ -74,7 +74,7 @@ GENKIT = Dialect(
     ),
     otherwise="other",
     usage_texts=(UsageText("genkit:output", ("usage",), whole=True),),
-    sources=(Source(Input.INCLUSIVE, why="the plugin's counts; Anthropic's prove exclusive where caches are large"),),
+    sources=(Source(Input.PRESUMED, why="the plugin's counts; Anthropic's prove exclusive where caches are large"),),
     tool=ToolKeys(name=("genkit:name",), arguments=("genkit:input",), name_from_span=True),
     groups=GroupingKeys(session=("genkit:sessionId",)),
     rules=(_model,),

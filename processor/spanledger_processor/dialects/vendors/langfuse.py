@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from spanledger_processor.dialects.normalize import Counts, Input
+from spanledger_processor.dialects.normalize import Counts, Input, Terms
 from spanledger_processor.dialects.schema import (
     CostKey,
     Detection,
@@ -27,22 +27,40 @@ def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
 
     Buckets are disjoint and told by their names: "input" and "output" anywhere in them. Exceptions: a total that is the
     sum of the two plain ones (then all others are parts of them), writes by time to live beside all writes, cached
-    content and thoughts as Gemini counts them, and tiers ("priority"), which are no class.
+    content and thoughts as Gemini counts them. A tier in a name ("input_priority_cache_read") is the whole call's.
 
     Raises:
         NoCountError: a bucket that is no count.
     """
     told = read_usage(value)
     if told is not None:
-        return as_counts(told.normalized.usage), Input.INCLUSIVE
-    buckets = {key.lower(): number for key, item in value.items() if (number := count(item)) is not None}
-    buckets = {key: number for key, number in buckets.items() if "priority" not in key}
+        return as_counts(told.normalized.usage, told.terms), Input.INCLUSIVE
+    given = {key.lower(): number for key, item in value.items() if (number := count(item)) is not None}
+    terms = Terms(context={"service_tier": tier} if (tier := _tier(given)) else {})
+    buckets: dict[str, int] = {}
+    for key, number in given.items():
+        plain = _without(key, tier)
+        buckets[plain] = buckets.get(plain, 0) + number if plain != key and plain not in ("input", "output") else number
+    # Langfuse's LangChain handler takes the parts of the flex tier away from input and output, those of priority not.
+    whole = _summed(given) or (tier == "priority" and {"input", "output"} <= given.keys())
+    if tier and not whole:
+        buckets["input"] = given.get("input", 0) + given.get(f"input_{tier}", 0)
+        buckets["output"] = given.get("output", 0) + given.get(f"output_{tier}", 0)
+    elif tier:
+        buckets |= {"input": given["input"], "output": given["output"]}
+    parts = {name: number for name, words in _PARTS.items() if (number := _sum(buckets, _named(words))) is not None}
+    buckets = {key: number for key, number in buckets.items() if not any(_named(words)(key) for words in _SEARCHES)}
+    counts = _counts(buckets, whole=whole)
+    counts.parts, counts.terms = parts or None, terms
+    return counts, Input.INCLUSIVE
+
+
+def _counts(buckets: Mapping[str, int], *, whole: bool) -> Counts:
     read, write, hour = _read(buckets), _write(buckets), _sum(buckets, _is_hour)
     plain_in, plain_out = _sum(buckets, _is_plain_input), _sum(buckets, _is_output)
     thoughts = buckets.get("thoughts_token_count")
-    given, output = buckets.get("input"), buckets.get("output")
-    if given is not None and output is not None and buckets.get("total") == given + output:
-        plain_in, plain_out = given, output
+    if whole:
+        plain_in, plain_out = buckets["input"], buckets["output"]
     elif plain_in is not None or read is not None or write is not None:
         plain_in = (plain_in or 0) + (read or 0) + (write or 0)
         plain_out = _plus(plain_out, thoughts)
@@ -54,7 +72,42 @@ def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
         cache_write=write,
         cache_write_1h=hour,
         reasoning=_plus(_sum(buckets, lambda key: "output" in key and "reasoning" in key), thoughts),
-    ), Input.INCLUSIVE
+    )
+
+
+_TIERS = ("priority", "flex", "batch")
+_PARTS = {
+    "input_audio": ("input", "audio"),
+    "input_image": ("input", "image"),
+    "output_audio": ("output", "audio"),
+    "output_image": ("output", "image"),
+    "web_searches": ("web_search",),
+    "file_searches": ("file_search",),
+    "search_units": ("search_unit",),
+}
+"""The words in the names of buckets that are classes copied as they are."""
+_SEARCHES = (("web_search",), ("file_search",), ("search_unit",), ("code_execution",))
+"""Words in the names of buckets that hold no tokens."""
+
+
+def _tier(buckets: Mapping[str, int]) -> str:
+    """The tier that names of buckets hold; Langfuse passes LangChain's names on."""
+    found = {tier for tier in _TIERS for key, number in buckets.items() if number and tier in key.split("_")}
+    return found.pop() if len(found) == 1 else ""
+
+
+def _without(key: str, tier: str) -> str:
+    return "_".join(word for word in key.split("_") if word != tier) if tier else key
+
+
+def _summed(buckets: Mapping[str, int]) -> bool:
+    """Whether the plain buckets hold all the others."""
+    given, output, total = buckets.get("input"), buckets.get("output"), buckets.get("total")
+    return given is not None and output is not None and total == given + output and bool(total)
+
+
+def _named(words: tuple[str, ...]) -> Callable[[str], bool]:
+    return lambda key: all(word in key for word in words) and "cache" not in key
 
 
 def _read(buckets: Mapping[str, int]) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from spanledger_processor.dialects import texts
-from spanledger_processor.dialects.normalize import Counts, Input, normalize
+from spanledger_processor.dialects.normalize import Counts, Input
 from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
@@ -18,35 +18,32 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.values import NoCountError, count
+from spanledger_processor.dialects.usage_shapes import read_counts, read_terms, usage_shape_of
 from spanledger_processor.dialects.vendors.otel import OTEL
-from spanledger_processor.model import Call
 
 
-def _details(view: ScopedSpan, call: Call) -> None:
-    """The parts of input and output, in JSON of their own."""
-    if call.usage is None or call.usage.input is None:
+def _details(view: ScopedSpan, counts: Counts) -> None:
+    """Add the parts of input and output, which stand in JSON of their own, and whose names may hold a tier."""
+    inputs = _object(view, "gen_ai.usage.input_token_details")
+    outputs = _object(view, "gen_ai.usage.output_token_details")
+    if not (inputs or outputs):
         return
-    inputs, outputs = (
-        _object(view, "gen_ai.usage.input_token_details"),
-        _object(view, "gen_ai.usage.output_token_details"),
-    )
-    try:
-        counts = Counts(
-            call.usage.input,
-            call.usage.output,
-            cache_read=count(inputs.get("cache_read")),
-            cache_write=count(inputs.get("cache_creation")),
-            cache_write_5m=count(inputs.get("ephemeral_5m_input_tokens")),
-            cache_write_1h=count(inputs.get("ephemeral_1h_input_tokens")),
-            reasoning=count(outputs.get("reasoning")),
-        )
-    except NoCountError:
-        call.problem = "a token count that is none"
+    # LangChain's form of usage (`usage_shapes`), put together again.
+    whole = {
+        "input_tokens": counts.input,
+        "output_tokens": counts.output,
+        "total_tokens": (counts.input or 0) + (counts.output or 0),
+        "input_token_details": inputs,
+        "output_token_details": outputs,
+    }
+    shape = usage_shape_of(whole)
+    if shape is None:
         return
-    if inputs or outputs:
-        normalized = normalize(counts, Input.INCLUSIVE)
-        call.usage, call.problem = normalized.usage, normalized.problem
+    told = read_counts(whole, shape)
+    counts.cache_read, counts.cache_write = told.cache_read, told.cache_write
+    counts.cache_write_5m, counts.cache_write_1h = told.cache_write_5m, told.cache_write_1h
+    counts.reasoning, counts.parts = told.reasoning, told.parts
+    counts.terms = read_terms(whole)
 
 
 def _object(view: ScopedSpan, key: str) -> Mapping[str, Any]:
@@ -80,7 +77,11 @@ LANGSMITH = replace(
     otherwise="other",
     request_model=("gen_ai.request.model", "ls.model_name", "langsmith.metadata.ls_model_name"),
     provider=("gen_ai.provider.name", "gen_ai.system", "langsmith.metadata.ls_provider"),
-    usage_texts=(UsageText("gen_ai.completion"),),
+    usage_texts=(
+        UsageText("gen_ai.completion"),
+        UsageText("gen_ai.usage_metadata"),
+        UsageText("langsmith.usage_metadata"),
+    ),
     sources=(Source(Input.INCLUSIVE, why="LangChain's usage_metadata"),),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
@@ -95,6 +96,6 @@ LANGSMITH = replace(
             "langsmith.metadata.conversation_id",
         )
     ),
-    rules=(_details,),
+    completes=_details,
     notes=("`langsmith.trace.session_id` is the project: it names no session.",),
 )

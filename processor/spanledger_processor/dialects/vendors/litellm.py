@@ -10,6 +10,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     Kinds,
+    Mark,
     Place,
     ScopedSpan,
     Source,
@@ -118,6 +119,7 @@ LITELLM = replace(
             "litellm.metadata.litellm_session_id",
         )
     ),
+    own_cache=(Mark("litellm.cache_hit"), Mark("metadata.cache_hit"), Mark("cache_hit")),
     rules=(_raw_provider,),
     notes=(
         "Where the application has a span of its own, LiteLLM writes each call's attributes over the last one's there.",

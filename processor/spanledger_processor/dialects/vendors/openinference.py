@@ -28,6 +28,10 @@ TOKENS = Tokens(
     ),
     cache_write=("llm.token_count.prompt_details.cache_write",),
     reasoning=("llm.token_count.completion_details.reasoning",),
+    parts={
+        "input_audio": ("llm.token_count.prompt_details.audio",),
+        "output_audio": ("llm.token_count.completion_details.audio",),
+    },
 )
 
 _JS = "@arizeai/openinference-instrumentation-"
@@ -81,11 +85,18 @@ OPENINFERENCE = Dialect(
     provider=("llm.provider", "llm.system"),
     response_id=("llm.response.id",),
     tokens=TOKENS,
+    answered=("llm.output_messages.0.message.role", "llm.output_messages.0.message.content", "llm.finish_reason"),
     usage_texts=(UsageText("output.value"), UsageText("metadata")),
     fallback_texts=(UsageText("output.value"),),
     sources=(
         Source(Input.INCLUSIVE, "openinference.instrumentation.bedrock", why="sums the three classes"),
-        Source(Input.EXCLUSIVE, "openinference.instrumentation.claude_agent_sdk", why="copies Anthropic's own counts"),
+        Source(
+            Input.EXCLUSIVE,
+            "openinference.instrumentation.claude_agent_sdk",
+            before=(0, 1, 13),
+            why="copies Anthropic's own counts",
+        ),
+        Source(Input.INCLUSIVE, "openinference.instrumentation.claude_agent_sdk", why="adds the classes up"),
         Source(Input.EXCLUSIVE, _AGENT_SDK_JS, why="copies Anthropic's own counts"),
         Source(
             Input.EXCLUSIVE,
@@ -98,7 +109,7 @@ OPENINFERENCE = Dialect(
         Source(Input.EXCLUSIVE, _JS + "bedrock", why="copies Bedrock's own counts"),
         Source(Input.INCLUSIVE, "@arizeai/openinference-instrumentation", why="OpenInference counts caches in"),
         Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="hand-made, or a translator's"),
-        Source(Input.INCLUSIVE, why="OpenInference counts caches in"),
+        Source(Input.PRESUMED, why="OpenInference counts caches in"),
     ),
     costs=(CostKey("llm.cost.total"), CostKey("gen_ai.usage.cost")),
     tool=ToolKeys(

@@ -16,5 +16,13 @@ OPENROUTER = replace(
     about="OpenRouter broadcast",
     detection=Detection(keys=("gen_ai.usage.total_cost", "gen_ai.usage.input_cost")),
     sources=(Source(Input.INCLUSIVE, why="OpenAI's shape"),),
-    costs=(CostKey("gen_ai.usage.total_cost", "billed"), CostKey("gen_ai.usage.cost", "billed")),
+    costs=tuple(
+        CostKey(
+            key,
+            "billed",
+            upstream=("gen_ai.usage.cost_details.upstream_inference_cost", "gen_ai.usage.upstream_inference_cost"),
+            own_key=("gen_ai.usage.is_byok", "openrouter.is_byok"),
+        )
+        for key in ("gen_ai.usage.total_cost", "gen_ai.usage.cost")
+    ),
 )

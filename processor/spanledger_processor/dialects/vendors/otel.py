@@ -17,6 +17,7 @@ from spanledger_processor.dialects.schema import (
     UsageText,
     has,
 )
+from spanledger_processor.dialects.values import text
 from spanledger_processor.model import Call, Kind
 
 OPERATIONS: dict[str, Kind] = {
@@ -28,6 +29,7 @@ OPERATIONS: dict[str, Kind] = {
     "llm_call": "llm",
     "responses": "llm",
     "fetch_response": "llm",
+    "realtime_inference": "llm",
     "embeddings": "embedding",
     "embedding": "embedding",
     "rerank": "rerank",
@@ -83,25 +85,54 @@ TOKENS = Tokens(
         "gen_ai.usage.reasoning_output_tokens",
         "llm.usage.reasoning_tokens",
     ),
+    parts={
+        "input_audio": ("gen_ai.usage.audio.input_tokens",),
+        "input_image": ("gen_ai.usage.image.input_tokens",),
+        "cache_read_audio": ("gen_ai.usage.audio.cache_read.input_tokens",),
+        "cache_read_image": ("gen_ai.usage.image.cache_read.input_tokens",),
+        "output_audio": ("gen_ai.usage.audio.output_tokens",),
+        "output_image": ("gen_ai.usage.image.output_tokens",),
+    },
+    unclassed={"video tokens": ("gen_ai.usage.video.input_tokens", "gen_ai.usage.video.output_tokens")},
 )
 
 MODELS = ("gen_ai.response.model",)
 REQUESTED = ("gen_ai.request.model",)
 PROVIDERS = ("gen_ai.provider.name", "gen_ai.system")
 
-TIERS = (
+SERVED = (
     "openai.response.service_tier",
     "gen_ai.openai.response.service_tier",
     "anthropic.response.service_tier",
     "gen_ai.response.service_tier",
+    "anthropic.usage.service_tier",
+    "gen_ai.usage.service_tier",
+    "anthropic.response.speed",
+    "anthropic.usage.speed",
+    "gen_ai.response.speed",
+    "anthropic.response.inference_geo",
+    "anthropic.usage.inference_geo",
+)
+ASKED = (
     "openai.request.service_tier",
     "gen_ai.openai.request.service_tier",
+    "anthropic.request.service_tier",
     "gen_ai.request.service_tier",
-    "anthropic.response.speed",
     "anthropic.request.speed",
+    "gen_ai.request.speed",
+    "anthropic.request.inference_geo",
 )
+ENDPOINTS = ("server.address", "gen_ai.openai.api_base", "url.full")
+ANSWERED = (
+    "gen_ai.response.model",
+    "gen_ai.response.finish_reasons",
+    "gen_ai.response.time_to_first_chunk",
+    "gen_ai.output.messages",
+)
+"""What shows that an answer began: nothing but a response gives it."""
 
 COSTS = (
+    CostKey("gen_ai.usage.cost.amount", currency="gen_ai.usage.cost.currency", said_by="gen_ai.usage.cost.source"),
     CostKey("gen_ai.usage.cost"),
     CostKey("operation.cost"),
     CostKey("llm.cost.total"),
@@ -126,12 +157,16 @@ _CALLS = ("gen_ai.request.model", "gen_ai.response.model", *TOKENS.input, *TOKEN
 
 
 def without_operation(view: ScopedSpan) -> Kind | None:
-    """The kind of a span whose operation is missing or unknown: the keys that it has tell."""
-    if has(view, *_CALLS):
+    """Return the kind of a span whose operation is missing or unknown: the keys that it has tell.
+
+    An operation that is named and unknown may be anything: what it used counts, as `other`.
+    """
+    named = bool(text(view.attributes.get("gen_ai.operation.name")))
+    if has(view, *_CALLS) and not named:
         return "embedding" if view.name.startswith("embed") else "llm"
-    if has(view, "gen_ai.tool.name"):
+    if has(view, "gen_ai.tool.name") and not has(view, *TOKENS.input):
         return "tool"
-    return "other" if has(view, "gen_ai.operation.name") else None
+    return "other" if named else None
 
 
 _PARAMETERS, _VALUE = "code.function.parameters.", ".value"
@@ -188,7 +223,7 @@ SOURCES = (
         providers=("anthropic", "aws", "bedrock", "amazon"),
         why="hand-made spans often copy these providers' own counts, which exclude caches",
     ),
-    Source(Input.INCLUSIVE, why="the convention"),
+    Source(Input.PRESUMED, why="the convention"),
 )
 
 OTEL = Dialect(
@@ -216,7 +251,10 @@ OTEL = Dialect(
     usage_texts=RAW,
     sources=SOURCES,
     costs=COSTS,
-    tiers=TIERS,
+    served=SERVED,
+    asked=ASKED,
+    endpoints=ENDPOINTS,
+    answered=ANSWERED,
     tool=TOOL,
     groups=GROUPS,
     rules=(function_parameters,),

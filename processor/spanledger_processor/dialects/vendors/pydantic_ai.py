@@ -46,6 +46,28 @@ def _tokens(prefix: str) -> Tokens:
             f"{details}.reasoning_tokens",
             f"{details}.thoughts_tokens",
         ),
+        parts={
+            "input_audio": (
+                f"{prefix}.audio.input_tokens",
+                f"{details}.input_audio_tokens",
+                f"{details}.audio_prompt_tokens",
+                f"{details}.audio_tokens",
+            ),
+            "input_image": (f"{details}.input_image_tokens", f"{details}.image_prompt_tokens"),
+            "cache_read_audio": (f"{details}.cache_audio_read_tokens", f"{details}.audio_cache_tokens"),
+            "cache_read_image": (f"{details}.image_cache_tokens",),
+            "output_audio": (
+                f"{prefix}.audio.output_tokens",
+                f"{details}.output_audio_tokens",
+                f"{details}.audio_candidates_tokens",
+            ),
+            "output_image": (f"{details}.output_image_tokens", f"{details}.image_candidates_tokens"),
+            "web_searches": (f"{details}.web_search_requests", f"{details}.web_searches"),
+        },
+        unclassed={
+            "video tokens": (f"{details}.video_prompt_tokens", f"{details}.video_candidates_tokens"),
+            "code executions": (f"{details}.code_execution_requests",),
+        },
     )
 
 

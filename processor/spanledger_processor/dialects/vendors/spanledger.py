@@ -61,7 +61,8 @@ SPANLEDGER = replace(
     usage_texts=(),
     sources=(Source(Input.INCLUSIVE, why="made by ourselves"),),
     costs=(CostKey("spanledger.cost.reported_usd"),),
-    tiers=("spanledger.source.speed", "spanledger.source.service_tier"),
+    served=("spanledger.source.speed", "spanledger.source.service_tier"),
+    asked=(),
     groups=GroupingKeys(
         session=("spanledger.session.id",),
         session_parent=("spanledger.session.parent_id",),

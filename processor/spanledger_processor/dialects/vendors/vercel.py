@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from spanledger_processor.dialects import texts
-from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.normalize import Counts, Input, Output, Terms
 from spanledger_processor.dialects.schema import (
     Detection,
     Dialect,
@@ -19,9 +19,10 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
+from spanledger_processor.dialects.usage_shapes import read_parts, read_terms
 from spanledger_processor.dialects.values import NoCountError, count, text
 from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
-from spanledger_processor.model import Call, Kind, Usage
+from spanledger_processor.model import Call, Kind
 
 _CALLS: dict[str, Kind] = {
     "doGenerate": "llm",
@@ -49,50 +50,57 @@ _EXCLUSIVE = (
 )
 
 
-def _metadata(view: ScopedSpan, call: Call) -> None:
-    """What only the provider's metadata tells: caches and reasoning of early versions, and the service tier."""
+def _metadata(view: ScopedSpan, counts: Counts) -> None:
+    """Add what only the provider's metadata tells: classes of early versions, and the terms of the price.
+
+    Classes are added one by one: version 5 tells reads flat and writes here.
+    """
     value = view.attributes.get("ai.response.providerMetadata")
-    if not isinstance(value, str) or not any(word in value for word in ("ache", "erviceTier", "easoningTokens")):
+    if not isinstance(value, str):
         return
-    for provider, told in _objects(texts.parse(value)):
-        tier = text(told.get("serviceTier")).lower()
-        if tier not in ("", "auto", "default", "standard") and not call.price_context:
-            call.price_context = (("service_tier", tier[:64]),)
-        if call.usage is not None and call.usage.cache_read is None and call.usage.cache_write is None:
-            _early_caches(call, call.usage, told, exclusive=provider in ("anthropic", "bedrock"))
-        if call.usage is not None and call.usage.reasoning is None:
-            _early_reasoning(call.usage, told)
+    for told in _objects(texts.parse(value)):
+        inner = told.get("usage")
+        places = (told, inner) if isinstance(inner, Mapping) else (told,)
+        try:
+            _add_classes(counts, places)
+        except NoCountError:
+            continue
+        terms = counts.terms = counts.terms or Terms()
+        for place in places:
+            found = read_terms(place)
+            terms.context = found.context | terms.context
+            terms.reported = terms.reported or found.reported
+            terms.unclassed = terms.unclassed or found.unclassed
+            counts.parts = (read_parts(place) or {}) | (counts.parts or {}) or None
 
 
-def _objects(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _terms(view: ScopedSpan, counts: Counts) -> None:
+    """Add the terms of the price alone: from version 7 the span's own keys tell all classes."""
+    told = Counts()
+    _metadata(view, told)
+    counts.terms = told.terms
+    counts.parts = (told.parts or {}) | (counts.parts or {}) or None
+
+
+def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
     if isinstance(value, Mapping):
-        yield from ((name, told) for name, told in value.items() if isinstance(told, Mapping))
+        yield from (told for told in value.values() if isinstance(told, Mapping))
 
 
-def _early_caches(call: Call, usage: Usage, told: Mapping[str, Any], *, exclusive: bool) -> None:
-    inner = told.get("usage")
-    places = (told, inner) if isinstance(inner, Mapping) else (told,)
-    try:
-        read = _first(places, "cacheReadInputTokens", "cachedPromptTokens")
-        write = _first(places, "cacheCreationInputTokens", "cacheWriteInputTokens")
-    except NoCountError:
-        return
-    if read is None and write is None:
-        return
-    usage.cache_read, usage.cache_write = read, write
-    if exclusive and usage.input is not None:
-        usage.input += (read or 0) + (write or 0)
-        call.estimate = False
-
-
-def _early_reasoning(usage: Usage, told: Mapping[str, Any]) -> None:
-    """Version 4 tells it for OpenAI only, as a part of the output."""
-    try:
-        reasoning = count(told.get("reasoningTokens"))
-    except NoCountError:
-        return
-    if reasoning is not None and reasoning <= (usage.output or 0):
-        usage.reasoning = reasoning
+def _add_classes(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
+    if not counts.cache_read:
+        read = _first(places, "cacheReadInputTokens", "cache_read_input_tokens", "cachedPromptTokens")
+        counts.cache_read = counts.cache_read if read is None else read
+    if not counts.cache_write:
+        write = _first(places, "cacheCreationInputTokens", "cacheWriteInputTokens", "cache_creation_input_tokens")
+        counts.cache_write = counts.cache_write if write is None else write
+    split = [place["cache_creation"] for place in places if isinstance(place.get("cache_creation"), Mapping)]
+    if counts.cache_write_1h is None:
+        counts.cache_write_1h = _first(split, "ephemeral_1h_input_tokens")
+        counts.cache_write_5m = _first(split, "ephemeral_5m_input_tokens")
+    reasoning = _first(places, "reasoningTokens")  # version 4 tells it for OpenAI only, as a part of the output
+    if counts.reasoning is None and reasoning is not None and reasoning <= (counts.output or 0):
+        counts.reasoning = reasoning
 
 
 def _first(places: Sequence[Mapping[str, Any]], *names: str) -> int | None:
@@ -100,10 +108,18 @@ def _first(places: Sequence[Mapping[str, Any]], *names: str) -> int | None:
     return next((number for number in numbers if number is not None), None)
 
 
-def _sure(view: ScopedSpan, call: Call) -> None:
-    """From version 6 the part without caches is told as well, and the sum is inclusive."""
-    if "ai.usage.inputTokenDetails.noCacheTokens" in view.attributes:
-        call.estimate = False
+def _searches(view: ScopedSpan, call: Call) -> None:
+    """Count searches that the provider made: calls of its own tools stand among the response's."""
+    value = view.attributes.get("ai.response.toolCalls")
+    if call.usage is None or call.usage.web_searches is not None or not isinstance(value, str):
+        return
+    calls = texts.parse(value) if "providerExecuted" in value else None
+    for made in calls if isinstance(calls, list) else []:
+        name = made.get("toolName") if isinstance(made, Mapping) and made.get("providerExecuted") is True else None
+        if isinstance(name, str) and ("web_search" in name or "google_search" in name):
+            call.usage.web_searches = (call.usage.web_searches or 0) + 1
+        elif isinstance(name, str) and "fetch" not in name:
+            call.unclassed = (*call.unclassed, name[:64]) if name[:64] not in call.unclassed else call.unclassed
 
 
 _GROUPS = GroupingKeys(session=("ai.telemetry.metadata.sessionId", "ai.settings.context.sessionId"))
@@ -119,6 +135,7 @@ VERCEL_LEGACY = Dialect(
     response_model=("ai.response.model", "gen_ai.response.model"),
     provider=("ai.model.provider", "gen_ai.system"),
     response_id=("ai.response.id", "gen_ai.response.id"),
+    answered=("ai.response.model", "ai.response.finishReason", "ai.response.text", "ai.response.toolCalls"),
     tokens=Tokens(
         input=("ai.usage.inputTokens", "ai.usage.promptTokens", "ai.usage.tokens", "gen_ai.usage.input_tokens"),
         output=("ai.usage.outputTokens", "ai.usage.completionTokens", "gen_ai.usage.output_tokens"),
@@ -130,9 +147,14 @@ VERCEL_LEGACY = Dialect(
     usage_texts=(UsageText("ai.response.providerMetadata"),),
     sources=(
         Source(
-            Input.UNSURE,
+            Input.INCLUSIVE,
+            has=("ai.usage.inputTokenDetails.noCacheTokens",),
+            why="from version 6 the part without caches is told as well, and the sum is inclusive",
+        ),
+        Source(
+            Input.EXCLUSIVE,
             providers=_EXCLUSIVE,
-            why="up to version 5 these providers' own counts, which exclude caches; the provider's metadata tells",
+            why="up to version 5 these providers' own counts, which exclude caches",
         ),
         Source(
             Input.INCLUSIVE,
@@ -144,7 +166,8 @@ VERCEL_LEGACY = Dialect(
     ),
     tool=ToolKeys(name=("ai.toolCall.name",), arguments=("ai.toolCall.args",), call_id=("ai.toolCall.id",)),
     groups=_GROUPS,
-    rules=(_metadata, _sure),
+    completes=_metadata,
+    rules=(_searches,),
 )
 
 VERCEL = replace(
@@ -163,4 +186,6 @@ VERCEL = replace(
     usage_texts=(UsageText("ai.response.providerMetadata"),),
     sources=(Source(Input.INCLUSIVE, why="the SDK adds the classes up"),),
     groups=_GROUPS,
+    completes=_terms,
+    rules=(_searches,),
 )

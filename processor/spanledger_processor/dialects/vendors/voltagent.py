@@ -69,7 +69,14 @@ VOLTAGENT = Dialect(
         ),
         Source(Input.INCLUSIVE, why="the AI SDK's counts"),
     ),
-    costs=(CostKey("usage.cost", "billed"),),
+    costs=(
+        CostKey(
+            "usage.cost",
+            "billed",
+            upstream=("usage.cost_details.upstream_inference_cost",),
+            own_key=("usage.is_byok",),
+        ),
+    ),
     tool=ToolKeys(
         name=("tool.name",),
         arguments=("input", "tool.arguments"),

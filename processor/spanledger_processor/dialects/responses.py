@@ -1,0 +1,148 @@
+"""What a provider's response, kept on a span as an object or as text, tells: usage, and terms of the price.
+
+Input attributes are never looked at: they hold other calls' responses. Text that a model wrote stands in a response
+with its quotes escaped, so that no pattern here meets it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.normalize import Terms
+from spanledger_processor.dialects.schema import ScopedSpan, UsageText
+from spanledger_processor.dialects.usage_shapes import STANDARD, ParsedUsage, read_usage, usages_in
+
+_SHORT = 4096
+"""Characters of a text that may be a usage object and nothing else."""
+_EARLY = 100
+"""Characters in which a usage object has named its first count."""
+_TIER = re.compile(r"""\b(?:service_tier|serviceTier)(?:["']\s{0,4}:\s{0,4}|=)["'](\w{1,32})["']""")
+_SOLD_BY_THE_CALL = {
+    "web_search_call": "web_searches",
+    "file_search_call": "file_searches",
+    "code_interpreter_call": "code executions",
+    "image_generation_call": "generated images",
+    "shell_call": "containers",
+}
+"""Output items of OpenAI's responses (https://platform.openai.com/docs/api-reference/responses/object), and what each
+is: a usage class, or something without one."""
+_CLASSES = frozenset({"web_searches", "file_searches"})
+_NO_SEARCH = frozenset({"open_page", "find", "find_in_page"})
+"""Actions of a web search call that OpenAI does not charge as a search."""
+_QUERIES = ("webSearchQueries", "web_search_queries")
+"""Google's grounding (https://ai.google.dev/gemini-api/docs/google-search): the searches that were made."""
+_ITEM = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["'](\w{1,32}_call|open_page|find|find_in_page)["']""")
+_MAX_NODES = 4000
+
+
+@dataclass(slots=True)
+class Response:
+    """What the responses on a span tell: their usage objects, best place first, and what stands beside these."""
+
+    usages: list[ParsedUsage] = field(default_factory=list)
+    terms: Terms = field(default_factory=Terms)
+    parts: dict[str, int] = field(default_factory=dict)
+
+
+def read_response(view: ScopedSpan, places: tuple[UsageText, ...]) -> Response:
+    """Return what the responses at `places` tell; those that hold the span's own usage are not responses."""
+    response = Response()
+    for place in places:
+        if place.whole:
+            continue
+        value = _value(view, place)
+        response.usages += [parsed for item in _objects(value, place) if (parsed := read_usage(item)) is not None]
+        if isinstance(value, str):
+            _read_text(value, response)
+    return response
+
+
+def inside(view: ScopedSpan, place: UsageText) -> Any:
+    """Return the value that a place leads to, parsed."""
+    value = texts.parse(view.attributes.get(place.key))
+    for step in place.path:
+        if not isinstance(value, Mapping):
+            return None
+        value = texts.parse(value.get(step))
+    return value
+
+
+def _value(view: ScopedSpan, place: UsageText) -> Any:
+    value = view.attributes.get(place.key)
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return value if isinstance(value, str) and not place.path else inside(view, place)
+
+
+def _objects(value: Any, place: UsageText) -> list[Mapping[str, Any]]:
+    if isinstance(value, str) and not place.path:
+        itself = _usage_itself(value)
+        return [itself] if itself is not None else list(texts.usages(value))
+    return [value, *usages_in(value)] if isinstance(value, Mapping) else list(usages_in(value))
+
+
+def _usage_itself(value: str) -> Mapping[str, Any] | None:
+    if len(value) > _SHORT or not ("_token" in value[:_EARLY] or "Token" in value[:_EARLY]):
+        return None
+    parsed = texts.parse(value)
+    return parsed if isinstance(parsed, Mapping) and read_usage(parsed) is not None else None
+
+
+def _read_text(value: str, response: Response) -> None:
+    if len(value) > texts.MAX_SEARCHED:
+        return
+    if "ervice_tier" in value or "erviceTier" in value:
+        told = {"" if tier.lower() in STANDARD else tier.lower() for tier in _TIER.findall(value)}
+        if len(told) == 1:
+            response.terms.context.setdefault("service_tier", told.pop())
+        elif told:
+            response.terms.doubt = "the response names several service tiers"
+    if "_call" in value or "earch" in value:
+        _read_items(value, response)
+
+
+def _read_items(value: str, response: Response) -> None:
+    marked = any(item in value for item in _SOLD_BY_THE_CALL)
+    if not marked and not any(key in value for key in _QUERIES):
+        return
+    parsed = texts.parse(value)
+    if parsed is not None:
+        found = list(_items(parsed))
+    else:
+        types = [match[1] for match in _ITEM.finditer(value)]
+        found = [kind for kind in types if kind in _SOLD_BY_THE_CALL]
+        for _ in range(min(found.count("web_search_call"), sum(kind in _NO_SEARCH for kind in types))):
+            found.remove("web_search_call")
+    for kind in found:
+        what = _SOLD_BY_THE_CALL.get(kind, "web_searches")
+        if what in _CLASSES:
+            response.parts[what] = response.parts.get(what, 0) + 1
+        elif what not in response.terms.unclassed:
+            response.terms.unclassed += (what,)
+
+
+def _items(root: Any) -> Iterator[str]:
+    """The kinds of the items that are sold by the call, each item once: some libraries repeat them."""
+    seen: set[str] = set()
+    stack, nodes = [root], 0
+    while stack and nodes < _MAX_NODES:
+        node = stack.pop()
+        nodes += 1
+        if isinstance(node, list):
+            stack += [inner for inner in node if isinstance(inner, Mapping | list)]
+        if not isinstance(node, Mapping):
+            continue
+        stack += [inner for inner in node.values() if isinstance(inner, Mapping | list)]
+        kind, action, item = node.get("type"), node.get("action"), node.get("id")
+        if isinstance(kind, str) and kind in _SOLD_BY_THE_CALL and not (isinstance(item, str) and item in seen):
+            seen.add(item if isinstance(item, str) else f"{nodes}")
+            if not (isinstance(action, Mapping) and action.get("type") in _NO_SEARCH):
+                yield kind
+        for key in _QUERIES:
+            queries = node.get(key)
+            if isinstance(queries, list):
+                yield from ("" for query in queries if isinstance(query, str))

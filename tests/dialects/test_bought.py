@@ -1,0 +1,434 @@
+"""What was bought besides plain tokens: modalities, server-side tools, terms of the price, other people's keys.
+
+Where a form comes from stands beside it: the library's source, the provider's documentation, or the convention.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from dialect_view import chat, read, span
+from spanledger_processor.model import Call, Usage
+from spanledger_processor.units import USD
+
+OPENINFERENCE = {
+    "openinference.span.kind": "LLM",
+    "llm.token_count.prompt": 100,
+    "llm.token_count.completion": 50,
+}
+PYDANTIC = chat(input_tokens=100, output_tokens=50)
+OPENAI_USAGE = {
+    "prompt_tokens": 100,
+    "completion_tokens": 50,
+    "total_tokens": 150,
+    "prompt_tokens_details": {"cached_tokens": 20, "audio_tokens": 60, "text_tokens": 40},
+    "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 40, "text_tokens": 10},
+}
+"""https://platform.openai.com/docs/api-reference/chat/object"""
+REALTIME_USAGE = {
+    "total_tokens": 150,
+    "input_tokens": 100,
+    "output_tokens": 50,
+    "input_token_details": {
+        "text_tokens": 40,
+        "audio_tokens": 60,
+        "image_tokens": 0,
+        "cached_tokens": 20,
+        "cached_tokens_details": {"text_tokens": 5, "audio_tokens": 15},
+    },
+    "output_token_details": {"text_tokens": 10, "audio_tokens": 40},
+}
+"""https://platform.openai.com/docs/api-reference/realtime-server-events/response/done"""
+GEMINI_USAGE = {
+    "promptTokenCount": 100,
+    "candidatesTokenCount": 50,
+    "totalTokenCount": 150,
+    "cachedContentTokenCount": 20,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 40}, {"modality": "AUDIO", "tokenCount": 60}],
+    "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 15}],
+    "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 40}],
+}
+"""https://ai.google.dev/api/generate-content#UsageMetadata"""
+LANGCHAIN_USAGE = {
+    "input_tokens": 100,
+    "output_tokens": 50,
+    "total_tokens": 150,
+    "input_token_details": {"audio": 60, "cache_read": 20},
+    "output_token_details": {"audio": 40},
+}
+"""langchain_core.messages.ai.UsageMetadata"""
+
+
+def gpt(value: dict[str, Any]) -> dict[str, Any]:
+    return OPENINFERENCE | {"output.value": json.dumps({"usage": value})}
+
+
+MODALITIES: dict[str, tuple[dict[str, Any], str, dict[str, int]]] = {
+    "convention": (
+        chat(
+            input_tokens=100,
+            output_tokens=50,
+            audio__input_tokens=60,
+            image__input_tokens=7,
+            audio__cache_read__input_tokens=15,
+            audio__output_tokens=40,
+        ),
+        "opentelemetry.instrumentation.genai.openai",
+        {"input_audio": 60, "input_image": 7, "cache_read_audio": 15, "output_audio": 40},
+    ),
+    "openinference": (
+        OPENINFERENCE | {"llm.token_count.prompt_details.audio": 60, "llm.token_count.completion_details.audio": 40},
+        "openinference.instrumentation.openai",
+        {"input_audio": 60, "output_audio": 40},
+    ),
+    "pydantic_ai, google": (
+        PYDANTIC
+        | {
+            "gen_ai.usage.details.audio_prompt_tokens": 60,
+            "gen_ai.usage.details.audio_cache_tokens": 15,
+            "gen_ai.usage.details.image_candidates_tokens": 40,
+        },
+        "pydantic-ai",
+        {"input_audio": 60, "cache_read_audio": 15, "output_image": 40},
+    ),
+    "langfuse": (
+        {
+            "langfuse.observation.type": "generation",
+            "langfuse.observation.usage_details": json.dumps(
+                {"input": 40, "output": 10, "input_audio_tokens": 60, "output_audio_tokens": 40}
+            ),
+        },
+        "langfuse-sdk",
+        {"input": 100, "output": 50, "input_audio": 60, "output_audio": 40},
+    ),
+    "openai, raw": (gpt(OPENAI_USAGE), "", {"cache_read": 20, "input_audio": 60, "output_audio": 40}),
+    "openai realtime, raw": (gpt(REALTIME_USAGE), "", {"input_audio": 60, "cache_read_audio": 15, "output_audio": 40}),
+    "gemini, raw": (gpt(GEMINI_USAGE), "", {"input_audio": 60, "cache_read_audio": 15, "output_image": 40}),
+    "langchain, raw": (gpt(LANGCHAIN_USAGE), "", {"cache_read": 20, "input_audio": 60, "output_audio": 40}),
+    "litellm": (
+        chat(input_tokens=100, output_tokens=50) | {"litellm.call_id": "1", "metadata.usage_object": str(OPENAI_USAGE)},
+        "litellm",
+        {"cache_read": 20, "input_audio": 60, "output_audio": 40},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODALITIES)
+def test_modalities_become_classes(name: str) -> None:
+    attributes, scope, expected = MODALITIES[name]
+    usage = read(span(attributes, scope=scope)).usage
+    assert usage is not None
+    assert {name: getattr(usage, name) for name in ("input", "output", *expected)} == {
+        "input": 100,
+        "output": 50,
+        **expected,
+    }
+
+
+def openai_response(*items: dict[str, Any], **usage: Any) -> str:
+    told = {"input_tokens": 100, "output_tokens": 50, "total_tokens": 150, "input_tokens_details": {}} | usage
+    return json.dumps({"output": list(items), "usage": told})
+
+
+SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}}
+OPENED = {"type": "web_search_call", "id": "ws_2", "action": {"type": "open_page", "url": "u"}}
+"""https://platform.openai.com/docs/guides/tools-web-search: only the action `search` is charged."""
+FILES = {"type": "file_search_call", "id": "fs_1", "queries": ["q"]}
+CODE = {"type": "code_interpreter_call", "id": "ci_1"}
+ANTHROPIC = {"input_tokens": 100, "output_tokens": 50, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
+
+
+@pytest.mark.parametrize(
+    ("value", "searches", "files", "unclassed"),
+    [
+        (openai_response(SEARCH, {**SEARCH, "id": "ws_3"}, OPENED), 2, None, ()),
+        (openai_response(SEARCH, SEARCH), 1, None, ()),  # LangChain repeats the items of a response
+        (openai_response(FILES, CODE), None, 1, ("code executions",)),
+        (openai_response({"type": "message", "content": [{"text": json.dumps(SEARCH)}]}), None, None, ()),
+        (json.dumps({"tools": [{"type": "web_search"}], "usage": ANTHROPIC}), None, None, ()),
+        (json.dumps({"usage": ANTHROPIC | {"server_tool_use": {"web_search_requests": 2}}}), 2, None, ()),
+        (
+            json.dumps(
+                {
+                    "candidates": [{"groundingMetadata": {"webSearchQueries": ["a", "b", "c"]}}],
+                    "usageMetadata": {"promptTokenCount": 100, "candidatesTokenCount": 50},
+                }
+            ),
+            3,
+            None,
+            (),
+        ),
+        (
+            openai_response(server_side_tool_usage_details={"x_search_calls": 1, "web_search_calls": 4}),
+            4,
+            None,
+            ("social searches",),
+        ),
+    ],
+)
+def test_tools_of_the_provider_are_counted_where_they_ran(
+    value: str, searches: int | None, files: int | None, unclassed: tuple[str, ...]
+) -> None:
+    call = read(span(OPENINFERENCE | {"output.value": value}))
+    assert call.usage is not None
+    assert (call.usage.web_searches, call.usage.file_searches, call.unclassed) == (searches, files, unclassed)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "scope"),
+    [
+        (PYDANTIC | {"gen_ai.usage.details.web_search_requests": 2}, "pydantic-ai"),
+        (
+            chat(input_tokens=100, output_tokens=50)
+            | {
+                "litellm.call_id": "1",
+                "metadata.usage_object": str(
+                    {"prompt_tokens": 100, "completion_tokens": 50, "server_tool_use": {"web_search_requests": 2}}
+                ),
+            },
+            "litellm",
+        ),
+        (
+            {
+                "langfuse.observation.type": "generation",
+                "langfuse.observation.usage_details": '{"input": 100, "output": 50, "web_search_requests": 2}',
+            },
+            "langfuse-sdk",
+        ),
+        (
+            {
+                "ai.operationId": "ai.generateText.doGenerate",
+                "ai.usage.inputTokens": 100,
+                "ai.usage.outputTokens": 50,
+                "ai.response.toolCalls": json.dumps(
+                    [{"toolName": "web_search", "providerExecuted": True}] * 2
+                    + [{"toolName": "web_search", "toolCallId": "mine"}]
+                ),
+            },
+            "ai",
+        ),
+    ],
+)
+def test_searches_in_other_vocabularies(attributes: dict[str, Any], scope: str) -> None:
+    usage = read(span(attributes, scope=scope)).usage
+    assert usage is not None
+    assert (usage.input, usage.output, usage.web_searches) == (100, 50, 2)
+
+
+FAST = (("speed", "fast"),)
+PRIORITY, FLEX, BATCH = ((("service_tier", tier),) for tier in ("priority", "flex", "batch"))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "context"),
+    [
+        ({"anthropic.request.speed": "fast", "anthropic.response.speed": "standard"}, ()),
+        ({"anthropic.request.speed": "fast"}, FAST),
+        ({"openai.request.service_tier": "priority", "openai.response.service_tier": "default"}, ()),
+        ({"gen_ai.request.service_tier": "flex", "gen_ai.response.service_tier": "on_demand"}, ()),
+        ({"openai.request.service_tier": "flex", "openai.response.service_tier": "auto"}, ()),
+        ({"openai.request.service_tier": "auto", "openai.response.service_tier": "priority"}, PRIORITY),
+        ({"anthropic.response.inference_geo": "us"}, (("region", "us"),)),
+        ({"anthropic.response.inference_geo": "global"}, ()),
+        ({"server.address": "eu.api.openai.com"}, (("region", "eu"),)),
+        ({"gen_ai.openai.api_base": "https://us.api.openai.com/v1/"}, (("region", "us"),)),
+        ({"server.address": "api.openai.com"}, ()),
+        ({"server.address": "eu.api.openai.com.evil.example"}, ()),
+    ],
+)
+def test_what_was_served_counts(attributes: dict[str, Any], context: tuple[tuple[str, str], ...]) -> None:
+    assert read(span(chat(input_tokens=100, output_tokens=50) | attributes)).price_context == context
+
+
+TIER_IN_NAMES = {
+    "input_tokens": 100,
+    "output_tokens": 50,
+    "total_tokens": 150,
+    "input_token_details": {"priority_cache_read": 20, "priority": 80},
+    "output_token_details": {"priority_reasoning": 8, "priority": 42},
+}
+"""langchain_openai.chat_models.base._create_usage_metadata"""
+
+
+@pytest.mark.parametrize(
+    ("attributes", "context"),
+    [
+        (gpt(ANTHROPIC | {"service_tier": "batch"}), BATCH),
+        (
+            gpt(ANTHROPIC | {"service_tier": "standard", "speed": "fast", "inference_geo": "us"}),
+            (("region", "us"), *FAST),
+        ),
+        (gpt(TIER_IN_NAMES), PRIORITY),
+        (gpt({**GEMINI_USAGE, "trafficType": "ON_DEMAND_FLEX"}), FLEX),
+        (gpt({**GEMINI_USAGE, "trafficType": "ON_DEMAND"}), ()),
+        (OPENINFERENCE | {"output.value": '{"service_tier": "flex", "usage": {}}'}, FLEX),
+        (OPENINFERENCE | {"output.value": '{"content": "\\"service_tier\\": \\"flex\\""}'}, ()),
+        (OPENINFERENCE | {"input.value": '{"service_tier": "flex"}'}, ()),
+        (
+            {
+                "langsmith.span.kind": "llm",
+                "gen_ai.usage.input_tokens": 100,
+                "gen_ai.usage.output_tokens": 50,
+                "gen_ai.usage.input_token_details": str(TIER_IN_NAMES["input_token_details"]),
+            },
+            PRIORITY,
+        ),
+        (
+            {
+                "langfuse.observation.type": "generation",
+                "langfuse.observation.usage_details": json.dumps(
+                    {
+                        "input": 0,
+                        "output": 0,
+                        "total": 150,
+                        "input_flex": 80,
+                        "input_flex_cache_read": 20,
+                        "output_flex": 50,
+                    }
+                ),
+            },
+            FLEX,
+        ),
+        (
+            {
+                "ai.operationId": "ai.generateText.doGenerate",
+                "ai.usage.inputTokens": 100,
+                "ai.usage.outputTokens": 50,
+                "ai.response.providerMetadata": '{"openai": {"serviceTier": "flex"}}',
+            },
+            FLEX,
+        ),
+    ],
+)
+def test_terms_in_responses(attributes: dict[str, Any], context: tuple[tuple[str, str], ...]) -> None:
+    call = read(span(attributes))
+    assert call.usage is not None
+    assert (call.usage.input, call.usage.output, call.price_context) == (100, 50, context)
+
+
+def test_provisioned_throughput_is_a_plan() -> None:
+    """https://cloud.google.com/vertex-ai/generative-ai/docs/reference/rest/v1/GenerateContentResponse#TrafficType"""
+    assert read(span(gpt({**GEMINI_USAGE, "trafficType": "PROVISIONED_THROUGHPUT"}))).plan == "provisioned"
+
+
+def test_a_gateway_tells_what_the_provider_charges_a_key_of_ones_own() -> None:
+    """https://openrouter.ai/docs/use-cases/usage-accounting"""
+    told = {"prompt_tokens": 100, "completion_tokens": 50, "cost": 0.001, "is_byok": True}
+    told["cost_details"] = {"upstream_inference_cost": 0.02}
+    cost = read(span(gpt(told))).reported
+    assert cost is not None
+    assert (cost.amount, cost.billed, cost.upstream, cost.own_key) == (USD // 1000, True, USD // 50, True)
+
+
+def test_voltagent_tells_it_flat() -> None:
+    cost = read(
+        span(
+            {
+                "span.type": "llm",
+                "llm.usage.prompt_tokens": 100,
+                "llm.usage.completion_tokens": 50,
+                "usage.cost": 0.0,
+                "usage.cost_details.upstream_inference_cost": 0.02,
+                "usage.is_byok": True,
+            },
+            scope="@voltagent/core",
+        )
+    ).reported
+    assert cost is not None
+    assert (cost.amount, cost.billed, cost.upstream, cost.own_key) == (0, True, USD // 50, True)
+
+
+@pytest.mark.parametrize(
+    ("source", "currency", "billed"),
+    [("provider", "USD", True), ("local", "USD", False), ("local", "", False), ("provider", "EUR", None)],
+)
+def test_the_conventions_cost_proposal(source: str, currency: str, *, billed: bool | None) -> None:
+    """open-telemetry/semantic-conventions-genai, pull request 443: a cost in another currency is neither."""
+    cost = read(
+        span(
+            chat(input_tokens=100, output_tokens=50)
+            | {
+                "gen_ai.usage.cost.amount": 0.5,
+                "gen_ai.usage.cost.currency": currency,
+                "gen_ai.usage.cost.source": source,
+            }
+        )
+    ).reported
+    assert (cost.billed if cost is not None else None) is billed
+
+
+@pytest.mark.parametrize(
+    ("attributes", "cached"),
+    [
+        (chat(input_tokens=100, output_tokens=50) | {"litellm.call_id": "1", "litellm.cache_hit": True}, True),
+        (chat(input_tokens=100, output_tokens=50) | {"litellm.call_id": "1", "litellm.cache_hit": "True"}, True),
+        (chat(input_tokens=100, output_tokens=50) | {"litellm.call_id": "1", "litellm.cache_hit": False}, False),
+        (gpt(LANGCHAIN_USAGE | {"total_cost": 0}), True),  # langchain_core: _convert_cached_generations
+        (gpt(LANGCHAIN_USAGE | {"total_cost": 0.5}), False),
+        (gpt(LANGCHAIN_USAGE), False),
+    ],
+)
+def test_answers_from_a_cache_of_ones_own(attributes: dict[str, Any], *, cached: bool) -> None:
+    assert read(span(attributes)).response_cache is cached
+
+
+def failed(attributes: dict[str, Any]) -> Call:
+    return read(span(chat() | attributes, status_code=2))
+
+
+@pytest.mark.parametrize(
+    ("attributes", "answered"),
+    [
+        ({"gen_ai.response.id": "r1"}, True),
+        ({"gen_ai.response.model": "gpt-5.1"}, True),
+        ({"gen_ai.response.finish_reasons": ["stop"]}, True),
+        ({"gen_ai.response.time_to_first_chunk": 0.2}, True),
+        ({"error.type": "429"}, False),
+        ({"error.type": "ConnectError"}, False),
+    ],
+)
+def test_where_a_failed_request_becomes_a_call(attributes: dict[str, Any], *, answered: bool) -> None:
+    """What only a response can give shows that one began; a request that was refused has nothing of the kind."""
+    call = failed(attributes)
+    assert (call.usage, call.answered) == (None, answered)
+
+
+def test_what_was_told_before_an_error_may_not_be_all() -> None:
+    call = failed({"gen_ai.usage.input_tokens": 5000, "gen_ai.usage.output_tokens": 1})
+    assert (call.usage, call.estimate) == (Usage(5000, 1), True)
+
+
+def test_the_ai_sdk_5_tells_writes_in_metadata_beside_reads_of_zero() -> None:
+    """vercel/ai, @ai-sdk/anthropic 2: input and reads are Anthropic's own, writes stand in the metadata only."""
+    metadata = {"anthropic": {"usage": ANTHROPIC | {"input_tokens": 4}, "cacheCreationInputTokens": 2183}}
+    call = read(
+        span(
+            {
+                "ai.operationId": "ai.streamText.doStream",
+                "ai.model.provider": "anthropic.messages",
+                "ai.usage.inputTokens": 4,
+                "ai.usage.outputTokens": 104,
+                "ai.usage.totalTokens": 108,
+                "ai.usage.cachedInputTokens": 0,
+                "ai.response.providerMetadata": json.dumps(metadata),
+            },
+            scope="ai",
+        )
+    )
+    assert (call.usage, call.estimate, call.problem) == (Usage(2187, 104, 0, 2183), False, "")
+
+
+@pytest.mark.parametrize(
+    "scope", ["@arizeai/openinference-instrumentation-langchain", "openinference.instrumentation.x"]
+)
+def test_caches_beyond_an_inclusive_input_are_a_contradiction(scope: str) -> None:
+    call = read(span(OPENINFERENCE | {"llm.token_count.prompt_details.cache_read": 101}, scope=scope, version="4.0.0"))
+    assert call.problem
+
+
+def test_a_total_without_the_caches_leaves_a_doubt() -> None:
+    call = read(span(chat(input_tokens=40, output_tokens=1, total_tokens=41, cache_read__input_tokens=300)))
+    assert (call.usage, call.estimate) == (Usage(340, 1, 300), True)
