@@ -316,7 +316,7 @@ def test_provisioned_throughput_is_a_plan() -> None:
 
 def test_a_gateway_tells_what_the_provider_charges_a_key_of_ones_own() -> None:
     """https://openrouter.ai/docs/use-cases/usage-accounting"""
-    told = {"prompt_tokens": 100, "completion_tokens": 50, "cost": 0.001, "is_byok": True}
+    told: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 50, "cost": 0.001, "is_byok": True}
     told["cost_details"] = {"upstream_inference_cost": 0.02}
     cost = read(span(gpt(told))).reported
     assert cost is not None

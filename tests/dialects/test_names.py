@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dialect_view import PlainAttributes, chat, read, span
+from spanledger_processor.model import Usage
 
 
 def test_a_quoted_model_name() -> None:

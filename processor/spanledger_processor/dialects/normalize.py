@@ -72,9 +72,9 @@ class NormalizedUsage:
 def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -> NormalizedUsage:
     """Return the usage that counts stand for.
 
-    Where the table is not sure, a total that is the sum of input, caches and output proves the input exclusive, and so do
-    caches that exceed it; unless the total denies that. Where the table says that the input includes the caches, caches
-    that exceed it are a contradiction.
+    Where the table is not sure, a total that is the sum of input, caches and output proves the input exclusive, and so
+    do caches that exceed it; unless the total denies that. Where the table says that the input includes the caches,
+    caches that exceed it are a contradiction.
     """
     normalized = NormalizedUsage(
         Usage(counts.input, counts.output, counts.cache_read, counts.cache_write, None, counts.reasoning)

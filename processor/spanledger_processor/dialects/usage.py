@@ -231,7 +231,8 @@ def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
             usage.cache_write and _differ(usage.cache_write, found.cache_write)
         ):
             continue
-        whole = not ((usage.cache_read and found.cache_read is None) or (usage.cache_write and found.cache_write is None))
+        pairs = ((usage.cache_read, found.cache_read), (usage.cache_write, found.cache_write))
+        whole = not any(own and told is None for own, told in pairs)
         if found.cache_write:  # LangChain leaves the sum at 0 where it tells writes by time to live
             usage.cache_write = found.cache_write
         if copied and whole:
