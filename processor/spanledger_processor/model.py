@@ -18,12 +18,15 @@ Granularity: TypeAlias = Literal["per-message", "per-turn", "per-session-aggrega
 Unpriced: TypeAlias = Literal[
     "no_model", "no_usage", "unknown_provider", "unknown_model", "inconsistent_usage", "not_accounted"
 ]
+Plan: TypeAlias = Literal["", "subscription", "provisioned"]
+CostSource: TypeAlias = Literal["", "response_cache", "billed", "computed", "reported"]
 Absent: TypeAlias = Literal["unknown", "none"]
 
 
-def _sold(price: str, *part_of: str, unit: str = "token", absent: Absent = "unknown") -> Any:
+def _sold(price: str, *part_of: str, unit: str = "token", absent: Absent = "unknown", own_price: bool = False) -> Any:
     """Declare a usage class; the arguments are fields of `UsageClass`."""
-    return field(default=None, metadata={"price": price, "part_of": part_of, "unit": unit, "absent": absent})
+    told = {"price": price, "part_of": part_of, "unit": unit, "absent": absent, "own_price": own_price}
+    return field(default=None, metadata=told)
 
 
 @dataclass(slots=True)
@@ -41,15 +44,15 @@ class Usage:
     cache_write: int | None = _sold("cache_write_mtok", "input")
     cache_write_1h: int | None = _sold("cache_write_1h_mtok", "cache_write")
     reasoning: int | None = _sold("output_reasoning_mtok", "output")
-    input_audio: int | None = _sold("input_audio_mtok", "input", absent="none")
-    input_image: int | None = _sold("input_image_mtok", "input", absent="none")
-    cache_read_audio: int | None = _sold("cache_audio_read_mtok", "cache_read", "input_audio")
-    cache_read_image: int | None = _sold("cache_image_read_mtok", "cache_read", "input_image")
-    output_audio: int | None = _sold("output_audio_mtok", "output")
-    output_image: int | None = _sold("output_image_mtok", "output")
-    web_searches: int | None = _sold("web_searches_kcount", unit="search", absent="none")
-    search_units: int | None = _sold("rerank_searches_kcount", unit="search unit", absent="none")
-    file_searches: int | None = _sold("storage_searches_kcount", unit="search", absent="none")
+    input_audio: int | None = _sold("input_audio_mtok", "input", absent="none", own_price=True)
+    input_image: int | None = _sold("input_image_mtok", "input", absent="none", own_price=True)
+    cache_read_audio: int | None = _sold("cache_audio_read_mtok", "cache_read", "input_audio", own_price=True)
+    cache_read_image: int | None = _sold("cache_image_read_mtok", "cache_read", "input_image", own_price=True)
+    output_audio: int | None = _sold("output_audio_mtok", "output", own_price=True)
+    output_image: int | None = _sold("output_image_mtok", "output", own_price=True)
+    web_searches: int | None = _sold("web_searches_kcount", unit="search", absent="none", own_price=True)
+    search_units: int | None = _sold("rerank_searches_kcount", unit="search unit", absent="none", own_price=True)
+    file_searches: int | None = _sold("storage_searches_kcount", unit="search", absent="none", own_price=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,8 @@ class UsageClass:
     """One class of usage.
 
     `price` is its key in genai-prices, `part_of` the classes that include it. `absent` says what it means that a call
-    does not tell the class: "unknown", or "none", where nearly all calls have none of it.
+    does not tell the class: "unknown", or "none", where nearly all calls have none of it. With `own_price` it may cost
+    something else than what includes it even where the list has no price for it.
     """
 
     name: str
@@ -65,6 +69,7 @@ class UsageClass:
     part_of: tuple[str, ...]
     unit: str
     absent: Absent
+    own_price: bool
 
     @property
     def attribute(self) -> str:
@@ -146,8 +151,10 @@ class ReportedCost:
     """A cost that came in on the span.
 
     `billed` is true where the one that charges (provider or gateway) said it; false for a library's own estimate.
-    `upstream` is what the provider charges the caller's own key beside the gateway's `amount`; `own_key` is true or
-    false where the span says that the caller's key was used or was not, None where it says nothing.
+    `upstream` is what the provider charges for a call that went through a gateway; `own_key` is true or false where
+    the span says that the caller's own key was used or was not, None where it says nothing: with it the provider
+    charges `upstream` beside the gateway's `amount`. `reliable` is false for a cost that this library is known to get
+    wrong.
     """
 
     amount: Pico
@@ -155,6 +162,7 @@ class ReportedCost:
     key: str
     upstream: Pico | None = None
     own_key: bool | None = None
+    reliable: bool = True
 
 
 @dataclass(slots=True)
@@ -176,12 +184,14 @@ class ToolCall:
 class Call:
     """What one GenAI span says, whatever vocabulary said it.
 
-    `problem` is set where usage was there but contradicts itself (cache larger than input, negative counts);
-    `usage` then holds what could be read. `estimate` is true where a class or the inclusive/exclusive reading had
-    to be guessed. `price_context` is what genai-prices calls so, e.g. (("service_tier", "flex"),).
-    `present` names the cost alias keys that came in, which are never overwritten. `fallback` is usage that only a raw
-    provider answer inside the span holds: it stands in where no span of the trace has usage of its own, else a
-    hand-over would be counted again. `answered` is true where an answer began, so that a failed request is a call.
+    `problem` is set where usage was there but contradicts itself (cache larger than input, negative counts); `usage`
+    then holds what could be read. `estimate` is true where a class or the inclusive/exclusive reading had to be
+    guessed. `price_context` is what genai-prices calls so, e.g. (("service_tier", "flex"),). `response_cache` is true
+    where the application's or a proxy's own cache answered: nobody was called. `plan` says that the call is paid for
+    otherwise. `unclassed` names what was used beside the usage classes and may cost something: "video tokens", "code
+    executions". `present` names the cost alias keys that came in, which are never overwritten. `fallback` is usage that
+    only a raw provider answer inside the span holds: it stands in where no span of the trace has usage of its own, else
+    a hand-over would be counted again. `answered` is true where an answer began, so that a failed request is a call.
     `unknown_operation` is the operation of a span with usage that no table knows.
     """
 
@@ -208,7 +218,7 @@ class Call:
     source: str = ""
     note: str = ""
     response_cache: bool = False
-    plan: str = ""
+    plan: Plan = ""
     unclassed: tuple[str, ...] = ()
     answered: bool = False
     unknown_operation: str = ""
@@ -224,13 +234,13 @@ class Call:
 class Cost:
     """The money of one call.
 
-    `amount` is what counts, by `source` ("billed", "computed" or "reported"); None exactly where `unpriced` says
-    why. `computed` and its parts are there whenever a price was found: input + cache_read + cache_write + output +
-    other == computed, exactly. `price` names where the rates came from. All amounts are >= 0.
+    `amount` is what counts, by `source`; None exactly where `unpriced` says why. `computed` and its parts are there
+    whenever a price was found: input + cache_read + cache_write + output + other == computed, exactly. `price` names
+    where the rates came from, `note` what a reader should know about the amount. All amounts are >= 0.
     """
 
     amount: Pico | None = None
-    source: str = ""
+    source: CostSource = ""
     computed: Pico | None = None
     input: Pico = 0
     cache_read: Pico = 0
@@ -241,6 +251,7 @@ class Cost:
     price: str = ""
     estimate: bool = False
     unpriced: Unpriced | None = None
+    note: str = ""
 
 
 @dataclass(slots=True)

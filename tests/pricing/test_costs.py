@@ -342,10 +342,10 @@ def test_an_explanation_reads_like_this() -> None:
     assert explain(cached, AT, Pricer()).text() == [
         'model "claude-sonnet-4-5" of provider "anthropic"',
         f"{Pricer().cost(cached, AT).price} on 2026-11-03: the provider was named",
-        "input                10,000 x $3.00 / MTok = $0.03",
-        "cache read           80,000 x $0.30 / MTok = $0.024",
-        "cache write          10,000 x $3.75 / MTok = $0.0375",
-        "output                2,000 x $15.00 / MTok = $0.03",
+        "input                  10,000 x $3.00 / MTok = $0.03",
+        "cache read             80,000 x $0.30 / MTok = $0.024",
+        "cache write            10,000 x $3.75 / MTok = $0.0375",
+        "output                  2,000 x $15.00 / MTok = $0.03",
         "computed $0.1215",
         "counts: $0.1215 (computed, an estimate)",
     ]
@@ -353,7 +353,7 @@ def test_an_explanation_reads_like_this() -> None:
 
 def test_a_model_is_described() -> None:
     lines = describe("claude-sonnet-4-5", "", AT, Pricer()).text()
-    assert "  output         $15.00 / MTok" in lines
+    assert "  output           $15.00 / MTok" in lines
     assert "for a call with more than 200,000 tokens of input:" in lines
     assert describe("my-llama", "together", AT, Pricer()).text()[1:] == [
         'not listed: "my-llama" at together (the provider was named)',

@@ -9,7 +9,7 @@ from genai_prices.data import providers
 
 from spanledger_processor.model import Call, Usage
 from spanledger_processor.pricing import Pricer
-from spanledger_processor.pricing.normalise import ALIASES, MAKERS, NO_SELLER, provider_key, seller_of
+from spanledger_processor.pricing.model_names import ALIASES, MAKERS, NO_SELLER, provider_key, seller_of
 
 AT = int(datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()) * 10**9
 SONNET = "anthropic/claude-sonnet-4-5"

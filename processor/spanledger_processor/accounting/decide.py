@@ -35,6 +35,7 @@ def enter_money(
     if role == COUNTED and fact.call is not None and fact.cost is not None:
         decision.usage = _carried_usage(fact.call.usage or fact.call.fallback, carried)
         decision.cost = _carried_cost(fact.cost, carried, decision)
+        decision.note = decision.note or fact.cost.note
         if fact.cost.amount is not None:
             decision.aliases = tuple(alias for alias in aliases if alias not in fact.call.present)
     elif role == REPEATS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 
-from spanledger_processor.model import ReportedCost, Usage
+from spanledger_processor.model import Plan, ReportedCost, Usage
 
 
 class Input(Enum):
@@ -37,7 +37,7 @@ class Terms:
     unclassed: tuple[str, ...] = ()
     reported: ReportedCost | None = None
     own_cache: bool = False
-    plan: str = ""
+    plan: Plan = ""
     doubt: str = ""
 
 

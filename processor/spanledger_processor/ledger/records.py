@@ -27,7 +27,7 @@ _ORDER: dict[type[Any], tuple[str, ...]] = {
     Usage: CLASS_NAMES,
     Cost: (
         *("amount", "source", "computed", "input", "cache_read", "cache_write", "output", "other"),
-        *("reported", "price", "estimate", "unpriced"),
+        *("reported", "price", "estimate", "unpriced", "note"),
     ),
     Signature: ("value", "scope"),
 }

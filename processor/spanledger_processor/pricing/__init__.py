@@ -1,7 +1,18 @@
 """What a call costs: rate cards from genai-prices or the user's overrides, exact sums, and reasons for no price."""
 
 from spanledger_processor.pricing.explain import Explanation, Line, Quotation, describe, explain
+from spanledger_processor.pricing.model_names import canonical_model, one_model
 from spanledger_processor.pricing.overrides import Override
 from spanledger_processor.pricing.pricer import Pricer
 
-__all__ = ["Explanation", "Line", "Override", "Pricer", "Quotation", "describe", "explain"]
+__all__ = [
+    "Explanation",
+    "Line",
+    "Override",
+    "Pricer",
+    "Quotation",
+    "canonical_model",
+    "describe",
+    "explain",
+    "one_model",
+]

@@ -6,19 +6,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from fractions import Fraction
 
-from spanledger_processor.model import Call, Cost, Unpriced
-from spanledger_processor.pricing.card import CLASSES, PICO_PER_MTOK, Card, Rates
+from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Unpriced
 from spanledger_processor.pricing.pricer import Pricer, Quote, Resolved, priced_name
+from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, Row
 from spanledger_processor.units import USD, Pico
 
 _DAY_NS = 86_400 * 10**9
-_LABELS = dict(
-    zip(
-        CLASSES,
-        ("input", "cache read", "cache write", "cache write 1h", "output", "reasoning", "requests"),
-        strict=True,
-    )
+_PARTS = ("input", "cache_read", "cache_write", "output", "other")
+_SOLD = (
+    *sorted(
+        ((place, one.label, one.unit) for place, one in enumerate(USAGE_CLASSES)),
+        key=lambda sold: _PARTS.index(USAGE_CLASSES[sold[0]].cost),
+    ),
+    (-1, "requests", "request"),
 )
+"""The place in a row of a card, the label and the unit of each class, by the part of the cost that it is in."""
+_PLURAL = {"search": "searches"}
 REASONS: dict[Unpriced, str] = {
     "no_model": "the span names no model",
     "no_usage": "the span does not say how many tokens went in and came out",
@@ -31,15 +34,16 @@ REASONS: dict[Unpriced, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One class of tokens. `rate` is in USD per million tokens (per thousand requests)."""
+    """One class of usage. `rate` is in USD per `unit`: a million tokens, or a thousand of what is sold per call."""
 
     label: str
     tokens: int
     rate: Fraction
     amount: Pico
+    unit: str = "MTok"
 
     def __str__(self) -> str:
-        return f"{self.label:<15}{self.tokens:>12,} x ${plain(self.rate)} / {_unit(self.label)} = ${usd(self.amount)}"
+        return f"{self.label:<17}{self.tokens:>12,} x ${plain(self.rate)} / {self.unit} = ${usd(self.amount)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,7 @@ class Rate:
     usd: Fraction
 
     def __str__(self) -> str:
-        return f"{self.label:<15}${plain(self.usd)} / {self.unit}"
+        return f"{self.label:<17}${plain(self.usd)} / {self.unit}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,32 +144,41 @@ def _names(provider: str, model: str, pricer: Pricer, at_ns: int, context: tuple
 
 
 def _tried(resolved: Resolved) -> list[str]:
-    return [f'not listed: "{reading.model}" at {reading.seller} ({reading.why})' for reading in resolved.readings]
+    return [
+        f'not listed: "{candidate.model}" at {candidate.seller} ({candidate.why})' for candidate in resolved.candidates
+    ]
 
 
 def _lines(quote: Quote) -> tuple[Line, ...]:
     card, rates, counts, amounts = quote
     return tuple(
-        Line(_LABELS[name], tokens, _per_unit(name, rate, card), amount)
-        for name, tokens, rate, amount in zip(CLASSES, counts, rates, amounts, strict=True)
-        if tokens and (rate or name != "requests")
+        Line(label, counts[place], _per_unit(unit, rates[place], card), amounts[place], _unit(unit))
+        for place, label, unit in _SOLD
+        if counts[place] and (rates[place] or unit != "request")
     )
 
 
-def _rates(card: Card, rates: Rates) -> tuple[Rate, ...]:
+def _rates(card: Card, rates: Row) -> tuple[Rate, ...]:
+    """The rates that differ from those of what includes the class, and whatever input and output cost."""
     return tuple(
-        Rate(_LABELS[name], _unit(name), _per_unit(name, rate, card))
-        for name, rate in zip(CLASSES, rates, strict=True)
-        if rate or (name == "input" and card.sells_input) or (name == "output" and card.sells_output)
+        Rate(label, _unit(unit), _per_unit(unit, rates[place], card))
+        for place, label, unit in _SOLD
+        if _stated(card, rates, place) or (label in ("input", "output") and place not in card.unsold)
     )
 
 
-def _unit(name: str) -> str:
-    return "1000 requests" if name == "requests" else "MTok"
+def _stated(card: Card, rates: Row, place: int) -> bool:
+    """Whether a class has a rate to show: not that of what includes it for want of one of its own."""
+    wholes = USAGE_CLASSES[place].part_of if place >= 0 else ()
+    return bool(rates[place]) and not (place in card.unstated and wholes)
 
 
-def _per_unit(name: str, rate: int, card: Card) -> Fraction:
-    return Fraction(rate, card.den * (10**9 if name == "requests" else PICO_PER_MTOK))
+def _unit(unit: str) -> str:
+    return "MTok" if unit == "token" else f"1000 {_PLURAL.get(unit, f'{unit}s')}"
+
+
+def _per_unit(unit: str, rate: int, card: Card) -> Fraction:
+    return Fraction(rate, card.den * (PICO_PER_MTOK if unit == "token" else PICO_PER_KCOUNT))
 
 
 def _outcome(cost: Cost) -> list[str]:

@@ -8,8 +8,8 @@ from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
-from spanledger_processor.pricing.card import PICO_PER_MTOK, Card, build
-from spanledger_processor.pricing.normalise import Reading, clean, provider_key, seller_of
+from spanledger_processor.pricing.model_names import Candidate, clean, provider_key, seller_of
+from spanledger_processor.pricing.rate_card import PICO_PER_MTOK, Card, build
 
 
 @dataclass(frozen=True)
@@ -42,16 +42,16 @@ class Override:
             if not rate.is_finite() or rate < 0:
                 raise ValueError(f"{key}: a rate is a number of USD per million tokens, 0 or more, not {rate}")
 
-    def matches(self, provider: str, model: str, readings: list[Reading], day: date) -> bool:
+    def matches(self, provider: str, model: str, candidates: list[Candidate], day: date) -> bool:
         """Whether it is for this call: the names as they came in, and how they were read."""
         if self.valid_from is not None and day < self.valid_from:
             return False
-        sellers = {reading.seller for reading in readings[:1]}
+        sellers = {candidate.seller for candidate in candidates[:1]}
         if self.provider and provider_key(self.provider) != provider_key(provider):
             seller = seller_of(self.provider)
             if not seller or seller not in sellers:
                 return False
-        names = {model.strip().lower(), clean(model)} | {reading.model for reading in readings}
+        names = {model.strip().lower(), clean(model)} | {candidate.model for candidate in candidates}
         pattern = self.model.strip().lower()
         return pattern in names or any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
@@ -62,7 +62,7 @@ class Override:
             f"override/{self.name or self.model}",
             [{name: Fraction(rate) * PICO_PER_MTOK for name, rate in rates.items()}],
             [],
-            assumed={"cache_read", "cache_write", "cache_write_1h"} - rates.keys(),
+            unstated={"cache_read", "cache_write", "cache_write_1h"} - rates.keys(),
         )
 
     def _stated(self) -> dict[str, Decimal]:

@@ -1,4 +1,17 @@
-"""What a call costs: which amount counts, and why there may be none."""
+"""Whose amount counts for a call: that of the one who charges, our own arithmetic, or a library's estimate.
+
+The rules, in order; the first that holds decides:
+1. The application's or a proxy's own cache answered: 0, `response_cache`.
+2. A plan covers the call (a subscription, provisioned throughput): 0, `billed`, unless a charge was told.
+3. The one that charges said it: `billed`. With the caller's own key behind a gateway that is the provider's charge and
+   the gateway's fee. A charge of 0 for what we have a price for needs a reason: a model that is free by its name.
+   Without one our own amount counts, as an estimate.
+4. What a file says of a session counts before our arithmetic on it, which cannot know the tiers: `reported`.
+5. Our own arithmetic: `computed`. A library's cost beside it that is far from ours makes it an estimate, because one of
+   the two reads the counts wrongly.
+6. A library's own estimate: `reported`. 0 is what several write for a model that they do not know, so it counts only
+   where nothing was used.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +21,33 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import TypeAlias
 
-from spanledger_processor.model import Call, Cost, Unpriced
-from spanledger_processor.pricing import catalogue
-from spanledger_processor.pricing.card import Amounts, Card, Counts, Rates, charge, missing
-from spanledger_processor.pricing.normalise import BEDROCK, Reading, read
+from spanledger_processor.model import USAGE_CLASSES, Call, Cost, CostSource, ReportedCost, Unpriced, counts_of
+from spanledger_processor.pricing import price_list
+from spanledger_processor.pricing.model_names import BEDROCK, Candidate, candidates_for
 from spanledger_processor.pricing.overrides import Override
+from spanledger_processor.pricing.rate_card import Card, Row, charge, missing
+from spanledger_processor.units import Pico
+
+FAR = 1.5
+"""By how many times another's cost may exceed ours, or ours another's, before one of them must be wrong."""
+
+PLANS = {
+    "subscription": "covered by a subscription: cost.computed_usd is what it would have cost",
+    "provisioned": "covered by provisioned throughput: cost.computed_usd is what it would have cost",
+}
+"""The notes of calls that a plan covers."""
+
+_FREE = ":free"
+"""What OpenRouter's names of models end with that cost nothing, https://openrouter.ai/docs/guides/routing/model-variants."""
 
 MAX_NAME = 512
 """Characters of a model's name, its provider's and a price context. Longer ones are nobody's, and are not kept."""
+
+_PARTS = tuple(
+    (*(place for place, one in enumerate(USAGE_CLASSES) if one.cost == part), *last)
+    for part, last in (("input", ()), ("cache_read", ()), ("cache_write", ()), ("output", ()), ("other", (-1,)))
+)
+"""Where the amounts of a card's arithmetic belong: the places of each part of a `Cost`."""
 
 _DAY_NS = 86_400 * 10**9
 _EPOCH = date(1970, 1, 1)
@@ -29,7 +61,7 @@ class Resolved:
     `only` is the card of a model whose price does not change during the day.
     """
 
-    readings: tuple[Reading, ...]
+    candidates: tuple[Candidate, ...]
     unpriced: Unpriced | None = None
     cards: tuple[tuple[int, Card | None], ...] = ()
     why: str = ""
@@ -44,7 +76,7 @@ class Resolved:
         return found
 
 
-Quote: TypeAlias = tuple[Card, Rates, Counts, Amounts]
+Quote: TypeAlias = tuple[Card, Row, Row, Row]
 """The arithmetic of one call: at which rates of a card, how many tokens of each class, and how much money."""
 
 
@@ -63,15 +95,7 @@ class Pricer:
         self._resolve = lru_cache(maxsize=cards)(self._kept)
 
     def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost:
-        """The cost of a call that began at a time (ns since 1970).
-
-        What the one that charges says counts first, then our own arithmetic, then another's estimate. That comes
-        before ours for what a file says of a session, and is not trusted where it calls a call that had tokens free:
-        several libraries write 0 for a model they do not know. `estimate` is about our arithmetic only.
-        """
-        reported = call.reported
-        if reported is not None and reported.amount < 0:
-            reported = None
+        """Return the cost of a call that began at a time (ns since 1970): our arithmetic, then whose amount counts."""
         quote: Quote | Unpriced = "no_usage" if call.granularity == "cost-only" else self.quote(call, at_ns)
         if isinstance(quote, tuple):
             cost = _computed(call, quote)
@@ -79,16 +103,7 @@ class Pricer:
                 cost.estimate = True
         else:
             cost = Cost(unpriced=quote)
-        if reported is None:
-            return cost
-        cost.reported = reported.amount
-        if reported.billed:
-            source = "billed"
-        elif call.granularity == "per-session-aggregate" or (cost.amount is None and _says_something(call)):
-            source = "reported"
-        else:
-            return cost
-        cost.amount, cost.source, cost.unpriced, cost.estimate = reported.amount, source, None, False
+        _settle(call, cost)
         return cost
 
     def quote(self, call: Call, at_ns: int) -> Quote | Unpriced:
@@ -124,20 +139,22 @@ class Pricer:
     def resolve(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...] = ()) -> Resolved:
         """What a name means on a day (days since 1970), looked up anew: overrides first, then genai-prices."""
         on = _EPOCH + timedelta(days=min(max(day, 0), _MAX_DAY))
-        read_as = read(provider, model)
-        readings = () if isinstance(read_as, str) else tuple(read_as)
+        read_as = candidates_for(provider, model)
+        candidates = () if isinstance(read_as, str) else tuple(read_as)
         if read_as == "no_model":
             return Resolved((), "no_model")
         for override, card in self._overrides:
-            if override.matches(provider, model, list(readings), on):
-                return Resolved(readings, None, ((0, card),), "an override matches", card)
+            if override.matches(provider, model, list(candidates), on):
+                return Resolved(candidates, None, ((0, card),), "an override matches", card)
         if isinstance(read_as, str):
             return Resolved((), read_as)
-        listing = catalogue.find(readings)
+        listing = price_list.find(candidates)
         if listing is None:
-            return Resolved(readings, "unknown_model")
-        cards = tuple(catalogue.cards(listing, on, context))
-        return Resolved((listing.reading,), None, cards, listing.reading.why, cards[0][1] if len(cards) == 1 else None)
+            return Resolved(candidates, "unknown_model")
+        cards = tuple(price_list.cards(listing, on, context))
+        return Resolved(
+            (listing.candidate,), None, cards, listing.candidate.why, cards[0][1] if len(cards) == 1 else None
+        )
 
 
 def priced_name(call: Call) -> str:
@@ -152,16 +169,69 @@ def priced_name(call: Call) -> str:
 
 
 def _computed(call: Call, quote: Quote) -> Cost:
-    card, rates, counts, (plain, read, short, hour, output, reasoning, other) = quote
-    write = short + hour
-    output += reasoning
-    total = plain + read + write + output + other
+    card, rates, counts, amounts = quote
+    given, read, write, output, other = (sum([amounts[place] for place in places]) for places in _PARTS)
+    total = given + read + write + output + other
     estimate = card.is_estimate(call, counts, rates)
-    return Cost(total, "computed", total, plain, read, write, output, other, None, card.price, estimate)
+    cost = Cost(total, "computed", total, given, read, write, output, other, None, card.price, estimate)
+    if estimate and (unsure := (*(one.label for one in card.guessed(counts)), *call.unclassed)):
+        cost.note = f"no sure price for: {', '.join(unsure)}"[:MAX_NAME]
+    return cost
 
 
-def _says_something(call: Call) -> bool:
-    """Whether a library's own estimate is one: 0 is what several write for "unknown", unless nothing was used."""
-    usage = call.usage
-    assert call.reported is not None
-    return bool(call.reported.amount) or (usage is not None and usage.input == 0 and not usage.output)
+def _settle(call: Call, cost: Cost) -> None:
+    """Decide which amount of a call counts; `cost` comes with our arithmetic, or why there is none."""
+    reported = call.reported
+    if reported is not None and reported.amount < 0:
+        reported = None
+    if reported is not None:
+        cost.reported = reported.amount
+    if call.response_cache:
+        _take(cost, 0, "response_cache")
+    elif call.plan and not (reported is not None and reported.billed and reported.amount):
+        _take(cost, 0, "billed")
+        cost.note = PLANS[call.plan]
+    elif reported is None:
+        return
+    elif reported.billed:
+        _billed(call, cost, reported)
+    elif call.granularity == "per-session-aggregate" or (cost.amount is None and _says_something(call, reported)):
+        _take(cost, reported.amount, "reported")
+    elif cost.amount is not None and reported.reliable and is_far(cost.amount, reported.amount):
+        cost.estimate = True
+        cost.note = cost.note or "the span's own cost is far from ours"
+
+
+def is_far(ours: Pico, theirs: Pico) -> bool:
+    """Return whether two amounts, neither of them 0, differ by more than `FAR` times."""
+    return bool(ours and theirs) and not ours / FAR <= theirs <= ours * FAR
+
+
+def _billed(call: Call, cost: Cost, reported: ReportedCost) -> None:
+    amount, upstream = reported.amount, reported.upstream
+    if upstream is not None and reported.own_key is not False and (reported.own_key or amount < upstream):
+        sure = reported.own_key is True or not amount
+        _take(cost, amount + upstream, "billed")
+        cost.estimate = not sure
+    elif reported.own_key and upstream is None:
+        if cost.computed is not None:
+            cost.amount, cost.estimate = cost.computed + amount, True
+            cost.note = "charged by the provider to the caller's own key: our price, and the gateway's fee"
+    elif cost.computed and not amount and not call.model.endswith(_FREE):
+        cost.estimate = True
+        cost.note = "billed as 0 without a reason on the span: our price"
+    else:
+        _take(cost, amount, "billed")
+        cost.estimate = not amount and cost.computed is None and _used(call)
+
+
+def _take(cost: Cost, amount: Pico, source: CostSource) -> None:
+    cost.amount, cost.source, cost.unpriced, cost.estimate, cost.note = amount, source, None, False, ""
+
+
+def _says_something(call: Call, reported: ReportedCost) -> bool:
+    return bool(reported.amount) or (call.usage is not None and call.usage.input == 0 and not _used(call))
+
+
+def _used(call: Call) -> bool:
+    return call.usage is not None and any(counts_of(call.usage))

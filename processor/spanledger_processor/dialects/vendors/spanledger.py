@@ -35,6 +35,8 @@ def _own_words(view: ScopedSpan, call: Call) -> None:
     call.estimate = call.estimate or attributes.get("spanledger.cost.estimate") is True
     if call.reported is not None:
         call.reported.billed = attributes.get("spanledger.source.charged") is True
+        if call.reported.billed and not call.reported.amount:
+            call.plan = "subscription"
     if call.tool is not None:
         call.tool.signature = text(attributes.get("spanledger.tool.signature"))
         call.tool.signature_scope = text(attributes.get("spanledger.tool.signature_scope"))

@@ -14,12 +14,18 @@ import genai_prices
 from genai_prices.data import providers
 from genai_prices.types import ModelInfo, Provider, StartDateConstraint, TimeOfDateConstraint
 
-from spanledger_processor.pricing.card import Card, compile_card
-from spanledger_processor.pricing.normalise import Reading
+from spanledger_processor.pricing.model_names import Candidate
+from spanledger_processor.pricing.rate_card import Card, compile_card
 
 PROVENANCE = f"genai-prices@{genai_prices.__version__}"
-STANDARD = frozenset({"auto", "default", "standard"})
+STANDARD = frozenset({"auto", "default", "global", "normal", "not_available", "on_demand", "standard", "standard_only"})
 """Values of a price context that ask for nothing but the list price."""
+
+_ALLOWANCE = {"google": ("web_searches",)}
+"""What a seller gives for nothing up to a daily allowance that no call tells: searches by Google, see
+https://ai.google.dev/gemini-api/docs/pricing."""
+_A_PROMPT = ("google", "gemini-2")
+"""Models of a seller that are charged for a prompt with searches, not for each of them (the same page)."""
 
 _BY_ID = {provider.id: provider for provider in providers}
 _BATCH = {("service_tier", "batch"): ("processing", "batch")}
@@ -27,9 +33,9 @@ _BATCH = {("service_tier", "batch"): ("processing", "batch")}
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A model as a seller lists it, and the reading of its name that led there."""
+    """A model as a seller lists it, and the candidate of its name that led there."""
 
-    reading: Reading
+    candidate: Candidate
     seller: Provider
     model: ModelInfo
 
@@ -39,13 +45,13 @@ class Listing:
         return f"{PROVENANCE}/{self.seller.id}/{self.model.id}"
 
 
-def find(readings: Iterable[Reading]) -> Listing | None:
-    """The first reading that its seller lists."""
-    for reading in readings:
-        seller = _BY_ID[reading.seller]
-        model = seller.find_model(reading.model, all_providers=providers)
+def find(candidates: Iterable[Candidate]) -> Listing | None:
+    """The first candidate that its seller lists."""
+    for candidate in candidates:
+        seller = _BY_ID[candidate.seller]
+        model = seller.find_model(candidate.model, all_providers=providers)
         if model is not None:
-            return Listing(reading, seller, model)
+            return Listing(candidate, seller, model)
     return None
 
 
@@ -75,6 +81,8 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
             listing.price,
             free=listing.model.id.endswith(":free"),
             estimate=unlisted,
+            unstated=_ALLOWANCE.get(listing.seller.id, ()),
+            once=("web_searches",) if (listing.seller.id, listing.model.id[: len(_A_PROMPT[1])]) == _A_PROMPT else (),
         )
         if not found or found[-1][1] != card:
             found.append((start // timedelta(microseconds=1) * 1000, card))

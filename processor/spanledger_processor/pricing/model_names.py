@@ -1,7 +1,7 @@
 """Which seller and which of the seller's names a provider and a model mean: tables, and the few rules that read them.
 
 A price is a property of a seller and a model: the same Claude costs 10 % more from a region of Bedrock. The seller is
-the provider that was named, unless the shape of the model's name can only be another's. Nothing is guessed: a provider
+the provider that was named, unless the form of the model's name can only be another's. Nothing is guessed: a provider
 that is named and not known here has no prices, however familiar the model sounds.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from genai_prices.data import providers
 
@@ -141,8 +142,8 @@ BEDROCK = re.compile(rf"^(?:[\w.-]+/)*(?P<model>(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """A form of name that only one seller gives, where the provider is in `over` (None: any that is known)."""
+class NameForm:
+    """The form of names that only one seller gives, where the provider is in `over` (None: any that is known)."""
 
     pattern: re.Pattern[str]
     seller: str
@@ -151,36 +152,36 @@ class Shape:
 
 
 _UNNAMED = frozenset({""})
-SHAPES = (
-    Shape(
+FORMS = (
+    NameForm(
         re.compile(r"^arn:aws[\w-]*:bedrock:.*/(?P<model>[^/]+)$"),
         "aws",
         None,
         "the name is a Bedrock ARN",
     ),
-    Shape(BEDROCK, "aws", None, "the name has Bedrock's form"),
-    Shape(
+    NameForm(BEDROCK, "aws", None, "the name has Bedrock's form"),
+    NameForm(
         re.compile(r"^(?:projects/[^/]+/locations/[^/]+/)?publishers/[^/]+/models/(?P<model>.+)$"),
         "google",
         None,
         "the name has Vertex AI's form",
     ),
-    Shape(
+    NameForm(
         re.compile(r"^models/(?P<model>.+)$"),
         "google",
         frozenset({"", "openai", "google"}),
         "the name has the Gemini API's form",
     ),
-    Shape(
+    NameForm(
         re.compile(r"^(?P<model>claude-[\w.-]+@(?:\d{8}|default|latest))$"),
         "google",
         frozenset({"", "anthropic"}),
         "the name has Vertex AI's form",
     ),
-    Shape(re.compile(r"^(?P<model>ft:.+)$"), "openai", _UNNAMED, "the name has the form of OpenAI's fine-tunes"),
-    Shape(re.compile(r"^(?P<model>(?:databricks-|system\.ai\.).+)$"), "databricks", _UNNAMED, "the name says so"),
-    Shape(re.compile(r"^(?P<model>accounts/fireworks/.+)$"), "fireworks", _UNNAMED, "the name says so"),
-    Shape(re.compile(r"^(?P<model>@cf/.+)$"), "cloudflare", _UNNAMED, "the name says so"),
+    NameForm(re.compile(r"^(?P<model>ft:.+)$"), "openai", _UNNAMED, "the name has the form of OpenAI's fine-tunes"),
+    NameForm(re.compile(r"^(?P<model>(?:databricks-|system\.ai\.).+)$"), "databricks", _UNNAMED, "the name says so"),
+    NameForm(re.compile(r"^(?P<model>accounts/fireworks/.+)$"), "fireworks", _UNNAMED, "the name says so"),
+    NameForm(re.compile(r"^(?P<model>@cf/.+)$"), "cloudflare", _UNNAMED, "the name says so"),
 )
 
 _TAG = re.compile(r"\[\w+\]$")
@@ -188,10 +189,22 @@ _LOCAL = re.compile(r":(?:latest|\d+(?:\.\d+)?[bm](?:-.*)?)$")
 """Ollama's tags: the weights run on somebody's own machine, whatever the model is called."""
 
 _MAX_PREFIXES = 4
+_LONGEST = 512
+"""Characters of a model's name that are looked at."""
+
+_IN_BEDROCK = re.compile(rf"^(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{_VENDORS})\.(?P<model>[a-z].*)$")
+_VERSION = re.compile(r"(?:(?<=-20\d{6})-v\d+|-v1(?=:))?(?::\d[\w:]*)?$")
+"""Bedrock's version of a deployment; without a date before it, one from 2 on is another model (Titan)."""
+_DATED = re.compile(
+    r"^(?P<model>.*?)(?:-v\d(?=@))?"
+    r"(?:[-@](?P<date>20\d{2}-?(?:0\d|1[0-2])-?[0-3]\d|(?:0[1-9]|1[0-2])[0-3]\d)|[-@](?:latest|default))?$",
+    re.DOTALL,
+)
+"""A name and the date behind it (`-2024-08-06`, `-20250929`, `@20250929`, `-0613`), or what stands for the newest."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Candidate:
     """One way to read a name: a genai-prices provider, the model as it would call it, and why that seller."""
 
     seller: str
@@ -202,6 +215,47 @@ class Reading:
 def clean(name: str) -> str:
     """A model's name without what is no part of it: blanks, quotes, a context-window tag such as [1m]; lower case."""
     return _TAG.sub("", name.strip(" \t\r\n\"'`").lower())
+
+
+@lru_cache(4096)
+def canonical_model(name: str) -> str:
+    """Return the one name of a model, however a provider, a gateway or a library spells it.
+
+    Only what does not make it another model is left out: the vendor before the name, a region, the date of a
+    deployment, a context tag. `us.anthropic.claude-opus-4-7-20260416-v1:0`, `anthropic/claude-opus-4.7` and
+    `claude-opus-4-7[1m]` are `claude-opus-4-7`; `gpt-4o-mini` is never `gpt-4o`.
+    """
+    return _undated(name)[0]
+
+
+@lru_cache(4096)
+def one_model(name: str, other: str) -> bool:
+    """Return whether two names can be one model's: one canonical name, and not two dates."""
+    (one, date), (same, other_date) = _undated(name), _undated(other)
+    return one == same and (not date or not other_date or date == other_date)
+
+
+def _undated(name: str) -> tuple[str, str]:
+    """The canonical name and the digits of the date that was part of the name."""
+    plain = clean(name[:_LONGEST])
+    if (match := FORMS[0].pattern.match(plain) or BEDROCK.match(plain)) is not None:
+        plain = match["model"]
+    for _ in range(_MAX_PREFIXES):
+        if (match := _IN_BEDROCK.match(plain)) is not None:
+            plain = _VERSION.sub("", match["model"], count=1)
+            break
+        head, separator, tail = plain.partition(":")
+        if "/" in head:
+            plain = plain.rpartition("/")[2] or plain
+        elif separator and tail and head != "ft" and seller_of(head) is not None:
+            plain = tail
+    if plain.startswith("claude-"):
+        plain = plain.replace(".", "-")  # as OpenRouter and Copilot have it
+    elif re.match(r"gemini-\d", plain):
+        plain = re.sub(r"-00\d$", "", plain)
+    match = _DATED.match(plain)
+    assert match is not None  # it matches every text
+    return match["model"] or plain, re.sub(r"\D", "", match["date"] or "")
 
 
 def seller_of(provider: str) -> str | None:
@@ -219,8 +273,8 @@ def seller_of(provider: str) -> str | None:
     return None if provider_key(provider) else ""
 
 
-def read(provider: str, model: str) -> list[Reading] | Unpriced:
-    """The readings of a provider and a model, the likeliest first; the first that the seller lists is the one."""
+def candidates_for(provider: str, model: str) -> list[Candidate] | Unpriced:
+    """The candidates of a provider and a model, the likeliest first; the first that the seller lists is the one."""
     model = clean(model)
     if not model:
         return "no_model"
@@ -228,13 +282,13 @@ def read(provider: str, model: str) -> list[Reading] | Unpriced:
     if seller is None:
         return _only_by_arn(model) or "unknown_provider"
     why = "the provider was named" if seller else ""
-    return _readings(seller, model, why, _MAX_PREFIXES) or "unknown_model"
+    return _candidates(seller, model, why, _MAX_PREFIXES) or "unknown_model"
 
 
-def _readings(seller: str, model: str, why: str, prefixes: int) -> list[Reading]:
-    for shape in SHAPES:
-        if (shape.over is None or seller in shape.over) and (match := shape.pattern.match(model)):
-            return [Reading(shape.seller, match["model"], shape.why)]
+def _candidates(seller: str, model: str, why: str, prefixes: int) -> list[Candidate]:
+    for form in FORMS:
+        if (form.over is None or seller in form.over) and (match := form.pattern.match(model)):
+            return [Candidate(form.seller, match["model"], form.why)]
     if seller in ("", "openai") and _LOCAL.search(model):
         return []
     head, tail = _split(model)
@@ -242,15 +296,15 @@ def _readings(seller: str, model: str, why: str, prefixes: int) -> list[Reading]
     if not seller:
         if named is None:
             return _by_name(model)
-        return _readings(named, tail, f'the name begins with "{head}"', prefixes - 1)
-    found = [Reading(seller, model, why)]
+        return _candidates(named, tail, f'the name begins with "{head}"', prefixes - 1)
+    found = [Candidate(seller, model, why)]
     if named in ("", seller):
-        found += _readings(seller, tail, why, prefixes - 1)
+        found += _candidates(seller, tail, why, prefixes - 1)
     elif seller == "openai" and named:
         # OpenAI's client library speaks to any gateway that has OpenAI's API; the name says whose model it was.
-        found += _readings(named, tail, f'the name begins with "{head}"', prefixes - 1)
+        found += _candidates(named, tail, f'the name begins with "{head}"', prefixes - 1)
     elif tail and seller not in MAKERS and seller != "openrouter" and (named or model[len(head)] == "/"):
-        found.append(Reading(seller, tail, why))
+        found.append(Candidate(seller, tail, why))
     return found
 
 
@@ -259,24 +313,24 @@ def _split(model: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else ("", "")
 
 
-def _by_name(model: str) -> list[Reading]:
+def _by_name(model: str) -> list[Candidate]:
     """The sellers that claim a name as theirs; where none does, the one maker that lists it (embeddings, for one)."""
     head = model.partition(":")[0]
     if "/" in model:
         return []
     claims: Callable[[str], str] = '"{}" is one of its names'.format
     found = [
-        Reading(provider.id, model, claims(model))
+        Candidate(provider.id, model, claims(model))
         for provider in providers
         if provider.model_match is not None and provider.model_match.is_match(head)
     ]
     if found:
         return found
     makers = [provider.id for provider in providers if provider.id in MAKERS and provider.find_model(head)]
-    return [Reading(makers[0], model, "of the makers only this one lists it")] if len(makers) == 1 else []
+    return [Candidate(makers[0], model, "of the makers only this one lists it")] if len(makers) == 1 else []
 
 
-def _only_by_arn(model: str) -> list[Reading]:
-    shape = SHAPES[0]
-    match = shape.pattern.match(model)
-    return [Reading(shape.seller, match["model"], shape.why)] if match else []
+def _only_by_arn(model: str) -> list[Candidate]:
+    form = FORMS[0]
+    match = form.pattern.match(model)
+    return [Candidate(form.seller, match["model"], form.why)] if match else []
