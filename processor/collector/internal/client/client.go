@@ -1,0 +1,257 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	sender "go.opentelemetry.io/collector/client"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
+	"go.opentelemetry.io/collector/config/configgrpc"
+	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/spanledger/spanledger/processor/collector/internal/protocol"
+)
+
+// Reasons why telemetry went on without enrichment: values of the attribute spanledger.missed and of metrics.
+const (
+	NotConnected = "not_connected" // no connection, or no handshake yet
+	Timeout      = "timeout"
+	Overloaded   = "overloaded" // max_in_flight_mib is used up, or the enricher says that it is
+	TooLarge     = "too_large"  // one span over max_message_mib
+	BadAnswer    = "bad_answer" // the answer does not follow the protocol
+	Refused      = "refused"    // the enricher answered with an error that is not retryable
+)
+
+// Missed is an error with the reason why telemetry could not be enriched.
+type Missed struct {
+	Reason string
+	Err    error
+}
+
+func (m *Missed) Error() string { return fmt.Sprintf("%s: %v", m.Reason, m.Err) }
+
+func (m *Missed) Unwrap() error { return m.Err }
+
+// Retryable returns the error for the sender when on_error is refuse: never a code on which senders drop data, since
+// nothing here is the data's fault.
+func (m *Missed) Retryable() error {
+	return status.Error(codes.Unavailable, "spanledger: "+m.Error())
+}
+
+// ErrTooLarge says that what cannot be split further is larger than a message may be.
+var ErrTooLarge = errors.New("a single span or record is larger than max_message_mib")
+
+var (
+	errResting = errors.New("the enricher could not be reached a moment ago")
+	errNoRoom  = errors.New("max_in_flight_mib is used up")
+)
+
+const (
+	logEvery      = 10 * time.Second
+	longestRedial = 2 * time.Second
+)
+
+// Client of one component.
+type Client struct {
+	cfg  *Config
+	set  component.TelemetrySettings
+	host component.Host
+	use  func(protocol.Description)
+	room *semaphore.Weighted
+	conn *grpc.ClientConn
+
+	restUntil atomic.Int64
+	loggedAt  atomic.Int64
+	failing   atomic.Bool
+
+	describing sync.Mutex
+	described  atomic.Pointer[protocol.Description]
+}
+
+// New makes a client; use is told each new description.
+func New(cfg *Config, set component.TelemetrySettings, use func(protocol.Description)) *Client {
+	return &Client{cfg: cfg, set: set, use: use, room: semaphore.NewWeighted(int64(cfg.MaxInFlightMiB) * mib)}
+}
+
+// Start dials. The enricher need not be there yet.
+func (c *Client) Start(ctx context.Context, host component.Host) (err error) {
+	c.host = host
+	// gRPC would wait up to two minutes before it tries again after a long outage, and spans pass unpriced meanwhile.
+	redial := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}
+	redial.Backoff.MaxDelay = longestRedial
+	c.conn, err = c.cfg.ToClientConn(ctx, host.GetExtensions(), c.set,
+		configgrpc.WithGrpcDialOption(grpc.WithConnectParams(redial)))
+	if err == nil {
+		c.conn.Connect()
+	}
+	return err
+}
+
+// Shutdown closes the connection; calls under way end with it, so it comes after the last call.
+func (c *Client) Shutdown(context.Context) error {
+	if c.conn == nil {
+		return nil
+	}
+	return c.conn.Close()
+}
+
+// MaxMessage is the largest telemetry in bytes that one request may carry.
+func (c *Client) MaxMessage() int {
+	limit := c.cfg.MaxMessageMiB * mib
+	if d := c.described.Load(); d != nil && d.MaxMessageBytes > 0 {
+		limit = min(limit, int(d.MaxMessageBytes))
+	}
+	return limit - 4096 // for what stands around it
+}
+
+// Describe does the handshake if it has not been done, and returns the description in force.
+func (c *Client) Describe(ctx context.Context) (protocol.Description, *Missed) {
+	if d := c.described.Load(); d != nil {
+		return *d, nil
+	}
+	c.describing.Lock()
+	defer c.describing.Unlock()
+	if d := c.described.Load(); d != nil {
+		return *d, nil
+	}
+	answer, missed := c.call(ctx, protocol.Describe, protocol.DescribeRequest())
+	if missed != nil {
+		return protocol.Description{}, missed
+	}
+	d, err := protocol.ReadDescription(answer)
+	if err != nil {
+		return d, c.failed(&Missed{BadAnswer, err})
+	}
+	c.use(d)
+	c.described.Store(&d)
+	return d, nil
+}
+
+// Forget the description: the next request asks for it again.
+func (c *Client) Forget() { c.described.Store(nil) }
+
+// Call a method with an encoded export request, and have its answer read.
+func (c *Client) Call(ctx context.Context, method string, telemetry []byte, read func([]byte) error) *Missed {
+	d, missed := c.Describe(ctx)
+	if missed != nil {
+		return missed
+	}
+	answer, missed := c.call(ctx, method, protocol.Request(d.Revision, telemetry))
+	if missed != nil {
+		return missed
+	}
+	if err := read(answer); err != nil {
+		return c.failed(&Missed{BadAnswer, err})
+	}
+	c.succeeded()
+	return nil
+}
+
+func (c *Client) call(ctx context.Context, method string, request []byte) ([]byte, *Missed) {
+	if time.Now().UnixNano() < c.restUntil.Load() {
+		return nil, &Missed{NotConnected, errResting}
+	}
+	ctx, cancel := context.WithTimeout(c.outgoing(ctx), c.cfg.Timeout)
+	defer cancel()
+	size := min(int64(len(request)), int64(c.cfg.MaxInFlightMiB)*mib)
+	if err := c.room.Acquire(ctx, size); err != nil {
+		return nil, c.failed(&Missed{Overloaded, errNoRoom})
+	}
+	defer c.room.Release(size)
+	var answer []byte
+	limit := 4 * c.cfg.MaxMessageMiB * mib
+	err := c.conn.Invoke(ctx, method, request, &answer,
+		grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit))
+	if err != nil {
+		return nil, c.failed(&Missed{c.reason(err), err})
+	}
+	return answer, nil
+}
+
+func (c *Client) reason(err error) string {
+	switch status.Code(err) {
+	case codes.Unavailable:
+		c.rest()
+		return NotConnected
+	case codes.DeadlineExceeded, codes.Canceled:
+		c.rest()
+		return Timeout
+	case codes.ResourceExhausted:
+		return Overloaded
+	default:
+		return Refused
+	}
+}
+
+func (c *Client) rest() { c.restUntil.Store(time.Now().Add(c.cfg.Cooldown).UnixNano()) }
+
+// outgoing carries what the enricher may see of the sender's request. Nothing else of the context goes out.
+func (c *Client) outgoing(ctx context.Context) context.Context {
+	md := metadata.MD{}
+	info := sender.FromContext(ctx)
+	for _, key := range c.cfg.MetadataKeys {
+		if values := info.Metadata.Get(key); len(values) > 0 {
+			md.Set(key, values...)
+		}
+	}
+	return metadata.NewOutgoingContext(ctx, md)
+}
+
+func (c *Client) succeeded() {
+	if c.failing.CompareAndSwap(true, false) {
+		c.set.Logger.Info("the enricher answers again")
+		c.report(componentstatus.NewEvent(componentstatus.StatusOK))
+	}
+}
+
+func (c *Client) failed(missed *Missed) *Missed {
+	if c.failing.CompareAndSwap(false, true) {
+		c.report(componentstatus.NewRecoverableErrorEvent(missed))
+	}
+	now, before := time.Now().UnixNano(), c.loggedAt.Load()
+	if now-before >= int64(logEvery) && c.loggedAt.CompareAndSwap(before, now) {
+		c.set.Logger.Warn("telemetry is not enriched",
+			zap.String("endpoint", c.cfg.Endpoint), zap.String("on_error", c.cfg.OnError), zap.Error(missed))
+	}
+	return missed
+}
+
+func (c *Client) report(event *componentstatus.Event) {
+	if c.host != nil {
+		componentstatus.ReportStatus(c.host, event)
+	}
+}
+
+// raw hands bytes through: both sides encode by themselves.
+type raw struct{}
+
+func (raw) Name() string { return "proto" }
+
+func (raw) Marshal(v any) (mem.BufferSlice, error) {
+	b, ok := v.([]byte)
+	if !ok {
+		return nil, fmt.Errorf("raw codec: %T", v)
+	}
+	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+}
+
+func (raw) Unmarshal(data mem.BufferSlice, v any) error {
+	b, ok := v.(*[]byte)
+	if !ok {
+		return fmt.Errorf("raw codec: %T", v)
+	}
+	*b = data.Materialize()
+	return nil
+}

@@ -1,0 +1,225 @@
+// Package protocol writes the requests and reads the answers of spanledger.enrich.v1 (enrich.proto).
+//
+// An answer is read and checked as a whole before anything is done with it.
+package protocol
+
+import (
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Version of the protocol that this client speaks.
+const Version = 1
+
+const service = "/spanledger.enrich.v1.Enricher/"
+
+// Full names of the methods.
+const (
+	Describe     = service + "Describe"
+	EnrichTraces = service + "EnrichTraces"
+	MakeSpans    = service + "MakeSpans"
+)
+
+// ErrMalformed says that an answer does not follow the protocol.
+var ErrMalformed = errors.New("the enricher's answer does not follow the protocol")
+
+// Description is what the server tells before anything is selected.
+type Description struct {
+	Protocol        uint64
+	Revision        string
+	SpanMarkers     []string
+	LogMarkers      []string
+	LinkKeys        []string
+	MaxMessageBytes uint64
+}
+
+// Answer of EnrichTraces, checked against the number of spans sent.
+type Answer struct {
+	Stale bool
+	Spans []SpanAnswer
+}
+
+// SpanAnswer says what one span gains, or why it gains nothing although it should.
+type SpanAnswer struct {
+	Span       int
+	Attributes []byte
+	Failure    string
+}
+
+// Made is the answer of MakeSpans.
+type Made struct {
+	RecordsFailed uint64
+	Stale         bool
+	Traces        []byte
+}
+
+// DescribeRequest encodes a DescribeRequest.
+func DescribeRequest() []byte {
+	return protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), Version)
+}
+
+// Request encodes an EnrichTracesRequest or a MakeSpansRequest: they have the same fields.
+func Request(revision string, telemetry []byte) []byte {
+	out := make([]byte, 0, len(revision)+len(telemetry)+16)
+	out = protowire.AppendString(protowire.AppendTag(out, 1, protowire.BytesType), revision)
+	return protowire.AppendBytes(protowire.AppendTag(out, 2, protowire.BytesType), telemetry)
+}
+
+// ReadDescription reads a DescribeResponse.
+func ReadDescription(answer []byte) (Description, error) {
+	var d Description
+	err := fields(answer, func(f field) error {
+		switch f.number {
+		case 1:
+			d.Protocol = f.varint
+		case 2:
+			d.Revision = string(f.bytes)
+		case 3:
+			d.SpanMarkers = append(d.SpanMarkers, string(f.bytes))
+		case 4:
+			d.LogMarkers = append(d.LogMarkers, string(f.bytes))
+		case 5:
+			d.LinkKeys = append(d.LinkKeys, string(f.bytes))
+		case 6:
+			d.MaxMessageBytes = f.varint
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return d, err
+	case d.Protocol != Version:
+		return d, fmt.Errorf("%w: version %d of the protocol, and this component speaks %d", ErrMalformed, d.Protocol, Version)
+	case d.Revision == "" || len(d.SpanMarkers) == 0:
+		return d, fmt.Errorf("%w: a description without revision or markers", ErrMalformed)
+	}
+	return d, nil
+}
+
+// ReadAnswer reads an EnrichTracesResponse to a request of so many spans.
+func ReadAnswer(answer []byte, spans int) (Answer, error) {
+	a := Answer{Spans: make([]SpanAnswer, 0, spans)}
+	var seen, decided, failed uint64
+	err := fields(answer, func(f field) error {
+		switch f.number {
+		case 1:
+			seen = f.varint
+		case 2:
+			decided = f.varint
+		case 3:
+			failed = f.varint
+		case 4:
+			a.Stale = f.varint != 0
+		case 5:
+			entry, err := readSpan(f.bytes, spans)
+			a.Spans = append(a.Spans, entry)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return Answer{}, err
+	}
+	return a, a.check(seen, decided, failed, spans)
+}
+
+func readSpan(entry []byte, spans int) (SpanAnswer, error) {
+	var s SpanAnswer
+	err := fields(entry, func(f field) error {
+		switch f.number {
+		case 1:
+			if f.varint >= uint64(spans) {
+				return fmt.Errorf("%w: span %d of %d", ErrMalformed, f.varint, spans)
+			}
+			s.Span = int(f.varint)
+		case 2:
+			s.Attributes = f.bytes
+			return eachAttribute(f.bytes, nil)
+		case 3:
+			s.Failure = string(f.bytes)
+		}
+		return nil
+	})
+	return s, err
+}
+
+// check compares what was counted with what is there, so that an answer that lacks entries is not taken for
+// "nothing to add".
+func (a Answer) check(seen, decided, failed uint64, spans int) error {
+	if seen != uint64(spans) {
+		return fmt.Errorf("%w: %d spans sent, %d seen", ErrMalformed, spans, seen)
+	}
+	once := make([]bool, spans)
+	for _, s := range a.Spans {
+		if once[s.Span] {
+			return fmt.Errorf("%w: span %d twice", ErrMalformed, s.Span)
+		}
+		once[s.Span] = true
+		if s.Failure == "" {
+			decided--
+		} else {
+			failed--
+		}
+	}
+	if decided != 0 || failed != 0 {
+		return fmt.Errorf("%w: other entries than counted", ErrMalformed)
+	}
+	return nil
+}
+
+// ReadMade reads a MakeSpansResponse.
+func ReadMade(answer []byte) (Made, error) {
+	var m Made
+	err := fields(answer, func(f field) error {
+		switch f.number {
+		case 2:
+			m.RecordsFailed = f.varint
+		case 3:
+			m.Stale = f.varint != 0
+		case 4:
+			m.Traces = f.bytes
+		}
+		return nil
+	})
+	return m, err
+}
+
+// field of a message; bytes for length-delimited ones, varint for integers (also the bits of fixed ones).
+type field struct {
+	number protowire.Number
+	typ    protowire.Type
+	bytes  []byte
+	varint uint64
+}
+
+// fields calls f for each field; unknown ones are f's to leave out.
+func fields(message []byte, f func(field) error) error {
+	for len(message) > 0 {
+		number, typ, n := protowire.ConsumeTag(message)
+		if n < 0 {
+			return ErrMalformed
+		}
+		message = message[n:]
+		one := field{number: number, typ: typ}
+		switch typ {
+		case protowire.BytesType:
+			one.bytes, n = protowire.ConsumeBytes(message)
+		case protowire.VarintType:
+			one.varint, n = protowire.ConsumeVarint(message)
+		case protowire.Fixed64Type:
+			one.varint, n = protowire.ConsumeFixed64(message)
+		default:
+			n = protowire.ConsumeFieldValue(number, typ, message)
+		}
+		if n < 0 {
+			return ErrMalformed
+		}
+		message = message[n:]
+		if err := f(one); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,62 @@
+package protocol_test
+
+import (
+	"errors"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/spanledger/spanledger/processor/collector/internal/enrichertest"
+	"github.com/spanledger/spanledger/processor/collector/internal/protocol"
+)
+
+func TestAnswersThatDoNotFollowTheProtocolAreErrors(t *testing.T) {
+	entry := enrichertest.Entry(0, "a", "b")
+	list := enrichertest.Attribute("a", protowire.AppendBytes(protowire.AppendTag(nil, 5, protowire.BytesType), nil))
+	inList := append(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 0),
+		protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), list)...)
+	cases := map[string][]byte{
+		"empty":                    {},
+		"garbage":                  []byte("garbage"),
+		"cut":                      enrichertest.Message(2, 1, 0, false, entry)[:18],
+		"fewer spans seen":         enrichertest.Message(1, 1, 0, false, entry),
+		"fewer entries":            enrichertest.Message(2, 2, 0, false, entry),
+		"more entries":             enrichertest.Message(2, 0, 0, false, entry),
+		"failures that are none":   enrichertest.Message(2, 0, 1, false, entry),
+		"a span that was not sent": enrichertest.Message(2, 1, 0, false, enrichertest.Entry(2, "a", "b")),
+		"one span twice":           enrichertest.Message(2, 2, 0, false, entry, entry),
+		"a value of another type":  enrichertest.Message(2, 1, 0, false, inList),
+		"a key that is empty":      enrichertest.Message(2, 1, 0, false, enrichertest.Entry(0, "", "b")),
+	}
+	for name, answer := range cases {
+		t.Run(name, func(t *testing.T) {
+			if _, err := protocol.ReadAnswer(answer, 2); !errors.Is(err, protocol.ErrMalformed) {
+				t.Fatalf("%v", err)
+			}
+		})
+	}
+}
+
+func TestAnswerOfAllKinds(t *testing.T) {
+	answer, err := protocol.ReadAnswer(enrichertest.Message(3, 1, 1, true,
+		enrichertest.Entry(2, "a", "b"), enrichertest.Failure(0, "KeyError")), 3)
+	if err != nil || !answer.Stale || len(answer.Spans) != 2 {
+		t.Fatal(answer, err)
+	}
+	if answer.Spans[0].Span != 2 || answer.Spans[1].Failure != "KeyError" {
+		t.Fatal(answer.Spans)
+	}
+}
+
+func FuzzReadAnswer(f *testing.F) {
+	f.Add(enrichertest.Message(2, 1, 0, false, enrichertest.Entry(0, "a", "b")))
+	f.Add(enrichertest.Message(2, 0, 1, true, enrichertest.Failure(1, "x")))
+	f.Fuzz(func(t *testing.T, answer []byte) {
+		read, err := protocol.ReadAnswer(answer, 2)
+		for _, s := range read.Spans {
+			if err == nil && (s.Span < 0 || s.Span > 1) {
+				t.Fatal(s.Span)
+			}
+		}
+	})
+}

@@ -1,0 +1,168 @@
+package selection
+
+import (
+	"fmt"
+	"testing"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/spanledger/spanledger/processor/collector/internal/protocol"
+)
+
+func described(markers ...string) *Selector {
+	s := New()
+	s.Use(protocol.Description{Protocol: 1, Revision: "1", SpanMarkers: markers, LinkKeys: []string{"session.id"}})
+	return s
+}
+
+func request(resource string, spans ...ptrace.Span) ptrace.Traces {
+	td := ptrace.NewTraces()
+	rs := td.ResourceSpans().AppendEmpty()
+	if resource != "" {
+		rs.Resource().Attributes().PutStr("session.id", resource)
+	}
+	into := rs.ScopeSpans().AppendEmpty().Spans()
+	for _, span := range spans {
+		span.CopyTo(into.AppendEmpty())
+	}
+	return td
+}
+
+func span(trace, id, parent byte, keys ...string) ptrace.Span {
+	s := ptrace.NewSpan()
+	s.SetTraceID(pcommon.TraceID{trace})
+	s.SetSpanID(pcommon.SpanID{id})
+	if parent != 0 {
+		s.SetParentSpanID(pcommon.SpanID{parent})
+	}
+	for _, key := range keys {
+		s.Attributes().PutStr(key, "value of "+key)
+	}
+	return s
+}
+
+func TestMarkedSpansAndPlainOnesOfTheirTrace(t *testing.T) {
+	s := described("gen_ai.")
+	got := s.Select(request("", span(1, 1, 0), span(2, 2, 0), span(1, 3, 1, "gen_ai.system"), span(1, 4, 3)))
+	if got.Marked != 1 || len(got.Places) != 3 || got.Places[1].Span != 2 || !got.Places[1].Marked {
+		t.Fatalf("%+v", got.Places)
+	}
+	if again := s.Select(request("", span(1, 5, 1), span(2, 6, 0))); len(again.Places) != 1 || again.Marked != 0 {
+		t.Fatalf("a later plain span of the trace is sent too: %+v", again.Places)
+	}
+}
+
+func TestAMarkerInTheNameCounts(t *testing.T) {
+	one := span(1, 1, 0)
+	one.SetName("genkit:generate")
+	if got := described("genkit:").Select(request("", one)); got.Marked != 1 {
+		t.Fatal(got)
+	}
+}
+
+func TestNothingIsSelectedBeforeTheHandshake(t *testing.T) {
+	if got := New().Select(request("", span(1, 1, 0, "gen_ai.system"))); len(got.Places) != 0 {
+		t.Fatal(got)
+	}
+}
+
+func TestLinksOfEarlierPlainSpansComeWithTheFirstMarkedOne(t *testing.T) {
+	s := described("gen_ai.")
+	s.Select(request("of the resource", span(1, 1, 0, "session.id"), span(1, 2, 1), span(9, 3, 0)))
+	got := s.Select(request("", span(1, 4, 2, "gen_ai.system")))
+	if got.Links.SpanCount() != 2 {
+		t.Fatal(got.Links.SpanCount())
+	}
+	parents := map[pcommon.SpanID]pcommon.SpanID{}
+	sessions := 0
+	for _, rs := range got.Links.ResourceSpans().All() {
+		link := rs.ScopeSpans().At(0).Spans().At(0)
+		parents[link.SpanID()] = link.ParentSpanID()
+		if of, _ := rs.Resource().Attributes().Get("session.id"); of.Str() != "of the resource" {
+			t.Fatal("the resource's session is lost")
+		}
+		if _, ok := link.Attributes().Get("session.id"); ok {
+			sessions++
+		}
+	}
+	if parents[pcommon.SpanID{2}] != (pcommon.SpanID{1}) || sessions != 1 {
+		t.Fatal(parents, sessions)
+	}
+	if s.Select(request("", span(1, 5, 2, "gen_ai.system"))).Links.SpanCount() != 0 {
+		t.Fatal("links are sent once")
+	}
+}
+
+func TestTheOldestLinksGoFirst(t *testing.T) {
+	l := newLinks(100)
+	for i := range 1000 {
+		s := span(byte(i/10), byte(i%10)+1, 0)
+		l.keep(s, nil, nil)
+	}
+	for trace := range 100 {
+		want := 0
+		if trace >= 90 {
+			want = 10
+		}
+		if got := l.take(pcommon.TraceID{byte(trace)}, ptrace.NewTraces()); got != want {
+			t.Fatalf("trace %d: %d links, want %d", trace, got, want)
+		}
+	}
+	if len(l.heads) != 0 {
+		t.Fatal(len(l.heads))
+	}
+}
+
+func TestWhatIsKeptIsBounded(t *testing.T) {
+	s := described("gen_ai.")
+	for i := range 3 * tracesKept {
+		one := span(0, 1, 0, fmt.Sprintf("gen_ai.key.%d", i))
+		one.SetTraceID(pcommon.TraceID{byte(i), byte(i >> 8), byte(i >> 16), 1})
+		s.Select(request("", one))
+	}
+	if len(s.known) > tracesKept || len(s.keys.Load().snapshot()) > keysKept {
+		t.Fatal(len(s.known), len(s.keys.Load().snapshot()))
+	}
+}
+
+func TestEncodeLeavesTheRequestAsItWas(t *testing.T) {
+	td := request("r", span(1, 1, 0), span(1, 2, 1, "gen_ai.system"), span(1, 3, 1))
+	before, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
+	part, err := Encode(td, []Place{{0, 0, 1, true}, {0, 0, 2, false}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
+	if string(before) != string(after) {
+		t.Fatal("changed")
+	}
+	want, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(request("r", span(1, 2, 1, "gen_ai.system"), span(1, 3, 1)))
+	if string(part) != string(want) {
+		t.Fatal("another part")
+	}
+}
+
+func BenchmarkSelect(b *testing.B) {
+	for _, percent := range []int{0, 10, 100} {
+		b.Run(fmt.Sprintf("%d%%", percent), func(b *testing.B) {
+			s := described("agentops.span.kind", "ai.operationId", "gen_ai.", "llm.", "openinference.span.kind", "traceloop.span.kind")
+			var spans []ptrace.Span
+			for i := range 512 {
+				one := span(byte(i/16), byte(i), 0)
+				for k := range 17 {
+					one.Attributes().PutStr(fmt.Sprintf("http.attribute.%d", k), "value-of-some-length")
+				}
+				if i*100 < 512*percent {
+					one.Attributes().PutStr("gen_ai.request.model", "gpt-4o")
+				}
+				spans = append(spans, one)
+			}
+			td := request("", spans...)
+			for b.Loop() {
+				s.Select(td)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/512, "ns/span")
+		})
+	}
+}

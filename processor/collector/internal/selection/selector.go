@@ -1,0 +1,158 @@
+package selection
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+
+	"github.com/spanledger/spanledger/processor/collector/internal/protocol"
+)
+
+const (
+	tracesKept = 8192
+	linksKept  = 1 << 16
+)
+
+// Place of a span in a request.
+type Place struct {
+	Resource, Scope, Span int
+	Marked                bool
+}
+
+// Of returns the span at the place.
+func (p Place) Of(td ptrace.Traces) ptrace.Span {
+	return td.ResourceSpans().At(p.Resource).ScopeSpans().At(p.Scope).Spans().At(p.Span)
+}
+
+// Selection of a request: the spans to send in their order, and links of plain spans that came earlier.
+type Selection struct {
+	Places []Place
+	Marked int
+	Links  ptrace.Traces
+}
+
+// Selector remembers which traces had GenAI spans lately, and links of plain spans of the others; both bounded.
+type Selector struct {
+	keys atomic.Pointer[keys]
+
+	mu    sync.Mutex
+	known map[pcommon.TraceID]struct{}
+	ring  []pcommon.TraceID
+	next  int
+	links *links
+}
+
+// New makes a selector that selects nothing until it is told how.
+func New() *Selector {
+	return &Selector{
+		known: make(map[pcommon.TraceID]struct{}),
+		ring:  make([]pcommon.TraceID, tracesKept),
+		links: newLinks(linksKept),
+	}
+}
+
+// Use the lists of a description from now on.
+func (s *Selector) Use(description protocol.Description) { s.keys.Store(newKeys(description)) }
+
+// Select the marked spans, and the plain ones of traces that have marked ones. First all spans are looked at, so that
+// the order inside a request never matters.
+func (s *Selector) Select(td ptrace.Traces) Selection {
+	k := s.keys.Load()
+	if k == nil {
+		return Selection{Links: ptrace.NewTraces()}
+	}
+	scan := scan{keys: k, known: k.snapshot()}
+	scan.request(td)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	selection := Selection{Marked: scan.marked, Links: ptrace.NewTraces()}
+	for trace := range scan.traces {
+		s.remember(trace)
+		s.links.take(trace, selection.Links)
+	}
+	var last pcommon.TraceID
+	lastKnown := false
+	for n := range scan.spans {
+		found := &scan.spans[n]
+		if !found.place.Marked {
+			if id := found.span.TraceID(); n == 0 || id != last {
+				last = id
+				_, lastKnown = s.known[id]
+			}
+			if !lastKnown {
+				s.links.keep(found.span, found.names, found.resource)
+				continue
+			}
+		}
+		selection.Places = append(selection.Places, found.place)
+	}
+	return selection
+}
+
+func (s *Selector) remember(trace pcommon.TraceID) {
+	if _, ok := s.known[trace]; ok {
+		return
+	}
+	if len(s.known) >= len(s.ring) {
+		delete(s.known, s.ring[s.next])
+	}
+	s.known[trace] = struct{}{}
+	s.ring[s.next] = trace
+	s.next = (s.next + 1) % len(s.ring)
+}
+
+// scan of one request.
+type scan struct {
+	keys   *keys
+	known  map[string]class
+	spans  []scanned
+	marked int
+	traces map[pcommon.TraceID]struct{}
+}
+
+type scanned struct {
+	span            ptrace.Span
+	place           Place
+	names, resource []name
+}
+
+func (s *scan) request(td ptrace.Traces) {
+	s.spans = make([]scanned, 0, td.SpanCount())
+	for i, rs := range td.ResourceSpans().All() {
+		_, resource := s.attributes(rs.Resource().Attributes())
+		for j, ss := range rs.ScopeSpans().All() {
+			for k, span := range ss.Spans().All() {
+				hit, names := s.attributes(span.Attributes())
+				hit = hit || s.keys.marks(span.Name())
+				if hit {
+					s.marked++
+					if s.traces == nil {
+						s.traces = make(map[pcommon.TraceID]struct{})
+					}
+					s.traces[span.TraceID()] = struct{}{}
+				}
+				s.spans = append(s.spans, scanned{span, Place{i, j, k, hit}, names, resource})
+			}
+		}
+	}
+}
+
+// attributes says whether one of the keys is a marker, and returns those that name something.
+func (s *scan) attributes(attributes pcommon.Map) (hit bool, names []name) {
+	for key, value := range attributes.All() {
+		c, ok := s.known[key]
+		if !ok {
+			c = s.keys.classify(key)
+		}
+		if c == 0 {
+			continue
+		}
+		hit = hit || c&marker != 0
+		if c&naming != 0 {
+			names = append(names, name{key, value.AsString()})
+		}
+	}
+	return hit, names
+}

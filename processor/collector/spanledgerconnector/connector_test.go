@@ -1,0 +1,128 @@
+package spanledgerconnector
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/connector"
+	"go.opentelemetry.io/collector/connector/connectortest"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/spanledger/spanledger/processor/collector/internal/client"
+	"github.com/spanledger/spanledger/processor/collector/internal/enrichertest"
+	"github.com/spanledger/spanledger/processor/collector/internal/metadata"
+)
+
+func started(t *testing.T, endpoint, onError string, sink *consumertest.TracesSink) connector.Logs {
+	t.Helper()
+	cfg := createDefaultConfig().(*Config)
+	cfg.Endpoint, cfg.OnError, cfg.Timeout, cfg.Cooldown = endpoint, onError, 20*time.Second, 0
+	cfg.MaxMessageMiB = 1
+	c, err := NewFactory().CreateLogsToTraces(t.Context(), connectortest.NewNopSettings(metadata.Type), cfg, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Shutdown(context.Background()) })
+	return c
+}
+
+func logs(names ...string) plog.Logs {
+	ld := plog.NewLogs()
+	records := ld.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords()
+	for i, name := range names {
+		record := records.AppendEmpty()
+		switch i % 3 {
+		case 0:
+			record.SetEventName(name)
+		case 1:
+			record.Attributes().PutStr("event.name", name)
+		case 2:
+			record.Body().SetStr(name)
+		}
+	}
+	return ld
+}
+
+// made answers with one span for each record.
+func made(_ context.Context, _, _ string, telemetry []byte) ([]byte, error) {
+	ld, err := (&plog.ProtoUnmarshaler{}).UnmarshalLogs(telemetry)
+	if err != nil {
+		return nil, err
+	}
+	td := ptrace.NewTraces()
+	spans := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
+	for range ld.LogRecordCount() {
+		spans.AppendEmpty().SetName("chat")
+	}
+	body, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
+	return protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), body), err
+}
+
+func TestSpansAreMadeFromMarkedRecordsOnly(t *testing.T) {
+	s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{Answer: made})
+	sink := &consumertest.TracesSink{}
+	c := started(t, s.Address, client.OnErrorPass, sink)
+	ld := logs("claude_code.api_request", "claude_code.api_request", "claude_code.api_request", "other", "other", "other")
+	before, _ := (&plog.ProtoMarshaler{}).MarshalLogs(ld)
+	if err := c.ConsumeLogs(t.Context(), ld); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := (&plog.ProtoMarshaler{}).MarshalLogs(ld); string(before) != string(after) {
+		t.Fatal("the logs were changed; they are shared")
+	}
+	if sink.SpanCount() != 3 {
+		t.Fatal(sink.SpanCount())
+	}
+	if err := c.ConsumeLogs(t.Context(), logs("other")); err != nil || s.Calls("MakeSpans") != 1 {
+		t.Fatal(err, s.Calls("MakeSpans"))
+	}
+}
+
+func TestALargeRequestIsSplit(t *testing.T) {
+	s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{Answer: made})
+	sink := &consumertest.TracesSink{}
+	ld := logs("claude_code.a", "claude_code.b", "claude_code.c", "claude_code.d", "claude_code.e")
+	for _, record := range ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().All() {
+		record.Attributes().PutStr("content", string(make([]byte, 400_000)))
+	}
+	if err := started(t, s.Address, client.OnErrorPass, sink).ConsumeLogs(t.Context(), ld); err != nil {
+		t.Fatal(err)
+	}
+	if sink.SpanCount() != 5 || s.Calls("MakeSpans") < 3 {
+		t.Fatal(sink.SpanCount(), s.Calls("MakeSpans"))
+	}
+}
+
+func TestWithoutAnEnricher(t *testing.T) {
+	for _, onError := range []string{client.OnErrorPass, client.OnErrorRefuse} {
+		sink := &consumertest.TracesSink{}
+		err := started(t, "127.0.0.1:9", onError, sink).ConsumeLogs(t.Context(), logs("claude_code.api_request"))
+		if onError == client.OnErrorPass && err != nil || onError == client.OnErrorRefuse && status.Code(err) != codes.Unavailable {
+			t.Fatal(onError, err)
+		}
+	}
+}
+
+func TestFactory(t *testing.T) {
+	if err := componenttest.CheckConfigStruct(NewFactory().CreateDefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewFactory().CreateLogsToTraces(t.Context(), connectortest.NewNopSettings(metadata.Type),
+		createDefaultConfig(), consumertest.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Shutdown(t.Context()); err != nil { // without a start
+		t.Fatal(err)
+	}
+}

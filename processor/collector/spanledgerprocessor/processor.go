@@ -1,0 +1,194 @@
+package spanledgerprocessor
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/spanledger/spanledger/processor/collector/internal/client"
+	"github.com/spanledger/spanledger/processor/collector/internal/metadata"
+	"github.com/spanledger/spanledger/processor/collector/internal/protocol"
+	"github.com/spanledger/spanledger/processor/collector/internal/selection"
+)
+
+// missedKey marks spans that went on without enrichment, with the reason: their cost is unknown, not zero.
+const missedKey = "spanledger.missed"
+
+type tracesProcessor struct {
+	cfg       *Config
+	client    *client.Client
+	selector  *selection.Selector
+	telemetry *metadata.TelemetryBuilder
+}
+
+func newProcessor(cfg *Config, set component.TelemetrySettings) (*tracesProcessor, error) {
+	telemetry, err := metadata.NewTelemetryBuilder(set)
+	if err != nil {
+		return nil, err
+	}
+	selector := selection.New()
+	return &tracesProcessor{cfg, client.New(&cfg.Config, set, selector.Use), selector, telemetry}, nil
+}
+
+// process enriches the GenAI spans of td in place. Spans that cannot be enriched go on marked, or the request is refused
+// before any span is touched.
+func (p *tracesProcessor) process(ctx context.Context, td ptrace.Traces) (ptrace.Traces, error) {
+	if _, missed := p.client.Describe(ctx); missed != nil {
+		return p.undescribed(ctx, td, missed)
+	}
+	selected := p.selector.Select(td)
+	p.telemetry.PlainSpans.Add(ctx, int64(td.SpanCount()-selected.Marked))
+	if len(selected.Places) == 0 {
+		return td, nil
+	}
+	answers, missed := p.ask(ctx, td, selected)
+	if missed != nil && p.cfg.OnError == client.OnErrorRefuse {
+		p.countMissed(ctx, missed.Reason, selected.Marked)
+		return td, missed.Retryable()
+	}
+	p.apply(ctx, td, answers)
+	return td, nil
+}
+
+// undescribed handles a request before the first handshake: there are no markers to select by. The convention's own
+// prefix then tells which spans are marked as missed.
+func (p *tracesProcessor) undescribed(
+	ctx context.Context, td ptrace.Traces, missed *client.Missed,
+) (ptrace.Traces, error) {
+	if p.cfg.OnError == client.OnErrorRefuse {
+		return td, missed.Retryable()
+	}
+	count := 0
+	for _, rs := range td.ResourceSpans().All() {
+		for _, ss := range rs.ScopeSpans().All() {
+			for _, span := range ss.Spans().All() {
+				if selection.FollowsConvention(span) {
+					span.Attributes().PutStr(missedKey, missed.Reason)
+					count++
+				}
+			}
+		}
+	}
+	p.countMissed(ctx, missed.Reason, count)
+	return td, nil
+}
+
+// answered holds what one span gains: an answer of the enricher, or the reason why there is none.
+type answered struct {
+	place  selection.Place
+	answer protocol.SpanAnswer
+	reason string
+}
+
+// ask for all selected spans, in as many requests as their size needs. The error is the first one; spans of requests
+// that failed carry its reason.
+func (p *tracesProcessor) ask(
+	ctx context.Context, td ptrace.Traces, selected selection.Selection,
+) ([]answered, *client.Missed) {
+	links, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(selected.Links)
+	if err != nil {
+		return failed(selected.Places, client.Refused), &client.Missed{Reason: client.Refused, Err: err}
+	}
+	return p.askFor(ctx, td, selected.Places, links, selected.Links.SpanCount())
+}
+
+// askFor the spans at places. links is an encoded request of so many spans that is sent behind them: encoded messages
+// concatenate.
+func (p *tracesProcessor) askFor(
+	ctx context.Context, td ptrace.Traces, places []selection.Place, links []byte, linkCount int,
+) ([]answered, *client.Missed) {
+	body, err := selection.Encode(td, places)
+	if err != nil {
+		return failed(places, client.Refused), &client.Missed{Reason: client.Refused, Err: err}
+	}
+	body = append(body, links...)
+	if len(body) > p.client.MaxMessage() {
+		return p.split(ctx, td, places, links, linkCount)
+	}
+	var answer protocol.Answer
+	begun := time.Now()
+	p.telemetry.InFlight.Add(ctx, int64(len(body)))
+	missed := p.client.Call(ctx, protocol.EnrichTraces, body, func(encoded []byte) (err error) {
+		answer, err = protocol.ReadAnswer(encoded, len(places)+linkCount)
+		return err
+	})
+	p.telemetry.InFlight.Add(context.WithoutCancel(ctx), -int64(len(body)))
+	p.telemetry.CallDuration.Record(context.WithoutCancel(ctx), time.Since(begun).Seconds())
+	if missed != nil {
+		return failed(places, missed.Reason), missed
+	}
+	if answer.Stale {
+		p.client.Forget()
+	}
+	answers := make([]answered, 0, len(answer.Spans))
+	for _, one := range answer.Spans {
+		if one.Span < len(places) { // what stands behind them are links
+			answers = append(answers, answered{places[one.Span], one, one.Failure})
+		}
+	}
+	return answers, nil
+}
+
+// split a request that is too large for one message. Earlier links go with the first half.
+func (p *tracesProcessor) split(
+	ctx context.Context, td ptrace.Traces, places []selection.Place, links []byte, linkCount int,
+) ([]answered, *client.Missed) {
+	if len(places) == 1 {
+		return failed(places, client.TooLarge), &client.Missed{Reason: client.TooLarge, Err: client.ErrTooLarge}
+	}
+	half := len(places) / 2
+	first, missed := p.askFor(ctx, td, places[:half], links, linkCount)
+	second, missedToo := p.askFor(ctx, td, places[half:], nil, 0)
+	if missed == nil {
+		missed = missedToo
+	}
+	return append(first, second...), missed
+}
+
+func failed(places []selection.Place, reason string) []answered {
+	answers := make([]answered, 0, len(places))
+	for _, place := range places {
+		if place.Marked { // a plain span of the trace misses nothing
+			answers = append(answers, answered{place: place, reason: reason})
+		}
+	}
+	return answers
+}
+
+// apply what was answered to the spans.
+func (p *tracesProcessor) apply(ctx context.Context, td ptrace.Traces, answers []answered) {
+	names := make(protocol.Names, 128)
+	enriched := 0
+	missed := map[string]int{}
+	for _, one := range answers {
+		attributes := one.place.Of(td).Attributes()
+		if one.reason == "" {
+			one.answer.AppendTo(attributes, names)
+			enriched++
+			continue
+		}
+		attributes.PutStr(missedKey, one.reason)
+		missed[metricReason(one)]++
+	}
+	p.telemetry.EnrichedSpans.Add(ctx, int64(enriched))
+	for reason, count := range missed {
+		p.countMissed(ctx, reason, count)
+	}
+}
+
+// metricReason keeps the names of errors inside the enricher out of the metric's attribute values.
+func metricReason(one answered) string {
+	if one.answer.Failure != "" {
+		return "failed"
+	}
+	return one.reason
+}
+
+func (p *tracesProcessor) countMissed(ctx context.Context, reason string, count int) {
+	p.telemetry.MissedSpans.Add(context.WithoutCancel(ctx), int64(count),
+		metric.WithAttributes(attribute.String("reason", reason)))
+}

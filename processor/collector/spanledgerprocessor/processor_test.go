@@ -1,0 +1,399 @@
+package spanledgerprocessor
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	sender "go.opentelemetry.io/collector/client"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/collector/processor"
+	"go.opentelemetry.io/collector/processor/processortest"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/spanledger/spanledger/processor/collector/internal/client"
+	"github.com/spanledger/spanledger/processor/collector/internal/enrichertest"
+	"github.com/spanledger/spanledger/processor/collector/internal/metadata"
+)
+
+type answerer = func(ctx context.Context, method, revision string, telemetry []byte) ([]byte, error)
+
+func enricher(t testing.TB, answer answerer) *enrichertest.Server {
+	return enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{Answer: answer})
+}
+
+func started(t testing.TB, cfg *Config, sink *consumertest.TracesSink) processor.Traces {
+	t.Helper()
+	p, err := NewFactory().CreateTraces(t.Context(), processortest.NewNopSettings(metadata.Type), cfg, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Shutdown(context.Background()) })
+	return p
+}
+
+func config(endpoint string) *Config {
+	cfg := createDefaultConfig().(*Config)
+	cfg.Endpoint = endpoint
+	cfg.Cooldown = 0
+	cfg.Timeout = 20 * time.Second
+	return cfg
+}
+
+// traces of n spans over two resources; every fourth is a GenAI span when mixed, every one when not.
+func traces(n int, mixed bool) ptrace.Traces {
+	td := ptrace.NewTraces()
+	for r := range 2 {
+		rs := td.ResourceSpans().AppendEmpty()
+		rs.Resource().Attributes().PutInt("r", int64(r))
+		spans := rs.ScopeSpans().AppendEmpty().Spans()
+		for i := range n / 2 {
+			s := spans.AppendEmpty()
+			s.SetName(fmt.Sprintf("s-%d-%d", r, i))
+			s.SetTraceID([16]byte{byte(r + 1), byte(i), byte(i >> 8), 1})
+			s.SetSpanID([8]byte{byte(i), byte(i >> 8), 1})
+			s.Attributes().PutStr("app.attribute", "value")
+			if !mixed || i%4 == 0 {
+				s.Attributes().PutStr("gen_ai.request.model", "gpt-4o")
+			}
+		}
+	}
+	return td
+}
+
+func count(sink *consumertest.TracesSink, key string) (n int, values map[string]int) {
+	values = map[string]int{}
+	for _, td := range sink.AllTraces() {
+		for _, rs := range td.ResourceSpans().All() {
+			for _, ss := range rs.ScopeSpans().All() {
+				for _, span := range ss.Spans().All() {
+					if value, ok := span.Attributes().Get(key); ok {
+						n++
+						values[value.Str()]++
+					}
+				}
+			}
+		}
+	}
+	return n, values
+}
+
+func TestFactory(t *testing.T) {
+	if err := componenttest.CheckConfigStruct(NewFactory().CreateDefaultConfig()); err != nil {
+		t.Fatal(err)
+	}
+	if NewFactory().TracesStability() != component.StabilityLevelDevelopment {
+		t.Fatal("stability")
+	}
+}
+
+func TestLifecycle(t *testing.T) {
+	for range 2 {
+		sink := &consumertest.TracesSink{}
+		cfg := NewFactory().CreateDefaultConfig().(*Config)
+		cfg.Endpoint, cfg.Timeout = "127.0.0.1:9", 100*time.Millisecond
+		p := started(t, cfg, sink)
+		if err := p.ConsumeTraces(t.Context(), traces(8, true)); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, _ := NewFactory().CreateTraces(t.Context(), processortest.NewNopSettings(metadata.Type),
+		NewFactory().CreateDefaultConfig(), consumertest.NewNop())
+	if err := p.Shutdown(t.Context()); err != nil { // without a start
+		t.Fatal(err)
+	}
+	if !p.Capabilities().MutatesData {
+		t.Fatal("it changes what it is handed")
+	}
+}
+
+func TestConfig(t *testing.T) {
+	conf := confmap.NewFromStringMap(map[string]any{
+		"endpoint": "unix:///x.sock", "timeout": "3s", "on_error": "refuse", "max_message_mib": 8,
+		"metadata_keys": []string{"x-tenant"}, "tls": map[string]any{"insecure": true},
+	})
+	cfg := createDefaultConfig().(*Config)
+	if err := conf.Unmarshal(cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.Validate(); err != nil || cfg.OnError != client.OnErrorRefuse || cfg.MaxMessageMiB != 8 {
+		t.Fatal(err, cfg)
+	}
+	for name, change := range map[string]func(*Config){
+		"endpoint": func(c *Config) { c.Endpoint = "" }, "timeout": func(c *Config) { c.Timeout = 0 },
+		"on_error": func(c *Config) { c.OnError = "drop" }, "max_message_mib": func(c *Config) { c.MaxMessageMiB = 0 },
+		"max_in_flight_mib": func(c *Config) { c.MaxInFlightMiB = 1 }, "cooldown": func(c *Config) { c.Cooldown = -1 },
+	} {
+		bad := config("x:1")
+		change(bad)
+		if bad.Validate() == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestNothingButTheAnswerIsAppended(t *testing.T) {
+	for _, mixed := range []bool{true, false} {
+		for _, network := range []string{"unix", "tcp"} {
+			address := map[string]string{"unix": filepath.Join(t.TempDir(), "s"), "tcp": "127.0.0.1:0"}[network]
+			s := enrichertest.Start(t, network, address, &enrichertest.Server{Answer: enrichertest.Each})
+			sink := &consumertest.TracesSink{}
+			p := started(t, config(s.Address), sink)
+			if err := p.ConsumeTraces(t.Context(), traces(200, mixed)); err != nil {
+				t.Fatal(err)
+			}
+			want := 200
+			if mixed {
+				want = 50
+			}
+			if got, _ := count(sink, "spanledger.kind"); got != want {
+				t.Fatalf("%d spans enriched, want %d", got, want)
+			}
+			got := sink.AllTraces()[0]
+			for _, rs := range got.ResourceSpans().All() {
+				for _, span := range rs.ScopeSpans().At(0).Spans().All() {
+					span.Attributes().Remove("spanledger.kind")
+				}
+			}
+			a, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(traces(200, mixed))
+			b, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(got)
+			if string(a) != string(b) {
+				t.Fatal("something else changed")
+			}
+		}
+	}
+}
+
+func TestPlainSpansNeverLeave(t *testing.T) {
+	s := enricher(t, enrichertest.Each)
+	sink := &consumertest.TracesSink{}
+	p := started(t, config(s.Address), sink)
+	td := ptrace.NewTraces()
+	td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty().SetName("GET /")
+	if err := p.ConsumeTraces(t.Context(), td); err != nil {
+		t.Fatal(err)
+	}
+	if s.Calls("EnrichTraces") != 0 || sink.SpanCount() != 1 {
+		t.Fatal(s.Calls("EnrichTraces"), sink.SpanCount())
+	}
+}
+
+func TestABadAnswerTouchesNoSpanButItsMark(t *testing.T) {
+	cases := map[string]struct {
+		answer answerer
+		reason string
+	}{
+		"garbage": {func(context.Context, string, string, []byte) ([]byte, error) { return []byte("garbage"), nil }, client.BadAnswer},
+		"nothing": {func(context.Context, string, string, []byte) ([]byte, error) { return nil, nil }, client.BadAnswer},
+		"too few": {func(_ context.Context, _, _ string, b []byte) ([]byte, error) {
+			return enrichertest.Message(len(enrichertest.Spans(b)), 2, 0, false, enrichertest.Entry(0, "a", "b")), nil
+		}, client.BadAnswer},
+		"cut": {func(_ context.Context, _, _ string, b []byte) ([]byte, error) {
+			whole := enrichertest.Message(len(enrichertest.Spans(b)), 1, 0, false, enrichertest.Entry(0, "a", "b"))
+			return whole[:len(whole)-1], nil
+		}, client.BadAnswer},
+		"no answer": {func(ctx context.Context, _, _ string, _ []byte) ([]byte, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}, client.Timeout},
+		"an error": {func(context.Context, string, string, []byte) ([]byte, error) {
+			return nil, status.Error(codes.Internal, "a bug")
+		}, client.Refused},
+	}
+	for name, one := range cases {
+		t.Run(name, func(t *testing.T) {
+			s := enricher(t, one.answer)
+			cfg := config(s.Address)
+			if one.reason == client.Timeout {
+				cfg.Timeout = 300 * time.Millisecond
+			}
+			sink := &consumertest.TracesSink{}
+			p := started(t, cfg, sink)
+			if err := p.ConsumeTraces(t.Context(), traces(16, true)); err != nil {
+				t.Fatal(err)
+			}
+			missed, reasons := count(sink, missedKey)
+			if touched, _ := count(sink, "a"); touched != 0 || missed != 4 || reasons[one.reason] != 4 {
+				t.Fatal(touched, missed, reasons)
+			}
+			cfg = config(s.Address)
+			cfg.OnError = client.OnErrorRefuse
+			if one.reason == client.Timeout {
+				cfg.Timeout = 300 * time.Millisecond
+			}
+			sink = &consumertest.TracesSink{}
+			err := started(t, cfg, sink).ConsumeTraces(t.Context(), traces(16, true))
+			if status.Code(err) != codes.Unavailable || sink.SpanCount() != 0 {
+				t.Fatal(err, sink.SpanCount())
+			}
+		})
+	}
+}
+
+func TestAFailureInsideTheEnricherMarksItsSpanOnly(t *testing.T) {
+	s := enricher(t, func(_ context.Context, _, _ string, b []byte) ([]byte, error) {
+		return enrichertest.Message(len(enrichertest.Spans(b)), 1, 1, false,
+			enrichertest.Entry(0, "spanledger.kind", "llm"), enrichertest.Failure(1, "KeyError")), nil
+	})
+	sink := &consumertest.TracesSink{}
+	if err := started(t, config(s.Address), sink).ConsumeTraces(t.Context(), traces(8, false)); err != nil {
+		t.Fatal(err)
+	}
+	missed, reasons := count(sink, missedKey)
+	if kinds, _ := count(sink, "spanledger.kind"); kinds != 1 || missed != 1 || reasons["KeyError"] != 1 {
+		t.Fatal(kinds, missed, reasons)
+	}
+}
+
+func TestWithoutAHandshakeGenAISpansAreMarked(t *testing.T) {
+	sink := &consumertest.TracesSink{}
+	p := started(t, config("127.0.0.1:9"), sink)
+	if err := p.ConsumeTraces(t.Context(), traces(16, true)); err != nil {
+		t.Fatal(err)
+	}
+	if missed, reasons := count(sink, missedKey); missed != 4 || reasons[client.NotConnected] != 4 {
+		t.Fatal(missed, reasons)
+	}
+	cfg := config("127.0.0.1:9")
+	cfg.OnError = client.OnErrorRefuse
+	sink = &consumertest.TracesSink{}
+	err := started(t, cfg, sink).ConsumeTraces(t.Context(), traces(16, true))
+	if status.Code(err) != codes.Unavailable || sink.SpanCount() != 0 {
+		t.Fatal(err, sink.SpanCount())
+	}
+}
+
+func TestANewDescriptionIsTakenAfterAStaleAnswer(t *testing.T) {
+	var stale atomic.Bool
+	s := enricher(t, func(_ context.Context, _, revision string, b []byte) ([]byte, error) {
+		return enrichertest.Message(len(enrichertest.Spans(b)), 0, 0, revision == "1" && stale.Load()), nil
+	})
+	p := started(t, config(s.Address), &consumertest.TracesSink{})
+	for range 3 {
+		_ = p.ConsumeTraces(t.Context(), traces(8, false))
+	}
+	if s.Calls("Describe") != 1 {
+		t.Fatal(s.Calls("Describe"))
+	}
+	described := enrichertest.Description()
+	described.Revision, described.SpanMarkers = "2", []string{"app."}
+	s.Redescribe(described)
+	stale.Store(true)
+	for range 3 {
+		_ = p.ConsumeTraces(t.Context(), traces(8, false))
+	}
+	if s.Calls("Describe") != 2 {
+		t.Fatal(s.Calls("Describe"))
+	}
+	before := s.Calls("EnrichTraces")
+	td := ptrace.NewTraces()
+	td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty().Attributes().PutStr("app.x", "")
+	_ = p.ConsumeTraces(t.Context(), td)
+	if s.Calls("EnrichTraces") != before+1 {
+		t.Fatal("the new marker is not used")
+	}
+}
+
+func TestALargeRequestIsSplit(t *testing.T) {
+	var largest atomic.Int64
+	s := enricher(t, func(ctx context.Context, m, r string, b []byte) ([]byte, error) {
+		largest.Store(max(largest.Load(), int64(len(b))))
+		return enrichertest.Each(ctx, m, r, b)
+	})
+	cfg := config(s.Address)
+	cfg.MaxMessageMiB = 1
+	sink := &consumertest.TracesSink{}
+	td := traces(32, false)
+	for _, rs := range td.ResourceSpans().All() {
+		for i, span := range rs.ScopeSpans().At(0).Spans().All() {
+			size := 100_000
+			if i == 5 {
+				size = 2 << 20
+			}
+			span.Attributes().PutStr("gen_ai.input.messages", string(make([]byte, size)))
+		}
+	}
+	if err := started(t, cfg, sink).ConsumeTraces(t.Context(), td); err != nil {
+		t.Fatal(err)
+	}
+	kinds, _ := count(sink, "spanledger.kind")
+	missed, reasons := count(sink, missedKey)
+	if kinds != 30 || missed != 2 || reasons[client.TooLarge] != 2 || largest.Load() > 1<<20 {
+		t.Fatal(kinds, missed, reasons, largest.Load())
+	}
+}
+
+func TestItIsEnrichedAgainOnceTheEnricherIsBack(t *testing.T) {
+	s := enricher(t, enrichertest.Each)
+	sink := &consumertest.TracesSink{}
+	p := started(t, config(s.Address), sink)
+	_ = p.ConsumeTraces(t.Context(), traces(8, false))
+	s.Stop()
+	_ = p.ConsumeTraces(t.Context(), traces(8, false))
+	if missed, _ := count(sink, missedKey); missed != 8 {
+		t.Fatal(missed)
+	}
+	enrichertest.Start(t, "tcp", s.Address, &enrichertest.Server{Answer: enrichertest.Each})
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		before, _ := count(sink, "spanledger.kind")
+		_ = p.ConsumeTraces(t.Context(), traces(8, false))
+		if after, _ := count(sink, "spanledger.kind"); after == before+8 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("not enriched again")
+		}
+	}
+}
+
+func TestOnlyTheConfiguredMetadataGoesOut(t *testing.T) {
+	s := enricher(t, enrichertest.Each)
+	cfg := config(s.Address)
+	cfg.MetadataKeys = []string{"X-Tenant"}
+	p := started(t, cfg, &consumertest.TracesSink{})
+	ctx := sender.NewContext(t.Context(), sender.Info{Metadata: sender.NewMetadata(
+		map[string][]string{"x-tenant": {"acme"}, "authorization": {"secret"}})})
+	if err := p.ConsumeTraces(ctx, traces(8, false)); err != nil {
+		t.Fatal(err)
+	}
+	headers := s.Headers()
+	if got := headers.Get("x-tenant"); len(got) != 1 || got[0] != "acme" || len(headers.Get("authorization")) != 0 {
+		t.Fatal(headers)
+	}
+}
+
+func TestManySendersAtOnce(t *testing.T) {
+	s := enricher(t, enrichertest.Each)
+	sink := &consumertest.TracesSink{}
+	p := started(t, config(s.Address), sink)
+	var senders sync.WaitGroup
+	for range 8 {
+		senders.Go(func() {
+			for range 20 {
+				if err := p.ConsumeTraces(context.Background(), traces(40, true)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	senders.Wait()
+	if kinds, _ := count(sink, "spanledger.kind"); kinds != 8*20*10 {
+		t.Fatal(kinds)
+	}
+}
