@@ -11,12 +11,15 @@ import pytest
 from configurations import HOME, loaded, problems
 from spanledger_exporters.settings import DebugSettings, FileSettings, OtlpGrpcSettings, OtlpHttpSettings
 from spanledger_processor.config import Config, load
+from spanledger_processor.config.summary import summary
 
 STATE = Path("/home/someone/.local/state/spanledger")
 
 
 def test_no_configuration_at_all_runs() -> None:
     config = load(None, (), HOME)
+    assert config.receivers.otlp is not None
+    assert config.receivers.enricher is None
     protocols = config.receivers.otlp.protocols
     assert protocols.grpc is not None
     assert protocols.http is not None
@@ -70,6 +73,7 @@ def test_a_collectors_vocabulary() -> None:
           otlphttp: {endpoint: https://example.org/otlp, encoding: json, required: false, signals: [traces]}
           debug:
     """)
+    assert config.receivers.otlp is not None
     grpc, http = config.receivers.otlp.protocols.grpc, config.receivers.otlp.protocols.http
     assert grpc is not None
     assert http is not None
@@ -89,9 +93,42 @@ def test_a_collectors_vocabulary() -> None:
 
 
 def test_only_the_protocols_that_are_named_run() -> None:
-    protocols = loaded("receivers: {otlp: {protocols: {http: }}}").receivers.otlp.protocols
-    assert protocols.grpc is None
-    assert protocols.http is not None
+    otlp = loaded("receivers: {otlp: {protocols: {http: }}}").receivers.otlp
+    assert otlp is not None
+    assert otlp.protocols.grpc is None
+    assert otlp.protocols.http is not None
+
+
+def test_an_enricher_alone_delivers_nothing_and_is_valid() -> None:
+    config = loaded("receivers: {enricher: }")
+    assert config.receivers.otlp is None
+    assert config.receivers.enricher is not None
+    assert config.receivers.enricher.endpoint == "127.0.0.1:4321"
+    assert not config.exporters
+    told = summary(config)
+    assert told.listeners == {"enricher": "127.0.0.1:4321", "API": "127.0.0.1:4320"}
+    assert not told.warnings
+
+
+def test_an_enricher_beside_otlp_keeps_the_default_exporters() -> None:
+    config = loaded("receivers: {otlp: , enricher: {endpoint: 'unix:///run/spanledger.sock'}}")
+    assert config.receivers.otlp is not None
+    assert config.receivers.enricher is not None
+    assert config.receivers.enricher.endpoint == "unix:///run/spanledger.sock"
+    assert set(config.exporters) == {"debug", "file"}
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("receivers: {enricher: {endpoint: 'unix:x.sock'}}", "receivers.enricher.endpoint"),
+        ("receivers: {enricher: {max_in_flight_mib: 8}}", "receivers.enricher"),
+        ("{receivers: {enricher: }, api: {endpoint: '127.0.0.1:4321'}}", "api.endpoint"),
+        ("{receivers: {enricher: }, sidecar: {sources: {mux: }}}", "sidecar"),
+    ],
+)
+def test_an_enricher_that_cannot_run_is_refused(text: str, path: str) -> None:
+    assert any(path in problem for problem in problems(text))
 
 
 def test_price_overrides_are_exact() -> None:

@@ -38,6 +38,9 @@ def load(path: Path | None, sets: Sequence[str] = (), environ: Mapping[str, str]
 
 def _spell_out(document: dict[str, Any]) -> None:
     """Write down what runs by default, so that a `--set` inside it leaves the rest of it running."""
+    receivers = document.get("receivers")
+    if isinstance(receivers, dict) and "enricher" in receivers and "otlp" not in receivers:
+        return  # only an enricher: nothing of OTLP runs, and nothing is delivered
     document.setdefault("exporters", {"debug": {}, "file": {}})
     section = document
     for step in ("receivers", "otlp"):
@@ -53,7 +56,7 @@ def _place(document: dict[str, Any], environ: Mapping[str, str], *, own_exporter
     """Fill in the two paths that depend on whose process this is."""
     if document.get("state") is None:
         document["state"] = {}
-    state, exporters = document["state"], document["exporters"]
+    state, exporters = document["state"], document.get("exporters")
     folder = str(state_folder(environ))
     if isinstance(state, dict):
         folder = state.setdefault("path", folder)

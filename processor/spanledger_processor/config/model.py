@@ -15,7 +15,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from spanledger_exporters.settings import TYPES, DebugSettings, Duration, ExporterSettings, FileSettings
 from spanledger_processor.config.processing import Processor
-from spanledger_processor.config.receivers import Receivers
+from spanledger_processor.config.receivers import Enricher, Grpc, Http, Protocols, Receivers
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port
 
 
@@ -142,9 +142,12 @@ class Config(Section):
         default_factory=Receivers, description="Where telemetry comes in."
     )
     exporters: Mapping[str, SerializeAsAny[ExporterSettings]] = Field(
-        default_factory=lambda: default_exporters(state_folder(os.environ)),
+        default_factory=lambda known: _exporters_of(known),
         description="Where it goes: component id (`type` or `type/name`) to settings; each gets every signal it takes.",
-        json_schema_extra={"default": "`debug`, and `file` with the path `<state.path>/spans.jsonl`"},
+        json_schema_extra={
+            "default": "`debug`, and `file` with the path `<state.path>/spans.jsonl`; none where `receivers.enricher` "
+            "is the only receiver"
+        },
     )
     processor: Annotated[Processor, NULL_IS_DEFAULT] = Field(
         default_factory=Processor, description="What is made of GenAI spans."
@@ -180,20 +183,39 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _apart(self) -> Config:
-        protocols = self.receivers.otlp.protocols
-        listeners = {
-            "receivers.otlp.protocols.grpc": protocols.grpc,
-            "receivers.otlp.protocols.http": protocols.http,
-            "api": self.api,
-        }
         taken: dict[str, str] = {}
-        for path, listener in listeners.items():
-            if listener is None or host_and_port(listener.endpoint)[1] == 0:
+        for path, listener in self.listeners.items():
+            if listener.endpoint.startswith("unix:") or host_and_port(listener.endpoint)[1] == 0:
                 continue
             first = taken.setdefault(listener.endpoint, path)
             if first != path:
                 raise ValueError(f"{path}.endpoint: {first} listens on {listener.endpoint} already")
         return self
+
+    @model_validator(mode="after")
+    def _something_to_deliver_to(self) -> Config:
+        if not self.exporters and any(source is not None for _, source in self.sidecar.sources):
+            raise ValueError("sidecar.sources: name an exporter; the enricher alone sends nothing on")
+        return self
+
+    @property
+    def listeners(self) -> Mapping[str, Grpc | Http | Enricher | Api]:
+        """What listens, by configuration path."""
+        otlp = self.receivers.otlp
+        protocols = Protocols.model_construct(grpc=None, http=None) if otlp is None else otlp.protocols
+        listeners = {
+            "receivers.otlp.protocols.grpc": protocols.grpc,
+            "receivers.otlp.protocols.http": protocols.http,
+            "receivers.enricher": self.receivers.enricher,
+            "api": self.api,
+        }
+        return {path: listener for path, listener in listeners.items() if listener is not None}
+
+
+def _exporters_of(known: dict[str, Any]) -> dict[str, ExporterSettings]:
+    """What runs when no exporter is named; the Collector component delivers by itself."""
+    receivers = known.get("receivers")
+    return {} if receivers is not None and receivers.otlp is None else default_exporters(state_folder(os.environ))
 
 
 def default_exporters(state: Path) -> dict[str, ExporterSettings]:

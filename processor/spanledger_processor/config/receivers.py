@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, model_validator
 
 from spanledger_exporters.settings import Duration
-from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section
+from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, ListenAddress, Section
 
 MIB = 1024 * 1024
 
@@ -164,9 +164,40 @@ class OtlpReceiver(Section):
         return self
 
 
-class Receivers(Section):
-    """Where telemetry comes in."""
+class Enricher(Grpc):
+    """The service that the Collector component asks: spans go out of the Collector, attributes come back."""
 
-    otlp: Annotated[OtlpReceiver, NULL_IS_DEFAULT] = Field(
-        default_factory=OtlpReceiver, description="OTLP: traces, logs and metrics."
+    endpoint: ListenAddress = Field(
+        default="127.0.0.1:4321",
+        description="host:port to listen on, or unix:///path for a socket on this machine.",
     )
+    max_in_flight_mib: Count = Field(
+        default=256, description="Requests held at once, in MiB; beyond it the Collector is told to try again."
+    )
+
+    @model_validator(mode="after")
+    def _room(self) -> Enricher:
+        if self.max_request_bytes > self.max_in_flight_mib * MIB:
+            raise ValueError("max_recv_msg_size_mib is more than max_in_flight_mib: such a request never fits")
+        return self
+
+
+class Receivers(Section):
+    """Where telemetry comes in: where this section is given, only what it names; without it, OTLP.
+
+    In Python `None` is a receiver that does not run; in YAML a receiver that is named and left empty runs.
+    """
+
+    otlp: OtlpReceiver | None = Field(default=None, description="OTLP: traces, logs and metrics.")
+    enricher: Enricher | None = Field(
+        default=None, description="Enrichment for the Collector component, which delivers by itself."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_runs(cls, given: Any) -> Any:
+        if not given:
+            return {"otlp": {}}
+        if isinstance(given, dict):
+            return {name: {} if settings is None else settings for name, settings in given.items()}
+        return given

@@ -53,6 +53,18 @@ Endpoint: TypeAlias = Annotated[str, AfterValidator(_listening)]
 """host:port to listen on; port 0 takes any that is free."""
 
 
+def _listening_anywhere(endpoint: str) -> str:
+    if not endpoint.startswith("unix:"):
+        return _listening(endpoint)
+    if not endpoint.startswith("unix:///"):
+        raise ValueError("write unix:///path, with the whole path of the socket")
+    return endpoint
+
+
+ListenAddress: TypeAlias = Annotated[str, AfterValidator(_listening_anywhere)]
+"""host:port, or unix:///path for a socket in the file system."""
+
+
 def host_and_port(endpoint: Endpoint) -> tuple[str, int]:
     """The two parts of an endpoint; an IPv6 host without its brackets."""
     host, _, port = endpoint.rpartition(":")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,14 @@ from spanledger_exporters.settings import (
 from spanledger_processor.config.model import Config
 
 _ORDER: tuple[Signal, ...] = ("traces", "logs", "metrics")
+
+LISTENERS: Mapping[str, str] = {
+    "receivers.otlp.protocols.grpc": "OTLP/gRPC",
+    "receivers.otlp.protocols.http": "OTLP/HTTP",
+    "receivers.enricher": "enricher",
+    "api": "API",
+}
+"""What a listener speaks, by its configuration path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +46,27 @@ class Destination:
 class Summary:
     """What a configuration comes to. `listeners` maps what is spoken to host:port.
 
-    `files_of` names the agents whose usage files are read.
+    `files_of` names the agents whose usage files are read. `delivers` is false where it only enriches.
     """
 
     listeners: dict[str, str]
     destinations: tuple[Destination, ...]
     state: Path
     files_of: tuple[str, ...]
+    delivers: bool
 
     @property
     def unwaited(self) -> str:
         """What to say where no exporter is required, else nothing."""
-        if any(to.required for to in self.destinations):
+        if not self.delivers or any(to.required for to in self.destinations):
             return ""
         return "no exporter is required: senders are told that all is well before anything has their data"
 
     @property
     def warnings(self) -> list[str]:
         """What its author may not have meant."""
+        if not self.delivers:
+            return []
         taken = {signal for to in self.destinations for signal in to.signals}
         lost = [signal for signal in _ORDER if signal not in taken]
         told = [f"no exporter takes {signal}: they are accepted, used, counted, and go nowhere" for signal in lost]
@@ -88,14 +99,13 @@ class Summary:
 
 def summary(config: Config) -> Summary:
     """What `config` comes to."""
-    protocols = config.receivers.otlp.protocols
-    listening = {"OTLP/gRPC": protocols.grpc, "OTLP/HTTP": protocols.http, "API": config.api}
     destinations = tuple(_destination(name, settings) for name, settings in config.exporters.items())
     return Summary(
-        {name: listener.endpoint for name, listener in listening.items() if listener is not None},
+        {LISTENERS[path]: listener.endpoint for path, listener in config.listeners.items()},
         destinations,
         config.state.path,
         tuple(name for name, source in config.sidecar.sources if source is not None),
+        delivers=config.receivers.otlp is not None or bool(config.exporters),
     )
 
 

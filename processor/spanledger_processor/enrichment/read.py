@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.enrichment.fact import Maker
@@ -31,6 +32,17 @@ class Reading:
     places: list[list[tuple[int, int]]] = field(default_factory=list)
     marked: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    failed: list[tuple[int, int, str]] = field(default_factory=list)
+    """Group and place of each of them, and the reason."""
+
+    def failed_spans(self) -> dict[int, str]:
+        """Return the reasons by the spans' places in the request, counted over all groups."""
+        first = self.first_places()
+        return {first[group] + place: reason for group, place, reason in self.failed}
+
+    def first_places(self) -> list[int]:
+        """Return the place in the request of each group's first span."""
+        return list(accumulate((len(group.items) for group in self.request.groups), initial=0))
 
 
 class Stage:
@@ -95,7 +107,7 @@ class Stage:
             if not _holds(span, hits):
                 plain.append((number, place, span))
                 continue
-            fact = self._read_span(reading, group, span, reading.batches[batch].now_ns)
+            fact = self._read_span(reading, number, place, reading.batches[batch].now_ns)
             if fact is None:
                 plain.append((number, place, span))
             elif fact is not _PASS:
@@ -105,8 +117,10 @@ class Stage:
                     trace_id = fact.trace_id
                     self._remember(trace_id)
 
-    def _read_span(self, reading: Reading, group: ScopeGroup, span: bytes, now_ns: int) -> Fact | None:
+    def _read_span(self, reading: Reading, number: int, place: int, now_ns: int) -> Fact | None:
         """A GenAI span's fact; None for a plain span; _PASS for one that goes on as it came."""
+        group = reading.request.groups[number]
+        span = group.items[place]
         try:
             view = SpanView.parse(span)
             if MARK in span and "spanledger.kind" in view.attributes:
@@ -114,9 +128,11 @@ class Stage:
                 return _PASS
             return self._maker.genai(span, view, group, now_ns)
         except MalformedError:
-            reading.failures["malformed_span"] += 1
+            reason = "malformed_span"
         except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)
-            reading.failures[type(error).__name__] += 1
+            reason = type(error).__name__
+        reading.failures[reason] += 1
+        reading.failed.append((number, place, reason))
         return _PASS
 
     def _add_plain(

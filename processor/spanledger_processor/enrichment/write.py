@@ -16,3 +16,14 @@ def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> byte
             group, span = places[index]
             reading.request.append(group, span, encode_for(decision, reading.request.groups[group].items[span]))
     return reading.request.serialize()
+
+
+def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> dict[int, bytes]:
+    """Return what `write` appends, by the spans' places in the request counted over all groups."""
+    groups, first = reading.request.groups, reading.first_places()
+    appended: dict[int, bytes] = {}
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for index, decision in decided.items():
+            group, span = places[index]
+            appended[first[group] + span] = encode_for(decision, groups[group].items[span])
+    return appended

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ParamSpec, Protocol
+from typing import ParamSpec, Protocol, TypeAlias
 
 from spanledger_exporters.interface import Result, Signal, Verdict
 from spanledger_processor.otlp.request import parse_traces
@@ -26,6 +26,9 @@ from spanledger_processor.receivers.refusals import (
 log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
+
+Handle: TypeAlias = Callable[[Signal, bytes, Mapping[str, str], float], Awaitable[Result]]
+"""As `Pipeline.handle`."""
 
 _LOGGED_ELSEWHERE = frozenset({"", "pipeline", "internal"})
 """Causes that need no line here: it was accepted, or whoever refused it has logged why."""
@@ -84,9 +87,9 @@ class Request:
 
 
 class RequestDriver:
-    """Drives the pipeline for both protocols."""
+    """Drives the pipeline for both protocols; None where each request brings what handles it."""
 
-    def __init__(self, pipeline: Pipeline, limiter: MemoryLimiter, observer: RequestObserver) -> None:
+    def __init__(self, pipeline: Pipeline | None, limiter: MemoryLimiter, observer: RequestObserver) -> None:
         self.limiter = limiter
         self.draining = False
         self._pipeline = pipeline
@@ -110,8 +113,10 @@ class RequestDriver:
             log.warning("%s by %s not taken (%s): %.300s", signal, protocol, result.cause, result.reason)
         return result
 
-    async def submit(self, request: Request, reservation: Reservation, left: float | None) -> Result:
-        """Take a request through the pipeline; `left` is how many seconds the sender will wait, None if unknown.
+    async def submit(
+        self, request: Request, reservation: Reservation, left: float | None, handle: Handle | None = None
+    ) -> Result:
+        """Take a request through `handle`, by default the pipeline's; `left`: seconds that the sender will wait.
 
         The work goes on when the sender leaves or its time is up, and keeps `reservation` until it has ended.
         """
@@ -121,7 +126,10 @@ class RequestDriver:
         seconds = LONGEST if left is None else max(0.0, min(left, LONGEST))
         margin = min(seconds * _MARGIN, _MOST_MARGIN)
         deadline = asyncio.get_running_loop().time() + seconds - margin
-        work = asyncio.create_task(self._handle(request, reservation, deadline))
+        if handle is None:
+            assert self._pipeline is not None
+            handle = self._pipeline.handle
+        work = asyncio.create_task(self._handle(request, reservation, deadline, handle))
         self._under_way.add(work)
         work.add_done_callback(self._under_way.discard)
         await asyncio.wait((work,), timeout=seconds - margin / 2)
@@ -139,11 +147,11 @@ class RequestDriver:
             log.warning("stopped with requests under way: %d; their senders keep the data", len(late))
             await asyncio.wait(late)
 
-    async def _handle(self, request: Request, reservation: Reservation, deadline: float) -> Result:
+    async def _handle(self, request: Request, reservation: Reservation, deadline: float, handle: Handle) -> Result:
         self._count(self._observer.received, request.signal, request.protocol, len(request.body))
         try:
             signal = detect_signal(request.signal, request.body)
-            result = await self._pipeline.handle(signal, request.body, request.headers, deadline)
+            result = await handle(signal, request.body, request.headers, deadline)
             return result if result.verdict is Verdict.ACCEPTED else replace(result, cause="pipeline")
         except MalformedError as error:
             return rejected("malformed", str(error))

@@ -21,15 +21,16 @@ from opentelemetry.proto.collector.logs.v1 import logs_service_pb2
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
-from spanledger_exporters.interface import Result, Signal, Verdict
+from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.config.receivers import Grpc
 from spanledger_processor.receivers.auth import Authenticator, grpc_credentials, readable, without_credentials
-from spanledger_processor.receivers.driver import Request, RequestDriver
+from spanledger_processor.receivers.driver import Handle, Request, RequestDriver
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
 from spanledger_processor.receivers.refusals import (
     NO_ROOM,
     STOPPING,
     UNAUTHENTICATED_SENDER,
+    OtlpProtocol,
     RefusedError,
     rejected,
     retry,
@@ -45,6 +46,9 @@ SERVICES: Mapping[str, Signal] = {
     logs_service_pb2.DESCRIPTOR.services_by_name["LogsService"].full_name: "logs",
     metrics_service_pb2.DESCRIPTOR.services_by_name["MetricsService"].full_name: "metrics",
 }
+
+Respond: TypeAlias = Callable[[bytes, Mapping[str, str]], Awaitable[bytes]]
+"""Returns the response to a message that came with these headers."""
 
 WHERE = "receivers.otlp.protocols.grpc"
 
@@ -64,18 +68,51 @@ _READ_WAIT_CONTENDED = 3.0
 """... and while others wait for their turn."""
 
 
-class GrpcReceiver:
-    """One listener. `port` is where it listens once started."""
+class GrpcListener:
+    """One gRPC listener with health and reflection, whose methods read their message within the limits.
 
-    def __init__(self, settings: Grpc, driver: RequestDriver) -> None:
+    `where` is the configuration path that errors name. `port` is where it listens once started, 0 for a socket file.
+    """
+
+    def __init__(self, settings: Grpc, where: str, driver: RequestDriver, protocol: OtlpProtocol) -> None:
         self.port = 0
         self.listening = False
         self._settings = settings
+        self._where = where
         self._driver = driver
+        self._protocol = protocol
         self._authenticator = Authenticator(settings.auth)
         self._reader = MessageReader(driver.limiter, settings.max_request_bytes)
         self._server = grpc.aio.server(options=_options(settings))
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        self._services: list[str] = []
+
+    def add_service(self, name: str, methods: Mapping[str, Method]) -> None:
+        """Serve the methods of a service. Each is served as a stream of one message, which looks the same."""
+        handlers = {method: grpc.stream_unary_rpc_method_handler(call) for method, call in methods.items()}
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, handlers),))
+        self._services.append(name)
+
+    def method(self, signal: Signal, respond: Respond | None = None) -> Method:
+        """Return a method that takes its message through the pipeline, or answers with what `respond` makes of it."""
+
+        async def call(_: Any, context: Context) -> bytes:
+            response = _SUCCESS
+
+            async def handle(_signal: Signal, body: bytes, headers: Mapping[str, str], _deadline: float) -> Result:
+                nonlocal response
+                assert respond is not None
+                response = await respond(body, headers)
+                return ACCEPTED
+
+            receive = self._receive(signal, context, None if respond is None else handle)
+            result = await self._driver.run(signal, self._protocol, receive)
+            if result.verdict is not Verdict.ACCEPTED:
+                status = rpc_status.to_status(to_status(result))
+                await context.abort(status.code, status.details, status.trailing_metadata)
+            return response
+
+        return call
 
     async def start(self) -> None:
         """Listen.
@@ -83,13 +120,12 @@ class GrpcReceiver:
         Raises:
             OSError: the address is taken or not ours, or a certificate cannot be used.
         """
-        handlers = [_service(name, self._export(signal)) for name, signal in SERVICES.items()]
-        self._server.add_generic_rpc_handlers(tuple(handlers))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        names = (*self._services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
         self.port = self._bind()
         await self._server.start()
-        for name in SERVICES:
+        for name in self._services:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self.listening = True
 
@@ -104,24 +140,18 @@ class GrpcReceiver:
 
     def _bind(self) -> int:
         endpoint, tls = self._settings.endpoint, self._settings.tls
+        is_file = endpoint.startswith("unix:")
         try:
             if tls is None:
-                return self._server.add_insecure_port(endpoint)
-            return self._server.add_secure_port(endpoint, grpc_credentials(tls, f"{WHERE}.tls"))
+                port = self._server.add_insecure_port(endpoint)
+            else:
+                port = self._server.add_secure_port(endpoint, grpc_credentials(tls, f"{self._where}.tls"))
         except RuntimeError as error:
-            raise OSError(f"{WHERE}.endpoint: cannot listen on {endpoint}; is the port taken?") from error
+            problem = "can the folder be written?" if is_file else "is the port taken?"
+            raise OSError(f"{self._where}.endpoint: cannot listen on {endpoint}; {problem}") from error
+        return 0 if is_file else port
 
-    def _export(self, signal: Signal) -> Method:
-        async def export(_: Any, context: Context) -> bytes:
-            result = await self._driver.run(signal, "grpc", self._receive(signal, context))
-            if result.verdict is not Verdict.ACCEPTED:
-                status = rpc_status.to_status(to_status(result))
-                await context.abort(status.code, status.details, status.trailing_metadata)
-            return _SUCCESS
-
-        return export
-
-    async def _receive(self, signal: Signal, context: Context) -> Result:
+    async def _receive(self, signal: Signal, context: Context, handle: Handle | None) -> Result:
         headers = readable(context.invocation_metadata() or ())
         if self._driver.draining:
             return STOPPING
@@ -133,8 +163,16 @@ class GrpcReceiver:
         except BaseException:
             reservation.release()
             raise
-        request = Request(signal, "grpc", body, without_credentials(headers))
-        return await self._driver.submit(request, reservation, context.time_remaining())
+        request = Request(signal, self._protocol, body, without_credentials(headers))
+        return await self._driver.submit(request, reservation, context.time_remaining(), handle)
+
+
+def grpc_receiver(settings: Grpc, driver: RequestDriver) -> GrpcListener:
+    """Return a listener for OTLP/gRPC."""
+    listener = GrpcListener(settings, WHERE, driver, "grpc")
+    for name, signal in SERVICES.items():
+        listener.add_service(name, {"Export": listener.method(signal)})
+    return listener
 
 
 class MessageReader:
@@ -194,11 +232,6 @@ class MessageReader:
             raise RefusedError(retry("slow_body", "the message took too long to arrive; try again")) from None
         finally:
             self._reading.pop(patience, None)
-
-
-def _service(name: str, export: Method) -> grpc.GenericRpcHandler[Any, Any]:
-    method = grpc.stream_unary_rpc_method_handler(export)
-    return grpc.method_handlers_generic_handler(name, {"Export": method})
 
 
 def _options(settings: Grpc) -> Sequence[tuple[str, int]]:

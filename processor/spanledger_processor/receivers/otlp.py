@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from spanledger_processor.config.receivers import MIB, OtlpReceiver
 from spanledger_processor.receivers.driver import Pipeline, RequestDriver, RequestObserver
-from spanledger_processor.receivers.grpc import GrpcReceiver
+from spanledger_processor.receivers.grpc import grpc_receiver
 from spanledger_processor.receivers.http import HttpReceiver
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter
 
@@ -23,7 +23,7 @@ class Otlp:
         self._driver = RequestDriver(pipeline, limiter, observer)
         grpc, http = settings.protocols.grpc, settings.protocols.http
         self._http = None if http is None else HttpReceiver(http, self._driver)
-        self._grpc = None if grpc is None else GrpcReceiver(grpc, self._driver)
+        self._grpc = None if grpc is None else grpc_receiver(grpc, self._driver)
 
     async def start(self) -> None:
         """Listen on all protocols.

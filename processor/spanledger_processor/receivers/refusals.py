@@ -14,7 +14,7 @@ from google.rpc.status_pb2 import Status
 
 from spanledger_exporters.interface import Result, Verdict
 
-OtlpProtocol: TypeAlias = Literal["grpc", "http"]
+OtlpProtocol: TypeAlias = Literal["grpc", "http", "enricher"]
 
 Outcome: TypeAlias = Literal["ok", "retry", "rejected", "unauthenticated", "gone"]
 """A label of `spanledger_requests_total`. gone: the sender left before the answer."""

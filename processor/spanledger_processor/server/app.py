@@ -12,16 +12,18 @@ from importlib.metadata import version
 from spanledger_exporters import Delivery, DestinationError, build
 from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.receivers import MIB
+from spanledger_processor.config.summary import LISTENERS
 from spanledger_processor.ledger.keys import EVERY_TENANT
 from spanledger_processor.ledger.queries import late_correction
 from spanledger_processor.ledger.rows import usd
 from spanledger_processor.ledger.store import StateLockedError
 from spanledger_processor.ledger.writer import LedgerWriter
-from spanledger_processor.receivers import Otlp
+from spanledger_processor.receivers import EnricherReceiver, Otlp
+from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
 from spanledger_processor.server.span_display import SpanDisplay
-from spanledger_processor.server.wiring import make_log_stage, make_signer, make_stage, open_store
+from spanledger_processor.server.wiring import link_keys, make_log_stage, make_signer, make_stage, open_store
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.telemetry.metrics import Telemetry
@@ -61,10 +63,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
 
 async def _start(config: Config, closing: AsyncExitStack) -> Running:
     """Start the parts, those first that others need; each is stopped before what it needs."""
-    otlp = config.receivers.otlp
-    telemetry = Telemetry(
-        version("spanledger"), window=config.state.retention.spans, budget=otlp.max_in_flight_mib * MIB
-    )
+    telemetry = Telemetry(version("spanledger"), window=config.state.retention.spans, budget=_budget(config))
     signer = make_signer(config)
     ledger = LedgerWriter(partial(open_store, config), telemetry.ledger)
     closing.push_async_callback(asyncio.to_thread, ledger.close)
@@ -74,19 +73,30 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     )
     await delivery.start()
     closing.push_async_callback(delivery.close, AFTER_GRACE)
-    handler = Handler(make_stage(config, signer), make_log_stage(config, signer), ledger, delivery, telemetry.stage)
-    receivers = Otlp(otlp, handler, telemetry.requests)
-    health = Health(lambda: receivers.listening, lambda: telemetry.ledger.is_available)
+    stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
+    handler = Handler(stage, log_stage, ledger, delivery, telemetry.stage)
+    receivers: list[Otlp | EnricherReceiver] = []
+    if config.receivers.otlp is not None:
+        receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests))
+    if config.receivers.enricher is not None:
+        enricher = Enricher(stage, log_stage, handler.account, telemetry.stage, link_keys(config.processor))
+        receivers.append(EnricherReceiver(config.receivers.enricher, enricher, telemetry.requests))
+    health = Health(
+        lambda: dict(pair for receiver in receivers for pair in receiver.listening.items()),
+        lambda: telemetry.ledger.is_available,
+    )
     api = Api(config.api.endpoint, health, telemetry.registry.scrape, ledger)
     await api.start()
     closing.push_async_callback(api.stop)
-    await receivers.start()
-    closing.push_async_callback(receivers.stop, GRACE)
+    for receiver in receivers:
+        await receiver.start()
+        closing.push_async_callback(receiver.stop, GRACE)
     if any(source is not None for _, source in config.sidecar.sources):
         await _start_sidecar(config, handler, signer, closing)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
-    return Running(_addresses(config, receivers.ports, api.port), ledger)
+    ports = dict(pair for receiver in receivers for pair in receiver.ports.items())
+    return Running(_addresses(config, {**ports, "api": api.port}), ledger)
 
 
 async def _start_sidecar(config: Config, handler: Handler, signer: Signer, closing: AsyncExitStack) -> None:
@@ -103,17 +113,22 @@ def _late_correction(ledger: LedgerWriter) -> float:
         return usd(late_correction(reader, EVERY_TENANT))
 
 
-def _addresses(config: Config, ports: Mapping[str, int], api_port: int) -> Mapping[str, str]:
-    """Where it listens, with the ports that were taken where any was asked for."""
-    protocols = config.receivers.otlp.protocols
-    addresses = {}
-    if protocols.grpc is not None:
-        addresses["OTLP/gRPC"] = f"{_host(protocols.grpc.endpoint)}:{ports['grpc']}"
-    if protocols.http is not None:
-        addresses["OTLP/HTTP"] = f"{_host(protocols.http.endpoint)}:{ports['http']}"
-    return {**addresses, "API": f"{_host(config.api.endpoint)}:{api_port}"}
+def _budget(config: Config) -> int:
+    """Bytes of requests that may be held at once."""
+    held = (config.receivers.otlp, config.receivers.enricher)
+    return sum(receiver.max_in_flight_mib for receiver in held if receiver is not None) * MIB
 
 
-def _host(endpoint: str) -> str:
+def _addresses(config: Config, ports: Mapping[str, int]) -> Mapping[str, str]:
+    """Where it listens, with the ports that were taken where any was asked for; ports by the last name in the path."""
+    return {
+        LISTENERS[path]: _address(listener.endpoint, ports[path.rpartition(".")[2]])
+        for path, listener in config.listeners.items()
+    }
+
+
+def _address(endpoint: str, port: int) -> str:
+    if endpoint.startswith("unix:"):
+        return endpoint
     host = host_and_port(endpoint)[0]
-    return f"[{host}]" if ":" in host else host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

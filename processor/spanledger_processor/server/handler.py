@@ -106,7 +106,7 @@ class Handler:
         try:
             reading = self._stage.read(body, headers, self._now_ns())
             items = reading.request.span_count
-            decisions = [await self._account(batch) for batch in reading.batches]
+            decisions = [await self.account(batch) for batch in reading.batches]
             out = write(reading, decisions) if decisions else body
             self._observer.enriched(reading)
         except MalformedError:
@@ -117,7 +117,8 @@ class Handler:
             out = body
         return out, items
 
-    async def _account(self, batch: Batch) -> Mapping[int, Decision]:
+    async def account(self, batch: Batch) -> Mapping[int, Decision]:
+        """Return the decisions on a batch once they are committed; without a ledger, those that need none."""
         try:
             ruling = await self._ledger.submit(partial(enter, batch))
         except StateError as error:

@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Protocol, TypeAlias
 
 from spanledger_processor.accounting.facts import LoopRule
@@ -76,17 +77,26 @@ def make_signer(config: Config) -> Signer:
 
 def make_naming(processor: Processor) -> Naming:
     """Names of sessions, runs, agents and tasks by the configured keys."""
-    return Naming(
-        KeyLists(
-            session=processor.sessions.keys,
-            session_parent=processor.sessions.parent_keys,
-            run=processor.runs.keys,
-            agent=processor.agents.keys,
-            agent_parent=processor.agents.parent_keys,
-            task_id=processor.tasks.id_keys,
-            task_kind=processor.tasks.kind_keys,
-        )
+    return Naming(_key_lists(processor))
+
+
+def _key_lists(processor: Processor) -> KeyLists:
+    return KeyLists(
+        session=processor.sessions.keys,
+        session_parent=processor.sessions.parent_keys,
+        run=processor.runs.keys,
+        agent=processor.agents.keys,
+        agent_parent=processor.agents.parent_keys,
+        task_id=processor.tasks.id_keys,
+        task_kind=processor.tasks.kind_keys,
     )
+
+
+def link_keys(processor: Processor) -> tuple[str, ...]:
+    """The attributes of plain spans and of resources that name something: sessions, runs, agents, tasks, tenants."""
+    lists = asdict(_key_lists(processor)).values()
+    tenants = [key for key in processor.tenant.keys if not key.startswith(_HEADER)]
+    return tuple(sorted({key for keys in lists for key in keys}.union(tenants)))
 
 
 def make_loop_rule(processor: Processor) -> LoopRule:

@@ -1,0 +1,182 @@
+"""The enricher: spanledger.enrich.v1 for the Collector component, which selects spans here and delivers by itself.
+
+The messages are described by processor/collector/enrich.proto. They are written and read by hand, because the telemetry
+in them stays as bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from spanledger_processor.config.receivers import MIB
+from spanledger_processor.config.receivers import Enricher as Settings
+from spanledger_processor.otlp.encoding import delimited
+from spanledger_processor.otlp.wire import LENGTH, VARINT, fields, write_varint
+from spanledger_processor.receivers.driver import RequestDriver, RequestObserver
+from spanledger_processor.receivers.grpc import GrpcListener
+from spanledger_processor.receivers.memory_limiter import MemoryLimiter
+
+SERVICE = "spanledger.enrich.v1.Enricher"
+PROTOCOL = 1
+"""The version spoken; fields are only added to it."""
+
+WHERE = "receivers.enricher"
+
+
+class Description(Protocol):
+    """What a client selects by."""
+
+    @property
+    def span_markers(self) -> tuple[str, ...]: ...
+
+    @property
+    def log_markers(self) -> tuple[str, ...]: ...
+
+    @property
+    def link_keys(self) -> tuple[str, ...]: ...
+
+    @property
+    def revision(self) -> str:
+        """Changes with the lists."""
+        ...
+
+
+class SpanAnswers(Protocol):
+    """What the spans of a request gain, by their place in it."""
+
+    @property
+    def seen(self) -> int: ...
+
+    @property
+    def attributes(self) -> Mapping[int, bytes]: ...
+
+    @property
+    def failures(self) -> Mapping[int, str]: ...
+
+
+class SynthesizedSpans(Protocol):
+    """Spans made from log records, as an export request."""
+
+    @property
+    def records(self) -> int: ...
+
+    @property
+    def failed(self) -> int: ...
+
+    @property
+    def traces(self) -> bytes: ...
+
+
+class Enricher(Protocol):
+    """Everything behind this receiver."""
+
+    @property
+    def description(self) -> Description: ...
+
+    async def enrich(self, body: bytes, headers: Mapping[str, str]) -> SpanAnswers:
+        """Commit the spans of an encoded trace request and return what they gain; raises MalformedError."""
+        ...
+
+    async def synthesize(self, body: bytes, headers: Mapping[str, str]) -> SynthesizedSpans:
+        """Commit the calls that an encoded log request reports and return them as spans; raises MalformedError."""
+        ...
+
+
+class EnricherReceiver:
+    """One listener; its port is 0 for a socket in the file system."""
+
+    def __init__(self, settings: Settings, enricher: Enricher, observer: RequestObserver) -> None:
+        self._enricher = enricher
+        self._largest = settings.max_request_bytes
+        limiter = MemoryLimiter(settings.max_in_flight_mib * MIB, lambda _: None)
+        self._driver = RequestDriver(None, limiter, observer)
+        self._listener = GrpcListener(settings, WHERE, self._driver, "enricher")
+        methods = {
+            "Describe": self._listener.method("traces", self._describe),
+            "EnrichTraces": self._listener.method("traces", self._enrich_traces),
+            "MakeSpans": self._listener.method("logs", self._make_spans),
+        }
+        self._listener.add_service(SERVICE, methods)
+
+    @property
+    def listening(self) -> Mapping[str, bool]:
+        """By name: whether it takes requests."""
+        return {"enricher": self._listener.listening}
+
+    @property
+    def ports(self) -> Mapping[str, int]:
+        """By name: the port it listens on, once started."""
+        return {"enricher": self._listener.port}
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            OSError: the address is taken or not ours, or a certificate cannot be used.
+        """
+        await self._listener.start()
+
+    async def stop(self, grace: float) -> None:
+        """Refuse requests, give those under way `grace` seconds to end, and close."""
+        await self._listener.begin_drain()
+        await self._driver.drain(grace)
+        await self._listener.stop()
+
+    async def _describe(self, _body: bytes, _headers: Mapping[str, str]) -> bytes:
+        description = self._enricher.description
+        lists = enumerate((description.span_markers, description.log_markers, description.link_keys), start=3)
+        return b"".join(
+            (
+                _number(1, PROTOCOL),
+                _text(2, description.revision),
+                *(_text(field, value) for field, values in lists for value in values),
+                _number(6, self._largest),
+            )
+        )
+
+    async def _enrich_traces(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        revision, telemetry = read_request(body)
+        answers = await self._enricher.enrich(telemetry, headers)
+        entries = [_number(1, span) + delimited(2, added) for span, added in answers.attributes.items()]
+        entries += [_number(1, span) + _text(3, reason) for span, reason in answers.failures.items()]
+        return b"".join(
+            (
+                _number(1, answers.seen),
+                _number(2, len(answers.attributes)),
+                _number(3, len(answers.failures)),
+                _number(4, int(revision != self._enricher.description.revision)),
+                *(delimited(5, entry) for entry in entries),
+            )
+        )
+
+    async def _make_spans(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        revision, telemetry = read_request(body)
+        spans = await self._enricher.synthesize(telemetry, headers)
+        stale = int(revision != self._enricher.description.revision)
+        return b"".join(
+            (_number(1, spans.records), _number(2, spans.failed), _number(3, stale), delimited(4, spans.traces))
+        )
+
+
+def read_request(body: bytes) -> tuple[str, bytes]:
+    """Return revision and telemetry of an EnrichTracesRequest or MakeSpansRequest, which have the same fields.
+
+    Raises:
+        MalformedError: it is none.
+    """
+    revision = telemetry = b""
+    for field in fields(body, 0, len(body)):
+        if field.wire_type == LENGTH and field.number == 1:
+            revision = body[field.start : field.end]
+        elif field.wire_type == LENGTH and field.number == 2:
+            telemetry = body[field.start : field.end]
+    return revision.decode("utf-8", "replace"), telemetry
+
+
+def _number(field: int, value: int) -> bytes:
+    return write_varint(field << 3 | VARINT) + write_varint(value)
+
+
+def _text(field: int, value: str) -> bytes:
+    return delimited(field, value.encode("utf-8", "replace"))

@@ -1,0 +1,133 @@
+"""Enrichment for the Collector component, which delivers by itself: the answer comes once all is committed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import TypeAlias
+
+from spanledger_processor.accounting.facts import Batch
+from spanledger_processor.dialects import MARKERS
+from spanledger_processor.dialects.log_events import LOG_MARKERS
+from spanledger_processor.enrichment import Stage, additions, write
+from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.model import Decision
+from spanledger_processor.otlp.request import count_log_records, count_traces
+from spanledger_processor.otlp.wire import MalformedError
+from spanledger_processor.server.handler import StageObserver
+
+log = logging.getLogger(__name__)
+
+Account: TypeAlias = Callable[[Batch], Awaitable[Mapping[int, Decision]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a client selects by. `revision` changes with the lists: span markers, log markers, keys of links."""
+
+    span_markers: tuple[str, ...]
+    log_markers: tuple[str, ...]
+    link_keys: tuple[str, ...]
+
+    @property
+    def revision(self) -> str:
+        """A digest of the lists."""
+        return blake2b(repr((self.span_markers, self.log_markers, self.link_keys)).encode(), digest_size=8).hexdigest()
+
+
+@dataclass(slots=True)
+class SpanAnswers:
+    """What the spans of a request gain, by their place in it counted over all groups: attributes, or a failure."""
+
+    seen: int
+    attributes: dict[int, bytes] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class SynthesizedSpans:
+    """Spans made from log records, enriched, as an export request; how many records there were and failed."""
+
+    records: int
+    failed: int
+    traces: bytes = b""
+
+
+class Enricher:
+    """Implements `receivers.enricher.Enricher` over the same stages and the same ledger as the pipeline."""
+
+    def __init__(
+        self,
+        stage: Stage,
+        log_stage: LogStage,
+        account: Account,
+        observer: StageObserver,
+        link_keys: tuple[str, ...],
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.description = Description(
+            tuple(marker.decode() for marker in MARKERS), tuple(marker.decode() for marker in LOG_MARKERS), link_keys
+        )
+        self._stage = stage
+        self._log_stage = log_stage
+        self._account = account
+        self._observer = observer
+        self._now_ns = now_ns
+
+    async def enrich(self, body: bytes, headers: Mapping[str, str]) -> SpanAnswers:
+        """Commit the GenAI spans of a trace request and return what each gains.
+
+        A failure of ours fails every span of the request: none is told apart from one that gains nothing.
+
+        Raises:
+            MalformedError: `body` is not a trace request.
+        """
+        try:
+            reading = self._stage.read(body, headers, self._now_ns())
+            self._observer.received("traces", reading.request.span_count)
+            decisions = await asyncio.gather(*map(self._account, reading.batches))
+            answers = SpanAnswers(reading.request.span_count, additions(reading, decisions), reading.failed_spans())
+            self._observer.enriched(reading)
+        except MalformedError:
+            raise
+        except Exception as error:
+            log.exception("enrichment failed; the spans go on as they came")
+            self._observer.enrichment_failed(type(error).__name__)
+            seen = count_traces(body).span_count
+            answers = SpanAnswers(seen, failures=dict.fromkeys(range(seen), type(error).__name__))
+        return answers
+
+    async def synthesize(self, body: bytes, headers: Mapping[str, str]) -> SynthesizedSpans:
+        """Commit the calls that a log request reports and return the spans made from it, enriched.
+
+        Raises:
+            MalformedError: `body` is not a log request.
+        """
+        try:
+            reading = self._log_stage.read(body, headers)
+        except MalformedError:
+            raise
+        except Exception as error:
+            log.exception("reading log events failed; no spans are made from them")
+            self._observer.enrichment_failed(type(error).__name__)
+            records = count_log_records(body)
+            return SynthesizedSpans(records, records)
+        self._observer.received("logs", reading.records)
+        for reason, records in reading.failures.items():
+            for _ in range(records):
+                self._observer.enrichment_failed(reason)
+        result = SynthesizedSpans(reading.records, reading.failures.total())
+        if reading.traces is not None:
+            result.traces = await self._written(reading.traces, headers)
+        return result
+
+    async def _written(self, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Return a trace request with what its spans gain appended."""
+        reading = self._stage.read(body, headers, self._now_ns())
+        decisions = await asyncio.gather(*map(self._account, reading.batches))
+        self._observer.enriched(reading)
+        return write(reading, decisions)

@@ -1,0 +1,235 @@
+"""The Collector component's side of `serve`: what it is answered equals what the pipeline appends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import grpc.aio
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from captures import Capture, captures
+from chats import chat, request
+from configurations import loaded
+from replays import spans_of
+from spanledger_exporters.interface import ACCEPTED, Result, Signal
+from spanledger_processor.config import Config
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Unit
+from spanledger_processor.otlp.encoding import delimited
+from spanledger_processor.otlp.wire import fields, read_varint
+from spanledger_processor.receivers.enricher import SERVICE
+from spanledger_processor.server.app import running
+from spanledger_processor.server.enricher import Enricher
+from spanledger_processor.server.handler import Handler
+from spanledger_processor.server.wiring import make_log_stage, make_stage
+from spanledger_processor.signing.signer import Signer
+
+Call = Callable[[str, bytes], Awaitable[bytes]]
+T = TypeVar("T")
+NOW = 1_795_000_000 * 10**9
+
+
+@dataclass
+class InMemory:
+    """A ledger that runs works at once."""
+
+    problem: str | None = None
+    store: MemoryStore = field(default_factory=MemoryStore)
+
+    async def submit(self, work: Callable[[Unit], T]) -> T:
+        with self.store.unit() as unit:
+            return work(unit)
+
+
+@dataclass
+class Sent:
+    """A destination that keeps trace requests."""
+
+    traces: list[bytes] = field(default_factory=list)
+
+    async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
+        if signal == "traces":
+            self.traces.append(body)
+        return ACCEPTED
+
+
+class Uncounted:
+    """An observer that counts nothing."""
+
+    def __getattr__(self, _: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+@dataclass
+class Answer:
+    """An EnrichTracesResponse as plain values."""
+
+    seen: int = 0
+    decided: int = 0
+    failed: int = 0
+    stale: int = 0
+    attributes: dict[int, bytes] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+def parts(message: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Number, value and content of each field."""
+    for part in fields(message, 0, len(message)):
+        content = message[part.start : part.end]
+        value = read_varint(message, part.tag_end, part.end)[0] if part.wire_type == 0 else 0
+        yield part.number, value, content
+
+
+def answer_of(message: bytes) -> Answer:
+    answer = Answer()
+    for number, value, content in parts(message):
+        if number < 5:
+            setattr(answer, ("seen", "decided", "failed", "stale")[number - 1], value)
+            continue
+        entry = {place: (number_, piece) for place, number_, piece in parts(content)}
+        span = entry[1][0]
+        if 2 in entry:
+            answer.attributes[span] = entry[2][1]
+        if 3 in entry:
+            answer.failures[span] = entry[3][1].decode()
+    return answer
+
+
+def asked(body: bytes, revision: str = "") -> bytes:
+    return delimited(1, revision.encode()) + delimited(2, body)
+
+
+@asynccontextmanager
+async def enricher(folder: Path, more: str = "") -> AsyncIterator[Call]:
+    """`serve` with nothing but an enricher."""
+    config = loaded(
+        f"{{receivers: {{enricher: {{endpoint: '127.0.0.1:0'}}}}, api: {{endpoint: '127.0.0.1:0'}}, "
+        f"state: {{path: '{folder}'}}{more}}}"
+    )
+    async with connected(config) as call:
+        yield call
+
+
+@asynccontextmanager
+async def connected(config: Config, headers: Mapping[str, str] | None = None) -> AsyncIterator[Call]:
+    async with running(config) as run, grpc.aio.insecure_channel(run.addresses["enricher"]) as channel:
+
+        async def call(method: str, message: bytes) -> bytes:
+            rpc = channel.unary_unary(f"/{SERVICE}/{method}", lambda body: body, lambda body: body)
+            answer: bytes = await rpc(message, metadata=tuple((headers or {}).items()))
+            return answer
+
+        yield call
+
+
+async def test_the_handshake_names_what_spans_are_selected_by(tmp_path: Path) -> None:
+    async with enricher(tmp_path) as call:
+        described = list(parts(await call("Describe", b"\x08\x01")))
+    by_number = {number: [content for n, _, content in described if n == number] for number in range(1, 7)}
+    assert next(value for number, value, _ in described if number == 1) == 1
+    assert by_number[2][0]
+    assert {b"gen_ai.", b"openinference.span.kind"} <= set(by_number[3])
+    assert b"claude_code." in by_number[4]
+    assert {b"session.id", b"gen_ai.conversation.id"} <= set(by_number[5])
+
+
+async def test_a_request_of_another_revision_is_answered_and_called_stale(tmp_path: Path) -> None:
+    async with enricher(tmp_path) as call:
+        revision = next(content for number, _, content in parts(await call("Describe", b"\x08\x01")) if number == 2)
+        body = request(chat())
+        current = answer_of(await call("EnrichTraces", asked(body, revision.decode())))
+        stale = answer_of(await call("EnrichTraces", asked(body, "another")))
+    assert (current.stale, stale.stale) == (0, 1)
+    assert current.attributes
+    assert current.attributes == stale.attributes  # a repeat gets the same attributes
+
+
+async def test_counts_tell_seen_from_decided(tmp_path: Path) -> None:
+    body = request(chat()) + _plain()
+    async with enricher(tmp_path) as call:
+        answer = answer_of(await call("EnrichTraces", asked(body)))
+    assert (answer.seen, answer.decided, answer.failed) == (2, 1, 0)
+    assert list(answer.attributes) == [0]
+
+
+async def test_what_is_no_request_is_refused(tmp_path: Path) -> None:
+    async with enricher(tmp_path) as call:
+        for message in (asked(b"\xff\xff"), b"\xff"):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call("EnrichTraces", message)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_token_is_asked_for(tmp_path: Path) -> None:
+    text = (
+        "{receivers: {enricher: {endpoint: '127.0.0.1:0', auth: {bearer_token: secret}}}, "
+        f"api: {{endpoint: '127.0.0.1:0'}}, state: {{path: '{tmp_path}'}}}}"
+    )
+    async with connected(loaded(text)) as call:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call("Describe", b"\x08\x01")
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    async with connected(loaded(text), {"authorization": "Bearer secret"}) as call:
+        assert await call("Describe", b"\x08\x01")
+
+
+async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
+    text = (
+        f"{{receivers: {{enricher: {{endpoint: 'unix://{tmp_path}/s'}}}}, "
+        f"api: {{endpoint: '127.0.0.1:0'}}, state: {{path: '{tmp_path}/state'}}}}"
+    )
+    async with connected(loaded(text)) as call:
+        assert await call("Describe", b"\x08\x01")
+
+
+@pytest.mark.parametrize("capture", captures(), ids=lambda capture: capture.name)
+async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) -> None:
+    """Both ways over a ledger of their own: spans with the answer put behind them, and spans as delivered."""
+    sent = Sent()
+    config, signer = loaded(), Signer(b"k" * 32)
+    stages = [(make_stage(config, signer), make_log_stage(config, signer)) for _ in range(2)]
+    pipeline = Handler(*stages[0], InMemory(), sent, Uncounted(), lambda: NOW)  # type: ignore[arg-type]
+    account = Handler(*stages[1], InMemory(), sent, Uncounted(), lambda: NOW).account  # type: ignore[arg-type]
+    enricher = Enricher(*stages[1], account, Uncounted(), (), lambda: NOW)
+    for signal, body in capture.requests:
+        sent.traces.clear()
+        await pipeline.handle(signal, body, {}, 0.0)
+        answered = []
+        if signal == "traces":
+            answers = await enricher.enrich(body, {})
+            assert not answers.failures
+            answered.append(_appended(body, answers.seen, answers.attributes))
+        elif signal == "logs" and (made := (await enricher.synthesize(body, {})).traces):
+            answered.append(ExportTraceServiceRequest.FromString(made))
+        assert answered == [ExportTraceServiceRequest.FromString(traces) for traces in sent.traces]
+
+
+async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    config, signer = loaded(), Signer(b"k" * 32)
+    stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
+    handler = Handler(stage, log_stage, InMemory(), Sent(), Uncounted(), lambda: NOW)  # type: ignore[arg-type]
+    enricher = Enricher(stage, log_stage, handler.account, Uncounted(), (), lambda: NOW)
+    monkeypatch.setattr(stage, "read", lambda *_: 1 // 0)
+    answers = await enricher.enrich(request(chat()) + _plain(), {})
+    assert (answers.seen, answers.attributes, set(answers.failures.values())) == (2, {}, {"ZeroDivisionError"})
+
+
+def _appended(body: bytes, seen: int, appended: Mapping[int, bytes]) -> ExportTraceServiceRequest:
+    result = ExportTraceServiceRequest.FromString(body)
+    spans = list(spans_of(result))
+    assert seen == len(spans)
+    for place, attributes in appended.items():
+        spans[place].MergeFromString(attributes)
+    return result
+
+
+def _plain() -> bytes:
+    plain = ExportTraceServiceRequest()
+    span = plain.resource_spans.add().scope_spans.add().spans.add()
+    span.trace_id, span.span_id, span.name = b"p" * 16, b"p" * 8, "GET /"
+    return plain.SerializeToString()
