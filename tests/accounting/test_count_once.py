@@ -236,7 +236,7 @@ def test_usage_from_a_raw_answer_stands_in_only_where_no_span_of_the_trace_has_a
     assert raw.call is not None
     raw.call.usage, raw.call.fallback = None, raw.call.usage
     (alone,) = ledger.take([raw])
-    assert (alone.usage, ledger.total.cost) == (Usage(30, 1), 30)
+    assert (alone.usage, ledger.total.cost) == (Usage(30, 100), 30)
     ledger.take([fact("call", kind="llm", cost=20, trace="t1")])
     assert ledger.total.cost == 20
     assert ledger.sent == 20 + ledger.correction
@@ -289,7 +289,7 @@ def test_of_twins_in_two_traces_either_may_name_the_session(
             session="s" if order == names_it else "",
         )
         assert span.call is not None
-        span.call.usage = Usage(30, 1, 4 if order == richer else None)
+        span.call.usage = Usage(30, 100, 4 if order == richer else None)
         ledger.take([span])
     assert {name: sums.cost for name, sums in ledger.table(Table.SESSION).items() if sums.cost} == {"s": 30}
 

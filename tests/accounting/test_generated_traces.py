@@ -56,7 +56,7 @@ class Told:
 @st.composite
 def agents(draw: st.DrawFn) -> tuple[list[Billed], list[Fact]]:
     calls = [
-        Billed(number, 100 + number * 7, draw(st.integers(0, 50)), draw(st.integers(1, 30)))
+        Billed(number, 100 + number * 7, draw(st.integers(0, 50)), draw(st.integers(16, 60)))
         for number in range(draw(st.integers(1, 5)))
     ]
     facts: list[Fact] = []

@@ -76,7 +76,7 @@ def test_a_trace_that_is_kept_is_accounted_for_as_one_that_is_read(facts: list[F
         (
             [
                 [make_fact("c", "", "llm", 5, response_id="r"), make_fact("d", "", "llm", 6)],
-                [make_fact("e", "", "llm", 7, response_id="r")],
+                [make_fact("e", "", "llm", 5, response_id="r")],
             ],
             2,
         ),

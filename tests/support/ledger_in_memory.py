@@ -92,7 +92,7 @@ def make_fact(
     length: int = 10,
     **more: object,
 ) -> Fact:
-    """A fact: plain without `kind`; with `cost` (1e-12 USD) it has usage: as many input tokens, and 1 output."""
+    """A fact: plain without `kind`; with `cost` (1e-12 USD) it has usage: as many input tokens, and 100 output."""
     fact = Fact(trace.encode(), span_id.encode(), parent.encode(), NOW + start, NOW + start + length)
     fact.session = Named(session, "attribute" if session else "")
     fact.run = Named(run, "attribute" if run else "")
@@ -101,7 +101,7 @@ def make_fact(
     if kind:
         fact.call = Call("otel", kind, provider="openai", request_model=str(more.pop("model", "gpt")), **more)  # type: ignore[arg-type]
     if kind and cost is not None:
-        fact.call.usage = Usage(input=cost, output=1)  # type: ignore[union-attr]
+        fact.call.usage = Usage(input=cost, output=100)  # type: ignore[union-attr]
         fact.cost = Cost(amount=cost, source="computed", computed=cost, input=cost, price="p")
         fact.digest = str(cost).encode()
     return fact

@@ -36,6 +36,8 @@ def _claim_of(fact: Fact) -> Claim | None:
     claim.fallback = call.usage is None and call.fallback is not None
     claim.provider, claim.model = call.provider[:ID_BOUND], call.model[:ID_BOUND]
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
+    asked = call.request_model[:ID_BOUND]
+    claim.evidence = fact.evidence if asked == claim.model else fact.evidence._replace(asked=asked)
     return claim
 
 

@@ -1,4 +1,4 @@
-"""Calls counted in one trace, found again from another: by the provider's response id, else by equal usage.
+"""Calls counted in one trace, found again from another: by a response or call id, else by equal usage.
 
 Two libraries around one call often write into two traces, and a log event has a trace of its own or none (issue 4).
 In memory stands which request counted a call of an id, or of a usage and time, so that to look for a call that nobody
@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.same import AGGREGATES, LOG_AFTER_NS, apart, same_call, same_response
+from spanledger_processor.accounting.same import AGGREGATES, LOG_AFTER_NS, one_call
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.keys import EVERY_TENANT, id_bytes, index_key
 from spanledger_processor.ledger.packing import pack, unpack
@@ -41,12 +41,12 @@ _Rows: TypeAlias = tuple[Key, ...]
 
 
 class Hashes(NamedTuple):
-    """What a call is remembered under: its response id (None if it has none), its usage and time.
+    """What a call is remembered under: its ids, its usage and time.
 
     `beside` are the usages of twins that ended just before or after, in another period.
     """
 
-    by_id: int | None
+    ids: tuple[int, ...] = ()
     usages: tuple[int, ...] = ()
     beside: tuple[int, ...] = ()
 
@@ -83,8 +83,8 @@ class CallFilter:
                 break
         for where, record in reversed(rows):
             row = (where,)
-            for source, by_id, hashes, _ in _calls_in(record):
-                known.add(row, source, hashes[0] if by_id else None, hashes[1:] if by_id else hashes)
+            for source, ids, hashes, _ in _calls_in(record):
+                known.add(row, source, hashes[:ids], hashes[ids:])
         return known
 
     @property
@@ -96,11 +96,11 @@ class CallFilter:
         """All that is remembered, the older half first."""
         return [(generation.ids, generation.usages) for generation in (self._older, self._newer)]
 
-    def add(self, row: tuple[Key], source: str, by_id: int | None, usages: Iterable[int]) -> None:
+    def add(self, row: tuple[Key], source: str, ids: Iterable[int], usages: Iterable[int]) -> None:
         """Remember a call that the request of `row` counted; one object a request, for many calls have it."""
         newer = self._newer
-        if by_id is not None:
-            _add(newer.ids, by_id, row)
+        for hash_ in ids:
+            _add(newer.ids, hash_, row)
             newer.entries += 1
         of_source = newer.usages.get(source)
         if of_source is None:
@@ -112,10 +112,11 @@ class CallFilter:
             self._older, self._newer = newer, _Generation()
 
     def rows(self, hashes: Hashes, source: str) -> Iterator[tuple[Key, int]]:
-        """The requests that may have counted the call, with what they know it by: those of one response id first."""
+        """The requests that may have counted the call, with what they know it by: those of a common id first."""
         for generation in (self._older, self._newer):
-            if hashes.by_id is not None and (rows := generation.ids.get(hashes.by_id)) is not None:
-                yield from ((row, hashes.by_id) for row in rows)
+            for hash_ in hashes.ids:
+                if (rows := generation.ids.get(hash_)) is not None:
+                    yield from ((row, hash_) for row in rows)
         for generation in (self._older, self._newer):
             for other, usages in generation.usages.items():
                 if other == source:
@@ -150,14 +151,12 @@ class CrossTraceIndex:
     def hashes(self, span: Span) -> Hashes:
         """What `span` is remembered under, and looked for."""
         if span.claim is None or span.kind in AGGREGATES:
-            return Hashes(None)
-        by_id = None
-        if span.response:
-            digest = blake2b(id_bytes(span.response), digest_size=_HASH_BYTES, key=self._tenant).digest()
-            by_id = int.from_bytes(digest, "big") & _MASK
+            return Hashes()
+        ids = tuple([self._id(id_bytes(span.response))] if span.response else [])
+        ids += tuple([self._id(call_id) for call_id in span.claim.evidence.ids])
         tokens = span.claim.tokens
         if not tokens or not tokens[0]:
-            return Hashes(by_id)
+            return Hashes(ids)
         output, reasoning = tokens[1] or 0, tokens[5] or 0
         outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
         end_ns = span.end_ns
@@ -165,35 +164,37 @@ class CrossTraceIndex:
         usages = tuple([self._usage(tokens[0], output, period) for output in outputs])
         near = {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS} - {period}
         beside = [self._usage(tokens[0], output, other) for other in near for output in outputs]
-        return Hashes(by_id, usages, tuple(beside))
+        return Hashes(ids, usages, tuple(beside))
+
+    def _id(self, identifier: bytes) -> int:
+        digest = blake2b(identifier, digest_size=_HASH_BYTES, key=self._tenant).digest()
+        return int.from_bytes(digest, "big") & _MASK
 
     def _usage(self, input_: int, output: int, period: int) -> int:
         mixed = input_ * 0x9E3779B97F4A7C15 ^ output * 0xC2B2AE3D27D4EB4F ^ period * 0x165667B19E3779F9 ^ self._salt
         return (mixed ^ mixed >> 31) & _MASK
 
-    def candidates(self, hashes: Hashes, trace_id: bytes, span: Span) -> list[tuple[Entry, bool]]:
-        """Calls counted in other traces that `span` may report too, and whether its response id says so."""
+    def candidates(self, hashes: Hashes, trace_id: bytes, span: Span) -> list[Entry]:
+        """Calls counted in other traces that `span` may report too, those of a common id first."""
         rows = list(self._calls.rows(hashes, source_of(span)))
         if not rows:
             return []  # nearly always
-        found: dict[Entry, bool] = {}
-        for row, hash_ in sorted(rows, key=lambda known: (known[1] != hashes.by_id, known[0])):
-            for entry in self._entries(row).get(hash_, ()):
-                if entry[0] != trace_id:
-                    found.setdefault(entry, hash_ == hashes.by_id)
-        return list(found.items())
+        found: dict[Entry, None] = {}
+        for row, hash_ in sorted(rows, key=lambda known: (known[1] not in hashes.ids, known[0])):
+            found.update(dict.fromkeys(entry for entry in self._entries(row).get(hash_, ()) if entry[0] != trace_id))
+        return list(found)
 
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
         """A call that is counted, for spans of other traces to find."""
-        mine = hashes.usages if hashes.by_id is None else (hashes.by_id, *hashes.usages)
+        mine = hashes.ids + hashes.usages
         if not mine:
             return
         source, entry = source_of(span), (trace_id, span.span_id)
-        self._calls.add(self._row, source, hashes.by_id, hashes.usages)
+        self._calls.add(self._row, source, hashes.ids, hashes.usages)
         for hash_ in mine:
             _append(self._mine, hash_, entry)
         packed = b"".join([hash_.to_bytes(_HASH_BYTES, "big") for hash_ in mine])
-        self._added.setdefault(source, []).extend((b"\1" if hashes.by_id is not None else b"\0", packed, *entry))
+        self._added.setdefault(source, []).extend((bytes((len(hashes.ids),)), packed, *entry))
 
     def save(self) -> None:
         """Write what was remembered. Call once, after all spans."""
@@ -224,28 +225,23 @@ def _append(entries: dict[int, list[Entry]], hash_: int, entry: Entry) -> None:
     of_hash.append(entry)
 
 
-def _calls_in(record: bytes) -> Iterator[tuple[str, bool, list[int], Entry]]:
-    """The calls of a stored row: source, whether the first hash is of an id, hashes, trace and span."""
+def _calls_in(record: bytes) -> Iterator[tuple[str, int, list[int], Entry]]:
+    """The calls of a stored row: source, how many of the hashes are of ids, hashes, trace and span."""
     for source, flat in unpack(record)[2].items():
         parts = iter(flat)
-        for by_id, packed, trace_id, span_id in zip(parts, parts, parts, parts, strict=True):
+        for ids, packed, trace_id, span_id in zip(parts, parts, parts, parts, strict=True):
             cuts = range(0, len(packed), _HASH_BYTES)
             hashes = [int.from_bytes(packed[cut : cut + _HASH_BYTES], "big") for cut in cuts]
-            yield source, by_id == b"\1", hashes, (trace_id, span_id)
+            yield source, ids[0], hashes, (trace_id, span_id)
 
 
-def is_one_call(span: Span, other: Span, session: Named, *, by_id: bool) -> bool:
-    """Whether `span` reports the call of `other`, a span of another trace that stands in `session`.
+def is_one_call(span: Span, other: Span, session: Named) -> str:
+    """Return why `span` reports the call of `other`, a span of another trace that stands in `session`, or why not.
 
-    Without a response id in common, each source reports a call once.
+    The reasons are `same.one_call`'s. Without an id in common, each source reports a call once.
     """
-    if not by_id:
-        source = source_of(span)
-        if source == source_of(other) or source in other.reported_by:
-            return False
-        return not apart(span, other.start_ns, other.end_ns) and same_call(span, replace(other, session=session))
-    in_one = not span.session.id or not session.id or span.session.id == session.id
-    return (in_one or span.logged != other.logged) and same_response(span, replace(other, session=session))
+    reason = one_call(span, replace(other, session=session), one_trace=False)
+    return "library" if reason == "equal usage" and source_of(span) in other.reported_by else reason
 
 
 def source_of(span: Span) -> str:

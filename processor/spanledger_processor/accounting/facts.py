@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.store import Changes
 from spanledger_processor.model import Call, Cost, Decision, Signature
 from spanledger_processor.units import Pico
+
+ORIGIN = ("service", "host", "host", "host", "process", "process", "language", "user")
+"""What each element of `Evidence.origin` tells apart; different values of one element are of different origin."""
+
+
+class Evidence(NamedTuple):
+    """What tells whether two spans report one call, besides their usage, times and libraries.
+
+    `asked` is the model that was asked where another name answered. `ids` are hashes of ids of the call other than its
+    response id (request ids, call ids of a gateway), `origin` hashes of names in the order of `ORIGIN`, b"" where there
+    is none; it may be empty.
+    """
+
+    asked: str = ""
+    ids: tuple[bytes, ...] = ()
+    origin: tuple[bytes, ...] = ()
+
+
+NO_EVIDENCE = Evidence()
 
 
 @dataclass(slots=True)
@@ -33,6 +53,7 @@ class Fact:
     signature: Signature | None = None
     day: int = 0
     digest: bytes = b""
+    evidence: Evidence = NO_EVIDENCE
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from itertools import islice
 from typing import TypeAlias
 
 from spanledger_processor.accounting.forest import Forest
-from spanledger_processor.accounting.same import AGGREGATES, equal_usage, same_call, same_response
+from spanledger_processor.accounting.same import AGGREGATES, ONE_CALL, equal_usage, one_call
 from spanledger_processor.accounting.trace import COUNTED, Claim, Span, Trace
 
 REPEATS = "repeats"
@@ -138,7 +138,7 @@ def _by_id(group: list[Span]) -> list[Call]:
     calls: list[Call] = []
     for span in sorted(group, key=_by_end):
         for call in islice(reversed(calls), _NEAREST):
-            if any(same_response(span, other) for other in islice(reversed(call), _SOURCES)):
+            if any(one_call(span, other, one_trace=True) in ONE_CALL for other in islice(reversed(call), _SOURCES)):
                 call.append(span)
                 break
         else:
@@ -175,7 +175,10 @@ def _join(forest: Forest, calls: list[Call], spans: list[Span]) -> list[Call]:
 
 
 def _reports(forest: Forest, span: Span, calls: list[Call], place: int) -> bool:
-    return all(same_call(span, told) and not forest.related(span.span_id, told.span_id) for told in calls[place])
+    return all(
+        one_call(span, told, one_trace=True) in ONE_CALL and not forest.related(span.span_id, told.span_id)
+        for told in calls[place]
+    )
 
 
 class _Free:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import NO_SPEND, UsageVector
@@ -35,6 +36,7 @@ class Claim:
     task_id: str = ""
     task_kind: str = ""
     fallback: bool = False
+    evidence: Evidence = NO_EVIDENCE
 
     @property
     def spends(self) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import Claim, Place, Span
 from spanledger_processor.ledger.packing import pack, unpack
@@ -150,7 +151,7 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
 
 def _claim_row(claim: Claim) -> list[Any]:
     names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
-    return [claim.tokens, claim.amount, *names, claim.fallback]
+    return [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence]
 
 
 def _span(row: Row, segment: int) -> Span:
@@ -197,8 +198,16 @@ def _of_fixed(fixed: bytes) -> Span:
     span.signature, span.logged, claim = row[13:16]
     if claim is not None:
         tokens, amount, *rest = claim
-        span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest)
+        span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest[:7])
+        if len(rest) > 7:
+            span.claim.evidence = evidence_of(rest[7])
     return span
+
+
+def evidence_of(row: list[Any]) -> Evidence:
+    """The evidence of a stored claim."""
+    asked, ids, origin = row
+    return Evidence(asked, tuple(ids), tuple(origin)) if asked or ids or origin else NO_EVIDENCE
 
 
 def _all_classes(tokens: list[int | None]) -> tuple[int | None, ...]:

@@ -16,6 +16,7 @@ from spanledger_processor.accounting.cross_trace_index import (
 )
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.roles import richness, roles
+from spanledger_processor.accounting.same import ONE_CALL
 from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
@@ -215,9 +216,9 @@ class TraceSet:
                     self._index.remember(hashes, trace_id, span)
 
     def _has_better_twin(self, hashes: Hashes, trace_id: bytes, state: TraceState, span: Span) -> bool:
-        for (other_id, other_span_id), by_id in self._index.candidates(hashes, trace_id, span):
+        for other_id, other_span_id in self._index.candidates(hashes, trace_id, span):
             other = self._counted(other_id, other_span_id)
-            if other is None or not is_one_call(span, other, self._session(other_id, other), by_id=by_id):
+            if other is None or is_one_call(span, other, self._session(other_id, other)) not in ONE_CALL:
                 continue
             other.reported_by.add(source_of(span))
             other_state = self._state(other_id)

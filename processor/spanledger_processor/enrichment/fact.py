@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Protocol
 
-from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, Fact
 from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.enrichment.evidence import resource_evidence, span_evidence
 from spanledger_processor.enrichment.names import Names, Naming, pick
 from spanledger_processor.enrichment.times import NS_PER_DAY, price_time
 from spanledger_processor.enrichment.view import View
@@ -43,7 +44,7 @@ class Maker:
     pricing: Pricing
     signing: Signing
     naming: Naming
-    _resource: tuple[ScopeGroup | None, Names] = (None, Names())
+    _resource: tuple[ScopeGroup | None, Names, Evidence] = (None, Names(), NO_EVIDENCE)
 
     def genai(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> Fact | None:
         """The facts of a GenAI span, None if no dialect knows it."""
@@ -58,6 +59,7 @@ class Maker:
         fact.day = at_ns // NS_PER_DAY
         fact.cost = self._cost(call, view, at_ns, own=own)
         fact.digest = _digest(call)
+        fact.evidence = span_evidence(view.attributes, self._resource[2])
         if call.tool is not None and call.kind == "tool":
             fact.signature = self._signature(call.tool)
         return fact
@@ -82,10 +84,10 @@ class Maker:
         return fact
 
     def _names_of(self, group: ScopeGroup) -> Names:
-        known, names = self._resource
+        known, names, _ = self._resource
         if known is not group:
             names = self.naming.names(group.resource_attributes)
-            self._resource = (group, names)
+            self._resource = (group, names, resource_evidence(group.resource_attributes))
         return names
 
     def _signature(self, tool: ToolCall) -> Signature | None:

@@ -1,0 +1,96 @@
+"""Who made a call, and which ids it has besides its response's: what tells two calls of equal counts apart.
+
+Names and ids are kept as short hashes: they are only ever compared, and users' names stay out of the state.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any, Protocol
+
+from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
+
+_ORIGIN = (
+    ("service.name",),
+    ("host.name",),
+    ("host.id",),
+    ("k8s.pod.uid", "k8s.pod.name"),
+    ("service.instance.id",),
+    ("process.pid",),
+    ("telemetry.sdk.language",),
+)
+"""Resource attributes in the order of `facts.ORIGIN`; the user, its last element, is in `_USERS`."""
+
+_USERS = (
+    "user.id",
+    "enduser.id",
+    "langfuse.user.id",
+    "traceloop.association.properties.user_id",
+    "llm.user",
+    "user_id",
+)
+
+_CALL_IDS = (
+    "litellm.call_id",
+    "request_id",
+    "anthropic.request.id",
+    "openai.request_id",
+    "gen_ai.request.id",
+    "aws.request_id",
+    "http.response.header.x-request-id",
+)
+"""Ids of one request to a provider or gateway. `request_id` is Claude Code's."""
+
+_SPAN_KEYS = frozenset(_USERS + _CALL_IDS)
+
+_NO_SERVICES = ("unknown_service", "default")
+"""What SDKs (OpenTelemetry's, OpenLIT's) call a service that nobody named."""
+
+
+class Attributes(Protocol):
+    """Attributes of a span or resource."""
+
+    def get(self, key: str, /) -> Any: ...
+
+    def among(self, keys: frozenset[str], /) -> frozenset[str]: ...
+
+
+def resource_evidence(resource: Attributes) -> Evidence:
+    """Return what a resource tells of where its spans come from."""
+    names = [next((text for key in keys if (text := _text(resource.get(key)))), "") for keys in _ORIGIN]
+    if names[0].partition(":")[0] in _NO_SERVICES:
+        names[0] = ""
+    names.append(_first(resource, _USERS))
+    return Evidence(origin=tuple(map(_short, names))) if any(names) else NO_EVIDENCE
+
+
+def span_evidence(attributes: Attributes, resource: Evidence) -> Evidence:
+    """Return what a span and its resource tell."""
+    if not attributes.among(_SPAN_KEYS):
+        return resource
+    user = _first(attributes, _USERS)
+    ids = tuple([_short(text) for key in _CALL_IDS if (text := _text(attributes.get(key)))])
+    if not user:
+        return resource._replace(ids=ids) if ids else resource
+    others = resource.origin[:-1] or (b"",) * len(_ORIGIN)
+    return Evidence(ids=ids, origin=(*others, _short(user)))
+
+
+def _first(attributes: Attributes, keys: tuple[str, ...]) -> str:
+    for key in keys:
+        if text := _text(attributes.get(key)):
+            return text
+    return ""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+@lru_cache(maxsize=4096)
+def _short(text: str) -> bytes:
+    """Eight bytes that stand for a name or an id, none for none."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() if text else b""
