@@ -1,0 +1,134 @@
+"""Two reports are taken for one call on evidence only, and each answer has its reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ledger_in_memory import MemoryLedger, make_fact
+from spanledger_processor.accounting.arrival import span_of
+from spanledger_processor.accounting.facts import ORIGIN, Evidence, Fact
+from spanledger_processor.accounting.same import one_call
+from spanledger_processor.model import Usage
+
+SECOND = 10**9
+
+
+def _report(scope: str, **changes: Any) -> Fact:
+    """A call of 812 tokens in and 77 out, told by the library `scope`."""
+    origin: dict[str, str] = changes.pop("origin", {})
+    ids: tuple[bytes, ...] = changes.pop("ids", ())
+    output, cache_read = changes.pop("output", 77), changes.pop("cache_read", None)
+    asked, answered = changes.pop("asked", ""), changes.pop("answered", "")
+    given = {"scope": scope, "length": SECOND, "model": "gpt-4o", "trace": scope, **changes}
+    fact = make_fact(scope, "", given.pop("kind", "llm"), 812, **given)
+    assert fact.call is not None
+    fact.call.usage = Usage(812, output, cache_read)
+    fact.call.request_model, fact.call.response_model = asked or fact.call.request_model, answered
+    fact.evidence = Evidence(ids=ids, origin=tuple(origin.get(what, "").encode() for what in ORIGIN) if origin else ())
+    return fact
+
+
+CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
+    ("nothing speaks against it", {}, {}, "equal usage", "equal usage"),
+    ("one names what the other does not", {"session": "s", "origin": {"user": "u"}}, {}, "equal usage", "equal usage"),
+    ("a class that only one tells", {"cache_read": 5}, {}, "equal usage", "equal usage"),
+    ("another class", {"cache_read": 5}, {"cache_read": 6}, "usage", "usage"),
+    ("sessions", {"session": "s"}, {"session": "t"}, "session", "session"),
+    ("services", {"origin": {"service": "a"}}, {"origin": {"service": "b"}}, "service", "service"),
+    ("hosts", {"origin": {"host": "a"}}, {"origin": {"host": "b"}}, "host", "host"),
+    ("processes", {"origin": {"process": "a"}}, {"origin": {"process": "b"}}, "process", "process"),
+    ("languages", {"origin": {"language": "python"}}, {"origin": {"language": "go"}}, "language", "language"),
+    ("users", {"origin": {"user": "a"}}, {"origin": {"user": "b"}}, "user", "user"),
+    ("a smaller model", {"model": "gpt-4o-mini"}, {}, "model", "model"),
+    ("a later model", {"model": "claude-sonnet-4-5"}, {"model": "claude-sonnet-4"}, "model", "model"),
+    ("a vendor", {"model": "openai/gpt-4o"}, {}, "equal usage", "equal usage"),
+    ("a date", {"model": "gpt-4o-2024-08-06"}, {}, "equal usage", "equal usage"),
+    ("a tag", {"model": "gpt-4o[1m]"}, {}, "equal usage", "equal usage"),
+    (
+        "a region",
+        {"model": "us.anthropic.claude-sonnet-4-20250514-v1:0"},
+        {"model": "claude-sonnet-4"},
+        "equal usage",
+        "equal usage",
+    ),
+    (
+        "the model that was asked",
+        {"asked": "mine", "answered": "gpt-4o"},
+        {"model": "mine"},
+        "equal usage",
+        "equal usage",
+    ),
+    ("answers of a router", {"asked": "auto", "answered": "a"}, {"asked": "auto", "answered": "b"}, "model", "model"),
+    ("one library", {}, {"scope": "one"}, "library", "library"),
+    ("few tokens", {"output": 1}, {"output": 1}, "equal usage", "few"),
+    ("an embedding", {"kind": "embedding", "output": 0}, {"kind": "embedding", "output": 0}, "equal usage", "few"),
+    ("kinds", {"kind": "embedding"}, {}, "kind", "kind"),
+    ("times that only touch", {"start": -SECOND // 2}, {}, "time", "time"),
+    ("a long call around a short one", {"length": 30 * SECOND}, {"start": 12 * SECOND}, "equal usage", "time"),
+    ("response ids", {"response_id": "r1"}, {"response_id": "r2"}, "other id", "other id"),
+    ("an id on one side", {"response_id": "r1"}, {}, "equal usage", "equal usage"),
+    ("the same id", {"response_id": "r1"}, {"response_id": "r1"}, "same id", "same id"),
+    (
+        "the same id, few tokens",
+        {"response_id": "r", "output": 1},
+        {"response_id": "r", "output": 1},
+        "same id",
+        "same id",
+    ),
+    ("the same id, other usage", {"response_id": "r"}, {"response_id": "r", "output": 78}, "reused id", "reused id"),
+    ("the same id, a model", {"response_id": "r"}, {"response_id": "r", "model": "o3"}, "model", "model"),
+    (
+        "the same id, sessions",
+        {"response_id": "r", "session": "s"},
+        {"response_id": "r", "session": "t"},
+        "session",
+        "session",
+    ),
+    (
+        "an id that anybody may use, services",
+        {"response_id": "chatcmpl-1", "origin": {"service": "a"}},
+        {"response_id": "chatcmpl-1", "origin": {"service": "b"}},
+        "service",
+        "service",
+    ),
+    (
+        "a proxy's report and its client's",
+        {"response_id": "chatcmpl-9f2a7c41d0b8e653", "origin": {"service": "a", "host": "x"}},
+        {"response_id": "chatcmpl-9f2a7c41d0b8e653", "origin": {"service": "proxy", "host": "y"}},
+        "same id",
+        "same id",
+    ),
+    ("a gateway's call id", {"ids": (b"1", b"2")}, {"ids": (b"2",), "output": 77}, "same id", "same id"),
+    ("a gateway's call id, other usage", {"ids": (b"2",)}, {"ids": (b"2",), "output": 78}, "reused id", "reused id"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "other_change", "in_one", "in_two"), [case[1:] for case in CASES], ids=[c[0] for c in CASES]
+)
+def test_the_evidence_decides(change: dict[str, Any], other_change: dict[str, Any], in_one: str, in_two: str) -> None:
+    other_change = dict(other_change)
+    one, other = _report("one", **dict(change)), _report(other_change.pop("scope", "two"), **other_change)
+    spans = span_of(one), span_of(other)
+    for a, b in (spans, spans[::-1]):
+        assert one_call(a, b, one_trace=True) == in_one
+        assert one_call(a, b, one_trace=False) == in_two
+
+
+@pytest.mark.parametrize(
+    ("change", "other_change", "in_two"), [(*c[1:3], c[4]) for c in CASES], ids=[c[0] for c in CASES]
+)
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_ledger_counts_by_it_in_either_order(
+    change: dict[str, Any], other_change: dict[str, Any], in_two: str, first: int
+) -> None:
+    other_change = dict(other_change)
+    one, other = _report("one", **dict(change)), _report(other_change.pop("scope", "two"), **other_change)
+    other = replace(other, trace_id=b"another", span_id=b"another")
+    ledger = MemoryLedger()
+    for fact in (one, other)[:: 1 if first else -1]:
+        ledger.take([fact])
+    assert ledger.total.calls == (1 if in_two in ("same id", "equal usage") else 2)
