@@ -22,11 +22,13 @@ from tools.programs import Program, answers, free_port, substituted
 ROOT = parts.ROOT
 
 
-def _shipped(path: str) -> str:
+def shipped(path: str) -> str:
+    """The text of a file that we ship."""
     return (ROOT / path).read_text()
 
 
-def _written(path: Path, text: str) -> Path:
+def written(path: Path, text: str) -> Path:
+    """`path`, with `text` in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
@@ -38,7 +40,7 @@ class Tempo:
     def __init__(self, folder: Path) -> None:
         self.port, self.otlp = free_port(), free_port()
         text = substituted(
-            _shipped("deploy/tempo.yaml"),
+            shipped("deploy/tempo.yaml"),
             {
                 "0.0.0.0": "127.0.0.1",
                 "http_listen_port: 3200": f"http_listen_port: {self.port}",
@@ -47,7 +49,7 @@ class Tempo:
                 "/var/tempo": str(folder / "data"),
             },
         )
-        config = _written(folder / "tempo.yaml", text)
+        config = written(folder / "tempo.yaml", text)
         self.url = f"http://127.0.0.1:{self.port}"
         command = [str(parts.obtain("tempo")), f"-config.file={config}"]
         self.program = Program("tempo", command, folder, lambda: answers(f"{self.url}/ready"))
@@ -102,14 +104,14 @@ class Prometheus:
     def __init__(self, folder: Path, loop: Loop) -> None:
         port = free_port()
         text = substituted(
-            _shipped("deploy/prometheus.yaml"),
+            shipped("deploy/prometheus.yaml"),
             {
                 "spanledger:4320": f"127.0.0.1:{loop.api}",
                 "otelcol:8888": f"127.0.0.1:{loop.collector_metrics}",
                 "scrape_interval: 5s": "scrape_interval: 1s",
             },
         )
-        config = _written(folder / "prometheus.yaml", text)
+        config = written(folder / "prometheus.yaml", text)
         self.url = f"http://127.0.0.1:{port}"
         command = [
             str(parts.obtain("prometheus")),
@@ -127,11 +129,45 @@ class Prometheus:
         return series
 
 
+class Stage:
+    """Spanledger with `deploy/spanledger.yaml`, sending to the port `to`; `sets` go to `serve --set`."""
+
+    def __init__(self, folder: Path, to: int, sets: Sequence[str] = ()) -> None:
+        self.otlp, self.api = free_port(), free_port()
+        text = substituted(
+            shipped("deploy/spanledger.yaml"),
+            {"}:5317": f"}}:{self.otlp}", "}:5318": f"}}:{free_port()}", "}:4320": f"}}:{self.api}"},
+        )
+        self.config = written(folder / "spanledger.yaml", text)
+        self.state = folder / "state"
+        self._environment = {"RETURN_ENDPOINT": f"127.0.0.1:{to}", "SPANLEDGER_STATE": str(self.state)}
+        command = [*COMMAND, "serve", "--config", str(self.config), *(f"--set={text}" for text in sets)]
+        url = f"http://127.0.0.1:{self.api}/readyz"
+        self.program = Program("spanledger", command, folder, lambda: answers(url), self._environment)
+
+    def ledger(self) -> dict[str, Any]:
+        """The whole ledger, as `spanledger summary` tells it beside the running server."""
+        answer: dict[str, Any] = told(self.config, "summary", env=self._environment)
+        return answer
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of one of Spanledger's own metrics."""
+        return measured(httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=10).text, name, **labels)
+
+
+def post(port: int, signal: str, body: bytes) -> None:
+    """Post one encoded request to an OTLP/HTTP port; it must be answered 200."""
+    headers = {"content-type": "application/x-protobuf"}
+    url = f"http://127.0.0.1:{port}/v1/{signal}"
+    response = httpx2.post(url, content=body, headers=headers, timeout=30)
+    assert response.status_code == 200, f"{url}: {response.status_code} {response.text[:300]}"
+
+
 class Loop:
     """The Collector with `otelcol-config.yaml`, and Spanledger with `deploy/spanledger.yaml` in its loop.
 
-    `wired_into_itself` has Spanledger send to the port that feeds it; `sets` go to `serve --set`; `environment` is the
-    Collector's, beside what every loop needs.
+    `wired_into_itself` has Spanledger send to the port that feeds it; `environment` is the Collector's, beside what
+    every loop needs.
     """
 
     def __init__(
@@ -144,22 +180,11 @@ class Loop:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.otlp, self.http, returned, health, self.collector_metrics = (free_port() for _ in range(5))
-        spanledger, self.api = free_port(), free_port()
-        self.config = self._spanledger_config(folder, spanledger)
-        self.state = folder / "state"
-        self.environment = {
-            "RETURN_ENDPOINT": f"127.0.0.1:{self.otlp if wired_into_itself else returned}",
-            "SPANLEDGER_STATE": str(self.state),
-        }
-        self.spanledger = Program(
-            "spanledger",
-            [*COMMAND, "serve", "--config", str(self.config), *(f"--set={text}" for text in sets)],
-            folder,
-            lambda: answers(f"http://127.0.0.1:{self.api}/readyz"),
-            self.environment,
-        )
+        self._stage = Stage(folder, self.otlp if wired_into_itself else returned, sets)
+        self.api, self.state, self.spanledger = self._stage.api, self._stage.state, self._stage.program
+        self.ledger, self.metric = self._stage.ledger, self._stage.metric
         text = substituted(
-            _shipped("otelcol-config.yaml"),
+            shipped("otelcol-config.yaml"),
             {
                 "}:4317": f"}}:{self.otlp}",
                 "}:4318": f"}}:{self.http}",
@@ -168,30 +193,19 @@ class Loop:
                 "port: 8888": f"port: {self.collector_metrics}",
             },
         )
-        config = _written(folder / "otelcol-config.yaml", text)
+        config = written(folder / "otelcol-config.yaml", text)
         self.collector = Program(
             "otelcol",
             [str(parts.obtain("otelcol")), f"--config={config}"],
             folder,
             lambda: answers(f"http://127.0.0.1:{health}/"),
             {
-                "SPANLEDGER_ENDPOINT": f"127.0.0.1:{spanledger}",
+                "SPANLEDGER_ENDPOINT": f"127.0.0.1:{self._stage.otlp}",
                 "BACKEND_ENDPOINT": f"127.0.0.1:{backend_port}",
                 "COLLECTOR_STORAGE": str(folder / "otelcol-storage"),
                 **(environment or {}),
             },
         )
-
-    def _spanledger_config(self, folder: Path, otlp: int) -> Path:
-        text = substituted(
-            _shipped("deploy/spanledger.yaml"),
-            {
-                "}:5317": f"}}:{otlp}",
-                "}:5318": f"}}:{free_port()}",
-                "}:4320": f"}}:{self.api}",
-            },
-        )
-        return _written(folder / "spanledger.yaml", text)
 
     def __enter__(self) -> Loop:
         try:
@@ -223,16 +237,4 @@ class Loop:
 
     def post(self, signal: str, body: bytes) -> None:
         """Post one encoded request to the Collector's OTLP/HTTP port; it must be answered 200."""
-        headers = {"content-type": "application/x-protobuf"}
-        url = f"http://127.0.0.1:{self.http}/v1/{signal}"
-        response = httpx2.post(url, content=body, headers=headers, timeout=30)
-        assert response.status_code == 200, f"{url}: {response.status_code} {response.text[:300]}"
-
-    def ledger(self) -> dict[str, Any]:
-        """The whole ledger, as `spanledger summary` tells it beside the running server."""
-        answer: dict[str, Any] = told(self.config, "summary", env=self.environment)
-        return answer
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of one of Spanledger's own metrics."""
-        return measured(httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=10).text, name, **labels)
+        post(self.http, signal, body)

@@ -1,0 +1,164 @@
+"""What deploy/collector ships, merged over configurations as users have them, on the real Collector."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
+
+from agent_runs import prepare_run, records
+from collectors import Backends, Merged
+from real_parts import post
+from replays import prepare, spans_of, traced
+from tools.programs import eventually, free_port
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+
+CHATS = "otel-genai/S3-openai-chat"
+SNIPPET = ("spanledger",)
+
+
+@pytest.fixture
+def backends() -> Iterator[Backends]:
+    with Backends() as backends:
+        yield backends
+
+
+def _ordinary_trace(*, failed: bool = False) -> bytes:
+    """One span of a web server."""
+    request = ExportTraceServiceRequest()
+    now = time.time_ns()
+    span = request.resource_spans.add().scope_spans.add().spans.add(name="GET /", start_time_unix_nano=now)
+    span.trace_id, span.span_id, span.end_time_unix_nano = secrets.token_bytes(16), secrets.token_bytes(8), now + 10**6
+    if failed:
+        span.status.code = Status.STATUS_CODE_ERROR
+    return request.SerializeToString()
+
+
+def _names(bodies: list[bytes]) -> list[str]:
+    return sorted(span.name for body in bodies for span in spans_of(ExportTraceServiceRequest.FromString(body)))
+
+
+def _cost(spans: Iterator[dict[str, Any]]) -> Decimal:
+    return sum((round(Decimal(span.get("spanledger.cost.usd") or 0), 12) for span in spans), Decimal(0))
+
+
+@pytest.mark.parametrize("over", [SNIPPET, ("spanledger", "on-disk")], ids=" + ".join)
+def test_over_the_contrib_default(over: tuple[str, ...], otelcol: None, backends: Backends, tmp_path: Path) -> None:
+    """Traces are priced, logs are used and at their backend once, metrics arrive; nothing is answered but 200."""
+    replay, run = prepare(traced()[CHATS]), prepare_run("claude-code/logs-only")
+    cost = replay.cost + run.cost
+    with Merged(tmp_path, "contrib-default", over, backends.environment) as merged:
+        for signal, body in [("traces", request) for request in replay.requests] + list(run.requests):
+            post(merged.http, signal, body)
+
+        def arrived() -> None:
+            assert Decimal(merged.stage.ledger()["total"]["cost_usd_exact"]) == cost
+            assert _cost(backends.traces.spans()) == cost
+            assert records(list(backends.logs.received)) == run.records
+            assert len(backends.metrics.received) == 1
+
+        eventually(arrived)
+        assert merged.stage.metric("spanledger_refused_requests_total") == 0
+    own = [span for span in backends.traces.spans() if not str(span.get("spanledger.source")).startswith("log:")]
+    assert len(own) == len(replay.spans)
+
+
+def test_before_tail_sampling(otelcol: None, backends: Backends, tmp_path: Path) -> None:
+    """Sampling sees prices, the ledger sees everything, and logs count although the user has no pipeline for them."""
+    replay, run = prepare(traced()[CHATS]), prepare_run("claude-code/logs-only")
+    with Merged(tmp_path, "tail-sampling", SNIPPET, backends.environment) as merged:
+        for body in (*replay.requests, _ordinary_trace(), _ordinary_trace(failed=True)):
+            post(merged.http, "traces", body)
+        for signal, body in run.requests:
+            if signal == "logs":
+                post(merged.http, signal, body)
+
+        def arrived() -> None:
+            total = Decimal(merged.stage.ledger()["total"]["cost_usd_exact"])
+            assert total == replay.cost + run.cost
+            assert _cost(backends.traces.spans()) == total
+            assert "GET /" in _names(backends.traces.received)
+
+        eventually(arrived)
+    assert _names(backends.traces.received).count("GET /") == 1
+
+
+def test_in_the_gateway_behind_an_agent(otelcol: None, backends: Backends, tmp_path: Path) -> None:
+    """The agent balances over its gateways, and the gateway holds Spanledger. What the gateway adds is still added."""
+    replay, run = prepare(traced()[CHATS]), prepare_run("codex/logs-only")
+    cost = replay.cost + run.cost
+    with Merged(tmp_path / "gateway", "gateway", SNIPPET, backends.environment) as gateway:
+        balanced = {"GATEWAYS": f'["127.0.0.1:{gateway.grpc}"]', "GATEWAY": "127.0.0.1:1"}
+        with Merged(tmp_path / "agent", "agent", ("load-balancing",), balanced) as agent:
+            for body in replay.requests:
+                post(agent.http, "traces", body)
+            for signal, body in run.requests:
+                post(agent.http, signal, body)
+
+            def arrived() -> None:
+                assert Decimal(gateway.stage.ledger()["total"]["cost_usd_exact"]) == cost
+                assert _cost(backends.traces.spans()) == cost
+                assert records(list(backends.logs.received)) == run.records
+
+            eventually(arrived)
+    for body in backends.traces.received:
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            added = [a.value.string_value for a in resource.resource.attributes if a.key == "k8s.cluster.name"]
+            assert added == ["test"]
+
+
+def test_load_balancing_answers_when_a_gateway_has_the_data(otelcol: None, backends: Backends, tmp_path: Path) -> None:
+    """While no gateway is there, senders are told to try again; with the inner queue on, they would be answered 200."""
+    balanced = {"GATEWAYS": f'["127.0.0.1:{free_port()}"]', "GATEWAY": "127.0.0.1:1"}
+    body = _ordinary_trace()
+    with Merged(tmp_path, "agent", ("load-balancing",), balanced) as agent:
+        url = f"http://127.0.0.1:{agent.http}/v1/traces"
+        response = httpx2.post(url, content=body, headers={"content-type": "application/x-protobuf"}, timeout=60)
+        assert response.status_code == 503, response.text
+
+
+def test_while_spanledger_is_away(otelcol: None, backends: Backends, tmp_path: Path) -> None:
+    """Without a queue the sender is told to try again, and does; nothing is lost and nothing is there twice."""
+    replay = prepare(traced()[CHATS])
+    with Merged(tmp_path, "contrib-default", SNIPPET, backends.environment) as merged:
+        merged.stage.program.kill()
+        url = f"http://127.0.0.1:{merged.http}/v1/traces"
+        headers = {"content-type": "application/x-protobuf"}
+        for body in replay.requests:
+            assert httpx2.post(url, content=body, headers=headers, timeout=60).status_code == 503
+        merged.stage.program.start()
+        for body in replay.requests:
+            post(merged.http, "traces", body)
+
+        def arrived() -> None:
+            assert _cost(backends.traces.spans()) == replay.cost
+            assert Decimal(merged.stage.ledger()["total"]["cost_usd_exact"]) == replay.cost
+
+        eventually(arrived)
+
+
+def test_on_disk_while_spanledger_is_away(otelcol: None, backends: Backends, tmp_path: Path) -> None:
+    """With a queue on disk the sender is answered, and both sides killed the data still arrives."""
+    replay = prepare(traced()[CHATS])
+    with Merged(tmp_path, "contrib-default", ("spanledger", "on-disk"), backends.environment) as merged:
+        merged.stage.program.kill()
+        for body in replay.requests:
+            post(merged.http, "traces", body)
+        merged.collector.kill()
+        merged.stage.program.start()
+        merged.collector.start()
+
+        def arrived() -> None:
+            assert _cost(backends.traces.spans()) == replay.cost
+            assert Decimal(merged.stage.ledger()["total"]["cost_usd_exact"]) == replay.cost
+
+        eventually(arrived)
