@@ -11,7 +11,12 @@ from tools import parts
 
 TOGETHER = ("tests/faults/", "tests/integration/")
 """Modules here share a server among their tests; the integration tests share one Tempo."""
-NEEDED_BY = {"otelcol": "otelcol", "tempo": "tempo", "prometheus": "prometheus_program"}
+NEEDED_BY = {
+    "otelcol": "otelcol",
+    "tempo": "tempo",
+    "prometheus": "prometheus_program",
+    **dict.fromkeys(("claude", "codex", "gemini"), "coding_agents"),
+}
 """Parts, and the fixtures that need them."""
 NOT_RUN = pytest.StashKey[int]()
 

@@ -2,7 +2,8 @@
 
 `python -m tools.parts` finds or makes them all and says where they are; exit 1 names what is missing and why.
 Looked for in this order: the part's environment variable, PATH, the cache folder `.parts/` of this checkout, an
-unpacked copy of `../shared/parts/<name>-*.xz` where somebody put one. Made from Go modules or a Debian package.
+unpacked copy of `../shared/parts/<name>-*.xz` where somebody put one. Made from Go modules, a Debian package or an npm
+package. The coding agents are looked for on PATH in no case: tests need the version that they were written for.
 """
 
 from __future__ import annotations
@@ -30,18 +31,27 @@ class PartMissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One program: what overrules the search, what it is called on PATH, what is made if none is found."""
+    """One program: what overrules the search, what it is called on PATH, what is made if none is found.
+
+    `make` writes a file, or a folder that has the program at `within`.
+    """
 
     name: str
     variable: str
     programs: tuple[str, ...]
     version: str
     make: Callable[[Path], None]
+    within: str = ""
 
     @property
-    def cached(self) -> Path:
+    def made(self) -> Path:
         """Where our own copy stands."""
         return CACHE / f"{self.name}-{self.version}"
+
+    @property
+    def program(self) -> Path:
+        """The program in our own copy."""
+        return self.made / self.within
 
 
 def find(name: str) -> Path | None:
@@ -59,8 +69,8 @@ def find(name: str) -> Path | None:
     for program_name in part.programs:
         if on_path := shutil.which(program_name):
             return Path(on_path)
-    if part.cached.exists():
-        return part.cached
+    if part.program.exists():
+        return part.program
     return _unpack(part)
 
 
@@ -79,8 +89,8 @@ def obtain(name: str) -> Path:
             part.make(Path(folder) / "made")
         except subprocess.CalledProcessError as error:
             raise PartMissingError(f"{name}: {' '.join(error.cmd)} ended with {error.returncode}") from error
-        (Path(folder) / "made").rename(part.cached)
-    return part.cached
+        (Path(folder) / "made").rename(part.made)
+    return part.program
 
 
 def _unpack(part: Part) -> Path | None:
@@ -94,11 +104,11 @@ def _unpack(part: Part) -> Path | None:
             with lzma.open(packed) as content:
                 shutil.copyfileobj(content, unpacked)
             Path(unpacked.name).chmod(0o755)
-            Path(unpacked.name).rename(part.cached)  # at once, so that nobody finds half a program
+            Path(unpacked.name).rename(part.made)  # at once, so that nobody finds half a program
         except BaseException:
             Path(unpacked.name).unlink(missing_ok=True)
             raise
-    return part.cached
+    return part.made
 
 
 def _run(*command: str, within: Path) -> None:
@@ -141,12 +151,30 @@ def _make_prometheus(target: Path) -> None:
     (target.parent / "files" / "usr" / "bin" / "prometheus").rename(target)
 
 
+def _npm(name: str, variable: str, package: str) -> Callable[[Path], None]:
+    def make(target: Path) -> None:
+        _needs("npm", name, variable)
+        target.mkdir()
+        quiet = ("--no-audit", "--no-fund", "--loglevel=error")
+        _run("npm", "install", *quiet, "--prefix", str(target), package, within=target)
+
+    return make
+
+
+def _agent(name: str, package: str, version: str) -> Part:
+    variable = f"SPANLEDGER_{name.upper()}"
+    return Part(name, variable, (), version, _npm(name, variable, f"{package}@{version}"), f"node_modules/.bin/{name}")
+
+
 PARTS = {
     part.name: part
     for part in (
         Part("otelcol", "SPANLEDGER_OTELCOL", ("otelcol", "otelcol-contrib"), "0.160.0", _make_otelcol),
         Part("tempo", "SPANLEDGER_TEMPO", ("tempo",), "2.9.0", _make_tempo),
         Part("prometheus", "SPANLEDGER_PROMETHEUS", ("prometheus",), "debian", _make_prometheus),
+        _agent("claude", "@anthropic-ai/claude-code", "2.1.332"),
+        _agent("codex", "@openai/codex", "0.171.0"),
+        _agent("gemini", "@google/gemini-cli", "0.61.0"),
     )
 }
 

@@ -311,8 +311,13 @@ def _anthropic_stream(response: dict[str, Any], request: dict[str, Any]) -> byte
 
 
 def _gemini_stream(response: dict[str, Any], request: dict[str, Any]) -> bytes:
+    """Gemini's stream: one chunk with the content, one with the reason for its end and the usage."""
     del request
-    return f"data: {json.dumps(response)}\r\n\r\n".encode()
+    (candidate,) = response["candidates"]
+    content = {key: value for key, value in candidate.items() if key != "finishReason"}
+    begun = {**{key: value for key, value in response.items() if key != "usageMetadata"}, "candidates": [content]}
+    ended = {**response, "candidates": [{**candidate, "content": {"role": "model", "parts": [{"text": ""}]}}]}
+    return "".join(f"data: {json.dumps(chunk)}\r\n\r\n" for chunk in (begun, ended)).encode()
 
 
 def _events(events: Iterable[dict[str, Any]]) -> bytes:

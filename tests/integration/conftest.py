@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
 def otelcol() -> None:
     """The Collector is on this machine."""
     parts.obtain("otelcol")
+
+
+@pytest.fixture(scope="session")
+def coding_agents() -> dict[str, Path]:
+    """Where Claude Code, Codex and Gemini CLI are on this machine."""
+    return {name: parts.obtain(name) for name in ("claude", "codex", "gemini")}
 
 
 @pytest.fixture(scope="session")
