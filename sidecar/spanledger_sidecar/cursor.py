@@ -39,7 +39,7 @@ class Cursor:
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _locked(self.path / "lock")
-            self._env = lmdb.open(str(self.path), map_size=_MAP_BYTES, max_dbs=len(_TABLES), mode=0o600, meminit=False)
+            self._env = lmdb.open(str(self.path), map_size=_MAP_BYTES, max_dbs=len(_TABLES), mode=0o600)
         except (OSError, lmdb.Error) as error:
             raise CursorError(f"{self.path}: {error}") from None
         self._tables = {name: self._env.open_db(name.encode()) for name in _TABLES}
