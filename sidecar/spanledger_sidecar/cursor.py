@@ -124,14 +124,14 @@ class Change:
     def set_meta(self, key: str, value: Any) -> None:
         self._transaction.put(key.encode(), pack(value), db=self._tables["meta"])
 
-    def enqueue(self, spans: list[Span]) -> None:
-        """Let spans wait behind those that wait already."""
+    def enqueue(self, spans: list[bytes]) -> None:
+        """Let spans, in their stored form, wait behind those that wait already."""
         if not spans:
             return
         queue = self._transaction.cursor(self._tables["queue"])
         number = int.from_bytes(queue.key()) if queue.last() else 0
         for place, span in enumerate(spans, number + 1):
-            self._transaction.put(place.to_bytes(8), span.pack(), db=self._tables["queue"], append=True)
+            self._transaction.put(place.to_bytes(8), span, db=self._tables["queue"], append=True)
 
 
 def _states(rows: Any, source: str) -> Iterator[tuple[str, bytes]]:

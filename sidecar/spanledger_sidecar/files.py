@@ -181,6 +181,11 @@ def subfolders(folder: Path) -> list[Path]:
         return []
 
 
+def newest(found: Signals) -> int:
+    """When the newest of these files was written, in ms since 1970; 0 where there is none."""
+    return max((mtime_ns // 1_000_000 for mtime_ns, _, _ in found.values()), default=0)
+
+
 def _add(found: Signals, folder: str, names: Iterable[str], prefix: str) -> None:
     for name in names:
         try:

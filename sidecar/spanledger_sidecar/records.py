@@ -7,7 +7,7 @@ stored form of plain values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
 
@@ -89,6 +89,8 @@ class ClosedRecord(BaseRecord):
 
 Record: TypeAlias = UsageRecord | ToolRecord | ClosedRecord
 
+UNDATED = "its time is not known: it stands where its file was written"
+
 
 def trace_id(*parts: object) -> bytes:
     """16 bytes for the trace of what `parts` name."""
@@ -128,6 +130,32 @@ def count(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
         return 0
     return int(value)
+
+
+EARLIEST_MS, LATEST_MS = 946_684_800_000, 4_102_444_800_000
+"""2000 and 2100: what is no time between them is no time of a call, but seconds, microseconds or a mistake."""
+NO_TIME = "holds {} times that are none between 2000 and 2100 in ms, and are taken as not known"
+
+
+def time_ms(value: Any) -> int:
+    """Return a time in ms since 1970; 0 for anything that is none between 2000 and 2100."""
+    at_ms = count(value)
+    return at_ms if EARLIEST_MS <= at_ms < LATEST_MS else 0
+
+
+def later(start_ms: int, duration_ms: int) -> int:
+    """Return the time so long after `start_ms`; `start_ms` itself where that would be beyond 2100 or it is 0."""
+    return time_ms(start_ms + duration_ms) or start_ms
+
+
+def dated(record: Record, fallback_ms: int) -> Record:
+    """Return a record whose times are known: one without an end stands at `fallback_ms`, with a note that says so."""
+    end_ms = time_ms(record.end_ms)
+    if not end_ms:
+        note = "; ".join(filter(None, (record.note, UNDATED)))
+        return replace(record, start_ms=fallback_ms, end_ms=fallback_ms, note=note)
+    start_ms = min(time_ms(record.start_ms) or end_ms, end_ms)
+    return record if start_ms == record.start_ms else replace(record, start_ms=start_ms)
 
 
 def text(value: Any) -> str:

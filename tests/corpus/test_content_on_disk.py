@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,9 +46,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
     elif isinstance(value, str):
         if value[:1] in ("{", "["):
-            try:
+            with contextlib.suppress(ValueError):
                 yield from _texts(json.loads(value))
-            except ValueError:
-                pass
         if len(value.split()) >= _WORDS:
             yield value

@@ -169,5 +169,5 @@ def test_what_is_remembered_comes_back(tmp_path: object) -> None:
     again = Workspace.unpack("w", workspace.pack())
     assert again.pack() == workspace.pack()
     assert (again.session, again.models, again.merged) == (workspace.session, workspace.models, ["c"])
-    progress = Progress(10, 2, {"events.jsonl": (1, 2, 3)}, ["ab"])
+    progress = Progress(10, {"events.jsonl": (1, 2, 3)}, ["ab"], 7, {b"event": 1})
     assert Progress.unpack(progress.pack()).pack() == progress.pack()

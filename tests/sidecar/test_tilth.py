@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import tilth_logs
 from sidecars import Endpoint, look
 from spanledger_sidecar.spans import Span
-from tilth_logs import SPAN, TRACE, event
+from tilth_logs import RECORDED, SPAN, TRACE, event
 
 
 def _look(folder: Path, endpoint: Endpoint, **options: object) -> None:
@@ -100,13 +101,27 @@ def test_first_run_counts_what_comes_from_then_on(tmp_path: Path) -> None:
     assert len(endpoint.usage()) == 1
 
 
-def test_a_log_that_became_shorter_is_not_counted_again(tmp_path: Path) -> None:
+def test_a_log_that_was_put_back_from_a_copy_counts_what_is_new(tmp_path: Path) -> None:
+    """Shorter, then grown again by the same events and by another: an event is known by what it says."""
     endpoint = Endpoint()
     call = event("model_call", {"prompt_tokens": 5, "eval_tokens": 5})
+    other = event("model_call", {"prompt_tokens": 7, "eval_tokens": 5})
     path = tilth_logs.session(tmp_path / "home", "s1", call * 3)
     _look(tmp_path, endpoint)
-    path.write_text(call, "utf-8")
-    _look(tmp_path, endpoint)
-    path.write_text(call * 2, "utf-8")
-    _look(tmp_path, endpoint)
+    for content in (call, call * 2, call * 3 + other, other + call * 2, call * 3 + other):
+        path.write_text(content, "utf-8")
+        _look(tmp_path, endpoint)
     assert len(endpoint.usage()) == 4
+
+
+def test_the_same_ids_from_a_log_that_lost_a_line_and_a_state_that_is_lost(tmp_path: Path) -> None:
+    """An endpoint that has them knows them again, whatever stands before them in the file."""
+    endpoint = Endpoint()
+    lines = RECORDED.read_text("utf-8").splitlines(keepends=True)
+    tilth_logs.session(tmp_path / "home", "s1", "".join(lines))
+    _look(tmp_path, endpoint)
+    counted = set(endpoint.spans)
+    tilth_logs.session(tmp_path / "home", "s1", "".join(lines[1:]))
+    shutil.rmtree(tmp_path / "state")
+    _look(tmp_path, endpoint)
+    assert set(endpoint.spans) == counted

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from spanledger_sidecar.files import FileErrors
-from spanledger_sidecar.records import ClosedRecord, Record, UsageRecord
-from spanledger_sidecar.spans import Span, span
+from spanledger_sidecar.records import ClosedRecord, Record, UsageRecord, dated
+from spanledger_sidecar.spans import span
 
 
 @dataclass(slots=True)
@@ -24,8 +24,8 @@ class Counts:
     uncosted: int = 0
     resets: int = 0
 
-    def made(self, records: list[Record]) -> list[Span]:
-        """Count `records`, and give their spans."""
+    def add(self, records: Iterable[Record]) -> None:
+        """Count records of one session."""
         for record in records:
             if isinstance(record, UsageRecord):
                 self.spans[record.granularity] += 1
@@ -34,7 +34,6 @@ class Counts:
                 self.uncosted += record.cost is None
             else:
                 self.spans["closed" if isinstance(record, ClosedRecord) else "tools"] += 1
-        return [span(record) for record in records]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +49,11 @@ class ScanContext:
     since_ms: int
     room: Callable[[], bool]
     progress: Callable[[int, int], None]
+
+
+def packed(records: Iterable[Record], fallback_ms: int) -> list[bytes]:
+    """Return the stored form of the spans of `records`; those without a time stand at `fallback_ms`."""
+    return [span(dated(record, fallback_ms)).pack() for record in records]
 
 
 class Source(Protocol):

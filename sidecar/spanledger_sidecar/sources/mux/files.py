@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from spanledger_sidecar.files import Lines, Signal, open_plain, read_document
-from spanledger_sidecar.records import Sign, UnreadableError, count, nested, text
+from spanledger_sidecar.records import NO_TIME, Sign, UnreadableError, count, nested, text, time_ms
 from spanledger_sidecar.sources.mux.rows import Row, Wanted, canonical, headless, turns
 from spanledger_sidecar.tokens import ZERO, TokenVector
 
@@ -124,7 +124,7 @@ def _money(value: Any) -> int | None:
 
 
 def _turn(value: Any) -> LastRequest | None:
-    usage, key, end_ms = nested(value, "usage"), text(nested(value, "model")), count(nested(value, "timestamp"))
+    usage, key, end_ms = nested(value, "usage"), text(nested(value, "model")), time_ms(nested(value, "timestamp"))
     if not isinstance(usage, dict) or not key or not end_ms:
         return None
     return LastRequest(key, bucket_of(usage), end_ms)
@@ -188,6 +188,9 @@ def read_folder(path: Path, workspace: str, how: Reader, wanted: Wanted) -> Fold
             folder.usage, folder.written_ms = parse(document), signal.mtime_ms
         except UnreadableError as error:
             report(path / USAGE, str(error))
+        at = nested(document, "lastRequest", "timestamp")
+        if at is not None and not time_ms(at):
+            report(path / USAGE, NO_TIME.format(1))
     if how.finer:
         _read_finer(path, workspace, how, wanted, folder)
     if folder.usage is not None and not folder.rows:
@@ -221,9 +224,12 @@ def _timing(document: dict[str, Any] | None) -> Timing | None:
 def _read_finer(path: Path, workspace: str, how: Reader, wanted: Wanted, folder: Folder) -> None:
     def add_chat(row: dict[str, Any]) -> None:
         if not folder.began_ms:
-            folder.began_ms = count(nested(row, "metadata", "timestamp"))
-        folder.rows += turns(row, workspace, how.sign, wanted)
+            folder.began_ms = time_ms(nested(row, "metadata", "timestamp"))
+        result = turns(row, workspace, how.sign, wanted)
+        folder.rows += result
+        undated[0] += any(not turn.start_ms for turn in result)
 
+    undated = [0]
     seen: Counter[str] = Counter()
 
     def add_headless(line: dict[str, Any]) -> None:
@@ -232,10 +238,14 @@ def _read_finer(path: Path, workspace: str, how: Reader, wanted: Wanted, folder:
         seen[mark] += 1
         if row is not None:
             folder.rows.append(row)
+            undated[0] += not row.end_ms
 
     for name, add in ((ARCHIVE, add_chat), (CHAT, add_chat), (HEADLESS, add_headless)):
+        undated[0] = 0
         if _each_line(path / name, add, how.report) and add is add_chat:
             folder.chat = True
+        if undated[0]:
+            how.report(path / name, NO_TIME.format(undated[0]))
 
 
 def _each_line(path: Path, add: Callable[[dict[str, Any]], None], report: ReportError) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from spanledger_sidecar.records import Sign, count, dedup_key, nested, span_id, text, trace_id
+from spanledger_sidecar.records import Sign, count, dedup_key, later, nested, span_id, text, time_ms, trace_id
 from spanledger_sidecar.tokens import TokenVector
 
 DIRECT = frozenset({"anthropic", "openai", "google", "xai", "deepseek", "moonshotai", "zai"})
@@ -123,8 +123,8 @@ def turns(row: dict[str, Any], workspace: str, sign: Sign, wanted: Wanted) -> li
 
 
 def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign, wanted: Wanted) -> Row:
-    key, start_ms = dedup_key("mux turn", name), count(metadata.get("timestamp"))
-    end_ms = start_ms + count(metadata.get("duration"))
+    key, start_ms = dedup_key("mux turn", name), time_ms(metadata.get("timestamp"))
+    end_ms = later(start_ms, count(metadata.get("duration")))
     trace = span = b""
     parts = None
     if wanted(key, end_ms):
@@ -152,7 +152,7 @@ def _tool_model(call: dict[str, Any], name: str, place: int, turn: dict[str, Any
     """A call of another model inside a turn: its own span beside the turn's, never below it, where it would repeat."""
     mark = text(call.get("toolCallId")) or str(place)
     identity = ("mux tool model", name, text(call.get("toolName")), mark, place)
-    end_ms = count(call.get("timestamp")) or count(turn.get("timestamp")) + count(turn.get("duration"))
+    end_ms = time_ms(call.get("timestamp")) or later(time_ms(turn.get("timestamp")), count(turn.get("duration")))
     return Row(
         dedup_key(*identity),
         trace_id("mux turn", name),
@@ -172,7 +172,7 @@ def headless(line: dict[str, Any], nth: int) -> Row | None:
     usage = line.get("usage")
     if not isinstance(usage, dict):
         return None
-    end_ms, source, named = count(line.get("timestamp")), text(line.get("source")), text(line.get("model"))
+    end_ms, source, named = time_ms(line.get("timestamp")), text(line.get("source")), text(line.get("model"))
     tokens = tokens_of(usage, line.get("providerMetadata"))
     identity = ("mux headless", end_ms, source, named, *tokens, nth)
     trace, span = trace_id(*identity), span_id(*identity)
@@ -231,8 +231,8 @@ def _tools(parts: Any, at: tuple[bytes, bytes, str], start_ms: int, sign: Sign, 
             continue
         call_id = text(part.get("toolCallId"))
         span = span_id("mux tool", name, call_id or place)
-        begun = count(part.get("executionStartedAt")) or count(part.get("timestamp")) or start_ms
-        ended = begun + count(nested(part, "output", "wall_duration_ms"))
+        begun = time_ms(part.get("executionStartedAt")) or time_ms(part.get("timestamp")) or start_ms
+        ended = later(begun, count(nested(part, "output", "wall_duration_ms")))
         signed = sign(text(part["toolName"]), part.get("input"))
         found.append(Tool(trace, span, parent, text(part["toolName"]), call_id, begun, ended, *signed, _failed(part)))
         if depth:

@@ -14,13 +14,14 @@ from spanledger_sidecar.files import (
     Signals,
     identity_of,
     list_sessions,
+    newest,
     read_document,
     real_folders,
     signals,
     subfolders,
 )
 from spanledger_sidecar.records import Record, Session, Sign, UnreadableError
-from spanledger_sidecar.sources.base import Counts, ScanContext
+from spanledger_sidecar.sources.base import Counts, ScanContext, packed
 from spanledger_sidecar.sources.mux import build
 from spanledger_sidecar.sources.mux.build import SOURCE
 from spanledger_sidecar.sources.mux.files import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
@@ -67,10 +68,11 @@ class CursorStore:
 
     def save(self) -> None:
         """Write back every workspace that was asked for, and what they took. Without it, nothing has changed."""
+        packed = {name: known.pack() for name, known in self._workspaces.items()}
         for dedup_key, workspace in self._counted.items():
             self._change.take(dedup_key, workspace)
-        for name, known in self._workspaces.items():
-            self._change.remember(SOURCE, name, known.pack())
+        for name, record in packed.items():
+            self._change.remember(SOURCE, name, record)
 
 
 _GROUP = 200
@@ -221,8 +223,7 @@ class MuxSource:
                 return False
             group = ordered[start : start + _GROUP]
             with self._cursor.write() as change:
-                records, touched = self._look_at_group(change, root, group, context)
-                change.enqueue(self.counts.made(records))
+                touched = self._look_at_group(change, root, group, context)
             for workspace in touched:
                 self._note(workspace)
             context.progress(start + len(group), len(ordered))
@@ -236,28 +237,28 @@ class MuxSource:
             depth, listed = depth + 1, root.config.get(listed.session.parent)
         return -depth, created_ms, name
 
-    def _look_at_group(
-        self, change: Change, root: _Root, names: list[str], context: ScanContext
-    ) -> tuple[list[Record], list[Workspace]]:
-        records: list[Record] = []
+    def _look_at_group(self, change: Change, root: _Root, names: list[str], context: ScanContext) -> list[Workspace]:
+        """Look at each by itself: what was not foreseen in one workspace must not stop the others."""
         touched = []
         for name in names:
             store = CursorStore(change, root.path / "sessions")
             folder = root.path / "sessions" / name
             try:
                 if folder.is_dir() and not folder.is_symlink():
-                    found = self._look_at_one(store, root, name, folder, context)
+                    records = self._look_at_one(store, root, name, folder, context)
                 elif store.known(name):
-                    found = self._close(store.workspace(name), context)
+                    records = self._close(store.workspace(name), context)
                 else:
                     continue
-            except Exception as error:  # noqa: BLE001 - what we did not foresee in one workspace must not stop the others
+                spans = packed(records, store.workspace(name).written_ms or context.now_ms)
+                store.save()
+            except Exception as error:  # noqa: BLE001
                 self.errors(folder, f"could not be read ({type(error).__name__}: this is a bug)")
                 continue
-            store.save()
-            records += found
+            change.enqueue(spans)
+            self.counts.add(records)
             touched.append(store.workspace(name))
-        return records, touched
+        return touched
 
     def _look_at_one(
         self, store: CursorStore, root: _Root, name: str, folder: Path, context: ScanContext
@@ -271,6 +272,7 @@ class MuxSource:
         workspace.named(self._listed(root, name, folder).session)
         workspace.root, workspace.signals, workspace.closed = root.identity, found, False
         read = read_folder(folder, name, self._reader, _wanted(store, context, first=first))
+        workspace.written_ms = read.written_ms or newest(found)
         outcome = self._explain(store, workspace, read, root, context, first=first)
         self.counts.resets += outcome.was_reset
         if outcome.again_ms:

@@ -47,6 +47,7 @@ class Workspace:
     resets: int = 0
     reset_ms: int = 0
     closings: int = 0
+    written_ms: int = 0
     has_rows: bool = False
     seen_file: bool = False
     closed: bool = False
@@ -96,6 +97,7 @@ _PLAIN = (
     "root",
     "signals",
     "keys",
+    "written_ms",
 )
 _NAMES = ("parent", "name", "project", "agent_type")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -14,9 +14,11 @@ from spanledger_sidecar.records import (
     ToolRecord,
     UsageRecord,
     count,
+    dedup_key,
     pack,
     span_id,
     text,
+    time_ms,
     trace_id,
     unpack,
 )
@@ -28,121 +30,169 @@ UNKNOWN, WORKER = "unknown", "worker"
 
 _ITERATIONS_KEPT = 64
 _WHOLE_SECOND_MS = 1000
-_VERSION = 1
+_VERSION = 2
+UNCHECKED = -2
+"""The checksum of what version 1 has read."""
 _PICO = 10**12
 _DEAREST = 10**5
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a session's file was read: bytes, and lines. `taken` are the newest span ids of events that were used."""
+    """How far a session's file was read, in bytes.
+
+    `iterations` are the newest span ids of iterations that a call has. `second` is the time of the newest events, and
+    `repeats` counts those of them that read the same: by that number they are told from one another. `check` is a
+    checksum of the bytes before `offset`: by it a log is told from another that stands in its place.
+    """
 
     offset: int = 0
-    lines: int = 0
     signals: dict[str, tuple[int, int, int]] = field(default_factory=dict)
-    taken: list[str] = field(default_factory=list)
+    iterations: list[str] = field(default_factory=list)
+    second: int = 0
+    repeats: dict[bytes, int] = field(default_factory=dict)
+    check: int = 0
+
+    def restart(self) -> None:
+        """Go back to the beginning."""
+        self.offset, self.iterations, self.second, self.repeats = 0, [], 0, {}
+
+    def nth(self, at_ms: int, event: bytes) -> int:
+        """How many events read the same before this one; counted within the second that they bear."""
+        if at_ms != self.second:
+            self.second, self.repeats = at_ms, {}
+        self.repeats[event] = self.repeats.get(event, -1) + 1
+        return self.repeats[event]
 
     def pack(self) -> bytes:
-        return pack([_VERSION, self.offset, self.lines, self.signals, self.taken])
+        return pack([_VERSION, self.offset, self.signals, self.iterations, self.second, self.repeats, self.check])
 
     @classmethod
     def unpack(cls, record: bytes) -> Progress:
-        _, *fields = unpack(record)
+        version, *fields = unpack(record)
+        if version == 1:  # counted lines where version 2 counts repeats
+            offset, _, signals, iterations = fields
+            return cls(offset, signals, iterations, check=UNCHECKED)
         return cls(*fields)
 
 
-def records(
-    session: str, events: Iterable[tuple[int, dict[str, Any]]], progress: Progress, sign: Sign, since_ms: int = 0
-) -> list[Record]:
-    """The records of `events` (each with the offset behind it) from `since_ms` on; moves `progress` on."""
-    found: list[Record] = []
-    for offset, event in events:
-        progress.offset = offset
-        progress.lines += 1
-        at_ms = _time(event.get("ts"))
-        record = _record(Session(session), event, at_ms, progress, sign)
-        if record is not None and at_ms + _WHOLE_SECOND_MS > since_ms:
-            found.append(record)
-    return found
+@dataclass(slots=True)
+class EventLog:
+    """Reads events of one session's log, each once, wherever it stands: an event is known by what it says.
+
+    `counted` answers for keys of events that were counted before; `taken` are those counted now. `undated` counts
+    events without a time.
+    """
+
+    session: str
+    progress: Progress
+    sign: Sign
+    counted: Callable[[bytes], bool]
+    records: list[Record] = field(default_factory=list)
+    taken: set[bytes] = field(default_factory=set)
+    undated: int = 0
+
+    def read(self, events: Iterable[tuple[int, dict[str, Any]]], since_ms: int) -> None:
+        """Add the records of events (each with the offset behind it) from `since_ms` on, and move the progress on."""
+        for offset, event in events:
+            self.progress.offset = offset
+            payload = event.get("payload")
+            if event.get("type") not in ("model_call", "tool_call") or not isinstance(payload, dict):
+                continue
+            at_ms = _time(event.get("ts"))
+            record = self._record(event, payload, at_ms)
+            if record is not None and (not at_ms or at_ms + _WHOLE_SECOND_MS > since_ms):
+                self.undated += not at_ms
+                self.records.append(record)
+
+    def _record(self, event: dict[str, Any], payload: dict[str, Any], at_ms: int) -> Record | None:
+        identity = _identity(self.session, event, payload)
+        nth = self.progress.nth(at_ms, dedup_key(*identity))
+        key = dedup_key(*identity, nth)
+        if key in self.taken or self.counted(key):
+            return None
+        if event["type"] == "tool_call":
+            record: Record | None = self._tool_call(event, payload, at_ms, span_id(*identity, nth))
+        else:
+            record = self._model_call(event, payload, at_ms, span_id(*identity, nth))
+        if record is not None:
+            self.taken.add(key)
+        return record
+
+    def _model_call(
+        self, event: dict[str, Any], payload: dict[str, Any], at_ms: int, span: bytes
+    ) -> UsageRecord | None:
+        given, answer = count(payload.get("prompt_tokens")), count(payload.get("eval_tokens"))
+        if given + answer <= 0:
+            return None
+        cached = min(given, count(payload.get("cached_tokens")))
+        reasoning = min(answer, count(payload.get("reasoning_tokens")))
+        return UsageRecord(
+            SOURCE,
+            Session(self.session),
+            _trace(self.session, event, payload),
+            self._iteration(event, payload) or span,
+            at_ms,
+            at_ms,
+            "per-message",
+            text(payload.get("provider")),
+            text(payload.get("model")) or UNKNOWN,
+            TokenVector(given - cached, cached, 0, answer - reasoning, reasoning),
+            _cost(payload),
+            finish_reason=text(payload.get("finish_reason")),
+            response_id=text(payload.get("response_id")),
+            task_id=_task(payload),
+            task_kind=_kind(payload),
+        )
+
+    def _iteration(self, event: dict[str, Any], payload: dict[str, Any]) -> bytes:
+        """The iteration's own span id for its first call; the others stand beside it with ids of their own."""
+        iteration = _hex(event, payload, "span_id", 16)
+        if not iteration or iteration in self.progress.iterations:
+            return b""
+        self.progress.iterations = [*self.progress.iterations, iteration][-_ITERATIONS_KEPT:]
+        return bytes.fromhex(iteration)
+
+    def _tool_call(self, event: dict[str, Any], payload: dict[str, Any], at_ms: int, span: bytes) -> ToolRecord | None:
+        name = text(payload.get("tool"))
+        if not name:
+            return None
+        iteration = _hex(event, payload, "span_id", 16)
+        signature, scope = self.sign(name, payload.get("args"))
+        return ToolRecord(
+            SOURCE,
+            Session(self.session),
+            _trace(self.session, event, payload),
+            span,
+            at_ms,
+            at_ms,
+            name,
+            text(payload.get("call_id")),
+            signature,
+            scope,
+            parent_id=bytes.fromhex(iteration) if iteration in self.progress.iterations else b"",
+            task_id=_task(payload),
+            task_kind=_kind(payload),
+        )
 
 
-def _record(session: Session, event: dict[str, Any], at_ms: int, progress: Progress, sign: Sign) -> Record | None:
-    payload = event.get("payload")
-    if not isinstance(payload, dict):
-        return None
-    if event.get("type") == "model_call":
-        return _model_call(session, event, payload, at_ms, progress)
-    if event.get("type") == "tool_call":
-        return _tool_call(session, event, payload, at_ms, progress, sign)
-    return None
-
-
-def _model_call(
-    session: Session, event: dict[str, Any], payload: dict[str, Any], at_ms: int, progress: Progress
-) -> UsageRecord | None:
-    given, answer = count(payload.get("prompt_tokens")), count(payload.get("eval_tokens"))
-    if given + answer <= 0:
-        return None
-    cached = min(given, count(payload.get("cached_tokens")))
-    reasoning = min(answer, count(payload.get("reasoning_tokens")))
-    trace, span = _ids(session, event, payload, progress)
-    return UsageRecord(
-        SOURCE,
-        session,
-        trace,
-        span,
-        at_ms,
-        at_ms,
-        "per-message",
-        text(payload.get("provider")),
-        text(payload.get("model")) or UNKNOWN,
-        TokenVector(given - cached, cached, 0, answer - reasoning, reasoning),
-        _cost(payload),
-        finish_reason=text(payload.get("finish_reason")),
-        response_id=text(payload.get("response_id")),
-        task_id=_task(payload),
-        task_kind=_kind(payload),
+def _identity(session: str, event: dict[str, Any], payload: dict[str, Any]) -> tuple[object, ...]:
+    """What an event is known by, without what a tool was given: a hash of that could be guessed from."""
+    words = (
+        text(event.get("ts")),
+        _task(payload),
+        _kind(payload),
+        text(payload.get("model")),
+        text(payload.get("tool")),
     )
+    numbers = (payload.get(name) for name in ("iter", "prompt_tokens", "eval_tokens", "tokens_used_total"))
+    marks = (_hex(event, payload, "span_id", 16), text(payload.get("response_id")), text(payload.get("call_id")))
+    return "tilth event", session, text(event.get("type")), *words, *map(count, numbers), *marks
 
 
-def _tool_call(
-    session: Session, event: dict[str, Any], payload: dict[str, Any], at_ms: int, progress: Progress, sign: Sign
-) -> ToolRecord | None:
-    name = text(payload.get("tool"))
-    if not name:
-        return None
-    iteration = _hex(event, payload, "span_id", 16)
-    signature, scope = sign(name, payload.get("args"))
-    return ToolRecord(
-        SOURCE,
-        session,
-        _trace(session, event, payload),
-        span_id("tilth tool", session.id, progress.lines),
-        at_ms,
-        at_ms,
-        name,
-        text(payload.get("call_id")),
-        signature,
-        scope,
-        parent_id=bytes.fromhex(iteration) if iteration in progress.taken else b"",
-        task_id=_task(payload),
-        task_kind=_kind(payload),
-    )
-
-
-def _ids(session: Session, event: dict[str, Any], payload: dict[str, Any], progress: Progress) -> tuple[bytes, bytes]:
-    """An event's own ids. Calls of one iteration share its span id: the first has it, the others stand beside it."""
-    iteration = _hex(event, payload, "span_id", 16)
-    if iteration and iteration not in progress.taken:
-        progress.taken = [*progress.taken, iteration][-_ITERATIONS_KEPT:]
-        return _trace(session, event, payload), bytes.fromhex(iteration)
-    mark = text(payload.get("response_id")) or progress.lines
-    return _trace(session, event, payload), span_id("tilth call", session.id, mark)
-
-
-def _trace(session: Session, event: dict[str, Any], payload: dict[str, Any]) -> bytes:
+def _trace(session: str, event: dict[str, Any], payload: dict[str, Any]) -> bytes:
     own = _hex(event, payload, "trace_id", 32)
-    return bytes.fromhex(own) if own else trace_id("tilth task", session.id, _task(payload))
+    return bytes.fromhex(own) if own else trace_id("tilth task", session, _task(payload))
 
 
 def _hex(event: dict[str, Any], payload: dict[str, Any], name: str, length: int) -> str:
@@ -170,6 +220,6 @@ def _time(value: Any) -> int:
     """An event's time, UTC, as ms since 1970; 0 if it has none."""
     try:
         moment = datetime.fromisoformat(text(value))
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0
-    return max(0, round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000))
+    return time_ms(round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000))
