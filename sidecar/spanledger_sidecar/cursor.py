@@ -22,7 +22,8 @@ from spanledger_sidecar.spans import Span
 
 FOLDER = "sidecar"
 _MAP_BYTES = 4 * 2**30
-_TABLES = ("meta", "state", "claims", "queue")
+_TABLES = {"meta": "meta", "state": "state", "counted": "claims", "queue": "queue"}
+"""The tables, and their names on disk."""
 
 Batch: TypeAlias = list[tuple[bytes, Span]]
 
@@ -42,7 +43,7 @@ class Cursor:
             self._env = lmdb.open(str(self.path), map_size=_MAP_BYTES, max_dbs=len(_TABLES), mode=0o600)
         except (OSError, lmdb.Error) as error:
             raise CursorError(f"{self.path}: {error}") from None
-        self._tables = {name: self._env.open_db(name.encode()) for name in _TABLES}
+        self._tables = {name: self._env.open_db(stored.encode()) for name, stored in _TABLES.items()}
 
     def __enter__(self) -> Cursor:
         return self
@@ -113,13 +114,20 @@ class Change:
     def remember(self, source: str, session: str, record: bytes) -> None:
         self._transaction.put(_session_key(source, session), record, db=self._tables["state"])
 
-    def owner(self, dedup_key: bytes) -> str | None:
-        """Which session took what `dedup_key` stands for, None if none did."""
-        found = self._transaction.get(dedup_key, db=self._tables["claims"])
-        return None if found is None else bytes(found).decode("utf-8", "surrogateescape")
+    def counted(self, key: bytes) -> tuple[str, Any] | None:
+        """Which session counted what `key` stands for, and what it noted of it; None if none did."""
+        stored = self._transaction.get(key, db=self._tables["counted"])
+        if stored is None:
+            return None
+        session, _, note = bytes(stored).partition(b"\0")  # no name of a folder has a NUL
+        return session.decode("utf-8", "surrogateescape"), unpack(note) if note else None
 
-    def take(self, dedup_key: bytes, session: str) -> None:
-        self._transaction.put(dedup_key, session.encode("utf-8", "surrogateescape"), db=self._tables["claims"])
+    def count(self, key: bytes, session: str, note: Any = None) -> None:
+        """Let `session` have counted what `key` stands for."""
+        stored = session.encode("utf-8", "surrogateescape")
+        if note is not None:
+            stored += b"\0" + pack(note)
+        self._transaction.put(key, stored, db=self._tables["counted"])
 
     def set_meta(self, key: str, value: Any) -> None:
         self._transaction.put(key.encode(), pack(value), db=self._tables["meta"])

@@ -52,7 +52,8 @@ class UsageRecord(BaseRecord):
     `cost` is what the source says it cost (picodollars), None where it does not know; `charged` is true where that is
     what was really charged: nothing under a subscription, or the provider's own figure. `cumulative` is what the
     source's file says of this session and model in all, with its cost (None: not known). `ttft_ms` is the time to the
-    first token. `finer` says which of a source's files it was read from, where there are several.
+    first token, `write_1h` how much of the cache writes lives for an hour (None: not known). `estimate` is true where
+    it is a guess whose usage this is.
     """
 
     granularity: Granularity
@@ -69,6 +70,8 @@ class UsageRecord(BaseRecord):
     ttft_ms: int | None = None
     finish_reason: str = ""
     response_id: str = ""
+    write_1h: int | None = None
+    estimate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

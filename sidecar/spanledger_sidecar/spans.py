@@ -16,6 +16,8 @@ Usage (name `chat <model>`, kind CLIENT)
     gen_ai.usage.{input_tokens,output_tokens}, .cache_read.input_tokens, .cache_creation.input_tokens,
         .reasoning.output_tokens    inclusive, as in the convention
     gen_ai.usage.cost, spanledger.cost.reported_usd   what the source says it cost, USD; absent where it does not know
+    spanledger.source.cache_write_1h_tokens   how much of the cache writes lives for an hour, where known
+    spanledger.cost.estimate        true where it is a guess whose usage this is
     spanledger.source.charged       true: the reported cost is what was charged (0 under a subscription, or the
                                     provider's own figure), so it stands before a computed one
     spanledger.source.model_key     Mux's own key of the model
@@ -147,6 +149,8 @@ def _usage(record: UsageRecord) -> Attributes:
             "gen_ai.usage.cost": cost,
             "spanledger.cost.reported_usd": cost,
             "spanledger.source.charged": record.charged or None,
+            "spanledger.source.cache_write_1h_tokens": record.write_1h,
+            "spanledger.cost.estimate": record.estimate or None,
             "spanledger.source.model_key": record.model_key,
             "spanledger.source.service_tier": record.service_tier,
             "spanledger.source.route": record.route,

@@ -7,6 +7,7 @@ what is missing in another.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 
@@ -47,12 +48,29 @@ class TokenVector(NamedTuple):
     def total(self) -> int:
         return self.inputs + self.outputs
 
+    def contains(self, other: TokenVector) -> bool:
+        """Whether every class is at least `other`'s."""
+        return all(a >= b for a, b in zip(self, other, strict=True))
+
     def holds(self, other: TokenVector) -> bool:
         """Whether both groups have room for `other`'s."""
         return self.inputs >= other.inputs and self.outputs >= other.outputs
 
 
 ZERO = TokenVector()
+
+
+def total(amounts: Iterable[TokenVector]) -> TokenVector:
+    """Return the sum of amounts."""
+    result = ZERO
+    for amount in amounts:
+        result = result.plus(amount)
+    return result
+
+
+def same(one: TokenVector, other: TokenVector) -> bool:
+    """Return whether two amounts are equal by group."""
+    return (one.inputs, one.outputs) == (other.inputs, other.outputs)
 
 
 def missing(whole: TokenVector, part: TokenVector) -> TokenVector:
@@ -69,6 +87,11 @@ def _lacks(whole: tuple[int, ...], part: tuple[int, ...]) -> list[int]:
         surplus -= used
         found.append(max(gap, 0) - used)
     return found
+
+
+def capped(whole: TokenVector, part: TokenVector) -> TokenVector:
+    """Return `part`, but no more of a group than `whole` has, spread over the classes as `whole` is."""
+    return whole.minus(missing(whole, part))
 
 
 def settled(whole: TokenVector, part: TokenVector) -> TokenVector:

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord, span_id, trace_id
+from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord, dedup_key, span_id, trace_id
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, Timing
 from spanledger_sidecar.sources.mux.rows import Row, Tool, model_of
 from spanledger_sidecar.sources.mux.state import ModelState, Workspace
-from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, missing, settled
+from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class
 
 
 @dataclass(slots=True)
 class Allocation:
     """Usage of one model to be emitted for `owner`: a row, the last request, or (neither) what is left over.
 
-    `exact` is the last request where it proves this very usage. `cost` (picodollars) is filled in by `share`.
+    `exact` is the last request where it proves this very usage. `in_file`: the usage file has it, and its cost.
+    `silent`: it was emitted before, and only takes its cost. `guess`: whose it is was guessed. `reported` is what an
+    entry in the file says that it cost; `cost` (picodollars) is filled in by `share`.
     """
 
     owner: Workspace
@@ -24,6 +26,10 @@ class Allocation:
     tokens: TokenVector
     row: Row | None = None
     exact: LastRequest | None = None
+    in_file: bool = False
+    silent: bool = False
+    guess: bool = False
+    reported: int | None = None
     cost: int | None = None
     charged: bool = False
 
@@ -46,12 +52,22 @@ def share(parts: Iterable[Allocation], model: ModelState, bucket: Bucket, before
             given = part.exact.bucket.cost
         elif bucket.complete and not part.free:
             given = at_rate(cost, tokens, part.tokens)
+            if part.reported is not None:
+                given = _with_total(given, part.reported)
         _price(part, bucket, given)
         tokens, cost, model.paid = by_class(tokens, part.tokens), by_class(cost, given), model.paid.plus(given)
     open_classes = by_class(bucket.tokens, model.covered)
     model.paid = TokenVector(
         *(paid if left else whole for paid, left, whole in zip(model.paid, open_classes, bucket.cost, strict=True))
     )
+
+
+def _with_total(amounts: TokenVector, whole: int) -> TokenVector:
+    """The amounts with another sum, each changed as the sum is; the first takes what division leaves."""
+    if not amounts.total:
+        return TokenVector(whole)
+    scaled = TokenVector(*(amount * whole // amounts.total for amount in amounts))
+    return scaled.plus(TokenVector(whole - scaled.total))
 
 
 def _price(part: Allocation, bucket: Bucket, given: TokenVector) -> None:
@@ -62,6 +78,8 @@ def _price(part: Allocation, bucket: Bucket, given: TokenVector) -> None:
         part.cost, part.charged = 0, True
     elif exact is not None and exact.complete:
         part.cost = exact.cost.total
+    elif part.reported is not None:
+        part.cost = part.reported
     elif bucket.complete:
         part.cost = given.total
         part.charged = bucket.included and not part.cost
@@ -73,6 +91,8 @@ TURN = "one turn: its model calls are summed, and no tier of price is known of e
 AGGREGATE = "per-session aggregate: no per-call or per-tool detail"
 REMAINDER = "per-session aggregate: what the usage file has beyond the turns that the chat files show"
 CHILD = "per-session aggregate: usage of a sub-agent that only its parent's file still shows"
+GROWTH = "what one turn used beyond what was counted of it before"
+GUESS = "a guess: nothing says more of whose it is"
 INCLUDED = "covered by a subscription: nothing was charged"
 
 
@@ -98,6 +118,7 @@ def turn(part: Allocation, row: Row) -> UsageRecord:
         route=row.route,
         ttft_ms=row.ttft_ms,
         finish_reason=row.finish_reason,
+        write_1h=row.write_1h if row.whole is None else None,
         note=note,
     )
 
@@ -146,10 +167,19 @@ def last_request(part: Allocation, last: LastRequest, since_ms: int, timing: Tim
     )
 
 
-def aggregate(part: Allocation, bucket: Bucket, times_ms: tuple[int, int], note: str) -> UsageRecord:
+def _aggregate_identity(part: Allocation, nth: int) -> tuple[object, ...]:
+    return "mux aggregate", part.owner.id, part.key, *part.owner.model(part.key).file, nth
+
+
+def aggregate_key(part: Allocation, nth: int) -> bytes:
+    """By what it is known that a sum was reached, for the nth time."""
+    return dedup_key(*_aggregate_identity(part, nth))
+
+
+def aggregate(part: Allocation, bucket: Bucket, times_ms: tuple[int, int], note: str, nth: int) -> UsageRecord:
     """What the file gained and nothing finer explains; its id is that of the totals that it leads to."""
     model = part.owner.model(part.key)
-    identity = ("mux aggregate", part.owner.id, part.key, *model.file, part.owner.resets)
+    identity = _aggregate_identity(part, nth)
     end_ms = times_ms[1]
     return UsageRecord(
         SOURCE,
@@ -166,7 +196,8 @@ def aggregate(part: Allocation, bucket: Bucket, times_ms: tuple[int, int], note:
         (model.file, model.cost.total if model.complete else None),
         model_key=part.key,
         service_tier=bucket.tier,
-        note=f"{note}; {INCLUDED}" if part.charged and not part.cost else note,
+        note="; ".join([note, *[INCLUDED] * (part.charged and not part.cost), *[GUESS] * part.guess]),
+        estimate=part.guess,
     )
 
 
@@ -174,20 +205,3 @@ def closed(workspace: Workspace, at_ms: int) -> Record:
     """The end of a workspace that was deleted."""
     identity = ("mux closed", workspace.id, workspace.closings)
     return ClosedRecord(SOURCE, workspace.session, trace_id(*identity), span_id(*identity), at_ms, at_ms)
-
-
-def held_back(workspace: Workspace, now_ms: int) -> list[Record]:
-    """What a workspace's file showed, and was held back for a finer row, when the workspace is gone."""
-    records: list[Record] = []
-    for key, model in workspace.models.items():
-        left = missing(model.file, model.covered)
-        if not left.total:
-            continue
-        part = Allocation(workspace, key, left)
-        bucket = Bucket(model.file, model.cost, model.complete)
-        before = model.covered
-        model.covered = settled(model.file, model.covered.plus(left))
-        share([part], model, bucket, before)
-        end_ms = workspace.changed_ms or now_ms
-        records.append(aggregate(part, bucket, (end_ms, end_ms), REMAINDER))
-    return records

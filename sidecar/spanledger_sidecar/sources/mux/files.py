@@ -135,7 +135,10 @@ def _child(value: Any) -> MergedChild:
     if not isinstance(value, dict):
         return MergedChild()
     by_class = TokenVector(*(count(value.get(name)) for name in _CHILD_CLASSES))
-    known = any(name in value for name in _CHILD_CLASSES)
+    known = any(name in value for name in (*_CHILD_CLASSES, "contextTokens"))
+    beyond = count(value.get("contextTokens")) - by_class.inputs
+    if "inputTokens" not in value and beyond > 0:
+        by_class = by_class.plus(TokenVector(beyond))
     total = count(value.get("totalTokens")) if "totalTokens" in value else None
     cost = _money(value.get("totalCostUsd"))
     named = text(value.get("model"))

@@ -1,128 +1,86 @@
-"""Reconcile the files of one workspace with what was counted of it: every token once."""
+"""Reconcile the files of one workspace with what was counted of it: every token once.
+
+The usage file proves sums for each model, and its last request; rows of the finer files prove single turns. A sum may
+hold turns whose rows are gone, calls that have no row, and other workspaces' usage; a row may be in no sum, or not yet
+(docs/formats/mux.md, docs/sidecar.md "What each file proves"). Times of files are not used to tell which: they lag on
+network disks. What a file says is: its last request ends after every turn that can be in it.
+
+Four steps, each a function of the `Reconciliation`: none opens a file, asks a clock, or writes to the store's disk.
+
+1. `match` finds the rows that are new, that grew, or that another workspace has, and where counting begins.
+2. `baseline` sets what of the file was counted before, or belongs to another workspace: `covered`.
+3. `attribute` hands what the file gained to rows, the last request, merged children and, last, the remainder.
+4. `record` shares out the cost, makes the records, and sets what is remembered.
+
+Worked examples; a, b, ... are the usage of single turns, "rows" those of the chat, "file" the sum of one model:
+
+| seen before | seen now | counted now | because |
+|---|---|---|---|
+| | file a, rows a | turn a | the row explains the file |
+| file a, rows a | file a+b+h, rows a b | turn b, remainder h | h is in the file and has no row |
+| file a, rows a | file a, rows a b | turn b | the file's last request ended before b: b is `early` |
+| b early, file a | file a+b, rows a b | nothing | the file gained what is early: b has arrived |
+| b early, file a | file a+g, rows a b | remainder g | g is not b: b was lost in a crash and stays counted |
+| remainder h | file a+h, rows a h | nothing | the row of h is late: it takes from `unmatched` |
+| file a+h, rows a | file a+d, rows a | remainder d | reset: the file was made from the chat, h is not in it |
+| file a+d, rows a d | file a+d, rows a | nothing | reset: what has no row is what vanished from the chat |
+| child k: file k | parent: file a+k, merged k | turn a | k is the child's and was counted there |
+| | parent: file a+k, merged k as 5 tokens of m | turn a, k for the child | what the entry names is taken first |
+| | fork: file {}, rows a of another | nothing | a row counts where it was first |
+| | old fork: file a, last request of another | nothing | the file was copied with its last request |
+| turn a: 10 tokens | the same row: 15 tokens | 5 tokens | one id that grows counts its growth |
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from itertools import combinations
+from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from spanledger_sidecar.records import Record
+from spanledger_sidecar.records import Record, dedup_key, span_id, trace_id
 from spanledger_sidecar.sources.mux import build
 from spanledger_sidecar.sources.mux.build import Allocation, share
-from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, MergedChild, Timing, UsageFile
-from spanledger_sidecar.sources.mux.rows import Row, canonical
-from spanledger_sidecar.sources.mux.state import ModelState, Workspace
-from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, missing, settled, taken
-
-
-@dataclass(slots=True)
-class ChildRemainder:
-    """A child's usage that only the parent's file shows, still to be found among what the parent's file gained.
-
-    `tokens` by class, or `total` where the classes are not known; neither: whatever is left over.
-    """
-
-    child: Workspace
-    first_key: str
-    tokens: TokenVector | None = None
-    total: int | None = None
-
-    @property
-    def unbounded(self) -> bool:
-        """Whether nothing says how much it is."""
-        return self.tokens is None and self.total is None
-
-    def take(self, there: TokenVector) -> TokenVector:
-        """The child's part of `there`; what is remainder shrinks by it."""
-        if self.tokens is not None:
-            part = taken(there, self.tokens)
-            self.tokens = missing(self.tokens, part)
-        elif self.total is not None:
-            part = _first(there, self.total)
-            self.total -= part.total
-        else:
-            part = there
-        return part
-
-
-def known_usage(child: Workspace, entry: MergedChild, store: WorkspaceStore) -> dict[str, TokenVector]:
-    """The child's usage by model as far as it was seen, with that of its own children.
-
-    A parent that is removed with its children takes their usage along, and nobody may have seen its file in between.
-    """
-    known = _seen(child, entry)
-    if _sum(known) != entry.tokens:
-        for lost in store.lost_children(child.id):
-            if lost.id not in child.merged:
-                child.merged.append(lost.id)
-                for key, tokens in known_usage(lost, MergedChild(), store).items():
-                    known[key] = known.get(key, ZERO).plus(tokens)
-    return known
-
-
-def _seen(child: Workspace, entry: MergedChild) -> dict[str, TokenVector]:
-    """What its file said, and rows that were written after it."""
-    seen = {key: model.file for key, model in child.models.items()} if child.seen_file else {}
-    if entry.tokens is not None and _sum(seen) == entry.tokens:
-        return seen
-    return {key: seen.get(key, ZERO).at_least(model.covered) for key, model in child.models.items()}
-
-
-def roll_up(
-    parent: Workspace, child: Workspace, entry: MergedChild, gained: dict[str, TokenVector], store: WorkspaceStore
-) -> ChildRemainder | None:
-    """Take what is known of the child out of what the parent's file gained; say what else is remainder to the child.
-
-    Explained usage is counted as covered in the parent's ledgers, and its cost as paid.
-    """
-    child.named(replace(child.session, parent=parent.id, agent_type=entry.agent_type))
-    known = known_usage(child, entry, store)
-    for key, tokens in known.items():
-        model, own, there = parent.model(key), child.model(key), gained.get(key, ZERO)
-        ours = taken(there, tokens)
-        reported = own.complete and tokens == own.file
-        model.paid = model.paid.plus(own.cost if reported else at_rate(by_class(model.cost, model.paid), there, ours))
-        model.covered = model.covered.plus(ours)
-    first = canonical(entry.model_key)
-    if entry.tokens is not None:
-        remainder = missing(entry.tokens, _sum(known))
-        return ChildRemainder(child, first, tokens=remainder) if remainder.total else None
-    if entry.total is not None:
-        left = entry.total - _sum(known).total
-        return ChildRemainder(child, first, total=left) if left > 0 else None
-    return None if known else ChildRemainder(child, first)
-
-
-def _sum(models: dict[str, TokenVector]) -> TokenVector:
-    total = ZERO
-    for tokens in models.values():
-        total = total.plus(tokens)
-    return total
-
-
-def _first(there: TokenVector, amount: int) -> TokenVector:
-    found = []
-    for count in there:
-        found.append(min(count, amount))
-        amount -= found[-1]
-    return TokenVector(*found)
-
+from spanledger_sidecar.sources.mux.children import ChildRemainder, merge_child
+from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, Timing, UsageFile
+from spanledger_sidecar.sources.mux.rows import NO_MODEL, Row, canonical
+from spanledger_sidecar.sources.mux.state import Early, ModelState, Workspace
+from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, taken, total
 
 _KEYS_KEPT = 256
+_EARLY_KEPT = 64
+_TRIED = 10
+"""Rows of which every selection is tried to find those that a file holds."""
+_CLOCK_MS = 500
+"""By so much a turn may seem to end behind the last request that was written after it."""
+
+Start: TypeAlias = Literal["old", "reset", "goes on"]
+"""Where counting begins: `old` takes all that is there as known, `reset` follows a usage file that begins again."""
+
+
+class Counted(NamedTuple):
+    """Which workspace counted a row, and how much (None: not remembered)."""
+
+    workspace: str
+    tokens: TokenVector | None = None
 
 
 class WorkspaceStore(Protocol):
-    """The other workspaces, and which of them each row belongs to."""
+    """The other workspaces, and who counted what."""
 
-    def owner(self, dedup_key: bytes) -> str | None: ...
+    def counted(self, key: bytes) -> Counted | None: ...
 
-    def take(self, dedup_key: bytes, workspace: str) -> None: ...
+    def take(self, key: bytes, workspace: str, tokens: TokenVector) -> None: ...
 
     def workspace(self, workspace: str) -> Workspace: ...
 
     def lost_children(self, workspace: str) -> list[Workspace]:
         """Those whose parent it is, and whose folders are gone."""
+        ...
+
+    def has_all_of(self, models: dict[str, TokenVector], but: str) -> bool:
+        """Whether the file of a workspace other than `but` has at least these sums."""
         ...
 
 
@@ -143,10 +101,10 @@ class Options:
 class Files:
     """The files of one workspace as they were read, the usage file before the chat files.
 
-    `usage` is None where there is none that can be read; `written_ms` is when it was written. `rows` are all that stand
-    in the finer files. `chat` is true where there are finer files. `began_ms` is the earliest time known of the
-    workspace (0: none). `first` marks one that was not known before, `arrived` one that appeared in a home that was
-    watched already.
+    `usage` is None where there is none that can be read; `written_ms` is when it was written, for spans that have no
+    better time. `rows` are all that stand in the finer files. `chat` is true where there are finer files. `created_ms`
+    is when the configuration says that the workspace was made, `began_ms` the earliest time known of it (0: none).
+    `first` marks one that was not known before, `arrived` one that appeared in a home that was watched already.
     """
 
     usage: UsageFile | None = None
@@ -154,87 +112,120 @@ class Files:
     rows: list[Row] = field(default_factory=list)
     chat: bool = False
     timing: Timing | None = None
+    created_ms: int = 0
     began_ms: int = 0
     first: bool = False
     arrived: bool = False
 
 
-@dataclass(slots=True)
-class Outcome:
-    """Records to emit, in order; when to look again for what is held back (ms since 1970, 0: never)."""
-
-    records: list[Record] = field(default_factory=list)
-    again_ms: int = 0
-    was_reset: bool = False
+def _sums() -> dict[str, TokenVector]:
+    return defaultdict(lambda: ZERO)
 
 
 @dataclass(slots=True)
 class Reconciliation:
-    """`rows`: new ones, oldest first. `stand`: usage of the chat by model key; `copied`: that of rows which another
-    workspace has (a fork's). `parts`: what is to be emitted, by model key. `before`: what of the file's totals was
-    paid for before. `remainder`: what of them is children's. `without_span`: rows, by span id, that make no span.
-    `last`: the last request, until it was used.
+    """Everything about one look at one workspace.
+
+    From the first step: `rows` are those that are new, oldest first; `chat` the usage of the workspace's own rows in
+    the chat, `copied` that of rows which another workspace has, both by model key. From the second: `before` is what
+    of the file was counted before this look, `children` what of it is merged children's and still to be found, `late`
+    keys of rows whose usage was counted as a remainder, `vanished` what rows that are gone had told. From the third:
+    `allocations` by model key; `without_span` span ids of rows that make no span; `retry_ms` when to look again for
+    what is held back (0: never). From the fourth: `records`. `last` is the last request until a row took it.
     """
 
     workspace: Workspace
     files: Files
     options: Options
     store: WorkspaceStore
-    outcome: Outcome = field(default_factory=Outcome)
+    start: Start = "goes on"
     rows: list[Row] = field(default_factory=list)
-    stand: dict[str, TokenVector] = field(default_factory=lambda: defaultdict(lambda: ZERO))
-    copied: dict[str, TokenVector] = field(default_factory=lambda: defaultdict(lambda: ZERO))
-    parts: dict[str, list[Allocation]] = field(default_factory=lambda: defaultdict(list))
-    before: dict[str, TokenVector] = field(default_factory=lambda: defaultdict(lambda: ZERO))
-    remainder: list[ChildRemainder] = field(default_factory=list)
+    chat: dict[str, TokenVector] = field(default_factory=_sums)
+    copied: dict[str, TokenVector] = field(default_factory=_sums)
+    before: dict[str, TokenVector] = field(default_factory=_sums)
+    vanished: dict[str, TokenVector] = field(default_factory=_sums)
+    late: set[bytes] = field(default_factory=set)
+    children: list[ChildRemainder] = field(default_factory=list)
+    allocations: dict[str, list[Allocation]] = field(default_factory=lambda: defaultdict(list))
     without_span: set[bytes] = field(default_factory=set)
     last: LastRequest | None = None
+    retry_ms: int = 0
+    known: int = 0
+    records: list[Record] = field(default_factory=list)
 
     @property
     def models(self) -> dict[str, Bucket]:
         """What the usage file says, by model key."""
         return self.files.usage.models if self.files.usage is not None else {}
 
-    def add(self, part: Allocation) -> None:
-        self.parts[part.key].append(part)
+    @property
+    def ended_ms(self) -> int:
+        """When the file's last request ended; 0 where it names none."""
+        last = self.files.usage.last if self.files.usage is not None else None
+        return last.end_ms if last is not None else 0
 
-    def in_file(self, row: Row) -> bool:
-        """Whether the usage file was written after the row's end."""
-        return self.files.usage is None or self.files.written_ms >= row.end_ms
+    def add(self, allocation: Allocation) -> None:
+        self.allocations[allocation.key].append(allocation)
 
-    def own(self, key: str) -> TokenVector:
+    def new(self, key: str, *, in_chat: bool | None = None) -> TokenVector:
         """What new rows tell of a model."""
-        return total(row.tokens for row in self.rows if row.key == key)
+        rows = (row for row in self.rows if row.key == key and in_chat in (None, row.in_chat))
+        return total(row.tokens for row in rows)
 
-    def reported(self, key: str) -> TokenVector:
-        """What a file that is reset has of a model: all of the chat, and what came since outside of it."""
-        return self.stand[key].plus(total(row.tokens for row in self.rows if row.key == key and not row.in_chat))
+    def left(self, key: str) -> TokenVector:
+        """What of the file nothing explains yet."""
+        state = self.workspace.model(key)
+        return missing(state.file, state.covered)
+
+    def may_hold(self, end_ms: int, ended_ms: int | None = None) -> bool:
+        """Whether the file can hold a turn that ended then, by its last request."""
+        ended_ms = self.ended_ms if ended_ms is None else ended_ms
+        return not ended_ms or not end_ms or end_ms <= ended_ms + _CLOCK_MS
 
 
-def begin(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
-    """Sort out which rows are new."""
+def reconcile(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
+    """Bring `workspace` up to `files`; return what is to be emitted for that."""
+    work = match(workspace, files, options, store)
+    baseline(work)
+    attribute(work)
+    record(work)
+    return work
+
+
+# Step 1: match
+
+
+def match(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
+    """Return which rows are new, which grew, which another workspace has, and where counting begins."""
     work = Reconciliation(workspace, files, options, store, last=files.usage.last if files.usage else None)
     _learn_keys(work)
     distinct = {row.dedup_key: _keyed(row, workspace) for row in files.rows}
     for row in sorted(distinct.values(), key=lambda row: row.end_ms):
-        owner = store.owner(row.dedup_key)
-        if row.in_chat:
-            work.stand[row.key] = work.stand[row.key].plus(row.tokens)
-        if owner is None:
-            work.rows.append(row)
-        elif owner != workspace.id:
+        counted = store.counted(row.dedup_key)
+        own = counted is None or counted.workspace == workspace.id
+        if not own:
             work.copied[row.key] = work.copied[row.key].plus(row.tokens)
+        elif row.in_chat:
+            work.chat[row.key] = work.chat[row.key].plus(row.tokens)
+        if counted is None:
+            work.rows.append(row)
+        elif own and (growth := _growth(row, counted)) is not None:
+            work.rows.append(growth)
+    if files.first and _is_old(work):
+        work.start = "old"
+    elif files.usage is not None and workspace.seen_file and _is_reset(work, files.usage):
+        work.start = "reset"
     return work
 
 
 def _learn_keys(work: Reconciliation) -> None:
-    """The file itself tells under which key it keeps a model that a request named otherwise (facts 1.4)."""
-    reported = [(bucket.named, key) for key, bucket in work.models.items()]
+    """The file itself says under which key it keeps a model that a request named otherwise."""
+    named = [(bucket.named, key) for key, bucket in work.models.items()]
     if work.last is not None:
-        reported.append((work.last.bucket.named, work.last.key))
-    for named, key in reported:
-        if named and canonical(named) != key and len(work.workspace.keys) < _KEYS_KEPT:
-            work.workspace.keys[named] = key
+        named.append((work.last.bucket.named, work.last.key))
+    for name, key in named:
+        if name and canonical(name) != key and len(work.workspace.keys) < _KEYS_KEPT:
+            work.workspace.keys[name] = key
 
 
 def _keyed(row: Row, workspace: Workspace) -> Row:
@@ -242,64 +233,491 @@ def _keyed(row: Row, workspace: Workspace) -> Row:
     return row if key == row.key else replace(row, key=key)
 
 
-def total(amounts: Iterable[TokenVector]) -> TokenVector:
-    """The sum of amounts."""
-    found = ZERO
-    for amount in amounts:
-        found = found.plus(amount)
-    return found
+def _growth(row: Row, counted: Counted) -> Row | None:
+    """What a row tells more than when it was counted, as a row of its own; None if it does not."""
+    if counted.tokens is None or counted.tokens.holds(row.tokens):
+        return None
+    trace = row.trace_id or trace_id("mux turn", row.name)
+    span = span_id("mux growth", row.dedup_key.hex(), *row.tokens)
+    growth = missing(row.tokens, counted.tokens)
+    return replace(row, trace_id=trace, span_id=span, tokens=growth, whole=row.tokens, note=build.GROWTH, tools=[])
 
 
-def same(one: TokenVector, other: TokenVector) -> bool:
-    """Whether two amounts are equal by group."""
-    return (one.inputs, one.outputs) == (other.inputs, other.outputs)
+def _is_old(work: Reconciliation) -> bool:
+    """Whether a workspace is from before the first run, so that only what is dated later is new."""
+    since_ms, files = work.options.since_ms, work.files
+    dates = [row.end_ms for row in work.rows if row.end_ms]
+    if work.last is not None:
+        dates.append(work.last.end_ms)
+    if dates and min(dates) < since_ms:
+        return True
+    began_ms = files.began_ms or (0 if dates else files.written_ms)
+    return bool(since_ms) and not files.arrived and began_ms < since_ms
 
 
-def reconcile(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Outcome:
-    """Bring `workspace` up to `files`, and say what is to be emitted for that."""
-    work, usage = begin(workspace, files, options, store), files.usage
-    old = files.first and is_old(work)
-    reset = usage is not None and workspace.seen_file and is_reset(work, usage)
-    _look_at_file(work)
-    if old:
-        leave_out(work)
-    elif usage is not None and reset:
-        restart_from(work, usage)
-    elif usage is not None:
-        start_fork(work)
-        roll_up_new(work, usage)
-    add_rows(work, included=old or reset)
-    if old:
-        add_last_request(work, old=True)
-    elif usage is not None and not reset:
-        _add_file_only(work)
-    work.outcome.records += _records(work)
-    _remember(work, all_known=old or reset)
-    return work.outcome
+def _is_reset(work: Reconciliation, usage: UsageFile) -> bool:
+    """Whether the sums begin again: Mux makes a file that was lost from its chat, without what only the file had."""
+    workspace = work.workspace
+    if any(child not in usage.children for child in workspace.merged):
+        return True
+    return _holds_copies(work) or any(
+        _begins_again(state.file, usage.models.get(key, Bucket())) for key, state in workspace.models.items()
+    )
 
 
-def _look_at_file(work: Reconciliation) -> None:
+def _holds_copies(work: Reconciliation) -> bool:
+    """A fork's file that was made from its chat, with the rows that were copied: that explains more of it."""
+    beside_chat = beside_growth = 0
+    for key, copied in work.copied.items():
+        now, before = work.models.get(key, Bucket()).tokens, work.workspace.model(key).file
+        chat = copied.plus(work.chat[key]).plus(work.new(key, in_chat=False))
+        if not now.holds(chat):
+            return False
+        beside_chat += missing(now, chat).total
+        beside_growth += missing(now, before.plus(work.new(key))).total
+    return beside_chat < beside_growth
+
+
+def _begins_again(before: TokenVector, bucket: Bucket) -> bool:
+    """Whether a model's bucket lost anything, or says that it holds one request where there were others."""
+    if any(now < then for now, then in zip(bucket.tokens, before, strict=True)):
+        return True
+    return bool(bucket.named) and before.total > 0 and bucket.tokens != before
+
+
+# Step 2: baseline
+
+
+def baseline(work: Reconciliation) -> None:
+    """Set what of the file was counted before, or belongs to another workspace."""
+    workspace, usage = work.workspace, work.files.usage
+    if work.start == "reset" and usage is not None:
+        _restart(work, usage)
     for key, bucket in work.models.items():
-        model = work.workspace.model(key)
-        work.before[key] = model.file.at_most(model.covered)
-        model.file, model.cost, model.complete = bucket.tokens, bucket.cost, bucket.complete
-
-
-def _add_file_only(work: Reconciliation) -> None:
-    """What only the usage file shows. Where there is a chat, it is given a moment to show it as well."""
-    hold = work.files.chat and work.options.just_now(work.files.written_ms)
-    if not hold:
-        add_last_request(work, old=False)
+        state = workspace.model(key)
+        state.file, state.cost, state.complete = bucket.tokens, bucket.cost, bucket.complete
+    if work.start == "old":
+        _take_as_known(work)
+    elif usage is not None:
+        if work.files.first:
+            _start_fork(work, usage)
+        _merge_children(work, usage)
     for key in work.models:
-        add_left_over(work, key, hold=hold)
+        work.before[key] = workspace.model(key).covered.at_most(workspace.model(key).file)
+
+
+def _take_as_known(work: Reconciliation) -> None:
+    """Take all that is there as known; what a row tells of it later is taken from there."""
+    since_ms, workspace = work.options.since_ms, work.workspace
+    old = [row for row in work.rows if row.end_ms < since_ms]
+    told = _sums()
+    for row in work.rows:
+        if row.end_ms < since_ms or work.may_hold(row.proven_ms):
+            told[row.key] = told[row.key].plus(row.tokens)
+    for key in {*told, *work.models}:
+        state = workspace.model(key)
+        state.covered, state.unmatched = state.file.at_least(told[key]), missing(state.file, told[key])
+        if work.files.usage is not None:
+            state.covered = state.file
+        work.known += max(state.file.total, told[key].total)
+    if work.files.usage is not None:
+        workspace.merged = list(work.files.usage.children)
+    for row in old:
+        work.store.take(row.dedup_key, workspace.id, row.tokens)
+        workspace.has_rows |= bool(row.tokens.total)
+    work.rows = [row for row in work.rows if row.end_ms >= since_ms]
+
+
+def _restart(work: Reconciliation, usage: UsageFile) -> None:
+    """Begin again with a file that was made from the chat: of it, what rows told before is counted."""
+    workspace, finer = work.workspace, work.files.chat or bool(work.files.rows)
+    states = workspace.models
+    workspace.models = {key: states.get(key, ModelState()) for key in usage.models}
+    lost_children = any(child not in usage.children for child in workspace.merged)
+    for key, bucket in usage.models.items():
+        state = workspace.models[key]
+        if not finer or key in NO_MODEL:
+            state.covered = bucket.tokens
+            state.unmatched = ZERO if finer else bucket.tokens
+        else:
+            _restart_model(work, key, bucket, rebuilt=lost_children)
+        state.paid = at_rate(bucket.cost, bucket.tokens, state.covered)
+        state.early = []
+    workspace.merged = [child for child in workspace.merged if child in usage.children]
+
+
+def _restart_model(work: Reconciliation, key: str, bucket: Bucket, *, rebuilt: bool) -> None:
+    """Two writers that overwrite each other make a file smaller too: then it still has what no row ever told."""
+    state, now = work.workspace.models[key], bucket.tokens
+    own = missing(work.chat[key], work.new(key, in_chat=True))
+    rows, others = own.plus(work.copied[key]), missing(state.file, state.chat)
+    work.vanished[key] = missing(state.chat, own)
+    proven = _proven_by_last(work, key)
+    pool = missing(now, proven)
+    if others.total and not rebuilt and by_class(pool, own).contains(others):
+        state.covered = capped(pool, own.plus(others))
+        return
+    late = [
+        row
+        for row in work.rows
+        if row.key == key and row.in_chat and work.may_hold(row.end_ms, work.workspace.last_request_ms)
+    ]
+    unmatched = state.unmatched
+    for row in late:
+        if row.tokens.total and unmatched.holds(row.tokens):
+            unmatched = missing(unmatched, row.tokens)
+            work.late.add(row.dedup_key)
+            rows = rows.plus(row.tokens)
+    state.covered, state.unmatched = capped(pool, rows), ZERO
+
+
+def _proven_by_last(work: Reconciliation, key: str) -> TokenVector:
+    """The last request where it is new and no row tells of it; one that a rebuild wrote repeats the last row."""
+    last = work.last
+    if last is None or last.key != key or last.end_ms <= work.workspace.last_request_ms:
+        return ZERO
+    if any(row.key == key and same(row.tokens, last.bucket.tokens) for row in work.files.rows):
+        return ZERO
+    return last.bucket.tokens
+
+
+def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
+    """A fork starts from nothing; one by an old version starts with a copy of the file, as its rows show, or, without
+    rows, its last request: that of another workspace, or one from before it was made.
+    """
+    copied = dict(work.copied)
+    if not copied and _has_copied_last(work, usage):
+        copied = {key: missing(bucket.tokens, work.new(key)) for key, bucket in usage.models.items()}
+    model = work.workspace.model
+    if copied and all(model(key).file.holds(there.plus(work.new(key))) for key, there in copied.items()):
+        for key, there in copied.items():
+            state = model(key)
+            state.covered = capped(state.file, there)
+            state.paid = at_rate(state.cost, state.file, state.covered)
+
+
+def last_request_key(last: LastRequest) -> bytes:
+    """By what a last request is known, in whichever workspace's file it stands."""
+    return dedup_key("mux last request", last.key, last.end_ms, *last.bucket.tokens)
+
+
+def _has_copied_last(work: Reconciliation, usage: UsageFile) -> bool:
+    last, name = usage.last, work.workspace.id
+    if last is None:
+        return False
+    counted = work.store.counted(last_request_key(last))
+    if counted is not None:
+        return counted.workspace != name
+    if not 0 < last.end_ms < work.files.created_ms:
+        return False
+    return work.store.has_all_of({key: bucket.tokens for key, bucket in usage.models.items()}, name)
+
+
+def _merge_children(work: Reconciliation, usage: UsageFile) -> None:
+    """Take the usage of children that are new in the file out of what it gained."""
+    workspace = work.workspace
+    for name, entry in usage.children.items():
+        if name in workspace.merged or name == workspace.id:
+            continue
+        gained = {key: work.left(key) for key in workspace.models}
+        remainder = merge_child(workspace, work.store.workspace(name), entry, gained, work.store)
+        if remainder is not None and not (remainder.unbounded and work.files.first):
+            work.children.append(remainder)
+        workspace.merged.append(name)
+
+
+# Step 3: attribute
+
+
+def attribute(work: Reconciliation) -> None:
+    """Hand what the file gained to rows, to the last request, to merged children, and to the remainder."""
+    by_key = _take_rows(work)
+    early = [key for key in work.models if work.workspace.model(key).early]
+    for key in dict.fromkeys((*by_key, *early)):
+        _attribute_rows(work, key, by_key.get(key, []))
+    if work.start == "old":
+        _attribute_last(work)
+    elif work.files.usage is not None:
+        _attribute_rest(work)
+
+
+def _take_rows(work: Reconciliation) -> dict[str, list[Row]]:
+    """The new rows with usage by model key, but those that are waited with; every one of them is counted from now."""
+    workspace, by_key = work.workspace, defaultdict[str, list[Row]](list)
+    awaited = {row.dedup_key for row in work.rows if _is_awaited(work, row)}
+    work.rows = [row for row in work.rows if row.dedup_key not in awaited]
+    for row in work.rows:
+        work.store.take(row.dedup_key, workspace.id, row.whole or row.tokens)
+        workspace.has_rows |= bool(row.tokens.total)
+        if row.tokens.total and row.dedup_key not in work.late:
+            by_key[row.key].append(row)
+        else:
+            work.without_span.add(row.span_id)
+    return by_key
+
+
+def _is_awaited(work: Reconciliation, row: Row) -> bool:
+    """Whether the usage file, which follows the row in a moment, has yet to tell what it cost."""
+    if work.files.usage is None or not work.options.just_now(row.end_ms):
+        return False
+    told = work.may_hold(row.end_ms) if row.in_chat else work.left(row.key).holds(row.tokens)
+    if told:
+        return False
+    work.retry_ms = max(work.retry_ms, row.end_ms + work.options.settle_ms)
+    return True
+
+
+def _attribute_rows(work: Reconciliation, key: str, rows: list[Row]) -> None:
+    """Emit `rows` of one model, and find which of them, and of those that are early, the file has."""
+    state = work.workspace.model(key)
+    if work.files.usage is None:
+        late = _late(work, state, rows, ZERO)
+        rows = [row for row in rows if row.dedup_key not in late]
+        reached = []
+    else:
+        reached = [row for row in rows if work.may_hold(row.proven_ms)]
+    for row in rows:
+        if row not in reached:
+            work.add(Allocation(work.workspace, key, row.tokens, row))
+            _remember_early(work, state, row)
+    if work.start == "old":
+        for row in reached:
+            work.add(Allocation(work.workspace, key, row.tokens, row, in_file=True))
+    if work.start == "old" or work.files.usage is None:
+        return
+    gain = missing(state.file, state.covered)
+    exact, proven = _exact(work, key, reached, gain)
+    open_rows = [row for row in reached if row is not exact]
+    want = missing(gain, proven)
+    late = _late(work, state, open_rows, want)
+    open_rows = [row for row in open_rows if row.dedup_key not in late]
+    held, arrived = _held(open_rows, [early for early in state.early if work.may_hold(early.end_ms)], want)
+    corrected = _corrected(held, by_class(state.file, state.covered.plus(proven if exact else ZERO)))
+    for row in open_rows:
+        tokens = corrected.get(row.dedup_key, row.tokens)
+        work.add(Allocation(work.workspace, key, tokens, row, in_file=row in held))
+        if row not in held and not (row.in_chat and work.ended_ms):
+            _remember_early(work, state, row)
+    for early in arrived:
+        work.add(Allocation(work.workspace, key, early.tokens, in_file=True, silent=True))
+    explained = capped(want, total([*corrected.values(), *(early.tokens for early in arrived)]))
+    if exact is not None:
+        explained = explained.plus(proven)
+    state.covered = capped(state.file, state.covered.plus(explained))
+    state.early = [
+        early
+        for early in state.early
+        if early not in arrived and not (early.end_ms and work.ended_ms and work.may_hold(early.end_ms))
+    ][-_EARLY_KEPT:]
+
+
+def _remember_early(work: Reconciliation, state: ModelState, row: Row) -> None:
+    """A row that the file may come to hold. Before any file was seen, it is covered in advance."""
+    if work.files.usage is None and not work.workspace.seen_file:
+        state.covered = state.covered.plus(row.tokens)
+    else:
+        state.early.append(Early(row.proven_ms, row.tokens))
+
+
+def _exact(work: Reconciliation, key: str, rows: list[Row], gain: TokenVector) -> tuple[Row | None, TokenVector]:
+    """The row that is the last request, which has the classes and the cost that a row may lack; and its usage.
+
+    A last request that is new and has no row is not any other row's: its usage comes back without one.
+    """
+    last = work.last
+    if last is None or last.key != key or not gain.holds(last.bucket.tokens):
+        return None, ZERO
+    if last.end_ms <= work.workspace.last_request_ms and not work.files.first:
+        return None, ZERO
+    for row in reversed(rows):
+        if -1000 <= last.end_ms - row.end_ms <= 60_000 and same(last.bucket.tokens, row.tokens):
+            work.last = None
+            work.add(Allocation(work.workspace, key, last.bucket.tokens, row, last, in_file=True))
+            return row, last.bucket.tokens
+    return None, ZERO if work.workspace.model(key).early and _is_early(work, key, last) else last.bucket.tokens
+
+
+def _is_early(work: Reconciliation, key: str, last: LastRequest) -> bool:
+    return any(
+        same(early.tokens, last.bucket.tokens) and work.may_hold(early.end_ms)
+        for early in work.workspace.model(key).early
+    )
+
+
+def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenVector) -> set[bytes]:
+    """Keys of rows whose usage was counted before, as a part of what only the usage file showed then.
+
+    Only rows that the file could hold at the last look, for as much as they tell more than the file gained, oldest
+    first. Where that is no whole number of rows, the last one is late too, and what it tells more is left over.
+    """
+    seen = [row for row in rows if work.may_hold(row.proven_ms, work.workspace.last_request_ms)]
+    more = taken(state.unmatched, missing(total(row.tokens for row in rows), want))
+    late: set[bytes] = set()
+    for whole in (True, False):
+        for row in seen:
+            used = taken(more, row.tokens)
+            if row.dedup_key in late or not used.total or (whole and not more.holds(row.tokens)):
+                continue
+            more, state.unmatched = more.minus(used), state.unmatched.minus(used)
+            late.add(row.dedup_key)
+            work.without_span.add(row.span_id)
+    return late
+
+
+_Usage = TypeVar("_Usage", bound=Row | Early)
+
+
+def _held(rows: list[Row], early: list[Early], want: TokenVector) -> tuple[list[Row], list[Early]]:
+    """Which new rows and which early ones the file has, by what it gained.
+
+    All new rows if they fit, with the early ones that make up exactly the rest; else those that are exactly what it
+    gained; else all new ones: then rows tell more than the file, which has nothing beside them.
+    """
+    new = total(row.tokens for row in rows)
+    if want.holds(new):
+        return rows, _exactly(early, missing(want, new)) or []
+    mixed: list[Row | Early] = [*rows, *early]
+    chosen = _exactly(mixed, want)
+    if chosen is None:
+        return rows, []
+    return [one for one in chosen if isinstance(one, Row)], [one for one in chosen if isinstance(one, Early)]
+
+
+def _exactly(candidates: Sequence[_Usage], want: TokenVector) -> list[_Usage] | None:
+    """The fewest of the newest candidates whose usage is exactly `want`; None if no selection is."""
+    if not want.total:
+        return []
+    newest = candidates[: -_TRIED - 1 : -1]
+    for size in range(1, len(newest) + 1):
+        for chosen in combinations(newest, size):
+            if same(total(one.tokens for one in chosen), want):
+                return list(chosen)
+    return None
+
+
+def _corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
+    """The usage of `rows` by dedup key, with the classes that the file proves.
+
+    A compaction's row lacks the cache writes, which then stand in its uncached input, and a row of Anthropic's lacks
+    the reasoning. The sums of a group stay; what rows have too much of a class, and the file has more of another of
+    the same group, changes its class in the rows that cannot tell.
+    """
+    result = {row.dedup_key: row.tokens for row in rows}
+    over = list(total(result.values()).minus(gain))
+    for row in rows:
+        for group in ((0, 1, 2),) * row.vague_input + ((3, 4),) * (not row.tokens.reasoning):
+            counts = list(result[row.dedup_key])
+            for source in group:
+                for target in group:
+                    moved = max(0, min(over[source], -over[target], counts[source]))
+                    counts[source], counts[target] = counts[source] - moved, counts[target] + moved
+                    over[source], over[target] = over[source] - moved, over[target] + moved
+            result[row.dedup_key] = TokenVector(*counts)
+    return result
+
+
+def _attribute_last(work: Reconciliation) -> None:
+    """The last request as a turn, where no finer file tells of turns."""
+    last, workspace, old = work.last, work.workspace, work.start == "old"
+    if last is None or workspace.has_rows or last.key not in work.models:
+        return
+    if last.end_ms <= workspace.last_request_ms or (old and last.end_ms < work.options.since_ms):
+        return
+    state = workspace.model(last.key)
+    there = state.file if old else work.left(last.key)
+    if not last.bucket.tokens.total or not there.holds(last.bucket.tokens):
+        return
+    work.add(Allocation(workspace, last.key, last.bucket.tokens, exact=last, in_file=True))
+    if not old:
+        state.covered = state.covered.plus(last.bucket.tokens)
+        state.unmatched = state.unmatched.plus(last.bucket.tokens)
+
+
+def _attribute_rest(work: Reconciliation) -> None:
+    """What only the usage file shows. Where there is a chat, it is given a moment to show it as well."""
+    written_ms = max(work.files.written_ms, work.ended_ms)
+    hold = work.files.chat and work.options.just_now(written_ms)
+    if not hold:
+        _attribute_last(work)
+    _attribute_children(work)
+    for key in work.models:
+        state, left = work.workspace.model(key), work.left(key)
+        if left.total and hold:
+            work.retry_ms = max(work.retry_ms, written_ms + work.options.settle_ms)
+            continue
+        if left.total and not (work.start == "reset" and same(left, work.vanished[key])):
+            state.unmatched = state.unmatched.plus(left)
+            work.add(Allocation(work.workspace, key, left, in_file=True, guess=work.start == "reset"))
+        state.covered = state.file
+
+
+def _attribute_children(work: Reconciliation) -> None:
+    """First what an entry names, class by class; what is still missing then is looked for in the other models."""
+    for named in (True, False):
+        for child in work.children:
+            for key in work.models:
+                if named != (key == child.key) or (named and child.unbounded):
+                    continue
+                part = child.take(work.left(key))
+                if not part.total:
+                    continue
+                state = work.workspace.model(key)
+                state.covered = state.covered.plus(part)
+                allocation = Allocation(child.child, key, part, in_file=True, guess=not named)
+                child.parts.append(allocation)
+                work.add(allocation)
+                _credit(child.child.model(key), part)
+    for child in work.children:
+        child.share_cost()
+
+
+def _credit(state: ModelState, part: TokenVector) -> None:
+    state.file = state.file.plus(part)
+    state.covered = state.covered.plus(part)
+    state.unmatched = state.unmatched.plus(part)
+
+
+# Step 4: record
+
+
+def record(work: Reconciliation) -> None:
+    """Share out the cost, make the records, and set what is remembered."""
+    work.records += _records(work)
+    workspace, usage = work.workspace, work.files.usage
+    for key in {*work.chat, *workspace.models}:
+        if key in workspace.models or key in work.models:
+            workspace.model(key).chat = work.chat[key]
+    if usage is None:
+        return
+    all_known = work.start in ("old", "reset")
+    if usage.last is not None and (all_known or not work.retry_ms):
+        workspace.last_request_ms = max(workspace.last_request_ms, usage.last.end_ms)
+        work.store.take(last_request_key(usage.last), _owner_of(work, usage.last), usage.last.bucket.tokens)
+    workspace.seen_file = True
+    if work.start == "old":
+        for state in workspace.models.values():
+            state.paid = state.cost
+    if work.records or all_known or not workspace.changed_ms:
+        workspace.changed_ms = work.files.written_ms
+
+
+def _owner_of(work: Reconciliation, last: LastRequest) -> str:
+    """Whose a last request is: that of the workspace where it was seen first."""
+    counted = work.store.counted(last_request_key(last))
+    return work.workspace.id if counted is None else counted.workspace
 
 
 def _records(work: Reconciliation) -> Iterator[Record]:
     for key, bucket in work.models.items():
-        share(work.parts.get(key, ()), work.workspace.model(key), bucket, work.before[key])
-    for key, parts in work.parts.items():
+        parts = [part for part in work.allocations.get(key, ()) if part.in_file]
+        if work.start == "old":
+            share(parts, ModelState(), bucket, ZERO)
+        else:
+            share(parts, work.workspace.model(key), bucket, work.before[key])
+    for key, parts in work.allocations.items():
         for part in parts:
-            yield _record(work, part, work.models.get(key, Bucket()))
+            if not part.silent:
+                yield _record(work, part, work.models.get(key, Bucket()))
     for row in work.rows:
         for tool in row.tools:
             yield build.tool(work.workspace, tool, work.without_span)
@@ -318,9 +736,35 @@ def _record(work: Reconciliation, part: Allocation, bucket: Bucket) -> Record:
         child = part.owner.model(part.key)
         child.cost = child.paid = child.cost.plus(TokenVector(part.cost or 0))
         child.complete = child.complete and part.cost is not None
-        return build.aggregate(part, bucket, (since_ms, files.written_ms), build.CHILD)
+        return build.aggregate(part, bucket, (since_ms, files.written_ms), build.CHILD, _nth(work, part))
     note = build.REMAINDER if workspace.has_rows else build.AGGREGATE
-    return build.aggregate(part, bucket, (since_ms, _end_ms(work, part.key)), note)
+    return build.aggregate(part, bucket, (since_ms, _end_ms(work, part.key)), note, _nth(work, part))
+
+
+def _nth(work: Reconciliation, part: Allocation) -> int:
+    """How often a sum has been reached before: after a reset it may be reached again."""
+    nth = 0
+    while work.store.counted(key := build.aggregate_key(part, nth)) is not None:
+        nth += 1
+    work.store.take(key, part.owner.id, part.tokens)
+    return nth
+
+
+def held_back(workspace: Workspace, now_ms: int, store: WorkspaceStore) -> list[Record]:
+    """What a workspace's file showed, and was held back for a finer row, when the workspace is gone."""
+    work = Reconciliation(workspace, Files(written_ms=workspace.changed_ms or now_ms), Options(), store)
+    records: list[Record] = []
+    for key, state in workspace.models.items():
+        left, before = work.left(key), state.covered
+        if left.total:
+            part, bucket = (
+                Allocation(workspace, key, left, in_file=True),
+                Bucket(state.file, state.cost, state.complete),
+            )
+            state.covered = state.file
+            share([part], state, bucket, before)
+            records.append(_record(work, part, bucket))
+    return records
 
 
 def _end_ms(work: Reconciliation, key: str) -> int:
@@ -329,245 +773,3 @@ def _end_ms(work: Reconciliation, key: str) -> int:
     if last is not None and last.key == key and last.end_ms > work.workspace.last_request_ms:
         return last.end_ms
     return work.files.written_ms
-
-
-def _remember(work: Reconciliation, *, all_known: bool) -> None:
-    workspace, usage = work.workspace, work.files.usage
-    if usage is None:
-        return
-    if usage.last is not None and (all_known or not work.outcome.again_ms):
-        workspace.last_request_ms = usage.last.end_ms
-    workspace.seen_file = True
-    if all_known:
-        for model in workspace.models.values():
-            model.paid = model.cost
-    if work.outcome.records or all_known or not workspace.changed_ms:
-        workspace.changed_ms = work.files.written_ms
-
-
-def is_old(work: Reconciliation) -> bool:
-    """Whether a workspace is from before the first run, so that only what is dated later is new."""
-    since_ms, files = work.options.since_ms, work.files
-    dated = [row.end_ms for row in work.rows if row.end_ms]
-    if work.last is not None:
-        dated.append(work.last.end_ms)
-    if dated and min(dated) < since_ms:
-        return True
-    return bool(since_ms) and not files.arrived and files.began_ms < since_ms
-
-
-def leave_out(work: Reconciliation) -> None:
-    """Take all that is there as known; what a row tells of it later is taken from there."""
-    since_ms, workspace = work.options.since_ms, work.workspace
-    old = [row for row in work.rows if row.end_ms < since_ms]
-    reported: dict[str, TokenVector] = defaultdict(lambda: ZERO)
-    for row in work.rows:
-        if row.end_ms < since_ms or work.in_file(row):
-            reported[row.key] = reported[row.key].plus(row.tokens)
-    for key in {*reported, *work.models}:
-        model = workspace.model(key)
-        model.covered = model.file.at_least(reported[key])
-        model.unmatched = missing(model.file, reported[key])
-    if work.files.usage is not None:
-        workspace.merged = list(work.files.usage.children)
-    for row in old:
-        work.store.take(row.dedup_key, workspace.id)
-        workspace.has_rows |= bool(row.tokens.total)
-    work.rows = work.rows[len(old) :]
-
-
-def is_reset(work: Reconciliation, usage: UsageFile) -> bool:
-    """Whether Mux made the file reset, so that its sums begin again (facts 1.7)."""
-    workspace = work.workspace
-    if any(child not in usage.children for child in workspace.merged):
-        return True
-    return _holds_copies(work) or any(
-        _begun_again(model.file, usage.models.get(key, Bucket())) for key, model in workspace.models.items()
-    )
-
-
-def _holds_copies(work: Reconciliation) -> bool:
-    """A fork's file that was reset from its chat, with the rows that were copied: that explains more of it."""
-    beside_chat = beside_growth = 0
-    for key in work.copied:
-        now, before = work.models.get(key, Bucket()).tokens, work.workspace.model(key).file
-        if not now.holds(work.reported(key)):
-            return False
-        beside_chat += missing(now, work.reported(key)).total
-        beside_growth += missing(now, before.plus(work.own(key))).total
-    return beside_chat < beside_growth
-
-
-def _begun_again(before: TokenVector, bucket: Bucket) -> bool:
-    """Whether a model's bucket lost anything, or says that it holds one request where there were others."""
-    if any(now < then for now, then in zip(bucket.tokens, before, strict=True)):
-        return True
-    return bool(bucket.named) and before.total > 0 and bucket.tokens != before
-
-
-def restart_from(work: Reconciliation, usage: UsageFile) -> None:
-    """Go on from what the new file says; nothing of it is new. It was made from the chat: rows still to come are not
-    in it, unless no finer file was seen at all.
-    """
-    workspace, finer = work.workspace, work.files.chat or bool(work.files.rows)
-    work.outcome.was_reset = True
-    workspace.resets += 1
-    workspace.reset_ms = work.files.written_ms
-    workspace.models = {key: workspace.models[key] for key in usage.models}
-    for key, model in workspace.models.items():
-        model.covered = model.file
-        model.unmatched = ZERO if finer else model.file
-        model.skipped = missing(model.file, work.reported(key)) if finer else ZERO
-        model.paid = ZERO
-        work.before[key] = ZERO
-    workspace.merged = list(usage.children)
-
-
-def start_fork(work: Reconciliation) -> None:
-    """A fork starts from nothing; one by an old version starts with a copy of the file, as its rows show."""
-    if not work.files.first or not work.copied:
-        return
-    model = work.workspace.model
-    if all(model(key).file.holds(there.plus(work.own(key))) for key, there in work.copied.items()):
-        for key, there in work.copied.items():
-            model(key).covered = there
-            work.before[key] = there
-
-
-def roll_up_new(work: Reconciliation, usage: UsageFile) -> None:
-    """Take the usage of children that are new in the file out of what it gained."""
-    workspace = work.workspace
-    for name, entry in usage.children.items():
-        if name in workspace.merged or name == workspace.id:
-            continue
-        gained = {key: missing(model.file, model.covered) for key, model in workspace.models.items()}
-        remainder = roll_up(workspace, work.store.workspace(name), entry, gained, work.store)
-        if remainder is not None and not (remainder.unbounded and work.files.first):
-            work.remainder.append(remainder)
-        for key, there in gained.items():
-            model = workspace.model(key)
-            work.before[key] = work.before[key].plus(missing(there, missing(model.file, model.covered)))
-        workspace.merged.append(name)
-
-
-def add_rows(work: Reconciliation, *, included: bool) -> None:
-    """Take every new row. `included`: what the usage file has of them is covered already."""
-    workspace = work.workspace
-    work.rows = [row for row in work.rows if not _too_early(work, row)]
-    known = set() if included else _known(work)
-    for row in work.rows:
-        work.store.take(row.dedup_key, workspace.id)
-        if row.tokens.total and row.dedup_key not in known:
-            work.add(_part(work, row, included=included and work.in_file(row)))
-        else:
-            work.without_span.add(row.span_id)
-        workspace.has_rows |= bool(row.tokens.total)
-
-
-def _too_early(work: Reconciliation, row: Row) -> bool:
-    """Whether the usage file, which follows the chat file in a moment, has yet to tell what the row cost."""
-    if work.in_file(row) or not work.options.just_now(row.end_ms):
-        return False
-    work.outcome.again_ms = max(work.outcome.again_ms, row.end_ms + work.options.settle_ms)
-    return True
-
-
-def _known(work: Reconciliation) -> set[bytes]:
-    """Claims of rows whose usage was emitted before, as a part of what only the usage file showed then.
-
-    Rows are known for as much as they tell more than the file gained, oldest first. Where that is no whole number of
-    rows, the last one is known too, and what it tells more is left over.
-    """
-    rows: dict[str, list[Row]] = defaultdict(list)
-    for row in work.rows:
-        if row.tokens.total and work.in_file(row) and not _skipped(work, row).total:
-            rows[row.key].append(row)
-    return set[bytes]().union(*(_known_of(work.workspace.model(key), reported) for key, reported in rows.items()))
-
-
-def _known_of(model: ModelState, rows: list[Row]) -> set[bytes]:
-    gained = missing(model.file, model.covered)
-    more = taken(model.unmatched, missing(total(row.tokens for row in rows), gained))
-    known: set[bytes] = set()
-    for whole in (True, False):
-        for row in rows:
-            used = taken(more, row.tokens)
-            if row.dedup_key in known or not used.total or (whole and not more.holds(row.tokens)):
-                continue
-            more, model.unmatched = more.minus(used), model.unmatched.minus(used)
-            known.add(row.dedup_key)
-    return known
-
-
-def _part(work: Reconciliation, row: Row, *, included: bool) -> Allocation:
-    part = Allocation(work.workspace, row.key, row.tokens, row)
-    if not included:
-        part.exact = _exact(work, row)
-        part.tokens = part.exact.bucket.tokens if part.exact is not None else row.tokens
-        model = work.workspace.model(row.key)
-        skipped = _skipped(work, row)
-        model.skipped = model.skipped.minus(skipped)
-        model.covered = settled(model.file, model.covered.plus(part.tokens).minus(skipped))
-    return part
-
-
-def _skipped(work: Reconciliation, row: Row) -> TokenVector:
-    """The part of the row that a file reset had, and that was not emitted."""
-    if row.end_ms > work.workspace.reset_ms:
-        return ZERO
-    return taken(work.workspace.model(row.key).skipped, row.tokens)
-
-
-def _exact(work: Reconciliation, row: Row) -> LastRequest | None:
-    """The last request, if it is this row: it has the classes and the cost that a row may lack. Used once."""
-    last = work.last
-    if last is None or last.key != row.key or not -1000 <= last.end_ms - row.end_ms <= 60_000:
-        return None
-    if not same(last.bucket.tokens, row.tokens):
-        return None
-    work.last = None
-    return last
-
-
-def add_last_request(work: Reconciliation, *, old: bool) -> None:
-    """The last request as a turn, where no finer file tells of turns. `old`: all of the file is covered already."""
-    last, workspace = work.last, work.workspace
-    if last is None or workspace.has_rows or last.key not in workspace.models:
-        return
-    if last.end_ms <= workspace.last_request_ms or (old and last.end_ms < work.options.since_ms):
-        return
-    model = workspace.model(last.key)
-    there = model.file if old else missing(model.file, model.covered)
-    if not last.bucket.tokens.total or not there.holds(last.bucket.tokens):
-        return
-    work.add(Allocation(workspace, last.key, last.bucket.tokens, exact=last))
-    if not old:
-        model.covered = model.covered.plus(last.bucket.tokens)
-        model.unmatched = model.unmatched.plus(last.bucket.tokens)
-
-
-def add_left_over(work: Reconciliation, key: str, *, hold: bool) -> None:
-    """What nothing else explains: children's first, the rest its own. `hold`: a finer row may still tell of that."""
-    model = work.workspace.model(key)
-    left = missing(model.file, model.covered)
-    for remainder in sorted(work.remainder, key=lambda remainder: remainder.first_key != key):
-        part = remainder.take(left)
-        if part.total:
-            left = missing(left, part)
-            model.covered = model.covered.plus(part)
-            _credit(remainder.child.model(key), part)
-            work.add(Allocation(remainder.child, key, part))
-    if not left.total:
-        model.covered = settled(model.file, model.covered)
-    elif hold:
-        work.outcome.again_ms = work.files.written_ms + work.options.settle_ms
-    else:
-        model.covered = settled(model.file, model.covered.plus(left))
-        model.unmatched = model.unmatched.plus(left)
-        work.add(Allocation(work.workspace, key, left))
-
-
-def _credit(model: ModelState, part: TokenVector) -> None:
-    model.file = model.file.plus(part)
-    model.covered = model.covered.plus(part)
-    model.unmatched = model.unmatched.plus(part)

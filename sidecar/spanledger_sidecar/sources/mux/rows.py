@@ -78,8 +78,11 @@ class Tool:
 class Row:
     """Usage that one row of a file proves. `dedup_key` is the key by which it counts once, in whichever file it stands.
 
-    `named` is the model as the request named it, `key` the usage file's key of it. `cost` (picodollars) is there where
-    the provider charged it or a subscription covered it. Rows `in_chat` are what Mux makes a lost usage file from.
+    `name` is what the row is called in its chat. `whole` is all that the row tells, where `tokens` is what it grew by.
+    `vague_input` is true where the row cannot tell cache writes from other input. `write_1h` is how much of the cache
+    writes lives for an hour (None: not known). `named` is the model as the request named it, `key` the usage file's key
+    of it. `cost` (picodollars) is there where the provider charged it or a subscription covered it. Rows `in_chat` are
+    what Mux makes a lost usage file from.
     """
 
     dedup_key: bytes
@@ -98,7 +101,19 @@ class Row:
     finish_reason: str = ""
     note: str = ""
     in_chat: bool = True
+    name: str = ""
+    whole: TokenVector | None = None
+    vague_input: bool = False
+    write_1h: int | None = None
     tools: list[Tool] = field(default_factory=list)
+
+    @property
+    def proven_ms(self) -> int:
+        """When it ended, where the file's last request, which is later, shows that it may be in the file; else 0.
+
+        The last request stays as it was when a call outside any turn is recorded.
+        """
+        return self.end_ms if self.in_chat else 0
 
 
 def row_name(row: dict[str, Any], workspace: str) -> str:
@@ -144,6 +159,9 @@ def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign, 
         count(metadata.get("ttftMs")) if "ttftMs" in metadata else None,
         text(metadata.get("finishReason")),
         "interrupted" if metadata.get("partial") is True else "",
+        name=name,
+        vague_input=not isinstance(metadata.get("providerMetadata"), dict),
+        write_1h=_write_1h(metadata),
         tools=_tools(parts, (trace, span, name), start_ms, sign, _NESTED_TOOLS),
     )
 
@@ -164,6 +182,7 @@ def _tool_model(call: dict[str, Any], name: str, place: int, turn: dict[str, Any
         _charged(call),
         text(call.get("toolName")),
         tier=_tier(call.get("providerMetadata")),
+        write_1h=_write_1h(call),
     )
 
 
@@ -191,6 +210,7 @@ def headless(line: dict[str, Any], nth: int) -> Row | None:
         tier=tier,
         note=f"outside any turn: {source}",
         in_chat=False,
+        write_1h=_write_1h(line),
     )
 
 
@@ -215,6 +235,20 @@ def _charged(holder: dict[str, Any]) -> int | None:
         return 0
     ticks = nested(metadata, "xai", "costInUsdTicks")
     return count(ticks) * _PICO_PER_TICK if isinstance(ticks, int) and not isinstance(ticks, bool) else None
+
+
+def _write_1h(holder: dict[str, Any]) -> int | None:
+    """How much was written to a cache for an hour; None where the file does not know.
+
+    The raw usage is that of the last call: it tells all of a turn's only where it has all of its cache writes.
+    """
+    anthropic = nested(holder, "providerMetadata", "anthropic")
+    split = nested(anthropic, "usage", "cache_creation")
+    written = count(nested(anthropic, "cacheCreationInputTokens"))
+    if not written or count(nested(anthropic, "usage", "cache_creation_input_tokens")) != written:
+        return None
+    hour, minutes = (nested(split, f"ephemeral_{life}_input_tokens") for life in ("1h", "5m"))
+    return count(hour) if count(hour) + count(minutes) == written else None
 
 
 def _tier(metadata: Any) -> str:

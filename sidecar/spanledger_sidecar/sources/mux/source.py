@@ -26,25 +26,38 @@ from spanledger_sidecar.sources.mux import build
 from spanledger_sidecar.sources.mux.build import SOURCE
 from spanledger_sidecar.sources.mux.files import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
 from spanledger_sidecar.sources.mux.home import ConfigEntry, from_metadata, mux_root, workspaces
-from spanledger_sidecar.sources.mux.reconcile import Files, Options, Outcome, reconcile
+from spanledger_sidecar.sources.mux.reconcile import Counted, Files, Options, Reconciliation, held_back, reconcile
 from spanledger_sidecar.sources.mux.rows import Wanted
 from spanledger_sidecar.sources.mux.state import Workspace
+from spanledger_sidecar.tokens import TokenVector
 
 
 class CursorStore:
-    """`explain.WorkspaceStore` over the cursor."""
+    """Implements `reconcile.WorkspaceStore` over one transaction of the cursor."""
 
     def __init__(self, change: Change, sessions: Path) -> None:
         self._change = change
         self._sessions = sessions
         self._workspaces: dict[str, Workspace] = {}
-        self._counted: dict[bytes, str] = {}
+        self._counted: dict[bytes, Counted] = {}
 
-    def owner(self, dedup_key: bytes) -> str | None:
-        return self._counted.get(dedup_key) or self._change.owner(dedup_key)
+    def counted(self, key: bytes) -> Counted | None:
+        taken = self._counted.get(key)
+        if taken is None and (stored := self._change.counted(key)) is not None:
+            workspace, tokens = stored
+            taken = Counted(workspace, TokenVector(*tokens) if tokens else None)
+        return taken
 
-    def take(self, dedup_key: bytes, workspace: str) -> None:
-        self._counted[dedup_key] = workspace
+    def take(self, key: bytes, workspace: str, tokens: TokenVector) -> None:
+        self._counted[key] = Counted(workspace, tokens)
+
+    def has_all_of(self, models: dict[str, TokenVector], but: str) -> bool:
+        for name, record in self._change.states(SOURCE):
+            if name != but:
+                other = Workspace.unpack(name, record)
+                if all(key in other.models and other.models[key].file.contains(sum_) for key, sum_ in models.items()):
+                    return True
+        return False
 
     def known(self, workspace: str) -> bool:
         """Whether anything is remembered of a workspace."""
@@ -69,8 +82,8 @@ class CursorStore:
     def save(self) -> None:
         """Write back every workspace that was asked for, and what they took. Without it, nothing has changed."""
         packed = {name: known.pack() for name, known in self._workspaces.items()}
-        for dedup_key, workspace in self._counted.items():
-            self._change.take(dedup_key, workspace)
+        for key, counted in self._counted.items():
+            self._change.count(key, *counted)
         for name, record in packed.items():
             self._change.remember(SOURCE, name, record)
 
@@ -247,7 +260,7 @@ class MuxSource:
                 if folder.is_dir() and not folder.is_symlink():
                     records = self._look_at_one(store, root, name, folder, context)
                 elif store.known(name):
-                    records = self._close(store.workspace(name), context)
+                    records = self._close(store, store.workspace(name), context)
                 else:
                     continue
                 spans = packed(records, store.workspace(name).written_ms or context.now_ms)
@@ -274,9 +287,9 @@ class MuxSource:
         read = read_folder(folder, name, self._reader, _wanted(store, context, first=first))
         workspace.written_ms = read.written_ms or newest(found)
         outcome = self._explain(store, workspace, read, root, context, first=first)
-        self.counts.resets += outcome.was_reset
-        if outcome.again_ms:
-            self.again[name] = (outcome.again_ms, root.path)
+        self.counts.resets += outcome.start == "reset"
+        if outcome.retry_ms:
+            self.again[name] = (outcome.retry_ms, root.path)
             workspace.signals = {}  # after a restart too, what was held back is looked at again
         else:
             self.again.pop(name, None)
@@ -297,7 +310,7 @@ class MuxSource:
 
     def _explain(
         self, store: CursorStore, workspace: Workspace, read: Folder, root: _Root, context: ScanContext, *, first: bool
-    ) -> Outcome:
+    ) -> Reconciliation:
         listed = root.config.get(workspace.id)
         files = Files(
             read.usage,
@@ -305,6 +318,7 @@ class MuxSource:
             read.rows,
             read.chat,
             read.timing,
+            listed.created_ms if listed else 0,
             (listed.created_ms if listed else 0) or read.began_ms,
             first=first,
             arrived=root.arrived,
@@ -320,14 +334,14 @@ class MuxSource:
         except (FileNotFoundError, UnreadableError):
             return ConfigEntry(Session(name))
 
-    def _close(self, workspace: Workspace, context: ScanContext) -> list[Record]:
+    def _close(self, store: CursorStore, workspace: Workspace, context: ScanContext) -> list[Record]:
         """The end of a workspace whose folder is gone, reported once; what was held back of it comes first."""
         self.again.pop(workspace.id, None)
         if workspace.closed:
             return []
         workspace.closed = True
         workspace.signals = {}
-        records = build.held_back(workspace, context.now_ms)
+        records = held_back(workspace, context.now_ms, store)
         workspace.closings += 1
         return [*records, build.closed(workspace, context.now_ms)]
 
@@ -335,7 +349,7 @@ class MuxSource:
 def _wanted(store: CursorStore, context: ScanContext, *, first: bool) -> Wanted:
     """New rows, but none from before the first run."""
     since_ms = context.since_ms if first else 0
-    return lambda dedup_key, end_ms: not 0 < end_ms < since_ms and store.owner(dedup_key) is None
+    return lambda key, end_ms: not 0 < end_ms < since_ms and store.counted(key) is None
 
 
 def _mark(found: Signals) -> int:

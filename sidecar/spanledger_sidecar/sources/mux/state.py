@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from spanledger_sidecar.records import Session, pack, unpack
-from spanledger_sidecar.tokens import ZERO, TokenVector
+from spanledger_sidecar.tokens import ZERO, TokenVector, capped, missing
 
-_VERSION = 1
+_VERSION = 2
+
+
+class Early(NamedTuple):
+    """The usage of such a row, and when it ended (ms since 1970; 0: that says nothing of when the file has it)."""
+
+    end_ms: int
+    tokens: TokenVector
 
 
 @dataclass(slots=True)
@@ -17,8 +24,8 @@ class ModelState:
 
     `covered` is what was emitted, was there before the first run, or belongs to another workspace. `unmatched` is the
     part of it for which no row of a finer file is known yet: a row that arrives late takes from there instead of
-    counting again. `skipped` is what a file after a reset had beyond its chat, and was not emitted: a row that arrives
-    late is, and takes from there. `paid` is the part of the file's cost that went with what is covered.
+    counting again. `paid` is the part of the file's cost that went with what is covered. `chat` is what the workspace's
+    own rows in the chat told. `early` are rows that were emitted and that the file does not have yet, or never will.
     """
 
     file: TokenVector = ZERO
@@ -26,16 +33,17 @@ class ModelState:
     complete: bool = True
     covered: TokenVector = ZERO
     unmatched: TokenVector = ZERO
-    skipped: TokenVector = ZERO
     paid: TokenVector = ZERO
+    chat: TokenVector = ZERO
+    early: list[Early] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Workspace:
-    """One workspace. `resets` and `closings` are counts that keep ids apart; times are in ms since 1970.
+    """One workspace. `closings` is a count that keeps ids apart; times are in ms since 1970.
 
-    `reset_ms` is when the file was last seen to be reset. `keys` are the file's keys of models that requests name
-    in a way of their own.
+    `written_ms` is when its files were last written. `keys` are the file's keys of models that requests name in a way
+    of their own.
     """
 
     id: str
@@ -44,8 +52,6 @@ class Workspace:
     merged: list[str] = field(default_factory=list)
     last_request_ms: int = 0
     changed_ms: int = 0
-    resets: int = 0
-    reset_ms: int = 0
     closings: int = 0
     written_ms: int = 0
     has_rows: bool = False
@@ -60,23 +66,23 @@ class Workspace:
 
     def pack(self) -> bytes:
         """The stored form."""
-        models = {
-            key: [model.file, model.cost, model.complete, model.covered, model.unmatched, model.skipped, model.paid]
-            for key, model in self.models.items()
-        }
+        models = {key: [getattr(state, name) for name in _MODEL] for key, state in self.models.items()}
         session = [self.session.parent, self.session.name, self.session.project, self.session.agent_type]
-        rest = [getattr(self, name) for name in _PLAIN]
+        rest = {name: getattr(self, name) for name in _PLAIN}
         return pack([_VERSION, session, models, rest])
 
     @classmethod
     def unpack(cls, workspace: str, record: bytes) -> Workspace:
-        """Read a stored record."""
-        _, session, models, rest = unpack(record)
-        found = cls(workspace, Session(workspace, *session))
-        found.models = {key: _ledger(row) for key, row in models.items()}
-        for name, value in zip(_PLAIN, rest, strict=False):
-            setattr(found, name, value)
-        return found
+        """Read a stored record; of one that another version wrote, what has the same meaning now."""
+        version, session, models, rest = unpack(record)
+        result = cls(workspace, Session(workspace, *session))
+        if version == 1:
+            rest = dict(zip(_PLAIN_1, rest, strict=False))
+            models = {key: _from_version_1(row) for key, row in models.items()}
+        result.models = {key: _model(row) for key, row in models.items()}
+        for name in _PLAIN:
+            setattr(result, name, rest.get(name, getattr(result, name)))
+        return result
 
     def named(self, session: Session) -> None:
         """Take over what is known of the workspace now; a deleted one keeps what was known of it."""
@@ -84,24 +90,28 @@ class Workspace:
         self.session = replace(self.session, **known)
 
 
+_MODEL = ("file", "cost", "complete", "covered", "unmatched", "paid", "chat", "early")
 _PLAIN = (
-    "merged",
-    "last_request_ms",
-    "changed_ms",
-    "resets",
-    "reset_ms",
-    "closings",
-    "has_rows",
-    "seen_file",
-    "closed",
-    "root",
-    "signals",
-    "keys",
-    "written_ms",
+    *("merged", "last_request_ms", "changed_ms", "closings", "written_ms"),
+    *("has_rows", "seen_file", "closed", "root", "signals", "keys"),
+)
+_PLAIN_1 = (
+    *("merged", "last_request_ms", "changed_ms", "", "", "closings", "has_rows", "seen_file", "closed"),
+    *("root", "signals", "keys"),
 )
 _NAMES = ("parent", "name", "project", "agent_type")
 
 
-def _ledger(row: list[Any]) -> ModelState:
-    file, cost, complete, *rest = row
-    return ModelState(TokenVector(*file), TokenVector(*cost), complete, *(TokenVector(*amount) for amount in rest))
+def _model(row: list[Any]) -> ModelState:
+    file, cost, complete, *amounts, early = row
+    covered, unmatched, paid, chat = (TokenVector(*amount) for amount in amounts)
+    rows = [Early(end_ms, TokenVector(*tokens)) for end_ms, tokens in early]
+    return ModelState(TokenVector(*file), TokenVector(*cost), complete, covered, unmatched, paid, chat, rows)
+
+
+def _from_version_1(row: list[Any]) -> list[Any]:
+    """Version 1 knew no `chat` and no `early`: what it had covered beyond its file is early."""
+    file, cost, complete, covered, unmatched, _, paid = row
+    beyond = missing(TokenVector(*covered), TokenVector(*file))
+    early = [(0, beyond)] if beyond.total else []
+    return [file, cost, complete, capped(TokenVector(*file), TokenVector(*covered)), unmatched, paid, ZERO, early]

@@ -82,7 +82,7 @@ class TilthSource:
             self.errors(root / "sessions" / name, f"could not be read ({type(error).__name__}: this is a bug)")
             return None
         for key in log.taken:
-            change.take(key, name)
+            change.count(key, name)
         change.enqueue(spans)
         change.remember(SOURCE, name, record)
         self.counts.add(log.records)
@@ -98,7 +98,7 @@ class TilthSource:
         progress = Progress() if record is None else Progress.unpack(record)
         since_ms = context.since_ms if record is None else 0
         progress.signals = signals(path.parent, self.names)
-        log = EventLog(name, progress, self._sign, lambda key: change.owner(key) is not None)
+        log = EventLog(name, progress, self._sign, lambda key: change.counted(key) is not None)
         lines = Lines()
         try:
             with open_plain(path) as file:
