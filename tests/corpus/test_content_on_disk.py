@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from books import Books
 from captures import Capture, captures
 
-_TYPES = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
+_TYPES: dict[str, Any] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
 _WORDS = 4
 """A text of so many words is content: names and ids have fewer."""
 

@@ -34,153 +34,21 @@ Worked examples; a, b, ... are the usage of single turns, "rows" those of the ch
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import combinations
-from typing import Literal, NamedTuple, Protocol, TypeAlias, TypeVar
+from collections.abc import Iterator
+from dataclasses import replace
 
 from spanledger_sidecar.records import Record, dedup_key, span_id, trace_id
-from spanledger_sidecar.sources.mux import build
+from spanledger_sidecar.sources.mux import build, matching
 from spanledger_sidecar.sources.mux.build import Allocation, share
-from spanledger_sidecar.sources.mux.children import ChildRemainder, merge_child
-from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, Timing, UsageFile
+from spanledger_sidecar.sources.mux.children import merge_child
+from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
+from spanledger_sidecar.sources.mux.reconciliation import Counted, Files, Options, Reconciliation, WorkspaceStore, sums
 from spanledger_sidecar.sources.mux.rows import NO_MODEL, Row, canonical
 from spanledger_sidecar.sources.mux.state import Early, ModelState, Workspace
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, taken, total
 
 _KEYS_KEPT = 256
 _EARLY_KEPT = 64
-_TRIED = 10
-"""Rows of which every selection is tried to find those that a file holds."""
-_CLOCK_MS = 500
-"""By so much a turn may seem to end behind the last request that was written after it."""
-
-Start: TypeAlias = Literal["old", "reset", "goes on"]
-"""Where counting begins: `old` takes all that is there as known, `reset` follows a usage file that begins again."""
-
-
-class Counted(NamedTuple):
-    """Which workspace counted a row, and how much (None: not remembered)."""
-
-    workspace: str
-    tokens: TokenVector | None = None
-
-
-class WorkspaceStore(Protocol):
-    """The other workspaces, and who counted what."""
-
-    def counted(self, key: bytes) -> Counted | None: ...
-
-    def take(self, key: bytes, workspace: str, tokens: TokenVector) -> None: ...
-
-    def workspace(self, workspace: str) -> Workspace: ...
-
-    def lost_children(self, workspace: str) -> list[Workspace]:
-        """Those whose parent it is, and whose folders are gone."""
-        ...
-
-    def has_all_of(self, models: dict[str, TokenVector], but: str) -> bool:
-        """Whether the file of a workspace other than `but` has at least these sums."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """`since_ms`: what ended before is old (0: nothing is). `settle_ms`: how long a finer row is waited for."""
-
-    since_ms: int = 0
-    now_ms: int = 0
-    settle_ms: int = 0
-
-    def just_now(self, at_ms: int) -> bool:
-        """Whether other files may still follow what was written then. A clock far ahead of ours holds nothing up."""
-        return abs(self.now_ms - at_ms) < self.settle_ms
-
-
-@dataclass(slots=True)
-class Files:
-    """The files of one workspace as they were read, the usage file before the chat files.
-
-    `usage` is None where there is none that can be read; `written_ms` is when it was written, for spans that have no
-    better time. `rows` are all that stand in the finer files. `chat` is true where there are finer files. `created_ms`
-    is when the configuration says that the workspace was made, `began_ms` the earliest time known of it (0: none).
-    `first` marks one that was not known before, `arrived` one that appeared in a home that was watched already.
-    """
-
-    usage: UsageFile | None = None
-    written_ms: int = 0
-    rows: list[Row] = field(default_factory=list)
-    chat: bool = False
-    timing: Timing | None = None
-    created_ms: int = 0
-    began_ms: int = 0
-    first: bool = False
-    arrived: bool = False
-
-
-def _sums() -> dict[str, TokenVector]:
-    return defaultdict(lambda: ZERO)
-
-
-@dataclass(slots=True)
-class Reconciliation:
-    """Everything about one look at one workspace.
-
-    From the first step: `rows` are those that are new, oldest first; `chat` the usage of the workspace's own rows in
-    the chat, `copied` that of rows which another workspace has, both by model key. From the second: `before` is what
-    of the file was counted before this look, `children` what of it is merged children's and still to be found, `late`
-    keys of rows whose usage was counted as a remainder, `vanished` what rows that are gone had told. From the third:
-    `allocations` by model key; `without_span` span ids of rows that make no span; `retry_ms` when to look again for
-    what is held back (0: never). From the fourth: `records`. `last` is the last request until a row took it.
-    """
-
-    workspace: Workspace
-    files: Files
-    options: Options
-    store: WorkspaceStore
-    start: Start = "goes on"
-    rows: list[Row] = field(default_factory=list)
-    chat: dict[str, TokenVector] = field(default_factory=_sums)
-    copied: dict[str, TokenVector] = field(default_factory=_sums)
-    before: dict[str, TokenVector] = field(default_factory=_sums)
-    vanished: dict[str, TokenVector] = field(default_factory=_sums)
-    late: set[bytes] = field(default_factory=set)
-    children: list[ChildRemainder] = field(default_factory=list)
-    allocations: dict[str, list[Allocation]] = field(default_factory=lambda: defaultdict(list))
-    without_span: set[bytes] = field(default_factory=set)
-    last: LastRequest | None = None
-    retry_ms: int = 0
-    known: int = 0
-    records: list[Record] = field(default_factory=list)
-
-    @property
-    def models(self) -> dict[str, Bucket]:
-        """What the usage file says, by model key."""
-        return self.files.usage.models if self.files.usage is not None else {}
-
-    @property
-    def ended_ms(self) -> int:
-        """When the file's last request ended; 0 where it names none."""
-        last = self.files.usage.last if self.files.usage is not None else None
-        return last.end_ms if last is not None else 0
-
-    def add(self, allocation: Allocation) -> None:
-        self.allocations[allocation.key].append(allocation)
-
-    def new(self, key: str, *, in_chat: bool | None = None) -> TokenVector:
-        """What new rows tell of a model."""
-        rows = (row for row in self.rows if row.key == key and in_chat in (None, row.in_chat))
-        return total(row.tokens for row in rows)
-
-    def left(self, key: str) -> TokenVector:
-        """What of the file nothing explains yet."""
-        state = self.workspace.model(key)
-        return missing(state.file, state.covered)
-
-    def may_hold(self, end_ms: int, ended_ms: int | None = None) -> bool:
-        """Whether the file can hold a turn that ended then, by its last request."""
-        ended_ms = self.ended_ms if ended_ms is None else ended_ms
-        return not ended_ms or not end_ms or end_ms <= ended_ms + _CLOCK_MS
 
 
 def reconcile(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
@@ -310,7 +178,7 @@ def _take_as_known(work: Reconciliation) -> None:
     """Take all that is there as known; what a row tells of it later is taken from there."""
     since_ms, workspace = work.options.since_ms, work.workspace
     old = [row for row in work.rows if row.end_ms < since_ms]
-    told = _sums()
+    told = sums()
     for row in work.rows:
         if row.end_ms < since_ms or work.may_hold(row.proven_ms):
             told[row.key] = told[row.key].plus(row.tokens)
@@ -354,7 +222,7 @@ def _restart_model(work: Reconciliation, key: str, bucket: Bucket, *, rebuilt: b
     work.vanished[key] = missing(state.chat, own)
     proven = _proven_by_last(work, key)
     pool = missing(now, proven)
-    if others.total and not rebuilt and by_class(pool, own).contains(others):
+    if others.total and not rebuilt and _overwritten(work, key, pool, own, others):
         state.covered = capped(pool, own.plus(others))
         return
     late = [
@@ -369,6 +237,15 @@ def _restart_model(work: Reconciliation, key: str, bucket: Bucket, *, rebuilt: b
             work.late.add(row.dedup_key)
             rows = rows.plus(row.tokens)
     state.covered, state.unmatched = capped(pool, rows), ZERO
+
+
+def _overwritten(work: Reconciliation, key: str, pool: TokenVector, own: TokenVector, others: TokenVector) -> bool:
+    """Whether the file still has what no row told, and lacks, if anything, just some rows."""
+    if by_class(pool, own).contains(others):
+        return True
+    whole = work.chat[key].plus(others)
+    rows = [row for row in work.files.rows if row.key == key and row.in_chat]
+    return pool.contains(others) and whole.holds(pool) and matching.exactly(rows, missing(whole, pool)) is not None
 
 
 def _proven_by_last(work: Reconciliation, key: str) -> TokenVector:
@@ -491,8 +368,8 @@ def _attribute_rows(work: Reconciliation, key: str, rows: list[Row]) -> None:
     want = missing(gain, proven)
     late = _late(work, state, open_rows, want)
     open_rows = [row for row in open_rows if row.dedup_key not in late]
-    held, arrived = _held(open_rows, [early for early in state.early if work.may_hold(early.end_ms)], want)
-    corrected = _corrected(held, by_class(state.file, state.covered.plus(proven if exact else ZERO)))
+    held, arrived = matching.held(open_rows, [early for early in state.early if work.may_hold(early.end_ms)], want)
+    corrected = matching.corrected(held, by_class(state.file, state.covered.plus(proven if exact else ZERO)))
     for row in open_rows:
         tokens = corrected.get(row.dedup_key, row.tokens)
         work.add(Allocation(work.workspace, key, tokens, row, in_file=row in held))
@@ -562,58 +439,6 @@ def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenV
             late.add(row.dedup_key)
             work.without_span.add(row.span_id)
     return late
-
-
-_Usage = TypeVar("_Usage", bound=Row | Early)
-
-
-def _held(rows: list[Row], early: list[Early], want: TokenVector) -> tuple[list[Row], list[Early]]:
-    """Which new rows and which early ones the file has, by what it gained.
-
-    All new rows if they fit, with the early ones that make up exactly the rest; else those that are exactly what it
-    gained; else all new ones: then rows tell more than the file, which has nothing beside them.
-    """
-    new = total(row.tokens for row in rows)
-    if want.holds(new):
-        return rows, _exactly(early, missing(want, new)) or []
-    mixed: list[Row | Early] = [*rows, *early]
-    chosen = _exactly(mixed, want)
-    if chosen is None:
-        return rows, []
-    return [one for one in chosen if isinstance(one, Row)], [one for one in chosen if isinstance(one, Early)]
-
-
-def _exactly(candidates: Sequence[_Usage], want: TokenVector) -> list[_Usage] | None:
-    """The fewest of the newest candidates whose usage is exactly `want`; None if no selection is."""
-    if not want.total:
-        return []
-    newest = candidates[: -_TRIED - 1 : -1]
-    for size in range(1, len(newest) + 1):
-        for chosen in combinations(newest, size):
-            if same(total(one.tokens for one in chosen), want):
-                return list(chosen)
-    return None
-
-
-def _corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
-    """The usage of `rows` by dedup key, with the classes that the file proves.
-
-    A compaction's row lacks the cache writes, which then stand in its uncached input, and a row of Anthropic's lacks
-    the reasoning. The sums of a group stay; what rows have too much of a class, and the file has more of another of
-    the same group, changes its class in the rows that cannot tell.
-    """
-    result = {row.dedup_key: row.tokens for row in rows}
-    over = list(total(result.values()).minus(gain))
-    for row in rows:
-        for group in ((0, 1, 2),) * row.vague_input + ((3, 4),) * (not row.tokens.reasoning):
-            counts = list(result[row.dedup_key])
-            for source in group:
-                for target in group:
-                    moved = max(0, min(over[source], -over[target], counts[source]))
-                    counts[source], counts[target] = counts[source] - moved, counts[target] + moved
-                    over[source], over[target] = over[source] - moved, over[target] + moved
-            result[row.dedup_key] = TokenVector(*counts)
-    return result
 
 
 def _attribute_last(work: Reconciliation) -> None:

@@ -26,14 +26,15 @@ from spanledger_sidecar.sources.mux import build
 from spanledger_sidecar.sources.mux.build import SOURCE
 from spanledger_sidecar.sources.mux.files import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
 from spanledger_sidecar.sources.mux.home import ConfigEntry, from_metadata, mux_root, workspaces
-from spanledger_sidecar.sources.mux.reconcile import Counted, Files, Options, Reconciliation, held_back, reconcile
+from spanledger_sidecar.sources.mux.reconcile import held_back, reconcile
+from spanledger_sidecar.sources.mux.reconciliation import Counted, Files, Options, Reconciliation
 from spanledger_sidecar.sources.mux.rows import Wanted
 from spanledger_sidecar.sources.mux.state import Workspace
 from spanledger_sidecar.tokens import TokenVector
 
 
 class CursorStore:
-    """Implements `reconcile.WorkspaceStore` over one transaction of the cursor."""
+    """Implements `reconciliation.WorkspaceStore` over one transaction of the cursor."""
 
     def __init__(self, change: Change, sessions: Path) -> None:
         self._change = change
