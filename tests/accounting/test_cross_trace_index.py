@@ -26,8 +26,10 @@ class _Watched:
         self.read.append(Table(where[0]))
         return self._reader.get(where)
 
-    def scan(self, table: Table, tenant: bytes, *, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
-        return self._reader.scan(table, tenant, newest_first=newest_first)
+    def scan(
+        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+    ) -> Iterator[tuple[Key, bytes]]:
+        return self._reader.scan(table, tenant, within=within, newest_first=newest_first)
 
 
 def _calls(number: int, **more: object) -> list[Fact]:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from ledger_in_memory import MakeFact, MemoryLedger
-from spanledger_processor.ledger.store import Table
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from ledger_in_memory import TENANT, MakeFact, MemoryLedger
+from spanledger_processor.ledger import queries as questions
+from spanledger_processor.ledger.keys import bounded_id
+from spanledger_processor.ledger.rows import exact_usd
+from spanledger_processor.ledger.store import Key, Table
 
 
 def costs(ledger: MemoryLedger, table: Table) -> dict[str, int]:
@@ -50,6 +58,56 @@ def test_a_sub_sessions_run_is_its_parents(ledger: MemoryLedger, fact: MakeFact)
     (decision,) = ledger.take([fact("c2", kind="llm", cost=7, session="child", parent_session="parent", trace="t2")])
     assert (decision.run_id, decision.run_source) == ("r", "parent_session")
     assert costs(ledger, Table.RUN) == {"r": 12}
+
+
+def test_a_runs_running_total_holds_what_its_sessions_and_theirs_spent(ledger: MemoryLedger, fact: MakeFact) -> None:
+    ledger.take([fact("c1", kind="llm", cost=5, session="parent", run="r", trace="t1")])
+    ledger.take([fact("c2", kind="llm", cost=7, session="child", parent_session="parent", trace="t2")])
+    ledger.take([fact("c3", kind="llm", cost=11, session="parent", trace="t3")])
+    (decision,) = ledger.take([fact("c4", kind="llm", cost=13, session="child", trace="t4")])
+    assert (decision.run_id, decision.run_cost, decision.session_cost) == ("r", 36, 20)
+
+
+@pytest.mark.parametrize("length", [512, 513, 1024, 4000])
+def test_ids_of_any_length_can_be_asked_for(fact: MakeFact, length: int) -> None:
+    """By the id that was sent, and by the one that lists show; ids that begin alike stay two (issue 10)."""
+    ledger, one, other = MemoryLedger(), "s" * length, "s" * length + "2"
+    for number, (session, cost) in enumerate(((one, 5), (other, 7))):
+        ledger.take(
+            [fact(f"c{number}", kind="llm", cost=cost, session=session, task_id="t", task_kind="k", trace=session)]
+        )
+    with ledger.store.snapshot() as reader:
+        assert len(questions.sessions(reader, TENANT)) == 2
+        for session, cost in ((one, 5), (other, 7)):
+            shown = bounded_id(session)
+            assert len(shown.encode()) <= 512
+            for asked in (session, shown):
+                row, run = questions.session(reader, TENANT, asked), questions.run(reader, TENANT, asked)
+                assert row is not None
+                assert (row["id"], row["cost_usd_exact"]) == (shown, exact_usd(cost))
+                assert [task["cost_usd_exact"] for task in row["tasks"]] == [exact_usd(cost)]
+                assert run is not None
+                assert run["cost_usd_exact"] == exact_usd(cost)
+
+
+def test_a_sessions_tasks_are_found_without_those_of_others(ledger: MemoryLedger, fact: MakeFact) -> None:
+    for number in range(50):
+        ledger.take([fact(f"c{number}", kind="llm", cost=1, session=f"s{number}", task_id="t", trace=f"t{number}")])
+    with ledger.store.snapshot() as reader:
+        rows: list[Key] = []
+
+        class Watched:
+            def get(self, where: Key) -> bytes | None:
+                return reader.get(where)
+
+            def scan(self, *where: Any, **how: Any) -> Iterator[tuple[Key, bytes]]:
+                for row in reader.scan(*where, **how):
+                    rows.append(row[0])
+                    yield row
+
+        found = questions.session(Watched(), TENANT, "s7")
+    assert found is not None
+    assert len(found["tasks"]) == len(rows) == 1
 
 
 def test_tenants_of_amounts_by_model_and_day(ledger: MemoryLedger, fact: MakeFact) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from spanledger_processor.ledger.keys import index_key, trace_key
+from spanledger_processor.ledger.keys import index_key, link_key, trace_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
+from spanledger_processor.ledger.runs import NAMES
 from spanledger_processor.ledger.store import Changes, Key, Table, key
 from spanledger_processor.ledger.sums import Sums
 from stores import (
@@ -209,19 +210,19 @@ def test_idle_sessions_and_runs_go_and_the_sums_stay(tmp_path: Path, clock: Cloc
     store.close()
 
 
-def test_idle_tasks_and_what_floats_go(tmp_path: Path, clock: Clock) -> None:
-    task, floating = key(Table.TASK, TENANT, b"t"), key(Table.FLOATING, TENANT, b"s")
+def test_idle_tasks_and_links_go(tmp_path: Path, clock: Clock) -> None:
+    task, link = key(Table.TASK, TENANT, b"t"), link_key(TENANT, NAMES, "run", "session")
     store = open_store(tmp_path, clock=clock, sessions_hours=100)
-    record = pack([1, clock() // 1_000_000, "run", Sums(cost=1).pack()])
-    _enter(store, Changes(add={task: Sums(cost=1)}, replace={floating: record}), clock)
+    record = pack([1, clock() // 1_000_000, "session"])
+    _enter(store, Changes(add={task: Sums(cost=1)}, claim={link: record}), clock)
     clock.forward(99)
     _tend(store)
     assert _has(store, task)
-    assert _has(store, floating)
+    assert _has(store, link)
     clock.forward(2)
     _tend(store)
     assert not _has(store, task)
-    assert not _has(store, floating)
+    assert not _has(store, link)
     store.close()
 
 

@@ -13,6 +13,7 @@ from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace_set import Memory, TraceCache
 from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER
 from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.runs import all_runs
 from spanledger_processor.ledger.store import Key, Table, key, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import Call, Cost, Decision, Usage
@@ -60,6 +61,8 @@ class MemoryLedger:
     def table(self, table: Table) -> dict[str, Sums]:
         """All totals of a table by id (label), the unattributed one under the empty id."""
         with self.store.snapshot() as reader:
+            if table == Table.RUN:
+                return all_runs(reader, TENANT)
             totals = [Sums.unpack(record) for _, record in reader.scan(table, TENANT)]
         return {sums.labels.get("id", "/".join(sums.labels.values())): sums for sums in totals}
 

@@ -56,7 +56,7 @@ class _Account:
         self.batch = batch
         self.ruling = Ruling()
         changes, read = self.ruling.changes, reader.get
-        self._totals = Totals(batch.tenant, read, changes, batch.now_ns)
+        self._totals = Totals(batch.tenant, reader, changes, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns)
         index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, _digest(batch), memory.calls)
         self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, index)
@@ -178,7 +178,7 @@ class _Account:
     def _finish(self) -> None:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""
         sessions: dict[str, Pico] = {}
-        runs: dict[str, Pico] = {}
+        runs: dict[str, Pico | None] = {}
         run_of: dict[str, Named] = {}
         for index, span in reversed(self._booked):
             decision = self.ruling.decisions[index]
@@ -189,7 +189,7 @@ class _Account:
             self._running(decision, span, sessions, runs)
             self._keep(index, decision)
 
-    def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico]) -> None:
+    def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico | None]) -> None:
         if not span.counted or span.claim is None:
             return
         amount = span.claim.amount or 0
@@ -199,9 +199,9 @@ class _Account:
             decision.session_cost = total
             sessions[session] = total - amount
         if run:
-            total = runs[run] if run in runs else self._totals.run_cost(run)
-            decision.run_cost = total
-            runs[run] = total - amount
+            of_run = runs[run] if run in runs else self._totals.run_cost(run)
+            decision.run_cost = of_run
+            runs[run] = None if of_run is None else of_run - amount
 
     def _keep(self, index: int, decision: Decision) -> None:
         self.ruling.fresh.append(index)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.trace import Claim, Span
-from spanledger_processor.ledger.sums import ID_BOUND
+from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.model import Usage, counts_of
 
 
@@ -16,10 +16,10 @@ def span_of(fact: Fact) -> Span:
     if call is None:
         return span
     span.kind = call.kind
-    span.scope = fact.scope[:ID_BOUND]
+    span.scope = bounded_id(fact.scope)
     span.parent_session = fact.session_parent_id
-    span.response = call.response_id[:ID_BOUND]
-    span.call_id = (call.tool.call_id or "")[:ID_BOUND] if call.tool else ""
+    span.response = bounded_id(call.response_id)
+    span.call_id = bounded_id(call.tool.call_id or "") if call.tool else ""
     span.signature = fact.signature.value if fact.signature else ""
     span.logged = call.source.startswith("log:")
     span.closes = call.session_closed
@@ -34,7 +34,7 @@ def _claim_of(fact: Fact) -> Claim | None:
     usage = call.usage or call.fallback
     claim = Claim(_tokens(usage), cost.amount, cost.unpriced or "", day=fact.day)
     claim.fallback = call.usage is None and call.fallback is not None
-    claim.provider, claim.model = call.provider[:ID_BOUND], call.model[:ID_BOUND]
+    claim.provider, claim.model = bounded_id(call.provider), bounded_id(call.model)
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
     asked = call.request_model[:ID_BOUND]
     claim.evidence = fact.evidence if asked == claim.model else fact.evidence._replace(asked=asked)

@@ -2,7 +2,7 @@
 
 A span belongs to the session that it names, else its resource, else its nearest ancestor that names one, else the
 only one that the trace names; two named and none above it: unattributed (contract, "State and money"). Runs go the
-same way; where a trace names none, the session decides (`run_of_session`).
+same way; where a trace names none, the session decides (`ledger.runs`).
 """
 
 from __future__ import annotations
@@ -96,20 +96,6 @@ class Groups:
             above = known[parent_id]
         known.update(dict.fromkeys(way, above))
         return above
-
-
-def run_of_session(session_id: str, runs: set[str], parent_runs: set[str]) -> Named:
-    """The run where no trace knows one: the only run the session names, else its parent session's, else the session.
-
-    `runs` and `parent_runs` are the runs named by spans of the session and of its parent session.
-    """
-    if not session_id:
-        return NOTHING
-    if len(runs) == 1:
-        return Named(next(iter(runs)), "session")
-    if not runs and len(parent_runs) == 1:
-        return Named(next(iter(parent_runs)), "parent_session")
-    return Named(session_id, "session_id")
 
 
 def _only(ids: set[str]) -> str:

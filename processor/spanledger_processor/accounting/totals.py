@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from types import MappingProxyType
 from typing import TypeVar
 
-from spanledger_processor.accounting.grouping import Named, run_of_session
+from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, Place, Span
-from spanledger_processor.ledger.keys import LEDGER, floating_key, id_bytes, run_key, session_key
-from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.store import Changes, Key, Table, key
-from spanledger_processor.ledger.sums import ID_BOUND, Sums
+from spanledger_processor.ledger.keys import LEDGER, bounded_id, id_bytes, link_key, run_key, session_key
+from spanledger_processor.ledger.packing import pack
+from spanledger_processor.ledger.runs import NAMES, SPAWNED, run_of_session, sessions_under
+from spanledger_processor.ledger.store import Changes, Key, Reader, Table, key
+from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import Pico
 
 _NONE: Mapping[str, str] = MappingProxyType({})
@@ -21,19 +23,21 @@ _NONE: Mapping[str, str] = MappingProxyType({})
 class Totals:
     """Books places in and out of the totals, on top of what a reader knows.
 
-    Bookings are gathered first, by where they go, and entered once: `settle`. A span for which no trace names a run
-    floats with its session: when the session's run becomes known, or ceases to be the only one, all that floats moves.
+    Bookings are gathered first, by where they go, and entered once: `settle`. What is read here decides on no amount,
+    only on what spans say of their run and of running totals.
     """
 
-    def __init__(self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int) -> None:
+    def __init__(self, tenant: bytes, reader: Reader, changes: Changes, now_ns: int) -> None:
         self._tenant = tenant
-        self._read = read
+        self._reader = reader
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
         self._stored: dict[Key, Sums] = {}
         self._groups: dict[tuple[str, str, str], Sums] = {}
         self._days: dict[tuple[int, str, str], Sums] = {}
         self._tasks: dict[tuple[str, str, str, str, str], Sums] = {}
+        self._linked: dict[tuple[bytes, str], set[str]] = {}
+        """Links that are new."""
 
     def book(self, span: Span, place: Place, sign: int = 1) -> None:
         """Enter `span` at `place` (sign 1), or take it out again (sign -1)."""
@@ -47,65 +51,75 @@ class Totals:
             span.enter(_of(self._tasks, task), place.role, sign)
 
     def settle(self) -> None:
-        """Enter all bookings, and move what floats under the runs that the sessions name by now. Call once."""
-        floating: dict[str, Sums] = {}
+        """Enter all bookings. Call once."""
         ledger = key(Table.TOTAL, self._tenant, LEDGER)
         for (session, run, parent), sums in self._groups.items():
             self._add(ledger, replace(sums, models={}))
-            labels = {"id": _cut(session), **({"parent": _cut(parent)} if parent else {})}
-            self._add(session_key(self._tenant, session), sums, 1, labels, {_cut(run)} if run else None)
-            _of(floating, session)
-            if run or not session:
-                self._add(run_key(self._tenant, run), sums, 1, {"id": _cut(run)})
-            else:
-                floating[session].add(sums)
-        for session, sums in floating.items():
-            self._float(session, sums)
+            labels = {"id": bounded_id(session), **({"parent": bounded_id(parent)} if parent else {})}
+            self._link(session, run, parent)
+            where = session_key(self._tenant, session)
+            self._add(where, sums, 1, labels, {bounded_id(run)} if run else None)
+            if run:
+                change = self._changes.add[where]
+                change.elsewhere = change.elsewhere or Sums()
+                change.elsewhere.add(sums)
+                self._add(run_key(self._tenant, run), sums, 1, {"id": bounded_id(run)})
         self._settle_claims()
 
+    def _link(self, session: str, run: str, parent: str) -> None:
+        """Let a run be asked for the sessions that it may hold."""
+        known = self._known(session_key(self._tenant, session))
+        if session and run and bounded_id(run) not in known.named:
+            self._claim_link(NAMES, run, session)
+        if session and parent and known.labels.get("parent") != bounded_id(parent):
+            self._claim_link(SPAWNED, parent, session)
+
+    def _claim_link(self, kind: bytes, above: str, session: str) -> None:
+        session = bounded_id(session)
+        self._changes.claim[link_key(self._tenant, kind, above, session)] = pack([1, self._now_ms, session])
+        self._linked.setdefault((kind, bounded_id(above)), set()).add(session)
+
     def run_of(self, session_id: str) -> Named:
-        """The run of what floats with a session."""
+        """The run of what no trace knows one for."""
         names, parent = self._names(session_id)
-        return run_of_session(session_id, names, self._names(parent)[0] if parent else set())
+        return Named(*run_of_session(session_id, names, self._names(parent)[0] if parent else set()))
 
     def session_cost(self, session_id: str) -> Pico:
         """The running total of a session, with everything that is settled."""
         return self._cost(session_key(self._tenant, session_id))
 
-    def run_cost(self, run_id: str) -> Pico:
-        """The running total of a run, with everything that is settled."""
-        return self._cost(run_key(self._tenant, run_id))
+    def run_cost(self, run_id: str) -> Pico | None:
+        """The running total of a run, with everything that is settled; None if too many sessions are part of it."""
+        sessions = sessions_under(self._reader, self._tenant, run_id)
+        if sessions is None:
+            return None
+        mine = self._linked.get((NAMES, bounded_id(run_id)), set())
+        spawned = [self._linked.get((SPAWNED, session), ()) for session in {*sessions, *mine}]
+        total = self._cost(run_key(self._tenant, run_id))
+        for session in {*sessions, *mine, *chain.from_iterable(spawned)}:
+            where = session_key(self._tenant, session)
+            stored, change = self._known(where), self._changes.add.get(where)
+            own = _own_cost(stored) + (_own_cost(change) if change else 0)
+            if own and self.run_of(session).id == bounded_id(run_id):
+                total += own
+        return total
 
     def _settle_claims(self) -> None:
         for (day, provider, model), sums in self._days.items():
             where = key(Table.DAY, self._tenant, day.to_bytes(4, "big"), id_bytes(provider), id_bytes(model))
-            self._add(where, sums, 1, {"day": str(day), "provider": _cut(provider), "model": _cut(model)})
+            self._add(where, sums, 1, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
         for (session, task, kind, provider, model), sums in self._tasks.items():
             where = key(
                 Table.TASK,
                 self._tenant,
-                id_bytes(session),
+                id_bytes(bounded_id(session)),
                 id_bytes(task),
                 id_bytes(kind),
                 id_bytes(provider),
                 id_bytes(model),
             )
             labels = {"session": session, "id": task, "kind": kind, "provider": provider, "model": model}
-            self._add(where, sums, 1, {name: _cut(label) for name, label in labels.items()})
-
-    def _float(self, session_id: str, sums: Sums) -> None:
-        """Add to what floats with a session, and let all of it stand under the session's run as it is known now."""
-        run_id, (under, afloat) = self.run_of(session_id).id, self._stored_floating(session_id)
-        if under and under != run_id:
-            self._add(run_key(self._tenant, under), afloat, -1, {"id": _cut(under)})
-            self._add(run_key(self._tenant, run_id), afloat, 1, {"id": _cut(run_id)})
-        if sums.spans or sums.calls or sums.last_ns:
-            self._add(run_key(self._tenant, run_id), sums, 1, {"id": _cut(run_id)})
-            afloat.add(sums)
-        elif not under or under == run_id:
-            return
-        row = [1, self._now_ms, run_id, afloat.pack()]
-        self._changes.replace[floating_key(self._tenant, session_id)] = pack(row)
+            self._add(where, sums, 1, {name: bounded_id(label) for name, label in labels.items()})
 
     def _names(self, session_id: str) -> tuple[set[str], str]:
         """The runs that a session names, and its parent."""
@@ -117,13 +131,6 @@ class Totals:
     def _cost(self, where: Key) -> Pico:
         change = self._changes.add.get(where)
         return self._known(where).cost + (change.cost if change else 0)
-
-    def _stored_floating(self, session_id: str) -> tuple[str, Sums]:
-        record = self._read(floating_key(self._tenant, session_id))
-        if record is None:
-            return "", Sums()
-        _, _, run_id, sums = unpack(record)
-        return run_id, Sums.unpack(sums)
 
     def _add(
         self, where: Key, sums: Sums, sign: int = 1, labels: Mapping[str, str] = _NONE, named: set[str] | None = None
@@ -140,7 +147,7 @@ class Totals:
     def _known(self, where: Key) -> Sums:
         total = self._stored.get(where)
         if total is None:
-            record = self._read(where)
+            record = self._reader.get(where)
             total = self._stored[where] = Sums() if record is None else Sums.unpack(record)
         return total
 
@@ -155,8 +162,5 @@ def _of(sums: dict[_Place, Sums], where: _Place) -> Sums:
     return found
 
 
-def _cut(text: str) -> str:
-    """An id as it is kept in a record."""
-    if len(text) * 4 <= ID_BOUND:
-        return text
-    return id_bytes(text)[:ID_BOUND].decode("utf-8", "ignore")
+def _own_cost(sums: Sums) -> Pico:
+    return sums.cost - (sums.elsewhere.cost if sums.elsewhere is not None else 0)

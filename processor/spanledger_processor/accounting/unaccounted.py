@@ -7,8 +7,9 @@ from dataclasses import replace
 from spanledger_processor.accounting.arrival import span_of
 from spanledger_processor.accounting.decide import describe
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.accounting.grouping import Groups, run_of_session
+from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.trace import Trace
+from spanledger_processor.ledger.runs import run_of_session
 from spanledger_processor.model import Call, Decision
 
 
@@ -28,7 +29,7 @@ def unaccounted(batch: Batch) -> dict[int, Decision]:
 def _decide(fact: Fact, call: Call, trace: Trace, groups: Groups) -> Decision:
     span = trace.spans[fact.span_id]
     session, run = groups.session(span), groups.run(span)
-    decision = describe(fact, call, session, run if run.id else run_of_session(session.id, set(), set()))
+    decision = describe(fact, call, session, run if run.id else Named(*run_of_session(session.id, set(), set())))
     if fact.cost is not None:
         decision.usage = call.usage
         decision.cost = replace(fact.cost, amount=None, source="", unpriced="not_accounted")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 from spanledger_processor.ledger.store import Key, Table, key
 
+ID_BOUND = 512
+"""Bytes of an id, name or label that are kept."""
 LEDGER = b"ledger"
 CORRECTIONS = b"corrections"
 TRACE_PREFIX = 23
@@ -16,17 +20,17 @@ UNATTRIBUTED = ""
 
 def session_key(tenant: bytes, session_id: str) -> Key:
     """Where the totals of one session stand."""
-    return key(Table.SESSION, tenant, id_bytes(session_id))
+    return key(Table.SESSION, tenant, id_bytes(bounded_id(session_id)))
 
 
 def run_key(tenant: bytes, run_id: str) -> Key:
     """Where the totals of one run stand."""
-    return key(Table.RUN, tenant, id_bytes(run_id))
+    return key(Table.RUN, tenant, id_bytes(bounded_id(run_id)))
 
 
-def floating_key(tenant: bytes, session_id: str) -> Key:
-    """Where the part of a session stands whose run the session decides, with the run that it stands under now."""
-    return key(Table.FLOATING, tenant, id_bytes(session_id))
+def link_key(tenant: bytes, kind: bytes, above: str, session_id: str) -> Key:
+    """Where a link stands from a run or a session to a session (`runs`)."""
+    return key(Table.LINK, tenant, kind + id_bytes(bounded_id(above)), id_bytes(bounded_id(session_id)))
 
 
 def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:
@@ -40,6 +44,20 @@ def index_key(arrival_ms: int, request: bytes) -> Key:
     `request` is 8 bytes that tell it from others of its time.
     """
     return bytes((Table.INDEX,)) + EVERY_TENANT + arrival_ms.to_bytes(8, "big") + request
+
+
+def bounded_id(text: str) -> str:
+    """Return an id, name or label as the ledger keeps it and as it may be asked for again.
+
+    One of more than 512 bytes is cut, and ends with a digest of all of it: no two become one, and a bounded one stays.
+    """
+    if len(text) * 4 <= ID_BOUND:
+        return text
+    encoded = id_bytes(text)
+    if len(encoded) <= ID_BOUND:
+        return text
+    digest = blake2b(encoded, digest_size=16).hexdigest()
+    return encoded[: ID_BOUND - len(digest) - 1].decode("utf-8", "ignore") + "~" + digest
 
 
 def id_bytes(text: str) -> bytes:

@@ -32,11 +32,13 @@ class Layer:
         record = self.records.get(key)
         return self.below.get(key) if record is None else record
 
-    def scan(self, table: Table, tenant: bytes, *, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
+    def scan(
+        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+    ) -> Iterator[tuple[Key, bytes]]:
         """See `store.Reader.scan`."""
-        prefix = bytes((table,)) + tenant
+        prefix = bytes((table,)) + tenant + within
         mine = sorted((item for item in self.records.items() if item[0].startswith(prefix)), reverse=newest_first)
-        below = self.below.scan(table, tenant, newest_first=newest_first)
+        below = self.below.scan(table, tenant, within=within, newest_first=newest_first)
         rows = merge(mine, below, key=itemgetter(0), reverse=newest_first)
         return (next(same) for _, same in groupby(rows, key=itemgetter(0)))
 

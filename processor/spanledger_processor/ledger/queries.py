@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER, UNATTRIBUTED, run_key, session_key
+from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER, UNATTRIBUTED, bounded_id, id_bytes, session_key
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, row, spend, usd
-from spanledger_processor.ledger.store import Reader, Table, key
+from spanledger_processor.ledger.runs import all_runs, one_run
+from spanledger_processor.ledger.store import Reader, Table, key, near
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import Pico
 
 
 def sessions(reader: Reader, tenant: bytes) -> list[Row]:
     """All sessions, the one last active first; what belongs to none comes last, with an empty id."""
-    return _listed(reader, Table.SESSION, tenant)
+    return _ordered(Sums.unpack(record) for _, record in reader.scan(Table.SESSION, tenant))
 
 
 def runs(reader: Reader, tenant: bytes) -> list[Row]:
     """All runs, the one last active first; what belongs to none comes last, with an empty id."""
-    return _listed(reader, Table.RUN, tenant)
+    return _ordered(all_runs(reader, tenant).values())
 
 
 def session(reader: Reader, tenant: bytes, session_id: str) -> Row | None:
@@ -36,8 +37,8 @@ def session(reader: Reader, tenant: bytes, session_id: str) -> Row | None:
 
 def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:
     """One run, None if the ledger has none of that id."""
-    record = reader.get(run_key(tenant, run_id))
-    return None if record is None else row(Sums.unpack(record))
+    total = one_run(reader, tenant, run_id)
+    return None if total is None else row(total)
 
 
 def _of_tasks(parts: list[Sums]) -> dict[str, list[Row]]:
@@ -60,7 +61,8 @@ def _of_tasks(parts: list[Sums]) -> dict[str, list[Row]]:
 
 
 def _tasks(reader: Reader, tenant: bytes, session_id: str) -> Iterator[Sums]:
-    for _, record in reader.scan(Table.TASK, tenant):
+    session_id = bounded_id(session_id)
+    for _, record in reader.scan(Table.TASK, tenant, within=near(id_bytes(session_id))):
         sums = Sums.unpack(record)
         if sums.labels.get("session", "") == session_id and (sums.cost or sums.calls):
             yield sums
@@ -126,8 +128,8 @@ def late_correction(reader: Reader, tenant: bytes) -> Pico:
     return Sums.unpack(record).cost if record else 0
 
 
-def _listed(reader: Reader, table: Table, tenant: bytes) -> list[Row]:
-    found = [Sums.unpack(record) for _, record in reader.scan(table, tenant)]
+def _ordered(totals: Iterable[Sums]) -> list[Row]:
+    found = list(totals)
     named = [sums for sums in found if sums.labels.get("id", UNATTRIBUTED) != UNATTRIBUTED]
     rest = [sums for sums in found if sums.labels.get("id", UNATTRIBUTED) == UNATTRIBUTED and sums.spans]
     return [row(sums) for sums in (*sorted(named, key=lambda sums: -sums.last_ns), *rest)]

@@ -24,8 +24,7 @@ Row: TypeAlias = tuple[bytes, bytes]
 
 _DUE = bytes((Table.DUE,))
 
-_TOTALS = (Table.FLOATING, Table.SESSION, Table.RUN, Table.TASK)
-"""In this order: what floats must not outlive the run that it stands under."""
+_TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK)
 _NAMELESS = (Table.SESSION, Table.RUN)
 """What is taken from these is added to what belongs to no session (run), so that the sums of the ledger stay true."""
 

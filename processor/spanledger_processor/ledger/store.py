@@ -43,9 +43,11 @@ class Table(IntEnum):
     DUE = 10
     """When the short-lived records of other tables may go, in order of arrival."""
     FLOATING = 11
-    """Per session: the part of its totals for which no trace names a run, and the run that it stands under now."""
+    """No longer written: a session's record says which part of it has a run of its own."""
     MATCH = 12
     """No longer written: see INDEX."""
+    LINK = 14
+    """From a run to the sessions that name it, and from a session to those that it spawned."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 
@@ -64,15 +66,15 @@ def key(table: Table, tenant: bytes, *ids: bytes) -> Key:
     if len(ids) == 1:
         return _FIRST[table] + tenant + blake2b(ids[0], digest_size=16).digest()
     joined = b"".join([len(part).to_bytes(4, "big") + part for part in ids])
-    return _FIRST[table] + tenant + _near(ids[0]) + blake2b(joined, digest_size=10).digest()
+    return _FIRST[table] + tenant + near(ids[0]) + blake2b(joined, digest_size=10).digest()
 
 
 _FIRST = tuple(bytes((table,)) for table in range(256))
 
 
 @lru_cache(maxsize=1024)
-def _near(first: bytes) -> bytes:
-    """Kept, because the spans of a trace, and the tasks and tools of a session, come together."""
+def near(first: bytes) -> bytes:
+    """What keys of several ids have in front; kept, because the tasks and tools of a session come together."""
     return blake2b(first, digest_size=6).digest()
 
 
@@ -96,8 +98,14 @@ class Reader(Protocol):
 
     def get(self, key: Key) -> bytes | None: ...
 
-    def scan(self, table: Table, tenant: bytes, *, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
-        """The records of one tenant in a table, in the order of their keys, or from the last one back."""
+    def scan(
+        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+    ) -> Iterator[tuple[Key, bytes]]:
+        """The records of one tenant in a table, in the order of their keys, or from the last one back.
+
+        `within` is `near` of the first of several ids: only what stands side by side with it, which may be of another
+        first id, too.
+        """
         ...
 
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import add, sub
 
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.model import NO_SPEND, UsageVector
-
-ID_BOUND = 512
-"""Bytes of an id, name or label kept in a record; the key holds the hash of all of it."""
 
 MODELS_KEPT = 64
 """Models told apart in one record; the table of days has them all."""
@@ -46,6 +43,8 @@ class Sums:
     reasons: dict[str, int] = field(default_factory=dict)
     models: dict[str, int] = field(default_factory=dict)
     named: set[str] = field(default_factory=set)
+    elsewhere: Sums | None = None
+    """Of a session: the part that stands under runs which its traces know."""
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
@@ -59,6 +58,9 @@ class Sums:
             _merge_counts(self.reasons, other.reasons, sign)
         if other.models:
             self.add_models(other.models, sign)
+        if other.elsewhere is not None:
+            self.elsewhere = self.elsewhere or Sums()
+            self.elsewhere.add(other.elsewhere, sign)
         if sign < 0:
             return
         self.widen(other.first_ns, other.last_ns)
@@ -68,6 +70,17 @@ class Sums:
             self.labels.setdefault(name, text)
         if other.named and len(self.named) < 3:
             self.named = set(sorted(self.named | other.named)[:3])
+
+    def own(self) -> Sums:
+        """Of a session: the part whose run the session decides, with no names; its times are the session's."""
+        own = replace(
+            self, labels={}, named=set(), reasons=dict(self.reasons), models=dict(self.models), elsewhere=None
+        )
+        if self.elsewhere is not None:
+            own.add(replace(self.elsewhere, models={}), -1)
+            for name, amount in self.elsewhere.models.items():
+                own.add_model(name if name in self.models else OTHER_MODELS, -amount)
+        return own
 
     def widen(self, first_ns: int, last_ns: int) -> None:
         """Let the times reach from `first_ns` (0: unknown) to `last_ns` at least."""
@@ -113,12 +126,12 @@ class Sums:
         counts = [*calls, *first, self.tool_calls, self.spans, *later]
         times = [self.first_ns, self.last_ns, self.closed]
         row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
-        return pack(row)
+        return pack([*row, None if self.elsewhere is None else self.elsewhere.pack()])
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
         """Read a stored record; what a later version added at its end is left aside."""
-        _, arrival_ms, counts, times, labels, reasons, models, named, *_ = unpack(record)
+        _, arrival_ms, counts, times, labels, reasons, models, named, *more = unpack(record)
         cost, calls, priced, unpriced, *numbers = (int(count) for count in counts)
         first, (tool_calls, spans, *later) = numbers[:_CLASSES_OF_VERSION_1], numbers[_CLASSES_OF_VERSION_1:]
         usage = UsageVector.read(cost, [*first, *later]).counts
@@ -128,6 +141,8 @@ class Sums:
         sums.labels, sums.named = labels, set(named)
         sums.reasons = {name: int(count) for name, count in reasons.items()}
         sums.models = {name: int(amount) for name, amount in models.items()}
+        if more and more[0] is not None:
+            sums.elsewhere = cls.unpack(more[0])
         return sums
 
 

@@ -29,9 +29,11 @@ class View:
             with told(self._path):
                 raise
 
-    def scan(self, table: Table, tenant: bytes, *, newest_first: bool = False) -> Iterator[tuple[Key, bytes]]:
+    def scan(
+        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+    ) -> Iterator[tuple[Key, bytes]]:
         """See `store.Reader.scan`."""
-        prefix = bytes((table,)) + tenant
+        prefix = bytes((table,)) + tenant + within
         if newest_first:
             yield from self._backwards(prefix)
             return
