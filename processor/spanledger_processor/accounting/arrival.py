@@ -36,7 +36,7 @@ def _claim_of(fact: Fact) -> Claim | None:
     claim.fallback = call.usage is None and call.fallback is not None
     claim.provider, claim.model = bounded_id(call.provider), bounded_id(call.model)
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
-    asked = call.request_model[:ID_BOUND]
+    asked = bounded_id(call.request_model)
     claim.evidence = fact.evidence if asked == claim.model else fact.evidence._replace(asked=asked)
     return claim
 
