@@ -18,7 +18,7 @@ FOR_CHECKS := $(VENV)/.installed-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit coverage simulate check format bench parts capture docs constraints clean
+.PHONY: help install demo test unit coverage simulate torture check format bench parts capture docs constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ coverage: $(FOR_TESTS) ## the branches of accounting and pricing that their test
 SEEDS ?= 1-300
 simulate: $(FOR_TESTS) ## run the whole in virtual time with faults, a run a seed: make simulate SEEDS=1-5000
 	PYTHONPATH=tests/support:. $(BIN)/python -m tests.simulation $(SEEDS) $(ARGS)
+
+ROUNDS ?= 10
+torture: $(FOR_TESTS) ## break real processes under load, and write the table of docs/reliability.md: make torture ROUNDS=20
+	PYTHONPATH=tests/support:. $(BIN)/python -m tests.torture $(ROUNDS) --write $(ARGS)
 
 check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 	$(BIN)/ruff format --check
