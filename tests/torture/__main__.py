@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -49,8 +49,8 @@ class Target:
     """What is broken: how to send to it, what its ledger says, and its programs."""
 
     send: Callable[[bytes], None]
-    config: Path
-    environment: dict[str, str]
+    ledger: Callable[[], Any]
+    """The answer of `spanledger summary`."""
     spanledger: Program
     collector: Program | None = None
     disk: Path | None = None
@@ -160,7 +160,7 @@ def audit(name: str, rounds: int, load: Load, backend: LyingBackend, target: Tar
         eventually(all_there)
     forms, arrived = _forms(backend), _arrivals(backend)
     accounted = sum(any(cost is not None for cost in costs) for costs in forms.values())
-    summary = told(target.config, "summary", env=target.environment)["total"]
+    summary = target.ledger()["total"]
     return Row(
         name,
         rounds,
@@ -194,7 +194,7 @@ def _forms(backend: LyingBackend) -> dict[bytes, set[float | None]]:
 def alone(closing: ExitStack, folder: Path, port: int) -> Target:
     """`serve` with nothing before it."""
     served = closing.enter_context(Served(folder, port))
-    return Target(served.export, served.config, {}, served.program)
+    return Target(served.export, lambda: told(served.config, "summary"), served.program)
 
 
 def on_a_small_disk(closing: ExitStack, folder: Path, port: int) -> Target:
@@ -207,13 +207,13 @@ def on_a_small_disk(closing: ExitStack, folder: Path, port: int) -> Target:
     seen = Path(f"/proc/{served.program.pid}/root{disk}")
     inside = folder / "inside.yaml"
     inside.write_text(served.config.read_text().replace(str(disk), str(seen)))
-    return Target(served.export, inside, {}, served.program, disk=seen)
+    return Target(served.export, lambda: told(inside, "summary"), served.program, disk=seen)
 
 
 def in_the_loop(closing: ExitStack, folder: Path, port: int) -> Target:
     """The shipped loop: Collector, `serve`, the same Collector."""
     loop = closing.enter_context(Loop(folder, port))
-    return Target(loop.send, loop.config, loop.environment, loop.spanledger, loop.collector)
+    return Target(loop.send, loop.ledger, loop.spanledger, loop.collector)
 
 
 def killed(*names: str) -> Callable[[Target, LyingBackend], Fault]:
