@@ -18,7 +18,7 @@ FOR_CHECKS := $(VENV)/.installed-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit coverage simulate torture check format bench parts capture docs constraints clean
+.PHONY: help install demo test unit coverage simulate torture check component format bench parts capture docs constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,11 @@ check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/deptry $(wildcard processor exporters sidecar)
+
+component: ## check, test and build the Collector component (needs Go)
+	cd processor/collector && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test -race ./...
+	cd processor/collector && for target in linux/amd64 linux/arm64 windows/amd64; do \
+		GOOS=$${target%/*} GOARCH=$${target#*/} CGO_ENABLED=0 go build ./... || exit 1; done
 
 format: $(FOR_CHECKS) ## format the code and mend what lint can mend
 	$(BIN)/ruff check --fix

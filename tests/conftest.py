@@ -13,6 +13,7 @@ TOGETHER = ("tests/faults/", "tests/integration/")
 """Modules here share a server among their tests; the integration tests share one Tempo."""
 NEEDED_BY = {
     "otelcol": "otelcol",
+    "otelcol-spanledger": "component_collector",
     "tempo": "tempo",
     "prometheus": "prometheus_program",
     **dict.fromkeys(("claude", "codex", "gemini"), "coding_agents"),

@@ -17,11 +17,14 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CACHE = ROOT / ".parts"
 RECIPES = ROOT / "deploy" / "parts"
+COMPONENT = ROOT / "processor" / "collector"
+COMPONENT_MANIFEST = ROOT / "deploy" / "collector" / "builder.yaml"
 PACKED = ROOT.parent / "shared" / "parts"
 
 
@@ -131,6 +134,26 @@ def _make_otelcol(target: Path) -> None:
     (target.parent / "otelcol" / "otelcol").rename(target)
 
 
+def _make_component(target: Path) -> None:
+    """The Collector with the component of this checkout in it."""
+    _needs("go", "otelcol-spanledger", "SPANLEDGER_COMPONENT")
+    manifest = COMPONENT_MANIFEST.read_text().replace("../../processor/collector", str(COMPONENT))
+    (target.parent / "builder.yaml").write_text(manifest)
+    builder = f"go.opentelemetry.io/collector/cmd/builder@v{PARTS['otelcol'].version}"
+    _run("go", "run", builder, "--config", "builder.yaml", within=target.parent)
+    (target.parent / "otelcol-spanledger" / "otelcol-spanledger").rename(target)
+
+
+def _component_version() -> str:
+    """A digest of what it is made from, so that a change makes it anew."""
+    sources = sorted(path for path in COMPONENT.rglob("*") if path.suffix in (".go", ".mod", ".sum"))
+    digest = blake2b(digest_size=6)
+    for path in (*sources, COMPONENT_MANIFEST):
+        if not path.name.endswith("_test.go"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _make_tempo(target: Path) -> None:
     _needs("go", "tempo", "SPANLEDGER_TEMPO")
     module = shutil.copytree(RECIPES / "tempo", target.parent / "module")
@@ -170,6 +193,13 @@ PARTS = {
     part.name: part
     for part in (
         Part("otelcol", "SPANLEDGER_OTELCOL", ("otelcol", "otelcol-contrib"), "0.160.0", _make_otelcol),
+        Part(
+            "otelcol-spanledger",
+            "SPANLEDGER_COMPONENT",
+            ("otelcol-spanledger",),
+            _component_version(),
+            _make_component,
+        ),
         Part("tempo", "SPANLEDGER_TEMPO", ("tempo",), "2.9.0", _make_tempo),
         Part("prometheus", "SPANLEDGER_PROMETHEUS", ("prometheus",), "debian", _make_prometheus),
         _agent("claude", "@anthropic-ai/claude-code", "2.1.332"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from dialect_truth import compare, truth
 from dialect_view import CAPTURES, PlainAttributes, PlainView
@@ -15,7 +16,7 @@ from gaps import NO_ARGUMENTS
 from spanledger_processor.dialects import detect
 from spanledger_processor.dialects.log_events import LOG_MARKERS, synthesize
 from spanledger_processor.model import Call, ToolCall
-from spanledger_processor.otlp.encoding import SynthesizedSpan
+from spanledger_processor.otlp.encoding import SynthesizedSpan, delimited
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.request import parse_logs
 from spanledger_processor.otlp.views import LogView
@@ -148,6 +149,20 @@ def test_the_prefilter_lets_every_event_through(name: str) -> None:
             assert any(mark in record.raw for mark in LOG_MARKERS)
 
 
+@pytest.mark.parametrize("name", TOLD)
+def test_ids_do_not_depend_on_how_a_record_is_encoded(name: str) -> None:
+    """A Collector between writes what it read anew: here with the attributes last and first, and an empty body."""
+    for record, group in records(CAPTURES / name):
+        again = LogRecord.FromString(record.raw)
+        attributes = b"".join(delimited(6, each.SerializeToString()) for each in again.attributes)
+        del again.attributes[:]
+        if not again.HasField("body"):
+            again.body.SetInParent()
+        encoded = attributes + again.SerializeToString()
+        first, second = synthesize(record, group), synthesize(LogView.parse(encoded), group)
+        assert (first and (first.trace_id, first.span_id)) == (second and (second.trace_id, second.span_id))
+
+
 @pytest.mark.parametrize("name", ["mastra/openai-tools", "otel-openai-v2/S1-openai-chat"])
 def test_other_logs_report_no_call(name: str) -> None:
     assert spans(CAPTURES / name) == []
@@ -158,6 +173,7 @@ class Record:
 
     def __init__(self, attributes: dict[str, Any], name: str = "", body: Any = None) -> None:
         self.attributes = PlainAttributes(attributes)
+        self.severity_number = 0
         self.event_name, self.body = name, body
         self.time_ns, self.observed_ns = 0, 5 * 10**18
         self.trace_id, self.span_id, self.raw = b"", b"", json.dumps(attributes).encode()

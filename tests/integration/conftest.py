@@ -35,6 +35,12 @@ def coding_agents() -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def component_collector() -> None:
+    """A Collector with the component in it is on this machine."""
+    parts.obtain("otelcol-spanledger")
+
+
+@pytest.fixture(scope="session")
 def prometheus_program() -> None:
     """Prometheus is on this machine."""
     parts.obtain("prometheus")

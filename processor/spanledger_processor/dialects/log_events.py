@@ -72,7 +72,7 @@ def synthesize(
         return None
     end_ns = happened(record)
     start_ns = max(end_ns - said.duration_ns, 0)
-    own = f"{said.client}\0{said.event}\0{said.session}\0{said.identity or _digest(record.raw)}"
+    own = f"{said.client}\0{said.event}\0{said.session}\0{said.identity or _digest(record)}"
     joined = len(record.trace_id) == 16 and any(record.trace_id)
     call = said.call
     return SynthesizedSpan(
@@ -190,8 +190,12 @@ def _hash(what: str, size: int) -> bytes:
     return blake2b(what.encode("utf-8", "surrogatepass"), digest_size=size, person=b"spanledger log").digest()
 
 
-def _digest(raw: bytes) -> str:
-    return blake2b(raw, digest_size=16).hexdigest()
+def _digest(record: LogView) -> str:
+    """Return a digest of what a record says; a Collector between may have written its bytes anew."""
+    attributes = sorted((key, repr(record.attributes.get(key))) for key in record.attributes.keys())  # noqa: SIM118
+    said = (record.time_ns, record.observed_ns, record.event_name, record.severity_number, record.body, attributes)
+    what = repr((*said, record.trace_id, record.span_id))
+    return blake2b(what.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 _MAX_DURATION_MS = 7 * 86_400_000

@@ -1,0 +1,94 @@
+"""The Collector with the component in it gives what `serve` gives, and says so where it cannot."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from backend import Backend
+from captures import captures
+from chats import chat, request
+from component import ComponentPair
+from replays import attributes, spans_of
+from served import Served, told
+from spanledger_processor.receivers.driver import detect_signal
+from tools.programs import eventually
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+
+KEY = "a key for both of them, long enough"
+
+
+def _spans(backend: Backend) -> Iterator[Span]:
+    for body in list(backend.received):
+        yield from spans_of(ExportTraceServiceRequest.FromString(body))
+
+
+def _by_id(spans: Iterable[Span]) -> Counter[tuple[bytes, bytes, bytes]]:
+    """Each span with its ids, once for each time it came. The Collector writes a status where none was set."""
+    spans = list(spans)
+    for span in spans:
+        span.status.SetInParent()
+    return Counter((span.trace_id, span.span_id, span.SerializeToString(deterministic=True)) for span in spans)
+
+
+def _arrived(backend: Backend, count: int) -> Callable[[], None]:
+    def arrived() -> None:
+        assert sum(1 for _ in _spans(backend)) >= count
+
+    return arrived
+
+
+def test_every_recording_leaves_as_through_serve(component_collector: None, tmp_path: Path) -> None:
+    more = {"processor": {"tools": {"signing_key": KEY}}, "exporters": {"otlp_grpc": {"signals": ["traces"]}}}
+    with (
+        Backend() as direct,
+        Backend() as behind,
+        Backend() as logs,
+        Served(tmp_path / "serve", direct.port, more) as serve,
+        ComponentPair(tmp_path / "component", behind.port, logs.port, [f"processor.tools.signing_key={KEY}"]) as pair,
+    ):
+        for capture in captures():
+            for signal, body in capture.requests:
+                if signal == "metrics" or detect_signal(signal, body) != signal:
+                    continue  # spans that a client posts to the logs path: no Collector reads them
+                assert serve.post(body, f"/v1/{signal}").status_code == 200, capture.name
+                assert pair.post(signal, body) == 200, capture.name
+        wanted = _by_id(_spans(direct))
+        eventually(_arrived(behind, wanted.total()))
+        assert _by_id(_spans(behind)) == wanted
+        assert logs.received
+        assert pair.ledger() == told(serve.config, "summary")
+
+
+def test_an_outage_passes_marked_spans_and_ends_by_itself(component_collector: None, tmp_path: Path) -> None:
+    with Backend() as backend, ComponentPair(tmp_path, backend.port, backend.port) as pair:
+        calls = iter(range(1, 1000))
+
+        def send() -> dict[str, object]:
+            number = next(calls)
+            span = chat(trace_id=number.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"))
+            assert pair.post("traces", request(span)) == 200
+            eventually(_arrived(backend, number))
+            return next(attributes(s) for s in _spans(backend) if s.span_id == span.span_id)
+
+        assert "spanledger.cost.usd" in send()
+        pair.spanledger.kill()
+        missed = send()
+        assert missed["spanledger.missed"] in ("not_connected", "timeout")
+        assert "spanledger.cost.usd" not in missed
+        pair.spanledger.start()
+
+        def enriched() -> None:
+            assert "spanledger.cost.usd" in send()
+
+        eventually(enriched)
+        spans = list(_spans(backend))
+        assert Counter(span.span_id for span in spans).most_common(1)[0][1] == 1  # none was delivered twice
+        priced = sum("spanledger.cost.usd" in attributes(span) for span in spans)
+        assert pair.ledger()["total"]["calls"] == priced

@@ -1,0 +1,81 @@
+"""A Collector with Spanledger's component built in, and the enricher beside it, from the shipped files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from real_parts import ROOT
+from served import COMMAND, measured, told
+from tools import parts
+from tools.programs import Program, answers, free_port, substituted
+
+
+class ComponentPair:
+    """`deploy/collector/component.yaml` and `enricher.yaml` on free ports; metrics go where traces go."""
+
+    def __init__(self, folder: Path, traces_port: int, logs_port: int, sets: Sequence[str] = ()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.grpc, self.http, health, enricher, self.api = (free_port() for _ in range(5))
+        shipped = ROOT / "deploy" / "collector"
+        self.config = folder / "enricher.yaml"
+        self.config.write_text(substituted((shipped / "enricher.yaml").read_text(), {"}:4320": f"}}:{self.api}"}))
+        self.environment = {
+            "SPANLEDGER_STATE": str(folder / "state"),
+            "ENRICHER_ENDPOINT": f"127.0.0.1:{enricher}",
+            "BACKEND_ENDPOINT": f"127.0.0.1:{traces_port}",
+            "LOGS_ENDPOINT": f"127.0.0.1:{logs_port}",
+            "COLLECTOR_STORAGE": str(folder / "storage"),
+        }
+        self.spanledger = Program(
+            "spanledger",
+            [*COMMAND, "serve", "--config", str(self.config), *(f"--set={text}" for text in sets)],
+            folder,
+            lambda: answers(f"http://127.0.0.1:{self.api}/readyz"),
+            self.environment,
+        )
+        ports = {"}:4317": f"}}:{self.grpc}", "}:4318": f"}}:{self.http}", "}:13133": f"}}:{health}"}
+        collector = folder / "component.yaml"
+        collector.write_text(substituted((shipped / "component.yaml").read_text(), ports))
+        self.collector = Program(
+            "otelcol-spanledger",
+            [
+                str(parts.obtain("otelcol-spanledger")),
+                f"--config={collector}",
+                "--set=service.telemetry.metrics.level=none",
+            ],
+            folder,
+            lambda: answers(f"http://127.0.0.1:{health}/"),
+            self.environment,
+        )
+
+    def __enter__(self) -> ComponentPair:
+        try:
+            self.spanledger.start()
+            self.collector.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.collector.stop()
+        self.spanledger.stop()
+
+    def post(self, signal: str, body: bytes) -> int:
+        """Post one encoded request to the Collector and return the status."""
+        url = f"http://127.0.0.1:{self.http}/v1/{signal}"
+        headers = {"content-type": "application/x-protobuf"}
+        return httpx2.post(url, content=body, headers=headers, timeout=60).status_code
+
+    def ledger(self) -> dict[str, Any]:
+        """The whole ledger, as `spanledger summary` tells it."""
+        answer: dict[str, Any] = told(self.config, "summary", env=self.environment)
+        return answer
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of one of Spanledger's own metrics."""
+        return measured(httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=10).text, name, **labels)
