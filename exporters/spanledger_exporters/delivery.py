@@ -88,38 +88,59 @@ class DeliveryState:
     settled: dict[str, Result] = field(default_factory=dict)
     """Final results: accepted, or refused for good."""
     under_way: dict[str, asyncio.Task[Result]] = field(default_factory=dict)
+    awaited: bool = False
+    """A sender waits for the result."""
 
     def forget_refusals(self) -> None:
         """Once the sender was told: whoever mends the destination and sends again gets a new answer."""
         self.settled = {name: past for name, past in self.settled.items() if past.verdict is Verdict.ACCEPTED}
 
 
+_IDENTIFIED: frozenset[Signal] = frozenset(("traces",))
+"""Signals whose items carry ids: equal requests hold the same items. Of others, equal requests may be two."""
+
+
 class DeliveryCache:
-    """The delivery states of the requests seen last, at most `limit` of them and those that are still under way."""
+    """The delivery states of the requests seen last, of at most `limit` ids and those that are still under way.
+
+    An equal trace request is the same request. An equal request of another signal is one that comes again only where
+    an earlier one was not acknowledged and nobody waits for it any more; otherwise both are delivered.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._states: OrderedDict[tuple[Signal, bytes], DeliveryState] = OrderedDict()
+        self._states: OrderedDict[tuple[Signal, bytes], list[DeliveryState]] = OrderedDict()
 
-    def state(self, signal: Signal, request_id: bytes) -> DeliveryState:
-        """Return the state of this request, which counts as seen now."""
-        key = (signal, request_id)
-        if key in self._states:
-            self._states.move_to_end(key)
+    def take(self, signal: Signal, request_id: bytes) -> DeliveryState:
+        """Return the state of this request, which counts as seen now; a sender waits for its result from now on."""
+        states = self._states.setdefault((signal, request_id), [])
+        self._states.move_to_end((signal, request_id))
+        known = states if signal in _IDENTIFIED else [state for state in states if not state.awaited]
+        if known:
+            state = known[0]
         else:
-            self._states[key] = DeliveryState()
+            state = DeliveryState()
+            states.append(state)
             self._evict()
-        return self._states[key]
+        state.awaited = True
+        return state
+
+    def give_back(self, signal: Signal, request_id: bytes, state: DeliveryState, *, acknowledged: bool) -> None:
+        """No sender waits any more; `acknowledged`: it was told that the request has arrived."""
+        state.awaited = False
+        if not acknowledged or signal in _IDENTIFIED:
+            return
+        states = self._states.get((signal, request_id), [])
+        if state in states:
+            states.remove(state)
+        if not states:
+            self._states.pop((signal, request_id), None)
 
     def _evict(self) -> None:
         for _ in range(len(self._states) - self._limit):
-            key, state = self._states.popitem(last=False)
-            if state.under_way:  # evicted later, when it has an end
-                self._states[key] = state
-
-    def under_way(self) -> list[asyncio.Task[Result]]:
-        """Return every send that has no result yet."""
-        return [task for state in self._states.values() for task in state.under_way.values()]
+            key, states = self._states.popitem(last=False)
+            if any(state.awaited or state.under_way for state in states):  # evicted later, when it has an end
+                self._states[key] = states
 
 
 class Sender:
@@ -128,6 +149,8 @@ class Sender:
     def __init__(self, exporter: Exporter, observer: DeliveryObserver) -> None:
         self.exporter = exporter
         self.name = exporter.name
+        self.tasks: set[asyncio.Task[Result]] = set()
+        """The sends that have no result yet."""
         self._observer = observer
         self._log = logger_of(exporter.name)
 
@@ -137,7 +160,9 @@ class Sender:
             self._begin(request, state)
 
     def _begin(self, request: Request, state: DeliveryState) -> None:
-        state.under_way[self.name] = asyncio.create_task(self._result(request, state))
+        task = state.under_way[self.name] = asyncio.create_task(self._result(request, state))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
 
     async def _result(self, request: Request, state: DeliveryState) -> Result:
         try:
@@ -162,6 +187,7 @@ class Sender:
             case Verdict.RETRYABLE:
                 self._log.warning("not accepted now: %s", result.reason)
             case Verdict.PERMANENT:
+                self._observer.refused(self.name, request.signal, request.items)
                 self._log.warning("refused for good: %s", result.reason)
 
     def _report_accepted(self, request: Request, result: Result) -> None:
@@ -202,8 +228,8 @@ class BestEffortSender(Sender):
 class Delivery:
     """Sends every request to all exporters that take its signal, to each of them once.
 
-    Requests are told apart by their ids. One that comes again goes only to those exporters that lack it; one that
-    comes again while it is being sent waits for that result.
+    A request that comes again (`DeliveryCache` says which does) goes only to those exporters that lack it, and waits
+    for the result where it is being sent already.
     """
 
     def __init__(
@@ -213,11 +239,11 @@ class Delivery:
         self._observer = observer
         self._cache = DeliveryCache(remembered)
         self._stopping = False
-        senders = [
+        self._all = [
             (Sender if exporter.required else BestEffortSender)(exporter, observer) for exporter in self._exporters
         ]
         self._senders: dict[Signal, list[Sender]] = {
-            signal: [sender for sender in senders if signal in sender.exporter.signals] for signal in ALL_SIGNALS
+            signal: [sender for sender in self._all if signal in sender.exporter.signals] for signal in ALL_SIGNALS
         }
 
     async def start(self) -> None:
@@ -246,20 +272,27 @@ class Delivery:
         if not self._senders[signal]:
             self._observer.unclaimed(signal, items)
             return ACCEPTED
-        state = self._cache.state(signal, request_id)
-        request = Request(signal, body, deadline, items)
-        for sender in self._senders[signal]:
-            sender.send(request, state)
-        required = [sender.name for sender in self._senders[signal] if sender.exporter.required]
-        result = combined(await _results(required, state, deadline))
-        if result.verdict is Verdict.PERMANENT:
-            state.forget_refusals()
-        return result
+        state = self._cache.take(signal, request_id)
+        acknowledged = False
+        try:
+            request = Request(signal, body, deadline, items)
+            for sender in self._senders[signal]:
+                sender.send(request, state)
+            result = combined(await _results(self._required(signal), state, deadline))
+            acknowledged = result.verdict is Verdict.ACCEPTED
+            if result.verdict is Verdict.PERMANENT:
+                state.forget_refusals()
+            return result
+        finally:
+            self._cache.give_back(signal, request_id, state, acknowledged=acknowledged)
+
+    def _required(self, signal: Signal) -> list[str]:
+        return [sender.name for sender in self._senders[signal] if sender.exporter.required]
 
     async def close(self, grace: float = 10.0) -> None:
         """Take no more requests, let those under way end within `grace` seconds, and close all exporters."""
         self._stopping = True
-        if under_way := self._cache.under_way():
+        if under_way := [task for sender in self._all for task in sender.tasks]:
             _, late = await asyncio.wait(under_way, timeout=grace)
             for task in late:
                 task.cancel()

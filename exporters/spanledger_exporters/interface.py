@@ -119,6 +119,10 @@ class DeliveryObserver(Protocol):
         """A destination left so many items out of a request that it accepted: they are lost there."""
         ...
 
+    def refused(self, exporter: str, signal: Signal, items: int) -> None:
+        """A destination refused so many items for good: they are not there, and will not be."""
+        ...
+
     def retried(self, exporter: str, signal: Signal, attempts: int) -> None:
         """So many attempts after the first were made for one request."""
         ...

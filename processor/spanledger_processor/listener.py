@@ -9,8 +9,15 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEADER_TIMEOUT = 60.0
+"""Seconds that the head of a request may take to come in, also the first one of a connection."""
+IDLE_TIMEOUT = 120.0
+"""Seconds that a connection is kept between requests: longer than senders pause, so that none writes into its end."""
 
 
 class _Server(uvicorn.Server):
@@ -29,14 +36,54 @@ class _Server(uvicorn.Server):
         self.up.set()
 
 
-class HttpListener:
-    """Serves `app` on host and port. `where` is the configuration path that errors name."""
+class _Protocol(H11Protocol):
+    """Closes a connection on which the head of a request takes too long; uvicorn itself would wait for ever."""
 
-    def __init__(self, app: ASGIApp, address: tuple[str, int], where: str, tls: ssl.SSLContext | None = None) -> None:
+    header_timeout = HEADER_TIMEOUT
+    _head: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._expect_head()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._cancel()
+        elif self.timeout_keep_alive_task is None:  # a head has begun
+            self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _expect_head(self) -> None:
+        if self._head is None:
+            self._head = self.loop.call_later(self.header_timeout, self.transport.abort)
+
+    def _cancel(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+
+class HttpListener:
+    """Serves `app` on host and port. `where` is the configuration path that errors name; timeouts in seconds."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        address: tuple[str, int],
+        where: str,
+        tls: ssl.SSLContext | None = None,
+        *,
+        header_timeout: float = HEADER_TIMEOUT,
+        idle_timeout: float = IDLE_TIMEOUT,
+    ) -> None:
         self.port = 0
         self._address = address
         self._where = where
-        self._server = _Server(_config(app, tls))
+        self._server = _Server(_config(app, tls, header_timeout, idle_timeout))
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -71,18 +118,18 @@ def _bind(address: tuple[str, int], where: str) -> socket.socket:
         raise OSError(f"{where}.endpoint: cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
-def _config(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Config:
+def _config(app: ASGIApp, tls: ssl.SSLContext | None, header_timeout: float, idle_timeout: float) -> uvicorn.Config:
     encrypted: dict[str, Any] = {} if tls is None else {"ssl_context_factory": lambda *_: tls}
     return uvicorn.Config(
         app,
-        http="h11",
+        http=type("Protocol", (_Protocol,), {"header_timeout": header_timeout}),
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=120,  # longer than senders pause, so that none writes into a connection being closed
+        timeout_keep_alive=idle_timeout,  # type: ignore[arg-type]  # seconds for a timer, whole or not
         timeout_graceful_shutdown=5,
         **encrypted,
     )

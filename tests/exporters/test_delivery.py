@@ -284,9 +284,10 @@ async def test_one_that_is_not_required_is_sent_to_and_not_waited_for() -> None:
 async def test_what_one_that_is_not_required_says_is_counted_and_not_told(answer: GrpcAnswer) -> None:
     async with two([OK], [answer], required=False) as (delivery, _, second, counts):
         assert await deliver(delivery) == ACCEPTED
-        await until(lambda: sum(counts.of.values()) == 3 and len(second.received) == 1)
-    verdict = "retryable" if answer is BUSY else "permanent"
-    assert counts.of["answered", "otlp_grpc/b", "traces", verdict] == 1
+        verdict = "retryable" if answer is BUSY else "permanent"
+        await until(lambda: counts.of["answered", "otlp_grpc/b", "traces", verdict] == 1)
+    assert len(second.received) == 1
+    assert counts.of["refused", "otlp_grpc/b", "traces"] == (0 if answer is BUSY else 1)
 
 
 async def test_a_repeat_goes_not_again_to_one_that_is_not_required_and_has_it() -> None:
@@ -440,3 +441,37 @@ class Broken(Stubborn):
 
     async def close(self) -> None:
         raise ZeroDivisionError
+
+
+async def deliver_logs(delivery: Delivery, left: float = PATIENCE) -> Result:
+    return await delivery.deliver("logs", b"heartbeat", log_records("heartbeat"), soon(left), items=1)
+
+
+async def test_equal_logs_are_two_requests_where_both_were_acknowledged() -> None:
+    """Log records carry no ids: a client that says the same twice means it twice."""
+    async with two([OK] * 6, [OK] * 6) as (delivery, first, second, _):
+        for _ in range(3):
+            assert await deliver_logs(delivery) == ACCEPTED
+        assert await asyncio.gather(*(deliver_logs(delivery) for _ in range(3))) == [ACCEPTED] * 3
+    assert (len(first.received), len(second.received)) == (6, 6)
+
+
+async def test_equal_logs_that_were_not_acknowledged_go_only_to_those_that_lack_them() -> None:
+    """Each that was not stands for one that comes again."""
+    async with two([OK, OK, OK], [BUSY, BUSY, OK, OK, OK]) as (delivery, first, second, _):
+        results = await asyncio.gather(deliver_logs(delivery), deliver_logs(delivery))
+        assert [result.verdict for result in results] == [Verdict.RETRYABLE] * 2
+        for _ in range(3):
+            assert await deliver_logs(delivery) == ACCEPTED
+    assert (len(first.received), len(second.received)) == (3, 5)
+
+
+async def test_logs_that_come_again_while_they_are_sent_wait_for_that_answer() -> None:
+    hold = asyncio.Event()
+    async with two([GrpcAnswer(hold=hold)], [OK]) as (delivery, first, second, _):
+        assert (await deliver_logs(delivery, left=0.0)).verdict is Verdict.RETRYABLE
+        again = asyncio.create_task(deliver_logs(delivery))
+        await until(lambda: len(first.received) == 1)
+        hold.set()
+        assert await again == ACCEPTED
+    assert (len(first.received), len(second.received)) == (1, 1)

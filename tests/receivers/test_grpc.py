@@ -191,7 +191,7 @@ async def test_a_pipeline_slower_than_the_sender_is_answered_in_time_and_goes_on
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert retry_delay(caught.value) > 0
         assert doors.seen.answers == [("traces", "grpc", "retry", "deadline")]
-        assert doors.seen.held == len(traces())
+        assert doors.seen.held == 2 * len(traces())
         doors.pipeline.gate.set()
         assert await doors.pipeline.ended.get() == "done"
         await asyncio.sleep(0)
@@ -206,7 +206,7 @@ async def test_a_sender_that_leaves_cancels_nothing() -> None:
         call.cancel()
         await doors.seen.told.wait()
         assert doors.seen.answers == [("traces", "grpc", "gone", "aborted")]
-        assert doors.seen.held == len(traces())
+        assert doors.seen.held == 2 * len(traces())
         doors.pipeline.gate.set()
         assert await doors.pipeline.ended.get() == "done"
         await asyncio.sleep(0)

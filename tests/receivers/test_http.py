@@ -293,7 +293,7 @@ async def test_a_sender_that_leaves_cancels_nothing() -> None:
         await doors.pipeline.begun.get()
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
-        assert doors.seen.held == len(traces())
+        assert doors.seen.held == 2 * len(traces())
         doors.pipeline.gate.set()
         assert await doors.pipeline.ended.get() == "done"
         await asyncio.sleep(0)

@@ -62,6 +62,31 @@ def test_whatever_claims_do_the_sum_is_right(steps: list[tuple[str, int, int]]) 
         assert whole.held == sum(sizes) <= 20
 
 
+def test_one_sender_leaves_a_quarter_to_others_unless_it_holds_nothing() -> None:
+    whole, _ = budget(100)
+    first, second, other = Reservation(whole, "a"), Reservation(whole, "a"), Reservation(whole, "b")
+    assert first.grow(60)
+    assert not second.grow(16)
+    assert second.grow(15)
+    assert other.grow(25)
+    for held in (first, second, other):
+        held.release()
+    assert second.grow(100)
+
+
+async def test_a_request_is_charged_twice_while_it_is_delivered_and_freed_as_it_came() -> None:
+    """By us and by the client that sends it on; it is charged as much as there is at most."""
+    async with opened() as doors:
+        doors.pipeline.gate.clear()
+        body = traces(payload=1000)
+        first = asyncio.create_task(doors.export("traces", body))
+        await doors.pipeline.begun.get()
+        assert doors.seen.held == 2 * len(body)
+        doors.pipeline.gate.set()
+        await first
+        assert doors.seen.held == 0
+
+
 FULL = {
     "max_in_flight_mib": 1,
     "protocols": {"grpc": {"max_recv_msg_size_mib": 1}, "http": {"max_request_body_size": MIB}},
@@ -109,7 +134,8 @@ async def test_a_sender_that_never_sends_its_message_makes_room_for_others(
     one_turn: asyncio.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It holds one of the few turns to read; once another waits for that, its time is cut."""
-    monkeypatch.setattr(grpc_receiver, "_READ_WAIT_CONTENDED", 0.01)
+    monkeypatch.setattr(grpc_receiver, "_QUICK", 0.01)
+    monkeypatch.setattr(grpc_receiver, "_SLOW_READERS", 0)
     async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
         stalled = stalling(channel)()
         await one_turn.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from spanledger_processor.config import load
 from spanledger_processor.enrichment.read import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import StateError, Unit
+from spanledger_processor.model import Decision
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.wiring import make_log_stage, make_stage
@@ -75,8 +76,8 @@ class Observer:
     def ruled(self, batch: Batch, ruling: Ruling) -> None:
         self.told.append(("ruled", len(ruling.fresh)))
 
-    def unaccounted(self, spans: int) -> None:
-        self.told.append(("unaccounted", spans))
+    def unaccounted(self, decisions: Mapping[int, Decision]) -> None:
+        self.told.append(("unaccounted", len(decisions)))
 
     def enrichment_failed(self, reason: str) -> None:
         self.told.append(("enrichment_failed", reason))
@@ -201,7 +202,7 @@ async def test_a_bug_of_ours_lets_the_bytes_through(where: str, monkeypatch: pyt
 
     way, body = Way(), request(chat())
     if where == "read":
-        monkeypatch.setattr(way.stage, "read", broken)
+        monkeypatch.setattr(way.stage, "reading", broken)
     else:
         monkeypatch.setattr("spanledger_processor.accounting.account.account", broken)
     assert (await way.take("traces", body)) == ACCEPTED
@@ -214,7 +215,7 @@ async def test_a_bug_in_reading_logs_lets_the_bytes_through(monkeypatch: pytest.
         raise ZeroDivisionError
 
     way = Way()
-    monkeypatch.setattr(way.log_stage, "read", broken)
+    monkeypatch.setattr(way.log_stage, "reading", broken)
     assert (await way.take("logs", LOGS)) == ACCEPTED
     ((signal, _, body, records),) = way.delivery.sent
     assert (signal, body) == ("logs", LOGS)

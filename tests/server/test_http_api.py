@@ -127,6 +127,16 @@ async def test_a_state_that_is_not_available_is_said_but_data_still_flows() -> N
         assert (answer.status_code, answer.json()["state"]) == (200, "unavailable")
 
 
+async def test_where_the_ledger_is_required_it_is_not_ready_without_it() -> None:
+    async with served() as api:
+        api.health.requires_ledger = True
+        assert (await api.client.get("/readyz")).status_code == 200
+        api.state[0] = False
+        answer = await api.client.get("/readyz")
+        assert (answer.status_code, answer.json()["ready"]) == (503, False)
+        assert (await api.client.get("/livez")).status_code == 200
+
+
 async def test_metrics_are_prometheus_text() -> None:
     async with served() as api:
         answer = await api.client.get("/metrics")

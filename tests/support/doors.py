@@ -53,7 +53,9 @@ class FakePipeline:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Result:
+    async def handle(
+        self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float, sender: str = ""
+    ) -> Result:
         """Implements `receivers.driver.Pipeline`."""
         left = deadline - asyncio.get_running_loop().time()
         self.handled.append(Handled(signal, body, headers, left))

@@ -80,6 +80,9 @@ class Counts:
     def rejected(self, exporter: str, signal: Signal, items: int) -> None:
         self.of["rejected", exporter, signal] += items
 
+    def refused(self, exporter: str, signal: Signal, items: int) -> None:
+        self.of["refused", exporter, signal] += items
+
     def retried(self, exporter: str, signal: Signal, attempts: int) -> None:
         self.of["retried", exporter, signal] += attempts
 

@@ -145,6 +145,11 @@ def priced(amount: int = USD // 2) -> Decision:
     return Decision("llm", "otel", usage=Usage(1, 1), cost=Cost(amount, "computed"))
 
 
+def unaccounted(computed: int) -> Decision:
+    """A call that was priced while the state was not available."""
+    return Decision("llm", "otel", usage=Usage(1, 1), cost=Cost(unpriced="not_accounted", computed=computed))
+
+
 def test_what_a_batch_counts(telemetry: Telemetry) -> None:
     facts = [fact(), fact(), fact(), fact(end_ns=NOW_NS - HOUR_NS - 1), fact()]
     decisions = [
@@ -190,7 +195,7 @@ def test_items_and_failures(telemetry: Telemetry) -> None:
     telemetry.stage.received("traces", 5)
     telemetry.stage.accepted("traces", 3)
     telemetry.stage.refused("traces", 2, "retryable")
-    telemetry.stage.unaccounted(4)
+    telemetry.stage.unaccounted({number: unaccounted(computed=USD // 4) for number in range(4)})
     telemetry.stage.enrichment_failed("KeyError")
     telemetry.stage.enriched(Reading(parse_traces(b""), marked=2, failures=Counter(malformed_span=1)))
     assert changes(telemetry) == {
@@ -198,6 +203,7 @@ def test_items_and_failures(telemetry: Telemetry) -> None:
         "accepted_items_total{signal=traces}": 3,
         "refused_items_total{reason=retryable,signal=traces}": 2,
         "unaccounted_spans_total": 4,
+        "unaccounted_usd_total": 1,
         "enrichment_failures_total{reason=KeyError}": 1,
         "enrichment_failures_total{reason=malformed_span}": 1,
         "passed_marked_spans_total": 2,

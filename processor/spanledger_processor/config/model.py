@@ -130,6 +130,11 @@ class Api(Section):
     """The HTTP API, `/metrics`, `/livez` and `/readyz`."""
 
     endpoint: Endpoint = Field(default="127.0.0.1:4320", description="host:port to listen on.")
+    ready_requires_ledger: bool = Field(
+        default=False,
+        description="`/readyz` is 503 while the ledger cannot be written; false: spans pass as `not_accounted`, and "
+        "it stays ready.",
+    )
 
 
 _ID = re.compile(r"(?P<type>[A-Za-z][\w-]*)(?:/(?P<name>\S.*))?", re.ASCII)

@@ -85,6 +85,9 @@ class Grpc(Section):
     max_recv_msg_size_mib: Count = Field(
         default=64, description="Largest request in MiB, also after decompression; larger ones are refused for good."
     )
+    handshake_timeout: Duration = Field(
+        default=20.0, gt=0, description="A connection that takes longer to begin (TLS, HTTP/2 settings) is closed."
+    )
     keepalive: Annotated[Keepalive, NULL_IS_DEFAULT] = Field(
         default_factory=Keepalive, description="Ages and pings of connections."
     )
@@ -108,6 +111,10 @@ class Http(Section):
         default=64 * MIB,
         description="Largest request in bytes, also after decompression; larger ones are refused for good.",
     )
+    read_header_timeout: Duration = Field(
+        default=60.0, gt=0, description="A connection on which the head of a request takes longer is closed."
+    )
+    idle_timeout: Duration = Field(default=120.0, gt=0, description="A connection idle for so long is closed.")
 
     @property
     def max_request_bytes(self) -> int:
@@ -150,8 +157,10 @@ class OtlpReceiver(Section):
     )
     max_in_flight_mib: Count = Field(
         default=256,
-        description="Requests held at once, in MiB over all protocols, decompressed; beyond it senders are told to try "
-        "again. gRPC messages being read come on top: four at a time, each of `max_recv_msg_size_mib` at most.",
+        description="Memory for requests, in MiB over all protocols, decompressed: each is counted twice while it is "
+        "delivered, as it is held by us and by the client that sends it on. Beyond it senders are told to try again; "
+        "one host gets three quarters at most. On top come gRPC messages being read (eight at a time, each of "
+        "`max_recv_msg_size_mib` at most) and the copies that one large request is worked on with (three).",
     )
 
     @model_validator(mode="after")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from spanledger_processor.dialects.log_events import LOG_MARKERS, synthesize
+from spanledger_processor.enrichment.read import SLICE, finished
 from spanledger_processor.model import Signature, ToolCall
 from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.envelope import ScopeGroup
@@ -48,18 +49,27 @@ class LogStage:
         Raises:
             MalformedError: these bytes are no ExportLogsServiceRequest.
         """
+        return finished(self.reading(body, headers))
+
+    def reading(self, body: bytes, headers: Mapping[str, str]) -> Generator[None, None, LogReading]:
+        """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading.
+
+        Raises:
+            MalformedError: these bytes are no ExportLogsServiceRequest.
+        """
         groups = parse_logs(body)
         reading = LogReading(sum(len(group.items) for group in groups))
         hits = self._marks.hits(body)
         if not hits:
             return reading
-        spans = [
-            span
-            for group in groups
-            for record in group.items
-            if any(mark in record for mark in hits)
-            for span in self._made(record, group, self._tenant_of(group, headers), reading.failures)
-        ]
+        spans: list[SynthesizedSpan] = []
+        for group in groups:
+            tenant = self._tenant_of(group, headers)
+            for number, record in enumerate(group.items):
+                if number % SLICE == SLICE - 1:
+                    yield
+                if any(mark in record for mark in hits):
+                    spans += self._made(record, group, tenant, reading.failures)
         if spans:
             reading.traces = encode_traces(spans)
         return reading

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import TypeVar
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.enrichment.fact import Maker
@@ -16,8 +17,15 @@ from spanledger_processor.otlp.request import TraceRequest, count_traces, parse_
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError
 
+T = TypeVar("T")
+
 MARK = b"spanledger.kind"
 _KNOWN_TRACES = 8192
+
+SLICE = 128
+"""Spans read or written between two pauses; a large span counts as several."""
+_SPAN_BYTES = 4096
+"""Bytes of a span that count as one more."""
 
 
 @dataclass(slots=True)
@@ -72,6 +80,14 @@ class Stage:
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
+        return finished(self.reading(body, headers, now_ns))
+
+    def reading(self, body: bytes, headers: Mapping[str, str], now_ns: int) -> Generator[None, None, Reading]:
+        """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading.
+
+        Raises:
+            MalformedError: these bytes are no ExportTraceServiceRequest.
+        """
         hits = self._marks.hits(body)
         if not hits and not self._known:
             return Reading(count_traces(body))
@@ -80,8 +96,8 @@ class Stage:
         plain: list[tuple[int, int, bytes]] = []
         for number, group in enumerate(reading.request.groups):
             batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
-            self._read_group(reading, batch, number, group, hits, plain)
-        self._add_plain(reading, tenants, plain, headers)
+            yield from self._read_group(reading, batch, number, group, hits, plain)
+        yield from self._add_plain(reading, tenants, plain, headers)
         reading.batches, reading.places = _without_empty(reading)
         return reading
 
@@ -101,9 +117,14 @@ class Stage:
         group: ScopeGroup,
         hits: tuple[bytes, ...],
         plain: list[tuple[int, int, bytes]],
-    ) -> None:
+    ) -> Generator[None, None, None]:
         trace_id = b""
+        work = 0
         for place, span in enumerate(group.items):
+            work += 1 + len(span) // _SPAN_BYTES
+            if work >= SLICE:
+                work = 0
+                yield
             if not _holds(span, hits):
                 plain.append((number, place, span))
                 continue
@@ -141,11 +162,13 @@ class Stage:
         tenants: dict[str, int],
         plain: list[tuple[int, int, bytes]],
         headers: Mapping[str, str],
-    ) -> None:
+    ) -> Generator[None, None, None]:
         """Plain spans matter only as links and names in traces that have GenAI spans."""
         if not self._known:
             return
-        for number, place, span in plain:
+        for read, (number, place, span) in enumerate(plain):
+            if read % SLICE == SLICE - 1:
+                yield
             if span[:2] == b"\x0a\x10" and span[2:18] not in self._known:
                 continue
             group = reading.request.groups[number]
@@ -164,6 +187,16 @@ class Stage:
         self._known.move_to_end(trace_id)
         if len(self._known) > _KNOWN_TRACES:
             self._known.popitem(last=False)
+
+
+def finished(steps: Generator[None, None, T]) -> T:
+    """Run work that is done in slices to its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:

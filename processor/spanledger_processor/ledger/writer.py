@@ -27,7 +27,11 @@ gets fewer and larger commits. Nobody waits for works that might come.
 _MOST_WAITING = 32_768
 """More than the receivers take in at once."""
 _PATIENCE_S = 5.0
-"""How long a commit may take before works stop waiting for it: a disk that hangs must not hold up the data."""
+"""How long a commit may take to be written before works stop waiting: a disk that hangs must not hold up the data."""
+_WORK_PATIENCE_S = 20.0
+"""How long one work may compute, and read. Works are small (the handler splits large requests): only a disk that hangs
+takes so long.
+"""
 _TEND_EVERY_S = 1.0
 _TEND_AGAIN_S = 0.02
 """While more is to be done than one slice, and no work is there; commits take their slices along."""
@@ -81,6 +85,8 @@ class LedgerWriter:
         self._collect_s = _COLLECT_S[0]
         self._begun = math.inf
         """When the commit that is going on began."""
+        self._patience_ends = math.inf
+        """When the work or the write that is going on has taken too long."""
         self._thread = Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
@@ -137,9 +143,8 @@ class LedgerWriter:
 
     def _give_up_if_hanging(self, job: _Job) -> None:
         """A long queue is waited for, and the senders with it; a commit that does not end is not."""
-        seconds = time.monotonic() - self._begun
-        if seconds > _PATIENCE_S and self._withdraw(job):
-            raise StateError(f"the ledger's disk has not answered for {seconds:.0f} s")
+        if time.monotonic() > self._patience_ends and self._withdraw(job):
+            raise StateError("the ledger's disk has not answered in time")
 
     def _withdraw(self, job: _Job) -> bool:
         """Whether the writer had not begun it; then it never will."""
@@ -175,8 +180,10 @@ class LedgerWriter:
             with store.unit() as unit:
                 while (job := self._next(begun + self._collect_s)) is not None:
                     jobs.append(job)
+                    self._patience_ends = time.monotonic() + _WORK_PATIENCE_S
                     _do(job, unit)
                 worked = time.monotonic()
+                self._patience_ends = worked + _PATIENCE_S
         except StateError as error:
             self._store.failed(error)
             self._fail(jobs, error)
@@ -187,7 +194,7 @@ class LedgerWriter:
             landed = time.monotonic()
             self._collect_s = min(max(landed - worked, _COLLECT_S[0]), _COLLECT_S[1])
             self._landed(store, landed - begun, jobs)
-        self._begun = math.inf
+        self._patience_ends = math.inf
 
     def _landed(self, store: Store, seconds: float, jobs: list[_Job]) -> None:
         try:

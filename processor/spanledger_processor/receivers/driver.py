@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ParamSpec, Protocol, TypeAlias
 
 from spanledger_exporters.interface import Result, Signal, Verdict
@@ -14,6 +15,7 @@ from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
 from spanledger_processor.receivers.refusals import (
     GONE,
+    NO_ROOM,
     STOPPING,
     OtlpProtocol,
     Outcome,
@@ -48,11 +50,13 @@ _TRACE_ID = b"\x0a\x10"
 class Pipeline(Protocol):
     """Everything behind the receivers: one request in, one result back."""
 
-    async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Result:
+    async def handle(
+        self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float, sender: str = ""
+    ) -> Result:
         """Take one encoded export request (protobuf) through to the exporters by `deadline` (event-loop time).
 
-        `headers` are the request's, with lower-case names and no credentials. Once begun, a call runs to its end:
-        the sender going away does not cancel it.
+        `headers` are the request's, with lower-case names and no credentials; `sender` is the host it came from.
+        Once begun, a call runs to its end: the sender going away does not cancel it.
 
         Raises:
             MalformedError: `body` is not an export request of `signal`; the sender is told why.
@@ -76,14 +80,27 @@ class RequestObserver(Protocol):
         """Something of ours failed; the sender was told to keep the data."""
 
 
-@dataclass(frozen=True, slots=True)
+COPIES = 2
+"""Times that a request is held while it is delivered: by us, and by the client that sends it on."""
+
+
+@dataclass(slots=True)
 class Request:
-    """One export request that was read. `body` is protobuf; `headers` have lower-case names and no credentials."""
+    """One export request that was read. `body` is protobuf; `headers` have lower-case names and no credentials.
+
+    `sender` is the host it came from.
+    """
 
     signal: Signal
     protocol: OtlpProtocol
     body: bytes
     headers: Mapping[str, str]
+    sender: str
+
+    def take_body(self) -> bytes:
+        """Hand the bytes over, so that they are freed when the pipeline needs them no more."""
+        body, self.body = self.body, b""
+        return body
 
 
 class RequestDriver:
@@ -123,12 +140,15 @@ class RequestDriver:
         if self.draining:
             reservation.release()
             return STOPPING
+        if not reservation.resize(min(len(request.body) * COPIES, self.limiter.limit)):
+            reservation.release()
+            return NO_ROOM
         seconds = LONGEST if left is None else max(0.0, min(left, LONGEST))
         margin = min(seconds * _MARGIN, _MOST_MARGIN)
         deadline = asyncio.get_running_loop().time() + seconds - margin
         if handle is None:
             assert self._pipeline is not None
-            handle = self._pipeline.handle
+            handle = partial(self._pipeline.handle, sender=request.sender)
         work = asyncio.create_task(self._handle(request, reservation, deadline, handle))
         self._under_way.add(work)
         work.add_done_callback(self._under_way.discard)
@@ -151,7 +171,7 @@ class RequestDriver:
         self._count(self._observer.received, request.signal, request.protocol, len(request.body))
         try:
             signal = detect_signal(request.signal, request.body)
-            result = await handle(signal, request.body, request.headers, deadline)
+            result = await handle(signal, request.take_body(), request.headers, deadline)
             return result if result.verdict is Verdict.ACCEPTED else replace(result, cause="pipeline")
         except MalformedError as error:
             return rejected("malformed", str(error))

@@ -3,14 +3,16 @@
 `Export` is served as if the sender streamed its one message, which looks the same on the wire, but lets us run before
 the message is read. Messages are read only while the memory limiter has room for the largest there may be, and few at a
 time, because the size of a message is not known before. So there is never more than `max_in_flight_mib` +
-`_READERS` * `max_recv_msg_size_mib`. What is not being read waits at the sender: a stream buffers 64 KiB here, and a
-connection has a bounded number of them.
+(`_READERS` + `_SLOW_READERS`) * `max_recv_msg_size_mib`. What is not being read waits at the sender: a stream buffers
+64 KiB here, and a connection has a bounded number of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc.aio
@@ -60,12 +62,14 @@ _STREAMS = 128
 """Requests at once on one connection; further ones wait at the sender."""
 _READERS = 4
 """Messages being read at a time. One whose beginning is here already, as most are, takes a moment."""
+_SLOW_READERS = 4
+"""Messages being read beside them that took longer than ..."""
+_QUICK = 0.25
+"""... so many seconds while others waited for a turn."""
 _TURN_WAIT = 1.0
 """Seconds that a request waits for its turn before its sender is told to come back."""
 _READ_WAIT = 20.0
-"""Seconds that a message may take to come in ..."""
-_READ_WAIT_CONTENDED = 3.0
-"""... and while others wait for their turn."""
+"""Seconds that a message may take to come in."""
 
 
 class GrpcListener:
@@ -157,13 +161,14 @@ class GrpcListener:
             return STOPPING
         if not self._authenticator.accepts(headers):
             return UNAUTHENTICATED_SENDER
-        reservation = Reservation(self._driver.limiter)
+        sender = _host(context.peer())
+        reservation = Reservation(self._driver.limiter, sender)
+        request = Request(signal, self._protocol, b"", without_credentials(headers), sender)
         try:
-            body = await self._reader.read(context, reservation)
+            request.body = await self._reader.read(context, reservation, sender)
         except BaseException:
             reservation.release()
             raise
-        request = Request(signal, self._protocol, body, without_credentials(headers))
         return await self._driver.submit(request, reservation, context.time_remaining(), handle)
 
 
@@ -175,16 +180,33 @@ def grpc_receiver(settings: Grpc, driver: RequestDriver) -> GrpcListener:
     return listener
 
 
+@dataclass(eq=False, slots=True)
+class _Read:
+    """A message that is being read. `patience` ends it."""
+
+    sender: str
+    began: float
+    patience: asyncio.Timeout
+
+
 class MessageReader:
-    """Reads the messages of all connections; `largest` in bytes."""
+    """Reads the messages of all connections; `largest` in bytes.
+
+    A read begins with one of a few turns. Once it has had its time and others wait for a turn, it goes on among the
+    slow reads, or is ended if those are as many as there may be; a host that holds most of them gives way to others.
+    """
 
     def __init__(self, limiter: MemoryLimiter, largest: int) -> None:
         self._limiter = limiter
         self._largest = largest
-        self._turns = asyncio.Semaphore(_READERS)
-        self._reading: dict[asyncio.Timeout, float] = {}
+        self._quick: list[_Read] = []
+        self._slow: list[_Read] = []
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._granted = 0
+        """Turns that were given and are not taken yet."""
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def read(self, context: Context, reservation: Reservation) -> bytes:
+    async def read(self, context: Context, reservation: Reservation, sender: str) -> bytes:
         """Return the one message of a call; `reservation` grows by its size.
 
         Raises:
@@ -193,10 +215,15 @@ class MessageReader:
         if not self._limiter.has_room_for(self._largest):
             raise RefusedError(NO_ROOM)
         await self._turn()
+        read = _Read(sender, asyncio.get_running_loop().time(), asyncio.timeout(_READ_WAIT))
+        self._quick.append(read)
         try:
-            message = await self._message(context)
+            async with read.patience:
+                message = await self._message(context)
+        except TimeoutError:
+            raise RefusedError(retry("slow_body", "the message took too long to arrive; try again")) from None
         finally:
-            self._turns.release()
+            self._ended(read)
         if not isinstance(message, bytes):
             # Over the limit, not decompressible, or its sender left: gRPC does not say which. It has answered
             # already, and what we say reaches nobody. (A call that ends without a message does read it.)
@@ -205,33 +232,85 @@ class MessageReader:
             raise RefusedError(NO_ROOM)
         return message
 
-    async def _turn(self) -> None:
-        if not self._turns.locked():
-            await self._turns.acquire()
-            return
-        self._hurry()
-        try:
-            async with asyncio.timeout(_TURN_WAIT):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise RefusedError(NO_ROOM) from None
-
-    def _hurry(self) -> None:
-        """While others wait for their turn, senders that are slow lose it."""
-        for patience, began in self._reading.items():
-            if not patience.expired():
-                patience.reschedule(began + _READ_WAIT_CONTENDED)
-
     async def _message(self, context: Context) -> Any:
-        patience = asyncio.timeout(_READ_WAIT)
+        return await context.read()
+
+    async def _turn(self) -> None:
+        """Return when there is a turn."""
+        if len(self._quick) + self._granted < _READERS:
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        self._make_room()
         try:
-            async with patience:
-                self._reading[patience] = asyncio.get_running_loop().time()
-                return await context.read()
-        except TimeoutError:
-            raise RefusedError(retry("slow_body", "the message took too long to arrive; try again")) from None
+            await asyncio.wait((turn,), timeout=_TURN_WAIT)
         finally:
-            self._reading.pop(patience, None)
+            if turn.done():
+                self._granted -= 1
+            else:
+                self._waiting.remove(turn)
+        if not turn.done():
+            raise RefusedError(NO_ROOM)
+
+    def _make_room(self) -> None:
+        """Have reads that had their time give their turns to those that wait, now and again."""
+        now = asyncio.get_running_loop().time()
+        ending = sum(map(_is_ended, self._quick))
+        for _ in range(len(self._waiting) - ending):
+            had_their_time = [read for read in self._quick if now - read.began >= _QUICK and not _is_ended(read)]
+            if not had_their_time:
+                break
+            self._move(had_their_time)
+        if self._waiting and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_QUICK, self._look_again)
+
+    def _look_again(self) -> None:
+        self._timer = None
+        self._make_room()
+
+    def _move(self, reads: list[_Read]) -> None:
+        """Move the oldest of `reads` to the slow ones, where it has a place there; otherwise end the newest."""
+        oldest, newest = reads[0], reads[-1]
+        held = Counter(read.sender for read in self._slow)
+        if len(self._slow) >= _SLOW_READERS:
+            sender, most = next(iter(held.most_common(1)), ("", 0))
+            if most <= held[oldest.sender] + 1:
+                _end(newest)
+                return
+            _end([read for read in self._slow if read.sender == sender][-1])
+        self._quick.remove(oldest)
+        self._slow.append(oldest)
+        self._grant()
+
+    def _ended(self, read: _Read) -> None:
+        for reads in (self._quick, self._slow):
+            if read in reads:
+                reads.remove(read)
+        self._grant()
+
+    def _grant(self) -> None:
+        """Give free turns to those that wait, the first come first."""
+        while self._waiting and len(self._quick) + self._granted < _READERS:
+            self._waiting.popleft().set_result(None)
+            self._granted += 1
+
+
+def _end(read: _Read) -> None:
+    read.patience.reschedule(0)
+
+
+def _is_ended(read: _Read) -> bool:
+    return read.patience.when() == 0
+
+
+def _service(name: str, export: Method) -> grpc.GenericRpcHandler[Any, Any]:
+    method = grpc.stream_unary_rpc_method_handler(export)
+    return grpc.method_handlers_generic_handler(name, {"Export": method})
+
+
+def _host(peer: str) -> str:
+    """The address of "ipv4:127.0.0.1:5000" or "ipv6:%5B::1%5D:5000" without the port."""
+    return peer.rpartition(":")[0] or peer
 
 
 def _options(settings: Grpc) -> Sequence[tuple[str, int]]:
@@ -246,6 +325,7 @@ def _options(settings: Grpc) -> Sequence[tuple[str, int]]:
         "grpc.keepalive_timeout_ms": parameters.timeout,
         "grpc.http2.min_ping_interval_without_data_ms": policy.min_time,
     }
+    times["grpc.server_handshake_timeout_ms"] = settings.handshake_timeout
     return [
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_concurrent_streams", _STREAMS),

@@ -80,7 +80,14 @@ class HttpReceiver:
         self._authenticator = Authenticator(settings.auth)
         self._json = JsonReader()
         tls = None if settings.tls is None else ssl_context(settings.tls, f"{WHERE}.tls")
-        self._listener = HttpListener(self._app(), host_and_port(settings.endpoint), WHERE, tls)
+        self._listener = HttpListener(
+            self._app(),
+            host_and_port(settings.endpoint),
+            WHERE,
+            tls,
+            header_timeout=settings.read_header_timeout,
+            idle_timeout=settings.idle_timeout,
+        )
 
     @property
     def port(self) -> int:
@@ -123,16 +130,17 @@ class HttpReceiver:
             return STOPPING
         if not self._authenticator.accepts(headers):
             return UNAUTHENTICATED_SENDER
-        reservation = Reservation(self._driver.limiter)
+        sender = request.client.host if request.client else ""
+        reservation = Reservation(self._driver.limiter, sender)
+        accepted = Request(signal, "http", b"", without_credentials(headers), sender)
         try:
-            signal, body = await self._read(signal, request, reservation)
+            accepted.signal, accepted.body = await self._read(signal, request, reservation)
         except ClientDisconnect:
             reservation.release()
             return GONE
         except BaseException:
             reservation.release()
             raise
-        accepted = Request(signal, "http", body, without_credentials(headers))
         return await self._driver.submit(accepted, reservation, None)
 
     async def _read(self, signal: Signal, request: HttpRequest, reservation: Reservation) -> tuple[Signal, bytes]:

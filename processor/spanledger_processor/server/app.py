@@ -85,6 +85,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
         lambda: dict(pair for receiver in receivers for pair in receiver.listening.items()),
         lambda: telemetry.ledger.is_available,
     )
+    health.requires_ledger = config.api.ready_requires_ledger
     api = Api(config.api.endpoint, health, telemetry.registry.scrape, ledger)
     await api.start()
     closing.push_async_callback(api.stop)

@@ -18,7 +18,7 @@ from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_log_records, count_traces
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.server.handler import StageObserver
+from spanledger_processor.server.handler import StageObserver, in_slices
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ class Enricher:
             MalformedError: `body` is not a trace request.
         """
         try:
-            reading = self._stage.read(body, headers, self._now_ns())
+            reading = await in_slices(self._stage.reading(body, headers, self._now_ns()))
             self._observer.received("traces", reading.request.span_count)
             decisions = await asyncio.gather(*map(self._account, reading.batches))
             answers = SpanAnswers(reading.request.span_count, additions(reading, decisions), reading.failed_spans())
@@ -108,7 +108,7 @@ class Enricher:
             MalformedError: `body` is not a log request.
         """
         try:
-            reading = self._log_stage.read(body, headers)
+            reading = await in_slices(self._log_stage.reading(body, headers))
         except MalformedError:
             raise
         except Exception as error:
@@ -127,7 +127,7 @@ class Enricher:
 
     async def _written(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         """Return a trace request with what its spans gain appended."""
-        reading = self._stage.read(body, headers, self._now_ns())
+        reading = await in_slices(self._stage.reading(body, headers, self._now_ns()))
         decisions = await asyncio.gather(*map(self._account, reading.batches))
         self._observer.enriched(reading)
         return write(reading, decisions)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
 from spanledger_processor.accounting.account import enter
-from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.unaccounted import unaccounted
-from spanledger_processor.enrichment import Reading, Stage, write
+from spanledger_processor.enrichment import Reading, Stage, writing
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.ledger.store import StateError
 from spanledger_processor.ledger.writer import LedgerWriter
@@ -23,6 +26,24 @@ from spanledger_processor.otlp.request import count_data_points, count_log_recor
 from spanledger_processor.otlp.wire import MalformedError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_LARGE_BYTES = 2**20
+_LARGE_SPANS = 4096
+"""A request of more than either is large: large ones are worked on one at a time, and their senders take turns."""
+
+_LARGE_KNOWN = 64
+"""Large requests that are known to have been accepted."""
+_LATE = Result(Verdict.RETRYABLE, "still being worked on")
+
+_LEAST_SPAN = 32
+"""Bytes of a span with an id and a name."""
+_TRACE_ID = b"\x0a\x10"
+"""Tag of a span's field 1, and the length of a trace id."""
+
+_ACCOUNTED_AT_ONCE = 1024
+"""Spans of one unit of work: the ledger serves others between two."""
 
 
 class StageObserver(Protocol):
@@ -34,7 +55,7 @@ class StageObserver(Protocol):
 
     def ruled(self, batch: Batch, ruling: Ruling) -> None: ...
 
-    def unaccounted(self, spans: int) -> None: ...
+    def unaccounted(self, decisions: Mapping[int, Decision]) -> None: ...
 
     def enrichment_failed(self, reason: str) -> None: ...
 
@@ -61,20 +82,51 @@ class Handler:
         self._delivery = delivery
         self._observer = observer
         self._now_ns = now_ns
+        self._turns = Turns()
+        self._large: OrderedDict[bytes, asyncio.Task[Result]] = OrderedDict()
+        """Large trace requests that are worked on, and those that were accepted lately."""
 
-    async def handle(self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float) -> Result:
-        """Take one export request through; raises MalformedError for bytes that are no such request."""
-        out, made = body, None
+    async def handle(
+        self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float, sender: str = ""
+    ) -> Result:
+        """Take one export request through; raises MalformedError for bytes that are no such request.
+
+        `sender` tells senders apart: large requests of several are worked on in turn. A large trace request may take
+        longer than its sender waits: when that sends it again, it waits for the result of the first.
+        """
+        request_id = _request_id(body)
+        if signal != "traces" or not _is_large(body):
+            return await self._through(signal, request_id, body, headers, deadline, sender)
+        if (first := self._large.get(request_id)) is not None:
+            await asyncio.wait((first,), timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
+            return first.result() if first.done() and not first.cancelled() else _LATE
+        task = asyncio.create_task(self._through(signal, request_id, body, headers, deadline, sender))
+        del body  # the task frees it
+        self._large[request_id] = task
+        task.add_done_callback(partial(self._large_ended, request_id))
+        return await task
+
+    def _large_ended(self, request_id: bytes, task: asyncio.Task[Result]) -> None:
+        if task.cancelled() or task.exception() is not None or task.result().verdict is not Verdict.ACCEPTED:
+            del self._large[request_id]
+            return
+        accepted = [known for known, other in self._large.items() if other.done()]
+        for known in accepted[:-_LARGE_KNOWN]:
+            del self._large[known]
+
+    async def _through(
+        self, signal: Signal, request_id: bytes, body: bytes, headers: Mapping[str, str], deadline: float, sender: str
+    ) -> Result:
+        made = None
         if signal == "traces":
-            out, items = await self._enrich(body, headers)
+            body, items = await self._enrich(body, headers, sender)  # frees the bytes as they came
         elif signal == "logs":
-            items, made = self._make(body, headers)
+            items, made = await self._make(body, headers, sender)
         else:
             items = count_data_points(body)
         self._observer.received(signal, items)
-        request_id = _request_id(body)
-        made_spans = None if made is None else await self._enrich(made, headers)
-        sends = [self._delivery.deliver(signal, request_id, out, deadline, items)]
+        made_spans = None if made is None else await self._enrich(made, headers, sender)
+        sends = [self._delivery.deliver(signal, request_id, body, deadline, items)]
         if made_spans is not None:
             spans, count = made_spans
             sends.append(self._delivery.deliver("traces", request_id, spans, deadline, count))
@@ -85,10 +137,11 @@ class Handler:
             self._observer.refused(signal, items, result.verdict.value)
         return result
 
-    def _make(self, body: bytes, headers: Mapping[str, str]) -> tuple[int, bytes | None]:
+    async def _make(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[int, bytes | None]:
         """How many records a log request holds, and the spans made from it as a trace request, if there are any."""
         try:
-            reading = self._log_stage.read(body, headers)
+            async with self._turns.turn(sender, large=len(body) > _LARGE_BYTES):
+                reading = await in_slices(self._log_stage.reading(body, headers))
         except MalformedError:
             raise
         except Exception as error:
@@ -100,14 +153,15 @@ class Handler:
                 self._observer.enrichment_failed(reason)
         return reading.records, reading.traces
 
-    async def _enrich(self, body: bytes, headers: Mapping[str, str]) -> tuple[bytes, int]:
+    async def _enrich(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[bytes, int]:
         """The enriched bytes and how many spans they hold. A failure of ours lets the bytes through as they came."""
         items = 0
         try:
-            reading = self._stage.read(body, headers, self._now_ns())
-            items = reading.request.span_count
-            decisions = [await self.account(batch) for batch in reading.batches]
-            out = write(reading, decisions) if decisions else body
+            async with self._turns.turn(sender, large=_is_large(body)):
+                reading = await in_slices(self._stage.reading(body, headers, self._now_ns()))
+                items = reading.request.span_count
+                decisions = [await self.account(batch) for batch in reading.batches]
+                out = await in_slices(writing(reading, decisions)) if decisions else body
             self._observer.enriched(reading)
         except MalformedError:
             raise
@@ -118,17 +172,115 @@ class Handler:
         return out, items
 
     async def account(self, batch: Batch) -> Mapping[int, Decision]:
-        """Return the decisions on a batch once they are committed; without a ledger, those that need none."""
+        """Return the decisions on a batch once they are committed; without a ledger, those that need none.
+
+        A large batch is accounted for in several units of work.
+        """
+        decisions: dict[int, Decision] = {}
+        for places in split(batch.facts, _ACCOUNTED_AT_ONCE):
+            part = batch if len(places) == len(batch.facts) else replace(batch, facts=[batch.facts[i] for i in places])
+            decided = await self._account_part(part)
+            decisions.update(decided if part is batch else {places[i]: decision for i, decision in decided.items()})
+        return decisions
+
+    async def _account_part(self, batch: Batch) -> Mapping[int, Decision]:
         try:
             ruling = await self._ledger.submit(partial(enter, batch))
         except StateError as error:
             if self._ledger.problem is None:  # else the ledger has told already
                 log.warning("spans go on as not_accounted: %s", error)
             decisions = unaccounted(batch)
-            self._observer.unaccounted(len(decisions))
+            self._observer.unaccounted(decisions)
             return decisions
         self._observer.ruled(batch, ruling)
         return ruling.decisions
+
+
+class Turns:
+    """Turns for large requests: one has its turn at a time, and senders that wait get theirs in rotation."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
+
+    @asynccontextmanager
+    async def turn(self, sender: str, *, large: bool) -> AsyncIterator[None]:
+        """Wait for a turn where the request is large, and hold it inside the block."""
+        if not large:
+            yield
+            return
+        await self._acquire(sender)
+        try:
+            yield
+        finally:
+            self._release()
+
+    async def _acquire(self, sender: str) -> None:
+        if not self._taken:
+            self._taken = True
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(sender, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._release()
+            raise
+
+    def _release(self) -> None:
+        """Give the turn to the next sender's oldest request that still waits; that sender is last from now on."""
+        while self._waiting:
+            sender, turns = self._waiting.popitem(last=False)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[sender] = turns
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._taken = False
+
+
+async def in_slices(steps: Generator[None, None, T]) -> T:
+    """Run `steps` to its result; whatever else is ready to run has its turn after each of them."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        await asyncio.sleep(0)
+
+
+def split(facts: Sequence[Fact], most: int) -> list[Sequence[int]]:
+    """Return the places of facts in parts of about `most`, a trace in one part unless it has more than that by itself.
+
+    A trace that is too long is cut by the ends of its spans, so that children, which end first, are known before the
+    spans above them. What comes out is what several smaller requests would give.
+    """
+    if len(facts) <= most:
+        return [range(len(facts))]
+    traces: dict[bytes, list[int]] = {}
+    for place, fact in enumerate(facts):
+        traces.setdefault(fact.trace_id, []).append(place)
+    parts: list[Sequence[int]] = []
+    part: list[int] = []
+    for places in traces.values():
+        if len(part) + len(places) > most and part:
+            parts.append(part)
+            part = []
+        if len(places) > most:
+            places.sort(key=lambda place: facts[place].end_ns)
+            parts += [places[start : start + most] for start in range(0, len(places), most)]
+        else:
+            part += places
+    return [*parts, part] if part else parts
+
+
+def _is_large(body: bytes) -> bool:
+    """Whether a trace request is large: by its bytes, or by what begins as a span with a trace id does."""
+    size = len(body)
+    return size > _LARGE_BYTES or (size > _LARGE_SPANS * _LEAST_SPAN and body.count(_TRACE_ID) > _LARGE_SPANS)
 
 
 def _request_id(body: bytes) -> bytes:

@@ -68,22 +68,24 @@ class Ledger(Protocol):
 class Health:
     """State of the process for probes. `serve` sets `phase`; the rest is asked at every probe.
 
-    The ledger does not decide: while it is not available data still flows, as `not_accounted`.
+    The ledger does not decide unless `requires_ledger`: while it is not available data still flows, as `not_accounted`.
     """
 
     listeners: Callable[[], Mapping[str, bool]]
     state_available: Callable[[], bool]
     phase: Phase = "starting"
+    requires_ledger: bool = False
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Return whether data may be sent here, and the reasons."""
         listeners = dict(self.listeners())
-        up = self.phase == "serving" and all(listeners.values())
+        available = self.state_available()
+        up = self.phase == "serving" and all(listeners.values()) and (available or not self.requires_ledger)
         body = {
             "ready": up,
             "phase": self.phase,
             "listeners": {name: "up" if listening else "down" for name, listening in listeners.items()},
-            "state": "available" if self.state_available() else "unavailable",
+            "state": "available" if available else "unavailable",
         }
         return up, body
 

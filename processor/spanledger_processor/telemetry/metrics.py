@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from spanledger_exporters.interface import Signal, Verdict
@@ -87,9 +87,11 @@ class StageMetrics:
         """A request went on as it came."""
         self._count("enrichment_failures_total", *self._reasons(reason))
 
-    def unaccounted(self, spans: int) -> None:
-        """The state was not available for spans."""
-        self._count("unaccounted_spans_total", by=spans)
+    def unaccounted(self, decisions: Mapping[int, Decision]) -> None:
+        """The state was not available for spans, which go on with what was decided without it."""
+        self._count("unaccounted_spans_total", by=len(decisions))
+        computed = (decision.cost.computed for decision in decisions.values() if decision.cost is not None)
+        self._count("unaccounted_usd_total", by=sum(amount for amount in computed if amount) / USD)
 
     def ruled(self, batch: Batch, ruling: Ruling) -> None:
         """A batch was accounted for. Spans known before are counted as replays and as nothing else."""
@@ -187,6 +189,10 @@ class DeliveryMetrics:
     def rejected(self, exporter: str, signal: Signal, items: int) -> None:
         """A destination left items out of a request that it accepted."""
         self._registry.count("export_rejected_items_total", exporter, signal, by=items)
+
+    def refused(self, exporter: str, signal: Signal, items: int) -> None:
+        """A destination refused items for good."""
+        self._registry.count("export_refused_items_total", exporter, signal, by=items)
 
     def retried(self, exporter: str, signal: Signal, attempts: int) -> None:
         """Attempts after the first."""

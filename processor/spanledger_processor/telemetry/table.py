@@ -82,6 +82,12 @@ TABLE: tuple[Row, ...] = (
     _counter("duplicate_spans_total", "", "Spans that report a response which another span counted (duplicate_of)."),
     _counter("conflicting_spans_total", "", "Spans that came again with other usage; the first one stands."),
     _counter("unaccounted_spans_total", "", "Spans let through while the state was not available (not_accounted)."),
+    _counter(
+        "unaccounted_usd_total",
+        "",
+        "Sum of spanledger.cost.computed_usd over spans let through as not_accounted: not in the ledger.",
+        "USD",
+    ),
     _counter("enrichment_failures_total", "reason", "Spans or requests let through untouched after a failure of ours."),
     _counter("tool_loops_total", "", "Tool calls that completed a loop."),
     _counter(
@@ -113,6 +119,12 @@ TABLE: tuple[Row, ...] = (
     _counter("forwarded_items_total", "exporter signal", "Items a destination accepted."),
     _counter("export_requests_total", "exporter signal verdict", "Answers of destinations, retries apart."),
     _counter("export_retries_total", "exporter signal", "Attempts after the first."),
+    _counter(
+        "export_refused_items_total",
+        "exporter signal",
+        "Items in requests that a destination refused for good: the ledger may have counted them, the destination has "
+        "not got them.",
+    ),
     _counter(
         "export_rejected_items_total",
         "exporter signal",

@@ -1,0 +1,122 @@
+"""Messages that take long to come in: they hold up nobody else's, and they come in."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import pytest
+
+from spanledger_processor.receivers import grpc as grpc_receiver
+from spanledger_processor.receivers.grpc import MessageReader
+from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
+from spanledger_processor.receivers.refusals import RefusedError
+
+
+@dataclass
+class Call:
+    """A call whose message comes when a test says so."""
+
+    reader: MessageReader
+    sender: str = "a"
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def read(self) -> bytes:
+        self.begun.set()
+        await self.came.wait()
+        return b"message"
+
+    def start(self) -> asyncio.Task[bytes]:
+        reservation = Reservation(MemoryLimiter(100, lambda _: None))
+        return asyncio.create_task(self.reader.read(cast(Any, self), reservation, self.sender))
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> MessageReader:
+    """Two turns, two slow reads beside them; whoever waits finds that the others have had their time."""
+    monkeypatch.setattr(grpc_receiver, "_READERS", 2)
+    monkeypatch.setattr(grpc_receiver, "_SLOW_READERS", 2)
+    monkeypatch.setattr(grpc_receiver, "_QUICK", 0.0)
+    return MessageReader(MemoryLimiter(100, lambda _: None), 1)
+
+
+async def stalled(reader: MessageReader, *senders: str) -> list[tuple[Call, asyncio.Task[bytes]]]:
+    """Calls whose messages do not come, one begun after the other."""
+    calls = []
+    for sender in senders:
+        call = Call(reader, sender)
+        calls.append((call, call.start()))
+        await call.begun.wait()
+    return calls
+
+
+async def quick(reader: MessageReader, sender: str = "quick") -> bytes:
+    call = Call(reader, sender)
+    call.came.set()
+    return await call.start()
+
+
+async def test_fast_messages_pass_slow_ones_and_the_slow_ones_come_in(reader: MessageReader) -> None:
+    slow = await stalled(reader, "a", "b")
+    for _ in range(5):
+        assert await quick(reader) == b"message"
+    assert not any(task.done() for _, task in slow)
+    for call, task in slow:
+        call.came.set()
+        assert await task == b"message"
+
+
+async def test_no_more_are_read_at_once_than_there_are_places_and_the_newest_gives_way(reader: MessageReader) -> None:
+    slow = await stalled(reader, "a", "b", "c", "d")
+    assert await quick(reader) == b"message"
+    ended = [task for _, task in slow if task.done()]
+    assert ended == [slow[3][1]]
+    with pytest.raises(RefusedError) as refused:
+        await ended[0]
+    assert refused.value.result.cause == "slow_body"
+    for call, task in slow[:3]:
+        call.came.set()
+        assert await task == b"message"
+
+
+async def test_a_sender_that_holds_all_places_gives_way_to_another_sender(reader: MessageReader) -> None:
+    slow = await stalled(reader, "a", "a", "b", "a")
+    assert await quick(reader) == b"message"
+    assert await quick(reader) == b"message"
+    (b_call, b_task), ended = slow[2], [call for call, task in slow if task.done()]
+    assert all(call.sender == "a" for call in ended)
+    b_call.came.set()
+    assert await b_task == b"message"
+    for call, task in slow:
+        call.came.set()
+        await asyncio.wait({task})
+
+
+async def test_who_leaves_while_it_waits_takes_no_turn(reader: MessageReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc_receiver, "_QUICK", 100.0)
+    slow = await stalled(reader, "a", "b")
+    waiting = Call(reader, "c").start()
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    for call, task in slow:
+        call.came.set()
+        assert await task == b"message"
+    assert [await quick(reader) for _ in range(3)] == [b"message"] * 3
+    assert (reader._granted, len(reader._waiting)) == (0, 0)
+
+
+async def test_who_finds_no_turn_in_time_is_told_to_come_back(
+    reader: MessageReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_receiver, "_QUICK", 100.0)
+    monkeypatch.setattr(grpc_receiver, "_TURN_WAIT", 0.01)
+    slow = await stalled(reader, "a", "b")
+    with pytest.raises(RefusedError) as refused:
+        await quick(reader)
+    assert refused.value.result.cause == "budget"
+    for call, task in slow:
+        call.came.set()
+        assert await task == b"message"

@@ -1,0 +1,238 @@
+"""Large requests beside others: worked on in slices, accounted for in parts, one at a time, senders in rotation."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from chats import COST, chat, request
+from replays import attributes, spans_of
+from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.config import load
+from spanledger_processor.enrichment.read import SLICE
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.queries import total
+from spanledger_processor.ledger.store import StateError, Unit, tenant_hash
+from spanledger_processor.server import handler as handler_module
+from spanledger_processor.server.handler import Handler, Turns, split
+from spanledger_processor.server.wiring import make_log_stage, make_stage
+from spanledger_processor.signing.signer import Signer
+
+T = TypeVar("T")
+
+
+@dataclass
+class Ledger:
+    """A ledger in memory; gives others their turn before each unit, as the writer's thread does."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    problem: str | None = None
+    units: int = 0
+    full_after: int = 10**9
+
+    async def submit(self, work: Callable[[Unit], T]) -> T:
+        await asyncio.sleep(0)
+        self.units += 1
+        if self.units > self.full_after:
+            raise StateError("no space left")
+        with self.store.unit() as unit:
+            return work(unit)
+
+
+@dataclass
+class Delivery:
+    """Keeps the bodies, in the order they were delivered; answers once `gate` is open."""
+
+    bodies: list[bytes] = field(default_factory=list)
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    result: Result = ACCEPTED
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
+        self.bodies.append(body)
+        await self.gate.wait()
+        return self.result
+
+    async def has(self, count: int) -> None:
+        """Wait until so many were given."""
+        while len(self.bodies) < count:  # noqa: ASYNC110 - nothing else runs than what is waited for
+            await asyncio.sleep(0)
+
+
+class Observer:
+    """Looks away."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+
+@dataclass
+class Stage:
+    """A handler, and what it is connected to."""
+
+    ledger: Ledger = field(default_factory=Ledger)
+    delivery: Delivery = field(default_factory=Delivery)
+
+    def __post_init__(self) -> None:
+        config, signer = load(None, [], {"HOME": "/nowhere"}), Signer(b"a key for tests, long enough")
+        stages = make_stage(config, signer), make_log_stage(config, signer)
+        self.handler = Handler(*stages, self.ledger, self.delivery, Observer())  # type: ignore[arg-type]
+
+    async def take(self, body: bytes, sender: str = "a", left: float = 60.0) -> Result:
+        deadline = asyncio.get_running_loop().time() + left
+        return await self.handler.handle("traces", body, {}, deadline, sender)
+
+    def spans(self, body: bytes) -> list[dict[str, Any]]:
+        return [attributes(span) for span in spans_of(ExportTraceServiceRequest.FromString(body))]
+
+    def cost(self) -> float:
+        with self.ledger.store.snapshot() as reader:
+            return float(total(reader, tenant_hash(""))["cost_usd"])
+
+
+def large(count: int) -> bytes:
+    return request(*(chat() for _ in range(count)))
+
+
+@pytest.fixture(autouse=True)
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is large here begins at 20 spans."""
+    monkeypatch.setattr(handler_module, "_LARGE_SPANS", 20)
+    monkeypatch.setattr(handler_module, "_LARGE_BYTES", 10**9)
+
+
+async def test_others_have_their_turn_after_every_slice() -> None:
+    """Counted: passes of the event loop while one request is read and written."""
+    stage, passes, ended = Stage(), 0, False
+
+    async def count() -> None:
+        nonlocal passes
+        while not ended:
+            passes += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    slices = 8
+    assert await stage.take(large(slices * SLICE)) == ACCEPTED
+    ended = True
+    await counting
+    assert passes >= 2 * (slices - 1)
+    assert stage.cost() == pytest.approx(slices * SLICE * COST)
+
+
+async def test_a_small_request_does_not_wait_for_a_large_one() -> None:
+    stage = Stage()
+    first = asyncio.create_task(stage.take(large(10 * SLICE)))
+    await asyncio.sleep(0)
+    assert await stage.take(request(chat()), "b") == ACCEPTED
+    assert not first.done()
+    assert await first == ACCEPTED
+    assert [len(stage.spans(body)) for body in stage.delivery.bodies] == [1, 10 * SLICE]
+
+
+async def test_a_large_request_is_accounted_for_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 50)
+    stage = Stage()
+    assert await stage.take(large(420)) == ACCEPTED
+    assert stage.ledger.units == 9
+    (body,) = stage.delivery.bodies
+    assert [span["spanledger.cost.usd"] for span in stage.spans(body)] == [COST] * 420
+    assert stage.cost() == pytest.approx(420 * COST)
+
+
+async def test_where_the_ledger_fails_on_the_way_every_span_says_what_became_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sum over spans stays the ledger's; the sender's retry of a part that failed counts it then."""
+    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 50)
+    stage = Stage(Ledger(full_after=2))
+    await stage.take(large(200))
+    spans = stage.spans(stage.delivery.bodies[0])
+    assert Counter(span.get("spanledger.cost.unpriced", "") for span in spans) == {"": 100, "not_accounted": 100}
+    assert stage.cost() == pytest.approx(sum(span.get("spanledger.cost.usd", 0.0) for span in spans))
+
+
+async def test_large_requests_wait_for_each_other_and_their_senders_take_turns() -> None:
+    stage = Stage()
+    sizes = [30, 31, 32, 33]
+    senders = ["a", "a", "a", "b"]
+    await asyncio.gather(*(stage.take(large(size), sender) for size, sender in zip(sizes, senders, strict=True)))
+    assert [len(stage.spans(body)) for body in stage.delivery.bodies] == [30, 31, 33, 32]
+
+
+async def test_a_turn_is_not_held_while_a_backend_is_waited_for() -> None:
+    stage = Stage()
+    stage.delivery.gate.clear()
+    tasks = [asyncio.create_task(stage.take(large(30))) for _ in range(3)]
+    await stage.delivery.has(3)
+    stage.delivery.gate.set()
+    assert await asyncio.gather(*tasks) == [ACCEPTED] * 3
+
+
+async def test_who_leaves_while_it_waits_for_its_turn_takes_none() -> None:
+    turns = Turns()
+    order: list[str] = []
+
+    async def work(name: str) -> None:
+        async with turns.turn(name, large=True):
+            order.append(name)
+            await asyncio.sleep(0)
+
+    async with turns.turn("first", large=True):
+        tasks = [asyncio.create_task(work(name)) for name in ("a", "b", "c")]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+    await asyncio.wait(tasks)
+    await work("last")
+    assert order == ["a", "c", "last"]
+
+
+async def test_a_large_request_that_takes_longer_than_its_sender_waits_is_accepted_when_it_comes_again() -> None:
+    """The work goes on, and the repeat neither begins it anew nor is sent on twice."""
+    stage, body = Stage(), large(30)
+    stage.delivery.gate.clear()
+    first = asyncio.create_task(stage.take(body))
+    await stage.delivery.has(1)
+    assert (await stage.take(body, left=0.0)).verdict is Verdict.RETRYABLE
+    again = asyncio.create_task(stage.take(body))
+    stage.delivery.gate.set()
+    assert (await first, await again) == (ACCEPTED, ACCEPTED)
+    assert await stage.take(body) == ACCEPTED
+    assert (len(stage.delivery.bodies), stage.ledger.units) == (1, 1)
+
+
+async def test_a_large_request_that_was_not_accepted_begins_anew_when_it_comes_again() -> None:
+    stage, body = Stage(), large(30)
+    stage.delivery.result = Result(Verdict.RETRYABLE, "busy")
+    assert (await stage.take(body)).verdict is Verdict.RETRYABLE
+    stage.delivery.result = ACCEPTED
+    assert await stage.take(body) == ACCEPTED
+    assert len(stage.delivery.bodies) == 2
+    assert stage.delivery.bodies[0] == stage.delivery.bodies[1]
+
+
+@given(st.lists(st.integers(0, 6), max_size=60), st.integers(1, 10))
+def test_every_span_is_in_one_part_and_a_trace_is_cut_only_where_it_must_be(traces: list[int], most: int) -> None:
+    facts = [Fact(bytes([trace]), bytes([place]), end_ns=place * 7 % 11) for place, trace in enumerate(traces)]
+    parts = split(facts, most)
+    assert sorted(place for part in parts for place in part) == list(range(len(facts)))
+    assert all(len(part) <= most for part in parts)
+    for trace in set(traces):
+        holding = [[place for place in part if traces[place] == trace] for part in parts]
+        holding = [part for part in holding if part]
+        if traces.count(trace) <= most:
+            assert len(holding) == 1
+        else:
+            ends = [facts[place].end_ns for part in holding for place in part]
+            assert ends == sorted(ends)
