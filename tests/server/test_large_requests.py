@@ -53,6 +53,7 @@ class Delivery:
     """Keeps the bodies, in the order they were delivered; answers once `gate` is open."""
 
     bodies: list[bytes] = field(default_factory=list)
+    left: list[float] = field(default_factory=list)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     result: Result = ACCEPTED
 
@@ -61,6 +62,7 @@ class Delivery:
 
     async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
         self.bodies.append(body)
+        self.left.append(deadline - asyncio.get_running_loop().time())
         await self.gate.wait()
         return self.result
 
@@ -210,6 +212,12 @@ async def test_a_large_request_that_takes_longer_than_its_sender_waits_is_accept
     assert (await first, await again) == (ACCEPTED, ACCEPTED)
     assert await stage.take(body) == ACCEPTED
     assert (len(stage.delivery.bodies), stage.ledger.units) == (1, 1)
+
+
+async def test_a_large_request_is_delivered_although_its_sender_stopped_waiting() -> None:
+    stage = Stage()
+    assert await stage.take(large(30), left=-5.0) == ACCEPTED
+    assert stage.delivery.left[0] > 0
 
 
 async def test_a_large_request_that_was_not_accepted_begins_anew_when_it_comes_again() -> None:

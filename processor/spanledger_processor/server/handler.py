@@ -35,6 +35,8 @@ _LARGE_SPANS = 4096
 
 _LARGE_KNOWN = 64
 """Large requests that are known to have been accepted."""
+_LARGE_SECONDS = 20.0
+"""Time for the exporters to take a large request, however long it was worked on: its sender asks for the result."""
 _LATE = Result(Verdict.RETRYABLE, "still being worked on")
 
 _LEAST_SPAN = 32
@@ -100,7 +102,8 @@ class Handler:
         if (first := self._large.get(request_id)) is not None:
             await asyncio.wait((first,), timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
             return first.result() if first.done() and not first.cancelled() else _LATE
-        task = asyncio.create_task(self._through(signal, request_id, body, headers, deadline, sender))
+        work = self._through(signal, request_id, body, headers, deadline, sender, least=_LARGE_SECONDS)
+        task = asyncio.create_task(work)
         del body  # the task frees it
         self._large[request_id] = task
         task.add_done_callback(partial(self._large_ended, request_id))
@@ -115,8 +118,16 @@ class Handler:
             del self._large[known]
 
     async def _through(
-        self, signal: Signal, request_id: bytes, body: bytes, headers: Mapping[str, str], deadline: float, sender: str
+        self,
+        signal: Signal,
+        request_id: bytes,
+        body: bytes,
+        headers: Mapping[str, str],
+        deadline: float,
+        sender: str,
+        least: float = 0.0,
     ) -> Result:
+        """Enrich and deliver; the exporters get `least` seconds, also where the deadline has passed by then."""
         made = None
         if signal == "traces":
             body, items = await self._enrich(body, headers, sender)  # frees the bytes as they came
@@ -126,6 +137,7 @@ class Handler:
             items = count_data_points(body)
         self._observer.received(signal, items)
         made_spans = None if made is None else await self._enrich(made, headers, sender)
+        deadline = max(deadline, asyncio.get_running_loop().time() + least)
         sends = [self._delivery.deliver(signal, request_id, body, deadline, items)]
         if made_spans is not None:
             spans, count = made_spans
