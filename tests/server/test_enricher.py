@@ -214,7 +214,7 @@ async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.Mo
     stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
     handler = Handler(stage, log_stage, InMemory(), Sent(), Uncounted(), lambda: NOW)  # type: ignore[arg-type]
     enricher = Enricher(stage, log_stage, handler.account, Uncounted(), (), lambda: NOW)
-    monkeypatch.setattr(stage, "read", lambda *_: 1 // 0)
+    monkeypatch.setattr(stage, "reading", lambda *_: 1 // 0)
     answers = await enricher.enrich(request(chat()) + _plain(), {})
     assert (answers.seen, answers.attributes, set(answers.failures.values())) == (2, {}, {"ZeroDivisionError"})
 
