@@ -29,8 +29,9 @@ def ledger_of_one_session() -> MemoryStore:
     store = MemoryStore()
     with store.unit() as unit:
         for tenant in (tenant_hash(""), tenant_hash("acme")):
-            sums = Sums(cost=COST, calls=1, priced=1, labels={"id": "a/b c"})
-            unit.apply(Changes(add={session_key(tenant, "a/b c"): sums, run_key(tenant, "a/b c"): sums}), 1)
+            keys = session_key(tenant, "a/b c"), run_key(tenant, "a/b c")
+            add = {key: Sums(cost=COST, calls=1, priced=1, labels={"id": "a/b c"}) for key in keys}
+            unit.apply(Changes(add=add), 1)
     return store
 
 
