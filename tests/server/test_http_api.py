@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from spanledger_processor.ledger import queries
-from spanledger_processor.ledger.keys import run_key, session_key
+from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit, tenant_hash
 from spanledger_processor.ledger.sums import Sums
@@ -25,13 +25,12 @@ COST = 500_000_000_000
 
 
 def ledger_of_one_session() -> MemoryStore:
-    """A ledger of session and run "a/b c", half a dollar, and a session of tenant "acme" of the same name."""
+    """A ledger of session "a/b c", which is its own run, half a dollar; and one of tenant "acme" of the same name."""
     store = MemoryStore()
     with store.unit() as unit:
         for tenant in (tenant_hash(""), tenant_hash("acme")):
-            keys = session_key(tenant, "a/b c"), run_key(tenant, "a/b c")
-            add = {key: Sums(cost=COST, calls=1, priced=1, labels={"id": "a/b c"}) for key in keys}
-            unit.apply(Changes(add=add), 1)
+            sums = Sums(cost=COST, calls=1, priced=1, labels={"id": "a/b c"})
+            unit.apply(Changes(add={session_key(tenant, "a/b c"): sums}), 1)
     return store
 
 
