@@ -18,7 +18,7 @@ FOR_CHECKS := $(VENV)/.installed-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit coverage simulate torture check component format bench parts capture docs constraints clean
+.PHONY: help install demo test unit coverage simulate torture check component format bench parts capture docs sources constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ docs: $(INSTALLED) ## write docs/ from the tables in the code
 	$(BIN)/python -m spanledger_processor.dialects.document > docs/dialects.md
 	$(BIN)/python -m spanledger_processor.config.document > docs/configuration.md
 	$(BIN)/python -m spanledger_processor.telemetry.document > docs/telemetry.md
+
+sources: $(INSTALLED) ## print releases newer than those that the dialects' rows were read in
+	@$(BIN)/python -m tools.sources
 
 constraints: ## choose the newest versions that the dependencies allow
 	rm -rf $(VENV)-newest

@@ -17,8 +17,8 @@ DATA = Path(__file__).parents[1] / "data" / "dialects"
 MODEL_CALLS: dict[str, dict[str, Any]] = json.loads((DATA / "model_calls.json").read_text(encoding="utf-8"))
 TOOL_CALLS: dict[str, dict[str, Any]] = json.loads((DATA / "tool_calls.json").read_text(encoding="utf-8"))
 
-WITHOUT_PRICE = {"gemini_cli"}
-"""Dialects whose model calls are told by log events only (`test_reasoning`)."""
+WITHOUT_PRICE = {"gemini_cli", "autogen"}
+"""Dialects whose model calls are told by log events only (`test_reasoning`), or stand in where no span tells one."""
 
 
 def view_of(row: dict[str, Any]) -> PlainView:

@@ -25,9 +25,13 @@ What Spanledger reads from the spans of each library, and how. This page is gene
   one finds no usage, the next that knows the span lends its own.
 - Of several keys in a cell the first that holds something is taken; of several cache keys the largest, never the sum.
 - Usage becomes one shape: input includes cache reads and writes, output includes reasoning. "Cache reads and writes
-  exceed the input" proves a count exclusive, whatever the table says.
+  exceed the input" proves a count exclusive where the table is not sure, unless the span's own total denies it; where
+  the table says that the input includes them, it makes the call `inconsistent_usage`.
+- What was served counts (tier, speed, region); what was asked only where no response tells.
 - Counts may be integers, whole doubles, or either as text. Anything else under a token key makes the span
   `inconsistent_usage`.
+- "Read in" names the oldest and the newest release whose source was read for a row; `make sources` prints what the
+  registries have that is newer. Rows without it stand on recordings, on documents, or on earlier readings.
 - A class that no key tells is unknown, not zero, unless the source is known to leave out zeros.
 - Raw answers inside strings only add classes, and only where they agree with the span's own input and output.
 """
@@ -92,6 +96,7 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
     yield "tier, speed: asked", _code(dialect.asked)
     yield "an answer began", _code(dialect.answered)
     yield "from a cache of one's own", _code(mark.key for mark in dialect.own_cache)
+    yield "a plan pays for it", _code(mark.key for mark in dialect.subscription)
     yield "tool", _code(dialect.tool.name) + (" or the span's name" if dialect.tool.name_from_span else "")
     yield "tool arguments", _code(dialect.tool.arguments)
     yield "tool call id", _code(dialect.tool.call_id)
@@ -136,8 +141,8 @@ def _cost(cost: CostKey) -> str:
 
 
 def _sources(sources: tuple[Source, ...]) -> Iterator[str]:
-    yield "| scope | version | provider | input | output | absent cache class | because |"
-    yield "|---|---|---|---|---|---|---|"
+    yield "| scope | version | provider | input | output | absent cache class | because | read in |"
+    yield "|---|---|---|---|---|---|---|---|"
     for source in sources:
         output = "" if source.output is Output.INCLUSIVE else source.output.value
         absent = "0" if source.absent_cache_is_zero else "unknown"
@@ -149,6 +154,7 @@ def _sources(sources: tuple[Source, ...]) -> Iterator[str]:
             output or Output.INCLUSIVE.value,
             absent,
             source.why,
+            _read_in(source),
         )
         yield f"| {' | '.join(cells)} |"
 
@@ -156,7 +162,18 @@ def _sources(sources: tuple[Source, ...]) -> Iterator[str]:
 def _versions(source: Source) -> str:
     since = f"from {_dotted(source.since)}" if source.since else ""
     before = f"before {_dotted(source.before)}" if source.before else ""
-    return " ".join(part for part in (since, before) if part) or "any"
+    has = f"with {_code(source.has)}" if source.has else ""
+    lacks = f"without {_code(source.lacks)}" if source.lacks else ""
+    return " ".join(part for part in (since, before, has, lacks) if part) or "any"
+
+
+def _read_in(source: Source) -> str:
+    """Return the releases whose source was read for a row."""
+    if not source.package:
+        return ""
+    first, last = source.read
+    name = source.package.partition(":")[2]
+    return f"{name} {first}" if first == last else f"{name} {first} to {last}"
 
 
 def _dotted(version: tuple[int, ...]) -> str:

@@ -17,6 +17,7 @@ from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Terms
 from spanledger_processor.dialects.schema import (
     NO_TOKENS,
+    Attributes,
     CostKey,
     Dialect,
     Keys,
@@ -37,7 +38,10 @@ _AGGREGATES = frozenset({"agent", "workflow", "other"})
 _CALLS = frozenset({"llm", "embedding", "rerank"})
 _ERROR = 2
 OPERATION = "gen_ai.operation.name"
+_OUTPUT = "gen_ai.output.messages"
 _LONGEST_TIER = 64
+_PROVISIONED = ":provisioned-model/"
+"""In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
 _REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
 """OpenAI's regional endpoints (https://platform.openai.com/docs/guides/your-data): data residency has a surcharge."""
 
@@ -99,24 +103,45 @@ def _unknown_operation(dialect: Dialect, view: ScopedSpan) -> str:
 def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) -> None:
     if call.usage is not None:
         call.price_context = _context(dialect, view, terms.context)
-        call.unclassed, call.plan = terms.unclassed, terms.plan
+        call.unclassed = terms.unclassed
+        call.plan = "provisioned" if _PROVISIONED in call.request_model else terms.plan
+        if any(says(view.attributes, mark) for mark in dialect.subscription):
+            call.plan = "subscription"
         if terms.doubt:
             call.estimate, call.note = True, terms.doubt
     if terms.reported is not None and (call.reported is None or not call.reported.billed):
         call.reported = terms.reported
-    call.response_cache = terms.own_cache or any(_says(view, mark) for mark in dialect.own_cache)
+    call.response_cache = terms.own_cache or any(says(view.attributes, mark) for mark in dialect.own_cache)
 
 
 def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     """Whether an answer began, and whether it may have been cut: what was told by then is not all that was used."""
+    if call.usage is not None and call.kind == "llm" and _turns(view.attributes.get(_OUTPUT)) > 1:
+        call.estimate = True
+        call.note = call.note or "its output holds several answers of the model: usage may be of the last one only"
     call.answered = bool(call.response_id) or any(first(view, (key,)) is not None for key in dialect.answered)
     if view.status_code == _ERROR and call.usage is not None and call.kind == "llm":
         call.estimate = True
         call.note = call.note or "it ended in an error: the answer may have been cut before all usage was told"
 
 
-def _says(view: ScopedSpan, mark: Mark) -> bool:
-    value = view.attributes.get(mark.key)
+def _turns(messages: Any) -> int:
+    """Return how many answers of a model a list of messages holds: between two stands what a tool or user said."""
+    if not isinstance(messages, str | list) or (isinstance(messages, str) and '"tool"' not in messages):
+        return 0
+    parsed = texts.parse(messages)
+    turns, open_turn = 0, False
+    for message in parsed if isinstance(parsed, list) else []:
+        role = message.get("role") if isinstance(message, Mapping) else None
+        answered = role in ("assistant", "model")
+        turns += answered and not open_turn
+        open_turn = answered or (open_turn and role not in ("tool", "user"))
+    return turns
+
+
+def says(attributes: Attributes, mark: Mark) -> bool:
+    """Return whether an attribute holds one of the values of a mark."""
+    value = attributes.get(mark.key)
     return (str(value).lower() if isinstance(value, bool) else text(value).lower()) in mark.values
 
 
@@ -176,7 +201,7 @@ def _context(dialect: Dialect, view: ScopedSpan, response: Mapping[str, str]) ->
 def _term(key: str) -> str:
     if key.endswith("speed"):
         return "speed"
-    return "region" if key.endswith("inference_geo") else "service_tier"
+    return "region" if key.endswith(("inference_geo", "region")) else "service_tier"
 
 
 @lru_cache(maxsize=256)
@@ -198,7 +223,7 @@ _LISTS = (
     "agent",
     "agent_parent",
 )
-_ROWS = ("kinds", "usage_texts", "fallback_texts", "costs", "own_cache")
+_ROWS = ("kinds", "usage_texts", "fallback_texts", "costs", "own_cache", "subscription")
 _GROUPS = ("tokens", "aggregated", "tool")
 
 
@@ -307,7 +332,7 @@ def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None
         if amount is None or (cost.currency and text(get(cost.currency)).upper() not in ("", "USD")):
             continue
         billed = cost.source == "billed" or bool(cost.said_by and text(get(cost.said_by)).lower() == "provider")
-        told = ReportedCost(amount, billed, cost.key)
+        told = ReportedCost(amount, billed, cost.key, reliable=cost.reliable)
         told.upstream = next((paid for key in cost.upstream if (paid := money(get(key), cost.unit)) is not None), None)
         told.own_key = next((own for key in cost.own_key if isinstance(own := get(key), bool)), None)
         return told

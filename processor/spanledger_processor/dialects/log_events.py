@@ -13,12 +13,15 @@ from hashlib import blake2b
 from typing import Any
 
 from spanledger_processor.dialects import texts
-from spanledger_processor.dialects.normalize import Counts, NormalizedUsage, normalize
+from spanledger_processor.dialects.engine import says
+from spanledger_processor.dialects.normalize import Counts, Input, normalize
 from spanledger_processor.dialects.registry import LOG_EVENTS, detect
 from spanledger_processor.dialects.schema import Attributes, Event, Keys, LogEvent
+from spanledger_processor.dialects.usage import as_counts, counts_under
 from spanledger_processor.dialects.usage_shapes import read_usage
-from spanledger_processor.dialects.values import NoCountError, count, money, text
-from spanledger_processor.model import Call, ReportedCost, Signature, ToolCall, Usage
+from spanledger_processor.dialects.values import NoCountError, money, text
+from spanledger_processor.dialects.vendors.spanledger import SPANLEDGER
+from spanledger_processor.model import CLASS_NAMES, Call, ReportedCost, Signature, ToolCall, Usage
 from spanledger_processor.otlp.encoding import CLIENT, INTERNAL, SynthesizedSpan
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import LogView
@@ -151,6 +154,9 @@ def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
         "spanledger.granularity": "per-message" if call.tool is None else None,
         "spanledger.agent.id": call.agent_id or None,
         "spanledger.agent.parent_id": call.agent_parent_id or None,
+        "spanledger.source.plan": call.plan or None,
+        "spanledger.source.response_cache": call.response_cache or None,
+        "spanledger.source.unclassed": ", ".join(call.unclassed) or None,
         **{f"spanledger.source.{key}": value for key, value in call.price_context},
         **dict(said.kept),
     }
@@ -158,6 +164,7 @@ def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
         made.update(_tokens(call.usage))
     if call.reported is not None:
         made["spanledger.cost.reported_usd"] = call.reported.amount / 10**12
+        made["spanledger.source.charged"] = call.reported.billed or None
     if call.estimate:
         made["spanledger.cost.estimate"] = True
     if call.tool is not None:
@@ -165,15 +172,17 @@ def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
     return {key: value for key, value in made.items() if value is not None}
 
 
+def _written() -> dict[str, str]:
+    """Return the key of each usage class on a synthesized span: those that its dialect reads first."""
+    tokens = SPANLEDGER.tokens
+    return {name: keys[0] for name in CLASS_NAMES if (keys := tokens.parts.get(name) or getattr(tokens, name, ()))}
+
+
+_WRITTEN = _written()
+
+
 def _tokens(usage: Usage) -> dict[str, int | None]:
-    return {
-        "gen_ai.usage.input_tokens": usage.input,
-        "gen_ai.usage.output_tokens": usage.output,
-        "gen_ai.usage.cache_read.input_tokens": usage.cache_read,
-        "gen_ai.usage.cache_creation.input_tokens": usage.cache_write,
-        "spanledger.source.cache_write_1h_tokens": usage.cache_write_1h,
-        "gen_ai.usage.reasoning.output_tokens": usage.reasoning,
-    }
+    return {key: getattr(usage, name) for name, key in _WRITTEN.items()}
 
 
 def _signed(tool: ToolCall, sign: Sign | None) -> dict[str, Any]:
@@ -234,18 +243,6 @@ class RecordReader:
         values = [self.first((key,)) for key in keys]
         return "\0".join(values) if values and all(values) else ""
 
-    def count(self, keys: Keys) -> int | None:
-        """The first count under `keys`.
-
-        Raises:
-            NoCountError: what is there is none.
-        """
-        for key in keys:
-            number = count(self.attributes.get(key))
-            if number is not None:
-                return number
-        return None
-
     def nanoseconds(self, keys: Keys) -> int:
         """A duration in milliseconds, in nanoseconds; 0 if there is none that makes sense."""
         for key in keys:
@@ -269,8 +266,11 @@ def call_of(event: LogEvent, attributes: Attributes) -> tuple[Call, RecordReader
         arguments = next((value for key in event.arguments if (value := attributes.get(key)) is not None), None)
         call.tool = ToolCall(name or None, arguments, reading.first(event.call_id) or None)
         return (call, reading) if name else None
-    normalized = _usage(event, reading)
-    if normalized is None or normalized.problem or not (normalized.usage.input or normalized.usage.output):
+    counts = _counts(event, attributes)
+    if counts is None:
+        return None
+    normalized = normalize(counts, counts.means or event.input, event.output)
+    if normalized.problem or not (normalized.usage.input or normalized.usage.output):
         return None
     call.usage, call.estimate = normalized.usage, normalized.estimate
     call.request_model = reading.first(event.model)
@@ -281,35 +281,30 @@ def call_of(event: LogEvent, attributes: Attributes) -> tuple[Call, RecordReader
         amount = money(attributes.get(key))
         if amount is not None:
             call.reported = ReportedCost(amount, False, key)
+    context = dict(counts.terms.context) if counts.terms is not None else {}
     if reading.first(event.speed) == "fast":
-        call.price_context = (("speed", "fast"),)
+        context["speed"] = "fast"
+    call.price_context = tuple(sorted((name, value) for name, value in context.items() if value))
+    call.unclassed = counts.terms.unclassed if counts.terms is not None else ()
+    if any(says(attributes, mark) for mark in event.subscription):
+        call.plan = "subscription"
     return call, reading
 
 
-def _usage(event: LogEvent, reading: RecordReader) -> NormalizedUsage | None:
+def _counts(event: LogEvent, attributes: Attributes) -> Counts | None:
+    """Return the counts that a record tells, flat or in a response's body; None where none can be read."""
     for key in event.usage_text:
-        body = reading.attributes.get(key)
+        body = attributes.get(key)
         for usage in texts.usages(body) if isinstance(body, str) else ():
-            told = read_usage(usage)
-            if told is not None:
-                return told.normalized
-    tokens = event.tokens
+            parsed = read_usage(usage)
+            if parsed is not None and not parsed.normalized.problem:
+                counts = as_counts(parsed.normalized.usage, parsed.terms)
+                counts.means = Input.INCLUSIVE
+                return counts
     try:
-        counts = Counts(
-            reading.count(tokens.input),
-            reading.count(tokens.output),
-            reading.count(tokens.total),
-            reading.count(tokens.cache_read),
-            reading.count(tokens.cache_write),
-            reading.count(tokens.cache_write_5m),
-            reading.count(tokens.cache_write_1h),
-            reading.count(tokens.reasoning),
-        )
+        return counts_under(event.tokens, attributes)
     except NoCountError:
         return None
-    if counts.input is None and counts.output is None:
-        return None
-    return normalize(counts, event.input, event.output)
 
 
 def happened(record: LogView) -> int:

@@ -45,7 +45,8 @@ class Terms:
 class Counts:
     """Counts as they came. None: not told. `cache_write` is all cache writes, the other two parts of it.
 
-    `parts` are classes that are copied as they are (`Tokens.parts`).
+    `parts` are classes that are copied as they are (`Tokens.parts`); `means` is what this very span shows its input to
+    mean, whatever the table says of its source.
     """
 
     input: int | None = None
@@ -58,6 +59,7 @@ class Counts:
     reasoning: int | None = None
     parts: dict[str, int] | None = None
     terms: Terms | None = None
+    means: Input | None = None
 
 
 @dataclass(slots=True)

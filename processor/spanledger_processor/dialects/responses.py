@@ -36,6 +36,11 @@ _NO_SEARCH = frozenset({"open_page", "find", "find_in_page"})
 _QUERIES = ("webSearchQueries", "web_search_queries")
 """Google's grounding (https://ai.google.dev/gemini-api/docs/google-search): the searches that were made."""
 _ITEM = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["'](\w{1,32}_call|open_page|find|find_in_page)["']""")
+_FUNCTIONS = re.compile(
+    r"""["']automatic(?:_function_calling_history|FunctionCallingHistory)["']\s{0,4}:\s{0,4}\[\s{0,4}\{"""
+)
+"""Google's SDK makes as many calls as a model asks for functions, and returns the last response (google-genai,
+`Models.generate_content`)."""
 _MAX_NODES = 4000
 
 
@@ -101,6 +106,8 @@ def _read_text(value: str, response: Response) -> None:
             response.terms.context.setdefault("service_tier", told.pop())
         elif told:
             response.terms.doubt = "the response names several service tiers"
+    if _FUNCTIONS.search(value):
+        response.terms.doubt = "automatic function calling made several calls: usage is of the last one"
     if "_call" in value or "earch" in value:
         _read_items(value, response)
 

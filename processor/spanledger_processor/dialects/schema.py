@@ -179,6 +179,7 @@ class CostKey:
 
     `upstream` are keys of what the provider charges the buyer's own key beside it, `own_key` those that tell of one.
     `currency` is a key that must hold USD or nothing; `said_by` one whose value "provider" makes the cost billed.
+    `reliable` is false where this library is known to compute wrongly: a difference from ours then means nothing.
     """
 
     key: str
@@ -189,6 +190,7 @@ class CostKey:
     own_key: Keys = ()
     currency: str = ""
     said_by: str = ""
+    reliable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +249,8 @@ class Dialect:
     cost and are not in USD. `agent` and `agent_parent` are keys too plain to mean an agent on a span of another
     vocabulary; the keys of `groups` do on any. `served` are keys of tiers, speeds and regions that a response tells,
     `asked` those of the request, which count where the response says nothing; `endpoints` hold the host that was asked.
-    `answered` show that an answer began; `own_cache` that it came from the application's or a proxy's own cache.
+    `answered` show that an answer began; `own_cache` that it came from the application's or a proxy's own cache,
+    `subscription` that a plan pays for it.
     """
 
     name: str
@@ -277,6 +280,7 @@ class Dialect:
     endpoints: Keys = ()
     answered: Keys = ()
     own_cache: tuple[Mark, ...] = ()
+    subscription: tuple[Mark, ...] = ()
     tool: ToolKeys = NO_TOOL
     agent: Keys = ()
     agent_parent: Keys = ()
@@ -318,3 +322,4 @@ class LogEvent:
     agent: Keys = ()
     agent_parent: Keys = ()
     kept: Keys = ()
+    subscription: tuple[Mark, ...] = ()

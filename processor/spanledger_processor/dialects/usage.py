@@ -5,7 +5,7 @@ Classes that the span's own keys lack are taken from a response where both agree
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from spanledger_processor.dialects.normalize import Counts, Input, Terms, normalize
@@ -46,8 +46,7 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
         counts = _valid(tokens, view)
     if counts is None:
         if dialect.fallback_texts:
-            found = read_response(view, dialect.fallback_texts).usages
-            call.fallback = found[0].normalized.usage if found else None
+            _stand_in(call, read_response(view, dialect.fallback_texts))
         return Terms()
     source = source_for(dialect.sources, call.provider)
     usage = _normalized(call, counts, means, source)
@@ -61,6 +60,28 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
     return terms
 
 
+def _stand_in(call: Call, response: Response) -> None:
+    """Keep usage that only responses on the span tell; an agent's output may hold those of several calls."""
+    found: list[Usage] = []
+    for parsed in response.usages:
+        usage = parsed.normalized.usage
+        told = (usage.input, usage.output)
+        if not parsed.normalized.problem and told not in [(one.input, one.output) for one in found]:
+            found.append(usage)
+    if not found:
+        return
+    call.fallback = found[0]
+    if call.kind in _AGGREGATES and len(found) > 1:
+        call.fallback = Usage(**{name: _total(getattr(one, name) for one in found) for name in CLASS_NAMES})
+        call.estimate = True
+        call.note = call.note or f"the usage of {len(found)} answers in its output"
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    told = list(counts)
+    return None if None in told else sum(count or 0 for count in told)
+
+
 def source_for(sources: tuple[Source, ...], provider: str) -> Source:
     """Return what the counts of a provider mean: the first of `sources` that is for it."""
     for source in sources:
@@ -70,7 +91,7 @@ def source_for(sources: tuple[Source, ...], provider: str) -> Source:
 
 
 def _normalized(call: Call, counts: Counts, means: Input | None, source: Source) -> Usage:
-    normalized = normalize(counts, means or source.input, source.output)
+    normalized = normalize(counts, means or counts.means or source.input, source.output)
     usage = call.usage = normalized.usage
     call.problem = call.problem or normalized.problem
     call.estimate = normalized.estimate
@@ -138,10 +159,13 @@ def counts_under(tokens: Tokens, attributes: Attributes) -> Counts | None:
     if tokens.adds:
         _add(counts, sum(count(get(key)) or 0 for key in tokens.adds))
     if tokens.unclassed:
-        counts.terms = Terms(
-            unclassed=tuple(what for what, number in _numbers(get, tokens.unclassed).items() if number)
-        )
+        used = (what for what, keys in tokens.unclassed.items() if any(map(_positive, map(get, keys))))
+        counts.terms = Terms(unclassed=tuple(used))
     return counts
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int | float) and value > 0
 
 
 def _add(counts: Counts, more: int) -> None:

@@ -38,7 +38,7 @@ class UsageShape:
     output_means: Output = Output.INCLUSIVE
 
 
-_COUNTS = tuple(one.name for one in fields(Counts) if one.name not in ("parts", "terms"))
+_COUNTS = tuple(one.name for one in fields(Counts) if one.type.startswith("int") and one.name != "parts")
 _PATHS = ("needs", "any_of", "adds", *_COUNTS)
 
 USAGE_SHAPES = (

@@ -78,6 +78,8 @@ CLAUDE_CODE = Dialect(
     rules=(provider,),
     notes=(
         "Tool arguments are in the log event `tool_result` only; `full_command` and `file_path` are parts of them.",
+        "Whether a subscription or an API key pays is not told: calls count at list prices, under a plan as what they"
+        " would have cost.",
         "`prompt.id` names one prompt of the user, a turn: it is no run.",
     ),
 )

@@ -8,6 +8,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     LogEvent,
+    Mark,
     Place,
     ScopedSpan,
     Source,
@@ -17,6 +18,9 @@ from spanledger_processor.dialects.schema import (
 )
 from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
 from spanledger_processor.model import Kind
+
+_LOGIN = Mark("auth_mode", ("chatgpt", "chatgpt_auth_tokens", "chatgptauthtokens"))
+"""A ChatGPT plan pays; with "ApiKey" the call is billed (codex-rs/otel, `TelemetryAuthMode`)."""
 
 
 def _kind(view: ScopedSpan) -> Kind | None:
@@ -48,6 +52,7 @@ CODEX = replace(
         cache_write=TOKENS.cache_write,
         reasoning=("codex.usage.reasoning_output_tokens", *TOKENS.reasoning),
     ),
+    subscription=(_LOGIN,),
     sources=(Source(why="copies OpenAI's counts"),),
     tool=ToolKeys(name=("tool_name",), arguments=("arguments",), call_id=("call_id",)),
     groups=GroupingKeys(session=("conversation.id",)),
@@ -73,6 +78,7 @@ LOG_EVENTS = (
         session=("conversation.id",),
         request_id=("response_id", "response.id"),
         tokens=_CODEX_TOKENS,
+        subscription=(_LOGIN,),
         duration_ms=("duration_ms",),
     ),
     LogEvent(

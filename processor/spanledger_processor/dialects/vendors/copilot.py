@@ -12,6 +12,7 @@ from spanledger_processor.model import Call
 def _seller(_: ScopedSpan, call: Call) -> None:
     if call.provider == "github":
         call.provider = "github-copilot"
+        call.plan = "subscription"
 
 
 COPILOT = replace(
@@ -28,5 +29,9 @@ COPILOT = replace(
     not_costs=("github.copilot.cost", "github.copilot.aiu", "github.copilot.nano_aiu"),
     groups=GroupingKeys(session=("gen_ai.conversation.id", "copilot_chat.session_id")),
     rules=(_seller,),
-    notes=("`github.copilot.cost` counts premium requests or credits, not USD.",),
+    notes=(
+        "GitHub's own models are paid for by the seat or by premium requests: `subscription`. Models behind the user's"
+        " own key name another provider, and are priced.",
+        "`github.copilot.cost` counts premium requests or credits, not USD.",
+    ),
 )

@@ -59,6 +59,7 @@ _GEMINI_TOKENS = Tokens(
     total=("total_token_count",),
     cache_read=("cached_content_token_count",),
     reasoning=("thoughts_token_count",),
+    adds=("tool_token_count",),
 )
 
 LOG_EVENTS = (

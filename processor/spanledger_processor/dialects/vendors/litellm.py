@@ -18,6 +18,7 @@ from spanledger_processor.dialects.schema import (
     UsageText,
     has,
 )
+from spanledger_processor.dialects.values import money
 from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, TOKENS
 from spanledger_processor.model import Call, Kind
 
@@ -46,6 +47,7 @@ _SPOKEN = (
 """Providers in whose words a `raw_gen_ai_request` repeats its call, under `llm.<provider>.*`."""
 
 _RAW = tuple(f"llm.{provider}.usage" for provider in _SPOKEN)
+_TOOL_FEES = ("litellm.cost.tool_usage", "gen_ai.cost.tool_usage_cost")
 REQUEST_TYPES: dict[str, Kind] = {
     "completion": "llm",
     "acompletion": "llm",
@@ -78,6 +80,20 @@ def _kind(view: ScopedSpan) -> Kind | None:
 def _raw_provider(view: ScopedSpan, call: Call) -> None:
     if not call.provider and view.name == "raw_gen_ai_request":
         call.provider = next((name for name in _SPOKEN if f"llm.{name}.usage" in view.attributes), "")
+
+
+def _last_of_several(view: ScopedSpan, call: Call) -> None:
+    """On an application's span each call is written over the last one's: of those before it nothing is left."""
+    if call.usage is not None and not view.scope_name.startswith("litellm") and not view.name.startswith("litellm"):
+        call.estimate = True
+        call.note = call.note or "LiteLLM wrote this on the application's span, over any call before it"
+
+
+def _tool_fees(view: ScopedSpan, call: Call) -> None:
+    """A fee for server-side tools that no count explains."""
+    fee = next((amount for key in _TOOL_FEES if (amount := money(view.attributes.get(key))) is not None), None)
+    if fee and call.usage is not None and not call.usage.web_searches and not call.usage.file_searches:
+        call.unclassed = (*call.unclassed, "server-side tools")
 
 
 LITELLM = replace(
@@ -120,7 +136,7 @@ LITELLM = replace(
         )
     ),
     own_cache=(Mark("litellm.cache_hit"), Mark("metadata.cache_hit"), Mark("cache_hit")),
-    rules=(_raw_provider,),
+    rules=(_raw_provider, _last_of_several, _tool_fees),
     notes=(
         "Where the application has a span of its own, LiteLLM writes each call's attributes over the last one's there.",
         "`raw_gen_ai_request` repeats its parent's usage in the provider's words.",

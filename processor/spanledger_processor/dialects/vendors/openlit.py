@@ -94,7 +94,7 @@ OPENLIT = replace(
         ),
         Source(Input.INCLUSIVE, why="OpenAI's counts"),
     ),
-    costs=COSTS,
+    costs=tuple(replace(cost, reliable=False) for cost in COSTS),
     rules=(_langchain,),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),

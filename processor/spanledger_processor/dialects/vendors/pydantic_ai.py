@@ -20,6 +20,8 @@ from spanledger_processor.dialects.values import version_of
 from spanledger_processor.dialects.vendors.otel import OTEL
 from spanledger_processor.model import Call, Kind
 
+_PACKAGE = "pypi:pydantic-ai-slim"
+
 
 def _tokens(prefix: str) -> Tokens:
     details = f"{prefix}.details"
@@ -62,10 +64,11 @@ def _tokens(prefix: str) -> Tokens:
                 f"{details}.audio_candidates_tokens",
             ),
             "output_image": (f"{details}.output_image_tokens", f"{details}.image_candidates_tokens"),
-            "web_searches": (f"{details}.web_search_requests", f"{details}.web_searches"),
+            "web_searches": (f"{details}.web_searches", f"{details}.web_search_requests"),
         },
         unclassed={
             "video tokens": (f"{details}.video_prompt_tokens", f"{details}.video_candidates_tokens"),
+            "seconds of audio": (f"{details}.audio_seconds",),
             "code executions": (f"{details}.code_execution_requests",),
         },
     )
@@ -105,7 +108,30 @@ PYDANTIC_AI = replace(
     tokens=_tokens("gen_ai.usage"),
     aggregated=_tokens("gen_ai.aggregated_usage"),
     sources=(
-        Source(Input.INCLUSIVE, absent_cache_is_zero=True, why="adds the classes up and leaves out classes of 0"),
+        Source(
+            Input.EXCLUSIVE,
+            providers=("bedrock", "aws"),
+            before=(1, 40),
+            absent_cache_is_zero=True,
+            why="copies Bedrock's own counts",
+            package=_PACKAGE,
+            read=("0.0.55", "1.39.0"),
+        ),
+        Source(
+            Input.EXCLUSIVE,
+            providers=("anthropic",),
+            before=(0, 1, 9),
+            why="copies Anthropic's own counts",
+            package=_PACKAGE,
+            read=("0.0.55", "0.1.8"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            absent_cache_is_zero=True,
+            why="adds the classes up and leaves out classes of 0",
+            package=_PACKAGE,
+            read=("0.1.9", "2.68.0"),
+        ),
     ),
     costs=(CostKey("operation.cost"),),
     tool=ToolKeys(

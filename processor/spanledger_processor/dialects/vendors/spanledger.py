@@ -37,6 +37,12 @@ def _own_words(view: ScopedSpan, call: Call) -> None:
         call.reported.billed = attributes.get("spanledger.source.charged") is True
         if call.reported.billed and not call.reported.amount:
             call.plan = "subscription"
+        if call.reported.billed and not call.reported.amount:
+            call.plan = "subscription"
+    if text(attributes.get("spanledger.source.plan")) == "subscription":
+        call.plan = "subscription"
+    call.response_cache = attributes.get("spanledger.source.response_cache") is True
+    call.unclassed = tuple(filter(None, text(attributes.get("spanledger.source.unclassed")).split(", ")))
     if call.tool is not None:
         call.tool.signature = text(attributes.get("spanledger.tool.signature"))
         call.tool.signature_scope = text(attributes.get("spanledger.tool.signature_scope"))
@@ -58,13 +64,20 @@ SPANLEDGER = replace(
         cache_write=("gen_ai.usage.cache_creation.input_tokens",),
         cache_write_1h=("spanledger.source.cache_write_1h_tokens",),
         reasoning=("gen_ai.usage.reasoning.output_tokens",),
+        parts={
+            **OTEL.tokens.parts,
+            "web_searches": ("spanledger.source.web_searches",),
+            "file_searches": ("spanledger.source.file_searches",),
+            "search_units": ("spanledger.source.search_units",),
+        },
     ),
     increments=True,
     usage_texts=(),
     sources=(Source(Input.INCLUSIVE, why="made by ourselves"),),
     costs=(CostKey("spanledger.cost.reported_usd"),),
-    served=("spanledger.source.speed", "spanledger.source.service_tier"),
+    served=("spanledger.source.speed", "spanledger.source.service_tier", "spanledger.source.region"),
     asked=(),
+    endpoints=(),
     groups=GroupingKeys(
         session=("spanledger.session.id",),
         session_parent=("spanledger.session.parent_id",),

@@ -63,6 +63,7 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
         places = (told, inner) if isinstance(inner, Mapping) else (told,)
         try:
             _add_classes(counts, places)
+            _settle_input(counts, places)
         except NoCountError:
             continue
         terms = counts.terms = counts.terms or Terms()
@@ -101,6 +102,13 @@ def _add_classes(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
     reasoning = _first(places, "reasoningTokens")  # version 4 tells it for OpenAI only, as a part of the output
     if counts.reasoning is None and reasoning is not None and reasoning <= (counts.output or 0):
         counts.reasoning = reasoning
+
+
+def _settle_input(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
+    """Compare the input with Anthropic's own, which excludes caches: early releases of version 6 tell no parts."""
+    own, cached = _first(places, "input_tokens"), (counts.cache_read or 0) + (counts.cache_write or 0)
+    if cached and own is not None and counts.input in (own, own + cached):
+        counts.means = Input.EXCLUSIVE if counts.input == own else Input.INCLUSIVE
 
 
 def _first(places: Sequence[Mapping[str, Any]], *names: str) -> int | None:
@@ -149,12 +157,17 @@ VERCEL_LEGACY = Dialect(
         Source(
             Input.INCLUSIVE,
             has=("ai.usage.inputTokenDetails.noCacheTokens",),
-            why="from version 6 the part without caches is told as well, and the sum is inclusive",
+            why="in later releases of version 6 the part without caches is told as well, and the sum is inclusive",
+            package="npm:ai",
+            read=("6.0.0", "6.0.326"),
         ),
         Source(
-            Input.EXCLUSIVE,
+            Input.UNSURE,
             providers=_EXCLUSIVE,
-            why="up to version 5 these providers' own counts, which exclude caches",
+            why="up to version 5 these providers' own counts, which exclude caches, then inclusive ones under the same"
+            " keys; the provider's metadata tells",
+            package="npm:@ai-sdk/anthropic",
+            read=("1.2.12", "3.0.0"),
         ),
         Source(
             Input.INCLUSIVE,

@@ -1,0 +1,104 @@
+"""Calls of which a span tells less than there were, or tells it in its output alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from dialect_view import chat, read, span
+from spanledger_processor.dialects import detect
+from spanledger_processor.model import Usage
+
+
+def test_litellm_on_an_applications_span_may_be_the_last_of_several() -> None:
+    """litellm.integrations.opentelemetry: attributes are set on the parent span where there is one."""
+    call = read(span(chat(input_tokens=40, output_tokens=1) | {"litellm.call_id": "1"}, "my_agent", "my-app"))
+    assert (call.dialect, call.usage, call.estimate) == ("litellm", Usage(40, 1), True)
+    assert call.note
+    own = read(span(chat(input_tokens=40, output_tokens=1) | {"litellm.call_id": "1"}, "litellm_request", "litellm"))
+    assert own.note == ""
+
+
+def test_googles_automatic_function_calling_is_several_calls() -> None:
+    """google.genai.types.GenerateContentResponse.automatic_function_calling_history"""
+    usage = {"prompt_token_count": 40, "candidates_token_count": 1}
+    told = {"usage_metadata": usage, "automatic_function_calling_history": [{"role": "model"}]}
+    attributes = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 40, "llm.token_count.completion": 1}
+    assert read(span(attributes | {"output.value": json.dumps(told)})).note
+    told["automatic_function_calling_history"] = []
+    assert read(span(attributes | {"output.value": json.dumps(told)})).note == ""
+
+
+ASKS = {"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "f"}]}
+TOOL = {"role": "tool", "parts": [{"type": "tool_call_response", "id": "1", "result": "ok"}]}
+ENDS = {"role": "assistant", "parts": [{"type": "text", "content": "done"}]}
+
+
+@pytest.mark.parametrize(
+    ("messages", "estimate"),
+    [([ASKS, TOOL, ENDS], True), ([ENDS], False), ([ENDS, ENDS], False), ([TOOL, ENDS], False)],
+)
+def test_more_answers_than_usage(messages: list[dict[str, Any]], *, estimate: bool) -> None:
+    """gen_ai.output.messages: an answer after a tool's is another response of the model."""
+    call = read(span(chat(input_tokens=40, output_tokens=1) | {"gen_ai.output.messages": json.dumps(messages)}))
+    assert call.estimate is estimate
+
+
+def test_an_agents_output_holds_the_usage_of_all_its_answers() -> None:
+    """Haystack's agent: each reply has its own usage in its meta, and the span has none."""
+    replies = [{"meta": {"usage": {"prompt_tokens": n, "completion_tokens": 5}}} for n in (100, 200)]
+    call = read(
+        span(
+            {"openinference.span.kind": "AGENT", "output.value": json.dumps({"messages": replies})},
+            scope="openinference.instrumentation.haystack",
+        )
+    )
+    assert (call.usage, call.fallback, call.estimate) == (None, Usage(300, 10), True)
+
+
+def autogen(message: dict[str, Any] | None) -> dict[str, Any]:
+    return {"sender_agent_type": "writer", "message": json.dumps({"message": message}, separators=(",", ":"))}
+
+
+def test_autogens_messages_tell_usage_once_by_their_id() -> None:
+    """autogen_agentchat.messages: id and models_usage; the runtime puts a message on each span that it goes by."""
+    told = {"id": "m1", "content": "hi", "models_usage": {"prompt_tokens": 40, "completion_tokens": 1}}
+    call = read(span(autogen(told), "autogen publish t", "autogen SingleThreadedAgentRuntime"))
+    assert (call.dialect, call.kind, call.response_id, call.fallback) == ("autogen", "llm", "m1", Usage(40, 1))
+    silent = span(autogen({"id": "m2", "models_usage": None}), scope="autogen SingleThreadedAgentRuntime")
+    assert detect(silent) is None
+
+
+def test_a_tool_fee_that_no_count_explains() -> None:
+    call = read(
+        span(
+            chat(input_tokens=40, output_tokens=1) | {"litellm.call_id": "1", "gen_ai.cost.tool_usage_cost": 0.01},
+            "litellm_request",
+            "litellm",
+        )
+    )
+    assert call.unclassed == ("server-side tools",)
+
+
+@pytest.mark.parametrize(("mode", "plan"), [("Chatgpt", "subscription"), ("ApiKey", "")])
+def test_codex_says_who_pays(mode: str, plan: str) -> None:
+    attributes = {
+        "codex.usage.total_tokens": 41,
+        "auth_mode": mode,
+        "gen_ai.usage.input_tokens": 40,
+        "gen_ai.usage.output_tokens": 1,
+    }
+    assert read(span(attributes, "handle_responses", "codex")).plan == plan
+
+
+def test_githubs_own_models_are_in_a_plan() -> None:
+    attributes = chat(input_tokens=40, output_tokens=1) | {"github.copilot.turn_id": "1"}
+    assert read(span(attributes | {"gen_ai.provider.name": "github"})).plan == "subscription"
+    assert read(span(attributes)).plan == ""
+
+
+def test_provisioned_throughput_on_bedrock() -> None:
+    arn = "arn:aws:bedrock:us-east-1:1:provisioned-model/abc"
+    assert read(span(chat(input_tokens=40, output_tokens=1) | {"gen_ai.request.model": arn})).plan == "provisioned"
