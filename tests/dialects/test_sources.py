@@ -71,8 +71,8 @@ def test_what_is_newer_than_what_was_read() -> None:
 
 
 def test_the_ai_sdk_6_tells_no_parts_in_its_early_releases() -> None:
-    """ai 6.0.0 to 6.0.90 write an inclusive sum under the keys of version 5; Anthropic's own usage tells which it is."""
-    told = {"ai.operationId": "ai.generateText.doGenerate", "ai.model.provider": "anthropic.messages"}
+    """ai 6.0.0 to 6.0.90 write an inclusive sum under the keys of version 5: Anthropic's own usage tells."""
+    told: dict[str, Any] = {"ai.operationId": "ai.generateText.doGenerate", "ai.model.provider": "anthropic.messages"}
     told |= {"ai.usage.outputTokens": 1, "ai.usage.cachedInputTokens": 30}
     metadata = '{"anthropic": {"usage": {"input_tokens": 40, "cache_read_input_tokens": 30, "output_tokens": 1}}}'
     for given in (40, 70):
