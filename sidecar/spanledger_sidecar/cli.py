@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import NoReturn, cast, get_args
+from urllib.parse import quote, urlsplit
 
 import click
 from rich import box
@@ -23,9 +28,18 @@ from spanledger_processor.config.model import state_folder
 from spanledger_processor.signing import Signer, SigningKeyError, load_key
 from spanledger_processor.telemetry.log import FORMATS, LEVELS, set_up
 from spanledger_sidecar.cursor import CursorError
-from spanledger_sidecar.loop import SOURCES, Grain, Settings, Sidecar, SourceName, SourceSettings
+from spanledger_sidecar.files import Listing, list_sessions
+from spanledger_sidecar.loop import SOURCES, Grain, Settings, Sidecar, SourceName, SourceSettings, findings
 from spanledger_sidecar.sender import PROTOCOLS, otlp
 from spanledger_sidecar.sources.base import Source
+
+_FILES_NAMED = 100
+_ASKED = 50
+"""Sessions that the ledger is asked for."""
+_API_PORT = 4320
+_PATIENCE = 2.0
+"""Seconds for one answer of the API."""
+_LONGEST_ANSWER = 2**20
 
 FAILED, WRONG_USAGE = 1, 2
 """Exit codes, as all commands of spanledger have them."""
@@ -74,6 +88,8 @@ class _When(click.ParamType[int]):
     show_default=True,
     help="auto: the finest that the files have; usage: never open chat files.",
 )
+@click.option("--api", metavar="URL", help="The ledger's API, asked at a first --backfill; default: port 4320 there.")
+@click.option("--force", is_flag=True, help="With --backfill: also where the ledger has these sessions already.")
 @click.option("--once", is_flag=True, help="ScanContext once, send, print a summary, and end.")
 @click.option(
     "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Lines below it are left out."
@@ -88,6 +104,8 @@ def sidecar(
     backfill: bool,  # noqa: FBT001 - click's flag
     since: int | None,
     grain: str,
+    api: str | None,
+    force: bool,  # noqa: FBT001 - click's flag
     once: bool,  # noqa: FBT001 - click's flag
     log_level: str,
     log_format: str,
@@ -95,7 +113,7 @@ def sidecar(
     """LastRequest the usage files of agents (Mux or Xum, tilth) into spans, and send them to any OTLP endpoint.
 
     At the first run everything that is there already counts as old, unless --since or --backfill say otherwise.
-    Exit code 1: with --once, not everything was acknowledged; what was not is sent next time.
+    Exit code 1: with --once, not everything was acknowledged (it is sent next time), or there was nothing to read.
     """
     set_up(log_level, log_format)
     if backfill and since is not None:
@@ -106,13 +124,16 @@ def sidecar(
         0 if backfill else since,
     )
     with _opened(settings, endpoint, protocol) as made:
+        if backfill and made.late:
+            _fail("\n".join(line.format(made.cursor.path) for line in made.late), WRONG_USAGE)
+        if backfill and made.first and not force:
+            _refuse_known(made, api or _api_beside(endpoint))
         sent = _look_once(made, bar=backfill) if once or backfill else True
         if not once:
             made.run(_stop_signal())
             return
-        Console().print(table(made.sources, made.cursor.waiting()))
-        if not sent:
-            _fail("the endpoint did not take everything; the rest is sent next time", FAILED)
+        _print_summary(made)
+        _end(made, sent=sent)
 
 
 def _sources(names: tuple[str, ...], roots: tuple[Path, ...], grain: Grain) -> list[SourceSettings]:
@@ -128,11 +149,74 @@ def _opened(settings: Settings, endpoint: str | None, protocol: str | None) -> I
         key, made = load_key(None, os.environ, settings.state)
         if made:
             click.echo("made a signing key: signatures compare only where SPANLEDGER_SIGNING_KEY is the same", err=True)
-        opened = Sidecar(settings, otlp(endpoint, protocol, os.environ), Signer(key))
+        sender = otlp(endpoint, protocol, os.environ)
+        try:
+            opened = Sidecar(settings, sender, Signer(key))
+        except CursorError:
+            sender.close()
+            raise
     except (SigningKeyError, CursorError, ValueError) as error:
         _fail(str(error), WRONG_USAGE)
     with opened:
         yield opened
+
+
+def _print_summary(made: Sidecar) -> None:
+    """The table, what was looked at, and every file that cannot be used."""
+    Console().print(table(made.sources, made.cursor.waiting()))
+    for source in made.sources:
+        for line in findings(source, made.settings):
+            click.echo(line)
+        named = source.errors.named()
+        for path, why in list(named.items())[:_FILES_NAMED]:
+            click.echo(f"{source.name}: {path} {why}")
+        if len(named) > _FILES_NAMED:
+            click.echo(f"{source.name}: and {len(named) - _FILES_NAMED:,} files more")
+
+
+def _end(made: Sidecar, *, sent: bool) -> None:
+    """End with what was not done, if there is anything."""
+    address, reason = made.sender.address, made.outbox.reason
+    if not sent:
+        _fail(f"{address} did not take everything ({reason}); the rest is sent next time", FAILED)
+    if apart := made.cursor.apart():
+        _fail(f"{address} refuses {apart:,} spans for good ({reason}); they are offered again next time", FAILED)
+    if made.outbox.rejected:
+        _fail(f"{address} left out {made.outbox.rejected:,} spans of what it took; they are lost there", FAILED)
+    if not any((root / "sessions").is_dir() for source in made.sources for root in source.roots()):
+        _fail("there was nothing to read: no home has a folder sessions; name one with --root", FAILED)
+
+
+def _api_beside(endpoint: str | None) -> str:
+    """Where the ledger's API is if `endpoint` is a Spanledger with the usual ports."""
+    address = endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "localhost"
+    host = urlsplit(address if "://" in address else f"//{address}").hostname or "localhost"
+    return f"http://[{host}]:{_API_PORT}" if ":" in host else f"http://{host}:{_API_PORT}"
+
+
+def _refuse_known(made: Sidecar, api: str) -> None:
+    """End where the ledger has sessions of these homes: their sums would count a second time."""
+    for source in made.sources:
+        names = [name for root in source.roots() for name in (list_sessions(root) or Listing()).folders]
+        for name in names[:_ASKED]:
+            if _knows(api, name):
+                made.forget_first_run()
+                _fail(
+                    f"the ledger at {api} has session {name} of {source.name} already: single turns would count once, "
+                    f"but sums of which no turn is known twice. --force sends them all the same; without --backfill "
+                    f"the sidecar goes on from now.",
+                    FAILED,
+                )
+
+
+def _knows(api: str, session: str) -> bool:
+    """Whether the ledger has a session; no where nobody answers as one does."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{api}/api/v1/sessions/{quote(session, safe='')}", timeout=_PATIENCE) as response:
+            return bool(response.status == HTTPStatus.OK and "cost_usd" in json.loads(response.read(_LONGEST_ANSWER)))
+    except (OSError, ValueError, HTTPException):
+        return False
 
 
 def _look_once(made: Sidecar, *, bar: bool) -> bool:
@@ -174,6 +258,7 @@ _ROWS: Sequence[tuple[str, Callable[[Source], str]]] = (
     ("cost as the source reports it", lambda source: f"${source.counts.cost / _PICO:,.6f}"),
     ("usage without such a cost", lambda source: f"{source.counts.uncosted:,}"),
     ("files reset", lambda source: f"{source.counts.resets:,}"),
+    ("tokens from before, not counted", lambda source: f"{source.counts.known_tokens:,}"),
     ("files that cannot be used", lambda source: f"{source.errors.count:,}"),
 )
 

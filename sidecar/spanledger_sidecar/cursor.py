@@ -22,7 +22,7 @@ from spanledger_sidecar.spans import Span
 
 FOLDER = "sidecar"
 _MAP_BYTES = 4 * 2**30
-_TABLES = {"meta": "meta", "state": "state", "counted": "claims", "queue": "queue"}
+_TABLES = {"meta": "meta", "state": "state", "counted": "claims", "queue": "queue", "apart": "apart"}
 """The tables, and their names on disk."""
 
 Batch: TypeAlias = list[tuple[bytes, Span]]
@@ -88,6 +88,28 @@ class Cursor:
                     break
         return batch
 
+    def apart(self) -> int:
+        """How many spans were refused for good and are kept apart."""
+        with self._env.begin() as transaction:
+            entries: int = transaction.stat(self._tables["apart"])["entries"]
+        return entries
+
+    def set_apart(self, batch: Batch) -> None:
+        """The endpoint refuses these spans for good: let them wait no longer, but keep them."""
+        with self._env.begin(write=True) as transaction:
+            for key, span in batch:
+                transaction.delete(key, db=self._tables["queue"])
+                transaction.put(key, span.pack(), db=self._tables["apart"])
+
+    def offer_again(self) -> int:
+        """Let what was kept apart wait again, before everything else; how many spans that is."""
+        with self._env.begin(write=True) as transaction:
+            rows = [(bytes(key), bytes(span)) for key, span in transaction.cursor(self._tables["apart"])]
+            for key, span in rows:
+                transaction.put(key, span, db=self._tables["queue"])
+                transaction.delete(key, db=self._tables["apart"])
+        return len(rows)
+
     def acknowledged(self, batch: Batch) -> None:
         """The endpoint has these spans."""
         with self._env.begin(write=True) as transaction:
@@ -131,6 +153,9 @@ class Change:
 
     def set_meta(self, key: str, value: Any) -> None:
         self._transaction.put(key.encode(), pack(value), db=self._tables["meta"])
+
+    def forget_meta(self, key: str) -> None:
+        self._transaction.delete(key.encode(), db=self._tables["meta"])
 
     def enqueue(self, spans: list[bytes]) -> None:
         """Let spans, in their stored form, wait behind those that wait already."""

@@ -199,14 +199,20 @@ def _add(found: Signals, folder: str, names: Iterable[str], prefix: str) -> None
 log = logging.getLogger(__name__)
 
 _KEPT = 10_000
+_NAMED = 1000
+"""Files that are named in the log; the summary counts all of them."""
 
 
 class FileErrors:
-    """Call it with a file and why it cannot be used. `count` is how often that was news."""
+    """Call it with a file and why it cannot be used, or not all of it. `count` is how often that was news."""
 
     def __init__(self) -> None:
         self.count = 0
         self._told: dict[Path, tuple[str, int, int]] = {}
+
+    def named(self) -> dict[Path, str]:
+        """Every file that was reported, and why, as far as they are remembered."""
+        return {path: why for path, (why, _, _) in self._told.items()}
 
     def __call__(self, path: Path, why: str) -> None:
         try:
@@ -220,7 +226,9 @@ class FileErrors:
             self._told.clear()
         self._told[path] = news
         self.count += 1
-        log.warning("%s %s; it is tried again when it changes", path, why)
+        if self.count <= _NAMED:
+            line = f"{path} {why}; it is tried again when it changes"
+            log.warning(line)  # as its own message: the log leaves out repeats of one, and each file is named
 
 
 def real_folders(paths: Iterable[Path]) -> list[Path]:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
@@ -20,7 +21,7 @@ from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 from spanledger_sidecar.cursor import Cursor
 from spanledger_sidecar.records import Sign
-from spanledger_sidecar.sender import InProcess, Post, Sender
+from spanledger_sidecar.sender import InProcess, Outbox, Post, Sender
 from spanledger_sidecar.sources.base import ScanContext, Source
 from spanledger_sidecar.sources.mux.source import MuxSource
 from spanledger_sidecar.sources.tilth.source import TilthSource
@@ -49,7 +50,8 @@ class Settings:
     """`since_ms` counts at the first run of a source only: what ended before is left out. None: before now; 0: nothing.
 
     Periods in seconds. `settle`: how long the finer files are waited for before a usage file's remainder is sent.
-    `scan_every`: the shortest time between two scans of everything; a scan takes at most 1/`scan_share` of the time.
+    `scan_every`: the time between the beginnings of two scans of everything, and so the bound on how late a change is
+    seen that no event of the system tells of.
     `waiting`: spans in the queue beyond which no more files are read.
     """
 
@@ -58,7 +60,6 @@ class Settings:
     since_ms: int | None = None
     settle: float = 2.0
     scan_every: float = 30.0
-    scan_share: int = 200
     tick: float = 1.0
     batch: int = 512
     waiting: int = 100_000
@@ -106,7 +107,7 @@ class Running:
 
 
 class Sidecar:
-    """Reads and sends. `scan` and `look` belong to one thread, `send_batch` may run on another."""
+    """Reads and sends. `scan` belongs to one thread, the outbox may be used by another."""
 
     def __init__(
         self,
@@ -122,10 +123,15 @@ class Sidecar:
         self.sender = sender
         self._now_ms = now_ms
         sign = signing(signer)
-        self.sources: list[Source] = [_home(source, self.cursor, sign, environ) for source in settings.sources]
+        self.sources: list[Source] = [_source(source, self.cursor, sign, environ) for source in settings.sources]
+        self.late: list[str] = []
+        self.first = {source.name for source in self.sources if self.cursor.meta(f"{source.name} since") is None}
         self._since = {source.name: self._first_run(source.name) for source in self.sources}
         self._more = threading.Event()
-        self._refused = False
+        self._told: set[str] = set()
+        self.outbox = Outbox(self.cursor, sender, settings.batch)
+        if offered := self.cursor.offer_again():
+            log.info("%d spans that were refused before are offered again", offered)
 
     def __enter__(self) -> Sidecar:
         return self
@@ -145,51 +151,42 @@ class Sidecar:
             with self.cursor.write() as change:
                 change.set_meta(f"{name} since", kept)
         elif self.settings.since_ms is not None and self.settings.since_ms != kept:
-            log.warning("%s was started before: --since and --backfill count at the first run only", name)
+            self.late.append(f"{name} was read before, and counts what is dated from {_day(kept)} on. {AGAIN}")
+            log.warning("%s", self.late[-1].format(self.cursor.path))
         return kept
 
+    def forget_first_run(self) -> None:
+        """Let the next start be a first run as well."""
+        with self.cursor.write() as change:
+            for name in self.first:
+                change.forget_meta(f"{name} since")
+
     def scan(self, room: Callable[[], bool], *, settle: float, progress: Progress = lambda *_: None) -> None:
-        """ScanContext at everything once."""
+        """Look at everything once."""
         for source in self.sources:
             source.scan(source.roots(), self._look(source, room, settle, progress))
         self._more.set()
+
+    def _scan(self, source: Source, roots: list[Path], context: ScanContext) -> None:
+        source.scan(roots, context)
+        if source.name not in self._told:
+            self._told.add(source.name)
+            for line in findings(source, self.settings):
+                log.info(line)
 
     def _look(
         self, source: Source, room: Callable[[], bool], settle: float, progress: Progress = lambda *_: None
     ) -> ScanContext:
         return ScanContext(self._now_ms(), round(settle * 1000), self._since[source.name], room, progress)
 
-    def send_batch(self) -> bool | None:
-        """Send what has waited longest: whether it was acknowledged, None if nothing waits."""
-        batch = self.cursor.oldest(self.settings.batch)
-        if not batch:
-            return None
-        if not self.sender.send([span for _, span in batch]):
-            if not self._refused:
-                log.warning("the endpoint does not take spans; %d wait, and are tried again", self.cursor.waiting())
-            self._refused = True
-            return False
-        self.cursor.acknowledged(batch)
-        if self._refused:
-            log.warning("the endpoint takes spans again")
-        self._refused = False
-        return True
-
-    def drain(self) -> bool:
-        """Send all that waits; false as soon as something is not acknowledged."""
-        while (sent := self.send_batch()) is not None:
-            if not sent:
-                return False
-        return True
-
     def once(self, progress: Progress = lambda *_: None) -> bool:
         """Scan and send; whether all of it was acknowledged."""
 
         def room() -> bool:
-            return self.cursor.waiting() < self.settings.waiting or self.drain()
+            return self.cursor.waiting() < self.settings.waiting or self.outbox.drain()
 
         self.scan(room, settle=0, progress=progress)
-        return self.drain()
+        return self.outbox.drain()
 
     def run(self, stop: threading.Event) -> None:
         """Read and send until `stop`."""
@@ -212,12 +209,13 @@ class Sidecar:
             if sent is None:
                 self._more.wait(self.settings.tick * 5)
                 self._more.clear()
-            wait = min(max(1.0, 2 * wait), self.settings.longest_wait) if sent is False else 0.0
+            asked = max(1.0, self.outbox.wait)
+            wait = min(max(asked, 2 * wait), self.settings.longest_wait) if sent is False else 0.0
             stop.wait(wait)
 
     def _try_to_send(self) -> bool | None:
         try:
-            return self.send_batch()
+            return self.outbox.send()
         except Exception:
             log.exception("sending failed; it is tried again")
             return False
@@ -240,24 +238,54 @@ class Sidecar:
     def _read(self, room: Callable[[], bool], watchers: list[Watcher], next_scan: float) -> float:
         """One turn of the reading loop; when the next scan of everything is due (monotonic seconds)."""
         scan = time.monotonic() >= next_scan
-        begun = time.process_time()
+        begun = time.monotonic()
         for source, watcher in zip(self.sources, watchers, strict=True):
             roots = source.roots()
             scan |= watcher.follow(roots)
             sessions = _sessions(watcher, roots)
             sessions |= {name: root for name, (at, root) in source.again.items() if at <= self._now_ms()}
             if scan:
-                source.scan(roots, self._look(source, room, self.settings.settle))
+                self._scan(source, roots, self._look(source, room, self.settings.settle))
             elif sessions:
                 source.touched(sessions, self._look(source, room, self.settings.settle))
         self._more.set()
         if not scan:
             return next_scan
-        took = time.process_time() - begun
-        return time.monotonic() + max(self.settings.scan_every, took * self.settings.scan_share)
+        return begun + self.settings.scan_every
 
 
-def _home(source: SourceSettings, cursor: Cursor, sign: Sign, environ: Mapping[str, str]) -> Source:
+AGAIN = (
+    "--since and --backfill count at a first run only. To have one again, stop the sidecar, delete {} and start it "
+    "with the option: single turns keep their ids and count once; sums of which no turn is known may count twice."
+)
+
+
+def findings(source: Source, settings: Settings) -> list[str]:
+    """What was looked at, what was there, and what of it is not counted, in lines for people."""
+    lines = []
+    for place in source.places():
+        if not place.is_dir():
+            lines.append(f"{source.name}: {place} is not there (yet)")
+        elif not (place / "sessions").is_dir():
+            lines.append(f"{source.name}: {place} has no folder sessions (yet): nothing is read there")
+        else:
+            lines.append(f"{source.name}: reads {place}")
+    counts = source.counts
+    if counts.known_sessions:
+        given = settings.since_ms
+        why = "was there before the first run" if given is None else f"is from before {_day(given)}"
+        lines.append(
+            f"{source.name}: {counts.known_tokens:,} tokens of {counts.known_sessions:,} sessions are not counted: "
+            f"that {why} (--since, --backfill)"
+        )
+    return lines
+
+
+def _day(at_ms: int) -> str:
+    return "the beginning" if not at_ms else datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _source(source: SourceSettings, cursor: Cursor, sign: Sign, environ: Mapping[str, str]) -> Source:
     if source.name == "tilth":
         return TilthSource(cursor, sign, source.roots, environ=environ)
     return MuxSource(cursor, sign, source.roots, finer=source.grain == "auto", environ=environ)

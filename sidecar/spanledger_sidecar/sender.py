@@ -1,77 +1,232 @@
-"""Send spans to an OTLP endpoint, or to the process that the sidecar runs in."""
+"""Send spans to an OTLP endpoint, or to the process that the sidecar runs in, until each is acknowledged or refused."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeAlias
+from urllib.parse import unquote
 
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcExporter
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as HttpExporter
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from pydantic import ValidationError
 
+from spanledger_exporters.interface import DestinationError, Exporter, Result, Verdict
+from spanledger_exporters.otlp_grpc import OtlpGrpc
+from spanledger_exporters.otlp_http import OtlpHttp
+from spanledger_exporters.settings import OtlpGrpcSettings, OtlpHttpSettings
+from spanledger_sidecar.cursor import Batch, Cursor
 from spanledger_sidecar.spans import Span, readable
 
-Post: TypeAlias = Callable[[bytes], bool]
-"""Takes one encoded ExportTraceServiceRequest; true once it has been acknowledged."""
+log = logging.getLogger(__name__)
+
+Post: TypeAlias = Callable[[bytes], Result]
+"""Takes one encoded ExportTraceServiceRequest; how that ended."""
 
 PROTOCOLS = ("grpc", "http/protobuf")
 _TRACES_PATH = "/v1/traces"
+_TIMEOUT = 10.0
+_LONGEST_TIMEOUT = 60.0
+_OF_THE_SENDER = ("HTTP 401", "HTTP 403", "HTTP 404", "HTTP 405", "HTTP 30", "UNAUTHENTICATED", "PERMISSION_DENIED")
+"""Refusals of whoever sends, and of any request to that address: smaller requests would be refused as well."""
+_REFUSED_IN_A_ROW = 64
+"""Spans refused one by one, with none taken in between, after which it is not the spans."""
 
 
 class Sender(Protocol):
-    """Hands spans over."""
+    """Hands spans over. `address` is for people."""
 
-    def send(self, spans: Sequence[Span]) -> bool:
-        """Whether the other side has acknowledged all of `spans`. May block for as long as its timeout."""
+    @property
+    def address(self) -> str: ...
+
+    def send(self, spans: Sequence[Span]) -> Result:
+        """How the other side answered. May block for as long as its timeout; used by one thread at a time."""
         ...
 
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
 class InProcess:
     """Sends to a function of this process, without a socket."""
 
-    post: Post
+    address = "the pipeline of this process"
 
-    def send(self, spans: Sequence[Span]) -> bool:
-        return self.post(encode_spans([readable(span) for span in spans]).SerializeToString())
+    def __init__(self, post: Post) -> None:
+        self._post = post
+
+    def send(self, spans: Sequence[Span]) -> Result:
+        return self._post(_encoded(spans))
 
     def close(self) -> None:
         """There is nothing to close."""
 
 
 class Otlp:
-    """Sends with OpenTelemetry's own exporters; what they are not reported they take from OTEL_EXPORTER_OTLP_*."""
+    """Sends by one of the exporters of `serve`, on an event loop of its own."""
 
-    def __init__(self, exporter: SpanExporter) -> None:
+    def __init__(self, exporter: Exporter, address: str, timeout: float) -> None:
+        self.address = address
         self._exporter = exporter
+        self._timeout = timeout
+        self._loop = asyncio.new_event_loop()
+        self._loop.run_until_complete(exporter.start())
 
-    def send(self, spans: Sequence[Span]) -> bool:
-        return self._exporter.export([readable(span) for span in spans]) is SpanExportResult.SUCCESS
+    def send(self, spans: Sequence[Span]) -> Result:
+        deadline = self._loop.time() + self._timeout
+        return self._loop.run_until_complete(self._exporter.send("traces", _encoded(spans), deadline))
 
     def close(self) -> None:
-        self._exporter.shutdown()
+        self._loop.run_until_complete(self._exporter.close())
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
+
+
+def _encoded(spans: Sequence[Span]) -> bytes:
+    body: bytes = encode_spans([readable(span) for span in spans]).SerializeToString()
+    return body
 
 
 def otlp(endpoint: str | None, protocol: str | None, environ: Mapping[str, str]) -> Otlp:
-    """A sender to `endpoint` by `protocol`; None: as OTEL_EXPORTER_OTLP_* say, else gRPC to localhost:4317.
+    """Return a sender to `endpoint` by `protocol`; None: as OTEL_EXPORTER_OTLP_* say, else gRPC to localhost:4317.
+
+    OTEL_EXPORTER_OTLP_TIMEOUT is in seconds, as OpenTelemetry's exporters for Python read it.
 
     Raises:
-        ValueError: a protocol that is not known.
+        ValueError: a protocol that is not known, or an address, header or file that cannot be used.
     """
-    given = environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or environ.get("OTEL_EXPORTER_OTLP_PROTOCOL")
-    chosen = protocol or given or PROTOCOLS[0]
+
+    def given(name: str) -> str:
+        return environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or environ.get(f"OTEL_EXPORTER_OTLP_{name}", "")
+
+    chosen = protocol or given("PROTOCOL") or PROTOCOLS[0]
     if chosen not in PROTOCOLS:
         raise ValueError(f"protocol {chosen}: use {' or '.join(PROTOCOLS)}")
-    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # the loop says it, once an outage
-    if endpoint and "://" not in endpoint:
-        endpoint = f"http://{endpoint}"
-    if chosen == "grpc":
-        return Otlp(GrpcExporter(endpoint=endpoint))
-    if endpoint and not endpoint.rstrip("/").endswith(_TRACES_PATH):
-        endpoint = endpoint.rstrip("/") + _TRACES_PATH
-    return Otlp(HttpExporter(endpoint=endpoint))
+    try:
+        timeout = min(float(given("TIMEOUT") or _TIMEOUT), _LONGEST_TIMEOUT)
+        common = {
+            "headers": _headers(given("HEADERS")),
+            "compression": "gzip" if given("COMPRESSION") == "gzip" else "none",
+            "timeout": f"{timeout}s",
+            "tls": _files(given),
+        }
+        whole = None if endpoint else environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+        address = endpoint or whole or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or ""
+        if chosen == "grpc":
+            address = _with_scheme(address or "localhost:4317")
+            grpc_settings = OtlpGrpcSettings.model_validate({"endpoint": address, **common})
+            return Otlp(OtlpGrpc("sidecar", grpc_settings), address, timeout)
+        address = _with_scheme(address or "localhost:4318")
+        if not whole and not address.rstrip("/").endswith(_TRACES_PATH):
+            address = address.rstrip("/") + _TRACES_PATH
+        http_settings = OtlpHttpSettings.model_validate({"traces_endpoint": address, **common})
+        return Otlp(OtlpHttp("sidecar", http_settings), address, timeout)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except DestinationError as error:
+        raise ValueError(str(error)) from None
+
+
+def _with_scheme(address: str) -> str:
+    return address if "://" in address else f"http://{address}"
+
+
+def _headers(listed: str) -> dict[str, str]:
+    """Headers as the specification lists them: `name=value,name=value`, percent-encoded."""
+    pairs = (item.partition("=") for item in listed.split(",") if item.strip())
+    return {unquote(name).strip(): unquote(value).strip() for name, _, value in pairs}
+
+
+def _files(given: Callable[[str], str]) -> dict[str, str]:
+    names = {"ca_file": "CERTIFICATE", "cert_file": "CLIENT_CERTIFICATE", "key_file": "CLIENT_KEY"}
+    return {key: value for key, name in names.items() if (value := given(name))}
+
+
+class Outbox:
+    """Sends what waits in the cursor, oldest first.
+
+    A request that is refused for good is cut until the spans are found that are: those are kept apart, and the others
+    go on. Where it is not the spans but the sender (no permission, no such path), all of them wait. `rejected` counts
+    spans that the other side left out of a request that it took; `wait` is how long it asked to wait (seconds).
+    """
+
+    def __init__(self, cursor: Cursor, sender: Sender, batch: int) -> None:
+        self.rejected = 0
+        self.reason = ""
+        self.wait = 0.0
+        self._cursor = cursor
+        self._sender = sender
+        self._batch = batch
+        self._refused_in_a_row = 0
+        self._taken = False
+        self._told = ""
+
+    def send(self) -> bool | None:
+        """Send what has waited longest: whether all of it was acknowledged or set apart, None if nothing waits."""
+        batch = self._cursor.oldest(self._batch)
+        if not batch:
+            return None
+        refused: Batch = []
+        went = self._deliver(batch, refused)
+        if refused and self._taken:
+            self._cursor.set_apart(refused)
+            log.warning(
+                "%s refuses %d spans for good (%s); they are kept apart, and offered again at the next start",
+                *(self._sender.address, len(refused), self.reason),
+            )
+        elif refused:
+            went = False
+            self._fails(self.reason)
+        if went and not refused:
+            if self._told:
+                log.warning("%s takes spans again", self._sender.address)
+            self.reason = self._told = ""
+        return went
+
+    def drain(self) -> bool:
+        """Send all that waits; false as soon as something is not acknowledged."""
+        while (sent := self.send()) is not None:
+            if not sent:
+                return False
+        return True
+
+    def _deliver(self, batch: Batch, refused: Batch) -> bool:
+        """Whether it is worth while to go on; spans that are refused for good are added to `refused`."""
+        result = self._sender.send([span for _, span in batch])
+        self.wait = result.retry_after or 0.0
+        if result.verdict is Verdict.ACCEPTED:
+            self._accepted(batch, result)
+            return True
+        if result.verdict is Verdict.RETRYABLE or result.reason.startswith(_OF_THE_SENDER):
+            self._fails(result.reason)
+            return False
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            return self._deliver(batch[:middle], refused) and self._deliver(batch[middle:], refused)
+        refused += batch
+        self.reason = result.reason
+        self._refused_in_a_row += 1
+        if self._refused_in_a_row <= _REFUSED_IN_A_ROW:
+            return True
+        refused.clear()
+        self._fails(result.reason)
+        return False
+
+    def _accepted(self, batch: Batch, result: Result) -> None:
+        self._cursor.acknowledged(batch)
+        self._taken, self._refused_in_a_row = True, 0
+        if result.rejected:
+            self.rejected += result.rejected
+            log.warning(
+                "%s left out %d of %d spans that it was sent: %s",
+                *(self._sender.address, result.rejected, len(batch), result.reason or "it does not say why"),
+            )
+
+    def _fails(self, reason: str) -> None:
+        """Say it once an outage, and again when it fails for another reason."""
+        if reason != self._told:
+            log.warning(
+                "%s does not take spans (%s); %d wait, and are tried again",
+                *(self._sender.address, reason, self._cursor.waiting()),
+            )
+        self.reason = self._told = reason

@@ -58,7 +58,7 @@ class Histories(RuleBasedStateMachine):
         ):
             made.scan(lambda: True, settle=settle)
             if drain:
-                made.drain()
+                made.outbox.drain()
 
     def pick(self, number: int) -> str:
         names = list(self.mux.workspaces)

@@ -25,7 +25,7 @@ def test_every_version_seen(scenario: str, *, chat: bool, tmp_path: Path) -> Non
             made.scan(lambda: True, settle=2)
         clock.now_ms += 2000
         made.scan(lambda: True, settle=2)
-        made.drain()
+        made.outbox.drain()
     _agrees(endpoint, home)
     assert {str(span.attributes["spanledger.granularity"]) for span in endpoint.usage()} == {"per-turn"} | (
         {"per-session-aggregate"} if scenario == "two-models" and not chat else set()

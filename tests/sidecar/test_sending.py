@@ -14,6 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from backend import Backend
 from mux_homes import bucket, put, usage
 from sidecars import SIGNER, Endpoint, KilledError, look, sidecar, tokens_of
+from spanledger_exporters.interface import ACCEPTED, Result, Verdict
 from spanledger_sidecar.cursor import CursorError
 from spanledger_sidecar.loop import Settings, Sidecar, SourceSettings, start
 from spanledger_sidecar.sender import otlp
@@ -37,13 +38,13 @@ def _spans(bodies: list[bytes]) -> list[Span]:
     return [span for group in resources for scope in group.scope_spans for span in scope.spans]
 
 
-def test_what_goes_over_the_wire(tmp_path: Path, backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_goes_over_the_wire(tmp_path: Path, backend: Backend) -> None:
     """Our ids, and OTEL_EXPORTER_OTLP_* where the command line says nothing."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{backend.port}")
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{backend.port}"}
     put(tmp_path / "mux", usage({MODEL: bucket(5, 6, cost=0.5)}))
     recorded = Endpoint()
     look(tmp_path / "other state", recorded, tmp_path / "mux")
-    with Sidecar(_settings(tmp_path), otlp(None, None, {}), SIGNER) as made:
+    with Sidecar(_settings(tmp_path), otlp(None, None, environ), SIGNER) as made:
         assert made.once()
     request = ExportTraceServiceRequest.FromString(backend.received[0])
     (group,) = request.resource_spans
@@ -149,10 +150,10 @@ def test_running_it_follows_the_files(tmp_path: Path) -> None:
     bodies: list[bytes] = []
     arrived = threading.Semaphore(0)
 
-    def post(body: bytes) -> bool:
+    def post(body: bytes) -> Result:
         bodies.append(body)
         arrived.release()
-        return True
+        return ACCEPTED
 
     running = start(_settings(tmp_path, tick=0.05, settle=0), post, SIGNER)
     try:
@@ -170,12 +171,12 @@ def test_running_it_follows_the_files(tmp_path: Path) -> None:
 
 
 def test_running_it_holds_on_through_an_outage(tmp_path: Path) -> None:
-    answers = iter([False, True])
+    answers = iter([Result(Verdict.RETRYABLE, "not now"), ACCEPTED])
     arrived = threading.Semaphore(0)
 
-    def post(_: bytes) -> bool:
+    def post(_: bytes) -> Result:
         answer = next(answers)
-        if answer:
+        if answer is ACCEPTED:
             arrived.release()
         return answer
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from spanledger_exporters.interface import ACCEPTED, Result, Verdict
 from spanledger_processor.signing import Signer
 from spanledger_sidecar.loop import Grain, Settings, Sidecar, SourceName, SourceSettings
 from spanledger_sidecar.spans import Span
@@ -45,16 +46,18 @@ class Endpoint:
     down: bool = False
     dies_after: bool = False
 
-    def send(self, spans: Sequence[Span]) -> bool:
+    address = "the endpoint of the test"
+
+    def send(self, spans: Sequence[Span]) -> Result:
         if self.down:
-            return False
+            return Result(Verdict.RETRYABLE, "it is down")
         for span in spans:
             known = self.spans.setdefault((span.trace_id, span.span_id), span)
             self.repeats += known is not span
             assert known.attributes == span.attributes, "the same ids for another thing"
         if self.dies_after:
             raise KilledError
-        return True
+        return ACCEPTED
 
     def close(self) -> None:
         pass

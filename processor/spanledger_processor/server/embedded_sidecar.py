@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from spanledger_exporters.interface import Verdict
+from spanledger_exporters.interface import Result
 from spanledger_processor.config import Config
 from spanledger_processor.config.model import SidecarSource
 from spanledger_processor.receivers.driver import Pipeline
@@ -34,12 +34,11 @@ def start_sidecar(
     return running
 
 
-def _post(pipeline: Pipeline, loop: asyncio.AbstractEventLoop) -> Callable[[bytes], bool]:
+def _post(pipeline: Pipeline, loop: asyncio.AbstractEventLoop) -> Callable[[bytes], Result]:
     """Takes a request through on the event loop, for a thread that waits."""
 
-    async def handle(body: bytes) -> bool:
-        result = await pipeline.handle("traces", body, {}, loop.time() + _PATIENCE)
-        return result.verdict is Verdict.ACCEPTED
+    async def handle(body: bytes) -> Result:
+        return await pipeline.handle("traces", body, {}, loop.time() + _PATIENCE)
 
     return lambda body: asyncio.run_coroutine_threadsafe(handle(body), loop).result()
 

@@ -15,7 +15,10 @@ from spanledger_sidecar.spans import span
 
 @dataclass(slots=True)
 class Counts:
-    """What was found and made in this process, for the summary."""
+    """What was found and made in this process, for the summary.
+
+    `known_*` is what was there before the first run, and is not counted.
+    """
 
     sessions: int = 0
     spans: Counter[str] = field(default_factory=Counter)
@@ -23,6 +26,8 @@ class Counts:
     cost: int = 0
     uncosted: int = 0
     resets: int = 0
+    known_sessions: int = 0
+    known_tokens: int = 0
 
     def add(self, records: Iterable[Record]) -> None:
         """Count records of one session."""
@@ -67,14 +72,18 @@ class Source(Protocol):
     again: dict[str, tuple[int, Path]]
     """Sessions where something is held back: when it is due (ms since 1970), and the session's home."""
 
+    def places(self) -> list[Path]:
+        """The homes that are read, whether they are there or not."""
+        ...
+
     def roots(self) -> list[Path]:
         """The homes that are there now, resolved, each once."""
         ...
 
     def scan(self, roots: list[Path], context: ScanContext) -> None:
-        """ScanContext at all sessions of `roots`."""
+        """Look at all sessions of `roots`."""
         ...
 
     def touched(self, sessions: dict[str, Path], context: ScanContext) -> None:
-        """ScanContext at these sessions (name to home) again."""
+        """Look at these sessions (name to home) again."""
         ...

@@ -20,7 +20,7 @@ from spanledger_sidecar.files import (
     signals,
     subfolders,
 )
-from spanledger_sidecar.records import Record, Session, Sign, UnreadableError
+from spanledger_sidecar.records import Record, Session, Sign, UnreadableError, UsageRecord
 from spanledger_sidecar.sources.base import Counts, ScanContext, packed
 from spanledger_sidecar.sources.mux import build
 from spanledger_sidecar.sources.mux.build import SOURCE
@@ -105,7 +105,7 @@ class _Root:
 
 
 class MuxSource:
-    """Implements `home.Home` for Mux and Xum."""
+    """Implements `base.Source` for Mux and Xum."""
 
     name = build.SOURCE
     names: Collection[str] = NAMES
@@ -134,9 +134,11 @@ class MuxSource:
         for workspace, record in cursor.states(self.name):
             self._note(Workspace.unpack(workspace, record))
 
+    def places(self) -> list[Path]:
+        return list(self._paths) or [mux_root(self._environ, Path(self._environ.get("HOME") or Path.home()))]
+
     def roots(self) -> list[Path]:
-        paths = self._paths or [mux_root(self._environ, Path(self._environ.get("HOME") or Path.home()))]
-        found = real_folders(paths)
+        found = real_folders(self.places())
         self._without_home |= not found
         return found
 
@@ -289,6 +291,10 @@ class MuxSource:
         workspace.written_ms = read.written_ms or newest(found)
         outcome = self._explain(store, workspace, read, root, context, first=first)
         self.counts.resets += outcome.start == "reset"
+        if outcome.start == "old":
+            new = sum(one.tokens.total for one in outcome.records if isinstance(one, UsageRecord))
+            self.counts.known_sessions += 1
+            self.counts.known_tokens += max(0, outcome.known - new)
         if outcome.retry_ms:
             self.again[name] = (outcome.retry_ms, root.path)
             workspace.signals = {}  # after a restart too, what was held back is looked at again

@@ -81,7 +81,7 @@ class EventLog:
     """Reads events of one session's log, each once, wherever it stands: an event is known by what it says.
 
     `counted` answers for keys of events that were counted before; `taken` are those counted now. `undated` counts
-    events without a time.
+    events without a time, `known` tokens of events from before the first run.
     """
 
     session: str
@@ -91,6 +91,7 @@ class EventLog:
     records: list[Record] = field(default_factory=list)
     taken: set[bytes] = field(default_factory=set)
     undated: int = 0
+    known: int = 0
 
     def read(self, events: Iterable[tuple[int, dict[str, Any]]], since_ms: int) -> None:
         """Add the records of events (each with the offset behind it) from `since_ms` on, and move the progress on."""
@@ -104,6 +105,8 @@ class EventLog:
             if record is not None and (not at_ms or at_ms + _WHOLE_SECOND_MS > since_ms):
                 self.undated += not at_ms
                 self.records.append(record)
+            elif isinstance(record, UsageRecord):
+                self.known += record.tokens.total
 
     def _record(self, event: dict[str, Any], payload: dict[str, Any], at_ms: int) -> Record | None:
         identity = _identity(self.session, event, payload)

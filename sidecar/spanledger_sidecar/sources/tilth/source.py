@@ -21,7 +21,7 @@ _CHECKED = 512
 
 
 class TilthSource:
-    """Implements `home.Home` for tilth."""
+    """Implements `base.Source` for tilth."""
 
     name = SOURCE
     names: Collection[str] = (EVENTS,)
@@ -38,9 +38,11 @@ class TilthSource:
         self._environ = environ
         self._seen = {name: Progress.unpack(record).signals for name, record in cursor.states(SOURCE)}
 
+    def places(self) -> list[Path]:
+        return list(self._paths) or [Path(self._environ.get("HOME") or Path.home()) / ".tilth"]
+
     def roots(self) -> list[Path]:
-        home = Path(self._environ.get("HOME") or Path.home())
-        return real_folders(self._paths or [home / ".tilth"])
+        return real_folders(self.places())
 
     def scan(self, roots: list[Path], context: ScanContext) -> None:
         sessions: dict[str, Path] = {}
@@ -86,6 +88,8 @@ class TilthSource:
         change.enqueue(spans)
         change.remember(SOURCE, name, record)
         self.counts.add(log.records)
+        self.counts.known_tokens += log.known
+        self.counts.known_sessions += bool(log.known)
         return log.progress
 
     def _read(self, change: Change, name: str, path: Path, context: ScanContext) -> EventLog:

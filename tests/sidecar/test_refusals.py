@@ -1,0 +1,148 @@
+"""Nothing fails in silence: what an endpoint refuses, what was looked at, what is left out, and how to go on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mux_homes import WRITTEN_MS, bucket, last, put, usage
+from refusing_endpoint import RefusingEndpoint
+from sidecars import Endpoint, sidecar
+from spanledger_sidecar.cli import sidecar as command
+from spanledger_sidecar.watch import Watcher
+
+MODEL = "anthropic:claude-x"
+
+
+def _run(folder: Path, *arguments: str) -> Result:
+    environ = {"HOME": str(folder / "home"), "COLUMNS": "200"}
+    settings = ["--state", str(folder / "state"), "--protocol", "http/protobuf", "--once", *arguments]
+    return CliRunner(env=environ).invoke(command, settings)
+
+
+def _put(folder: Path, workspace: str, model: str) -> None:
+    put(folder / "home" / ".mux", usage({model: bucket(5, 6)}), workspace=workspace)
+
+
+def _poisoned(status: int) -> Callable[[list[str]], int]:
+    return lambda names: status if any("poison" in name for name in names) else 200
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_span_that_is_refused_holds_up_no_other_and_is_kept(status: int, tmp_path: Path) -> None:
+    with RefusingEndpoint(_poisoned(status)) as endpoint:
+        for number in range(20):
+            _put(tmp_path, f"w{number:02}", "x:poison" if number == 7 else f"x:fine{number}")
+        result = _run(tmp_path, "--backfill", "--endpoint", endpoint.url)
+        assert result.exit_code == 1
+        assert endpoint.url in result.stderr
+        assert f"HTTP {status}" in result.stderr
+        assert "refuses 1 spans for good" in result.stderr
+        assert len(endpoint.arrived) == 19
+        again = _run(tmp_path, "--endpoint", endpoint.url)
+        assert again.exit_code == 1
+    with RefusingEndpoint(lambda _: 200) as mended:
+        assert _run(tmp_path, "--endpoint", mended.url).exit_code == 0
+        assert mended.arrived == ["chat poison"]
+
+
+def test_a_request_that_is_too_large_is_cut(tmp_path: Path) -> None:
+    with RefusingEndpoint(lambda names: 413 if len(names) > 3 else 200) as endpoint:
+        for number in range(20):
+            _put(tmp_path, f"w{number:02}", "x:fine")
+        assert _run(tmp_path, "--backfill", "--endpoint", endpoint.url).exit_code == 0
+        assert len(endpoint.arrived) == 20
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 503])
+def test_whoever_is_not_let_in_is_told_so_and_keeps_everything(status: int, tmp_path: Path) -> None:
+    """One request, not one for each span; address and reason are named."""
+    with RefusingEndpoint(lambda _: status) as endpoint:
+        for number in range(20):
+            _put(tmp_path, f"w{number:02}", "x:fine")
+        result = _run(tmp_path, "--backfill", "--endpoint", endpoint.url)
+        assert result.exit_code == 1
+        assert endpoint.requests == 1
+        assert f"{endpoint.url}/v1/traces did not take everything (HTTP {status}" in result.stderr
+        assert "20 spans wait" in result.stdout
+
+
+def test_an_endpoint_that_refuses_everything_gets_it_all_later(tmp_path: Path) -> None:
+    with RefusingEndpoint(lambda _: 400) as endpoint:
+        for number in range(200):
+            _put(tmp_path, f"w{number:03}", "x:fine")
+        assert _run(tmp_path, "--backfill", "--endpoint", endpoint.url).exit_code == 1
+        assert endpoint.requests < 200
+    with RefusingEndpoint(lambda _: 200) as mended:
+        assert _run(tmp_path, "--endpoint", mended.url).exit_code == 0
+        assert len(mended.arrived) == 200
+
+
+def test_what_is_left_out_of_a_request_that_was_taken_is_told(tmp_path: Path) -> None:
+    with RefusingEndpoint(lambda _: 200, rejected=3) as endpoint:
+        _put(tmp_path, "w", "x:fine")
+        result = _run(tmp_path, "--backfill", "--endpoint", endpoint.url)
+    assert result.exit_code == 1
+    assert "left out 3" in result.stderr
+    assert "told to" in result.stderr
+
+
+@pytest.mark.parametrize("root", ["nowhere", "empty"])
+def test_a_root_where_nothing_is_is_told(root: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = _run(tmp_path, "--root", str(tmp_path / root), "--endpoint", "127.0.0.1:9")
+    assert result.exit_code == 1
+    assert str(tmp_path / root) in result.stdout
+    assert "nothing to read" in result.stderr
+
+
+def test_every_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    for number in range(24):
+        put(tmp_path / "home" / ".mux", "{broken", workspace=f"bad{number}")
+    result = _run(tmp_path, "--endpoint", "127.0.0.1:9")
+    for number in range(24):
+        assert f"/bad{number}/session-usage.json is no JSON" in result.stdout
+        assert f"/bad{number}/session-usage.json is no JSON" in result.stderr
+
+
+def test_a_first_run_says_what_it_took_as_known_and_a_second_how_to_have_a_first_again(tmp_path: Path) -> None:
+    _put(tmp_path, "w", MODEL)
+    first = _run(tmp_path, "--endpoint", "127.0.0.1:9")
+    assert first.exit_code == 0
+    assert "11 tokens of 1 sessions are not counted: that was there before the first run" in first.stdout
+    second = _run(tmp_path, "--backfill", "--endpoint", "127.0.0.1:9")
+    assert second.exit_code == 2
+    assert f"delete {tmp_path / 'state' / 'sidecar'}" in second.stderr
+
+
+def test_since_says_what_it_left_out(tmp_path: Path) -> None:
+    put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6)}, lastRequest=last(MODEL, bucket(5, 6), WRITTEN_MS)))
+    result = _run(tmp_path, "--since", "2026-10-01", "--endpoint", "127.0.0.1:9")
+    assert "11 tokens of 1 sessions are not counted: that is from before 2026-10-01" in result.stdout
+
+
+def test_a_backfill_over_a_ledger_that_has_these_sessions_is_refused(tmp_path: Path) -> None:
+    """The state was lost: sums of which no turn is known would count twice."""
+    _put(tmp_path, "w1", MODEL)
+    with RefusingEndpoint(lambda _: 200) as endpoint:
+        arguments = ("--backfill", "--endpoint", endpoint.url, "--api", endpoint.url)
+        endpoint.ledger.add("w1")
+        result = _run(tmp_path, *arguments)
+        assert result.exit_code == 1
+        assert "has session w1 of mux already" in result.stderr
+        assert endpoint.requests == 0
+        again = _run(tmp_path, *arguments)
+        assert again.exit_code == 1
+        assert _run(tmp_path, *arguments, "--force").exit_code == 0
+        assert endpoint.arrived == ["chat claude-x"]
+
+
+def test_a_watching_sidecar_says_where_it_looks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    with sidecar(tmp_path / "state", Endpoint(), tmp_path / "mux") as made:
+        made._read(lambda: True, [Watcher(made.sources[0].names)], 0.0)
+    assert any(f"{tmp_path / 'mux'} is not there (yet)" in message for message in caplog.messages)
