@@ -214,3 +214,21 @@ def test_a_label_value_from_the_network_can_be_scraped() -> None:
     bounded = Bounded(3)
     assert bounded("", 'a"\n\udcff' + "x" * 500) == ("unknown", 'a"??' + "x" * 116)
     assert cast("object", bounded("b")) == ("b",)
+
+
+def test_what_others_say_a_call_cost_is_held_against_what_we_say(telemetry: Telemetry) -> None:
+    """By dialect, where both say something: a cost that a library told, or what was billed for one's own key."""
+    costs = [
+        Cost(100, "computed", 100, reported=160),
+        Cost(210, "billed", 100, reported=10),
+        Cost(100, "computed", 100),
+        Cost(0, "billed", 100, reported=0),
+        Cost(7, "reported", None, reported=7),
+        Cost(0, "response_cache", 100, reported=0),
+    ]
+    decisions = {place: Decision("llm", "vercel", cost=cost) for place, cost in enumerate(costs)}
+    ruling = Ruling(decisions, fresh=list(decisions))
+    telemetry.stage.ruled(Batch(b"", [fact()] * len(costs), NOW_NS), ruling)
+    found = scraped(telemetry)
+    assert found["reported_cost_ratio_count{dialect=vercel}"] == 2
+    assert found["reported_cost_ratio_sum{dialect=vercel}"] == pytest.approx(1.6 + 2.1)

@@ -10,7 +10,7 @@ from spanledger_exporters.interface import Signal, Verdict
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.ledger.store import StateError, Usage
-from spanledger_processor.model import Decision
+from spanledger_processor.model import Cost, Decision
 from spanledger_processor.telemetry.log import tell_left_out
 from spanledger_processor.telemetry.registry import Bounded, Registry
 from spanledger_processor.telemetry.table import TABLE
@@ -103,6 +103,8 @@ class StageMetrics:
         for index in ruling.fresh:
             fact, decision = batch.facts[index], ruling.decisions[index]
             _describe(decision, moved)
+            if decision.cost is not None and (ratio := _ratio(decision.cost)):
+                self._registry.observe("reported_cost_ratio", ratio, decision.dialect)
             if decision.usage is not None and fact.end_ns < batch.now_ns - self._window_ns:
                 moved["spans_beyond_window_total",] += 1
             if decision.cost is not None and decision.cost.amount and fact.call is not None:
@@ -129,6 +131,12 @@ def _describe(decision: Decision, moved: Moved) -> None:
         moved["duplicate_spans_total",] += 1
     if decision.tool_loop:
         moved["tool_loops_total",] += 1
+
+
+def _ratio(cost: Cost) -> float:
+    """What somebody else says a call cost, over what we say; 0 where one of them says nothing."""
+    theirs = cost.amount if cost.source == "billed" else cost.reported
+    return theirs / cost.computed if theirs and cost.computed else 0.0
 
 
 class LedgerMetrics:

@@ -10,6 +10,7 @@ Type: TypeAlias = Literal["counter", "gauge", "histogram"]
 PREFIX = "spanledger_"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_RATIOS = (0.1, 0.5, 0.67, 0.9, 1.1, 1.5, 2.0, 10.0)
 _COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 
@@ -75,8 +76,16 @@ TABLE: tuple[Row, ...] = (
     ),
     # The stage
     _counter("genai_spans_total", "kind dialect", "GenAI spans recognised."),
-    _counter("priced_spans_total", "source", "Spans counted with a price. source: billed, computed, reported."),
+    _counter("priced_spans_total", "source", "Spans counted with a price, by spanledger.cost.source."),
     _counter("unpriced_spans_total", "reason", "Spans counted without a price, by spanledger.cost.unpriced."),
+    _histogram(
+        "reported_cost_ratio",
+        "dialect",
+        "A span's own cost over ours, where both are known: a move away from 1 with a release of a library says "
+        "that it counts otherwise than before, or that a price is old.",
+        "",
+        _RATIOS,
+    ),
     _counter("passed_marked_spans_total", "", "Spans that carried spanledger.kind already and passed untouched."),
     _counter("replayed_spans_total", "", "Spans that came again within the window; not counted again."),
     _counter("duplicate_spans_total", "", "Spans that report a response which another span counted (duplicate_of)."),
