@@ -43,11 +43,9 @@ _FREE = ":free"
 MAX_NAME = 512
 """Characters of a model's name, its provider's and a price context. Longer ones are nobody's, and are not kept."""
 
-_PARTS = tuple(
-    (*(place for place, one in enumerate(USAGE_CLASSES) if one.cost == part), *last)
-    for part, last in (("input", ()), ("cache_read", ()), ("cache_write", ()), ("output", ()), ("other", (-1,)))
-)
-"""Where the amounts of a card's arithmetic belong: the places of each part of a `Cost`."""
+_PARTS = ("input", "cache_read", "cache_write", "output", "other")
+_PART = (*(_PARTS.index(one.cost) for one in USAGE_CLASSES), _PARTS.index("other"))
+"""The part of a `Cost` that each amount of a card's arithmetic belongs to; the request's own is among the others."""
 
 _DAY_NS = 86_400 * 10**9
 _EPOCH = date(1970, 1, 1)
@@ -170,7 +168,11 @@ def priced_name(call: Call) -> str:
 
 def _computed(call: Call, quote: Quote) -> Cost:
     card, rates, counts, amounts = quote
-    given, read, write, output, other = (sum([amounts[place] for place in places]) for places in _PARTS)
+    parts = [0, 0, 0, 0, 0]
+    for part, amount in zip(_PART, amounts, strict=True):
+        if amount:
+            parts[part] += amount
+    given, read, write, output, other = parts
     total = given + read + write + output + other
     estimate = card.is_estimate(call, counts, rates)
     cost = Cost(total, "computed", total, given, read, write, output, other, None, card.price, estimate)

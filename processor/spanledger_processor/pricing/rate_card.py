@@ -14,11 +14,12 @@ A call that tells no sound, pictures or searches in its input is taken for text,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import lcm
+from operator import mul
 from typing import TypeAlias
 
 from genai_prices.types import ModelPrice, TieredPrices
@@ -32,7 +33,7 @@ PICO_PER_KCOUNT = 10**9
 
 REQUESTS = "requests_kcount"
 
-Row: TypeAlias = tuple[int, ...]
+Row: TypeAlias = Sequence[int]
 """A number for each of `USAGE_CLASSES`, and one for the request itself behind them."""
 
 Charge: TypeAlias = tuple[Row, Row]
@@ -43,7 +44,12 @@ _SEARCH_UNITS = CLASS_NAMES.index("search_units")
 _WHOLES = tuple(tuple(CLASS_NAMES.index(whole) for whole in one.part_of) for one in USAGE_CLASSES)
 """For each class those that it is a part of."""
 _SHARED = tuple(place for place, wholes in enumerate(_WHOLES) if len(wholes) > 1)
-_UNKNOWN = tuple(place for place, one in enumerate(USAGE_CLASSES) if one.absent == "unknown" and one.part_of)
+_UNKNOWN = tuple(
+    (place, _WHOLES[place][0], _WHOLES[place][-1])
+    for place, one in enumerate(USAGE_CLASSES)
+    if one.absent == "unknown" and one.part_of
+)
+"""Classes that are not known where a call does not tell them, and the one or two that they are a part of."""
 _OUTPUT_PLACES = tuple(place for place, one in enumerate(USAGE_CLASSES) if one.cost == "output")
 _OWN_PRICE = {one.name for one in USAGE_CLASSES if one.own_price}
 
@@ -52,9 +58,10 @@ def _above(place: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(above for whole in _WHOLES[place] for above in (whole, *_above(whole))))
 
 
-_ABOVE = tuple(_above(place) for place in range(len(USAGE_CLASSES)))
-"""For each class all those that include it."""
-_PARTS_FIRST = tuple(place for place in reversed(range(len(USAGE_CLASSES))) if _ABOVE[place])
+_TEXT = next(place for place, one in enumerate(USAGE_CLASSES) if one.own_price)
+"""The classes before this place are all that a call of text has."""
+_PARTS_FIRST = tuple((place, _above(place)) for place in reversed(range(len(USAGE_CLASSES))) if _WHOLES[place])
+"""Classes and all those that include them, the finest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +71,7 @@ class Card:
     Rates are pico-USD per unit, in units of 1/`den`. `unsold` are the classes of tokens that cannot be had by the
     token, `unstated` those whose rate nobody stated although there may be another one than that of the whole, or whose
     rate depends on more than the call; `once` are charged one time a call, however many there were.
+    `assumes_text`: there are classes of text among the unstated ones.
     """
 
     price: str
@@ -75,6 +83,7 @@ class Card:
     other_output: bool = False
     unstated: frozenset[int] = frozenset()
     once: frozenset[int] = frozenset()
+    assumes_text: bool = False
 
     def rates(self, granularity: Granularity, total_input: int) -> Row:
         """Return the rates for a call with that much input; a sum of calls always gets the base rates."""
@@ -93,12 +102,12 @@ class Card:
         if self.estimate or call.estimate or call.unclassed or (self.other_output and counts[_OUTPUT]):
             return True
         told = counts_of(usage)
-        for place in _UNKNOWN:
-            if told[place] is None:
-                wholes, rate = _WHOLES[place], rates[place]
-                if all(counts[whole] for whole in wholes) and any(rates[whole] != rate for whole in wholes):
+        for place, one, other in _UNKNOWN:
+            if told[place] is None and counts[one] and counts[other]:
+                rate = rates[place]
+                if rates[one] != rate or rates[other] != rate:
                     return True
-        if self.unstated and self.guessed(counts):
+        if (self.assumes_text or any(counts[_TEXT:-1])) and self.guessed(counts):
             return True
         if call.granularity != "per-message" and self._hides(call.granularity, usage.input or 0):
             return True
@@ -139,7 +148,7 @@ def charge(call: Call, card: Card, rates: Row) -> Charge | Unpriced:
     usage = call.usage
     assert usage is not None
     told = counts_of(usage)
-    counts = [count or 0 for count in told]
+    counts = [count or 0 for count in told]  # each step here takes time on every call: no generators
     if rates[_REASONING] == rates[_OUTPUT]:
         counts[_REASONING] = 0
     if _OUTPUT in card.unsold and call.kind in ("embedding", "rerank"):
@@ -154,11 +163,11 @@ def charge(call: Call, card: Card, rates: Row) -> Charge | Unpriced:
         counts[place] = min(counts[place], 1)
     if card.unsold and any(counts[place] for place in card.unsold):
         return "unknown_model"
-    amounts = [count * rate for count, rate in zip(counts, rates, strict=False)]
-    amounts.append(rates[-1])
-    if card.den != 1:
-        amounts = [round(Fraction(amount, card.den)) if amount else 0 for amount in amounts]
-    return (*counts, 1), tuple(amounts)
+    counts.append(1)
+    amounts = list(map(mul, counts, rates))
+    if (den := card.den) != 1:
+        amounts = [round(Fraction(amount, den)) if amount else 0 for amount in amounts]
+    return counts, amounts
 
 
 def _separate(told: tuple[int | None, ...], counts: list[int]) -> None:
@@ -166,9 +175,9 @@ def _separate(told: tuple[int | None, ...], counts: list[int]) -> None:
 
     Where nobody tells the cached sound, it is as much as the reads and the sound must have in common.
     """
-    for place in _PARTS_FIRST:
+    for place, wholes in _PARTS_FIRST:
         if count := counts[place]:
-            for above in _ABOVE[place]:
+            for above in wholes:
                 counts[above] -= count
     if counts[_INPUT] >= 0:
         return
@@ -238,6 +247,7 @@ def build(
         other_output,
         frozenset(CLASS_NAMES.index(name) for name in unsure),
         frozenset(CLASS_NAMES.index(name) for name in once),
+        not unsure.isdisjoint(CLASS_NAMES[:_TEXT]),
     )
 
 
