@@ -12,9 +12,16 @@ from pathlib import Path
 
 import pytest
 
+from ledger_in_memory import make_fact
+from spanledger_processor.accounting import account
+from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.lmdb_store import LmdbStore
-from spanledger_processor.ledger.store import StateBrokenError, StateError, Table
-from stores import Clock, cost_of, count, enter, open_store, remember, span, spend
+from spanledger_processor.ledger.rows import exact_usd
+from spanledger_processor.ledger.runs import all_runs
+from spanledger_processor.ledger.store import Changes, Reader, StateBrokenError, StateError, Table, key
+from spanledger_processor.ledger.sums import Sums
+from stores import START_NS, TENANT, Clock, cost_of, count, enter, open_store, remember, span, spend
 
 _SUPPORT = Path(__file__).parents[1] / "support"
 
@@ -40,25 +47,107 @@ def _same(store: LmdbStore, taken: int) -> None:
         assert count(reader, Table.SPAN) == 50 * taken
 
 
-@pytest.mark.parametrize("size_mib", [1, 4])
-def test_a_full_ledger_takes_nothing_by_halves_and_recovers(tmp_path: Path, size_mib: int) -> None:
+@pytest.mark.parametrize("durability", ["sync", "async"])
+def test_accounting_goes_on_at_the_size_limit(tmp_path: Path, durability: str) -> None:
+    """Issue 10: 16,000 sessions in a map of 20 MiB ended it for good. The oldest give way, and no amount is lost."""
     clock = Clock()
-    store = open_store(tmp_path, clock=clock, size_mib=size_mib, spans_hours=0.1)
-    taken = _fill(store, clock)
-    _same(store, taken)
-    clock.forward(0.2)
-    for _ in range(2000):
-        if not store.tend():
-            break
-    with store.snapshot() as reader:
-        assert (count(reader, Table.SPAN), cost_of(reader, "s")) == (0, taken)
-    with store.unit() as unit:
-        enter(unit, spend("s"), clock())
+    store = open_store(tmp_path, clock=clock, size_mib=4, sessions_hours=2000, durability=durability)
+    number = 10_000
+    for first in range(0, number, 100):
+        clock.forward(0.001)
+        with store.unit() as unit:
+            for place in range(first, first + 100):
+                enter(unit, spend(f"session {place}", place), clock())
+                enter(unit, remember([str(place)]), clock())
+        store.tend()
     store.close()
     store = open_store(tmp_path, read_only=True)
     with store.snapshot() as reader:
-        assert cost_of(reader, "s") == taken + 1
+        sessions = {sums.labels["id"]: sums for sums in _sums(reader, Table.SESSION)}
+        gone = _sums(reader, Table.GONE)
+        told, total = questions.gone(reader, TENANT), questions.total(reader, TENANT)
+    assert sum(sums.cost for sums in sessions.values()) == sum(range(number))
+    assert sum(sums.cost for sums in gone) == sessions[""].cost > 0
+    assert sum(row["sessions"] for row in told) == total["sessions_gone"] == number - (len(sessions) - 1)
+    assert sum(sums.sessions for sums in gone) == number - (len(sessions) - 1)
+    assert f"session {number - 1}" in sessions
+    assert "session 0" not in sessions
     store.close()
+
+
+def test_it_is_said_once_that_the_oldest_give_way(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    store = open_store(tmp_path, clock=clock, size_mib=2)
+    for first in range(0, 10_000, 25):
+        with store.unit() as unit:
+            for place in range(first, first + 25):
+                enter(unit, spend(f"session {place}"), clock())
+    assert [record.levelname for record in caplog.records if "give way" in record.message] == ["WARNING"]
+    assert store.usage().evicted > 0
+    store.close()
+
+
+def test_many_names_of_models_give_way_last_of_all(tmp_path: Path) -> None:
+    """Days have no retention: at the limit the models of a day become one, and its sum stays."""
+    clock = Clock()
+    store = open_store(tmp_path, clock=clock, size_mib=2)
+    today = START_NS // (86_400 * 10**9)
+    for first in range(0, 9000, 20):
+        changes = Changes()
+        for place in range(first, first + 20):
+            labels = {"day": str(today - place % 3), "provider": "p", "model": f"model {place}"}
+            where = key(Table.DAY, TENANT, (today - place % 3).to_bytes(4, "big"), b"p", b"%d" % place)
+            changes.add[where] = Sums(cost=1, calls=1, labels=labels)
+        with store.unit() as unit:
+            enter(unit, changes, clock())
+    with store.snapshot() as reader:
+        days = _sums(reader, Table.DAY)
+        models = questions.models(reader, TENANT)
+    assert sum(sums.cost for sums in days) == sum(sums.calls for sums in days) == 9000
+    assert {sums.labels["day"] for sums in days} == {str(today - back) for back in range(3)}
+    assert sum(row["calls"] for row in models) == 9000
+    store.close()
+
+
+def _facts(request: int) -> list[Fact]:
+    """Calls of new sessions, of one that stays, with a run of their own, with a run and a task, and of none."""
+    trace = f"trace {request}"
+    return [
+        make_fact("a", kind="llm", cost=3 + request, session=f"s{request}", trace=f"{trace} a"),
+        make_fact("b", kind="llm", cost=5 + request, session="stays", trace=f"{trace} b"),
+        make_fact("c", kind="llm", cost=7 + request, session=f"s{request}", run=f"r{request % 50}", trace=f"{trace} c"),
+        make_fact("d", kind="llm", cost=11 + request, session=f"u{request}", task_id="t", trace=f"{trace} d"),
+        make_fact("e", kind="llm", cost=13 + request, trace=f"{trace} e"),
+    ]
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+def test_every_view_adds_up_at_the_size_limit(tmp_path: Path, durability: str) -> None:
+    """total = sessions + unattributed = runs + unattributed = days x models, to the last digit."""
+    clock, requests, batch = Clock(), 1000, 10
+    store = open_store(tmp_path, clock=clock, size_mib=2, durability=durability, sessions_hours=2000)
+    for first in range(0, requests, batch):
+        clock.forward(0.002)
+        with store.unit() as unit:
+            for request in range(first, first + batch):
+                account.enter(Batch(TENANT, _facts(request), clock()), unit)
+        store.tend()
+    assert store.usage().evicted > 0
+    store.close()
+    store = open_store(tmp_path, read_only=True)
+    truth = sum(39 + 5 * request for request in range(requests))
+    with store.snapshot() as reader:
+        for table in (Table.SESSION, Table.DAY):
+            assert sum(sums.cost for sums in _sums(reader, table)) == truth
+        assert sum(sums.cost for sums in all_runs(reader, TENANT).values()) == truth
+        assert questions.total(reader, TENANT)["cost_usd_exact"] == exact_usd(truth)
+        stays = questions.session(reader, TENANT, "stays")
+    assert stays is not None
+    store.close()
+
+
+def _sums(reader: Reader, table: Table) -> list[Sums]:
+    return [Sums.unpack(record) for _, record in reader.scan(table, TENANT)]
 
 
 def test_the_oldest_go_early_before_it_is_full(tmp_path: Path) -> None:

@@ -1,13 +1,15 @@
-"""When retention runs, and how much of it at once."""
+"""When retention runs, how much of it at once, and what gives way when the ledger is full."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from random import Random
 
 import lmdb
 
-from spanledger_processor.ledger.retention import Rounds, forget_due, is_due
+from spanledger_processor.ledger.retention import Rounds, fold_days, forget_due, is_due, oldest_tenth
 from spanledger_processor.ledger.store import Usage
 
 log = logging.getLogger(__name__)
@@ -20,7 +22,11 @@ _ROUND_SLICE = 256
 _ROUND_EVERY_MS = 3600_000
 _READERS_EVERY_MS = 60_000
 _SHORTEST_MS = 15 * 60_000
-"""Nothing younger goes before its time, however crowded it is."""
+"""Nothing younger goes before its time unless there is nothing older left to go."""
+_MS_A_DAY = 86_400_000
+_EVICTION_SLICE = 2048
+_ROOMY = 0.9
+"""Of what may be filled: where making room ends."""
 
 
 def is_full(usage: Usage) -> bool:
@@ -50,6 +56,12 @@ class Housekeeping:
     _next_round_ms: int = 0
     _next_readers_ms: int = 0
     _crowded: bool = False
+    evicted: int = 0
+    """Records that gave way to the size."""
+    _evicting: Rounds = field(default_factory=Rounds)
+    _evict_before_ms: int = 0
+    _round_began_at: int = 0
+    _draw: Random = field(default_factory=Random)
 
     def in_commit(self, txn: lmdb.Transaction[bytes], now_ms: int, usage: Usage, brought: int) -> None:
         """A slice of what is due, in a commit that brings `brought` short-lived records."""
@@ -64,7 +76,9 @@ class Housekeeping:
         with environment.begin() as txn:
             due = is_due(txn, horizon)
         if due:
-            return _forget_some(environment, horizon)
+            return self._forget_some(environment, horizon) >= _SLICE_BESIDE
+        if _is_crowded(usage):
+            return self._evict_some(environment, now_ms)
         if now_ms < self._next_round_ms or not self.sessions_ms:
             return False
         with environment.begin(write=True) as txn:
@@ -78,18 +92,80 @@ class Housekeeping:
         crowded = _is_crowded(usage)
         if crowded and not self._crowded:
             log.warning("the ledger is nearly full: spans are remembered for less than state.retention.spans")
-        self._crowded = crowded
+        self._crowded = crowded or (self._crowded and usage.used_bytes > 0.5 * _fillable(usage))
         return now_ms - (min(_SHORTEST_MS, self.spans_ms) if crowded else self.spans_ms)
 
+    def make_room(self, environment: lmdb.Environment, now_ms: int, usage: Callable[[], Usage]) -> bool:
+        """Let the oldest give way until there is room again; whether there is any.
 
-def _forget_some(environment: lmdb.Environment, horizon_ms: int) -> bool:
-    """As much as there is room for: the tree is rewritten where records leave it."""
-    limit = _SLICE_BESIDE
+        Sums stay exact: what sessions and runs had spent belongs to no session and no run afterwards.
+        """
+        while not _is_roomy(usage()):
+            if not self._evict_some(environment, now_ms):
+                return not is_full(usage())
+        return True
+
+    def _evict_some(self, environment: lmdb.Environment, now_ms: int) -> bool:
+        """A slice of what may give way; whether there was any.
+
+        What nothing was added to for a while goes first, then any session, whose sums stay, before what keeps repeats
+        from being counted again; models of days, which have no age, are the last.
+        """
+        if not self.evicted:
+            log.warning("the ledger is full: the oldest sessions give way, and their sums stay (state.max_size_mib)")
+        idle, any_age, today = now_ms - min(_SHORTEST_MS, self.spans_ms), now_ms + 1, now_ms // _MS_A_DAY
+        gone = (
+            self._forget_some(environment, idle)
+            or self._evict_totals(environment, idle)
+            or self._evict_totals(environment, any_age)
+            or self._forget_some(environment, any_age)
+            or _sliced(environment, lambda txn, limit: fold_days(txn, today, limit))
+            or _sliced(environment, lambda txn, limit: fold_days(txn, 1 << 32, limit))
+        )
+        self.evicted += gone
+        return gone > 0
+
+    def _forget_some(self, environment: lmdb.Environment, horizon_ms: int) -> int:
+        """As much as there is room for: the tree is rewritten where records leave it."""
+        return _sliced(environment, lambda txn, limit: forget_due(txn, horizon_ms, limit), _SLICE_BESIDE)
+
+    def _evict_totals(self, environment: lmdb.Environment, horizon_ms: int) -> int:
+        """Remove some of the oldest tenth of sessions, runs and tasks, in rounds; how many, 0 if there are none."""
+        while True:
+            if not self._evict_before_ms:
+                with environment.begin() as txn:
+                    oldest = oldest_tenth(txn, self._draw)
+                if not 0 < oldest < horizon_ms:
+                    return 0
+                self._evict_before_ms, self._round_began_at = oldest + 1, self._evicting.removed
+            before = self._evicting.removed
+            complete = _sliced(environment, self._evict_slice)
+            if complete:
+                self._evict_before_ms = 0
+            if self._evicting.removed > before:
+                return self._evicting.removed - before
+            if complete and self._evicting.removed == self._round_began_at:
+                return 0
+
+    def _evict_slice(self, txn: lmdb.Transaction[bytes], limit: int) -> int:
+        return int(self._evicting.go(txn, self._evict_before_ms, limit))
+
+
+def _is_roomy(usage: Usage) -> bool:
+    return usage.used_bytes <= _ROOMY * _fillable(usage)
+
+
+def _sliced(
+    environment: lmdb.Environment,
+    work: Callable[[lmdb.Transaction[bytes], int], int],
+    limit: int = _EVICTION_SLICE,
+) -> int:
+    """Do `work` on so many records in a commit of its own, or on fewer if there is no room for that."""
     while True:
         try:
             with environment.begin(write=True) as txn:
-                return forget_due(txn, horizon_ms, limit) >= limit
+                return work(txn, limit)
         except lmdb.MapFullError:
             if limit == 1:
                 raise
-            limit //= 8
+            limit = max(1, limit // 8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import lmdb
@@ -83,7 +84,7 @@ class LmdbStore:
     def usage(self) -> Usage:
         """How full it is."""
         with told(self._path):
-            return environment.usage(self._env)
+            return replace(environment.usage(self._env), evicted=0 if self._pen is None else self._pen.evicted)
 
     def close(self) -> None:
         """Write what is held back, and let others in."""

@@ -51,12 +51,17 @@ class Pen:
         """Taken to change what is held back, and to read it together with what is stored."""
         lengthen(environment, path)
 
+    @property
+    def evicted(self) -> int:
+        """Records that gave way to the size."""
+        return self._housekeeping.evicted
+
     @contextmanager
     def unit(self) -> Iterator[Layer]:
         """See `store.Store.unit`."""
         self._write_if_old()
         if is_full(usage(self._env)):
-            raise full(self._path)
+            self._make_room()
         with told(self._path), self._env.begin() as txn:
             view = View(txn, self._path)
             if self._held is not None:
@@ -76,9 +81,15 @@ class Pen:
 
     def tend(self) -> bool:
         """See `store.Store.tend`."""
-        self._write_if_old()
+        self.put_down()  # totals that are held back must not be removed below it
         with told(self._path):
             return self._housekeeping.beside(self._env, self._now_ns() // _NS_A_MS, usage(self._env))
+
+    def _make_room(self) -> None:
+        self.put_down()
+        with told(self._path):
+            if not self._housekeeping.make_room(self._env, self._now_ns() // _NS_A_MS, lambda: usage(self._env)):
+                raise full(self._path)
 
     def put_down(self) -> None:
         """Write what is held back."""

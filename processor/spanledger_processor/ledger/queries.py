@@ -119,7 +119,20 @@ def total(reader: Reader, tenant: bytes) -> Row:
     correction = late_correction(reader, tenant)
     found["late_correction_usd"] = usd(correction)
     found["late_correction_usd_exact"] = exact_usd(correction)
+    found["sessions_gone"] = sum(Sums.unpack(record).sessions for _, record in reader.scan(Table.GONE, tenant))
     return found
+
+
+def gone(reader: Reader, tenant: bytes) -> list[Row]:
+    """Per UTC day of their last arrival: the sessions that are no longer told apart, and what they had spent.
+
+    They gave way to `state.retention.sessions` or to the size of the ledger; their sums are in the unattributed.
+    """
+    found = [Sums.unpack(record) for _, record in reader.scan(Table.GONE, tenant)]
+    by_day = sorted(found, key=lambda sums: int(sums.labels.get("day", "0")))
+    return [
+        {"day": date_of(int(sums.labels.get("day", "0"))), "sessions": sums.sessions, **spend(sums)} for sums in by_day
+    ]
 
 
 def late_correction(reader: Reader, tenant: bytes) -> Pico:

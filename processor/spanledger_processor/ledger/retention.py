@@ -8,21 +8,25 @@ element: a row from before that arrival does not take it.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 from typing import TypeAlias
 
 import lmdb
 
-from spanledger_processor.ledger.keys import TRACE_PREFIX, index_key
+from spanledger_processor.ledger.keys import TRACE_PREFIX, id_bytes, index_key
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.store import Key, Table, key
-from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.sums import OTHER_MODELS, Sums
 
 _KEY_LENGTH = 25
 _KEYS_A_ROW = 64
 """So that a row stays within a page."""
 Row: TypeAlias = tuple[bytes, bytes]
 
-_DUE = bytes((Table.DUE,))
+_DUE, _DAY = bytes((Table.DUE,)), bytes((Table.DAY,))
+_MS_A_DAY = 86_400_000
+_AGEING = (Table.SESSION, Table.RUN, Table.TASK)
+_SAMPLE, _TENANTS_SAMPLED = 256, 64
 
 _TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK)
 _NAMELESS = (Table.SESSION, Table.RUN)
@@ -115,13 +119,15 @@ class Rounds:
 
     def __init__(self) -> None:
         self._next = bytes((_TOTALS[0],))
+        self.removed = 0
+        """Records, in all rounds."""
 
     def go(self, txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> bool:
         """Look at `limit` records more; true when the round is complete."""
         with txn.cursor() as cursor:
             idle, end = self._look(cursor, before_ms, limit)
         for where, record in idle:
-            _retire(txn, where, record)
+            self.removed += _retire(txn, where, record)
         if end is not None:
             self._next = end
             return False
@@ -143,16 +149,72 @@ class Rounds:
         return idle, None
 
 
-def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> None:
+def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> bool:
+    """Remove a total; what a session or a run spent belongs to none from then on."""
     table, tenant = Table(where[0]), where[1:9]
     nameless = key(table, tenant, b"")
     if where == nameless:
-        return
+        return False
     if table in _NAMELESS:
-        stored = txn.get(nameless)
-        total = Sums(labels={"id": ""}) if stored is None else Sums.unpack(stored)
         gone = Sums.unpack(record)
+        arrival_ms, gone.arrival_ms = gone.arrival_ms, 0
         gone.labels, gone.named = {}, set()
-        total.add(gone)
-        txn.put(nameless, total.pack())
+        _add(txn, nameless, gone, {"id": ""})
+        if table == Table.SESSION:
+            gone.sessions, gone.elsewhere = 1, None
+            day = arrival_ms // _MS_A_DAY
+            _add(txn, key(Table.GONE, tenant, day.to_bytes(4, "big")), gone, {"day": str(day)})
     txn.delete(where)
+    return True
+
+
+def _add(txn: lmdb.Transaction[bytes], where: Key, sums: Sums, labels: dict[str, str]) -> None:
+    stored = txn.get(where)
+    total = Sums() if stored is None else Sums.unpack(stored)
+    total.add(sums)
+    total.labels = {**labels, **total.labels}
+    txn.put(where, total.pack())
+
+
+def oldest_tenth(txn: lmdb.Transaction[bytes], draw: Random) -> int:
+    """About when the last arrival was of a tenth of all sessions, runs and tasks, by a sample; 0 if there are none."""
+    arrivals = sorted(arrival for table in _AGEING for arrival in _sample(txn, table, draw) if arrival)
+    return arrivals[len(arrivals) // 10] if arrivals else 0
+
+
+def _sample(txn: lmdb.Transaction[bytes], table: Table, draw: Random) -> Iterator[int]:
+    """Arrivals of records that lie behind random keys: the keys are hashes."""
+    prefix = bytes((table,))
+    with txn.cursor() as cursor:
+        tenants: list[bytes] = []
+        more = cursor.set_range(prefix)
+        while more and cursor.key()[:1] == prefix and len(tenants) < _TENANTS_SAMPLED:
+            tenants.append(cursor.key()[1:9])
+            more = cursor.set_range(prefix + tenants[-1] + b"\xff" * 17)
+        for number in range(_SAMPLE if tenants else 0):
+            of_tenant = prefix + tenants[number % len(tenants)]
+            found = cursor.set_range(of_tenant + draw.randbytes(16)) and cursor.key().startswith(of_tenant)
+            if found or cursor.set_range(of_tenant):
+                yield _arrival_ms(cursor.value())
+
+
+def fold_days(txn: lmdb.Transaction[bytes], before: int, limit: int) -> int:
+    """Add up to `limit` of the totals of models of days before `before` (days since 1970) into one total a day.
+
+    Returns how many there were.
+    """
+    folded: list[tuple[Key, Sums]] = []
+    with txn.cursor() as cursor:
+        more = cursor.set_range(_DAY)
+        while more and cursor.key()[:1] == _DAY and len(folded) < limit:
+            sums = Sums.unpack(cursor.value())
+            if sums.labels.get("model") != OTHER_MODELS and int(sums.labels.get("day", "0")) < before:
+                folded.append((cursor.key(), sums))
+            more = cursor.next()
+    for where, sums in folded:
+        day = int(sums.labels.get("day", "0"))
+        labels = {"day": str(day), "provider": "", "model": OTHER_MODELS}
+        sums.labels, sums.models = {}, {OTHER_MODELS: sums.cost} if sums.cost else {}
+        _add(txn, key(Table.DAY, where[1:9], day.to_bytes(4, "big"), b"", id_bytes(OTHER_MODELS)), sums, labels)
+        txn.delete(where)
+    return len(folded)

@@ -48,6 +48,8 @@ class Table(IntEnum):
     """No longer written: see INDEX."""
     LINK = 14
     """From a run to the sessions that name it, and from a session to those that it spawned."""
+    GONE = 15
+    """Per UTC day of their last arrival: what sessions that are gone had spent."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 
@@ -127,11 +129,14 @@ class Unit(Reader, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much is stored: bytes in use, bytes that may be used, and the number of records."""
+    """How much is stored: bytes in use, bytes that may be used, the number of records, and how many gave way to the
+    size since the store was opened.
+    """
 
     used_bytes: int
     map_bytes: int
     records: int
+    evicted: int = 0
 
 
 class Store(Protocol):

@@ -45,6 +45,8 @@ class Sums:
     named: set[str] = field(default_factory=set)
     elsewhere: Sums | None = None
     """Of a session: the part that stands under runs which its traces know."""
+    sessions: int = 0
+    """Of what is gone: how many sessions it was."""
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
@@ -54,6 +56,7 @@ class Sums:
         self.unpriced += sign * other.unpriced
         self.tool_calls += sign * other.tool_calls
         self.spans += sign * other.spans
+        self.sessions += sign * other.sessions
         if other.reasons:
             _merge_counts(self.reasons, other.reasons, sign)
         if other.models:
@@ -126,7 +129,7 @@ class Sums:
         counts = [*calls, *first, self.tool_calls, self.spans, *later]
         times = [self.first_ns, self.last_ns, self.closed]
         row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
-        return pack([*row, None if self.elsewhere is None else self.elsewhere.pack()])
+        return pack([*row, None if self.elsewhere is None else self.elsewhere.pack(), self.sessions])
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
@@ -143,6 +146,8 @@ class Sums:
         sums.models = {name: int(amount) for name, amount in models.items()}
         if more and more[0] is not None:
             sums.elsewhere = cls.unpack(more[0])
+        if len(more) > 1:
+            sums.sessions = more[1]
         return sums
 
 

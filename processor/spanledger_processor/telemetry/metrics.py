@@ -156,6 +156,7 @@ class LedgerMetrics:
         self._registry.set("state_used_bytes", usage.used_bytes)
         self._registry.set("state_map_bytes", usage.map_bytes)
         self._registry.set("state_records", usage.records)
+        self._registry.set("state_evicted_records", usage.evicted)
 
     def available(self, available: bool) -> None:  # noqa: FBT001 - the writer's protocol
         """The state can be written from now on, or cannot."""

@@ -122,6 +122,11 @@ TABLE: tuple[Row, ...] = (
     _gauge("state_used_bytes", "", "Bytes in use in the state file.", "By"),
     _gauge("state_map_bytes", "", "Bytes the state file may grow to.", "By"),
     _gauge("state_records", "", "Records in the state."),
+    _gauge(
+        "state_evicted_records",
+        "",
+        "Records that gave way to state.max_size_mib since the state was opened; the sums of sessions stay.",
+    ),
     _histogram("state_commit_duration_seconds", "", "One commit of the state.", "s", _SECONDS),
     _histogram("state_commit_requests", "", "Export requests that one commit of the state carried.", "", _COUNTS),
     # The way out
