@@ -432,3 +432,39 @@ def test_caches_beyond_an_inclusive_input_are_a_contradiction(scope: str) -> Non
 def test_a_total_without_the_caches_leaves_a_doubt() -> None:
     call = read(span(chat(input_tokens=40, output_tokens=1, total_tokens=41, cache_read__input_tokens=300)))
     assert (call.usage, call.estimate) == (Usage(340, 1, 300), True)
+
+
+def test_langsmith_keeps_usage_in_metadata_where_outputs_hold_none() -> None:
+    """langsmith._internal.otel._otel_exporter: each key of a run's metadata becomes `langsmith.metadata.<key>`."""
+    told = {"langsmith.span.kind": "llm", "langsmith.metadata.usage_metadata": str(LANGCHAIN_USAGE)}
+    usage = read(span(told)).usage
+    assert usage is not None
+    assert (usage.input, usage.output, usage.cache_read, usage.input_audio) == (100, 50, 20, 60)
+    flat = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 50}
+    usage = read(span(told | flat)).usage
+    assert usage is not None
+    assert (usage.input, usage.cache_read, usage.output_audio) == (100, 20, 40)
+
+
+def test_vercels_gateway_says_what_it_charged() -> None:
+    """https://vercel.com/docs/ai-gateway: `cost` in the provider's metadata, in USD as text."""
+    cost = read(
+        span(
+            {
+                "ai.operationId": "ai.generateText.doGenerate",
+                "ai.usage.inputTokens": 100,
+                "ai.usage.outputTokens": 50,
+                "ai.response.providerMetadata": '{"gateway": {"cost": "0.001", "routing": {}}}',
+            },
+            scope="ai",
+        )
+    ).reported
+    assert cost is not None
+    assert (cost.amount, cost.billed) == (USD // 1000, True)
+
+
+def test_a_plans_call_from_a_file_is_charged_nothing() -> None:
+    """The sidecar's `spanledger.source.charged` beside a cost of 0 (Mux's `costsIncluded`)."""
+    told = chat(input_tokens=100, output_tokens=50) | {"spanledger.source": "file:mux"}
+    told |= {"spanledger.source.charged": True, "spanledger.cost.reported_usd": 0.0}
+    assert read(span(told)).plan == "subscription"

@@ -42,6 +42,7 @@ _OUTPUT = "gen_ai.output.messages"
 _LONGEST_TIER = 64
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
+_LONGEST_ENDPOINT = 200
 _REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
 """OpenAI's regional endpoints (https://platform.openai.com/docs/guides/your-data): data residency has a surcharge."""
 
@@ -102,25 +103,30 @@ def _unknown_operation(dialect: Dialect, view: ScopedSpan) -> str:
 
 def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) -> None:
     if call.usage is not None:
-        call.price_context = _context(dialect, view, terms.context)
+        if terms.context or dialect.served or dialect.asked or dialect.endpoints:
+            call.price_context = _context(dialect, view, terms.context)
         call.unclassed = terms.unclassed
         call.plan = "provisioned" if _PROVISIONED in call.request_model else terms.plan
-        if any(says(view.attributes, mark) for mark in dialect.subscription):
+        if dialect.subscription and any(says(view.attributes, mark) for mark in dialect.subscription):
             call.plan = "subscription"
         if terms.doubt:
             call.estimate, call.note = True, terms.doubt
     if terms.reported is not None and (call.reported is None or not call.reported.billed):
         call.reported = terms.reported
-    call.response_cache = terms.own_cache or any(says(view.attributes, mark) for mark in dialect.own_cache)
+    call.response_cache = terms.own_cache or (
+        bool(dialect.own_cache) and any(says(view.attributes, mark) for mark in dialect.own_cache)
+    )
 
 
 def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
-    """Whether an answer began, and whether it may have been cut: what was told by then is not all that was used."""
-    if call.usage is not None and call.kind == "llm" and _turns(view.attributes.get(_OUTPUT)) > 1:
+    """Whether an answer began, and whether what is told may be less than all that was used."""
+    call.answered = bool(call.response_id or dialect.answered)  # of its keys only those are left that the span has
+    if call.usage is None or call.kind != "llm":
+        return
+    if _OUTPUT in dialect.answered and _turns(view.attributes.get(_OUTPUT)) > 1:
         call.estimate = True
         call.note = call.note or "its output holds several answers of the model: usage may be of the last one only"
-    call.answered = bool(call.response_id) or any(first(view, (key,)) is not None for key in dialect.answered)
-    if view.status_code == _ERROR and call.usage is not None and call.kind == "llm":
+    if view.status_code == _ERROR:
         call.estimate = True
         call.note = call.note or "it ended in an error: the answer may have been cut before all usage was told"
 
@@ -181,27 +187,39 @@ def _tool(dialect: Dialect, view: ScopedSpan) -> ToolCall:
 
 def _context(dialect: Dialect, view: ScopedSpan, response: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Return tier, speed and region that a call was served with; what was asked counts where no response tells."""
-    if not (response or dialect.served or dialect.asked or dialect.endpoints):
-        return ()
+    get = view.attributes.get
     settled: dict[str, str] = {}
-    for keys, told in ((dialect.served, response), (dialect.asked, {})):
-        for key in keys:
-            value = view.attributes.get(key)
-            if isinstance(value, str) and value:
-                settled.setdefault(_term(key), _tier(value[:_LONGEST_TIER]))
-        for name, value in told.items():
-            settled.setdefault(name, value)
+    for key in dialect.served:
+        value = get(key)
+        if isinstance(value, str) and value:
+            settled.setdefault(_term(key), _tier(value[:_LONGEST_TIER]))
+    for name, tier in response.items():
+        settled.setdefault(name, tier)
+    for key in dialect.asked:
+        value = get(key)
+        if isinstance(value, str) and value:
+            settled.setdefault(_term(key), _tier(value[:_LONGEST_TIER]))
     for key in dialect.endpoints:
-        match = _REGION.search(text(view.attributes.get(key)).lower()[:200])
-        if match is not None:
-            settled.setdefault("region", match[1])
-    return tuple(sorted((name, value) for name, value in settled.items() if value))
+        value = get(key)
+        if isinstance(value, str) and (region := _region(value[:_LONGEST_ENDPOINT])):
+            settled.setdefault("region", region)
+    if not settled:
+        return ()
+    return tuple(sorted((name, tier) for name, tier in settled.items() if tier))
 
 
+@lru_cache(maxsize=256)
 def _term(key: str) -> str:
     if key.endswith("speed"):
         return "speed"
     return "region" if key.endswith(("inference_geo", "region")) else "service_tier"
+
+
+@lru_cache(maxsize=256)
+def _region(endpoint: str) -> str:
+    """Return the region of an endpoint, "" where it names none that has a price."""
+    match = _REGION.search(endpoint.lower())
+    return match[1] if match is not None else ""
 
 
 @lru_cache(maxsize=256)

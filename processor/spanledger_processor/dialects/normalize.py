@@ -41,6 +41,10 @@ class Terms:
     doubt: str = ""
 
 
+NO_TERMS = Terms()
+"""Says nothing, and is never changed."""
+
+
 @dataclass(slots=True)
 class Counts:
     """Counts as they came. None: not told. `cache_write` is all cache writes, the other two parts of it.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from spanledger_processor.dialects.normalize import Counts, Input, Terms, normalize
+from spanledger_processor.dialects.normalize import NO_TERMS, Counts, Input, Terms, normalize
 from spanledger_processor.dialects.responses import Response, inside, read_response
 from spanledger_processor.dialects.schema import (
     ANY_SOURCE,
@@ -47,10 +47,10 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
     if counts is None:
         if dialect.fallback_texts:
             _stand_in(call, read_response(view, dialect.fallback_texts))
-        return Terms()
+        return NO_TERMS
     source = source_for(dialect.sources, call.provider)
     usage = _normalized(call, counts, means, source)
-    terms = counts.terms or Terms()
+    terms = counts.terms or NO_TERMS
     if dialect.usage_texts:
         terms = _with_response(call, counts, terms, read_response(view, dialect.usage_texts))
     if call.kind == "llm" and usage.input == 0 and not dialect.increments:

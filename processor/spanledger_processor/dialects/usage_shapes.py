@@ -437,7 +437,7 @@ def _charged(value: Mapping[str, Any]) -> ReportedCost | None:
     https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.perplexity.ai/api-reference/chat-completions-post,
     https://docs.x.ai/docs/guides/tools/tool-usage-details.
     """
-    cost, details = value.get("cost"), value.get("cost_details")
+    cost, details = value.get("cost"), value.get("cost_details") or value.get("costDetails")
     if isinstance(cost, Mapping):
         amount = money(cost.get("total_cost"))
         return None if amount is None else ReportedCost(amount, True, "usage.cost.total_cost")
@@ -445,10 +445,11 @@ def _charged(value: Mapping[str, Any]) -> ReportedCost | None:
         amount = money(value.get("cost_in_usd_ticks"), _TICK)
         return None if amount is None else ReportedCost(amount, True, "usage.cost_in_usd_ticks")
     amount = money(cost)
-    if amount is None or not ("is_byok" in value or isinstance(details, Mapping)):
+    if amount is None or not ("is_byok" in value or "isByok" in value or isinstance(details, Mapping)):
         return None
-    upstream = money(details.get("upstream_inference_cost")) if isinstance(details, Mapping) else None
-    own_key = value.get("is_byok")
+    told = details if isinstance(details, Mapping) else {}
+    upstream = money(told.get("upstream_inference_cost") or told.get("upstreamInferenceCost"))
+    own_key = value.get("is_byok", value.get("isByok"))
     return ReportedCost(amount, True, "usage.cost", upstream, own_key if isinstance(own_key, bool) else None)
 
 

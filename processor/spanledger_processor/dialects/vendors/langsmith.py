@@ -51,6 +51,9 @@ def _object(view: ScopedSpan, key: str) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
+_METADATA = "langsmith.metadata.usage_metadata"
+"""Where a run keeps usage that its outputs do not hold, or that are hidden."""
+
 LANGSMITH = replace(
     OTEL,
     name="langsmith",
@@ -79,8 +82,8 @@ LANGSMITH = replace(
     provider=("gen_ai.provider.name", "gen_ai.system", "langsmith.metadata.ls_provider"),
     usage_texts=(
         UsageText("gen_ai.completion"),
-        UsageText("gen_ai.usage_metadata"),
-        UsageText("langsmith.usage_metadata"),
+        UsageText(_METADATA),
+        UsageText(_METADATA, whole=True),
     ),
     sources=(Source(Input.INCLUSIVE, why="LangChain's usage_metadata"),),
     tool=ToolKeys(

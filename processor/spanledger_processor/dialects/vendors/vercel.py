@@ -20,9 +20,9 @@ from spanledger_processor.dialects.schema import (
     UsageText,
 )
 from spanledger_processor.dialects.usage_shapes import read_parts, read_terms
-from spanledger_processor.dialects.values import NoCountError, count, text
+from spanledger_processor.dialects.values import NoCountError, count, money, text
 from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
-from spanledger_processor.model import Call, Kind
+from spanledger_processor.model import Call, Kind, ReportedCost
 
 _CALLS: dict[str, Kind] = {
     "doGenerate": "llm",
@@ -50,6 +50,10 @@ _EXCLUSIVE = (
 )
 
 
+_GATEWAY = "gateway"
+"""Vercel's AI Gateway, which says what it charged (https://vercel.com/docs/ai-gateway)."""
+
+
 def _metadata(view: ScopedSpan, counts: Counts) -> None:
     """Add what only the provider's metadata tells: classes of early versions, and the terms of the price.
 
@@ -58,7 +62,7 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
     value = view.attributes.get("ai.response.providerMetadata")
     if not isinstance(value, str):
         return
-    for told in _objects(texts.parse(value)):
+    for name, told in _objects(texts.parse(value)):
         inner = told.get("usage")
         places = (told, inner) if isinstance(inner, Mapping) else (told,)
         try:
@@ -71,6 +75,8 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
             found = read_terms(place)
             terms.context = found.context | terms.context
             terms.reported = terms.reported or found.reported
+        if name == _GATEWAY and (charged := money(told.get("cost"))) is not None:
+            terms.reported = ReportedCost(charged, True, "ai.response.providerMetadata.gateway.cost")
             terms.unclassed = terms.unclassed or found.unclassed
             counts.parts = (read_parts(place) or {}) | (counts.parts or {}) or None
 
@@ -83,9 +89,9 @@ def _terms(view: ScopedSpan, counts: Counts) -> None:
     counts.parts = (told.parts or {}) | (counts.parts or {}) or None
 
 
-def _objects(value: Any) -> Iterator[Mapping[str, Any]]:
+def _objects(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(value, Mapping):
-        yield from (told for told in value.values() if isinstance(told, Mapping))
+        yield from ((name, told) for name, told in value.items() if isinstance(told, Mapping))
 
 
 def _add_classes(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
