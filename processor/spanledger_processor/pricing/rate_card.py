@@ -58,8 +58,6 @@ def _above(place: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(above for whole in _WHOLES[place] for above in (whole, *_above(whole))))
 
 
-_TEXT = next(place for place, one in enumerate(USAGE_CLASSES) if one.own_price)
-"""The classes before this place are all that a call of text has."""
 _PARTS_FIRST = tuple((place, _above(place)) for place in reversed(range(len(USAGE_CLASSES))) if _WHOLES[place])
 """Classes and all those that include them, the finest first."""
 
@@ -71,7 +69,8 @@ class Card:
     Rates are pico-USD per unit, in units of 1/`den`. `unsold` are the classes of tokens that cannot be had by the
     token, `unstated` those whose rate nobody stated although there may be another one than that of the whole, or whose
     rate depends on more than the call; `once` are charged one time a call, however many there were.
-    `assumes_text`: there are classes of text among the unstated ones.
+    `usual` is true where text is sold by the token in both directions, at whole rates that are all known, and output of
+    every kind at one rate: what a call of text costs is then a sum of five products (`pricer`).
     """
 
     price: str
@@ -83,7 +82,7 @@ class Card:
     other_output: bool = False
     unstated: frozenset[int] = frozenset()
     once: frozenset[int] = frozenset()
-    assumes_text: bool = False
+    usual: bool = False
 
     def rates(self, granularity: Granularity, total_input: int) -> Row:
         """Return the rates for a call with that much input; a sum of calls always gets the base rates."""
@@ -107,7 +106,7 @@ class Card:
                 rate = rates[place]
                 if rates[one] != rate or rates[other] != rate:
                     return True
-        if (self.assumes_text or any(counts[_TEXT:-1])) and self.guessed(counts):
+        if self.guessed(counts):
             return True
         if call.granularity != "per-message" and self._hides(call.granularity, usage.input or 0):
             return True
@@ -148,7 +147,7 @@ def charge(call: Call, card: Card, rates: Row) -> Charge | Unpriced:
     usage = call.usage
     assert usage is not None
     told = counts_of(usage)
-    counts = [count or 0 for count in told]  # each step here takes time on every call: no generators
+    counts = [count or 0 for count in told]
     if rates[_REASONING] == rates[_OUTPUT]:
         counts[_REASONING] = 0
     if _OUTPUT in card.unsold and call.kind in ("embedding", "rerank"):
@@ -236,6 +235,10 @@ def build(
     den = lcm(*(rate.denominator for step in steps for rate in step.values()))
     filled = [_filled(step) for step in steps]
     rates = [tuple(int((rate or 0) * den) for rate in row) for row in filled]
+    usual = not (den != 1 or estimate or other_output or unstated or once) and all(
+        step[_INPUT] is not None and step[_OUTPUT] is not None and len({step[place] for place in _OUTPUT_PLACES}) == 1
+        for step in filled
+    )
     unsure = (_OWN_PRICE - steps[0].keys()) | set(unstated)
     return Card(
         price,
@@ -247,7 +250,7 @@ def build(
         other_output,
         frozenset(CLASS_NAMES.index(name) for name in unsure),
         frozenset(CLASS_NAMES.index(name) for name in once),
-        not unsure.isdisjoint(CLASS_NAMES[:_TEXT]),
+        usual,
     )
 
 
