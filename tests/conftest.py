@@ -6,8 +6,12 @@ import os
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tools import parts
+
+settings.register_profile("no wall time", deadline=None)
+settings.load_profile("no wall time")
 
 TOGETHER = ("tests/faults/", "tests/integration/")
 """Modules here share a server among their tests; the integration tests share one Tempo."""

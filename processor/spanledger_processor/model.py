@@ -267,7 +267,8 @@ class Decision:
     """One GenAI span's place in the ledger, and thereby its attributes.
 
     `usage` is None where the span adds nothing (no usage, repeats its children, duplicate of another span).
-    `aliases` holds the keys to which the amount is copied for other backends.
+    `aliases` holds the keys to which the amount is copied for other backends. `reason` says why the span counts beside
+    another one or not: a key of `count_once.ONE_CALL` or `TWO_CALLS`, and the other's span id.
     """
 
     kind: Kind
@@ -297,3 +298,4 @@ class Decision:
     source: str = ""
     note: str = ""
     aliases: tuple[str, ...] = field(default=())
+    reason: tuple[str, ...] = field(default=())

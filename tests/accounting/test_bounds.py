@@ -75,6 +75,12 @@ def _distinct(number: int) -> Iterator[Fact]:
         yield make_fact(f"c{place}", "root", "llm", place + 1, start=place)
 
 
+def _two_traces(number: int) -> Iterator[Fact]:
+    for place in range(number // 2):
+        for scope in ("one", "two"):
+            yield make_fact(f"{scope}{place}", "root", "llm", place + 1, scope=scope, trace=scope, start=place * MS)
+
+
 SHAPES: dict[str, Callable[[int], Iterator[Fact]]] = {
     "equal counts at once, two libraries": lambda number: _two_libraries(number, 0),
     "equal counts in a row, two libraries": lambda number: _two_libraries(number, 100 * MS),
@@ -86,6 +92,7 @@ SHAPES: dict[str, Callable[[int], Iterator[Fact]]] = {
     "calls without usage below one another": _silent_below,
     "as many libraries as calls": _many_libraries,
     "different counts": _distinct,
+    "two libraries, each in a trace of its own": _two_traces,
 }
 
 

@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
+from odd_traces import spans
 from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.count_once import Match, match
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.accounting.roles import roles
 from spanledger_processor.accounting.trace import Span, Trace
 from spanledger_processor.accounting.trace_set import Memory, StoredTrace, TraceCache
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Table
-
-SPANS = 12
-
-
-@st.composite
-def spans(draw: st.DrawFn) -> list[Fact]:
-    """Spans of one trace, or two: parents known and not, rings, equal usage and equal ids, some silent, some plain."""
-    return [draw(_span(number)) for number in range(draw(st.integers(2, SPANS)))]
-
-
-@st.composite
-def _span(draw: st.DrawFn, number: int) -> Fact:
-    kind = draw(st.sampled_from(["llm", "llm", "llm", "tool", "agent", "other", ""]))
-    more: dict[str, Any] = {"scope": draw(st.sampled_from(["one", "one", "two"]))}
-    if kind == "llm" and draw(st.booleans()):
-        more["response_id"] = f"r{draw(st.integers(0, 2 * SPANS))}"
-    cost = draw(st.sampled_from([100 + number, 100 + number, 100, None])) if kind not in ("", "tool") else None
-    fact = make_fact(
-        f"s{draw(st.sampled_from([number, number, number, 0]))}",
-        draw(st.sampled_from(["", *(f"s{parent}" for parent in range(SPANS))])),
-        kind,
-        cost,
-        trace=draw(st.sampled_from(["t1", "t1", "t1", "t2"])),
-        session=draw(st.sampled_from(["", "", "s", "s", "other"])),
-        run=draw(st.sampled_from(["", "", "", "r", "q"])),
-        start=draw(st.integers(0, 30)),
-        **more,
-    )
-    if fact.call is not None and fact.call.usage is not None and draw(st.integers(0, 9)) == 0:
-        fact.call.usage, fact.call.fallback = None, fact.call.usage
-    return fact
 
 
 @given(spans(), st.data())
@@ -114,11 +83,11 @@ def test_calls_that_are_added_to_a_long_trace_leave_its_spans_alone(monkeypatch:
     store, cache = MemoryStore(), TraceCache(long=1)
     seen: list[int] = []
 
-    def watched(trace: Trace) -> dict[bytes, str]:
+    def watched(trace: Trace) -> Match:
         seen.append(len(trace.spans))
-        return roles(trace)
+        return match(trace)
 
-    monkeypatch.setattr(trace_set, "roles", watched)
+    monkeypatch.setattr(trace_set, "match", watched)
     monkeypatch.setattr(trace_set, "unpack_head", lambda _: pytest.fail("read again"))
     for first in range(0, 40, 10):
         with store.unit() as unit:

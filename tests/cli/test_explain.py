@@ -48,7 +48,7 @@ def test_a_duplicate_names_the_span_that_counts(tmp_path: Path) -> None:
         other = counted.pop(twin["duplicate_of"])
         assert other["scope"] != twin["scope"]
         assert other["usage"]["output"] == twin["usage"]["output"]
-        assert other["why"] == "of the 2 spans that tell of this call it is the one that counts"
+        assert other["why"] == "rule 3: of the 2 spans that tell of this call it is the one that counts"
         assert f"span {twin['duplicate_of']}" in twin["why"]
         assert "reports the same response" in twin["why"]
 

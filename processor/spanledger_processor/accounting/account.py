@@ -11,14 +11,13 @@ from typing import TypeAlias
 
 from spanledger_processor.accounting.arrival import span_of
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
-from spanledger_processor.accounting.decide import describe, enter_money
+from spanledger_processor.accounting.decide import describe, enter_money, enter_reason
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.roles import REPEATS
-from spanledger_processor.accounting.subtree import subtrees
+from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tools import Told, ToolCounts
 from spanledger_processor.accounting.totals import Totals
-from spanledger_processor.accounting.trace import Place, Span
+from spanledger_processor.accounting.trace import REPEATS, Place, Span, Trace
 from spanledger_processor.accounting.trace_set import Memory, TraceSet, TraceState
 from spanledger_processor.ledger.keys import CORRECTIONS, EVERY_TENANT
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
@@ -117,7 +116,7 @@ class _Account:
 
     def _settle(self, state: TraceState) -> None:
         """Move the old spans whose places changed, and let the new ones find theirs."""
-        for span in state.trace.spans.values() if state.usual is None else ():
+        for span in state.trace.spans.values() if state.incremental is None else ():
             if span.place is not None and span.place != (place := state.place(span)):
                 self._totals.book(span, span.place, -1)
                 span.place = place
@@ -150,7 +149,8 @@ class _Account:
 
     def _decide(self, state: TraceState) -> None:
         repeating = {span.span_id for _, span in state.new if span.place and span.place.role == REPEATS}
-        below = subtrees(state.trace, repeating)
+        below = _counted_below(state.trace) if repeating else {}
+        starts = {span.span_id.hex(): span.start_ns for _, span in state.new}
         for index, span in state.new:
             fact = self.batch.facts[index]
             if fact.call is None or span.place is None:
@@ -158,6 +158,9 @@ class _Account:
             decision = describe(fact, fact.call, state.groups.session(span), state.groups.run(span))
             carried = self._carried.get(index, NO_SPEND)
             enter_money(decision, fact, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
+            if (reason := state.reason(span)) is not None:
+                later = (starts.get(reason.other, -1), reason.other) < (span.start_ns, span.span_id.hex())
+                enter_reason(decision, reason, is_later=later)
             self.ruling.decisions[index] = decision
             self._enter_tool(decision, fact, self._told.get(index))
 
@@ -221,3 +224,13 @@ def _over(changes: Changes, stored: Read) -> Read:
         return changes.replace.get(where) or changes.claim.get(where) or stored(where)
 
     return read
+
+
+def _counted_below(trace: Trace) -> dict[bytes, Pico]:
+    """The counted cost below each span, as far as links are known; spans above none are left out."""
+    counted = {
+        span.span_id: span.claim.amount
+        for span in trace.spans.values()
+        if span.counted and span.claim is not None and span.claim.amount
+    }
+    return Forest(trace.spans).sums_below(counted)

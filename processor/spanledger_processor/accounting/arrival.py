@@ -34,6 +34,7 @@ def _claim_of(fact: Fact) -> Claim | None:
     usage = call.usage or call.fallback
     claim = Claim(_tokens(usage), cost.amount, cost.unpriced or "", day=fact.day)
     claim.fallback = call.usage is None and call.fallback is not None
+    claim.cached = cost.source == "response_cache"
     claim.provider, claim.model = bounded_id(call.provider), bounded_id(call.model)
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
     asked = bounded_id(call.request_model)

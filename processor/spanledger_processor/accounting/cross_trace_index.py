@@ -11,12 +11,11 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple, TypeAlias
 
-from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.same import AGGREGATES, LOG_AFTER_NS, one_call
+from spanledger_processor.accounting.count_once import AGGREGATES, LOG_AFTER_NS, source_of
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.keys import EVERY_TENANT, id_bytes, index_key
 from spanledger_processor.ledger.packing import pack, unpack
@@ -174,14 +173,14 @@ class CrossTraceIndex:
         mixed = input_ * 0x9E3779B97F4A7C15 ^ output * 0xC2B2AE3D27D4EB4F ^ period * 0x165667B19E3779F9 ^ self._salt
         return (mixed ^ mixed >> 31) & _MASK
 
-    def candidates(self, hashes: Hashes, trace_id: bytes, span: Span) -> list[Entry]:
-        """Calls counted in other traces that `span` may report too, those of a common id first."""
+    def candidates(self, hashes: Hashes, span: Span) -> list[Entry]:
+        """Counted calls that `span` may report too, those of a common id first."""
         rows = list(self._calls.rows(hashes, source_of(span)))
         if not rows:
             return []  # nearly always
         found: dict[Entry, None] = {}
         for row, hash_ in sorted(rows, key=lambda known: (known[1] not in hashes.ids, known[0])):
-            found.update(dict.fromkeys(entry for entry in self._entries(row).get(hash_, ()) if entry[0] != trace_id))
+            found.update(dict.fromkeys(self._entries(row).get(hash_, ())))
         return list(found)
 
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
@@ -233,17 +232,3 @@ def _calls_in(record: bytes) -> Iterator[tuple[str, int, list[int], Entry]]:
             cuts = range(0, len(packed), _HASH_BYTES)
             hashes = [int.from_bytes(packed[cut : cut + _HASH_BYTES], "big") for cut in cuts]
             yield source, ids[0], hashes, (trace_id, span_id)
-
-
-def is_one_call(span: Span, other: Span, session: Named) -> str:
-    """Return why `span` reports the call of `other`, a span of another trace that stands in `session`, or why not.
-
-    The reasons are `same.one_call`'s. Without an id in common, each source reports a call once.
-    """
-    reason = one_call(span, replace(other, session=session), one_trace=False)
-    return "library" if reason == "equal usage" and source_of(span) in other.reported_by else reason
-
-
-def source_of(span: Span) -> str:
-    """The library, or the client that writes the log, that reports a call."""
-    return f"log {span.scope}" if span.logged else f"span {span.scope}"

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from spanledger_processor.accounting.count_once import DOUBTS, Reason
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.roles import DUPLICATE, REPEATS
-from spanledger_processor.accounting.trace import COUNTED
+from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, REPEATS
 from spanledger_processor.model import CLASS_NAMES, Call, Cost, Decision, Usage, UsageVector, counts_of
 from spanledger_processor.units import Pico
 
 CARRIED = "part of this cost was on a span already sent that turned out to repeat it"
+
+_DOUBTS = {
+    "reused id": "span {} has the same id and other usage: counted as another call",
+    "few": "span {} may report the same call: its counts are equal, and too small to tell",
+    "many": "span {} may report the same call, as many with equal counts may",
+    "cut": "may repeat calls of this trace that are no longer known, for it is very long",
+}
+"""The notes of spans that count although they may be none of their own."""
 
 
 def describe(fact: Fact, call: Call, session: Named, run: Named) -> Decision:
@@ -33,7 +41,8 @@ def enter_money(
 ) -> None:
     """Add what the span's role says of its money. `carried` is what it adds to what was sent before it."""
     if role == COUNTED and fact.call is not None and fact.cost is not None:
-        decision.usage = _carried_usage(fact.call.usage or fact.call.fallback, carried)
+        cached = fact.cost.source == "response_cache"
+        decision.usage = None if cached else _carried_usage(fact.call.usage or fact.call.fallback, carried)
         decision.cost = _carried_cost(fact.cost, carried, decision)
         decision.note = decision.note or fact.cost.note
         if fact.cost.amount is not None:
@@ -43,6 +52,14 @@ def enter_money(
         decision.subtree = subtree
     elif role.startswith(DUPLICATE):
         decision.duplicate_of = role.removeprefix(DUPLICATE)
+
+
+def enter_reason(decision: Decision, reason: Reason, *, is_later: bool) -> None:
+    """Keep why a span counts or not; where that is in doubt the later of two is an estimate, with a note."""
+    decision.reason = tuple(reason)
+    if reason.code in DOUBTS and is_later and decision.cost is not None:
+        decision.cost = replace(decision.cost, estimate=True)
+        decision.note = decision.note or _DOUBTS[reason.code].format(reason.other)
 
 
 def _carried_cost(cost: Cost, carried: UsageVector, decision: Decision) -> Cost:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from spanledger_processor.accounting.count_once import together
 from spanledger_processor.accounting.grouping import NOTHING
-from spanledger_processor.accounting.same import together
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key, Table, key

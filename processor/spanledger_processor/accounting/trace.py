@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +13,20 @@ from spanledger_processor.model import NO_SPEND, UsageVector
 from spanledger_processor.units import Pico
 
 MAX_SPANS = 4096
-"""Spans remembered of one trace; beyond it the oldest are forgotten, what they added stays."""
+"""Spans remembered of one trace; beyond it some are forgotten, what they added stays."""
 _SLACK = 256
+_MOST_AWAITED = 512
+"""Unknown parents of forgotten spans that are remembered."""
 
 COUNTED = "counted"
-"""The role of a span that adds its claim to the ledger (`roles` has the others)."""
+"""The role of a span that adds its claim to the ledger."""
+REPEATS = "repeats"
+"""The role of a span that repeats others, and adds nothing."""
+DUPLICATE = "duplicate:"
+"""The role of a further report of a call, followed by the span id in hex of the span that is counted."""
+
+CONTAINERS = frozenset({"agent", "workflow", "other"})
+"""Kinds that may hold calls of which no link tells."""
 
 
 @dataclass(slots=True)
@@ -37,6 +47,8 @@ class Claim:
     task_kind: str = ""
     fallback: bool = False
     evidence: Evidence = NO_EVIDENCE
+    cached: bool = False
+    """The application's or a proxy's cache answered: no call, no cost."""
 
     @property
     def spends(self) -> bool:
@@ -44,10 +56,10 @@ class Claim:
         return any(self.tokens) or bool(self.amount)
 
     @property
-    def richness(self) -> tuple[bool, int, int]:
-        """How much this claim tells: whether it has a price, the number of token classes known, the tokens."""
+    def richness(self) -> tuple[bool, bool, int, int]:
+        """How much this claim tells: of a cached answer, of a price, of how many classes, and the tokens."""
         known = [count for count in self.tokens if count is not None]
-        return self.amount is not None, len(known), sum(known)
+        return self.cached, self.amount is not None, len(known), sum(known)
 
     @property
     def label(self) -> str:
@@ -57,7 +69,7 @@ class Claim:
     @property
     def spend(self) -> UsageVector:
         """What it adds where it is counted."""
-        if not self.tokens:
+        if not self.tokens or self.cached:
             return UsageVector(self.amount or 0)
         return UsageVector(self.amount or 0, tuple([count or 0 for count in self.tokens]))
 
@@ -127,7 +139,7 @@ class Span:
             sums.widen(self.start_ns, self.end_ns)
             sums.closed = sums.closed or self.closes
         claim = self.claim
-        if role != COUNTED or claim is None:
+        if role != COUNTED or claim is None or claim.cached:
             return
         sums.calls += sign
         sums.spend(claim.spend, sign)
@@ -141,20 +153,114 @@ class Span:
 
 @dataclass(slots=True)
 class Trace:
-    """All that is remembered of one trace, by span id, in order of arrival."""
+    """All that is remembered of one trace: its spans by id, in order of arrival, and what forgotten ones leave behind.
+
+    `awaited` has the unknown parents of forgotten spans that spend: with the first and the last of their times, from
+    start to end. `sessions` and `runs` are up to two ids that forgotten spans named, `surplus` is by how much what was
+    sent of them exceeds what they add to the ledger. `cut` is true where more had to be forgotten than that.
+    """
 
     spans: dict[bytes, Span] = field(default_factory=dict)
+    awaited: dict[bytes, list[tuple[int, int]]] = field(default_factory=dict)
+    sessions: set[str] = field(default_factory=set)
+    runs: set[str] = field(default_factory=set)
+    surplus: UsageVector = NO_SPEND
+    cut: bool = False
 
-    def forget_oldest(self) -> list[Span]:
-        """Keep the trace within its bound; an ancestor of a forgotten span with usage remembers that there was one.
+    def add(self, span: Span) -> None:
+        """Take in a span; a plain one that turns out to be a GenAI span moves to the end."""
+        self.spans.pop(span.span_id, None)
+        self.spans[span.span_id] = span
+        span.carries_below = span.carries_below or span.span_id in self.awaited
 
-        Returns the forgotten spans. They are some more than have to go, so that this is rare.
+    def named(self) -> tuple[set[str], set[str]]:
+        """Return the sessions and the runs that the trace names; of those that only forgotten spans name, up to two."""
+        sessions = {span.session.id for span in self.spans.values()} | self.sessions
+        runs = {span.run.id for span in self.spans.values()} | self.runs
+        return sessions - {""}, runs - {""}
+
+    def forget(self) -> list[Span]:
+        """Keep the trace within its bound, and return the forgotten spans: some more than have to go, to make it rare.
+
+        The oldest go that have no children here and cannot come to repeat any: what later spans may change is kept.
         """
         if len(self.spans) <= MAX_SPANS:
             return []
-        gone = [self.spans.pop(span_id) for span_id in list(self.spans)[: len(self.spans) - MAX_SPANS + _SLACK]]
-        for span in gone:
-            parent = self.spans.get(span.parent_id)
-            if parent is not None and (span.claim is not None or span.carries_below):
-                parent.carries_below = True
+        wanted = len(self.spans) - MAX_SPANS + _SLACK
+        children = Counter(span.parent_id for span in self.spans.values())
+        leaves = [span for span in self.spans.values() if not children[span.span_id] and _is_settled(span)]
+        gone: list[Span] = []
+        for span in leaves:
+            if len(gone) == wanted:
+                break
+            gone.append(self._forget(span))
+            children[span.parent_id] -= 1
+            upper = self.spans.get(span.parent_id)
+            if upper is not None and not children[span.parent_id] and _is_settled(upper):
+                leaves.append(upper)
+        if len(self.spans) > MAX_SPANS:
+            self.cut = True
+            oldest = [span for span in self.spans.values() if span.segment]
+            gone += [self._forget(span) for span in oldest[: wanted - len(gone)]]
         return gone
+
+    def _forget(self, span: Span) -> Span:
+        del self.spans[span.span_id]
+        for named, kept in ((span.session.id, self.sessions), (span.run.id, self.runs)):
+            if named and len(kept) < 2:
+                kept.add(named)
+        if span.sent:
+            self.surplus = self.surplus + span.sent
+        if span.counted and span.claim is not None:
+            self.surplus = self.surplus - span.claim.spend
+        times = self.awaited.pop(span.span_id, [])
+        if (span.carries_below or _carries(span)) and not self._is_below_its_twin(span):
+            upper = self.spans.get(span.parent_id)
+            if upper is not None:
+                upper.carries_below = True
+            elif span.parent_id:
+                times = sorted([*times, *self.awaited.pop(span.parent_id, []), (span.start_ns, span.end_ns)])
+                self.awaited[span.parent_id] = [times[0], times[-1]]
+                if len(self.awaited) > _MOST_AWAITED:
+                    self.cut = True
+                    del self.awaited[next(iter(self.awaited))]
+        return span
+
+    def _is_below_its_twin(self, span: Span) -> bool:
+        role = span.place.role if span.place is not None else ""
+        upper, counted = span, role.removeprefix(DUPLICATE)
+        for _ in range(_SLACK if role.startswith(DUPLICATE) else 0):
+            above = self.spans.get(upper.parent_id)
+            if above is None or above.span_id.hex() == counted:
+                return above is not None
+            upper = above
+        return False
+
+    def state(self) -> list[Any]:
+        """Return what forgotten spans leave behind, as plain values; nothing for most traces."""
+        surplus = [self.surplus.cost, *self.surplus.counts] if self.surplus else []
+        if not (self.awaited or self.sessions or self.runs or surplus or self.cut):
+            return []
+        awaited = [[parent, *(edge for time in times for edge in time)] for parent, times in self.awaited.items()]
+        return [awaited, sorted(self.sessions), sorted(self.runs), surplus, self.cut]
+
+    def restore(self, state: list[Any]) -> None:
+        """Take in what `state` gave."""
+        if state:
+            awaited, sessions, runs, surplus, self.cut, *_ = state
+            self.surplus = UsageVector.read(surplus[0], surplus[1:]) if surplus else NO_SPEND
+            self.awaited = {parent: list(zip(edges[::2], edges[1::2], strict=True)) for parent, *edges in awaited}
+            self.sessions, self.runs = set(sessions), set(runs)
+
+
+def _is_settled(span: Span) -> bool:
+    """Whether later spans cannot make a repeat of it: a call, or what is a repeat already; and not in the head."""
+    if not span.segment:
+        return False
+    claims = span.claim is not None and span.claim.spends and span.place is not None and span.place.role == COUNTED
+    return not (claims and span.kind in CONTAINERS)
+
+
+def _carries(span: Span) -> bool:
+    """Whether what stands above a span repeats it."""
+    return span.claim is not None and span.claim.spends and span.place is not None and bool(span.place.role)

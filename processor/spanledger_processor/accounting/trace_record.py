@@ -8,7 +8,7 @@ are written again only if a span in them changes, so to add to a long trace cost
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
@@ -32,23 +32,24 @@ class Head:
     """What the head of a trace says beside its rows.
 
     `closed` is the number of segments behind it, `revision` stands for all that was ever written to them (a digest of
-    digests), and `forgotten` is how many of their spans the rules do not look at any more.
+    digests), and `forgotten` is how many of their spans the rules do not look at any more; `state` is `Trace.state`.
     """
 
     closed: int = 0
     revision: bytes = b""
     forgotten: int = 0
+    state: list[Any] = field(default_factory=list)
 
 
 def pack_head(head: Head, rows: list[Row], arrival_ms: int) -> bytes:
     """The record of a head; its second element is the arrival in ms, by which retention goes."""
-    return pack([_VERSION, arrival_ms, head.closed, head.revision, head.forgotten, rows])
+    return pack([_VERSION, arrival_ms, head.closed, head.revision, head.forgotten, rows, head.state])
 
 
 def unpack_head(record: bytes) -> tuple[Head, list[Row]]:
     """Read what `pack_head` wrote."""
-    _, _, closed, revision, forgotten, rows, *_ = unpack(record)
-    return Head(closed, revision, forgotten), rows
+    _, _, closed, revision, forgotten, rows, *state = unpack(record)
+    return Head(closed, revision, forgotten, state[0] if state else []), rows
 
 
 def pack_segment(rows: list[Row], arrival_ms: int) -> bytes:
@@ -151,7 +152,7 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
 
 def _claim_row(claim: Claim) -> list[Any]:
     names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
-    return [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence]
+    return [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence, claim.cached]
 
 
 def _span(row: Row, segment: int) -> Span:
@@ -201,6 +202,7 @@ def _of_fixed(fixed: bytes) -> Span:
         span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest[:7])
         if len(rest) > 7:
             span.claim.evidence = evidence_of(rest[7])
+            span.claim.cached = len(rest) > 8 and rest[8]
     return span
 
 

@@ -7,16 +7,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from spanledger_processor.accounting.count_once import (
+    NEAR_ONE_CALL,
+    ONE_CALL,
+    Match,
+    Reason,
+    apply,
+    match,
+    match_across,
+)
 from spanledger_processor.accounting.cross_trace_index import (
     CallFilter,
     CrossTraceIndex,
     Hashes,
-    is_one_call,
-    source_of,
 )
 from spanledger_processor.accounting.grouping import Groups, Named
-from spanledger_processor.accounting.roles import richness, roles
-from spanledger_processor.accounting.same import ONE_CALL
+from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
@@ -35,7 +41,6 @@ from spanledger_processor.accounting.trace_record import (
     unpack_head,
     unpack_segment,
 )
-from spanledger_processor.accounting.usual import Usual, usual_of
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader
 from spanledger_processor.model import NO_SPEND, UsageVector
@@ -56,7 +61,7 @@ class StoredTrace:
 
     trace: Trace
     excess: UsageVector = NO_SPEND
-    usual: Usual | None = None
+    incremental: Incremental | None = None
     record: bytes = b""
     head: Head = field(default_factory=Head)
     open: list[Span] = field(default_factory=list)
@@ -107,17 +112,20 @@ class TraceState:
     """One trace while a request is entered. `new` has the places in the request of its new GenAI spans.
 
     `excess` is by how much what was sent exceeds the ledger: `excess_before` the request, and when its spans have found
-    their places. `added` are all new spans. While it is `usual`, nothing that was known of the others changes.
+    their places. `added` are all new spans. While it is `incremental`, nothing that was known of the others changes.
+    `across` has the reasons that lie in other traces.
     """
 
     stored: StoredTrace
     groups: Groups
-    roles: dict[bytes, str]
+    match: Match
     excess_before: UsageVector
     excess: UsageVector = NO_SPEND
     new: list[tuple[int, Span]] = field(default_factory=list)
     added: list[Span] = field(default_factory=list)
-    usual: Usual | None = None
+    incremental: Incremental | None = None
+    across: dict[bytes, Reason] = field(default_factory=dict)
+    is_stale: bool = False
 
     @property
     def trace(self) -> Trace:
@@ -126,24 +134,35 @@ class TraceState:
 
     def place(self, span: Span) -> Place:
         """Where a span of this trace stands, by all that is known now."""
-        role = self.roles.get(span.span_id, "")
+        role = self.match.roles.get(span.span_id, "")
         return Place(role, self.groups.session(span).id, self.groups.run(span).id)
 
+    def reason(self, span: Span) -> Reason | None:
+        """Why a span counts beside another one or not, if there is one."""
+        return self.across.get(span.span_id) or self.match.reasons.get(span.span_id)
+
+    def is_counted(self, span: Span) -> bool:
+        """Whether a span of this trace counts, by all that is known now."""
+        return not span.twin and self.match.roles.get(span.span_id) == COUNTED
+
     def refresh(self) -> None:
-        """Decide the roles anew; call after a twin was found."""
-        self.usual = None
-        self.roles = roles(self.trace)
+        """Decide anew, once all twins are found."""
+        if self.is_stale:
+            self.match, self.groups, self.is_stale = match(self.trace), groups_of(self.trace), False
+
+    def revise(self) -> None:
+        """Have it decided anew; call after a twin was found."""
+        self.incremental, self.is_stale = None, True
 
     def share_session(self, span: Span, named: Named) -> None:
         """Let a call that is counted here stand under its twin's session, where its own trace names none."""
         if named.id and not self.groups.session(span).id:
-            self.usual = None
             span.session, span.lent_session = Named(named.id, "trace"), named.id
-            self.groups = Groups(self.trace.spans)
+            self.revise()
 
     def credit(self) -> UsageVector:
         """What was sent too much, as long as the new spans have no places."""
-        return excess(self.trace) if self.usual is None else self.excess_before
+        return excess(self.trace) if self.incremental is None else self.excess_before
 
 
 class TraceSet:
@@ -189,16 +208,15 @@ class TraceSet:
                 new.append((index, span))
             elif span.span_id in trace.spans or span.span_id in stored.forgotten:
                 continue
-            trace.spans.pop(span.span_id, None)  # a plain span that turns out to be a GenAI span: the order is by row
-            trace.spans[span.span_id] = span
+            trace.add(span)
             added.append(span)
         if not added:
             return
-        usual = stored.usual
-        if usual is not None and len(trace.spans) == length + len(added) and usual.add(trace, added):
-            state = TraceState(stored, usual.groups(trace), usual.roles, stored.excess, usual=usual)
-        elif any(span.kind for span in trace.spans.values()):
-            state = TraceState(stored, Groups(trace.spans), roles(trace), stored.excess)
+        known = stored.incremental
+        if known is not None and len(trace.spans) == length + len(added) and known.add(trace, added):
+            state = TraceState(stored, known.groups(trace), Match(known.roles), stored.excess, incremental=known)
+        elif stored.record or any(span.kind for span in trace.spans.values()):
+            state = TraceState(stored, groups_of(trace), match(trace), stored.excess)
         else:
             del self._stored[trace_id]
             return
@@ -209,34 +227,44 @@ class TraceSet:
         """Let each new span that would be counted look for a span of another trace that reports the same call."""
         for trace_id, state in list(self._states.items()):
             for _, span in state.new:
-                if state.roles.get(span.span_id) != COUNTED:
+                if not state.is_counted(span):
                     continue
                 hashes = self._index.hashes(span)
                 if not self._has_better_twin(hashes, trace_id, state, span):
                     self._index.remember(hashes, trace_id, span)
+        for state in self._states.values():
+            state.refresh()
 
     def _has_better_twin(self, hashes: Hashes, trace_id: bytes, state: TraceState, span: Span) -> bool:
-        for other_id, other_span_id in self._index.candidates(hashes, trace_id, span):
-            other = self._counted(other_id, other_span_id)
-            if other is None or is_one_call(span, other, self._session(other_id, other)) not in ONE_CALL:
+        for other_id, other_span_id in self._index.candidates(hashes, span):
+            if other_id == trace_id and other_span_id in state.trace.spans:
                 continue
-            other.reported_by.add(source_of(span))
-            other_state = self._state(other_id)
-            is_looked_at = other.span_id in other_state.trace.spans
-            if not is_looked_at or richness(span)[:2] <= richness(other)[:2]:
-                span.twin = other.span_id.hex()
-                if is_looked_at:
-                    other_state.usual = None
-                    other_state.share_session(other, state.groups.session(span))
-                state.refresh()
-                return True
-            other.twin = span.span_id.hex()
-            span.sent, other.sent = span.sent + other.sent, NO_SPEND
-            state.usual = None
-            state.share_session(span, other_state.groups.session(other))
-            other_state.refresh()
-            return False
+            other = self._counted(other_id, other_span_id)
+            if other is None:
+                continue
+            reason = match_across(span, other, self._session(other_id, other), one_trace=other_id == trace_id)
+            if reason.code in ONE_CALL:
+                return self._share(span, state, other, self._state(other_id), reason)
+            if reason.code in NEAR_ONE_CALL:
+                state.across.setdefault(span.span_id, reason)
         return False
+
+    def _share(self, span: Span, state: TraceState, other: Span, other_state: TraceState, reason: Reason) -> bool:
+        """Count one of two spans that report one call; whether it is the `other`."""
+        forgotten = other.span_id not in other_state.trace.spans
+        counted = apply(span, other, forgotten=forgotten)
+        state.revise()
+        if not forgotten:
+            other_state.revise()
+        if counted is span:
+            state.across.pop(span.span_id, None)
+            other_state.across[other.span_id] = Reason(reason.code, span.span_id.hex())
+            state.share_session(span, other_state.groups.session(other))
+            return False
+        state.across[span.span_id] = reason
+        if not forgotten:
+            other_state.share_session(other, state.groups.session(span))
+        return True
 
     def _counted(self, trace_id: bytes, span_id: bytes) -> Span | None:
         """A span that is counted, as far as is known now; None for any other."""
@@ -246,8 +274,8 @@ class TraceSet:
             row = self._forgotten_row(trace_id, stored, span_id)
             span = None if row is None else span_in(row)
         elif state is not None:
-            return span if state.roles.get(span_id) == COUNTED else None
-        return span if span is not None and span.counted else None
+            return span if state.is_counted(span) else None
+        return span if span is not None and span.counted and not span.twin else None
 
     def _session(self, trace_id: bytes, span: Span) -> Named:
         state = self._states.get(trace_id)
@@ -273,8 +301,8 @@ class TraceSet:
         spans = stored.trace.spans
         stored.open = [span for span in [*stored.open, *state.added] if spans.get(span.span_id) is span]
         closing = _close_segments(stored)
-        gone = stored.trace.forget_oldest()
-        changed = [] if state.usual is not None and not gone else _changed(stored.trace)
+        gone = stored.trace.forget()
+        changed = [] if state.incremental is not None and not gone else _changed(stored.trace)
         if not state.added and not changed:
             return
         stored.forgotten.update((span.span_id, span.segment) for span in gone)
@@ -284,10 +312,12 @@ class TraceSet:
             self._changes.replace[trace_key(self._tenant, trace_id, number)] = record
             stored.head.revision = blake2b(stored.head.revision + record, digest_size=8).digest()
         where = trace_key(self._tenant, trace_id)
+        stored.head.state = stored.trace.state()
         stored.record = pack_head(stored.head, [row_of(span) for span in stored.open], self._now_ms)
-        stored.excess, stored.usual = state.excess, None
-        if self._cache.wants(stored) and not stored.forgotten:
-            stored.usual = state.usual or usual_of(stored.trace, state.roles)
+        stored.excess, stored.incremental = state.excess, None
+        if self._cache.wants(stored):
+            known = state.incremental if not gone else None
+            stored.incremental = known or Incremental.of(stored.trace, state.match.roles)
         self._changes.replace[where] = stored.record
         self._changes.expire.append(where)
 
@@ -306,7 +336,7 @@ class TraceSet:
         if state is None:
             stored = self._load(trace_id)
             trace = stored.trace
-            state = TraceState(stored, Groups(trace.spans), roles(trace), stored.excess)
+            state = TraceState(stored, groups_of(trace), match(trace), stored.excess)
             self._states[trace_id] = state
         return state
 
@@ -337,6 +367,7 @@ class TraceSet:
         for span in [*spans, *stored.open]:
             stored.trace.spans.pop(span.span_id, None)
             stored.trace.spans[span.span_id] = span
+        stored.trace.restore(head.state)
         stored.excess = excess(stored.trace)
         return stored
 
@@ -381,9 +412,14 @@ class Memory:
         return cls(CallFilter.of(reader))
 
 
+def groups_of(trace: Trace) -> Groups:
+    """Return the sessions and runs of a trace."""
+    return Groups(trace.spans, *trace.named())
+
+
 def excess(trace: Trace) -> UsageVector:
     """By how much what was sent of a trace exceeds what its spans add to the ledger."""
-    total = NO_SPEND
+    total = trace.surplus
     for span in trace.spans.values():
         if span.sent:
             total = total + span.sent

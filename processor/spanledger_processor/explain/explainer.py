@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
+from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
 from spanledger_processor.accounting.grouping import MAX_DEPTH
 from spanledger_processor.config import Config
 from spanledger_processor.config.section import Keys
@@ -80,22 +81,41 @@ class Explainer:
         }
 
     def _role(self, span: ReplayedSpan, call: Call) -> tuple[str, str]:
+        """The span's role, and why: by which rule of `count_once`."""
         decision = span.decision
         if decision.repeats_children:
             below = sum(self._is_above(span.fact.span_id, other) for other in self._replay.spans)
-            return "repeats_children", (
-                f"its usage is that of spans below it ({below} counted here), worth ${exact_usd(decision.subtree or 0)}"
-            )
+            where = f"rule 4: its usage is that of spans below it ({below} counted here)"
+            if not below:
+                where = "rule 5: its usage is that of spans that it holds in time"
+            return "repeats_children", f"{where}, worth ${exact_usd(decision.subtree or 0)}"
         if decision.duplicate_of:
-            return "duplicate", self._twin(decision, call)
+            return "duplicate", self._twin(span, call)
         if decision.cost is None:
             silent = call.usage is None and call.reported is None and call.kind in _WITHOUT_USAGE
-            return "none", "it says nothing of usage" if silent else "what it says, other spans tell"
+            if silent:
+                return "none", "it says nothing of usage"
+            rule = "rule 1" if call.usage is None and call.fallback is not None else "rule 7"
+            return "none", f"{rule}: what it says, other spans tell"
+        near = self._near(decision)
         if decision.cost.unpriced:
-            return "counted", f"unpriced: {REASONS[decision.cost.unpriced]}"
+            return "counted", f"rule 8: unpriced: {REASONS[decision.cost.unpriced]}{near}"
         if twins := self._twins[span.fact.span_id.hex()]:
-            return "counted", f"of the {twins + 1} spans that tell of this call it is the one that counts"
-        return "counted", "no other span that counts tells its usage"
+            return "counted", f"rule 3: of the {twins + 1} spans that tell of this call it is the one that counts"
+        return "counted", f"rule 8: no other span that counts tells its usage{near}"
+
+    def _near(self, decision: Decision) -> str:
+        """Which span might have been taken for the same call, and why it was not."""
+        code, other = decision.reason if decision.reason else ("", "")
+        if code not in TWO_CALLS:
+            return ""
+        return f"; not the call of {self._span(other)}: {TWO_CALLS[code]}" if other else f"; {TWO_CALLS[code]}"
+
+    def _span(self, span_id: str) -> str:
+        known = self._by_id.get(span_id)
+        if known is None:
+            return f"span {span_id}"
+        return f'span {span_id} ("{known.span.name}" of {known.view.scope_name or "no scope"})'
 
     def _is_above(self, span_id: bytes, span: ReplayedSpan) -> bool:
         if span.decision.usage is None:
@@ -107,15 +127,16 @@ class Explainer:
             parent = self._replay.links.get(parent, b"")
         return False
 
-    def _twin(self, decision: Decision, call: Call) -> str:
-        twin = self._by_id.get(decision.duplicate_of)
-        counted = f"span {decision.duplicate_of}"
-        if twin is None or twin.fact.call is None:
-            return f"{counted} is counted for the same call"
-        counted += f' ("{twin.span.name}" of {twin.view.scope_name or "no scope"})'
-        if call.response_id and call.response_id == twin.fact.call.response_id:
-            return f"{counted} reports the same response, {call.response_id}, and is counted"
-        return f"{counted} reports equal usage at the same time, and is counted"
+    def _twin(self, span: ReplayedSpan, call: Call) -> str:
+        decision = span.decision
+        twin, counted = self._by_id.get(decision.duplicate_of), self._span(decision.duplicate_of)
+        code = decision.reason[0] if decision.reason else ""
+        rule = "rule 2" if twin is None or twin.fact.trace_id != span.fact.trace_id else "rule 3"
+        if code == "tells more":
+            rule = "rule 6"
+        same = twin is not None and twin.fact.call is not None and call.response_id == twin.fact.call.response_id
+        which = f" ({call.response_id})" if code == "same id" and same else ""
+        return f"{rule}: {counted} counts for the same call" + (f": {ONE_CALL[code]}{which}" if code in ONE_CALL else "")
 
     def _named(self, span: ReplayedSpan, identifier: str, source: str, what: str) -> Answer | None:
         if not identifier:

@@ -1,10 +1,10 @@
-"""What tells whether new spans leave the old ones of a trace as they are, so that nobody has to look at these again.
+"""New spans of a long trace by what is known of it, without `count_once.match` over all its spans.
 
-A trace that an agent works on for hours arrives in many requests. The roles are a function of all its spans
-(`roles`), but in the usual one, as known here, each span that claims is counted whatever comes, or repeats what is
-below it. Counted are calls with a response id of their own that share their usage with none of another source; above
-them nothing claims but aggregates that repeat a counted call already, which a further one does not change. Whatever
-might be different ends that, and the rules look at the whole trace.
+A trace that an agent works on for hours arrives in many requests. The roles are a function of all its spans, but in a
+plain trace each span that claims is counted whatever comes, or repeats what is below it: counted are calls with ids of
+their own that share their usage with none of another source; above them nothing claims but aggregates that repeat a
+counted call already, which a further one does not change. Whatever might be different ends that. What is known says the
+same as `match`, which a differential test holds it to (tests/accounting/test_incremental.py).
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.forest import Forest
+from spanledger_processor.accounting.count_once import AGGREGATES, Source
 from spanledger_processor.accounting.grouping import Groups
-from spanledger_processor.accounting.roles import CONTAINERS, REPEATS
-from spanledger_processor.accounting.same import AGGREGATES
-from spanledger_processor.accounting.trace import COUNTED, Claim, Span, Trace
+from spanledger_processor.accounting.links_and_times import Forest
+from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, REPEATS, Claim, Span, Trace
 
 _NO_CALLS = AGGREGATES | CONTAINERS
 
 
 @dataclass(slots=True)
-class Usual:
-    """A trace that names one session and one run at most. Where `add` says False, it is to be thrown away."""
+class Incremental:
+    """What is known of a trace that names one session and one run at most. Thrown away where `add` says False."""
 
     session: str = ""
     run: str = ""
@@ -32,16 +31,25 @@ class Usual:
     """Ids of aggregates that repeat a counted call."""
     _above: set[bytes] = field(default_factory=set)
     """Ids of what stands above spans that claim."""
-    _responses: set[str] = field(default_factory=set)
-    _sources: dict[int, tuple[str, bool]] = field(default_factory=dict)
+    _ids: set[str | bytes] = field(default_factory=set)
+    _sources: dict[int, Source] = field(default_factory=dict)
     """By input tokens: the one source of the calls that have as many."""
 
+    @classmethod
+    def of(cls, trace: Trace, roles: Mapping[bytes, str]) -> Incremental | None:
+        """Return what is known of a trace whose spans have these roles, None if it is no plain one."""
+        sessions, runs = trace.named()
+        if len(sessions) > 1 or len(runs) > 1 or trace.cut:
+            return None
+        known = cls("".join(sessions), "".join(runs), _settled=_settled(trace, roles), _above=set(trace.awaited))
+        return known if known.add(trace, trace.spans.values()) else None
+
     def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
-        """Take in spans that stand in `trace` already; whether it is still a usual one with them."""
+        """Take in spans that stand in `trace` already; return whether it still is a plain one with them."""
         return all(self._names_no_other(span) and self._takes(trace, span) for span in spans)
 
     def groups(self, trace: Trace) -> Groups:
-        """The groups of `trace`."""
+        """Return the sessions and runs of `trace`."""
         return Groups(trace.spans, {self.session}, {self.run})
 
     def _names_no_other(self, span: Span) -> bool:
@@ -50,7 +58,7 @@ class Usual:
     def _takes(self, trace: Trace, span: Span) -> bool:
         claim = span.claim
         if claim is None:
-            return span.span_id not in self._above or self._climb(trace, span)
+            return not (span.carries_below or span.span_id in self._above) or self._climb(trace, span)
         if span.span_id in self._settled:
             self.roles[span.span_id] = REPEATS
             return self._climb(trace, span)
@@ -62,16 +70,18 @@ class Usual:
         return self._climb(trace, span)
 
     def _is_one_of_its_kind(self, span: Span, claim: Claim) -> bool:
+        ids: set[str | bytes] = set(claim.evidence.ids)
         if span.response:
-            if span.response in self._responses:
-                return False
-            self._responses.add(span.response)
+            ids.add(span.response)
+        if not self._ids.isdisjoint(ids):
+            return False
+        self._ids |= ids
         tokens = claim.tokens
         source = (span.scope, span.logged)
         return not (tokens and tokens[0]) or self._sources.setdefault(tokens[0], source) == source
 
     def _climb(self, trace: Trace, span: Span) -> bool:
-        """Note what stands above a span; whether nothing of it claims, as far as it is known."""
+        """Note what stands above a span; return whether nothing of it claims, as far as it is known."""
         ancestor = span.parent_id
         while ancestor and ancestor not in self._above:
             above = trace.spans.get(ancestor)
@@ -82,17 +92,8 @@ class Usual:
         return True
 
 
-def usual_of(trace: Trace, roles: Mapping[bytes, str]) -> Usual | None:
-    """What is to be known of `trace`, in which spans play `roles`, if it is a usual one."""
-    sessions = {span.session.id for span in trace.spans.values()} - {""}
-    runs = {span.run.id for span in trace.spans.values()} - {""}
-    if len(sessions) > 1 or len(runs) > 1:
-        return None
-    known = Usual("".join(sessions), "".join(runs), _settled=_settled(trace, roles))
-    return known if known.add(trace, trace.spans.values()) else None
-
-
 def _settled(trace: Trace, roles: Mapping[bytes, str]) -> frozenset[bytes]:
+    """Return the aggregates that repeat a counted call, or one that is forgotten."""
     repeating = {
         span_id
         for span_id, role in roles.items()
@@ -103,12 +104,13 @@ def _settled(trace: Trace, roles: Mapping[bytes, str]) -> frozenset[bytes]:
     counted = {
         span_id: 1
         for span_id, role in roles.items()
-        if role == COUNTED and (claim := trace.spans[span_id].claim) is not None and claim.spends
+        if role == COUNTED and (span := trace.spans.get(span_id)) and span.claim is not None and span.claim.spends
     }
-    return frozenset(repeating & Forest(trace.spans).sums_below(counted).keys())
+    carrying = {span.span_id: 1 for span in trace.spans.values() if span.carries_below}
+    return frozenset(repeating & (carrying.keys() | Forest(trace.spans).sums_below(carrying | counted).keys()))
 
 
 def _is_plain_aggregate(span: Span) -> bool:
     claim = span.claim
     told = claim is not None and bool(claim.tokens) and not claim.fallback
-    return told and span.kind in AGGREGATES and not span.twin and not span.carries_below
+    return told and span.kind in AGGREGATES and not span.twin

@@ -1,4 +1,4 @@
-"""The parent links of one trace as a forest: questions about ancestors and descendants in O(n) for all spans at once.
+"""The links and times of one trace, for questions about many spans in steps that grow with their number.
 
 Links come from the network: a parent may be unknown, and links may form a ring. A ring is cut above its smallest id, so
 that the forest is a function of the set of links and every span of a ring stands somewhere.
@@ -6,6 +6,7 @@ that the forest is a function of the set of links and every span of a ring stand
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
@@ -111,3 +112,66 @@ def _ring_tops(links: Mapping[bytes, Link], placed: Mapping[bytes, int]) -> Iter
             span_id = links[span_id].parent_id
         if span_id in way:
             yield min(list(way)[way[span_id] :])
+
+
+NEAREST = 32
+"""Free places looked at on either side of a time."""
+
+
+class FreePlaces:
+    """Places in order of time, each of which is taken once. `times` are in order."""
+
+    def __init__(self, times: list[int]) -> None:
+        self._times = times
+        self._right = list(range(len(times) + 1))
+        self._left = list(range(len(times) + 1))
+        """For each place, a step towards the nearest free one: `_left` is shifted by one, 0 stands for none."""
+
+    def near(self, time: int) -> Iterator[int]:
+        """Yield the free places nearest to `time`, the nearest first, twice `NEAREST` at most."""
+        middle = bisect_left(self._times, time)
+        left, right = _jump(self._left, middle) - 1, _jump(self._right, middle)
+        for _ in range(2 * NEAREST):
+            if left < 0 and right == len(self._times):
+                return
+            if left < 0 or (right < len(self._times) and self._times[right] - time <= time - self._times[left]):
+                place, right = right, _jump(self._right, right + 1)
+            else:
+                place, left = left, _jump(self._left, left) - 1
+            yield place
+
+    def take(self, place: int) -> None:
+        """Take a free place."""
+        self._right[place] = place + 1
+        self._left[place + 1] = place
+
+
+def _jump(steps: list[int], place: int) -> int:
+    """Follow `steps` to the one that leads to itself, and shorten the way for the next time."""
+    end = place
+    while steps[end] != end:
+        end = steps[end]
+    while steps[place] != end:
+        steps[place], place = end, steps[place]
+    return end
+
+
+class EarliestEnds:
+    """Times from a start to an end, each of a call, to ask whether a longer time wholly contains one of them."""
+
+    def __init__(self, times: Iterable[tuple[int, int, bytes]]) -> None:
+        ordered = sorted(times)
+        self._starts = [start for start, _, _ in ordered]
+        self._first: list[list[tuple[int, bytes]]] = [[]]
+        """From the last start back to the first: the two earliest ends from there on, of two different calls."""
+        for _, end, call in reversed(ordered):
+            best: list[tuple[int, bytes]] = []
+            for known in sorted([*self._first[-1], (end, call)]):
+                if len(best) < 2 and all(known[1] != other for _, other in best):
+                    best.append(known)
+            self._first.append(best)
+
+    def any_within(self, start_ns: int, end_ns: int, but: bytes) -> bool:
+        """Return whether one starts at `start_ns` or later and ends at `end_ns` or before, other than of call `but`."""
+        later = len(self._starts) - bisect_left(self._starts, start_ns)
+        return any(end <= end_ns and call != but for end, call in self._first[later])

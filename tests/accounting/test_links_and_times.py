@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanledger_processor.accounting.forest import Forest
+from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.trace import Span
 
 

@@ -1,0 +1,562 @@
+"""Which span counts for a call: a function of the set of spans of a trace, so that the order of arrival never matters.
+
+The rules, in the order in which they decide:
+
+1. Raw answers: usage that only a raw provider answer inside a span holds stands in where no span of the trace has
+   usage of its own; else it says nothing.
+2. Another trace: a span whose call is counted in another trace is a duplicate.
+3. One call: of the spans that report one call (`one_call`) the richest counts, the others are its duplicates. A span
+   that holds other calls as well is no report of any of them by its id.
+4. Above: a span with usage above others with usage repeats them and adds nothing, whatever its own numbers say: a
+   remainder would invent calls.
+5. Around: where the links between are not known, an agent repeats the spans with usage that it wholly contains in time.
+6. Tells more: a span that repeats a single call of equal usage, and knows more of it or has it counted in another
+   trace, stands in that call's place.
+7. Silent: a call without usage says nothing where a span above it counts, or where it holds calls with usage.
+8. Everything else counts: with usage and a price, or unpriced.
+
+Two spans report one call where they share a response or call id, and neither usage, model, session nor time speak
+against it; or, without an id, where two libraries that can be one process's tell equal usage in every class that both
+know, of one model, at times that hold each other. Different sessions, services, hosts, processes or users named on both
+sides are two calls. Equal counts of a few tokens in two traces prove nothing: both count, and the later is marked.
+
+`match` finds the roles of a trace, `match_across` a call in another trace; `apply` enters what that found. Beside the
+rules stands `incremental`: for new spans of a long trace it says what `match` would say, or that it cannot.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import NamedTuple, TypeAlias
+
+from spanledger_processor.accounting.facts import ORIGIN
+from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.accounting.links_and_times import NEAREST, EarliestEnds, Forest, FreePlaces
+from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, DUPLICATE, REPEATS, Claim, Span, Trace
+from spanledger_processor.model import NO_SPEND
+from spanledger_processor.pricing.model_names import one_model
+
+AGGREGATES = frozenset({"agent", "workflow", "tool"})
+"""Kinds whose usage is that of calls below them; they report no call themselves."""
+
+SLACK_NS = 5_000_000
+"""Two libraries around one call start and end their spans within a few ms of each other."""
+LOG_BEFORE_NS = 1_000_000_000
+LOG_AFTER_NS = 5_000_000_000
+"""A log event is written when its call has ended, or soon after; its clock may be a bit behind."""
+FEW_TOKENS = 16
+"""Calls of fewer output tokens (labels, yes or no, embeddings) often have equal counts by chance."""
+_EDGE_NS = 1_000_000_000
+"""In two traces, what one report may last longer than the other, unless it is no more than twice as long."""
+_SOURCES = 16
+"""Libraries that report one call, at most."""
+
+ONE_CALL: Mapping[str, str] = {
+    "same id": "they share a response or call id",
+    "equal usage": "two libraries of one process tell equal usage of one model at the same time",
+    "tells more": "the span above holds this one call and knows more of it",
+}
+"""Why two spans are one call."""
+
+TWO_CALLS: Mapping[str, str] = {
+    "other id": "their response ids differ",
+    "reused id": "they share an id, but not the usage",
+    "usage": "their usage differs",
+    "model": "they name two models",
+    "kind": "they are of two kinds",
+    "session": "they name two sessions",
+    "user": "they name two users",
+    "service": "they name two services",
+    "host": "they name two hosts",
+    "process": "they come from two processes",
+    "language": "they come from processes of two languages",
+    "library": "one library reports a call once",
+    "few": "counts as small as these are often equal by chance, and the spans are in two traces",
+    "many": "too many calls of equal counts at the same time",
+    "time": "their times do not hold each other",
+    "cut": "of the calls that it may hold, some are no longer known: the trace is too long",
+}
+"""Why a span counts that is near to being none."""
+
+DOUBTS = frozenset({"reused id", "few", "many", "cut"})
+"""Reasons that leave a doubt: both count, and the later one is an estimate."""
+NEAR_ONE_CALL = TWO_CALLS.keys() - {"usage", "kind", "library", "time"}
+"""Reasons that a reader of equal counts would ask for."""
+
+
+Source: TypeAlias = tuple[str, bool]
+Call: TypeAlias = list[Span]
+"""The reports of one call."""
+
+
+class Reason(NamedTuple):
+    """Why a span counts beside another one or not: a key of `ONE_CALL` or `TWO_CALLS`, and the other's id in hex."""
+
+    code: str
+    other: str
+
+
+@dataclass(slots=True)
+class Match:
+    """The role of every span that claims usage or cost: COUNTED, REPEATS, DUPLICATE + the counted span's id, or "".
+
+    "" is for a span whose claim says nothing that other spans do not tell. `reasons` are those of duplicates, and of
+    spans that count although they are near to another one.
+    """
+
+    roles: dict[bytes, str] = field(default_factory=dict)
+    reasons: dict[bytes, Reason] = field(default_factory=dict)
+
+
+def match(trace: Trace) -> Match:
+    """Find the role of every span of a trace that claims usage or cost."""
+    claimants = [span for span in trace.spans.values() if span.claim is not None]
+    if any(_spends(span) and not (span.claim and span.claim.fallback) for span in claimants):
+        claimants = [span for span in claimants if span.claim is not None and not span.claim.fallback]
+    forest, found = Forest(trace.spans), Match()
+    spending = {span.span_id: 1 for span in claimants if _spends(span)}
+    found.roles.update((span.span_id, DUPLICATE + span.twin) for span in claimants if span.twin)
+    _find_reports(forest, [span for span in claimants if span.kind not in AGGREGATES], spending, found)
+    repeating = _above(forest, trace, spending, found.roles)
+    for span in claimants:
+        found.roles.setdefault(span.span_id, REPEATS if span.span_id in repeating else COUNTED)
+    _around(forest, trace, claimants, found.roles)
+    _prefer_richer(forest, trace, claimants, found)
+    _silence(forest, claimants, found.roles)
+    if trace.cut:
+        containers = [span.span_id for span in claimants if span.kind in CONTAINERS]
+        found.reasons.update((span_id, Reason("cut", "")) for span_id in containers if found.roles[span_id] == COUNTED)
+    return found
+
+
+def _spends(span: Span) -> bool:
+    return span.claim is not None and span.claim.spends
+
+
+def richness(span: Span) -> tuple[tuple[bool, bool, int, int], bool, bytes]:
+    """How much a span tells of its call; where two tell the same, the one that names a session, then any."""
+    claim = span.claim or Claim()
+    return claim.richness, bool(span.session.id), span.span_id
+
+
+# Rule 3: reports of one call.
+
+
+def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int], found: Match) -> None:
+    """Enter the duplicates among spans that report one call: by id first, then by equal usage."""
+    by_id: dict[str | bytes, list[Span]] = defaultdict(list)
+    for span in calls:
+        if span.response:
+            by_id[span.response].append(span)
+        for identifier in span.claim.evidence.ids if span.claim is not None else ():
+            by_id[identifier].append(span)
+    below: dict[bytes, int] | None = None
+    for group in by_id.values():
+        if len(group) > 1:
+            below = forest.sums_below(spending) if below is None else below
+            unpaired = [span for span in group if span.twin or span.span_id not in found.roles]
+            _enter(_join_by_id(_without_holders(forest, unpaired, below), found), "same id", found)
+    by_counts: dict[tuple[int, int], list[Span]] = defaultdict(list)
+    for span in calls:
+        for counts in _counts(span.claim):
+            by_counts[counts].append(span)
+    for group in by_counts.values():
+        if len(group) > 1:
+            unpaired = [span for span in group if span.twin or span.span_id not in found.roles]
+            _enter(_join_by_usage(forest, unpaired, found), "equal usage", found)
+
+
+def _enter(calls: Iterable[Call], code: str, found: Match) -> None:
+    """Enter all reports of each call but the counted one: the richest, or the one in another trace."""
+    for call in calls:
+        if len(call) < 2:
+            continue
+        twin = next((span.twin for span in call if span.twin), "")
+        counted = b"" if twin else max(call, key=richness).span_id
+        for span in call:
+            if span.span_id != counted and not span.twin:
+                found.roles[span.span_id] = DUPLICATE + (twin or counted.hex())
+                found.reasons[span.span_id] = Reason(code, twin or counted.hex())
+
+
+def _counts(claim: Claim | None) -> Iterator[tuple[int, int]]:
+    """Input and output tokens under which equal usage is looked for: some sources leave reasoning out of the output."""
+    if claim is None or not claim.spends or not claim.tokens or not claim.tokens[0]:
+        return
+    output, reasoning = claim.tokens[1] or 0, claim.tokens[5] or 0
+    yield claim.tokens[0], output
+    if 0 < reasoning < output:
+        yield claim.tokens[0], output - reasoning
+
+
+def _without_holders(forest: Forest, group: list[Span], below: dict[bytes, int]) -> list[Span]:
+    """Return the spans of a group with one id that hold no other calls that spend."""
+    places = sorted(forest.position(span.span_id) for span in group if _spends(span))
+
+    def holds(span: Span) -> bool:
+        first, end = forest.range_below(span.span_id)
+        return below.get(span.span_id, 0) > bisect_left(places, end) - bisect_left(places, first)
+
+    return [span for span in group if not holds(span)]
+
+
+def _by_end(span: Span) -> tuple[int, int, bytes]:
+    return span.end_ns, span.start_ns, span.span_id
+
+
+def _join_by_id(group: list[Span], found: Match) -> list[Call]:
+    """Put reports with one id together by call, each compared with the calls that ended last before it."""
+    calls: list[Call] = []
+    for span in sorted(group, key=_by_end):
+        for call in islice(reversed(calls), NEAREST):
+            codes = [one_call(span, other, one_trace=True) for other in islice(reversed(call), _SOURCES)]
+            if any(code in ONE_CALL for code in codes):
+                call.append(span)
+                break
+            _note(found, span, call[-1], codes[0])
+        else:
+            calls.append([span])
+    return calls
+
+
+def _join_by_usage(forest: Forest, group: list[Span], found: Match) -> list[Call]:
+    """Put reports with equal counts and no common id together by call, one to one for each source.
+
+    Source by source, each report joins the call nearest in time that has none of its source. Parents are rule 4's.
+    """
+    by_source: dict[Source, list[Span]] = defaultdict(list)
+    for span in group:
+        by_source[span.scope, span.logged].append(span)
+    calls: list[Call] = []
+    for source in sorted(by_source)[:_SOURCES]:
+        spans = sorted(by_source.pop(source), key=_by_end)
+        calls = sorted(calls + _join(forest, calls, spans, found), key=lambda call: _by_end(call[0]))
+    for spans in by_source.values():
+        for span in spans:
+            _note(found, span, calls[0][0], "many")
+    return calls
+
+
+def _join(forest: Forest, calls: list[Call], spans: list[Span], found: Match) -> list[Call]:
+    """Let each of one source's reports join one of `calls`, in order of their ends; return those left alone."""
+    free = FreePlaces([call[0].end_ns for call in calls])
+    alone: list[Call] = []
+    for span in spans:
+        tried = 0
+        for place in free.near(span.end_ns):
+            code = _reports(forest, span, calls[place])
+            if code in ONE_CALL:
+                free.take(place)
+                calls[place].append(span)
+                break
+            tried += 1
+            if code == "library":
+                continue
+            if tried == 2 * NEAREST and together(span, calls[place][0]):
+                code = "many"
+            _note(found, span, calls[place][0], code)
+        else:
+            alone.append([span])
+    return alone
+
+
+def _reports(forest: Forest, span: Span, call: Call) -> str:
+    """Why a span reports a call, or the first reason why not."""
+    code = ""
+    for told in call:
+        code = one_call(span, told, one_trace=True)
+        if code not in ONE_CALL:
+            return code
+        if forest.related(span.span_id, told.span_id):
+            return "time"
+    return code
+
+
+def _note(found: Match, span: Span, other: Span, code: str) -> None:
+    """Keep the first reason that comes near to one call, for both."""
+    if code in NEAR_ONE_CALL:
+        found.reasons.setdefault(span.span_id, Reason(code, other.span_id.hex()))
+        found.reasons.setdefault(other.span_id, Reason(code, span.span_id.hex()))
+
+
+# Rules 4 to 7: spans above and around others.
+
+
+def _above(forest: Forest, trace: Trace, spending: dict[bytes, int], roles: Mapping[bytes, str]) -> set[bytes]:
+    """Rule 4: return all spans above others that spend something; of a duplicate, not its counted twin."""
+    twins: Counter[bytes] = Counter()
+    for span_id in spending:
+        role = roles.get(span_id, "")
+        if role and forest.is_above(twin := bytes.fromhex(role.removeprefix(DUPLICATE)), span_id):
+            twins[twin] += 1
+    carrying = _carrying(trace)
+    return carrying.keys() | {
+        span_id for span_id, number in forest.sums_below(carrying | spending).items() if number > twins[span_id]
+    }
+
+
+def _carrying(trace: Trace) -> dict[bytes, int]:
+    """Return 1 for each span that is known to stand above forgotten spans that spend."""
+    return {span.span_id: 1 for span in trace.spans.values() if span.carries_below}
+
+
+def _around(forest: Forest, trace: Trace, claimants: list[Span], roles: dict[bytes, str]) -> None:
+    """Rule 5: let agents repeat spans that spend, lie wholly inside them in time and have an unknown ancestor."""
+    agents = [span for span in claimants if roles[span.span_id] == COUNTED and span.kind in CONTAINERS]
+    if not agents:
+        return
+    unlinked = forest.unlinked()
+    loose = [
+        span for span in claimants if span.span_id in unlinked and _spends(span) and roles[span.span_id] != REPEATS
+    ]
+    gone = (
+        (*time, b"") for up, times in trace.awaited.items() for time in times if up not in trace.spans or up in unlinked
+    )
+    calls = EarliestEnds([*_times((span for span in loose if span.kind not in CONTAINERS), roles), *gone])
+    others = EarliestEnds(_times((span for span in loose if span.kind in CONTAINERS), roles))
+    for agent in agents:
+        start, end, own = agent.start_ns, agent.end_ns, agent.span_id
+        if (
+            calls.any_within(start, end, own)
+            or others.any_within(start + 1, end, own)  # of two containers the longer one repeats
+            or others.any_within(start, end - 1, own)
+        ):
+            roles[agent.span_id] = REPEATS
+
+
+def _times(spans: Iterable[Span], roles: Mapping[bytes, str]) -> Iterator[tuple[int, int, bytes]]:
+    for span in spans:
+        role = roles[span.span_id]
+        counted = bytes.fromhex(role.removeprefix(DUPLICATE)) if role.startswith(DUPLICATE) else span.span_id
+        yield span.start_ns, span.end_ns, counted
+
+
+def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], found: Match) -> None:
+    """Rule 6: count a span that repeats one call of equal usage and knows more of it in the call's place."""
+    roles = found.roles
+    uppers = [span for span in claimants if roles[span.span_id] == REPEATS or span.twin]
+    if not uppers:
+        return
+    carrying = _carrying(trace)
+    holding = carrying.keys() | forest.sums_below(carrying).keys()
+    calls = {span.span_id: span for span in claimants if roles[span.span_id] == COUNTED and _spends(span)}
+    numbers = forest.sums_below(dict.fromkeys(calls, 1))
+    by_place = {forest.position(span_id): span for span_id, span in calls.items()}
+    places = sorted(by_place)
+    for upper in sorted(uppers, key=richness, reverse=True):
+        if numbers.get(upper.span_id) != 1 or upper.span_id in holding:
+            continue
+        call = by_place[places[bisect_left(places, forest.position(upper.span_id))]]
+        if roles[call.span_id] != COUNTED or not equal_usage(upper.claim, call.claim):
+            continue
+        if upper.twin or _tells_more(upper, call):
+            counted = upper.twin or upper.span_id.hex()
+            roles[upper.span_id] = DUPLICATE + upper.twin if upper.twin else COUNTED
+            roles[call.span_id] = DUPLICATE + counted
+            found.reasons[call.span_id] = Reason("tells more", counted)
+
+
+def _tells_more(upper: Span, call: Span) -> bool:
+    if upper.claim is None or call.claim is None:
+        return False
+    more, less = upper.claim.richness[:3], call.claim.richness[:3]
+    return more > less and more[:2] >= less[:2]
+
+
+def _silence(forest: Forest, claimants: list[Span], roles: dict[bytes, str]) -> None:
+    """Rule 7: let calls without usage say nothing where a span above them counts, or where they hold calls."""
+    silent = [span for span in claimants if span.claim is not None and not span.claim.spends and not span.claim.tokens]
+    if not silent:
+        return
+    below = forest.below_any({span.span_id for span in claimants if roles[span.span_id] == COUNTED})
+    for span in silent:
+        if roles[span.span_id] == REPEATS or (roles[span.span_id] == COUNTED and span.span_id in below):
+            roles[span.span_id] = ""
+
+
+# What one call is.
+
+
+def one_call(one: Span, other: Span, *, one_trace: bool) -> str:
+    """Return why two spans that claim usage report one call, a key of `ONE_CALL`, or why not, a key of `TWO_CALLS`."""
+    if _share_id(one, other):
+        return _by_id(one, other)
+    if one.response and other.response:
+        return "other id"
+    return _by_usage(one, other, one_trace=one_trace)
+
+
+def _share_id(one: Span, other: Span) -> bool:
+    if one.response and one.response == other.response:
+        return True
+    ids = one.claim.evidence.ids if one.claim else ()
+    return bool(ids) and other.claim is not None and not set(ids).isdisjoint(other.claim.evidence.ids)
+
+
+def _by_id(one: Span, other: Span) -> str:
+    """Some servers reuse an id for every call; one library reports a call once, or again from a proxy meanwhile.
+
+    Spans of one library are one call only if they overlap; those of two libraries are, unless both times and usage say
+    otherwise. Of log events, several may tell one call, a moment apart. A stored answer keeps the id of its call: it is
+    reported by what overlaps it.
+    """
+    if not _alike(one.claim, other.claim):
+        return "reused id"
+    if not _one_model(one.claim, other.claim):
+        return "model"
+    if one.logged == other.logged and _differ(one.session.id, other.session.id):
+        return "session"
+    overlap = one.start_ns <= other.end_ns and other.start_ns <= one.end_ns
+    if not overlap and not _near(one, other):
+        return "time"
+    origin = _other_origin(one, other)
+    if origin in ("", "user") or (overlap and _is_unique(one.response)):
+        return "same id"
+    return origin
+
+
+def _near(one: Span, other: Span) -> bool:
+    if any(span.claim is not None and span.claim.cached for span in (one, other)):
+        return False
+    near = not (one.start_ns > other.end_ns + LOG_AFTER_NS or other.start_ns > one.end_ns + LOG_AFTER_NS)
+    if one.logged and other.logged:
+        return near
+    return _another_source(one, other) and (near or equal_usage(one.claim, other.claim))
+
+
+def _is_unique(identifier: str) -> bool:
+    """Whether an id looks like one that no other call has: by it alone a proxy's report and its client's are joined."""
+    return len(set(identifier)) >= 10 and len(identifier) >= 16
+
+
+def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
+    if not _another_source(one, other):
+        return "library"
+    if not equal_usage(one.claim, other.claim):
+        return "usage"
+    if not together(one, other) or not (one_trace or _as_long(one, other)):
+        return "time"
+    if one.kind != other.kind and "other" not in (one.kind, other.kind):
+        return "kind"
+    if not _one_model(one.claim, other.claim):
+        return "model"
+    if _differ(one.session.id, other.session.id):
+        return "session"
+    if origin := _other_origin(one, other):
+        return origin
+    in_one_session = one.logged != other.logged and bool(one.session.id) and one.session.id == other.session.id
+    return "equal usage" if one_trace or in_one_session or not _few(one.claim, other.claim) else "few"
+
+
+def _another_source(one: Span, other: Span) -> bool:
+    return one.scope != other.scope or one.logged != other.logged
+
+
+def together(one: Span, other: Span) -> bool:
+    """Return whether two reports lie together in time: one span holds the other, or an event follows a span closely."""
+    if one.logged != other.logged:
+        span, event = (other, one) if one.logged else (one, other)
+        return span.start_ns - LOG_BEFORE_NS <= event.end_ns <= span.end_ns + LOG_AFTER_NS
+    return _contains(one, other) or _contains(other, one)
+
+
+def _contains(one: Span, other: Span) -> bool:
+    return one.start_ns - SLACK_NS <= other.start_ns and other.end_ns <= one.end_ns + SLACK_NS
+
+
+def _as_long(one: Span, other: Span) -> bool:
+    """Whether two reports last so equally long that the longer one has room for no other call of that length."""
+    shorter, longer = sorted((one.end_ns - one.start_ns, other.end_ns - other.start_ns))
+    return one.logged != other.logged or longer - shorter <= max(shorter, _EDGE_NS)
+
+
+def _differ(one: str, other: str) -> bool:
+    return bool(one) and bool(other) and one != other
+
+
+def _other_origin(one: Span, other: Span) -> str:
+    """What both name, and differently: a service, host, process, language or user; "" for nothing."""
+    if one.claim is None or other.claim is None:
+        return ""
+    origins = zip(ORIGIN, one.claim.evidence.origin, other.claim.evidence.origin, strict=False)
+    return next((what for what, a, b in origins if a and b and a != b), "")
+
+
+def _few(one: Claim | None, other: Claim | None) -> bool:
+    outputs = [claim.tokens[1] or 0 if claim is not None and claim.tokens else 0 for claim in (one, other)]
+    return min(outputs) < FEW_TOKENS
+
+
+def _one_model(one: Claim | None, other: Claim | None) -> bool:
+    """Whether two claims can be of one model: what answered is compared, or where one does not tell both, any name."""
+    if one is None or other is None:
+        return True
+    asked = one.evidence.asked, other.evidence.asked
+    ones = [name for name in ((one.model,) if all(asked) else (one.model, asked[0])) if name]
+    others = [name for name in ((other.model,) if all(asked) else (other.model, asked[1])) if name]
+    return not ones or not others or any(one_model(a, b) for a in ones for b in others)
+
+
+def equal_usage(one: Claim | None, other: Claim | None) -> bool:
+    """Return whether two claims can be of one call: usage on both sides, equal in every class that both know."""
+    if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
+        return False
+    apart_from_output = zip(one.tokens[:1] + one.tokens[2:], other.tokens[:1] + other.tokens[2:], strict=True)
+    if not all(a is None or b is None or a == b for a, b in apart_from_output):
+        return False
+    return _same_output(one.tokens, other.tokens)
+
+
+def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
+    """Some sources leave reasoning out of the output, and do not say how much it was (Gemini CLI's spans)."""
+    if one[0] is None or other[0] is None:
+        return False
+    (a, a_reasoning), (b, b_reasoning) = (one[1] or 0, one[5]), (other[1] or 0, other[5])
+    if a == b:
+        return True
+    return (a_reasoning is None and b_reasoning is not None and a == b - b_reasoning) or (
+        b_reasoning is None and a_reasoning is not None and b == a - a_reasoning
+    )
+
+
+def _alike(one: Claim | None, other: Claim | None) -> bool:
+    """No usage on one side, or equal usage."""
+    return one is None or other is None or not one.spends or not other.spends or equal_usage(one, other)
+
+
+# Rule 2: across traces.
+
+
+def match_across(span: Span, other: Span, session: Named, *, one_trace: bool = False) -> Reason:
+    """Return why `span` reports the call of `other`, a counted span of another trace, or why not.
+
+    `session` is where `other` stands; `one_trace` is true where it is one that the trace of `span` does not hold any
+    more. Without an id in common, each source reports a call once.
+    """
+    code = one_call(span, replace(other, session=session), one_trace=one_trace)
+    if code == "equal usage" and source_of(span) in other.reported_by:
+        code = "library"
+    return Reason(code, other.span_id.hex())
+
+
+def apply(span: Span, other: Span, *, forgotten: bool = False) -> Span:
+    """Let one of two spans of two traces that report one call be counted, and return it: the richer, else `other`.
+
+    What was sent for the call goes with the counted one. `forgotten` is true where `other` cannot be changed any more.
+    """
+    other.reported_by.add(source_of(span))
+    if forgotten or richness(span)[:2] <= richness(other)[:2]:
+        span.twin = other.span_id.hex()
+        return other
+    other.twin = span.span_id.hex()
+    span.sent, other.sent = span.sent + other.sent, NO_SPEND
+    return span
+
+
+def source_of(span: Span) -> str:
+    """Return the library, or the client that writes the log, that reports a call."""
+    return f"log {span.scope}" if span.logged else f"span {span.scope}"

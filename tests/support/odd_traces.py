@@ -1,0 +1,41 @@
+"""Generated spans of few names, so that whatever may meet does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+from ledger_in_memory import make_fact
+from spanledger_processor.accounting.facts import Fact
+
+SPANS = 12
+
+
+@st.composite
+def spans(draw: st.DrawFn) -> list[Fact]:
+    """Spans of one trace, or two: parents known and not, rings, equal usage and equal ids, some silent, some plain."""
+    return [draw(_span(number)) for number in range(draw(st.integers(2, SPANS)))]
+
+
+@st.composite
+def _span(draw: st.DrawFn, number: int) -> Fact:
+    kind = draw(st.sampled_from(["llm", "llm", "llm", "tool", "agent", "other", ""]))
+    more: dict[str, Any] = {"scope": draw(st.sampled_from(["one", "one", "two"]))}
+    if kind == "llm" and draw(st.booleans()):
+        more["response_id"] = f"r{draw(st.integers(0, 2 * SPANS))}"
+    cost = draw(st.sampled_from([100 + number, 100 + number, 100, None])) if kind not in ("", "tool") else None
+    fact = make_fact(
+        f"s{draw(st.sampled_from([number, number, number, 0]))}",
+        draw(st.sampled_from(["", *(f"s{parent}" for parent in range(SPANS))])),
+        kind,
+        cost,
+        trace=draw(st.sampled_from(["t1", "t1", "t1", "t2"])),
+        session=draw(st.sampled_from(["", "", "s", "s", "other"])),
+        run=draw(st.sampled_from(["", "", "", "r", "q"])),
+        start=draw(st.integers(0, 30)),
+        **more,
+    )
+    if fact.call is not None and fact.call.usage is not None and draw(st.integers(0, 9)) == 0:
+        fact.call.usage, fact.call.fallback = None, fact.call.usage
+    return fact
