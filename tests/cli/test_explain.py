@@ -27,6 +27,9 @@ def _truth(capture: Path) -> list[dict[str, Any]]:
     return [call for call in calls if call["status"] == 200]
 
 
+REPORTS = Path(__file__).parents[1] / "data" / "reports"
+
+
 def _counted(told: dict[str, Any]) -> list[dict[str, Any]]:
     return [span for span in told["spans"] if span["role"] == "counted"]
 
@@ -50,7 +53,15 @@ def test_a_duplicate_names_the_span_that_counts(tmp_path: Path) -> None:
         assert other["usage"]["output"] == twin["usage"]["output"]
         assert other["why"] == "rule 3: of the 2 spans that tell of this call it is the one that counts"
         assert f"span {twin['duplicate_of']}" in twin["why"]
-        assert "reports the same response" in twin["why"]
+        assert "they share a response or call id" in twin["why"]
+
+
+def test_a_span_that_is_nearly_a_duplicate_says_why_it_counts() -> None:
+    """Two services classify the same text for two sessions, one token out: two calls."""
+    one, other = answer("explain", str(REPORTS / "28-probe-false-twins" / "in.json"))["spans"]
+    assert (one["role"], other["role"]) == ("counted", "counted")
+    assert f"not the call of span {one['span_id']}" in other["why"]
+    assert "two sessions" in other["why"]
 
 
 def test_an_agent_that_repeats_its_children() -> None:
@@ -182,7 +193,7 @@ def test_for_people() -> None:
     shown = output("explain", str(DOUBLE))
     assert "anthropic.messages.create span " in shown
     assert "  counts   $0.002019, computed" in shown
-    assert "  counts   nothing, it is a duplicate: span " in shown
+    assert "  counts   nothing, it is a duplicate: rule 3: span " in shown
     assert "15 GenAI spans: $0.011601 in all" in shown
 
 

@@ -135,8 +135,9 @@ class Explainer:
         if code == "tells more":
             rule = "rule 6"
         same = twin is not None and twin.fact.call is not None and call.response_id == twin.fact.call.response_id
+        why = f": {ONE_CALL[code]}" if code in ONE_CALL else ""
         which = f" ({call.response_id})" if code == "same id" and same else ""
-        return f"{rule}: {counted} counts for the same call" + (f": {ONE_CALL[code]}{which}" if code in ONE_CALL else "")
+        return f"{rule}: {counted} counts for the same call{why}{which}"
 
     def _named(self, span: ReplayedSpan, identifier: str, source: str, what: str) -> Answer | None:
         if not identifier:
