@@ -68,7 +68,10 @@ class _Protocol(H11Protocol):
 
 
 class HttpListener:
-    """Serves `app` on host and port. `where` is the configuration path that errors name; timeouts in seconds."""
+    """Serves `app` on host and port. `where` is the configuration path that errors name; timeouts in seconds.
+
+    With `share_port` other processes may listen on the port too, and connections spread over them.
+    """
 
     def __init__(
         self,
@@ -79,9 +82,11 @@ class HttpListener:
         *,
         header_timeout: float = HEADER_TIMEOUT,
         idle_timeout: float = IDLE_TIMEOUT,
+        share_port: bool = False,
     ) -> None:
         self.port = 0
         self._address = address
+        self._share_port = share_port
         self._where = where
         self._server = _Server(_config(app, tls, header_timeout, idle_timeout))
         self._serving: asyncio.Task[None] | None = None
@@ -97,7 +102,7 @@ class HttpListener:
         Raises:
             OSError: the address is taken or not ours.
         """
-        listening = _bind(self._address, self._where)
+        listening = bind(self._address, self._where, share_port=self._share_port)
         self.port = listening.getsockname()[1]
         self._serving = asyncio.create_task(self._server.serve([listening]))
         await self._server.up.wait()
@@ -109,11 +114,16 @@ class HttpListener:
             await self._serving
 
 
-def _bind(address: tuple[str, int], where: str) -> socket.socket:
+def bind(address: tuple[str, int], where: str, *, share_port: bool = False) -> socket.socket:
+    """Return a socket that listens; with `share_port` beside other processes that do. `where` names it in errors.
+
+    Raises:
+        OSError: the address is taken or not ours.
+    """
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        return socket.create_server((host, port), family=family, backlog=1024, reuse_port=share_port)
     except OSError as error:
         raise OSError(f"{where}.endpoint: cannot listen on {host}:{port}: {error.strerror or error}") from error
 

@@ -26,6 +26,7 @@ from spanledger_processor.receivers.enricher import SERVICE
 from spanledger_processor.server.app import running
 from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
+from spanledger_processor.server.ledger_link import LocalLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
 
@@ -193,8 +194,8 @@ async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) 
     sent = Sent()
     config, signer = loaded(), Signer(b"k" * 32)
     stages = [(make_stage(config, signer), make_log_stage(config, signer)) for _ in range(2)]
-    pipeline = Handler(*stages[0], InMemory(), sent, Uncounted(), lambda: NOW)  # type: ignore[arg-type]
-    account = Handler(*stages[1], InMemory(), sent, Uncounted(), lambda: NOW).account  # type: ignore[arg-type]
+    pipeline = Handler(*stages[0], LocalLedger(InMemory()), sent, Uncounted(), lambda: NOW)  # type: ignore[arg-type]
+    account = Handler(*stages[1], LocalLedger(InMemory()), sent, Uncounted(), lambda: NOW).account  # type: ignore[arg-type]
     enricher = Enricher(*stages[1], account, Uncounted(), (), lambda: NOW)
     for signal, body in capture.requests:
         sent.traces.clear()
@@ -212,7 +213,7 @@ async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) 
 async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     config, signer = loaded(), Signer(b"k" * 32)
     stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
-    handler = Handler(stage, log_stage, InMemory(), Sent(), Uncounted(), lambda: NOW)  # type: ignore[arg-type]
+    handler = Handler(stage, log_stage, LocalLedger(InMemory()), Sent(), Uncounted(), lambda: NOW)  # type: ignore[arg-type]
     enricher = Enricher(stage, log_stage, handler.account, Uncounted(), (), lambda: NOW)
     monkeypatch.setattr(stage, "reading", lambda *_: 1 // 0)
     answers = await enricher.enrich(request(chat()) + _plain(), {})

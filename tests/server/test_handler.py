@@ -23,6 +23,7 @@ from spanledger_processor.ledger.store import StateError, Unit
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import Handler
+from spanledger_processor.server.ledger_link import LocalLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
 
@@ -101,7 +102,7 @@ class Way:
         config = load(None, [], {"HOME": "/nowhere"})
         signer = Signer(b"a key for tests, long enough")
         self.stage, self.log_stage = make_stage(config, signer), make_log_stage(config, signer)
-        self.handler = Handler(self.stage, self.log_stage, self.ledger, self.delivery, self.observer)  # type: ignore[arg-type]
+        self.handler = Handler(self.stage, self.log_stage, LocalLedger(self.ledger), self.delivery, self.observer)  # type: ignore[arg-type]
 
     async def take(self, signal: Signal, body: bytes) -> Result:
         return await self.handler.handle(signal, body, {}, asyncio.get_running_loop().time() + 10)

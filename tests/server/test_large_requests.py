@@ -24,6 +24,7 @@ from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, Unit, tenant_hash
 from spanledger_processor.server import handler as handler_module
 from spanledger_processor.server.handler import Handler, Turns, split
+from spanledger_processor.server.ledger_link import LocalLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
 
@@ -89,7 +90,7 @@ class Stage:
     def __post_init__(self) -> None:
         config, signer = load(None, [], {"HOME": "/nowhere"}), Signer(b"a key for tests, long enough")
         stages = make_stage(config, signer), make_log_stage(config, signer)
-        self.handler = Handler(*stages, self.ledger, self.delivery, Observer())  # type: ignore[arg-type]
+        self.handler = Handler(*stages, LocalLedger(self.ledger), self.delivery, Observer())  # type: ignore[arg-type]
 
     async def take(self, body: bytes, sender: str = "a", left: float = 60.0) -> Result:
         deadline = asyncio.get_running_loop().time() + left

@@ -29,6 +29,7 @@ from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Store
 from spanledger_processor.server.handler import Handler
+from spanledger_processor.server.ledger_link import LocalLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
 from tests.simulation import clock, workload
@@ -207,7 +208,7 @@ class Process:
             Handler(
                 make_stage(config, signer),
                 make_log_stage(config, signer),
-                self.ledger,  # type: ignore[arg-type]
+                LocalLedger(self.ledger),  # type: ignore[arg-type]
                 self.delivery,
                 observer,
                 world.now_ns,

@@ -66,11 +66,16 @@ def measured(metrics: str, name: str, **labels: str) -> float:
 class Served:
     """`spanledger serve` with one destination, `otlp_grpc` to the port `to`.
 
-    `more` is put into its configuration, `within` before its command.
+    `more` is put into its configuration, `within` before its command and `arguments` behind it.
     """
 
     def __init__(
-        self, folder: Path, to: int, more: Mapping[str, Any] | None = None, within: Sequence[str] = ()
+        self,
+        folder: Path,
+        to: int,
+        more: Mapping[str, Any] | None = None,
+        within: Sequence[str] = (),
+        arguments: Sequence[str] = (),
     ) -> None:
         self.grpc, self.http, self.api = free_port(), free_port(), free_port()
         self.state = folder / "state"
@@ -86,7 +91,7 @@ class Served:
         }
         folder.mkdir(parents=True, exist_ok=True)
         self.config.write_text(json.dumps(_merged(config, more or {})))  # JSON is YAML
-        self.command = [*within, *COMMAND, "serve", "--config", str(self.config)]
+        self.command = [*within, *COMMAND, "serve", "--config", str(self.config), *arguments]
         self.program = Program(
             "spanledger", self.command, folder, lambda: answers(f"http://127.0.0.1:{self.api}/readyz")
         )

@@ -19,7 +19,7 @@ from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.receivers.driver import RequestObserver
 from spanledger_processor.server.handler import StageObserver
 from spanledger_processor.telemetry.metrics import Telemetry
-from spanledger_processor.telemetry.registry import Bounded
+from spanledger_processor.telemetry.registry import Bounded, Samples
 from spanledger_processor.units import USD
 
 HOUR_NS = 3600 * 10**9
@@ -232,3 +232,32 @@ def test_what_others_say_a_call_cost_is_held_against_what_we_say(telemetry: Tele
     found = scraped(telemetry)
     assert found["reported_cost_ratio_count{dialect=vercel}"] == 2
     assert found["reported_cost_ratio_sum{dialect=vercel}"] == pytest.approx(1.6 + 2.1)
+
+
+def test_metrics_of_other_processes_are_added_and_counters_outlive_them() -> None:
+    whole, worker = Telemetry("1", window=3600, budget=10), Telemetry("1", window=3600, budget=10)
+    for telemetry, size in ((whole, 3), (worker, 4)):
+        telemetry.requests.received("traces", "grpc", size)
+        telemetry.requests.in_flight(size)
+        telemetry.requests.answered("traces", "grpc", "ok", "", 0.004)
+    worker.requests.received("logs", "http", 5)
+    samples = worker.registry.samples()
+
+    def scrape(*others: Samples) -> dict[str, float]:
+        text = whole.registry.scrape(others).decode()
+        found = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+        return {f"{sample.name}{sorted(sample.labels.values())}": sample.value for sample in found}
+
+    both = scrape(samples)
+    assert both["spanledger_received_bytes_total['grpc', 'traces']"] == 7
+    assert both["spanledger_received_bytes_total['http', 'logs']"] == 5
+    assert both["spanledger_request_duration_seconds_count['grpc', 'traces']"] == 2
+    assert both["spanledger_request_duration_seconds_bucket['0.005', 'grpc', 'traces']"] == 2
+    assert both["spanledger_in_flight_bytes[]"] == 7
+    assert both["spanledger_build_info['1']"] == 1
+    assert scrape()["spanledger_received_bytes_total['grpc', 'traces']"] == 3
+    whole.registry.keep(samples)
+    whole.registry.keep(samples)
+    gone = scrape()
+    assert gone["spanledger_received_bytes_total['http', 'logs']"] == 10
+    assert gone["spanledger_in_flight_bytes[]"] == 3

@@ -78,7 +78,15 @@ class GrpcListener:
     `where` is the configuration path that errors name. `port` is where it listens once started, 0 for a socket file.
     """
 
-    def __init__(self, settings: Grpc, where: str, driver: RequestDriver, protocol: OtlpProtocol) -> None:
+    def __init__(
+        self,
+        settings: Grpc,
+        where: str,
+        driver: RequestDriver,
+        protocol: OtlpProtocol,
+        *,
+        share_port: bool = False,
+    ) -> None:
         self.port = 0
         self.listening = False
         self._settings = settings
@@ -87,7 +95,7 @@ class GrpcListener:
         self._protocol = protocol
         self._authenticator = Authenticator(settings.auth)
         self._reader = MessageReader(driver.limiter, settings.max_request_bytes)
-        self._server = grpc.aio.server(options=_options(settings))
+        self._server = grpc.aio.server(options=_options(settings, share_port=share_port))
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._services: list[str] = []
 
@@ -172,9 +180,9 @@ class GrpcListener:
         return await self._driver.submit(request, reservation, context.time_remaining(), handle)
 
 
-def grpc_receiver(settings: Grpc, driver: RequestDriver) -> GrpcListener:
+def grpc_receiver(settings: Grpc, driver: RequestDriver, *, share_port: bool = False) -> GrpcListener:
     """Return a listener for OTLP/gRPC."""
-    listener = GrpcListener(settings, WHERE, driver, "grpc")
+    listener = GrpcListener(settings, WHERE, driver, "grpc", share_port=share_port)
     for name, signal in SERVICES.items():
         listener.add_service(name, {"Export": listener.method(signal)})
     return listener
@@ -313,7 +321,7 @@ def _host(peer: str) -> str:
     return peer.rpartition(":")[0] or peer
 
 
-def _options(settings: Grpc) -> Sequence[tuple[str, int]]:
+def _options(settings: Grpc, *, share_port: bool) -> Sequence[tuple[str, int]]:
     """Limits, flow control and keepalive in gRPC's names; what is not configured is left to gRPC."""
     parameters = settings.keepalive.server_parameters
     policy = settings.keepalive.enforcement_policy
@@ -330,7 +338,7 @@ def _options(settings: Grpc) -> Sequence[tuple[str, int]]:
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_concurrent_streams", _STREAMS),
         ("grpc.http2.bdp_probe", 0),  # windows stay at 64 KiB a stream until its message is read
-        ("grpc.so_reuseport", 0),  # a second process on our port fails, instead of taking half of the requests
+        ("grpc.so_reuseport", int(share_port)),  # else a second process on our port would take half of the requests
         ("grpc.keepalive_permit_without_calls", int(policy.permit_without_stream)),
         *((name, _milliseconds(seconds)) for name, seconds in times.items() if seconds is not None),
     ]

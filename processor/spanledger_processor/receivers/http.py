@@ -74,7 +74,7 @@ class HttpReceiver:
         OSError: a certificate cannot be used.
     """
 
-    def __init__(self, settings: Http, driver: RequestDriver) -> None:
+    def __init__(self, settings: Http, driver: RequestDriver, *, share_port: bool = False) -> None:
         self._settings = settings
         self._driver = driver
         self._authenticator = Authenticator(settings.auth)
@@ -87,6 +87,7 @@ class HttpReceiver:
             tls,
             header_timeout=settings.read_header_timeout,
             idle_timeout=settings.idle_timeout,
+            share_port=share_port,
         )
 
     @property

@@ -12,18 +12,20 @@ from spanledger_processor.receivers.memory_limiter import MemoryLimiter
 
 
 class Otlp:
-    """Make it, `start` and `stop` it inside one event loop.
+    """Make it, `start` and `stop` it inside one event loop. With `share_ports` other processes may listen beside it.
 
     Raises:
         OSError: a certificate cannot be used.
     """
 
-    def __init__(self, settings: OtlpReceiver, pipeline: Pipeline, observer: RequestObserver) -> None:
+    def __init__(
+        self, settings: OtlpReceiver, pipeline: Pipeline, observer: RequestObserver, *, share_ports: bool = False
+    ) -> None:
         limiter = MemoryLimiter(settings.max_in_flight_mib * MIB, observer.in_flight)
         self._driver = RequestDriver(pipeline, limiter, observer)
         grpc, http = settings.protocols.grpc, settings.protocols.http
-        self._http = None if http is None else HttpReceiver(http, self._driver)
-        self._grpc = None if grpc is None else grpc_receiver(grpc, self._driver)
+        self._http = None if http is None else HttpReceiver(http, self._driver, share_port=share_ports)
+        self._grpc = None if grpc is None else grpc_receiver(grpc, self._driver, share_port=share_ports)
 
     async def start(self) -> None:
         """Listen on all protocols.

@@ -1,13 +1,14 @@
-"""Everything that runs in one process of `serve`: made from a configuration, and taken down in order."""
+"""What runs in one process of `serve`: all of it, a worker or the ledger; made from a configuration."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import TypeAlias
 
 from spanledger_exporters import Delivery, DestinationError, build
 from spanledger_processor.config import Config, host_and_port
@@ -22,11 +23,14 @@ from spanledger_processor.receivers import EnricherReceiver, Otlp
 from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
+from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger
 from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import link_keys, make_log_stage, make_signer, make_stage, open_store
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.telemetry.metrics import Telemetry
+
+Listening: TypeAlias = Callable[[], Mapping[str, bool]]
 
 GRACE = 20.0
 """Seconds that requests under way get to end when the process stops ..."""
@@ -63,41 +67,148 @@ async def running(config: Config) -> AsyncIterator[Running]:
 
 async def _start(config: Config, closing: AsyncExitStack) -> Running:
     """Start the parts, those first that others need; each is stopped before what it needs."""
-    telemetry = Telemetry(version("spanledger"), window=config.state.retention.spans, budget=_budget(config))
+    telemetry = _telemetry(config)
     signer = make_signer(config)
-    ledger = LedgerWriter(partial(open_store, config), telemetry.ledger)
-    closing.push_async_callback(asyncio.to_thread, ledger.close)
-    telemetry.ledger.read_correction(partial(_late_correction, ledger))
-    delivery = Delivery(
-        [build(name, exporter, SpanDisplay()) for name, exporter in config.exporters.items()], telemetry.delivery
-    )
+    ledger = _open_ledger(config, telemetry, closing)
+    stage = await _start_stage(config, signer, telemetry, LocalLedger(ledger), closing)
+    health = Health(stage.listening, lambda: telemetry.ledger.is_available)
+    health.requires_ledger = config.api.ready_requires_ledger
+    api = Api(config.api.endpoint, health, telemetry.registry.scrape, ledger)
+    await api.start()
+    closing.push_async_callback(api.stop)
+    await stage.receive(config, signer, closing)
+    health.phase = "serving"
+    closing.callback(setattr, health, "phase", "stopping")
+    return Running(_addresses(config, {**stage.ports(), "api": api.port}), ledger)
+
+
+@asynccontextmanager
+async def running_ledger(config: Config, link: str) -> AsyncIterator[None]:
+    """Run the ledger process of several workers inside the block: the ledger, the API, and the workers' way to it.
+
+    `link` is the path of the socket file that workers connect to.
+
+    Raises:
+        StartError: the state folder or an address cannot be used.
+    """
+    async with AsyncExitStack() as closing:
+        try:
+            await _start_ledger(config, link, closing)
+        except (StateLockedError, OSError) as error:
+            raise StartError(str(error)) from error
+        yield
+
+
+async def _start_ledger(config: Config, link: str, closing: AsyncExitStack) -> None:
+    telemetry = _telemetry(config)
+    ledger = _open_ledger(config, telemetry, closing)
+    server = LedgerServer(link, LocalLedger(ledger), lambda status: telemetry.registry.keep(status["metrics"]))
+
+    def listening() -> dict[str, bool]:
+        names: dict[str, bool] = {"workers": bool(server.statuses)}
+        for status in server.statuses:
+            for name, up in status["listening"].items():
+                names[name] = names.get(name, False) or up
+        return names
+
+    def scrape() -> bytes:
+        return telemetry.registry.scrape([status["metrics"] for status in server.statuses])
+
+    health = Health(listening, lambda: telemetry.ledger.is_available)
+    health.requires_ledger = config.api.ready_requires_ledger
+    api = Api(config.api.endpoint, health, scrape, ledger)
+    await api.start()
+    closing.push_async_callback(api.stop)
+    await server.start()
+    closing.push_async_callback(server.close)
+    health.phase = "serving"
+    closing.callback(setattr, health, "phase", "stopping")
+
+
+@asynccontextmanager
+async def running_worker(config: Config, link: str) -> AsyncIterator[None]:
+    """Run a stage worker inside the block: OTLP in on shared ports, and the ways out; its ledger is at `link`.
+
+    Raises:
+        StartError: a key, an exporter or an address cannot be used.
+    """
+    async with AsyncExitStack() as closing:
+        try:
+            await _start_worker(config, link, closing)
+        except (SigningKeyError, DestinationError, OSError) as error:
+            raise StartError(str(error)) from error
+        yield
+
+
+async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> None:
+    telemetry, signer = _telemetry(config), make_signer(config)
+    listening: Listening = dict
+    ledger = RemoteLedger(link, lambda: {"listening": dict(listening()), "metrics": telemetry.registry.samples()})
+    await ledger.start()
+    closing.push_async_callback(ledger.close)
+    stage = await _start_stage(config, signer, telemetry, ledger, closing, share_ports=True)
+    listening = stage.listening
+    await stage.receive(config, signer, closing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """The stage of one process, from receivers to exporters."""
+
+    handler: Handler
+    receivers: list[Otlp | EnricherReceiver]
+
+    def listening(self) -> Mapping[str, bool]:
+        """By name: whether a receiver takes requests."""
+        return dict(pair for receiver in self.receivers for pair in receiver.listening.items())
+
+    def ports(self) -> Mapping[str, int]:
+        """By name: the port that a receiver listens on."""
+        return dict(pair for receiver in self.receivers for pair in receiver.ports.items())
+
+    async def receive(self, config: Config, signer: Signer, closing: AsyncExitStack) -> None:
+        """Take requests from now on, and read the files that are configured."""
+        for receiver in self.receivers:
+            await receiver.start()
+            closing.push_async_callback(receiver.stop, GRACE)
+        if any(source is not None for _, source in config.sidecar.sources):
+            await _start_sidecar(config, self.handler, signer, closing)
+
+
+async def _start_stage(
+    config: Config,
+    signer: Signer,
+    telemetry: Telemetry,
+    ledger: BatchLedger,
+    closing: AsyncExitStack,
+    *,
+    share_ports: bool = False,
+) -> _Stage:
+    """Start the exporters, and make what stands before them."""
+    exporters = [build(name, settings, SpanDisplay()) for name, settings in config.exporters.items()]
+    delivery = Delivery(exporters, telemetry.delivery)
     await delivery.start()
     closing.push_async_callback(delivery.close, AFTER_GRACE)
     stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
     handler = Handler(stage, log_stage, ledger, delivery, telemetry.stage)
     receivers: list[Otlp | EnricherReceiver] = []
     if config.receivers.otlp is not None:
-        receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests))
+        receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests, share_ports=share_ports))
     if config.receivers.enricher is not None:
         enricher = Enricher(stage, log_stage, handler.account, telemetry.stage, link_keys(config.processor))
         receivers.append(EnricherReceiver(config.receivers.enricher, enricher, telemetry.requests))
-    health = Health(
-        lambda: dict(pair for receiver in receivers for pair in receiver.listening.items()),
-        lambda: telemetry.ledger.is_available,
-    )
-    health.requires_ledger = config.api.ready_requires_ledger
-    api = Api(config.api.endpoint, health, telemetry.registry.scrape, ledger)
-    await api.start()
-    closing.push_async_callback(api.stop)
-    for receiver in receivers:
-        await receiver.start()
-        closing.push_async_callback(receiver.stop, GRACE)
-    if any(source is not None for _, source in config.sidecar.sources):
-        await _start_sidecar(config, handler, signer, closing)
-    health.phase = "serving"
-    closing.callback(setattr, health, "phase", "stopping")
-    ports = dict(pair for receiver in receivers for pair in receiver.ports.items())
-    return Running(_addresses(config, {**ports, "api": api.port}), ledger)
+    return _Stage(handler, receivers)
+
+
+def _telemetry(config: Config) -> Telemetry:
+    return Telemetry(version("spanledger"), window=config.state.retention.spans, budget=_budget(config))
+
+
+def _open_ledger(config: Config, telemetry: Telemetry, closing: AsyncExitStack) -> LedgerWriter:
+    ledger = LedgerWriter(partial(open_store, config), telemetry.ledger)
+    closing.push_async_callback(asyncio.to_thread, ledger.close)
+    telemetry.ledger.read_correction(partial(_late_correction, ledger))
+    return ledger
 
 
 async def _start_sidecar(config: Config, handler: Handler, signer: Signer, closing: AsyncExitStack) -> None:

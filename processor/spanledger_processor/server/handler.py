@@ -14,16 +14,15 @@ from typing import Protocol, TypeVar
 
 from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
-from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.enrichment import Reading, Stage, writing
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.ledger.store import StateError
-from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_data_points, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
+from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +36,7 @@ _LARGE_KNOWN = 64
 """Large requests that are known to have been accepted."""
 _LARGE_SECONDS = 20.0
 """Time for the exporters to take a large request, however long it was worked on: its sender asks for the result."""
+_UNANSWERED = Result(Verdict.RETRYABLE, "the ledger has not answered; try again")
 _LATE = Result(Verdict.RETRYABLE, "still being worked on")
 
 _LEAST_SPAN = 32
@@ -73,7 +73,7 @@ class Handler:
         self,
         stage: Stage,
         log_stage: LogStage,
-        ledger: LedgerWriter,
+        ledger: BatchLedger,
         delivery: Delivery,
         observer: StageObserver,
         now_ns: Callable[[], int] = time.time_ns,
@@ -128,15 +128,19 @@ class Handler:
         least: float = 0.0,
     ) -> Result:
         """Enrich and deliver; the exporters get `least` seconds, also where the deadline has passed by then."""
-        made = None
-        if signal == "traces":
-            body, items = await self._enrich(body, headers, sender)  # frees the bytes as they came
-        elif signal == "logs":
-            items, made = await self._make(body, headers, sender)
-        else:
-            items = count_data_points(body)
-        self._observer.received(signal, items)
-        made_spans = None if made is None else await self._enrich(made, headers, sender)
+        made = made_spans = None
+        try:
+            if signal == "traces":
+                body, items = await self._enrich(body, headers, sender)  # frees the bytes as they came
+            elif signal == "logs":
+                items, made = await self._make(body, headers, sender)
+            else:
+                items = count_data_points(body)
+            self._observer.received(signal, items)
+            if made is not None:
+                made_spans = await self._enrich(made, headers, sender)
+        except UnansweredError:
+            return _UNANSWERED
         deadline = max(deadline, asyncio.get_running_loop().time() + least)
         sends = [self._delivery.deliver(signal, request_id, body, deadline, items)]
         if made_spans is not None:
@@ -175,7 +179,7 @@ class Handler:
                 decisions = [await self.account(batch) for batch in reading.batches]
                 out = await in_slices(writing(reading, decisions)) if decisions else body
             self._observer.enriched(reading)
-        except MalformedError:
+        except (MalformedError, UnansweredError):
             raise
         except Exception as error:
             log.exception("enrichment failed; the request goes on as it came")
@@ -197,7 +201,7 @@ class Handler:
 
     async def _account_part(self, batch: Batch) -> Mapping[int, Decision]:
         try:
-            ruling = await self._ledger.submit(partial(enter, batch))
+            ruling = await self._ledger.account(batch)
         except StateError as error:
             if self._ledger.problem is None:  # else the ledger has told already
                 log.warning("spans go on as not_accounted: %s", error)

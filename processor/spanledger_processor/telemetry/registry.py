@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias, TypeVar
 
 from prometheus_client import (
@@ -17,6 +17,7 @@ from prometheus_client import (
     generate_latest,
 )
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.metrics_core import Metric
 
 from spanledger_processor.telemetry.table import PREFIX, Row, Type
 
@@ -49,20 +50,60 @@ def _clean(value: str) -> str:
     return kept or "unknown"
 
 
+_LabelValues: TypeAlias = tuple[tuple[str, str], ...]
+_ENDINGS = ("_total", "_bucket", "_count", "_sum")
+"""What a sample's name adds to its metric's."""
+
 _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 
 Question: TypeAlias = Callable[[], None]
 """Called before every scrape, to set what is read from elsewhere."""
 
 
+Samples: TypeAlias = Sequence[tuple[str, Sequence[Sequence[str]], float]]
+"""Name, labels with their values, and value of each sample."""
+
+
+class _Merged:
+    """A registry whose samples have those of others added: counts add up, and so do the gauges of processes."""
+
+    def __init__(self, registry: CollectorRegistry, others: Iterable[Samples]) -> None:
+        self._registry = registry
+        self._others: dict[tuple[str, _LabelValues], float] = {}
+        for samples in others:
+            for name, labels, value in samples:
+                key = (name, _labels(labels))
+                self._others[key] = self._others.get(key, 0.0) + value
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric there is, with what others have of it."""
+        for metric in self._registry.collect():
+            if metric.name != f"{PREFIX}build_info":
+                self._add(metric)
+            yield metric
+
+    def _add(self, metric: Metric) -> None:
+        own = {(sample.name, _labels(sample.labels.items())) for sample in metric.samples}
+        names = {metric.name, *(metric.name + ending for ending in _ENDINGS)}
+        metric.samples = [
+            sample._replace(value=sample.value + self._others.get((sample.name, _labels(sample.labels.items())), 0.0))
+            for sample in metric.samples
+        ]
+        for (name, labels), value in self._others.items():
+            if name in names and (name, labels) not in own:
+                metric.add_sample(name, dict(labels), value)
+
+
 class Registry:
     """One collector a row, found by the row's name; the process's own metrics stand beside them."""
 
     def __init__(self, rows: Iterable[Row]) -> None:
+        self._rows = tuple(rows)
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
-        self._collectors = {row.name: _collector(row, self._registry) for row in rows}
+        self._collectors = {row.name: _collector(row, self._registry) for row in self._rows}
         self._questions: list[Question] = []
+        self._gone: Samples = []
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
 
@@ -82,16 +123,41 @@ class Registry:
         """Call `question` before every scrape; it sets gauges. What it raises fails the scrape."""
         self._questions.append(question)
 
-    def scrape(self) -> bytes:
-        """Everything in the Prometheus text format (`prometheus_client.CONTENT_TYPE_LATEST`)."""
+    def scrape(self, others: Iterable[Samples] = ()) -> bytes:
+        """Return everything in the Prometheus text format (`prometheus_client.CONTENT_TYPE_LATEST`).
+
+        `others` are the samples of other processes, which are added to this one's.
+        """
         for question in self._questions:
             question()
-        return generate_latest(self._registry)
+        return generate_latest(_Merged(self._registry, [*others, self._gone]))
+
+    def samples(self) -> Samples:
+        """Return the metrics of the table, for another process to add to its own."""
+        return [
+            (sample.name, sorted(sample.labels.items()), sample.value)
+            for collector in self._collectors.values()
+            for metric in collector.collect()
+            for sample in metric.samples
+        ]
+
+    def keep(self, samples: Samples) -> None:
+        """Keep what another process counted, which has gone: counters do not go back. Its gauges go with it."""
+        gauges = {PREFIX + row.name for row in self._rows if row.type == "gauge"}
+        kept = {(name, _labels(labels)): value for name, labels, value in self._gone}
+        for name, labels, value in samples:
+            if name not in gauges:
+                kept[name, _labels(labels)] = kept.get((name, _labels(labels)), 0.0) + value
+        self._gone = [(name, labels, value) for (name, labels), value in kept.items()]
 
     def _child(self, kind: type[_Metric], name: str, labels: tuple[str, ...]) -> _Metric:
         collector = self._collectors[name]
         assert isinstance(collector, kind), f"{name} is no {kind.__name__}"
         return collector.labels(*labels) if labels else collector
+
+
+def _labels(labels: Iterable[Sequence[str]]) -> _LabelValues:
+    return tuple(sorted((name, value) for name, value in labels))
 
 
 def _collector(row: Row, registry: CollectorRegistry) -> MetricWrapperBase:

@@ -1,0 +1,266 @@
+"""The way between stage workers and the ledger process: a socket file of one user, requests and answers in frames.
+
+A worker that loses the connection connects again and asks again what was not answered: accounting twice for a batch
+gives what it gave the first time. Nothing but a batch's accounting and a worker's own metrics goes over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+import orjson
+
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.ledger.store import StateError
+from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.server.codec import decode_batch, decode_ruling, encode_batch, encode_ruling
+
+log = logging.getLogger(__name__)
+
+Status: TypeAlias = Mapping[str, Any]
+"""A worker's own state as JSON takes it: `listening` by name, `metrics` as samples."""
+
+_FRAME = struct.Struct("<IQc")
+"""Length of what follows, number of the request, and its kind."""
+_BATCH, _STATUS, _RULING, _REFUSED, _FAILED = b"B", b"S", b"R", b"N", b"E"
+
+_RECONNECT_S = 0.1
+_PATIENCE_S = 5.0
+"""How long a batch waits for a ledger process that is not there, before its spans go on as not_accounted."""
+_ANSWER_S = 20.0
+"""How long a batch that was sent is waited for; then nobody knows, and its sender keeps the data."""
+
+
+class UnansweredError(Exception):
+    """The ledger process was sent a batch and has not answered: it may be accounted for or not."""
+
+
+class BatchLedger(Protocol):
+    """A ledger that accounts for batches, in this process or in another."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not available; None when it is."""
+        ...
+
+    async def account(self, batch: Batch) -> Ruling:
+        """Return the ruling on a batch once it is committed.
+
+        Raises:
+            StateError: the ledger is not available, and nothing of the batch is stored.
+            UnansweredError: whether it is stored is not known.
+        """
+        ...
+
+
+class LocalLedger:
+    """Implements `BatchLedger` over the ledger's writer in this process."""
+
+    def __init__(self, writer: LedgerWriter) -> None:
+        self._writer = writer
+
+    @property
+    def problem(self) -> str | None:
+        """Why it is not available; None when it is."""
+        return self._writer.problem
+
+    async def account(self, batch: Batch) -> Ruling:
+        """Return the ruling on a batch once it is committed."""
+        return await self._writer.submit(partial(enter, batch))
+
+
+@dataclass(eq=False, slots=True)
+class _Asked:
+    kind: bytes
+    payload: bytes
+    answer: asyncio.Future[bytes]
+    sent: bool = False
+
+
+class RemoteLedger:
+    """Implements `BatchLedger` in a worker. `path` is the ledger process's socket; `status` is asked every second."""
+
+    def __init__(self, path: str, status: Callable[[], Status]) -> None:
+        self.problem: str | None = "the ledger process is not there yet"
+        self._path = path
+        self._status = status
+        self._writer: asyncio.StreamWriter | None = None
+        self._asked: dict[int, _Asked] = {}
+        self._number = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Keep connected from now on."""
+        self._tasks = [asyncio.create_task(self._keep_connected()), asyncio.create_task(self._keep_reporting())]
+
+    async def close(self) -> None:
+        """Report a last time, and disconnect."""
+        self._report()
+        if self._writer is not None:
+            with contextlib.suppress(OSError):
+                await self._writer.drain()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._disconnect()
+
+    async def account(self, batch: Batch) -> Ruling:
+        """Return the ruling on a batch once the ledger process has committed it."""
+        self._number += 1
+        number = self._number
+        asked = _Asked(_BATCH, encode_batch(batch), asyncio.get_running_loop().create_future())
+        self._asked[number] = asked
+        try:
+            self._send(number, asked)
+            await asyncio.wait((asked.answer,), timeout=_PATIENCE_S)
+            if not asked.answer.done() and asked.sent:
+                await asyncio.wait((asked.answer,), timeout=_ANSWER_S - _PATIENCE_S)
+        finally:
+            del self._asked[number]
+        if not asked.answer.done():
+            if asked.sent:
+                raise UnansweredError
+            raise StateError(self.problem or "the ledger process is not there")
+        return decode_ruling(asked.answer.result())
+
+    async def _keep_connected(self) -> None:
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_unix_connection(self._path)
+            except OSError as error:
+                self.problem = f"the ledger process cannot be reached: {error.strerror or error}"
+                await asyncio.sleep(_RECONNECT_S)
+                continue
+            self.problem = None
+            self._report()
+            for number, asked in self._asked.items():
+                self._send(number, asked)
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._read(reader)
+            self.problem = "the ledger process has gone"
+            self._disconnect()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            number, kind, payload = await _frame(reader)
+            asked = self._asked.get(number)
+            if asked is None or asked.answer.done():
+                continue
+            if kind == _RULING:
+                asked.answer.set_result(payload)
+            elif kind == _REFUSED:
+                asked.answer.set_exception(StateError(payload.decode()))
+            else:
+                asked.answer.set_exception(RuntimeError(f"in the ledger process: {payload.decode()}"))
+
+    async def _keep_reporting(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self._report()
+
+    def _report(self) -> None:
+        if self._writer is not None:
+            self._writer.write(_framed(0, _STATUS, orjson.dumps(self._status())))
+
+    def _send(self, number: int, asked: _Asked) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            asked.sent = True
+            self._writer.write(_framed(number, asked.kind, asked.payload))
+
+    def _disconnect(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+@dataclass(eq=False)
+class _Worker:
+    """A worker that is connected, and what it last said of itself."""
+
+    writer: asyncio.StreamWriter
+    status: Status = field(default_factory=dict)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+
+class LedgerServer:
+    """The ledger process's end: accounts for batches, and knows the workers that are connected.
+
+    `gone` is called with a worker's last status when it disconnects.
+    """
+
+    def __init__(self, path: str, ledger: BatchLedger, gone: Callable[[Status], None]) -> None:
+        self._path = path
+        self._ledger = ledger
+        self._gone = gone
+        self._workers: set[_Worker] = set()
+        self._server: asyncio.Server | None = None
+
+    @property
+    def statuses(self) -> list[Status]:
+        """What the workers that are connected last said."""
+        return [worker.status for worker in self._workers if worker.status]
+
+    async def start(self) -> None:
+        """Listen on the socket file, whose folder nobody else can read."""
+        self._server = await asyncio.start_unix_server(self._serve, self._path)
+
+    async def close(self) -> None:
+        """Take no more workers and disconnect those there are."""
+        if self._server is not None:
+            self._server.close()
+        for worker in list(self._workers):
+            worker.writer.close()
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        worker = _Worker(writer)
+        self._workers.add(worker)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                await self._read(worker, reader)
+        finally:
+            self._workers.discard(worker)
+            writer.close()
+            if worker.status:
+                self._gone(worker.status)
+
+    async def _read(self, worker: _Worker, reader: asyncio.StreamReader) -> None:
+        while True:
+            number, kind, payload = await _frame(reader)
+            if kind == _STATUS:
+                worker.status = orjson.loads(payload)
+            else:
+                task = asyncio.create_task(self._account(worker, number, payload))
+                worker.tasks.add(task)
+                task.add_done_callback(worker.tasks.discard)
+
+    async def _account(self, worker: _Worker, number: int, payload: bytes) -> None:
+        try:
+            ruling = await self._ledger.account(decode_batch(payload))
+            answer = _framed(number, _RULING, encode_ruling(ruling))
+        except StateError as error:
+            answer = _framed(number, _REFUSED, str(error).encode("utf-8", "replace"))
+        except Exception as error:
+            log.exception("accounting for a batch failed; its spans go on as they came")
+            answer = _framed(number, _FAILED, type(error).__name__.encode())
+        if not worker.writer.is_closing():
+            worker.writer.write(answer)
+
+
+def _framed(number: int, kind: bytes, payload: bytes) -> bytes:
+    return _FRAME.pack(len(payload), number, kind) + payload
+
+
+async def _frame(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
+    """The next frame: number, kind and payload."""
+    length, number, kind = _FRAME.unpack(await reader.readexactly(_FRAME.size))
+    return number, kind, await reader.readexactly(length)

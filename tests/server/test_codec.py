@@ -1,0 +1,108 @@
+"""Batches and rulings as bytes: what comes out is what went in, except content."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, Ruling
+from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.config import load
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Changes
+from spanledger_processor.model import Call, Cost, Decision, ReportedCost, Signature, ToolCall, Usage
+from spanledger_processor.server.codec import decode_batch, decode_ruling, encode_batch, encode_ruling
+from spanledger_processor.server.wiring import make_stage
+from spanledger_processor.signing.signer import Signer
+
+CAPTURES = sorted((Path(__file__).parents[1] / "data" / "otlp").rglob("*.traces.binpb"))
+
+text = st.text(max_size=12)
+amount = st.integers(0, 2**70)
+maybe = st.none() | amount
+usage = st.builds(Usage, *(maybe for _ in dataclasses.fields(Usage)))
+call = st.builds(
+    Call,
+    dialect=text,
+    kind=st.sampled_from(["llm", "agent"]),
+    usage=st.none() | usage,
+    reported=st.none() | st.builds(ReportedCost, amount, st.booleans(), text, upstream=maybe),
+    price_context=st.lists(st.tuples(text, text), max_size=2).map(tuple),
+    tool=st.none() | st.builds(ToolCall, st.none() | text, call_id=st.none() | text),
+    unclassed=st.lists(text, max_size=2).map(tuple),
+    present=st.frozensets(text, max_size=3),
+)
+cost = st.builds(Cost, amount=maybe, computed=maybe, input=amount, price=text, estimate=st.booleans())
+fact = st.builds(
+    Fact,
+    st.binary(max_size=16),
+    st.binary(max_size=8),
+    end_ns=st.integers(0, 2**64 - 1),
+    session=st.builds(Named, text, text),
+    call=st.none() | call,
+    cost=st.none() | cost,
+    signature=st.none() | st.builds(Signature, text, text),
+)
+decision = st.builds(
+    Decision, kind=st.sampled_from(["llm", "tool"]), dialect=text, usage=st.none() | usage, cost=st.none() | cost
+)
+
+
+def read(capture: Path) -> list[Batch]:
+    stage = make_stage(load(None, [], {"HOME": "/nowhere"}), Signer(b"a key for tests, long enough"))
+    return stage.read(capture.read_bytes(), {}, 1_795_000_000_000_000_000).batches
+
+
+def without_arguments(batch: Batch) -> Batch:
+    def bare(one: Fact) -> Fact:
+        if one.call is None or one.call.tool is None:
+            return one
+        tool = dataclasses.replace(one.call.tool, arguments=None)
+        return dataclasses.replace(one, call=dataclasses.replace(one.call, tool=tool))
+
+    return dataclasses.replace(batch, facts=[bare(one) for one in batch.facts])
+
+
+@pytest.mark.parametrize("capture", CAPTURES[::7], ids=lambda path: "/".join(path.parts[-3:]))
+def test_recorded_batches_and_their_rulings_come_through(capture: Path) -> None:
+    store = MemoryStore()
+    for batch in read(capture):
+        crossed = decode_batch(encode_batch(batch))
+        assert crossed == without_arguments(batch)
+        with store.unit() as unit:
+            ruling = enter(crossed, unit)
+        assert decode_ruling(encode_ruling(ruling)) == dataclasses.replace(ruling, changes=Changes())
+
+
+@given(st.lists(fact, max_size=3), st.binary(max_size=8), st.builds(LoopRule, st.integers(0, 9), st.integers(0, 9)))
+def test_any_batch_comes_through(facts: list[Fact], tenant: bytes, loop: LoopRule) -> None:
+    """Also amounts beyond 64 bits, and text that no encoding takes."""
+    batch = Batch(tenant, facts, 1, loop, ("gen_ai.usage.cost",))
+    assert decode_batch(encode_batch(batch)) == batch
+
+
+@given(st.dictionaries(st.integers(0, 9), decision, max_size=3), st.integers(-(2**70), 2**70))
+def test_any_ruling_comes_through(decisions: dict[int, Decision], correction: int) -> None:
+    ruling = Ruling(decisions, fresh=[*decisions], replays=1, conflicts=2, corrections=3, correction=correction)
+    assert decode_ruling(encode_ruling(ruling)) == ruling
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\x00b", "größe"])
+def test_text_of_any_kind_comes_through(name: str) -> None:
+    batch: Any = Batch(b"", [Fact(b"t", b"s", call=Call("otel", "llm", response_id=name))], 1)
+    assert decode_batch(encode_batch(batch)) == batch
+
+
+def test_arguments_of_tools_do_not_cross() -> None:
+    call = Call("otel", "tool", tool=ToolCall("search", {"query": "a secret"}, "call-1"))
+    data = encode_batch(Batch(b"", [Fact(b"t", b"s", call=call)], 1))
+    assert b"secret" not in data
+    (crossed,) = decode_batch(data).facts
+    assert crossed.call is not None
+    assert crossed.call.tool == ToolCall("search", None, "call-1")

@@ -1,0 +1,165 @@
+"""A worker's way to the ledger process: what is asked again, what goes on without it, and what nobody can know."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.queries import total
+from spanledger_processor.ledger.store import StateError, tenant_hash
+from spanledger_processor.model import Call, Cost, Usage
+from spanledger_processor.server import ledger_link
+from spanledger_processor.server.ledger_link import LedgerServer, RemoteLedger, Status, UnansweredError
+
+COST = 250_000
+TENANT = tenant_hash("")
+
+
+@dataclass
+class Accounts:
+    """A ledger in memory; answers once `gate` is open, or raises `error`."""
+
+    store: MemoryStore = field(default_factory=MemoryStore)
+    error: Exception | None = None
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    entered: asyncio.Queue[Batch] = field(default_factory=asyncio.Queue)
+    problem: str | None = None
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def account(self, batch: Batch) -> Ruling:
+        if self.error is not None:
+            raise self.error
+        with self.store.unit() as unit:
+            ruling = enter(batch, unit)
+        self.entered.put_nowait(batch)
+        await self.gate.wait()
+        return ruling
+
+    def calls(self) -> int:
+        with self.store.snapshot() as reader:
+            return int(total(reader, TENANT)["calls"])
+
+
+@pytest.fixture
+def path() -> Iterator[str]:
+    """A path short enough for a socket."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield str(Path(folder) / "ledger")
+
+
+@asynccontextmanager
+async def serving(path: str, accounts: Accounts, gone: list[Status] | None = None) -> AsyncIterator[LedgerServer]:
+    server = LedgerServer(path, accounts, (gone if gone is not None else []).append)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+@asynccontextmanager
+async def worker(path: str) -> AsyncIterator[RemoteLedger]:
+    ledger = RemoteLedger(path, lambda: {"listening": {"grpc": True}, "metrics": []})
+    await ledger.start()
+    try:
+        yield ledger
+    finally:
+        await ledger.close()
+
+
+def batch(name: str = "a") -> Batch:
+    cost = Cost(amount=COST, source="computed", computed=COST, input=COST, price="p")
+    call = Call("otel", "llm", provider="openai", request_model="gpt", usage=Usage(input=1, output=1))
+    return Batch(TENANT, [Fact(b"trace-" + name.encode(), b"span", call=call, cost=cost, digest=b"d")], 10**18)
+
+
+async def test_a_batch_is_accounted_for_in_the_other_process(path: str) -> None:
+    accounts = Accounts()
+    async with serving(path, accounts), worker(path) as ledger:
+        rulings = await asyncio.gather(*(ledger.account(batch(name)) for name in "abc"))
+        assert [ruling.decisions[0].cost.amount for ruling in rulings if ruling.decisions[0].cost] == [COST] * 3
+        assert ledger.problem is None
+    assert accounts.calls() == 3
+
+
+async def test_what_was_not_answered_is_asked_again_of_the_next_ledger_process_and_counts_once(path: str) -> None:
+    """It may have been committed before the first one died."""
+    first = Accounts()
+    first.gate.clear()
+    async with worker(path) as ledger:
+        async with serving(path, first):
+            asked = asyncio.create_task(ledger.account(batch()))
+            await first.entered.get()
+        assert not asked.done()
+        second = Accounts(first.store)
+        async with serving(path, second):
+            ruling = await asked
+        assert (ruling.replays, ruling.fresh) == (1, [])
+    assert second.calls() == 1
+
+
+async def test_a_batch_waits_for_a_ledger_process_that_comes(path: str) -> None:
+    accounts = Accounts()
+    async with worker(path) as ledger:
+        asked = asyncio.create_task(ledger.account(batch()))
+        await asyncio.sleep(0)
+        async with serving(path, accounts):
+            assert (await asked).fresh == [0]
+
+
+async def test_without_a_ledger_process_nothing_is_stored_and_that_is_said(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_link, "_PATIENCE_S", 0.01)
+    async with worker(path) as ledger:
+        with pytest.raises(StateError, match="cannot be reached"):
+            await ledger.account(batch())
+        assert ledger.problem is not None
+
+
+async def test_of_a_batch_that_was_sent_and_not_answered_nobody_knows(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_link, "_PATIENCE_S", 0.01)
+    monkeypatch.setattr(ledger_link, "_ANSWER_S", 0.02)
+    accounts = Accounts()
+    async with serving(path, accounts), worker(path) as ledger:
+        await ledger.account(batch("connected"))
+        accounts.gate.clear()
+        with pytest.raises(UnansweredError):
+            await ledger.account(batch())
+        accounts.gate.set()
+        assert (await ledger.account(batch())).replays == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"), [(StateError("no space left"), StateError), (ZeroDivisionError(), RuntimeError)]
+)
+async def test_what_the_ledger_says_is_said_in_the_worker(path: str, error: Exception, raised: type[Exception]) -> None:
+    async with serving(path, Accounts(error=error)), worker(path) as ledger:
+        with pytest.raises(raised):
+            await ledger.account(batch())
+
+
+async def test_a_worker_that_goes_leaves_what_it_last_said(path: str) -> None:
+    gone: list[Status] = []
+    async with serving(path, Accounts(), gone) as server:
+        async with worker(path) as ledger:
+            await ledger.account(batch())
+            assert [status["listening"] for status in server.statuses] == [{"grpc": True}]
+        async with asyncio.timeout(30):
+            while not gone:  # noqa: ASYNC110 - the server is about to notice
+                await asyncio.sleep(0)
+        assert server.statuses == []
+    assert gone == [{"listening": {"grpc": True}, "metrics": []}]

@@ -1,0 +1,99 @@
+"""Several workers and a ledger process: one server to its senders, whichever of its processes ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from backend import Backend
+from chats import COST, chat, request
+from served import PATIENT, RefusedError, Served, told
+from spanledger_processor.config import load
+from spanledger_processor.server.app import StartError
+from spanledger_processor.server.supervisor import for_worker, supervised
+
+
+def parts(served: Served) -> dict[str, int]:
+    """The processes of a server, by part."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            status, command = (entry / "status").read_text(), (entry / "cmdline").read_text().split("\0")
+        except OSError:
+            continue
+        if f"PPid:\t{served.program.pid}\n" in status and "--part" in command:
+            found[command[command.index("--part") + 1]] = int(entry.name)
+    return found
+
+
+def export(served: Served, body: bytes) -> None:
+    """Send as senders do: again until it is taken."""
+    end = time.monotonic() + PATIENT
+    while True:
+        try:
+            served.export(body)
+        except RefusedError as error:
+            if time.monotonic() > end or error.code.name != "UNAVAILABLE":
+                raise
+        else:
+            return
+
+
+def test_whichever_process_ends_nothing_is_lost_and_nothing_counts_twice(tmp_path: Path) -> None:
+    with Backend() as backend, Served(tmp_path, backend.port, arguments=("--workers", "2")) as served:
+        bodies = [request(*(chat() for _ in range(5))) for _ in range(8)]
+        before = parts(served)
+        assert set(before) == {"ledger", "0", "1"}
+        for number, body in enumerate(bodies):
+            if number == 2:
+                os.kill(before["ledger"], signal.SIGKILL)
+            if number == 5:
+                os.kill(before["1"], signal.SIGKILL)
+            export(served, body)
+        for body in bodies:  # as senders do that were not sure
+            export(served, body)
+        after = parts(served)
+        assert after["0"] == before["0"]
+        assert after["ledger"] != before["ledger"]
+        total = told(served.config, "summary")["total"]
+        assert (total["calls"], total["late_correction_usd"]) == (40, 0.0)
+        assert total["cost_usd"] == pytest.approx(40 * COST)
+        assert served.answer("/readyz")["listeners"] == {"workers": "up", "grpc": "up", "http": "up"}
+    assert served.program.ended_with == 0
+
+
+def config(tmp_path: Path, **more: str) -> list[str]:
+    exporters = f"{{file: {{path: {tmp_path}/spans.jsonl}}, debug: {{}}}}"
+    return [f"state.path={tmp_path}", f"exporters={exporters}", *(f"{key}={value}" for key, value in more.items())]
+
+
+def test_workers_share_what_can_be_shared_and_the_first_does_what_only_one_can(tmp_path: Path) -> None:
+    whole = load(None, [*config(tmp_path), "sidecar.sources={mux: {}}"], {"HOME": str(tmp_path)})
+    first, second = (for_worker(whole, number, 2) for number in range(2))
+    for worker in (first, second):
+        assert worker.receivers.otlp is not None
+        assert worker.receivers.otlp.max_in_flight_mib == 128
+    assert first.exporters == whole.exporters
+    assert second.exporters["file"].path == str(tmp_path / "spans.2.jsonl")  # type: ignore[attr-defined]
+    assert (first.sidecar.sources.mux is None, second.sidecar.sources.mux is None) == (False, True)
+
+
+def test_no_worker_has_less_memory_than_its_largest_request_takes(tmp_path: Path) -> None:
+    worker = for_worker(load(None, config(tmp_path), {"HOME": str(tmp_path)}), 1, 16)
+    assert worker.receivers.otlp is not None
+    assert worker.receivers.otlp.max_in_flight_mib == 64
+
+
+async def test_a_port_that_is_taken_ends_it_at_the_start(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        endpoint = f"127.0.0.1:{taken.getsockname()[1]}"
+        sets = [*config(tmp_path), f"receivers.otlp.protocols.http.endpoint={endpoint}"]
+        whole = load(None, sets, {"HOME": str(tmp_path)})
+        with pytest.raises(StartError, match=r"protocols\.http\.endpoint: cannot listen on"):
+            async with supervised(whole, ["false"], 2):
+                pass
