@@ -7,7 +7,7 @@ import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -23,7 +23,7 @@ from spanledger_processor.ledger.store import StateError, Unit
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import Handler
-from spanledger_processor.server.ledger_link import LocalLedger
+from spanledger_processor.server.ledger_link import LocalLedger, UnansweredError
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
 
@@ -238,3 +238,20 @@ async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
         assert gc.collect() < 100
     finally:
         gc.enable()
+
+
+async def test_where_nobody_knows_what_the_ledger_did_the_sender_keeps_the_data() -> None:
+    """It was asked and has not answered: the spans may be in the ledger, so they do not go on without it."""
+
+    class Unanswered:
+        problem = None
+
+        async def account(self, batch: Batch) -> Ruling:
+            raise UnansweredError
+
+    way = Way()
+    way.handler = Handler(way.stage, way.log_stage, Unanswered(), way.delivery, way.observer)  # type: ignore[arg-type]
+    for signal, body in (("traces", request(chat())), ("logs", LOGS)):
+        result = await way.take(cast(Signal, signal), body)
+        assert result.verdict is Verdict.RETRYABLE
+    assert way.delivery.sent == []

@@ -67,6 +67,23 @@ def test_whichever_process_ends_nothing_is_lost_and_nothing_counts_twice(tmp_pat
     assert served.program.ended_with == 0
 
 
+def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:
+    with Backend() as backend, Served(tmp_path, backend.port, arguments=("--workers", "2")) as served:
+        children = parts(served)
+        served.program.kill()
+        end = time.monotonic() + PATIENT
+        while running := [pid for pid in children.values() if _runs(pid)]:
+            assert time.monotonic() < end, running
+            time.sleep(0.05)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "--part" in Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return False
+
+
 def config(tmp_path: Path, **more: str) -> list[str]:
     exporters = f"{{file: {{path: {tmp_path}/spans.jsonl}}, debug: {{}}}}"
     return [f"state.path={tmp_path}", f"exporters={exporters}", *(f"{key}={value}" for key, value in more.items())]

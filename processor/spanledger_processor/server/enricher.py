@@ -19,6 +19,7 @@ from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_log_records, count_traces
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import StageObserver, in_slices
+from spanledger_processor.server.ledger_link import UnansweredError
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +86,7 @@ class Enricher:
 
         Raises:
             MalformedError: `body` is not a trace request.
+            UnansweredError: whether its spans are committed is not known; the client is to ask again.
         """
         try:
             reading = await in_slices(self._stage.reading(body, headers, self._now_ns()))
@@ -92,7 +94,7 @@ class Enricher:
             decisions = await asyncio.gather(*map(self._account, reading.batches))
             answers = SpanAnswers(reading.request.span_count, additions(reading, decisions), reading.failed_spans())
             self._observer.enriched(reading)
-        except MalformedError:
+        except (MalformedError, UnansweredError):
             raise
         except Exception as error:
             log.exception("enrichment failed; the spans go on as they came")
