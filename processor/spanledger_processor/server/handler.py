@@ -18,6 +18,7 @@ from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.enrichment import Reading, Stage, writing
 from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.enrichment.read import finished
 from spanledger_processor.ledger.store import StateError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_data_points, count_log_records
@@ -28,9 +29,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_LARGE_BYTES = 2**20
-_LARGE_SPANS = 4096
-"""A request of more than either is large: large ones are worked on one at a time, and their senders take turns."""
+_LARGE_BYTES = 4 * 2**20
+_LARGE_SPANS = 1024
+"""A request of more than either is large: large ones are worked on in slices, one at a time, and their senders take
+turns. What is smaller takes a tenth of a second at most, and is worked on at once: sliced, all that are under way would
+end late.
+"""
 
 _LARGE_KNOWN = 64
 """Large requests that are known to have been accepted."""
@@ -156,8 +160,9 @@ class Handler:
     async def _make(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[int, bytes | None]:
         """How many records a log request holds, and the spans made from it as a trace request, if there are any."""
         try:
-            async with self._turns.turn(sender, large=len(body) > _LARGE_BYTES):
-                reading = await in_slices(self._log_stage.reading(body, headers))
+            large = len(body) > _LARGE_BYTES
+            async with self._turns.turn(sender, large=large):
+                reading = await _work(self._log_stage.reading(body, headers), large)
         except MalformedError:
             raise
         except Exception as error:
@@ -173,11 +178,12 @@ class Handler:
         """The enriched bytes and how many spans they hold. A failure of ours lets the bytes through as they came."""
         items = 0
         try:
-            async with self._turns.turn(sender, large=_is_large(body)):
-                reading = await in_slices(self._stage.reading(body, headers, self._now_ns()))
+            large = _is_large(body)
+            async with self._turns.turn(sender, large=large):
+                reading = await _work(self._stage.reading(body, headers, self._now_ns()), large)
                 items = reading.request.span_count
                 decisions = [await self.account(batch) for batch in reading.batches]
-                out = await in_slices(writing(reading, decisions)) if decisions else body
+                out = await _work(writing(reading, decisions), large) if decisions else body
             self._observer.enriched(reading)
         except (MalformedError, UnansweredError):
             raise
@@ -255,6 +261,10 @@ class Turns:
                 turn.set_result(None)
                 return
         self._taken = False
+
+
+async def _work(steps: Generator[None, None, T], large: bool) -> T:  # noqa: FBT001
+    return await in_slices(steps) if large else finished(steps)
 
 
 async def in_slices(steps: Generator[None, None, T]) -> T:
