@@ -20,10 +20,13 @@ CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
 
 
 class PlainAttributes(dict[str, Any]):
-    """Attributes as a dictionary, with the one question that a dictionary does not answer."""
+    """Attributes as a dictionary, with the questions that a dictionary does not answer."""
 
     def among(self, keys: frozenset[str]) -> frozenset[str]:
         return keys.intersection(self)
+
+    def fingerprint(self, keys: tuple[str, ...]) -> tuple[Any, ...]:
+        return tuple(repr(self.get(key)) for key in keys)
 
 
 @dataclass

@@ -84,6 +84,8 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
     _take_terms(call, dialect, view, terms)
     for rule in dialect.rules:
         rule(view, call)
+    for rule in dialect.tool_rules if call.tool is not None else ():
+        rule(view, call)
     if call.kind in _CALLS:
         _look_at_outcome(call, dialect, view)
     elif call.kind == "other" and call.usage is not None:

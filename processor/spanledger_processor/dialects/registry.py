@@ -19,6 +19,7 @@ from types import ModuleType
 from spanledger_processor.dialects import engine, vendors
 from spanledger_processor.dialects.engine import keys_of, specialize
 from spanledger_processor.dialects.schema import Detection, Dialect, LogEvent, ScopedSpan
+from spanledger_processor.dialects.usual import UsualCalls, usual_calls
 from spanledger_processor.dialects.values import text
 from spanledger_processor.model import Call
 
@@ -111,6 +112,7 @@ class _SpanShape:
 
     dialects: tuple[Dialect, ...]
     aliases: frozenset[str]
+    usual: UsualCalls | None
 
 
 def detect(view: ScopedSpan) -> Call | None:
@@ -124,6 +126,16 @@ def detect(view: ScopedSpan) -> Call | None:
     if not present and not named:
         return None
     shape = _shape(view.scope_name[:_LONGEST_SCOPE], view.scope_version[:32], present, _prefix(named) if named else "")
+    usual = shape.usual
+    if usual is not None and (call := usual.read(view)) is not None:
+        return call
+    call = _read_in_full(shape, view)
+    if usual is not None and call is not None:
+        usual.learn(view, call)
+    return call
+
+
+def _read_in_full(shape: _SpanShape, view: ScopedSpan) -> Call | None:
     for number, dialect in enumerate(shape.dialects):
         kind = engine.kind_of(dialect, view)
         if kind is None:
@@ -146,14 +158,12 @@ def _prefix(name: str) -> str:
 @lru_cache(maxsize=_MOST_SHAPES)
 def _shape(scope: str, version: str, present: frozenset[str], name: str) -> _SpanShape:
     """Bounded: keys, scopes and versions come from the network."""
-    return _SpanShape(
-        tuple(
-            specialize(dialect, present, scope, version)
-            for dialect in DIALECTS
-            if _may_speak(dialect.detection, scope, present, name)
-        ),
-        engine.COST_ALIASES & present,
+    dialects = tuple(
+        specialize(dialect, present, scope, version)
+        for dialect in DIALECTS
+        if _may_speak(dialect.detection, scope, present, name)
     )
+    return _SpanShape(dialects, engine.COST_ALIASES & present, usual_calls(dialects))
 
 
 def _may_speak(detection: Detection, scope: str, present: frozenset[str], name: str) -> bool:

@@ -24,6 +24,8 @@ class Attributes(Protocol):
 
     def among(self, keys: frozenset[str], /) -> frozenset[str]: ...
 
+    def fingerprint(self, keys: tuple[str, ...], /) -> tuple[Any, ...]: ...
+
     def __contains__(self, key: object, /) -> bool: ...
 
 
@@ -231,7 +233,7 @@ NO_GROUPS = GroupingKeys()
 ANY_SOURCE = Source(Input.PRESUMED)
 
 Rule: TypeAlias = Callable[[ScopedSpan, Call], None]
-"""Says what a table cannot; runs last."""
+"""Says what a table cannot; runs last, those of `Dialect.tool_rules` on tool executions only."""
 
 CountRule: TypeAlias = Callable[[ScopedSpan, Counts], None]
 """Adds counts and terms that no flat key tells, in the source's own sense; runs before the counts are read as usage."""
@@ -287,6 +289,7 @@ class Dialect:
     groups: GroupingKeys = NO_GROUPS
     completes: CountRule | None = None
     rules: tuple[Rule, ...] = ()
+    tool_rules: tuple[Rule, ...] = ()
     notes: tuple[str, ...] = ()
 
 

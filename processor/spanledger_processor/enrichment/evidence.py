@@ -67,14 +67,22 @@ def resource_evidence(resource: Attributes) -> Evidence:
 
 def span_evidence(attributes: Attributes, resource: Evidence) -> Evidence:
     """Return what a span and its resource tell."""
-    if not attributes.among(_SPAN_KEYS):
+    present = attributes.among(_SPAN_KEYS)
+    if not present:
         return resource
-    user = _first(attributes, _USERS)
-    ids = tuple([_short(text) for key in _CALL_IDS if (text := _text(attributes.get(key)))])
+    users, call_ids = _told_by(present)
+    user = _first(attributes, users)
+    ids = tuple([_short(text) for key in call_ids if (text := _text(attributes.get(key)))])
     if not user:
         return resource._replace(ids=ids) if ids else resource
     others = resource.origin[:-1] or (b"",) * len(_ORIGIN)
     return Evidence(ids=ids, origin=(*others, _short(user)))
+
+
+@lru_cache(maxsize=1024)
+def _told_by(present: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the keys of users and of call ids that a span has; the sets are as many as spans' shapes."""
+    return tuple(key for key in _USERS if key in present), tuple(key for key in _CALL_IDS if key in present)
 
 
 def _first(attributes: Attributes, keys: tuple[str, ...]) -> str:

@@ -60,6 +60,10 @@ class Attributes:
             self._keys = list(self._encoded)
         return keys.intersection(self._keys)
 
+    def fingerprint(self, keys: tuple[str, ...]) -> tuple[bytes | None, ...]:
+        """What stands under `keys`, encoded, to compare spans by."""
+        return tuple(map(self._encoded.get, keys))
+
     def holds(self, key: str, encoded: bytes) -> bool:
         """Whether the value of `key` is the AnyValue `encoded`, byte for byte."""
         return self._encoded.get(key) == encoded

@@ -257,5 +257,5 @@ OTEL = Dialect(
     answered=ANSWERED,
     tool=TOOL,
     groups=GROUPS,
-    rules=(function_parameters,),
+    tool_rules=(function_parameters,),
 )

@@ -1,0 +1,198 @@
+"""The usual call, read by what a span of the same shape said before.
+
+Most spans of a service differ in their counts and ids only. A span takes this way if its dialect reads it by plain keys
+alone: one key a token class, no usage in texts, no cost, no rule but those of tool spans, no mark of a cache; and if it
+is a call with a response id. What stands under its other keys is compared as it is encoded; where all of it was
+read before, that reading is taken with the span's own counts and response id. Everything else takes the full rules.
+
+A reading is kept only after it was found equal to that of the full rules (`learn`), and for good only while few are
+(`_MOST`): keys and values come from the network. `tests/dialects/test_usual.py` holds both ways to the same result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from spanledger_processor.dialects.normalize import Counts, Input, normalize
+from spanledger_processor.dialects.schema import NO_TOKENS, Dialect, Keys, ScopedSpan, Source
+from spanledger_processor.dialects.usage import source_for
+from spanledger_processor.dialects.values import text
+from spanledger_processor.model import Call, Kind, Usage
+
+_MOST = 4096
+"""Readings kept, over all shapes."""
+_LONGEST = 512
+"""Bytes of a value that is compared."""
+_ERROR = 2
+_KINDS = frozenset({"llm", "embedding"})
+_CLASSES = ("input", "output", "total", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "reasoning")
+"""Fields of `Tokens` and of `Counts`, in the order of `Counts`."""
+
+_Key: TypeAlias = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a call says beside its counts and its response id."""
+
+    dialect: str
+    kind: Kind
+    provider: str
+    request_model: str
+    response_model: str
+    price_context: tuple[tuple[str, str], ...]
+    agent_id: str
+    agent_parent_id: str
+    note: str
+    present: frozenset[str]
+    source: Source
+    is_error: bool
+
+    def call(self, usage: Usage, response_id: str, *, estimate: bool) -> Call:
+        """Return the call with its own usage and response id."""
+        return Call(
+            self.dialect,
+            self.kind,
+            "per-message",
+            self.provider,
+            self.request_model,
+            self.response_model,
+            usage,
+            None,
+            "",
+            estimate,
+            None,
+            self.price_context,
+            None,
+            response_id,
+            self.agent_id,
+            self.agent_parent_id,
+            note=self.note,
+            answered=True,
+            present=self.present,
+        )
+
+
+_readings: dict[_Key, _Reading] = {}
+
+
+class UsualCalls:
+    """The usual calls of one shape of spans. Make it by `usual_calls`."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        tokens = dialect.tokens
+        self._dialect = dialect
+        self._counts = tuple((place, keys[0]) for place, name in enumerate(_CLASSES) if (keys := getattr(tokens, name)))
+        self._response_id = dialect.response_id[0]
+        self._models = (dialect.request_model, dialect.response_model)
+        lists: tuple[Keys, ...] = (
+            tuple(kinds.key for kinds in dialect.kinds),
+            *(dialect.request_model, dialect.response_model, dialect.provider),
+            *(dialect.served, dialect.asked, dialect.endpoints, dialect.agent, dialect.agent_parent),
+        )
+        self._compared = tuple(dict.fromkeys(key for keys in lists for key in keys))
+
+    def read(self, view: ScopedSpan) -> Call | None:
+        """Return what a span says, None if the full rules have to read it."""
+        reading = _readings.get(self._key(view))
+        return None if reading is None else self._read(view, reading)
+
+    def learn(self, view: ScopedSpan, call: Call) -> None:
+        """Keep the reading of the full rules, if this way comes to the same."""
+        key = self._key(view)
+        if call.kind not in _KINDS or any(isinstance(part, bytes) and len(part) > _LONGEST for part in key):
+            return
+        if not self._tells_all(view, call):
+            return
+        reading = _Reading(
+            call.dialect,
+            call.kind,
+            call.provider,
+            call.request_model,
+            call.response_model,
+            call.price_context,
+            call.agent_id,
+            call.agent_parent_id,
+            call.note,
+            call.present,
+            source_for(self._dialect.sources, call.provider),
+            view.status_code == _ERROR and call.kind == "llm",
+        )
+        if self._read(view, reading) != call:
+            return
+        if len(_readings) >= _MOST:
+            _readings.clear()
+        _readings[key] = reading
+
+    def _tells_all(self, view: ScopedSpan, call: Call) -> bool:
+        """Return whether nothing but what is compared made the reading what it is: no span's name, no resource."""
+        dialect, get = self._dialect, view.attributes.get
+        kinds = (kinds.table.get(text(get(kinds.key))) for kinds in dialect.kinds)
+        provider = next(filter(None, (text(get(key)) for key in dialect.provider)), dialect.fixed_provider)
+        models = [next(filter(None, (text(get(key)) for key in keys)), "") for keys in self._models]
+        told = (dialect.name, next(filter(None, kinds), None), provider, *models)
+        return (
+            all(told[:3])
+            and any(models)
+            and told
+            == (
+                call.dialect,
+                call.kind,
+                call.provider,
+                call.request_model,
+                call.response_model,
+            )
+        )
+
+    def _key(self, view: ScopedSpan) -> _Key:
+        return (self, view.status_code, *view.attributes.fingerprint(self._compared))
+
+    def _read(self, view: ScopedSpan, reading: _Reading) -> Call | None:
+        get = view.attributes.get
+        response_id = get(self._response_id)
+        if type(response_id) is not str or response_id[:1] in _QUOTES or response_id != response_id.strip():
+            return None
+        told: list[Any] = [None] * len(_CLASSES)
+        for place, key in self._counts:
+            number = get(key)
+            if type(number) is not int or number < 0:
+                return None
+            told[place] = number
+        if not told[0]:
+            return None
+        source = reading.source
+        normalized = normalize(Counts(*told), source.input, source.output)
+        if normalized.problem:
+            return None
+        usage = normalized.usage
+        if source.absent_cache_is_zero:
+            usage.cache_read, usage.cache_write = usage.cache_read or 0, usage.cache_write or 0
+        estimate = normalized.estimate or reading.is_error
+        if source.input is Input.EXCLUSIVE and usage.cache_read is None and usage.cache_write is None:
+            estimate = True
+        return reading.call(usage, response_id, estimate=estimate)
+
+
+_QUOTES = frozenset(("", '"'))
+"""First characters of a text that is none, or that may stand in a JSON string's quotes."""
+
+
+def usual_calls(dialects: tuple[Dialect, ...]) -> UsualCalls | None:
+    """Return the usual calls of a shape whose spans these dialects know, each with only the keys that it can have."""
+    if not dialects:
+        return None
+    dialect = dialects[0]
+    tokens = dialect.tokens
+    plain = (
+        tokens is not NO_TOKENS
+        and dialect.kind_of is None
+        and dialect.completes is None
+        and not (tokens.adds or tokens.parts or tokens.unclassed)
+        and not (dialect.rules or dialect.usage_texts or dialect.costs or dialect.own_cache or dialect.increments)
+        and all(len(getattr(tokens, name)) <= 1 for name in _CLASSES)
+        and bool(tokens.input and tokens.output and len(dialect.response_id) == 1)
+        and bool(dialect.provider or dialect.fixed_provider)
+        and bool(dialect.request_model or dialect.response_model)
+    )
+    return UsualCalls(dialect) if plain else None
