@@ -10,7 +10,7 @@ from spanledger_processor.enrichment.evidence import resource_evidence, span_evi
 
 class Given(dict[str, object]):
     def among(self, keys: frozenset[str], /) -> frozenset[str]:
-        return keys & self.keys()
+        return keys.intersection(self)
 
 
 @pytest.mark.parametrize(
