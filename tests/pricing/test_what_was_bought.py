@@ -241,6 +241,14 @@ def test_what_a_plan_covers_costs_nothing_and_says_what_it_would_have_cost(plan:
     assert price("my-llama", plan=plan).amount == 0
 
 
+def test_what_a_seller_of_seats_lists_no_price_for_would_have_cost_what_its_maker_asks() -> None:
+    """GitHub Copilot's entry for gpt-4o in the list is empty: the price is the seat's. OpenAI's: 2.5 and 10."""
+    cost = price("gpt-4o", provider="github-copilot", plan="subscription")
+    assert (cost.amount, cost.source, cost.computed) == (0, "billed", usd("0.0035"))
+    assert "/openai/" in cost.price
+    assert price("gpt-4o", provider="github-copilot").unpriced == "unknown_model"
+
+
 def test_an_answer_from_a_cache_costs_nothing_whatever_else_is_told() -> None:
     for told in (None, reported("0.5"), reported("0", billed=False)):
         for model in ("claude-sonnet-4-6", "my-llama"):

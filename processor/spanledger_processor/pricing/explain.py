@@ -24,7 +24,7 @@ _SOLD = (
 _PLURAL = {"search": "searches"}
 REASONS: dict[Unpriced, str] = {
     "no_model": "the span names no model",
-    "no_usage": "the span does not say how many tokens went in and came out",
+    "no_usage": "the span does not say how much was used, in the units that it is sold by",
     "unknown_provider": "the provider is not known; an override can price it",
     "unknown_model": "the seller lists no rate for what was used of this model; an override can price it",
     "inconsistent_usage": "the counts contradict each other",

@@ -2,7 +2,9 @@
 
 The rules, in order; the first that holds decides:
 1. The application's or a proxy's own cache answered: 0, `response_cache`.
-2. A plan covers the call (a subscription, provisioned throughput): 0, `billed`, unless a charge was told.
+2. A plan covers the call (a subscription, provisioned throughput): 0, `billed`, unless a charge was told. Our
+   arithmetic beside it is what the call would have cost, at the price of the model's maker where the plan's seller has
+   none.
 3. The one that charges said it: `billed`. With the caller's own key behind a gateway that is the provider's charge and
    the gateway's fee. A charge of 0 for what we have a price for needs a reason: a model that is free by its name.
    Without one our own amount counts, as an estimate.
@@ -16,7 +18,7 @@ The rules, in order; the first that holds decides:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from functools import lru_cache
 from operator import attrgetter
@@ -99,6 +101,8 @@ class Pricer:
     def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost:
         """Return the cost of a call that began at a time (ns since 1970): our arithmetic, then whose amount counts."""
         found = "no_usage" if call.granularity == "cost-only" else self._rates(call, at_ns)
+        if found == "unknown_model" and call.plan:
+            found = self._rates(replace(call, provider=""), at_ns)  # what its maker would have asked for
         cost = (
             Cost(unpriced=found) if isinstance(found, str) else usual_cost(call, *found) or general_cost(call, *found)
         )
