@@ -1,15 +1,15 @@
 """Batches and rulings as bytes, for the way between a stage worker and the ledger process: rows of plain values.
 
-The rows follow the fields of the dataclasses, so that a new field needs nothing here. Content does not cross: of a tool
-call the arguments are left out, which are signed before.
+The rows follow the fields of the dataclasses, so that a new field needs nothing here; a field that holds other values
+and has its default is None in a row. Content does not cross: of a tool call the arguments, signed before, are left out.
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -71,21 +71,23 @@ def _writer(kind: Any) -> Convert | None:
     """How a value of a type is written; None where it goes as it is."""
     kind = _required(kind)
     if not _has_fields(kind):
-        return _sorted if typing.get_origin(kind) is frozenset else None
-    hints = typing.get_type_hints(kind)
+        return (
+            _sorted if typing.get_origin(kind) is frozenset else _as_it_is if typing.get_origin(kind) is tuple else None
+        )
+    hints, defaults = typing.get_type_hints(kind), _defaults(kind)
     names = _names(kind)
     row: Convert = attrgetter(*names)
-    nested = [(place, _writer(hints[name])) for place, name in enumerate(names)]
-    steps = [(place, write) for place, write in nested if write is not None]
+    nested = [(place, defaults.get(name), _writer(hints[name])) for place, name in enumerate(names)]
+    steps = [(place, default, write) for place, default, write in nested if write is not None]
     left_out = [place for place, name in enumerate(names) if (kind, name) in _LEFT_OUT]
     if not steps and not left_out:
         return row
 
     def write(value: Any) -> list[Any]:
         values = list(row(value))
-        for place, step in steps:
-            if values[place] is not None:
-                values[place] = step(values[place])
+        for place, default, step in steps:
+            inner = values[place]
+            values[place] = None if inner is default else step(inner)
         for place in left_out:
             values[place] = None
         return values
@@ -100,17 +102,26 @@ def _reader(kind: Any, *, wide: bool) -> Convert | None:
         return int if wide else None
     if not _has_fields(kind):
         return _sequence_reader(kind, wide=wide)
-    hints = typing.get_type_hints(kind)
-    readers = [(place, _reader(hints[name], wide=wide)) for place, name in enumerate(_names(kind))]
-    steps = [(place, read) for place, read in readers if read is not None]
+    hints, defaults = typing.get_type_hints(kind), _defaults(kind)
+    nested = [(place, defaults.get(name), _reader(hints[name], wide=wide)) for place, name in enumerate(_names(kind))]
+    steps = [(place, default, read) for place, default, read in nested if read is not None]
+    if not steps:
+        return lambda values: kind(*values)
 
     def read(values: Any) -> Any:
-        for place, step in steps:
-            if values[place] is not None:
-                values[place] = step(values[place])
+        for place, default, step in steps:
+            inner = values[place]
+            values[place] = default if inner is None else step(inner)
         return kind(*values)
 
     return read
+
+
+def _defaults(kind: Any) -> dict[str, Any]:
+    """The default of each field that has one: it is written as None."""
+    if hasattr(kind, "_field_defaults"):
+        return dict(kind._field_defaults)
+    return {one.name: one.default for one in fields(kind) if one.default is not MISSING}
 
 
 def _sequence_reader(kind: Any, *, wide: bool) -> Convert | None:
@@ -137,8 +148,15 @@ def _names(kind: Any) -> tuple[str, ...]:
     return tuple(kind._fields) if hasattr(kind, "_fields") else tuple(one.name for one in fields(kind))
 
 
+def _as_it_is(values: Any) -> Any:
+    return values
+
+
 def _sorted(values: frozenset[Any]) -> list[Any]:
     return sorted(values)
+
+
+_SEQUENCES: Mapping[Any, Convert] = {frozenset: _sorted, tuple: _as_it_is}
 
 
 def _known(convert: Convert | None) -> Convert:
