@@ -133,7 +133,7 @@ def _not_shown(reason: str) -> Result:
 
 
 def _views(body: bytes) -> Iterator[SpanView | None]:
-    """All spans; None for one that cannot be read."""
+    """Yield all spans; None for one that cannot be read."""
     for span in chain.from_iterable(group.items for group in parse_traces(body).groups):
         try:
             yield SpanView.parse(span)
@@ -206,7 +206,7 @@ def _listed(shown: Mapping[str, str]) -> Iterator[str]:
 
 
 def _shown(attributes: Attributes, display: Display) -> dict[str, str]:
-    """The attributes that may be shown, as text, by key. Values that hold other values are left out."""
+    """Return the attributes that may be shown, as text, by key. Values that hold other values are left out."""
     texts = ((key, _text(attributes, key)) for key in sorted(attributes.keys()) if display.allows(key))
     return {one_line(key): text for key, text in texts if text is not None}
 

@@ -29,7 +29,7 @@ class SerialExecutor(Generic[Job, Result]):
         self._draining: asyncio.Task[None] | None = None
 
     async def run(self, job: Job, deadline: float) -> Result | None:
-        """The job's result; None if it was not begun by `deadline` (loop time), and then it never is.
+        """Return the job's result; None if it was not begun by `deadline` (loop time), and then it never is.
 
         A job that was begun is waited for to its end: nobody can say of it that it was not done.
         """

@@ -23,7 +23,7 @@ _TIME_LENGTH = len("2026-01-31T23-59-59.123")
 
 
 def backup(path: Path, now: datetime) -> Path:
-    """Where `path` is put aside at `now`; a moment later where a file of that name exists."""
+    """Return the name under which `path` is put aside at `now`, or a moment later if a file of that name exists."""
     prefix, suffix = _parts(path)
     while True:
         stamp = now.astimezone(UTC).strftime(_FORMAT)[:_MICROSECONDS_CUT]
@@ -34,7 +34,7 @@ def backup(path: Path, now: datetime) -> Path:
 
 
 def outdated(path: Path, names: Iterable[str], rotation: RotationSettings, now: datetime) -> list[str]:
-    """Which of the `names` in the folder of `path` are files put aside that are kept no longer."""
+    """Return those of the `names` in the folder of `path` that are files put aside and kept no longer."""
     found = ((put_aside_at(path, name), name) for name in names)
     newest_first = sorted(((when, name) for when, name in found if when is not None), reverse=True)
     kept = rotation.max_backups or len(newest_first)
@@ -43,7 +43,7 @@ def outdated(path: Path, names: Iterable[str], rotation: RotationSettings, now: 
 
 
 def put_aside_at(path: Path, name: str) -> datetime | None:
-    """The time in the name of a file that was put aside for `path`; None for any other file."""
+    """Return the time in the name of a file that was put aside for `path`; None for any other file."""
     prefix, suffix = _parts(path)
     stamp = name[len(prefix) : len(name) - len(suffix)]
     if name != f"{prefix}{stamp}{suffix}" or len(stamp) != _TIME_LENGTH:
@@ -55,7 +55,7 @@ def put_aside_at(path: Path, name: str) -> datetime | None:
 
 
 def _parts(path: Path) -> tuple[str, str]:
-    """What stands before and after the time: the extension is what follows the last dot, as in Go."""
+    """Return the text before and after the time; the extension is what follows the last dot, as in Go."""
     stem, dot, extension = path.name.rpartition(".")
     return (f"{stem}-", f".{extension}") if dot else (f"{path.name}-", "")
 
@@ -121,7 +121,7 @@ class LineFile:
             os.close(fd)
 
     def _opened(self) -> tuple[int, int]:
-        """The descriptor of the file that stands at the path, and its size."""
+        """Return the descriptor of the file that stands at the path, and its size."""
         if self._fd is not None and not _stands_at(self._fd, self._path):
             self.sync()
             self.close()

@@ -148,7 +148,7 @@ _RETRYABLE_WITH_RETRY_INFO = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 def failure(code: grpc.StatusCode, details: str, packed_status: bytes) -> Result:
-    """The result of a call that failed. `packed_status` is its `grpc-status-details-bin`, empty if there is none."""
+    """Return the result of a failed call. `packed_status` is its `grpc-status-details-bin`, empty if there is none."""
     delay = retry_delay(packed_status)
     if code in _RETRYABLE or (code is _RETRYABLE_WITH_RETRY_INFO and delay is not None):
         return Result(Verdict.RETRYABLE, reason(code.name, details), delay)
@@ -156,7 +156,7 @@ def failure(code: grpc.StatusCode, details: str, packed_status: bytes) -> Result
 
 
 def retry_delay(packed_status: bytes) -> float | None:
-    """Seconds of the RetryInfo in an encoded google.rpc.Status; None where there is none."""
+    """Return seconds of the RetryInfo in an encoded google.rpc.Status; None where there is none."""
     try:
         status = Status.FromString(packed_status)
         info = RetryInfo()

@@ -96,7 +96,7 @@ class OtlpHttp:
 
 
 async def _read(response: httpx2.Response) -> Body:
-    """The answer's body; nothing of one that is too long to read or encoded though we asked for none."""
+    """Return the answer's body; nothing of one that is too long to read or encoded though we asked for none."""
     media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     content = b""
     if response.headers.get("content-encoding", "identity") != "identity":
@@ -119,7 +119,7 @@ _SERVER_ERROR = 500
 
 
 def failure(status: int, body: Body, retry_after: str, now: datetime) -> Result:
-    """The result of an answer that is no success. `retry_after` is that header's value, empty if there is none."""
+    """Return the result of an answer that is no success; `retry_after` is that header, empty if there is none."""
     told = reason(f"HTTP {status}", _message(body))
     if status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR:
         return Result(Verdict.RETRYABLE, told, wait(retry_after, now))
@@ -141,7 +141,7 @@ def wait(retry_after: str, now: datetime) -> float | None:
 
 
 def _message(body: Body) -> str:
-    """The message of the google.rpc.Status in a failure's body, or the body itself where it is plain text."""
+    """Return the message of the google.rpc.Status in a failure's body, or the body itself where it is plain text."""
     if body.media_type == "text/plain":
         return body.content.decode(errors="replace").strip()
     status = body.parse(Status())

@@ -44,7 +44,7 @@ class Body:
 
 
 def reason(status: str, message: str) -> str:
-    """What people are told of a failure."""
+    """Return the reason of a failure, for people."""
     return f"{status}: {one_line(message)}" if message else status
 
 

@@ -29,7 +29,7 @@ class Backoff:
         self._end = min(deadline, began + longest) if longest else deadline
 
     def wait(self, now: float, took: float, asked: float | None) -> float | None:
-        """Seconds to wait before the next attempt; None where it could not end in time.
+        """Return seconds to wait before the next attempt; None where it could not end in time.
 
         `took` is how long the last attempt lasted, which is what the next one is expected to need; `asked` is the
         least that the destination wants us to wait.
@@ -54,7 +54,7 @@ class Retrying:
         await self._exporter.start()
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
-        """The last answer, and how many attempts it took."""
+        """Return the last answer, and how many attempts it took."""
         clock = asyncio.get_running_loop().time
         began = clock()
         backoff = Backoff(self._settings, began, deadline, random.random)

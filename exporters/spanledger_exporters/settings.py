@@ -41,7 +41,7 @@ _MOST = (2**63 - 1) / 1e9
 
 
 def parse(text: str) -> float:
-    """Seconds of a Go duration string; "d" (24 h) is ours, since retention is told in days.
+    """Return seconds of a Go duration string; "d" (24 h) is ours, since retention is told in days.
 
     Raises:
         ValueError: it is not a duration, or negative.
@@ -61,7 +61,7 @@ def parse(text: str) -> float:
 
 
 def render(seconds: float) -> str:
-    """A duration string that reads back as `seconds`, in the largest unit that fits it whole (a day is 24h)."""
+    """Return a duration string that reads back as `seconds`, in the largest unit that fits it whole (a day is 24h)."""
     nanoseconds = round(seconds * 1e9)
     for unit, size in _NANOSECONDS.items():
         count, rest = divmod(nanoseconds, size)
@@ -122,7 +122,7 @@ class TlsSettings(Settings):
         return self
 
     def needs_tls(self) -> bool:
-        """Whether anything here makes sense only with TLS on."""
+        """Return whether anything here makes sense only with TLS on."""
         return any((self.ca_file, self.cert_file, self.server_name_override, self.insecure_skip_verify))
 
 

@@ -28,7 +28,7 @@ class Pem:
 
 
 def read(exporter: str, tls: TlsSettings) -> Pem:
-    """What the settings name; without `ca_file` the authorities that the system trusts.
+    """Return the files that the settings name; without `ca_file` the authorities that the system trusts.
 
     Raises:
         DestinationError: a file cannot be read, or is no PEM file.
@@ -41,7 +41,7 @@ def read(exporter: str, tls: TlsSettings) -> Pem:
 
 
 def context(exporter: str, tls: TlsSettings) -> ssl.SSLContext:
-    """The context of an HTTP client, of the same files.
+    """Return the context of an HTTP client, of the same files.
 
     Raises:
         DestinationError: a file cannot be read, or holds no certificate or key.
@@ -61,7 +61,7 @@ def context(exporter: str, tls: TlsSettings) -> ssl.SSLContext:
 
 
 def _system_authorities() -> bytes | None:
-    """The authorities that this system trusts, as PEM; None where there are none (gRPC then uses its own list)."""
+    """Return the authorities that this system trusts, as PEM; None if there are none (gRPC then uses its own list)."""
     paths = ssl.get_default_verify_paths()
     for path in (paths.cafile, *_SYSTEM_AUTHORITIES):
         if path and Path(path).is_file():

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spanledger_processor.telemetry.log import INTERVAL, Sparing, set_up, tell_left_out
+from spanledger_processor.telemetry.log import INTERVAL, RateLimit, on_suppressed, set_up
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def test_a_message_cannot_forge_a_line(stream: io.StringIO) -> None:
 def test_what_repeats_is_written_once_an_interval_and_counted(stream: io.StringIO) -> None:
     set_up("info", "text", stream)
     told: list[None] = []
-    tell_left_out(lambda: told.append(None))
+    on_suppressed(lambda: told.append(None))
     log = logging.getLogger("spanledger_processor.x")
     for number in range(5):
         log.warning("down: %d", number)
@@ -105,7 +105,7 @@ def record(message: str, *args: object, level: int = logging.WARNING) -> logging
 
 def test_after_the_interval_it_is_written_again_with_how_many_were_left_out() -> None:
     clock = Clock()
-    sparing = Sparing(clock)
+    sparing = RateLimit(clock)
     assert [sparing.filter(record("down: %d", number)) for number in range(3)] == [True, False, False]
     clock.now = INTERVAL
     again = record("down: %d", 9)
@@ -115,13 +115,13 @@ def test_after_the_interval_it_is_written_again_with_how_many_were_left_out() ->
 
 def test_information_with_other_details_is_another_message() -> None:
     """Both listeners are told at the start, though one line of code tells them."""
-    sparing = Sparing(Clock())
+    sparing = RateLimit(Clock())
     assert sparing.filter(record("%s listens", "grpc", level=logging.INFO))
     assert sparing.filter(record("%s listens", "http", level=logging.INFO))
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    sparing = Sparing(Clock())
+    sparing = RateLimit(Clock())
     for number in range(5000):
         sparing.filter(record(f"message {number}"))
     assert len(sparing._seen) <= 1000

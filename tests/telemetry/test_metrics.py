@@ -19,7 +19,7 @@ from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.receivers.driver import RequestObserver
 from spanledger_processor.server.handler import StageObserver
 from spanledger_processor.telemetry.metrics import Telemetry
-from spanledger_processor.telemetry.registry import Bounded, Samples
+from spanledger_processor.telemetry.registry import BoundedLabels, Samples
 from spanledger_processor.units import USD
 
 HOUR_NS = 3600 * 10**9
@@ -211,7 +211,7 @@ def test_items_and_failures(telemetry: Telemetry) -> None:
 
 
 def test_a_label_value_from_the_network_can_be_scraped() -> None:
-    bounded = Bounded(3)
+    bounded = BoundedLabels(3)
     assert bounded("", 'a"\n\udcff' + "x" * 500) == ("unknown", 'a"??' + "x" * 116)
     assert cast("object", bounded("b")) == ("b",)
 
@@ -256,8 +256,8 @@ def test_metrics_of_other_processes_are_added_and_counters_outlive_them() -> Non
     assert both["spanledger_in_flight_bytes[]"] == 7
     assert both["spanledger_build_info['1']"] == 1
     assert scrape()["spanledger_received_bytes_total['grpc', 'traces']"] == 3
-    whole.registry.keep(samples)
-    whole.registry.keep(samples)
+    whole.registry.keep_counters(samples)
+    whole.registry.keep_counters(samples)
     gone = scrape()
     assert gone["spanledger_received_bytes_total['http', 'logs']"] == 10
     assert gone["spanledger_in_flight_bytes[]"] == 3

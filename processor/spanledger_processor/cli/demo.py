@@ -22,7 +22,7 @@ from spanledger_processor.cli import show
 from spanledger_processor.cli.options import FAILED, fail
 from spanledger_processor.cli.show import console
 from spanledger_processor.config import load
-from spanledger_processor.ledger import queries as questions
+from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server.app import Running, StartError, running
@@ -57,10 +57,10 @@ class Board:
                 self._note(attributes)
 
     def shown(self) -> RenderableType:
-        """All of it, as tables."""
+        """Return all of it, as tables."""
         with self._ledger.snapshot() as reader:
-            sessions, runs = questions.sessions(reader, _TENANT), questions.runs(reader, _TENANT)
-            total = questions.total(reader, _TENANT)
+            sessions, runs = queries.sessions(reader, _TENANT), queries.runs(reader, _TENANT)
+            total = queries.total(reader, _TENANT)
         parts: list[RenderableType] = [Text(f"Replayed: {'; '.join(self._seen) or 'nothing yet'}", "dim")]
         parts.append(show.table(f"Sessions, ${total['cost_usd']:.6f} in all", _SESSION, sessions))
         parts.append(show.table(f"Runs, in this demo by {RUN_KEY} (processor.runs.keys)", _RUN, runs))
@@ -76,7 +76,7 @@ class Board:
         return Group(*parts)
 
     def _spans(self, file: BinaryIO) -> Iterator[dict[str, Any]]:
-        """The attributes of the GenAI spans on the lines that are new."""
+        """Yield the attributes of the GenAI spans on the lines that are new."""
         file.seek(self._read)
         for line in file:
             for resource in orjson.loads(line).get("resourceSpans", []):
@@ -105,7 +105,7 @@ class Board:
 
 
 def _plain(value: dict[str, Any]) -> Any:
-    """A plain value of an attribute; int64 stands as text in OTLP-JSON."""
+    """Return a plain value of an attribute; int64 stands as text in OTLP-JSON."""
     if "intValue" in value:
         return int(value["intValue"])
     return next(iter(value.values()), None)
@@ -215,7 +215,7 @@ async def _replay(made: Running, pause: float) -> AsyncIterator[str]:
 
 
 def _captures() -> Iterator[tuple[str, str, bytes]]:
-    """What a file was recorded from, its signal, and its export request, in order."""
+    """Yield for each recording, in order, what it was recorded from, its signal and its export request."""
     folder = files("spanledger_processor.cli") / "captures"
     for file in sorted(folder.iterdir(), key=lambda file: file.name):
         if file.name.endswith(".binpb"):

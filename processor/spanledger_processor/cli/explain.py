@@ -76,7 +76,7 @@ class _Given:
 
 
 def _read(file: Path, log_stage: LogStage) -> _Given:
-    """The file's requests. Where its spans are marked, those made from its logs are among them already."""
+    """Return the file's requests. Where its spans are marked, those made from its logs are among them already."""
     given = _Given()
     found = requests_in(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
     clean = [(signal, *without_marks(body)) if signal == "traces" else (signal, body, 0) for signal, body in found]
@@ -94,7 +94,7 @@ def _read(file: Path, log_stage: LogStage) -> _Given:
 
 
 def _signer(config: Config) -> Signer:
-    """The key that `serve` signs with, if there is one; none is made for this."""
+    """Return the key that `serve` signs with, if there is one; none is made for this."""
     known = config.processor.tools.signing_key or os.environ.get(VARIABLE) or (config.state.path / FILE).exists()
     if not known:
         return Signer(secrets.token_bytes(32))

@@ -63,7 +63,7 @@ def logs(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def configured(path: Path | None, sets: Sequence[str]) -> Config:
-    """The configuration, or the end of the command with exit code 2 and every mistake on a line of its own."""
+    """Return the configuration, or the end of the command with exit code 2 and every mistake on a line of its own."""
     try:
         return load(path, sets)
     except ConfigError as error:

@@ -15,7 +15,7 @@ import click
 from spanledger_processor.cli import show
 from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail, tenant
 from spanledger_processor.config import Config
-from spanledger_processor.ledger import queries as questions
+from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.rows import Row, date_of
 from spanledger_processor.ledger.store import Reader, StateError, tenant_hash
 from spanledger_processor.server.wiring import open_store
@@ -84,8 +84,8 @@ _limit = click.option(
     "--limit", type=click.IntRange(1), metavar="N", help=f"Rows at most; {_SHOWN}, with --json all, if not given."
 )
 
-_LISTS = {"session": questions.sessions, "run": questions.runs}
-_ONE = {"session": questions.session, "run": questions.run}
+_LISTS = {"session": queries.sessions, "run": queries.runs}
+_ONE = {"session": queries.session, "run": queries.run}
 
 
 @click.command()
@@ -148,8 +148,8 @@ def summary(
 
 
 def _list(what: str, config: Config, tenant: str, limit: int | None, *, as_json: bool) -> None:
-    with ledger(config, tenant) as (reader, whose):
-        rows = _LISTS[what](reader, whose)
+    with ledger(config, tenant) as (reader, tenant_key):
+        rows = _LISTS[what](reader, tenant_key)
     if as_json:
         show.show_json(rows[:limit])
         return
@@ -157,32 +157,32 @@ def _list(what: str, config: Config, tenant: str, limit: int | None, *, as_json:
         click.echo(f"No {what}s yet: nothing has been counted in this ledger.")
         return
     shown = rows[: limit or _SHOWN]
-    show.tell(show.counted(len(rows), what), [show.named(what), *show.TOTALS], shown)
+    show.print_table(show.counted(len(rows), what), [show.named(what), *show.TOTALS], shown)
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown):,} more: --limit {len(rows)} shows all, and so does --json.")
 
 
 def _one(what: str, name: str, config: Config, tenant: str, *, as_json: bool) -> None:
-    with ledger(config, tenant) as (reader, whose):
-        found = _ONE[what](reader, whose, name)
+    with ledger(config, tenant) as (reader, tenant_key):
+        found = _ONE[what](reader, tenant_key, name)
     if found is None:
         fail(f"no {what} {name!r} in this ledger; `spanledger {what}s` lists those there are", FAILED)
     if as_json:
         show.show_json(found)
         return
-    show.tell(f"{what} {name or show.NONE}", show.TOTALS, [found])
+    show.print_table(f"{what} {name or show.NONE}", show.TOTALS, [found])
     if found.get("parent_id"):
         click.echo(f"spawned by session {found['parent_id']}")
     if found.get("by_task"):
-        show.tell("per task", show.BY_TASK, found["by_task"])
-        show.tell("per model", show.BY_MODEL, found["by_model"])
+        show.print_table("per task", show.BY_TASK, found["by_task"])
+        show.print_table("per model", show.BY_MODEL, found["by_model"])
     elif len(found["models"]) > 1:
-        show.tell("by model", show.MODEL_COST, found["models"])
+        show.print_table("by model", show.MODEL_COST, found["models"])
 
 
 def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> None:
-    with ledger(config, tenant) as (reader, whose):
-        answer = _all(reader, whose) if since is None else _since(reader, whose, since)
+    with ledger(config, tenant) as (reader, tenant_key):
+        answer = _all(reader, tenant_key) if since is None else _since(reader, tenant_key, since)
     if as_json:
         show.show_json(answer)
         return
@@ -191,23 +191,23 @@ def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> 
         click.echo(f"Nothing was spent since {first} (UTC)." if first else "Nothing has been counted in this ledger.")
         return
     columns = show.SPEND if first else [column for column in show.TOTALS if column[0] != "models"]
-    show.tell(f"since {first} (UTC)" if first else "the whole ledger", columns, [total])
+    show.print_table(f"since {first} (UTC)" if first else "the whole ledger", columns, [total])
     if correction := total.get("late_correction_usd"):
         sent = f"{show.money(abs(correction))} {'more' if correction > 0 else 'less'}"
         click.echo(f"The spans were sent with {sent} than that in sum: what came later proved some of them repeats.")
     if first:
-        show.tell("by day", show.DAY, answer["days"])
-    show.tell("by model", show.BY_MODEL, answer["models"])
+        show.print_table("by day", show.DAY, answer["days"])
+    show.print_table("by model", show.BY_MODEL, answer["models"])
 
 
-def _all(reader: Reader, whose: bytes) -> Row:
-    return {"total": questions.total(reader, whose), "models": questions.models(reader, whose)}
+def _all(reader: Reader, tenant_key: bytes) -> Row:
+    return {"total": queries.total(reader, tenant_key), "models": queries.models(reader, tenant_key)}
 
 
-def _since(reader: Reader, whose: bytes, since: int) -> Row:
+def _since(reader: Reader, tenant_key: bytes, since: int) -> Row:
     return {
         "since": date_of(since),
-        "total": questions.spent(reader, whose, since),
-        "days": questions.days(reader, whose, since),
-        "models": questions.models(reader, whose, since),
+        "total": queries.spent(reader, tenant_key, since),
+        "days": queries.days(reader, tenant_key, since),
+        "models": queries.models(reader, tenant_key, since),
     }

@@ -65,7 +65,7 @@ def serve(
 
 
 async def _serve(config: Config) -> None:
-    stop = _told_to_stop()
+    stop = _stop_signal()
     log.info("spanledger %s", version("spanledger"))
     async with running(config) as made:
         _announce(config, made.addresses)
@@ -77,7 +77,7 @@ async def _serve(config: Config) -> None:
 
 async def _serve_several(config: Config, command: Sequence[str], workers: int) -> None:
     """Supervise a ledger process and workers."""
-    stop = _told_to_stop()
+    stop = _stop_signal()
     log.info("spanledger %s, %d workers", version("spanledger"), workers)
     async with supervised(config, command, workers) as endpoints:
         _announce(config, {LISTENERS[path]: endpoint for path, endpoint in endpoints.items()})
@@ -88,7 +88,7 @@ async def _serve_several(config: Config, command: Sequence[str], workers: int) -
 
 async def _serve_part(config: Config, part: str, workers: int, link: str, ready_fd: int) -> None:
     """Be the ledger process or a worker, until told to stop or the supervisor has gone."""
-    stop = _told_to_stop()
+    stop = _stop_signal()
     stdin = sys.stdin.fileno()
 
     def heard() -> None:
@@ -118,7 +118,7 @@ def _command() -> list[str]:
     return [*command, *(word for text in given["sets"] for word in ("--set", text))]
 
 
-def _told_to_stop() -> asyncio.Event:
+def _stop_signal() -> asyncio.Event:
     """Set by the first signal; the second one does what it does by default."""
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -144,7 +144,7 @@ def _announce(config: Config, addresses: Mapping[str, str]) -> None:
 
 
 def _tune() -> None:
-    """What is there now stays: the collector need not look at it again."""
+    """Keep the garbage collector from looking again at what was made at the start."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG, *gc.get_threshold()[1:])

@@ -29,7 +29,7 @@ def show_json(value: Any) -> None:
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
-def tell(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
+def print_table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
     """Print rows as a table."""
     console().print(table(title, columns, rows))
 
@@ -46,7 +46,7 @@ def table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]])
 
 
 def _made(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """What comes from the network is shown as it is, never as markup or control characters."""
+    """Return a table; text from the network stands in it as it is, never as markup or control characters."""
     made = Table(
         title=Text(plain(title), "bold"), title_justify="left", header_style="dim", box=box.SIMPLE_HEAD, pad_edge=False
     )
@@ -67,13 +67,13 @@ _WIDE = 240
 
 
 def console() -> Console:
-    """A console on standard output."""
+    """Return a console on standard output."""
     made = Console()
     return made if made.is_terminal else Console(width=_WIDE)
 
 
 def plain(text: str) -> str:
-    """Text without characters that would move the cursor or change the terminal."""
+    """Return text without characters that would move the cursor or change the terminal."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
@@ -85,7 +85,7 @@ def money(amount: float | None) -> str:
 
 
 def spent(row: dict[str, Any]) -> str:
-    """The cost of a row. What is not known is never shown as zero."""
+    """Return the cost of a row. What is not known is never shown as zero."""
     unknown = sum(row["unpriced"].values())
     if unknown and unknown == row["calls"]:
         return "unknown"
@@ -93,7 +93,7 @@ def spent(row: dict[str, Any]) -> str:
 
 
 def count(number: int | None) -> str:
-    """A count for people."""
+    """Return a count for people."""
     return "-" if number is None else f"{number:,}"
 
 
@@ -147,5 +147,5 @@ def _when(time: str | None) -> str:
 
 
 def named(heading: str) -> Column:
-    """The column of the id; what belongs to none says so."""
+    """Return the column of the id; what belongs to none says so."""
     return (heading, lambda row: row["id"] or NONE, False)

@@ -18,7 +18,7 @@ __all__ = ["Config", "ConfigError", "host_and_port", "load"]
 
 
 def load(path: Path | None, sets: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
-    """The configuration of the file at `path` (none: the defaults), with `sets` put in and variables replaced.
+    """Return the configuration of the file at `path` (none: the defaults), with `sets` put in and variables replaced.
 
     Raises:
         ConfigError: with one line a problem, each with its path; never with a value, which may be secret.

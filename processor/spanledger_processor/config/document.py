@@ -81,7 +81,7 @@ _NAMES: Mapping[Any, str] = {
 
 
 def document() -> str:
-    """The whole page."""
+    """Return the whole page."""
     page = _Page()
     for name, field in Config.model_fields.items():
         if name == "exporters":
@@ -99,7 +99,7 @@ class _Page:
         self._told: dict[type[BaseModel], str] = {}
 
     def section(self, place: tuple[str, ...], field: FieldInfo) -> None:
-        """A section's own keys as a table, then the sections inside it."""
+        """Add a section's own keys as a table, then the sections inside it."""
         path = ".".join(place)
         self.parts.append(f"{'#' * min(len(place) + 1, 4)} `{path}`\n\n{field.description}\n")
         model = model_in(field.annotation)

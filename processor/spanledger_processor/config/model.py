@@ -70,7 +70,7 @@ class Sidecar(Section):
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:
-    """Where state lives when nothing says otherwise: the user's state folder (XDG base directories)."""
+    """Return the default folder for state: the user's state folder (XDG base directories)."""
     base = environ.get("XDG_STATE_HOME", "")
     home = Path(base) if Path(base).is_absolute() else Path(environ.get("HOME") or "~").expanduser() / ".local/state"
     return home / "spanledger"
@@ -218,13 +218,13 @@ class Config(Section):
 
 
 def _exporters_of(known: dict[str, Any]) -> dict[str, ExporterSettings]:
-    """What runs when no exporter is named; the Collector component delivers by itself."""
+    """Return the exporters of a configuration that names none; the Collector component delivers by itself."""
     receivers = known.get("receivers")
     return {} if receivers is not None and receivers.otlp is None else default_exporters(state_folder(os.environ))
 
 
 def default_exporters(state: Path) -> dict[str, ExporterSettings]:
-    """What runs when no exporter is named: lines on the terminal, and everything in a file."""
+    """Return the default exporters: lines on the terminal, and everything in a file."""
     return {
         "debug": DebugSettings.model_validate({}),
         "file": FileSettings.model_validate({"path": str(state / "spans.jsonl")}),
@@ -244,6 +244,6 @@ def _exporter(component: object, settings: object) -> ExporterSettings:
 
 
 def _below(component: object, problem: Any) -> InitErrorDetails:
-    """The same problem, told from one level further out."""
+    """Return the same problem, told from one level further out."""
     told = PydanticCustomError(problem["type"], "{told}", {**problem.get("ctx", {}), "told": problem["msg"]})
     return InitErrorDetails(type=told, loc=(str(component), *problem["loc"]), input=None)

@@ -60,7 +60,7 @@ _WORDS = {
 
 
 def dotted(place: Iterable[str | int]) -> str:
-    """The path as people write it: receivers.otlp, overrides[0].input; a key with a dot in quotes."""
+    """Return the path as people write it: receivers.otlp, overrides[0].input; a key with a dot in quotes."""
     text = ""
     for step in place:
         if isinstance(step, int):
@@ -71,14 +71,14 @@ def dotted(place: Iterable[str | int]) -> str:
 
 
 def line(place: Iterable[str | int], message: str) -> str:
-    """One problem on one line."""
+    """Return one problem on one line."""
     path = dotted(place)
     told = " ".join(message.split())
     return f"{path}: {told}" if path else told
 
 
 def from_validation(model: type[BaseModel], error: ValidationError) -> list[str]:
-    """The lines for what `model` found wrong."""
+    """Return the lines for what `model` found wrong."""
     told = error.errors(include_url=False, include_input=False)
     return [line(problem["loc"], _message(model, problem)) for problem in told]
 
@@ -106,7 +106,7 @@ def _unknown(model: type[BaseModel], place: Place) -> str:
 
 
 def _section(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
-    """The model that stands at `place`."""
+    """Return the model that stands at `place`."""
     if place[:1] == ("exporters",) and len(place) > 1:
         settings = TYPES.get(str(place[1]).partition("/")[0])
         return _section(settings, place[2:]) if settings else None
@@ -121,7 +121,7 @@ def _section(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
 
 
 def model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that a field holds, bare, optional, annotated or in a tuple."""
+    """Return the model that a field holds, bare, optional, annotated or in a tuple."""
     if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
         return annotation
     return next(filter(None, map(model_in, typing.get_args(annotation))), None)

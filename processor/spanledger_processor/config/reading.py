@@ -45,7 +45,7 @@ _Loader.add_constructor(_TAG + "int", _int)
 
 
 def parse(text: str | bytes, where: str) -> Any:
-    """The value that `text` holds; None if it holds nothing. `where` names it in messages.
+    """Return the value that `text` holds; None if it holds nothing. `where` names it in messages.
 
     Raises:
         ConfigError: not YAML, or a key stands twice.
@@ -69,7 +69,7 @@ def parse(text: str | bytes, where: str) -> Any:
 
 
 def parse_file(path: Path) -> dict[str, Any]:
-    """The keys and values of the file at `path`."""
+    """Return the keys and values of the file at `path`."""
     try:
         text = path.read_bytes()
     except OSError as error:
@@ -167,7 +167,7 @@ def _put(document: dict[str, Any], path: str, value: Any) -> None:
 
 
 def _step(section: dict[str, Any], path: str) -> tuple[str, str]:
-    """The first step of `path` and what is left of it: the longest key that is there, else up to the next dot."""
+    """Return the first step of `path` and the rest of it: the longest key that is there, else up to the next dot."""
     there = [key for key in section if path == key or path.startswith(f"{key}.")]
     if there:
         step = max(there, key=len)

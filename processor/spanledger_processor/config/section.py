@@ -23,7 +23,7 @@ NULL_IS_DEFAULT = BeforeValidator(_present)
 
 
 def not_available(why: str) -> NoReturn:
-    """A known key whose function does not exist yet is refused, never accepted in silence."""
+    """Return a known key whose function does not exist yet is refused, never accepted in silence."""
     raise ValueError(f"not available yet: {why}")
 
 
@@ -66,7 +66,7 @@ ListenAddress: TypeAlias = Annotated[str, AfterValidator(_listening_anywhere)]
 
 
 def host_and_port(endpoint: Endpoint) -> tuple[str, int]:
-    """The two parts of an endpoint; an IPv6 host without its brackets."""
+    """Return the two parts of an endpoint; an IPv6 host without its brackets."""
     host, _, port = endpoint.rpartition(":")
     return host.strip("[]"), int(port)
 

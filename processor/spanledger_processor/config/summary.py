@@ -98,7 +98,7 @@ class Summary:
 
 
 def summary(config: Config) -> Summary:
-    """What `config` comes to."""
+    """Return the summary of a configuration."""
     destinations = tuple(_destination(name, settings) for name, settings in config.exporters.items())
     return Summary(
         {LISTENERS[path]: listener.endpoint for path, listener in config.listeners.items()},

@@ -45,7 +45,7 @@ class Explainer:
         self._twins = Counter(span.decision.duplicate_of for span in replayed.spans)
 
     def rows(self) -> Iterator[Answer]:
-        """One for each GenAI span, in the order they came."""
+        """Yield one for each GenAI span, in the order they came."""
         for span in self._replay.spans:
             if span.fact.call is not None:
                 yield self._answer(span, span.fact.call)
@@ -81,7 +81,7 @@ class Explainer:
         }
 
     def _role(self, span: ReplayedSpan, call: Call) -> tuple[str, str]:
-        """The span's role, and why: by which rule of `count_once`."""
+        """Return the span's role, and why: by which rule of `count_once`."""
         decision = span.decision
         if decision.repeats_children:
             below = sum(self._is_above(span.fact.span_id, other) for other in self._replay.spans)
@@ -105,7 +105,7 @@ class Explainer:
         return "counted", f"rule 8: no other span that counts tells its usage{near}"
 
     def _near(self, decision: Decision) -> str:
-        """Which span might have been taken for the same call, and why it was not."""
+        """Return the span that might have been taken for the same call, and the reason that it was not."""
         code, other = decision.reason if decision.reason else ("", "")
         if code not in TWO_CALLS:
             return ""
@@ -152,7 +152,7 @@ class Explainer:
 
 
 def _signs(span: ReplayedSpan, call: Call) -> list[str]:
-    """The attributes, or the scope, that gave its vocabulary away."""
+    """Return the attributes, or the scope, that gave its vocabulary away."""
     dialect = _BY_NAME.get(call.dialect)
     if dialect is None:
         return []
@@ -161,7 +161,7 @@ def _signs(span: ReplayedSpan, call: Call) -> list[str]:
 
 
 def _meaning(span: ReplayedSpan, call: Call) -> str | None:
-    """How the count of input tokens was read, and why."""
+    """Return the rule by which the count of input tokens was read."""
     dialect = _BY_NAME.get(call.dialect)
     if dialect is None or call.usage is None:
         return None

@@ -27,7 +27,7 @@ _FIRST_KEYS: Mapping[bytes, Signal] = {
 
 
 def requests_in(data: bytes) -> list[Captured]:
-    """The requests that a file holds, in order.
+    """Return the requests that a file holds, in order.
 
     Raises:
         MalformedError: it holds none; says what is wrong and on which line.
@@ -44,7 +44,7 @@ def requests_in(data: bytes) -> list[Captured]:
 
 
 def without_marks(body: bytes) -> tuple[bytes, int]:
-    """A trace request as it was before Spanledger appended to it, and of how many spans that is true.
+    """Return a trace request as it was before Spanledger appended to it, and of how many spans that is true.
 
     What was appended stands behind everything that came in, and begins with `spanledger.kind`.
     """
@@ -76,7 +76,7 @@ def _signal(text: bytes) -> Signal | None:
 
 
 def _protobuf(data: bytes) -> Captured:
-    """The three requests look alike on the wire; what tells them apart is what their items begin with."""
+    """Return the three requests look alike on the wire; what tells them apart is what their items begin with."""
     for signal, (kind, fits) in _FITS.items():
         request = kind()
         try:

@@ -317,7 +317,7 @@ def _service(name: str, export: Method) -> grpc.GenericRpcHandler[Any, Any]:
 
 
 def _host(peer: str) -> str:
-    """The address of "ipv4:127.0.0.1:5000" or "ipv6:%5B::1%5D:5000" without the port."""
+    """Return the address of "ipv4:127.0.0.1:5000" or "ipv6:%5B::1%5D:5000" without the port."""
     return peer.rpartition(":")[0] or peer
 
 

@@ -229,7 +229,7 @@ async def _bounded(pieces: AsyncIterator[bytes], limit: int, reservation: Reserv
 
 
 async def _gunzip(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """A gzip stream of one or more members. No bytes at all are an empty body."""
+    """Yield a gzip stream of one or more members. No bytes at all are an empty body."""
     member = zlib.decompressobj(_GZIP)
     begun = False
     async for piece in pieces:
@@ -259,7 +259,7 @@ def media_type(request: HttpRequest) -> str | None:
 
 
 def _response(result: Result, media: str | None) -> Response:
-    """The answer; an error to a request of unknown media type is JSON."""
+    """Return the answer; an error to a request of unknown media type is JSON."""
     label = outcome(result)
     if label == "ok":
         # An empty Export*ServiceResponse: partial_success is unset, as full success demands.

@@ -1,1 +1,1 @@
-"""The running stage: the doors, the rooms and the store put together from a configuration."""
+"""The running stage: receivers, stage, ledger and exporters put together from a configuration."""

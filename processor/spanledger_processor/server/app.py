@@ -102,7 +102,7 @@ async def running_ledger(config: Config, link: str) -> AsyncIterator[None]:
 async def _start_ledger(config: Config, link: str, closing: AsyncExitStack) -> None:
     telemetry = _telemetry(config)
     ledger = _open_ledger(config, telemetry, closing)
-    server = LedgerServer(link, LocalLedger(ledger), lambda status: telemetry.registry.keep(status["metrics"]))
+    server = LedgerServer(link, LocalLedger(ledger), lambda status: telemetry.registry.keep_counters(status["metrics"]))
 
     def listening() -> dict[str, bool]:
         names: dict[str, bool] = {"workers": bool(server.statuses)}
@@ -220,19 +220,19 @@ async def _start_sidecar(config: Config, handler: Handler, signer: Signer, closi
 
 
 def _late_correction(ledger: LedgerWriter) -> float:
-    """What was sent on spans beyond the ledgers of all tenants, in USD."""
+    """Return the cost that spans were sent with beyond the ledgers of all tenants, in USD."""
     with ledger.snapshot() as reader:
         return usd(late_correction(reader, EVERY_TENANT))
 
 
 def _budget(config: Config) -> int:
-    """Bytes of requests that may be held at once."""
+    """Return bytes of requests that may be held at once."""
     held = (config.receivers.otlp, config.receivers.enricher)
     return sum(receiver.max_in_flight_mib for receiver in held if receiver is not None) * MIB
 
 
 def _addresses(config: Config, ports: Mapping[str, int]) -> Mapping[str, str]:
-    """Where it listens, with the ports that were taken where any was asked for; ports by the last name in the path."""
+    """Return host:port by protocol, with the ports that were taken; `ports` go by the last name in the path."""
     return {
         LISTENERS[path]: _address(listener.endpoint, ports[path.rpartition(".")[2]])
         for path, listener in config.listeners.items()

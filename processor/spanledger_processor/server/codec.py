@@ -68,7 +68,7 @@ def _unpacked(data: bytes) -> tuple[Any, bool]:
 
 
 def _writer(kind: Any) -> Convert | None:
-    """How a value of a type is written; None where it goes as it is."""
+    """Return a function that writes values of a type; None where they go as they are."""
     kind = _required(kind)
     if not _has_fields(kind):
         return (
@@ -96,7 +96,7 @@ def _writer(kind: Any) -> Convert | None:
 
 
 def _reader(kind: Any, *, wide: bool) -> Convert | None:
-    """How a value of a type is read; None where it comes as it is."""
+    """Return a function that reads values of a type; None where they come as they are."""
     kind = _required(kind)
     if kind is int:
         return int if wide else None
@@ -118,7 +118,7 @@ def _reader(kind: Any, *, wide: bool) -> Convert | None:
 
 
 def _defaults(kind: Any) -> dict[str, Any]:
-    """The default of each field that has one: it is written as None."""
+    """Return the default of each field that has one: it is written as None."""
     if hasattr(kind, "_field_defaults"):
         return dict(kind._field_defaults)
     return {one.name: one.default for one in fields(kind) if one.default is not MISSING}
@@ -134,7 +134,7 @@ def _sequence_reader(kind: Any, *, wide: bool) -> Convert | None:
 
 
 def _required(kind: Any) -> Any:
-    """The type of an optional one."""
+    """Return the type of an optional one."""
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         return next(argument for argument in typing.get_args(kind) if argument is not type(None))
     return kind

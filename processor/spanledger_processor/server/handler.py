@@ -158,7 +158,7 @@ class Handler:
         return result
 
     async def _make(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[int, bytes | None]:
-        """How many records a log request holds, and the spans made from it as a trace request, if there are any."""
+        """Return the number of records of a log request, and the spans made from it, if any, as a trace request."""
         try:
             large = len(body) > _LARGE_BYTES
             async with self._turns.turn(sender, large=large):
@@ -175,7 +175,7 @@ class Handler:
         return reading.records, reading.traces
 
     async def _enrich(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[bytes, int]:
-        """The enriched bytes and how many spans they hold. A failure of ours lets the bytes through as they came."""
+        """Return the enriched bytes and how many spans they hold; after a failure of ours the bytes as they came."""
         items = 0
         try:
             large = _is_large(body)
@@ -304,7 +304,7 @@ def split(facts: Sequence[Fact], most: int) -> list[Sequence[int]]:
 
 
 def _is_large(body: bytes) -> bool:
-    """Whether a trace request is large: by its bytes, or by what begins as a span with a trace id does."""
+    """Return whether a trace request is large: by its bytes, or by what begins as a span with a trace id does."""
     size = len(body)
     return size > _LARGE_BYTES or (size > _LARGE_SPANS * _LEAST_SPAN and body.count(_TRACE_ID) > _LARGE_SPANS)
 
@@ -315,7 +315,7 @@ def _request_id(body: bytes) -> bytes:
 
 
 def _both(result: Result, made: Result = ACCEPTED) -> Result:
-    """The result of a request and of the spans made from it: it has arrived when both have."""
+    """Return the result of a request and of the spans made from it: it has arrived when both have."""
     if made.verdict is Verdict.ACCEPTED:
         return result
     return combined({"as it came": result, "spans made from it": made})

@@ -138,7 +138,7 @@ class Api:
         return Response(await asyncio.to_thread(self._scrape), media_type=CONTENT_TYPE_LATEST)
 
     def _query(self, query: Query) -> Endpoint:
-        """An endpoint that runs a query over a snapshot of its own, on a thread of its own."""
+        """Return an endpoint that runs a query over a snapshot of its own, on a thread of its own."""
 
         def run(identifier: str) -> Any:
             with self._ledger.snapshot() as reader:
@@ -175,7 +175,7 @@ def close_session(tenant: bytes, session_id: str, now_ns: int, unit: Unit) -> bo
 
 
 async def _tenant(request: Request) -> str | None:
-    """The tenant that a JSON body names, None if the request has no such body."""
+    """Return the tenant that a JSON body names, None if the request has no such body."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         return None
     body = b""
@@ -207,5 +207,5 @@ async def _refused(_: Request, problem: Exception) -> Response:
 
 
 async def _failed(_: Request, problem: Exception) -> Response:
-    """A bug of ours; the listener logs where it is."""
+    """Return a bug of ours; the listener logs where it is."""
     return _error(500, f"internal failure ({type(problem).__name__})")

@@ -261,6 +261,6 @@ def _framed(number: int, kind: bytes, payload: bytes) -> bytes:
 
 
 async def _frame(reader: asyncio.StreamReader) -> tuple[int, bytes, bytes]:
-    """The next frame: number, kind and payload."""
+    """Return the next frame: number, kind and payload."""
     length, number, kind = _FRAME.unpack(await reader.readexactly(_FRAME.size))
     return number, kind, await reader.readexactly(length)

@@ -41,7 +41,7 @@ TenantOf: TypeAlias = Callable[[Group, Mapping[str, str]], str]
 
 
 def make_stage(config: Config, signer: Signer) -> Stage:
-    """The stage for traces."""
+    """Return the stage for traces."""
     processor = config.processor
     maker = Maker(detect, make_pricer(config), signer, make_naming(processor))
     aliases = alias_keys(processor.aliases)
@@ -49,7 +49,7 @@ def make_stage(config: Config, signer: Signer) -> Stage:
 
 
 def make_log_stage(config: Config, signer: Signer) -> LogStage:
-    """The stage for logs."""
+    """Return the stage for logs."""
     return LogStage(make_tenant_of(config.processor), signer.sign)
 
 
@@ -93,19 +93,19 @@ def _key_lists(processor: Processor) -> KeyLists:
 
 
 def link_keys(processor: Processor) -> tuple[str, ...]:
-    """The attributes of plain spans and of resources that name something: sessions, runs, agents, tasks, tenants."""
+    """Return the attributes of plain spans and of resources that name a session, run, agent, task or tenant."""
     lists = asdict(_key_lists(processor)).values()
     tenants = [key for key in processor.tenant.keys if not key.startswith(_HEADER)]
     return tuple(sorted({key for keys in lists for key in keys}.union(tenants)))
 
 
 def make_loop_rule(processor: Processor) -> LoopRule:
-    """When a tool call completes a loop."""
+    """Return the rule by which a tool call completes a loop."""
     return LoopRule(processor.tools.loop.consecutive, processor.tools.loop.repeats)
 
 
 def make_tenant_of(processor: Processor) -> TenantOf:
-    """Whose data a group of spans is, by the configured keys; the first that is present wins."""
+    """Return a function that finds the tenant of a group of spans: the first of the configured keys that is present."""
     keys = processor.tenant.keys
 
     def tenant_of(group: Group, headers: Mapping[str, str]) -> str:
@@ -119,7 +119,7 @@ def make_tenant_of(processor: Processor) -> TenantOf:
 
 
 def make_pricer(config: Config) -> Pricer:
-    """A pricer that asks the configured overrides first."""
+    """Return a pricer that asks the configured overrides first."""
     return Pricer([_override(override) for override in config.processor.pricing.overrides])
 
 
@@ -138,7 +138,7 @@ def _override(given: PriceOverride) -> Override:
 
 
 def open_store(config: Config, *, read_only: bool = False) -> LmdbStore:
-    """The store of the configured state folder; read-only, it works beside the process that writes.
+    """Return the store of the configured state folder; read-only, it works beside the process that writes.
 
     Raises:
         StateLockedError: another process writes to it.

@@ -20,7 +20,7 @@ read "other".
 
 
 def document() -> str:
-    """The page."""
+    """Return the page."""
     return "\n".join((_HEAD, *_table()))
 
 

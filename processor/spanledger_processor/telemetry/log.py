@@ -32,21 +32,21 @@ def set_up(level: str, form: str, stream: TextIO | None = None) -> None:
     """Let all loggers write to `stream` (stderr) from `level` (one of LEVELS) on, in `form` (one of FORMATS)."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_JsonFormatter() if form == "json" else _TextFormatter())
-    handler.addFilter(Sparing())
+    handler.addFilter(RateLimit())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
 
 
-def tell_left_out(tell: Callable[[], None]) -> None:
+def on_suppressed(tell: Callable[[], None]) -> None:
     """Call `tell` for every line that is left out from now on."""
     for handler in logging.getLogger().handlers:
         for sparing in handler.filters:
-            if isinstance(sparing, Sparing):
+            if isinstance(sparing, RateLimit):
                 sparing.tell = tell
 
 
-class Sparing(logging.Filter):
+class RateLimit(logging.Filter):
     """Lets each message through once an interval.
 
     A warning or worse is known by its place in the code (its details change), information by its text.
@@ -59,7 +59,7 @@ class Sparing(logging.Filter):
         self._seen: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to write `record`; says in it how many like it were left out."""
+        """Return whether to write `record`; says in it how many like it were left out."""
         trouble = record.levelno >= logging.WARNING
         message = (record.name, str(record.msg) if trouble else record.getMessage())
         now = self._clock()
@@ -120,7 +120,7 @@ def _one_line(message: str) -> str:
 
 
 def _places(error: BaseException) -> Iterator[str]:
-    """An exception and what led to it: types, files, lines and functions, without their texts."""
+    """Yield an exception and what led to it: types, files, lines and functions, without their texts."""
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is not None:
         yield from _places(cause)

@@ -11,8 +11,8 @@ from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.ledger.store import StateError, Usage
 from spanledger_processor.model import Cost, Decision
-from spanledger_processor.telemetry.log import tell_left_out
-from spanledger_processor.telemetry.registry import Bounded, Registry
+from spanledger_processor.telemetry.log import on_suppressed
+from spanledger_processor.telemetry.registry import BoundedLabels, Registry
 from spanledger_processor.telemetry.table import TABLE
 from spanledger_processor.units import USD, Pico
 
@@ -62,8 +62,8 @@ class StageMetrics:
     def __init__(self, registry: Registry, window_ns: int) -> None:
         self._registry = registry
         self._window_ns = window_ns
-        self._models = Bounded(_MODELS)
-        self._reasons = Bounded(_REASONS)
+        self._models = BoundedLabels(_MODELS)
+        self._reasons = BoundedLabels(_REASONS)
 
     def received(self, signal: Signal, items: int) -> None:
         """Items came in."""
@@ -175,7 +175,7 @@ class LedgerMetrics:
             except StateError:
                 return
 
-        self._registry.ask(ask)
+        self._registry.before_scrape(ask)
 
 
 class DeliveryMetrics:
@@ -228,6 +228,6 @@ class Telemetry:
         self.stage = StageMetrics(self.registry, int(window * 1e9))
         self.ledger = LedgerMetrics(self.registry)
         self.delivery = DeliveryMetrics(self.registry)
-        tell_left_out(lambda: self.registry.count("suppressed_log_lines_total"))
+        on_suppressed(lambda: self.registry.count("suppressed_log_lines_total"))
         self.registry.set("build_info", 1, version)
         self.registry.set("in_flight_budget_bytes", budget)

@@ -27,7 +27,7 @@ _LONGEST = 120
 """Characters of a label value that are kept."""
 
 
-class Bounded:
+class BoundedLabels:
     """Lets the first `limit` distinct tuples of values through; every later one becomes "other"."""
 
     def __init__(self, limit: int) -> None:
@@ -45,7 +45,7 @@ class Bounded:
 
 
 def _clean(value: str) -> str:
-    """What may stand in a scrape: valid UTF-8, no control characters, not long, never empty."""
+    """Return text as it may stand in a scrape: valid UTF-8, no control characters, not long, never empty."""
     kept = "".join(char if char.isprintable() else "?" for char in value[:_LONGEST])
     return kept or "unknown"
 
@@ -76,7 +76,7 @@ class _Merged:
                 self._others[key] = self._others.get(key, 0.0) + value
 
     def collect(self) -> Iterator[Metric]:
-        """Every metric there is, with what others have of it."""
+        """Yield every metric there is, with what others have of it."""
         for metric in self._registry.collect():
             if metric.name != f"{PREFIX}build_info":
                 self._add(metric)
@@ -119,7 +119,7 @@ class Registry:
         """Add one observation to a histogram."""
         self._child(Histogram, name, labels).observe(value)
 
-    def ask(self, question: Question) -> None:
+    def before_scrape(self, question: Question) -> None:
         """Call `question` before every scrape; it sets gauges. What it raises fails the scrape."""
         self._questions.append(question)
 
@@ -141,7 +141,7 @@ class Registry:
             for sample in metric.samples
         ]
 
-    def keep(self, samples: Samples) -> None:
+    def keep_counters(self, samples: Samples) -> None:
         """Keep what another process counted, which has gone: counters do not go back. Its gauges go with it."""
         gauges = {PREFIX + row.name for row in self._rows if row.type == "gauge"}
         kept = {(name, _labels(labels)): value for name, labels, value in self._gone}

@@ -45,7 +45,7 @@ def _histogram(name: str, labels: str, description: str, unit: str, buckets: tup
 
 TABLE: tuple[Row, ...] = (
     _gauge("build_info", "version", "Always 1; the label says which version runs."),
-    # At the door
+    # Requests received
     _counter(
         "requests_total",
         "signal protocol outcome",
