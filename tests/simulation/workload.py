@@ -46,6 +46,13 @@ class Bill:
         self.input += tokens[0]
         self.output += tokens[1]
 
+    def extend(self, other: Bill) -> None:
+        """Other calls on top of these."""
+        self.cost += other.cost
+        self.calls += other.calls
+        self.input += other.input
+        self.output += other.output
+
 
 @dataclass
 class Workload:
@@ -65,9 +72,25 @@ def make(rng: random.Random, tenants: Sequence[str], senders: int) -> Workload:
             singles += _of_capture(capture, tenant, work)
         for number in range(rng.randint(0, 3)):
             singles += _generated(rng, f"{tenant}{number}", tenant, work)
-    rng.shuffle(singles) if rng.random() < 0.5 else None
+        singles += _logs(rng, tenant)
+    if rng.random() < 0.5:
+        rng.shuffle(singles)
     for sender, share in zip(work.senders, _shares(rng, singles, senders), strict=True):
         sender += cut(rng, share, rng.choice((1, 5, 50)))
+    return work
+
+
+def later(rng: random.Random, tenants: Sequence[str], senders: int, now_ns: int) -> Workload:
+    """Draw generated traces of another time."""
+    work = Workload([[] for _ in range(senders)], {tenant: Bill() for tenant in tenants})
+    singles = [
+        request
+        for tenant in tenants
+        for number in range(2)
+        for request in _generated(rng, f"{tenant} later {number}", tenant, work, now_ns)
+    ]
+    for sender, share in zip(work.senders, _shares(rng, singles, senders), strict=True):
+        sender += cut(rng, share, 10)
     return work
 
 
@@ -111,13 +134,24 @@ def cut(rng: random.Random, singles: Sequence[Request], most: int) -> list[Reque
     return requests
 
 
-def _generated(rng: random.Random, name: str, tenant: str, work: Workload) -> Iterator[Request]:
+def _logs(rng: random.Random, tenant: str) -> Iterator[Request]:
+    """Log records that report no call."""
+    for number in range(rng.randint(0, 5)):
+        message = ExportLogsServiceRequest()
+        record = message.resource_logs.add().scope_logs.add().log_records.add()
+        record.body.string_value = f"{tenant} line {number}"
+        yield "logs", message.SerializeToString()
+
+
+def _generated(rng: random.Random, name: str, tenant: str, work: Workload, now_ns: int = START_NS) -> Iterator[Request]:
     """An agent with steps and calls: told once or by two libraries, with sums above them or without."""
     work.sources.append(f"{tenant or 'default'}: generated {name}")
     ids = _Ids(rng)
     scope = rng.choice(("one", "two"))
-    begin = START_NS - 3600 * 10**9 + rng.randrange(10**9)
-    calls = [_Call(rng, number, begin + number * 20 * 10**9) for number in range(rng.randint(1, 12))]
+    begin = now_ns - 3600 * 10**9 + rng.randrange(10**9)
+    calls = [_Call(rng, number, begin + number * 20 * 10**9) for number in range(_length(rng))]
+    if rng.random() < 0.2:  # the same prompt again and again: only their ids tell these calls apart
+        calls = [call.like(calls[0]) for call in calls]
     end = begin + len(calls) * 20 * 10**9
     agent = ids.span("invoke_agent", b"", begin, end)
     set_attributes(agent, {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": f"conversation {name}"})
@@ -149,6 +183,11 @@ def _generated(rng: random.Random, name: str, tenant: str, work: Workload) -> It
         yield _of_tenant(("traces", message.SerializeToString()), tenant)
 
 
+def _length(rng: random.Random) -> int:
+    """How many calls a trace has: few, sometimes many."""
+    return rng.randint(100, 300) if rng.random() < 0.02 else rng.randint(1, 12)
+
+
 class _Ids:
     """Spans of one trace."""
 
@@ -175,10 +214,17 @@ class _Call:
         self.input, self.output = rng.randint(100, 50_000) * 20 + number, rng.randint(1, 3000)
         self.start = start
         self.response_id = f"resp_{rng.getrandbits(64):x}"
-        priced = calc_price(
-            Usage(input_tokens=self.input, output_tokens=self.output), self.model, provider_id=self.provider
-        )
-        self.cost = round(priced.total_price, 12)
+
+    @property
+    def cost(self) -> Decimal:
+        """What genai-prices asks for it, in USD."""
+        usage = Usage(input_tokens=self.input, output_tokens=self.output)
+        return round(calc_price(usage, self.model, provider_id=self.provider).total_price, 12)
+
+    def like(self, other: _Call) -> _Call:
+        """This call with the model and the tokens of another."""
+        self.provider, self.model, self.input, self.output = other.provider, other.model, other.input, other.output
+        return self
 
     def span(self, ids: _Ids, parent: bytes, agent: str) -> Span:
         span = ids.span(f"chat {self.model}", parent, self.start, self.start + 10**9)

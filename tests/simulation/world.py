@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import random
 import tempfile
 from collections import deque
@@ -41,7 +42,10 @@ DRAIN_S = 300.0
 """Virtual seconds after the last fault in which everything has to be acknowledged."""
 
 _LONGEST_JUMP_S = 2 * 3600
-_RETENTION_NS = 24 * 3600 * 10**9
+_HOUR_NS = 3600 * 10**9
+_RETENTION_NS = 24 * _HOUR_NS
+_RETIRED_NS = 72 * _HOUR_NS
+"""Beyond what is kept of spans and of sessions."""
 _RETRY = RetrySettings(initial_interval="500ms", max_interval="5s")  # type: ignore[arg-type]
 _SIGNALS: frozenset[Signal] = frozenset({"traces", "logs", "metrics"})
 _TRACES: frozenset[Signal] = frozenset({"traces"})
@@ -62,6 +66,9 @@ class Options:
     """Required or not, its network, its answers, with retries or without; the first is required and takes all."""
     disk: Disk
     lmdb: bool
+    """On disk, with retention; else in memory, where nothing expires."""
+    sessions_hours: int
+    """How long the totals of sessions are kept; 0: for ever."""
     faults_s: float
     kills: float
     """Seconds between two ends of the process, on average; 0: it stays."""
@@ -72,9 +79,7 @@ class Options:
     def quiet(cls) -> Options:
         """Two senders and two destinations, and nothing goes wrong."""
         destinations = tuple((True, Odds(), Answers(), False) for _ in range(2))
-        return cls(
-            ("",), 2, 2, 10.0, Odds(), 0.0, destinations, Disk(), lmdb=False, faults_s=20.0, kills=0.0, jumps=0.0
-        )
+        return cls(("",), 2, 2, 10.0, Odds(), 0.0, destinations, Disk(), False, 0, 20.0, 0.0, 0.0)
 
     @classmethod
     def draw(cls, rng: random.Random) -> Options:
@@ -102,6 +107,7 @@ class Options:
             ),
             disk=Disk(rng.choice((0.0, 0.05, 4.0)), odds(0.3), odds(0.05), odds(0.3)),
             lmdb=rng.random() < 0.3,
+            sessions_hours=rng.choice((0, 26)),
             faults_s=rng.choice((20.0, 120.0, 600.0)),
             kills=rng.choice((0.0, 0.0, 5.0, 60.0)),
             jumps=rng.choice((0.0, 0.0, 30.0)),
@@ -301,12 +307,46 @@ class World:
         self.log("everything again")  # so that what could not be accounted for is
         await self._drain([asyncio.create_task(sender.again()) for sender in senders], "when it was sent again")
         await asyncio.sleep(DRAIN_S)  # sends that nobody waits for end
+        self._collect()
+        with self.store.snapshot() as reader:
+            findings = audit(self.evidence, reader)
+        if self._folder is not None:
+            findings += [f"after retention: {finding}" for finding in await self._retire()]
+        return findings
+
+    def _collect(self) -> None:
         self.evidence.destinations = [
             Delivered(one.name, one.required, one.signals, one.received, one.refused, one.left_out)
             for one in self.destinations
         ]
+
+    async def _retire(self) -> list[str]:
+        """Let all that is kept of spans and sessions go, send new traces, and audit again."""
+        self._skew_ns += _RETIRED_NS
+        self.log("retention")
+        self.sweep(math.inf)
+        later = workload.later(self.rng("later"), list(self.work.bills), self.options.senders, self.now_ns())
+        for tenant, bill in later.bills.items():
+            self.work.bills[tenant].extend(bill)
+        senders = [Sender(self, len(self.work.senders) + number, sent) for number, sent in enumerate(later.senders)]
+        await self._drain([asyncio.create_task(sender.run()) for sender in senders], "after retention")
+        await asyncio.sleep(DRAIN_S)
+        self.sweep(math.inf)
+        self._collect()
         with self.store.snapshot() as reader:
             return audit(self.evidence, reader)
+
+    async def _tend(self) -> None:
+        """What the ledger's writer does when it is idle."""
+        while True:
+            await asyncio.sleep(self.rng("tend").uniform(1, 30))
+            self.sweep(1)
+
+    def sweep(self, most: float) -> None:
+        """Let the store do what is due beside the units, in at most so many slices."""
+        slices = 0
+        while slices < most and self.store.tend():
+            slices += 1
 
     async def _drain(self, tasks: list[asyncio.Task[None]], when: str) -> None:
         _, late = await asyncio.wait(tasks, timeout=DRAIN_S)
@@ -320,7 +360,10 @@ class World:
         if self._folder is not None:
             self.store.close()
             self.store = self.hooks.store(self._open())
+        else:
+            self._memory._layer.cache.clear()  # of the last process
         self.process = Process(self)
+        self.process.spawn(self._tend())
         self.log("the process starts")
 
     def kill(self) -> None:
@@ -332,9 +375,15 @@ class World:
 
     def _open(self) -> Store:
         if self._folder is None:
-            return self.store if hasattr(self, "store") else MemoryStore()
+            self._memory = MemoryStore()
+            return self._memory
         return LmdbStore.open(
-            self._folder, max_size_mib=64, durability="sync", retention_ns=_RETENTION_NS, now_ns=self.now_ns
+            self._folder,
+            max_size_mib=64,
+            durability="sync",
+            retention_ns=_RETENTION_NS,
+            sessions_retention_ns=self.options.sessions_hours * _HOUR_NS,
+            now_ns=self.now_ns,
         )
 
     def _mend(self) -> None:

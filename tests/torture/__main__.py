@@ -38,6 +38,10 @@ CALL = sum(PRICE[name] * USAGE[f"gen_ai.usage.{name}_tokens"] / 10**6 for name i
 SPANS = 3
 """A request."""
 SENDERS = 2
+EVERY_S = 0.1
+"""Between two requests of a sender: a load that leaves room to catch up."""
+PATIENCE_S = 300.0
+"""How long what is in queues may take to the backend."""
 PAUSE = (0.5, 3.0)
 """Seconds between two faults, from and to."""
 
@@ -106,6 +110,7 @@ class Load:
                     self.send(body)
                     break
                 time.sleep(0.05)
+            time.sleep(EVERY_S)
             self.sent.update(dict.fromkeys((span.span_id for span in spans), began))
 
 
@@ -157,7 +162,7 @@ def audit(name: str, rounds: int, load: Load, backend: LyingBackend, target: Tar
         assert load.sent.keys() <= _forms(backend).keys()
 
     with suppress(AssertionError):
-        eventually(all_there)
+        eventually(all_there, PATIENCE_S)
     forms, arrived = _forms(backend), _arrivals(backend)
     accounted = sum(any(cost is not None for cost in costs) for costs in forms.values())
     summary = target.ledger()["total"]
