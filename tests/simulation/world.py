@@ -158,7 +158,7 @@ async def _simulate(seed: int, faults: int, hooks: Hooks) -> Run:
     work = workload.make(random.Random(f"{seed}/workload"), tenants, options.senders)
     with ExitStack() as closing:
         world = World(options, work, faults, hooks, closing)
-        return Run(seed, await world.run(), world.lines, world.ledger(), options, work.sources)
+        return Run(seed, await world.run(), world.lines, world.ledger, options, work.sources)
 
 
 _OWNER: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -250,6 +250,8 @@ class World:
         self.disk = options.disk
         self.process: Process | None = None
         self.faulty = True
+        self.ledger: dict[str, Any] = {}
+        """All that the ledger answered when everything had been sent."""
         self._seed = seed
         self._rngs: dict[str, random.Random] = {}
         self._skew_ns = 0
@@ -285,11 +287,6 @@ class World:
         """Write a line of the chronicle."""
         self.lines.append(f"{asyncio.get_running_loop().time():10.3f} {line}")
 
-    def ledger(self) -> dict[str, Any]:
-        """All that the ledger answers."""
-        with self.store.snapshot() as reader:
-            return ledger_of(reader, self.work.bills)
-
     async def run(self) -> list[str]:
         """Run to the end, and audit."""
         asyncio.get_running_loop().set_task_factory(_owned)
@@ -310,6 +307,7 @@ class World:
         self._collect()
         with self.store.snapshot() as reader:
             findings = audit(self.evidence, reader)
+            self.ledger = ledger_of(reader, self.work.bills)
         if self._folder is not None:
             findings += [f"after retention: {finding}" for finding in await self._retire()]
         return findings
