@@ -14,9 +14,12 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from benchmarks import report
 from benchmarks.systems import System, sink, systems
+
+Load: TypeAlias = tuple[str, int]
 
 WARM_UP = 2.0
 """Seconds of load before the first round: caches, connections, compiled rate cards."""
@@ -31,42 +34,54 @@ class Sample:
     memory_mib: float
 
 
-def measure(percent: int, rounds: int, seconds: float) -> dict[str, Sample]:
-    """The median sample of each system under a load with `percent` % GenAI spans."""
+LOADS: tuple[Load, ...] = (
+    ("0", 512),
+    ("10", 512),
+    ("100", 512),
+    ("100", 10),
+    ("recorded", 50),
+    ("recorded", 10),
+)
+"""Percentage of GenAI spans, or the recordings of agents, and spans a request."""
+
+
+def measure(load: Load, rounds: int, seconds: float) -> dict[str, Sample]:
+    """The median sample of each system under a load."""
     samples: dict[str, list[Sample]] = {}
     with tempfile.TemporaryDirectory(prefix="spanledger-bench-") as folder:
         end = sink(Path(folder))
         running = [end]
         try:
-            end.program.start()
+            end.start()
             measured = systems(Path(folder), end.port)
             for system in measured:
                 running.append(system)
-                system.program.start()
-            used = {system.name: _load(system, percent, WARM_UP, 0)["next"] for system in measured}
+                system.start()
+            used = {system.name: _load(system, load, WARM_UP, 0)["next"] for system in measured}
             for number in range(rounds):
                 for system in measured:
-                    sample, used[system.name] = _round(system, percent, seconds, int(used[system.name]))
+                    sample, used[system.name] = _round(system, load, seconds, int(used[system.name]))
                     samples.setdefault(system.name, []).append(sample)
-                    print(f"{percent:3} % round {number + 1}: {system.name:28} {sample}", file=sys.stderr)
+                    print(f"{report.name(load)}, round {number + 1}: {system.name:28} {sample}", file=sys.stderr)
         finally:
             for system in running:
-                system.program.stop()
+                system.stop()
     return {name: _median(of_one) for name, of_one in samples.items()}
 
 
-def _round(system: System, percent: int, seconds: float, first: int) -> tuple[Sample, float]:
-    before = system.program.cpu_seconds()
-    result = _load(system, percent, seconds, first)
-    cpu = system.program.cpu_seconds() - before
+def _round(system: System, load: Load, seconds: float, first: int) -> tuple[Sample, float]:
+    before = system.cpu_seconds()
+    result = _load(system, load, seconds, first)
+    cpu = system.cpu_seconds() - before
     if result["failed"]:
-        raise RuntimeError(f"{system.name} refused {result['failed']:.0f} spans; its log:\n{system.program.log()}")
+        raise RuntimeError(f"{system.name} refused {result['failed']:.0f} spans; its log:\n{system.log()}")
     spans = result["spans"]
-    return Sample(spans / result["seconds"], cpu / spans * 1e6, system.program.memory_mib()), result["next"]
+    return Sample(spans / result["seconds"], cpu / spans * 1e6, system.memory_mib()), result["next"]
 
 
-def _load(system: System, percent: int, seconds: float, first: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.load", str(system.port), str(percent), str(seconds), str(first)]
+def _load(system: System, load: Load, seconds: float, first: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.load", str(system.port), load[0], str(load[1])]
+    command += [str(seconds), str(first)]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds + 120)
     result: dict[str, float] = json.loads(told.stdout)
     return result
@@ -85,10 +100,12 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     arguments.add_argument("--rounds", type=int, default=5, help="rounds of each system")
     arguments.add_argument("--seconds", type=float, default=6.0, help="seconds of load a round")
-    arguments.add_argument("--percent", type=int, nargs="+", default=[0, 10, 100], help="GenAI spans in the load")
+    names = [f"{load}/{spans}" for load, spans in LOADS]
+    arguments.add_argument("--loads", nargs="+", default=names, choices=names, help="GenAI spans / spans a request")
     arguments.add_argument("--print", action="store_true", help="print the table only; leave the README as it is")
     chosen = arguments.parse_args()
-    medians = {percent: measure(percent, chosen.rounds, chosen.seconds) for percent in chosen.percent}
+    loads = [load for load, name in zip(LOADS, names, strict=True) if name in chosen.loads]
+    medians = {load: measure(load, chosen.rounds, chosen.seconds) for load in loads}
     text = report.table(medians, chosen.rounds, chosen.seconds, f"Python {platform.python_version()}")
     print(text)
     if not chosen.print:

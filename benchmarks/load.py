@@ -1,4 +1,6 @@
-"""The load generator, a process of its own: `python -m benchmarks.load PORT PERCENT SECONDS FIRST` sends and counts.
+"""The load generator, a process of its own: `python -m benchmarks.load PORT LOAD SPANS SECONDS FIRST` sends and counts.
+
+`LOAD` is the percentage of GenAI spans, or `recorded`; `SPANS` how many a request has.
 
 Closed loop: `IN_FLIGHT` requests are always under way. Prints one line of JSON: spans answered, seconds, failures, and
 how many requests it made, so that the next run can go on with ids that were not used.
@@ -15,16 +17,16 @@ import time
 import grpc
 import grpc.aio
 
-from benchmarks.spans import SPANS, Template
+from benchmarks.spans import Recorded, Template
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 IN_FLIGHT = 8
 TEMPLATES = 32
 
 
-async def run(port: int, percent: int, seconds: float, first: int) -> dict[str, float]:
+async def run(port: int, load: str, spans: int, seconds: float, first: int) -> dict[str, float]:
     """Send for `seconds`; every answer that is not OK counts as a failure."""
-    templates = [Template(percent, seed) for seed in range(TEMPLATES)]
+    templates = [_template(load, seed, spans) for seed in range(TEMPLATES)]
     numbers = itertools.count(first)
     sent = failed = 0
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -35,18 +37,23 @@ async def run(port: int, percent: int, seconds: float, first: int) -> dict[str, 
         async def sender() -> None:
             nonlocal sent, failed
             while time.monotonic() - begin < seconds:
+                number = next(numbers)
+                template = templates[number % TEMPLATES]
                 try:
-                    number = next(numbers)
-                    await export(templates[number % TEMPLATES].renewed(number), timeout=60)
-                    sent += SPANS
+                    await export(template.renewed(number), timeout=60)
+                    sent += template.spans
                 except grpc.aio.AioRpcError:
-                    failed += SPANS
+                    failed += template.spans
 
         await asyncio.gather(*(sender() for _ in range(IN_FLIGHT)))
         taken = time.monotonic() - begin
     return {"spans": sent, "failed": failed, "seconds": taken, "next": next(numbers)}
 
 
+def _template(load: str, seed: int, spans: int) -> Template | Recorded:
+    return Recorded(seed, spans) if load == "recorded" else Template(int(load), seed, spans)
+
+
 if __name__ == "__main__":
-    _, port, percent, seconds, first = sys.argv
-    print(json.dumps(asyncio.run(run(int(port), int(percent), float(seconds), int(first)))))
+    _, port, load, spans, seconds, first = sys.argv
+    print(json.dumps(asyncio.run(run(int(port), load, int(spans), float(seconds), int(first)))))

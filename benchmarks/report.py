@@ -27,7 +27,13 @@ class Figures(Protocol):
     def memory_mib(self) -> float: ...
 
 
-def table(medians: Mapping[int, Mapping[str, Figures]], rounds: int, seconds: float, python: str) -> str:
+def name(load: tuple[str, int]) -> str:
+    """Return what a load is called in tables."""
+    what = "as recorded" if load[0] == "recorded" else f"{load[0]} %"
+    return f"{what}, {load[1]} a request"
+
+
+def table(medians: Mapping[tuple[str, int], Mapping[str, Figures]], rounds: int, seconds: float, python: str) -> str:
     """Markdown: one row a load and system."""
     lines = [
         f"{dt.datetime.now(dt.UTC):%Y-%m-%d}, {_machine()}, {python}; "
@@ -36,12 +42,12 @@ def table(medians: Mapping[int, Mapping[str, Figures]], rounds: int, seconds: fl
         "| GenAI spans | system | CPU a span | Spanledger's CPU to it | spans/s, all on this machine | resident |",
         "|---|---|---|---|---|---|",
     ]
-    for percent, systems in medians.items():
+    for load, systems in medians.items():
         own = systems[SPANLEDGER].cpu_us
-        for name, figures in systems.items():
-            ratio = "" if name == SPANLEDGER else f"{own / figures.cpu_us:.2f}"
+        for system, figures in systems.items():
+            ratio = "" if system == SPANLEDGER else f"{own / figures.cpu_us:.2f}"
             lines.append(
-                f"| {percent} % | {name} | {figures.cpu_us:.1f} us | {ratio} | "
+                f"| {name(load)} | {system} | {figures.cpu_us:.1f} us | {ratio} | "
                 f"{figures.spans_per_second:,.0f} | {figures.memory_mib:.0f} MiB |"
             )
     return "\n".join(lines) + "\n"

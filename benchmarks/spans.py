@@ -1,17 +1,21 @@
 """Export requests like those of agents, made once and renewed cheaply: each holds calls that were never sent before.
 
-512 spans a request in traces of 16, each span 18 attributes and about 0.9 KB. A GenAI span is a `chat` of one of ten
-models with caches, in one of 50 sessions; a plain one an HTTP client's. GenAI spans fill whole traces, as they do where
-some services are agents and the others are not.
+512 spans a request (or as many as are asked for) in traces of 16, each span 18 attributes and about 0.9 KB. A GenAI
+span is a `chat` of one of ten models with caches, in one of 50 sessions; a plain one an HTTP client's. GenAI spans fill
+whole traces, as they do where some services are agents and the others are not.
+
+`Recorded` is what agents' libraries really send: the recordings' own spans, their kinds, attributes, sizes and shares.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import time
+from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 SPANS = 512
 SPANS_A_TRACE = 16
@@ -32,16 +36,20 @@ _MODELS = (
 _MARK = b"@ID@"
 """Stands in all ids of a template; replaced by a number that was not used before."""
 
+_COUNT_KEYS = (b"gen_ai.usage.input_tokens", b"gen_ai.usage.output_tokens")
+_THREE_BYTES = rb"\x12\x04\x18[\x80-\xff][\x80-\xff][\x00-\x7f]"
+"""Behind a key: an AnyValue of four bytes, its tag of an integer, and a varint of three bytes."""
+_OWN_IDS = ("gen_ai.response.id", "gen_ai.conversation.id", "session.id", "langfuse.session.id")
+RECORDINGS = sorted((Path(__file__).parents[1] / "tests" / "data" / "otlp").glob("*/*/*.traces.binpb"))
+
 _ALPHABET = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 
 
 class Template:
-    """One request; `renewed` makes it another one. All it takes is one `bytes.replace` of equal length.
+    """One request of `spans` spans; `renewed` makes it another one, with ids and numbers of tokens of its own."""
 
-    `seed` draws the numbers of tokens, of which a renewed request has the same: use several templates.
-    """
-
-    def __init__(self, genai_percent: int, seed: int) -> None:
+    def __init__(self, genai_percent: int, seed: int, spans: int = SPANS) -> None:
+        self.spans = spans
         draw = random.Random(seed)
         request = ExportTraceServiceRequest()
         resource_spans = request.resource_spans.add()
@@ -51,15 +59,70 @@ class Template:
         scope_spans = resource_spans.scope_spans.add()
         scope_spans.scope.name = "opentelemetry.instrumentation.shop"
         now = time.time_ns()
-        for number in range(SPANS):
-            genai = number < SPANS * genai_percent / 100
+        for number in range(spans):
+            genai = number < spans * genai_percent / 100
             _fill(scope_spans.spans.add(), number, now, _chat(number, draw) if genai else _http(number))
         self._body = request.SerializeToString()
+        self._counts = [
+            match.end() - 3 for key in _COUNT_KEYS for match in re.finditer(re.escape(key) + _THREE_BYTES, self._body)
+        ]
+        """Where the first bytes of the varints of input and output tokens stand; each is three bytes long."""
+
+    def renewed(self, number: int) -> bytes:
+        """The request with ids and numbers of tokens of its own; `number` below 16 million."""
+        body = bytearray(self._body.replace(_MARK, _text(number)))
+        for place, at in enumerate(self._counts):
+            body[at] = 0x80 | (number * 31 + place * 17) & 0x7F
+            body[at + 1] = 0x80 | (body[at + 1] + (number >> 2)) & 0x7F
+        return bytes(body)
+
+
+class Recorded:
+    """One request of about `spans` spans cut from the recordings in tests/data/otlp, whole traces where they fit.
+
+    `renewed` gives every trace and span an id of its own, and every response: the same bytes in all three are replaced.
+    """
+
+    def __init__(self, seed: int, spans: int) -> None:
+        draw = random.Random(seed)
+        request = ExportTraceServiceRequest()
+        recorded = [group for path in RECORDINGS for group in _groups(path)]
+        while self._count(request) < spans:
+            request.resource_spans.append(draw.choice(recorded))
+        self.spans = self._count(request)
+        self._request = request
+
+    @staticmethod
+    def _count(request: ExportTraceServiceRequest) -> int:
+        return sum(len(scope.spans) for group in request.resource_spans for scope in group.scope_spans)
 
     def renewed(self, number: int) -> bytes:
         """The request with ids of its own; `number` below 16 million."""
-        text = bytes(_ALPHABET[number >> shift & 63] for shift in (18, 12, 6, 0))
-        return self._body.replace(_MARK, text)
+        request = ExportTraceServiceRequest()
+        request.CopyFrom(self._request)
+        own = _text(number)
+        for group in request.resource_spans:
+            for scope in group.scope_spans:
+                for span in scope.spans:
+                    _renew(span, own)
+        return request.SerializeToString()
+
+
+def _renew(span: Span, own: bytes) -> None:
+    span.trace_id, span.span_id = own + span.trace_id[4:], span.span_id[:4] + own
+    if span.parent_span_id:
+        span.parent_span_id = span.parent_span_id[:4] + own
+    for attribute in span.attributes:
+        if attribute.key in _OWN_IDS:
+            attribute.value.string_value += own.decode()
+
+
+def _groups(path: Path) -> list[ResourceSpans]:
+    return list(ExportTraceServiceRequest.FromString(path.read_bytes()).resource_spans)
+
+
+def _text(number: int) -> bytes:
+    return bytes(_ALPHABET[number >> shift & 63] for shift in (18, 12, 6, 0))
 
 
 def _fill(span: Span, number: int, now: int, attributes: dict[str, str | int]) -> None:
@@ -91,8 +154,8 @@ def _chat(number: int, draw: random.Random) -> dict[str, str | int]:
         "gen_ai.conversation.id": f"conversation-{number // SPANS_A_TRACE % SESSIONS:08d}",
         "session.id": f"session-{number // SPANS_A_TRACE % SESSIONS:08d}",
         "user.id": "user-00042",
-        "gen_ai.usage.input_tokens": draw.randint(12_000, 120_000),
-        "gen_ai.usage.output_tokens": draw.randint(50, 2_000),
+        "gen_ai.usage.input_tokens": draw.randint(20_000, 120_000),
+        "gen_ai.usage.output_tokens": draw.randint(16_384, 20_000),
         "gen_ai.usage.cache_read.input_tokens": draw.randint(0, 10_000),
         "gen_ai.usage.cache_creation.input_tokens": draw.randint(0, 2_000),
         "gen_ai.request.max_tokens": 4096,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tools import parts
-from tools.programs import Program, free_port, listens, substituted
+from tools.programs import Program, eventually, free_port, listens, substituted
 
 HERE = Path(__file__).parent
 IN, OUT = "127.0.0.1:5317", "127.0.0.1:5999"
@@ -17,42 +17,100 @@ SPANLEDGER = "Spanledger"
 PROXY = "a proxy, same stack"
 PASSING = "Collector, passing on"
 PRICING = "Collector, pricing by OTTL"
+LOOP = "Collector with Spanledger in its loop"
+COMPONENT = "Collector with the component, and Spanledger"
 
 
 class System:
-    """One of the systems under test, or the sink."""
+    """One of the systems under test, or the sink: one process, or several that are started in order."""
 
-    def __init__(self, name: str, command: list[str], folder: Path, port: int) -> None:
+    def __init__(self, name: str, folder: Path, port: int, *commands: list[str]) -> None:
         self.name, self.port = name, port
-        self.program = Program(name, command, folder, lambda: listens(port), {"PYTHONPATH": str(parts.ROOT)})
+        environment = {"PYTHONPATH": str(parts.ROOT)}
+        self._programs = [
+            Program(f"{name} {number}", command, folder, lambda: None, environment)
+            for number, command in enumerate(commands)
+        ]
+
+    def start(self) -> None:
+        """Start its processes, and wait until the last one listens."""
+        for program in self._programs:
+            program.start()
+        eventually(lambda: listens(self.port))
+
+    def stop(self) -> None:
+        """Stop its processes, the first one last."""
+        for program in reversed(self._programs):
+            program.stop()
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all its processes so far."""
+        return sum(program.cpu_seconds() for program in self._programs)
+
+    def memory_mib(self) -> float:
+        """Resident memory of all its processes."""
+        return sum(program.memory_mib() for program in self._programs)
+
+    def log(self) -> str:
+        """The last lines that its processes wrote."""
+        return "\n".join(program.log() for program in self._programs)
 
 
 def sink(folder: Path) -> System:
     """Where everything ends."""
     port = free_port()
-    return System("sink", [sys.executable, "-m", "benchmarks.passing", "sink", str(port)], folder, port)
+    return System("sink", folder, port, [sys.executable, "-m", "benchmarks.passing", "sink", str(port)])
 
 
 def systems(folder: Path, to: int) -> list[System]:
     """All that are compared, sending to the port `to`."""
-    ports = {name: free_port() for name in (SPANLEDGER, PROXY, PASSING, PRICING)}
-    api = free_port()
-    own = _config(folder, "spanledger.yaml", ports[SPANLEDGER], to, {"127.0.0.1:4320": f"127.0.0.1:{api}"})
-    commands = {
-        SPANLEDGER: [sys.executable, "-m", "spanledger_processor.cli", "serve", "--config", str(own)],
-        PROXY: [sys.executable, "-m", "benchmarks.passing", "proxy", str(ports[PROXY]), str(to)],
-        PASSING: _collector(_config(folder, "collector-passing.yaml", ports[PASSING], to, {})),
-        PRICING: _collector(_config(folder, "collector-pricing.yaml", ports[PRICING], to, {})),
-    }
-    return [System(name, command, folder, ports[name]) for name, command in commands.items()]
+    passing, pricing, proxy = free_port(), free_port(), free_port()
+    return [
+        _spanledger(folder / "alone", to),
+        System(PROXY, folder, proxy, [sys.executable, "-m", "benchmarks.passing", "proxy", str(proxy), str(to)]),
+        System(PASSING, folder, passing, _collector(folder, "collector-passing.yaml", passing, to)),
+        System(PRICING, folder, pricing, _collector(folder, "collector-pricing.yaml", pricing, to)),
+        _loop(folder / "loop", to),
+        _component(folder / "component", to),
+    ]
 
 
-def _collector(config: Path) -> list[str]:
-    return [str(parts.obtain("otelcol")), f"--config={config}"]
+def _spanledger(folder: Path, to: int) -> System:
+    port = free_port()
+    return System(SPANLEDGER, folder, port, _serve(folder, "spanledger.yaml", {IN: _at(port), OUT: _at(to)}))
 
 
-def _config(folder: Path, name: str, port: int, to: int, more: Mapping[str, str]) -> Path:
-    text = (HERE / name).read_text()
+def _loop(folder: Path, to: int) -> System:
+    port, returned, asked = free_port(), free_port(), free_port()
+    ports = {"127.0.0.1:6317": _at(returned), "127.0.0.1:7317": _at(asked)}
+    serve = _serve(folder, "spanledger.yaml", {IN: _at(asked), OUT: _at(returned)})
+    return System(LOOP, folder, port, serve, _collector(folder, "collector-loop.yaml", port, to, ports))
+
+
+def _component(folder: Path, to: int) -> System:
+    port, socket = free_port(), {"SOCKET": str(folder / "s")}
+    collector = _collector(folder, "collector-component.yaml", port, to, socket, "otelcol-spanledger")
+    return System(COMPONENT, folder, port, _serve(folder, "enricher.yaml", socket), collector)
+
+
+def _serve(folder: Path, name: str, substitutes: Mapping[str, str]) -> list[str]:
+    config = _config(folder, name, {**substitutes, "127.0.0.1:4320": _at(free_port())})
+    return [sys.executable, "-m", "spanledger_processor.cli", "serve", "--config", str(config)]
+
+
+def _collector(
+    folder: Path, name: str, port: int, to: int, more: Mapping[str, str] | None = None, part: str = "otelcol"
+) -> list[str]:
+    config = _config(folder, name, {IN: _at(port), OUT: _at(to), **(more or {})})
+    return [str(parts.obtain(part)), f"--config={config}"]
+
+
+def _config(folder: Path, name: str, substitutes: Mapping[str, str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
-    path.write_text(substituted(text, {IN: f"127.0.0.1:{port}", OUT: f"127.0.0.1:{to}", **more}))
+    path.write_text(substituted((HERE / name).read_text(), substitutes))
     return path
+
+
+def _at(port: int) -> str:
+    return f"127.0.0.1:{port}"
