@@ -52,6 +52,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
+from spanledger_processor import synthesized
 from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord, pack, unpack
 from spanledger_sidecar.tokens import TokenVector
 
@@ -97,7 +98,7 @@ def span(record: Record) -> Span:
         name, failed = f"execute_tool {record.name}", record.failed
         attributes |= _tool(record)
     elif isinstance(record, ClosedRecord):
-        attributes["spanledger.session.closed"] = True
+        attributes[synthesized.SESSION_CLOSED] = True
     return Span(
         record.source,
         record.trace_id,
@@ -120,15 +121,15 @@ def _common(record: Record) -> Attributes:
     session = record.session
     return _present(
         {
-            "spanledger.source": f"file:{record.source}",
-            "spanledger.note": record.note,
+            synthesized.SOURCE: f"file:{record.source}",
+            synthesized.NOTE: record.note,
             "gen_ai.conversation.id": session.id,
-            "spanledger.session.parent_id": session.parent,
+            synthesized.SESSION_PARENT: session.parent,
             "spanledger.session.name": session.name,
             "spanledger.session.project": session.project,
             "spanledger.session.agent_type": session.agent_type,
-            "spanledger.task.id": record.task_id,
-            "spanledger.task.kind": record.task_kind,
+            synthesized.TASK_ID: record.task_id,
+            synthesized.TASK_KIND: record.task_kind,
         }
     )
 
@@ -138,7 +139,7 @@ def _usage(record: UsageRecord) -> Attributes:
     ttft = record.ttft_ms
     attributes = _present(
         {
-            "spanledger.granularity": record.granularity,
+            synthesized.GRANULARITY: record.granularity,
             "gen_ai.operation.name": "chat",
             "gen_ai.provider.name": record.provider,
             "gen_ai.request.model": record.model,
@@ -147,12 +148,12 @@ def _usage(record: UsageRecord) -> Attributes:
             "gen_ai.response.finish_reasons": [record.finish_reason] if record.finish_reason else None,
             "gen_ai.response.time_to_first_chunk": None if ttft is None else ttft / 1000,
             "gen_ai.usage.cost": cost,
-            "spanledger.cost.reported_usd": cost,
-            "spanledger.source.charged": record.charged or None,
-            "spanledger.source.cache_write_1h_tokens": record.write_1h,
-            "spanledger.cost.estimate": record.estimate or None,
+            synthesized.REPORTED_USD: cost,
+            synthesized.CHARGED: record.charged or None,
+            synthesized.USAGE["cache_write_1h"]: record.write_1h,
+            synthesized.ESTIMATE: record.estimate or None,
             "spanledger.source.model_key": record.model_key,
-            "spanledger.source.service_tier": record.service_tier,
+            synthesized.TERMS["service_tier"]: record.service_tier,
             "spanledger.source.route": record.route,
         }
     )
@@ -194,8 +195,8 @@ def _tool(record: ToolRecord) -> Attributes:
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": record.name,
             "gen_ai.tool.call.id": record.call_id,
-            "spanledger.tool.signature": record.signature,
-            "spanledger.tool.signature_scope": record.signature_scope,
+            synthesized.TOOL_SIGNATURE: record.signature,
+            synthesized.TOOL_SIGNATURE_SCOPE: record.signature_scope,
             "error.type": "tool_error" if record.failed else None,
         }
     )

@@ -32,6 +32,17 @@ def test_the_same_call_again_counts_up_and_another_one_breaks_the_row() -> None:
     ]
 
 
+def test_a_denied_call_is_no_step_of_a_loop() -> None:
+    ledger = MemoryLedger(loop=LoopRule(consecutive=2, repeats=3))
+    calls = [tool("a", at=0), tool("b", at=100), tool("c", at=200)]
+    denied = calls[1].call
+    assert denied is not None
+    assert denied.tool is not None
+    denied.tool.denied = True
+    decisions = [ledger.take([call])[0] for call in calls]
+    assert [(d.tool_repeats, d.tool_loop) for d in decisions] == [(1, False), (0, False), (2, True)]
+
+
 def test_log_events_that_all_arrive_before_the_spans_of_the_same_calls_count_once() -> None:
     ledger = MemoryLedger()
     for number in range(3):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dialect_view import read, span
+from spanledger_processor import synthesized
+from spanledger_processor.model import CLASS_NAMES
 from spanledger_processor.units import USD
 
 
@@ -68,3 +70,11 @@ def test_a_tool_call_that_its_source_signed() -> None:
     )
     assert found.tool is not None
     assert (found.tool.signature, found.tool.signature_scope) == ("h1:00000000:1", "truncated")
+
+
+def test_every_usage_class_has_its_key_on_synthesized_spans() -> None:
+    assert tuple(sorted(synthesized.USAGE)) == tuple(sorted(CLASS_NAMES))
+    told = {key: 1000 - 10 * number for number, key in enumerate(synthesized.USAGE.values())}
+    usage = read(span({synthesized.SOURCE: "log:x", **told})).usage
+    assert usage is not None
+    assert [getattr(usage, name) for name in synthesized.USAGE] == list(told.values())

@@ -65,3 +65,18 @@ def test_google_gives_each_argument_an_attribute() -> None:
     tool = read(view).tool
     assert tool is not None
     assert tool.arguments == {"city": "a", "days": 7}
+
+
+def test_a_denied_call_says_so() -> None:
+    """open-telemetry/semantic-conventions-genai, pull request 535: outcomes are allow, deny and require_approval."""
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "rm"}
+    outcome = "gen_ai.tool.call.decision.outcome"
+    for attributes, events, denied in (
+        (tool | {outcome: "deny"}, [], True),
+        (tool | {outcome: "allow"}, [], False),
+        (tool, [PlainEvent("gen_ai.tool.call.decision", PlainAttributes({outcome: "deny"}))], True),
+        (tool, [], False),
+    ):
+        call = read(span(attributes, events=events))
+        assert call.tool is not None
+        assert call.tool.denied is denied

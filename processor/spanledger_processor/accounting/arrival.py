@@ -20,7 +20,7 @@ def span_of(fact: Fact) -> Span:
     span.parent_session = fact.session_parent_id
     span.response = bounded_id(call.response_id)
     span.call_id = bounded_id(call.tool.call_id or "") if call.tool else ""
-    span.signature = fact.signature.value if fact.signature else ""
+    span.signature = fact.signature.value if fact.signature and not (call.tool and call.tool.denied) else ""
     span.logged = call.source.startswith("log:")
     span.closes = call.session_closed
     span.claim = _claim_of(fact)

@@ -39,6 +39,8 @@ _CALLS = frozenset({"llm", "embedding", "rerank"})
 _ERROR = 2
 OPERATION = "gen_ai.operation.name"
 _OUTPUT = "gen_ai.output.messages"
+_DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
+"""Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
 _LONGEST_TIER = 64
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
@@ -184,7 +186,11 @@ def first_text(view: ScopedSpan, keys: Keys) -> str:
 def _tool(dialect: Dialect, view: ScopedSpan) -> ToolCall:
     keys = dialect.tool
     name = first_text(view, keys.name) or (view.name if keys.name_from_span else "")
-    return ToolCall(name or None, first(view, keys.arguments), first_text(view, keys.call_id) or None)
+    call = ToolCall(name or None, first(view, keys.arguments), first_text(view, keys.call_id) or None)
+    call.denied = first_text(view, keys.decision) == _DENIED or any(
+        event.name == _DECISION and event.attributes.get(f"{_DECISION}.outcome") == _DENIED for event in view.events
+    )
+    return call
 
 
 def _context(dialect: Dialect, view: ScopedSpan, response: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

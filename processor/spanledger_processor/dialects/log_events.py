@@ -12,6 +12,7 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
+from spanledger_processor import synthesized
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.engine import says
 from spanledger_processor.dialects.normalize import Counts, Input, normalize
@@ -20,8 +21,7 @@ from spanledger_processor.dialects.schema import Attributes, Event, Keys, LogEve
 from spanledger_processor.dialects.usage import as_counts, counts_under
 from spanledger_processor.dialects.usage_shapes import read_usage
 from spanledger_processor.dialects.values import NoCountError, money, text
-from spanledger_processor.dialects.vendors.spanledger import SPANLEDGER
-from spanledger_processor.model import CLASS_NAMES, Call, ReportedCost, Signature, ToolCall, Usage
+from spanledger_processor.model import Call, ReportedCost, Signature, ToolCall, Usage
 from spanledger_processor.otlp.encoding import CLIENT, INTERNAL, SynthesizedSpan
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import LogView
@@ -150,39 +150,30 @@ def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
         "gen_ai.response.model": call.response_model or None,
         "gen_ai.response.id": call.response_id or None,
         "gen_ai.conversation.id": said.session or None,
-        "spanledger.source": f"log:{said.client}",
-        "spanledger.granularity": "per-message" if call.tool is None else None,
-        "spanledger.agent.id": call.agent_id or None,
-        "spanledger.agent.parent_id": call.agent_parent_id or None,
-        "spanledger.source.plan": call.plan or None,
-        "spanledger.source.response_cache": call.response_cache or None,
-        "spanledger.source.unclassed": ", ".join(call.unclassed) or None,
-        **{f"spanledger.source.{key}": value for key, value in call.price_context},
+        synthesized.SOURCE: f"log:{said.client}",
+        synthesized.GRANULARITY: "per-message" if call.tool is None else None,
+        synthesized.AGENT_ID: call.agent_id or None,
+        synthesized.AGENT_PARENT: call.agent_parent_id or None,
+        synthesized.PLAN: call.plan or None,
+        synthesized.RESPONSE_CACHE: call.response_cache or None,
+        synthesized.UNCLASSED: ", ".join(call.unclassed) or None,
+        **{synthesized.TERMS[name]: value for name, value in call.price_context},
         **dict(said.kept),
     }
     if call.usage is not None:
         made.update(_tokens(call.usage))
     if call.reported is not None:
-        made["spanledger.cost.reported_usd"] = call.reported.amount / 10**12
-        made["spanledger.source.charged"] = call.reported.billed or None
+        made[synthesized.REPORTED_USD] = call.reported.amount / 10**12
+        made[synthesized.CHARGED] = call.reported.billed or None
     if call.estimate:
-        made["spanledger.cost.estimate"] = True
+        made[synthesized.ESTIMATE] = True
     if call.tool is not None:
         made.update(_signed(call.tool, sign))
     return {key: value for key, value in made.items() if value is not None}
 
 
-def _written() -> dict[str, str]:
-    """Return the key of each usage class on a synthesized span: those that its dialect reads first."""
-    tokens = SPANLEDGER.tokens
-    return {name: keys[0] for name in CLASS_NAMES if (keys := tokens.parts.get(name) or getattr(tokens, name, ()))}
-
-
-_WRITTEN = _written()
-
-
 def _tokens(usage: Usage) -> dict[str, int | None]:
-    return {key: getattr(usage, name) for name, key in _WRITTEN.items()}
+    return {key: getattr(usage, name) for name, key in synthesized.USAGE.items()}
 
 
 def _signed(tool: ToolCall, sign: Sign | None) -> dict[str, Any]:
@@ -190,8 +181,8 @@ def _signed(tool: ToolCall, sign: Sign | None) -> dict[str, Any]:
     return {
         "gen_ai.tool.name": tool.name,
         "gen_ai.tool.call.id": tool.call_id,
-        "spanledger.tool.signature": signature.value if signature else None,
-        "spanledger.tool.signature_scope": signature.scope if signature else None,
+        synthesized.TOOL_SIGNATURE: signature.value if signature else None,
+        synthesized.TOOL_SIGNATURE_SCOPE: signature.scope if signature else None,
     }
 
 

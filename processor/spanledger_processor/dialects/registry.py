@@ -16,6 +16,7 @@ from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 
+from spanledger_processor import synthesized
 from spanledger_processor.dialects import engine, vendors
 from spanledger_processor.dialects.engine import keys_of, specialize
 from spanledger_processor.dialects.schema import Detection, Dialect, LogEvent, ScopedSpan
@@ -56,13 +57,13 @@ def _grouping_keys(what: str, first: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(keys)
 
 
-SESSION_KEYS = _grouping_keys("session", ("spanledger.session.id", *_FIRST))
-SESSION_PARENT_KEYS = _grouping_keys("session_parent", ("spanledger.session.parent_id",))
-RUN_KEYS = _grouping_keys("run", ("spanledger.run.id", "tokenjam.run_id", "run_id"))
-AGENT_KEYS = _grouping_keys("agent", ("spanledger.agent.id",))
-AGENT_PARENT_KEYS = _grouping_keys("agent_parent", ("spanledger.agent.parent_id",))
-TASK_ID_KEYS = _grouping_keys("task_id", ("spanledger.task.id",))
-TASK_KIND_KEYS = _grouping_keys("task_kind", ("spanledger.task.kind",))
+SESSION_KEYS = _grouping_keys("session", (synthesized.SESSION_ID, *_FIRST))
+SESSION_PARENT_KEYS = _grouping_keys("session_parent", (synthesized.SESSION_PARENT,))
+RUN_KEYS = _grouping_keys("run", (synthesized.RUN_ID, "tokenjam.run_id", "run_id"))
+AGENT_KEYS = _grouping_keys("agent", (synthesized.AGENT_ID,))
+AGENT_PARENT_KEYS = _grouping_keys("agent_parent", (synthesized.AGENT_PARENT,))
+TASK_ID_KEYS = _grouping_keys("task_id", (synthesized.TASK_ID,))
+TASK_KIND_KEYS = _grouping_keys("task_kind", (synthesized.TASK_KIND,))
 
 _WANTED = frozenset(key for dialect in DIALECTS for key in keys_of(dialect)) | engine.COST_ALIASES
 _NAMES = tuple(name for dialect in DIALECTS for name in dialect.detection.names)

@@ -205,11 +205,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class ToolKeys:
-    """Where a tool execution says what was called. `name_from_span`: the span's own name is the tool's."""
+    """Where a tool execution says what was called, and whether it was allowed: as an attribute, or in a span event.
+
+    `name_from_span`: the span's own name is the tool's.
+    """
 
     name: Keys = ()
     arguments: Keys = ()
     call_id: Keys = ()
+    decision: Keys = ("gen_ai.tool.call.decision.outcome",)
     name_from_span: bool = False
 
 

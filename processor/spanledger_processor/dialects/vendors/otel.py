@@ -148,7 +148,7 @@ TOOL = ToolKeys(
 RAW = (UsageText("gen_ai.usage.raw"),)
 
 GROUPS = GroupingKeys(
-    session=("gen_ai.conversation.id", "session.id"),
+    session=("gen_ai.conversation.id", "session.id", "gen_ai.realtime_session.id"),
     run=("gen_ai.agent.run_id",),
     agent=("gen_ai.agent.id",),
 )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
+from spanledger_processor import synthesized
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import CostKey, Detection, GroupingKeys, Place, ScopedSpan, Source, Tokens
 from spanledger_processor.dialects.values import text
@@ -18,36 +19,37 @@ _GRANULARITIES: dict[str, Granularity] = {
     "cost-only": "cost-only",
 }
 
-SESSION_CLOSED = "spanledger.session.closed"
-
 
 def _own_words(view: ScopedSpan, call: Call) -> None:
     attributes = view.attributes
-    call.source = text(attributes.get("spanledger.source"))
-    call.note = text(attributes.get("spanledger.note"))
-    call.session_parent_id = text(attributes.get("spanledger.session.parent_id"))
-    call.session_closed = attributes.get(SESSION_CLOSED) is True
-    call.task_id = text(attributes.get("spanledger.task.id"))
-    call.task_kind = text(attributes.get("spanledger.task.kind"))
-    granularity = _GRANULARITIES.get(text(attributes.get("spanledger.granularity")))
+    call.source = text(attributes.get(synthesized.SOURCE))
+    call.note = text(attributes.get(synthesized.NOTE))
+    call.session_parent_id = text(attributes.get(synthesized.SESSION_PARENT))
+    call.session_closed = attributes.get(synthesized.SESSION_CLOSED) is True
+    call.task_id = text(attributes.get(synthesized.TASK_ID))
+    call.task_kind = text(attributes.get(synthesized.TASK_KIND))
+    granularity = _GRANULARITIES.get(text(attributes.get(synthesized.GRANULARITY)))
     if granularity is not None:
         call.granularity = granularity
-    call.estimate = call.estimate or attributes.get("spanledger.cost.estimate") is True
+    call.estimate = call.estimate or attributes.get(synthesized.ESTIMATE) is True
     if call.reported is not None:
-        call.reported.billed = attributes.get("spanledger.source.charged") is True
+        call.reported.billed = attributes.get(synthesized.CHARGED) is True
         if call.reported.billed and not call.reported.amount:
             call.plan = "subscription"
         if call.reported.billed and not call.reported.amount:
             call.plan = "subscription"
-    if text(attributes.get("spanledger.source.plan")) == "subscription":
+    if text(attributes.get(synthesized.PLAN)) == "subscription":
         call.plan = "subscription"
-    call.response_cache = attributes.get("spanledger.source.response_cache") is True
-    call.unclassed = tuple(filter(None, text(attributes.get("spanledger.source.unclassed")).split(", ")))
+    call.response_cache = attributes.get(synthesized.RESPONSE_CACHE) is True
+    call.unclassed = tuple(filter(None, text(attributes.get(synthesized.UNCLASSED)).split(", ")))
     if call.tool is not None:
-        call.tool.signature = text(attributes.get("spanledger.tool.signature"))
-        call.tool.signature_scope = text(attributes.get("spanledger.tool.signature_scope"))
+        call.tool.signature = text(attributes.get(synthesized.TOOL_SIGNATURE))
+        call.tool.signature_scope = text(attributes.get(synthesized.TOOL_SIGNATURE_SCOPE))
     provider(view, call)
 
+
+_USAGE = {name: (key,) for name, key in synthesized.USAGE.items()}
+_OF_THEIR_OWN = frozenset(one.name for one in fields(Tokens))
 
 SPANLEDGER = replace(
     OTEL,
@@ -55,37 +57,32 @@ SPANLEDGER = replace(
     place=Place.OWN,
     rank=1,
     about="Spans made by Spanledger from log events and from agents' files",
-    detection=Detection(keys=("spanledger.source",)),
+    detection=Detection(keys=(synthesized.SOURCE,)),
     otherwise="other",
     tokens=Tokens(
-        input=("gen_ai.usage.input_tokens",),
-        output=("gen_ai.usage.output_tokens",),
-        cache_read=("gen_ai.usage.cache_read.input_tokens",),
-        cache_write=("gen_ai.usage.cache_creation.input_tokens",),
-        cache_write_1h=("spanledger.source.cache_write_1h_tokens",),
-        reasoning=("gen_ai.usage.reasoning.output_tokens",),
-        parts={
-            **OTEL.tokens.parts,
-            "web_searches": ("spanledger.source.web_searches",),
-            "file_searches": ("spanledger.source.file_searches",),
-            "search_units": ("spanledger.source.search_units",),
-        },
+        input=_USAGE["input"],
+        output=_USAGE["output"],
+        cache_read=_USAGE["cache_read"],
+        cache_write=_USAGE["cache_write"],
+        cache_write_1h=_USAGE["cache_write_1h"],
+        reasoning=_USAGE["reasoning"],
+        parts={name: keys for name, keys in _USAGE.items() if name not in _OF_THEIR_OWN},
     ),
     increments=True,
     usage_texts=(),
     sources=(Source(Input.INCLUSIVE, why="made by ourselves"),),
-    costs=(CostKey("spanledger.cost.reported_usd"),),
-    served=("spanledger.source.speed", "spanledger.source.service_tier", "spanledger.source.region"),
+    costs=(CostKey(synthesized.REPORTED_USD),),
+    served=tuple(synthesized.TERMS.values()),
     asked=(),
     endpoints=(),
     groups=GroupingKeys(
-        session=("spanledger.session.id",),
-        session_parent=("spanledger.session.parent_id",),
-        run=("spanledger.run.id",),
-        agent=("spanledger.agent.id",),
-        agent_parent=("spanledger.agent.parent_id",),
-        task_id=("spanledger.task.id",),
-        task_kind=("spanledger.task.kind",),
+        session=(synthesized.SESSION_ID,),
+        session_parent=(synthesized.SESSION_PARENT,),
+        run=(synthesized.RUN_ID,),
+        agent=(synthesized.AGENT_ID,),
+        agent_parent=(synthesized.AGENT_PARENT,),
+        task_id=(synthesized.TASK_ID,),
+        task_kind=(synthesized.TASK_KIND,),
     ),
     rules=(_own_words,),
 )
