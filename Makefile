@@ -18,7 +18,7 @@ FOR_CHECKS := $(VENV)/.installed-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit coverage simulate torture check component format bench parts capture docs sources constraints clean
+.PHONY: help install demo test unit watch coverage simulate torture check component format bench parts capture docs sources changelog constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ simulate: $(FOR_TESTS) ## run the whole in virtual time with faults, a run a see
 ROUNDS ?= 10
 torture: $(FOR_TESTS) ## break real processes under load, and write the table of docs/reliability.md: make torture ROUNDS=20
 	PYTHONPATH=tests/support:. $(BIN)/python -m tests.torture $(ROUNDS) --write $(ARGS)
+
+watch: $(FOR_TESTS) ## run the tests of what changed, each time a file is saved
+	$(BIN)/python -m tools.watch
 
 check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 	$(BIN)/ruff format --check
@@ -80,6 +83,9 @@ docs: $(INSTALLED) ## write docs/ from the tables in the code
 
 sources: $(INSTALLED) ## print releases newer than those that the dialects' rows were read in
 	@$(BIN)/python -m tools.sources
+
+changelog: $(INSTALLED) ## make a section of CHANGELOG.md from changelog.d: make changelog VERSION=0.2.0
+	$(BIN)/python -m tools.changelog $(VERSION)
 
 constraints: ## choose the newest versions that the dependencies allow
 	rm -rf $(VENV)-newest

@@ -1,0 +1,81 @@
+"""References to documents, in code and in documents, lead to a file and a section that exist.
+
+Rules, formats and decisions stand in docs/; code names the section that it carries out as a path with an anchor.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections import Counter
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tools.parts import ROOT
+
+REFERENCE = re.compile(r"(?:docs/)[a-z0-9/_-]+\.md(?:#[a-z0-9_-]+)?")
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def _tracked(*endings: str) -> list[Path]:
+    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    found = [ROOT / name for name in names if name.endswith(endings) and not name.startswith("tests/data/")]
+    return [path for path in found if path.exists() and path != Path(__file__).resolve()]
+
+
+CODE = _tracked(".py", ".go", ".yaml", ".yml", ".toml", ".mjs")
+DOCUMENTS = _tracked(".md")
+
+
+@cache
+def anchors(document: Path) -> frozenset[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    found: Counter[str] = Counter()
+    made = set()
+    text = re.sub(r"```.*?```", "", document.read_text(), flags=re.DOTALL)
+    for heading in re.findall(r"^#+ +(.+?) *$", text, re.MULTILINE):
+        plain = re.sub(r"[^\w\- ]", "", re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading).lower())
+        slug = plain.replace(" ", "-")
+        made.add(f"{slug}-{found[slug]}" if found[slug] else slug)
+        found[slug] += 1
+    return frozenset(made)
+
+
+def problem(base: Path, reference: str) -> str | None:
+    """What is wrong with a reference that stands in a file of the folder `base`; None if it leads somewhere."""
+    name, _, anchor = reference.partition("#")
+    document = base / name if name else base
+    if not document.exists():
+        return f"{reference}: no such file"
+    if anchor and document.suffix == ".md" and anchor not in anchors(document):
+        return f"{reference}: no such section"
+    return None
+
+
+def test_references_in_code_lead_to_sections() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}: {wrong}"
+        for path in CODE
+        if path.is_relative_to(ROOT / "processor") or path.is_relative_to(ROOT / "sidecar")
+        for reference in REFERENCE.findall(path.read_text())
+        if (wrong := problem(ROOT, reference))
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_in_documents_lead_to_sections(document: Path) -> None:
+    links = [link for link in LINK.findall(document.read_text()) if not link.startswith(("http://", "https://"))]
+    own = [link for link in links if link.startswith("#")]
+    others = [link for link in links if not link.startswith("#")]
+    found = [wrong for link in others if (wrong := problem(document.parent, link))]
+    found += [link for link in own if link[1:] not in anchors(document)]
+    assert not found
+
+
+def test_a_broken_reference_is_found() -> None:
+    assert problem(ROOT, "docs/nowhere.md") == "docs/nowhere.md: no such file"
+    assert problem(ROOT, "docs/contract.md#promise-9") == "docs/contract.md#promise-9: no such section"
+    assert problem(ROOT, "docs/contract.md#promise-2-nothing-is-lost") is None

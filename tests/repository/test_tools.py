@@ -1,0 +1,70 @@
+"""The tools of those who work on Spanledger: the tests of what changed, and the changelog."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools.changelog import main, release
+from tools.parts import PARTS, ROOT
+from tools.watch import chosen_tests
+
+
+@pytest.mark.parametrize(
+    ("changed", "tests"),
+    [
+        ("tests/pricing/test_costs.py", ["tests/pricing/test_costs.py"]),
+        ("processor/spanledger_processor/pricing/rate_card.py", ["tests/pricing"]),
+        ("processor/spanledger_processor/dialects/vendors/otel.py", ["tests/dialects"]),
+        ("processor/spanledger_processor/model.py", ["tests/model"]),
+        ("exporters/spanledger_exporters/retry.py", ["tests/exporters"]),
+        ("sidecar/spanledger_sidecar/sources/mux/rows.py", ["tests/sidecar"]),
+        ("docs/glossary.md", ["tests/repository"]),
+        ("tests/support/books.py", ["tests/repository"]),
+    ],
+)
+def test_what_changed_has_its_tests(changed: str, tests: list[str]) -> None:
+    assert chosen_tests([changed]) == tests
+
+
+def test_rooms_without_tests_run_none() -> None:
+    assert chosen_tests(["processor/spanledger_processor/nowhere/module.py"]) == []
+
+
+def _repository(root: Path) -> Path:
+    (root / "changelog.d").mkdir()
+    (root / "changelog.d" / "README.md").write_text("how\n")
+    (root / "changelog.d" / "7.fixed.md").write_text("A bug.\nIn two lines.\n")
+    (root / "changelog.d" / "+word.added.md").write_text("A thing ([x](../README.md)).\n")
+    (root / "CHANGELOG.md").write_text("# Changelog\n\nWhat changed.\n\n## 0.1.0 (2026-01-01)\n\n### Added\n\n- All.\n")
+    return root
+
+
+def test_a_release_moves_the_fragments(tmp_path: Path) -> None:
+    root = _repository(tmp_path)
+    release("0.2.0", root)
+    text = (root / "CHANGELOG.md").read_text()
+    top, older = text.split("## 0.1.0")
+    assert "### Added\n\n- A thing ([x](README.md)).\n\n### Fixed\n\n- A bug.\n  In two lines.\n" in top
+    assert top.startswith("# Changelog\n\nWhat changed.\n\n## 0.2.0 (20")
+    assert older == " (2026-01-01)\n\n### Added\n\n- All.\n"
+    assert [path.name for path in (root / "changelog.d").iterdir()] == ["README.md"]
+
+
+def test_a_release_without_fragments_or_twice_changes_nothing(tmp_path: Path) -> None:
+    root = _repository(tmp_path)
+    with pytest.raises(ValueError, match="already"):
+        release("0.1.0", root)
+    for path in root.glob("changelog.d/*.*.md"):
+        path.unlink()
+    with pytest.raises(ValueError, match="no fragments"):
+        release("0.2.0", root)
+    assert main([]) == 2
+
+
+def test_parts_have_a_version_and_a_variable() -> None:
+    """Each part can be named by a variable of its own, and its copy has its version in the name."""
+    assert len({part.variable for part in PARTS.values()}) == len(PARTS)
+    assert all(part.made.name == f"{name}-{part.version}" for name, part in PARTS.items())
+    assert PARTS["claude"].program == ROOT / ".parts/claude-2.1.332/node_modules/.bin/claude"
