@@ -1,6 +1,6 @@
 """The sidecar on 10,000 workspaces: first scan, memory, and CPU while nothing happens. `python -m benchmarks.sidecar`.
 
-Targets (issue 5): first scan under 10 s, memory under 100 MiB, idle under 1 % of a core.
+Targets: first scan under 10 s, memory under 100 MiB, idle under 1 % of a core.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 gRPC's threaded client is used, not `grpc.aio`, which compresses on the event loop and keeps the interpreter's lock
 meanwhile: 40 ms for each MiB (gzip, the default) in which nothing else is received, answered or sent.
 
-Statuses are read as the specification lists them (opentelemetry-proto docs/specification.md, "Failures"). One rule is
-ours: trouble inside a destination (UNKNOWN, INTERNAL) is retryable, where the specification lets the data be dropped.
+Statuses are read as the specification lists them (docs/formats/genai.md#51-protocol). One rule is ours:
+trouble inside a destination (UNKNOWN, INTERNAL) is retryable, where the specification lets the data be dropped.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Keys that other backends read a cost from, and how each is written (contract, `processor.aliases`).
+"""Keys that other backends read a cost from, and how each is written (docs/contract.md#aliases).
 
 Only totals are sure to be what counts. Parts are written where they add up to it, that is where it was computed here.
 JSON-valued keys hold JSON text.

@@ -170,7 +170,7 @@ class ToolCall:
     """A tool execution. `arguments` is a str (JSON or other text), bytes, a plain Python value, or None if absent.
 
     `signature` and `signature_scope` are there where the source signed the call itself: its arguments stay where they
-    are (contract, "Made spans"). `denied`: it was not allowed, so that it is no step of a loop.
+    are (docs/contract.md#made-spans). `denied`: it was not allowed, so that it is no step of a loop.
     """
 
     name: str | None

@@ -129,7 +129,10 @@ class UnreadableError(Exception):
 
 
 def count(value: Any) -> int:
-    """A number of tokens or milliseconds: whole and not negative, 0 for anything else (facts 1.7)."""
+    """Return a number of tokens or milliseconds: whole and not negative, 0 for anything else.
+
+    Files hold null, negative and missing numbers: docs/formats/mux.md#17-sums-that-fall.
+    """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
         return 0
     return int(value)

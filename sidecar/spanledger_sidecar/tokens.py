@@ -1,8 +1,8 @@
 """Vectors over Mux's five disjoint token classes, of tokens or of money, and what may stand in for what.
 
 The classes of one group are one amount seen at another resolution: a chat row may lack the cache writes or the
-estimated reasoning that the usage file has (facts 1.3, 2.2), so what is too much in one class of a group makes up for
-what is missing in another.
+estimated reasoning that the usage file has, so what is too much in one class of a group makes up for what is missing in
+another (docs/formats/mux.md#13-token-classes, docs/formats/mux.md#22-rows).
 """
 
 from __future__ import annotations

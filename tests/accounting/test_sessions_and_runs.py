@@ -70,7 +70,7 @@ def test_a_runs_running_total_holds_what_its_sessions_and_theirs_spent(ledger: M
 
 @pytest.mark.parametrize("length", [512, 513, 1024, 4000])
 def test_ids_of_any_length_can_be_asked_for(fact: MakeFact, length: int) -> None:
-    """By the id that was sent, and by the one that lists show; ids that begin alike stay two (issue 10)."""
+    """By the id that was sent, and by the one that lists show; ids that begin alike stay two."""
     ledger, one, other = MemoryLedger(), "s" * length, "s" * length + "2"
     for number, (session, cost) in enumerate(((one, 5), (other, 7))):
         ledger.take(

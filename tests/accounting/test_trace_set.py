@@ -151,7 +151,7 @@ def test_to_add_to_a_long_trace_writes_what_is_new(monkeypatch: pytest.MonkeyPat
 def test_a_repeat_of_a_span_that_the_rules_have_forgotten_gets_its_attributes_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Issue 10: a sender may send again whatever it was not answered for, however long the trace is by then."""
+    """A sender may send again whatever it was not answered for, however long the trace is by then."""
     monkeypatch.setattr(trace, "MAX_SPANS", 20)
     monkeypatch.setattr(trace, "_SLACK", 4)
     monkeypatch.setattr(trace_set, "SEGMENT_SPANS", 4)

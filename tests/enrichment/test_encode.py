@@ -1,4 +1,4 @@
-"""The attributes that a decision puts on its span (contract, "Attributes added")."""
+"""The attributes that a decision puts on its span (docs/contract.md#attributes-added)."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ def test_every_status_is_in_one_of_the_tables() -> None:
     [(code, Verdict.RETRYABLE) for code in RETRYABLE] + [(code, Verdict.PERMANENT) for code in PERMANENT],
 )
 async def test_what_a_status_means(code: grpc.StatusCode, verdict: Verdict) -> None:
-    """OTLP's table, and UNKNOWN and INTERNAL, which are trouble of the destination, not of the data (issue 3, 4)."""
+    """OTLP's table, and UNKNOWN and INTERNAL, which are trouble of the destination, not of the data."""
     assert await answer_to(GrpcAnswer(code, "said why")) == Result(verdict, f"{code.name}: said why")
 
 

@@ -49,7 +49,7 @@ def _same(store: LmdbStore, taken: int) -> None:
 
 @pytest.mark.parametrize("durability", ["sync", "async"])
 def test_accounting_goes_on_at_the_size_limit(tmp_path: Path, durability: str) -> None:
-    """Issue 10: 16,000 sessions in a map of 20 MiB ended it for good. The oldest give way, and no amount is lost."""
+    """16,000 sessions in a map of 20 MiB ended it for good. The oldest give way, and no amount is lost."""
     clock = Clock()
     store = open_store(tmp_path, clock=clock, size_mib=4, sessions_hours=2000, durability=durability)
     number = 10_000

@@ -15,7 +15,7 @@ CONTRACT = (
     *("reasoning_tokens", "input_audio_tokens", "input_image_tokens", "cache_read_audio_tokens"),
     *("cache_read_image_tokens", "output_audio_tokens", "output_image_tokens", "web_searches", "search_units"),
 )
-"""The names in the contract's table of attributes, in the order in which records hold them."""
+"""The names in docs/contract.md#attributes-added, in the order in which records hold them."""
 
 
 def test_the_classes_have_the_names_and_the_order_that_records_rely_on() -> None:

@@ -1,4 +1,7 @@
-"""One name for one model: only vendor prefix, region, deployment date and context tag may differ (contract)."""
+"""One name for one model: only vendor prefix, region, deployment date and context tag may differ.
+
+docs/contract.md#one-call-or-two
+"""
 
 from __future__ import annotations
 

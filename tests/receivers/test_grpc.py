@@ -109,7 +109,7 @@ async def test_a_reason_that_no_header_can_hold_is_made_to_fit() -> None:
 
 
 async def test_one_byte_over_the_limit_is_refused_for_good() -> None:
-    """grpcio answers before our code runs (contract, wire rules): permanent, without RetryInfo."""
+    """grpcio answers before our code runs (docs/contract.md#wire-rules): permanent, without RetryInfo."""
     async with opened() as doors:
         assert await doors.export("traces", bytes(64 * MIB)) == b""
         with pytest.raises(grpc.aio.AioRpcError) as caught:

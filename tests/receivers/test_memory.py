@@ -1,4 +1,4 @@
-"""With a backend that hangs and senders that push, memory stays bounded (issue 3, section 2)."""
+"""With a backend that hangs and senders that push, memory stays bounded."""
 
 from __future__ import annotations
 

@@ -17,6 +17,12 @@ from tools.parts import ROOT
 
 REFERENCE = re.compile(r"(?:docs/)[a-z0-9/_-]+\.md(?:#[a-z0-9_-]+)?")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
+ELSEWHERE = {
+    "a number in notes that are not in the repository": re.compile(r"\b[Ff]acts (?:section )?\d|\bfacts/\w+\.md"),
+    "an issue by its number": re.compile(r"\b[Ii]ssue \d"),
+    "the contract without a section": re.compile(r"\(contract\b|\b[Cc]ontract, |\bpromise \d"),
+}
+"""What a reader of the repository cannot look up."""
 
 
 def _tracked(*endings: str) -> list[Path]:
@@ -58,7 +64,6 @@ def test_references_in_code_lead_to_sections() -> None:
     found = [
         f"{path.relative_to(ROOT)}: {wrong}"
         for path in CODE
-        if path.is_relative_to(ROOT / "processor") or path.is_relative_to(ROOT / "sidecar")
         for reference in REFERENCE.findall(path.read_text())
         if (wrong := problem(ROOT, reference))
     ]
@@ -75,7 +80,19 @@ def test_links_in_documents_lead_to_sections(document: Path) -> None:
     assert not found
 
 
+@pytest.mark.parametrize("why", ELSEWHERE)
+def test_nothing_refers_to_what_is_not_here(why: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in CODE
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if ELSEWHERE[why].search(line)
+    ]
+    assert not found, why
+
+
 def test_a_broken_reference_is_found() -> None:
     assert problem(ROOT, "docs/nowhere.md") == "docs/nowhere.md: no such file"
     assert problem(ROOT, "docs/contract.md#promise-9") == "docs/contract.md#promise-9: no such section"
     assert problem(ROOT, "docs/contract.md#promise-2-nothing-is-lost") is None
+    assert ELSEWHERE["an issue by its number"].search("as issue 4 says")

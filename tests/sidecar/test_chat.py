@@ -83,7 +83,7 @@ def test_rows_of_a_fork_count_where_they_were_first(tmp_path: Path) -> None:
 
 
 def test_a_fork_by_an_old_version_has_copied_totals(tmp_path: Path) -> None:
-    """Before v0.21 the usage file was copied too (facts 1.7)."""
+    """Before v0.21 the usage file was copied too (docs/formats/mux.md#17-sums-that-fall)."""
     endpoint, root = Endpoint(), tmp_path / "mux"
     rows = row("m1", MODEL, 10, 10)
     for workspace in ("a-source", "fork"):
@@ -116,7 +116,7 @@ def test_the_usage_file_fills_what_rows_do_not_show(tmp_path: Path) -> None:
 
 
 def test_rows_beyond_the_usage_file_count(tmp_path: Path) -> None:
-    """A crash between the two writes loses the turn in the usage file only (facts 1.6)."""
+    """A crash between the two writes loses the turn in the usage file only (docs/formats/mux.md#16-writing)."""
     endpoint, root = Endpoint(), tmp_path / "mux"
     put(root, row("m1", MODEL, 10, 10) + row("m2", MODEL, 5, 5, WRITTEN_MS + 60_000), "chat.jsonl")
     put(root, usage({MODEL: bucket(10, 10)}))
@@ -125,7 +125,7 @@ def test_rows_beyond_the_usage_file_count(tmp_path: Path) -> None:
 
 
 def test_a_compaction_row_lacks_the_cache_writes_that_the_file_has(tmp_path: Path) -> None:
-    """The same tokens in another class are not more tokens (facts 2.2)."""
+    """The same tokens in another class are not more tokens (docs/formats/mux.md#22-rows)."""
     endpoint, root = Endpoint(), tmp_path / "mux"
     put(root, row("m1", MODEL, 100, 10), "chat.jsonl")
     written = bucket(20, 10, cost=0.1)

@@ -1,4 +1,4 @@
-"""Sub-agents rolled up into their parent: their usage is theirs, once (facts 5)."""
+"""Sub-agents rolled up into their parent: their usage is theirs, once (docs/formats/mux.md#5-sub-agents)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Content of agents' files never reaches a file that Spanledger writes (contract: "Content stays private")."""
+"""Content of agents' files never reaches a file of ours (docs/contract.md#promise-5-content-stays-private)."""
 
 from __future__ import annotations
 

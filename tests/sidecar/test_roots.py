@@ -1,4 +1,4 @@
-"""Homes as Mux and Xum find their own (facts 1.1)."""
+"""Homes as Mux and Xum find their own (docs/formats/mux.md#11-roots)."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def test_costs_that_are_handed_out_are_those_that_the_file_gained(
     ],
 )
 def test_when_a_cost_is_known(change: dict[str, Any], complete: bool) -> None:  # noqa: FBT001
-    """Only if nothing is marked unknown and every class with tokens has one (facts 1.4)."""
+    """Only if nothing is marked unknown and every class with tokens has one (docs/formats/mux.md#14-cost)."""
     classes = ("input", "cached", "cacheCreate", "output", "reasoning")
     usage = {name: {"tokens": 1, "cost_usd": 0.1} for name in classes} | change
     assert bucket_of(usage).complete is complete

@@ -1,4 +1,5 @@
-"""session-usage.json alone: which records a change of it comes to, in the order of facts 1.8."""
+"""session-usage.json alone: which records a change comes to, in the order of
+docs/formats/mux.md#18-reading-a-change."""
 
 from __future__ import annotations
 
@@ -111,7 +112,7 @@ def test_an_unknown_cost_is_no_cost(home: Home) -> None:
 
 
 def test_partial_costs_are_no_cost_but_an_exact_turn_keeps_its_own(home: Home) -> None:
-    """`hasUnknownCosts`: the sums are too small, and 0 is no price (facts 1.4)."""
+    """`hasUnknownCosts`: the sums are too small, and 0 is no price (docs/formats/mux.md#14-cost)."""
     home.see(usage({MODEL: bucket(10, 10)}))
     turn = bucket(5, 5, cost=0.5)
     spans = home.see(usage({MODEL: bucket(25, 25, cost=0.5, hasUnknownCosts=True)}, lastRequest=last(MODEL, turn)))
@@ -189,7 +190,7 @@ def test_old_totals_after_a_rebuild_are_new_usage(home: Home) -> None:
 
 
 def test_numbers_that_are_none_count_as_nothing(home: Home) -> None:
-    """null, negative, missing: tolerated (facts 1.7); the rest of the file counts."""
+    """null, negative, missing: tolerated (docs/formats/mux.md#17-sums-that-fall); the rest counts."""
     (span,) = home.see(_document("16-bad/null-tokens.json"))
     assert tokens_of(span) == (0, 10, 0, 0, 0)
     assert "spanledger.cost.reported_usd" not in span.attributes

@@ -32,7 +32,7 @@ _MARKS = (
     "spanledger.cost.repeats_children",
     "spanledger.cost.duplicate_of",
 )
-"""A span with usage carries exactly one of them (contract, promise 1)."""
+"""A span with usage carries exactly one of them (docs/contract.md#promise-1-sums-are-true)."""
 
 
 @dataclass

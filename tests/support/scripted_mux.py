@@ -1,4 +1,4 @@
-"""A double of Mux that writes its files as Mux does (facts/mux.md 1.6, 1.7, 2, 5), and knows what was really used."""
+"""A double of Mux that writes its files as Mux does (docs/formats/mux.md), and knows what was really used."""
 
 from __future__ import annotations
 

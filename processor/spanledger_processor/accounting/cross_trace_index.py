@@ -1,6 +1,6 @@
 """Calls counted in one trace, found again from another: by a response or call id, else by equal usage.
 
-Two libraries around one call often write into two traces, and a log event has a trace of its own or none (issue 4).
+Two libraries around one call often write into two traces, and a log event has a trace of its own or none.
 In memory stands which request counted a call of an id, or of a usage and time, so that to look for a call that nobody
 else reported reads nothing. A request leaves one row that says in which traces its calls are, by arrival; what a call
 is stands in its trace's record alone. Some sources leave reasoning out of the output: a call that knows its reasoning

@@ -81,7 +81,7 @@ class Ruling:
 
     `fresh` says where the spans stand that were not known before. `replays` counts those seen before, `conflicts`
     those of them with other usage than the first time. `correction` is by how much what was sent now exceeds the
-    ledger more than before (contract, promise 1).
+    ledger more than before (docs/contract.md#promise-1-sums-are-true).
     """
 
     decisions: dict[int, Decision] = field(default_factory=dict)

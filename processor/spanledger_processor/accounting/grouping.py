@@ -1,7 +1,7 @@
 """Sessions and runs inside one trace, as a function of the set of its spans: order of arrival never matters.
 
 A span belongs to the session that it names, else its resource, else its nearest ancestor that names one, else the
-only one that the trace names; two named and none above it: unattributed (contract, "State and money"). Runs go the
+only one that the trace names; two named and none above it: unattributed (docs/contract.md#state-and-money). Runs go the
 same way; where a trace names none, the session decides (`ledger.runs`).
 """
 

@@ -1,4 +1,4 @@
-"""The attributes that a decision puts on its span (contract, "Attributes added"), encoded and ready to append.
+"""The attributes that a decision puts on its span (docs/contract.md#attributes-added), encoded and ready to append.
 
 They follow the order of the contract's table. Pieces that repeat from span to span (names, sessions, runs) are kept in
 bounded caches; numbers are written behind prefixes made once. Amounts become doubles here and nowhere else: each is the

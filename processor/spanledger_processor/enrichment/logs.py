@@ -1,4 +1,4 @@
-"""Log events that report calls, as a trace request of made spans (contract, "Made spans"). The log stays as it is."""
+"""Log events that report calls, as a trace request of made spans (docs/contract.md#made-spans). The log stays."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class LogStage:
             span = synthesize(LogView.parse(record), group, tenant, self._sign)
         except MalformedError:
             failures["malformed_log_record"] += 1
-        except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)
+        except Exception as error:  # noqa: BLE001 - docs/contract.md#promise-2-nothing-is-lost
             failures[type(error).__name__] += 1
         else:
             return [] if span is None else [span]

@@ -150,7 +150,7 @@ class Stage:
             return self._maker.genai(span, view, group, now_ns)
         except MalformedError:
             reason = "malformed_span"
-        except Exception as error:  # noqa: BLE001 - a bug of ours must never hold data back (contract, promise 2)
+        except Exception as error:  # noqa: BLE001 - docs/contract.md#promise-2-nothing-is-lost
             reason = type(error).__name__
         reading.failures[reason] += 1
         reading.failed.append((number, place, reason))

@@ -1,4 +1,4 @@
-"""The time that prices go by (contract, "State and money")."""
+"""The time that prices go by (docs/contract.md#state-and-money)."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def _days(reader: Reader, tenant: bytes) -> Iterator[tuple[int, Sums]]:
 
 
 def total(reader: Reader, tenant: bytes) -> Row:
-    """The whole ledger, with what was sent on spans beyond it (contract, promise 1)."""
+    """The whole ledger, with what was sent on spans beyond it (docs/contract.md#promise-1-sums-are-true)."""
     record = reader.get(key(Table.TOTAL, tenant, LEDGER))
     found = row(Sums.unpack(record) if record else Sums())
     correction = late_correction(reader, tenant)
@@ -136,7 +136,10 @@ def gone(reader: Reader, tenant: bytes) -> list[Row]:
 
 
 def late_correction(reader: Reader, tenant: bytes) -> Pico:
-    """What was sent on spans beyond the ledger of a tenant, or of `EVERY_TENANT` (contract, promise 1)."""
+    """Return what was sent on spans beyond the ledger of a tenant, or of `EVERY_TENANT`.
+
+    docs/contract.md#promise-1-sums-are-true
+    """
     record = reader.get(key(Table.TOTAL, tenant, CORRECTIONS))
     return Sums.unpack(record).cost if record else 0
 

@@ -1,7 +1,8 @@
 """The process's own log: to stderr, as text or JSON, never one line per span, never content.
 
 A message that repeats is written once an interval, and says then how often it was left out. Tracebacks hold places
-and types only: the text of an exception may be made of what came in (contract, promise 5).
+and types only: the text of an exception may be made of what came in
+(docs/contract.md#promise-5-content-stays-private).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ OPERATIONS: dict[str, Kind] = {
     "delete_memory_store": "other",
     "gen_ai.invocation.internal": "other",
 }
-"""Values of gen_ai.operation.name: the convention's, and those seen in the wild (facts 1.2)."""
+"""Values of gen_ai.operation.name: the convention's, and those seen (docs/formats/genai.md#12-operations)."""
 
 TOKENS = Tokens(
     input=("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),

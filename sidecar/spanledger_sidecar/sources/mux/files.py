@@ -28,7 +28,10 @@ _VAGUE_TIERS = frozenset({"unknown", "mixed", "standard"})
 
 @dataclass(frozen=True, slots=True)
 class Bucket:
-    """Usage under one model key. `cost` is in picodollars and says nothing where not `complete` (facts 1.4)."""
+    """Usage under one model key.
+
+    `cost` is in picodollars and means nothing where not `complete` (docs/formats/mux.md#14-cost).
+    """
 
     tokens: TokenVector = ZERO
     cost: TokenVector = ZERO
@@ -70,7 +73,7 @@ class UsageFile:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """The last request of session-timing.json: how long it took, from its start to its end (facts 3)."""
+    """The last request of session-timing.json, from its start to its end (docs/formats/mux.md#3-session-timingjson)."""
 
     key: str
     output: int
@@ -80,7 +83,7 @@ class Timing:
 
 
 def parse(document: dict[str, Any]) -> UsageFile:
-    """Read the document; parts that are no usage count as none (facts 1.7).
+    """Read the document; parts that are no usage count as none (docs/formats/mux.md#17-sums-that-fall).
 
     Raises:
         UnreadableError: it is of a version that is not known.
@@ -131,7 +134,7 @@ def _turn(value: Any) -> LastRequest | None:
 
 
 def _child(value: Any) -> MergedChild:
-    """A child's entry: `true` from older versions, totals by class from newer ones (facts 1.2)."""
+    """Read a child's entry: `true` in older versions, totals by class in newer ones (docs/formats/mux.md#12-fields)."""
     if not isinstance(value, dict):
         return MergedChild()
     by_class = TokenVector(*(count(value.get(name)) for name in _CHILD_CLASSES))

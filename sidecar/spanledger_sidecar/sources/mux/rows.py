@@ -220,7 +220,7 @@ def _model(holder: dict[str, Any]) -> tuple[str, str]:
 
 
 def tokens_of(usage: dict[str, Any], metadata: Any) -> TokenVector:
-    """The AI SDK's inclusive usage in Mux's disjoint classes, as Mux itself does it (facts 1.3)."""
+    """Return the AI SDK's inclusive usage in Mux's disjoint classes (docs/formats/mux.md#13-token-classes)."""
     given, cached = count(usage.get("inputTokens")), count(usage.get("cachedInputTokens"))
     written = count(nested(metadata, "anthropic", "cacheCreationInputTokens"))
     answer = count(usage.get("outputTokens"))
@@ -276,7 +276,7 @@ def _tools(parts: Any, at: tuple[bytes, bytes, str], start_ms: int, sign: Sign, 
 
 
 def _failed(part: dict[str, Any]) -> bool:
-    """Mux's own rule (facts 2.3)."""
+    """Return whether a tool call failed, by Mux's own rule (docs/formats/mux.md#23-tool-parts)."""
     output = part.get("output")
     return part.get("failed") is True or (
         isinstance(output, dict) and (output.get("success") is False or bool(output.get("error")))

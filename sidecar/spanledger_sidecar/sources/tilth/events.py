@@ -26,7 +26,7 @@ from spanledger_sidecar.tokens import TokenVector
 
 SOURCE = "tilth"
 UNKNOWN, WORKER = "unknown", "worker"
-"""What an event without a model or task, and one without a kind, is counted under (facts 7)."""
+"""Names for a model or task, and for a kind, that an event lacks (docs/formats/tilth.md#2-model-calls)."""
 
 _ITERATIONS_KEPT = 64
 _WHOLE_SECOND_MS = 1000
