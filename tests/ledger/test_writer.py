@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -300,8 +301,9 @@ async def test_a_work_behind_a_commit_that_hangs_is_never_done(
     ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its spans have gone on as not_accounted; to count them afterwards would make the sums untrue."""
-    gate, held = await _held(ledger)
+    monkeypatch.setattr(writer, "_WORK_PATIENCE_S", 0.02)
     monkeypatch.setattr(writer, "_PATIENCE_S", 0.02)
+    gate, held = await _held(ledger)
     for _ in range(2):
         with pytest.raises(StateError, match="has not answered"):
             await ledger.submit(_spend("s"))
@@ -309,6 +311,33 @@ async def test_a_work_behind_a_commit_that_hangs_is_never_done(
     gate.open.set()
     await held
     await ledger.submit(_spend("s", 10))
+    assert _cost(ledger, "s") == 10
+
+
+async def test_a_work_that_computes_for_long_is_not_taken_for_a_disk_that_hangs(
+    ledger: LedgerWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those behind it wait, however often they look."""
+    monkeypatch.setattr(writer, "_PATIENCE_S", 0.001)
+    begun, go_on, looked = threading.Event(), threading.Event(), asyncio.Semaphore(0)
+    give_up = ledger._give_up_if_hanging
+
+    def looks(job: Any) -> None:
+        looked.release()
+        give_up(job)
+
+    def computes(unit: Unit) -> None:
+        begun.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr(ledger, "_give_up_if_hanging", looks)
+    first = asyncio.create_task(ledger.submit(computes))
+    await asyncio.to_thread(begun.wait, 30)
+    second = asyncio.create_task(ledger.submit(_spend("s", 10)))
+    for _ in range(10):
+        await looked.acquire()
+    go_on.set()
+    await asyncio.gather(first, second)
     assert _cost(ledger, "s") == 10
 
 

@@ -138,6 +138,8 @@ class Handler:
                 body, items = await self._enrich(body, headers, sender)  # frees the bytes as they came
             elif signal == "logs":
                 items, made = await self._make(body, headers, sender)
+            elif len(body) > _LARGE_BYTES:
+                items = await asyncio.to_thread(count_data_points, body)
             else:
                 items = count_data_points(body)
             self._observer.received(signal, items)

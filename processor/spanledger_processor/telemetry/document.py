@@ -15,7 +15,8 @@ Written by `make docs` from `processor/spanledger_processor/telemetry/table.py`;
 `GET /metrics` on `api.endpoint` (127.0.0.1:4320 unless configured) answers in the Prometheus text format. The Python
 process metrics (`process_*`, `python_*`) of prometheus-client stand beside these. A counter or histogram with labels
 appears with the first thing it counts. Label values that come from the network are bounded: beyond the bound they
-read "other".
+read "other". With `serve --workers` the metrics of all processes are added up, and the process metrics are those of the
+ledger's process.
 """
 
 
