@@ -67,7 +67,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
 
 async def _start(config: Config, closing: AsyncExitStack) -> Running:
     """Start the parts, those first that others need; each is stopped before what it needs."""
-    telemetry = _telemetry(config)
+    telemetry = _telemetry(config, _budget(config))
     signer = make_signer(config)
     ledger = _open_ledger(config, telemetry, closing)
     stage = await _start_stage(config, signer, telemetry, LocalLedger(ledger), closing)
@@ -100,7 +100,7 @@ async def running_ledger(config: Config, link: str) -> AsyncIterator[None]:
 
 
 async def _start_ledger(config: Config, link: str, closing: AsyncExitStack) -> None:
-    telemetry = _telemetry(config)
+    telemetry = _telemetry(config, 0)
     ledger = _open_ledger(config, telemetry, closing)
     server = LedgerServer(link, LocalLedger(ledger), lambda status: telemetry.registry.keep_counters(status["metrics"]))
 
@@ -141,7 +141,7 @@ async def running_worker(config: Config, link: str) -> AsyncIterator[None]:
 
 
 async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> None:
-    telemetry, signer = _telemetry(config), make_signer(config)
+    telemetry, signer = _telemetry(config, _budget(config)), make_signer(config)
     listening: Listening = dict
     ledger = RemoteLedger(link, lambda: {"listening": dict(listening()), "metrics": telemetry.registry.samples()})
     await ledger.start()
@@ -200,8 +200,9 @@ async def _start_stage(
     return _Stage(handler, receivers)
 
 
-def _telemetry(config: Config) -> Telemetry:
-    return Telemetry(version("spanledger"), window=config.state.retention.spans, budget=_budget(config))
+def _telemetry(config: Config, budget: int) -> Telemetry:
+    """Return the metrics of a process that may hold `budget` bytes of requests."""
+    return Telemetry(version("spanledger"), window=config.state.retention.spans, budget=budget)
 
 
 def _open_ledger(config: Config, telemetry: Telemetry, closing: AsyncExitStack) -> LedgerWriter:
