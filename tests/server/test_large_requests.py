@@ -215,6 +215,15 @@ async def test_a_large_request_that_takes_longer_than_its_sender_waits_is_accept
     assert (len(stage.delivery.bodies), stage.ledger.units) == (1, 1)
 
 
+async def test_a_large_request_of_another_tenant_is_its_own() -> None:
+    """The tenant may stand in a header."""
+    stage, body = Stage(), large(30)
+    for tenant in ("a", "b"):
+        deadline = asyncio.get_running_loop().time() + 60
+        assert await stage.handler.handle("traces", body, {"x-tenant": tenant}, deadline) == ACCEPTED
+    assert (len(stage.delivery.bodies), stage.ledger.units) == (2, 2)
+
+
 async def test_a_large_request_is_delivered_although_its_sender_stopped_waiting() -> None:
     stage = Stage()
     assert await stage.take(large(30), left=-5.0) == ACCEPTED

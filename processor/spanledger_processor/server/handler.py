@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -103,19 +103,20 @@ class Handler:
         request_id = _request_id(body)
         if signal != "traces" or not _is_large(body):
             return await self._through(signal, request_id, body, headers, deadline, sender)
-        if (first := self._large.get(request_id)) is not None:
+        key = request_id + _digest(frozenset(headers.items()))  # the tenant may stand in a header
+        if (first := self._large.get(key)) is not None:
             await asyncio.wait((first,), timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
             return first.result() if first.done() and not first.cancelled() else _LATE
         work = self._through(signal, request_id, body, headers, deadline, sender, least=_LARGE_SECONDS)
         task = asyncio.create_task(work)
         del body  # the task frees it
-        self._large[request_id] = task
-        task.add_done_callback(partial(self._large_ended, request_id))
+        self._large[key] = task
+        task.add_done_callback(partial(self._large_ended, key))
         return await task
 
-    def _large_ended(self, request_id: bytes, task: asyncio.Task[Result]) -> None:
+    def _large_ended(self, key: bytes, task: asyncio.Task[Result]) -> None:
         if task.cancelled() or task.exception() is not None or task.result().verdict is not Verdict.ACCEPTED:
-            del self._large[request_id]
+            del self._large[key]
             return
         accepted = [known for known, other in self._large.items() if other.done()]
         for known in accepted[:-_LARGE_KNOWN]:
@@ -313,7 +314,11 @@ def _is_large(body: bytes) -> bool:
 
 def _request_id(body: bytes) -> bytes:
     """Tells one request from another within this process: Python's keyed 64-bit hash, and the length."""
-    return hash(body).to_bytes(8, "big", signed=True) + len(body).to_bytes(4, "big")
+    return _digest(body) + len(body).to_bytes(4, "big")
+
+
+def _digest(value: Hashable) -> bytes:
+    return hash(value).to_bytes(8, "big", signed=True)
 
 
 def _both(result: Result, made: Result = ACCEPTED) -> Result:
