@@ -144,6 +144,15 @@ async def test_metrics_are_prometheus_text() -> None:
         assert answer.content == b"spanledger_build_info 1\n"
 
 
+async def test_metrics_that_are_not_whole_are_not_given() -> None:
+    async with served() as api:
+        whole = Api("127.0.0.1:0", api.health, lambda: None, api.ledger)
+        await whole.start()
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{whole.port}") as client:
+            assert (await client.get("/metrics")).status_code == 503
+        await whole.stop()
+
+
 async def test_answers_of_the_ledger() -> None:
     async with served() as api:
         assert (await api.client.get("/api/v1/summary")).json().keys() == {"total", "models"}

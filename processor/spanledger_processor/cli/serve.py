@@ -97,7 +97,7 @@ async def _serve_part(config: Config, part: str, workers: int, link: str, ready_
 
     asyncio.get_running_loop().add_reader(stdin, heard)
     if part == "ledger":
-        runs = running_ledger(config, link)
+        runs = running_ledger(config, link, workers)
     else:
         runs = running_worker(for_worker(config, int(part), workers), link)
     async with runs:

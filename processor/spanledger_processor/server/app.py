@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -36,6 +37,10 @@ GRACE = 20.0
 """Seconds that requests under way get to end when the process stops ..."""
 AFTER_GRACE = 5.0
 """... and what is still being sent after that, to exporters that are not required: less than Kubernetes' 30 in all."""
+
+
+_ALL_BY_S = 10.0
+"""Seconds after which the ledger process answers scrapes without the workers that have not reported."""
 
 
 class StartError(Exception):
@@ -83,8 +88,8 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
 
 
 @asynccontextmanager
-async def running_ledger(config: Config, link: str) -> AsyncIterator[None]:
-    """Run the ledger process of several workers inside the block: the ledger, the API, and the workers' way to it.
+async def running_ledger(config: Config, link: str, workers: int) -> AsyncIterator[None]:
+    """Run the ledger process of so many workers inside the block: the ledger, the API, and the workers' way to it.
 
     `link` is the path of the socket file that workers connect to.
 
@@ -93,13 +98,13 @@ async def running_ledger(config: Config, link: str) -> AsyncIterator[None]:
     """
     async with AsyncExitStack() as closing:
         try:
-            await _start_ledger(config, link, closing)
+            await _start_ledger(config, link, workers, closing)
         except (StateLockedError, OSError) as error:
             raise StartError(str(error)) from error
         yield
 
 
-async def _start_ledger(config: Config, link: str, closing: AsyncExitStack) -> None:
+async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncExitStack) -> None:
     telemetry = _telemetry(config, 0)
     ledger = _open_ledger(config, telemetry, closing)
     server = LedgerServer(link, LocalLedger(ledger), lambda status: telemetry.registry.keep_counters(status["metrics"]))
@@ -111,8 +116,14 @@ async def _start_ledger(config: Config, link: str, closing: AsyncExitStack) -> N
                 names[name] = names.get(name, False) or up
         return names
 
-    def scrape() -> bytes:
-        return telemetry.registry.scrape([status["metrics"] for status in server.statuses])
+    all_by = time.monotonic() + _ALL_BY_S
+
+    def scrape() -> bytes | None:
+        """Return no counters before all workers' are there: a counter that goes back looks as if it began anew."""
+        statuses = server.statuses
+        if len(statuses) < workers and time.monotonic() < all_by:
+            return None
+        return telemetry.registry.scrape([status["metrics"] for status in statuses])
 
     health = Health(listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger

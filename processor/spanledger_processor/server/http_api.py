@@ -91,9 +91,9 @@ class Health:
 
 
 class Api:
-    """Serves the API. `port` is where it listens once started."""
+    """Serves the API. `port` is where it listens once started; `scrape` returns None while it has no whole answer."""
 
-    def __init__(self, endpoint: str, health: Health, scrape: Callable[[], bytes], ledger: Ledger) -> None:
+    def __init__(self, endpoint: str, health: Health, scrape: Callable[[], bytes | None], ledger: Ledger) -> None:
         self._health = health
         self._scrape = scrape
         self._ledger = ledger
@@ -135,7 +135,10 @@ class Api:
         return _json(body, 200 if ready else 503)
 
     async def _metrics(self, _: Request) -> Response:
-        return Response(await asyncio.to_thread(self._scrape), media_type=CONTENT_TYPE_LATEST)
+        metrics = await asyncio.to_thread(self._scrape)
+        if metrics is None:
+            return _error(503, "not all workers have reported yet")
+        return Response(metrics, media_type=CONTENT_TYPE_LATEST)
 
     def _query(self, query: Query) -> Endpoint:
         """Return an endpoint that runs a query over a snapshot of its own, on a thread of its own."""

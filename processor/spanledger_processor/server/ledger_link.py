@@ -205,8 +205,8 @@ class LedgerServer:
 
     @property
     def statuses(self) -> list[Status]:
-        """What the workers that are connected last said."""
-        return [worker.status for worker in self._workers if worker.status]
+        """What the workers that are connected last said; on any thread."""
+        return [worker.status for worker in list(self._workers) if worker.status]
 
     async def start(self) -> None:
         """Listen on the socket file, whose folder nobody else can read."""
