@@ -45,9 +45,9 @@ class Totals:
         claim = span.claim
         if place.role != COUNTED or claim is None:
             return
-        span.enter(_of(self._days, (claim.day, claim.provider, claim.model)), place.role, sign)
+        span.enter(_of(self._days, (claim.day, claim.provider, claim.listed)), place.role, sign)
         if claim.task_id or claim.task_kind:
-            task = (place.session, claim.task_id, claim.task_kind, claim.provider, claim.model)
+            task = (place.session, claim.task_id, claim.task_kind, claim.provider, claim.listed)
             span.enter(_of(self._tasks, task), place.role, sign)
 
     def settle(self) -> None:

@@ -10,6 +10,7 @@ from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import NO_SPEND, UsageVector
+from spanledger_processor.pricing import canonical_model
 from spanledger_processor.units import Pico
 
 MAX_SPANS = 4096
@@ -64,7 +65,12 @@ class Claim:
     @property
     def label(self) -> str:
         """Provider and model as tables show them."""
-        return f"{self.provider}/{self.model}" if self.provider else self.model
+        return f"{self.provider}/{self.listed}" if self.provider else self.listed
+
+    @property
+    def listed(self) -> str:
+        """The model's one name, under which the ledger has its sums (docs/pricing.md)."""
+        return canonical_model(self.model)
 
     @property
     def spend(self) -> UsageVector:

@@ -22,7 +22,7 @@ _ORDER: dict[type[Any], tuple[str, ...]] = {
         *("run_id", "run_source", "agent_id", "agent_parent_id", "task_id", "task_kind"),
         *("usage", "cost", "repeats_children", "subtree", "duplicate_of"),
         *("signature", "tool_repeats", "tool_consecutive", "tool_loop"),
-        *("session_cost", "run_cost", "source", "note", "aliases"),
+        *("session_cost", "run_cost", "source", "note", "aliases", "reason"),
     ),
     Usage: CLASS_NAMES,
     Cost: (

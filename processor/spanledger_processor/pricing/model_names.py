@@ -190,7 +190,7 @@ _LOCAL = re.compile(r":(?:latest|\d+(?:\.\d+)?[bm](?:-.*)?)$")
 
 _MAX_PREFIXES = 4
 _LONGEST = 512
-"""Characters of a model's name that are looked at."""
+"""Characters of a model's name that are looked at, and kept in a cache."""
 
 _IN_BEDROCK = re.compile(rf"^(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{_VENDORS})\.(?P<model>[a-z].*)$")
 _VERSION = re.compile(r"(?:(?<=-20\d{6})-v\d+|-v1(?=:))?(?::\d[\w:]*)?$")
@@ -217,7 +217,6 @@ def clean(name: str) -> str:
     return _TAG.sub("", name.strip(" \t\r\n\"'`").lower())
 
 
-@lru_cache(4096)
 def canonical_model(name: str) -> str:
     """Return the one name of a model, however a provider, a gateway or a library spells it.
 
@@ -225,19 +224,19 @@ def canonical_model(name: str) -> str:
     deployment, a context tag. `us.anthropic.claude-opus-4-7-20260416-v1:0`, `anthropic/claude-opus-4.7` and
     `claude-opus-4-7[1m]` are `claude-opus-4-7`; `gpt-4o-mini` is never `gpt-4o`.
     """
-    return _undated(name)[0]
+    return _undated(name[:_LONGEST])[0]
 
 
-@lru_cache(4096)
 def one_model(name: str, other: str) -> bool:
     """Return whether two names can be one model's: one canonical name, and not two dates."""
-    (one, date), (same, other_date) = _undated(name), _undated(other)
+    (one, date), (same, other_date) = _undated(name[:_LONGEST]), _undated(other[:_LONGEST])
     return one == same and (not date or not other_date or date == other_date)
 
 
+@lru_cache(4096)
 def _undated(name: str) -> tuple[str, str]:
     """The canonical name and the digits of the date that was part of the name."""
-    plain = clean(name[:_LONGEST])
+    plain = clean(name)
     if (match := FORMS[0].pattern.match(plain) or BEDROCK.match(plain)) is not None:
         plain = match["model"]
     for _ in range(_MAX_PREFIXES):

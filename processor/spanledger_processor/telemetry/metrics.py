@@ -11,6 +11,7 @@ from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.ledger.store import StateError, Usage
 from spanledger_processor.model import Cost, Decision
+from spanledger_processor.pricing import canonical_model
 from spanledger_processor.telemetry.log import on_suppressed
 from spanledger_processor.telemetry.registry import BoundedLabels, Registry
 from spanledger_processor.telemetry.table import TABLE
@@ -108,7 +109,7 @@ class StageMetrics:
             if decision.usage is not None and fact.end_ns < batch.now_ns - self._window_ns:
                 moved["spans_beyond_window_total",] += 1
             if decision.cost is not None and decision.cost.amount and fact.call is not None:
-                spend[fact.call.provider, fact.call.model] += decision.cost.amount
+                spend[fact.call.provider, canonical_model(fact.call.model)] += decision.cost.amount
         for (name, *labels), spans in moved.items():
             self._count(name, *labels, by=spans)
         for models, amount in spend.items():
