@@ -26,6 +26,9 @@ class _Watched:
         self.read.append(Table(where[0]))
         return self._reader.get(where)
 
+    def sums(self, where: Key) -> Sums:
+        return self._reader.sums(where)
+
     def scan(
         self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
     ) -> Iterator[tuple[Key, bytes]]:

@@ -12,6 +12,7 @@ from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.rows import exact_usd
 from spanledger_processor.ledger.store import Key, Table
+from spanledger_processor.ledger.sums import Sums
 
 
 def costs(ledger: MemoryLedger, table: Table) -> dict[str, int]:
@@ -99,6 +100,9 @@ def test_a_sessions_tasks_are_found_without_those_of_others(ledger: MemoryLedger
         class Watched:
             def get(self, where: Key) -> bytes | None:
                 return reader.get(where)
+
+            def sums(self, where: Key) -> Sums:
+                return reader.sums(where)
 
             def scan(self, *where: Any, **how: Any) -> Iterator[tuple[Key, bytes]]:
                 for row in reader.scan(*where, **how):

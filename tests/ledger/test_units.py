@@ -14,8 +14,19 @@ from hypothesis import strategies as st
 from msgpack.exceptions import FormatError
 
 from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.packing import unpack
-from spanledger_processor.ledger.store import Changes, Key, Reader, StateError, Table, Unit, key, tenant_hash
+from spanledger_processor.ledger.store import (
+    Changes,
+    Key,
+    Reader,
+    StateError,
+    Table,
+    Unit,
+    UnitConflictError,
+    key,
+    tenant_hash,
+)
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import NO_SPEND
 from stores import START_NS, TENANT, cost_of, count, enter, open_store, remember, session, span, spend
@@ -194,3 +205,27 @@ def test_a_store_that_reads_has_no_units(tmp_path: Path) -> None:
     with pytest.raises(StateError, match="reading only"):
         store.unit()
     store.close()
+
+
+def test_units_that_are_open_at_once_add_up() -> None:
+    """Sums commute: neither of two units that both saw the same total takes the other's amount back."""
+    store = MemoryStore()
+    with store.unit() as one, store.unit() as other:
+        enter(one, spend("s", 3))
+        assert one.sums(session("s")).cost == 3
+        enter(other, spend("s", 4))
+        assert other.sums(session("s")).cost == 4
+    with store.snapshot() as reader:
+        assert cost_of(reader, "s") == 7
+
+
+def test_a_unit_whose_ground_has_changed_is_to_be_run_again() -> None:
+    store = MemoryStore()
+    with pytest.raises(UnitConflictError), store.unit() as one:  # noqa: PT012 - the end of the unit raises
+        assert one.get(span("a")) is None
+        with store.unit() as other:
+            enter(other, remember(["a"], b"first"))
+        enter(one, remember(["a"], b"second"))
+        enter(one, spend("s", 3))
+    with store.snapshot() as reader:
+        assert (unpack(reader.get(span("a")) or b""), cost_of(reader, "s")) == ([1, b"first"], 0)

@@ -147,8 +147,7 @@ class Totals:
     def _known(self, where: Key) -> Sums:
         total = self._stored.get(where)
         if total is None:
-            record = self._reader.get(where)
-            total = self._stored[where] = Sums() if record is None else Sums.unpack(record)
+            total = self._stored[where] = self._reader.sums(where)
         return total
 
 

@@ -14,40 +14,63 @@ from spanledger_processor.ledger.sums import Sums
 
 
 class Layer:
-    """A unit of work over `below`: reads see its own records first. Whoever made it brings what it holds down.
+    """A unit of work over `below`: reads see its own changes first. Whoever made it brings what it holds down.
 
-    `records` are whole records to be written, `due` the keys of those that retention may take, by arrival in ms.
+    `records` are whole records to be written, `added` what is to be added to totals, and `due` the keys of those that
+    retention may take, by arrival in ms. Totals are only put together when they land (`landing`), so that whatever was
+    added below in the meantime stays.
     """
 
-    def __init__(
-        self, below: Reader, records: dict[Key, bytes] | None = None, cache: dict[str, Any] | None = None
-    ) -> None:
+    def __init__(self, below: Reader, cache: dict[str, Any] | None = None) -> None:
         self.cache: dict[str, Any] = {} if cache is None else cache
-        self.records: dict[Key, bytes] = records or {}
+        self.records: dict[Key, bytes] = {}
+        self.added: dict[Key, Sums] = {}
         self.due: dict[int, list[Key]] = {}
         self.below = below
+        self._known: dict[Key, Sums] = {}
 
     def get(self, key: Key) -> bytes | None:
         """The record of `key`, None if there is none."""
         record = self.records.get(key)
-        return self.below.get(key) if record is None else record
+        if record is None:
+            record = self.below.get(key)
+        return record if key not in self.added else self._total(key, record).pack()
+
+    def sums(self, key: Key) -> Sums:
+        """See `store.Reader.sums`."""
+        record = self.records.get(key)
+        total = self._base(key) if record is None else Sums.unpack(record)
+        if (added := self.added.get(key)) is not None:
+            total.add(added)
+        return total
 
     def scan(
         self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
     ) -> Iterator[tuple[Key, bytes]]:
         """See `store.Reader.scan`."""
         prefix = bytes((table,)) + tenant + within
-        mine = sorted((item for item in self.records.items() if item[0].startswith(prefix)), reverse=newest_first)
+        changed = {*self.records, *self.added}
+        mine = sorted((key for key in changed if key.startswith(prefix)), reverse=newest_first)
         below = self.below.scan(table, tenant, within=within, newest_first=newest_first)
-        rows = merge(mine, below, key=itemgetter(0), reverse=newest_first)
-        return (next(same) for _, same in groupby(rows, key=itemgetter(0)))
+        rows = merge(((key, None) for key in mine), below, key=itemgetter(0), reverse=newest_first)
+        for key, same in groupby(rows, key=itemgetter(0)):
+            _, record = next(same)
+            record = self.get(key) if record is None else record
+            if record is not None:
+                yield key, record
 
     def apply(self, changes: Changes, now_ns: int) -> None:
-        """Take `changes` in, all or, where a stored record cannot be read, none of them."""
+        """Take `changes` in, all or, where a stored total cannot be read, none of them."""
         arrival_ms = now_ns // 1_000_000
-        fresh = {key: self._merged(key, sums, arrival_ms) for key, sums in changes.add.items()}
-        fresh.update((key, record) for key, record in changes.claim.items() if self.get(key) is None)
+        for key in changes.add:
+            self._check(key)
+        for key, sums in changes.add.items():
+            sums.arrival_ms = max(sums.arrival_ms, arrival_ms)
+            self._add(key, sums)
+        fresh = {key: record for key, record in changes.claim.items() if self.get(key) is None}
         fresh.update(changes.replace)
+        for key in changes.replace:
+            self.added.pop(key, None)
         self.records.update(fresh)
         if changes.expire:
             self.due.setdefault(arrival_ms, []).extend(key for key in changes.expire if key in fresh)
@@ -55,19 +78,61 @@ class Layer:
     @contextmanager
     def part(self) -> Iterator[Layer]:
         """A part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
-        part = Layer(self, cache=self.cache)
+        part = Layer(self, self.cache)
         yield part
         self.absorb(part)
 
     def absorb(self, above: Layer) -> None:
         """Take in what a layer over this one holds."""
+        for key in above.records:
+            self.added.pop(key, None)
         self.records.update(above.records)
+        for key, sums in above.added.items():
+            self._add(key, sums)
         for arrival_ms, keys in above.due.items():
             self.due.setdefault(arrival_ms, []).extend(keys)
 
-    def _merged(self, key: Key, change: Sums, arrival_ms: int) -> bytes:
-        record = self.get(key)
+    def landing(self, below: Reader) -> list[tuple[Key, bytes]]:
+        """All records to be written, with totals as they are over `below` now."""
+        rows = [item for item in self.records.items() if item[0] not in self.added]
+        for key, added in self.added.items():
+            record = self.records.get(key)
+            total = below.sums(key) if record is None else Sums.unpack(record)
+            total.add(added)
+            rows.append((key, total.pack()))
+        return rows
+
+    def copy(self, below: Reader) -> Layer:
+        """The same changes over another view; what is applied to this one afterwards does not reach it."""
+        copy = Layer(below)
+        copy.records = self.records.copy()
+        for key, sums in self.added.items():
+            copy._add(key, sums)
+        return copy
+
+    def _base(self, key: Key) -> Sums:
+        """The total below; the lowest layer unpacks it once."""
+        if isinstance(self.below, Layer):
+            return self.below.sums(key)
+        self._check(key)
+        return self._known[key].copy()
+
+    def _check(self, key: Key) -> None:
+        """See that a total can be read."""
+        if (record := self.records.get(key)) is not None:
+            Sums.unpack(record)
+        elif isinstance(self.below, Layer):
+            self.below._check(key)
+        elif key not in self._known:
+            self._known[key] = self.below.sums(key)
+
+    def _add(self, key: Key, sums: Sums) -> None:
+        added = self.added.get(key)
+        if added is None:
+            added = self.added[key] = Sums()
+        added.add(sums)
+
+    def _total(self, key: Key, record: bytes | None) -> Sums:
         total = Sums() if record is None else Sums.unpack(record)
-        total.add(change)
-        total.arrival_ms = max(total.arrival_ms, arrival_ms)
-        return total.pack()
+        total.add(self.added[key])
+        return total

@@ -1,4 +1,7 @@
-"""A store that ends with its maker: to explain a file without a ledger, and for tests. Nothing in it expires."""
+"""A store that ends with its maker: to explain a file without a ledger, and for tests. Nothing in it expires.
+
+It has as many writers as units are open at once: what one decided on is compared when it lands.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from spanledger_processor.ledger.layer import Layer
-from spanledger_processor.ledger.store import Key, Reader, Unit, Usage
+from spanledger_processor.ledger.store import Key, Reader, Table, Unit, UnitConflictError, Usage
+from spanledger_processor.ledger.sums import Sums
 
 
 class MemoryStore:
     """Honours `store.Store`."""
 
     def __init__(self) -> None:
-        self._layer = Layer(_Nothing())
+        self._below = _Records()
+        self._cache: dict[str, object] = {}
 
     @contextmanager
     def unit(self) -> Iterator[Unit]:
         """A unit of work: it lands when its block ends, and leaves nothing where that raises."""
-        with self._layer.part() as part:
-            yield part
+        decided = _Decided(self._below)
+        unit = Layer(decided, self._cache)
+        yield unit
+        if decided.changed():
+            raise UnitConflictError("what this unit decided on has changed since; run it again")
+        self._below.records.update(unit.landing(self._below))
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
         """A view of what has landed."""
-        yield self._layer
+        yield self._below
 
     def tend(self) -> bool:
         """Nothing is ever due."""
@@ -32,16 +41,54 @@ class MemoryStore:
 
     def usage(self) -> Usage:
         """How much is stored; nothing bounds it."""
-        records = self._layer.records
+        records = self._below.records
         return Usage(sum(len(key) + len(record) for key, record in records.items()), 0, len(records))
 
     def close(self) -> None:
         """Nothing is kept."""
 
 
-class _Nothing:
-    def get(self, _: Key) -> bytes | None:
-        return None
+class _Records:
+    def __init__(self) -> None:
+        self.records: dict[Key, bytes] = {}
 
-    def scan(self, *_: object, **__: object) -> Iterator[tuple[Key, bytes]]:
-        return iter(())
+    def get(self, key: Key) -> bytes | None:
+        return self.records.get(key)
+
+    def sums(self, key: Key) -> Sums:
+        record = self.records.get(key)
+        return Sums() if record is None else Sums.unpack(record)
+
+    def scan(
+        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+    ) -> Iterator[tuple[Key, bytes]]:
+        prefix = bytes((table,)) + tenant + within
+        return iter(sorted((item for item in self.records.items() if item[0].startswith(prefix)), reverse=newest_first))
+
+
+class _Decided(_Records):
+    """Notes what was got, and from what it was."""
+
+    def __init__(self, below: _Records) -> None:
+        self.records = below.records
+        self._got: dict[Key, bytes | None] = {}
+        self._scanned: dict[tuple[Table, bytes, bytes], list[tuple[Key, bytes]]] = {}
+
+    def get(self, key: Key) -> bytes | None:
+        return self._got.setdefault(key, self.records.get(key))
+
+    def scan(
+        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+    ) -> Iterator[tuple[Key, bytes]]:
+        rows = list(super().scan(table, tenant, within=within))
+        self._scanned.setdefault((table, tenant, within), rows)
+        return iter(reversed(rows) if newest_first else rows)
+
+    def changed(self) -> bool:
+        """Whether something that was read is another by now."""
+        if any(self.records.get(key) != record for key, record in self._got.items()):
+            return True
+        return any(
+            list(super(_Decided, self).scan(table, tenant, within=within)) != rows
+            for (table, tenant, within), rows in self._scanned.items()
+        )

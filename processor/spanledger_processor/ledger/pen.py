@@ -66,7 +66,7 @@ class Pen:
             view = View(txn, self._path)
             if self._held is not None:
                 self._held.below = view
-            unit = Layer(self._held or view, cache=self._cache)
+            unit = Layer(self._held or view, self._cache)
             yield unit
         self._keep(unit)
 
@@ -76,7 +76,7 @@ class Pen:
         with ExitStack() as ending, told(self._path):
             with self._turn:
                 view = View(ending.enter_context(self._env.begin()), self._path)
-                reader = view if self._held is None else Layer(view, self._held.records.copy())
+                reader = view if self._held is None else self._held.copy(view)
             yield reader
 
     def tend(self) -> bool:
@@ -122,7 +122,7 @@ class Pen:
 
     def _commit(self, layer: Layer, *, retain: bool) -> None:
         with self._env.begin(write=True) as txn:
-            rows = [*layer.records.items(), *due_rows(layer.due, txn.id())]
+            rows = [*layer.landing(View(txn, self._path)), *due_rows(layer.due, txn.id())]
             rows.sort()
             with txn.cursor() as cursor:
                 cursor.putmulti(rows)

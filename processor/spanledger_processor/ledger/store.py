@@ -1,7 +1,13 @@
-"""The store as the rest of the house sees it: keys, commuting changes, units of work.
+"""The store as the rest of the house sees it: keys, changes, units of work. What holds the ledger honours this page.
 
-LMDB stands behind it today (`state.lmdb_store`); another store must only honour this page. Sums add up in any order,
-claims are first-come, and a record that is replaced belongs to one trace, whose requests meet in one unit of work.
+A unit of work reads, decides, and says what changes. What it reads by `get` and `scan` it decides on; what it reads by
+`sums` it only tells (running totals), and whatever others add to that in the meantime is right as well. Changes are of
+three kinds: sums, which add up in any order; claims, of which the first one stands; and whole records.
+
+A unit may be run again: nothing of it lands before it ends, and it leaves nothing outside but what is in `cache`, which
+holds no truth of its own. A store that is the only writer of its ledger runs units one after the other (LMDB in one
+process, `lmdb_store`); one that others write to as well compares, when a unit ends, what it decided on with what is
+there by then, in the same transaction in which it adds the sums (`memory_store` does so), and lets it run again.
 """
 
 from __future__ import annotations
@@ -98,7 +104,16 @@ class Changes:
 class Reader(Protocol):
     """One consistent view."""
 
-    def get(self, key: Key) -> bytes | None: ...
+    def get(self, key: Key) -> bytes | None:
+        """The record of a key, None if there is none; in a unit, something that it decides on."""
+        ...
+
+    def sums(self, key: Key) -> Sums:
+        """The total that stands under a key, an empty one if there is none; in a unit, something that it only tells.
+
+        It belongs to the caller.
+        """
+        ...
 
     def scan(
         self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
@@ -143,6 +158,7 @@ class Store(Protocol):
     """Opened once a process. Units belong to one thread; snapshots may be taken on any.
 
     Raises:
+        UnitConflictError: when a unit ends: it has to be run again.
         StateError: the store cannot be read or written now (no space, I/O error); nothing of the unit landed.
         StateBrokenError: nor will it be before it is opened anew.
     """
@@ -162,6 +178,10 @@ class Store(Protocol):
 
 class StateError(Exception):
     """The state is not available; spans go on as `not_accounted`."""
+
+
+class UnitConflictError(StateError):
+    """What a unit decided on has changed since; nothing of it landed, and it may be run again."""
 
 
 class StateBrokenError(StateError):

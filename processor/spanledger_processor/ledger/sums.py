@@ -74,11 +74,17 @@ class Sums:
         if other.named and len(self.named) < 3:
             self.named = set(sorted(self.named | other.named)[:3])
 
+    def copy(self) -> Sums:
+        """The same numbers, to be changed on their own."""
+        copy = replace(self, labels=self.labels.copy(), named=self.named.copy())
+        copy.reasons, copy.models = self.reasons.copy(), self.models.copy()
+        copy.elsewhere = None if self.elsewhere is None else self.elsewhere.copy()
+        return copy
+
     def own(self) -> Sums:
         """Of a session: the part whose run the session decides, with no names; its times are the session's."""
-        own = replace(
-            self, labels={}, named=set(), reasons=dict(self.reasons), models=dict(self.models), elsewhere=None
-        )
+        own = self.copy()
+        own.labels, own.named, own.elsewhere = {}, set(), None
         if self.elsewhere is not None:
             own.add(replace(self.elsewhere, models={}), -1)
             for name, amount in self.elsewhere.models.items():

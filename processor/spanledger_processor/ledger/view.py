@@ -9,6 +9,7 @@ import lmdb
 
 from spanledger_processor.ledger.environment import told
 from spanledger_processor.ledger.store import Key, Table
+from spanledger_processor.ledger.sums import Sums
 
 
 class View:
@@ -28,6 +29,11 @@ class View:
         except lmdb.Error:
             with told(self._path):
                 raise
+
+    def sums(self, key: Key) -> Sums:
+        """See `store.Reader.sums`."""
+        record = self.get(key)
+        return Sums() if record is None else Sums.unpack(record)
 
     def scan(
         self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
