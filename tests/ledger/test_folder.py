@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import stat
 import subprocess
@@ -17,6 +18,7 @@ import lmdb
 import pytest
 
 from spanledger_processor.ledger import schema
+from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.store import StateBrokenError, StateError, StateLockedError, Table
 from stores import TENANT, cost_of, enter, open_store, session, spend
@@ -179,6 +181,15 @@ def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
         assert txn.get(schema.KEY) == pack([schema.VERSION + 1])
 
 
+def test_an_older_schema_is_left_alone_with_the_way_to_export_it(tmp_path: Path) -> None:
+    open_store(tmp_path).close()
+    with lmdb.open(str(tmp_path / "ledger")) as env, env.begin(write=True) as txn:
+        txn.put(schema.KEY, pack([1]))
+    for read_only in (False, True):
+        with pytest.raises(StateError, match=r"schema 1, .* export it with .*spanledger sessions --json"):
+            open_store(tmp_path, read_only=read_only)
+
+
 def test_what_is_no_ledger_is_left_alone(tmp_path: Path) -> None:
     with lmdb.open(str(tmp_path / "ledger")) as env, env.begin(write=True) as txn:
         txn.put(b"mine", b"dear")
@@ -302,3 +313,58 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
     with pytest.raises(StateError, match=r"give state\.path a folder that can be written"):
         open_store(tmp_path / "state")
+
+
+@pytest.mark.parametrize("use", ["unit", "snapshot", "tend"])
+def test_a_folder_that_is_removed_while_in_use_is_noticed(tmp_path: Path, use: str) -> None:
+    """LMDB would go on in a file that nobody finds again."""
+    store = open_store(tmp_path / "state")
+    with store.unit() as unit:
+        enter(unit, spend("s", 7))
+    shutil.rmtree(tmp_path / "state")
+    with pytest.raises(StateBrokenError, match="removed or replaced while in use"):
+        _use(store, use)
+    store.close()
+    store = open_store(tmp_path / "state")
+    with store.snapshot() as reader:
+        assert cost_of(reader, "s") == 0
+    store.close()
+
+
+def _use(store: LmdbStore, how: str) -> None:
+    if how == "tend":
+        store.tend()
+        return
+    with store.unit() if how == "unit" else store.snapshot() as reader:
+        cost_of(reader, "s")
+
+
+_CUT_OFF = """
+import os, sys
+from pathlib import Path
+from spanledger_processor.ledger.store import StateBrokenError
+from stores import enter, open_store, spend
+from test_folder import _use
+store = open_store(Path(sys.argv[1]))
+for number in range(20):
+    with store.unit() as unit:
+        for inner in range(100):
+            enter(unit, spend(f"{number} {inner}"))
+os.truncate(Path(sys.argv[1]) / "ledger" / "data.mdb", int(sys.argv[3]))
+try:
+    _use(store, sys.argv[2])
+except StateBrokenError as error:
+    print(error)
+store.close()
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("use", ["unit", "snapshot", "tend"])
+@pytest.mark.parametrize("length", [0, 12288])
+def test_a_file_that_is_cut_off_while_in_use_does_not_end_the_process(tmp_path: Path, use: str, length: int) -> None:
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + _CUT_OFF
+    with _elsewhere(code, str(tmp_path), use, str(length)) as process:
+        said, _ = process.communicate()
+    assert "damaged (cut off while in use)" in said
+    assert said.endswith("alive\n")

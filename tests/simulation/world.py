@@ -359,7 +359,7 @@ class World:
             self.store.close()
             self.store = self.hooks.store(self._open())
         else:
-            self._memory._layer.cache.clear()  # of the last process
+            self._memory.cache.clear()  # of the last process
         self.process = Process(self)
         self.process.spawn(self._tend())
         self.log("the process starts")

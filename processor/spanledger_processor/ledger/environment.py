@@ -104,11 +104,42 @@ def damaged(path: Path, reason: str) -> str:
     return f"{path / DATA}: damaged ({reason}); move {path} away to begin an empty ledger, or restore it from a copy"
 
 
-def lengthen(env: lmdb.Environment, path: Path) -> None:
-    """Make the file as long as its pages are many. LMDB leaves out those at the end that were free again at once."""
-    with suppress(OSError):  # then it stays as short as LMDB made it, which harms nothing
-        if (path / DATA).stat().st_size < _length(env):
-            os.truncate(path / DATA, _length(env))
+class DataFile:
+    """The file that LMDB has mapped, watched from outside: to touch a page of one that was cut off ends the process."""
+
+    def __init__(self, env: lmdb.Environment, path: Path) -> None:
+        self._env = env
+        self._path = path
+        self._file = path / DATA
+        found = self._file.stat()
+        self._identity = found.st_dev, found.st_ino
+        self._length = 0
+        self.lengthen()
+
+    def lengthen(self) -> None:
+        """Make the file as long as its pages are many: LMDB leaves out those at the end that were free again."""
+        length = _length(self._env)
+        with suppress(OSError):  # then it stays as short as LMDB made it, which harms nothing
+            if self._file.stat().st_size < length:
+                os.truncate(self._file, length)
+            self._length = length
+
+    def check(self) -> None:
+        """See that the file is still there and whole; LMDB goes on with a removed one, and nobody finds it again.
+
+        Raises:
+            StateBrokenError: it was removed, replaced or cut off while it was in use.
+        """
+        try:
+            found = self._file.stat()
+        except OSError:
+            found = None
+        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            raise StateBrokenError(
+                f"{self._file}: removed or replaced while in use; the ledger goes on with what is there"
+            )
+        if found.st_size < self._length:
+            raise StateBrokenError(damaged(self._path, "cut off while in use"))
 
 
 def _length(env: lmdb.Environment) -> int:

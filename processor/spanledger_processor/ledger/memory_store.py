@@ -18,13 +18,14 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._below = _Records()
-        self._cache: dict[str, object] = {}
+        self.cache: dict[str, object] = {}
+        """What is kept in memory of it; a new process begins without."""
 
     @contextmanager
     def unit(self) -> Iterator[Unit]:
         """A unit of work: it lands when its block ends, and leaves nothing where that raises."""
         decided = _Decided(self._below)
-        unit = Layer(decided, self._cache)
+        unit = Layer(decided, self.cache)
         yield unit
         if decided.changed():
             raise UnitConflictError("what this unit decided on has changed since; run it again")

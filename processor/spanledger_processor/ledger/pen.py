@@ -11,7 +11,7 @@ from typing import Any
 
 import lmdb
 
-from spanledger_processor.ledger.environment import full, lengthen, told, usage
+from spanledger_processor.ledger.environment import DataFile, full, told, usage
 from spanledger_processor.ledger.housekeeping import Housekeeping, is_full
 from spanledger_processor.ledger.layer import Layer
 from spanledger_processor.ledger.retention import due_rows
@@ -49,7 +49,7 @@ class Pen:
         self._held_since_ns = 0
         self._turn = Lock()
         """Taken to change what is held back, and to read it together with what is stored."""
-        lengthen(environment, path)
+        self._file = DataFile(environment, path)
 
     @property
     def evicted(self) -> int:
@@ -59,6 +59,7 @@ class Pen:
     @contextmanager
     def unit(self) -> Iterator[Layer]:
         """See `store.Store.unit`."""
+        self._file.check()
         self._write_if_old()
         if is_full(usage(self._env)):
             self._make_room()
@@ -73,6 +74,7 @@ class Pen:
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
         """See `store.Store.snapshot`: what is stored, and what is held back over it."""
+        self._file.check()
         with ExitStack() as ending, told(self._path):
             with self._turn:
                 view = View(ending.enter_context(self._env.begin()), self._path)
@@ -81,6 +83,7 @@ class Pen:
 
     def tend(self) -> bool:
         """See `store.Store.tend`."""
+        self._file.check()
         self.put_down()  # totals that are held back must not be removed below it
         with told(self._path):
             return self._housekeeping.beside(self._env, self._now_ns() // _NS_A_MS, usage(self._env))
@@ -113,12 +116,13 @@ class Pen:
                 self._held.absorb(unit)
 
     def _write(self, layer: Layer) -> None:
+        self._file.check()
         with told(self._path):
             try:
                 self._commit(layer, retain=True)
             except lmdb.MapFullError:
                 self._commit(layer, retain=False)
-        lengthen(self._env, self._path)
+        self._file.lengthen()
 
     def _commit(self, layer: Layer, *, retain: bool) -> None:
         with self._env.begin(write=True) as txn:

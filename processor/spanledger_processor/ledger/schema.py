@@ -33,6 +33,11 @@ def check(env: lmdb.Environment, path: Path) -> None:
 
 
 def _compare(found: int, path: Path) -> None:
+    if found < VERSION:
+        raise StateError(
+            f"{path}: schema {found}, from before Spanledger 0.1, and this version knows schema {VERSION}; export it "
+            "with the version that wrote it (spanledger sessions --json, runs --json, summary --json), then remove it"
+        )
     if found != VERSION:
         raise StateError(
             f"{path}: schema {found}, and this version of Spanledger knows schema {VERSION} only; "

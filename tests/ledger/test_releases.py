@@ -1,0 +1,92 @@
+"""The ledger of every release is read by the next: its sums, its repeats, its twins."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ledger_in_memory import NOW, TENANT, make_fact
+from release_ledgers import LONG, RUNS, SESSIONS, TOTAL, requests
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.facts import Batch
+from spanledger_processor.ledger import queries as questions
+from spanledger_processor.ledger.keys import bounded_id
+from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.rows import exact_usd
+from spanledger_processor.ledger.store import Reader
+from stores import open_store
+
+RELEASES = sorted((Path(__file__).parents[1] / "data" / "ledgers").glob("*/"))
+
+
+@pytest.fixture(params=RELEASES, ids=lambda folder: folder.name)
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of a release's state folder."""
+    return Path(shutil.copytree(request.param, tmp_path / "state"))
+
+
+def _views(reader: Reader) -> tuple[dict[str, str], dict[str, str], str]:
+    sessions = {row["id"]: row["cost_usd_exact"] for row in questions.sessions(reader, TENANT)}
+    runs = {row["id"]: row["cost_usd_exact"] for row in questions.runs(reader, TENANT)}
+    return sessions, runs, questions.total(reader, TENANT)["cost_usd_exact"]
+
+
+def _expected() -> tuple[dict[str, str], dict[str, str], str]:
+    long = {bounded_id(LONG): 6}
+    return (
+        {name: exact_usd(cost) for name, cost in (SESSIONS | long).items()},
+        {name: exact_usd(cost) for name, cost in (RUNS | long).items()},
+        exact_usd(TOTAL),
+    )
+
+
+def test_there_is_one_of_each_release() -> None:
+    assert RELEASES
+
+
+@pytest.mark.parametrize("read_only", [True, False])
+def test_its_sums_are_read(folder: Path, *, read_only: bool) -> None:
+    store = open_store(folder, read_only=read_only)
+    with store.snapshot() as reader:
+        assert _views(reader) == _expected()
+        works = questions.session(reader, TENANT, "works")
+        assert sum(row["calls"] for row in questions.models(reader, TENANT)) == 106
+    assert works is not None
+    assert [(task["id"], task["kind"], task["cost_usd_exact"]) for task in works["tasks"]] == [
+        ("t", "judge", exact_usd(3))
+    ]
+    store.close()
+
+
+def test_a_repeat_of_its_spans_counts_nothing(folder: Path) -> None:
+    store = LmdbStore.open(
+        folder, max_size_mib=16, durability="sync", retention_ns=86_400 * 10**9, now_ns=lambda: NOW + 1
+    )
+    for facts in requests():
+        with store.unit() as unit:
+            ruling = enter(Batch(TENANT, facts, NOW + 1), unit)
+        assert ruling.replays == len(facts)
+        assert ruling.conflicts == 0
+        for index, fact in enumerate(facts):
+            decision = ruling.decisions[index]
+            assert (decision.session_id, decision.kind) == (fact.session.id, fact.call and fact.call.kind)
+    with store.snapshot() as reader:
+        assert _views(reader) == _expected()
+    store.close()
+
+
+def test_twins_of_its_calls_are_known(folder: Path) -> None:
+    """As another library reports them, in traces of its own."""
+    store = LmdbStore.open(
+        folder, max_size_mib=16, durability="sync", retention_ns=86_400 * 10**9, now_ns=lambda: NOW + 1
+    )
+    twins = [
+        make_fact(f"y{number}", kind="llm", cost=1000 + number, trace="t9", scope="other", response_id=f"x{number}")
+        for number in range(100)
+    ]
+    with store.unit() as unit:
+        ruling = enter(Batch(TENANT, twins, NOW + 1), unit)
+    assert all(decision.duplicate_of for decision in ruling.decisions.values())
+    store.close()
