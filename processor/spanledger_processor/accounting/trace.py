@@ -49,6 +49,7 @@ class Claim:
     fallback: bool = False
     evidence: Evidence = NO_EVIDENCE
     cached: bool = False
+    _spend: UsageVector | None = field(default=None, init=False, compare=False, repr=False)
     """The application's or a proxy's cache answered: no call, no cost."""
 
     @property
@@ -74,10 +75,14 @@ class Claim:
 
     @property
     def spend(self) -> UsageVector:
-        """What it adds where it is counted."""
-        if not self.tokens or self.cached:
-            return UsageVector(self.amount or 0)
-        return UsageVector(self.amount or 0, tuple([count or 0 for count in self.tokens]))
+        """What it adds where it is counted; asked for often, and the same once the claim is complete."""
+        if self._spend is None:
+            counts = () if self.cached else self.tokens
+            amount = self.amount or 0
+            self._spend = (
+                UsageVector(amount, tuple([count or 0 for count in counts])) if counts else UsageVector(amount)
+            )
+        return self._spend
 
 
 @dataclass(slots=True)
