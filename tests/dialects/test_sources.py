@@ -79,3 +79,23 @@ def test_the_ai_sdk_6_tells_no_parts_in_its_early_releases() -> None:
         call = read(span(told | {"ai.usage.inputTokens": given, "ai.response.providerMetadata": metadata}, scope="ai"))
         assert call.usage is not None
         assert (call.usage.input, call.estimate) == (70, False)
+
+
+@pytest.mark.parametrize(
+    ("details", "estimate"),
+    [({"cached_tokens": 20}, True), ({"cached_tokens": 20, "cache_creation_tokens": 30}, False)],
+)
+def test_litellm_left_cache_writes_out_for_some_releases(details: dict[str, int], *, estimate: bool) -> None:
+    """litellm 1.70.0, llms/anthropic/chat/transformation.py: `prompt_tokens` is input and reads; 1.80.0 adds writes."""
+    told: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 5, "cache_creation_input_tokens": 30}
+    told |= {"cache_read_input_tokens": 20, "prompt_tokens_details": details}
+    attributes = chat(input_tokens=100, output_tokens=5) | {"litellm.call_id": "1", "metadata.usage_object": str(told)}
+    call = read(span(attributes, "litellm_request", "litellm"))
+    assert call.usage is not None
+    assert (call.usage.cache_write, call.estimate) == (30, estimate)
+
+
+def test_a_usage_object_that_contradicts_itself_is_no_sure_price() -> None:
+    told = {"prompt_tokens": 100, "completion_tokens": 5, "cache_creation_input_tokens": 2000}
+    attributes = chat(input_tokens=100, output_tokens=5) | {"litellm.call_id": "1", "metadata.usage_object": str(told)}
+    assert read(span(attributes, "litellm_request", "litellm")).problem

@@ -119,6 +119,7 @@ def _with_response(call: Call, counts: Counts, terms: Terms, response: Response)
         merged.reported = merged.reported or agreeing.reported
         merged.own_cache = merged.own_cache or agreeing.own_cache
         merged.plan = merged.plan or agreeing.plan
+        merged.doubt = merged.doubt or agreeing.doubt
     if call.usage is not None and call.kind == "llm":
         for name, number in response.parts.items():
             if getattr(call.usage, name) is None:
@@ -249,7 +250,10 @@ def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
     for parsed in response.usages:
         raw, found = parsed.counts, parsed.normalized.usage
         copied = raw.input == counts.input and raw.output == counts.output
-        if parsed.normalized.problem or (not copied and (found.input != usage.input or found.output != usage.output)):
+        if parsed.normalized.problem:
+            call.problem = call.problem or (parsed.normalized.problem if copied else "")
+            continue
+        if not copied and (found.input != usage.input or found.output != usage.output):
             continue
         if _differ(usage.cache_read, found.cache_read) or (
             usage.cache_write and _differ(usage.cache_write, found.cache_write)

@@ -318,6 +318,8 @@ STANDARD = frozenset(
 )
 """Values of a tier, speed or region that stand for the list price."""
 _TICK = USD // 10**10
+_WRITES = "cache_creation_tokens"
+"""Told by LiteLLM since it counts writes in; between 1.60 and 1.80 there are releases whose prompt lacks them."""
 
 
 @dataclass(slots=True)
@@ -417,6 +419,9 @@ def read_terms(value: Mapping[str, Any]) -> Terms:
         terms.plan = "provisioned" if "provisioned" in traffic else ""
         terms.context["service_tier"] = traffic.removeprefix("on_demand").strip("_") if "on_demand" in traffic else ""
     _langchain_terms(value, terms)
+    details = value.get("prompt_tokens_details")
+    if value.get("cache_creation_input_tokens") and isinstance(details, Mapping) and _WRITES not in details:
+        terms.doubt = "LiteLLM may have left cache writes out of its sum"
     terms.reported = _charged(value)
     return terms
 

@@ -47,7 +47,13 @@ AGENTOPS = replace(
         Kinds("gen_ai.request.type", {"chat": "llm", "completion": "llm", "embedding": "embedding"}),
     ),
     sources=(
-        Source(Input.EXCLUSIVE, providers=("anthropic", "claude"), why="copies Anthropic's own counts"),
+        Source(
+            Input.EXCLUSIVE,
+            providers=("anthropic", "claude"),
+            why="copies Anthropic's own counts",
+            package="pypi:agentops",
+            read=("0.4.21", "0.4.21"),
+        ),
         Source(providers=("google", "gemini", "gcp"), output=Output.FROM_TOTAL, why="candidates only"),
         Source(Input.INCLUSIVE, why="copies OpenAI's counts"),
     ),

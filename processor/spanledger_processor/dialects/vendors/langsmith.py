@@ -85,7 +85,9 @@ LANGSMITH = replace(
         UsageText(_METADATA),
         UsageText(_METADATA, whole=True),
     ),
-    sources=(Source(Input.INCLUSIVE, why="LangChain's usage_metadata"),),
+    sources=(
+        Source(Input.INCLUSIVE, why="LangChain's usage_metadata", package="pypi:langsmith", read=("0.15.1", "0.15.1")),
+    ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.prompt"),

@@ -116,7 +116,14 @@ LITELLM = replace(
     provider=("gen_ai.provider.name", "gen_ai.system", "llm.provider"),
     tokens=TOKENS,
     usage_texts=(UsageText("metadata.usage_object"), *(UsageText(key, whole=True) for key in _RAW)),
-    sources=(Source(Input.INCLUSIVE, why="LiteLLM turns all into OpenAI's shape"),),
+    sources=(
+        Source(
+            Input.INCLUSIVE,
+            why="LiteLLM turns all into OpenAI's shape; 1.70.0 leaves cache writes out, which its usage object shows",
+            package="pypi:litellm",
+            read=("1.60.0", "1.110.2"),
+        ),
+    ),
     costs=(
         CostKey("litellm.cost.total"),
         CostKey("gen_ai.cost.total_cost"),

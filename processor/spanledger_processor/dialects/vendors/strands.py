@@ -53,7 +53,12 @@ STRANDS = replace(
         requires=("gen_ai.operation.name", "gen_ai.event.start_time"),
     ),
     sources=(
-        Source(Input.UNSURE, why="early versions copy the provider's counts, Bedrock's and Anthropic's exclude caches"),
+        Source(
+            Input.UNSURE,
+            why="copies the provider's counts, of which Bedrock's and Anthropic's exclude caches; the total has them",
+            package="pypi:strands-agents",
+            read=("1.62.0", "1.62.0"),
+        ),
     ),
     groups=GroupingKeys(session=("session.id", "gen_ai.conversation.id")),
     rules=(_sure_by_model, _arguments),
