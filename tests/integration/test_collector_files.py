@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from agent_runs import prepare_run, records
 from collectors import Backends, Merged
@@ -43,8 +44,12 @@ def _ordinary_trace(*, failed: bool = False) -> bytes:
     return request.SerializeToString()
 
 
+def _spans(bodies: list[bytes]) -> list[Span]:
+    return [span for body in bodies for span in spans_of(ExportTraceServiceRequest.FromString(body))]
+
+
 def _names(bodies: list[bytes]) -> list[str]:
-    return sorted(span.name for body in bodies for span in spans_of(ExportTraceServiceRequest.FromString(body)))
+    return sorted(span.name for span in _spans(bodies))
 
 
 def _cost(spans: Iterator[dict[str, Any]]) -> Decimal:
@@ -114,6 +119,38 @@ def test_in_the_gateway_behind_an_agent(otelcol: None, backends: Backends, tmp_p
         for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
             added = [a.value.string_value for a in resource.resource.attributes if a.key == "k8s.cluster.name"]
             assert added == ["test"]
+
+
+def test_two_gateways_share_the_work(otelcol: None, tmp_path: Path) -> None:
+    """A trace is at one of them as a whole, so each call is counted at one, and both ledgers add up to the truth."""
+    replays = [prepare(traced()[CHATS]) for _ in range(20)]  # all at one gateway: once in 2 ** 19 runs
+    run = prepare_run("claude-code/logs-only")
+    with Backends() as one, Backends() as two, contextlib.ExitStack() as stack:
+        gateways = [
+            stack.enter_context(Merged(tmp_path / f"gateway{number}", "gateway", SNIPPET, backends.environment))
+            for number, backends in enumerate((one, two))
+        ]
+        hosts = ", ".join(f'"127.0.0.1:{gateway.grpc}"' for gateway in gateways)
+        balanced = {"GATEWAYS": f"[{hosts}]", "GATEWAY": "127.0.0.1:1"}
+        agent = stack.enter_context(Merged(tmp_path / "agent", "agent", ("load-balancing",), balanced))
+        for replay in replays:
+            for body in replay.requests:
+                post(agent.http, "traces", body)
+        for signal, body in run.requests:
+            if signal == "logs":
+                post(agent.http, signal, body)
+
+        def counted() -> None:
+            ledgers = [Decimal(gateway.stage.ledger()["total"]["cost_usd_exact"]) for gateway in gateways]
+            assert all(ledgers)
+            assert sum(ledgers) == sum(replay.cost for replay in replays) + run.cost
+            assert records([*one.logs.received, *two.logs.received]) == run.records
+
+        eventually(counted)
+    here, there = ({span.trace_id for span in _spans(backends.traces.received)} for backends in (one, two))
+    assert here
+    assert there
+    assert not here & there
 
 
 def test_load_balancing_answers_when_a_gateway_has_the_data(otelcol: None, backends: Backends, tmp_path: Path) -> None:
