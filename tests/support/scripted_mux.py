@@ -43,13 +43,15 @@ class Workspace:
 class ScriptedMux:
     """Mux at work on a home. `truth` is what each workspace used of each model, counted once.
 
-    With `chat` the finer files are there; `now_ms` moves on with everything that is written.
+    With `chat` the finer files are there; `now_ms` moves on with everything that is written. `lag_ms` is by how much
+    the times of its files are behind, as on a network disk.
     """
 
     def __init__(self, root: Path, *, chat: bool, now_ms: int = 1_795_000_000_000) -> None:
         self.root = root
         self.with_chat = chat
         self.now_ms = now_ms
+        self.lag_ms = 0
         self.workspaces: dict[str, Workspace] = {}
         self.truth: dict[tuple[str, str], Five] = {}
         self._made = 0
@@ -73,11 +75,14 @@ class ScriptedMux:
         advisor: Five | None = None,
         *,
         aborted: bool = False,
+        crash: bool = False,
+        compaction: bool = False,
         between: Callable[[], object] = lambda: None,
     ) -> None:
         """A turn: the chat is written before the usage file, after an abort behind it.
 
-        An advisor is asked in the middle of it: `between` is called when only the usage file has that.
+        An advisor is asked in the middle of it: `between` is called when only the usage file has that. After a `crash`
+        the usage file never gets it. A `compaction` leaves out what was written to the cache.
         """
         workspace = self.workspaces[name]
         started_ms = self._tick()
@@ -93,7 +98,14 @@ class ScriptedMux:
             row["metadata"]["toolModelUsages"] = [call]
         ended_ms = self._tick()
         row["metadata"] |= {"model": model, "duration": ended_ms - started_ms, "finishReason": "stop", **_sdk(tokens)}
+        if compaction:
+            row["metadata"] |= {"agentId": "compact"}
+            del row["metadata"]["providerMetadata"]
         row["parts"] = [{"type": "dynamic-tool", "toolCallId": row["id"], "toolName": "bash", "input": {"script": "x"}}]
+        if crash:
+            self.truth[workspace.id, model] = add(self.truth.get((workspace.id, model), (0, 0, 0, 0, 0)), tokens)
+            self._write_chat(workspace)
+            return
         self._used(workspace, model, tokens)
         workspace.last = self._last(model, tokens)
         writes = [self._write_chat, self._write_usage]
@@ -138,6 +150,13 @@ class ScriptedMux:
         workspace = self.workspaces[name]
         self._tick()
         workspace.chat = workspace.chat[: len(workspace.chat) // 2]
+        self._write_chat(workspace)
+
+    def delete_last(self, name: str) -> None:
+        """The user deletes the newest row."""
+        workspace = self.workspaces[name]
+        self._tick()
+        workspace.chat = workspace.chat[:-1]
         self._write_chat(workspace)
 
     def fork(self, name: str) -> str:
@@ -230,7 +249,8 @@ class ScriptedMux:
         path = self._folder(name) / file
         draft = path.with_name(f"{file}.{self.now_ms}")
         draft.write_text(content, "utf-8")
-        os.utime(draft, ns=(self.now_ms * 1_000_000, self.now_ms * 1_000_000))
+        written_ns = (self.now_ms - self.lag_ms) * 1_000_000
+        os.utime(draft, ns=(written_ns, written_ns))
         draft.rename(path)
 
     def _append_chat(self, workspace: Workspace) -> None:
@@ -306,7 +326,8 @@ def _sdk(tokens: Five) -> dict[str, Any]:
 
 
 def _five(holder: dict[str, Any]) -> Five:
-    usage, written = holder["usage"], holder["providerMetadata"]["anthropic"]["cacheCreationInputTokens"]
+    metadata = holder.get("providerMetadata", {"anthropic": {"cacheCreationInputTokens": 0}})
+    usage, written = holder["usage"], metadata["anthropic"]["cacheCreationInputTokens"]
     cached, reasoning = usage["cachedInputTokens"], usage["reasoningTokens"]
     return usage["inputTokens"] - cached - written, cached, written, usage["outputTokens"] - reasoning, reasoning
 

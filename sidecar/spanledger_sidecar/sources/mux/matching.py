@@ -24,12 +24,21 @@ def held(rows: list[Row], early: list[Early], want: TokenVector) -> tuple[list[R
     """
     new = total(row.tokens for row in rows)
     if want.holds(new):
-        return rows, exactly(early, missing(want, new)) or []
-    mixed: list[Row | Early] = [*rows, *early]
+        return rows, _arrived(early, missing(want, new))
+    mixed: list[Row | Early] = [*rows, *(one for one in early if not one.lost)]
     chosen = exactly(mixed, want)
     if chosen is None:
         return rows, []
     return [one for one in chosen if isinstance(one, Row)], [one for one in chosen if isinstance(one, Early)]
+
+
+def _arrived(early: list[Early], want: TokenVector) -> list[Early]:
+    """Those that make up exactly `want`: any that are not lost, or all that are, for a new file has all of the chat."""
+    lost = [one for one in early if one.lost]
+    arrived = exactly([one for one in early if not one.lost], want)
+    if arrived is not None:
+        return arrived
+    return next((all_ for all_ in (lost, early) if same(total(one.tokens for one in all_), want)), [])
 
 
 def exactly(candidates: Sequence[_Usage], want: TokenVector) -> list[_Usage] | None:

@@ -43,7 +43,8 @@ from spanledger_sidecar.sources.mux.build import Allocation, share
 from spanledger_sidecar.sources.mux.children import merge_child
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
 from spanledger_sidecar.sources.mux.reconciliation import Counted, Files, Options, Reconciliation, WorkspaceStore, sums
-from spanledger_sidecar.sources.mux.rows import NO_MODEL, Row, canonical
+from spanledger_sidecar.sources.mux.reset import is_reset, proven_by_last, restart
+from spanledger_sidecar.sources.mux.rows import Row, canonical
 from spanledger_sidecar.sources.mux.state import Early, ModelState, Workspace
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, taken, total
 
@@ -81,7 +82,7 @@ def match(workspace: Workspace, files: Files, options: Options, store: Workspace
             work.rows.append(growth)
     if files.first and _is_old(work):
         work.start = "old"
-    elif files.usage is not None and workspace.seen_file and _is_reset(work, files.usage):
+    elif files.usage is not None and workspace.seen_file and is_reset(work, files.usage):
         work.start = "reset"
     return work
 
@@ -123,36 +124,6 @@ def _is_old(work: Reconciliation) -> bool:
     return bool(since_ms) and not files.arrived and began_ms < since_ms
 
 
-def _is_reset(work: Reconciliation, usage: UsageFile) -> bool:
-    """Whether the sums begin again: Mux makes a file that was lost from its chat, without what only the file had."""
-    workspace = work.workspace
-    if any(child not in usage.children for child in workspace.merged):
-        return True
-    return _holds_copies(work) or any(
-        _begins_again(state.file, usage.models.get(key, Bucket())) for key, state in workspace.models.items()
-    )
-
-
-def _holds_copies(work: Reconciliation) -> bool:
-    """A fork's file that was made from its chat, with the rows that were copied: that explains more of it."""
-    beside_chat = beside_growth = 0
-    for key, copied in work.copied.items():
-        now, before = work.models.get(key, Bucket()).tokens, work.workspace.model(key).file
-        chat = copied.plus(work.chat[key]).plus(work.new(key, in_chat=False))
-        if not now.holds(chat):
-            return False
-        beside_chat += missing(now, chat).total
-        beside_growth += missing(now, before.plus(work.new(key))).total
-    return beside_chat < beside_growth
-
-
-def _begins_again(before: TokenVector, bucket: Bucket) -> bool:
-    """Whether a model's bucket lost anything, or says that it holds one request where there were others."""
-    if any(now < then for now, then in zip(bucket.tokens, before, strict=True)):
-        return True
-    return bool(bucket.named) and before.total > 0 and bucket.tokens != before
-
-
 # Step 2: baseline
 
 
@@ -160,10 +131,13 @@ def baseline(work: Reconciliation) -> None:
     """Set what of the file was counted before, or belongs to another workspace."""
     workspace, usage = work.workspace, work.files.usage
     if work.start == "reset" and usage is not None:
-        _restart(work, usage)
+        restart(work, usage)
     for key, bucket in work.models.items():
         state = workspace.model(key)
         state.file, state.cost, state.complete = bucket.tokens, bucket.cost, bucket.complete
+    if usage is not None and not workspace.seen_file:
+        for state in workspace.models.values():
+            _uncover_beyond(state)
     if work.start == "old":
         _take_as_known(work)
     elif usage is not None:
@@ -172,6 +146,14 @@ def baseline(work: Reconciliation) -> None:
         _merge_children(work, usage)
     for key in work.models:
         work.before[key] = workspace.model(key).covered.at_most(workspace.model(key).file)
+
+
+def _uncover_beyond(state: ModelState) -> None:
+    """Rows that were covered before there was a file, and that the file does not have, are early."""
+    beyond = missing(state.covered, state.file)
+    if beyond.total:
+        state.early.append(Early(0, beyond))
+        state.covered = capped(state.file, state.covered)
 
 
 def _take_as_known(work: Reconciliation) -> None:
@@ -194,68 +176,6 @@ def _take_as_known(work: Reconciliation) -> None:
         work.store.take(row.dedup_key, workspace.id, row.tokens)
         workspace.has_rows |= bool(row.tokens.total)
     work.rows = [row for row in work.rows if row.end_ms >= since_ms]
-
-
-def _restart(work: Reconciliation, usage: UsageFile) -> None:
-    """Begin again with a file that was made from the chat: of it, what rows told before is counted."""
-    workspace, finer = work.workspace, work.files.chat or bool(work.files.rows)
-    states = workspace.models
-    workspace.models = {key: states.get(key, ModelState()) for key in usage.models}
-    lost_children = any(child not in usage.children for child in workspace.merged)
-    for key, bucket in usage.models.items():
-        state = workspace.models[key]
-        if not finer or key in NO_MODEL:
-            state.covered = bucket.tokens
-            state.unmatched = ZERO if finer else bucket.tokens
-        else:
-            _restart_model(work, key, bucket, rebuilt=lost_children)
-        state.paid = at_rate(bucket.cost, bucket.tokens, state.covered)
-        state.early = []
-    workspace.merged = [child for child in workspace.merged if child in usage.children]
-
-
-def _restart_model(work: Reconciliation, key: str, bucket: Bucket, *, rebuilt: bool) -> None:
-    """Two writers that overwrite each other make a file smaller too: then it still has what no row ever told."""
-    state, now = work.workspace.models[key], bucket.tokens
-    own = missing(work.chat[key], work.new(key, in_chat=True))
-    rows, others = own.plus(work.copied[key]), missing(state.file, state.chat)
-    work.vanished[key] = missing(state.chat, own)
-    proven = _proven_by_last(work, key)
-    pool = missing(now, proven)
-    if others.total and not rebuilt and _overwritten(work, key, pool, own, others):
-        state.covered = capped(pool, own.plus(others))
-        return
-    late = [
-        row
-        for row in work.rows
-        if row.key == key and row.in_chat and work.may_hold(row.end_ms, work.workspace.last_request_ms)
-    ]
-    unmatched = state.unmatched
-    for row in late:
-        if row.tokens.total and unmatched.holds(row.tokens):
-            unmatched = missing(unmatched, row.tokens)
-            work.late.add(row.dedup_key)
-            rows = rows.plus(row.tokens)
-    state.covered, state.unmatched = capped(pool, rows), ZERO
-
-
-def _overwritten(work: Reconciliation, key: str, pool: TokenVector, own: TokenVector, others: TokenVector) -> bool:
-    """Whether the file still has what no row told, and lacks, if anything, just some rows."""
-    if by_class(pool, own).contains(others):
-        return True
-    whole = work.chat[key].plus(others)
-    rows = [row for row in work.files.rows if row.key == key and row.in_chat]
-    return pool.contains(others) and whole.holds(pool) and matching.exactly(rows, missing(whole, pool)) is not None
-
-
-def _proven_by_last(work: Reconciliation, key: str) -> TokenVector:
-    """The last request where it is new and no row tells of it; one that a rebuild wrote repeats the last row."""
-    last = work.last
-    if last is None or last.key != key or last.end_ms <= work.workspace.last_request_ms:
-        return ZERO
-    if any(row.key == key and same(row.tokens, last.bucket.tokens) for row in work.files.rows):
-        return ZERO
-    return last.bucket.tokens
 
 
 def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
@@ -373,7 +293,7 @@ def _attribute_rows(work: Reconciliation, key: str, rows: list[Row]) -> None:
     for row in open_rows:
         tokens = corrected.get(row.dedup_key, row.tokens)
         work.add(Allocation(work.workspace, key, tokens, row, in_file=row in held))
-        if row not in held and not (row.in_chat and work.ended_ms):
+        if row not in held:
             _remember_early(work, state, row)
     for early in arrived:
         work.add(Allocation(work.workspace, key, early.tokens, in_file=True, silent=True))
@@ -382,9 +302,9 @@ def _attribute_rows(work: Reconciliation, key: str, rows: list[Row]) -> None:
         explained = explained.plus(proven)
     state.covered = capped(state.file, state.covered.plus(explained))
     state.early = [
-        early
+        early._replace(lost=bool(early.end_ms and work.ended_ms and work.may_hold(early.end_ms)))
         for early in state.early
-        if early not in arrived and not (early.end_ms and work.ended_ms and work.may_hold(early.end_ms))
+        if early not in arrived
     ][-_EARLY_KEPT:]
 
 
@@ -411,12 +331,12 @@ def _exact(work: Reconciliation, key: str, rows: list[Row], gain: TokenVector) -
             work.last = None
             work.add(Allocation(work.workspace, key, last.bucket.tokens, row, last, in_file=True))
             return row, last.bucket.tokens
-    return None, ZERO if work.workspace.model(key).early and _is_early(work, key, last) else last.bucket.tokens
+    return None, ZERO if _is_early(work, key, last) else proven_by_last(work, key)
 
 
 def _is_early(work: Reconciliation, key: str, last: LastRequest) -> bool:
     return any(
-        same(early.tokens, last.bucket.tokens) and work.may_hold(early.end_ms)
+        same(early.tokens, last.bucket.tokens) and work.may_hold(early.end_ms) and not early.lost
         for early in work.workspace.model(key).early
     )
 
@@ -427,7 +347,10 @@ def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenV
     Only rows that the file could hold at the last look, for as much as they tell more than the file gained, oldest
     first. Where that is no whole number of rows, the last one is late too, and what it tells more is left over.
     """
-    seen = [row for row in rows if work.may_hold(row.proven_ms, work.workspace.last_request_ms)]
+    looked_ms = work.workspace.looked_ms or work.options.now_ms
+    seen = [
+        row for row in rows if row.end_ms <= looked_ms and work.may_hold(row.proven_ms, work.workspace.last_request_ms)
+    ]
     more = taken(state.unmatched, missing(total(row.tokens for row in rows), want))
     late: set[bytes] = set()
     for whole in (True, False):
@@ -492,6 +415,7 @@ def _attribute_children(work: Reconciliation) -> None:
                 child.parts.append(allocation)
                 work.add(allocation)
                 _credit(child.child.model(key), part)
+                child.child.looked_ms = work.options.now_ms
     for child in work.children:
         child.share_cost()
 
@@ -509,6 +433,7 @@ def record(work: Reconciliation) -> None:
     """Share out the cost, make the records, and set what is remembered."""
     work.records += _records(work)
     workspace, usage = work.workspace, work.files.usage
+    workspace.looked_ms = work.options.now_ms
     for key in {*work.chat, *workspace.models}:
         if key in workspace.models or key in work.models:
             workspace.model(key).chat = work.chat[key]
@@ -518,6 +443,7 @@ def record(work: Reconciliation) -> None:
     if usage.last is not None and (all_known or not work.retry_ms):
         workspace.last_request_ms = max(workspace.last_request_ms, usage.last.end_ms)
         work.store.take(last_request_key(usage.last), _owner_of(work, usage.last), usage.last.bucket.tokens)
+    workspace.seen_last_ms = max(workspace.seen_last_ms, work.ended_ms)
     workspace.seen_file = True
     if work.start == "old":
         for state in workspace.models.values():

@@ -12,10 +12,14 @@ _VERSION = 2
 
 
 class Early(NamedTuple):
-    """The usage of such a row, and when it ended (ms since 1970; 0: that says nothing of when the file has it)."""
+    """The usage of such a row, and when it ended (ms since 1970; 0: that says nothing of when the file has it).
+
+    `lost`: the file went on without it, and can have it only after it was made anew from the chat.
+    """
 
     end_ms: int
     tokens: TokenVector
+    lost: bool = False
 
 
 @dataclass(slots=True)
@@ -42,8 +46,9 @@ class ModelState:
 class Workspace:
     """One workspace. `closings` is a count that keeps ids apart; times are in ms since 1970.
 
-    `written_ms` is when its files were last written. `keys` are the file's keys of models that requests name in a way
-    of their own.
+    `last_request_ms` is the end of the last request that was counted, `seen_last_ms` of the one that was seen,
+    `looked_ms` the time of the last look. `written_ms` is when its files were last written. `keys` are the file's keys
+    of models that requests name in a way of their own.
     """
 
     id: str
@@ -51,6 +56,8 @@ class Workspace:
     models: dict[str, ModelState] = field(default_factory=dict)
     merged: list[str] = field(default_factory=list)
     last_request_ms: int = 0
+    seen_last_ms: int = 0
+    looked_ms: int = 0
     changed_ms: int = 0
     closings: int = 0
     written_ms: int = 0
@@ -92,7 +99,7 @@ class Workspace:
 
 _MODEL = ("file", "cost", "complete", "covered", "unmatched", "paid", "chat", "early")
 _PLAIN = (
-    *("merged", "last_request_ms", "changed_ms", "closings", "written_ms"),
+    *("merged", "last_request_ms", "seen_last_ms", "looked_ms", "changed_ms", "closings", "written_ms"),
     *("has_rows", "seen_file", "closed", "root", "signals", "keys"),
 )
 _PLAIN_1 = (
@@ -105,7 +112,7 @@ _NAMES = ("parent", "name", "project", "agent_type")
 def _model(row: list[Any]) -> ModelState:
     file, cost, complete, *amounts, early = row
     covered, unmatched, paid, chat = (TokenVector(*amount) for amount in amounts)
-    rows = [Early(end_ms, TokenVector(*tokens)) for end_ms, tokens in early]
+    rows = [Early(end_ms, TokenVector(*tokens), lost) for end_ms, tokens, lost in early]
     return ModelState(TokenVector(*file), TokenVector(*cost), complete, covered, unmatched, paid, chat, rows)
 
 
@@ -113,5 +120,5 @@ def _from_version_1(row: list[Any]) -> list[Any]:
     """Version 1 knew no `chat` and no `early`: what it had covered beyond its file is early."""
     file, cost, complete, covered, unmatched, _, paid = row
     beyond = missing(TokenVector(*covered), TokenVector(*file))
-    early = [(0, beyond)] if beyond.total else []
+    early = [(0, beyond, False)] if beyond.total else []
     return [file, cost, complete, capped(TokenVector(*file), TokenVector(*covered)), unmatched, paid, ZERO, early]

@@ -1,0 +1,128 @@
+"""Detect a usage file whose sums begin again, and find what of it was counted before.
+
+Mux makes a file that is lost from the chat, without what only the file had (docs/formats/mux.md).
+"""
+
+from __future__ import annotations
+
+from spanledger_sidecar.sources.mux import matching
+from spanledger_sidecar.sources.mux.files import Bucket, UsageFile
+from spanledger_sidecar.sources.mux.reconciliation import Reconciliation
+from spanledger_sidecar.sources.mux.rows import NO_MODEL
+from spanledger_sidecar.sources.mux.state import ModelState
+from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, total
+
+
+def is_reset(work: Reconciliation, usage: UsageFile) -> bool:
+    """Whether the sums begin again: Mux makes a file that was lost from its chat, without what only the file had."""
+    workspace = work.workspace
+    if any(child not in usage.children for child in workspace.merged):
+        return True
+    if _holds_copies(work) or _lacks_last(work, usage) or any(_lacks_rows(work, key) for key in usage.models):
+        return True
+    return any(_begins_again(state.file, usage.models.get(key, Bucket())) for key, state in workspace.models.items())
+
+
+def _lacks_last(work: Reconciliation, usage: UsageFile) -> bool:
+    """Whether the sums did not grow by a last request that is new, as they do where they go on."""
+    last, seen_ms = usage.last, max(work.workspace.seen_last_ms, work.workspace.last_request_ms)
+    if last is None or last.end_ms <= seen_ms or last.key not in usage.models:
+        return False
+    growth = missing(usage.models[last.key].tokens, work.workspace.model(last.key).file)
+    return not growth.holds(last.bucket.tokens)
+
+
+def _lacks_rows(work: Reconciliation, key: str) -> bool:
+    """Whether the sums hold all of the chat, and did not grow by its new rows: then they began again in between."""
+    state, now = work.workspace.model(key), work.models[key].tokens
+    rows = [row for row in work.rows if row.key == key and work.may_hold(row.proven_ms)]
+    growth = missing(now, state.file)
+    explained = growth.plus(state.unmatched)
+    if not any(row.in_chat for row in rows) or explained.holds(total(row.tokens for row in rows)):
+        return False
+    if not now.holds(work.chat[key].plus(work.new(key, in_chat=False))):
+        return False
+    return matching.exactly(rows, missing(growth, proven_by_last(work, key))) is None
+
+
+def _holds_copies(work: Reconciliation) -> bool:
+    """A fork's file that was made from its chat, with the rows that were copied: that explains more of it."""
+    beside_chat = beside_growth = 0
+    for key, copied in work.copied.items():
+        now, before = work.models.get(key, Bucket()).tokens, work.workspace.model(key).file
+        chat = copied.plus(work.chat[key]).plus(work.new(key, in_chat=False))
+        if not now.holds(chat):
+            return False
+        beside_chat += missing(now, chat).total
+        beside_growth += missing(now, before.plus(work.new(key))).total
+    return beside_chat < beside_growth
+
+
+def _begins_again(before: TokenVector, bucket: Bucket) -> bool:
+    """Whether a model's bucket lost anything, or says that it holds one request where there were others."""
+    if any(now < then for now, then in zip(bucket.tokens, before, strict=True)):
+        return True
+    return bool(bucket.named) and before.total > 0 and bucket.tokens != before
+
+
+def restart(work: Reconciliation, usage: UsageFile) -> None:
+    """Begin again with a file that was made from the chat: of it, what rows told before is counted."""
+    workspace, finer = work.workspace, work.files.chat or bool(work.files.rows)
+    states = workspace.models
+    workspace.models = {key: states.get(key, ModelState()) for key in usage.models}
+    lost_children = any(child not in usage.children for child in workspace.merged)
+    for key, bucket in usage.models.items():
+        state = workspace.models[key]
+        if not finer or key in NO_MODEL:
+            state.covered = bucket.tokens
+            state.unmatched = ZERO if finer else bucket.tokens
+        else:
+            _restart_model(work, key, bucket, rebuilt=lost_children)
+        state.paid = at_rate(bucket.cost, bucket.tokens, state.covered)
+        state.early = []
+    workspace.merged = [child for child in workspace.merged if child in usage.children]
+
+
+def _restart_model(work: Reconciliation, key: str, bucket: Bucket, *, rebuilt: bool) -> None:
+    """Two writers that overwrite each other make a file smaller too: then it still has what no row ever told."""
+    state, now = work.workspace.models[key], bucket.tokens
+    own = missing(work.chat[key], work.new(key, in_chat=True))
+    rows, others = own.plus(work.copied[key]), missing(state.file, state.chat)
+    work.vanished[key] = missing(state.chat, own)
+    proven = proven_by_last(work, key)
+    pool = missing(now, proven)
+    if others.total and not rebuilt and _overwritten(work, key, pool, others):
+        state.covered = capped(pool, own.plus(others))
+        return
+    late = [
+        row
+        for row in work.rows
+        if row.key == key and row.in_chat and work.may_hold(row.end_ms, work.workspace.last_request_ms)
+    ]
+    unmatched = state.unmatched
+    for row in late:
+        if row.tokens.total and unmatched.holds(row.tokens):
+            unmatched = missing(unmatched, row.tokens)
+            work.late.add(row.dedup_key)
+            rows = rows.plus(row.tokens)
+    state.covered, state.unmatched = capped(pool, rows), ZERO
+
+
+def _overwritten(work: Reconciliation, key: str, pool: TokenVector, others: TokenVector) -> bool:
+    """Whether the file still has what no row told, and lacks, if anything, just some rows."""
+    whole = work.chat[key].plus(others)
+    if by_class(pool, work.chat[key]).contains(others):
+        return True
+    rows = [row for row in work.files.rows if row.key == key and row.in_chat]
+    return pool.contains(others) and whole.holds(pool) and matching.exactly(rows, missing(whole, pool)) is not None
+
+
+def proven_by_last(work: Reconciliation, key: str) -> TokenVector:
+    """The last request where it is new and no row tells of it; one that a rebuild wrote repeats the last row."""
+    last = work.last
+    if last is None or last.key != key or last.end_ms <= work.workspace.last_request_ms:
+        return ZERO
+    rows = (row for row in work.files.rows if row.key == key and row.in_chat)
+    if any(same(row.tokens, last.bucket.tokens) for row in rows):
+        return ZERO
+    return last.bucket.tokens
