@@ -113,12 +113,16 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.chat)
     @rule(number=PICK, model=MODELS, tokens=TOKENS)
     def turn_rebuild_and_its_row_deleted(self, number: int, model: str, tokens: Five) -> None:
-        """Between two looks: the file made anew from the chat is all that still has it."""
+        """Between two looks: the file made anew from the chat is all that still has it.
+
+        Were it to grow past its old sums before the next look, nothing would show that it was made anew.
+        """
         self.look()
         name = self.pick(number)
         self.mux.turn(name, model, tokens)
         self.mux.rebuild(name)
         self.mux.delete_last(name)
+        self.look()
 
     @precondition(lambda self: not self.lost_once_deleted)
     @rule(number=PICK)

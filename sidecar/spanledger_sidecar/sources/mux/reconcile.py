@@ -136,8 +136,8 @@ def baseline(work: Reconciliation) -> None:
         state = workspace.model(key)
         state.file, state.cost, state.complete = bucket.tokens, bucket.cost, bucket.complete
     if usage is not None and not workspace.seen_file:
-        for state in workspace.models.values():
-            _uncover_beyond(state)
+        for key, state in workspace.models.items():
+            _uncover_beyond(state, missing(state.file, proven_by_last(work, key)))
     if work.start == "old":
         _take_as_known(work)
     elif usage is not None:
@@ -148,12 +148,12 @@ def baseline(work: Reconciliation) -> None:
         work.before[key] = workspace.model(key).covered.at_most(workspace.model(key).file)
 
 
-def _uncover_beyond(state: ModelState) -> None:
-    """Rows that were covered before there was a file, and that the file does not have, are early."""
-    beyond = missing(state.covered, state.file)
+def _uncover_beyond(state: ModelState, there: TokenVector) -> None:
+    """Rows that were covered before there was a file, and that are not `there` in it, are early."""
+    beyond = missing(state.covered, there)
     if beyond.total:
         state.early.append(Early(0, beyond))
-        state.covered = capped(state.file, state.covered)
+        state.covered = capped(there, state.covered)
 
 
 def _take_as_known(work: Reconciliation) -> None:
