@@ -249,6 +249,22 @@ def test_what_a_seller_of_seats_lists_no_price_for_would_have_cost_what_its_make
     assert price("gpt-4o", provider="github-copilot").unpriced == "unknown_model"
 
 
+def test_a_plans_explanation_adds_up_at_the_makers_rates() -> None:
+    covered = call("gpt-4o", provider="github-copilot", plan="subscription")
+    explained = explain(covered, AT, Pricer())
+    assert sum(line.amount for line in explained.lines) == explained.cost.computed == usd("0.0035")
+    assert "/openai/gpt-4o" in explained.names[1]
+
+
+def test_amounts_from_the_network_may_be_anything() -> None:
+    """Beyond what a double holds, or negative: no amount of ours is, and nothing breaks."""
+    huge = 10**400
+    assert price("claude-sonnet-4-6", reported=ReportedCost(huge, False, "k")).estimate
+    assert price("claude-sonnet-4-6", reported=ReportedCost(huge, True, "k")).amount == huge
+    owed = price("claude-sonnet-4-6", reported=ReportedCost(0, True, "k", upstream=-5, own_key=True))
+    assert (owed.amount, owed.estimate) == (usd("0.0045"), True)
+
+
 def test_an_answer_from_a_cache_costs_nothing_whatever_else_is_told() -> None:
     for told in (None, reported("0.5"), reported("0", billed=False)):
         for model in ("claude-sonnet-4-6", "my-llama"):

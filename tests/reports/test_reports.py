@@ -180,3 +180,10 @@ def test_an_aborted_answer_is_unknown_and_not_free() -> None:
         assert spans[name]["cost.unpriced"] == "no_usage"
         assert "cost.usd" not in spans[name]
     assert spans["message_start only"]["cost.estimate"]
+
+
+def test_two_services_with_equal_counts_make_two_calls() -> None:
+    """gpt-4.1-mini: 812 x 0.4 + 1 x 1.6 per million each; different services, sessions and traces."""
+    spans, ledger = together("28-probe-false-twins")
+    assert [told.get("spanledger.cost.usd") for told in spans] == [0.0003264, 0.0003264]
+    assert (ledger["calls"], ledger["cost_usd_exact"]) == (2, "0.0006528")

@@ -101,7 +101,10 @@ def explain(call: Call, at_ns: int, pricer: Pricer, *, time_known: bool = True) 
     """The arithmetic behind `pricer.cost(call, at_ns, time_known=time_known)`."""
     cost = pricer.cost(call, at_ns, time_known=time_known)
     quote = "no_usage" if call.granularity == "cost-only" else pricer.quote(call, at_ns)
-    names = (*_names(call.provider, priced_name(call), pricer, at_ns, call.price_context),)
+    provider = call.provider
+    if call.plan and isinstance(quote, tuple) and not _sold_by(provider, call, pricer, at_ns):
+        provider = ""  # the plan's seller has no price: the model's maker has
+    names = (*_names(provider, priced_name(call), pricer, at_ns, call.price_context),)
     return Explanation(names, _lines(quote) if isinstance(quote, tuple) else (), cost)
 
 
@@ -141,6 +144,11 @@ def _names(provider: str, model: str, pricer: Pricer, at_ns: int, context: tuple
     if context:
         lines.append("price context: " + ", ".join(f"{key}={value}" for key, value in context))
     return lines
+
+
+def _sold_by(provider: str, call: Call, pricer: Pricer, at_ns: int) -> bool:
+    day, ns = divmod(at_ns, _DAY_NS)
+    return pricer.resolve(provider, priced_name(call), day, call.price_context).card(ns) is not None
 
 
 def _tried(resolved: Resolved) -> list[str]:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from fractions import Fraction
 from functools import lru_cache
 from operator import attrgetter
 from typing import TypeAlias
@@ -31,7 +32,7 @@ from spanledger_processor.pricing.overrides import Override
 from spanledger_processor.pricing.rate_card import Card, Row, charge, missing
 from spanledger_processor.units import Pico
 
-FAR = 1.5
+FAR = Fraction(3, 2)
 """By how many times another's cost may exceed ours, or ours another's, before one of them must be wrong."""
 
 PLANS = {
@@ -101,8 +102,6 @@ class Pricer:
     def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost:
         """Return the cost of a call that began at a time (ns since 1970): our arithmetic, then whose amount counts."""
         found = "no_usage" if call.granularity == "cost-only" else self._rates(call, at_ns)
-        if found == "unknown_model" and call.plan:
-            found = self._rates(replace(call, provider=""), at_ns)  # what its maker would have asked for
         cost = (
             Cost(unpriced=found) if isinstance(found, str) else usual_cost(call, *found) or general_cost(call, *found)
         )
@@ -121,7 +120,13 @@ class Pricer:
         return charged if isinstance(charged, str) else (*found, *charged)
 
     def _rates(self, call: Call, at_ns: int) -> tuple[Card, Row] | Unpriced:
-        """The card and the rates on it that hold for a call which says enough to be priced."""
+        """The card and the rates on it that hold for a call; under a plan else those of the model's maker."""
+        found = self._sellers_rates(call, at_ns)
+        if found == "unknown_model" and call.plan:
+            return self._sellers_rates(replace(call, provider=""), at_ns)
+        return found
+
+    def _sellers_rates(self, call: Call, at_ns: int) -> tuple[Card, Row] | Unpriced:
         usage, provider, context = call.usage, call.provider, call.price_context
         model = call.response_model or call.request_model
         if len(call.request_model) > len(model):
@@ -252,11 +257,13 @@ def _settle(call: Call, cost: Cost) -> None:
 
 def is_far(ours: Pico, theirs: Pico) -> bool:
     """Return whether two amounts, neither of them 0, differ by more than `FAR` times."""
-    return bool(ours and theirs) and not ours / FAR <= theirs <= ours * FAR
+    return bool(ours and theirs) and max(ours, theirs) > FAR * min(ours, theirs)
 
 
 def _billed(call: Call, cost: Cost, reported: ReportedCost) -> None:
     amount, upstream = reported.amount, reported.upstream
+    if upstream is not None and upstream < 0:
+        upstream = None
     if upstream is not None and reported.own_key is not False and (reported.own_key or amount < upstream):
         sure = reported.own_key is True or not amount
         _take(cost, amount + upstream, "billed")

@@ -134,10 +134,14 @@ def _describe(decision: Decision, moved: Moved) -> None:
         moved["tool_loops_total",] += 1
 
 
+_FAR = 10**6
+"""A ratio beyond all buckets; amounts come from the network and may be beyond what a double holds."""
+
+
 def _ratio(cost: Cost) -> float:
     """What somebody else says a call cost, over what we say; 0 where one of them says nothing."""
     theirs = cost.amount if cost.source == "billed" else cost.reported
-    return theirs / cost.computed if theirs and cost.computed else 0.0
+    return min(theirs, _FAR * cost.computed) / cost.computed if theirs and cost.computed else 0.0
 
 
 class LedgerMetrics:
