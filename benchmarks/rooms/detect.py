@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spanledger_processor.dialects import detect
-from spanledger_processor.enrichment.view import View
+from spanledger_processor.enrichment.facts import View
 from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.views import SpanView

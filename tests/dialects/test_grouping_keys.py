@@ -6,9 +6,9 @@ import pytest
 
 from dialect_view import PlainAttributes
 from spanledger_processor.dialects import registry
-from spanledger_processor.enrichment.names import KeyLists, Names, Naming, pick
+from spanledger_processor.enrichment.names import IdResolver, KeyLists, Names, pick
 
-NAMING = Naming(KeyLists(session=registry.SESSION_KEYS, run=registry.RUN_KEYS, agent=registry.AGENT_KEYS))
+NAMING = IdResolver(KeyLists(session=registry.SESSION_KEYS, run=registry.RUN_KEYS, agent=registry.AGENT_KEYS))
 
 
 def named(what: str, attributes: dict[str, object]) -> str:

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otlp_bytes import attribute, message
-from spanledger_processor.aliases import ALIASES, alias_keys
-from spanledger_processor.enrichment.attributes import encode, encode_for
+from spanledger_processor.enrichment.attributes import ALIASES, alias_keys, encode, encode_for
 from spanledger_processor.model import Cost, Decision, Signature, Usage
 
 COUNTED = Decision(

@@ -11,11 +11,11 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from spanledger_processor.accounting.account import account
-from spanledger_processor.aliases import ALIASES
 from spanledger_processor.config import load
 from spanledger_processor.dialects.engine import COST_ALIASES as COSTS_THAT_COME_IN
 from spanledger_processor.enrichment import Reading, Stage, write
-from spanledger_processor.enrichment.fact import Maker
+from spanledger_processor.enrichment.attributes import ALIASES
+from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.wiring import make_stage
@@ -173,7 +173,7 @@ def test_a_bug_of_ours_lets_the_span_pass_and_is_counted(stage: Stage, monkeypat
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(Maker, "genai", broken)
+    monkeypatch.setattr(FactBuilder, "genai", broken)
     body = request(span(1, CHAT)).SerializeToString()
     reading = stage.read(body, {}, NOW)
     assert dict(reading.failures) == {"ZeroDivisionError": 1}

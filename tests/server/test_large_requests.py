@@ -18,7 +18,7 @@ from replays import attributes, spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
-from spanledger_processor.enrichment.read import SLICE
+from spanledger_processor.enrichment.stage import SLICE
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, Unit, tenant_hash

@@ -1,6 +1,5 @@
 """The stage: puts the rooms in order. Bytes of a trace request in, what to account for; decisions in, bytes out."""
 
-from spanledger_processor.enrichment.read import Reading, Stage
-from spanledger_processor.enrichment.write import additions, write, writing
+from spanledger_processor.enrichment.stage import Reading, Stage, additions, write, writing
 
 __all__ = ["Reading", "Stage", "additions", "write", "writing"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from spanledger_processor.dialects.log_events import LOG_MARKERS, synthesize
-from spanledger_processor.enrichment.read import SLICE, finished
+from spanledger_processor.enrichment.stage import SLICE, finished
 from spanledger_processor.model import Signature, ToolCall
 from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.envelope import ScopeGroup

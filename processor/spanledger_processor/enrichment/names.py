@@ -43,7 +43,7 @@ class Names:
     found: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
-class Naming:
+class IdResolver:
     """Finds names by `lists`: for each thing the best ranked key that holds an id."""
 
     def __init__(self, lists: KeyLists) -> None:

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import Config
-from spanledger_processor.enrichment.read import Reading
-from spanledger_processor.enrichment.times import price_time
-from spanledger_processor.enrichment.view import View
+from spanledger_processor.enrichment.facts import View, price_time
+from spanledger_processor.enrichment.stage import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.views import SpanView

@@ -18,7 +18,7 @@ from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.enrichment import Reading, Stage, writing
 from spanledger_processor.enrichment.logs import LogStage
-from spanledger_processor.enrichment.read import finished
+from spanledger_processor.enrichment.stage import finished
 from spanledger_processor.ledger.store import StateError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_data_points, count_log_records

@@ -10,14 +10,14 @@ from dataclasses import asdict
 from typing import Protocol, TypeAlias
 
 from spanledger_processor.accounting.facts import LoopRule
-from spanledger_processor.aliases import alias_keys
 from spanledger_processor.config import Config
 from spanledger_processor.config.processing import PriceOverride, Processor
 from spanledger_processor.dialects import MARKERS, detect
 from spanledger_processor.enrichment import Stage
-from spanledger_processor.enrichment.fact import Maker
+from spanledger_processor.enrichment.attributes import alias_keys
+from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.logs import LogStage
-from spanledger_processor.enrichment.names import KeyLists, Naming
+from spanledger_processor.enrichment.names import IdResolver, KeyLists
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.pricing import Override, Pricer
@@ -43,7 +43,7 @@ TenantOf: TypeAlias = Callable[[Group, Mapping[str, str]], str]
 def make_stage(config: Config, signer: Signer) -> Stage:
     """Return the stage for traces."""
     processor = config.processor
-    maker = Maker(detect, make_pricer(config), signer, make_naming(processor))
+    maker = FactBuilder(detect, make_pricer(config), signer, make_id_resolver(processor))
     aliases = alias_keys(processor.aliases)
     return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), aliases)
 
@@ -75,9 +75,9 @@ def make_signer(config: Config) -> Signer:
     return Signer(key, [(ignored.tool, frozenset(ignored.fields)) for ignored in tools.ignore])
 
 
-def make_naming(processor: Processor) -> Naming:
+def make_id_resolver(processor: Processor) -> IdResolver:
     """Names of sessions, runs, agents and tasks by the configured keys."""
-    return Naming(_key_lists(processor))
+    return IdResolver(_key_lists(processor))
 
 
 def _key_lists(processor: Processor) -> KeyLists:

@@ -1,16 +1,21 @@
-"""From the bytes of a trace request to the facts that the accounting needs."""
+"""The stage: from the bytes of a trace request to facts, and from decisions back to bytes.
+
+Each GenAI span gains its attributes; everything else stays as it came.
+"""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TypeVar
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
-from spanledger_processor.enrichment.fact import Maker
+from spanledger_processor.enrichment.attributes import encode_for
+from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.model import Decision
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import TraceRequest, count_traces, parse_traces
@@ -61,7 +66,7 @@ class Stage:
 
     def __init__(
         self,
-        maker: Maker,
+        maker: FactBuilder,
         markers: tuple[bytes, ...],
         tenant_of: Callable[[ScopeGroup, Mapping[str, str]], str],
         loop: LoopRule,
@@ -213,3 +218,30 @@ _PASS = Fact(b"", b"")
 def _without_empty(reading: Reading) -> tuple[list[Batch], list[list[tuple[int, int]]]]:
     full = [index for index, batch in enumerate(reading.batches) if batch.facts]
     return [reading.batches[index] for index in full], [reading.places[index] for index in full]
+
+
+def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> bytes:
+    """Return the request with attributes appended: `decisions` is a mapping a batch, by the fact's place in it."""
+    return finished(writing(reading, decisions))
+
+
+def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Generator[None, None, bytes]:
+    """Write a request in slices: yields after each `SLICE`, returns the request."""
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for written, (index, decision) in enumerate(decided.items()):
+            if written % SLICE == SLICE - 1:
+                yield
+            group, span = places[index]
+            reading.request.append(group, span, encode_for(decision, reading.request.groups[group].items[span]))
+    return reading.request.serialize()
+
+
+def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> dict[int, bytes]:
+    """Return what `write` appends, by the spans' places in the request counted over all groups."""
+    groups, first = reading.request.groups, reading.first_places()
+    appended: dict[int, bytes] = {}
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for index, decision in decided.items():
+            group, span = places[index]
+            appended[first[group] + span] = encode_for(decision, groups[group].items[span])
+    return appended

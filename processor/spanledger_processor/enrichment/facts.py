@@ -1,8 +1,8 @@
-"""One span's facts: recognised, named, priced, signed."""
+"""One span as a fact: detected, named, priced and signed, with the time that its price goes by."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Protocol
@@ -10,12 +10,54 @@ from typing import Protocol
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.enrichment.evidence import resource_evidence, span_evidence
-from spanledger_processor.enrichment.names import Names, Naming, pick
-from spanledger_processor.enrichment.times import NS_PER_DAY, price_time
-from spanledger_processor.enrichment.view import View
+from spanledger_processor.enrichment.names import IdResolver, Names, pick
 from spanledger_processor.model import Call, Cost, Signature, ToolCall, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup
-from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.views import Attributes, Event, SpanView
+
+NS_PER_DAY = 86_400 * 10**9
+_EARLIEST_NS = 1_577_836_800 * 10**9
+"""2020-01-01: an earlier start is a clock that was never set."""
+
+
+def price_time(start_ns: int, now_ns: int) -> tuple[int, bool]:
+    """The time by which a span is priced, and whether it is the span's own: its start, else its arrival."""
+    if _EARLIEST_NS <= start_ns <= now_ns + NS_PER_DAY:
+        return start_ns, True
+    return now_ns, False
+
+
+class View:
+    """What `dialects.detect` reads: the span's own fields, and those of the scope and resource around it."""
+
+    __slots__ = ("_group", "_span", "attributes", "name")
+
+    def __init__(self, span: SpanView, group: ScopeGroup) -> None:
+        self._span = span
+        self._group = group
+        self.name: str = span.name
+        self.attributes: Attributes = span.attributes
+
+    @property
+    def status_code(self) -> int:
+        return self._span.status_code
+
+    @property
+    def events(self) -> Sequence[Event]:
+        return self._span.events
+
+    @property
+    def scope_name(self) -> str:
+        return self._group.scope_name
+
+    @property
+    def scope_version(self) -> str:
+        return self._group.scope_version
+
+    @property
+    def resource(self) -> Attributes:
+        return self._group.resource_attributes
+
 
 _STATUS_ERROR = 2
 _WITH_USAGE = frozenset({"llm", "embedding", "rerank"})
@@ -37,13 +79,13 @@ class Signing(Protocol):
 
 
 @dataclass(slots=True)
-class Maker:
+class FactBuilder:
     """Makes facts out of spans with the rooms it was given."""
 
     detect: Callable[[View], Call | None]
     pricing: Pricing
     signing: Signing
-    naming: Naming
+    resolver: IdResolver
     _resource: tuple[ScopeGroup | None, Names, Evidence] = (None, Names(), NO_EVIDENCE)
 
     def genai(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> Fact | None:
@@ -69,7 +111,7 @@ class Maker:
         return self._named(view, group, None)
 
     def _named(self, view: SpanView, group: ScopeGroup, call: Call | None) -> Fact:
-        span, resource = self.naming.names(view.attributes), self._names_of(group)
+        span, resource = self.resolver.names(view.attributes), self._names_of(group)
         fact = Fact(view.trace_id, view.span_id, view.parent_span_id, view.start_ns, view.end_ns, group.scope_name)
         fact.session, fact.run = pick("session", span, resource), pick("run", span, resource)
         if call is None:
@@ -86,7 +128,7 @@ class Maker:
     def _names_of(self, group: ScopeGroup) -> Names:
         known, names, _ = self._resource
         if known is not group:
-            names = self.naming.names(group.resource_attributes)
+            names = self.resolver.names(group.resource_attributes)
             self._resource = (group, names, resource_evidence(group.resource_attributes))
         return names
 
