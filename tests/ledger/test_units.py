@@ -13,9 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgpack.exceptions import FormatError
 
+from spanledger_processor.ledger.keys import link_key
+from spanledger_processor.ledger.layer import Layer
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.packing import unpack
+from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import (
     Changes,
     Key,
@@ -25,6 +27,7 @@ from spanledger_processor.ledger.store import (
     Unit,
     UnitConflictError,
     key,
+    near,
     tenant_hash,
 )
 from spanledger_processor.ledger.sums import Sums
@@ -229,3 +232,26 @@ def test_a_unit_whose_ground_has_changed_is_to_be_run_again() -> None:
         enter(one, spend("s", 3))
     with store.snapshot() as reader:
         assert (unpack(reader.get(span("a")) or b""), cost_of(reader, "s")) == ([1, b"first"], 0)
+
+
+def test_a_scan_beside_one_id_looks_at_no_other_changes() -> None:
+    """A request asks for the links of each of its sessions: to look at all that the unit holds would be quadratic."""
+    store = MemoryStore()
+    with store.unit() as unit:
+        for number in range(500):
+            where = link_key(TENANT, b"names", f"run {number}", "s")
+            unit.apply(Changes(claim={where: pack([1, 0, "s"])}), START_NS)
+        seen: list[bytes] = []
+
+        class Watched(bytes):
+            def startswith(self, *what: Any) -> bool:
+                seen.append(self)
+                return super().startswith(*what)
+
+        layer = unit
+        assert isinstance(layer, Layer)
+        layer._beside = {front: {Watched(key) for key in keys} for front, keys in layer._beside.items()}
+        layer.records = {Watched(key): record for key, record in layer.records.items()}
+        found = list(unit.scan(Table.LINK, TENANT, within=near(b"names" + b"run 7")))
+    assert len(found) == 1
+    assert len(seen) <= 1

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from spanledger_processor.ledger.store import Changes, Key, Reader, Table
+from spanledger_processor.ledger.store import PREFIX, Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
 
 
@@ -28,6 +28,8 @@ class Layer:
         self.due: dict[int, list[Key]] = {}
         self.below = below
         self._known: dict[Key, Sums] = {}
+        self._beside: dict[bytes, set[Key]] = {}
+        """Keys that were changed, by what those of one first id have in front: a scan looks at no others."""
 
     def get(self, key: Key) -> bytes | None:
         """The record of `key`, None if there is none."""
@@ -49,7 +51,7 @@ class Layer:
     ) -> Iterator[tuple[Key, bytes]]:
         """See `store.Reader.scan`."""
         prefix = bytes((table,)) + tenant + within
-        changed = {*self.records, *self.added}
+        changed = self._beside.get(prefix, ()) if within else {*self.records, *self.added}
         mine = sorted((key for key in changed if key.startswith(prefix)), reverse=newest_first)
         below = self.below.scan(table, tenant, within=within, newest_first=newest_first)
         rows = merge(((key, None) for key in mine), below, key=itemgetter(0), reverse=newest_first)
@@ -71,7 +73,7 @@ class Layer:
         fresh.update(changes.replace)
         for key in changes.replace:
             self.added.pop(key, None)
-        self.records.update(fresh)
+        self._put(fresh)
         if changes.expire:
             self.due.setdefault(arrival_ms, []).extend(key for key in changes.expire if key in fresh)
 
@@ -86,7 +88,7 @@ class Layer:
         """Take in what a layer over this one holds."""
         for key in above.records:
             self.added.pop(key, None)
-        self.records.update(above.records)
+        self._put(above.records)
         for key, sums in above.added.items():
             self._add(key, sums)
         for arrival_ms, keys in above.due.items():
@@ -105,7 +107,7 @@ class Layer:
     def copy(self, below: Reader) -> Layer:
         """The same changes over another view; what is applied to this one afterwards does not reach it."""
         copy = Layer(below)
-        copy.records = self.records.copy()
+        copy._put(self.records)
         for key, sums in self.added.items():
             copy._add(key, sums)
         return copy
@@ -130,7 +132,13 @@ class Layer:
         added = self.added.get(key)
         if added is None:
             added = self.added[key] = Sums()
+            self._beside.setdefault(key[:PREFIX], set()).add(key)
         added.add(sums)
+
+    def _put(self, records: Mapping[Key, bytes]) -> None:
+        self.records.update(records)
+        for key in records:
+            self._beside.setdefault(key[:PREFIX], set()).add(key)
 
     def _total(self, key: Key, record: bytes | None) -> Sums:
         total = Sums() if record is None else Sums.unpack(record)

@@ -77,6 +77,9 @@ def key(table: Table, tenant: bytes, *ids: bytes) -> Key:
     return _FIRST[table] + tenant + near(ids[0]) + blake2b(joined, digest_size=10).digest()
 
 
+PREFIX = 15
+"""Bytes that keys of one table, tenant and first of several ids have in common."""
+
 _FIRST = tuple(bytes((table,)) for table in range(256))
 
 
