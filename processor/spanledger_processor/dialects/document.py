@@ -33,7 +33,8 @@ What Spanledger reads from the spans of each library, and how. This page is gene
 - "Read in" names the oldest and the newest release whose source was read for a row; `make sources` prints what the
   registries have that is newer. Rows without it stand on recordings, on documents, or on earlier readings.
 - A class that no key tells is unknown, not zero, unless the source is known to leave out zeros.
-- Raw answers inside strings only add classes, and only where they agree with the span's own input and output.
+- Responses inside strings only add classes and terms of the price, and only where they agree with the span's own
+  input and output.
 """
 
 _NAMES = {
@@ -90,8 +91,11 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
         "usage in an object",
         _code(".".join((place.key, *place.path)) for place in dialect.usage_texts if place.whole),
     )
-    yield "raw answer, for classes", _code(place.key for place in dialect.usage_texts if not place.whole)
-    yield "raw answer, if no span of the trace has usage", _code(place.key for place in dialect.fallback_texts)
+    yield (
+        "provider's response, for classes and terms",
+        _code(place.key for place in dialect.usage_texts if not place.whole),
+    )
+    yield "provider's response, if no span of the trace has usage", _code(place.key for place in dialect.fallback_texts)
     yield "tier, speed, region: served", _code(dialect.served)
     yield "tier, speed: asked", _code(dialect.asked)
     yield "an answer began", _code(dialect.answered)

@@ -50,7 +50,7 @@ _REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
 
 
 def kind_of(dialect: Dialect, view: ScopedSpan) -> Kind | None:
-    """The kind that a span has in a vocabulary, None where it is none of its GenAI spans."""
+    """Return the kind that a span has in a vocabulary, None where it is none of its GenAI spans."""
     if dialect.kind_of is not None:
         kind = dialect.kind_of(view)
         if kind is not None:
@@ -68,7 +68,7 @@ def kind_of(dialect: Dialect, view: ScopedSpan) -> Kind | None:
 
 
 def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
-    """What a span says in a vocabulary."""
+    """Read a span by a vocabulary."""
     call = Call(dialect.name, kind)
     call.request_model = first_text(view, dialect.request_model)
     call.response_model = first_text(view, dialect.response_model)
@@ -123,7 +123,7 @@ def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) ->
 
 
 def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
-    """Whether an answer began, and whether what is told may be less than all that was used."""
+    """Mark a call whose answer began, and one that may have used more than is told."""
     call.answered = bool(call.response_id or dialect.answered)  # of its keys only those are left that the span has
     if call.usage is None or call.kind != "llm":
         return
@@ -156,7 +156,7 @@ def says(attributes: Attributes, mark: Mark) -> bool:
 
 
 def granularity(call: Call) -> Granularity:
-    """How much of a session a span's usage stands for."""
+    """Return the part of a session that a span's usage stands for."""
     if call.granularity != "per-message":
         return call.granularity
     if call.usage is None:
@@ -165,7 +165,7 @@ def granularity(call: Call) -> Granularity:
 
 
 def first(view: ScopedSpan, keys: Keys) -> Any:
-    """The first value under `keys`, None if there is none."""
+    """Return the first value under `keys`, None if there is none."""
     for key in keys:
         value = view.attributes.get(key)
         if value is not None and value != "":
@@ -174,7 +174,7 @@ def first(view: ScopedSpan, keys: Keys) -> Any:
 
 
 def first_text(view: ScopedSpan, keys: Keys) -> str:
-    """The first text under `keys`, without the quotes of a JSON string."""
+    """Return the first text under `keys`, without the quotes of a JSON string."""
     get = view.attributes.get
     for key in keys:
         value = text(get(key))
@@ -268,7 +268,7 @@ SCOPES = {
 
 
 def specialize(dialect: Dialect, present: frozenset[str], scope: str, version: str) -> Dialect:
-    """The dialect with only the keys, and only the sources, that spans of a shape can have."""
+    """Return the dialect with only the keys, and only the sources, that spans of a shape can have."""
     changes: dict[str, Any] = {name: _keys(getattr(dialect, name), present) for name in _LISTS}
     changes |= {name: tuple(row for row in getattr(dialect, name) if row.key in present) for name in _ROWS}
     changes |= {name: _group(getattr(dialect, name), present) for name in _GROUPS}

@@ -50,7 +50,7 @@ _ERROR = 2
 
 @dataclass(frozen=True, slots=True)
 class _LoggedCall:
-    """What a record says: the call, who says it, and what makes it this one."""
+    """A call that a record reports, with its client and what identifies it."""
 
     call: Call
     client: str
@@ -66,7 +66,7 @@ class _LoggedCall:
 def synthesize(
     record: LogView, group: ScopeGroup, tenant: str = "", sign: Sign | None = None
 ) -> SynthesizedSpan | None:
-    """The span that a log record stands for, None if it reports no call.
+    """Return the span that a log record stands for, None if it reports no call.
 
     `sign` signs tool calls: their arguments stay in the log.
     """
@@ -216,12 +216,12 @@ class ScopedRecord:
 
 @dataclass(frozen=True, slots=True)
 class RecordReader:
-    """The attributes of a record, by lists of keys."""
+    """Reads the attributes of a record by lists of keys."""
 
     attributes: Attributes
 
     def first(self, keys: Keys) -> str:
-        """The first text (or number, spelled out) under `keys`."""
+        """Return the first text (or number, spelled out) under `keys`."""
         for key in keys:
             value = self.attributes.get(key)
             found = str(value) if isinstance(value, int) else text(value)
@@ -248,7 +248,7 @@ class RecordReader:
 
 
 def call_of(event: LogEvent, attributes: Attributes) -> tuple[Call, RecordReader] | None:
-    """The call that an event reports, None where it says nothing that was spent or done."""
+    """Return the call that an event reports, None where it says nothing that was spent or done."""
     reading = RecordReader(attributes)
     call = Call("spanledger", "tool" if event.tool_name else "llm", provider=event.fixed_provider)
     call.agent_id, call.agent_parent_id = reading.first(event.agent), reading.first(event.agent_parent)

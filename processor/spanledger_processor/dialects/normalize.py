@@ -9,7 +9,7 @@ from spanledger_processor.model import Plan, ReportedCost, Usage
 
 
 class Input(Enum):
-    """What a source's count of input tokens means."""
+    """Meaning of a source's count of input tokens."""
 
     INCLUSIVE = "includes cache reads and writes"
     EXCLUSIVE = "excludes cache reads and writes"
@@ -18,7 +18,7 @@ class Input(Enum):
 
 
 class Output(Enum):
-    """What a source's count of output tokens means."""
+    """Meaning of a source's count of output tokens."""
 
     INCLUSIVE = "includes reasoning"
     EXCLUSIVE = "excludes reasoning"
@@ -27,7 +27,7 @@ class Output(Enum):
 
 @dataclass(slots=True)
 class Terms:
-    """What else a usage object, or the response around it, says of the price.
+    """Terms of the price that a usage object, or the response around it, tells beside its counts.
 
     `context` holds what was served, by the names of `Call.price_context`; "" is the standard. `unclassed` names what
     was used, has no usage class and may have a price. `own_cache`: the answer came from the application's own cache.

@@ -47,7 +47,7 @@ _FIRST = ("gen_ai.conversation.id", "session.id")
 
 
 def _grouping_keys(what: str, first: tuple[str, ...]) -> tuple[str, ...]:
-    """The keys that name sessions, runs, agents and tasks by default, most trusted first.
+    """Return the keys that name sessions, runs, agents and tasks by default, most trusted first.
 
     The processor's own come first (synthesized spans carry them), then what the convention says, then each library's.
     """
@@ -109,7 +109,7 @@ MARKERS: tuple[bytes, ...] = _markers()
 
 @dataclass(frozen=True, slots=True)
 class _SpanShape:
-    """What spans of one scope with the same keys share: the dialects to ask, and the cost keys that came in."""
+    """Common to spans of one scope with the same keys: the dialects to ask, and the cost keys that came in."""
 
     dialects: tuple[Dialect, ...]
     aliases: frozenset[str]
@@ -117,7 +117,7 @@ class _SpanShape:
 
 
 def detect(view: ScopedSpan) -> Call | None:
-    """What a span says, None if it is no GenAI span.
+    """Return the call that a span reports, None if it is no GenAI span.
 
     The first dialect that knows the span names it. Where it finds no usage, the next that does lends its own.
     """
@@ -168,7 +168,7 @@ def _shape(scope: str, version: str, present: frozenset[str], name: str) -> _Spa
 
 
 def _may_speak(detection: Detection, scope: str, present: frozenset[str], name: str) -> bool:
-    """Whether a span may speak a vocabulary. A scope alone is no sign: the prefilter does not know it."""
+    """Return whether a span may speak a vocabulary. A scope alone is no sign: the prefilter does not know it."""
     if not present.isdisjoint(detection.keys) or (name and name in detection.names):
         return True
     return bool(detection.scopes) and scope.startswith(detection.scopes) and not present.isdisjoint(detection.requires)

@@ -1,4 +1,4 @@
-"""What a provider's response, kept on a span as an object or as text, tells: usage, and terms of the price.
+"""Reads providers' responses that a span keeps, as objects or as text: usage, and terms of the price.
 
 Input attributes are never looked at: they hold other calls' responses. Text that a model wrote stands in a response
 with its quotes escaped, so that no pattern here meets it.
@@ -46,7 +46,7 @@ _MAX_NODES = 4000
 
 @dataclass(slots=True)
 class Response:
-    """What the responses on a span tell: their usage objects, best place first, and what stands beside these."""
+    """The responses on a span: their usage objects, best place first, and what stands beside these."""
 
     usages: list[ParsedUsage] = field(default_factory=list)
     terms: Terms = field(default_factory=Terms)
@@ -133,7 +133,7 @@ def _read_items(value: str, response: Response) -> None:
 
 
 def _items(root: Any) -> Iterator[str]:
-    """The kinds of the items that are sold by the call, each item once: some libraries repeat them."""
+    """Yield the kinds of the items that are sold by the call, each item once: some libraries repeat them."""
     seen: set[str] = set()
     stack, nodes = [root], 0
     while stack and nodes < _MAX_NODES:

@@ -65,18 +65,18 @@ class ScopedSpan(Protocol):
 
 
 def has(view: ScopedSpan, *keys: str) -> bool:
-    """Whether a span has one of these keys."""
+    """Return whether a span has one of these keys."""
     return any(key in view.attributes for key in keys)
 
 
 Keys: TypeAlias = tuple[str, ...]
 
 CostSource: TypeAlias = Literal["billed", "reported"]
-"""Who said a cost: the one that charges, or a library that multiplied."""
+"""Origin of a cost: the one that charges, or a library that multiplied."""
 
 
 class Place(IntEnum):
-    """Where a dialect stands in the order in which they are asked; its rank tells among those of one place."""
+    """Place of a dialect in the order in which they are asked; its rank tells among those of one place."""
 
     OWN = 1
     """Spans that Spanledger synthesized."""
@@ -92,7 +92,7 @@ class Place(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """What gives a vocabulary away. One is enough: a span attribute, a scope's name, a span's name (both by prefix).
+    """Signs of a vocabulary, of which one is enough: an attribute, or the prefix of a scope's or a span's name.
 
     `scopes` count only on spans that hold one of `requires`, so that the bytes of the span alone tell a plain span: the
     prefilter reads no scopes.
@@ -152,7 +152,7 @@ class UsageText:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the counts of one source mean; the first that matches a span holds. Empty fields match everything.
+    """Meaning of the counts of one source; the first that matches a span holds. Empty fields match everything.
 
     `since` and `before` bound the scope's version; `has` and `lacks` are keys that tell versions apart where no scope
     does. `providers` are beginnings of the provider's name.
@@ -205,7 +205,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class ToolKeys:
-    """Where a tool execution says what was called, and whether it was allowed: as an attribute, or in a span event.
+    """Keys of a tool execution's name, arguments, id and permission; the last may stand in a span event as well.
 
     `name_from_span`: the span's own name is the tool's.
     """

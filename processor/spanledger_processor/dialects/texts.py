@@ -31,7 +31,7 @@ _DECODER = json.JSONDecoder()
 
 
 def parse(value: Any) -> Any:
-    """The object or list that a text stands for; the value itself if it is no text; None if it cannot be read."""
+    """Return the object or list that a text stands for, None if it cannot be read; any other value as it is."""
     if not isinstance(value, str):
         return value
     text = value.strip()
@@ -44,7 +44,7 @@ def parse(value: Any) -> Any:
 
 
 def usages(text: str) -> Iterator[Mapping[str, Any]]:
-    """The objects that stand behind a key for usage anywhere in a text; nothing around them is parsed."""
+    """Yield the objects that stand behind a key for usage anywhere in a text; nothing around them is parsed."""
     if len(text) > MAX_SEARCHED:
         return
     found_so_far = 0
@@ -98,7 +98,7 @@ _MAX_DEPTH = 8
 
 
 def read_object(text: str, start: int) -> dict[str, Any] | None:
-    """The numbers by name of the object whose repr begins at `start`, with those inside it; None if it cannot be read.
+    """Return the numbers by name of the object whose repr begins at `start`, None if it cannot be read.
 
     What is neither a number nor such an object (texts, lists) makes its name None.
     """

@@ -1,4 +1,4 @@
-"""The usage of one span by one dialect's tables, and what a provider's response on the span adds to it.
+"""Reads the usage of one span by one dialect's tables, completed by the provider's response on the span.
 
 Classes that the span's own keys lack are taken from a response where both agree on input and output.
 """

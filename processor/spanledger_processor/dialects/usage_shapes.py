@@ -285,7 +285,7 @@ PARTS: Mapping[str, Paths] = {
     "file_searches": ("server_side_tool_usage_details.file_search_calls",),
     "search_units": ("search_units", "billed_units.search_units"),
 }
-"""Where usage objects of any shape tell the classes that are copied as they are.
+"""Paths in usage objects of any shape of the classes that are copied as they are.
 
 OpenAI: https://platform.openai.com/docs/api-reference/chat/object, .../responses/object, .../realtime-server-events;
 Google: https://ai.google.dev/api/generate-content#UsageMetadata; Anthropic: https://docs.anthropic.com/en/api/messages;
@@ -309,7 +309,7 @@ UNCLASSED: Mapping[str, Paths] = {
     "search sources": ("num_sources_used",),
     "citation tokens": ("citation_tokens",),
 }
-"""What usage objects count besides, has no class and may have a price."""
+"""Paths of counts that have no class and may have a price."""
 _TIERS = ("service_tier", "serviceTier")
 _TRAFFIC = ("traffic_type", "trafficType")
 STANDARD = frozenset(
@@ -324,7 +324,7 @@ _WRITES = "cache_creation_tokens"
 
 @dataclass(slots=True)
 class ParsedUsage:
-    """What a usage object tells: its numbers as they came, the usage that they stand for, and terms of the price."""
+    """A usage object: its numbers as they came, the usage that they stand for, and terms of the price."""
 
     counts: Counts
     normalized: NormalizedUsage

@@ -66,7 +66,7 @@ def money(value: Any, unit: Pico = USD) -> Pico | None:
 
 
 def version_of(version: str) -> tuple[int, ...]:
-    """The numbers that a version begins with, three at most."""
+    """Return the numbers that a version begins with, three at most."""
     parts: list[int] = []
     for part in version.lstrip("v").split(".")[:3]:
         digits = part[: len(part) - len(part.lstrip("0123456789"))]

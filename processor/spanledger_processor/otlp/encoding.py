@@ -100,7 +100,7 @@ def without_present(present: Attributes, pieces: bytes) -> bytes:
 
 
 def _prefix(key: str, tag: bytes, size: int) -> bytes:
-    """What stands before a value that is written as `tag` and `size` bytes."""
+    """Return the bytes before a value that is written as `tag` and `size` bytes."""
     value = write_varint(2 << 3 | LENGTH) + write_varint(len(tag) + size) + tag
     entry = delimited(1, key.encode()) + value
     return write_varint(_SPAN_ATTRIBUTES << 3 | LENGTH) + write_varint(len(entry) + size) + entry

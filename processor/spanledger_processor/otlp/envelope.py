@@ -89,7 +89,7 @@ class ResourceItems(NamedTuple):
 
 
 def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
-    """The resources of an export request.
+    """Return the resources of an export request.
 
     Raises:
         MalformedError: it is no export request of that signal.
@@ -147,7 +147,7 @@ def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> None:
 
 
 def _contradiction(item: bytes, envelope: Envelope) -> str | None:
-    """Why `item` is another signal's; None if it may be of this one, or cannot be read to its end."""
+    """Return why `item` is another signal's, None if it may be of this one, or cannot be read to its end."""
     found = None
     try:
         for field in fields(item, 0, len(item)):
@@ -192,7 +192,7 @@ class ScopeGroup(NamedTuple):
 
 
 def read_groups(body: bytes, envelope: Envelope) -> Iterator[ScopeGroup]:
-    """The groups of an export request, in the order of their scopes on the wire.
+    """Yield the groups of an export request, in the order of their scopes on the wire.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.

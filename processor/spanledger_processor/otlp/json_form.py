@@ -83,7 +83,7 @@ _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
 class _WrongError(Exception):
-    """What is wrong; the path grows at its front while it rises."""
+    """A value that does not fit; the path grows at its front while it rises."""
 
     def __init__(self, what: str) -> None:
         super().__init__(what)
@@ -247,11 +247,11 @@ _READERS: dict[int, Callable[[Any, JsonField], Any]] = {
 
 
 _MAX_DESCENT = 50
-"""How far `salvage` follows what cannot be read; with what protobuf reads below, still less than JSON writers take."""
+"""Depth of `salvage` in what cannot be read; with what protobuf reads below, still less than JSON writers take."""
 
 
 def as_object(message: Any) -> dict[str, Any]:
-    """The fields that are set, as JSON has them."""
+    """Return the fields that are set, as JSON has them."""
     known = fields_by_number(message.DESCRIPTOR)
     content = {}
     for descriptor, value in message.ListFields():

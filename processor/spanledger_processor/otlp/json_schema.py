@@ -51,13 +51,13 @@ class JsonField:
 
 @lru_cache(128)
 def fields_by_number(message: Descriptor) -> dict[int, JsonField]:
-    """The fields of a message by their numbers; one entry a message type, of which OTLP has about fifty."""
+    """Return the fields of a message by their numbers; one entry a message type, of which OTLP has about fifty."""
     return {field.number: _field(field) for field in message.fields}
 
 
 @lru_cache(128)
 def fields_by_name(message: Descriptor) -> dict[str, JsonField]:
-    """The fields of a message by their names in JSON; protobuf's own names are taken as well."""
+    """Return the fields of a message by their names in JSON; protobuf's own names are taken as well."""
     known = fields_by_number(message).values()
     return {field.name: field for field in known} | {field.json_name: field for field in known}
 

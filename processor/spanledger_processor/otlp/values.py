@@ -28,7 +28,7 @@ class Attributes:
         """To go over a C map makes a text of every key: done once."""
 
     def get(self, key: str) -> Any:
-        """The value of `key` as a plain Python value (see `Value`); None if it is absent or empty.
+        """Return the value of `key` as a plain Python value (see `Value`); None if it is absent or empty.
 
         Raises:
             MalformedError: the value is no AnyValue, or is nested deeper than protobuf's parsers go (100 messages).
@@ -65,7 +65,7 @@ class Attributes:
         return tuple(map(self._encoded.get, keys))
 
     def holds(self, key: str, encoded: bytes) -> bool:
-        """Whether the value of `key` is the AnyValue `encoded`, byte for byte."""
+        """Return whether the value of `key` is the AnyValue `encoded`, byte for byte."""
         return self._encoded.get(key) == encoded
 
     def __contains__(self, key: object) -> bool:
@@ -73,7 +73,7 @@ class Attributes:
 
 
 def attributes_of(message: Any, encoded: bytes, number: int) -> Attributes:
-    """The attributes of `message`, whose bytes are `encoded` and whose attributes are field `number`."""
+    """Return the attributes of `message`, whose bytes are `encoded` and whose attributes are field `number`."""
     unknown: Any = UnknownFieldSet(message)
     if unknown and any(left.field_number == number for left in unknown):
         return Attributes(_walked(encoded, number))

@@ -101,7 +101,7 @@ class SpanView:
 
     @property
     def events(self) -> Sequence[Event]:
-        """The events in order.
+        """Return the events in order.
 
         Raises:
             MalformedError: one of them cannot be read.

@@ -24,7 +24,7 @@ _MAX_GROUPS = 100
 
 
 class Field(NamedTuple):
-    """Where one field stands: its tag ends at `tag_end`, its content is [start, end). Groups span to their end tag."""
+    """Offsets of one field: its tag ends at `tag_end`, its content is [start, end). Groups span to their end tag."""
 
     number: int
     wire_type: int
@@ -34,7 +34,7 @@ class Field(NamedTuple):
 
 
 def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
-    """The unsigned number at `at` (longer than needed is fine) and the offset after it."""
+    """Return the unsigned number at `at` (longer than needed is fine) and the offset after it."""
     number = shift = 0
     for place in range(at, min(end, at + 10)):
         byte = data[place]
@@ -62,7 +62,7 @@ def write_varint(number: int) -> bytes:
 
 
 def fields(data: bytes, start: int, end: int) -> Iterator[Field]:
-    """The fields of the message that stands at [start, end), in order.
+    """Yield the fields of the message that stands at [start, end), in order.
 
     Raises:
         MalformedError: at the first field that cannot be read, with its offset.

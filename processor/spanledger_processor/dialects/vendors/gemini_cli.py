@@ -28,7 +28,7 @@ def _incomplete(_: ScopedSpan, call: Call) -> None:
 
 
 def _own_arguments(_: ScopedSpan, call: Call) -> None:
-    """The span holds the whole request for the tool, of which only the arguments are the call."""
+    """Keep the arguments alone of the whole request for the tool, which the span holds."""
     request = texts.parse(call.tool.arguments) if call.tool is not None else None
     if call.tool is not None and isinstance(request, dict) and "args" in request and "callId" in request:
         call.tool.arguments = request["args"]

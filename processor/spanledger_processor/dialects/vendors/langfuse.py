@@ -23,7 +23,7 @@ from spanledger_processor.dialects.values import count
 
 
 def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
-    """The counts of `usage_details`.
+    """Return the counts of `usage_details`.
 
     Buckets are disjoint and told by their names: "input" and "output" anywhere in them. Exceptions: a total that is the
     sum of the two plain ones (then all others are parts of them), writes by time to live beside all writes, cached
@@ -101,7 +101,7 @@ def _without(key: str, tier: str) -> str:
 
 
 def _summed(buckets: Mapping[str, int]) -> bool:
-    """Whether the plain buckets hold all the others."""
+    """Return whether the plain buckets hold all the others."""
     given, output, total = buckets.get("input"), buckets.get("output"), buckets.get("total")
     return given is not None and output is not None and total == given + output and bool(total)
 

@@ -52,7 +52,7 @@ def _object(view: ScopedSpan, key: str) -> Mapping[str, Any]:
 
 
 _METADATA = "langsmith.metadata.usage_metadata"
-"""Where a run keeps usage that its outputs do not hold, or that are hidden."""
+"""A run's usage that its outputs do not hold, or whose outputs are hidden."""
 
 LANGSMITH = replace(
     OTEL,

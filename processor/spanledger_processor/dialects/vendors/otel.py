@@ -129,7 +129,7 @@ ANSWERED = (
     "gen_ai.response.time_to_first_chunk",
     "gen_ai.output.messages",
 )
-"""What shows that an answer began: nothing but a response gives it."""
+"""Keys that nothing but a response gives: an answer began."""
 
 COSTS = (
     CostKey("gen_ai.usage.cost.amount", currency="gen_ai.usage.cost.currency", said_by="gen_ai.usage.cost.source"),

@@ -1,4 +1,4 @@
-"""Spans that Spanledger made itself, from logs (`dialects.logs`) and from files (the sidecar)."""
+"""Spans that Spanledger synthesized, from log events and from agents' files (`synthesized`)."""
 
 from __future__ import annotations
 
