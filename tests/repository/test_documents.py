@@ -14,7 +14,12 @@ from tools.parts import ROOT
 DOCUMENTS = sorted(
     path for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "changelog.d/*.md") for path in ROOT.glob(pattern)
 )
-WITH_PATHS = [ROOT / "ARCHITECTURE.md", ROOT / "docs/debugging.md", *sorted(ROOT.glob("docs/decisions/*.md"))]
+WITH_PATHS = [
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "docs/debugging.md",
+    *sorted(ROOT.glob("docs/decisions/*.md")),
+]
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 COMMANDS = set(main.list_commands(click.Context(main)))
 FRAGMENT = re.compile(r"(\d+|\+[a-z-]+)\.(added|changed|fixed|removed|security)\.md")
