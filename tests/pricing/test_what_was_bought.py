@@ -315,6 +315,22 @@ def test_an_override_says_nothing_of_what_it_does_not_name() -> None:
     assert cost.note == "no sure price for: input audio, web searches"
 
 
+def test_an_override_prices_what_the_list_has_no_price_for() -> None:
+    pricer = Pricer(
+        [
+            Override("acme-1", input=Decimal(2), output=Decimal(4), classes={"input_audio": Decimal(20)}),
+            Override("rerank-*", classes={"search_units": Decimal(2)}),
+        ]
+    )
+    usage = Usage(1000, 100, 0, 0, 0, 0, input_audio=500)
+    spoken = pricer.cost(call("acme-1", usage), AT)
+    assert (spoken.amount, spoken.estimate) == (usd("0.0114"), False)  # 500 x 2 + 500 x 20 + 100 x 4 per million
+    ranked = pricer.cost(call("rerank-v3.5", Usage(search_units=3), kind="rerank", provider="cohere"), AT)
+    assert (ranked.amount, ranked.other, ranked.estimate) == (usd("0.006"), usd("0.006"), False)
+    with pytest.raises(ValueError, match="acme: no usage class"):
+        Override("acme-1", classes={"acme": Decimal(1)})
+
+
 def test_an_explanation_names_every_class() -> None:
     told = call("gpt-4.1", replace(TEXT, web_searches=1, input_audio=200))
     lines = explain(told, AT, Pricer()).text()

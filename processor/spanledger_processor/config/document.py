@@ -159,7 +159,7 @@ def _name(annotation: Any) -> str:
         inner = _name(arguments[0])
         return f"list of {inner}" if inner[0] != "`" else f"list: {inner}"
     if inspect.isclass(origin) and issubclass(origin, Mapping):
-        return "text to text"
+        return " to ".join(_name(argument) for argument in arguments)
     given = [argument for argument in arguments if argument is not type(None)]
     return _name(given[0]) if given else _NAMES.get(annotation, annotation.__name__)
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 
 from spanledger_processor.config.section import NULL_IS_DEFAULT, CountOrOff, Keys, Section, not_available
 from spanledger_processor.dialects import registry
+from spanledger_processor.pricing.overrides import FURTHER_CLASSES
 from spanledger_processor.signing.key import SHORTEST_KEY
 
 
@@ -22,6 +23,15 @@ def _exact(value: Any) -> Any:
 
 Rate: TypeAlias = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=10**9)]
 """USD per million tokens, exact."""
+
+
+def _further_class(name: str) -> str:
+    if name not in FURTHER_CLASSES:
+        raise ValueError(f"no usage class; there are {', '.join(sorted(FURTHER_CLASSES))}")
+    return name
+
+
+UsageClassName: TypeAlias = Annotated[str, AfterValidator(_further_class)]
 
 
 class PriceOverride(Section):
@@ -40,6 +50,11 @@ class PriceOverride(Section):
     cache_write_1h: Rate | None = Field(
         default=None, description="USD per million tokens written to the cache for an hour."
     )
+    classes: dict[UsageClassName, Rate] = Field(
+        default={},
+        description="Rates of further usage classes, such as `input_audio: 32`: USD per million tokens, per thousand "
+        "of what is sold per call (`web_searches`, `file_searches`, `search_units`).",
+    )
     name: str | None = Field(
         default=None,
         min_length=1,
@@ -48,8 +63,8 @@ class PriceOverride(Section):
 
     @model_validator(mode="after")
     def _priced(self) -> PriceOverride:
-        if self.input is None and self.output is None:
-            raise ValueError("give a rate for input or output, or both")
+        if self.input is None and self.output is None and not self.classes:
+            raise ValueError("give a rate for input, output or a usage class")
         return self
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import fnmatch
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
+from spanledger_processor.model import CLASS_NAMES, USAGE_CLASSES
 from spanledger_processor.pricing.model_names import Candidate, clean, provider_key, seller_of
-from spanledger_processor.pricing.rate_card import PICO_PER_MTOK, Card, build
+from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, build
+
+FURTHER_CLASSES = frozenset(CLASS_NAMES) - {"input", "output", "cache_read", "cache_write", "cache_write_1h"}
+"""The usage classes that have no field of their own in an override."""
+_PICO = {one.name: PICO_PER_MTOK if one.unit == "token" else PICO_PER_KCOUNT for one in USAGE_CLASSES}
 
 
 @dataclass(frozen=True)
@@ -20,6 +26,7 @@ class Override:
     it holds for. It holds for every service tier and length of input. A rate that is not given is never free: cache
     reads and writes are charged as plain input, writes for an hour as other writes, and a call that has such tokens is
     marked as an estimate; a call with input or output stays unpriced where there is no rate for that direction.
+    `classes` are the rates of further usage classes by their names, of those sold per call in USD per thousand.
     """
 
     model: str
@@ -32,15 +39,18 @@ class Override:
     cache_write: Decimal | None = None
     cache_write_1h: Decimal | None = None
     name: str = ""
+    classes: Mapping[str, Decimal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.model.strip():
             raise ValueError("an override needs a model")
-        if self.input is None and self.output is None:
-            raise ValueError("an override needs a rate for input or output")
+        if self.input is None and self.output is None and not self.classes:
+            raise ValueError("an override needs a rate for input, output or a usage class")
+        if unknown := sorted(self.classes.keys() - FURTHER_CLASSES):
+            raise ValueError(f"{unknown[0]}: no usage class; there are {', '.join(sorted(FURTHER_CLASSES))}")
         for key, rate in self._stated().items():
             if not rate.is_finite() or rate < 0:
-                raise ValueError(f"{key}: a rate is a number of USD per million tokens, 0 or more, not {rate}")
+                raise ValueError(f"{key}: a rate is a number of USD, 0 or more, not {rate}")
 
     def matches(self, provider: str, model: str, candidates: list[Candidate], day: date) -> bool:
         """Whether it is for this call: the names as they came in, and how they were read."""
@@ -60,7 +70,7 @@ class Override:
         rates = self._stated()
         return build(
             f"override/{self.name or self.model}",
-            [{name: Fraction(rate) * PICO_PER_MTOK for name, rate in rates.items()}],
+            [{name: Fraction(rate) * _PICO[name] for name, rate in rates.items()}],
             [],
             unstated={"cache_read", "cache_write", "cache_write_1h"} - rates.keys(),
         )
@@ -73,4 +83,4 @@ class Override:
             "cache_write": self.cache_write,
             "cache_write_1h": self.cache_write_1h,
         }
-        return {name: rate for name, rate in rates.items() if rate is not None}
+        return {name: rate for name, rate in rates.items() if rate is not None} | dict(self.classes)

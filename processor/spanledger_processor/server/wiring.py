@@ -134,6 +134,7 @@ def _override(given: PriceOverride) -> Override:
         cache_write=given.cache_write,
         cache_write_1h=given.cache_write_1h,
         name=given.name or "",
+        classes=given.classes,
     )
 
 
