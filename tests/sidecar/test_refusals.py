@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,29 @@ def test_a_watching_sidecar_says_where_it_looks(tmp_path: Path, caplog: pytest.L
     with sidecar(tmp_path / "state", Endpoint(), tmp_path / "mux") as made:
         made._read(lambda: True, [Watcher(made.sources[0].names)], 0.0)
     assert any(f"{tmp_path / 'mux'} is not there (yet)" in message for message in caplog.messages)
+
+
+class _Silent(Watcher):
+    """On a system that tells of no change."""
+
+    def follow(self, roots: Iterable[Path]) -> bool:
+        return False
+
+
+def test_a_change_that_no_event_tells_of_waits_for_the_next_scan_and_no_longer(tmp_path: Path) -> None:
+    """The scans begin at a fixed distance, whatever the last one cost; each sees what changed since."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    for number in range(50):
+        put(root, usage({MODEL: bucket(1, 1)}), workspace=f"w{number}")
+    with sidecar(tmp_path / "state", endpoint, root) as made:
+        silent = _Silent(made.sources[0].names)
+        before = time.monotonic()
+        due = made._read(lambda: True, [silent], 0.0)
+        assert before + made.settings.scan_every <= due <= time.monotonic() + made.settings.scan_every
+        assert made.settings.scan_every == 30
+        put(root, usage({MODEL: bucket(4, 4)}), workspace="w7")
+        put(root, usage({MODEL: bucket(4, 4)}), workspace="new")
+        assert made._read(lambda: True, [silent], due) == due
+        assert made.cursor.waiting() == 50
+        made._read(lambda: True, [silent], 0.0)
+        assert made.cursor.waiting() == 52
