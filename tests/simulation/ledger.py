@@ -6,7 +6,6 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -29,9 +28,6 @@ class Disk:
 
 
 AWAY_S = 20.0
-
-FAILED: ContextVar[list[StateError]] = ContextVar("failed")
-"""What became of the works of one request: its errors."""
 
 
 class _ThrownAwayError(Exception):
@@ -57,13 +53,6 @@ class SimulatedLedger:
 
     async def submit(self, work: Callable[[Unit], T]) -> T:
         """Return what `work` does once it is stored; raises StateError where it is not."""
-        try:
-            return await self._submit(work)
-        except StateError as error:
-            FAILED.get([]).append(error)
-            raise
-
-    async def _submit(self, work: Callable[[Unit], T]) -> T:
         if asyncio.get_running_loop().time() < self._away_until:
             raise StateError("the disk is away")
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()

@@ -13,33 +13,40 @@ import math
 import random
 import tempfile
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from unittest.mock import patch
 
 from captures import Request, one_by_one
 from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import Exporter, Result, Signal, Verdict
 from spanledger_exporters.retry import Retrying
 from spanledger_exporters.settings import RetrySettings
+from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.config import Config, load
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Store
+from spanledger_processor.ledger.store import StateError, Store
+from spanledger_processor.server import handler
 from spanledger_processor.server.handler import Handler
-from spanledger_processor.server.ledger_link import LocalLedger
+from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
 from tests.simulation import clock, workload
 from tests.simulation.auditor import Delivered, Evidence, audit, ledger_of
-from tests.simulation.ledger import FAILED, Disk, SimulatedLedger
+from tests.simulation.ledger import Disk, SimulatedLedger
 from tests.simulation.network import Answers, Destination, Odds
+
+T = TypeVar("T")
 
 DRAIN_S = 300.0
 """Virtual seconds after the last fault in which everything has to be acknowledged."""
+
+LEDGER = "ledger"
 
 _LONGEST_JUMP_S = 2 * 3600
 _HOUR_NS = 3600 * 10**9
@@ -71,15 +78,19 @@ class Options:
     """How long the totals of sessions are kept; 0: for ever."""
     faults_s: float
     kills: float
-    """Seconds between two ends of the process, on average; 0: it stays."""
+    """Seconds between two ends of processes, on average; 0: it stays."""
     jumps: float
     """Seconds between two jumps of the wall clock, on average; 0: none."""
+    large: int
+    """Spans from which on a request is large: worked on in slices, and accounted for in parts."""
+    workers: int
+    """With more than one, the ledger has a process of its own, and any of them may end."""
 
     @classmethod
     def quiet(cls) -> Options:
         """Two senders and two destinations, and nothing goes wrong."""
         destinations = tuple((True, Odds(), Answers(), False) for _ in range(2))
-        return cls(("",), 2, 2, 10.0, Odds(), 0.0, destinations, Disk(), False, 0, 20.0, 0.0, 0.0)
+        return cls(("",), 2, 2, 10.0, Odds(), 0.0, destinations, Disk(), False, 0, 20.0, 0.0, 0.0, 1024, 1)
 
     @classmethod
     def draw(cls, rng: random.Random) -> Options:
@@ -111,6 +122,8 @@ class Options:
             faults_s=rng.choice((20.0, 120.0, 600.0)),
             kills=rng.choice((0.0, 0.0, 5.0, 60.0)),
             jumps=rng.choice((0.0, 0.0, 30.0)),
+            large=rng.choice((1024, 1024, 3)),
+            workers=rng.choice((1, 1, 2, 3)),
         )
 
 
@@ -157,10 +170,14 @@ async def _simulate(seed: int, faults: int, hooks: Hooks) -> Run:
     tenants = hooks.options(Options.draw(random.Random(f"{seed}/options"))).tenants
     work = workload.make(random.Random(f"{seed}/workload"), tenants, options.senders)
     with ExitStack() as closing:
+        closing.enter_context(patch.object(handler, "_LARGE_SPANS", options.large))
+        closing.enter_context(patch.object(handler, "_ACCOUNTED_AT_ONCE", options.large))
         world = World(options, work, faults, hooks, closing)
         return Run(seed, await world.run(), world.lines, world.ledger, options, work.sources)
 
 
+_FAILED: ContextVar[list[StateError]] = ContextVar("failed")
+"""What became of the batches of the request under way: their errors."""
 _OWNER: ContextVar[Process | None] = ContextVar("process", default=None)
 
 
@@ -180,7 +197,7 @@ class _Emitting(Delivery):
 
     async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
         self.evidence.emitted.append((signal, body))
-        if FAILED.get(None):
+        if _FAILED.get([]):
             self.evidence.unaccounted.append(body)
         return await super().deliver(signal, request_id, body, deadline, items)
 
@@ -199,13 +216,73 @@ class _Observer:
         return lambda *_, **__: None
 
 
+class _NotingLedger:
+    """Notes for the request under way that the ledger could not be written."""
+
+    def __init__(self, ledger: BatchLedger) -> None:
+        self._ledger = ledger
+
+    @property
+    def problem(self) -> str | None:
+        return self._ledger.problem
+
+    async def account(self, batch: Batch) -> Ruling:
+        try:
+            return await self._ledger.account(batch)
+        except StateError as error:
+            _FAILED.get([]).append(error)
+            raise
+
+
 class Process:
-    """One life of Spanledger."""
+    """One life of a process: what was begun in it ends with it."""
+
+    def __init__(self) -> None:
+        self.tasks: list[asyncio.Task[Any]] = []
+
+    def spawn(self, coro: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin something that ends with this process."""
+        context = copy_context()
+        context.run(_OWNER.set, self)
+        context.run(_FAILED.set, [])
+        return asyncio.get_running_loop().create_task(coro, context=context)
+
+    def kill(self) -> None:
+        """End at once, wherever everything stands."""
+        for task in self.tasks:
+            task.cancel()
+
+
+class LedgerProcess(Process):
+    """The process that has the ledger, and what it serves its workers by."""
 
     def __init__(self, world: World) -> None:
-        self.tasks: list[asyncio.Task[Any]] = []
-        config, signer = world.config, Signer(b"a key of the simulation, long...")
+        super().__init__()
+        self._world = world
         self.ledger = SimulatedLedger(world.store, world.disk, world.rng("disk"))
+        self.local = LocalLedger(self.ledger)  # type: ignore[arg-type]
+        self.server = LedgerServer(world.socket, self.local, lambda _: None)
+
+    async def start(self) -> None:
+        """Serve workers, and sweep when idle."""
+        if self._world.options.workers > 1:
+            await self.spawn(self.server.start())
+        self.spawn(self._world.tend())
+
+    def kill(self) -> None:
+        """Connections end with it, as the system sees to."""
+        super().kill()
+        asyncio.get_running_loop().create_task(self.server.close())
+
+
+class Worker(Process):
+    """A process that has the handler, with the ledger in another one or in the same."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        config, signer = world.config, Signer(b"a key of the simulation, long...")
+        assert world.ledger_process is not None
+        self.remote = RemoteLedger(world.socket, dict) if world.options.workers > 1 else None
         exporters = [world.hooks.exporter(exporter) for exporter in world.exporters]
         observer = _Observer(world.evidence)
         self.delivery = _Emitting(exporters, observer)
@@ -214,29 +291,28 @@ class Process:
             Handler(
                 make_stage(config, signer),
                 make_log_stage(config, signer),
-                LocalLedger(self.ledger),  # type: ignore[arg-type]
+                _NotingLedger(self.remote or world.ledger_process.local),
                 self.delivery,
                 observer,
                 world.now_ns,
             )
         )
 
+    async def start(self) -> None:
+        """Connect to the ledger."""
+        if self.remote is not None:
+            await self.spawn(self.remote.start())
+
     def handle(self, request: Request, timeout: float) -> asyncio.Task[Result]:
         """Begin to work on a request, as the receivers do: it goes on when its sender leaves."""
         deadline = asyncio.get_running_loop().time() + timeout * 0.9
         return self.spawn(self.handler.handle(*request, {}, deadline))
 
-    def spawn(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Begin something that ends with this process."""
-        context = copy_context()
-        context.run(_OWNER.set, self)
-        context.run(FAILED.set, [])
-        return asyncio.get_running_loop().create_task(coro, context=context)
-
     def kill(self) -> None:
-        """End at once, wherever everything stands."""
-        for task in self.tasks:
-            task.cancel()
+        """The connection ends with it."""
+        super().kill()
+        if self.remote is not None:
+            asyncio.get_running_loop().create_task(self.remote.close())
 
 
 class World:
@@ -248,7 +324,9 @@ class World:
         self.evidence = Evidence(bills=work.bills)
         self.config: Config = load(None, [f"processor.tenant.keys=[{workload.TENANT_KEY}]"], {"HOME": "/nowhere"})
         self.disk = options.disk
-        self.process: Process | None = None
+        self.ledger_process: LedgerProcess | None = None
+        self.workers: dict[int, Worker] = {}
+        self.socket = str(Path(closing.enter_context(tempfile.TemporaryDirectory())) / "ledger")
         self.faulty = True
         self.ledger: dict[str, Any] = {}
         """All that the ledger answered when everything had been sent."""
@@ -290,17 +368,17 @@ class World:
     async def run(self) -> list[str]:
         """Run to the end, and audit."""
         asyncio.get_running_loop().set_task_factory(_owned)
-        self.start()
+        await self.start()
         senders = [Sender(self, number, requests) for number, requests in enumerate(self.work.senders)]
         sending = [asyncio.create_task(sender.run()) for sender in senders]
         trouble = asyncio.create_task(self._trouble())
         await asyncio.sleep(self.options.faults_s)
         trouble.cancel()
-        self._mend()
+        await self._mend()
         await self._drain(sending, "after the last fault")
         if self.rng("end").random() < 0.5:
-            self.kill()
-            self.start()
+            self.kill(self.everything())
+            await self.start()
         self.log("everything again")  # so that what could not be accounted for is
         await self._drain([asyncio.create_task(sender.again()) for sender in senders], "when it was sent again")
         await asyncio.sleep(DRAIN_S)  # sends that nobody waits for end
@@ -334,7 +412,7 @@ class World:
         with self.store.snapshot() as reader:
             return audit(self.evidence, reader)
 
-    async def _tend(self) -> None:
+    async def tend(self) -> None:
         """What the ledger's writer does when it is idle."""
         while True:
             await asyncio.sleep(self.rng("tend").uniform(1, 30))
@@ -353,23 +431,35 @@ class World:
         for task in tasks:
             task.cancel() if task in late else task.result()
 
-    def start(self) -> None:
-        """Begin a new life; the store is what the last one left."""
-        if self._folder is not None:
-            self.store.close()
-            self.store = self.hooks.store(self._open())
-        else:
-            self._memory.cache.clear()  # of the last process
-        self.process = Process(self)
-        self.process.spawn(self._tend())
-        self.log("the process starts")
+    async def start(self) -> None:
+        """Begin a new life of what has ended; the store is what the last one left."""
+        if self.ledger_process is None:
+            if self._folder is not None:
+                self.store.close()
+                self.store = self.hooks.store(self._open())
+            else:
+                self._memory.cache.clear()  # of the last process
+            self.ledger_process = LedgerProcess(self)
+            await self.ledger_process.start()
+            self.log("the ledger starts")
+        for number in set(range(self.options.workers)) - self.workers.keys():
+            self.workers[number] = Worker(self)
+            await self.workers[number].start()
+            self.log(f"worker {number} starts")
 
-    def kill(self) -> None:
-        """End the process where it stands."""
-        if self.process is not None:
-            self.process.kill()
-            self.log("the process is killed")
-        self.process = None
+    def kill(self, ended: Sequence[int | str]) -> None:
+        """End processes where they stand: workers by number, and `ledger`."""
+        for which in ended:
+            process = self.ledger_process if which == LEDGER else self.workers.pop(int(which), None)
+            if process is not None:
+                process.kill()
+                self.log(f"{which} is killed")
+        if LEDGER in ended:
+            self.ledger_process = None
+
+    def everything(self) -> list[int | str]:
+        """All that can be killed."""
+        return [*range(self.options.workers), LEDGER]
 
     def _open(self) -> Store:
         if self._folder is None:
@@ -384,16 +474,15 @@ class World:
             now_ns=self.now_ns,
         )
 
-    def _mend(self) -> None:
+    async def _mend(self) -> None:
         self.log("no more faults")
         self.faulty = False
         self.disk = Disk()
         for destination in self.destinations:
             destination.mend()
-        if self.process is None:
-            self.start()
-        elif isinstance(self.process.ledger, SimulatedLedger):
-            self.process.ledger.mend()
+        await self.start()
+        assert self.ledger_process is not None
+        self.ledger_process.ledger.mend()
 
     async def _trouble(self) -> None:
         """Kill the process and move the clock, now and then."""
@@ -405,9 +494,11 @@ class World:
             await rng.choice(ways)(rng)
 
     async def _restart(self, rng: random.Random) -> None:
-        self.kill()
+        everything = self.everything()
+        one = self.options.workers > 1 and rng.random() < 0.7
+        self.kill([rng.choice(everything)] if one else everything)
         await asyncio.sleep(rng.choice((0.0, 1.0, 10.0)))
-        self.start()
+        await self.start()
 
     async def _jump(self, rng: random.Random) -> None:
         seconds = rng.uniform(-_LONGEST_JUMP_S, _LONGEST_JUMP_S) / 2
@@ -470,9 +561,9 @@ class Sender:
             await asyncio.sleep(timeout)
             return None
         await asyncio.sleep(chance() * odds.delay)
-        process = self._world.process
-        if process is None:
+        if not self._world.workers:
             return None
+        process = self._world.workers[self._rng.choice(sorted(self._world.workers))]
         work = process.handle(request, timeout)
         if chance() < odds.doubled:
             process.spawn(self._later(process, request, chance() * 20))
@@ -485,6 +576,6 @@ class Sender:
             return None
         return work.result()
 
-    async def _later(self, process: Process, request: Request, seconds: float) -> None:
+    async def _later(self, process: Worker, request: Request, seconds: float) -> None:
         await asyncio.sleep(seconds)
         process.handle(request, self._world.options.timeout_s)

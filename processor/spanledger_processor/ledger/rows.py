@@ -52,7 +52,8 @@ def row(sums: Sums) -> Row:
         "tool_calls": sums.tool_calls,
         "spans": sums.spans,
         "models": [
-            {"model": name, **money(cost)} for name, cost in sorted(sums.models.items(), key=lambda item: -item[1])
+            {"model": name, **money(cost)}
+            for name, cost in sorted(sums.models.items(), key=lambda item: (-item[1], item[0]))
         ],
         "first": time_of(sums.first_ns),
         "last": time_of(sums.last_ns),
