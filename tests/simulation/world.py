@@ -272,7 +272,7 @@ class LedgerProcess(Process):
     def kill(self) -> None:
         """Connections end with it, as the system sees to."""
         super().kill()
-        asyncio.get_running_loop().create_task(self.server.close())
+        self._world.closing.append(asyncio.get_running_loop().create_task(self.server.close()))
 
 
 class Worker(Process):
@@ -280,6 +280,7 @@ class Worker(Process):
 
     def __init__(self, world: World) -> None:
         super().__init__()
+        self._world = world
         config, signer = world.config, Signer(b"a key of the simulation, long...")
         assert world.ledger_process is not None
         self.remote = RemoteLedger(world.socket, dict) if world.options.workers > 1 else None
@@ -312,7 +313,7 @@ class Worker(Process):
         """The connection ends with it."""
         super().kill()
         if self.remote is not None:
-            asyncio.get_running_loop().create_task(self.remote.close())
+            self._world.closing.append(asyncio.get_running_loop().create_task(self.remote.close()))
 
 
 class World:
@@ -333,7 +334,8 @@ class World:
         self._seed = seed
         self._rngs: dict[str, random.Random] = {}
         self._skew_ns = 0
-        self._closing = closing
+        self.closing: list[asyncio.Task[None]] = []
+        """Connections of processes that ended."""
         self._folder = Path(closing.enter_context(tempfile.TemporaryDirectory())) if options.lmdb else None
         self.store = hooks.store(self._open())
         closing.callback(lambda: self.store.close())
@@ -388,6 +390,8 @@ class World:
             self.ledger = ledger_of(reader, self.work.bills)
         if self._folder is not None:
             findings += [f"after retention: {finding}" for finding in await self._retire()]
+        self.kill(self.everything())
+        await asyncio.sleep(1)  # connections close
         return findings
 
     def _collect(self) -> None:
