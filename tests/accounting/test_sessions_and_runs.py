@@ -61,6 +61,31 @@ def test_a_sub_sessions_run_is_its_parents(ledger: MemoryLedger, fact: MakeFact)
     assert costs(ledger, Table.RUN) == {"r": 12}
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_a_sub_sessions_run_is_its_parents_whichever_is_seen_first(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...]
+) -> None:
+    """Also where none names a run, and for what a sub-agent spawns itself (docs/contract.md: a sub-agent's run)."""
+    facts = [
+        fact("p", kind="llm", cost=5, session="parent", trace="t1"),
+        fact("c", kind="llm", cost=7, session="child", parent_session="parent", trace="t2"),
+        fact("g", kind="llm", cost=11, session="grandchild", parent_session="child", trace="t3"),
+    ]
+    decisions = {place: ledger.take([facts[place]])[0] for place in order}
+    assert costs(ledger, Table.RUN) == {"parent": 23}
+    assert (decisions[1].run_id, decisions[1].run_source) == ("parent", "parent_session")
+    with ledger.store.snapshot() as reader:
+        row = questions.run(reader, TENANT, "parent")
+    assert row is not None
+    assert row["cost_usd_exact"] == exact_usd(23)
+
+
+def test_sessions_that_spawned_each_other_end(ledger: MemoryLedger, fact: MakeFact) -> None:
+    ledger.take([fact("a", kind="llm", cost=5, session="a", parent_session="b", trace="t1")])
+    ledger.take([fact("b", kind="llm", cost=7, session="b", parent_session="a", trace="t2")])
+    assert sum(costs(ledger, Table.RUN).values()) == 12
+
+
 def test_a_runs_running_total_holds_what_its_sessions_and_theirs_spent(ledger: MemoryLedger, fact: MakeFact) -> None:
     ledger.take([fact("c1", kind="llm", cost=5, session="parent", run="r", trace="t1")])
     ledger.take([fact("c2", kind="llm", cost=7, session="child", parent_session="parent", trace="t2")])

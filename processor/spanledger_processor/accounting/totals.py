@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import chain
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -81,8 +80,7 @@ class Totals:
 
     def run_of(self, session_id: str) -> Named:
         """The run of what no trace knows one for."""
-        names, parent = self._names(session_id)
-        return Named(*run_of_session(session_id, names, self._names(parent)[0] if parent else set()))
+        return Named(*run_of_session(bounded_id(session_id), self._names))
 
     def session_cost(self, session_id: str) -> Pico:
         """The running total of a session, with everything that is settled."""
@@ -90,13 +88,11 @@ class Totals:
 
     def run_cost(self, run_id: str) -> Pico | None:
         """The running total of a run, with everything that is settled; None if too many sessions are part of it."""
-        sessions = sessions_under(self._reader, self._tenant, run_id)
+        sessions = sessions_under(self._reader, self._tenant, run_id, self._linked)
         if sessions is None:
             return None
-        mine = self._linked.get((NAMES, bounded_id(run_id)), set())
-        spawned = [self._linked.get((SPAWNED, session), ()) for session in {*sessions, *mine}]
         total = self._cost(run_key(self._tenant, run_id))
-        for session in {*sessions, *mine, *chain.from_iterable(spawned)}:
+        for session in sessions:
             where = session_key(self._tenant, session)
             stored, change = self._known(where), self._changes.add.get(where)
             own = _own_cost(stored) + (_own_cost(change) if change else 0)

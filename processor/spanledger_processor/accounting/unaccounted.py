@@ -29,8 +29,12 @@ def unaccounted(batch: Batch) -> dict[int, Decision]:
 def _decide(fact: Fact, call: Call, trace: Trace, groups: Groups) -> Decision:
     span = trace.spans[fact.span_id]
     session, run = groups.session(span), groups.run(span)
-    decision = describe(fact, call, session, run if run.id else Named(*run_of_session(session.id, set(), set())))
+    decision = describe(fact, call, session, run if run.id else _run(session.id, fact.session_parent_id))
     if fact.cost is not None:
         decision.usage = call.usage
         decision.cost = replace(fact.cost, amount=None, source="", unpriced="not_accounted")
     return decision
+
+
+def _run(session_id: str, parent_id: str) -> Named:
+    return Named(*run_of_session(session_id, lambda asked: (set(), parent_id if asked == session_id else "")))

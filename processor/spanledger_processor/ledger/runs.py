@@ -1,13 +1,14 @@
 """The run of what no trace knows one for: the session decides, when somebody asks.
 
 A session's record holds apart what traces with a run of their own booked (`Sums.elsewhere`); the rest stands under the
-only run that the session names, else under the only one its parent session names, else under the session itself. So no
+only run that the session names, else under the run of the session that spawned it, else under the session itself. So no
 amount moves when a run becomes known, or ceases to be the only one, and sums commute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, link_key, run_key, session_key
 from spanledger_processor.ledger.packing import unpack
@@ -17,23 +18,36 @@ from spanledger_processor.ledger.sums import Sums
 NAMES, SPAWNED = b"names", b"spawned"
 """Links from a run to the sessions that name it, and from a session to those that it spawned."""
 
+_NONE: Mapping[tuple[bytes, str], Iterable[str]] = MappingProxyType({})
+_MOST_ABOVE = 64
+"""Sessions looked at above one; who spawned whom comes from the network and may form a ring."""
 _MOST_SESSIONS = 1024
 """Sessions of one run that are added up at once."""
 
 
-def run_of_session(session_id: str, runs: set[str], parent_runs: set[str]) -> tuple[str, str]:
-    """Return the run where no trace knows one, and its source as on spans: the only run the session names, else its
-    parent session's, else the session.
+def run_of_session(session_id: str, look: Callable[[str], tuple[set[str], str]]) -> tuple[str, str]:
+    """Return the run where no trace knows one, and its source as on spans: the only run the session names, else the
+    run of the session that spawned it, else the session.
 
-    `runs` and `parent_runs` are the runs named by spans of the session and of its parent session.
+    `look` gives the runs that spans of a session name, and the id of its parent session.
     """
     if not session_id:
         return "", ""
+    runs, above = look(session_id)
     if len(runs) == 1:
         return next(iter(runs)), "session"
-    if not runs and len(parent_runs) == 1:
-        return next(iter(parent_runs)), "parent_session"
-    return session_id, "session_id"
+    if runs or not above:
+        return session_id, "session_id"
+    seen = {session_id}
+    while above not in seen and len(seen) < _MOST_ABOVE:
+        runs, parent = look(above)
+        if len(runs) == 1:
+            return next(iter(runs)), "parent_session"
+        if runs or not parent or parent in seen:
+            break
+        seen.add(above)
+        above = parent
+    return above, "parent_session"
 
 
 def linked(reader: Reader, tenant: bytes, kind: bytes, identifier: str) -> Iterator[str]:
@@ -45,12 +59,22 @@ def linked(reader: Reader, tenant: bytes, kind: bytes, identifier: str) -> Itera
             yield session_id
 
 
-def sessions_under(reader: Reader, tenant: bytes, run_id: str) -> list[str] | None:
-    """The sessions whose own part may stand under a run; None if they are too many to be looked at."""
-    found = {bounded_id(run_id): None}
-    for session_id in linked(reader, tenant, NAMES, run_id):
-        found[session_id] = None
-        found.update(dict.fromkeys(linked(reader, tenant, SPAWNED, session_id)))
+def sessions_under(
+    reader: Reader, tenant: bytes, run_id: str, new: Mapping[tuple[bytes, str], Iterable[str]] = _NONE
+) -> list[str] | None:
+    """The sessions whose own part may stand under a run; None if they are too many to be looked at.
+
+    `new` are links that are not stored yet.
+    """
+    run_id = bounded_id(run_id)
+    found = dict.fromkeys([run_id, *linked(reader, tenant, NAMES, run_id), *new.get((NAMES, run_id), ())])
+    waiting = list(found)
+    while waiting:
+        above = waiting.pop()
+        for session_id in (*linked(reader, tenant, SPAWNED, above), *new.get((SPAWNED, above), ())):
+            if session_id not in found:
+                found[session_id] = None
+                waiting.append(session_id)
         if len(found) > _MOST_SESSIONS:
             return None
     return list(found)
@@ -62,19 +86,18 @@ def all_runs(reader: Reader, tenant: bytes) -> dict[str, Sums]:
     for _, record in reader.scan(Table.RUN, tenant):
         sums = Sums.unpack(record)
         runs[sums.labels.get("id", "")] = sums
-    named: dict[str, set[str]] = {}
-    own: list[tuple[str, str, Sums]] = []
+    known: dict[str, tuple[set[str], str]] = {}
+    own: list[tuple[str, Sums]] = []
     for _, record in reader.scan(Table.SESSION, tenant):
         sums = Sums.unpack(record)
-        session_id = sums.labels.get("id", "")
-        if sums.named:
-            named[session_id] = sums.named
-        own.append((session_id, sums.labels.get("parent", ""), sums.own()))
-    for session_id, parent, sums in own:
-        run_id, _ = run_of_session(session_id, named.get(session_id, set()), named.get(parent, set()))
-        if not sums.spans and not sums.cost and not sums.calls:
-            continue
-        runs.setdefault(run_id, Sums(labels={"id": run_id})).add(sums)
+        session_id, parent = sums.labels.get("id", ""), sums.labels.get("parent", "")
+        if sums.named or parent:
+            known[session_id] = sums.named, parent
+        own.append((session_id, sums.own()))
+    for session_id, sums in own:
+        if sums.spans or sums.cost or sums.calls:
+            run_id, _ = run_of_session(session_id, lambda of: known.get(of, (set(), "")))
+            runs.setdefault(run_id, Sums(labels={"id": run_id})).add(sums)
     return runs
 
 
@@ -86,18 +109,17 @@ def one_run(reader: Reader, tenant: bytes, run_id: str) -> Sums | None:
     if sessions is None:
         return all_runs(reader, tenant).get(bounded_id(run_id))
     for session_id in sessions:
-        session = _session(reader, tenant, session_id)
-        if session is None:
-            continue
-        parent = _session(reader, tenant, session.labels.get("parent", ""))
-        of, _ = run_of_session(session_id, session.named, parent.named if parent else set())
+        session = reader.sums(session_key(tenant, session_id))
         own = session.own()
-        if of == bounded_id(run_id) and (own.spans or own.cost or own.calls):
+        if not (own.spans or own.cost or own.calls):
+            continue
+        of, _ = run_of_session(session_id, lambda asked: named_by(reader.sums(session_key(tenant, asked))))
+        if of == bounded_id(run_id):
             total = total or Sums(labels={"id": of})
             total.add(own)
     return total
 
 
-def _session(reader: Reader, tenant: bytes, session_id: str) -> Sums | None:
-    record = reader.get(session_key(tenant, session_id)) if session_id else None
-    return None if record is None else Sums.unpack(record)
+def named_by(session: Sums) -> tuple[set[str], str]:
+    """The runs that spans of a session name, and its parent session."""
+    return session.named, session.labels.get("parent", "")
