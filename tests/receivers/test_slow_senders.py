@@ -112,7 +112,7 @@ async def test_who_finds_no_turn_in_time_is_told_to_come_back(
     reader: MessageReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grpc_receiver, "_QUICK", 100.0)
-    monkeypatch.setattr(grpc_receiver, "_TURN_WAIT", 0.01)
+    monkeypatch.setattr(grpc_receiver, "_SLOT_WAIT", 0.01)
     slow = await stalled(reader, "a", "b")
     with pytest.raises(RefusedError) as refused:
         await quick(reader)

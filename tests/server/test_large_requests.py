@@ -23,7 +23,7 @@ from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, Unit, tenant_hash
 from spanledger_processor.server import handler as handler_module
-from spanledger_processor.server.handler import Handler, Turns, split
+from spanledger_processor.server.handler import FairLock, Handler, split
 from spanledger_processor.server.ledger_link import LocalLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
@@ -184,15 +184,15 @@ async def test_a_turn_is_not_held_while_a_backend_is_waited_for() -> None:
 
 
 async def test_who_leaves_while_it_waits_for_its_turn_takes_none() -> None:
-    turns = Turns()
+    lock = FairLock()
     order: list[str] = []
 
     async def work(name: str) -> None:
-        async with turns.turn(name, large=True):
+        async with lock.held(name, large=True):
             order.append(name)
             await asyncio.sleep(0)
 
-    async with turns.turn("first", large=True):
+    async with lock.held("first", large=True):
         tasks = [asyncio.create_task(work(name)) for name in ("a", "b", "c")]
         await asyncio.sleep(0)
         tasks[1].cancel()

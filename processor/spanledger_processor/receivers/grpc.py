@@ -65,9 +65,9 @@ _READERS = 4
 _SLOW_READERS = 4
 """Messages being read beside them that took longer than ..."""
 _QUICK = 0.25
-"""... so many seconds while others waited for a turn."""
-_TURN_WAIT = 1.0
-"""Seconds that a request waits for its turn before its sender is told to come back."""
+"""... so many seconds while others waited for a slot."""
+_SLOT_WAIT = 1.0
+"""Seconds that a request waits for its slot before its sender is told to come back."""
 _READ_WAIT = 20.0
 """Seconds that a message may take to come in."""
 
@@ -200,7 +200,7 @@ class _Read:
 class MessageReader:
     """Reads the messages of all connections; `largest` in bytes.
 
-    A read begins with one of a few turns. Once it has had its time and others wait for a turn, it goes on among the
+    A read begins with one of a few slots. Once it has had its time and others wait for a slot, it goes on among the
     slow reads, or is ended if those are as many as there may be; a host that holds most of them gives way to others.
     """
 
@@ -211,7 +211,7 @@ class MessageReader:
         self._slow: list[_Read] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._granted = 0
-        """Turns that were given and are not taken yet."""
+        """Slots that were given and are not taken yet."""
         self._timer: asyncio.TimerHandle | None = None
 
     async def read(self, context: Context, reservation: Reservation, sender: str) -> bytes:
@@ -222,7 +222,7 @@ class MessageReader:
         """
         if not self._limiter.has_room_for(self._largest):
             raise RefusedError(NO_ROOM)
-        await self._turn()
+        await self._slot()
         read = _Read(sender, asyncio.get_running_loop().time(), asyncio.timeout(_READ_WAIT))
         self._quick.append(read)
         try:
@@ -243,25 +243,25 @@ class MessageReader:
     async def _message(self, context: Context) -> Any:
         return await context.read()
 
-    async def _turn(self) -> None:
-        """Return when there is a turn."""
+    async def _slot(self) -> None:
+        """Return when there is a slot."""
         if len(self._quick) + self._granted < _READERS:
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(slot)
         self._make_room()
         try:
-            await asyncio.wait((turn,), timeout=_TURN_WAIT)
+            await asyncio.wait((slot,), timeout=_SLOT_WAIT)
         finally:
-            if turn.done():
+            if slot.done():
                 self._granted -= 1
             else:
-                self._waiting.remove(turn)
-        if not turn.done():
+                self._waiting.remove(slot)
+        if not slot.done():
             raise RefusedError(NO_ROOM)
 
     def _make_room(self) -> None:
-        """Have reads that had their time give their turns to those that wait, now and again."""
+        """Have reads that had their time give their slots to those that wait, now and again."""
         now = asyncio.get_running_loop().time()
         ending = sum(map(_is_ended, self._quick))
         for _ in range(len(self._waiting) - ending):
@@ -297,7 +297,7 @@ class MessageReader:
         self._grant()
 
     def _grant(self) -> None:
-        """Give free turns to those that wait, the first come first."""
+        """Give free slots to those that wait, the first come first."""
         while self._waiting and len(self._quick) + self._granted < _READERS:
             self._waiting.popleft().set_result(None)
             self._granted += 1

@@ -88,7 +88,7 @@ class Handler:
         self._delivery = delivery
         self._observer = observer
         self._now_ns = now_ns
-        self._turns = Turns()
+        self._lock = FairLock()
         self._large: OrderedDict[bytes, asyncio.Task[Result]] = OrderedDict()
         """Large trace requests that are worked on, and those that were accepted lately."""
 
@@ -164,7 +164,7 @@ class Handler:
         """Return the number of records of a log request, and the spans made from it, if any, as a trace request."""
         try:
             large = len(body) > _LARGE_BYTES
-            async with self._turns.turn(sender, large=large):
+            async with self._lock.held(sender, large=large):
                 reading = await _work(self._log_stage.reading(body, headers), large)
         except MalformedError:
             raise
@@ -182,7 +182,7 @@ class Handler:
         items = 0
         try:
             large = _is_large(body)
-            async with self._turns.turn(sender, large=large):
+            async with self._lock.held(sender, large=large):
                 reading = await _work(self._stage.reading(body, headers, self._now_ns()), large)
                 items = reading.request.span_count
                 decisions = [await self.account(batch) for batch in reading.batches]
@@ -221,16 +221,16 @@ class Handler:
         return ruling.decisions
 
 
-class Turns:
-    """Turns for large requests: one has its turn at a time, and senders that wait get theirs in rotation."""
+class FairLock:
+    """A lock for large requests: one holds it at a time, and senders that wait get it in rotation."""
 
     def __init__(self) -> None:
-        self._taken = False
+        self._is_held = False
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     @asynccontextmanager
-    async def turn(self, sender: str, *, large: bool) -> AsyncIterator[None]:
-        """Wait for a turn where the request is large, and hold it inside the block."""
+    async def held(self, sender: str, *, large: bool) -> AsyncIterator[None]:
+        """Wait for the lock where the request is large, and hold it inside the block."""
         if not large:
             yield
             return
@@ -241,29 +241,29 @@ class Turns:
             self._release()
 
     async def _acquire(self, sender: str) -> None:
-        if not self._taken:
-            self._taken = True
+        if not self._is_held:
+            self._is_held = True
             return
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(sender, deque()).append(turn)
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(sender, deque()).append(place)
         try:
-            await turn
+            await place
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            if place.done() and not place.cancelled():
                 self._release()
             raise
 
     def _release(self) -> None:
-        """Give the turn to the next sender's oldest request that still waits; that sender is last from now on."""
+        """Give the lock to the next sender's oldest request that still waits; that sender is last from now on."""
         while self._waiting:
-            sender, turns = self._waiting.popitem(last=False)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[sender] = turns
-            if not turn.done():
-                turn.set_result(None)
+            sender, places = self._waiting.popitem(last=False)
+            place = places.popleft()
+            if places:
+                self._waiting[sender] = places
+            if not place.done():
+                place.set_result(None)
                 return
-        self._taken = False
+        self._is_held = False
 
 
 async def _work(steps: Generator[None, None, T], large: bool) -> T:  # noqa: FBT001
