@@ -1,17 +1,19 @@
-"""Batches and rulings as bytes, for the way between a stage worker and the ledger process: rows of plain values.
+"""Batches and rulings as bytes, for the way between a stage worker and the ledger process: columns of plain values.
 
-The rows follow the fields of the dataclasses, so that a new field needs nothing here; a field that holds other values
-and has its default is None in a row. Content does not cross: of a tool call the arguments, signed before, are left out.
+The columns follow the fields of the dataclasses, so that a new field needs nothing here. A column whose values are all
+equal is written as one value, which most are: what stays is a quarter of the values. Content does not cross: of a tool
+call the arguments, signed before, are left out.
 """
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
+from itertools import repeat
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import msgpack
 
@@ -19,6 +21,11 @@ from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, Ruling
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.model import Decision, ToolCall
 
+Values: TypeAlias = Sequence[Any]
+Write: TypeAlias = Callable[[Values], Any]
+"""From the values of a column to what is packed."""
+Read: TypeAlias = Callable[[Any, int], Iterable[Any]]
+"""From what was unpacked to so many values."""
 Convert: TypeAlias = Callable[[Any], Any]
 
 _LEFT_OUT = {(ToolCall, "arguments")}
@@ -29,106 +36,111 @@ _PLAIN, _WIDE = b"\x00", b"\x01"
 def encode_batch(batch: Batch) -> bytes:
     """Return a batch as bytes."""
     loop = (batch.loop.consecutive, batch.loop.repeats)
-    return _packed([batch.tenant, list(map(_FACT_ROW, batch.facts)), batch.now_ns, loop, batch.aliases])
+    return _packed([batch.tenant, len(batch.facts), _WRITE_FACTS(batch.facts), batch.now_ns, loop, batch.aliases])
 
 
 def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
-    (tenant, rows, now_ns, loop, aliases), wide = _unpacked(data)
-    fact = _FACT_WIDE if wide else _FACT
-    return Batch(tenant, list(map(fact, rows)), now_ns, LoopRule(*loop), tuple(aliases))
+    (tenant, count, columns, now_ns, loop, aliases), wide = _unpacked(data)
+    facts = list(_READ_FACTS[wide](columns, count))
+    return Batch(tenant, facts, now_ns, LoopRule(*loop), tuple(aliases))
 
 
 def encode_ruling(ruling: Ruling) -> bytes:
     """Return a ruling as bytes, without its changes, which the ledger process has applied."""
-    decisions = [(index, _DECISION_ROW(decision)) for index, decision in ruling.decisions.items()]
+    columns = _WRITE_DECISIONS([*ruling.decisions.values()])
     counts = (ruling.replays, ruling.conflicts, ruling.corrections, ruling.correction)
-    return _packed([decisions, ruling.fresh, *counts])
+    return _packed([[*ruling.decisions], columns, ruling.fresh, *counts])
 
 
 def decode_ruling(data: bytes) -> Ruling:
     """Return the ruling that `encode_ruling` was given."""
-    (rows, fresh, replays, conflicts, corrections, correction), wide = _unpacked(data)
-    decision = _DECISION_WIDE if wide else _DECISION
+    (places, columns, fresh, replays, conflicts, corrections, correction), wide = _unpacked(data)
     ruling = Ruling(fresh=fresh, replays=replays, conflicts=conflicts, corrections=corrections)
     ruling.correction = int(correction)
-    ruling.decisions = {index: decision(row) for index, row in rows}
+    ruling.decisions = dict(zip(places, _READ_DECISIONS[wide](columns, len(places)), strict=True))
     return ruling
 
 
-def _packed(rows: list[Any]) -> bytes:
+def _packed(values: list[Any]) -> bytes:
     try:
-        return _PLAIN + typing.cast(bytes, msgpack.packb(rows))
+        return _PLAIN + cast(bytes, msgpack.packb(values))
     except (OverflowError, UnicodeEncodeError):
-        return _WIDE + pack(rows)
+        return _WIDE + pack(values)
 
 
 def _unpacked(data: bytes) -> tuple[Any, bool]:
     return unpack(data[1:]), data[:1] == _WIDE
 
 
-def _writer(kind: Any) -> Convert | None:
-    """Return a function that writes values of a type; None where they go as they are."""
+def _writer(kind: Any) -> Write:
+    """Return a function that writes a column of values of a type, some of which may be None."""
     kind = _required(kind)
     if not _has_fields(kind):
-        return (
-            _sorted if typing.get_origin(kind) is frozenset else _as_it_is if typing.get_origin(kind) is tuple else None
-        )
-    hints, defaults = typing.get_type_hints(kind), _defaults(kind)
-    names = _names(kind)
+        return _write_sets if typing.get_origin(kind) is frozenset else _write_plain
+    hints, names = typing.get_type_hints(kind), _names(kind)
     row: Convert = attrgetter(*names)
-    nested = [(place, defaults.get(name), _writer(hints[name])) for place, name in enumerate(names)]
-    steps = [(place, default, write) for place, default, write in nested if write is not None]
-    left_out = [place for place, name in enumerate(names) if (kind, name) in _LEFT_OUT]
-    if not steps and not left_out:
-        return row
+    writers = [_write_nothing if (kind, name) in _LEFT_OUT else _writer(hints[name]) for name in names]
 
-    def write(value: Any) -> list[Any]:
-        values = list(row(value))
-        for place, default, step in steps:
-            inner = values[place]
-            values[place] = None if inner is default else step(inner)
-        for place in left_out:
-            values[place] = None
-        return values
+    def write(values: Values) -> Any:
+        present = [value for value in values if value is not None]
+        if not present:
+            return None
+        mask = None if len(present) == len(values) else bytes(value is not None for value in values)
+        columns = zip(*map(row, present), strict=True)
+        return mask, [write(column) for write, column in zip(writers, columns, strict=True)]
 
     return write
 
 
-def _reader(kind: Any, *, wide: bool) -> Convert | None:
-    """Return a function that reads values of a type; None where they come as they are."""
-    kind = _required(kind)
-    if kind is int:
-        return int if wide else None
-    if not _has_fields(kind):
-        return _sequence_reader(kind, wide=wide)
-    hints, defaults = typing.get_type_hints(kind), _defaults(kind)
-    nested = [(place, defaults.get(name), _reader(hints[name], wide=wide)) for place, name in enumerate(_names(kind))]
-    steps = [(place, default, read) for place, default, read in nested if read is not None]
-    if not steps:
-        return lambda values: kind(*values)
+def _write_plain(values: Values) -> Values:
+    first = values[0]
+    return values[:1] if values.count(first) == len(values) else values
 
-    def read(values: Any) -> Any:
-        for place, default, step in steps:
-            inner = values[place]
-            values[place] = default if inner is None else step(inner)
-        return kind(*values)
+
+def _write_sets(values: Values) -> Values:
+    return _write_plain([sorted(value) for value in values])
+
+
+def _write_nothing(_: Values) -> Values:
+    return (None,)
+
+
+def _reader(kind: Any, *, wide: bool) -> Read:
+    """Return a function that reads a column that `_writer` of the same type wrote."""
+    kind = _required(kind)
+    if not _has_fields(kind):
+        return _plain_reader(_converter(kind, wide=wide))
+    hints = typing.get_type_hints(kind)
+    readers = [_reader(hints[name], wide=wide) for name in _names(kind)]
+
+    def read(written: Any, count: int) -> Iterable[Any]:
+        if written is None:
+            return repeat(None, count)
+        mask, columns = written
+        present = count if mask is None else sum(mask)
+        values = map(kind, *(read(column, present) for read, column in zip(readers, columns, strict=True)))
+        return values if mask is None else (next(values) if there else None for there in mask)
 
     return read
 
 
-def _defaults(kind: Any) -> dict[str, Any]:
-    """Return the default of each field that has one: it is written as None."""
-    if hasattr(kind, "_field_defaults"):
-        return dict(kind._field_defaults)
-    return {one.name: one.default for one in fields(kind) if one.default is not MISSING}
+def _plain_reader(convert: Convert | None) -> Read:
+    def read(written: Any, count: int) -> Iterable[Any]:
+        values = written if convert is None else [None if value is None else convert(value) for value in written]
+        return repeat(values[0], count) if len(values) == 1 else values
+
+    return read
 
 
-def _sequence_reader(kind: Any, *, wide: bool) -> Convert | None:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+def _converter(kind: Any, *, wide: bool) -> Convert | None:
+    """Return what makes a value of a type of what msgpack read; None where that is one already."""
+    if kind is int:
+        return int if wide else None
+    origin = typing.get_origin(kind)
     if origin not in (tuple, frozenset):
         return None
-    item = _reader(arguments[0], wide=wide)
+    item = _converter(typing.get_args(kind)[0], wide=wide)
     make: Convert = origin
     return make if item is None else (lambda values: make(map(item, values)))
 
@@ -148,22 +160,6 @@ def _names(kind: Any) -> tuple[str, ...]:
     return tuple(kind._fields) if hasattr(kind, "_fields") else tuple(one.name for one in fields(kind))
 
 
-def _as_it_is(values: Any) -> Any:
-    return values
-
-
-def _sorted(values: frozenset[Any]) -> list[Any]:
-    return sorted(values)
-
-
-_SEQUENCES: Mapping[Any, Convert] = {frozenset: _sorted, tuple: _as_it_is}
-
-
-def _known(convert: Convert | None) -> Convert:
-    assert convert is not None
-    return convert
-
-
-_FACT_ROW, _DECISION_ROW = _known(_writer(Fact)), _known(_writer(Decision))
-_FACT, _FACT_WIDE = _known(_reader(Fact, wide=False)), _known(_reader(Fact, wide=True))
-_DECISION, _DECISION_WIDE = _known(_reader(Decision, wide=False)), _known(_reader(Decision, wide=True))
+_WRITE_FACTS, _WRITE_DECISIONS = _writer(Fact), _writer(Decision)
+_READ_FACTS = {wide: _reader(Fact, wide=wide) for wide in (False, True)}
+_READ_DECISIONS = {wide: _reader(Decision, wide=wide) for wide in (False, True)}
