@@ -110,6 +110,18 @@ async def test_beyond_the_budget_both_protocols_are_told_to_come_back() -> None:
         assert (await doors.post("/v1/traces", traces(payload=1000))).status_code == 200
 
 
+async def test_small_messages_are_read_beside_others_where_the_largest_would_not_fit() -> None:
+    """As in each of several workers, which share the memory."""
+    async with opened(FULL) as doors:
+        doors.pipeline.gate.clear()
+        first = asyncio.create_task(doors.export("traces", traces(payload=MIB // 4)))
+        await doors.pipeline.begun.get()
+        second = asyncio.create_task(doors.export("traces", traces()))
+        await doors.pipeline.begun.get()
+        doors.pipeline.gate.set()
+        assert [await first, await second] == [b"", b""]
+
+
 @pytest.fixture
 def one_turn(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     """One message is read at a time; the event is set when one begins to be."""

@@ -1,8 +1,8 @@
 """OTLP/gRPC: `Export` of the three services, health and reflection, without filling memory.
 
 `Export` is served as if the sender streamed its one message, which looks the same on the wire, but lets us run before
-the message is read. Messages are read only while the memory limiter has room for the largest there may be, and few at a
-time, because the size of a message is not known before. So there is never more than `max_in_flight_mib` +
+the message is read. Messages are read only while the memory limiter has room for the largest there may be (or a quarter
+of its memory), and few at a time, because the size of a message is not known before. So there is never more than `max_in_flight_mib` +
 (`_READERS` + `_SLOW_READERS`) * `max_recv_msg_size_mib`. What is not being read waits at the sender: a stream buffers
 64 KiB here, and a connection has a bounded number of them.
 """
@@ -62,6 +62,8 @@ _STREAMS = 128
 """Requests at once on one connection; further ones wait at the sender."""
 _READERS = 4
 """Messages being read at a time. One whose beginning is here already, as most are, takes a moment."""
+_LEAST_ROOM = 4
+"""Messages are read while a part of the memory for requests is free: a quarter, or the size of the largest message."""
 _SLOW_READERS = 4
 """Messages being read beside them that took longer than ..."""
 _QUICK = 0.25
@@ -206,7 +208,7 @@ class MessageReader:
 
     def __init__(self, limiter: MemoryLimiter, largest: int) -> None:
         self._limiter = limiter
-        self._largest = largest
+        self._least_room = min(largest, limiter.limit // _LEAST_ROOM)
         self._quick: list[_Read] = []
         self._slow: list[_Read] = []
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -220,7 +222,7 @@ class MessageReader:
         Raises:
             RefusedError: there is no room for it, it takes too long, or it cannot be read.
         """
-        if not self._limiter.has_room_for(self._largest):
+        if not self._limiter.has_room_for(self._least_room):
             raise RefusedError(NO_ROOM)
         await self._slot()
         read = _Read(sender, asyncio.get_running_loop().time(), asyncio.timeout(_READ_WAIT))
