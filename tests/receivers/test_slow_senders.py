@@ -89,9 +89,9 @@ async def test_a_sender_that_holds_all_places_gives_way_to_another_sender(reader
     assert all(call.sender == "a" for call in ended)
     b_call.came.set()
     assert await b_task == b"message"
-    for call, task in slow:
+    for call, _ in slow:
         call.came.set()
-        await asyncio.wait({task})
+    await asyncio.gather(*(task for _, task in slow), return_exceptions=True)
 
 
 async def test_who_leaves_while_it_waits_takes_no_turn(reader: MessageReader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,9 @@
 
 `Export` is served as if the sender streamed its one message, which looks the same on the wire, but lets us run before
 the message is read. Messages are read only while the memory limiter has room for the largest there may be (or a quarter
-of its memory), and few at a time, because the size of a message is not known before. So there is never more than `max_in_flight_mib` +
-(`_READERS` + `_SLOW_READERS`) * `max_recv_msg_size_mib`. What is not being read waits at the sender: a stream buffers
-64 KiB here, and a connection has a bounded number of them.
+of its memory), and few at a time, because the size of a message is not known before. So there is never more than
+`max_in_flight_mib` + (`_READERS` + `_SLOW_READERS`) * `max_recv_msg_size_mib`. What is not being read waits at the
+sender: a stream buffers 64 KiB here, and a connection has a bounded number of them.
 """
 
 from __future__ import annotations
