@@ -132,6 +132,15 @@ def test_a_plain_span_between_agent_and_call_carries_the_session_down(stage: Sta
     assert not any(key.startswith("spanledger.") for key in plain)
 
 
+def test_plain_spans_of_a_trace_whose_genai_spans_were_read_elsewhere_are_links(stage: Stage) -> None:
+    """By another worker, which shares the port."""
+    plain = request(span(5, trace=9)).SerializeToString()
+    assert stage.read(plain, {}, NOW).batches == []
+    stage.know([span(5, trace=9).trace_id])
+    (batch,) = stage.read(plain, {}, NOW).batches
+    assert [(fact.span_id, fact.call) for fact in batch.facts] == [((5).to_bytes(8, "big"), None)]
+
+
 def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(stage: Stage) -> None:
     stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
     reading = stage.read(request(span(5, trace=9), span(6, trace=1)).SerializeToString(), {}, NOW)

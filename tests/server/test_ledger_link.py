@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,6 +150,20 @@ async def test_what_the_ledger_says_is_said_in_the_worker(path: str, error: Exce
     async with serving(path, Accounts(error=error)), worker(path) as ledger:
         with pytest.raises(raised):
             await ledger.account(batch())
+
+
+async def test_workers_know_the_traces_of_each_other(path: str) -> None:
+    """Plain spans of a trace matter as links once it has GenAI spans, whichever worker read those."""
+    known: asyncio.Queue[Sequence[bytes]] = asyncio.Queue()
+    other = RemoteLedger(path, lambda: {"listening": {}, "metrics": []}, known.put_nowait)
+    async with serving(path, Accounts()), worker(path) as ledger:
+        await other.start()
+        await other.account(batch("of the other"))
+        await ledger.account(batch("a"))
+        async with asyncio.timeout(30):
+            assert await known.get() == [b"trace-a"]
+        assert known.empty()
+        await other.close()
 
 
 async def test_a_worker_that_goes_leaves_what_it_last_said(path: str) -> None:

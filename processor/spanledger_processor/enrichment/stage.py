@@ -6,7 +6,7 @@ Each GenAI span gains its attributes; everything else stays as it came.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TypeVar
@@ -186,6 +186,11 @@ class Stage:
                 batch = tenants[self._tenant_of(group, headers)]
                 reading.batches[batch].facts.append(fact)
                 reading.places[batch].append((number, place))
+
+    def know(self, trace_ids: Iterable[bytes]) -> None:
+        """Take plain spans of these traces for links: GenAI spans of them were read elsewhere."""
+        for trace_id in trace_ids:
+            self._remember(trace_id)
 
     def _remember(self, trace_id: bytes) -> None:
         self._known[trace_id] = None

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import TypeAlias
 
 from spanledger_exporters import Delivery, DestinationError, build
 from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.receivers import MIB
 from spanledger_processor.config.summary import LISTENERS
+from spanledger_processor.enrichment import Stage
 from spanledger_processor.ledger.keys import EVERY_TENANT
 from spanledger_processor.ledger.queries import late_correction
 from spanledger_processor.ledger.rows import usd
@@ -24,14 +24,12 @@ from spanledger_processor.receivers import EnricherReceiver, Otlp
 from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
-from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger
+from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger, Status
 from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import link_keys, make_log_stage, make_signer, make_stage, open_store
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.telemetry.metrics import Telemetry
-
-Listening: TypeAlias = Callable[[], Mapping[str, bool]]
 
 GRACE = 20.0
 """Seconds that requests under way get to end when the process stops ..."""
@@ -153,12 +151,20 @@ async def running_worker(config: Config, link: str) -> AsyncIterator[None]:
 
 async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> None:
     telemetry, signer = _telemetry(config, _budget(config)), make_signer(config)
-    listening: Listening = dict
-    ledger = RemoteLedger(link, lambda: {"listening": dict(listening()), "metrics": telemetry.registry.samples()})
+    stage: _Stage | None = None
+
+    def status() -> Status:
+        listening = {} if stage is None else dict(stage.listening())
+        return {"listening": listening, "metrics": telemetry.registry.samples()}
+
+    def know(traces: Sequence[bytes]) -> None:
+        if stage is not None:
+            stage.stage.know(traces)
+
+    ledger = RemoteLedger(link, status, know)
     await ledger.start()
     closing.push_async_callback(ledger.close)
     stage = await _start_stage(config, signer, telemetry, ledger, closing, share_ports=True)
-    listening = stage.listening
     await stage.receive(config, signer, closing)
 
 
@@ -166,6 +172,7 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> N
 class _Stage:
     """The stage of one process, from receivers to exporters."""
 
+    stage: Stage
     handler: Handler
     receivers: list[Otlp | EnricherReceiver]
 
@@ -208,7 +215,7 @@ async def _start_stage(
     if config.receivers.enricher is not None:
         enricher = Enricher(stage, log_stage, handler.account, telemetry.stage, link_keys(config.processor))
         receivers.append(EnricherReceiver(config.receivers.enricher, enricher, telemetry.requests))
-    return _Stage(handler, receivers)
+    return _Stage(stage, handler, receivers)
 
 
 def _telemetry(config: Config, budget: int) -> Telemetry:

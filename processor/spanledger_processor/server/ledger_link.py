@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -19,6 +19,7 @@ import orjson
 
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import StateError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server.codec import decode_batch, decode_ruling, encode_batch, encode_ruling
@@ -30,7 +31,7 @@ Status: TypeAlias = Mapping[str, Any]
 
 _FRAME = struct.Struct("<IQc")
 """Length of what follows, number of the request, and its kind."""
-_BATCH, _STATUS, _RULING, _REFUSED, _FAILED = b"B", b"S", b"R", b"N", b"E"
+_BATCH, _STATUS, _RULING, _REFUSED, _FAILED, _TRACES = b"B", b"S", b"R", b"N", b"E", b"T"
 
 _RECONNECT_S = 0.1
 _PATIENCE_S = 5.0
@@ -86,12 +87,18 @@ class _Asked:
 
 
 class RemoteLedger:
-    """Implements `BatchLedger` in a worker. `path` is the ledger process's socket; `status` is asked every second."""
+    """Implements `BatchLedger` in a worker. `path` is the ledger process's socket; `status` is asked every second.
 
-    def __init__(self, path: str, status: Callable[[], Status]) -> None:
+    `traces` is called with ids of traces of which other workers saw GenAI spans.
+    """
+
+    def __init__(
+        self, path: str, status: Callable[[], Status], traces: Callable[[Sequence[bytes]], None] = lambda _: None
+    ) -> None:
         self.problem: str | None = "the ledger process is not there yet"
         self._path = path
         self._status = status
+        self._traces = traces
         self._writer: asyncio.StreamWriter | None = None
         self._asked: dict[int, _Asked] = {}
         self._number = 0
@@ -151,6 +158,9 @@ class RemoteLedger:
     async def _read(self, reader: asyncio.StreamReader) -> None:
         while True:
             number, kind, payload = await _frame(reader)
+            if kind == _TRACES:
+                self._traces(unpack(payload))
+                continue
             asked = self._asked.get(number)
             if asked is None or asked.answer.done():
                 continue
@@ -245,7 +255,9 @@ class LedgerServer:
 
     async def _account(self, worker: _Worker, number: int, payload: bytes) -> None:
         try:
-            ruling = await self._ledger.account(decode_batch(payload))
+            batch = decode_batch(payload)
+            self._announce_traces(worker, batch)
+            ruling = await self._ledger.account(batch)
             answer = _framed(number, _RULING, encode_ruling(ruling))
         except StateError as error:
             answer = _framed(number, _REFUSED, str(error).encode("utf-8", "replace"))
@@ -254,6 +266,15 @@ class LedgerServer:
             answer = _framed(number, _FAILED, type(error).__name__.encode())
         if not worker.writer.is_closing():
             worker.writer.write(answer)
+
+    def _announce_traces(self, worker: _Worker, batch: Batch) -> None:
+        """Let the other workers know which traces have GenAI spans: plain spans of those count as links."""
+        others = [other for other in self._workers if other is not worker and not other.writer.is_closing()]
+        traces = {fact.trace_id for fact in batch.facts if fact.call is not None}
+        if others and traces:
+            frame = _framed(0, _TRACES, pack(list(traces)))
+            for other in others:
+                other.writer.write(frame)
 
 
 def _framed(number: int, kind: bytes, payload: bytes) -> bytes:
