@@ -468,3 +468,10 @@ def test_a_plans_call_from_a_file_is_charged_nothing() -> None:
     told = chat(input_tokens=100, output_tokens=50) | {"spanledger.source": "file:mux"}
     told |= {"spanledger.source.charged": True, "spanledger.cost.reported_usd": 0.0}
     assert read(span(told)).plan == "subscription"
+
+
+def test_search_units_of_a_ranking() -> None:
+    """https://docs.cohere.com/reference/rerank: `meta.billed_units.search_units`."""
+    answer = {"results": [], "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 2}}}
+    call = read(span({"openinference.span.kind": "RERANKER", "output.value": json.dumps(answer)}))
+    assert call.usage == Usage(search_units=2)

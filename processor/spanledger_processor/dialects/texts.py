@@ -20,7 +20,8 @@ MAX_REPR = 8 * 1024
 _MOST_FOUND = 16
 
 _USAGE = re.compile(
-    r"""[uU]sage(?:(?:_metadata|Metadata|_object)?["']\s{0,8}:\s{0,8}\{|(?:_metadata)?=(?P<object>\w{1,64}\())"""
+    r"""(?:[uU]sage(?:_metadata|Metadata|_object)?|billed_units)["']\s{0,8}:\s{0,8}\{"""
+    r"""|[uU]sage(?:_metadata)?=(?P<object>\w{1,64}\()"""
 )
 """`"usage": {`, `'usage_metadata': {` and the like, and `usage=Usage(`; what stands before is looked at afterwards."""
 

@@ -70,6 +70,9 @@ def _stand_in(call: Call, response: Response) -> None:
             found.append(usage)
     if not found:
         return
+    if call.kind == "rerank":
+        call.usage = found[0]  # nothing else on such a span, or above it, tells its search units
+        return
     call.fallback = found[0]
     if call.kind in _AGGREGATES and len(found) > 1:
         call.fallback = Usage(**{name: _total(getattr(one, name) for one in found) for name in CLASS_NAMES})

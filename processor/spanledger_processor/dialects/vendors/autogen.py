@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from spanledger_processor.dialects import texts
@@ -16,17 +17,18 @@ from spanledger_processor.dialects.values import text
 from spanledger_processor.model import Call, Kind
 
 _MESSAGE = "message"
+_WITH_USAGE = re.compile(r'"models_usage"\s{0,4}:\s{0,4}\{')
 
 
 def _kind(view: ScopedSpan) -> Kind | None:
+    """A message is published once, and then processed by each that receives it: there it is told again."""
+    if not view.name.startswith("autogen publish "):
+        return None
     value = view.attributes.get(_MESSAGE)
-    return (
-        "llm" if isinstance(value, str) and '"models_usage"' in value and '"models_usage":null' not in value else None
-    )
+    return "llm" if isinstance(value, str) and _WITH_USAGE.search(value) else None
 
 
 def _identity(view: ScopedSpan, call: Call) -> None:
-    """A message goes by several spans, once to each that receives it: its id makes them one call."""
     value = texts.parse(view.attributes.get(_MESSAGE))
     message = value.get("message") if isinstance(value, Mapping) else None
     if call.fallback is not None and isinstance(message, Mapping):
