@@ -182,6 +182,28 @@ def test_two_writers_that_overwrite_each_other_count_nothing_again(mux: Mux) -> 
     assert (sum(truth[:3]), sum(truth[3:])) <= (given, answer) <= (sum(truth[:3]) + 1, sum(truth[3:]) + 1)
 
 
+def test_a_file_that_still_names_its_children_was_not_made_anew(mux: Mux) -> None:
+    """A crash and unseen growth between two looks contradict the sums as well; the child's usage counts once."""
+    entry = {"totalTokens": 10_000, "inputTokens": 9_000, "outputTokens": 1_000, "model": MODEL}
+    child: Five = (9_000, 0, 0, 1_000, 0)
+
+    def write(tokens: Five, turn: Five, at_ms: int) -> None:
+        more = {"lastRequest": last(MODEL, five(*turn), at_ms), "rolledUpFrom": {"child": entry}}
+        put(mux.root, usage({MODEL: five(*tokens)}, **more))
+
+    mux.file((1, 0, 0, 0, 0), (1, 0, 0, 0, 0), T0 - 50_000)
+    mux.look()
+    mux.chat(("m1", A, T0))
+    write(add((1, 0, 0, 0, 0), A, child), A, T0 + 20)
+    mux.look()
+    mux.chat(("m1", A, T0), ("m2", B, T0 + 10_000), ("m3", C, T0 + 20_000))
+    write(add((1, 0, 0, 0, 0), A, child, C, (7, 0, 0, 0, 0)), C, T0 + 20_020)
+    mux.look()
+    assert mux.counted("child") == child
+    assert sum(mux.counted()) <= sum(add((1, 0, 0, 0, 0), A, B, C, (7, 0, 0, 0, 0)))
+    assert sum(mux.counted()) >= sum(add((1, 0, 0, 0, 0), A, B, C))
+
+
 @pytest.mark.parametrize("with_file", [False, True])
 def test_a_row_that_grows_counts_its_growth(with_file: bool, mux: Mux) -> None:  # noqa: FBT001 - a parameter of pytest
     """The same id with more usage, as a turn that goes on after an interruption."""

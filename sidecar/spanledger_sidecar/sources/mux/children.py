@@ -55,11 +55,10 @@ class ChildRemainder:
         found = sum(part.tokens.total for part in self.parts)
         if not self.cost or not found or (self.tokens or ZERO).total or self.amount:
             return
-        left = self.cost
-        for part in self.parts:
-            part.reported = self.cost * part.tokens.total // found
-            left -= part.reported
-        part.reported = (part.reported or 0) + left
+        shares = [self.cost * part.tokens.total // found for part in self.parts]
+        shares[-1] += self.cost - sum(shares)
+        for part, share in zip(self.parts, shares, strict=True):
+            part.reported = share
 
 
 def merge_child(

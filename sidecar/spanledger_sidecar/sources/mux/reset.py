@@ -18,7 +18,8 @@ def is_reset(work: Reconciliation, usage: UsageFile) -> bool:
     workspace = work.workspace
     if any(child not in usage.children for child in workspace.merged):
         return True
-    if _holds_copies(work) or _lacks_last(work, usage) or any(_lacks_rows(work, key) for key in usage.models):
+    begun = _lacks_last(work, usage) or any(_lacks_rows(work, key) for key in usage.models)
+    if _holds_copies(work) or (begun and not workspace.merged):  # a file made anew names no child that was merged
         return True
     return any(_begins_again(state.file, usage.models.get(key, Bucket())) for key, state in workspace.models.items())
 
@@ -91,7 +92,8 @@ def _restart_model(work: Reconciliation, key: str, bucket: Bucket, *, rebuilt: b
     work.vanished[key] = missing(state.chat, own)
     proven = proven_by_last(work, key)
     pool = missing(now, proven)
-    if others.total and not rebuilt and _overwritten(work, key, pool, others):
+    kept = work.workspace.merged and not rebuilt
+    if kept or (others.total and not rebuilt and _overwritten(work, key, pool, others)):
         state.covered = capped(pool, own.plus(others))
         return
     late = [
