@@ -31,7 +31,7 @@ def _sold(price: str, *part_of: str, unit: str = "token", absent: Absent = "unkn
 
 @dataclass(slots=True)
 class Usage:
-    """What one call used, in the convention's sense: input includes both caches, output includes reasoning.
+    """The usage of one call, in the convention's sense: input includes both caches, output includes reasoning.
 
     `None` is unknown; 0 is a count of zero. Each field is a usage class, declared here and nowhere else: prices, sums,
     records, rows and attributes follow `USAGE_CLASSES`. A class stands below the classes that it is part of; a new one
@@ -183,7 +183,7 @@ class ToolCall:
 
 @dataclass(slots=True)
 class Call:
-    """What one GenAI span says, whatever vocabulary said it.
+    """The content of one GenAI span, whatever its vocabulary.
 
     `problem` is set where usage was there but contradicts itself (cache larger than input, negative counts); `usage`
     then holds what could be read. `estimate` is true where a class or the inclusive/exclusive reading had to be

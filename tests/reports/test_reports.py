@@ -161,6 +161,8 @@ def test_an_answer_from_the_proxys_cache_costs_nothing() -> None:
     for told in hits:
         assert told["spanledger.cost.usd"] == 0
         assert told["spanledger.cost.source"] == "response_cache"
+        assert not [key for key in told if key.startswith("spanledger.usage.")]
+    assert (ledger["calls"], ledger["tokens"]["input"], ledger["tokens"]["output"]) == (1, 8120, 950)
     assert Decimal(ledger["cost_usd_exact"]) == Decimal(str(want("22-litellm-cache-hit")["sum"]))
 
 

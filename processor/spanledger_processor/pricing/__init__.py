@@ -1,4 +1,4 @@
-"""What a call costs: rate cards from genai-prices or the user's overrides, exact sums, and reasons for no price."""
+"""Prices of calls: rate cards from genai-prices or the user's overrides, exact arithmetic, reasons for no price."""
 
 from spanledger_processor.pricing.explain import Explanation, Line, Quotation, describe, explain
 from spanledger_processor.pricing.model_names import canonical_model, one_model

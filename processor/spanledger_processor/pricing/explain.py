@@ -1,4 +1,4 @@
-"""The same numbers as `Pricer.cost`, with how they came about, for a person to read."""
+"""Explanations of prices: the arithmetic behind `Pricer.cost`, and the rates of a model, as text for people."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """How a call was priced: `names` tell how its model was found, `lines` add up to `cost.computed`."""
+    """The arithmetic of one call: `names` say how its model was found, `lines` add up to `cost.computed`."""
 
     names: tuple[str, ...]
     lines: tuple[Line, ...]
     cost: Cost
 
     def text(self) -> list[str]:
-        """All of it, line by line."""
+        """Return the explanation line by line."""
         return [*self.names, *(str(line) for line in self.lines), *_outcome(self.cost)]
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What one class of tokens costs, in USD per `unit`."""
+    """The price of one usage class in USD per `unit`."""
 
     label: str
     unit: str
@@ -73,7 +73,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Quotation:
-    """What a model costs at a time: `tiers` by the tokens of input that a call must exceed, the first from 0.
+    """The rates of a model at a time: `tiers` by the tokens of input that a call must exceed, the first from 0.
 
     `changes`: the price depends on the time of the day. `unpriced` says why there are no tiers.
     """
@@ -98,7 +98,7 @@ class Quotation:
 
 
 def explain(call: Call, at_ns: int, pricer: Pricer, *, time_known: bool = True) -> Explanation:
-    """The arithmetic behind `pricer.cost(call, at_ns, time_known=time_known)`."""
+    """Return the arithmetic behind `pricer.cost(call, at_ns, time_known=time_known)`."""
     cost = pricer.cost(call, at_ns, time_known=time_known)
     quote = "no_usage" if call.granularity == "cost-only" else pricer.quote(call, at_ns)
     provider = call.provider
@@ -111,7 +111,7 @@ def explain(call: Call, at_ns: int, pricer: Pricer, *, time_known: bool = True) 
 def describe(
     model: str, provider: str, at_ns: int, pricer: Pricer, price_context: tuple[tuple[str, str], ...] = ()
 ) -> Quotation:
-    """What a model would cost at a time, and how its name was read."""
+    """Return the rates of a model at a time, and how its name was read."""
     day, ns = divmod(at_ns, _DAY_NS)
     resolved = pricer.resolve(provider, model, day, price_context)
     names = tuple(_names(provider, model, pricer, at_ns, price_context))
@@ -123,12 +123,12 @@ def describe(
 
 
 def usd(amount: Pico) -> str:
-    """Money in USD, exactly."""
+    """Return an amount in USD, exactly."""
     return plain(Fraction(amount, USD))
 
 
 def plain(number: Fraction) -> str:
-    """A number with a finite decimal expansion, without an exponent; others to twelve places."""
+    """Return a number with a finite decimal expansion, without an exponent; others to twelve places."""
     whole, places = divmod(round(number * 10**12), 10**12)
     return f"{whole}.{f'{places:012d}'.rstrip('0'):0<2}"
 
@@ -176,7 +176,7 @@ def _rates(card: Card, rates: Row) -> tuple[Rate, ...]:
 
 
 def _stated(card: Card, rates: Row, place: int) -> bool:
-    """Whether a class has a rate to show: not that of what includes it for want of one of its own."""
+    """Return whether a class has a rate to show, and not only that of the class that includes it."""
     wholes = USAGE_CLASSES[place].part_of if place >= 0 else ()
     return bool(rates[place]) and not (place in card.unstated and wholes)
 

@@ -1,4 +1,4 @@
-"""Which seller and which of the seller's names a provider and a model mean: tables, and the few rules that read them.
+"""Names of providers and models: the seller and the seller's own name that they stand for, by tables and a few rules.
 
 A price is a property of a seller and a model: the same Claude costs 10 % more from a region of Bedrock. The seller is
 the provider that was named, unless the form of the model's name can only be another's. Nothing is guessed: a provider
@@ -76,7 +76,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "zai": ("z-ai", "z.ai"),
     "zhipuai": ("bigmodel", "zhipu"),
 }
-"""What a genai-prices provider is called elsewhere (semantic conventions old and new, AI SDK, LiteLLM, pydantic-ai),
+"""Other names of a genai-prices provider (semantic conventions old and new, AI SDK, LiteLLM, pydantic-ai),
 in lower case with "-" for "_". Its own ids need no row."""
 
 NO_SELLER = frozenset(
@@ -125,7 +125,7 @@ MAKERS = frozenset({"anthropic", "cohere", "deepseek", "mistral", "moonshotai", 
 
 
 def provider_key(provider: str) -> str:
-    """A provider's name in the spelling of the tables above."""
+    """Return a provider's name in the spelling of the tables above."""
     return provider.strip(" \t\r\n\"'`").lower().replace("_", "-").replace(" ", "-")
 
 
@@ -213,7 +213,7 @@ class Candidate:
 
 
 def clean(name: str) -> str:
-    """A model's name without what is no part of it: blanks, quotes, a context-window tag such as [1m]; lower case."""
+    """Return a model's name in lower case, without blanks, quotes and a context-window tag such as [1m]."""
     return _TAG.sub("", name.strip(" \t\r\n\"'`").lower())
 
 
@@ -258,7 +258,7 @@ def _undated(name: str) -> tuple[str, str]:
 
 
 def seller_of(provider: str) -> str | None:
-    """The genai-prices provider that a name means; "" for one that sells nothing; None if it is not known.
+    """Return the genai-prices provider that a name stands for; "" for one that sells nothing; None if it is not known.
 
     What follows the last dots may be an API's name: `anthropic.messages`, `google.vertex.chat`.
     """
@@ -273,7 +273,7 @@ def seller_of(provider: str) -> str | None:
 
 
 def candidates_for(provider: str, model: str) -> list[Candidate] | Unpriced:
-    """The candidates of a provider and a model, the likeliest first; the first that the seller lists is the one."""
+    """Return the candidates for a provider and a model, the likeliest first; the first that its seller lists holds."""
     model = clean(model)
     if not model:
         return "no_model"

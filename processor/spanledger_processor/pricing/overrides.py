@@ -1,4 +1,4 @@
-"""The user's own prices: they go before every list, and the first that matches is the one."""
+"""The user's own prices. They go before every list, and the first that matches holds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Override:
                 raise ValueError(f"{key}: a rate is a number of USD, 0 or more, not {rate}")
 
     def matches(self, provider: str, model: str, candidates: list[Candidate], day: date) -> bool:
-        """Whether it is for this call: the names as they came in, and how they were read."""
+        """Return whether the override holds for a call, by the names as they came in and as they were read."""
         if self.valid_from is not None and day < self.valid_from:
             return False
         sellers = {candidate.seller for candidate in candidates[:1]}
@@ -66,7 +66,7 @@ class Override:
         return pattern in names or any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
     def card(self) -> Card:
-        """The rates as a card."""
+        """Return the rates as a card."""
         rates = self._stated()
         return build(
             f"override/{self.name or self.model}",

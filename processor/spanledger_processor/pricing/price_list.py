@@ -22,7 +22,7 @@ STANDARD = frozenset({"auto", "default", "global", "normal", "not_available", "o
 """Values of a price context that ask for nothing but the list price."""
 
 _ALLOWANCE = {"google": ("web_searches",)}
-"""What a seller gives for nothing up to a daily allowance that no call tells: searches by Google, see
+"""Usage classes of which a seller gives a daily allowance for nothing, which no call tells: searches by Google, see
 https://ai.google.dev/gemini-api/docs/pricing."""
 _A_PROMPT = ("google", "gemini-2")
 """Models of a seller that are charged for a prompt with searches, not for each of them (the same page)."""
@@ -41,12 +41,12 @@ class Listing:
 
     @property
     def price(self) -> str:
-        """The provenance of its prices."""
+        """Return the provenance of its prices."""
         return f"{PROVENANCE}/{self.seller.id}/{self.model.id}"
 
 
 def find(candidates: Iterable[Candidate]) -> Listing | None:
-    """The first candidate that its seller lists."""
+    """Return the first candidate that its seller lists."""
     for candidate in candidates:
         seller = _BY_ID[candidate.seller]
         model = seller.find_model(candidate.model, all_providers=providers)
@@ -56,7 +56,7 @@ def find(candidates: Iterable[Candidate]) -> Listing | None:
 
 
 def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> list[tuple[int, Card | None]]:
-    """The model's cards on a day (UTC), each with the nanosecond of the day from which it holds.
+    """Return the model's cards on a day (UTC), each with the nanosecond of the day from which it holds.
 
     One, from 0, for almost all models; a few cost less at night.
     """

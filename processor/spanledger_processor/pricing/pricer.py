@@ -1,4 +1,4 @@
-"""Whose amount counts for a call: that of the one who charges, our own arithmetic, or a library's estimate.
+"""The pricer: the cost of a call, and the rule for which of several amounts counts.
 
 The rules, in order; the first that holds decides:
 1. The application's or a proxy's own cache answered: 0, `response_cache`.
@@ -42,7 +42,7 @@ PLANS = {
 """The notes of calls that a plan covers."""
 
 _FREE = ":free"
-"""What OpenRouter's names of models end with that cost nothing, https://openrouter.ai/docs/guides/routing/model-variants."""
+"""The end of OpenRouter's names of models that cost nothing, https://openrouter.ai/docs/guides/routing/model-variants."""
 
 MAX_NAME = 512
 """Characters of a model's name, its provider's and a price context. Longer ones are nobody's, and are not kept."""
@@ -61,7 +61,7 @@ _MAX_DAY = (date.max - _EPOCH).days
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a name came to on a day: rate cards, each with the nanosecond of day from which it holds, or a reason.
+    """The rate cards of a name on a day, each with the nanosecond of day from which it holds, or why there are none.
 
     `only` is the card of a model whose price does not change during the day.
     """
@@ -73,7 +73,7 @@ class Resolved:
     only: Card | None = None
 
     def card(self, ns: int) -> Card | None:
-        """The card that holds at a nanosecond of the day."""
+        """Return the card that holds at a nanosecond of the day."""
         found = None
         for start, card in self.cards:
             if ns >= start:
@@ -154,7 +154,7 @@ class Pricer:
         return self.resolve(provider, model, day, context)
 
     def resolve(self, provider: str, model: str, day: int, context: tuple[tuple[str, str], ...] = ()) -> Resolved:
-        """What a name means on a day (days since 1970), looked up anew: overrides first, then genai-prices."""
+        """Look up a name on a day (days since 1970): overrides first, then genai-prices."""
         on = _EPOCH + timedelta(days=min(max(day, 0), _MAX_DAY))
         read_as = candidates_for(provider, model)
         candidates = () if isinstance(read_as, str) else tuple(read_as)
@@ -175,7 +175,7 @@ class Pricer:
 
 
 def priced_name(call: Call) -> str:
-    """The name that a price goes by: the model that answered, else the one that was asked.
+    """Return the name that a price goes by: the model that answered, else the one that was asked.
 
     Where both are one Bedrock model, the longer spelling: some libraries cut the region, and with it the price, off.
     """
