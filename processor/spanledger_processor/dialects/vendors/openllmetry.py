@@ -104,7 +104,7 @@ OPENLLMETRY = replace(
             _PY + "anthropic",
             why="adds the classes up",
             package="pypi:opentelemetry-instrumentation-anthropic",
-            read=("0.62.4", "0.62.4"),
+            read=("0.40.0", "0.62.4"),
         ),
         Source(
             Input.EXCLUSIVE,
