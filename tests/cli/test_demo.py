@@ -34,7 +34,7 @@ def file(shown: str) -> Path:
 
 
 def test_sessions_and_runs_by_model(shown: str) -> None:
-    for text in ("Sessions, $", "Runs, ", "sess-A", "sess-B", "pydantic-ai", "anthropic/claude-sonnet-4-5-20250929"):
+    for text in ("Sessions, $", "Runs, ", "sess-A", "sess-B", "pydantic-ai", "anthropic/claude-sonnet-4-5"):
         assert text in shown
 
 
