@@ -67,7 +67,7 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
     ("an embedding", {"kind": "embedding", "output": 0}, {"kind": "embedding", "output": 0}, "equal usage", "few"),
     ("kinds", {"kind": "embedding"}, {}, "kind", "kind"),
     ("times that only touch", {"start": -SECOND // 2}, {}, "time", "time"),
-    ("a long call around a short one", {"length": 30 * SECOND}, {"start": 12 * SECOND}, "equal usage", "time"),
+    ("a long call around a short one", {"length": 30 * SECOND}, {"start": 12 * SECOND}, "equal usage", "loose"),
     ("response ids", {"response_id": "r1"}, {"response_id": "r2"}, "other id", "other id"),
     ("an id on one side", {"response_id": "r1"}, {}, "equal usage", "equal usage"),
     ("the same id", {"response_id": "r1"}, {"response_id": "r1"}, "same id", "same id"),

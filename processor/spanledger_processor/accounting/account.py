@@ -78,7 +78,7 @@ class _Account:
         for state in self._traces:
             self._decide(state)
         self._finish()
-        self._traces.keep(self._packed)
+        self.ruling.cut_traces = self._traces.keep(self._packed)
         for index, first in self._twice:
             self.ruling.decisions[index] = self.ruling.decisions[first]
         return self.ruling

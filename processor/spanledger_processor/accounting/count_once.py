@@ -50,8 +50,8 @@ LOG_AFTER_NS = 5_000_000_000
 """A log event is written when its call has ended, or soon after; its clock may be a bit behind."""
 FEW_TOKENS = 16
 """Calls of fewer output tokens (labels, yes or no, embeddings) often have equal counts by chance."""
-_EDGE_NS = 1_000_000_000
-"""In two traces, what one report may last longer than the other, unless it is no more than twice as long."""
+EDGE_NS = 250_000_000
+"""In two traces, what one span may start before or end after the other that it holds."""
 _SOURCES = 16
 """Libraries that report one call, at most."""
 
@@ -76,13 +76,14 @@ TWO_CALLS: Mapping[str, str] = {
     "language": "they come from processes of two languages",
     "library": "one library reports a call once",
     "few": "counts as small as these are often equal by chance, and the spans are in two traces",
+    "loose": "their times hold each other, but not closely, and the spans are in two traces",
     "many": "too many calls of equal counts at the same time",
     "time": "their times do not hold each other",
     "cut": "of the calls that it may hold, some are no longer known: the trace is too long",
 }
 """Why a span counts that is near to being none."""
 
-DOUBTS = frozenset({"reused id", "few", "many", "cut"})
+DOUBTS = frozenset({"reused id", "few", "loose", "many", "cut"})
 """Reasons that leave a doubt: both count, and the later one is an estimate."""
 NEAR_ONE_CALL = TWO_CALLS.keys() - {"usage", "kind", "library", "time"}
 """Reasons that a reader of equal counts would ask for."""
@@ -438,7 +439,7 @@ def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
         return "library"
     if not equal_usage(one.claim, other.claim):
         return "usage"
-    if not together(one, other) or not (one_trace or _as_long(one, other)):
+    if not together(one, other):
         return "time"
     if one.kind != other.kind and "other" not in (one.kind, other.kind):
         return "kind"
@@ -448,6 +449,8 @@ def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
         return "session"
     if origin := _other_origin(one, other):
         return origin
+    if not one_trace and not _closely(one, other):
+        return "loose"
     in_one_session = one.logged != other.logged and bool(one.session.id) and one.session.id == other.session.id
     return "equal usage" if one_trace or in_one_session or not _few(one.claim, other.claim) else "few"
 
@@ -468,10 +471,10 @@ def _contains(one: Span, other: Span) -> bool:
     return one.start_ns - SLACK_NS <= other.start_ns and other.end_ns <= one.end_ns + SLACK_NS
 
 
-def _as_long(one: Span, other: Span) -> bool:
-    """Whether two reports last so equally long that the longer one has room for no other call of that length."""
-    shorter, longer = sorted((one.end_ns - one.start_ns, other.end_ns - other.start_ns))
-    return one.logged != other.logged or longer - shorter <= max(shorter, _EDGE_NS)
+def _closely(one: Span, other: Span) -> bool:
+    """Whether two spans start and end so close to each other that no other call of that length has room between."""
+    edges = abs(one.start_ns - other.start_ns), abs(one.end_ns - other.end_ns)
+    return one.logged != other.logged or max(edges) <= EDGE_NS
 
 
 def _differ(one: str, other: str) -> bool:

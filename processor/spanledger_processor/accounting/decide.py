@@ -16,6 +16,7 @@ CARRIED = "part of this cost was on a span already sent that turned out to repea
 _DOUBTS = {
     "reused id": "span {} has the same id and other usage: counted as another call",
     "few": "span {} may report the same call: its counts are equal, and too small to tell",
+    "loose": "span {} may report the same call: its counts are equal, its times are not close",
     "many": "span {} may report the same call, as many with equal counts may",
     "cut": "may repeat calls of this trace that are no longer known, for it is very long",
 }

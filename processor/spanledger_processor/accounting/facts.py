@@ -81,7 +81,8 @@ class Ruling:
 
     `fresh` says where the spans stand that were not known before. `replays` counts those seen before, `conflicts`
     those of them with other usage than the first time. `correction` is by how much what was sent now exceeds the
-    ledger more than before (docs/contract.md#promise-1-sums-are-true).
+    ledger more than before (docs/contract.md#promise-1-sums-are-true); `cut_traces` counts traces that were
+    forgotten in part for the first time, with a loss.
     """
 
     decisions: dict[int, Decision] = field(default_factory=dict)
@@ -91,3 +92,4 @@ class Ruling:
     conflicts: int = 0
     corrections: int = 0
     correction: Pico = 0
+    cut_traces: int = 0

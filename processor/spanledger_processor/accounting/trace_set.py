@@ -283,9 +283,13 @@ class TraceSet:
             return state.groups.session(span)
         return Named(span.place.session if span.place is not None else "")
 
-    def keep(self, decisions: dict[int, bytes]) -> None:
-        """Write everything down; `decisions` are packed, by their place in the request."""
+    def keep(self, decisions: dict[int, bytes]) -> int:
+        """Write everything down, and return how many traces had to be cut for the first time.
+
+        `decisions` are packed, by their place in the request.
+        """
         self._index.save()
+        whole = [state.trace for state in self._states.values() if not state.trace.cut]
         for trace_id, state in self._states.items():
             new = {id(span): decisions[index] for index, span in state.new}
             for span in state.added:
@@ -295,6 +299,7 @@ class TraceSet:
         for trace_id, stored in self._stored.items():
             if self._cache.wants(stored):
                 self._cache.put(trace_key(self._tenant, trace_id), stored)
+        return sum(trace.cut for trace in whole)
 
     def _write(self, trace_id: bytes, state: TraceState) -> None:
         stored = state.stored

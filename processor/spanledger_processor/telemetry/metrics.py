@@ -98,6 +98,7 @@ class StageMetrics:
         """A batch was accounted for. Spans known before are counted as replays and as nothing else."""
         self._count("replayed_spans_total", by=ruling.replays)
         self._count("conflicting_spans_total", by=ruling.conflicts)
+        self._count("cut_traces_total", by=ruling.cut_traces)
         self._count("late_corrections_total", by=ruling.corrections)
         moved: Moved = defaultdict(int)
         spend: dict[tuple[str, str], Pico] = defaultdict(int)

@@ -90,6 +90,11 @@ TABLE: tuple[Row, ...] = (
     _counter("replayed_spans_total", "", "Spans that came again within the window; not counted again."),
     _counter("duplicate_spans_total", "", "Spans that report a response which another span counted (duplicate_of)."),
     _counter("conflicting_spans_total", "", "Spans that came again with other usage; the first one stands."),
+    _counter(
+        "cut_traces_total",
+        "",
+        "Traces so long that spans were forgotten on which later agents may depend; those are marked as estimates.",
+    ),
     _counter("unaccounted_spans_total", "", "Spans let through while the state was not available (not_accounted)."),
     _counter(
         "unaccounted_usd_total",
