@@ -202,6 +202,12 @@ def alone(closing: ExitStack, folder: Path, port: int) -> Target:
     return Target(served.export, lambda: told(served.config, "summary"), served.program)
 
 
+def with_workers(closing: ExitStack, folder: Path, port: int) -> Target:
+    """`serve` with two workers and a ledger process."""
+    served = closing.enter_context(Served(folder, port, arguments=("--workers", "2")))
+    return Target(served.export, lambda: told(served.config, "summary"), served.program)
+
+
 def on_a_small_disk(closing: ExitStack, folder: Path, port: int) -> Target:
     """`serve` with its state on a disk of 8 MiB of its own."""
     disk = folder / "disk"
@@ -235,6 +241,30 @@ def killed(*names: str) -> Callable[[Target, LyingBackend], Fault]:
         return fault
 
     return faults
+
+
+def part_killed(*names: str) -> Callable[[Target, LyingBackend], Fault]:
+    """One of these processes of `serve` ends by SIGKILL; `serve` starts it again."""
+
+    def faults(target: Target, _: LyingBackend) -> Fault:
+        def fault() -> None:
+            with suppress(ProcessLookupError):
+                os.kill(eventually(lambda: _part(target.spanledger.pid, random.choice(names))), signal.SIGKILL)
+
+        return fault
+
+    return faults
+
+
+def _part(parent: int, name: str) -> int:
+    """Return the process id of a part of `serve`."""
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            command = (entry / "cmdline").read_text().split("\0")
+            status = (entry / "status").read_text()
+            if f"PPid:\t{parent}\n" in status and "--part" in command and command[command.index("--part") + 1] == name:
+                return int(entry.name)
+    raise AssertionError(f"no process of part {name}")
 
 
 def stopped(target: Target, _: LyingBackend) -> Fault:
@@ -312,6 +342,8 @@ SCENARIOS = (
     ("`serve` killed", alone, killed("spanledger")),
     ("`serve` stopped", alone, stopped),
     ("`serve` paused for 2 s", alone, paused),
+    ("a worker of two killed", with_workers, part_killed("0", "1")),
+    ("the ledger process killed", with_workers, part_killed("ledger")),
     ("`serve` killed in the loop", in_the_loop, killed("spanledger")),
     ("the Collector killed", in_the_loop, killed("collector")),
     ("both killed at once", in_the_loop, killed("spanledger", "collector")),
