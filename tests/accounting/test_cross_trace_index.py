@@ -22,12 +22,12 @@ class _Watched:
         self._reader = reader
         self.read: list[Table] = []
 
-    def get(self, where: Key) -> bytes | None:
-        self.read.append(Table(where[0]))
-        return self._reader.get(where)
+    def get(self, key: Key) -> bytes | None:
+        self.read.append(Table(key[0]))
+        return self._reader.get(key)
 
-    def sums(self, where: Key) -> Sums:
-        return self._reader.sums(where)
+    def sums(self, key: Key) -> Sums:
+        return self._reader.sums(key)
 
     def scan(
         self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False

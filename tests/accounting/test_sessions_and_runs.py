@@ -123,11 +123,11 @@ def test_a_sessions_tasks_are_found_without_those_of_others(ledger: MemoryLedger
         rows: list[Key] = []
 
         class Watched:
-            def get(self, where: Key) -> bytes | None:
-                return reader.get(where)
+            def get(self, key: Key) -> bytes | None:
+                return reader.get(key)
 
-            def sums(self, where: Key) -> Sums:
-                return reader.sums(where)
+            def sums(self, key: Key) -> Sums:
+                return reader.sums(key)
 
             def scan(self, *where: Any, **how: Any) -> Iterator[tuple[Key, bytes]]:
                 for row in reader.scan(*where, **how):

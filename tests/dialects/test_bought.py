@@ -446,6 +446,25 @@ def test_langsmith_keeps_usage_in_metadata_where_outputs_hold_none() -> None:
     assert (usage.input, usage.cache_read, usage.output_audio) == (100, 20, 40)
 
 
+def test_the_ai_sdk_5_tells_searches_in_metadata() -> None:
+    """vercel/ai, @ai-sdk/anthropic 2: `usage` is Anthropic's own, with what its server-side tools were asked for."""
+    metadata = {"anthropic": {"usage": ANTHROPIC | {"server_tool_use": {"web_search_requests": 2}}}}
+    usage = read(
+        span(
+            {
+                "ai.operationId": "ai.generateText.doGenerate",
+                "ai.model.provider": "anthropic.messages",
+                "ai.usage.inputTokens": ANTHROPIC["input_tokens"],
+                "ai.usage.outputTokens": ANTHROPIC["output_tokens"],
+                "ai.response.providerMetadata": json.dumps(metadata),
+            },
+            scope="ai",
+        )
+    ).usage
+    assert usage is not None
+    assert usage.web_searches == 2
+
+
 def test_vercels_gateway_says_what_it_charged() -> None:
     """https://vercel.com/docs/ai-gateway: `cost` in the provider's metadata, in USD as text."""
     cost = read(

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc.aio
 import pytest
@@ -64,6 +64,9 @@ class Uncounted:
 
     def __getattr__(self, _: str) -> Callable[..., None]:
         return lambda *_: None
+
+
+UNCOUNTED: Any = Uncounted()
 
 
 @dataclass
@@ -194,9 +197,9 @@ async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) 
     sent = Sent()
     config, signer = loaded(), Signer(b"k" * 32)
     stages = [(make_stage(config, signer), make_log_stage(config, signer)) for _ in range(2)]
-    pipeline = Handler(*stages[0], LocalLedger(InMemory()), sent, Uncounted(), lambda: NOW)  # type: ignore[arg-type]
-    account = Handler(*stages[1], LocalLedger(InMemory()), sent, Uncounted(), lambda: NOW).account  # type: ignore[arg-type]
-    enricher = Enricher(*stages[1], account, Uncounted(), (), lambda: NOW)
+    pipeline = Handler(*stages[0], LocalLedger(InMemory()), sent, UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
+    account = Handler(*stages[1], LocalLedger(InMemory()), sent, UNCOUNTED, lambda: NOW).account  # type: ignore[arg-type]
+    enricher = Enricher(*stages[1], account, UNCOUNTED, (), lambda: NOW)
     for signal, body in capture.requests:
         sent.traces.clear()
         await pipeline.handle(signal, body, {}, 0.0)
@@ -213,8 +216,8 @@ async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) 
 async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     config, signer = loaded(), Signer(b"k" * 32)
     stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
-    handler = Handler(stage, log_stage, LocalLedger(InMemory()), Sent(), Uncounted(), lambda: NOW)  # type: ignore[arg-type]
-    enricher = Enricher(stage, log_stage, handler.account, Uncounted(), (), lambda: NOW)
+    handler = Handler(stage, log_stage, LocalLedger(InMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
+    enricher = Enricher(stage, log_stage, handler.account, UNCOUNTED, (), lambda: NOW)
     monkeypatch.setattr(stage, "reading", lambda *_: 1 // 0)
     answers = await enricher.enrich(request(chat()) + _plain(), {})
     assert (answers.seen, answers.attributes, set(answers.failures.values())) == (2, {}, {"ZeroDivisionError"})

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -185,11 +185,11 @@ class LosesCommits(Wrapped):
 
 
 def wrapping_exporter(kind: type[Wrapped]) -> Callable[[Exporter], Exporter]:
-    return lambda exporter: kind(exporter)
+    return lambda exporter: cast("Exporter", kind(exporter))
 
 
 def wrapping_store(kind: type[Wrapped]) -> Callable[[Store], Store]:
-    return lambda store: kind(store)
+    return lambda store: cast("Store", kind(store))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ class RefusingEndpoint:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
                 """Nothing is written."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

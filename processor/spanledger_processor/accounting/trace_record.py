@@ -170,7 +170,7 @@ def _span(row: Row, segment: int) -> Span:
     span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
     if sent is True and span.claim is not None:
         span.sent = span.claim.spend
-    elif sent:
+    elif sent and sent is not True:
         span.sent = UsageVector.read(sent[0], sent[1:])
     span.twin = twin or ""
     if sources:

@@ -94,7 +94,7 @@ class GrpcListener:
         self._settings = settings
         self._where = where
         self._driver = driver
-        self._protocol = protocol
+        self._protocol: OtlpProtocol = protocol
         self._authenticator = Authenticator(settings.auth)
         self._reader = MessageReader(driver.limiter, settings.max_request_bytes)
         self._server = grpc.aio.server(options=_options(settings, share_port=share_port))

@@ -75,10 +75,10 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
             found = read_terms(place)
             terms.context = found.context | terms.context
             terms.reported = terms.reported or found.reported
-        if name == _GATEWAY and (charged := money(told.get("cost"))) is not None:
-            terms.reported = ReportedCost(charged, True, "ai.response.providerMetadata.gateway.cost")
             terms.unclassed = terms.unclassed or found.unclassed
             counts.parts = (read_parts(place) or {}) | (counts.parts or {}) or None
+        if name == _GATEWAY and (charged := money(told.get("cost"))) is not None:
+            terms.reported = ReportedCost(charged, True, "ai.response.providerMetadata.gateway.cost")
 
 
 def _terms(view: ScopedSpan, counts: Counts) -> None:
