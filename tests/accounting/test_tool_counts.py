@@ -32,6 +32,52 @@ def test_the_same_call_again_counts_up_and_another_one_breaks_the_row() -> None:
     ]
 
 
+def _loops(*results: bytes, every_ms: int = 100, rule: LoopRule | None = None) -> list[bool]:
+    ledger = MemoryLedger(loop=rule or LoopRule(consecutive=3, repeats=5))
+    calls = [tool(f"c{number}", at=number * every_ms) for number in range(len(results))]
+    for call, result in zip(calls, results, strict=True):
+        call.result = result
+    return [ledger.take([call])[0].tool_loop for call in calls]
+
+
+def test_only_calls_that_come_to_nothing_new_are_a_loop() -> None:
+    assert _loops(b"a", b"a", b"a", b"a") == [False, False, True, True]
+    assert _loops(b"a", b"b", b"c", b"d") == [False] * 4
+    assert _loops(b"a", b"b", b"b", b"b") == [False, False, False, True]
+    assert _loops(b"", b"", b"") == [False, False, True]
+    assert _loops(b"a", b"", b"a") == [False, False, True]
+
+
+def test_calls_at_long_intervals_are_no_loop() -> None:
+    rule = LoopRule(consecutive=3, repeats=5, window_ns=250 * MS)
+    assert _loops(b"a", b"a", b"a", every_ms=100, rule=rule) == [False, False, True]
+    assert _loops(b"a", b"a", b"a", every_ms=200, rule=rule) == [False] * 3
+
+
+def test_progress_of_another_call_of_the_session_is_progress() -> None:
+    ledger = MemoryLedger(loop=LoopRule(consecutive=0, repeats=2))
+    loops = []
+    for number in range(3):
+        wait, poll = tool(f"w{number}", at=number * 200), tool(f"p{number}", at=number * 200 + 100, signature="h1:k:2")
+        poll.result = b"%d" % number
+        loops += [ledger.take([wait])[0].tool_loop, ledger.take([poll])[0].tool_loop]
+    assert loops[:2] == [False, False]
+    assert loops[4:] == [False, False]
+
+
+def test_a_second_report_brings_the_result_that_the_first_one_lacked() -> None:
+    ledger = MemoryLedger(loop=LoopRule(consecutive=2, repeats=0))
+    first, report, second = (
+        tool("a", at=0, call_id="c1"),
+        tool("b", at=1, call_id="c1", scope="other"),
+        tool("d", at=100),
+    )
+    report.result, second.result = b"x", b"y"
+    for fact in (first, report):
+        ledger.take([fact])
+    assert not ledger.take([second])[0].tool_loop
+
+
 def test_a_denied_call_is_no_step_of_a_loop() -> None:
     ledger = MemoryLedger(loop=LoopRule(consecutive=2, repeats=3))
     calls = [tool("a", at=0), tool("b", at=100), tool("c", at=200)]

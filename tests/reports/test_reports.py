@@ -189,3 +189,26 @@ def test_two_services_with_equal_counts_make_two_calls() -> None:
     spans, ledger = together("28-probe-false-twins")
     assert [told.get("spanledger.cost.usd") for told in spans] == [0.0003264, 0.0003264]
     assert (ledger["calls"], ledger["cost_usd_exact"]) == (2, "0.0006528")
+
+
+def test_a_call_that_comes_to_something_new_is_no_loop() -> None:
+    """Polling, and tests after edits: the same call each time, and another result."""
+    wanted = want("14-loop-polling")["tool.loop"]
+    spans, _ = together("14-loop-polling")
+    assert max(span["spanledger.tool.repeats"] for span in spans) >= 5
+    assert {span["spanledger.tool.loop"] for span in spans} == {wanted}
+    assert {span["tool.loop"] for span in alone("14-loop-polling").values()} == {wanted}
+
+
+def test_the_same_calls_without_results_are_a_loop() -> None:
+    """What no span tells cannot be taken for progress."""
+    body = request("14-loop-polling")
+    for resource in body.resource_spans:
+        for scope in resource.scope_spans:
+            for span in scope.spans:
+                kept = [attribute for attribute in span.attributes if attribute.key != "gen_ai.tool.call.result"]
+                del span.attributes[:]
+                span.attributes.extend(kept)
+    books = Books()
+    books.take([("traces", body.SerializeToString())])
+    assert any(span["spanledger.tool.loop"] for span in books.sent.values())

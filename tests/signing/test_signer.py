@@ -198,6 +198,7 @@ def test_signatures_compare_under_one_key_only() -> None:
 
 
 _ELSEWHERE = """
+from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 print(Signer(b"0123456789abcdef0123456789abcdef").sign(ToolCall("t", {"b": {"y": 1, "x": 2}, "a": 0.1})).value)
 """

@@ -56,7 +56,7 @@ class _Account:
         self.ruling = Ruling()
         changes, read = self.ruling.changes, reader.get
         self._totals = Totals(batch.tenant, reader, changes, batch.now_ns)
-        self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns)
+        self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns, batch.loop.window_ns)
         index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, _digest(batch), memory.calls)
         self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, index)
         self._twice: list[tuple[int, int]] = []
@@ -174,9 +174,8 @@ class _Account:
     def _enter_tool(self, decision: Decision, fact: Fact, told: Told | None) -> None:
         if told is None or fact.signature is None or fact.signature.scope == "name_only":
             return
-        rule = self.batch.loop
         decision.tool_repeats, decision.tool_consecutive = told.times, told.in_a_row
-        decision.tool_loop = (0 < rule.consecutive <= told.in_a_row) or (0 < rule.repeats <= told.times)
+        decision.tool_loop = told.is_loop(self.batch.loop)
 
     def _finish(self) -> None:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""

@@ -21,6 +21,7 @@ def span_of(fact: Fact) -> Span:
     span.response = bounded_id(call.response_id)
     span.call_id = bounded_id(call.tool.call_id or "") if call.tool else ""
     span.signature = fact.signature.value if fact.signature and not (call.tool and call.tool.denied) else ""
+    span.tool_result = fact.result
     span.logged = call.source.startswith("log:")
     span.closes = call.session_closed
     span.claim = _claim_of(fact)

@@ -35,8 +35,8 @@ class Fact:
     """One span of a request: a GenAI span (`call` is set), or a plain one whose links and names matter.
 
     `trace_id` and `span_id` are as on the wire, or a digest of the span where those are invalid. `digest` stands for
-    the usage that was read: a repeat with another digest is a conflict. Times in ns since 1970; `day` is days since
-    1970 by the time that prices go by.
+    the usage that was read: a repeat with another digest is a conflict. `result` stands for what a tool gave back.
+    Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 
     trace_id: bytes
@@ -51,6 +51,7 @@ class Fact:
     call: Call | None = None
     cost: Cost | None = None
     signature: Signature | None = None
+    result: bytes = b""
     day: int = 0
     digest: bytes = b""
     evidence: Evidence = NO_EVIDENCE
@@ -58,10 +59,14 @@ class Fact:
 
 @dataclass(slots=True)
 class LoopRule:
-    """When a tool call completes a loop: this many times in a row, or this many times in all. 0 switches one off."""
+    """When a tool call completes a loop: so many times in a row, or so many times in all, without progress.
+
+    0 switches one off. What began more than `window_ns` before does not count.
+    """
 
     consecutive: int = 0
     repeats: int = 0
+    window_ns: int = 3600 * 10**9
 
 
 @dataclass(slots=True)

@@ -7,25 +7,36 @@ from dataclasses import dataclass
 from typing import Any
 
 from spanledger_processor.accounting.count_once import together
+from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.accounting.grouping import NOTHING
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key, Table, key
 
-_ROWS = 32
-"""Executions remembered of one call: a second report of one arrives within seconds."""
+ROWS = 32
+"""Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""
+_RESULT = 4
+"""Where a row of an execution has its result; before it call id, start, end and sources, behind it the progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
     """What a report of a tool execution amounts to: the very same call was made `times`, `in_a_row` of them lately.
 
-    `again`: another report told of this execution before.
+    `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
+    call of the session between them that came to another result than before. `again`: another report told of this
+    execution before.
     """
 
     times: int
     in_a_row: int
+    stuck: int
     again: bool
+
+    def is_loop(self, rule: LoopRule) -> bool:
+        """Return whether the call completes a loop."""
+        row = min(self.in_a_row, self.stuck)
+        return (0 < rule.consecutive <= row) or (0 < rule.repeats <= self.stuck)
 
 
 class ToolCounts:
@@ -33,14 +44,18 @@ class ToolCounts:
 
     Two reports are of one execution where they have one call id, or where one has none, they come from two sources
     (two libraries, a span and a log event) and lie together in time, one to one. Small records: how often a session
-    made this very call, which call it made last and how often in a row, and which call ids it has named.
+    made this very call with the latest executions, which call it made last and how often in a row, how often it has
+    come to a new result, and which call ids it has named.
     """
 
-    def __init__(self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int) -> None:
+    def __init__(
+        self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int, window_ns: int
+    ) -> None:
         self._tenant = tenant
         self._read = read
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
+        self._window_ns = window_ns
 
     def count(self, session: bytes, span: Span) -> Told:
         """Enter one report of an execution in `session`."""
@@ -48,15 +63,29 @@ class ToolCounts:
         times_key = key(Table.TOOL, self._tenant, session, span.signature.encode())
         row_key = key(Table.TOOL, self._tenant, session)
         times, rows = self._load(times_key, (0, []))
-        last, in_a_row = self._load(row_key, ("", 0))
+        last, in_a_row, progress = self._load(row_key, ("", 0, 0))
         if _told_before(span, rows):
             self._save(times_key, times, rows)
-            return Told(times, in_a_row if last == span.signature else 1, again=True)
+            stuck = self._stuck(span, rows, progress)
+            return Told(times, in_a_row if last == span.signature else 1, stuck, again=True)
         in_a_row = in_a_row + 1 if last == span.signature else 1
-        rows = [*rows[-_ROWS + 1 :], [span.call_id, span.start_ns, span.end_ns, [[span.scope, span.logged]]]]
+        if rows and _differ(rows[-1][_RESULT], span.tool_result):
+            progress += 1
+        source = [[span.scope, span.logged]]
+        row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress]
+        rows = [*rows[-ROWS + 1 :], row]
         self._save(times_key, times + 1, rows)
-        self._save(row_key, span.signature, in_a_row)
-        return Told(times + 1, in_a_row, again=known)
+        self._save(row_key, span.signature, in_a_row, progress)
+        return Told(times + 1, in_a_row, self._stuck(span, rows, progress), again=known)
+
+    def _stuck(self, span: Span, rows: list[list[Any]], progress: int) -> int:
+        """Return how many of the latest executions came to nothing new."""
+        stuck = 0
+        for _, start_ns, _, _, result, since in reversed(rows):
+            if since != progress or start_ns < span.start_ns - self._window_ns or _differ(result, span.tool_result):
+                break
+            stuck += 1
+        return stuck
 
     def _named_before(self, session: bytes, span: Span) -> bool:
         """Whether the session has named this call id: of two reports, one may not know the arguments."""
@@ -68,7 +97,7 @@ class ToolCounts:
         self._save(where)
         return False
 
-    def _load(self, where: Key, absent: tuple[Any, Any]) -> Any:
+    def _load(self, where: Key, absent: tuple[Any, ...]) -> Any:
         record = self._read(where)
         return absent if record is None else tuple(unpack(record)[2:])
 
@@ -81,15 +110,22 @@ def _told_before(span: Span, rows: list[list[Any]]) -> bool:
     """Whether one of the rows is this execution; it is taken for the span's source by that."""
     source = [span.scope, span.logged]
     for row in rows:
-        call_id, start_ns, end_ns, sources = row
+        call_id, start_ns, end_ns, sources = row[:_RESULT]
         if call_id and span.call_id:
             if call_id == span.call_id:
+                row[_RESULT] = row[_RESULT] or span.tool_result
                 return True
             continue
         if source not in sources and together(span, _told(start_ns, end_ns, sources[0])):
             sources.append(source)
+            row[_RESULT] = row[_RESULT] or span.tool_result
             return True
     return False
+
+
+def _differ(one: bytes, other: bytes) -> bool:
+    """Return whether both results are known and are not the same."""
+    return bool(one and other and one != other)
 
 
 def _told(start_ns: int, end_ns: int, source: list[Any]) -> Span:

@@ -115,6 +115,8 @@ class Span:
     response: str = ""
     call_id: str = ""
     signature: str = ""
+    tool_result: bytes = b""
+    """Stands for what the tool gave back; not remembered, the session's count of the call is."""
     logged: bool = False
     again: bool = False
     claim: Claim | None = None

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
+from spanledger_exporters.settings import Duration
 from spanledger_processor.config.section import NULL_IS_DEFAULT, CountOrOff, Keys, Section, not_available
 from spanledger_processor.dialects import registry
 from spanledger_processor.pricing.overrides import FURTHER_CLASSES
@@ -125,14 +126,25 @@ class Ignored(Section):
 
 
 class Loop(Section):
-    """When `spanledger.tool.loop` is true: either threshold is reached."""
+    """When `spanledger.tool.loop` is true: either threshold is reached without progress.
+
+    Progress is a call of the session that comes to another result than it did before. Results that no span tells are
+    taken for the same.
+    """
 
     consecutive: CountOrOff = Field(
-        default=3, description="The very same call so many times in a row in one session, or more; 0: no such rule."
+        default=3,
+        le=32,
+        description="The very same call so many times in a row in one session, or more; 0: no such rule.",
     )
     repeats: CountOrOff = Field(
         default=5,
+        le=32,
         description="The very same call so many times in one session, in a row or not, or more; 0: no such rule.",
+    )
+
+    window: Duration = Field(
+        default=3600.0, gt=0, description="Executions that began longer ago than this are no part of a loop."
     )
 
     @field_validator("consecutive", "repeats")

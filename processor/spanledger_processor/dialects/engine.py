@@ -187,6 +187,7 @@ def _tool(dialect: Dialect, view: ScopedSpan) -> ToolCall:
     keys = dialect.tool
     name = first_text(view, keys.name) or (view.name if keys.name_from_span else "")
     call = ToolCall(name or None, first(view, keys.arguments), first_text(view, keys.call_id) or None)
+    call.result = first(view, keys.result)
     call.denied = first_text(view, keys.decision) == _DENIED or any(
         event.name == _DECISION and event.attributes.get(f"{_DECISION}.outcome") == _DENIED for event in view.events
     )

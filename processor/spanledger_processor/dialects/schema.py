@@ -212,6 +212,7 @@ class ToolKeys:
 
     name: Keys = ()
     arguments: Keys = ()
+    result: Keys = ()
     call_id: Keys = ()
     decision: Keys = ("gen_ai.tool.call.decision.outcome",)
     name_from_span: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from typing import Protocol
+from typing import Any, Protocol
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, Fact
 from spanledger_processor.accounting.grouping import Named
@@ -77,6 +77,8 @@ class Signing(Protocol):
 
     def sign(self, tool: ToolCall) -> Signature | None: ...
 
+    def digest(self, value: Any) -> bytes: ...
+
 
 @dataclass(slots=True)
 class FactBuilder:
@@ -104,6 +106,7 @@ class FactBuilder:
         fact.evidence = span_evidence(view.attributes, self._resource[2])
         if call.tool is not None and call.kind == "tool":
             fact.signature = self._signature(call.tool)
+            fact.result = self.signing.digest(call.tool.result)
         return fact
 
     def plain(self, view: SpanView, group: ScopeGroup) -> Fact:

@@ -2,7 +2,7 @@
 
 The columns follow the fields of the dataclasses, so that a new field needs nothing here. A column whose values are all
 equal is written as one value, which most are: what stays is a quarter of the values. Content does not cross: of a tool
-call the arguments, signed before, are left out.
+call the arguments and the result, hashed before, are left out.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ Read: TypeAlias = Callable[[Any, int], Iterable[Any]]
 """From what was unpacked to so many values."""
 Convert: TypeAlias = Callable[[Any], Any]
 
-_LEFT_OUT = {(ToolCall, "arguments")}
+_LEFT_OUT = {(ToolCall, "arguments"), (ToolCall, "result")}
 _PLAIN, _WIDE = b"\x00", b"\x01"
 """What the first byte says of the integers: all within 64 bits, or wider ones written as text."""
 
 
 def encode_batch(batch: Batch) -> bytes:
     """Return a batch as bytes."""
-    loop = (batch.loop.consecutive, batch.loop.repeats)
+    loop = (batch.loop.consecutive, batch.loop.repeats, batch.loop.window_ns)
     return _packed([batch.tenant, len(batch.facts), _WRITE_FACTS(batch.facts), batch.now_ns, loop, batch.aliases])
 
 

@@ -101,7 +101,8 @@ def link_keys(processor: Processor) -> tuple[str, ...]:
 
 def make_loop_rule(processor: Processor) -> LoopRule:
     """Return the rule by which a tool call completes a loop."""
-    return LoopRule(processor.tools.loop.consecutive, processor.tools.loop.repeats)
+    loop = processor.tools.loop
+    return LoopRule(loop.consecutive, loop.repeats, round(loop.window * 1e9))
 
 
 def make_tenant_of(processor: Processor) -> TenantOf:

@@ -45,6 +45,21 @@ class Signer:
         message = b"%b %d:%b%b" % (VERSION.encode(), len(encoded), encoded, form)
         return Signature(self._prefix + hmac.digest(self._key, message, "sha256")[:16].hex(), scope)
 
+    def digest(self, value: Any) -> bytes:
+        """Return eight bytes that stand for a value, keyed as signatures are; none for one that says nothing.
+
+        What it stands for are texts as they are and other values by their canonical form.
+        """
+        if isinstance(value, bytes):
+            value = value.decode("utf-8", "surrogateescape")
+        if value is None or (isinstance(value, str) and (not value.strip() or value.strip() in PLACEHOLDERS)):
+            return b""
+        try:
+            form = b"r" + canonical(value)
+        except (UnreadableError, RecursionError):
+            return b""
+        return hmac.digest(self._key, form, "sha256")[:8]
+
     def _form(self, name: str, arguments: Any) -> tuple[str, bytes]:
         """The scope, and the arguments as they are hashed: V and a canonical value, T and a text that was cut, or -."""
         if isinstance(arguments, bytes):

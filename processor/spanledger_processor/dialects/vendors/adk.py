@@ -46,6 +46,7 @@ ADK = replace(
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gcp.vertex.agent.tool_call_args"),
+        result=("gen_ai.tool.call.result", "gcp.vertex.agent.tool_response"),
         call_id=("gen_ai.tool.call.id",),
     ),
     groups=GroupingKeys(

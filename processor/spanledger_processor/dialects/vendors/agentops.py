@@ -61,6 +61,7 @@ AGENTOPS = replace(
     tool=ToolKeys(
         name=("tool.name", "gen_ai.tool.name", "agentops.entity.name"),
         arguments=("tool.parameters", "agentops.tool.input", "agentops.entity.input", "gen_ai.tool.call.arguments"),
+        result=("tool.result", "agentops.tool.output", "agentops.entity.output", "gen_ai.tool.call.result"),
         call_id=("tool.id", "gen_ai.tool.call.id"),
     ),
     agent=("agent.id",),

@@ -75,7 +75,7 @@ GENKIT = Dialect(
     otherwise="other",
     usage_texts=(UsageText("genkit:output", ("usage",), whole=True),),
     sources=(Source(Input.PRESUMED, why="the plugin's counts; Anthropic's prove exclusive where caches are large"),),
-    tool=ToolKeys(name=("genkit:name",), arguments=("genkit:input",), name_from_span=True),
+    tool=ToolKeys(name=("genkit:name",), arguments=("genkit:input",), result=("genkit:output",), name_from_span=True),
     groups=GroupingKeys(session=("genkit:sessionId",)),
     rules=(_model,),
 )

@@ -37,6 +37,7 @@ LAMINAR = replace(
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "lmnr.span.input"),
+        result=("gen_ai.tool.call.result", "lmnr.span.output"),
         call_id=("gen_ai.tool.call.id",),
         name_from_span=True,
     ),

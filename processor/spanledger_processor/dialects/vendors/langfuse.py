@@ -175,7 +175,9 @@ LANGFUSE = Dialect(
     usage_texts=(UsageText("langfuse.observation.usage_details", whole=True, read=usage),),
     sources=(Source(Input.EXCLUSIVE, why="disjoint buckets, unless the shape is a provider's"),),
     costs=(CostKey("langfuse.observation.cost_details", path=("total",)),),
-    tool=ToolKeys(arguments=("langfuse.observation.input",), name_from_span=True),
+    tool=ToolKeys(
+        arguments=("langfuse.observation.input",), result=("langfuse.observation.output",), name_from_span=True
+    ),
     groups=GroupingKeys(session=("langfuse.session.id", "session.id")),
     notes=("A `span` is a plain step: it is known, and carries no usage.",),
 )

@@ -91,6 +91,7 @@ LANGSMITH = replace(
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.prompt"),
+        result=("gen_ai.tool.call.result", "gen_ai.completion"),
         call_id=("gen_ai.tool.call.id",),
         name_from_span=True,
     ),

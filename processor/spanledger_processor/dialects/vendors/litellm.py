@@ -130,7 +130,10 @@ LITELLM = replace(
         CostKey("hidden_params", path=("response_cost",)),
     ),
     tool=ToolKeys(
-        name=("gen_ai.tool.name",), arguments=("gen_ai.tool.call.arguments",), call_id=("gen_ai.tool.call.id",)
+        name=("gen_ai.tool.name",),
+        arguments=("gen_ai.tool.call.arguments",),
+        result=("gen_ai.tool.call.result",),
+        call_id=("gen_ai.tool.call.id",),
     ),
     groups=GroupingKeys(
         session=(

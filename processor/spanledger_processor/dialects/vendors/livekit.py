@@ -37,6 +37,7 @@ LIVEKIT = replace(
     tool=ToolKeys(
         name=("lk.function_tool.name",),
         arguments=("lk.pii.function_tool.arguments", "lk.function_tool.arguments"),
+        result=("lk.pii.function_tool.output", "lk.function_tool.output"),
         call_id=("lk.function_tool.id",),
     ),
     groups=GroupingKeys(session=("lk.job_id", "lk.session_id")),

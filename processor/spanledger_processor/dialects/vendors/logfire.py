@@ -55,6 +55,7 @@ LOGFIRE = replace(
     tool=ToolKeys(
         name=("gen_ai.tool.name", "gen_ai_tool_name"),
         arguments=("gen_ai.tool.call.arguments", "arguments"),
+        result=("gen_ai.tool.call.result", "tool_response"),
         call_id=("gen_ai.tool.call.id",),
     ),
     groups=GroupingKeys(session=("gen_ai.conversation.id", "session_id")),

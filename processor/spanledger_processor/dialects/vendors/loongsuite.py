@@ -42,6 +42,7 @@ LOONGSUITE = replace(
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.input"),
+        result=("gen_ai.tool.call.result", "gen_ai.tool.output"),
         call_id=("gen_ai.tool.call.id",),
     ),
     groups=GroupingKeys(session=("gen_ai.session.id", "gen_ai.conversation.id")),

@@ -84,7 +84,7 @@ MLFLOW = Dialect(
     fallback_texts=(UsageText("mlflow.spanOutputs"),),
     sources=(Source(Input.INCLUSIVE, why="MLflow adds the classes up"),),
     costs=(CostKey("mlflow.llm.cost", path=("total_cost",)),),
-    tool=ToolKeys(arguments=("mlflow.spanInputs",), name_from_span=True),
+    tool=ToolKeys(arguments=("mlflow.spanInputs",), result=("mlflow.spanOutputs",), name_from_span=True),
     groups=GroupingKeys(session=("mlflow.trace.session",)),
     rules=(_provider, _langchain),
     notes=("With MLFLOW_ENABLE_OTEL_GENAI_SEMCONV its spans are `otel`; the cache classes are not exported then.",),

@@ -165,6 +165,7 @@ OPENINFERENCE = Dialect(
     tool=ToolKeys(
         name=("tool.name",),
         arguments=("input.value",),
+        result=("output.value",),
         call_id=("tool_call.id", "tool.id"),
         name_from_span=True,
     ),

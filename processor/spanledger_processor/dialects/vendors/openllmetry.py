@@ -134,6 +134,7 @@ OPENLLMETRY = replace(
     tool=ToolKeys(
         name=("gen_ai.tool.name", "traceloop.entity.name"),
         arguments=("gen_ai.tool.call.arguments", "traceloop.entity.input"),
+        result=("gen_ai.tool.call.result", "traceloop.entity.output"),
         call_id=("gen_ai.tool.call.id",),
     ),
     groups=GroupingKeys(

@@ -142,6 +142,7 @@ COSTS = (
 TOOL = ToolKeys(
     name=("gen_ai.tool.name",),
     arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.args", "gen_ai.tool.input"),
+    result=("gen_ai.tool.call.result", "gen_ai.tool.output"),
     call_id=("gen_ai.tool.call.id", "gen_ai.tool.call_id"),
 )
 

@@ -137,6 +137,7 @@ PYDANTIC_AI = replace(
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "tool_arguments"),
+        result=("gen_ai.tool.call.result", "tool_response"),
         call_id=("gen_ai.tool.call.id",),
     ),
     rules=(_no_hours,),

@@ -29,6 +29,7 @@ SPRING_AI = replace(
     tool=ToolKeys(
         name=("spring.ai.tool.definition.name", "gen_ai.tool.name"),
         arguments=("spring.ai.tool.call.arguments", "gen_ai.tool.call.arguments"),
+        result=("spring.ai.tool.call.result", "gen_ai.tool.call.result"),
         call_id=("spring.ai.tool.call.id", "gen_ai.tool.call.id"),
     ),
     groups=GroupingKeys(session=("spring.ai.chat.client.conversation.id",)),

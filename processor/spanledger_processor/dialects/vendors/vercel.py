@@ -183,7 +183,12 @@ VERCEL_LEGACY = Dialect(
         ),
         Source(Input.INCLUSIVE, why="OpenAI's counts include caches"),
     ),
-    tool=ToolKeys(name=("ai.toolCall.name",), arguments=("ai.toolCall.args",), call_id=("ai.toolCall.id",)),
+    tool=ToolKeys(
+        name=("ai.toolCall.name",),
+        arguments=("ai.toolCall.args",),
+        result=("ai.toolCall.result",),
+        call_id=("ai.toolCall.id",),
+    ),
     groups=_GROUPS,
     completes=_metadata,
     rules=(_searches,),

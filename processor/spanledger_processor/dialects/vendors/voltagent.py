@@ -80,6 +80,7 @@ VOLTAGENT = Dialect(
     tool=ToolKeys(
         name=("tool.name",),
         arguments=("input", "tool.arguments"),
+        result=("output", "tool.result"),
         call_id=("tool.call.id",),
     ),
     agent=("subagent.id", "entity.id"),
