@@ -94,6 +94,8 @@ USAGE_CLASSES = tuple(UsageClass(one.name, **one.metadata) for one in fields(Usa
 """The classes in the order of `Usage`."""
 
 CLASS_NAMES = tuple(one.name for one in USAGE_CLASSES)
+FURTHER_CLASSES = frozenset(CLASS_NAMES) - {"input", "output", "cache_read", "cache_write", "cache_write_1h"}
+"""The usage classes that an override prices by their names; the others have a field of their own."""
 
 counts_of: Callable[[Usage], tuple[int | None, ...]] = attrgetter(*CLASS_NAMES)
 """The counts of a usage in the order of `USAGE_CLASSES`."""

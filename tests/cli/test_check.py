@@ -101,4 +101,4 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 def test_an_override_needs_a_price(override: str) -> None:
     result = run("check", "--set", f"processor.pricing.overrides=[{override}]")
     assert result.exit_code == 2
-    assert "processor.pricing.overrides[0]: give a rate for input or output" in result.stderr
+    assert "processor.pricing.overrides[0]: give a rate for input, output or a usage class" in result.stderr

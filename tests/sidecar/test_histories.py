@@ -8,6 +8,7 @@ import tempfile
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -254,6 +255,8 @@ class UsageFileOnly(Histories):
 def _groups(models: dict[tuple[str, str], Five]) -> dict[tuple[str, str], tuple[int, int]]:
     return {key: (sum(tokens[:3]), sum(tokens[3:])) for key, tokens in models.items()}
 
+
+pytestmark = pytest.mark.timeout(600)
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(max_examples=130, stateful_step_count=25, deadline=None, derandomize=True)

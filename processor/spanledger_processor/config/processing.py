@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 from spanledger_exporters.settings import Duration
 from spanledger_processor.config.section import NULL_IS_DEFAULT, CountOrOff, Keys, Section, not_available
 from spanledger_processor.dialects import registry
-from spanledger_processor.pricing.overrides import FURTHER_CLASSES
+from spanledger_processor.model import FURTHER_CLASSES
 from spanledger_processor.signing.key import SHORTEST_KEY
 
 

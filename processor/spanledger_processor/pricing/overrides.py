@@ -9,12 +9,10 @@ from datetime import date
 from decimal import Decimal
 from fractions import Fraction
 
-from spanledger_processor.model import CLASS_NAMES, USAGE_CLASSES
+from spanledger_processor.model import FURTHER_CLASSES, USAGE_CLASSES
 from spanledger_processor.pricing.model_names import Candidate, clean, provider_key, seller_of
 from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, build
 
-FURTHER_CLASSES = frozenset(CLASS_NAMES) - {"input", "output", "cache_read", "cache_write", "cache_write_1h"}
-"""The usage classes that have no field of their own in an override."""
 _PICO = {one.name: PICO_PER_MTOK if one.unit == "token" else PICO_PER_KCOUNT for one in USAGE_CLASSES}
 
 
