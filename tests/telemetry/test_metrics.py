@@ -191,6 +191,19 @@ def test_models_are_bounded_and_no_spend_is_lost(telemetry: Telemetry) -> None:
     assert sum(spend.values()) == 150
 
 
+def test_operations_that_nobody_knows_are_counted_by_name_and_bounded(telemetry: Telemetry) -> None:
+    facts = [fact() for _ in range(60)]
+    for number, one in enumerate(facts):
+        assert one.call is not None
+        one.call.unknown_operation = f"brew-{min(number, 54)}"
+    ruling = Ruling({number: priced() for number in range(60)}, fresh=list(range(60)))
+    telemetry.stage.ruled(Batch(b"", facts, NOW_NS), ruling)
+    told = {name: value for name, value in scraped(telemetry).items() if name.startswith("unknown_operations_total")}
+    assert len(told) == 51
+    assert told["unknown_operations_total{operation=brew-3}"] == 1
+    assert told["unknown_operations_total{operation=other}"] == 10
+
+
 def test_items_and_failures(telemetry: Telemetry) -> None:
     telemetry.stage.received("traces", 5)
     telemetry.stage.accepted("traces", 3)

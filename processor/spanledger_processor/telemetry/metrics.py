@@ -52,6 +52,7 @@ Moved: TypeAlias = dict[tuple[str, ...], int]
 
 _MODELS = 200
 _REASONS = 50
+_OPERATIONS = 50
 
 
 class StageMetrics:
@@ -65,6 +66,7 @@ class StageMetrics:
         self._window_ns = window_ns
         self._models = BoundedLabels(_MODELS)
         self._reasons = BoundedLabels(_REASONS)
+        self._operations = BoundedLabels(_OPERATIONS)
 
     def received(self, signal: Signal, items: int) -> None:
         """Items came in."""
@@ -105,6 +107,8 @@ class StageMetrics:
         for index in ruling.fresh:
             fact, decision = batch.facts[index], ruling.decisions[index]
             _describe(decision, moved)
+            if fact.call is not None and fact.call.unknown_operation:
+                moved["unknown_operations_total", *self._operations(fact.call.unknown_operation)] += 1
             if decision.cost is not None and (ratio := _ratio(decision.cost)):
                 self._registry.observe("reported_cost_ratio", ratio, decision.dialect)
             if decision.usage is not None and fact.end_ns < batch.now_ns - self._window_ns:

@@ -78,6 +78,11 @@ TABLE: tuple[Row, ...] = (
     _counter("genai_spans_total", "kind dialect", "GenAI spans recognised."),
     _counter("priced_spans_total", "source", "Spans counted with a price, by spanledger.cost.source."),
     _counter("unpriced_spans_total", "reason", "Spans counted without a price, by spanledger.cost.unpriced."),
+    _counter(
+        "unknown_operations_total",
+        "operation",
+        'Spans with usage whose operation no dialect knows, counted as `other`. Beyond 50 the label is "other".',
+    ),
     _histogram(
         "reported_cost_ratio",
         "dialect",
