@@ -129,7 +129,7 @@ def test_a_killed_reader_is_forgotten(tmp_path: Path) -> None:
         assert f" {process.pid} " in store._env.readers()
         process.kill()
         process.wait()
-        store.tend()
+        store.maintain()
         assert f" {process.pid} " not in store._env.readers()
     store.close()
 
@@ -315,7 +315,7 @@ def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
         open_store(tmp_path / "state")
 
 
-@pytest.mark.parametrize("use", ["unit", "snapshot", "tend"])
+@pytest.mark.parametrize("use", ["unit", "snapshot", "maintain"])
 def test_a_folder_that_is_removed_while_in_use_is_noticed(tmp_path: Path, use: str) -> None:
     """LMDB would go on in a file that nobody finds again."""
     store = open_store(tmp_path / "state")
@@ -332,8 +332,8 @@ def test_a_folder_that_is_removed_while_in_use_is_noticed(tmp_path: Path, use: s
 
 
 def _use(store: LmdbStore, how: str) -> None:
-    if how == "tend":
-        store.tend()
+    if how == "maintain":
+        store.maintain()
         return
     with store.unit() if how == "unit" else store.snapshot() as reader:
         cost_of(reader, "s")
@@ -360,7 +360,7 @@ print("alive")
 """
 
 
-@pytest.mark.parametrize("use", ["unit", "snapshot", "tend"])
+@pytest.mark.parametrize("use", ["unit", "snapshot", "maintain"])
 @pytest.mark.parametrize("length", [0, 12288])
 def test_a_file_that_is_cut_off_while_in_use_does_not_end_the_process(tmp_path: Path, use: str, length: int) -> None:
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n" + _CUT_OFF

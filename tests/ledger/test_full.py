@@ -59,7 +59,7 @@ def test_accounting_goes_on_at_the_size_limit(tmp_path: Path, durability: str) -
             for place in range(first, first + 100):
                 enter(unit, spend(f"session {place}", place), clock())
                 enter(unit, remember([str(place)]), clock())
-        store.tend()
+        store.maintain()
     store.close()
     store = open_store(tmp_path, read_only=True)
     with store.snapshot() as reader:
@@ -131,7 +131,7 @@ def test_every_view_adds_up_at_the_size_limit(tmp_path: Path, durability: str) -
         with store.unit() as unit:
             for request in range(first, first + batch):
                 account.enter(Batch(TENANT, _facts(request), clock()), unit)
-        store.tend()
+        store.maintain()
     assert store.usage().evicted > 0
     store.close()
     store = open_store(tmp_path, read_only=True)

@@ -34,9 +34,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def _tend(store: LmdbStore) -> None:
+def _maintain(store: LmdbStore) -> None:
     for _ in range(1000):
-        if not store.tend():
+        if not store.maintain():
             return
     raise AssertionError("upkeep does not end")
 
@@ -55,17 +55,17 @@ def test_a_decision_goes_after_its_time_and_not_before(tmp_path: Path, clock: Cl
     store = open_store(tmp_path, clock=clock, spans_hours=24)
     _enter(store, remember(["a"]), clock)
     clock.forward(23.9)
-    _tend(store)
+    _maintain(store)
     assert _has(store, span("a"))
     clock.forward(0.2)
-    _tend(store)
+    _maintain(store)
     assert not _has(store, span("a"))
     assert store.usage().records == 1, "the row that named it went, too; the schema stays"
     store.close()
 
 
 def test_retention_goes_on_while_others_write(tmp_path: Path, clock: Clock) -> None:
-    """Without a pause in which `tend` could run: each commit takes some of what is due, and more than it brings."""
+    """Without a pause in which `maintain` could run: each commit takes some of what is due, and more than it brings."""
     store = open_store(tmp_path, clock=clock)
     for number in range(20):
         _enter(store, remember(f"{number} {inner}" for inner in range(100)), clock)
@@ -94,10 +94,10 @@ def test_a_record_that_was_replaced_stays_for_its_new_time(tmp_path: Path, clock
     clock.forward(20)
     _enter(store, follow("t", clock()), clock)
     clock.forward(20)
-    _tend(store)
+    _maintain(store)
     assert _has(store, trace("t"))
     clock.forward(5)
-    _tend(store)
+    _maintain(store)
     assert not _has(store, trace("t"))
     store.close()
 
@@ -108,7 +108,7 @@ def test_the_segments_of_a_trace_go_with_it(tmp_path: Path, clock: Clock) -> Non
     records = {where: pack([2, clock() // 1_000_000, []]) for where in keys}
     _enter(store, Changes(replace=records, expire=[keys[0]]), clock)
     clock.forward(25)
-    _tend(store)
+    _maintain(store)
     assert [_has(store, where) for where in keys] == [False] * 3 + [True] * 3
     store.close()
 
@@ -121,7 +121,7 @@ def test_rows_of_the_index_go_after_their_time(tmp_path: Path, clock: Clock) -> 
         keys.append(index_key(clock() // 1_000_000, b"request1"))
         _enter(store, Changes(replace={keys[-1]: pack([1, clock() // 1_000_000, {}])}), clock)
     clock.forward(5)
-    _tend(store)
+    _maintain(store)
     assert [_has(store, where) for where in keys] == [False, True]
     store.close()
 
@@ -133,11 +133,11 @@ def test_a_claim_that_came_too_late_does_not_shorten_the_next(tmp_path: Path, cl
     clock.forward(20)
     _enter(store, remember(["a"]), clock)
     clock.forward(10)
-    _tend(store)
+    _maintain(store)
     assert not _has(store, span("a"))
     _enter(store, remember(["a"]), clock)
     clock.forward(20)
-    _tend(store)
+    _maintain(store)
     assert _has(store, span("a"))
     store.close()
 
@@ -149,7 +149,7 @@ def test_what_is_due_is_known_after_opening_anew(tmp_path: Path, clock: Clock) -
         store.close()
     clock.forward(25)
     store = open_store(tmp_path, clock=clock)
-    _tend(store)
+    _maintain(store)
     assert not _has(store, span("sync"))
     assert not _has(store, span("async"))
     store.close()
@@ -164,7 +164,7 @@ def test_records_that_cannot_be_read_hold_nothing_up(tmp_path: Path, clock: Cloc
     _enter(store, Changes(replace={session("broken"): b"\xc1"}), clock)
     _enter(store, remember(["a"]), clock)
     clock.forward(101)
-    _tend(store)
+    _maintain(store)
     assert not any(_has(store, where) for where in [*keys, span("a")])
     assert _has(store, session("broken"))
     store.close()
@@ -198,7 +198,7 @@ def test_idle_sessions_and_runs_go_and_the_sums_stay(tmp_path: Path, clock: Cloc
     _enter(store, _session_and_run("old 5", 7), clock)
     before = _total(store, Table.SESSION)
     clock.forward(60)
-    _tend(store)
+    _maintain(store)
     with store.snapshot() as reader:
         left = {Sums.unpack(record).labels["id"] for _, record in reader.scan(Table.SESSION, TENANT)}
         runs = {Sums.unpack(record).labels["id"] for _, record in reader.scan(Table.RUN, TENANT)}
@@ -216,11 +216,11 @@ def test_idle_tasks_and_links_go(tmp_path: Path, clock: Clock) -> None:
     record = pack([1, clock() // 1_000_000, "session"])
     _enter(store, Changes(add={task: Sums(cost=1)}, claim={link: record}), clock)
     clock.forward(99)
-    _tend(store)
+    _maintain(store)
     assert _has(store, task)
     assert _has(store, link)
     clock.forward(2)
-    _tend(store)
+    _maintain(store)
     assert not _has(store, task)
     assert not _has(store, link)
     store.close()
@@ -231,7 +231,7 @@ def test_days_and_the_whole_stay(tmp_path: Path, clock: Clock) -> None:
     store = open_store(tmp_path, clock=clock, sessions_hours=1, spans_hours=1)
     _enter(store, Changes(add={day: Sums(cost=1), whole: Sums(cost=1)}), clock)
     clock.forward(10_000)
-    _tend(store)
+    _maintain(store)
     assert _has(store, day)
     assert _has(store, whole)
     store.close()
@@ -241,7 +241,7 @@ def test_sessions_never_go_before_the_traces_that_may_still_move_them(tmp_path: 
     store = open_store(tmp_path, clock=clock, sessions_hours=1, spans_hours=24)
     _enter(store, spend("s"), clock)
     clock.forward(23)
-    _tend(store)
+    _maintain(store)
     assert _has(store, session("s"))
     store.close()
 
@@ -252,7 +252,7 @@ def test_other_tenants_sessions_go_to_their_own(tmp_path: Path, clock: Clock) ->
     for number, tenant in enumerate(tenants):
         _enter(store, Changes(add={key(Table.SESSION, tenant, b"s"): Sums(cost=number + 1)}), clock)
     clock.forward(101)
-    _tend(store)
+    _maintain(store)
     with store.snapshot() as reader:
         for number, tenant in enumerate(tenants):
             record = reader.get(key(Table.SESSION, tenant, b""))

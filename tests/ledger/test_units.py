@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from msgpack.exceptions import FormatError
 
 from spanledger_processor.ledger.keys import link_key
-from spanledger_processor.ledger.layer import Layer
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.overlay import Overlay
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import (
     Changes,
@@ -248,10 +248,10 @@ def test_a_scan_beside_one_id_looks_at_no_other_changes() -> None:
                 seen.append(self)
                 return super().startswith(*what)
 
-        layer = unit
-        assert isinstance(layer, Layer)
-        layer._beside = {front: {Watched(key) for key in keys} for front, keys in layer._beside.items()}
-        layer.records = {Watched(key): record for key, record in layer.records.items()}
+        overlay = unit
+        assert isinstance(overlay, Overlay)
+        overlay._beside = {front: {Watched(key) for key in keys} for front, keys in overlay._beside.items()}
+        overlay.records = {Watched(key): record for key, record in overlay.records.items()}
         found = list(unit.scan(Table.LINK, TENANT, within=near(b"names" + b"run 7")))
     assert len(found) == 1
     assert len(seen) <= 1

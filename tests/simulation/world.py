@@ -267,7 +267,7 @@ class LedgerProcess(Process):
         """Serve workers, and sweep when idle."""
         if self._world.options.workers > 1:
             await self.spawn(self.server.start())
-        self.spawn(self._world.tend())
+        self.spawn(self._world.maintain())
 
     def kill(self) -> None:
         """Connections end with it, as the system sees to."""
@@ -416,16 +416,16 @@ class World:
         with self.store.snapshot() as reader:
             return audit(self.evidence, reader)
 
-    async def tend(self) -> None:
+    async def maintain(self) -> None:
         """What the ledger's writer does when it is idle."""
         while True:
-            await asyncio.sleep(self.rng("tend").uniform(1, 30))
+            await asyncio.sleep(self.rng("maintain").uniform(1, 30))
             self.sweep(1)
 
     def sweep(self, most: float) -> None:
         """Let the store do what is due beside the units, in at most so many slices."""
         slices = 0
-        while slices < most and self.store.tend():
+        while slices < most and self.store.maintain():
             slices += 1
 
     async def _drain(self, tasks: list[asyncio.Task[None]], when: str) -> None:

@@ -13,7 +13,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from spanledger_processor.ledger import pen
+from spanledger_processor.ledger import write_buffer
 from spanledger_processor.ledger.store import Unit
 from spanledger_processor.ledger.writer import LedgerWriter
 from stores import enter, open_store, remember, spend
@@ -35,7 +35,7 @@ async def _count(writer: LedgerWriter, name: str) -> None:
 
 async def main() -> None:
     """Several senders at once; `async` writes out often, so that it dies amid that, too."""
-    pen._HELD_NS = 10_000_000
+    write_buffer._HELD_NS = 10_000_000
     writer = LedgerWriter(partial(open_store, Path(sys.argv[1]), durability=sys.argv[2], clock=time.time_ns))
     await asyncio.gather(*(_count(writer, f"sender {number}") for number in range(4)))
 

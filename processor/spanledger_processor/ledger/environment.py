@@ -46,7 +46,7 @@ def open_to_write(path: Path, max_size_mib: int) -> lmdb.Environment:
     make_folder(path, private=True)
     if shutil.disk_usage(path).free < _ROOM:
         raise StateError(f"{path}: no space left on the disk; the ledger needs at least 1 MiB to open")
-    with told(path):
+    with map_lmdb_errors(path):
         env = lmdb.open(os.fspath(path), map_size=max_size_mib << 20, mode=0o700, readahead=False, max_readers=_READERS)
     return _whole(env, path)
 
@@ -65,13 +65,13 @@ def open_to_read(path: Path) -> lmdb.Environment:
         ) from None
     except OSError as error:
         raise StateError(f"{path / DATA}: {error.strerror}") from None
-    with told(path):
+    with map_lmdb_errors(path):
         env = lmdb.open(os.fspath(path), map_size=0, readonly=True, create=False, max_readers=_READERS)
     return _whole(env, path)
 
 
 @contextmanager
-def told(path: Path) -> Iterator[None]:
+def map_lmdb_errors(path: Path) -> Iterator[None]:
     """LMDB's errors in the words of the store."""
     try:
         yield

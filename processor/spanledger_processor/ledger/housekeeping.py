@@ -9,7 +9,7 @@ from random import Random
 
 import lmdb
 
-from spanledger_processor.ledger.retention import Rounds, fold_days, forget_due, is_due, oldest_tenth
+from spanledger_processor.ledger.retention import Sweep, fold_days, forget_due, is_due, oldest_tenth
 from spanledger_processor.ledger.store import Usage
 
 log = logging.getLogger(__name__)
@@ -52,13 +52,13 @@ class Housekeeping:
 
     spans_ms: int
     sessions_ms: int
-    _rounds: Rounds = field(default_factory=Rounds)
+    _sweep: Sweep = field(default_factory=Sweep)
     _next_round_ms: int = 0
     _next_readers_ms: int = 0
     _crowded: bool = False
     evicted: int = 0
     """Records that gave way to the size."""
-    _evicting: Rounds = field(default_factory=Rounds)
+    _evicting: Sweep = field(default_factory=Sweep)
     _evict_before_ms: int = 0
     _round_began_at: int = 0
     _draw: Random = field(default_factory=Random)
@@ -67,7 +67,7 @@ class Housekeeping:
         """A slice of what is due, in a commit that brings `brought` short-lived records."""
         forget_due(txn, self._horizon(now_ms, usage), _SLICE + 2 * brought)
 
-    def beside(self, environment: lmdb.Environment, now_ms: int, usage: Usage) -> bool:
+    def when_idle(self, environment: lmdb.Environment, now_ms: int, usage: Usage) -> bool:
         """A slice of what is due, in a commit of its own; whether there is more."""
         if now_ms >= self._next_readers_ms:
             self._next_readers_ms = now_ms + _READERS_EVERY_MS
@@ -82,7 +82,7 @@ class Housekeeping:
         if now_ms < self._next_round_ms or not self.sessions_ms:
             return False
         with environment.begin(write=True) as txn:
-            complete = self._rounds.go(txn, now_ms - max(self.sessions_ms, self.spans_ms), _ROUND_SLICE)
+            complete = self._sweep.go(txn, now_ms - max(self.sessions_ms, self.spans_ms), _ROUND_SLICE)
         if complete:
             self._next_round_ms = now_ms + _ROUND_EVERY_MS
         return not complete

@@ -11,12 +11,12 @@ from pathlib import Path
 import lmdb
 
 from spanledger_processor.ledger import environment, schema
-from spanledger_processor.ledger.environment import FOLDER, told
+from spanledger_processor.ledger.environment import FOLDER, map_lmdb_errors
 from spanledger_processor.ledger.housekeeping import Housekeeping
 from spanledger_processor.ledger.lock import FolderLock
-from spanledger_processor.ledger.pen import Pen
 from spanledger_processor.ledger.store import Reader, StateError, Unit, Usage
 from spanledger_processor.ledger.view import View
+from spanledger_processor.ledger.write_buffer import WriteBuffer
 
 _NS_A_MS = 1_000_000
 
@@ -24,10 +24,10 @@ _NS_A_MS = 1_000_000
 class LmdbStore:
     """Implements `store.Store`; made by `open`."""
 
-    def __init__(self, env: lmdb.Environment, path: Path, pen: Pen | None, closing: ExitStack) -> None:
+    def __init__(self, env: lmdb.Environment, path: Path, buffer: WriteBuffer | None, closing: ExitStack) -> None:
         self._env = env
         self._path = path
-        self._pen = pen
+        self._pen = buffer
         self._closing = closing
 
     @classmethod
@@ -45,8 +45,8 @@ class LmdbStore:
         """Open the ledger of the state folder `path`, and make it unless `read_only`.
 
         A store that only reads takes no lock and works beside the writer. `durability` is `sync` or `async` (see
-        `Pen`). `retention_ns` is for what is kept of single spans, `sessions_retention_ns` for the totals of sessions,
-        runs and tasks (0: they stay).
+        `WriteBuffer`). `retention_ns` is for what is kept of single spans, `sessions_retention_ns` for the totals of
+        sessions, runs and tasks (0: they stay).
 
         Raises:
             StateLockedError: another process writes to it.
@@ -57,17 +57,17 @@ class LmdbStore:
             if read_only:
                 env = environment.open_to_read(ledger)
                 closing.callback(env.close)
-                pen = None
+                buffer = None
             else:
                 environment.make_folder(path)
                 closing.callback(FolderLock(path).release)
                 env = environment.open_to_write(ledger, max_size_mib)
                 closing.callback(env.close)
                 housekeeping = Housekeeping(retention_ns // _NS_A_MS, sessions_retention_ns // _NS_A_MS)
-                pen = Pen(env, ledger, housekeeping, now_ns, holds=durability == "async")
-            with told(ledger):
+                buffer = WriteBuffer(env, ledger, housekeeping, now_ns, holds=durability == "async")
+            with map_lmdb_errors(ledger):
                 schema.check(env, ledger)
-            return cls(env, ledger, pen, closing.pop_all())
+            return cls(env, ledger, buffer, closing.pop_all())
 
     def unit(self) -> AbstractContextManager[Unit]:
         """A unit of work; a store that only reads has none."""
@@ -77,13 +77,13 @@ class LmdbStore:
         """What is stored now. Keep it short: what it sees cannot be written over."""
         return _snapshot(self._env, self._path) if self._pen is None else self._pen.snapshot()
 
-    def tend(self) -> bool:
+    def maintain(self) -> bool:
         """A slice of retention, and of what is held back; whether there is more to do."""
-        return self._writing().tend()
+        return self._writing().maintain()
 
     def usage(self) -> Usage:
         """How full it is."""
-        with told(self._path):
+        with map_lmdb_errors(self._path):
             return replace(environment.usage(self._env), evicted=0 if self._pen is None else self._pen.evicted)
 
     def close(self) -> None:
@@ -92,7 +92,7 @@ class LmdbStore:
             if self._pen is not None:
                 self._pen.put_down()
 
-    def _writing(self) -> Pen:
+    def _writing(self) -> WriteBuffer:
         if self._pen is None:
             raise StateError(f"{self._path}: opened for reading only")
         return self._pen
@@ -100,5 +100,5 @@ class LmdbStore:
 
 @contextmanager
 def _snapshot(env: lmdb.Environment, path: Path) -> Iterator[Reader]:
-    with told(path), env.begin() as txn:
+    with map_lmdb_errors(path), env.begin() as txn:
         yield View(txn, path)

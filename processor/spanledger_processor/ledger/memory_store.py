@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from spanledger_processor.ledger.layer import Layer
+from spanledger_processor.ledger.overlay import Overlay
 from spanledger_processor.ledger.store import Key, Reader, Table, Unit, UnitConflictError, Usage
 from spanledger_processor.ledger.sums import Sums
 
@@ -25,7 +25,7 @@ class MemoryStore:
     def unit(self) -> Iterator[Unit]:
         """A unit of work: it lands when its block ends, and leaves nothing where that raises."""
         decided = _Decided(self._below)
-        unit = Layer(decided, self.cache)
+        unit = Overlay(decided, self.cache)
         yield unit
         if decided.changed():
             raise UnitConflictError("what this unit decided on has changed since; run it again")
@@ -36,7 +36,7 @@ class MemoryStore:
         """A view of what has landed."""
         yield self._below
 
-    def tend(self) -> bool:
+    def maintain(self) -> bool:
         """Nothing is ever due."""
         return False
 

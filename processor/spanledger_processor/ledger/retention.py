@@ -114,7 +114,7 @@ def _arrival_ms(record: bytes) -> int:
     return found if isinstance(found, int) else 0
 
 
-class Rounds:
+class Sweep:
     """Goes round the totals, and removes those that nothing was added to for long."""
 
     def __init__(self) -> None:

@@ -170,7 +170,7 @@ class Store(Protocol):
 
     def snapshot(self) -> AbstractContextManager[Reader]: ...
 
-    def tend(self) -> bool:
+    def maintain(self) -> bool:
         """What is to be done beside the units, a bounded slice of it: retention, writing out. True: more is due."""
         ...
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import lmdb
 
-from spanledger_processor.ledger.environment import told
+from spanledger_processor.ledger.environment import map_lmdb_errors
 from spanledger_processor.ledger.store import Key, Table
 from spanledger_processor.ledger.sums import Sums
 
@@ -27,7 +27,7 @@ class View:
         try:
             return self._get(key)
         except lmdb.Error:
-            with told(self._path):
+            with map_lmdb_errors(self._path):
                 raise
 
     def sums(self, key: Key) -> Sums:
@@ -43,14 +43,14 @@ class View:
         if newest_first:
             yield from self._backwards(prefix)
             return
-        with told(self._path), self._txn.cursor() as cursor:
+        with map_lmdb_errors(self._path), self._txn.cursor() as cursor:
             more = cursor.set_range(prefix)
             while more and cursor.key().startswith(prefix):
                 yield cursor.item()
                 more = cursor.next()
 
     def _backwards(self, prefix: bytes) -> Iterator[tuple[Key, bytes]]:
-        with told(self._path), self._txn.cursor() as cursor:
+        with map_lmdb_errors(self._path), self._txn.cursor() as cursor:
             behind = cursor.set_range(prefix + b"\xff" * 17)
             more = cursor.prev() if behind else cursor.last()
             while more and cursor.key().startswith(prefix):

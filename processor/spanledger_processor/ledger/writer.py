@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any, Protocol, TypeVar
 
-from spanledger_processor.ledger.lasting import LastingStore
+from spanledger_processor.ledger.reopening_store import ReopeningStore
 from spanledger_processor.ledger.store import Reader, StateBrokenError, StateError, Store, Unit, Usage
 
 log = logging.getLogger(__name__)
@@ -32,8 +32,8 @@ _WORK_PATIENCE_S = 20.0
 """How long one work may compute, and read. Works are small (the handler splits large requests): only a disk that hangs
 takes so long.
 """
-_TEND_EVERY_S = 1.0
-_TEND_AGAIN_S = 0.02
+_MAINTAIN_EVERY_S = 1.0
+_MAINTAIN_AGAIN_S = 0.02
 """While more is to be done than one slice, and no work is there; commits take their slices along."""
 
 
@@ -77,11 +77,11 @@ class LedgerWriter:
             StateLockedError: another process writes to it, which does not pass with waiting.
         """
         self._observer = observer or Unobserved()
-        self._store = LastingStore(open_store, self._observer.available)
+        self._store = ReopeningStore(open_store, self._observer.available)
         self._wake = Condition()
         self._jobs: deque[_Job] = deque()
         self._closed = False
-        self._next_tend = 0.0
+        self._next_maintenance = 0.0
         self._collect_s = _COLLECT_S[0]
         self._begun = math.inf
         """When the commit that is going on began."""
@@ -159,8 +159,8 @@ class LedgerWriter:
         while self._wait():
             if self._jobs:
                 self._commit()
-            if time.monotonic() >= self._next_tend:
-                self._tend()
+            if time.monotonic() >= self._next_maintenance:
+                self._maintain()
         try:
             self._store.close()
         except StateError as error:
@@ -169,7 +169,7 @@ class LedgerWriter:
     def _wait(self) -> bool:
         """Until there is something to do; False when there will be nothing more."""
         with self._wake:
-            self._wake.wait_for(lambda: self._jobs or self._closed, max(0.0, self._next_tend - time.monotonic()))
+            self._wake.wait_for(lambda: self._jobs or self._closed, max(0.0, self._next_maintenance - time.monotonic()))
             return bool(self._jobs) or not self._closed
 
     def _commit(self) -> None:
@@ -218,17 +218,17 @@ class LedgerWriter:
             job.error = job.error or StateError(str(error))
         _answer(jobs)
 
-    def _tend(self) -> None:
+    def _maintain(self) -> None:
         more = False
         try:
             self._store.retry()
-            more = self._store.ready().tend()
+            more = self._store.ready().maintain()
         except StateError as error:
             self._store.failed(error)
         except Exception:
             log.exception("the ledger's upkeep failed")
         again = more and not self._jobs
-        self._next_tend = time.monotonic() + (_TEND_AGAIN_S if again else _TEND_EVERY_S)
+        self._next_maintenance = time.monotonic() + (_MAINTAIN_AGAIN_S if again else _MAINTAIN_EVERY_S)
 
 
 def _do(job: _Job, unit: Unit) -> None:

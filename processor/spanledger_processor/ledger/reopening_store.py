@@ -14,7 +14,7 @@ _RETRY_S = 2.0
 """Between two attempts to open it."""
 
 
-class LastingStore:
+class ReopeningStore:
     """Holds the store that can be used now, or the reason why there is none."""
 
     def __init__(self, open_store: Callable[[], Store], available: Callable[[bool], None]) -> None:

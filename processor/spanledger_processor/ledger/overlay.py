@@ -13,7 +13,7 @@ from spanledger_processor.ledger.store import PREFIX, Changes, Key, Reader, Tabl
 from spanledger_processor.ledger.sums import Sums
 
 
-class Layer:
+class Overlay:
     """A unit of work over `below`: reads see its own changes first. Whoever made it brings what it holds down.
 
     `records` are whole records to be written, `added` what is to be added to totals, and `due` the keys of those that
@@ -78,14 +78,14 @@ class Layer:
             self.due.setdefault(arrival_ms, []).extend(key for key in changes.expire if key in fresh)
 
     @contextmanager
-    def part(self) -> Iterator[Layer]:
+    def part(self) -> Iterator[Overlay]:
         """A part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
-        part = Layer(self, self.cache)
+        part = Overlay(self, self.cache)
         yield part
         self.absorb(part)
 
-    def absorb(self, above: Layer) -> None:
-        """Take in what a layer over this one holds."""
+    def absorb(self, above: Overlay) -> None:
+        """Take in what a overlay over this one holds."""
         for key in above.records:
             self.added.pop(key, None)
         self._put(above.records)
@@ -104,17 +104,17 @@ class Layer:
             rows.append((key, total.pack()))
         return rows
 
-    def copy(self, below: Reader) -> Layer:
+    def copy(self, below: Reader) -> Overlay:
         """The same changes over another view; what is applied to this one afterwards does not reach it."""
-        copy = Layer(below)
+        copy = Overlay(below)
         copy._put(self.records)
         for key, sums in self.added.items():
             copy._add(key, sums)
         return copy
 
     def _base(self, key: Key) -> Sums:
-        """The total below; the lowest layer unpacks it once."""
-        if isinstance(self.below, Layer):
+        """The total below; the lowest overlay unpacks it once."""
+        if isinstance(self.below, Overlay):
             return self.below.sums(key)
         self._check(key)
         return self._known[key].copy()
@@ -123,7 +123,7 @@ class Layer:
         """See that a total can be read."""
         if (record := self.records.get(key)) is not None:
             Sums.unpack(record)
-        elif isinstance(self.below, Layer):
+        elif isinstance(self.below, Overlay):
             self.below._check(key)
         elif key not in self._known:
             self._known[key] = self.below.sums(key)
