@@ -47,6 +47,7 @@ COUNTS = (
     "gen_ai.usage.reasoning.output_tokens",
     "gen_ai.usage.total_tokens",
 )
+SEVERAL_ANSWERS = '[{"role": "assistant"}, {"role": "tool"}, {"role": "assistant"}]'
 TEXTS: dict[str, tuple[Any, ...]] = {
     "gen_ai.operation.name": ("chat", "embeddings", "execute_tool", "invoke_agent", "brew", ""),
     "gen_ai.provider.name": ("openai", "anthropic", "aws.bedrock", ""),
@@ -59,6 +60,7 @@ TEXTS: dict[str, tuple[Any, ...]] = {
     "gen_ai.usage.cost": (0.25,),
     "gen_ai.usage.raw": ('{"input_tokens": 5, "output_tokens": 2}',),
     "gen_ai.tool.name": ("search",),
+    "gen_ai.output.messages": ('[{"role": "assistant"}]', SEVERAL_ANSWERS),
 }
 SCOPES = ("", "opentelemetry.instrumentation.genai.openai", "opentelemetry.instrumentation.botocore")
 NUMBERS = st.one_of(st.integers(0, 300), st.sampled_from([-1, 0, 2.0, 1.5, "17", "many", True, None]))
@@ -91,6 +93,25 @@ def test_any_spans_in_any_order(views: list[PlainView]) -> None:
         monkeypatch.setattr(usual, "_readings", {})
         for view in (*views, *reversed(views)):
             assert registry.detect(view) == in_full(view, monkeypatch)
+
+
+def test_content_is_looked_into_whatever_was_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several answers in the output are a doubt, of a span whose shape was read before as well."""
+    monkeypatch.setattr(usual, "_readings", {})
+    told = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.response.id": "r",
+        "gen_ai.usage.input_tokens": 30,
+        "gen_ai.usage.output_tokens": 10,
+    }
+    estimates = []
+    for output in ('[{"role": "assistant"}]', SEVERAL_ANSWERS):
+        call = registry.detect(PlainView(PlainAttributes(told | {"gen_ai.output.messages": output})))
+        assert call is not None
+        estimates.append(call.estimate)
+    assert estimates == [False, True]
 
 
 def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

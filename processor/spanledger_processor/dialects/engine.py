@@ -38,7 +38,7 @@ _AGGREGATES = frozenset({"agent", "workflow", "other"})
 _CALLS = frozenset({"llm", "embedding", "rerank"})
 _ERROR = 2
 OPERATION = "gen_ai.operation.name"
-_OUTPUT = "gen_ai.output.messages"
+OUTPUT = "gen_ai.output.messages"
 _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
 _LONGEST_TIER = 64
@@ -127,7 +127,7 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     call.answered = bool(call.response_id or dialect.answered)  # of its keys only those are left that the span has
     if call.usage is None or call.kind != "llm":
         return
-    if _OUTPUT in dialect.answered and _turns(view.attributes.get(_OUTPUT)) > 1:
+    if OUTPUT in dialect.answered and _turns(view.attributes.get(OUTPUT)) > 1:
         call.estimate = True
         call.note = call.note or "its output holds several answers of the model: usage may be of the last one only"
     if view.status_code == _ERROR:

@@ -1,9 +1,10 @@
 """The usual call, read by what a span of the same shape said before.
 
 Most spans of a service differ in their counts and ids only. A span takes this way if its dialect reads it by plain keys
-alone: one key a token class, no usage in texts, no cost, no rule but those of tool spans, no mark of a cache; and if it
-is a call with a response id. What stands under its other keys is compared as it is encoded; where all of it was
-read before, that reading is taken with the span's own counts and response id. Everything else takes the full rules.
+alone: one key a token class, no usage in texts, no cost, no rule but those of tool spans, no mark of a cache, no
+content and no events to look into; and if it is a call with a response id. What stands under its other keys is compared
+as it is encoded; where all of it was read before, that reading is taken with the span's own counts and response id.
+Everything else takes the full rules.
 
 A reading is kept only after it was found equal to that of the full rules (`learn`), and for good only while few are
 (`_MOST`): keys and values come from the network. `tests/dialects/test_usual.py` holds both ways to the same result.
@@ -14,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from spanledger_processor.dialects.engine import OUTPUT
 from spanledger_processor.dialects.normalize import Counts, Input, normalize
 from spanledger_processor.dialects.schema import NO_TOKENS, Dialect, Keys, ScopedSpan, Source
 from spanledger_processor.dialects.usage import source_for
@@ -96,14 +98,14 @@ class UsualCalls:
     def read(self, view: ScopedSpan) -> Call | None:
         """Return what a span says, None if the full rules have to read it."""
         reading = _readings.get(self._key(view))
-        return None if reading is None else self._read(view, reading)
+        return None if reading is None or view.events else self._read(view, reading)
 
     def learn(self, view: ScopedSpan, call: Call) -> None:
         """Keep the reading of the full rules, if this way comes to the same."""
         key = self._key(view)
         if call.kind not in _KINDS or any(isinstance(part, bytes) and len(part) > _LONGEST for part in key):
             return
-        if not self._tells_all(view, call):
+        if view.events or not self._tells_all(view, call):
             return
         reading = _Reading(
             call.dialect,
@@ -189,6 +191,7 @@ def usual_calls(dialects: tuple[Dialect, ...]) -> UsualCalls | None:
         and dialect.kind_of is None
         and dialect.completes is None
         and not (tokens.adds or tokens.parts or tokens.unclassed)
+        and OUTPUT not in dialect.answered
         and not (dialect.rules or dialect.usage_texts or dialect.costs or dialect.own_cache or dialect.increments)
         and all(len(getattr(tokens, name)) <= 1 for name in _CLASSES)
         and bool(tokens.input and tokens.output and len(dialect.response_id) == 1)
