@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from dialect_view import PlainView, chat, read, span
-from spanledger_processor.model import Usage
+from spanledger_processor.model import Call, Usage
 
 
 def test_numbers_that_do_not_agree_are_another_calls() -> None:
@@ -185,3 +185,87 @@ def test_langchains_zero_sum_alone_is_unknown_to_mlflow() -> None:
     attributes = {"mlflow.spanType": '"CHAT_MODEL"', "mlflow.chat.tokenUsage": usage}
     assert read(span(attributes | {"mlflow.message.format": '"langchain"'})).usage == Usage(100, 10, 0)
     assert read(span(attributes | {"mlflow.message.format": '"anthropic"'})).usage == Usage(100, 10, 0, 0)
+
+
+LANGCHAIN = {"input_tokens": 100, "output_tokens": 10, "total_tokens": 110}
+ANTHROPIC = {
+    "input_tokens": 100,
+    "output_tokens": 10,
+    "cache_read_input_tokens": 0,
+    "cache_creation_input_tokens": 0,
+}
+
+
+def _message(metadata: dict[str, Any]) -> Call:
+    """Read a LangChain message: its usage, then the provider's own words of the same call."""
+    usage = LANGCHAIN | {"input_token_details": {"cache_read": 0, "cache_creation": 0}}
+    kwargs = {"usage_metadata": usage, "response_metadata": metadata}
+    return read(_openinference({"output.value": json.dumps({"generations": [[{"message": {"kwargs": kwargs}}]]})}))
+
+
+def test_a_second_telling_of_the_call_adds_what_the_first_lacks() -> None:
+    """langchain-anthropic keeps Anthropic's usage in `response_metadata`, beside LangChain's own."""
+    told = ANTHROPIC | {
+        "server_tool_use": {"web_search_requests": 2, "code_execution_requests": 1},
+        "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
+        "service_tier": "batch",
+        "speed": "fast",
+        "inference_geo": "us",
+    }
+    found = _message({"usage": told})
+    assert found.usage == Usage(100, 10, 0, 0, 0, web_searches=2)
+    assert found.price_context == (("region", "us"), ("service_tier", "batch"), ("speed", "fast"))
+    assert found.unclassed == ("code executions",)
+
+
+def test_a_second_telling_of_what_vertex_provisioned() -> None:
+    """langchain-google-vertexai: `response_metadata["usage_metadata"]`."""
+    told = {
+        "prompt_token_count": 100,
+        "candidates_token_count": 10,
+        "total_token_count": 110,
+        "traffic_type": "PROVISIONED_THROUGHPUT",
+    }
+    assert _message({"usage_metadata": told}).plan == "provisioned"
+
+
+def test_a_second_telling_of_who_paid() -> None:
+    """https://openrouter.ai/docs/use-cases/usage-accounting, as langchain-openai keeps it."""
+    told = {
+        "prompt_tokens": 100,
+        "completion_tokens": 10,
+        "total_tokens": 110,
+        "prompt_tokens_details": {"audio_tokens": 60},
+        "cost": 0.00138,
+        "is_byok": True,
+        "cost_details": {"upstream_inference_cost": 0.0277},
+    }
+    found = _message({"token_usage": told})
+    assert found.reported is not None
+    assert found.usage is not None
+    assert (found.reported.own_key, found.reported.upstream) == (True, 27_700_000_000)
+    assert found.usage.input_audio == 60
+
+
+def test_a_second_telling_of_another_call_adds_nothing() -> None:
+    told = ANTHROPIC | {"input_tokens": 101, "speed": "fast", "server_tool_use": {"web_search_requests": 2}}
+    found = _message({"usage": told})
+    assert (found.usage, found.price_context) == (Usage(100, 10, 0, 0), ())
+
+
+def test_openais_realtime_usage_tells_its_caches() -> None:
+    """https://platform.openai.com/docs/api-reference/realtime-server-events/response/done"""
+    told = {
+        "total_tokens": 110,
+        "input_tokens": 100,
+        "output_tokens": 10,
+        "input_token_details": {
+            "text_tokens": 40,
+            "audio_tokens": 60,
+            "cached_tokens": 20,
+            "cached_tokens_details": {"text_tokens": 5, "audio_tokens": 15},
+        },
+        "output_token_details": {"text_tokens": 2, "audio_tokens": 8},
+    }
+    found = read(_openinference({"output.value": json.dumps({"type": "response.done", "response": {"usage": told}})}))
+    assert found.usage == Usage(100, 10, 20, input_audio=60, cache_read_audio=15, output_audio=8)

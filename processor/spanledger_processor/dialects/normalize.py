@@ -45,6 +45,18 @@ NO_TERMS = Terms()
 """Says nothing, and is never changed."""
 
 
+def joined(terms: Terms, more: Terms) -> Terms:
+    """Return the terms that two sources tell of one call; where both tell the same thing, the first one's holds."""
+    return Terms(
+        {**more.context, **terms.context},
+        tuple(dict.fromkeys((*terms.unclassed, *more.unclassed))),
+        terms.reported or more.reported,
+        terms.own_cache or more.own_cache,
+        terms.plan or more.plan,
+        terms.doubt or more.doubt,
+    )
+
+
 @dataclass(slots=True)
 class Counts:
     """Counts as they came. None: not told. `cache_write` is all cache writes, the other two parts of it.

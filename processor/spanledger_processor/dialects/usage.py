@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from spanledger_processor.dialects.normalize import NO_TERMS, Counts, Input, Terms, normalize
+from spanledger_processor.dialects.normalize import NO_TERMS, Counts, Input, Terms, joined, normalize
 from spanledger_processor.dialects.responses import Response, inside, read_response
 from spanledger_processor.dialects.schema import (
     ANY_SOURCE,
@@ -108,21 +108,8 @@ def _normalized(call: Call, counts: Counts, means: Input | None, source: Source)
 
 def _with_response(call: Call, counts: Counts, terms: Terms, response: Response) -> Terms:
     """Complete the call by the response on its span, and return the terms of both."""
-    agreeing = complete(call, counts, response)
-    merged = Terms(
-        {**response.terms.context, **(agreeing.context if agreeing else {}), **terms.context},
-        terms.unclassed or response.terms.unclassed,
-        terms.reported,
-        terms.own_cache,
-        terms.plan,
-        terms.doubt or response.terms.doubt,
-    )
-    if agreeing is not None:
-        merged.unclassed += tuple(what for what in agreeing.unclassed if what not in merged.unclassed)
-        merged.reported = merged.reported or agreeing.reported
-        merged.own_cache = merged.own_cache or agreeing.own_cache
-        merged.plan = merged.plan or agreeing.plan
-        merged.doubt = merged.doubt or agreeing.doubt
+    agreeing = complete(call, counts, response) or NO_TERMS
+    merged = joined(joined(terms, agreeing), response.terms)
     if call.usage is not None and call.kind == "llm":
         for name, number in response.parts.items():
             if getattr(call.usage, name) is None:
@@ -243,38 +230,45 @@ def as_counts(usage: Usage, terms: Terms) -> Counts:
 
 
 def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
-    """Take missing classes from the first usage object that agrees with all of the span's own numbers.
+    """Take missing classes from the usage objects that agree with all of the span's own numbers.
 
-    Where the very numbers are the object's, so is what they mean: its reading holds. Returns its terms of the price.
+    Where the very numbers are the first one's, so is what they mean: its reading holds. Libraries repeat a usage in
+    their own words beside the provider's, and each may tell what the other lacks. Returns their terms of the price.
     """
     usage = call.usage
     if usage is None:
         return None
+    agreeing: Terms | None = None
     for parsed in response.usages:
         raw, found = parsed.counts, parsed.normalized.usage
         copied = raw.input == counts.input and raw.output == counts.output
         if parsed.normalized.problem:
-            call.problem = call.problem or (parsed.normalized.problem if copied else "")
+            if agreeing is None and copied:
+                call.problem = call.problem or parsed.normalized.problem
             continue
-        if not copied and (found.input != usage.input or found.output != usage.output):
-            continue
-        if _differ(usage.cache_read, found.cache_read) or (
-            usage.cache_write and _differ(usage.cache_write, found.cache_write)
-        ):
+        if not _agree(usage, found, copied=copied):
             continue
         pairs = ((usage.cache_read, found.cache_read), (usage.cache_write, found.cache_write))
         whole = not any(own and told is None for own, told in pairs)
         if found.cache_write:  # LangChain leaves the sum at 0 where it tells writes by time to live
             usage.cache_write = found.cache_write
-        if copied and whole:
+        if agreeing is None and copied and whole:
             usage.input, usage.output = found.input, found.output
             call.estimate = parsed.normalized.estimate
             call.problem = call.problem if call.problem == NO_COUNT else ""
         for name in _PARTS:
             if getattr(usage, name) is None:
                 setattr(usage, name, getattr(found, name))
-        return parsed.terms
-    return None
+        agreeing = parsed.terms if agreeing is None else joined(agreeing, parsed.terms)
+    return agreeing
+
+
+def _agree(usage: Usage, found: Usage, *, copied: bool) -> bool:
+    if not copied and (found.input != usage.input or found.output != usage.output):
+        return False
+    if _differ(usage.cache_read, found.cache_read):
+        return False
+    return not (usage.cache_write and _differ(usage.cache_write, found.cache_write))
 
 
 def _differ(one: int | None, other: int | None) -> bool:

@@ -83,6 +83,16 @@ USAGE_SHAPES = (
         reasoning=("output_tokens_details.reasoning_tokens",),
     ),
     UsageShape(
+        "OpenAI realtime",
+        needs=("input_tokens", "input_token_details"),
+        any_of=tuple(f"input_token_details.{kind}_tokens" for kind in ("cached", "text", "audio", "image")),
+        means=Input.INCLUSIVE,
+        input=("input_tokens",),
+        output=("output_tokens",),
+        total=("total_tokens",),
+        cache_read=("input_token_details.cached_tokens",),
+    ),
+    UsageShape(
         "LangChain usage_metadata",
         needs=("input_tokens", "total_tokens"),
         any_of=("input_token_details", "output_token_details"),
