@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
-from chats import COST, chat, request, set_attributes
+from chats import COST, USAGE, chat, request, set_attributes, without
 from commands import answer, output, run
 from spanledger_processor.otlp.json_form import to_json
 
@@ -203,6 +204,15 @@ def test_content_is_never_shown() -> None:
     assert b"alpha" in capture.read_bytes()
     for told in (output("explain", str(capture)), json.dumps(answer("explain", str(capture)))):
         assert "alpha" not in told
+
+
+def test_a_request_that_failed_before_an_answer_says_so() -> None:
+    """No other span is in its trace, so none tells anything of it."""
+    refused = without(chat(), *USAGE)
+    set_attributes(refused, {"error.type": "429"})
+    refused.status.code = Status.STATUS_CODE_ERROR
+    (told,) = answer("explain", "-", given=request(refused))["spans"]
+    assert (told["role"], told["why"], told["cost"]) == ("none", "failed before an answer: no call", None)
 
 
 @pytest.mark.parametrize(

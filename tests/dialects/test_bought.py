@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dialect_view import chat, read, span
+from dialect_view import PlainEvent, chat, read, span
 from spanledger_processor.model import Call, Usage
 from spanledger_processor.units import USD
 
@@ -323,7 +323,9 @@ def test_a_gateway_tells_what_the_provider_charges_a_key_of_ones_own() -> None:
     assert (cost.amount, cost.billed, cost.upstream, cost.own_key) == (USD // 1000, True, USD // 50, True)
 
 
-def test_voltagent_tells_it_flat() -> None:
+@pytest.mark.parametrize(("own", "means"), [(True, True), ("true", True), ("false", False), ("maybe", None)])
+def test_voltagent_tells_it_flat(own: Any, *, means: bool | None) -> None:
+    """Attributes that went through a store of texts spell truth values out."""
     cost = read(
         span(
             {
@@ -332,13 +334,13 @@ def test_voltagent_tells_it_flat() -> None:
                 "llm.usage.completion_tokens": 50,
                 "usage.cost": 0.0,
                 "usage.cost_details.upstream_inference_cost": 0.02,
-                "usage.is_byok": True,
+                "usage.is_byok": own,
             },
             scope="@voltagent/core",
         )
     ).reported
     assert cost is not None
-    assert (cost.amount, cost.billed, cost.upstream, cost.own_key) == (0, True, USD // 50, True)
+    assert (cost.amount, cost.billed, cost.upstream, cost.own_key) == (0, True, USD // 50, means)
 
 
 @pytest.mark.parametrize(
@@ -377,6 +379,45 @@ def test_answers_from_a_cache_of_ones_own(attributes: dict[str, Any], *, cached:
 
 def failed(attributes: dict[str, Any]) -> Call:
     return read(span(chat() | attributes, status_code=2))
+
+
+OI = {"openinference.span.kind": "LLM", "llm.model_name": "gpt-5"}
+AI_SDK = {"ai.operationId": "ai.streamText.doStream", "ai.model.id": "gpt-5", "ai.model.provider": "openai.chat"}
+LANGFUSE = {"langfuse.observation.type": "generation", "langfuse.observation.model.name": "gpt-5"}
+TRACELOOP = {"llm.request.type": "chat", "gen_ai.system": "OpenAI", "gen_ai.request.model": "gpt-5"}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "answered"),
+    [
+        (OI | {"output.value": "partial"}, True),
+        (OI | {"llm.output_messages.0.message.role": "assistant"}, True),
+        (OI | {"llm.output_messages.0.message.contents.0.message_content.type": "text"}, True),
+        (OI | {"llm.output_messages.0.message.tool_calls.0.tool_call.function.name": "f"}, True),
+        (OI | {"input.value": "question"}, False),
+        (AI_SDK | {"ai.response.msToFirstChunk": 120.5}, True),
+        (AI_SDK | {"ai.response.msToFinish": 120.5}, True),
+        (AI_SDK | {"ai.response.reasoning": "hm"}, True),
+        (AI_SDK | {"ai.response.object": "{}"}, True),
+        (AI_SDK | {"ai.prompt.messages": "[]"}, False),
+        (LANGFUSE | {"langfuse.observation.completion_start_time": '"2026-11-02T00:00:00Z"'}, True),
+        (LANGFUSE | {"langfuse.observation.level": "ERROR", "langfuse.observation.status_message": "429"}, False),
+        (TRACELOOP | {"gen_ai.completion.0.content": "partial"}, True),
+        (TRACELOOP | {"gen_ai.completion.0.role": "assistant"}, True),
+        (TRACELOOP | {"gen_ai.prompt.0.content": "question"}, False),
+    ],
+)
+def test_where_a_failed_request_of_a_library_becomes_a_call(attributes: dict[str, Any], *, answered: bool) -> None:
+    """Keys that the libraries set from an answer's first piece on, and keys that a refused request has too."""
+    call = read(span(attributes, status_code=2))
+    assert (call.usage, call.answered) == (None, answered)
+
+
+def test_the_event_of_an_answer_shows_that_one_began() -> None:
+    """https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-events/ of release 1.36: `gen_ai.choice`."""
+    asked = PlainEvent("gen_ai.user.message")
+    assert read(span(chat(), status_code=2, events=[asked, PlainEvent("gen_ai.choice")])).answered
+    assert not read(span(chat(), status_code=2, events=[asked])).answered
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,23 @@ class Given(dict[str, object]):
         ("service.instance.id", "process"),
         ("process.pid", "process"),
         ("telemetry.sdk.language", "language"),
+        ("service.namespace", "service"),
+        ("deployment.environment", "service"),
+        ("deployment.environment.name", "service"),
+        ("container.id", "host"),
         ("user.id", "user"),
     ],
 )
 def test_a_resource_names_where_its_spans_come_from(key: str, what: str) -> None:
     one, other = resource_evidence(Given({key: "a"})).origin, resource_evidence(Given({key: "b"})).origin
     assert [name for name, a, b in zip(ORIGIN, one, other, strict=True) if a != b] == [what]
+
+
+def test_both_names_of_the_environment_are_one() -> None:
+    """`deployment.environment` became `deployment.environment.name` in release 1.27 of the conventions."""
+    old, new = Given({"deployment.environment": "prod"}), Given({"deployment.environment.name": "prod"})
+    assert resource_evidence(old) == resource_evidence(new)
+    assert resource_evidence(Given({"deployment.environment": "default"})) == NO_EVIDENCE  # OpenLIT's, unless named
 
 
 @pytest.mark.parametrize("name", ["unknown_service", "unknown_service:python", "default", ""])
@@ -39,7 +50,7 @@ def test_a_span_names_its_user_and_the_ids_of_its_request() -> None:
     resource = resource_evidence(Given({"service.name": "a", "user.id": "everybody"}))
     evidence = span_evidence(Given({"user.id": "u", "litellm.call_id": "c", "request_id": "req_1"}), resource)
     assert len(evidence.ids) == 2
-    assert evidence.origin[:-1] == resource.origin[:-1]
-    assert evidence.origin[-1] != resource.origin[-1]
+    differing = [name for name, a, b in zip(ORIGIN, evidence.origin, resource.origin, strict=True) if a != b]
+    assert differing == ["user"]
     assert b"litellm" not in b"".join(evidence.ids)
     assert span_evidence(Given({"gen_ai.request.model": "m"}), resource) is resource

@@ -10,7 +10,7 @@ from spanledger_processor.ledger.store import Changes
 from spanledger_processor.model import Call, Cost, Decision, Signature
 from spanledger_processor.units import Pico
 
-ORIGIN = ("service", "host", "host", "host", "process", "process", "language", "user")
+ORIGIN = ("service", "host", "host", "host", "process", "process", "language", "user", "service", "service", "host")
 """What each element of `Evidence.origin` tells apart; different values of one element are of different origin."""
 
 

@@ -31,7 +31,7 @@ from spanledger_processor.dialects.schema import (
 )
 from spanledger_processor.dialects.usage import read_usage_of
 from spanledger_processor.dialects.usage_shapes import STANDARD
-from spanledger_processor.dialects.values import money, text, version_of
+from spanledger_processor.dialects.values import flag, money, text, version_of
 from spanledger_processor.model import Call, Granularity, Kind, ReportedCost, ToolCall
 
 _AGGREGATES = frozenset({"agent", "workflow", "other"})
@@ -39,6 +39,8 @@ _CALLS = frozenset({"llm", "embedding", "rerank"})
 _ERROR = 2
 OPERATION = "gen_ai.operation.name"
 OUTPUT = "gen_ai.output.messages"
+_CHOICE = "gen_ai.choice"
+"""The event of an answer, one a choice, in releases of the convention before 1.37."""
 _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
 _LONGEST_TIER = 64
@@ -124,7 +126,11 @@ def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) ->
 
 def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     """Mark a call whose answer began, and one that may have used more than is told."""
-    call.answered = bool(call.response_id or dialect.answered)  # of its keys only those are left that the span has
+    call.answered = bool(
+        call.response_id
+        or first(view, dialect.answered) is not None
+        or any(event.name == _CHOICE for event in view.events)
+    )
     if call.usage is None or call.kind != "llm":
         return
     if OUTPUT in dialect.answered and _turns(view.attributes.get(OUTPUT)) > 1:
@@ -361,6 +367,6 @@ def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None
         billed = cost.source == "billed" or bool(cost.said_by and text(get(cost.said_by)).lower() == "provider")
         told = ReportedCost(amount, billed, cost.key, reliable=cost.reliable)
         told.upstream = next((paid for key in cost.upstream if (paid := money(get(key), cost.unit)) is not None), None)
-        told.own_key = next((own for key in cost.own_key if isinstance(own := get(key), bool)), None)
+        told.own_key = next((own for key in cost.own_key if (own := flag(get(key))) is not None), None)
         return told
     return None

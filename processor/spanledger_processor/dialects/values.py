@@ -52,6 +52,11 @@ def _whole(value: Any) -> int:
     return int(value)
 
 
+def flag(value: Any) -> bool | None:
+    """Return a truth value, also one that is spelled out; None for anything else."""
+    return value if isinstance(value, bool) else {"true": True, "false": False}.get(text(value).lower())
+
+
 def money(value: Any, unit: Pico = USD) -> Pico | None:
     """An amount in pico-USD of a number of `unit` (pico-USD); None where it is no amount, or below zero."""
     if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and not value):

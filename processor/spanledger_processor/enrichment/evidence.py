@@ -9,7 +9,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Protocol
 
-from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
+from spanledger_processor.accounting.facts import NO_EVIDENCE, ORIGIN, Evidence
 
 _ORIGIN = (
     ("service.name",),
@@ -19,8 +19,16 @@ _ORIGIN = (
     ("service.instance.id",),
     ("process.pid",),
     ("telemetry.sdk.language",),
+    (),
+    ("service.namespace",),
+    ("deployment.environment.name", "deployment.environment"),
+    ("container.id",),
 )
-"""Resource attributes in the order of `facts.ORIGIN`; the user, its last element, is in `_USERS`."""
+"""Resource attributes in the order of `facts.ORIGIN`; those of the user are in `_USERS`."""
+
+_NAMED_BY_SDKS = (0, 9)
+"""Places of the service and of the environment."""
+_USER = ORIGIN.index("user")
 
 _USERS = (
     "user.id",
@@ -44,8 +52,8 @@ _CALL_IDS = (
 
 _SPAN_KEYS = frozenset(_USERS + _CALL_IDS)
 
-_NO_SERVICES = ("unknown_service", "default")
-"""What SDKs (OpenTelemetry's, OpenLIT's) call a service that nobody named."""
+_NO_NAMES = ("unknown_service", "default")
+"""What SDKs (OpenTelemetry's, OpenLIT's) call a service or an environment that nobody named."""
 
 
 class Attributes(Protocol):
@@ -59,9 +67,10 @@ class Attributes(Protocol):
 def resource_evidence(resource: Attributes) -> Evidence:
     """Return what a resource tells of where its spans come from."""
     names = [next((text for key in keys if (text := _text(resource.get(key)))), "") for keys in _ORIGIN]
-    if names[0].partition(":")[0] in _NO_SERVICES:
-        names[0] = ""
-    names.append(_first(resource, _USERS))
+    for place in _NAMED_BY_SDKS:
+        if names[place].partition(":")[0] in _NO_NAMES:
+            names[place] = ""
+    names[_USER] = _first(resource, _USERS)
     return Evidence(origin=tuple(map(_short, names))) if any(names) else NO_EVIDENCE
 
 
@@ -75,8 +84,8 @@ def span_evidence(attributes: Attributes, resource: Evidence) -> Evidence:
     ids = tuple([_short(text) for key in call_ids if (text := _text(attributes.get(key)))])
     if not user:
         return resource._replace(ids=ids) if ids else resource
-    others = resource.origin[:-1] or (b"",) * len(_ORIGIN)
-    return Evidence(ids=ids, origin=(*others, _short(user)))
+    origin = resource.origin or (b"",) * len(ORIGIN)
+    return Evidence(ids=ids, origin=(*origin[:_USER], _short(user), *origin[_USER + 1 :]))
 
 
 @lru_cache(maxsize=1024)

@@ -95,6 +95,8 @@ class Explainer:
             silent = call.usage is None and call.reported is None and call.kind in _WITHOUT_USAGE
             if silent:
                 return "none", "it says nothing of usage"
+            if span.fact.cost is None:
+                return "none", "failed before an answer: no call"
             rule = "rule 1" if call.usage is None and call.fallback is not None else "rule 7"
             return "none", f"{rule}: what it says, other spans tell"
         near = self._near(decision)

@@ -172,6 +172,7 @@ LANGFUSE = Dialect(
     ),
     otherwise="other",
     response_model=("langfuse.observation.model.name",),
+    answered=("langfuse.observation.completion_start_time",),
     usage_texts=(UsageText("langfuse.observation.usage_details", whole=True, read=usage),),
     sources=(Source(Input.EXCLUSIVE, why="disjoint buckets, unless the shape is a provider's"),),
     costs=(CostKey("langfuse.observation.cost_details", path=("total",)),),

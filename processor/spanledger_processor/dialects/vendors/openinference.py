@@ -85,7 +85,14 @@ OPENINFERENCE = Dialect(
     provider=("llm.provider", "llm.system"),
     response_id=("llm.response.id",),
     tokens=TOKENS,
-    answered=("llm.output_messages.0.message.role", "llm.output_messages.0.message.content", "llm.finish_reason"),
+    answered=(
+        "llm.output_messages.0.message.role",
+        "llm.output_messages.0.message.content",
+        "llm.output_messages.0.message.contents.0.message_content.type",
+        "llm.output_messages.0.message.tool_calls.0.tool_call.function.name",
+        "llm.finish_reason",
+        "output.value",
+    ),
     usage_texts=(UsageText("output.value"), UsageText("metadata")),
     fallback_texts=(UsageText("output.value"),),
     sources=(
