@@ -258,7 +258,7 @@ class Delivery:
             except BaseException:
                 await _close(self._exporters[:count])
                 raise
-        for signal in sorted(ALL_SIGNALS):
+        for signal in sorted(ALL_SIGNALS) if self._exporters else ():  # without any, nothing is to be delivered
             if not self._senders[signal]:
                 log.warning("no exporter takes %s: they are accepted and go nowhere", signal)
 

@@ -213,6 +213,20 @@ async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) 
         assert answered == [ExportTraceServiceRequest.FromString(traces) for traces in sent.traces]
 
 
+async def test_a_log_record_that_comes_twice_in_one_request_makes_one_span() -> None:
+    """A queue between may have merged a request with its first try: encoded requests concatenate."""
+    config, signer = loaded(), Signer(b"k" * 32)
+    stages = make_stage(config, signer), make_log_stage(config, signer)
+    handler = Handler(*stages, LocalLedger(InMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
+    enricher = Enricher(*stages, handler.account, UNCOUNTED, (), lambda: NOW)
+    logs = next(capture for capture in captures() if capture.name == "claude-code/logs-only").requests
+    body = b"".join(body for signal, body in logs if signal == "logs")
+    once = (await enricher.synthesize(body, {})).traces
+    twice = (await enricher.synthesize(body + body, {})).traces
+    assert once == twice
+    assert len(list(spans_of(ExportTraceServiceRequest.FromString(once)))) > 3
+
+
 async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     config, signer = loaded(), Signer(b"k" * 32)
     stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)

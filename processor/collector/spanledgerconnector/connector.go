@@ -55,7 +55,7 @@ func (c *logsConnector) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs) (ptrace.Traces, *client.Missed) {
 	body, err := (&plog.ProtoMarshaler{}).MarshalLogs(part)
 	if err != nil {
-		return ptrace.NewTraces(), &client.Missed{Reason: client.Refused, Err: err}
+		return ptrace.NewTraces(), &client.Missed{Reason: client.Refused, Err: err, Permanent: true}
 	}
 	if len(body) > c.client.MaxMessage() {
 		return c.split(ctx, part)
@@ -67,7 +67,7 @@ func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs) (ptrace.T
 			return err
 		}
 		if made.Stale {
-			c.client.Forget()
+			c.client.Redescribe()
 		}
 		if made.RecordsFailed > 0 {
 			c.count(ctx, "failed", int(made.RecordsFailed))
@@ -81,7 +81,8 @@ func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs) (ptrace.T
 // split a request that is too large for one message by its records.
 func (c *logsConnector) split(ctx context.Context, part plog.Logs) (ptrace.Traces, *client.Missed) {
 	if part.LogRecordCount() <= 1 {
-		return ptrace.NewTraces(), &client.Missed{Reason: client.TooLarge, Err: client.ErrTooLarge}
+		c.count(ctx, client.TooLarge, 1) // however often it is sent: the records beside it go on
+		return ptrace.NewTraces(), nil
 	}
 	first, second := selection.Halves(part)
 	traces, missed := c.makeSpans(ctx, first)
@@ -93,10 +94,11 @@ func (c *logsConnector) split(ctx context.Context, part plog.Logs) (ptrace.Trace
 	return traces, missed
 }
 
-// missed counts records without spans. The logs themselves go on by their own pipeline; only refuse tells the sender.
+// missed counts records without spans. The logs themselves go on by their own pipeline; only refuse tells the sender, and
+// not of what would fail again.
 func (c *logsConnector) missed(ctx context.Context, missed *client.Missed, records int) error {
 	c.count(ctx, missed.Reason, records)
-	if c.cfg.OnError == client.OnErrorRefuse {
+	if c.cfg.OnError == client.OnErrorRefuse && !missed.Permanent {
 		return missed.Retryable()
 	}
 	return nil

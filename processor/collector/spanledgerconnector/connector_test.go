@@ -103,6 +103,19 @@ func TestALargeRequestIsSplit(t *testing.T) {
 	}
 }
 
+func TestARecordThatIsTooLargeIsNotRefusedForEver(t *testing.T) {
+	s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{Answer: made})
+	sink := &consumertest.TracesSink{}
+	ld := logs("claude_code.a", "claude_code.b")
+	ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().At(0).Attributes().PutStr("content", string(make([]byte, 2<<20)))
+	if err := started(t, s.Address, client.OnErrorRefuse, sink).ConsumeLogs(t.Context(), ld); err != nil {
+		t.Fatal(err)
+	}
+	if sink.SpanCount() != 1 {
+		t.Fatal(sink.SpanCount())
+	}
+}
+
 func TestWithoutAnEnricher(t *testing.T) {
 	for _, onError := range []string{client.OnErrorPass, client.OnErrorRefuse} {
 		sink := &consumertest.TracesSink{}

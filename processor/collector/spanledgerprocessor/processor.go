@@ -46,7 +46,10 @@ func (p *tracesProcessor) process(ctx context.Context, td ptrace.Traces) (ptrace
 		return td, nil
 	}
 	answers, missed := p.ask(ctx, td, selected)
-	if missed != nil && p.cfg.OnError == client.OnErrorRefuse {
+	if missed != nil {
+		p.selector.Return(selected.Links)
+	}
+	if missed != nil && !missed.Permanent && p.cfg.OnError == client.OnErrorRefuse {
 		p.countMissed(ctx, missed.Reason, selected.Marked)
 		return td, missed.Retryable()
 	}
@@ -91,7 +94,7 @@ func (p *tracesProcessor) ask(
 ) ([]answered, *client.Missed) {
 	links, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(selected.Links)
 	if err != nil {
-		return failed(selected.Places, client.Refused), &client.Missed{Reason: client.Refused, Err: err}
+		return failed(selected.Places, client.Refused), &client.Missed{Reason: client.Refused, Err: err, Permanent: true}
 	}
 	return p.askFor(ctx, td, selected.Places, links, selected.Links.SpanCount())
 }
@@ -103,12 +106,15 @@ func (p *tracesProcessor) askFor(
 ) ([]answered, *client.Missed) {
 	body, err := selection.Encode(td, places)
 	if err != nil {
-		return failed(places, client.Refused), &client.Missed{Reason: client.Refused, Err: err}
+		return failed(places, client.Refused), &client.Missed{Reason: client.Refused, Err: err, Permanent: true}
 	}
-	body = append(body, links...)
 	if len(body) > p.client.MaxMessage() {
 		return p.split(ctx, td, places, links, linkCount)
 	}
+	if len(body)+len(links) > p.client.MaxMessage() {
+		links, linkCount = nil, 0 // spans come before what they may belong to
+	}
+	body = append(body, links...)
 	var answer protocol.Answer
 	begun := time.Now()
 	p.telemetry.InFlight.Add(ctx, int64(len(body)))
@@ -122,7 +128,7 @@ func (p *tracesProcessor) askFor(
 		return failed(places, missed.Reason), missed
 	}
 	if answer.Stale {
-		p.client.Forget()
+		p.client.Redescribe()
 	}
 	answers := make([]answered, 0, len(answer.Spans))
 	for _, one := range answer.Spans {
@@ -138,13 +144,13 @@ func (p *tracesProcessor) split(
 	ctx context.Context, td ptrace.Traces, places []selection.Place, links []byte, linkCount int,
 ) ([]answered, *client.Missed) {
 	if len(places) == 1 {
-		return failed(places, client.TooLarge), &client.Missed{Reason: client.TooLarge, Err: client.ErrTooLarge}
+		return failed(places, client.TooLarge), &client.Missed{Reason: client.TooLarge, Err: client.ErrTooLarge, Permanent: true}
 	}
 	half := len(places) / 2
 	first, missed := p.askFor(ctx, td, places[:half], links, linkCount)
 	second, missedToo := p.askFor(ctx, td, places[half:], nil, 0)
-	if missed == nil {
-		missed = missedToo
+	if missed == nil || missed.Permanent && missedToo != nil {
+		missed = missedToo // what another try may heal comes first
 	}
 	return append(first, second...), missed
 }
@@ -167,6 +173,7 @@ func (p *tracesProcessor) apply(ctx context.Context, td ptrace.Traces, answers [
 	for _, one := range answers {
 		attributes := one.place.Of(td).Attributes()
 		if one.reason == "" {
+			attributes.Remove(missedKey) // of a Collector before this one
 			one.answer.AppendTo(attributes, names)
 			enriched++
 			continue

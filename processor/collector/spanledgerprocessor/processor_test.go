@@ -338,6 +338,124 @@ func TestALargeRequestIsSplit(t *testing.T) {
 	}
 }
 
+func TestWhatIsTooLargeIsNotRefusedForEver(t *testing.T) {
+	s := enricher(t, enrichertest.Each)
+	cfg := config(s.Address)
+	cfg.MaxMessageMiB, cfg.OnError = 1, client.OnErrorRefuse
+	sink := &consumertest.TracesSink{}
+	td := traces(4, false)
+	td.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).Attributes().PutStr("gen_ai.input.messages", string(make([]byte, 2<<20)))
+	if err := started(t, cfg, sink).ConsumeTraces(t.Context(), td); err != nil {
+		t.Fatal(err)
+	}
+	kinds, _ := count(sink, "spanledger.kind")
+	if missed, reasons := count(sink, missedKey); kinds != 3 || missed != 1 || reasons[client.TooLarge] != 1 {
+		t.Fatal(kinds, missed, reasons)
+	}
+}
+
+func TestASenderThatLeavesHarmsNobody(t *testing.T) {
+	s := enricher(t, func(ctx context.Context, m, r string, b []byte) ([]byte, error) {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return enrichertest.Each(ctx, m, r, b)
+	})
+	cfg := config(s.Address)
+	cfg.Cooldown = time.Hour
+	sink := &consumertest.TracesSink{}
+	p := started(t, cfg, sink)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	_ = p.ConsumeTraces(gone, traces(4, false))
+	if err := p.ConsumeTraces(t.Context(), traces(4, false)); err != nil {
+		t.Fatal(err)
+	}
+	if missed, reasons := count(sink, missedKey); missed != 0 {
+		t.Fatal(missed, reasons)
+	}
+}
+
+func TestTheMarkersInForceServeWhileTheEnricherIsAway(t *testing.T) {
+	described := enrichertest.Description()
+	described.SpanMarkers = []string{"openinference."}
+	s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{
+		Description: described,
+		Answer: func(_ context.Context, _, _ string, b []byte) ([]byte, error) {
+			return enrichertest.Message(len(enrichertest.Spans(b)), 0, 0, true), nil
+		},
+	})
+	sink := &consumertest.TracesSink{}
+	p := started(t, config(s.Address), sink)
+	send := func() {
+		td := ptrace.NewTraces()
+		td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty().Attributes().PutStr("openinference.span.kind", "LLM")
+		if err := p.ConsumeTraces(t.Context(), td); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send() // answered, and stale
+	s.Stop()
+	send()
+	if missed, reasons := count(sink, missedKey); missed != 1 || reasons[client.NotConnected] != 1 {
+		t.Fatal(missed, reasons)
+	}
+}
+
+func TestLinksOfARequestThatFailedComeAgain(t *testing.T) {
+	var links atomic.Int64
+	fails := atomic.Bool{}
+	fails.Store(true)
+	s := enricher(t, func(ctx context.Context, m, r string, b []byte) ([]byte, error) {
+		if fails.Load() {
+			return nil, status.Error(codes.Unavailable, "later")
+		}
+		links.Store(int64(len(enrichertest.Spans(b)) - 1))
+		return enrichertest.Each(ctx, m, r, b)
+	})
+	cfg := config(s.Address)
+	cfg.OnError = client.OnErrorRefuse
+	p := started(t, cfg, &consumertest.TracesSink{})
+	plain := ptrace.NewTraces()
+	root := plain.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+	root.SetTraceID([16]byte{7})
+	root.Attributes().PutStr("session.id", "s")
+	if err := p.ConsumeTraces(t.Context(), plain); err != nil {
+		t.Fatal(err)
+	}
+	call := func() ptrace.Traces {
+		td := ptrace.NewTraces()
+		span := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty()
+		span.SetTraceID([16]byte{7})
+		span.Attributes().PutStr("gen_ai.request.model", "gpt-4o")
+		return td
+	}
+	if err := p.ConsumeTraces(t.Context(), call()); status.Code(err) != codes.Unavailable {
+		t.Fatal(err)
+	}
+	fails.Store(false)
+	if err := p.ConsumeTraces(t.Context(), call()); err != nil || links.Load() != 1 {
+		t.Fatal(err, links.Load())
+	}
+}
+
+func TestAMarkOfAnEarlierCollectorGoes(t *testing.T) {
+	s := enricher(t, enrichertest.Each)
+	sink := &consumertest.TracesSink{}
+	td := traces(4, false)
+	for _, rs := range td.ResourceSpans().All() {
+		for _, span := range rs.ScopeSpans().At(0).Spans().All() {
+			span.Attributes().PutStr(missedKey, client.Timeout)
+		}
+	}
+	if err := started(t, config(s.Address), sink).ConsumeTraces(t.Context(), td); err != nil {
+		t.Fatal(err)
+	}
+	if missed, _ := count(sink, missedKey); missed != 0 {
+		t.Fatal(missed)
+	}
+}
+
 func TestItIsEnrichedAgainOnceTheEnricherIsBack(t *testing.T) {
 	s := enricher(t, enrichertest.Each)
 	sink := &consumertest.TracesSink{}

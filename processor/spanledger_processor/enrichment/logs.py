@@ -62,16 +62,18 @@ class LogStage:
         hits = self._marks.hits(body)
         if not hits:
             return reading
-        spans: list[SynthesizedSpan] = []
+        spans: dict[bytes, SynthesizedSpan] = {}
+        """By id: a queue between may have put a request that was sent again into one with the first."""
         for group in groups:
             tenant = self._tenant_of(group, headers)
             for number, record in enumerate(group.items):
                 if number % SLICE == SLICE - 1:
                     yield
                 if any(mark in record for mark in hits):
-                    spans += self._made(record, group, tenant, reading.failures)
+                    for span in self._made(record, group, tenant, reading.failures):
+                        spans.setdefault(span.trace_id + span.span_id, span)
         if spans:
-            reading.traces = encode_traces(spans)
+            reading.traces = encode_traces(spans.values())
         return reading
 
     def _made(self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str]) -> list[SynthesizedSpan]:

@@ -34,10 +34,12 @@ const (
 	Refused      = "refused"    // the enricher answered with an error that is not retryable
 )
 
-// Missed is an error with the reason why telemetry could not be enriched.
+// Missed is an error with the reason why telemetry could not be enriched. Permanent: it would fail again however often it
+// is sent, for it is the telemetry itself that cannot be enriched.
 type Missed struct {
-	Reason string
-	Err    error
+	Reason    string
+	Err       error
+	Permanent bool
 }
 
 func (m *Missed) Error() string { return fmt.Sprintf("%s: %v", m.Reason, m.Err) }
@@ -78,6 +80,7 @@ type Client struct {
 
 	describing sync.Mutex
 	described  atomic.Pointer[protocol.Description]
+	stale      atomic.Bool // the description in force has to be asked for again
 }
 
 // New makes a client; use is told each new description.
@@ -116,31 +119,45 @@ func (c *Client) MaxMessage() int {
 	return limit - 4096 // for what stands around it
 }
 
-// Describe does the handshake if it has not been done, and returns the description in force.
+// Describe does the handshake if it has not been done, or has to be done again, and returns the description in force. One
+// that was had before stays in force until there is another.
 func (c *Client) Describe(ctx context.Context) (protocol.Description, *Missed) {
-	if d := c.described.Load(); d != nil {
+	if d := c.described.Load(); d != nil && (!c.stale.Load() || !c.describing.TryLock()) {
 		return *d, nil
+	} else if d == nil {
+		c.describing.Lock()
 	}
-	c.describing.Lock()
 	defer c.describing.Unlock()
-	if d := c.described.Load(); d != nil {
-		return *d, nil
+	before := c.described.Load()
+	if before != nil && !c.stale.Load() {
+		return *before, nil
 	}
+	d, missed := c.describe(ctx)
+	switch {
+	case missed == nil:
+		c.use(d)
+		c.stale.Store(false)
+		c.described.Store(&d)
+	case before != nil:
+		return *before, nil
+	}
+	return d, missed
+}
+
+func (c *Client) describe(ctx context.Context) (protocol.Description, *Missed) {
 	answer, missed := c.call(ctx, protocol.Describe, protocol.DescribeRequest())
 	if missed != nil {
 		return protocol.Description{}, missed
 	}
 	d, err := protocol.ReadDescription(answer)
 	if err != nil {
-		return d, c.failed(&Missed{BadAnswer, err})
+		return d, c.failed(&Missed{Reason: BadAnswer, Err: err})
 	}
-	c.use(d)
-	c.described.Store(&d)
 	return d, nil
 }
 
-// Forget the description: the next request asks for it again.
-func (c *Client) Forget() { c.described.Store(nil) }
+// Redescribe has the next request ask for the description again.
+func (c *Client) Redescribe() { c.stale.Store(true) }
 
 // Call a method with an encoded export request, and have its answer read.
 func (c *Client) Call(ctx context.Context, method string, telemetry []byte, read func([]byte) error) *Missed {
@@ -153,7 +170,7 @@ func (c *Client) Call(ctx context.Context, method string, telemetry []byte, read
 		return missed
 	}
 	if err := read(answer); err != nil {
-		return c.failed(&Missed{BadAnswer, err})
+		return c.failed(&Missed{Reason: BadAnswer, Err: err})
 	}
 	c.succeeded()
 	return nil
@@ -161,13 +178,14 @@ func (c *Client) Call(ctx context.Context, method string, telemetry []byte, read
 
 func (c *Client) call(ctx context.Context, method string, request []byte) ([]byte, *Missed) {
 	if time.Now().UnixNano() < c.restUntil.Load() {
-		return nil, &Missed{NotConnected, errResting}
+		return nil, &Missed{Reason: NotConnected, Err: errResting}
 	}
-	ctx, cancel := context.WithTimeout(c.outgoing(ctx), c.cfg.Timeout)
+	// A sender that leaves must not end the call: the enricher commits all the same, and would look sick to the others.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.outgoing(ctx)), c.cfg.Timeout)
 	defer cancel()
 	size := min(int64(len(request)), int64(c.cfg.MaxInFlightMiB)*mib)
 	if err := c.room.Acquire(ctx, size); err != nil {
-		return nil, c.failed(&Missed{Overloaded, errNoRoom})
+		return nil, c.failed(&Missed{Reason: Overloaded, Err: errNoRoom})
 	}
 	defer c.room.Release(size)
 	var answer []byte
@@ -175,7 +193,7 @@ func (c *Client) call(ctx context.Context, method string, request []byte) ([]byt
 	err := c.conn.Invoke(ctx, method, request, &answer,
 		grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit))
 	if err != nil {
-		return nil, c.failed(&Missed{c.reason(err), err})
+		return nil, c.failed(&Missed{c.reason(err), err, status.Code(err) == codes.InvalidArgument})
 	}
 	return answer, nil
 }
@@ -184,8 +202,9 @@ func (c *Client) reason(err error) string {
 	switch status.Code(err) {
 	case codes.Unavailable:
 		c.rest()
+		c.Redescribe() // what comes back may have other lists
 		return NotConnected
-	case codes.DeadlineExceeded, codes.Canceled:
+	case codes.DeadlineExceeded:
 		c.rest()
 		return Timeout
 	case codes.ResourceExhausted:

@@ -11,7 +11,13 @@ type links struct {
 	ring  []link
 	heads map[pcommon.TraceID]int // place in ring of the trace's latest link
 	next  int
+	bytes int // of names; a resource's count for each of its spans
 }
+
+const (
+	longestName = 1 << 10
+	bytesKept   = 32 << 20
+)
 
 type link struct {
 	trace        pcommon.TraceID
@@ -37,6 +43,13 @@ func (l *links) keep(span ptrace.Span, names, resource []name) {
 	if !ok {
 		before = -1
 	}
+	l.bytes -= size(at.names) + size(at.resource)
+	names, resource = short(names), short(resource)
+	if more := size(names) + size(resource); l.bytes+more > bytesKept {
+		names, resource = nil, nil
+	} else {
+		l.bytes += more
+	}
 	*at = link{span.TraceID(), span.SpanID(), span.ParentSpanID(), before, names, resource}
 	l.heads[at.trace] = l.next
 	l.next = (l.next + 1) % len(l.ring)
@@ -55,7 +68,8 @@ func (l *links) take(trace pcommon.TraceID, into ptrace.Traces) int {
 		if at.trace != trace {
 			break
 		}
-		l.ring[place] = link{before: -1}
+		l.bytes -= size(at.names) + size(at.resource)
+		taken++
 		resource := into.ResourceSpans().AppendEmpty()
 		put(resource.Resource().Attributes(), at.resource)
 		span := resource.ScopeSpans().AppendEmpty().Spans().AppendEmpty()
@@ -63,10 +77,35 @@ func (l *links) take(trace pcommon.TraceID, into ptrace.Traces) int {
 		span.SetSpanID(at.span)
 		span.SetParentSpanID(at.parent)
 		put(span.Attributes(), at.names)
-		taken++
-		place = at.before
+		before := at.before
+		l.ring[place] = link{before: -1}
+		place = before
 	}
 	return taken
+}
+
+func size(names []name) int {
+	n := 0
+	for _, one := range names {
+		n += len(one.key) + len(one.value)
+	}
+	return n
+}
+
+// short leaves out names that are no ids of anything: they would only take memory.
+func short(names []name) []name {
+	for i, one := range names {
+		if len(one.value) > longestName {
+			kept := append([]name(nil), names[:i]...)
+			for _, other := range names[i+1:] {
+				if len(other.value) <= longestName {
+					kept = append(kept, other)
+				}
+			}
+			return kept
+		}
+	}
+	return names
 }
 
 func put(attributes pcommon.Map, names []name) {

@@ -114,6 +114,29 @@ func TestTheOldestLinksGoFirst(t *testing.T) {
 	}
 }
 
+func TestTheBytesOfNamesAreBounded(t *testing.T) {
+	l := newLinks(1000)
+	long, one := make([]byte, longestName+1), make([]byte, longestName)
+	for i := range 3 * bytesKept / longestName {
+		l.keep(span(byte(i/5000), byte(i), 0), []name{{"k", string(long)}, {"session.id", string(one)}}, nil)
+		if l.bytes > bytesKept {
+			t.Fatal(l.bytes)
+		}
+	}
+	kept := 0
+	for _, at := range l.ring {
+		kept += size(at.names)
+		for _, n := range at.names {
+			if n.key == "k" {
+				t.Fatal("a name that is no id was kept")
+			}
+		}
+	}
+	if kept != l.bytes {
+		t.Fatal(kept, l.bytes)
+	}
+}
+
 func TestWhatIsKeptIsBounded(t *testing.T) {
 	s := described("gen_ai.")
 	for i := range 3 * tracesKept {

@@ -91,6 +91,28 @@ func (s *Selector) Select(td ptrace.Traces) Selection {
 	return selection
 }
 
+// Return links whose request failed, so that they come with the next one of their trace.
+func (s *Selector) Return(links ptrace.Traces) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, rs := range links.ResourceSpans().All() {
+		resource := namesOf(rs.Resource().Attributes())
+		for _, ss := range rs.ScopeSpans().All() {
+			for _, span := range ss.Spans().All() {
+				s.links.keep(span, namesOf(span.Attributes()), resource)
+			}
+		}
+	}
+}
+
+func namesOf(attributes pcommon.Map) []name {
+	var names []name
+	for key, value := range attributes.All() {
+		names = append(names, name{key, value.Str()})
+	}
+	return names
+}
+
 func (s *Selector) remember(trace pcommon.TraceID) {
 	if _, ok := s.known[trace]; ok {
 		return
