@@ -224,6 +224,27 @@ def test_a_charge_of_nothing_needs_a_reason() -> None:
     assert (unlisted.amount, unlisted.source, unlisted.estimate) == (0, "billed", True)
 
 
+@pytest.mark.parametrize(
+    ("told", "more", "sure"),
+    [
+        (reported("0.002434"), {}, False),  # 5 %: https://openrouter.ai/docs/use-cases/byok
+        (reported("0.0122"), {}, True),  # a quarter: within what sellers of one model differ by
+        (reported("0.5"), {}, True),  # what the one that charges adds, it knows
+        (reported("0.002434", own_key=False), {}, True),
+        (reported("0.002434"), {"plan": "subscription"}, True),
+    ],
+)
+def test_a_charge_far_below_our_price_needs_a_reason(told: ReportedCost, more: dict[str, Any], *, sure: bool) -> None:
+    cost = price("anthropic/claude-opus-4.5", **OPUS, **more, reported=told)
+    assert (cost.amount, cost.source, cost.estimate) == (told.amount, "billed", not sure)
+    assert bool(cost.note) is not sure
+
+
+def test_a_charge_far_below_our_price_for_a_model_that_is_free_has_its_reason() -> None:
+    cost = price("deepseek/deepseek-r1:free", provider="openrouter", reported=reported("0.0000001"))
+    assert (cost.source, cost.estimate) == ("billed", False)
+
+
 def test_with_ones_own_key_and_no_price_nothing_is_known() -> None:
     cost = price("my-llama", reported=reported("0.01", own_key=True))
     assert (cost.amount, cost.unpriced, cost.reported) == (None, "unknown_model", usd("0.01"))

@@ -7,7 +7,8 @@ The rules, in order; the first that holds decides:
    none.
 3. The one that charges said it: `billed`. With the caller's own key behind a gateway that is the provider's charge and
    the gateway's fee. A charge of 0 for what we have a price for needs a reason: a model that is free by its name.
-   Without one our own amount counts, as an estimate.
+   Without one our own amount counts, as an estimate. A charge far below our amount, without a reason, is an estimate:
+   it may be a gateway's fee beside what the provider charges the caller's own key.
 4. What a file says of a session counts before our arithmetic on it, which cannot know the tiers: `reported`.
 5. Our own arithmetic: `computed`. A library's cost beside it that is far from ours makes it an estimate, because one of
    the two reads the counts wrongly.
@@ -34,6 +35,9 @@ from spanledger_processor.units import Pico
 
 FAR = Fraction(3, 2)
 """By how many times another's cost may exceed ours, or ours another's, before one of them must be wrong."""
+
+FAR_BELOW = 4
+"""By how many times our amount may exceed a charge. Sellers of one open model differ by less; a fee is about 5 %."""
 
 PLANS = {
     "subscription": "covered by a subscription: cost.computed_usd is what it would have cost",
@@ -277,7 +281,12 @@ def _billed(call: Call, cost: Cost, reported: ReportedCost) -> None:
         cost.note = "billed as 0 without a reason on the span: our price"
     else:
         _take(cost, amount, "billed")
-        cost.estimate = not amount and cost.computed is None and _used(call)
+        free = call.model.endswith(_FREE) or bool(call.plan) or reported.own_key is False
+        if not free and cost.computed is not None and cost.computed > FAR_BELOW * amount:
+            cost.estimate = True
+            cost.note = "billed far below our price without a reason on the span: it may be a fee alone"
+        elif not amount and cost.computed is None and _used(call):
+            cost.estimate = True
 
 
 def _take(cost: Cost, amount: Pico, source: CostSource) -> None:
