@@ -156,7 +156,7 @@ class ReportedCost:
     `upstream` is what the provider charges for a call that went through a gateway; `own_key` is true or false where
     the span says that the caller's own key was used or was not, None where it says nothing: with it the provider
     charges `upstream` beside the gateway's `amount`. `reliable` is false for a cost that this library is known to get
-    wrong.
+    wrong, and `means_zero` true where an amount of 0 is not what stands for an unknown one.
     """
 
     amount: Pico
@@ -165,6 +165,7 @@ class ReportedCost:
     upstream: Pico | None = None
     own_key: bool | None = None
     reliable: bool = True
+    means_zero: bool = False
 
 
 @dataclass(slots=True)

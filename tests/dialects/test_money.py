@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from dialect_view import chat, read, span
+from spanledger_processor.model import Call
 from spanledger_processor.units import USD
 
 
@@ -71,3 +73,24 @@ def test_what_is_no_amount_is_none(value: Any) -> None:
 def test_cost_keys_that_came_in_are_remembered() -> None:
     view = span(chat(input_tokens=1, output_tokens=1, cost=0.25) | {"llm.cost.total": 0.25})
     assert read(view).present == {"gen_ai.usage.cost", "llm.cost.total"}
+
+
+def _langfuse(given: dict[str, Any]) -> Call:
+    attributes = {f"langfuse.observation.{key}": json.dumps(value) for key, value in given.items()}
+    return read(span(attributes | {"langfuse.observation.type": "generation"}))
+
+
+def test_langchains_cache_through_langfuse() -> None:
+    """`langchain_core.language_models.chat_models` adds `total_cost: 0` to the usage of an answer from its cache; the
+    handler of `langfuse.langchain` passes on every integer in it.
+    """
+    usage = {"input": 100, "output": 10, "total": 110, "input_cache_read": 0}
+    assert _langfuse({"usage_details": usage | {"total_cost": 0}}).response_cache
+    assert not _langfuse({"usage_details": usage}).response_cache
+
+
+def test_a_cost_of_zero_that_langfuse_was_told() -> None:
+    """Langfuse's SDKs compute no cost: what stands there the application or the gateway said."""
+    found = _langfuse({"usage_details": {"input": 100, "output": 10}, "cost_details": {"total": 0}}).reported
+    assert found is not None
+    assert (found.amount, found.means_zero) == (0, True)

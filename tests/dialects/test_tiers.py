@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -41,3 +42,89 @@ def test_claude_codes_fast_mode() -> None:
         "claude_code.llm_request",
     )
     assert read(view).price_context == (("speed", "fast"),)
+
+
+OPENINFERENCE = {
+    "openinference.span.kind": "LLM",
+    "llm.token_count.prompt": 100,
+    "llm.token_count.completion": 10,
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "context"),
+    [
+        ({"model": "gpt-5", "service_tier": "flex"}, None, (("service_tier", "flex"),)),
+        ({"extra_body": {"service_tier": "priority"}}, None, (("service_tier", "priority"),)),
+        ({"service_tier": "auto"}, None, ()),
+        ({"service_tier": "priority"}, {"service_tier": "default"}, ()),
+        ({"service_tier": "auto"}, {"service_tier": "flex"}, (("service_tier", "flex"),)),
+        ({"speed": "fast", "inference_geo": "us"}, None, (("region", "us"), ("speed", "fast"))),
+        ({"performanceConfig": {"latency": "optimized"}}, None, (("speed", "optimized"),)),
+        ({"temperature": 1}, None, ()),
+        ("service_tier: flex", None, ()),
+    ],
+)
+def test_a_tier_among_the_requests_parameters_is_what_was_asked(
+    asked: Any, answer: dict[str, Any] | None, context: tuple[tuple[str, str], ...]
+) -> None:
+    """OpenInference's specification: `llm.invocation_parameters` is the JSON of the request's parameters."""
+    given = OPENINFERENCE | {"llm.invocation_parameters": json.dumps(asked)}
+    if answer is not None:
+        given |= {"output.value": json.dumps(answer)}
+    assert read(span(given)).price_context == context
+
+
+@pytest.mark.parametrize(
+    ("given", "context"),
+    [
+        ({"model.parameters": {"temperature": 1, "service_tier": "flex"}}, (("service_tier", "flex"),)),
+        ({"model.parameters": {"service_tier": "default"}}, ()),
+        ({"output": {"id": "x", "object": "response", "service_tier": "priority"}}, (("service_tier", "priority"),)),
+        ({"metadata.service_tier": "priority"}, (("service_tier", "priority"),)),
+        (
+            {"model.parameters": {"service_tier": "flex"}, "output": {"usage": {}, "service_tier": "default"}},
+            (),
+        ),
+        ({"output": {"service_tier": "priority", "advice": "what the model wrote"}}, ()),
+    ],
+)
+def test_the_tier_that_langfuse_keeps(given: dict[str, Any], context: tuple[tuple[str, str], ...]) -> None:
+    """`langfuse.openai` merges the served tier into the model's parameters, and the rest of a response elsewhere."""
+    attributes = {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.model.name": "gpt-5",
+        "langfuse.observation.usage_details": json.dumps({"input": 100, "output": 10, "total": 110}),
+    } | {
+        f"langfuse.observation.{key}": value if isinstance(value, str) else json.dumps(value)
+        for key, value in given.items()
+    }
+    assert read(span(attributes)).price_context == context
+
+
+BEDROCK = {"serviceTier": {"type": "priority"}, "performanceConfig": {"latency": "optimized"}}
+"""https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html"""
+
+
+def test_bedrocks_tier_is_an_object() -> None:
+    found = read(span(OPENINFERENCE | {"output.value": json.dumps(BEDROCK)}))
+    assert found.price_context == (("service_tier", "priority"), ("speed", "optimized"))
+
+
+def test_bedrocks_tier_in_the_ai_sdks_metadata() -> None:
+    found = read(
+        span(
+            {
+                "ai.operationId": "ai.generateText.doGenerate",
+                "ai.usage.inputTokens": 100,
+                "ai.usage.outputTokens": 10,
+                "ai.response.providerMetadata": json.dumps({"bedrock": BEDROCK}),
+            }
+        )
+    )
+    assert found.price_context == (("service_tier", "priority"), ("speed", "optimized"))
+
+
+def test_bedrocks_standard_latency_and_tier_are_the_list_price() -> None:
+    told = {"serviceTier": {"type": "default"}, "performanceConfig": {"latency": "standard"}}
+    assert read(span(OPENINFERENCE | {"output.value": json.dumps(told)})).price_context == ()

@@ -361,3 +361,10 @@ def test_a_model_is_described() -> None:
     ]
     assert "changes during the day" in describe("deepseek-v4-pro", "deepseek", AT, Pricer()).text()[-1]
     assert describe("acme-1", "", AT, Pricer([ACME])).text()[1] == "override/acme-* on 2026-11-03: an override matches"
+
+
+@pytest.mark.parametrize(("means_zero", "estimate"), [(True, True), (False, False)])
+def test_a_zero_that_somebody_meant_makes_our_price_unsure(*, means_zero: bool, estimate: bool) -> None:
+    told = ReportedCost(0, False, "langfuse.observation.cost_details", means_zero=means_zero)
+    cost = price(reported=told)
+    assert (cost.amount, cost.source, cost.estimate) == (usd("0.0045"), "computed", estimate)

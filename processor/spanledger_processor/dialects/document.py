@@ -98,6 +98,8 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
     yield "provider's response, if no span of the trace has usage", _code(place.key for place in dialect.fallback_texts)
     yield "tier, speed, region: served", _code(dialect.served)
     yield "tier, speed: asked", _code(dialect.asked)
+    yield "tier, speed, region: in a whole response", _code(dialect.served_in)
+    yield "tier, speed, region: in the request's parameters", _code(dialect.asked_in)
     yield "an answer began", _code(dialect.answered)
     yield "from a cache of one's own", _code(mark.key for mark in dialect.own_cache)
     yield "a plan pays for it", _code(mark.key for mark in dialect.subscription)

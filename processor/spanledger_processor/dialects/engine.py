@@ -7,7 +7,7 @@ not: `specialize` leaves out of a dialect's tables what spans with certain keys 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
 from itertools import chain
@@ -30,7 +30,7 @@ from spanledger_processor.dialects.schema import (
     UsageText,
 )
 from spanledger_processor.dialects.usage import read_usage_of
-from spanledger_processor.dialects.usage_shapes import STANDARD
+from spanledger_processor.dialects.usage_shapes import STANDARD, read_context
 from spanledger_processor.dialects.values import flag, money, text, version_of
 from spanledger_processor.model import Call, Granularity, Kind, ReportedCost, ToolCall
 
@@ -44,6 +44,9 @@ _CHOICE = "gen_ai.choice"
 _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
 _LONGEST_TIER = 64
+_NAMES_TERMS = ("ervice_tier", "erviceTier", "speed", "erformanceConfig", "inference_geo")
+_RESPONSE = frozenset({"choices", "usage", "object", "stop_reason"})
+"""Keys that only a provider's whole response has at its top."""
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
 _LONGEST_ENDPOINT = 200
@@ -109,7 +112,8 @@ def _unknown_operation(dialect: Dialect, view: ScopedSpan) -> str:
 
 def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) -> None:
     if call.usage is not None:
-        if terms.context or dialect.served or dialect.asked or dialect.endpoints:
+        told = dialect.served or dialect.asked or dialect.served_in or dialect.asked_in or dialect.endpoints
+        if terms.context or told:
             call.price_context = _context(dialect, view, terms.context)
         call.unclassed = terms.unclassed
         call.plan = "provisioned" if _PROVISIONED in call.request_model else terms.plan
@@ -202,25 +206,46 @@ def _tool(dialect: Dialect, view: ScopedSpan) -> ToolCall:
 
 def _context(dialect: Dialect, view: ScopedSpan, response: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """Return tier, speed and region that a call was served with; what was asked counts where no response tells."""
-    get = view.attributes.get
     settled: dict[str, str] = {}
-    for key in dialect.served:
-        value = get(key)
-        if isinstance(value, str) and value:
-            settled.setdefault(_term(key), _tier(value[:_LONGEST_TIER]))
-    for name, tier in response.items():
+    for name, tier in _told(dialect, view.attributes.get, response):
         settled.setdefault(name, tier)
-    for key in dialect.asked:
-        value = get(key)
-        if isinstance(value, str) and value:
-            settled.setdefault(_term(key), _tier(value[:_LONGEST_TIER]))
+    return tuple(sorted((name, tier) for name, tier in settled.items() if tier))
+
+
+def _told(dialect: Dialect, get: Callable[[str], Any], response: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield what each place says, the one to be believed first."""
+    yield from _under(dialect.served, get)
+    yield from response.items()
+    for key in dialect.served_in:
+        yield from _inside(get(key), whole=True).items()
+    for key in dialect.asked_in:
+        yield from _inside(get(key), whole=False).items()
+    yield from _under(dialect.asked, get)
     for key in dialect.endpoints:
         value = get(key)
         if isinstance(value, str) and (region := _region(value[:_LONGEST_ENDPOINT])):
-            settled.setdefault("region", region)
-    if not settled:
-        return ()
-    return tuple(sorted((name, tier) for name, tier in settled.items() if tier))
+            yield "region", region
+
+
+def _under(keys: Keys, get: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
+    for key in keys:
+        value = get(key)
+        if isinstance(value, str) and value:
+            yield _term(key), _tier(value[:_LONGEST_TIER])
+
+
+def _inside(value: Any, *, whole: bool) -> dict[str, str]:
+    """Return tier, speed and region in an object; in one that should be a `whole` response, only if it is one.
+
+    What a model wrote may be an object as well.
+    """
+    if isinstance(value, str) and not any(mark in value for mark in _NAMES_TERMS):
+        return {}
+    parsed = texts.parse(value)
+    if not isinstance(parsed, Mapping) or (whole and _RESPONSE.isdisjoint(parsed)):
+        return {}
+    further = parsed.get("extra_body")
+    return (read_context(further) if isinstance(further, Mapping) else {}) | read_context(parsed)
 
 
 @lru_cache(maxsize=256)
@@ -251,6 +276,8 @@ _LISTS = (
     "response_id",
     "served",
     "asked",
+    "served_in",
+    "asked_in",
     "endpoints",
     "answered",
     "agent",
@@ -365,7 +392,7 @@ def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None
         if amount is None or (cost.currency and text(get(cost.currency)).upper() not in ("", "USD")):
             continue
         billed = cost.source == "billed" or bool(cost.said_by and text(get(cost.said_by)).lower() == "provider")
-        told = ReportedCost(amount, billed, cost.key, reliable=cost.reliable)
+        told = ReportedCost(amount, billed, cost.key, reliable=cost.reliable, means_zero=cost.means_zero)
         told.upstream = next((paid for key in cost.upstream if (paid := money(get(key), cost.unit)) is not None), None)
         told.own_key = next((own for key in cost.own_key if (own := flag(get(key))) is not None), None)
         return told

@@ -20,7 +20,12 @@ _SHORT = 4096
 """Characters of a text that may be a usage object and nothing else."""
 _EARLY = 100
 """Characters in which a usage object has named its first count."""
-_TIER = re.compile(r"""\b(?:service_tier|serviceTier)(?:["']\s{0,4}:\s{0,4}|=)["'](\w{1,32})["']""")
+_TIER = re.compile(
+    r"""\b(?:service_tier|serviceTier)(?:["']\s{0,4}:\s{0,4}(?:\{\s{0,4}["']type["']\s{0,4}:\s{0,4})?|=)["'](\w{1,32})["']"""
+)
+_LATENCY = re.compile(
+    r"""\bperformanceConfig["']\s{0,4}:\s{0,4}\{\s{0,4}["']latency["']\s{0,4}:\s{0,4}["'](\w{1,32})["']"""
+)
 _SOLD_BY_THE_CALL = {
     "web_search_call": "web_searches",
     "file_search_call": "file_searches",
@@ -106,6 +111,9 @@ def _read_text(value: str, response: Response) -> None:
             response.terms.context.setdefault("service_tier", told.pop())
         elif told:
             response.terms.doubt = "the response names several service tiers"
+    latency = _LATENCY.search(value) if "performanceConfig" in value else None
+    if latency is not None:
+        response.terms.context.setdefault("speed", "" if latency[1].lower() in STANDARD else latency[1].lower())
     if _FUNCTIONS.search(value):
         response.terms.doubt = "automatic function calling made several calls: usage is of the last one"
     if "_call" in value or "earch" in value:

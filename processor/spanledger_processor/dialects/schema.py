@@ -182,6 +182,7 @@ class CostKey:
     `upstream` are keys of what the provider charges the buyer's own key beside it, `own_key` those that tell of one.
     `currency` is a key that must hold USD or nothing; `said_by` one whose value "provider" makes the cost billed.
     `reliable` is false where this library is known to compute wrongly: a difference from ours then means nothing.
+    `means_zero`: nobody writes a 0 here for a model that is not known.
     """
 
     key: str
@@ -193,6 +194,7 @@ class CostKey:
     currency: str = ""
     said_by: str = ""
     reliable: bool = True
+    means_zero: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +257,8 @@ class Dialect:
     or complete, the span's own usage; what only `fallback_texts` hold becomes `Call.fallback`. `not_costs` look like a
     cost and are not in USD. `agent` and `agent_parent` are keys too plain to mean an agent on a span of another
     vocabulary; the keys of `groups` do on any. `served` are keys of tiers, speeds and regions that a response tells,
-    `asked` those of the request, which count where the response says nothing; `endpoints` hold the host that was asked.
+    `asked` those of the request, which count where the response says nothing; `served_in` and `asked_in` are keys of
+    objects that hold them: a whole response, and the request's parameters. `endpoints` hold the host that was asked.
     `answered` show that an answer began; `own_cache` that it came from the application's or a proxy's own cache,
     `subscription` that a plan pays for it.
     """
@@ -284,6 +287,8 @@ class Dialect:
     not_costs: Keys = ()
     served: Keys = ()
     asked: Keys = ()
+    served_in: Keys = ()
+    asked_in: Keys = ()
     endpoints: Keys = ()
     answered: Keys = ()
     own_cache: tuple[Mark, ...] = ()

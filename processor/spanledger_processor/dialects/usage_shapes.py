@@ -320,7 +320,11 @@ UNCLASSED: Mapping[str, Paths] = {
     "citation tokens": ("citation_tokens",),
 }
 """Paths of counts that have no class and may have a price."""
-_TIERS = ("service_tier", "serviceTier")
+_CONTEXT: Mapping[str, Paths] = {
+    "service_tier": ("service_tier", "serviceTier"),
+    "speed": ("speed", "performanceConfig"),
+    "region": ("inference_geo",),
+}
 _TRAFFIC = ("traffic_type", "trafficType")
 STANDARD = frozenset(
     {"", "auto", "default", "normal", "not_available", "global", "null", "none"}
@@ -420,10 +424,7 @@ def read_terms(value: Mapping[str, Any]) -> Terms:
     terms = Terms()
     if not _PART_TOPS.isdisjoint(value):
         terms.unclassed = tuple(what for what, paths in UNCLASSED.items() if _some(value, paths))
-    for name, keys in (("service_tier", _TIERS), ("speed", ("speed",)), ("region", ("inference_geo",))):
-        told = next((text(value.get(key)).lower()[:64] for key in keys if isinstance(value.get(key), str)), None)
-        if told is not None:
-            terms.context[name] = "" if told in STANDARD else told
+    terms.context = read_context(value)
     traffic = next((text(value.get(key)).lower() for key in _TRAFFIC if value.get(key)), None)
     if traffic is not None:
         terms.plan = "provisioned" if "provisioned" in traffic else ""
@@ -434,6 +435,25 @@ def read_terms(value: Mapping[str, Any]) -> Terms:
         terms.doubt = "LiteLLM may have left cache writes out of its sum"
     terms.reported = _charged(value)
     return terms
+
+
+def read_context(value: Mapping[str, Any]) -> dict[str, str]:
+    """Return tier, speed and region that an object names, by the names of `Call.price_context`; "" is the standard.
+
+    Bedrock wraps them: `serviceTier.type`, `performanceConfig.latency`
+    (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html).
+    """
+    context: dict[str, str] = {}
+    for name, keys in _CONTEXT.items():
+        for key in keys:
+            told = value.get(key)
+            if isinstance(told, Mapping):
+                told = told.get("type") or told.get("latency")
+            if isinstance(told, str):
+                tier = text(told).lower()[:64]
+                context[name] = "" if tier in STANDARD else tier
+                break
+    return context
 
 
 def _langchain_terms(value: Mapping[str, Any], terms: Terms) -> None:

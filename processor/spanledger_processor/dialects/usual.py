@@ -91,7 +91,15 @@ class UsualCalls:
         lists: tuple[Keys, ...] = (
             tuple(kinds.key for kinds in dialect.kinds),
             *(dialect.request_model, dialect.response_model, dialect.provider),
-            *(dialect.served, dialect.asked, dialect.endpoints, dialect.agent, dialect.agent_parent),
+            *(
+                dialect.served,
+                dialect.asked,
+                dialect.served_in,
+                dialect.asked_in,
+                dialect.endpoints,
+                dialect.agent,
+                dialect.agent_parent,
+            ),
         )
         self._compared = tuple(dict.fromkeys(key for keys in lists for key in keys))
 

@@ -254,6 +254,9 @@ def _settle(call: Call, cost: Cost) -> None:
         _billed(call, cost, reported)
     elif call.granularity == "per-session-aggregate" or (cost.amount is None and _says_something(call, reported)):
         _take(cost, reported.amount, "reported")
+    elif cost.amount and reported.means_zero and not reported.amount:
+        cost.estimate = True
+        cost.note = cost.note or "the span says that it cost nothing: our price"
     elif cost.amount is not None and reported.reliable and is_far(cost.amount, reported.amount):
         cost.estimate = True
         cost.note = cost.note or "the span's own cost is far from ours"

@@ -37,6 +37,7 @@ def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
         return as_counts(told.normalized.usage, told.terms), Input.INCLUSIVE
     given = {key.lower(): number for key, item in value.items() if (number := count(item)) is not None}
     terms = Terms(context={"service_tier": tier} if (tier := _tier(given)) else {})
+    terms.own_cache = given.get("total_cost") == 0  # LangChain says so of an answer from its cache
     buckets: dict[str, int] = {}
     for key, number in given.items():
         plain = _without(key, tier)
@@ -175,7 +176,10 @@ LANGFUSE = Dialect(
     answered=("langfuse.observation.completion_start_time",),
     usage_texts=(UsageText("langfuse.observation.usage_details", whole=True, read=usage),),
     sources=(Source(Input.EXCLUSIVE, why="disjoint buckets, unless the shape is a provider's"),),
-    costs=(CostKey("langfuse.observation.cost_details", path=("total",)),),
+    costs=(CostKey("langfuse.observation.cost_details", path=("total",), means_zero=True),),
+    served=("langfuse.observation.metadata.service_tier",),
+    served_in=("langfuse.observation.output",),
+    asked_in=("langfuse.observation.model.parameters",),
     tool=ToolKeys(
         arguments=("langfuse.observation.input",), result=("langfuse.observation.output",), name_from_span=True
     ),

@@ -85,6 +85,7 @@ OPENINFERENCE = Dialect(
     provider=("llm.provider", "llm.system"),
     response_id=("llm.response.id",),
     tokens=TOKENS,
+    asked_in=("llm.invocation_parameters",),
     answered=(
         "llm.output_messages.0.message.role",
         "llm.output_messages.0.message.content",
