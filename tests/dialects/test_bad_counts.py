@@ -65,3 +65,38 @@ def test_langchains_zero_writes_are_unknown(scope: str) -> None:
         scope=scope,
     )
     assert read(view).usage == Usage(553, 51, 0, 0 if scope == "gen_ai" else None)
+
+
+@pytest.mark.parametrize(
+    ("total", "more", "estimate"),
+    [
+        (1100, {}, False),
+        (0, {}, False),  # not told
+        (1105, {}, False),  # a client's tokenizer
+        (1100, {"cache_read__input_tokens": 400}, False),
+        (700, {"cache_read__input_tokens": 400}, False),  # without caches
+        (1040, {"reasoning__output_tokens": 60}, False),  # without reasoning
+        # https://ai.google.dev/gemini-api/docs/openai: thoughts are in the total only
+        (3100, {}, True),
+        # https://ai.google.dev/api/generate-content#UsageMetadata: toolUsePromptTokenCount is in the total only
+        (1400, {"cache_read__input_tokens": 0, "reasoning__output_tokens": 0}, True),
+        (1160, {"reasoning__output_tokens": 60}, True),  # proves an output that excludes reasoning
+        (110, {}, True),
+    ],
+)
+def test_a_total_that_differs_strongly_is_a_doubt(total: int, more: dict[str, int], *, estimate: bool) -> None:
+    found = read(
+        span(
+            chat(input_tokens=1000, output_tokens=100, total_tokens=total, **more), scope="opentelemetry.x", version="1"
+        )
+    )
+    assert found.usage is not None
+    assert (found.usage.input, found.usage.output, found.estimate) == (1000, 100, estimate)
+    assert bool(found.note) is estimate
+
+
+def test_a_total_is_looked_at_whatever_was_read_before() -> None:
+    """A span of a shape that was read before takes a shorter way."""
+    told = chat(input_tokens=1000, output_tokens=100) | {"gen_ai.response.id": "r"}
+    estimates = [read(span(told | {"gen_ai.usage.total_tokens": total})).estimate for total in (1100, 1100, 3100)]
+    assert estimates == [False, False, True]

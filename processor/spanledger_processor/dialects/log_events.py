@@ -15,7 +15,7 @@ from typing import Any
 from spanledger_processor import synthesized
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.engine import says
-from spanledger_processor.dialects.normalize import Counts, Input, normalize
+from spanledger_processor.dialects.normalize import TOTAL_DIFFERS, Counts, Input, contradicted, normalize
 from spanledger_processor.dialects.registry import LOG_EVENTS, detect
 from spanledger_processor.dialects.schema import Attributes, Event, Keys, LogEvent
 from spanledger_processor.dialects.usage import as_counts, counts_under
@@ -264,6 +264,8 @@ def call_of(event: LogEvent, attributes: Attributes) -> tuple[Call, RecordReader
     if normalized.problem or not (normalized.usage.input or normalized.usage.output):
         return None
     call.usage, call.estimate = normalized.usage, normalized.estimate
+    if contradicted(counts, normalized.usage):
+        call.estimate, call.note = True, TOTAL_DIFFERS
     call.request_model = reading.first(event.model)
     call.response_id = reading.first(event.request_id)
     if event.usage_text and not call.response_id:

@@ -78,6 +78,12 @@ class Counts:
     means: Input | None = None
 
 
+_SLACK_TOKENS, _SLACK_SHARE = 10, 50
+"""A total may differ by so many tokens, or by this share of it (one in 50): tokenizers of clients are not exact."""
+
+TOTAL_DIFFERS = "the total that it tells differs from its counts: one of them leaves something out"
+
+
 @dataclass(slots=True)
 class NormalizedUsage:
     """A usage; `problem` where the counts contradict each other, `estimate` where another reading was possible."""
@@ -107,6 +113,22 @@ def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -
     for name, number in (counts.parts or {}).items():
         setattr(normalized.usage, name, number)
     return normalized
+
+
+def contradicted(counts: Counts, usage: Usage) -> bool:
+    """Return whether a total that a span tells differs strongly from every sum that libraries make of these counts.
+
+    A total may leave out caches or reasoning, as its library counts them. What it has beyond that (Google's tokens of
+    its own tools, thoughts that were not told, another call) may have a price.
+    """
+    total = counts.total
+    if not total or usage.input is None:
+        return False
+    output, cached = usage.output or 0, (usage.cache_read or 0) + (usage.cache_write or 0)
+    inputs = usage.input, usage.input - cached, counts.input or 0
+    outputs = output, counts.output or 0, output - (usage.reasoning or 0)
+    nearest = min(abs(total - given - made) for given in inputs for made in outputs)
+    return nearest > max(_SLACK_TOKENS, total // _SLACK_SHARE)
 
 
 def _split(counts: Counts, normalized: NormalizedUsage) -> None:

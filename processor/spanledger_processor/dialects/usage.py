@@ -8,7 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from spanledger_processor.dialects.normalize import NO_TERMS, Counts, Input, Terms, joined, normalize
+from spanledger_processor.dialects.normalize import (
+    NO_TERMS,
+    TOTAL_DIFFERS,
+    Counts,
+    Input,
+    Terms,
+    contradicted,
+    joined,
+    normalize,
+)
 from spanledger_processor.dialects.responses import Response, inside, read_response
 from spanledger_processor.dialects.schema import (
     ANY_SOURCE,
@@ -57,6 +66,9 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
         _never_asked(call, usage)
     if source.input is Input.EXCLUSIVE and usage.cache_read is None and usage.cache_write is None and not means:
         call.estimate = True  # what was cached is missing from the input as well
+    if counts.total and call.usage is not None and contradicted(counts, call.usage):
+        call.estimate = True
+        call.note = call.note or TOTAL_DIFFERS
     return terms
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from spanledger_processor.dialects.engine import OUTPUT
-from spanledger_processor.dialects.normalize import Counts, Input, normalize
+from spanledger_processor.dialects.normalize import Counts, Input, contradicted, normalize
 from spanledger_processor.dialects.schema import NO_TOKENS, Dialect, Keys, ScopedSpan, Source
 from spanledger_processor.dialects.usage import source_for
 from spanledger_processor.dialects.values import text
@@ -172,12 +172,15 @@ class UsualCalls:
         if not told[0]:
             return None
         source = reading.source
-        normalized = normalize(Counts(*told), source.input, source.output)
+        counts = Counts(*told)
+        normalized = normalize(counts, source.input, source.output)
         if normalized.problem:
             return None
         usage = normalized.usage
         if source.absent_cache_is_zero:
             usage.cache_read, usage.cache_write = usage.cache_read or 0, usage.cache_write or 0
+        if counts.total and contradicted(counts, usage):
+            return None
         estimate = normalized.estimate or reading.is_error
         if source.input is Input.EXCLUSIVE and usage.cache_read is None and usage.cache_write is None:
             estimate = True
