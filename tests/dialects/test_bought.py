@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dialect_view import PlainEvent, chat, read, span
+from dialect_view import PlainAttributes, PlainEvent, chat, read, span
 from spanledger_processor.model import Call, Usage
 from spanledger_processor.units import USD
 
@@ -535,3 +535,32 @@ def test_search_units_of_a_ranking() -> None:
     answer = {"results": [], "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 2}}}
     call = read(span({"openinference.span.kind": "RERANKER", "output.value": json.dumps(answer)}))
     assert call.usage == Usage(search_units=2)
+
+
+ANSWER = {"role": "assistant", "parts": []}
+TOOL_RESULT = {"role": "tool", "parts": []}
+
+
+@pytest.mark.parametrize("operation", ["chat", "invoke_agent"])
+@pytest.mark.parametrize(
+    ("messages", "indexes", "several"),
+    [
+        ([ANSWER], [], False),
+        ([ANSWER, ANSWER], [], False),  # choices of one call
+        ([ANSWER, TOOL_RESULT, ANSWER], [], True),
+        ([], [0], False),
+        ([], [0, 1], False),  # choices of one call
+        ([], [0, 0], True),
+        ([], [None, None], False),
+    ],
+)
+def test_usage_beside_several_answers_may_be_of_the_last_only(
+    operation: str, messages: list[Any], indexes: list[Any], *, several: bool
+) -> None:
+    """What was counted stays as it is, and is an estimate."""
+    told = chat(input_tokens=100, output_tokens=50) | {"gen_ai.operation.name": operation}
+    if messages:
+        told["gen_ai.output.messages"] = json.dumps(messages)
+    events = [PlainEvent("gen_ai.choice", PlainAttributes(index=index)) for index in indexes]
+    call = read(span(told, events=events))
+    assert (call.usage, call.estimate, bool(call.note)) == (Usage(100, 50), several, several)

@@ -39,6 +39,8 @@ _CALLS = frozenset({"llm", "embedding", "rerank"})
 _ERROR = 2
 OPERATION = "gen_ai.operation.name"
 OUTPUT = "gen_ai.output.messages"
+_MOST_CHOICES = 128
+"""Events of choices that are compared; providers give no more choices to one call."""
 _CHOICE = "gen_ai.choice"
 """The event of an answer, one a choice, in releases of the convention before 1.37."""
 _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
@@ -95,6 +97,8 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
         rule(view, call)
     if call.kind in _CALLS:
         _look_at_outcome(call, dialect, view)
+    elif call.kind == "agent" and call.usage is not None:
+        _look_at_answers(call, dialect, view)
     elif call.kind == "other" and call.usage is not None:
         call.unknown_operation = _unknown_operation(dialect, view)
     call.granularity = granularity(call)
@@ -137,12 +141,19 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     )
     if call.usage is None or call.kind != "llm":
         return
-    if OUTPUT in dialect.answered and _turns(view.attributes.get(OUTPUT)) > 1:
-        call.estimate = True
-        call.note = call.note or "its output holds several answers of the model: usage may be of the last one only"
+    _look_at_answers(call, dialect, view)
     if view.status_code == _ERROR:
         call.estimate = True
         call.note = call.note or "it ended in an error: the answer may have been cut before all usage was told"
+
+
+def _look_at_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
+    """Mark usage beside more answers than one call gives: by messages, or by two events of one choice."""
+    choices = [event.attributes.get("index") for event in view.events if event.name == _CHOICE][:_MOST_CHOICES]
+    repeated = any(isinstance(index, int) and choices.count(index) > 1 for index in choices)
+    if repeated or (OUTPUT in dialect.answered and _turns(view.attributes.get(OUTPUT)) > 1):
+        call.estimate = True
+        call.note = call.note or "its output holds several answers of the model: usage may be of the last one only"
 
 
 def _turns(messages: Any) -> int:
