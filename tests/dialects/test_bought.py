@@ -564,3 +564,112 @@ def test_usage_beside_several_answers_may_be_of_the_last_only(
     events = [PlainEvent("gen_ai.choice", PlainAttributes(index=index)) for index in indexes]
     call = read(span(told, events=events))
     assert (call.usage, call.estimate, bool(call.note)) == (Usage(100, 50), several, several)
+
+
+def _answer(*parts: dict[str, Any], scope: str = "opentelemetry.instrumentation.genai.anthropic", **more: Any) -> Call:
+    messages = [{"role": "assistant", "parts": [*parts, {"type": "text", "content": "ok"}], "finish_reason": "stop"}]
+    return read(span(PYDANTIC | {"gen_ai.output.messages": json.dumps(messages)} | more, scope=scope))
+
+
+SERVER_SEARCH = {
+    "type": "server_tool_call",
+    "id": "s1",
+    "name": "web_search",
+    "server_tool_call": {"type": "web_search"},
+}
+"""`ServerToolCallPart` of the convention's JSON schema for output messages."""
+BUILTIN = {"type": "tool_call", "id": "s1", "name": "web_search", "builtin": True, "arguments": {"query": "x"}}
+"""`pydantic_ai.messages`: `builtin` marks what the provider ran; arguments are there with `include_content` only."""
+
+
+@pytest.mark.parametrize(
+    ("parts", "searches"),
+    [
+        ((SERVER_SEARCH, {"type": "server_tool_call_response", "id": "s1"}), 1),
+        ((SERVER_SEARCH, SERVER_SEARCH | {"id": "s2"}, SERVER_SEARCH | {"id": "s2"}), 2),
+        (({"type": "server_tool_call", "server_tool_call": {"type": "web_search"}},), 1),
+        ((BUILTIN, {"type": "tool_call_response", "id": "s1", "name": "web_search", "builtin": True}), 1),
+        ((BUILTIN | {"arguments": {"queries": ["a", "b"]}},), 2),
+        ((BUILTIN | {"arguments": '{"type": "open_page", "url": "u"}'},), None),
+        (({key: value for key, value in BUILTIN.items() if key != "builtin"},), None),
+        ((SERVER_SEARCH | {"name": "web_fetch"}, SERVER_SEARCH | {"id": "s2", "name": "tool_search"}), None),
+    ],
+)
+def test_searches_that_are_parts_of_the_answer(parts: tuple[dict[str, Any], ...], searches: int | None) -> None:
+    found = _answer(*parts)
+    assert found.usage is not None
+    assert found.usage.web_searches == searches
+    assert not found.unclassed
+
+
+def test_a_count_goes_before_the_parts() -> None:
+    found = _answer(BUILTIN, scope="pydantic-ai", **{"gen_ai.usage.details.web_search_requests": 3})
+    assert found.usage is not None
+    assert found.usage.web_searches == 3
+
+
+def test_other_tools_that_the_provider_ran_may_have_a_price() -> None:
+    found = _answer(SERVER_SEARCH | {"name": "code_execution"}, SERVER_SEARCH | {"name": "file_search", "id": "s3"})
+    assert found.usage is not None
+    assert (found.usage.file_searches, found.unclassed) == (1, ("code_execution",))
+
+
+def test_what_the_ai_sdk_7_has_results_of_in_the_answer_the_provider_ran() -> None:
+    """`@ai-sdk/otel`, `formatOutputMessages`: the tools of the application answer in a message of their own."""
+    call, result = {"type": "tool_call", "id": "s1", "name": "web_search"}, {"type": "tool_call_response", "id": "s1"}
+    found, asked = _answer(call, result, scope="gen_ai"), _answer(call, scope="gen_ai")
+    assert found.usage is not None
+    assert asked.usage is not None
+    assert (found.usage.web_searches, asked.usage.web_searches) == (1, None)
+
+
+CLAUDE = {"input_tokens": 100, "output_tokens": 50, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
+BLOCKS = [
+    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
+    {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
+    {"type": "server_tool_use", "id": "srvtoolu_2", "name": "web_fetch", "input": {"url": "x"}},
+]
+"""https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"""
+
+
+@pytest.mark.parametrize(("told", "searches"), [({}, 1), ({"server_tool_use": {"web_search_requests": 3}}, 3)])
+def test_anthropics_blocks_count_where_no_count_is_told(told: dict[str, Any], searches: int) -> None:
+    raw = {"id": "m", "content": BLOCKS, "usage": CLAUDE | told}
+    found = read(span(OPENINFERENCE | {"output.value": json.dumps(raw)}))
+    assert found.usage is not None
+    assert (found.usage.web_searches, found.unclassed) == (searches, ())
+
+
+def test_anthropics_blocks_in_a_repr_may_have_a_price() -> None:
+    raw = "Message(content=[ServerToolUseBlock(id='srvtoolu_1', input={}, name='web_search', type='server_tool_use')])"
+    assert read(span(OPENINFERENCE | {"output.value": raw})).unclassed == ("server-side tools",)
+
+
+def test_the_whole_answer_in_mastras_metadata_tells_searches() -> None:
+    body = {"model": "claude-sonnet-4-6", "usage": CLAUDE | {"server_tool_use": {"web_search_requests": 2}}}
+    given = PYDANTIC | {"mastra.span.type": "model_inference", "mastra.metadata.body": json.dumps(body)}
+    found = read(span(given, scope="@mastra/otel-exporter"))
+    assert found.usage is not None
+    assert (found.usage.input, found.usage.web_searches) == (100, 2)
+
+
+@pytest.mark.parametrize(
+    ("grounding", "what"),
+    [
+        ({"groundingChunks": [{"maps": {"uri": "u"}}]}, "map searches"),
+        ({"grounding_chunks": [{"web": None, "maps": {"uri": "u"}}]}, "map searches"),
+        ({"retrievalQueries": ["q"]}, "retrievals"),
+        ({"retrieval_queries": ["q"]}, "retrievals"),
+        ({"groundingChunks": [{"retrievedContext": {"uri": "u"}}]}, "retrievals"),
+    ],
+)
+def test_grounding_in_maps_and_own_data_has_a_price(grounding: dict[str, Any], what: str) -> None:
+    """https://ai.google.dev/gemini-api/docs/pricing and https://cloud.google.com/vertex-ai/generative-ai/pricing"""
+    raw = {"candidates": [{"groundingMetadata": grounding}], "usageMetadata": {"promptTokenCount": 100}}
+    assert read(span(OPENINFERENCE | {"output.value": json.dumps(raw)})).unclassed == (what,)
+
+
+def test_grounding_without_a_chunk_of_these_has_none() -> None:
+    chunks = [{"web": {"uri": "u"}, "maps": None}]
+    raw = {"candidates": [{"groundingMetadata": {"groundingChunks": chunks, "retrievalQueries": []}}]}
+    assert read(span(OPENINFERENCE | {"output.value": json.dumps(raw)})).unclassed == ()

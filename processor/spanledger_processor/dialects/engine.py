@@ -15,6 +15,7 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Terms
+from spanledger_processor.dialects.responses import bought_in
 from spanledger_processor.dialects.schema import (
     NO_TOKENS,
     Attributes,
@@ -29,7 +30,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.usage import read_usage_of
+from spanledger_processor.dialects.usage import add_bought, read_usage_of
 from spanledger_processor.dialects.usage_shapes import STANDARD, read_context
 from spanledger_processor.dialects.values import flag, money, text, version_of
 from spanledger_processor.model import Call, Granularity, Kind, ReportedCost, ToolCall
@@ -142,6 +143,8 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     if call.usage is None or call.kind != "llm":
         return
     _look_at_answers(call, dialect, view)
+    if OUTPUT in dialect.answered:
+        add_bought(call, bought_in(view.attributes.get(OUTPUT)))
     if view.status_code == _ERROR:
         call.estimate = True
         call.note = call.note or "it ended in an error: the answer may have been cut before all usage was told"

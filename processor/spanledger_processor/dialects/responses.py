@@ -7,7 +7,7 @@ with its quotes escaped, so that no pattern here meets it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,12 +40,22 @@ _NO_SEARCH = frozenset({"open_page", "find", "find_in_page"})
 """Actions of a web search call that OpenAI does not charge as a search."""
 _QUERIES = ("webSearchQueries", "web_search_queries")
 """Google's grounding (https://ai.google.dev/gemini-api/docs/google-search): the searches that were made."""
+_MAPS, _RETRIEVALS = "map searches", "retrievals"
+_CHUNKS = {"maps": _MAPS, "retrievedContext": _RETRIEVALS, "retrieved_context": _RETRIEVALS}
+"""Sources of Google's grounding that have a price of their own, and no class."""
+_OWN_DATA = ("retrievalQueries", "retrieval_queries")
+_BLOCK = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["']server_tool_use["']""")
 _ITEM = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["'](\w{1,32}_call|open_page|find|find_in_page)["']""")
 _FUNCTIONS = re.compile(
     r"""["']automatic(?:_function_calling_history|FunctionCallingHistory)["']\s{0,4}:\s{0,4}\[\s{0,4}\{"""
 )
 """Google's SDK makes as many calls as a model asks for functions, and returns the last response (google-genai,
 `Models.generate_content`)."""
+_SERVER_TOOLS = ("server_tool_call", "server_tool_use")
+_RAN_BY_THE_PROVIDER = ("builtin", *_SERVER_TOOLS, "tool_call_response")
+_FREE = ("fetch", "tool_search", "mcp")
+"""Words in the names of tools that cost no more than their tokens."""
+_LONGEST_NAME = 64
 _MAX_NODES = 4000
 
 
@@ -116,13 +126,14 @@ def _read_text(value: str, response: Response) -> None:
         response.terms.context.setdefault("speed", "" if latency[1].lower() in STANDARD else latency[1].lower())
     if _FUNCTIONS.search(value):
         response.terms.doubt = "automatic function calling made several calls: usage is of the last one"
-    if "_call" in value or "earch" in value:
+    if any(mark in value for mark in ("_call", "earch", "server_tool_use", "etrieval", "etrieved", "maps")):
         _read_items(value, response)
 
 
 def _read_items(value: str, response: Response) -> None:
     marked = any(item in value for item in _SOLD_BY_THE_CALL)
-    if not marked and not any(key in value for key in _QUERIES):
+    blocks = _BLOCK.search(value) is not None
+    if not (marked or blocks or any(key in value for key in (*_QUERIES, *_OWN_DATA, *_CHUNKS))):
         return
     parsed = texts.parse(value)
     if parsed is not None:
@@ -132,8 +143,13 @@ def _read_items(value: str, response: Response) -> None:
         found = [kind for kind in types if kind in _SOLD_BY_THE_CALL]
         for _ in range(min(found.count("web_search_call"), sum(kind in _NO_SEARCH for kind in types))):
             found.remove("web_search_call")
+        found += ["server-side tools"] * blocks
+    _add_items(found, response)
+
+
+def _add_items(found: Iterable[str], response: Response) -> None:
     for kind in found:
-        what = _SOLD_BY_THE_CALL.get(kind, "web_searches")
+        what = _SOLD_BY_THE_CALL.get(kind, kind)
         if what in _CLASSES:
             response.parts[what] = response.parts.get(what, 0) + 1
         elif what not in response.terms.unclassed:
@@ -157,7 +173,59 @@ def _items(root: Any) -> Iterator[str]:
             seen.add(item if isinstance(item, str) else f"{nodes}")
             if not (isinstance(action, Mapping) and action.get("type") in _NO_SEARCH):
                 yield kind
-        for key in _QUERIES:
-            queries = node.get(key)
-            if isinstance(queries, list):
-                yield from ("" for query in queries if isinstance(query, str))
+        elif kind == "server_tool_use" and not (isinstance(item, str) and item in seen):
+            seen.add(item if isinstance(item, str) else f"{nodes}")
+            yield from _used(node.get("name"), node.get("input"))
+        yield from _grounding(node)
+
+
+def _grounding(node: Mapping[str, Any]) -> Iterator[str]:
+    for key in _QUERIES:
+        queries = node.get(key)
+        if isinstance(queries, list):
+            yield from ("web_searches" for query in queries if isinstance(query, str))
+    if any(isinstance(queries := node.get(key), list) and queries for key in _OWN_DATA):
+        yield _RETRIEVALS
+    chunks = node.get("groundingChunks") or node.get("grounding_chunks")
+    for chunk in chunks if isinstance(chunks, list) else ():
+        yield from (what for key, what in _CHUNKS.items() if isinstance(chunk, Mapping) and chunk.get(key))
+
+
+def _used(name: Any, arguments: Any) -> Iterator[str]:
+    """Yield what one use of a tool that the provider ran is sold as: a class, or the tool's name."""
+    named = name if isinstance(name, str) else ""
+    arguments = texts.parse(arguments)
+    about: Mapping[str, Any] = arguments if isinstance(arguments, Mapping) else {}
+    if "web_search" in named or "google_search" in named:
+        queries = about.get("queries")
+        if about.get("type") not in _NO_SEARCH:
+            yield from ["web_searches"] * (len(queries) if isinstance(queries, list) and queries else 1)
+    elif "file_search" in named:
+        yield "file_searches"
+    elif named and not any(free in named for free in _FREE):
+        yield named[:_LONGEST_NAME]
+
+
+def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
+    """Return what the tools that a provider ran are sold as, from a list of output messages.
+
+    They are parts of the answer: of a type of their own in the convention, marked `builtin` by Pydantic AI. With
+    `results_tell`, a call whose result stands in the same message is one, too.
+    """
+    response = Response()
+    if isinstance(messages, str) and not any(mark in messages for mark in _RAN_BY_THE_PROVIDER):
+        return response
+    parsed, seen = texts.parse(messages), set[str]()
+    for message in parsed if isinstance(parsed, list) else []:
+        parts = message.get("parts") if isinstance(message, Mapping) else None
+        parts = [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
+        results = {part.get("id") for part in parts if part.get("type") == "tool_call_response"} if results_tell else ()
+        for part in parts:
+            kind, item = part.get("type"), part.get("id")
+            called = kind == "tool_call" and (part.get("builtin") is True or (item is not None and item in results))
+            if (called or kind in _SERVER_TOOLS) and not (isinstance(item, str) and item in seen):
+                seen.add(item if isinstance(item, str) else f"{len(seen)}")
+                told = part.get("server_tool_call")
+                about = told if isinstance(told, Mapping) else {}
+                _add_items(_used(part.get("name") or about.get("type"), part.get("arguments") or about), response)
+    return response

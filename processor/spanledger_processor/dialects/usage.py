@@ -122,11 +122,21 @@ def _with_response(call: Call, counts: Counts, terms: Terms, response: Response)
     """Complete the call by the response on its span, and return the terms of both."""
     agreeing = complete(call, counts, response) or NO_TERMS
     merged = joined(joined(terms, agreeing), response.terms)
+    _add_parts(call, response)
+    return merged
+
+
+def _add_parts(call: Call, response: Response) -> None:
     if call.usage is not None and call.kind == "llm":
         for name, number in response.parts.items():
             if getattr(call.usage, name) is None:
                 setattr(call.usage, name, number)
-    return merged
+
+
+def add_bought(call: Call, response: Response) -> None:
+    """Add to a call what stands in its answer, where nothing else tells it."""
+    _add_parts(call, response)
+    call.unclassed = tuple(dict.fromkeys((*call.unclassed, *response.terms.unclassed)))
 
 
 def _never_asked(call: Call, usage: Usage) -> None:

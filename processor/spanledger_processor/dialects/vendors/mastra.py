@@ -69,7 +69,11 @@ MASTRA = replace(
         Kinds("gen_ai.operation.name", OPERATIONS),
     ),
     provider=PROVIDERS,
-    usage_texts=(UsageText(_BODY, ("usage",), whole=True), UsageText(_BODY, ("usageMetadata",), whole=True)),
+    usage_texts=(
+        UsageText(_BODY, ("usage",), whole=True),
+        UsageText(_BODY, ("usageMetadata",), whole=True),
+        UsageText(_BODY),
+    ),
     sources=(
         Source(
             Input.UNSURE,

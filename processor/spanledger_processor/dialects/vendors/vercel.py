@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from spanledger_processor.dialects import texts
+from spanledger_processor.dialects.engine import OUTPUT
 from spanledger_processor.dialects.normalize import Counts, Input, Output, Terms
+from spanledger_processor.dialects.responses import bought_in
 from spanledger_processor.dialects.schema import (
     Detection,
     Dialect,
@@ -19,6 +21,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
+from spanledger_processor.dialects.usage import add_bought
 from spanledger_processor.dialects.usage_shapes import read_parts, read_terms
 from spanledger_processor.dialects.values import NoCountError, count, money, text
 from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
@@ -136,6 +139,12 @@ def _searches(view: ScopedSpan, call: Call) -> None:
             call.unclassed = (*call.unclassed, name[:64]) if name[:64] not in call.unclassed else call.unclassed
 
 
+def _results(view: ScopedSpan, call: Call) -> None:
+    """Count what the provider ran: tools of the application have their results in later messages."""
+    if call.usage is not None and call.kind == "llm":
+        add_bought(call, bought_in(view.attributes.get(OUTPUT), results_tell=True))
+
+
 _GROUPS = GroupingKeys(session=("ai.telemetry.metadata.sessionId", "ai.settings.context.sessionId"))
 
 VERCEL_LEGACY = Dialect(
@@ -224,5 +233,5 @@ VERCEL = replace(
     sources=(Source(Input.INCLUSIVE, why="the SDK adds the classes up"),),
     groups=_GROUPS,
     completes=_terms,
-    rules=(_searches,),
+    rules=(_searches, _results),
 )
