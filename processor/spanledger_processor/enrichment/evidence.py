@@ -11,8 +11,10 @@ from typing import Any, Protocol
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, ORIGIN, Evidence
 
+_SERVICE = ("service.name",)
+_ENVIRONMENT = ("deployment.environment.name", "deployment.environment")
 _ORIGIN = (
-    ("service.name",),
+    _SERVICE,
     ("host.name",),
     ("host.id",),
     ("k8s.pod.uid", "k8s.pod.name"),
@@ -21,13 +23,12 @@ _ORIGIN = (
     ("telemetry.sdk.language",),
     (),
     ("service.namespace",),
-    ("deployment.environment.name", "deployment.environment"),
+    _ENVIRONMENT,
     ("container.id",),
 )
 """Resource attributes in the order of `facts.ORIGIN`; those of the user are in `_USERS`."""
 
-_NAMED_BY_SDKS = (0, 9)
-"""Places of the service and of the environment."""
+_NAMED_BY_SDKS = (_ORIGIN.index(_SERVICE), _ORIGIN.index(_ENVIRONMENT))
 _USER = ORIGIN.index("user")
 
 _USERS = (

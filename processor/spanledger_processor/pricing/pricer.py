@@ -284,8 +284,8 @@ def _billed(call: Call, cost: Cost, reported: ReportedCost) -> None:
         cost.note = "billed as 0 without a reason on the span: our price"
     else:
         _take(cost, amount, "billed")
-        free = call.model.endswith(_FREE) or bool(call.plan) or reported.own_key is False
-        if not free and cost.computed is not None and cost.computed > FAR_BELOW * amount:
+        explained = call.model.endswith(_FREE) or bool(call.plan) or reported.own_key is False
+        if not explained and cost.computed is not None and cost.computed > FAR_BELOW * amount:
             cost.estimate = True
             cost.note = "billed far below our price without a reason on the span: it may be a fee alone"
         elif not amount and cost.computed is None and _used(call):
