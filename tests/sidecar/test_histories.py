@@ -7,11 +7,12 @@ import shutil
 import tempfile
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from scripted_mux import Five, ScriptedMux
 from sidecars import Endpoint, KilledError, by_model, sidecar
@@ -20,6 +21,8 @@ COUNTS = st.integers(1, 50)
 TOKENS = st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 PICK = st.integers(0, 5)
 NONE = (0, 0)
+SEEDS = (1, 2)
+Step = tuple[str, dict[str, Any]]
 MODELS = st.sampled_from(["anthropic:claude-x", "openai:gpt-x"])
 
 
@@ -258,7 +261,57 @@ def _groups(models: dict[tuple[str, str], Five]) -> dict[tuple[str, str], tuple[
 
 pytestmark = pytest.mark.timeout(600)
 
-TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=130, stateful_step_count=25, deadline=None, derandomize=True)
-TestUsageFileOnly = UsageFileOnly.TestCase
-TestUsageFileOnly.settings = settings(max_examples=70, stateful_step_count=30, deadline=None, derandomize=True)
+MODEL = "anthropic:claude-x"
+CALL: Step = ("call", {"model": MODEL, "number": 0, "source": "workspace_status", "tokens": (1, 1, 1, 1, 1)})
+
+
+def _lost(*tokens: int) -> Step:
+    return "turn_that_the_usage_file_never_gets", {"model": MODEL, "number": 0, "tokens": tokens}
+
+
+def _deleted(*tokens: int) -> Step:
+    return "turn_rebuild_and_its_row_deleted", {"model": MODEL, "number": 0, "tokens": tokens}
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        pytest.param(
+            [CALL, _lost(1, 1, 1, 1, 2), _lost(1, 1, 1, 1, 2), ("rebuild", {"number": 0})],
+            id="made anew from lost turns alone, and larger than before",
+        ),
+        pytest.param([CALL, _lost(1, 1, 2, 1, 1), _deleted(1, 1, 1, 1, 1)], id="grew by just what a lost turn has"),
+        pytest.param([CALL, _lost(1, 1, 1, 1, 2), _deleted(1, 1, 1, 1, 1)], id="the same in the output"),
+        pytest.param(
+            [
+                _deleted(1, 1, 1, 1, 1),
+                _lost(1, 1, 1, 1, 1),
+                ("fork", {"number": 0}),
+                ("look_and_wait_for_finer_rows", {}),
+            ],
+            id="a fork has the row that its source waits with",
+        ),
+    ],
+)
+def test_histories_that_were_once_counted_wrongly(steps: list[Step]) -> None:
+    history = Histories()
+    for name, arguments in steps:
+        getattr(history, name)(**arguments)
+        history.never_more_than_was_used()
+    history.teardown()
+
+
+@pytest.mark.parametrize("number", SEEDS)
+def test_histories(number: int) -> None:
+    _run(Histories, number, examples=65, steps=25)
+
+
+@pytest.mark.parametrize("number", SEEDS)
+def test_histories_of_usage_files_only(number: int) -> None:
+    _run(UsageFileOnly, number, examples=35, steps=30)
+
+
+def _run(machine: type[Histories], number: int, *, examples: int, steps: int) -> None:
+    """The same histories on every version of Python: `derandomize` draws by the source as that version compiles it."""
+    chosen = settings(max_examples=examples, stateful_step_count=steps, deadline=None, database=None)
+    run_state_machine_as_test(seed(number)(machine), settings=chosen)

@@ -254,10 +254,15 @@ def _take_rows(work: Reconciliation) -> dict[str, list[Row]]:
 
 
 def _is_awaited(work: Reconciliation, row: Row) -> bool:
-    """Whether the usage file, which follows the row in a moment, has yet to tell what it cost."""
+    """Whether the usage file, which follows the row in a moment, has yet to tell what it cost.
+
+    A file without any last request, as a fork's is, tells nothing of when it has a row: else a fork would take a row
+    that the workspace it was copied from waits with.
+    """
     if work.files.usage is None or not work.options.just_now(row.end_ms):
         return False
-    told = work.may_hold(row.end_ms) if row.in_chat else work.left(row.key).holds(row.tokens)
+    by_time = row.in_chat and work.ended_ms
+    told = work.may_hold(row.end_ms) if by_time else work.left(row.key).holds(row.tokens)
     if told:
         return False
     work.retry_ms = max(work.retry_ms, row.end_ms + work.options.settle_ms)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from spanledger_sidecar.sources.mux import matching
 from spanledger_sidecar.sources.mux.files import Bucket, UsageFile
 from spanledger_sidecar.sources.mux.reconciliation import Reconciliation
-from spanledger_sidecar.sources.mux.rows import NO_MODEL
-from spanledger_sidecar.sources.mux.state import ModelState
+from spanledger_sidecar.sources.mux.rows import NO_MODEL, Row
+from spanledger_sidecar.sources.mux.state import Early, ModelState
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, total
 
 
@@ -18,7 +18,7 @@ def is_reset(work: Reconciliation, usage: UsageFile) -> bool:
     workspace = work.workspace
     if any(child not in usage.children for child in workspace.merged):
         return True
-    begun = _lacks_last(work, usage) or any(_lacks_rows(work, key) for key in usage.models)
+    begun = _lacks_last(work, usage) or any(_lacks_rows(work, key) for key in usage.models) or _is_the_chat(work, usage)
     if _holds_copies(work) or (begun and not workspace.merged):  # a file made anew names no child that was merged
         return True
     return any(_begins_again(state.file, usage.models.get(key, Bucket())) for key, state in workspace.models.items())
@@ -44,6 +44,25 @@ def _lacks_rows(work: Reconciliation, key: str) -> bool:
     if not now.holds(work.chat[key].plus(work.new(key, in_chat=False))):
         return False
     return matching.exactly(rows, missing(growth, proven_by_last(work, key))) is None
+
+
+def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
+    """Whether the sums are exactly those of the chat, and did not grow by what was new: they were made from it.
+
+    With the last request, where its row is gone already. Sums that only grew and came to be just those are not told
+    apart; the rows tell all that such a file has.
+    """
+    grew = False
+    for key, bucket in usage.models.items():
+        proven = proven_by_last(work, key)
+        if not same(bucket.tokens, work.chat[key].plus(work.copied[key]).plus(proven)):
+            return False
+        state = work.workspace.model(key)
+        new: list[Row | Early] = [row for row in work.rows if row.key == key and work.may_hold(row.proven_ms)]
+        gain = missing(missing(bucket.tokens, state.file), proven)
+        told = same(total(row.tokens for row in new), gain) or matching.exactly([*state.early, *new], gain) is not None
+        grew |= state.file.total > 0 and not told
+    return grew
 
 
 def _holds_copies(work: Reconciliation) -> bool:
