@@ -23,7 +23,7 @@ Worked examples; a, b, ... are the usage of single turns, "rows" those of the ch
 | b early, file a | file a+g, rows a b | remainder g | g is not b: b was lost in a crash and stays counted |
 | remainder h | file a+h, rows a h | nothing | the row of h is late: it takes from `unmatched` |
 | file a+h, rows a | file a+d, rows a | remainder d | reset: the file was made from the chat, h is not in it |
-| file h, rows b c (both early) | file b+c, rows b c | nothing | reset: the sums are just the chat, and grew by no rows |
+| file h, rows b c (both early) | file b+c, rows b c | nothing | reset: the sums are just the chat, not h and rows |
 | file a+d, rows a d | file a+d, rows a | nothing | reset: what has no row is what vanished from the chat |
 | child k: file k | parent: file a+k, merged k | turn a | k is the child's and was counted there |
 | | parent: file a+k, merged k as 5 tokens of m | turn a, k for the child | what the entry names is taken first |
