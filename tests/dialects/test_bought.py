@@ -673,3 +673,27 @@ def test_grounding_without_a_chunk_of_these_has_none() -> None:
     chunks = [{"web": {"uri": "u"}, "maps": None}]
     raw = {"candidates": [{"groundingMetadata": {"groundingChunks": chunks, "retrievalQueries": []}}]}
     assert read(span(OPENINFERENCE | {"output.value": json.dumps(raw)})).unclassed == ()
+
+
+@pytest.mark.parametrize(
+    ("tokens", "unclassed"),
+    [
+        ({"text__input_tokens": 30}, ("input that is no text",)),
+        ({"text__input_tokens": 30, "audio__input_tokens": 70}, ()),
+        ({"text__input_tokens": 30, "image__input_tokens": 20}, ("input that is no text",)),
+        ({"text__input_tokens": 100, "text__output_tokens": 50}, ()),
+        ({"text__input_tokens": 95}, ()),
+        ({"text__output_tokens": 10}, ("output that is no text",)),
+        ({"text__output_tokens": 10, "reasoning__output_tokens": 40}, ()),
+        ({"text__output_tokens": 10, "audio__output_tokens": 40}, ()),
+    ],
+)
+def test_what_is_told_to_be_no_text_may_have_another_price(tokens: dict[str, int], unclassed: tuple[str, ...]) -> None:
+    """The convention's `gen_ai.usage.text.*`: parts of the input and of the output."""
+    assert read(span(chat(input_tokens=100, output_tokens=50, **tokens))).unclassed == unclassed
+
+
+@pytest.mark.parametrize(("text", "unclassed"), [(10, ("input that is no text",)), (40, ())])
+def test_the_same_in_openais_usage(text: int, unclassed: tuple[str, ...]) -> None:
+    details = {"cached_tokens": 20, "audio_tokens": 60, "text_tokens": text}
+    assert read(span(gpt(OPENAI_USAGE | {"prompt_tokens_details": details}))).unclassed == unclassed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -82,6 +83,23 @@ _SLACK_TOKENS, _SLACK_SHARE = 10, 50
 """A total may differ by so many tokens, or by this share of it (one in 50): tokenizers of clients are not exact."""
 
 TOTAL_DIFFERS = "the total that it tells differs from its counts: one of them leaves something out"
+
+
+def no_text(counts: Counts, text: Mapping[str, int]) -> tuple[str, ...]:
+    """Return which of "input" and "output" holds more than its text, and more than the modalities that are told.
+
+    Up to a tenth may be what a provider adds to the text.
+    """
+    found: list[str] = []
+    for name, whole in (("input", counts.input), ("output", counts.output)):
+        told = text.get(name)
+        if told is None or not whole:
+            continue
+        others = sum((counts.parts or {}).get(f"{name}_{kind}", 0) for kind in ("audio", "image"))
+        thoughts = (counts.reasoning or 0) if name == "output" else 0
+        if (whole - told - others - thoughts) * 10 > whole:
+            found.append(f"{name} that is no text")
+    return tuple(found)
 
 
 @dataclass(slots=True)

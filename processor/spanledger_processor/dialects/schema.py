@@ -117,7 +117,8 @@ class Tokens:
     """Keys of counts. Where a cache class stands under several keys, the largest counts, never the sum.
 
     `adds` are input tokens that `input` leaves out, unless a total denies it. `parts` are the keys of classes that are
-    copied as they are, by their names in `Usage`; `unclassed` those of what has no class and may have a price.
+    copied as they are, by their names in `Usage`; `unclassed` those of what has no class and may have a price; `text`
+    those of the text in "input" and "output", whose rest is something else.
     """
 
     input: Keys = ()
@@ -131,6 +132,7 @@ class Tokens:
     adds: Keys = ()
     parts: Mapping[str, Keys] = field(default_factory=dict)
     unclassed: Mapping[str, Keys] = field(default_factory=dict)
+    text: Mapping[str, Keys] = field(default_factory=dict)
 
 
 NO_TOKENS = Tokens()

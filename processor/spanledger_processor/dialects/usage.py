@@ -16,6 +16,7 @@ from spanledger_processor.dialects.normalize import (
     Terms,
     contradicted,
     joined,
+    no_text,
     normalize,
 )
 from spanledger_processor.dialects.responses import Response, inside, read_response
@@ -174,6 +175,9 @@ def counts_under(tokens: Tokens, attributes: Attributes) -> Counts | None:
     if tokens.unclassed:
         used = (what for what, keys in tokens.unclassed.items() if any(map(_positive, map(get, keys))))
         counts.terms = Terms(unclassed=tuple(used))
+    if tokens.text:
+        rest = no_text(counts, _numbers(get, tokens.text))
+        counts.terms = joined(counts.terms or NO_TERMS, Terms(unclassed=rest))
     return counts
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from spanledger_processor.dialects.normalize import Counts, Input, NormalizedUsage, Output, Terms, normalize
+from spanledger_processor.dialects.normalize import Counts, Input, NormalizedUsage, Output, Terms, no_text, normalize
 from spanledger_processor.dialects.values import NoCountError, count, money, text
 from spanledger_processor.model import ReportedCost
 from spanledger_processor.units import USD
@@ -320,6 +320,12 @@ UNCLASSED: Mapping[str, Paths] = {
     "citation tokens": ("citation_tokens",),
 }
 """Paths of counts that have no class and may have a price."""
+_TEXT: Paths = (
+    "prompt_tokens_details.text_tokens",
+    "input_tokens_details.text_tokens",
+    "input_token_details.text_tokens",
+)
+"""The input's text, where OpenAI's details tell it. Google's tell documents beside it, at the price of text."""
 _CONTEXT: Mapping[str, Paths] = {
     "service_tier": ("service_tier", "serviceTier"),
     "speed": ("speed", "performanceConfig"),
@@ -354,11 +360,14 @@ def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
         counts = read_counts(value, shape)
         added = sum(count(_at(value, path)) or 0 for path in shape.adds)
         terms = read_terms(value)
+        text_in = _first(value, _TEXT)
     except NoCountError:
         return None
     if added and counts.input is not None:
         counts.input += added
     normalized = normalize(counts, shape.means, shape.output_means)
+    if text_in is not None:
+        terms.unclassed += no_text(counts, {"input": text_in})
     counts.terms = terms
     return ParsedUsage(counts, normalized, terms)
 
@@ -369,6 +378,7 @@ _STEPS = {
         *(getattr(shape, name) for shape in USAGE_SHAPES for name in _PATHS),
         *PARTS.values(),
         *UNCLASSED.values(),
+        _TEXT,
     )
     for path in paths
 }

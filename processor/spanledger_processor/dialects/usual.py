@@ -201,7 +201,7 @@ def usual_calls(dialects: tuple[Dialect, ...]) -> UsualCalls | None:
         tokens is not NO_TOKENS
         and dialect.kind_of is None
         and dialect.completes is None
-        and not (tokens.adds or tokens.parts or tokens.unclassed)
+        and not (tokens.adds or tokens.parts or tokens.unclassed or tokens.text)
         and OUTPUT not in dialect.answered
         and not (dialect.rules or dialect.usage_texts or dialect.costs or dialect.own_cache or dialect.increments)
         and all(len(getattr(tokens, name)) <= 1 for name in _CLASSES)

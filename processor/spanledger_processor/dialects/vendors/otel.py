@@ -94,6 +94,7 @@ TOKENS = Tokens(
         "output_image": ("gen_ai.usage.image.output_tokens",),
     },
     unclassed={"video tokens": ("gen_ai.usage.video.input_tokens", "gen_ai.usage.video.output_tokens")},
+    text={"input": ("gen_ai.usage.text.input_tokens",), "output": ("gen_ai.usage.text.output_tokens",)},
 )
 
 MODELS = ("gen_ai.response.model",)
