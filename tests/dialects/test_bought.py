@@ -697,3 +697,17 @@ def test_what_is_told_to_be_no_text_may_have_another_price(tokens: dict[str, int
 def test_the_same_in_openais_usage(text: int, unclassed: tuple[str, ...]) -> None:
     details = {"cached_tokens": 20, "audio_tokens": 60, "text_tokens": text}
     assert read(span(gpt(OPENAI_USAGE | {"prompt_tokens_details": details}))).unclassed == unclassed
+
+
+@pytest.mark.parametrize("scope", ["gen_ai", "pydantic-ai"])
+@pytest.mark.parametrize("item", [["x"], {"a": 1}, None, 7])
+def test_parts_that_are_odd_take_nothing_away(item: Any, scope: str) -> None:
+    odd: list[dict[str, Any]] = [
+        {"type": "tool_call_response", "id": item},
+        {"type": "tool_call", "id": item, "name": "web_search"},
+        {"type": item, "builtin": True, "name": item},
+        {"type": "server_tool_call", "id": item, "name": item, "server_tool_call": item, "arguments": item},
+    ]
+    usage = _answer(*odd, scope=scope).usage
+    assert usage is not None
+    assert (usage.input, usage.output, usage.web_searches) == (100, 50, None)

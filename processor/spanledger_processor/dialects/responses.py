@@ -219,10 +219,13 @@ def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
     for message in parsed if isinstance(parsed, list) else []:
         parts = message.get("parts") if isinstance(message, Mapping) else None
         parts = [part for part in parts if isinstance(part, Mapping)] if isinstance(parts, list) else []
-        results = {part.get("id") for part in parts if part.get("type") == "tool_call_response"} if results_tell else ()
+        answered = (part.get("id") for part in parts if results_tell and part.get("type") == "tool_call_response")
+        results = {item for item in answered if isinstance(item, str)}
         for part in parts:
             kind, item = part.get("type"), part.get("id")
-            called = kind == "tool_call" and (part.get("builtin") is True or (item is not None and item in results))
+            called = kind == "tool_call" and (
+                part.get("builtin") is True or (isinstance(item, str) and item in results)
+            )
             if (called or kind in _SERVER_TOOLS) and not (isinstance(item, str) and item in seen):
                 seen.add(item if isinstance(item, str) else f"{len(seen)}")
                 told = part.get("server_tool_call")
