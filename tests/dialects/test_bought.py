@@ -711,3 +711,10 @@ def test_parts_that_are_odd_take_nothing_away(item: Any, scope: str) -> None:
     usage = _answer(*odd, scope=scope).usage
     assert usage is not None
     assert (usage.input, usage.output, usage.web_searches) == (100, 50, None)
+
+
+@pytest.mark.parametrize("odd", [["x"], {"a": 1}])
+def test_arguments_and_actions_that_are_odd_take_nothing_away(odd: Any) -> None:
+    assert _answer(BUILTIN | {"arguments": {"type": odd, "queries": odd}}).usage is not None
+    item = {"type": "web_search_call", "id": odd, "action": {"type": odd}}
+    assert read(span(OPENINFERENCE | {"output.value": json.dumps({"output": [item]})})).usage is not None

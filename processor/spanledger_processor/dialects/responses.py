@@ -171,7 +171,7 @@ def _items(root: Any) -> Iterator[str]:
         kind, action, item = node.get("type"), node.get("action"), node.get("id")
         if isinstance(kind, str) and kind in _SOLD_BY_THE_CALL and not (isinstance(item, str) and item in seen):
             seen.add(item if isinstance(item, str) else f"{nodes}")
-            if not (isinstance(action, Mapping) and action.get("type") in _NO_SEARCH):
+            if not (isinstance(action, Mapping) and str(action.get("type")) in _NO_SEARCH):
                 yield kind
         elif kind == "server_tool_use" and not (isinstance(item, str) and item in seen):
             seen.add(item if isinstance(item, str) else f"{nodes}")
@@ -198,7 +198,7 @@ def _used(name: Any, arguments: Any) -> Iterator[str]:
     about: Mapping[str, Any] = arguments if isinstance(arguments, Mapping) else {}
     if "web_search" in named or "google_search" in named:
         queries = about.get("queries")
-        if about.get("type") not in _NO_SEARCH:
+        if str(about.get("type")) not in _NO_SEARCH:
             yield from ["web_searches"] * (len(queries) if isinstance(queries, list) and queries else 1)
     elif "file_search" in named:
         yield "file_searches"
