@@ -79,7 +79,7 @@ class Histories(RuleBasedStateMachine):
             made.scan(lambda: True, settle=settle)
             if drain:
                 made.outbox.drain()
-        self.lost_once_deleted = False
+        self.lost_once_deleted &= settle > 0  # what is waited with is not counted yet
 
     def pick(self, number: int) -> str:
         names = list(self.mux.workspaces)
