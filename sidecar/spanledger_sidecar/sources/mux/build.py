@@ -100,6 +100,7 @@ def turn(part: Allocation, row: Row) -> UsageRecord:
     """One row of a chat or headless file."""
     named = model_of(part.key)
     note = INCLUDED if part.charged and not part.cost else row.note or TURN
+    note = "; ".join([note, *[GUESS] * part.guess])
     return UsageRecord(
         SOURCE,
         part.owner.session,
@@ -120,6 +121,7 @@ def turn(part: Allocation, row: Row) -> UsageRecord:
         finish_reason=row.finish_reason,
         write_1h=row.write_1h if row.whole is None else None,
         note=note,
+        estimate=part.guess,
     )
 
 

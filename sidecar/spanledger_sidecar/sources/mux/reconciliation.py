@@ -127,6 +127,9 @@ class Reconciliation:
         return last.end_ms if last is not None else 0
 
     def add(self, allocation: Allocation) -> None:
+        """Take an allocation. A row from before the workspace was made is a copy, and maybe in another's sums."""
+        if allocation.row is not None:
+            allocation.guess |= 0 < allocation.row.end_ms < self.files.created_ms
         self.allocations[allocation.key].append(allocation)
 
     def new(self, key: str, *, in_chat: bool | None = None) -> TokenVector:
