@@ -122,8 +122,9 @@ class Histories(RuleBasedStateMachine):
     def turn_rebuild_and_its_row_deleted(self, number: int, model: str, tokens: Five) -> None:
         """Between two looks: the file made anew from the chat is all that still has it.
 
-        Were it to grow past its old sums before the next look, nothing would show that it was made anew. Left out, as an
-        open fault: such a turn with exactly the usage of one that the file never got is taken for that one.
+        Were it to grow past its old sums before the next look, nothing would show that it was made anew.
+        Left out, as an open fault: such a turn with exactly the usage of one that the file never got is taken for that
+        one (docs/sidecar.md, "What no file tells").
         """
         if tokens in self.lost:
             return
