@@ -310,6 +310,16 @@ def _deleted(*tokens: int) -> Step:
             ],
             id="a row that only a fork still has, whose usage is in the sums it was copied from",
         ),
+        pytest.param(
+            [
+                ("turn_with_advisor", {**_lost(18, 16, 40, 48, 25)[1], "advisor": (10, 44, 39, 18, 4), "seen": True}),
+                ("rebuild", {"number": 0}),
+                ("truncate_unseen", {"number": 0}),
+                ("look_and_wait_for_finer_rows", {}),
+                ("look_once", {}),
+            ],
+            id="a file made anew whose rows are gone, looked at while rows are waited for",
+        ),
     ],
 )
 def test_histories_that_were_once_counted_wrongly(steps: list[Step]) -> None:

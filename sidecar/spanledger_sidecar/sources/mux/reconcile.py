@@ -388,9 +388,12 @@ def _attribute_last(work: Reconciliation) -> None:
 
 
 def _attribute_rest(work: Reconciliation) -> None:
-    """What only the usage file shows. Where there is a chat, it is given a moment to show it as well."""
+    """What only the usage file shows. Where there is a chat, it is given a moment to show it as well.
+
+    Not after a reset: what vanished from the chat is known in this look only.
+    """
     written_ms = max(work.files.written_ms, work.ended_ms)
-    hold = work.files.chat and work.options.just_now(written_ms)
+    hold = work.files.chat and work.options.just_now(written_ms) and work.start != "reset"
     if not hold:
         _attribute_last(work)
     _attribute_children(work)
