@@ -27,13 +27,16 @@ NEEDED_BY = {
 NOT_RUN = pytest.StashKey[int]()
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Keep together what shares a server. Two Tempos do not run beside each other: they share a port for gossip."""
+    if item.nodeid.startswith(TOGETHER):
+        integration = item.get_closest_marker("integration") is not None
+        item.add_marker(pytest.mark.xdist_group("integration" if integration else item.nodeid.partition("::")[0]))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep together what shares a server, and deselect what lacks a part; in CI that stays, and fails."""
-    for item in items:
-        if item.nodeid.startswith(TOGETHER):
-            integration = item.get_closest_marker("integration") is not None
-            item.add_marker(pytest.mark.xdist_group("integration" if integration else item.nodeid.partition("::")[0]))
+    """Deselect what lacks a part; in CI that stays, and fails."""
     if os.environ.get("CI") == "true" or not any(item.get_closest_marker("integration") for item in items):
         return
     lacking = {NEEDED_BY[name] for name in parts.PARTS if parts.find(name) is None}
