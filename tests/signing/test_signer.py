@@ -259,3 +259,17 @@ def test_text_that_is_not_unicode() -> None:
     assert _sign(b"\xff\xfe") != _sign(b"\xff\xfd")
     assert _sign('{"a": "\\ud800"}') == _sign({"a": "\ud800"})
     assert _sign({"\udcff": 1}, name="\udcff")[1] == "full"
+
+
+def test_results_are_compared_without_the_ids_of_their_calls() -> None:
+    """LangChain's ToolMessage as OpenInference writes it (JSON) and as Python prints it."""
+    as_json = '{"type": "tool", "data": {"content": "Sunny", "name": "w", "tool_call_id": "call_%d"}}'
+    printed = "content='Sunny' name='w' tool_call_id='call_%d'"
+    for form in (as_json, printed):
+        assert SIGNER.digest(form % 1) == SIGNER.digest(form % 2) != b""
+        assert SIGNER.digest(form % 1) != SIGNER.digest((form % 1).replace("Sunny", "Rain"))
+
+
+def test_a_result_that_says_nothing_has_no_digest() -> None:
+    assert [SIGNER.digest(value) for value in (None, "", "  ", b"")] == [b""] * 4
+    assert SIGNER.digest({"a": 1}) == SIGNER.digest({"a": 1.0}) != SIGNER.digest({"a": 2})

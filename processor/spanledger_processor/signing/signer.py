@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -15,6 +16,10 @@ from spanledger_processor.signing.canonical import UnreadableError, canonical
 VERSION = "h1"
 _NAMES_KEPT = 1024
 _LONGEST_NAME = 256
+
+
+_CALL_ID = re.compile(r"""["']?(?:tool_call_id|toolCallId)["']?\s*[:=]\s*["'][^"']*["']""")
+"""The id of a call inside its result, in JSON or in Python's repr."""
 
 
 class Signer:
@@ -48,10 +53,13 @@ class Signer:
     def digest(self, value: Any) -> bytes:
         """Return eight bytes that stand for a value, keyed as signatures are; none for one that says nothing.
 
-        What it stands for are texts as they are and other values by their canonical form.
+        What it stands for are texts as they are, less the ids of the call itself (LangChain's messages hold them), and
+        other values by their canonical form.
         """
         if isinstance(value, bytes):
             value = value.decode("utf-8", "surrogateescape")
+        if isinstance(value, str):
+            value = _CALL_ID.sub("", value)
         if value is None or (isinstance(value, str) and (not value.strip() or value.strip() in PLACEHOLDERS)):
             return b""
         try:
