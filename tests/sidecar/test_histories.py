@@ -172,7 +172,9 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: len(self.mux.workspaces) < 6)
     @rule(number=PICK)
     def fork(self, number: int) -> None:
+        """Left out, as an open fault: a fork's own rows deleted before it was ever seen."""
         self.forks.add(self.mux.fork(self.pick(number)))
+        self.lost_once_deleted = True
 
     @precondition(lambda self: self.child() is not None)
     @rule(window=st.booleans(), seen=st.booleans())
