@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import seed, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from scripted_mux import Five, ScriptedMux
@@ -343,6 +345,12 @@ def test_histories_of_usage_files_only(number: int) -> None:
 
 
 def _run(machine: type[Histories], number: int, *, examples: int, steps: int) -> None:
-    """The same histories on every version of Python: `derandomize` draws by the source as that version compiles it."""
+    """The same histories on every version of Python, whatever else runs.
+
+    `derandomize` draws by the source as that version compiles it, and Hypothesis draws constants of the modules that
+    happen to be loaded.
+    """
     chosen = settings(max_examples=examples, stateful_step_count=steps, deadline=None, database=None)
-    run_state_machine_as_test(seed(number)(machine), settings=chosen)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(providers, "_get_local_constants", Constants)
+        run_state_machine_as_test(seed(number)(machine), settings=chosen)
