@@ -1,4 +1,4 @@
-"""Money as integers of 1e-12 USD, and spans of time."""
+"""Money as integers of 1e-12 USD."""
 
 from __future__ import annotations
 
