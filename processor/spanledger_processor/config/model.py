@@ -100,7 +100,8 @@ class State(Section):
     max_size_mib: Count = Field(
         default=4096,
         description="Most that the ledger takes on disk. Near it, spans are remembered for less than "
-        "`state.retention.spans`; when it is full all the same, spans go on as `not_accounted`.",
+        "`state.retention.spans`; when it is full, the oldest sessions give way and their sums stay. Spans go on as "
+        "`not_accounted` only while there is nothing left to remove.",
     )
     durability: Literal["sync", "async"] = Field(
         default="sync",
