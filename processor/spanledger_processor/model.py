@@ -220,6 +220,8 @@ class Call:
     task_id: str = ""
     task_kind: str = ""
     session_parent_id: str = ""
+    session_name: str = ""
+    session_project: str = ""
     session_closed: bool = False
     source: str = ""
     note: str = ""

@@ -90,7 +90,7 @@ class _When(click.ParamType[int]):
 )
 @click.option("--api", metavar="URL", help="The ledger's API, asked at a first --backfill; default: port 4320 there.")
 @click.option("--force", is_flag=True, help="With --backfill: also where the ledger has these sessions already.")
-@click.option("--once", is_flag=True, help="ScanContext once, send, print a summary, and end.")
+@click.option("--once", is_flag=True, help="Look once, send, print a summary, and end.")
 @click.option(
     "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Lines below it are left out."
 )
@@ -110,7 +110,7 @@ def sidecar(
     log_level: str,
     log_format: str,
 ) -> None:
-    """LastRequest the usage files of agents (Mux or Xum, tilth) into spans, and send them to any OTLP endpoint.
+    """Turn the usage files of agents (Mux or Xum, tilth) into spans, and send them to any OTLP endpoint.
 
     At the first run everything that is there already counts as old, unless --since or --backfill say otherwise.
     Exit code 1: with --once, not everything was acknowledged (it is sent next time), or there was nothing to read.

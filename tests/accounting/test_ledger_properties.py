@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
 from hypothesis import given
@@ -9,7 +10,9 @@ from hypothesis import strategies as st
 
 from ledger_in_memory import MemoryLedger, make_fact
 from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.ledger.rows import row
 from spanledger_processor.ledger.store import Table
+from spanledger_processor.model import Granularity
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,7 @@ class Node:
     session: str
     run: str
     trace: str
+    granularity: Granularity
 
 
 @st.composite
@@ -33,7 +37,8 @@ def traces(draw: st.DrawFn) -> list[Node]:
         session = draw(st.sampled_from(["", "", "", "s1", "s2"]))
         run = draw(st.sampled_from(["", "", "", "r1", "r2"]))
         trace = above.trace if above else draw(st.sampled_from(["t1", "t2"]))
-        nodes.append(Node(f"n{number}", above.name if above else "", kind, cost, session, run, trace))
+        grain: Granularity = draw(st.sampled_from(("per-message", "per-turn", "per-session-aggregate")))
+        nodes.append(Node(f"n{number}", above.name if above else "", kind, cost, session, run, trace, grain))
     return nodes
 
 
@@ -51,9 +56,12 @@ def truth(nodes: list[Node]) -> int:
 
 
 def fact_of(node: Node) -> Fact:
-    return make_fact(
+    fact = make_fact(
         node.name, node.parent, node.kind, node.cost, session=node.session, run=node.run, trace=node.trace, length=1000
     )
+    if fact.call is not None:
+        fact.call.granularity = node.granularity
+    return fact
 
 
 def replay(nodes: list[Node], order: list[int], cuts: set[int]) -> MemoryLedger:
@@ -75,6 +83,11 @@ def sessions(ledger: MemoryLedger) -> dict[str, int]:
     return {name: sums.cost for name, sums in ledger.table(Table.SESSION).items() if sums.cost}
 
 
+def granularities(ledger: MemoryLedger, table: Table) -> Counter[str]:
+    """Over all of a table, how many counted spans are of which granularity."""
+    return sum((Counter(row(sums)["granularities"]) for sums in ledger.table(table).values()), Counter[str]())
+
+
 @given(traces(), st.data())
 def test_books_balance_in_every_order(nodes: list[Node], data: st.DataObject) -> None:
     order = data.draw(st.permutations(range(len(nodes))))
@@ -87,6 +100,8 @@ def test_books_balance_in_every_order(nodes: list[Node], data: st.DataObject) ->
     assert sum(sums.cost for sums in ledger.table(Table.RUN).values()) == total
     assert sum(sums.cost for sums in ledger.table(Table.DAY).values()) == total
     assert ledger.sent == total + ledger.correction
+    for table in (Table.SESSION, Table.RUN, Table.DAY):
+        assert granularities(ledger, table) == Counter(row(whole.total)["granularities"])
     assert sessions(ledger) == sessions(whole)
     assert all(sums.cost >= 0 for table in (Table.SESSION, Table.RUN) for sums in ledger.table(table).values())
 

@@ -111,6 +111,49 @@ def test_a_session_by_task_and_model(tmp_path: Path) -> None:
     assert "per model" in shown
 
 
+def _of_a_file(granularity: str, session: str = "w1") -> bytes:
+    """A span as the sidecar makes it of a Mux workspace."""
+    span = chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 9)
+    made = {"spanledger.source": "file:mux", "spanledger.granularity": granularity, SESSION: session}
+    set_attributes(span, made | {"spanledger.session.name": "fix-cache", "spanledger.session.project": "widget"})
+    return request(span)
+
+
+def test_what_is_no_call_is_not_shown_as_one(tmp_path: Path) -> None:
+    aggregates = [_of_a_file("per-session-aggregate") for _ in range(4)]
+    state = ledger(tmp_path, *aggregates)
+    found = answer("session", "w1", *state)
+    assert (found["calls"], found["granularities"]) == (4, {"per-session-aggregate": 4})
+    assert "no per-call or per-tool detail" in found["note"]
+    for command in (("sessions",), ("session", "w1"), ("summary",), ("summary", "--since", "2026-01-01")):
+        shown = output(*command, *state)
+        assert "4 aggregates" in shown
+        assert "Note: " in shown
+        assert "no per-call or per-tool detail" in shown
+
+
+def test_calls_beside_turns_and_aggregates(tmp_path: Path) -> None:
+    made = [_of_a_file(name) for name in ("per-turn", "per-turn", "per-session-aggregate", "per-message")]
+    state = ledger(tmp_path, *made, _call("a"))
+    shown = output("sessions", *state)
+    assert "1 call, 1 aggregate, 2 turns" in shown
+    assert "call" not in next(line for line in shown.splitlines() if line.split()[:1] == ["a"])
+    assert answer("session", "a", *state)["granularities"] == {"per-message": 1}
+    assert "note" not in answer("session", "a", *state)
+
+
+def test_a_session_has_the_names_that_its_source_gives_it(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _of_a_file("per-turn"), _call("a"))
+    found = answer("session", "w1", *state)
+    assert (found["name"], found["project"]) == ("fix-cache", "widget")
+    assert "name" not in answer("session", "a", *state)
+    for command in (("sessions",), ("session", "w1")):
+        shown = output(*command, *state)
+        assert "fix-cache" in shown
+        assert "widget" in shown
+    assert "project" not in output("session", "a", *state)
+
+
 def test_by_day_since(state: tuple[str, ...]) -> None:
     """Days are UTC days of the calls, not of their arrival."""
     told = answer("summary", "--since", "2026-01-31", *state)

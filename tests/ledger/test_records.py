@@ -90,6 +90,7 @@ _sums = st.builds(
     reasons=st.dictionaries(_texts, st.integers(1), max_size=3),
     models=st.dictionaries(_texts, _counts, max_size=3),
     named=st.sets(_texts, max_size=3),
+    granularities=st.dictionaries(_texts, st.integers(1), max_size=3),
     elsewhere=st.none() | st.builds(Sums, cost=_counts, calls=_counts),
 )
 

@@ -10,6 +10,7 @@ import pytest
 
 import tilth_logs
 from backend import Backend
+from scripted_mux import ScriptedMux
 from served import Served, told
 from sidecars import SIGNER, Clock
 from spanledger_sidecar.loop import Settings, Sidecar, SourceSettings
@@ -60,6 +61,27 @@ def test_tasks_of_tilth_after_a_crash_and_a_resume(served: Served, tmp_path: Pat
     found = told(served.config, "session", "20260503-101422-a1b2c3")
     tasks = {(task["id"], task["kind"]): task["tokens"] for task in found["tasks"]}
     assert {key: counts["input"] + counts["output"] for key, counts in tasks.items()} == tilth_logs.RECORDED_TASKS
+
+
+def test_views_of_a_workspace_and_its_sub_agent(served: Served, tmp_path: Path) -> None:
+    """Where only usage files tell, the views say aggregates; the parent's run holds what its sub-agent used."""
+    mux = ScriptedMux(tmp_path / "mux", chat=False)
+    parent = mux.create()
+    child = mux.create(parent)
+    mux.call(parent, "anthropic:claude-sonnet-4-5", (1000, 0, 0, 100, 0))
+    mux.call(child, "anthropic:claude-sonnet-4-5", (500, 0, 0, 50, 0))
+    settings = Settings(tmp_path / "state", [SourceSettings("mux", [mux.root])], 0)
+    with Sidecar(settings, otlp(f"127.0.0.1:{served.grpc}", "grpc", {}), SIGNER) as made:
+        assert made.once()
+    found = {row["id"]: row for row in told(served.config, "sessions")}
+    for name, given in ((parent, 1000), (child, 500)):
+        assert found[name]["tokens"]["input"] == given
+        assert found[name]["granularities"] == {"per-session-aggregate": 1}
+        assert (found[name]["name"], found[name]["project"]) == (f"branch-{name}", "widget")
+        assert "no per-call or per-tool detail" in found[name]["note"]
+    run = told(served.config, "run", parent)
+    assert (run["tokens"]["input"], run["granularities"]) == (1500, {"per-session-aggregate": 2})
+    assert child not in {row["id"] for row in told(served.config, "runs")}
 
 
 def test_inside_serve_by_configuration(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ def span_of(fact: Fact) -> Span:
     span.kind = call.kind
     span.scope = bounded_id(fact.scope)
     span.parent_session = fact.session_parent_id
+    span.session_labels = call.session_name, call.session_project
     span.response = bounded_id(call.response_id)
     span.call_id = bounded_id(call.tool.call_id or "") if call.tool else ""
     span.signature = fact.signature.value if fact.signature and not (call.tool and call.tool.denied) else ""
@@ -35,6 +36,7 @@ def _claim_of(fact: Fact) -> Claim | None:
     usage = call.usage or call.fallback
     claim = Claim(_tokens(usage), cost.amount, cost.unpriced or "", day=fact.day)
     claim.fallback = call.usage is None and call.fallback is not None
+    claim.granularity = "" if call.granularity == "per-message" else call.granularity
     claim.cached = cost.source == "response_cache"
     claim.provider, claim.model = bounded_id(call.provider), bounded_id(call.model)
     claim.task_id, claim.task_kind = call.task_id, call.task_kind

@@ -35,12 +35,19 @@ class Totals:
         self._groups: dict[tuple[str, str, str], Sums] = {}
         self._days: dict[tuple[int, str, str], Sums] = {}
         self._tasks: dict[tuple[str, str, str, str, str], Sums] = {}
+        self._described: dict[str, dict[str, str]] = {}
+        """Names and projects of sessions, where their spans tell them."""
         self._linked: dict[tuple[bytes, str], set[str]] = {}
         """Links that are new."""
 
     def book(self, span: Span, place: Place, sign: int = 1) -> None:
         """Enter `span` at `place` (sign 1), or take it out again (sign -1)."""
         span.enter(_of(self._groups, (place.session, place.run, span.parent_session)), place.role, sign)
+        if place.session and any(span.session_labels):
+            labels = self._described.setdefault(place.session, {})
+            for name, label in zip(("name", "project"), span.session_labels, strict=True):
+                if label:
+                    labels[name] = bounded_id(label)
         claim = span.claim
         if place.role != COUNTED or claim is None:
             return
@@ -55,6 +62,7 @@ class Totals:
         for (session, run, parent), sums in self._groups.items():
             self._add(ledger, replace(sums, models={}))
             labels = {"id": bounded_id(session), **({"parent": bounded_id(parent)} if parent else {})}
+            labels |= self._described.get(session, {})
             self._link(session, run, parent)
             where = session_key(self._tenant, session)
             self._add(where, sums, 1, labels, {bounded_id(run)} if run else None)

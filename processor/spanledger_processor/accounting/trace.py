@@ -36,6 +36,7 @@ class Claim:
 
     `tokens` in the order of `USAGE_CLASSES`, None where a class is unknown; empty where there is no usage. `fallback`
     is true where only a raw answer inside the span says it: it stands in where no other span of the trace spends.
+    `granularity` is empty for one model call, else what the amount is the sum of.
     """
 
     tokens: tuple[int | None, ...] = ()
@@ -49,6 +50,7 @@ class Claim:
     fallback: bool = False
     evidence: Evidence = NO_EVIDENCE
     cached: bool = False
+    granularity: str = ""
     _spend: UsageVector | None = field(default=None, init=False, compare=False, repr=False)
     """The application's or a proxy's cache answered: no call, no cost."""
 
@@ -112,6 +114,8 @@ class Span:
     session: Named = NOTHING
     run: Named = NOTHING
     parent_session: str = ""
+    session_labels: tuple[str, str] = ("", "")
+    """Name and project of its session; not remembered, the session's are."""
     response: str = ""
     call_id: str = ""
     signature: str = ""
@@ -155,6 +159,8 @@ class Span:
         if role != COUNTED or claim is None or claim.cached:
             return
         sums.calls += sign
+        if claim.granularity:
+            sums.add_granularity(claim.granularity, sign)
         sums.spend(claim.spend, sign)
         if claim.amount is None:
             sums.unpriced += sign

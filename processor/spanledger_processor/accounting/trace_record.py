@@ -152,7 +152,7 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
 
 def _claim_row(claim: Claim) -> list[Any]:
     names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
-    return [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence, claim.cached]
+    return [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence, claim.cached, claim.granularity]
 
 
 def _span(row: Row, segment: int) -> Span:
@@ -203,6 +203,7 @@ def _of_fixed(fixed: bytes) -> Span:
         if len(rest) > 7:
             span.claim.evidence = evidence_of(rest[7])
             span.claim.cached = len(rest) > 8 and rest[8]
+            span.claim.granularity = rest[9] if len(rest) > 9 else ""
     return span
 
 

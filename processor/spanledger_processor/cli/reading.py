@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from spanledger_processor.cli import show
 from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail, tenant
 from spanledger_processor.config import Config
 from spanledger_processor.ledger import queries
-from spanledger_processor.ledger.rows import Row, date_of
+from spanledger_processor.ledger.rows import Row, date_of, note
 from spanledger_processor.ledger.store import Reader, StateError, tenant_hash
 from spanledger_processor.server.wiring import open_store
 
@@ -157,7 +157,8 @@ def _list(what: str, config: Config, tenant: str, limit: int | None, *, as_json:
         click.echo(f"No {what}s yet: nothing has been counted in this ledger.")
         return
     shown = rows[: limit or _SHOWN]
-    show.print_table(show.counted(len(rows), what), [show.named(what), *show.TOTALS], shown)
+    show.print_table(show.counted(len(rows), what), [show.named(what), *show.described(shown), *show.TOTALS], shown)
+    _print_note(shown)
     if len(shown) < len(rows):
         click.echo(f"{len(rows) - len(shown):,} more: --limit {len(rows)} shows all, and so does --json.")
 
@@ -170,7 +171,8 @@ def _one(what: str, name: str, config: Config, tenant: str, *, as_json: bool) ->
     if as_json:
         show.show_json(found)
         return
-    show.print_table(f"{what} {name or show.NONE}", show.TOTALS, [found])
+    show.print_table(f"{what} {name or show.NONE}", [*show.described([found]), *show.TOTALS], [found])
+    _print_note([found])
     if found.get("parent_id"):
         click.echo(f"spawned by session {found['parent_id']}")
     if found.get("by_task"):
@@ -178,6 +180,12 @@ def _one(what: str, name: str, config: Config, tenant: str, *, as_json: bool) ->
         show.print_table("per model", show.BY_MODEL, found["by_model"])
     elif len(found["models"]) > 1:
         show.print_table("by model", show.MODEL_COST, found["models"])
+
+
+def _print_note(rows: Sequence[Row]) -> None:
+    """Print what should be known of spans that are no single model calls."""
+    if found := note({name: 1 for row in rows for name in row["granularities"]}):
+        click.echo(f"Note: {found}.")
 
 
 def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> None:
@@ -192,6 +200,7 @@ def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> 
         return
     columns = show.SPEND if first else [column for column in show.TOTALS if column[0] != "models"]
     show.print_table(f"since {first} (UTC)" if first else "the whole ledger", columns, [total])
+    _print_note([total])
     if correction := total.get("late_correction_usd"):
         sent = f"{show.money(abs(correction))} {'more' if correction > 0 else 'less'}"
         click.echo(f"The spans were sent with {sent} than that in sum: what came later proved some of them repeats.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import click
@@ -20,7 +21,7 @@ NONE = "(unattributed)"
 """The session, or run, of what has none."""
 
 
-_LEFT_OUT = ("signature", "cached", "tools", "input", "output", "unpriced", "last active (UTC)")
+_LEFT_OUT = ("signature", "cached", "tools", "input", "output", "unpriced", "last active (UTC)", "project")
 """Headings of details, in the order in which a narrow terminal goes without them; not where something is unpriced."""
 
 
@@ -102,9 +103,20 @@ def counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
+_GRAIN = {"per-message": "call", "per-turn": "turn", "per-session-aggregate": "aggregate", "cost-only": "cost alone"}
+
+
+def calls(row: dict[str, Any]) -> str:
+    """Return how many calls were counted; where some are sums of calls, how many of which."""
+    kinds: dict[str, int] = row["granularities"]
+    if set(kinds) <= {"per-message"}:
+        return count(row["calls"])
+    return ", ".join(counted(number, _GRAIN.get(kind, kind)) for kind, number in kinds.items())
+
+
 SPEND: Sequence[Column] = (
     ("cost", spent, True),
-    ("calls", lambda row: count(row["calls"]), True),
+    ("calls", calls, True),
     ("unpriced", lambda row: ", ".join(f"{n} {why}" for why, n in row["unpriced"].items()) or "-", False),
     ("input", lambda row: count(row["tokens"]["input"]), True),
     ("cached", lambda row: count(row["tokens"]["cache_read"]), True),
@@ -140,6 +152,15 @@ MODEL_COST: Sequence[Column] = (
     ("model", lambda row: row["model"] or "(no model)", False),
     ("cost", lambda row: money(row["cost_usd"]), True),
 )
+
+
+def described(rows: Sequence[dict[str, Any]]) -> list[Column]:
+    """Return columns of the names that a source gives its sessions, where it gives any."""
+    return [(name, partial(_described, name), False) for name in ("name", "project") if any(name in r for r in rows)]
+
+
+def _described(name: str, row: dict[str, Any]) -> str:
+    return str(row.get(name) or "-")
 
 
 def _when(time: str | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -11,6 +12,13 @@ from spanledger_processor.units import USD, Pico
 
 Row: TypeAlias = dict[str, Any]
 """Keys in the order of `row`; values as JSON takes them."""
+
+NOTES = {
+    "per-turn": "a turn is the sum of its model calls",
+    "per-session-aggregate": "an aggregate is what a file says of a session so far: no per-call or per-tool detail",
+    "cost-only": "of some only the cost is known, not the usage",
+}
+"""What a reader should know of counted spans that are no single model calls, by granularity."""
 
 _DAY_NS = 86_400 * 10**9
 
@@ -37,10 +45,23 @@ def spend(sums: Sums) -> Row:
     return {
         **money(sums.cost),
         "calls": sums.calls,
+        "granularities": granularities(sums),
         "unpriced": dict(sorted(sums.reasons.items())),
         "tokens": {one.name: count for one, count in counts if one.unit == "token"},
         "units": {one.name: count for one, count in counts if one.unit != "token"},
     }
+
+
+def granularities(sums: Sums) -> dict[str, int]:
+    """Return how many of the counted spans are single model calls, turns, aggregates, or a cost alone."""
+    other = dict(sorted(sums.granularities.items()))
+    single = sums.calls - sum(other.values())
+    return {**({"per-message": single} if single else {}), **other}
+
+
+def note(kinds: Mapping[str, int]) -> str:
+    """Return what a reader should know of spans of these granularities; empty where all are single model calls."""
+    return "; ".join(text for name, text in NOTES.items() if kinds.get(name))
 
 
 def row(sums: Sums) -> Row:
@@ -48,7 +69,9 @@ def row(sums: Sums) -> Row:
     return {
         "id": sums.labels.get("id", ""),
         **({"parent_id": sums.labels["parent"]} if "parent" in sums.labels else {}),
+        **{name: sums.labels[name] for name in ("name", "project") if name in sums.labels},
         **spend(sums),
+        **({"note": found} if (found := note(sums.granularities)) else {}),
         "tool_calls": sums.tool_calls,
         "spans": sums.spans,
         "models": [

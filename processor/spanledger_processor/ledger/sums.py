@@ -47,6 +47,8 @@ class Sums:
     """Of a session: the part that stands under runs which its traces know."""
     sessions: int = 0
     """Of what is gone: how many sessions it was."""
+    granularities: dict[str, int] = field(default_factory=dict)
+    """Of the calls, those that are no single model calls, by granularity."""
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
@@ -57,6 +59,8 @@ class Sums:
         self.tool_calls += sign * other.tool_calls
         self.spans += sign * other.spans
         self.sessions += sign * other.sessions
+        if other.granularities:
+            _merge_counts(self.granularities, other.granularities, sign)
         if other.reasons:
             _merge_counts(self.reasons, other.reasons, sign)
         if other.models:
@@ -78,6 +82,7 @@ class Sums:
         """The same numbers, to be changed on their own."""
         copy = replace(self, labels=self.labels.copy(), named=self.named.copy())
         copy.reasons, copy.models = self.reasons.copy(), self.models.copy()
+        copy.granularities = self.granularities.copy()
         copy.elsewhere = None if self.elsewhere is None else self.elsewhere.copy()
         return copy
 
@@ -112,6 +117,10 @@ class Sums:
         """One more, or with `sign` -1 one fewer, unpriced call for `reason`."""
         _merge_counts(self.reasons, {reason: 1}, sign)
 
+    def add_granularity(self, granularity: str, sign: int = 1) -> None:
+        """One more, or with `sign` -1 one fewer, counted span of a granularity other than per-message."""
+        _merge_counts(self.granularities, {granularity: 1}, sign)
+
     def add_models(self, models: Mapping[str, int], sign: int = 1) -> None:
         """Merge costs by model."""
         for name, amount in models.items():
@@ -135,7 +144,7 @@ class Sums:
         counts = [*calls, *first, self.tool_calls, self.spans, *later]
         times = [self.first_ns, self.last_ns, self.closed]
         row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
-        return pack([*row, None if self.elsewhere is None else self.elsewhere.pack(), self.sessions])
+        return pack([*row, None if self.elsewhere is None else self.elsewhere.pack(), self.sessions, self.granularities])
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
@@ -154,6 +163,8 @@ class Sums:
             sums.elsewhere = cls.unpack(more[0])
         if len(more) > 1:
             sums.sessions = more[1]
+        if len(more) > 2:
+            sums.granularities = {name: int(count) for name, count in more[2].items()}
         return sums
 
 

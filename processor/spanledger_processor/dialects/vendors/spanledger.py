@@ -25,6 +25,8 @@ def _own_words(view: ScopedSpan, call: Call) -> None:
     call.source = text(attributes.get(synthesized.SOURCE))
     call.note = text(attributes.get(synthesized.NOTE))
     call.session_parent_id = text(attributes.get(synthesized.SESSION_PARENT))
+    call.session_name = text(attributes.get(synthesized.SESSION_NAME))
+    call.session_project = text(attributes.get(synthesized.SESSION_PROJECT))
     call.session_closed = attributes.get(synthesized.SESSION_CLOSED) is True
     call.task_id = text(attributes.get(synthesized.TASK_ID))
     call.task_kind = text(attributes.get(synthesized.TASK_KIND))
@@ -34,8 +36,6 @@ def _own_words(view: ScopedSpan, call: Call) -> None:
     call.estimate = call.estimate or attributes.get(synthesized.ESTIMATE) is True
     if call.reported is not None:
         call.reported.billed = attributes.get(synthesized.CHARGED) is True
-        if call.reported.billed and not call.reported.amount:
-            call.plan = "subscription"
         if call.reported.billed and not call.reported.amount:
             call.plan = "subscription"
     if text(attributes.get(synthesized.PLAN)) == "subscription":

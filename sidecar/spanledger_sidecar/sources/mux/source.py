@@ -232,7 +232,7 @@ class MuxSource:
             self._open[workspace.id] = workspace.root
 
     def _look_at(self, root: _Root, names: list[str], context: ScanContext) -> bool:
-        """ScanContext at these workspaces in groups; whether all of them were looked at."""
+        """Look at these workspaces in groups; whether all of them were looked at."""
         ordered = sorted(names, key=lambda name: self._order(root, name))
         for start in range(0, len(ordered), _GROUP):
             if not context.room():
