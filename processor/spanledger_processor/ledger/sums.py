@@ -144,7 +144,9 @@ class Sums:
         counts = [*calls, *first, self.tool_calls, self.spans, *later]
         times = [self.first_ns, self.last_ns, self.closed]
         row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
-        return pack([*row, None if self.elsewhere is None else self.elsewhere.pack(), self.sessions, self.granularities])
+        return pack(
+            [*row, None if self.elsewhere is None else self.elsewhere.pack(), self.sessions, self.granularities]
+        )
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
