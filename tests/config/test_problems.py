@@ -23,7 +23,7 @@ from configurations import loaded, problems
         ("state.retention.span=1h", "state.retention.span: unknown key, did you mean spans?"),
         ("procesor={}", "procesor: unknown key, did you mean processor?"),
         ("processor.pricing.override=[]", "processor.pricing.override: unknown key, did you mean overrides?"),
-        ("api.zzz=1", "api.zzz: unknown key; known here: endpoint, ready_requires_ledger"),
+        ("state.zzz=1", "state.zzz: unknown key; known here: path, max_size_mib, durability, retention"),
     ],
 )
 def test_a_typo_is_told_with_its_path_and_the_nearest_key(sets: str, told: str) -> None:

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
+from spanledger_processor.config.model import Api as ApiSettings
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.memory_store import MemoryStore
@@ -22,6 +23,7 @@ from spanledger_processor.server.http_api import Api, Health
 T = TypeVar("T")
 
 COST = 500_000_000_000
+ANY_PORT = ApiSettings(endpoint="127.0.0.1:0")
 
 
 def ledger_of_one_session() -> MemoryStore:
@@ -82,10 +84,10 @@ async def served() -> AsyncIterator[Served]:
     listeners, state = {"grpc": True, "http": True}, [True]
     ledger = FakeLedger()
     health = Health(lambda: listeners, lambda: state[0], phase="serving")
-    api = Api("127.0.0.1:0", health, lambda: b"spanledger_build_info 1\n", ledger)
+    api = Api(ANY_PORT, health, lambda: b"spanledger_build_info 1\n", ledger)
     await api.start()
     try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.ports['api']}") as client:
             yield Served(client, health, ledger, listeners, state)
     finally:
         await api.stop()
@@ -146,9 +148,9 @@ async def test_metrics_are_prometheus_text() -> None:
 
 async def test_metrics_that_are_not_whole_are_not_given() -> None:
     async with served() as api:
-        whole = Api("127.0.0.1:0", api.health, lambda: None, api.ledger)
+        whole = Api(ANY_PORT, api.health, lambda: None, api.ledger)
         await whole.start()
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{whole.port}") as client:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{whole.ports['api']}") as client:
             assert (await client.get("/metrics")).status_code == 503
         await whole.stop()
 
@@ -185,8 +187,9 @@ async def test_what_is_read_cannot_be_written_and_no_other_site_reads_along(path
         assert (await api.client.head(path)).status_code == 200
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             assert (await api.client.request(method, path)).status_code == 405
-        answer = await api.client.get(path, headers={"origin": "https://elsewhere.example"})
-        assert not [name for name in answer.headers if name.startswith("access-control")]
+        for origin in ({}, {"origin": "https://elsewhere.example"}):
+            answer = await api.client.get(path, headers=origin)
+            assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
 CLOSE = f"/api/v1/sessions/{quote('a/b c', safe='')}/close"
@@ -228,7 +231,8 @@ async def test_an_unknown_path_is_404_in_json() -> None:
 
 async def test_a_taken_port_is_said_with_its_setting() -> None:
     async with served() as api:
-        again = Api(f"127.0.0.1:{api.client.base_url.port}", api.health, bytes, api.ledger)
+        taken = ApiSettings(endpoint=f"127.0.0.1:{api.client.base_url.port}")
+        again = Api(taken, api.health, bytes, api.ledger)
         with pytest.raises(OSError, match=r"api\.endpoint: cannot listen on 127"):
             await again.start()
 

@@ -66,7 +66,8 @@ def measured(metrics: str, name: str, **labels: str) -> float:
 class Served:
     """`spanledger serve` with one destination, `otlp_grpc` to the port `to`.
 
-    `more` is put into its configuration, `within` before its command and `arguments` behind it.
+    `more` is put into its configuration, `within` before its command and `arguments` behind it. `probed_at` is the port
+    of `/readyz` where that is not the API's.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Served:
         more: Mapping[str, Any] | None = None,
         within: Sequence[str] = (),
         arguments: Sequence[str] = (),
+        probed_at: int = 0,
     ) -> None:
         self.grpc, self.http, self.api = free_port(), free_port(), free_port()
         self.state = folder / "state"
@@ -93,7 +95,7 @@ class Served:
         self.config.write_text(json.dumps(_merged(config, more or {})))  # JSON is YAML
         self.command = [*within, *COMMAND, "serve", "--config", str(self.config), *arguments]
         self.program = Program(
-            "spanledger", self.command, folder, lambda: answers(f"http://127.0.0.1:{self.api}/readyz")
+            "spanledger", self.command, folder, lambda: answers(f"http://127.0.0.1:{probed_at or self.api}/readyz")
         )
 
     def __enter__(self) -> Served:

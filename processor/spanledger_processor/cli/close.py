@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from pathlib import Path
 from urllib.parse import quote
@@ -60,11 +61,23 @@ def _by_serve(config: Config, tenant: str, session_id: str, locked: StateLockedE
     if port == 0:
         fail(f"{locked}\nIts API is on a free port that its log names: --set api.endpoint=127.0.0.1:PORT", FAILED)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where it listens, not where we do
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/api/v1/sessions/{quote(session_id, safe='')}/close"
+    tls, token = config.api.tls, config.api.auth.bearer_token
+    base = f"{'https' if tls else 'http'}://{f'[{host}]' if ':' in host else host}:{port}"
+    headers = {} if token is None else {"authorization": f"Bearer {token.get_secret_value()}"}
+    verify = True if tls is None else _only(tls.cert_file)
+    url = f"{base}/api/v1/sessions/{quote(session_id, safe='')}/close"
     try:
-        answer = httpx2.post(url, json={"tenant": tenant}, timeout=_TIMEOUT)
+        answer = httpx2.post(url, json={"tenant": tenant}, headers=headers, verify=verify, timeout=_TIMEOUT)
     except httpx2.HTTPError as error:
         fail(f"{locked}\nAsked to end the session at {host}:{port} (api.endpoint): {error}", FAILED)
     if answer.status_code not in (200, 404):
         fail(f"the server at {host}:{port} answered {answer.status_code}: {answer.text[:200]}", FAILED)
     return answer.status_code == 200
+
+
+def _only(certificate: str) -> ssl.SSLContext:
+    """Return a context that trusts this very certificate, under whatever name: it is the one that is configured."""
+    context = ssl.create_default_context(cafile=certificate)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context

@@ -15,7 +15,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from spanledger_exporters.settings import TYPES, DebugSettings, Duration, ExporterSettings, FileSettings
 from spanledger_processor.config.processing import Processor
-from spanledger_processor.config.receivers import Enricher, Grpc, Http, Protocols, Receivers
+from spanledger_processor.config.receivers import Auth, Enricher, Grpc, Http, Protocols, Receivers, ServerTls
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port
 
 
@@ -127,15 +127,49 @@ class State(Section):
         return path.expanduser()
 
 
+def _host_name(name: str) -> str:
+    if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+        raise ValueError("write a name alone, such as ledger.example.com, without scheme and port")
+    return name
+
+
+class HealthCheck(Section):
+    """`/livez`, `/readyz` and `/metrics` on a listener of their own, in plain text and without a token."""
+
+    endpoint: Endpoint = Field(default="127.0.0.1:13133", description="host:port to listen on.")
+
+
 class Api(Section):
     """The HTTP API, `/metrics`, `/livez` and `/readyz`."""
 
     endpoint: Endpoint = Field(default="127.0.0.1:4320", description="host:port to listen on.")
+    tls: ServerTls | None = Field(default=None, description="Transport security; default: plain text.")
+    auth: Annotated[Auth, NULL_IS_DEFAULT] = Field(
+        default_factory=Auth, description="Who may ask, also for `/metrics`; `/livez` and `/readyz` ask for no token."
+    )
+    allowed_hosts: tuple[Annotated[str, AfterValidator(_host_name)], ...] = Field(
+        default=(),
+        description="Names that the API may be asked for under, besides addresses, names without a dot and those that "
+        "end in `.localhost`, `.internal`, `.svc` or `.svc.cluster.local`: any other `Host` is refused, since by DNS "
+        "rebinding a web page could ask under a name of its own. Not looked at where a token is demanded.",
+    )
+    health_check: HealthCheck | None = Field(
+        default=None,
+        description="`/livez`, `/readyz` and `/metrics` on a listener of their own, in plain text and without a token, "
+        "and no longer at `endpoint`; default: at `endpoint`. Named and left empty: 127.0.0.1:13133.",
+    )
     ready_requires_ledger: bool = Field(
         default=False,
         description="`/readyz` is 503 while the ledger cannot be written; false: spans pass as `not_accounted`, and "
         "it stays ready.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_runs(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "health_check" in given and given["health_check"] is None:
+            return {**given, "health_check": {}}
+        return given
 
 
 _ID = re.compile(r"(?P<type>[A-Za-z][\w-]*)(?:/(?P<name>\S.*))?", re.ASCII)
@@ -205,7 +239,7 @@ class Config(Section):
         return self
 
     @property
-    def listeners(self) -> Mapping[str, Grpc | Http | Enricher | Api]:
+    def listeners(self) -> Mapping[str, Grpc | Http | Enricher | Api | HealthCheck]:
         """What listens, by configuration path."""
         otlp = self.receivers.otlp
         protocols = Protocols.model_construct(grpc=None, http=None) if otlp is None else otlp.protocols
@@ -214,6 +248,7 @@ class Config(Section):
             "receivers.otlp.protocols.http": protocols.http,
             "receivers.enricher": self.receivers.enricher,
             "api": self.api,
+            "api.health_check": self.api.health_check,
         }
         return {path: listener for path, listener in listeners.items() if listener is not None}
 

@@ -28,12 +28,12 @@ class ServerTls(Section):
 
 
 class Auth(Section):
-    """Who may send."""
+    """Who may send, or ask."""
 
     bearer_token: SecretStr | None = Field(
         default=None,
         min_length=1,
-        description="Senders must show `authorization: Bearer <this>`; default: none is asked for.",
+        description="Clients must show `authorization: Bearer <this>`; default: none is asked for.",
     )
 
 

@@ -24,6 +24,7 @@ LISTENERS: Mapping[str, str] = {
     "receivers.otlp.protocols.http": "OTLP/HTTP",
     "receivers.enricher": "enricher",
     "api": "API",
+    "api.health_check": "health",
 }
 """What a listener speaks, by its configuration path."""
 

@@ -21,6 +21,11 @@ class Authenticator:
         token = auth.bearer_token
         self._token = None if token is None else token.get_secret_value().encode()
 
+    @property
+    def demands_token(self) -> bool:
+        """Return whether a token is configured."""
+        return self._token is not None
+
     def accepts(self, headers: Mapping[str, str]) -> bool:
         """Return whether a request with these headers (lower-case names, credentials included) may go on."""
         if self._token is None:

@@ -76,13 +76,13 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     stage = await _start_stage(config, signer, telemetry, LocalLedger(ledger), closing)
     health = Health(stage.listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    api = Api(config.api.endpoint, health, telemetry.registry.scrape, ledger)
+    api = Api(config.api, health, telemetry.registry.scrape, ledger)
     await api.start()
     closing.push_async_callback(api.stop)
     await stage.receive(config, signer, closing)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
-    return Running(_addresses(config, {**stage.ports(), "api": api.port}), ledger)
+    return Running(_addresses(config, {**stage.ports(), **api.ports}), ledger)
 
 
 @asynccontextmanager
@@ -125,7 +125,7 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
 
     health = Health(listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    api = Api(config.api.endpoint, health, scrape, ledger)
+    api = Api(config.api, health, scrape, ledger)
     await api.start()
     closing.push_async_callback(api.stop)
     await server.start()

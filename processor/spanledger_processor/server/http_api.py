@@ -1,13 +1,13 @@
 """The HTTP API on `api.endpoint`: health, metrics, the ledger's answers as JSON, and the end of a session.
 
-There is no CORS, so that no other site's script reads along or sends the one request that changes something.
+There is no CORS, and `Access` decides who may ask.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -21,12 +21,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from spanledger_processor.config.model import Api as ApiSettings
+from spanledger_processor.config.receivers import Auth
 from spanledger_processor.config.section import host_and_port
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.listener import HttpListener
+from spanledger_processor.receivers.auth import Authenticator, ssl_context
+from spanledger_processor.server.api_access import Access
 
 T = TypeVar("T")
 
@@ -91,41 +95,60 @@ class Health:
 
 
 class Api:
-    """Serves the API. `port` is where it listens once started; `scrape` returns None while it has no whole answer."""
+    """Serves the API. `ports` says where it listens once started; `scrape` returns None while it has no whole answer.
 
-    def __init__(self, endpoint: str, health: Health, scrape: Callable[[], bytes | None], ledger: Ledger) -> None:
+    Raises:
+        OSError: a certificate or key cannot be used.
+    """
+
+    def __init__(
+        self, settings: ApiSettings, health: Health, scrape: Callable[[], bytes | None], ledger: Ledger
+    ) -> None:
         self._health = health
         self._scrape = scrape
         self._ledger = ledger
-        app = Starlette(
-            routes=[
-                Route("/livez", self._livez, methods=["GET"]),
-                Route("/readyz", self._readyz, methods=["GET"]),
-                Route("/metrics", self._metrics, methods=["GET"]),
-                Route("/api/v1/sessions/{id:path}/close", self._close, methods=["POST"]),
-                *(Route(path, self._query(query), methods=["GET"]) for path, query in QUERIES.items()),
-            ],
-            exception_handlers={HTTPException: _refused, Exception: _failed},
+        answers = [
+            Route("/api/v1/sessions/{id:path}/close", self._close, methods=["POST"]),
+            *(Route(path, self._query(query), methods=["GET"]) for path, query in QUERIES.items()),
+        ]
+        probes = [
+            Route("/livez", self._livez, methods=["GET"]),
+            Route("/readyz", self._readyz, methods=["GET"]),
+            Route("/metrics", self._metrics, methods=["GET"]),
+        ]
+        own = settings.health_check
+        app = Access(
+            _app(answers if own else [*probes, *answers]), Authenticator(settings.auth), settings.allowed_hosts
         )
-        app.router.redirect_slashes = False
-        self._listener = HttpListener(app, host_and_port(endpoint), "api")
+        tls = ssl_context(settings.tls, "api.tls") if settings.tls is not None else None
+        self._listeners = {"api": HttpListener(app, host_and_port(settings.endpoint), "api", tls)}
+        if own is not None:
+            open_to_all = Access(_app(probes), Authenticator(Auth()), settings.allowed_hosts)
+            listener = HttpListener(open_to_all, host_and_port(own.endpoint), "api.health_check")
+            self._listeners["health_check"] = listener
 
     @property
-    def port(self) -> int:
-        """Where it listens once started."""
-        return self._listener.port
+    def ports(self) -> Mapping[str, int]:
+        """The ports of `api` and, if it runs, `health_check`."""
+        return {name: listener.port for name, listener in self._listeners.items()}
 
     async def start(self) -> None:
         """Listen.
 
         Raises:
-            OSError: the address is taken or not ours.
+            OSError: an address is taken or not ours; nothing listens then.
         """
-        await self._listener.start()
+        try:
+            for listener in self._listeners.values():
+                await listener.start()
+        except OSError:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Stop listening."""
-        await self._listener.stop()
+        for listener in self._listeners.values():
+            await listener.stop()
 
     async def _livez(self, _: Request) -> Response:
         return _json({"alive": True})
@@ -166,6 +189,12 @@ class Api:
         except StateError as problem:
             return _error(503, f"the ledger cannot be written now: {problem}")
         return _json({"closed": True}) if closed else _error(404, "not in the ledger")
+
+
+def _app(routes: Sequence[Route]) -> Starlette:
+    app = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
+    app.router.redirect_slashes = False
+    return app
 
 
 def close_session(tenant: bytes, session_id: str, now_ns: int, unit: Unit) -> bool:

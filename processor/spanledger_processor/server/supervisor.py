@@ -128,7 +128,7 @@ def _take_ports(config: Config, closing: ExitStack) -> Mapping[str, str]:
         with bind((host, port), path) as exclusive:
             port = exclusive.getsockname()[1]
         endpoints[path] = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if path == "api":  # the ledger process's alone
+        if path.startswith("api"):  # the ledger process's alone
             continue
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         kept = closing.enter_context(socket.socket(family, socket.SOCK_STREAM))
