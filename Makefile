@@ -69,7 +69,7 @@ format: $(FOR_CHECKS) ## format the code and mend what lint can mend
 bench: $(FOR_TESTS) ## measure against the real Collector; results go to benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
-parts: $(INSTALLED) ## find or make the programs that tests run against: Collector, Tempo, Prometheus, coding agents
+parts: $(INSTALLED) ## find or make the programs that tests run against: Collector, Tempo, Prometheus, Helm, coding agents
 	@$(BIN)/python -m tools.parts
 
 capture: $(FOR_TESTS) ## record a real library and what it was billed: make capture NAME=smolagents

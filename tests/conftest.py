@@ -19,6 +19,7 @@ TOGETHER = ("tests/faults/", "tests/integration/")
 NEEDED_BY = {
     "otelcol": "otelcol",
     "otelcol-spanledger": "component_collector",
+    "helm": "helm",
     "tempo": "tempo",
     "prometheus": "prometheus_program",
     **dict.fromkeys(("claude", "codex", "gemini"), "coding_agents"),

@@ -154,6 +154,14 @@ def _component_version() -> str:
     return digest.hexdigest()
 
 
+def _make_helm(target: Path) -> None:
+    _needs("go", "helm", "SPANLEDGER_HELM")
+    command = ("go", "install", f"helm.sh/helm/v3/cmd/helm@v{PARTS['helm'].version}")
+    print(f"+ {' '.join(command)}", file=sys.stderr)
+    subprocess.run(command, env={**os.environ, "GOBIN": str(target.parent)}, check=True, stdout=sys.stderr)
+    (target.parent / "helm").rename(target)
+
+
 def _make_tempo(target: Path) -> None:
     _needs("go", "tempo", "SPANLEDGER_TEMPO")
     module = shutil.copytree(RECIPES / "tempo", target.parent / "module")
@@ -200,6 +208,7 @@ PARTS = {
             _component_version(),
             _make_component,
         ),
+        Part("helm", "SPANLEDGER_HELM", (), "3.22.0", _make_helm),
         Part("tempo", "SPANLEDGER_TEMPO", ("tempo",), "2.9.0", _make_tempo),
         Part("prometheus", "SPANLEDGER_PROMETHEUS", ("prometheus",), "debian", _make_prometheus),
         _agent("claude", "@anthropic-ai/claude-code", "2.1.332"),

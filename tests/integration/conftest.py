@@ -41,6 +41,12 @@ def component_collector() -> None:
 
 
 @pytest.fixture(scope="session")
+def helm() -> None:
+    """Helm is on this machine."""
+    parts.obtain("helm")
+
+
+@pytest.fixture(scope="session")
 def prometheus_program() -> None:
     """Prometheus is on this machine."""
     parts.obtain("prometheus")
