@@ -22,6 +22,7 @@ NEEDED_BY = {
     "helm": "helm",
     "tempo": "tempo",
     "prometheus": "prometheus_program",
+    "promtool": "promtool_program",
     **dict.fromkeys(("claude", "codex", "gemini"), "coding_agents"),
 }
 """Parts, and the fixtures that need them."""

@@ -170,16 +170,20 @@ def _make_tempo(target: Path) -> None:
     _run("go", "build", "-mod=mod", "-trimpath", flags, "-o", str(target), package, within=module)
 
 
-def _make_prometheus(target: Path) -> None:
-    """Taken out of the Debian package without installing it, which would start a server on its default port."""
-    _needs("apt-get", "prometheus", "SPANLEDGER_PROMETHEUS")
-    _needs("dpkg-deb", "prometheus", "SPANLEDGER_PROMETHEUS")
-    if os.geteuid() == 0:
-        _run("apt-get", "update", "-qq", within=target.parent)
-    _run("apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "prometheus", within=target.parent)
-    package = next(target.parent.glob("prometheus_*.deb"))
-    _run("dpkg-deb", "-x", str(package), "files", within=target.parent)
-    (target.parent / "files" / "usr" / "bin" / "prometheus").rename(target)
+def _debian_prometheus(program: str) -> Callable[[Path], None]:
+    """Take one program out of the Debian package without installing it, which would start a server on its port."""
+
+    def make(target: Path) -> None:
+        for needed in ("apt-get", "dpkg-deb"):
+            _needs(needed, program, f"SPANLEDGER_{program.upper()}")
+        if os.geteuid() == 0:
+            _run("apt-get", "update", "-qq", within=target.parent)
+        _run("apt-get", "download", "-qq", "-o", "APT::Sandbox::User=root", "prometheus", within=target.parent)
+        package = next(target.parent.glob("prometheus_*.deb"))
+        _run("dpkg-deb", "-x", str(package), "files", within=target.parent)
+        (target.parent / "files" / "usr" / "bin" / program).rename(target)
+
+    return make
 
 
 def _npm(name: str, variable: str, package: str) -> Callable[[Path], None]:
@@ -210,7 +214,8 @@ PARTS = {
         ),
         Part("helm", "SPANLEDGER_HELM", (), "3.22.0", _make_helm),
         Part("tempo", "SPANLEDGER_TEMPO", ("tempo",), "2.9.0", _make_tempo),
-        Part("prometheus", "SPANLEDGER_PROMETHEUS", ("prometheus",), "debian", _make_prometheus),
+        Part("prometheus", "SPANLEDGER_PROMETHEUS", ("prometheus",), "debian", _debian_prometheus("prometheus")),
+        Part("promtool", "SPANLEDGER_PROMTOOL", ("promtool",), "debian", _debian_prometheus("promtool")),
         _agent("claude", "@anthropic-ai/claude-code", "2.1.332"),
         _agent("codex", "@openai/codex", "0.171.0"),
         _agent("gemini", "@google/gemini-cli", "0.61.0"),

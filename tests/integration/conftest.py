@@ -53,6 +53,12 @@ def prometheus_program() -> None:
 
 
 @pytest.fixture(scope="session")
+def promtool_program() -> None:
+    """Prometheus' tool for rules is on this machine."""
+    parts.obtain("promtool")
+
+
+@pytest.fixture(scope="session")
 def tempo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tempo]:
     """One Tempo for all tests: it takes long to start, and every replay has a label of its own."""
     tempo = Tempo(tmp_path_factory.mktemp("tempo"))

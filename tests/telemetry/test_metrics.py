@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
+from typing import cast, get_args
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -14,12 +14,14 @@ from spanledger_processor.enrichment import Reading
 from spanledger_processor.ledger.store import StateError
 from spanledger_processor.ledger.store import Usage as StateUsage
 from spanledger_processor.ledger.writer import Observer as LedgerObserver
-from spanledger_processor.model import Call, Cost, Decision, Usage
+from spanledger_processor.model import Call, Cost, Decision, Unpriced, Usage
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.receivers.driver import RequestObserver
+from spanledger_processor.receivers.refusals import Outcome
 from spanledger_processor.server.handler import StageObserver
 from spanledger_processor.telemetry.metrics import Telemetry
 from spanledger_processor.telemetry.registry import BoundedLabels, Samples
+from spanledger_processor.telemetry.table import TABLE
 from spanledger_processor.units import USD
 
 HOUR_NS = 3600 * 10**9
@@ -61,6 +63,28 @@ def test_it_observes_every_room(telemetry: Telemetry) -> None:
 
 def test_at_the_start(telemetry: Telemetry) -> None:
     assert scraped(telemetry) == {"build_info{version=1.2.3}": 1, "in_flight_budget_bytes": 256}
+
+
+def test_counters_with_known_labels_begin_at_zero(telemetry: Telemetry) -> None:
+    """An alert on an increase sees the first event only where the series was there before it."""
+    telemetry.delivery.begin("otlp_grpc/tempo", ["traces"])
+    text = telemetry.registry.scrape().decode()
+    for series in (
+        'refused_items_total{reason="permanent",signal="logs"}',
+        'unpriced_spans_total{reason="no_usage"}',
+        'priced_spans_total{source="billed"}',
+        'requests_total{outcome="gone",protocol="http",signal="traces"}',
+        'export_refused_items_total{exporter="otlp_grpc/tempo",signal="traces"}',
+        'export_dropped_items_total{exporter="otlp_grpc/tempo",signal="traces"}',
+    ):
+        assert f"spanledger_{series} 0.0\n" in text
+
+
+def test_the_values_of_labels_are_those_that_rooms_use() -> None:
+    """The table cannot import the receivers."""
+    rows = {row.name: {values for row_values in row.beginnings for values in row_values} for row in TABLE}
+    assert set(get_args(Outcome)) < rows["requests_total"]
+    assert set(get_args(Unpriced)) == rows["unpriced_spans_total"]
 
 
 def test_the_process_is_measured(telemetry: Telemetry) -> None:

@@ -204,6 +204,8 @@ async def _start_stage(
 ) -> _Stage:
     """Start the exporters, and make what stands before them."""
     exporters = [build(name, settings, SpanDisplay()) for name, settings in config.exporters.items()]
+    for exporter in exporters:
+        telemetry.delivery.begin(exporter.name, exporter.signals)
     delivery = Delivery(exporters, telemetry.delivery)
     await delivery.start()
     closing.push_async_callback(delivery.close, AFTER_GRACE)

@@ -13,10 +13,11 @@ _HEAD = """\
 Written by `make docs` from `processor/spanledger_processor/telemetry/table.py`; change that table, not this page.
 
 `GET /metrics` on `api.endpoint` (127.0.0.1:4320 unless configured) answers in the Prometheus text format. The Python
-process metrics (`process_*`, `python_*`) of prometheus-client stand beside these. A counter or histogram with labels
-appears with the first thing it counts. Label values that come from the network are bounded: beyond the bound they
-read "other". With `serve --workers` the metrics of all processes are added up, and the process metrics are those of the
-ledger's process.
+process metrics (`process_*`, `python_*`) of prometheus-client stand beside these. A counter whose label values are
+known from the start begins at 0 for each of them, so that an alert on its increase sees the first event; others appear
+with the first thing they count. Label values that come from the network are bounded: beyond the bound they read
+"other". With `serve --workers` the metrics of all processes are added up, and the process metrics are those of the
+ledger's process. Alert rules for Prometheus: [deploy/alerts.yaml](../deploy/alerts.yaml).
 """
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import product
 from typing import TypeAlias
 
 from spanledger_exporters.interface import Signal, Verdict
@@ -188,6 +189,9 @@ class LedgerMetrics:
         self._registry.before_scrape(ask)
 
 
+_BY_DESTINATION = tuple(row.name for row in TABLE if row.type == "counter" and row.labels == ("exporter", "signal"))
+
+
 class DeliveryMetrics:
     """Implements `spanledger_exporters.DeliveryObserver`.
 
@@ -196,6 +200,11 @@ class DeliveryMetrics:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+
+    def begin(self, exporter: str, signals: Iterable[Signal]) -> None:
+        """Show the counters of a destination as 0 from the start; `signals` are those that it takes."""
+        for name, signal in product(_BY_DESTINATION, signals):
+            self._registry.begin(name, exporter, signal)
 
     def answered(self, exporter: str, signal: Signal, verdict: Verdict) -> None:
         """A destination answered one request."""

@@ -19,9 +19,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from spanledger_processor.telemetry.table import PREFIX, Row, Type
-
-OTHER = "other"
+from spanledger_processor.telemetry.table import OTHER, PREFIX, Row, Type
 
 _LONGEST = 120
 """Characters of a label value that are kept."""
@@ -102,6 +100,9 @@ class Registry:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._collectors = {row.name: _collector(row, self._registry) for row in self._rows}
+        for row in self._rows:
+            for values in row.beginnings:
+                self._collectors[row.name].labels(*values)
         self._questions: list[Question] = []
         self._gone: Samples = []
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -110,6 +111,10 @@ class Registry:
     def count(self, name: str, *labels: str, by: float = 1) -> None:
         """Add to a counter. `labels` are values in the row's order."""
         self._child(Counter, name, labels).inc(by)
+
+    def begin(self, name: str, *labels: str) -> None:
+        """Show a counter as 0 until it counts something."""
+        self._child(Counter, name, labels)
 
     def set(self, name: str, value: float, *labels: str) -> None:
         """Set a gauge."""

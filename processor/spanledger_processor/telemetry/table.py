@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from itertools import product
+from typing import Literal, TypeAlias, get_args
+
+from spanledger_exporters.interface import Signal
+from spanledger_processor.model import CostSource, Unpriced
 
 Type: TypeAlias = Literal["counter", "gauge", "histogram"]
 
@@ -12,6 +17,18 @@ PREFIX = "spanledger_"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _RATIOS = (0.1, 0.5, 0.67, 0.9, 1.1, 1.5, 2.0, 10.0)
 _COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+
+OTHER = "other"
+"""A label's value for what is not told apart."""
+
+_VALUES: Mapping[str, tuple[str, ...]] = {
+    "signal": get_args(Signal),
+    "protocol": ("grpc", "http"),
+    "outcome": ("ok", "retry", "rejected", "unauthenticated", "gone"),
+    "source": tuple(source for source in get_args(CostSource) if source),
+    "where": ("pipeline", "grpc_receiver", "http_receiver"),
+}
+"""Labels whose values are few and known: a counter that has no other labels begins at 0 for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +41,19 @@ class Row:
     labels: tuple[str, ...]
     description: str
     buckets: tuple[float, ...] = ()
+    reasons: tuple[str, ...] = ()
+    """The values of the label `reason` that a counter begins with."""
+
+    @property
+    def beginnings(self) -> tuple[tuple[str, ...], ...]:
+        """The label values of the series that are 0 from the start.
+
+        A rate or an increase over a series needs a sample from before the first event.
+        """
+        known = {**_VALUES, "reason": self.reasons}
+        if self.type != "counter" or not self.labels:
+            return ()
+        return tuple(product(*(known.get(label, ()) for label in self.labels)))
 
     @property
     def full_name(self) -> str:
@@ -31,8 +61,8 @@ class Row:
         return PREFIX + self.name
 
 
-def _counter(name: str, labels: str, description: str, unit: str = "") -> Row:
-    return Row(name, "counter", unit, tuple(labels.split()), description)
+def _counter(name: str, labels: str, description: str, unit: str = "", reasons: tuple[str, ...] = ()) -> Row:
+    return Row(name, "counter", unit, tuple(labels.split()), description, reasons=reasons)
 
 
 def _gauge(name: str, labels: str, description: str, unit: str = "") -> Row:
@@ -73,11 +103,17 @@ TABLE: tuple[Row, ...] = (
         "refused_items_total",
         "signal reason",
         "Of those, how many the sender was told to keep (reason: retryable) or to drop (permanent).",
+        reasons=("retryable", "permanent"),
     ),
     # The stage
     _counter("genai_spans_total", "kind dialect", "GenAI spans recognised."),
     _counter("priced_spans_total", "source", "Spans counted with a price, by spanledger.cost.source."),
-    _counter("unpriced_spans_total", "reason", "Spans counted without a price, by spanledger.cost.unpriced."),
+    _counter(
+        "unpriced_spans_total",
+        "reason",
+        "Spans counted without a price, by spanledger.cost.unpriced.",
+        reasons=get_args(Unpriced),
+    ),
     _counter(
         "unknown_operations_total",
         "operation",
@@ -107,7 +143,12 @@ TABLE: tuple[Row, ...] = (
         "Sum of spanledger.cost.computed_usd over spans let through as not_accounted: not in the ledger.",
         "USD",
     ),
-    _counter("enrichment_failures_total", "reason", "Spans or requests let through untouched after a failure of ours."),
+    _counter(
+        "enrichment_failures_total",
+        "reason",
+        "Spans or requests let through untouched after a failure of ours.",
+        reasons=(OTHER,),
+    ),
     _counter("tool_loops_total", "", "Tool calls that completed a loop."),
     _counter(
         "cost_usd_total",
