@@ -38,9 +38,13 @@ async def started(port: int, **given: Any) -> AsyncIterator[Exporter]:
         await exporter.close()
 
 
-async def answer_to(answer: GrpcAnswer, signal: Signal = "traces") -> Result:
+LARGE = spans(*["large"] * 5000)
+"""A request whose compression takes so long that the threaded client sends it."""
+
+
+async def answer_to(answer: GrpcAnswer, signal: Signal = "traces", body: bytes = spans("a")) -> Result:
     async with GrpcBackend(answers=[answer]).serving() as backend, started(backend.port) as exporter:
-        return await exporter.send(signal, spans("a"), soon())
+        return await exporter.send(signal, body, soon())
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,12 @@ async def test_what_a_status_means(code: grpc.StatusCode, verdict: Verdict) -> N
 async def test_resource_exhausted_with_retry_info_is_retryable() -> None:
     result = await answer_to(GrpcAnswer(StatusCode.RESOURCE_EXHAUSTED, "full", retry_delay=2.5))
     assert result == Result(Verdict.RETRYABLE, "RESOURCE_EXHAUSTED: full", 2.5)
+
+
+@pytest.mark.parametrize("code", [StatusCode.UNAVAILABLE, StatusCode.RESOURCE_EXHAUSTED, StatusCode.INVALID_ARGUMENT])
+async def test_large_requests_have_the_same_results(code: grpc.StatusCode) -> None:
+    answer = GrpcAnswer(code, "said why", retry_delay=2.5)
+    assert await answer_to(answer, body=LARGE) == await answer_to(answer)
 
 
 @pytest.mark.parametrize(("asked", "told"), [(0.0, 0.0), (0.25, 0.25), (17.0, 17.0), (10.0**6, 3600.0)])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from google.protobuf.message import DecodeError
+from hypothesis import example, given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otlp_bytes import attribute, files, message, name_of, span, varint
-from spanledger_processor.otlp.envelope import MAX_ITEMS, MAX_PARTS
+from spanledger_processor.otlp.envelope import LOGS, MAX_ITEMS, MAX_PARTS, METRICS, TRACES, Envelope, read_envelope
 from spanledger_processor.otlp.json_form import to_json
 from spanledger_processor.otlp.request import count_data_points, count_log_records, parse_logs, parse_traces
 from spanledger_processor.otlp.views import Attributes, LogView, SpanView
@@ -151,6 +153,45 @@ def test_a_request_of_another_signal_is_refused(path: Path, signal: str) -> None
     else:
         with pytest.raises(MalformedError):
             READERS[signal](body)
+
+
+FIELD = st.one_of(
+    st.builds(lambda number, content: message(number, content), st.integers(1, 20), st.binary(max_size=3)),
+    st.builds(
+        lambda number, kind: varint(number << 3 | kind[0]) + kind[1],
+        st.integers(1, 20),
+        st.sampled_from([(0, b"\x01"), (1, bytes(8)), (5, bytes(4))]),
+    ),
+    st.sampled_from(
+        [attribute(b"a", b""), attribute(b"a", b"\x18\x01", 6), message(9, b"\x08\x01"), message(15, b"\x18")]
+    ),
+)
+
+
+@pytest.mark.parametrize("envelope", [TRACES, LOGS, METRICS], ids=lambda envelope: str(envelope.items))
+@given(items=st.lists(st.lists(FIELD, max_size=4).map(b"".join), max_size=2))
+@example(items=[attribute(b"a", b"", 9) + message(9, message(1, b"a") + b"\x10\x01")])
+def test_items_that_a_schema_reads_are_not_looked_at_again(envelope: Envelope, items: list[bytes]) -> None:
+    """To read a request by its schema first refuses the same requests, in the same words."""
+    body = message(1, message(2, *(message(2, item) for item in items)))
+    with_schema = refusal(body, envelope)
+    assert with_schema == refusal(body, replace(envelope, schema=Unreadable))
+
+
+class Unreadable:
+    """A schema that reads nothing."""
+
+    @staticmethod
+    def FromString(_: bytes) -> None:  # noqa: N802 - protobuf's name
+        raise DecodeError
+
+
+def refusal(body: bytes, envelope: Envelope) -> str:
+    try:
+        read_envelope(body, envelope)
+    except MalformedError as error:
+        return str(error)
+    return ""
 
 
 @pytest.mark.parametrize(

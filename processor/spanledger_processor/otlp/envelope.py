@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.values import Attributes, attributes_of
@@ -24,6 +25,7 @@ class Envelope:
     """A signal's names for the parts of its envelope, and the wire types of its items' fields.
 
     `attributes` is the number of the items' attributes, KeyValues whose fields are known as well; 0 if they have none.
+    `schema` reads an item.
     """
 
     request: str
@@ -32,6 +34,7 @@ class Envelope:
     items: str
     item: Mapping[int, int]
     attributes: int
+    schema: Any
 
 
 MAX_PARTS, MAX_ITEMS = 2**18, 2**20
@@ -50,6 +53,7 @@ TRACES = Envelope(
     | dict.fromkeys((6, 10, 12, 14), VARINT)
     | {7: FIXED64, 8: FIXED64, 16: FIXED32},
     9,
+    schema.Span,
 )
 LOGS = Envelope(
     "ExportLogsServiceRequest",
@@ -58,6 +62,7 @@ LOGS = Envelope(
     "log_records",
     dict.fromkeys((3, 5, 6, 9, 10, 12), LENGTH) | {2: VARINT, 7: VARINT} | {1: FIXED64, 11: FIXED64, 8: FIXED32},
     6,
+    schema.LogRecord,
 )
 METRICS = Envelope(
     "ExportMetricsServiceRequest",
@@ -66,6 +71,7 @@ METRICS = Envelope(
     "metrics",
     dict.fromkeys((1, 2, 3, 5, 7, 9, 10, 11, 12), LENGTH),
     0,
+    schema.Metric,
 )
 
 
@@ -139,11 +145,28 @@ def _read_scope(body: bytes, start: int, end: int, envelope: Envelope, place: st
 def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> None:
     foreign = None
     for item in (item for group in groups for scoped in group.scopes for item in scoped.items):
-        foreign = _contradiction(item, envelope)
+        foreign = None if _fits(item, envelope) else _contradiction(item, envelope)
         if foreign is None:
             return
     if foreign is not None:
         raise MalformedError(f"{envelope.request}: not one of its {envelope.items} is one: {foreign}")
+
+
+def _fits(item: bytes, envelope: Envelope) -> bool:
+    """Return whether `_contradiction` certainly finds nothing, in a tenth of its time.
+
+    A field of another wire type than the schema's is unknown to it, and so are attributes that are no plain KeyValues.
+    """
+    try:
+        message = envelope.schema.FromString(item)
+    except DecodeError:
+        return False
+    known, attributes = envelope.item, envelope.attributes
+    unknown: Any = UnknownFieldSet(message)
+    return all(
+        field.field_number != attributes and known.get(field.field_number, field.wire_type) == field.wire_type
+        for field in unknown
+    )
 
 
 def _contradiction(item: bytes, envelope: Envelope) -> str | None:

@@ -21,7 +21,7 @@ from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.stage import finished
 from spanledger_processor.ledger.store import StateError
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.request import count_data_points, count_log_records
+from spanledger_processor.otlp.request import count_data_points, count_log_records, count_traces
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
 
@@ -45,9 +45,6 @@ _LATE = Result(Verdict.RETRYABLE, "still being worked on")
 
 _LEAST_SPAN = 32
 """Bytes of a span with an id and a name."""
-_TRACE_ID = b"\x0a\x10"
-"""Tag of a span's field 1, and the length of a trace id."""
-
 _ACCOUNTED_AT_ONCE = 1024
 """Spans of one unit of work: the ledger serves others between two."""
 
@@ -102,12 +99,12 @@ class Handler:
         """
         request_id = _request_id(body)
         if signal != "traces" or not _is_large(body):
-            return await self._through(signal, request_id, body, headers, deadline, sender)
+            return await self._through(signal, request_id, body, headers, deadline, sender, large=False)
         key = request_id + _digest(frozenset(headers.items()))  # the tenant may stand in a header
         if (first := self._large.get(key)) is not None:
             await asyncio.wait((first,), timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
             return first.result() if first.done() and not first.cancelled() else _LATE
-        work = self._through(signal, request_id, body, headers, deadline, sender, least=_LARGE_SECONDS)
+        work = self._through(signal, request_id, body, headers, deadline, sender, large=True)
         task = asyncio.create_task(work)
         del body  # the task frees it
         self._large[key] = task
@@ -130,13 +127,14 @@ class Handler:
         headers: Mapping[str, str],
         deadline: float,
         sender: str,
-        least: float = 0.0,
+        *,
+        large: bool,
     ) -> Result:
-        """Enrich and deliver; the exporters get `least` seconds, also where the deadline has passed by then."""
+        """Enrich and deliver; after a `large` request the exporters get time also where the deadline has passed."""
         made = made_spans = None
         try:
             if signal == "traces":
-                body, items = await self._enrich(body, headers, sender)  # frees the bytes as they came
+                body, items = await self._enrich(body, headers, sender, large=large)  # frees the bytes as they came
             elif signal == "logs":
                 items, made = await self._make(body, headers, sender)
             elif len(body) > _LARGE_BYTES:
@@ -145,10 +143,11 @@ class Handler:
                 items = count_data_points(body)
             self._observer.received(signal, items)
             if made is not None:
-                made_spans = await self._enrich(made, headers, sender)
+                made_spans = await self._enrich(made, headers, sender, large=_is_large(made))
         except UnansweredError:
             return _UNANSWERED
-        deadline = max(deadline, asyncio.get_running_loop().time() + least)
+        if large:
+            deadline = max(deadline, asyncio.get_running_loop().time() + _LARGE_SECONDS)
         sends = [self._delivery.deliver(signal, request_id, body, deadline, items)]
         if made_spans is not None:
             spans, count = made_spans
@@ -177,11 +176,10 @@ class Handler:
                 self._observer.enrichment_failed(reason)
         return reading.records, reading.traces
 
-    async def _enrich(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[bytes, int]:
+    async def _enrich(self, body: bytes, headers: Mapping[str, str], sender: str, *, large: bool) -> tuple[bytes, int]:
         """Return the enriched bytes and how many spans they hold; after a failure of ours the bytes as they came."""
         items = 0
         try:
-            large = _is_large(body)
             async with self._lock.held(sender, large=large):
                 reading = await _work(self._stage.reading(body, headers, self._now_ns()), large)
                 items = reading.request.span_count
@@ -307,9 +305,13 @@ def split(facts: Sequence[Fact], most: int) -> list[Sequence[int]]:
 
 
 def _is_large(body: bytes) -> bool:
-    """Return whether a trace request is large: by its bytes, or by what begins as a span with a trace id does."""
-    size = len(body)
-    return size > _LARGE_BYTES or (size > _LARGE_SPANS * _LEAST_SPAN and body.count(_TRACE_ID) > _LARGE_SPANS)
+    """Return whether a trace request is large: by its bytes, or by its spans where it has bytes for as many."""
+    if len(body) > _LARGE_BYTES or len(body) <= _LARGE_SPANS * _LEAST_SPAN:
+        return len(body) > _LARGE_BYTES
+    try:
+        return count_traces(body).span_count > _LARGE_SPANS
+    except MalformedError:
+        return False
 
 
 def _request_id(body: bytes) -> bytes:
