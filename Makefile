@@ -18,7 +18,7 @@ FOR_CHECKS := $(VENV)/.installed-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit watch coverage simulate torture check component format bench parts capture docs sources changelog constraints clean
+.PHONY: help install demo test unit watch coverage simulate torture check component format bench parts capture docs sources changelog release constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ sources: $(INSTALLED) ## print releases newer than those that the dialects' rows
 
 changelog: $(INSTALLED) ## make a section of CHANGELOG.md from changelog.d: make changelog VERSION=0.2.0
 	$(BIN)/python -m tools.changelog $(VERSION)
+
+release: $(FOR_TESTS) ## version, changelog, wheel, bill of materials, licences, commit and tags: make release VERSION=0.2.0
+	@$(BIN)/python -m tools.release $(VERSION)
 
 constraints: ## choose the newest versions that the dependencies allow
 	rm -rf $(VENV)-newest

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 from tools.changelog import main, release
 from tools.parts import PARTS, ROOT
+from tools.release import VERSIONED, build, try_wheel, versions, write_version
+from tools.release import main as release_main
 from tools.watch import chosen_tests
 
 
@@ -61,6 +64,38 @@ def test_a_release_without_fragments_or_twice_changes_nothing(tmp_path: Path) ->
     with pytest.raises(ValueError, match="no fragments"):
         release("0.2.0", root)
     assert main([]) == 2
+
+
+def test_one_version_stands_everywhere() -> None:
+    (version,) = versions()["pyproject.toml"]
+    assert versions() == {name: {version} for name, _ in VERSIONED}
+
+
+def test_a_new_version_is_written_everywhere(tmp_path: Path) -> None:
+    for name, _ in VERSIONED:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    write_version("7.8.9rc1", tmp_path)
+    assert versions(tmp_path) == {name: {"7.8.9rc1"} for name, _ in VERSIONED}
+    changed = [name for name, _ in VERSIONED if len(_lines(tmp_path / name) ^ _lines(ROOT / name)) > 4]
+    assert changed == []
+
+
+def _lines(file: Path) -> set[str]:
+    return set(file.read_text().splitlines())
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_runs_in_an_environment_of_its_own(tmp_path: Path) -> None:
+    """What `uvx spanledger demo` does once the wheel is published."""
+    printed = try_wheel(build(tmp_path))
+    assert "Runs, in this demo by service.name" in printed
+    assert "Counted without a price" in printed
+
+
+def test_a_release_needs_a_version() -> None:
+    assert release_main([]) == 2
+    assert release_main(["next"]) == 1
 
 
 def test_parts_have_a_version_and_a_variable() -> None:
