@@ -79,6 +79,10 @@ class Debug:
         self._log = logger_of(name)
         self._executor: SerialExecutor[_Request, Result] = SerialExecutor(name, self._write)
 
+    def address(self, _: Signal) -> str:
+        """Return what it writes to."""
+        return "the terminal"
+
     async def start(self) -> None:
         """Nothing to make ready."""
 

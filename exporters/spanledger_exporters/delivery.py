@@ -185,17 +185,21 @@ class Sender:
             case Verdict.ACCEPTED:
                 self._report_accepted(request, result)
             case Verdict.RETRYABLE:
-                self._log.warning("not accepted now: %s", result.reason)
+                self._log.warning("%s: not accepted now: %s", self._address(request), result.reason)
             case Verdict.PERMANENT:
                 self._observer.refused(self.name, request.signal, request.items)
-                self._log.warning("refused for good: %s", result.reason)
+                lost = (self._address(request), request.items, request.signal, result.reason)
+                self._log.error("%s: refused for good, %d items of %s are not there: %s", *lost)
+
+    def _address(self, request: Request) -> str:
+        return self.exporter.address(request.signal)
 
     def _report_accepted(self, request: Request, result: Result) -> None:
         self._observer.forwarded(self.name, request.signal, max(0, request.items - result.rejected))
         if result.rejected:
             self._observer.rejected(self.name, request.signal, result.rejected)
-            lost = (result.rejected, request.signal, result.reason)
-            self._log.warning("accepted without %d items of %s, which are lost there: %s", *lost)
+            lost = (self._address(request), result.rejected, request.signal, result.reason)
+            self._log.error("%s: accepted without %d items of %s, which are lost there: %s", *lost)
         elif result.reason:
             self._log.warning("accepted with a warning: %s", result.reason)
 
@@ -212,7 +216,8 @@ class BestEffortSender(Sender):
         size = len(request.body)
         if self._requests and (self._requests >= _BEST_EFFORT_REQUESTS or self._bytes + size > _BEST_EFFORT_BYTES):
             self._observer.dropped(self.name, request.signal, request.items)
-            self._log.warning("does not keep up, and is not required: requests to it are dropped")
+            address = self._address(request)
+            self._log.error("%s: does not keep up, and is not required: requests to it are dropped", address)
             return
         self._requests += 1
         self._bytes += size

@@ -198,6 +198,10 @@ class File:
         self._lines = LineFile(self._path, settings.rotation)
         self._executor: SerialExecutor[_Request, Result] = SerialExecutor(name, self._append)
 
+    def address(self, _: Signal) -> str:
+        """Return the path."""
+        return str(self._path)
+
     async def start(self) -> None:
         """Open the file, and mend what a crash left of its last line."""
         try:

@@ -86,6 +86,10 @@ class Exporter(Protocol):
     @property
     def signals(self) -> frozenset[Signal]: ...
 
+    def address(self, signal: Signal) -> str:
+        """Return where requests of this signal go, for our own log: a URL, host:port or path."""
+        ...
+
     async def start(self) -> None:
         """Make ready to send; does not wait for the destination.
 

@@ -60,6 +60,10 @@ class OtlpGrpc:
         self._threaded_channel: grpc.Channel | None = None
         self._threaded_calls: dict[Signal, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
+    def address(self, _: Signal) -> str:
+        """Return the endpoint."""
+        return self._settings.endpoint
+
     async def start(self) -> None:
         """Open the channels, which connect when they are first used."""
         target, options = self._settings.target, self._options()

@@ -49,6 +49,10 @@ class Retrying:
         self.signals = exporter.signals
         self._log = logger_of(exporter.name)
 
+    def address(self, signal: Signal) -> str:
+        """Return where the exporter behind sends to."""
+        return self._exporter.address(signal)
+
     async def start(self) -> None:
         """Start the exporter behind."""
         await self._exporter.start()

@@ -85,6 +85,7 @@ Duration = Annotated[float, BeforeValidator(_read, json_schema_input_type=str), 
 ALL_SIGNALS: frozenset[Signal] = frozenset(("traces", "logs", "metrics"))
 
 Compression: TypeAlias = Literal["gzip", "none"]
+HttpCompression: TypeAlias = Literal["gzip", "zstd", "zlib", "deflate", "snappy", "x-snappy-framed", "lz4", "none"]
 
 
 class Settings(BaseModel):
@@ -209,9 +210,14 @@ class _Network(ExporterSettings):
         default_factory=dict,
         description="Sent with every request, e.g. authorization; kept secret.",
     )
-    compression: Compression = Field(default="gzip", description="gzip or none.")
     retry_on_failure: RetrySettings = Field(default=RetrySettings(), description="Retries.")
     sending_queue: QueueSettings = Field(default=QueueSettings(), description="Not available yet.")
+
+
+def _sendable_over_grpc(compression: Any) -> Any:
+    if compression in ("zstd", "snappy"):
+        raise ValueError(f"{compression} is not possible: gRPC in Python sends gzip or none. Use otlp_http for it")
+    return compression
 
 
 class OtlpGrpcSettings(_Network):
@@ -221,6 +227,9 @@ class OtlpGrpcSettings(_Network):
         min_length=1,
         description="host:port. https:// in front means TLS, http:// means none; without either tls.insecure decides. "
         "gRPC's own schemes (dns:///, unix:) pass through.",
+    )
+    compression: Annotated[Compression, BeforeValidator(_sendable_over_grpc)] = Field(
+        default="gzip", description="How requests are compressed; gRPC in Python sends no zstd and no snappy."
     )
     timeout: Duration = Field(default=5.0, gt=0, description="For one attempt.")
     keepalive: KeepaliveSettings | None = Field(default=None, description="Pings on idle connections; default: none.")
@@ -309,6 +318,7 @@ class OtlpHttpSettings(_Network):
     logs_endpoint: Url | None = Field(default=None, description="Whole URL for logs, used as it is.")
     metrics_endpoint: Url | None = Field(default=None, description="Whole URL for metrics, used as it is.")
     encoding: Literal["proto", "json"] = Field(default="proto", description="proto or json.")
+    compression: HttpCompression = Field(default="gzip", description="How requests are compressed.")
     timeout: Duration = Field(default=30.0, gt=0, description="For one attempt.")
 
     @model_validator(mode="after")

@@ -253,7 +253,8 @@ async def test_a_partial_success_is_counted_logged_and_not_retried(caplog: pytes
     assert counts.of["rejected", "otlp_grpc", "traces"] == 6
     assert counts.of["forwarded", "otlp_grpc", "traces"] == 9
     assert lines_of(caplog) == {
-        "spanledger_exporters.otlp_grpc: accepted without 2 items of traces, which are lost there: too old"
+        f"spanledger_exporters.otlp_grpc: http://127.0.0.1:{backend.port}: accepted without 2 items of traces, "
+        "which are lost there: too old"
     }
 
 
@@ -311,7 +312,7 @@ async def test_what_is_under_way_to_one_that_is_not_required_is_bounded(caplog: 
         assert await deliver(delivery, "again") == ACCEPTED
         await until(lambda: counts.of["forwarded", "slow", "traces"] == 65)
     assert lines_of(caplog) == {
-        "spanledger_exporters.slow: does not keep up, and is not required: requests to it are dropped"
+        "spanledger_exporters.slow: backend:4317: does not keep up, and is not required: requests to it are dropped"
     }
 
 
@@ -383,17 +384,22 @@ async def test_an_exporter_that_does_not_close_keeps_no_other_open(monkeypatch: 
 @pytest.mark.parametrize(
     ("answer", "line"),
     [
-        (BUSY, "not accepted now: UNAVAILABLE: busy"),
-        (BAD, "refused for good: INVALID_ARGUMENT: bad"),
-        (GrpcAnswer(message=b"\x0a\x05\x12\x03odd"), "accepted with a warning: odd"),
+        (BUSY, (logging.WARNING, "{address}: not accepted now: UNAVAILABLE: busy")),
+        (BAD, (logging.ERROR, "{address}: refused for good, 1 items of traces are not there: INVALID_ARGUMENT: bad")),
+        (GrpcAnswer(message=b"\x0a\x05\x12\x03odd"), (logging.WARNING, "accepted with a warning: odd")),
     ],
 )
 async def test_the_log_says_what_a_destination_has_against_a_request(
-    answer: GrpcAnswer, line: str, caplog: pytest.LogCaptureFixture
+    answer: GrpcAnswer, line: tuple[int, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with two([OK], [answer]) as (delivery, *_):
+    """What is lost there is an ERROR with the address."""
+    async with two([OK], [answer]) as (delivery, _, backend, _):
         await deliver(delivery)
-    assert lines_of(caplog) == {f"spanledger_exporters.otlp_grpc/b: {line}"}
+    level, text = line
+    address = f"http://127.0.0.1:{backend.port}"
+    (record,) = (record for record in caplog.records if record.levelno >= logging.WARNING)
+    assert (record.name, record.levelno) == ("spanledger_exporters.otlp_grpc/b", level)
+    assert record.message == text.format(address=address)
 
 
 async def test_the_log_tells_of_trouble_before_it_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
@@ -406,7 +412,7 @@ async def test_the_log_tells_of_trouble_before_it_is_given_up(caplog: pytest.Log
 
 def lines_of(caplog: pytest.LogCaptureFixture) -> set[str]:
     """What was logged, and by whom. (How often the same is written is the business of the process's log.)"""
-    return {f"{record.name}: {record.message}" for record in caplog.records if record.levelno == logging.WARNING}
+    return {f"{record.name}: {record.message}" for record in caplog.records if record.levelno >= logging.WARNING}
 
 
 class Stubborn:
@@ -420,6 +426,9 @@ class Stubborn:
         self.go_on = asyncio.Event()
         self.sent = 0
         self.closed = False
+
+    def address(self, signal: Signal) -> str:
+        return "backend:4317"
 
     async def start(self) -> None:
         pass

@@ -26,6 +26,9 @@ class Scripted:
         self._script = list(script)
         self.said: list[Verdict] = []
 
+    def address(self, signal: Signal) -> str:
+        return "backend:4317"
+
     async def start(self) -> None:
         pass
 

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import cramjam
+import lz4.frame
 import pytest
+from backports import zstd
 from google.rpc.status_pb2 import Status
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsPartialSuccess, ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
@@ -45,22 +49,34 @@ async def answer_to(answer: HttpAnswer, signal: Signal = "traces", **given: Any)
         return await exporter.send(signal, spans("a"), soon())
 
 
+DECOMPRESS: Mapping[str, Callable[[bytes], Any]] = {
+    "gzip": bytes,  # the server does it
+    "zstd": zstd.decompress,
+    "zlib": zlib.decompress,
+    "deflate": zlib.decompress,
+    "snappy": cramjam.snappy.decompress_raw,
+    "x-snappy-framed": cramjam.snappy.decompress,
+    "lz4": lz4.frame.decompress,
+}
+
+
 @pytest.mark.parametrize(
     ("signal", "body"),
     [("traces", spans("a")), ("logs", log_records("b")), ("metrics", data_points(3)), ("traces", spans("x" * 10**6))],
 )
-@pytest.mark.parametrize("compression", ["gzip", "none"])
+@pytest.mark.parametrize("compression", [*DECOMPRESS, "none"])
 async def test_protobuf_arrives_as_it_is(signal: Signal, body: bytes, compression: str) -> None:
-    """The server decompresses by `content-encoding`."""
+    """In every compression that the Collector's HTTP exporters have."""
     async with (
         HttpBackend().serving() as backend,
         started(backend.port, compression=compression, headers={"X-Scope-OrgID": "team a"}) as exporter,
     ):
         assert await exporter.send(signal, body, soon()) == ACCEPTED
     (request,) = backend.received
-    assert (request.path, request.body) == (f"/v1/{signal}", body)
+    decompress = DECOMPRESS.get(compression, bytes)
+    assert (request.path, bytes(decompress(request.body))) == (f"/v1/{signal}", body)
     assert request.headers["content-type"] == "application/x-protobuf"
-    assert request.headers.get("content-encoding") == (None if compression == "none" else "gzip")
+    assert request.headers.get("content-encoding") == (None if compression == "none" else compression)
     assert request.headers["x-scope-orgid"] == "team a"
     assert request.headers["user-agent"].startswith("Spanledger/")
     assert request.headers["accept-encoding"] == "identity"

@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import httpx2
 import pytest
@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from compressions import COMPRESS, bomb
 from doors import JSON, PROTOBUF, REQUESTS, FakePipeline, opened, traces
 from spanledger_exporters.interface import Result, Signal, Verdict
 from spanledger_processor.otlp.wire import MalformedError
@@ -70,11 +71,11 @@ async def test_an_empty_request_succeeds(media: str, body: bytes) -> None:
         assert [handled.body for handled in doors.pipeline.handled] == [b""]
 
 
-@pytest.mark.parametrize("encoding", ["", "identity", "gzip", "GZIP"])
+@pytest.mark.parametrize("encoding", ["", "identity", "GZIP", *COMPRESS])
 async def test_encodings_taken(encoding: str) -> None:
     body = traces(payload=3 * MIB)
     async with opened() as doors:
-        sent = gzip.compress(body) if encoding.lower() == "gzip" else body
+        sent = COMPRESS.get(encoding.lower(), bytes)(body)
         answer = await doors.post("/v1/traces", sent, headers={"content-encoding": encoding})
         assert answer.status_code == 200
         assert doors.pipeline.handled[0].body == body
@@ -89,13 +90,14 @@ async def test_gzip_in_two_members_is_one_body() -> None:
         assert doors.pipeline.handled[0].body == body
 
 
-@pytest.mark.parametrize("encoding", ["deflate", "zstd", "br", "gzip, gzip"])
+@pytest.mark.parametrize("encoding", ["br", "compress", "gzip, gzip"])
 async def test_other_encodings_are_415_and_say_what_is_taken(encoding: str) -> None:
     async with opened() as doors:
         answer = await doors.post("/v1/traces", zlib.compress(traces()), headers={"content-encoding": encoding})
         assert answer.status_code == 415
-        assert answer.headers["accept-encoding"] == "gzip, identity"
-        assert RpcStatus.FromString(answer.content).message == "content-encoding is one of gzip, identity"
+        taken = "gzip, zstd, zlib, deflate, snappy, x-snappy-framed, lz4, identity"
+        assert answer.headers["accept-encoding"] == taken
+        assert RpcStatus.FromString(answer.content).message == f"content-encoding is one of {taken}"
         assert doors.seen.answers == [("traces", "http", "rejected", "encoding")]
 
 
@@ -238,18 +240,11 @@ async def test_one_byte_over_the_limit_is_413_in_gzip() -> None:
         assert (await doors.post("/v1/traces", gzip.compress(bytes(MIB + 1)), headers=headers)).status_code == 413
 
 
-def bomb(size: int) -> Iterator[bytes]:
-    """Gzip of so many MiB of zeros."""
-    packer = zlib.compressobj(wbits=31)
-    for _ in range(size):
-        yield packer.compress(bytes(MIB))
-    yield packer.flush()
-
-
-async def test_a_gzip_bomb_is_413_before_it_unfolds() -> None:
-    """512 MiB in 512 KiB: no more than the limit is ever held of it."""
+@pytest.mark.parametrize("encoding", COMPRESS)
+async def test_a_bomb_is_413_before_it_unfolds(encoding: str) -> None:
+    """512 MiB in little: no more than the limit is ever held of it."""
     async with opened() as doors:
-        answer = await doors.post("/v1/traces", b"".join(bomb(512)), headers={"content-encoding": "gzip"})
+        answer = await doors.post("/v1/traces", bomb(encoding, 512), headers={"content-encoding": encoding})
         assert answer.status_code == 413
         assert doors.seen.most_held <= 64 * MIB
         assert doors.seen.held == 0

@@ -1,16 +1,18 @@
-"""Bodies in pieces: however they are cut, the same bytes or the same refusal."""
+"""Bodies in pieces: in every encoding, however they are cut, the same bytes or the same refusal."""
 
 from __future__ import annotations
 
-import gzip
 import itertools
 from collections.abc import AsyncIterator
 
 import pytest
+from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compressions import COMPRESS, FRAMED
 from spanledger_processor.receivers import http as http_receiver
+from spanledger_processor.receivers.encodings import ENCODINGS
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
 from spanledger_processor.receivers.refusals import RefusedError
 
@@ -24,48 +26,86 @@ async def pieces(data: bytes, cuts: list[int]) -> AsyncIterator[bytes]:
         yield data[begin:end]
 
 
-async def read(data: bytes, cuts: list[int], encoding: str) -> tuple[bytes, int]:
+async def read(data: bytes, cuts: list[int], encoding: str, limit: int = LIMIT) -> tuple[bytes, int]:
     """The body, and how much of the budget it holds."""
-    budget = MemoryLimiter(2 * LIMIT, lambda _: None)
-    body = await http_receiver.read_body(pieces(data, cuts), encoding, LIMIT, Reservation(budget))
+    budget = MemoryLimiter(2 * limit, lambda _: None)
+    body = await http_receiver.read_body(pieces(data, cuts), encoding, limit, Reservation(budget))
     return body, budget.held
+
+
+def refusal(error: pytest.ExceptionInfo[RefusedError]) -> str:
+    """The cause of a refusal."""
+    return error.value.result.cause
 
 
 cut_places = st.lists(st.integers(0, 2 * LIMIT), max_size=6)
 
 
-@given(st.lists(st.binary(max_size=LIMIT // 4), max_size=4), cut_places)
-async def test_gzip_of_any_members_in_any_pieces(members: list[bytes], cuts: list[int]) -> None:
-    whole = b"".join(members)
-    packed = b"".join(gzip.compress(member) for member in members)
-    assert await read(packed, cuts, "gzip") == (whole, len(whole))
+def test_every_encoding_is_tested() -> None:
+    assert {*COMPRESS, "identity"} == set(ENCODINGS)
 
 
-@given(st.binary(max_size=LIMIT), cut_places)
-async def test_plain_in_any_pieces(body: bytes, cuts: list[int]) -> None:
-    assert await read(body, cuts, "identity") == (body, len(body))
+@given(st.sampled_from(FRAMED), st.lists(st.binary(max_size=LIMIT // 4), max_size=4), cut_places)
+async def test_any_frames_in_any_pieces(encoding: str, frames: list[bytes], cuts: list[int]) -> None:
+    whole = b"".join(frames)
+    packed = b"".join(COMPRESS[encoding](frame) for frame in frames)
+    assert await read(packed, cuts, encoding) == (whole, len(whole))
 
 
-@given(st.integers(1, 2 * LIMIT), cut_places, st.sampled_from(["gzip", "identity"]))
+@given(st.sampled_from(["identity", *COMPRESS]), st.binary(max_size=LIMIT), cut_places)
+async def test_one_frame_in_any_pieces(encoding: str, body: bytes, cuts: list[int]) -> None:
+    assert await read(COMPRESS.get(encoding, bytes)(body), cuts, encoding) == (body, len(body))
+
+
+@given(st.integers(1, 2 * LIMIT), cut_places, st.sampled_from(["identity", *COMPRESS]))
 async def test_the_limit_holds_in_any_pieces(beyond: int, cuts: list[int], encoding: str) -> None:
-    body = bytes(LIMIT + beyond)
-    sent = gzip.compress(body) if encoding == "gzip" else body
     with pytest.raises(RefusedError) as refused:
-        await read(sent, cuts, encoding)
-    assert refused.value.result.cause == "too_large"
+        await read(COMPRESS.get(encoding, bytes)(bytes(LIMIT + beyond)), cuts, encoding)
+    assert refusal(refused) == "too_large"
 
 
-@given(st.binary(min_size=1, max_size=500), st.integers(1, 400), cut_places)
-async def test_a_gzip_stream_that_ends_too_early_is_refused(body: bytes, missing: int, cuts: list[int]) -> None:
-    packed = gzip.compress(body)
+@given(st.sampled_from(list(COMPRESS)), st.binary(min_size=1, max_size=500), st.integers(1, 400), cut_places)
+async def test_a_stream_that_ends_too_early_is_refused(
+    encoding: str, body: bytes, missing: int, cuts: list[int]
+) -> None:
+    packed = COMPRESS[encoding](body)
+    # less than its beginning, a framed snappy stream is a block, and then none that can be read
     with pytest.raises(RefusedError) as refused:
-        await read(packed[: max(1, len(packed) - missing)], cuts, "gzip")
-    assert refused.value.result.cause == "unreadable"
+        await read(packed[: max(1, len(packed) - missing)], cuts, encoding)
+    assert refusal(refused) in ("unreadable", "too_large")
 
 
-@given(st.binary(max_size=500), cut_places)
-async def test_what_is_no_gzip_is_refused_or_read_and_never_fails_otherwise(noise: bytes, cuts: list[int]) -> None:
+@given(st.sampled_from(list(COMPRESS)), st.binary(max_size=500), cut_places)
+async def test_noise_is_refused_or_read_and_never_fails_otherwise(encoding: str, noise: bytes, cuts: list[int]) -> None:
     try:
-        await read(noise, cuts, "gzip")
+        await read(noise, cuts, encoding)
     except RefusedError as refused:
-        assert refused.result.cause == "unreadable"  # noqa: PT017 - noise may be a gzip stream by chance
+        assert refused.result.cause in ("unreadable", "too_large")  # noqa: PT017 - noise may be a stream by chance
+
+
+@pytest.mark.parametrize("encoding", FRAMED)
+async def test_very_many_empty_frames_are_refused(encoding: str) -> None:
+    """They cost time for nothing, and no sender writes them."""
+    empty = b"\xfe\x00\x00\x00" if encoding == "x-snappy-framed" else COMPRESS[encoding](b"")
+    begin = COMPRESS[encoding](b"a")
+    with pytest.raises(RefusedError) as refused:
+        await read(begin + empty * 20_000, [], encoding, limit=1 << 20)
+    assert refusal(refused) == "unreadable"
+    assert "16384" in refused.value.result.reason
+
+
+async def test_more_than_the_limit_going_in_is_refused() -> None:
+    """Also where next to nothing comes out: these are skippable frames of zstd."""
+    skipped = b"\x50\x2a\x4d\x18" + (1000).to_bytes(4, "little") + bytes(1000)
+    with pytest.raises(RefusedError) as refused:
+        await read(skipped * 9, [], "zstd")
+    assert refusal(refused) == "too_large"
+
+
+async def test_a_zstd_frame_that_asks_for_a_giant_window_is_refused() -> None:
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 30, zstd.CompressionParameter.content_size_flag: 0}
+    compressor = zstd.ZstdCompressor(options=options)
+    packed = compressor.compress(bytes(1000)) + compressor.flush()
+    with pytest.raises(RefusedError) as refused:
+        await read(packed, [], "zstd")
+    assert refusal(refused) == "unreadable"

@@ -67,6 +67,9 @@ class Destination:
         """No more faults."""
         self._odds, self._answers = Odds(), Answers()
 
+    def address(self, signal: Signal) -> str:
+        return "backend:4317"
+
     async def start(self) -> None:
         """Nothing to make ready."""
 

@@ -113,8 +113,11 @@ class RequestDriver:
         self._observer = observer
         self._under_way: set[asyncio.Task[Result]] = set()
 
-    async def run(self, signal: Signal, protocol: OtlpProtocol, receive: Awaitable[Result]) -> Result:
-        """Await `receive`, a receiver's work from first byte to result. Where it fails, the sender keeps the data."""
+    async def run(self, signal: Signal, protocol: OtlpProtocol, receive: Awaitable[Result], sender: str) -> Result:
+        """Await `receive`, a receiver's work from first byte to result. Where it fails, the sender keeps the data.
+
+        `sender` is the host that the request comes from, for the log.
+        """
         clock = asyncio.get_running_loop().time
         began = clock()
         result = GONE
@@ -127,7 +130,11 @@ class RequestDriver:
         finally:
             self._count(self._observer.answered, signal, protocol, outcome(result), result.cause, clock() - began)
         if result.cause not in _LOGGED_ELSEWHERE:
-            log.warning("%s by %s not taken (%s): %.300s", signal, protocol, result.cause, result.reason)
+            told = (signal, protocol, sender, result.cause, result.reason)
+            if result.verdict is Verdict.PERMANENT:
+                log.error("%s by %s from %s refused, and lost unless the sender keeps it (%s): %.300s", *told)
+            else:
+                log.warning("%s by %s from %s not taken now (%s): %.300s", *told)
         return result
 
     async def submit(

@@ -10,6 +10,7 @@ sender: a stream buffers 64 KiB here, and a connection has a bounded number of t
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,8 @@ from spanledger_processor.receivers.refusals import (
     to_status,
 )
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
     Context: TypeAlias = grpc.aio.ServicerContext[bytes, bytes]
     Method: TypeAlias = Callable[[Any, Context], Awaitable[bytes]]
@@ -54,6 +57,11 @@ Respond: TypeAlias = Callable[[bytes, Mapping[str, str]], Awaitable[bytes]]
 
 WHERE = "receivers.otlp.protocols.grpc"
 
+_NOT_READ = (
+    "gRPC itself refuses what is compressed otherwise than with gzip or deflate, and the sender then drops it: set "
+    "compression: gzip there, or send zstd by OTLP/HTTP. (Or the sender has left.)"
+)
+"""gRPC in Python ends such a call while it parses the head, and tells nothing of why."""
 _SUCCESS = b""
 """An empty Export*ServiceResponse: partial_success is unset, as full success demands."""
 _STOP_GRACE = 1.0
@@ -120,7 +128,7 @@ class GrpcListener:
                 return ACCEPTED
 
             receive = self._receive(signal, context, None if respond is None else handle)
-            result = await self._driver.run(signal, self._protocol, receive)
+            result = await self._driver.run(signal, self._protocol, receive, _host(context.peer()))
             if result.verdict is not Verdict.ACCEPTED:
                 status = rpc_status.to_status(to_status(result))
                 await context.abort(status.code, status.details, status.trailing_metadata)
@@ -176,6 +184,11 @@ class GrpcListener:
         request = Request(signal, self._protocol, b"", without_credentials(headers), sender)
         try:
             request.body = await self._reader.read(context, reservation, sender)
+        except asyncio.CancelledError:
+            reservation.release()
+            if (left := context.time_remaining()) is None or left > 0:
+                log.error("%s by gRPC from %s ended before its message was read: %s", signal, sender, _NOT_READ)
+            raise
         except BaseException:
             reservation.release()
             raise

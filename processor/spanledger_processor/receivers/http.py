@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from google.protobuf.json_format import MessageToJson
@@ -29,6 +28,7 @@ from spanledger_processor.otlp.json_form import to_protobuf
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.auth import Authenticator, readable, ssl_context, without_credentials
 from spanledger_processor.receivers.driver import Request, RequestDriver
+from spanledger_processor.receivers.encodings import ENCODINGS, decoded
 from spanledger_processor.receivers.memory_limiter import Reservation
 from spanledger_processor.receivers.refusals import (
     GONE,
@@ -43,6 +43,7 @@ from spanledger_processor.receivers.refusals import (
     rejected,
     retry,
     to_status,
+    too_large,
 )
 
 PATHS: dict[str, Signal] = {"/v1/traces": "traces", "/v1/logs": "logs", "/v1/metrics": "metrics"}
@@ -56,10 +57,6 @@ PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 MEDIA_TYPES = (PROTOBUF, JSON)
 
-_ENCODINGS = ("gzip", "identity")
-_PIECE = 1 << 20
-"""Bytes decompressed at a time; other requests get their turn in between."""
-_GZIP = 16 + zlib.MAX_WBITS
 _SHORT_JSON = 64 << 10
 """Bytes of JSON that are read in place; longer ones would keep other requests waiting."""
 
@@ -120,7 +117,7 @@ class HttpReceiver:
 
     def _export(self, signal: Signal) -> Callable[[HttpRequest], Awaitable[Response]]:
         async def export(request: HttpRequest) -> Response:
-            result = await self._driver.run(signal, "http", self._receive(signal, request))
+            result = await self._driver.run(signal, "http", self._receive(signal, request), _host(request))
             return _response(result, media_type(request))
 
         return export
@@ -131,7 +128,7 @@ class HttpReceiver:
             return STOPPING
         if not self._authenticator.accepts(headers):
             return UNAUTHENTICATED_SENDER
-        sender = request.client.host if request.client else ""
+        sender = _host(request)
         reservation = Reservation(self._driver.limiter, sender)
         accepted = Request(signal, "http", b"", without_credentials(headers), sender)
         try:
@@ -156,12 +153,16 @@ class HttpReceiver:
         if media_type(request) is None:
             raise RefusedError(rejected("media_type", f"content-type is one of {', '.join(MEDIA_TYPES)}"))
         encoding = request.headers.get("content-encoding", "").strip().lower() or "identity"
-        if encoding not in _ENCODINGS:
-            raise RefusedError(rejected("encoding", f"content-encoding is one of {', '.join(_ENCODINGS)}"))
+        if encoding not in ENCODINGS:
+            raise RefusedError(rejected("encoding", f"content-encoding is one of {', '.join(ENCODINGS)}"))
         length = request.headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._settings.max_request_bytes:
             raise RefusedError(too_large(self._settings.max_request_bytes))
         return encoding
+
+
+def _host(request: HttpRequest) -> str:
+    return request.client.host if request.client else ""
 
 
 class JsonReader:
@@ -199,22 +200,17 @@ class JsonReader:
 
 
 async def read_body(pieces: AsyncIterator[bytes], encoding: str, limit: int, reservation: Reservation) -> bytes:
-    """Return the whole body, decompressed; `encoding` is "gzip" or "identity". `reservation` grows with it.
+    """Return the whole body, decompressed from one of `ENCODINGS`. `reservation` grows with it.
 
     Raises:
         RefusedError: too large, broken, too slow, or more than there is room for.
     """
-    plain = _gunzip(pieces) if encoding == "gzip" else pieces
+    plain = decoded(pieces, encoding, limit)
     try:
         async with asyncio.timeout(READ_WAIT):
             return b"".join([piece async for piece in _bounded(plain, limit, reservation)])
     except TimeoutError:
         raise RefusedError(retry("slow_body", f"the body did not arrive within {READ_WAIT:g} s")) from None
-
-
-def too_large(limit: int) -> Result:
-    """Return the result of a larger request."""
-    return rejected("too_large", f"the request is larger than {limit} bytes, decompressed")
 
 
 async def _bounded(pieces: AsyncIterator[bytes], limit: int, reservation: Reservation) -> AsyncIterator[bytes]:
@@ -226,30 +222,6 @@ async def _bounded(pieces: AsyncIterator[bytes], limit: int, reservation: Reserv
         if not reservation.grow(len(piece)):
             raise RefusedError(NO_ROOM)
         yield piece
-
-
-async def _gunzip(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Yield a gzip stream of one or more members. No bytes at all are an empty body."""
-    member = zlib.decompressobj(_GZIP)
-    begun = False
-    async for piece in pieces:
-        rest = piece
-        while rest:
-            if member.eof:
-                member = zlib.decompressobj(_GZIP)
-            begun = True
-            yield _inflate(member, rest)
-            rest = member.unused_data if member.eof else member.unconsumed_tail
-            await asyncio.sleep(0)
-    if begun and not member.eof:
-        raise RefusedError(rejected("unreadable", "the gzip stream ends too early"))
-
-
-def _inflate(member: zlib._Decompress, data: bytes) -> bytes:
-    try:
-        return member.decompress(data, _PIECE)
-    except zlib.error as error:
-        raise RefusedError(rejected("unreadable", f"not a gzip stream: {error}")) from None
 
 
 def media_type(request: HttpRequest) -> str | None:
@@ -283,7 +255,7 @@ def _headers(result: Result, label: Outcome) -> dict[str, str]:
     if label == "unauthenticated":
         return {"www-authenticate": "Bearer"}
     if result.cause == "encoding":
-        return {"accept-encoding": "gzip, identity"}
+        return {"accept-encoding": ", ".join(ENCODINGS)}
     return {}
 
 

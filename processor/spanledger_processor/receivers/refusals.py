@@ -71,6 +71,11 @@ def rejected(cause: Cause, reason: str) -> Result:
     return Result(Verdict.PERMANENT, reason, cause=cause)
 
 
+def too_large(limit: int) -> Result:
+    """Return the result of a request of more than `limit` bytes, decompressed."""
+    return rejected("too_large", f"the request is larger than {limit} bytes, decompressed")
+
+
 GONE = retry("aborted", "")
 STOPPING = retry("stopping", "shutting down")
 NO_ROOM = retry("budget", "too much is in flight (receivers.otlp.max_in_flight_mib); try again")
