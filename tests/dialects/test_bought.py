@@ -104,6 +104,26 @@ MODALITIES: dict[str, tuple[dict[str, Any], str, dict[str, int]]] = {
         "langfuse-sdk",
         {"input": 100, "output": 50, "input_audio": 60, "output_audio": 40},
     ),
+    "langfuse, of LangChain's Gemini": (  # langfuse.langchain.CallbackHandler: `_parse_usage_model`
+        {
+            "langfuse.observation.type": "generation",
+            "langfuse.observation.usage_details": json.dumps(
+                {
+                    "input": 0,
+                    "output": 10,
+                    "input_modality_TEXT": 35,
+                    "input_modality_AUDIO": 45,
+                    "output_modality_IMAGE": 40,
+                    "cached_content_token_count": 20,
+                    "cached_modality_AUDIO": 15,
+                    "cached_modality_TEXT": 5,
+                    "total": 150,
+                }
+            ),
+        },
+        "langfuse-sdk",
+        {"cache_read": 20, "input_audio": 60, "cache_read_audio": 15, "output_image": 40},
+    ),
     "openai, raw": (gpt(OPENAI_USAGE), "", {"cache_read": 20, "input_audio": 60, "output_audio": 40}),
     "openai realtime, raw": (gpt(REALTIME_USAGE), "", {"input_audio": 60, "cache_read_audio": 15, "output_audio": 40}),
     "gemini, raw": (gpt(GEMINI_USAGE), "", {"input_audio": 60, "cache_read_audio": 15, "output_image": 40}),
@@ -197,6 +217,15 @@ def test_tools_of_the_provider_are_counted_where_they_ran(
                 "langfuse.observation.usage_details": '{"input": 100, "output": 50, "web_search_requests": 2}',
             },
             "langfuse-sdk",
+        ),
+        *(
+            (PYDANTIC | {f"{prefix}.server_tool_use.web_search_requests": 2}, scope)
+            for prefix, scope in (
+                ("gen_ai.usage", "my-app"),
+                ("gen_ai.usage", "opentelemetry.instrumentation.anthropic"),
+                ("gen_ai.usage", "openlit.instrumentation.anthropic"),
+                ("anthropic.usage", "com.anthropic.sdk.messages"),
+            )
         ),
         (
             {
@@ -564,157 +593,3 @@ def test_usage_beside_several_answers_may_be_of_the_last_only(
     events = [PlainEvent("gen_ai.choice", PlainAttributes(index=index)) for index in indexes]
     call = read(span(told, events=events))
     assert (call.usage, call.estimate, bool(call.note)) == (Usage(100, 50), several, several)
-
-
-def _answer(*parts: dict[str, Any], scope: str = "opentelemetry.instrumentation.genai.anthropic", **more: Any) -> Call:
-    messages = [{"role": "assistant", "parts": [*parts, {"type": "text", "content": "ok"}], "finish_reason": "stop"}]
-    return read(span(PYDANTIC | {"gen_ai.output.messages": json.dumps(messages)} | more, scope=scope))
-
-
-SERVER_SEARCH = {
-    "type": "server_tool_call",
-    "id": "s1",
-    "name": "web_search",
-    "server_tool_call": {"type": "web_search"},
-}
-"""`ServerToolCallPart` of the convention's JSON schema for output messages."""
-BUILTIN = {"type": "tool_call", "id": "s1", "name": "web_search", "builtin": True, "arguments": {"query": "x"}}
-"""`pydantic_ai.messages`: `builtin` marks what the provider ran; arguments are there with `include_content` only."""
-
-
-@pytest.mark.parametrize(
-    ("parts", "searches"),
-    [
-        ((SERVER_SEARCH, {"type": "server_tool_call_response", "id": "s1"}), 1),
-        ((SERVER_SEARCH, SERVER_SEARCH | {"id": "s2"}, SERVER_SEARCH | {"id": "s2"}), 2),
-        (({"type": "server_tool_call", "server_tool_call": {"type": "web_search"}},), 1),
-        ((BUILTIN, {"type": "tool_call_response", "id": "s1", "name": "web_search", "builtin": True}), 1),
-        ((BUILTIN | {"arguments": {"queries": ["a", "b"]}},), 2),
-        ((BUILTIN | {"arguments": '{"type": "open_page", "url": "u"}'},), None),
-        (({key: value for key, value in BUILTIN.items() if key != "builtin"},), None),
-        ((SERVER_SEARCH | {"name": "web_fetch"}, SERVER_SEARCH | {"id": "s2", "name": "tool_search"}), None),
-    ],
-)
-def test_searches_that_are_parts_of_the_answer(parts: tuple[dict[str, Any], ...], searches: int | None) -> None:
-    found = _answer(*parts)
-    assert found.usage is not None
-    assert found.usage.web_searches == searches
-    assert not found.unclassed
-
-
-def test_a_count_goes_before_the_parts() -> None:
-    found = _answer(BUILTIN, scope="pydantic-ai", **{"gen_ai.usage.details.web_search_requests": 3})
-    assert found.usage is not None
-    assert found.usage.web_searches == 3
-
-
-def test_other_tools_that_the_provider_ran_may_have_a_price() -> None:
-    found = _answer(SERVER_SEARCH | {"name": "code_execution"}, SERVER_SEARCH | {"name": "file_search", "id": "s3"})
-    assert found.usage is not None
-    assert (found.usage.file_searches, found.unclassed) == (1, ("code_execution",))
-
-
-def test_what_the_ai_sdk_7_has_results_of_in_the_answer_the_provider_ran() -> None:
-    """`@ai-sdk/otel`, `formatOutputMessages`: the tools of the application answer in a message of their own."""
-    call, result = {"type": "tool_call", "id": "s1", "name": "web_search"}, {"type": "tool_call_response", "id": "s1"}
-    found, asked = _answer(call, result, scope="gen_ai"), _answer(call, scope="gen_ai")
-    assert found.usage is not None
-    assert asked.usage is not None
-    assert (found.usage.web_searches, asked.usage.web_searches) == (1, None)
-
-
-CLAUDE = {"input_tokens": 100, "output_tokens": 50, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
-BLOCKS = [
-    {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
-    {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
-    {"type": "server_tool_use", "id": "srvtoolu_2", "name": "web_fetch", "input": {"url": "x"}},
-]
-"""https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"""
-
-
-@pytest.mark.parametrize(("told", "searches"), [({}, 1), ({"server_tool_use": {"web_search_requests": 3}}, 3)])
-def test_anthropics_blocks_count_where_no_count_is_told(told: dict[str, Any], searches: int) -> None:
-    raw = {"id": "m", "content": BLOCKS, "usage": CLAUDE | told}
-    found = read(span(OPENINFERENCE | {"output.value": json.dumps(raw)}))
-    assert found.usage is not None
-    assert (found.usage.web_searches, found.unclassed) == (searches, ())
-
-
-def test_anthropics_blocks_in_a_repr_may_have_a_price() -> None:
-    raw = "Message(content=[ServerToolUseBlock(id='srvtoolu_1', input={}, name='web_search', type='server_tool_use')])"
-    assert read(span(OPENINFERENCE | {"output.value": raw})).unclassed == ("server-side tools",)
-
-
-def test_the_whole_answer_in_mastras_metadata_tells_searches() -> None:
-    body = {"model": "claude-sonnet-4-6", "usage": CLAUDE | {"server_tool_use": {"web_search_requests": 2}}}
-    given = PYDANTIC | {"mastra.span.type": "model_inference", "mastra.metadata.body": json.dumps(body)}
-    found = read(span(given, scope="@mastra/otel-exporter"))
-    assert found.usage is not None
-    assert (found.usage.input, found.usage.web_searches) == (100, 2)
-
-
-@pytest.mark.parametrize(
-    ("grounding", "what"),
-    [
-        ({"groundingChunks": [{"maps": {"uri": "u"}}]}, "map searches"),
-        ({"grounding_chunks": [{"web": None, "maps": {"uri": "u"}}]}, "map searches"),
-        ({"retrievalQueries": ["q"]}, "retrievals"),
-        ({"retrieval_queries": ["q"]}, "retrievals"),
-        ({"groundingChunks": [{"retrievedContext": {"uri": "u"}}]}, "retrievals"),
-    ],
-)
-def test_grounding_in_maps_and_own_data_has_a_price(grounding: dict[str, Any], what: str) -> None:
-    """https://ai.google.dev/gemini-api/docs/pricing and https://cloud.google.com/vertex-ai/generative-ai/pricing"""
-    raw = {"candidates": [{"groundingMetadata": grounding}], "usageMetadata": {"promptTokenCount": 100}}
-    assert read(span(OPENINFERENCE | {"output.value": json.dumps(raw)})).unclassed == (what,)
-
-
-def test_grounding_without_a_chunk_of_these_has_none() -> None:
-    chunks = [{"web": {"uri": "u"}, "maps": None}]
-    raw = {"candidates": [{"groundingMetadata": {"groundingChunks": chunks, "retrievalQueries": []}}]}
-    assert read(span(OPENINFERENCE | {"output.value": json.dumps(raw)})).unclassed == ()
-
-
-@pytest.mark.parametrize(
-    ("tokens", "unclassed"),
-    [
-        ({"text__input_tokens": 30}, ("input that is no text",)),
-        ({"text__input_tokens": 30, "audio__input_tokens": 70}, ()),
-        ({"text__input_tokens": 30, "image__input_tokens": 20}, ("input that is no text",)),
-        ({"text__input_tokens": 100, "text__output_tokens": 50}, ()),
-        ({"text__input_tokens": 95}, ()),
-        ({"text__output_tokens": 10}, ("output that is no text",)),
-        ({"text__output_tokens": 10, "reasoning__output_tokens": 40}, ()),
-        ({"text__output_tokens": 10, "audio__output_tokens": 40}, ()),
-    ],
-)
-def test_what_is_told_to_be_no_text_may_have_another_price(tokens: dict[str, int], unclassed: tuple[str, ...]) -> None:
-    """The convention's `gen_ai.usage.text.*`: parts of the input and of the output."""
-    assert read(span(chat(input_tokens=100, output_tokens=50, **tokens))).unclassed == unclassed
-
-
-@pytest.mark.parametrize(("text", "unclassed"), [(10, ("input that is no text",)), (40, ())])
-def test_the_same_in_openais_usage(text: int, unclassed: tuple[str, ...]) -> None:
-    details = {"cached_tokens": 20, "audio_tokens": 60, "text_tokens": text}
-    assert read(span(gpt(OPENAI_USAGE | {"prompt_tokens_details": details}))).unclassed == unclassed
-
-
-@pytest.mark.parametrize("scope", ["gen_ai", "pydantic-ai"])
-@pytest.mark.parametrize("item", [["x"], {"a": 1}, None, 7])
-def test_parts_that_are_odd_take_nothing_away(item: Any, scope: str) -> None:
-    odd: list[dict[str, Any]] = [
-        {"type": "tool_call_response", "id": item},
-        {"type": "tool_call", "id": item, "name": "web_search"},
-        {"type": item, "builtin": True, "name": item},
-        {"type": "server_tool_call", "id": item, "name": item, "server_tool_call": item, "arguments": item},
-    ]
-    usage = _answer(*odd, scope=scope).usage
-    assert usage is not None
-    assert (usage.input, usage.output, usage.web_searches) == (100, 50, None)
-
-
-@pytest.mark.parametrize("odd", [["x"], {"a": 1}])
-def test_arguments_and_actions_that_are_odd_take_nothing_away(odd: Any) -> None:
-    assert _answer(BUILTIN | {"arguments": {"type": odd, "queries": odd}}).usage is not None
-    item = {"type": "web_search_call", "id": odd, "action": {"type": odd}}
-    assert read(span(OPENINFERENCE | {"output.value": json.dumps({"output": [item]})})).usage is not None

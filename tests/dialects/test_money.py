@@ -94,3 +94,54 @@ def test_a_cost_of_zero_that_langfuse_was_told() -> None:
     found = _langfuse({"usage_details": {"input": 100, "output": 10}, "cost_details": {"total": 0}}).reported
     assert found is not None
     assert (found.amount, found.means_zero) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("details", "amount"),
+    [
+        ({"input": 0.03, "output": 0.05}, 80_000_000_000),
+        ({"total_cost": 0.0023}, 2_300_000_000),  # the example of `langfuse._client.client`
+        ({"input": 0.03, "total": 0.5}, 500_000_000_000),
+        ({"input": 0.03, "output": "much"}, None),
+        ({"input": 0.03, "output": -1}, None),
+        ({}, None),
+        ([0.03], None),
+    ],
+)
+def test_langfuses_cost_is_its_total_or_the_sum_of_its_parts(details: Any, amount: int | None) -> None:
+    """https://langfuse.com/docs/observability/features/token-and-cost-tracking: any class, and the total if told."""
+    found = _langfuse({"usage_details": {"input": 100, "output": 10}, "cost_details": details}).reported
+    assert (found.amount if found is not None else None) == amount
+
+
+OPENINFERENCE = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 100, "llm.token_count.completion": 10}
+LITELLM = chat(input_tokens=100, output_tokens=10) | {"litellm.call_id": "1"}
+
+
+@pytest.mark.parametrize("hit", [True, False])
+@pytest.mark.parametrize(
+    ("attributes", "key"),
+    [
+        (OPENINFERENCE, "metadata"),
+        (LITELLM, "hidden_params"),
+        ({"langfuse.observation.type": "generation"}, "langfuse.observation.metadata"),
+    ],
+)
+def test_a_cache_hit_in_an_object(attributes: dict[str, Any], key: str, *, hit: bool) -> None:
+    """LiteLLM's `cache_hit`, as its callbacks and its users hand it on with a call's metadata."""
+    assert read(span(attributes | {key: json.dumps({"cache_hit": hit})})).response_cache is hit
+    assert read(span(attributes | {key: str({"cache_hit": hit, "of": "x"})})).response_cache is hit
+    assert not read(span(attributes | {key: json.dumps({"about": {"cache_hit": hit}})})).response_cache
+
+
+def test_a_cache_hit_in_langfuses_flat_metadata() -> None:
+    """`langfuse._client.attributes` writes each key of the metadata as an attribute."""
+    assert _langfuse({"metadata.cache_hit": True}).response_cache
+    assert not _langfuse({"metadata.cache_hit": False}).response_cache
+
+
+def test_litellms_cost_of_zero_on_arizes_spans() -> None:
+    """`litellm.integrations.arize._utils`: 0 for an answer from the cache, nothing where the price is not known."""
+    call = read(span(OPENINFERENCE | {"llm.request.type": "completion", "llm.cost.total": 0.0}, scope="litellm"))
+    assert call.reported is not None
+    assert (call.reported.amount, call.reported.means_zero) == (0, True)

@@ -128,3 +128,19 @@ def test_bedrocks_tier_in_the_ai_sdks_metadata() -> None:
 def test_bedrocks_standard_latency_and_tier_are_the_list_price() -> None:
     told = {"serviceTier": {"type": "default"}, "performanceConfig": {"latency": "standard"}}
     assert read(span(OPENINFERENCE | {"output.value": json.dumps(told)})).price_context == ()
+
+
+@pytest.mark.parametrize(
+    ("base", "context"),
+    [
+        ("https://eu.api.openai.com/v1", (("region", "eu"),)),
+        ("https://api.openai.com/v1", ()),
+        ("https://gateway.example/eu.api.openai.com", ()),
+        (None, ()),
+    ],
+)
+def test_openais_region_in_litellms_parameters(base: str | None, context: tuple[tuple[str, str], ...]) -> None:
+    """`litellm.types.utils.StandardLoggingHiddenParams`: the API's base is one of them."""
+    hidden = json.dumps({"model_id": "m", "api_base": base})
+    told = chat(input_tokens=100, output_tokens=10) | {"litellm.call_id": "1", "hidden_params": hidden}
+    assert read(span(told, "litellm_request", "litellm")).price_context == context

@@ -42,6 +42,10 @@ NAMES = {
     "gpt-4.1-mini": ("gpt-4.1-mini-2025-04-14",),
     # https://ai.google.dev/gemini-api/docs/models
     "gemini-2.0-flash": ("gemini-2.0-flash-001", "models/gemini-2.0-flash", "google-gla:gemini-2.0-flash"),
+    # https://docs.mistral.ai/getting-started/models/models_overview/
+    "mistral-small": ("mistral-small-latest", "mistral-small-2506", "mistral/mistral-small-2506"),
+    "open-mistral-nemo": ("open-mistral-nemo-2407",),
+    "codestral": ("codestral-2501", "codestral-latest"),
     "nova-lite": ("us.amazon.nova-lite-v1:0", "amazon.nova-lite-v1:0"),
     "llama-3.3-70b-instruct": ("meta-llama/Llama-3.3-70B-Instruct",),
     "llama3.2:1b": ("ollama/llama3.2:1b", "llama3.2:1b"),
@@ -64,6 +68,8 @@ DIFFERENT = [
     ("gemini-2.5-flash", "gemini-2.5-flash-lite"),
     ("gemini-2.5-flash", "gemini-2.5-pro"),
     ("mistral-large-2407", "mistral-large-2411"),
+    ("mistral-small-2506", "mistral-medium-2508"),
+    ("qwen3-235b-a22b-2507", "qwen3-235b-a22b"),  # another model, not a deployment of the same
     ("llama3.2:1b", "llama3.2:3b"),
     ("deepseek/deepseek-r1", "deepseek/deepseek-r1:free"),  # two prices
     ("gpt-4o-2024-05-13", "gpt-4o-2024-08-06"),  # both name a date: two deployments

@@ -101,6 +101,27 @@ def test_what_the_list_has_no_rate_for_is_an_estimate_that_says_so(model: str, u
     assert without.note == ""
 
 
+@pytest.mark.parametrize(
+    ("model", "told", "estimate"),
+    [
+        ("gpt-4o-transcribe", {}, True),  # 2.5 a million of text, 6 of sound
+        ("gpt-4o-transcribe", {"input_audio": 0}, False),
+        ("gpt-4o-mini-transcribe", {}, True),
+        ("gpt-4o-mini-transcribe", {"input_audio": 1000}, False),
+        ("gpt-realtime", {"output_audio": 0}, True),
+        ("gpt-realtime", {"input_audio": 0, "output_audio": 0}, False),
+        ("gpt-4o-audio-preview", {"output_audio": 0}, True),
+        ("gpt-4o-audio-preview", {"input_audio": 0}, True),
+        ("gpt-4o-mini-tts", {}, False),  # it writes sound only, which is what its output costs
+        ("gemini-2.5-flash", {}, False),
+    ],
+)
+def test_a_model_that_hears_and_does_not_say_what_leaves_a_doubt(
+    model: str, told: dict[str, int], *, estimate: bool
+) -> None:
+    assert price(model, replace(TEXT, **told)).estimate is estimate
+
+
 def test_what_has_no_class_is_an_estimate_that_says_so() -> None:
     cost = price("claude-sonnet-4-6", unclassed=("code executions",))
     assert (cost.amount, cost.estimate) == (price("claude-sonnet-4-6").amount, True)

@@ -101,7 +101,7 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
     yield "tier, speed, region: in a whole response", _code(dialect.served_in)
     yield "tier, speed, region: in the request's parameters", _code(dialect.asked_in)
     yield "an answer began", _code(dialect.answered)
-    yield "from a cache of one's own", _code(mark.key for mark in dialect.own_cache)
+    yield "from a cache of one's own", _code(".".join((mark.key, *mark.path)) for mark in dialect.own_cache)
     yield "a plan pays for it", _code(mark.key for mark in dialect.subscription)
     yield "tool", _code(dialect.tool.name) + (" or the span's name" if dialect.tool.name_from_span else "")
     yield "tool arguments", _code(dialect.tool.arguments)
@@ -143,7 +143,11 @@ def _values(kinds: Kinds) -> str:
 
 
 def _cost(cost: CostKey) -> str:
-    return f"`{'.'.join((cost.key, *cost.path))}` ({_UNITS[cost.unit]}, {_COST_SOURCES[cost.source]})"
+    parts = " or the sum of its amounts" if cost.parts else ""
+    unreliable = "" if cost.reliable else ", known to be wrong"
+    return (
+        f"`{'.'.join((cost.key, *cost.path))}`{parts} ({_UNITS[cost.unit]}, {_COST_SOURCES[cost.source]}{unreliable})"
+    )
 
 
 def _sources(sources: tuple[Source, ...]) -> Iterator[str]:

@@ -34,6 +34,7 @@ from spanledger_processor.dialects.usage import add_bought, read_usage_of
 from spanledger_processor.dialects.usage_shapes import STANDARD, read_context
 from spanledger_processor.dialects.values import flag, money, text, version_of
 from spanledger_processor.model import Call, Granularity, Kind, ReportedCost, ToolCall
+from spanledger_processor.units import Pico
 
 _AGGREGATES = frozenset({"agent", "workflow", "other"})
 _CALLS = frozenset({"llm", "embedding", "rerank"})
@@ -53,6 +54,7 @@ _RESPONSE = frozenset({"choices", "usage", "object", "stop_reason"})
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
 _LONGEST_ENDPOINT = 200
+_HOST = "api.openai.com"
 _REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
 """OpenAI's regional endpoints (https://platform.openai.com/docs/guides/your-data): data residency has a surcharge."""
 
@@ -176,7 +178,17 @@ def _turns(messages: Any) -> int:
 def says(attributes: Attributes, mark: Mark) -> bool:
     """Return whether an attribute holds one of the values of a mark."""
     value = attributes.get(mark.key)
+    if mark.path:
+        value = _inner(value, mark.path) if not isinstance(value, str) or mark.path[-1] in value else None
     return (str(value).lower() if isinstance(value, bool) else text(value).lower()) in mark.values
+
+
+def _inner(value: Any, path: tuple[str, ...]) -> Any:
+    """Return what a path leads to in an object, or in its JSON; None where there is nothing."""
+    value = texts.parse(value)
+    for step in path:
+        value = value.get(step) if isinstance(value, Mapping) else None
+    return value
 
 
 def granularity(call: Call) -> Granularity:
@@ -237,8 +249,10 @@ def _told(dialect: Dialect, get: Callable[[str], Any], response: Mapping[str, st
     yield from _under(dialect.asked, get)
     for key in dialect.endpoints:
         value = get(key)
-        if isinstance(value, str) and (region := _region(value[:_LONGEST_ENDPOINT])):
-            yield "region", region
+        if isinstance(value, str) and _HOST in value:
+            value = _inner(value, ("api_base",)) if value.startswith("{") else value
+            if isinstance(value, str) and (region := _region(value[:_LONGEST_ENDPOINT])):
+                yield "region", region
 
 
 def _under(keys: Keys, get: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
@@ -375,6 +389,18 @@ def _may_be(source: Source, present: frozenset[str], scope: str, version: tuple[
     )
 
 
+_MOST_PARTS = 64
+
+
+def _sum_of_parts(value: Any, unit: Pico) -> Pico | None:
+    """Return the sum of the amounts in an object, None where there is none, or one that is no amount."""
+    parsed = texts.parse(value)
+    if not isinstance(parsed, Mapping) or not 0 < len(parsed) <= _MOST_PARTS:
+        return None
+    amounts = [money(part, unit) for part in parsed.values()]
+    return None if None in amounts else sum(amount or 0 for amount in amounts)
+
+
 COST_ALIASES = frozenset(
     {
         "gen_ai.usage.cost",
@@ -398,11 +424,9 @@ def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None
     get = view.attributes.get
     for cost in keys:
         value = get(cost.key)
-        if cost.path:
-            value = texts.parse(value)
-            for step in cost.path:
-                value = value.get(step) if isinstance(value, Mapping) else None
-        amount = money(value, cost.unit)
+        amount = money(_inner(value, cost.path) if cost.path else value, cost.unit)
+        if amount is None and cost.parts:
+            amount = _sum_of_parts(value, cost.unit)
         if amount is None or (cost.currency and text(get(cost.currency)).upper() not in ("", "USD")):
             continue
         billed = cost.source == "billed" or bool(cost.said_by and text(get(cost.said_by)).lower() == "provider")

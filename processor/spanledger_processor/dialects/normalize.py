@@ -115,8 +115,8 @@ def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -
     """Return the usage that counts stand for.
 
     Where the table is not sure, a total that is the sum of input, caches and output proves the input exclusive, and so
-    do caches that exceed it; unless the total denies that. Where the table says that the input includes the caches,
-    caches that exceed it are a contradiction.
+    do caches that exceed it; unless the total denies that. Where nothing is known of the source, caches that exceed the
+    input are only likely to mean so. Where the table says that the input includes them, they are a contradiction.
     """
     normalized = NormalizedUsage(
         Usage(counts.input, counts.output, counts.cache_read, counts.cache_write, None, counts.reasoning)
@@ -184,7 +184,7 @@ def _place_cache(counts: Counts, cached: int, means: Input, normalized: Normaliz
         normalized.estimate = proof
     elif proof or cached > given:
         normalized.usage.input = given + cached
-        normalized.estimate = not proof and total == given + output
+        normalized.estimate = not proof and (means is Input.PRESUMED or total == given + output)
     else:
         normalized.estimate = means is Input.UNSURE
 

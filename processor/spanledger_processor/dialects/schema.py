@@ -184,7 +184,8 @@ class CostKey:
     `upstream` are keys of what the provider charges the buyer's own key beside it, `own_key` those that tell of one.
     `currency` is a key that must hold USD or nothing; `said_by` one whose value "provider" makes the cost billed.
     `reliable` is false where this library is known to compute wrongly: a difference from ours then means nothing.
-    `means_zero`: nobody writes a 0 here for a model that is not known.
+    `means_zero`: nobody writes a 0 here for a model that is not known. `parts`: where `path` leads to nothing, the sum
+    of all amounts in the object counts.
     """
 
     key: str
@@ -197,14 +198,19 @@ class CostKey:
     said_by: str = ""
     reliable: bool = True
     means_zero: bool = False
+    parts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A key that says something by holding one of `values` (lower case): "true" stands for the truth value as well."""
+    """A key that says something by holding one of `values` (lower case): "true" stands for the truth value as well.
+
+    `path` leads into an object, or its JSON.
+    """
 
     key: str
     values: Keys = ("true",)
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

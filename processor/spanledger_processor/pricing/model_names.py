@@ -201,6 +201,11 @@ _DATED = re.compile(
     re.DOTALL,
 )
 """A name and the date behind it (`-2024-08-06`, `-20250929`, `@20250929`, `-0613`), or what stands for the newest."""
+_OF_MISTRAL = re.compile(
+    r"^(?P<model>(?:open-)?(?:codestral|devstral|magistral|ministral|mistral|mixtral|pixtral|voxtral)(?:-[\w-]*)?)"
+    r"-(?P<date>2[3-9](?:0[1-9]|1[0-2]))$"
+)
+"""Mistral's names with year and month: https://docs.mistral.ai/getting-started/models/models_overview/."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,7 +257,7 @@ def _undated(name: str) -> tuple[str, str]:
         plain = plain.replace(".", "-")  # as OpenRouter and Copilot have it
     elif re.match(r"gemini-\d", plain):
         plain = re.sub(r"-00\d$", "", plain)
-    match = _DATED.match(plain)
+    match = _OF_MISTRAL.match(plain) or _DATED.match(plain)
     assert match is not None  # it matches every text
     return match["model"] or plain, re.sub(r"\D", "", match["date"] or "")
 

@@ -6,6 +6,7 @@ are asked for, for ever, and names come from the network. Nothing here opens a c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
@@ -26,6 +27,10 @@ _ALLOWANCE = {"google": ("web_searches",)}
 https://ai.google.dev/gemini-api/docs/pricing."""
 _A_PROMPT = ("google", "gemini-2")
 """Models of a seller that are charged for a prompt with searches, not for each of them (the same page)."""
+
+_SPEECH = re.compile(r"(?:^|[-/.])(?:audio|live|realtime|sonic|transcribe|voxtral)(?:[-.:]|$)")
+_FROM_SPEECH = "transcribe"
+"""Names of models that speak or are spoken to: of one that does not say how much of it was sound, nothing is known."""
 
 _BY_ID = {provider.id: provider for provider in providers}
 _BATCH = {("service_tier", "batch"): ("processing", "batch")}
@@ -82,11 +87,19 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
             free=listing.model.id.endswith(":free"),
             estimate=unlisted,
             unstated=_ALLOWANCE.get(listing.seller.id, ()),
+            untold=_untold(listing.model.id),
             once=("web_searches",) if (listing.seller.id, listing.model.id[: len(_A_PROMPT[1])]) == _A_PROMPT else (),
         )
         if not found or found[-1][1] != card:
             found.append((start // timedelta(microseconds=1) * 1000, card))
     return found
+
+
+def _untold(model: str) -> tuple[str, ...]:
+    """Return the classes of which a model is likely to have used something where a call does not tell them."""
+    if not _SPEECH.search(model):
+        return ()
+    return ("input_audio",) if _FROM_SPEECH in model else ("input_audio", "output_audio")
 
 
 def _changes(model: ModelInfo) -> set[timedelta]:

@@ -7,9 +7,10 @@ class that includes it. Beyond that it says when the outcome is an estimate:
 - a class is told that may have a price of its own, and the list has none: sound, pictures, what is sold per call;
 - the sum of several calls may have crossed a long-context tier, which is a cliff on one call's input: sums are
   priced at the base rates. A sum over a session spans days as well, so it is always an estimate;
+- a model that speaks or is spoken to, by its name, does not tell how much of its input and output was sound;
 - the model also gives video or citations at rates of their own, of which a call says nothing;
 - the price asked for (flex, priority, batch, ...) is not listed for the model, so the standard one was taken.
-A call that tells no sound, pictures or searches in its input is taken for text, as `calc_price` would.
+Any other call that tells no sound, pictures or searches in its input is taken for text, as `calc_price` would.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class Card:
 
     Rates are pico-USD per unit, in units of 1/`den`. `unsold` are the classes of tokens that cannot be had by the
     token, `unstated` those whose rate nobody stated although there may be another one than that of the whole, or whose
-    rate depends on more than the call; `once` are charged one time a call, however many there were.
+    rate depends on more than the call; `untold` those that were likely used where a call does not tell them; `once` are
+    charged one time a call, however many there were.
     `usual` is true where text is sold by the token in both directions, at whole rates that are all known, and output of
     every kind at one rate: what a call of text costs is then a sum of five products (`pricer`).
     """
@@ -81,6 +83,7 @@ class Card:
     estimate: bool = False
     other_output: bool = False
     unstated: frozenset[int] = frozenset()
+    untold: frozenset[int] = frozenset()
     once: frozenset[int] = frozenset()
     usual: bool = False
 
@@ -106,7 +109,7 @@ class Card:
                 rate = rates[place]
                 if rates[one] != rate or rates[other] != rate:
                     return True
-        if self.guessed(counts):
+        if self.guessed(counts) or any(told[place] is None and counts[_WHOLES[place][0]] for place in self.untold):
             return True
         if call.granularity != "per-message" and self._hides(call.granularity, usage.input or 0):
             return True
@@ -190,7 +193,14 @@ def _separate(told: tuple[int | None, ...], counts: list[int]) -> None:
 
 
 def compile_card(
-    model: ModelPrice, price: str, *, free: bool, estimate: bool, unstated: Iterable[str] = (), once: Iterable[str] = ()
+    model: ModelPrice,
+    price: str,
+    *,
+    free: bool,
+    estimate: bool,
+    unstated: Iterable[str] = (),
+    untold: Iterable[str] = (),
+    once: Iterable[str] = (),
 ) -> Card | None:
     """Return the card of a genai-prices entry, or None where it lists nothing that a call could be priced with.
 
@@ -214,6 +224,7 @@ def compile_card(
         estimate=estimate,
         other_output=any(key.startswith("output_") for key in listed.keys() - keys.values()),
         unstated=unstated,
+        untold=untold,
         once=once,
     )
 
@@ -226,6 +237,7 @@ def build(
     estimate: bool = False,
     other_output: bool = False,
     unstated: Iterable[str] = (),
+    untold: Iterable[str] = (),
     once: Iterable[str] = (),
 ) -> Card:
     """Return a card from pico-USD per unit by class: `steps[0]` below all of `starts`, the others above one each.
@@ -235,7 +247,7 @@ def build(
     den = lcm(*(rate.denominator for step in steps for rate in step.values()))
     filled = [_filled(step) for step in steps]
     rates = [tuple(int((rate or 0) * den) for rate in row) for row in filled]
-    usual = not (den != 1 or estimate or other_output or unstated or once) and all(
+    usual = not (den != 1 or estimate or other_output or unstated or untold or once) and all(
         step[_INPUT] is not None and step[_OUTPUT] is not None and len({step[place] for place in _OUTPUT_PLACES}) == 1
         for step in filled
     )
@@ -249,6 +261,7 @@ def build(
         estimate,
         other_output,
         frozenset(CLASS_NAMES.index(name) for name in unsure),
+        frozenset(CLASS_NAMES.index(name) for name in untold),
         frozenset(CLASS_NAMES.index(name) for name in once),
         usual,
     )

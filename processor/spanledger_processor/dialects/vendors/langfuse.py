@@ -12,6 +12,7 @@ from spanledger_processor.dialects.schema import (
     Dialect,
     GroupingKeys,
     Kinds,
+    Mark,
     Place,
     Source,
     ToolKeys,
@@ -52,6 +53,10 @@ def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
     parts = {name: number for name, words in _PARTS.items() if (number := _sum(buckets, _named(words))) is not None}
     buckets = {key: number for key, number in buckets.items() if not any(_named(words)(key) for words in _SEARCHES)}
     counts = _counts(buckets, whole=whole)
+    for kind in ("audio", "image"):
+        if (cached := _sum(buckets, _cached(kind))) is not None:
+            parts[f"cache_read_{kind}"] = cached
+            parts[f"input_{kind}"] = parts.get(f"input_{kind}", 0) + cached
     counts.parts, counts.terms = parts or None, terms
     return counts, Input.INCLUSIVE
 
@@ -64,11 +69,13 @@ def _counts(buckets: Mapping[str, int], *, whole: bool) -> Counts:
         plain_in, plain_out = buckets["input"], buckets["output"]
     elif plain_in is not None or read is not None or write is not None:
         plain_in = (plain_in or 0) + (read or 0) + (write or 0)
+        plain_in = _plus(plain_in, buckets.get("tool_use_prompt_token_count"))
         plain_out = _plus(plain_out, thoughts)
     content = buckets.get("cached_content_token_count")
     return Counts(
         plain_in,
         plain_out,
+        buckets.get("total"),
         cache_read=content if read is None else read,
         cache_write=write,
         cache_write_1h=hour,
@@ -109,6 +116,11 @@ def _summed(buckets: Mapping[str, int]) -> bool:
 
 def _named(words: tuple[str, ...]) -> Callable[[str], bool]:
     return lambda key: all(word in key for word in words) and "cache" not in key
+
+
+def _cached(kind: str) -> Callable[[str], bool]:
+    """Langfuse's LangChain handler takes cached modalities (Gemini's) out of those of the input."""
+    return lambda key: "cached" in key and "modality" in key and kind in key
 
 
 def _read(buckets: Mapping[str, int]) -> int | None:
@@ -176,10 +188,14 @@ LANGFUSE = Dialect(
     answered=("langfuse.observation.completion_start_time",),
     usage_texts=(UsageText("langfuse.observation.usage_details", whole=True, read=usage),),
     sources=(Source(Input.EXCLUSIVE, why="disjoint buckets, unless the shape is a provider's"),),
-    costs=(CostKey("langfuse.observation.cost_details", path=("total",), means_zero=True),),
+    costs=(CostKey("langfuse.observation.cost_details", path=("total",), means_zero=True, parts=True),),
     served=("langfuse.observation.metadata.service_tier",),
     served_in=("langfuse.observation.output",),
-    asked_in=("langfuse.observation.model.parameters",),
+    asked_in=("langfuse.observation.model.parameters", "langfuse.observation.metadata"),
+    own_cache=(
+        Mark("langfuse.observation.metadata.cache_hit"),
+        Mark("langfuse.observation.metadata", path=("cache_hit",)),
+    ),
     tool=ToolKeys(
         arguments=("langfuse.observation.input",), result=("langfuse.observation.output",), name_from_span=True
     ),

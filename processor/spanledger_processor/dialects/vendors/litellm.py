@@ -19,7 +19,7 @@ from spanledger_processor.dialects.schema import (
     has,
 )
 from spanledger_processor.dialects.values import money
-from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, TOKENS
+from spanledger_processor.dialects.vendors.otel import ENDPOINTS, OPERATIONS, OTEL, TOKENS
 from spanledger_processor.model import Call, Kind
 
 _SPOKEN = (
@@ -115,6 +115,7 @@ LITELLM = replace(
     response_id=("gen_ai.response.id", *(f"llm.{provider}.id" for provider in _SPOKEN)),
     provider=("gen_ai.provider.name", "gen_ai.system", "llm.provider"),
     tokens=TOKENS,
+    endpoints=(*ENDPOINTS, "hidden_params"),
     usage_texts=(UsageText("metadata.usage_object"), *(UsageText(key, whole=True) for key in _RAW)),
     sources=(
         Source(
@@ -128,6 +129,7 @@ LITELLM = replace(
         CostKey("litellm.cost.total"),
         CostKey("gen_ai.cost.total_cost"),
         CostKey("hidden_params", path=("response_cost",)),
+        CostKey("llm.cost.total", means_zero=True),
     ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
@@ -145,7 +147,12 @@ LITELLM = replace(
             "litellm.metadata.litellm_session_id",
         )
     ),
-    own_cache=(Mark("litellm.cache_hit"), Mark("metadata.cache_hit"), Mark("cache_hit")),
+    own_cache=(
+        Mark("litellm.cache_hit"),
+        Mark("metadata.cache_hit"),
+        Mark("cache_hit"),
+        Mark("hidden_params", path=("cache_hit",)),
+    ),
     rules=(_raw_provider, _last_of_several, _tool_fees),
     notes=(
         "Where the application has a span of its own, LiteLLM writes each call's attributes over the last one's there.",

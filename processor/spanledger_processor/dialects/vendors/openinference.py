@@ -9,6 +9,7 @@ from spanledger_processor.dialects.schema import (
     Dialect,
     GroupingKeys,
     Kinds,
+    Mark,
     Place,
     ScopedSpan,
     Source,
@@ -94,6 +95,7 @@ OPENINFERENCE = Dialect(
         "llm.finish_reason",
         "output.value",
     ),
+    own_cache=(Mark("metadata", path=("cache_hit",)),),
     usage_texts=(UsageText("output.value"), UsageText("metadata")),
     fallback_texts=(UsageText("output.value"),),
     sources=(

@@ -92,8 +92,19 @@ TOKENS = Tokens(
         "cache_read_image": ("gen_ai.usage.image.cache_read.input_tokens",),
         "output_audio": ("gen_ai.usage.audio.output_tokens",),
         "output_image": ("gen_ai.usage.image.output_tokens",),
+        "web_searches": (
+            "gen_ai.usage.server_tool_use.web_search_requests",
+            "anthropic.usage.server_tool_use.web_search_requests",
+            "gen_ai.usage.web_search_requests",
+        ),
     },
-    unclassed={"video tokens": ("gen_ai.usage.video.input_tokens", "gen_ai.usage.video.output_tokens")},
+    unclassed={
+        "video tokens": ("gen_ai.usage.video.input_tokens", "gen_ai.usage.video.output_tokens"),
+        "code executions": (
+            "gen_ai.usage.server_tool_use.code_execution_requests",
+            "anthropic.usage.server_tool_use.code_execution_requests",
+        ),
+    },
     text={"input": ("gen_ai.usage.text.input_tokens",), "output": ("gen_ai.usage.text.output_tokens",)},
 )
 
