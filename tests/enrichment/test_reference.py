@@ -38,13 +38,13 @@ def test_every_value_is_explained() -> None:
 
 
 def test_sources_and_scopes_are_those_of_the_contract() -> None:
-    contract = (ROOT / "docs/contract.md").read_text()
+    promises = (ROOT / "docs/contract.md").read_text()
     for name, short in {
         "spanledger.session.source": ".session.source",
         "spanledger.run.source": ".run.source",
         "spanledger.tool.signature_scope": ".tool.signature_scope",
     }.items():
-        (row,) = re.findall(rf"^\| `[^|]*`{re.escape(short)}` \|.*$", contract, re.MULTILINE)
+        (row,) = re.findall(rf"^\| `[^|]*`{re.escape(short)}` \|.*$", promises, re.MULTILINE)
         told = re.findall(r"`([a-z_]+)`", row.partition("ource:")[2] or row.partition("Scope:")[2])
         assert set(BY_NAME[name].values) == set(told)
 

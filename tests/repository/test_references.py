@@ -20,7 +20,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 ELSEWHERE = {
     "a number in notes that are not in the repository": re.compile(r"\b[Ff]acts (?:section )?\d|\bfacts/\w+\.md"),
     "an issue by its number": re.compile(r"\b[Ii]ssue \d"),
-    "the contract without a section": re.compile(r"\(contract\b|\b[Cc]ontract, |\bpromise \d"),
+    "the contract without a section": re.compile(r"\(contract\b(?!\.md#)|\b[Cc]ontract, |\bpromise \d"),
 }
 """What a reader of the repository cannot look up."""
 

@@ -219,8 +219,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
 _HEAD = """\
 # Attributes
 
-Written by `make docs` from `processor/spanledger_processor/enrichment/reference.py`. The names and promises are the
-[contract](contract.md#attributes-added); this page says what each value means and what to do about it.
+Written by `make docs` from `processor/spanledger_processor/enrichment/reference.py`. The names stay, by
+[the promises](contract.md#attributes-added). This page says what each value means and what to do about it.
 
 "Counted" are spans that add to the spend: not those with `cost.repeats_children` or `cost.duplicate_of`.
 An attribute whose value is not known is left out; it is never 0 or empty instead.
