@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from otlp_bytes import attribute, message
-from spanledger_processor.enrichment.attributes import ALIASES, alias_keys, encode, encode_for
+from spanledger_processor.enrichment.attributes import ALIASES, alias_keys, encode
 from spanledger_processor.model import Cost, Decision, Signature, Usage
 
 COUNTED = Decision(
@@ -162,22 +161,6 @@ def test_a_tool_call() -> None:
 def test_a_tool_call_without_arguments_is_not_counted() -> None:
     found = attributes(Decision("tool", "otel", signature=Signature("h1:01234567:89", "name_only")))
     assert [key for key in found if ".tool." in key] == ["spanledger.tool.signature", "spanledger.tool.signature_scope"]
-
-
-def test_what_a_span_says_already_is_not_said_again() -> None:
-    """A made span brings what its source told; only what is new, or other than that, is appended."""
-    decision = replace(COUNTED, source="file:mux", task_id="t1")
-    told = [
-        attribute(b"spanledger.source", message(1, b"file:mux")),
-        attribute(b"spanledger.task.id", message(1, b"other")),
-        attribute(b"gen_ai.system", message(1, b"anthropic")),
-    ]
-    appended = Span.FromString(encode_for(decision, b"".join(told))).attributes
-    assert [a.key for a in appended] == [key for key in attributes(decision) if key != "spanledger.source"]
-
-
-def test_a_span_that_says_nothing_of_ours_gets_everything() -> None:
-    assert encode_for(COUNTED, attribute(b"gen_ai.system", message(1, b"spanledger"))) == encode(COUNTED)
 
 
 AMOUNT = st.integers(0, 10**24)

@@ -147,12 +147,6 @@ def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(sta
     assert [fact.span_id for batch in reading.batches for fact in batch.facts] == [(6).to_bytes(8, "big")]
 
 
-def test_a_span_that_is_marked_passes_untouched_and_unaccounted(stage: Stage) -> None:
-    body = request(span(1, {**CHAT, "spanledger.kind": "llm"})).SerializeToString()
-    reading = stage.read(body, {}, NOW)
-    assert (reading.marked, reading.batches) == (1, [])
-
-
 def test_the_word_spanledger_kind_in_a_text_is_no_mark(stage: Stage) -> None:
     (found,) = through(stage, request(span(1, {**CHAT, "gen_ai.input.messages": "what is spanledger.kind?"})))
     assert found["spanledger.kind"] == "llm"

@@ -338,3 +338,10 @@ async def test_long_json_is_read_beside_other_requests() -> None:
     async with opened() as doors:
         assert (await doors.post("/v1/traces", text, JSON)).status_code == 200
         assert len(doors.pipeline.handled[0].body) > 2 * MIB
+
+
+async def test_a_hop_is_trusted_by_the_protocol_it_comes_by() -> None:
+    async with opened({"protocols": {"grpc": {"trusted_hop": True}, "http": {}}}) as doors:
+        await doors.export("traces", REQUESTS["traces"])
+        await doors.post("/v1/traces", REQUESTS["traces"])
+    assert [handled.trusted for handled in doors.pipeline.handled] == [True, False]

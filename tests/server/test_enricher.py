@@ -18,6 +18,7 @@ from configurations import loaded
 from replays import spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal
 from spanledger_processor.config import Config
+from spanledger_processor.enrichment.marks import Settled
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Unit
 from spanledger_processor.otlp.encoding import delimited
@@ -79,6 +80,7 @@ class Answer:
     stale: int = 0
     attributes: dict[int, bytes] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
+    forged: dict[int, bytes] = field(default_factory=dict)
 
 
 def parts(message: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -101,6 +103,8 @@ def answer_of(message: bytes) -> Answer:
             answer.attributes[span] = entry[2][1]
         if 3 in entry:
             answer.failures[span] = entry[3][1].decode()
+        if 4 in entry:
+            answer.forged[span] = entry[4][1]
     return answer
 
 
@@ -207,7 +211,7 @@ async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) 
         if signal == "traces":
             answers = await enricher.enrich(body, {})
             assert not answers.failures
-            answered.append(_appended(body, answers.seen, answers.attributes))
+            answered.append(_appended(body, answers.seen, answers.spans))
         elif signal == "logs" and (made := (await enricher.synthesize(body, {})).traces):
             answered.append(ExportTraceServiceRequest.FromString(made))
         assert answered == [ExportTraceServiceRequest.FromString(traces) for traces in sent.traces]
@@ -232,17 +236,32 @@ async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.Mo
     stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
     handler = Handler(stage, log_stage, LocalLedger(InMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
     enricher = Enricher(stage, log_stage, handler.account, UNCOUNTED, (), lambda: NOW)
-    monkeypatch.setattr(stage, "reading", lambda *_: 1 // 0)
+    monkeypatch.setattr(stage, "reading", lambda *_, **__: 1 // 0)
     answers = await enricher.enrich(request(chat()) + _plain(), {})
-    assert (answers.seen, answers.attributes, set(answers.failures.values())) == (2, {}, {"ZeroDivisionError"})
+    assert (answers.seen, answers.spans, set(answers.failures.values())) == (2, {}, {"ZeroDivisionError"})
 
 
-def _appended(body: bytes, seen: int, appended: Mapping[int, bytes]) -> ExportTraceServiceRequest:
+async def test_forged_attributes_are_named_by_their_places(tmp_path: Path) -> None:
+    """The component moves them; of a span that is no GenAI span as well."""
+    forged = chat()
+    for value in (b"spanledger.note", b"spanledger.cost.usd", b"spanledger.session.id"):
+        forged.attributes.add(key=value.decode()).value.string_value = "said"
+    plain = ExportTraceServiceRequest.FromString(_plain())
+    next(iter(spans_of(plain))).attributes.add(key="spanledger.cost.usd").value.double_value = 999.0
+    async with enricher(tmp_path) as call:
+        answer = answer_of(await call("EnrichTraces", asked(request(forged) + plain.SerializeToString())))
+    first = len(forged.attributes) - 3
+    assert answer.forged == {0: bytes((first, first + 1)), 1: b"\0"}
+    assert (answer.seen, answer.decided, answer.failed) == (2, 2, 0)
+
+
+def _appended(body: bytes, seen: int, edits: Mapping[int, Settled]) -> ExportTraceServiceRequest:
     result = ExportTraceServiceRequest.FromString(body)
     spans = list(spans_of(result))
     assert seen == len(spans)
-    for place, attributes in appended.items():
-        spans[place].MergeFromString(attributes)
+    for place, edit in edits.items():
+        assert not edit.moved
+        spans[place].MergeFromString(edit.extra)
     return result
 
 

@@ -198,7 +198,7 @@ async def test_without_a_state_spans_go_on_as_not_accounted() -> None:
 
 @pytest.mark.parametrize("where", ["read", "account"])
 async def test_a_bug_of_ours_lets_the_bytes_through(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     way, body = Way(), request(chat())
@@ -212,7 +212,7 @@ async def test_a_bug_of_ours_lets_the_bytes_through(where: str, monkeypatch: pyt
 
 
 async def test_a_bug_in_reading_logs_lets_the_bytes_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
     way = Way()

@@ -36,6 +36,7 @@ class Handled:
     body: bytes
     headers: Mapping[str, str]
     left: float
+    trusted: bool
 
 
 @dataclass
@@ -54,11 +55,18 @@ class FakePipeline:
         self.gate.set()
 
     async def handle(
-        self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float, sender: str = ""
+        self,
+        signal: Signal,
+        body: bytes,
+        headers: Mapping[str, str],
+        deadline: float,
+        sender: str = "",
+        *,
+        trusted: bool = False,
     ) -> Result:
         """Implements `receivers.driver.Pipeline`."""
         left = deadline - asyncio.get_running_loop().time()
-        self.handled.append(Handled(signal, body, headers, left))
+        self.handled.append(Handled(signal, body, headers, left, trusted))
         self.begun.put_nowait(None)
         try:
             await self.gate.wait()

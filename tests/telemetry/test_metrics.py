@@ -234,7 +234,7 @@ def test_items_and_failures(telemetry: Telemetry) -> None:
     telemetry.stage.refused("traces", 2, "retryable")
     telemetry.stage.unaccounted({number: unaccounted(computed=USD // 4) for number in range(4)})
     telemetry.stage.enrichment_failed("KeyError")
-    telemetry.stage.enriched(Reading(parse_traces(b""), marked=2, failures=Counter(malformed_span=1)))
+    telemetry.stage.enriched(Reading(parse_traces(b""), marked=2, forged=3, failures=Counter(malformed_span=1)))
     assert changes(telemetry) == {
         "received_items_total{signal=traces}": 5,
         "accepted_items_total{signal=traces}": 3,
@@ -244,6 +244,7 @@ def test_items_and_failures(telemetry: Telemetry) -> None:
         "enrichment_failures_total{reason=KeyError}": 1,
         "enrichment_failures_total{reason=malformed_span}": 1,
         "passed_marked_spans_total": 2,
+        "forged_attributes_total": 3,
     }
 
 

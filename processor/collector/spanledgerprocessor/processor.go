@@ -15,8 +15,7 @@ import (
 	"github.com/spanledger/spanledger/processor/collector/internal/selection"
 )
 
-// missedKey marks spans that went on without enrichment, with the reason: their cost is unknown, not zero.
-const missedKey = "spanledger.missed"
+const missedKey = protocol.MissedKey
 
 type tracesProcessor struct {
 	cfg       *Config
@@ -172,9 +171,8 @@ func (p *tracesProcessor) apply(ctx context.Context, td ptrace.Traces, answers [
 	missed := map[string]int{}
 	for _, one := range answers {
 		attributes := one.place.Of(td).Attributes()
+		one.answer.ApplyTo(attributes, names)
 		if one.reason == "" {
-			attributes.Remove(missedKey) // of a Collector before this one
-			one.answer.AppendTo(attributes, names)
 			enriched++
 			continue
 		}

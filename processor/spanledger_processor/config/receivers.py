@@ -82,6 +82,11 @@ class Grpc(Section):
     )
     tls: ServerTls | None = Field(default=None, description="Transport security; default: plain text.")
     auth: Annotated[Auth, NULL_IS_DEFAULT] = Field(default_factory=Auth, description="Who may send.")
+    trusted_hop: bool = Field(
+        default=False,
+        description="Whoever sends here is trusted to have marked spans with another Spanledger: a span with "
+        "`spanledger.kind` passes as it is and is not counted here.",
+    )
     max_recv_msg_size_mib: Count = Field(
         default=64, description="Largest request in MiB, also after decompression; larger ones are refused for good."
     )
@@ -107,6 +112,11 @@ class Http(Section):
     )
     tls: ServerTls | None = Field(default=None, description="Transport security; default: plain text.")
     auth: Annotated[Auth, NULL_IS_DEFAULT] = Field(default_factory=Auth, description="Who may send.")
+    trusted_hop: bool = Field(
+        default=False,
+        description="Whoever sends here is trusted to have marked spans with another Spanledger: a span with "
+        "`spanledger.kind` passes as it is and is not counted here.",
+    )
     max_request_body_size: Count = Field(
         default=64 * MIB,
         description="Largest request in bytes, also after decompression; larger ones are refused for good.",

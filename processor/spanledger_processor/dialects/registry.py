@@ -94,6 +94,7 @@ _STEMS = (
     "lk.",
     "llm.",
     "mlflow.",
+    "spanledger.",
     "spring.ai.",
     "voltagent.",
 )

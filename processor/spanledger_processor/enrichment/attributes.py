@@ -16,8 +16,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from spanledger_processor.model import USAGE_CLASSES, Cost, Decision, Signature, Usage, counts_of
-from spanledger_processor.otlp.encoding import INT64, double, doubles, flag, integer, text, without_present
-from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.encoding import INT64, double, doubles, flag, integer, text
 from spanledger_processor.units import USD, Pico
 
 _Alias: TypeAlias = Callable[[Cost, Pico], bytes]
@@ -88,7 +87,6 @@ def alias_keys(aliases: Iterable[str]) -> tuple[str, ...]:
 
 
 _CACHED = 2048
-_OWN = b"spanledger."
 
 _KIND = text("spanledger.kind")
 _DIALECT = text("spanledger.dialect")
@@ -147,12 +145,6 @@ def encode(decision: Decision) -> bytes:
         cost, amount = decision.cost, decision.cost.amount
         pieces += [ALIASES[alias](cost, amount) for alias in decision.aliases if alias in ALIASES]
     return b"".join(pieces)
-
-
-def encode_for(decision: Decision, span: bytes) -> bytes:
-    """As `encode`, without what the encoded `span` says already: a made span brings its source, session and task."""
-    encoded = encode(decision)
-    return without_present(SpanView.parse(span).attributes, encoded) if _OWN in span else encoded
 
 
 @lru_cache(_CACHED)

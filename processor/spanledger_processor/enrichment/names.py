@@ -51,12 +51,13 @@ class IdResolver:
         for what in KeyLists.__dataclass_fields__:
             for rank, name in enumerate(getattr(lists, what)):
                 self._roles.setdefault(name, []).append((what, rank))
-        self._keys = frozenset(self._roles)
+        self.keys = frozenset(self._roles)
+        """All keys that name something."""
 
     def names(self, attributes: Attributes) -> Names:
         """What `attributes` name."""
         names = Names()
-        for key in attributes.among(self._keys):
+        for key in attributes.among(self.keys):
             self._take(names, attributes, key)
         return names
 

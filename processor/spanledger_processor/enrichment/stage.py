@@ -6,14 +6,15 @@ Each GenAI span gains its attributes; everything else stays as it came.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TypeVar
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
-from spanledger_processor.enrichment.attributes import encode_for
+from spanledger_processor.enrichment.attributes import ALIASES, encode
 from spanledger_processor.enrichment.facts import FactBuilder
+from spanledger_processor.enrichment.marks import KIND, OWN, Settled, as_sent, rewrite, settle
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.envelope import ScopeGroup
@@ -24,7 +25,6 @@ from spanledger_processor.otlp.wire import MalformedError
 
 T = TypeVar("T")
 
-MARK = b"spanledger.kind"
 _KNOWN_TRACES = 8192
 
 SLICE = 128
@@ -37,13 +37,20 @@ _SPAN_BYTES = 4096
 class Reading:
     """A request as it was read. `places` says for each fact of each batch where its span stands (group, span).
 
-    `failures` counts by reason the spans that pass as they came because something in them could not be read.
+    `marked` counts spans that pass as they are: of a trusted hop, and once written, ours that came back. `failures`
+    counts by reason the spans that pass as they came because something in them could not be read.
     """
 
     request: TraceRequest
     batches: list[Batch] = field(default_factory=list)
     places: list[list[tuple[int, int]]] = field(default_factory=list)
+    names: frozenset[str] = frozenset()
+    """Keys by which a span may name its session, run, agent or task."""
     marked: int = 0
+    forged: int = 0
+    """Attributes that were moved aside, once written."""
+    own: set[tuple[int, int]] = field(default_factory=set)
+    """Places of spans that may have attributes which only Spanledger writes."""
     failures: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[int, int, str]] = field(default_factory=list)
     """Group and place of each of them, and the reason."""
@@ -79,15 +86,17 @@ class Stage:
         self._aliases = aliases
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
-    def read(self, body: bytes, headers: Mapping[str, str], now_ns: int) -> Reading:
-        """Read one export request (protobuf).
+    def read(self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False) -> Reading:
+        """Read one export request (protobuf); of a `trusted` hop, spans that are marked pass as they are.
 
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
-        return finished(self.reading(body, headers, now_ns))
+        return finished(self.reading(body, headers, now_ns, trusted=trusted))
 
-    def reading(self, body: bytes, headers: Mapping[str, str], now_ns: int) -> Generator[None, None, Reading]:
+    def reading(
+        self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False
+    ) -> Generator[None, None, Reading]:
         """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading.
 
         Raises:
@@ -96,12 +105,12 @@ class Stage:
         hits = self._marks.hits(body)
         if not hits and not self._known:
             return Reading(count_traces(body))
-        reading = Reading(parse_traces(body))
+        reading = Reading(parse_traces(body), names=self._maker.resolver.keys)
         tenants: dict[str, int] = {}
         plain: list[tuple[int, int, bytes]] = []
         for number, group in enumerate(reading.request.groups):
             batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
-            yield from self._read_group(reading, batch, number, group, hits, plain)
+            yield from self._read_group(reading, batch, number, group, hits, plain, trusted)
         yield from self._add_plain(reading, tenants, plain, headers)
         reading.batches, reading.places = _without_empty(reading)
         return reading
@@ -122,6 +131,7 @@ class Stage:
         group: ScopeGroup,
         hits: tuple[bytes, ...],
         plain: list[tuple[int, int, bytes]],
+        trusted: bool,  # noqa: FBT001
     ) -> Generator[None, None, None]:
         trace_id = b""
         work = 0
@@ -133,7 +143,7 @@ class Stage:
             if not _holds(span, hits):
                 plain.append((number, place, span))
                 continue
-            fact = self._read_span(reading, number, place, reading.batches[batch].now_ns)
+            fact = self._read_span(reading, number, place, reading.batches[batch].now_ns, trusted)
             if fact is None:
                 plain.append((number, place, span))
             elif fact is not _PASS:
@@ -143,15 +153,26 @@ class Stage:
                     trace_id = fact.trace_id
                     self._remember(trace_id)
 
-    def _read_span(self, reading: Reading, number: int, place: int, now_ns: int) -> Fact | None:
+    def _read_span(
+        self,
+        reading: Reading,
+        number: int,
+        place: int,
+        now_ns: int,
+        trusted: bool,  # noqa: FBT001
+    ) -> Fact | None:
         """A GenAI span's fact; None for a plain span; _PASS for one that goes on as it came."""
         group = reading.request.groups[number]
         span = group.items[place]
         try:
             view = SpanView.parse(span)
-            if MARK in span and "spanledger.kind" in view.attributes:
-                reading.marked += 1
-                return _PASS
+            if OWN in span:
+                if KIND in view.attributes:
+                    if trusted:
+                        reading.marked += 1
+                        return _PASS
+                    view.attributes = as_sent(span, view.attributes, _ALIASES)
+                reading.own.add((number, place))
             return self._maker.genai(span, view, group, now_ns)
         except MalformedError:
             reason = "malformed_span"
@@ -218,6 +239,7 @@ def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
 
 
 _PASS = Fact(b"", b"")
+_ALIASES = frozenset(ALIASES)
 
 
 def _without_empty(reading: Reading) -> tuple[list[Batch], list[list[tuple[int, int]]]]:
@@ -232,21 +254,44 @@ def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> byte
 
 def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Generator[None, None, bytes]:
     """Write a request in slices: yields after each `SLICE`, returns the request."""
-    for places, decided in zip(reading.places, decisions, strict=True):
-        for written, (index, decision) in enumerate(decided.items()):
-            if written % SLICE == SLICE - 1:
-                yield
-            group, span = places[index]
-            reading.request.append(group, span, encode_for(decision, reading.request.groups[group].items[span]))
+    for written, ((group, span), settled) in enumerate(_settled(reading, decisions)):
+        if written % SLICE == SLICE - 1:
+            yield
+        if settled.moved or settled.left_out or settled.missed:
+            reading.request.replace(group, span, rewrite(reading.request.groups[group].items[span], settled))
+        elif settled.extra:
+            reading.request.append(group, span, settled.extra)
     return reading.request.serialize()
 
 
-def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> dict[int, bytes]:
-    """Return what `write` appends, by the spans' places in the request counted over all groups."""
-    groups, first = reading.request.groups, reading.first_places()
-    appended: dict[int, bytes] = {}
+def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> dict[int, Settled]:
+    """Return what `write` does to spans, by their places in the request counted over all groups."""
+    first = reading.first_places()
+    return {first[group] + span: settled for (group, span), settled in _settled(reading, decisions)}
+
+
+def _settled(
+    reading: Reading, decisions: Sequence[Mapping[int, Decision]]
+) -> Iterator[tuple[tuple[int, int], Settled]]:
+    """Yield what becomes of each span that was decided on, and of others with attributes to move aside."""
+    left = set(reading.own)
     for places, decided in zip(reading.places, decisions, strict=True):
         for index, decision in decided.items():
-            group, span = places[index]
-            appended[first[group] + span] = encode_for(decision, groups[group].items[span])
-    return appended
+            place = places[index]
+            encoded = encode(decision)
+            if place not in left:
+                yield place, Settled(encoded)
+                continue
+            left.discard(place)
+            yield place, _settle(reading, place, encoded)
+    for place in sorted(left):
+        if (settled := _settle(reading, place, b"")).forged_places:
+            yield place, settled
+
+
+def _settle(reading: Reading, place: tuple[int, int], decided: bytes) -> Settled:
+    span = reading.request.groups[place[0]].items[place[1]]
+    settled = settle(span, SpanView.parse(span).attributes, decided, reading.names)
+    reading.marked += settled.known
+    reading.forged += len(settled.forged_places)
+    return settled

@@ -17,9 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
 
-from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.values import Attributes
-from spanledger_processor.otlp.wire import LENGTH, fields, write_varint
+from spanledger_processor.otlp.wire import LENGTH, write_varint
 
 INT64 = range(-(2**63), 2**63)
 
@@ -86,17 +84,6 @@ def doubles(*keys: str) -> Callable[..., bytes]:
 def flag(key: str, *, value: bool) -> bytes:
     """A bool attribute named `key`."""
     return _prefix(key, _BOOL, 1) + bytes((value,))
-
-
-def without_present(present: Attributes, pieces: bytes) -> bytes:
-    """Return `pieces` without those that `present` holds with the very same value."""
-    kept, at = [], 0
-    for piece in fields(pieces, 0, len(pieces)):
-        entry = schema.Entry.FromString(pieces[piece.start : piece.end])
-        if not present.holds(entry.key, entry.value):
-            kept.append(pieces[at : piece.end])
-        at = piece.end
-    return b"".join(kept)
 
 
 def _prefix(key: str, tag: bytes, size: int) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from itertools import count
+from types import MappingProxyType
 from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
@@ -33,13 +34,14 @@ class TraceRequest:
     `groups` are empty where only the spans were counted.
     """
 
-    __slots__ = ("_body", "_extras", "groups", "span_count")
+    __slots__ = ("_body", "_extras", "_replaced", "groups", "span_count")
 
     def __init__(self, body: bytes, groups: list[ScopeGroup], span_count: int) -> None:
         self.groups = groups
         self.span_count = span_count
         self._body = body
         self._extras: dict[int, dict[int, bytes]] = {}
+        self._replaced: dict[int, dict[int, bytes]] = {}
 
     def append(self, group: int, span: int, extra: bytes) -> None:
         """Append encoded `attributes` fields of Span to the span at groups[group].items[span]."""
@@ -48,9 +50,13 @@ class TraceRequest:
             extras = self._extras[group] = {}
         extras[span] = extras[span] + extra if span in extras else extra
 
+    def replace(self, group: int, span: int, content: bytes) -> None:
+        """Put the encoded span `content` in the place of the one at groups[group].items[span]."""
+        self._replaced.setdefault(group, {})[span] = content
+
     def serialize(self) -> bytes:
-        """The request with what was appended; every other byte is as it came."""
-        return splice(self._body, self._extras) if self._extras else self._body
+        """The request with what was appended and replaced; every other byte is as it came."""
+        return splice(self._body, self._extras, self._replaced) if self._extras or self._replaced else self._body
 
 
 def parse_traces(body: bytes) -> TraceRequest:
@@ -115,16 +121,21 @@ _GROUPS, _SCOPED, _ITEMS = 1, 2, 2
 _ITEM_TAG = _ITEMS << 3 | LENGTH
 
 
-def splice(body: bytes, extras: Mapping[int, Mapping[int, bytes]]) -> bytes:
-    """`body`, an envelope that was read, with extras[scope][item] appended to those items.
+_Items: TypeAlias = Mapping[int, Mapping[int, bytes]]
+"""Content by scope, counted over the whole request, and by item, counted inside its scope."""
 
-    Scopes are counted over the whole request, items inside their scope.
+
+def splice(body: bytes, extras: _Items, replaced: _Items) -> bytes:
+    """`body`, an envelope that was read, with extras[scope][item] appended to those items, and others replaced.
+
+    An item is either appended to or replaced.
     """
     scopes = count()
 
     def scoped(start: int, end: int) -> _Pieces | None:
-        appended = extras.get(next(scopes))
-        return None if appended is None else _append(body, start, end, appended)
+        scope = next(scopes)
+        appended, new = extras.get(scope, _NONE), replaced.get(scope, _NONE)
+        return _edit(body, start, end, appended, new) if appended or new else None
 
     def group(start: int, end: int) -> _Pieces | None:
         return _replace(body, start, end, _SCOPED, scoped)
@@ -149,8 +160,11 @@ def _replace(
     return [*pieces, body[copied:end]] if pieces else None
 
 
-def _append(body: bytes, start: int, end: int, extras: Mapping[int, bytes]) -> _Pieces:
-    """The scope at [start, end) with `extras` appended to its items.
+_NONE: Mapping[int, bytes] = MappingProxyType({})
+
+
+def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replaced: Mapping[int, bytes]) -> _Pieces:
+    """The scope at [start, end) with `extras` appended to its items, or items `replaced`.
 
     Goes over every item of a request, so what is common is read in place: a tag of one byte, a length of one or two.
     """
@@ -174,6 +188,9 @@ def _append(body: bytes, start: int, end: int, extras: Mapping[int, bytes]) -> _
         if place in extras:
             extra = extras[place]
             pieces += (body[copied:tag_end], write_varint(at - content + len(extra)), body[content:at], extra)
+            copied = at
+        elif place in replaced:
+            pieces += (body[copied:tag_end], write_varint(len(replaced[place])), replaced[place])
             copied = at
     pieces.append(body[copied:end])
     return pieces

@@ -64,9 +64,9 @@ class Attributes:
         """What stands under `keys`, encoded, to compare spans by."""
         return tuple(map(self._encoded.get, keys))
 
-    def holds(self, key: str, encoded: bytes) -> bool:
-        """Return whether the value of `key` is the AnyValue `encoded`, byte for byte."""
-        return self._encoded.get(key) == encoded
+    def without(self, keys: frozenset[str]) -> Attributes:
+        """Return the same attributes without those of `keys`."""
+        return Attributes({key: self._encoded[key] for key in self._encoded if key not in keys})
 
     def __contains__(self, key: object) -> bool:
         return key in self._encoded

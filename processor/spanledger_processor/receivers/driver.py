@@ -51,11 +51,19 @@ class Pipeline(Protocol):
     """Everything behind the receivers: one request in, one result back."""
 
     async def handle(
-        self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float, sender: str = ""
+        self,
+        signal: Signal,
+        body: bytes,
+        headers: Mapping[str, str],
+        deadline: float,
+        sender: str = "",
+        *,
+        trusted: bool = False,
     ) -> Result:
         """Take one encoded export request (protobuf) through to the exporters by `deadline` (event-loop time).
 
-        `headers` are the request's, with lower-case names and no credentials; `sender` is the host it came from.
+        `headers` are the request's, with lower-case names and no credentials; `sender` is the host it came from;
+        `trusted` says that marks of another instance are believed.
         Once begun, a call runs to its end: the sender going away does not cancel it.
 
         Raises:
@@ -88,7 +96,7 @@ COPIES = 2
 class Request:
     """One export request that was read. `body` is protobuf; `headers` have lower-case names and no credentials.
 
-    `sender` is the host it came from.
+    `sender` is the host it came from; `trusted` says that marks of another instance are believed.
     """
 
     signal: Signal
@@ -96,6 +104,7 @@ class Request:
     body: bytes
     headers: Mapping[str, str]
     sender: str
+    trusted: bool = False
 
     def take_body(self) -> bytes:
         """Hand the bytes over, so that they are freed when the pipeline needs them no more."""
@@ -155,7 +164,7 @@ class RequestDriver:
         deadline = asyncio.get_running_loop().time() + seconds - margin
         if handle is None:
             assert self._pipeline is not None
-            handle = partial(self._pipeline.handle, sender=request.sender)
+            handle = partial(self._pipeline.handle, sender=request.sender, trusted=request.trusted)
         work = asyncio.create_task(self._handle(request, reservation, deadline, handle))
         self._under_way.add(work)
         work.add_done_callback(self._under_way.discard)

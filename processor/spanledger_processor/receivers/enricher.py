@@ -42,14 +42,24 @@ class Description(Protocol):
         ...
 
 
+class Edits(Protocol):
+    """What is done to one span: attributes are appended, and the forged ones, by their places, are moved aside."""
+
+    @property
+    def extra(self) -> bytes: ...
+
+    @property
+    def forged_places(self) -> list[int]: ...
+
+
 class SpanAnswers(Protocol):
-    """What the spans of a request gain, by their place in it."""
+    """What becomes of the spans of a request, by their place in it."""
 
     @property
     def seen(self) -> int: ...
 
     @property
-    def attributes(self) -> Mapping[int, bytes]: ...
+    def spans(self) -> Mapping[int, Edits]: ...
 
     @property
     def failures(self) -> Mapping[int, str]: ...
@@ -138,13 +148,14 @@ class EnricherReceiver:
     async def _enrich_traces(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         revision, telemetry = read_request(body)
         answers = await self._enricher.enrich(telemetry, headers)
-        entries = [_number(1, span) + delimited(2, added) for span, added in answers.attributes.items()]
-        entries += [_number(1, span) + _text(3, reason) for span, reason in answers.failures.items()]
+        failures = answers.failures
+        entries = [_entry(span, edits) + _failure(failures.get(span)) for span, edits in answers.spans.items()]
+        entries += [_number(1, span) + _failure(failures[span]) for span in failures if span not in answers.spans]
         return b"".join(
             (
                 _number(1, answers.seen),
-                _number(2, len(answers.attributes)),
-                _number(3, len(answers.failures)),
+                _number(2, len(entries) - len(failures)),
+                _number(3, len(failures)),
                 _number(4, int(revision != self._enricher.description.revision)),
                 *(delimited(5, entry) for entry in entries),
             )
@@ -172,6 +183,15 @@ def read_request(body: bytes) -> tuple[str, bytes]:
         elif field.wire_type == LENGTH and field.number == 2:
             telemetry = body[field.start : field.end]
     return revision.decode("utf-8", "replace"), telemetry
+
+
+def _entry(span: int, edits: Edits) -> bytes:
+    moved = b"".join(map(write_varint, edits.forged_places))
+    return _number(1, span) + delimited(2, edits.extra) + (delimited(4, moved) if moved else b"")
+
+
+def _failure(reason: str | None) -> bytes:
+    return b"" if reason is None else _text(3, reason)
 
 
 def _number(field: int, value: int) -> bytes:

@@ -181,7 +181,7 @@ class GrpcListener:
             return UNAUTHENTICATED_SENDER
         sender = _host(context.peer())
         reservation = Reservation(self._driver.limiter, sender)
-        request = Request(signal, self._protocol, b"", without_credentials(headers), sender)
+        request = Request(signal, self._protocol, b"", without_credentials(headers), sender, self._settings.trusted_hop)
         try:
             request.body = await self._reader.read(context, reservation, sender)
         except asyncio.CancelledError:

@@ -130,7 +130,7 @@ class HttpReceiver:
             return UNAUTHENTICATED_SENDER
         sender = _host(request)
         reservation = Reservation(self._driver.limiter, sender)
-        accepted = Request(signal, "http", b"", without_credentials(headers), sender)
+        accepted = Request(signal, "http", b"", without_credentials(headers), sender, self._settings.trusted_hop)
         try:
             accepted.signal, accepted.body = await self._read(signal, request, reservation)
         except ClientDisconnect:

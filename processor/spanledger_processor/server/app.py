@@ -215,7 +215,8 @@ async def _start_stage(
     if config.receivers.otlp is not None:
         receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests, share_ports=share_ports))
     if config.receivers.enricher is not None:
-        enricher = Enricher(stage, log_stage, handler.account, telemetry.stage, link_keys(config.processor))
+        keys, trusted = link_keys(config.processor), config.receivers.enricher.trusted_hop
+        enricher = Enricher(stage, log_stage, handler.account, telemetry.stage, keys, trusted=trusted)
         receivers.append(EnricherReceiver(config.receivers.enricher, enricher, telemetry.requests))
     return _Stage(stage, handler, receivers)
 

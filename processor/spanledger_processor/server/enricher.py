@@ -15,6 +15,7 @@ from spanledger_processor.dialects import MARKERS
 from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.enrichment import Stage, additions, write
 from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.enrichment.marks import Settled
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_log_records, count_traces
 from spanledger_processor.otlp.wire import MalformedError
@@ -42,10 +43,10 @@ class Description:
 
 @dataclass(slots=True)
 class SpanAnswers:
-    """What the spans of a request gain, by their place in it counted over all groups: attributes, or a failure."""
+    """What the spans of a request gain, by their place in it counted over all groups: edits, or a failure."""
 
     seen: int
-    attributes: dict[int, bytes] = field(default_factory=dict)
+    spans: dict[int, Settled] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
 
 
@@ -69,6 +70,8 @@ class Enricher:
         observer: StageObserver,
         link_keys: tuple[str, ...],
         now_ns: Callable[[], int] = time.time_ns,
+        *,
+        trusted: bool = False,
     ) -> None:
         self.description = Description(
             tuple(marker.decode() for marker in MARKERS), tuple(marker.decode() for marker in LOG_MARKERS), link_keys
@@ -78,6 +81,7 @@ class Enricher:
         self._account = account
         self._observer = observer
         self._now_ns = now_ns
+        self._trusted = trusted
 
     async def enrich(self, body: bytes, headers: Mapping[str, str]) -> SpanAnswers:
         """Commit the GenAI spans of a trace request and return what each gains.
@@ -89,7 +93,7 @@ class Enricher:
             UnansweredError: whether its spans are committed is not known; the client is to ask again.
         """
         try:
-            reading = await in_slices(self._stage.reading(body, headers, self._now_ns()))
+            reading = await in_slices(self._stage.reading(body, headers, self._now_ns(), trusted=self._trusted))
             self._observer.received("traces", reading.request.span_count)
             decisions = await asyncio.gather(*map(self._account, reading.batches))
             answers = SpanAnswers(reading.request.span_count, additions(reading, decisions), reading.failed_spans())

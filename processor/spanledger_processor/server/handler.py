@@ -90,21 +90,30 @@ class Handler:
         """Large trace requests that are worked on, and those that were accepted lately."""
 
     async def handle(
-        self, signal: Signal, body: bytes, headers: Mapping[str, str], deadline: float, sender: str = ""
+        self,
+        signal: Signal,
+        body: bytes,
+        headers: Mapping[str, str],
+        deadline: float,
+        sender: str = "",
+        *,
+        trusted: bool = False,
     ) -> Result:
         """Take one export request through; raises MalformedError for bytes that are no such request.
 
         `sender` tells senders apart: large requests of several are worked on in turn. A large trace request may take
-        longer than its sender waits: when that sends it again, it waits for the result of the first.
+        longer than its sender waits: when that sends it again, it waits for the result of the first. From a `trusted`
+        hop, spans that another instance has marked pass as they are.
         """
         request_id = _request_id(body)
+        through = partial(self._through, trusted=trusted)
         if signal != "traces" or not _is_large(body):
-            return await self._through(signal, request_id, body, headers, deadline, sender, large=False)
+            return await through(signal, request_id, body, headers, deadline, sender, large=False)
         key = request_id + _digest(frozenset(headers.items()))  # the tenant may stand in a header
         if (first := self._large.get(key)) is not None:
             await asyncio.wait((first,), timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
             return first.result() if first.done() and not first.cancelled() else _LATE
-        work = self._through(signal, request_id, body, headers, deadline, sender, large=True)
+        work = through(signal, request_id, body, headers, deadline, sender, large=True)
         task = asyncio.create_task(work)
         del body  # the task frees it
         self._large[key] = task
@@ -129,12 +138,13 @@ class Handler:
         sender: str,
         *,
         large: bool,
+        trusted: bool,
     ) -> Result:
         """Enrich and deliver; after a `large` request the exporters get time also where the deadline has passed."""
         made = made_spans = None
         try:
             if signal == "traces":
-                body, items = await self._enrich(body, headers, sender, large=large)  # frees the bytes as they came
+                body, items = await self._enrich(body, headers, sender, large=large, trusted=trusted)  # frees what came
             elif signal == "logs":
                 items, made = await self._make(body, headers, sender)
             elif len(body) > _LARGE_BYTES:
@@ -176,15 +186,17 @@ class Handler:
                 self._observer.enrichment_failed(reason)
         return reading.records, reading.traces
 
-    async def _enrich(self, body: bytes, headers: Mapping[str, str], sender: str, *, large: bool) -> tuple[bytes, int]:
+    async def _enrich(
+        self, body: bytes, headers: Mapping[str, str], sender: str, *, large: bool, trusted: bool = False
+    ) -> tuple[bytes, int]:
         """Return the enriched bytes and how many spans they hold; after a failure of ours the bytes as they came."""
         items = 0
         try:
             async with self._lock.held(sender, large=large):
-                reading = await _work(self._stage.reading(body, headers, self._now_ns()), large)
+                reading = await _work(self._stage.reading(body, headers, self._now_ns(), trusted=trusted), large)
                 items = reading.request.span_count
                 decisions = [await self.account(batch) for batch in reading.batches]
-                out = await _work(writing(reading, decisions), large) if decisions else body
+                out = await _work(writing(reading, decisions), large)
             self._observer.enriched(reading)
         except (MalformedError, UnansweredError):
             raise

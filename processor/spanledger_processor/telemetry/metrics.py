@@ -84,6 +84,7 @@ class StageMetrics:
     def enriched(self, reading: Reading) -> None:
         """A request was read and written."""
         self._count("passed_marked_spans_total", by=reading.marked)
+        self._count("forged_attributes_total", by=reading.forged)
         for reason, spans in reading.failures.items():
             self._count("enrichment_failures_total", *self._reasons(reason), by=spans)
 

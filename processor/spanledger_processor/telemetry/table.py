@@ -127,7 +127,16 @@ TABLE: tuple[Row, ...] = (
         "",
         _RATIOS,
     ),
-    _counter("passed_marked_spans_total", "", "Spans that carried spanledger.kind already and passed untouched."),
+    _counter(
+        "passed_marked_spans_total",
+        "",
+        "Spans that were marked already and passed untouched: ours that came back, and those of a trusted hop.",
+    ),
+    _counter(
+        "forged_attributes_total",
+        "",
+        "Attributes that only Spanledger writes, on spans from outside; moved aside to spanledger.forged.*.",
+    ),
     _counter("replayed_spans_total", "", "Spans that came again within the window; not counted again."),
     _counter("duplicate_spans_total", "", "Spans that report a response which another span counted (duplicate_of)."),
     _counter("conflicting_spans_total", "", "Spans that came again with other usage; the first one stands."),

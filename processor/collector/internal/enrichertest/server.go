@@ -141,6 +141,15 @@ func Entry(span int, key, value string) []byte {
 	return bytes(varint(nil, 1, uint64(span)), 2, Attribute(key, bytes(nil, 1, []byte(value))))
 }
 
+// Forged is an entry that appends one text attribute, and moves those at places aside.
+func Forged(span int, key, value string, places ...uint64) []byte {
+	var packed []byte
+	for _, place := range places {
+		packed = protowire.AppendVarint(packed, place)
+	}
+	return bytes(Entry(span, key, value), 4, packed)
+}
+
 // Failure is an entry for a span that the enricher could not read.
 func Failure(span int, failure string) []byte {
 	return bytes(varint(nil, 1, uint64(span)), 3, []byte(failure))

@@ -3,6 +3,7 @@ package protocol
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/xpdata"
@@ -21,13 +22,34 @@ func (n Names) of(b []byte) string {
 	return s
 }
 
-// AppendTo appends the attributes behind those that are there, as they would be appended on the wire: none is looked
-// for first, and a key that came in stays where it is. The attributes have been checked by ReadAnswer.
-func (s SpanAnswer) AppendTo(attributes pcommon.Map, names Names) {
+const (
+	ownPrefix    = "spanledger."
+	forgedPrefix = "spanledger.forged."
+)
+
+// MissedKey marks spans that went on without enrichment, with the reason: their cost is unknown, not zero.
+const MissedKey = "spanledger.missed"
+
+// ApplyTo moves forged attributes aside where they stand, takes out the mark of a Collector before this one, and appends
+// the answer's attributes behind those that are there, as they would be appended on the wire: none is looked for first,
+// and a key that came in stays where it is. The attributes have been checked by ReadAnswer.
+func (s SpanAnswer) ApplyTo(attributes pcommon.Map, names Names) {
 	var b xpdata.MapBuilder
 	b.EnsureCapacity(attributes.Len() + 32)
+	place, forged := uint64(0), s.Forged
+	aside := s.aside(attributes)
 	for key, value := range attributes.All() {
-		value.MoveTo(b.AppendEmpty(key))
+		switch {
+		case len(forged) > 0 && forged[0] == place:
+			forged = forged[1:]
+			if name := forgedPrefix + strings.TrimPrefix(key, ownPrefix); !aside[name] {
+				aside[name] = true
+				value.MoveTo(b.AppendEmpty(name))
+			}
+		case key != MissedKey || len(s.Attributes) == 0:
+			value.MoveTo(b.AppendEmpty(key))
+		}
+		place++
 	}
 	_ = eachAttribute(s.Attributes, func(key []byte, value field) {
 		into := b.AppendEmpty(names.of(key))
@@ -43,6 +65,20 @@ func (s SpanAnswer) AppendTo(attributes pcommon.Map, names Names) {
 		}
 	})
 	b.UnsafeIntoMap(attributes)
+}
+
+// aside holds the names of attributes that were moved aside before: of those that would have one name the first is kept.
+func (s SpanAnswer) aside(attributes pcommon.Map) map[string]bool {
+	if len(s.Forged) == 0 {
+		return nil
+	}
+	aside := map[string]bool{}
+	for key := range attributes.All() {
+		if strings.HasPrefix(key, forgedPrefix) {
+			aside[key] = true
+		}
+	}
+	return aside
 }
 
 var valueTypes = map[protowire.Number]protowire.Type{

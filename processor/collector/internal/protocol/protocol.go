@@ -46,6 +46,8 @@ type SpanAnswer struct {
 	Span       int
 	Attributes []byte
 	Failure    string
+	// Forged are the places among the span's attributes, in rising order, of those to move aside.
+	Forged []uint64
 }
 
 // Made is the answer of MakeSpans.
@@ -139,10 +141,29 @@ func readSpan(entry []byte, spans int) (SpanAnswer, error) {
 			return eachAttribute(f.bytes, nil)
 		case 3:
 			s.Failure = string(f.bytes)
+		case 4:
+			return s.readForged(f)
 		}
 		return nil
 	})
 	return s, err
+}
+
+// readForged takes both encodings of a repeated number.
+func (s *SpanAnswer) readForged(f field) error {
+	packed := f.bytes
+	if f.typ == protowire.VarintType {
+		packed = protowire.AppendVarint(nil, f.varint)
+	}
+	for len(packed) > 0 {
+		place, n := protowire.ConsumeVarint(packed)
+		if last := len(s.Forged) - 1; n < 0 || last >= 0 && place <= s.Forged[last] {
+			return fmt.Errorf("%w: places of forged attributes", ErrMalformed)
+		}
+		s.Forged = append(s.Forged, place)
+		packed = packed[n:]
+	}
+	return nil
 }
 
 // check compares what was counted with what is there, so that an answer that lacks entries is not taken for

@@ -2,8 +2,11 @@ package protocol_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
+	"go.opentelemetry.io/collector/pdata/xpdata"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/spanledger/spanledger/processor/collector/internal/enrichertest"
@@ -26,6 +29,7 @@ func TestAnswersThatDoNotFollowTheProtocolAreErrors(t *testing.T) {
 		"a span that was not sent": enrichertest.Message(2, 1, 0, false, enrichertest.Entry(2, "a", "b")),
 		"one span twice":           enrichertest.Message(2, 2, 0, false, entry, entry),
 		"a value of another type":  enrichertest.Message(2, 1, 0, false, inList),
+		"a place twice":            enrichertest.Message(2, 1, 0, false, enrichertest.Forged(0, "a", "b", 3, 3)),
 		"a key that is empty":      enrichertest.Message(2, 1, 0, false, enrichertest.Entry(0, "", "b")),
 	}
 	for name, answer := range cases {
@@ -45,6 +49,29 @@ func TestAnswerOfAllKinds(t *testing.T) {
 	}
 	if answer.Spans[0].Span != 2 || answer.Spans[1].Failure != "KeyError" {
 		t.Fatal(answer.Spans)
+	}
+}
+
+func TestForgedAttributesAreMovedAsideWhereTheyStand(t *testing.T) {
+	answer, err := protocol.ReadAnswer(enrichertest.Message(1, 1, 0, false,
+		enrichertest.Forged(0, "spanledger.cost.usd", "ours", 1, 3)), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b xpdata.MapBuilder
+	for _, key := range []string{"a", "spanledger.cost.usd", "spanledger.missed", "spanledger.cost.usd", "spanledger.note"} {
+		b.AppendEmpty(key).SetStr("theirs")
+	}
+	attributes := pcommon.NewMap()
+	b.UnsafeIntoMap(attributes)
+	answer.Spans[0].ApplyTo(attributes, protocol.Names{})
+	var got []string
+	for key, value := range attributes.All() {
+		got = append(got, key+"="+value.Str())
+	}
+	want := "a=theirs spanledger.forged.cost.usd=theirs spanledger.note=theirs spanledger.cost.usd=ours"
+	if strings.Join(got, " ") != want {
+		t.Fatal(got)
 	}
 }
 
