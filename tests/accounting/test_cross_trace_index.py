@@ -30,9 +30,15 @@ class _Watched:
         return self._reader.sums(key)
 
     def scan(
-        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+        self,
+        table: Table,
+        tenant: bytes,
+        *,
+        within: bytes = b"",
+        newest_first: bool = False,
+        before: Key | None = None,
     ) -> Iterator[tuple[Key, bytes]]:
-        return self._reader.scan(table, tenant, within=within, newest_first=newest_first)
+        return self._reader.scan(table, tenant, within=within, newest_first=newest_first, before=before)
 
 
 def _calls(number: int, **more: object) -> list[Fact]:

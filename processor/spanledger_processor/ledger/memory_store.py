@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from spanledger_processor.ledger.orders import COMPLETE
 from spanledger_processor.ledger.overlay import Overlay
 from spanledger_processor.ledger.store import Key, Reader, Table, Unit, UnitConflictError, Usage
 from spanledger_processor.ledger.sums import Sums
@@ -29,7 +30,10 @@ class MemoryStore:
         yield unit
         if decided.changed():
             raise UnitConflictError("what this unit decided on has changed since; run it again")
-        self._below.records.update(unit.landing(self._below))
+        landing = unit.landing(self._below)
+        for where in landing.gone:
+            self._below.records.pop(where, None)
+        self._below.records.update(landing.rows)
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
@@ -51,7 +55,7 @@ class MemoryStore:
 
 class _Records:
     def __init__(self) -> None:
-        self.records: dict[Key, bytes] = {}
+        self.records: dict[Key, bytes] = {COMPLETE: b""}
 
     def get(self, key: Key) -> bytes | None:
         return self.records.get(key)
@@ -61,10 +65,18 @@ class _Records:
         return Sums() if record is None else Sums.unpack(record)
 
     def scan(
-        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+        self,
+        table: Table,
+        tenant: bytes,
+        *,
+        within: bytes = b"",
+        newest_first: bool = False,
+        before: Key | None = None,
     ) -> Iterator[tuple[Key, bytes]]:
         prefix = bytes((table,)) + tenant + within
-        return iter(sorted((item for item in self.records.items() if item[0].startswith(prefix)), reverse=newest_first))
+        found = (item for item in self.records.items() if item[0].startswith(prefix))
+        rows = sorted(found, reverse=newest_first)
+        return iter(rows if before is None else [item for item in rows if item[0] < before])
 
 
 class _Decided(_Records):
@@ -79,11 +91,18 @@ class _Decided(_Records):
         return self._got.setdefault(key, self.records.get(key))
 
     def scan(
-        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+        self,
+        table: Table,
+        tenant: bytes,
+        *,
+        within: bytes = b"",
+        newest_first: bool = False,
+        before: Key | None = None,
     ) -> Iterator[tuple[Key, bytes]]:
         rows = list(super().scan(table, tenant, within=within))
         self._scanned.setdefault((table, tenant, within), rows)
-        return iter(reversed(rows) if newest_first else rows)
+        seen = rows if before is None else [item for item in rows if item[0] < before]
+        return iter(reversed(seen) if newest_first else seen)
 
     def changed(self) -> bool:
         """Whether something that was read is another by now."""

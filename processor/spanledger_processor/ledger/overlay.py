@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from spanledger_processor.ledger.orders import is_ordered, moved, ranks_of
 from spanledger_processor.ledger.store import PREFIX, Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
+
+
+@dataclass(slots=True)
+class Landing:
+    """What a unit of work writes and removes."""
+
+    rows: list[tuple[Key, bytes]]
+    gone: list[Key] = field(default_factory=list)
 
 
 class Overlay:
@@ -30,6 +40,8 @@ class Overlay:
         self._known: dict[Key, Sums] = {}
         self._beside: dict[bytes, set[Key]] = {}
         """Keys that were changed, by what those of one first id have in front: a scan looks at no others."""
+        self._gone: set[Key] = set()
+        """Rows of orders below that stand elsewhere with these changes; only a copy, which is read, knows them."""
 
     def get(self, key: Key) -> bytes | None:
         """The record of `key`, None if there is none."""
@@ -47,18 +59,27 @@ class Overlay:
         return total
 
     def scan(
-        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+        self,
+        table: Table,
+        tenant: bytes,
+        *,
+        within: bytes = b"",
+        newest_first: bool = False,
+        before: Key | None = None,
     ) -> Iterator[tuple[Key, bytes]]:
         """See `store.Reader.scan`."""
         prefix = bytes((table,)) + tenant + within
-        changed = self._beside.get(prefix, ()) if within else {*self.records, *self.added}
-        mine = sorted((key for key in changed if key.startswith(prefix)), reverse=newest_first)
-        below = self.below.scan(table, tenant, within=within, newest_first=newest_first)
+        changed = self._beside.get(prefix, ()) if len(prefix) == PREFIX else {*self.records, *self.added}
+        mine = sorted(
+            (key for key in changed if key.startswith(prefix) and (before is None or key < before)),
+            reverse=newest_first,
+        )
+        below = self.below.scan(table, tenant, within=within, newest_first=newest_first, before=before)
         rows = merge(((key, None) for key in mine), below, key=itemgetter(0), reverse=newest_first)
         for key, same in groupby(rows, key=itemgetter(0)):
             _, record = next(same)
             record = self.get(key) if record is None else record
-            if record is not None:
+            if record is not None and key not in self._gone:
                 yield key, record
 
     def apply(self, changes: Changes, now_ns: int) -> None:
@@ -94,15 +115,20 @@ class Overlay:
         for arrival_ms, keys in above.due.items():
             self.due.setdefault(arrival_ms, []).extend(keys)
 
-    def landing(self, below: Reader) -> list[tuple[Key, bytes]]:
-        """All records to be written, with totals as they are over `below` now."""
-        rows = [item for item in self.records.items() if item[0] not in self.added]
+    def landing(self, below: Reader) -> Landing:
+        """What is to be written and removed, with totals as they are over `below` now."""
+        landing = Landing([item for item in self.records.items() if item[0] not in self.added])
         for key, added in self.added.items():
-            record = self.records.get(key)
-            total = below.sums(key) if record is None else Sums.unpack(record)
+            record = self.records.get(key) or below.get(key)
+            total = Sums() if record is None else Sums.unpack(record)
+            before = None if record is None else ranks_of(total)
             total.add(added)
-            rows.append((key, total.pack()))
-        return rows
+            landing.rows.append((key, total.pack()))
+            if is_ordered(key):
+                gone, come = moved(key, before, ranks_of(total))
+                landing.gone += gone
+                landing.rows += ((row, b"") for row in come)
+        return landing
 
     def copy(self, below: Reader) -> Overlay:
         """The same changes over another view; what is applied to this one afterwards does not reach it."""
@@ -110,6 +136,9 @@ class Overlay:
         copy._put(self.records)
         for key, sums in self.added.items():
             copy._add(key, sums)
+        landing = self.landing(below)
+        copy._gone.update(landing.gone)
+        copy._put({row: b"" for row, _ in landing.rows if row[0] == Table.ORDER})
         return copy
 
     def _base(self, key: Key) -> Sums:

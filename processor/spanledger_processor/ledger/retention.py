@@ -14,6 +14,7 @@ from typing import TypeAlias
 import lmdb
 
 from spanledger_processor.ledger.keys import TRACE_PREFIX, id_bytes, index_key
+from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.store import Key, Table, key
 from spanledger_processor.ledger.sums import OTHER_MODELS, Sums
@@ -157,6 +158,8 @@ def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> bool:
         return False
     if table in _NAMELESS:
         gone = Sums.unpack(record)
+        for row in rows_at(where, ranks_of(gone)):
+            txn.delete(row)
         arrival_ms, gone.arrival_ms = gone.arrival_ms, 0
         gone.labels, gone.named = {}, set()
         _add(txn, nameless, gone, {"id": ""})

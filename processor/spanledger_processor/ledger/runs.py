@@ -22,7 +22,7 @@ _NONE: Mapping[tuple[bytes, str], Iterable[str]] = MappingProxyType({})
 _MOST_ABOVE = 64
 """Sessions looked at above one; who spawned whom comes from the network and may form a ring."""
 _MOST_SESSIONS = 1024
-"""Sessions of one run that are added up at once."""
+"""Sessions of one run that are added up while its spans are accounted for."""
 
 
 def run_of_session(session_id: str, look: Callable[[str], tuple[set[str], str]]) -> tuple[str, str]:
@@ -60,9 +60,14 @@ def linked(reader: Reader, tenant: bytes, kind: bytes, identifier: str) -> Itera
 
 
 def sessions_under(
-    reader: Reader, tenant: bytes, run_id: str, new: Mapping[tuple[bytes, str], Iterable[str]] = _NONE
+    reader: Reader,
+    tenant: bytes,
+    run_id: str,
+    new: Mapping[tuple[bytes, str], Iterable[str]] = _NONE,
+    *,
+    most: int | None = _MOST_SESSIONS,
 ) -> list[str] | None:
-    """The sessions whose own part may stand under a run; None if they are too many to be looked at.
+    """The sessions whose own part may stand under a run; None if they are more than `most`.
 
     `new` are links that are not stored yet.
     """
@@ -75,7 +80,7 @@ def sessions_under(
             if session_id not in found:
                 found[session_id] = None
                 waiting.append(session_id)
-        if len(found) > _MOST_SESSIONS:
+        if most is not None and len(found) > most:
             return None
     return list(found)
 
@@ -105,10 +110,7 @@ def one_run(reader: Reader, tenant: bytes, run_id: str) -> Sums | None:
     """The totals of one run, None if the ledger has none of that id."""
     record = reader.get(run_key(tenant, run_id))
     total = None if record is None else Sums.unpack(record)
-    sessions = sessions_under(reader, tenant, run_id)
-    if sessions is None:
-        return all_runs(reader, tenant).get(bounded_id(run_id))
-    for session_id in sessions:
+    for session_id in sessions_under(reader, tenant, run_id, most=None) or ():
         session = reader.sums(session_key(tenant, session_id))
         own = session.own()
         if not (own.spans or own.cost or own.calls):

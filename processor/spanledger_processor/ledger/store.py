@@ -56,6 +56,8 @@ class Table(IntEnum):
     """From a run to the sessions that name it, and from a session to those that it spawned."""
     GONE = 15
     """Per UTC day of their last arrival: what sessions that are gone had spent."""
+    ORDER = 17
+    """Sessions and runs by last activity and by cost (`orders`)."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 
@@ -119,12 +121,18 @@ class Reader(Protocol):
         ...
 
     def scan(
-        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+        self,
+        table: Table,
+        tenant: bytes,
+        *,
+        within: bytes = b"",
+        newest_first: bool = False,
+        before: Key | None = None,
     ) -> Iterator[tuple[Key, bytes]]:
         """The records of one tenant in a table, in the order of their keys, or from the last one back.
 
-        `within` is `near` of the first of several ids: only what stands side by side with it, which may be of another
-        first id, too.
+        From the last one back, `before` leaves out that key and those behind it. `within` is `near` of the first of
+        several ids: only what stands side by side with it, which may be of another first id, too.
         """
         ...
 

@@ -36,12 +36,18 @@ class View:
         return Sums() if record is None else Sums.unpack(record)
 
     def scan(
-        self, table: Table, tenant: bytes, *, within: bytes = b"", newest_first: bool = False
+        self,
+        table: Table,
+        tenant: bytes,
+        *,
+        within: bytes = b"",
+        newest_first: bool = False,
+        before: Key | None = None,
     ) -> Iterator[tuple[Key, bytes]]:
         """See `store.Reader.scan`."""
         prefix = bytes((table,)) + tenant + within
         if newest_first:
-            yield from self._backwards(prefix)
+            yield from self._backwards(prefix, before)
             return
         with map_lmdb_errors(self._path), self._txn.cursor() as cursor:
             more = cursor.set_range(prefix)
@@ -49,9 +55,9 @@ class View:
                 yield cursor.item()
                 more = cursor.next()
 
-    def _backwards(self, prefix: bytes) -> Iterator[tuple[Key, bytes]]:
+    def _backwards(self, prefix: bytes, before: Key | None) -> Iterator[tuple[Key, bytes]]:
         with map_lmdb_errors(self._path), self._txn.cursor() as cursor:
-            behind = cursor.set_range(prefix + b"\xff" * 17)
+            behind = cursor.set_range(before or prefix + b"\xff" * 17)
             more = cursor.prev() if behind else cursor.last()
             while more and cursor.key().startswith(prefix):
                 yield cursor.item()

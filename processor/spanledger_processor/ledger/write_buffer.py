@@ -126,7 +126,10 @@ class WriteBuffer:
 
     def _commit(self, overlay: Overlay, *, retain: bool) -> None:
         with self._env.begin(write=True) as txn:
-            rows = [*overlay.landing(View(txn, self._path)), *due_rows(overlay.due, txn.id())]
+            landing = overlay.landing(View(txn, self._path))
+            for gone in landing.gone:
+                txn.delete(gone)
+            rows = [*landing.rows, *due_rows(overlay.due, txn.id())]
             rows.sort()
             with txn.cursor() as cursor:
                 cursor.putmulti(rows)

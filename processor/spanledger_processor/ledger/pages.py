@@ -1,0 +1,297 @@
+"""Sessions and runs in pages: a bounded number of rows, and of records looked at for them, whatever the ledger holds.
+
+A page may hold fewer rows than asked for, or none, and still not be the last one: where a filter lets few rows through,
+looking goes on with the next page. A cursor says where; it stays valid while sessions come and go. A session that
+becomes active between two pages may be missed by the later one, and none is listed twice by its place alone.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from heapq import merge, nlargest
+from itertools import groupby, islice
+from operator import itemgetter
+from typing import TypeAlias
+
+from msgpack.exceptions import UnpackException
+
+from spanledger_processor.ledger.keys import UNATTRIBUTED, run_key, session_key
+from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks_of, time_rank, total_key, walk
+from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.rows import Row, row
+from spanledger_processor.ledger.runs import named_by, one_run, run_of_session, sessions_under
+from spanledger_processor.ledger.store import Reader, Table
+from spanledger_processor.ledger.sums import Sums
+
+MOST_ROWS = 1000
+"""Rows of a page."""
+_MOST_LOOKED_AT = 4000
+"""Records read for a page."""
+_SORTED_TOGETHER = 2000
+"""Totals of one rank of cost that are put in their exact order; more of them stand in the order of their ids' hashes,
+and differ by 1.6 % at most.
+"""
+_BY_TIME, _BY_COST, _BY_COST_RANK, _RUNS_BY_COST = range(4)
+Place: TypeAlias = tuple[int, int, bytes]
+"""Where a row stands in a list: by what it is ordered, then a rank or a cost, and the hash of its id."""
+
+
+class CursorError(ValueError):
+    """A cursor that none of ours is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Rows, and the cursor of those behind them; None where there are none."""
+
+    rows: list[Row]
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows of a list, and how many. `accept` filters; times in ns, `until_ns` excluded.
+
+    With a filter, what belongs to no session or run is no row of the list.
+    """
+
+    limit: int = 100
+    cursor: str | None = None
+    by_cost: bool = False
+    since_ns: int = 0
+    until_ns: int | None = None
+    accept: Callable[[Sums], bool] | None = None
+
+    @property
+    def filtered(self) -> bool:
+        """Whether some rows are left out."""
+        return self.accept is not None or self.since_ns > 0 or self.until_ns is not None
+
+    def accepts(self, sums: Sums) -> bool:
+        """Return whether a total is a row of the list."""
+        if sums.last_ns < self.since_ns or (self.until_ns is not None and sums.last_ns >= self.until_ns):
+            return False
+        return self.accept is None or self.accept(sums)
+
+
+def sessions(reader: Reader, tenant: bytes, wanted: Wanted) -> Page:
+    """Return a page of sessions, the one last active, or the dearest, first; what belongs to none is the last row."""
+    page = _Filling(wanted)
+    by_cost = wanted.by_cost
+    after = page.after(_BY_COST, _BY_COST_RANK) if by_cost else page.after(_BY_TIME)
+    rows = _by_cost(reader, tenant, after) if by_cost else _by_time(reader, tenant, wanted, after)
+    for place, sums in rows:
+        if not page.take(place, *([sums] if sums.labels.get("id") and wanted.accepts(sums) else [])):
+            return page.cut()
+    return page.end(reader.sums(session_key(tenant, UNATTRIBUTED)))
+
+
+def runs(reader: Reader, tenant: bytes, wanted: Wanted, *, all_runs: bool) -> Page:
+    """Return a page of runs by last activity of their sessions, or by cost; what belongs to none is the last row.
+
+    Unless `all_runs`, a session that is a run of its own, and spawned none, is left out. By cost every run is looked at
+    for each page.
+    """
+    page = _Filling(wanted)
+    found = _RunPlaces(reader, tenant, all_runs=all_runs)
+    if wanted.by_cost:
+        after = page.after(_RUNS_BY_COST)
+        dearest = nlargest(wanted.limit + 1, _runs_by_cost(found, wanted, after), key=itemgetter(0))
+        for place, sums in dearest:
+            if not page.take(place, sums):
+                return page.cut()
+        return page.end(one_run(reader, tenant, UNATTRIBUTED) or Sums())
+    after = page.after(_BY_TIME)
+    for rank, id_hash, totals in found.totals(after and after[1:], wanted):
+        for below, sums in enumerate(totals):  # several runs may stand at one place, and come on two pages
+            place = (_BY_TIME, rank, id_hash + bytes((0xFF - below,)))
+            if (after is None or place < after) and not page.take(place, *filter(wanted.accepts, [sums])):
+                return page.cut()
+        if not page.take((_BY_TIME, rank, id_hash + b"\0")):
+            return page.cut()
+    return page.end(one_run(reader, tenant, UNATTRIBUTED) or Sums())
+
+
+class _Filling:
+    """A page that is being filled."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._rows: list[Row] = []
+        self._looked_at = 0
+        self._last: Place | None = None if wanted.cursor is None else _read_cursor(wanted.cursor)
+
+    def after(self, *kinds: int) -> Place | None:
+        """Return the place that the page before ended with.
+
+        Raises:
+            CursorError: it is of a list in another order.
+        """
+        if self._last is not None and self._last[0] not in kinds:
+            raise CursorError("a cursor of another list or order")
+        return self._last
+
+    def take(self, place: Place, *totals: Sums) -> bool:
+        """Add the rows of one place; False where the page is full, and they belong to the next one."""
+        full = self._rows and len(self._rows) + len(totals) > self._wanted.limit
+        if full or self._looked_at >= _MOST_LOOKED_AT:
+            return False
+        self._looked_at += 1
+        self._last = place
+        self._rows += map(row, totals)
+        return True
+
+    def cut(self) -> Page:
+        """Return the page where more rows may follow."""
+        assert self._last is not None
+        return Page(self._rows, _cursor(self._last))
+
+    def end(self, unattributed: Sums) -> Page:
+        """Return the page where none follow but, without a filter, what belongs to none."""
+        if self._wanted.filtered or not unattributed.spans:
+            return Page(self._rows, None)
+        if len(self._rows) >= self._wanted.limit:
+            return self.cut()
+        unattributed.labels.setdefault("id", UNATTRIBUTED)
+        return Page([*self._rows, row(unattributed)], None)
+
+
+def _by_time(reader: Reader, tenant: bytes, wanted: Wanted, after: Place | None) -> Iterator[tuple[Place, Sums]]:
+    for position in _walk_times(reader, tenant, Table.SESSION, Order.LAST, wanted, after and after[1:]):
+        yield (_BY_TIME, *position), reader.sums(total_key(tenant, Table.SESSION, position))
+
+
+def _walk_times(
+    reader: Reader, tenant: bytes, table: Table, order: Order, wanted: Wanted, after: Position | None
+) -> Iterator[Position]:
+    newest = None if wanted.until_ns is None else (time_rank(wanted.until_ns) + 1, b"")
+    below = min((bound for bound in (newest, after) if bound is not None), default=None)
+    oldest = time_rank(wanted.since_ns)
+    for position in walk(reader, tenant, table, order, below):
+        if position[0] < oldest:
+            return
+        yield position
+
+
+def _by_cost(reader: Reader, tenant: bytes, after: Place | None) -> Iterator[tuple[Place, Sums]]:
+    """Yield sessions by cost, the dearest first: a rank at a time, and those of a rank in their exact order."""
+    below = None
+    if after is not None:
+        rank = cost_rank(after[1]) if after[0] == _BY_COST else after[1]
+        below = (rank + 1, b"")
+    for rank, ranked in groupby(walk(reader, tenant, Table.SESSION, Order.COST, below), key=itemgetter(0)):
+        first = list(islice(ranked, _SORTED_TOGETHER + 1)) if rank else []
+        if 0 < len(first) <= _SORTED_TOGETHER:
+            yield from _in_exact_order(reader, tenant, first, after)
+            continue
+        for position in (*first, *ranked):
+            place = (_BY_COST_RANK, *position)
+            if after is None or after[0] != _BY_COST_RANK or place < after:
+                yield place, reader.sums(total_key(tenant, Table.SESSION, position))
+
+
+def _in_exact_order(
+    reader: Reader, tenant: bytes, positions: list[Position], after: Place | None
+) -> Iterator[tuple[Place, Sums]]:
+    group: list[tuple[Place, Sums]] = []
+    for position in positions:
+        sums = reader.sums(total_key(tenant, Table.SESSION, position))
+        group.append(((_BY_COST, sums.cost, position[1]), sums))
+    group.sort(key=itemgetter(0), reverse=True)
+    return (item for item in group if after is None or after[0] != _BY_COST or item[0] < after)
+
+
+def _runs_by_cost(found: _RunPlaces, wanted: Wanted, after: Place | None) -> Iterator[tuple[Place, Sums]]:
+    for *_, totals in found.totals(None, wanted):
+        for sums in filter(wanted.accepts, totals):
+            id_hash = run_key(b"", sums.labels.get("id", ""))[1:]
+            place = (_RUNS_BY_COST, sums.cost, id_hash)
+            if after is None or place < after:
+                yield place, sums
+
+
+class _RunPlaces:
+    """Where runs stand among each other: each at the place of that part of it which was active last."""
+
+    def __init__(self, reader: Reader, tenant: bytes, *, all_runs: bool) -> None:
+        self._reader = reader
+        self._tenant = tenant
+        self._all = all_runs
+        self._places: dict[str, Position | None] = {}
+
+    def totals(self, after: Position | None, wanted: Wanted) -> Iterator[tuple[int, bytes, list[Sums]]]:
+        """Yield positions, from the latest back, with the totals of the runs that stand there, five at most."""
+        for position, run_ids in self._walk(after, wanted):
+            here = [run_id for run_id in run_ids if run_id and self._place_of(run_id) == position]
+            found = (one_run(self._reader, self._tenant, run_id) for run_id in here)
+            yield *position, [sums for sums in found if sums is not None]
+
+    def _walk(self, after: Position | None, wanted: Wanted) -> Iterator[tuple[Position, list[str]]]:
+        """Yield positions of parts, with the runs that the part may belong to."""
+        order = Order.LAST if self._all else Order.GROUPED
+        sessions = _walk_times(self._reader, self._tenant, Table.SESSION, order, wanted, after)
+        runs = _walk_times(self._reader, self._tenant, Table.RUN, Order.LAST, wanted, after)
+        for position, parts in groupby(
+            merge(
+                ((position, Table.SESSION) for position in sessions),
+                ((position, Table.RUN) for position in runs),
+                reverse=True,
+            ),
+            key=itemgetter(0),
+        ):
+            run_ids: dict[str, None] = {}
+            for _, table in parts:
+                run_ids |= dict.fromkeys(
+                    self._runs_of(self._session_at(position)) if table == Table.SESSION else [self._run_at(position)]
+                )
+            yield position, list(run_ids)
+
+    def _runs_of(self, session: Sums) -> list[str]:
+        """Return the runs that parts of a session stand under, its own part's first."""
+        decided, _ = run_of_session(session.labels.get("id", ""), self._names)
+        return [decided, *sorted(session.named)]
+
+    def _run_at(self, position: Position) -> str:
+        return self._reader.sums(total_key(self._tenant, Table.RUN, position)).labels.get("id", "")
+
+    def _session_at(self, position: Position) -> Sums:
+        return self._reader.sums(total_key(self._tenant, Table.SESSION, position))
+
+    def _place_of(self, run_id: str) -> Position | None:
+        """Return the latest position of what belongs to a run."""
+        if run_id not in self._places:
+            places = list(self._places_in(run_id))
+            self._places[run_id] = max(places, default=None)
+        return self._places[run_id]
+
+    def _places_in(self, run_id: str) -> Iterator[Position]:
+        where = run_key(self._tenant, run_id)
+        if self._reader.get(where) is not None:
+            yield ranks_of(self._reader.sums(where))[0], where[9:]
+        for session_id in sessions_under(self._reader, self._tenant, run_id, most=None) or ():
+            where = session_key(self._tenant, session_id)
+            session = self._reader.sums(where)
+            last, _, grouped = ranks_of(session)
+            if session.labels.get("id") and (grouped or self._all) and run_id in self._runs_of(session):
+                yield last, where[9:]
+
+    def _names(self, session_id: str) -> tuple[set[str], str]:
+        return named_by(self._reader.sums(session_key(self._tenant, session_id)))
+
+
+def _cursor(place: Place) -> str:
+    kind, rank, id_hash = place
+    return urlsafe_b64encode(pack([kind, str(rank), id_hash])).decode().rstrip("=")
+
+
+def _read_cursor(text: str) -> Place:
+    try:
+        kind, rank, id_hash = unpack(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        place = (int(kind), int(rank), bytes(id_hash))
+    except (ValueError, TypeError, UnpackException) as error:
+        raise CursorError("not a cursor that an answer gave") from error
+    if not 0 <= place[1] < 1 << 128:
+        raise CursorError("not a cursor that an answer gave")
+    return place

@@ -1,0 +1,222 @@
+"""Lists in pages: every session and run once, in order, in whatever order they came and however they went."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ledger_in_memory import MemoryLedger, make_fact
+from spanledger_processor.ledger import orders, pages, queries, schema
+from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.orders import COMPLETE, Order, cost_rank, walk
+from spanledger_processor.ledger.packing import pack
+from spanledger_processor.ledger.pages import CursorError, Page, Wanted
+from spanledger_processor.ledger.store import Changes, Reader, Table
+from spanledger_processor.ledger.sums import Sums
+from stores import START_NS, TENANT, Clock, enter, open_store, session
+
+SECOND = 2 << 30
+"""Times so far apart differ in rank."""
+
+
+def everything(page_of: Callable[[Wanted], Page], **wanted: Any) -> list[dict[str, Any]]:
+    """All rows of a list, page by page."""
+    rows: list[dict[str, Any]] = []
+    cursor = None
+    while True:
+        page = page_of(Wanted(cursor=cursor, **wanted))
+        assert len(page.rows) <= wanted.get("limit", 100)
+        rows += page.rows
+        cursor = page.next_cursor
+        if cursor is None:
+            return rows
+
+
+_names = st.sampled_from(["", "a", "b", "c", "d", "e"])
+_facts = st.lists(
+    st.tuples(_names, st.sampled_from(["", "", "r", "a", "s"]), _names, st.integers(0, 40), st.integers(0, 60)),
+    max_size=14,
+)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(facts=_facts, limit=st.integers(1, 4))
+def test_pages_hold_what_the_whole_lists_hold(facts: list[tuple[str, str, str, int, int]], limit: int) -> None:
+    ledger = MemoryLedger()
+    for number, (name, run, parent, cost, start) in enumerate(facts):
+        fact = make_fact(
+            f"s{number}",
+            kind="llm",
+            cost=cost,
+            trace=f"t{number % 5}",
+            session=name,
+            run=run,
+            parent_session=parent,
+            start=start * SECOND,
+        )
+        ledger.take([fact])
+    with ledger.store.snapshot() as reader:
+        _as_the_whole_lists(reader, limit)
+
+
+def _as_the_whole_lists(reader: Reader, limit: int) -> None:
+    whole = [row for row in queries.sessions(reader, TENANT) if row["id"] or row["spans"]]
+    by_time = everything(lambda wanted: pages.sessions(reader, TENANT, wanted), limit=limit)
+    assert sorted(by_time, key=str) == sorted(whole, key=str)
+    assert [row["last"] for row in by_time if row["id"]] == [row["last"] for row in whole if row["id"]]
+    by_cost = everything(lambda wanted: pages.sessions(reader, TENANT, wanted), limit=limit, by_cost=True)
+    assert sorted(by_cost, key=str) == sorted(whole, key=str)
+    costs = [row["cost_usd"] for row in by_cost if row["id"]]
+    assert costs == sorted(costs, reverse=True)
+
+    runs = [row for row in queries.runs(reader, TENANT) if row["id"] or row["spans"]]
+    for by in (False, True):
+        rows = everything(lambda wanted: pages.runs(reader, TENANT, wanted, all_runs=True), limit=limit, by_cost=by)
+        assert sorted(rows, key=str) == sorted(runs, key=str)
+    named = everything(lambda wanted: pages.runs(reader, TENANT, wanted, all_runs=False), limit=limit)
+    alone = {row["id"] for row in runs} - {row["id"] for row in named}
+    assert not [row for row in named if row not in runs]
+    for row in whole:  # what is left out is a session by itself: no run is named, and nobody spawned it
+        if row["id"] in alone:
+            assert "parent_id" not in row
+
+
+def _store_with(folder: Path, clock: Clock, durability: str = "sync") -> LmdbStore:
+    store = open_store(folder, clock=clock, durability=durability, sessions_hours=48)
+    for number in range(40):
+        _spend(store, clock, f"s{number}", number)
+    return store
+
+
+def _spend(store: LmdbStore, clock: Clock, name: str, cost: int) -> None:
+    sums = Sums(cost=cost, calls=1, spans=1, last_ns=clock(), labels={"id": name})
+    clock.forward(0.01)
+    with store.unit() as unit:
+        enter(unit, Changes(add={session(name): sums}), clock())
+
+
+def _consistent(reader: Reader) -> Iterator[str]:
+    """Yield each order that differs from what the totals say."""
+    assert reader.get(COMPLETE) is not None
+    for table in orders.ORDERED:
+        for order in Order:
+            right = sorted(orders._read_all(reader, TENANT, table, order), reverse=True)
+            if table == Table.RUN and order == Order.COST:
+                right = []
+            if list(walk(reader, TENANT, table, order)) != right:
+                yield f"{table.name} {order.name}"
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+def test_orders_follow_every_change_also_what_is_held_back(tmp_path: Path, durability: str) -> None:
+    clock = Clock()
+    store = _store_with(tmp_path, clock, durability)
+    for number in range(0, 40, 3):
+        _spend(store, clock, f"s{number}", 1000 * number)
+        with store.snapshot() as reader:
+            assert list(_consistent(reader)) == []
+    clock.forward(47.8)
+    _spend(store, clock, "late", 1)
+    for _ in range(200):
+        clock.forward(0.001)
+        if not store.maintain():
+            clock.forward(1.1)
+    with store.snapshot() as reader:
+        assert list(_consistent(reader)) == []
+        rows = everything(lambda wanted: pages.sessions(reader, TENANT, wanted), limit=7)
+        assert [row["id"] for row in rows] == [row["id"] for row in queries.sessions(reader, TENANT)]
+        assert 0 < len(rows) < 41, "some have gone"
+    store.close()
+
+
+def test_a_ledger_without_orders_is_read_and_gets_them_when_it_is_written(tmp_path: Path) -> None:
+    clock = Clock()
+    store = _store_with(tmp_path, clock)
+    with store._env.begin(write=True) as txn:
+        with txn.cursor() as cursor:
+            while cursor.set_range(bytes((Table.ORDER,))) and cursor.key()[0] == Table.ORDER:
+                cursor.delete()
+        txn.delete(COMPLETE)
+        txn.put(schema.KEY, pack([2]))
+    store.close()
+    store = open_store(tmp_path, read_only=True)
+    with store.snapshot() as reader:
+        before = everything(lambda wanted: pages.sessions(reader, TENANT, wanted), limit=9)
+    store.close()
+    store = open_store(tmp_path, clock=clock)
+    with store.snapshot() as reader:
+        assert list(_consistent(reader)) == []
+        assert everything(lambda wanted: pages.sessions(reader, TENANT, wanted), limit=9) == before
+        assert [row["id"] for row in before] == [f"s{number}" for number in reversed(range(40))]
+    store.close()
+
+
+def test_a_page_looks_at_a_bounded_number_of_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_MOST_LOOKED_AT", 10)
+    store = _store_with(tmp_path, Clock())
+    with store.snapshot() as reader:
+        first = pages.sessions(reader, TENANT, Wanted(accept=lambda sums: sums.labels["id"] == "s0"))
+        assert (first.rows, first.next_cursor is None) == ([], False)
+        found = everything(
+            lambda wanted: pages.sessions(reader, TENANT, wanted), accept=lambda sums: sums.labels["id"] == "s0"
+        )
+        assert [row["id"] for row in found] == ["s0"]
+    store.close()
+
+
+def test_very_many_of_about_one_cost_are_each_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_SORTED_TOGETHER", 5)
+    clock = Clock()
+    store = open_store(tmp_path, clock=clock)
+    costs = [*range(100_000, 100_040), *range(70), 0, 0, 0]
+    for number, cost in enumerate(costs):
+        _spend(store, clock, f"s{number}", cost)
+    with store.snapshot() as reader:
+        rows = everything(lambda wanted: pages.sessions(reader, TENANT, wanted), limit=3, by_cost=True)
+    ids = [row["id"] for row in rows]
+    assert sorted(ids) == sorted(f"s{number}" for number in range(len(costs)))
+    ranks = [cost_rank(costs[int(name[1:])]) for name in ids]
+    assert ranks == sorted(ranks, reverse=True)
+    store.close()
+
+
+def test_times_bound_a_list(tmp_path: Path) -> None:
+    clock = Clock()
+    store = _store_with(tmp_path, clock)
+    step = clock.ns - START_NS
+    with store.snapshot() as reader:
+        rows = everything(
+            lambda wanted: pages.sessions(reader, TENANT, wanted),
+            since_ns=START_NS + step // 4,
+            until_ns=START_NS + step // 2,
+            limit=3,
+        )
+    assert [row["id"] for row in rows] == [f"s{number}" for number in reversed(range(10, 20))]
+    store.close()
+
+
+@pytest.mark.parametrize("text", ["", "x", "!!", "AAAA", "k6Fh", "kwAxoA", "é", "A" * 1000])
+def test_nonsense_is_no_cursor(text: str) -> None:
+    with MemoryLedger().store.snapshot() as reader, pytest.raises(CursorError):
+        pages.sessions(reader, TENANT, Wanted(cursor=text))
+
+
+def test_a_cursor_of_another_order_is_refused(tmp_path: Path) -> None:
+    store = _store_with(tmp_path, Clock())
+    with store.snapshot() as reader:
+        cursor = pages.sessions(reader, TENANT, Wanted(limit=2)).next_cursor
+        with pytest.raises(CursorError, match="another"):
+            pages.sessions(reader, TENANT, Wanted(cursor=cursor, by_cost=True))
+    store.close()
+
+
+@pytest.mark.parametrize("cost", [0, 1, 2, 63, 64, 65, 127, 128, 10**12, 10**30])
+def test_ranks_of_costs_rise_with_them_and_tell_two_per_cent_apart(cost: int) -> None:
+    assert cost_rank(cost) <= cost_rank(cost + 1)
+    if cost:
+        assert cost_rank(cost) < cost_rank(cost + cost // 50 + 1)
