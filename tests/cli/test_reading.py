@@ -165,6 +165,32 @@ def test_by_day_since(state: tuple[str, ...]) -> None:
     assert "Nothing was spent since 2026-02-02" in output("summary", "--since", "2026-02-02", *state)
 
 
+def test_by_a_dimension(tmp_path: Path) -> None:
+    """Of the configured dimensions, and of those that need no configuration; all rows add up to the ledger."""
+    spans = [chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 9) for _ in range(4)]
+    for span, team in zip(spans, ["red", "blue", "red", ""], strict=True):
+        set_attributes(span, ({"app.team": team} if team else {}) | {"user.id": "u1"})
+    message = ExportTraceServiceRequest.FromString(request(*spans))
+    message.resource_spans[0].resource.attributes.add(key="service.name").value.string_value = "shop"
+    state = ledger(tmp_path, message.SerializeToString(), sets=("processor.dimensions.team=[app.team]",))
+    teams = answer("summary", "--by", "team", *state)["values"]
+    assert [(row["value"], row["calls"]) for row in teams] == [("red", 2), ("blue", 1), ("", 1)]
+    for by, value in (("service", "shop"), ("user", "u1"), ("model", "gpt-4o-mini"), ("provider", "openai")):
+        (row,) = answer("summary", "--by", by, *state)["values"]
+        assert (row["value"], row["calls"], row["cost_usd_exact"]) == (value, 4, "0.00084")
+    shown = output("summary", "--by", "team", *state)
+    assert re.search(r"red +\$0.000420", shown)
+    assert re.search(r"\(unattributed\) +\$0.000210", shown)
+    assert "Nothing was spent since" in output("summary", "--by", "team", "--since", "2026-02-03", *state)
+
+
+def test_a_dimension_that_is_not_there(state: tuple[str, ...]) -> None:
+    result = run("summary", "--by", "teem", *state)
+    assert result.exit_code == 2
+    assert "service" in result.stderr
+    assert run("summary", "--by", "user", "--session", "a", *state).exit_code == 2
+
+
 @pytest.mark.parametrize("when", ["today", "yesterday", "7d"])
 def test_since_by_word(when: str, tmp_path: Path) -> None:
     """A call of just now is within each of them."""

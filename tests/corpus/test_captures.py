@@ -24,6 +24,7 @@ from captures import (
 )
 from gaps import GAPS, NO_ARGUMENTS, NO_TOOL_SPANS, SILENT_SESSIONS, UNNAMED, told
 from numbers_in import numbers_in
+from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.model import USAGE_CLASSES
 
@@ -60,6 +61,10 @@ def check(books: Books, capture: Capture) -> None:
     assert books.sent_cost() == cost + correction
     for question in (questions.sessions, questions.runs, questions.models):
         assert sum(Decimal(row["cost_usd_exact"]) for row in books.parts(question)) == cost
+    for name in ("service", "project", "user", "agent", "model", "provider"):
+        values = books.parts(lambda reader, tenant, name=name: dimensions.values(reader, tenant, name))
+        assert sum(Decimal(row["cost_usd_exact"]) for row in values) == cost
+        assert all(row["cost_usd"] >= 0 and row["calls"] > 0 for row in values)
     assert books.repeats_differ == []
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spanledger_processor.ledger.keys import index_key, link_key, trace_key
+from spanledger_processor.ledger import dimensions
+from spanledger_processor.ledger.keys import dimension_key, index_key, link_key, trace_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.runs import NAMES
@@ -259,4 +260,64 @@ def test_other_tenants_sessions_go_to_their_own(tmp_path: Path, clock: Clock) ->
             record = reader.get(key(Table.SESSION, tenant, b""))
             assert record is not None
             assert Sums.unpack(record).cost == number + 1
+    store.close()
+
+
+def _spend_by_team(teams: dict[str, int], day: int = 3) -> Changes:
+    """A call of each team, with its cost, as accounting enters it: in the day and in the dimension."""
+    whole = key(Table.DAY, TENANT, day.to_bytes(4, "big"), b"", b"gpt")
+    changes = Changes(add={whole: Sums(sum(teams.values()), len(teams), labels={"day": str(day), "model": "gpt"})})
+    for team, cost in teams.items():
+        labels = {"day": str(day), "dimension": "team", "value": team}
+        changes.add[dimension_key(TENANT, "team", day, team)] = Sums(cost, 1, labels=labels)
+    return changes
+
+
+def test_a_dimension_keeps_its_dearest_values_and_the_rest_exactly(tmp_path: Path, clock: Clock) -> None:
+    """More values than are told apart: what is kept are the dearest, and the sum of all is what it was."""
+    store = open_store(tmp_path, clock=clock)
+    costs = {f"team {number}": number + 1 for number in range(3 * dimensions.VALUES_KEPT)}
+    for batch in range(3):
+        part = dict(list(costs.items())[batch::3])
+        _enter(store, _spend_by_team(part), clock)
+    _maintain(store)
+    with store.snapshot() as reader:
+        rows = dimensions.values(reader, TENANT, "team")
+        kept = count(reader, Table.DIMENSION)
+    dearest = sorted(costs, key=lambda team: -costs[team])[: dimensions.VALUES_KEPT // 2]
+    assert kept <= 2 * dimensions.VALUES_KEPT
+    assert [row["value"] for row in rows[: len(dearest)]] == dearest
+    assert rows[-1]["other"] is True
+    assert sum(round(row["cost_usd"] * 10**12) for row in rows) == sum(costs.values())
+    assert sum(row["calls"] for row in rows) == len(costs)
+    store.close()
+
+
+def test_a_value_that_joined_the_others_and_is_taken_back_is_never_below_nothing(tmp_path: Path, clock: Clock) -> None:
+    store = open_store(tmp_path, clock=clock)
+    _enter(store, _spend_by_team({f"team {number}": 10 for number in range(2 * dimensions.VALUES_KEPT + 1)}), clock)
+    _maintain(store)
+    with store.snapshot() as reader:
+        joined = {f"team {number}" for number in range(2 * dimensions.VALUES_KEPT + 1)} - {
+            row["value"] for row in dimensions.values(reader, TENANT, "team")
+        }
+    taken = _spend_by_team({min(joined): 10})
+    for where, sums in taken.add.items():
+        taken.add[where] = Sums(-sums.cost, -1, labels=sums.labels)
+    _enter(store, taken, clock)
+    with store.snapshot() as reader:
+        rows = dimensions.values(reader, TENANT, "team")
+    assert all(row["cost_usd"] > 0 for row in rows)
+    assert sum(row["calls"] for row in rows) == 2 * dimensions.VALUES_KEPT
+    store.close()
+
+
+def test_values_of_days_long_past_become_one(tmp_path: Path, clock: Clock) -> None:
+    store = open_store(tmp_path, clock=clock, sessions_hours=48)
+    _enter(store, _spend_by_team({"red": 5, "blue": 7}), clock)
+    clock.forward(49)
+    _maintain(store)
+    with store.snapshot() as reader:
+        (row,) = dimensions.values(reader, TENANT, "team")
+    assert (row["other"], row["calls"], row["cost_usd_exact"]) == (True, 2, "0.000000000012")
     store.close()

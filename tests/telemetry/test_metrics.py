@@ -215,6 +215,26 @@ def test_models_are_bounded_and_no_spend_is_lost(telemetry: Telemetry) -> None:
     assert sum(spend.values()) == 150
 
 
+def test_spend_by_dimension_is_bounded_and_whole() -> None:
+    """Each dimension has all of the spend once; what is beyond the limit, and what names none, is in it, too."""
+    telemetry = Telemetry("1.2.3", window=3600, budget=256, dimensions=("team", "provider"), values=2)
+    facts = [fact(model="claude") for _ in range(4)]
+    for one, team in zip(facts, ("red", "blue", "green", ""), strict=True):
+        one.dimensions = ("team", team) if team else ()
+    decisions = {number: priced() for number in range(4)}
+    decisions[0].usage = Usage(input=10, output=2)
+    telemetry.stage.ruled(Batch(b"", facts, NOW_NS), Ruling(decisions, fresh=list(range(4))))
+    found = scraped(telemetry)
+    spend = {name: value for name, value in found.items() if name.startswith("dimension_cost_usd_total")}
+    assert spend == {
+        "dimension_cost_usd_total{dimension=team,model=claude,value=red}": 0.5,
+        "dimension_cost_usd_total{dimension=team,model=claude,value=blue}": 0.5,
+        "dimension_cost_usd_total{dimension=team,model=other,value=other}": 1,
+        "dimension_cost_usd_total{dimension=provider,model=claude,value=anthropic}": 2,
+    }
+    assert found["dimension_tokens_total{class=input,dimension=team,model=claude,value=red}"] == 10
+
+
 def test_operations_that_nobody_knows_are_counted_by_name_and_bounded(telemetry: Telemetry) -> None:
     facts = [fact() for _ in range(60)]
     for number, one in enumerate(facts):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from spanledger_processor.accounting.facts import Fact
-from spanledger_processor.accounting.trace import Claim, Span
+from spanledger_processor.accounting.trace import NO_DETAIL, Claim, Detail, Span
 from spanledger_processor.ledger.keys import bounded_id
-from spanledger_processor.model import Usage, counts_of
+from spanledger_processor.model import Call, Usage, counts_of
 
 
 def span_of(fact: Fact) -> Span:
@@ -26,7 +26,15 @@ def span_of(fact: Fact) -> Span:
     span.logged = call.source.startswith("log:")
     span.closes = call.session_closed
     span.claim = _claim_of(fact)
+    span.detail = _detail_of(fact, call)
     return span
+
+
+def _detail_of(fact: Fact, call: Call) -> Detail:
+    tool = bounded_id(call.tool.name or "") if call.tool is not None and call.kind == "tool" else ""
+    agent, parent = bounded_id(call.agent_id), bounded_id(call.agent_parent_id)
+    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions)
+    return NO_DETAIL if detail == NO_DETAIL else detail
 
 
 def _claim_of(fact: Fact) -> Claim | None:

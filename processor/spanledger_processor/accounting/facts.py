@@ -36,6 +36,7 @@ class Fact:
 
     `trace_id` and `span_id` are as on the wire, or a digest of the span where those are invalid. `digest` stands for
     the usage that was read: a repeat with another digest is a conflict. `result` stands for what a tool gave back.
+    `dimensions` are names and values in turn, by name; `failed` says that the span's status is an error.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 
@@ -55,6 +56,8 @@ class Fact:
     day: int = 0
     digest: bytes = b""
     evidence: Evidence = NO_EVIDENCE
+    dimensions: tuple[str, ...] = ()
+    failed: bool = False
 
 
 @dataclass(slots=True)

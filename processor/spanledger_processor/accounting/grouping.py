@@ -2,12 +2,13 @@
 
 A span belongs to the session that it names, else its resource, else its nearest ancestor that names one, else the
 only one that the trace names; two named and none above it: unattributed (docs/contract.md#state-and-money). Runs go the
-same way; where a trace names none, the session decides (`ledger.runs`).
+same way; where a trace names none, the session decides (`ledger.runs`). Its agent is the one that it names, else the
+one that its nearest ancestor names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 MAX_DEPTH = 256
@@ -36,15 +37,24 @@ class Link(Protocol):
     @property
     def run(self) -> Named: ...
 
+    @property
+    def agent(self) -> str: ...
+
 
 class Groups:
     """Answers for one trace. Build anew when a span has been added.
 
-    `sessions` and `runs` are the ids that the trace names, if that is known; else they are looked for.
+    `sessions` and `runs` are the ids that the trace names, if that is known; else they are looked for. `names_agents`
+    is false where no span of it is known to name an agent.
     """
 
     def __init__(
-        self, links: Mapping[bytes, Link], sessions: set[str] | None = None, runs: set[str] | None = None
+        self,
+        links: Mapping[bytes, Link],
+        sessions: set[str] | None = None,
+        runs: set[str] | None = None,
+        *,
+        names_agents: bool = True,
     ) -> None:
         self._links = links
         sessions = {link.session.id for link in links.values()} if sessions is None else sessions
@@ -52,8 +62,10 @@ class Groups:
         self._names_sessions, self._names_runs = any(sessions), any(runs)
         """False for most traces and runs: then there is nothing to look for above a span."""
         self._only_session, self._only_run = _only(sessions), _only(runs)
+        self._names_agents = names_agents
         self._sessions: dict[bytes, str] = {}
         self._runs: dict[bytes, str] = {}
+        self._agents: dict[bytes, str] = {}
         """By parent id: what stands above."""
 
     def session(self, link: Link) -> Named:
@@ -62,7 +74,7 @@ class Groups:
             return link.session
         if not self._names_sessions:
             return NOTHING
-        above = self._above(link, self._sessions, want_run=False)
+        above = self._above(link, self._sessions, _session_of)
         if above:
             return Named(above, "parent")
         return Named(self._only_session, "trace") if self._only_session else NOTHING
@@ -73,12 +85,18 @@ class Groups:
             return link.run
         if not self._names_runs:
             return NOTHING
-        above = self._above(link, self._runs, want_run=True)
+        above = self._above(link, self._runs, _run_of)
         if above:
             return Named(above, "parent")
         return Named(self._only_run, "trace") if self._only_run else NOTHING
 
-    def _above(self, link: Link, known: dict[bytes, str], *, want_run: bool) -> str:
+    def agent(self, link: Link) -> str:
+        """The agent of a span; empty where neither it nor what stands above it names one."""
+        if link.agent or not self._names_agents:
+            return link.agent
+        return self._above(link, self._agents, _agent_of)
+
+    def _above(self, link: Link, known: dict[bytes, str], named: Callable[[Link], str]) -> str:
         """The id that the nearest ancestor with one names; `known` keeps it by parent: each link is followed once."""
         parent_id, way = link.parent_id, list[bytes]()
         above = ""
@@ -88,7 +106,7 @@ class Groups:
             parent = self._links.get(parent_id)
             if parent is None:
                 break
-            above = parent.run.id if want_run else parent.session.id
+            above = named(parent)
             if above:
                 break
             parent_id = parent.parent_id
@@ -96,6 +114,18 @@ class Groups:
             above = known[parent_id]
         known.update(dict.fromkeys(way, above))
         return above
+
+
+def _session_of(link: Link) -> str:
+    return link.session.id
+
+
+def _run_of(link: Link) -> str:
+    return link.run.id
+
+
+def _agent_of(link: Link) -> str:
+    return link.agent
 
 
 def _only(ids: set[str]) -> str:

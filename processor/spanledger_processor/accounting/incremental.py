@@ -26,11 +26,14 @@ class Incremental:
 
     session: str = ""
     run: str = ""
+    names_agents: bool = False
     roles: dict[bytes, str] = field(default_factory=dict)
     _settled: frozenset[bytes] = frozenset()
     """Ids of aggregates that repeat a counted call."""
     _above: set[bytes] = field(default_factory=set)
     """Ids of what stands above spans that claim."""
+    _uppers: set[bytes] = field(default_factory=set)
+    """Ids of what stands above any span."""
     _ids: set[str | bytes] = field(default_factory=set)
     _sources: dict[int, Source] = field(default_factory=dict)
     """By input tokens: the one source of the calls that have as many."""
@@ -42,18 +45,46 @@ class Incremental:
         if len(sessions) > 1 or len(runs) > 1 or trace.cut:
             return None
         known = cls("".join(sessions), "".join(runs), _settled=_settled(trace, roles), _above=set(trace.awaited))
-        return known if known.add(trace, trace.spans.values()) else None
+        known.names_agents = trace.names_agents()
+        return known if known._take_all(trace, trace.spans.values()) else None
 
     def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
         """Take in spans that stand in `trace` already; return whether it still is a plain one with them."""
-        return all(self._names_no_other(span) and self._takes(trace, span) for span in spans)
+        added = list(spans)
+        if not all(map(self._names_no_other, added)) or self._is_agent_above_known(trace, added):
+            return False
+        return self._take_all(trace, added)
+
+    def _take_all(self, trace: Trace, spans: Iterable[Span]) -> bool:
+        for span in spans:
+            if not self._takes(trace, span):
+                return False
+            self._note_uppers(trace, span)
+        return True
 
     def groups(self, trace: Trace) -> Groups:
         """Return the sessions and runs of `trace`."""
-        return Groups(trace.spans, {self.session}, {self.run})
+        return Groups(trace.spans, {self.session}, {self.run}, names_agents=self.names_agents)
 
     def _names_no_other(self, span: Span) -> bool:
         return span.session.id in ("", self.session) and span.run.id in ("", self.run)
+
+    def _is_agent_above_known(self, trace: Trace, spans: list[Span]) -> bool:
+        """Return whether a new span names the agent of spans that were known before."""
+        if not any(span.agent for span in spans):
+            return False
+        self.names_agents = True
+        for span in spans:
+            if span.span_id in self._uppers:
+                self._note_uppers(trace, span)
+        return any(span.agent and span.span_id in self._uppers for span in spans)
+
+    def _note_uppers(self, trace: Trace, span: Span) -> None:
+        ancestor = span.parent_id
+        while ancestor and ancestor not in self._uppers:
+            self._uppers.add(ancestor)
+            above = trace.spans.get(ancestor)
+            ancestor = b"" if above is None else above.parent_id
 
     def _takes(self, trace: Trace, span: Span) -> bool:
         claim = span.claim

@@ -9,7 +9,16 @@ from typing import TypeVar
 
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, Place, Span
-from spanledger_processor.ledger.keys import LEDGER, bounded_id, id_bytes, link_key, run_key, session_key
+from spanledger_processor.ledger.dimensions import AGENT
+from spanledger_processor.ledger.keys import (
+    LEDGER,
+    bounded_id,
+    dimension_key,
+    id_bytes,
+    link_key,
+    run_key,
+    session_key,
+)
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.runs import NAMES, SPAWNED, run_of_session, sessions_under
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table, key
@@ -33,7 +42,7 @@ class Totals:
         self._now_ms = now_ns // 1_000_000
         self._stored: dict[Key, Sums] = {}
         self._groups: dict[tuple[str, str, str], Sums] = {}
-        self._days: dict[tuple[int, str, str], Sums] = {}
+        self._days: dict[tuple[int, str, str, str, tuple[str, ...]], Sums] = {}
         self._tasks: dict[tuple[str, str, str, str, str], Sums] = {}
         self._described: dict[str, dict[str, str]] = {}
         """Names and projects of sessions, where their spans tell them."""
@@ -51,7 +60,8 @@ class Totals:
         claim = span.claim
         if place.role != COUNTED or claim is None:
             return
-        span.enter(_of(self._days, (claim.day, claim.provider, claim.listed)), place.role, sign)
+        day = (claim.day, claim.provider, claim.listed, place.agent, span.detail.dimensions)
+        span.enter(_of(self._days, day), place.role, sign)
         if claim.task_id or claim.task_kind:
             task = (place.session, claim.task_id, claim.task_kind, claim.provider, claim.listed)
             span.enter(_of(self._tasks, task), place.role, sign)
@@ -109,9 +119,17 @@ class Totals:
         return total
 
     def _settle_claims(self) -> None:
-        for (day, provider, model), sums in self._days.items():
+        values: dict[tuple[str, int, str], Sums] = {}
+        for (day, provider, model, agent, dimensions), sums in self._days.items():
             where = key(Table.DAY, self._tenant, day.to_bytes(4, "big"), id_bytes(provider), id_bytes(model))
             self._add(where, sums, 1, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
+            if agent:
+                _of(values, (AGENT, day, agent)).add(sums)
+            for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
+                _of(values, (name, day, value)).add(sums)
+        for (name, day, value), sums in values.items():
+            labels = {"day": str(day), "dimension": name, "value": bounded_id(value)}
+            self._add(dimension_key(self._tenant, name, day, value), sums, 1, labels)
         for (session, task, kind, provider, model), sums in self._tasks.items():
             where = key(
                 Table.TASK,

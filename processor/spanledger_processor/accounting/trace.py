@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
@@ -87,6 +87,22 @@ class Claim:
         return self._spend
 
 
+class Detail(NamedTuple):
+    """What a GenAI span tells for sums of its own: by agent, tool, failure and dimension.
+
+    `dimensions` are names and values in turn.
+    """
+
+    agent: str = ""
+    agent_parent: str = ""
+    tool: str = ""
+    failed: bool = False
+    dimensions: tuple[str, ...] = ()
+
+
+NO_DETAIL = Detail()
+
+
 @dataclass(slots=True)
 class Place:
     """Where a span stands in the ledger: what it adds (by role), and to whose totals."""
@@ -94,6 +110,7 @@ class Place:
     role: str = ""
     session: str = ""
     run: str = ""
+    agent: str = ""
 
 
 @dataclass(slots=True)
@@ -133,6 +150,7 @@ class Span:
     """Its source says that the session has ended; not remembered, the session is."""
     reported_by: set[str] = field(default_factory=set)
     """Sources in other traces that report the call which is counted here."""
+    detail: Detail = NO_DETAIL
     lent_session: str = ""
     """The session of a twin in another trace, where its own trace names none."""
     fixed: bytes = b""
@@ -141,6 +159,11 @@ class Span:
     """Its state as it is stored."""
     segment: int = 0
     """The closed segment of its trace's record that holds it; 0 is the head."""
+
+    @property
+    def agent(self) -> str:
+        """The agent that the span itself names."""
+        return self.detail.agent
 
     @property
     def counted(self) -> bool:
@@ -197,6 +220,10 @@ class Trace:
         sessions = {span.session.id for span in self.spans.values()} | self.sessions
         runs = {span.run.id for span in self.spans.values()} | self.runs
         return sessions - {""}, runs - {""}
+
+    def names_agents(self) -> bool:
+        """Return whether a span of the trace names its agent."""
+        return any(span.detail.agent for span in self.spans.values())
 
     def forget(self) -> list[Span]:
         """Keep the trace within its bound, and return the forgotten spans: some more than have to go, to make it rare.

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import Claim, Place, Span
+from spanledger_processor.accounting.trace import NO_DETAIL, Claim, Detail, Place, Span
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.model import USAGE_CLASSES, UsageVector
 
@@ -116,6 +116,7 @@ def state_of(span: Span) -> list[Any]:
     state[5] = span.twin or None
     state[6] = span.lent_session or None
     state[7] = sorted(span.reported_by) if span.reported_by else None
+    state[8] = place.agent if place is not None and place.agent != span.detail.agent else None
     while state and not state[-1]:
         state.pop()
     return state
@@ -123,6 +124,8 @@ def state_of(span: Span) -> list[Any]:
 
 _PLAIN = 8
 """Elements of a plain span's row that names a session or a run; four if it names none."""
+_WITHOUT_DETAIL = 17
+"""Elements of a GenAI span's row that tells nothing but the usual; the decision is the last one of all."""
 
 
 def _fixed(span: Span, decision: bytes) -> list[Any]:
@@ -136,6 +139,7 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
     if not span.kind:
         return row
     claim = span.claim
+    detail = () if span.detail is NO_DETAIL else (span.detail,)
     return [
         *row,
         span.kind,
@@ -146,6 +150,7 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
         span.signature,
         span.logged,
         None if claim is None else _claim_row(claim),
+        *detail,
         decision,
     ]
 
@@ -161,12 +166,13 @@ def _span(row: Row, segment: int) -> Span:
     span.segment = segment
     if not state:
         return span
-    flags, role, session, run, sent, twin, lent, sources, *_ = [*state, *_ABSENT[len(state) :]]
+    flags, role, session, run, sent, twin, lent, sources, agent, *_ = [*state, *_ABSENT[len(state) :]]
     if lent:
         span.lent_session, span.session = lent, Named(lent, "trace")
     if flags & _KNOWN_PLACE:
         own_session, own_run = span.session.id, span.run.id
         span.place = Place(role or "", own_session if session is None else session, own_run if run is None else run)
+        span.place.agent = span.detail.agent if agent is None else agent
     span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
     if sent is True and span.claim is not None:
         span.sent = span.claim.spend
@@ -180,7 +186,7 @@ def _span(row: Row, segment: int) -> Span:
     return span
 
 
-_ABSENT: list[Any] = [0, None, None, None, None, None, None, None]
+_ABSENT: list[Any] = [0, None, None, None, None, None, None, None, None]
 
 
 def _of_fixed(fixed: bytes) -> Span:
@@ -197,6 +203,9 @@ def _of_fixed(fixed: bytes) -> Span:
         return span
     span.kind, span.scope, span.parent_session, span.response, span.call_id = row[8:13]
     span.signature, span.logged, claim = row[13:16]
+    if len(row) > _WITHOUT_DETAIL:
+        agent, parent, tool, failed, dimensions, *_ = row[16]
+        span.detail = Detail(agent, parent, tool, failed, tuple(dimensions))
     if claim is not None:
         tokens, amount, *rest = claim
         span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest[:7])

@@ -135,7 +135,7 @@ class TraceState:
     def place(self, span: Span) -> Place:
         """Where a span of this trace stands, by all that is known now."""
         role = self.match.roles.get(span.span_id, "")
-        return Place(role, self.groups.session(span).id, self.groups.run(span).id)
+        return Place(role, self.groups.session(span).id, self.groups.run(span).id, self.groups.agent(span))
 
     def reason(self, span: Span) -> Reason | None:
         """Why a span counts beside another one or not, if there is one."""
@@ -421,7 +421,7 @@ class Memory:
 
 def groups_of(trace: Trace) -> Groups:
     """Return the sessions and runs of a trace."""
-    return Groups(trace.spans, *trace.named())
+    return Groups(trace.spans, *trace.named(), names_agents=trace.names_agents())
 
 
 def excess(trace: Trace) -> UsageVector:

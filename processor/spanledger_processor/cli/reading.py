@@ -15,7 +15,7 @@ import click
 from spanledger_processor.cli import show
 from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail, tenant
 from spanledger_processor.config import Config
-from spanledger_processor.ledger import queries
+from spanledger_processor.ledger import dimensions, queries
 from spanledger_processor.ledger.rows import Row, date_of, note
 from spanledger_processor.ledger.store import Reader, StateError, tenant_hash
 from spanledger_processor.server.wiring import open_store
@@ -124,11 +124,19 @@ def run(run_id: str, path: Path | None, sets: tuple[str, ...], tenant: str, *, a
 @click.option("--session", "session_id", metavar="ID", help="Of one session only: its tasks and models.")
 @click.option("--run", "run_id", metavar="ID", help="Of one run only.")
 @click.option("--since", type=SINCE, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
+@click.option(
+    "--by",
+    "dimension",
+    metavar="DIMENSION",
+    help="By the values of a dimension: agent, model, provider, or one of processor.dimensions (service, project, "
+    "user).",
+)
 @_reading
 def summary(
     session_id: str | None,
     run_id: str | None,
     since: int | None,
+    dimension: str | None,
     path: Path | None,
     sets: tuple[str, ...],
     tenant: str,
@@ -138,7 +146,12 @@ def summary(
     """Sum up the ledger: the total, by model, and what could not be priced. With --since also by day."""
     if sum(given is not None for given in (session_id, run_id, since)) > 1:
         raise click.UsageError("give one of --session, --run and --since")
+    if dimension is not None and (session_id is not None or run_id is not None):
+        raise click.UsageError("--by goes with --since, not with --session or --run")
     config = configured(path, sets)
+    if dimension is not None:
+        _by_dimension(config, tenant, dimension, since or 0, as_json=as_json)
+        return
     if session_id is not None:
         _one("session", session_id, config, tenant, as_json=as_json)
     elif run_id is not None:
@@ -207,6 +220,26 @@ def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> 
     if first:
         show.print_table("by day", show.DAY, answer["days"])
     show.print_table("by model", show.BY_MODEL, answer["models"])
+
+
+def _by_dimension(config: Config, tenant: str, name: str, since: int, *, as_json: bool) -> None:
+    known = sorted({*config.processor.dimensions, dimensions.AGENT, dimensions.MODEL, dimensions.PROVIDER})
+    if name not in known:
+        raise click.UsageError(f"no dimension {name!r} in this configuration; there are {', '.join(known)}")
+    with ledger(config, tenant) as (reader, tenant_key):
+        rows = dimensions.values(reader, tenant_key, name, since)
+    first = date_of(since) if since else None
+    if as_json:
+        show.show_json({"dimension": name, **({"since": first} if first else {}), "values": rows})
+        return
+    if not rows:
+        click.echo(f"Nothing was spent since {first} (UTC)." if first else "Nothing has been counted in this ledger.")
+        return
+    shown = rows[:_SHOWN]
+    title = f"by {name} since {first} (UTC)" if first else f"by {name}"
+    show.print_table(title, [show.valued(name), *show.BY_VALUE], shown)
+    if len(shown) < len(rows):
+        click.echo(f"{len(rows) - len(shown):,} more with --json.")
 
 
 def _all(reader: Reader, tenant_key: bytes) -> Row:

@@ -18,7 +18,9 @@ Column: TypeAlias = tuple[str, Callable[[dict[str, Any]], str], bool]
 """Heading, text of a row, whether it is a number (right-aligned)."""
 
 NONE = "(unattributed)"
-"""The session, or run, of what has none."""
+"""The session, run or value of what has none."""
+OTHERS = "(other)"
+"""The values of a dimension that are not told apart."""
 
 
 _LEFT_OUT = ("signature", "cached", "tools", "input", "output", "unpriced", "last active (UTC)", "project")
@@ -146,6 +148,12 @@ BY_TASK: Sequence[Column] = (
 )
 """The tasks of a session: tokens in and out, split by kind of work, and what they cost."""
 
+BY_VALUE: Sequence[Column] = (
+    *SPEND,
+    ("models", lambda row: ", ".join(model["model"] for model in row.get("models", ())) or "-", False),
+)
+"""The values of a dimension, behind their names."""
+
 DAY: Sequence[Column] = (("day", lambda row: row["day"] or "-", False), *SPEND)
 
 MODEL_COST: Sequence[Column] = (
@@ -165,6 +173,11 @@ def _described(name: str, row: dict[str, Any]) -> str:
 
 def _when(time: str | None) -> str:
     return (time or "-")[:19].replace("T", " ")
+
+
+def valued(dimension: str) -> Column:
+    """Return the column of a dimension's values; what is not told apart and what names none say so."""
+    return (dimension, lambda row: row["value"] or (OTHERS if row.get("other") else NONE), False)
 
 
 def named(heading: str) -> Column:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from spanledger_exporters.settings import Duration
-from spanledger_processor.config.section import NULL_IS_DEFAULT, CountOrOff, Keys, Section, not_available
+from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, CountOrOff, Keys, Section, not_available
 from spanledger_processor.dialects import registry
 from spanledger_processor.model import FURTHER_CLASSES
 from spanledger_processor.signing.key import SHORTEST_KEY
@@ -206,6 +208,53 @@ class Tenant(Section):
     )
 
 
+_DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
+_BUILT_IN = frozenset({"agent", "day", "model", "other", "provider", "run", "session", "tenant"})
+_MOST_DIMENSIONS = 16
+
+DEFAULT_DIMENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "service": ("service.name",),
+        "project": ("service.namespace",),
+        "user": registry.USER_KEYS,
+    }
+)
+
+
+def _dimension_name(name: str) -> str:
+    if name in _BUILT_IN:
+        raise ValueError("this name is taken")
+    if not _DIMENSION.fullmatch(name):
+        raise ValueError("small letters, digits and _, 32 at most, a letter first")
+    return name
+
+
+def _dimension_key(key: str) -> str:
+    return _tenant_key(key) if key.lower().startswith("header:") else key
+
+
+DimensionKeys: TypeAlias = Annotated[
+    tuple[Annotated[str, Field(min_length=1), AfterValidator(_dimension_key)], ...], Field(max_length=32)
+]
+
+
+def _with_defaults(given: Any) -> Any:
+    return {**DEFAULT_DIMENSIONS, **given} if isinstance(given, Mapping) else given
+
+
+class Metrics(Section):
+    """Counters of spend and tokens by dimension on `/metrics`."""
+
+    dimensions: tuple[str, ...] = Field(
+        default=(), description="Dimensions that have them: agent, model, provider, or of `processor.dimensions`."
+    )
+    limit: Count = Field(
+        default=200,
+        le=10_000,
+        description="Pairs of value and model of one dimension that are told apart; all others are `other`.",
+    )
+
+
 class _Switch(Section):
     enabled: bool = Field(default=False, description="Not available yet: only false.")
 
@@ -248,6 +297,22 @@ class Processor(Section):
         description="Other backends' keys that the cost is copied to (`llm.cost.*`: OpenInference's total and parts); "
         "never over one that came in.",
     )
+    dimensions: Annotated[
+        dict[Annotated[str, AfterValidator(_dimension_name)], DimensionKeys],
+        BeforeValidator(_with_defaults),
+        NULL_IS_DEFAULT,
+    ] = Field(
+        default=dict(DEFAULT_DIMENSIONS),
+        max_length=_MOST_DIMENSIONS,
+        description="What spending is told apart by, beside agent, model and provider, which need no configuration: "
+        "a name, and where its value is looked for, first one present wins: an attribute of the span, else of its "
+        "resource, by its key; a request header (or gRPC metadata) as `header:<name>`; a member of the request's W3C "
+        "baggage as `baggage:<name>`. `service`, `project` and `user` are there unless given other keys, or none: "
+        "`user: []`.",
+    )
+    metrics: Annotated[Metrics, NULL_IS_DEFAULT] = Field(
+        default_factory=Metrics, description="Counters of spend and tokens by dimension on `/metrics`."
+    )
     tenant: Annotated[Tenant, NULL_IS_DEFAULT] = Field(default_factory=Tenant, description="Whose data it is.")
     redaction: Annotated[Redaction, NULL_IS_DEFAULT] = Field(
         default_factory=Redaction, description="Removal of prompts and arguments, after signing."
@@ -255,3 +320,11 @@ class Processor(Section):
     attributes: Annotated[Attributes, NULL_IS_DEFAULT] = Field(
         default_factory=Attributes, description="Rules that set or remove attributes."
     )
+
+    @model_validator(mode="after")
+    def _known_dimensions(self) -> Processor:
+        known = {*self.dimensions, "agent", "model", "provider"}
+        for name in self.metrics.dimensions:
+            if name not in known:
+                raise ValueError(f"metrics.dimensions: no dimension {name!r}; there are {', '.join(sorted(known))}")
+        return self

@@ -65,6 +65,16 @@ AGENT_PARENT_KEYS = _grouping_keys("agent_parent", (synthesized.AGENT_PARENT,))
 TASK_ID_KEYS = _grouping_keys("task_id", (synthesized.TASK_ID,))
 TASK_KIND_KEYS = _grouping_keys("task_kind", (synthesized.TASK_KIND,))
 
+USER_KEYS = (
+    "user.id",
+    "enduser.id",
+    "langfuse.user.id",
+    "traceloop.association.properties.user_id",
+    "llm.user",
+    "user_id",
+)
+"""Attributes that name the user, most trusted first."""
+
 _WANTED = frozenset(key for dialect in DIALECTS for key in keys_of(dialect)) | engine.COST_ALIASES
 _NAMES = tuple(name for dialect in DIALECTS for name in dialect.detection.names)
 _CALLS = frozenset({"llm", "embedding", "rerank"})

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, ORIGIN, Evidence
+from spanledger_processor.dialects.registry import USER_KEYS
 
 _SERVICE = ("service.name",)
 _ENVIRONMENT = ("deployment.environment.name", "deployment.environment")
@@ -26,19 +27,10 @@ _ORIGIN = (
     _ENVIRONMENT,
     ("container.id",),
 )
-"""Resource attributes in the order of `facts.ORIGIN`; those of the user are in `_USERS`."""
+"""Resource attributes in the order of `facts.ORIGIN`; those of the user are in `USER_KEYS`."""
 
 _NAMED_BY_SDKS = (_ORIGIN.index(_SERVICE), _ORIGIN.index(_ENVIRONMENT))
 _USER = ORIGIN.index("user")
-
-_USERS = (
-    "user.id",
-    "enduser.id",
-    "langfuse.user.id",
-    "traceloop.association.properties.user_id",
-    "llm.user",
-    "user_id",
-)
 
 _CALL_IDS = (
     "litellm.call_id",
@@ -51,7 +43,7 @@ _CALL_IDS = (
 )
 """Ids of one request to a provider or gateway. `request_id` is Claude Code's."""
 
-_SPAN_KEYS = frozenset(_USERS + _CALL_IDS)
+_SPAN_KEYS = frozenset(USER_KEYS + _CALL_IDS)
 
 _NO_NAMES = ("unknown_service", "default")
 """What SDKs (OpenTelemetry's, OpenLIT's) call a service or an environment that nobody named."""
@@ -71,7 +63,7 @@ def resource_evidence(resource: Attributes) -> Evidence:
     for place in _NAMED_BY_SDKS:
         if names[place].partition(":")[0] in _NO_NAMES:
             names[place] = ""
-    names[_USER] = _first(resource, _USERS)
+    names[_USER] = _first(resource, USER_KEYS)
     return Evidence(origin=tuple(map(_short, names))) if any(names) else NO_EVIDENCE
 
 
@@ -92,7 +84,7 @@ def span_evidence(attributes: Attributes, resource: Evidence) -> Evidence:
 @lru_cache(maxsize=1024)
 def _told_by(present: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the keys of users and of call ids that a span has; the sets are as many as spans' shapes."""
-    return tuple(key for key in _USERS if key in present), tuple(key for key in _CALL_IDS if key in present)
+    return tuple(key for key in USER_KEYS if key in present), tuple(key for key in _CALL_IDS if key in present)
 
 
 def _first(attributes: Attributes, keys: tuple[str, ...]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, Fact
@@ -15,6 +16,7 @@ from spanledger_processor.model import Call, Cost, Signature, ToolCall, counts_o
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import Attributes, Event, SpanView
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NS_PER_DAY = 86_400 * 10**9
 _EARLIEST_NS = 1_577_836_800 * 10**9
 """2020-01-01: an earlier start is a clock that was never set."""
@@ -90,12 +92,15 @@ class FactBuilder:
     resolver: IdResolver
     _resource: tuple[ScopeGroup | None, Names, Evidence] = (None, Names(), NO_EVIDENCE)
 
-    def genai(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> Fact | None:
+    def genai(
+        self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
+    ) -> Fact | None:
         """The facts of a GenAI span, None if no dialect knows it."""
         call = self.detect(View(view, group))
         if call is None:
             return None
-        fact = self._named(view, group, call)
+        fact = self._named(view, group, call, headers)
+        fact.failed = view.status_code == _STATUS_ERROR
         if not _valid(view.trace_id, 16) or not _valid(view.span_id, 8):
             fact.trace_id = fact.span_id = blake2b(span, digest_size=16).digest()
             fact.parent_id = b""
@@ -111,15 +116,16 @@ class FactBuilder:
 
     def plain(self, view: SpanView, group: ScopeGroup) -> Fact:
         """The links and names of a span that is no GenAI span."""
-        return self._named(view, group, None)
+        return self._named(view, group, None, NO_HEADERS)
 
-    def _named(self, view: SpanView, group: ScopeGroup, call: Call | None) -> Fact:
+    def _named(self, view: SpanView, group: ScopeGroup, call: Call | None, headers: Mapping[str, str]) -> Fact:
         span, resource = self.resolver.names(view.attributes), self._names_of(group)
         fact = Fact(view.trace_id, view.span_id, view.parent_span_id, view.start_ns, view.end_ns, group.scope_name)
         fact.session, fact.run = pick("session", span, resource), pick("run", span, resource)
         if call is None:
             return fact
         fact.call = call
+        fact.dimensions = self.resolver.dimensions(span, resource, headers)
         fact.session_parent_id = call.session_parent_id or pick("session_parent", span, resource).id
         if call.source.startswith("file:") and fact.session.id:
             fact.session = Named(fact.session.id, "file")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from urllib.parse import unquote
 
 from spanledger_processor.accounting.grouping import NOTHING, Named
+from spanledger_processor.ledger.keys import bounded_id
 
 MAX_ID = 1024
 """Characters of an id that are kept; ids come from the network."""
@@ -38,18 +40,24 @@ class KeyLists:
 
 @dataclass(slots=True)
 class Names:
-    """The ids found by what they name (a field of KeyLists), each with the rank of its key; none is empty."""
+    """The ids found by what they name (a field of KeyLists, or a dimension), each with the rank of its key; none is
+    empty.
+    """
 
     found: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 class IdResolver:
-    """Finds names by `lists`: for each thing the best ranked key that holds an id."""
+    """Finds names by `lists`: for each thing the best ranked key that holds an id. So it does for `dimensions`."""
 
-    def __init__(self, lists: KeyLists) -> None:
+    def __init__(self, lists: KeyLists, dimensions: Dimensions | None = None) -> None:
+        self._dimensions = dimensions or Dimensions({})
         self._roles: dict[str, list[tuple[str, int]]] = {}
         for what in KeyLists.__dataclass_fields__:
             for rank, name in enumerate(getattr(lists, what)):
+                self._roles.setdefault(name, []).append((what, rank))
+        for what, keys in self._dimensions.attributes.items():
+            for rank, name in enumerate(keys):
                 self._roles.setdefault(name, []).append((what, rank))
         self.keys = frozenset(self._roles)
         """All keys that name something."""
@@ -61,6 +69,10 @@ class IdResolver:
             self._take(names, attributes, key)
         return names
 
+    def dimensions(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the dimensions of a span with their values, by name: from the span, its resource, or the request."""
+        return self._dimensions.of(span, resource, headers)
+
     def _take(self, names: Names, attributes: Attributes, key: str) -> None:
         text = _id(attributes.get(key))
         if not text:
@@ -68,6 +80,55 @@ class IdResolver:
         for what, rank in self._roles[key]:
             if what not in names.found or rank < names.found[what][0]:
                 names.found[what] = (rank, text)
+
+
+class Dimensions:
+    """What spans are told apart by beside sessions and runs: team, user, cost centre (config `processor.dimensions`).
+
+    `keys` by the name of the dimension, best first: attribute keys, `header:<name>` of the request, and
+    `baggage:<name>` of its W3C baggage header.
+    """
+
+    def __init__(self, keys: Mapping[str, Sequence[str]]) -> None:
+        self.attributes = {
+            _DIMENSION + name: [key for key in listed if not key.startswith(_OF_REQUEST)]
+            for name, listed in keys.items()
+        }
+        self._names = [(name, _DIMENSION + name) for name in sorted(keys)]
+        self._of_request = {
+            name: [key for key in listed if key.startswith(_OF_REQUEST)] for name, listed in keys.items()
+        }
+        self._asks_request = any(self._of_request.values())
+
+    def of(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
+        """Return names and values in turn, by name; a dimension without a value is left out."""
+        found: list[str] = []
+        for name, what in self._names:
+            at = span.found.get(what) or resource.found.get(what)
+            value = at[1] if at is not None else ""
+            if not value and self._asks_request:
+                value = next((text for key in self._of_request[name] if (text := _in_request(key, headers))), "")
+            if value:
+                found += (name, bounded_id(value))
+        return tuple(found)
+
+
+_DIMENSION = "dimension:"
+"""Before the name of a dimension, where it stands beside the fields of `KeyLists`."""
+_HEADER, _BAGGAGE = "header:", "baggage:"
+_OF_REQUEST = (_HEADER, _BAGGAGE)
+
+
+def _in_request(key: str, headers: Mapping[str, str]) -> str:
+    """Return what a request's headers, or its baggage (https://www.w3.org/TR/baggage/), hold under a key."""
+    if key.startswith(_HEADER):
+        return _id(headers.get(key[len(_HEADER) :], ""))
+    wanted = key[len(_BAGGAGE) :]
+    for member in headers.get("baggage", "").split(","):
+        name, _, value = member.partition(";")[0].partition("=")
+        if name.strip() == wanted:
+            return _id(unquote(value.strip()))
+    return ""
 
 
 def pick(what: str, span: Names, resource: Names) -> Named:

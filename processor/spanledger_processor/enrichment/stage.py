@@ -44,6 +44,7 @@ class Reading:
     request: TraceRequest
     batches: list[Batch] = field(default_factory=list)
     places: list[list[tuple[int, int]]] = field(default_factory=list)
+    headers: Mapping[str, str] = field(default_factory=dict)
     names: frozenset[str] = frozenset()
     """Keys by which a span may name its session, run, agent or task."""
     marked: int = 0
@@ -105,7 +106,7 @@ class Stage:
         hits = self._marks.hits(body)
         if not hits and not self._known:
             return Reading(count_traces(body))
-        reading = Reading(parse_traces(body), names=self._maker.resolver.keys)
+        reading = Reading(parse_traces(body), headers=headers, names=self._maker.resolver.keys)
         tenants: dict[str, int] = {}
         plain: list[tuple[int, int, bytes]] = []
         for number, group in enumerate(reading.request.groups):
@@ -173,7 +174,7 @@ class Stage:
                         return _PASS
                     view.attributes = as_sent(span, view.attributes, _ALIASES)
                 reading.own.add((number, place))
-            return self._maker.genai(span, view, group, now_ns)
+            return self._maker.genai(span, view, group, now_ns, reading.headers)
         except MalformedError:
             reason = "malformed_span"
         except Exception as error:  # noqa: BLE001 - docs/contract.md#promise-2-nothing-is-lost

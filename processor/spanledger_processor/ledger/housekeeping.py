@@ -9,7 +9,15 @@ from random import Random
 
 import lmdb
 
-from spanledger_processor.ledger.retention import Sweep, fold_days, forget_due, is_due, oldest_tenth
+from spanledger_processor.ledger.retention import (
+    Narrowing,
+    Sweep,
+    fold_days,
+    forget_due,
+    is_due,
+    narrow,
+    oldest_tenth,
+)
 from spanledger_processor.ledger.store import Usage
 
 log = logging.getLogger(__name__)
@@ -19,6 +27,8 @@ _SLICE = 512
 _SLICE_BESIDE = 4096
 """Keys looked at in one commit of its own, while nothing else is to be written."""
 _ROUND_SLICE = 256
+_NARROWING_SLICE = 4096
+"""Keys of dimensions looked at in one slice; they are read only where one has too many values."""
 _ROUND_EVERY_MS = 3600_000
 _READERS_EVERY_MS = 60_000
 _SHORTEST_MS = 15 * 60_000
@@ -61,6 +71,7 @@ class Housekeeping:
     _evicting: Sweep = field(default_factory=Sweep)
     _evict_before_ms: int = 0
     _round_began_at: int = 0
+    _narrowing: Narrowing = field(default_factory=Narrowing)
     _draw: Random = field(default_factory=Random)
 
     def in_commit(self, txn: lmdb.Transaction[bytes], now_ms: int, usage: Usage, brought: int) -> None:
@@ -79,6 +90,8 @@ class Housekeeping:
             return self._forget_some(environment, horizon) >= _SLICE_BESIDE
         if _is_crowded(usage):
             return self._evict_some(environment, now_ms)
+        if self._narrow(environment):
+            return True
         if now_ms < self._next_round_ms or not self.sessions_ms:
             return False
         with environment.begin(write=True) as txn:
@@ -86,6 +99,16 @@ class Housekeeping:
         if complete:
             self._next_round_ms = now_ms + _ROUND_EVERY_MS
         return not complete
+
+    def _narrow(self, environment: lmdb.Environment) -> bool:
+        """Bound the values of a dimension and day; whether there were too many."""
+        with environment.begin() as txn:
+            rows = self._narrowing.go(txn, _NARROWING_SLICE)
+        if not rows:
+            return False
+        with environment.begin(write=True) as txn:
+            narrow(txn, rows)
+        return True
 
     def _horizon(self, now_ms: int, usage: Usage) -> int:
         """Arrivals from before this may go."""

@@ -14,6 +14,8 @@ TRACE_PREFIX = 23
 """Bytes that the keys of one trace have in common."""
 EVERY_TENANT = bytes(8)
 """Stands for all tenants together where a sum over the whole process is kept: the hash of none."""
+_OTHER_VALUES = b"\xff"
+"""Of no text: it stands in no UTF-8."""
 UNATTRIBUTED = ""
 """The id of the session, and of the run, of what has none."""
 
@@ -31,6 +33,17 @@ def run_key(tenant: bytes, run_id: str) -> Key:
 def link_key(tenant: bytes, kind: bytes, above: str, session_id: str) -> Key:
     """Where a link stands from a run or a session to a session (`runs`)."""
     return key(Table.LINK, tenant, kind + id_bytes(bounded_id(above)), id_bytes(bounded_id(session_id)))
+
+
+def dimension_key(tenant: bytes, name: str, day: int, value: str | None) -> Key:
+    """Where the totals of one value of a dimension on one UTC day stand; None: of the values not told apart."""
+    value_bytes = _OTHER_VALUES if value is None else id_bytes(bounded_id(value))
+    return key(Table.DIMENSION, tenant, dimension_day(name, day), value_bytes)
+
+
+def dimension_day(name: str, day: int) -> bytes:
+    """What the keys of one dimension and UTC day have as their first id."""
+    return name.encode() + b"\0" + day.to_bytes(4, "big")
 
 
 def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER, UNATTRIBUTED, bounded_id, id_bytes, session_key
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, row, spend, usd
 from spanledger_processor.ledger.runs import all_runs, one_run
@@ -84,6 +85,11 @@ def models(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
             by_model.setdefault((sums.labels.get("provider", ""), sums.labels.get("model", "")), Sums()).add(sums)
     ranked = sorted(by_model.items(), key=lambda item: (-item[1].cost, item[0]))
     return [{"provider": provider, "model": model, **spend(sums)} for (provider, model), sums in ranked]
+
+
+def dimension(reader: Reader, tenant: bytes, name: str, since: int = 0) -> Row | None:
+    """A dimension by value (`dimensions.values`); None for a name that none can have."""
+    return {"dimension": name, "values": dimensions.values(reader, tenant, name, since)} if name else None
 
 
 def days(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:

@@ -13,10 +13,11 @@ from typing import TypeAlias
 
 import lmdb
 
-from spanledger_processor.ledger.keys import TRACE_PREFIX, id_bytes, index_key
+from spanledger_processor.ledger.dimensions import VALUES_KEPT
+from spanledger_processor.ledger.keys import TRACE_PREFIX, dimension_key, id_bytes, index_key
 from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import second
-from spanledger_processor.ledger.store import Key, Table, key
+from spanledger_processor.ledger.store import PREFIX, Key, Table, key
 from spanledger_processor.ledger.sums import OTHER_MODELS, Sums
 
 _KEY_LENGTH = 25
@@ -26,10 +27,11 @@ Row: TypeAlias = tuple[bytes, bytes]
 
 _DUE, _DAY = bytes((Table.DUE,)), bytes((Table.DAY,))
 _MS_A_DAY = 86_400_000
+_DIMENSION = bytes((Table.DIMENSION,))
 _AGEING = (Table.SESSION, Table.RUN, Table.TASK)
 _SAMPLE, _TENANTS_SAMPLED = 256, 64
 
-_TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK)
+_TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK, Table.DIMENSION)
 _NAMELESS = (Table.SESSION, Table.RUN)
 """What is taken from these is added to what belongs to no session (run), so that the sums of the ledger stay true."""
 
@@ -151,8 +153,10 @@ class Sweep:
 
 
 def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> bool:
-    """Remove a total; what a session or a run spent belongs to none from then on."""
+    """Remove a total; what a session or a run spent belongs to none from then on, what a value did to the others."""
     table, tenant = Table(where[0]), where[1:9]
+    if table == Table.DIMENSION:
+        return _join_others(txn, [(where, Sums.unpack(record))]) > 0
     nameless = key(table, tenant, b"")
     if where == nameless:
         return False
@@ -169,6 +173,56 @@ def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> bool:
             _add(txn, key(Table.GONE, tenant, day.to_bytes(4, "big")), gone, {"day": str(day)})
     txn.delete(where)
     return True
+
+
+def _join_others(txn: lmdb.Transaction[bytes], values: list[tuple[Key, Sums]]) -> int:
+    """Let values of dimensions be told apart no longer: what they spent goes to the others of their day."""
+    joined: dict[tuple[bytes, str, str], Sums] = {}
+    gone = 0
+    for where, sums in values:
+        tenant, name, day = where[1:9], sums.labels.get("dimension", ""), sums.labels.get("day", "0")
+        if where == dimension_key(tenant, name, int(day), None):
+            continue
+        sums.labels = {}
+        joined.setdefault((tenant, name, day), Sums()).add(sums)
+        txn.delete(where)
+        gone += 1
+    for (tenant, name, day), sums in joined.items():
+        _add(txn, dimension_key(tenant, name, int(day), None), sums, {"dimension": name, "day": day})
+    return gone
+
+
+class Narrowing:
+    """Goes round the dimensions, and keeps of each and day the dearest values apart."""
+
+    def __init__(self) -> None:
+        self._next = _DIMENSION
+
+    def go(self, txn: lmdb.Transaction[bytes], limit: int) -> list[Row]:
+        """Look at `limit` keys more; return the values of the first day that has too many, a part of them at most.
+
+        Keys are hashes of the values, so that a part is a sample: the half that stays has the dearest of all.
+        """
+        with txn.cursor() as cursor:
+            more = cursor.set_range(self._next)
+            while more and limit > 0 and cursor.key()[:1] == _DIMENSION:
+                prefix, rows = cursor.key()[:PREFIX], list[Row]()
+                while more and cursor.key()[:PREFIX] == prefix and len(rows) <= 2 * VALUES_KEPT:
+                    rows.append(cursor.item())
+                    more = cursor.next()
+                limit -= len(rows)
+                if len(rows) > 2 * VALUES_KEPT:
+                    self._next = prefix
+                    return rows
+            self._next = cursor.key() if more and cursor.key()[:1] == _DIMENSION else _DIMENSION
+        return []
+
+
+def narrow(txn: lmdb.Transaction[bytes], rows: list[Row]) -> int:
+    """Let those of a day's values that spent the least join the others, and return how many they were."""
+    values = [(where, Sums.unpack(record)) for where, record in rows]
+    values.sort(key=lambda item: (item[1].cost, item[1].calls, item[0]))
+    return _join_others(txn, values[:-VALUES_KEPT])
 
 
 def _add(txn: lmdb.Transaction[bytes], where: Key, sums: Sums, labels: dict[str, str]) -> None:

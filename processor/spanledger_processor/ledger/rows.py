@@ -64,6 +64,12 @@ def note(kinds: Mapping[str, int]) -> str:
     return "; ".join(text for name, text in NOTES.items() if kinds.get(name))
 
 
+def models(sums: Sums) -> list[Row]:
+    """The cost on each model, the dearest first."""
+    ranked = sorted(sums.models.items(), key=lambda item: (-item[1], item[0]))
+    return [{"model": name, **money(cost)} for name, cost in ranked]
+
+
 def row(sums: Sums) -> Row:
     """A session, run, task or the whole: whose it is, what was spent, on which models (the dearest first), when."""
     return {
@@ -74,10 +80,7 @@ def row(sums: Sums) -> Row:
         **({"note": found} if (found := note(sums.granularities)) else {}),
         "tool_calls": sums.tool_calls,
         "spans": sums.spans,
-        "models": [
-            {"model": name, **money(cost)}
-            for name, cost in sorted(sums.models.items(), key=lambda item: (-item[1], item[0]))
-        ],
+        "models": models(sums),
         "first": time_of(sums.first_ns),
         "last": time_of(sums.last_ns),
         **({"closed": True} if sums.closed else {}),

@@ -58,6 +58,8 @@ class Table(IntEnum):
     """Per UTC day of their last arrival: what sessions that are gone had spent."""
     ORDER = 17
     """Sessions and runs by last activity and by cost (`orders`)."""
+    DIMENSION = 18
+    """Per dimension, UTC day and value."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 

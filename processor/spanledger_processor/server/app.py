@@ -223,7 +223,14 @@ async def _start_stage(
 
 def _telemetry(config: Config, budget: int) -> Telemetry:
     """Return the metrics of a process that may hold `budget` bytes of requests."""
-    return Telemetry(version("spanledger"), window=config.state.retention.spans, budget=budget)
+    metrics = config.processor.metrics
+    return Telemetry(
+        version("spanledger"),
+        window=config.state.retention.spans,
+        budget=budget,
+        dimensions=metrics.dimensions,
+        values=metrics.limit,
+    )
 
 
 def _open_ledger(config: Config, telemetry: Telemetry, closing: AsyncExitStack) -> LedgerWriter:

@@ -50,6 +50,7 @@ QUERIES: Mapping[str, Query] = {
     },
     "/api/v1/sessions": lambda reader, tenant, _: {"sessions": queries.sessions(reader, tenant)},
     "/api/v1/sessions/{id:path}": queries.session,
+    "/api/v1/dimensions/{id}": queries.dimension,
     "/api/v1/runs": lambda reader, tenant, _: {"runs": queries.runs(reader, tenant)},
     "/api/v1/runs/{id:path}": queries.run,
 }

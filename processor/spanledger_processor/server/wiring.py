@@ -17,7 +17,7 @@ from spanledger_processor.enrichment import Stage
 from spanledger_processor.enrichment.attributes import alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.logs import LogStage
-from spanledger_processor.enrichment.names import IdResolver, KeyLists
+from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.pricing import Override, Pricer
@@ -77,7 +77,7 @@ def make_signer(config: Config) -> Signer:
 
 def make_id_resolver(processor: Processor) -> IdResolver:
     """Names of sessions, runs, agents and tasks by the configured keys."""
-    return IdResolver(_key_lists(processor))
+    return IdResolver(_key_lists(processor), Dimensions(processor.dimensions))
 
 
 def _key_lists(processor: Processor) -> KeyLists:
@@ -96,7 +96,8 @@ def link_keys(processor: Processor) -> tuple[str, ...]:
     """Return the attributes of plain spans and of resources that name a session, run, agent, task or tenant."""
     lists = asdict(_key_lists(processor)).values()
     tenants = [key for key in processor.tenant.keys if not key.startswith(_HEADER)]
-    return tuple(sorted({key for keys in lists for key in keys}.union(tenants)))
+    dimensions = [key for keys in Dimensions(processor.dimensions).attributes.values() for key in keys]
+    return tuple(sorted({key for keys in lists for key in keys}.union(tenants, dimensions)))
 
 
 def make_loop_rule(processor: Processor) -> LoopRule:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from typing import TypeAlias
 
@@ -11,7 +11,7 @@ from spanledger_exporters.interface import Signal, Verdict
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.ledger.store import StateError, Usage
-from spanledger_processor.model import Cost, Decision
+from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, counts_of
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.telemetry.log import on_suppressed
 from spanledger_processor.telemetry.registry import BoundedLabels, Registry
@@ -59,10 +59,12 @@ _OPERATIONS = 50
 class StageMetrics:
     """Implements `server.handler.StageObserver`.
 
-    What was read, what was counted and what it cost. `window_ns` is `state.retention.spans`.
+    What was read, what was counted and what it cost. `window_ns` is `state.retention.spans`. Of each of `dimensions`
+    so many pairs of value and model are told apart (`values`).
     """
 
-    def __init__(self, registry: Registry, window_ns: int) -> None:
+    def __init__(self, registry: Registry, window_ns: int, dimensions: Sequence[str] = (), values: int = 200) -> None:
+        self._values = {name: BoundedLabels(values) for name in dimensions}
         self._registry = registry
         self._window_ns = window_ns
         self._models = BoundedLabels(_MODELS)
@@ -117,10 +119,26 @@ class StageMetrics:
                 moved["spans_beyond_window_total",] += 1
             if decision.cost is not None and decision.cost.amount and fact.call is not None:
                 spend[fact.call.provider, canonical_model(fact.call.model)] += decision.cost.amount
+            if self._values and fact.call is not None:
+                self._by_dimension(fact.call, fact.dimensions, decision)
         for (name, *labels), spans in moved.items():
             self._count(name, *labels, by=spans)
         for models, amount in spend.items():
             self._count("cost_usd_total", *self._models(*models), by=amount / USD)
+
+    def _by_dimension(self, call: Call, dimensions: tuple[str, ...], decision: Decision) -> None:
+        amount = decision.cost.amount if decision.cost is not None else None
+        if not amount and decision.usage is None:
+            return
+        known = {"agent": decision.agent_id, "model": canonical_model(call.model), "provider": call.provider}
+        known.update(zip(dimensions[::2], dimensions[1::2], strict=True))
+        counts = counts_of(decision.usage) if decision.usage is not None else ()
+        tokens = [(one.name, count) for one, count in zip(USAGE_CLASSES, counts, strict=False) if one.unit == "token"]
+        for name, bounded in self._values.items():
+            value, model = bounded(known.get(name, ""), known["model"])
+            self._count("dimension_cost_usd_total", name, value, model, by=(amount or 0) / USD)
+            for of_class, count in tokens:
+                self._count("dimension_tokens_total", name, value, model, of_class, by=count or 0)
 
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
         if by:
@@ -239,13 +257,16 @@ class DeliveryMetrics:
 class Telemetry:
     """One observer for each room, over one registry.
 
-    `window` is `state.retention.spans` in seconds, `budget` the bytes that may be in flight.
+    `window` is `state.retention.spans` in seconds, `budget` the bytes that may be in flight. Spend is also counted by
+    each of `dimensions`, of which so many pairs of value and model are told apart (`values`).
     """
 
-    def __init__(self, version: str, *, window: float, budget: int) -> None:
+    def __init__(
+        self, version: str, *, window: float, budget: int, dimensions: Sequence[str] = (), values: int = 200
+    ) -> None:
         self.registry = Registry(TABLE)
         self.requests = RequestMetrics(self.registry)
-        self.stage = StageMetrics(self.registry, int(window * 1e9))
+        self.stage = StageMetrics(self.registry, int(window * 1e9), dimensions, values)
         self.ledger = LedgerMetrics(self.registry)
         self.delivery = DeliveryMetrics(self.registry)
         on_suppressed(lambda: self.registry.count("suppressed_log_lines_total"))

@@ -165,6 +165,18 @@ TABLE: tuple[Row, ...] = (
         'Spend counted. Beyond 200 pairs of provider and model both labels are "other".',
         "USD",
     ),
+    _counter(
+        "dimension_cost_usd_total",
+        "dimension value model",
+        "Spend counted, by the dimensions of processor.metrics: each dimension has all of it once, so never add two. "
+        'Beyond processor.metrics.limit pairs of value and model of one dimension both are "other".',
+        "USD",
+    ),
+    _counter(
+        "dimension_tokens_total",
+        "dimension value model class",
+        "Tokens counted, likewise, by usage class; classes that are part of another are in that one, too.",
+    ),
     # The ledger
     _counter(
         "spans_beyond_window_total",
