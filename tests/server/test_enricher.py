@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import grpc.aio
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from captures import Capture, captures
-from chats import chat, request
+from chats import COST, chat, request, set_attributes
+from clients import without_content
 from configurations import loaded
 from replays import spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal
@@ -108,8 +110,17 @@ def answer_of(message: bytes) -> Answer:
     return answer
 
 
-def asked(body: bytes, revision: str = "") -> bytes:
+def asked(body: bytes, revision: str) -> bytes:
     return delimited(1, revision.encode()) + delimited(2, body)
+
+
+async def _revision(call: Call) -> str:
+    return next(content for number, _, content in parts(await call("Describe", b"\x08\x01")) if number == 2).decode()
+
+
+def _value(attributes: bytes, key: str) -> Any:
+    span = Span.FromString(attributes)
+    return next(getattr(one.value, one.value.WhichOneof("value") or "") for one in span.attributes if one.key == key)
 
 
 @asynccontextmanager
@@ -146,28 +157,31 @@ async def test_the_handshake_names_what_spans_are_selected_by(tmp_path: Path) ->
     assert {b"session.id", b"gen_ai.conversation.id"} <= set(by_number[5])
 
 
-async def test_a_request_of_another_revision_is_answered_and_called_stale(tmp_path: Path) -> None:
+async def test_a_request_of_another_revision_is_called_stale_and_nothing_is_done(tmp_path: Path) -> None:
+    """It was selected by other lists: what it lacks could be what its spans' session stands on."""
+    spans = [chat(), chat()]
+    for span in spans:
+        set_attributes(span, {"session.id": "one"})
+    logs = next(body for capture in captures() for signal, body in capture.requests if signal == "logs")
     async with enricher(tmp_path) as call:
-        revision = next(content for number, _, content in parts(await call("Describe", b"\x08\x01")) if number == 2)
-        body = request(chat())
-        current = answer_of(await call("EnrichTraces", asked(body, revision.decode())))
-        stale = answer_of(await call("EnrichTraces", asked(body, "another")))
-    assert (current.stale, stale.stale) == (0, 1)
-    assert current.attributes
-    assert current.attributes == stale.attributes  # a repeat gets the same attributes
+        assert answer_of(await call("EnrichTraces", asked(request(spans[0]), "another"))) == Answer(stale=1)
+        assert list(parts(await call("MakeSpans", asked(logs, "another")))) == [(3, 1, b"\x01")]
+        current = answer_of(await call("EnrichTraces", asked(request(spans[1]), await _revision(call))))
+    assert (current.stale, current.decided) == (0, 1)
+    assert _value(current.attributes[0], "spanledger.session.cost_usd") == COST  # the first is not in the ledger
 
 
 async def test_counts_tell_seen_from_decided(tmp_path: Path) -> None:
     body = request(chat()) + _plain()
     async with enricher(tmp_path) as call:
-        answer = answer_of(await call("EnrichTraces", asked(body)))
+        answer = answer_of(await call("EnrichTraces", asked(body, await _revision(call))))
     assert (answer.seen, answer.decided, answer.failed) == (2, 1, 0)
     assert list(answer.attributes) == [0]
 
 
 async def test_what_is_no_request_is_refused(tmp_path: Path) -> None:
     async with enricher(tmp_path) as call:
-        for message in (asked(b"\xff\xff"), b"\xff"):
+        for message in (asked(b"\xff\xff", await _revision(call)), b"\xff"):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await call("EnrichTraces", message)
             assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -197,13 +211,21 @@ async def test_a_socket_in_the_file_system(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("capture", captures(), ids=lambda capture: capture.name)
 async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) -> None:
-    """Both ways over a ledger of their own: spans with the answer put behind them, and spans as delivered."""
+    """All ways over a ledger of their own: spans with the answer put behind them, and spans as delivered.
+
+    The answer is the same to a client that leaves out what it may.
+    """
     sent = Sent()
     config, signer = loaded(), Signer(b"k" * 32)
-    stages = [(make_stage(config, signer), make_log_stage(config, signer)) for _ in range(2)]
-    pipeline = Handler(*stages[0], LocalLedger(InMemory()), sent, UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
-    account = Handler(*stages[1], LocalLedger(InMemory()), sent, UNCOUNTED, lambda: NOW).account  # type: ignore[arg-type]
-    enricher = Enricher(*stages[1], account, UNCOUNTED, (), lambda: NOW)
+    stages = [(make_stage(config, signer), make_log_stage(config, signer)) for _ in range(3)]
+    pipeline, *others = (
+        Handler(*stage, LocalLedger(InMemory()), sent, UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
+        for stage in stages
+    )
+    enricher, sparing = (
+        Enricher(*stage, other.account, UNCOUNTED, (), lambda: NOW)
+        for stage, other in zip(stages[1:], others, strict=True)
+    )
     for signal, body in capture.requests:
         sent.traces.clear()
         await pipeline.handle(signal, body, {}, 0.0)
@@ -211,8 +233,10 @@ async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) 
         if signal == "traces":
             answers = await enricher.enrich(body, {})
             assert not answers.failures
+            assert await sparing.enrich(without_content(body), {}) == answers
             answered.append(_appended(body, answers.seen, answers.spans))
         elif signal == "logs" and (made := (await enricher.synthesize(body, {})).traces):
+            await sparing.synthesize(body, {})
             answered.append(ExportTraceServiceRequest.FromString(made))
         assert answered == [ExportTraceServiceRequest.FromString(traces) for traces in sent.traces]
 
@@ -249,7 +273,9 @@ async def test_forged_attributes_are_named_by_their_places(tmp_path: Path) -> No
     plain = ExportTraceServiceRequest.FromString(_plain())
     next(iter(spans_of(plain))).attributes.add(key="spanledger.cost.usd").value.double_value = 999.0
     async with enricher(tmp_path) as call:
-        answer = answer_of(await call("EnrichTraces", asked(request(forged) + plain.SerializeToString())))
+        answer = answer_of(
+            await call("EnrichTraces", asked(request(forged) + plain.SerializeToString(), await _revision(call)))
+        )
     first = len(forged.attributes) - 3
     assert answer.forged == {0: bytes((first, first + 1)), 1: b"\0"}
     assert (answer.seen, answer.decided, answer.failed) == (2, 2, 0)

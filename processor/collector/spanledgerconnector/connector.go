@@ -38,11 +38,14 @@ func (c *logsConnector) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 	if _, missed := c.client.Describe(ctx); missed != nil {
 		return c.missed(ctx, missed, ld.LogRecordCount())
 	}
-	part := c.records.Select(ld)
-	if part.ResourceLogs().Len() == 0 {
-		return nil
+	part, revision := c.records.Select(ld)
+	traces, missed := c.makeSpans(ctx, part, revision)
+	if missed != nil && missed.Stale {
+		if missed = c.client.Renew(ctx, revision); missed == nil {
+			part, revision = c.records.Select(ld)
+			traces, missed = c.makeSpans(ctx, part, revision)
+		}
 	}
-	traces, missed := c.makeSpans(ctx, part)
 	if missed != nil {
 		return c.missed(ctx, missed, part.LogRecordCount())
 	}
@@ -52,44 +55,44 @@ func (c *logsConnector) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 	return c.next.ConsumeTraces(ctx, traces)
 }
 
-func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs) (ptrace.Traces, *client.Missed) {
+func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs, revision string) (ptrace.Traces, *client.Missed) {
+	if part.ResourceLogs().Len() == 0 {
+		return ptrace.NewTraces(), nil
+	}
 	body, err := (&plog.ProtoMarshaler{}).MarshalLogs(part)
 	if err != nil {
 		return ptrace.NewTraces(), &client.Missed{Reason: client.Refused, Err: err, Permanent: true}
 	}
 	if len(body) > c.client.MaxMessage() {
-		return c.split(ctx, part)
+		return c.split(ctx, part, revision)
 	}
 	traces := ptrace.NewTraces()
-	missed := c.client.Call(ctx, protocol.MakeSpans, body, func(encoded []byte) error {
+	missed := c.client.Call(ctx, protocol.MakeSpans, revision, body, func(encoded []byte) (bool, error) {
 		made, err := protocol.ReadMade(encoded)
-		if err != nil {
-			return err
-		}
-		if made.Stale {
-			c.client.Redescribe()
+		if err != nil || made.Stale {
+			return made.Stale, err
 		}
 		if made.RecordsFailed > 0 {
 			c.count(ctx, "failed", int(made.RecordsFailed))
 		}
 		traces, err = (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(made.Traces)
-		return err
+		return false, err
 	})
 	return traces, missed
 }
 
 // split a request that is too large for one message by its records.
-func (c *logsConnector) split(ctx context.Context, part plog.Logs) (ptrace.Traces, *client.Missed) {
+func (c *logsConnector) split(ctx context.Context, part plog.Logs, revision string) (ptrace.Traces, *client.Missed) {
 	if part.LogRecordCount() <= 1 {
 		c.count(ctx, client.TooLarge, 1) // however often it is sent: the records beside it go on
 		return ptrace.NewTraces(), nil
 	}
 	first, second := selection.Halves(part)
-	traces, missed := c.makeSpans(ctx, first)
+	traces, missed := c.makeSpans(ctx, first, revision)
 	if missed != nil {
 		return traces, missed
 	}
-	more, missed := c.makeSpans(ctx, second)
+	more, missed := c.makeSpans(ctx, second, revision)
 	more.ResourceSpans().MoveAndAppendTo(traces.ResourceSpans())
 	return traces, missed
 }

@@ -40,11 +40,18 @@ func (p *tracesProcessor) process(ctx context.Context, td ptrace.Traces) (ptrace
 		return p.undescribed(ctx, td, missed)
 	}
 	selected := p.selector.Select(td)
-	p.telemetry.PlainSpans.Add(ctx, int64(td.SpanCount()-selected.Marked))
-	if len(selected.Places) == 0 {
-		return td, nil
-	}
 	answers, missed := p.ask(ctx, td, selected)
+	if missed != nil && missed.Stale {
+		p.selector.Return(selected.Links)
+		if again := p.client.Renew(ctx, selected.Revision()); again != nil {
+			answers, missed = failed(selected.Places, again.Reason), again
+			selected.Links = ptrace.NewTraces()
+		} else {
+			selected = p.selector.Select(td)
+			answers, missed = p.ask(ctx, td, selected)
+		}
+	}
+	p.telemetry.PlainSpans.Add(ctx, int64(td.SpanCount()-selected.Marked))
 	if missed != nil {
 		p.selector.Return(selected.Links)
 	}
@@ -91,24 +98,27 @@ type answered struct {
 func (p *tracesProcessor) ask(
 	ctx context.Context, td ptrace.Traces, selected selection.Selection,
 ) ([]answered, *client.Missed) {
+	if len(selected.Places) == 0 {
+		return nil, nil
+	}
 	links, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(selected.Links)
 	if err != nil {
 		return failed(selected.Places, client.Refused), &client.Missed{Reason: client.Refused, Err: err, Permanent: true}
 	}
-	return p.askFor(ctx, td, selected.Places, links, selected.Links.SpanCount())
+	return p.askFor(ctx, td, selected, selected.Places, links, selected.Links.SpanCount())
 }
 
 // askFor the spans at places. links is an encoded request of so many spans that is sent behind them: encoded messages
 // concatenate.
 func (p *tracesProcessor) askFor(
-	ctx context.Context, td ptrace.Traces, places []selection.Place, links []byte, linkCount int,
+	ctx context.Context, td ptrace.Traces, selected selection.Selection, places []selection.Place, links []byte, linkCount int,
 ) ([]answered, *client.Missed) {
-	body, err := selection.Encode(td, places)
+	body, err := selected.Encode(td, places)
 	if err != nil {
 		return failed(places, client.Refused), &client.Missed{Reason: client.Refused, Err: err, Permanent: true}
 	}
 	if len(body) > p.client.MaxMessage() {
-		return p.split(ctx, td, places, links, linkCount)
+		return p.split(ctx, td, selected, places, links, linkCount)
 	}
 	if len(body)+len(links) > p.client.MaxMessage() {
 		links, linkCount = nil, 0 // spans come before what they may belong to
@@ -117,17 +127,14 @@ func (p *tracesProcessor) askFor(
 	var answer protocol.Answer
 	begun := time.Now()
 	p.telemetry.InFlight.Add(ctx, int64(len(body)))
-	missed := p.client.Call(ctx, protocol.EnrichTraces, body, func(encoded []byte) (err error) {
+	missed := p.client.Call(ctx, protocol.EnrichTraces, selected.Revision(), body, func(encoded []byte) (bool, error) {
 		answer, err = protocol.ReadAnswer(encoded, len(places)+linkCount)
-		return err
+		return answer.Stale, err
 	})
 	p.telemetry.InFlight.Add(context.WithoutCancel(ctx), -int64(len(body)))
 	p.telemetry.CallDuration.Record(context.WithoutCancel(ctx), time.Since(begun).Seconds())
 	if missed != nil {
 		return failed(places, missed.Reason), missed
-	}
-	if answer.Stale {
-		p.client.Redescribe()
 	}
 	answers := make([]answered, 0, len(answer.Spans))
 	for _, one := range answer.Spans {
@@ -140,14 +147,14 @@ func (p *tracesProcessor) askFor(
 
 // split a request that is too large for one message. Earlier links go with the first half.
 func (p *tracesProcessor) split(
-	ctx context.Context, td ptrace.Traces, places []selection.Place, links []byte, linkCount int,
+	ctx context.Context, td ptrace.Traces, selected selection.Selection, places []selection.Place, links []byte, linkCount int,
 ) ([]answered, *client.Missed) {
 	if len(places) == 1 {
 		return failed(places, client.TooLarge), &client.Missed{Reason: client.TooLarge, Err: client.ErrTooLarge, Permanent: true}
 	}
 	half := len(places) / 2
-	first, missed := p.askFor(ctx, td, places[:half], links, linkCount)
-	second, missedToo := p.askFor(ctx, td, places[half:], nil, 0)
+	first, missed := p.askFor(ctx, td, selected, places[:half], links, linkCount)
+	second, missedToo := p.askFor(ctx, td, selected, places[half:], nil, 0)
 	if missed == nil || missed.Permanent && missedToo != nil {
 		missed = missedToo // what another try may heal comes first
 	}

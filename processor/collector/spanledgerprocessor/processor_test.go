@@ -3,7 +3,11 @@ package spanledgerprocessor
 import (
 	"context"
 	"fmt"
+	"net"
+	nethttp "net/http"
+	"net/http/httptest"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +21,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/processortest"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -278,12 +283,22 @@ func TestWithoutAHandshakeGenAISpansAreMarked(t *testing.T) {
 	}
 }
 
-func TestANewDescriptionIsTakenAfterAStaleAnswer(t *testing.T) {
-	var stale atomic.Bool
-	s := enricher(t, func(_ context.Context, _, revision string, b []byte) ([]byte, error) {
-		return enrichertest.Message(len(enrichertest.Spans(b)), 0, 0, revision == "1" && stale.Load()), nil
-	})
-	p := started(t, config(s.Address), &consumertest.TracesSink{})
+// current answers each span that its lists select, and nothing to a request that other lists selected.
+func current(revision *atomic.Value) answerer {
+	return func(ctx context.Context, method, asked string, telemetry []byte) ([]byte, error) {
+		if asked != revision.Load() {
+			return enrichertest.Message(0, 0, 0, true), nil
+		}
+		return enrichertest.Each(ctx, method, asked, telemetry)
+	}
+}
+
+func TestARequestSelectedByOldListsIsSelectedAnew(t *testing.T) {
+	var revision atomic.Value
+	revision.Store("1")
+	s := enricher(t, current(&revision))
+	sink := &consumertest.TracesSink{}
+	p := started(t, config(s.Address), sink)
 	for range 3 {
 		_ = p.ConsumeTraces(t.Context(), traces(8, false))
 	}
@@ -291,21 +306,79 @@ func TestANewDescriptionIsTakenAfterAStaleAnswer(t *testing.T) {
 		t.Fatal(s.Calls("Describe"))
 	}
 	described := enrichertest.Description()
-	described.Revision, described.SpanMarkers = "2", []string{"app."}
+	described.Revision, described.SpanMarkers = "2", []string{"gen_ai.", "new."}
 	s.Redescribe(described)
-	stale.Store(true)
-	for range 3 {
-		_ = p.ConsumeTraces(t.Context(), traces(8, false))
-	}
-	if s.Calls("Describe") != 2 {
-		t.Fatal(s.Calls("Describe"))
-	}
+	revision.Store("2")
+	sink.Reset()
 	before := s.Calls("EnrichTraces")
-	td := ptrace.NewTraces()
-	td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty().Attributes().PutStr("app.x", "")
+	td := traces(8, true)
+	td.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(1).Attributes().PutStr("new.x", "")
+	if err := p.ConsumeTraces(t.Context(), td); err != nil {
+		t.Fatal(err)
+	}
+	if kinds, _ := count(sink, "spanledger.kind"); kinds != 2 || s.Calls("Describe") != 2 || s.Calls("EnrichTraces") != before+2 {
+		t.Fatal(kinds, s.Calls("Describe"), s.Calls("EnrichTraces"))
+	}
+	if missed, reasons := count(sink, missedKey); missed != 0 {
+		t.Fatal(reasons)
+	}
+	before = s.Calls("EnrichTraces")
+	td = ptrace.NewTraces()
+	td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans().AppendEmpty().Attributes().PutStr("new.x", "")
 	_ = p.ConsumeTraces(t.Context(), td)
 	if s.Calls("EnrichTraces") != before+1 {
 		t.Fatal("the new marker is not used")
+	}
+}
+
+func TestAnEnricherThatCallsEverythingStaleIsAskedTwice(t *testing.T) {
+	var revision atomic.Value
+	revision.Store("never")
+	s := enricher(t, current(&revision))
+	for _, onError := range []string{client.OnErrorPass, client.OnErrorRefuse} {
+		before := s.Calls("EnrichTraces")
+		cfg := config(s.Address)
+		cfg.OnError = onError
+		sink := &consumertest.TracesSink{}
+		err := started(t, cfg, sink).ConsumeTraces(t.Context(), traces(8, false))
+		missed, reasons := count(sink, missedKey)
+		if onError == client.OnErrorPass && (err != nil || missed != 8 || reasons[client.NotConnected] != 8) {
+			t.Fatal(err, missed, reasons)
+		}
+		if onError == client.OnErrorRefuse && status.Code(err) != codes.Unavailable || s.Calls("EnrichTraces") != before+2 {
+			t.Fatal(err, s.Calls("EnrichTraces"))
+		}
+	}
+}
+
+func TestAMistakeInTheEndpointIsExplained(t *testing.T) {
+	other := grpc.NewServer()
+	http := httptest.NewServer(nethttp.NotFoundHandler())
+	tls := httptest.NewTLSServer(nethttp.NotFoundHandler())
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go other.Serve(listener) //nolint:errcheck // ends with Stop
+	t.Cleanup(func() { other.Stop(); http.Close(); tls.Close() })
+	locked := enricher(t, func(context.Context, string, string, []byte) ([]byte, error) { return nil, nil })
+	locked.Refuse(status.Error(codes.Unauthenticated, "no token"))
+	cases := map[string]struct{ endpoint, says string }{
+		"an OTLP port":    {listener.Addr().String(), "receivers.enricher"},
+		"an HTTP port":    {http.Listener.Addr().String(), "HTTP/1.1"},
+		"a TLS port":      {tls.Listener.Addr().String(), "tls"},
+		"without a token": {locked.Address, "headers"},
+	}
+	for name, one := range cases {
+		t.Run(name, func(t *testing.T) {
+			cfg := config(one.endpoint)
+			cfg.OnError = client.OnErrorRefuse
+			err := started(t, cfg, &consumertest.TracesSink{}).ConsumeTraces(t.Context(), traces(8, false))
+			if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), one.says) {
+				t.Fatal(err)
+			}
+			t.Log(err)
+		})
 	}
 }
 
@@ -382,7 +455,7 @@ func TestTheMarkersInForceServeWhileTheEnricherIsAway(t *testing.T) {
 	s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{
 		Description: described,
 		Answer: func(_ context.Context, _, _ string, b []byte) ([]byte, error) {
-			return enrichertest.Message(len(enrichertest.Spans(b)), 0, 0, true), nil
+			return enrichertest.Message(len(enrichertest.Spans(b)), 0, 0, false), nil
 		},
 	})
 	sink := &consumertest.TracesSink{}
@@ -394,10 +467,11 @@ func TestTheMarkersInForceServeWhileTheEnricherIsAway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	send() // answered, and stale
+	send()
 	s.Stop()
 	send()
-	if missed, reasons := count(sink, missedKey); missed != 1 || reasons[client.NotConnected] != 1 {
+	send() // and after a handshake that failed
+	if missed, reasons := count(sink, missedKey); missed != 2 || reasons[client.NotConnected] != 2 {
 		t.Fatal(missed, reasons)
 	}
 }

@@ -101,6 +101,7 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
     yield "tier, speed, region: in a whole response", _code(dialect.served_in)
     yield "tier, speed, region: in the request's parameters", _code(dialect.asked_in)
     yield "an answer began", _code(dialect.answered)
+    yield "content not read", _code(dialect.content)
     yield "from a cache of one's own", _code(".".join((mark.key, *mark.path)) for mark in dialect.own_cache)
     yield "a plan pays for it", _code(mark.key for mark in dialect.subscription)
     yield "tool", _code(dialect.tool.name) + (" or the span's name" if dialect.tool.name_from_span else "")

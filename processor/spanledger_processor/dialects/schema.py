@@ -267,8 +267,9 @@ class Dialect:
     vocabulary; the keys of `groups` do on any. `served` are keys of tiers, speeds and regions that a response tells,
     `asked` those of the request, which count where the response says nothing; `served_in` and `asked_in` are keys of
     objects that hold them: a whole response, and the request's parameters. `endpoints` hold the host that was asked.
-    `answered` show that an answer began; `own_cache` that it came from the application's or a proxy's own cache,
-    `subscription` that a plan pays for it.
+    `content` are keys of prompts, messages and definitions, of which a client may leave out the values that no dialect
+    reads (`content`); `*` stands for digits. `answered` show that an answer began; `own_cache` that it came from the
+    application's or a proxy's own cache, `subscription` that a plan pays for it.
     """
 
     name: str
@@ -299,6 +300,7 @@ class Dialect:
     asked_in: Keys = ()
     endpoints: Keys = ()
     answered: Keys = ()
+    content: Keys = ()
     own_cache: tuple[Mark, ...] = ()
     subscription: tuple[Mark, ...] = ()
     tool: ToolKeys = NO_TOOL

@@ -6,7 +6,7 @@ in them stays as bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from spanledger_processor.config.receivers import MIB
@@ -24,6 +24,28 @@ PROTOCOL = 1
 WHERE = "receivers.enricher"
 
 
+class UnreadValue(Protocol):
+    """A key of content whose value a client may leave out, and of which spans (`dialects.content`)."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def unless_keys(self) -> tuple[str, ...]: ...
+
+    @property
+    def unless_scopes(self) -> tuple[str, ...]: ...
+
+    @property
+    def unless_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def where(self) -> str: ...
+
+    @property
+    def values(self) -> tuple[str, ...]: ...
+
+
 class Description(Protocol):
     """What a client selects by."""
 
@@ -35,6 +57,9 @@ class Description(Protocol):
 
     @property
     def link_keys(self) -> tuple[str, ...]: ...
+
+    @property
+    def unread_values(self) -> Sequence[UnreadValue]: ...
 
     @property
     def revision(self) -> str:
@@ -142,11 +167,14 @@ class EnricherReceiver:
                 _text(2, description.revision),
                 *(_text(field, value) for field, values in lists for value in values),
                 _number(6, self._largest),
+                *(delimited(7, _unread(value)) for value in description.unread_values),
             )
         )
 
     async def _enrich_traces(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         revision, telemetry = read_request(body)
+        if revision != self._enricher.description.revision:
+            return _number(4, 1)
         answers = await self._enricher.enrich(telemetry, headers)
         failures = answers.failures
         entries = [_entry(span, edits) + _failure(failures.get(span)) for span, edits in answers.spans.items()]
@@ -156,18 +184,16 @@ class EnricherReceiver:
                 _number(1, answers.seen),
                 _number(2, len(entries) - len(failures)),
                 _number(3, len(failures)),
-                _number(4, int(revision != self._enricher.description.revision)),
                 *(delimited(5, entry) for entry in entries),
             )
         )
 
     async def _make_spans(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         revision, telemetry = read_request(body)
+        if revision != self._enricher.description.revision:
+            return _number(3, 1)
         spans = await self._enricher.synthesize(telemetry, headers)
-        stale = int(revision != self._enricher.description.revision)
-        return b"".join(
-            (_number(1, spans.records), _number(2, spans.failed), _number(3, stale), delimited(4, spans.traces))
-        )
+        return b"".join((_number(1, spans.records), _number(2, spans.failed), delimited(4, spans.traces)))
 
 
 def read_request(body: bytes) -> tuple[str, bytes]:
@@ -192,6 +218,13 @@ def _entry(span: int, edits: Edits) -> bytes:
 
 def _failure(reason: str | None) -> bytes:
     return b"" if reason is None else _text(3, reason)
+
+
+def _unread(value: UnreadValue) -> bytes:
+    """Encode an UnreadValue."""
+    lists = enumerate((value.unless_keys, value.unless_scopes, value.unless_names, value.values), start=2)
+    entries = b"".join(_text(field, text) for field, texts in lists for text in texts)
+    return _text(1, value.key) + entries + (_text(6, value.where) if value.where else b"")
 
 
 def _number(field: int, value: int) -> bytes:

@@ -7,11 +7,13 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from hashlib import blake2b
 from typing import TypeAlias
 
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.dialects import MARKERS
+from spanledger_processor.dialects.content import UnreadValue, unread_values
 from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.enrichment import Stage, additions, write
 from spanledger_processor.enrichment.logs import LogStage
@@ -27,18 +29,20 @@ log = logging.getLogger(__name__)
 Account: TypeAlias = Callable[[Batch], Awaitable[Mapping[int, Decision]]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Description:
-    """What a client selects by. `revision` changes with the lists: span markers, log markers, keys of links."""
+    """What a client selects by, and what it may leave out."""
 
     span_markers: tuple[str, ...]
     log_markers: tuple[str, ...]
     link_keys: tuple[str, ...]
+    unread_values: tuple[UnreadValue, ...]
 
-    @property
+    @cached_property
     def revision(self) -> str:
         """A digest of the lists."""
-        return blake2b(repr((self.span_markers, self.log_markers, self.link_keys)).encode(), digest_size=8).hexdigest()
+        lists = (self.span_markers, self.log_markers, self.link_keys, self.unread_values)
+        return blake2b(repr(lists).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(slots=True)
@@ -74,7 +78,10 @@ class Enricher:
         trusted: bool = False,
     ) -> None:
         self.description = Description(
-            tuple(marker.decode() for marker in MARKERS), tuple(marker.decode() for marker in LOG_MARKERS), link_keys
+            tuple(marker.decode() for marker in MARKERS),
+            tuple(marker.decode() for marker in LOG_MARKERS),
+            link_keys,
+            unread_values(link_keys),
         )
         self._stage = stage
         self._log_stage = log_stage

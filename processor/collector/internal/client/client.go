@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,11 +36,13 @@ const (
 )
 
 // Missed is an error with the reason why telemetry could not be enriched. Permanent: it would fail again however often it
-// is sent, for it is the telemetry itself that cannot be enriched.
+// is sent, for it is the telemetry itself that cannot be enriched. Stale: it was selected by a description that is no
+// longer the enricher's, which did nothing; Renew, select and ask again.
 type Missed struct {
 	Reason    string
 	Err       error
 	Permanent bool
+	Stale     bool
 }
 
 func (m *Missed) Error() string { return fmt.Sprintf("%s: %v", m.Reason, m.Err) }
@@ -58,6 +61,7 @@ var ErrTooLarge = errors.New("a single span or record is larger than max_message
 var (
 	errResting = errors.New("the enricher could not be reached a moment ago")
 	errNoRoom  = errors.New("max_in_flight_mib is used up")
+	errStale   = errors.New("the enricher has other lists than this request was selected by")
 )
 
 const (
@@ -133,17 +137,24 @@ func (c *Client) Describe(ctx context.Context) (protocol.Description, *Missed) {
 		return *before, nil
 	}
 	d, missed := c.describe(ctx)
-	switch {
-	case missed == nil:
-		c.use(d)
-		c.stale.Store(false)
-		c.described.Store(&d)
-	case before != nil:
+	if missed != nil && before != nil {
 		return *before, nil
 	}
 	return d, missed
 }
 
+// Renew asks for the description, unless another one than that of this revision is in force by now.
+func (c *Client) Renew(ctx context.Context, revision string) *Missed {
+	c.describing.Lock()
+	defer c.describing.Unlock()
+	if d := c.described.Load(); d != nil && d.Revision != revision {
+		return nil
+	}
+	_, missed := c.describe(ctx)
+	return missed
+}
+
+// describe asks, and puts the answer in force. The caller holds the lock.
 func (c *Client) describe(ctx context.Context) (protocol.Description, *Missed) {
 	answer, missed := c.call(ctx, protocol.Describe, protocol.DescribeRequest())
 	if missed != nil {
@@ -153,26 +164,33 @@ func (c *Client) describe(ctx context.Context) (protocol.Description, *Missed) {
 	if err != nil {
 		return d, c.failed(&Missed{Reason: BadAnswer, Err: err})
 	}
+	c.use(d)
+	c.stale.Store(false)
+	c.described.Store(&d)
 	return d, nil
 }
 
 // Redescribe has the next request ask for the description again.
 func (c *Client) Redescribe() { c.stale.Store(true) }
 
-// Call a method with an encoded export request, and have its answer read.
-func (c *Client) Call(ctx context.Context, method string, telemetry []byte, read func([]byte) error) *Missed {
-	d, missed := c.Describe(ctx)
+// Call a method with an encoded export request that was selected by the description of this revision, and have its
+// answer read: whether it is stale.
+func (c *Client) Call(
+	ctx context.Context, method, revision string, telemetry []byte, read func([]byte) (stale bool, err error),
+) *Missed {
+	answer, missed := c.call(ctx, method, protocol.Request(revision, telemetry))
 	if missed != nil {
 		return missed
 	}
-	answer, missed := c.call(ctx, method, protocol.Request(d.Revision, telemetry))
-	if missed != nil {
-		return missed
-	}
-	if err := read(answer); err != nil {
+	stale, err := read(answer)
+	if err != nil {
 		return c.failed(&Missed{Reason: BadAnswer, Err: err})
 	}
 	c.succeeded()
+	if stale {
+		c.Redescribe()
+		return &Missed{Reason: NotConnected, Err: errStale, Stale: true}
+	}
 	return nil
 }
 
@@ -193,9 +211,33 @@ func (c *Client) call(ctx context.Context, method string, request []byte) ([]byt
 	err := c.conn.Invoke(ctx, method, request, &answer,
 		grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit))
 	if err != nil {
-		return nil, c.failed(&Missed{c.reason(err), err, status.Code(err) == codes.InvalidArgument})
+		permanent := status.Code(err) == codes.InvalidArgument
+		return nil, c.failed(&Missed{Reason: c.reason(err), Err: c.explained(err), Permanent: permanent})
 	}
 	return answer, nil
+}
+
+// explained adds what to do about an error, where the error is a mistake in a configuration.
+func (c *Client) explained(err error) error {
+	hint := ""
+	switch text := err.Error(); {
+	case status.Code(err) == codes.Unimplemented:
+		hint = "a gRPC server answers there that is no enricher; endpoint has to be that of receivers.enricher in the" +
+			" configuration of spanledger serve (4321 unless set), not an OTLP port"
+	case status.Code(err) == codes.Unauthenticated, status.Code(err) == codes.PermissionDenied:
+		hint = `receivers.enricher.auth asks for a token: set headers: {authorization: "Bearer ..."}`
+	case strings.Contains(text, "HTTP/1.1 header"):
+		hint = "what listens there speaks HTTP/1.1, like the API and OTLP/HTTP; endpoint has to be that of" +
+			" receivers.enricher (4321 unless set)"
+	case strings.Contains(text, "server preface"):
+		hint = "what listens there does not speak gRPC in plain text: if receivers.enricher.tls is set, set" +
+			" tls: {insecure: false, ca_file: ...} here"
+	case strings.Contains(text, "first record does not look like a TLS handshake"):
+		hint = "what listens there speaks plain text: set tls: {insecure: true}, or receivers.enricher.tls there"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s: %w (%s)", c.cfg.Endpoint, err, hint)
 }
 
 func (c *Client) reason(err error) string {

@@ -25,6 +25,7 @@ type Server struct {
 	Answer func(ctx context.Context, method string, revision string, telemetry []byte) ([]byte, error)
 
 	mu      sync.Mutex
+	refusal error
 	calls   map[string]int
 	headers metadata.MD
 	grpc    *grpc.Server
@@ -86,8 +87,11 @@ func (s *Server) serve(_ any, stream grpc.ServerStream) error {
 	s.mu.Lock()
 	s.calls[method]++
 	s.headers, _ = metadata.FromIncomingContext(stream.Context())
-	description := s.Description
+	description, refusal := s.Description, s.refusal
 	s.mu.Unlock()
+	if refusal != nil {
+		return refusal
+	}
 	if method == "Describe" {
 		out := describe(description)
 		return stream.SendMsg(&out)
@@ -105,6 +109,13 @@ func (s *Server) Redescribe(d protocol.Description) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.Description = d
+}
+
+// Refuse every call with an error from now on.
+func (s *Server) Refuse(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refusal = err
 }
 
 // Spans reads the trace request that a test was handed.

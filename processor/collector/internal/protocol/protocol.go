@@ -33,9 +33,18 @@ type Description struct {
 	LogMarkers      []string
 	LinkKeys        []string
 	MaxMessageBytes uint64
+	UnreadValues    []UnreadValue
 }
 
-// Answer of EnrichTraces, checked against the number of spans sent.
+// UnreadValue is a key whose value the server does not read, and of which spans.
+type UnreadValue struct {
+	Key                                   string
+	UnlessKeys, UnlessScopes, UnlessNames []string
+	Where                                 string
+	Values                                []string
+}
+
+// Answer of EnrichTraces, checked against the number of spans sent. A stale one says nothing else.
 type Answer struct {
 	Stale bool
 	Spans []SpanAnswer
@@ -86,6 +95,10 @@ func ReadDescription(answer []byte) (Description, error) {
 			d.LinkKeys = append(d.LinkKeys, string(f.bytes))
 		case 6:
 			d.MaxMessageBytes = f.varint
+		case 7:
+			value, err := readUnread(f.bytes)
+			d.UnreadValues = append(d.UnreadValues, value)
+			return err
 		}
 		return nil
 	})
@@ -98,6 +111,31 @@ func ReadDescription(answer []byte) (Description, error) {
 		return d, fmt.Errorf("%w: a description without revision or markers", ErrMalformed)
 	}
 	return d, nil
+}
+
+func readUnread(entry []byte) (UnreadValue, error) {
+	var u UnreadValue
+	err := fields(entry, func(f field) error {
+		text := string(f.bytes)
+		switch f.number {
+		case 1:
+			u.Key = text
+		case 2:
+			u.UnlessKeys = append(u.UnlessKeys, text)
+		case 3:
+			u.UnlessScopes = append(u.UnlessScopes, text)
+		case 4:
+			u.UnlessNames = append(u.UnlessNames, text)
+		case 5:
+			u.Values = append(u.Values, text)
+		case 6:
+			u.Where = text
+		default: // a condition that this client does not know: the value may be read
+			return fmt.Errorf("%w: field %d of an unread value", ErrMalformed, f.number)
+		}
+		return nil
+	})
+	return u, err
 }
 
 // ReadAnswer reads an EnrichTracesResponse to a request of so many spans.
@@ -121,8 +159,8 @@ func ReadAnswer(answer []byte, spans int) (Answer, error) {
 		}
 		return nil
 	})
-	if err != nil {
-		return Answer{}, err
+	if err != nil || a.Stale {
+		return Answer{Stale: a.Stale}, err
 	}
 	return a, a.check(seen, decided, failed, spans)
 }

@@ -42,9 +42,9 @@ func TestAnswersThatDoNotFollowTheProtocolAreErrors(t *testing.T) {
 }
 
 func TestAnswerOfAllKinds(t *testing.T) {
-	answer, err := protocol.ReadAnswer(enrichertest.Message(3, 1, 1, true,
+	answer, err := protocol.ReadAnswer(enrichertest.Message(3, 1, 1, false,
 		enrichertest.Entry(2, "a", "b"), enrichertest.Failure(0, "KeyError")), 3)
-	if err != nil || !answer.Stale || len(answer.Spans) != 2 {
+	if err != nil || answer.Stale || len(answer.Spans) != 2 {
 		t.Fatal(answer, err)
 	}
 	if answer.Spans[0].Span != 2 || answer.Spans[1].Failure != "KeyError" {
@@ -72,6 +72,13 @@ func TestForgedAttributesAreMovedAsideWhereTheyStand(t *testing.T) {
 	want := "a=theirs spanledger.forged.cost.usd=theirs spanledger.note=theirs spanledger.cost.usd=ours"
 	if strings.Join(got, " ") != want {
 		t.Fatal(got)
+	}
+}
+
+func TestAStaleAnswerSaysNothingElse(t *testing.T) {
+	answer, err := protocol.ReadAnswer(enrichertest.Message(3, 1, 0, true, enrichertest.Entry(2, "a", "b")), 3)
+	if err != nil || !answer.Stale || len(answer.Spans) != 0 {
+		t.Fatal(answer, err)
 	}
 }
 

@@ -9,12 +9,15 @@ import (
 	"github.com/spanledger/spanledger/processor/collector/internal/protocol"
 )
 
-// class of an attribute's key.
-type class uint8
+// class of an attribute's key: flags, and above them the place in the list of unread values, counted from 1.
+type class uint16
 
 const (
 	marker class = 1 << iota // a GenAI span may have it
 	naming                   // names a session, a run or a tenant
+
+	unreadShift = 2
+	mostUnread  = 1<<(16-unreadShift) - 1
 )
 
 const (
@@ -26,6 +29,7 @@ const (
 type keys struct {
 	description protocol.Description
 	naming      map[string]struct{}
+	unread      []unread
 	known       atomic.Pointer[map[string]class]
 	grow        sync.Mutex
 }
@@ -34,6 +38,9 @@ func newKeys(description protocol.Description) *keys {
 	k := &keys{description: description, naming: make(map[string]struct{}, len(description.LinkKeys))}
 	for _, key := range description.LinkKeys {
 		k.naming[key] = struct{}{}
+	}
+	for _, value := range description.UnreadValues[:min(len(description.UnreadValues), mostUnread)] {
+		k.unread = append(k.unread, unread{value, strings.Split(value.Key, "*")})
 	}
 	k.known.Store(&map[string]class{})
 	return k
@@ -50,6 +57,12 @@ func (k *keys) classify(key string) class {
 	}
 	if _, ok := k.naming[key]; ok {
 		c |= naming
+	}
+	for i, value := range k.unread {
+		if value.matches(key) {
+			c |= class(i+1) << unreadShift
+			break
+		}
 	}
 	if len(key) > longestKey {
 		return c

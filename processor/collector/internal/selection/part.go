@@ -6,9 +6,16 @@ import (
 	"go.opentelemetry.io/collector/pdata/ptrace"
 )
 
-// Encode the spans at places, with their resources and scopes and in the same order, as an export request. The spans
-// are moved out and back, which copies none of them; td is unchanged afterwards.
-func Encode(td ptrace.Traces, places []Place) ([]byte, error) {
+// Encode the selected spans at places, with their resources and scopes and in the same order, as an export request,
+// without content that nobody reads. The spans are moved out and back, which copies none of them; td is unchanged
+// afterwards.
+func (s Selection) Encode(td ptrace.Traces, places []Place) ([]byte, error) {
+	kept := s.leaveOut(td, places)
+	defer func() {
+		for _, one := range kept {
+			one.value.MoveTo(one.at)
+		}
+	}()
 	marshaler := ptrace.ProtoMarshaler{}
 	if len(places) == td.SpanCount() {
 		return marshaler.MarshalTraces(td)

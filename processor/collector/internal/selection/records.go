@@ -10,21 +10,24 @@ import (
 )
 
 // Records selects log records that spans may be made from, by the beginning of their event name.
-type Records struct{ markers atomic.Pointer[[]string] }
+type Records struct {
+	description atomic.Pointer[protocol.Description]
+}
 
 // NewRecords makes a selection that selects nothing until it is told how.
 func NewRecords() *Records { return &Records{} }
 
 // Use the lists of a description from now on.
-func (r *Records) Use(description protocol.Description) { r.markers.Store(&description.LogMarkers) }
+func (r *Records) Use(description protocol.Description) { r.description.Store(&description) }
 
-// Select copies the records: the logs themselves are shared with other consumers.
-func (r *Records) Select(ld plog.Logs) plog.Logs {
-	markers := r.markers.Load()
-	if markers == nil {
-		return plog.NewLogs()
+// Select copies the records, and tells the revision of the description that it went by: the logs themselves are shared
+// with other consumers.
+func (r *Records) Select(ld plog.Logs) (part plog.Logs, revision string) {
+	d := r.description.Load()
+	if d == nil {
+		return plog.NewLogs(), ""
 	}
-	return copyRecords(ld, func(record plog.LogRecord) bool { return marked(record, *markers) })
+	return copyRecords(ld, func(record plog.LogRecord) bool { return marked(record, d.LogMarkers) }), d.Revision
 }
 
 // Halves splits a request into two by its records.

@@ -2,6 +2,7 @@ package selection
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
@@ -149,20 +150,125 @@ func TestWhatIsKeptIsBounded(t *testing.T) {
 	}
 }
 
-func TestEncodeLeavesTheRequestAsItWas(t *testing.T) {
-	td := request("r", span(1, 1, 0), span(1, 2, 1, "gen_ai.system"), span(1, 3, 1))
-	before, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
-	part, err := Encode(td, []Place{{0, 0, 1, true}, {0, 0, 2, false}})
+func encoded(t *testing.T, td ptrace.Traces) string {
+	t.Helper()
+	body, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
 	if err != nil {
 		t.Fatal(err)
 	}
-	after, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
-	if string(before) != string(after) {
+	return string(body)
+}
+
+func TestEncodeLeavesTheRequestAsItWas(t *testing.T) {
+	td := request("r", span(1, 1, 0), span(2, 2, 1, "gen_ai.system"), span(2, 3, 1))
+	before := encoded(t, td)
+	selected := described("gen_ai.").Select(td)
+	part, err := selected.Encode(td, selected.Places)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if encoded(t, td) != before {
 		t.Fatal("changed")
 	}
-	want, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(request("r", span(1, 2, 1, "gen_ai.system"), span(1, 3, 1)))
-	if string(part) != string(want) {
+	if string(part) != encoded(t, request("r", span(2, 2, 1, "gen_ai.system"), span(2, 3, 1))) {
 		t.Fatal("another part")
+	}
+}
+
+func sparing(values ...protocol.UnreadValue) *Selector {
+	s := New()
+	s.Use(protocol.Description{Protocol: 1, Revision: "1", SpanMarkers: []string{"gen_ai."}, UnreadValues: values})
+	return s
+}
+
+func TestContentThatNobodyReadsIsNotSent(t *testing.T) {
+	long := strings.Repeat("a prompt ", 100)
+	full := func() ptrace.Span {
+		one := span(1, 1, 0)
+		one.Attributes().PutStr("gen_ai.prompt.0.content", long)
+		one.Attributes().PutStr("gen_ai.prompt.12.content", long)
+		one.Attributes().PutStr("gen_ai.prompt.x.content", long)
+		one.Attributes().PutStr("gen_ai.prompt..content", long)
+		one.Attributes().PutStr("gen_ai.prompt.0.content.more", long)
+		one.Attributes().PutStr("gen_ai.tools", "short")
+		one.Attributes().PutEmptySlice("gen_ai.tools").AppendEmpty().SetStr("one")
+		one.Attributes().PutEmptyBytes("gen_ai.image").FromRaw([]byte(long))
+		one.Attributes().PutStr("gen_ai.system", long)
+		return one
+	}
+	s := sparing(protocol.UnreadValue{Key: "gen_ai.prompt.*.content"}, protocol.UnreadValue{Key: "gen_ai.tools"},
+		protocol.UnreadValue{Key: "gen_ai.image"})
+	want := full()
+	for _, key := range []string{"gen_ai.prompt.0.content", "gen_ai.prompt.12.content", "gen_ai.tools", "gen_ai.image"} {
+		want.Attributes().PutStr(key, leftOut)
+	}
+	for name, others := range map[string][]ptrace.Span{"all": nil, "a part": {span(9, 9, 0)}} {
+		t.Run(name, func(t *testing.T) {
+			td := request("", append(others, full())...)
+			before := encoded(t, td)
+			selected := s.Select(td)
+			part, err := selected.Encode(td, selected.Places)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(part) != encoded(t, request("", want)) {
+				t.Fatal("another part")
+			}
+			if encoded(t, td) != before {
+				t.Fatal("the request was changed")
+			}
+		})
+	}
+}
+
+func TestWhoReadsContentGetsIt(t *testing.T) {
+	long := strings.Repeat("a prompt ", 100)
+	s := sparing(protocol.UnreadValue{
+		Key: "gen_ai.input", UnlessKeys: []string{"reader"}, UnlessScopes: []string{"gemini"}, UnlessNames: []string{"read "},
+		Where: "kind", Values: []string{"llm"},
+	})
+	cases := map[string]struct {
+		change  func(one ptrace.Span, scope pcommon.InstrumentationScope)
+		leftOut bool
+	}{
+		"nobody":  {func(ptrace.Span, pcommon.InstrumentationScope) {}, true},
+		"a key":   {func(one ptrace.Span, _ pcommon.InstrumentationScope) { one.Attributes().PutStr("reader", "") }, false},
+		"a scope": {func(_ ptrace.Span, scope pcommon.InstrumentationScope) { scope.SetName("gemini-cli") }, false},
+		"a name":  {func(one ptrace.Span, _ pcommon.InstrumentationScope) { one.SetName("read it") }, false},
+		"but of this kind": {func(one ptrace.Span, scope pcommon.InstrumentationScope) {
+			scope.SetName("gemini")
+			one.Attributes().PutStr("kind", " \"LLM\"")
+		}, true},
+		"another kind": {func(one ptrace.Span, scope pcommon.InstrumentationScope) {
+			scope.SetName("gemini")
+			one.Attributes().PutStr("kind", "tool")
+		}, false},
+		"a kind of another type": {func(one ptrace.Span, scope pcommon.InstrumentationScope) {
+			scope.SetName("gemini")
+			one.Attributes().PutEmptySlice("kind").AppendEmpty().SetStr("llm")
+		}, false},
+		"without a span's id":  {func(one ptrace.Span, _ pcommon.InstrumentationScope) { one.SetSpanID(pcommon.SpanID{}) }, false},
+		"without a trace's id": {func(one ptrace.Span, _ pcommon.InstrumentationScope) { one.SetTraceID(pcommon.TraceID{}) }, false},
+	}
+	for name, one := range cases {
+		t.Run(name, func(t *testing.T) {
+			td := request("", span(1, 1, 0))
+			ss := td.ResourceSpans().At(0).ScopeSpans().At(0)
+			ss.Spans().At(0).Attributes().PutStr("gen_ai.input", long)
+			one.change(ss.Spans().At(0), ss.Scope())
+			before := encoded(t, td)
+			selected := s.Select(td)
+			part, err := selected.Encode(td, selected.Places)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (string(part) != before) != one.leftOut {
+				t.Fatalf("%d bytes of %d", len(part), len(before))
+			}
+			if encoded(t, td) != before {
+				t.Fatal("the request was changed")
+			}
+		})
 	}
 }
 

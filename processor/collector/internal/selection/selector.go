@@ -15,10 +15,10 @@ const (
 	linksKept  = 1 << 16
 )
 
-// Place of a span in a request.
+// Place of a span in a request. Marked: a GenAI span, it seems; Content: it has values that need not be sent.
 type Place struct {
 	Resource, Scope, Span int
-	Marked                bool
+	Marked, Content       bool
 }
 
 // Of returns the span at the place.
@@ -31,6 +31,16 @@ type Selection struct {
 	Places []Place
 	Marked int
 	Links  ptrace.Traces
+
+	keys *keys
+}
+
+// Revision of the description by which it was selected.
+func (s Selection) Revision() string {
+	if s.keys == nil {
+		return ""
+	}
+	return s.keys.description.Revision
 }
 
 // Selector remembers which traces had GenAI spans lately, and links of plain spans of the others; both bounded.
@@ -67,7 +77,7 @@ func (s *Selector) Select(td ptrace.Traces) Selection {
 	scan.request(td)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	selection := Selection{Marked: scan.marked, Links: ptrace.NewTraces()}
+	selection := Selection{Marked: scan.marked, Links: ptrace.NewTraces(), keys: k}
 	for trace := range scan.traces {
 		s.remember(trace)
 		s.links.take(trace, selection.Links)
@@ -143,10 +153,10 @@ type scanned struct {
 func (s *scan) request(td ptrace.Traces) {
 	s.spans = make([]scanned, 0, td.SpanCount())
 	for i, rs := range td.ResourceSpans().All() {
-		_, resource := s.attributes(rs.Resource().Attributes())
+		_, _, resource := s.attributes(rs.Resource().Attributes())
 		for j, ss := range rs.ScopeSpans().All() {
 			for k, span := range ss.Spans().All() {
-				hit, names := s.attributes(span.Attributes())
+				hit, content, names := s.attributes(span.Attributes())
 				hit = hit || s.keys.marks(span.Name())
 				if hit {
 					s.marked++
@@ -155,14 +165,15 @@ func (s *scan) request(td ptrace.Traces) {
 					}
 					s.traces[span.TraceID()] = struct{}{}
 				}
-				s.spans = append(s.spans, scanned{span, Place{i, j, k, hit}, names, resource})
+				s.spans = append(s.spans, scanned{span, Place{i, j, k, hit, content}, names, resource})
 			}
 		}
 	}
 }
 
-// attributes says whether one of the keys is a marker, and returns those that name something.
-func (s *scan) attributes(attributes pcommon.Map) (hit bool, names []name) {
+// attributes says whether one of the keys is a marker, whether there is content that need not be sent, and returns what
+// names something.
+func (s *scan) attributes(attributes pcommon.Map) (hit, content bool, names []name) {
 	for key, value := range attributes.All() {
 		c, ok := s.known[key]
 		if !ok {
@@ -175,6 +186,7 @@ func (s *scan) attributes(attributes pcommon.Map) (hit bool, names []name) {
 		if c&naming != 0 {
 			names = append(names, name{key, value.AsString()})
 		}
+		content = content || (c>>unreadShift != 0 && worthLeavingOut(value))
 	}
-	return hit, names
+	return hit, content, names
 }

@@ -16,7 +16,7 @@ from spanledger_processor.dialects.schema import (
     UsageText,
     has,
 )
-from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.dialects.vendors.otel import CONTENT, OTEL
 from spanledger_processor.model import Call, Kind
 
 _ERROR = 2
@@ -49,6 +49,7 @@ LOGFIRE = replace(
         keys=("gen_ai_tool_name",), scopes=("logfire",), requires=("gen_ai.operation.name", "gen_ai.request.model")
     ),
     kind_of=_kind,
+    content=(*CONTENT, "logfire.json_schema", "request_data"),
     usage_texts=(*OTEL.usage_texts, UsageText("usage")),  # the second: spans of the OpenAI Agents SDK
     sources=(Source(Input.INCLUSIVE, why="Logfire adds the classes up; gen_ai.usage.raw has them"),),
     costs=(CostKey("operation.cost"),),

@@ -77,6 +77,7 @@ MLFLOW = Dialect(
         ),
     ),
     otherwise="other",
+    content=("mlflow.chat.messages", "mlflow.chat.tools", "mlflow.spanInputs"),
     request_model=("model",),
     response_model=("mlflow.llm.model",),
     provider=("mlflow.llm.provider",),

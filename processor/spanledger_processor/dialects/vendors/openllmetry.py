@@ -11,7 +11,7 @@ from spanledger_processor.dialects.normalize import Input, Output
 from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, ScopedSpan, Source, ToolKeys
 from spanledger_processor.dialects.usage import forget_zero_writes
 from spanledger_processor.dialects.vendors.litellm import REQUEST_TYPES
-from spanledger_processor.dialects.vendors.otel import ANSWERED, OPERATIONS, OTEL
+from spanledger_processor.dialects.vendors.otel import ANSWERED, CONTENT, OPERATIONS, OTEL
 from spanledger_processor.model import Call
 
 _PY = "opentelemetry.instrumentation."
@@ -81,6 +81,18 @@ OPENLLMETRY = replace(
         keys=("traceloop.span.kind", "llm.request.type"),
         scopes=(*_SCOPES, _JS, "@traceloop/", "traceloop."),
         requires=("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.system"),
+    ),
+    content=(
+        *CONTENT,
+        "gen_ai.completion.*.content",
+        "gen_ai.completion.*.reasoning",
+        "gen_ai.completion.*.tool_calls.*.arguments",
+        "gen_ai.prompt.*.content",
+        "gen_ai.prompt.*.tool_calls.*.arguments",
+        "gen_ai.task.input",
+        "gen_ai.task.output",
+        "llm.request.functions.*.description",
+        "llm.request.functions.*.parameters",
     ),
     answered=(
         *ANSWERED,

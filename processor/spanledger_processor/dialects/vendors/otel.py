@@ -199,6 +199,8 @@ def function_parameters(view: ScopedSpan, call: Call) -> None:
     call.tool.arguments = found or None
 
 
+CONTENT = ("gen_ai.input.messages", "gen_ai.system_instructions", "gen_ai.tool.definitions")
+
 SOURCES = (
     Source(
         Input.EXCLUSIVE,
@@ -268,6 +270,7 @@ OTEL = Dialect(
     asked=ASKED,
     endpoints=ENDPOINTS,
     answered=ANSWERED,
+    content=CONTENT,
     tool=TOOL,
     groups=GROUPS,
     tool_rules=(function_parameters,),

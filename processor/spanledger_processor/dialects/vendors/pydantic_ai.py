@@ -17,7 +17,7 @@ from spanledger_processor.dialects.schema import (
     has,
 )
 from spanledger_processor.dialects.values import version_of
-from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.dialects.vendors.otel import CONTENT, OTEL
 from spanledger_processor.model import Call, Kind
 
 _PACKAGE = "pypi:pydantic-ai-slim"
@@ -103,6 +103,7 @@ PYDANTIC_AI = replace(
         scopes=("pydantic-ai",),
         requires=("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.tool.name", "gen_ai.usage.input_tokens"),
     ),
+    content=(*CONTENT, "all_messages_events", "model_request_parameters", "pydantic_ai.all_messages"),
     kind_of=_kind,
     request_model=("gen_ai.request.model", "model_name"),
     tokens=_tokens("gen_ai.usage"),

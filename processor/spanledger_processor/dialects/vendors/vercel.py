@@ -158,6 +158,18 @@ VERCEL_LEGACY = Dialect(
     response_model=("ai.response.model", "gen_ai.response.model"),
     provider=("ai.model.provider", "gen_ai.system"),
     response_id=("ai.response.id", "gen_ai.response.id"),
+    content=(
+        "ai.embedding",
+        "ai.embeddings",
+        "ai.prompt",
+        "ai.prompt.messages",
+        "ai.prompt.tools",
+        "ai.response.object",
+        "ai.response.reasoning",
+        "ai.response.text",
+        "ai.value",
+        "ai.values",
+    ),
     answered=(
         "ai.response.avgOutputTokensPerSecond",
         "ai.response.files",
