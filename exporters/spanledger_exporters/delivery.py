@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from spanledger_exporters.interface import (
@@ -21,11 +21,13 @@ from spanledger_exporters.interface import (
     logger_of,
 )
 from spanledger_exporters.retry import Retrying
+from spanledger_exporters.senders import BestEffortSender, DeliveryState, QueuedSender, Request, Sender
 from spanledger_exporters.settings import (
     ALL_SIGNALS,
     DebugSettings,
     ExporterSettings,
     FileSettings,
+    NetworkSettings,
     OtlpGrpcSettings,
     OtlpHttpSettings,
 )
@@ -40,12 +42,6 @@ _REMEMBERED = 16384
 
 _CLOSING_SECONDS = 5.0
 """How long an exporter may take to close: a disk that hangs keeps nothing else open."""
-
-_BEST_EFFORT_SECONDS = 60.0
-"""How long a request may take to a destination that no sender waits for."""
-_BEST_EFFORT_REQUESTS = 64
-_BEST_EFFORT_BYTES = 64 * 2**20
-"""What may be under way to such a destination; a single larger request still is sent."""
 
 _LATE = Result(Verdict.RETRYABLE, "no answer in time")
 _STOPPING = Result(Verdict.RETRYABLE, "stopping")
@@ -67,33 +63,23 @@ def build(name: str, settings: ExporterSettings, display: Display | None = None)
     module, kind = _EXPORTERS[type(settings)]
     more = {"display": display} if isinstance(settings, DebugSettings) else {}
     exporter: Exporter = getattr(import_module(f"spanledger_exporters.{module}"), kind)(name, settings, **more)
-    retries = getattr(settings, "retry_on_failure", None)
-    return Retrying(exporter, retries) if retries is not None and retries.enabled else exporter
+    if (
+        isinstance(settings, NetworkSettings)
+        and settings.retry_on_failure.enabled
+        and not settings.sending_queue.enabled
+    ):
+        return Retrying(exporter, settings.retry_on_failure)
+    return exporter
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One export request to be sent: `deadline` is loop time, `items` its spans, log records or data points."""
-
-    signal: Signal
-    body: bytes
-    deadline: float
-    items: int
-
-
-@dataclass(slots=True)
-class DeliveryState:
-    """How far one request has come, by exporter's name."""
-
-    settled: dict[str, Result] = field(default_factory=dict)
-    """Final results: accepted, or refused for good."""
-    under_way: dict[str, asyncio.Task[Result]] = field(default_factory=dict)
-    awaited: bool = False
-    """A sender waits for the result."""
-
-    def forget_refusals(self) -> None:
-        """Once the sender was told: whoever mends the destination and sends again gets a new answer."""
-        self.settled = {name: past for name, past in self.settled.items() if past.verdict is Verdict.ACCEPTED}
+def _sender(exporter: Exporter, observer: DeliveryObserver, settings: ExporterSettings | None) -> Sender:
+    """Return what sends to this exporter: awaited, best effort, or out of a queue."""
+    if isinstance(settings, NetworkSettings):
+        if settings.sending_queue.enabled:
+            retries = settings.retry_on_failure
+            return QueuedSender(exporter, observer, settings.sending_queue, retries, settings.dead_letter)
+        return (Sender if exporter.required else BestEffortSender)(exporter, observer, settings.dead_letter)
+    return (Sender if exporter.required else BestEffortSender)(exporter, observer)
 
 
 _IDENTIFIED: frozenset[Signal] = frozenset(("traces",))
@@ -143,93 +129,6 @@ class DeliveryCache:
                 self._states[key] = states
 
 
-class Sender:
-    """Sends to one exporter. Sends run by themselves: whoever waits for one may go away."""
-
-    def __init__(self, exporter: Exporter, observer: DeliveryObserver) -> None:
-        self.exporter = exporter
-        self.name = exporter.name
-        self.tasks: set[asyncio.Task[Result]] = set()
-        """The sends that have no result yet."""
-        self._observer = observer
-        self._log = logger_of(exporter.name)
-
-    def send(self, request: Request, state: DeliveryState) -> None:
-        """Begin to send, unless the exporter has the request, refused it for good, or is being sent it."""
-        if self.name not in state.settled and self.name not in state.under_way:
-            self._begin(request, state)
-
-    def _begin(self, request: Request, state: DeliveryState) -> None:
-        task = state.under_way[self.name] = asyncio.create_task(self._result(request, state))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
-
-    async def _result(self, request: Request, state: DeliveryState) -> Result:
-        try:
-            result = await self.exporter.send(request.signal, request.body, request.deadline)
-        except Exception as error:  # noqa: BLE001 - a bug in one exporter must not harm the others
-            self._log.exception("unexpected error; the sender keeps the data")
-            result = Result(Verdict.RETRYABLE, f"unexpected {type(error).__name__}")
-        finally:
-            del state.under_way[self.name]
-        if result.verdict is not Verdict.RETRYABLE:
-            state.settled[self.name] = result
-        self._report(request, result)
-        return result
-
-    def _report(self, request: Request, result: Result) -> None:
-        self._observer.answered(self.name, request.signal, result.verdict)
-        if result.attempts > 1:
-            self._observer.retried(self.name, request.signal, result.attempts - 1)
-        match result.verdict:
-            case Verdict.ACCEPTED:
-                self._report_accepted(request, result)
-            case Verdict.RETRYABLE:
-                self._log.warning("%s: not accepted now: %s", self._address(request), result.reason)
-            case Verdict.PERMANENT:
-                self._observer.refused(self.name, request.signal, request.items)
-                lost = (self._address(request), request.items, request.signal, result.reason)
-                self._log.error("%s: refused for good, %d items of %s are not there: %s", *lost)
-
-    def _address(self, request: Request) -> str:
-        return self.exporter.address(request.signal)
-
-    def _report_accepted(self, request: Request, result: Result) -> None:
-        self._observer.forwarded(self.name, request.signal, max(0, request.items - result.rejected))
-        if result.rejected:
-            self._observer.rejected(self.name, request.signal, result.rejected)
-            lost = (self._address(request), result.rejected, request.signal, result.reason)
-            self._log.error("%s: accepted without %d items of %s, which are lost there: %s", *lost)
-        elif result.reason:
-            self._log.warning("accepted with a warning: %s", result.reason)
-
-
-class BestEffortSender(Sender):
-    """To an exporter that is not required: sends have a deadline of their own, and what is too much is dropped."""
-
-    def __init__(self, exporter: Exporter, observer: DeliveryObserver) -> None:
-        super().__init__(exporter, observer)
-        self._requests = 0
-        self._bytes = 0
-
-    def _begin(self, request: Request, state: DeliveryState) -> None:
-        size = len(request.body)
-        if self._requests and (self._requests >= _BEST_EFFORT_REQUESTS or self._bytes + size > _BEST_EFFORT_BYTES):
-            self._observer.dropped(self.name, request.signal, request.items)
-            address = self._address(request)
-            self._log.error("%s: does not keep up, and is not required: requests to it are dropped", address)
-            return
-        self._requests += 1
-        self._bytes += size
-        deadline = asyncio.get_running_loop().time() + _BEST_EFFORT_SECONDS
-        super()._begin(replace(request, deadline=deadline), state)
-        state.under_way[self.name].add_done_callback(lambda _: self._release(size))
-
-    def _release(self, size: int) -> None:
-        self._requests -= 1
-        self._bytes -= size
-
-
 class Delivery:
     """Sends every request to all exporters that take its signal, to each of them once.
 
@@ -238,14 +137,18 @@ class Delivery:
     """
 
     def __init__(
-        self, exporters: Iterable[Exporter], observer: DeliveryObserver, *, remembered: int = _REMEMBERED
+        self,
+        exporters: Iterable[Exporter],
+        observer: DeliveryObserver,
+        settings: Mapping[str, ExporterSettings] = MappingProxyType({}),
+        *,
+        remembered: int = _REMEMBERED,
     ) -> None:
-        self._exporters: Sequence[Exporter] = tuple(exporters)
         self._observer = observer
         self._cache = DeliveryCache(remembered)
         self._stopping = False
-        self._all = [
-            (Sender if exporter.required else BestEffortSender)(exporter, observer) for exporter in self._exporters
+        self._all: Sequence[Sender] = [
+            _sender(exporter, observer, settings.get(exporter.name)) for exporter in exporters
         ]
         self._senders: dict[Signal, list[Sender]] = {
             signal: [sender for sender in self._all if signal in sender.exporter.signals] for signal in ALL_SIGNALS
@@ -257,13 +160,13 @@ class Delivery:
         Raises:
             DestinationError: one of them cannot be used as configured; the others are closed again.
         """
-        for count, exporter in enumerate(self._exporters):
+        for count, sender in enumerate(self._all):
             try:
-                await exporter.start()
+                await sender.start()
             except BaseException:
-                await _close(self._exporters[:count])
+                await _close(self._all[: count + 1])
                 raise
-        for signal in sorted(ALL_SIGNALS) if self._exporters else ():  # without any, nothing is to be delivered
+        for signal in sorted(ALL_SIGNALS) if self._all else ():  # without any, nothing is to be delivered
             if not self._senders[signal]:
                 log.warning("no exporter takes %s: they are accepted and go nowhere", signal)
 
@@ -302,7 +205,7 @@ class Delivery:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await _close(self._exporters)
+        await _close(self._all)
 
 
 async def _results(names: Sequence[str], state: DeliveryState, deadline: float) -> dict[str, Result]:
@@ -318,10 +221,10 @@ async def _results(names: Sequence[str], state: DeliveryState, deadline: float) 
     return results
 
 
-async def _close(exporters: Sequence[Exporter]) -> None:
+async def _close(senders: Sequence[Sender]) -> None:
     """Close them all, whatever one of them does."""
-    closing = (asyncio.wait_for(exporter.close(), _CLOSING_SECONDS) for exporter in exporters)
+    closing = (asyncio.wait_for(sender.close(), _CLOSING_SECONDS) for sender in senders)
     results = await asyncio.gather(*closing, return_exceptions=True)
-    for exporter, result in zip(exporters, results, strict=True):
+    for sender, result in zip(senders, results, strict=True):
         if isinstance(result, BaseException):
-            logger_of(exporter.name).error("could not be closed", exc_info=result)
+            logger_of(sender.name).error("could not be closed", exc_info=result)

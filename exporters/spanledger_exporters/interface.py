@@ -135,6 +135,18 @@ class DeliveryObserver(Protocol):
         """So many items were not sent to a destination that is not required, which does not keep up."""
         ...
 
+    def queue(self, exporter: str, size: int, capacity: int) -> None:
+        """A queue on disk holds so much, of so much that it may hold (requests, items or bytes)."""
+        ...
+
+    def queue_refused(self, exporter: str, signal: Signal, items: int) -> None:
+        """So many items were not put into a queue: it is full, or the disk is. Senders keep them."""
+        ...
+
+    def set_aside(self, exporter: str, segments: int) -> None:
+        """So many damaged files of a queue were set aside."""
+        ...
+
     def unclaimed(self, signal: Signal, items: int) -> None:
         """So many items were accepted that no exporter takes."""
         ...

@@ -144,20 +144,35 @@ class RetrySettings(Settings):
     )
 
 
+def _folder(storage: str) -> str:
+    if re.fullmatch(r"file_storage(?:/.*)?", storage):
+        raise ValueError("there are no extensions: write the folder that the queue is kept in, or leave it out")
+    return storage
+
+
 class QueueSettings(Settings):
-    """The Collector's name for a queue between answer and delivery, which does not exist here yet."""
+    """A queue on disk between the sender's answer and delivery; not given up but for an answer of the destination."""
 
-    enabled: bool = Field(default=False, description="Not available yet: only false.")
-
-    @field_validator("enabled")
-    @classmethod
-    def _synchronous(cls, enabled: bool) -> bool:  # noqa: FBT001
-        if enabled:
-            raise ValueError(
-                "not available yet; delivery is synchronous: the sender is answered when the destination has the data, "
-                "and keeps it until then"
-            )
-        return enabled
+    enabled: bool = Field(
+        default=False,
+        description="Answer senders once a request is on disk, and deliver from there. false: once it is delivered.",
+    )
+    storage: Annotated[str, AfterValidator(_folder)] | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of the queue's files, on a local disk; made with mode 0700, the files with 0600.",
+        json_schema_extra={"default": "`<state.path>/queue/<component id>`"},
+    )
+    queue_size: int = Field(
+        default=1000, gt=0, description="What it holds at most, as `sizer` counts; beyond it senders keep the data."
+    )
+    sizer: Literal["requests", "items", "bytes"] = Field(
+        default="requests", description="What `queue_size` counts; items are spans, log records and data points."
+    )
+    block_on_overflow: bool = Field(
+        default=False, description="Where it is full: let senders wait for room, instead of telling them to try again."
+    )
+    num_consumers: int = Field(default=10, gt=0, description="Requests that are sent from it at the same time.")
 
 
 class KeepaliveSettings(Settings):
@@ -204,14 +219,30 @@ class ExporterSettings(Settings):
     )
 
 
-class _Network(ExporterSettings):
+class NetworkSettings(ExporterSettings):
+    """What destinations in the network share."""
+
     tls: TlsSettings = Field(default=TlsSettings(), description="Transport security.")
     headers: Headers = Field(
         default_factory=dict,
         description="Sent with every request, e.g. authorization; kept secret.",
     )
     retry_on_failure: RetrySettings = Field(default=RetrySettings(), description="Retries.")
-    sending_queue: QueueSettings = Field(default=QueueSettings(), description="Not available yet.")
+    sending_queue: QueueSettings = Field(
+        default=QueueSettings(), description="A queue on disk between the sender's answer and delivery."
+    )
+    dead_letter: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File that gets the requests which the destination refuses for good, one OTLP-JSON request a line, "
+        "mode 0600. Default: they are lost, and logged.",
+    )
+
+    @model_validator(mode="after")
+    def _retried(self) -> NetworkSettings:
+        if self.sending_queue.enabled and not self.retry_on_failure.enabled:
+            raise ValueError("retry_on_failure.enabled: a sending_queue keeps what is not accepted, and tries again")
+        return self
 
 
 def _sendable_over_grpc(compression: Any) -> Any:
@@ -220,7 +251,7 @@ def _sendable_over_grpc(compression: Any) -> Any:
     return compression
 
 
-class OtlpGrpcSettings(_Network):
+class OtlpGrpcSettings(NetworkSettings):
     """OTLP over gRPC."""
 
     endpoint: str = Field(
@@ -308,7 +339,7 @@ def _url(text: str) -> str:
 Url: TypeAlias = Annotated[str, AfterValidator(_url)]
 
 
-class OtlpHttpSettings(_Network):
+class OtlpHttpSettings(NetworkSettings):
     """OTLP over HTTP."""
 
     endpoint: Url | None = Field(

@@ -80,10 +80,6 @@ def test_what_a_collector_has_and_this_has_not(text: str, path: str, says: str) 
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        (
-            "exporters: {otlp: {endpoint: 'a:1', sending_queue: {enabled: true}}}",
-            "exporters.otlp.sending_queue.enabled",
-        ),
         ("processor: {redaction: {enabled: true}}", "processor.redaction.enabled"),
         ("processor: {attributes: {enabled: true}}", "processor.attributes.enabled"),
     ],

@@ -105,7 +105,12 @@ def test_the_urls_of_http() -> None:
         ("otlp_grpc", {"endpoint": "a:1", "headers": {"key-bin": "1"}}, "cannot be sent over gRPC"),
         ("otlp_grpc", {"endpoint": "a:1", "headers": {"a b": "1"}}, "is not a header name"),
         ("otlp_grpc", {"endpoint": "a:1", "headers": {"a": "1\r\nb: 2"}}, "no header can carry"),
-        ("otlp_grpc", {"endpoint": "a:1", "sending_queue": {"enabled": True}}, "not available yet"),
+        ("otlp_grpc", {"endpoint": "a:1", "sending_queue": {"storage": "file_storage/a"}}, "there are no extensions"),
+        (
+            "otlp_grpc",
+            {"endpoint": "a:1", "sending_queue": {"enabled": True}, "retry_on_failure": {"enabled": False}},
+            "a sending_queue keeps what is not accepted",
+        ),
         ("otlp_grpc", {"endpoint": "a:1", "signals": []}, "at least one"),
         ("otlp_grpc", {"endpoint": "a:1", "timeout": "0s"}, "greater than 0"),
         (

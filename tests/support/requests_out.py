@@ -70,6 +70,8 @@ class Counts:
     """Implements `spanledger_exporters.Observer`: one counter for each kind of event and its labels."""
 
     of: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    queues: dict[str, int] = field(default_factory=dict)
+    """The size of each queue."""
 
     def answered(self, exporter: str, signal: Signal, verdict: Verdict) -> None:
         self.of["answered", exporter, signal, verdict.value] += 1
@@ -88,6 +90,15 @@ class Counts:
 
     def dropped(self, exporter: str, signal: Signal, items: int) -> None:
         self.of["dropped", exporter, signal] += items
+
+    def queue(self, exporter: str, size: int, capacity: int) -> None:
+        self.queues[exporter] = size
+
+    def queue_refused(self, exporter: str, signal: Signal, items: int) -> None:
+        self.of["queue_refused", exporter, signal] += items
+
+    def set_aside(self, exporter: str, segments: int) -> None:
+        self.of["set_aside", exporter] += segments
 
     def unclaimed(self, signal: Signal, items: int) -> None:
         self.of["unclaimed", signal] += items

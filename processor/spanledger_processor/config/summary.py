@@ -12,6 +12,7 @@ from spanledger_exporters.settings import (
     ALL_SIGNALS,
     ExporterSettings,
     FileSettings,
+    NetworkSettings,
     OtlpGrpcSettings,
     OtlpHttpSettings,
 )
@@ -37,10 +38,12 @@ class Destination:
     target: str
     signals: tuple[Signal, ...]
     required: bool
+    queued: bool
 
     def __str__(self) -> str:
         what = "" if set(self.signals) == ALL_SIGNALS else f" ({', '.join(self.signals)} only)"
-        return f"{self.name} -> {self.target}{what}{'' if self.required else ', not waited for'}"
+        how = ", out of a queue on disk" if self.queued else "" if self.required else ", not waited for"
+        return f"{self.name} -> {self.target}{what}{how}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ def summary(config: Config) -> Summary:
 
 def _destination(name: str, settings: ExporterSettings) -> Destination:
     taken = settings.takes if isinstance(settings, OtlpHttpSettings) else settings.signals
-    return Destination(name, _target(settings), tuple(s for s in _ORDER if s in taken), settings.required)
+    queued = isinstance(settings, NetworkSettings) and settings.sending_queue.enabled
+    return Destination(name, _target(settings), tuple(s for s in _ORDER if s in taken), settings.required, queued)
 
 
 def _target(settings: ExporterSettings) -> str:

@@ -26,7 +26,14 @@ from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
 from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger, Status
 from spanledger_processor.server.span_display import SpanDisplay
-from spanledger_processor.server.wiring import link_keys, make_log_stage, make_signer, make_stage, open_store
+from spanledger_processor.server.wiring import (
+    link_keys,
+    make_exporter_settings,
+    make_log_stage,
+    make_signer,
+    make_stage,
+    open_store,
+)
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.telemetry.metrics import Telemetry
@@ -203,10 +210,11 @@ async def _start_stage(
     share_ports: bool = False,
 ) -> _Stage:
     """Start the exporters, and make what stands before them."""
-    exporters = [build(name, settings, SpanDisplay()) for name, settings in config.exporters.items()]
+    destinations = make_exporter_settings(config)
+    exporters = [build(name, settings, SpanDisplay()) for name, settings in destinations.items()]
     for exporter in exporters:
         telemetry.delivery.begin(exporter.name, exporter.signals)
-    delivery = Delivery(exporters, telemetry.delivery)
+    delivery = Delivery(exporters, telemetry.delivery, destinations)
     await delivery.start()
     closing.push_async_callback(delivery.close, AFTER_GRACE)
     stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)

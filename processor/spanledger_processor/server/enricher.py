@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from hashlib import blake2b
 from typing import TypeAlias
 
@@ -38,11 +38,15 @@ class Description:
     link_keys: tuple[str, ...]
     unread_values: tuple[UnreadValue, ...]
 
-    @cached_property
+    @property
     def revision(self) -> str:
         """A digest of the lists."""
-        lists = (self.span_markers, self.log_markers, self.link_keys, self.unread_values)
-        return blake2b(repr(lists).encode(), digest_size=8).hexdigest()
+        return _digest((self.span_markers, self.log_markers, self.link_keys, self.unread_values))
+
+
+@cache
+def _digest(lists: tuple[object, ...]) -> str:
+    return blake2b(repr(lists).encode(), digest_size=8).hexdigest()
 
 
 @dataclass(slots=True)

@@ -16,14 +16,12 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from spanledger_exporters.settings import ExporterSettings, FileSettings
 from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.receivers import MIB
 from spanledger_processor.listener import bind
 from spanledger_processor.server.app import AFTER_GRACE, GRACE, StartError
-from spanledger_processor.server.wiring import make_signer
+from spanledger_processor.server.wiring import make_exporter_settings, make_signer
 from spanledger_processor.signing.key import SigningKeyError
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
@@ -68,7 +66,8 @@ def for_worker(config: Config, number: int, workers: int) -> Config:
     """Return the configuration of one of several workers.
 
     They share the memory for requests. What only one process can do, the first one does: files of agents, the socket of
-    the enricher. A file that is written gets the worker's number into its name from the second worker on.
+    the enricher. From the second worker on a file that is written gets the worker's number into its name, and a queue a
+    folder of the worker's.
     """
     otlp = config.receivers.otlp
     if otlp is not None:
@@ -80,17 +79,10 @@ def for_worker(config: Config, number: int, workers: int) -> Config:
         receivers = config.receivers.model_copy(update={"otlp": otlp, "enricher": None})
         nothing = dict.fromkeys(type(config.sidecar.sources).model_fields)
         sources = config.sidecar.sources.model_copy(update=nothing)
-        exporters = {name: _of_worker(settings, number) for name, settings in config.exporters.items()}
+        exporters = make_exporter_settings(config, number)
         sidecar = config.sidecar.model_copy(update={"sources": sources})
         return config.model_copy(update={"receivers": receivers, "sidecar": sidecar, "exporters": exporters})
     return config.model_copy(update=update)
-
-
-def _of_worker(settings: ExporterSettings, number: int) -> ExporterSettings:
-    if not isinstance(settings, FileSettings):
-        return settings
-    path = Path(settings.path)
-    return settings.model_copy(update={"path": str(path.with_name(f"{path.stem}.{number + 1}{path.suffix}"))})
 
 
 @asynccontextmanager

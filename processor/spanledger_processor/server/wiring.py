@@ -7,8 +7,11 @@ import os
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Protocol, TypeAlias
+from urllib.parse import quote
 
+from spanledger_exporters.settings import ExporterSettings, FileSettings, NetworkSettings
 from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.config import Config
 from spanledger_processor.config.processing import PriceOverride, Processor
@@ -38,6 +41,36 @@ class Group(Protocol):
 
 TenantOf: TypeAlias = Callable[[Group, Mapping[str, str]], str]
 """The tenant's name, from a group's resource attributes and the request's headers."""
+
+
+def make_exporter_settings(config: Config, worker: int = 0) -> Mapping[str, ExporterSettings]:
+    """Return the exporters' settings as one process uses them: with files of its own, and every queue's folder.
+
+    `worker` is its number; from 1 on a file gets the number into its name, and a queue a folder inside the first one's,
+    which takes over what is left there by a worker that runs no more.
+    """
+    return {name: _of_process(config, name, settings, worker) for name, settings in config.exporters.items()}
+
+
+def _of_process(config: Config, name: str, settings: ExporterSettings, worker: int) -> ExporterSettings:
+    if isinstance(settings, FileSettings) and worker:
+        return settings.model_copy(update={"path": _numbered(settings.path, worker)})
+    if not isinstance(settings, NetworkSettings):
+        return settings
+    queue = settings.sending_queue
+    folder = Path(queue.storage or config.state.path / "queue" / quote(name, safe=""))
+    update: dict[str, object] = {}
+    if queue.storage is None or worker:
+        storage = folder / f"worker-{worker + 1}" if worker else folder
+        update["sending_queue"] = queue.model_copy(update={"storage": str(storage)})
+    if settings.dead_letter and worker:
+        update["dead_letter"] = _numbered(settings.dead_letter, worker)
+    return settings.model_copy(update=update)
+
+
+def _numbered(path: str, worker: int) -> str:
+    given = Path(path)
+    return str(given.with_name(f"{given.stem}.{worker + 1}{given.suffix}"))
 
 
 def make_stage(config: Config, signer: Signer) -> Stage:

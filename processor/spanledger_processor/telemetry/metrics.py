@@ -249,6 +249,19 @@ class DeliveryMetrics:
         """Items were not sent to a destination that is not required."""
         self._registry.count("export_dropped_items_total", exporter, signal, by=items)
 
+    def queue(self, exporter: str, size: int, capacity: int) -> None:
+        """A queue holds so much, of so much."""
+        self._registry.set("export_queue_size", size, exporter)
+        self._registry.set("export_queue_capacity", capacity, exporter)
+
+    def queue_refused(self, exporter: str, signal: Signal, items: int) -> None:
+        """Items were not put into a queue."""
+        self._registry.count("export_queue_refused_items_total", exporter, signal, by=items)
+
+    def set_aside(self, exporter: str, segments: int) -> None:
+        """Damaged files of a queue were set aside."""
+        self._registry.count("export_queue_set_aside_total", exporter, by=segments)
+
     def unclaimed(self, signal: Signal, items: int) -> None:
         """Items were accepted that no exporter takes."""
         self._registry.count("unclaimed_items_total", signal, by=items)

@@ -221,5 +221,15 @@ TABLE: tuple[Row, ...] = (
         "exporter signal",
         "Items not sent to a destination that is not required and does not keep up.",
     ),
+    _gauge(
+        "export_queue_size", "exporter", "What a sending_queue holds, in its sizer's unit (requests, items, bytes)."
+    ),
+    _gauge("export_queue_capacity", "exporter", "What a sending_queue holds at most, in the same unit."),
+    _counter(
+        "export_queue_refused_items_total",
+        "exporter signal",
+        "Items that a sending_queue had no room for, or could not write; their senders keep them.",
+    ),
+    _counter("export_queue_set_aside_total", "exporter", "Damaged files of a sending_queue that were set aside."),
     _counter("unclaimed_items_total", "signal", "Items accepted that no exporter takes."),
 )
