@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from dialect_view import chat, read, span
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.values import version_of
+from spanledger_processor.model import Usage
 from tools.sources import newer, read_last
 
 OPENINFERENCE = {
@@ -29,6 +31,10 @@ OPENINFERENCE = {
         ("openinference.instrumentation.bedrock", "0.1.60", 40),
         ("@arizeai/openinference-instrumentation-claude-agent-sdk", "0.3.1", 70),
         ("@arizeai/openinference-instrumentation-bedrock", "0.5.1", 70),
+        ("openinference.instrumentation.anthropic", "0.1.13", 70),
+        ("openinference.instrumentation.anthropic", "0.1.14", 40),
+        ("openinference.instrumentation.anthropic", "3.1.0", 40),
+        ("openinference.instrumentation.langchain", "0.1.55", 40),
     ],
 )
 def test_openinference_by_version(scope: str, version: str, total: int) -> None:
@@ -99,3 +105,125 @@ def test_a_usage_object_that_contradicts_itself_is_no_sure_price() -> None:
     told = {"prompt_tokens": 100, "completion_tokens": 5, "cache_creation_input_tokens": 2000}
     attributes = chat(input_tokens=100, output_tokens=5) | {"litellm.call_id": "1", "metadata.usage_object": str(told)}
     assert read(span(attributes, "litellm_request", "litellm")).problem
+
+
+@pytest.mark.parametrize(("given", "usage"), [(40, Usage(340, 1, 300)), (400, Usage(400, 1, 300))])
+def test_openinference_on_langchain_copied_anthropics_own_counts(given: int, usage: Usage) -> None:
+    """openinference.instrumentation.langchain._tracer up to 0.1.54: `input_tokens` of Anthropic beside its caches."""
+    told = {"openinference.span.kind": "LLM", "llm.token_count.completion": 1, "llm.token_count.prompt": given}
+    told |= {"llm.token_count.prompt_details.cache_read": 300}
+    call = read(span(told, scope="openinference.instrumentation.langchain", version="0.1.54"))
+    assert (call.usage, call.estimate) == (usage, given > 300)
+
+
+def test_openinference_on_gemini_left_thoughts_out_of_streams() -> None:
+    """openinference.instrumentation.google_genai._stream: candidates and the total up to 0.1.8, then all of them."""
+    told = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 40, "llm.token_count.completion": 5}
+    told |= {"llm.token_count.total": 75}
+    scope = "openinference.instrumentation.google_genai"
+    assert read(span(told, scope=scope, version="0.1.8")).usage == Usage(40, 35, reasoning=30)
+    later = read(span(told, scope=scope, version="0.1.9"))
+    assert (later.usage, later.estimate) == (Usage(40, 5), True)  # by then a total that differs says something else
+
+
+@pytest.mark.parametrize(
+    ("version", "thoughts", "output", "estimate"),
+    [("2.2.0", 30, 35, False), ("1.20.0", None, 5, True), ("2.3.0", 3, 5, False), ("2.13.0", 3, 5, False)],
+)
+def test_adk_leaves_thoughts_out_before_2_3(version: str, thoughts: int | None, output: int, *, estimate: bool) -> None:
+    """google.adk.telemetry.tracing up to 2.2.0: `candidates_token_count`; from 2.3.0 `_token_usage` adds thoughts."""
+    key = "experimental__reasoning_tokens" if version < "2.3" else "reasoning__output_tokens"
+    told: dict[str, Any] = chat(input_tokens=40, output_tokens=5) | {"gcp.vertex.agent.event_id": "1"}
+    if thoughts is not None:
+        told |= chat(**{key: thoughts})
+    call = read(span(told, scope="gcp.vertex.agent", version=version))
+    assert call.usage is not None
+    assert (call.usage.output, call.estimate) == (output, estimate)
+
+
+@pytest.mark.parametrize(
+    ("scope", "version", "cached"),
+    [
+        ("opentelemetry.instrumentation.genai.openai", "1.1b0", None),
+        ("opentelemetry.instrumentation.genai.openai", "1.2b0", 0),
+        ("opentelemetry.instrumentation.genai.openai_agents", "1.3b0", None),
+        ("opentelemetry.instrumentation.genai.llama_index", "1.3b0", None),
+        ("opentelemetry.instrumentation.genai.anthropic", "1.0b0", 0),
+    ],
+)
+def test_an_absent_class_is_zero_only_where_the_library_tells_it(scope: str, version: str, cached: int | None) -> None:
+    """In these releases chat completions, agents and LlamaIndex set no `cache_read_input_tokens` at all."""
+    usage = read(span(chat(input_tokens=40, output_tokens=1), scope=scope, version=version)).usage
+    assert usage is not None
+    assert usage.cache_read == cached
+
+
+@pytest.mark.parametrize(
+    ("provider", "hour", "given", "total", "estimate"),
+    [
+        ("anthropic", None, 40, 340, True),  # up to 3.11: `usage.input_tokens` as it came, in the total as well
+        ("anthropic", None, 400, 400, True),  # which release wrote it is not told
+        ("anthropic", 0, 400, 400, False),  # told from the release on that adds the classes up
+        ("openai", None, 400, 400, False),
+    ],
+)
+def test_mlflow_copied_anthropics_own_counts(
+    provider: str, hour: int | None, given: int, total: int, *, estimate: bool
+) -> None:
+    """mlflow.anthropic.autolog: `_parse_usage`; mlflow 3.10.0, 3.11.1, 3.12.0 and 3.18.0 were read."""
+    told = {"input_tokens": given, "output_tokens": 1, "total_tokens": given + 1, "cache_read_input_tokens": 300}
+    told |= {"cache_creation_input_tokens": 0} | ({} if hour is None else {"cache_creation_input_tokens_above_1hr": 0})
+    attributes = {"mlflow.spanType": "CHAT_MODEL", "mlflow.chat.tokenUsage": json.dumps(told)}
+    call = read(span(attributes | {"mlflow.message.format": json.dumps(provider)}, scope="mlflow.tracing.provider"))
+    assert call.usage is not None
+    assert (call.usage.input, call.usage.cache_read, call.estimate) == (total, 300, estimate)
+
+
+@pytest.mark.parametrize(("given", "estimate"), [(40, False), (400, True)])
+def test_sentry_tells_no_release(given: int, *, estimate: bool) -> None:
+    """sentry_sdk.integrations.anthropic: 2.50.0 copies `input_tokens`, 2.56.0 and 2.75.0 add the caches."""
+    told = chat(input_tokens=given, output_tokens=1, input_tokens__cached=300) | {"gen_ai.system": "anthropic"}
+    assert read(span(told | {"sentry.op": "gen_ai.chat", "gen_ai.provider.name": None})).estimate is estimate
+
+
+def test_mastras_and_livekits_own_names_of_classes() -> None:
+    """@mastra/otel-exporter 1.4.0, `formatUsageMetrics`; livekit.agents.telemetry.trace_types 1.8.9."""
+    mastra = chat(
+        input_tokens=100,
+        output_tokens=50,
+        audio_input_tokens=60,
+        audio_output_tokens=40,
+        cached_input_tokens=20,
+        cache_creation__input_tokens=15,
+        cache_creation__5m_input_tokens=5,
+        cache_creation__1h_input_tokens=10,
+    )
+    assert read(span(mastra | {"mastra.span.type": "model_inference"})).usage == Usage(
+        100, 50, 20, 15, 10, input_audio=60, output_audio=40
+    )
+    livekit = chat(
+        input_tokens=100, output_tokens=50, input_audio_tokens=60, output_audio_tokens=40, input_cached_tokens=20
+    )
+    assert read(span(livekit | {"lk.realtime_model_metrics": "{}"})).usage == Usage(
+        100, 50, 20, input_audio=60, output_audio=40
+    )
+
+
+def test_logfire_kept_anthropics_usage_in_the_response() -> None:
+    """logfire 4.0.0, `on_response` of its Anthropic integration: no usage but in `response_data`."""
+    usage = {"input_tokens": 10, "output_tokens": 5, "cache_read_input_tokens": 30, "cache_creation_input_tokens": 0}
+    told = chat() | {"response_data": json.dumps({"message": {"role": "assistant"}, "usage": usage})}
+    assert read(span(told, scope="logfire.anthropic", version="4.0.0")).usage == Usage(40, 5, 30, 0)
+    flat = chat(input_tokens=40, output_tokens=5)
+    used = {"prompt_tokens": 40, "completion_tokens": 5, "prompt_tokens_details": {"cached_tokens": 30}}
+    openai = read(span(flat | {"response_data": json.dumps({"usage": used})}, scope="logfire.openai", version="4.0.0"))
+    assert openai.usage == Usage(40, 5, 30)
+
+
+def test_what_openlit_does_not_tell_leaves_a_doubt() -> None:
+    """openlit 1.45.0: `vertexai` tells candidates and no thoughts; of a search only that its answer has citations."""
+    told = chat(input_tokens=40, output_tokens=5, cache_read__input_tokens=0)
+    assert read(span(told, scope="openlit.instrumentation.vertexai")).estimate
+    cited = told | {"openai.response.web_search.citations_count": 3}
+    assert read(span(cited, scope="openlit.instrumentation.openai")).unclassed == ("web searches",)
+    assert read(span(told, scope="openlit.instrumentation.openai")).unclassed == ()

@@ -195,6 +195,7 @@ def _add_reasoning(counts: Counts, normalized: NormalizedUsage, means: Output) -
         return
     if means is Output.EXCLUSIVE:
         usage.output = counts.output + (counts.reasoning or 0)
+        normalized.estimate = normalized.estimate or (counts.reasoning is None and counts.output > 0)
         return
     if counts.total is None or usage.input is None:
         normalized.estimate = normalized.estimate or (counts.reasoning is None and counts.output > 0)

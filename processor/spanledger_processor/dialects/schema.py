@@ -149,7 +149,7 @@ class UsageText:
     key: str
     path: tuple[str, ...] = ()
     whole: bool = False
-    read: Callable[[Mapping[str, Any]], tuple[Counts, Input]] | None = None
+    read: Callable[[Mapping[str, Any]], tuple[Counts, Input | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

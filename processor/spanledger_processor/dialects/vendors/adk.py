@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.normalize import Input, Output
 from spanledger_processor.dialects.schema import Detection, GroupingKeys, Place, ScopedSpan, Source, ToolKeys, UsageText
-from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
 from spanledger_processor.model import Kind
 
 _NAMES: tuple[tuple[str, Kind], ...] = (
@@ -37,11 +37,27 @@ ADK = replace(
         requires=("gen_ai.operation.name", "gen_ai.system"),
     ),
     kind_of=_kind,
+    tokens=replace(TOKENS, reasoning=(*TOKENS.reasoning, "gen_ai.usage.experimental.reasoning_tokens")),
     usage_texts=(UsageText("gcp.vertex.agent.llm_response"),),
     fallback_texts=(UsageText("gcp.vertex.agent.llm_response"),),
     sources=(
-        Source(Input.INCLUSIVE, since=(2,), absent_cache_is_zero=True, why="Gemini's counts, without those of 0"),
-        Source(Input.INCLUSIVE, why="Gemini's counts; the classes are in the response's JSON"),
+        Source(
+            Input.INCLUSIVE,
+            since=(2, 3),
+            absent_cache_is_zero=True,
+            why="Gemini's counts, without those of 0; thoughts and tool tokens are added",
+            package="pypi:google-adk",
+            read=("2.3.0", "2.13.0"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            before=(2, 3),
+            output=Output.EXCLUSIVE,
+            why="candidates only; thoughts stand beside them or in the response's JSON, which has all classes",
+            package="pypi:google-adk",
+            read=("1.15.0", "2.2.0"),
+        ),
+        Source(Input.INCLUSIVE, why="Gemini's counts"),
     ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),

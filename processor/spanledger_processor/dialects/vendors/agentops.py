@@ -54,8 +54,19 @@ AGENTOPS = replace(
             package="pypi:agentops",
             read=("0.4.21", "0.4.21"),
         ),
-        Source(providers=("google", "gemini", "gcp"), output=Output.FROM_TOTAL, why="candidates only"),
-        Source(Input.INCLUSIVE, why="copies OpenAI's counts"),
+        Source(
+            providers=("google", "gemini", "gcp"),
+            output=Output.FROM_TOTAL,
+            why="candidates only",
+            package="pypi:agentops",
+            read=("0.4.21", "0.4.21"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            why="copies OpenAI's counts",
+            package="pypi:agentops",
+            read=("0.4.21", "0.4.21"),
+        ),
     ),
     costs=(CostKey("gen_ai.usage.total_cost"),),
     tool=ToolKeys(

@@ -16,7 +16,18 @@ DDTRACE = replace(
     about="Datadog ddtrace, OpenTelemetry bridge",
     detection=Detection(keys=("gen_ai.usage.cache_write_input_tokens", "gen_ai.usage.reasoning_output_tokens")),
     sources=(
-        Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock", "amazon"), why="not documented"),
-        Source(Input.INCLUSIVE, why="the convention"),
+        Source(
+            Input.UNSURE,
+            providers=("anthropic", "aws", "bedrock", "amazon"),
+            why="its newest release adds the classes up; of earlier ones nothing is known",
+            package="pypi:ddtrace",
+            read=("4.16.0", "4.16.0"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            why="the convention",
+            package="pypi:ddtrace",
+            read=("4.16.0", "4.16.0"),
+        ),
     ),
 )

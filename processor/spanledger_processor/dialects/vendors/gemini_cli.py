@@ -42,7 +42,14 @@ GEMINI_CLI = replace(
     about="Gemini CLI and Qwen Code spans",
     detection=Detection(scopes=("gemini-cli", "qwen-code"), requires=("gen_ai.operation.name",)),
     fixed_provider="gcp.gen_ai",
-    sources=(Source(output=Output.EXCLUSIVE, why="candidates only; thoughts are in the log event"),),
+    sources=(
+        Source(
+            output=Output.EXCLUSIVE,
+            why="candidates only; thoughts are in the log event",
+            package="npm:@google/gemini-cli-core",
+            read=("0.40.0", "0.61.0"),
+        ),
+    ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.input", "gen_ai.input.messages"),

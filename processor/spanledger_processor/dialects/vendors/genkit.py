@@ -74,7 +74,14 @@ GENKIT = Dialect(
     ),
     otherwise="other",
     usage_texts=(UsageText("genkit:output", ("usage",), whole=True),),
-    sources=(Source(Input.PRESUMED, why="the plugin's counts; Anthropic's prove exclusive where caches are large"),),
+    sources=(
+        Source(
+            Input.PRESUMED,
+            why="the plugin's counts; Anthropic's plugin copies its counts, without caches",
+            package="npm:@genkit-ai/google-genai",
+            read=("1.16.1", "1.42.0"),
+        ),
+    ),
     tool=ToolKeys(name=("genkit:name",), arguments=("genkit:input",), result=("genkit:output",), name_from_span=True),
     groups=GroupingKeys(session=("genkit:sessionId",)),
     rules=(_model,),

@@ -33,7 +33,14 @@ LAMINAR = replace(
     ),
     usage_texts=(UsageText("lmnr.sdk.raw.response"),),
     fallback_texts=(UsageText("lmnr.sdk.raw.response"),),
-    sources=(Source(Input.INCLUSIVE, why="adds the classes up"),),
+    sources=(
+        Source(
+            Input.INCLUSIVE,
+            why="adds the classes up",
+            package="pypi:lmnr",
+            read=("0.7.0", "0.8.2"),
+        ),
+    ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "lmnr.span.input"),

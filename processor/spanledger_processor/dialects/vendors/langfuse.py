@@ -187,7 +187,14 @@ LANGFUSE = Dialect(
     response_model=("langfuse.observation.model.name",),
     answered=("langfuse.observation.completion_start_time",),
     usage_texts=(UsageText("langfuse.observation.usage_details", whole=True, read=usage),),
-    sources=(Source(Input.EXCLUSIVE, why="disjoint buckets, unless the shape is a provider's"),),
+    sources=(
+        Source(
+            Input.EXCLUSIVE,
+            why="disjoint buckets, unless the shape is a provider's",
+            package="pypi:langfuse",
+            read=("3.0.0", "5.0.4"),
+        ),
+    ),
     costs=(CostKey("langfuse.observation.cost_details", path=("total",), means_zero=True, parts=True),),
     served=("langfuse.observation.metadata.service_tier",),
     served_in=("langfuse.observation.output",),
@@ -200,5 +207,8 @@ LANGFUSE = Dialect(
         arguments=("langfuse.observation.input",), result=("langfuse.observation.output",), name_from_span=True
     ),
     groups=GroupingKeys(session=("langfuse.session.id", "session.id")),
-    notes=("A `span` is a plain step: it is known, and carries no usage.",),
+    notes=(
+        "A `span` is a plain step: it is known, and carries no usage.",
+        "Its SDKs compute no cost: one on the span was told by the application, or is what OpenRouter charged.",
+    ),
 )

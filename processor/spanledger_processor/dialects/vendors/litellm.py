@@ -155,6 +155,7 @@ LITELLM = replace(
     ),
     rules=(_raw_provider, _last_of_several, _tool_fees),
     notes=(
+        "Its cost is what its own price map says, caches, tiers and fees included.",
         "Where the application has a span of its own, LiteLLM writes each call's attributes over the last one's there.",
         "`raw_gen_ai_request` repeats its parent's usage in the provider's words.",
     ),

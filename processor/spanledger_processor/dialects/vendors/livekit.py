@@ -29,11 +29,28 @@ LIVEKIT = replace(
     place=Place.OWN_KEYS,
     rank=11,
     about="LiveKit Agents",
-    detection=Detection(keys=("lk.function_tool.name", "lk.llm_metrics", "lk.response.ttft")),
+    detection=Detection(
+        keys=("lk.function_tool.name", "lk.llm_metrics", "lk.realtime_model_metrics", "lk.response.ttft")
+    ),
     kind_of=_kind,
-    tokens=replace(TOKENS, cache_read=(*TOKENS.cache_read, "gen_ai.usage.input_cached_tokens")),
+    tokens=replace(
+        TOKENS,
+        cache_read=(*TOKENS.cache_read, "gen_ai.usage.input_cached_tokens"),
+        parts={
+            **TOKENS.parts,
+            "input_audio": (*TOKENS.parts["input_audio"], "gen_ai.usage.input_audio_tokens"),
+            "output_audio": (*TOKENS.parts["output_audio"], "gen_ai.usage.output_audio_tokens"),
+        },
+    ),
     usage_texts=(UsageText("lk.llm_metrics"),),
-    sources=(Source(Input.INCLUSIVE, why="OpenAI's shape; metrics have the cached part"),),
+    sources=(
+        Source(
+            Input.INCLUSIVE,
+            why="OpenAI's shape; metrics have the cached part",
+            package="pypi:livekit-agents",
+            read=("1.8.9", "1.8.9"),
+        ),
+    ),
     tool=ToolKeys(
         name=("lk.function_tool.name",),
         arguments=("lk.pii.function_tool.arguments", "lk.function_tool.arguments"),

@@ -50,8 +50,20 @@ LOGFIRE = replace(
     ),
     kind_of=_kind,
     content=(*CONTENT, "logfire.json_schema", "request_data"),
-    usage_texts=(*OTEL.usage_texts, UsageText("usage")),  # the second: spans of the OpenAI Agents SDK
-    sources=(Source(Input.INCLUSIVE, why="Logfire adds the classes up; gen_ai.usage.raw has them"),),
+    usage_texts=(
+        *OTEL.usage_texts,
+        UsageText("usage"),  # spans of the OpenAI Agents SDK
+        UsageText("response_data"),
+        UsageText("response_data", ("usage",), whole=True),  # of Anthropic, before usage had keys of its own
+    ),
+    sources=(
+        Source(
+            Input.INCLUSIVE,
+            why="adds the classes up; gen_ai.usage.raw or response_data has them",
+            package="pypi:logfire-sdk",
+            read=("5.4.0", "5.4.0"),
+        ),
+    ),
     costs=(CostKey("operation.cost"),),
     tool=ToolKeys(
         name=("gen_ai.tool.name", "gen_ai_tool_name"),

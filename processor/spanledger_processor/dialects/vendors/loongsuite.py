@@ -36,8 +36,19 @@ LOONGSUITE = replace(
         Kinds("gen_ai.operation.name", OPERATIONS),
     ),
     sources=(
-        Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="copies the provider's own counts"),
-        Source(Input.INCLUSIVE, why="the convention"),
+        Source(
+            Input.UNSURE,
+            providers=("anthropic", "aws", "bedrock"),
+            why="copies the provider's own counts",
+            package="pypi:loongsuite-instrumentation-agentscope",
+            read=("0.3.0", "0.9.0"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            why="the convention",
+            package="pypi:loongsuite-instrumentation-langchain",
+            read=("0.3.0", "0.9.0"),
+        ),
     ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),

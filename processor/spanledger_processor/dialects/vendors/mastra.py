@@ -9,7 +9,7 @@ from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, ScopedSpan, Source, UsageText
 from spanledger_processor.dialects.values import text
-from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, PROVIDERS
+from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, PROVIDERS, TOKENS
 from spanledger_processor.model import Call
 
 _BODY = "mastra.metadata.body"
@@ -69,6 +69,17 @@ MASTRA = replace(
         Kinds("gen_ai.operation.name", OPERATIONS),
     ),
     provider=PROVIDERS,
+    tokens=replace(
+        TOKENS,
+        cache_read=(*TOKENS.cache_read, "gen_ai.usage.cached_input_tokens"),
+        cache_write_5m=("gen_ai.usage.cache_creation.5m_input_tokens",),
+        cache_write_1h=("gen_ai.usage.cache_creation.1h_input_tokens",),
+        parts={
+            **TOKENS.parts,
+            "input_audio": (*TOKENS.parts["input_audio"], "gen_ai.usage.audio_input_tokens"),
+            "output_audio": (*TOKENS.parts["output_audio"], "gen_ai.usage.audio_output_tokens"),
+        },
+    ),
     usage_texts=(
         UsageText(_BODY, ("usage",), whole=True),
         UsageText(_BODY, ("usageMetadata",), whole=True),
@@ -79,8 +90,15 @@ MASTRA = replace(
             Input.UNSURE,
             providers=("anthropic", "amazon-bedrock", "bedrock", "google-vertex-anthropic"),
             why="changes with the version of the AI SDK's provider, even from call to call",
+            package="npm:@mastra/otel-exporter",
+            read=("0.3.3", "1.4.0"),
         ),
-        Source(Input.INCLUSIVE, why="the AI SDK's counts"),
+        Source(
+            Input.INCLUSIVE,
+            why="the AI SDK's counts",
+            package="npm:@mastra/otel-exporter",
+            read=("0.3.3", "1.4.0"),
+        ),
     ),
     groups=GroupingKeys(
         session=("gen_ai.conversation.id", "mastra.metadata.threadId", "mastra.metadata.sessionId"),

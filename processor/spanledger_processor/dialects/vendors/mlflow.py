@@ -27,19 +27,30 @@ _SPEAKS = frozenset({"anthropic", "bedrock", "gemini", "groq", "mistral", "opena
 """Values of `mlflow.message.format` that are providers; others are libraries."""
 
 
-def _usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
-    return (
-        Counts(
-            count(value.get("input_tokens")),
-            count(value.get("output_tokens")),
-            count(value.get("total_tokens")),
-            count(value.get("cache_read_input_tokens")),
-            count(value.get("cache_creation_input_tokens")),
-            None,
-            count(value.get("cache_creation_input_tokens_above_1hr")),
-        ),
-        Input.INCLUSIVE,
+_OWN_COUNTS = ("anthropic", "bedrock", "aws")
+"""Providers whose counts exclude caches."""
+_HOUR = "cache_creation_input_tokens_above_1hr"
+
+
+def _usage(value: Mapping[str, Any]) -> tuple[Counts, Input | None]:
+    """Return the counts of `mlflow.chat.tokenUsage`; what its input means is the table's, or `_means` tells."""
+    counts = Counts(
+        count(value.get("input_tokens")),
+        count(value.get("output_tokens")),
+        count(value.get("total_tokens")),
+        count(value.get("cache_read_input_tokens")),
+        count(value.get("cache_creation_input_tokens")),
+        None,
+        count(value.get(_HOUR)),
     )
+    return counts, Input.INCLUSIVE if _HOUR in value else None
+
+
+def _means(view: ScopedSpan, counts: Counts) -> None:
+    """Releases before 3.12 copy Anthropic's own counts, and older ones Bedrock's; a span tells no release."""
+    provider = text(view.attributes.get("mlflow.llm.provider")) or text(view.attributes.get(_FORMAT))
+    if provider.lower().startswith(_OWN_COUNTS):
+        counts.means = Input.UNSURE
 
 
 def _provider(view: ScopedSpan, call: Call) -> None:
@@ -83,10 +94,23 @@ MLFLOW = Dialect(
     provider=("mlflow.llm.provider",),
     usage_texts=(UsageText("mlflow.chat.tokenUsage", whole=True, read=_usage), UsageText("mlflow.spanOutputs")),
     fallback_texts=(UsageText("mlflow.spanOutputs"),),
-    sources=(Source(Input.INCLUSIVE, why="MLflow adds the classes up"),),
+    sources=(
+        Source(
+            Input.UNSURE,
+            providers=_OWN_COUNTS,
+            why="copies these providers' own counts up to 3.11, adds the classes up from 3.12 on",
+            package="pypi:mlflow",
+            read=("3.10.0", "3.18.0"),
+        ),
+        Source(Input.INCLUSIVE, why="OpenAI's and Gemini's counts", package="pypi:mlflow", read=("3.10.0", "3.18.0")),
+    ),
+    completes=_means,
     costs=(CostKey("mlflow.llm.cost", path=("total_cost",)),),
     tool=ToolKeys(arguments=("mlflow.spanInputs",), result=("mlflow.spanOutputs",), name_from_span=True),
     groups=GroupingKeys(session=("mlflow.trace.session",)),
     rules=(_provider, _langchain),
-    notes=("With MLFLOW_ENABLE_OTEL_GENAI_SEMCONV its spans are `otel`; the cache classes are not exported then.",),
+    notes=(
+        "Its cost is LiteLLM's arithmetic, or its own; caches are in it from 3.10 on.",
+        "With MLFLOW_ENABLE_OTEL_GENAI_SEMCONV its spans are `otel`; the cache classes are not exported then.",
+    ),
 )

@@ -28,13 +28,27 @@ MS_AGENT_FRAMEWORK = replace(
     ),
     sources=(
         Source(
-            Input.EXCLUSIVE, "agent_framework", ("anthropic", "aws", "bedrock"), why="copies the provider's own counts"
+            Input.EXCLUSIVE,
+            "agent_framework",
+            ("anthropic", "aws", "bedrock"),
+            why="copies the provider's own counts",
+            package="pypi:agent-framework-anthropic",
+            read=("1.0.0b251104", "1.0.0b261022"),
         ),
         Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="depends on the client"),
         Source(
-            providers=("gcp", "gemini", "google"), output=Output.EXCLUSIVE, why="candidates only; thoughts beside them"
+            providers=("gcp", "gemini", "google"),
+            output=Output.EXCLUSIVE,
+            why="candidates only; thoughts beside them",
+            package="pypi:agent-framework-gemini",
+            read=("1.0.0b260721", "1.0.0b261022"),
         ),
-        Source(Input.INCLUSIVE, why="OpenAI's counts"),
+        Source(
+            Input.INCLUSIVE,
+            why="OpenAI's counts",
+            package="pypi:agent-framework-core",
+            read=("1.0.0", "1.23.0"),
+        ),
     ),
     groups=GroupingKeys(agent=("gen_ai.agent.id",)),
 )

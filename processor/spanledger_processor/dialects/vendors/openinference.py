@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.normalize import Input, Output
 from spanledger_processor.dialects.schema import (
     CostKey,
     Detection,
@@ -162,7 +162,59 @@ OPENINFERENCE = Dialect(
             package="pypi:openinference-instrumentation-agno",
             read=("0.1.1", "1.0.15"),
         ),
-        Source(Input.INCLUSIVE, "openinference.instrumentation.", why="OpenInference counts caches in"),
+        Source(
+            Input.EXCLUSIVE,
+            "openinference.instrumentation.anthropic",
+            before=(0, 1, 14),
+            why="copies Anthropic's own counts, without caches",
+            package="pypi:openinference-instrumentation-anthropic",
+            read=("0.1.0", "0.1.13"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            "openinference.instrumentation.anthropic",
+            why="adds the classes up",
+            package="pypi:openinference-instrumentation-anthropic",
+            read=("0.1.14", "3.1.0"),
+        ),
+        Source(
+            Input.UNSURE,
+            "openinference.instrumentation.langchain",
+            before=(0, 1, 55),
+            why="copies the provider's own counts where LangChain passes them on: Anthropic's exclude caches",
+            package="pypi:openinference-instrumentation-langchain",
+            read=("0.1.29", "0.1.54"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            "openinference.instrumentation.langchain",
+            why="adds Anthropic's classes up",
+            package="pypi:openinference-instrumentation-langchain",
+            read=("0.1.55", "0.1.80"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            "openinference.instrumentation.google_genai",
+            before=(0, 1, 9),
+            output=Output.FROM_TOTAL,
+            why="candidates only where it streams; the total has the thoughts",
+            package="pypi:openinference-instrumentation-google-genai",
+            read=("0.1.0", "0.1.8"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            "openinference.instrumentation.google_genai",
+            why="adds thoughts and tool tokens",
+            package="pypi:openinference-instrumentation-google-genai",
+            read=("0.1.9", "1.4.14"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            "openinference.instrumentation.",
+            why="OpenInference counts caches in",
+            package="pypi:openinference-instrumentation-openai",
+            read=("0.1.0", "0.1.66"),
+        ),
         Source(
             Input.EXCLUSIVE,
             _JS + "anthropic",
@@ -185,7 +237,13 @@ OPENINFERENCE = Dialect(
             package=f"npm:{_JS}bedrock",
             read=("0.4.14", "0.5.1"),
         ),
-        Source(Input.INCLUSIVE, "@arizeai/openinference-instrumentation", why="OpenInference counts caches in"),
+        Source(
+            Input.INCLUSIVE,
+            "@arizeai/openinference-instrumentation",
+            why="OpenInference counts caches in",
+            package="npm:@arizeai/openinference-instrumentation-openai",
+            read=("2.0.2", "4.2.7"),
+        ),
         Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="hand-made, or a translator's"),
         Source(Input.PRESUMED, why="OpenInference counts caches in"),
     ),

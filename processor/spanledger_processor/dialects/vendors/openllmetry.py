@@ -116,7 +116,14 @@ OPENLLMETRY = replace(
             package="pypi:opentelemetry-instrumentation-bedrock",
             read=("0.30.0", "0.62.4"),
         ),
-        Source(Input.EXCLUSIVE, _PY + "llamaindex", providers=("anthropic",), why="copies Anthropic's own counts"),
+        Source(
+            Input.EXCLUSIVE,
+            _PY + "llamaindex",
+            providers=("anthropic",),
+            why="copies Anthropic's own counts, from 0.60.0 with caches",
+            package="pypi:opentelemetry-instrumentation-llamaindex",
+            read=("0.40.0", "0.62.4"),
+        ),
         Source(
             Input.INCLUSIVE,
             _PY + "anthropic",
@@ -146,8 +153,15 @@ OPENLLMETRY = replace(
             providers=("gcp", "google", "gemini", "vertex"),
             output=Output.FROM_TOTAL,
             why="candidates only; the total has the thoughts",
+            package="pypi:opentelemetry-instrumentation-google-generativeai",
+            read=("0.21.5", "0.62.4"),
         ),
-        Source(Input.INCLUSIVE, why="OpenAI's and LangChain's counts"),
+        Source(
+            Input.INCLUSIVE,
+            why="OpenAI's and LangChain's counts",
+            package="pypi:opentelemetry-instrumentation-openai",
+            read=("0.0.1", "0.62.4"),
+        ),
     ),
     tool=ToolKeys(
         name=("gen_ai.tool.name", "traceloop.entity.name"),

@@ -53,7 +53,21 @@ SENTRY = replace(
         cache_write=(*TOKENS.cache_write, "gen_ai.usage.input_tokens.cache_write"),
         reasoning=(*TOKENS.reasoning, "gen_ai.usage.output_tokens.reasoning"),
     ),
-    sources=(Source(Input.INCLUSIVE, why="Sentry's documentation asks for it"),),
+    sources=(
+        Source(
+            Input.UNSURE,
+            providers=("anthropic",),
+            why="copied Anthropic's own counts up to 2.53, then adds the classes up; no version is told",
+            package="pypi:sentry-sdk",
+            read=("2.50.0", "2.75.0"),
+        ),
+        Source(
+            Input.INCLUSIVE,
+            why="Sentry's documentation asks for it",
+            package="pypi:sentry-sdk",
+            read=("2.50.0", "2.75.0"),
+        ),
+    ),
     costs=(CostKey("gen_ai.cost.total_tokens"), CostKey("ai.total_cost")),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),

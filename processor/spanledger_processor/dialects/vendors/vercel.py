@@ -214,8 +214,15 @@ VERCEL_LEGACY = Dialect(
             providers=("google", "vertex"),
             output=Output.FROM_TOTAL,
             why="up to version 5 candidates only; the total has the thoughts",
+            package="npm:@ai-sdk/google",
+            read=("0.0.55", "3.0.0"),
         ),
-        Source(Input.INCLUSIVE, why="OpenAI's counts include caches"),
+        Source(
+            Input.INCLUSIVE,
+            why="OpenAI's counts include caches",
+            package="npm:@ai-sdk/openai",
+            read=("1.0.0", "1.3.24"),
+        ),
     ),
     tool=ToolKeys(
         name=("ai.toolCall.name",),
@@ -242,7 +249,14 @@ VERCEL = replace(
         reasoning=(*TOKENS.reasoning, "ai.usage.outputTokenDetails.reasoningTokens"),
     ),
     usage_texts=(UsageText("ai.response.providerMetadata"),),
-    sources=(Source(Input.INCLUSIVE, why="the SDK adds the classes up"),),
+    sources=(
+        Source(
+            Input.INCLUSIVE,
+            why="the SDK adds the classes up",
+            package="npm:@ai-sdk/otel",
+            read=("1.0.0", "1.0.173"),
+        ),
+    ),
     groups=_GROUPS,
     completes=_terms,
     rules=(_searches, _results),
