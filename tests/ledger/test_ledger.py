@@ -54,7 +54,7 @@ def test_every_view_adds_up(store: MemoryStore) -> None:
             questions.days(reader, TENANT),
         ):
             assert _total(rows) == total
-        assert Decimal(questions.spent(reader, TENANT, 0)["cost_usd_exact"]) == total
+        assert Decimal(questions.Days(reader, TENANT).total()["cost_usd_exact"]) == total
 
 
 def test_order_and_what_belongs_to_none(store: MemoryStore) -> None:
@@ -77,7 +77,7 @@ def test_a_child_session_runs_in_its_parents_run(store: MemoryStore) -> None:
 
 def test_from_a_day_on(store: MemoryStore) -> None:
     with store.snapshot() as reader:
-        assert questions.spent(reader, TENANT, TODAY)["calls"] == 4
+        assert questions.Days(reader, TENANT, TODAY).total()["calls"] == 4
         assert [day["calls"] for day in questions.days(reader, TENANT, TODAY)] == [4]
         assert [day["calls"] for day in questions.days(reader, TENANT, TODAY - 1)] == [1, 4]
         models = questions.models(reader, TENANT, TODAY)

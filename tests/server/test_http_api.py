@@ -14,10 +14,11 @@ import pytest
 
 from spanledger_processor.config.model import Api as ApiSettings
 from spanledger_processor.ledger import queries
-from spanledger_processor.ledger.keys import session_key
+from spanledger_processor.ledger.keys import LEDGER, session_key
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit, tenant_hash
+from spanledger_processor.ledger.store import Changes, Reader, StateError, Table, Unit, key, tenant_hash
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.pricing import Pricer
 from spanledger_processor.server.http_api import Api, Health
 
 T = TypeVar("T")
@@ -32,7 +33,8 @@ def ledger_of_one_session() -> MemoryStore:
     with store.unit() as unit:
         for tenant in (tenant_hash(""), tenant_hash("acme")):
             sums = Sums(cost=COST, calls=1, priced=1, labels={"id": "a/b c"})
-            unit.apply(Changes(add={session_key(tenant, "a/b c"): sums}), 1)
+            whole = key(Table.TOTAL, tenant, LEDGER)
+            unit.apply(Changes(add={session_key(tenant, "a/b c"): sums, whole: Sums(cost=COST, calls=1)}), 1)
     return store
 
 
@@ -84,7 +86,7 @@ async def served() -> AsyncIterator[Served]:
     listeners, state = {"grpc": True, "http": True}, [True]
     ledger = FakeLedger()
     health = Health(lambda: listeners, lambda: state[0], phase="serving")
-    api = Api(ANY_PORT, health, lambda: b"spanledger_build_info 1\n", ledger)
+    api = Api(ANY_PORT, health, lambda: b"spanledger_build_info 1\n", ledger, Pricer())
     await api.start()
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.ports['api']}") as client:
@@ -148,7 +150,7 @@ async def test_metrics_are_prometheus_text() -> None:
 
 async def test_metrics_that_are_not_whole_are_not_given() -> None:
     async with served() as api:
-        whole = Api(ANY_PORT, api.health, lambda: None, api.ledger)
+        whole = Api(ANY_PORT, api.health, lambda: None, api.ledger, Pricer())
         await whole.start()
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{whole.ports['api']}") as client:
             assert (await client.get("/metrics")).status_code == 503
@@ -158,8 +160,8 @@ async def test_metrics_that_are_not_whole_are_not_given() -> None:
 async def test_answers_of_the_ledger() -> None:
     async with served() as api:
         assert (await api.client.get("/api/v1/summary")).json().keys() == {"total", "models"}
-        for kind in ("sessions", "runs"):
-            listed = await api.client.get(f"/api/v1/{kind}")
+        for kind, query in (("sessions", ""), ("runs", "?all=true")):
+            listed = await api.client.get(f"/api/v1/{kind}{query}")
             assert listed.headers["content-type"] == "application/json"
             assert [(row["id"], row["cost_usd"]) for row in listed.json()[kind]] == [("a/b c", 0.5)]
 
@@ -232,7 +234,7 @@ async def test_an_unknown_path_is_404_in_json() -> None:
 async def test_a_taken_port_is_said_with_its_setting() -> None:
     async with served() as api:
         taken = ApiSettings(endpoint=f"127.0.0.1:{api.client.base_url.port}")
-        again = Api(taken, api.health, bytes, api.ledger)
+        again = Api(taken, api.health, bytes, api.ledger, Pricer())
         with pytest.raises(OSError, match=r"api\.endpoint: cannot listen on 127"):
             await again.start()
 

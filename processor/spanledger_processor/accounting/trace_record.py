@@ -13,9 +13,12 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import NO_DETAIL, Claim, Detail, Place, Span
+from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Place, Span
+from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.model import USAGE_CLASSES, UsageVector
+from spanledger_processor.ledger.records import unpack_decision
+from spanledger_processor.ledger.store import Reader
+from spanledger_processor.model import USAGE_CLASSES, Decision, UsageVector
 
 SEGMENT_SPANS = 32
 """Spans of a closed segment, and of the head at most."""
@@ -227,3 +230,45 @@ def _all_classes(tokens: list[int | None]) -> tuple[int | None, ...]:
     if not tokens:
         return ()
     return (*tokens, *[None] * (len(USAGE_CLASSES) - len(tokens)))[: len(USAGE_CLASSES)]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSpan:
+    """What is remembered of a GenAI span: the decision that its attributes were written from, and where it stands now.
+
+    `counts` is false for one that adds nothing to the ledger now, also where it was sent with a cost before that was
+    known. `provider` and `model` are empty where it claims no usage.
+    """
+
+    decision: Decision
+    counts: bool
+    session_id: str
+    run_id: str
+    provider: str = ""
+    model: str = ""
+
+
+def stored_span(reader: Reader, tenant: bytes, trace_id: bytes, span_id: bytes) -> StoredSpan | None:
+    """Return what is remembered of a span; None if that is nothing, or it is no GenAI span."""
+    record = reader.get(trace_key(tenant, trace_id))
+    if record is None:
+        return None
+    head, rows = unpack_head(record)
+    for number in range(head.closed + 1):
+        closed = reader.get(trace_key(tenant, trace_id, number)) if number else None
+        for row in unpack_segment(closed) if closed is not None else rows if not number else ():
+            if id_of(row) == span_id and (packed := decision_in(row[0])):
+                return _stored(span_in(row), unpack_decision(packed)[0])
+    return None
+
+
+def _stored(span: Span, decision: Decision) -> StoredSpan:
+    place, claim = span.place, span.claim
+    return StoredSpan(
+        decision,
+        counts=place is not None and place.role == COUNTED,
+        session_id=(place.session if place is not None else "") or decision.session_id,
+        run_id=(place.run if place is not None else "") or decision.run_id,
+        provider=claim.provider if claim is not None else "",
+        model=claim.model if claim is not None else "",
+    )

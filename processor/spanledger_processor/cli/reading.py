@@ -249,7 +249,7 @@ def _all(reader: Reader, tenant_key: bytes) -> Row:
 def _since(reader: Reader, tenant_key: bytes, since: int) -> Row:
     return {
         "since": date_of(since),
-        "total": queries.spent(reader, tenant_key, since),
+        "total": queries.Days(reader, tenant_key, since).total(),
         "days": queries.days(reader, tenant_key, since),
         "models": queries.models(reader, tenant_key, since),
     }

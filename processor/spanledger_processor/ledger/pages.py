@@ -8,7 +8,7 @@ becomes active between two pages may be missed by the later one, and none is lis
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from heapq import merge, nlargest
 from itertools import groupby, islice
@@ -17,12 +17,12 @@ from typing import TypeAlias
 
 from msgpack.exceptions import UnpackException
 
-from spanledger_processor.ledger.keys import UNATTRIBUTED, run_key, session_key
+from spanledger_processor.ledger.keys import UNATTRIBUTED, bounded_id, id_bytes, run_key, session_key
 from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks_of, time_rank, total_key, walk
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.rows import Row, row
+from spanledger_processor.ledger.rows import Row, row, spend, time_of
 from spanledger_processor.ledger.runs import named_by, one_run, run_of_session, sessions_under
-from spanledger_processor.ledger.store import Reader, Table
+from spanledger_processor.ledger.store import Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
 
 MOST_ROWS = 1000
@@ -33,7 +33,7 @@ _SORTED_TOGETHER = 2000
 """Totals of one rank of cost that are put in their exact order; more of them stand in the order of their ids' hashes,
 and differ by 1.6 % at most.
 """
-_BY_TIME, _BY_COST, _BY_COST_RANK, _RUNS_BY_COST = range(4)
+_BY_TIME, _BY_COST, _BY_COST_RANK, _RUNS_BY_COST, _TASKS = range(5)
 Place: TypeAlias = tuple[int, int, bytes]
 """Where a row stands in a list: by what it is ordered, then a rank or a cost, and the hash of its id."""
 
@@ -112,6 +112,30 @@ def runs(reader: Reader, tenant: bytes, wanted: Wanted, *, all_runs: bool) -> Pa
         if not page.take((_BY_TIME, rank, id_hash + b"\0")):
             return page.cut()
     return page.end(one_run(reader, tenant, UNATTRIBUTED) or Sums())
+
+
+def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, cursor: str | None) -> Page:
+    """Return a page of what tasks spent, by session, task, kind and model, in no order but those of a session together.
+
+    `wanted` has the session, task id or kind that a row must have.
+    """
+    within = near(id_bytes(bounded_id(wanted["session"]))) if "session" in wanted else b""
+    after = None if cursor is None else _read_cursor(cursor)
+    if after is not None and after[0] != _TASKS:
+        raise CursorError("a cursor of another list or order")
+    rows: list[Row] = []
+    before = None if after is None else bytes((Table.TASK,)) + tenant + after[2]
+    scanned = reader.scan(Table.TASK, tenant, within=within, newest_first=True, before=before)
+    for looked_at, (where, record) in enumerate(scanned, 1):
+        sums = Sums.unpack(record)
+        names = {"session": sums.labels.get("session", ""), "task": sums.labels.get("id", "")}
+        names["kind"] = sums.labels.get("kind", "")
+        if (sums.cost or sums.calls) and all(names[name] == bounded_id(text) for name, text in wanted.items()):
+            model = {"provider": sums.labels.get("provider", ""), "model": sums.labels.get("model", "")}
+            rows.append({**names, **model, **spend(sums), "last": time_of(sums.last_ns)})
+        if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
+            return Page(rows, _cursor((_TASKS, 0, where[9:])))
+    return Page(rows, None)
 
 
 class _Filling:

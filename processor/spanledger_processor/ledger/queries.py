@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from heapq import nlargest
+from typing import TypeAlias
 
-from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER, UNATTRIBUTED, bounded_id, id_bytes, session_key
-from spanledger_processor.ledger.rows import Row, date_of, exact_usd, row, spend, usd
+from spanledger_processor.ledger.rows import Row, date_of, exact_usd, row, spend, time_of, usd
 from spanledger_processor.ledger.runs import all_runs, one_run
-from spanledger_processor.ledger.store import Reader, Table, key, near
+from spanledger_processor.ledger.store import Reader, Table, key, near, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import Pico
 
@@ -79,43 +81,120 @@ def _grouped(parts: list[Sums], *labels: str) -> dict[tuple[str, ...], Sums]:
 
 def models(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
     """All models over all days from `since` (days since 1970) on, the dearest first."""
-    by_model: dict[tuple[str, str], Sums] = {}
-    for day, sums in _days(reader, tenant):
-        if day >= since:
-            by_model.setdefault((sums.labels.get("provider", ""), sums.labels.get("model", "")), Sums()).add(sums)
-    ranked = sorted(by_model.items(), key=lambda item: (-item[1].cost, item[0]))
-    return [{"provider": provider, "model": model, **spend(sums)} for (provider, model), sums in ranked]
-
-
-def dimension(reader: Reader, tenant: bytes, name: str, since: int = 0) -> Row | None:
-    """A dimension by value (`dimensions.values`); None for a name that none can have."""
-    return {"dimension": name, "values": dimensions.values(reader, tenant, name, since)} if name else None
+    return Days(reader, tenant, since).by("model")
 
 
 def days(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
     """Each UTC day from `since` (days since 1970) on that something was spent on, by the time that prices go by."""
-    by_day: dict[int, Sums] = {}
-    for day, sums in _days(reader, tenant):
-        if day >= since:
-            by_day.setdefault(day, Sums()).add(sums)
-    return [{"day": date_of(day), **spend(sums)} for day, sums in sorted(by_day.items())]
+    return Days(reader, tenant, since).by("day")
 
 
-def spent(reader: Reader, tenant: bytes, since: int) -> Row:
-    """What was spent from a UTC day (days since 1970) on."""
-    whole = Sums()
-    for day, sums in _days(reader, tenant):
-        if day >= since:
+Group: TypeAlias = tuple[int, str, str]
+"""A day, a provider and a model; 0 or empty for what is not told apart."""
+
+
+class Days:
+    """What was spent from one UTC day (days since 1970) to another, both included, by the time that prices go by."""
+
+    def __init__(self, reader: Reader, tenant: bytes, since: int = 0, until: int | None = None) -> None:
+        self._reader = reader
+        self._tenant = tenant
+        self._since = since
+        self._until = until
+
+    def total(self) -> Row:
+        """Return the whole of these days."""
+        whole = Sums()
+        for _, sums in self._parts():
             whole.add(sums)
-    return spend(whole)
+        return spend(whole)
+
+    def by(self, what: str, most: int | None = None) -> list[Row]:
+        """Return sums by `model` (the dearest first), `day` or `day_model` (in order).
+
+        Of more than `most` the dearest are told apart, the latest of days; the last row then has the others.
+        """
+        groups, others = self._groups(what, most)
+        rows = [{**_names_of(what, group), **spend(sums)} for group, sums in groups]
+        if others is not None:
+            rows.append({**_names_of(what, (0, "", "other")), "other": True, **spend(others)})
+        return rows
+
+    def unpriced(self) -> list[Row]:
+        """Return calls without a price by provider, model and reason, most first."""
+        counts: Counter[tuple[str, str, str]] = Counter()
+        for (_, provider, model), sums in self._groups("model", None)[0]:
+            for reason, calls in sums.reasons.items():
+                counts[provider, model, reason] += calls
+        ranked = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        return [
+            {"provider": provider, "model": model, "reason": reason, "calls": calls}
+            for (provider, model, reason), calls in ranked
+        ]
+
+    def _groups(self, what: str, most: int | None) -> tuple[list[tuple[Group, Sums]], Sums | None]:
+        groups: dict[Group, Sums] = {}
+        for group, sums in self._grouped(what):
+            if most is not None and group not in groups and len(groups) >= most:
+                return self._dearest(what, most)
+            groups.setdefault(group, Sums()).add(sums)
+        return _sorted(what, groups), None
+
+    def _dearest(self, what: str, most: int) -> tuple[list[tuple[Group, Sums]], Sums]:
+        """Return the groups to be told apart, and the others as one: two passes, in little memory."""
+        costs: dict[Group, Pico] = {}
+        for group, sums in self._grouped(what):
+            costs[group] = costs.get(group, 0) + sums.cost
+        kept = nlargest(most, costs, key=(lambda group: group) if what == "day" else lambda g: (costs[g], g))
+        groups, others = {group: Sums() for group in kept}, Sums()
+        for group, sums in self._grouped(what):
+            groups.get(group, others).add(sums)
+        return _sorted(what, groups), others
+
+    def _grouped(self, what: str) -> Iterator[tuple[Group, Sums]]:
+        for day, sums in self._parts():
+            labels = {} if what == "day" else sums.labels
+            group = (0 if what == "model" else day, labels.get("provider", ""), labels.get("model", ""))
+            yield group, sums
+
+    def _parts(self) -> Iterator[tuple[int, Sums]]:
+        """Yield what was spent by day, provider and model; what moved elsewhere since and left nothing is skipped."""
+        for _, record in self._reader.scan(Table.DAY, self._tenant):
+            sums = Sums.unpack(record)
+            day = int(sums.labels.get("day", "0"))
+            if (sums.calls or sums.cost) and self._since <= day and (self._until is None or day <= self._until):
+                yield day, sums
 
 
-def _days(reader: Reader, tenant: bytes) -> Iterator[tuple[int, Sums]]:
-    """What was spent by day, provider and model; what moved elsewhere since and left nothing is skipped."""
-    for _, record in reader.scan(Table.DAY, tenant):
+def _sorted(what: str, groups: dict[Group, Sums]) -> list[tuple[Group, Sums]]:
+    if what == "model":
+        return sorted(groups.items(), key=lambda item: (-item[1].cost, item[0]))
+    return sorted(groups.items(), key=lambda item: (item[0][0], -item[1].cost, item[0]))
+
+
+def _names_of(what: str, group: Group) -> Row:
+    day, provider, model = group
+    named: Row = {} if what == "model" else {"day": date_of(day) if day else None}
+    return named if what == "day" else {**named, "provider": provider, "model": model}
+
+
+def tenants(reader: Reader) -> list[Row]:
+    """The tenants that have data, the dearest first; `tenant` is None where the name was not kept."""
+    found = []
+    for where, record in reader.scan(Table.TOTAL, b""):
+        tenant = where[1:9]
+        if where != key(Table.TOTAL, tenant, LEDGER):
+            continue
         sums = Sums.unpack(record)
-        if sums.calls or sums.cost:
-            yield int(sums.labels.get("day", "0")), sums
+        name = "" if tenant == tenant_hash("") else sums.labels.get("tenant")
+        times = {"first": time_of(sums.first_ns), "last": time_of(sums.last_ns)}
+        found.append({"tenant": name, **spend(sums), "tool_calls": sums.tool_calls, "spans": sums.spans, **times})
+    return sorted(found, key=lambda row: (-row["cost_usd"], row["tenant"] or ""))
+
+
+def has_tenant(reader: Reader, tenant: bytes) -> bool:
+    """Return whether a tenant has data; the default one always is there."""
+    return tenant == tenant_hash("") or reader.get(key(Table.TOTAL, tenant, LEDGER)) is not None
 
 
 def total(reader: Reader, tenant: bytes) -> Row:

@@ -30,6 +30,7 @@ from spanledger_processor.server.wiring import (
     link_keys,
     make_exporter_settings,
     make_log_stage,
+    make_pricer,
     make_signer,
     make_stage,
     open_store,
@@ -83,7 +84,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     stage = await _start_stage(config, signer, telemetry, LocalLedger(ledger), closing)
     health = Health(stage.listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    api = Api(config.api, health, telemetry.registry.scrape, ledger)
+    api = Api(config.api, health, telemetry.registry.scrape, ledger, make_pricer(config))
     await api.start()
     closing.push_async_callback(api.stop)
     await stage.receive(config, signer, closing)
@@ -132,7 +133,7 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
 
     health = Health(listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    api = Api(config.api, health, scrape, ledger)
+    api = Api(config.api, health, scrape, ledger, make_pricer(config))
     await api.start()
     closing.push_async_callback(api.stop)
     await server.start()

@@ -6,8 +6,9 @@ There is no CORS, and `Access` decides who may ask.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -18,43 +19,36 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from spanledger_processor.config.model import Api as ApiSettings
 from spanledger_processor.config.receivers import Auth
 from spanledger_processor.config.section import host_and_port
-from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.keys import session_key
+from spanledger_processor.ledger.pages import MOST_ROWS, CursorError
 from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.listener import HttpListener
+from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers.auth import Authenticator, ssl_context
 from spanledger_processor.server.api_access import Access
+from spanledger_processor.server.api_document import openapi
+from spanledger_processor.server.forms import first_line, header, lines, to_json
+from spanledger_processor.server.routes import ROUTES, ParameterError, TenantError, answer_of, picked, read_parameters
+from spanledger_processor.server.routes import Route as LedgerRoute
 
 T = TypeVar("T")
 
 Phase: TypeAlias = Literal["starting", "serving", "stopping"]
 Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
-Query: TypeAlias = Callable[[Reader, bytes, str], Any]
 
 _LONGEST_CLOSE = 4096
 """Bytes of a request to end a session; there is only a tenant's name in it."""
 
-_TENANT = tenant_hash("")
-
-QUERIES: Mapping[str, Query] = {
-    "/api/v1/summary": lambda reader, tenant, _: {
-        "total": queries.total(reader, tenant),
-        "models": queries.models(reader, tenant),
-    },
-    "/api/v1/sessions": lambda reader, tenant, _: {"sessions": queries.sessions(reader, tenant)},
-    "/api/v1/sessions/{id:path}": queries.session,
-    "/api/v1/dimensions/{id}": queries.dimension,
-    "/api/v1/runs": lambda reader, tenant, _: {"runs": queries.runs(reader, tenant)},
-    "/api/v1/runs/{id:path}": queries.run,
-}
-"""A query by path. Ids are percent-encoded; the empty one stands for what belongs to none."""
+_AT_ONCE = 2
+"""Questions that are worked on at once; the others wait, so that readers take little of the memory and time of data."""
+_MEDIA = {"ndjson": "application/x-ndjson", "csv": "text/csv; charset=utf-8"}
 
 
 class Ledger(Protocol):
@@ -103,14 +97,23 @@ class Api:
     """
 
     def __init__(
-        self, settings: ApiSettings, health: Health, scrape: Callable[[], bytes | None], ledger: Ledger
+        self,
+        settings: ApiSettings,
+        health: Health,
+        scrape: Callable[[], bytes | None],
+        ledger: Ledger,
+        pricer: Pricer,
     ) -> None:
         self._health = health
         self._scrape = scrape
         self._ledger = ledger
+        self._pricer = pricer
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._openapi = orjson.dumps(openapi())
         answers = [
             Route("/api/v1/sessions/{id:path}/close", self._close, methods=["POST"]),
-            *(Route(path, self._query(query), methods=["GET"]) for path, query in QUERIES.items()),
+            Route("/api/v1/openapi.json", self._document, methods=["GET"]),
+            *(Route(_pattern(route), self._endpoint(route), methods=["GET"]) for route in ROUTES),
         ]
         probes = [
             Route("/livez", self._livez, methods=["GET"]),
@@ -164,21 +167,57 @@ class Api:
             return _error(503, "not all workers have reported yet")
         return Response(metrics, media_type=CONTENT_TYPE_LATEST)
 
-    def _query(self, query: Query) -> Endpoint:
-        """Return an endpoint that runs a query over a snapshot of its own, on a thread of its own."""
+    async def _document(self, _: Request) -> Response:
+        return Response(self._openapi, media_type="application/json")
 
-        def run(identifier: str) -> Any:
-            with self._ledger.snapshot() as reader:
-                return query(reader, _TENANT, identifier)
+    def _endpoint(self, route: LedgerRoute) -> Endpoint:
+        """Return an endpoint that answers on a thread, over a snapshot of its own."""
 
         async def answer(request: Request) -> Response:
             try:
-                found = await asyncio.to_thread(run, request.path_params.get("id", ""))
+                values = read_parameters(route, request.query_params.multi_items())
+                ids = {name: request.path_params[name] for name in route.ids}
+                body = await self._ask(route, values, ids)
+            except (ParameterError, CursorError) as problem:
+                return _error(400, str(problem))
+            except TenantError as problem:
+                return _error(404, str(problem))
             except StateError as problem:
                 return _error(503, f"the ledger cannot be read now: {problem}")
-            return _error(404, "not in the ledger") if found is None else _json(found)
+            if body is None:
+                return _error(404, "not in the ledger")
+            if values.get("format", "json") == "json":
+                return Response(body, media_type="application/json")
+            return StreamingResponse(self._stream(route, values, ids), media_type=_MEDIA[values["format"]])
 
         return answer
+
+    async def _ask(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> bytes | None:
+        answer = await self._answer(route, values, ids)
+        return None if answer is None else to_json(picked(route, answer, values["fields"]))
+
+    async def _answer(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> Any:
+        async with self._turns:
+            return await asyncio.to_thread(self._read, route, values, ids)
+
+    def _read(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> Any:
+        with self._ledger.snapshot() as reader:
+            return answer_of(route, reader, self._pricer, values, ids)
+
+    async def _stream(self, route: LedgerRoute, values: dict[str, Any], ids: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Yield all rows, a page at a time; each page is as the ledger is by then."""
+        cursor, columns = values["cursor"], header(route.shape, values["fields"])
+        if values["format"] == "csv":
+            yield first_line(columns).encode()
+        while True:
+            answer = await self._answer(route, {**values, "limit": MOST_ROWS, "cursor": cursor}, ids)
+            rows = picked(route, answer, values["fields"])[route.rows]
+            if values["format"] == "csv":
+                yield lines(columns, rows).encode("utf-8", "replace")
+            else:
+                yield b"".join(to_json(row) + b"\n" for row in rows)
+            if (cursor := answer["next_cursor"]) is None:
+                return
 
     async def _close(self, request: Request) -> Response:
         tenant = await _tenant(request)
@@ -190,6 +229,11 @@ class Api:
         except StateError as problem:
             return _error(503, f"the ledger cannot be written now: {problem}")
         return _json({"closed": True}) if closed else _error(404, "not in the ledger")
+
+
+def _pattern(route: LedgerRoute) -> str:
+    """Return a route's path for Starlette: what an id at its end holds may have slashes."""
+    return re.sub(r"\{(\w+)\}$", r"{\1:path}", route.path)
 
 
 def _app(routes: Sequence[Route]) -> Starlette:
@@ -225,7 +269,7 @@ async def _tenant(request: Request) -> str | None:
 
 
 def _json(body: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(body), status, media_type="application/json")
+    return Response(to_json(body), status, media_type="application/json")
 
 
 def _error(status: int, message: str) -> Response:

@@ -1,0 +1,254 @@
+"""What the routes of the HTTP API answer, from one consistent view of the ledger; the commands ask the same functions.
+
+An answer is a JSON object; None stands for what the ledger does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias
+
+from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
+from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
+from spanledger_processor.ledger import dimensions, pages, queries
+from spanledger_processor.ledger.pages import Page, Wanted
+from spanledger_processor.ledger.rows import date_of, exact_usd, money
+from spanledger_processor.ledger.store import Reader
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import Cost, Decision
+from spanledger_processor.pricing import Pricer, describe
+from spanledger_processor.pricing.explain import REASONS, plain
+
+Answer: TypeAlias = dict[str, Any]
+
+_DAY_NS = 86_400 * 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who asks what: `values` has a value for each parameter of the route, `ids` one for each name in its path."""
+
+    reader: Reader
+    tenant: bytes
+    pricer: Pricer
+    now_ns: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    ids: Mapping[str, str] = field(default_factory=dict)
+
+
+def summary(asked: Question) -> Answer:
+    """Return the sums of a ledger, or of some of its days."""
+    since, until = asked.values["since"], asked.values["until"]
+    some_days = since is not None or until is not None
+    by = asked.values["by"] or (("model", "day") if some_days else ("model",))
+    between = queries.Days(asked.reader, asked.tenant, since or 0, until)
+    total = queries.total(asked.reader, asked.tenant)
+    answer: Answer = {"total": between.total() if some_days else total}
+    if some_days:
+        answer = {**_between(since, until), **answer}
+    names = {"model": "models", "day": "days", "day_model": "days_by_model"}
+    for name in by:
+        answer[names[name]] = between.by(name, asked.values["limit"])
+    return answer
+
+
+def _between(since: int | None, until: int | None) -> Answer:
+    if since is None and until is None:
+        return {}
+    return {"since": date_of(since or 0), "until": None if until is None else date_of(until)}
+
+
+def sessions(asked: Question) -> Answer:
+    """Return a page of sessions."""
+    closed, parent = asked.values["closed"], asked.values["parent"]
+    tests = _tests(asked.values)
+    if closed is not None:
+        tests.append(lambda sums: sums.closed == closed)
+    if parent is not None:
+        tests.append(lambda sums: sums.labels.get("parent") == parent)
+    page = pages.sessions(asked.reader, asked.tenant, _wanted(asked.values, tests))
+    return _page("sessions", page)
+
+
+def session(asked: Question) -> Answer | None:
+    """Return one session."""
+    return queries.session(asked.reader, asked.tenant, asked.ids["id"])
+
+
+def runs(asked: Question) -> Answer:
+    """Return a page of runs."""
+    wanted = _wanted(asked.values, _tests(asked.values))
+    return _page("runs", pages.runs(asked.reader, asked.tenant, wanted, all_runs=asked.values["all"]))
+
+
+def run(asked: Question) -> Answer | None:
+    """Return one run."""
+    return queries.run(asked.reader, asked.tenant, asked.ids["id"])
+
+
+def dimension(asked: Question) -> Answer:
+    """Return what was spent by the values of a dimension."""
+    name, since, until = asked.ids["name"], asked.values["since"], asked.values["until"]
+    rows = dimensions.values(asked.reader, asked.tenant, name, since or 0, until)
+    shown = rows[: asked.values["limit"]]
+    return {**_between(since, until), "dimension": name, "values": shown, "left_out": len(rows) - len(shown)}
+
+
+def tasks(asked: Question) -> Answer:
+    """Return a page of tasks."""
+    values = asked.values
+    wanted = {name: values[name] for name in ("session", "task", "kind") if values[name] is not None}
+    return _page("tasks", pages.tasks(asked.reader, asked.tenant, wanted, values["limit"], values["cursor"]))
+
+
+def unpriced(asked: Question) -> Answer:
+    """Return the calls without a price, by model and reason, most first."""
+    values = asked.values
+    rows = queries.Days(asked.reader, asked.tenant, values["since"] or 0, values["until"]).unpriced()
+    told = [{**row, "meaning": REASONS.get(row["reason"], "")} for row in rows[: values["limit"]]]
+    return {"calls": sum(row["calls"] for row in rows), "unpriced": told}
+
+
+def price(asked: Question) -> Answer:
+    """Return the rates of a model, or why there are none."""
+    at, model, provider = asked.values["at"], asked.ids["model"], asked.values["provider"]
+    found = describe(model, provider, asked.now_ns if at is None else at * _DAY_NS, asked.pricer)
+    return {
+        "model": model,
+        "provider": provider,
+        "read_as": list(found.names[1:]),
+        "price": found.price or None,
+        "unpriced": found.unpriced,
+        "tiers": [
+            {
+                "input_above": start,
+                "rates": [
+                    {"class": rate.label, "usd": float(rate.usd), "usd_exact": plain(rate.usd), "per": rate.unit}
+                    for rate in rates
+                ],
+            }
+            for start, rates in found.tiers
+        ],
+        "changes_during_the_day": found.changes,
+    }
+
+
+def tenants(asked: Question) -> Answer:
+    """Return the tenants of a ledger."""
+    return {"tenants": queries.tenants(asked.reader)}
+
+
+def span(asked: Question) -> Answer | None:
+    """Return the decision about a span; None where none is remembered, or the ids are none."""
+    try:
+        trace_id, span_id = bytes.fromhex(asked.ids["trace_id"]), bytes.fromhex(asked.ids["span_id"])
+    except ValueError:
+        return None
+    found = stored_span(asked.reader, asked.tenant, trace_id, span_id)
+    return None if found is None else _explained(asked.ids, found)
+
+
+def _wanted(values: Mapping[str, Any], tests: list[Callable[[Sums], bool]]) -> Wanted:
+    return Wanted(
+        values["limit"],
+        values["cursor"],
+        by_cost=values["sort"] == "cost",
+        since_ns=values["since"],
+        until_ns=values["until"],
+        accept=(lambda sums: all(test(sums) for test in tests)) if tests else None,
+    )
+
+
+def _tests(values: Mapping[str, Any]) -> list[Callable[[Sums], bool]]:
+    model, contains, reason = values["model"], values["contains"], values["unpriced"]
+    tests: list[Callable[[Sums], bool]] = []
+    if model is not None:
+        tests.append(lambda sums: model in sums.models)
+    if contains is not None:
+        tests.append(lambda sums: contains in sums.labels.get("id", "") or contains in sums.labels.get("name", ""))
+    if reason is not None:
+        tests.append(lambda sums: bool(sums.reasons) if reason == "any" else reason in sums.reasons)
+    return tests
+
+
+def _page(name: str, page: Page) -> Answer:
+    return {name: page.rows, "next_cursor": page.next_cursor}
+
+
+def _explained(ids: Mapping[str, str], found: StoredSpan) -> Answer:
+    decision = found.decision
+    role, why = _role(decision)
+    return {
+        "trace_id": ids["trace_id"].lower(),
+        "span_id": ids["span_id"].lower(),
+        "kind": decision.kind,
+        "dialect": decision.dialect,
+        "granularity": decision.granularity,
+        "role": role,
+        "why": why,
+        "counts_now": found.counts,
+        "duplicate_of": decision.duplicate_of or None,
+        "usage": None if decision.usage is None else asdict(decision.usage),
+        "cost": None if decision.cost is None else _cost(decision.cost),
+        "provider": found.provider or None,
+        "model": found.model or None,
+        "session": _named(found.session_id, decision.session_source),
+        "run": _named(found.run_id, decision.run_source),
+        "agent_id": decision.agent_id or None,
+        "task": {"id": decision.task_id, "kind": decision.task_kind}
+        if decision.task_id or decision.task_kind
+        else None,
+        "tool": _tool(decision),
+        "note": decision.note or None,
+    }
+
+
+def _role(decision: Decision) -> tuple[str, str]:
+    """Return the role that a span was given, and why (the rules of docs/counting.md)."""
+    code, other = decision.reason if decision.reason else ("", "")
+    if decision.repeats_children:
+        below = f", worth ${exact_usd(decision.subtree)}" if decision.subtree is not None else ""
+        return "repeats_children", f"its usage is that of spans below it{below}"
+    if decision.duplicate_of:
+        why = f": {ONE_CALL[code]}" if code in ONE_CALL else ""
+        return "duplicate", f"span {decision.duplicate_of} counts for the same call{why}"
+    if decision.cost is None:
+        return "none", "it reports no usage, or other spans report it"
+    near = (
+        f"; not the call of {f'span {other}' if other else 'another'}: {TWO_CALLS[code]}" if code in TWO_CALLS else ""
+    )
+    if decision.cost.unpriced:
+        return "counted", f"unpriced: {REASONS[decision.cost.unpriced]}{near}"
+    return "counted", f"no other span that counts reports its usage{near}"
+
+
+def _cost(cost: Cost) -> Answer:
+    parts = ("input", "cache_read", "cache_write", "output", "other")
+    return {
+        **(money(cost.amount) if cost.amount is not None else {}),
+        "source": cost.source or None,
+        "price": cost.price or None,
+        "estimate": cost.estimate,
+        "unpriced": cost.unpriced,
+        "computed_usd_exact": None if cost.computed is None else exact_usd(cost.computed),
+        "reported_usd_exact": None if cost.reported is None else exact_usd(cost.reported),
+        "parts_usd_exact": None if cost.computed is None else {part: exact_usd(getattr(cost, part)) for part in parts},
+        "note": cost.note or None,
+    }
+
+
+def _named(identifier: str, source: str) -> Answer | None:
+    return {"id": identifier, "source": source or None} if identifier else None
+
+
+def _tool(decision: Decision) -> Answer | None:
+    if decision.signature is None:
+        return None
+    return {
+        "signature": decision.signature.value,
+        "signature_scope": decision.signature.scope,
+        "repeats": decision.tool_repeats,
+        "consecutive": decision.tool_consecutive,
+        "loop": decision.tool_loop,
+    }

@@ -1,0 +1,94 @@
+"""Answers of the HTTP API and of the commands as text: JSON, and rows as CSV (RFC 4180)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import orjson
+
+from spanledger_processor.model import USAGE_CLASSES
+from spanledger_processor.server.shapes import Shape
+
+_CLASSES = {
+    "tokens": [one.name for one in USAGE_CLASSES if one.unit == "token"],
+    "units": [one.name for one in USAGE_CLASSES if one.unit != "token"],
+}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for a formula where a text begins with it; ids and names come from the network."""
+
+
+_UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+"""Characters that move, hide or turn round what stands beside them, or end a line."""
+
+
+def to_json(value: Any, *, indent: bool = False) -> bytes:
+    """Return a value as JSON in which no character does anything but show itself: such are written as escapes."""
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
+    except TypeError:  # half a surrogate pair, which is no UTF-8
+        text = json.dumps(value, indent=2 if indent else None)
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+def visible(text: str) -> str:
+    """Return text for a terminal: what would move the cursor, hide or turn round other text is written as an escape."""
+    return "".join(
+        char if char == "\n" or (char.isprintable() and not _UNSAFE.match(char)) else f"\\u{ord(char):04x}"
+        for char in text
+    )
+
+
+def header(shape: Shape, fields: Iterable[str] | None = None) -> list[str]:
+    """Return the names of the columns of rows of a shape, or of some of its fields."""
+    return [column for name in fields or shape for column in _columns(name)]
+
+
+def lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return rows as lines of CSV."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    for row in rows:
+        values = dict(_values(row))
+        writer.writerow([values.get(column, "") for column in columns])
+    return out.getvalue()
+
+
+def first_line(columns: list[str]) -> str:
+    """Return the line with the names of the columns."""
+    return lines(columns, [{column: column for column in columns}])
+
+
+def _columns(name: str) -> list[str]:
+    return [f"{name}.{inner}" for inner in _CLASSES[name]] if name in _CLASSES else [name]
+
+
+def _values(row: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for name, value in row.items():
+        if name in _CLASSES and isinstance(value, dict):
+            yield from ((f"{name}.{inner}", count) for inner, count in value.items())
+        else:
+            yield name, _cell(value)
+
+
+def _cell(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        value = "; ".join(f"{name}={inner}" for name, inner in value.items())
+    elif isinstance(value, list):
+        value = "; ".join(_brief(item) for item in value)
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _brief(item: Any) -> str:
+    """Return an item of a list in short: a model with its cost."""
+    if isinstance(item, dict) and "cost_usd_exact" in item:
+        return f"{item.get('model', item.get('id', ''))}={item['cost_usd_exact']}"
+    return str(item)

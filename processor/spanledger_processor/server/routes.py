@@ -1,0 +1,336 @@
+"""The routes of the HTTP API: one table of paths, parameters and answers, which the server and the commands share.
+
+To add a route: a function in `answers` and a row in `ROUTES`. The OpenAPI document and docs/http-api.md are made of it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeAlias
+
+from spanledger_processor.ledger.pages import MOST_ROWS
+from spanledger_processor.ledger.queries import has_tenant
+from spanledger_processor.ledger.store import Reader, tenant_hash
+from spanledger_processor.pricing import Pricer
+from spanledger_processor.server import answers
+from spanledger_processor.server.answers import Question
+from spanledger_processor.server.shapes import (
+    DECISION,
+    DIMENSION,
+    PRICE,
+    RUN,
+    SESSION,
+    SUMMARY,
+    TASK,
+    TENANT,
+    UNPRICED,
+    Shape,
+)
+
+_DAY_NS = 86_400 * 10**9
+_BACK = re.compile(r"([0-9]{1,6})d", re.ASCII)
+_WORDS = {"today": 0, "yesterday": 1}
+DAYS = "a UTC day such as 2026-01-31, today, yesterday, or 7d: the last 7 days, today included"
+MOST_TEXT = 4096
+"""Characters of a parameter."""
+
+
+class ParameterError(ValueError):
+    """A parameter that is not known, or whose value cannot be read; the message names it."""
+
+
+class TenantError(LookupError):
+    """The ledger has nothing of this tenant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A query parameter: `read` turns its text into a value or raises ValueError; `schema` is that of OpenAPI."""
+
+    name: str
+    read: Callable[[str], Any]
+    schema: Mapping[str, Any]
+    description: str
+    default: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path with what answers it. `rows` names the list in the answer that is given in pages, of rows like `shape`."""
+
+    path: str
+    answer: Callable[[Question], Any]
+    summary: str
+    shape: Shape
+    parameters: tuple[Parameter, ...] = ()
+    rows: str = ""
+
+    @property
+    def known(self) -> tuple[Parameter, ...]:
+        """All parameters, with those that every route has."""
+        return (*self.parameters, *(PAGES if self.rows else ()), FIELDS, TENANT_NAME)
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The names in the path."""
+        return tuple(re.findall(r"\{(\w+)\}", self.path))
+
+
+Given: TypeAlias = Sequence[tuple[str, str]]
+"""Names and values of a query."""
+
+
+def read_parameters(route: Route, given: Given) -> dict[str, Any]:
+    """Return a value for each parameter of a route.
+
+    Raises:
+        ParameterError: one is not known, comes twice, or has a value that cannot be read.
+    """
+    known = {parameter.name: parameter for parameter in route.known}
+    values = {name: parameter.default for name, parameter in known.items()}
+    seen: set[str] = set()
+    for name, text in given:
+        if name not in known:
+            raise ParameterError(_unknown(name, list(known)))
+        if name in seen:
+            raise ParameterError(f"parameter {name}: given twice")
+        seen.add(name)
+        if len(text) > MOST_TEXT:
+            raise ParameterError(f"parameter {name}: longer than {MOST_TEXT} characters")
+        try:
+            values[name] = known[name].read(text)
+        except ValueError as error:
+            raise ParameterError(f"parameter {name}: {error}") from error
+    _check_fields(route, values["fields"])
+    return values
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    shown = name if name.isprintable() and len(name) <= 64 else "of this name"
+    guess = f", did you mean {near[0]}?" if near else "."
+    return f"unknown parameter {shown}{guess} Known here: {', '.join(sorted(known))}"
+
+
+def _check_fields(route: Route, fields: Sequence[str] | None) -> None:
+    for name in fields or ():
+        if name not in route.shape:
+            raise ParameterError(f"parameter fields: no field {name!r:.80}; known here: {', '.join(route.shape)}")
+
+
+def day_of(text: str) -> int:
+    """Return days since 1970 of a day as people write it (`DAYS`).
+
+    Raises:
+        ValueError: it is no day.
+    """
+    today = time.time_ns() // _DAY_NS
+    if text in _WORDS:
+        return today - _WORDS[text]
+    if (back := _BACK.fullmatch(text)) and int(back[1]) > 0:
+        return max(0, today - int(back[1]) + 1)
+    try:
+        return int(datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) // 86_400
+    except ValueError:
+        raise ValueError(f"write {DAYS}") from None
+
+
+def _time_of(text: str) -> int:
+    return day_of(text) * _DAY_NS
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,9}", text, re.ASCII) or not 1 <= int(text) <= MOST_ROWS:
+        raise ValueError(f"write a number from 1 to {MOST_ROWS}; format=ndjson or csv gives all rows")
+    return int(text)
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise ValueError("write true or false")
+    return text == "true"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+
+
+def _one_of(*choices: str) -> tuple[Callable[[str], str], Mapping[str, Any]]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ValueError(f"write {' or '.join(choices)}")
+        return text
+
+    return read, {"type": "string", "enum": list(choices)}
+
+
+def _some_of(*choices: str) -> tuple[Callable[[str], tuple[str, ...]], Mapping[str, Any]]:
+    def read(text: str) -> tuple[str, ...]:
+        names = _names(text)
+        if not names or not set(names) <= set(choices):
+            raise ValueError(f"write one or several of {', '.join(choices)}, with commas between them")
+        return names
+
+    return read, {"type": "string", "examples": [",".join(choices)]}
+
+
+_TEXT: Mapping[str, Any] = {"type": "string"}
+_BOOLEAN: Mapping[str, Any] = {"type": "boolean"}
+_DAY: Mapping[str, Any] = {"type": "string", "examples": ["2026-01-31", "today", "7d"]}
+
+TENANT_NAME = Parameter("tenant", str, _TEXT, "Whose ledger; the default tenant if it is not given.", "")
+FIELDS = Parameter("fields", _names, _TEXT, "Only these fields of an answer or of each row, with commas between them.")
+LIMIT = Parameter(
+    "limit", _count, {"type": "integer", "minimum": 1, "maximum": MOST_ROWS}, "Rows of a page, at most.", 100
+)
+PAGES = (
+    LIMIT,
+    Parameter("cursor", str, _TEXT, "`next_cursor` of the page before."),
+    Parameter(
+        "format",
+        *_one_of("json", "ndjson", "csv"),
+        "`json`: a page. `ndjson` (an object a line) and `csv`: all rows from `cursor` on, streamed, whatever `limit` "
+        "says.",
+        "json",
+    ),
+)
+_SINCE = Parameter("since", day_of, _DAY, f"From this day on: {DAYS}.")
+_UNTIL = Parameter("until", day_of, _DAY, "Up to the end of this day.")
+_FILTERS = (
+    Parameter("sort", *_one_of("last", "cost"), "`last`: latest activity first. `cost`: dearest first.", "last"),
+    Parameter("since", _time_of, _DAY, f"Last active on this day or later: {DAYS}.", 0),
+    Parameter("until", lambda text: _time_of(text) + _DAY_NS, _DAY, "Last active on this day or before."),
+    Parameter("model", str, _TEXT, "Spent something on this model (its name as in `models`)."),
+    Parameter("contains", str, _TEXT, "With this text in the id or the name."),
+    Parameter("unpriced", str, _TEXT, "With unpriced calls: `any`, or a reason such as `unknown_model`."),
+)
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "/api/v1/summary",
+        answers.summary,
+        "What was spent: the whole, by model, by day, by day and model.",
+        SUMMARY,
+        (
+            _SINCE,
+            _UNTIL,
+            Parameter(
+                "by",
+                *_some_of("model", "day", "day_model"),
+                "Lists in the answer; default: `model`, and with a day given also `day`.",
+            ),
+            Parameter("limit", _count, LIMIT.schema, "Rows of each list; the others are one row, `other`.", MOST_ROWS),
+        ),
+    ),
+    Route(
+        "/api/v1/sessions",
+        answers.sessions,
+        "Sessions; what belongs to none is the last row, with an empty id.",
+        SESSION,
+        (
+            *_FILTERS,
+            Parameter("closed", _flag, _BOOLEAN, "`true`: that were ended. `false`: that were not."),
+            Parameter("parent", str, _TEXT, "Spawned by this session."),
+        ),
+        rows="sessions",
+    ),
+    Route("/api/v1/sessions/{id}", answers.session, "One session, by task and model.", SESSION),
+    Route(
+        "/api/v1/runs",
+        answers.runs,
+        "Runs that are named or have more than one session; what belongs to none is the last row.",
+        RUN,
+        (*_FILTERS, Parameter("all", _flag, _BOOLEAN, "Also each session that is a run of its own.", False)),
+        rows="runs",
+    ),
+    Route("/api/v1/runs/{id}", answers.run, "One run.", RUN),
+    Route(
+        "/api/v1/dimensions/{name}",
+        answers.dimension,
+        "What was spent by the values of a dimension: agent, model, provider, or one of `processor.dimensions`.",
+        DIMENSION,
+        (_SINCE, _UNTIL, Parameter("limit", _count, LIMIT.schema, "Rows of `values`, at most.", MOST_ROWS)),
+    ),
+    Route(
+        "/api/v1/tasks",
+        answers.tasks,
+        "What tasks spent: a row a session, task, kind and model, the rows of one session together.",
+        TASK,
+        (
+            Parameter("session", str, _TEXT, "Of this session."),
+            Parameter("task", str, _TEXT, "Of this task id."),
+            Parameter("kind", str, _TEXT, "Of this kind."),
+        ),
+        rows="tasks",
+    ),
+    Route(
+        "/api/v1/unpriced",
+        answers.unpriced,
+        "Calls that are counted without a price, by model and reason, with what to do about it.",
+        UNPRICED,
+        (_SINCE, _UNTIL, LIMIT),
+    ),
+    Route(
+        "/api/v1/prices/{model}",
+        answers.price,
+        "The rates that calls of a model are priced with, and how its name is read.",
+        PRICE,
+        (
+            Parameter("provider", str, _TEXT, "Who sells it, as on the span (gen_ai.provider.name).", ""),
+            Parameter("at", day_of, _DAY, "Day of the call; default: now."),
+        ),
+    ),
+    Route("/api/v1/tenants", answers.tenants, "The tenants that have data here, the dearest first.", TENANT),
+    Route(
+        "/api/v1/spans/{trace_id}/{span_id}",
+        answers.span,
+        "What was decided about a span, and why, for as long as it is remembered (`state.retention.spans`).",
+        DECISION,
+    ),
+)
+
+
+OTHERS: Mapping[str, tuple[str, str]] = {
+    "/api/v1/sessions/{id}/close": ("post", 'Mark a session as ended; the body is JSON: {"tenant": ""}.'),
+    "/api/v1/openapi.json": ("get", "This document."),
+    "/livez": ("get", "Whether the process lives. Asks for no token."),
+    "/readyz": ("get", "Whether data may be sent here: 200, else 503. Asks for no token."),
+    "/metrics": ("get", "Metrics in the Prometheus text format."),
+}
+"""Paths that are no questions to the ledger: method and meaning."""
+
+
+def route_of(path: str) -> Route:
+    """Return the route of a path as the table has it."""
+    return next(route for route in ROUTES if route.path == path)
+
+
+def answer_of(
+    route: Route, reader: Reader, pricer: Pricer, values: Mapping[str, Any], ids: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """Return the answer of a route; None if the ledger has none.
+
+    Raises:
+        TenantError: there is no such tenant.
+        CursorError: the cursor is none of this list.
+    """
+    tenant = tenant_hash(values["tenant"])
+    if not has_tenant(reader, tenant):
+        raise TenantError(f"no tenant {values['tenant']!r:.200} in this ledger; /api/v1/tenants lists those there are")
+    answer: dict[str, Any] | None = route.answer(Question(reader, tenant, pricer, time.time_ns(), values, ids))
+    return answer
+
+
+def picked(route: Route, answer: dict[str, Any], fields: Sequence[str] | None) -> dict[str, Any]:
+    """Return an answer with only some of its fields, or of those of its rows."""
+    if not fields:
+        return answer
+    if route.rows:
+        rows = [{name: row[name] for name in fields if name in row} for row in answer[route.rows]]
+        return {**answer, route.rows: rows}
+    return {name: answer[name] for name in fields if name in answer}

@@ -1,0 +1,226 @@
+"""What the answers of the HTTP API look like: fields, their types and their meaning, written once.
+
+The OpenAPI document and docs/http-api.md are made of these tables, the parameter `fields` knows its names from them,
+and a test compares them with what the routes answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from spanledger_processor.model import USAGE_CLASSES
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field: a type of JSON Schema (`list` of `rows`, or a whole schema), its meaning, and whether it may lack."""
+
+    type: str
+    description: str
+    optional: bool = False
+    null: bool = False
+    rows: Shape | None = None
+
+
+Shape: TypeAlias = Mapping[str, Field]
+
+_COUNTS = {
+    unit: ", ".join(one.name for one in USAGE_CLASSES if (one.unit == "token") == (unit == "token"))
+    for unit in ("token", "other")
+}
+
+SPEND: Shape = {
+    "cost_usd": Field("number", "USD, as a double."),
+    "cost_usd_exact": Field("string", "The same in decimal, every digit."),
+    "calls": Field("integer", "Spans that count; not all of them single model calls, see `granularities`."),
+    "granularities": Field("object", "Counted spans by `spanledger.granularity`."),
+    "unpriced": Field("object", "Calls without a price, by reason (`spanledger.cost.unpriced`)."),
+    "tokens": Field("object", f"Tokens by class: {_COUNTS['token']}. Input includes both caches, output reasoning."),
+    "units": Field("object", f"What is sold by the call: {_COUNTS['other']}."),
+}
+MODEL_COST: Shape = {
+    "model": Field("string", "Its canonical name; `other` beyond 64 models."),
+    "cost_usd": SPEND["cost_usd"],
+    "cost_usd_exact": SPEND["cost_usd_exact"],
+}
+_LAST = Field("string", "Latest activity, RFC 3339 in UTC.", null=True)
+_OTHER = Field("boolean", "True: the rows that are not told apart, together.", optional=True)
+ROW: Shape = {
+    "id": Field("string", "Its id; empty for what belongs to none. Ids of more than 512 bytes are cut."),
+    **SPEND,
+    "note": Field("string", "What a reader should know of counted spans that are no single calls.", optional=True),
+    "tool_calls": Field("integer", "Tool executions."),
+    "spans": Field("integer", "GenAI spans, also those that add no cost."),
+    "models": Field("array", "Cost by model, the dearest first.", rows=MODEL_COST),
+    "first": Field("string", "First activity, RFC 3339 in UTC.", null=True),
+    "last": _LAST,
+    "closed": Field("boolean", "True: it was ended.", optional=True),
+}
+MODEL: Shape = {
+    "provider": Field("string", "Who sells it."),
+    "model": Field("string", "Its canonical name."),
+    "other": _OTHER,
+    **SPEND,
+}
+DAY: Shape = {"day": Field("string", "UTC day, by the time that prices go by.", null=True), "other": _OTHER, **SPEND}
+DAY_MODEL: Shape = {"day": DAY["day"], **MODEL}
+_BY_TASK: Shape = {
+    "id": Field("string", "Task id."),
+    "tokens_total": Field("integer", "Tokens in and out."),
+    **SPEND,
+    "kinds": Field("object", "Tokens in and out by kind of work."),
+}
+_DETAILS: Shape = {
+    "parent_id": Field("string", "The session that spawned it.", optional=True),
+    "name": Field("string", "Its name, where the source tells one.", optional=True),
+    "project": Field("string", "Its project, where the source tells one.", optional=True),
+}
+RUN: Shape = {**ROW, **_DETAILS}
+SESSION: Shape = {
+    **ROW,
+    **_DETAILS,
+    "tasks": Field(
+        "array",
+        "By task and kind. Only of one session.",
+        optional=True,
+        rows={**ROW, **_DETAILS, "kind": Field("string", "Kind of work.")},
+    ),
+    "by_task": Field("array", "By task. Only of one session.", optional=True, rows=_BY_TASK),
+    "by_model": Field("array", "What its tasks spent, by model. Only of one session.", optional=True, rows=MODEL),
+}
+TASK: Shape = {
+    "session": Field("string", "Session id; empty for none."),
+    "task": Field("string", "Task id."),
+    "kind": Field("string", "Kind of work."),
+    "provider": MODEL["provider"],
+    "model": MODEL["model"],
+    **SPEND,
+    "last": _LAST,
+}
+TOTAL: Shape = {
+    "id": Field("string", "Empty.", optional=True),
+    **SPEND,
+    **{
+        name: Field(field.type, field.description, True, field.null, field.rows)
+        for name, field in ROW.items()
+        if name not in SPEND and name != "id"
+    },
+    "late_correction_usd": Field(
+        "number",
+        "Sent on spans beyond the ledger, because later spans proved them repeats; only of the whole.",
+        optional=True,
+    ),
+    "late_correction_usd_exact": Field("string", "The same in decimal, every digit.", optional=True),
+    "sessions_gone": Field("integer", "Sessions that retention took; what they spent is in the total.", optional=True),
+}
+SUMMARY: Shape = {
+    "since": Field("string", "First day, where one was asked for.", optional=True, null=True),
+    "until": Field("string", "Last day, where one was asked for.", optional=True, null=True),
+    "total": Field("object", "The whole, or that of the days.", rows=TOTAL),
+    "models": Field("array", "By model, the dearest first.", optional=True, rows=MODEL),
+    "days": Field("array", "By day.", optional=True, rows=DAY),
+    "days_by_model": Field("array", "By day and model.", optional=True, rows=DAY_MODEL),
+}
+DIMENSION: Shape = {
+    "since": SUMMARY["since"],
+    "until": SUMMARY["until"],
+    "dimension": Field("string", "Its name."),
+    "values": Field(
+        "array",
+        "The dearest first, then what is not told apart, then what names no value: together the whole.",
+        rows={
+            "value": Field("string", "The value; empty in the last two."),
+            "other": _OTHER,
+            "unattributed": Field("boolean", "True: what names no value.", optional=True),
+            **SPEND,
+            "models": Field("array", "Cost by model, the dearest first.", optional=True, rows=MODEL_COST),
+            "days": Field("array", "Cost by day.", optional=True),
+        },
+    ),
+    "left_out": Field("integer", "Rows of `values` beyond `limit`."),
+}
+UNPRICED: Shape = {
+    "calls": Field("integer", "All calls without a price."),
+    "unpriced": Field(
+        "array",
+        "By model and reason, most first.",
+        rows={
+            "provider": MODEL["provider"],
+            "model": Field("string", "Its canonical name; empty where the span names none."),
+            "reason": Field("string", "`spanledger.cost.unpriced`."),
+            "calls": Field("integer", "Calls."),
+            "meaning": Field("string", "What the reason means, and what to do about it."),
+        },
+    ),
+}
+PRICE: Shape = {
+    "model": Field("string", "As asked for."),
+    "provider": Field("string", "As asked for."),
+    "read_as": Field("array", "How the name was read, line by line."),
+    "price": Field("string", "Where the rates are from, as in `spanledger.cost.price`.", null=True),
+    "unpriced": Field("string", "Why there are none.", null=True),
+    "tiers": Field(
+        "array",
+        "Rates by size of a call.",
+        rows={
+            "input_above": Field("integer", "For calls with more tokens of input than this."),
+            "rates": Field(
+                "array",
+                "By class of usage.",
+                rows={
+                    "class": Field("string", "Class of usage."),
+                    "usd": Field("number", "USD."),
+                    "usd_exact": Field("string", "The same in decimal."),
+                    "per": Field("string", "For so much."),
+                },
+            ),
+        },
+    ),
+    "changes_during_the_day": Field("boolean", "The price depends on the time of the day."),
+}
+TENANT: Shape = {
+    "tenants": Field(
+        "array",
+        "The dearest first.",
+        rows={
+            "tenant": Field("string", "Its name; empty for the default one; null where none was kept.", null=True),
+            **SPEND,
+            "tool_calls": ROW["tool_calls"],
+            "spans": ROW["spans"],
+            "first": ROW["first"],
+            "last": _LAST,
+        },
+    ),
+}
+_ID_AND_SOURCE: Shape = {
+    "id": Field("string", "Id."),
+    "source": Field("string", "Where it was taken from, as on the span.", null=True),
+}
+DECISION: Shape = {
+    "trace_id": Field("string", "Hex."),
+    "span_id": Field("string", "Hex."),
+    "kind": Field("string", "`spanledger.kind`."),
+    "dialect": Field("string", "`spanledger.dialect`."),
+    "granularity": Field("string", "`spanledger.granularity`."),
+    "role": Field("string", "`counted`, `duplicate`, `repeats_children` or `none`, as it was sent."),
+    "why": Field("string", "Why it has this role."),
+    "counts_now": Field("boolean", "Whether it is in the ledger's sums now; later spans may have proved it a repeat."),
+    "duplicate_of": Field("string", "The span that counts instead.", null=True),
+    "usage": Field("object", "Usage that it adds, by class; null where a class is not told.", null=True),
+    "cost": Field("object", "Amount, source, price, parts, estimate, or why it is unpriced.", null=True),
+    "provider": Field("string", "Who sold the call.", null=True),
+    "model": Field("string", "Model that it is listed under.", null=True),
+    "session": Field("object", "Session, and where it was taken from.", null=True, rows=_ID_AND_SOURCE),
+    "run": Field("object", "Run, and where it was taken from.", null=True, rows=_ID_AND_SOURCE),
+    "agent_id": Field("string", "Sub-agent.", null=True),
+    "task": Field(
+        "object",
+        "Task.",
+        null=True,
+        rows={"id": Field("string", "Task id."), "kind": Field("string", "Kind of work.")},
+    ),
+    "tool": Field("object", "Signature of the tool call, repeats, and whether it completes a loop.", null=True),
+    "note": Field("string", "`spanledger.note`.", null=True),
+}

@@ -1,0 +1,372 @@
+"""What the routes of the API take and answer, and that their documents say the same."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx2
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from chats import COST, chat, request, set_attributes
+from commands import KEY
+from ledger_in_memory import NOW
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.config import load
+from spanledger_processor.config.model import Api as ApiSettings
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.pages import MOST_ROWS
+from spanledger_processor.ledger.store import Reader
+from spanledger_processor.pricing import Pricer
+from spanledger_processor.server import api_document
+from spanledger_processor.server.http_api import Api, Health
+from spanledger_processor.server.routes import OTHERS, ROUTES, Route
+from spanledger_processor.server.shapes import Field, Shape
+from spanledger_processor.server.wiring import make_stage
+from spanledger_processor.signing.signer import Signer
+
+T = TypeVar("T")
+
+SESSION, RUN, MODEL = "gen_ai.conversation.id", "spanledger.run.id", "gen_ai.request.model"
+JAN_30 = 1_769_774_400 * 10**9
+"""2026-01-30 12:00 UTC."""
+DAY_NS = 86_400 * 10**9
+
+
+def _chat(start: int = JAN_30, **attributes: str) -> Span:
+    span = chat(start_time_unix_nano=start, end_time_unix_nano=start + 10**9)
+    set_attributes(span, {name.replace("__", "."): value for name, value in attributes.items() if value})
+    return span
+
+
+def _named(session: str, start: int = JAN_30, run: str = "", model: str = "", **more: str) -> Span:
+    span = _chat(start)
+    named = {SESSION: session, RUN: run, MODEL: model, **more}
+    set_attributes(span, {name: value for name, value in named.items() if value})
+    return span
+
+
+class Ledger:
+    """A ledger in memory that the stage filled."""
+
+    def __init__(self, *bodies: bytes) -> None:
+        self.store = MemoryStore()
+        config = load(None, ("processor.tenant.keys=['header:x-tenant']",), {"HOME": "/nowhere"})
+        stage = make_stage(config, Signer(KEY))
+        for body in bodies:
+            for tenant in ("", "acme") if body is bodies[0] else ("",):
+                for batch in stage.read(body, {"x-tenant": tenant}, NOW).batches:
+                    with self.store.unit() as unit:
+                        enter(batch, unit)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """Read."""
+        with self.store.snapshot() as reader:
+            yield reader
+
+    async def submit(self, work: Any) -> Any:
+        """Write nothing."""
+        raise AssertionError("a question changes nothing")
+
+
+@asynccontextmanager
+async def served(*bodies: bytes) -> AsyncIterator[httpx2.AsyncClient]:
+    """The API over a ledger of these requests; the first stands in tenant acme as well."""
+    health = Health(dict, lambda: True, phase="serving")
+    api = Api(ApiSettings(endpoint="127.0.0.1:0"), health, bytes, Ledger(*bodies), Pricer())
+    await api.start()
+    try:
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.ports['api']}") as client:
+            yield client
+    finally:
+        await api.stop()
+
+
+def several() -> bytes:
+    """Sessions a (run r, two calls), b (one unpriced), c (spawned by b), none; with tasks, over three days."""
+    spans = [
+        _named("a", run="r"),
+        _named("a", JAN_30 + DAY_NS, run="r"),
+        _named("b", JAN_30 + 2 * DAY_NS, model="acme-7b"),
+        _named(
+            "c",
+            JAN_30 + 10**10,
+            **{"spanledger.session.parent_id": "b", "spanledger.task.id": "t", "spanledger.task.kind": "judge"},
+        ),
+        _chat(JAN_30 - DAY_NS),
+    ]
+    return request(*spans)
+
+
+async def rows_of(client: httpx2.AsyncClient, path: str, **query: Any) -> list[dict[str, Any]]:
+    """All rows of a list."""
+    rows: list[dict[str, Any]] = []
+    name = path.rpartition("/")[2]
+    while True:
+        answer = await client.get(path, params=query)
+        assert answer.status_code == 200, answer.text
+        rows += answer.json()[name]
+        if (cursor := answer.json()["next_cursor"]) is None:
+            return rows
+        query["cursor"] = cursor
+
+
+async def test_pages_are_followed_by_their_cursor() -> None:
+    async with served(several()) as client:
+        for limit in (1, 2, 100):
+            assert [row["id"] for row in await rows_of(client, "/api/v1/sessions", limit=limit)] == ["b", "a", "c", ""]
+            rows = await rows_of(client, "/api/v1/sessions", limit=limit, sort="cost")
+            assert [row["id"] for row in rows] == ["a", "c", "b", ""]
+        assert sum(Decimal(row["cost_usd_exact"]) for row in rows) == Decimal(
+            (await client.get("/api/v1/summary")).json()["total"]["cost_usd_exact"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("query", "ids"),
+    [
+        ("model=openai/gpt-4o-mini", ["a", "c"]),
+        ("model=gpt-4o-mini", []),
+        ("contains=a", ["a"]),
+        ("unpriced=any", ["b"]),
+        ("unpriced=unknown_model", ["b"]),
+        ("unpriced=no_usage", []),
+        ("since=2026-01-31", ["b", "a"]),
+        ("until=2026-01-30", ["c"]),
+        ("since=2026-01-31&until=2026-01-31", ["a"]),
+        ("parent=b", ["c"]),
+        ("closed=true", []),
+        ("closed=false", ["b", "a", "c"]),
+        ("tenant=acme&contains=b", ["b"]),
+    ],
+)
+async def test_filters(query: str, ids: list[str]) -> None:
+    async with served(several()) as client:
+        answer = await client.get(f"/api/v1/sessions?{query}")
+        assert [row["id"] for row in answer.json()["sessions"]] == ids
+
+
+async def test_runs_are_those_that_are_named_or_have_several_sessions() -> None:
+    async with served(several(), request(_named("alone", JAN_30))) as client:
+        assert [row["id"] for row in await rows_of(client, "/api/v1/runs")] == ["r", "b", ""]
+        every = await rows_of(client, "/api/v1/runs", all="true", limit=1)
+        assert sorted(row["id"] for row in every) == ["", "alone", "b", "r"]
+        by_cost = await rows_of(client, "/api/v1/runs", sort="cost", limit=1)
+        assert [row["id"] for row in by_cost] == ["r", "b", ""]
+
+
+async def test_fields_are_picked() -> None:
+    async with served(several()) as client:
+        answer = (await client.get("/api/v1/sessions?fields=id,cost_usd&limit=1")).json()
+        assert answer["sessions"][0].keys() == {"id", "cost_usd"}
+        assert (await client.get("/api/v1/summary?fields=models")).json().keys() == {"models"}
+        refused = await client.get("/api/v1/sessions?fields=id,costs")
+        assert (refused.status_code, "'costs'" in refused.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+async def test_an_unknown_parameter_is_named(route: Route) -> None:
+    async with served(several()) as client:
+        path = _path(route, {"id": "a"})
+        refused = await client.get(f"{path}?limt=1")
+        assert refused.status_code == 400
+        assert "limt" in refused.json()["error"]
+        twice = await client.get(f"{path}?tenant=&tenant=acme")
+        assert (twice.status_code, "tenant" in twice.json()["error"]) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("query", "named"),
+    [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=x", "limit"),
+        ("limit=%D9%A1", "limit"),
+        ("cursor=x", "cursor"),
+        ("sort=price", "sort"),
+        ("since=January", "since"),
+        ("until=2026-02-30", "until"),
+        ("closed=yes", "closed"),
+        ("format=xml", "format"),
+        (f"contains={'x' * 5000}", "contains"),
+    ],
+)
+async def test_a_value_that_cannot_be_read_is_named(query: str, named: str) -> None:
+    async with served(several()) as client:
+        refused = await client.get(f"/api/v1/sessions?{query}")
+        assert refused.status_code == 400
+        assert named in refused.json()["error"]
+
+
+async def test_a_tenant_that_is_not_there_is_an_error() -> None:
+    async with served(several()) as client:
+        for path in ("summary", "sessions", "sessions/a", "runs", "tasks", "unpriced"):
+            answer = await client.get(f"/api/v1/{path}?tenant=acne")
+            assert (answer.status_code, "'acne'" in answer.json()["error"]) == (404, True)
+            assert (await client.get(f"/api/v1/{path}?tenant=acme")).status_code == 200
+
+
+async def test_the_summary_of_days() -> None:
+    async with served(several()) as client:
+        whole = (await client.get("/api/v1/summary?by=model,day,day_model")).json()
+        assert [row["day"] for row in whole["days"]] == ["2026-01-29", "2026-01-30", "2026-01-31", "2026-02-01"]
+        for rows in (whole["models"], whole["days"], whole["days_by_model"]):
+            assert sum(Decimal(row["cost_usd_exact"]) for row in rows) == Decimal(whole["total"]["cost_usd_exact"])
+        some = (await client.get("/api/v1/summary?since=2026-01-30&until=2026-01-31")).json()
+        assert (some["since"], some["until"]) == ("2026-01-30", "2026-01-31")
+        assert some["total"]["cost_usd"] == pytest.approx(3 * COST)
+        cut = (await client.get("/api/v1/summary?by=day,model&limit=1")).json()
+        assert [(row["day"], row.get("other", False)) for row in cut["days"]] == [("2026-02-01", False), (None, True)]
+        assert [row.get("other", False) for row in cut["models"]] == [False, True]
+        for rows in (cut["models"], cut["days"]):
+            assert sum(row["calls"] for row in rows) == whole["total"]["calls"]
+
+
+async def test_unpriced_calls_say_why() -> None:
+    async with served(several()) as client:
+        answer = (await client.get("/api/v1/unpriced")).json()
+        (row,) = answer["unpriced"]
+        assert (answer["calls"], row["model"], row["reason"], row["calls"]) == (1, "acme-7b", "unknown_model", 1)
+        assert row["meaning"]
+
+
+async def test_prices_tasks_and_tenants() -> None:
+    async with served(several()) as client:
+        price = (await client.get("/api/v1/prices/openai/gpt-4o-mini?at=2026-01-30")).json()
+        rates = {rate["class"]: rate["usd"] for rate in price["tiers"][0]["rates"]}
+        assert (rates["input"], rates["output"]) == (0.15, 0.6)
+        assert (await client.get("/api/v1/prices/acme-7b")).json()["unpriced"]
+        (task,) = await rows_of(client, "/api/v1/tasks")
+        assert (task["session"], task["task"], task["kind"], task["calls"]) == ("c", "t", "judge", 1)
+        assert await rows_of(client, "/api/v1/tasks", session="a") == []
+        assert len(await rows_of(client, "/api/v1/tasks", session="c", kind="judge")) == 1
+        tenants = (await client.get("/api/v1/tenants")).json()["tenants"]
+        assert [row["calls"] for row in tenants] == [5, 5]
+
+
+async def test_a_span_is_explained_from_the_ledger() -> None:
+    one, repeated = _named("a"), _named("a")
+    set_attributes(one, {"gen_ai.response.id": "r1"})
+    set_attributes(repeated, {"gen_ai.response.id": "r1"})
+    async with served(request(one), request(repeated), several()) as client:
+        first, again = [
+            (await client.get(f"/api/v1/spans/{span.trace_id.hex()}/{span.span_id.hex()}")).json()
+            for span in (one, repeated)
+        ]
+        assert (first["role"], first["counts_now"], first["cost"]["cost_usd"]) == ("counted", True, COST)
+        assert (again["role"], again["counts_now"], again["duplicate_of"]) == ("duplicate", False, one.span_id.hex())
+        assert "share a response or call id" in again["why"]
+        for unknown in ("00" * 16 + "/" + "00" * 8, "zz/zz", f"{one.trace_id.hex()}/{'00' * 8}"):
+            assert (await client.get(f"/api/v1/spans/{unknown}")).status_code == 404
+
+
+async def test_everything_streams_as_lines_and_as_csv() -> None:
+    spans = [_named(f"s{number}", JAN_30 + number * 10**10) for number in range(1100)]
+    async with served(*(request(*spans[first : first + 100]) for first in range(0, 1100, 100))) as client:
+        lines = await client.get("/api/v1/sessions?format=ndjson&fields=id,calls")
+        assert lines.headers["content-type"] == "application/x-ndjson"
+        rows = [json.loads(line) for line in lines.text.splitlines()]
+        assert [row["id"] for row in rows] == [f"s{number}" for number in reversed(range(1100))]
+        table = await client.get("/api/v1/sessions?format=csv&limit=10")
+        found = list(csv.DictReader(io.StringIO(table.text)))
+        assert [row["id"] for row in found] == [row["id"] for row in rows]
+        assert sum(int(row["tokens.input"]) for row in found) == 1100 * 1000
+        assert len((await client.get(f"/api/v1/sessions?limit={MOST_ROWS}")).json()["sessions"]) == MOST_ROWS
+
+
+async def test_ids_are_text_and_nothing_else() -> None:
+    odd = '=HYPERLINK("x")\u202e\u2028\u0085'
+    async with served(request(_named(odd))) as client:
+        answer = await client.get("/api/v1/sessions")
+        assert answer.json()["sessions"][0]["id"] == odd
+        assert "\u202e" not in answer.text
+        assert "\u2028" not in answer.text
+        assert "\u0085" not in answer.text
+        table = (await client.get("/api/v1/sessions?format=csv")).text
+        assert next(csv.DictReader(io.StringIO(table, newline="")))["id"].startswith("'=")
+
+
+def _path(route: Route, ids: Mapping[str, str]) -> str:
+    path = route.path
+    for name in route.ids:
+        path = path.replace(f"{{{name}}}", ids.get(name, "x"))
+    return path
+
+
+def _problems(shape: Shape, value: Any, where: str) -> Iterator[str]:
+    for name in value.keys() - shape.keys():
+        yield f"{where}.{name} is in no shape"
+    for name, field in shape.items():
+        if name not in value:
+            if not field.optional:
+                yield f"{where}.{name} is missing"
+        else:
+            yield from _field_problems(field, value[name], f"{where}.{name}")
+
+
+def _field_problems(field: Field, value: Any, where: str) -> Iterator[str]:
+    kinds: dict[str, Any] = {
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "object": dict,
+        "array": list,
+    }
+    if value is None:
+        if not field.null:
+            yield f"{where} is null"
+        return
+    if not isinstance(value, kinds[field.type]):
+        yield f"{where} is a {type(value).__name__}, no {field.type}"
+    elif field.rows is not None:
+        for item in value if field.type == "array" else [value]:
+            yield from _problems(field.rows, item, where)
+
+
+async def test_answers_are_as_they_are_described() -> None:
+    """Every route, on a ledger that has something for each."""
+    span = _named("a")
+    paths = {
+        "/api/v1/spans/{trace_id}/{span_id}": f"/api/v1/spans/{span.trace_id.hex()}/{span.span_id.hex()}",
+        "/api/v1/prices/{model}": "/api/v1/prices/gpt-4o-mini",
+        "/api/v1/dimensions/{name}": "/api/v1/dimensions/model?since=2026-01-01",
+        "/api/v1/summary": "/api/v1/summary?by=model,day,day_model&since=2026-01-01",
+        "/api/v1/sessions/{id}": "/api/v1/sessions/c",
+    }
+    async with served(several(), request(span)) as client:
+        for route in ROUTES:
+            answer = await client.get(paths.get(route.path, _path(route, {"id": "r"})))
+            assert answer.status_code == 200, f"{route.path}: {answer.text}"
+            body = answer.json()
+            values = body[route.rows] if route.rows else [body]
+            assert values, route.path
+            assert [problem for value in values for problem in _problems(route.shape, value, route.path)] == []
+
+
+async def test_the_documents_agree_with_the_code() -> None:
+    document = json.loads(json.dumps(api_document.openapi()))
+    assert document["openapi"].startswith("3.1")
+    health = Health(dict, lambda: True)
+    api = Api(ApiSettings(endpoint="127.0.0.1:0"), health, bytes, Ledger(), Pricer())
+    app: Any = api._listeners["api"]._server.config.app
+    served_paths = {route.path.replace(":path}", "}") for route in app._app.routes}
+    assert served_paths == set(document["paths"]) == {*(route.path for route in ROUTES), *OTHERS}
+    for route in ROUTES:
+        described = document["paths"][route.path]["get"]["parameters"]
+        assert [one["name"] for one in described] == [*route.ids, *(one.name for one in route.known)]
+    async with served() as client:
+        assert (await client.get("/api/v1/openapi.json")).json() == document
+
+
+def test_the_page_is_made_of_the_code() -> None:
+    page = Path(__file__).parents[2] / "docs" / "http-api.md"
+    assert page.read_text() == api_document.page(), "make docs"
