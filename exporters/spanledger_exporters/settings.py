@@ -235,7 +235,7 @@ class NetworkSettings(ExporterSettings):
         default=None,
         min_length=1,
         description="File that gets the requests which the destination refuses for good, one OTLP-JSON request a line, "
-        "mode 0600. Default: they are lost, and logged.",
+        "mode 0600; `spanledger replay FILE` sends them. Default: they are lost, and logged.",
     )
 
     @model_validator(mode="after")

@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "session": ("spanledger_processor.cli.reading", "Show one session, by model and task."),
     "runs": ("spanledger_processor.cli.reading", "List all runs."),
     "run": ("spanledger_processor.cli.reading", "Show one run, by model."),
+    "replay": ("spanledger_processor.cli.replay", "Send a file of refused requests, or of any OTLP-JSON lines."),
     "close": ("spanledger_processor.cli.close", "Mark a session as ended."),
 }
 """Name -> the module that has it, and what it is for. A module is loaded when its command runs."""

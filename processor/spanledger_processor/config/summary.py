@@ -116,10 +116,11 @@ def summary(config: Config) -> Summary:
 def _destination(name: str, settings: ExporterSettings) -> Destination:
     taken = settings.takes if isinstance(settings, OtlpHttpSettings) else settings.signals
     queued = isinstance(settings, NetworkSettings) and settings.sending_queue.enabled
-    return Destination(name, _target(settings), tuple(s for s in _ORDER if s in taken), settings.required, queued)
+    return Destination(name, target_of(settings), tuple(s for s in _ORDER if s in taken), settings.required, queued)
 
 
-def _target(settings: ExporterSettings) -> str:
+def target_of(settings: ExporterSettings) -> str:
+    """Return where an exporter sends to, as people write it."""
     if isinstance(settings, OtlpGrpcSettings):
         return settings.endpoint
     if isinstance(settings, OtlpHttpSettings):

@@ -36,7 +36,7 @@ def requests_in(data: bytes) -> list[Captured]:
         return [_protobuf(data)]
     lines = [(number, line) for number, line in enumerate(data.splitlines(), start=1) if line.strip()]
     try:
-        return [_json(data)]
+        return [json_request(data)]
     except MalformedError:
         if not all(_signal(line) for _, line in lines):
             raise
@@ -58,12 +58,13 @@ def without_marks(body: bytes) -> tuple[bytes, int]:
 
 def _line(number: int, text: bytes) -> Captured:
     try:
-        return _json(text)
+        return json_request(text)
     except MalformedError as error:
         raise MalformedError(f"line {number}: {error}") from None
 
 
-def _json(text: bytes) -> Captured:
+def json_request(text: bytes) -> Captured:
+    """Return the request that one JSON text is; raises MalformedError where it is none."""
     signal = _signal(text)
     if signal is None:
         raise MalformedError("JSON, but no OTLP: it holds none of resourceSpans, resourceLogs, resourceMetrics")
