@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from spanledger_exporters.interface import (
     combined,
     logger_of,
 )
+from spanledger_exporters.match import Parts
 from spanledger_exporters.retry import Retrying
 from spanledger_exporters.senders import BestEffortSender, DeliveryState, QueuedSender, Request, Sender
 from spanledger_exporters.settings import (
@@ -73,7 +75,13 @@ def build(name: str, settings: ExporterSettings, display: Display | None = None)
 
 
 def _sender(exporter: Exporter, observer: DeliveryObserver, settings: ExporterSettings | None) -> Sender:
-    """Return what sends to this exporter: awaited, best effort, or out of a queue."""
+    """Return what sends to this exporter what it takes: awaited, best effort, or out of a queue."""
+    sender = _made(exporter, observer, settings)
+    sender.match = None if settings is None else settings.match
+    return sender
+
+
+def _made(exporter: Exporter, observer: DeliveryObserver, settings: ExporterSettings | None) -> Sender:
     if isinstance(settings, NetworkSettings):
         if settings.sending_queue.enabled:
             retries = settings.retry_on_failure
@@ -130,7 +138,7 @@ class DeliveryCache:
 
 
 class Delivery:
-    """Sends every request to all exporters that take its signal, to each of them once.
+    """Sends every request to all exporters that take its signal, to each of them once, and what its `match` takes.
 
     A request that comes again (`DeliveryCache` says which does) goes only to those exporters that lack it, and waits
     for the result where it is being sent already.
@@ -183,10 +191,8 @@ class Delivery:
         state = self._cache.take(signal, request_id)
         acknowledged = False
         try:
-            request = Request(signal, body, deadline, items)
-            for sender in self._senders[signal]:
-                sender.send(request, state)
-            result = combined(await _results(self._required(signal), state, deadline))
+            required = self._begin(Parts(signal, body, items), Request(signal, body, deadline, items), state)
+            result = combined(await _results(required, state, deadline))
             acknowledged = result.verdict is Verdict.ACCEPTED
             if result.verdict is Verdict.PERMANENT:
                 state.forget_refusals()
@@ -194,8 +200,25 @@ class Delivery:
         finally:
             self._cache.give_back(signal, request_id, state, acknowledged=acknowledged)
 
-    def _required(self, signal: Signal) -> list[str]:
-        return [sender.name for sender in self._senders[signal] if sender.exporter.required]
+    def _begin(self, parts: Parts, request: Request, state: DeliveryState) -> list[str]:
+        """Begin to send to every exporter what it takes; gives the names of those that are to be waited for."""
+        senders = self._senders[request.signal]
+        taken = [(sender, *parts.of(sender.match)) for sender in senders]
+        if all(sender.match is not None for sender in senders):
+            self._claimed(parts, request)
+        for sender, body, items in taken:
+            if body or not request.body:
+                sender.send(replace(request, body=body, items=items), state)
+        return [sender.name for sender, body, _ in taken if sender.exporter.required and (body or not request.body)]
+
+    def _claimed(self, parts: Parts, request: Request) -> None:
+        """Count and warn of what no exporter matches."""
+        unmatched = parts.unmatched([sender.match for sender in self._senders[request.signal] if sender.match])
+        if unmatched:
+            self._observer.unclaimed(request.signal, unmatched)
+            log.warning(
+                "no exporter's match takes %d items of %s: they are accepted and go nowhere", unmatched, request.signal
+            )
 
     async def close(self, grace: float = 10.0) -> None:
         """Take no more requests, let those under way end within `grace` seconds, and close all exporters."""

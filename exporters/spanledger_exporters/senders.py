@@ -19,6 +19,7 @@ from spanledger_exporters.interface import (
     Verdict,
     logger_of,
 )
+from spanledger_exporters.match import Match
 from spanledger_exporters.queue import DurableQueue, Entry, measure, total
 from spanledger_exporters.retry import waits
 from spanledger_exporters.settings import FileSettings, QueueSettings, RetrySettings
@@ -66,6 +67,8 @@ class Sender:
     def __init__(self, exporter: Exporter, observer: DeliveryObserver, dead_letter: str | None = None) -> None:
         self.exporter = exporter
         self.name = exporter.name
+        self.match: Match | None = None
+        """The resources that it gets; None: all."""
         self.tasks: set[asyncio.Task[Result]] = set()
         """The sends that have no result yet."""
         self._observer = observer

@@ -207,6 +207,24 @@ def _headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
 Headers: TypeAlias = Annotated[Mapping[str, SecretStr], AfterValidator(_headers)]
 
 
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+def _listed(given: Any) -> Any:
+    if not isinstance(given, Mapping):
+        return given
+    if not given:
+        raise ValueError("name at least one resource attribute, or leave it out for everything")
+    return {key: values if isinstance(values, (list, tuple)) else [values] for key, values in given.items()}
+
+
+def _valued(match: Mapping[str, tuple[Scalar, ...]] | None) -> Mapping[str, tuple[Scalar, ...]] | None:
+    for key, values in (match or {}).items():
+        if not key.strip() or not values:
+            raise ValueError(f"{key or 'an empty key'}: name the attribute and at least one value")
+    return match
+
+
 class ExporterSettings(Settings):
     """What is ours on every exporter."""
 
@@ -216,6 +234,13 @@ class ExporterSettings(Settings):
     )
     signals: Annotated[frozenset[Signal], AfterValidator(_signals)] = Field(
         default=ALL_SIGNALS, description="The signals it gets; default: all it can take."
+    )
+    match: Annotated[Mapping[str, tuple[Scalar, ...]] | None, BeforeValidator(_listed), AfterValidator(_valued)] = (
+        Field(
+            default=None,
+            description="The resources it gets: by resource attribute, the value or list of values of which each has "
+            "one; `null`: the attribute is not there. Every attribute named has to match. Default: all resources.",
+        )
     )
 
 

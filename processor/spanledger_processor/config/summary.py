@@ -39,9 +39,12 @@ class Destination:
     signals: tuple[Signal, ...]
     required: bool
     queued: bool
+    match: str
+    """The resources it gets, as text; nothing: all."""
 
     def __str__(self) -> str:
         what = "" if set(self.signals) == ALL_SIGNALS else f" ({', '.join(self.signals)} only)"
+        what += f" where {self.match}" if self.match else ""
         how = ", out of a queue on disk" if self.queued else "" if self.required else ", not waited for"
         return f"{self.name} -> {self.target}{what}{how}"
 
@@ -74,6 +77,12 @@ class Summary:
         taken = {signal for to in self.destinations for signal in to.signals}
         lost = [signal for signal in _ORDER if signal not in taken]
         told = [f"no exporter takes {signal}: they are accepted, used, counted, and go nowhere" for signal in lost]
+        matched = {signal for to in self.destinations if not to.match for signal in to.signals}
+        told += [
+            f"every exporter that takes {signal} has a match: what none of them matches is accepted and goes nowhere"
+            for signal in _ORDER
+            if signal in taken - matched
+        ]
         return [*told, self.unwaited] if self.unwaited else told
 
     def lines(self) -> Iterator[str]:
@@ -116,7 +125,16 @@ def summary(config: Config) -> Summary:
 def _destination(name: str, settings: ExporterSettings) -> Destination:
     taken = settings.takes if isinstance(settings, OtlpHttpSettings) else settings.signals
     queued = isinstance(settings, NetworkSettings) and settings.sending_queue.enabled
-    return Destination(name, target_of(settings), tuple(s for s in _ORDER if s in taken), settings.required, queued)
+    signals: tuple[Signal, ...] = tuple(signal for signal in _ORDER if signal in taken)
+    return Destination(name, target_of(settings), signals, settings.required, queued, _conditions(settings))
+
+
+def _conditions(settings: ExporterSettings) -> str:
+    conditions = [
+        f"{key} is {' or '.join('not there' if value is None else str(value) for value in values)}"
+        for key, values in (settings.match or {}).items()
+    ]
+    return " and ".join(conditions)
 
 
 def target_of(settings: ExporterSettings) -> str:
