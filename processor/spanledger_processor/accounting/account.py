@@ -6,7 +6,7 @@ Pure: what is known comes from `read`, what changes is returned. Running it agai
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import blake2b
+from dataclasses import replace
 from typing import TypeAlias
 
 from spanledger_processor.accounting.arrival import span_of
@@ -19,6 +19,7 @@ from spanledger_processor.accounting.tools import Told, ToolCounts
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import REPEATS, Place, Span, Trace
 from spanledger_processor.accounting.trace_set import Memory, TraceSet, TraceState
+from spanledger_processor.accounting.usual import account_usual
 from spanledger_processor.ledger.keys import CORRECTIONS, EVERY_TENANT
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table, Unit, key
@@ -44,8 +45,16 @@ def enter(batch: Batch, unit: Unit) -> Ruling:
     memory = unit.cache.get(_MEMORY)
     if memory is None:
         memory = unit.cache[_MEMORY] = Memory.of(unit)
-    ruling = account(batch, unit, memory)
-    unit.apply(ruling.changes, batch.now_ns)
+    ruling, rest = account_usual(batch, unit, memory.calls, account)
+    if len(rest) == len(batch.facts):
+        ruling = account(batch, unit, memory)
+        unit.apply(ruling.changes, batch.now_ns)
+    else:
+        unit.apply(ruling.changes, batch.now_ns)
+        if rest:  # as in a request of their own, which comes behind
+            others = account(replace(batch, facts=[batch.facts[place] for place in rest]), unit, memory)
+            unit.apply(others.changes, batch.now_ns)
+            ruling.add(others, rest)
     ruling.changes = Changes()
     return ruling
 
@@ -57,7 +66,7 @@ class _Account:
         changes, read = self.ruling.changes, reader.get
         self._totals = Totals(batch.tenant, reader, changes, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns, batch.loop.window_ns)
-        index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, _digest(batch), memory.calls)
+        index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), memory.calls)
         self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, index)
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
@@ -208,12 +217,6 @@ class _Account:
     def _keep(self, index: int, decision: Decision) -> None:
         self.ruling.fresh.append(index)
         self._packed[index] = pack_decision(decision, self.batch.facts[index].digest)
-
-
-def _digest(batch: Batch) -> bytes:
-    """Tells one request from others of its time."""
-    ids = [part for fact in batch.facts for part in (fact.trace_id, fact.span_id)]
-    return blake2b(b"".join(ids), digest_size=8, key=batch.tenant).digest()
 
 
 def _over(changes: Changes, stored: Read) -> Read:

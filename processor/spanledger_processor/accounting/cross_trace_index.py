@@ -10,7 +10,7 @@ stands under the output without it, too.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import NamedTuple, TypeAlias
@@ -124,6 +124,17 @@ class CallFilter:
                     if (rows := usages.get(usage)) is not None:
                         yield from ((row, usage) for row in rows)
 
+    def may_know(self, hashes: Hashes, source: str) -> bool:
+        """Return whether `rows` finds any."""
+        for generation in (self._older, self._newer):
+            for hash_ in hashes.ids:
+                if hash_ in generation.ids:
+                    return True
+            for other, usages in generation.usages.items():
+                if other != source and any(usage in usages for usage in hashes.usages + hashes.beside):
+                    return True
+        return False
+
 
 def _add(table: dict[int, _Rows], hash_: int, row: tuple[Key]) -> None:
     rows = table.setdefault(hash_, row)
@@ -151,18 +162,25 @@ class CrossTraceIndex:
         """What `span` is remembered under, and looked for."""
         if span.claim is None or span.kind in AGGREGATES:
             return Hashes()
-        ids = tuple([self._id(id_bytes(span.response))] if span.response else [])
-        ids += tuple([self._id(call_id) for call_id in span.claim.evidence.ids])
-        tokens = span.claim.tokens
+        return self.hashes_of(span.response, span.claim.evidence.ids, span.claim.tokens, span.end_ns)
+
+    def hashes_of(
+        self, response: str, call_ids: tuple[bytes, ...], tokens: Sequence[int | None], end_ns: int
+    ) -> Hashes:
+        """What a call of these ids and counts (in the order of `USAGE_CLASSES`, or none) is remembered under."""
+        ids: tuple[int, ...] = (self._id(id_bytes(response)),) if response else ()
+        if call_ids:
+            ids += tuple([self._id(call_id) for call_id in call_ids])
         if not tokens or not tokens[0]:
             return Hashes(ids)
-        output, reasoning = tokens[1] or 0, tokens[5] or 0
+        given, output, reasoning = tokens[0], tokens[1] or 0, tokens[5] or 0
         outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
-        end_ns = span.end_ns
-        period = end_ns // _PERIOD_NS
-        usages = tuple([self._usage(tokens[0], output, period) for output in outputs])
+        period, within = divmod(end_ns, _PERIOD_NS)
+        usages = tuple([self._usage(given, output, period) for output in outputs])
+        if LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS:
+            return Hashes(ids, usages)
         near = {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS} - {period}
-        beside = [self._usage(tokens[0], output, other) for other in near for output in outputs]
+        beside = [self._usage(given, output, other) for other in near for output in outputs]
         return Hashes(ids, usages, tuple(beside))
 
     def _id(self, identifier: bytes) -> int:
@@ -183,17 +201,27 @@ class CrossTraceIndex:
             found.update(dict.fromkeys(self._entries(row).get(hash_, ())))
         return list(found)
 
+    def may_know(self, hashes: Hashes, source: str) -> bool:
+        """Return whether `candidates` may find something for a call that a source reports."""
+        return self._calls.may_know(hashes, source)
+
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
         """A call that is counted, for spans of other traces to find."""
+        self.remember_call(hashes, source_of(span), (trace_id, span.span_id))
+
+    def remember_call(self, hashes: Hashes, source: str, entry: Entry) -> None:
+        """As `remember`, for a call that a source reports."""
         mine = hashes.ids + hashes.usages
         if not mine:
             return
-        source, entry = source_of(span), (trace_id, span.span_id)
         self._calls.add(self._row, source, hashes.ids, hashes.usages)
         for hash_ in mine:
             _append(self._mine, hash_, entry)
         packed = b"".join([hash_.to_bytes(_HASH_BYTES, "big") for hash_ in mine])
-        self._added.setdefault(source, []).extend((bytes((len(hashes.ids),)), packed, *entry))
+        added = self._added.get(source)
+        if added is None:
+            added = self._added[source] = []
+        added += (bytes((len(hashes.ids),)), packed, *entry)
 
     def save(self) -> None:
         """Write what was remembered. Call once, after all spans."""
@@ -219,7 +247,10 @@ class CrossTraceIndex:
 
 
 def _append(entries: dict[int, list[Entry]], hash_: int, entry: Entry) -> None:
-    of_hash = entries.setdefault(hash_, [])
+    of_hash = entries.get(hash_)
+    if of_hash is None:
+        entries[hash_] = [entry]
+        return
     del of_hash[: -_ROWS + 1]
     of_hash.append(entry)
 

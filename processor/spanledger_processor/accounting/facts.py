@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import NamedTuple
 
 from spanledger_processor.accounting.grouping import NOTHING, Named
@@ -82,6 +84,11 @@ class Batch:
     loop: LoopRule = field(default_factory=LoopRule)
     aliases: tuple[str, ...] = ()
 
+    def digest(self) -> bytes:
+        """Tells one request from others of its time."""
+        ids = [part for fact in self.facts for part in (fact.trace_id, fact.span_id)]
+        return blake2b(b"".join(ids), digest_size=8, key=self.tenant).digest()
+
 
 @dataclass(slots=True)
 class Ruling:
@@ -101,3 +108,13 @@ class Ruling:
     corrections: int = 0
     correction: Pico = 0
     cut_traces: int = 0
+
+    def add(self, other: Ruling, places: Sequence[int]) -> None:
+        """Take in, less its changes, what became of further facts, which stand at `places` of the batch."""
+        self.decisions.update((places[place], decision) for place, decision in other.decisions.items())
+        self.fresh += [places[place] for place in other.fresh]
+        self.replays += other.replays
+        self.conflicts += other.conflicts
+        self.corrections += other.corrections
+        self.correction += other.correction
+        self.cut_traces += other.cut_traces

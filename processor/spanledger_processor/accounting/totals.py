@@ -51,20 +51,39 @@ class Totals:
 
     def book(self, span: Span, place: Place, sign: int = 1) -> None:
         """Enter `span` at `place` (sign 1), or take it out again (sign -1)."""
-        span.enter(_of(self._groups, (place.session, place.run, span.parent_session)), place.role, sign)
+        span.enter(self._of_group(span, place), place.role, sign)
         if place.session and any(span.session_labels):
             labels = self._described.setdefault(place.session, {})
             for name, label in zip(("name", "project"), span.session_labels, strict=True):
                 if label:
                     labels[name] = bounded_id(label)
+        if place.role == COUNTED and span.claim is not None:
+            for sums in self._of_claim(span, place):
+                span.enter(sums, place.role, sign)
+
+    def book_group(self, like: Span, place: Place, sums: Sums) -> None:
+        """Enter the sums of spans that stand in one session and run as `like` does."""
+        self._of_group(like, place).add(sums)
+
+    def book_claims(self, like: Span, place: Place, sums: Sums) -> None:
+        """Enter the sums of counted spans, of any sessions, whose claims go where that of `like` does."""
+        for into in self._of_claim(like, place):
+            into.add(sums)
+
+    def _of_group(self, span: Span, place: Place) -> Sums:
+        """Where the session and the run of a span are gathered."""
+        return _of(self._groups, (place.session, place.run, span.parent_session))
+
+    def _of_claim(self, span: Span, place: Place) -> list[Sums]:
+        """Where what a counted span claims is gathered besides."""
         claim = span.claim
-        if place.role != COUNTED or claim is None:
-            return
-        day = (claim.day, claim.provider, claim.listed, place.agent, span.detail.dimensions)
-        span.enter(_of(self._days, day), place.role, sign)
+        if claim is None:
+            return []
+        gathered = [_of(self._days, (claim.day, claim.provider, claim.listed, place.agent, span.detail.dimensions))]
         if claim.task_id or claim.task_kind:
             task = (place.session, claim.task_id, claim.task_kind, claim.provider, claim.listed)
-            span.enter(_of(self._tasks, task), place.role, sign)
+            gathered.append(_of(self._tasks, task))
+        return gathered
 
     def settle(self) -> None:
         """Enter all bookings. Call once."""

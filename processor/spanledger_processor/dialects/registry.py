@@ -147,6 +147,19 @@ def detect(view: ScopedSpan) -> Call | None:
     return call
 
 
+def usual_calls_of(view: ScopedSpan) -> UsualCalls | None:
+    """Return what reads the usual calls among spans of a view's scope and keys, whose names tell nothing."""
+    if is_told_by_name(view.name):
+        return None
+    present = view.attributes.among(_WANTED)
+    return _shape(view.scope_name[:_LONGEST_SCOPE], view.scope_version[:32], present, "").usual if present else None
+
+
+def is_told_by_name(name: str) -> bool:
+    """Return whether a span may be of a dialect that tells its spans by their names."""
+    return name.startswith(_NAMES)
+
+
 def _read_in_full(shape: _SpanShape, view: ScopedSpan) -> Call | None:
     for number, dialect in enumerate(shape.dialects):
         kind = engine.kind_of(dialect, view)

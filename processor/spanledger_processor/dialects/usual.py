@@ -12,11 +12,12 @@ A reading is kept only after it was found equal to that of the full rules (`lear
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from spanledger_processor.dialects.engine import OUTPUT
-from spanledger_processor.dialects.normalize import Counts, Input, contradicted, normalize
+from spanledger_processor.dialects.normalize import Counts, Input, Output, contradicted, normalize
 from spanledger_processor.dialects.schema import NO_TOKENS, Dialect, Keys, ScopedSpan, Source
 from spanledger_processor.dialects.usage import source_for
 from spanledger_processor.dialects.values import text
@@ -32,10 +33,14 @@ _CLASSES = ("input", "output", "total", "cache_read", "cache_write", "cache_writ
 """Fields of `Tokens` and of `Counts`, in the order of `Counts`."""
 
 _Key: TypeAlias = tuple[Any, ...]
+SixCounts: TypeAlias = tuple[int, int | None, int | None, int | None, int | None, int | None]
+"""The first six of `USAGE_CLASSES`, of which a usual call has no others."""
+Told: TypeAlias = tuple[str, SixCounts, bool]
+"""Response id, counts, and whether another reading of them was possible."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """What a call says beside its counts and its response id."""
 
     dialect: str
@@ -76,7 +81,7 @@ class _Reading:
         )
 
 
-_readings: dict[_Key, _Reading] = {}
+_readings: dict[_Key, Reading] = {}
 
 
 class UsualCalls:
@@ -115,7 +120,7 @@ class UsualCalls:
             return
         if view.events or not self._tells_all(view, call):
             return
-        reading = _Reading(
+        reading = Reading(
             call.dialect,
             call.kind,
             call.provider,
@@ -158,8 +163,24 @@ class UsualCalls:
     def _key(self, view: ScopedSpan) -> _Key:
         return (self, view.status_code, *view.attributes.fingerprint(self._compared))
 
-    def _read(self, view: ScopedSpan, reading: _Reading) -> Call | None:
-        get = view.attributes.get
+    def reading(self, view: ScopedSpan) -> Reading | None:
+        """Return what spans like this one say beside their counts and response id; None if that is not known."""
+        return None if view.events else _readings.get(self._key(view))
+
+    @property
+    def own_keys(self) -> tuple[str, ...]:
+        """The keys of the response id and of the counts, in which calls of one reading differ."""
+        return (self._response_id, *(key for _, key in self._counts))
+
+    def _read(self, view: ScopedSpan, reading: Reading) -> Call | None:
+        told = self.told(view.attributes.get, reading)
+        if told is None:
+            return None
+        response_id, counts, estimate = told
+        return reading.call(Usage(*counts), response_id, estimate=estimate)
+
+    def told(self, get: Callable[[str], Any], reading: Reading) -> Told | None:
+        """Return what a call tells of its own; None if the full rules have to read it."""
         response_id = get(self._response_id)
         if type(response_id) is not str or response_id[:1] in _QUOTES or response_id != response_id.strip():
             return None
@@ -172,19 +193,45 @@ class UsualCalls:
         if not told[0]:
             return None
         source = reading.source
-        counts = Counts(*told)
-        normalized = normalize(counts, source.input, source.output)
-        if normalized.problem:
+        usual = _usage(told, source.input) if source.output is Output.INCLUSIVE else None
+        if usual is None:
+            usual = _normalized(Counts(*told), source)
+            if usual is None:
+                return None
+        counts, estimate = usual
+        if source.absent_cache_is_zero and (counts[2] is None or counts[3] is None):
+            counts = (*counts[:2], counts[2] or 0, counts[3] or 0, *counts[4:])
+        if told[2] and contradicted(Counts(*told), Usage(*counts)):
             return None
-        usage = normalized.usage
-        if source.absent_cache_is_zero:
-            usage.cache_read, usage.cache_write = usage.cache_read or 0, usage.cache_write or 0
-        if counts.total and contradicted(counts, usage):
-            return None
-        estimate = normalized.estimate or reading.is_error
-        if source.input is Input.EXCLUSIVE and usage.cache_read is None and usage.cache_write is None:
+        if reading.is_error or (source.input is Input.EXCLUSIVE and counts[2] is None and counts[3] is None):
             estimate = True
-        return reading.call(usage, response_id, estimate=estimate)
+        return response_id, counts, estimate
+
+
+def _usage(told: list[Any], means: Input) -> tuple[SixCounts, bool] | None:
+    """Return what `normalize` returns, without objects; None where it is not as simple as that."""
+    given, output, total, cache_read, cache_write, short, hour, reasoning = told
+    if short is not None or hour is not None or total is not None:
+        return None
+    cached = (cache_read or 0) + (cache_write or 0)
+    estimate = False
+    if cached:
+        if means is Input.EXCLUSIVE or cached > given:
+            if means is Input.INCLUSIVE:
+                return None
+            given += cached
+        else:
+            estimate = means is Input.UNSURE
+    return (given, output, cache_read, cache_write, None, reasoning), estimate
+
+
+def _normalized(counts: Counts, source: Source) -> tuple[SixCounts, bool] | None:
+    normalized = normalize(counts, source.input, source.output)
+    if normalized.problem:
+        return None
+    usage = normalized.usage
+    six = (usage.input or 0, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
+    return six, normalized.estimate
 
 
 _QUOTES = frozenset(("", '"'))

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TypeAlias
 
+from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.model import USAGE_CLASSES, Cost, Decision, Signature, Usage, counts_of
 from spanledger_processor.otlp.encoding import INT64, double, doubles, flag, integer, text
 from spanledger_processor.units import USD, Pico
@@ -79,6 +80,10 @@ ALIASES: Mapping[str, _Alias] = {
 """Keys of other backends and how each is written from a cost and the amount that counts."""
 
 
+_TOTALS_ALONE = frozenset({"gen_ai.usage.cost", "operation.cost", "llm.cost.total"})
+"""Aliases that say nothing but the amount."""
+
+
 def alias_keys(aliases: Iterable[str]) -> tuple[str, ...]:
     """The keys that the aliases of a configuration stand for: `llm.cost.*` is every key that begins so."""
     wanted = [alias.removesuffix("*") for alias in aliases if alias.endswith("*")]
@@ -102,9 +107,11 @@ _AGENT_PARENT_ID = text("spanledger.agent.parent_id")
 _TASK_ID = text("spanledger.task.id")
 _TASK_KIND = text("spanledger.task.kind")
 _COST = double("spanledger.cost.usd")
-_COST_PARTS = doubles(
-    *(f"spanledger.cost.{part}_usd" for part in ("input", "cache_read", "cache_write", "output", "other", "computed"))
-)
+_PARTS = [
+    f"spanledger.cost.{part}_usd" for part in ("input", "cache_read", "cache_write", "output", "other", "computed")
+]
+_COST_PARTS = doubles(*_PARTS)
+_COST_AND_PARTS = doubles(*["spanledger.cost.usd", *_PARTS])
 _COST_REPORTED = double("spanledger.cost.reported_usd")
 _COST_SUBTREE = double("spanledger.cost.subtree_usd")
 _COST_SOURCE = text("spanledger.cost.source")
@@ -128,6 +135,8 @@ _USAGE = tuple(integer(f"spanledger.usage.{one.attribute}") for one in USAGE_CLA
 
 def encode(decision: Decision) -> bytes:
     """The attributes of `decision` as encoded `Span.attributes` fields."""
+    if type(decision) is UsualDecision:
+        return _encode_usual(decision)
     counted = not decision.repeats_children and not decision.duplicate_of
     pieces = [
         _kind(decision.kind, decision.dialect, decision.granularity),
@@ -144,6 +153,31 @@ def encode(decision: Decision) -> bytes:
     if counted and decision.cost is not None and decision.cost.amount is not None:
         cost, amount = decision.cost, decision.cost.amount
         pieces += [ALIASES[alias](cost, amount) for alias in decision.aliases if alias in ALIASES]
+    return b"".join(pieces)
+
+
+def _encode_usual(decision: UsualDecision) -> bytes:
+    """As `encode`, without making the fields of a usual call's decision."""
+    like, fact = decision.like, decision.fact
+    amount = fact.amount
+    given, cache_read, cache_write, output, other = fact.parts
+    usd = amount / USD
+    costs = _COST_AND_PARTS(usd, given / USD, cache_read / USD, cache_write / USD, output / USD, other / USD, usd)
+    pieces = [
+        _kind(like.kind, like.dialect, like.granularity),
+        _session(fact.session.id, fact.session.source, like.session_parent_id, like.session_closed),
+        _run(decision.run_id, decision.run_source),
+        _agent(like.agent_id, like.agent_parent_id, like.task_id, like.task_kind),
+        *[piece(count) for piece, count in zip(_USAGE, fact.counts, strict=False) if count is not None],
+        costs,
+        _provenance("computed", fact.price, fact.estimate, None),
+        *_totals(decision),
+        _origin(like.note, like.source),
+    ]
+    if like.aliases:
+        cost = like.cost if _TOTALS_ALONE.issuperset(like.aliases) else fact.cost
+        assert cost is not None
+        pieces += [ALIASES[alias](cost, amount) for alias in like.aliases if alias in ALIASES]
     return b"".join(pieces)
 
 

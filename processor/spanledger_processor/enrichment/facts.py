@@ -15,6 +15,8 @@ from spanledger_processor.enrichment.names import IdResolver, Names, pick
 from spanledger_processor.model import Call, Cost, Signature, ToolCall, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import Attributes, Event, SpanView
+from spanledger_processor.pricing.rate_card import Card
+from spanledger_processor.units import Pico
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 NS_PER_DAY = 86_400 * 10**9
@@ -72,6 +74,8 @@ class Pricing(Protocol):
     """The pricing room as seen from here."""
 
     def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost: ...
+
+    def usual_card(self, call: Call, day: int) -> Card | None: ...
 
 
 class Signing(Protocol):
@@ -171,10 +175,25 @@ def _valid(identifier: bytes, length: int) -> bool:
 def _digest(call: Call) -> bytes:
     """Stands for what a span says was spent, to tell a repeat from a conflict."""
     usage, reported = call.usage or call.fallback, call.reported
-    amount, tokens = reported.amount if reported else None, "None"
-    if usage is not None:
-        tokens = f"({usage.input}, {usage.output}, {usage.cache_read}, {usage.cache_write}, {usage.cache_write_1h})"
-        if any(later := counts_of(usage)[_CLASSES_OF_VERSION_1:]):
-            tokens += str(later)
-    told = f"(({call.request_model!r}, {call.response_model!r}, {amount}), {tokens})"  # twice as fast as repr of tuples
-    return blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    models = models_told(call, reported.amount if reported else None)
+    if usage is None:
+        return usage_digest(models, "None")
+    tokens = tokens_told(usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h)
+    if any(later := counts_of(usage)[_CLASSES_OF_VERSION_1:]):
+        tokens += str(later)
+    return usage_digest(models, tokens)
+
+
+def models_told(call: Call, amount: Pico | None) -> str:
+    """Return the part of a digest that says which models and which reported amount a call tells."""
+    return f"({call.request_model!r}, {call.response_model!r}, {amount})"  # twice as fast as repr of tuples
+
+
+def tokens_told(*counts: int | None) -> str:
+    """Return the part of a digest that says which tokens a call tells: of the first five classes, some later ones."""
+    return "(%s, %s, %s, %s, %s)" % counts  # noqa: UP031 - as fast as it gets
+
+
+def usage_digest(models: str, tokens: str) -> bytes:
+    """Return what stands for what a call says was spent, by its two parts."""
+    return blake2b(f"({models}, {tokens})".encode("utf-8", "surrogatepass"), digest_size=16).digest()

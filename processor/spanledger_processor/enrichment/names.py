@@ -62,6 +62,11 @@ class IdResolver:
         self.keys = frozenset(self._roles)
         """All keys that name something."""
 
+    @property
+    def asks_request(self) -> bool:
+        """Whether what a span names may stand in its request's headers."""
+        return self._dimensions.asks_request
+
     def names(self, attributes: Attributes) -> Names:
         """What `attributes` name."""
         names = Names()
@@ -72,6 +77,15 @@ class IdResolver:
     def dimensions(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
         """Return the dimensions of a span with their values, by name: from the span, its resource, or the request."""
         return self._dimensions.of(span, resource, headers)
+
+    def session_keys(self, keys: Sequence[str]) -> tuple[str, ...]:
+        """Return those of `keys` that name a session and nothing else, best first; none if one names more than that."""
+        ranked = [
+            (rank, key) for key in keys if key in self.keys for what, rank in self._roles[key] if what == "session"
+        ]
+        if any(len(self._roles[key]) > 1 for _, key in ranked):
+            return ()
+        return tuple(key for _, key in sorted(ranked))
 
     def _take(self, names: Names, attributes: Attributes, key: str) -> None:
         text = _id(attributes.get(key))
@@ -98,7 +112,7 @@ class Dimensions:
         self._of_request = {
             name: [key for key in listed if key.startswith(_OF_REQUEST)] for name, listed in keys.items()
         }
-        self._asks_request = any(self._of_request.values())
+        self.asks_request = any(self._of_request.values())
 
     def of(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
         """Return names and values in turn, by name; a dimension without a value is left out."""
@@ -106,7 +120,7 @@ class Dimensions:
         for name, what in self._names:
             at = span.found.get(what) or resource.found.get(what)
             value = at[1] if at is not None else ""
-            if not value and self._asks_request:
+            if not value and self.asks_request:
                 value = next((text for key in self._of_request[name] if (text := _in_request(key, headers))), "")
             if value:
                 found += (name, bounded_id(value))
@@ -136,6 +150,11 @@ def pick(what: str, span: Names, resource: Names) -> Named:
     if what in span.found:
         return Named(span.found[what][1], "attribute")
     return Named(resource.found[what][1], "resource") if what in resource.found else NOTHING
+
+
+def is_plain_id(text: str) -> bool:
+    """Return whether a text is an id as it stands."""
+    return bool(text) and _id(text) == text
 
 
 def _id(value: Any) -> str:

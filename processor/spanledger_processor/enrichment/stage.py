@@ -15,6 +15,7 @@ from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.enrichment.attributes import ALIASES, encode
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.marks import KIND, OWN, Settled, as_sent, rewrite, settle
+from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.envelope import ScopeGroup
@@ -81,6 +82,7 @@ class Stage:
         aliases: tuple[str, ...],
     ) -> None:
         self._maker = maker
+        self._usual = UsualSpans(maker)
         self._marks = Prefilter(markers)
         self._tenant_of = tenant_of
         self._loop = loop
@@ -174,7 +176,7 @@ class Stage:
                         return _PASS
                     view.attributes = as_sent(span, view.attributes, _ALIASES)
                 reading.own.add((number, place))
-            return self._maker.genai(span, view, group, now_ns, reading.headers)
+            return self._usual.genai(span, view, group, now_ns, reading.headers)
         except MalformedError:
             reason = "malformed_span"
         except Exception as error:  # noqa: BLE001 - docs/contract.md#promise-2-nothing-is-lost

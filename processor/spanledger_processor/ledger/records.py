@@ -73,11 +73,24 @@ class _Shape:
 
 
 _DECISION = _Shape(Decision)
+DECISION_VALUES: tuple[str, ...] = _DECISION._names
+"""What the values of a decision's record are, in their order."""
 
 
 def pack_decision(decision: Decision, digest: bytes) -> bytes:
     """The record of a decision, with the digest of the usage that it was made on."""
-    return pack([_VERSION, digest, _DECISION.row(decision)])
+    return pack_values(_DECISION.row(decision), digest)
+
+
+def pack_values(values: list[Any], digest: bytes) -> bytes:
+    """The record of a decision with these values (`DECISION_VALUES`; usage and cost as the values of theirs)."""
+    return pack([_VERSION, digest, values])
+
+
+def values_in(record: bytes) -> list[Any]:
+    """The values that `pack_values` packed."""
+    values: list[Any] = unpack(record)[2]
+    return values
 
 
 def unpack_decision(record: bytes) -> tuple[Decision, bytes]:

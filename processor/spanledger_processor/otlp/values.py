@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -68,8 +69,51 @@ class Attributes:
         """Return the same attributes without those of `keys`."""
         return Attributes({key: self._encoded[key] for key in self._encoded if key not in keys})
 
+    def shape(self) -> tuple[str, ...]:
+        """Every key there is, in the order in which the map has them: often the same for the same keys."""
+        if self._keys is None:
+            self._keys = list(self._encoded)
+        return tuple(self._keys)
+
+    def contents(self) -> frozenset[tuple[str, bytes]]:
+        """Every key with its encoded value."""
+        return frozenset(self._encoded.items())
+
+    def recorded(self) -> RecordedAttributes:
+        """Return the same attributes, which note whose values are asked for."""
+        return RecordedAttributes(self._encoded)
+
+    def holds(self, key: str, encoded: bytes) -> bool:
+        """Return whether the value of `key` is the AnyValue `encoded`, byte for byte."""
+        return self._encoded.get(key) == encoded
+
     def __contains__(self, key: object) -> bool:
         return key in self._encoded
+
+
+class RecordedAttributes(Attributes):
+    """Attributes that count how often the value of each key was asked for, under `read`."""
+
+    __slots__ = ("read",)
+
+    def __init__(self, encoded: Mapping[str, bytes]) -> None:
+        super().__init__(encoded)
+        self.read: Counter[str] = Counter()
+
+    def get(self, key: str) -> Any:
+        """As `Attributes.get`."""
+        self.read[key] += 1
+        return super().get(key)
+
+    def fingerprint(self, keys: tuple[str, ...]) -> tuple[bytes | None, ...]:
+        """As `Attributes.fingerprint`."""
+        self.read.update(keys)
+        return super().fingerprint(keys)
+
+    def holds(self, key: str, encoded: bytes) -> bool:
+        """As `Attributes.holds`."""
+        self.read[key] += 1
+        return super().holds(key, encoded)
 
 
 def attributes_of(message: Any, encoded: bytes, number: int) -> Attributes:

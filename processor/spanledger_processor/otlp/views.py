@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.values import Attributes, attributes_of, plain
+from spanledger_processor.otlp.values import Attributes, RecordedAttributes, attributes_of, plain
 from spanledger_processor.otlp.wire import MalformedError
 
 __all__ = ["Attributes", "Event", "LogView", "SpanView"]
@@ -66,6 +66,26 @@ class SpanView:
         except DecodeError:
             raise MalformedError("span: cannot be read") from None
         return cls(message, attributes_of(message, span, 9))
+
+    def recorded(self) -> tuple[SpanView, RecordedAttributes]:
+        """Return the same span with attributes that note what is asked for, and those."""
+        attributes = self.attributes.recorded()
+        return SpanView(self._message, attributes), attributes
+
+    def head(self) -> tuple[bytes, bytes, bytes, int, int]:
+        """Ids of trace, span and parent, start and end: all of them in one go."""
+        message = self._message
+        return (
+            message.trace_id,
+            message.span_id,
+            message.parent_span_id,
+            message.start_time_unix_nano,
+            message.end_time_unix_nano,
+        )
+
+    @property
+    def has_events(self) -> bool:
+        return bool(self._message.events)
 
     @property
     def trace_id(self) -> bytes:

@@ -123,6 +123,17 @@ class Pricer:
         charged = charge(call, *found)
         return charged if isinstance(charged, str) else (*found, *charged)
 
+    def usual_card(self, call: Call, day: int) -> Card | None:
+        """Return the card of a model on a day (since 1970) for `usual_money`; None where it takes more."""
+        model = priced_name(call)
+        if not model or call.plan:
+            return None
+        try:
+            card = self._resolve(call.provider, model, day, call.price_context).only
+        except _TooLongError:
+            return None
+        return card if card is not None and card.usual else None
+
     def _rates(self, call: Call, at_ns: int) -> tuple[Card, Row] | Unpriced:
         """The card and the rates on it that hold for a call; under a plan else those of the model's maker."""
         found = self._sellers_rates(call, at_ns)
@@ -200,21 +211,41 @@ def usual_cost(call: Call, card: Card, rates: Row) -> Cost | None:
     given, output = usage.input, usage.output
     if given is None or output is None or any(_unusual_counts(usage)):
         return None
-    read, write, hour, reasoning = usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning
+    six = (given, output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
+    money = usual_money(six, rates, estimate=call.estimate)
+    if money is None:
+        return None
+    total, parts, estimate = money
+    return Cost(total, "computed", total, *parts, None, card.price, estimate)
+
+
+UsualMoney: TypeAlias = tuple[Pico, tuple[Pico, Pico, Pico, Pico, Pico], bool]
+"""An amount, its parts in the order of `Cost`, and whether another one is possible."""
+
+
+def usual_money(
+    counts: tuple[int, int | None, int | None, int | None, int | None, int | None], rates: Row, *, estimate: bool
+) -> UsualMoney | None:
+    """Return what the first six classes of usage cost at the rates of a card that is `usual`.
+
+    `estimate`: another reading of the counts is possible. None where the counts contradict each other.
+    """
+    given, output, read, write, hour, reasoning = counts
+    if output is None:
+        return None
     short, plain = (write or 0) - (hour or 0), given - (read or 0) - (write or 0)
     if plain < 0 or short < 0 or output < 0 or (read or 0) < 0 or (hour or 0) < 0 or (reasoning or 0) < 0:
         return None
     new, out, kept, written, lasting = rates[:5]  # the order of `USAGE_CLASSES`
     estimate = (
-        call.estimate
+        estimate
         or (reasoning or 0) > output
         or (read is None and plain > 0 and kept != new)
         or (write is None and plain > 0 and written != new)
         or (hour is None and short > 0 and lasting != written)
     )
     money = plain * new, (read or 0) * kept, short * written + (hour or 0) * lasting, output * out, rates[-1]
-    total = sum(money)
-    return Cost(total, "computed", total, *money, None, card.price, estimate)
+    return sum(money), money, estimate
 
 
 def general_cost(call: Call, card: Card, rates: Row) -> Cost:

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from spanledger_exporters.interface import Signal, Verdict
 from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.ledger.store import StateError, Usage
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, counts_of
@@ -110,6 +111,9 @@ class StageMetrics:
         spend: dict[tuple[str, str], Pico] = defaultdict(int)
         for index in ruling.fresh:
             fact, decision = batch.facts[index], ruling.decisions[index]
+            if type(decision) is UsualDecision and not self._values:
+                self._usual(decision, batch.now_ns, moved, spend)
+                continue
             _describe(decision, moved)
             if fact.call is not None and fact.call.unknown_operation:
                 moved["unknown_operations_total", *self._operations(fact.call.unknown_operation)] += 1
@@ -139,6 +143,16 @@ class StageMetrics:
             self._count("dimension_cost_usd_total", name, value, model, by=(amount or 0) / USD)
             for of_class, count in tokens:
                 self._count("dimension_tokens_total", name, value, model, of_class, by=count or 0)
+
+    def _usual(self, decision: UsualDecision, now_ns: int, moved: Moved, spend: dict[tuple[str, str], Pico]) -> None:
+        """As `ruled` counts a span, without making the fields of a usual call."""
+        fact, call = decision.fact, decision.fact.like.fact.call
+        moved["genai_spans_total", decision.like.kind, decision.like.dialect] += 1
+        moved["priced_spans_total", "computed"] += 1
+        if fact.end_ns < now_ns - self._window_ns:
+            moved["spans_beyond_window_total",] += 1
+        if fact.amount and call is not None:
+            spend[call.provider, canonical_model(call.model)] += fact.amount
 
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
         if by:

@@ -1,0 +1,202 @@
+"""Usual calls read by what spans like them said: the same scope, resource, keys, status, and values under all keys
+whose values were asked for, but for ids, times, counts and the session.
+
+What the full rules ask of a span is noted while they read it, so that a rule that asks for more needs no word here.
+What is kept of a span is used only if it comes to the very fact that the full rules made; what is unusual they read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeAlias
+
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Like, Parts, UsualFact
+from spanledger_processor.dialects.registry import is_told_by_name, usual_calls_of
+from spanledger_processor.dialects.usual import Reading, Told, UsualCalls
+from spanledger_processor.enrichment.facts import (
+    NO_HEADERS,
+    NS_PER_DAY,
+    FactBuilder,
+    View,
+    models_told,
+    price_time,
+    tokens_told,
+    usage_digest,
+)
+from spanledger_processor.enrichment.names import is_plain_id
+from spanledger_processor.model import Usage
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.pricing.pricer import usual_money
+from spanledger_processor.pricing.rate_card import Card
+from spanledger_processor.units import Pico
+
+_MOST_LIKES, _MOST_SHAPES, _MOST_GROUPS = 4096, 512, 64
+_MOST_KEYS, _LONGEST = 128, 8192
+"""Keys of a span, and bytes of a resource's or of the compared values, that are worth keeping."""
+_MOST_DAYS = 8
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+
+_Shape: TypeAlias = tuple[str, ...]
+
+
+@dataclass(slots=True)
+class _Reader:
+    """What makes facts of spans that are like one another."""
+
+    calls: UsualCalls
+    reading: Reading
+    like: Like
+    models: str
+    """The part of a digest that tells the models."""
+    cards: dict[int, Card | None] = field(default_factory=dict)
+    """By day."""
+
+
+@dataclass(slots=True)
+class _Plan:
+    """What is asked of spans of one group and shape: values to compare, and the key of the session."""
+
+    compared: tuple[str, ...]
+    session_key: str
+    readers: dict[tuple[Any, ...], _Reader] = field(default_factory=dict)
+
+
+class UsualSpans:
+    """Reads usual calls. What it keeps is bounded: all of it goes when there is too much."""
+
+    def __init__(self, builder: FactBuilder) -> None:
+        self._builder = builder
+        self._groups: dict[Any, dict[_Shape, _Plan]] = {}
+        self._shapes = self._likes = 0
+        self._group: ScopeGroup | None = None
+        self._plans: dict[_Shape, _Plan] | None = None
+        """Of the group that is read."""
+
+    def genai(
+        self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
+    ) -> Fact | None:
+        """Return what `FactBuilder.genai` returns."""
+        self._enter_group(group, headers)
+        fact = self._read(view, now_ns)
+        if fact is not None:
+            return fact
+        recorded, asked = view.recorded()
+        whole = self._builder.genai(span, recorded, group, now_ns, headers)
+        if whole is not None:
+            self._learn(view, asked.read, group, whole)
+        return whole
+
+    def _read(self, view: SpanView, now_ns: int) -> UsualFact | None:
+        """Return the fact of a usual call; None where the full rules have to read it."""
+        plans = self._plans
+        plan = plans.get(view.attributes.shape()) if plans else None
+        if plan is None or view.has_events or is_told_by_name(view.name):
+            return None
+        reader = plan.readers.get((view.status_code, *view.attributes.fingerprint(plan.compared)))
+        return None if reader is None else self._fact(reader, plan, view, now_ns)
+
+    def _learn(self, view: SpanView, asked: Counter[str], group: ScopeGroup, fact: Fact) -> None:
+        """Keep what the full rules made of a span, if others can be read by it; `asked` counts what they asked for."""
+        attributes, plans, scoped = view.attributes, self._plans, View(view, group)
+        calls = None if fact.call is None or plans is None else usual_calls_of(scoped)
+        reading = None if calls is None else calls.reading(scoped)
+        if plans is None or calls is None or reading is None or fact.call is None:
+            return
+        shape = attributes.shape()
+        session_keys = self._builder.resolver.session_keys(shape)
+        own = {key for key in (*calls.own_keys, *session_keys) if key in attributes}
+        if not session_keys or len(shape) > _MOST_KEYS or any(asked[key] > 1 for key in own):
+            return  # one of them means something else besides
+        compared = {key for key in asked if key in attributes} - own
+        plan = plans.get(shape)
+        if plan is None or not compared <= set(plan.compared):
+            plan = _Plan(tuple(sorted(compared.union(plan.compared if plan else ()))), session_keys[0])
+        values = attributes.fingerprint(plan.compared)
+        if sum(len(value or b"") for value in values) > _LONGEST:
+            return
+        reader = _Reader(calls, reading, Like(fact), models_told(fact.call, None))
+        usual = self._fact(reader, plan, view, fact.start_ns)
+        if usual is None or any(getattr(usual, name) != getattr(fact, name) for name in _FIELDS):
+            return
+        self._make_room()
+        self._shapes += shape not in plans
+        self._likes += 1
+        plan.readers[(view.status_code, *values)] = reader
+        plans[shape] = plan
+
+    def _make_room(self) -> None:
+        if self._likes >= _MOST_LIKES or self._shapes >= _MOST_SHAPES:
+            for plans in self._groups.values():
+                plans.clear()
+            self._shapes = self._likes = 0
+
+    def _enter_group(self, group: ScopeGroup, headers: Mapping[str, str]) -> None:
+        """Take up what is known of a group's spans: nothing of one whose resource is too large to be compared."""
+        if self._group is group:
+            return
+        contents = group.resource_attributes.contents()
+        self._group, self._plans = group, None
+        if sum(len(key) + len(value) for key, value in contents) <= _LONGEST:
+            asked = frozenset(headers.items()) if self._builder.resolver.asks_request else None
+            which = (contents, group.scope_name, group.scope_version, asked)
+            if which not in self._groups and len(self._groups) >= _MOST_GROUPS:
+                self._groups.clear()
+                self._shapes = self._likes = 0
+            self._plans = self._groups.setdefault(which, {})
+
+    def _fact(self, reader: _Reader, plan: _Plan, view: SpanView, now_ns: int) -> UsualFact | None:
+        trace_id, span_id, parent_id, start_ns, end_ns = view.head()
+        if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
+            return None
+        get = view.attributes.get
+        session, told = get(plan.session_key), reader.calls.told(get, reader.reading)
+        if told is None or type(session) is not str or len(session) > LONGEST_ID or not is_plain_id(session):
+            return None
+        response_id, counts, is_unsure = told
+        own_ns, is_own = price_time(start_ns, now_ns)
+        if not is_own or len(response_id) > LONGEST_ID or counts[0] > LARGEST_COUNT:
+            return None
+        day = own_ns // NS_PER_DAY
+        card = reader.cards[day] if day in reader.cards else self._card(reader, day)
+        if card is None:
+            priced = self._priced(reader, told, own_ns)
+        else:
+            rates = card.rates("per-message", counts[0]) if card.tiers else card.base
+            money = usual_money(counts, rates, estimate=is_unsure)
+            priced = None if money is None else (card.price, *money)
+        if priced is None:
+            return None
+        fact = UsualFact.__new__(UsualFact)
+        fact.trace_id, fact.span_id, fact.parent_id = trace_id, span_id, parent_id
+        fact.start_ns, fact.end_ns, fact.day = start_ns, end_ns, day
+        fact.like, fact.response_id, fact.counts = reader.like, response_id, counts
+        fact.session, fact.is_unsure = Named(session, "attribute"), is_unsure
+        fact.price, fact.amount, fact.parts, fact.estimate = priced
+        fact.digest = usage_digest(reader.models, tokens_told(*counts[:5]))
+        return fact
+
+    def _priced(self, reader: _Reader, told: Told, at_ns: int) -> tuple[str, Pico, Parts, bool] | None:
+        """Return price, amount, parts and estimate of a call for which a card with more than the usual rates holds."""
+        response_id, counts, is_unsure = told
+        call = reader.reading.call(Usage(*counts), response_id, estimate=is_unsure)
+        cost = self._builder.pricing.cost(call, at_ns)
+        if cost.amount is None or cost.amount != cost.computed or cost.source != "computed" or cost.note:
+            return None
+        parts = (cost.input, cost.cache_read, cost.cache_write, cost.output, cost.other)
+        return cost.price, cost.amount, parts, cost.estimate
+
+    def _card(self, reader: _Reader, day: int) -> Card | None:
+        call = reader.like.fact.call
+        assert call is not None
+        if len(reader.cards) >= _MOST_DAYS:
+            reader.cards.clear()
+        card = reader.cards[day] = self._builder.pricing.usual_card(call, day)
+        return card
+
+
+_FIELDS = tuple(one.name for one in fields(Fact))

@@ -1,0 +1,354 @@
+"""Differential: usual calls come to what the full rules come to, byte for byte: facts, ledger and attributes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
+
+from captures import captures
+from chats import set_attributes
+from spanledger_processor.accounting.account import account, enter
+from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.accounting.trace_set import Memory
+from spanledger_processor.accounting.usual import UsualDecision, UsualFact, account_usual
+from spanledger_processor.config import load
+from spanledger_processor.enrichment import Reading, Stage, write
+from spanledger_processor.enrichment.attributes import encode
+from spanledger_processor.enrichment.usual import UsualSpans
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Unit
+from spanledger_processor.model import Decision
+from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.server.wiring import make_stage
+from spanledger_processor.signing import Signer
+from spanledger_processor.telemetry.metrics import Telemetry
+
+NOW = 1_795_500_000 * 10**9
+SIGNER = Signer(b"the key of this test, long enough")
+FIELDS = tuple(one.name for one in fields(Fact))
+
+
+class InFull(UsualSpans):
+    """Reads every span by the full rules."""
+
+    def _read(self, view: SpanView, now_ns: int) -> UsualFact | None:
+        return None
+
+
+def stage(aliases: str = "[gen_ai.usage.cost]", *, usual: bool = True) -> Stage:
+    made = make_stage(load(None, [f"processor.aliases={aliases}"]), SIGNER)
+    if not usual:
+        made._usual = InFull(made._maker)
+    return made
+
+
+class Taken(Batch):
+    """A part of a batch that is told from others as the whole is."""
+
+    def __init__(self, whole: Batch, facts: list[Fact]) -> None:
+        super().__init__(whole.tenant, facts, whole.now_ns, whole.loop, whole.aliases)
+        self.whole = whole
+
+    def digest(self) -> bytes:
+        return self.whole.digest()
+
+
+def enter_in_full(batch: Batch, unit: Unit, taken: Sequence[int]) -> Ruling:
+    """Account for a batch by the full rules in the same two steps: those `taken` by the fast path, and the rest."""
+    memory = unit.cache.setdefault("accounting", None) or Memory.of(unit)
+    unit.cache["accounting"] = memory
+    whole = Ruling()
+    rest = [place for place in range(len(batch.facts)) if place not in set(taken)]
+    parts = (taken, Taken(batch, of(batch, taken))), (rest, replace(batch, facts=of(batch, rest)))
+    for places, facts in parts:
+        if places:
+            part = account(facts, unit, memory)
+            unit.apply(part.changes, batch.now_ns)
+            whole.add(part, places)
+    return whole
+
+
+def of(batch: Batch, places: Sequence[int]) -> list[Fact]:
+    return [batch.facts[place] for place in places]
+
+
+@dataclass
+class Both:
+    """The same requests by both ways, each over a ledger of its own."""
+
+    aliases: str = "[gen_ai.usage.cost]"
+    taken: int = 0
+
+    def __post_init__(self) -> None:
+        self.stages = stage(self.aliases), stage(self.aliases, usual=False)
+        self.stores = MemoryStore(), MemoryStore()
+        self.telemetry = [Telemetry("1", window=3600, budget=1) for _ in self.stores]
+        self.now = NOW
+
+    def send(self, body: bytes) -> None:
+        """Send a request both ways, and compare all that comes out."""
+        self.now += 10**9
+        readings = [stage.read(body, {}, self.now) for stage in self.stages]
+        for fast, full in zip(readings[0].batches, readings[1].batches, strict=True):
+            assert [values(fact) for fact in fast.facts] == [values(fact) for fact in full.facts]
+        rulings: list[list[Ruling]] = [[], []]
+        for fast, full in zip(readings[0].batches, readings[1].batches, strict=True):
+            taken = self._taken(fast)
+            self.taken += len(taken)
+            with self.stores[0].unit() as unit:
+                rulings[0].append(enter(fast, unit))
+            with self.stores[1].unit() as unit:
+                rulings[1].append(enter_in_full(full, unit, taken))
+        for one, other in zip(*rulings, strict=True):
+            compare(one, other)
+        for telemetry, reading, ruled in zip(self.telemetry, readings, rulings, strict=True):
+            for batch, ruling in zip(reading.batches, ruled, strict=True):
+                telemetry.stage.ruled(batch, ruling)
+        assert self.stores[0]._below.records == self.stores[1]._below.records
+        assert written(readings[0], rulings[0]) == written(readings[1], rulings[1])
+
+    def _taken(self, batch: Batch) -> list[int]:
+        """The places of the facts that the fast path takes, found on a unit that does not land."""
+        store = MemoryStore()
+        store._below.records.update(self.stores[0]._below.records)
+        with store.unit() as unit:
+            _, rest = account_usual(batch, unit, Memory.of(unit).calls, account)
+        return [place for place in range(len(batch.facts)) if place not in set(rest)]
+
+
+def counted(telemetry: Telemetry) -> list[bytes]:
+    """What was counted, but for when each began."""
+    return sorted(
+        line
+        for line in telemetry.registry.scrape().splitlines()
+        if line.startswith(b"spanledger_") and b"_created" not in line
+    )
+
+
+def values(fact: Fact) -> list[Any]:
+    return [getattr(fact, name) for name in FIELDS]
+
+
+def compare(one: Ruling, other: Ruling) -> None:
+    assert one.decisions.keys() == other.decisions.keys()
+    for place, decision in one.decisions.items():
+        full = other.decisions[place]
+        assert encode(decision) == encode(full)
+        assert [getattr(decision, name.name) for name in fields(Decision)] == [
+            getattr(full, name.name) for name in fields(Decision)
+        ]
+    counts = ("replays", "conflicts", "corrections", "correction", "cut_traces")
+    assert [getattr(one, name) for name in counts] == [getattr(other, name) for name in counts]
+    assert sorted(one.fresh) == sorted(other.fresh)
+
+
+def written(reading: Reading, rulings: list[Ruling]) -> bytes:
+    return write(reading, [ruling.decisions for ruling in rulings])
+
+
+MODELS = (
+    ("openai", "gpt-4o", "gpt-4o-2024-08-06"),
+    ("anthropic", "claude-sonnet-4-5", "claude-sonnet-4-5"),
+    ("gcp.gemini", "gemini-2.5-pro", "gemini-2.5-pro"),
+    ("nobody", "nothing-1", "nothing-1"),
+)
+SCOPES = ("opentelemetry.instrumentation.openai_v2", "another")
+MORE: tuple[dict[str, Any], ...] = (
+    {},
+    {"gen_ai.usage.cache_read.input_tokens": 10},
+    {"user.id": "one", "gen_ai.usage.cache_read.input_tokens": 0},
+)
+UNUSUAL: tuple[dict[str, Any], ...] = (
+    {"gen_ai.operation.name": "invoke_agent"},
+    {"gen_ai.operation.name": "embeddings"},
+    {"gen_ai.conversation.id": ""},
+    {"gen_ai.conversation.id": "long" * 40},
+    {"gen_ai.response.id": " resp-1"},
+    {"gen_ai.response.id": "x" * 600},
+    {"gen_ai.usage.cost": 0.25},
+    {"gen_ai.usage.input_tokens": 0},
+    {"gen_ai.usage.input_tokens": 5, "gen_ai.usage.cache_read.input_tokens": 10},
+    {"tokenjam.run_id": "r"},
+    {"spanledger.session.parent_id": "p"},
+    {"spanledger.source": "log:x"},
+    {"spanledger.task.id": "task"},
+    {"request_id": "q"},
+    {"gen_ai.agent.id": "a"},
+    {"gen_ai.provider.name": "nobody"},
+)
+FIRST_PLACES = 1000
+
+
+def usual(place: int, model: int, more: dict[str, Any]) -> dict[str, Any]:
+    provider, asked, answered = MODELS[model]
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": asked,
+        "gen_ai.response.model": answered,
+        "gen_ai.response.id": f"resp-{place}",
+        "gen_ai.conversation.id": "s",
+        "gen_ai.usage.input_tokens": 1000 + place,
+        "gen_ai.usage.output_tokens": 20,
+    } | more
+
+
+def first() -> bytes:
+    """A request with two of each kind of usual call, by which they are known from then on."""
+    request = ExportTraceServiceRequest()
+    place = FIRST_PLACES
+    for scope in SCOPES:
+        scoped = scope_of(request, scope)
+        for model in range(len(MODELS)):
+            for more in (*MORE, *MORE):
+                place += 1
+                span = scoped.spans.add(trace_id=b"first-%010d" % place, span_id=b"span%04d" % place)
+                span.start_time_unix_nano = span.end_time_unix_nano = NOW
+                set_attributes(span, usual(place, model, more))
+    return request.SerializeToString()
+
+
+def scope_of(request: ExportTraceServiceRequest, scope: str) -> ScopeSpans:
+    group = request.resource_spans.add()
+    group.resource.attributes.add(key="service.name").value.string_value = "shop"
+    scoped = group.scope_spans.add()
+    scoped.scope.name = scope
+    return scoped
+
+
+FIRST = first()
+
+
+@st.composite
+def one_request(draw: st.DrawFn) -> bytes:
+    """Calls that are mostly usual, with what may come between: repeats, twins, links, names, unusual ones."""
+    request = ExportTraceServiceRequest()
+    scoped = [scope_of(request, scope) for scope in SCOPES]
+    for trace in draw(st.lists(st.integers(0, 9), min_size=1, max_size=4, unique=True)):
+        of = draw(st.sampled_from((0, 0, 0, 1, 2)))
+        for place in draw(st.lists(st.integers(0, 5), min_size=1, max_size=4)):
+            fill(draw, scoped[draw(st.integers(0, 1)) if of == 2 else of].spans.add(), trace, place)
+    return request.SerializeToString()
+
+
+def fill(draw: st.DrawFn, span: Span, trace: int, place: int) -> None:
+    number = 10 * trace + place
+    span.trace_id, span.span_id = b"trace-%010d" % trace, b"span%04d" % number
+    span.parent_span_id = b"the root"
+    span.start_time_unix_nano = NOW + draw(st.sampled_from((0, 10**6, 700 * 10**9)))
+    span.end_time_unix_nano = span.start_time_unix_nano + draw(st.sampled_from((0, 10**6, 10**9)))
+    more = dict(draw(st.sampled_from(MORE)))
+    match draw(st.integers(0, 25)):
+        case 0:
+            span.parent_span_id = b"span%04d" % (10 * trace + draw(st.integers(0, 5)))
+        case 1:
+            more |= draw(st.sampled_from(UNUSUAL))
+        case 2:
+            more["gen_ai.response.id"] = f"resp-{draw(st.integers(0, 40))}"
+        case 3:
+            more["gen_ai.usage.input_tokens"] = 1000 + draw(st.integers(0, 40))
+        case 4:
+            span.status.code = 2  # type: ignore[assignment]
+        case 5:
+            span.events.add(name="event")
+        case 6:
+            span.trace_id = b"short"
+        case 7:
+            span.start_time_unix_nano = 0
+        case _:
+            more["gen_ai.conversation.id"] = draw(st.sampled_from(("s", "t")))
+    set_attributes(span, usual(number, draw(st.integers(0, len(MODELS) - 1)), more))
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> list[bytes]:
+    return [draw(one_request()) for _ in range(draw(st.integers(1, 3)))]
+
+
+@settings(max_examples=40)
+@given(requests(), st.sampled_from(("[gen_ai.usage.cost]", "[]", "['llm.cost.*', langfuse.observation.cost_details]")))
+def test_generated_calls_come_to_the_same_both_ways(bodies: list[bytes], aliases: str) -> None:
+    both = Both(aliases)
+    for body in (FIRST, *bodies, *bodies[:1]):
+        both.send(body)
+    scraped = [counted(telemetry) for telemetry in both.telemetry]
+    assert scraped[0] == scraped[1]
+
+
+@pytest.mark.parametrize("name", [capture.name for capture in captures()])
+def test_recordings_come_to_the_same_both_ways(name: str) -> None:
+    """Twice over: the first time what is usual is learned, the second time under other ids."""
+    both = Both()
+    bodies = [body for signal, body in _requests(name) if signal == "traces"]
+    for body in (*bodies, *map(renamed, bodies), *map(renamed, map(renamed, bodies))):
+        both.send(body)
+
+
+def _requests(name: str) -> Sequence[tuple[str, bytes]]:
+    return next(capture.requests for capture in captures() if capture.name == name)
+
+
+def renamed(body: bytes) -> bytes:
+    """The same spans in other traces, of other responses."""
+    request = ExportTraceServiceRequest.FromString(body)
+    for group in request.resource_spans:
+        for scoped in group.scope_spans:
+            for span in scoped.spans:
+                span.trace_id = bytes([span.trace_id[0] ^ 1]) + span.trace_id[2:] + span.trace_id[1:2]
+                for attribute in span.attributes:
+                    if attribute.key == "gen_ai.response.id":
+                        attribute.value.string_value += "'"
+    return request.SerializeToString()
+
+
+def calls(count: int, trace: int, first: int = 0) -> bytes:
+    """A request of usual calls in one trace."""
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add()
+    scoped = group.scope_spans.add()
+    for number in range(first, first + count):
+        provider, asked, answered = MODELS[number % 3]
+        span = scoped.spans.add(trace_id=b"trace-%010d" % trace, span_id=b"span-%03d" % number)
+        span.start_time_unix_nano = span.end_time_unix_nano = NOW
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": provider,
+            "gen_ai.request.model": asked,
+            "gen_ai.response.model": answered,
+            "gen_ai.response.id": f"resp-{trace}-{number}",
+            "gen_ai.conversation.id": f"session-{trace}",
+            "gen_ai.usage.input_tokens": 1000 + number,
+            "gen_ai.usage.output_tokens": 20 + number,
+        }
+        set_attributes(span, attributes)
+    return request.SerializeToString()
+
+
+def test_usual_calls_take_the_fast_path() -> None:
+    both = Both()
+    both.send(calls(30, 1))
+    both.send(calls(30, 2))
+    assert both.taken == 30
+    both.send(calls(30, 3))
+    assert both.taken == 60
+
+
+def test_decisions_on_usual_calls_have_all_their_fields() -> None:
+    made, store = stage(), MemoryStore()
+    rulings = []
+    for trace in (1, 2, 3):
+        reading = made.read(calls(6, trace), {}, NOW)
+        with store.unit() as unit:
+            rulings.append(enter(reading.batches[0], unit))
+    decision = rulings[-1].decisions[0]
+    assert type(decision) is UsualDecision
+    assert (decision.session_id, decision.kind, decision.run_source) == ("session-3", "llm", "session_id")
+    with pytest.raises(AttributeError):
+        _ = decision.no_field
