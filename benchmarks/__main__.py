@@ -39,10 +39,11 @@ LOADS: tuple[Load, ...] = (
     ("10", 512),
     ("100", 512),
     ("100", 10),
+    ("prompts", 10),
     ("recorded", 50),
     ("recorded", 10),
 )
-"""Percentage of GenAI spans, or the recordings of agents, and spans a request."""
+"""Percentage of GenAI spans, calls with prompts or the recordings of agents, and spans a request."""
 
 
 def measure(load: Load, rounds: int, seconds: float) -> dict[str, Sample]:

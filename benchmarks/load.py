@@ -1,6 +1,6 @@
 """The load generator, a process of its own: `python -m benchmarks.load PORT LOAD SPANS SECONDS FIRST` sends and counts.
 
-`LOAD` is the percentage of GenAI spans, or `recorded`; `SPANS` how many a request has.
+`LOAD` is the percentage of GenAI spans, `recorded` or `prompts`; `SPANS` how many a request has.
 
 Closed loop: `IN_FLIGHT` requests are always under way. Prints one line of JSON: spans answered, seconds, failures, and
 how many requests it made, so that the next run can go on with ids that were not used.
@@ -51,7 +51,9 @@ async def run(port: int, load: str, spans: int, seconds: float, first: int) -> d
 
 
 def _template(load: str, seed: int, spans: int) -> Template | Recorded:
-    return Recorded(seed, spans) if load == "recorded" else Template(int(load), seed, spans)
+    if load == "recorded":
+        return Recorded(seed, spans)
+    return Template(100, seed, spans, prompts=True) if load == "prompts" else Template(int(load), seed, spans)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Figures(Protocol):
 
 def name(load: tuple[str, int]) -> str:
     """Return what a load is called in tables."""
-    what = "as recorded" if load[0] == "recorded" else f"{load[0]} %"
+    what = {"recorded": "as recorded", "prompts": "100 %, prompts of 30 KB"}.get(load[0], f"{load[0]} %")
     return f"{what}, {load[1]} a request"
 
 

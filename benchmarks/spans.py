@@ -2,13 +2,15 @@
 
 512 spans a request (or as many as are asked for) in traces of 16, each span 18 attributes and about 0.9 KB. A GenAI
 span is a `chat` of one of ten models with caches, in one of 50 sessions; a plain one an HTTP client's. GenAI spans fill
-whole traces, as they do where some services are agents and the others are not.
+whole traces, as they do where some services are agents and the others are not. With `prompts` each span holds 30 KB of
+prompt and an answer as well.
 
 `Recorded` is what agents' libraries really send: the recordings' own spans, their kinds, attributes, sizes and shares.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import re
 import time
@@ -42,13 +44,22 @@ _THREE_BYTES = rb"\x12\x04\x18[\x80-\xff][\x80-\xff][\x00-\x7f]"
 _OWN_IDS = ("gen_ai.response.id", "gen_ai.conversation.id", "session.id", "langfuse.session.id")
 RECORDINGS = sorted((Path(__file__).parents[1] / "tests" / "data" / "otlp").glob("*/*/*.traces.binpb"))
 
+_MESSAGE = {"role": "user", "parts": [{"type": "text", "content": "Say what the code below does, and why. " * 25}]}
+_PROMPTS: dict[str, str | int] = {
+    "gen_ai.system_instructions": json.dumps([{"type": "text", "content": "You are a careful engineer. " * 150}]),
+    "gen_ai.tool.definitions": json.dumps([{"type": "function", "name": "read", "description": "Reads. " * 280}]),
+    "gen_ai.input.messages": json.dumps([_MESSAGE] * 23),
+    "gen_ai.output.messages": json.dumps([_MESSAGE | {"role": "assistant"}]),
+}
+"""What an agent with content capture switched on adds to a call: 30 KB of it the prompt."""
+
 _ALPHABET = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
 
 
 class Template:
     """One request of `spans` spans; `renewed` makes it another one, with ids and numbers of tokens of its own."""
 
-    def __init__(self, genai_percent: int, seed: int, spans: int = SPANS) -> None:
+    def __init__(self, genai_percent: int, seed: int, spans: int = SPANS, *, prompts: bool = False) -> None:
         self.spans = spans
         draw = random.Random(seed)
         request = ExportTraceServiceRequest()
@@ -61,7 +72,8 @@ class Template:
         now = time.time_ns()
         for number in range(spans):
             genai = number < spans * genai_percent / 100
-            _fill(scope_spans.spans.add(), number, now, _chat(number, draw) if genai else _http(number))
+            attributes = _chat(number, draw) if genai else _http(number)
+            _fill(scope_spans.spans.add(), number, now, attributes | (_PROMPTS if prompts else {}))
         self._body = request.SerializeToString()
         self._counts = [
             match.end() - 3 for key in _COUNT_KEYS for match in re.finditer(re.escape(key) + _THREE_BYTES, self._body)

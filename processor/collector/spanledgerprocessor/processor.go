@@ -173,12 +173,11 @@ func failed(places []selection.Place, reason string) []answered {
 
 // apply what was answered to the spans.
 func (p *tracesProcessor) apply(ctx context.Context, td ptrace.Traces, answers []answered) {
-	names := make(protocol.Names, 128)
 	enriched := 0
 	missed := map[string]int{}
 	for _, one := range answers {
 		attributes := one.place.Of(td).Attributes()
-		one.answer.ApplyTo(attributes, names)
+		one.answer.ApplyTo(attributes)
 		if one.reason == "" {
 			enriched++
 			continue

@@ -52,11 +52,12 @@ type Answer struct {
 
 // SpanAnswer says what one span gains, or why it gains nothing although it should.
 type SpanAnswer struct {
-	Span       int
-	Attributes []byte
-	Failure    string
+	Span    int
+	Failure string
 	// Forged are the places among the span's attributes, in rising order, of those to move aside.
 	Forged []uint64
+
+	attributes []attribute
 }
 
 // Made is the answer of MakeSpans.
@@ -141,6 +142,7 @@ func readUnread(entry []byte) (UnreadValue, error) {
 // ReadAnswer reads an EnrichTracesResponse to a request of so many spans.
 func ReadAnswer(answer []byte, spans int) (Answer, error) {
 	a := Answer{Spans: make([]SpanAnswer, 0, spans)}
+	r := reader{spans, make([]attribute, 0, len(answer)/attributeBytes), texts{known: make(map[string]string, 128)}}
 	var seen, decided, failed uint64
 	err := fields(answer, func(f field) error {
 		switch f.number {
@@ -153,7 +155,7 @@ func ReadAnswer(answer []byte, spans int) (Answer, error) {
 		case 4:
 			a.Stale = f.varint != 0
 		case 5:
-			entry, err := readSpan(f.bytes, spans)
+			entry, err := r.span(f.bytes)
 			a.Spans = append(a.Spans, entry)
 			return err
 		}
@@ -165,18 +167,30 @@ func ReadAnswer(answer []byte, spans int) (Answer, error) {
 	return a, a.check(seen, decided, failed, spans)
 }
 
-func readSpan(entry []byte, spans int) (SpanAnswer, error) {
+// attributeBytes are about what an attribute takes in an answer.
+const attributeBytes = 36
+
+// reader of an answer to a request of so many spans. The attributes of all spans stand one behind the other.
+type reader struct {
+	spans      int
+	attributes []attribute
+	texts      texts
+}
+
+func (r *reader) span(entry []byte) (SpanAnswer, error) {
 	var s SpanAnswer
-	err := fields(entry, func(f field) error {
+	err := fields(entry, func(f field) (err error) {
 		switch f.number {
 		case 1:
-			if f.varint >= uint64(spans) {
-				return fmt.Errorf("%w: span %d of %d", ErrMalformed, f.varint, spans)
+			if f.varint >= uint64(r.spans) {
+				return fmt.Errorf("%w: span %d of %d", ErrMalformed, f.varint, r.spans)
 			}
 			s.Span = int(f.varint)
 		case 2:
-			s.Attributes = f.bytes
-			return eachAttribute(f.bytes, nil)
+			first := len(r.attributes)
+			r.attributes, err = readAttributes(f.bytes, r.attributes, &r.texts)
+			s.attributes = r.attributes[first:len(r.attributes):len(r.attributes)]
+			return err
 		case 3:
 			s.Failure = string(f.bytes)
 		case 4:

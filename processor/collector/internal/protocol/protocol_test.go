@@ -64,7 +64,7 @@ func TestForgedAttributesAreMovedAsideWhereTheyStand(t *testing.T) {
 	}
 	attributes := pcommon.NewMap()
 	b.UnsafeIntoMap(attributes)
-	answer.Spans[0].ApplyTo(attributes, protocol.Names{})
+	answer.Spans[0].ApplyTo(attributes)
 	var got []string
 	for key, value := range attributes.All() {
 		got = append(got, key+"="+value.Str())

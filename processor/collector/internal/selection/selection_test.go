@@ -116,25 +116,49 @@ func TestTheOldestLinksGoFirst(t *testing.T) {
 }
 
 func TestTheBytesOfNamesAreBounded(t *testing.T) {
-	l := newLinks(1000)
-	long, one := make([]byte, longestName+1), make([]byte, longestName)
+	l := newLinks(1 << 16)
+	long, value := strings.Repeat("x", longestName+1), strings.Repeat("y", longestName-8)
 	for i := range 3 * bytesKept / longestName {
-		l.keep(span(byte(i/5000), byte(i), 0), []name{{"k", string(long)}, {"session.id", string(one)}}, nil)
-		if l.bytes > bytesKept {
-			t.Fatal(l.bytes)
+		session := fmt.Sprintf("%s%08d", value, i)
+		l.keep(span(byte(i/5000), byte(i), 0), []name{{"k", long}, {"session.id", session}}, []name{{"tenant", "one"}})
+		if l.namings.bytes > bytesKept {
+			t.Fatal(l.namings.bytes)
 		}
 	}
-	kept := 0
-	for _, at := range l.ring {
-		kept += size(at.names)
-		for _, n := range at.names {
-			if n.key == "k" {
-				t.Fatal("a name that is no id was kept")
-			}
+	for encoded := range l.namings.known {
+		if strings.Contains(encoded, long) {
+			t.Fatal("a name that is no id was kept")
 		}
 	}
-	if kept != l.bytes {
-		t.Fatal(kept, l.bytes)
+	if len(l.namings.known) < bytesKept/(longestName+64) {
+		t.Fatal(len(l.namings.known))
+	}
+	for i := range len(l.ring) {
+		l.keep(span(200, byte(i), 0), nil, nil)
+	}
+	if l.namings.bytes != 0 || len(l.namings.known) != 0 || len(l.namings.free) != len(l.namings.held)-1 {
+		t.Fatal(l.namings.bytes, len(l.namings.known), len(l.namings.free))
+	}
+}
+
+func TestNamesThatManyLinksShareAreHeldUntilTheLastIsTaken(t *testing.T) {
+	l := newLinks(8)
+	shared := []name{{"session.id", "s"}, {"run.id", ""}}
+	l.keep(span(1, 1, 0), shared, shared)
+	l.keep(span(2, 2, 0), shared, nil)
+	for trace := range byte(2) {
+		into := ptrace.NewTraces()
+		if l.take(pcommon.TraceID{trace + 1}, into) != 1 {
+			t.Fatal(trace)
+		}
+		attributes := into.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).Attributes()
+		session, _ := attributes.Get("session.id")
+		if run, ok := attributes.Get("run.id"); session.Str() != "s" || !ok || run.Str() != "" {
+			t.Fatal(attributes.AsRaw())
+		}
+	}
+	if len(l.namings.known) != 0 || l.namings.bytes != 0 {
+		t.Fatal(l.namings)
 	}
 }
 

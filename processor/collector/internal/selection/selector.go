@@ -82,21 +82,27 @@ func (s *Selector) Select(td ptrace.Traces) Selection {
 		s.remember(trace)
 		s.links.take(trace, selection.Links)
 	}
+	n := 0
 	var last pcommon.TraceID
 	lastKnown := false
-	for n := range scan.spans {
-		found := &scan.spans[n]
-		if !found.place.Marked {
-			if id := found.span.TraceID(); n == 0 || id != last {
-				last = id
-				_, lastKnown = s.known[id]
-			}
-			if !lastKnown {
-				s.links.keep(found.span, found.names, found.resource)
-				continue
+	for i, rs := range td.ResourceSpans().All() {
+		for j, ss := range rs.ScopeSpans().All() {
+			for l, span := range ss.Spans().All() {
+				found := scan.spans[n]
+				n++
+				if !found.marked {
+					if id := span.TraceID(); n == 1 || id != last {
+						last = id
+						_, lastKnown = s.known[id]
+					}
+					if !lastKnown {
+						s.links.keep(span, scan.names[found.from:found.to:found.to], scan.resources[i])
+						continue
+					}
+				}
+				selection.Places = append(selection.Places, Place{i, j, l, found.marked, found.content})
 			}
 		}
-		selection.Places = append(selection.Places, found.place)
 	}
 	return selection
 }
@@ -135,28 +141,41 @@ func (s *Selector) remember(trace pcommon.TraceID) {
 	s.next = (s.next + 1) % len(s.ring)
 }
 
-// scan of one request.
+// scan of one request. What names something stands in one list for all spans.
 type scan struct {
-	keys   *keys
-	known  map[string]class
-	spans  []scanned
-	marked int
-	traces map[pcommon.TraceID]struct{}
+	keys      *keys
+	known     map[string]class
+	spans     []scanned
+	names     []name
+	resources [][]name
+	marked    int
+	traces    map[pcommon.TraceID]struct{}
+	before    []classified
 }
 
+// classified is a key that a span had at some place. The next span is mostly one of the same kind: to compare costs a
+// fifth of a look into the map.
+type classified struct {
+	key   string
+	class class
+}
+
+// scanned is what is known of one span: the names that it has, by their places in the scan's list.
 type scanned struct {
-	span            ptrace.Span
-	place           Place
-	names, resource []name
+	from, to        int32
+	marked, content bool
 }
 
 func (s *scan) request(td ptrace.Traces) {
 	s.spans = make([]scanned, 0, td.SpanCount())
-	for i, rs := range td.ResourceSpans().All() {
-		_, _, resource := s.attributes(rs.Resource().Attributes())
-		for j, ss := range rs.ScopeSpans().All() {
-			for k, span := range ss.Spans().All() {
-				hit, content, names := s.attributes(span.Attributes())
+	for _, rs := range td.ResourceSpans().All() {
+		first := len(s.names)
+		s.attributes(rs.Resource().Attributes())
+		s.resources = append(s.resources, s.names[first:len(s.names):len(s.names)])
+		for _, ss := range rs.ScopeSpans().All() {
+			for _, span := range ss.Spans().All() {
+				first := len(s.names)
+				hit, content := s.attributes(span.Attributes())
 				hit = hit || s.keys.marks(span.Name())
 				if hit {
 					s.marked++
@@ -165,28 +184,43 @@ func (s *scan) request(td ptrace.Traces) {
 					}
 					s.traces[span.TraceID()] = struct{}{}
 				}
-				s.spans = append(s.spans, scanned{span, Place{i, j, k, hit, content}, names, resource})
+				s.spans = append(s.spans, scanned{int32(first), int32(len(s.names)), hit, content})
 			}
 		}
 	}
 }
 
-// attributes says whether one of the keys is a marker, whether there is content that need not be sent, and returns what
-// names something.
-func (s *scan) attributes(attributes pcommon.Map) (hit, content bool, names []name) {
+// attributes says whether one of the keys is a marker, and whether there is content that need not be sent. What names
+// something joins the scan's list.
+func (s *scan) attributes(attributes pcommon.Map) (hit, content bool) {
+	at := -1
 	for key, value := range attributes.All() {
-		c, ok := s.known[key]
-		if !ok {
-			c = s.keys.classify(key)
-		}
+		at++
+		c := s.classOf(key, at)
 		if c == 0 {
 			continue
 		}
 		hit = hit || c&marker != 0
 		if c&naming != 0 {
-			names = append(names, name{key, value.AsString()})
+			s.names = append(s.names, name{key, value.AsString()})
 		}
 		content = content || (c>>unreadShift != 0 && worthLeavingOut(value))
 	}
-	return hit, content, names
+	return hit, content
+}
+
+func (s *scan) classOf(key string, at int) class {
+	if at < len(s.before) && s.before[at].key == key {
+		return s.before[at].class
+	}
+	c, ok := s.known[key]
+	if !ok {
+		c = s.keys.classify(key)
+	}
+	if at < len(s.before) {
+		s.before[at] = classified{key, c}
+	} else {
+		s.before = append(s.before, classified{key, c})
+	}
+	return c
 }
