@@ -31,7 +31,7 @@ NOT_RUN = pytest.StashKey[int]()
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep together what shares a server. Two Tempos do not run beside each other: they share a port for gossip."""
-    if item.nodeid.startswith(TOGETHER):
+    if item.nodeid.startswith(TOGETHER) and item.get_closest_marker("xdist_group") is None:
         integration = item.get_closest_marker("integration") is not None
         item.add_marker(pytest.mark.xdist_group("integration" if integration else item.nodeid.partition("::")[0]))
 
