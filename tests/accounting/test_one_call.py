@@ -21,11 +21,14 @@ def _report(scope: str, **changes: Any) -> Fact:
     origin: dict[str, str] = changes.pop("origin", {})
     ids: tuple[bytes, ...] = changes.pop("ids", ())
     output, cache_read = changes.pop("output", 77), changes.pop("cache_read", None)
+    is_passed_on = changes.pop("fallback", False)
     asked, answered = changes.pop("asked", ""), changes.pop("answered", "")
     given = {"scope": scope, "length": SECOND, "model": "gpt-4o", "trace": scope, **changes}
     fact = make_fact(scope, "", given.pop("kind", "llm"), 812, **given)
     assert fact.call is not None
     fact.call.usage = Usage(812, output, cache_read)
+    if is_passed_on:
+        fact.call.usage, fact.call.fallback = None, fact.call.usage
     fact.call.request_model, fact.call.response_model = asked or fact.call.request_model, answered
     fact.evidence = Evidence(ids=ids, origin=tuple(origin.get(what, "").encode() for what in ORIGIN) if origin else ())
     return fact
@@ -98,6 +101,20 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "a proxy's report and its client's",
         {"response_id": "chatcmpl-9f2a7c41d0b8e653", "origin": {"service": "a", "host": "x"}},
         {"response_id": "chatcmpl-9f2a7c41d0b8e653", "origin": {"service": "proxy", "host": "y"}},
+        "same id",
+        "same id",
+    ),
+    (
+        "an id again, later",
+        {"response_id": "m1"},
+        {"response_id": "m1", "scope": "one", "start": 100 * SECOND},
+        "time",
+        "time",
+    ),
+    (
+        "an answer that is passed on again, later",
+        {"response_id": "m1", "fallback": True},
+        {"response_id": "m1", "scope": "one", "start": 100 * SECOND, "fallback": True},
         "same id",
         "same id",
     ),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
 import orjson
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from books import Books
 from captures import (
@@ -15,6 +17,7 @@ from captures import (
     Call,
     Capture,
     Order,
+    Request,
     all_at_once,
     backwards,
     captures,
@@ -57,6 +60,7 @@ def check(books: Books, capture: Capture) -> None:
     calls, ledger = told(capture), books.ledger()
     cost, correction = Decimal(ledger["cost_usd_exact"]), Decimal(ledger["late_correction_usd_exact"])
     assert ledger["tokens"] == tokens_of(calls)
+    assert ledger["calls"] == len(calls), (ledger["calls"], len(calls))
     assert cost == cost_of(calls)
     assert books.sent_cost() == cost + correction
     for question in (questions.sessions, questions.runs, questions.models):
@@ -74,6 +78,34 @@ def test_tokens_and_cost_are_the_truth_in_every_order(capture: Capture, order: s
     books = Books()
     books.take(ORDERS[order](capture.requests))
     check(books, capture)
+
+
+_BY_DEFAULT = ("gen_ai.operation.name", "gen_ai.agent.name", "gen_ai.agent.description", "gen_ai.conversation.id")
+
+
+def _without_traces(requests: Sequence[Request]) -> list[Request]:
+    """Gemini CLI's requests as they are by default: with `telemetry.traces` off its spans keep four attributes."""
+    kept: list[Request] = []
+    for signal, body in requests:
+        if signal == "traces":
+            request = ExportTraceServiceRequest.FromString(body)
+            for span in (one for part in request.resource_spans for scope in part.scope_spans for one in scope.spans):
+                told = [pair for pair in span.attributes if pair.key in _BY_DEFAULT]
+                del span.attributes[:]
+                span.attributes.extend(told)
+            body = request.SerializeToString()
+        kept.append((signal, body))
+    return kept
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_gemini_cli_by_default_tells_its_calls_in_logs_alone(order: str) -> None:
+    """`runInDevTraceSpan` of @google/gemini-cli-core 0.61.0."""
+    (capture,) = [one for one in captures() if one.name == "gemini-cli/tools"]
+    books = Books()
+    books.take(ORDERS[order](_without_traces(capture.requests)))
+    check(books, capture)
+    assert books.ledger()["calls"] == len(told(capture))
 
 
 @every_capture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dialect_view import chat, read, span
+from dialect_view import PlainView, chat, read, span
 from spanledger_processor.dialects import detect
 from spanledger_processor.model import Usage
 
@@ -58,20 +58,43 @@ def test_an_agents_output_holds_the_usage_of_all_its_answers() -> None:
     assert (call.usage, call.fallback, call.estimate) == (None, Usage(300, 10), True)
 
 
-def autogen(message: dict[str, Any] | None) -> dict[str, Any]:
-    return {"sender_agent_type": "writer", "message": json.dumps({"message": message}, separators=(",", ":"))}
+RUNTIME = "autogen SingleThreadedAgentRuntime"
+SAID = {"id": "m1", "content": "hi", "models_usage": {"prompt_tokens": 40, "completion_tokens": 1}}
+EVENT = {"id": "m0", "content": [], "models_usage": {"prompt_tokens": 20, "completion_tokens": 9}}
 
 
-def test_autogens_messages_tell_usage_once_by_their_id() -> None:
-    """autogen_agentchat.messages: id and models_usage; the runtime puts a message on each span that it goes by."""
-    told = {"id": "m1", "content": "hi", "models_usage": {"prompt_tokens": 40, "completion_tokens": 1}}
-    call = read(span(autogen(told), "autogen publish t", "autogen SingleThreadedAgentRuntime"))
+def autogen(delivered: Any, name: str = "autogen process writer.(default)-A") -> PlainView:
+    return span({"recipient_agent_type": "writer", "message": json.dumps(delivered)}, name, RUNTIME)
+
+
+@pytest.mark.parametrize(
+    "delivered",
+    [
+        {"message": SAID},  # autogen_agentchat.teams._group_chat._events.GroupChatMessage
+        {"response": {"chat_message": SAID, "inner_messages": [EVENT]}, "name": "writer"},  # GroupChatAgentResponse
+        SAID,
+    ],
+)
+@pytest.mark.parametrize("name", ["autogen process writer.(default)-A", "autogen ack", "autogen ack writer.(d)-A"])
+def test_autogens_messages_tell_usage_once_by_their_id(delivered: Any, name: str) -> None:
+    """autogen_agentchat.messages: id and models_usage; autogen_core puts a message on `process` and `ack` spans."""
+    call = read(autogen(delivered, name))
     assert (call.dialect, call.kind, call.response_id, call.fallback) == ("autogen", "llm", "m1", Usage(40, 1))
-    received = span(autogen(told), "autogen process a", "autogen SingleThreadedAgentRuntime")
-    silent = span(
-        autogen({"id": "m2", "models_usage": None}), "autogen publish t", "autogen SingleThreadedAgentRuntime"
-    )
-    assert (detect(received), detect(silent)) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "delivered",
+    [
+        {"message": {"id": "m2", "models_usage": None}},
+        {"response": {"chat_message": {"id": "m2", "models_usage": None}, "inner_messages": [EVENT]}},
+        {"message": {"text": '"models_usage": {'}},
+        "Message could not be serialized",
+    ],
+)
+def test_messages_without_usage_of_their_own_are_no_calls(delivered: Any) -> None:
+    """The inner messages of a response were delivered on their own before."""
+    assert detect(autogen(delivered)) is None
+    assert detect(autogen({"message": SAID}, "autogen create writer.(default)-A")) is None
 
 
 def test_a_tool_fee_that_no_count_explains() -> None:

@@ -402,8 +402,8 @@ def _by_id(one: Span, other: Span) -> str:
     """Some servers reuse an id for every call; one library reports a call once, or again from a proxy meanwhile.
 
     Spans of one library are one call only if they overlap; those of two libraries are, unless both times and usage say
-    otherwise. Of log events, several may tell one call, a moment apart. A stored answer keeps the id of its call: it is
-    reported by what overlaps it.
+    otherwise. Of log events, several may tell one call, a moment apart; of spans that pass an answer on, at any time. A
+    stored answer keeps the id of its call: it is reported by what overlaps it.
     """
     if not _alike(one.claim, other.claim):
         return "reused id"
@@ -412,7 +412,7 @@ def _by_id(one: Span, other: Span) -> str:
     if one.logged == other.logged and _differ(one.session.id, other.session.id):
         return "session"
     overlap = one.start_ns <= other.end_ns and other.start_ns <= one.end_ns
-    if not overlap and not _near(one, other):
+    if not overlap and not _near(one, other) and not (_is_answer(one) and _is_answer(other)):
         return "time"
     origin = _other_origin(one, other)
     if origin in ("", "user") or (overlap and _is_unique(one.response)):
@@ -427,6 +427,11 @@ def _near(one: Span, other: Span) -> bool:
     if one.logged and other.logged:
         return near
     return _another_source(one, other) and (near or equal_usage(one.claim, other.claim))
+
+
+def _is_answer(span: Span) -> bool:
+    """Whether a span only passes an answer on, which holds its usage: it is the same answer whenever it comes."""
+    return span.claim is not None and span.claim.fallback
 
 
 def _is_unique(identifier: str) -> bool:

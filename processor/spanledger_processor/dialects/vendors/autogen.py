@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.schema import (
@@ -18,20 +19,34 @@ from spanledger_processor.model import Call, Kind
 
 _MESSAGE = "message"
 _WITH_USAGE = re.compile(r'"models_usage"\s{0,4}:\s{0,4}\{')
+_PLACES: tuple[tuple[str, ...], ...] = (("message",), ("response", "chat_message"), ())
+"""Where the agent's message stands in what is delivered: a group chat's message, an agent's response, or the message
+itself. The inner messages of a response were delivered on their own before."""
+
+
+def _message(view: ScopedSpan) -> Mapping[str, Any] | None:
+    """Return the message with usage that a span delivers, None if there is none."""
+    value = view.attributes.get(_MESSAGE)
+    parsed = texts.parse(value) if isinstance(value, str) and _WITH_USAGE.search(value) else None
+    for place in _PLACES:
+        found = parsed
+        for step in place:
+            found = found.get(step) if isinstance(found, Mapping) else None
+        if isinstance(found, Mapping) and isinstance(found.get("models_usage"), Mapping):
+            return found
+    return None
 
 
 def _kind(view: ScopedSpan) -> Kind | None:
-    """A message is published once, and then processed by each that receives it: there it is told again."""
-    if not view.name.startswith("autogen publish "):
+    """The runtime puts a message on the spans on which it is processed or its sender gets the answer."""
+    if not view.name.startswith(("autogen process ", "autogen ack")):
         return None
-    value = view.attributes.get(_MESSAGE)
-    return "llm" if isinstance(value, str) and _WITH_USAGE.search(value) else None
+    return "llm" if _message(view) is not None else None
 
 
 def _identity(view: ScopedSpan, call: Call) -> None:
-    value = texts.parse(view.attributes.get(_MESSAGE))
-    message = value.get("message") if isinstance(value, Mapping) else None
-    if call.fallback is not None and isinstance(message, Mapping):
+    message = _message(view)
+    if call.fallback is not None and message is not None:
         call.response_id = text(message.get("id"))
 
 
@@ -40,14 +55,14 @@ AUTOGEN = Dialect(
     place=Place.OWN_KEYS,
     rank=13,
     about="AutoGen (autogen-core's runtime)",
-    detection=Detection(
-        scopes=("autogen ",), requires=("sender_agent_type", "recipient_agent_type", "messaging.message.envelope.size")
-    ),
+    detection=Detection(scopes=("autogen ",), requires=("sender_agent_type", "recipient_agent_type")),
     kind_of=_kind,
-    fallback_texts=(UsageText(_MESSAGE, ("message", "models_usage")),),
+    fallback_texts=tuple(UsageText(_MESSAGE, (*place, "models_usage")) for place in _PLACES),
     rules=(_identity,),
     notes=(
-        "A message's usage stands in where no span of the trace has usage of its own; the model is not told.",
-        "Read in autogen-core 0.7.5 (`SingleThreadedAgentRuntime`) and autogen-agentchat 0.7.5 (`GroupChatMessage`).",
+        "A message's usage stands in where no span of the trace has usage of its own; the model is not told. A message"
+        " is delivered to several agents, on several topics: it counts once, by its id.",
+        "Read in autogen-core 0.7.5 (`SingleThreadedAgentRuntime`) and autogen-agentchat 0.4.0 and 0.7.5"
+        " (`GroupChatMessage`, `GroupChatAgentResponse`).",
     ),
 )

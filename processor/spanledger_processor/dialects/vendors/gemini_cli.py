@@ -20,6 +20,13 @@ from spanledger_processor.dialects.vendors.otel import OTEL
 from spanledger_processor.model import Call
 
 
+def _untold(_: ScopedSpan, call: Call) -> None:
+    """By default (`telemetry.traces` is off) a span says no more than that there was a call: its log event tells it."""
+    if call.kind == "llm" and call.usage is None and not call.model:
+        call.kind = "other"
+        call.note = call.note or "tells nothing of its call: the log event api_response does"
+
+
 def _incomplete(_: ScopedSpan, call: Call) -> None:
     """A price of these counts could be too high (no cached tokens) or too low (no thoughts); the log event has all."""
     if call.usage is not None and call.usage.output is not None and call.usage.reasoning is None:
@@ -56,8 +63,11 @@ GEMINI_CLI = replace(
         call_id=("gen_ai.tool.call_id", "gen_ai.tool.call.id"),
     ),
     groups=GroupingKeys(session=("gen_ai.conversation.id", "sessionId", "session.id")),
-    rules=(_incomplete, _own_arguments),
-    notes=("Cached tokens and thoughts are in the log event `api_response` only: without it a call stays unpriced.",),
+    rules=(_untold, _incomplete, _own_arguments),
+    notes=(
+        "Cached tokens and thoughts are in the log event `api_response` only: without it a call stays unpriced.",
+        "A span that names no model (the CLI's default) counts as no call: its log event does.",
+    ),
 )
 
 _GEMINI_TOKENS = Tokens(
