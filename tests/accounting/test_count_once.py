@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from ledger_in_memory import NOW, MakeFact, MemoryLedger
+from spanledger_processor.accounting.count_once import CALLS_AGAIN
 from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Cost, Usage
 
@@ -307,3 +308,20 @@ def test_twins_that_end_on_both_sides_of_a_period_find_each_other(ledger: Memory
     ledger.take([fact("a", kind="llm", cost=30, scope="one", trace="t1", start=to_cut - SECOND, length=SECOND + 2)])
     ledger.take([fact("b", kind="llm", cost=30, scope="two", trace="t2", start=to_cut - SECOND, length=SECOND - 2)])
     assert ledger.total.calls == 1
+
+
+@pytest.mark.parametrize(("scope", "estimate"), [(CALLS_AGAIN[2], True), ("ai", False)])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_tool_below_a_call_of_googles_shows_that_it_was_several(
+    ledger: MemoryLedger, fact: MakeFact, scope: str, *, at_once: bool, estimate: bool
+) -> None:
+    """opentelemetry-instrumentation-google-genai 1.3b0 wraps `Models.generate_content`, which calls the functions."""
+    tool, call = fact("t", "c", "tool", start=2, length=2), fact("c", "", "llm", 30, scope=scope)
+    other = fact("d", "", "llm", 40, start=20, scope=scope)
+    decisions = (
+        ledger.take([tool, call, other]) if at_once else [d for one in (tool, call, other) for d in ledger.take([one])]
+    )
+    costs = [decision.cost for decision in decisions[1:]]
+    assert [cost is not None and cost.estimate for cost in costs] == [estimate, False]
+    assert ("called the model again" in decisions[1].note) is estimate
+    assert ledger.total.cost == 70

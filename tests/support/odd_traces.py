@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from ledger_in_memory import make_fact
+from spanledger_processor.accounting.count_once import CALLS_AGAIN
 from spanledger_processor.accounting.facts import Fact
 
 SPANS = 12
@@ -21,7 +22,7 @@ def spans(draw: st.DrawFn) -> list[Fact]:
 @st.composite
 def _span(draw: st.DrawFn, number: int) -> Fact:
     kind = draw(st.sampled_from(["llm", "llm", "llm", "tool", "agent", "other", ""]))
-    more: dict[str, Any] = {"scope": draw(st.sampled_from(["one", "one", "two"]))}
+    more: dict[str, Any] = {"scope": draw(st.sampled_from(["one", "one", "two", CALLS_AGAIN[0]]))}
     if kind == "llm" and draw(st.booleans()):
         more["response_id"] = f"r{draw(st.integers(0, 2 * SPANS))}"
     cost = draw(st.sampled_from([100 + number, 100 + number, 100, None])) if kind not in ("", "tool") else None

@@ -52,6 +52,13 @@ FEW_TOKENS = 16
 """Calls of fewer output tokens (labels, yes or no, embeddings) often have equal counts by chance."""
 EDGE_NS = 250_000_000
 """In two traces, what one span may start before or end after the other that it holds."""
+CALLS_AGAIN = (
+    "openinference.instrumentation.google_genai",
+    "opentelemetry.instrumentation.google_generativeai",
+    "opentelemetry.instrumentation.google_genai",
+)
+"""Scopes whose span of one call holds Google's automatic function calling: it returns the last of several responses.
+AI SDK's streams hold tools as well, and are one call each."""
 _SOURCES = 16
 """Libraries that report one call, at most."""
 
@@ -79,11 +86,12 @@ TWO_CALLS: Mapping[str, str] = {
     "loose": "their times hold each other, but not closely, and the spans are in two traces",
     "many": "too many calls of equal counts at the same time",
     "time": "their times do not hold each other",
+    "rounds": "its library called the model again after each tool that stands below, and tells the last answer's usage",
     "cut": "of the calls that it may hold, some are no longer known: the trace is too long",
 }
 """Why a span counts that is near to being none."""
 
-DOUBTS = frozenset({"reused id", "few", "loose", "many", "cut"})
+DOUBTS = frozenset({"reused id", "few", "loose", "many", "rounds", "cut"})
 """Reasons that leave a doubt: both count, and the later one is an estimate."""
 NEAR_ONE_CALL = TWO_CALLS.keys() - {"usage", "kind", "library", "time"}
 """Reasons that a reader of equal counts would ask for."""
@@ -128,10 +136,18 @@ def match(trace: Trace) -> Match:
     _around(forest, trace, claimants, found.roles)
     _prefer_richer(forest, trace, claimants, found)
     _silence(forest, claimants, found.roles)
+    for span in trace.spans.values():
+        if span.kind == "tool" and (caller := trace.spans.get(span.parent_id)) is not None and calls_again(caller):
+            found.reasons[caller.span_id] = Reason("rounds", "")
     if trace.cut:
         containers = [span.span_id for span in claimants if span.kind in CONTAINERS]
         found.reasons.update((span_id, Reason("cut", "")) for span_id in containers if found.roles[span_id] == COUNTED)
     return found
+
+
+def calls_again(span: Span) -> bool:
+    """Return whether a span is of several calls of the model if a tool stands below it."""
+    return span.kind == "llm" and span.claim is not None and span.scope.startswith(CALLS_AGAIN)
 
 
 def _spends(span: Span) -> bool:

@@ -18,6 +18,7 @@ _DOUBTS = {
     "few": "span {} may report the same call: its counts are equal, and too small to tell",
     "loose": "span {} may report the same call: its counts are equal, its times are not close",
     "many": "span {} may report the same call, as many with equal counts may",
+    "rounds": "its library called the model again after each tool: usage may be of the last answer only",
     "cut": "may repeat calls of this trace that are no longer known, for it is very long",
 }
 """The notes of spans that count although they may be none of their own."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.count_once import AGGREGATES, Source
+from spanledger_processor.accounting.count_once import AGGREGATES, Source, calls_again
 from spanledger_processor.accounting.grouping import Groups
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, REPEATS, Claim, Span, Trace
@@ -88,6 +88,8 @@ class Incremental:
 
     def _takes(self, trace: Trace, span: Span) -> bool:
         claim = span.claim
+        if self._shows_rounds(trace, span):
+            return False
         if claim is None:
             return not (span.carries_below or span.span_id in self._above) or self._climb(trace, span)
         if span.span_id in self._settled:
@@ -99,6 +101,13 @@ class Incremental:
             return False
         self.roles[span.span_id] = COUNTED
         return self._climb(trace, span)
+
+    def _shows_rounds(self, trace: Trace, span: Span) -> bool:
+        """Return whether a tool stands below a call that then is several ones."""
+        if span.kind == "tool":
+            caller = trace.spans.get(span.parent_id)
+            return caller is not None and calls_again(caller)
+        return span.span_id in self._uppers and calls_again(span)
 
     def _is_one_of_its_kind(self, span: Span, claim: Claim) -> bool:
         ids: set[str | bytes] = set(claim.evidence.ids)
