@@ -325,3 +325,20 @@ def test_a_tool_below_a_call_of_googles_shows_that_it_was_several(
     assert [cost is not None and cost.estimate for cost in costs] == [estimate, False]
     assert ("called the model again" in decisions[1].note) is estimate
     assert ledger.total.cost == 70
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_report_that_tells_most_counts_though_a_step_above_it_has_a_twin(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...]
+) -> None:
+    """A log event, a step and the call below it: only the call knows what was cached, and is priced by it."""
+    second = 10**9
+    event = fact("e", "", "llm", 128, trace="logs", scope="two", start=second, length=0, source="log:client")
+    step = fact("s", "", "other", 128, length=15 * second)
+    call = fact("c", "s", "llm", 128, scope="one", length=second, response_id="r")
+    assert call.call is not None
+    call.call.usage, call.cost = Usage(128, 100, cache_read=100), Cost(30, "computed", 30, price="p")
+    for place in order:
+        ledger.take([(event, step, call)[place]])
+    assert (ledger.total.cost, ledger.total.calls, ledger.total.usage[2]) == (30, 1, 100)
+    assert ledger.sent == 30 + ledger.correction

@@ -145,6 +145,13 @@ class TraceState:
         """Whether a span of this trace counts, by all that is known now."""
         return not span.twin and self.match.roles.get(span.span_id) == COUNTED
 
+    def gives_way(self, span: Span) -> bool:
+        """Whether what stands above a call is reported in another trace: the call may tell more than both."""
+        reason = self.match.reasons.get(span.span_id)
+        return (
+            reason is not None and reason.code == "tells more" and bytes.fromhex(reason.other) not in self.trace.spans
+        )
+
     def refresh(self) -> None:
         """Decide anew, once all twins are found."""
         if self.is_stale:
@@ -227,7 +234,7 @@ class TraceSet:
         """Let each new span that would be counted look for a span of another trace that reports the same call."""
         for trace_id, state in list(self._states.items()):
             for _, span in state.new:
-                if not state.is_counted(span):
+                if not (state.is_counted(span) or state.gives_way(span)):
                     continue
                 hashes = self._index.hashes(span)
                 if not self._has_better_twin(hashes, trace_id, state, span):
@@ -258,6 +265,9 @@ class TraceSet:
             other_state.revise()
         if counted is span:
             state.across.pop(span.span_id, None)
+            for one in state.trace.spans.values():
+                if one.twin == other.span_id.hex():
+                    one.twin = ""  # it reports a call that is counted in its own trace now
             other_state.across[other.span_id] = Reason(reason.code, span.span_id.hex())
             state.share_session(span, other_state.groups.session(other))
             return False
