@@ -101,6 +101,16 @@ def test_values_have_what_their_calls_cost_in_every_order(nodes: list[Node], dat
         assert by_value(ledger, name) == truth(nodes, name)
 
 
+def test_a_plain_span_that_comes_later_links_a_call_to_its_agent() -> None:
+    """With what is kept of a trace in memory as without."""
+    ledger = MemoryLedger()
+    ledger.take([make_fact("agent", "", "tool", agent_id="lead"), make_fact("call", "step", "llm", 5)])
+    ledger.take([make_fact("step", "agent")])
+    with ledger.store.snapshot() as reader:
+        (row,) = dimensions.values(reader, TENANT, "agent")
+    assert (row["value"], row["cost_usd_exact"]) == ("lead", "0.000000000005")
+
+
 def test_an_agent_that_ends_after_its_calls_takes_them_over() -> None:
     """Spans of agents end last; what is below one without a name is the agent's above it."""
     ledger = MemoryLedger()

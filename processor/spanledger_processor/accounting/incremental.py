@@ -51,7 +51,7 @@ class Incremental:
     def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
         """Take in spans that stand in `trace` already; return whether it still is a plain one with them."""
         added = list(spans)
-        if not all(map(self._names_no_other, added)) or self._is_agent_above_known(trace, added):
+        if not all(map(self._names_no_other, added)) or self._may_name_agents(added):
             return False
         return self._take_all(trace, added)
 
@@ -69,15 +69,10 @@ class Incremental:
     def _names_no_other(self, span: Span) -> bool:
         return span.session.id in ("", self.session) and span.run.id in ("", self.run)
 
-    def _is_agent_above_known(self, trace: Trace, spans: list[Span]) -> bool:
-        """Return whether a new span names the agent of spans that were known before."""
-        if not any(span.agent for span in spans):
-            return False
-        self.names_agents = True
-        for span in spans:
-            if span.span_id in self._uppers:
-                self._note_uppers(trace, span)
-        return any(span.agent and span.span_id in self._uppers for span in spans)
+    def _may_name_agents(self, spans: list[Span]) -> bool:
+        """Return whether new spans may tell the agent of spans that were known before: they stand above them."""
+        self.names_agents = self.names_agents or any(span.agent for span in spans)
+        return self.names_agents and any(span.span_id in self._uppers for span in spans)
 
     def _note_uppers(self, trace: Trace, span: Span) -> None:
         ancestor = span.parent_id
