@@ -20,7 +20,15 @@ import pytest
 from spanledger_processor.ledger import reopening_store, writer
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import StateBrokenError, StateError, StateLockedError, Store, Unit, Usage
+from spanledger_processor.ledger.store import (
+    StateBrokenError,
+    StateError,
+    StateLockedError,
+    Store,
+    Unit,
+    UnitConflictError,
+    Usage,
+)
 from spanledger_processor.ledger.writer import LedgerWriter
 from stores import cost_of, enter, open_store, spend
 
@@ -161,6 +169,39 @@ async def test_a_commit_that_fails_fails_all_its_works_and_the_next_may_succeed(
     assert watcher.states == [True, False, True]
     assert faulty.closed == 0, "a store that is only full stays open"
     ledger.close()
+
+
+@pytest.mark.parametrize("conflicts", [1, 3])
+async def test_a_unit_that_another_writer_got_in_the_way_of_is_run_again(faulty: Faulty, conflicts: int) -> None:
+    """With all its works, each of them once."""
+    runs: list[int] = []
+
+    def work(unit: Unit) -> int:
+        runs.append(len(runs))
+        faulty.error = UnitConflictError("changed") if len(runs) <= conflicts else None
+        return _spend("a")(unit)
+
+    ledger = LedgerWriter(lambda: faulty)
+    try:
+        assert await ledger.submit(work) == 1
+        assert ledger.problem is None
+        assert _cost(ledger, "a") == 1
+    finally:
+        ledger.close()
+    assert len(runs) == conflicts + 1
+
+
+async def test_a_unit_that_others_always_get_in_the_way_of_fails(faulty: Faulty) -> None:
+    faulty.error = UnitConflictError("changed")
+    ledger = LedgerWriter(lambda: faulty)
+    try:
+        with pytest.raises(StateError):
+            await ledger.submit(_spend("a"))
+        faulty.error = None
+        assert await ledger.submit(_spend("b")) == 1
+        assert _cost(ledger, "a") == 0
+    finally:
+        ledger.close()
 
 
 async def test_a_commit_that_fails_fails_none_that_wait_behind_it(faulty: Faulty) -> None:

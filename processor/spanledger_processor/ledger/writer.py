@@ -14,7 +14,15 @@ from threading import Condition, Thread
 from typing import Any, Protocol, TypeVar
 
 from spanledger_processor.ledger.reopening_store import ReopeningStore
-from spanledger_processor.ledger.store import Reader, StateBrokenError, StateError, Store, Unit, Usage
+from spanledger_processor.ledger.store import (
+    Reader,
+    StateBrokenError,
+    StateError,
+    Store,
+    Unit,
+    UnitConflictError,
+    Usage,
+)
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +40,8 @@ _WORK_PATIENCE_S = 20.0
 """How long one work may compute, and read. Works are small (the handler splits large requests): only a disk that hangs
 takes so long.
 """
+_MOST_RUNS = 8
+"""Times that a unit is run which other writers of the store get in the way of; then its works fail."""
 _MAINTAIN_EVERY_S = 1.0
 _MAINTAIN_AGAIN_S = 0.02
 """While more is to be done than one slice, and no work is there; commits take their slices along."""
@@ -177,13 +187,7 @@ class LedgerWriter:
         jobs: list[_Job] = []
         try:
             store = self._store.ready()
-            with store.unit() as unit:
-                while (job := self._next(begun + self._collect_s)) is not None:
-                    jobs.append(job)
-                    self._patience_ends = time.monotonic() + _WORK_PATIENCE_S
-                    _do(job, unit)
-                worked = time.monotonic()
-                self._patience_ends = worked + _PATIENCE_S
+            worked = self._run_unit(store, begun, jobs)
         except StateError as error:
             self._store.failed(error)
             self._fail(jobs, error)
@@ -195,6 +199,33 @@ class LedgerWriter:
             self._collect_s = min(max(landed - worked, _COLLECT_S[0]), _COLLECT_S[1])
             self._landed(store, landed - begun, jobs)
         self._patience_ends = math.inf
+
+    def _run_unit(self, store: Store, begun: float, jobs: list[_Job]) -> float:
+        """Do works in a unit of their own until it lands, and add them to `jobs`; return when they were done last.
+
+        What other writers of the store have changed meanwhile may need it to be run again, with the same works.
+        """
+        runs = 0
+        while True:
+            runs += 1
+            try:
+                with store.unit() as unit:
+                    for job in [*jobs] or self._waiting(begun, jobs):
+                        self._patience_ends = time.monotonic() + _WORK_PATIENCE_S
+                        _do(job, unit)
+                    worked = time.monotonic()
+                    self._patience_ends = worked + _PATIENCE_S
+            except UnitConflictError:
+                if runs == _MOST_RUNS:
+                    raise
+            else:
+                return worked
+
+    def _waiting(self, begun: float, jobs: list[_Job]) -> Iterator[_Job]:
+        """Yield the works that wait, for as long as a unit takes them in, and add them to `jobs`."""
+        while (job := self._next(begun + self._collect_s)) is not None:
+            jobs.append(job)
+            yield job
 
     def _landed(self, store: Store, seconds: float, jobs: list[_Job]) -> None:
         try:
@@ -232,6 +263,7 @@ class LedgerWriter:
 
 
 def _do(job: _Job, unit: Unit) -> None:
+    job.result = job.error = None
     try:
         with unit.part() as part:
             job.result = job.work(part)
