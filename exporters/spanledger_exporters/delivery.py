@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from spanledger_exporters.interface import (
     logger_of,
 )
 from spanledger_exporters.match import Parts
+from spanledger_exporters.renewal import Renewed
 from spanledger_exporters.retry import Retrying
 from spanledger_exporters.senders import BestEffortSender, DeliveryState, QueuedSender, Request, Sender
 from spanledger_exporters.settings import (
@@ -63,13 +65,12 @@ def build(name: str, settings: ExporterSettings, display: Display | None = None)
     `display` says what a `debug` exporter may show of attributes; None: nothing.
     """
     module, kind = _EXPORTERS[type(settings)]
-    more = {"display": display} if isinstance(settings, DebugSettings) else {}
-    exporter: Exporter = getattr(import_module(f"spanledger_exporters.{module}"), kind)(name, settings, **more)
-    if (
-        isinstance(settings, NetworkSettings)
-        and settings.retry_on_failure.enabled
-        and not settings.sending_queue.enabled
-    ):
+    make = partial(getattr(import_module(f"spanledger_exporters.{module}"), kind), name)
+    if not isinstance(settings, NetworkSettings):
+        plain: Exporter = make(settings, **({"display": display} if isinstance(settings, DebugSettings) else {}))
+        return plain
+    exporter = Renewed(settings, make)
+    if settings.retry_on_failure.enabled and not settings.sending_queue.enabled:
         return Retrying(exporter, settings.retry_on_failure)
     return exporter
 
@@ -177,6 +178,20 @@ class Delivery:
         for signal in sorted(ALL_SIGNALS) if self._all else ():  # without any, nothing is to be delivered
             if not self._senders[signal]:
                 log.warning("no exporter takes %s: they are accepted and go nowhere", signal)
+
+    async def prepare(self, settings: Mapping[str, ExporterSettings]) -> Sequence[Callable[[], Awaitable[None]]]:
+        """Return what puts the headers and certificates of other settings into use, for each exporter that has others.
+
+        Raises:
+            DestinationError: some cannot be used.
+        """
+        commits = []
+        for sender in self._all:
+            given = settings.get(sender.name)
+            exporter = sender.exporter.exporter if isinstance(sender.exporter, Retrying) else sender.exporter
+            if isinstance(exporter, Renewed) and isinstance(given, NetworkSettings):
+                commits.append(await exporter.prepare(given))
+        return commits
 
     async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
         """Send one encoded export request; returns by `deadline` (loop time), whatever the exporters do.

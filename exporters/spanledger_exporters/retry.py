@@ -42,7 +42,7 @@ class Retrying:
     """Sends through another exporter, again after each retryable answer while the sender waits."""
 
     def __init__(self, exporter: Exporter, settings: RetrySettings) -> None:
-        self._exporter = exporter
+        self.exporter = exporter
         self._settings = settings
         self.name = exporter.name
         self.required = exporter.required
@@ -51,11 +51,11 @@ class Retrying:
 
     def address(self, signal: Signal) -> str:
         """Return where the exporter behind sends to."""
-        return self._exporter.address(signal)
+        return self.exporter.address(signal)
 
     async def start(self) -> None:
         """Start the exporter behind."""
-        await self._exporter.start()
+        await self.exporter.start()
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         """Return the last answer, and how many attempts it took."""
@@ -64,7 +64,7 @@ class Retrying:
         backoff = Backoff(self._settings, began, deadline, random.random)
         attempts = 1
         while True:
-            result = await self._exporter.send(signal, body, deadline)
+            result = await self.exporter.send(signal, body, deadline)
             if result.verdict is not Verdict.RETRYABLE:
                 break
             now = clock()
@@ -81,4 +81,4 @@ class Retrying:
 
     async def close(self) -> None:
         """Close the exporter behind."""
-        await self._exporter.close()
+        await self.exporter.close()

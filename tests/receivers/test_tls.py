@@ -53,6 +53,27 @@ async def test_tls(certificates: Certificates, mutual: bool) -> None:  # noqa: F
         assert len(doors.pipeline.handled) == 2
 
 
+async def test_certificates_are_read_again_when_their_files_change(tmp_path: Path) -> None:
+    """For new connections; one that is open goes on. A pair that does not fit leaves the old one in use."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    old, new = Certificates(tmp_path / "a"), Certificates(tmp_path / "b")
+    async with opened(both(old.server_settings(mutual=True))) as doors:
+        credentials = grpc.ssl_channel_credentials(
+            old.authority.read_bytes(), old.key("client").read_bytes(), old.cert("client").read_bytes()
+        )
+        async with grpc.aio.secure_channel(doors.grpc_address, credentials) as channel:
+            assert await exporter(channel)(traces(), timeout=10) == b""
+            old.cert("server").write_bytes(new.cert("server").read_bytes())  # the key does not fit
+            assert await export(doors, old, "client") == b""
+            assert await post(doors, old, "client") == 200
+            for name in ("server.key", "authority.pem"):
+                (old.folder / name).write_bytes((new.folder / name).read_bytes())
+            assert await export(doors, new, "client") == b""
+            assert await post(doors, new, "client") == 200
+            assert await exporter(channel)(traces(), timeout=10) == b""
+
+
 async def test_without_the_certificate_demanded_nobody_comes_in(certificates: Certificates) -> None:
     async with opened(both(certificates.server_settings(mutual=True))) as doors:
         with pytest.raises(grpc.aio.AioRpcError) as caught:

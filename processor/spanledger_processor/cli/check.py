@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
-from spanledger_processor.cli.options import WRONG_USAGE, as_json, configuration, configured
+from spanledger_processor.cli.options import WRONG_USAGE, ConfigFiles, as_json, configuration, configured
 from spanledger_processor.cli.show import show_json
 from spanledger_processor.config import ConfigError, load
 from spanledger_processor.config.summary import summary
@@ -16,7 +15,7 @@ from spanledger_processor.config.summary import summary
 @click.command()
 @configuration
 @as_json
-def check(path: Path | None, sets: tuple[str, ...], *, as_json: bool) -> None:
+def check(path: ConfigFiles, sets: tuple[str, ...], *, as_json: bool) -> None:
     """Validate a configuration. Every mistake is named with its path, and the exit code is 2 if there is one."""
     if as_json:
         _as_json(path, sets)
@@ -27,7 +26,7 @@ def check(path: Path | None, sets: tuple[str, ...], *, as_json: bool) -> None:
         click.echo(f"  {line}")
 
 
-def _as_json(path: Path | None, sets: tuple[str, ...]) -> None:
+def _as_json(path: ConfigFiles, sets: tuple[str, ...]) -> None:
     try:
         show_json({"valid": True, **summary(load(path, sets)).as_dict()})
     except ConfigError as error:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import ssl
 import time
-from pathlib import Path
 from urllib.parse import quote
 
 import click
 import httpx2
 
-from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail, tenant
+from spanledger_processor.cli.options import FAILED, ConfigFiles, as_json, configuration, configured, fail, tenant
 from spanledger_processor.cli.reading import must_exist
 from spanledger_processor.cli.show import show_json
 from spanledger_processor.config import Config, host_and_port
@@ -26,7 +25,7 @@ _TIMEOUT = 15.0
 @configuration
 @tenant
 @as_json
-def close(session_id: str, path: Path | None, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
+def close(session_id: str, path: ConfigFiles, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
     """Mark a session as ended. Spans of it that come later still count.
 
     While `serve` runs, it is asked to do so at its api.endpoint; otherwise the ledger is changed on disk.

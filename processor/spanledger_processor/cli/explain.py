@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from spanledger_processor.cli.options import FAILED, WRONG_USAGE, as_json, configuration, configured, fail
+from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, configuration, configured, fail
 from spanledger_processor.cli.show import console, counted, plain, show_json
 from spanledger_processor.config import Config
 from spanledger_processor.enrichment.logs import LogStage
@@ -32,7 +32,7 @@ from spanledger_processor.signing.signer import Signer
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True))
 @configuration
 @as_json
-def explain(file: Path, path: Path | None, sets: tuple[str, ...], *, as_json: bool) -> None:
+def explain(file: Path, path: ConfigFiles, sets: tuple[str, ...], *, as_json: bool) -> None:
     """Tell of each GenAI span in FILE which dialect it speaks, what it used, how it was priced and counted, and why.
 
     FILE holds OTLP: one export request in JSON or protobuf, or a JSON request a line, as file exporters write it;

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import click
 
@@ -15,6 +15,10 @@ from spanledger_processor.telemetry.log import FORMATS, LEVELS, set_up
 
 FAILED = 1
 WRONG_USAGE = 2
+
+ConfigFiles: TypeAlias = tuple[Path, ...]
+"""The files given with --config, in order."""
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -26,7 +30,9 @@ def configuration(command: _Command) -> _Command:
             "--config",
             "path",
             type=click.Path(path_type=Path, dir_okay=False),
-            help="The configuration; the built-in one if not given.",
+            multiple=True,
+            help="The configuration; given several times, later files are merged over earlier ones. The built-in one "
+            "if not given.",
         ),
     ):
         command = option(command)
@@ -62,7 +68,7 @@ def logs(command: Callable[..., None]) -> Callable[..., None]:
     return with_logs
 
 
-def configured(path: Path | None, sets: Sequence[str]) -> Config:
+def configured(path: ConfigFiles, sets: Sequence[str]) -> Config:
     """Return the configuration, or the end of the command with exit code 2 and every mistake on a line of its own."""
     try:
         return load(path, sets)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
-from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail
+from spanledger_processor.cli.options import FAILED, ConfigFiles, as_json, configuration, configured, fail
 from spanledger_processor.cli.show import show_json
 from spanledger_processor.pricing import Quotation, describe
 from spanledger_processor.pricing.explain import plain
@@ -28,7 +27,7 @@ from spanledger_processor.server.wiring import make_pricer
 @configuration
 @as_json
 def prices(
-    model: str, provider: str, at: datetime | None, path: Path | None, sets: tuple[str, ...], *, as_json: bool
+    model: str, provider: str, at: datetime | None, path: ConfigFiles, sets: tuple[str, ...], *, as_json: bool
 ) -> None:
     """Show the rates that calls of MODEL are priced with, and how its name is read.
 

@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
 from spanledger_processor.cli import show
-from spanledger_processor.cli.options import FAILED, as_json, configuration, configured, fail, tenant
+from spanledger_processor.cli.options import FAILED, ConfigFiles, as_json, configuration, configured, fail, tenant
 from spanledger_processor.config import Config
 from spanledger_processor.ledger import dimensions, queries
 from spanledger_processor.ledger.rows import Row, date_of, note
@@ -91,7 +90,7 @@ _ONE = {"session": queries.session, "run": queries.run}
 @click.command()
 @_limit
 @_reading
-def sessions(path: Path | None, sets: tuple[str, ...], tenant: str, limit: int | None, *, as_json: bool) -> None:
+def sessions(path: ConfigFiles, sets: tuple[str, ...], tenant: str, limit: int | None, *, as_json: bool) -> None:
     """List all sessions, the one last active first: cost, calls, tokens, models."""
     _list("session", configured(path, sets), tenant, limit, as_json=as_json)
 
@@ -99,7 +98,7 @@ def sessions(path: Path | None, sets: tuple[str, ...], tenant: str, limit: int |
 @click.command()
 @_limit
 @_reading
-def runs(path: Path | None, sets: tuple[str, ...], tenant: str, limit: int | None, *, as_json: bool) -> None:
+def runs(path: ConfigFiles, sets: tuple[str, ...], tenant: str, limit: int | None, *, as_json: bool) -> None:
     """List all runs, the one last active first: cost, calls, tokens, models."""
     _list("run", configured(path, sets), tenant, limit, as_json=as_json)
 
@@ -107,7 +106,7 @@ def runs(path: Path | None, sets: tuple[str, ...], tenant: str, limit: int | Non
 @click.command()
 @click.argument("session_id", metavar="ID")
 @_reading
-def session(session_id: str, path: Path | None, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
+def session(session_id: str, path: ConfigFiles, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
     """Show one session by model and task."""
     _one("session", session_id, configured(path, sets), tenant, as_json=as_json)
 
@@ -115,7 +114,7 @@ def session(session_id: str, path: Path | None, sets: tuple[str, ...], tenant: s
 @click.command()
 @click.argument("run_id", metavar="ID")
 @_reading
-def run(run_id: str, path: Path | None, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
+def run(run_id: str, path: ConfigFiles, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
     """Show one run by model."""
     _one("run", run_id, configured(path, sets), tenant, as_json=as_json)
 
@@ -137,7 +136,7 @@ def summary(
     run_id: str | None,
     since: int | None,
     dimension: str | None,
-    path: Path | None,
+    path: ConfigFiles,
     sets: tuple[str, ...],
     tenant: str,
     *,

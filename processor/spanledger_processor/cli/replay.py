@@ -12,7 +12,7 @@ import click
 
 from spanledger_exporters import DestinationError, Exporter, Verdict, build
 from spanledger_exporters.settings import NetworkSettings, OtlpHttpSettings, QueueSettings
-from spanledger_processor.cli.options import FAILED, WRONG_USAGE, as_json, configuration, configured, fail
+from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, configuration, configured, fail
 from spanledger_processor.cli.show import counted, plain, show_json
 from spanledger_processor.config import Config
 from spanledger_processor.config.summary import target_of
@@ -63,7 +63,7 @@ def replay(
     to: str | None,
     endpoint: str | None,
     from_line: int,
-    path: Path | None,
+    path: ConfigFiles,
     sets: tuple[str, ...],
     *,
     as_json: bool,

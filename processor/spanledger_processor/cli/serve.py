@@ -8,19 +8,25 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
+from typing import TypeAlias
 
 import click
 
-from spanledger_processor.cli.options import WRONG_USAGE, configuration, configured, fail, logs
-from spanledger_processor.config import Config
+from spanledger_processor.cli.options import WRONG_USAGE, ConfigFiles, configuration, configured, fail, logs
+from spanledger_processor.config import Config, ConfigError, load
 from spanledger_processor.config.summary import LISTENERS, summary
 from spanledger_processor.server.app import StartError, running, running_ledger, running_worker
+from spanledger_processor.server.reloading import ReloadError
 from spanledger_processor.server.supervisor import for_worker, supervised
 
 log = logging.getLogger(__name__)
+
+Read: TypeAlias = Callable[[], Config]
+"""Reads the configuration anew; raises ConfigError."""
 
 _YOUNG = 50_000
 """Objects made before the collector looks: requests free theirs by counting, and seldom make rings."""
@@ -40,7 +46,7 @@ _YOUNG = 50_000
 @click.option("--ready-fd", type=int, hidden=True, help="Where to say that this process is ready.")
 @logs
 def serve(
-    path: Path | None,
+    path: ConfigFiles,
     sets: tuple[str, ...],
     workers: int,
     part: str | None,
@@ -51,44 +57,50 @@ def serve(
 
     Runs until it is told to stop (SIGTERM, or Ctrl-C): then it takes no more requests, ends those under way, and
     closes the ledger. A second signal stops it at once. Exit code 2: it cannot run as it is configured.
+
+    SIGHUP reads the configuration again and puts prices, keys, tokens, headers and certificates into use; where it is
+    wrong, everything stays as it was, and the log says so.
     """
     config = configured(path, sets)
+    read = partial(load, path, sets)
     try:
         if part is not None and link is not None and ready_fd is not None:
-            asyncio.run(_serve_part(config, part, workers, link, ready_fd))
+            asyncio.run(_serve_part(config, part, workers, link, ready_fd, read))
         elif workers > 1:
-            asyncio.run(_serve_several(config, _command(), workers))
+            asyncio.run(_serve_several(config, _command(), workers, read))
         else:
-            asyncio.run(_serve(config))
+            asyncio.run(_serve(config, read))
     except StartError as error:
         fail(str(error), WRONG_USAGE)
 
 
-async def _serve(config: Config) -> None:
-    stop = _stop_signal()
+async def _serve(config: Config, read: Read) -> None:
+    stop, reload = _signals()
     log.info("spanledger %s", version("spanledger"))
     async with running(config) as made:
         _announce(config, made.addresses)
         _tune()
-        await stop.wait()
+        async with _reloading(reload, read, made.reloadable.reload):
+            await stop.wait()
         log.info("stopping: no more requests are taken, those under way end")
     log.info("stopped")
 
 
-async def _serve_several(config: Config, command: Sequence[str], workers: int) -> None:
+async def _serve_several(config: Config, command: Sequence[str], workers: int, read: Read) -> None:
     """Supervise a ledger process and workers."""
-    stop = _stop_signal()
+    stop, reload = _signals()
     log.info("spanledger %s, %d workers", version("spanledger"), workers)
-    async with supervised(config, command, workers) as endpoints:
-        _announce(config, {LISTENERS[path]: endpoint for path, endpoint in endpoints.items()})
-        await stop.wait()
+    async with supervised(config, command, workers) as made:
+        _announce(config, {LISTENERS[path]: endpoint for path, endpoint in made.endpoints.items()})
+        async with _reloading(reload, read, made.reload):
+            await stop.wait()
         log.info("stopping: no more requests are taken, those under way end")
     log.info("stopped")
 
 
-async def _serve_part(config: Config, part: str, workers: int, link: str, ready_fd: int) -> None:
+async def _serve_part(config: Config, part: str, workers: int, link: str, ready_fd: int, read: Read) -> None:
     """Be the ledger process or a worker, until told to stop or the supervisor has gone."""
-    stop = _stop_signal()
+    stop, reload = _signals()
     stdin = sys.stdin.fileno()
 
     def heard() -> None:
@@ -100,11 +112,15 @@ async def _serve_part(config: Config, part: str, workers: int, link: str, ready_
         runs = running_ledger(config, link, workers)
     else:
         runs = running_worker(for_worker(config, int(part), workers), link)
-    async with runs:
+        number, whole = int(part), read
+        read = lambda: for_worker(whole(), number, workers)  # noqa: E731 - a declaration would be a second one
+
+    async with runs as reloadable:
         _tune()
         os.write(ready_fd, b"+")
         os.close(ready_fd)
-        await stop.wait()
+        async with _reloading(reload, read, reloadable.reload):
+            await stop.wait()
         asyncio.get_running_loop().remove_reader(stdin)
 
 
@@ -113,14 +129,13 @@ def _command() -> list[str]:
     given = click.get_current_context().params
     command = [sys.executable, "-m", "spanledger_processor.cli", "serve", "--workers", str(given["workers"])]
     command += ["--log-level", given["log_level"], "--log-format", given["log_format"]]
-    if given["path"] is not None:
-        command += ["--config", str(given["path"])]
+    command += [word for path in given["path"] for word in ("--config", str(path))]
     return [*command, *(word for text in given["sets"] for word in ("--set", text))]
 
 
-def _stop_signal() -> asyncio.Event:
-    """Set by the first signal; the second one does what it does by default."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+def _signals() -> tuple[asyncio.Event, asyncio.Event]:
+    """Return what the first signal to stop sets (the second one does what it does by default), and what SIGHUP sets."""
+    stop, reload, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
     def told(which: signal.Signals) -> None:
         stop.set()
@@ -128,7 +143,34 @@ def _stop_signal() -> asyncio.Event:
 
     for which in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(which, told, which)
-    return stop
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+    return stop, reload
+
+
+@asynccontextmanager
+async def _reloading(
+    told: asyncio.Event, read: Read, apply: Callable[[Config], Awaitable[None]]
+) -> AsyncIterator[None]:
+    """Inside the block, read the configuration again and apply it each time that `told` is set."""
+
+    async def reload() -> None:
+        while True:
+            await told.wait()
+            told.clear()
+            try:
+                await apply(await asyncio.to_thread(read))
+            except (ConfigError, ReloadError) as error:
+                # The text is the message, since another problem within seconds is no repeat of this one.
+                message = "not reloaded, everything stays as it was: " + "; ".join(str(error).splitlines())
+                log.error(message)
+            except Exception:
+                log.exception("not reloaded: unexpected failure")
+
+    task = asyncio.create_task(reload())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 def _announce(config: Config, addresses: Mapping[str, str]) -> None:

@@ -11,19 +11,25 @@ from pydantic import ValidationError
 
 from spanledger_processor.config.model import Config, state_folder
 from spanledger_processor.config.problems import ConfigError, from_validation
-from spanledger_processor.config.reading import assign, expand, parse_file
+from spanledger_processor.config.reading import assign, expand, merged, parse_file
 from spanledger_processor.config.section import host_and_port
 
 __all__ = ["Config", "ConfigError", "host_and_port", "load"]
 
 
-def load(path: Path | None, sets: Sequence[str] = (), environ: Mapping[str, str] = os.environ) -> Config:
-    """Return the configuration of the file at `path` (none: the defaults), with `sets` put in and variables replaced.
+def load(
+    files: Path | Sequence[Path] | None, sets: Sequence[str] = (), environ: Mapping[str, str] = os.environ
+) -> Config:
+    """Return the configuration of `files` (none: the defaults), with `sets` put in and variables replaced.
+
+    A later file is merged over the earlier ones as the Collector merges: sections deep, all else replaced.
 
     Raises:
         ConfigError: with one line a problem, each with its path; never with a value, which may be secret.
     """
-    document = {} if path is None else parse_file(path)
+    document: dict[str, Any] = {}
+    for file in [files] if isinstance(files, Path) else files or ():
+        document = merged(document, parse_file(file))
     own_exporters = "exporters" in document
     _spell_out(document)
     assign(document, sets)

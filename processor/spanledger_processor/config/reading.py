@@ -82,6 +82,15 @@ def parse_file(path: Path) -> dict[str, Any]:
     return document
 
 
+def merged(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """Return `earlier` with `later` over it: sections merge deep, and every other value, a list too, is replaced."""
+    both = {**earlier, **later}
+    for key in earlier.keys() & later.keys():
+        if isinstance(earlier[key], dict) and isinstance(later[key], dict):
+            both[key] = merged(earlier[key], later[key])
+    return both
+
+
 def _value(loader: _Loader, node: yaml.Node, place: Place, problems: list[str]) -> Any:
     if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
         return _mapping(loader, node, place, problems)

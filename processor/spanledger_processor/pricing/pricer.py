@@ -103,6 +103,11 @@ class Pricer:
         self._overrides = [(override, override.card()) for override in overrides]
         self._resolve = lru_cache(maxsize=cards)(self._kept)
 
+    def adopt(self, other: Pricer) -> None:
+        """Price by the overrides of another pricer from now on."""
+        self._overrides = other._overrides
+        self._resolve.cache_clear()
+
     def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost:
         """Return the cost of a call that began at a time (ns since 1970): our arithmetic, then whose amount counts."""
         found = "no_usage" if call.granularity == "cost-only" else self._rates(call, at_ns)

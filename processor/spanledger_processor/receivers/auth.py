@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import ssl
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import grpc
 
+from spanledger_exporters.renewal import Stamp, stamp
 from spanledger_processor.config.receivers import Auth, ServerTls
+
+log = logging.getLogger(__name__)
 
 _CREDENTIALS = frozenset({"authorization", "proxy-authorization", "cookie", "api-key", "x-api-key", "x-auth-token"})
 
@@ -18,6 +23,10 @@ class Authenticator:
     """Checks the bearer token, in constant time; accepts every request where none is configured."""
 
     def __init__(self, auth: Auth) -> None:
+        self.replace(auth)
+
+    def replace(self, auth: Auth) -> None:
+        """Ask for another token from now on, or for none."""
         token = auth.bearer_token
         self._token = None if token is None else token.get_secret_value().encode()
 
@@ -45,12 +54,67 @@ def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in _CREDENTIALS}
 
 
-def ssl_context(settings: ServerTls, where: str) -> ssl.SSLContext:
-    """Return the context of an HTTP listener. `where` is the configuration path that errors name.
+class ServerCertificates:
+    """The certificates of a listener, read again for the next connection when their files have changed.
+
+    `where` is the configuration path that errors name.
 
     Raises:
         OSError: a file cannot be read, or holds no certificate or key that fits.
     """
+
+    def __init__(self, settings: ServerTls, where: str) -> None:
+        self._where = where
+        self._lock = threading.Lock()  # gRPC asks from threads of its own
+        self.replace(settings)
+
+    def replace(self, settings: ServerTls) -> None:
+        """Use other files from now on; keeps those in use where it raises OSError."""
+        now = _stamp(settings)
+        context = _context(settings, self._where)
+        configuration = _configuration(settings)
+        with self._lock:
+            self._settings, self._stamp, self._context, self._configuration = settings, now, context, configuration
+
+    def ssl_context(self) -> ssl.SSLContext:
+        """Return the context of an HTTP listener, each of whose connections gets the certificates that are current."""
+        first = self._context
+
+        def current(connection: ssl.SSLObject, _name: str | None, context: ssl.SSLContext) -> None:
+            self._follow_files()
+            if self._context is not context:
+                connection.context = self._context
+
+        first.sni_callback = current
+        return first
+
+    def grpc_credentials(self) -> grpc.ServerCredentials:
+        """Return the credentials of a gRPC listener, which speaks TLS 1.2 and 1.3."""
+
+        def current() -> grpc.ServerCertificateConfiguration:
+            self._follow_files()
+            return self._configuration
+
+        demanded = self._settings.client_ca_file is not None
+        return grpc.dynamic_ssl_server_credentials(self._configuration, current, require_client_authentication=demanded)
+
+    def _follow_files(self) -> None:
+        if _stamp(self._settings) == self._stamp:
+            return
+        try:
+            self.replace(self._settings)
+        except OSError as error:
+            self._stamp = _stamp(self._settings)
+            log.error("changed certificates cannot be used, and the old ones stay in use: %s", error)
+        else:
+            log.info("%s: certificates have changed and are in use", self._where)
+
+
+def _stamp(settings: ServerTls) -> Stamp:
+    return stamp((settings.cert_file, settings.key_file, settings.client_ca_file))
+
+
+def _context(settings: ServerTls, where: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -66,15 +130,7 @@ def ssl_context(settings: ServerTls, where: str) -> ssl.SSLContext:
     return context
 
 
-def grpc_credentials(settings: ServerTls, where: str) -> grpc.ServerCredentials:
-    """Return the credentials of a gRPC listener, which speaks TLS 1.2 and 1.3.
-
-    The files are checked first, since gRPC does so only when somebody connects.
-
-    Raises:
-        OSError: as for `ssl_context`.
-    """
-    ssl_context(settings, where)
+def _configuration(settings: ServerTls) -> grpc.ServerCertificateConfiguration:
     pair = (Path(settings.key_file).read_bytes(), Path(settings.cert_file).read_bytes())
     authorities = Path(settings.client_ca_file).read_bytes() if settings.client_ca_file else None
-    return grpc.ssl_server_credentials([pair], authorities, require_client_auth=authorities is not None)
+    return grpc.ssl_server_certificate_configuration([pair], authorities)

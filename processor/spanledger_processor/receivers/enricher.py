@@ -144,6 +144,10 @@ class EnricherReceiver:
         """By name: the port it listens on, once started."""
         return {"enricher": self._listener.port}
 
+    def reload(self, settings: Settings) -> None:
+        """Use the token and the certificates of other settings from now on; raises OSError."""
+        self._listener.reload(settings)
+
     async def start(self) -> None:
         """Listen.
 

@@ -26,7 +26,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.config.receivers import Grpc
-from spanledger_processor.receivers.auth import Authenticator, grpc_credentials, readable, without_credentials
+from spanledger_processor.receivers.auth import Authenticator, ServerCertificates, readable, without_credentials
 from spanledger_processor.receivers.driver import Handle, Request, RequestDriver
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
 from spanledger_processor.receivers.refusals import (
@@ -104,6 +104,7 @@ class GrpcListener:
         self._driver = driver
         self._protocol: OtlpProtocol = protocol
         self._authenticator = Authenticator(settings.auth)
+        self._certificates: ServerCertificates | None = None
         self._reader = MessageReader(driver.limiter, settings.max_request_bytes)
         self._server = grpc.aio.server(options=_options(settings, share_port=share_port))
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
@@ -151,6 +152,12 @@ class GrpcListener:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self.listening = True
 
+    def reload(self, settings: Grpc) -> None:
+        """Use the token and the certificates of other settings from now on; raises OSError."""
+        self._authenticator.replace(settings.auth)
+        if self._certificates is not None and settings.tls is not None:
+            self._certificates.replace(settings.tls)
+
     async def begin_drain(self) -> None:
         """Have health say NOT_SERVING from now on; requests are still answered."""
         self.listening = False
@@ -167,7 +174,8 @@ class GrpcListener:
             if tls is None:
                 port = self._server.add_insecure_port(endpoint)
             else:
-                port = self._server.add_secure_port(endpoint, grpc_credentials(tls, f"{self._where}.tls"))
+                self._certificates = ServerCertificates(tls, f"{self._where}.tls")
+                port = self._server.add_secure_port(endpoint, self._certificates.grpc_credentials())
         except RuntimeError as error:
             problem = "can the folder be written?" if is_file else "is the port taken?"
             raise OSError(f"{self._where}.endpoint: cannot listen on {endpoint}; {problem}") from error

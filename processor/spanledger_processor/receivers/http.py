@@ -26,7 +26,7 @@ from spanledger_processor.config.section import host_and_port
 from spanledger_processor.listener import HttpListener
 from spanledger_processor.otlp.json_form import to_protobuf
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.receivers.auth import Authenticator, readable, ssl_context, without_credentials
+from spanledger_processor.receivers.auth import Authenticator, ServerCertificates, readable, without_credentials
 from spanledger_processor.receivers.driver import Request, RequestDriver
 from spanledger_processor.receivers.encodings import ENCODINGS, decoded
 from spanledger_processor.receivers.memory_limiter import Reservation
@@ -76,12 +76,12 @@ class HttpReceiver:
         self._driver = driver
         self._authenticator = Authenticator(settings.auth)
         self._json = JsonReader()
-        tls = None if settings.tls is None else ssl_context(settings.tls, f"{WHERE}.tls")
+        self._certificates = None if settings.tls is None else ServerCertificates(settings.tls, f"{WHERE}.tls")
         self._listener = HttpListener(
             self._app(),
             host_and_port(settings.endpoint),
             WHERE,
-            tls,
+            None if self._certificates is None else self._certificates.ssl_context(),
             header_timeout=settings.read_header_timeout,
             idle_timeout=settings.idle_timeout,
             share_port=share_port,
@@ -104,6 +104,12 @@ class HttpReceiver:
             OSError: the address is taken or not ours.
         """
         await self._listener.start()
+
+    def reload(self, settings: Http) -> None:
+        """Use the token and the certificates of other settings from now on; raises OSError."""
+        self._authenticator.replace(settings.auth)
+        if self._certificates is not None and settings.tls is not None:
+            self._certificates.replace(settings.tls)
 
     async def stop(self) -> None:
         """Stop listening."""

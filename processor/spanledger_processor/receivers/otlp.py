@@ -42,6 +42,13 @@ class Otlp:
             await self.stop(0)
             raise
 
+    def reload(self, settings: OtlpReceiver) -> None:
+        """Use the tokens and the certificates of other settings from now on; raises OSError."""
+        if self._grpc and settings.protocols.grpc:
+            self._grpc.reload(settings.protocols.grpc)
+        if self._http and settings.protocols.http:
+            self._http.reload(settings.protocols.http)
+
     @property
     def listening(self) -> Mapping[str, bool]:
         """By protocol that is configured: whether it takes requests."""

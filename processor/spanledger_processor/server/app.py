@@ -20,11 +20,13 @@ from spanledger_processor.ledger.queries import late_correction
 from spanledger_processor.ledger.rows import usd
 from spanledger_processor.ledger.store import StateLockedError
 from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers import EnricherReceiver, Otlp
 from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
 from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger, Status
+from spanledger_processor.server.reloading import Reloadable
 from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import (
     link_keys,
@@ -59,6 +61,7 @@ class Running:
 
     addresses: Mapping[str, str]
     ledger: LedgerWriter
+    reloadable: Reloadable
 
 
 @asynccontextmanager
@@ -81,20 +84,22 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     telemetry = _telemetry(config, _budget(config))
     signer = make_signer(config)
     ledger = _open_ledger(config, telemetry, closing)
-    stage = await _start_stage(config, signer, telemetry, LocalLedger(ledger), closing)
+    pricer = make_pricer(config)
+    stage = await _start_stage(config, signer, pricer, telemetry, LocalLedger(ledger), closing)
     health = Health(stage.listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    api = Api(config.api, health, telemetry.registry.scrape, ledger, make_pricer(config))
+    api = Api(config.api, health, telemetry.registry.scrape, ledger, pricer)
     await api.start()
     closing.push_async_callback(api.stop)
     await stage.receive(config, signer, closing)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
-    return Running(_addresses(config, {**stage.ports(), **api.ports}), ledger)
+    reloadable = Reloadable(config, pricer, signer, stage.receivers, api, stage.delivery)
+    return Running(_addresses(config, {**stage.ports(), **api.ports}), ledger, reloadable)
 
 
 @asynccontextmanager
-async def running_ledger(config: Config, link: str, workers: int) -> AsyncIterator[None]:
+async def running_ledger(config: Config, link: str, workers: int) -> AsyncIterator[Reloadable]:
     """Run the ledger process of so many workers inside the block: the ledger, the API, and the workers' way to it.
 
     `link` is the path of the socket file that workers connect to.
@@ -104,13 +109,13 @@ async def running_ledger(config: Config, link: str, workers: int) -> AsyncIterat
     """
     async with AsyncExitStack() as closing:
         try:
-            await _start_ledger(config, link, workers, closing)
+            reloadable = await _start_ledger(config, link, workers, closing)
         except (StateLockedError, OSError) as error:
             raise StartError(str(error)) from error
-        yield
+        yield reloadable
 
 
-async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncExitStack) -> None:
+async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncExitStack) -> Reloadable:
     telemetry = _telemetry(config, 0)
     ledger = _open_ledger(config, telemetry, closing)
     server = LedgerServer(link, LocalLedger(ledger), lambda status: telemetry.registry.keep_counters(status["metrics"]))
@@ -133,17 +138,19 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
 
     health = Health(listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    api = Api(config.api, health, scrape, ledger, make_pricer(config))
+    pricer = make_pricer(config)
+    api = Api(config.api, health, scrape, ledger, pricer)
     await api.start()
     closing.push_async_callback(api.stop)
     await server.start()
     closing.push_async_callback(server.close)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
+    return Reloadable(config, pricer, api=api)
 
 
 @asynccontextmanager
-async def running_worker(config: Config, link: str) -> AsyncIterator[None]:
+async def running_worker(config: Config, link: str) -> AsyncIterator[Reloadable]:
     """Run a stage worker inside the block: OTLP in on shared ports, and the ways out; its ledger is at `link`.
 
     Raises:
@@ -151,13 +158,13 @@ async def running_worker(config: Config, link: str) -> AsyncIterator[None]:
     """
     async with AsyncExitStack() as closing:
         try:
-            await _start_worker(config, link, closing)
+            reloadable = await _start_worker(config, link, closing)
         except (SigningKeyError, DestinationError, OSError) as error:
             raise StartError(str(error)) from error
-        yield
+        yield reloadable
 
 
-async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> None:
+async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> Reloadable:
     telemetry, signer = _telemetry(config, _budget(config)), make_signer(config)
     stage: _Stage | None = None
 
@@ -172,8 +179,10 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> N
     ledger = RemoteLedger(link, status, know)
     await ledger.start()
     closing.push_async_callback(ledger.close)
-    stage = await _start_stage(config, signer, telemetry, ledger, closing, share_ports=True)
+    pricer = make_pricer(config)
+    stage = await _start_stage(config, signer, pricer, telemetry, ledger, closing, share_ports=True)
     await stage.receive(config, signer, closing)
+    return Reloadable(config, pricer, signer, stage.receivers, delivery=stage.delivery)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +191,7 @@ class _Stage:
 
     stage: Stage
     handler: Handler
+    delivery: Delivery
     receivers: list[Otlp | EnricherReceiver]
 
     def listening(self) -> Mapping[str, bool]:
@@ -204,6 +214,7 @@ class _Stage:
 async def _start_stage(
     config: Config,
     signer: Signer,
+    pricer: Pricer,
     telemetry: Telemetry,
     ledger: BatchLedger,
     closing: AsyncExitStack,
@@ -218,7 +229,7 @@ async def _start_stage(
     delivery = Delivery(exporters, telemetry.delivery, destinations)
     await delivery.start()
     closing.push_async_callback(delivery.close, AFTER_GRACE)
-    stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
+    stage, log_stage = make_stage(config, signer, pricer), make_log_stage(config, signer)
     handler = Handler(stage, log_stage, ledger, delivery, telemetry.stage)
     receivers: list[Otlp | EnricherReceiver] = []
     if config.receivers.otlp is not None:
@@ -227,7 +238,7 @@ async def _start_stage(
         keys, trusted = link_keys(config.processor), config.receivers.enricher.trusted_hop
         enricher = Enricher(stage, log_stage, handler.account, telemetry.stage, keys, trusted=trusted)
         receivers.append(EnricherReceiver(config.receivers.enricher, enricher, telemetry.requests))
-    return _Stage(stage, handler, receivers)
+    return _Stage(stage, handler, delivery, receivers)
 
 
 def _telemetry(config: Config, budget: int) -> Telemetry:

@@ -31,7 +31,7 @@ from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit,
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.listener import HttpListener
 from spanledger_processor.pricing import Pricer
-from spanledger_processor.receivers.auth import Authenticator, ssl_context
+from spanledger_processor.receivers.auth import Authenticator, ServerCertificates
 from spanledger_processor.server.api_access import Access
 from spanledger_processor.server.api_document import openapi
 from spanledger_processor.server.forms import first_line, header, lines, to_json
@@ -121,10 +121,10 @@ class Api:
             Route("/metrics", self._metrics, methods=["GET"]),
         ]
         own = settings.health_check
-        app = Access(
-            _app(answers if own else [*probes, *answers]), Authenticator(settings.auth), settings.allowed_hosts
-        )
-        tls = ssl_context(settings.tls, "api.tls") if settings.tls is not None else None
+        self._authenticator = Authenticator(settings.auth)
+        self._certificates = None if settings.tls is None else ServerCertificates(settings.tls, "api.tls")
+        app = Access(_app(answers if own else [*probes, *answers]), self._authenticator, settings.allowed_hosts)
+        tls = None if self._certificates is None else self._certificates.ssl_context()
         self._listeners = {"api": HttpListener(app, host_and_port(settings.endpoint), "api", tls)}
         if own is not None:
             open_to_all = Access(_app(probes), Authenticator(Auth()), settings.allowed_hosts)
@@ -135,6 +135,12 @@ class Api:
     def ports(self) -> Mapping[str, int]:
         """The ports of `api` and, if it runs, `health_check`."""
         return {name: listener.port for name, listener in self._listeners.items()}
+
+    def reload(self, settings: ApiSettings) -> None:
+        """Use the token and the certificates of other settings from now on; raises OSError."""
+        self._authenticator.replace(settings.auth)
+        if self._certificates is not None and settings.tls is not None:
+            self._certificates.replace(settings.tls)
 
     async def start(self) -> None:
         """Listen.

@@ -13,7 +13,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -85,9 +85,17 @@ def for_worker(config: Config, number: int, workers: int) -> Config:
     return config.model_copy(update=update)
 
 
+@dataclass(frozen=True, slots=True)
+class Supervised:
+    """What runs. `endpoints` by their configuration path; `reload` has every process read the configuration again."""
+
+    endpoints: Mapping[str, str]
+    reload: Callable[[Config], Awaitable[None]]
+
+
 @asynccontextmanager
-async def supervised(config: Config, command: Sequence[str], workers: int) -> AsyncIterator[Mapping[str, str]]:
-    """Run `command` as the ledger process and so many workers inside the block; gives the endpoints by their path.
+async def supervised(config: Config, command: Sequence[str], workers: int) -> AsyncIterator[Supervised]:
+    """Run `command` as the ledger process and so many workers inside the block.
 
     Raises:
         StartError: a key, the state folder, an exporter or an address cannot be used; nothing runs then.
@@ -105,7 +113,7 @@ async def supervised(config: Config, command: Sequence[str], workers: int) -> As
         try:
             await supervisor.start(Part())
             await asyncio.gather(*(supervisor.start(Part(number)) for number in range(workers)))
-            yield endpoints
+            yield Supervised(endpoints, supervisor.reload)
         finally:
             await supervisor.stop()
 
@@ -155,6 +163,12 @@ class _Supervisor:
             ready.cancel()
         if task.done():
             task.result()
+
+    async def reload(self, _: Config) -> None:
+        """Have every process read the configuration, which is known to be valid, again."""
+        for child in self._children:
+            if child.ready.is_set():
+                _signal(child, signal.SIGHUP)
 
     async def stop(self) -> None:
         """Stop the workers, then the ledger process."""

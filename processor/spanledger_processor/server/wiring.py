@@ -73,10 +73,10 @@ def _numbered(path: str, worker: int) -> str:
     return str(given.with_name(f"{given.stem}.{worker + 1}{given.suffix}"))
 
 
-def make_stage(config: Config, signer: Signer) -> Stage:
-    """Return the stage for traces."""
+def make_stage(config: Config, signer: Signer, pricer: Pricer | None = None) -> Stage:
+    """Return the stage for traces; it prices by `pricer`, or by the configuration's own."""
     processor = config.processor
-    maker = FactBuilder(detect, make_pricer(config), signer, make_id_resolver(processor))
+    maker = FactBuilder(detect, pricer or make_pricer(config), signer, make_id_resolver(processor))
     aliases = alias_keys(processor.aliases)
     return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), aliases)
 
@@ -106,6 +106,20 @@ def make_signer(config: Config) -> Signer:
             config.state.path,
         )
     return Signer(key, [(ignored.tool, frozenset(ignored.fields)) for ignored in tools.ignore])
+
+
+def read_signing_key(config: Config) -> bytes | None:
+    """Return the key that tools are signed under by this configuration; None where none can be kept.
+
+    Raises:
+        SigningKeyError: there is a key that must not be used.
+    """
+    configured = config.processor.tools.signing_key
+    secret = configured.get_secret_value() if configured else None
+    try:
+        return load_key(secret, os.environ, config.state.path)[0]
+    except SigningKeyUnavailableError:
+        return None
 
 
 def make_id_resolver(processor: Processor) -> IdResolver:

@@ -22,6 +22,11 @@ _CALL_ID = re.compile(r"""["']?(?:tool_call_id|toolCallId)["']?\s*[:=]\s*["'][^"
 """The id of a call inside its result, in JSON or in Python's repr."""
 
 
+def _keyed(key: bytes) -> tuple[str, bytes]:
+    """Return what every signature under a key begins with, and the key."""
+    return f"{VERSION}:{hmac.digest(key, b'spanledger key id', 'sha256')[:4].hex()}:", key
+
+
 class Signer:
     """Signs with one key; signatures compare only under one key.
 
@@ -30,10 +35,13 @@ class Signer:
     """
 
     def __init__(self, key: bytes, ignore: Sequence[tuple[str, frozenset[str]]] = ()) -> None:
-        self._key = key
+        self._keyed = _keyed(key)
         self._ignore = tuple(ignore)
-        self._prefix = f"{VERSION}:{hmac.digest(key, b'spanledger key id', 'sha256')[:4].hex()}:"
         self._ignored = lru_cache(maxsize=_NAMES_KEPT)(self._look_up)
+
+    def rekey(self, key: bytes) -> None:
+        """Sign with another key from now on; its signatures compare with none of the old key."""
+        self._keyed = _keyed(key)
 
     def sign(self, tool: ToolCall) -> Signature | None:
         """The signature of a call, None if it has neither name nor arguments. The same call id or not is no matter.
@@ -48,7 +56,8 @@ class Signer:
             return None
         encoded = name.encode("utf-8", "surrogatepass")
         message = b"%b %d:%b%b" % (VERSION.encode(), len(encoded), encoded, form)
-        return Signature(self._prefix + hmac.digest(self._key, message, "sha256")[:16].hex(), scope)
+        prefix, key = self._keyed
+        return Signature(prefix + hmac.digest(key, message, "sha256")[:16].hex(), scope)
 
     def digest(self, value: Any) -> bytes:
         """Return eight bytes that stand for a value, keyed as signatures are; none for one that says nothing.
@@ -66,7 +75,7 @@ class Signer:
             form = b"r" + canonical(value)
         except (UnreadableError, RecursionError):
             return b""
-        return hmac.digest(self._key, form, "sha256")[:8]
+        return hmac.digest(self._keyed[1], form, "sha256")[:8]
 
     def _form(self, name: str, arguments: Any) -> tuple[str, bytes]:
         """The scope, and the arguments as they are hashed: V and a canonical value, T and a text that was cut, or -."""

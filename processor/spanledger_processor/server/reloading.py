@@ -1,0 +1,115 @@
+"""What SIGHUP puts into use: prices, signing keys, tokens, headers and certificates, all of them or none."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from pydantic import BaseModel
+
+from spanledger_exporters import Delivery, DestinationError
+from spanledger_processor.config import Config
+from spanledger_processor.config.problems import Place, dotted
+from spanledger_processor.pricing import Pricer
+from spanledger_processor.receivers import EnricherReceiver, Otlp
+from spanledger_processor.receivers.auth import ServerCertificates
+from spanledger_processor.server.http_api import Api
+from spanledger_processor.server.wiring import make_exporter_settings, make_pricer, read_signing_key
+from spanledger_processor.signing.key import SigningKeyError
+from spanledger_processor.signing.signer import Signer
+
+log = logging.getLogger(__name__)
+
+_RELOADED = (
+    "processor.pricing.overrides",
+    "processor.tools.signing_key",
+    "*.auth.bearer_token",
+    "exporters.*.headers",
+    "exporters.*.headers.*",
+    "exporters.*.tls.*",
+    "*.tls.cert_file",
+    "*.tls.key_file",
+    "*.tls.client_ca_file",
+)
+"""Paths of the configuration that are put into use while it runs; everything else needs a restart."""
+
+
+class ReloadError(Exception):
+    """The new configuration cannot be used; the message says what is in the way."""
+
+
+@dataclass(slots=True)
+class Reloadable:
+    """The parts of one process that take over what is new; `config` is what they run with."""
+
+    config: Config
+    pricer: Pricer
+    signer: Signer | None = None
+    receivers: Sequence[Otlp | EnricherReceiver] = ()
+    api: Api | None = None
+    delivery: Delivery | None = None
+
+    async def reload(self, new: Config) -> None:
+        """Put what is new into use, and warn of what needs a restart.
+
+        Raises:
+            ReloadError: something of it cannot be used; then nothing has changed.
+        """
+        try:
+            pricer = make_pricer(new)
+            key = read_signing_key(new) if self.signer is not None else None
+            _try_certificates(new)
+            commits = [] if self.delivery is None else await self.delivery.prepare(make_exporter_settings(new))
+        except (SigningKeyError, DestinationError, OSError, ValueError) as error:
+            raise ReloadError(str(error)) from error
+        self.pricer.adopt(pricer)
+        if self.signer is not None and key is not None:
+            self.signer.rekey(key)
+        self._reload_listeners(new)
+        for commit in commits:
+            await commit()
+        if paths := needing_restart(self.config, new):
+            log.warning("not taken over until the next start: %s", ", ".join(paths))
+        self.config = new
+        log.info("reloaded: prices, keys, tokens, headers and certificates are those of the configuration as it is now")
+
+    def _reload_listeners(self, new: Config) -> None:
+        for receiver in self.receivers:
+            if isinstance(receiver, Otlp) and new.receivers.otlp is not None:
+                receiver.reload(new.receivers.otlp)
+            elif isinstance(receiver, EnricherReceiver) and new.receivers.enricher is not None:
+                receiver.reload(new.receivers.enricher)
+        if self.api is not None:
+            self.api.reload(new.api)
+
+
+def _try_certificates(config: Config) -> None:
+    for path, listener in config.listeners.items():
+        if (tls := getattr(listener, "tls", None)) is not None:
+            ServerCertificates(tls, f"{path}.tls")
+
+
+def needing_restart(old: Config, new: Config) -> list[str]:
+    """Return the paths of what differs and is not put into use while it runs."""
+    return [dotted(place) for place, appears in _differences(old, new, ()) if appears or not _is_reloaded(place)]
+
+
+def _is_reloaded(place: Place) -> bool:
+    path = ".".join(str(step) for step in place)
+    return any(fnmatchcase(path, pattern) for pattern in _RELOADED)
+
+
+def _differences(old: object, new: object, place: Place) -> Iterator[tuple[Place, bool]]:
+    """Yield the place of each value that differs, and whether TLS appears or goes there, which no listener can take."""
+    if old == new:
+        return
+    if isinstance(old, BaseModel) and isinstance(new, BaseModel) and type(old) is type(new):
+        for name in type(old).model_fields:
+            yield from _differences(getattr(old, name), getattr(new, name), (*place, name))
+    elif isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted({*old, *new}):
+            yield from _differences(old.get(key), new.get(key), (*place, key))
+    else:
+        yield place, place[-1:] in (("tls",), ("client_ca_file",)) and None in (old, new)
