@@ -15,10 +15,11 @@ SOURCES := $(wildcard processor exporters sidecar tests benchmarks tools)
 INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-test
 FOR_CHECKS := $(VENV)/.installed-check
+FOR_SITE := $(VENV)/.installed-site
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit watch coverage simulate torture check component format bench parts capture docs sources changelog release constraints clean
+.PHONY: help install demo test unit watch coverage simulate torture check component format bench parts capture docs sources changelog site release constraints clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +90,9 @@ sources: $(INSTALLED) ## print releases newer than those that the dialects' rows
 changelog: $(INSTALLED) ## make a section of CHANGELOG.md from changelog.d: make changelog VERSION=0.2.0
 	$(BIN)/python -m tools.changelog $(VERSION)
 
+site: $(FOR_SITE) ## build the documents as a site into dist/site; a link that leads nowhere is an error (needs npm)
+	@$(BIN)/python -m tools.site
+
 release: $(FOR_TESTS) ## version, changelog, wheel, bill of materials, licences, commit and tags: make release VERSION=0.2.0
 	@$(BIN)/python -m tools.release $(VERSION)
 
@@ -96,7 +100,7 @@ constraints: ## choose the newest versions that the dependencies allow
 	rm -rf $(VENV)-newest
 	$(PYTHON) -m venv $(VENV)-newest
 	$(VENV)-newest/bin/python -m pip install --quiet --upgrade pip
-	$(VENV)-newest/bin/python -m pip install --quiet -e . --group test --group check hatchling editables
+	$(VENV)-newest/bin/python -m pip install --quiet -e . --group test --group check --group site hatchling editables
 	(sed -n '/^#/p' constraints.txt; \
 		$(VENV)-newest/bin/python -m pip freeze --all --exclude-editable --exclude spanledger --exclude setuptools) > constraints.new
 	mv constraints.new constraints.txt
@@ -124,4 +128,8 @@ $(FOR_TESTS): $(INSTALLED)
 
 $(FOR_CHECKS): $(FOR_TESTS)
 	$(PIP) --group check
+	@touch $@
+
+$(FOR_SITE): $(INSTALLED)
+	$(PIP) --group site
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
 import click
@@ -33,6 +34,19 @@ def test_commands_exist(document: Path) -> None:
     code = "\n".join(re.findall(r"```.*?```|`[^`\n]+`", document.read_text(), re.DOTALL))
     assert set(re.findall(r"\bmake ([a-z]+)", code)) <= TARGETS
     assert set(re.findall(r"(?:^|[/`$|] ?)spanledger ([a-z]+)", code, re.MULTILINE)) <= COMMANDS
+
+
+@every_document
+def test_options_exist(document: Path) -> None:
+    """What stands behind `spanledger` in a shell block is taken by that command."""
+    blocks = "\n".join(re.findall(r"```(?:console|sh)\n(.*?)```", document.read_text(), re.DOTALL))
+    for line in re.findall(r"(?:^|[/ ])spanledger ((?:[a-z]+)(?: .*)?)$", blocks, re.MULTILINE):
+        plain = line.partition("#")[0] if "'" not in line else line
+        if not any(sign in plain for sign in "[|<"):
+            name, *arguments = shlex.split(plain)
+            command = main.get_command(click.Context(main), name)
+            assert command is not None
+            command.make_context(name, arguments, resilient_parsing=True)
 
 
 @pytest.mark.parametrize("document", WITH_PATHS, ids=lambda path: str(path.relative_to(ROOT)))

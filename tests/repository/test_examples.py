@@ -35,6 +35,33 @@ def test_shipped_configurations_are_valid(path: Path, tmp_path: Path) -> None:
     assert load(path, [f"state.path={tmp_path}"], {"HOME": str(tmp_path)})
 
 
+OF_OTHERS = "# of "
+"""What the first line of a block begins with that configures another program."""
+OURS = {"receivers", "exporters", "processor", "state", "api", "sidecar", "telemetry"}
+OF_THE_COLLECTOR = {"receivers", "processors", "connectors", "exporters", "extensions", "service"}
+
+
+def _blocks() -> Iterator[tuple[str, str]]:
+    documents = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), ROOT / "processor/collector/README.md"]
+    for path in sorted(documents):
+        for block in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL):
+            yield path.name, block
+
+
+@pytest.mark.parametrize(("name", "block"), list(_blocks()))
+def test_yaml_in_documents_is_valid(name: str, block: str, tmp_path: Path) -> None:
+    """Ours are loaded as `spanledger check` loads them; the Collector's are run whole in tests/integration."""
+    if block.startswith(OF_OTHERS):
+        return
+    keys = yaml.safe_load(block).keys()
+    if keys <= OF_THE_COLLECTOR and keys - OURS:
+        return
+    file = tmp_path / "spanledger.yaml"
+    file.write_text(block)
+    environment = dict.fromkeys(re.findall(r"\$\{env:(\w+)\}", block), "x") | {"HOME": str(tmp_path)}
+    assert load(file, [f"state.path={tmp_path}"], environment), name
+
+
 def test_there_are_examples_in_documents() -> None:
     assert {name for name, _ in EXAMPLES} >= {"spanledger.yaml", "configuration.md"}
 

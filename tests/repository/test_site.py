@@ -1,0 +1,43 @@
+"""Links of documents in the site; `make site` itself runs in CI."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tools.parts import ROOT
+from tools.site import REPOSITORY, documents, placed, rewritten
+
+PAGES = frozenset(map(Path, ("README.md", "docs/README.md", "docs/a.md", "processor/collector/README.md")))
+
+
+@pytest.mark.parametrize(
+    ("document", "link", "becomes"),
+    [
+        ("README.md", "docs/a.md", "docs/a.md"),
+        ("docs/a.md", "../README.md", "../index.md"),
+        ("docs/a.md", "../README.md#try-it", "../index.md#try-it"),
+        ("docs/a.md", "../processor/collector/", "../processor/collector/README.md"),
+        ("docs/a.md", "../pyproject.toml", f"{REPOSITORY}pyproject.toml"),
+        ("docs/a.md", "#here", "#here"),
+        ("docs/a.md", "https://example.com/a.md", "https://example.com/a.md"),
+    ],
+)
+def test_links_lead_to_where_the_site_has_them(document: str, link: str, becomes: str) -> None:
+    assert rewritten(Path(document), f"[x]({link})", PAGES) == f"[x]({becomes})"
+
+
+def test_every_page_of_the_menu_is_there() -> None:
+    text = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
+    nav = yaml.safe_load("nav:" + text)["nav"]
+    named = {page for entry in nav for value in entry.values() for page in _pages(value)}
+    assert len(named) > 20
+    assert named <= {placed(document).as_posix() for document in documents()}
+
+
+def _pages(value: object) -> list[str]:
+    if isinstance(value, list):
+        return [page for entry in value for one in entry.values() for page in _pages(one)]
+    return [str(value)]
