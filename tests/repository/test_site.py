@@ -10,19 +10,19 @@ import yaml
 from tools.parts import ROOT
 from tools.site import REPOSITORY, documents, placed, rewritten
 
-PAGES = frozenset(map(Path, ("README.md", "docs/README.md", "docs/a.md", "processor/collector/README.md")))
+PAGES = frozenset(map(Path, ("README.md", "docs/README.md", "docs/counting.md", "processor/collector/README.md")))
 
 
 @pytest.mark.parametrize(
     ("document", "link", "becomes"),
     [
-        ("README.md", "docs/a.md", "docs/a.md"),
-        ("docs/a.md", "../README.md", "../index.md"),
-        ("docs/a.md", "../README.md#try-it", "../index.md#try-it"),
-        ("docs/a.md", "../processor/collector/", "../processor/collector/README.md"),
-        ("docs/a.md", "../pyproject.toml", f"{REPOSITORY}pyproject.toml"),
-        ("docs/a.md", "#here", "#here"),
-        ("docs/a.md", "https://example.com/a.md", "https://example.com/a.md"),
+        ("README.md", "docs/counting.md", "docs/counting.md"),
+        ("docs/counting.md", "../README.md", "../index.md"),
+        ("docs/counting.md", "../README.md#try-it", "../index.md#try-it"),
+        ("docs/counting.md", "../processor/collector/", "../processor/collector/README.md"),
+        ("docs/counting.md", "../pyproject.toml", f"{REPOSITORY}pyproject.toml"),
+        ("docs/counting.md", "#here", "#here"),
+        ("docs/counting.md", "https://example.com/a", "https://example.com/a"),
     ],
 )
 def test_links_lead_to_where_the_site_has_them(document: str, link: str, becomes: str) -> None:
