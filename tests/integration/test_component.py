@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from backend import Backend
 from captures import captures
-from chats import chat, request
+from chats import COST, chat, request, set_attributes
 from component import ComponentPair
 from replays import attributes, spans_of
 from served import Served, told
@@ -115,3 +117,94 @@ def test_an_outage_passes_marked_spans_and_ends_by_itself(component_collector: N
         assert Counter(span.span_id for span in spans).most_common(1)[0][1] == 1  # none was delivered twice
         priced = sum("spanledger.cost.usd" in attributes(span) for span in spans)
         assert pair.ledger()["total"]["calls"] == priced
+
+
+class _Sender:
+    """Sends spans through a pair, and finds them at the backend by their ids."""
+
+    def __init__(self, pair: ComponentPair, backend: Backend) -> None:
+        self._pair, self._backend = pair, backend
+
+    def send(self, *spans: Span, headers: Mapping[str, str] | None = None) -> list[dict[str, object]]:
+        """The attributes with which the spans arrive, each time counting what arrived before."""
+        arrived = sum(1 for _ in _spans(self._backend))
+        assert self._pair.post("traces", request(*spans), headers) == 200
+        eventually(_arrived(self._backend, arrived + len(spans)))
+        last = {span.span_id: attributes(span) for span in _spans(self._backend)}
+        return [last[span.span_id] for span in spans]
+
+
+def test_one_that_hangs_answers_the_same_once_it_goes_on(component_collector: None, tmp_path: Path) -> None:
+    """A timeout may leave a call in the ledger whose span went on unpriced: it is not counted again."""
+    with Backend() as backend, ComponentPair(tmp_path, backend.port, backend.port) as pair:
+        sender, span = _Sender(pair, backend), chat()
+        assert "spanledger.cost.usd" in sender.send(chat())[0]
+        os.kill(pair.spanledger.pid, signal.SIGSTOP)
+        try:
+            [missed] = sender.send(span)
+        finally:
+            os.kill(pair.spanledger.pid, signal.SIGCONT)
+        assert missed["spanledger.missed"] == "timeout"
+        assert "spanledger.cost.usd" not in missed
+
+        def enriched() -> None:
+            [again] = sender.send(span)
+            assert again.get("spanledger.cost.usd") == COST
+            assert "spanledger.missed" not in again
+
+        eventually(enriched)
+        assert pair.ledger()["total"]["calls"] == 2
+
+
+def test_a_plain_parent_names_the_session_of_what_comes_later(component_collector: None, tmp_path: Path) -> None:
+    """Its link waits in the Collector, and is gone with it: then the call counts, and has no session."""
+    with Backend() as backend, ComponentPair(tmp_path, backend.port, backend.port) as pair:
+        sender = _Sender(pair, backend)
+        sender.send(chat())  # the handshake is done
+        calls = []
+        for _ in range(2):
+            call = chat(parent_span_id=b"rootspan")
+            root = Span(name="GET /", trace_id=call.trace_id, span_id=call.parent_span_id)
+            set_attributes(root, {"session.id": "one"})
+            assert sender.send(root) == [{"session.id": "one"}]
+            calls.append(call)
+        [first] = sender.send(calls[0])
+        assert (first["spanledger.session.id"], first["spanledger.session.source"]) == ("one", "parent")
+        pair.collector.stop()
+        pair.collector.start()
+        [second] = sender.send(calls[1])
+        assert second["spanledger.cost.usd"] == COST
+        assert "spanledger.session.id" not in second
+
+
+def test_the_first_trace_after_other_session_keys_has_its_session(component_collector: None, tmp_path: Path) -> None:
+    """Spanledger restarts with a key that the lists of the Collector lack."""
+    with Backend() as backend, ComponentPair(tmp_path, backend.port, backend.port) as pair:
+        sender, call = _Sender(pair, backend), chat(parent_span_id=b"rootspan")
+        sender.send(chat())
+        pair.spanledger.stop()
+        pair.config.write_text(pair.config.read_text() + "\nprocessor: {sessions: {keys: [shop.session]}}\n")
+        pair.spanledger.start()
+        root = Span(name="GET /", trace_id=call.trace_id, span_id=call.parent_span_id)
+        set_attributes(root, {"shop.session": "new"})
+
+        def priced() -> list[dict[str, object]]:
+            found = sender.send(root, call)
+            assert "spanledger.cost.usd" in found[1]  # the connection is there again
+            return found
+
+        assert eventually(priced)[1]["spanledger.session.id"] == "new"
+
+
+def test_tenants_are_told_by_a_header(component_collector: None, tmp_path: Path) -> None:
+    tenants = ["processor.tenant.keys=['header:x-team']"]
+    passed_on = [
+        "receivers.otlp.protocols.http.include_metadata=true",
+        "processors.spanledger.metadata_keys=[x-team]",
+    ]
+    with Backend() as backend, ComponentPair(tmp_path, backend.port, backend.port, tenants, passed_on) as pair:
+        sender = _Sender(pair, backend)
+        for team, calls in (("red", 1), ("blue", 2)):
+            for _ in range(calls):
+                sender.send(chat(), headers={"x-team": team, "x-other": "stays"})
+        assert [pair.ledger("--tenant", team)["total"]["calls"] for team in ("red", "blue")] == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,22 @@ def test_tempo_gets_traces_only(name: str, example: dict[str, Any]) -> None:
     for component, settings in (example.get("exporters") or {}).items():
         if "tempo" in f"{component} {settings}":
             assert settings.get("signals") == ["traces"], f"{name}: {component}"
+
+
+def test_a_manifest_of_another_distribution_gets_the_component(tmp_path: Path) -> None:
+    """The Dockerfile does this to the manifest of the contrib distribution, which looks like this."""
+    other = tmp_path / "manifest.yaml"
+    other.write_text(
+        "dist:\n  module: example.org/contrib\n  name: otelcol-contrib\n  output_path: ./_build\n\n"
+        "extensions:\n  - gomod: example.org/extension v0.1.0\n\n"
+        "processors:\n  - gomod: example.org/processor v0.1.0\n\nconnectors:\n  - gomod: example.org/connector v0.1.0\n"
+    )
+    script = ROOT / "deploy/collector/with-component.sed"
+    run = subprocess.run(["sed", "-f", str(script), str(other)], capture_output=True, text=True, check=True, timeout=60)
+    made = yaml.safe_load(run.stdout)
+    ours = yaml.safe_load((ROOT / "deploy/collector/builder.yaml").read_text())
+    for kind in ("processors", "connectors"):
+        component = next(one for one in ours[kind] if "spanledger" in one["gomod"])
+        assert made[kind] == [component, {"gomod": f"example.org/{kind[:-1]} v0.1.0"}]
+    assert made["extensions"] == [{"gomod": "example.org/extension v0.1.0"}]
+    assert (made["dist"]["name"], made["dist"]["output_path"]) == (ours["dist"]["name"], ours["dist"]["output_path"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,19 @@ from tools.programs import Program, answers, free_port, substituted
 
 
 class ComponentPair:
-    """`deploy/collector/component.yaml` and `enricher.yaml` on free ports; metrics go where traces go."""
+    """`deploy/collector/component.yaml` and `enricher.yaml` on free ports; metrics go where traces go.
 
-    def __init__(self, folder: Path, traces_port: int, logs_port: int, sets: Sequence[str] = ()) -> None:
+    `sets` go to `serve --set`, `collector_sets` to the Collector's `--set`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        traces_port: int,
+        logs_port: int,
+        sets: Sequence[str] = (),
+        collector_sets: Sequence[str] = (),
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.grpc, self.http, health, enricher, self.api = (free_port() for _ in range(5))
         shipped = ROOT / "deploy" / "collector"
@@ -46,6 +56,7 @@ class ComponentPair:
                 str(parts.obtain("otelcol-spanledger")),
                 f"--config={collector}",
                 "--set=service.telemetry.metrics.level=none",
+                *(f"--set={text}" for text in collector_sets),
             ],
             folder,
             lambda: answers(f"http://127.0.0.1:{health}/"),
@@ -65,15 +76,15 @@ class ComponentPair:
         self.collector.stop()
         self.spanledger.stop()
 
-    def post(self, signal: str, body: bytes) -> int:
-        """Post one encoded request to the Collector and return the status."""
+    def post(self, signal: str, body: bytes, more: Mapping[str, str] | None = None) -> int:
+        """Post one encoded request to the Collector, with `more` headers, and return the status."""
         url = f"http://127.0.0.1:{self.http}/v1/{signal}"
-        headers = {"content-type": "application/x-protobuf"}
+        headers = {"content-type": "application/x-protobuf", **(more or {})}
         return httpx2.post(url, content=body, headers=headers, timeout=60).status_code
 
-    def ledger(self) -> dict[str, Any]:
+    def ledger(self, *arguments: str) -> dict[str, Any]:
         """The whole ledger, as `spanledger summary` tells it."""
-        answer: dict[str, Any] = told(self.config, "summary", env=self.environment)
+        answer: dict[str, Any] = told(self.config, "summary", *arguments, env=self.environment)
         return answer
 
     def metric(self, name: str, **labels: str) -> float:

@@ -181,14 +181,15 @@ class EnricherReceiver:
             return _number(4, 1)
         answers = await self._enricher.enrich(telemetry, headers)
         failures = answers.failures
-        entries = [_entry(span, edits) + _failure(failures.get(span)) for span, edits in answers.spans.items()]
-        entries += [_number(1, span) + _failure(failures[span]) for span in failures if span not in answers.spans]
+        entries = {span: _entry(span, edits) for span, edits in answers.spans.items()}
+        for span, reason in failures.items():
+            entries[span] = entries.get(span, _number(1, span)) + _text(3, reason)
         return b"".join(
             (
                 _number(1, answers.seen),
                 _number(2, len(entries) - len(failures)),
                 _number(3, len(failures)),
-                *(delimited(5, entry) for entry in entries),
+                *(delimited(5, entry) for entry in entries.values()),
             )
         )
 
@@ -216,12 +217,9 @@ def read_request(body: bytes) -> tuple[str, bytes]:
 
 
 def _entry(span: int, edits: Edits) -> bytes:
-    moved = b"".join(map(write_varint, edits.forged_places))
-    return _number(1, span) + delimited(2, edits.extra) + (delimited(4, moved) if moved else b"")
-
-
-def _failure(reason: str | None) -> bytes:
-    return b"" if reason is None else _text(3, reason)
+    moved = b"".join(map(write_varint, edits.forged_places)) if edits.forged_places else b""
+    head = b"\x08%b\x12%b" % (write_varint(span), write_varint(len(edits.extra)))
+    return head + edits.extra + (delimited(4, moved) if moved else b"")
 
 
 def _unread(value: UnreadValue) -> bytes:
