@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 
+from books import Books
 from dialect_view import PlainView, chat, read, span
+from spanledger_exporters.interface import Signal
 from spanledger_processor.dialects import detect
 from spanledger_processor.model import Usage
+from spanledger_processor.otlp import json_form
 
 
 def test_litellm_on_an_applications_span_may_be_the_last_of_several() -> None:
@@ -128,3 +131,58 @@ def test_githubs_own_models_are_in_a_plan() -> None:
 def test_provisioned_throughput_on_bedrock() -> None:
     arn = "arn:aws:bedrock:us-east-1:1:provisioned-model/abc"
     assert read(span(chat(input_tokens=40, output_tokens=1) | {"gen_ai.request.model": arn})).plan == "provisioned"
+
+
+def _adk_event(event: str, usage: tuple[int, int], at: int, span_id: str = "") -> dict[str, Any]:
+    told = {"gcp.vertex.agent.event_id": event, "gen_ai.conversation.id": "c", "gen_ai.provider.name": "gcp.gemini"}
+    counts = {"gen_ai.usage.input_tokens": usage[0], "gen_ai.usage.output_tokens": usage[1]}
+    linked = {"traceId": "1" * 32, "spanId": span_id} if span_id else {}
+    name = "gen_ai.client.inference.operation.details"
+    return {"timeUnixNano": str(at), "eventName": name, "attributes": _pairs(told | counts), **linked}
+
+
+def _pairs(told: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"key": key, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}}
+        for key, value in told.items()
+    ]
+
+
+def _adk(*events: dict[str, Any]) -> list[tuple[Signal, bytes]]:
+    """ADK's events, and OpenInference's span of the last call: its attributes were written over those before."""
+    start = 1_795_400_000 * 10**9
+    told = {"openinference.span.kind": "LLM", "llm.model_name": "gemini-2.5-flash", "llm.provider": "google"}
+    told |= {"session.id": "c", "gcp.vertex.agent.event_id": "e2"}
+    counts = {"llm.token_count.prompt": 500, "llm.token_count.completion": 50}
+    times = {"startTimeUnixNano": str(start), "endTimeUnixNano": str(start + 10**9)}
+    one = {"traceId": "1" * 32, "spanId": "a" * 16, "name": "call_llm", "attributes": _pairs(told | counts), **times}
+    scope = {"name": "openinference.instrumentation.google_adk"}
+    traces = {"resourceSpans": [{"scopeSpans": [{"scope": scope, "spans": [one]}]}]}
+    logs = {"resourceLogs": [{"scopeLogs": [{"scope": {"name": "gcp.vertex.agent"}, "logRecords": list(events)}]}]}
+    return [
+        ("logs", json_form.to_protobuf("logs", json.dumps(logs).encode())),
+        ("traces", json_form.to_protobuf("traces", json.dumps(traces).encode())),
+    ]
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("delay_s", [0, 30])
+def test_adks_event_and_its_span_are_one_call_by_the_events_id(delay_s: int, *, backwards: bool) -> None:
+    """google.adk.telemetry 2.13.0: `gcp.vertex.agent.event_id` stands on both; the event names no model."""
+    end = 1_795_400_001 * 10**9
+    books = Books()
+    books.take(_adk(_adk_event("e2", (500, 50), end + delay_s * 10**9))[:: -1 if backwards else 1])
+    ledger = books.ledger()
+    assert (ledger["calls"], ledger["unpriced"], ledger["tokens"]["input"]) == (1, {}, 500)
+    assert ledger["cost_usd_exact"] == "0.000275"  # 500 x 0.3 + 50 x 2.5 per million
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_several_events_on_one_span_are_several_calls(*, backwards: bool) -> None:
+    """The span holds the last call's usage; of the events none names the model, so none has a price."""
+    end = 1_795_400_001 * 10**9
+    events = _adk_event("e1", (300, 30), end - 5 * 10**8, "a" * 16), _adk_event("e2", (500, 50), end, "a" * 16)
+    books = Books()
+    books.take(_adk(*events)[:: -1 if backwards else 1])
+    ledger = books.ledger()
+    assert (ledger["calls"], ledger["tokens"]["input"], ledger["unpriced"]) == (2, 800, {"no_model": 2})

@@ -112,6 +112,12 @@ SEEN = [
     ("our-platform", "gpt-4o", "unknown_provider"),
     ("openai-compatible.chat", "gpt-4o", "unknown_provider"),
     ("ollama", "mistral:latest", "unknown_provider"),
+    # https://docs.oracle.com/en-us/iaas/Content/generative-ai/pretrained-models.htm: names in Bedrock's form, at
+    # prices of Oracle's own, which the list has not
+    ("oracle_cloud.generative_ai", "cohere.command-r-plus-08-2024", "unknown_provider"),
+    ("oracle_cloud.generative_ai", "meta.llama-3.3-70b-instruct", "unknown_provider"),
+    ("oracle_cloud.generative_ai", "xai.grok-4", "unknown_provider"),
+    ("oracle_cloud.generative_ai", "gpt-4o", "unknown_provider"),
     ("vllm", "anthropic/claude-sonnet-4-5", "unknown_provider"),
     ("anthropic", "gpt-4o", "unknown_model"),
     ("openai", "claude-sonnet-4-5", "unknown_model"),

@@ -201,6 +201,75 @@ def litellm(provider: str, model: str, counts: Counts) -> PlainView:
     return view
 
 
+def openllmetry(provider: str, model: str, counts: Counts) -> PlainView:
+    view = convention(provider, model, counts)
+    view.attributes |= {
+        "llm.request.type": "chat",
+        "gen_ai.usage.server_tool_use.web_search_requests": counts["web_searches"],
+    }
+    view.scope_name = "opentelemetry.instrumentation.anthropic"
+    return view
+
+
+def own_names(scope: str, marks: dict[str, Any], keys: dict[str, str]) -> Writer:
+    """Input and output of the convention, and other classes under a library's own keys for them."""
+
+    def write(provider: str, model: str, counts: Counts) -> PlainView:
+        view = convention(provider, model, {name: counts[name] for name in ("input", "output")})
+        view.attributes |= marks | {f"gen_ai.usage.{key}": counts[name] for name, key in keys.items()}
+        view.scope_name, view.scope_version = scope, "1.8.9"
+        return view
+
+    return write
+
+
+mastra = own_names(
+    "@mastra/otel-exporter",
+    {"mastra.span.type": "model_inference"},
+    {
+        "cache_read": "cached_input_tokens",
+        "cache_write": "cache_write_tokens",
+        "input_audio": "audio_input_tokens",
+        "output_audio": "audio_output_tokens",
+        "reasoning": "reasoning_tokens",
+    },
+)
+livekit = own_names(
+    "livekit-agents",
+    {"lk.realtime_model_metrics": "{}"},
+    {"cache_read": "input_cached_tokens", "input_audio": "input_audio_tokens", "output_audio": "output_audio_tokens"},
+)
+
+
+def langsmith(provider: str, model: str, counts: Counts) -> PlainView:
+    view = convention(provider, model, {name: counts[name] for name in ("input", "output")})
+    names = {"cache_read": "cache_read", "cache_write": "cache_creation", "input_audio": "audio"}
+    view.attributes |= {
+        "langsmith.span.kind": "llm",
+        "gen_ai.usage.input_token_details": json.dumps({key: counts[name] for name, key in names.items()}),
+        "gen_ai.usage.output_token_details": json.dumps(
+            {"audio": counts["output_audio"], "reasoning": counts["reasoning"]}
+        ),
+    }
+    return view
+
+
+def vercel_5(provider: str, model: str, counts: Counts) -> PlainView:
+    """Flat counts, and Google's own beside them."""
+    return span(
+        {
+            "ai.operationId": "ai.generateText.doGenerate",
+            "ai.model.id": model,
+            "ai.model.provider": {"google": "google.generative-ai"}.get(provider, f"{provider}.chat"),
+            "ai.usage.inputTokens": counts["input"],
+            "ai.usage.outputTokens": counts["output"],
+            "ai.usage.cachedInputTokens": counts["cache_read"],
+            "ai.response.providerMetadata": json.dumps({"google": {"usageMetadata": gemini_usage(counts)}}),
+        },
+        scope="ai",
+    )
+
+
 Writer: TypeAlias = Callable[[str, str, Counts], PlainView]
 
 
@@ -231,6 +300,11 @@ VOCABULARIES = {
     ),
     "langfuse": Vocabulary(langfuse, CACHE | AUDIO),
     "pydantic-ai": Vocabulary(pydantic_ai, CACHE | AUDIO | {"cache_read_audio", "cache_write", "web_searches"}),
+    "openllmetry": Vocabulary(openllmetry, CACHE | AUDIO | {"reasoning", "cache_write", "web_searches"}),
+    "mastra": Vocabulary(mastra, CACHE | AUDIO | {"reasoning", "cache_write"}),
+    "livekit": Vocabulary(livekit, CACHE | AUDIO),
+    "langsmith": Vocabulary(langsmith, CACHE | AUDIO | {"reasoning", "cache_write"}),
+    "vercel 5": Vocabulary(vercel_5, CACHE | AUDIO | IMAGE | CACHED),
     "litellm": Vocabulary(litellm, CACHE | {"input_audio", "cache_write", "web_searches"}),
 }
 

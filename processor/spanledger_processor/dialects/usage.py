@@ -55,8 +55,9 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
         call.problem = NO_COUNT
         counts = _valid(tokens, view)
     if counts is None:
-        if dialect.fallback_texts:
-            _stand_in(call, read_response(view, dialect.fallback_texts))
+        places = dialect.fallback_texts or (dialect.usage_texts if call.kind == "rerank" else ())
+        if places:
+            _stand_in(call, read_response(view, places))
         return NO_TERMS
     source = source_for(dialect.sources, call.provider)
     usage = _normalized(call, counts, means, source)

@@ -215,9 +215,9 @@ def _role(decision: Decision) -> tuple[str, str]:
         return "duplicate", f"span {decision.duplicate_of} counts for the same call{why}"
     if decision.cost is None:
         return "none", "it reports no usage, or other spans report it"
-    near = (
-        f"; not the call of {f'span {other}' if other else 'another'}: {TWO_CALLS[code]}" if code in TWO_CALLS else ""
-    )
+    near = ""
+    if code in TWO_CALLS:
+        near = f"; not the call of span {other}: {TWO_CALLS[code]}" if other else f"; {TWO_CALLS[code]}"
     if decision.cost.unpriced:
         return "counted", f"unpriced: {REASONS[decision.cost.unpriced]}{near}"
     return "counted", f"no other span that counts reports its usage{near}"

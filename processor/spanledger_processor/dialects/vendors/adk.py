@@ -37,6 +37,7 @@ ADK = replace(
         requires=("gen_ai.operation.name", "gen_ai.system"),
     ),
     kind_of=_kind,
+    response_id=("gen_ai.response.id", "gcp.vertex.agent.event_id"),
     tokens=replace(TOKENS, reasoning=(*TOKENS.reasoning, "gen_ai.usage.experimental.reasoning_tokens")),
     usage_texts=(UsageText("gcp.vertex.agent.llm_response"),),
     fallback_texts=(UsageText("gcp.vertex.agent.llm_response"),),
