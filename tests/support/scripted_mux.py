@@ -23,6 +23,10 @@ def add(one: Five, other: Five) -> Five:
     return tuple(a + b for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
 
 
+def minus(one: Five, other: Five) -> Five:
+    return tuple(a - b for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
+
+
 @dataclass
 class Workspace:
     """One workspace, as Mux has it in memory."""
@@ -170,6 +174,9 @@ class ScriptedMux:
             self._write(copy, "chat-archive.jsonl", _lines(workspace.archive))
         self._write_chat(workspace)
         self._write_usage(workspace)
+        timing = self._folder(name) / "session-timing.json"
+        if timing.exists():
+            self._write(copy, timing.name, timing.read_text("utf-8"))
         return copy
 
     def rebuild(self, name: str) -> None:

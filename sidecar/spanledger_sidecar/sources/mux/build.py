@@ -165,7 +165,8 @@ def last_request(part: Allocation, last: LastRequest, since_ms: int, timing: Tim
         service_tier=last.bucket.tier,
         agent=timing.agent if timing else "",
         ttft_ms=timing.ttft_ms if timing else None,
-        note=INCLUDED if part.charged and not part.cost else TURN,
+        note="; ".join([INCLUDED if part.charged and not part.cost else TURN, *[GUESS] * part.guess]),
+        estimate=part.guess,
     )
 
 

@@ -80,6 +80,8 @@ class Timing:
     duration_ms: int
     ttft_ms: int | None = None
     agent: str = ""
+    row: str = ""
+    """The chat row of that turn."""
 
 
 def parse(document: dict[str, Any]) -> UsageFile:
@@ -162,10 +164,7 @@ ReportError = Callable[[Path, str], None]
 
 @dataclass(slots=True)
 class Folder:
-    """What stood in a folder. `usage` is None where there is none that can be read.
-
-    `timing` is read only where no row tells how long a turn took.
-    """
+    """What stood in a folder. `usage` is None where there is none that can be read."""
 
     usage: UsageFile | None = None
     written_ms: int = 0
@@ -199,7 +198,7 @@ def read_folder(path: Path, workspace: str, how: Reader, wanted: Wanted) -> Fold
             report(path / USAGE, NO_TIME.format(1))
     if how.finer:
         _read_finer(path, workspace, how, wanted, folder)
-    if folder.usage is not None and not folder.rows:
+    if folder.usage is not None:
         folder.timing = _timing(_document(path / TIMING, report)[0])
     return folder
 
@@ -224,6 +223,7 @@ def _timing(document: dict[str, Any] | None) -> Timing | None:
         count(last.get("totalDurationMs")),
         count(last.get("ttftMs")) if last.get("ttftMs") is not None else None,
         text(last.get("agentId")) or text(last.get("mode")),
+        text(last.get("messageId")),
     )
 
 

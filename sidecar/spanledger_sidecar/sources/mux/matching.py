@@ -63,7 +63,7 @@ def corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
     result = {row.dedup_key: row.tokens for row in rows}
     over = list(total(result.values()).minus(gain))
     for row in rows:
-        for group in ((0, 1, 2),) * row.vague_input + ((3, 4),) * (not row.tokens.reasoning):
+        for group in ((0, 2),) * row.vague_input + ((3, 4),) * (not row.tokens.reasoning):
             counts = list(result[row.dedup_key])
             for source in group:
                 for target in group:

@@ -44,13 +44,15 @@ from spanledger_sidecar.sources.mux.build import Allocation, share
 from spanledger_sidecar.sources.mux.children import merge_child
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
 from spanledger_sidecar.sources.mux.reconciliation import Counted, Files, Options, Reconciliation, WorkspaceStore, sums
-from spanledger_sidecar.sources.mux.reset import is_reset, proven_by_last, restart
+from spanledger_sidecar.sources.mux.reset import is_copied, is_reset, may_be_reset, proven_by_last, restart
 from spanledger_sidecar.sources.mux.rows import Row, canonical
 from spanledger_sidecar.sources.mux.state import Early, ModelState, Workspace
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, taken, total
 
 _KEYS_KEPT = 256
 _EARLY_KEPT = 64
+_FORKS_EMPTY_MS = 1_773_360_000_000
+"""2026-03-13: since Mux 0.21 a fork's usage file starts empty (docs/formats/mux.md#17-sums-that-fall)."""
 
 
 def reconcile(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
@@ -85,7 +87,19 @@ def match(workspace: Workspace, files: Files, options: Options, store: Workspace
         work.start = "old"
     elif files.usage is not None and workspace.seen_file and is_reset(work, files.usage):
         work.start = "reset"
+    _doubt_copies(work)
     return work
+
+
+def _doubt_copies(work: Reconciliation) -> None:
+    """Note where what the file gained may not be new: rows that a fork copied are gone, or the chat explains more."""
+    for key in {*work.copied, *work.workspace.models}:
+        state, copied = work.workspace.model(key), work.copied[key]
+        state.in_doubt |= missing(state.copied, copied).total > 0
+        state.copied = copied
+    if work.start == "goes on" and work.workspace.seen_file and may_be_reset(work):
+        for key in work.models:
+            work.workspace.model(key).in_doubt = True
 
 
 def _learn_keys(work: Reconciliation) -> None:
@@ -138,7 +152,7 @@ def baseline(work: Reconciliation) -> None:
         state.file, state.cost, state.complete = bucket.tokens, bucket.cost, bucket.complete
     if usage is not None and not workspace.seen_file:
         for key, state in workspace.models.items():
-            _uncover_beyond(state, missing(state.file, proven_by_last(work, key)))
+            _uncover_beyond(state, missing(state.file, _proven_to_be_new(work, key)))
     if work.start == "old":
         _take_as_known(work)
     elif usage is not None:
@@ -147,6 +161,19 @@ def baseline(work: Reconciliation) -> None:
         _merge_children(work, usage)
     for key in work.models:
         work.before[key] = workspace.model(key).covered.at_most(workspace.model(key).file)
+
+
+def _proven_to_be_new(work: Reconciliation, key: str) -> TokenVector:
+    """The last request, where it is a new row's or no row's."""
+    last = work.last
+    if last is not None and any(row.key == key == last.key and _is_last(row, last) for row in work.rows):
+        return last.bucket.tokens
+    return proven_by_last(work, key)
+
+
+def _is_last(row: Row, last: LastRequest) -> bool:
+    """Whether a row is the last request, which is written a moment after it."""
+    return -1000 <= last.end_ms - row.end_ms <= 60_000 and same(last.bucket.tokens, row.tokens)
 
 
 def _uncover_beyond(state: ModelState, there: TokenVector) -> None:
@@ -182,16 +209,22 @@ def _take_as_known(work: Reconciliation) -> None:
 def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
     """A fork starts from nothing; one by an old version starts with a copy of the file, as its rows show, or, without
     rows, its last request: that of another workspace, or one from before it was made.
+
+    Where the file has more than its rows tell, and the fork is not known to be that old, the rest is in doubt.
     """
-    copied = dict(work.copied)
+    copied, is_sure = dict(work.copied), True
     if not copied and _has_copied_last(work, usage):
         copied = {key: missing(bucket.tokens, work.new(key)) for key, bucket in usage.models.items()}
+    elif copied:
+        is_sure = 0 < work.files.created_ms < _FORKS_EMPTY_MS or is_copied(work) or _has_copied_last(work, usage)
     model = work.workspace.model
     if copied and all(model(key).file.holds(there.plus(work.new(key))) for key, there in copied.items()):
         for key, there in copied.items():
             state = model(key)
-            state.covered = capped(state.file, there)
-            state.paid = at_rate(state.cost, state.file, state.covered)
+            state.in_doubt |= not is_sure
+            if is_sure:
+                state.covered = capped(state.file, there)
+                state.paid = at_rate(state.cost, state.file, state.covered)
 
 
 def last_request_key(last: LastRequest) -> bytes:
@@ -295,7 +328,7 @@ def _attribute_rows(work: Reconciliation, key: str, rows: list[Row]) -> None:
     late = _late(work, state, open_rows, want)
     open_rows = [row for row in open_rows if row.dedup_key not in late]
     held, arrived = matching.held(open_rows, [early for early in state.early if work.may_hold(early.end_ms)], want)
-    corrected = matching.corrected(held, by_class(state.file, state.covered.plus(proven if exact else ZERO)))
+    corrected = matching.corrected(held, by_class(state.file, state.covered.plus(proven)))
     for row in open_rows:
         tokens = corrected.get(row.dedup_key, row.tokens)
         work.add(Allocation(work.workspace, key, tokens, row, in_file=row in held))
@@ -333,7 +366,7 @@ def _exact(work: Reconciliation, key: str, rows: list[Row], gain: TokenVector) -
     if last.end_ms <= work.workspace.last_request_ms and not work.files.first:
         return None, ZERO
     for row in reversed(rows):
-        if -1000 <= last.end_ms - row.end_ms <= 60_000 and same(last.bucket.tokens, row.tokens):
+        if _is_last(row, last):
             work.last = None
             work.add(Allocation(work.workspace, key, last.bucket.tokens, row, last, in_file=True))
             return row, last.bucket.tokens
@@ -350,15 +383,21 @@ def _is_early(work: Reconciliation, key: str, last: LastRequest) -> bool:
 def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenVector) -> set[bytes]:
     """Keys of rows whose usage was counted before, as a part of what only the usage file showed then.
 
-    Only rows that the file could hold at the last look, for as much as they tell more than the file gained, oldest
-    first. Where that is no whole number of rows, the last one is late too, and what it tells more is left over.
+    Those that ended before the last request which was counted then, and that were not in the chat yet: a turn's row is
+    in the chat before the file has it, but not a tool's call of a model, or an aborted turn. Else only rows that the
+    file could hold at the last look, for as much as they tell more than the file gained, oldest first. Where that is no
+    whole number of rows, the last one is late too, and what it tells more is left over.
     """
-    looked_ms = work.workspace.looked_ms or work.options.now_ms
-    seen = [
-        row for row in rows if row.end_ms <= looked_ms and work.may_hold(row.proven_ms, work.workspace.last_request_ms)
-    ]
-    more = taken(state.unmatched, missing(total(row.tokens for row in rows), want))
+    looked_ms, counted_ms = work.workspace.looked_ms or work.options.now_ms, work.workspace.last_request_ms
     late: set[bytes] = set()
+    for row in rows:
+        if 0 < row.proven_ms <= counted_ms and state.unmatched.holds(row.tokens):
+            state.unmatched = state.unmatched.minus(taken(state.unmatched, row.tokens))
+            late.add(row.dedup_key)
+            work.without_span.add(row.span_id)
+    rows = [row for row in rows if row.dedup_key not in late]
+    seen = [row for row in rows if row.end_ms <= looked_ms and work.may_hold(row.proven_ms, counted_ms)]
+    more = taken(state.unmatched, missing(total(row.tokens for row in rows), want))
     for whole in (True, False):
         for row in seen:
             used = taken(more, row.tokens)
@@ -381,7 +420,8 @@ def _attribute_last(work: Reconciliation) -> None:
     there = state.file if old else work.left(last.key)
     if not last.bucket.tokens.total or not there.holds(last.bucket.tokens):
         return
-    work.add(Allocation(workspace, last.key, last.bucket.tokens, exact=last, in_file=True))
+    work.add(Allocation(workspace, last.key, last.bucket.tokens, exact=last, in_file=True, guess=state.in_doubt))
+    work.last = None
     if not old:
         state.covered = state.covered.plus(last.bucket.tokens)
         state.unmatched = state.unmatched.plus(last.bucket.tokens)
@@ -404,8 +444,10 @@ def _attribute_rest(work: Reconciliation) -> None:
             continue
         if left.total and not (work.start == "reset" and same(left, work.vanished[key])):
             state.unmatched = state.unmatched.plus(left)
-            work.add(Allocation(work.workspace, key, left, in_file=True, guess=work.start == "reset"))
-        state.covered = state.file
+            guess, proven = work.start == "reset" or state.in_doubt, proven_by_last(work, key)
+            tokens = proven.plus(missing(left, proven)) if left.holds(proven) else left
+            work.add(Allocation(work.workspace, key, tokens, in_file=True, guess=guess))
+        state.covered, state.in_doubt = state.file, False
 
 
 def _attribute_children(work: Reconciliation) -> None:
@@ -420,7 +462,7 @@ def _attribute_children(work: Reconciliation) -> None:
                     continue
                 state = work.workspace.model(key)
                 state.covered = state.covered.plus(part)
-                allocation = Allocation(child.child, key, part, in_file=True, guess=not named)
+                allocation = Allocation(child.child, key, part, in_file=True, guess=not named or state.in_doubt)
                 child.parts.append(allocation)
                 work.add(allocation)
                 _credit(child.child.model(key), part)

@@ -5,6 +5,7 @@ Mux makes a file that is lost from the chat, without what only the file had (doc
 
 from __future__ import annotations
 
+from spanledger_sidecar.records import dedup_key
 from spanledger_sidecar.sources.mux import matching
 from spanledger_sidecar.sources.mux.files import Bucket, UsageFile
 from spanledger_sidecar.sources.mux.reconciliation import Reconciliation
@@ -19,7 +20,9 @@ def is_reset(work: Reconciliation, usage: UsageFile) -> bool:
     if any(child not in usage.children for child in workspace.merged):
         return True
     begun = _lacks_last(work, usage) or any(_lacks_rows(work, key) for key in usage.models) or _is_the_chat(work, usage)
-    if _holds_copies(work) or (begun and not workspace.merged):  # a file made anew names no child that was merged
+    if (may_be_reset(work) and is_copied(work)) or (
+        begun and not workspace.merged
+    ):  # a file made anew names no child that was merged
         return True
     return any(_begins_again(state.file, usage.models.get(key, Bucket())) for key, state in workspace.models.items())
 
@@ -65,10 +68,29 @@ def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
     return grew
 
 
-def _holds_copies(work: Reconciliation) -> bool:
-    """A fork's file that was made from its chat, with the rows that were copied: that explains more of it."""
+def is_copied(work: Reconciliation) -> bool:
+    """Whether a fork's file is just what its chat tells, with rows that were copied: it was copied, or made anew.
+
+    Its last request, and the turn that was timed last, must be of rows that are known. Else a turn of the fork whose
+    row is gone may have used as much by chance.
+    """
+    last, timing, rows = work.last, work.files.timing, work.files.rows
+    for key in {*work.models, *work.copied}:
+        there, told = work.models.get(key, Bucket()).tokens, work.copied[key].plus(work.chat[key])
+        if not same(there, told) and not same(there, told.plus(work.new(key, in_chat=False))):
+            return False
+    if last is not None and not any(row.key == last.key and same(row.tokens, last.bucket.tokens) for row in rows):
+        return False
+    if timing is None or timing.row in {"", *(row.name for row in rows)}:
+        return True
+    return work.store.counted(dedup_key("mux turn", timing.row)) is not None
+
+
+def may_be_reset(work: Reconciliation) -> bool:
+    """Whether the chat explains more of the file than that it grew: it may have been made anew."""
     beside_chat = beside_growth = 0
-    for key, copied in work.copied.items():
+    for key in {*work.models, *work.copied}:
+        copied = work.copied[key]
         now, before = work.models.get(key, Bucket()).tokens, work.workspace.model(key).file
         chat = copied.plus(work.chat[key]).plus(work.new(key, in_chat=False))
         if not now.holds(chat):

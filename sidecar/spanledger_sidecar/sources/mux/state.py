@@ -29,7 +29,9 @@ class ModelState:
     `covered` is what was emitted, was there before the first run, or belongs to another workspace. `unmatched` is the
     part of it for which no row of a finer file is known yet: a row that arrives late takes from there instead of
     counting again. `paid` is the part of the file's cost that went with what is covered. `chat` is what the workspace's
-    own rows in the chat told. `early` are rows that were emitted and that the file does not have yet, or never will.
+    own rows in the chat told, `copied` what rows there told that another workspace has counted. `early` are rows that
+    were emitted and that the file does not have yet, or never will. `in_doubt`: what the file gained may be copied
+    rows, of a file that was made anew or copied; so it counts as a guess.
     """
 
     file: TokenVector = ZERO
@@ -40,6 +42,8 @@ class ModelState:
     paid: TokenVector = ZERO
     chat: TokenVector = ZERO
     early: list[Early] = field(default_factory=list)
+    copied: TokenVector = ZERO
+    in_doubt: bool = False
 
 
 @dataclass(slots=True)
@@ -97,7 +101,7 @@ class Workspace:
         self.session = replace(self.session, **known)
 
 
-_MODEL = ("file", "cost", "complete", "covered", "unmatched", "paid", "chat", "early")
+_MODEL = ("file", "cost", "complete", "covered", "unmatched", "paid", "chat", "early", "copied", "in_doubt")
 _PLAIN = (
     *("merged", "last_request_ms", "seen_last_ms", "looked_ms", "changed_ms", "closings", "written_ms"),
     *("has_rows", "seen_file", "closed", "root", "signals", "keys"),
@@ -110,10 +114,13 @@ _NAMES = ("parent", "name", "project", "agent_type")
 
 
 def _model(row: list[Any]) -> ModelState:
-    file, cost, complete, *amounts, early = row
-    covered, unmatched, paid, chat = (TokenVector(*amount) for amount in amounts)
+    file, cost, complete, covered, unmatched, paid, chat, early, *more = row
     rows = [Early(end_ms, TokenVector(*tokens), lost) for end_ms, tokens, lost in early]
-    return ModelState(TokenVector(*file), TokenVector(*cost), complete, covered, unmatched, paid, chat, rows)
+    covered, unmatched, paid, chat = (TokenVector(*amount) for amount in (covered, unmatched, paid, chat))
+    state = ModelState(TokenVector(*file), TokenVector(*cost), complete, covered, unmatched, paid, chat, rows)
+    if more:
+        state.copied, state.in_doubt = TokenVector(*more[0]), more[1]
+    return state
 
 
 def _from_version_1(row: list[Any]) -> list[Any]:
