@@ -111,8 +111,8 @@ class Exporter(Protocol):
 class DeliveryObserver(Protocol):
     """Counts results of destinations. `exporter` is a component id. Must not raise and must not block."""
 
-    def answered(self, exporter: str, signal: Signal, verdict: Verdict) -> None:
-        """A destination answered one request; its retries are not told apart."""
+    def answered(self, exporter: str, signal: Signal, verdict: Verdict, items: int, seconds: float) -> None:
+        """A destination answered one request of so many items, after so many seconds; retries are not told apart."""
         ...
 
     def forwarded(self, exporter: str, signal: Signal, items: int) -> None:

@@ -117,8 +117,9 @@ class Sender:
         return result
 
     async def _sent(self, request: Request) -> Result:
+        began = asyncio.get_running_loop().time()
         result = await self._attempt(request)
-        self._report(request, result)
+        self._report(request, result, began)
         if result.verdict is Verdict.PERMANENT:
             await self._keep_refused(request)
         return result
@@ -141,8 +142,9 @@ class Sender:
             self._log.error("%s: a refused request cannot be kept there: %s", where, result.reason)
         return result.verdict is not Verdict.RETRYABLE
 
-    def _report(self, request: Request, result: Result) -> None:
-        self._observer.answered(self.name, request.signal, result.verdict)
+    def _report(self, request: Request, result: Result, began: float) -> None:
+        seconds = asyncio.get_running_loop().time() - began
+        self._observer.answered(self.name, request.signal, result.verdict, request.items, seconds)
         if result.attempts > 1:
             self._observer.retried(self.name, request.signal, result.attempts - 1)
         match result.verdict:
@@ -326,8 +328,9 @@ class QueuedSender(Sender):
             deadline = asyncio.get_running_loop().time() + _ATTEMPT_SECONDS
             request = Request(entry.signal, body, deadline, entry.items)
             attempts += 1
+            began = asyncio.get_running_loop().time()
             result = await self._attempt(request)
-            self._report(request, replace(result, attempts=min(attempts, 2)))
+            self._report(request, replace(result, attempts=min(attempts, 2)), began)
             if result.verdict is Verdict.ACCEPTED:
                 return True
             if result.verdict is Verdict.PERMANENT and await self._keep_refused(request):

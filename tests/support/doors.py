@@ -91,6 +91,9 @@ class Recorder:
     most_held: int = 0
     errors: list[str] = field(default_factory=list)
 
+    def began(self) -> None:
+        """Nothing to keep."""
+
     def answered(self, signal: Signal, protocol: str, outcome: str, cause: str, seconds: float) -> None:
         """Keep it."""
         assert seconds >= 0

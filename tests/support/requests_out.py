@@ -73,7 +73,7 @@ class Counts:
     queues: dict[str, int] = field(default_factory=dict)
     """The size of each queue."""
 
-    def answered(self, exporter: str, signal: Signal, verdict: Verdict) -> None:
+    def answered(self, exporter: str, signal: Signal, verdict: Verdict, items: int, seconds: float) -> None:
         self.of["answered", exporter, signal, verdict.value] += 1
 
     def forwarded(self, exporter: str, signal: Signal, items: int) -> None:

@@ -111,7 +111,7 @@ def test_doors(telemetry: Telemetry) -> None:
 
 def test_delivery(telemetry: Telemetry) -> None:
     name = "otlp_grpc/tempo"
-    telemetry.delivery.answered(name, "traces", Verdict.ACCEPTED)
+    telemetry.delivery.answered(name, "traces", Verdict.ACCEPTED, 3, 0.25)
     telemetry.delivery.forwarded(name, "traces", 9)
     telemetry.delivery.rejected(name, "traces", 1)
     telemetry.delivery.retried(name, "traces", 2)

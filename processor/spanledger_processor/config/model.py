@@ -17,6 +17,7 @@ from spanledger_exporters.settings import TYPES, DebugSettings, Duration, Export
 from spanledger_processor.config.processing import Processor
 from spanledger_processor.config.receivers import Auth, Enricher, Grpc, Http, Protocols, Receivers, ServerTls
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port
+from spanledger_processor.config.telemetry import OwnTelemetry
 
 
 def _of_the_user(path: Path) -> Path:
@@ -195,6 +196,10 @@ class Config(Section):
     state: Annotated[State, NULL_IS_DEFAULT] = Field(default_factory=State, description="Where the ledger is kept.")
     api: Annotated[Api, NULL_IS_DEFAULT] = Field(
         default_factory=Api, description="The HTTP API, `/metrics`, `/livez` and `/readyz`."
+    )
+    telemetry: Annotated[OwnTelemetry, NULL_IS_DEFAULT] = Field(
+        default_factory=OwnTelemetry,
+        description="Spanledger about itself by OTLP, off unless a reader or a processor is named. `/metrics` stays.",
     )
     sidecar: Annotated[Sidecar, NULL_IS_DEFAULT] = Field(
         default_factory=Sidecar,

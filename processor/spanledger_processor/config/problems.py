@@ -27,7 +27,7 @@ class ConfigError(Exception):
 
 _ONE_PIPELINE = "there is one pipeline and no service.pipelines: every exporter gets each signal it takes; remove it"
 _ELSEWHERE: Mapping[Place, str] = {
-    ("service",): _ONE_PIPELINE,
+    ("service",): f"{_ONE_PIPELINE} (service.telemetry is telemetry here, at the top)",
     ("processors",): "unknown key, did you mean processor? There is one, and its settings stand right below it",
     ("extensions",): "there are none: health and metrics are at api.endpoint, tokens at protocols.*.auth; remove it",
     ("connectors",): "there are none; remove it",

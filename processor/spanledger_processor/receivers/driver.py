@@ -75,6 +75,9 @@ class Pipeline(Protocol):
 class RequestObserver(Protocol):
     """Counts requests; must not raise and must not wait."""
 
+    def began(self) -> None:
+        """A request comes in, and is worked on by this task and those that it starts."""
+
     def answered(self, signal: Signal, protocol: OtlpProtocol, outcome: Outcome, cause: str, seconds: float) -> None:
         """A request was answered, `seconds` after it began; `cause` says why the outcome is not "ok"."""
 
@@ -130,6 +133,7 @@ class RequestDriver:
         clock = asyncio.get_running_loop().time
         began = clock()
         result = GONE
+        self._count(self._observer.began)
         try:
             result = await receive
         except RefusedError as refused:

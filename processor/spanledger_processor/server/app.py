@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+
+from prometheus_client.metrics_core import Metric
 
 from spanledger_exporters import Delivery, DestinationError, build
 from spanledger_processor.config import Config, host_and_port
@@ -26,6 +28,7 @@ from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
 from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger, Status
+from spanledger_processor.server.own_telemetry import OwnTelemetrySender
 from spanledger_processor.server.reloading import Reloadable
 from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import (
@@ -40,6 +43,8 @@ from spanledger_processor.server.wiring import (
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.telemetry.metrics import Telemetry
+from spanledger_processor.telemetry.otlp import Tracer
+from spanledger_processor.telemetry.registry import Samples
 
 GRACE = 20.0
 """Seconds that requests under way get to end when the process stops ..."""
@@ -91,6 +96,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     api = Api(config.api, health, telemetry.registry.scrape, ledger, pricer)
     await api.start()
     closing.push_async_callback(api.stop)
+    await _start_own_telemetry(config, telemetry.registry.families, telemetry.tracer, closing)
     await stage.receive(config, signer, closing)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
@@ -110,7 +116,7 @@ async def running_ledger(config: Config, link: str, workers: int) -> AsyncIterat
     async with AsyncExitStack() as closing:
         try:
             reloadable = await _start_ledger(config, link, workers, closing)
-        except (StateLockedError, OSError) as error:
+        except (StateLockedError, DestinationError, OSError) as error:
             raise StartError(str(error)) from error
         yield reloadable
 
@@ -129,12 +135,20 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
 
     all_by = time.monotonic() + _ALL_BY_S
 
-    def scrape() -> bytes | None:
+    def reported() -> list[Samples] | None:
         """Return no counters before all workers' are there: a counter that goes back looks as if it began anew."""
         statuses = server.statuses
         if len(statuses) < workers and time.monotonic() < all_by:
             return None
-        return telemetry.registry.scrape([status["metrics"] for status in statuses])
+        return [status["metrics"] for status in statuses]
+
+    def scrape() -> bytes | None:
+        samples = reported()
+        return None if samples is None else telemetry.registry.scrape(samples)
+
+    def families() -> list[Metric] | None:
+        samples = reported()
+        return None if samples is None else telemetry.registry.families(samples)
 
     health = Health(listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
@@ -144,6 +158,8 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
     closing.push_async_callback(api.stop)
     await server.start()
     closing.push_async_callback(server.close)
+
+    await _start_own_telemetry(config, families, None, closing)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
     return Reloadable(config, pricer, api=api)
@@ -181,6 +197,7 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> R
     closing.push_async_callback(ledger.close)
     pricer = make_pricer(config)
     stage = await _start_stage(config, signer, pricer, telemetry, ledger, closing, share_ports=True)
+    await _start_own_telemetry(config, lambda: None, telemetry.tracer, closing)
     await stage.receive(config, signer, closing)
     return Reloadable(config, pricer, signer, stage.receivers, delivery=stage.delivery)
 
@@ -258,6 +275,15 @@ def _open_ledger(config: Config, telemetry: Telemetry, closing: AsyncExitStack) 
     closing.push_async_callback(asyncio.to_thread, ledger.close)
     telemetry.ledger.read_correction(partial(_late_correction, ledger))
     return ledger
+
+
+async def _start_own_telemetry(
+    config: Config, families: Callable[[], list[Metric] | None], tracer: Tracer | None, closing: AsyncExitStack
+) -> None:
+    """Begin to send what this process knows about itself; `families` gives None where another process has them."""
+    own = OwnTelemetrySender(config.telemetry, families, tracer)
+    await own.start()
+    closing.push_async_callback(own.close)
 
 
 async def _start_sidecar(config: Config, handler: Handler, signer: Signer, closing: AsyncExitStack) -> None:

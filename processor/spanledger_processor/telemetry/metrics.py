@@ -15,6 +15,7 @@ from spanledger_processor.ledger.store import StateError, Usage
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, counts_of
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.telemetry.log import on_suppressed
+from spanledger_processor.telemetry.otlp import Tracer
 from spanledger_processor.telemetry.registry import BoundedLabels, Registry
 from spanledger_processor.telemetry.table import TABLE
 from spanledger_processor.units import USD, Pico
@@ -26,11 +27,17 @@ class RequestMetrics:
     Requests, their answers and what they hold.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, tracer: Tracer) -> None:
         self._registry = registry
+        self._tracer = tracer
+
+    def began(self) -> None:
+        """A request came in; what this task and those that it starts do is done for it."""
+        self._tracer.begin()
 
     def answered(self, signal: Signal, protocol: str, outcome: str, cause: str, seconds: float) -> None:
         """A request got its answer."""
+        self._tracer.request(signal, protocol, outcome, cause, seconds)
         self._registry.count("requests_total", signal, protocol, outcome)
         self._registry.observe("request_duration_seconds", seconds, signal, protocol)
         if cause:
@@ -231,16 +238,18 @@ class DeliveryMetrics:
     Answers of destinations, and the items in them. Exporter names come from the configuration.
     """
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, tracer: Tracer) -> None:
         self._registry = registry
+        self._tracer = tracer
 
     def begin(self, exporter: str, signals: Iterable[Signal]) -> None:
         """Show the counters of a destination as 0 from the start; `signals` are those that it takes."""
         for name, signal in product(_BY_DESTINATION, signals):
             self._registry.begin(name, exporter, signal)
 
-    def answered(self, exporter: str, signal: Signal, verdict: Verdict) -> None:
+    def answered(self, exporter: str, signal: Signal, verdict: Verdict, items: int, seconds: float) -> None:
         """A destination answered one request."""
+        self._tracer.export(exporter, signal, verdict.value, items, seconds)
         self._registry.count("export_requests_total", exporter, signal, verdict.value)
 
     def forwarded(self, exporter: str, signal: Signal, items: int) -> None:
@@ -292,10 +301,11 @@ class Telemetry:
         self, version: str, *, window: float, budget: int, dimensions: Sequence[str] = (), values: int = 200
     ) -> None:
         self.registry = Registry(TABLE)
-        self.requests = RequestMetrics(self.registry)
+        self.tracer = Tracer()
+        self.requests = RequestMetrics(self.registry, self.tracer)
         self.stage = StageMetrics(self.registry, int(window * 1e9), dimensions, values)
         self.ledger = LedgerMetrics(self.registry)
-        self.delivery = DeliveryMetrics(self.registry)
+        self.delivery = DeliveryMetrics(self.registry, self.tracer)
         on_suppressed(lambda: self.registry.count("suppressed_log_lines_total"))
         self.registry.set("build_info", 1, version)
         self.registry.set("in_flight_budget_bytes", budget)

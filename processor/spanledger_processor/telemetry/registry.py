@@ -133,9 +133,16 @@ class Registry:
 
         `others` are the samples of other processes, which are added to this one's.
         """
+        return generate_latest(self._merged(others))
+
+    def families(self, others: Iterable[Samples] = ()) -> list[Metric]:
+        """Return what a scrape returns, less the metrics of the Python process, as families."""
+        return [family for family in self._merged(others).collect() if family.name.startswith(PREFIX)]
+
+    def _merged(self, others: Iterable[Samples]) -> _Merged:
         for question in self._questions:
             question()
-        return generate_latest(_Merged(self._registry, [*others, self._gone]))
+        return _Merged(self._registry, [*others, self._gone])
 
     def samples(self) -> Samples:
         """Return the metrics of the table, for another process to add to its own."""

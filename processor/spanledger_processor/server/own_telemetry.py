@@ -1,0 +1,112 @@
+"""Sends what the process knows about itself, as `telemetry` says; trouble with that harms nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from uuid import uuid4
+
+from prometheus_client.metrics_core import Metric
+
+from spanledger_exporters import Exporter, Signal, Verdict, build
+from spanledger_processor.config.telemetry import OwnOtlp, OwnTelemetry
+from spanledger_processor.telemetry.otlp import Tracer, metrics_request
+
+log = logging.getLogger(__name__)
+
+_LAST_SECONDS = 3.0
+"""Seconds for what is sent when the process ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One signal, sent every so many seconds to all of these."""
+
+    signal: Signal
+    every: float
+    exporters: Sequence[Exporter]
+    produce: Callable[[], bytes | None]
+
+
+class OwnTelemetrySender:
+    """The readers and processors of one process; `families` gives its metrics, None where another process has them."""
+
+    def __init__(
+        self, settings: OwnTelemetry, families: Callable[[], Iterable[Metric] | None], tracer: Tracer | None
+    ) -> None:
+        self._resource: Mapping[str, str] = {
+            "service.name": "spanledger",
+            "service.version": version("spanledger"),
+            "service.instance.id": str(uuid4()),
+            **settings.resource,
+        }
+        self._families = families
+        self._start_ns = time.time_ns()
+        self._ways = [
+            _Way("metrics", periodic.interval / 1000, [_exporter("metrics", periodic.exporter.otlp)], self._metrics)
+            for periodic in (reader.periodic for reader in settings.metrics.readers)
+        ]
+        batches = [processor.batch for processor in settings.traces.processors]
+        if tracer is not None and batches:
+            tracer.limit = max(batch.max_queue_size for batch in batches)
+            exporters = [_exporter("traces", batch.exporter.otlp) for batch in batches]
+            every = min(batch.schedule_delay for batch in batches) / 1000
+            self._ways.append(_Way("traces", every, exporters, partial(tracer.take, self._resource)))
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to send.
+
+        Raises:
+            DestinationError: a destination cannot be used as configured.
+        """
+        for way in self._ways:
+            for exporter in way.exporters:
+                await exporter.start()
+        self._tasks = [asyncio.create_task(self._run(way)) for way in self._ways]
+
+    async def close(self) -> None:
+        """Send what there is once more, and close."""
+        for task in self._tasks:
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SECONDS):
+                await asyncio.gather(*(self._send(way, _LAST_SECONDS) for way in self._ways))
+        for way in self._ways:
+            for exporter in way.exporters:
+                await exporter.close()
+
+    async def _run(self, way: _Way) -> None:
+        while True:
+            await asyncio.sleep(way.every)
+            await self._send(way, way.every)
+
+    async def _send(self, way: _Way, seconds: float) -> None:
+        try:
+            body = way.produce()
+            if body is None:
+                return
+            deadline = asyncio.get_running_loop().time() + max(seconds, 1.0)
+            for exporter in way.exporters:
+                result = await exporter.send(way.signal, body, deadline)
+                if result.verdict is not Verdict.ACCEPTED:
+                    address = exporter.address(way.signal)
+                    log.warning("%s: own %s not accepted, and left out: %s", address, way.signal, result.reason)
+        except Exception:
+            log.exception("own %s could not be sent", way.signal)
+
+    def _metrics(self) -> bytes | None:
+        families = self._families()
+        if families is None:
+            return None
+        return metrics_request(families, self._resource, self._start_ns, time.time_ns())
+
+
+def _exporter(signal: Signal, otlp: OwnOtlp) -> Exporter:
+    return build(f"telemetry.{signal}", otlp.settings(signal))
