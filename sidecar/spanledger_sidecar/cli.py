@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ _ASKED = 50
 _API_PORT = 4320
 _PATIENCE = 2.0
 """Seconds for one answer of the API."""
+_TOKEN_VARIABLE = "SPANLEDGER_API_TOKEN"  # noqa: S105 - the variable's name
+"""Variable with the token of the API."""
 _LONGEST_ANSWER = 2**20
 
 FAILED, WRONG_USAGE = 1, 2
@@ -199,7 +202,12 @@ def _refuse_known(made: Sidecar, api: str) -> None:
     for source in made.sources:
         names = [name for root in source.roots() for name in (list_sessions(root) or Listing()).folders]
         for name in names[:_ASKED]:
-            if _knows(api, name):
+            try:
+                known = _knows(api, name)
+            except PermissionError as error:
+                made.forget_first_run()
+                _fail(str(error), FAILED)
+            if known:
                 made.forget_first_run()
                 _fail(
                     f"the ledger at {api} has session {name} of {source.name} already: single turns would count once, "
@@ -210,11 +218,23 @@ def _refuse_known(made: Sidecar, api: str) -> None:
 
 
 def _knows(api: str, session: str) -> bool:
-    """Whether the ledger has a session; no where nobody answers as one does."""
+    """Return whether the ledger has a session; False where nobody answers as one does.
+
+    Raises:
+        PermissionError: it may not be asked, so that nobody knows.
+    """
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    url, token = f"{api}/api/v1/sessions/{quote(session, safe='')}", os.environ.get(_TOKEN_VARIABLE)
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
     try:
-        with opener.open(f"{api}/api/v1/sessions/{quote(session, safe='')}", timeout=_PATIENCE) as response:
+        with opener.open(asked, timeout=_PATIENCE) as response:
             return bool(response.status == HTTPStatus.OK and "cost_usd" in json.loads(response.read(_LONGEST_ANSWER)))
+    except urllib.error.HTTPError as error:
+        if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            raise PermissionError(
+                f"the ledger at {api} may not be asked ({error}): set {_TOKEN_VARIABLE}; --force does not ask"
+            ) from error
+        return False
     except (OSError, ValueError, HTTPException):
         return False
 

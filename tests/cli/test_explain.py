@@ -109,7 +109,7 @@ def test_why_there_is_no_price() -> None:
     (told,) = answer("explain", "-", given=request(span))["spans"]
     assert told["cost"]["unpriced"] == "unknown_model"
     assert 'not listed: "acme-7b" at openai' in told["arithmetic"][0]
-    assert "an override can price it" in told["why"]
+    assert "processor.pricing.overrides can price it" in told["why"]
     override = 'processor.pricing.overrides=[{model: "acme-*", input: 1, output: 1}]'
     (told,) = answer("explain", "-", "--set", override, given=request(span))["spans"]
     assert told["cost"]["price"] == "override/acme-*"

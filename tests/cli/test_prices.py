@@ -35,6 +35,7 @@ def test_a_model_nobody_lists() -> None:
     result = run("prices", "acme-7b", "--provider", "openai")
     assert result.exit_code == 1
     assert 'not listed: "acme-7b" at openai' in result.stdout
+    assert "no seller of the price list has a model of this name" in result.stdout
     assert "never as 0" in result.stderr
     told = run("prices", "acme-7b", "--json")
     assert told.exit_code == 1

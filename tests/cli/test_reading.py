@@ -54,7 +54,7 @@ def test_sessions_come_last_active_first_and_what_has_none_comes_last(state: tup
 
 def test_the_parts_add_up_to_the_last_digit(state: tuple[str, ...]) -> None:
     whole = answer("summary", *state)
-    for rows in (answer("sessions", *state), answer("runs", *state), whole["models"]):
+    for rows in (answer("sessions", *state), answer("runs", "--all", *state), whole["models"]):
         assert sum(Decimal(row["cost_usd_exact"]) for row in rows) == Decimal("0.00105")
     assert whole["total"]["cost_usd_exact"] == "0.00105"
 
@@ -80,7 +80,7 @@ def test_what_is_not_known_is_never_shown_as_zero(tmp_path: Path) -> None:
 
 def test_a_list_can_be_cut_and_says_so(state: tuple[str, ...]) -> None:
     shown = output("sessions", "--limit", "1", *state)
-    assert "2 more: --limit 3 shows all" in shown
+    assert "There are more: --limit N" in shown
     assert len(answer("sessions", "--limit", "1", *state)) == 1
 
 
@@ -219,9 +219,10 @@ def test_an_id_that_is_not_there(what: str, state: tuple[str, ...]) -> None:
 
 def test_an_empty_ledger(tmp_path: Path) -> None:
     state = ledger(tmp_path)
-    assert "No sessions yet" in output("sessions", *state)
-    assert "No runs yet" in output("runs", *state)
-    assert "Nothing has been counted" in output("summary", *state)
+    for command in ("sessions", "runs", "summary", "tenants"):
+        shown = output(command, *state)
+        assert "Nothing has been counted" in shown
+        assert str(tmp_path) in shown
     assert answer("sessions", *state) == []
     assert answer("summary", *state)["total"]["calls"] == 0
 
@@ -244,7 +245,9 @@ def test_tenants_do_not_see_each_other(tmp_path: Path) -> None:
     state = ledger(tmp_path, message.SerializeToString(), sets=(keys,))
     assert answer("sessions", "--tenant", "red", *state)[0]["id"] == "s"
     assert answer("sessions", *state) == []
-    assert answer("sessions", "--tenant", "blue", *state) == []
+    for command in (["sessions"], ["summary"], ["session", "s"], ["runs"], ["close", "s"]):
+        unknown = run(*command, "--tenant", "blue", *state)
+        assert (unknown.exit_code, "blue" in unknown.stderr or "no session 's'" in unknown.stderr) == (1, True)
 
 
 def test_names_from_the_network_do_not_move_the_cursor(tmp_path: Path) -> None:

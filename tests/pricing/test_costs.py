@@ -352,15 +352,15 @@ def test_an_explanation_reads_like_this() -> None:
 
 
 def test_a_model_is_described() -> None:
-    lines = describe("claude-sonnet-4-5", "", AT, Pricer()).text()
-    assert "  output           $15.00 / MTok" in lines
-    assert "for a call with more than 200,000 tokens of input:" in lines
-    assert describe("my-llama", "together", AT, Pricer()).text()[1:] == [
-        'not listed: "my-llama" at together (the provider was named)',
-        "unpriced: the seller lists no rate for what was used of this model; an override can price it",
-    ]
-    assert "changes during the day" in describe("deepseek-v4-pro", "deepseek", AT, Pricer()).text()[-1]
-    assert describe("acme-1", "", AT, Pricer([ACME])).text()[1] == "override/acme-* on 2026-11-03: an override matches"
+    (start, rates), (large, _) = describe("claude-sonnet-4-5", "", AT, Pricer()).tiers
+    assert "output           $15.00 / MTok" in map(str, rates)
+    assert (start, large) == (0, 200_000)
+    unlisted = describe("my-llama", "together", AT, Pricer())
+    assert unlisted.names[1:] == ('not listed: "my-llama" at together (the provider was named)',)
+    assert (unlisted.unpriced, unlisted.tiers) == ("unknown_model", ())
+    assert describe("deepseek-v4-pro", "deepseek", AT, Pricer()).changes
+    acme = describe("acme-1", "", AT, Pricer([ACME]))
+    assert acme.names[1] == "override/acme-* on 2026-11-03: an override matches"
 
 
 @pytest.mark.parametrize(("means_zero", "estimate"), [(True, True), (False, False)])

@@ -142,6 +142,21 @@ def test_a_backfill_over_a_ledger_that_has_these_sessions_is_refused(tmp_path: P
         assert endpoint.arrived == ["chat claude-x"]
 
 
+def test_a_backfill_that_may_not_ask_the_ledger_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows whether it has these sessions already; with its token it is asked."""
+    monkeypatch.delenv("SPANLEDGER_API_TOKEN", raising=False)
+    _put(tmp_path, "w1", MODEL)
+    with RefusingEndpoint(lambda _: 200) as endpoint:
+        endpoint.token = "sesame"
+        arguments = ("--backfill", "--endpoint", endpoint.url, "--api", endpoint.url)
+        refused = _run(tmp_path, *arguments)
+        assert (refused.exit_code, "SPANLEDGER_API_TOKEN" in refused.stderr) == (1, True)
+        assert endpoint.requests == 0
+        monkeypatch.setenv("SPANLEDGER_API_TOKEN", "sesame")
+        assert _run(tmp_path, *arguments).exit_code == 0
+        assert endpoint.arrived == ["chat claude-x"]
+
+
 def test_a_watching_sidecar_says_where_it_looks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with sidecar(tmp_path / "state", Endpoint(), tmp_path / "mux") as made:

@@ -24,6 +24,8 @@ class RefusingEndpoint:
         self.requests = 0
         self.ledger: set[str] = set()
         """Sessions that its API knows."""
+        self.token = ""
+        """What its API asks for, if anything."""
         endpoint = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -42,6 +44,9 @@ class RefusingEndpoint:
                 self._end(status, ExportTraceServiceResponse(partial_success=partial).SerializeToString())
 
             def do_GET(self) -> None:
+                if endpoint.token and self.headers["authorization"] != f"Bearer {endpoint.token}":
+                    self._end(401, b'{"error": "show the token"}')
+                    return
                 known = self.path.rpartition("/")[2] in endpoint.ledger
                 self._end(200 if known else 404, b'{"cost_usd": 1.0}' if known else b"{}")
 

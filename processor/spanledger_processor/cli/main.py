@@ -22,6 +22,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "runs": ("spanledger_processor.cli.reading", "List all runs."),
     "run": ("spanledger_processor.cli.reading", "Show one run, by model."),
     "replay": ("spanledger_processor.cli.replay", "Send a file of refused requests, or of any OTLP-JSON lines."),
+    "tenants": ("spanledger_processor.cli.reading", "List the tenants that have data."),
+    "unpriced": ("spanledger_processor.cli.reading", "List calls without a price, and what to do about it."),
     "close": ("spanledger_processor.cli.close", "Mark a session as ended."),
 }
 """Name -> the module that has it, and what it is for. A module is loaded when its command runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -13,6 +14,7 @@ import click
 from spanledger_processor.config import Config, ConfigError, load
 from spanledger_processor.telemetry.log import FORMATS, LEVELS, set_up
 
+CONFIG, CONFIG_FILE = "SPANLEDGER_CONFIG", "spanledger.yaml"
 FAILED = 1
 WRONG_USAGE = 2
 
@@ -31,8 +33,8 @@ def configuration(command: _Command) -> _Command:
             "path",
             type=click.Path(path_type=Path, dir_okay=False),
             multiple=True,
-            help="The configuration; given several times, later files are merged over earlier ones. The built-in one "
-            "if not given.",
+            help="The configuration; given several times, later files are merged over earlier ones. If not given: that "
+            f"of {CONFIG}, else {CONFIG_FILE} in the working directory, else the built-in one.",
         ),
     ):
         command = option(command)
@@ -42,13 +44,6 @@ def configuration(command: _Command) -> _Command:
 def as_json(command: _Command) -> _Command:
     """--json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(command)
-
-
-def tenant(command: _Command) -> _Command:
-    """--tenant."""
-    return click.option("--tenant", default="", metavar="NAME", help="Whose ledger; the default tenant if not given.")(
-        command
-    )
 
 
 def logs(command: Callable[..., None]) -> Callable[..., None]:
@@ -71,9 +66,25 @@ def logs(command: Callable[..., None]) -> Callable[..., None]:
 def configured(path: ConfigFiles, sets: Sequence[str]) -> Config:
     """Return the configuration, or the end of the command with exit code 2 and every mistake on a line of its own."""
     try:
-        return load(path, sets)
+        return load(found_config(path), sets)
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
+
+
+def found_config(given: ConfigFiles) -> ConfigFiles:
+    """Return the configuration files to use: those given, else the environment's, else one in the working directory."""
+    if given:
+        return given
+    if named := os.environ.get(CONFIG):
+        return (Path(named),)
+    here = Path(CONFIG_FILE)
+    return (here,) if here.is_file() else ()
+
+
+def described(given: ConfigFiles) -> str:
+    """Return in words which configuration is used."""
+    files = found_config(given)
+    return f"configuration {', '.join(map(str, files))}" if files else "built-in configuration"
 
 
 def fail(message: str, code: int) -> NoReturn:

@@ -3,63 +3,57 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from spanledger_processor.cli.options import FAILED, ConfigFiles, as_json, configuration, configured, fail
-from spanledger_processor.cli.show import show_json
-from spanledger_processor.pricing import Quotation, describe
-from spanledger_processor.pricing.explain import plain
+from spanledger_processor.cli import show
+from spanledger_processor.cli.asking import Where, asks
+from spanledger_processor.cli.options import FAILED, as_json, fail
+from spanledger_processor.cli.reading import DAY
+from spanledger_processor.server.answers import quotation
+from spanledger_processor.server.routes import day_of
 from spanledger_processor.server.wiring import make_pricer
 
 
 @click.command()
 @click.argument("model")
 @click.option("--provider", default="", metavar="NAME", help="Who sells it, as on the span (gen_ai.provider.name).")
-@click.option(
-    "--at",
-    type=click.DateTime(["%Y-%m-%d"]),
-    metavar="DAY",
-    help="UTC day of the call, such as 2026-01-31; today if not given.",
-)
-@configuration
+@click.option("--at", type=DAY, help="UTC day of the call, such as 2026-01-31; now if not given.")
+@asks
 @as_json
-def prices(
-    model: str, provider: str, at: datetime | None, path: ConfigFiles, sets: tuple[str, ...], *, as_json: bool
-) -> None:
+def prices(model: str, provider: str, at: str | None, where: Where, *, as_json: bool) -> None:
     """Show the rates that calls of MODEL are priced with, and how its name is read.
 
     Exit code 1 where there are none: such a call is counted as unpriced, never as 0.
     """
-    at_ns = time.time_ns() if at is None else int(at.replace(tzinfo=UTC).timestamp()) * 10**9
-    found = describe(model, provider, at_ns, make_pricer(configured(path, sets)))
-    if as_json:
-        show_json(_as_dict(model, provider, found))
+    if where.remote is None:
+        at_ns = time.time_ns() if at is None else day_of(at) * 86_400 * 10**9
+        found = quotation(model, provider, at_ns, make_pricer(where.config()))
     else:
-        for line in found.text():
-            click.echo(line)
-    if found.unpriced:
-        fail(f"A call of it is counted as unpriced ({found.unpriced}), never as 0.", FAILED)
+        with where.open() as source:
+            answer = source.ask("/api/v1/prices/{model}", {"model": model}, {"provider": provider or None, "at": at})
+            assert answer is not None
+            found = answer
+    if as_json:
+        show.show_json(found)
+    else:
+        for line in _lines(found):
+            click.echo(show.plain(line))
+    if found["unpriced"]:
+        fail(f"A call of it is counted as unpriced ({found['unpriced']}), never as 0.", FAILED)
 
 
-def _as_dict(model: str, provider: str, found: Quotation) -> dict[str, Any]:
-    return {
-        "model": model,
-        "provider": provider,
-        "read_as": list(found.names[1:]),
-        "price": found.price or None,
-        "unpriced": found.unpriced,
-        "tiers": [
-            {
-                "input_above": start,
-                "rates": [
-                    {"class": rate.label, "usd": float(rate.usd), "usd_exact": plain(rate.usd), "per": rate.unit}
-                    for rate in rates
-                ],
-            }
-            for start, rates in found.tiers
-        ],
-        "changes_during_the_day": found.changes,
-    }
+def _lines(found: dict[str, Any]) -> Iterator[str]:
+    of = f'of provider "{found["provider"]}"' if found["provider"] else "(no provider named)"
+    yield f'model "{found["model"]}" {of}'
+    yield from found["read_as"]
+    for tier in found["tiers"]:
+        if tier["input_above"]:
+            yield f"for a call with more than {tier['input_above']:,} tokens of input:"
+        yield from (f"  {rate['class']:<17}${rate['usd_exact']} / {rate['per']}" for rate in tier["rates"])
+    if found["unpriced"]:
+        yield f"unpriced: {found['meaning']}"
+    if found["changes_during_the_day"]:
+        yield "the price changes during the day (UTC); this is the one at the time asked for"

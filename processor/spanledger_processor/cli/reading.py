@@ -1,192 +1,249 @@
-"""The commands that read the ledger, while `serve` runs or after."""
+"""The commands that read the ledger: on this machine's disk, while `serve` runs or after, or of a running instance."""
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Sequence
+from functools import wraps
+from itertools import islice
 from typing import Any
 
 import click
 
 from spanledger_processor.cli import show
-from spanledger_processor.cli.options import FAILED, ConfigFiles, as_json, configuration, configured, fail, tenant
-from spanledger_processor.config import Config
-from spanledger_processor.ledger import dimensions, queries
-from spanledger_processor.ledger.rows import Row, date_of, note
-from spanledger_processor.ledger.store import Reader, StateError, tenant_hash
-from spanledger_processor.server.wiring import open_store
-
-_DAY_NS = 86_400 * 10**9
-_BACK = re.compile(r"([0-9]{1,6})d", re.ASCII)
-_WORDS = {"today": 0, "yesterday": 1}
+from spanledger_processor.cli.asking import Source, Where, asks, rows_of
+from spanledger_processor.cli.options import FAILED, as_json, fail
+from spanledger_processor.ledger.rows import Row, note
+from spanledger_processor.server.forms import first_line, header, lines
+from spanledger_processor.server.routes import day_of, route_of
+from spanledger_processor.server.shapes import Shape
 
 
-class Since(click.ParamType[int]):
-    """2026-01-31, today, yesterday, or 7d: the last 7 days, today included. Gives days since 1970."""
+class Day(click.ParamType[str]):
+    """2026-01-31, today, yesterday, or 7d: the last 7 days, today included."""
 
     name = "day"
 
-    def convert(self, value: str | int, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        today = time.time_ns() // _DAY_NS
-        if value in _WORDS:
-            return today - _WORDS[value]
-        if (back := _BACK.fullmatch(value)) and int(back[1]) > 0:
-            return max(0, today - int(back[1]) + 1)
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return int(datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC).timestamp()) // 86_400
-        except ValueError:
-            self.fail("write a day such as 2026-01-31, today, yesterday, or 7d for the last 7 days", param, ctx)
+            day_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
 
 
-SINCE = Since()
-
-
+DAY = Day()
 _SHOWN = 100
 """Rows of a list on a terminal where --limit says nothing."""
+_NAMED = {"session": "/api/v1/sessions", "run": "/api/v1/runs"}
+_OF_DAYS = ("day", "day_model")
 
 
-@contextmanager
-def ledger(config: Config, tenant_name: str) -> Iterator[tuple[Reader, bytes]]:
-    """One consistent view of the ledger, and the tenant's hash."""
-    must_exist(config)
-    try:
-        store = open_store(config, read_only=True)
-        try:
-            with store.snapshot() as reader:
-                yield reader, tenant_hash(tenant_name)
-        finally:
-            store.close()
-    except StateError as error:
-        fail(str(error), FAILED)
+def as_csv(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--csv, beside --json."""
+    return click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of tables.")(as_json(command))
 
 
-def must_exist(config: Config) -> None:
-    """End the command if no ledger is there."""
-    if not (config.state.path / "ledger").exists():
-        fail(
-            f"no ledger in {config.state.path} yet: `spanledger serve` makes one when it starts. "
-            "For the ledger of another folder give its --config, or --set state.path=FOLDER",
-            FAILED,
-        )
+def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a list its filters; it gets them by the names of the API's parameters."""
 
+    @wraps(command)
+    def filtered(since: str | None, until: str | None, sort: str, **options: Any) -> Any:
+        filters = {name: options.pop(name) for name in ("model", "contains", "unpriced")}
+        return command(filters={"sort": sort, "since": since, "until": until, **filters}, **options)
 
-def _reading(command: Callable[..., Any]) -> Callable[..., Any]:
-    return configuration(tenant(as_json(command)))
-
-
-_limit = click.option(
-    "--limit", type=click.IntRange(1), metavar="N", help=f"Rows at most; {_SHOWN}, with --json all, if not given."
-)
-
-_LISTS = {"session": queries.sessions, "run": queries.runs}
-_ONE = {"session": queries.session, "run": queries.run}
-
-
-@click.command()
-@_limit
-@_reading
-def sessions(path: ConfigFiles, sets: tuple[str, ...], tenant: str, limit: int | None, *, as_json: bool) -> None:
-    """List all sessions, the one last active first: cost, calls, tokens, models."""
-    _list("session", configured(path, sets), tenant, limit, as_json=as_json)
+    for option in (
+        click.option("--unpriced", metavar="REASON", help="With unpriced calls: any, or a reason."),
+        click.option("--contains", metavar="TEXT", help="With this text in the id or the name."),
+        click.option("--model", metavar="NAME", help="That spent something on this model, named as in the list."),
+        click.option("--until", type=DAY, help="Last active on this UTC day or before."),
+        click.option("--since", type=DAY, help="Last active on this UTC day or later: 2026-01-31, today, 7d."),
+        click.option(
+            "--sort",
+            type=click.Choice(["last", "cost"]),
+            default="last",
+            show_default=True,
+            help="last: latest activity first; cost: dearest first.",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(1),
+            metavar="N",
+            help=f"Rows; {_SHOWN}, with --json or --csv all, if not given.",
+        ),
+    ):
+        filtered = option(filtered)
+    return filtered
 
 
 @click.command()
-@_limit
-@_reading
-def runs(path: ConfigFiles, sets: tuple[str, ...], tenant: str, limit: int | None, *, as_json: bool) -> None:
-    """List all runs, the one last active first: cost, calls, tokens, models."""
-    _list("run", configured(path, sets), tenant, limit, as_json=as_json)
+@_filtered
+@asks
+@as_csv
+def sessions(where: Where, filters: dict[str, str | None], limit: int | None, *, as_json: bool, as_csv: bool) -> None:
+    """List sessions: cost, calls, tokens, models."""
+    with where.open() as source:
+        _list(source, "session", filters, limit, as_json=as_json, as_csv=as_csv)
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="Also each session that is a run of its own.")
+@_filtered
+@asks
+@as_csv
+def runs(
+    where: Where,
+    filters: dict[str, str | None],
+    limit: int | None,
+    every: bool,  # noqa: FBT001 - click's flag
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """List runs that are named or have several sessions: cost, calls, tokens, models."""
+    with where.open() as source:
+        given = {**filters, "all": "true"} if every else filters
+        _list(source, "run", given, limit, as_json=as_json, as_csv=as_csv)
 
 
 @click.command()
 @click.argument("session_id", metavar="ID")
-@_reading
-def session(session_id: str, path: ConfigFiles, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
+@asks
+@as_json
+def session(session_id: str, where: Where, *, as_json: bool) -> None:
     """Show one session by model and task."""
-    _one("session", session_id, configured(path, sets), tenant, as_json=as_json)
+    _one("session", session_id, where, as_json=as_json)
 
 
 @click.command()
 @click.argument("run_id", metavar="ID")
-@_reading
-def run(run_id: str, path: ConfigFiles, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
+@asks
+@as_json
+def run(run_id: str, where: Where, *, as_json: bool) -> None:
     """Show one run by model."""
-    _one("run", run_id, configured(path, sets), tenant, as_json=as_json)
+    _one("run", run_id, where, as_json=as_json)
+
+
+@click.command()
+@asks
+@as_csv
+def tenants(where: Where, *, as_json: bool, as_csv: bool) -> None:
+    """List the tenants that have data in the ledger, the dearest first."""
+    with where.open() as source:
+        rows = _asked(source, "/api/v1/tenants")["tenants"]
+        if _printed(rows, route_of("/api/v1/tenants").shape["tenants"].rows or {}, as_json=as_json, as_csv=as_csv):
+            return
+        if not rows:
+            click.echo(_nothing(source))
+            return
+        show.print_table(show.counted(len(rows), "tenant"), show.TENANTS, rows)
+
+
+@click.command()
+@click.option("--since", type=DAY, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
+@click.option("--until", type=DAY, help="Up to the end of a UTC day.")
+@asks
+@as_csv
+def unpriced(since: str | None, until: str | None, where: Where, *, as_json: bool, as_csv: bool) -> None:
+    """List calls that count without a price, by model and reason, with what to do about it."""
+    with where.open() as source:
+        answer = _asked(source, "/api/v1/unpriced", since=since, until=until, limit="1000")
+        rows = answer["unpriced"]
+        if _printed(rows, route_of("/api/v1/unpriced").shape["unpriced"].rows or {}, as_json=as_json, as_csv=as_csv):
+            return
+        if not rows:
+            click.echo(f"Every call in {source.name} has a price.")
+            return
+        show.print_table(show.counted(answer["calls"], "unpriced call"), show.UNPRICED, rows)
+        for reason, meaning in {row["reason"]: row["meaning"] for row in rows}.items():
+            click.echo(f"{reason}: {meaning}.")
 
 
 @click.command()
 @click.option("--session", "session_id", metavar="ID", help="Of one session only: its tasks and models.")
 @click.option("--run", "run_id", metavar="ID", help="Of one run only.")
-@click.option("--since", type=SINCE, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
+@click.option("--since", type=DAY, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
+@click.option("--until", type=DAY, help="Up to the end of a UTC day.")
 @click.option(
     "--by",
-    "dimension",
-    metavar="DIMENSION",
-    help="By the values of a dimension: agent, model, provider, or one of processor.dimensions (service, project, "
-    "user).",
+    "what",
+    metavar="WHAT",
+    help="By day, day_model (each day's models), or the values of a dimension: agent, model, provider, or one of "
+    "processor.dimensions (service, project, user).",
 )
-@_reading
+@asks
+@as_csv
 def summary(
     session_id: str | None,
     run_id: str | None,
-    since: int | None,
-    dimension: str | None,
-    path: ConfigFiles,
-    sets: tuple[str, ...],
-    tenant: str,
+    since: str | None,
+    until: str | None,
+    what: str | None,
+    where: Where,
     *,
     as_json: bool,
+    as_csv: bool,
 ) -> None:
-    """Sum up the ledger: the total, by model, and what could not be priced. With --since also by day."""
-    if sum(given is not None for given in (session_id, run_id, since)) > 1:
-        raise click.UsageError("give one of --session, --run and --since")
-    if dimension is not None and (session_id is not None or run_id is not None):
-        raise click.UsageError("--by goes with --since, not with --session or --run")
-    config = configured(path, sets)
-    if dimension is not None:
-        _by_dimension(config, tenant, dimension, since or 0, as_json=as_json)
+    """Sum up the ledger: the total, by model, and what could not be priced. With --since or --until also by day."""
+    days = since is not None or until is not None
+    if (session_id is not None) + (run_id is not None) + days > 1:
+        raise click.UsageError("give one of --session, --run and days (--since, --until)")
+    one = session_id if session_id is not None else run_id
+    if one is not None:
+        if what is not None or as_csv:
+            raise click.UsageError("--by and --csv go with the whole ledger, not with --session or --run")
+        _one("session" if session_id is not None else "run", one, where, as_json=as_json)
         return
-    if session_id is not None:
-        _one("session", session_id, config, tenant, as_json=as_json)
-    elif run_id is not None:
-        _one("run", run_id, config, tenant, as_json=as_json)
-    else:
-        _whole(config, tenant, since, as_json=as_json)
+    with where.open() as source:
+        if what is not None and what not in _OF_DAYS:
+            _by_dimension(source, where, what, since, until, as_json=as_json, as_csv=as_csv)
+        else:
+            _whole(source, where, since, until, what, as_json=as_json, as_csv=as_csv)
 
 
-def _list(what: str, config: Config, tenant: str, limit: int | None, *, as_json: bool) -> None:
-    with ledger(config, tenant) as (reader, tenant_key):
-        rows = _LISTS[what](reader, tenant_key)
-    if as_json:
-        show.show_json(rows[:limit])
+def _asked(source: Source, path: str, **parameters: str | None) -> dict[str, Any]:
+    """Return an answer that every ledger has."""
+    answer = source.ask(path, {}, parameters)
+    assert answer is not None
+    return answer
+
+
+def _list(
+    source: Source, what: str, given: dict[str, str | None], limit: int | None, *, as_json: bool, as_csv: bool
+) -> None:
+    path = _NAMED[what]
+    if as_json or as_csv:
+        rows = islice(rows_of(source, path, given, limit), limit)
+        if as_csv:
+            _print_csv(rows, route_of(path).shape)
+        else:
+            show.print_json_rows(rows)
         return
-    if not rows:
-        click.echo(f"No {what}s yet: nothing has been counted in this ledger.")
+    most = limit or _SHOWN
+    shown = list(islice(rows_of(source, path, given, most + 1), most + 1))
+    more, shown = len(shown) > most, shown[:most]
+    if not shown:
+        filtered = any(value is not None for name, value in given.items() if name not in ("sort", "all"))
+        click.echo(f"No {what} of this kind in {source.name}." if filtered else _nothing(source))
         return
-    shown = rows[: limit or _SHOWN]
-    show.print_table(show.counted(len(rows), what), [show.named(what), *show.described(shown), *show.TOTALS], shown)
+    title = f"the first {most:,} {what}s" if more else show.counted(len(shown), what)
+    show.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS], shown)
     _print_note(shown)
-    if len(shown) < len(rows):
-        click.echo(f"{len(rows) - len(shown):,} more: --limit {len(rows)} shows all, and so does --json.")
+    if more:
+        click.echo("There are more: --limit N shows so many, --json and --csv give all.")
 
 
-def _one(what: str, name: str, config: Config, tenant: str, *, as_json: bool) -> None:
-    with ledger(config, tenant) as (reader, tenant_key):
-        found = _ONE[what](reader, tenant_key, name)
-    if found is None:
-        fail(f"no {what} {name!r} in this ledger; `spanledger {what}s` lists those there are", FAILED)
+def _one(what: str, name: str, where: Where, *, as_json: bool) -> None:
+    with where.open() as source:
+        found = source.ask(f"{_NAMED[what]}/{{id}}", {"id": name}, {})
+        if found is None:
+            fail(f"no {what} {name!r} in {source.name}; `spanledger {what}s` lists those there are", FAILED)
     if as_json:
         show.show_json(found)
         return
     show.print_table(f"{what} {name or show.NONE}", [*show.described([found]), *show.TOTALS], [found])
     _print_note([found])
     if found.get("parent_id"):
-        click.echo(f"spawned by session {found['parent_id']}")
+        click.echo(f"spawned by session {show.plain(found['parent_id'])}")
     if found.get("by_task"):
         show.print_table("per task", show.BY_TASK, found["by_task"])
         show.print_table("per model", show.BY_MODEL, found["by_model"])
@@ -200,55 +257,114 @@ def _print_note(rows: Sequence[Row]) -> None:
         click.echo(f"Note: {found}.")
 
 
-def _whole(config: Config, tenant: str, since: int | None, *, as_json: bool) -> None:
-    with ledger(config, tenant) as (reader, tenant_key):
-        answer = _all(reader, tenant_key) if since is None else _since(reader, tenant_key, since)
+def _nothing(source: Source) -> str:
+    """Return what to say of an empty ledger: which one it is, and where there is data."""
+    rows = _asked(source, "/api/v1/tenants")["tenants"]
+    names = [
+        show.plain(row["tenant"]) or "the default one" for row in rows if row["tenant"] is not None and row["calls"]
+    ]
+    if names:
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        return (
+            f"Nothing has been counted for this tenant in {source.name}. "
+            f"There is data under {', '.join(names[:5])}{more}: --tenant NAME"
+        )
+    return f"Nothing has been counted in {source.name} yet."
+
+
+def _between(since: str | None, until: str | None, answer: Row) -> str:
+    """Return the days of an answer in words; empty for all of them."""
+    first = f"since {answer['since']}" if since is not None else ""
+    last = f"until {answer['until']}" if until is not None else ""
+    return f"{first} {last} (UTC)".strip() if first or last else ""
+
+
+def _whole(
+    source: Source,
+    where: Where,
+    since: str | None,
+    until: str | None,
+    by: str | None,
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    answer = _asked(source, "/api/v1/summary", since=since, until=until, by=by)
+    lists = {"day": "days", "day_model": "days_by_model"}
+    if as_csv:
+        name = lists.get(by or "", "models")
+        _print_csv(answer[name], route_of("/api/v1/summary").shape[name].rows or {})
+        return
     if as_json:
         show.show_json(answer)
         return
-    total, first = answer["total"], answer.get("since")
-    if not total["calls"]:
-        click.echo(f"Nothing was spent since {first} (UTC)." if first else "Nothing has been counted in this ledger.")
+    total, days = answer["total"], _between(since, until, answer)
+    if not total["calls"] and not total.get("spans"):
+        click.echo(f"Nothing was spent {days} in {source.name}." if days else _nothing(source))
         return
-    columns = show.SPEND if first else [column for column in show.TOTALS if column[0] != "models"]
-    show.print_table(f"since {first} (UTC)" if first else "the whole ledger", columns, [total])
+    columns = show.SPEND if days else [column for column in show.TOTALS if column[0] != "models"]
+    of_tenant = f" of tenant {where.tenant}" if where.tenant else ""
+    show.print_table(f"{days or 'the whole ledger'}{of_tenant}", columns, [total])
     _print_note([total])
     if correction := total.get("late_correction_usd"):
         sent = f"{show.money(abs(correction))} {'more' if correction > 0 else 'less'}"
         click.echo(f"The spans were sent with {sent} than that in sum: what came later proved some of them repeats.")
-    if first:
+    if "days" in answer:
         show.print_table("by day", show.DAY, answer["days"])
-    show.print_table("by model", show.BY_MODEL, answer["models"])
+    if "days_by_model" in answer:
+        show.print_table("by day and model", [show.DAY[0], *show.BY_MODEL], answer["days_by_model"])
+    if "models" in answer:
+        show.print_table("by model", show.BY_MODEL, answer["models"])
 
 
-def _by_dimension(config: Config, tenant: str, name: str, since: int, *, as_json: bool) -> None:
-    known = sorted({*config.processor.dimensions, dimensions.AGENT, dimensions.MODEL, dimensions.PROVIDER})
-    if name not in known:
-        raise click.UsageError(f"no dimension {name!r} in this configuration; there are {', '.join(known)}")
-    with ledger(config, tenant) as (reader, tenant_key):
-        rows = dimensions.values(reader, tenant_key, name, since)
-    first = date_of(since) if since else None
+def _by_dimension(
+    source: Source,
+    where: Where,
+    name: str,
+    since: str | None,
+    until: str | None,
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    if where.remote is None:
+        known = sorted({*where.config().processor.dimensions, "agent", "model", "provider", *_OF_DAYS})
+        if name not in known:
+            raise click.UsageError(f"no dimension {name!r} in this configuration; there are {', '.join(known)}")
+    answer = source.ask("/api/v1/dimensions/{name}", {"name": name}, {"since": since, "until": until})
+    assert answer is not None
+    rows = answer["values"]
     if as_json:
-        show.show_json({"dimension": name, **({"since": first} if first else {}), "values": rows})
+        show.show_json(answer)
         return
+    if as_csv:
+        _print_csv(rows, route_of("/api/v1/dimensions/{name}").shape["values"].rows or {})
+        return
+    days = _between(since, until, answer)
     if not rows:
-        click.echo(f"Nothing was spent since {first} (UTC)." if first else "Nothing has been counted in this ledger.")
+        click.echo(f"Nothing was spent {days} in {source.name}." if days else _nothing(source))
         return
     shown = rows[:_SHOWN]
-    title = f"by {name} since {first} (UTC)" if first else f"by {name}"
-    show.print_table(title, [show.valued(name), *show.BY_VALUE], shown)
-    if len(shown) < len(rows):
-        click.echo(f"{len(rows) - len(shown):,} more with --json.")
+    show.print_table(f"by {name} {days}".strip(), [show.valued(name), *show.BY_VALUE], shown)
+    if len(shown) < len(rows) + answer["left_out"]:
+        click.echo(f"{len(rows) + answer['left_out'] - len(shown):,} more with --json.")
 
 
-def _all(reader: Reader, tenant_key: bytes) -> Row:
-    return {"total": queries.total(reader, tenant_key), "models": queries.models(reader, tenant_key)}
+def _printed(rows: list[Row], shape: Shape, *, as_json: bool, as_csv: bool) -> bool:
+    """Print rows as JSON or CSV, where that is asked for; return whether it was."""
+    if as_csv:
+        _print_csv(rows, shape)
+    elif as_json:
+        show.show_json(rows)
+    return as_csv or as_json
 
 
-def _since(reader: Reader, tenant_key: bytes, since: int) -> Row:
-    return {
-        "since": date_of(since),
-        "total": queries.Days(reader, tenant_key, since).total(),
-        "days": queries.days(reader, tenant_key, since),
-        "models": queries.models(reader, tenant_key, since),
-    }
+def _print_csv(rows: Iterable[Row], shape: Shape) -> None:
+    columns = header({name: field for name, field in shape.items() if not _only_of_one(name)})
+    click.echo(first_line(columns).encode(), nl=False)
+    for row in rows:
+        click.echo(lines(columns, [row]).encode("utf-8", "replace"), nl=False)
+
+
+def _only_of_one(name: str) -> bool:
+    return name in ("tasks", "by_task", "by_model")

@@ -16,7 +16,16 @@ from typing import TypeAlias
 
 import click
 
-from spanledger_processor.cli.options import WRONG_USAGE, ConfigFiles, configuration, configured, fail, logs
+from spanledger_processor.cli.options import (
+    WRONG_USAGE,
+    ConfigFiles,
+    configuration,
+    configured,
+    described,
+    fail,
+    found_config,
+    logs,
+)
 from spanledger_processor.config import Config, ConfigError, load
 from spanledger_processor.config.summary import LISTENERS, summary
 from spanledger_processor.server.app import StartError, running, running_ledger, running_worker
@@ -62,7 +71,7 @@ def serve(
     wrong, everything stays as it was, and the log says so.
     """
     config = configured(path, sets)
-    read = partial(load, path, sets)
+    read = partial(load, found_config(path), sets)
     try:
         if part is not None and link is not None and ready_fd is not None:
             asyncio.run(_serve_part(config, part, workers, link, ready_fd, read))
@@ -129,7 +138,7 @@ def _command() -> list[str]:
     given = click.get_current_context().params
     command = [sys.executable, "-m", "spanledger_processor.cli", "serve", "--workers", str(given["workers"])]
     command += ["--log-level", given["log_level"], "--log-format", given["log_format"]]
-    command += [word for path in given["path"] for word in ("--config", str(path))]
+    command += [word for path in found_config(given["path"]) for word in ("--config", str(path))]
     return [*command, *(word for text in given["sets"] for word in ("--set", text))]
 
 
@@ -175,6 +184,7 @@ async def _reloading(
 
 def _announce(config: Config, addresses: Mapping[str, str]) -> None:
     told = summary(config)
+    log.info("%s", described(click.get_current_context().params["path"]))
     for name, address in addresses.items():
         log.info("%s on %s", name, address)
     for destination in told.destinations:

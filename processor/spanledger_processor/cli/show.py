@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import click
-import orjson
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+
+from spanledger_processor.server.forms import to_json, visible
 
 Column: TypeAlias = tuple[str, Callable[[dict[str, Any]], str], bool]
 """Heading, text of a row, whether it is a number (right-aligned)."""
@@ -29,7 +30,19 @@ _LEFT_OUT = ("signature", "cached", "tools", "input", "output", "unpriced", "las
 
 def show_json(value: Any) -> None:
     """Print a value as indented JSON."""
-    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    click.echo(to_json(value, indent=True).decode())
+
+
+def print_json_rows(rows: Iterable[dict[str, Any]]) -> None:
+    """Print rows as an indented JSON array, one after the other as they come."""
+    before = ""
+    for row in rows:
+        if not before:
+            click.echo("[", nl=False)
+        text = to_json(row, indent=True).decode().replace("\n", "\n  ")
+        click.echo(f"{before}\n  {text}", nl=False)
+        before = ","
+    click.echo("\n]" if before else "[]")
 
 
 def print_table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
@@ -76,8 +89,8 @@ def console() -> Console:
 
 
 def plain(text: str) -> str:
-    """Return text without characters that would move the cursor or change the terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """Return text in which what would move the cursor, or hide or turn round other text, is written as an escape."""
+    return visible(text)
 
 
 def money(amount: float | None) -> str:
@@ -155,6 +168,23 @@ BY_VALUE: Sequence[Column] = (
 """The values of a dimension, behind their names."""
 
 DAY: Sequence[Column] = (("day", lambda row: row["day"] or "-", False), *SPEND)
+
+TENANTS: Sequence[Column] = (
+    (
+        "tenant",
+        lambda row: "(name not kept)" if row["tenant"] is None else row["tenant"] or "(default)",
+        False,
+    ),
+    *SPEND[:3],
+    ("last active (UTC)", lambda row: _when(row["last"]), False),
+)
+
+UNPRICED: Sequence[Column] = (
+    ("calls", lambda row: count(row["calls"]), True),
+    ("reason", lambda row: row["reason"], False),
+    ("provider", lambda row: row["provider"] or "-", False),
+    ("model", lambda row: row["model"] or "(no model)", False),
+)
 
 MODEL_COST: Sequence[Column] = (
     ("model", lambda row: row["model"] or "(no model)", False),

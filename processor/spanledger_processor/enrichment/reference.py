@@ -163,7 +163,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "does not price. Let the library tell usage (for streams of OpenAI: `stream_options.include_usage`).",
             "unknown_provider": "Several sellers or none list this model. Name the provider (`gen_ai.provider.name`), "
             "or price it: `processor.pricing.overrides`.",
-            "unknown_model": "The seller lists no rate for what was used of this model. Update genai-prices, or price "
+            "unknown_model": "The price list has no rate for this model, or none for what was used of it. "
+            "Update genai-prices, or price "
             "it: `processor.pricing.overrides`; `spanledger prices MODEL` shows what is listed.",
             "inconsistent_usage": "The counts contradict each other, and no reading of them is sure. "
             "`spanledger explain` shows them; report the library and its version.",

@@ -27,7 +27,7 @@ from spanledger_processor.ledger.sums import Sums
 
 MOST_ROWS = 1000
 """Rows of a page."""
-_MOST_LOOKED_AT = 4000
+_MOST_LOOKED_AT = 2000
 """Records read for a page."""
 _SORTED_TOGETHER = 2000
 """Totals of one rank of cost that are put in their exact order; more of them stand in the order of their ids' hashes,

@@ -25,8 +25,9 @@ _PLURAL = {"search": "searches"}
 REASONS: dict[Unpriced, str] = {
     "no_model": "the span names no model",
     "no_usage": "the span does not say how much was used, in the units that it is sold by",
-    "unknown_provider": "the provider is not known; an override can price it",
-    "unknown_model": "the seller lists no rate for what was used of this model; an override can price it",
+    "unknown_provider": "the price list has no seller of the provider's name; processor.pricing.overrides can price it",
+    "unknown_model": "the price list has no rate for this model, or none for what was used of it; "
+    "processor.pricing.overrides can price it",
     "inconsistent_usage": "the counts contradict each other",
     "not_accounted": "the state was not available",
 }
@@ -83,18 +84,6 @@ class Quotation:
     tiers: tuple[tuple[int, tuple[Rate, ...]], ...] = ()
     changes: bool = False
     unpriced: Unpriced | None = None
-
-    def text(self) -> list[str]:
-        """All of it, line by line."""
-        lines = [*self.names]
-        for start, rates in self.tiers:
-            lines += [f"for a call with more than {start:,} tokens of input:"] if start else []
-            lines += [f"  {rate}" for rate in rates]
-        if self.unpriced:
-            lines.append(f"unpriced: {REASONS[self.unpriced]}")
-        if self.changes:
-            lines.append("the price changes during the day (UTC); this is the one at the time asked for")
-        return lines
 
 
 def explain(call: Call, at_ns: int, pricer: Pricer, *, time_known: bool = True) -> Explanation:

@@ -23,6 +23,14 @@ from spanledger_processor.pricing.explain import REASONS, plain
 Answer: TypeAlias = dict[str, Any]
 
 _DAY_NS = 86_400 * 10**9
+_WITHOUT_RATES: Mapping[str, str] = {
+    "unknown_model": "no seller of the price list has a model of this name: see that it is spelt as on the span, name "
+    "the provider, or give it a price in processor.pricing.overrides",
+    "unknown_provider": "the price list has no seller of this name: leave the provider out to see who lists the model, "
+    "or give it a price in processor.pricing.overrides",
+    "no_model": "no model is named",
+}
+"""Why a model has no rates, where nothing is known of how it was used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,14 +120,21 @@ def unpriced(asked: Question) -> Answer:
 
 def price(asked: Question) -> Answer:
     """Return the rates of a model, or why there are none."""
-    at, model, provider = asked.values["at"], asked.ids["model"], asked.values["provider"]
-    found = describe(model, provider, asked.now_ns if at is None else at * _DAY_NS, asked.pricer)
+    at = asked.values["at"]
+    at_ns = asked.now_ns if at is None else at * _DAY_NS
+    return quotation(asked.ids["model"], asked.values["provider"], at_ns, asked.pricer)
+
+
+def quotation(model: str, provider: str, at_ns: int, pricer: Pricer) -> Answer:
+    """Return the rates of a model at a time, or why there are none."""
+    found = describe(model, provider, at_ns, pricer)
     return {
         "model": model,
         "provider": provider,
         "read_as": list(found.names[1:]),
         "price": found.price or None,
         "unpriced": found.unpriced,
+        "meaning": _WITHOUT_RATES.get(found.unpriced, REASONS[found.unpriced]) if found.unpriced else None,
         "tiers": [
             {
                 "input_above": start,

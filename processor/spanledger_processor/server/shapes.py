@@ -160,7 +160,8 @@ PRICE: Shape = {
     "provider": Field("string", "As asked for."),
     "read_as": Field("array", "How the name was read, line by line."),
     "price": Field("string", "Where the rates are from, as in `spanledger.cost.price`.", null=True),
-    "unpriced": Field("string", "Why there are none.", null=True),
+    "unpriced": Field("string", "Why there are none, as in `spanledger.cost.unpriced`.", null=True),
+    "meaning": Field("string", "The same in words, and what to do about it.", null=True),
     "tiers": Field(
         "array",
         "Rates by size of a call.",
