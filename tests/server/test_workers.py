@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
+import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,7 @@ from backend import Backend
 from chats import COST, chat, request
 from served import PATIENT, RefusedError, Served, told
 from spanledger_processor.config import load
+from spanledger_processor.server import supervisor
 from spanledger_processor.server.app import StartError
 from spanledger_processor.server.supervisor import for_worker, supervised
 from tools.programs import eventually
@@ -71,6 +75,40 @@ def test_whichever_process_ends_nothing_is_lost_and_nothing_counts_twice(tmp_pat
         eventually(all_are_back)
         assert served.answer("/readyz")["listeners"] == {"workers": "up", "grpc": "up", "http": "up"}
     assert served.program.ended_with == 0
+
+
+HANGS_AT_FIRST = """
+import os, pathlib, sys, time
+runs, ready = pathlib.Path(sys.argv[1]), int(sys.argv[sys.argv.index("--ready-fd") + 1])
+first = not runs.exists()
+with runs.open("a") as log:
+    log.write(f"{os.getpid()}\\n")
+while True:
+    os.write(ready, b"+")
+    time.sleep(3600 if first else 0.01)
+"""
+
+
+def started_twice(runs: Path) -> None:
+    assert len(runs.read_text().split()) >= 2
+
+
+async def test_a_process_that_hangs_is_killed_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped, or in a loop without end: it lives, and says nothing."""
+    for name, seconds in (("_BEAT_S", 0.05), ("_HANGS_S", 0.5)):
+        monkeypatch.setattr(supervisor, name, seconds)
+    runs = tmp_path / "runs"
+    keeper = supervisor._Supervisor([sys.executable, "-c", HANGS_AT_FIRST, str(runs)])
+    try:
+        await keeper.start(supervisor.Part())
+        await asyncio.to_thread(eventually, partial(started_twice, runs))
+        first = int(runs.read_text().split()[0])
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
+    finally:
+        await keeper.stop()
 
 
 def test_no_process_outlives_the_one_that_started_it(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ from spanledger_processor.config import Config, ConfigError, load
 from spanledger_processor.config.summary import LISTENERS, summary
 from spanledger_processor.server.app import StartError, running, running_ledger, running_worker
 from spanledger_processor.server.reloading import ReloadError
-from spanledger_processor.server.supervisor import for_worker, supervised
+from spanledger_processor.server.supervisor import beat, for_worker, supervised
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ _YOUNG = 50_000
 )
 @click.option("--part", hidden=True, help="Be one process of several: ledger, or a worker's number.")
 @click.option("--link", hidden=True, help="Socket file between workers and the ledger process.")
-@click.option("--ready-fd", type=int, hidden=True, help="Where to say that this process is ready.")
+@click.option("--ready-fd", type=int, hidden=True, help="Where to say that this process is ready, and goes on.")
 @logs
 def serve(
     path: ConfigFiles,
@@ -126,10 +126,10 @@ async def _serve_part(config: Config, part: str, workers: int, link: str, ready_
 
     async with runs as reloadable:
         _tune()
-        os.write(ready_fd, b"+")
-        os.close(ready_fd)
+        beats = asyncio.create_task(beat(ready_fd))
         async with _reloading(reload, read, reloadable.reload):
             await stop.wait()
+        beats.cancel()
         asyncio.get_running_loop().remove_reader(stdin)
 
 

@@ -1,7 +1,8 @@
 """Several processes for one `serve`: stage workers that share the ports, and a ledger process that alone has the state.
 
-This process starts them, starts again what ends, and passes on the word to stop: workers first, then the ledger. It
-keeps the ports, so that a worker that is started again finds its place free and another program finds it taken.
+This process starts them, starts again what ends or hangs, and passes on the word to stop: workers first, then the
+ledger. It keeps the ports, so that a worker that is started again finds its place free and another program finds it
+taken.
 """
 
 from __future__ import annotations
@@ -27,8 +28,13 @@ from spanledger_processor.signing.key import SigningKeyError
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 """Before a process that ended is started again; each time it ends soon, twice as long."""
 _SOON_S = 30.0
+_BEAT_S = 1.0
+"""A process says so often that its event loop goes on ..."""
+_HANGS_S = 30.0
+"""... and is killed once it has not for so long; no work of ours takes a loop for more than a part of that."""
 _STOP_S = GRACE + AFTER_GRACE + 3.0
 """How long a process may take to stop."""
+_AT_ONCE = 4096
 _WRONG_USAGE = 2
 """The exit code of a process that cannot run as it is configured; it has said why."""
 
@@ -60,6 +66,9 @@ class _Child:
     part: Part
     process: asyncio.subprocess.Process | None = None
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+    silent: int | None = None
+    """Times that it was looked at since it last said that it goes on; None until it is ready. No time: all processes
+    may have been paused."""
 
 
 def for_worker(config: Config, number: int, workers: int) -> Config:
@@ -219,18 +228,44 @@ class _Supervisor:
         finally:
             os.close(its_end)
         loop = asyncio.get_running_loop()
+        child.silent = None
 
         def said() -> None:
-            loop.remove_reader(ready)
-            if os.read(ready, 1):
+            if os.read(ready, _AT_ONCE):
                 child.ready.set()
+                child.silent = 0
+            else:
+                loop.remove_reader(ready)
 
         loop.add_reader(ready, said)
+        end = asyncio.create_task(child.process.wait())
         try:
-            return await child.process.wait()
+            while not end.done():
+                await asyncio.wait((end,), timeout=_BEAT_S)
+                self._end_if_hanging(child)
+            return end.result()
         finally:
+            end.cancel()
             loop.remove_reader(ready)
             os.close(ready)
+
+    def _end_if_hanging(self, child: _Child) -> None:
+        if child.silent is None or self._stopping.is_set():
+            return
+        child.silent += 1
+        if child.silent * _BEAT_S > _HANGS_S:
+            child.part.log.error("has not answered for %.0f s and is killed", _HANGS_S)
+            child.silent = None
+            _signal(child, signal.SIGKILL)
+
+
+async def beat(descriptor: int) -> None:
+    """Say to the supervisor that this process is ready, and from then on that it goes on."""
+    os.set_blocking(descriptor, False)
+    with contextlib.suppress(OSError):  # the supervisor has gone, and we are told to stop
+        while True:
+            os.write(descriptor, b"+")
+            await asyncio.sleep(_BEAT_S)
 
 
 def _signal(child: _Child, which: signal.Signals) -> None:
