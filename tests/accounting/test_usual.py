@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Unit
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.pricing import Pricer
+from spanledger_processor.pricing.overrides import Override
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 from spanledger_processor.telemetry.metrics import Telemetry
@@ -338,6 +341,26 @@ def test_usual_calls_take_the_fast_path() -> None:
     assert both.taken == 30
     both.send(calls(30, 3))
     assert both.taken == 60
+
+
+@pytest.mark.parametrize("model", [0, 2], ids=["a usual card", "another card"])
+def test_prices_that_change_while_it_runs_hold_from_then_on(model: int) -> None:
+    """What was learned of a model does not outlive its prices (processor.pricing.overrides, read again)."""
+    made = stage()
+    pricer = made._maker.pricing
+    assert isinstance(pricer, Pricer)
+    amounts = []
+    for trace in (1, 2, 3, 4):
+        reading = made.read(calls(6, trace), {}, NOW)
+        fact = reading.batches[0].facts[model]
+        assert fact.cost is not None
+        amounts.append((fact.cost.amount, fact.cost.price))
+        if trace == 3:
+            pricer.adopt(Pricer([Override("*", input=Decimal(10), output=Decimal(100))]))
+    assert amounts[0] == amounts[1] == amounts[2]
+    assert type(fact) is UsualFact
+    assert amounts[3][0] == (1000 + model) * 10 * 10**6 + (20 + model) * 100 * 10**6
+    assert amounts[3][1] == "override/*"
 
 
 def test_decisions_on_usual_calls_have_all_their_fields() -> None:

@@ -73,6 +73,9 @@ _CLASSES_OF_VERSION_1 = 6
 class Pricing(Protocol):
     """The pricing room as seen from here."""
 
+    @property
+    def revision(self) -> int: ...
+
     def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost: ...
 
     def usual_card(self, call: Call, day: int) -> Card | None: ...

@@ -53,8 +53,8 @@ class _Reader:
     like: Like
     models: str
     """The part of a digest that tells the models."""
-    cards: dict[int, Card | None] = field(default_factory=dict)
-    """By day."""
+    cards: dict[tuple[int, int], Card | None] = field(default_factory=dict)
+    """By the revision of the prices, and day."""
 
 
 @dataclass(slots=True)
@@ -162,7 +162,8 @@ class UsualSpans:
         if not is_own or len(response_id) > LONGEST_ID or counts[0] > LARGEST_COUNT:
             return None
         day = own_ns // NS_PER_DAY
-        card = reader.cards[day] if day in reader.cards else self._card(reader, day)
+        which = self._builder.pricing.revision, day
+        card = reader.cards[which] if which in reader.cards else self._card(reader, which)
         if card is None:
             priced = self._priced(reader, told, own_ns)
         else:
@@ -190,12 +191,12 @@ class UsualSpans:
         parts = (cost.input, cost.cache_read, cost.cache_write, cost.output, cost.other)
         return cost.price, cost.amount, parts, cost.estimate
 
-    def _card(self, reader: _Reader, day: int) -> Card | None:
+    def _card(self, reader: _Reader, which: tuple[int, int]) -> Card | None:
         call = reader.like.fact.call
         assert call is not None
         if len(reader.cards) >= _MOST_DAYS:
             reader.cards.clear()
-        card = reader.cards[day] = self._builder.pricing.usual_card(call, day)
+        card = reader.cards[which] = self._builder.pricing.usual_card(call, which[1])
         return card
 
 

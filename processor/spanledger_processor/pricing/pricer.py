@@ -102,11 +102,14 @@ class Pricer:
     def __init__(self, overrides: Sequence[Override] = (), cards: int = 4096) -> None:
         self._overrides = [(override, override.card()) for override in overrides]
         self._resolve = lru_cache(maxsize=cards)(self._kept)
+        self.revision = 0
+        """Another one whenever cards that were given out may no longer hold."""
 
     def adopt(self, other: Pricer) -> None:
         """Price by the overrides of another pricer from now on."""
         self._overrides = other._overrides
         self._resolve.cache_clear()
+        self.revision += 1
 
     def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost:
         """Return the cost of a call that began at a time (ns since 1970): our arithmetic, then whose amount counts."""
