@@ -23,7 +23,7 @@ NEEDED_BY = {
     "tempo": "tempo",
     "prometheus": "prometheus_program",
     "promtool": "promtool_program",
-    **dict.fromkeys(("claude", "codex", "gemini"), "coding_agents"),
+    **dict.fromkeys(("claude", "codex", "gemini", "qwen"), "coding_agents"),
 }
 """Parts, and the fixtures that need them."""
 NOT_RUN = pytest.StashKey[int]()

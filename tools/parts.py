@@ -219,6 +219,7 @@ PARTS = {
         _agent("claude", "@anthropic-ai/claude-code", "2.1.332"),
         _agent("codex", "@openai/codex", "0.171.0"),
         _agent("gemini", "@google/gemini-cli", "0.61.0"),
+        _agent("qwen", "@qwen-code/qwen-code", "0.15.10"),  # the newest that Node.js 20 runs
     )
 }
 

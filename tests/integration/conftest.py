@@ -30,8 +30,8 @@ def otelcol() -> None:
 
 @pytest.fixture(scope="session")
 def coding_agents() -> dict[str, Path]:
-    """Where Claude Code, Codex and Gemini CLI are on this machine."""
-    return {name: parts.obtain(name) for name in ("claude", "codex", "gemini")}
+    """Where Claude Code, Codex, Gemini CLI and Qwen Code are on this machine."""
+    return {name: parts.obtain(name) for name in ("claude", "codex", "gemini", "qwen")}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Claude Code, Codex and Gemini CLI themselves, set up as docs/coding-agents.md says, through the shipped files.
+"""Claude Code, Codex, Gemini CLI and Qwen Code, set up as docs/coding-agents.md says, through the shipped files.
 
 Each runs once for each block of that page, against a scripted model server whose log is the truth.
 """
@@ -76,7 +76,7 @@ def backend() -> Iterator[Backend]:
 
 
 def test_the_page_has_settings_for_each_agent() -> None:
-    assert {block.agent for block in BLOCKS} == {"Claude Code", "Codex", "Gemini CLI"}
+    assert {block.agent for block in BLOCKS} == set(_AGENTS)
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=[f"{block.agent}-{index}" for index, block in enumerate(BLOCKS)])
@@ -163,4 +163,13 @@ def _gemini(programs: dict[str, Path], home: Path, url: str, block: Block) -> tu
     return [str(programs["gemini"]), "--skip-trust", "-m", "gemini-2.5-pro", "-p", PROMPT], environment
 
 
-_AGENTS = {"Claude Code": _claude, "Codex": _codex, "Gemini CLI": _gemini}
+def _qwen(programs: dict[str, Path], home: Path, url: str, block: Block) -> tuple[list[str], dict[str, str]]:
+    settings: dict[str, Any] = json.loads(block.text)
+    settings["security"] = {"auth": {"selectedType": "openai"}}
+    (home / ".qwen").mkdir()
+    (home / ".qwen" / "settings.json").write_text(json.dumps(settings))
+    environment = {"OPENAI_API_KEY": "none", "OPENAI_BASE_URL": f"{url}/v1", "OPENAI_MODEL": "gpt-4o"}
+    return [str(programs["qwen"]), "-y", "-p", PROMPT], environment
+
+
+_AGENTS = {"Claude Code": _claude, "Codex": _codex, "Gemini CLI": _gemini, "Qwen Code": _qwen}
