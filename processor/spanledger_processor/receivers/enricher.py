@@ -181,17 +181,13 @@ class EnricherReceiver:
             return _number(4, 1)
         answers = await self._enricher.enrich(telemetry, headers)
         failures = answers.failures
-        entries = {span: _entry(span, edits) for span, edits in answers.spans.items()}
-        for span, reason in failures.items():
-            entries[span] = entries.get(span, _number(1, span)) + _text(3, reason)
-        return b"".join(
-            (
-                _number(1, answers.seen),
-                _number(2, len(entries) - len(failures)),
-                _number(3, len(failures)),
-                *(delimited(5, entry) for entry in entries.values()),
-            )
-        )
+        pieces = [_number(1, answers.seen), _number(2, len(answers.spans.keys() - failures)), _number(3, len(failures))]
+        for span, edits in answers.spans.items():
+            moved = delimited(4, b"".join(map(write_varint, edits.forged_places))) if edits.forged_places else b""
+            pieces += _entry(span, edits.extra, moved + _text(3, failures[span]) if span in failures else moved)
+        for span in failures.keys() - answers.spans:
+            pieces += _entry(span, b"", _text(3, failures[span]))
+        return b"".join(pieces)
 
     async def _make_spans(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         revision, telemetry = read_request(body)
@@ -216,10 +212,10 @@ def read_request(body: bytes) -> tuple[str, bytes]:
     return revision.decode("utf-8", "replace"), telemetry
 
 
-def _entry(span: int, edits: Edits) -> bytes:
-    moved = b"".join(map(write_varint, edits.forged_places)) if edits.forged_places else b""
-    head = b"\x08%b\x12%b" % (write_varint(span), write_varint(len(edits.extra)))
-    return head + edits.extra + (delimited(4, moved) if moved else b"")
+def _entry(span: int, attributes: bytes, more: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the pieces of field 5, a SpanAnswer: attributes are many bytes, and are copied once, into the message."""
+    head = b"\x08%b\x12%b" % (write_varint(span), write_varint(len(attributes)))
+    return b"\x2a%b%b" % (write_varint(len(head) + len(attributes) + len(more)), head), attributes, more
 
 
 def _unread(value: UnreadValue) -> bytes:

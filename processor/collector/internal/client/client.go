@@ -156,10 +156,12 @@ func (c *Client) Renew(ctx context.Context, revision string) *Missed {
 
 // describe asks, and puts the answer in force. The caller holds the lock.
 func (c *Client) describe(ctx context.Context) (protocol.Description, *Missed) {
-	answer, missed := c.call(ctx, protocol.Describe, protocol.DescribeRequest())
+	buffer, missed := c.call(ctx, protocol.Describe, protocol.DescribeRequest())
 	if missed != nil {
 		return protocol.Description{}, missed
 	}
+	defer buffer.Free()
+	answer := buffer.ReadOnlyData()
 	d, err := protocol.ReadDescription(answer)
 	if err != nil {
 		return d, c.failed(&Missed{Reason: BadAnswer, Err: err})
@@ -174,15 +176,16 @@ func (c *Client) describe(ctx context.Context) (protocol.Description, *Missed) {
 func (c *Client) Redescribe() { c.stale.Store(true) }
 
 // Call a method with an encoded export request that was selected by the description of this revision, and have its
-// answer read: whether it is stale.
+// answer read: whether it is stale. What is read must not keep the bytes.
 func (c *Client) Call(
 	ctx context.Context, method, revision string, telemetry []byte, read func([]byte) (stale bool, err error),
 ) *Missed {
-	answer, missed := c.call(ctx, method, protocol.Request(revision, telemetry))
+	answer, missed := c.call(ctx, method, protocol.RequestHead(revision, len(telemetry)), telemetry)
 	if missed != nil {
 		return missed
 	}
-	stale, err := read(answer)
+	defer answer.Free()
+	stale, err := read(answer.ReadOnlyData())
 	if err != nil {
 		return c.failed(&Missed{Reason: BadAnswer, Err: err})
 	}
@@ -194,19 +197,24 @@ func (c *Client) Call(
 	return nil
 }
 
-func (c *Client) call(ctx context.Context, method string, request []byte) ([]byte, *Missed) {
+// call a method with a message in pieces. The caller frees the answer.
+func (c *Client) call(ctx context.Context, method string, request ...[]byte) (mem.Buffer, *Missed) {
 	if time.Now().UnixNano() < c.restUntil.Load() {
 		return nil, &Missed{Reason: NotConnected, Err: errResting}
 	}
 	// A sender that leaves must not end the call: the enricher commits all the same, and would look sick to the others.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.outgoing(ctx)), c.cfg.Timeout)
 	defer cancel()
-	size := min(int64(len(request)), int64(c.cfg.MaxInFlightMiB)*mib)
+	size := int64(0)
+	for _, piece := range request {
+		size += int64(len(piece))
+	}
+	size = min(size, int64(c.cfg.MaxInFlightMiB)*mib)
 	if err := c.room.Acquire(ctx, size); err != nil {
 		return nil, c.failed(&Missed{Reason: Overloaded, Err: errNoRoom})
 	}
 	defer c.room.Release(size)
-	var answer []byte
+	var answer mem.Buffer
 	limit := 4 * c.cfg.MaxMessageMiB * mib
 	err := c.conn.Invoke(ctx, method, request, &answer,
 		grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit))
@@ -301,18 +309,22 @@ type raw struct{}
 func (raw) Name() string { return "proto" }
 
 func (raw) Marshal(v any) (mem.BufferSlice, error) {
-	b, ok := v.([]byte)
+	pieces, ok := v.([][]byte)
 	if !ok {
 		return nil, fmt.Errorf("raw codec: %T", v)
 	}
-	return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	message := make(mem.BufferSlice, 0, len(pieces))
+	for _, piece := range pieces {
+		message = append(message, mem.SliceBuffer(piece))
+	}
+	return message, nil
 }
 
 func (raw) Unmarshal(data mem.BufferSlice, v any) error {
-	b, ok := v.(*[]byte)
+	answer, ok := v.(*mem.Buffer)
 	if !ok {
 		return fmt.Errorf("raw codec: %T", v)
 	}
-	*b = data.Materialize()
+	*answer = data.MaterializeToBuffer(mem.DefaultBufferPool())
 	return nil
 }

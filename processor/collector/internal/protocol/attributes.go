@@ -10,41 +10,43 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// attribute of an answer: its key, and the field of AnyValue that holds its value.
+// attribute of an answer, without pointers: its key by its place among the texts, the field of AnyValue that holds its
+// value, and that value: the bits of a number, or the place of a text.
 type attribute struct {
-	key   string
-	text  string
-	bits  uint64
+	value uint64
+	key   uint32
 	field protowire.Number
 }
 
-// texts keeps keys and values that repeat from span to span of one answer, each allocated once. A span mostly has the
-// keys of the one before it in the same order, and to compare costs less than to look them up.
+// texts of an answer, each once: keys and values repeat from span to span. A span mostly has the keys of the one before
+// it in the same order, and to compare costs less than to look them up.
 type texts struct {
-	known  map[string]string
-	before []string
+	all    []string
+	known  map[string]uint32
+	before []uint32
 }
 
-func (t *texts) of(b []byte) string {
-	if s, ok := t.known[string(b)]; ok {
-		return s
+func (t *texts) of(b []byte) uint32 {
+	if at, ok := t.known[string(b)]; ok {
+		return at
 	}
-	s := string(b)
-	t.known[s] = s
-	return s
+	s, at := string(b), uint32(len(t.all))
+	t.all = append(t.all, s)
+	t.known[s] = at
+	return at
 }
 
-func (t *texts) key(b []byte, at int) string {
-	if at < len(t.before) && t.before[at] == string(b) {
-		return t.before[at]
+func (t *texts) key(b []byte, place int) uint32 {
+	if place < len(t.before) && t.all[t.before[place]] == string(b) {
+		return t.before[place]
 	}
-	s := t.of(b)
-	if at < len(t.before) {
-		t.before[at] = s
+	at := t.of(b)
+	if place < len(t.before) {
+		t.before[place] = at
 	} else {
-		t.before = append(t.before, s)
+		t.before = append(t.before, at)
 	}
-	return s
+	return at
 }
 
 const (
@@ -76,18 +78,17 @@ func (s SpanAnswer) ApplyTo(attributes pcommon.Map) {
 		}
 		place++
 	}
-	for i := range s.attributes {
-		one := &s.attributes[i]
-		into := b.AppendEmpty(one.key)
+	for _, one := range s.attributes {
+		into := b.AppendEmpty(s.texts.all[one.key])
 		switch one.field {
 		case 1:
-			into.SetStr(one.text)
+			into.SetStr(s.texts.all[one.value])
 		case 2:
-			into.SetBool(one.bits != 0)
+			into.SetBool(one.value != 0)
 		case 3:
-			into.SetInt(int64(one.bits))
+			into.SetInt(int64(one.value))
 		case 4:
-			into.SetDouble(math.Float64frombits(one.bits))
+			into.SetDouble(math.Float64frombits(one.value))
 		}
 	}
 	b.UnsafeIntoMap(attributes)
@@ -137,9 +138,9 @@ func readAttributes(encoded []byte, into []attribute, texts *texts) ([]attribute
 		if typ, ok := valueTypes[value.number]; !ok || typ != value.typ || len(key) == 0 {
 			return fmt.Errorf("%w: an attribute %q of type %d", ErrMalformed, key, value.number)
 		}
-		one := attribute{key: texts.key(key, len(into)-first), bits: value.varint, field: value.number}
+		one := attribute{value: value.varint, key: texts.key(key, len(into)-first), field: value.number}
 		if value.typ == protowire.BytesType {
-			one.text = texts.of(value.bytes)
+			one.value = uint64(texts.of(value.bytes))
 		}
 		into = append(into, one)
 		return nil

@@ -58,6 +58,7 @@ type SpanAnswer struct {
 	Forged []uint64
 
 	attributes []attribute
+	texts      *texts
 }
 
 // Made is the answer of MakeSpans.
@@ -72,11 +73,12 @@ func DescribeRequest() []byte {
 	return protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), Version)
 }
 
-// Request encodes an EnrichTracesRequest or a MakeSpansRequest: they have the same fields.
-func Request(revision string, telemetry []byte) []byte {
-	out := make([]byte, 0, len(revision)+len(telemetry)+16)
+// RequestHead encodes what stands before the telemetry of an EnrichTracesRequest or a MakeSpansRequest, which have the
+// same fields. The telemetry, so many bytes, is sent behind it without being copied.
+func RequestHead(revision string, telemetry int) []byte {
+	out := make([]byte, 0, len(revision)+32)
 	out = protowire.AppendString(protowire.AppendTag(out, 1, protowire.BytesType), revision)
-	return protowire.AppendBytes(protowire.AppendTag(out, 2, protowire.BytesType), telemetry)
+	return protowire.AppendVarint(protowire.AppendTag(out, 2, protowire.BytesType), uint64(telemetry))
 }
 
 // ReadDescription reads a DescribeResponse.
@@ -142,7 +144,7 @@ func readUnread(entry []byte) (UnreadValue, error) {
 // ReadAnswer reads an EnrichTracesResponse to a request of so many spans.
 func ReadAnswer(answer []byte, spans int) (Answer, error) {
 	a := Answer{Spans: make([]SpanAnswer, 0, spans)}
-	r := reader{spans, make([]attribute, 0, len(answer)/attributeBytes), texts{known: make(map[string]string, 128)}}
+	r := reader{spans, make([]attribute, 0, len(answer)/attributeBytes), &texts{known: make(map[string]uint32, 128)}}
 	var seen, decided, failed uint64
 	err := fields(answer, func(f field) error {
 		switch f.number {
@@ -174,11 +176,11 @@ const attributeBytes = 36
 type reader struct {
 	spans      int
 	attributes []attribute
-	texts      texts
+	texts      *texts
 }
 
 func (r *reader) span(entry []byte) (SpanAnswer, error) {
-	var s SpanAnswer
+	s := SpanAnswer{texts: r.texts}
 	err := fields(entry, func(f field) (err error) {
 		switch f.number {
 		case 1:
@@ -188,7 +190,7 @@ func (r *reader) span(entry []byte) (SpanAnswer, error) {
 			s.Span = int(f.varint)
 		case 2:
 			first := len(r.attributes)
-			r.attributes, err = readAttributes(f.bytes, r.attributes, &r.texts)
+			r.attributes, err = readAttributes(f.bytes, r.attributes, r.texts)
 			s.attributes = r.attributes[first:len(r.attributes):len(r.attributes)]
 			return err
 		case 3:
