@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dialect_view import chat, read, span
+from spanledger_processor.pricing import Pricer
 
 
 @pytest.mark.parametrize(
@@ -144,3 +145,24 @@ def test_openais_region_in_litellms_parameters(base: str | None, context: tuple[
     hidden = json.dumps({"model_id": "m", "api_base": base})
     told = chat(input_tokens=100, output_tokens=10) | {"litellm.call_id": "1", "hidden_params": hidden}
     assert read(span(told, "litellm_request", "litellm")).price_context == context
+
+
+@pytest.mark.parametrize(
+    ("address", "model", "region"),
+    [
+        ("us-east5-aiplatform.googleapis.com", "claude-sonnet-4-5@20250929", "us-east5"),
+        ("https://europe-west1-aiplatform.googleapis.com/v1/projects/p", "claude-opus-4-8", "europe-west1"),
+        ("us-east5-aiplatform.googleapis.com", "claude-haiku-5-5", "us-east5"),
+        ("aiplatform.googleapis.com", "claude-sonnet-4-5@20250929", ""),  # the global endpoint
+        ("us-east5-aiplatform.googleapis.com", "claude-sonnet-4@20250514", ""),  # before 4.5 one price
+        ("us-east5-aiplatform.googleapis.com", "claude-3-5-sonnet-v2@20241022", ""),
+        ("us-central1-aiplatform.googleapis.com", "gemini-2.5-flash", ""),
+    ],
+)
+@pytest.mark.parametrize("scope", ["opentelemetry.instrumentation.genai.anthropic", "opentelemetry.instrumentation.x"])
+def test_claude_on_vertex_costs_more_in_a_region(scope: str, address: str, model: str, region: str) -> None:
+    """https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai: a tenth, from Claude 4.5 on."""
+    told = chat(input_tokens=100, output_tokens=10) | {"server.address": address, "gen_ai.request.model": model}
+    call = read(span(told | {"gen_ai.provider.name": "gcp.vertex_ai"}, scope=scope))
+    assert call.price_context == ((("region", region),) if region else ())
+    assert Pricer().cost(call, 1_795_400_000 * 10**9).estimate or not region

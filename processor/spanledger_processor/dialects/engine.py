@@ -54,9 +54,13 @@ _RESPONSE = frozenset({"choices", "usage", "object", "stop_reason"})
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
 _LONGEST_ENDPOINT = 200
-_HOST = "api.openai.com"
+_HOSTS = ("api.openai.com", "-aiplatform.googleapis.com")
 _REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
 """OpenAI's regional endpoints (https://platform.openai.com/docs/guides/your-data): data residency has a surcharge."""
+_VERTEX_REGION = re.compile(r"(?:^|//)([a-z]{2,12}-[a-z]{2,12}\d{1,2})-aiplatform\.googleapis\.com(?:$|[:/])")
+_SURCHARGED = re.compile(r"claude-(?:[a-z]+-)?(?:4-[5-9]|[5-9])(?!\d)")
+"""Claude on Vertex AI from 4.5 on costs a tenth more at a regional endpoint than at the global one:
+https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai."""
 
 
 def kind_of(dialect: Dialect, view: ScopedSpan) -> Kind | None:
@@ -121,7 +125,7 @@ def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) ->
     if call.usage is not None:
         told = dialect.served or dialect.asked or dialect.served_in or dialect.asked_in or dialect.endpoints
         if terms.context or told:
-            call.price_context = _context(dialect, view, terms.context)
+            call.price_context = _context(dialect, view, terms.context, call.model)
         call.unclassed = terms.unclassed
         call.plan = "provisioned" if _PROVISIONED in call.request_model else terms.plan
         if dialect.subscription and any(says(view.attributes, mark) for mark in dialect.subscription):
@@ -230,15 +234,19 @@ def _tool(dialect: Dialect, view: ScopedSpan) -> ToolCall:
     return call
 
 
-def _context(dialect: Dialect, view: ScopedSpan, response: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _context(
+    dialect: Dialect, view: ScopedSpan, response: Mapping[str, str], model: str
+) -> tuple[tuple[str, str], ...]:
     """Return tier, speed and region that a call was served with; what was asked counts where no response tells."""
     settled: dict[str, str] = {}
-    for name, tier in _told(dialect, view.attributes.get, response):
+    for name, tier in _told(dialect, view.attributes.get, response, model):
         settled.setdefault(name, tier)
     return tuple(sorted((name, tier) for name, tier in settled.items() if tier))
 
 
-def _told(dialect: Dialect, get: Callable[[str], Any], response: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _told(
+    dialect: Dialect, get: Callable[[str], Any], response: Mapping[str, str], model: str
+) -> Iterator[tuple[str, str]]:
     """Yield what each place says, the one to be believed first."""
     yield from _under(dialect.served, get)
     yield from response.items()
@@ -249,9 +257,9 @@ def _told(dialect: Dialect, get: Callable[[str], Any], response: Mapping[str, st
     yield from _under(dialect.asked, get)
     for key in dialect.endpoints:
         value = get(key)
-        if isinstance(value, str) and _HOST in value:
+        if isinstance(value, str) and any(host in value for host in _HOSTS):
             value = _inner(value, ("api_base",)) if value.startswith("{") else value
-            if isinstance(value, str) and (region := _region(value[:_LONGEST_ENDPOINT])):
+            if isinstance(value, str) and (region := _region(value[:_LONGEST_ENDPOINT], model)):
                 yield "region", region
 
 
@@ -284,9 +292,11 @@ def _term(key: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def _region(endpoint: str) -> str:
-    """Return the region of an endpoint, "" where it names none that has a price."""
+def _region(endpoint: str, model: str) -> str:
+    """Return the region of an endpoint, "" where it names none that has a price for the model."""
     match = _REGION.search(endpoint.lower())
+    if match is None and _SURCHARGED.search(model.lower()):
+        match = _VERTEX_REGION.search(endpoint.lower())
     return match[1] if match is not None else ""
 
 
