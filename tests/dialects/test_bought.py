@@ -559,26 +559,6 @@ def test_a_plans_call_from_a_file_is_charged_nothing() -> None:
     assert read(span(told)).plan == "subscription"
 
 
-RANKING = {"results": [], "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 2}}}
-"""https://docs.cohere.com/reference/rerank: `meta.billed_units.search_units`"""
-
-
-@pytest.mark.parametrize(
-    "attributes",
-    [
-        {"openinference.span.kind": "RERANKER", "output.value": json.dumps(RANKING)},
-        {
-            "ai.operationId": "ai.rerank.doRerank",
-            "ai.response.providerMetadata": json.dumps({"cohere": {"billed_units": {"search_units": 2}}}),
-        },
-    ],
-    ids=["openinference", "vercel"],
-)
-def test_search_units_of_a_ranking(attributes: dict[str, Any]) -> None:
-    call = read(span(attributes))
-    assert call.usage == Usage(search_units=2)
-
-
 ANSWER = {"role": "assistant", "parts": []}
 TOOL_RESULT = {"role": "tool", "parts": []}
 

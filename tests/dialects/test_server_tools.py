@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from dialect_view import chat, read, span
-from spanledger_processor.model import Call
+from spanledger_processor.model import Call, Usage
 
 PYDANTIC = chat(input_tokens=100, output_tokens=50)
 OPENINFERENCE = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 100, "llm.token_count.completion": 50}
@@ -167,3 +167,59 @@ def test_arguments_and_actions_that_are_odd_take_nothing_away(odd: Any) -> None:
     assert _answer(BUILTIN | {"arguments": {"type": odd, "queries": odd}}).usage is not None
     item = {"type": "web_search_call", "id": odd, "action": {"type": odd}}
     assert read(span(OPENINFERENCE | {"output.value": json.dumps({"output": [item]})})).usage is not None
+
+
+COMPACTED = {"type": "compaction", "input_tokens": 180_000, "output_tokens": 3500}
+ANSWERED = {"type": "message", "input_tokens": 100, "output_tokens": 50}
+
+
+@pytest.mark.parametrize(
+    ("iterations", "unclassed"),
+    [
+        ([COMPACTED, ANSWERED, COMPACTED], ("compaction tokens",)),
+        ([ANSWERED, {"type": "advisor_message"}], ("advisor_message tokens",)),
+        ([ANSWERED], ()),
+        (None, ()),
+        ([None, {"type": 5}, "message"], ()),
+    ],
+)
+def test_what_anthropic_sampled_beside_the_answer_is_not_in_its_counts(
+    iterations: Any, unclassed: tuple[str, ...]
+) -> None:
+    """https://platform.claude.com/docs/en/build-with-claude/compaction-threshold: top-level counts leave it out."""
+    usage = CLAUDE | {"iterations": iterations}
+    assert read(span(OPENINFERENCE | {"output.value": json.dumps({"usage": usage})})).unclassed == unclassed
+    v5: dict[str, Any] = {"ai.operationId": "ai.generateText.doGenerate", "ai.model.provider": "anthropic.messages"}
+    v5 |= {"ai.usage.inputTokens": 100, "ai.usage.outputTokens": 50}
+    v5 |= {"ai.response.providerMetadata": json.dumps({"anthropic": {"usage": usage}})}
+    assert read(span(v5, scope="ai")).unclassed == unclassed
+
+
+def test_mistrals_connectors_are_counted_beside_the_tokens() -> None:
+    """https://docs.mistral.ai/api/endpoint/beta/conversations: `ConversationUsageInfo`."""
+    usage: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 50, "connector_tokens": 7}
+    usage |= {"connectors": {"web_search": 2, "code_interpreter": 1, "image_generation": 1}}
+    call = read(span(OPENINFERENCE | {"output.value": json.dumps({"usage": usage})}))
+    assert call.usage is not None
+    assert call.usage.web_searches == 2
+    assert call.unclassed == ("code executions", "connector tokens", "generated images")
+
+
+RANKING = {"results": [], "meta": {"api_version": {"version": "2"}, "billed_units": {"search_units": 2}}}
+"""https://docs.cohere.com/reference/rerank: `meta.billed_units.search_units`"""
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"openinference.span.kind": "RERANKER", "output.value": json.dumps(RANKING)},
+        {
+            "ai.operationId": "ai.rerank.doRerank",
+            "ai.response.providerMetadata": json.dumps({"cohere": {"billed_units": {"search_units": 2}}}),
+        },
+    ],
+    ids=["openinference", "vercel"],
+)
+def test_search_units_of_a_ranking(attributes: dict[str, Any]) -> None:
+    call = read(span(attributes))
+    assert call.usage == Usage(search_units=2)

@@ -291,6 +291,7 @@ PARTS: Mapping[str, Paths] = {
         "prompt_tokens_details.web_search_requests",
         "server_side_tool_usage_details.web_search_calls",
         "num_search_queries",
+        "connectors.web_search",
     ),
     "file_searches": ("server_side_tool_usage_details.file_search_calls",),
     "search_units": ("search_units", "billed_units.search_units"),
@@ -300,7 +301,8 @@ PARTS: Mapping[str, Paths] = {
 OpenAI: https://platform.openai.com/docs/api-reference/chat/object, .../responses/object, .../realtime-server-events;
 Google: https://ai.google.dev/api/generate-content#UsageMetadata; Anthropic: https://docs.anthropic.com/en/api/messages;
 Cohere: https://docs.cohere.com/reference/rerank; xAI: https://docs.x.ai/docs/guides/tools/tool-usage-details;
-Perplexity: https://docs.perplexity.ai/api-reference/chat-completions-post.
+Perplexity: https://docs.perplexity.ai/api-reference/chat-completions-post; Mistral (`ConversationUsageInfo`):
+https://docs.mistral.ai/api/endpoint/beta/conversations.
 """
 UNCLASSED: Mapping[str, Paths] = {
     "video tokens": (
@@ -313,9 +315,12 @@ UNCLASSED: Mapping[str, Paths] = {
     "code executions": (
         "server_tool_use.code_execution_requests",
         "server_side_tool_usage_details.code_interpreter_calls",
+        "connectors.code_interpreter",
     ),
+    "connector tokens": ("connector_tokens",),
+    "generated images": ("connectors.image_generation",),
     "social searches": ("server_side_tool_usage_details.x_search_calls",),
-    "document searches": ("server_side_tool_usage_details.document_search_calls",),
+    "document searches": ("server_side_tool_usage_details.document_search_calls", "connectors.document_library"),
     "search sources": ("num_sources_used",),
     "citation tokens": ("citation_tokens",),
 }
@@ -338,6 +343,7 @@ STANDARD = frozenset(
 )
 """Values of a tier, speed or region that stand for the list price."""
 _TICK = USD // 10**10
+_MOST_ITERATIONS = 64
 _WRITES = "cache_creation_tokens"
 """Told by LiteLLM since it counts writes in; between 1.60 and 1.80 there are releases whose prompt lacks them."""
 
@@ -439,12 +445,23 @@ def read_terms(value: Mapping[str, Any]) -> Terms:
     if traffic is not None:
         terms.plan = "provisioned" if "provisioned" in traffic else ""
         terms.context["service_tier"] = traffic.removeprefix("on_demand").strip("_") if "on_demand" in traffic else ""
+    terms.unclassed += _further_sampling(value.get("iterations"))
     _langchain_terms(value, terms)
     details = value.get("prompt_tokens_details")
     if value.get("cache_creation_input_tokens") and isinstance(details, Mapping) and _WRITES not in details:
         terms.doubt = "LiteLLM may have left cache writes out of its sum"
     terms.reported = _charged(value)
     return terms
+
+
+def _further_sampling(iterations: Any) -> tuple[str, ...]:
+    """Return what a request of Anthropic's sampled beside its answer, which the counts around it leave out.
+
+    https://platform.claude.com/docs/en/build-with-claude/compaction-threshold: `usage.iterations`.
+    """
+    listed = iterations[:_MOST_ITERATIONS] if isinstance(iterations, list) else []
+    kinds = [text(one.get("type")) for one in listed if isinstance(one, Mapping)]
+    return tuple(dict.fromkeys(f"{kind[:64]} tokens" for kind in kinds if kind and kind != "message"))
 
 
 def read_context(value: Mapping[str, Any]) -> dict[str, str]:
