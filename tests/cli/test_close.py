@@ -12,6 +12,9 @@ from chats import chat, request, set_attributes
 from commands import answer, ledger, output, run
 from served import Served
 
+JAN_30 = 1_769_774_400 * 10**9
+"""2026-01-30 12:00 UTC."""
+
 
 def _of(session: str) -> bytes:
     span = chat()
@@ -23,7 +26,7 @@ def test_on_disk(tmp_path: Path) -> None:
     state = ledger(tmp_path, _of("a"), _of("b"))
     before = answer("session", "a", *state)
     assert "session a is marked as ended" in output("close", "a", *state)
-    assert answer("session", "a", *state) == {**before, "closed": True}
+    assert answer("session", "a", *state) == {**before, "closed": True, "state": "closed"}
     assert "closed" not in answer("session", "b", *state)
     assert ", ended" in output("session", "a", *state)
     assert answer("close", "a", *state) == {"id": "a", "closed": True}
@@ -70,3 +73,22 @@ def test_no_other_site_can_close(tmp_path: Path) -> None:
         assert httpx2.post(url, content=b"[]", headers={"content-type": "application/json"}).status_code == 415
         assert httpx2.get(url).status_code == 404
         assert "closed" not in answer("session", "a", "--config", str(served.config))
+
+
+def test_a_session_that_goes_on_is_open_again(tmp_path: Path) -> None:
+    """What was done before it was ended leaves it so, whenever it arrives; what is done after it re-opens it."""
+    state = ledger(tmp_path, _of("a"))
+    first = answer("session", "a", *state)["last"]
+    run("close", "a", *state)
+    ledger(tmp_path, _of("a"))
+    assert answer("session", "a", *state)["state"] == "active"
+    run("close", "a", *state)
+    ended = answer("session", "a", *state)
+    assert (ended["state"], ended["calls"]) == ("closed", 2)
+    run("close", "a", *state)
+    assert answer("session", "a", *state) == ended
+    early = chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 1)
+    set_attributes(early, {"gen_ai.conversation.id": "a"})
+    ledger(tmp_path, request(early))
+    assert answer("session", "a", *state)["state"] == "closed"
+    assert answer("session", "a", *state)["last"] > first

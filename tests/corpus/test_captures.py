@@ -69,6 +69,15 @@ def check(books: Books, capture: Capture) -> None:
         values = books.parts(lambda reader, tenant, name=name: dimensions.values(reader, tenant, name))
         assert sum(Decimal(row["cost_usd_exact"]) for row in values) == cost
         assert all(row["cost_usd"] >= 0 and row["calls"] > 0 for row in values)
+    for session in books.parts(questions.sessions):
+        (found,) = books.parts(
+            lambda reader, tenant, name=session["id"]: [questions.session(reader, tenant, name) or {}]
+        )
+        if found["agents"]:
+            by_agent = sum(Decimal(row["cost_usd_exact"]) for row in found["agents"])
+            assert by_agent == Decimal(session["cost_usd_exact"])
+        if session["id"]:
+            assert sum(row["calls"] for row in found["tools"]) <= session["tool_calls"]
     assert books.repeats_differ == []
 
 

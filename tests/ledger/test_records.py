@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spanledger_processor.ledger import records
+from spanledger_processor.ledger.facts import Facts
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import StateError
@@ -84,7 +85,7 @@ _sums = st.builds(
     usage=st.tuples(*[_counts] * len(USAGE_CLASSES)),
     first_ns=st.integers(0, 2**64 - 1),
     last_ns=st.integers(0, 2**64 - 1),
-    closed=st.booleans(),
+    closed_ns=st.integers(0, 2**64 - 1),
     arrival_ms=st.integers(0, 2**40),
     labels=st.dictionaries(_texts, _texts, max_size=3),
     reasons=st.dictionaries(_texts, st.integers(1), max_size=3),
@@ -92,6 +93,14 @@ _sums = st.builds(
     named=st.sets(_texts, max_size=3),
     granularities=st.dictionaries(_texts, st.integers(1), max_size=3),
     elsewhere=st.none() | st.builds(Sums, cost=_counts, calls=_counts),
+    facts=st.none()
+    | st.builds(
+        Facts,
+        turns=_counts,
+        values=st.dictionaries(_texts, st.lists(_texts, max_size=3), max_size=3),
+        stretches=st.lists(st.tuples(st.integers(0, 2**45), st.integers(0, 2**45)), max_size=3),
+        sizes=st.dictionaries(st.integers(0, 2**35), st.integers(0, 2**63 - 1), max_size=3),
+    ),
 )
 
 
@@ -106,6 +115,15 @@ def test_totals_of_a_newer_version_are_read_as_far_as_they_are_known(sums: Sums)
     row[2].append(7)
     newer = pack([*row, "new"])
     assert Sums.unpack(newer) == sums
+
+
+def test_a_session_that_was_ended_by_an_earlier_version_still_is() -> None:
+    """Its record says that it was, and not when."""
+    row = unpack(Sums(spans=1, first_ns=3, last_ns=5).pack())
+    row[3] = [3, 5, True]
+    assert Sums.unpack(pack(row)).closed
+    row[3] = [3, 5, False]
+    assert not Sums.unpack(pack(row)).closed
 
 
 def test_totals_of_the_first_version_have_six_classes() -> None:

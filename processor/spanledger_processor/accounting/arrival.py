@@ -19,6 +19,7 @@ def span_of(fact: Fact) -> Span:
     span.scope = bounded_id(fact.scope)
     span.parent_session = fact.session_parent_id
     span.session_labels = call.session_name, call.session_project
+    span.instance = fact.instance
     span.response = bounded_id(call.response_id)
     span.call_id = bounded_id(call.tool.call_id or "") if call.tool else ""
     span.signature = fact.signature.value if fact.signature and not (call.tool and call.tool.denied) else ""
@@ -33,7 +34,8 @@ def span_of(fact: Fact) -> Span:
 def _detail_of(fact: Fact, call: Call) -> Detail:
     tool = bounded_id(call.tool.name or "") if call.tool is not None and call.kind == "tool" else ""
     agent, parent = bounded_id(call.agent_id), bounded_id(call.agent_parent_id)
-    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions)
+    denied = call.tool is not None and call.tool.denied
+    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied)
     return NO_DETAIL if detail == NO_DETAIL else detail
 
 

@@ -23,6 +23,7 @@ class Named(NamedTuple):
 
 
 NOTHING = Named()
+_AGENT = "agent"
 
 
 class Link(Protocol):
@@ -39,6 +40,12 @@ class Link(Protocol):
 
     @property
     def agent(self) -> str: ...
+
+    @property
+    def names_parent(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
 
 
 class Groups:
@@ -66,6 +73,7 @@ class Groups:
         self._sessions: dict[bytes, str] = {}
         self._runs: dict[bytes, str] = {}
         self._agents: dict[bytes, str] = {}
+        self._turns: dict[bytes, str] = {}
         """By parent id: what stands above."""
 
     def session(self, link: Link) -> Named:
@@ -95,6 +103,21 @@ class Groups:
         if link.agent or not self._names_agents:
             return link.agent
         return self._above(link, self._agents, _agent_of)
+
+    def agent_parent(self, link: Link) -> str:
+        """The agent above the one that an agent's span names; empty for other spans, and where none is known."""
+        if link.kind != _AGENT or not link.agent or link.names_parent:
+            return link.names_parent
+        above = self._links.get(link.parent_id)
+        for _ in range(MAX_DEPTH):
+            if above is None or (above.agent and above.agent != link.agent):
+                break
+            above = self._links.get(above.parent_id)
+        return above.agent if above is not None and above.agent != link.agent else ""
+
+    def is_turn(self, link: Link) -> bool:
+        """Return whether a span begins a turn: an agent's that stands below no other agent's."""
+        return link.kind == _AGENT and not self._above(link, self._turns, _kind_of_agent)
 
     def _above(self, link: Link, known: dict[bytes, str], named: Callable[[Link], str]) -> str:
         """The id that the nearest ancestor with one names; `known` keeps it by parent: each link is followed once."""
@@ -126,6 +149,10 @@ def _run_of(link: Link) -> str:
 
 def _agent_of(link: Link) -> str:
     return link.agent
+
+
+def _kind_of_agent(link: Link) -> str:
+    return link.kind if link.kind == _AGENT else ""
 
 
 def _only(ids: set[str]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from spanledger_processor.accounting.count_once import AGGREGATES, Source, calls_again
-from spanledger_processor.accounting.grouping import Groups
+from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, REPEATS, Claim, Span, Trace
 
@@ -27,6 +27,7 @@ class Incremental:
     session: str = ""
     run: str = ""
     names_agents: bool = False
+    _has_agents: bool = False
     roles: dict[bytes, str] = field(default_factory=dict)
     _settled: frozenset[bytes] = frozenset()
     """Ids of aggregates that repeat a counted call."""
@@ -34,6 +35,8 @@ class Incremental:
     """Ids of what stands above spans that claim."""
     _uppers: set[bytes] = field(default_factory=set)
     """Ids of what stands above any span."""
+    _above_agents: set[bytes] = field(default_factory=set)
+    """Ids of what stands above an agent's span."""
     _ids: set[str | bytes] = field(default_factory=set)
     _sources: dict[int, Source] = field(default_factory=dict)
     """By input tokens: the one source of the calls that have as many."""
@@ -46,12 +49,13 @@ class Incremental:
             return None
         known = cls("".join(sessions), "".join(runs), _settled=_settled(trace, roles), _above=set(trace.awaited))
         known.names_agents = trace.names_agents()
+        known._has_agents = known.names_agents or any(span.kind == "agent" for span in trace.spans.values())
         return known if known._take_all(trace, trace.spans.values()) else None
 
     def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
         """Take in spans that stand in `trace` already; return whether it still is a plain one with them."""
         added = list(spans)
-        if not all(map(self._names_no_other, added)) or self._may_name_agents(added):
+        if not all(map(self._names_no_other, added)) or self._is_agent_above_known(trace, added):
             return False
         return self._take_all(trace, added)
 
@@ -59,7 +63,9 @@ class Incremental:
         for span in spans:
             if not self._takes(trace, span):
                 return False
-            self._note_uppers(trace, span)
+            _climb_into(self._uppers, trace, span)
+            if span.kind == "agent":
+                _climb_into(self._above_agents, trace, span)
         return True
 
     def groups(self, trace: Trace) -> Groups:
@@ -69,17 +75,23 @@ class Incremental:
     def _names_no_other(self, span: Span) -> bool:
         return span.session.id in ("", self.session) and span.run.id in ("", self.run)
 
-    def _may_name_agents(self, spans: list[Span]) -> bool:
-        """Return whether new spans may tell the agent of spans that were known before: they stand above them."""
+    def _is_agent_above_known(self, trace: Trace, spans: list[Span]) -> bool:
+        """Return whether new spans bring an agent above known ones, or link them to one: that changes their place."""
         self.names_agents = self.names_agents or any(span.agent for span in spans)
-        return self.names_agents and any(span.span_id in self._uppers for span in spans)
+        self._has_agents = self._has_agents or self.names_agents or any(span.kind == "agent" for span in spans)
+        return self._has_agents and any(self._brings_agent(trace, span) for span in spans)
 
-    def _note_uppers(self, trace: Trace, span: Span) -> None:
-        ancestor = span.parent_id
-        while ancestor and ancestor not in self._uppers:
-            self._uppers.add(ancestor)
-            above = trace.spans.get(ancestor)
-            ancestor = b"" if above is None else above.parent_id
+    def _brings_agent(self, trace: Trace, span: Span) -> bool:
+        if span.span_id not in self._uppers:
+            return False
+        above: Span | None = span
+        for _ in range(MAX_DEPTH):
+            if above is None:
+                return False
+            if above.agent or (above.kind == "agent" and span.span_id in self._above_agents):
+                return True
+            above = trace.spans.get(above.parent_id)
+        return True
 
     def _takes(self, trace: Trace, span: Span) -> bool:
         claim = span.claim
@@ -125,6 +137,15 @@ class Incremental:
             self._above.add(ancestor)
             ancestor = b"" if above is None else above.parent_id
         return True
+
+
+def _climb_into(uppers: set[bytes], trace: Trace, span: Span) -> None:
+    """Add to `uppers`, which holds what stands above some spans, what stands above one more."""
+    ancestor = span.parent_id
+    while ancestor and ancestor not in uppers:
+        uppers.add(ancestor)
+        above = trace.spans.get(ancestor)
+        ancestor = b"" if above is None else above.parent_id
 
 
 def _settled(trace: Trace, roles: Mapping[bytes, str]) -> frozenset[bytes]:

@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import COUNTED, Place, Span
+from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, Place, Span
 from spanledger_processor.ledger.dimensions import AGENT
+from spanledger_processor.ledger.facts import Facts
 from spanledger_processor.ledger.keys import (
     LEDGER,
     bounded_id,
     dimension_key,
     id_bytes,
     link_key,
+    part_key,
     run_key,
     session_key,
 )
 from spanledger_processor.ledger.packing import pack
-from spanledger_processor.ledger.runs import NAMES, SPAWNED, run_of_session, sessions_under
+from spanledger_processor.ledger.parts import TOOL
+from spanledger_processor.ledger.runs import INSTANCE, NAMES, SPAWNED, run_of_session, sessions_under
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table, key
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import Pico
 
 _NONE: Mapping[str, str] = MappingProxyType({})
+
+Times: TypeAlias = Sequence[tuple[int, int]]
 
 
 class Totals:
@@ -44,6 +49,10 @@ class Totals:
         self._groups: dict[tuple[str, str, str], Sums] = {}
         self._days: dict[tuple[int, str, str, str, tuple[str, ...]], Sums] = {}
         self._tasks: dict[tuple[str, str, str, str, str], Sums] = {}
+        self._parts: dict[tuple[str, str, str], Sums] = {}
+        self._parents: dict[tuple[str, str], str] = {}
+        """The agents above others, by session and agent."""
+        self._notes: dict[str, _Notes] = {}
         self._described: dict[str, dict[str, str]] = {}
         """Names and projects of sessions, where their spans tell them."""
         self._linked: dict[tuple[bytes, str], set[str]] = {}
@@ -60,6 +69,11 @@ class Totals:
         if place.role == COUNTED and span.claim is not None:
             for sums in self._of_claim(span, place):
                 span.enter(sums, place.role, sign)
+        if place.session:
+            self._notes_of(place.session).take(span, place, sign)
+            for sums in self._of_parts(span, place):
+                span.enter(sums, place.role, sign)
+                _facts_of(sums).add(_part_facts(span), sign)
 
     def book_group(self, like: Span, place: Place, sums: Sums) -> None:
         """Enter the sums of spans that stand in one session and run as `like` does."""
@@ -69,6 +83,18 @@ class Totals:
         """Enter the sums of counted spans, of any sessions, whose claims go where that of `like` does."""
         for into in self._of_claim(like, place):
             into.add(sums)
+
+    def book_facts(self, like: Span, place: Place, times: Times, contexts: Times, sums: Sums) -> None:
+        """Enter what a session is told by spans that stand where `like` does: from when to when each lasted, and when
+        each began with so many input tokens.
+        """
+        if place.session:
+            self._notes_of(place.session).take_like(like, place, times, contexts)
+            for into in self._of_parts(like, place):
+                into.add(sums)
+                facts = _part_facts(like)
+                facts.failed, facts.denied = facts.failed * len(times), facts.denied * len(times)
+                _facts_of(into).add(facts)
 
     def _of_group(self, span: Span, place: Place) -> Sums:
         """Where the session and the run of a span are gathered."""
@@ -85,6 +111,36 @@ class Totals:
             gathered.append(_of(self._tasks, task))
         return gathered
 
+    def _notes_of(self, session: str) -> _Notes:
+        notes = self._notes.get(session)
+        if notes is None:
+            notes = self._notes[session] = _Notes()
+        return notes
+
+    def _of_parts(self, span: Span, place: Place) -> list[Sums]:
+        """Where what a session did by the span's agent, and by its tool, is gathered."""
+        session, gathered = place.session, list[Sums]()
+        if place.agent:
+            gathered.append(_of(self._parts, (session, AGENT, place.agent)))
+            if place.agent_parent:
+                self._parents[session, place.agent] = place.agent_parent
+        if span.detail.tool and not span.again:
+            gathered.append(_of(self._parts, (session, TOOL, span.detail.tool)))
+        return gathered
+
+    def _settle_parts(self) -> None:
+        for session, notes in self._notes.items():
+            change = self._changes.add[session_key(self._tenant, session)]
+            change.facts = notes.facts()
+            known = self._known(session_key(self._tenant, session)).facts
+            for instance in notes.instances.difference(known.values.get("instance", ()) if known else ()):
+                self._claim_link(INSTANCE, instance, session)
+        for (session, kind, name), sums in self._parts.items():
+            labels = {"session": bounded_id(session), "kind": kind, "id": bounded_id(name)}
+            if kind == AGENT and (parent := self._parents.get((session, name))):
+                labels["parent"] = bounded_id(parent)
+            self._add(part_key(self._tenant, session, kind, name), sums, 1, labels)
+
     def settle(self) -> None:
         """Enter all bookings. Call once."""
         ledger = key(Table.TOTAL, self._tenant, LEDGER)
@@ -100,6 +156,7 @@ class Totals:
                 change.elsewhere = change.elsewhere or Sums()
                 change.elsewhere.add(sums)
                 self._add(run_key(self._tenant, run), sums, 1, {"id": bounded_id(run)})
+        self._settle_parts()
         self._settle_claims()
 
     def _link(self, session: str, run: str, parent: str) -> None:
@@ -190,6 +247,74 @@ class Totals:
         if total is None:
             total = self._stored[where] = self._reader.sums(where)
         return total
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What one session's spans tell, until all of them are known."""
+
+    turns: int = 0
+    failed: int = 0
+    denied: int = 0
+    times: list[tuple[int, int]] = field(default_factory=list)
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+    dimensions: set[tuple[str, ...]] = field(default_factory=set)
+    instances: set[str] = field(default_factory=set)
+
+    def take(self, span: Span, place: Place, sign: int) -> None:
+        """Note what one span tells."""
+        detail = span.detail
+        self.turns += sign * place.turn
+        if not span.again:
+            self.failed += sign * detail.failed
+            self.denied += sign * detail.denied
+        if sign < 0:
+            return
+        if span.kind in CONTAINERS:
+            self.times += [(span.start_ns, span.start_ns), (span.end_ns, span.end_ns)]
+        else:
+            self.times.append((span.start_ns, span.end_ns))
+        if size := span.context:
+            self.sizes.append((span.start_ns, size))
+        self._say(span)
+
+    def take_like(self, like: Span, place: Place, times: Times, contexts: Times) -> None:
+        """Note what several spans tell that are like one another but for these."""
+        detail, number = like.detail, len(times)
+        self.turns += number * place.turn
+        self.failed += number * detail.failed
+        self.denied += number * detail.denied
+        self.times += times
+        self.sizes += [(start_ns, size) for start_ns, size in contexts if size]
+        self._say(like)
+
+    def _say(self, span: Span) -> None:
+        if span.detail.dimensions:
+            self.dimensions.add(span.detail.dimensions)
+        if span.instance:
+            self.instances.add(bounded_id(span.instance))
+
+    def facts(self) -> Facts:
+        """Return all of it."""
+        facts = Facts(self.turns, self.failed, self.denied)
+        facts.act(self.times)
+        facts.grow(self.sizes)
+        for dimensions in self.dimensions:
+            for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
+                facts.say(name, value)
+        if self.instances:
+            facts.say("instance", *self.instances)
+        return facts
+
+
+def _facts_of(sums: Sums) -> Facts:
+    sums.facts = sums.facts or Facts()
+    return sums.facts
+
+
+def _part_facts(span: Span) -> Facts:
+    """What a span tells of its agent and of its tool."""
+    return Facts(failed=int(span.detail.failed and not span.again), denied=int(span.detail.denied and not span.again))
 
 
 _Place = TypeVar("_Place")

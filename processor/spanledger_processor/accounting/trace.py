@@ -88,7 +88,7 @@ class Claim:
 
 
 class Detail(NamedTuple):
-    """What a GenAI span tells for sums of its own: by agent, tool, failure and dimension.
+    """What a GenAI span tells for sums of its own: by agent, tool, failure, denial and dimension.
 
     `dimensions` are names and values in turn.
     """
@@ -98,6 +98,7 @@ class Detail(NamedTuple):
     tool: str = ""
     failed: bool = False
     dimensions: tuple[str, ...] = ()
+    denied: bool = False
 
 
 NO_DETAIL = Detail()
@@ -105,12 +106,18 @@ NO_DETAIL = Detail()
 
 @dataclass(slots=True)
 class Place:
-    """Where a span stands in the ledger: what it adds (by role), and to whose totals."""
+    """Where a span stands in the ledger: what it adds (by role), and to whose totals.
+
+    `agent_parent` is the agent above the one that an agent's span names, `turn` true for an agent's span that stands
+    below no other agent's.
+    """
 
     role: str = ""
     session: str = ""
     run: str = ""
     agent: str = ""
+    agent_parent: str = ""
+    turn: bool = False
 
 
 @dataclass(slots=True)
@@ -133,6 +140,8 @@ class Span:
     parent_session: str = ""
     session_labels: tuple[str, str] = ("", "")
     """Name and project of its session; not remembered, the session's are."""
+    instance: str = ""
+    """Its process (`service.instance.id`); likewise."""
     response: str = ""
     call_id: str = ""
     signature: str = ""
@@ -166,6 +175,21 @@ class Span:
         return self.detail.agent
 
     @property
+    def names_parent(self) -> str:
+        """The agent above its own, as the span itself names it."""
+        return self.detail.agent_parent
+
+    @property
+    def is_model_call(self) -> bool:
+        """Whether it is a single call of a model, with usage."""
+        return self.kind == "llm" and self.claim is not None and bool(self.claim.tokens) and not self.claim.granularity
+
+    @property
+    def context(self) -> int:
+        """The input tokens of a single call of a model, 0 of anything else."""
+        return (self.claim.tokens[0] or 0) if self.claim is not None and self.is_model_call else 0
+
+    @property
     def counted(self) -> bool:
         """Whether the ledger holds its claim."""
         return self.place is not None and self.place.role == COUNTED and self.claim is not None
@@ -177,7 +201,8 @@ class Span:
             sums.tool_calls += sign
         if sign > 0:
             sums.widen(self.start_ns, self.end_ns)
-            sums.closed = sums.closed or self.closes
+            if self.closes:
+                sums.closed_ns = max(sums.closed_ns, self.start_ns, self.end_ns)
         claim = self.claim
         if role != COUNTED or claim is None or claim.cached:
             return

@@ -24,7 +24,7 @@ SEGMENT_SPANS = 32
 """Spans of a closed segment, and of the head at most."""
 
 _VERSION = 2
-_KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN = 1, 2, 4, 8
+_KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN = 1, 2, 4, 8, 16
 
 Row: TypeAlias = list[Any]
 """A span's packed part, then its state as `state_of` gives it."""
@@ -119,7 +119,10 @@ def state_of(span: Span) -> list[Any]:
     state[5] = span.twin or None
     state[6] = span.lent_session or None
     state[7] = sorted(span.reported_by) if span.reported_by else None
+    if place is not None and place.turn:
+        state[0] |= _TURN
     state[8] = place.agent if place is not None and place.agent != span.detail.agent else None
+    state[9] = place.agent_parent if place is not None and place.agent_parent != span.detail.agent_parent else None
     while state and not state[-1]:
         state.pop()
     return state
@@ -169,13 +172,15 @@ def _span(row: Row, segment: int) -> Span:
     span.segment = segment
     if not state:
         return span
-    flags, role, session, run, sent, twin, lent, sources, agent, *_ = [*state, *_ABSENT[len(state) :]]
+    flags, role, session, run, sent, twin, lent, sources, agent, parent, *_ = [*state, *_ABSENT[len(state) :]]
     if lent:
         span.lent_session, span.session = lent, Named(lent, "trace")
     if flags & _KNOWN_PLACE:
         own_session, own_run = span.session.id, span.run.id
         span.place = Place(role or "", own_session if session is None else session, own_run if run is None else run)
         span.place.agent = span.detail.agent if agent is None else agent
+        span.place.agent_parent = span.detail.agent_parent if parent is None else parent
+        span.place.turn = bool(flags & _TURN)
     span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
     if sent is True and span.claim is not None:
         span.sent = span.claim.spend
@@ -189,7 +194,7 @@ def _span(row: Row, segment: int) -> Span:
     return span
 
 
-_ABSENT: list[Any] = [0, None, None, None, None, None, None, None, None]
+_ABSENT: list[Any] = [0, *[None] * 9]
 
 
 def _of_fixed(fixed: bytes) -> Span:
@@ -207,8 +212,8 @@ def _of_fixed(fixed: bytes) -> Span:
     span.kind, span.scope, span.parent_session, span.response, span.call_id = row[8:13]
     span.signature, span.logged, claim = row[13:16]
     if len(row) > _WITHOUT_DETAIL:
-        agent, parent, tool, failed, dimensions, *_ = row[16]
-        span.detail = Detail(agent, parent, tool, failed, tuple(dimensions))
+        agent, parent, tool, failed, dimensions, *more = row[16]
+        span.detail = Detail(agent, parent, tool, failed, tuple(dimensions), *more[:1])
     if claim is not None:
         tokens, amount, *rest = claim
         span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest[:7])

@@ -135,7 +135,10 @@ class TraceState:
     def place(self, span: Span) -> Place:
         """Where a span of this trace stands, by all that is known now."""
         role = self.match.roles.get(span.span_id, "")
-        return Place(role, self.groups.session(span).id, self.groups.run(span).id, self.groups.agent(span))
+        groups = self.groups
+        place = Place(role, groups.session(span).id, groups.run(span).id, groups.agent(span))
+        place.agent_parent, place.turn = groups.agent_parent(span), groups.is_turn(span)
+        return place
 
     def reason(self, span: Span) -> Reason | None:
         """Why a span counts beside another one or not, if there is one."""

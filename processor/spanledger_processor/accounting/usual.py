@@ -45,6 +45,7 @@ Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 
 _REST = (None,) * (len(CLASS_NAMES) - 6)
 _NO_REST = (0,) * (len(CLASS_NAMES) - 6)
+_NO_SUMS = Sums()
 _MOST_PATTERNS = 64
 """Of one like: as many as it has prices, and sets of counts that are told."""
 
@@ -326,6 +327,19 @@ class _Usual:
                 of_claim[1].append(fact)
         for session, (pattern, facts, models) in sessions.items():
             self._totals.book_group(pattern.span, replace(pattern.place, session=session), _sums(facts, models))
+        told: dict[tuple[str, int], tuple[Pattern, list[UsualFact]]] = {}
+        for _, _, facts, patterns in self._taken:
+            for fact, pattern in zip(facts, patterns, strict=True):
+                told.setdefault((fact.session.id, id(pattern)), (pattern, []))[1].append(fact)
+        for (session, _), (pattern, facts) in told.items():
+            amount = sum([fact.amount for fact in facts]) if pattern.place.agent else 0
+            self._totals.book_facts(
+                pattern.span,
+                replace(pattern.place, session=session),
+                [(fact.start_ns, fact.end_ns) for fact in facts],
+                [(fact.start_ns, fact.counts[0]) for fact in facts] if pattern.span.is_model_call else [],
+                _sums(facts, {pattern.label: amount} if amount else {}) if pattern.place.agent else _NO_SUMS,
+            )
         for (_, day), (pattern, facts) in claims.items():
             span, claim = pattern.span, pattern.span.claim
             assert claim is not None

@@ -244,6 +244,12 @@ def _one(what: str, name: str, where: Where, *, as_json: bool) -> None:
     _print_note([found])
     if found.get("parent_id"):
         click.echo(f"spawned by session {show.plain(found['parent_id'])}")
+    if what == "session":
+        click.echo(show.described_by(found))
+        if found["agents"]:
+            show.print_table("by agent", show.BY_AGENT, found["agents"])
+        if found["tools"]:
+            show.print_table("tool calls", show.TOOLS, found["tools"])
     if found.get("by_task"):
         show.print_table("per task", show.BY_TASK, found["by_task"])
         show.print_table("per model", show.BY_MODEL, found["by_model"])

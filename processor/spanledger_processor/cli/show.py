@@ -167,6 +167,20 @@ BY_VALUE: Sequence[Column] = (
 )
 """The values of a dimension, behind their names."""
 
+BY_AGENT: Sequence[Column] = (
+    ("agent", lambda row: row["id"] or (OTHERS if row.get("other") else NONE), False),
+    ("below", lambda row: row.get("parent_id", "-"), False),
+    *BY_VALUE,
+)
+"""The agents of a session, and the rest of it."""
+
+TOOLS: Sequence[Column] = (
+    ("tool", lambda row: row["id"] or OTHERS, False),
+    ("calls", lambda row: count(row["calls"]), True),
+    ("failed", lambda row: count(row["failures"]), True),
+    ("denied", lambda row: count(row["denied"]), True),
+)
+
 DAY: Sequence[Column] = (("day", lambda row: row["day"] or "-", False), *SPEND)
 
 TENANTS: Sequence[Column] = (
@@ -203,6 +217,24 @@ def _described(name: str, row: dict[str, Any]) -> str:
 
 def _when(time: str | None) -> str:
     return (time or "-")[:19].replace("T", " ")
+
+
+def described_by(session: dict[str, Any]) -> str:
+    """Return a line on what a session tells beside its sums; what no span tells is left out."""
+    told = [
+        session.get("state", ""),
+        counted(session["turns"], "turn") if session["turns"] else "",
+        f"active for {_duration(session['active_seconds'])}" if session["active_seconds"] else "",
+        counted(session["failures"], "failure") if session["failures"] else "",
+        *(f"{name} {', '.join(values)}" for name, values in session["dimensions"].items()),
+    ]
+    return plain(" · ".join(filter(None, told)))
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{seconds:.1f} s"
 
 
 def valued(dimension: str) -> Column:

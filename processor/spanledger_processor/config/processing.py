@@ -82,6 +82,21 @@ class Pricing(Section):
     )
 
 
+class Lifecycle(Section):
+    """The state of a session, by the time since its last activity."""
+
+    active: Duration = Field(
+        default=300.0, gt=0, description="Until then it is `active`; longer pauses are no part of its active time."
+    )
+    idle: Duration = Field(default=4 * 3600.0, gt=0, description="Until then it is `idle`, then `stale`.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Lifecycle:
+        if self.idle < self.active:
+            raise ValueError("idle: a session is idle after it was active; give it as much time or more")
+        return self
+
+
 class Sessions(Section):
     """How a span's session is found."""
 
@@ -90,6 +105,9 @@ class Sessions(Section):
     )
     parent_keys: Keys = Field(
         default=registry.SESSION_PARENT_KEYS, description="Attributes that name the session that spawned this one."
+    )
+    lifecycle: Annotated[Lifecycle, NULL_IS_DEFAULT] = Field(
+        default_factory=Lifecycle, description="Its state, by the time since its last activity."
     )
 
 

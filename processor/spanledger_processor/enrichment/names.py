@@ -36,6 +36,7 @@ class KeyLists:
     agent_parent: Sequence[str] = ()
     task_id: Sequence[str] = ()
     task_kind: Sequence[str] = ()
+    instance: Sequence[str] = ()
 
 
 @dataclass(slots=True)

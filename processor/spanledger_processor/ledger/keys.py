@@ -46,6 +46,11 @@ def dimension_day(name: str, day: int) -> bytes:
     return name.encode() + b"\0" + day.to_bytes(4, "big")
 
 
+def part_key(tenant: bytes, session_id: str, kind: str, name: str) -> Key:
+    """Where the sums of a session by one agent, or by one tool, stand (`parts`)."""
+    return key(Table.PART, tenant, id_bytes(bounded_id(session_id)), kind.encode(), id_bytes(bounded_id(name)))
+
+
 def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:
     """Where the head of a trace stands, and right behind it its closed segments (1 to 65,535)."""
     return key(Table.TRACE, tenant, trace_id)[:TRACE_PREFIX] + segment.to_bytes(2, "big")

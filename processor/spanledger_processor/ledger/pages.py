@@ -52,7 +52,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows of a list, and how many. `accept` filters; times in ns, `until_ns` excluded.
+    """Which rows of a list, and how many. `accept` filters, `to_row` makes them; times in ns, `until_ns` excluded.
 
     With a filter, what belongs to no session or run is no row of the list.
     """
@@ -63,6 +63,7 @@ class Wanted:
     since_ns: int = 0
     until_ns: int | None = None
     accept: Callable[[Sums], bool] | None = None
+    to_row: Callable[[Sums], Row] = row
 
     @property
     def filtered(self) -> bool:
@@ -164,7 +165,7 @@ class _Filling:
             return False
         self._looked_at += 1
         self._last = place
-        self._rows += map(row, totals)
+        self._rows += map(self._wanted.to_row, totals)
         return True
 
     def cut(self) -> Page:

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from heapq import nlargest
 from typing import TypeAlias
 
+from spanledger_processor.ledger import parts
+from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER, UNATTRIBUTED, bounded_id, id_bytes, session_key
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, row, spend, time_of, usd
 from spanledger_processor.ledger.runs import all_runs, one_run
@@ -25,16 +27,23 @@ def runs(reader: Reader, tenant: bytes) -> list[Row]:
     return _ordered(all_runs(reader, tenant).values())
 
 
-def session(reader: Reader, tenant: bytes, session_id: str) -> Row | None:
-    """One session with its tasks, None if the ledger has none of that id.
+def session(
+    reader: Reader, tenant: bytes, session_id: str, lifecycle: Lifecycle = USUAL, now_ns: int = 0
+) -> Row | None:
+    """One session with its state, facts, agents, tools and tasks; None if the ledger has none of that id.
 
+    `state` is there if `now_ns` is given (`facts.Lifecycle`). See `parts` for agents, tools and facts.
     `tasks` has a row for each task and kind; `by_task` one a task, with `kinds` splitting its tokens; `by_model` what
     the tasks spent on each model. Those that spent nothing are left out.
     """
     record = reader.get(session_key(tenant, session_id))
     if record is None:
         return None
-    found = row(Sums.unpack(record))
+    sums = Sums.unpack(record)
+    found = row(sums)
+    if now_ns:
+        found["state"] = lifecycle.state(sums, now_ns)
+    found |= parts.described(sums, lifecycle.active_ns // 10**6) | parts.of_session(reader, tenant, session_id, sums)
     return {**found, **_of_tasks(list(_tasks(reader, tenant, session_id)))}
 
 

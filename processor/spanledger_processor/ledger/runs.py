@@ -15,8 +15,10 @@ from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.store import Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
 
-NAMES, SPAWNED = b"names", b"spawned"
-"""Links from a run to the sessions that name it, and from a session to those that it spawned."""
+NAMES, SPAWNED, INSTANCE = b"names", b"spawned", b"instance"
+"""Links from a run to the sessions that name it, from a session to those that it spawned, and from a process
+(`service.instance.id`) to its sessions.
+"""
 
 _NONE: Mapping[tuple[bytes, str], Iterable[str]] = MappingProxyType({})
 _MOST_ABOVE = 64

@@ -60,6 +60,8 @@ class Table(IntEnum):
     """Sessions and runs by last activity and by cost (`orders`)."""
     DIMENSION = 18
     """Per dimension, UTC day and value."""
+    PART = 19
+    """Per session, and agent or tool: what of the session was by it."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 

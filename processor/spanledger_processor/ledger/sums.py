@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import add, sub
 
+from spanledger_processor.ledger.facts import Facts
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.model import NO_SPEND, UsageVector
 
@@ -37,7 +38,8 @@ class Sums:
     spans: int = 0
     first_ns: int = 0
     last_ns: int = 0
-    closed: bool = False
+    closed_ns: int = 0
+    """When a session was ended last, by its source or on demand; 0: never."""
     arrival_ms: int = 0
     labels: dict[str, str] = field(default_factory=dict)
     reasons: dict[str, int] = field(default_factory=dict)
@@ -49,6 +51,8 @@ class Sums:
     """Of what is gone: how many sessions it was."""
     granularities: dict[str, int] = field(default_factory=dict)
     """Of the calls, those that are no single model calls, by granularity."""
+    facts: Facts | None = None
+    """Of a session, and of its parts: what spans tell beside sums."""
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
@@ -68,10 +72,13 @@ class Sums:
         if other.elsewhere is not None:
             self.elsewhere = self.elsewhere or Sums()
             self.elsewhere.add(other.elsewhere, sign)
+        if other.facts is not None:
+            self.facts = self.facts or Facts()
+            self.facts.add(other.facts, sign)
         if sign < 0:
             return
         self.widen(other.first_ns, other.last_ns)
-        self.closed = self.closed or other.closed
+        self.closed_ns = max(self.closed_ns, other.closed_ns)
         self.arrival_ms = max(self.arrival_ms, other.arrival_ms)
         for name, text in other.labels.items():
             self.labels.setdefault(name, text)
@@ -84,12 +91,13 @@ class Sums:
         copy.reasons, copy.models = self.reasons.copy(), self.models.copy()
         copy.granularities = self.granularities.copy()
         copy.elsewhere = None if self.elsewhere is None else self.elsewhere.copy()
+        copy.facts = None if self.facts is None else self.facts.copy()
         return copy
 
     def own(self) -> Sums:
         """Of a session: the part whose run the session decides, with no names; its times are the session's."""
         own = self.copy()
-        own.labels, own.named, own.elsewhere = {}, set(), None
+        own.labels, own.named, own.elsewhere, own.facts = {}, set(), None, None
         if self.elsewhere is not None:
             own.add(replace(self.elsewhere, models={}), -1)
             for name, amount in self.elsewhere.models.items():
@@ -102,6 +110,11 @@ class Sums:
             self.first_ns = first_ns
         if last_ns > self.last_ns:
             self.last_ns = last_ns
+
+    @property
+    def closed(self) -> bool:
+        """Whether a session was ended and nothing was done since."""
+        return self.closed_ns > 0 and self.last_ns <= self.closed_ns
 
     @property
     def spent(self) -> UsageVector:
@@ -142,11 +155,11 @@ class Sums:
         first, later = self.usage[:_CLASSES_OF_VERSION_1], self.usage[_CLASSES_OF_VERSION_1:]
         calls = (self.cost, self.calls, self.priced, self.unpriced)
         counts = [*calls, *first, self.tool_calls, self.spans, *later]
-        times = [self.first_ns, self.last_ns, self.closed]
+        times = [self.first_ns, self.last_ns, self.closed_ns]
         row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
-        return pack(
-            [*row, None if self.elsewhere is None else self.elsewhere.pack(), self.sessions, self.granularities]
-        )
+        elsewhere = None if self.elsewhere is None else self.elsewhere.pack()
+        facts = None if self.facts is None else self.facts.pack()
+        return pack([*row, elsewhere, self.sessions, self.granularities, facts])
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
@@ -156,7 +169,8 @@ class Sums:
         first, (tool_calls, spans, *later) = numbers[:_CLASSES_OF_VERSION_1], numbers[_CLASSES_OF_VERSION_1:]
         usage = UsageVector.read(cost, [*first, *later]).counts
         sums = cls(cost, calls, priced, unpriced, usage, tool_calls, spans)
-        sums.first_ns, sums.last_ns, sums.closed = times
+        sums.first_ns, sums.last_ns, closed_ns = times
+        sums.closed_ns = sums.last_ns if closed_ns is True else int(closed_ns)  # earlier records say no time
         sums.arrival_ms = arrival_ms
         sums.labels, sums.named = labels, set(named)
         sums.reasons = {name: int(count) for name, count in reasons.items()}
@@ -167,6 +181,8 @@ class Sums:
             sums.sessions = more[1]
         if len(more) > 2:
             sums.granularities = {name: int(count) for name, count in more[2].items()}
+        if len(more) > 3 and more[3] is not None:
+            sums.facts = Facts.unpack(more[3])
         return sums
 
 

@@ -6,14 +6,15 @@ An answer is a JSON object; None stands for what the ledger does not have.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
 from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
 from spanledger_processor.ledger import dimensions, pages, queries
+from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.pages import Page, Wanted
-from spanledger_processor.ledger.rows import date_of, exact_usd, money
+from spanledger_processor.ledger.rows import date_of, exact_usd, money, row
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import Cost, Decision
@@ -43,6 +44,7 @@ class Question:
     now_ns: int
     values: Mapping[str, Any] = field(default_factory=dict)
     ids: Mapping[str, str] = field(default_factory=dict)
+    lifecycle: Lifecycle = USUAL
 
 
 def summary(asked: Question) -> Answer:
@@ -75,13 +77,18 @@ def sessions(asked: Question) -> Answer:
         tests.append(lambda sums: sums.closed == closed)
     if parent is not None:
         tests.append(lambda sums: sums.labels.get("parent") == parent)
-    page = pages.sessions(asked.reader, asked.tenant, _wanted(asked.values, tests))
-    return _page("sessions", page)
+    if (state := asked.values["state"]) is not None:
+        tests.append(lambda sums: asked.lifecycle.state(sums, asked.now_ns) == state)
+    wanted = replace(
+        _wanted(asked.values, tests),
+        to_row=lambda sums: {**row(sums), "state": asked.lifecycle.state(sums, asked.now_ns)},
+    )
+    return _page("sessions", pages.sessions(asked.reader, asked.tenant, wanted))
 
 
 def session(asked: Question) -> Answer | None:
     """Return one session."""
-    return queries.session(asked.reader, asked.tenant, asked.ids["id"])
+    return queries.session(asked.reader, asked.tenant, asked.ids["id"], asked.lifecycle, asked.now_ns)
 
 
 def runs(asked: Question) -> Answer:

@@ -34,6 +34,7 @@ from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import (
     link_keys,
     make_exporter_settings,
+    make_lifecycle,
     make_log_stage,
     make_pricer,
     make_signer,
@@ -93,7 +94,8 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     stage = await _start_stage(config, signer, pricer, telemetry, LocalLedger(ledger), closing)
     health = Health(stage.listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    api = Api(config.api, health, telemetry.registry.scrape, ledger, pricer)
+    lifecycle = make_lifecycle(config.processor)
+    api = Api(config.api, health, telemetry.registry.scrape, ledger, pricer, lifecycle)
     await api.start()
     closing.push_async_callback(api.stop)
     await _start_own_telemetry(config, telemetry.registry.families, telemetry.tracer, closing)
@@ -153,7 +155,7 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
     health = Health(listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
     pricer = make_pricer(config)
-    api = Api(config.api, health, scrape, ledger, pricer)
+    api = Api(config.api, health, scrape, ledger, pricer, make_lifecycle(config.processor))
     await api.start()
     closing.push_async_callback(api.stop)
     await server.start()

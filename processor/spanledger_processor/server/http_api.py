@@ -25,8 +25,10 @@ from starlette.routing import Route
 from spanledger_processor.config.model import Api as ApiSettings
 from spanledger_processor.config.receivers import Auth
 from spanledger_processor.config.section import host_and_port
+from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.pages import MOST_ROWS, CursorError
+from spanledger_processor.ledger.runs import INSTANCE, linked
 from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.listener import HttpListener
@@ -103,8 +105,10 @@ class Api:
         scrape: Callable[[], bytes | None],
         ledger: Ledger,
         pricer: Pricer,
+        lifecycle: Lifecycle = USUAL,
     ) -> None:
         self._health = health
+        self._lifecycle = lifecycle
         self._scrape = scrape
         self._ledger = ledger
         self._pricer = pricer
@@ -112,6 +116,7 @@ class Api:
         self._openapi = orjson.dumps(openapi())
         answers = [
             Route("/api/v1/sessions/{id:path}/close", self._close, methods=["POST"]),
+            Route("/api/v1/instances/{id:path}/close", self._close_instance, methods=["POST"]),
             Route("/api/v1/openapi.json", self._document, methods=["GET"]),
             *(Route(_pattern(route), self._endpoint(route), methods=["GET"]) for route in ROUTES),
         ]
@@ -208,7 +213,7 @@ class Api:
 
     def _read(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> Any:
         with self._ledger.snapshot() as reader:
-            return answer_of(route, reader, self._pricer, values, ids)
+            return answer_of(route, reader, self._pricer, values, ids, self._lifecycle)
 
     async def _stream(self, route: LedgerRoute, values: dict[str, Any], ids: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Yield all rows, a page at a time; each page is as the ledger is by then."""
@@ -226,15 +231,21 @@ class Api:
                 return
 
     async def _close(self, request: Request) -> Response:
+        return await self._end(request, close_session)
+
+    async def _close_instance(self, request: Request) -> Response:
+        return await self._end(request, close_instance)
+
+    async def _end(self, request: Request, end: Callable[[bytes, str, int, Unit], int]) -> Response:
         tenant = await _tenant(request)
         if tenant is None:
             return _error(415, 'send JSON: {"tenant": ""}')
-        work = partial(close_session, tenant_hash(tenant), request.path_params["id"], time.time_ns())
+        work = partial(end, tenant_hash(tenant), request.path_params["id"], time.time_ns())
         try:
             closed = await self._ledger.submit(work)
         except StateError as problem:
             return _error(503, f"the ledger cannot be written now: {problem}")
-        return _json({"closed": True}) if closed else _error(404, "not in the ledger")
+        return _json({"closed": closed}) if closed else _error(404, "not in the ledger")
 
 
 def _pattern(route: LedgerRoute) -> str:
@@ -249,12 +260,20 @@ def _app(routes: Sequence[Route]) -> Starlette:
 
 
 def close_session(tenant: bytes, session_id: str, now_ns: int, unit: Unit) -> bool:
-    """Mark a session as ended; False if the ledger has none of that id. Spans that come later still count."""
+    """Mark a session as ended; False if the ledger has none of that id. What comes later counts, and re-opens it."""
     place = session_key(tenant, session_id)
     if not session_id or unit.get(place) is None:
         return False
-    unit.apply(Changes(add={place: Sums(closed=True)}), now_ns)
+    if not unit.sums(place).closed:
+        unit.apply(Changes(add={place: Sums(closed_ns=now_ns)}), now_ns)
     return True
+
+
+def close_instance(tenant: bytes, instance: str, now_ns: int, unit: Unit) -> int:
+    """Mark all sessions of a process (`service.instance.id`) as ended, and return how many it has."""
+    if not instance:
+        return 0
+    return sum(close_session(tenant, session, now_ns, unit) for session in linked(unit, tenant, INSTANCE, instance))
 
 
 async def _tenant(request: Request) -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.queries import has_tenant
 from spanledger_processor.ledger.store import Reader, tenant_hash
@@ -236,6 +237,7 @@ ROUTES: tuple[Route, ...] = (
             *_FILTERS,
             Parameter("closed", _flag, _BOOLEAN, "`true`: that were ended. `false`: that were not."),
             Parameter("parent", str, _TEXT, "Spawned by this session."),
+            Parameter("state", *_one_of("active", "idle", "stale", "closed"), "In this state now."),
         ),
         rows="sessions",
     ),
@@ -297,6 +299,10 @@ ROUTES: tuple[Route, ...] = (
 
 OTHERS: Mapping[str, tuple[str, str]] = {
     "/api/v1/sessions/{id}/close": ("post", 'Mark a session as ended; the body is JSON: {"tenant": ""}.'),
+    "/api/v1/instances/{id}/close": (
+        "post",
+        "Mark all sessions of a process (`service.instance.id`) as ended; likewise.",
+    ),
     "/api/v1/openapi.json": ("get", "This document."),
     "/livez": ("get", "Whether the process lives. Asks for no token."),
     "/readyz": ("get", "Whether data may be sent here: 200, else 503. Asks for no token."),
@@ -311,7 +317,12 @@ def route_of(path: str) -> Route:
 
 
 def answer_of(
-    route: Route, reader: Reader, pricer: Pricer, values: Mapping[str, Any], ids: Mapping[str, str]
+    route: Route,
+    reader: Reader,
+    pricer: Pricer,
+    values: Mapping[str, Any],
+    ids: Mapping[str, str],
+    lifecycle: Lifecycle = USUAL,
 ) -> dict[str, Any] | None:
     """Return the answer of a route; None if the ledger has none.
 
@@ -322,7 +333,8 @@ def answer_of(
     tenant = tenant_hash(values["tenant"])
     if not has_tenant(reader, tenant):
         raise TenantError(f"no tenant {values['tenant']!r:.200} in this ledger; /api/v1/tenants lists those there are")
-    answer: dict[str, Any] | None = route.answer(Question(reader, tenant, pricer, time.time_ns(), values, ids))
+    question = Question(reader, tenant, pricer, time.time_ns(), values, ids, lifecycle)
+    answer: dict[str, Any] | None = route.answer(question)
     return answer
 
 

@@ -77,10 +77,50 @@ _DETAILS: Shape = {
     "name": Field("string", "Its name, where the source tells one.", optional=True),
     "project": Field("string", "Its project, where the source tells one.", optional=True),
 }
+_AGENT: Shape = {
+    "id": Field("string", "The agent; empty for the rest of the session, which no named agent spent."),
+    "other": _OTHER,
+    "parent_id": Field("string", "The agent above it, where one is known.", optional=True),
+    **SPEND,
+    "tool_calls": ROW["tool_calls"],
+    "failures": Field("integer", "Spans whose status is an error."),
+    "models": ROW["models"],
+    "first": ROW["first"],
+    "last": _LAST,
+}
+_TOOL: Shape = {
+    "id": Field("string", "The tool."),
+    "other": _OTHER,
+    "calls": Field("integer", "Executions."),
+    "failures": Field("integer", "Of those, how many failed."),
+    "denied": Field("integer", "Of those, how many were not allowed."),
+}
+_ONE = "Only of one session."
+_FACTS: Shape = {
+    "state": Field("string", "`active`, `idle`, `stale` or `closed` (docs/views.md).", optional=True),
+    "dimensions": Field("object", f"Up to three values of each dimension. {_ONE}", optional=True),
+    "instances": Field("array", f"Up to three of its processes (`service.instance.id`). {_ONE}", optional=True),
+    "turns": Field("integer", f"Turns, where spans tell any. {_ONE}", optional=True, null=True),
+    "failures": Field("integer", f"Spans whose status is an error. {_ONE}", optional=True),
+    "denied": Field("integer", f"Tool calls that were not allowed. {_ONE}", optional=True),
+    "active_seconds": Field("number", f"Time of activity, less long pauses. {_ONE}", optional=True),
+    "context": Field(
+        "array",
+        f"The most input tokens of a call, over time. {_ONE}",
+        optional=True,
+        rows={
+            "at": Field("string", "About when, RFC 3339 in UTC.", null=True),
+            "input_tokens": Field("integer", "Input tokens, caches included."),
+        },
+    ),
+    "agents": Field("array", f"By agent; they add up to the session. {_ONE}", optional=True, rows=_AGENT),
+    "tools": Field("array", f"By tool, the most called first. {_ONE}", optional=True, rows=_TOOL),
+}
 RUN: Shape = {**ROW, **_DETAILS}
 SESSION: Shape = {
     **ROW,
     **_DETAILS,
+    **_FACTS,
     "tasks": Field(
         "array",
         "By task and kind. Only of one session.",

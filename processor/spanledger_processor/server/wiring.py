@@ -21,6 +21,7 @@ from spanledger_processor.enrichment.attributes import alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists
+from spanledger_processor.ledger.facts import Lifecycle
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.pricing import Override, Pricer
@@ -136,6 +137,7 @@ def _key_lists(processor: Processor) -> KeyLists:
         agent_parent=processor.agents.parent_keys,
         task_id=processor.tasks.id_keys,
         task_kind=processor.tasks.kind_keys,
+        instance=("service.instance.id",),
     )
 
 
@@ -145,6 +147,12 @@ def link_keys(processor: Processor) -> tuple[str, ...]:
     tenants = [key for key in processor.tenant.keys if not key.startswith(_HEADER)]
     dimensions = [key for keys in Dimensions(processor.dimensions).attributes.values() for key in keys]
     return tuple(sorted({key for keys in lists for key in keys}.union(tenants, dimensions)))
+
+
+def make_lifecycle(processor: Processor) -> Lifecycle:
+    """Return when a session ceases to be active, and to be idle."""
+    lifecycle = processor.sessions.lifecycle
+    return Lifecycle(round(lifecycle.active * 1e9), round(lifecycle.idle * 1e9))
 
 
 def make_loop_rule(processor: Processor) -> LoopRule:

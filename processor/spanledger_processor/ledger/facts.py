@@ -1,0 +1,189 @@
+"""What a session's spans tell beside sums: turns, failures, who and where, when it was active, how its context grew.
+
+All of it commutes and is bounded. Counts are added and can be taken out again. Values, times and sizes are only ever
+united: what a set of spans gives does not depend on their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+EARLIEST_NS = 1_577_836_800 * 10**9
+"""2020-01-01: an earlier time is of a clock that was never set, and no activity."""
+_LONGEST_MS = 86_400_000
+"""A span that takes longer is no activity in between its ends."""
+VALUES_OF_A_NAME = 3
+"""Values that are kept of one name: the first ones in their order."""
+NEAREST_MS = 60_000
+"""Times nearer than this are one stretch; what asks for longer gaps joins stretches (`active_ms`)."""
+_NS_A_MS = 1_000_000
+_AHEAD_NS = 86_400 * 10**9
+_STRETCHES = 256
+"""From more on, the gap that divides two doubles: a session that pauses so often is told coarsely."""
+_SIZES = 64
+"""Sizes kept; from more on, each stands for twice the time."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """Facts of one session, or of its part by an agent or a tool.
+
+    `turns` counts agents' spans that stand below no other agent's, `failed` spans whose status is an error, `denied`
+    tool calls that were not allowed. `values` are what spans say under a name: dimensions, and `instance`
+    (`service.instance.id`). `stretches` are times of activity in ms since 1970, from start to end, in order, none
+    nearer to another than `gap_ms`; `sizes` are the most input tokens of a call by the time of its start in units of
+    `unit_s` seconds.
+    """
+
+    turns: int = 0
+    failed: int = 0
+    denied: int = 0
+    values: dict[str, list[str]] = field(default_factory=dict)
+    gap_ms: int = NEAREST_MS
+    stretches: list[tuple[int, int]] = field(default_factory=list)
+    unit_s: int = 1
+    sizes: dict[int, int] = field(default_factory=dict)
+
+    def add(self, other: Facts, sign: int = 1) -> None:
+        """Merge `other` into this one; with `sign` -1 take its counts out again."""
+        self.turns += sign * other.turns
+        self.failed += sign * other.failed
+        self.denied += sign * other.denied
+        if sign < 0:
+            return
+        for name, values in other.values.items():
+            self.say(name, *values)
+        if other.stretches:
+            self._join(other.gap_ms, other.stretches)
+        if other.sizes:
+            self._widen(other.unit_s, ((at * other.unit_s, size) for at, size in other.sizes.items()))
+
+    def copy(self) -> Facts:
+        """The same facts, to be changed on their own."""
+        values = {name: values.copy() for name, values in self.values.items()}
+        counts = (self.turns, self.failed, self.denied)
+        return Facts(*counts, values, self.gap_ms, self.stretches.copy(), self.unit_s, self.sizes.copy())
+
+    def say(self, name: str, *values: str) -> None:
+        """Note what spans say under a name."""
+        known = self.values.get(name)
+        if known is None or any(value not in known for value in values):
+            self.values[name] = sorted({*(known or ()), *values})[:VALUES_OF_A_NAME]
+
+    def act(self, times: Iterable[tuple[int, int]]) -> None:
+        """Note from when to when something was done, in ns."""
+        stretches: list[tuple[int, int]] = []
+        for start_ns, end_ns in times:
+            start, end = start_ns // _NS_A_MS, max(start_ns, end_ns) // _NS_A_MS
+            if start_ns >= EARLIEST_NS:
+                stretches += [(start, end)] if end - start <= _LONGEST_MS else [(start, start), (end, end)]
+        self._join(self.gap_ms, stretches)
+
+    def grow(self, sizes: Iterable[tuple[int, int]]) -> None:
+        """Note the input tokens of calls by the time in ns when they began."""
+        known = ((start_ns // 10**9, size) for start_ns, size in sizes if start_ns >= EARLIEST_NS)
+        self._widen(self.unit_s, known)
+
+    def active_ms(self, gap_ms: int) -> int:
+        """Return for how long something was done, gaps of up to `gap_ms` between two calls included."""
+        return sum(end - start for start, end in _joined(self.stretches, gap_ms))
+
+    def _join(self, gap_ms: int, stretches: Iterable[tuple[int, int]]) -> None:
+        gap_ms = max(gap_ms, self.gap_ms)
+        joined = _joined([*self.stretches, *stretches], gap_ms)
+        while len(joined) > _STRETCHES:
+            gap_ms *= 2
+            joined = _joined(joined, gap_ms)
+        self.gap_ms, self.stretches = gap_ms, joined
+
+    def _widen(self, unit_s: int, sizes: Iterable[tuple[int, int]]) -> None:
+        if unit_s > self.unit_s:
+            self._coarsen(unit_s)
+        for at, size in sizes:
+            place = at // self.unit_s
+            if size > self.sizes.get(place, 0):
+                self.sizes[place] = size
+        while len(self.sizes) > _SIZES:
+            self._coarsen(2 * self.unit_s)
+
+    def _coarsen(self, unit_s: int) -> None:
+        """Let each size stand for a longer time; both units are powers of 2."""
+        fine, times = self.sizes, unit_s // self.unit_s
+        self.unit_s, self.sizes = unit_s, {}
+        for place, size in fine.items():
+            if size > self.sizes.get(place // times, 0):
+                self.sizes[place // times] = size
+
+    def pack(self) -> list[Any]:
+        """The stored form: plain values."""
+        stretches = [time for stretch in self.stretches for time in stretch]
+        counts = (self.turns, self.failed, self.denied)
+        return [counts, self.values, self.gap_ms, _steps(stretches), self.unit_s, self.sizes]
+
+    @classmethod
+    def unpack(cls, row: list[Any]) -> Facts:
+        """Read a stored form; what a later version added at its end is left aside."""
+        counts, values, gap_ms, steps, unit_s, sizes, *_ = row
+        turns, failed, denied = map(int, counts[:3])
+        times = _sums(steps)
+        stretches = list(zip(times[::2], times[1::2], strict=True))
+        return cls(turns, failed, denied, values, gap_ms, stretches, unit_s, sizes)
+
+
+def _joined(stretches: Iterable[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(stretches):
+        if joined and start - joined[-1][1] <= gap:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def _steps(numbers: list[int]) -> list[int]:
+    """Each number less the one before it: short ones."""
+    return [number - before for before, number in zip([0, *numbers], numbers, strict=False)]
+
+
+def _sums(steps: list[int]) -> list[int]:
+    total, found = 0, list[int]()
+    for step in steps:
+        total += step
+        found.append(total)
+    return found
+
+
+class Session(Protocol):
+    """What a state depends on: `sums.Sums`."""
+
+    last_ns: int
+    arrival_ms: int
+
+    @property
+    def closed(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """When a session ceases to be active, and to be idle; both by the time since its last activity."""
+
+    active_ns: int = 300 * 10**9
+    idle_ns: int = 4 * 3600 * 10**9
+
+    def state(self, session: Session, now_ns: int) -> str:
+        """Return `active`, `idle` or `stale`, or `closed`.
+
+        By the time of the events against the clock, so that a replay of old data is not live. A last activity that is
+        far ahead of the clock is not believed: the last arrival stands for it.
+        """
+        if session.closed:
+            return "closed"
+        last_ns = session.last_ns
+        gap = now_ns - (last_ns if last_ns <= now_ns + _AHEAD_NS else session.arrival_ms * _NS_A_MS)
+        return "active" if gap <= self.active_ns else "idle" if gap <= self.idle_ns else "stale"
+
+
+USUAL = Lifecycle()
+"""The thresholds that need no configuration."""
