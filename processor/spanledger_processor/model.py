@@ -276,7 +276,8 @@ class Decision:
 
     `usage` is None where the span adds nothing (no usage, repeats its children, duplicate of another span).
     `aliases` holds the keys to which the amount is copied for other backends. `reason` says why the span counts beside
-    another one or not: a key of `count_once.ONE_CALL` or `TWO_CALLS`, and the other's span id.
+    another one or not: a key of `count_once.ONE_CALL` or `TWO_CALLS`, and the other's span id. `budget_used` is the
+    share of a budget that is used with this span; 1 is all of it.
     """
 
     kind: Kind
@@ -305,5 +306,7 @@ class Decision:
     run_cost: Pico | None = None
     source: str = ""
     note: str = ""
+    budget_name: str = ""
+    budget_used: float = 0.0
     aliases: tuple[str, ...] = field(default=())
     reason: tuple[str, ...] = field(default=())

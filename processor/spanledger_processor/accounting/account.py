@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from spanledger_processor.accounting.arrival import span_of
+from spanledger_processor.accounting.budgets import Budgets
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
 from spanledger_processor.accounting.decide import describe, enter_money, enter_reason
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
@@ -45,7 +46,10 @@ def enter(batch: Batch, unit: Unit) -> Ruling:
     memory = unit.cache.get(_MEMORY)
     if memory is None:
         memory = unit.cache[_MEMORY] = Memory.of(unit)
-    ruling, rest = account_usual(batch, unit, memory.calls, account)
+    if batch.budgets:  # what they say depends on more than a usual call's session and run
+        ruling, rest = Ruling(), list(range(len(batch.facts)))
+    else:
+        ruling, rest = account_usual(batch, unit, memory.calls, account)
     if len(rest) == len(batch.facts):
         ruling = account(batch, unit, memory)
         unit.apply(ruling.changes, batch.now_ns)
@@ -65,6 +69,7 @@ class _Account:
         self.ruling = Ruling()
         changes, read = self.ruling.changes, reader.get
         self._totals = Totals(batch.tenant, reader, changes, batch.now_ns)
+        self._budgets = Budgets(batch.budgets, batch.tenant, reader, changes, self._totals, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns, batch.loop.window_ns)
         index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), memory.calls)
         self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, index)
@@ -198,6 +203,7 @@ class _Account:
                 run = run_of.get(session) or run_of.setdefault(session, self._totals.run_of(session))
                 decision.run_id, decision.run_source = run
             self._running(decision, span, sessions, runs)
+            self._budgets.enter(span, decision)
             self._keep(index, decision)
 
     def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico | None]) -> None:

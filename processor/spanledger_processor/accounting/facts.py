@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import NamedTuple
 
 from spanledger_processor.accounting.grouping import NOTHING, Named
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import Changes
 from spanledger_processor.model import Call, Cost, Decision, Signature
 from spanledger_processor.units import Pico
@@ -78,13 +79,17 @@ class LoopRule:
 
 @dataclass(slots=True)
 class Batch:
-    """The spans of one request, in any order. `aliases` are the keys to which the cost is copied."""
+    """The spans of one request, in any order.
+
+    `aliases` are the keys to which the cost is copied, `budgets` those of all tenants.
+    """
 
     tenant: bytes
     facts: list[Fact]
     now_ns: int
     loop: LoopRule = field(default_factory=LoopRule)
     aliases: tuple[str, ...] = ()
+    budgets: tuple[BudgetRule, ...] = ()
 
     def digest(self) -> bytes:
         """Tells one request from others of its time."""

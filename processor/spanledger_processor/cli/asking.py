@@ -28,7 +28,7 @@ from spanledger_processor.config.model import Api
 from spanledger_processor.ledger.pages import MOST_ROWS, CursorError
 from spanledger_processor.ledger.store import Reader, StateError
 from spanledger_processor.server.routes import ParameterError, TenantError, answer_of, read_parameters, route_of
-from spanledger_processor.server.wiring import make_lifecycle, make_pricer, open_store
+from spanledger_processor.server.wiring import make_budgets, make_lifecycle, make_pricer, open_store
 
 ENDPOINT, TOKEN = "SPANLEDGER_ENDPOINT", "SPANLEDGER_API_TOKEN"
 TIMEOUT = 60.0
@@ -156,8 +156,9 @@ class LedgerOnDisk:
         given += [(name, text) for name, text in parameters.items() if text is not None]
         try:
             values = read_parameters(route, given)
-            lifecycle = make_lifecycle(self._config.processor)
-            return answer_of(route, self._reader, make_pricer(self._config), values, ids, lifecycle)
+            processor = self._config.processor
+            rules = make_lifecycle(processor), make_budgets(processor)
+            return answer_of(route, self._reader, make_pricer(self._config), values, ids, *rules)
         except (ParameterError, CursorError) as error:
             fail(str(error), WRONG_USAGE)
         except TenantError:

@@ -21,6 +21,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "session": ("spanledger_processor.cli.reading", "Show one session, by model and task."),
     "runs": ("spanledger_processor.cli.reading", "List all runs."),
     "run": ("spanledger_processor.cli.reading", "Show one run, by model."),
+    "budgets": ("spanledger_processor.cli.budgets", "Show what is used of each budget."),
     "replay": ("spanledger_processor.cli.replay", "Send a file of refused requests, or of any OTLP-JSON lines."),
     "tenants": ("spanledger_processor.cli.reading", "List the tenants that have data."),
     "unpriced": ("spanledger_processor.cli.reading", "List calls without a price, and what to do about it."),

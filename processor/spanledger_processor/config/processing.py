@@ -273,6 +273,54 @@ class Metrics(Section):
     )
 
 
+class Webhook(Section):
+    """Where a passed threshold is posted to, as JSON."""
+
+    url: str = Field(pattern=r"^https?://[^\s]+$", description="Where to.")
+    secret: SecretStr | None = Field(
+        default=None,
+        description="Signs each post: `x-spanledger-signature` is `sha256=` and the HMAC-SHA256 of the time in "
+        "`x-spanledger-timestamp`, a dot and the body.",
+    )
+    timeout: Duration = Field(default=10.0, gt=0, description="How long to wait for an answer. It is tried for a day.")
+
+
+class Budget(Section):
+    """An amount that should not be exceeded."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="Its name; no two have one.")
+    amount: Annotated[Rate, Field(gt=0)] = Field(description="USD.")
+    period: Literal["day", "week", "month", "rolling", "session", "run"] = Field(
+        description="Of which time, by UTC days of the calls: `week` from Monday, `rolling` the last `days`; or of "
+        "each session or run."
+    )
+    days: Annotated[Count, Field(le=366)] | None = Field(default=None, description="Of `rolling`: today included.")
+    dimension: str | None = Field(
+        default=None,
+        description="Of whose spend: agent, model, provider, or of `processor.dimensions`. Default: all of it.",
+    )
+    value: str | None = Field(
+        default=None, min_length=1, description="Of one value of the dimension; default: of each by itself."
+    )
+    tenant: str | None = Field(default=None, description="Of one tenant; default: of each by itself.")
+    thresholds: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
+        default=(50, 80, 100), min_length=1, description="Told when so many percent are used, each once in a period."
+    )
+    forecast: bool = Field(
+        default=True,
+        description="Told, too, when all of it will be used before the day, week or month ends, at the rate so far.",
+    )
+    webhook: Webhook | None = Field(default=None, description="Where a passed threshold is posted to, as JSON.")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Budget:
+        if (self.period == "rolling") != (self.days is not None):
+            raise ValueError("days: say how many of `period: rolling`, and of no other period")
+        if self.value is not None and self.dimension is None:
+            raise ValueError("value: say of which dimension")
+        return self
+
+
 class _Switch(Section):
     enabled: bool = Field(default=False, description="Not available yet: only false.")
 
@@ -328,6 +376,9 @@ class Processor(Section):
         "baggage as `baggage:<name>`. `service`, `project` and `user` are there unless given other keys, or none: "
         "`user: []`.",
     )
+    budgets: tuple[Budget, ...] = Field(
+        default=(), description="Amounts that should not be exceeded: told, and named on spans; nothing is stopped."
+    )
     metrics: Annotated[Metrics, NULL_IS_DEFAULT] = Field(
         default_factory=Metrics, description="Counters of spend and tokens by dimension on `/metrics`."
     )
@@ -342,7 +393,11 @@ class Processor(Section):
     @model_validator(mode="after")
     def _known_dimensions(self) -> Processor:
         known = {*self.dimensions, "agent", "model", "provider"}
-        for name in self.metrics.dimensions:
+        asked = [("metrics.dimensions", name) for name in self.metrics.dimensions]
+        asked += [(f"budgets: {budget.name}", budget.dimension) for budget in self.budgets if budget.dimension]
+        for where, name in asked:
             if name not in known:
-                raise ValueError(f"metrics.dimensions: no dimension {name!r}; there are {', '.join(sorted(known))}")
+                raise ValueError(f"{where}: no dimension {name!r}; there are {', '.join(sorted(known))}")
+        if len({budget.name for budget in self.budgets}) < len(self.budgets):
+            raise ValueError("budgets: two have one name")
         return self

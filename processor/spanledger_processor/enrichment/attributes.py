@@ -127,6 +127,8 @@ _TOOL_CONSECUTIVE = integer("spanledger.tool.consecutive")
 _TOOL_LOOP = {value: flag("spanledger.tool.loop", value=value) for value in (False, True)}
 _SESSION_COST = double("spanledger.session.cost_usd")
 _RUN_COST = double("spanledger.run.cost_usd")
+_BUDGET_NAME = text("spanledger.budget.name")
+_BUDGET_USED = double("spanledger.budget.used")
 _NOTE = text("spanledger.note")
 _SOURCE = text("spanledger.source")
 
@@ -225,10 +227,12 @@ def _spending(decision: Decision) -> list[bytes]:
 
 
 def _totals(decision: Decision) -> list[bytes]:
-    """The running totals after this span."""
+    """The running totals after this span, and the budget that it counts against."""
     pieces = [] if decision.session_cost is None else [_SESSION_COST(decision.session_cost / USD)]
     if decision.run_cost is not None:
         pieces.append(_RUN_COST(decision.run_cost / USD))
+    if decision.budget_name:
+        pieces += [_BUDGET_NAME(decision.budget_name), _BUDGET_USED(decision.budget_used)]
     return pieces
 
 

@@ -213,6 +213,18 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     ),
     _usd("session.cost_usd", _COUNTED, "Running total of the session after this span."),
     _usd("run.cost_usd", _COUNTED, "Running total of the run after this span."),
+    Attribute(
+        "spanledger.budget.name",
+        "string",
+        f"{_COUNTED}, of a budget that passed a threshold",
+        "The budget that is used most, of those that the span counts against (docs/views.md#budgets).",
+    ),
+    Attribute(
+        "spanledger.budget.used",
+        "double",
+        f"{_COUNTED}, of a budget that passed a threshold",
+        "Share of it that is used with this request; 1 is all of it.",
+    ),
     Attribute("spanledger.note", "string", "where a reader could be misled", "A sentence for people; not for rules."),
     Attribute("spanledger.source", "string", "made spans", "What it was made from: `log:<client>`, `file:<source>`."),
 )

@@ -16,6 +16,7 @@ from spanledger_processor.enrichment.attributes import ALIASES, encode
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.marks import KIND, OWN, Settled, as_sent, rewrite, settle
 from spanledger_processor.enrichment.usual import UsualSpans
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.envelope import ScopeGroup
@@ -80,6 +81,7 @@ class Stage:
         tenant_of: Callable[[ScopeGroup, Mapping[str, str]], str],
         loop: LoopRule,
         aliases: tuple[str, ...],
+        budgets: tuple[BudgetRule, ...] = (),
     ) -> None:
         self._maker = maker
         self._usual = UsualSpans(maker)
@@ -87,6 +89,7 @@ class Stage:
         self._tenant_of = tenant_of
         self._loop = loop
         self._aliases = aliases
+        self._budgets = budgets
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
     def read(self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False) -> Reading:
@@ -122,7 +125,7 @@ class Stage:
         index = tenants.get(tenant)
         if index is None:
             index = tenants[tenant] = len(reading.batches)
-            reading.batches.append(Batch(tenant_hash(tenant), [], now_ns, self._loop, self._aliases))
+            reading.batches.append(Batch(tenant_hash(tenant), [], now_ns, self._loop, self._aliases, self._budgets))
             reading.places.append([])
         return index
 

@@ -23,6 +23,7 @@ _ORDER: dict[type[Any], tuple[str, ...]] = {
         *("usage", "cost", "repeats_children", "subtree", "duplicate_of"),
         *("signature", "tool_repeats", "tool_consecutive", "tool_loop"),
         *("session_cost", "run_cost", "source", "note", "aliases", "reason"),
+        *("budget_name", "budget_used"),
     ),
     Usage: CLASS_NAMES,
     Cost: (

@@ -31,7 +31,7 @@ _DIMENSION = bytes((Table.DIMENSION,))
 _AGEING = (Table.SESSION, Table.RUN, Table.TASK)
 _SAMPLE, _TENANTS_SAMPLED = 256, 64
 
-_TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK, Table.DIMENSION, Table.PART)
+_TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK, Table.DIMENSION, Table.PART, Table.BUDGET)
 _NAMELESS = (Table.SESSION, Table.RUN)
 """What is taken from these is added to what belongs to no session (run), so that the sums of the ledger stay true."""
 

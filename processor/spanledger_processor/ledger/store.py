@@ -62,6 +62,8 @@ class Table(IntEnum):
     """Per dimension, UTC day and value."""
     PART = 19
     """Per session, and agent or tool: what of the session was by it."""
+    BUDGET = 20
+    """Thresholds of budgets that were passed, of all tenants together."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
 from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
 from spanledger_processor.ledger import dimensions, pages, queries
+from spanledger_processor.ledger.budgets import BudgetRule, crossings
+from spanledger_processor.ledger.budgets import rows as of_budgets
 from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.pages import Page, Wanted
 from spanledger_processor.ledger.rows import date_of, exact_usd, money, row
@@ -45,6 +47,7 @@ class Question:
     values: Mapping[str, Any] = field(default_factory=dict)
     ids: Mapping[str, str] = field(default_factory=dict)
     lifecycle: Lifecycle = USUAL
+    budgets: tuple[BudgetRule, ...] = ()
 
 
 def summary(asked: Question) -> Answer:
@@ -108,6 +111,19 @@ def dimension(asked: Question) -> Answer:
     rows = dimensions.values(asked.reader, asked.tenant, name, since or 0, until)
     shown = rows[: asked.values["limit"]]
     return {**_between(since, until), "dimension": name, "values": shown, "left_out": len(rows) - len(shown)}
+
+
+def budgets(asked: Question) -> Answer:
+    """Return what is used of each budget, and the thresholds that were passed."""
+    value, only_over, name = asked.values["value"], asked.values["over"], asked.values["name"]
+    rules = [rule for rule in asked.budgets if name in (None, rule.name)]
+    rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value)
+    shown = [row for row in rows if row["over"] or not only_over][: asked.values["limit"]]
+    passed = sorted(
+        (one for one in crossings(asked.reader) if one.tenant == asked.tenant and name in (None, one.budget)),
+        key=lambda one: -one.at_ns,
+    )
+    return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": [one.row() for one in passed[:100]]}
 
 
 def tasks(asked: Question) -> Answer:

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from prometheus_client.metrics_core import Metric
 
 from spanledger_exporters import Delivery, DestinationError, build
+from spanledger_exporters.interface import Verdict
 from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.receivers import MIB
 from spanledger_processor.config.summary import LISTENERS
@@ -24,6 +25,7 @@ from spanledger_processor.ledger.store import StateLockedError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers import EnricherReceiver, Otlp
+from spanledger_processor.server.budget_notices import BudgetNotices, Deliver
 from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
@@ -33,6 +35,7 @@ from spanledger_processor.server.reloading import Reloadable
 from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import (
     link_keys,
+    make_budgets,
     make_exporter_settings,
     make_lifecycle,
     make_log_stage,
@@ -55,6 +58,8 @@ AFTER_GRACE = 5.0
 
 _ALL_BY_S = 10.0
 """Seconds after which the ledger process answers scrapes without the workers that have not reported."""
+_TELL_S = 20.0
+"""Seconds for the exporters to take a log record of our own."""
 
 
 class StartError(Exception):
@@ -90,12 +95,13 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     telemetry = _telemetry(config, _budget(config))
     signer = make_signer(config)
     ledger = _open_ledger(config, telemetry, closing)
-    pricer = make_pricer(config)
+    pricer, processor = make_pricer(config), config.processor
     stage = await _start_stage(config, signer, pricer, telemetry, LocalLedger(ledger), closing)
+    _start_notices(config, telemetry, ledger, stage.tell, closing)
     health = Health(stage.listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    lifecycle = make_lifecycle(config.processor)
-    api = Api(config.api, health, telemetry.registry.scrape, ledger, pricer, lifecycle)
+    lifecycle, budgets = make_lifecycle(processor), make_budgets(processor)
+    api = Api(config.api, health, telemetry.registry.scrape, ledger, pricer, lifecycle, budgets)
     await api.start()
     closing.push_async_callback(api.stop)
     await _start_own_telemetry(config, telemetry.registry.families, telemetry.tracer, closing)
@@ -152,10 +158,11 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
         samples = reported()
         return None if samples is None else telemetry.registry.families(samples)
 
+    _start_notices(config, telemetry, ledger, None, closing)
     health = Health(listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    pricer = make_pricer(config)
-    api = Api(config.api, health, scrape, ledger, pricer, make_lifecycle(config.processor))
+    pricer, processor = make_pricer(config), config.processor
+    api = Api(config.api, health, scrape, ledger, pricer, make_lifecycle(processor), make_budgets(processor))
     await api.start()
     closing.push_async_callback(api.stop)
     await server.start()
@@ -213,6 +220,11 @@ class _Stage:
     delivery: Delivery
     receivers: list[Otlp | EnricherReceiver]
 
+    async def tell(self, request_id: bytes, body: bytes) -> bool:
+        """Send one log record of our own; whether all required exporters that take logs have it."""
+        deadline = asyncio.get_running_loop().time() + _TELL_S
+        return (await self.delivery.deliver("logs", request_id, body, deadline, 1)).verdict is Verdict.ACCEPTED
+
     def listening(self) -> Mapping[str, bool]:
         """By name: whether a receiver takes requests."""
         return dict(pair for receiver in self.receivers for pair in receiver.listening.items())
@@ -258,6 +270,19 @@ async def _start_stage(
         enricher = Enricher(stage, log_stage, handler.account, telemetry.stage, keys, trusted=trusted)
         receivers.append(EnricherReceiver(config.receivers.enricher, enricher, telemetry.requests))
     return _Stage(stage, handler, delivery, receivers)
+
+
+def _start_notices(
+    config: Config, telemetry: Telemetry, ledger: LedgerWriter, deliver: Deliver | None, closing: AsyncExitStack
+) -> None:
+    """Tell of budgets, if there are any; without `deliver` by log, webhook and metric alone."""
+    budgets = config.processor.budgets
+    if budgets:
+        webhooks = {budget.name: budget.webhook for budget in budgets if budget.webhook is not None}
+        count = partial(telemetry.registry.count, "budget_thresholds_total")
+        notices = BudgetNotices(ledger, webhooks, deliver, count)
+        notices.start()
+        closing.push_async_callback(notices.stop)
 
 
 def _telemetry(config: Config, budget: int) -> Telemetry:

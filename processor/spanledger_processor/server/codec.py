@@ -10,7 +10,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import astuple, fields, is_dataclass
 from itertools import repeat
 from operator import attrgetter
 from typing import Any, TypeAlias, cast
@@ -18,6 +18,7 @@ from typing import Any, TypeAlias, cast
 import msgpack
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, Ruling
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.model import Decision, ToolCall
 
@@ -36,14 +37,21 @@ _PLAIN, _WIDE = b"\x00", b"\x01"
 def encode_batch(batch: Batch) -> bytes:
     """Return a batch as bytes."""
     loop = (batch.loop.consecutive, batch.loop.repeats, batch.loop.window_ns)
-    return _packed([batch.tenant, len(batch.facts), _WRITE_FACTS(batch.facts), batch.now_ns, loop, batch.aliases])
+    budgets = [astuple(rule) for rule in batch.budgets]
+    columns = _WRITE_FACTS(batch.facts)
+    return _packed([batch.tenant, len(batch.facts), columns, batch.now_ns, loop, batch.aliases, budgets])
 
 
 def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
-    (tenant, count, columns, now_ns, loop, aliases), wide = _unpacked(data)
+    (tenant, count, columns, now_ns, loop, aliases, budgets), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
-    return Batch(tenant, facts, now_ns, LoopRule(*loop), tuple(aliases))
+    return Batch(tenant, facts, now_ns, LoopRule(*loop), tuple(aliases), tuple(map(_budget, budgets)))
+
+
+def _budget(row: list[Any]) -> BudgetRule:
+    name, amount, period, days, dimension, value, tenant, thresholds, forecast = row
+    return BudgetRule(name, int(amount), period, days, dimension, value, tenant, tuple(thresholds), forecast)
 
 
 def encode_ruling(ruling: Ruling) -> bytes:

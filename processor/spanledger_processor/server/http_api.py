@@ -25,6 +25,7 @@ from starlette.routing import Route
 from spanledger_processor.config.model import Api as ApiSettings
 from spanledger_processor.config.receivers import Auth
 from spanledger_processor.config.section import host_and_port
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.pages import MOST_ROWS, CursorError
@@ -106,9 +107,11 @@ class Api:
         ledger: Ledger,
         pricer: Pricer,
         lifecycle: Lifecycle = USUAL,
+        budgets: tuple[BudgetRule, ...] = (),
     ) -> None:
         self._health = health
         self._lifecycle = lifecycle
+        self._budgets = budgets
         self._scrape = scrape
         self._ledger = ledger
         self._pricer = pricer
@@ -213,7 +216,7 @@ class Api:
 
     def _read(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> Any:
         with self._ledger.snapshot() as reader:
-            return answer_of(route, reader, self._pricer, values, ids, self._lifecycle)
+            return answer_of(route, reader, self._pricer, values, ids, self._lifecycle, self._budgets)
 
     async def _stream(self, route: LedgerRoute, values: dict[str, Any], ids: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Yield all rows, a page at a time; each page is as the ledger is by then."""

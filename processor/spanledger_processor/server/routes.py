@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.queries import has_tenant
@@ -21,6 +22,7 @@ from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import answers
 from spanledger_processor.server.answers import Question
 from spanledger_processor.server.shapes import (
+    BUDGETS,
     DECISION,
     DIMENSION,
     PRICE,
@@ -259,6 +261,18 @@ ROUTES: tuple[Route, ...] = (
         (_SINCE, _UNTIL, Parameter("limit", _count, LIMIT.schema, "Rows of `values`, at most.", MOST_ROWS)),
     ),
     Route(
+        "/api/v1/budgets",
+        answers.budgets,
+        "What is used of each budget now, the most used first. What asks before it spends looks at `over`.",
+        BUDGETS,
+        (
+            Parameter("name", str, _TEXT, "Of this budget."),
+            Parameter("value", str, _TEXT, "Of this value of a dimension, session or run, and of budgets of all."),
+            Parameter("over", _flag, _BOOLEAN, "Only those that are used up.", False),
+            Parameter("limit", _count, LIMIT.schema, "Rows of `budgets`, at most.", MOST_ROWS),
+        ),
+    ),
+    Route(
         "/api/v1/tasks",
         answers.tasks,
         "What tasks spent: a row a session, task, kind and model, the rows of one session together.",
@@ -323,6 +337,7 @@ def answer_of(
     values: Mapping[str, Any],
     ids: Mapping[str, str],
     lifecycle: Lifecycle = USUAL,
+    budgets: tuple[BudgetRule, ...] = (),
 ) -> dict[str, Any] | None:
     """Return the answer of a route; None if the ledger has none.
 
@@ -333,7 +348,7 @@ def answer_of(
     tenant = tenant_hash(values["tenant"])
     if not has_tenant(reader, tenant):
         raise TenantError(f"no tenant {values['tenant']!r:.200} in this ledger; /api/v1/tenants lists those there are")
-    question = Question(reader, tenant, pricer, time.time_ns(), values, ids, lifecycle)
+    question = Question(reader, tenant, pricer, time.time_ns(), values, ids, lifecycle, budgets)
     answer: dict[str, Any] | None = route.answer(question)
     return answer
 

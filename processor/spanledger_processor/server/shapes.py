@@ -181,6 +181,42 @@ DIMENSION: Shape = {
     ),
     "left_out": Field("integer", "Rows of `values` beyond `limit`."),
 }
+BUDGETS: Shape = {
+    "budgets": Field(
+        "array",
+        "The most used first; of sessions and runs those that passed a threshold.",
+        rows={
+            "budget": Field("string", "Its name."),
+            "period": Field("string", "`day`, `week`, `month`, `rolling`, `session` or `run`."),
+            "since": Field("string", "First day of the period; none of a session or run.", null=True),
+            "dimension": Field("string", "Of whose spend; empty for all of it."),
+            "value": Field("string", "The value of the dimension, the session or the run."),
+            "amount_usd": Field("number", "What may be spent."),
+            "amount_usd_exact": Field("string", "The same in decimal, every digit."),
+            "used_usd": Field("number", "What was spent."),
+            "used_usd_exact": Field("string", "The same in decimal, every digit."),
+            "used": Field("number", "Share that is used; 1 is all of it."),
+            "passed": Field("array", "Thresholds that are passed, in percent."),
+            "forecast": Field("boolean", "At the rate so far, it will not last."),
+            "over": Field("boolean", "All of it is used."),
+        },
+    ),
+    "over": Field("boolean", "One of those asked for is used up."),
+    "passed": Field(
+        "array",
+        "The thresholds passed last, newest first, 100 at most.",
+        rows={
+            "budget": Field("string", "Name of the budget."),
+            "value": Field("string", "As above."),
+            "since": Field("string", "First day of its period.", null=True),
+            "threshold": Field("string", "Percent, or `forecast`."),
+            "used": Field("number", "Share used by then."),
+            "used_usd_exact": Field("string", "USD used by then."),
+            "amount_usd_exact": Field("string", "USD that may be spent."),
+            "at": Field("string", "When, RFC 3339 in UTC.", null=True),
+        },
+    ),
+}
 UNPRICED: Shape = {
     "calls": Field("integer", "All calls without a price."),
     "unpriced": Field(

@@ -21,12 +21,15 @@ from spanledger_processor.enrichment.attributes import alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.facts import Lifecycle
 from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.pricing import Override, Pricer
 from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
 from spanledger_processor.signing.signer import Signer
+from spanledger_processor.units import USD
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +82,7 @@ def make_stage(config: Config, signer: Signer, pricer: Pricer | None = None) -> 
     processor = config.processor
     maker = FactBuilder(detect, pricer or make_pricer(config), signer, make_id_resolver(processor))
     aliases = alias_keys(processor.aliases)
-    return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), aliases)
+    return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), aliases, make_budgets(processor))
 
 
 def make_log_stage(config: Config, signer: Signer) -> LogStage:
@@ -147,6 +150,24 @@ def link_keys(processor: Processor) -> tuple[str, ...]:
     tenants = [key for key in processor.tenant.keys if not key.startswith(_HEADER)]
     dimensions = [key for keys in Dimensions(processor.dimensions).attributes.values() for key in keys]
     return tuple(sorted({key for keys in lists for key in keys}.union(tenants, dimensions)))
+
+
+def make_budgets(processor: Processor) -> tuple[BudgetRule, ...]:
+    """Return the budgets as rules."""
+    return tuple(
+        BudgetRule(
+            budget.name,
+            int(budget.amount * USD),
+            budget.period,
+            budget.days or 0,
+            budget.dimension or "",
+            budget.value or "",
+            b"" if budget.tenant is None else tenant_hash(budget.tenant),
+            budget.thresholds,
+            budget.forecast,
+        )
+        for budget in processor.budgets
+    )
 
 
 def make_lifecycle(processor: Processor) -> Lifecycle:

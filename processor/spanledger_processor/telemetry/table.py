@@ -177,6 +177,12 @@ TABLE: tuple[Row, ...] = (
         "dimension value model class",
         "Tokens counted, likewise, by usage class; classes that are part of another are in that one, too.",
     ),
+    _counter(
+        "budget_thresholds_total",
+        "budget threshold outcome",
+        "Thresholds of budgets that were passed, by threshold in percent or `forecast`. outcome: told, given_up (a "
+        "webhook or exporter did not take it for a day).",
+    ),
     # The ledger
     _counter(
         "spans_beyond_window_total",

@@ -1,0 +1,259 @@
+"""Budgets: what was used of each, and which thresholds were passed.
+
+What is used is what the ledger's own sums say, so that it is exact in any order of arrival and after a restart. That a
+threshold was passed is claimed in the commit that passes it: the first claim stands, and it is told once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from types import MappingProxyType
+from typing import TypeAlias
+
+from spanledger_processor.ledger import dimensions
+from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
+from spanledger_processor.ledger.keys import EVERY_TENANT, dimension_key, session_key
+from spanledger_processor.ledger.orders import Order, total_key, walk
+from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of, usd
+from spanledger_processor.ledger.runs import one_run
+from spanledger_processor.ledger.store import Key, Reader, Table, key, near
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.units import Pico
+
+SESSION, RUN = "session", "run"
+FORECAST = 0
+"""Stands for a threshold: at the present rate, all will be used before the period ends."""
+_FORECAST_AFTER = 0.1
+"""Share of a period before which nothing is forecast."""
+_ROWS = 1000
+"""Values of one budget in an answer."""
+_NS_A_DAY = 86_400 * 10**9
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+Changed: TypeAlias = Mapping[Key, Sums]
+"""What a unit adds to totals, beside what its reader knows."""
+
+_NOTHING: Changed = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRule:
+    """An amount that may be spent.
+
+    `period` is `day`, `week` (from Monday), `month` or `rolling` (the last `days`, today included), all by UTC days of
+    the calls, or `session` or `run`. `dimension` and `value` say whose spend it is; a dimension without a value gives
+    each value a budget of its own, none is the whole ledger of a tenant. `thresholds` in percent. `tenant` is a
+    tenant's hash, empty for each.
+    """
+
+    name: str
+    amount: Pico
+    period: str
+    days: int = 0
+    dimension: str = ""
+    value: str = ""
+    tenant: bytes = b""
+    thresholds: tuple[int, ...] = (50, 80, 100)
+    forecast: bool = True
+
+    def concerns(self, tenant: bytes) -> bool:
+        """Return whether it is a budget of a tenant."""
+        return not self.tenant or self.tenant == tenant
+
+    def days_until(self, today: int) -> range:
+        """Return the days of its period that have begun, as days since 1970."""
+        date = _EPOCH + timedelta(days=today)
+        back = {"day": 0, "week": date.weekday(), "month": date.day - 1, "rolling": self.days - 1}[self.period]
+        return range(today - back, today + 1)
+
+    def length(self, today: int) -> int:
+        """Return the days of its period, also those to come."""
+        if self.period == "month":
+            date = _EPOCH + timedelta(days=today)
+            following = (date.replace(day=28) + timedelta(days=4)).replace(day=1)
+            return (following - date.replace(day=1)).days
+        return {"day": 1, "week": 7}.get(self.period, self.days)
+
+    def since(self, today: int) -> str:
+        """Name the period in which a threshold is told once; a rolling one is told again after as many days."""
+        if self.period in (SESSION, RUN):
+            return ""
+        first = today - today % self.days if self.period == "rolling" else self.days_until(today)[0]
+        return date_of(first) or ""
+
+    def passed(self, used: Pico, now_ns: int) -> list[int]:
+        """Return the thresholds that are passed, the forecast among them."""
+        found = [threshold for threshold in self.thresholds if used * 100 >= threshold * self.amount]
+        if self.forecast and self.period in ("day", "week", "month") and used < self.amount:
+            today = now_ns // _NS_A_DAY
+            gone = (now_ns - self.days_until(today)[0] * _NS_A_DAY) / (self.length(today) * _NS_A_DAY)
+            if gone >= _FORECAST_AFTER and used >= gone * self.amount:
+                found.append(FORECAST)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A threshold of a budget that was passed: by which value of its dimension, or session or run, and when.
+
+    `threshold` in percent, `FORECAST` for a forecast. `told` is true once everybody was told.
+    """
+
+    budget: str
+    tenant: bytes
+    value: str
+    since: str
+    threshold: int
+    used: Pico
+    amount: Pico
+    at_ns: int
+    told: bool = False
+
+    @property
+    def where(self) -> Key:
+        """Its key, which stays the same however often it is passed."""
+        ids = (self.budget, self.value, self.since, str(self.threshold))
+        return key(Table.BUDGET, EVERY_TENANT, self.tenant, *(part.encode("utf-8", "surrogatepass") for part in ids))
+
+    def pack(self) -> bytes:
+        """The stored form; its second element is the arrival, by which retention goes."""
+        values = [self.budget, self.tenant, self.value, self.since, self.threshold]
+        return pack([1, self.at_ns // 1_000_000, values, self.used, self.amount, self.at_ns, self.told])
+
+    @classmethod
+    def unpack(cls, record: bytes) -> Crossing:
+        """Read a stored form."""
+        _, _, (budget, tenant, value, since, threshold, *_), used, amount, at_ns, told, *_ = unpack(record)
+        return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, told)
+
+    def row(self) -> Row:
+        """Return it as an answer tells it."""
+        return {
+            "budget": self.budget,
+            "value": self.value,
+            "since": self.since or None,
+            "threshold": "forecast" if self.threshold == FORECAST else str(self.threshold),
+            "used": share(self.used, self.amount),
+            "used_usd_exact": exact_usd(self.used),
+            "amount_usd_exact": exact_usd(self.amount),
+            "at": time_of(self.at_ns),
+        }
+
+
+def share(used: Pico, amount: Pico) -> float:
+    """Return how much of an amount is used; 1 is all of it."""
+    return used / amount
+
+
+def spent_in_period(
+    reader: Reader, tenant: bytes, rule: BudgetRule, value: str, today: int, changed: Changed = _NOTHING
+) -> Pico:
+    """Return what was spent in the period of `today` by a value of a rule's dimension, or by all."""
+    total = 0
+    for day in rule.days_until(today):
+        if rule.dimension and rule.dimension not in (MODEL, PROVIDER):
+            where = dimension_key(tenant, rule.dimension, day, value)
+            total += reader.sums(where).cost + (changed[where].cost if where in changed else 0)
+        else:
+            total += sum(sums.cost for sums in _of_day(reader, tenant, rule.dimension, value, day, changed))
+    return total
+
+
+def _of_day(reader: Reader, tenant: bytes, dimension: str, value: str, day: int, changed: Changed) -> Iterator[Sums]:
+    stored = (Sums.unpack(row) for _, row in reader.scan(Table.DAY, tenant, within=near(day.to_bytes(4, "big"))))
+    fresh = (sums for where, sums in changed.items() if where[0] == Table.DAY)
+    for sums in (*stored, *fresh):
+        labels = sums.labels
+        if labels.get("day") == str(day) and (not dimension or labels.get(dimension) == value):
+            yield sums
+
+
+def crossings(reader: Reader) -> Iterator[Crossing]:
+    """Yield the thresholds of all tenants that were passed, as long as they are kept."""
+    for _, record in reader.scan(Table.BUDGET, EVERY_TENANT):
+        yield Crossing.unpack(record)
+
+
+def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int, wanted: str | None) -> list[Row]:
+    """Return what is used of each budget, the most used first.
+
+    With `wanted`, of that value of a dimension, session or run only, and of the budgets of all.
+    """
+    found = [
+        _row(rule, value, used, now_ns)
+        for rule in rules
+        if rule.concerns(tenant)
+        for value, used in islice(_used(reader, tenant, rule, now_ns // _NS_A_DAY, wanted), _ROWS)
+    ]
+    return sorted(found, key=lambda row: (-row["used"], row["budget"], row["value"]))
+
+
+def _used(
+    reader: Reader, tenant: bytes, rule: BudgetRule, today: int, wanted: str | None
+) -> Iterator[tuple[str, Pico]]:
+    if rule.period == SESSION:
+        yield from _sessions(reader, tenant, rule, wanted)
+    elif rule.period == RUN:
+        yield from _runs(reader, tenant, rule, wanted)
+    elif rule.dimension and not rule.value and wanted is None:
+        days = rule.days_until(today)
+        for row in dimensions.values(reader, tenant, rule.dimension, days[0], days[-1]):
+            if row["value"]:
+                yield row["value"], spent_in_period(reader, tenant, rule, row["value"], today)
+    elif wanted in (None, rule.value) or not rule.value:  # what is a budget of all concerns each of them
+        value = rule.value or (wanted or "" if rule.dimension else "")
+        yield value, spent_in_period(reader, tenant, rule, value, today)
+
+
+def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
+    """Yield one session, or those that have passed a threshold, the dearest first."""
+    if wanted is not None:
+        if reader.get(session_key(tenant, wanted)) is not None:
+            yield wanted, reader.sums(session_key(tenant, wanted)).cost
+        return
+    least = min(rule.thresholds, default=100) * rule.amount // 100
+    for position in walk(reader, tenant, Table.SESSION, Order.COST):
+        session = reader.sums(total_key(tenant, Table.SESSION, position))
+        if session.cost * 2 < least:  # ranks are not exact
+            return
+        if session.cost >= least:
+            yield session.labels.get("id", ""), session.cost
+
+
+def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
+    """Yield one run, or those that have passed a threshold."""
+    names = (
+        [wanted]
+        if wanted is not None
+        else {
+            crossing.value: None
+            for crossing in crossings(reader)
+            if (crossing.budget, crossing.tenant) == (rule.name, tenant)
+        }
+    )
+    for name in names:
+        if (total := one_run(reader, tenant, name)) is not None:
+            yield name, total.cost
+
+
+def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
+    passed = rule.passed(used, now_ns)
+    return {
+        "budget": rule.name,
+        "period": rule.period,
+        "since": rule.since(now_ns // _NS_A_DAY) or None,
+        "dimension": rule.dimension,
+        "value": value,
+        "amount_usd": usd(rule.amount),
+        "amount_usd_exact": exact_usd(rule.amount),
+        "used_usd": usd(used),
+        "used_usd_exact": exact_usd(used),
+        "used": share(used, rule.amount),
+        "passed": [threshold for threshold in passed if threshold != FORECAST],
+        "forecast": FORECAST in passed,
+        "over": used >= rule.amount,
+    }

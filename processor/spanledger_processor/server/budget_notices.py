@@ -1,0 +1,191 @@
+"""Tells of thresholds of budgets that were passed: own log, an OTLP log record, a webhook and a metric.
+
+What has to be told stands in the ledger since the commit that passed it, and is marked when everybody was told: a
+restart in between tells it again, with the same id. Nothing waits for a webhook; it is tried again for a day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import httpx2
+import orjson
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
+
+from spanledger_processor.config.processing import Webhook
+from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
+from spanledger_processor.ledger.rows import usd
+from spanledger_processor.ledger.store import Changes, StateError, Unit
+from spanledger_processor.ledger.writer import LedgerWriter
+
+log = logging.getLogger(__name__)
+
+Deliver = Callable[[bytes, bytes], Awaitable[bool]]
+"""Sends an encoded log request, by its id, to the exporters; whether all required ones have it."""
+
+_EVERY_S = 2.0
+_LONGEST_WAIT_S = 300.0
+_GIVE_UP_NS = 86_400 * 10**9
+_EVENT = "spanledger.budget.threshold"
+SIGNATURE, SENT_AT = "x-spanledger-signature", "x-spanledger-timestamp"
+
+
+@dataclass(slots=True)
+class _State:
+    """How far the telling of one crossing is; the log record and the webhook each until it worked."""
+
+    delivered: bool = False
+    posted: bool = False
+    failures: int = 0
+    next_at: float = 0.0
+
+
+class BudgetNotices:
+    """Looks every two seconds for what has to be told, while it is started."""
+
+    def __init__(
+        self,
+        ledger: LedgerWriter,
+        webhooks: Mapping[str, Webhook],
+        deliver: Deliver | None,
+        count: Callable[[str, str, str], None],
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Tell of what `ledger` holds; `webhooks` by budget, `count` gets a budget, a threshold and how it ended."""
+        self._ledger = ledger
+        self._webhooks = webhooks
+        self._deliver = deliver
+        self._count = count
+        self._now_ns = now_ns
+        self._states: dict[bytes, _State] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End; what is not told stays in the ledger."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        async with httpx2.AsyncClient() as client:
+            while True:
+                try:
+                    await self.tell(client)
+                except StateError:
+                    pass
+                except Exception:
+                    log.exception("telling of budgets failed")
+                await asyncio.sleep(_EVERY_S)
+
+    async def tell(self, client: httpx2.AsyncClient) -> None:
+        """Tell once of all that is due, and mark what everybody was told.
+
+        Raises:
+            StateError: the ledger cannot be read or written.
+        """
+        pending = await asyncio.to_thread(self._pending)
+        self._states = {where: state for where, state in self._states.items() if where in pending}
+        for where, crossing in pending.items():
+            state = self._states.get(where)
+            if state is None:
+                state = self._states[where] = _State(posted=crossing.budget not in self._webhooks)
+                log.warning("%s", sentence(crossing))
+            if time.monotonic() >= state.next_at:
+                await self._try(client, crossing, state)
+
+    def _pending(self) -> dict[bytes, Crossing]:
+        with self._ledger.snapshot() as reader:
+            return {crossing.where: crossing for crossing in crossings(reader) if not crossing.told}
+
+    async def _try(self, client: httpx2.AsyncClient, crossing: Crossing, state: _State) -> None:
+        if not state.delivered:
+            state.delivered = self._deliver is None or await self._deliver(crossing.where, log_request(crossing))
+        if not state.posted:
+            state.posted = await self._post(client, crossing)
+        over = self._now_ns() - crossing.at_ns > _GIVE_UP_NS
+        if not (state.delivered and state.posted) and not over:
+            state.failures += 1
+            state.next_at = time.monotonic() + min(2.0**state.failures, _LONGEST_WAIT_S)
+            return
+        threshold = "forecast" if crossing.threshold == FORECAST else str(crossing.threshold)
+        self._count(crossing.budget, threshold, "told" if state.delivered and state.posted else "given_up")
+        await self._ledger.submit(lambda unit: mark_told(unit, crossing))
+
+    async def _post(self, client: httpx2.AsyncClient, crossing: Crossing) -> bool:
+        webhook = self._webhooks[crossing.budget]
+        body, sent_at = (
+            orjson.dumps({"id": crossing.where.hex(), "text": sentence(crossing), **crossing.row()}),
+            time.time(),
+        )
+        headers = {"content-type": "application/json", SENT_AT: str(int(sent_at))}
+        if webhook.secret is not None:
+            headers[SIGNATURE] = signature(webhook.secret.get_secret_value(), headers[SENT_AT], body)
+        try:
+            answer = await client.post(webhook.url, content=body, headers=headers, timeout=webhook.timeout)
+        except httpx2.HTTPError as error:
+            log.warning("webhook of budget %s: %s", crossing.budget, type(error).__name__)
+            return False
+        if not answer.is_success:
+            log.warning("webhook of budget %s: answered %s", crossing.budget, answer.status_code)
+        return answer.is_success
+
+
+def mark_told(unit: Unit, crossing: Crossing) -> None:
+    """Note in the ledger that everybody was told."""
+    told = replace(crossing, told=True)
+    unit.apply(Changes(replace={crossing.where: told.pack()}), crossing.at_ns)
+
+
+def signature(secret: str, sent_at: str, body: bytes) -> str:
+    """Return what a receiver compares: HMAC-SHA256 of the time, a dot and the body, under the webhook's secret."""
+    digest = hmac.new(secret.encode(), sent_at.encode() + b"." + body, hashlib.sha256).hexdigest()
+    return f"sha256={digest}"
+
+
+def sentence(crossing: Crossing) -> str:
+    """Return a line for people."""
+    of = f" of {crossing.value}" if crossing.value else ""
+    since = f" since {crossing.since}" if crossing.since else ""
+    used, amount = usd(crossing.used), usd(crossing.amount)
+    if crossing.threshold == FORECAST:
+        return f"budget {crossing.budget}{of}: ${used:.2f} of ${amount:.2f} used{since}; at this rate it will not last"
+    return f"budget {crossing.budget}{of}: {crossing.threshold} % passed, ${used:.2f} of ${amount:.2f} used{since}"
+
+
+def log_request(crossing: Crossing) -> bytes:
+    """Return an OTLP log request of one record; the same crossing gives the same bytes."""
+    over = crossing.threshold >= 100
+    record = LogRecord(
+        time_unix_nano=crossing.at_ns,
+        observed_time_unix_nano=crossing.at_ns,
+        severity_number=SeverityNumber.SEVERITY_NUMBER_ERROR if over else SeverityNumber.SEVERITY_NUMBER_WARN,
+        severity_text="ERROR" if over else "WARN",
+        event_name=_EVENT,
+    )
+    record.body.string_value = sentence(crossing)
+    for name, value in crossing.row().items():
+        attribute = record.attributes.add(key=f"spanledger.budget.{'name' if name == 'budget' else name}")
+        if isinstance(value, float):
+            attribute.value.double_value = value
+        else:
+            attribute.value.string_value = "" if value is None else str(value)
+    request = ExportLogsServiceRequest()
+    of_resource = request.resource_logs.add()
+    of_resource.resource.attributes.add(key="service.name").value.string_value = "spanledger"
+    of_scope = of_resource.scope_logs.add()
+    of_scope.scope.name = "spanledger"
+    of_scope.log_records.append(record)
+    return request.SerializeToString()

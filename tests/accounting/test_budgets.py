@@ -1,0 +1,168 @@
+"""Budgets: what is used is what the ledger says, each threshold is passed once, and spans tell of it."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.ledger import budgets
+from spanledger_processor.ledger.budgets import FORECAST, BudgetRule
+from spanledger_processor.model import Decision
+from spanledger_processor.units import USD
+
+TODAY = NOW // (86_400 * 10**9)
+DAY_END = (TODAY + 1) * 86_400 * 10**9 - 1
+
+
+def call(name: str, cost: int, *, team: str = "", session: str = "", run: str = "", day: int = TODAY) -> Fact:
+    fact = make_fact(name, kind="llm", cost=cost, trace=name, session=session, run=run)
+    fact.day = day
+    fact.dimensions = ("team", team) if team else ()
+    return fact
+
+
+def take(ledger: MemoryLedger, rules: list[BudgetRule], *facts: Fact, now_ns: int = DAY_END) -> dict[int, Decision]:
+    """Account for one request at the end of the day, so that nothing is forecast of it but what is used up."""
+    with ledger.store.unit() as unit:
+        return enter(Batch(TENANT, list(facts), now_ns, budgets=tuple(rules)), unit).decisions
+
+
+def passed(ledger: MemoryLedger) -> set[tuple[str, str, int]]:
+    with ledger.store.snapshot() as reader:
+        return {
+            (one.budget, one.value, one.threshold) for one in budgets.crossings(reader) if one.threshold != FORECAST
+        }
+
+
+def used(ledger: MemoryLedger, rule: BudgetRule, value: str | None = None) -> dict[str, int]:
+    with ledger.store.snapshot() as reader:
+        rows = budgets.rows(reader, TENANT, [rule], DAY_END, value)
+    return {row["value"]: round(row["used_usd"] * USD) for row in rows}
+
+
+RULES = [
+    BudgetRule("day", 1000, "day"),
+    BudgetRule("red", 500, "month", dimension="team", value="red"),
+    BudgetRule("each", 400, "week", dimension="team"),
+    BudgetRule("model", 900, "rolling", days=2, dimension="model", value="gpt"),
+    BudgetRule("session", 300, "session"),
+    BudgetRule("run", 600, "run"),
+]
+_calls = st.tuples(
+    st.integers(1, 400),
+    st.sampled_from(["", "red", "blue"]),
+    st.sampled_from(["", "s1", "s2"]),
+    st.sampled_from([TODAY, TODAY - 1]),
+)
+
+
+@given(st.lists(_calls, max_size=12), st.data())
+def test_what_is_used_and_passed_does_not_depend_on_order(
+    calls: list[tuple[int, str, str, int]], data: st.DataObject
+) -> None:
+    """Cut anywhere, shuffled, sent twice, by processes that remember nothing: against sums over all calls at once."""
+    facts = [
+        call(f"c{number}", cost, team=team, session=session, day=day)
+        for number, (cost, team, session, day) in enumerate(calls)
+    ]
+    ledger = MemoryLedger()
+    left = [*data.draw(st.permutations(facts)), *facts]
+    while left:
+        size = data.draw(st.integers(1, len(left)))
+        take(ledger, RULES, *left[:size])
+        ledger.store.cache.clear()
+        left = left[size:]
+
+    def spent(team: str = "", session: str = "", since: int = TODAY - 1) -> int:
+        return sum(
+            cost
+            for cost, of, in_session, day in calls
+            if day >= since and team in ("", of) and session in ("", in_session)
+        )
+
+    first_of_month = (date(1970, 1, 1).toordinal() + TODAY) - datetime.fromtimestamp(NOW / 1e9, tz=UTC).day + 1
+    in_month = max(TODAY - 1, first_of_month - date(1970, 1, 1).toordinal())
+    monday = TODAY - (TODAY + 3) % 7
+    truth = {
+        ("day", ""): spent(since=TODAY),
+        ("red", "red"): spent(team="red", since=in_month),
+        **{("each", team): spent(team=team, since=max(monday, TODAY - 1)) for team in ("red", "blue")},
+        ("model", "gpt"): spent(),
+        **{("session", name): spent(session=name) for name in ("s1", "s2")},
+        **{("run", name): spent(session=name) for name in ("s1", "s2")},
+    }
+    amounts = {rule.name: rule.amount for rule in RULES}
+    touched = {(of, value) for (of, value), amount in truth.items() if amount}
+    assert passed(ledger) == {
+        (of, value, threshold)
+        for of, value in touched
+        for threshold in (50, 80, 100)
+        if truth[of, value] * 100 >= threshold * amounts[of]
+    }
+    assert used(ledger, RULES[0])[""] == truth["day", ""]
+    assert used(ledger, RULES[1])["red"] == truth["red", "red"]
+    assert used(ledger, RULES[4], "s1") == ({"s1": truth["session", "s1"]} if any(c[2] == "s1" for c in calls) else {})
+
+
+def test_a_span_names_the_budget_that_is_used_most() -> None:
+    ledger, rules = MemoryLedger(), [BudgetRule("day", 1000, "day"), BudgetRule("session", 200, "session")]
+    first = take(ledger, rules, call("a", 90, session="s"))[0]
+    second = take(ledger, rules, call("b", 60, session="s"))[0]
+    third = take(ledger, rules, call("c", 900))[0]
+    assert (first.budget_name, first.budget_used) == ("", 0)
+    assert (second.budget_name, second.budget_used) == ("session", 0.75)
+    assert (third.budget_name, third.budget_used) == ("day", 1.05)
+    assert take(ledger, rules, call("b", 60, session="s"))[0] == second, "a repeat is told what it was told"
+
+
+def test_a_threshold_is_passed_once_in_each_period() -> None:
+    ledger, rule = MemoryLedger(), BudgetRule("day", 100, "day", thresholds=(100,))
+    take(ledger, [rule], call("a", 100))
+    take(ledger, [rule], call("b", 100))
+    tomorrow = call("c", 100, day=TODAY + 1)
+    take(ledger, [rule], tomorrow, now_ns=DAY_END + 86_400 * 10**9)
+    with ledger.store.snapshot() as reader:
+        found = sorted((one.since, one.threshold, one.used) for one in budgets.crossings(reader))
+    assert found == [("2026-11-18", 100, 100), ("2026-11-19", 100, 100)]
+
+
+def test_another_tenants_budget_is_no_matter() -> None:
+    ledger = MemoryLedger()
+    decision = take(ledger, [BudgetRule("theirs", 1, "day", tenant=b"another!")], call("a", 100))[0]
+    assert decision.budget_name == ""
+    assert passed(ledger) == set()
+
+
+@pytest.mark.parametrize(
+    ("hour", "used_share", "forecast"),
+    [(12, 0.5, True), (12, 0.49, False), (2, 0.5, False), (18, 0.8, True), (18, 1.0, False)],
+)
+def test_a_forecast_is_by_the_present_rate(hour: int, used_share: float, forecast: bool) -> None:  # noqa: FBT001
+    """Half of the day for half of the money: it will just not last. Early in a period nothing is forecast."""
+    rule = BudgetRule("day", 1000, "day")
+    now_ns = TODAY * 86_400 * 10**9 + hour * 3600 * 10**9
+    assert (FORECAST in rule.passed(round(1000 * used_share), now_ns)) is forecast
+
+
+@pytest.mark.parametrize(
+    ("period", "today", "first", "length"),
+    [
+        ("day", date(2026, 11, 18), date(2026, 11, 18), 1),
+        ("week", date(2026, 11, 18), date(2026, 11, 16), 7),
+        ("week", date(2026, 11, 16), date(2026, 11, 16), 7),
+        ("month", date(2026, 2, 28), date(2026, 2, 1), 28),
+        ("month", date(2028, 2, 3), date(2028, 2, 1), 29),
+        ("rolling", date(2026, 11, 18), date(2026, 11, 12), 7),
+    ],
+)
+def test_periods(period: str, today: date, first: date, length: int) -> None:
+    rule, epoch = BudgetRule("b", 1, period, days=7), date(1970, 1, 1).toordinal()
+    days = rule.days_until(today.toordinal() - epoch)
+    assert (days[0] + epoch, days[-1] + epoch) == (first.toordinal(), today.toordinal())
+    assert rule.length(today.toordinal() - epoch) == length

@@ -1,0 +1,71 @@
+"""`spanledger budgets`, and what it says of a configuration."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from chats import COST, chat, request, set_attributes
+from commands import ledger, output, run
+from spanledger_processor.config import ConfigError, load
+
+
+def _budgets(*budgets: dict[str, object]) -> str:
+    return f"processor.budgets={json.dumps(budgets)}"
+
+
+MONTH = {"name": "month", "amount": 2 * COST, "period": "rolling", "days": 30}
+SESSION = {"name": "session", "amount": 10 * COST, "period": "session"}
+
+
+def _call(session: str) -> bytes:
+    span = chat()
+    set_attributes(span, {"gen_ai.conversation.id": session})
+    return request(span)
+
+
+def test_what_is_used(tmp_path: Path) -> None:
+    sets = (_budgets(MONTH, SESSION),)
+    state = ledger(tmp_path, _call("a"), _call("a"), _call("b"), now_ns=time.time_ns(), sets=sets)
+    shown = output("budgets", *state)
+    assert "month" in shown
+    assert "150%" in shown
+    assert "used up" in shown
+    found = json.loads(output("budgets", "--of", "a", "--json", *state))
+    used = {row["budget"]: (row["value"], row["used"]) for row in found["budgets"]}
+    assert used == {"session": ("a", pytest.approx(0.2)), "month": ("", pytest.approx(1.5))}
+    assert found["over"] is True
+    assert run("budgets", "--check", "--of", "a", *state).exit_code == 1
+
+
+def test_what_is_not_used_up(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _call("a"), now_ns=time.time_ns(), sets=(_budgets(MONTH, SESSION),))
+    assert run("budgets", "--check", *state).exit_code == 0
+
+
+def test_without_budgets(tmp_path: Path) -> None:
+    assert "processor.budgets" in output("budgets", *ledger(tmp_path, _call("a")))
+
+
+@pytest.mark.parametrize(
+    ("budget", "problem"),
+    [
+        ({**MONTH, "days": None}, "days"),
+        ({**SESSION, "days": 3}, "days"),
+        ({**SESSION, "amount": 0}, "amount"),
+        ({**SESSION, "value": "red"}, "dimension"),
+        ({**SESSION, "dimension": "teem"}, "teem"),
+        ({**SESSION, "webhook": {"url": "ftp://x"}}, "url"),
+    ],
+)
+def test_what_is_no_budget(budget: dict[str, object], problem: str) -> None:
+    with pytest.raises(ConfigError, match=problem):
+        load(None, (_budgets(budget),), {"HOME": "/nowhere"})
+
+
+def test_two_of_one_name() -> None:
+    with pytest.raises(ConfigError, match="two have one name"):
+        load(None, (_budgets(SESSION, SESSION),), {"HOME": "/nowhere"})

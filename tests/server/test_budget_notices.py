@@ -1,0 +1,163 @@
+"""Who is told that a threshold was passed: signed, tried again, once, and also after a restart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar, cast
+
+import httpx2
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+
+from ledger_in_memory import NOW, TENANT
+from spanledger_processor.config.processing import Webhook
+from spanledger_processor.ledger.budgets import Crossing, crossings
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Changes, Reader, Unit
+from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.server import budget_notices
+from spanledger_processor.server.budget_notices import SENT_AT, SIGNATURE, BudgetNotices, signature
+from spanledger_processor.units import USD
+
+T = TypeVar("T")
+CROSSING = Crossing("team", TENANT, "red", "2026-11-18", 80, 85 * USD, 100 * USD, NOW)
+
+
+class Ledger:
+    """A ledger in memory, with one threshold that was passed."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        with self.store.unit() as unit:
+            unit.apply(Changes(claim={CROSSING.where: CROSSING.pack()}), NOW)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        with self.store.snapshot() as reader:
+            yield reader
+
+    async def submit(self, work: Callable[[Unit], T]) -> T:
+        with self.store.unit() as unit:
+            return work(unit)
+
+    def told(self) -> bool:
+        with self.store.snapshot() as reader:
+            return all(crossing.told for crossing in crossings(reader))
+
+
+class World:
+    """What is told: posts to a webhook, which answers what `answers` says, log requests, and counts."""
+
+    def __init__(self) -> None:
+        self.ledger = Ledger()
+        self.posts: list[httpx2.Request] = []
+        self.logs: list[bytes] = []
+        self.counts: list[tuple[str, str, str]] = []
+        self.answers = [200]
+        self.takes_logs = True
+        self.now_ns = NOW
+
+    async def _deliver(self, _: bytes, body: bytes) -> bool:
+        self.logs.append(body)
+        return self.takes_logs
+
+    def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        self.posts.append(request)
+        return httpx2.Response(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+
+    @asynccontextmanager
+    async def process(self) -> AsyncIterator[Callable[[], Any]]:
+        """One process's life: a call tells of what is due."""
+        webhook = Webhook(url="http://hook.example/budget", secret=cast(Any, "s3cret"))
+        ledger = cast(LedgerWriter, self.ledger)
+        count = self.counts.append
+        notices = BudgetNotices(
+            ledger, {"team": webhook}, self._deliver, lambda *what: count(what), now_ns=lambda: self.now_ns
+        )
+        async with httpx2.AsyncClient(transport=httpx2.MockTransport(self._answer)) as client:
+            yield lambda: notices.tell(client)
+
+
+async def test_everybody_is_told_once() -> None:
+    world = World()
+    async with world.process() as tell:
+        await tell()
+        await tell()
+    assert (len(world.posts), len(world.logs), world.counts) == (1, 1, [("team", "80", "told")])
+    assert world.ledger.told()
+
+
+async def test_what_a_webhook_gets() -> None:
+    """A receiver checks the signature over the time and the body, with the secret that both know."""
+    world = World()
+    async with world.process() as tell:
+        await tell()
+    (post,) = world.posts
+    assert post.headers[SIGNATURE] == signature("s3cret", post.headers[SENT_AT], post.content)
+    assert post.headers[SIGNATURE] != signature("another", post.headers[SENT_AT], post.content)
+    told = json.loads(post.content)
+    assert (told["id"], told["budget"], told["value"], told["threshold"]) == (CROSSING.where.hex(), "team", "red", "80")
+    assert (told["used"], told["used_usd_exact"], told["since"]) == (0.85, "85", "2026-11-18")
+    assert told["text"] == "budget team of red: 80 % passed, $85.00 of $100.00 used since 2026-11-18"
+
+
+async def test_the_log_record() -> None:
+    world = World()
+    async with world.process() as tell:
+        await tell()
+    (record,) = ExportLogsServiceRequest.FromString(world.logs[0]).resource_logs[0].scope_logs[0].log_records
+    attributes = {pair.key: pair.value for pair in record.attributes}
+    assert record.event_name == "spanledger.budget.threshold"
+    assert record.severity_text == "WARN"
+    assert attributes["spanledger.budget.name"].string_value == "team"
+    assert attributes["spanledger.budget.used"].double_value == 0.85
+
+
+async def test_a_webhook_that_fails_is_tried_again_and_the_rest_is_not_told_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    world.answers = [503, 500, 200]
+    monkeypatch.setattr(budget_notices, "_LONGEST_WAIT_S", 0)
+    async with world.process() as tell:
+        await tell()
+        assert not world.ledger.told()
+        await tell()
+        await tell()
+        await tell()
+    assert (len(world.posts), len(world.logs)) == (3, 1)
+    assert world.ledger.told()
+
+
+async def test_what_is_to_be_tried_again_waits() -> None:
+    world = World()
+    world.answers = [503]
+    async with world.process() as tell:
+        await tell()
+        await tell()
+    assert len(world.posts) == 1
+
+
+async def test_what_was_not_told_is_told_by_the_next_process() -> None:
+    world = World()
+    world.takes_logs = False
+    async with world.process() as tell:
+        await tell()
+    assert not world.ledger.told()
+    world.takes_logs = True
+    async with world.process() as tell:
+        await tell()
+    assert world.ledger.told()
+    assert len({json.loads(post.content)["id"] for post in world.posts}) == 1
+
+
+async def test_a_day_later_it_is_given_up() -> None:
+    world = World()
+    world.answers = [503]
+    world.now_ns += 86_401 * 10**9
+    async with world.process() as tell:
+        await tell()
+    assert world.counts == [("team", "80", "given_up")]
+    assert world.ledger.told()
