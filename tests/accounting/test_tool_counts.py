@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from ledger_in_memory import MemoryLedger, make_fact
 from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.model import Signature, ToolCall
@@ -52,6 +56,70 @@ def test_calls_at_long_intervals_are_no_loop() -> None:
     rule = LoopRule(consecutive=3, repeats=5, window_ns=250 * MS)
     assert _loops(b"a", b"a", b"a", every_ms=100, rule=rule) == [False, False, True]
     assert _loops(b"a", b"a", b"a", every_ms=200, rule=rule) == [False] * 3
+
+
+DEFAULT = LoopRule(consecutive=3, repeats=0, cycles=3, calls=100)
+
+
+def _of(story: str, rule: LoopRule = DEFAULT, every_ms: int = 100) -> list[int]:
+    """The places of the calls that complete a loop. A step is a call's letter, its result after a colon, and a `!` in
+    front if it was not allowed.
+    """
+    ledger, loops = MemoryLedger(loop=rule), list[int]()
+    for place, step in enumerate(story.split()):
+        letter, _, result = step.strip("!").partition(":")
+        call = tool(f"c{place}", at=place * every_ms, signature=f"h1:k:{letter}")
+        assert call.call is not None
+        assert call.call.tool is not None
+        call.call.tool.name, call.call.tool.denied = letter, step.startswith("!")
+        call.result = result.encode()
+        if ledger.take([call])[0].tool_loop:
+            loops.append(place)
+    return loops
+
+
+@pytest.mark.parametrize(
+    ("story", "loops"),
+    [
+        ("a:1 a:1 a:1", [2]),
+        ("a a a", [2]),
+        ("a:1 b:1 a:1 b:1 a:1 b:1", [5]),
+        ("a b a b a b a", [5, 6]),
+        ("a b c a b c a b c", [8]),
+        ("a b c d e a b c d e a b c d e", [14]),
+        ("a b c d e f a b c d e f a b c d e f", []),  # six calls are no cycle that is looked for
+        ("a a b a a b a a b", [8]),
+        ("wait poll:1 wait poll:2 wait poll:3 wait poll:4", []),  # polling: new results are progress
+        ("poll:1 poll:2 poll:3 poll:4", []),
+        ("edit1 test:bad edit2 test:bad edit3 test:bad edit4 test:bad edit5 test:bad", []),  # tests after edits
+        ("edit:ok test:bad edit:ok test:bad edit:ok test:bad", [5]),  # the very same edit again is no new try
+        ("!a !a !a !a", []),  # what was not allowed is no step
+        ("a !b a !b a", [4]),
+        ("a:1 b a:2 b a:3 b a:4 b", []),
+    ],
+)
+def test_loops_and_what_only_looks_like_one(story: str, loops: list[int]) -> None:
+    assert _of(story) == loops
+
+
+def test_a_cycle_at_long_intervals_is_none() -> None:
+    """`git status` and the like, with a quarter of an hour between."""
+    assert _of("a b a b a b", every_ms=900_000) == []
+    assert _of("a b a b a b", LoopRule(cycles=3, window_ns=10**18), every_ms=900_000) == [5]
+
+
+def test_what_many_calls_came_after_is_no_part_of_a_loop() -> None:
+    """Status between other work: five times, with ten other calls between."""
+    story = " ".join(f"status {' '.join(f'w{number}x{other}' for other in range(10))}" for number in range(5))
+    assert _of(story, LoopRule(repeats=5, calls=100)) == [44]
+    assert _of(story, LoopRule(repeats=5, calls=40)) == []
+
+
+def test_tools_may_have_thresholds_of_their_own() -> None:
+    rule = replace(DEFAULT, tools=(("po*", 5, 0, 0), ("b", 2, 0, 2)))
+    assert _of("poll poll poll poll poll", rule) == [4]
+    assert _of("b b c c c", rule) == [1, 4]
+    assert _of("a b a b", rule) == [3]
 
 
 def test_progress_of_another_call_of_the_session_is_progress() -> None:

@@ -14,6 +14,7 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.config import load
+from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes
 from spanledger_processor.model import Call, Cost, Decision, ReportedCost, Signature, ToolCall, Usage
@@ -106,3 +107,10 @@ def test_arguments_of_tools_do_not_cross() -> None:
     (crossed,) = decode_batch(data).facts
     assert crossed.call is not None
     assert crossed.call.tool == ToolCall("search", None, "call-1")
+
+
+def test_the_rules_of_a_batch_come_across() -> None:
+    loop = LoopRule(3, 0, 5, 2, 7, (("poll*", 5, 0, 0),))
+    budgets = (BudgetRule("b", 1 << 70, "rolling", 7, "team", "red", b"tenant!!", (50, 100), forecast=False),)
+    batch = Batch(b"tenant!!", [], 5, loop, ("gen_ai.usage.cost",), budgets)
+    assert decode_batch(encode_batch(batch)) == batch

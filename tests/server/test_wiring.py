@@ -95,5 +95,7 @@ def test_arguments_that_are_ignored(tmp_path: Path) -> None:
 
 
 def test_when_a_call_is_a_loop() -> None:
-    rule = make_loop_rule(_config("processor.tools.loop={consecutive: 4, repeats: 0}").processor)
-    assert (rule.consecutive, rule.repeats) == (4, 0)
+    loop = "{consecutive: 4, repeats: 6, tools: [{tool: 'poll*', consecutive: 9, cycles: 0}]}"
+    rule = make_loop_rule(_config(f"processor.tools.loop={loop}").processor)
+    assert (rule.consecutive, rule.repeats, rule.cycles) == (4, 6, 3)
+    assert rule.tools == (("poll*", 9, 6, 0),)

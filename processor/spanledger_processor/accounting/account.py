@@ -70,7 +70,7 @@ class _Account:
         changes, read = self.ruling.changes, reader.get
         self._totals = Totals(batch.tenant, reader, changes, batch.now_ns)
         self._budgets = Budgets(batch.budgets, batch.tenant, reader, changes, self._totals, batch.now_ns)
-        self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns, batch.loop.window_ns)
+        self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns, batch.loop)
         index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), memory.calls)
         self._traces = TraceSet(batch.tenant, reader, changes, batch.now_ns, memory.traces, index)
         self._twice: list[tuple[int, int]] = []
@@ -189,7 +189,8 @@ class _Account:
         if told is None or fact.signature is None or fact.signature.scope == "name_only":
             return
         decision.tool_repeats, decision.tool_consecutive = told.times, told.in_a_row
-        decision.tool_loop = told.is_loop(self.batch.loop)
+        rule, tool = self.batch.loop, fact.call.tool if fact.call is not None else None
+        decision.tool_loop = told.is_loop(rule.of(tool.name or "") if rule.tools and tool is not None else rule)
 
     def _finish(self) -> None:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -67,14 +68,26 @@ class Fact:
 
 @dataclass(slots=True)
 class LoopRule:
-    """When a tool call completes a loop: so many times in a row, or so many times in all, without progress.
+    """When a tool call completes a loop without progress: so many times in a row; so many times in all; or as the end
+    of two to five calls that come so many times in turn (`cycles`).
 
-    0 switches one off. What began more than `window_ns` before does not count.
+    0 switches one off. What began more than `window_ns`, or more than `calls` tool calls, before does not count.
+    `tools` has other thresholds for tools by pattern of their name: pattern, consecutive, repeats, cycles.
     """
 
     consecutive: int = 0
     repeats: int = 0
     window_ns: int = 3600 * 10**9
+    cycles: int = 0
+    calls: int = 100
+    tools: tuple[tuple[str, int, int, int], ...] = ()
+
+    def of(self, tool: str) -> LoopRule:
+        """Return the rule for a tool: the first pattern that its name matches, as file names match."""
+        for pattern, consecutive, repeats, cycles in self.tools:
+            if fnmatchcase(tool, pattern):
+                return replace(self, consecutive=consecutive, repeats=repeats, cycles=cycles, tools=())
+        return self
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
 from spanledger_processor.accounting.count_once import together
@@ -15,6 +16,12 @@ from spanledger_processor.ledger.store import Changes, Key, Table, key
 
 ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""
+_LENGTHS = range(2, 6)
+"""Calls of a cycle."""
+_LATEST = 40
+"""A session's latest calls that are remembered: eight cycles of five."""
+_STARTED = 2
+"""Where a step has its start; before it the signature's digest and the result."""
 _RESULT = 4
 """Where a row of an execution has its result; before it call id, start, end and sources, behind it the progress."""
 
@@ -25,18 +32,21 @@ class Told:
 
     `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
     call of the session between them that came to another result than before. `again`: another report told of this
-    execution before.
+    execution before. `cycles` is how often two to five calls, of which it is the last, came in turn, all of them to
+    nothing new.
     """
 
     times: int
     in_a_row: int
     stuck: int
     again: bool
+    cycles: int = 0
 
     def is_loop(self, rule: LoopRule) -> bool:
         """Return whether the call completes a loop."""
         row = min(self.in_a_row, self.stuck)
-        return (0 < rule.consecutive <= row) or (0 < rule.repeats <= self.stuck)
+        by_itself = (0 < rule.consecutive <= row) or (0 < rule.repeats <= self.stuck)
+        return by_itself or 0 < rule.cycles <= self.cycles
 
 
 class ToolCounts:
@@ -45,17 +55,18 @@ class ToolCounts:
     Two reports are of one execution where they have one call id, or where one has none, they come from two sources
     (two libraries, a span and a log event) and lie together in time, one to one. Small records: how often a session
     made this very call with the latest executions, which call it made last and how often in a row, how often it has
-    come to a new result, and which call ids it has named.
+    come to a new result, its latest calls in turn, and which call ids it has named.
     """
 
     def __init__(
-        self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int, window_ns: int
+        self, tenant: bytes, read: Callable[[Key], bytes | None], changes: Changes, now_ns: int, rule: LoopRule
     ) -> None:
         self._tenant = tenant
         self._read = read
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
-        self._window_ns = window_ns
+        self._window_ns = rule.window_ns
+        self._calls = rule.calls
 
     def count(self, session: bytes, span: Span) -> Told:
         """Enter one report of an execution in `session`."""
@@ -63,26 +74,33 @@ class ToolCounts:
         times_key = key(Table.TOOL, self._tenant, session, span.signature.encode())
         row_key = key(Table.TOOL, self._tenant, session)
         times, rows = self._load(times_key, (0, []))
-        last, in_a_row, progress = self._load(row_key, ("", 0, 0))
+        last, in_a_row, progress, *more = self._load(row_key, ("", 0, 0))
+        number, latest = more or (0, [])
         if _told_before(span, rows):
             self._save(times_key, times, rows)
-            stuck = self._stuck(span, rows, progress)
+            stuck = self._stuck(span, rows, progress, number)
             return Told(times, in_a_row if last == span.signature else 1, stuck, again=True)
         in_a_row = in_a_row + 1 if last == span.signature else 1
         if rows and _differ(rows[-1][_RESULT], span.tool_result):
             progress += 1
+        number += 1
         source = [[span.scope, span.logged]]
-        row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress]
+        row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress, number]
         rows = [*rows[-ROWS + 1 :], row]
+        latest = [*latest[-_LATEST + 1 :], [_short(span.signature), span.tool_result, span.start_ns]]
         self._save(times_key, times + 1, rows)
-        self._save(row_key, span.signature, in_a_row, progress)
-        return Told(times + 1, in_a_row, self._stuck(span, rows, progress), again=known)
+        self._save(row_key, span.signature, in_a_row, progress, number, latest)
+        stuck = self._stuck(span, rows, progress, number)
+        within = [step for step in latest if step[_STARTED] >= span.start_ns - self._window_ns]
+        return Told(times + 1, in_a_row, stuck, again=known, cycles=_cycles(within[-self._calls :]))
 
-    def _stuck(self, span: Span, rows: list[list[Any]], progress: int) -> int:
-        """Return how many of the latest executions came to nothing new."""
+    def _stuck(self, span: Span, rows: list[list[Any]], progress: int, number: int) -> int:
+        """Return how many of the latest executions came to nothing new; `number` counts the session's calls."""
         stuck = 0
-        for _, start_ns, _, _, result, since in reversed(rows):
+        for _, start_ns, _, _, result, since, *more in reversed(rows):
             if since != progress or start_ns < span.start_ns - self._window_ns or _differ(result, span.tool_result):
+                break
+            if more and more[0] <= number - self._calls:
                 break
             stuck += 1
         return stuck
@@ -104,6 +122,27 @@ class ToolCounts:
     def _save(self, where: Key, *values: object) -> None:
         self._changes.replace[where] = pack([1, self._now_ms, *values])
         self._changes.expire.append(where)
+
+
+def _cycles(steps: list[list[Any]]) -> int:
+    """Return how often the last two to five calls came in turn, the same each time and to nothing new."""
+    most = 0
+    for length in _LENGTHS:
+        if len({signature for signature, _, _ in steps[-length:]}) < 2:
+            continue  # one call again and again is no cycle
+        same = 0
+        while len(steps) >= length + same + 1 and _is_same(steps[-1 - same], steps[-1 - same - length]):
+            same += 1
+        most = max(most, 1 + same // length)
+    return most
+
+
+def _is_same(step: list[Any], before: list[Any]) -> bool:
+    return bool(step[0] == before[0]) and not _differ(step[1], before[1])
+
+
+def _short(signature: str) -> bytes:
+    return blake2b(signature.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def _told_before(span: Span, rows: list[list[Any]]) -> bool:

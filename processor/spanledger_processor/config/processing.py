@@ -145,34 +145,53 @@ class Ignored(Section):
     )
 
 
-class Loop(Section):
-    """When `spanledger.tool.loop` is true: either threshold is reached without progress.
+def _not_the_first(threshold: int | None) -> int | None:
+    if threshold == 1:
+        raise ValueError("1 would make a loop of every call: write 2 or more, or 0 to switch the rule off")
+    return threshold
 
-    Progress is a call of the session that comes to another result than it did before. Results that no span tells are
-    taken for the same.
+
+LoopThreshold: TypeAlias = Annotated[CountOrOff, Field(le=32), AfterValidator(_not_the_first)]
+CycleThreshold: TypeAlias = Annotated[CountOrOff, Field(le=8), AfterValidator(_not_the_first)]
+
+
+class ToolLoop(Section):
+    """Other thresholds for some tools."""
+
+    tool: str = Field(min_length=1, description="Tool name; `*`, `?` and `[...]` match as in file names.")
+    consecutive: LoopThreshold | None = Field(default=None, description="Default: as for all tools; 0: no such rule.")
+    repeats: LoopThreshold | None = Field(default=None, description="Likewise.")
+    cycles: CycleThreshold | None = Field(default=None, description="Likewise.")
+
+
+class Loop(Section):
+    """When `spanledger.tool.loop` is true: one of the thresholds is reached without progress.
+
+    Progress is a call that comes to another result than it did before. Results that no span tells are taken for the
+    same. A call that was not allowed is no step.
     """
 
-    consecutive: CountOrOff = Field(
+    consecutive: LoopThreshold = Field(
+        default=3, description="The very same call so many times in a row in one session, or more; 0: no such rule."
+    )
+    cycles: CycleThreshold = Field(
         default=3,
-        le=32,
-        description="The very same call so many times in a row in one session, or more; 0: no such rule.",
+        description="Two to five calls so many times in turn, or more, each time the very same; 0: no such rule.",
     )
-    repeats: CountOrOff = Field(
-        default=5,
-        le=32,
-        description="The very same call so many times in one session, in a row or not, or more; 0: no such rule.",
+    repeats: LoopThreshold = Field(
+        default=0,
+        description="The very same call so many times in one session, whatever comes between, or more; 0: no such "
+        "rule. With it tests that fail alike after several edits are a loop.",
     )
-
     window: Duration = Field(
         default=3600.0, gt=0, description="Executions that began longer ago than this are no part of a loop."
     )
-
-    @field_validator("consecutive", "repeats")
-    @classmethod
-    def _not_the_first(cls, threshold: int) -> int:
-        if threshold == 1:
-            raise ValueError("1 would make a loop of every call: write 2 or more, or 0 to switch the rule off")
-        return threshold
+    calls: Annotated[Count, Field(le=100_000)] = Field(
+        default=100, description="Nor are those that so many tool calls of the session, or more, came after."
+    )
+    tools: tuple[ToolLoop, ...] = Field(
+        default=(), max_length=100, description="Other thresholds for some tools; the first that matches counts."
+    )
 
 
 class Tools(Section):

@@ -36,7 +36,7 @@ _PLAIN, _WIDE = b"\x00", b"\x01"
 
 def encode_batch(batch: Batch) -> bytes:
     """Return a batch as bytes."""
-    loop = (batch.loop.consecutive, batch.loop.repeats, batch.loop.window_ns)
+    loop = astuple(batch.loop)
     budgets = [astuple(rule) for rule in batch.budgets]
     columns = _WRITE_FACTS(batch.facts)
     return _packed([batch.tenant, len(batch.facts), columns, batch.now_ns, loop, batch.aliases, budgets])
@@ -46,7 +46,12 @@ def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
     (tenant, count, columns, now_ns, loop, aliases, budgets), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
-    return Batch(tenant, facts, now_ns, LoopRule(*loop), tuple(aliases), tuple(map(_budget, budgets)))
+    return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(map(_budget, budgets)))
+
+
+def _loop(row: list[Any]) -> LoopRule:
+    consecutive, repeats, window_ns, cycles, calls, tools = row
+    return LoopRule(consecutive, repeats, window_ns, cycles, calls, tuple(map(tuple, tools)))
 
 
 def _budget(row: list[Any]) -> BudgetRule:

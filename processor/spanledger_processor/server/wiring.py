@@ -179,7 +179,16 @@ def make_lifecycle(processor: Processor) -> Lifecycle:
 def make_loop_rule(processor: Processor) -> LoopRule:
     """Return the rule by which a tool call completes a loop."""
     loop = processor.tools.loop
-    return LoopRule(loop.consecutive, loop.repeats, round(loop.window * 1e9))
+    tools = tuple(
+        (
+            one.tool,
+            loop.consecutive if one.consecutive is None else one.consecutive,
+            loop.repeats if one.repeats is None else one.repeats,
+            loop.cycles if one.cycles is None else one.cycles,
+        )
+        for one in loop.tools
+    )
+    return LoopRule(loop.consecutive, loop.repeats, round(loop.window * 1e9), loop.cycles, loop.calls, tools)
 
 
 def make_tenant_of(processor: Processor) -> TenantOf:
