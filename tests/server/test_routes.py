@@ -341,6 +341,7 @@ async def test_answers_are_as_they_are_described() -> None:
         "/api/v1/dimensions/{name}": "/api/v1/dimensions/model?since=2026-01-01",
         "/api/v1/summary": "/api/v1/summary?by=model,day,day_model&since=2026-01-01",
         "/api/v1/sessions/{id}": "/api/v1/sessions/c",
+        "/api/v1/candidates/{id}": "/api/v1/candidates/c",
     }
     async with served(several(), request(span)) as client:
         for route in ROUTES:

@@ -27,10 +27,8 @@ def of_session(reader: Reader, tenant: bytes, session_id: str, session: Sums) ->
     session, by no named agent, has an empty id. They add up to the session. `tools` have calls, failures and denials,
     the most called first.
     """
-    agents, tools = list[Sums](), list[Sums]()
-    for part in _parts(reader, tenant, session_id):
-        (agents if part.labels.get("kind") == AGENT else tools).append(part)
-    agents = _cut(sorted(agents, key=lambda sums: (-sums.cost, -sums.calls, sums.labels.get("id", ""))))
+    agents = _cut(agents_of(reader, tenant, session_id))
+    tools = [part for part in _parts(reader, tenant, session_id) if part.labels.get("kind") == TOOL]
     tools = _cut(sorted(tools, key=lambda sums: (-sums.tool_calls, sums.labels.get("id", ""))))
     rest = session.copy()
     for sums in agents:
@@ -42,6 +40,12 @@ def of_session(reader: Reader, tenant: bytes, session_id: str, session: Sums) ->
         "agents": [_agent(sums) for sums in agents],
         "tools": [_tool(sums) for sums in tools if sums.tool_calls],
     }
+
+
+def agents_of(reader: Reader, tenant: bytes, session_id: str) -> list[Sums]:
+    """Return the sums of a session's named agents, the dearest first."""
+    agents = [part for part in _parts(reader, tenant, session_id) if part.labels.get("kind") == AGENT]
+    return sorted(agents, key=lambda sums: (-sums.cost, -sums.calls, sums.labels.get("id", "")))
 
 
 def described(session: Sums, gap_ms: int) -> Row:

@@ -14,7 +14,10 @@ from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
 from spanledger_processor.ledger import dimensions, pages, queries
 from spanledger_processor.ledger.budgets import BudgetRule, crossings
 from spanledger_processor.ledger.budgets import rows as of_budgets
+from spanledger_processor.ledger.candidates import CHEAPER
+from spanledger_processor.ledger.candidates import candidates as of_session
 from spanledger_processor.ledger.facts import USUAL, Lifecycle
+from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.pages import Page, Wanted
 from spanledger_processor.ledger.rows import date_of, exact_usd, money, row
 from spanledger_processor.ledger.store import Reader
@@ -92,6 +95,22 @@ def sessions(asked: Question) -> Answer:
 def session(asked: Question) -> Answer | None:
     """Return one session."""
     return queries.session(asked.reader, asked.tenant, asked.ids["id"], asked.lifecycle, asked.now_ns)
+
+
+def candidates(asked: Question) -> Answer | None:
+    """Return the agents of a session that may have had more than they needed."""
+    if asked.reader.get(session_key(asked.tenant, asked.ids["id"])) is None:
+        return None
+    models = asked.values["models"]
+    wanted = (
+        CHEAPER if models is None else [(provider, model) for provider, _, model in (m.rpartition("/") for m in models)]
+    )
+    rows = of_session(asked.reader, asked.tenant, asked.ids["id"], asked.pricer, asked.now_ns, wanted)
+    return {"session": asked.ids["id"], "candidates": rows}
+
+
+def _split(name: str) -> tuple[str, str, str]:
+    return name.rpartition("/")
 
 
 def runs(asked: Question) -> Answer:

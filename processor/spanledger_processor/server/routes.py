@@ -23,6 +23,7 @@ from spanledger_processor.server import answers
 from spanledger_processor.server.answers import Question
 from spanledger_processor.server.shapes import (
     BUDGETS,
+    CANDIDATES,
     DECISION,
     DIMENSION,
     PRICE,
@@ -259,6 +260,20 @@ ROUTES: tuple[Route, ...] = (
         "What was spent by the values of a dimension: agent, model, provider, or one of `processor.dimensions`.",
         DIMENSION,
         (_SINCE, _UNTIL, Parameter("limit", _count, LIMIT.schema, "Rows of `values`, at most.", MOST_ROWS)),
+    ),
+    Route(
+        "/api/v1/candidates/{id}",
+        answers.candidates,
+        "Agents of a session that may have had more model or context than they needed: to look at, not a saving.",
+        CANDIDATES,
+        (
+            Parameter(
+                "models",
+                lambda text: tuple(_names(text)),
+                {"type": "string", "examples": ["anthropic/claude-haiku-4-5,openai/gpt-5-mini"]},
+                "Models to compare with, as provider/model, with commas between them; default: four of the list.",
+            ),
+        ),
     ),
     Route(
         "/api/v1/budgets",

@@ -181,6 +181,41 @@ DIMENSION: Shape = {
     ),
     "left_out": Field("integer", "Rows of `values` beyond `limit`."),
 }
+CANDIDATES: Shape = {
+    "session": Field("string", "The session."),
+    "candidates": Field(
+        "array",
+        "The dearest first; agents that spent less than 0.05 USD are left out.",
+        rows={
+            "agent": Field("string", "The agent."),
+            "kinds": Field(
+                "array",
+                "`over_powered`: a premium model (20 USD or more a million output tokens), less than 2,000 output "
+                "tokens and at most 5 tool calls. `over_provisioned`: 50,000 input tokens a call or more, and at most "
+                "one output token for a hundred of them.",
+            ),
+            "cost_usd": SPEND["cost_usd"],
+            "cost_usd_exact": SPEND["cost_usd_exact"],
+            "calls": Field("integer", "Its calls."),
+            "models": Field("array", "The models that it called."),
+            "input_tokens_a_call": Field("integer", "Input tokens of a call, on average."),
+            "output_tokens": Field("integer", "All its output tokens."),
+            "tool_calls": ROW["tool_calls"],
+            "same_tokens_on": Field(
+                "array",
+                "What its tokens cost on other models at list price, where that is less, the cheapest first. An "
+                "estimate: by calls of average size, and by today's prices.",
+                rows={
+                    "provider": Field("string", "Who sells it."),
+                    "model": Field("string", "The model."),
+                    "cost_usd": SPEND["cost_usd"],
+                    "cost_usd_exact": SPEND["cost_usd_exact"],
+                    "share": Field("number", "Of what was spent."),
+                },
+            ),
+        },
+    ),
+}
 BUDGETS: Shape = {
     "budgets": Field(
         "array",
