@@ -57,14 +57,15 @@ def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
 class ServerCertificates:
     """The certificates of a listener, read again for the next connection when their files have changed.
 
-    `where` is the configuration path that errors name.
+    `where` is the configuration path that errors name; `alpn` is the protocol spoken, where TLS has to say so.
 
     Raises:
         OSError: a file cannot be read, or holds no certificate or key that fits.
     """
 
-    def __init__(self, settings: ServerTls, where: str) -> None:
+    def __init__(self, settings: ServerTls, where: str, alpn: str = "") -> None:
         self._where = where
+        self._alpn = alpn
         self._lock = threading.Lock()  # gRPC asks from threads of its own
         self.replace(settings)
 
@@ -72,6 +73,8 @@ class ServerCertificates:
         """Use other files from now on; keeps those in use where it raises OSError."""
         now = _stamp(settings)
         context = _context(settings, self._where)
+        if self._alpn:
+            context.set_alpn_protocols([self._alpn])
         configuration = _configuration(settings)
         with self._lock:
             self._settings, self._stamp, self._context, self._configuration = settings, now, context, configuration

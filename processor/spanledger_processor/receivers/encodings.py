@@ -15,7 +15,8 @@ import cramjam
 import lz4.frame
 from backports import zstd
 
-from spanledger_processor.receivers.refusals import RefusedError, rejected, too_large
+from spanledger_processor.receivers.memory_limiter import Reservation
+from spanledger_processor.receivers.refusals import NO_ROOM, RefusedError, rejected, too_large
 
 _PIECE = 1 << 20
 """Bytes decoded at a time; other requests get their turn in between."""
@@ -180,3 +181,34 @@ async def _arriving(pieces: Pieces, limit: int) -> Pieces:
         if left < 0:
             raise RefusedError(too_large(limit))
         yield piece
+
+
+async def bounded(pieces: Pieces, limit: int, reservation: Reservation) -> Pieces:
+    """Yield the pieces of a body, with which `reservation` grows.
+
+    Raises:
+        RefusedError: they are more than `limit` bytes, or than there is room for.
+    """
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise RefusedError(too_large(limit))
+        if not reservation.grow(len(piece)):
+            raise RefusedError(NO_ROOM)
+        yield piece
+
+
+_BEGINNINGS: Mapping[bytes, str] = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip", b"\x78": "deflate"}
+"""How compressed messages begin. No export request begins so: it has one field, whose tag is 0x0a."""
+
+
+async def message_of(content: bytes, limit: int, reservation: Reservation) -> bytes:
+    """Return an export request, decompressed if it is compressed; `reservation` grows by its size."""
+    encoding = next((name for begins, name in _BEGINNINGS.items() if content.startswith(begins)), "identity")
+    pieces = decoded(_one(content), encoding, limit)
+    return b"".join([piece async for piece in bounded(pieces, limit, reservation)])
+
+
+async def _one(content: bytes) -> Pieces:
+    yield content

@@ -25,9 +25,11 @@ from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
-from spanledger_processor.config.receivers import Grpc
+from spanledger_processor.config.receivers import Grpc, OtlpGrpc
+from spanledger_processor.config.section import host_and_port
 from spanledger_processor.receivers.auth import Authenticator, ServerCertificates, readable, without_credentials
 from spanledger_processor.receivers.driver import Handle, Request, RequestDriver
+from spanledger_processor.receivers.encodings import message_of
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
 from spanledger_processor.receivers.refusals import (
     NO_ROOM,
@@ -39,6 +41,7 @@ from spanledger_processor.receivers.refusals import (
     retry,
     to_status,
 )
+from spanledger_processor.receivers.zstd_relay import ZstdRelay
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +62,8 @@ WHERE = "receivers.otlp.protocols.grpc"
 
 _NOT_READ = (
     "gRPC itself refuses what is compressed otherwise than with gzip or deflate, and the sender then drops it: set "
-    "compression: gzip there, or send zstd by OTLP/HTTP. (Or the sender has left.)"
+    "compression: gzip there, or send zstd by OTLP/HTTP, or set receivers.otlp.protocols.grpc.zstd here. (Or the "
+    "sender has left.)"
 )
 """gRPC in Python ends such a call while it parses the head, and tells nothing of why."""
 _SUCCESS = b""
@@ -105,8 +109,12 @@ class GrpcListener:
         self._protocol: OtlpProtocol = protocol
         self._authenticator = Authenticator(settings.auth)
         self._certificates: ServerCertificates | None = None
-        self._reader = MessageReader(driver.limiter, settings.max_request_bytes)
-        self._server = grpc.aio.server(options=_options(settings, share_port=share_port))
+        self._share_port = share_port
+        takes_zstd = isinstance(settings, OtlpGrpc) and settings.zstd
+        self._relay = ZstdRelay() if takes_zstd else None
+        self._reader = MessageReader(driver.limiter, settings.max_request_bytes, decompress=takes_zstd)
+        options = [*_options(settings, share_port=share_port), ("grpc.per_message_decompression", int(not takes_zstd))]
+        self._server = grpc.aio.server(options=options)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         self._services: list[str] = []
 
@@ -129,7 +137,7 @@ class GrpcListener:
                 return ACCEPTED
 
             receive = self._receive(signal, context, None if respond is None else handle)
-            result = await self._driver.run(signal, self._protocol, receive, _host(context.peer()))
+            result = await self._driver.run(signal, self._protocol, receive, self._host(context.peer()))
             if result.verdict is not Verdict.ACCEPTED:
                 status = rpc_status.to_status(to_status(result))
                 await context.abort(status.code, status.details, status.trailing_metadata)
@@ -148,6 +156,8 @@ class GrpcListener:
         reflection.enable_server_reflection(names, self._server)
         self.port = self._bind()
         await self._server.start()
+        if self._relay is not None:
+            await self._start_relay(self._relay)
         for name in self._services:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         self.listening = True
@@ -165,10 +175,14 @@ class GrpcListener:
 
     async def stop(self) -> None:
         """Stop listening; answers are still sent, and what is not answered by then is UNAVAILABLE."""
+        if self._relay is not None:
+            await self._relay.stop()
         await self._server.stop(_STOP_GRACE)
 
     def _bind(self) -> int:
         endpoint, tls = self._settings.endpoint, self._settings.tls
+        if self._relay is not None:
+            endpoint, tls = f"unix:{self._relay.socket_path}", None
         is_file = endpoint.startswith("unix:")
         try:
             if tls is None:
@@ -181,13 +195,25 @@ class GrpcListener:
             raise OSError(f"{self._where}.endpoint: cannot listen on {endpoint}; {problem}") from error
         return 0 if is_file else port
 
+    async def _start_relay(self, relay: ZstdRelay) -> None:
+        tls, context = self._settings.tls, None
+        if tls is not None:
+            self._certificates = ServerCertificates(tls, f"{self._where}.tls", alpn="h2")
+            context = self._certificates.ssl_context()
+        address, timeout = host_and_port(self._settings.endpoint), self._settings.handshake_timeout
+        self.port = await relay.start(address, self._where, context, timeout, share_port=self._share_port)
+
+    def _host(self, peer: str) -> str:
+        """Return the address of "ipv4:127.0.0.1:5000" or "ipv6:%5B::1%5D:5000" without the port."""
+        return peer.rpartition(":")[0] or peer if self._relay is None else self._relay.host_of(peer)
+
     async def _receive(self, signal: Signal, context: Context, handle: Handle | None) -> Result:
         headers = readable(context.invocation_metadata() or ())
         if self._driver.draining:
             return STOPPING
         if not self._authenticator.accepts(headers):
             return UNAUTHENTICATED_SENDER
-        sender = _host(context.peer())
+        sender = self._host(context.peer())
         reservation = Reservation(self._driver.limiter, sender)
         request = Request(signal, self._protocol, b"", without_credentials(headers), sender, self._settings.trusted_hop)
         try:
@@ -227,8 +253,10 @@ class MessageReader:
     slow reads, or is ended if those are as many as there may be; a host that holds most of them gives way to others.
     """
 
-    def __init__(self, limiter: MemoryLimiter, largest: int) -> None:
+    def __init__(self, limiter: MemoryLimiter, largest: int, *, decompress: bool = False) -> None:
         self._limiter = limiter
+        self._largest = largest
+        self._decompress = decompress
         self._least_room = min(largest, limiter.limit // _LEAST_ROOM)
         self._quick: list[_Read] = []
         self._slow: list[_Read] = []
@@ -259,6 +287,8 @@ class MessageReader:
             # Over the limit, not decompressible, or its sender left: gRPC does not say which. It has answered
             # already, and what we say reaches nobody. (A call that ends without a message does read it.)
             raise RefusedError(rejected("unreadable", "no message came that could be read"))
+        if self._decompress:
+            return await message_of(message, self._largest, reservation)
         if not reservation.grow(len(message)):
             raise RefusedError(NO_ROOM)
         return message
@@ -337,11 +367,6 @@ def _is_ended(read: _Read) -> bool:
 def _service(name: str, export: Method) -> grpc.GenericRpcHandler[Any, Any]:
     method = grpc.stream_unary_rpc_method_handler(export)
     return grpc.method_handlers_generic_handler(name, {"Export": method})
-
-
-def _host(peer: str) -> str:
-    """Return the address of "ipv4:127.0.0.1:5000" or "ipv6:%5B::1%5D:5000" without the port."""
-    return peer.rpartition(":")[0] or peer
 
 
 def _options(settings: Grpc, *, share_port: bool) -> Sequence[tuple[str, int]]:

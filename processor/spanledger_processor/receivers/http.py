@@ -28,7 +28,7 @@ from spanledger_processor.otlp.json_form import to_protobuf
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.auth import Authenticator, ServerCertificates, readable, without_credentials
 from spanledger_processor.receivers.driver import Request, RequestDriver
-from spanledger_processor.receivers.encodings import ENCODINGS, decoded
+from spanledger_processor.receivers.encodings import ENCODINGS, bounded, decoded
 from spanledger_processor.receivers.memory_limiter import Reservation
 from spanledger_processor.receivers.refusals import (
     GONE,
@@ -214,20 +214,9 @@ async def read_body(pieces: AsyncIterator[bytes], encoding: str, limit: int, res
     plain = decoded(pieces, encoding, limit)
     try:
         async with asyncio.timeout(READ_WAIT):
-            return b"".join([piece async for piece in _bounded(plain, limit, reservation)])
+            return b"".join([piece async for piece in bounded(plain, limit, reservation)])
     except TimeoutError:
         raise RefusedError(retry("slow_body", f"the body did not arrive within {READ_WAIT:g} s")) from None
-
-
-async def _bounded(pieces: AsyncIterator[bytes], limit: int, reservation: Reservation) -> AsyncIterator[bytes]:
-    size = 0
-    async for piece in pieces:
-        size += len(piece)
-        if size > limit:
-            raise RefusedError(too_large(limit))
-        if not reservation.grow(len(piece)):
-            raise RefusedError(NO_ROOM)
-        yield piece
 
 
 def media_type(request: HttpRequest) -> str | None:

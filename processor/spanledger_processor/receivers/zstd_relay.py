@@ -1,0 +1,221 @@
+"""A relay before gRPC that makes it take zstd: it names the encoding "gzip", and gRPC hands the bytes on as they came.
+
+gRPC's C core ends a call whose `grpc-encoding` it does not know while it parses the head, before anything else can see
+it. "zstd" and "gzip" take the same room in HPACK (RFC 7541), Huffman-coded or not, so one can stand for the other
+without disturbing the tables of either side. Only header frames are looked at; everything else passes as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+import ssl
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from itertools import count, product
+from pathlib import Path
+from typing import cast
+
+from spanledger_processor.listener import bind
+
+_PREFACE = 24
+"""Bytes with which every HTTP/2 connection of a client begins."""
+_FRAME_HEAD = 9
+_HEADERS, _CONTINUATION = 0x1, 0x9
+_LARGEST_BLOCK = 64 * 2**10
+"""Bytes of a header frame that are looked at; gRPC's own limit for all headers of a call is below."""
+
+_CODES: Mapping[str, str] = {
+    "-": "010110", "c": "00100", "d": "100100", "e": "00101", "g": "100110", "i": "00110", "n": "101010",
+    "o": "00111", "p": "101011", "r": "101100", "s": "01000", "t": "01001", "z": "1111011",
+}  # fmt: skip
+"""Huffman codes of the letters that are needed (RFC 7541, appendix B)."""
+
+
+def _plain(text: str) -> bytes:
+    return bytes((len(text),)) + text.encode()
+
+
+def _huffman(text: str) -> bytes:
+    bits = "".join(_CODES[letter] for letter in text)
+    bits += "1" * (-len(bits) % 8)
+    return bytes((0x80 | len(bits) // 8,)) + int(bits, 2).to_bytes(len(bits) // 8, "big")
+
+
+_RENAMED: Mapping[bytes, bytes] = {
+    name("grpc-encoding") + value("zstd"): name("grpc-encoding") + value("gzip")
+    for name, value in product((_huffman, _plain), repeat=2)
+}
+
+
+class HeaderRewriter:
+    """Follows the frames of one connection from a client, and renames the encoding in its header frames."""
+
+    def __init__(self) -> None:
+        self._left = _PREFACE
+        self._head = bytearray()
+        self._block: bytearray | None = None
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return what is to be passed on after `data` came in; the rest of a header frame is waited for."""
+        out: list[bytes] = []
+        at = 0
+        while at < len(data):
+            if not self._left:
+                at = self._begin_frame(data, at, out)
+                continue
+            piece = data[at : at + self._left]
+            at += len(piece)
+            self._left -= len(piece)
+            if self._block is None:
+                out.append(piece)
+                continue
+            self._block += piece
+            if not self._left:
+                out.append(_renamed(bytes(self._block)))
+                self._block = None
+        return out
+
+    def _begin_frame(self, data: bytes, at: int, out: list[bytes]) -> int:
+        take = _FRAME_HEAD - len(self._head)
+        self._head += data[at : at + take]
+        if len(self._head) == _FRAME_HEAD:
+            self._left = int.from_bytes(self._head[:3], "big")
+            if self._head[3] in (_HEADERS, _CONTINUATION) and 0 < self._left <= _LARGEST_BLOCK:
+                self._block = bytearray()
+            out.append(bytes(self._head))
+            self._head.clear()
+        return at + take
+
+
+def _renamed(block: bytes) -> bytes:
+    for old, new in _RENAMED.items():
+        block = block.replace(old, new)
+    return block
+
+
+class _Half(asyncio.Protocol):
+    """One side of a connection; reads no faster than the other side writes."""
+
+    def __init__(self, pass_on: Callable[[bytes], Iterable[bytes]], lost: Callable[[], None]) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.other: _Half | None = None
+        self._pass_on = pass_on
+        self._lost = lost
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.writelines(self._pass_on(data))
+
+    def pause_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._lost()
+        if self.other is not None and self.other.transport is not None:
+            self.other.transport.close()
+
+
+class _Accepted(_Half):
+    """The client's side, which connects the other one."""
+
+    def __init__(self, relay: ZstdRelay) -> None:
+        super().__init__(HeaderRewriter().feed, self._gone)
+        self._relay = relay
+        self._name = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        assert self.transport is not None
+        self.transport.pause_reading()
+        self._relay.connect(self)
+
+    async def connect(self) -> None:
+        """Connect to gRPC, under a name by which it tells whom a call comes from."""
+        assert self.transport is not None
+        loop = asyncio.get_running_loop()
+        inner = socket.socket(socket.AF_UNIX)
+        try:
+            inner.setblocking(False)
+            self._name = self._relay.named(inner, self.transport.get_extra_info("peername"))
+            await loop.sock_connect(inner, self._relay.socket_path)
+            _, other = await loop.create_unix_connection(lambda: _Half(lambda data: (data,), lambda: None), sock=inner)
+        except OSError:
+            inner.close()
+            self.transport.abort()
+            return
+        other.other, self.other = self, other
+        if self.transport.is_closing():
+            assert other.transport is not None
+            other.transport.close()
+        else:
+            self.transport.resume_reading()
+
+    def _gone(self) -> None:
+        self._relay.hosts.pop(self._name, None)
+
+
+class ZstdRelay:
+    """Listens on an address, and passes connections on to gRPC at `socket_path`, in a folder of its own."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="spanledger-"))
+        self.socket_path = str(self._folder / "grpc")
+        self.hosts: dict[str, str] = {}
+        """The hosts of clients, by the name of their connection to gRPC."""
+        self._server: asyncio.Server | None = None
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._numbers = count(1)
+
+    async def start(
+        self, address: tuple[str, int], where: str, tls: ssl.SSLContext | None, handshake: float, *, share_port: bool
+    ) -> int:
+        """Listen, and return the port. `handshake`: seconds for that of TLS.
+
+        Raises:
+            OSError: the address is taken or not ours.
+        """
+        listening = bind(address, where, share_port=share_port)
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: _Accepted(self), sock=listening, ssl=tls, ssl_handshake_timeout=handshake if tls else None
+        )
+        port: int = listening.getsockname()[1]
+        return port
+
+    def connect(self, accepted: _Accepted) -> None:
+        """Connect a client's connection with gRPC."""
+        task = asyncio.get_running_loop().create_task(accepted.connect())
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    def named(self, inner: socket.socket, peer: tuple[object, ...] | None) -> str:
+        """Give a connection to gRPC a name, where the system can (Linux); its client's host is known by it."""
+        name = f"spanledger-relay-{os.getpid()}-{id(self):x}-{next(self._numbers)}"
+        if sys.platform != "linux" or peer is None:
+            return ""
+        inner.bind(f"\0{name}")
+        host = str(peer[0])
+        self.hosts[name] = f"ipv6:%5B{host}%5D" if ":" in host else f"ipv4:{host}"
+        return name
+
+    def host_of(self, peer: str) -> str:
+        """Return the host of a client, as gRPC writes it, by what gRPC knows of its connection."""
+        return self.hosts.get(peer.removeprefix("unix-abstract:"), peer)
+
+    async def stop(self) -> None:
+        """Take no more connections; those that are open end with gRPC's."""
+        if self._server is not None:
+            self._server.close()
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,118 @@
+"""zstd over gRPC: the relay renames the encoding in header frames, and everything else passes as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+import pytest
+from backports import zstd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from certificates import Certificates
+from doors import Doors, exporter, opened, traces
+from spanledger_processor.receivers import zstd_relay
+from spanledger_processor.receivers.zstd_relay import HeaderRewriter
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+LITERAL = b"\x40"
+"""A literal with a new name, to be kept in the table."""
+HUFFMAN = {"zstd": bytes.fromhex("83f684c9"), "gzip": bytes.fromhex("839bd9ab")}
+"""`gzip` as RFC 7541 writes it in its examples (C.6.3); `zstd` by its appendix B: 1111011 01000 01001 100100 1."""
+
+
+def frame(kind: int, payload: bytes) -> bytes:
+    return len(payload).to_bytes(3, "big") + bytes((kind, 4, 0, 0, 0, 1)) + payload
+
+
+def plain(text: str) -> bytes:
+    return bytes((len(text),)) + text.encode()
+
+
+def passed(data: bytes, cuts: tuple[int, ...] = ()) -> bytes:
+    rewriter = HeaderRewriter()
+    places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
+    return b"".join(piece for begin, end in itertools.pairwise(places) for piece in rewriter.feed(data[begin:end]))
+
+
+@given(st.lists(st.integers(0, 2000), max_size=8))
+def test_in_header_frames_zstd_becomes_gzip_in_any_pieces(cuts: list[int]) -> None:
+    header = LITERAL + plain("grpc-encoding")
+    before = frame(1, header + plain("zstd")) + frame(0, header + plain("zstd")) + frame(9, header + plain("zstd"))
+    after = frame(1, header + plain("gzip")) + frame(0, header + plain("zstd")) + frame(9, header + plain("gzip"))
+    assert passed(PREFACE + before, tuple(cuts)) == PREFACE + after
+
+
+def test_huffman_codes_too() -> None:
+    assert zstd_relay._huffman("gzip") == HUFFMAN["gzip"]
+    assert zstd_relay._huffman("zstd") == HUFFMAN["zstd"]
+    name = zstd_relay._huffman("grpc-encoding")
+    block = LITERAL + name + HUFFMAN["zstd"]
+    assert passed(PREFACE + frame(1, block)) == PREFACE + frame(1, LITERAL + name + HUFFMAN["gzip"])
+
+
+@given(st.binary(max_size=500), st.lists(st.integers(0, 500), max_size=4))
+def test_whatever_else_comes_passes(noise: bytes, cuts: list[int]) -> None:
+    data = PREFACE + noise + frame(0, b"x" * 70_000) + frame(4, b"")
+    assert len(passed(data, tuple(cuts))) <= len(data)
+    assert passed(PREFACE + frame(0, noise) + frame(1, b"") + frame(6, noise), tuple(cuts)) == (
+        PREFACE + frame(0, noise) + frame(1, b"") + frame(6, noise)
+    )
+
+
+def with_zstd(**more: Any) -> Mapping[str, Any]:
+    return {"protocols": {"grpc": {"zstd": True, **more}, "http": {}}}
+
+
+async def test_other_senders_notice_nothing() -> None:
+    """Plain and gzip; the pipeline learns the host that a request comes from."""
+    body = traces(payload=300_000)
+    async with opened(with_zstd()) as doors:
+        for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate):
+            assert await doors.export("traces", body, compression=compression) == b""
+        assert [handled.body for handled in doors.pipeline.handled] == [body] * 3
+        assert await doors.export("traces", b"") == b""
+        assert doors.seen.held == 0
+
+
+async def test_a_bomb_is_refused_for_good_with_the_reason() -> None:
+    """Bytes that look compressed are, whatever the sender called them."""
+    async with opened(with_zstd(max_recv_msg_size_mib=1)) as doors:
+        for packed in (zstd.compress(bytes(1 << 21)), gzip.compress(bytes(1 << 21))):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await doors.export("traces", packed)
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "larger than 1048576 bytes" in (caught.value.details() or "")
+        assert doors.seen.held == 0
+
+
+@pytest.mark.parametrize("mutual", ["mutual", "one way"])
+async def test_tls_ends_at_the_relay(tmp_path: Path, mutual: str) -> None:
+    certificates = Certificates(tmp_path)
+    tls = certificates.server_settings(mutual=mutual == "mutual")
+    async with opened(with_zstd(tls=tls)) as doors:
+        pair = (certificates.key("client").read_bytes(), certificates.cert("client").read_bytes())
+        assert await over_tls(doors, certificates, *pair) == b""
+        if mutual == "mutual":
+            with pytest.raises(grpc.aio.AioRpcError):
+                await over_tls(doors, certificates, None, None)
+
+
+async def over_tls(doors: Doors, made: Certificates, key: bytes | None, cert: bytes | None) -> Any:
+    credentials = grpc.ssl_channel_credentials(made.authority.read_bytes(), key, cert)
+    async with grpc.aio.secure_channel(doors.grpc_address, credentials) as channel:
+        return await exporter(channel)(traces(), timeout=10)
+
+
+async def test_many_at_once_and_large_ones() -> None:
+    body = traces(payload=4 << 20)
+    async with opened(with_zstd()) as doors:
+        await asyncio.gather(*(doors.export("traces", body) for _ in range(8)))
+        assert {handled.body for handled in doors.pipeline.handled} == {body}
+        assert len(doors.pipeline.handled) == 8
