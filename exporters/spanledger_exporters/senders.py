@@ -240,8 +240,7 @@ class QueuedSender(Sender):
         self._resize(total(self._waiting, self._settings.sizer))
         if self._waiting:
             self._log.info("%d requests wait in the queue since the last run, and are sent now", len(self._waiting))
-        if self._queue.set_aside:
-            self._observer.set_aside(self.name, self._queue.set_aside)
+        self._observer.set_aside(self.name, self._queue.set_aside)  # 0 begins the counter
         self._consumers = [asyncio.create_task(self._consume()) for _ in range(self._settings.num_consumers)]
 
     async def close(self) -> None:

@@ -40,7 +40,8 @@ all of it to a file in the user's state folder.
 - `${env:NAME}` and `${env:NAME:-default}` are replaced in values; `$$` is a literal `$`. A variable that is not set and
   has no default is a mistake.
 - Durations are written as in Go (`200ms`, `5s`, `1m30s`, `24h`), and `d` is a day.
-- There is one pipeline and no `service.pipelines`: every exporter gets each signal that it takes. A signal that none
+- There is one pipeline and no `service.pipelines`: every exporter gets each signal that it takes, and of that the
+  resources that its `match` takes (all of them where it has none). A signal that none
   takes is accepted, used, counted, and warned about at start.
 
 ```yaml
