@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPException
+from itertools import islice
 from pathlib import Path
 from typing import NoReturn, cast, get_args
 from urllib.parse import quote, urlsplit
@@ -29,8 +30,16 @@ from spanledger_processor.config.model import state_folder
 from spanledger_processor.signing import Signer, SigningKeyError, load_key
 from spanledger_processor.telemetry.log import FORMATS, LEVELS, set_up
 from spanledger_sidecar.cursor import CursorError
-from spanledger_sidecar.files import Listing, list_sessions
-from spanledger_sidecar.loop import SOURCES, Grain, Settings, Sidecar, SourceName, SourceSettings, findings
+from spanledger_sidecar.loop import (
+    SOURCES,
+    AlreadyCountedError,
+    Grain,
+    Settings,
+    Sidecar,
+    SourceName,
+    SourceSettings,
+    findings,
+)
 from spanledger_sidecar.sender import PROTOCOLS, otlp
 from spanledger_sidecar.sources.base import Source
 
@@ -129,8 +138,8 @@ def sidecar(
     with _opened(settings, endpoint, protocol) as made:
         if backfill and made.late:
             _fail("\n".join(line.format(made.cursor.path) for line in made.late), WRONG_USAGE)
-        if backfill and made.first and not force:
-            _refuse_known(made, api or _api_beside(endpoint))
+        if not force:
+            _refuse_counted(made, api or _api_beside(endpoint))
         sent = _look_once(made, bar=backfill) if once or backfill else True
         if not once:
             made.run(_stop_signal())
@@ -197,24 +206,16 @@ def _api_beside(endpoint: str | None) -> str:
     return f"http://[{host}]:{_API_PORT}" if ":" in host else f"http://{host}:{_API_PORT}"
 
 
-def _refuse_known(made: Sidecar, api: str) -> None:
+def _refuse_counted(made: Sidecar, api: str) -> None:
     """End where the ledger has sessions of these homes: their sums would count a second time."""
-    for source in made.sources:
-        names = [name for root in source.roots() for name in (list_sessions(root) or Listing()).folders]
-        for name in names[:_ASKED]:
-            try:
-                known = _knows(api, name)
-            except PermissionError as error:
-                made.forget_first_run()
-                _fail(str(error), FAILED)
-            if known:
-                made.forget_first_run()
-                _fail(
-                    f"the ledger at {api} has session {name} of {source.name} already: single turns would count once, "
-                    f"but sums of which no turn is known twice. --force sends them all the same; without --backfill "
-                    f"the sidecar goes on from now.",
-                    FAILED,
-                )
+    try:
+        made.refuse_counted(lambda names: next((name for name in islice(names, _ASKED) if _knows(api, name)), None))
+    except PermissionError as error:
+        _fail(str(error), FAILED)
+    except AlreadyCountedError as error:
+        _fail(
+            f"{api}: {error}. --force sends them all the same; without --backfill the sidecar goes on from now.", FAILED
+        )
 
 
 def _knows(api: str, session: str) -> bool:

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeAlias
 from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 from spanledger_sidecar.cursor import Cursor
+from spanledger_sidecar.files import Listing, list_sessions
 from spanledger_sidecar.records import Sign
 from spanledger_sidecar.sender import InProcess, Outbox, Post, Sender
 from spanledger_sidecar.sources.base import ScanContext, Source
@@ -81,13 +82,28 @@ def signing(signer: Signer) -> Sign:
     return sign
 
 
-def start(settings: Settings, post: Post, signer: Signer) -> Running:
+Counted: TypeAlias = Callable[[Iterable[str]], str | None]
+"""The first of these sessions that a ledger has; None if it has none of them."""
+
+
+class AlreadyCountedError(Exception):
+    """A first run would count everything of a source that the ledger has sessions of; the message names one."""
+
+
+def start(settings: Settings, post: Post, signer: Signer, counted: Counted = lambda _: None) -> Running:
     """Run a sidecar in threads of its own; `post` is called from one of them with one encoded request at a time.
 
     Raises:
         CursorError: the state cannot be used.
+        AlreadyCountedError: see `Sidecar.refuse_counted`.
     """
-    return Running(Sidecar(settings, InProcess(post), signer))
+    sidecar = Sidecar(settings, InProcess(post), signer)
+    try:
+        sidecar.refuse_counted(counted)
+    except Exception:
+        sidecar.close()
+        raise
+    return Running(sidecar)
 
 
 class Running:
@@ -155,11 +171,31 @@ class Sidecar:
             log.warning("%s", self.late[-1].format(self.cursor.path))
         return kept
 
-    def forget_first_run(self) -> None:
-        """Let the next start be a first run as well."""
-        with self.cursor.write() as change:
-            for name in self.first:
-                change.forget_meta(f"{name} since")
+    def refuse_counted(self, counted: Counted) -> None:
+        """Raise if a first run is to count everything, and the ledger has sessions of these homes.
+
+        Turns have the ids that they had, and count once; sums of which no turn is known would count a second time. The
+        next start is a first run as well.
+
+        Raises:
+            AlreadyCountedError: it has.
+            Exception: what `counted` raises.
+        """
+        if self.settings.since_ms != 0:
+            return
+        try:
+            for source in self.sources:
+                names = (name for root in source.roots() for name in (list_sessions(root) or Listing()).folders)
+                if source.name in self.first and (found := counted(names)) is not None:
+                    raise AlreadyCountedError(
+                        f"the ledger has session {found} of {source.name} already: single turns would count once, but "
+                        "sums of which no turn is known twice"
+                    )
+        except Exception:
+            with self.cursor.write() as change:
+                for name in self.first:
+                    change.forget_meta(f"{name} since")
+            raise
 
     def scan(self, room: Callable[[], bool], *, settle: float, progress: Progress = lambda *_: None) -> None:
         """Look at everything once."""

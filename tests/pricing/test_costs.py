@@ -207,11 +207,25 @@ def test_a_price_context_that_nobody_could_list_has_no_price() -> None:
     assert price(price_context=(("service_tier", "x" * 1000),)).unpriced == "unknown_model"
 
 
-def test_a_sum_of_calls_never_pays_the_long_context_rate() -> None:
+def test_a_turn_never_pays_the_long_context_rate() -> None:
     usage = Usage(3_000_000, 0, 0, 0, 0, 0)
-    for granularity in ("per-turn", "per-session-aggregate"):
-        assert price(usage=usage, granularity=granularity).amount == usd("9")
+    assert price(usage=usage, granularity="per-turn").amount == usd("9")
     assert price(usage=usage).amount == usd("18")
+
+
+def test_an_aggregate_whose_price_depends_on_its_calls_has_none() -> None:
+    """Without a cost of the file: calls above the threshold cost more, and a sum does not tell if there were any."""
+    usage = Usage(200_001, 0, 0, 0, 0, 0)
+    cost = price(usage=usage, granularity="per-session-aggregate")
+    assert (cost.amount, cost.unpriced, cost.source, cost.estimate) == (None, "no_usage", "", False)
+    assert cost.computed == usd("0.600003")
+    assert "single calls" in cost.note
+    assert price(usage=usage, granularity="per-session-aggregate", reported=reported("0.9")).amount == usd("0.9")
+    assert price(usage=Usage(200_000, 0, 0, 0, 0, 0), granularity="per-session-aggregate").amount == usd("0.6")
+    flat = price(model="gpt-4o", usage=usage, granularity="per-session-aggregate", provider="openai")
+    assert (flat.unpriced, flat.estimate) == (None, True)
+    fee = price(model="sonar", provider="perplexity", granularity="per-session-aggregate")
+    assert fee.unpriced == "no_usage"
 
 
 def test_a_time_that_is_not_known_makes_an_estimate() -> None:

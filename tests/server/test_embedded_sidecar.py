@@ -57,6 +57,22 @@ def test_what_a_home_holds_is_counted_once(root: Path, tmp_path: Path) -> None:
         assert session["cost_usd"] > 0
 
 
+def test_a_backfill_over_a_ledger_that_has_the_sessions_is_refused(root: Path, tmp_path: Path) -> None:
+    """The sidecar's state was lost, the ledger was not: it says why it does not run, and nothing counts twice."""
+    with Backend() as backend, Served(tmp_path, backend.port, _config(root, backfill=True)) as served:
+        eventually(lambda: _output(served) == _billed() or pytest.fail("not all of it yet"))
+        spans = len(list(backend.spans()))
+        for _ in range(2):
+            served.program.stop()
+            shutil.rmtree(served.state / "sidecar", ignore_errors=True)
+            served.program.start()
+            log = served.program.log()
+            assert "the ledger has session 89bac497e7 of mux already" in log
+            assert "spanledger sidecar --backfill --force" in log
+        assert _output(served) == _billed()
+        assert len(list(backend.spans())) == spans
+
+
 def test_what_was_there_before_counts_as_old(root: Path, tmp_path: Path) -> None:
     with Backend() as backend, Served(tmp_path, backend.port, _config(root)) as served:
         assert "reading usage files of mux" in served.program.log()

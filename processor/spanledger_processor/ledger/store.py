@@ -12,7 +12,7 @@ there by then, in the same transaction in which it adds the sums (`memory_store`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -141,6 +141,10 @@ class Reader(Protocol):
         several ids: only what stands side by side with it, which may be of another first id, too.
         """
         ...
+
+
+Snapshot: TypeAlias = Callable[[], AbstractContextManager[Reader]]
+"""Opens a consistent view of a ledger; raises StateError while it cannot be read."""
 
 
 class Unit(Reader, Protocol):

@@ -9,7 +9,9 @@ The rules, in order; the first that holds decides:
    the gateway's fee. A charge of 0 for what we have a price for needs a reason: a model that is free by its name.
    Without one our own amount counts, as an estimate. A charge far below our amount, without a reason, is an estimate:
    it may be a gateway's fee beside what the provider charges the caller's own key.
-4. What a file says of a session counts before our arithmetic on it, which cannot know the tiers: `reported`.
+4. What a file says of a session counts before our arithmetic on it, which cannot know the tiers: `reported`. Without it
+   a sum whose calls may have crossed a threshold of price, or pay a fee each, has no price (`no_usage`: that of the
+   single calls is not told).
 5. Our own arithmetic: `computed`. A library's cost beside it that is far from ours makes it an estimate, because one of
    the two reads the counts wrongly.
 6. A library's own estimate: `reported`. 0 is what several write for a model that they do not know, so it counts only
@@ -44,6 +46,9 @@ PLANS = {
     "provisioned": "covered by provisioned throughput: cost.computed_usd is what it would have cost",
 }
 """The notes of calls that a plan covers."""
+
+HIDDEN = "the usage of the single calls is not told, and their price depends on it"
+"""The note of a sum of calls that may have crossed a threshold of price each on its own."""
 
 _FREE = ":free"
 """The end of OpenRouter's names of models that cost nothing, https://openrouter.ai/docs/guides/routing/model-variants."""
@@ -121,6 +126,8 @@ class Pricer:
             cost.estimate = True
         if call.reported is not None or call.response_cache or call.plan:
             _settle(call, cost)
+        if call.granularity == "per-session-aggregate" and cost.source == "computed" and not isinstance(found, str):
+            _doubt_aggregate(call, cost, found[0])
         return cost
 
     def quote(self, call: Call, at_ns: int) -> Quote | Unpriced:
@@ -329,6 +336,13 @@ def _billed(call: Call, cost: Cost, reported: ReportedCost) -> None:
             cost.note = "billed far below our price without a reason on the span: it may be a fee alone"
         elif not amount and cost.computed is None and _used(call):
             cost.estimate = True
+
+
+def _doubt_aggregate(call: Call, cost: Cost, card: Card) -> None:
+    """Leave a sum without a price where the price of its calls depends on how they divide it; our arithmetic stays."""
+    if call.usage is not None and card.depends_on_calls(call.usage.input or 0):
+        cost.amount, cost.source, cost.unpriced, cost.estimate = None, "", "no_usage", False
+        cost.note = HIDDEN
 
 
 def _take(cost: Cost, amount: Pico, source: CostSource) -> None:

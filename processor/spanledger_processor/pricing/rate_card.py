@@ -121,7 +121,11 @@ class Card:
         return [USAGE_CLASSES[place] for place in sorted(self.unstated) if counts[place]]
 
     def _hides(self, granularity: Granularity, total_input: int) -> bool:
-        return granularity != "per-turn" or bool(self.base[-1]) or bool(self.tiers and total_input > self.tiers[0][0])
+        return granularity != "per-turn" or self.depends_on_calls(total_input)
+
+    def depends_on_calls(self, total_input: int) -> bool:
+        """Return whether the price of several calls with that much input in all depends on how they divide it."""
+        return bool(self.base[-1]) or bool(self.tiers and total_input > self.tiers[0][0])
 
 
 def missing(call: Call) -> Unpriced | None:

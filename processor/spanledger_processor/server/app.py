@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -21,7 +21,7 @@ from spanledger_processor.enrichment import Stage
 from spanledger_processor.ledger.keys import EVERY_TENANT
 from spanledger_processor.ledger.queries import late_correction
 from spanledger_processor.ledger.rows import usd
-from spanledger_processor.ledger.store import StateLockedError
+from spanledger_processor.ledger.store import Reader, Snapshot, StateLockedError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers import EnricherReceiver, Otlp
@@ -105,7 +105,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     await api.start()
     closing.push_async_callback(api.stop)
     await _start_own_telemetry(config, telemetry.registry.families, telemetry.tracer, closing)
-    await stage.receive(config, signer, closing)
+    await stage.receive(config, signer, closing, ledger.snapshot)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
     reloadable = Reloadable(config, pricer, signer, stage.receivers, api, stage.delivery)
@@ -207,7 +207,7 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> R
     pricer = make_pricer(config)
     stage = await _start_stage(config, signer, pricer, telemetry, ledger, closing, share_ports=True)
     await _start_own_telemetry(config, lambda: None, telemetry.tracer, closing)
-    await stage.receive(config, signer, closing)
+    await stage.receive(config, signer, closing, partial(_ledger_beside, config))
     return Reloadable(config, pricer, signer, stage.receivers, delivery=stage.delivery)
 
 
@@ -233,13 +233,13 @@ class _Stage:
         """By name: the port that a receiver listens on."""
         return dict(pair for receiver in self.receivers for pair in receiver.ports.items())
 
-    async def receive(self, config: Config, signer: Signer, closing: AsyncExitStack) -> None:
+    async def receive(self, config: Config, signer: Signer, closing: AsyncExitStack, snapshot: Snapshot) -> None:
         """Take requests from now on, and read the files that are configured."""
         for receiver in self.receivers:
             await receiver.start()
             closing.push_async_callback(receiver.stop, GRACE)
         if any(source is not None for _, source in config.sidecar.sources):
-            await _start_sidecar(config, self.handler, signer, closing)
+            await _start_sidecar(config, self.handler, signer, closing, snapshot)
 
 
 async def _start_stage(
@@ -313,12 +313,25 @@ async def _start_own_telemetry(
     closing.push_async_callback(own.close)
 
 
-async def _start_sidecar(config: Config, handler: Handler, signer: Signer, closing: AsyncExitStack) -> None:
+async def _start_sidecar(
+    config: Config, handler: Handler, signer: Signer, closing: AsyncExitStack, snapshot: Snapshot
+) -> None:
     from spanledger_processor.server.embedded_sidecar import start_sidecar  # brings the SDK along, which few need
 
-    sidecar = await asyncio.to_thread(start_sidecar, config, handler, signer, asyncio.get_running_loop())
+    sidecar = await asyncio.to_thread(start_sidecar, config, handler, signer, asyncio.get_running_loop(), snapshot)
     if sidecar is not None:
         closing.push_async_callback(asyncio.to_thread, sidecar.close)
+
+
+@contextmanager
+def _ledger_beside(config: Config) -> Iterator[Reader]:
+    """Open a view of the ledger that another process writes."""
+    store = open_store(config, read_only=True)
+    try:
+        with store.snapshot() as reader:
+            yield reader
+    finally:
+        store.close()
 
 
 def _late_correction(ledger: LedgerWriter) -> float:

@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from spanledger_exporters.interface import Result
 from spanledger_processor.config import Config
 from spanledger_processor.config.model import SidecarSource
+from spanledger_processor.ledger.keys import session_key
+from spanledger_processor.ledger.store import Snapshot, StateError, tenant_hash
 from spanledger_processor.receivers.driver import Pipeline
 from spanledger_processor.signing.signer import Signer
 from spanledger_sidecar.cursor import CursorError
-from spanledger_sidecar.loop import SOURCES, Running, Settings, SourceName, SourceSettings, start
+from spanledger_sidecar.loop import SOURCES, AlreadyCountedError, Running, Settings, SourceName, SourceSettings, start
 
 log = logging.getLogger(__name__)
 
+_TENANT = tenant_hash("")
+_INSTEAD = (
+    "Without it the sidecar goes on from now; to count them all the same, stop serve's sidecar and run "
+    "`spanledger sidecar --backfill --force --once` with --state of this folder, then start again."
+)
 _PATIENCE = 30.0
 """Seconds that one request may take."""
 
 
 def start_sidecar(
-    config: Config, pipeline: Pipeline, signer: Signer, loop: asyncio.AbstractEventLoop
+    config: Config, pipeline: Pipeline, signer: Signer, loop: asyncio.AbstractEventLoop, snapshot: Snapshot
 ) -> Running | None:
-    """Start it; None, with an error in the log, if its state cannot be used: what comes in otherwise must not wait."""
+    """Start it; None, with an error in the log, if its state cannot be used, or it is to count once more what the
+    ledger has: what comes in otherwise must not wait.
+    """
+
+    def counted(sessions: Iterable[str]) -> str | None:
+        with snapshot() as reader:
+            return next((name for name in sessions if reader.get(session_key(_TENANT, name)) is not None), None)
+
     try:
-        running = start(_settings(config), _post(pipeline, loop), signer)
-    except CursorError as error:
+        running = start(_settings(config), _post(pipeline, loop), signer, counted)
+    except AlreadyCountedError as error:
+        log.error("the sidecar does not run until the next start: sidecar.backfill: %s. %s", error, _INSTEAD)
+        return None
+    except (CursorError, StateError) as error:
         log.error("the sidecar does not run until the next start: %s", error)
         return None
     log.info("reading usage files of %s", ", ".join(source.name for source in running.sidecar.settings.sources))
