@@ -41,7 +41,7 @@ from spanledger_sidecar.loop import (
     findings,
 )
 from spanledger_sidecar.sender import PROTOCOLS, otlp
-from spanledger_sidecar.sources.base import Source
+from spanledger_sidecar.sources import Source
 
 _FILES_NAMED = 100
 _ASKED = 50

@@ -20,13 +20,12 @@ from typing import Any, Literal, TypeAlias
 from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 from spanledger_sidecar.cursor import Cursor
-from spanledger_sidecar.files import Listing, list_sessions
+from spanledger_sidecar.files import Listing, Watcher, list_sessions
 from spanledger_sidecar.records import Sign
 from spanledger_sidecar.sender import InProcess, Outbox, Post, Sender
-from spanledger_sidecar.sources.base import ScanContext, Source
+from spanledger_sidecar.sources import ScanContext, Source
 from spanledger_sidecar.sources.mux.source import MuxSource
-from spanledger_sidecar.sources.tilth.source import TilthSource
-from spanledger_sidecar.watch import Watcher
+from spanledger_sidecar.sources.tilth import TilthSource
 
 SourceName: TypeAlias = Literal["mux", "tilth"]
 Grain: TypeAlias = Literal["auto", "usage"]

@@ -14,7 +14,7 @@ from mux_homes import WRITTEN_MS, bucket, last, put, usage
 from refusing_endpoint import RefusingEndpoint
 from sidecars import Endpoint, sidecar
 from spanledger_sidecar.cli import sidecar as command
-from spanledger_sidecar.watch import Watcher
+from spanledger_sidecar.files import Watcher
 
 MODEL = "anthropic:claude-x"
 

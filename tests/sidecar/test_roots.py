@@ -9,7 +9,7 @@ import pytest
 from mux_homes import bucket, put, usage
 from sidecars import Endpoint, by_model, look, sidecar
 from spanledger_sidecar.files import real_folders
-from spanledger_sidecar.sources.mux.home import MARKER, mux_root
+from spanledger_sidecar.sources.mux.files import MARKER, mux_root
 
 MODEL = "anthropic:claude-x"
 

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from mux_homes import DOCUMENTS
 from spanledger_sidecar.records import Session, dedup_key, span_id, trace_id
 from spanledger_sidecar.sources.mux.build import Allocation, share
-from spanledger_sidecar.sources.mux.files import Bucket, bucket_of
-from spanledger_sidecar.sources.mux.home import ConfigEntry, workspaces
+from spanledger_sidecar.sources.mux.files import Bucket, ConfigEntry, bucket_of, workspaces
 from spanledger_sidecar.sources.mux.rows import canonical, tokens_of
 from spanledger_sidecar.sources.mux.state import ModelState, Workspace
-from spanledger_sidecar.sources.tilth.events import Progress
+from spanledger_sidecar.sources.tilth import Progress
 from spanledger_sidecar.tokens import ZERO, TokenVector, missing, settled, taken
 
 COUNTS = st.integers(0, 1000)

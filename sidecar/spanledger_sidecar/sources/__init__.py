@@ -1,1 +1,89 @@
-"""Sources: a folder each, behind the interface in `base`."""
+"""Define what the loop knows of every source: sessions in folders, whose changes become spans."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from spanledger_sidecar.files import FileErrors
+from spanledger_sidecar.records import ClosedRecord, Record, UsageRecord, dated
+from spanledger_sidecar.spans import span
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was found and made in this process, for the summary.
+
+    `known_*` is what was there before the first run, and is not counted.
+    """
+
+    sessions: int = 0
+    spans: Counter[str] = field(default_factory=Counter)
+    tokens: int = 0
+    cost: int = 0
+    uncosted: int = 0
+    resets: int = 0
+    known_sessions: int = 0
+    known_tokens: int = 0
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Count records of one session."""
+        for record in records:
+            if isinstance(record, UsageRecord):
+                self.spans[record.granularity] += 1
+                self.tokens += record.tokens.total
+                self.cost += record.cost or 0
+                self.uncosted += record.cost is None
+            else:
+                self.spans["closed" if isinstance(record, ClosedRecord) else "tools"] += 1
+
+
+@dataclass(frozen=True, slots=True)
+class ScanContext:
+    """How to look now: the time (ms since 1970), how long finer rows are waited for, and from when usage is new.
+
+    `room` is asked before every group of sessions: it waits until the queue has room, and says whether to go on.
+    `progress` is called with how many sessions of how many were looked at.
+    """
+
+    now_ms: int
+    settle_ms: int
+    since_ms: int
+    room: Callable[[], bool]
+    progress: Callable[[int, int], None]
+
+
+def packed(records: Iterable[Record], fallback_ms: int) -> list[bytes]:
+    """Return the stored form of the spans of `records`; those without a time stand at `fallback_ms`."""
+    return [span(dated(record, fallback_ms)).pack() for record in records]
+
+
+class Source(Protocol):
+    """One source. Used by one thread."""
+
+    name: str
+    names: Collection[str]
+    """The file names whose changes matter."""
+    counts: Counts
+    errors: FileErrors
+    again: dict[str, tuple[int, Path]]
+    """Sessions where something is held back: when it is due (ms since 1970), and the session's home."""
+
+    def places(self) -> list[Path]:
+        """The homes that are read, whether they are there or not."""
+        ...
+
+    def roots(self) -> list[Path]:
+        """The homes that are there now, resolved, each once."""
+        ...
+
+    def scan(self, roots: list[Path], context: ScanContext) -> None:
+        """Look at all sessions of `roots`."""
+        ...
+
+    def touched(self, sessions: dict[str, Path], context: ScanContext) -> None:
+        """Look at these sessions (name to home) again."""
+        ...

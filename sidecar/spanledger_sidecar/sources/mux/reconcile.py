@@ -38,13 +38,19 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
-from spanledger_sidecar.records import Record, dedup_key, span_id, trace_id
-from spanledger_sidecar.sources.mux import build, matching
+from spanledger_sidecar.records import Record, span_id, trace_id
+from spanledger_sidecar.sources.mux import build, proof
 from spanledger_sidecar.sources.mux.build import Allocation, share
-from spanledger_sidecar.sources.mux.children import merge_child
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
-from spanledger_sidecar.sources.mux.reconciliation import Counted, Files, Options, Reconciliation, WorkspaceStore, sums
-from spanledger_sidecar.sources.mux.reset import is_copied, is_reset, may_be_reset, proven_by_last, restart
+from spanledger_sidecar.sources.mux.reconciliation import (
+    Counted,
+    Files,
+    Options,
+    Reconciliation,
+    WorkspaceStore,
+    merge_child,
+    sums,
+)
 from spanledger_sidecar.sources.mux.rows import Row, canonical
 from spanledger_sidecar.sources.mux.state import Early, ModelState, Workspace
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, taken, total
@@ -85,7 +91,7 @@ def match(workspace: Workspace, files: Files, options: Options, store: Workspace
             work.rows.append(growth)
     if files.first and _is_old(work):
         work.start = "old"
-    elif files.usage is not None and workspace.seen_file and is_reset(work, files.usage):
+    elif files.usage is not None and workspace.seen_file and proof.is_reset(work, files.usage):
         work.start = "reset"
     _doubt_copies(work)
     return work
@@ -97,7 +103,7 @@ def _doubt_copies(work: Reconciliation) -> None:
         state, copied = work.workspace.model(key), work.copied[key]
         state.in_doubt |= missing(state.copied, copied).total > 0
         state.copied = copied
-    if work.start == "goes on" and work.workspace.seen_file and may_be_reset(work):
+    if work.start == "goes on" and work.workspace.seen_file and proof.may_be_reset(work):
         for key in work.models:
             work.workspace.model(key).in_doubt = True
 
@@ -146,13 +152,13 @@ def baseline(work: Reconciliation) -> None:
     """Set what of the file was counted before, or belongs to another workspace."""
     workspace, usage = work.workspace, work.files.usage
     if work.start == "reset" and usage is not None:
-        restart(work, usage)
+        proof.restart(work, usage)
     for key, bucket in work.models.items():
         state = workspace.model(key)
         state.file, state.cost, state.complete = bucket.tokens, bucket.cost, bucket.complete
     if usage is not None and not workspace.seen_file:
         for key, state in workspace.models.items():
-            _uncover_beyond(state, missing(state.file, _proven_to_be_new(work, key)))
+            _uncover_beyond(state, missing(state.file, proof.proven_to_be_new(work, key)))
     if work.start == "old":
         _take_as_known(work)
     elif usage is not None:
@@ -161,19 +167,6 @@ def baseline(work: Reconciliation) -> None:
         _merge_children(work, usage)
     for key in work.models:
         work.before[key] = workspace.model(key).covered.at_most(workspace.model(key).file)
-
-
-def _proven_to_be_new(work: Reconciliation, key: str) -> TokenVector:
-    """The last request, where it is a new row's or no row's."""
-    last = work.last
-    if last is not None and any(row.key == key == last.key and _is_last(row, last) for row in work.rows):
-        return last.bucket.tokens
-    return proven_by_last(work, key)
-
-
-def _is_last(row: Row, last: LastRequest) -> bool:
-    """Whether a row is the last request, which is written a moment after it."""
-    return -1000 <= last.end_ms - row.end_ms <= 60_000 and same(last.bucket.tokens, row.tokens)
 
 
 def _uncover_beyond(state: ModelState, there: TokenVector) -> None:
@@ -213,10 +206,12 @@ def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
     Where the file has more than its rows tell, and the fork is not known to be that old, the rest is in doubt.
     """
     copied, is_sure = dict(work.copied), True
-    if not copied and _has_copied_last(work, usage):
+    if not copied and proof.has_copied_last(work, usage):
         copied = {key: missing(bucket.tokens, work.new(key)) for key, bucket in usage.models.items()}
     elif copied:
-        is_sure = 0 < work.files.created_ms < _FORKS_EMPTY_MS or is_copied(work) or _has_copied_last(work, usage)
+        is_sure = (
+            0 < work.files.created_ms < _FORKS_EMPTY_MS or proof.is_copied(work) or proof.has_copied_last(work, usage)
+        )
     model = work.workspace.model
     if copied and all(model(key).file.holds(there.plus(work.new(key))) for key, there in copied.items()):
         for key, there in copied.items():
@@ -225,23 +220,6 @@ def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
             if is_sure:
                 state.covered = capped(state.file, there)
                 state.paid = at_rate(state.cost, state.file, state.covered)
-
-
-def last_request_key(last: LastRequest) -> bytes:
-    """By what a last request is known, in whichever workspace's file it stands."""
-    return dedup_key("mux last request", last.key, last.end_ms, *last.bucket.tokens)
-
-
-def _has_copied_last(work: Reconciliation, usage: UsageFile) -> bool:
-    last, name = usage.last, work.workspace.id
-    if last is None:
-        return False
-    counted = work.store.counted(last_request_key(last))
-    if counted is not None:
-        return counted.workspace != name
-    if not 0 < last.end_ms < work.files.created_ms:
-        return False
-    return work.store.has_all_of({key: bucket.tokens for key, bucket in usage.models.items()}, name)
 
 
 def _merge_children(work: Reconciliation, usage: UsageFile) -> None:
@@ -327,8 +305,8 @@ def _attribute_rows(work: Reconciliation, key: str, rows: list[Row]) -> None:
     want = missing(gain, proven)
     late = _late(work, state, open_rows, want)
     open_rows = [row for row in open_rows if row.dedup_key not in late]
-    held, arrived = matching.held(open_rows, [early for early in state.early if work.may_hold(early.end_ms)], want)
-    corrected = matching.corrected(held, by_class(state.file, state.covered.plus(proven)))
+    held, arrived = proof.held(open_rows, [early for early in state.early if work.may_hold(early.end_ms)], want)
+    corrected = proof.corrected(held, by_class(state.file, state.covered.plus(proven)))
     for row in open_rows:
         tokens = corrected.get(row.dedup_key, row.tokens)
         work.add(Allocation(work.workspace, key, tokens, row, in_file=row in held))
@@ -366,18 +344,11 @@ def _exact(work: Reconciliation, key: str, rows: list[Row], gain: TokenVector) -
     if last.end_ms <= work.workspace.last_request_ms and not work.files.first:
         return None, ZERO
     for row in reversed(rows):
-        if _is_last(row, last):
+        if proof.is_last(row, last):
             work.last = None
             work.add(Allocation(work.workspace, key, last.bucket.tokens, row, last, in_file=True))
             return row, last.bucket.tokens
-    return None, ZERO if _is_early(work, key, last) else proven_by_last(work, key)
-
-
-def _is_early(work: Reconciliation, key: str, last: LastRequest) -> bool:
-    return any(
-        same(early.tokens, last.bucket.tokens) and work.may_hold(early.end_ms) and not early.lost
-        for early in work.workspace.model(key).early
-    )
+    return None, ZERO if proof.is_early(work, key, last) else proof.proven_by_last(work, key)
 
 
 def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenVector) -> set[bytes]:
@@ -444,7 +415,7 @@ def _attribute_rest(work: Reconciliation) -> None:
             continue
         if left.total and not (work.start == "reset" and same(left, work.vanished[key])):
             state.unmatched = state.unmatched.plus(left)
-            guess, proven = work.start == "reset" or state.in_doubt, proven_by_last(work, key)
+            guess, proven = work.start == "reset" or state.in_doubt, proof.proven_by_last(work, key)
             tokens = proven.plus(missing(left, proven)) if left.holds(proven) else left
             work.add(Allocation(work.workspace, key, tokens, in_file=True, guess=guess))
         state.covered, state.in_doubt = state.file, False
@@ -493,7 +464,7 @@ def record(work: Reconciliation) -> None:
     all_known = work.start in ("old", "reset")
     if usage.last is not None and (all_known or not work.retry_ms):
         workspace.last_request_ms = max(workspace.last_request_ms, usage.last.end_ms)
-        work.store.take(last_request_key(usage.last), _owner_of(work, usage.last), usage.last.bucket.tokens)
+        work.store.take(proof.last_request_key(usage.last), _owner_of(work, usage.last), usage.last.bucket.tokens)
     workspace.seen_last_ms = max(workspace.seen_last_ms, work.ended_ms)
     workspace.seen_file = True
     if work.start == "old":
@@ -505,7 +476,7 @@ def record(work: Reconciliation) -> None:
 
 def _owner_of(work: Reconciliation, last: LastRequest) -> str:
     """Whose a last request is: that of the workspace where it was seen first."""
-    counted = work.store.counted(last_request_key(last))
+    counted = work.store.counted(proof.last_request_key(last))
     return work.workspace.id if counted is None else counted.workspace
 
 

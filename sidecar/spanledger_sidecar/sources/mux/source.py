@@ -21,11 +21,20 @@ from spanledger_sidecar.files import (
     subfolders,
 )
 from spanledger_sidecar.records import Record, Session, Sign, UnreadableError, UsageRecord
-from spanledger_sidecar.sources.base import Counts, ScanContext, packed
+from spanledger_sidecar.sources import Counts, ScanContext, packed
 from spanledger_sidecar.sources.mux import build
 from spanledger_sidecar.sources.mux.build import SOURCE
-from spanledger_sidecar.sources.mux.files import NAMES, TRANSCRIPTS, Folder, Reader, read_folder
-from spanledger_sidecar.sources.mux.home import ConfigEntry, from_metadata, mux_root, workspaces
+from spanledger_sidecar.sources.mux.files import (
+    NAMES,
+    TRANSCRIPTS,
+    ConfigEntry,
+    Folder,
+    Reader,
+    from_metadata,
+    mux_root,
+    read_folder,
+    workspaces,
+)
 from spanledger_sidecar.sources.mux.reconcile import held_back, reconcile
 from spanledger_sidecar.sources.mux.reconciliation import Counted, Files, Options, Reconciliation
 from spanledger_sidecar.sources.mux.rows import Wanted

@@ -1,17 +1,83 @@
-"""Detect a usage file whose sums begin again, and find what of it was counted before.
+"""Find what a usage file proves: which rows it has, and whether its sums begin again.
 
 Mux makes a file that is lost from the chat, without what only the file had (docs/formats/mux.md).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import combinations
+from typing import TypeVar
+
 from spanledger_sidecar.records import dedup_key
-from spanledger_sidecar.sources.mux import matching
-from spanledger_sidecar.sources.mux.files import Bucket, UsageFile
+from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
 from spanledger_sidecar.sources.mux.reconciliation import Reconciliation
 from spanledger_sidecar.sources.mux.rows import NO_MODEL, Row
 from spanledger_sidecar.sources.mux.state import Early, ModelState
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, total
+
+_TRIED = 10
+"""Rows of which every selection is tried."""
+
+_Usage = TypeVar("_Usage", bound=Row | Early)
+
+
+def held(rows: list[Row], early: list[Early], want: TokenVector) -> tuple[list[Row], list[Early]]:
+    """Which new rows and which early ones the file has, by what it gained.
+
+    All new rows if they fit, with the early ones that make up exactly the rest; else those that are exactly what it
+    gained; else all new ones: then rows tell more than the file, which has nothing beside them.
+    """
+    new = total(row.tokens for row in rows)
+    if want.holds(new):
+        return rows, _arrived(early, missing(want, new))
+    mixed: list[Row | Early] = [*rows, *(one for one in early if not one.lost)]
+    chosen = exactly(mixed, want)
+    if chosen is None:
+        return rows, []
+    return [one for one in chosen if isinstance(one, Row)], [one for one in chosen if isinstance(one, Early)]
+
+
+def _arrived(early: list[Early], want: TokenVector) -> list[Early]:
+    """Those that make up exactly `want`: any that are not lost, or all that are, for a new file has all of the chat."""
+    lost = [one for one in early if one.lost]
+    arrived = exactly([one for one in early if not one.lost], want)
+    if arrived is not None:
+        return arrived
+    return next((all_ for all_ in (lost, early) if same(total(one.tokens for one in all_), want)), [])
+
+
+def exactly(candidates: Sequence[_Usage], want: TokenVector) -> list[_Usage] | None:
+    """The fewest of the newest candidates whose usage is exactly `want`; None if no selection is."""
+    if not want.total:
+        return []
+    newest = candidates[: -_TRIED - 1 : -1]
+    for size in range(1, len(newest) + 1):
+        for chosen in combinations(newest, size):
+            if same(total(one.tokens for one in chosen), want):
+                return list(chosen)
+    return None
+
+
+def corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
+    """The usage of `rows` by dedup key, with the classes that the file proves.
+
+    A compaction's row lacks the cache writes, which then stand in its uncached input, and a row of Anthropic's lacks
+    the reasoning. The sums of a group stay; what rows have too much of a class, and the file has more of another of
+    the same group, changes its class in the rows that cannot tell.
+    """
+    result = {row.dedup_key: row.tokens for row in rows}
+    over = list(total(result.values()).minus(gain))
+    for row in rows:
+        for group in ((0, 2),) * row.vague_input + ((3, 4),) * (not row.tokens.reasoning):
+            counts = list(result[row.dedup_key])
+            for source in group:
+                for target in group:
+                    moved = max(0, min(over[source], -over[target], counts[source]))
+                    counts[source], counts[target] = counts[source] - moved, counts[target] + moved
+                    over[source], over[target] = over[source] - moved, over[target] + moved
+            result[row.dedup_key] = TokenVector(*counts)
+    return result
 
 
 def is_reset(work: Reconciliation, usage: UsageFile) -> bool:
@@ -46,7 +112,7 @@ def _lacks_rows(work: Reconciliation, key: str) -> bool:
         return False
     if not now.holds(work.chat[key].plus(work.new(key, in_chat=False))):
         return False
-    return matching.exactly(rows, missing(growth, proven_by_last(work, key))) is None
+    return exactly(rows, missing(growth, proven_by_last(work, key))) is None
 
 
 def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
@@ -63,7 +129,7 @@ def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
         state = work.workspace.model(key)
         new: list[Row | Early] = [row for row in work.rows if row.key == key and work.may_hold(row.proven_ms)]
         gain = missing(missing(bucket.tokens, state.file), proven)
-        told = same(total(row.tokens for row in new), gain) or matching.exactly([*state.early, *new], gain) is not None
+        told = same(total(row.tokens for row in new), gain) or exactly([*state.early, *new], gain) is not None
         grew |= state.file.total > 0 and not told
     return grew
 
@@ -157,7 +223,7 @@ def _overwritten(work: Reconciliation, key: str, pool: TokenVector, others: Toke
     if by_class(pool, work.chat[key]).contains(others):
         return True
     rows = [row for row in work.files.rows if row.key == key and row.in_chat]
-    return pool.contains(others) and whole.holds(pool) and matching.exactly(rows, missing(whole, pool)) is not None
+    return pool.contains(others) and whole.holds(pool) and exactly(rows, missing(whole, pool)) is not None
 
 
 def proven_by_last(work: Reconciliation, key: str) -> TokenVector:
@@ -169,3 +235,40 @@ def proven_by_last(work: Reconciliation, key: str) -> TokenVector:
     if any(same(row.tokens, last.bucket.tokens) for row in rows):
         return ZERO
     return last.bucket.tokens
+
+
+def proven_to_be_new(work: Reconciliation, key: str) -> TokenVector:
+    """The last request, where it is a new row's or no row's."""
+    last = work.last
+    if last is not None and any(row.key == key == last.key and is_last(row, last) for row in work.rows):
+        return last.bucket.tokens
+    return proven_by_last(work, key)
+
+
+def is_last(row: Row, last: LastRequest) -> bool:
+    """Whether a row is the last request, which is written a moment after it."""
+    return -1000 <= last.end_ms - row.end_ms <= 60_000 and same(last.bucket.tokens, row.tokens)
+
+
+def last_request_key(last: LastRequest) -> bytes:
+    """By what a last request is known, in whichever workspace's file it stands."""
+    return dedup_key("mux last request", last.key, last.end_ms, *last.bucket.tokens)
+
+
+def has_copied_last(work: Reconciliation, usage: UsageFile) -> bool:
+    last, name = usage.last, work.workspace.id
+    if last is None:
+        return False
+    counted = work.store.counted(last_request_key(last))
+    if counted is not None:
+        return counted.workspace != name
+    if not 0 < last.end_ms < work.files.created_ms:
+        return False
+    return work.store.has_all_of({key: bucket.tokens for key, bucket in usage.models.items()}, name)
+
+
+def is_early(work: Reconciliation, key: str, last: LastRequest) -> bool:
+    return any(
+        same(early.tokens, last.bucket.tokens) and work.may_hold(early.end_ms) and not early.lost
+        for early in work.workspace.model(key).early
+    )

@@ -1,1 +1,0 @@
-"""tilth: an event log a session."""
