@@ -30,9 +30,18 @@ def read_last() -> dict[str, str]:
 
 
 def newer(read: str, released: Iterable[str]) -> list[str]:
-    """Return the final releases after the one that was read, oldest first."""
-    final = {version for version in released if re.fullmatch(r"\d+(\.\d+){1,2}", version)}
-    return sorted((version for version in final if version_of(version) > version_of(read)), key=version_of)
+    """Return the final releases after the one that was read, oldest first; of a package that has none, the others."""
+    versions = set(released)
+    final = {version for version in versions if re.fullmatch(r"\d+(\.\d+){1,2}", version)}
+    betas = {version for version in versions if re.fullmatch(r"\d+(\.\d+){1,2}b\d+", version)}
+    return sorted((one for one in final or betas if _numbers(one) > _numbers(read)), key=_numbers)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return a version's numbers, that of a beta last: 1.3b0 is (1, 3, 0, 0), and 1.3 (1, 3, 0)."""
+    release, _, beta = version.partition("b")
+    padded = (*version_of(release), 0, 0)[:3]
+    return (*padded, int(beta)) if beta.isdigit() else padded
 
 
 def released(package: str) -> list[str]:
@@ -41,7 +50,7 @@ def released(package: str) -> list[str]:
     command = (
         ["npm", "view", name, "versions", "--json"]
         if registry == "npm"
-        else [sys.executable, "-m", "pip", "index", "versions", name]
+        else [sys.executable, "-m", "pip", "index", "versions", "--pre", name]
     )
     answer = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True).stdout
     if registry == "npm":

@@ -73,6 +73,9 @@ def test_rows_were_read_in_versions_that_they_hold_for() -> None:
 
 def test_what_is_newer_than_what_was_read() -> None:
     assert newer("0.1.9", ["0.1.8", "0.1.9", "0.1.10", "0.2.0a1", "0.2"]) == ["0.1.10", "0.2"]
+    assert newer("1.2b0", ["1.0b0", "1.2b0", "1.3b0", "1.4rc1"]) == ["1.3b0"]  # no release is final
+    assert newer("1.0.0b261022", ["1.0.0b261022", "1.0.0b261105"]) == ["1.0.0b261105"]
+    assert newer("1.2b0", ["1.3b0", "1.3"]) == ["1.3"]
     assert read_last()["pypi:openinference-instrumentation-bedrock"] == "0.1.61"
 
 
