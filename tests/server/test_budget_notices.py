@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 import httpx2
@@ -13,12 +14,12 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from ledger_in_memory import NOW, TENANT
 from spanledger_processor.config.processing import Webhook
-from spanledger_processor.ledger.budgets import Crossing, crossings
+from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes, Reader, Unit
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import budget_notices
-from spanledger_processor.server.budget_notices import SENT_AT, SIGNATURE, BudgetNotices, signature
+from spanledger_processor.server.budget_notices import SENT_AT, SIGNATURE, BudgetNotices, sentence, signature
 from spanledger_processor.units import USD
 
 T = TypeVar("T")
@@ -101,6 +102,12 @@ async def test_what_a_webhook_gets() -> None:
     assert (told["id"], told["budget"], told["value"], told["threshold"]) == (CROSSING.where.hex(), "team", "red", "80")
     assert (told["used"], told["used_usd_exact"], told["since"]) == (0.85, "85", "2026-11-18")
     assert told["text"] == "budget team of red: 80 % passed, $85.00 of $100.00 used since 2026-11-18"
+
+
+def test_small_amounts_are_told_to_the_millionth() -> None:
+    small = replace(CROSSING, used=USD // 2000, amount=USD // 1600, threshold=FORECAST)
+    told = "budget team of red: $0.000500 of $0.000625 used since 2026-11-18; at this rate it will not last"
+    assert sentence(small) == told
 
 
 async def test_the_log_record() -> None:

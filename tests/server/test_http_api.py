@@ -12,6 +12,9 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
+from ledger_in_memory import NOW, make_fact
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.config.model import Api as ApiSettings
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.keys import LEDGER, session_key
@@ -244,3 +247,19 @@ async def test_after_the_stop_nobody_answers() -> None:
         port = api.client.base_url.port
     with pytest.raises(ConnectionError):
         await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_all_sessions_of_a_process_are_ended_by_one_request() -> None:
+    """Those of another process, and of another tenant, go on; to end them twice changes nothing."""
+    async with served() as api:
+        for session, instance in (("s1", "shell/1"), ("s2", "shell/1"), ("s3", "shell/2")):
+            fact = make_fact(session, kind="llm", cost=1, session=session, trace=session)
+            fact.instance = instance
+            with api.ledger.store.unit() as unit:
+                enter(Batch(tenant_hash("acme"), [fact], NOW), unit)
+        for _ in range(2):
+            answer = await api.client.post("/api/v1/instances/shell%2F1/close", json={"tenant": "acme"})
+            assert (answer.status_code, answer.json()) == (200, {"closed": 2})
+        assert sorted(api.ledger.closed) == ["s1", "s2"]
+        other = await api.client.post("/api/v1/instances/shell%2F1/close", json={"tenant": ""})
+        assert other.status_code == 404

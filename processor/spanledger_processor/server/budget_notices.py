@@ -25,6 +25,7 @@ from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
 from spanledger_processor.ledger.rows import usd
 from spanledger_processor.ledger.store import Changes, StateError, Unit
 from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.units import USD, Pico
 
 log = logging.getLogger(__name__)
 
@@ -159,10 +160,15 @@ def sentence(crossing: Crossing) -> str:
     """Return a line for people."""
     of = f" of {crossing.value}" if crossing.value else ""
     since = f" since {crossing.since}" if crossing.since else ""
-    used, amount = usd(crossing.used), usd(crossing.amount)
+    used = f"${_dollars(crossing.used)} of ${_dollars(crossing.amount)} used{since}"
     if crossing.threshold == FORECAST:
-        return f"budget {crossing.budget}{of}: ${used:.2f} of ${amount:.2f} used{since}; at this rate it will not last"
-    return f"budget {crossing.budget}{of}: {crossing.threshold} % passed, ${used:.2f} of ${amount:.2f} used{since}"
+        return f"budget {crossing.budget}{of}: {used}; at this rate it will not last"
+    return f"budget {crossing.budget}{of}: {crossing.threshold} % passed, {used}"
+
+
+def _dollars(amount: Pico) -> str:
+    """Return an amount to the cent, and one of less than a dollar to the millionth: small budgets are no nothing."""
+    return f"{usd(amount):,.2f}" if amount >= USD else f"{usd(amount):.6f}"
 
 
 def log_request(crossing: Crossing) -> bytes:
