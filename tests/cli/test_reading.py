@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from chats import COST, chat, request, set_attributes
+from chats import COST, USAGE, chat, request, set_attributes, without
 from commands import answer, ledger, output, run
 
 SESSION, RUN, MODEL = "gen_ai.conversation.id", "spanledger.run.id", "gen_ai.request.model"
@@ -182,6 +183,21 @@ def test_by_a_dimension(tmp_path: Path) -> None:
     assert re.search(r"red +\$0.000420", shown)
     assert re.search(r"\(unattributed\) +\$0.000210", shown)
     assert "Nothing was spent since" in output("summary", "--by", "team", "--since", "2026-02-03", *state)
+
+
+def test_calls_below_an_agent_are_its_own(tmp_path: Path) -> None:
+    """Only the agent's span has its name; it is a sub-agent's where another agent's span stands above."""
+    lead, helper, call = (chat(start_time_unix_nano=JAN_30, end_time_unix_nano=JAN_30 + 9) for _ in range(3))
+    for span, above, name in ((lead, None, "lead"), (helper, lead, "helper"), (call, helper, "")):
+        span.trace_id, span.parent_span_id = lead.trace_id, above.span_id if above is not None else b""
+        named = {"gen_ai.agent.name": name, "gen_ai.agent.id": "asst_1", "gen_ai.operation.name": "invoke_agent"}
+        set_attributes(span, {SESSION: "s", **(named if name else {})})
+    bodies = [request(call), request(without(helper, *USAGE)), request(without(lead, *USAGE))]
+    state = ledger(tmp_path, *bodies, now_ns=time.time_ns())  # a trace is remembered for a day by arrival
+    (row,) = answer("summary", "--by", "agent", *state)["values"]
+    assert (row["value"], row["calls"]) == ("helper", 1)
+    agents = {row["id"]: row for row in answer("session", "s", *state)["agents"]}
+    assert (agents["helper"]["parent_id"], agents["helper"]["calls"], agents["lead"]["calls"]) == ("lead", 1, 0)
 
 
 def test_a_dimension_that_is_not_there(state: tuple[str, ...]) -> None:

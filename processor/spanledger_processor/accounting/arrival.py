@@ -33,7 +33,8 @@ def span_of(fact: Fact) -> Span:
 
 def _detail_of(fact: Fact, call: Call) -> Detail:
     tool = bounded_id(call.tool.name or "") if call.tool is not None and call.kind == "tool" else ""
-    agent, parent = bounded_id(call.agent_id), bounded_id(call.agent_parent_id)
+    agent = bounded_id(fact.agent or call.agent_id)
+    parent = "" if fact.agent else bounded_id(call.agent_parent_id)  # an id among names is nobody's
     denied = call.tool is not None and call.tool.denied
     detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied)
     return NO_DETAIL if detail == NO_DETAIL else detail

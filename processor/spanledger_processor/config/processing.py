@@ -121,6 +121,11 @@ class Agents(Section):
     """How a span's agent is found."""
 
     keys: Keys = Field(default=registry.AGENT_KEYS, description="Attributes that name the agent, most trusted first.")
+    name_keys: Keys = Field(
+        default=registry.AGENT_NAME_KEYS,
+        description="Attributes with the agent's name, under which its spend is summed up; one without is summed up by "
+        "its id.",
+    )
     parent_keys: Keys = Field(
         default=registry.AGENT_PARENT_KEYS, description="Attributes that name the agent above it."
     )

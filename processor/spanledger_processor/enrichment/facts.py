@@ -134,6 +134,7 @@ class FactBuilder:
         fact.call = call
         fact.dimensions = self.resolver.dimensions(span, resource, headers)
         fact.instance = pick("instance", Names(), resource).id
+        fact.agent = pick("agent_name", span, resource).id
         fact.session_parent_id = call.session_parent_id or pick("session_parent", span, resource).id
         if call.source.startswith("file:") and fact.session.id:
             fact.session = Named(fact.session.id, "file")

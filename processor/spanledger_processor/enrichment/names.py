@@ -37,6 +37,7 @@ class KeyLists:
     task_id: Sequence[str] = ()
     task_kind: Sequence[str] = ()
     instance: Sequence[str] = ()
+    agent_name: Sequence[str] = ()
 
 
 @dataclass(slots=True)

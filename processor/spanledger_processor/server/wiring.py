@@ -141,6 +141,7 @@ def _key_lists(processor: Processor) -> KeyLists:
         task_id=processor.tasks.id_keys,
         task_kind=processor.tasks.kind_keys,
         instance=("service.instance.id",),
+        agent_name=processor.agents.name_keys,
     )
 
 
