@@ -23,6 +23,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from spanledger_exporters import tls
+from spanledger_exporters.hints import Protocol, with_hint
 from spanledger_exporters.interface import USER_AGENT, Result, Signal, Verdict
 from spanledger_exporters.responses import LONGEST_WAIT, PROTOBUF, Body, reason, success
 from spanledger_exporters.settings import OtlpGrpcSettings
@@ -59,6 +60,7 @@ class OtlpGrpc:
         self._calls: dict[Signal, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._threaded_channel: grpc.Channel | None = None
         self._threaded_calls: dict[Signal, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        self._protocol: Protocol = "grpc" if settings.secure else "grpc without TLS"
 
     def address(self, _: Signal) -> str:
         """Return the endpoint."""
@@ -86,7 +88,7 @@ class OtlpGrpc:
         if timeout <= 0:
             return Result(Verdict.RETRYABLE, "no time left to send")
         send = self._send_threaded if self._compressed and len(body) > _LARGE else self._send
-        return await send(signal, body, timeout)
+        return with_hint(await send(signal, body, timeout), self._protocol, signal)
 
     async def _send(self, signal: Signal, body: bytes, timeout: float) -> Result:  # noqa: ASYNC109 - gRPC's own
         try:

@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from urllib.parse import urlsplit
 
 import cramjam
 import httpx2
@@ -18,9 +17,10 @@ from backports import zstd
 from google.rpc.status_pb2 import Status
 
 from spanledger_exporters import tls
+from spanledger_exporters.hints import Protocol, with_hint
 from spanledger_exporters.interface import USER_AGENT, Result, Signal, Verdict, one_line
 from spanledger_exporters.responses import JSON, LONGEST_WAIT, PROTOBUF, Body, reason, success
-from spanledger_exporters.settings import HttpCompression, OtlpHttpSettings
+from spanledger_exporters.settings import HttpCompression, OtlpHttpSettings, without_query
 from spanledger_processor.otlp.json_form import to_json
 from spanledger_processor.otlp.wire import MalformedError
 
@@ -58,7 +58,7 @@ class OtlpHttp:
 
     def address(self, signal: Signal) -> str:
         """Return the URL, without a query, which may hold a secret."""
-        return _without_query(self._settings.urls[signal])
+        return without_query(self._settings.urls[signal])
 
     async def start(self) -> None:
         """Make the client, which connects when it is first used."""
@@ -75,6 +75,10 @@ class OtlpHttp:
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         """Export once, within the configured timeout and by the deadline."""
+        protocol: Protocol = "https" if self._settings.urls[signal].lower().startswith("https:") else "http"
+        return with_hint(await self._send(signal, body, deadline), protocol, signal)
+
+    async def _send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         end = min(deadline, asyncio.get_running_loop().time() + self._settings.timeout)
         try:
             async with asyncio.timeout_at(end):
@@ -131,12 +135,8 @@ async def _read(response: httpx2.Response) -> Body:
 
 def _redirected(response: httpx2.Response) -> str:
     """Tells where to, without a query, which may hold a secret."""
-    target = _without_query(response.headers["location"])
+    target = without_query(response.headers["location"])
     return one_line(f"HTTP {response.status_code}: redirected to {target}; redirects are not followed: set that URL")
-
-
-def _without_query(url: str) -> str:
-    return urlsplit(url)._replace(query="", fragment="").geturl()
 
 
 _TOO_MANY_REQUESTS = 429

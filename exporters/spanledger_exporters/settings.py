@@ -364,10 +364,30 @@ def _url(text: str) -> str:
 Url: TypeAlias = Annotated[str, AfterValidator(_url)]
 
 
+def _base_url(text: str) -> str:
+    """Refuse what is the whole URL of a signal already."""
+    path = urlsplit(text).path.rstrip("/")
+    for signal in sorted(ALL_SIGNALS):
+        if path.endswith(f"/v1/{signal}"):
+            raise ValueError(f"/v1/{signal} is added to it: leave that out, or set {signal}_endpoint to this URL")
+    return text
+
+
+def _below(base: str, signal: Signal) -> str:
+    """Return the URL of a signal below a base URL; what stands behind a ? stays there."""
+    parts = urlsplit(base)
+    return parts._replace(path=f"{parts.path.rstrip('/')}/v1/{signal}").geturl()
+
+
+def without_query(url: str) -> str:
+    """Return a URL as it may be shown: what stands behind a ? may be secret."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()
+
+
 class OtlpHttpSettings(NetworkSettings):
     """OTLP over HTTP."""
 
-    endpoint: Url | None = Field(
+    endpoint: Annotated[Url, AfterValidator(_base_url)] | None = Field(
         default=None, description="Base URL: /v1/traces, /v1/logs and /v1/metrics are added to it."
     )
     traces_endpoint: Url | None = Field(default=None, description="Whole URL for traces, used as it is.")
@@ -395,8 +415,8 @@ class OtlpHttpSettings(NetworkSettings):
             "logs": self.logs_endpoint,
             "metrics": self.metrics_endpoint,
         }
-        base = self.endpoint.rstrip("/") if self.endpoint else None
-        return {signal: url or f"{base}/v1/{signal}" for signal, url in own.items() if url or base}
+        base = self.endpoint
+        return {signal: url or _below(base or "", signal) for signal, url in own.items() if url or base}
 
     @property
     def takes(self) -> frozenset[Signal]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -18,6 +19,12 @@ HEADER_TIMEOUT = 60.0
 """Seconds that the head of a request may take to come in, also the first one of a connection."""
 IDLE_TIMEOUT = 120.0
 """Seconds that a connection is kept between requests: longer than senders pause, so that none writes into its end."""
+
+
+log = logging.getLogger(__name__)
+
+_HTTP2 = b"PRI * HTTP/2.0"
+"""What a client of HTTP/2 begins with (RFC 9113, section 3.4)."""
 
 
 class _Server(uvicorn.Server):
@@ -40,6 +47,7 @@ class _Protocol(H11Protocol):
     """Closes a connection on which the head of a request takes too long; uvicorn itself would wait for ever."""
 
     header_timeout = HEADER_TIMEOUT
+    where = ""
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,6 +55,12 @@ class _Protocol(H11Protocol):
         self._expect_head()
 
     def data_received(self, data: bytes) -> None:
+        if data.startswith(_HTTP2) and self.conn.their_state is h11.IDLE:
+            log.warning(
+                "%s: a gRPC client sends to this port, which speaks HTTP/1.1; OTLP/gRPC has a port of its own "
+                "(receivers.otlp.protocols.grpc.endpoint)",
+                self.where,
+            )
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self._cancel()
@@ -88,7 +102,7 @@ class HttpListener:
         self._address = address
         self._share_port = share_port
         self._where = where
-        self._server = _Server(_config(app, tls, header_timeout, idle_timeout))
+        self._server = _Server(_config(app, tls, where, header_timeout, idle_timeout))
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -128,11 +142,13 @@ def bind(address: tuple[str, int], where: str, *, share_port: bool = False) -> s
         raise OSError(f"{where}.endpoint: cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
-def _config(app: ASGIApp, tls: ssl.SSLContext | None, header_timeout: float, idle_timeout: float) -> uvicorn.Config:
+def _config(
+    app: ASGIApp, tls: ssl.SSLContext | None, where: str, header_timeout: float, idle_timeout: float
+) -> uvicorn.Config:
     encrypted: dict[str, Any] = {} if tls is None else {"ssl_context_factory": lambda *_: tls}
     return uvicorn.Config(
         app,
-        http=type("Protocol", (_Protocol,), {"header_timeout": header_timeout}),
+        http=type("Protocol", (_Protocol,), {"header_timeout": header_timeout, "where": where}),
         ws="none",
         lifespan="off",
         log_config=None,

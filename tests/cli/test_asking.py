@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +32,7 @@ COMMANDS = (
     ("run", "ä/b?c"),
     ("tenants",),
     ("unpriced",),
+    ("tools",),
     ("prices", "gpt-4o-mini"),
 )
 
@@ -148,3 +150,16 @@ def test_escapes_in_json_and_tables(tmp_path: Path) -> None:
         assert not {"\u202e", "\u2028", "\u0085", "\u200f", "\x1b"} & set(shown)
         assert "\\u202e" in shown
     assert answer("sessions", *state)[0]["id"] == odd
+
+
+def test_a_span_of_the_ledger_is_explained(tmp_path: Path) -> None:
+    span = chat()
+    state = ledger(tmp_path / "state", request(span), now_ns=time.time_ns())
+    ids = (span.trace_id.hex().upper(), span.span_id.hex())
+    told = answer("span", *ids, *state)
+    assert (told["role"], told["counts_now"]) == ("counted", True)
+    shown = output("span", *ids, *state)
+    assert "gpt-4o-mini of openai" in shown
+    assert "no other span that counts reports its usage" in shown
+    missing = run("span", ids[0], "00" * 8, *state)
+    assert (missing.exit_code, "state.retention.spans" in missing.stderr) == (1, True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from backend import Backend
 from commands import answer, output, run
+from spanledger_processor.cli.check import _folder
 
 GOOD = """
 exporters:
@@ -102,3 +105,58 @@ def test_an_override_needs_a_price(override: str) -> None:
     result = run("check", "--set", f"processor.pricing.overrides=[{override}]")
     assert result.exit_code == 2
     assert "processor.pricing.overrides[0]: give a rate for input, output or a usage class" in result.stderr
+
+
+def test_certificates_and_folders_are_opened(tmp_path: Path) -> None:
+    """Each that cannot be used is named with its path; with --syntax none is looked at."""
+    (tmp_path / "file").write_text("no certificate")
+    sets = [
+        f"receivers.otlp.protocols.grpc.tls={{cert_file: {tmp_path}/none.pem, key_file: {tmp_path}/none.key}}",
+        f"api.tls={{cert_file: {tmp_path}/file, key_file: {tmp_path}/file}}",
+        f"state.path={tmp_path}/file/state",
+        f"exporters={{otlp_http/a: {{endpoint: 'https://x:1', tls: {{ca_file: {tmp_path}/none.pem}}}}, "
+        f"file: {{path: {tmp_path}/file/out/spans.jsonl}}}}",
+    ]
+    options = [word for text in sets for word in ("--set", text)]
+    result = run("check", *options)
+    assert result.exit_code == 2
+    lines = result.stderr.splitlines()
+    for path in (
+        "receivers.otlp.protocols.grpc.tls.cert_file",
+        "api.tls.cert_file",
+        "state.path",
+        "exporters.otlp_http/a",
+        "exporters.file.path",
+    ):
+        assert any(line.startswith(path) for line in lines), f"{path} in {lines}"
+    told = json.loads(run("check", "--json", *options).stdout)
+    assert (told["valid"], len(told["problems"])) == (False, 5)
+    assert run("check", "--syntax", *options).exit_code == 0
+
+
+def test_a_folder_that_may_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert list(_folder(tmp_path / "new" / "state", "state.path")) == []
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    (problem,) = _folder(tmp_path / "new" / "state", "state.path")
+    assert problem.startswith(f"state.path: {tmp_path} may not be written")
+    assert str(tmp_path / "new" / "state") in problem
+
+
+def test_destinations_are_tried(tmp_path: Path) -> None:
+    with Backend() as backend:
+        at = f"endpoint: '127.0.0.1:{backend.port}', signals: [traces]"
+        good = f"exporters.otlp_grpc/good={{{at}, tls: {{insecure: true}}}}"
+        fine = answer("check", "--connect", "--set", good)
+        assert [(one["exporter"], one["problem"]) for one in fine["connections"]] == [("otlp_grpc/good", None)]
+        bad = f"exporters.otlp_grpc/bad={{{at}}}"
+        result = run("check", "--connect", "--set", bad)
+        assert result.exit_code == 1
+        assert "set tls.insecure to true" in result.stdout
+        assert run("check", "--connect", "--set", bad, "--set", "exporters.otlp_grpc/bad.required=false").exit_code == 0
+
+
+def test_a_secret_in_a_query_is_not_told() -> None:
+    sets = ("--set", "exporters.otlp_http/x={endpoint: 'http://x:1/base?key=URLSECRET', signals: [traces]}")
+    assert "URLSECRET" not in output("check", *sets)
+    assert "URLSECRET" not in json.dumps(answer("check", *sets))
+    assert "http://x:1/base" in output("check", *sets)

@@ -238,3 +238,13 @@ def test_a_file_that_is_not_there() -> None:
 def test_nothing_is_kept(tmp_path: Path) -> None:
     output("explain", str(GEMINI), "--set", f"state.path={tmp_path / 'state'}")
     assert not (tmp_path / "state").exists()
+
+
+def test_a_call_without_a_session_says_which_attribute_to_set() -> None:
+    (told,) = answer("explain", "-", given=request(chat()))["spans"]
+    assert told["session"] is None
+    assert "set gen_ai.conversation.id on its spans" in told["session_missing"]
+    assert "OTEL_RESOURCE_ATTRIBUTES=" in output("explain", "-", given=request(chat()))
+    own = "processor.sessions.keys=[app.chat]"
+    (told,) = answer("explain", "-", "--set", own, given=request(chat()))["spans"]
+    assert "set app.chat on its spans" in told["session_missing"]

@@ -243,6 +243,13 @@ def test_an_empty_ledger(tmp_path: Path) -> None:
     assert answer("summary", *state)["total"]["calls"] == 0
 
 
+def test_sessions_that_are_no_named_runs(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _call("a"))
+    assert "--all lists each session" in output("runs", *state)
+    assert answer("runs", *state) == []
+    assert [row["id"] for row in answer("runs", "--all", *state)] == ["a"]
+
+
 def test_no_ledger_at_all(tmp_path: Path) -> None:
     """Says which folder it looked into, and makes none."""
     result = run("sessions", "--set", f"state.path={tmp_path / 'state'}")
@@ -261,6 +268,8 @@ def test_tenants_do_not_see_each_other(tmp_path: Path) -> None:
     state = ledger(tmp_path, message.SerializeToString(), sets=(keys,))
     assert answer("sessions", "--tenant", "red", *state)[0]["id"] == "s"
     assert answer("sessions", *state) == []
+    for empty in ("sessions", "runs", "summary"):
+        assert "There is data under red: --tenant NAME" in output(empty, *state)
     for command in (["sessions"], ["summary"], ["session", "s"], ["runs"], ["close", "s"]):
         unknown = run(*command, "--tenant", "blue", *state)
         assert (unknown.exit_code, "blue" in unknown.stderr or "no session 's'" in unknown.stderr) == (1, True)
@@ -287,4 +296,20 @@ def test_a_narrow_terminal_gets_fewer_columns(
     assert "openai/gpt-4o-mini" in shown
     assert "$0.000210 + ?" in shown
     assert "1 unknown_model" in shown
-    assert ("last active (UTC)" in shown) is (width == 200)
+    assert ("last active (UTC)" in shown.splitlines()[2]) is (width == 200)
+    assert ("No room here for" in shown) is (width < 200), "what is left out is said"
+
+
+@pytest.mark.parametrize("width", [80, 60])
+@pytest.mark.parametrize("length", [36, 64, 200])
+def test_an_id_is_never_broken(length: int, width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It can be copied from the terminal, however long it is and however narrow that is."""
+    name = "0199c9a7-5b1e-7c3d-9f52-" + "a" * (length - 24)
+    state = ledger(tmp_path, _call(name), _call("b", model="acme-7b"))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    for command in (("sessions",), ("runs", "--all"), ("summary", "--by", "model"), ("session", name)):
+        shown = re.sub(r"\x1b\[[0-9;]*m", "", output(*command, *state))
+        assert name in shown or command[0] == "summary"
+        assert "$0.000210" in shown
+    assert "1 unknown_model" in re.sub(r"\x1b\[[0-9;]*m", "", output("sessions", *state))

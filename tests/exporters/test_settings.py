@@ -87,6 +87,14 @@ def test_the_scheme_says_whether_tls_is_spoken_else_the_setting(
     assert grpc(endpoint=endpoint, tls=tls).secure is secure
 
 
+@pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
+def test_the_path_of_a_signal_is_not_added_twice(signal: str) -> None:
+    for end in ("", "/", "?key=v"):
+        with pytest.raises(ValueError, match=f"{signal}_endpoint"):
+            http(endpoint=f"http://a:4318/x/v1/{signal}{end}")
+    assert http(endpoint="http://a:4318/x?key=v").urls["traces"] == "http://a:4318/x/v1/traces?key=v"
+
+
 def test_the_urls_of_http() -> None:
     assert http(endpoint="http://a:4318/x/", logs_endpoint="http://b/own?k=v").urls == {
         "traces": "http://a:4318/x/v1/traces",

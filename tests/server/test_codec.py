@@ -84,7 +84,7 @@ def test_recorded_batches_and_their_rulings_come_through(capture: Path) -> None:
 @given(st.lists(fact, max_size=3), st.binary(max_size=8), st.builds(LoopRule, st.integers(0, 9), st.integers(0, 9)))
 def test_any_batch_comes_through(facts: list[Fact], tenant: bytes, loop: LoopRule) -> None:
     """Also amounts beyond 64 bits, and text that no encoding takes."""
-    batch = Batch(tenant, facts, 1, loop, ("gen_ai.usage.cost",))
+    batch = Batch(tenant, facts, 1, loop, ("gen_ai.usage.cost",), tenant_name="the tenant")
     assert decode_batch(encode_batch(batch)) == batch
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+import grpc.aio
 import httpx2
 import pytest
 
@@ -240,6 +241,16 @@ async def test_a_taken_port_is_said_with_its_setting() -> None:
         again = Api(taken, api.health, bytes, api.ledger, Pricer())
         with pytest.raises(OSError, match=r"api\.endpoint: cannot listen on 127"):
             await again.start()
+
+
+async def test_a_grpc_client_at_the_wrong_port_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    async with served() as api:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{api.client.base_url.port}") as channel:
+            call = channel.unary_unary("/opentelemetry.proto.collector.trace.v1.TraceService/Export", bytes, bytes)
+            with pytest.raises(grpc.aio.AioRpcError):
+                await call(b"", timeout=30)
+        assert any("api: a gRPC client sends to this port" in message for message in caplog.messages)
+        assert (await api.client.get("/livez")).status_code == 200
 
 
 async def test_after_the_stop_nobody_answers() -> None:

@@ -106,6 +106,20 @@ def several() -> bytes:
     return request(*spans)
 
 
+def _tool(session: str, arguments: str, start: int) -> Span:
+    span = _chat(start)
+    del span.attributes[:]
+    named = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "read", SESSION: session}
+    set_attributes(span, {**named, "gen_ai.tool.call.arguments": arguments})
+    return span
+
+
+def again(session: str = "a") -> list[bytes]:
+    """Five executions of one call in a session, and one of another."""
+    spans = [_tool(session, '{"path": "x"}', JAN_30 + number * 10**9) for number in range(5)]
+    return [request(span) for span in (*spans, _tool(session, '{"path": "y"}', JAN_30 + 10**10))]
+
+
 async def rows_of(client: httpx2.AsyncClient, path: str, **query: Any) -> list[dict[str, Any]]:
     """All rows of a list."""
     rows: list[dict[str, Any]] = []
@@ -249,7 +263,19 @@ async def test_prices_tasks_and_tenants() -> None:
         assert await rows_of(client, "/api/v1/tasks", session="a") == []
         assert len(await rows_of(client, "/api/v1/tasks", session="c", kind="judge")) == 1
         tenants = (await client.get("/api/v1/tenants")).json()["tenants"]
-        assert [row["calls"] for row in tenants] == [5, 5]
+        assert [(row["tenant"], row["calls"]) for row in tenants] == [("", 5), ("acme", 5)]
+
+
+async def test_tool_calls_that_were_made_again() -> None:
+    async with served(several(), *again("a"), *again("b")[:2]) as client:
+        rows = {row["session"]: row for row in await rows_of(client, "/api/v1/tools", limit=1)}
+        assert {name: (row["tool"], row["times"], row["in_a_row"]) for name, row in rows.items()} == {
+            "a": ("read", 5, 5),
+            "b": ("read", 2, 2),
+        }
+        assert [row["session"] for row in await rows_of(client, "/api/v1/tools", loop="true")] == ["a"]
+        assert [row["session"] for row in await rows_of(client, "/api/v1/tools", session="b")] == ["b"]
+        assert rows["a"]["signature"].startswith("h1:")
 
 
 async def test_a_span_is_explained_from_the_ledger() -> None:
@@ -343,7 +369,7 @@ async def test_answers_are_as_they_are_described() -> None:
         "/api/v1/sessions/{id}": "/api/v1/sessions/c",
         "/api/v1/candidates/{id}": "/api/v1/candidates/c",
     }
-    async with served(several(), request(span)) as client:
+    async with served(several(), request(span), *again()) as client:
         for route in ROUTES:
             answer = await client.get(paths.get(route.path, _path(route, {"id": "r"})))
             assert answer.status_code == 200, f"{route.path}: {answer.text}"

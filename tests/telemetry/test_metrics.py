@@ -215,6 +215,15 @@ def test_models_are_bounded_and_no_spend_is_lost(telemetry: Telemetry) -> None:
     assert sum(spend.values()) == 150
 
 
+def test_spend_by_tenant_is_bounded_and_whole() -> None:
+    telemetry = Telemetry("1.2.3", window=3600, budget=256, dimensions=("tenant",), values=2)
+    for tenant in ("", "acme", "other1", "other2"):
+        telemetry.stage.ruled(Batch(b"", [fact()], NOW_NS, tenant_name=tenant), Ruling({0: priced()}, fresh=[0]))
+    found = {name: value for name, value in scraped(telemetry).items() if name.startswith("dimension_cost_usd_total")}
+    assert "dimension_cost_usd_total{dimension=tenant,model=claude,value=acme}" in found
+    assert (sum(found.values()), len(found)) == (2, 3)
+
+
 def test_spend_by_dimension_is_bounded_and_whole() -> None:
     """Each dimension has all of the spend once; what is beyond the limit, and what names none, is in it, too."""
     telemetry = Telemetry("1.2.3", window=3600, budget=256, dimensions=("team", "provider"), values=2)

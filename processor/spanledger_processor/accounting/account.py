@@ -68,7 +68,7 @@ class _Account:
         self.batch = batch
         self.ruling = Ruling()
         changes, read = self.ruling.changes, reader.get
-        self._totals = Totals(batch.tenant, reader, changes, batch.now_ns)
+        self._totals = Totals(batch.tenant, reader, changes, batch.now_ns, batch.tenant_name)
         self._budgets = Budgets(batch.budgets, batch.tenant, reader, changes, self._totals, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns, batch.loop)
         index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), memory.calls)
@@ -191,6 +191,7 @@ class _Account:
         decision.tool_repeats, decision.tool_consecutive = told.times, told.in_a_row
         rule, tool = self.batch.loop, fact.call.tool if fact.call is not None else None
         decision.tool_loop = told.is_loop(rule.of(tool.name or "") if rule.tools and tool is not None else rule)
+        self._tools.note_repeat(decision.session_id, fact.trace_id, fact, told, loop=decision.tool_loop)
 
     def _finish(self) -> None:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""

@@ -96,6 +96,8 @@ class Batch:
     """The spans of one request, in any order.
 
     `aliases` are the keys to which the cost is copied, `budgets` those of all tenants.
+
+    `tenant` stands for whose they are in keys; `tenant_name` is kept with the tenant's total, to be listed.
     """
 
     tenant: bytes
@@ -104,6 +106,7 @@ class Batch:
     loop: LoopRule = field(default_factory=LoopRule)
     aliases: tuple[str, ...] = ()
     budgets: tuple[BudgetRule, ...] = ()
+    tenant_name: str = ""
 
     def digest(self) -> bytes:
         """Tells one request from others of its time."""

@@ -8,9 +8,10 @@ from hashlib import blake2b
 from typing import Any
 
 from spanledger_processor.accounting.count_once import together
-from spanledger_processor.accounting.facts import LoopRule
+from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.accounting.grouping import NOTHING
 from spanledger_processor.accounting.trace import Span
+from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key, Table, key
 
@@ -93,6 +94,17 @@ class ToolCounts:
         stuck = self._stuck(span, rows, progress, number)
         within = [step for step in latest if step[_STARTED] >= span.start_ns - self._window_ns]
         return Told(times + 1, in_a_row, stuck, again=known, cycles=_cycles(within[-self._calls :]))
+
+    def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, told: Told, *, loop: bool) -> None:
+        """Keep for readers which call a session has made again, how often, and whether it ever completed a loop."""
+        if told.times < 2 or fact.signature is None:
+            return
+        session = id_bytes(session_id) or b"\0" + trace_id
+        where = repeat_key(self._tenant, session, fact.signature.value)
+        *_, most_in_a_row, looped, _ = self._load(where, ("", "", "", 0, 0, False, 0))
+        tool = fact.call.tool.name if fact.call is not None and fact.call.tool is not None else ""
+        named = (bounded_id(session_id), bounded_id(tool or ""), fact.signature.value)
+        self._save(where, *named, told.times, max(most_in_a_row, told.in_a_row), looped or loop, fact.end_ns)
 
     def _stuck(self, span: Span, rows: list[list[Any]], progress: int, number: int) -> int:
         """Return how many of the latest executions came to nothing new; `number` counts the session's calls."""

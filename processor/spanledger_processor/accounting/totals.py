@@ -40,8 +40,9 @@ class Totals:
     only on what spans say of their run and of running totals.
     """
 
-    def __init__(self, tenant: bytes, reader: Reader, changes: Changes, now_ns: int) -> None:
+    def __init__(self, tenant: bytes, reader: Reader, changes: Changes, now_ns: int, tenant_name: str = "") -> None:
         self._tenant = tenant
+        self._tenant_label = {"tenant": bounded_id(tenant_name)} if tenant_name else _NONE
         self._reader = reader
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
@@ -145,7 +146,7 @@ class Totals:
         """Enter all bookings. Call once."""
         ledger = key(Table.TOTAL, self._tenant, LEDGER)
         for (session, run, parent), sums in self._groups.items():
-            self._add(ledger, replace(sums, models={}))
+            self._add(ledger, replace(sums, models={}), 1, self._tenant_label)
             labels = {"id": bounded_id(session), **({"parent": bounded_id(parent)} if parent else {})}
             labels |= self._described.get(session, {})
             self._link(session, run, parent)

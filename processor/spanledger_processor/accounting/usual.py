@@ -264,7 +264,7 @@ class _Usual:
         self._reader = reader
         self._ruling = Ruling()
         changes = self._ruling.changes
-        self._totals = Totals(batch.tenant, reader, changes, batch.now_ns)
+        self._totals = Totals(batch.tenant, reader, changes, batch.now_ns, batch.tenant_name)
         self._index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), calls)
         self._pattern_of = pattern_of
         self._now_ms = batch.now_ns // 1_000_000

@@ -80,6 +80,7 @@ class Source(Protocol):
     """Answers by the routes of the HTTP API."""
 
     name: str
+    tenant: str
 
     def __enter__(self) -> Source: ...
 
@@ -129,7 +130,7 @@ class LedgerOnDisk:
 
     def __init__(self, config: Config, tenant: str, which: str) -> None:
         self._config = config
-        self._tenant = tenant
+        self.tenant = tenant
         self._closing = ExitStack()
         self._reader: Reader | None = None
         self.name = f"the ledger in {config.state.path} ({which})"
@@ -152,7 +153,7 @@ class LedgerOnDisk:
         """See `Source.ask`."""
         assert self._reader is not None
         route = route_of(path)
-        given = [("tenant", self._tenant)] if self._tenant else []
+        given = [("tenant", self.tenant)] if self.tenant else []
         given += [(name, text) for name, text in parameters.items() if text is not None]
         try:
             values = read_parameters(route, given)
@@ -162,7 +163,7 @@ class LedgerOnDisk:
         except (ParameterError, CursorError) as error:
             fail(str(error), WRONG_USAGE)
         except TenantError:
-            fail(f"no tenant {self._tenant!r} in {self.name}; `spanledger tenants` lists those there are", FAILED)
+            fail(f"no tenant {self.tenant!r} in {self.name}; `spanledger tenants` lists those there are", FAILED)
         except StateError as error:
             fail(str(error), FAILED)
 
@@ -172,7 +173,7 @@ class Instance:
 
     def __init__(self, url: str, headers: Mapping[str, str], tenant: str, verify: ssl.SSLContext | None = None) -> None:
         self.name = f"the instance at {url}"
-        self._tenant = tenant
+        self.tenant = tenant
         context = ssl.create_default_context() if verify is None else verify
         self._client = httpx2.Client(base_url=url, headers=dict(headers), timeout=TIMEOUT, verify=context)
 
@@ -187,14 +188,14 @@ class Instance:
         for name, text in ids.items():
             path = path.replace(f"{{{name}}}", quote(text, safe=""))
         given = {name: text for name, text in parameters.items() if text is not None}
-        if self._tenant:
-            given["tenant"] = self._tenant
+        if self.tenant:
+            given["tenant"] = self.tenant
         return self._answer(self._send("GET", path, params=given))
 
     def close_session(self, session_id: str) -> bool:
         """Mark a session as ended; False if there is none of that id."""
         path = f"/api/v1/sessions/{quote(session_id, safe='')}/close"
-        return self._answer(self._send("POST", path, json={"tenant": self._tenant})) is not None
+        return self._answer(self._send("POST", path, json={"tenant": self.tenant})) is not None
 
     def _send(self, method: str, path: str, **given: Any) -> httpx2.Response:
         try:

@@ -1,34 +1,162 @@
-"""`spanledger check`: is this configuration right?"""
+"""`spanledger check`: validate a configuration, the files that it names, and on demand its destinations."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
 
 import click
 
-from spanledger_processor.cli.options import WRONG_USAGE, ConfigFiles, as_json, configuration, configured, found_config
-from spanledger_processor.cli.show import show_json
-from spanledger_processor.config import ConfigError, load
+from spanledger_exporters.interface import DestinationError, Signal, Verdict
+from spanledger_exporters.settings import ExporterSettings, FileSettings, NetworkSettings
+from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, configuration, found_config
+from spanledger_processor.cli.show import plain, show_json
+from spanledger_processor.config import Config, ConfigError, load
+from spanledger_processor.config.receivers import ServerTls
 from spanledger_processor.config.summary import summary
+
+_MARGIN_S = 2.0
+"""Seconds over an exporter's own timeout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """One try to send nothing to a destination."""
+
+    exporter: str
+    signal: Signal
+    address: str
+    required: bool
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.exporter} {self.signal} -> {self.address}: {self.problem or 'accepted'}"
 
 
 @click.command()
 @configuration
+@click.option("--syntax", is_flag=True, help="Look at the configuration alone, as on a machine without its files.")
+@click.option("--connect", is_flag=True, help="Also send an empty request to each destination in the network.")
 @as_json
-def check(path: ConfigFiles, sets: tuple[str, ...], *, as_json: bool) -> None:
-    """Validate a configuration. Every mistake is named with its path, and the exit code is 2 if there is one."""
-    if as_json:
-        _as_json(path, sets)
-        return
-    told = summary(configured(path, sets))
-    click.echo(f"{', '.join(map(str, found_config(path))) or 'The built-in configuration'} is valid.")
-    for line in told.lines():
-        click.echo(f"  {line}")
+def check(path: ConfigFiles, sets: tuple[str, ...], *, syntax: bool, connect: bool, as_json: bool) -> None:
+    """Validate a configuration, and see that the certificates and folders that it names can be used.
 
-
-def _as_json(path: ConfigFiles, sets: tuple[str, ...]) -> None:
+    Every mistake is named with its path, and the exit code is 2 if there is one. With --connect it is 1 where a
+    destination that is required does not accept an empty request.
+    """
     try:
-        show_json({"valid": True, **summary(load(found_config(path), sets)).as_dict()})
+        config = load(found_config(path), sets)
     except ConfigError as error:
-        show_json({"valid": False, "problems": list(error.problems)})
-        sys.exit(WRONG_USAGE)
+        _end(list(error.problems), as_json=as_json)
+    if problems := [] if syntax else list(unusable(config)):
+        _end(problems, as_json=as_json)
+    tried = asyncio.run(_connections(config)) if connect else []
+    told = summary(config)
+    if as_json:
+        connections = [
+            {"exporter": one.exporter, "signal": one.signal, "address": one.address, "problem": one.problem or None}
+            for one in tried
+        ]
+        show_json({"valid": True, **told.as_dict(), **({"connections": connections} if connect else {})})
+    else:
+        click.echo(f"{', '.join(map(str, found_config(path))) or 'The built-in configuration'} is valid.")
+        for line in (*told.lines(), *(plain(str(one)) for one in tried)):
+            click.echo(f"  {line}")
+    if any(one.problem and one.required for one in tried):
+        sys.exit(FAILED)
+
+
+def _end(problems: list[str], *, as_json: bool) -> NoReturn:
+    """Tell what is wrong, and end the command."""
+    if as_json:
+        show_json({"valid": False, "problems": problems})
+    else:
+        for problem in problems:
+            click.echo(problem, err=True)
+    sys.exit(WRONG_USAGE)
+
+
+def unusable(config: Config) -> Iterator[str]:
+    """Yield, with its path in the configuration, each file and folder that cannot be used as it stands there."""
+    for where, listener in config.listeners.items():
+        tls = getattr(listener, "tls", None)
+        if isinstance(tls, ServerTls):
+            yield from _certificates(tls, f"{where}.tls")
+    yield from _folder(config.state.path, "state.path")
+    for name, settings in config.exporters.items():
+        yield from _of_exporter(f"exporters.{name}", name, settings)
+
+
+def _certificates(tls: ServerTls, where: str) -> Iterator[str]:
+    from spanledger_processor.receivers.auth import ServerCertificates  # brings gRPC along
+
+    try:
+        ServerCertificates(tls, where)
+    except OSError as error:
+        yield str(error)
+
+
+def _of_exporter(where: str, name: str, settings: ExporterSettings) -> Iterator[str]:
+    if isinstance(settings, FileSettings):
+        yield from _folder(Path(settings.path).expanduser().parent, f"{where}.path")
+    if not isinstance(settings, NetworkSettings):
+        return
+    from spanledger_exporters import tls  # brings ssl along
+
+    try:
+        tls.context(name, settings.tls)
+    except DestinationError as error:
+        yield str(error)
+    if settings.dead_letter is not None:
+        yield from _folder(Path(settings.dead_letter).expanduser().parent, f"{where}.dead_letter")
+    if settings.sending_queue.enabled and settings.sending_queue.storage is not None:
+        yield from _folder(Path(settings.sending_queue.storage), f"{where}.sending_queue.storage")
+
+
+def _folder(folder: Path, where: str) -> Iterator[str]:
+    """Yield what is in the way of writing in a folder, or of making it."""
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    if not there.is_dir():
+        yield f"{where}: {there} is no folder"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        made = "" if there == folder else f" and {folder} cannot be made"
+        yield f"{where}: {there} may not be written by this user{made}"
+
+
+async def _connections(config: Config) -> list[Connection]:
+    """Send an empty request of each signal to each destination in the network, once."""
+    tries = [
+        _connect(name, settings) for name, settings in config.exporters.items() if isinstance(settings, NetworkSettings)
+    ]
+    return [one for found in await asyncio.gather(*tries) for one in found]
+
+
+async def _connect(name: str, settings: NetworkSettings) -> list[Connection]:
+    from spanledger_exporters import build  # brings gRPC or an HTTP client along
+
+    once = settings.retry_on_failure.model_copy(update={"enabled": False})
+    queue = settings.sending_queue.model_copy(update={"enabled": False})
+    exporter = build(name, settings.model_copy(update={"retry_on_failure": once, "sending_queue": queue}))
+    await exporter.start()
+    try:
+        found = []
+        for signal in sorted(exporter.signals):
+            until = asyncio.get_running_loop().time() + _timeout(settings) + _MARGIN_S
+            result = await exporter.send(signal, b"", until)
+            problem = "" if result.verdict is Verdict.ACCEPTED else result.reason or "not accepted"
+            found.append(Connection(name, signal, exporter.address(signal), settings.required, problem))
+        return found
+    finally:
+        await exporter.close()
+
+
+def _timeout(settings: NetworkSettings) -> float:
+    timeout: float = getattr(settings, "timeout", 10.0)
+    return timeout

@@ -160,6 +160,8 @@ def _lines(answer: Answer) -> Iterator[tuple[str, str]]:
             yield what, f"{named['id']} ({named['why']})"
         else:
             yield what, "none: unattributed"
+            if what == "session" and answer["usage"] is not None:
+                yield "", answer["session_missing"]
     if answer["note"]:
         yield "note", answer["note"]
 

@@ -25,6 +25,8 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "replay": ("spanledger_processor.cli.replay", "Send a file of refused requests, or of any OTLP-JSON lines."),
     "tenants": ("spanledger_processor.cli.reading", "List the tenants that have data."),
     "unpriced": ("spanledger_processor.cli.reading", "List calls without a price, and what to do about it."),
+    "tools": ("spanledger_processor.cli.reading", "List tool calls that a session made again, and loops."),
+    "span": ("spanledger_processor.cli.reading", "Show what was decided about one span, and why."),
     "close": ("spanledger_processor.cli.close", "Mark a session as ended."),
 }
 """Name -> the module that has it, and what it is for. A module is loaded when its command runs."""

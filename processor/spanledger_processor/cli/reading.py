@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import wraps
 from itertools import islice
 from typing import Any
@@ -159,6 +159,92 @@ def unpriced(since: str | None, until: str | None, where: Where, *, as_json: boo
 
 
 @click.command()
+@click.option("--session", "session_id", metavar="ID", help="Of one session only.")
+@click.option("--loop", is_flag=True, help="Only calls that completed a loop.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help=f"Rows; {_SHOWN}, with --json or --csv all.")
+@asks
+@as_csv
+def tools(
+    session_id: str | None,
+    loop: bool,  # noqa: FBT001 - click's flag
+    limit: int | None,
+    where: Where,
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """List tool calls that a session made again with the same arguments, while spans are remembered."""
+    path = "/api/v1/tools"
+    with where.open() as source:
+        given = {"session": session_id, "loop": "true" if loop else None}
+        if as_json or as_csv:
+            rows = islice(rows_of(source, path, given, limit), limit)
+            _print_csv(rows, route_of(path).shape) if as_csv else show.print_json_rows(rows)
+            return
+        most = limit or _SHOWN
+        shown = list(islice(rows_of(source, path, given, most + 1), most + 1))
+        if not shown:
+            click.echo("No tool call was made again, as far as calls are remembered (state.retention.spans).")
+            return
+        show.print_table("tool calls made again", show.TOOL_REPEATS, shown[:most])
+        if len(shown) > most:
+            click.echo("There are more: --limit N shows so many, --json and --csv give all.")
+
+
+@click.command()
+@click.argument("trace_id")
+@click.argument("span_id")
+@asks
+@as_json
+def span(trace_id: str, span_id: str, where: Where, *, as_json: bool) -> None:
+    """Show what was decided about one span, and why, while spans are remembered (state.retention.spans).
+
+    TRACE_ID and SPAN_ID are hexadecimal, as backends show them.
+    """
+    with where.open() as source:
+        ids = {"trace_id": trace_id.strip().lower(), "span_id": span_id.strip().lower()}
+        found = source.ask("/api/v1/spans/{trace_id}/{span_id}", ids, {})
+        if found is None:
+            fail(
+                f"nothing is remembered of span {span_id!r} in trace {trace_id!r} in {source.name}: no GenAI span, "
+                "another tenant's, or longer ago than state.retention.spans",
+                FAILED,
+            )
+    if as_json:
+        show.show_json(found)
+        return
+    for label, text in _decided(found):
+        click.echo(f"{label:<9} {show.plain(text)}")
+
+
+def _decided(found: Row) -> Iterator[tuple[str, str]]:
+    """Yield labels and texts that tell of a span's decision."""
+    cost = found["cost"]
+    yield "is", f"{found['kind']}, in {found['dialect']}"
+    if found["model"] is not None:
+        yield "model", f"{found['model']} of {found['provider'] or '-'}"
+    if found["usage"] is not None:
+        counts = (f"{name.replace('_', ' ')} {n:,}" for name, n in found["usage"].items() if n is not None)
+        yield "usage", ", ".join(counts)
+    if cost is not None and cost.get("cost_usd_exact") is not None:
+        yield "cost", f"${cost['cost_usd_exact']}, {cost['source']}{', an estimate' if cost['estimate'] else ''}"
+        if cost["price"]:
+            parts = (f"{name.replace('_', ' ')} ${amount}" for name, amount in (cost["parts_usd_exact"] or {}).items())
+            yield "price", f"{cost['price']}: {', '.join(parts)}"
+    yield "counts", f"{found['role'].replace('_', ' ')}: {found['why']}"
+    if found["role"] == "counted" and not found["counts_now"]:
+        yield "", "not any more: a later span proved it a repeat"
+    for what in ("session", "run"):
+        named = found[what]
+        yield what, f"{named['id']} ({named['source'] or '-'})" if named is not None else "none: unattributed"
+    if (tool := found["tool"]) is not None:
+        loop = ", a loop" if tool["loop"] else ""
+        yield "tool", f"{tool['signature']}: {tool['repeats']} times, {tool['consecutive']} in a row{loop}"
+    if found["note"]:
+        yield "note", found["note"]
+
+
+@click.command()
 @click.option("--session", "session_id", metavar="ID", help="Of one session only: its tasks and models.")
 @click.option("--run", "run_id", metavar="ID", help="Of one run only.")
 @click.option("--since", type=DAY, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
@@ -223,7 +309,12 @@ def _list(
     more, shown = len(shown) > most, shown[:most]
     if not shown:
         filtered = any(value is not None for name, value in given.items() if name not in ("sort", "all"))
-        click.echo(f"No {what} of this kind in {source.name}." if filtered else _nothing(source))
+        if filtered:
+            click.echo(f"No {what} of this kind in {source.name}.")
+        elif what == "run" and "all" not in given and _asked(source, "/api/v1/summary")["total"]["spans"]:
+            click.echo("No run is named, and none has several sessions; --all lists each session as a run of its own.")
+        else:
+            click.echo(_nothing(source))
         return
     title = f"the first {most:,} {what}s" if more else show.counted(len(shown), what)
     show.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS], shown)
@@ -266,9 +357,8 @@ def _print_note(rows: Sequence[Row]) -> None:
 def _nothing(source: Source) -> str:
     """Return what to say of an empty ledger: which one it is, and where there is data."""
     rows = _asked(source, "/api/v1/tenants")["tenants"]
-    names = [
-        show.plain(row["tenant"]) or "the default one" for row in rows if row["tenant"] is not None and row["calls"]
-    ]
+    others = [row["tenant"] for row in rows if row["tenant"] not in (None, source.tenant) and row["calls"]]
+    names = [show.plain(tenant) or "the default one" for tenant in others]
     if names:
         more = f" and {len(names) - 5} more" if len(names) > 5 else ""
         return (

@@ -8,8 +8,10 @@ from typing import Any, TypeAlias
 
 import click
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -46,28 +48,73 @@ def print_json_rows(rows: Iterable[dict[str, Any]]) -> None:
 
 
 def print_table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
-    """Print rows as a table."""
-    console().print(table(title, columns, rows))
+    """Print rows as a table that fits the terminal, or as a paragraph a row where an id would have to be broken.
+
+    What is left out of a narrow one is said below it.
+    """
+    out = console()
+    out.print(Text(plain(title), "bold"), soft_wrap=True)
+    shown = _fitting(out, columns, rows)
+    if _holds_whole_ids(out, shown, rows):
+        out.print(_made("", shown, rows))
+    else:
+        shown = list(columns)
+        _print_paragraphs(out, columns, rows)
+    if missing := [heading for heading, _, _ in columns if heading not in {column[0] for column in shown}]:
+        out.print(Text(f"No room here for {', '.join(missing)}; --json has all.", "dim"))
 
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """Rows as a table that fits the terminal: where it is narrow, details are left out (--json has them all)."""
-    shown, out = list(columns), console()
+    """Rows as a table that fits the terminal: where it is narrow, details are left out."""
+    return _made(title, _fitting(console(), columns, rows), rows)
+
+
+def _fitting(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[Column]:
+    """Return the columns there is room for, less details where there is not enough."""
+    shown = list(columns)
     unbound = out.options.update(width=_UNBOUND)
     for heading in _LEFT_OUT:
-        if Measurement.get(out, unbound, _made(title, shown, rows)).maximum <= out.width:
+        if Measurement.get(out, unbound, _made("", shown, rows)).maximum <= out.width:
             break
         shown = [column for column in shown if column[0] != heading or (heading == "unpriced" and _any(column, rows))]
-    return _made(title, shown, rows)
+    return shown
+
+
+def _holds_whole_ids(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> bool:
+    """Return whether the first column and all numbers stand on one line each, and other text has room to wrap."""
+    needed = 0
+    for place, (heading, text, number) in enumerate(columns):
+        widest = max((cell_len(plain(text(row))) for row in rows), default=0)
+        whole = _stays_whole(place, heading, number=number)
+        needed += max(cell_len(heading), widest if whole else min(widest, _NARROWEST)) + _BETWEEN
+    return needed <= out.width + _BETWEEN
+
+
+def _stays_whole(place: int, heading: str, *, number: bool) -> bool:
+    """Return whether a column is never folded: numbers, and what people copy."""
+    return number or not place or heading == "model"
+
+
+def _print_paragraphs(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
+    (_, name, _), *others = columns
+    for row in rows:
+        out.print(Text(plain(name(row))), soft_wrap=True)
+        told = ", ".join(f"{heading} {found}" for heading, text, _ in others if (found := plain(text(row))) != "-")
+        out.print(Padding(Text(told), (0, 0, 0, 4)))
 
 
 def _made(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
     """Return a table; text from the network stands in it as it is, never as markup or control characters."""
     made = Table(
-        title=Text(plain(title), "bold"), title_justify="left", header_style="dim", box=box.SIMPLE_HEAD, pad_edge=False
+        title=Text(plain(title), "bold") if title else None,
+        title_justify="left",
+        header_style="dim",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
-    for heading, _, number in columns:
-        made.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)
+    for place, (heading, _, number) in enumerate(columns):
+        whole = _stays_whole(place, heading, number=number)
+        made.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=whole)
     for found in rows:
         made.add_row(*(Text(plain(text(found))) for _, text, _ in columns))
     return made
@@ -78,6 +125,10 @@ def _any(column: Column, rows: Sequence[dict[str, Any]]) -> bool:
 
 
 _UNBOUND = 10_000
+_NARROWEST = 18
+"""Cells that a column of text may be folded to."""
+_BETWEEN = 2
+"""Cells between two columns."""
 _WIDE = 240
 """Columns where nobody looks, so that pipes get whole lines."""
 
@@ -191,6 +242,16 @@ TENANTS: Sequence[Column] = (
     ),
     *SPEND[:3],
     ("last active (UTC)", lambda row: _when(row["last"]), False),
+)
+
+TOOL_REPEATS: Sequence[Column] = (
+    ("session", lambda row: row["session"] or NONE, False),
+    ("tool", lambda row: row["tool"] or "-", False),
+    ("times", lambda row: count(row["times"]), True),
+    ("in a row", lambda row: count(row["in_a_row"]), True),
+    ("loop", lambda row: "loop" if row["loop"] else "-", False),
+    ("last active (UTC)", lambda row: _when(row["last"]), False),
+    ("signature", lambda row: row["signature"], False),
 )
 
 UNPRICED: Sequence[Column] = (

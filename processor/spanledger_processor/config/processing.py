@@ -288,7 +288,9 @@ class Metrics(Section):
     """Counters of spend and tokens by dimension on `/metrics`."""
 
     dimensions: tuple[str, ...] = Field(
-        default=(), description="Dimensions that have them: agent, model, provider, or of `processor.dimensions`."
+        default=(),
+        description="Dimensions that have them: agent, model, provider, tenant, or of `processor.dimensions`. Where "
+        "`processor.tenant.keys` are configured, tenant has them too.",
     )
     limit: Count = Field(
         default=200,
@@ -417,7 +419,7 @@ class Processor(Section):
     @model_validator(mode="after")
     def _known_dimensions(self) -> Processor:
         known = {*self.dimensions, "agent", "model", "provider"}
-        asked = [("metrics.dimensions", name) for name in self.metrics.dimensions]
+        asked = [("metrics.dimensions", name) for name in self.metrics.dimensions if name != "tenant"]
         asked += [(f"budgets: {budget.name}", budget.dimension) for budget in self.budgets if budget.dimension]
         for where, name in asked:
             if name not in known:

@@ -15,6 +15,7 @@ from spanledger_exporters.settings import (
     NetworkSettings,
     OtlpGrpcSettings,
     OtlpHttpSettings,
+    without_query,
 )
 from spanledger_processor.config.model import Config
 
@@ -142,5 +143,7 @@ def target_of(settings: ExporterSettings) -> str:
     if isinstance(settings, OtlpGrpcSettings):
         return settings.endpoint
     if isinstance(settings, OtlpHttpSettings):
-        return settings.endpoint or ", ".join(sorted(settings.urls.values()))
+        return ", ".join(
+            map(without_query, [settings.endpoint] if settings.endpoint else sorted(settings.urls.values()))
+        )
     return settings.path if isinstance(settings, FileSettings) else "the terminal"

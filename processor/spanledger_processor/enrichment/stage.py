@@ -125,7 +125,8 @@ class Stage:
         index = tenants.get(tenant)
         if index is None:
             index = tenants[tenant] = len(reading.batches)
-            reading.batches.append(Batch(tenant_hash(tenant), [], now_ns, self._loop, self._aliases, self._budgets))
+            batch = Batch(tenant_hash(tenant), [], now_ns, self._loop, self._aliases, self._budgets, tenant)
+            reading.batches.append(batch)
             reading.places.append([])
         return index
 

@@ -77,6 +77,7 @@ class Explainer:
             "tool": _tool(decision, call),
             "session": self._named(span, decision.session_id, decision.session_source, "session"),
             "run": self._named(span, decision.run_id, decision.run_source, "run"),
+            "session_missing": None if decision.session_id else self._how_to_name(),
             "note": decision.note or None,
         }
 
@@ -140,6 +141,18 @@ class Explainer:
         why = f": {ONE_CALL[code]}" if code in ONE_CALL else ""
         which = f" ({call.response_id})" if code == "same id" and same else ""
         return f"{rule}: {counted} counts for the same call{why}{which}"
+
+    def _how_to_name(self) -> str:
+        """Return what a sender has to set, for its spans to have a session."""
+        keys = self._config.processor.sessions.keys
+        if not keys:
+            return "no span can name one: processor.sessions.keys is empty"
+        first, *others = [key for key in keys if not key.startswith("spanledger.")] or keys
+        more = f", or {others[0]} or another of processor.sessions.keys" if others else ""
+        return (
+            f"set {first} on its spans{more}; or once for a process that is one session: "
+            f"OTEL_RESOURCE_ATTRIBUTES={first}=ID"
+        )
 
     def _named(self, span: ReplayedSpan, identifier: str, source: str, what: str) -> Answer | None:
         if not identifier:

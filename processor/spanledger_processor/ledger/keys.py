@@ -51,6 +51,11 @@ def part_key(tenant: bytes, session_id: str, kind: str, name: str) -> Key:
     return key(Table.PART, tenant, id_bytes(bounded_id(session_id)), kind.encode(), id_bytes(bounded_id(name)))
 
 
+def repeat_key(tenant: bytes, session: bytes, signature: str) -> Key:
+    """Where it stands which tool call a session has made again."""
+    return key(Table.TOOL, tenant, session, b"repeat", signature.encode())
+
+
 def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:
     """Where the head of a trace stands, and right behind it its closed segments (1 to 65,535)."""
     return key(Table.TRACE, tenant, trace_id)[:TRACE_PREFIX] + segment.to_bytes(2, "big")

@@ -33,7 +33,9 @@ _SORTED_TOGETHER = 2000
 """Totals of one rank of cost that are put in their exact order; more of them stand in the order of their ids' hashes,
 and differ by 1.6 % at most.
 """
-_BY_TIME, _BY_COST, _BY_COST_RANK, _RUNS_BY_COST, _TASKS = range(5)
+_BY_TIME, _BY_COST, _BY_COST_RANK, _RUNS_BY_COST, _TASKS, _REPEATS = range(6)
+_REPEAT: tuple[str, ...] = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
+"""What a record of a repeated tool call holds (`accounting.tools`); other records of tools are shorter."""
 Place: TypeAlias = tuple[int, int, bytes]
 """Where a row stands in a list: by what it is ordered, then a rank or a cost, and the hash of its id."""
 
@@ -136,6 +138,32 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
             rows.append({**names, **model, **spend(sums), "last": time_of(sums.last_ns)})
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
             return Page(rows, _cursor((_TASKS, 0, where[9:])))
+    return Page(rows, None)
+
+
+def tool_repeats(
+    reader: Reader, tenant: bytes, session: str | None, limit: int, cursor: str | None, *, loops: bool
+) -> Page:
+    """Return a page of tool calls that sessions made again, in no order but those of a session together.
+
+    With `loops` only those that completed a loop at some time.
+    """
+    within = near(id_bytes(session)) if session else b""
+    after = None if cursor is None else _read_cursor(cursor)
+    if after is not None and after[0] != _REPEATS:
+        raise CursorError("a cursor of another list or order")
+    rows: list[Row] = []
+    before = None if after is None else bytes((Table.TOOL,)) + tenant + after[2]
+    scanned = reader.scan(Table.TOOL, tenant, within=within, newest_first=True, before=before)
+    for looked_at, (where, record) in enumerate(scanned, 1):
+        values = unpack(record)[2:]
+        if len(values) == len(_REPEAT):
+            row_of: Row = dict(zip(_REPEAT, values, strict=True))
+            row_of["last"] = time_of(row_of["last"])
+            if (session is None or row_of["session"] == bounded_id(session)) and (row_of["loop"] or not loops):
+                rows.append(row_of)
+        if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
+            return Page(rows, _cursor((_REPEATS, 0, where[9:])))
     return Page(rows, None)
 
 

@@ -152,6 +152,15 @@ def tasks(asked: Question) -> Answer:
     return _page("tasks", pages.tasks(asked.reader, asked.tenant, wanted, values["limit"], values["cursor"]))
 
 
+def tools(asked: Question) -> Answer:
+    """Return a page of tool calls that were made again."""
+    values = asked.values
+    page = pages.tool_repeats(
+        asked.reader, asked.tenant, values["session"], values["limit"], values["cursor"], loops=values["loop"]
+    )
+    return _page("tools", page)
+
+
 def unpriced(asked: Question) -> Answer:
     """Return the calls without a price, by model and reason, most first."""
     values = asked.values

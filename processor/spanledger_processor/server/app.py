@@ -288,11 +288,12 @@ def _start_notices(
 def _telemetry(config: Config, budget: int) -> Telemetry:
     """Return the metrics of a process that may hold `budget` bytes of requests."""
     metrics = config.processor.metrics
+    tenants = ("tenant",) if config.processor.tenant.keys else ()
     return Telemetry(
         version("spanledger"),
         window=config.state.retention.spans,
         budget=budget,
-        dimensions=metrics.dimensions,
+        dimensions=tuple(dict.fromkeys((*metrics.dimensions, *tenants))),
         values=metrics.limit,
     )
 

@@ -38,15 +38,15 @@ def encode_batch(batch: Batch) -> bytes:
     """Return a batch as bytes."""
     loop = astuple(batch.loop)
     budgets = [astuple(rule) for rule in batch.budgets]
-    columns = _WRITE_FACTS(batch.facts)
-    return _packed([batch.tenant, len(batch.facts), columns, batch.now_ns, loop, batch.aliases, budgets])
+    row = [batch.tenant, len(batch.facts), _WRITE_FACTS(batch.facts), batch.now_ns, loop, batch.aliases, budgets]
+    return _packed([*row, batch.tenant_name])
 
 
 def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
-    (tenant, count, columns, now_ns, loop, aliases, budgets), wide = _unpacked(data)
+    (tenant, count, columns, now_ns, loop, aliases, budgets, name), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
-    return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(map(_budget, budgets)))
+    return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(map(_budget, budgets)), name)
 
 
 def _loop(row: list[Any]) -> LoopRule:

@@ -32,6 +32,7 @@ from spanledger_processor.server.shapes import (
     SUMMARY,
     TASK,
     TENANT,
+    TOOL_REPEAT,
     UNPRICED,
     Shape,
 )
@@ -298,6 +299,18 @@ ROUTES: tuple[Route, ...] = (
             Parameter("kind", str, _TEXT, "Of this kind."),
         ),
         rows="tasks",
+    ),
+    Route(
+        "/api/v1/tools",
+        answers.tools,
+        "Tool calls that a session made again with the same arguments, for as long as calls are remembered "
+        "(`state.retention.spans`); those of one session together.",
+        TOOL_REPEAT,
+        (
+            Parameter("session", str, _TEXT, "Of this session."),
+            Parameter("loop", _flag, _BOOLEAN, "`true`: only those that completed a loop.", False),
+        ),
+        rows="tools",
     ),
     Route(
         "/api/v1/unpriced",

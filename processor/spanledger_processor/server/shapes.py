@@ -139,6 +139,15 @@ TASK: Shape = {
     **SPEND,
     "last": _LAST,
 }
+TOOL_REPEAT: Shape = {
+    "session": Field("string", "Session id; empty for none."),
+    "tool": Field("string", "The tool's name."),
+    "signature": Field("string", "`spanledger.tool.signature`: stands for name and arguments."),
+    "times": Field("integer", "Times that the session made this very call."),
+    "in_a_row": Field("integer", "Most of them in a row."),
+    "loop": Field("boolean", "Whether it completed a loop at some time."),
+    "last": _LAST,
+}
 TOTAL: Shape = {
     "id": Field("string", "Empty.", optional=True),
     **SPEND,

@@ -131,7 +131,7 @@ class StageMetrics:
             if decision.cost is not None and decision.cost.amount and fact.call is not None:
                 spend[fact.call.provider, canonical_model(fact.call.model)] += decision.cost.amount
             if self._values and fact.call is not None:
-                self._by_dimension(fact.call, fact.dimensions, decision)
+                self._by_dimension(fact.call, ("tenant", batch.tenant_name, *fact.dimensions), decision)
         for (name, *labels), spans in moved.items():
             self._count(name, *labels, by=spans)
         for models, amount in spend.items():
