@@ -19,8 +19,8 @@ from spanledger_processor.config.summary import target_of
 from spanledger_processor.explain.otlp_file import json_request
 from spanledger_processor.otlp.wire import MalformedError
 
-_PATIENCE = 300.0
-"""Seconds for one request, with the retries of its exporter: the Collector's `max_elapsed_time`."""
+_PATIENCE = 30.0
+"""Seconds for one request, with the retries of its exporter: somebody waits at a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
