@@ -130,6 +130,20 @@ def test_everything_selects_the_pods(values: Mapping[str, Any], tmp_path: Path) 
     assert stateful_set["serviceName"] in {service["metadata"]["name"] for service in objects["Service"]}
 
 
+@pytest.mark.parametrize(
+    ("api", "probed"),
+    [
+        ({}, {"port": "api"}),
+        ({"tls": {"cert_file": "/c", "key_file": "/k"}}, {"port": "api", "scheme": "HTTPS"}),
+        ({"health_check": {"endpoint": "0.0.0.0:9000"}}, {"port": 9000}),
+    ],
+)
+def test_probes_go_where_health_is_told(api: Mapping[str, Any], probed: Mapping[str, Any], tmp_path: Path) -> None:
+    pod = _objects(tmp_path, {**COMPONENT, "config": {"api": api}})["StatefulSet"][0]["spec"]["template"]["spec"]
+    probes = [pod["containers"][0][f"{kind}Probe"]["httpGet"] for kind in ("startup", "liveness", "readiness")]
+    assert probes == [{"path": path, **probed} for path in ("/livez", "/livez", "/readyz")]
+
+
 def test_a_new_configuration_restarts_the_pod(tmp_path: Path) -> None:
     def digest(values: Mapping[str, Any]) -> str:
         template = _objects(tmp_path, values)["StatefulSet"][0]["spec"]["template"]

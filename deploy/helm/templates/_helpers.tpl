@@ -66,3 +66,16 @@ auth:
 {{- end -}}
 {{- toYaml (mergeOverwrite $config (deepCopy .Values.config)) -}}
 {{- end -}}
+
+{{/* Where probes go: to the API, or to the health check that the configuration puts elsewhere. */}}
+{{- define "spanledger.probed" -}}
+{{- $api := .Values.config.api | default dict -}}
+{{- if hasKey $api "health_check" -}}
+port: {{ dig "health_check" "endpoint" "0.0.0.0:13133" $api | splitList ":" | last }}
+{{- else -}}
+port: api
+{{- if $api.tls }}
+scheme: HTTPS
+{{- end }}
+{{- end }}
+{{- end -}}
