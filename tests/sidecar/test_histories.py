@@ -57,7 +57,7 @@ class Histories(RuleBasedStateMachine):
         self.state = self.folder / "state"
         self.since_ms: int | None = 0
         self.second: Second | None = None
-        self.lost_once_deleted = self.rebuilt = False
+        self.lost_once_deleted = self.rebuilt = self.compacted = False
         self.mux.create()
 
     def teardown(self) -> None:
@@ -127,6 +127,7 @@ class Histories(RuleBasedStateMachine):
     @rule(number=PICK, model=MODELS, tokens=TOKENS, aborted=st.booleans(), compaction=st.booleans())
     def turn(self, number: int, model: str, tokens: Five, *, aborted: bool, compaction: bool) -> None:
         self.mux.turn(self.pick(number), self.only or model, tokens, aborted=aborted, compaction=compaction)
+        self.compacted |= compaction
 
     @precondition(lambda self: self.chat)
     @rule(number=PICK, model=MODELS, tokens=TOKENS)
@@ -193,10 +194,13 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.child() is not None)
     @rule(window=st.booleans(), seen=st.booleans())
     def remove_child(self, *, window: bool, seen: bool) -> None:
-        """Seen or not; `window`: somebody looks while parent and child both have the usage."""
+        """Seen or not; `window`: somebody looks while parent and child both have the usage.
+
+        A chat alone does not tell what a compaction wrote to the cache.
+        """
         name = self.child()
         assert name is not None
-        if seen:
+        if seen or self.compacted:
             self.look()
         self.mux.roll_up(name)
         if window:
@@ -215,10 +219,15 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.since_ms is not None)
     @rule(number=PICK)
     def rebuild(self, number: int) -> None:
-        """What the chat does not have is gone from the file; it had been seen."""
+        """What the chat does not have is gone from the file; it had been seen.
+
+        So is what compactions wrote to the cache: seen before the file grows again, which would hide it.
+        """
         self.rebuilt = True
         self.look()
         self.mux.rebuild(self.pick(number))
+        if self.compacted:
+            self.look()
 
     @precondition(lambda self: not self.home.is_symlink())
     @rule()
@@ -424,6 +433,17 @@ def test_histories_that_were_once_counted_wrongly(steps: list[Step]) -> None:
     for name, arguments in steps:
         getattr(history, name)(**arguments)
         history.never_more_than_was_used()
+    history.teardown()
+
+
+def test_a_call_outside_any_turn_is_not_the_last_request_of_as_many_tokens() -> None:
+    """A file made anew names its last row, with what a compaction wrote to the cache among the uncached input."""
+    history, tokens = Histories(), (12, 1, 31, 13, 8)
+    (name,) = history.mux.workspaces
+    history.turn(0, MODEL, tokens, aborted=False, compaction=True)
+    history.look()
+    history.mux.rebuild(name)
+    history.mux.call(name, MODEL, tokens)
     history.teardown()
 
 

@@ -246,8 +246,8 @@ def proven_to_be_new(work: Reconciliation, key: str) -> TokenVector:
 
 
 def is_last(row: Row, last: LastRequest) -> bool:
-    """Whether a row is the last request, which is written a moment after it."""
-    return -1000 <= last.end_ms - row.end_ms <= 60_000 and same(last.bucket.tokens, row.tokens)
+    """Whether a row is the last request, written a moment after it; a call outside any turn never is."""
+    return row.in_chat and -1000 <= last.end_ms - row.end_ms <= 60_000 and same(last.bucket.tokens, row.tokens)
 
 
 def last_request_key(last: LastRequest) -> bytes:
