@@ -17,6 +17,7 @@ NAMES = {
     "claude-sonnet-4-5": (
         "claude-sonnet-4-5-20250929",
         "anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "claude-sonnet-4-5-20250929-v1:0",
         "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
         "global.anthropic.claude-sonnet-4-5-20250929-v1:0",
         "bedrock/us-east-1/anthropic.claude-sonnet-4-5-20250929-v1:0",
@@ -35,9 +36,17 @@ NAMES = {
         "claude-3-5-sonnet-latest",
         "claude-3-5-sonnet-v2@20241022",
         "anthropic.claude-3-5-sonnet-20241022-v2:0",
+        "claude-3-5-sonnet-20241022-v2:0",
     ),
     # https://platform.openai.com/docs/models
-    "gpt-4o": ("gpt-4o-2024-08-06", "azure/gpt-4o", "openai:gpt-4o", "openai/gpt-4o-2024-11-20"),
+    "gpt-4o": (
+        "gpt-4o-2024-08-06",
+        "azure/gpt-4o",
+        "azure/gpt-4o-2024-11-20",
+        "azure_ai/gpt-4o",
+        "openai:gpt-4o",
+        "openai/gpt-4o-2024-11-20",
+    ),
     "gpt-4": ("gpt-4-0613", "gpt-4-0314"),
     "gpt-4.1-mini": ("gpt-4.1-mini-2025-04-14",),
     # https://ai.google.dev/gemini-api/docs/models
@@ -46,7 +55,7 @@ NAMES = {
     "mistral-small": ("mistral-small-latest", "mistral-small-2506", "mistral/mistral-small-2506"),
     "open-mistral-nemo": ("open-mistral-nemo-2407",),
     "codestral": ("codestral-2501", "codestral-latest"),
-    "nova-lite": ("us.amazon.nova-lite-v1:0", "amazon.nova-lite-v1:0"),
+    "nova-lite": ("us.amazon.nova-lite-v1:0", "amazon.nova-lite-v1:0", "nova-lite-v1:0"),
     "llama-3.3-70b-instruct": ("meta-llama/Llama-3.3-70B-Instruct",),
     "llama3.2:1b": ("ollama/llama3.2:1b", "llama3.2:1b"),
     "ft:gpt-4o-mini:acme::abc": ("ft:gpt-4o-mini:acme::abc",),
@@ -75,6 +84,7 @@ DIFFERENT = [
     ("gpt-4o-2024-05-13", "gpt-4o-2024-08-06"),  # both name a date: two deployments
     ("ft:gpt-4o-mini:acme::abc", "gpt-4o-mini"),
     ("amazon.titan-embed-text-v1", "amazon.titan-embed-text-v2:0"),
+    ("titan-embed-text-v1", "titan-embed-text-v2:0"),
     ("text-davinci-002", "text-davinci-003"),
     ("gemini-embedding-001", "gemini-embedding-2"),
 ]

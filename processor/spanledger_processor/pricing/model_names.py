@@ -195,6 +195,8 @@ _LONGEST = 512
 _IN_BEDROCK = re.compile(rf"^(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{_VENDORS})\.(?P<model>[a-z].*)$")
 _VERSION = re.compile(r"(?:(?<=-20\d{6})-v\d+|-v1(?=:))?(?::\d[\w:]*)?$")
 """Bedrock's version of a deployment; without a date before it, one from 2 on is another model (Titan)."""
+_VERSIONED = re.compile(r"-v\d+:\d[\w:]*$")
+"""The end of Bedrock's names, which some libraries tell without the vendor before them."""
 _DATED = re.compile(
     r"^(?P<model>.*?)(?:-v\d(?=@))?"
     r"(?:[-@](?P<date>20\d{2}-?(?:0\d|1[0-2])-?[0-3]\d|(?:0[1-9]|1[0-2])[0-3]\d)|[-@](?:latest|default))?$",
@@ -253,6 +255,8 @@ def _undated(name: str) -> tuple[str, str]:
             plain = plain.rpartition("/")[2] or plain
         elif separator and tail and head != "ft" and seller_of(head) is not None:
             plain = tail
+    if _VERSIONED.search(plain):
+        plain = _VERSION.sub("", plain, count=1)
     if plain.startswith("claude-"):
         plain = plain.replace(".", "-")  # as OpenRouter and Copilot have it
     elif re.match(r"gemini-\d", plain):
