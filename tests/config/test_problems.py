@@ -80,7 +80,6 @@ def test_what_a_collector_has_and_this_has_not(text: str, path: str, says: str) 
 @pytest.mark.parametrize(
     ("text", "path"),
     [
-        ("processor: {redaction: {enabled: true}}", "processor.redaction.enabled"),
         ("processor: {attributes: {enabled: true}}", "processor.attributes.enabled"),
     ],
 )
@@ -93,7 +92,7 @@ def test_a_known_key_without_its_function_is_refused(text: str, path: str) -> No
     "text",
     [
         "exporters: {otlp: {endpoint: 'a:1', sending_queue: {enabled: false}}}",
-        "processor: {redaction: {enabled: false}, attributes: {enabled: false}}",
+        "processor: {redaction: {mode: keep}, attributes: {enabled: false}}",
         "sidecar:",
     ],
 )

@@ -18,6 +18,8 @@ PACKAGE = Path(dialects.__file__).parent
 UNREAD = {value.key: value for value in unread_values()}
 DECLARED = ("content", "answered")
 """What names such keys without reading their values; of `answered` it matters that there is one."""
+TABLES = ("CONTENT", "CONTENT_KEYS")
+"""What lists such keys for others: of `CONTENT_KEYS` redaction reads the keys alone."""
 TOOLS = ("arguments", "result")
 """What names keys that are read of tool executions only: `unread_values` goes by these tables."""
 
@@ -30,7 +32,7 @@ def _literals(tree: ast.AST) -> Iterator[str]:
     """Every text of a module but those of `DECLARED` and `TOOLS`, and of the list that they name."""
     if isinstance(tree, ast.keyword) and tree.arg in (*DECLARED, *TOOLS):
         return
-    if isinstance(tree, ast.Assign) and any(isinstance(one, ast.Name) and one.id == "CONTENT" for one in tree.targets):
+    if isinstance(tree, ast.Assign) and any(isinstance(one, ast.Name) and one.id in TABLES for one in tree.targets):
         return
     if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
         yield tree.value

@@ -243,6 +243,15 @@ class Config(Section):
             raise ValueError("sidecar.sources: name an exporter; the enricher alone sends nothing on")
         return self
 
+    @model_validator(mode="after")
+    def _nothing_passes_unredacted(self) -> Config:
+        if self.receivers.enricher is not None and self.processor.redaction.is_on:
+            raise ValueError(
+                "processor.redaction: the Collector component only takes attributes to append, so content would pass; "
+                "remove it in the Collector, or send through receivers.otlp and leave receivers.enricher out"
+            )
+        return self
+
     @property
     def listeners(self) -> Mapping[str, Grpc | Http | Enricher | Api | HealthCheck]:
         """What listens, by configuration path."""

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 from spanledger_exporters.settings import Duration
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, CountOrOff, Keys, Section, not_available
 from spanledger_processor.dialects import registry
+from spanledger_processor.dialects.content_classes import CLASSES
+from spanledger_processor.dialects.schema import ContentClass
 from spanledger_processor.model import FURTHER_CLASSES
 from spanledger_processor.signing.key import SHORTEST_KEY
 
@@ -347,21 +349,46 @@ class Budget(Section):
         return self
 
 
-class _Switch(Section):
-    enabled: bool = Field(default=False, description="Not available yet: only false.")
+RedactionMode: TypeAlias = Literal["keep", "drop", "hash", "truncate"]
 
 
-class Redaction(_Switch):
-    """Removal of prompts and arguments, after signing."""
+class Redaction(Section):
+    """Removal of content (prompts, answers, arguments, results, users) before it is sent on, after signing.
 
-    @field_validator("enabled")
-    @classmethod
-    def _off(cls, enabled: bool) -> bool:  # noqa: FBT001
-        return enabled and not_available("content passes through unchanged; remove it in the Collector behind this one")
+    A value that may be of several classes is treated by the strictest of their modes: `drop`, `hash`, `truncate`.
+    """
+
+    mode: RedactionMode = Field(
+        default="keep",
+        description="For every class that is not named: `keep`; `drop`: the attribute is left out; `hash`: "
+        "`redacted:<key id>:<hash>` under the signing key stands in its place; `truncate`: the first `truncate_to` "
+        "characters of each text stay.",
+    )
+    prompts: RedactionMode | None = Field(default=None, description="What users and applications ask; default: `mode`.")
+    completions: RedactionMode | None = Field(default=None, description="What models answer; default: `mode`.")
+    system_instructions: RedactionMode | None = Field(
+        default=None, description="System prompts, definitions of tools and agents; default: `mode`."
+    )
+    tool_arguments: RedactionMode | None = Field(default=None, description="What tools are given; default: `mode`.")
+    tool_results: RedactionMode | None = Field(default=None, description="What tools give back; default: `mode`.")
+    user_ids: RedactionMode | None = Field(default=None, description="Ids and names of users; default: `mode`.")
+    truncate_to: Count = Field(default=16, description="Characters that `truncate` leaves of a text.")
+
+    @property
+    def modes(self) -> dict[ContentClass, RedactionMode]:
+        """Return the mode of each class."""
+        return {one: getattr(self, one) or self.mode for one in CLASSES}
+
+    @property
+    def is_on(self) -> bool:
+        """Return whether anything is removed."""
+        return any(mode != "keep" for mode in self.modes.values())
 
 
-class Attributes(_Switch):
+class Attributes(Section):
     """Rules that set or remove attributes."""
+
+    enabled: bool = Field(default=False, description="Not available yet: only false.")
 
     @field_validator("enabled")
     @classmethod
@@ -410,7 +437,7 @@ class Processor(Section):
     )
     tenant: Annotated[Tenant, NULL_IS_DEFAULT] = Field(default_factory=Tenant, description="Whose data it is.")
     redaction: Annotated[Redaction, NULL_IS_DEFAULT] = Field(
-        default_factory=Redaction, description="Removal of prompts and arguments, after signing."
+        default_factory=Redaction, description="Removal of content before it is sent on, after signing."
     )
     attributes: Annotated[Attributes, NULL_IS_DEFAULT] = Field(
         default_factory=Attributes, description="Rules that set or remove attributes."

@@ -49,7 +49,7 @@ _UNITS = {10**12: "USD", 10**6: "micro-USD"}
 
 def page() -> str:
     """The whole page."""
-    parts = [_HEAD, _contents(), *map(_dialect, DIALECTS), _logs(), _grouping()]
+    parts = [_HEAD, _contents(), *map(_dialect, DIALECTS), _logs(), _grouping(), _content()]
     return "\n".join(parts)
 
 
@@ -216,6 +216,28 @@ def _event(event: LogEvent) -> str:
         f"| {event.client} | {_code(event.names)}{where} | `{event.operation}` | {_code(event.session)} |"
         f" {identity or 'the record'} | {'' if event.tool_name else event.input.value} |"
     )
+
+
+def _content() -> str:
+    by_classes: dict[tuple[str, ...], set[str]] = {}
+    for content in registry.CONTENT_KEYS:
+        for key, classes in content.keys.items():
+            by_classes.setdefault(classes, set()).add(key)
+    prefixes = sorted({prefix for content in registry.CONTENT_KEYS for prefix in content.prefixes})
+    plain = sorted({key for content in registry.CONTENT_KEYS for key in content.plain})
+    lines = [
+        "## Content",
+        "",
+        "What [redaction](redaction.md) takes out, beside tools' arguments and results. `*` stands for any end.",
+        "",
+        "| classes | keys |",
+        "|---|---|",
+        *(f"| {', '.join(classes)} | {_code(sorted(keys))} |" for classes, keys in sorted(by_classes.items())),
+        f"| any: unknown keys that begin so | {_code(prefixes)} |",
+        "",
+        f"Of those that begin so these hold no content, beside what the tables above read: {_code(plain)}.",
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _grouping() -> str:

@@ -19,7 +19,7 @@ from types import ModuleType
 from spanledger_processor import synthesized
 from spanledger_processor.dialects import engine, vendors
 from spanledger_processor.dialects.engine import keys_of, specialize
-from spanledger_processor.dialects.schema import Detection, Dialect, LogEvent, ScopedSpan
+from spanledger_processor.dialects.schema import ContentKeys, Detection, Dialect, LogEvent, ScopedSpan
 from spanledger_processor.dialects.usual import UsualCalls, usual_calls
 from spanledger_processor.dialects.values import text
 from spanledger_processor.model import Call
@@ -42,6 +42,10 @@ DIALECTS: tuple[Dialect, ...] = tuple(
 )
 LOG_EVENTS: tuple[LogEvent, ...] = tuple(event for module in _modules() for event in getattr(module, "LOG_EVENTS", ()))
 
+CONTENT_KEYS: tuple[ContentKeys, ...] = tuple(
+    module.CONTENT_KEYS for module in _modules() if "CONTENT_KEYS" in vars(module)
+)
+"""Keys that hold content, as each vocabulary declares them."""
 
 _FIRST = ("gen_ai.conversation.id", "session.id")
 

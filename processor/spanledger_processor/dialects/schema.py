@@ -247,6 +247,34 @@ class GroupingKeys:
 NO_GROUPS = GroupingKeys()
 ANY_SOURCE = Source(Input.PRESUMED)
 
+ContentClass: TypeAlias = Literal[
+    "prompts", "completions", "system_instructions", "tool_arguments", "tool_results", "user_ids"
+]
+"""What content is; `processor.redaction` has a mode for each."""
+Classes: TypeAlias = tuple[ContentClass, ...]
+INPUT: Classes = ("prompts", "system_instructions", "tool_arguments", "tool_results")
+"""What a model is sent: its history holds all of it."""
+ANSWER: Classes = ("completions", "tool_arguments")
+"""What a model answers: text and tool calls."""
+ANY_INPUT: Classes = ("prompts", "completions", "system_instructions", "tool_arguments", "tool_results")
+"""What any step is given, or gives back: a message, arguments or results."""
+
+
+@dataclass(frozen=True, slots=True)
+class ContentKeys:
+    """Keys of one vocabulary that hold content, with all classes that their values may be of; `*` stands for any end.
+
+    A key that begins with one of `prefixes` and is in no table of any dialect holds content as well: libraries add
+    keys. `plain` are the keys there that hold none, beside those that the other tables of a dialect read.
+    `spans_named_by_content` are the beginnings of scopes whose spans are named by content up to the last dot.
+    """
+
+    keys: Mapping[str, Classes] = field(default_factory=dict)
+    prefixes: Keys = ()
+    plain: Keys = ()
+    spans_named_by_content: Keys = ()
+
+
 Rule: TypeAlias = Callable[[ScopedSpan, Call], None]
 """Says what a table cannot; runs last, those of `Dialect.tool_rules` on tool executions only."""
 

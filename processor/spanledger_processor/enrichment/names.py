@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -102,10 +102,13 @@ class Dimensions:
     """What spans are told apart by beside sessions and runs: team, user, cost centre (config `processor.dimensions`).
 
     `keys` by the name of the dimension, best first: attribute keys, `header:<name>` of the request, and
-    `baggage:<name>` of its W3C baggage header.
+    `baggage:<name>` of its W3C baggage header. `redact` rewrites the values of some dimensions, which are stored.
     """
 
-    def __init__(self, keys: Mapping[str, Sequence[str]]) -> None:
+    def __init__(
+        self, keys: Mapping[str, Sequence[str]], redact: Mapping[str, Callable[[str], str]] | None = None
+    ) -> None:
+        self._redact = redact or {}
         self.attributes = {
             _DIMENSION + name: [key for key in listed if not key.startswith(_OF_REQUEST)]
             for name, listed in keys.items()
@@ -124,6 +127,8 @@ class Dimensions:
             value = at[1] if at is not None else ""
             if not value and self.asks_request:
                 value = next((text for key in self._of_request[name] if (text := _in_request(key, headers))), "")
+            if value and name in self._redact:
+                value = self._redact[name](value)
             if value:
                 found += (name, bounded_id(value))
         return tuple(found)

@@ -40,6 +40,7 @@ from spanledger_processor.server.wiring import (
     make_lifecycle,
     make_log_stage,
     make_pricer,
+    make_redactor,
     make_signer,
     make_stage,
     open_store,
@@ -261,7 +262,8 @@ async def _start_stage(
     await delivery.start()
     closing.push_async_callback(delivery.close, AFTER_GRACE)
     stage, log_stage = make_stage(config, signer, pricer), make_log_stage(config, signer)
-    handler = Handler(stage, log_stage, ledger, delivery, telemetry.stage)
+    redactor = make_redactor(config, signer)
+    handler = Handler(stage, log_stage, ledger, delivery, telemetry.stage, redactor=redactor)
     receivers: list[Otlp | EnricherReceiver] = []
     if config.receivers.otlp is not None:
         receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests, share_ports=share_ports))

@@ -18,6 +18,7 @@ from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.enrichment import Reading, Stage, writing
 from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.enrichment.redaction import Redacted, Redactor
 from spanledger_processor.enrichment.stage import finished
 from spanledger_processor.ledger.store import StateError
 from spanledger_processor.model import Decision
@@ -62,6 +63,8 @@ class StageObserver(Protocol):
 
     def enrichment_failed(self, reason: str) -> None: ...
 
+    def redacted(self, redacted: Redacted) -> None: ...
+
     def accepted(self, signal: Signal, items: int) -> None: ...
 
     def refused(self, signal: Signal, items: int, verdict: str) -> None: ...
@@ -78,8 +81,10 @@ class Handler:
         delivery: Delivery,
         observer: StageObserver,
         now_ns: Callable[[], int] = time.time_ns,
+        redactor: Redactor | None = None,
     ) -> None:
         self._stage = stage
+        self._redactor = redactor
         self._log_stage = log_stage
         self._ledger = ledger
         self._delivery = delivery
@@ -158,9 +163,10 @@ class Handler:
             return _UNANSWERED
         if large:
             deadline = max(deadline, asyncio.get_running_loop().time() + _LARGE_SECONDS)
+        body = await self._redacted(signal, body)
         sends = [self._delivery.deliver(signal, request_id, body, deadline, items)]
         if made_spans is not None:
-            spans, count = made_spans
+            spans, count = await self._redacted("traces", made_spans[0]), made_spans[1]
             sends.append(self._delivery.deliver("traces", request_id, spans, deadline, count))
         result = _both(*await asyncio.gather(*sends))
         if result.verdict is Verdict.ACCEPTED:
@@ -168,6 +174,17 @@ class Handler:
         else:
             self._observer.refused(signal, items, result.verdict.value)
         return result
+
+    async def _redacted(self, signal: Signal, body: bytes) -> bytes:
+        """Return a request without the content that is to be taken out; an error refuses it, for now."""
+        if self._redactor is None:
+            return body
+        if len(body) > _LARGE_BYTES:
+            redacted = await asyncio.to_thread(self._redactor.redact, signal, body)
+        else:
+            redacted = self._redactor.redact(signal, body)
+        self._observer.redacted(redacted)
+        return redacted.body
 
     async def _make(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[int, bytes | None]:
         """Return the number of records of a log request, and the spans made from it, if any, as a trace request."""

@@ -16,11 +16,13 @@ from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.config import Config
 from spanledger_processor.config.processing import PriceOverride, Processor
 from spanledger_processor.dialects import MARKERS, detect
+from spanledger_processor.dialects.content_classes import names_user
 from spanledger_processor.enrichment import Stage
 from spanledger_processor.enrichment.attributes import alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists
+from spanledger_processor.enrichment.redaction import Redactor
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.facts import Lifecycle
 from spanledger_processor.ledger.lmdb_store import LmdbStore
@@ -80,7 +82,8 @@ def _numbered(path: str, worker: int) -> str:
 def make_stage(config: Config, signer: Signer, pricer: Pricer | None = None) -> Stage:
     """Return the stage for traces; it prices by `pricer`, or by the configuration's own."""
     processor = config.processor
-    maker = FactBuilder(detect, pricer or make_pricer(config), signer, make_id_resolver(processor))
+    resolver = make_id_resolver(processor, make_redactor(config, signer))
+    maker = FactBuilder(detect, pricer or make_pricer(config), signer, resolver)
     aliases = alias_keys(processor.aliases)
     return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), aliases, make_budgets(processor))
 
@@ -88,6 +91,12 @@ def make_stage(config: Config, signer: Signer, pricer: Pricer | None = None) -> 
 def make_log_stage(config: Config, signer: Signer) -> LogStage:
     """Return the stage for logs."""
     return LogStage(make_tenant_of(config.processor), signer.sign)
+
+
+def make_redactor(config: Config, signer: Signer) -> Redactor | None:
+    """Return what takes content out of telemetry before it is sent on; None where nothing is to be taken out."""
+    redaction = config.processor.redaction
+    return Redactor(redaction.modes, signer.pseudonym, redaction.truncate_to) if redaction.is_on else None
 
 
 def make_signer(config: Config) -> Signer:
@@ -126,9 +135,11 @@ def read_signing_key(config: Config) -> bytes | None:
         return None
 
 
-def make_id_resolver(processor: Processor) -> IdResolver:
-    """Names of sessions, runs, agents and tasks by the configured keys."""
-    return IdResolver(_key_lists(processor), Dimensions(processor.dimensions))
+def make_id_resolver(processor: Processor, redactor: Redactor | None = None) -> IdResolver:
+    """Names of sessions, runs, agents and tasks by the configured keys; users as redaction lets them through."""
+    users = [name for name, keys in processor.dimensions.items() if name == "user" or any(map(names_user, keys))]
+    redact = {} if redactor is None else dict.fromkeys(users, redactor.user)
+    return IdResolver(_key_lists(processor), Dimensions(processor.dimensions, redact))
 
 
 def _key_lists(processor: Processor) -> KeyLists:

@@ -11,6 +11,7 @@ from spanledger_exporters.interface import Signal, Verdict
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.enrichment import Reading
+from spanledger_processor.enrichment.redaction import Redacted
 from spanledger_processor.ledger.store import StateError, Usage
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, counts_of
 from spanledger_processor.pricing import canonical_model
@@ -97,6 +98,12 @@ class StageMetrics:
         self._count("forged_attributes_total", by=reading.forged)
         for reason, spans in reading.failures.items():
             self._count("enrichment_failures_total", *self._reasons(reason), by=spans)
+
+    def redacted(self, redacted: Redacted) -> None:
+        """Content was taken out of a request."""
+        for mode, values in redacted.values.items():
+            self._count("redacted_values_total", mode, by=values)
+        self._count("redaction_failures_total", by=redacted.unreadable)
 
     def enrichment_failed(self, reason: str) -> None:
         """A request went on as it came."""

@@ -158,6 +158,14 @@ TABLE: tuple[Row, ...] = (
         "Spans or requests let through untouched after a failure of ours.",
         reasons=(OTHER,),
     ),
+    _counter(
+        "redacted_values_total", "mode", "Attributes, names and bodies that processor.redaction changed or left out."
+    ),
+    _counter(
+        "redaction_failures_total",
+        "",
+        "Spans, log records and metrics left out by processor.redaction because they could not be read.",
+    ),
     _counter("tool_loops_total", "", "Tool calls that completed a loop."),
     _counter(
         "cost_usd_total",

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input, Output
-from spanledger_processor.dialects.schema import Detection, GroupingKeys, Place, ScopedSpan, Source, ToolKeys, UsageText
+from spanledger_processor.dialects.schema import (
+    ANSWER,
+    ANY_INPUT,
+    ContentKeys,
+    Detection,
+    GroupingKeys,
+    Place,
+    ScopedSpan,
+    Source,
+    ToolKeys,
+    UsageText,
+)
 from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
 from spanledger_processor.model import Kind
 
@@ -68,5 +79,23 @@ ADK = replace(
     ),
     groups=GroupingKeys(
         session=("gen_ai.conversation.id", "gcp.vertex.agent.session_id"), run=("gcp.vertex.agent.invocation_id",)
+    ),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "gcp.vertex.agent.llm_request": ANY_INPUT,
+        "gcp.vertex.agent.llm_response": ANSWER,
+        "gcp.vertex.agent.tool_call_args": ("tool_arguments",),
+        "gcp.vertex.agent.tool_response": ("tool_results",),
+        "gcp.vertex.agent.data": ANY_INPUT,
+    },
+    prefixes=("gcp.vertex.agent.",),
+    plain=(
+        "gcp.vertex.agent.event_id",
+        "gcp.vertex.agent.invocation_id",
+        "gcp.vertex.agent.session_id",
+        "gcp.vertex.agent.tool_name",
+        "gcp.vertex.agent.associated_event_ids",
     ),
 )

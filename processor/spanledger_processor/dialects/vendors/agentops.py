@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input, Output
-from spanledger_processor.dialects.schema import CostKey, Detection, GroupingKeys, Kinds, Place, Source, ToolKeys
+from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
+    CostKey,
+    Detection,
+    GroupingKeys,
+    Kinds,
+    Place,
+    Source,
+    ToolKeys,
+)
 from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL
 
 AGENTOPS = replace(
@@ -78,4 +88,23 @@ AGENTOPS = replace(
     agent=("agent.id",),
     groups=GroupingKeys(),
     notes=("Counts may be strings.",),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "agentops.tool.input": ("tool_arguments",),
+        "agentops.tool.output": ("tool_results",),
+        "agentops.entity.input": ANY_INPUT,
+        "agentops.entity.output": ANY_INPUT,
+        "tool.result": ("tool_results",),
+    },
+    prefixes=("agentops.",),
+    plain=(
+        "agentops.span.kind",
+        "agentops.entity.name",
+        "agentops.operation.name",
+        "agentops.tags",
+        "agentops.session.id",
+        "agentops.entity.version",
+    ),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     Detection,
     Dialect,
     GroupingKeys,
@@ -141,3 +143,24 @@ LOG_EVENTS = (
     ),
 )
 """`api_response_body` comes where raw bodies are logged; it has the split of cache writes that early versions lack."""
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "prompt": ("prompts",),
+        "user_prompt": ("prompts",),
+        "prompt_text": ("prompts",),
+        "response": ("completions",),
+        "tool_input": ("tool_arguments",),
+        "tool_parameters": ("tool_arguments",),
+        "full_command": ("tool_arguments",),
+        "bash_command": ("tool_arguments",),
+        "bash_argv*": ("tool_arguments",),
+        "tool_output": ("tool_results",),
+        "tool_result": ("tool_results",),
+        "new_context": ANY_INPUT,
+        "system_prompt": ("system_instructions",),
+        "response.model_output": ("completions",),
+        "error": ANY_INPUT,
+        "file_path": ("tool_arguments",),
+    },
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.schema import (
+    ContentKeys,
     Detection,
     GroupingKeys,
     LogEvent,
@@ -92,4 +93,13 @@ LOG_EVENTS = (
         call_id=("call_id",),
         failed={"success": "false"},
     ),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "arguments": ("tool_arguments",),
+        "output": ("tool_results",),
+        "prompt": ("prompts",),
+        "cwd": ("prompts",),
+    },
 )

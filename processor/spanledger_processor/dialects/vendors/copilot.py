@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.dialects.schema import Detection, GroupingKeys, Place, ScopedSpan
+from spanledger_processor.dialects.schema import (
+    ContentKeys,
+    Detection,
+    GroupingKeys,
+    Place,
+    ScopedSpan,
+)
 from spanledger_processor.dialects.vendors.otel import OTEL
 from spanledger_processor.model import Call
 
@@ -33,5 +39,21 @@ COPILOT = replace(
         "GitHub's own models are paid for by the seat or by premium requests: `subscription`. Models behind the user's"
         " own key name another provider, and are priced.",
         "`github.copilot.cost` counts premium requests or credits, not USD.",
+    ),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "copilot_chat.user_request": ("prompts",),
+        "copilot_chat.*prompt*": ("prompts",),
+    },
+    prefixes=("copilot_chat.",),
+    plain=(
+        "copilot_chat.session_id",
+        "copilot_chat.tool*name",
+        "copilot_chat.request.*id",
+        "copilot_chat.location",
+        "copilot_chat.agent*",
+        "copilot_chat.turn.*",
     ),
 )

@@ -7,6 +7,9 @@ from dataclasses import replace
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Output
 from spanledger_processor.dialects.schema import (
+    ANSWER,
+    ANY_INPUT,
+    ContentKeys,
     Detection,
     GroupingKeys,
     LogEvent,
@@ -109,4 +112,17 @@ LOG_EVENTS = (
             ),
         )
     ),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "function_args": ("tool_arguments",),
+        "request_text": ANY_INPUT,
+        "response_text": ANSWER,
+        "prompt": ("prompts",),
+        "reasoning": ("completions",),
+        "error": ANY_INPUT,
+        "args": ("tool_arguments",),
+        "extensions": ANY_INPUT,
+    },
 )

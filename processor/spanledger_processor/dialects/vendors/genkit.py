@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     Detection,
     Dialect,
     GroupingKeys,
@@ -85,4 +87,27 @@ GENKIT = Dialect(
     tool=ToolKeys(name=("genkit:name",), arguments=("genkit:input",), result=("genkit:output",), name_from_span=True),
     groups=GroupingKeys(session=("genkit:sessionId",)),
     rules=(_model,),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "genkit:input": ANY_INPUT,
+        "genkit:output": ANY_INPUT,
+        "genkit:metadata:*": ANY_INPUT,
+    },
+    prefixes=("genkit:",),
+    plain=(
+        "genkit:name",
+        "genkit:type",
+        "genkit:path",
+        "genkit:isRoot",
+        "genkit:state",
+        "genkit:sessionId",
+        "genkit:metadata:subtype",
+        "genkit:key",
+        "genkit:rootState",
+        "genkit:qualifiedPath",
+        "genkit:feature",
+        "genkit:metadata:flow:*",
+    ),
 )

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, Source, ToolKeys, UsageText
+from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
+    Detection,
+    GroupingKeys,
+    Kinds,
+    Place,
+    Source,
+    ToolKeys,
+    UsageText,
+)
 from spanledger_processor.dialects.vendors.otel import OTEL
 
 LAMINAR = replace(
@@ -50,4 +60,24 @@ LAMINAR = replace(
     ),
     groups=GroupingKeys(session=("lmnr.association.properties.session_id",)),
     notes=("A span of type CACHED was answered from Laminar's own cache: nothing was charged.",),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "lmnr.span.input": ANY_INPUT,
+        "lmnr.span.output": ANY_INPUT,
+        "lmnr.association.properties.user_id": ("user_ids",),
+        "lmnr.association.properties.user*": ("user_ids",),
+    },
+    prefixes=("lmnr.",),
+    plain=(
+        "lmnr.span.type",
+        "lmnr.span.path",
+        "lmnr.span.ids_path",
+        "lmnr.span.instrumentation_source",
+        "lmnr.span.sdk_version",
+        "lmnr.span.language_version",
+        "lmnr.internal.*",
+        "lmnr.span.instrumentation_scope.*",
+    ),
 )

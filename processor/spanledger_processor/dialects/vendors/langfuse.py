@@ -7,6 +7,8 @@ from typing import Any
 
 from spanledger_processor.dialects.normalize import Counts, Input, Terms
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     CostKey,
     Detection,
     Dialect,
@@ -210,5 +212,36 @@ LANGFUSE = Dialect(
     notes=(
         "A `span` is a plain step: it is known, and carries no usage.",
         "Its SDKs compute no cost: one on the span was told by the application, or is what OpenRouter charged.",
+    ),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "langfuse.observation.input": ANY_INPUT,
+        "langfuse.observation.output": ANY_INPUT,
+        "langfuse.trace.input": ANY_INPUT,
+        "langfuse.trace.output": ANY_INPUT,
+        "langfuse.observation.metadata*": ANY_INPUT,
+        "langfuse.trace.metadata*": ANY_INPUT,
+        "langfuse.observation.status_message": ANY_INPUT,
+        "langfuse.user.id": ("user_ids",),
+    },
+    prefixes=("langfuse.",),
+    plain=(
+        "langfuse.observation.model.*",
+        "langfuse.observation.type",
+        "langfuse.observation.level",
+        "langfuse.observation.usage_details",
+        "langfuse.observation.cost_details",
+        "langfuse.observation.completion_start_time",
+        "langfuse.observation.prompt.*",
+        "langfuse.trace.name",
+        "langfuse.trace.tags",
+        "langfuse.trace.public",
+        "langfuse.session.id",
+        "langfuse.environment",
+        "langfuse.release",
+        "langfuse.version",
+        "langfuse.internal.*",
     ),
 )

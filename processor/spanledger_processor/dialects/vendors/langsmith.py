@@ -9,6 +9,8 @@ from typing import Any
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Counts, Input
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     Detection,
     GroupingKeys,
     Kinds,
@@ -104,4 +106,24 @@ LANGSMITH = replace(
     ),
     completes=_details,
     notes=("`langsmith.trace.session_id` is the project: it names no session.",),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "langsmith.metadata.user*": ("user_ids",),
+        "langsmith.span.inputs": ANY_INPUT,
+        "langsmith.span.outputs": ANY_INPUT,
+    },
+    prefixes=("langsmith.",),
+    plain=(
+        "langsmith.metadata.ls_*",
+        "langsmith.metadata.lc_*",
+        "langsmith.metadata.langgraph_*",
+        "langsmith.span.kind",
+        "langsmith.span.id",
+        "langsmith.span.parent_id",
+        "langsmith.span.dotted_order",
+        "langsmith.trace.*",
+        "langsmith.span.tags",
+    ),
 )

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     CostKey,
     Detection,
     GroupingKeys,
@@ -158,5 +160,32 @@ LITELLM = replace(
         "Its cost is what its own price map says, caches, tiers and fees included.",
         "Where the application has a span of its own, LiteLLM writes each call's attributes over the last one's there.",
         "`raw_gen_ai_request` repeats its parent's usage in the provider's words.",
+    ),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "hidden_params": ANY_INPUT,
+        "metadata.user_api_key_user_id": ("user_ids",),
+        "metadata.user_api_key_user_email": ("user_ids",),
+        "metadata.user_api_key_end_user_id": ("user_ids",),
+        "metadata.requester_metadata*": ANY_INPUT,
+        "metadata.requester_ip_address": ("user_ids",),
+        "litellm.request.*": ANY_INPUT,
+        "litellm.response.*": ANY_INPUT,
+        "end_user_id": ("user_ids",),
+        "proxy_server_request": ANY_INPUT,
+    },
+    prefixes=("litellm.",),
+    plain=(
+        "litellm.call_id",
+        "litellm.provider.model",
+        "litellm.session_id",
+        "litellm.model*",
+        "litellm.cost*",
+        "litellm.metadata.session_id",
+        "litellm.metadata.litellm_session_id",
+        "litellm.provider*",
+        "metadata.usage_object",
     ),
 )

@@ -6,6 +6,9 @@ from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import (
+    ANSWER,
+    ANY_INPUT,
+    ContentKeys,
     Detection,
     GroupingKeys,
     Place,
@@ -58,4 +61,35 @@ LIVEKIT = replace(
         call_id=("lk.function_tool.id",),
     ),
     groups=GroupingKeys(session=("lk.job_id", "lk.session_id")),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "lk.function_tool.arguments": ("tool_arguments",),
+        "lk.function_tool.output": ("tool_results",),
+        "lk.pii.*": ANY_INPUT,
+        "lk.chat_ctx": ANY_INPUT,
+        "lk.user_transcript": ("prompts",),
+        "lk.response.*": ANSWER,
+        "lk.input_text": ("prompts",),
+        "lk.instructions": ("system_instructions",),
+        "lk.user_input": ("prompts",),
+    },
+    prefixes=("lk.",),
+    plain=(
+        "lk.job_id",
+        "lk.session_id",
+        "lk.agent_name",
+        "lk.speech_id",
+        "lk.function_tool.id",
+        "lk.function_tool.name",
+        "lk.function_tool.is_error",
+        "lk.pii.function_tool.id",
+        "lk.pii.function_tool.name",
+        "lk.room_name",
+        "lk.agent_label",
+        "lk.generation_id",
+        "lk.parent_generation_id",
+        "lk.participant_*",
+    ),
 )

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     CostKey,
     Detection,
     GroupingKeys,
@@ -74,4 +76,30 @@ LOGFIRE = replace(
     groups=GroupingKeys(session=("gen_ai.conversation.id", "session_id")),
     rules=(_streamed,),
     notes=("`session_id` may be scrubbed: a value that begins with `[Scrubbed` is none.",),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "request_data": ANY_INPUT,
+        "response_data": ANY_INPUT,
+        "arguments": ("tool_arguments",),
+        "result": ("tool_results",),
+        "logfire.msg": ANY_INPUT,
+        "async_result": ("tool_results",),
+    },
+    prefixes=("logfire.",),
+    plain=(
+        "logfire.json_schema",
+        "logfire.msg_template",
+        "logfire.scrubbed",
+        "logfire.span_type",
+        "logfire.tags",
+        "logfire.level_num",
+        "logfire.pending_parent_id",
+        "logfire.version",
+        "logfire.metrics",
+        "logfire.sample_rate",
+        "logfire.disable_console_log",
+        "logfire.null_args",
+    ),
 )

@@ -7,7 +7,17 @@ from dataclasses import replace
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, ScopedSpan, Source, UsageText
+from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
+    Detection,
+    GroupingKeys,
+    Kinds,
+    Place,
+    ScopedSpan,
+    Source,
+    UsageText,
+)
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, PROVIDERS, TOKENS
 from spanledger_processor.model import Call
@@ -107,4 +117,29 @@ MASTRA = replace(
     ),
     rules=(_names_in_body,),
     notes=("A `model_step` may hold the provider's whole answer: its usage tells classes that its only call lacks.",),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "mastra.*.input": ANY_INPUT,
+        "mastra.*.output": ANY_INPUT,
+        "mastra.metadata.body": ANY_INPUT,
+        "mastra.metadata.headers": ANY_INPUT,
+        "mastra.metadata.userId": ("user_ids",),
+        "mastra.metadata.user*": ("user_ids",),
+    },
+    prefixes=("mastra.",),
+    plain=(
+        "mastra.span.type",
+        "mastra.metadata.runId",
+        "mastra.metadata.sessionId",
+        "mastra.metadata.threadId",
+        "mastra.metadata.toolCallId",
+        "mastra.metadata.toolName",
+        "mastra.metadata.modelMetadata",
+        "mastra.metadata.providerMetadata",
+        "mastra.completion_start_time",
+        "mastra.tags",
+        "mastra.metadata.resourceId",
+    ),
 )

@@ -7,6 +7,8 @@ from typing import Any
 
 from spanledger_processor.dialects.normalize import Counts, Input
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     CostKey,
     Detection,
     Dialect,
@@ -112,5 +114,30 @@ MLFLOW = Dialect(
     notes=(
         "Its cost is LiteLLM's arithmetic, or its own; caches are in it from 3.10 on.",
         "With MLFLOW_ENABLE_OTEL_GENAI_SEMCONV its spans are `otel`; the cache classes are not exported then.",
+    ),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "mlflow.spanInputs": ANY_INPUT,
+        "mlflow.spanOutputs": ANY_INPUT,
+        "mlflow.chat.tools": ("system_instructions",),
+        "mlflow.trace.user": ("user_ids",),
+        "mlflow.traceInputs": ANY_INPUT,
+        "mlflow.traceOutputs": ANY_INPUT,
+        "mlflow.chat.messages": ANY_INPUT,
+    },
+    prefixes=("mlflow.",),
+    plain=(
+        "mlflow.chat.tokenUsage",
+        "mlflow.llm.*",
+        "mlflow.message.format",
+        "mlflow.spanLogLevel",
+        "mlflow.spanType",
+        "mlflow.traceRequestId",
+        "mlflow.trace.session",
+        "mlflow.spanFunctionName",
+        "mlflow.experimentId",
+        "mlflow.source.*",
     ),
 )

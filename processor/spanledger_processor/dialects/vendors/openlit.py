@@ -6,6 +6,9 @@ from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input, Output
 from spanledger_processor.dialects.schema import (
+    ANSWER,
+    ANY_INPUT,
+    ContentKeys,
     Detection,
     GroupingKeys,
     Kinds,
@@ -167,4 +170,15 @@ OPENLIT = replace(
         "LLM spans carry the tool that the model asked for; only `execute_tool` is a tool execution.",
         "A stream without usage gets counts that OpenLIT makes up; nothing on the span says so.",
     ),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "gen_ai.tool.args": ("tool_arguments",),
+        "gen_ai.content.prompt": ANY_INPUT,
+        "gen_ai.content.completion": ANSWER,
+        "gen_ai.content.*": ANY_INPUT,
+    },
+    prefixes=("openlit.",),
+    plain=("openlit.agent.version_hash",),
 )

@@ -8,7 +8,18 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input, Output
-from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, ScopedSpan, Source, ToolKeys
+from spanledger_processor.dialects.schema import (
+    ANSWER,
+    ANY_INPUT,
+    ContentKeys,
+    Detection,
+    GroupingKeys,
+    Kinds,
+    Place,
+    ScopedSpan,
+    Source,
+    ToolKeys,
+)
 from spanledger_processor.dialects.usage import forget_zero_writes
 from spanledger_processor.dialects.vendors.litellm import REQUEST_TYPES
 from spanledger_processor.dialects.vendors.otel import ANSWERED, CONTENT, OPERATIONS, OTEL
@@ -181,4 +192,64 @@ OPENLLMETRY = replace(
     ),
     rules=(_unwrap, _langchain),
     notes=("Streamed Anthropic calls count the first output token twice; nothing on the span says by how much.",),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "gen_ai.prompt.*": ANY_INPUT,
+        "gen_ai.prompt": ANY_INPUT,
+        "gen_ai.completion.*": ANSWER,
+        "gen_ai.completion": ANSWER,
+        "llm.prompts*": ANY_INPUT,
+        "llm.completions*": ANSWER,
+        "llm.request.functions.*": ("system_instructions",),
+        "llm.request.tools*": ("system_instructions",),
+        "traceloop.entity.input": ANY_INPUT,
+        "traceloop.entity.output": ANY_INPUT,
+        "traceloop.prompt.*": ANY_INPUT,
+        "traceloop.association.properties.user_id": ("user_ids",),
+        "traceloop.association.properties.user*": ("user_ids",),
+        "db.query.text": ("prompts",),
+        "pinecone.query.result.*": ("tool_results",),
+        "chroma.query.*": ("prompts",),
+        "milvus.*.data": ("prompts",),
+        "llm.user": ("user_ids",),
+    },
+    prefixes=("llm.", "traceloop."),
+    plain=(
+        "gen_ai.prompt.name",
+        "gen_ai.prompt.version",
+        "gen_ai.prompt.id",
+        "llm.request.type",
+        "llm.is_streaming",
+        "llm.headers",
+        "llm.chat.stop_sequences",
+        "llm.finish_reason",
+        "llm.response.finish_reason",
+        "llm.response.stop_reason",
+        "llm.provider",
+        "llm.system",
+        "llm.model_name",
+        "llm.request.model_name",
+        "llm.response.model_name",
+        "llm.response.id",
+        "llm.request.id",
+        "llm.usage.*",
+        "llm.token_count.*",
+        "llm.cost.*",
+        "llm.vendor",
+        "llm.chat_message_count",
+        "traceloop.association.properties.langgraph_*",
+        "traceloop.association.properties.lc_*",
+        "traceloop.association.properties.ls_*",
+        "traceloop.association.properties.*checkpoint_ns",
+        "traceloop.entity.name",
+        "traceloop.entity.path",
+        "traceloop.entity.version",
+        "traceloop.span.kind",
+        "traceloop.workflow.name",
+        "traceloop.correlation.id",
+        "traceloop.prompt.key",
+        "traceloop.prompt.version*",
+    ),
 )

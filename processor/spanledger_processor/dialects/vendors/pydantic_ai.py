@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     CostKey,
     Detection,
     GroupingKeys,
@@ -143,4 +145,17 @@ PYDANTIC_AI = replace(
     ),
     rules=(_no_hours,),
     groups=GroupingKeys(session=("gen_ai.conversation.id",), run=("gen_ai.agent.call.id",)),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "pydantic_ai.all_messages": ANY_INPUT,
+        "all_messages_events": ANY_INPUT,
+        "events": ANY_INPUT,
+        "final_result": ("completions",),
+        "tool_arguments": ("tool_arguments",),
+        "tool_response": ("tool_results",),
+        "model_request_parameters": ("system_instructions",),
+    },
+    prefixes=("pydantic_ai.",),
 )

@@ -6,6 +6,8 @@ from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     CostKey,
     Detection,
     GroupingKeys,
@@ -77,4 +79,16 @@ SENTRY = replace(
     ),
     groups=GroupingKeys(session=("gen_ai.conversation.id",)),
     notes=("`gen_ai.cost.total_tokens` is USD, whatever its name says.",),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "gen_ai.request.messages": ANY_INPUT,
+        "gen_ai.response.text": ("completions",),
+        "gen_ai.response.tool_calls": ("tool_arguments",),
+        "gen_ai.request.available_tools": ("system_instructions",),
+        "gen_ai.tool.input": ("tool_arguments",),
+        "gen_ai.tool.output": ("tool_results",),
+    },
+    plain=("gen_ai.pipeline.name",),
 )

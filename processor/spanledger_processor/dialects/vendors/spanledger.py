@@ -6,7 +6,17 @@ from dataclasses import fields, replace
 
 from spanledger_processor import synthesized
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import CostKey, Detection, GroupingKeys, Place, ScopedSpan, Source, Tokens
+from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
+    CostKey,
+    Detection,
+    GroupingKeys,
+    Place,
+    ScopedSpan,
+    Source,
+    Tokens,
+)
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.claude_code import provider
 from spanledger_processor.dialects.vendors.otel import OTEL
@@ -85,4 +95,12 @@ SPANLEDGER = replace(
         task_kind=(synthesized.TASK_KIND,),
     ),
     rules=(_own_words,),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "spanledger.forged.*": ANY_INPUT,
+    },
+    prefixes=("spanledger.forged.",),
+    plain=("spanledger.*",),
 )

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, Source, ToolKeys
+from spanledger_processor.dialects.schema import (
+    ContentKeys,
+    Detection,
+    GroupingKeys,
+    Kinds,
+    Place,
+    Source,
+    ToolKeys,
+)
 from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL
 
 SPRING_AI = replace(
@@ -33,4 +41,27 @@ SPRING_AI = replace(
         call_id=("spring.ai.tool.call.id", "gen_ai.tool.call.id"),
     ),
     groups=GroupingKeys(session=("spring.ai.chat.client.conversation.id",)),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "spring.ai.tool.call.arguments": ("tool_arguments",),
+        "spring.ai.tool.call.result": ("tool_results",),
+        "spring.ai.tool.definition.description": ("system_instructions",),
+        "spring.ai.tool.definition.schema": ("system_instructions",),
+        "spring.ai.chat.client.user*": ("prompts",),
+        "spring.ai.chat.client.system*": ("system_instructions",),
+        "spring.ai.vectorstore.query.content": ("prompts",),
+    },
+    prefixes=("spring.ai.",),
+    plain=(
+        "spring.ai.kind",
+        "spring.ai.tool.definition.name",
+        "spring.ai.chat.client.conversation.id",
+        "spring.ai.chat.client.stream",
+        "spring.ai.chat.client.advisors",
+        "spring.ai.advisor.*",
+        "spring.ai.chat.client.tool.names",
+        "spring.ai.vectorstore.*",
+    ),
 )

@@ -7,7 +7,15 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import Detection, GroupingKeys, Place, ScopedSpan, Source
+from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
+    Detection,
+    GroupingKeys,
+    Place,
+    ScopedSpan,
+    Source,
+)
 from spanledger_processor.dialects.vendors.otel import OTEL
 from spanledger_processor.model import Call
 
@@ -62,4 +70,16 @@ STRANDS = replace(
     ),
     groups=GroupingKeys(session=("session.id", "gen_ai.conversation.id")),
     rules=(_sure_by_model, _arguments),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "gen_ai.user.message": ("prompts",),
+        "content": ANY_INPUT,
+        "message": ANY_INPUT,
+        "tool.result": ("tool_results",),
+        "gen_ai.tool.json_schema": ("system_instructions",),
+        "tool.parameters": ("tool_arguments",),
+    },
+    plain=("tool.status", "event_loop.*"),
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import (
+    ANY_INPUT,
+    ContentKeys,
     CostKey,
     Detection,
     Dialect,
@@ -94,4 +96,18 @@ VOLTAGENT = Dialect(
     agent_parent=("agent.parent.id",),
     groups=GroupingKeys(session=("voltagent.conversation_id", "conversation.id")),
     notes=("`usage.cost` is what OpenRouter charged; other providers' costs are not told.",),
+)
+
+CONTENT_KEYS = ContentKeys(
+    keys={
+        "input": ANY_INPUT,
+        "output": ANY_INPUT,
+        "tool.arguments": ("tool_arguments",),
+        "tool.result": ("tool_results",),
+        "agent.messages": ANY_INPUT,
+        "agent.systemPrompt": ("system_instructions",),
+        "llm.messages": ANY_INPUT,
+    },
+    prefixes=("voltagent.",),
+    plain=("voltagent.conversation_id", "voltagent.operation_id", "voltagent.label", "voltagent.agent*"),
 )
