@@ -36,6 +36,10 @@ class Display(Protocol):
         """Return whether the attribute's value can hold no content (prompts, arguments) and may be shown."""
         ...
 
+    def name(self, span: SpanView, scope: str) -> str:
+        """Return what stands for the span's name: never one that may hold content."""
+        ...
+
     def summary(self, spans: Sequence[Attributes]) -> str:
         """Return what follows the number of spans in the line for a request."""
         ...
@@ -51,6 +55,10 @@ class NoDisplay:
     def allows(self, key: str) -> bool:  # noqa: ARG002
         """No key."""
         return False
+
+    def name(self, span: SpanView, scope: str) -> str:  # noqa: ARG002
+        """Nothing of it: what it holds is not known."""
+        return "a span"
 
     def summary(self, spans: Sequence[Attributes]) -> str:  # noqa: ARG002
         """Nothing."""
@@ -125,7 +133,7 @@ class Debug:
 def summary(signal: Signal, body: bytes, display: Display) -> str:
     """Return one line for a request."""
     if signal == "traces":
-        views = [*_views(body)]
+        views = [view for view, _ in _views(body)]
         return f"traces: {len(views)} spans" + display.summary([view.attributes for view in views if view is not None])
     if signal == "logs":
         return f"logs: {count_log_records(body)} log records"
@@ -136,24 +144,25 @@ def _not_shown(reason: str) -> Result:
     return Result(Verdict.ACCEPTED, f"not shown: {reason}")
 
 
-def _views(body: bytes) -> Iterator[SpanView | None]:
-    """Yield all spans; None for one that cannot be read."""
-    for span in chain.from_iterable(group.items for group in parse_traces(body).groups):
-        try:
-            yield SpanView.parse(span)
-        except MalformedError:
-            yield None
+def _views(body: bytes) -> Iterator[tuple[SpanView | None, str]]:
+    """Yield all spans, None for one that cannot be read, with the names of their scopes."""
+    for group in parse_traces(body).groups:
+        for span in group.items:
+            try:
+                yield SpanView.parse(span), group.scope_name
+            except MalformedError:
+                yield None, group.scope_name
 
 
 def _spans(body: bytes, display: Display, detailed: bool) -> Iterator[str]:  # noqa: FBT001
-    for view in _views(body):
+    for view, scope in _views(body):
         if view is None:
             yield "  a span that cannot be read"
             continue
         shown = _shown(view.attributes, display)
         seconds = max(0, view.end_ns - view.start_ns) / 1e9
         parts = [
-            one_line(view.name, _LONGEST_NAME) or "a span without a name",
+            one_line(display.name(view, scope), _LONGEST_NAME) or "a span without a name",
             f"{seconds:.3f} s",
             "error" if view.status_code == _ERROR else "",
             *display.details(shown),

@@ -151,3 +151,8 @@ def test_two_listeners_on_one_port() -> None:
 def test_a_key_with_a_dot_is_told_in_quotes() -> None:
     (told,) = problems("exporters: {otlp/eu.west: {endpoint: 'a:1', tsl: {}}}")
     assert told == 'exporters."otlp/eu.west".tsl: unknown key, did you mean tls?'
+
+
+def test_a_tenant_by_header_is_not_demanded_of_files() -> None:
+    (told,) = problems("{processor: {tenant: {keys: ['header:x'], required: true}}, sidecar: {sources: {mux: {}}}}")
+    assert "processor.tenant.required" in told

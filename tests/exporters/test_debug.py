@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from captures import captures
+from contents import pieces
 from requests_out import data_points, log_records, settings, soon, spans
 from spanledger_exporters import ACCEPTED, Result, Signal, Verdict, build
 from spanledger_exporters.debug import Debug
 from spanledger_exporters.settings import DebugSettings
+from spanledger_processor.receivers.driver import detect_signal
 from spanledger_processor.server.span_display import SpanDisplay
 
 CAPTURES = Path(__file__).parents[1] / "data" / "otlp"
@@ -67,8 +70,8 @@ async def test_basic_is_one_line_a_request(signal: Signal, body: bytes, line: st
 
 
 async def test_normal_is_one_line_an_item() -> None:
-    lines = await shown("traces", spans("chat gpt", **PRICED), "normal")
-    assert lines[1:] == [f"  chat gpt, 1.500 s, 0.0025 USD, session s-1, run r-1, {TRACE} 0000000000000001"]
+    lines = await shown("traces", spans("a secret", **PRICED), "normal")
+    assert lines[1:] == [f"  llm, 1.500 s, 0.0025 USD, session s-1, run r-1, {TRACE} 0000000000000001"]
     assert (await shown("logs", log_records("a secret"), "normal"))[1:] == ["  user_prompt, severity 9"]
     assert (await shown("metrics", data_points(3), "normal"))[1:] == ["  tokens, sum, 3 data points"]
 
@@ -82,6 +85,22 @@ async def test_detailed_adds_the_attributes_that_hold_no_content() -> None:
         "    spanledger.run.id: r-1",
         "    spanledger.session.id: s-1",
     ]
+
+
+async def test_a_span_that_bears_content_is_not_shown_by_its_name() -> None:
+    """Libraries name spans by tasks and roles, which are parts of prompts."""
+    for capture in captures():
+        known = [piece for piece in pieces(capture) if len(piece) > 12]
+        for signal, body in capture.requests:
+            said = "\n".join(await shown(detect_signal(signal, body), body, "detailed"))
+            assert not [piece for piece in known if piece in said], capture.name
+    named = spans(
+        "Answer as a lawyer would. Be brief._execute_core", gen_ai__prompt="x", gen_ai__operation__name="chat"
+    )
+    assert "lawyer" not in "".join(await shown("traces", named, "normal"))
+    assert (await shown("traces", spans("chat gpt", gen_ai__request__model="gpt"), "normal"))[1].startswith(
+        "  chat gpt,"
+    )
 
 
 async def test_what_cannot_be_read_is_said_to_be_so() -> None:
@@ -104,7 +123,7 @@ async def test_no_escape_sequence_and_no_line_of_its_own_from_a_name() -> None:
 async def test_a_terminal_that_knows_no_unicode_gets_what_it_can_show() -> None:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding="ascii")
-    debug = Debug("debug", DebugSettings.model_validate({"verbosity": "normal"}), stream)
+    debug = Debug("debug", DebugSettings.model_validate({"verbosity": "normal"}), stream, SpanDisplay())
     assert await debug.send("traces", spans("größe"), soon()) == ACCEPTED
     await debug.close()
     assert b"gr??e, 1.500 s" in raw.getvalue()

@@ -244,6 +244,17 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _files_name_no_tenant(self) -> Config:
+        tenant = self.processor.tenant
+        by_header = any(key.startswith("header:") for key in tenant.keys)
+        if tenant.required and by_header and any(source is not None for _, source in self.sidecar.sources):
+            raise ValueError(
+                "processor.tenant.required: files have no headers; run `spanledger sidecar`, which sends them, and "
+                "leave sidecar.sources out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _nothing_passes_unredacted(self) -> Config:
         if self.receivers.enricher is not None and self.processor.redaction.is_on:
             raise ValueError(

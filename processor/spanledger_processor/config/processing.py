@@ -250,6 +250,23 @@ class Tenant(Section):
         description="Where the tenant's name is looked for, first one present wins: a resource attribute by its key, "
         "a request header (or gRPC metadata) as `header:<name>`, such as `header:x-scope-orgid`. Default: one tenant.",
     )
+    required: bool = Field(
+        default=False,
+        description="Refuse, for good, what names no tenant, and headers that name several. Where `keys` has headers, "
+        "only they count: a resource attribute, which the sender writes, does not stand in for one.",
+    )
+    default: str = Field(
+        default="",
+        description="The tenant of what names none, or whose header names several (it came twice, or holds a comma).",
+    )
+
+    @model_validator(mode="after")
+    def _demanded_by(self) -> Tenant:
+        if self.required and not self.keys:
+            raise ValueError("required: name the keys that a tenant is looked for under")
+        if self.required and self.default:
+            raise ValueError("default: nothing is without a tenant where one is required")
+        return self
 
 
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)

@@ -29,6 +29,7 @@ Verdict: TypeAlias = frozenset[ContentClass] | Literal["plain", "by its value"]
 _PREFIXES = tuple(sorted({prefix for content in CONTENT_KEYS for prefix in content.prefixes}))
 _NAMED = tuple(scope for content in CONTENT_KEYS for scope in content.spans_named_by_content)
 _GENAI = tuple(marker.decode() for marker in (*MARKERS, *LOG_MARKERS))
+_USERS: frozenset[ContentClass] = frozenset({"user_ids"})
 _KEPT = 8192
 _LONGEST = 256
 _LONGEST_NAME, _MOST_WORDS = 100, 6
@@ -119,6 +120,12 @@ def _narrower(key: str) -> bool:
 def verdict(key: str) -> Verdict:
     """Return what a key says of its value, on a span or log record of GenAI."""
     return _verdict(key) if len(key) <= _LONGEST else UNKNOWN
+
+
+def holds_content(key: str) -> bool:
+    """Return whether a key holds content other than who a user is, or may do so."""
+    found = verdict(key)
+    return isinstance(found, frozenset) and found != _USERS
 
 
 def names_user(key: str) -> bool:

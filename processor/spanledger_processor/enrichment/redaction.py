@@ -6,6 +6,7 @@ goes to the caller: nothing passes that was not looked at.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ Mode: TypeAlias = Literal["keep", "drop", "hash", "truncate"]
 STRICTEST: tuple[Mode, ...] = ("drop", "hash", "truncate", "keep")
 """Of several modes for one value the first holds."""
 
+_PSEUDONYM = re.compile(r"redacted:[0-9a-f]{8}:[0-9a-f]{32}( [\w.]+)?\Z")
+"""What stands for content in mode `hash`, with what stays of a name."""
 REPLACED = "redacted"
 """Stands for a name of which nothing stays."""
 
@@ -80,7 +83,6 @@ class Redactor:
         self.strictest: Mode = _strictest(mode for one, mode in modes.items() if one != "user_ids")
         """The mode for content of a class that is not known."""
         self._pseudonym = pseudonym
-        self._prefix = pseudonym(b"").rpartition(":")[0] + ":"
         self._truncate_to = truncate_to
 
     def redact(self, signal: SignalName, body: bytes) -> Redacted:
@@ -124,7 +126,7 @@ class Redactor:
         except DecodeError:
             return None
         if mode == "hash":
-            done = isinstance(value, str) and value.startswith(self._prefix)  # it has been here before
+            done = isinstance(value, str) and _PSEUDONYM.match(value)  # it has been here before
             return encoded if done else any_value(self._pseudonym(encoded)).SerializeToString()
         cut = self._cut(value)
         return encoded if cut == value else any_value(cut).SerializeToString()
@@ -134,7 +136,7 @@ class Redactor:
         if mode == "drop":
             return kept or REPLACED
         if mode == "hash":
-            done = text.startswith(self._prefix)
+            done = _PSEUDONYM.match(text)
             return text if done else " ".join(filter(None, (self._pseudonym(text.encode("utf-8", "replace")), kept)))
         return text[: self._truncate_to]
 

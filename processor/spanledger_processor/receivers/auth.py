@@ -45,8 +45,17 @@ class Authenticator:
 
 
 def readable(headers: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """Return headers by lower-case name; binary ones are left out, and of a name that repeats the last one counts."""
-    return {name.lower(): value for name, value in headers if isinstance(value, str)}
+    """Return headers by lower-case name; binary ones are left out.
+
+    The values of a name that repeats are joined by ", " (https://www.rfc-editor.org/rfc/rfc9110#section-5.3): so no one
+    of them passes for the only one.
+    """
+    found: dict[str, str] = {}
+    for name, value in headers:
+        if isinstance(value, str):
+            key = name.lower()
+            found[key] = f"{found[key]}, {value}" if key in found else value
+    return found
 
 
 def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:

@@ -43,6 +43,7 @@ from spanledger_processor.server.wiring import (
     make_redactor,
     make_signer,
     make_stage,
+    make_tenant_of,
     open_store,
 )
 from spanledger_processor.signing.key import SigningKeyError
@@ -262,8 +263,8 @@ async def _start_stage(
     await delivery.start()
     closing.push_async_callback(delivery.close, AFTER_GRACE)
     stage, log_stage = make_stage(config, signer, pricer), make_log_stage(config, signer)
-    redactor = make_redactor(config, signer)
-    handler = Handler(stage, log_stage, ledger, delivery, telemetry.stage, redactor=redactor)
+    redactor, check = make_redactor(config, signer), make_tenant_of(config.processor).check
+    handler = Handler(stage, log_stage, ledger, delivery, telemetry.stage, redactor=redactor, check=check)
     receivers: list[Otlp | EnricherReceiver] = []
     if config.receivers.otlp is not None:
         receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests, share_ports=share_ports))

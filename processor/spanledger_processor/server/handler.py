@@ -82,7 +82,9 @@ class Handler:
         observer: StageObserver,
         now_ns: Callable[[], int] = time.time_ns,
         redactor: Redactor | None = None,
+        check: Callable[[Mapping[str, str]], None] = lambda _: None,
     ) -> None:
+        self._check = check
         self._stage = stage
         self._redactor = redactor
         self._log_stage = log_stage
@@ -104,12 +106,13 @@ class Handler:
         *,
         trusted: bool = False,
     ) -> Result:
-        """Take one export request through; raises MalformedError for bytes that are no such request.
+        """Take one export request through; raises MalformedError for bytes or headers of no such request.
 
         `sender` tells senders apart: large requests of several are worked on in turn. A large trace request may take
         longer than its sender waits: when that sends it again, it waits for the result of the first. From a `trusted`
         hop, spans that another instance has marked pass as they are.
         """
+        self._check(headers)
         request_id = _request_id(body)
         through = partial(self._through, trusted=trusted)
         if signal != "traces" or not _is_large(body):

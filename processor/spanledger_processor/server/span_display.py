@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from spanledger_processor.otlp.views import Attributes
+from spanledger_processor.dialects.content_classes import holds_content, kept_of_name
+from spanledger_processor.otlp.views import Attributes, SpanView
 from spanledger_processor.otlp.wire import MalformedError
 
 _PREFIXES = ("spanledger.", "gen_ai.usage.", "llm.token_count.", "llm.cost.")
@@ -64,6 +65,20 @@ class SpanDisplay:
         """Return whether the key is known to hold no content."""
         return key in _KEYS or key.startswith(_PREFIXES)
 
+    def name(self, span: SpanView, scope: str) -> str:
+        """Return the span's name; of one that bears content its operation, and its model or tool.
+
+        Libraries name spans by agents' roles and by tasks, which are parts of prompts.
+        """
+        attributes = span.attributes
+        try:
+            if not _bears_content(span, scope):
+                return span.name
+            operation = next(filter(None, (_text(attributes, key) for key in _OPERATIONS)), "a span with content")
+            return " ".join(filter(None, (operation, *(_text(attributes, key) for key in _OBJECTS)))).strip()
+        except MalformedError:
+            return "a span that cannot be read"
+
     def summary(self, spans: Sequence[Attributes]) -> str:
         """Return how many of the spans are GenAI spans, their cost, and how many have none."""
         known = [attributes for attributes in spans if "spanledger.kind" in attributes]
@@ -82,6 +97,25 @@ class SpanDisplay:
         for name in ("session", "run"):
             if found := shown.get(f"spanledger.{name}.id"):
                 yield f"{name} {found}"
+
+
+_OPERATIONS = ("gen_ai.operation.name", "spanledger.kind", "openinference.span.kind", "traceloop.span.kind")
+_OBJECTS = ("gen_ai.tool.name", "gen_ai.request.model", "llm.model_name")
+
+
+def _text(attributes: Attributes, key: str) -> str:
+    value = attributes.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _bears_content(span: SpanView, scope: str) -> bool:
+    holders = (span.attributes, *(event.attributes for event in span.events))
+    return kept_of_name(span.name, scope) is not None or any(
+        not isinstance(attributes.get(key), int | float | None)
+        for attributes in holders
+        for key in attributes.keys()  # noqa: SIM118 - a C map behind a thin object, not a dict
+        if holds_content(key)
+    )
 
 
 def _usd(attributes: Attributes) -> float:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from spanledger_exporters.settings import ExporterSettings, FileSettings, NetworkSettings
 from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.config import Config
-from spanledger_processor.config.processing import PriceOverride, Processor
+from spanledger_processor.config.processing import PriceOverride, Processor, Tenant
 from spanledger_processor.dialects import MARKERS, detect
 from spanledger_processor.dialects.content_classes import names_user
 from spanledger_processor.enrichment import Stage
@@ -28,6 +28,7 @@ from spanledger_processor.ledger.facts import Lifecycle
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.otlp.values import Attributes
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pricing import Override, Pricer
 from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
 from spanledger_processor.signing.signer import Signer
@@ -36,6 +37,7 @@ from spanledger_processor.units import USD
 log = logging.getLogger(__name__)
 
 _HEADER = "header:"
+NO_ATTRIBUTES = Attributes({})
 
 
 class Group(Protocol):
@@ -203,18 +205,53 @@ def make_loop_rule(processor: Processor) -> LoopRule:
     return LoopRule(loop.consecutive, loop.repeats, round(loop.window * 1e9), loop.cycles, loop.calls, tools)
 
 
-def make_tenant_of(processor: Processor) -> TenantOf:
-    """Return a function that finds the tenant of a group of spans: the first of the configured keys that is present."""
-    keys = processor.tenant.keys
+class Tenants:
+    """Finds the tenant of a group of spans by `processor.tenant`: the first of the configured keys that is present."""
 
-    def tenant_of(group: Group, headers: Mapping[str, str]) -> str:
-        for key in keys:
-            found = headers.get(key[len(_HEADER) :]) if key.startswith(_HEADER) else group.resource_attributes.get(key)
-            if found is not None and found != "":
-                return str(found)
-        return ""
+    def __init__(self, settings: Tenant) -> None:
+        self._default = settings.default
+        self._required = settings.required
+        headers = [key for key in settings.keys if key.startswith(_HEADER)]
+        self._keys = tuple(headers if headers and settings.required else settings.keys)
+        self._by_header = bool(headers) and settings.required
 
-    return tenant_of
+    def check(self, headers: Mapping[str, str]) -> None:
+        """Refuse a request whose headers have to name its tenant, and do not.
+
+        Raises:
+            MalformedError: they name none, or several.
+        """
+        if self._by_header:
+            self._find(NO_ATTRIBUTES, headers)
+
+    def __call__(self, group: Group, headers: Mapping[str, str]) -> str:
+        """Return the name of a group's tenant.
+
+        Raises:
+            MalformedError: one is required, and none is named, or several.
+        """
+        return self._find(group.resource_attributes, headers)
+
+    def _find(self, resource: Attributes, headers: Mapping[str, str]) -> str:
+        for key in self._keys:
+            of_header = key.startswith(_HEADER)
+            found = headers.get(key[len(_HEADER) :]) if of_header else resource.get(key)
+            if found is None or found == "":
+                continue
+            if of_header and "," in str(found):
+                return self._without("several")
+            return str(found)
+        return self._without("no")
+
+    def _without(self, how_many: str) -> str:
+        if self._required:
+            raise MalformedError(f"the request names {how_many} tenant; one is required ({', '.join(self._keys)})")
+        return self._default
+
+
+def make_tenant_of(processor: Processor) -> Tenants:
+    """Return what finds the tenant of a group of spans."""
+    return Tenants(processor.tenant)
 
 
 def make_pricer(config: Config) -> Pricer:

@@ -79,8 +79,8 @@ class Signer:
 
     def pseudonym(self, content: bytes) -> str:
         """Return `redacted:<key id>:<hash>`, which is the same for the same content under one key."""
-        key_id = self._prefix.split(":")[1]
-        return f"redacted:{key_id}:{hmac.digest(self._key, b'redacted ' + content, 'sha256')[:16].hex()}"
+        prefix, key = self._keyed
+        return f"redacted:{prefix.split(':')[1]}:{hmac.digest(key, b'redacted ' + content, 'sha256')[:16].hex()}"
 
     def _form(self, name: str, arguments: Any) -> tuple[str, bytes]:
         """The scope, and the arguments as they are hashed: V and a canonical value, T and a text that was cut, or -."""
