@@ -19,7 +19,7 @@ FOR_SITE := $(VENV)/.installed-site
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit watch coverage simulate torture check component format bench parts capture docs sources changelog site release constraints clean
+.PHONY: help install demo test unit watch coverage simulate torture check component format bench parts capture docs sources changelog site release constraints audit clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,14 @@ check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/deptry $(wildcard processor exporters sidecar)
+
+# pip-audit has a virtual environment of its own, and is the newest: it is no part of what is audited.
+audit: $(FOR_TESTS) ## secrets in the repository, inputs that break readers (a long run), advisories for constraints.txt
+	$(BIN)/python -m tools.secret_scan
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup --hypothesis-profile audit \
+		tests/otlp tests/enrichment tests/signing tests/receivers/test_http_body.py $(ARGS)
+	$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet --upgrade pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 component: ## check, test and build the Collector component (needs Go)
 	cd processor/collector && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test -race ./...

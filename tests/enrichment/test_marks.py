@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -23,6 +25,7 @@ from spanledger_processor.enrichment.marks import rewrite, settle
 from spanledger_processor.enrichment.stage import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 
@@ -261,3 +264,37 @@ def test_on_a_span_that_cannot_be_enriched_nothing_forged_is_left(monkeypatch: p
     assert values == {key: sent[key] for key in sent if key != "spanledger.cost.usd"} | {
         "spanledger.forged.cost.usd": 999.0
     }
+
+
+KEYS = [
+    "spanledger.kind",
+    "spanledger.cost.usd",
+    "spanledger.forged.kind",
+    "spanledger.session.id",
+    "spanledger.missed",
+]
+ATTRIBUTES = st.lists(
+    st.tuples(st.sampled_from([*KEYS, "gen_ai.usage.cost", "app"]), st.sampled_from(["llm", "x", ""]))
+)
+
+
+@given(ATTRIBUTES)
+def test_no_key_of_ours_is_there_twice_and_nothing_else_changes(pairs: list[tuple[str, str]]) -> None:
+    span = chat()
+    for key, value in pairs:
+        span.attributes.add(key=key).value.string_value = value
+    found = Stage().one(span)
+    keys = Counter(key for key, _ in found if key.startswith("spanledger."))
+    names = {key: count for key, count in Counter(key for key, _ in pairs).items() if key in (*NAMES, KEYS[2])}
+    assert all(count == 1 or count == names.get(key) for key, count in keys.items())
+    assert dict(found)["spanledger.kind"] == "llm"
+    others = [pair for pair in found if pair[0] == "app"]
+    assert others == [pair for pair in pairs if pair[0] == "app"]
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_get_past_malformed_error(span: bytes) -> None:
+    try:
+        rewrite(span, settle(span, SpanView.parse(span).attributes, b"", frozenset()))
+    except MalformedError:
+        return

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -22,6 +24,7 @@ from spanledger_processor.dialects.content_classes import UNKNOWN, verdict
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.enrichment.redaction import Redactor
 from spanledger_processor.otlp.request import parse_traces
+from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.driver import detect_signal
 from spanledger_processor.server.wiring import make_redactor, make_stage
 from spanledger_processor.signing import Signer
@@ -283,3 +286,11 @@ def test_a_user_whose_id_is_not_sent_on_is_not_stored_either(mode: str, kept: st
     made = make_redactor(config, signer)
     sent = span if made is None else one(made, span)
     assert attributes(sent).get("user.id") == stored
+
+
+@given(st.binary(max_size=300), st.sampled_from(["traces", "logs", "metrics"]))
+def test_no_bytes_get_past_malformed_error(body: bytes, signal: Any) -> None:
+    try:
+        of_mode("drop").redact(signal, body)
+    except MalformedError:
+        return

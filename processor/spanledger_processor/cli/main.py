@@ -28,6 +28,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "tools": ("spanledger_processor.cli.reading", "List tool calls that a session made again, and loops."),
     "span": ("spanledger_processor.cli.reading", "Show what was decided about one span, and why."),
     "close": ("spanledger_processor.cli.close", "Mark a session as ended."),
+    "forget": ("spanledger_processor.cli.forget", "Take the names of a session, user or tenant out of the ledger."),
 }
 """Name -> the module that has it, and what it is for. A module is loaded when its command runs."""
 

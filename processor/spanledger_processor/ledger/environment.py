@@ -70,6 +70,22 @@ def open_to_read(path: Path) -> lmdb.Environment:
     return _whole(env, path)
 
 
+def rewrite(env: lmdb.Environment, path: Path) -> None:
+    """Put a file with the same records in the place of the environment's, which is closed."""
+    fresh = path / f"{DATA}.new"
+    fresh.unlink(missing_ok=True)
+    size: int = env.info()["map_size"]
+    copy = lmdb.open(os.fspath(fresh), map_size=size, mode=0o600, subdir=False, lock=False)
+    try:
+        with env.begin() as old, old.cursor() as cursor, copy.begin(write=True) as new, new.cursor() as end:
+            for where, record in cursor:
+                end.put(where, record, append=True)
+    finally:
+        copy.close()
+    env.close()
+    fresh.replace(path / DATA)
+
+
 @contextmanager
 def map_lmdb_errors(path: Path) -> Iterator[None]:
     """LMDB's errors in the words of the store."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import lmdb
 
-from spanledger_processor.ledger import environment, schema
+from spanledger_processor.ledger import environment, forgetting, schema
 from spanledger_processor.ledger.environment import FOLDER, map_lmdb_errors
 from spanledger_processor.ledger.housekeeping import Housekeeping
 from spanledger_processor.ledger.lock import FolderLock
@@ -80,6 +80,30 @@ class LmdbStore:
     def maintain(self) -> bool:
         """A slice of retention, and of what is held back; whether there is more to do."""
         return self._writing().maintain()
+
+    def names(self, tenant: bytes) -> set[str]:
+        """Return every name that a tenant's ledger holds."""
+        with map_lmdb_errors(self._path), self._env.begin() as txn:
+            return forgetting.names_of(txn, tenant)
+
+    def rename(
+        self, tenant: bytes, renamed: forgetting.Renamed, dimensions: Callable[[str], bool] = lambda _: True
+    ) -> int:
+        """Give names of a tenant's ledger new ones, and return how many records changed (`forgetting`)."""
+        self._writing().put_down()
+        with map_lmdb_errors(self._path), self._env.begin(write=True) as txn:
+            return forgetting.rename(txn, tenant, renamed, dimensions=dimensions)
+
+    def close_rewritten(self) -> None:
+        """Close it, and write its file anew: what was deleted or renamed is in no unused part of a page.
+
+        Raises:
+            StateError: there is no room for a second file; the first stays as it is.
+        """
+        with self._closing:
+            self._writing().put_down()
+            with map_lmdb_errors(self._path):
+                environment.rewrite(self._env, self._path)
 
     def usage(self) -> Usage:
         """How full it is."""

@@ -1,0 +1,185 @@
+"""Names taken out of a ledger: ids of sessions, runs, tasks, users and others become ids that say nothing.
+
+What was spent stays where it was, under the new id, so every sum of the ledger is as before, and what arrives later for
+a span that is known still finds its decision. Names are matched whole, as they are stored (`keys.bounded_id`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+import lmdb
+import msgpack
+
+from spanledger_processor.ledger.keys import dimension_key, id_bytes, link_key, run_key, session_key
+from spanledger_processor.ledger.orders import ranks_of, rows_at
+from spanledger_processor.ledger.packing import pack, unpack
+from spanledger_processor.ledger.runs import NAMES, SPAWNED
+from spanledger_processor.ledger.store import Key, Table, key, near
+from spanledger_processor.ledger.sums import Sums
+
+Renamed: TypeAlias = Mapping[str, str]
+"""From a stored name to the one that takes its place."""
+
+_KEPT_LABELS = ("provider", "model", "day", "dimension")
+"""Labels of totals that name nobody."""
+_DROPPED_LABELS = ("name", "project")
+_PREFIX = 15
+
+
+def names_of(txn: lmdb.Transaction[bytes], tenant: bytes) -> set[str]:
+    """Return every name that a tenant's ledger holds: of sessions, runs, tasks, and values of dimensions."""
+    found: set[str] = set()
+    for table in (Table.SESSION, Table.RUN, Table.TASK, Table.DIMENSION):
+        for _, record in _rows(txn, table, tenant):
+            sums = Sums.unpack(record)
+            found.update(text for label, text in sums.labels.items() if label not in _KEPT_LABELS)
+            found.update(sums.named)
+    return found - {""}
+
+
+def rename(
+    txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed, *, dimensions: Callable[[str], bool] = lambda _: True
+) -> int:
+    """Give names of a tenant's ledger new ones, and return how many records changed; `dimensions` by their names."""
+    return (
+        _totals(txn, tenant, renamed)
+        + _links(txn, tenant, renamed)
+        + _tasks(txn, tenant, renamed)
+        + _tools(txn, tenant, renamed)
+        + _dimensions(txn, tenant, renamed, dimensions)
+        + _traces(txn, tenant, renamed)
+    )
+
+
+def _totals(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
+    """Sessions and runs, with their places in the orders."""
+    changed = 0
+    for table, key_of in ((Table.SESSION, session_key), (Table.RUN, run_key)):
+        for where, record in [*_rows(txn, table, tenant)]:
+            sums = Sums.unpack(record)
+            name = sums.labels.get("id", "")
+            labels = {
+                label: renamed.get(text, text)
+                for label, text in sums.labels.items()
+                if name not in renamed or label not in _DROPPED_LABELS
+            }
+            named = {renamed.get(text, text) for text in sums.named}
+            if labels == sums.labels and named == sums.named:
+                continue
+            for row in rows_at(where, ranks_of(sums)) if name else ():
+                txn.delete(row)
+            sums.labels, sums.named = labels, named
+            txn.delete(where)
+            where = key_of(tenant, labels.get("id", "")) if name else where
+            txn.put(where, sums.pack())
+            for row in rows_at(where, ranks_of(sums)) if name else ():
+                txn.put(row, b"")
+            changed += 1
+    return changed
+
+
+def _links(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
+    """Links from runs and sessions to sessions; their keys hold both ends as hashes."""
+    names = names_of(txn, tenant) | renamed.keys()
+    above = {near(kind + id_bytes(name)): (kind, name) for kind in (NAMES, SPAWNED) for name in names}
+    changed = 0
+    for where, record in [*_rows(txn, Table.LINK, tenant)]:
+        version, arrival_ms, session, *rest = unpack(record)
+        kind, name = above.get(where[9:_PREFIX], (b"", ""))
+        if not kind or (session not in renamed and name not in renamed):
+            continue
+        new = renamed.get(session, session)
+        txn.delete(where)
+        txn.put(link_key(tenant, kind, renamed.get(name, name), new), pack([version, arrival_ms, new, *rest]))
+        changed += 1
+    return changed
+
+
+def _tasks(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
+    changed = 0
+    for where, record in [*_rows(txn, Table.TASK, tenant)]:
+        sums = Sums.unpack(record)
+        labels = {
+            label: text if label in _KEPT_LABELS else renamed.get(text, text) for label, text in sums.labels.items()
+        }
+        if labels == sums.labels:
+            continue
+        txn.delete(where)
+        ids = (id_bytes(labels.get(label, "")) for label in ("session", "id", "kind", "provider", "model"))
+        sums.labels = labels
+        txn.put(key(Table.TASK, tenant, *ids), sums.pack())
+        changed += 1
+    return changed
+
+
+def _tools(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
+    """How often a session's tool calls were made is counted from nothing: its keys do not tell the call."""
+    sessions = {near(id_bytes(name)) for name in renamed}
+    gone = [where for where, _ in _rows(txn, Table.TOOL, tenant) if where[9:_PREFIX] in sessions]
+    for where in gone:
+        txn.delete(where)
+    return len(gone)
+
+
+def _dimensions(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed, wanted: Callable[[str], bool]) -> int:
+    changed = 0
+    for where, record in [*_rows(txn, Table.DIMENSION, tenant)]:
+        sums = Sums.unpack(record)
+        name, value = sums.labels.get("dimension", ""), sums.labels.get("value", "")
+        if value not in renamed or not wanted(name):
+            continue
+        sums.labels["value"] = renamed[value]
+        txn.delete(where)
+        txn.put(dimension_key(tenant, name, int(sums.labels.get("day", "0")), renamed[value]), sums.pack())
+        changed += 1
+    return changed
+
+
+def _traces(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
+    """What is remembered of single spans, and the decisions that repeats are answered with."""
+    changed = 0
+    replaced: dict[Any, Any] = {**renamed, **{_hash(old): _hash(new) for old, new in renamed.items()}}
+    for where, record in [*_rows(txn, Table.TRACE, tenant)]:
+        new = _replaced(record, replaced)
+        if new != record:
+            txn.put(where, new)
+            changed += 1
+    return changed
+
+
+def _hash(name: str) -> bytes:
+    """What stands for a user's or service's name in the evidence of a call."""
+    return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+
+
+def _replaced(record: bytes, replaced: Mapping[Any, Any]) -> bytes:
+    """Return a packed record with values replaced wherever they stand whole, in records packed inside it as well."""
+    try:
+        values = unpack(record)
+        if not isinstance(values, list) or pack(values) != record:
+            return record
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return record
+    return pack(_walked(values, replaced))
+
+
+def _walked(value: Any, replaced: Mapping[Any, Any]) -> Any:
+    if isinstance(value, list):
+        return [_walked(inner, replaced) for inner in value]
+    if isinstance(value, dict):
+        return {_walked(name, replaced): _walked(inner, replaced) for name, inner in value.items()}
+    if isinstance(value, str | bytes) and value in replaced:
+        return replaced[value]
+    return _replaced(value, replaced) if isinstance(value, bytes) and len(value) > _PREFIX else value
+
+
+def _rows(txn: lmdb.Transaction[bytes], table: Table, tenant: bytes) -> Iterator[tuple[Key, bytes]]:
+    prefix = bytes((table,)) + tenant
+    with txn.cursor() as cursor:
+        more = cursor.set_range(prefix)
+        while more and cursor.key().startswith(prefix):
+            yield cursor.item()
+            more = cursor.next()
