@@ -6,9 +6,9 @@ import secrets
 
 import click
 
-from spanledger_processor.cli.options import FAILED, ConfigFiles, as_json, configuration, configured, fail, tenant
-from spanledger_processor.cli.reading import must_exist
-from spanledger_processor.cli.show import show_json
+from spanledger_processor.cli.asking import Where, asks, must_exist
+from spanledger_processor.cli.options import FAILED, WRONG_USAGE, as_json, described, fail
+from spanledger_processor.cli.show import plain, show_json
 from spanledger_processor.config import Config
 from spanledger_processor.dialects.content_classes import names_user
 from spanledger_processor.ledger.keys import bounded_id
@@ -21,29 +21,33 @@ _ANONYMOUS = "forgotten-"
 @click.command()
 @click.argument("what", type=click.Choice(("session", "user", "tenant")))
 @click.argument("name")
-@configuration
-@tenant
+@asks
 @as_json
-def forget(what: str, name: str, path: ConfigFiles, sets: tuple[str, ...], tenant: str, *, as_json: bool) -> None:
+def forget(what: str, name: str, where: Where, *, as_json: bool) -> None:
     """Take the name of a session or user out of the ledger, or every name of a tenant's.
 
     What they spent stays under a name that says nothing, so all sums are as before. Stop `serve` first. What exporters,
     queues and dead letters hold, and the state of the sidecar, is not touched.
     """
-    config = configured(path, sets)
-    must_exist(config)
+    if where.remote is not None:
+        fail("forget works on the disk of the ledger: run it where that is, with serve stopped", WRONG_USAGE)
+    config = where.config()
+    ledger = f"the ledger in {config.state.path} ({described(where.path)})"
+    must_exist(config, ledger)
     try:
-        records = _forget(config, what, name, tenant)
+        records = _forget(config, what, name, where.tenant)
     except StateLockedError as error:
         fail(f"{error}\nStop `spanledger serve` for as long as this takes", FAILED)
     except StateError as error:
         fail(str(error), FAILED)
     if not records:
-        fail(f"the ledger has no {what} {name!r}", FAILED)
+        fail(f"no {what} {name!r} in {ledger}", FAILED)
     if as_json:
         show_json({"what": what, "name": name, "records": records})
     else:
-        click.echo(f"{what} {name} is forgotten; its sums stay under a name that says nothing ({records} records)")
+        click.echo(
+            f"{what} {plain(name)} is forgotten; its sums stay under a name that says nothing ({records} records)"
+        )
 
 
 def _forget(config: Config, what: str, name: str, tenant: str) -> int:
@@ -52,7 +56,7 @@ def _forget(config: Config, what: str, name: str, tenant: str) -> int:
     try:
         whose = tenant_hash(name if what == "tenant" else tenant)
         names = store.names(whose)
-        wanted = names if what == "tenant" else {bounded_id(name)}
+        wanted = (names | {bounded_id(name)} if what == "tenant" else {bounded_id(name)}) - {""}
         renamed = {one: _ANONYMOUS + secrets.token_hex(8) for one in wanted if not one.startswith(_ANONYMOUS)}
         dimensions = config.processor.dimensions
         users = {one for one, keys in dimensions.items() if one == "user" or any(map(names_user, keys))}

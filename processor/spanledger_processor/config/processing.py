@@ -366,6 +366,27 @@ class Budget(Section):
         return self
 
 
+class RateLimits(Section):
+    """What one sender, or one tenant, may send in a minute; what is beyond is answered as retryable. Default: anything.
+
+    With `serve --workers` each worker counts by itself.
+    """
+
+    per: Literal["sender", "tenant"] = Field(
+        default="sender",
+        description="`sender`: the host it comes from. `tenant`: requests and bytes by the tenant that a header names, "
+        "sessions and models by the tenant of the spans.",
+    )
+    requests: Count | None = Field(default=None, description="Requests a minute; default: no limit.")
+    bytes: Count | None = Field(
+        default=None, description="Bytes a minute, decompressed; the first request of a minute may be larger."
+    )
+    sessions: Count | None = Field(
+        default=None, description="Distinct sessions a minute; the first request of a minute may name more."
+    )
+    models: Count | None = Field(default=None, description="Distinct models a minute, likewise.")
+
+
 RedactionMode: TypeAlias = Literal["keep", "drop", "hash", "truncate"]
 
 
@@ -453,6 +474,9 @@ class Processor(Section):
         default_factory=Metrics, description="Counters of spend and tokens by dimension on `/metrics`."
     )
     tenant: Annotated[Tenant, NULL_IS_DEFAULT] = Field(default_factory=Tenant, description="Whose data it is.")
+    rate_limits: Annotated[RateLimits, NULL_IS_DEFAULT] = Field(
+        default_factory=RateLimits, description="What one sender, or one tenant, may send in a minute."
+    )
     redaction: Annotated[Redaction, NULL_IS_DEFAULT] = Field(
         default_factory=Redaction, description="Removal of content before it is sent on, after signing."
     )

@@ -55,8 +55,15 @@ def rename(
 
 
 def _totals(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """Sessions and runs, with their places in the orders."""
+    """Sessions and runs, with their places in the orders, and the whole where it has a name."""
     changed = 0
+    for where, record in [*_rows(txn, Table.TOTAL, tenant)]:
+        sums = Sums.unpack(record)
+        labels = {label: renamed.get(text, text) for label, text in sums.labels.items()}
+        if labels != sums.labels:
+            sums.labels = labels
+            txn.put(where, sums.pack())
+            changed += 1
     for table, key_of in ((Table.SESSION, session_key), (Table.RUN, run_key)):
         for where, record in [*_rows(txn, table, tenant)]:
             sums = Sums.unpack(record)

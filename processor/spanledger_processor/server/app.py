@@ -40,6 +40,7 @@ from spanledger_processor.server.wiring import (
     make_lifecycle,
     make_log_stage,
     make_pricer,
+    make_rate_limits,
     make_redactor,
     make_signer,
     make_stage,
@@ -264,7 +265,10 @@ async def _start_stage(
     closing.push_async_callback(delivery.close, AFTER_GRACE)
     stage, log_stage = make_stage(config, signer, pricer), make_log_stage(config, signer)
     redactor, check = make_redactor(config, signer), make_tenant_of(config.processor).check
-    handler = Handler(stage, log_stage, ledger, delivery, telemetry.stage, redactor=redactor, check=check)
+    limits = make_rate_limits(config.processor)
+    handler = Handler(
+        stage, log_stage, ledger, delivery, telemetry.stage, redactor=redactor, check=check, limits=limits
+    )
     receivers: list[Otlp | EnricherReceiver] = []
     if config.receivers.otlp is not None:
         receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests, share_ports=share_ports))

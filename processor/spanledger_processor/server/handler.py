@@ -25,6 +25,7 @@ from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_data_points, count_log_records, count_traces
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
+from spanledger_processor.server.rate_limits import RateLimitedError, RateLimits
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class StageObserver(Protocol):
 
     def redacted(self, redacted: Redacted) -> None: ...
 
+    def rate_limited(self, limit: str) -> None: ...
+
     def accepted(self, signal: Signal, items: int) -> None: ...
 
     def refused(self, signal: Signal, items: int, verdict: str) -> None: ...
@@ -83,8 +86,10 @@ class Handler:
         now_ns: Callable[[], int] = time.time_ns,
         redactor: Redactor | None = None,
         check: Callable[[Mapping[str, str]], None] = lambda _: None,
+        limits: RateLimits | None = None,
     ) -> None:
         self._check = check
+        self._limits = limits
         self._stage = stage
         self._redactor = redactor
         self._log_stage = log_stage
@@ -114,6 +119,11 @@ class Handler:
         """
         self._check(headers)
         request_id = _request_id(body)
+        try:
+            if self._limits is not None:
+                self._limits.admit(sender, headers, len(body))
+        except RateLimitedError as limited:
+            return self._limited(limited)
         through = partial(self._through, trusted=trusted)
         if signal != "traces" or not _is_large(body):
             return await through(signal, request_id, body, headers, deadline, sender, large=False)
@@ -127,6 +137,10 @@ class Handler:
         self._large[key] = task
         task.add_done_callback(partial(self._large_ended, key))
         return await task
+
+    def _limited(self, limited: RateLimitedError) -> Result:
+        self._observer.rate_limited(limited.limit)
+        return Result(Verdict.RETRYABLE, str(limited), limited.seconds)
 
     def _large_ended(self, key: bytes, task: asyncio.Task[Result]) -> None:
         if task.cancelled() or task.exception() is not None or task.result().verdict is not Verdict.ACCEPTED:
@@ -164,6 +178,8 @@ class Handler:
                 made_spans = await self._enrich(made, headers, sender, large=_is_large(made))
         except UnansweredError:
             return _UNANSWERED
+        except RateLimitedError as limited:
+            return self._limited(limited)
         if large:
             deadline = max(deadline, asyncio.get_running_loop().time() + _LARGE_SECONDS)
         body = await self._redacted(signal, body)
@@ -215,10 +231,12 @@ class Handler:
             async with self._lock.held(sender, large=large):
                 reading = await _work(self._stage.reading(body, headers, self._now_ns(), trusted=trusted), large)
                 items = reading.request.span_count
+                if self._limits is not None:
+                    self._limits.admit_names(sender, reading.batches)
                 decisions = [await self.account(batch) for batch in reading.batches]
                 out = await _work(writing(reading, decisions), large)
             self._observer.enriched(reading)
-        except (MalformedError, UnansweredError):
+        except (MalformedError, UnansweredError, RateLimitedError):
             raise
         except Exception as error:
             log.exception("enrichment failed; the request goes on as it came")

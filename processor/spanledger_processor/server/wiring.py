@@ -30,6 +30,7 @@ from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pricing import Override, Pricer
+from spanledger_processor.server.rate_limits import RateLimits
 from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import USD
@@ -224,6 +225,10 @@ class Tenants:
         if self._by_header:
             self._find(NO_ATTRIBUTES, headers)
 
+    def by_headers(self, headers: Mapping[str, str]) -> bytes:
+        """Return the hash of the tenant that headers name, of the default one where they name none."""
+        return tenant_hash(self._find(NO_ATTRIBUTES, headers))
+
     def __call__(self, group: Group, headers: Mapping[str, str]) -> str:
         """Return the name of a group's tenant.
 
@@ -252,6 +257,12 @@ class Tenants:
 def make_tenant_of(processor: Processor) -> Tenants:
     """Return what finds the tenant of a group of spans."""
     return Tenants(processor.tenant)
+
+
+def make_rate_limits(processor: Processor) -> RateLimits | None:
+    """Return what counts the requests of senders or tenants; None where anything goes."""
+    limits = RateLimits(processor.rate_limits, make_tenant_of(processor).by_headers)
+    return limits if limits.on or limits.names_on else None
 
 
 def make_pricer(config: Config) -> Pricer:

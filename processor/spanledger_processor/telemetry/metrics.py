@@ -99,6 +99,10 @@ class StageMetrics:
         for reason, spans in reading.failures.items():
             self._count("enrichment_failures_total", *self._reasons(reason), by=spans)
 
+    def rate_limited(self, limit: str) -> None:
+        """A request was beyond a limit of its sender or tenant."""
+        self._count("rate_limited_requests_total", limit)
+
     def redacted(self, redacted: Redacted) -> None:
         """Content was taken out of a request."""
         for mode, values in redacted.values.items():

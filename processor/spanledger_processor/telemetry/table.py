@@ -166,6 +166,11 @@ TABLE: tuple[Row, ...] = (
         "",
         "Spans, log records and metrics left out by processor.redaction because they could not be read.",
     ),
+    _counter(
+        "rate_limited_requests_total",
+        "limit",
+        "Requests that processor.rate_limits put off, by limit: requests, bytes, sessions, models. Senders keep them.",
+    ),
     _counter("tool_loops_total", "", "Tool calls that completed a loop."),
     _counter(
         "cost_usd_total",
