@@ -61,7 +61,7 @@ check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
 # pip-audit has a virtual environment of its own, and is the newest: it is no part of what is audited.
 audit: $(FOR_TESTS) ## secrets in the repository, inputs that break readers (a long run), advisories for constraints.txt
 	$(BIN)/python -m tools.secret_scan
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup --hypothesis-profile audit \
+	$(BIN)/python -m pytest -q -n auto --dist loadgroup --hypothesis-profile audit --timeout 0 \
 		tests/otlp tests/enrichment tests/signing tests/receivers/test_http_body.py $(ARGS)
 	$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet --upgrade pip-audit
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt

@@ -205,6 +205,15 @@ def test_a_batch_that_comes_again_counts_as_replays_only(telemetry: Telemetry) -
     assert changes(telemetry) == {"replayed_spans_total": 2, "conflicting_spans_total": 1}
 
 
+def test_a_tenants_flood_of_models_takes_no_room_from_anothers(telemetry: Telemetry) -> None:
+    flood = [fact(model=f"model-{number}") for number in range(300)]
+    ruling = Ruling({number: priced() for number in range(300)}, fresh=list(range(300)))
+    telemetry.stage.ruled(Batch(b"flood", flood, NOW_NS), ruling)
+    telemetry.stage.ruled(Batch(b"quiet", [fact(model="mine")], NOW_NS), Ruling({0: priced()}, fresh=[0]))
+    spend = {name: value for name, value in scraped(telemetry).items() if name.startswith("cost_usd_total")}
+    assert [value for name, value in spend.items() if "model=mine" in name] == [0.5]
+
+
 def test_models_are_bounded_and_no_spend_is_lost(telemetry: Telemetry) -> None:
     facts = [fact(model=f"model-{number}") for number in range(300)]
     ruling = Ruling({number: priced() for number in range(300)}, fresh=list(range(300)))

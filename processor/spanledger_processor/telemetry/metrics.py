@@ -17,7 +17,7 @@ from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, coun
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.telemetry.log import on_suppressed
 from spanledger_processor.telemetry.otlp import Tracer
-from spanledger_processor.telemetry.registry import BoundedLabels, Registry
+from spanledger_processor.telemetry.registry import BoundedLabels, LabelsByTenant, Registry
 from spanledger_processor.telemetry.table import TABLE
 from spanledger_processor.units import USD, Pico
 
@@ -73,10 +73,10 @@ class StageMetrics:
     """
 
     def __init__(self, registry: Registry, window_ns: int, dimensions: Sequence[str] = (), values: int = 200) -> None:
-        self._values = {name: BoundedLabels(values) for name in dimensions}
+        self._values = {name: LabelsByTenant(values) for name in dimensions}
         self._registry = registry
         self._window_ns = window_ns
-        self._models = BoundedLabels(_MODELS)
+        self._models = LabelsByTenant(_MODELS)
         self._reasons = BoundedLabels(_REASONS)
         self._operations = BoundedLabels(_OPERATIONS)
 
@@ -142,13 +142,14 @@ class StageMetrics:
             if decision.cost is not None and decision.cost.amount and fact.call is not None:
                 spend[fact.call.provider, canonical_model(fact.call.model)] += decision.cost.amount
             if self._values and fact.call is not None:
-                self._by_dimension(fact.call, ("tenant", batch.tenant_name, *fact.dimensions), decision)
+                dimensions = ("tenant", batch.tenant_name, *fact.dimensions)
+                self._by_dimension(batch.tenant, fact.call, dimensions, decision)
         for (name, *labels), spans in moved.items():
             self._count(name, *labels, by=spans)
         for models, amount in spend.items():
-            self._count("cost_usd_total", *self._models(*models), by=amount / USD)
+            self._count("cost_usd_total", *self._models(batch.tenant)(*models), by=amount / USD)
 
-    def _by_dimension(self, call: Call, dimensions: tuple[str, ...], decision: Decision) -> None:
+    def _by_dimension(self, tenant: bytes, call: Call, dimensions: tuple[str, ...], decision: Decision) -> None:
         amount = decision.cost.amount if decision.cost is not None else None
         if not amount and decision.usage is None:
             return
@@ -157,7 +158,7 @@ class StageMetrics:
         counts = counts_of(decision.usage) if decision.usage is not None else ()
         tokens = [(one.name, count) for one, count in zip(USAGE_CLASSES, counts, strict=False) if one.unit == "token"]
         for name, bounded in self._values.items():
-            value, model = bounded(known.get(name, ""), known["model"])
+            value, model = bounded(tenant)(known.get(name, ""), known["model"])
             self._count("dimension_cost_usd_total", name, value, model, by=(amount or 0) / USD)
             for of_class, count in tokens:
                 self._count("dimension_tokens_total", name, value, model, of_class, by=count or 0)

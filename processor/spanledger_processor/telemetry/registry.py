@@ -42,6 +42,22 @@ class BoundedLabels:
         return clean
 
 
+class LabelsByTenant:
+    """`BoundedLabels` of each tenant, so that names of one take no room from another's; late tenants share one."""
+
+    def __init__(self, limit: int, tenants: int = 32) -> None:
+        self._limit = limit
+        self._most = tenants
+        self._of: dict[bytes, BoundedLabels] = {}
+        self._late = BoundedLabels(limit)
+
+    def __call__(self, tenant: bytes) -> BoundedLabels:
+        known = self._of.get(tenant)
+        if known is None and len(self._of) < self._most:
+            known = self._of[tenant] = BoundedLabels(self._limit)
+        return known or self._late
+
+
 def _clean(value: str) -> str:
     """Return text as it may stand in a scrape: valid UTF-8, no control characters, not long, never empty."""
     kept = "".join(char if char.isprintable() else "?" for char in value[:_LONGEST])

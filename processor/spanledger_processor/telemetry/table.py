@@ -175,14 +175,14 @@ TABLE: tuple[Row, ...] = (
     _counter(
         "cost_usd_total",
         "provider model",
-        'Spend counted. Beyond 200 pairs of provider and model both labels are "other".',
+        'Spend counted. Beyond 200 pairs of provider and model of one tenant both labels are "other".',
         "USD",
     ),
     _counter(
         "dimension_cost_usd_total",
         "dimension value model",
         "Spend counted, by the dimensions of processor.metrics: each dimension has all of it once, so never add two. "
-        'Beyond processor.metrics.limit pairs of value and model of one dimension both are "other".',
+        'Beyond processor.metrics.limit pairs of value and model of one dimension and tenant both are "other".',
         "USD",
     ),
     _counter(
