@@ -13,7 +13,15 @@ from typing import Any, TypeAlias
 import lmdb
 import msgpack
 
-from spanledger_processor.ledger.keys import dimension_key, id_bytes, link_key, run_key, session_key
+from spanledger_processor.ledger.keys import (
+    EVERY_TENANT,
+    dimension_key,
+    id_bytes,
+    link_key,
+    part_key,
+    run_key,
+    session_key,
+)
 from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.runs import NAMES, SPAWNED
@@ -32,10 +40,11 @@ _PREFIX = 15
 def names_of(txn: lmdb.Transaction[bytes], tenant: bytes) -> set[str]:
     """Return every name that a tenant's ledger holds: of sessions, runs, tasks, and values of dimensions."""
     found: set[str] = set()
-    for table in (Table.SESSION, Table.RUN, Table.TASK, Table.DIMENSION):
+    for table in (Table.SESSION, Table.RUN, Table.TASK, Table.PART, Table.DIMENSION):
         for _, record in _rows(txn, table, tenant):
             sums = Sums.unpack(record)
-            found.update(text for label, text in sums.labels.items() if label not in _KEPT_LABELS)
+            kept = (*_KEPT_LABELS, "kind") if table == Table.PART else _KEPT_LABELS
+            found.update(text for label, text in sums.labels.items() if label not in kept)
             found.update(sums.named)
     return found - {""}
 
@@ -49,6 +58,8 @@ def rename(
         + _links(txn, tenant, renamed)
         + _tasks(txn, tenant, renamed)
         + _tools(txn, tenant, renamed)
+        + _parts(txn, tenant, renamed)
+        + _budgets(txn, tenant, renamed)
         + _dimensions(txn, tenant, renamed, dimensions)
         + _traces(txn, tenant, renamed)
     )
@@ -68,22 +79,43 @@ def _totals(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> in
         for where, record in [*_rows(txn, table, tenant)]:
             sums = Sums.unpack(record)
             name = sums.labels.get("id", "")
-            labels = {
-                label: renamed.get(text, text)
-                for label, text in sums.labels.items()
-                if name not in renamed or label not in _DROPPED_LABELS
-            }
-            named = {renamed.get(text, text) for text in sums.named}
-            if labels == sums.labels and named == sums.named:
+            if name in renamed:
+                sums.labels = {label: text for label, text in sums.labels.items() if label not in _DROPPED_LABELS}
+            new = _replaced(sums.pack(), renamed)
+            if new == record:
                 continue
+            txn.delete(where)
             for row in rows_at(where, ranks_of(sums)) if name else ():
                 txn.delete(row)
-            sums.labels, sums.named = labels, named
-            txn.delete(where)
-            where = key_of(tenant, labels.get("id", "")) if name else where
-            txn.put(where, sums.pack())
-            for row in rows_at(where, ranks_of(sums)) if name else ():
+            where = key_of(tenant, renamed.get(name, name)) if name else where
+            txn.put(where, new)
+            for row in rows_at(where, ranks_of(Sums.unpack(new))) if name else ():
                 txn.put(row, b"")
+            changed += 1
+    return changed
+
+
+def _parts(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
+    """What agents and tools did of a session."""
+    changed = 0
+    for where, record in [*_rows(txn, Table.PART, tenant)]:
+        new = _replaced(record, renamed)
+        if new == record:
+            continue
+        labels = Sums.unpack(new).labels
+        txn.delete(where)
+        ids = (labels.get(label, "") for label in ("session", "kind", "id"))
+        txn.put(part_key(tenant, *ids), new)
+        changed += 1
+    return changed
+
+
+def _budgets(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
+    """Thresholds that were passed: of sessions, runs and values of dimensions."""
+    changed = 0
+    for where, record in [*_rows(txn, Table.BUDGET, EVERY_TENANT)]:
+        if where[9:_PREFIX] == near(tenant) and (new := _replaced(record, renamed)) != record:
+            txn.put(where, new)
             changed += 1
     return changed
 
