@@ -60,6 +60,13 @@ def test_one_sender_waits_for_its_minute_and_others_do_not() -> None:
     assert refused(made.admit, "a", {}, 10) is None
 
 
+def test_a_host_is_one_sender_by_both_protocols() -> None:
+    made = limits(Clock(), "processor.rate_limits.requests=1")
+    for by_grpc, by_http in (("ipv4:10.0.0.1", "10.0.0.1"), ("ipv6:%5B::1%5D", "::1")):
+        made.admit(by_grpc, {}, 1)
+        assert refused(made.admit, by_http, {}, 1) is not None
+
+
 def test_bytes_and_what_the_first_request_of_a_minute_may_be() -> None:
     made = limits(Clock(), "processor.rate_limits.bytes=100")
     made.admit("a", {}, 1000)

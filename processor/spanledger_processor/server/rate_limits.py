@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
+from urllib.parse import unquote
 
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.config.processing import RateLimits as Settings
@@ -104,6 +105,8 @@ class RateLimits:
         """Return the minute of a sender or tenant; None for what the process itself sends."""
         if of == "":
             return None
+        if isinstance(of, str):
+            of = unquote(of.removeprefix("ipv4:").removeprefix("ipv6:")).strip("[]")  # as gRPC, and as HTTP knows it
         now = self._now()
         minute = self._minutes.get(of)
         if minute is None or now - minute.began >= _SECONDS:
