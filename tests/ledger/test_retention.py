@@ -10,6 +10,7 @@ from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.keys import dimension_key, index_key, link_key, trace_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
+from spanledger_processor.ledger.queries import gone
 from spanledger_processor.ledger.runs import NAMES
 from spanledger_processor.ledger.store import Changes, Key, Table, key
 from spanledger_processor.ledger.sums import Sums
@@ -210,6 +211,29 @@ def test_idle_sessions_and_runs_go_and_the_sums_stay(tmp_path: Path, clock: Cloc
         after = _total(store, table)
         assert (after.cost, after.calls, after.models) == (before.cost, before.calls, before.models)
     store.close()
+
+
+def test_what_gave_way_is_told_by_day_project_and_model(tmp_path: Path, clock: Clock) -> None:
+    """Of a bounded number of projects, whose names come from the network; the others are with those of none."""
+    store = open_store(tmp_path, clock=clock, sessions_hours=100)
+    with store.unit() as unit:
+        for number in range(300):
+            changes = _session_and_run(f"s {number}", 10**9 + number)
+            changes.add[session(f"s {number}")].labels["project"] = f"project {min(number // 2, 100)}"
+            enter(unit, changes, clock())
+        enter(unit, _session_and_run("of none", 5), clock())
+    clock.forward(120)
+    _maintain(store)
+    with store.snapshot() as reader:
+        rows = gone(reader, TENANT)
+    store.close()
+    assert len(rows) == 65
+    assert {row["day"] for row in rows} == {rows[0]["day"]}
+    assert sum(row["sessions"] for row in rows) == 301
+    assert sum(round(row["cost_usd"] * 10**12) for row in rows) == 5 + sum(10**9 + number for number in range(300))
+    told = next(row for row in rows if row["project"] == "project 0")
+    assert (told["sessions"], round(told["cost_usd"] * 10**12)) == (2, 2 * 10**9 + 1)
+    assert [model["model"] for model in told["models"]] == ["m"]
 
 
 def test_idle_tasks_and_links_go(tmp_path: Path, clock: Clock) -> None:

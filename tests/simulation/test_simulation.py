@@ -46,6 +46,19 @@ def test_other_faults_end_in_the_same_ledger(seed: int) -> None:
     assert ledgers[0] == ledgers[1] == ledgers[2]
 
 
+def test_a_plain_span_before_the_first_call_of_its_trace_names_no_session() -> None:
+    """Seed 318: with these faults the requests of two senders come the other way round (docs/counting.md)."""
+    one, other = (simulate(318, faults=faults) for faults in (318, 10318))
+    assert not one.findings
+    assert not other.findings
+    for tenant, ledger in one.ledger.items():
+        told = other.ledger[tenant]
+        assert {**ledger, "sessions": [], "runs": []} == {**told, "sessions": [], "runs": []}
+    sessions = [{row["id"]: row["calls"] for row in run.ledger["a"]["sessions"]} for run in (one, other)]
+    assert sessions[0].pop("sess-otel-openai-v2-S1-openai-chat") == sessions[1].pop("") == 3
+    assert sessions[0] == sessions[1]
+
+
 def test_a_seed_is_a_run() -> None:
     runs = [simulate(7) for _ in range(2)]
     assert runs[0].log == runs[1].log

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from struct import Struct
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.count_once import AGGREGATES, LOG_AFTER_NS, source_of
@@ -32,6 +33,8 @@ _MOST_SOURCES = 64
 _ROWS_READ = 32
 """Rows kept as they were read."""
 _HASH_BYTES = 8
+_TWO = Struct(">2Q").pack
+"""The hashes of a call that has one id and one usage, as most have."""
 _MASK = (1 << 63) - 1
 
 Entry: TypeAlias = tuple[bytes, bytes]
@@ -156,6 +159,8 @@ class CrossTraceIndex:
         self._row = (index_key(self._now_ms, request),)
         self._calls = calls
         self._mine: dict[int, list[Entry]] = {}
+        self._latest: list[tuple[tuple[int, ...], Entry]] = []
+        """What was remembered since `_mine` was last asked for: nearly always all of it."""
         self._added: dict[str, list[bytes]] = {}
 
     def hashes(self, span: Span) -> Hashes:
@@ -215,9 +220,8 @@ class CrossTraceIndex:
         if not mine:
             return
         self._calls.add(self._row, source, hashes.ids, hashes.usages)
-        for hash_ in mine:
-            _append(self._mine, hash_, entry)
-        packed = b"".join([hash_.to_bytes(_HASH_BYTES, "big") for hash_ in mine])
+        self._latest.append((mine, entry))
+        packed = _TWO(*mine) if len(mine) == 2 else b"".join([hash_.to_bytes(_HASH_BYTES, "big") for hash_ in mine])
         added = self._added.get(source)
         if added is None:
             added = self._added[source] = []
@@ -230,14 +234,18 @@ class CrossTraceIndex:
 
     def _entries(self, row: Key) -> dict[int, list[Entry]]:
         if row == self._row[0]:
+            for hashes, entry in self._latest:
+                for hash_ in hashes:
+                    _append(self._mine, hash_, entry)
+            self._latest.clear()
             return self._mine
         read = self._calls.read
         entries = read.get(row)
         if entries is None:
             entries = {}
             record = self._reader.get(row)
-            for _, _, hashes, entry in _calls_in(record) if record is not None else ():
-                for hash_ in hashes:
+            for _, _, of_call, entry in _calls_in(record) if record is not None else ():
+                for hash_ in of_call:
                     _append(entries, hash_, entry)
             if record is not None:
                 read[row] = entries

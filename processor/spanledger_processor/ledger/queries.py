@@ -218,14 +218,21 @@ def total(reader: Reader, tenant: bytes) -> Row:
 
 
 def gone(reader: Reader, tenant: bytes) -> list[Row]:
-    """Per UTC day of their last arrival: the sessions that are no longer told apart, and what they had spent.
+    """Per UTC day of their last arrival, and project: the sessions that are no longer told apart, and what they spent.
 
     They gave way to `state.retention.sessions` or to the size of the ledger; their sums are in the unattributed.
     """
     found = [Sums.unpack(record) for _, record in reader.scan(Table.GONE, tenant)]
-    by_day = sorted(found, key=lambda sums: int(sums.labels.get("day", "0")))
+    ordered = sorted(found, key=lambda sums: (int(sums.labels.get("day", "0")), sums.labels.get("project", "")))
     return [
-        {"day": date_of(int(sums.labels.get("day", "0"))), "sessions": sums.sessions, **spend(sums)} for sums in by_day
+        {
+            "day": date_of(int(sums.labels.get("day", "0"))),
+            "project": sums.labels.get("project", ""),
+            "sessions": sums.sessions,
+            **spend(sums),
+            "models": row(sums)["models"],
+        }
+        for sums in ordered
     ]
 
 

@@ -32,6 +32,8 @@ _AGEING = (Table.SESSION, Table.RUN, Table.TASK)
 _SAMPLE, _TENANTS_SAMPLED = 256, 64
 
 _TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK, Table.DIMENSION, Table.PART, Table.BUDGET)
+_PROJECTS_A_DAY = 64
+"""Projects of sessions that are gone which are told apart, by day."""
 _NAMELESS = (Table.SESSION, Table.RUN)
 """What is taken from these is added to what belongs to no session (run), so that the sums of the ledger stay true."""
 
@@ -165,14 +167,34 @@ def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> bool:
         for row in rows_at(where, ranks_of(gone)):
             txn.delete(row)
         arrival_ms, gone.arrival_ms = gone.arrival_ms, 0
+        project = gone.labels.get("project", "")
         gone.labels, gone.named = {}, set()
-        _add(txn, nameless, gone, {"id": ""})
+        _add(txn, nameless, {"id": ""}, gone)
         if table == Table.SESSION:
             gone.sessions, gone.elsewhere = 1, None
-            day = arrival_ms // _MS_A_DAY
-            _add(txn, key(Table.GONE, tenant, day.to_bytes(4, "big")), gone, {"day": str(day)})
+            _add(txn, *_gone(txn, tenant, arrival_ms // _MS_A_DAY, project), gone)
     txn.delete(where)
     return True
+
+
+def _gone(txn: lmdb.Transaction[bytes], tenant: bytes, day: int, project: str) -> tuple[Key, dict[str, str]]:
+    """Return where the sums of sessions that are gone stand, and their labels: by day, and by a bounded number of
+    projects, which come from the network; the others are with those of none.
+    """
+    of_day, labels = key(Table.GONE, tenant, day.to_bytes(4, "big")), {"day": str(day)}
+    if not project:
+        return of_day, labels
+    where = key(Table.GONE, tenant, day.to_bytes(4, "big"), id_bytes(project))
+    if txn.get(where) is None:
+        with txn.cursor() as cursor:
+            there = cursor.set_range(where[:PREFIX])
+            for _ in range(_PROJECTS_A_DAY):
+                if not there or not cursor.key().startswith(where[:PREFIX]):
+                    break
+                there = cursor.next()
+            else:
+                return of_day, labels
+    return where, {**labels, "project": project}
 
 
 def _join_others(txn: lmdb.Transaction[bytes], values: list[tuple[Key, Sums]]) -> int:
@@ -188,7 +210,7 @@ def _join_others(txn: lmdb.Transaction[bytes], values: list[tuple[Key, Sums]]) -
         txn.delete(where)
         gone += 1
     for (tenant, name, day), sums in joined.items():
-        _add(txn, dimension_key(tenant, name, int(day), None), sums, {"dimension": name, "day": day})
+        _add(txn, dimension_key(tenant, name, int(day), None), {"dimension": name, "day": day}, sums)
     return gone
 
 
@@ -225,7 +247,7 @@ def narrow(txn: lmdb.Transaction[bytes], rows: list[Row]) -> int:
     return _join_others(txn, values[:-VALUES_KEPT])
 
 
-def _add(txn: lmdb.Transaction[bytes], where: Key, sums: Sums, labels: dict[str, str]) -> None:
+def _add(txn: lmdb.Transaction[bytes], where: Key, labels: dict[str, str], sums: Sums) -> None:
     stored = txn.get(where)
     total = Sums() if stored is None else Sums.unpack(stored)
     total.add(sums)
@@ -272,6 +294,6 @@ def fold_days(txn: lmdb.Transaction[bytes], before: int, limit: int) -> int:
         day = int(sums.labels.get("day", "0"))
         labels = {"day": str(day), "provider": "", "model": OTHER_MODELS}
         sums.labels, sums.models = {}, {OTHER_MODELS: sums.cost} if sums.cost else {}
-        _add(txn, key(Table.DAY, where[1:9], day.to_bytes(4, "big"), b"", id_bytes(OTHER_MODELS)), sums, labels)
+        _add(txn, key(Table.DAY, where[1:9], day.to_bytes(4, "big"), b"", id_bytes(OTHER_MODELS)), labels, sums)
         txn.delete(where)
     return len(folded)
