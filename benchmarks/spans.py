@@ -42,6 +42,8 @@ _COUNT_KEYS = (b"gen_ai.usage.input_tokens", b"gen_ai.usage.output_tokens")
 _THREE_BYTES = rb"\x12\x04\x18[\x80-\xff][\x80-\xff][\x00-\x7f]"
 """Behind a key: an AnyValue of four bytes, its tag of an integer, and a varint of three bytes."""
 _OWN_IDS = ("gen_ai.response.id", "gen_ai.conversation.id", "session.id", "langfuse.session.id")
+_MOMENT_NS, _MOMENTS = 600 * 10**9, 4096
+"""Copies of a recording are made as of other times: calls of equal usage at one time would be taken for one call."""
 RECORDINGS = sorted((Path(__file__).parents[1] / "tests" / "data" / "otlp").glob("*/*/*.traces.binpb"))
 
 _MESSAGE = {"role": "user", "parts": [{"type": "text", "content": "Say what the code below does, and why. " * 25}]}
@@ -92,7 +94,7 @@ class Template:
 class Recorded:
     """One request of about `spans` spans cut from the recordings in tests/data/otlp, whole traces where they fit.
 
-    `renewed` gives every trace and span an id of its own, and every response: the same bytes in all three are replaced.
+    `renewed` gives every trace and span an id of its own, and every response, and moves all of them to another time.
     """
 
     def __init__(self, seed: int, spans: int) -> None:
@@ -116,11 +118,13 @@ class Recorded:
         for group in request.resource_spans:
             for scope in group.scope_spans:
                 for span in scope.spans:
-                    _renew(span, own)
+                    _renew(span, own, number % _MOMENTS * _MOMENT_NS)
         return request.SerializeToString()
 
 
-def _renew(span: Span, own: bytes) -> None:
+def _renew(span: Span, own: bytes, earlier_ns: int) -> None:
+    span.start_time_unix_nano = max(0, span.start_time_unix_nano - earlier_ns)
+    span.end_time_unix_nano = max(0, span.end_time_unix_nano - earlier_ns)
     span.trace_id, span.span_id = own + span.trace_id[4:], span.span_id[:4] + own
     if span.parent_span_id:
         span.parent_span_id = span.parent_span_id[:4] + own
