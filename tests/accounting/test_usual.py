@@ -21,6 +21,7 @@ from spanledger_processor.accounting.trace_set import Memory
 from spanledger_processor.accounting.usual import UsualDecision, UsualFact, account_usual
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import Reading, Stage, write
+from spanledger_processor.enrichment import usual as usual_spans
 from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.memory_store import MemoryStore
@@ -361,6 +362,33 @@ def test_prices_that_change_while_it_runs_hold_from_then_on(model: int) -> None:
     assert type(fact) is UsualFact
     assert amounts[3][0] == (1000 + model) * 10 * 10**6 + (20 + model) * 100 * 10**6
     assert amounts[3][1] == "override/*"
+
+
+def test_nothing_is_kept_for_a_while_where_no_call_is_like_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is compared comes from the network, users by the thousand: such spans are read by the full rules alone."""
+    monkeypatch.setattr(usual_spans, "_MOST_LIKES", 8)
+    monkeypatch.setattr(usual_spans, "_PAUSE", 40)
+    made = stage()
+    learned: list[str] = []
+    learn = UsualSpans._learn
+
+    def counted_learn(self: UsualSpans, *given: Any) -> None:
+        learned.append("")
+        learn(self, *given)
+
+    monkeypatch.setattr(UsualSpans, "_learn", counted_learn)
+    kinds = []
+    for number in range(60):
+        request = ExportTraceServiceRequest()
+        span = scope_of(request, "one").spans.add(trace_id=b"trace-%010d" % number, span_id=b"span%04d" % number)
+        span.start_time_unix_nano = span.end_time_unix_nano = NOW
+        set_attributes(span, usual(number, 0, {"user.id": f"user {number // 2}"}))
+        (fact,) = made.read(request.SerializeToString(), {}, NOW).batches[0].facts
+        assert fact.cost is not None
+        assert fact.cost.amount is not None
+        kinds.append(type(fact))
+    assert len(learned) < 30
+    assert UsualFact not in kinds[20:50]
 
 
 def test_decisions_on_usual_calls_have_all_their_fields() -> None:

@@ -35,10 +35,14 @@ from spanledger_processor.pricing.pricer import usual_money
 from spanledger_processor.pricing.rate_card import Card
 from spanledger_processor.units import Pico
 
-_MOST_LIKES, _MOST_SHAPES, _MOST_GROUPS = 4096, 512, 64
+_MOST_LIKES, _MOST_SHAPES, _MOST_GROUPS = 4096, 4096, 1024
 _MOST_KEYS, _LONGEST = 128, 8192
 """Keys of a span, and bytes of a resource's or of the compared values, that are worth keeping."""
 _MOST_DAYS = 8
+_LEAST_USE, _PAUSE = 4, 100_000
+"""Spans that each of what is kept has to be of use for; else nothing is kept of so many spans: where each is of another
+user, say, none is like another.
+"""
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
 
 _Shape: TypeAlias = tuple[str, ...]
@@ -72,7 +76,7 @@ class UsualSpans:
     def __init__(self, builder: FactBuilder) -> None:
         self._builder = builder
         self._groups: dict[Any, dict[_Shape, _Plan]] = {}
-        self._shapes = self._likes = 0
+        self._shapes = self._likes = self._uses = self._pause = 0
         self._group: ScopeGroup | None = None
         self._plans: dict[_Shape, _Plan] | None = None
         """Of the group that is read."""
@@ -84,7 +88,11 @@ class UsualSpans:
         self._enter_group(group, headers)
         fact = self._read(view, now_ns)
         if fact is not None:
+            self._uses += 1
             return fact
+        if self._pause:
+            self._pause -= 1
+            return self._builder.genai(span, view, group, now_ns, headers)
         recorded, asked = view.recorded()
         whole = self._builder.genai(span, recorded, group, now_ns, headers)
         if whole is not None:
@@ -131,9 +139,14 @@ class UsualSpans:
 
     def _make_room(self) -> None:
         if self._likes >= _MOST_LIKES or self._shapes >= _MOST_SHAPES:
-            for plans in self._groups.values():
-                plans.clear()
-            self._shapes = self._likes = 0
+            self._forget()
+
+    def _forget(self) -> None:
+        """Forget all that was learned, and learn nothing for a while if it was of little use."""
+        for plans in self._groups.values():
+            plans.clear()
+        self._pause = _PAUSE if self._uses < _LEAST_USE * self._likes else 0
+        self._shapes = self._likes = self._uses = 0
 
     def _enter_group(self, group: ScopeGroup, headers: Mapping[str, str]) -> None:
         """Take up what is known of a group's spans: nothing of one whose resource is too large to be compared."""
@@ -145,8 +158,8 @@ class UsualSpans:
             asked = frozenset(headers.items()) if self._builder.resolver.asks_request else None
             which = (contents, group.scope_name, group.scope_version, asked)
             if which not in self._groups and len(self._groups) >= _MOST_GROUPS:
+                self._forget()
                 self._groups.clear()
-                self._shapes = self._likes = 0
             self._plans = self._groups.setdefault(which, {})
 
     def _fact(self, reader: _Reader, plan: _Plan, view: SpanView, now_ns: int) -> UsualFact | None:
