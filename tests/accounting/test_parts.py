@@ -114,6 +114,18 @@ def test_a_session_says_what_its_spans_say_in_every_order(nodes: list[Node], dat
     check(found, truth(nodes))
 
 
+def test_an_agent_above_a_link_that_came_before_it_takes_the_turn() -> None:
+    """With what is kept of a trace in memory as without: three requests, from below."""
+    ledger = MemoryLedger()
+    ledger.take([make_fact("inner", "step", "agent", session="s")])
+    ledger.take([make_fact("step", "outer")])
+    ledger.take([make_fact("outer", "", "agent")])
+    with ledger.store.snapshot() as reader:
+        found = queries.session(reader, TENANT, "s")
+    assert found is not None
+    assert found["turns"] == 1
+
+
 def test_context_grows_by_the_calls_of_models_alone() -> None:
     """An agent's span that repeats its calls, and an aggregate, are no size of a context."""
     ledger = MemoryLedger()

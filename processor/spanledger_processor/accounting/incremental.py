@@ -64,7 +64,7 @@ class Incremental:
             if not self._takes(trace, span):
                 return False
             _climb_into(self._uppers, trace, span)
-            if span.kind == "agent":
+            if span.kind == "agent" or span.span_id in self._above_agents:
                 _climb_into(self._above_agents, trace, span)
         return True
 
