@@ -24,6 +24,7 @@ NEEDED_BY = {
     "tempo": "tempo",
     "prometheus": "prometheus_program",
     "promtool": "promtool_program",
+    "chromium": "chromium",
     **dict.fromkeys(("claude", "codex", "gemini", "qwen"), "coding_agents"),
 }
 """Parts, and the fixtures that need them."""

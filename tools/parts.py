@@ -186,6 +186,12 @@ def _debian_prometheus(program: str) -> Callable[[Path], None]:
     return make
 
 
+def _no_browser(_: Path) -> None:
+    raise PartMissingError(
+        "chromium: not found; install it (apt-get install chromium), or name it in SPANLEDGER_CHROMIUM"
+    )
+
+
 def _npm(name: str, variable: str, package: str) -> Callable[[Path], None]:
     def make(target: Path) -> None:
         _needs("npm", name, variable)
@@ -216,6 +222,9 @@ PARTS = {
         Part("tempo", "SPANLEDGER_TEMPO", ("tempo",), "2.9.0", _make_tempo),
         Part("prometheus", "SPANLEDGER_PROMETHEUS", ("prometheus",), "debian", _debian_prometheus("prometheus")),
         Part("promtool", "SPANLEDGER_PROMTOOL", ("promtool",), "debian", _debian_prometheus("promtool")),
+        Part(
+            "chromium", "SPANLEDGER_CHROMIUM", ("chromium", "chromium-browser", "google-chrome"), "system", _no_browser
+        ),
         _agent("claude", "@anthropic-ai/claude-code", "2.1.332"),
         _agent("codex", "@openai/codex", "0.171.0"),
         _agent("gemini", "@google/gemini-cli", "0.61.0"),

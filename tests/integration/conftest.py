@@ -53,6 +53,12 @@ def prometheus_program() -> None:
 
 
 @pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Where a Chromium is on this machine."""
+    return parts.obtain("chromium")
+
+
+@pytest.fixture(scope="session")
 def promtool_program() -> None:
     """Prometheus' tool for rules is on this machine."""
     parts.obtain("promtool")

@@ -229,6 +229,9 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute("spanledger.source", "string", "made spans", "What it was made from: `log:<client>`, `file:<source>`."),
 )
 
+WHY_UNPRICED = next(one.values for one in ATTRIBUTES if one.name == "spanledger.cost.unpriced")
+"""What each reason means, and what to do about it."""
+
 _HEAD = """\
 # Attributes
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
 from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
+from spanledger_processor.enrichment.reference import WHY_UNPRICED
 from spanledger_processor.ledger import dimensions, pages, queries
 from spanledger_processor.ledger.budgets import BudgetRule, crossings
 from spanledger_processor.ledger.budgets import rows as of_budgets
@@ -165,7 +166,7 @@ def unpriced(asked: Question) -> Answer:
     """Return the calls without a price, by model and reason, most first."""
     values = asked.values
     rows = queries.Days(asked.reader, asked.tenant, values["since"] or 0, values["until"]).unpriced()
-    told = [{**row, "meaning": REASONS.get(row["reason"], "")} for row in rows[: values["limit"]]]
+    told = [{**row, "meaning": WHY_UNPRICED.get(row["reason"], "")} for row in rows[: values["limit"]]]
     return {"calls": sum(row["calls"] for row in rows), "unpriced": told}
 
 

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from spanledger_processor.receivers.auth import Authenticator
+from spanledger_processor.server.web_page import PATHS as PAGE
 
 PROBES = frozenset({"/livez", "/readyz"})
 """Paths that need no token and answer under any name: probes know neither, and there is nothing in the answers."""
@@ -44,7 +45,8 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an ASGI request."""
-        refusal = None if scope["path"] in PROBES else self._refusal(Headers(scope=scope))
+        path = scope["path"]
+        refusal = None if path in PROBES else self._refusal(Headers(scope=scope), needs_token=path not in PAGE)
 
         async def send_safely(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -55,11 +57,11 @@ class Access:
 
         await (self._app if refusal is None else refusal)(scope, receive, send_safely)
 
-    def _refusal(self, headers: Headers) -> Response | None:
+    def _refusal(self, headers: Headers, *, needs_token: bool) -> Response | None:
         host, origin = headers.get("host", ""), headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             return _refuse(HTTPStatus.FORBIDDEN, "pages of other sites may not ask (Origin)")
-        if not self._authenticator.accepts(headers):
+        if needs_token and not self._authenticator.accepts(headers):
             message = "show the token of api.auth.bearer_token: authorization: Bearer TOKEN"
             return _refuse(HTTPStatus.UNAUTHORIZED, message, {"www-authenticate": "Bearer"})
         if not (self._authenticator.demands_token or self._is_ours(host)):

@@ -1,4 +1,5 @@
-"""The HTTP API on `api.endpoint`: health, metrics, the ledger's answers as JSON, and the end of a session.
+"""The HTTP API on `api.endpoint`: health, metrics, the ledger's answers as JSON, the page over them, and the end of a
+session.
 
 There is no CORS, and `Access` decides who may ask.
 """
@@ -40,6 +41,7 @@ from spanledger_processor.server.api_document import openapi
 from spanledger_processor.server.forms import first_line, header, lines, to_json
 from spanledger_processor.server.routes import ROUTES, ParameterError, TenantError, answer_of, picked, read_parameters
 from spanledger_processor.server.routes import Route as LedgerRoute
+from spanledger_processor.server.web_page import Followers, page_routes
 
 T = TypeVar("T")
 
@@ -117,10 +119,13 @@ class Api:
         self._pricer = pricer
         self._turns = asyncio.Semaphore(_AT_ONCE)
         self._openapi = orjson.dumps(openapi())
+        self._followers = Followers(self._over_snapshot)
         answers = [
             Route("/api/v1/sessions/{id:path}/close", self._close, methods=["POST"]),
             Route("/api/v1/instances/{id:path}/close", self._close_instance, methods=["POST"]),
             Route("/api/v1/openapi.json", self._document, methods=["GET"]),
+            Route("/api/v1/events", self._followers.answer, methods=["GET"]),
+            *page_routes(),
             *(Route(_pattern(route), self._endpoint(route), methods=["GET"]) for route in ROUTES),
         ]
         probes = [
@@ -165,6 +170,7 @@ class Api:
 
     async def stop(self) -> None:
         """Stop listening."""
+        self._followers.stop()
         for listener in self._listeners.values():
             await listener.stop()
 
@@ -210,13 +216,19 @@ class Api:
         answer = await self._answer(route, values, ids)
         return None if answer is None else to_json(picked(route, answer, values["fields"]))
 
-    async def _answer(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> Any:
-        async with self._turns:
-            return await asyncio.to_thread(self._read, route, values, ids)
+    async def _over_snapshot(self, work: Callable[[Reader], T]) -> T:
+        def over() -> T:
+            with self._ledger.snapshot() as reader:
+                return work(reader)
 
-    def _read(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> Any:
-        with self._ledger.snapshot() as reader:
+        async with self._turns:
+            return await asyncio.to_thread(over)
+
+    async def _answer(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> Any:
+        def work(reader: Reader) -> Any:
             return answer_of(route, reader, self._pricer, values, ids, self._lifecycle, self._budgets)
+
+        return await self._over_snapshot(work)
 
     async def _stream(self, route: LedgerRoute, values: dict[str, Any], ids: Mapping[str, str]) -> AsyncIterator[bytes]:
         """Yield all rows, a page at a time; each page is as the ledger is by then."""

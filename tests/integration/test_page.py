@@ -1,0 +1,211 @@
+"""The page at `/` of the HTTP API in a real Chromium: what it shows, to whom, and what it never does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+
+from backend import Backend
+from chats import COST, chat, request, set_attributes
+from real_parts import ROOT
+from served import Served
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
+
+HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
+PATIENCE_MS = 30_000
+VIEWS = ("", "sessions", "runs", "by/user", "by/project", "by/agent", "by/service", "unpriced", "span")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Path) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        expect.set_options(timeout=PATIENCE_MS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[Backend]:
+    with Backend() as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def served(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """With three sessions of one call each: one has a hostile name, one a call whose model nobody knows."""
+    with Served(tmp_path_factory.mktemp("served"), backend.port) as served:
+        spans = [chat() for _ in range(3)]
+        for span, session in zip(spans, ("one", HOSTILE, "three"), strict=True):
+            set_attributes(span, {"gen_ai.conversation.id": session, "user.id": f"user of {session}"})
+        set_attributes(spans[2], {"gen_ai.request.model": "of-nobody", "gen_ai.response.model": "of-nobody"})
+        served.export(request(*spans))
+        yield served
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    """An empty tab; an error on its console or a request to elsewhere fails the test."""
+    context = browser.new_context()
+    with Watched(context, served) as page:
+        yield page
+    context.close()
+
+
+class Watched:
+    """A tab whose errors, and requests to elsewhere, fail the test."""
+
+    def __init__(self, context: BrowserContext, served: Served) -> None:
+        self._page, self._problems = context.new_page(), list[str]()
+        self._own = _url(served)
+        self._page.on("console", lambda said: self._note(said.type in ("error", "warning"), said.text))
+        self._page.on("pageerror", lambda error: self._note(True, str(error)))
+        self._page.on("request", lambda asked: self._note(not asked.url.startswith((self._own, "data:", "about:", "blob:")), asked.url))
+
+    def _note(self, bad: bool, text: str) -> None:  # noqa: FBT001
+        if bad and "401" not in text:
+            self._problems.append(text)
+
+    def __enter__(self) -> Page:
+        return self._page
+
+    def __exit__(self, *_: object) -> None:
+        assert self._problems == []
+
+
+def _url(served: Served) -> str:
+    return f"http://127.0.0.1:{served.api}/"
+
+
+def _open(page: Page, served: Served, view: str = "") -> None:
+    page.goto("about:blank")  # else a change behind "#" alone leaves the last view there until the next is ready
+    page.goto(f"{_url(served)}#/{view}")
+    expect(page.locator("main h2").first).to_be_visible()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_draws(view: str, page: Page, served: Served) -> None:
+    _open(page, served, view)
+    expect(page.locator("nav a[aria-current]")).to_have_count(1)
+    expect(page.locator("main .bad")).to_have_count(0)
+
+
+def test_the_figures_are_the_ledgers(page: Page, served: Served) -> None:
+    _open(page, served)
+    tile = page.locator(".tile", has_text="everything")
+    expect(tile).to_contain_text(f"{2 * COST:.6f}".rstrip("0") + " + ?")
+    expect(tile).to_contain_text("3 calls")
+    _open(page, served, "unpriced")
+    expect(page.locator("main h2")).to_have_text("1 call without a price")
+    expect(page.locator("tbody tr")).to_contain_text(["of-nobody"])
+
+
+def test_names_are_text(page: Page, served: Served) -> None:
+    _open(page, served, "sessions")
+    page.get_by_role("link", name=HOSTILE).click()
+    expect(page.locator("main h2").first).to_have_text(HOSTILE)
+    expect(page.locator("main img, main script")).to_have_count(0)
+    assert page.title() == f"{HOSTILE} · Spanledger"
+
+
+def test_links_keep_the_filter_and_it_is_applied(page: Page, served: Served) -> None:
+    _open(page, served, "sessions?since=7d&contains=three")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.get_by_role("link", name="Runs").click()
+    assert "since=7d" in page.url
+    page.get_by_label("time").select_option("30d")
+    page.wait_for_function("location.hash.includes('since=30d')")
+
+
+def test_rows_come_as_a_file(page: Page, served: Served) -> None:
+    _open(page, served, "sessions")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV").click()
+    text = Path(download.value.path()).read_text()
+    assert text.startswith("id,")
+    assert text.count("\n") == 4  # one is the row of what belongs to no session
+
+
+def test_it_follows_the_ledger(browser: Browser, backend: Backend, tmp_path: Path) -> None:
+    context = browser.new_context()
+    with Served(tmp_path, backend.port) as served, Watched(context, served) as page:
+        _open(page, served)
+        expect(page.locator("#live")).to_have_text("$0.00 · live")
+        served.export(request(chat()))
+        expect(page.locator("#live")).not_to_have_text("$0.00 · live", timeout=PATIENCE_MS)
+        expect(page.locator(".tile", has_text="everything")).to_contain_text("1 call,", timeout=PATIENCE_MS)
+    context.close()
+
+
+def test_a_ledger_with_a_token_asks_for_it(browser: Browser, backend: Backend, tmp_path: Path) -> None:
+    more = {"api": {"auth": {"bearer_token": "right"}}}
+    context = browser.new_context()
+    with Served(tmp_path, backend.port, more) as served, Watched(context, served) as page:
+        _open(page, served)
+        for token in ("wrong", "right"):
+            expect(page.locator("main h2").first).to_have_text("This ledger asks for a token")
+            page.get_by_label("API token").fill(token)
+            page.get_by_role("button", name="Show").click()
+        expect(page.locator(".tile", has_text="everything")).to_be_visible()
+        assert "right" not in page.url
+    context.close()
+
+
+@pytest.mark.parametrize("view", ["", "sessions", "by/user"])
+def test_a_phone_scrolls_tables_and_never_the_page(view: str, browser: Browser, served: Served) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    with Watched(context, served) as page:
+        _open(page, served, view)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
+
+
+def test_the_keyboard_reaches_everything(page: Page, served: Served) -> None:
+    _open(page, served)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    reached = set()
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.textContent"))
+    assert {"Spent", "Sessions", "Explain"} <= reached
+
+
+def test_nothing_comes_from_elsewhere(served: Served) -> None:
+    answer = httpx2.get(_url(served), timeout=10)
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    folder = ROOT / "processor/spanledger_processor/server/page"
+    own = "".join((folder / name).read_text() for name in ("index.html", "app.js", "style.css"))
+    assert re.search(r"https?:|url\(|@import|[\"'`]//", own) is None
+    assert "innerHTML" not in own
+
+
+def test_colours_have_the_contrast_of_wcag_aa() -> None:
+    """4.5 to 1 for text: https://www.w3.org/TR/WCAG22/#contrast-minimum."""
+    style = (ROOT / "processor/spanledger_processor/server/page/style.css").read_text()
+    schemes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", scheme))
+        for text in ("ink", "soft", "accent", "bad", "good"):
+            for ground in ("paper", "raised"):
+                assert _contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+
+
+def _contrast(one: str, other: str) -> float:
+    lighter, darker = sorted(map(_luminance, (one, other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    linear: Callable[[float], float] = lambda v: v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4  # noqa: E731
+    red, green, blue = (linear(int(colour[place : place + 2], 16) / 255) for place in (1, 3, 5))
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
