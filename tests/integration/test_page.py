@@ -66,7 +66,10 @@ class Watched:
         self._own = _url(served)
         self._page.on("console", lambda said: self._note(said.type in ("error", "warning"), said.text))
         self._page.on("pageerror", lambda error: self._note(True, str(error)))
-        self._page.on("request", lambda asked: self._note(not asked.url.startswith((self._own, "data:", "about:", "blob:")), asked.url))
+        self._page.on(
+            "request",
+            lambda asked: self._note(not asked.url.startswith((self._own, "data:", "about:", "blob:")), asked.url),
+        )
 
     def _note(self, bad: bool, text: str) -> None:  # noqa: FBT001
         if bad and "401" not in text:
@@ -104,6 +107,24 @@ def test_the_figures_are_the_ledgers(page: Page, served: Served) -> None:
     _open(page, served, "unpriced")
     expect(page.locator("main h2")).to_have_text("1 call without a price")
     expect(page.locator("tbody tr")).to_contain_text(["of-nobody"])
+
+
+def test_a_session_shows_who_did_what_and_budgets_how_much_is_used(
+    browser: Browser, backend: Backend, tmp_path: Path
+) -> None:
+    more = {"processor": {"budgets": [{"name": "small", "amount": COST / 2, "period": "month"}]}}
+    context = browser.new_context()
+    with Served(tmp_path, backend.port, more) as served, Watched(context, served) as page:
+        span = chat()
+        set_attributes(span, {"gen_ai.conversation.id": "talk", "gen_ai.agent.id": "lead"})
+        served.export(request(span))
+        _open(page, served)
+        expect(page.get_by_role("region", name="Budgets")).to_contain_text("used up")
+        expect(page.get_by_role("region", name="Budgets")).to_contain_text("200 %")
+        _open(page, served, "session/talk")
+        expect(page.get_by_role("region", name="By agent")).to_contain_text("lead")
+        expect(page.locator("canvas")).to_have_count(1)
+    context.close()
 
 
 def test_names_are_text(page: Page, served: Served) -> None:

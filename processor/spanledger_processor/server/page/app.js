@@ -4,6 +4,8 @@
 const TOKEN = "spanledger.token";
 const RANGES = { "": "all", today: "today", "7d": "7 days", "30d": "30 days", "90d": "90 days" };
 const SORTS = { last: "latest", cost: "dearest" };
+const STATES = { "": "any", active: "active", idle: "idle", stale: "stale", closed: "closed" };
+const CHOICES = { since: ["time", RANGES], sort: ["order", SORTS], state: ["state", STATES] };
 const LIVE_MS = 5000;
 const main = document.getElementById("main");
 const money = new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", minimumFractionDigits: 2, maximumFractionDigits: 6 });
@@ -130,6 +132,17 @@ function chart(title, days, series) {
   return make("div", { class: "chart" }, canvas);
 }
 
+function line(title, labels, data) {
+  const canvas = make("canvas", { role: "img", "aria-label": title });
+  const ink = getComputedStyle(document.documentElement).getPropertyValue("--soft").trim();
+  waiting.push(() => {
+    const content = { labels, datasets: [{ label: "input tokens", data, borderColor: COLOURS[0], backgroundColor: COLOURS[0] }] };
+    const scales = { x: { ticks: { color: ink } }, y: { beginAtZero: true, ticks: { color: ink } } };
+    charts.push(new window.Chart(canvas, { type: "line", data: content, options: { animation: false, maintainAspectRatio: false, scales, plugins: { legend: { display: false } } } }));
+  });
+  return make("div", { class: "chart" }, canvas);
+}
+
 const MOST_SERIES = COLOURS.length - 1;
 
 function byDay(rows, nameOf) {
@@ -180,18 +193,21 @@ async function overview(_, given) {
 }
 
 async function budgets(given) {
-  if (!(await offers("/api/v1/budgets"))) return [];
-  const { budgets: rows = [] } = await json("budgets", { tenant: given.tenant });
+  const { budgets: rows } = await json("budgets", { tenant: given.tenant });
   if (!rows.length) return [];
-  const percent = (row) => (row.used_share == null ? "-" : `${Math.round(100 * row.used_share)} %`);
-  const columns = Object.keys(rows[0]).filter((name) => typeof rows[0][name] !== "object").map((name) => [name.replaceAll("_", " "), (row) => String(name === "used_share" ? percent(row) : row[name] ?? "-")]);
-  return [make("h2", {}, "Budgets"), table("Budgets", columns, rows)];
-}
-
-let openapi = null;
-async function offers(path) {
-  openapi ||= json("openapi.json");
-  return path in (await openapi).paths;
+  const state = (row) => (row.over ? make("span", { class: "bad" }, "used up") : row.forecast ? "will not last" : "within");
+  return [
+    make("h2", {}, "Budgets"),
+    table("Budgets", [
+      ["budget", (row) => row.budget, "id"],
+      ["of", (row) => [row.dimension, row.value].filter(Boolean).join(" ") || "everything", "id"],
+      ["period", (row) => (row.since ? `${row.period} from ${row.since}` : row.period)],
+      ["may be spent", (row) => money.format(row.amount_usd), "number"],
+      ["spent", (row) => money.format(row.used_usd), "number"],
+      ["share", (row) => `${Math.round(100 * row.used)} %`, "number"],
+      ["", state],
+    ], rows),
+  ];
 }
 
 async function list(kind, given) {
@@ -240,6 +256,11 @@ async function one(kind, id, given) {
       ["without a price", unpricedOf(row)],
       ["tool calls", whole.format(row.tool_calls || 0)],
       ["tokens", `${tokensOf(row, "input")} in (${shareCached(row)} cached), ${tokensOf(row, "output")} out`],
+      ["turns", row.turns == null ? null : whole.format(row.turns)],
+      ["failures", row.failures ? whole.format(row.failures) : null],
+      ["active", row.active_seconds == null ? null : `${whole.format(Math.round(row.active_seconds / 60))} min`],
+      ["processes", (row.instances || []).join(", ")],
+      ...Object.entries(row.dimensions || {}).map(([name, values]) => [name, [].concat(values).join(", ")]),
       ["first activity", when(row.first)],
       ["last activity", when(row.last)],
       ["parent session", row.parent_id ? link(row.parent_id, `session/${encodeURIComponent(row.parent_id)}`, { tenant: given.tenant }) : null],
@@ -248,10 +269,22 @@ async function one(kind, id, given) {
     make("h2", {}, "By model"),
     table("Cost by model", [["model", (model) => model.model, "id"], ["cost, USD", (model) => money.format(model.cost_usd), "number"]], row.models || []),
   ];
-  for (const [title, field] of [["By agent", "by_agent"], ["By tool", "by_tool"], ["By task", "by_task"]]) {
-    if (Array.isArray(row[field]) && row[field].length) parts.push(make("h2", {}, title), spentTable(title, row[field]));
+  if (row.context?.length) {
+    const points = row.context.filter((point) => point.at);
+    parts.push(make("h2", {}, "Context: input tokens of a call, over time"), line("Context over time", points.map((point) => when(point.at)), points.map((point) => point.input_tokens)));
   }
-  if (kind === "session") {
+  if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? "(others)" : agent.id || "(none named)"), "id"], ...SPENT], row.agents));
+  if (row.tools?.length) {
+    parts.push(make("h2", {}, "Tools"), table("Tools", [
+      ["tool", (tool) => (tool.other ? "(others)" : tool.id), "id"],
+      ["calls", (tool) => whole.format(tool.calls), "number"],
+      ["failed", (tool) => whole.format(tool.failures), "number"],
+      ["denied", (tool) => whole.format(tool.denied), "number"],
+    ], row.tools));
+  }
+  if (row.by_task?.length) parts.push(make("h2", {}, "By task"), table("By task", [["task", (task) => task.id, "id"], ...SPENT], row.by_task));
+  if (kind === "session" && row.id) {
+    parts.push(...(await candidates(id, given)));
     const children = await json("sessions", { parent: id, tenant: given.tenant });
     if (children.sessions.some((child) => child.id)) {
       const rows = children.sessions.filter((child) => child.id);
@@ -261,10 +294,21 @@ async function one(kind, id, given) {
   return parts;
 }
 
-function spentTable(title, rows) {
-  const priced = rows.some((row) => "cost_usd" in row);
-  const columns = priced ? SPENT : Object.keys(rows[0]).filter((name) => typeof rows[0][name] === "number").map((name) => [name.replaceAll("_", " "), (row) => whole.format(row[name] || 0), "number"]);
-  return table(title, [["", (row) => String(row.agent ?? row.tool ?? row.value ?? row.id ?? "-"), "id"], ...columns], rows);
+async function candidates(id, given) {
+  const { candidates: rows } = await json(`candidates/${encodeURIComponent(id)}`, { tenant: given.tenant });
+  if (!rows.length) return [];
+  const cheaper = (row) => row.same_tokens_on.slice(0, 3).map((other) => `${other.model}: ${money.format(other.cost_usd)}`).join(", ");
+  return [
+    make("h2", {}, "To look at: agents that may have had more than they needed"),
+    table("Candidates", [
+      ["agent", (row) => row.agent, "id"],
+      ["why", (row) => row.kinds.join(", ").replaceAll("_", " ")],
+      ["cost, USD", (row) => money.format(row.cost_usd), "number"],
+      ["output", (row) => whole.format(row.output_tokens), "number"],
+      ["tools", (row) => whole.format(row.tool_calls), "number"],
+      ["the same tokens at list price", cheaper, "id"],
+    ], rows),
+  ];
 }
 
 async function dimension(name, given) {
@@ -309,7 +353,7 @@ async function span(path, given) {
 
 const VIEWS = {
   "": ["Spent", (id, given) => overview(id, given), ["since", "until", "tenant"]],
-  sessions: ["Sessions", (_, given) => list("sessions", given), ["since", "until", "model", "contains", "sort", "tenant"]],
+  sessions: ["Sessions", (_, given) => list("sessions", given), ["since", "until", "state", "model", "contains", "sort", "tenant"]],
   runs: ["Runs", (_, given) => list("runs", given), ["since", "until", "model", "contains", "sort", "tenant"]],
   "by/user": ["Users", (_, given) => dimension("user", given), ["since", "until", "tenant"]],
   "by/project": ["Projects", (_, given) => dimension("project", given), ["since", "until", "tenant"]],
@@ -362,10 +406,10 @@ function menu(view, id, given) {
 function filterForm(view, id, given, names) {
   const form = document.getElementById("filters");
   const field = (name) => {
-    if (name === "since" || name === "sort") {
-      const options = name === "since" ? RANGES : SORTS;
+    if (name in CHOICES) {
+      const [title, options] = CHOICES[name];
       const known = given[name] && !(given[name] in options) ? { ...options, [given[name]]: given[name] } : options;
-      return make("label", {}, name === "since" ? "time" : "order", make("select", { name, onchange: apply }, Object.entries(known).map(([value, text]) => make("option", { value, selected: (given[name] || "") === value }, text))));
+      return make("label", {}, title, make("select", { name, onchange: apply }, Object.entries(known).map(([value, text]) => make("option", { value, selected: (given[name] || "") === value }, text))));
     }
     return make("label", {}, name === "contains" ? "id or name" : name, make("input", { name, value: given[name] || "", size: 14, onchange: apply }));
   };
@@ -385,7 +429,6 @@ function show_problem(problem) {
     const keep = (event) => {
       event.preventDefault();
       sessionStorage.setItem(TOKEN, token.value);
-      openapi = null;
       draw();
       follow();
     };
