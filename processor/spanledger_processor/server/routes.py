@@ -347,6 +347,7 @@ OTHERS: Mapping[str, tuple[str, str]] = {
     ),
     "/api/v1/openapi.json": ("get", "This document."),
     "/api/v1/events": ("get", "Server-sent events: the total, now and each time it has changed. Takes `tenant`."),
+    "/page/{name}": ("get", "Scripts and styles of the page."),
     "/": ("get", "The page over all of this, for a browser. Asks for no token itself."),
     "/livez": ("get", "Whether the process lives. Asks for no token."),
     "/readyz": ("get", "Whether data may be sent here: 200, else 503. Asks for no token."),

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from http import HTTPStatus
 from importlib.resources import files
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
@@ -46,14 +48,18 @@ MOST_FOLLOWERS = 16
 def page_routes() -> list[Route]:
     """Return the routes of the page's files."""
     folder = files("spanledger_processor.server") / "page"
-    return [_route(path, (folder / name).read_bytes(), media) for path, (name, media) in _FILES.items()]
+    answers = {
+        path: Response((folder / name).read_bytes(), media_type=media, headers=_HEADERS)
+        for path, (name, media) in _FILES.items()
+    }
 
+    async def answer(request: Request) -> Response:
+        found = answers.get(request.url.path)
+        if found is None:
+            raise HTTPException(HTTPStatus.NOT_FOUND)
+        return found
 
-def _route(path: str, content: bytes, media: str) -> Route:
-    async def answer(_: Request) -> Response:
-        return Response(content, media_type=media, headers=_HEADERS)
-
-    return Route(path, answer, methods=["GET"])
+    return [Route("/", answer, methods=["GET"]), Route("/page/{name}", answer, methods=["GET"])]
 
 
 class Followers:
