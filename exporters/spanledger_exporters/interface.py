@@ -86,7 +86,7 @@ class Exporter(Protocol):
     @property
     def signals(self) -> frozenset[Signal]: ...
 
-    def address(self, signal: Signal) -> str:
+    def address(self, signal: Signal, /) -> str:
         """Return where requests of this signal go, for our own log: a URL, host:port or path."""
         ...
 
