@@ -161,6 +161,7 @@ class HttpBackend:
             app,
             log_config=None,
             lifespan="off",
+            timeout_graceful_shutdown=1,  # from Python 3.12 on it waits for TLS connections that nobody ends
             ssl_certfile=certificates.cert("server") if certificates else None,
             ssl_keyfile=certificates.key("server") if certificates else None,
             ssl_ca_certs=str(certificates.authority) if certificates else None,
