@@ -231,6 +231,7 @@ def _knows(api: str, session: str) -> bool:
         with opener.open(asked, timeout=_PATIENCE) as response:
             return bool(response.status == HTTPStatus.OK and "cost_usd" in json.loads(response.read(_LONGEST_ANSWER)))
     except urllib.error.HTTPError as error:
+        error.close()  # it is the answer, and holds the connection
         if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise PermissionError(
                 f"the ledger at {api} may not be asked ({error}): set {_TOKEN_VARIABLE}; --force does not ask"
