@@ -163,7 +163,8 @@ def test_by_day_since(state: tuple[str, ...]) -> None:
     assert told["total"]["calls"] == 3
     assert sum(Decimal(model["cost_usd_exact"]) for model in told["models"]) == Decimal(told["total"]["cost_usd_exact"])
     assert "2026-01-31" in output("summary", "--since", "2026-01-31", *state)
-    assert "Nothing was spent since 2026-02-02" in output("summary", "--since", "2026-02-02", *state)
+    for command in ("summary", "unpriced"):
+        assert "Nothing was spent since 2026-02-02 (UTC) in " in output(command, "--since", "2026-02-02", *state)
 
 
 def test_by_a_dimension(tmp_path: Path) -> None:
@@ -235,7 +236,7 @@ def test_an_id_that_is_not_there(what: str, state: tuple[str, ...]) -> None:
 
 def test_an_empty_ledger(tmp_path: Path) -> None:
     state = ledger(tmp_path)
-    for command in ("sessions", "runs", "summary", "tenants"):
+    for command in ("sessions", "runs", "summary", "tenants", "unpriced"):
         shown = output(command, *state)
         assert "Nothing has been counted" in shown
         assert str(tmp_path) in shown

@@ -151,7 +151,7 @@ def unpriced(since: str | None, until: str | None, where: Where, *, as_json: boo
         if _printed(rows, route_of("/api/v1/unpriced").shape["unpriced"].rows or {}, as_json=as_json, as_csv=as_csv):
             return
         if not rows:
-            click.echo(f"Every call in {source.name} has a price.")
+            click.echo(_none_unpriced(source, since, until))
             return
         show.print_table(show.counted(answer["calls"], "unpriced call"), show.UNPRICED, rows)
         for reason, meaning in {row["reason"]: row["meaning"] for row in rows}.items():
@@ -354,6 +354,15 @@ def _print_note(rows: Sequence[Row]) -> None:
         click.echo(f"Note: {found}.")
 
 
+def _none_unpriced(source: Source, since: str | None, until: str | None) -> str:
+    """Return what to say where no call is without a price: nothing was counted, or all of it has one."""
+    answer = _asked(source, "/api/v1/summary", since=since, until=until, by="model")
+    days = _between(since, until, answer)
+    if answer["total"]["calls"]:
+        return f"Every call {days + ' ' if days else ''}in {source.name} has a price."
+    return f"Nothing was spent {days} in {source.name}." if days else _nothing(source)
+
+
 def _nothing(source: Source) -> str:
     """Return what to say of an empty ledger: which one it is, and where there is data."""
     rows = _asked(source, "/api/v1/tenants")["tenants"]
@@ -372,7 +381,7 @@ def _between(since: str | None, until: str | None, answer: Row) -> str:
     """Return the days of an answer in words; empty for all of them."""
     first = f"since {answer['since']}" if since is not None else ""
     last = f"until {answer['until']}" if until is not None else ""
-    return f"{first} {last} (UTC)".strip() if first or last else ""
+    return " ".join(part for part in (first, last, "(UTC)") if part) if first or last else ""
 
 
 def _whole(
