@@ -297,3 +297,53 @@ def test_no_bytes_get_past_malformed_error(body: bytes, signal: Any) -> None:
         DROPPING.redact(signal, body)
     except MalformedError:
         return
+
+
+@pytest.mark.parametrize("where", ["event", "link"])
+def test_a_span_is_of_genai_by_what_is_inside_it(where: str) -> None:
+    """A client may say it in an event or a link alone."""
+    span = Span(trace_id=b"t" * 16, span_id=b"s" * 8, name="step")
+    inside = span.events.add(name="gen_ai.user.message") if where == "event" else span.links.add()
+    inside.attributes.add(key="gen_ai.prompt").value.string_value = "swordfish"
+    assert b"swordfish" in request(span)
+    assert b"swordfish" not in of_mode("drop").redact("traces", request(span)).body
+
+
+def test_a_metric_is_of_genai_by_its_points() -> None:
+    message = ExportMetricsServiceRequest()
+    metric = message.resource_metrics.add().scope_metrics.add().metrics.add(name="duration")
+    metric.sum.data_points.add().attributes.add(key="gen_ai.prompt").value.string_value = "swordfish"
+    body = message.SerializeToString()
+    assert b"swordfish" not in of_mode("drop").redact("metrics", body).body
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_keys_and_numbers_of_an_object_are_content_as_its_texts_are(mode: str) -> None:
+    span = chat()
+    value = span.attributes.add(key="gen_ai.acme.raw").value.kvlist_value
+    value.values.add(key="swordfish of the deep").value.int_value = 4111_1111_1111_1111
+    body = of_mode(mode).redact("traces", request(span)).body
+    assert b"swordfish of the deep" not in body
+    assert all(
+        4111_1111_1111_1111 not in _integers(left) for left in spans_of(ExportTraceServiceRequest.FromString(body))
+    )
+
+
+def _integers(span: Span) -> list[int]:
+    return [inner.value.int_value for one in span.attributes for inner in one.value.kvlist_value.values]
+
+
+def test_a_body_of_one_key_is_no_name_of_an_event() -> None:
+    message = ExportLogsServiceRequest()
+    record = message.resource_logs.add().scope_logs.add().log_records.add(event_name="gen_ai.choice")
+    record.body.kvlist_value.values.add(key="gen_ai.choice").value.string_value = "swordfish"
+    assert b"swordfish" not in of_mode("drop").redact("logs", message.SerializeToString()).body
+
+
+def test_known_keys_go_from_what_stands_beside_genai_too() -> None:
+    """A span of the application's own may name the user, or a client's spans around a call its folder."""
+    own = Span(trace_id=b"t" * 16, span_id=b"s" * 8, name="handle_request and three more words")
+    set_attributes(own, {"user.id": "user-7", "http.route": "/answer", "app.text": "left as it is, in three words"})
+    out = of_mode("drop").redact("traces", request(chat(), own)).body
+    assert b"user-7" not in out
+    assert all(kept in out for kept in (b"handle_request and three more words", b"/answer", b"left as it is"))

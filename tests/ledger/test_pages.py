@@ -212,6 +212,8 @@ def test_a_cursor_of_another_order_is_refused(tmp_path: Path) -> None:
         cursor = pages.sessions(reader, TENANT, Wanted(limit=2)).next_cursor
         with pytest.raises(CursorError, match="another"):
             pages.sessions(reader, TENANT, Wanted(cursor=cursor, by_cost=True))
+        with pytest.raises(CursorError, match="another"):
+            pages.runs(reader, TENANT, Wanted(cursor=cursor), all_runs=True)
     store.close()
 
 

@@ -96,14 +96,16 @@ class Redactor:
         result.body = _edited(body, lambda part: work.group(body, part) if _is(part, 1) else None)
         return result
 
-    def mode_of(self, key: str, value: Any, *, of_resource: bool = False) -> Mode:
-        """Return what is done to the value of an attribute (an AnyValue message) of a GenAI item, or its resource."""
+    def mode_of(self, key: str, value: Any, *, beside: bool = False) -> Mode:
+        """Return what is done to the value of an attribute (an AnyValue message) of a GenAI item, or of what stands
+        beside one: its resource, and other items of that.
+        """
         found = verdict(key)
         if isinstance(found, frozenset):
             if found != UNKNOWN:
                 return _strictest(self._modes[one] for one in found)
             return self.strictest if any(_texts(value)) else "keep"
-        if found == "plain" or of_resource:
+        if found == "plain" or beside:
             return "keep"
         texts = [*filter(None, _texts(value))]
         is_content = any(map(is_prose, texts)) or (bool(texts) and says_content(key))
@@ -145,7 +147,11 @@ class Redactor:
             return value[: self._truncate_to]
         if isinstance(value, list):
             return [self._cut(element) for element in value[: self._truncate_to]]
-        return {key: self._cut(element) for key, element in value.items()} if isinstance(value, dict) else value
+        if isinstance(value, dict):
+            return {self._cut(key): self._cut(element) for key, element in value.items()}
+        if isinstance(value, int | float) and len(str(value)) > self._truncate_to:
+            return str(value)[: self._truncate_to]
+        return value
 
 
 @dataclass(slots=True)
@@ -162,7 +168,7 @@ class _Work:
         is_genai = any(self._holds_genai(scope) for scope in scopes)
 
         def of_resource(resource: bytes, one: Field) -> bytes | None:
-            return self._attribute(resource, one, of_resource=True) if _is(one, 1) else None
+            return self._attribute(resource, one, beside=True) if _is(one, 1) else None
 
         def replace(one: Field) -> bytes | None:
             inner = content[one.start : one.end]
@@ -175,7 +181,7 @@ class _Work:
     def _holds_genai(self, scope: bytes) -> bool:
         for part in fields(scope, 0, len(scope)):
             try:
-                if _is(part, 2) and self._is_genai(scope[part.start : part.end]):
+                if _is(part, 2) and self._is_genai(scope[part.start : part.end], self.item):
                     return True
             except (MalformedError, DecodeError):
                 return True
@@ -193,29 +199,49 @@ class _Work:
                 return None
             inner = content[one.start : one.end]
             try:
-                return _changed(2, inner, self._edit(inner, self.item)) if self._is_genai(inner) else None
+                whole = self._is_genai(inner, self.item)
+                return _changed(2, inner, self._edit(inner, self.item) if whole else self._beside(inner, self.item))
             except (MalformedError, DecodeError):
                 self.result.unreadable += 1
                 return b""
 
         return _edited(content, replace)
 
-    def _is_genai(self, item: bytes) -> bool:
-        for part in fields(item, 0, len(item)):
+    def _is_genai(self, content: bytes, item: _Item) -> bool:
+        """Return whether an item says so itself, or one inside it: an event, a link, a point of a metric."""
+        for part in fields(content, 0, len(content)):
             if part.wire_type != LENGTH:
                 continue
-            content = item[part.start : part.end]
-            if part.number == self.item.attributes:
-                entry = schema.Entry.FromString(content)
+            inner = content[part.start : part.end]
+            if part.number == item.attributes:
+                entry = schema.Entry.FromString(inner)
                 key = schema.text(entry.key)
                 if names_genai(key) or (key == "event.name" and names_genai(_string(entry.value))):
                     return True
-            elif part.number in self.item.names:
-                if names_genai(content.decode("utf-8", "replace")):
+            elif part.number in item.names:
+                if names_genai(inner.decode("utf-8", "replace")):
                     return True
-            elif part.number == self.item.value and names_genai(_string(content)):
+            elif part.number == item.value:
+                if names_genai(_string(inner)):
+                    return True
+            elif part.number in item.inside and self._is_genai(inner, item.inside[part.number]):
                 return True
         return False
+
+    def _beside(self, content: bytes, item: _Item) -> bytes:
+        """Return an item of a GenAI resource that is none of GenAI itself: keys that are known to hold content go."""
+
+        def replace(part: Field) -> bytes | None:
+            if part.wire_type != LENGTH:
+                return None
+            if part.number == item.attributes:
+                return self._attribute(content, part, beside=True)
+            if (inner := item.inside.get(part.number)) is None:
+                return None
+            message = content[part.start : part.end]
+            return _changed(part.number, message, self._beside(message, inner))
+
+        return _edited(content, replace)
 
     def _edit(self, content: bytes, item: _Item) -> bytes:
         taken: list[bytes] = []
@@ -243,13 +269,13 @@ class _Work:
         return _edited(edited, rename)
 
     def _attribute(
-        self, content: bytes, part: Field, taken: list[bytes] | None = None, *, of_resource: bool = False
+        self, content: bytes, part: Field, taken: list[bytes] | None = None, *, beside: bool = False
     ) -> bytes | None:
         attribute = content[part.start : part.end]
         entry = schema.Entry.FromString(attribute)
         try:
             value = schema.AnyValue.FromString(entry.value)
-            mode = self.redactor.mode_of(schema.text(entry.key), value, of_resource=of_resource)
+            mode = self.redactor.mode_of(schema.text(entry.key), value, beside=beside)
         except DecodeError:
             mode = "drop"
         if mode == "keep":
@@ -266,10 +292,9 @@ class _Work:
 
     def _body(self, content: bytes, part: Field) -> bytes | None:
         encoded = content[part.start : part.end]
-        texts = [*_texts(schema.AnyValue.FromString(encoded))]
-        mode = self.redactor.strictest
-        is_name = len(texts) == 1 and not is_prose(texts[0]) and names_genai(texts[0])  # the event's name, by habit
-        if mode == "keep" or not any(texts) or is_name:
+        mode, text = self.redactor.strictest, _string(encoded)
+        is_name = not is_prose(text) and names_genai(text)  # the event's name, by habit
+        if mode == "keep" or not any(_texts(schema.AnyValue.FromString(encoded))) or is_name:
             return None
         new = self.redactor.changed(mode, encoded)
         if new == encoded:
@@ -329,7 +354,7 @@ def _edited(content: bytes, replace: Replace) -> bytes:
 
 
 def _texts(value: Any) -> list[str]:
-    """Return the texts in an AnyValue message; bytes and an array of numbers count as one each."""
+    """Return the texts in an AnyValue message, keys of objects among them; bytes count as one."""
     which = value.WhichOneof("value")
     if which == "string_value":
         return [schema.text(value.string_value)]
@@ -338,7 +363,8 @@ def _texts(value: Any) -> list[str]:
     if which == "array_value":
         return [text for element in value.array_value.values for text in _texts(element)]
     if which == "kvlist_value":
-        return [text for entry in value.kvlist_value.values for text in _texts(entry.value)]
+        entries = value.kvlist_value.values
+        return [text for entry in entries for text in (schema.text(entry.key), *_texts(entry.value))]
     return []
 
 

@@ -33,7 +33,7 @@ _SORTED_TOGETHER = 2000
 """Totals of one rank of cost that are put in their exact order; more of them stand in the order of their ids' hashes,
 and differ by 1.6 % at most.
 """
-_BY_TIME, _BY_COST, _BY_COST_RANK, _RUNS_BY_COST, _TASKS, _REPEATS = range(6)
+_BY_TIME, _BY_COST, _BY_COST_RANK, _RUNS_BY_COST, _TASKS, _REPEATS, _RUNS_BY_TIME = range(7)
 _REPEAT: tuple[str, ...] = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
 """What a record of a repeated tool call holds (`accounting.tools`); other records of tools are shorter."""
 Place: TypeAlias = tuple[int, int, bytes]
@@ -106,13 +106,13 @@ def runs(reader: Reader, tenant: bytes, wanted: Wanted, *, all_runs: bool) -> Pa
             if not page.take(place, sums):
                 return page.cut()
         return page.end(one_run(reader, tenant, UNATTRIBUTED) or Sums())
-    after = page.after(_BY_TIME)
+    after = page.after(_RUNS_BY_TIME)
     for rank, id_hash, totals in found.totals(after and after[1:], wanted):
         for below, sums in enumerate(totals):  # several runs may stand at one place, and come on two pages
-            place = (_BY_TIME, rank, id_hash + bytes((0xFF - below,)))
+            place = (_RUNS_BY_TIME, rank, id_hash + bytes((0xFF - below,)))
             if (after is None or place < after) and not page.take(place, *filter(wanted.accepts, [sums])):
                 return page.cut()
-        if not page.take((_BY_TIME, rank, id_hash + b"\0")):
+        if not page.take((_RUNS_BY_TIME, rank, id_hash + b"\0")):
             return page.cut()
     return page.end(one_run(reader, tenant, UNATTRIBUTED) or Sums())
 
