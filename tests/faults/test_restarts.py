@@ -90,7 +90,7 @@ def test_the_ledger_adds_up_every_way(tmp_path: Path) -> None:
             served.program.start()
         assert served.total_usd() == pytest.approx(6 * COST, rel=1e-12)
         whole = told(served.config, "summary")
-        sessions, runs = told(served.config, "sessions"), told(served.config, "runs")
+        sessions, runs = told(served.config, "sessions"), told(served.config, "runs", "--all")
     for parts in (sessions, runs, whole["models"]):
         assert sum(Decimal(part["cost_usd_exact"]) for part in parts) == Decimal(whole["total"]["cost_usd_exact"])
     assert {session["id"]: session["calls"] for session in sessions} == {

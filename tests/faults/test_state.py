@@ -148,7 +148,7 @@ def test_a_state_grown_to_its_limit(own_backend: Backend, tmp_path: Path) -> Non
 
     A request that comes before room is made passes as `not_accounted`: each span is in the ledger or counted as not.
     """
-    with Served(tmp_path, own_backend.port, {"state": {"max_size_mib": 4}}) as served:
+    with Served(tmp_path, own_backend.port, {"state": {"max_size_mib": 16}}) as served:
         sent = 0
         while served.metric("spanledger_state_evicted_records") == 0 and sent < 100_000:
             spans = [chat() for _ in range(500)]
