@@ -155,7 +155,7 @@ def unpriced(since: str | None, until: str | None, where: Where, *, as_json: boo
             return
         show.print_table(show.counted(answer["calls"], "unpriced call"), show.UNPRICED, rows)
         for reason, meaning in {row["reason"]: row["meaning"] for row in rows}.items():
-            click.echo(f"{reason}: {meaning}.")
+            click.echo(f"{reason}: {meaning}")
 
 
 @click.command()

@@ -158,7 +158,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "Why there is no `cost.usd`: the cost is unknown, not 0.",
         values={
             "no_model": "No model is named. Set `gen_ai.request.model` where the span is made, or switch on the signal "
-            "that names it ([coding-agents.md](coding-agents.md)).",
+            "that names it (docs/coding-agents.md).",
             "no_usage": "A call without counts: an aborted stream, a library that tells none, or units that its seller "
             "does not price. Let the library tell usage (for streams of OpenAI: `stream_options.include_usage`).",
             "unknown_provider": "Several sellers or none list this model. Name the provider (`gen_ai.provider.name`), "
