@@ -347,12 +347,12 @@ class DurableQueue:
         return Result(Verdict.RETRYABLE, f"sending_queue: {problem}")
 
     async def read(self, entry: Entry) -> bytes | None:
-        """Return an entry's body; None where it cannot be read any more, and then its segment is kept apart."""
-        try:
-            body = await asyncio.to_thread(self._segments.read, entry)
-        except OSError as error:
-            self._log.error("%s: a request in the queue cannot be read: %s", self.folder, error.strerror)
-            return None
+        """Return an entry's body; None where it is not what was written, and then its segment is kept apart.
+
+        Raises:
+            OSError: it cannot be read now, or its segment not be kept apart.
+        """
+        body = await asyncio.to_thread(self._segments.read, entry)
         if body is None:
             await asyncio.to_thread(self._segments.put_aside, entry.segment, "a request in it cannot be read")
         return body

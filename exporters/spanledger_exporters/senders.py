@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -119,9 +120,9 @@ class Sender:
     async def _sent(self, request: Request) -> Result:
         began = asyncio.get_running_loop().time()
         result = await self._attempt(request)
+        if result.verdict is Verdict.PERMANENT and not await self._keep_refused(request):
+            result = Result(Verdict.RETRYABLE, f"{result.reason}; and its dead_letter cannot be written now")
         self._report(request, result, began)
-        if result.verdict is Verdict.PERMANENT:
-            await self._keep_refused(request)
         return result
 
     async def _attempt(self, request: Request) -> Result:
@@ -198,6 +199,10 @@ class BestEffortSender(Sender):
     def _release(self, size: int) -> None:
         self._requests -= 1
         self._bytes -= size
+
+
+class _StoppingError(Exception):
+    """The queue ends; what waits stays in it."""
 
 
 class QueuedSender(Sender):
@@ -317,11 +322,14 @@ class QueuedSender(Sender):
 
     async def _send(self, entry: Entry) -> bool:
         """Return once nothing more is to be done for an entry; False where it ends first."""
-        body = await self._queue.read(entry)
+        pauses = waits(self._retries, random.random)
+        try:
+            body = await self._body(entry, pauses)
+        except _StoppingError:
+            return False
         if body is None:
             self._observer.set_aside(self.name, 1)
             return True
-        pauses = waits(self._retries, random.random)
         attempts = 0
         while not self._stopping.is_set():
             deadline = asyncio.get_running_loop().time() + _ATTEMPT_SECONDS
@@ -336,6 +344,23 @@ class QueuedSender(Sender):
                 return True
             await self._pause(max(next(pauses), result.retry_after or 0.0))
         return False
+
+    async def _body(self, entry: Entry, pauses: Iterator[float]) -> bytes | None:
+        """Return the body of an entry, None where it is not there any more; a disk that fails is asked again.
+
+        Raises:
+            _StoppingError: it ends first.
+        """
+        while not self._stopping.is_set():
+            try:
+                return await self._queue.read(entry)
+            except FileNotFoundError:
+                self._log.error("%s: a file of the queue is gone, and a request with it", self._queue.folder)
+                return None
+            except OSError as error:
+                self._log.error("%s: a request cannot be read now: %s", self._queue.folder, error.strerror)
+            await self._pause(next(pauses))
+        raise _StoppingError
 
     async def _pause(self, seconds: float) -> None:
         try:

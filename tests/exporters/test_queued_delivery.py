@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
+import resource
+import signal
 import stat
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import pytest
 from destinations import GrpcAnswer, GrpcBackend, nobody
 from requests_out import PATIENCE, Counts, settings, soon, spans
 from spanledger_exporters import ACCEPTED, Delivery, DestinationError, Result, Verdict, build
+from spanledger_exporters.queue import Entry, SegmentLog
 
 OK = GrpcAnswer()
 BUSY = GrpcAnswer(grpc.StatusCode.UNAVAILABLE, "busy")
@@ -168,6 +172,55 @@ async def test_what_is_refused_for_good_goes_to_the_dead_letters(
     assert errors == [
         f"http://127.0.0.1:{backend.port}: refused for good, 1 items of traces are not there: INVALID_ARGUMENT: bad"
     ]
+
+
+async def test_what_neither_the_destination_nor_the_dead_letters_take_stays_at_the_sender(tmp_path: Path) -> None:
+    """Told that it is refused for good, a sender would drop what the file was meant to keep."""
+    dead = tmp_path / "dead" / "letters.jsonl"
+    counts = Counts()
+    async with GrpcBackend([BAD]).serving() as backend:
+        given = queued(tmp_path, backend.port, {"enabled": False}, dead_letter=str(dead))
+        async with delivering(counts, otlp_grpc=given) as delivery:
+            with limit_of_written_files(0):
+                result = await deliver(delivery)
+            assert result.verdict is Verdict.RETRYABLE
+            assert "dead_letter cannot be written" in result.reason
+            assert counts.of["refused", "otlp_grpc", "traces"] == 0
+            assert (await deliver(delivery)).verdict is Verdict.PERMANENT
+    assert len(dead.read_text().splitlines()) == 1
+
+
+@contextlib.contextmanager
+def limit_of_written_files(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond `size` bytes: writing fails as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handled = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handled)
+
+
+async def test_a_request_that_cannot_be_read_now_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many open files, a disk that fails: for a while, and nothing of the queue is given up for it."""
+    fails = [OSError(errno.EMFILE, "Too many open files")] * 3
+    read = SegmentLog.read
+
+    def failing(log: SegmentLog, entry: Entry) -> bytes | None:
+        if fails:
+            raise fails.pop()
+        return read(log, entry)
+
+    monkeypatch.setattr(SegmentLog, "read", failing)
+    backend, counts = GrpcBackend(), Counts()
+    async with backend.serving(), delivering(counts, otlp_grpc=queued(tmp_path, backend.port)) as delivery:
+        assert await deliver(delivery) == ACCEPTED
+        await until(lambda: counts.queues["otlp_grpc"] == 0)
+    assert fails == []
+    assert [request.body for request in backend.received] == [spans("a")]
+    assert counts.of["set_aside", "otlp_grpc"] == 0
 
 
 async def test_a_damaged_request_is_counted_and_the_others_go(tmp_path: Path) -> None:
