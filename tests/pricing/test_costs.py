@@ -186,7 +186,6 @@ def test_an_entry_without_prices_is_free_only_where_its_name_says_so() -> None:
         # sums
         ({"granularity": "per-turn"}, False),
         ({"granularity": "per-turn", "usage": Usage(200_001, 100, 0, 0, 0, 0)}, True),
-        ({"granularity": "per-session-aggregate"}, True),
         ({"model": "sonar", "provider": "perplexity"}, False),
         ({"model": "sonar", "provider": "perplexity", "granularity": "per-turn"}, True),
         # a way to be served that has no listed price, and ways to ask for the standard one
@@ -213,19 +212,31 @@ def test_a_turn_never_pays_the_long_context_rate() -> None:
     assert price(usage=usage).amount == usd("18")
 
 
-def test_an_aggregate_whose_price_depends_on_its_calls_has_none() -> None:
-    """Without a cost of the file: calls above the threshold cost more, and a sum does not tell if there were any."""
-    usage = Usage(200_001, 0, 0, 0, 0, 0)
-    cost = price(usage=usage, granularity="per-session-aggregate")
+@pytest.mark.parametrize(
+    ("model", "provider", "tokens"),
+    [
+        ("claude-sonnet-4-5", "anthropic", 200_001),  # beyond the threshold of a tier
+        ("claude-sonnet-4-5", "anthropic", 200_000),
+        ("gpt-4o", "openai", 1000),  # one price for every call
+        ("sonar", "perplexity", 1000),  # a fee for each request
+    ],
+)
+def test_an_aggregate_whose_cost_nobody_told_has_no_price(model: str, provider: str, tokens: int) -> None:
+    """A turn of the same usage is exact, and has one; so has an aggregate that its file knows the cost of."""
+    usage = Usage(tokens, 0, 0, 0, 0, 0)
+    cost = price(model, usage, provider=provider, granularity="per-session-aggregate")
     assert (cost.amount, cost.unpriced, cost.source, cost.estimate) == (None, "no_usage", "", False)
-    assert cost.computed == usd("0.600003")
+    assert cost.computed is not None
     assert "single calls" in cost.note
-    assert price(usage=usage, granularity="per-session-aggregate", reported=reported("0.9")).amount == usd("0.9")
-    assert price(usage=Usage(200_000, 0, 0, 0, 0, 0), granularity="per-session-aggregate").amount == usd("0.6")
-    flat = price(model="gpt-4o", usage=usage, granularity="per-session-aggregate", provider="openai")
-    assert (flat.unpriced, flat.estimate) == (None, True)
-    fee = price(model="sonar", provider="perplexity", granularity="per-session-aggregate")
-    assert fee.unpriced == "no_usage"
+    told = price(model, usage, provider=provider, granularity="per-session-aggregate", reported=reported("0.9"))
+    assert (told.amount, told.unpriced) == (usd("0.9"), None)
+    assert price(model, usage, provider=provider, granularity="per-turn").amount is not None
+
+
+def test_an_aggregate_has_the_price_that_the_user_states_for_its_model() -> None:
+    """One price a token, whenever and however large the calls were."""
+    found = Pricer([ACME]).cost(call("acme-1", Usage(10**6, 0, 0, 0, 0, 0), granularity="per-session-aggregate"), AT)
+    assert (found.amount, found.unpriced, found.estimate) == (usd("2"), None, True)
 
 
 def test_a_time_that_is_not_known_makes_an_estimate() -> None:

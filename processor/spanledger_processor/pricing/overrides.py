@@ -13,6 +13,9 @@ from spanledger_processor.model import FURTHER_CLASSES, USAGE_CLASSES
 from spanledger_processor.pricing.model_names import Candidate, clean, provider_key, seller_of
 from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, build
 
+OVERRIDE = "override/"
+"""The beginning of `Card.price` where the price is the user's own."""
+
 _PICO = {one.name: PICO_PER_MTOK if one.unit == "token" else PICO_PER_KCOUNT for one in USAGE_CLASSES}
 
 
@@ -67,7 +70,7 @@ class Override:
         """Return the rates as a card."""
         rates = self._stated()
         return build(
-            f"override/{self.name or self.model}",
+            f"{OVERRIDE}{self.name or self.model}",
             [{name: Fraction(rate) * _PICO[name] for name, rate in rates.items()}],
             [],
             unstated={"cache_read", "cache_write", "cache_write_1h"} - rates.keys(),

@@ -10,8 +10,8 @@ The rules, in order; the first that holds decides:
    Without one our own amount counts, as an estimate. A charge far below our amount, without a reason, is an estimate:
    it may be a gateway's fee beside what the provider charges the caller's own key.
 4. What a file says of a session counts before our arithmetic on it, which cannot know the tiers: `reported`. Without it
-   a sum whose calls may have crossed a threshold of price, or pay a fee each, has no price (`no_usage`: that of the
-   single calls is not told).
+   a sum of calls has no price (`no_usage`: that of the single calls is not told), unless the user stated one price a
+   token (`overrides`).
 5. Our own arithmetic: `computed`. A library's cost beside it that is far from ours makes it an estimate, because one of
    the two reads the counts wrongly.
 6. A library's own estimate: `reported`. 0 is what several write for a model that they do not know, so it counts only
@@ -31,7 +31,7 @@ from typing import TypeAlias
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, CostSource, ReportedCost, Unpriced, counts_of
 from spanledger_processor.pricing import price_list
 from spanledger_processor.pricing.model_names import BEDROCK, Candidate, candidates_for
-from spanledger_processor.pricing.overrides import Override
+from spanledger_processor.pricing.overrides import OVERRIDE, Override
 from spanledger_processor.pricing.rate_card import Card, Row, charge, missing
 from spanledger_processor.units import Pico
 
@@ -47,8 +47,8 @@ PLANS = {
 }
 """The notes of calls that a plan covers."""
 
-HIDDEN = "the usage of the single calls is not told, and their price depends on it"
-"""The note of a sum of calls that may have crossed a threshold of price each on its own."""
+HIDDEN = "the source does not know its cost, and the usage and the dates of the single calls are not told"
+"""The note of a sum of calls without a cost: its calls may lie on both sides of a tier, or of a change of price."""
 
 _FREE = ":free"
 """The end of OpenRouter's names of models that cost nothing, https://openrouter.ai/docs/guides/routing/model-variants."""
@@ -339,8 +339,9 @@ def _billed(call: Call, cost: Cost, reported: ReportedCost) -> None:
 
 
 def _doubt_aggregate(call: Call, cost: Cost, card: Card) -> None:
-    """Leave a sum without a price where the price of its calls depends on how they divide it; our arithmetic stays."""
-    if call.usage is not None and card.depends_on_calls(call.usage.input or 0):
+    """Leave a sum of calls whose cost nobody told without a price; our arithmetic stays, and so does a user's price."""
+    assert call.usage is not None, "no card prices a call without usage"
+    if not card.price.startswith(OVERRIDE) or card.depends_on_calls(call.usage.input or 0):
         cost.amount, cost.source, cost.unpriced, cost.estimate = None, "", "no_usage", False
         cost.note = HIDDEN
 
