@@ -263,6 +263,11 @@ async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.Mo
     monkeypatch.setattr(stage, "reading", lambda *_, **__: 1 // 0)
     answers = await enricher.enrich(request(chat()) + _plain(), {})
     assert (answers.seen, answers.spans, set(answers.failures.values())) == (2, {}, {"ZeroDivisionError"})
+    forged = chat()
+    set_attributes(forged, {"spanledger.cost.usd": 999.0})
+    answers = await enricher.enrich(request(chat(), forged), {})
+    assert (set(answers.failures), set(answers.spans)) == ({0, 1}, {1})
+    assert answers.spans[1] == Settled(b"", moved=(len(forged.attributes) - 1,))
 
 
 async def test_forged_attributes_are_named_by_their_places(tmp_path: Path) -> None:

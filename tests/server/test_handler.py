@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from chats import COST, chat, request
+from chats import COST, chat, request, set_attributes
 from replays import attributes, spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.accounting.facts import Batch, Ruling
@@ -21,6 +21,7 @@ from spanledger_processor.enrichment.stage import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import StateError, Unit
 from spanledger_processor.model import Decision
+from spanledger_processor.otlp.encoding import delimited
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.ledger_link import LocalLedger, UnansweredError
@@ -209,6 +210,58 @@ async def test_a_bug_of_ours_lets_the_bytes_through(where: str, monkeypatch: pyt
     assert (await way.take("traces", body)) == ACCEPTED
     assert way.delivery.sent[0][2] == body
     assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told
+
+
+@pytest.mark.parametrize("where", ["read", "account", "write", "all"])
+async def test_a_bug_of_ours_lets_no_forged_attribute_through(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only Spanledger writes is moved aside also where nothing could be written; names of sessions stay."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    way, honest, span = Way(), chat(), chat()
+    session = {"spanledger.session.id": "s"}
+    set_attributes(span, session | {"spanledger.kind": "llm", "spanledger.cost.usd": 999.0})
+    if where == "account":
+        monkeypatch.setattr("spanledger_processor.accounting.account.account", broken)
+    elif where == "write":
+        monkeypatch.setattr("spanledger_processor.enrichment.stage.encode", broken)
+    else:
+        monkeypatch.setattr(way.stage, "reading", broken)
+    if where == "all":
+        monkeypatch.setattr(way.stage, "unenriched", broken)
+    body = request(honest, span)
+    assert (await way.take("traces", body)) == ACCEPTED
+    first, second = way.spans()
+    assert first == attributes(honest)
+    assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told
+    if where == "all":
+        assert way.delivery.sent[0][2] == body.replace(b"spanledger.", b"spanledger_")
+    else:
+        forged = {"spanledger.forged.kind": "llm", "spanledger.forged.cost.usd": 999.0}
+        assert second == attributes(chat()) | session | forged
+
+
+async def test_what_a_trusted_hop_has_marked_passes_a_bug_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    way, span, other = Way(), chat(), chat()
+    set_attributes(span, {"spanledger.kind": "llm", "spanledger.cost.usd": 1.5})
+    set_attributes(other, {"spanledger.cost.usd": 1.5})
+    monkeypatch.setattr(way.stage, "reading", lambda *_, **__: 1 // 0)
+    await way.handler.handle("traces", request(span, other), {}, asyncio.get_running_loop().time() + 10, trusted=True)
+    first, second = way.spans()
+    assert first == attributes(span)
+    assert "spanledger.cost.usd" not in second
+
+
+async def test_bytes_that_only_others_can_read_carry_none_of_our_names() -> None:
+    """Unknown groups deeper than protobuf goes here; others pass over them, and would read the attributes."""
+    way, span = Way(), chat()
+    set_attributes(span, {"spanledger.cost.usd": 999.0})
+    deep = span.SerializeToString() + b"\xa3\x06" * 200 + b"\xa4\x06" * 200
+    body = delimited(1, delimited(2, delimited(2, deep)))
+    assert (await way.take("traces", body)) == ACCEPTED
+    assert way.delivery.sent[0][2] == body.replace(b"spanledger.", b"spanledger_")
+    assert way.observer.told[-1] == ("accepted", "traces", 1)
 
 
 async def test_a_bug_in_reading_logs_lets_the_bytes_through(monkeypatch: pytest.MonkeyPatch) -> None:

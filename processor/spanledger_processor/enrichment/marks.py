@@ -21,6 +21,8 @@ OWN = b"spanledger."
 FORGED = b"spanledger.forged."
 """Stands in the place of `OWN` where an attribute was moved aside."""
 KIND = "spanledger.kind"
+NOT_OWN = b"spanledger_"
+"""Stands in the place of `OWN`, wherever that is, in a span whose attributes cannot be told apart: as long as it."""
 MISSED = "spanledger.missed"
 """What the Collector component writes on a span that it could not have enriched."""
 
@@ -58,7 +60,7 @@ class Settled:
 
     Of attributes that would have one name aside the first is moved, the others are left out; so is what stands at
     `missed`, marks of a Collector component. `known` is true for a span that says all that was decided on it: one of
-    ours that came back.
+    ours that came back. `unreadable`: its attributes cannot be told apart.
     """
 
     extra: bytes
@@ -66,6 +68,7 @@ class Settled:
     left_out: tuple[int, ...] = ()
     missed: tuple[int, ...] = ()
     known: bool = False
+    unreadable: bool = False
 
     @property
     def forged_places(self) -> list[int]:
@@ -128,6 +131,8 @@ def _pieces(encoded: bytes) -> list[tuple[str, bytes, bytes]]:
 
 def rewrite(span: bytes, settled: Settled) -> bytes:
     """Return an encoded span with attributes moved aside, left out and appended; every other byte stays as it came."""
+    if settled.unreadable:
+        return without_marks(span)
     pieces: list[bytes] = []
     moved, left_out = frozenset(settled.moved), frozenset(settled.left_out + settled.missed)
     place, at = -1, 0
@@ -140,6 +145,11 @@ def rewrite(span: bytes, settled: Settled) -> bytes:
             pieces.append(span[at : field.end])
         at = field.end
     return b"".join((*pieces, settled.extra))
+
+
+def without_marks(encoded: bytes) -> bytes:
+    """Return bytes that nobody here can read with no name of Spanledger's in them; all lengths stay."""
+    return encoded.replace(OWN, NOT_OWN)
 
 
 def _aside(attribute: bytes) -> bytes:

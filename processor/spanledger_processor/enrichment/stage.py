@@ -121,6 +121,22 @@ class Stage:
         reading.batches, reading.places = _without_empty(reading)
         return reading
 
+    def unenriched(self, body: bytes, *, trusted: bool = False) -> Reading:
+        """Return a request whose spans could not be enriched as a reading without facts: all of its attributes that
+        only Spanledger writes are moved aside, but for spans that a `trusted` hop has marked.
+
+        Raises:
+            MalformedError: these bytes are no ExportTraceServiceRequest.
+        """
+        reading = Reading(parse_traces(body), names=self._maker.resolver.keys)
+        reading.own = {
+            (number, place)
+            for number, group in enumerate(reading.request.groups)
+            for place, span in enumerate(group.items)
+            if OWN in span and not (trusted and _KIND in span)
+        }
+        return reading
+
     def _batch(self, reading: Reading, tenants: dict[str, int], tenant: str, now_ns: int) -> int:
         index = tenants.get(tenant)
         if index is None:
@@ -171,15 +187,17 @@ class Stage:
         """A GenAI span's fact; None for a plain span; _PASS for one that goes on as it came."""
         group = reading.request.groups[number]
         span = group.items[place]
+        is_own = OWN in span
+        if is_own:
+            reading.own.add((number, place))
         try:
             view = SpanView.parse(span)
-            if OWN in span:
-                if KIND in view.attributes:
-                    if trusted:
-                        reading.marked += 1
-                        return _PASS
-                    view.attributes = as_sent(span, view.attributes, _ALIASES)
-                reading.own.add((number, place))
+            if is_own and KIND in view.attributes:
+                if trusted:
+                    reading.marked += 1
+                    reading.own.discard((number, place))
+                    return _PASS
+                view.attributes = as_sent(span, view.attributes, _ALIASES)
             return self._usual.genai(span, view, group, now_ns, reading.headers)
         except MalformedError:
             reason = "malformed_span"
@@ -246,6 +264,7 @@ def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
 
 
 _PASS = Fact(b"", b"")
+_KIND = KIND.encode()
 _ALIASES = frozenset(ALIASES)
 
 
@@ -264,7 +283,7 @@ def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Ge
     for written, ((group, span), settled) in enumerate(_settled(reading, decisions)):
         if written % SLICE == SLICE - 1:
             yield
-        if settled.moved or settled.left_out or settled.missed:
+        if settled.moved or settled.left_out or settled.missed or settled.unreadable:
             reading.request.replace(group, span, rewrite(reading.request.groups[group].items[span], settled))
         elif settled.extra:
             reading.request.append(group, span, settled.extra)
@@ -292,13 +311,17 @@ def _settled(
             left.discard(place)
             yield place, _settle(reading, place, encoded)
     for place in sorted(left):
-        if (settled := _settle(reading, place, b"")).forged_places:
+        settled = _settle(reading, place, b"")
+        if settled.forged_places or settled.unreadable:
             yield place, settled
 
 
 def _settle(reading: Reading, place: tuple[int, int], decided: bytes) -> Settled:
     span = reading.request.groups[place[0]].items[place[1]]
-    settled = settle(span, SpanView.parse(span).attributes, decided, reading.names)
+    try:
+        settled = settle(span, SpanView.parse(span).attributes, decided, reading.names)
+    except MalformedError:
+        settled = Settled(b"", unreadable=True)
     reading.marked += settled.known
-    reading.forged += len(settled.forged_places)
+    reading.forged += len(settled.forged_places) + settled.unreadable
     return settled

@@ -19,7 +19,7 @@ from spanledger_processor.enrichment import Stage, additions, write
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.marks import Settled
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.request import count_log_records, count_traces
+from spanledger_processor.otlp.request import count_log_records
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import StageObserver, in_slices
 from spanledger_processor.server.ledger_link import UnansweredError
@@ -114,8 +114,11 @@ class Enricher:
         except Exception as error:
             log.exception("enrichment failed; the spans go on as they came")
             self._observer.enrichment_failed(type(error).__name__)
-            seen = count_traces(body).span_count
-            answers = SpanAnswers(seen, failures=dict.fromkeys(range(seen), type(error).__name__))
+            reading = self._stage.unenriched(body, trusted=self._trusted)
+            seen = reading.request.span_count
+            failures = dict.fromkeys(range(seen), type(error).__name__)
+            answers = SpanAnswers(seen, additions(reading, ()), failures)
+            self._observer.enriched(reading)
         return answers
 
     async def synthesize(self, body: bytes, headers: Mapping[str, str]) -> SynthesizedSpans:

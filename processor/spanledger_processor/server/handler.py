@@ -18,6 +18,7 @@ from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.enrichment import Reading, Stage, writing
 from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.enrichment.marks import OWN, without_marks
 from spanledger_processor.enrichment.redaction import Redacted, Redactor
 from spanledger_processor.enrichment.stage import finished
 from spanledger_processor.ledger.store import StateError
@@ -241,8 +242,21 @@ class Handler:
         except Exception as error:
             log.exception("enrichment failed; the request goes on as it came")
             self._observer.enrichment_failed(type(error).__name__)
-            out = body
+            out = await self._unenriched(body, trusted=trusted)
         return out, items
+
+    async def _unenriched(self, body: bytes, *, trusted: bool) -> bytes:
+        """Return a request as it came, but for the attributes that only Spanledger writes: these are moved aside."""
+        if OWN not in body:
+            return body
+        try:
+            reading = self._stage.unenriched(body, trusted=trusted)
+            out = await in_slices(writing(reading, ()))
+            self._observer.enriched(reading)
+        except Exception:
+            log.exception("forged attributes could not be moved aside; they lose their names")
+            return without_marks(body)
+        return out
 
     async def account(self, batch: Batch) -> Mapping[int, Decision]:
         """Return the decisions on a batch once they are committed; without a ledger, those that need none.
