@@ -137,6 +137,35 @@ def test_segments_change_nothing(facts: list[Fact], data: st.DataObject) -> None
     assert (cut.sent, cut.correction, cut.replays) == (whole.sent, whole.correction, whole.replays)
 
 
+def test_a_span_that_comes_twice_in_a_request_hides_no_change_of_another() -> None:
+    """The request brings as many spans as its trace holds afterwards, and still one of them was known before."""
+    ledger = MemoryLedger()
+    ledger.take([make_fact("upper", "", "llm", 101)])
+    ledger.take(
+        [
+            make_fact("tool", "", "tool"),
+            make_fact("middle", "elsewhere"),
+            make_fact("middle", "upper", "llm", 104),
+        ]
+    )
+    assert ledger.total.cost == 104
+    ledger.take([make_fact("lowest", "middle", "llm", 105)])
+    assert (ledger.total.cost, ledger.total.calls) == (105, 1)
+
+
+@given(spans(names=3), st.data())
+def test_spans_that_come_again_and_again_are_accounted_for_as_their_set(facts: list[Fact], data: st.DataObject) -> None:
+    """However they are cut into requests, what is read of a record is what was decided (`MemoryLedger` compares)."""
+    ledger, sizes = MemoryLedger(), st.integers(1, 5)
+    while facts:
+        size = data.draw(sizes)
+        ledger.take(facts[:size])
+        facts = facts[size:]
+    whole = ledger.total
+    for table in (Table.SESSION, Table.RUN):
+        assert sum(sums.cost for sums in ledger.table(table).values()) == whole.cost
+
+
 def test_to_add_to_a_long_trace_writes_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trace_set, "SEGMENT_SPANS", 8)
     store, cache, written = MemoryStore(), TraceCache(long=1), list[int]()

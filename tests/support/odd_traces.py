@@ -14,13 +14,16 @@ SPANS = 12
 
 
 @st.composite
-def spans(draw: st.DrawFn) -> list[Fact]:
-    """Spans of one trace, or two: parents known and not, rings, equal usage and equal ids, some silent, some plain."""
-    return [draw(_span(number)) for number in range(draw(st.integers(2, SPANS)))]
+def spans(draw: st.DrawFn, names: int = SPANS) -> list[Fact]:
+    """Spans of one trace, or two: parents known and not, rings, equal usage and equal ids, some silent, some plain.
+
+    With fewer `names` than spans, some come again and again, as other spans than the first time.
+    """
+    return [draw(_span(number % names, names)) for number in range(draw(st.integers(2, SPANS)))]
 
 
 @st.composite
-def _span(draw: st.DrawFn, number: int) -> Fact:
+def _span(draw: st.DrawFn, number: int, names: int) -> Fact:
     kind = draw(st.sampled_from(["llm", "llm", "llm", "tool", "agent", "other", ""]))
     more: dict[str, Any] = {"scope": draw(st.sampled_from(["one", "one", "two", CALLS_AGAIN[0]]))}
     if kind == "llm" and draw(st.booleans()):
@@ -28,7 +31,7 @@ def _span(draw: st.DrawFn, number: int) -> Fact:
     cost = draw(st.sampled_from([100 + number, 100 + number, 100, None])) if kind not in ("", "tool") else None
     fact = make_fact(
         f"s{draw(st.sampled_from([number, number, number, 0]))}",
-        draw(st.sampled_from(["", *(f"s{parent}" for parent in range(SPANS))])),
+        draw(st.sampled_from(["", *(f"s{parent}" for parent in range(names))])),
         kind,
         cost,
         trace=draw(st.sampled_from(["t1", "t1", "t1", "t2"])),

@@ -320,7 +320,8 @@ class TraceSet:
         stored.open = [span for span in [*stored.open, *state.added] if spans.get(span.span_id) is span]
         closing = _close_segments(stored)
         gone = stored.trace.forget()
-        changed = [] if state.incremental is not None and not gone else _changed(stored.trace, state.added)
+        are_as_written = state.incremental is not None or not stored.record  # known spans, or there are none
+        changed = [] if are_as_written and not gone else _changed(stored.trace)
         if not state.added and not changed:
             return
         stored.forgotten.update((span.span_id, span.segment) for span in gone)
@@ -406,11 +407,9 @@ def _close_segments(stored: StoredTrace) -> dict[int, list[Span]]:
     return closing
 
 
-def _changed(trace: Trace, added: list[Span]) -> list[Span]:
-    """The spans whose state is not what is stored of it; their rows are made anew."""
+def _changed(trace: Trace) -> list[Span]:
+    """The spans of a stored trace whose state is not what is stored of it; their rows are made anew."""
     changed: list[Span] = []
-    if len(trace.spans) == len(added):
-        return changed  # a new trace, whose rows have just been made
     for span in trace.spans.values():
         state = state_of(span)
         if state != span.stored:
