@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from backend import Backend
 from chats import chat, request, set_attributes
@@ -17,9 +18,13 @@ JAN_30 = 1_769_774_400 * 10**9
 
 
 def _of(session: str) -> bytes:
+    return request(_span_of(session))
+
+
+def _span_of(session: str) -> Span:
     span = chat()
     set_attributes(span, {"gen_ai.conversation.id": session})
-    return request(span)
+    return span
 
 
 def test_on_disk(tmp_path: Path) -> None:
@@ -92,3 +97,35 @@ def test_a_session_that_goes_on_is_open_again(tmp_path: Path) -> None:
     ledger(tmp_path, request(early))
     assert answer("session", "a", *state)["state"] == "closed"
     assert answer("session", "a", *state)["last"] > first
+
+
+def _by(instance: str, session: str) -> bytes:
+    return request(_span_of(session), resource={"service.name": "agent", "service.instance.id": instance})
+
+
+def test_all_sessions_of_an_instance(tmp_path: Path) -> None:
+    """On disk and while `serve` runs; a session of another process stays open."""
+    bodies = (_by("one", "a"), _by("one", "b"), _by("two", "c"))
+    state = ledger(tmp_path / "disk", *bodies)
+    assert "2 sessions of instance one" in output("close", "--instance", "one", *state)
+    assert answer("close", "--instance", "one", *state) == {"id": "one", "closed": 2}
+    assert {row["id"]: row["state"] == "closed" for row in answer("sessions", *state)} == {
+        "a": True,
+        "b": True,
+        "c": False,
+    }
+    with Backend() as backend, Served(tmp_path / "served", backend.port) as served:
+        for body in bodies:
+            served.export(body)
+        config = ("--config", str(served.config))
+        assert answer("close", "--instance", "two", *config) == {"id": "two", "closed": 1}
+        assert answer("session", "c", *config)["closed"] is True
+        assert "closed" not in answer("session", "a", *config)
+    missing = run("close", "--instance", "nope", *state)
+    assert missing.exit_code == 1
+    assert "no instance 'nope'" in missing.stderr
+
+
+@pytest.mark.parametrize("given", [(), ("a", "--instance", "one")])
+def test_one_thing_to_close_is_named(given: tuple[str, ...], tmp_path: Path) -> None:
+    assert run("close", *given, *ledger(tmp_path, _of("a"))).exit_code == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -56,10 +57,12 @@ def without(span: Span, *keys: str) -> Span:
     return span
 
 
-def request(*spans: Span) -> bytes:
-    """An export request of these spans."""
+def request(*spans: Span, resource: Mapping[str, Any] | None = None) -> bytes:
+    """An export request of these spans; `resource` has the attributes of theirs."""
     message = ExportTraceServiceRequest()
-    message.resource_spans.add().scope_spans.add().spans.extend(spans)
+    group = message.resource_spans.add()
+    group.resource.attributes.extend(_key_value(key, value) for key, value in (resource or {}).items())
+    group.scope_spans.add().spans.extend(spans)
     return message.SerializeToString()
 
 

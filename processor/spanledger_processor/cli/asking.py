@@ -192,10 +192,11 @@ class Instance:
             given["tenant"] = self.tenant
         return self._answer(self._send("GET", path, params=given))
 
-    def close_session(self, session_id: str) -> bool:
-        """Mark a session as ended; False if there is none of that id."""
-        path = f"/api/v1/sessions/{quote(session_id, safe='')}/close"
-        return self._answer(self._send("POST", path, json={"tenant": self.tenant})) is not None
+    def close(self, what: str, name: str) -> int:
+        """Mark a `session`, or all sessions of an `instance`, as ended; return how many, 0 if there is none."""
+        path = f"/api/v1/{what}s/{quote(name, safe='')}/close"
+        answer = self._answer(self._send("POST", path, json={"tenant": self.tenant}))
+        return 0 if answer is None else int(answer["closed"])
 
     def _send(self, method: str, path: str, **given: Any) -> httpx2.Response:
         try:

@@ -21,13 +21,14 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "session": ("spanledger_processor.cli.reading", "Show one session, by model and task."),
     "runs": ("spanledger_processor.cli.reading", "List all runs."),
     "run": ("spanledger_processor.cli.reading", "Show one run, by model."),
+    "top": ("spanledger_processor.cli.top", "Follow what is spent, live: today, budgets, the latest sessions."),
     "budgets": ("spanledger_processor.cli.budgets", "Show what is used of each budget."),
     "replay": ("spanledger_processor.cli.replay", "Send a file of refused requests, or of any OTLP-JSON lines."),
     "tenants": ("spanledger_processor.cli.reading", "List the tenants that have data."),
     "unpriced": ("spanledger_processor.cli.reading", "List calls without a price, and what to do about it."),
     "tools": ("spanledger_processor.cli.reading", "List tool calls that a session made again, and loops."),
     "span": ("spanledger_processor.cli.reading", "Show what was decided about one span, and why."),
-    "close": ("spanledger_processor.cli.close", "Mark a session as ended."),
+    "close": ("spanledger_processor.cli.close", "Mark a session, or all of a process, as ended."),
     "forget": ("spanledger_processor.cli.forget", "Take the names of a session, user or tenant out of the ledger."),
 }
 """Name -> the module that has it, and what it is for. A module is loaded when its command runs."""

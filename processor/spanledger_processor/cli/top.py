@@ -1,0 +1,174 @@
+"""`spanledger top`: what is being spent now, followed live on a terminal, printed once elsewhere."""
+
+from __future__ import annotations
+
+import io
+import select
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from spanledger_processor.cli import show
+from spanledger_processor.cli.asking import Source, Where, asks
+from spanledger_processor.cli.options import as_json
+
+_MOST = 200
+"""Sessions that are looked at."""
+_FRAME_LINES = 8
+"""Lines of a screen that are no sessions."""
+
+
+@click.command()
+@click.option(
+    "--sort",
+    type=click.Choice(["last", "cost"]),
+    default="last",
+    show_default=True,
+    help="last: latest activity first; cost: dearest first.",
+)
+@click.option("--state", type=click.Choice(["active", "idle", "stale", "closed"]), help="Only sessions in this state.")
+@click.option(
+    "--interval", type=click.FloatRange(0.5, 3600), default=2.0, show_default=True, help="Seconds between two looks."
+)
+@click.option("--once", is_flag=True, help="Print once and end, as where the output is no terminal.")
+@asks
+@as_json
+def top(sort: str, state: str | None, interval: float, where: Where, *, once: bool, as_json: bool) -> None:
+    """Follow what is spent: today's sum, budgets and the latest sessions. q or Ctrl-C ends it."""
+    asked = {"sort": sort, "state": state}
+    found = _look(where, asked)
+    out = Console()
+    if as_json:
+        show.show_json(found)
+    elif once or not out.is_terminal:
+        show.console().print(_screen(found, {}, None, ""))
+    else:
+        _follow(where, asked, found, interval, out)
+
+
+def _look(where: Where, asked: Mapping[str, str | None]) -> dict[str, Any]:
+    """Ask once for all that is shown, or end the command."""
+    with where.open() as source:
+        answers = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            "today": _asked(source, "/api/v1/summary", since="today", by="model", limit="5")["total"],
+            "total": _asked(source, "/api/v1/summary", by="model", limit="1")["total"],
+            "budgets": _asked(source, "/api/v1/budgets", limit="3")["budgets"],
+            "sessions": _asked(source, "/api/v1/sessions", limit=str(_MOST), **asked)["sessions"],
+        }
+    answers["sessions"] = [row for row in answers["sessions"] if row["id"]]
+    return {**answers, "source": source.name}
+
+
+def _asked(source: Source, path: str, **parameters: str | None) -> dict[str, Any]:
+    answer = source.ask(path, {}, parameters)
+    assert answer is not None
+    return answer
+
+
+def _follow(
+    where: Where, asked: Mapping[str, str | None], found: dict[str, Any], interval: float, out: Console
+) -> None:
+    """Show the screen anew every so often until it is ended; one that cannot be asked for a while stays."""
+    before: dict[str, float] = {}
+    problem = ""
+    with _keys() as pressed, Live(console=out, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(_screen(found, before, out.height - _FRAME_LINES, problem), refresh=True)
+            if pressed(interval):
+                return
+            before = {row["id"]: row["cost_usd"] for row in found["sessions"]}
+            said = io.StringIO()
+            try:
+                with redirect_stderr(said):
+                    found, problem = _look(where, asked), ""
+            except SystemExit:
+                problem = said.getvalue().strip()
+
+
+@contextmanager
+def _keys() -> Iterator[Callable[[float], bool]]:
+    """Give a function that waits for so many seconds and returns whether q was pressed; SIGTERM ends like Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        if not sys.stdin.isatty():
+            yield _wait
+            return
+        import termios  # there is none without terminals of this kind
+        import tty
+
+        descriptor = sys.stdin.fileno()
+        usual = termios.tcgetattr(descriptor)
+        tty.setcbreak(descriptor)
+        try:
+            yield _pressed
+        finally:
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, usual)
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _wait(seconds: float) -> bool:
+    time.sleep(seconds)
+    return False
+
+
+def _pressed(seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if select.select([sys.stdin], [], [], left)[0] and (key := sys.stdin.read(1)) in ("q", "Q", ""):
+            return bool(key) or _wait(max(0.0, until - time.monotonic()))
+    return False
+
+
+def _screen(found: dict[str, Any], before: Mapping[str, float], most: int | None, problem: str) -> Group:
+    """Return all that is shown; `before` are costs of sessions a look earlier, `most` the rows there is room for."""
+    sessions = found["sessions"]
+    shown = sessions if most is None else sessions[: max(1, most - len(found["budgets"]))]
+    lines = [
+        Text(show.plain(f"{found['source']}, {found['at'][:19].replace('T', ' ')} UTC"), "dim"),
+        Text(f"today {_told(found['today'])} · in all {_told(found['total'])}", "bold"),
+        *(Text(show.plain(_budget(row)), "red" if row["over"] else "") for row in found["budgets"]),
+    ]
+    if problem:
+        lines.append(Text(show.plain(problem), "red"))
+    states = {name: sum(row["state"] == name for row in sessions) for name in ("active", "idle", "stale", "closed")}
+    number = f"{len(sessions)}{' or more' if len(sessions) >= _MOST else ''}"
+    title = f"{number} sessions: " + ", ".join(f"{n} {name}" for name, n in states.items() if n)
+    if not sessions:
+        return Group(*lines, Text("No session here yet."))
+    columns: list[show.Column] = [
+        show.named("session"),
+        *show.described(shown),
+        ("state", lambda row: row["state"], False),
+        ("cost", show.spent, True),
+        *([("since last look", lambda row: _rise(row, before), True)] if before else []),
+        *show.TOTALS[1:],
+    ]
+    return Group(*lines, show.table(title, columns, shown))
+
+
+def _told(sums: dict[str, Any]) -> str:
+    return f"{show.spent(sums)}, {show.counted(sums['calls'], 'call')}"
+
+
+def _budget(row: dict[str, Any]) -> str:
+    of = f" of {row['value']}" if row["value"] else ""
+    spent, amount = show.money(row["used_usd"]), show.money(row["amount_usd"])
+    return f"budget {row['budget']}{of}: {row['used']:.0%}, {spent} of {amount}"
+
+
+def _rise(row: dict[str, Any], before: Mapping[str, float]) -> str:
+    rise = row["cost_usd"] - before.get(row["id"], row["cost_usd"])
+    return f"+{show.money(rise)}" if rise > 0 else "-"

@@ -1,0 +1,89 @@
+"""`spanledger top`: printed once where nobody can press a key, followed on a terminal until q, Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import termios
+from pathlib import Path
+
+import pytest
+
+from backend import Backend
+from chats import chat, request, set_attributes
+from commands import answer, ledger, output, run
+from served import Served
+
+
+def _of(session: str) -> bytes:
+    span = chat()
+    set_attributes(span, {"gen_ai.conversation.id": session})
+    return request(span)
+
+
+def test_prints_once_where_there_is_no_terminal(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _of("first"), _of("second"))
+    printed = output("top", *state)
+    assert "2 sessions" in printed
+    assert "first" in printed
+    assert "in all $0.000420, 2 calls" in printed
+
+
+def test_says_the_same_as_the_other_commands(tmp_path: Path) -> None:
+    state = ledger(tmp_path, _of("first"), _of("second"), request(chat()))
+    found = answer("top", *state)
+    assert found["total"] == answer("summary", *state)["total"]
+    assert found["sessions"] == [row for row in answer("sessions", *state) if row["id"]]
+    assert [row["id"] for row in answer("top", "--state", "closed", *state)["sessions"]] == []
+
+
+def test_no_ledger_and_an_empty_one(tmp_path: Path) -> None:
+    result = run("top", "--set", f"state.path={tmp_path / 'none'}")
+    assert result.exit_code == 1
+    assert "does not exist yet" in result.stderr
+    assert "No session here yet." in output("top", *ledger(tmp_path / "empty"))
+
+
+def test_asks_a_running_instance(tmp_path: Path) -> None:
+    with Backend() as backend, Served(tmp_path, backend.port) as served:
+        served.export(_of("live"))
+        assert "live" in output("top", "--endpoint", f"http://127.0.0.1:{served.api}")
+
+
+@pytest.mark.parametrize("end", ["q", "ctrl-c", "sigterm"])
+def test_follows_on_a_terminal_until_it_is_ended(end: str, tmp_path: Path) -> None:
+    """The terminal is left as it was, with exit code 0."""
+    state = ledger(tmp_path, _of("followed"))
+    ours, theirs = pty.openpty()
+    before = termios.tcgetattr(theirs)
+    command = [sys.executable, "-m", "spanledger_processor.cli", "top", "--interval", "0.5", *state]
+    process = subprocess.Popen(
+        command, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True, env={**os.environ, "TERM": "xterm"}
+    )
+    try:
+        _read_until(ours, b"followed")
+        ledger(tmp_path, _of("new one"))
+        _read_until(ours, b"new one")
+        if end == "q":
+            os.write(ours, b"q")
+        else:
+            process.send_signal(signal.SIGINT if end == "ctrl-c" else signal.SIGTERM)
+        _read_until(ours, b"\x1b[?1049l")
+        assert process.wait(30) == 0
+        assert termios.tcgetattr(theirs) == before
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+        os.close(theirs)
+
+
+def _read_until(descriptor: int, wanted: bytes) -> None:
+    seen = b""
+    while wanted not in seen:
+        assert select.select([descriptor], [], [], 60)[0], seen
+        seen += os.read(descriptor, 65536)
