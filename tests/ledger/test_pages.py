@@ -217,6 +217,24 @@ def test_a_cursor_of_another_order_is_refused(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_cursor_of_another_tenant_is_refused(tmp_path: Path) -> None:
+    store = _store_with(tmp_path, Clock())
+    other = bytes(len(TENANT))
+    assert other != TENANT
+    with store.snapshot() as reader:
+        cursor = pages.sessions(reader, TENANT, Wanted(limit=2)).next_cursor
+        assert cursor is not None
+        with pytest.raises(CursorError, match="another tenant"):
+            pages.sessions(reader, other, Wanted(cursor=cursor))
+        with pytest.raises(CursorError, match="another tenant"):
+            pages.runs(reader, other, Wanted(cursor=cursor), all_runs=True)
+        with pytest.raises(CursorError, match="another tenant"):
+            pages.tasks(reader, other, {}, 2, cursor)
+        with pytest.raises(CursorError, match="another tenant"):
+            pages.tool_repeats(reader, other, None, 2, cursor, loops=False)
+    store.close()
+
+
 @pytest.mark.parametrize("cost", [0, 1, 2, 63, 64, 65, 127, 128, 10**12, 10**30])
 def test_ranks_of_costs_rise_with_them_and_tell_two_per_cent_apart(cost: int) -> None:
     assert cost_rank(cost) <= cost_rank(cost + 1)

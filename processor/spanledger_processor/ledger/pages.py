@@ -81,7 +81,7 @@ class Wanted:
 
 def sessions(reader: Reader, tenant: bytes, wanted: Wanted) -> Page:
     """Return a page of sessions, the one last active, or the dearest, first; what belongs to none is the last row."""
-    page = _Filling(wanted)
+    page = _Filling(tenant, wanted)
     by_cost = wanted.by_cost
     after = page.after(_BY_COST, _BY_COST_RANK) if by_cost else page.after(_BY_TIME)
     rows = _by_cost(reader, tenant, after) if by_cost else _by_time(reader, tenant, wanted, after)
@@ -97,7 +97,7 @@ def runs(reader: Reader, tenant: bytes, wanted: Wanted, *, all_runs: bool) -> Pa
     Unless `all_runs`, a session that is a run of its own, and spawned none, is left out. By cost every run is looked at
     for each page.
     """
-    page = _Filling(wanted)
+    page = _Filling(tenant, wanted)
     found = _RunPlaces(reader, tenant, all_runs=all_runs)
     if wanted.by_cost:
         after = page.after(_RUNS_BY_COST)
@@ -123,7 +123,7 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
     `wanted` has the session, task id or kind that a row must have.
     """
     within = near(id_bytes(bounded_id(wanted["session"]))) if "session" in wanted else b""
-    after = None if cursor is None else _read_cursor(cursor)
+    after = None if cursor is None else _read_cursor(tenant, cursor)
     if after is not None and after[0] != _TASKS:
         raise CursorError("a cursor of another list or order")
     rows: list[Row] = []
@@ -137,7 +137,7 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
             model = {"provider": sums.labels.get("provider", ""), "model": sums.labels.get("model", "")}
             rows.append({**names, **model, **spend(sums), "last": time_of(sums.last_ns)})
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
-            return Page(rows, _cursor((_TASKS, 0, where[9:])))
+            return Page(rows, _cursor(tenant, (_TASKS, 0, where[9:])))
     return Page(rows, None)
 
 
@@ -149,7 +149,7 @@ def tool_repeats(
     With `loops` only those that completed a loop at some time.
     """
     within = near(id_bytes(session)) if session else b""
-    after = None if cursor is None else _read_cursor(cursor)
+    after = None if cursor is None else _read_cursor(tenant, cursor)
     if after is not None and after[0] != _REPEATS:
         raise CursorError("a cursor of another list or order")
     rows: list[Row] = []
@@ -163,18 +163,19 @@ def tool_repeats(
             if (session is None or row_of["session"] == bounded_id(session)) and (row_of["loop"] or not loops):
                 rows.append(row_of)
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
-            return Page(rows, _cursor((_REPEATS, 0, where[9:])))
+            return Page(rows, _cursor(tenant, (_REPEATS, 0, where[9:])))
     return Page(rows, None)
 
 
 class _Filling:
     """A page that is being filled."""
 
-    def __init__(self, wanted: Wanted) -> None:
+    def __init__(self, tenant: bytes, wanted: Wanted) -> None:
+        self._tenant = tenant
         self._wanted = wanted
         self._rows: list[Row] = []
         self._looked_at = 0
-        self._last: Place | None = None if wanted.cursor is None else _read_cursor(wanted.cursor)
+        self._last: Place | None = None if wanted.cursor is None else _read_cursor(tenant, wanted.cursor)
 
     def after(self, *kinds: int) -> Place | None:
         """Return the place that the page before ended with.
@@ -199,7 +200,7 @@ class _Filling:
     def cut(self) -> Page:
         """Return the page where more rows may follow."""
         assert self._last is not None
-        return Page(self._rows, _cursor(self._last))
+        return Page(self._rows, _cursor(self._tenant, self._last))
 
     def end(self, unattributed: Sums) -> Page:
         """Return the page where none follow but, without a filter, what belongs to none."""
@@ -334,17 +335,19 @@ class _RunPlaces:
         return named_by(self._reader.sums(session_key(self._tenant, session_id)))
 
 
-def _cursor(place: Place) -> str:
+def _cursor(tenant: bytes, place: Place) -> str:
     kind, rank, id_hash = place
-    return urlsafe_b64encode(pack([kind, str(rank), id_hash])).decode().rstrip("=")
+    return urlsafe_b64encode(pack([kind, str(rank), id_hash, tenant])).decode().rstrip("=")
 
 
-def _read_cursor(text: str) -> Place:
+def _read_cursor(tenant: bytes, text: str) -> Place:
     try:
-        kind, rank, id_hash = unpack(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        kind, rank, id_hash, given_for = unpack(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         place = (int(kind), int(rank), bytes(id_hash))
     except (ValueError, TypeError, UnpackException) as error:
         raise CursorError("not a cursor that an answer gave") from error
     if not 0 <= place[1] < 1 << 128:
         raise CursorError("not a cursor that an answer gave")
+    if given_for != tenant:
+        raise CursorError("a cursor of another tenant")
     return place
