@@ -32,3 +32,12 @@ def test_what_is_beyond_a_limit_is_retryable_by_both_protocols_and_counted(tmp_p
         assert served.metric("spanledger_rate_limited_requests_total", limit="sessions") == 2
         assert len(backend.received) == 3
         assert served.answer("/api/v1/summary")["total"]["calls"] == 3
+
+
+def test_workers_share_a_limit(tmp_path: Path) -> None:
+    """Each connection comes to any of them, and has what is left of the minute for all."""
+    more = {"processor": {"rate_limits": {"requests": 3}}}
+    with Backend() as backend, Served(tmp_path, backend.port, more, arguments=("--workers", "2")) as served:
+        statuses = [served.post(request(chat())).status_code for _ in range(12)]
+        assert statuses == [200] * 3 + [503] * 9
+        assert len(backend.received) == 3

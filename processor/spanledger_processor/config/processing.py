@@ -369,7 +369,7 @@ class Budget(Section):
 class RateLimits(Section):
     """What one sender, or one tenant, may send in a minute; what is beyond is answered as retryable. Default: anything.
 
-    With `serve --workers` each worker counts by itself.
+    The workers of `serve --workers` share them.
     """
 
     per: Literal["sender", "tenant"] = Field(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +31,7 @@ from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
 from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger, Status
 from spanledger_processor.server.own_telemetry import OwnTelemetrySender
+from spanledger_processor.server.rate_limits import Minutes
 from spanledger_processor.server.reloading import Reloadable
 from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import (
@@ -135,7 +136,12 @@ async def running_ledger(config: Config, link: str, workers: int) -> AsyncIterat
 async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncExitStack) -> Reloadable:
     telemetry = _telemetry(config, 0)
     ledger = _open_ledger(config, telemetry, closing)
-    server = LedgerServer(link, LocalLedger(ledger), lambda status: telemetry.registry.keep_counters(status["metrics"]))
+    server = LedgerServer(
+        link,
+        LocalLedger(ledger),
+        gone=lambda status: telemetry.registry.keep_counters(status["metrics"]),
+        count=Minutes(config.processor.rate_limits).take_packed,
+    )
 
     def listening() -> dict[str, bool]:
         names: dict[str, bool] = {"workers": bool(server.statuses)}
@@ -208,7 +214,7 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> R
     await ledger.start()
     closing.push_async_callback(ledger.close)
     pricer = make_pricer(config)
-    stage = await _start_stage(config, signer, pricer, telemetry, ledger, closing, share_ports=True)
+    stage = await _start_stage(config, signer, pricer, telemetry, ledger, closing, count=ledger.count)
     await _start_own_telemetry(config, lambda: None, telemetry.tracer, closing)
     await stage.receive(config, signer, closing, partial(_ledger_beside, config))
     return Reloadable(config, pricer, signer, stage.receivers, delivery=stage.delivery)
@@ -252,10 +258,12 @@ async def _start_stage(
     telemetry: Telemetry,
     ledger: BatchLedger,
     closing: AsyncExitStack,
-    *,
-    share_ports: bool = False,
+    count: Callable[[bytes], Awaitable[bytes]] | None = None,
 ) -> _Stage:
-    """Start the exporters, and make what stands before them."""
+    """Start the exporters, and make what stands before them.
+
+    `count` is given in a worker, which shares ports and rate limits with others.
+    """
     destinations = make_exporter_settings(config)
     exporters = [build(name, settings, SpanDisplay()) for name, settings in destinations.items()]
     for exporter in exporters:
@@ -265,13 +273,13 @@ async def _start_stage(
     closing.push_async_callback(delivery.close, AFTER_GRACE)
     stage, log_stage = make_stage(config, signer, pricer), make_log_stage(config, signer)
     redactor, check = make_redactor(config, signer), make_tenant_of(config.processor).check
-    limits = make_rate_limits(config.processor)
+    limits = make_rate_limits(config.processor, count)
     handler = Handler(
         stage, log_stage, ledger, delivery, telemetry.stage, redactor=redactor, check=check, limits=limits
     )
     receivers: list[Otlp | EnricherReceiver] = []
     if config.receivers.otlp is not None:
-        receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests, share_ports=share_ports))
+        receivers.append(Otlp(config.receivers.otlp, handler, telemetry.requests, share_ports=count is not None))
     if config.receivers.enricher is not None:
         keys, trusted = link_keys(config.processor), config.receivers.enricher.trusted_hop
         enricher = Enricher(stage, log_stage, handler.account, telemetry.stage, keys, trusted=trusted)

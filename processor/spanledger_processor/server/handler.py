@@ -122,7 +122,7 @@ class Handler:
         request_id = _request_id(body)
         try:
             if self._limits is not None:
-                self._limits.admit(sender, headers, len(body))
+                await self._limits.admit(sender, headers, len(body))
         except RateLimitedError as limited:
             return self._limited(limited)
         through = partial(self._through, trusted=trusted)
@@ -233,7 +233,7 @@ class Handler:
                 reading = await _work(self._stage.reading(body, headers, self._now_ns(), trusted=trusted), large)
                 items = reading.request.span_count
                 if self._limits is not None:
-                    self._limits.admit_names(sender, reading.batches)
+                    await self._limits.admit_names(sender, reading.batches)
                 decisions = [await self.account(batch) for batch in reading.batches]
                 out = await _work(writing(reading, decisions), large)
             self._observer.enriched(reading)

@@ -1,7 +1,8 @@
 """The way between stage workers and the ledger process: a socket file of one user, requests and answers in frames.
 
 A worker that loses the connection connects again and asks again what was not answered: accounting twice for a batch
-gives what it gave the first time. Nothing but a batch's accounting and a worker's own metrics goes over it.
+gives what it gave the first time. Nothing goes over it but a batch's accounting, what counts for rate limits and a
+worker's own metrics.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ Status: TypeAlias = Mapping[str, Any]
 _FRAME = struct.Struct("<IQc")
 """Length of what follows, number of the request, and its kind."""
 _BATCH, _STATUS, _RULING, _REFUSED, _FAILED, _TRACES = b"B", b"S", b"R", b"N", b"E", b"T"
+_TAKEN, _COUNTED = b"L", b"C"
 
 _RECONNECT_S = 0.1
 _PATIENCE_S = 5.0
@@ -121,22 +123,34 @@ class RemoteLedger:
 
     async def account(self, batch: Batch) -> Ruling:
         """Return the ruling on a batch once the ledger process has committed it."""
-        self._number += 1
-        number = self._number
-        asked = _Asked(_BATCH, encode_batch(batch), asyncio.get_running_loop().create_future())
-        self._asked[number] = asked
-        try:
-            self._send(number, asked)
-            await asyncio.wait((asked.answer,), timeout=_PATIENCE_S)
-            if not asked.answer.done() and asked.sent:
-                await asyncio.wait((asked.answer,), timeout=_ANSWER_S - _PATIENCE_S)
-        finally:
-            del self._asked[number]
+        asked = await self._ask(_BATCH, encode_batch(batch), _ANSWER_S)
         if not asked.answer.done():
             if asked.sent:
                 raise UnansweredError
             raise StateError(self.problem or "the ledger process is not there")
         return decode_ruling(asked.answer.result())
+
+    async def count(self, taken: bytes) -> bytes:
+        """Count what is taken of rate limits, for all workers together; empty: it is beyond none, or nobody can say."""
+        if self.problem is not None:
+            return b""
+        asked = await self._ask(_TAKEN, taken, _PATIENCE_S)
+        return asked.answer.result() if asked.answer.done() else b""
+
+    async def _ask(self, kind: bytes, payload: bytes, seconds: float) -> _Asked:
+        """Ask, and wait so long for the answer; less where it cannot even be asked."""
+        self._number += 1
+        number = self._number
+        asked = _Asked(kind, payload, asyncio.get_running_loop().create_future())
+        self._asked[number] = asked
+        try:
+            self._send(number, asked)
+            await asyncio.wait((asked.answer,), timeout=_PATIENCE_S)
+            if not asked.answer.done() and asked.sent:
+                await asyncio.wait((asked.answer,), timeout=seconds - _PATIENCE_S)
+        finally:
+            del self._asked[number]
+        return asked
 
     async def _keep_connected(self) -> None:
         while True:
@@ -164,7 +178,7 @@ class RemoteLedger:
             asked = self._asked.get(number)
             if asked is None or asked.answer.done():
                 continue
-            if kind == _RULING:
+            if kind in (_RULING, _COUNTED):
                 asked.answer.set_result(payload)
             elif kind == _REFUSED:
                 asked.answer.set_exception(StateError(payload.decode()))
@@ -203,10 +217,17 @@ class _Worker:
 class LedgerServer:
     """The ledger process's end: accounts for batches, and knows the workers that are connected.
 
-    `gone` is called with a worker's last status when it disconnects.
+    `gone` is called with a worker's last status when it disconnects, `count` with what workers take of rate limits.
     """
 
-    def __init__(self, path: str, ledger: BatchLedger, gone: Callable[[Status], None]) -> None:
+    def __init__(
+        self,
+        path: str,
+        ledger: BatchLedger,
+        gone: Callable[[Status], None],
+        count: Callable[[bytes], bytes] = lambda _: b"",
+    ) -> None:
+        self._count = count
         self._path = path
         self._ledger = ledger
         self._gone = gone
@@ -248,6 +269,8 @@ class LedgerServer:
             number, kind, payload = await _frame(reader)
             if kind == _STATUS:
                 worker.status = orjson.loads(payload)
+            elif kind == _TAKEN:
+                worker.writer.write(_framed(number, _COUNTED, self._count(payload)))
             else:
                 task = asyncio.create_task(self._account(worker, number, payload))
                 worker.tasks.add(task)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.config.processing import RateLimits as Settings
+from spanledger_processor.ledger.packing import pack, unpack
 
 Limit: TypeAlias = Literal["requests", "bytes", "sessions", "models"]
 
@@ -22,10 +23,27 @@ _MOST = 4096
 class RateLimitedError(Exception):
     """A request is beyond a limit; its sender may try again after `seconds`."""
 
-    def __init__(self, limit: Limit, per: str, seconds: float) -> None:
+    def __init__(self, limit: str, per: str, seconds: float) -> None:
         super().__init__(f"more {limit} than one {per} may send in a minute")
-        self.limit: Limit = limit
+        self.limit = limit
         self.seconds = seconds
+
+
+class Taken(NamedTuple):
+    """What a sender or tenant asks to be counted: a request of so many bytes, or, where that is None, names."""
+
+    of: str | bytes
+    size: int | None
+    sessions: Sequence[str] = ()
+    models: Sequence[str] = ()
+
+    def packed(self) -> bytes:
+        """Return it as bytes, for another process."""
+        return pack([*self])
+
+
+Beyond: TypeAlias = tuple[Limit, float]
+"""The limit that something is beyond, and the seconds until it is not."""
 
 
 @dataclass(slots=True)
@@ -38,75 +56,52 @@ class _Minute:
     names: dict[Limit, set[str]] = field(default_factory=dict)
 
 
-class RateLimits:
-    """Counts by minutes that begin with the first request; nothing is counted of a request that is refused.
+class Minutes:
+    """Counts by minutes that begin with the first request; nothing is counted of a request that is refused."""
 
-    `tenant_of` gives the tenant that a request's headers name.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        tenant_of: Callable[[Mapping[str, str]], bytes],
-        now: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
-        self._tenant_of = tenant_of
         self._now = now
         self._minutes: OrderedDict[str | bytes, _Minute] = OrderedDict()
-        self.on = any(limit is not None for limit in (settings.requests, settings.bytes))
-        self.names_on = any(limit is not None for limit in (settings.sessions, settings.models))
 
-    def admit(self, sender: str, headers: Mapping[str, str], size: int) -> None:
-        """Count a request of so many bytes.
+    def __len__(self) -> int:
+        """How many senders or tenants are told apart now."""
+        return len(self._minutes)
 
-        Raises:
-            RateLimitedError: it is one too many, or too large for what is left of the minute.
-        """
-        if not self.on:
-            return
-        minute = self._minute(sender if self._settings.per == "sender" else self._tenant_of(headers))
-        if minute is None:
-            return
+    def take(self, taken: Taken) -> Beyond | None:
+        """Count what is taken, or return the limit that it is beyond."""
+        most, minute = self._settings, self._minute(taken.of)
+        if taken.size is not None:
+            limit = self._beyond(minute, taken.size)
+            if limit is None:
+                minute.requests += 1
+                minute.size += taken.size
+            return limit and (limit, self._left_of(minute))
+        names: tuple[tuple[Limit, int | None, set[str]], ...] = (
+            ("sessions", most.sessions, set(taken.sessions)),
+            ("models", most.models, set(taken.models)),
+        )
+        for limit, allowed, named in names:
+            known = minute.names.setdefault(limit, set())
+            if allowed is not None and known and len(known | named) > allowed:
+                return limit, self._left_of(minute)
+        for limit, allowed, named in names:
+            if allowed is not None:
+                minute.names[limit] |= named
+        return None
+
+    def take_packed(self, taken: bytes) -> bytes:
+        """As `take`, for another process; the answer is empty where nothing is beyond a limit."""
+        beyond = self.take(Taken(*unpack(taken)))
+        return b"" if beyond is None else pack([*beyond])
+
+    def _beyond(self, minute: _Minute, size: int) -> Limit | None:
         most = self._settings
         if most.requests is not None and minute.requests >= most.requests:
-            raise self._beyond("requests", minute)
-        if most.bytes is not None and minute.size and minute.size + size > most.bytes:
-            raise self._beyond("bytes", minute)
-        minute.requests += 1
-        minute.size += size
+            return "requests"
+        return "bytes" if most.bytes is not None and minute.size and minute.size + size > most.bytes else None
 
-    def admit_names(self, sender: str, batches: Iterable[Batch]) -> None:
-        """Count the sessions and models that spans name, before any of them is accounted for.
-
-        Raises:
-            RateLimitedError: they are too many beside those of this minute.
-        """
-        if not self.names_on:
-            return
-        for batch in batches:
-            minute = self._minute(sender if self._settings.per == "sender" else batch.tenant)
-            if minute is None:
-                continue
-            sessions = {fact.session.id for fact in batch.facts if fact.session.id}
-            models = {fact.call.model for fact in batch.facts if fact.call is not None and fact.call.model}
-            self._admit_names("sessions", self._settings.sessions, minute, sessions)
-            self._admit_names("models", self._settings.models, minute, models)
-
-    def _admit_names(self, limit: Limit, most: int | None, minute: _Minute, names: set[str]) -> None:
-        if most is None:
-            return
-        known = minute.names.setdefault(limit, set())
-        if known and len(known | names) > most:
-            raise self._beyond(limit, minute)
-        known |= names
-
-    def _minute(self, of: str | bytes) -> _Minute | None:
-        """Return the minute of a sender or tenant; None for what the process itself sends."""
-        if of == "":
-            return None
-        if isinstance(of, str):
-            of = unquote(of.removeprefix("ipv4:").removeprefix("ipv6:")).strip("[]")  # as gRPC, and as HTTP knows it
+    def _minute(self, of: str | bytes) -> _Minute:
         now = self._now()
         minute = self._minutes.get(of)
         if minute is None or now - minute.began >= _SECONDS:
@@ -116,5 +111,66 @@ class RateLimits:
             self._minutes.popitem(last=False)
         return minute
 
-    def _beyond(self, limit: Limit, minute: _Minute) -> RateLimitedError:
-        return RateLimitedError(limit, self._settings.per, max(1.0, minute.began + _SECONDS - self._now()))
+    def _left_of(self, minute: _Minute) -> float:
+        return max(1.0, minute.began + _SECONDS - self._now())
+
+
+class RateLimits:
+    """Refuses what is beyond a limit.
+
+    What the process itself sends, without a sender, is not limited. `tenant_of` gives the tenant that a request's
+    headers name. `count` counts packed `Taken` where several processes share the limits, and answers as
+    `Minutes.take_packed` does; without it `minutes` counts here.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        tenant_of: Callable[[Mapping[str, str]], bytes],
+        minutes: Minutes,
+        count: Callable[[bytes], Awaitable[bytes]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._tenant_of = tenant_of
+        self._minutes = minutes
+        self._count = count
+        self.on = any(limit is not None for limit in (settings.requests, settings.bytes))
+        self.names_on = any(limit is not None for limit in (settings.sessions, settings.models))
+
+    async def admit(self, sender: str, headers: Mapping[str, str], size: int) -> None:
+        """Count a request of so many bytes.
+
+        Raises:
+            RateLimitedError: it is one too many, or too large for what is left of the minute.
+        """
+        if self.on and sender:
+            await self._take(Taken(self._of(sender) or self._tenant_of(headers), size))
+
+    async def admit_names(self, sender: str, batches: Iterable[Batch]) -> None:
+        """Count the sessions and models that spans name, before any of them is accounted for.
+
+        Raises:
+            RateLimitedError: they are too many beside those of this minute.
+        """
+        if not (self.names_on and sender):
+            return
+        for batch in batches:
+            sessions = {fact.session.id for fact in batch.facts if fact.session.id}
+            models = {fact.call.model for fact in batch.facts if fact.call is not None and fact.call.model}
+            await self._take(Taken(self._of(sender) or batch.tenant, None, sorted(sessions), sorted(models)))
+
+    def _of(self, sender: str) -> str:
+        """Return the sender that is counted, by one name as gRPC and as HTTP know it; empty where it is the tenant."""
+        if self._settings.per == "tenant":
+            return ""
+        return unquote(sender.removeprefix("ipv4:").removeprefix("ipv6:")).strip("[]")
+
+    async def _take(self, taken: Taken) -> None:
+        beyond: Any = None
+        if self._count is None:
+            beyond = self._minutes.take(taken)
+        elif answer := await self._count(taken.packed()):
+            beyond = unpack(answer)
+        if beyond is not None:
+            limit, seconds = beyond
+            raise RateLimitedError(limit, self._settings.per, seconds)

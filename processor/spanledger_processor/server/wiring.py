@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -30,7 +30,7 @@ from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pricing import Override, Pricer
-from spanledger_processor.server.rate_limits import RateLimits
+from spanledger_processor.server.rate_limits import Minutes, RateLimits
 from spanledger_processor.signing.key import SigningKeyUnavailableError, load_key
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import USD
@@ -259,9 +259,12 @@ def make_tenant_of(processor: Processor) -> Tenants:
     return Tenants(processor.tenant)
 
 
-def make_rate_limits(processor: Processor) -> RateLimits | None:
-    """Return what counts the requests of senders or tenants; None where anything goes."""
-    limits = RateLimits(processor.rate_limits, make_tenant_of(processor).by_headers)
+def make_rate_limits(
+    processor: Processor, count: Callable[[bytes], Awaitable[bytes]] | None = None
+) -> RateLimits | None:
+    """Return what counts the requests of senders or tenants, by `count` for all workers; None where anything goes."""
+    settings = processor.rate_limits
+    limits = RateLimits(settings, make_tenant_of(processor).by_headers, Minutes(settings), count)
     return limits if limits.on or limits.names_on else None
 
 
