@@ -88,7 +88,7 @@ docs: $(INSTALLED) ## write docs/ from the tables in the code
 	@mkdir -p docs
 	$(BIN)/python -m spanledger_processor.dialects.document > docs/dialects.md
 	$(BIN)/python -m spanledger_processor.config.document > docs/configuration.md
-	$(BIN)/python -m spanledger_processor.telemetry.document > docs/telemetry.md
+	$(BIN)/python -m spanledger_processor.telemetry.table > docs/telemetry.md
 	$(BIN)/python -m spanledger_processor.server.api_document > docs/http-api.md
 	$(BIN)/python -m spanledger_processor.enrichment.reference > docs/attributes.md
 

@@ -23,9 +23,8 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from spanledger_exporters import tls
-from spanledger_exporters.hints import Protocol, with_hint
 from spanledger_exporters.interface import USER_AGENT, Result, Signal, Verdict
-from spanledger_exporters.responses import LONGEST_WAIT, PROTOBUF, Body, reason, success
+from spanledger_exporters.responses import LONGEST_WAIT, PROTOBUF, Body, Protocol, reason, success, with_hint
 from spanledger_exporters.settings import OtlpGrpcSettings
 
 _SERVICE = "/opentelemetry.proto.collector."

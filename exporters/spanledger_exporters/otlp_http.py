@@ -17,9 +17,8 @@ from backports import zstd
 from google.rpc.status_pb2 import Status
 
 from spanledger_exporters import tls
-from spanledger_exporters.hints import Protocol, with_hint
 from spanledger_exporters.interface import USER_AGENT, Result, Signal, Verdict, one_line
-from spanledger_exporters.responses import JSON, LONGEST_WAIT, PROTOBUF, Body, reason, success
+from spanledger_exporters.responses import JSON, LONGEST_WAIT, PROTOBUF, Body, Protocol, reason, success, with_hint
 from spanledger_exporters.settings import HttpCompression, OtlpHttpSettings, without_query
 from spanledger_processor.otlp.json_form import to_json
 from spanledger_processor.otlp.wire import MalformedError

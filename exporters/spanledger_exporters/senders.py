@@ -20,10 +20,9 @@ from spanledger_exporters.interface import (
     Verdict,
     logger_of,
 )
-from spanledger_exporters.match import Match
 from spanledger_exporters.queue import DurableQueue, Entry, measure, total
 from spanledger_exporters.retry import waits
-from spanledger_exporters.settings import FileSettings, QueueSettings, RetrySettings
+from spanledger_exporters.settings import FileSettings, Match, QueueSettings, RetrySettings
 
 _BEST_EFFORT_SECONDS = 60.0
 """How long a request may take to a destination that no sender waits for."""

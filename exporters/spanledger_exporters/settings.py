@@ -209,6 +209,9 @@ Headers: TypeAlias = Annotated[Mapping[str, SecretStr], AfterValidator(_headers)
 
 Scalar: TypeAlias = str | int | float | bool | None
 
+Match: TypeAlias = Mapping[str, tuple[Scalar, ...]]
+"""By resource attribute: the values of which it has one; None: it has none, or an empty one."""
+
 
 def _listed(given: Any) -> Any:
     if not isinstance(given, Mapping):
@@ -218,7 +221,7 @@ def _listed(given: Any) -> Any:
     return {key: values if isinstance(values, (list, tuple)) else [values] for key, values in given.items()}
 
 
-def _valued(match: Mapping[str, tuple[Scalar, ...]] | None) -> Mapping[str, tuple[Scalar, ...]] | None:
+def _valued(match: Match | None) -> Match | None:
     for key, values in (match or {}).items():
         if not key.strip() or not values:
             raise ValueError(f"{key or 'an empty key'}: name the attribute and at least one value")
@@ -235,12 +238,10 @@ class ExporterSettings(Settings):
     signals: Annotated[frozenset[Signal], AfterValidator(_signals)] = Field(
         default=ALL_SIGNALS, description="The signals it gets; default: all it can take."
     )
-    match: Annotated[Mapping[str, tuple[Scalar, ...]] | None, BeforeValidator(_listed), AfterValidator(_valued)] = (
-        Field(
-            default=None,
-            description="The resources it gets: by resource attribute, the value or list of values of which each has "
-            "one; `null`: the attribute is not there. Every attribute named has to match. Default: all resources.",
-        )
+    match: Annotated[Match | None, BeforeValidator(_listed), AfterValidator(_valued)] = Field(
+        default=None,
+        description="The resources it gets: by resource attribute, the value or list of values of which each has "
+        "one; `null`: the attribute is not there. Every attribute named has to match. Default: all resources.",
     )
 
 

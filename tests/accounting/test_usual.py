@@ -29,7 +29,7 @@ from spanledger_processor.ledger.store import Unit
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing import Pricer
-from spanledger_processor.pricing.overrides import Override
+from spanledger_processor.pricing.price_list import Override
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 from spanledger_processor.telemetry.metrics import Telemetry

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from spanledger_exporters.settings import TYPES
 from spanledger_processor.config import Config
 from spanledger_processor.config.document import document
-from spanledger_processor.config.problems import model_in
+from spanledger_processor.config.reading import model_in
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 

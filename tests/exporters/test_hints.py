@@ -16,10 +16,10 @@ import pytest
 
 from backend import Backend
 from certificates import Certificates
-from spanledger_exporters.hints import with_hint
 from spanledger_exporters.interface import Result, Signal, Verdict
 from spanledger_exporters.otlp_grpc import OtlpGrpc, failure
 from spanledger_exporters.otlp_http import OtlpHttp
+from spanledger_exporters.responses import with_hint
 from spanledger_exporters.settings import OtlpGrpcSettings, OtlpHttpSettings
 
 

@@ -15,7 +15,8 @@ from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from requests_out import settings
 from spanledger_exporters import Signal
-from spanledger_exporters.match import Match, Parts
+from spanledger_exporters.delivery import Parts
+from spanledger_exporters.settings import Match
 from spanledger_processor.otlp.wire import MalformedError
 
 UNKNOWN = b"\xfa\x07\x03new"

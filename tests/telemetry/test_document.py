@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from spanledger_processor.telemetry.document import document
-from spanledger_processor.telemetry.table import TABLE
+from spanledger_processor.telemetry.table import TABLE, document
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -18,9 +18,8 @@ from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, a
 from spanledger_processor.cli.show import console, counted, plain, show_json
 from spanledger_processor.config import Config
 from spanledger_processor.enrichment.logs import LogStage
-from spanledger_processor.explain.explainer import Answer, Explainer
+from spanledger_processor.explain.explainer import Answer, Explainer, Replay, replay
 from spanledger_processor.explain.otlp_file import requests_in, without_marks
-from spanledger_processor.explain.replay import Replay, replay
 from spanledger_processor.ledger.rows import exact_usd
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.wiring import make_log_stage, make_signer

@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from spanledger_processor.config.model import Config, state_folder
-from spanledger_processor.config.problems import ConfigError, from_validation
-from spanledger_processor.config.reading import assign, expand, merged, parse_file
+from spanledger_processor.config.reading import ConfigError, assign, expand, from_validation, merged, parse_file
 from spanledger_processor.config.section import host_and_port
 
 __all__ = ["Config", "ConfigError", "host_and_port", "load"]

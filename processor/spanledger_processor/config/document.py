@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 
 from spanledger_exporters.settings import TYPES, render
 from spanledger_processor.config.model import Config
-from spanledger_processor.config.problems import model_in
+from spanledger_processor.config.reading import model_in
 
 _INTRODUCTION = """\
 # Configuration

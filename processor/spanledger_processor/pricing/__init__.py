@@ -2,7 +2,7 @@
 
 from spanledger_processor.pricing.explain import Explanation, Line, Quotation, describe, explain
 from spanledger_processor.pricing.model_names import canonical_model, one_model
-from spanledger_processor.pricing.overrides import Override
+from spanledger_processor.pricing.price_list import Override
 from spanledger_processor.pricing.pricer import Pricer
 
 __all__ = [

@@ -31,7 +31,7 @@ from typing import TypeAlias
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, CostSource, ReportedCost, Unpriced, counts_of
 from spanledger_processor.pricing import price_list
 from spanledger_processor.pricing.model_names import BEDROCK, Candidate, candidates_for
-from spanledger_processor.pricing.overrides import OVERRIDE, Override
+from spanledger_processor.pricing.price_list import OVERRIDE, Override
 from spanledger_processor.pricing.rate_card import Card, Row, charge, missing
 from spanledger_processor.units import Pico
 

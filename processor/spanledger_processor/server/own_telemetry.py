@@ -15,7 +15,7 @@ from uuid import uuid4
 from prometheus_client.metrics_core import Metric
 
 from spanledger_exporters import Exporter, Signal, Verdict, build
-from spanledger_processor.config.telemetry import OwnOtlp, OwnTelemetry
+from spanledger_processor.config.model import OwnOtlp, OwnTelemetry
 from spanledger_processor.telemetry.otlp import Tracer, metrics_request
 
 log = logging.getLogger(__name__)

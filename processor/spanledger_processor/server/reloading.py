@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from spanledger_exporters import Delivery, DestinationError
 from spanledger_processor.config import Config
-from spanledger_processor.config.problems import Place, dotted
+from spanledger_processor.config.reading import Place, dotted
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers import EnricherReceiver, Otlp
 from spanledger_processor.receivers.auth import ServerCertificates
