@@ -9,14 +9,14 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http import HTTPStatus
 from http.client import HTTPException
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn, cast, get_args
+from typing import Any, NoReturn, cast, get_args
 from urllib.parse import quote, urlsplit
 
 import click
@@ -40,12 +40,13 @@ from spanledger_sidecar.loop import (
     SourceSettings,
     findings,
 )
+from spanledger_sidecar.records import nested
 from spanledger_sidecar.sender import PROTOCOLS, otlp
 from spanledger_sidecar.sources import Source
 
 _FILES_NAMED = 100
 _ASKED = 50
-"""Sessions that the ledger is asked for."""
+"""Sessions that the ledger is asked for, and tenants that may have them."""
 _API_PORT = 4320
 _PATIENCE = 2.0
 """Seconds for one answer of the API."""
@@ -208,8 +209,13 @@ def _api_beside(endpoint: str | None) -> str:
 
 def _refuse_counted(made: Sidecar, api: str) -> None:
     """End where the ledger has sessions of these homes: their sums would count a second time."""
+
+    def first_known(names: Iterable[str]) -> str | None:
+        tenants = _tenants(api)
+        return next((name for name in islice(names, _ASKED) if any(_knows(api, name, one) for one in tenants)), None)
+
     try:
-        made.refuse_counted(lambda names: next((name for name in islice(names, _ASKED) if _knows(api, name)), None))
+        made.refuse_counted(first_known)
     except PermissionError as error:
         _fail(str(error), FAILED)
     except AlreadyCountedError as error:
@@ -218,27 +224,45 @@ def _refuse_counted(made: Sidecar, api: str) -> None:
         )
 
 
-def _knows(api: str, session: str) -> bool:
-    """Return whether the ledger has a session; False where nobody answers as one does.
+def _tenants(api: str) -> list[str]:
+    """The tenants of the ledger, the dearest of them; the default one where nobody tells of any.
+
+    Which of them the spans belong to is found out by the processor alone.
+    """
+    listed = nested(_answer(f"{api}/api/v1/tenants"), "tenants")
+    names = [nested(row, "tenant") for row in listed] if isinstance(listed, list) else []
+    return list(dict.fromkeys(["", *(name for name in names if isinstance(name, str))]))[:_ASKED]
+
+
+def _knows(api: str, session: str, tenant: str) -> bool:
+    """Return whether the ledger has a session of a tenant; False where nobody answers as one does."""
+    asked = f"?tenant={quote(tenant, safe='')}" if tenant else ""
+    found = _answer(f"{api}/api/v1/sessions/{quote(session, safe='')}{asked}")
+    return nested(found, "cost_usd") is not None
+
+
+def _answer(url: str) -> Any:
+    """The API's answer to a question; None where there is none, or nobody answers as an API does.
 
     Raises:
         PermissionError: it may not be asked, so that nobody knows.
     """
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    url, token = f"{api}/api/v1/sessions/{quote(session, safe='')}", os.environ.get(_TOKEN_VARIABLE)
+    opener, token = urllib.request.build_opener(urllib.request.ProxyHandler({})), os.environ.get(_TOKEN_VARIABLE)
     asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
     try:
         with opener.open(asked, timeout=_PATIENCE) as response:
-            return bool(response.status == HTTPStatus.OK and "cost_usd" in json.loads(response.read(_LONGEST_ANSWER)))
+            return json.loads(response.read(_LONGEST_ANSWER)) if response.status == HTTPStatus.OK else None
     except urllib.error.HTTPError as error:
         error.close()  # it is the answer, and holds the connection
         if error.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            address = urlsplit(url)
             raise PermissionError(
-                f"the ledger at {api} may not be asked ({error}): set {_TOKEN_VARIABLE}; --force does not ask"
+                f"the ledger at {address.scheme}://{address.netloc} may not be asked ({error}): set {_TOKEN_VARIABLE}; "
+                "--force does not ask"
             ) from error
-        return False
+        return None
     except (OSError, ValueError, HTTPException):
-        return False
+        return None
 
 
 def _look_once(made: Sidecar, *, bar: bool) -> bool:
@@ -250,7 +274,7 @@ def _look_once(made: Sidecar, *, bar: bool) -> bool:
 def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:  # noqa: FBT001
     """A bar on the terminal that is called with how many sessions of how many were read."""
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("sessions"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), disable=not shown) as progress:
+    with Progress(*columns, console=Console(file=sys.stderr), disable=not shown, transient=True) as progress:
         task = progress.add_task("reading", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -32,8 +32,8 @@ def _billed() -> int:
     return sum(int(call["output_total"]) for call in calls)
 
 
-def _output(served: Served) -> int:
-    sessions = told(served.config, "sessions")
+def _output(served: Served, *more: str) -> int:
+    sessions = told(served.config, "sessions", *more)
     return sum(int(session["tokens"]["output"]) for session in sessions)
 
 
@@ -68,9 +68,22 @@ def test_a_backfill_over_a_ledger_that_has_the_sessions_is_refused(root: Path, t
             served.program.start()
             log = served.program.log()
             assert "the ledger has session 89bac497e7 of mux already" in log
-            assert "spanledger sidecar --backfill --force" in log
+            assert f"spanledger sidecar --backfill --force --once --state {served.state}" in log
         assert _output(served) == _billed()
         assert len(list(backend.spans())) == spans
+
+
+def test_a_backfill_over_a_tenant_s_sessions_is_refused(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=blue")
+    config = _config(root, backfill=True) | {"processor": {"tenant": {"keys": ["team"]}}}
+    with Backend() as backend, Served(tmp_path, backend.port, config) as served:
+        eventually(lambda: _billed() == _output(served, "--tenant", "blue") or pytest.fail("not all of it yet"))
+        served.program.stop()
+        shutil.rmtree(served.state / "sidecar")
+        served.program.start()
+        assert "the ledger has session 89bac497e7 of mux already" in served.program.log()
 
 
 def test_what_was_there_before_counts_as_old(root: Path, tmp_path: Path) -> None:

@@ -142,6 +142,17 @@ def test_a_backfill_over_a_ledger_that_has_these_sessions_is_refused(tmp_path: P
         assert endpoint.arrived == ["chat claude-x"]
 
 
+def test_a_backfill_over_a_tenant_s_sessions_is_refused(tmp_path: Path) -> None:
+    """Which tenant the spans are of is found out by the processor: all of them are asked for."""
+    _put(tmp_path, "w1", MODEL)
+    with RefusingEndpoint(lambda _: 200) as endpoint:
+        endpoint.tenants = [None, "a b", "acme"]
+        endpoint.ledger.add("w1?tenant=acme")
+        result = _run(tmp_path, "--backfill", "--endpoint", endpoint.url, "--api", endpoint.url)
+        assert (result.exit_code, endpoint.requests) == (1, 0)
+        assert "has session w1 of mux already" in result.stderr
+
+
 def test_a_backfill_that_may_not_ask_the_ledger_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody knows whether it has these sessions already; with its token it is asked."""
     monkeypatch.delenv("SPANLEDGER_API_TOKEN", raising=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +24,8 @@ class RefusingEndpoint:
         self.arrived: list[str] = []
         self.requests = 0
         self.ledger: set[str] = set()
-        """Sessions that its API knows."""
+        """Sessions that its API knows, with `?tenant=` behind those that are of another than the default tenant."""
+        self.tenants: list[str | None] = []
         self.token = ""
         """What its API asks for, if anything."""
         endpoint = self
@@ -46,6 +48,9 @@ class RefusingEndpoint:
             def do_GET(self) -> None:
                 if endpoint.token and self.headers["authorization"] != f"Bearer {endpoint.token}":
                     self._end(401, b'{"error": "show the token"}')
+                    return
+                if self.path == "/api/v1/tenants":
+                    self._end(200, json.dumps({"tenants": [{"tenant": name} for name in endpoint.tenants]}).encode())
                     return
                 known = self.path.rpartition("/")[2] in endpoint.ledger
                 self._end(200 if known else 404, b'{"cost_usd": 1.0}' if known else b"{}")

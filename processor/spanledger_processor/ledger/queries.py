@@ -190,15 +190,26 @@ def _names_of(what: str, group: Group) -> Row:
 def tenants(reader: Reader) -> list[Row]:
     """The tenants that have data, the dearest first; `tenant` is None where the name was not kept."""
     found = []
-    for where, record in reader.scan(Table.TOTAL, b""):
-        tenant = where[1:9]
-        if where != key(Table.TOTAL, tenant, LEDGER):
-            continue
-        sums = Sums.unpack(record)
+    for tenant, sums in _ledgers(reader):
         name = "" if tenant == tenant_hash("") else sums.labels.get("tenant")
         times = {"first": time_of(sums.first_ns), "last": time_of(sums.last_ns)}
         found.append({"tenant": name, **spend(sums), "tool_calls": sums.tool_calls, "spans": sums.spans, **times})
     return sorted(found, key=lambda row: (-row["cost_usd"], row["tenant"] or ""))
+
+
+def _ledgers(reader: Reader) -> Iterator[tuple[bytes, Sums]]:
+    """The hashes of the tenants that have data, with the sums of each."""
+    for where, record in reader.scan(Table.TOTAL, b""):
+        tenant = where[1:9]
+        if where == key(Table.TOTAL, tenant, LEDGER):
+            yield tenant, Sums.unpack(record)
+
+
+def first_known(reader: Reader, sessions: Iterable[str]) -> str | None:
+    """Return the first of `sessions` that any tenant has; None if none has."""
+    tenants = [tenant for tenant, _ in _ledgers(reader)]
+    known = (name for name in sessions if any(reader.get(session_key(tenant, name)) is not None for tenant in tenants))
+    return next(known, None)
 
 
 def has_tenant(reader: Reader, tenant: bytes) -> bool:

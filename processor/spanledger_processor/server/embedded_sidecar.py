@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from spanledger_exporters.interface import Result
 from spanledger_processor.config import Config
 from spanledger_processor.config.model import SidecarSource
-from spanledger_processor.ledger.keys import session_key
-from spanledger_processor.ledger.store import Snapshot, StateError, tenant_hash
+from spanledger_processor.ledger.queries import first_known
+from spanledger_processor.ledger.store import Snapshot, StateError
 from spanledger_processor.receivers.driver import Pipeline
 from spanledger_processor.signing.signer import Signer
 from spanledger_sidecar.cursor import CursorError
@@ -19,10 +19,10 @@ from spanledger_sidecar.loop import SOURCES, AlreadyCountedError, Running, Setti
 
 log = logging.getLogger(__name__)
 
-_TENANT = tenant_hash("")
-_INSTEAD = (
-    "Without it the sidecar goes on from now; to count them all the same, stop serve's sidecar and run "
-    "`spanledger sidecar --backfill --force --once` with --state of this folder, then start again."
+_ALREADY = (
+    "the sidecar does not run until the next start: sidecar.backfill: %s. Without sidecar.backfill it goes on from "
+    "now; to count them all the same, start serve without sidecar.sources, run `spanledger sidecar --backfill --force "
+    "--once --state %s` (with --root, where sources.*.roots names any), and start serve as before."
 )
 _PATIENCE = 30.0
 """Seconds that one request may take."""
@@ -37,12 +37,12 @@ def start_sidecar(
 
     def counted(sessions: Iterable[str]) -> str | None:
         with snapshot() as reader:
-            return next((name for name in sessions if reader.get(session_key(_TENANT, name)) is not None), None)
+            return first_known(reader, sessions)
 
     try:
         running = start(_settings(config), _post(pipeline, loop), signer, counted)
     except AlreadyCountedError as error:
-        log.error("the sidecar does not run until the next start: sidecar.backfill: %s. %s", error, _INSTEAD)
+        log.error(_ALREADY, error, config.state.path)
         return None
     except (CursorError, StateError) as error:
         log.error("the sidecar does not run until the next start: %s", error)
