@@ -9,7 +9,7 @@ import pytest
 
 from mux_homes import bucket, last, put, row, usage
 from scripted_mux import ScriptedMux
-from sidecars import Endpoint, by_model, cost_by_model, look
+from sidecars import Endpoint, by_model, cost_by_model, look, tokens_of
 
 MODEL, OTHER = "anthropic:claude-x", "openai:gpt-x"
 
@@ -115,6 +115,42 @@ def test_chat_of_a_removed_child_names_its_models(tmp_path: Path) -> None:
     children = [span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == "child"]
     assert {str(span.attributes["spanledger.granularity"]) for span in children} == {"per-turn"}
     assert not endpoint.named("session")
+
+
+@pytest.mark.parametrize("compacted", [[MODEL], [MODEL, OTHER]])
+def test_a_compaction_of_a_child_that_was_never_seen(compacted: list[str], tmp_path: Path) -> None:
+    """Its row has what was written to the cache among the input; the parent's file tells that class, of all models."""
+    endpoint, mux = Endpoint(), ScriptedMux(tmp_path / "mux", chat=True)
+    parent = mux.create()
+    _look(tmp_path, endpoint)
+    child = mux.create(parent)
+    mux.turn(child, MODEL, (5, 4, 3, 2, 1))
+    mux.turn(child, OTHER, (1, 2, 3, 4, 5))
+    for model in compacted:
+        mux.turn(child, model, (100, 20, 30, 40, 5), compaction=True)
+    mux.turn(parent, MODEL, (7, 7, 7, 7, 7))
+    mux.roll_up(child)
+    mux.remove(child)
+    _look(tmp_path, endpoint)
+    found = by_model(endpoint.usage())
+    assert len(compacted) > 1 or found == mux.truth
+    assert [sum(counts) for counts in zip(*found.values(), strict=True)] == [
+        sum(counts) for counts in zip(*mux.truth.values(), strict=True)
+    ]
+    guessed = [span for span in endpoint.usage() if span.attributes.get("spanledger.cost.estimate")]
+    assert len(guessed) == (len(compacted) if len(compacted) > 1 else 0)
+
+
+def test_a_compaction_that_nothing_but_its_row_tells_of_is_a_guess(tmp_path: Path) -> None:
+    """The parent's file was made anew: what was written to the cache is uncached input in the row, and says so."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, usage({MODEL: bucket(5, 5)}), workspace="parent")
+    rows = row("m1", MODEL, 10, 10) + row("m2", MODEL, 20, 20, agentId="compact")
+    put(root, rows, "chat.jsonl", workspace="parent/subagent-transcripts/child")
+    _look(tmp_path, endpoint)
+    assert _usage(endpoint) == {("parent", MODEL): (5, 5), ("child", MODEL): (30, 30)}
+    (span,) = (span for span in endpoint.usage() if span.attributes.get("spanledger.cost.estimate"))
+    assert tokens_of(span)[0] == 20
 
 
 def test_a_family_removed_at_once(tmp_path: Path) -> None:

@@ -196,11 +196,11 @@ class Histories(RuleBasedStateMachine):
     def remove_child(self, *, window: bool, seen: bool) -> None:
         """Seen or not; `window`: somebody looks while parent and child both have the usage.
 
-        A chat alone does not tell what a compaction wrote to the cache.
+        The parent's file does not tell of which of several models a compaction wrote to the cache.
         """
         name = self.child()
         assert name is not None
-        if seen or self.compacted:
+        if seen or len(self.mux.compacted(name)) > 1:
             self.look()
         self.mux.roll_up(name)
         if window:

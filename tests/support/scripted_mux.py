@@ -228,6 +228,11 @@ class ScriptedMux:
         old.symlink_to(target)
         self.root = target
 
+    def compacted(self, name: str) -> set[str]:
+        """The models of the compactions that a workspace's history has."""
+        rows = [row["metadata"] for row in (*self.workspaces[name].archive, *self.workspaces[name].chat)]
+        return {metadata["model"] for metadata in rows if metadata.get("agentId") == "compact"}
+
     def _used(self, workspace: Workspace, model: str, tokens: Five) -> None:
         self._record(workspace, model, tokens)
         key = (workspace.id, model)

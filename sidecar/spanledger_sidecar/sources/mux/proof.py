@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from spanledger_sidecar.records import dedup_key
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
-from spanledger_sidecar.sources.mux.reconciliation import Reconciliation
+from spanledger_sidecar.sources.mux.reconciliation import Reconciliation, seen_usage
 from spanledger_sidecar.sources.mux.rows import NO_MODEL, Row
 from spanledger_sidecar.sources.mux.state import Early, ModelState
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, total
@@ -78,6 +78,24 @@ def corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
                     over[source], over[target] = over[source] - moved, over[target] + moved
             result[row.dedup_key] = TokenVector(*counts)
     return result
+
+
+def of_child(work: Reconciliation, rows: list[Row]) -> dict[bytes, TokenVector]:
+    """The usage of a merged child's rows by dedup key, with the classes that its parent's file proves.
+
+    Those of rows that are, with what was known before, just what the parent's file says of the child. It tells no
+    models: of compactions on several, each class is right only over all of them, which is not proved.
+    """
+    entry = work.files.entry
+    if entry is None or entry.tokens is None:
+        return {}
+    seen = total(seen_usage(work.workspace, entry).values())
+    gain = missing(entry.tokens, seen)
+    merged = rows if same(total(row.tokens for row in rows), gain) else exactly(rows, gain)
+    if not merged:
+        return {}
+    work.classes_proven = len({row.key for row in rows if row.lacks_writes}) <= 1
+    return corrected(merged, by_class(entry.tokens, seen))
 
 
 def is_reset(work: Reconciliation, usage: UsageFile) -> bool:

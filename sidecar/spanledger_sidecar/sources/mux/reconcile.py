@@ -27,6 +27,7 @@ Worked examples; a, b, ... are the usage of single turns, "rows" those of the ch
 | file a+d, rows a d | file a+d, rows a | nothing | reset: what has no row is what vanished from the chat |
 | child k: file k | parent: file a+k, merged k | turn a | k is the child's and was counted there |
 | | parent: file a+k, merged k as 5 tokens of m | turn a, k for the child | what the entry names is taken first |
+| | parent: merged k, transcript of k: a compaction | turn k | the entry tells what of k was written to the cache |
 | | fork: file {}, rows a of another | nothing | a row counts where it was first |
 | | old fork: file a, last request of another | nothing | the file was copied with its last request |
 | turn a: 10 tokens | the same row: 15 tokens | 5 tokens | one id that grows counts its growth |
@@ -255,6 +256,8 @@ def _take_rows(work: Reconciliation) -> dict[str, list[Row]]:
     workspace, by_key = work.workspace, defaultdict[str, list[Row]](list)
     awaited = {row.dedup_key for row in work.rows if _is_awaited(work, row)}
     work.rows = [row for row in work.rows if row.dedup_key not in awaited]
+    classes = proof.of_child(work, work.rows)
+    work.rows = [replace(row, tokens=classes.get(row.dedup_key, row.tokens)) for row in work.rows]
     for row in work.rows:
         work.store.take(row.dedup_key, workspace.id, row.whole or row.tokens)
         workspace.has_rows |= bool(row.tokens.total)

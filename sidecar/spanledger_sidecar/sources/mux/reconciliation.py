@@ -97,7 +97,7 @@ def known_usage(child: Workspace, entry: MergedChild, store: WorkspaceStore) -> 
 
     A parent that is removed with its children takes their usage along, and nobody may have seen its file in between.
     """
-    known = _seen(child, entry)
+    known = seen_usage(child, entry)
     if total(known.values()) != entry.tokens:
         for lost in store.lost_children(child.id):
             if lost.id not in child.merged:
@@ -107,8 +107,8 @@ def known_usage(child: Workspace, entry: MergedChild, store: WorkspaceStore) -> 
     return known
 
 
-def _seen(child: Workspace, entry: MergedChild) -> dict[str, TokenVector]:
-    """What its file said, and rows that the file did not have."""
+def seen_usage(child: Workspace, entry: MergedChild) -> dict[str, TokenVector]:
+    """Return what the child's own files told by model: its usage file, and rows that the file did not have."""
     seen = {key: state.file for key, state in child.models.items()} if child.seen_file else {}
     if entry.tokens is not None and total(seen.values()) == entry.tokens:
         return seen
@@ -178,6 +178,7 @@ class Files:
     `usage` is None where there is none that can be read; `written_ms` is when it was written, for spans that have no
     better time. `rows` are all that stand in the finer files. `chat` is true where there are finer files. `created_ms`
     is when the configuration says that the workspace was made, `began_ms` the earliest time known of it (0: none).
+    `entry` is what the usage file of a parent says of a child whose transcript this is.
     `first` marks one that was not known before, `arrived` one that appeared in a home that was watched already.
     """
 
@@ -188,6 +189,7 @@ class Files:
     timing: Timing | None = None
     created_ms: int = 0
     began_ms: int = 0
+    entry: MergedChild | None = None
     first: bool = False
     arrived: bool = False
 
@@ -205,7 +207,8 @@ class Reconciliation:
     of the file was counted before this look, `children` what of it is merged children's and still to be found, `late`
     keys of rows whose usage was counted as a remainder, `vanished` what rows that are gone had told. From the third:
     `allocations` by model key; `without_span` span ids of rows that make no span; `retry_ms` when to look again for
-    what is held back (0: never). From the fourth: `records`. `last` is the last request until a row took it.
+    what is held back (0: never); `classes_proven` where a parent's file tells all classes of the rows. From the
+    fourth: `records`. `last` is the last request until a row took it.
     """
 
     workspace: Workspace
@@ -223,6 +226,7 @@ class Reconciliation:
     allocations: dict[str, list[Allocation]] = field(default_factory=lambda: defaultdict(list))
     without_span: set[bytes] = field(default_factory=set)
     last: LastRequest | None = None
+    classes_proven: bool = False
     retry_ms: int = 0
     known: int = 0
     records: list[Record] = field(default_factory=list)
@@ -239,9 +243,14 @@ class Reconciliation:
         return last.end_ms if last is not None else 0
 
     def add(self, allocation: Allocation) -> None:
-        """Take an allocation. A row from before the workspace was made is a copy, and maybe in another's sums."""
-        if allocation.row is not None:
-            allocation.guess |= 0 < allocation.row.end_ms < self.files.created_ms
+        """Take an allocation.
+
+        A row from before the workspace was made is a copy, and maybe in another's sums. Of a compaction, only a usage
+        file tells what was written to the cache.
+        """
+        if (row := allocation.row) is not None:
+            allocation.guess |= 0 < row.end_ms < self.files.created_ms
+            allocation.guess |= row.lacks_writes and not allocation.in_file and not self.classes_proven
         self.allocations[allocation.key].append(allocation)
 
     def new(self, key: str, *, in_chat: bool | None = None) -> TokenVector:

@@ -22,6 +22,10 @@ CONVENTION = {"google": "gcp.gemini", "xai": "x_ai", "bedrock": "aws.bedrock"}
 """Mux's provider names that the semantic conventions spell otherwise."""
 
 
+COMPACTION = "compact"
+"""The agent that sums a chat up; its rows lack what the provider told of the cache (docs/formats/mux.md#22-rows)."""
+
+
 class Model(NamedTuple):
     """How a span names a model; both empty where the key names none."""
 
@@ -106,6 +110,11 @@ class Row:
     vague_input: bool = False
     write_1h: int | None = None
     tools: list[Tool] = field(default_factory=list)
+
+    @property
+    def lacks_writes(self) -> bool:
+        """Whether it is a compaction's, whose input holds what was written to the cache, if anything was."""
+        return self.vague_input and self.agent == COMPACTION and self.tokens.input > 0
 
     @property
     def proven_ms(self) -> int:

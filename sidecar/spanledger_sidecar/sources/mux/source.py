@@ -29,6 +29,7 @@ from spanledger_sidecar.sources.mux.files import (
     TRANSCRIPTS,
     ConfigEntry,
     Folder,
+    MergedChild,
     Reader,
     from_metadata,
     mux_root,
@@ -289,14 +290,16 @@ class MuxSource:
         self, store: CursorStore, root: _Root, name: str, folder: Path, context: ScanContext
     ) -> list[Record]:
         found = self._signals(folder)
-        records: list[Record] = []
-        for child in subfolders(folder / TRANSCRIPTS) if self._reader.finer else ():
-            records += self._transcript(store, root, name, child, context)
+        transcripts = list(subfolders(folder / TRANSCRIPTS)) if self._reader.finer else []
         first = not store.known(name)
         workspace = store.workspace(name)
         workspace.named(self._listed(root, name, folder).session)
         workspace.root, workspace.signals, workspace.closed = root.identity, found, False
         read = read_folder(folder, name, self._reader, _wanted(store, context, first=first))
+        entries = read.usage.children if read.usage is not None else {}
+        records: list[Record] = []
+        for child in transcripts:  # listed before the usage file was read, which had their entries earlier
+            records += self._transcript(store, root, name, child, context, entries.get(child.name))
         workspace.written_ms = read.written_ms or newest(found)
         outcome = self._explain(store, workspace, read, root, context, first=first)
         self.counts.resets += outcome.start == "reset"
@@ -312,9 +315,18 @@ class MuxSource:
         return records + outcome.records
 
     def _transcript(
-        self, store: CursorStore, root: _Root, parent: str, folder: Path, context: ScanContext
+        self,
+        store: CursorStore,
+        root: _Root,
+        parent: str,
+        folder: Path,
+        context: ScanContext,
+        entry: MergedChild | None,
     ) -> list[Record]:
-        """What a parent keeps of the chat of a child that was removed: the child's own rows."""
+        """What a parent keeps of the chat of a child that was removed: the child's own rows.
+
+        `entry` is what the parent's usage file says of the child.
+        """
         first = not store.known(folder.name)
         read = read_folder(folder, folder.name, self._reader, _wanted(store, context, first=first))
         read.usage = None
@@ -322,10 +334,18 @@ class MuxSource:
         if first:
             workspace.closed = True
         workspace.named(Session(folder.name, parent))
-        return self._explain(store, workspace, read, root, context, first=first).records
+        return self._explain(store, workspace, read, root, context, entry, first=first).records
 
     def _explain(
-        self, store: CursorStore, workspace: Workspace, read: Folder, root: _Root, context: ScanContext, *, first: bool
+        self,
+        store: CursorStore,
+        workspace: Workspace,
+        read: Folder,
+        root: _Root,
+        context: ScanContext,
+        entry: MergedChild | None = None,
+        *,
+        first: bool,
     ) -> Reconciliation:
         listed = root.config.get(workspace.id)
         files = Files(
@@ -336,6 +356,7 @@ class MuxSource:
             read.timing,
             listed.created_ms if listed else 0,
             (listed.created_ms if listed else 0) or read.began_ms,
+            entry,
             first=first,
             arrived=root.arrived,
         )
