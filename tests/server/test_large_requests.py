@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
+from types import FrameType
 from typing import Any, TypeVar
 
 import pytest
@@ -16,12 +19,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from chats import COST, chat, request
 from replays import attributes, spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
+from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
+from spanledger_processor.enrichment import Reading
+from spanledger_processor.enrichment import stage as stage_module
 from spanledger_processor.enrichment.stage import SLICE
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, Unit, tenant_hash
+from spanledger_processor.model import Decision
+from spanledger_processor.otlp import request as request_module
 from spanledger_processor.server import handler as handler_module
 from spanledger_processor.server.handler import FairLock, Handler, split
 from spanledger_processor.server.ledger_link import LocalLedger
@@ -132,6 +140,53 @@ async def test_others_have_their_turn_after_every_slice() -> None:
     await counting
     assert passes >= 2 * (slices - 1)
     assert stage.cost() == pytest.approx(slices * SLICE * COST)
+
+
+async def test_no_step_is_more_than_a_small_part_of_a_large_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted: lines of code run between two passes of the event loop, and facts let go of."""
+    slice_, slices = 8, 128
+    monkeypatch.setattr(stage_module, "SLICE", slice_)
+    monkeypatch.setattr(stage_module, "_RELEASED", slice_)
+    monkeypatch.setattr(request_module, "SLICE_ITEMS", slice_)
+    stage, lines, ended = Stage(), [0], False
+    readings: list[Reading] = []
+    facts_left: list[int] = []
+
+    def watched(reading: Reading, decisions: list[dict[int, Decision]]) -> Iterator[None]:
+        readings.append(reading)
+        return stage_module.releasing(reading, decisions)
+
+    monkeypatch.setattr(handler_module, "releasing", watched)
+
+    in_ledger: list[FrameType] = []
+
+    def trace(frame: FrameType, event: str, _arg: Any) -> Any:
+        if frame.f_code is enter.__code__:  # on a thread of its own, and bounded: tests/accounting/test_bounds.py
+            in_ledger[:] = [frame] if event != "return" else []
+        lines[-1] += event == "line" and not in_ledger
+        return trace
+
+    async def count() -> None:
+        while not ended:
+            lines.append(0)
+            facts_left.extend(len(batch.facts) for reading in readings for batch in reading.batches)
+            await asyncio.sleep(0)
+
+    body = large(slices * slice_)
+    await stage.take(large(10 * slice_))  # fills what is cached
+    counting = asyncio.create_task(count())
+    readings.clear()
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        assert await stage.take(body) == ACCEPTED
+    finally:
+        sys.settrace(before)
+        ended = True
+    await counting
+    assert max(lines) < 1.5 * sum(lines) / slices
+    assert all(before - after <= slice_ for before, after in pairwise(facts_left))
+    assert facts_left[-1] == 0
 
 
 async def test_a_small_request_does_not_wait_for_a_large_one() -> None:

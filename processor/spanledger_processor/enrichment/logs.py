@@ -7,12 +7,12 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 
 from spanledger_processor.dialects.log_events import LOG_MARKERS, synthesize
-from spanledger_processor.enrichment.stage import SLICE, finished
+from spanledger_processor.enrichment.stage import SLICE
 from spanledger_processor.model import Signature, ToolCall
 from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
-from spanledger_processor.otlp.request import parse_logs
+from spanledger_processor.otlp.request import finished, parse_logs
 from spanledger_processor.otlp.views import LogView
 from spanledger_processor.otlp.wire import MalformedError
 

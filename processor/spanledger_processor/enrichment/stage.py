@@ -6,10 +6,9 @@ Each GenAI span gains its attributes; everything else stays as it came.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TypeVar
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.enrichment.attributes import ALIASES, encode
@@ -21,11 +20,9 @@ from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
-from spanledger_processor.otlp.request import TraceRequest, count_traces, parse_traces
+from spanledger_processor.otlp.request import TraceRequest, count_traces, finished, parse_traces
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError
-
-T = TypeVar("T")
 
 _KNOWN_TRACES = 8192
 
@@ -33,6 +30,8 @@ SLICE = 128
 """Spans read or written between two pauses; a large span counts as several."""
 _SPAN_BYTES = 4096
 """Bytes of a span that count as one more."""
+_RELEASED = 8 * SLICE
+"""Spans let go of between two pauses: a few milliseconds."""
 
 
 @dataclass(slots=True)
@@ -245,16 +244,6 @@ class Stage:
             self._known.popitem(last=False)
 
 
-def finished(steps: Generator[None, None, T]) -> T:
-    """Run work that is done in slices to its result."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-
 def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
     """Whether one of `marks` stands in the bytes; a loop, for every span of a mixed request comes here."""
     for mark in marks:  # noqa: SIM110
@@ -287,7 +276,19 @@ def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Ge
             reading.request.replace(group, span, rewrite(reading.request.groups[group].items[span], settled))
         elif settled.extra:
             reading.request.append(group, span, settled.extra)
-    return reading.request.serialize()
+    return (yield from reading.request.serializing())
+
+
+def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision]]) -> Generator[None, None, None]:
+    """Let go of what a request was read into, in slices: to free all of a large one at once takes as long as a slice
+    of every other step many times. Neither argument is of use afterwards.
+    """
+    for batch, decided in zip(reading.batches, decisions, strict=True):
+        while batch.facts or decided:
+            del batch.facts[-_RELEASED:]
+            for _ in range(min(_RELEASED, len(decided))):
+                decided.popitem()
+            yield
 
 
 def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> dict[int, Settled]:

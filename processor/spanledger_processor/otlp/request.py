@@ -8,10 +8,10 @@ longer than needed come through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from itertools import count
 from types import MappingProxyType
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import DecodeError
 
@@ -26,6 +26,11 @@ from spanledger_processor.otlp.envelope import (
     read_groups,
 )
 from spanledger_processor.otlp.wire import LENGTH, fields, read_varint, write_varint
+
+T = TypeVar("T")
+
+SLICE_ITEMS = 4096
+"""Items written between two pauses: a few milliseconds."""
 
 
 class TraceRequest:
@@ -56,7 +61,23 @@ class TraceRequest:
 
     def serialize(self) -> bytes:
         """The request with what was appended and replaced; every other byte is as it came."""
-        return splice(self._body, self._extras, self._replaced) if self._extras or self._replaced else self._body
+        return finished(self.serializing())
+
+    def serializing(self) -> Generator[None, None, bytes]:
+        """Serialize in slices: yields after each `SLICE_ITEMS` items of a scope, returns the request."""
+        if not (self._extras or self._replaced):
+            return self._body
+        return (yield from splice(self._body, self._extras, self._replaced))
+
+
+def finished(steps: Generator[None, None, T]) -> T:
+    """Run work that is done in slices to its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def parse_traces(body: bytes) -> TraceRequest:
@@ -125,35 +146,36 @@ _Items: TypeAlias = Mapping[int, Mapping[int, bytes]]
 """Content by scope, counted over the whole request, and by item, counted inside its scope."""
 
 
-def splice(body: bytes, extras: _Items, replaced: _Items) -> bytes:
-    """`body`, an envelope that was read, with extras[scope][item] appended to those items, and others replaced.
+_Steps: TypeAlias = Generator[None, None, _Pieces | None]
 
-    An item is either appended to or replaced.
+
+def splice(body: bytes, extras: _Items, replaced: _Items) -> Generator[None, None, bytes]:
+    """Return `body`, an envelope that was read, with extras[scope][item] appended to those items, and others replaced.
+
+    An item is either appended to or replaced. Done in slices, see `TraceRequest.serializing`.
     """
     scopes = count()
 
-    def scoped(start: int, end: int) -> _Pieces | None:
+    def scoped(start: int, end: int) -> _Steps:
         scope = next(scopes)
         appended, new = extras.get(scope, _NONE), replaced.get(scope, _NONE)
-        return _edit(body, start, end, appended, new) if appended or new else None
+        return (yield from _edit(body, start, end, appended, new)) if appended or new else None
 
-    def group(start: int, end: int) -> _Pieces | None:
+    def group(start: int, end: int) -> _Steps:
         return _replace(body, start, end, _SCOPED, scoped)
 
-    pieces = _replace(body, 0, len(body), _GROUPS, group)
+    pieces = yield from _replace(body, 0, len(body), _GROUPS, group)
     return body if pieces is None else b"".join(pieces)
 
 
-def _replace(
-    body: bytes, start: int, end: int, number: int, new: Callable[[int, int], _Pieces | None]
-) -> _Pieces | None:
+def _replace(body: bytes, start: int, end: int, number: int, new: Callable[[int, int], _Steps]) -> _Steps:
     """The message at [start, end) with its fields `number` replaced; None if `new` has nothing for any of them."""
     pieces: _Pieces = []
     copied = start
     for field in fields(body, start, end):
         if field.number != number or field.wire_type != LENGTH:
             continue
-        content = new(field.start, field.end)
+        content = yield from new(field.start, field.end)
         if content:
             pieces += (body[copied : field.tag_end], write_varint(sum(map(len, content))), *content)
             copied = field.end
@@ -163,7 +185,7 @@ def _replace(
 _NONE: Mapping[int, bytes] = MappingProxyType({})
 
 
-def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replaced: Mapping[int, bytes]) -> _Pieces:
+def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replaced: Mapping[int, bytes]) -> _Steps:
     """The scope at [start, end) with `extras` appended to its items, or items `replaced`.
 
     Goes over every item of a request, so what is common is read in place: a tag of one byte, a length of one or two.
@@ -185,6 +207,8 @@ def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replac
             if number != _ITEMS or wire_type != LENGTH:
                 continue
         place += 1
+        if place % SLICE_ITEMS == SLICE_ITEMS - 1:
+            yield
         if place in extras:
             extra = extras[place]
             pieces += (body[copied:tag_end], write_varint(at - content + len(extra)), body[content:at], extra)

@@ -16,14 +16,13 @@ from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.unaccounted import unaccounted
-from spanledger_processor.enrichment import Reading, Stage, writing
+from spanledger_processor.enrichment import Reading, Stage, releasing, writing
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.marks import OWN, without_marks
 from spanledger_processor.enrichment.redaction import Redacted, Redactor
-from spanledger_processor.enrichment.stage import finished
 from spanledger_processor.ledger.store import StateError
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.request import count_data_points, count_log_records, count_traces
+from spanledger_processor.otlp.request import count_data_points, count_log_records, count_traces, finished
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
 from spanledger_processor.server.rate_limits import RateLimitedError, RateLimits
@@ -236,7 +235,9 @@ class Handler:
                     await self._limits.admit_names(sender, reading.batches)
                 decisions = [await self.account(batch) for batch in reading.batches]
                 out = await _work(writing(reading, decisions), large)
-            self._observer.enriched(reading)
+                self._observer.enriched(reading)
+                if large:
+                    await in_slices(releasing(reading, decisions))
         except (MalformedError, UnansweredError, RateLimitedError):
             raise
         except Exception as error:
@@ -258,7 +259,7 @@ class Handler:
             return without_marks(body)
         return out
 
-    async def account(self, batch: Batch) -> Mapping[int, Decision]:
+    async def account(self, batch: Batch) -> dict[int, Decision]:
         """Return the decisions on a batch once they are committed; without a ledger, those that need none.
 
         A large batch is accounted for in several units of work.
