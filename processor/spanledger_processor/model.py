@@ -198,7 +198,8 @@ class Call:
     executions". `present` names the cost alias keys that came in, which are never overwritten. `fallback` is usage that
     only a raw provider answer inside the span holds: it stands in where no span of the trace has usage of its own, else
     a hand-over would be counted again. `answered` is true where an answer began, so that a failed request is a call.
-    `unknown_operation` is the operation of a span with usage that no table knows.
+    `unknown_operation` is the operation of a span with usage that no table knows. With `prices_events` log events below
+    the span report calls of its model, and do not name it.
     """
 
     dialect: str
@@ -229,6 +230,7 @@ class Call:
     plan: Plan = ""
     unclassed: tuple[str, ...] = ()
     answered: bool = False
+    prices_events: bool = False
     unknown_operation: str = ""
     present: frozenset[str] = field(default=frozenset())
 

@@ -327,6 +327,16 @@ def test_a_tool_below_a_call_of_googles_shows_that_it_was_several(
     assert ledger.total.cost == 70
 
 
+def test_a_tool_that_comes_too_late_to_mark_the_call_above_it_says_so(ledger: MemoryLedger, fact: MakeFact) -> None:
+    """A span cannot be marked once it has been sent (docs/counting.md#in-doubt)."""
+    (call,) = ledger.take([fact("c", "", "llm", 30, scope=CALLS_AGAIN[2])])
+    (tool,) = ledger.take([fact("t", "c", "tool", start=2, length=2)])
+    (other,) = ledger.take([fact("u", "d", "tool", start=2, length=2)])
+    assert (call.note, other.note) == ("", "")
+    assert b"c".hex() in tool.note
+    assert "several calls" in tool.note
+
+
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_the_report_that_tells_most_counts_though_a_step_above_it_has_a_twin(
     ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from books import Books
 from dialect_view import PlainView, chat, read, span
 from spanledger_exporters.interface import Signal
 from spanledger_processor.dialects import detect
+from spanledger_processor.ledger.queries import models
 from spanledger_processor.model import Usage
 from spanledger_processor.otlp import json_form
 
@@ -177,12 +180,22 @@ def test_adks_event_and_its_span_are_one_call_by_the_events_id(delay_s: int, *, 
     assert ledger["cost_usd_exact"] == "0.000275"  # 500 x 0.3 + 50 x 2.5 per million
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-def test_several_events_on_one_span_are_several_calls(*, backwards: bool) -> None:
-    """The span holds the last call's usage; of the events none names the model, so none has a price."""
-    end = 1_795_400_001 * 10**9
-    events = _adk_event("e1", (300, 30), end - 5 * 10**8, "a" * 16), _adk_event("e2", (500, 50), end, "a" * 16)
+EVENTS = [_adk_event("e1", (300, 30), 1_795_400_000 * 10**9 + 5 * 10**8, "a" * 16)]
+EVENTS.append(_adk_event("e2", (500, 50), 1_795_400_001 * 10**9, "a" * 16))
+BOTH = Decimal("0.00044")
+"""gemini-2.5-flash: (300 x 0.3 + 30 x 2.5) + (500 x 0.3 + 50 x 2.5) USD per million tokens."""
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_several_events_on_one_span_are_several_calls(order: tuple[int, ...]) -> None:
+    """The span holds the last call's usage, and the model of all: the events name none, and are priced with its."""
+    requests = [_adk(EVENTS[0])[0], _adk(EVENTS[1])[0], _adk()[1]]
     books = Books()
-    books.take(_adk(*events)[:: -1 if backwards else 1])
+    books.take([requests[place] for place in order])
     ledger = books.ledger()
-    assert (ledger["calls"], ledger["tokens"]["input"], ledger["unpriced"]) == (2, 800, {"no_model": 2})
+    assert (ledger["calls"], ledger["tokens"]["input"], ledger["unpriced"]) == (2, 800, {})
+    assert Decimal(ledger["cost_usd_exact"]) == BOTH
+    assert [(row["model"], Decimal(row["cost_usd_exact"])) for row in books.parts(models)] == [
+        ("gemini-2.5-flash", BOTH)
+    ]
+    assert books.sent_cost() == BOTH + Decimal(ledger["late_correction_usd_exact"])

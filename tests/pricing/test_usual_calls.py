@@ -13,7 +13,7 @@ from spanledger_processor.model import CLASS_NAMES, Call, Usage
 from spanledger_processor.pricing.model_names import Candidate
 from spanledger_processor.pricing.price_list import Listing, cards
 from spanledger_processor.pricing.pricer import general_cost, usual_cost
-from spanledger_processor.pricing.rate_card import Card
+from spanledger_processor.pricing.rate_card import Card, read_card
 
 DAY = datetime(2026, 11, 3, tzinfo=UTC).date()
 
@@ -55,6 +55,10 @@ def test_the_short_way_gives_what_the_general_one_gives(card: Card, call: Call) 
     rates = card.rates(call.granularity, call.usage.input or 0)
     usual = usual_cost(call, card, rates)
     assert usual is None or usual == general_cost(call, card, rates)
+
+
+def test_a_card_that_is_written_and_read_is_the_same() -> None:
+    assert [card for card in CARDS if read_card(card.written()) != card] == []
 
 
 def test_a_call_of_text_takes_the_short_way() -> None:

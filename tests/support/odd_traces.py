@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 from ledger_in_memory import make_fact
 from spanledger_processor.accounting.count_once import CALLS_AGAIN
 from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.model import USAGE_CLASSES, Cost
+from spanledger_processor.pricing.rate_card import Card
 
 SPANS = 12
+CARD = Card("p", 1, (1,) * (len(USAGE_CLASSES) + 1)).written()
 
 
 @st.composite
@@ -42,4 +45,8 @@ def _span(draw: st.DrawFn, number: int, names: int) -> Fact:
     )
     if fact.call is not None and fact.call.usage is not None and draw(st.integers(0, 9)) == 0:
         fact.call.usage, fact.call.fallback = None, fact.call.usage
+    if kind == "llm" and fact.call is not None and cost is not None:
+        fact.card = draw(st.sampled_from(["", "", CARD]))
+        if not fact.card and draw(st.integers(0, 4)) == 0:  # a log event whose model the span above it names
+            fact.call.source, fact.call.request_model, fact.cost = "log:x", "", Cost(unpriced="no_model")
     return fact

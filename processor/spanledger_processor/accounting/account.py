@@ -11,14 +11,15 @@ from typing import TypeAlias
 
 from spanledger_processor.accounting.arrival import span_of
 from spanledger_processor.accounting.budgets import Budgets
+from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
-from spanledger_processor.accounting.decide import describe, enter_money, enter_reason
+from spanledger_processor.accounting.decide import LATE_ROUND, describe, enter_money, enter_reason
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tools import Told, ToolCounts
 from spanledger_processor.accounting.totals import Totals
-from spanledger_processor.accounting.trace import REPEATS, Place, Span, Trace
+from spanledger_processor.accounting.trace import REPEATS, Place, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import Memory, TraceSet, TraceState
 from spanledger_processor.accounting.usual import account_usual
 from spanledger_processor.ledger.keys import CORRECTIONS, EVERY_TENANT
@@ -129,7 +130,13 @@ class _Account:
             self.ruling.conflicts += 1
 
     def _settle(self, state: TraceState) -> None:
-        """Move the old spans whose places changed, and let the new ones find theirs."""
+        """Move the old spans whose places or prices changed, and let the new ones find theirs."""
+        for span, before in state.repriced:
+            if span.place is not None:
+                claim, span.claim = span.claim, before
+                self._totals.book(span, span.place, -1)
+                span.claim = claim
+                self._totals.book(span, span.place)
         for span in state.trace.spans.values() if state.incremental is None else ():
             if span.place is not None and span.place != (place := state.place(span)):
                 self._totals.book(span, span.place, -1)
@@ -167,14 +174,20 @@ class _Account:
         starts = {span.span_id.hex(): span.start_ns for _, span in state.new}
         for index, span in state.new:
             fact = self.batch.facts[index]
-            if fact.call is None or span.place is None:
+            call = fact.call
+            if call is None or span.place is None:
                 continue
-            decision = describe(fact, fact.call, state.groups.session(span), state.groups.run(span))
+            if span.lent_price is not None:
+                fact = replace(fact, cost=event_cost(state.trace, span, call))
+            decision = describe(fact, call, state.groups.session(span), state.groups.run(span))
             carried = self._carried.get(index, NO_SPEND)
             enter_money(decision, fact, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
             if (reason := state.reason(span)) is not None:
                 later = (starts.get(reason.other, -1), reason.other) < (span.start_ns, span.span_id.hex())
                 enter_reason(decision, reason, is_later=later)
+            caller = state.trace.spans.get(span.parent_id) if span.kind == "tool" else None
+            if caller is not None and calls_again(caller) and caller.span_id.hex() not in starts:
+                decision.note = decision.note or LATE_ROUND.format(caller.span_id.hex())
             self.ruling.decisions[index] = decision
             self._enter_tool(decision, fact, self._told.get(index))
 

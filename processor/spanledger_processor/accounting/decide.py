@@ -22,6 +22,10 @@ _DOUBTS = {
     "cut": "may repeat calls of this trace that are no longer known, for it is very long",
 }
 """The notes of spans that count although they may be none of their own."""
+LATE_ROUND = (
+    "span {} was sent before this one showed that it is several calls: its usage may be of the last answer only"
+)
+"""The note of a tool below a call that cannot be marked any more."""
 
 
 def describe(fact: Fact, call: Call, session: Named, run: Named) -> Decision:

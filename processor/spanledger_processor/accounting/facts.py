@@ -41,7 +41,8 @@ class Fact:
     `trace_id` and `span_id` are as on the wire, or a digest of the span where those are invalid. `digest` stands for
     the usage that was read: a repeat with another digest is a conflict. `result` stands for what a tool gave back.
     `dimensions` are names and values in turn, by name; `failed` says that the span's status is an error,
-    `instance` which process it comes from (`service.instance.id`), `agent` what its agent is called.
+    `instance` which process it comes from (`service.instance.id`), `agent` what its agent is called. `card` is the rate
+    card of its model (`Card.written`), where log events below it name no model.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 
@@ -65,6 +66,7 @@ class Fact:
     failed: bool = False
     instance: str = ""
     agent: str = ""
+    card: str = ""
 
 
 @dataclass(slots=True)

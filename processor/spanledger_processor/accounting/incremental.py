@@ -102,6 +102,8 @@ class Incremental:
         if span.span_id in self._settled:
             self.roles[span.span_id] = REPEATS
             return self._climb(trace, span)
+        if claim.card or (span.logged and claim.unpriced == "no_model"):
+            return False
         if span.twin or span.carries_below or claim.fallback or span.kind in _NO_CALLS or span.span_id in self._above:
             return False
         if not self._is_one_of_its_kind(span, claim):

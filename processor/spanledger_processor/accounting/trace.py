@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.model import NO_SPEND, UsageVector
+from spanledger_processor.model import NO_SPEND, Call, Cost, Usage, UsageVector
 from spanledger_processor.pricing import canonical_model
+from spanledger_processor.pricing.pricer import cost_on
+from spanledger_processor.pricing.rate_card import read_card
 from spanledger_processor.units import Pico
 
 MAX_SPANS = 4096
@@ -36,7 +38,8 @@ class Claim:
 
     `tokens` in the order of `USAGE_CLASSES`, None where a class is unknown; empty where there is no usage. `fallback`
     is true where only a raw answer inside the span says it: it stands in where no other span of the trace spends.
-    `granularity` is empty for one model call, else what the amount is the sum of.
+    `granularity` is empty for one model call, else what the amount is the sum of. `card` is the rate card of its model
+    (`Card.written`) where log events below the span name none.
     """
 
     tokens: tuple[int | None, ...] = ()
@@ -51,6 +54,7 @@ class Claim:
     evidence: Evidence = NO_EVIDENCE
     cached: bool = False
     granularity: str = ""
+    card: str = ""
     _spend: UsageVector | None = field(default=None, init=False, compare=False, repr=False)
     """The application's or a proxy's cache answered: no call, no cost."""
 
@@ -162,6 +166,8 @@ class Span:
     detail: Detail = NO_DETAIL
     lent_session: str = ""
     """The session of a twin in another trace, where its own trace names none."""
+    lent_price: tuple[Pico, str, str] | None = None
+    """Amount, provider and model of a log event's call, where only the span above names the model."""
     fixed: bytes = b""
     """The packed part of its stored row (`trace_record`); empty for a span that has not been decided on."""
     stored: list[Any] = field(default_factory=list)
@@ -193,6 +199,13 @@ class Span:
     def counted(self) -> bool:
         """Whether the ledger holds its claim."""
         return self.place is not None and self.place.role == COUNTED and self.claim is not None
+
+    def lend_price(self, price: tuple[Pico, str, str]) -> None:
+        """Let it claim an amount for a call of a provider's model."""
+        self.lent_price = price
+        if self.claim is not None:
+            self.claim.unpriced = ""
+            self.claim.amount, self.claim.provider, self.claim.model = price
 
     def enter(self, sums: Sums, role: str, sign: int) -> None:
         """Add to `sums` what this span adds if it plays `role`, or with `sign` -1 take it out again."""
@@ -322,6 +335,39 @@ class Trace:
             self.surplus = UsageVector.read(surplus[0], surplus[1:]) if surplus else NO_SPEND
             self.awaited = {parent: list(zip(edges[::2], edges[1::2], strict=True)) for parent, *edges in awaited}
             self.sessions, self.runs = set(sessions), set(runs)
+
+
+PRICED_ABOVE = "priced as a call of the model of the span that it belongs to"
+
+
+def event_cost(trace: Trace, span: Span, call: Call) -> Cost:
+    """Return what the call of a log event that names no model costs by the rate card of the span that it belongs to."""
+    above = trace.spans[span.parent_id].claim
+    assert above is not None
+    cost = cost_on(read_card(above.card), call)
+    cost.note = cost.note or PRICED_ABOVE
+    return cost
+
+
+def price_events(trace: Trace) -> list[tuple[Span, Claim]]:
+    """Price the log events of a trace whose model only the span above names; return them with what they claimed before.
+
+    It stays so, also when that span is forgotten.
+    """
+    cards = {span_id for span_id, span in trace.spans.items() if span.claim is not None and span.claim.card}
+    priced: list[tuple[Span, Claim]] = []
+    for span in trace.spans.values() if cards else ():
+        above, claim = trace.spans.get(span.parent_id), span.claim
+        if span.parent_id not in cards or above is None or above.claim is None or claim is None:
+            continue
+        if not span.logged or claim.unpriced != "no_model" or not claim.tokens:
+            continue
+        cost = event_cost(trace, span, Call("", "llm", usage=Usage(*claim.tokens)))
+        if cost.amount is not None:
+            span.claim = replace(claim)
+            span.lend_price((cost.amount, above.claim.provider, above.claim.model))
+            priced.append((span, claim))
+    return priced
 
 
 def _is_settled(span: Span) -> bool:

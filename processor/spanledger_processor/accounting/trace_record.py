@@ -123,6 +123,7 @@ def state_of(span: Span) -> list[Any]:
         state[0] |= _TURN
     state[8] = place.agent if place is not None and place.agent != span.detail.agent else None
     state[9] = place.agent_parent if place is not None and place.agent_parent != span.detail.agent_parent else None
+    state[10] = list(span.lent_price) if span.lent_price else None
     while state and not state[-1]:
         state.pop()
     return state
@@ -163,7 +164,8 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
 
 def _claim_row(claim: Claim) -> list[Any]:
     names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
-    return [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence, claim.cached, claim.granularity]
+    row = [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence, claim.cached, claim.granularity]
+    return [*row, claim.card] if claim.card else row
 
 
 def _span(row: Row, segment: int) -> Span:
@@ -172,7 +174,9 @@ def _span(row: Row, segment: int) -> Span:
     span.segment = segment
     if not state:
         return span
-    flags, role, session, run, sent, twin, lent, sources, agent, parent, *_ = [*state, *_ABSENT[len(state) :]]
+    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, *_ = [*state, *_ABSENT[len(state) :]]
+    if price:
+        span.lend_price((int(price[0]), price[1], price[2]))
     if lent:
         span.lent_session, span.session = lent, Named(lent, "trace")
     if flags & _KNOWN_PLACE:
@@ -194,7 +198,7 @@ def _span(row: Row, segment: int) -> Span:
     return span
 
 
-_ABSENT: list[Any] = [0, *[None] * 9]
+_ABSENT: list[Any] = [0, *[None] * 10]
 
 
 def _of_fixed(fixed: bytes) -> Span:
@@ -221,6 +225,7 @@ def _of_fixed(fixed: bytes) -> Span:
             span.claim.evidence = evidence_of(rest[7])
             span.claim.cached = len(rest) > 8 and rest[8]
             span.claim.granularity = rest[9] if len(rest) > 9 else ""
+            span.claim.card = rest[10] if len(rest) > 10 else ""
     return span
 
 

@@ -23,7 +23,7 @@ from spanledger_processor.accounting.cross_trace_index import (
 )
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
-from spanledger_processor.accounting.trace import COUNTED, Place, Span, Trace
+from spanledger_processor.accounting.trace import COUNTED, Claim, Place, Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
     Head,
@@ -113,7 +113,8 @@ class TraceState:
 
     `excess` is by how much what was sent exceeds the ledger: `excess_before` the request, and when its spans have found
     their places. `added` are all new spans. While it is `incremental`, nothing that was known of the others changes.
-    `across` has the reasons that lie in other traces.
+    `across` has the reasons that lie in other traces, `repriced` log events that have a price by a span above them now,
+    and what they claimed before.
     """
 
     stored: StoredTrace
@@ -125,6 +126,7 @@ class TraceState:
     added: list[Span] = field(default_factory=list)
     incremental: Incremental | None = None
     across: dict[bytes, Reason] = field(default_factory=dict)
+    repriced: list[tuple[Span, Claim]] = field(default_factory=list)
     is_stale: bool = False
 
     @property
@@ -226,7 +228,8 @@ class TraceSet:
         if known is not None and len(trace.spans) == length + len(added) and known.add(trace, added):
             state = TraceState(stored, known.groups(trace), Match(known.roles), stored.excess, incremental=known)
         elif stored.record or any(span.kind for span in trace.spans.values()):
-            state = TraceState(stored, groups_of(trace), match(trace), stored.excess)
+            repriced = price_events(trace)
+            state = TraceState(stored, groups_of(trace), match(trace), stored.excess, repriced=repriced)
         else:
             del self._stored[trace_id]
             return

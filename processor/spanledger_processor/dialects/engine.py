@@ -108,6 +108,7 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
         _look_at_answers(call, dialect, view)
     elif call.kind == "other" and call.usage is not None:
         call.unknown_operation = _unknown_operation(dialect, view)
+    call.prices_events = dialect.prices_events and kind == "llm"
     call.granularity = granularity(call)
     return call
 

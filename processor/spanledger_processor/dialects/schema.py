@@ -297,7 +297,8 @@ class Dialect:
     objects that hold them: a whole response, and the request's parameters. `endpoints` hold the host that was asked.
     `content` are keys of prompts, messages and definitions, of which a client may leave out the values that no dialect
     reads (`content`); `*` stands for digits. `answered` show that an answer began; `own_cache` that it came from the
-    application's or a proxy's own cache, `subscription` that a plan pays for it.
+    application's or a proxy's own cache, `subscription` that a plan pays for it. `prices_events`: log events below a
+    span report calls and leave the model to it.
     """
 
     name: str
@@ -331,6 +332,7 @@ class Dialect:
     content: Keys = ()
     own_cache: tuple[Mark, ...] = ()
     subscription: tuple[Mark, ...] = ()
+    prices_events: bool = False
     tool: ToolKeys = NO_TOOL
     agent: Keys = ()
     agent_parent: Keys = ()

@@ -80,6 +80,8 @@ class Pricing(Protocol):
 
     def usual_card(self, call: Call, day: int) -> Card | None: ...
 
+    def card_of(self, call: Call, at_ns: int) -> Card | None: ...
+
 
 class Signing(Protocol):
     """The signing room as seen from here."""
@@ -114,6 +116,8 @@ class FactBuilder:
         at_ns, own = price_time(view.start_ns, now_ns)
         fact.day = at_ns // NS_PER_DAY
         fact.cost = self._cost(call, view, at_ns, own=own)
+        if call.prices_events and (card := self.pricing.card_of(call, at_ns)) is not None:
+            fact.card = card.written()
         fact.digest = _digest(call)
         fact.evidence = span_evidence(view.attributes, self._resource[2])
         if call.tool is not None and call.kind == "tool":

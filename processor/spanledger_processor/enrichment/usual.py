@@ -113,7 +113,7 @@ class UsualSpans:
         attributes, plans, scoped = view.attributes, self._plans, View(view, group)
         calls = None if fact.call is None or plans is None else usual_calls_of(scoped)
         reading = None if calls is None else calls.reading(scoped)
-        if plans is None or calls is None or reading is None or fact.call is None:
+        if plans is None or calls is None or reading is None or fact.call is None or fact.card:
             return
         shape = attributes.shape()
         session_keys = self._builder.resolver.session_keys(shape)

@@ -149,6 +149,17 @@ class Pricer:
             return None
         return card if card is not None and card.usual else None
 
+    def card_of(self, call: Call, at_ns: int) -> Card | None:
+        """Return the card of a call's model at a time (ns since 1970), whatever it used; None where there is none."""
+        if not call.model:
+            return None
+        day = at_ns // _DAY_NS
+        try:
+            resolved = self._resolve(call.provider, priced_name(call), day, call.price_context)
+        except _TooLongError:
+            return None
+        return resolved.only or resolved.card(at_ns - day * _DAY_NS)
+
     def _rates(self, call: Call, at_ns: int) -> tuple[Card, Row] | Unpriced:
         """The card and the rates on it that hold for a call; under a plan else those of the model's maker."""
         found = self._sellers_rates(call, at_ns)
@@ -162,7 +173,7 @@ class Pricer:
         if len(call.request_model) > len(model):
             model = priced_name(call)
         if not model:
-            return "no_model"
+            return "inconsistent_usage" if call.problem else "no_model"
         if (call.problem or usage is None or usage.input is None or usage.output is None) and (lacks := missing(call)):
             return lacks
         assert usage is not None
@@ -213,6 +224,14 @@ def priced_name(call: Call) -> str:
     if answered and len(asked) > len(answered) and asked.endswith(answered) and BEDROCK.match(asked.lower()):
         return asked
     return answered or asked
+
+
+def cost_on(card: Card, call: Call) -> Cost:
+    """Return what a call costs at the rates of a card, whatever model it names, or why that cannot be told."""
+    if lacks := missing(call):
+        return Cost(unpriced=lacks)
+    assert call.usage is not None
+    return general_cost(call, card, card.rates(call.granularity, call.usage.input or 0))
 
 
 def usual_cost(call: Call, card: Card, rates: Row) -> Cost | None:

@@ -15,13 +15,15 @@ Any other call that tells no sound, pictures or searches in its input is taken f
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from math import lcm
 from operator import mul
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from genai_prices.types import ModelPrice, TieredPrices
 
@@ -116,6 +118,10 @@ class Card:
         # More reasoning than output: no money hangs on it where both cost the same, but one of the counts is wrong.
         return (usage.reasoning or 0) > counts[_OUTPUT] + counts[_REASONING]
 
+    def written(self) -> str:
+        """Return the card as text, which `read_card` reads."""
+        return json.dumps([sorted(value) if isinstance(value, frozenset) else value for value in astuple(self)])
+
     def guessed(self, counts: Row) -> list[UsageClass]:
         """Return the classes that were used and whose own rate is not known."""
         return [USAGE_CLASSES[place] for place in sorted(self.unstated) if counts[place]]
@@ -126,6 +132,15 @@ class Card:
     def depends_on_calls(self, total_input: int) -> bool:
         """Return whether the price of several calls with that much input in all depends on how they divide it."""
         return bool(self.base[-1]) or bool(self.tiers and total_input > self.tiers[0][0])
+
+
+@lru_cache(maxsize=256)
+def read_card(written: str) -> Card:
+    """Return the card that `Card.written` wrote."""
+    row: dict[str, Any] = dict(zip((one.name for one in fields(Card)), json.loads(written), strict=True))
+    row.update((name, frozenset(row[name])) for name in ("unsold", "unstated", "untold", "once"))
+    row["base"], row["tiers"] = tuple(row["base"]), tuple((start, tuple(rates)) for start, rates in row["tiers"])
+    return Card(**row)
 
 
 def missing(call: Call) -> Unpriced | None:

@@ -158,7 +158,8 @@ TOTAL: Shape = {
     },
     "late_correction_usd": Field(
         "number",
-        "Sent on spans beyond the ledger, because later spans proved them repeats; only of the whole.",
+        "Sent on spans beyond the ledger, because later spans proved them repeats; below zero where later spans named "
+        "the model of what was sent without a price. Only of the whole.",
         optional=True,
     ),
     "late_correction_usd_exact": Field("string", "The same in decimal, every digit.", optional=True),

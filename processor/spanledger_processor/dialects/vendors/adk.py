@@ -49,6 +49,8 @@ ADK = replace(
     ),
     kind_of=_kind,
     response_id=("gen_ai.response.id", "gcp.vertex.agent.event_id"),
+    prices_events=True,
+    notes=("Its log events name no model: they are calls of that of the span that they belong to.",),
     tokens=replace(TOKENS, reasoning=(*TOKENS.reasoning, "gen_ai.usage.experimental.reasoning_tokens")),
     usage_texts=(UsageText("gcp.vertex.agent.llm_response"),),
     fallback_texts=(UsageText("gcp.vertex.agent.llm_response"),),
