@@ -12,21 +12,22 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from captures import Capture, captures
 from chats import chat, request, set_attributes
 from configurations import loaded
-from contents import pieces
+from contents import LEAST, pieces, short_pieces
 from replays import attributes, spans_of
 from spanledger_processor.config import ConfigError, load
 from spanledger_processor.dialects.content_classes import UNKNOWN, verdict
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.enrichment.redaction import Redactor
+from spanledger_processor.otlp.json_form import to_json, to_protobuf
 from spanledger_processor.otlp.request import parse_traces
-from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.receivers.driver import detect_signal
-from spanledger_processor.server.wiring import make_redactor, make_stage
+from spanledger_processor.otlp.wire import MalformedError, fields
+from spanledger_processor.server.wiring import make_log_stage, make_redactor, make_stage
 from spanledger_processor.signing import Signer
 
 KEY = b"the key of the tests, 32 bytes.."
@@ -44,6 +45,10 @@ def of_mode(mode: str) -> Redactor:
     return redactor(f"mode={mode}", f"truncate_to={CUT}")
 
 
+MADE = {mode: redactor(f"mode={mode}", f"truncate_to={LEAST - 1}") for mode in MODES}
+LOGS = make_log_stage(load(None), Signer(KEY))
+
+
 def one(made: Redactor, span: Span, scope: str = "") -> Span:
     """What becomes of one span."""
     message = ExportTraceServiceRequest.FromString(request(span))
@@ -53,56 +58,102 @@ def one(made: Redactor, span: Span, scope: str = "") -> Span:
     return out
 
 
+@pytest.mark.parametrize("form", ["protobuf", "json"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("capture", captures(), ids=lambda capture: capture.name)
-def test_no_piece_of_content_is_left_of_any_recording(capture: Capture, mode: str) -> None:
+def test_no_piece_of_content_is_left_of_any_recording(capture: Capture, mode: str, form: str) -> None:
+    """Through all that a request goes through, spans made from logs among it, and metrics."""
     known = pieces(capture)
-    made = of_mode(mode)
-    for signal, body in capture.requests:
-        out = made.redact(detect_signal(signal, body), body).body
-        assert not [piece for piece in known if piece.encode() in out and len(piece) > CUT]
+    out = b"\0".join(_through(capture, MADE[mode], form))
+    assert not [piece for piece in known if piece.encode() in out]
+
+
+def _through(capture: Capture, made: Redactor, form: str) -> Iterator[bytes]:
+    for signal, body in capture.sent:
+        came = to_protobuf(signal, to_json(signal, body)) if form == "json" else body
+        if signal == "logs" and (traces := LOGS.read(came, {}).traces):
+            yield made.redact("traces", traces).body
+        yield made.redact(signal, came).body
 
 
 def test_the_recordings_hold_content_to_look_for() -> None:
+    """Long and short, and all of it is in what was recorded: nothing is looked for in vain."""
     found = {piece for capture in captures() for piece in pieces(capture)}
-    assert len(found) > 100
+    assert len(found) > 150
     assert any("What is the weather" in piece for piece in found)
-    assert any("All done: the final answer is 42." in piece for piece in found)
+    assert {"All done: the final answer is 42.", "alpha", "echo hi", "user-7", "user-42", "Print hi"} <= found
+    searched = 0
+    for capture in captures():
+        everything = b"\0".join(body for _, body in capture.sent)
+        searched += sum(piece.encode() in everything for piece in short_pieces(capture))
+    assert searched > 250
 
 
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("capture", captures(), ids=lambda capture: capture.name)
-def test_what_is_no_content_keeps_its_bytes(capture: Capture) -> None:
-    """Whatever stays of an item is what came, in its order; ids, times, numbers, names of models and tools stay."""
-    made = of_mode("drop")
-    for signal, body in capture.requests:
-        if detect_signal(signal, body) != "traces":
-            continue
-        before, after = parse_traces(body), parse_traces(made.redact("traces", body).body)
-        assert [len(group.items) for group in after.groups] == [len(group.items) for group in before.groups]
-        for group, other in zip(before.groups, after.groups, strict=True):
-            assert group.scope_name == other.scope_name
-            for span, left in zip(group.items, other.items, strict=True):
-                _is_what_came(Span.FromString(span), Span.FromString(left))
+def test_what_is_no_content_keeps_its_bytes(capture: Capture, mode: str) -> None:
+    """Field by field, in order: a field is as it came, or a value, text or name that holds content stands in it."""
+    for signal, body in capture.sent:
+        _compare(_ITEMS[signal], body, MADE[mode].redact(signal, body).body, mode)
 
 
-def _is_what_came(came: Span, left: Span) -> None:
-    kept = iter(came.attributes)
-    assert all(any(attribute == other for other in kept) for attribute in left.attributes)
-    gone = {attribute.key for attribute in came.attributes} - {attribute.key for attribute in left.attributes}
-    plain = ("tokens", "model", "operation.name", "session", "tool.name", "provider", "conversation.id", "cost")
-    assert not [key for key in gone if key.endswith(plain)]
-    assert not [key for key in gone if _value(came, key) in ("int_value", "bool_value") and ".args" not in key]
-    for message in (came, left):
-        del message.attributes[:]
-        message.ClearField("name")
-        message.status.ClearField("message")
-        for event in message.events:
-            del event.attributes[:]
-    assert came == left
+@dataclasses.dataclass(frozen=True)
+class _Message:
+    """Numbers of fields: messages in it, attributes, and texts or values that may be content."""
+
+    inside: dict[int, _Message] = dataclasses.field(default_factory=dict)
+    attributes: tuple[int, ...] = ()
+    content: tuple[int, ...] = ()
 
 
-def _value(span: Span, key: str) -> str | None:
-    return next(attribute.value.WhichOneof("value") for attribute in span.attributes if attribute.key == key)
+_SPAN = _Message(
+    {11: _Message({}, (3,), (2,)), 13: _Message({}, (4,)), 15: _Message({}, (), (2,))}, (9,), (5,)
+)  # opentelemetry/proto/trace/v1/trace.proto
+_RECORD = _Message({}, (6,), (5, 12))  # logs/v1/logs.proto
+_POINTS = _Message({1: _Message({}, (1, 7, 9))})
+_METRIC = _Message(dict.fromkeys((5, 7, 9, 10, 11), _POINTS))  # metrics/v1/metrics.proto
+_ITEMS = {
+    signal: _Message({1: _Message({1: _Message({}, (1,)), 2: _Message({2: item})})})
+    for signal, item in (("traces", _SPAN), ("logs", _RECORD), ("metrics", _METRIC))
+}
+_NO_CONTENT = ("tokens", "model", "operation.name", "session", "tool.name", "provider", "conversation.id", "cost")
+
+
+def _compare(message: _Message, before: bytes, after: bytes, mode: str) -> None:
+    if before == after:
+        return
+    came, left = list(fields(before, 0, len(before))), list(fields(after, 0, len(after)))
+    at = 0
+    for one in came:
+        whole = before[one.start : one.end]
+        other = left[at] if at < len(left) else None
+        same = other is not None and other.number == one.number and after[other.start : other.end] == whole
+        if same:
+            at += 1
+        elif one.number in message.inside:
+            assert other is not None
+            assert other.number == one.number
+            _compare(message.inside[one.number], whole, after[other.start : other.end], mode)
+            at += 1
+        elif one.number in message.attributes:
+            at += _is_redacted(whole, None if other is None else after[other.start : other.end], mode)
+        else:
+            assert one.number in message.content
+            at += other is not None and other.number == one.number
+    assert at == len(left)
+
+
+def _is_redacted(came: bytes, left: bytes | None, mode: str) -> bool:
+    """Check an attribute that is gone or has another value; returns whether it is there."""
+    before = KeyValue.FromString(came)
+    assert not before.key.endswith(_NO_CONTENT)
+    kind = before.value.WhichOneof("value")
+    assert kind not in ("int_value", "bool_value") or ".args" in before.key
+    if mode == "drop":
+        return False
+    assert left is not None
+    assert KeyValue.FromString(left).key == before.key
+    return True
 
 
 def test_off_by_default_and_with_every_mode_keep() -> None:
@@ -297,6 +348,28 @@ def test_no_bytes_get_past_malformed_error(body: bytes, signal: Any) -> None:
         DROPPING.redact(signal, body)
     except MalformedError:
         return
+
+
+USERS = (
+    "metadata.mlflow.trace.user",  # MLflow's metrics
+    "acme.user_id",
+    "acme.userId",
+    "acme.user.email",
+    "billing.endUser.displayName",
+    "gen_ai.acme.user",
+    "langfuse.trace.metadata.user",
+    "contact.email",
+)
+
+
+@pytest.mark.parametrize("key", USERS)
+def test_a_key_that_names_a_user_is_one_whoever_made_it_up(key: str) -> None:
+    span = chat()
+    set_attributes(
+        span, {key: "user-7", "acme.user_count": "7", "metadata.user_agent": "x/1", "acme.blocked_on": "user"}
+    )
+    left = attributes(one(redactor("user_ids=drop"), span))
+    assert left == {name: value for name, value in attributes(span).items() if name != key}
 
 
 @pytest.mark.parametrize("where", ["event", "link"])

@@ -18,6 +18,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from spanledger_exporters.interface import Signal
 from spanledger_processor.otlp.json_form import to_protobuf
+from spanledger_processor.receivers.driver import detect_signal
 
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "otlp"
 Request: TypeAlias = tuple[Signal, bytes]
@@ -65,6 +66,13 @@ class Capture:
     name: str
     requests: tuple[Request, ...] = field(repr=False)
     truth: dict[str, Any] = field(repr=False)
+
+    @property
+    def sent(self) -> list[Request]:
+        """All requests by the signal that they hold, those of metrics last: no call is counted from them."""
+        requests: list[Request] = [(detect_signal(signal, body), body) for signal, body in self.requests]
+        metrics = sorted((FOLDER / self.name).glob("*.metrics.binpb"))
+        return [*requests, *(("metrics", path.read_bytes()) for path in metrics)]
 
     @property
     def calls(self) -> list[Call]:

@@ -1,6 +1,8 @@
 """Pieces of content in the recordings: what their clients were told to ask and what the model server answered.
 
-Taken from the requests by what reads like words, not by keys: a key that nobody knows hides nothing from it.
+Taken from the requests by what reads like words, not by keys: a key that nobody knows hides nothing from it. Shorter
+ones, which may be names as well, are taken from the model server's own log (what tools were called with, who asked) and
+from under the members of JSON objects that hold nothing else.
 """
 
 from __future__ import annotations
@@ -31,15 +33,54 @@ NO_CONTENT = (
     "FinishReason.",
 )
 """What reads like words and is a library's own, or no GenAI telemetry."""
+NAMES = ("general-purpose",)
+"""What a tool was called with and is a name as well: Claude Code's agent for a sub-agent."""
+_MEMBERS = frozenset(
+    word
+    for line in (
+        "answer arguments city cmd command content description input instructions location output prompt query",
+        "question result task text thinking",
+    )
+    for word in line.split()
+)
 _LEAST_WORDS = 3
 _LONGEST = 200
+LEAST = 4
+"""Characters of a piece: of shorter ones a few are in any request by chance."""
 
 
 def pieces(capture: Capture) -> set[str]:
+    """Return pieces of content that a recording holds: texts of three words and more, and short ones."""
+    return _long(capture) | short_pieces(capture)
+
+
+def short_pieces(capture: Capture) -> set[str]:
+    """Return what tools were called with, who asked, and texts of messages, whatever their length."""
+    found = set(_users(capture.truth))
+    for execution in capture.truth["tool_executions"]:
+        found.update(text for text, _ in _leaves(execution["arguments"]))
+    for text in _texts(capture):
+        if not isinstance(text, str) or text[:1] in ("{", "["):
+            found.update(leaf.strip() for leaf, member in _leaves(text) if member in _MEMBERS)
+    tools = {execution["name"] for execution in capture.truth["tool_executions"]}
+    return {
+        piece
+        for piece in found - tools - {*NAMES}
+        if len(piece) >= LEAST and "\n" not in piece and not _is_structure(piece)
+    }
+
+
+def _users(truth: dict[str, Any]) -> Iterator[str]:
+    if user := truth.get("user_id"):
+        yield user
+    yield from truth.get("user_ids") or ()
+
+
+def _long(capture: Capture) -> set[str]:
     """Return texts of three words and more that the client's requests hold anywhere, whole lines of them."""
     found: set[str] = set()
     for text in _texts(capture):
-        for leaf in _leaves(text):
+        for leaf, _ in _leaves(text):
             found.update(line.strip() for line in leaf.splitlines())
     return {
         piece[:_LONGEST]
@@ -56,19 +97,20 @@ def _is_structure(piece: str) -> bool:
     return any(character in piece for character in "{}[]\"\\'<>=")
 
 
-def _leaves(value: Any) -> Iterator[str]:
+def _leaves(value: Any, member: str = "") -> Iterator[tuple[str, str]]:
+    """Yield texts, also those in JSON that is a text, each with the member of an object that it stands under."""
     if isinstance(value, str):
         parsed = _parsed(value)
         if parsed is None:
-            yield value
+            yield value, member
         else:
-            yield from _leaves(parsed)
+            yield from _leaves(parsed, member)
     elif isinstance(value, dict):
-        for inner in value.values():
-            yield from _leaves(inner)
+        for key, inner in value.items():
+            yield from _leaves(inner, key)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _leaves(inner)
+            yield from _leaves(inner, member)
 
 
 def _parsed(text: str) -> Any:

@@ -109,11 +109,17 @@ class Served:
     def __exit__(self, *_: object) -> None:
         self.program.stop()
 
-    def export(self, *bodies: bytes, timeout: float = PATIENT, compression: grpc.Compression | None = None) -> None:
+    def export(
+        self,
+        *bodies: bytes,
+        timeout: float = PATIENT,
+        compression: grpc.Compression | None = None,
+        method: str = TRACES,
+    ) -> None:
         """Send each body over gRPC and wait for its answer; raises RefusedError unless it is OK."""
         options = [("grpc.max_send_message_length", -1)]
         with grpc.insecure_channel(f"127.0.0.1:{self.grpc}", options=options) as channel:
-            export = channel.unary_unary(TRACES, bytes, bytes)
+            export = channel.unary_unary(method, bytes, bytes)
             for body in bodies:
                 try:
                     export(body, timeout=timeout, wait_for_ready=True, compression=compression)

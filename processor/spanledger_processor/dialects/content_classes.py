@@ -2,7 +2,8 @@
 
 What is known to hold none passes: keys that a dialect reads for something else, and those listed as plain. Under a
 prefix of a GenAI vocabulary everything else is content. Elsewhere on a GenAI span or log record an unknown key is
-content if one of its words says so (`_WORDS`), or if its value reads like prose or holds an object.
+content if one of its words says so (`_WORDS`), or if its value reads like prose or holds an object; so is one whose
+words name a user.
 """
 
 from __future__ import annotations
@@ -84,6 +85,10 @@ _NO_CONTENT = frozenset(
     for word in line.split()
 )
 """Last words of keys that count, name or type what the words before them say."""
+_USER_WORDS = frozenset({"user", "userid", "username", "enduser", "email"})
+_OF_USERS = frozenset({"address", "display", "full", "hash", "id", "ids", "login", "mail", "name", "uuid"})
+_MEASURES = frozenset({"cost", "count", "cpu", "duration", "ms", "seconds", "time", "tokens", "usage", "usd"})
+"""Words of what is measured of a user, or of the mode that processors call so (`cpu_usage_user`)."""
 _ELSEWHERE = (
     *("client.", "cloud.", "code.", "container.", "db.", "deployment.", "device.", "host.", "http.", "k8s.", "net."),
     *("network.", "os.", "otel.", "peer.", "process.", "rpc.", "server.", "service.", "session.", "telemetry."),
@@ -94,7 +99,6 @@ _PARTS = (".role", ".finish_reason", ".mime_type", ".type", "_type", ".id", ".to
 """Ends of keys below a message: what it is, not what it says."""
 
 
-@lru_cache(_KEPT)
 def _verdict(key: str) -> Verdict:
     if (classes := _CLASSES.get(key)) is not None:
         return classes
@@ -119,7 +123,26 @@ def _narrower(key: str) -> bool:
 
 def verdict(key: str) -> Verdict:
     """Return what a key says of its value, on a span or log record of GenAI."""
-    return _verdict(key) if len(key) <= _LONGEST else UNKNOWN
+    return _with_users(key) if len(key) <= _LONGEST else UNKNOWN
+
+
+@lru_cache(_KEPT)
+def _with_users(key: str) -> Verdict:
+    """Return the verdict on a key, with the class of users where its words name one and no table says otherwise."""
+    found = _verdict(key)
+    if found == "plain" or not _says_user(key):
+        return found
+    if found == "by its value":
+        return _USERS
+    return (found or frozenset(CLASSES)) | _USERS
+
+
+def _says_user(key: str) -> bool:
+    """Return whether the words of a key end with a user, or with what tells one: `acme.userId`, `x.user.email`."""
+    words = [word.lower() for word in _WORD.findall(key)]
+    while len(words) > 1 and words[-1] in _OF_USERS:
+        words.pop()
+    return bool(words) and words[-1] in _USER_WORDS and _MEASURES.isdisjoint(words)
 
 
 def holds_content(key: str) -> bool:
