@@ -9,9 +9,9 @@ from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.trace_set import Memory
-from spanledger_processor.ledger.keys import EVERY_TENANT, LEDGER
+from spanledger_processor.ledger.keys import EVERY_TENANT, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Key, Reader, Table, key
+from spanledger_processor.ledger.store import Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
 
 
@@ -58,7 +58,7 @@ def _twins(number: int) -> list[Fact]:
 
 def _counted(store: MemoryStore) -> int:
     with store.snapshot() as reader:
-        record = reader.get(key(Table.TOTAL, TENANT, LEDGER))
+        record = reader.get(total_key(TENANT))
     return 0 if record is None else Sums.unpack(record).calls
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
-from spanledger_processor.ledger.candidates import candidates
+from spanledger_processor.ledger.queries import candidates
 from spanledger_processor.model import Cost, Usage
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.units import USD

@@ -17,8 +17,8 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from spanledger_processor.ledger import schema
-from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.keys import SCHEMA_KEY
+from spanledger_processor.ledger.lmdb_store import SCHEMA_VERSION, LmdbStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.store import StateBrokenError, StateError, StateLockedError, Table
 from stores import TENANT, cost_of, enter, open_store, session, spend
@@ -170,21 +170,21 @@ def test_no_ledger_yet(tmp_path: Path, *, there: bool) -> None:
 def test_a_newer_schema_is_left_alone(tmp_path: Path) -> None:
     open_store(tmp_path).close()
     with lmdb.open(str(tmp_path / "ledger")) as env, env.begin(write=True) as txn:
-        txn.put(schema.KEY, pack([schema.VERSION + 1]))
+        txn.put(SCHEMA_KEY, pack([SCHEMA_VERSION + 1]))
     for read_only in (False, True):
         with pytest.raises(
             StateError,
-            match=rf"schema {schema.VERSION + 1}, and this version of Spanledger knows schema {schema.VERSION}",
+            match=rf"schema {SCHEMA_VERSION + 1}, and this version of Spanledger knows schema {SCHEMA_VERSION}",
         ):
             open_store(tmp_path, read_only=read_only)
     with lmdb.open(str(tmp_path / "ledger"), readonly=True) as env, env.begin() as txn:
-        assert txn.get(schema.KEY) == pack([schema.VERSION + 1])
+        assert txn.get(SCHEMA_KEY) == pack([SCHEMA_VERSION + 1])
 
 
 def test_an_older_schema_is_left_alone_with_the_way_to_export_it(tmp_path: Path) -> None:
     open_store(tmp_path).close()
     with lmdb.open(str(tmp_path / "ledger")) as env, env.begin(write=True) as txn:
-        txn.put(schema.KEY, pack([1]))
+        txn.put(SCHEMA_KEY, pack([1]))
     for read_only in (False, True):
         with pytest.raises(StateError, match=r"schema 1, .* export it with .*spanledger sessions --json"):
             open_store(tmp_path, read_only=read_only)

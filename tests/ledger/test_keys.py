@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spanledger_processor.ledger.store import Table, key, tenant_hash
+from tools.parts import ROOT
 
 _tables = st.sampled_from(list(Table))
 _ids = st.lists(st.binary(max_size=40), min_size=1, max_size=4)
@@ -41,3 +44,15 @@ def test_a_key_is_25_bytes_with_its_table_and_tenant_in_front(where: tuple[Table
 def test_the_spans_of_a_trace_stand_side_by_side(trace: bytes, one: bytes, other: bytes) -> None:
     tenant = tenant_hash("")
     assert key(Table.SPAN, tenant, trace, one)[:15] == key(Table.SPAN, tenant, trace, other)[:15]
+
+
+def test_no_other_module_lays_out_a_key() -> None:
+    """`store.key` is called by `ledger/keys.py` alone, so that the layout of a table is read there, and only there."""
+    package = ROOT / "processor" / "spanledger_processor"
+    makers = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "key"
+    }
+    assert makers == {"ledger/keys.py"}

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ledger_in_memory import MemoryLedger, make_fact
-from spanledger_processor.ledger import orders, pages, queries, schema
+from spanledger_processor.ledger import orders, pages, queries
+from spanledger_processor.ledger.keys import ORDERS_COMPLETE, SCHEMA_KEY
 from spanledger_processor.ledger.lmdb_store import LmdbStore
-from spanledger_processor.ledger.orders import COMPLETE, Order, cost_rank, walk
+from spanledger_processor.ledger.orders import Order, cost_rank, walk
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.pages import CursorError, Page, Wanted
 from spanledger_processor.ledger.store import Changes, Reader, Table
@@ -102,7 +103,7 @@ def _spend(store: LmdbStore, clock: Clock, name: str, cost: int) -> None:
 
 def _consistent(reader: Reader) -> Iterator[str]:
     """Yield each order that differs from what the totals say."""
-    assert reader.get(COMPLETE) is not None
+    assert reader.get(ORDERS_COMPLETE) is not None
     for table in orders.ORDERED:
         for order in Order:
             right = sorted(orders._read_all(reader, TENANT, table, order), reverse=True)
@@ -141,8 +142,8 @@ def test_a_ledger_without_orders_is_read_and_gets_them_when_it_is_written(tmp_pa
         with txn.cursor() as cursor:
             while cursor.set_range(bytes((Table.ORDER,))) and cursor.key()[0] == Table.ORDER:
                 cursor.delete()
-        txn.delete(COMPLETE)
-        txn.put(schema.KEY, pack([2]))
+        txn.delete(ORDERS_COMPLETE)
+        txn.put(SCHEMA_KEY, pack([2]))
     store.close()
     store = open_store(tmp_path, read_only=True)
     with store.snapshot() as reader:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from spanledger_processor.ledger import reopening_store, writer
+from spanledger_processor.ledger import writer
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import (
@@ -254,7 +254,7 @@ async def test_upkeep_that_fails_does_not_end_the_writer(
 
 
 async def test_a_broken_store_is_closed_and_opened_anew(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reopening_store, "_RETRY_S", 0.05)
+    monkeypatch.setattr(writer, "_RETRY_S", 0.05)
     monkeypatch.setattr(writer, "_MAINTAIN_EVERY_S", 0.01)
     healthy = MemoryStore()
     stores: list[Store] = [faulty, healthy]
@@ -273,7 +273,7 @@ async def test_a_broken_store_is_closed_and_opened_anew(faulty: Faulty, monkeypa
 
 async def test_a_state_that_cannot_be_opened_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`serve` begins without it, and finds it when the folder can be written."""
-    monkeypatch.setattr(reopening_store, "_RETRY_S", 0.05)
+    monkeypatch.setattr(writer, "_RETRY_S", 0.05)
     monkeypatch.setattr(writer, "_MAINTAIN_EVERY_S", 0.01)
     (tmp_path / "state").write_text("in the way")
     watcher = Watcher()
@@ -291,7 +291,7 @@ async def test_a_state_that_cannot_be_opened_yet(tmp_path: Path, monkeypatch: py
 
 async def test_a_damaged_ledger_that_is_moved_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As its message says to do; `serve` needs no restart."""
-    monkeypatch.setattr(reopening_store, "_RETRY_S", 0.05)
+    monkeypatch.setattr(writer, "_RETRY_S", 0.05)
     monkeypatch.setattr(writer, "_MAINTAIN_EVERY_S", 0.01)
     open_store(tmp_path).close()
     (tmp_path / "ledger" / "data.mdb").write_bytes(b"damaged" * 5000)
@@ -437,7 +437,7 @@ print(cost)
 async def test_attempts_to_open_are_not_made_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor ever put off by works that come in between."""
     monkeypatch.setattr(writer, "_MAINTAIN_EVERY_S", 0.001)
-    monkeypatch.setattr(reopening_store, "_RETRY_S", 0.2)
+    monkeypatch.setattr(writer, "_RETRY_S", 0.2)
     attempts = []
     third = threading.Event()
 

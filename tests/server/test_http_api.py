@@ -18,9 +18,9 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.config.model import Api as ApiSettings
 from spanledger_processor.ledger import queries
-from spanledger_processor.ledger.keys import LEDGER, session_key
+from spanledger_processor.ledger.keys import session_key, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Changes, Reader, StateError, Table, Unit, key, tenant_hash
+from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server.http_api import Api, Health
@@ -37,7 +37,7 @@ def ledger_of_one_session() -> MemoryStore:
     with store.unit() as unit:
         for tenant in (tenant_hash(""), tenant_hash("acme")):
             sums = Sums(cost=COST, calls=1, priced=1, labels={"id": "a/b c"})
-            whole = key(Table.TOTAL, tenant, LEDGER)
+            whole = total_key(tenant)
             unit.apply(Changes(add={session_key(tenant, "a/b c"): sums, whole: Sums(cost=COST, calls=1)}), 1)
     return store
 

@@ -11,10 +11,10 @@ from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace_set import Memory, TraceCache
-from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER
+from spanledger_processor.ledger.keys import corrections_key, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.runs import all_runs
-from spanledger_processor.ledger.store import Key, Table, key, tenant_hash
+from spanledger_processor.ledger.store import Key, Table, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import Call, Cost, Decision, Usage
 
@@ -69,16 +69,16 @@ class MemoryLedger:
     @property
     def total(self) -> Sums:
         """The whole ledger."""
-        return self._total(LEDGER)
+        return self._sums(total_key(TENANT))
 
     @property
     def correction(self) -> int:
         """What was sent on spans beyond the ledger."""
-        return self._total(CORRECTIONS).cost
+        return self._sums(corrections_key(TENANT)).cost
 
-    def _total(self, name: bytes) -> Sums:
+    def _sums(self, key: Key) -> Sums:
         with self.store.snapshot() as reader:
-            record = reader.get(key(Table.TOTAL, TENANT, name))
+            record = reader.get(key)
         return Sums.unpack(record) if record else Sums()
 
 

@@ -22,9 +22,9 @@ from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import REPEATS, Place, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import Memory, TraceSet, TraceState
 from spanledger_processor.accounting.usual import account_usual
-from spanledger_processor.ledger.keys import CORRECTIONS, EVERY_TENANT
+from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
-from spanledger_processor.ledger.store import Changes, Key, Reader, Table, Unit, key
+from spanledger_processor.ledger.store import Changes, Key, Reader, Unit
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import NO_SPEND, Decision, UsageVector
 from spanledger_processor.units import Pico
@@ -164,7 +164,7 @@ class _Account:
             self.ruling.corrections += int(change > 0)
             self.ruling.correction += change
             for tenant in (self.batch.tenant, EVERY_TENANT):
-                sums = self.ruling.changes.add.setdefault(key(Table.TOTAL, tenant, CORRECTIONS), Sums())
+                sums = self.ruling.changes.add.setdefault(corrections_key(tenant), Sums())
                 sums.cost += change
                 sums.calls += int(change > 0)
 

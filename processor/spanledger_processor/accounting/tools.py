@@ -11,9 +11,9 @@ from spanledger_processor.accounting.count_once import together
 from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.accounting.grouping import NOTHING
 from spanledger_processor.accounting.trace import Span
-from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key
+from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_call_key, tool_key, tool_times_key
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.store import Changes, Key, Table, key
+from spanledger_processor.ledger.store import Changes, Key
 
 ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""
@@ -72,8 +72,8 @@ class ToolCounts:
     def count(self, session: bytes, span: Span) -> Told:
         """Enter one report of an execution in `session`."""
         known = self._named_before(session, span)
-        times_key = key(Table.TOOL, self._tenant, session, span.signature.encode())
-        row_key = key(Table.TOOL, self._tenant, session)
+        times_key = tool_times_key(self._tenant, session, span.signature)
+        row_key = tool_key(self._tenant, session)
         times, rows = self._load(times_key, (0, []))
         last, in_a_row, progress, *more = self._load(row_key, ("", 0, 0))
         number, latest = more or (0, [])
@@ -121,7 +121,7 @@ class ToolCounts:
         """Whether the session has named this call id: of two reports, one may not know the arguments."""
         if not span.call_id:
             return False
-        where = key(Table.TOOL, self._tenant, session, b"call", span.call_id.encode("utf-8", "surrogatepass"))
+        where = tool_call_key(self._tenant, session, span.call_id)
         if self._read(where) is not None:
             return True
         self._save(where)

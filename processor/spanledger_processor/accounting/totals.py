@@ -9,22 +9,22 @@ from typing import TypeAlias, TypeVar
 
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, Place, Span
-from spanledger_processor.ledger.dimensions import AGENT
+from spanledger_processor.ledger.dimensions import AGENT, TOOL
 from spanledger_processor.ledger.facts import Facts
 from spanledger_processor.ledger.keys import (
-    LEDGER,
     bounded_id,
+    day_key,
     dimension_key,
-    id_bytes,
     link_key,
     part_key,
     run_key,
     session_key,
+    task_key,
+    total_key,
 )
 from spanledger_processor.ledger.packing import pack
-from spanledger_processor.ledger.parts import TOOL
 from spanledger_processor.ledger.runs import INSTANCE, NAMES, SPAWNED, run_of_session, sessions_under
-from spanledger_processor.ledger.store import Changes, Key, Reader, Table, key
+from spanledger_processor.ledger.store import Changes, Key, Reader
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import Pico
 
@@ -144,7 +144,7 @@ class Totals:
 
     def settle(self) -> None:
         """Enter all bookings. Call once."""
-        ledger = key(Table.TOTAL, self._tenant, LEDGER)
+        ledger = total_key(self._tenant)
         for (session, run, parent), sums in self._groups.items():
             self._add(ledger, replace(sums, models={}), 1, self._tenant_label)
             labels = {"id": bounded_id(session), **({"parent": bounded_id(parent)} if parent else {})}
@@ -198,7 +198,7 @@ class Totals:
     def _settle_claims(self) -> None:
         values: dict[tuple[str, int, str], Sums] = {}
         for (day, provider, model, agent, dimensions), sums in self._days.items():
-            where = key(Table.DAY, self._tenant, day.to_bytes(4, "big"), id_bytes(provider), id_bytes(model))
+            where = day_key(self._tenant, day, provider, model)
             self._add(where, sums, 1, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
             if agent:
                 _of(values, (AGENT, day, agent)).add(sums)
@@ -208,15 +208,7 @@ class Totals:
             labels = {"day": str(day), "dimension": name, "value": bounded_id(value)}
             self._add(dimension_key(self._tenant, name, day, value), sums, 1, labels)
         for (session, task, kind, provider, model), sums in self._tasks.items():
-            where = key(
-                Table.TASK,
-                self._tenant,
-                id_bytes(bounded_id(session)),
-                id_bytes(task),
-                id_bytes(kind),
-                id_bytes(provider),
-                id_bytes(model),
-            )
+            where = task_key(self._tenant, session, task, kind, provider, model)
             labels = {"session": session, "id": task, "kind": kind, "provider": provider, "model": model}
             self._add(where, sums, 1, {name: bounded_id(label) for name, label in labels.items()})
 

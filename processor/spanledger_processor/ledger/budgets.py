@@ -15,12 +15,12 @@ from typing import TypeAlias
 
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
-from spanledger_processor.ledger.keys import EVERY_TENANT, dimension_key, session_key
-from spanledger_processor.ledger.orders import Order, total_key, walk
+from spanledger_processor.ledger.keys import EVERY_TENANT, budget_key, dimension_key, hashed_key, session_key
+from spanledger_processor.ledger.orders import Order, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of, usd
 from spanledger_processor.ledger.runs import one_run
-from spanledger_processor.ledger.store import Key, Reader, Table, key, near
+from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import Pico
 
@@ -116,8 +116,7 @@ class Crossing:
     @property
     def where(self) -> Key:
         """Its key, which stays the same however often it is passed."""
-        ids = (self.budget, self.value, self.since, str(self.threshold))
-        return key(Table.BUDGET, EVERY_TENANT, self.tenant, *(part.encode("utf-8", "surrogatepass") for part in ids))
+        return budget_key(self.tenant, self.budget, self.value, self.since, self.threshold)
 
     def pack(self) -> bytes:
         """The stored form; its second element is the arrival, by which retention goes."""
@@ -217,7 +216,7 @@ def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | Non
         return
     least = min(rule.thresholds, default=100) * rule.amount // 100
     for position in walk(reader, tenant, Table.SESSION, Order.COST):
-        session = reader.sums(total_key(tenant, Table.SESSION, position))
+        session = reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
         if session.cost * 2 < least:  # ranks are not exact
             return
         if session.cost >= least:

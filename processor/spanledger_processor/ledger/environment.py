@@ -1,8 +1,9 @@
-"""The LMDB environment of a ledger: how it is opened, and what its errors mean."""
+"""Open, lock and read the LMDB environment of a ledger, and map its errors to those of `store`."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ from pathlib import Path
 import lmdb
 from lmdb.verify import VerifyError, verify
 
-from spanledger_processor.ledger.store import StateBrokenError, StateError, Usage
+from spanledger_processor.ledger.store import Key, StateBrokenError, StateError, StateLockedError, Table, Usage
+from spanledger_processor.ledger.sums import Sums
 
 FOLDER = "ledger"
 DATA = "data.mdb"
@@ -182,3 +184,99 @@ def _problems(path: Path) -> list[str]:
     except VerifyError as error:
         return [str(error)]
     return found
+
+
+LOCK_FILE = "lock"
+
+
+class FolderLock:
+    """Held from its making to `release`, or to the end of the process, however it ends."""
+
+    def __init__(self, folder: Path) -> None:
+        """Lock `folder`.
+
+        Raises:
+            StateLockedError: another process holds it.
+            StateError: it cannot be locked at all.
+        """
+        path = folder / LOCK_FILE
+        try:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}; give state.path a folder that can be written") from None
+        try:
+            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(self._handle, 20, 0).decode("ascii", "replace").strip()
+            os.close(self._handle)
+            if not isinstance(error, BlockingIOError):
+                raise StateError(
+                    f"{path}: cannot be locked ({error.strerror}); keep the state on a local disk"
+                ) from None
+            raise StateLockedError(
+                f"{folder}: in use by process {holder or '(unknown)'}; stop that, or set another state.path"
+            ) from None
+        self._name_holder()
+
+    def release(self) -> None:
+        """Let others in. The file stays: to remove it could lock out two at once."""
+        os.close(self._handle)
+
+    def _name_holder(self) -> None:
+        try:
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, f"{os.getpid()}\n".encode(), 0)
+        except OSError:
+            return  # a full disk: who holds it stays untold, and it is held all the same
+
+
+class View:
+    """A `store.Reader` for as long as its transaction lives."""
+
+    __slots__ = ("_get", "_path", "_txn")
+
+    def __init__(self, txn: lmdb.Transaction[bytes], path: Path) -> None:
+        self._txn = txn
+        self._get = txn.get
+        self._path = path
+
+    def get(self, key: Key) -> bytes | None:
+        """The record of `key`, None if there is none."""
+        try:
+            return self._get(key)
+        except lmdb.Error:
+            with map_lmdb_errors(self._path):
+                raise
+
+    def sums(self, key: Key) -> Sums:
+        """See `store.Reader.sums`."""
+        record = self.get(key)
+        return Sums() if record is None else Sums.unpack(record)
+
+    def scan(
+        self,
+        table: Table,
+        tenant: bytes,
+        *,
+        within: bytes = b"",
+        newest_first: bool = False,
+        before: Key | None = None,
+    ) -> Iterator[tuple[Key, bytes]]:
+        """See `store.Reader.scan`."""
+        prefix = bytes((table,)) + tenant + within
+        if newest_first:
+            yield from self._backwards(prefix, before)
+            return
+        with map_lmdb_errors(self._path), self._txn.cursor() as cursor:
+            more = cursor.set_range(prefix)
+            while more and cursor.key().startswith(prefix):
+                yield cursor.item()
+                more = cursor.next()
+
+    def _backwards(self, prefix: bytes, before: Key | None) -> Iterator[tuple[Key, bytes]]:
+        with map_lmdb_errors(self._path), self._txn.cursor() as cursor:
+            behind = cursor.set_range(before or prefix + b"\xff" * 17)
+            more = cursor.prev() if behind else cursor.last()
+            while more and cursor.key().startswith(prefix):
+                yield cursor.item()
+                more = cursor.prev()

@@ -21,11 +21,12 @@ from spanledger_processor.ledger.keys import (
     part_key,
     run_key,
     session_key,
+    task_key,
 )
 from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.runs import NAMES, SPAWNED
-from spanledger_processor.ledger.store import Key, Table, key, near
+from spanledger_processor.ledger.store import Key, Table, near
 from spanledger_processor.ledger.sums import Sums
 
 Renamed: TypeAlias = Mapping[str, str]
@@ -147,9 +148,11 @@ def _tasks(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
         if labels == sums.labels:
             continue
         txn.delete(where)
-        ids = (id_bytes(labels.get(label, "")) for label in ("session", "id", "kind", "provider", "model"))
         sums.labels = labels
-        txn.put(key(Table.TASK, tenant, *ids), sums.pack())
+        txn.put(
+            task_key(tenant, *(labels.get(label, "") for label in ("session", "id", "kind", "provider", "model"))),
+            sums.pack(),
+        )
         changed += 1
     return changed
 

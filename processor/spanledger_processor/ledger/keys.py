@@ -1,15 +1,13 @@
-"""Where the totals of a ledger stand: one key for each session, run and whole."""
+"""The key of every record: a function for each table (`store.Table`); ARCHITECTURE.md says what they hold."""
 
 from __future__ import annotations
 
 from hashlib import blake2b
 
-from spanledger_processor.ledger.store import Key, Table, key
+from spanledger_processor.ledger.store import Key, Table, key, tenant_hash
 
 ID_BOUND = 512
 """Bytes of an id, name or label that are kept."""
-LEDGER = b"ledger"
-CORRECTIONS = b"corrections"
 TRACE_PREFIX = 23
 """Bytes that the keys of one trace have in common."""
 EVERY_TENANT = bytes(8)
@@ -20,53 +18,120 @@ UNATTRIBUTED = ""
 """The id of the session, and of the run, of what has none."""
 
 
+def total_key(tenant: bytes) -> Key:
+    """Return the key of the sums of the whole ledger of a tenant."""
+    return key(Table.TOTAL, tenant, b"ledger")
+
+
+def corrections_key(tenant: bytes) -> Key:
+    """Return the key of what was sent on spans beyond the ledger of a tenant, or of `EVERY_TENANT`."""
+    return key(Table.TOTAL, tenant, b"corrections")
+
+
 def session_key(tenant: bytes, session_id: str) -> Key:
-    """Where the totals of one session stand."""
+    """Return the key of the sums of one session."""
     return key(Table.SESSION, tenant, id_bytes(bounded_id(session_id)))
 
 
 def run_key(tenant: bytes, run_id: str) -> Key:
-    """Where the totals of one run stand."""
+    """Return the key of the sums of one run."""
     return key(Table.RUN, tenant, id_bytes(bounded_id(run_id)))
 
 
+def unattributed_key(tenant: bytes, table: Table) -> Key:
+    """Return the key of the sums, in a table of sessions or runs, of what belongs to none."""
+    return key(table, tenant, id_bytes(UNATTRIBUTED))
+
+
+def task_key(tenant: bytes, session_id: str, task: str, kind: str, provider: str, model: str) -> Key:
+    """Return the key of the sums of a task of a session, by its kind and model."""
+    ids = (bounded_id(session_id), task, kind, provider, model)
+    return key(Table.TASK, tenant, *(id_bytes(one) for one in ids))
+
+
+def day_key(tenant: bytes, day: int, provider: str, model: str) -> Key:
+    """Return the key of the sums of a model on one UTC day (days since 1970)."""
+    return key(Table.DAY, tenant, day.to_bytes(4, "big"), id_bytes(provider), id_bytes(model))
+
+
+def gone_key(tenant: bytes, day: int, project: str) -> Key:
+    """Return the key of the sums of sessions that are gone, by UTC day of last arrival and project ("": none)."""
+    project_bytes = [id_bytes(project)] if project else []
+    return key(Table.GONE, tenant, day.to_bytes(4, "big"), *project_bytes)
+
+
+def budget_key(tenant: bytes, budget: str, value: str, since: str, threshold: int) -> Key:
+    """Return the key of a threshold (percent) of a budget that a value passed in the period that began at `since`."""
+    return key(Table.BUDGET, EVERY_TENANT, tenant, *(id_bytes(one) for one in (budget, value, since, str(threshold))))
+
+
 def link_key(tenant: bytes, kind: bytes, above: str, session_id: str) -> Key:
-    """Where a link stands from a run or a session to a session (`runs`)."""
+    """Return the key of a link from a run or a session to a session (`runs`)."""
     return key(Table.LINK, tenant, kind + id_bytes(bounded_id(above)), id_bytes(bounded_id(session_id)))
 
 
 def dimension_key(tenant: bytes, name: str, day: int, value: str | None) -> Key:
-    """Where the totals of one value of a dimension on one UTC day stand; None: of the values not told apart."""
+    """Return the key of the sums of a value of a dimension on one UTC day; None: of the values not told apart."""
     value_bytes = _OTHER_VALUES if value is None else id_bytes(bounded_id(value))
     return key(Table.DIMENSION, tenant, dimension_day(name, day), value_bytes)
 
 
 def dimension_day(name: str, day: int) -> bytes:
-    """What the keys of one dimension and UTC day have as their first id."""
+    """Return the first id of the keys of one dimension and UTC day."""
     return name.encode() + b"\0" + day.to_bytes(4, "big")
 
 
 def part_key(tenant: bytes, session_id: str, kind: str, name: str) -> Key:
-    """Where the sums of a session by one agent, or by one tool, stand (`parts`)."""
+    """Return the key of the sums of a session by one agent, or by one tool (`dimensions`)."""
     return key(Table.PART, tenant, id_bytes(bounded_id(session_id)), kind.encode(), id_bytes(bounded_id(name)))
 
 
+def tool_key(tenant: bytes, session: bytes) -> Key:
+    """Return the key of what a session's tool calls were last, and how often in a row."""
+    return key(Table.TOOL, tenant, session)
+
+
+def tool_times_key(tenant: bytes, session: bytes, signature: str) -> Key:
+    """Return the key of how often a session made a tool call."""
+    return key(Table.TOOL, tenant, session, signature.encode())
+
+
+def tool_call_key(tenant: bytes, session: bytes, call_id: str) -> Key:
+    """Return the key that a session has once it has named this id of a tool call."""
+    return key(Table.TOOL, tenant, session, b"call", id_bytes(call_id))
+
+
 def repeat_key(tenant: bytes, session: bytes, signature: str) -> Key:
-    """Where it stands which tool call a session has made again."""
+    """Return the key of the row of a tool call that a session has made again."""
     return key(Table.TOOL, tenant, session, b"repeat", signature.encode())
 
 
 def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:
-    """Where the head of a trace stands, and right behind it its closed segments (1 to 65,535)."""
+    """Return the key of the head of a trace, or of one of its closed segments (1 to 65,535), right behind it."""
     return key(Table.TRACE, tenant, trace_id)[:TRACE_PREFIX] + segment.to_bytes(2, "big")
 
 
 def index_key(arrival_ms: int, request: bytes) -> Key:
-    """Where a request's row of the cross-trace index stands: by arrival, all tenants together.
+    """Return the key of a request's row of the cross-trace index: by arrival, all tenants together.
 
     `request` is 8 bytes that tell it from others of its time.
     """
     return bytes((Table.INDEX,)) + EVERY_TENANT + arrival_ms.to_bytes(8, "big") + request
+
+
+SCHEMA_KEY = key(Table.META, tenant_hash(""), b"schema")
+ORDERS_COMPLETE = key(Table.META, EVERY_TENANT, b"orders")
+"""Present once all sessions and runs of a ledger stand in their orders."""
+
+
+def order_key(tenant: bytes, within: bytes, rank: int, id_hash: bytes) -> Key:
+    """Return the key of a row of `orders`; `within` is the table and the order, a byte each."""
+    return bytes((Table.ORDER,)) + tenant + within + rank.to_bytes(8, "big") + id_hash
+
+
+def hashed_key(tenant: bytes, table: Table, id_hash: bytes) -> Key:
+    """Return the key of a record whose id, or ids, are hashed already."""
+    return bytes((table,)) + tenant + id_hash
 
 
 def bounded_id(text: str) -> str:

@@ -12,13 +12,11 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import TypeAlias
 
-from spanledger_processor.ledger.keys import EVERY_TENANT
-from spanledger_processor.ledger.store import Key, Reader, Table, key
+from spanledger_processor.ledger.keys import ORDERS_COMPLETE, order_key
+from spanledger_processor.ledger.store import Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
 
 ORDERED = (Table.SESSION, Table.RUN)
-COMPLETE = key(Table.META, EVERY_TENANT, b"orders")
-"""Where a ledger says that all of its sessions and runs stand in their orders."""
 
 _TIME_BITS = 30
 """Of a time in ns that make no difference."""
@@ -89,20 +87,15 @@ def walk(
     reader: Reader, tenant: bytes, table: Table, order: Order, below: Position | None = None
 ) -> Iterator[Position]:
     """Yield positions from the highest rank down; only those below `below`, if it is given."""
-    if reader.get(COMPLETE) is None:
+    if reader.get(ORDERS_COMPLETE) is None:
         found = sorted(_read_all(reader, tenant, table, order), reverse=True)
         yield from (position for position in found if below is None or position < below)
         return
     within = bytes((table, order))
-    before = None if below is None else _key(tenant, within, *below)
+    before = None if below is None else order_key(tenant, within, *below)
     prefix = 1 + len(tenant) + len(within)
     for row, _ in reader.scan(Table.ORDER, tenant, within=within, newest_first=True, before=before):
         yield int.from_bytes(row[prefix : prefix + 8], "big"), row[prefix + 8 :]
-
-
-def total_key(tenant: bytes, table: Table, position: Position) -> Key:
-    """Return where the total stands that has this position."""
-    return bytes((table,)) + tenant + position[1]
 
 
 def _read_all(reader: Reader, tenant: bytes, table: Table, order: Order) -> Iterable[Position]:
@@ -115,8 +108,4 @@ def _read_all(reader: Reader, tenant: bytes, table: Table, order: Order) -> Iter
 
 
 def _row(where: Key, order: Order, rank: int) -> Key:
-    return _key(where[1:_HASH_AT], bytes((where[0], order)), rank, where[_HASH_AT:])
-
-
-def _key(tenant: bytes, within: bytes, rank: int, id_hash: bytes) -> Key:
-    return bytes((Table.ORDER,)) + tenant + within + rank.to_bytes(8, "big") + id_hash
+    return order_key(where[1:_HASH_AT], bytes((where[0], order)), rank, where[_HASH_AT:])

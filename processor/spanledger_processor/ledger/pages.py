@@ -17,8 +17,8 @@ from typing import TypeAlias
 
 from msgpack.exceptions import UnpackException
 
-from spanledger_processor.ledger.keys import UNATTRIBUTED, bounded_id, id_bytes, run_key, session_key
-from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks_of, time_rank, total_key, walk
+from spanledger_processor.ledger.keys import UNATTRIBUTED, bounded_id, hashed_key, id_bytes, run_key, session_key
+from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks_of, time_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, row, spend, time_of
 from spanledger_processor.ledger.runs import named_by, one_run, run_of_session, sessions_under
@@ -127,7 +127,7 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
     if after is not None and after[0] != _TASKS:
         raise CursorError("a cursor of another list or order")
     rows: list[Row] = []
-    before = None if after is None else bytes((Table.TASK,)) + tenant + after[2]
+    before = None if after is None else hashed_key(tenant, Table.TASK, after[2])
     scanned = reader.scan(Table.TASK, tenant, within=within, newest_first=True, before=before)
     for looked_at, (where, record) in enumerate(scanned, 1):
         sums = Sums.unpack(record)
@@ -153,7 +153,7 @@ def tool_repeats(
     if after is not None and after[0] != _REPEATS:
         raise CursorError("a cursor of another list or order")
     rows: list[Row] = []
-    before = None if after is None else bytes((Table.TOOL,)) + tenant + after[2]
+    before = None if after is None else hashed_key(tenant, Table.TOOL, after[2])
     scanned = reader.scan(Table.TOOL, tenant, within=within, newest_first=True, before=before)
     for looked_at, (where, record) in enumerate(scanned, 1):
         values = unpack(record)[2:]
@@ -214,7 +214,7 @@ class _Filling:
 
 def _by_time(reader: Reader, tenant: bytes, wanted: Wanted, after: Place | None) -> Iterator[tuple[Place, Sums]]:
     for position in _walk_times(reader, tenant, Table.SESSION, Order.LAST, wanted, after and after[1:]):
-        yield (_BY_TIME, *position), reader.sums(total_key(tenant, Table.SESSION, position))
+        yield (_BY_TIME, *position), reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
 
 
 def _walk_times(
@@ -243,7 +243,7 @@ def _by_cost(reader: Reader, tenant: bytes, after: Place | None) -> Iterator[tup
         for position in (*first, *ranked):
             place = (_BY_COST_RANK, *position)
             if after is None or after[0] != _BY_COST_RANK or place < after:
-                yield place, reader.sums(total_key(tenant, Table.SESSION, position))
+                yield place, reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
 
 
 def _in_exact_order(
@@ -251,7 +251,7 @@ def _in_exact_order(
 ) -> Iterator[tuple[Place, Sums]]:
     group: list[tuple[Place, Sums]] = []
     for position in positions:
-        sums = reader.sums(total_key(tenant, Table.SESSION, position))
+        sums = reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
         group.append(((_BY_COST, sums.cost, position[1]), sums))
     group.sort(key=itemgetter(0), reverse=True)
     return (item for item in group if after is None or after[0] != _BY_COST or item[0] < after)
@@ -308,10 +308,10 @@ class _RunPlaces:
         return [decided, *sorted(session.named)]
 
     def _run_at(self, position: Position) -> str:
-        return self._reader.sums(total_key(self._tenant, Table.RUN, position)).labels.get("id", "")
+        return self._reader.sums(hashed_key(self._tenant, Table.RUN, position[1])).labels.get("id", "")
 
     def _session_at(self, position: Position) -> Sums:
-        return self._reader.sums(total_key(self._tenant, Table.SESSION, position))
+        return self._reader.sums(hashed_key(self._tenant, Table.SESSION, position[1]))
 
     def _place_of(self, run_id: str) -> Position | None:
         """Return the latest position of what belongs to a run."""

@@ -1,20 +1,35 @@
-"""The questions that one asks of a ledger, over one consistent view of it."""
+"""Answer questions about a ledger, over one consistent view of it.
+
+A candidate is an agent of a session that may have had more model, or more context, than its results needed. It is no
+saving: whether a smaller model would have done as well is not known here. Compared is the cost of the same tokens at
+the list price of other models, at the average size of the agent's calls.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from heapq import nlargest
 from typing import TypeAlias
 
-from spanledger_processor.ledger import parts
+from spanledger_processor.ledger import dimensions
+from spanledger_processor.ledger.dimensions import agents_of
 from spanledger_processor.ledger.facts import USUAL, Lifecycle
-from spanledger_processor.ledger.keys import CORRECTIONS, LEDGER, UNATTRIBUTED, bounded_id, id_bytes, session_key
-from spanledger_processor.ledger.rows import Row, date_of, exact_usd, row, spend, time_of, usd
+from spanledger_processor.ledger.keys import (
+    UNATTRIBUTED,
+    bounded_id,
+    corrections_key,
+    id_bytes,
+    session_key,
+    total_key,
+)
+from spanledger_processor.ledger.rows import Row, date_of, exact_usd, money, row, spend, time_of, usd
 from spanledger_processor.ledger.runs import all_runs, one_run
-from spanledger_processor.ledger.store import Reader, Table, key, near, tenant_hash
+from spanledger_processor.ledger.store import Reader, Table, near, tenant_hash
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.units import Pico
+from spanledger_processor.model import CLASS_NAMES, Call, Usage
+from spanledger_processor.pricing import Pricer
+from spanledger_processor.units import USD, Pico
 
 
 def sessions(reader: Reader, tenant: bytes) -> list[Row]:
@@ -43,7 +58,9 @@ def session(
     found = row(sums)
     if now_ns:
         found["state"] = lifecycle.state(sums, now_ns)
-    found |= parts.described(sums, lifecycle.active_ns // 10**6) | parts.of_session(reader, tenant, session_id, sums)
+    found |= dimensions.described(sums, lifecycle.active_ns // 10**6) | dimensions.of_session(
+        reader, tenant, session_id, sums
+    )
     return {**found, **_of_tasks(list(_tasks(reader, tenant, session_id)))}
 
 
@@ -201,7 +218,7 @@ def _ledgers(reader: Reader) -> Iterator[tuple[bytes, Sums]]:
     """The hashes of the tenants that have data, with the sums of each."""
     for where, record in reader.scan(Table.TOTAL, b""):
         tenant = where[1:9]
-        if where == key(Table.TOTAL, tenant, LEDGER):
+        if where == total_key(tenant):
             yield tenant, Sums.unpack(record)
 
 
@@ -214,12 +231,12 @@ def first_known(reader: Reader, sessions: Iterable[str]) -> str | None:
 
 def has_tenant(reader: Reader, tenant: bytes) -> bool:
     """Return whether a tenant has data; the default one always is there."""
-    return tenant == tenant_hash("") or reader.get(key(Table.TOTAL, tenant, LEDGER)) is not None
+    return tenant == tenant_hash("") or reader.get(total_key(tenant)) is not None
 
 
 def total(reader: Reader, tenant: bytes) -> Row:
     """The whole ledger, with what was sent on spans beyond it (docs/contract.md#promise-1-sums-are-true)."""
-    record = reader.get(key(Table.TOTAL, tenant, LEDGER))
+    record = reader.get(total_key(tenant))
     found = row(Sums.unpack(record) if record else Sums())
     correction = late_correction(reader, tenant)
     found["late_correction_usd"] = usd(correction)
@@ -252,7 +269,7 @@ def late_correction(reader: Reader, tenant: bytes) -> Pico:
 
     docs/contract.md#promise-1-sums-are-true
     """
-    record = reader.get(key(Table.TOTAL, tenant, CORRECTIONS))
+    record = reader.get(corrections_key(tenant))
     return Sums.unpack(record).cost if record else 0
 
 
@@ -261,3 +278,91 @@ def _ordered(totals: Iterable[Sums]) -> list[Row]:
     named = [sums for sums in found if sums.labels.get("id", UNATTRIBUTED) != UNATTRIBUTED]
     rest = [sums for sums in found if sums.labels.get("id", UNATTRIBUTED) == UNATTRIBUTED and sums.spans]
     return [row(sums) for sums in (*sorted(named, key=lambda sums: -sums.last_ns), *rest)]
+
+
+LEAST_COST: Pico = USD // 20
+"""What an agent spends at least to be looked at: 0.05 USD."""
+PREMIUM_OUTPUT: Pico = 20 * USD
+"""List price of a million output tokens from which on a model is a premium one."""
+LITTLE_OUTPUT, FEW_TOOLS = 2_000, 5
+"""Output tokens and tool calls of an agent below and up to which a premium model did little."""
+LARGE_CONTEXT, LITTLE_SHARE = 50_000, 0.01
+"""Input tokens a call from which on a context is large, and output tokens for each of them up to which little came."""
+CHEAPER: Sequence[tuple[str, str]] = (
+    ("anthropic", "claude-haiku-4-5"),
+    ("anthropic", "claude-sonnet-4-5"),
+    ("openai", "gpt-5-mini"),
+    ("google", "gemini-2.5-flash"),
+)
+"""Provider and model of what is compared where nothing else is asked for."""
+
+
+def candidates(
+    reader: Reader,
+    tenant: bytes,
+    session_id: str,
+    pricer: Pricer,
+    now_ns: int,
+    models: Sequence[tuple[str, str]] = CHEAPER,
+) -> list[Row]:
+    """Return the agents of a session that are worth a look, the dearest first, with the evidence.
+
+    `over_powered`: a premium model, little output and few tool calls. `over_provisioned`: large contexts for little
+    output. An agent with calls without a price, or on several models, is compared like any other; what has no list
+    price is left out of the comparison.
+    """
+    found: list[Row] = []
+    for agent in agents_of(reader, tenant, session_id):
+        if agent.cost < LEAST_COST or not agent.calls:
+            continue
+        spent = agent.spent
+        inputs, outputs = spent["input"], spent["output"]
+        premium = any(_is_premium(label, pricer, now_ns) for label in agent.models)
+        over_powered = premium and outputs < LITTLE_OUTPUT and agent.tool_calls <= FEW_TOOLS
+        over_provisioned = inputs >= LARGE_CONTEXT * agent.calls and outputs <= LITTLE_SHARE * inputs
+        kinds = [
+            name for name, holds in (("over_powered", over_powered), ("over_provisioned", over_provisioned)) if holds
+        ]
+        if kinds:
+            found.append(
+                {
+                    "agent": agent.labels.get("id", ""),
+                    "kinds": kinds,
+                    **money(agent.cost),
+                    "calls": agent.calls,
+                    "models": sorted(agent.models),
+                    "input_tokens_a_call": inputs // agent.calls,
+                    "output_tokens": outputs,
+                    "tool_calls": agent.tool_calls,
+                    "same_tokens_on": _compared(agent, models, pricer, now_ns),
+                }
+            )
+    return found
+
+
+def _compared(agent: Sums, models: Sequence[tuple[str, str]], pricer: Pricer, now_ns: int) -> list[Row]:
+    """Return what the agent's tokens cost on other models: only on those where it is less, the cheapest first."""
+    average = Usage(
+        **{name: count // agent.calls for name, count in zip(CLASS_NAMES, agent.usage, strict=True) if count}
+    )
+    amounts = [
+        (amount * agent.calls, provider, model)
+        for provider, model in models
+        if (amount := _list_price(provider, model, average, pricer, now_ns)) is not None
+    ]
+    return [
+        {"provider": provider, "model": model, **money(amount), "share": amount / agent.cost}
+        for amount, provider, model in sorted(amounts)
+        if amount < agent.cost
+    ]
+
+
+def _is_premium(label: str, pricer: Pricer, now_ns: int) -> bool:
+    provider, _, model = label.rpartition("/")
+    amount = _list_price(provider, model, Usage(input=0, output=1_000_000), pricer, now_ns)
+    return amount is not None and amount >= PREMIUM_OUTPUT
+
+
+def _list_price(provider: str, model: str, usage: Usage, pricer: Pricer, now_ns: int) -> Pico | None:
+    call = Call("", "llm", provider=provider, request_model=model, usage=usage)
+    return pricer.cost(call, now_ns).computed

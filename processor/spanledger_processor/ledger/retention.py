@@ -14,10 +14,10 @@ from typing import TypeAlias
 import lmdb
 
 from spanledger_processor.ledger.dimensions import VALUES_KEPT
-from spanledger_processor.ledger.keys import TRACE_PREFIX, dimension_key, id_bytes, index_key
+from spanledger_processor.ledger.keys import TRACE_PREFIX, day_key, dimension_key, gone_key, index_key, unattributed_key
 from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import second
-from spanledger_processor.ledger.store import PREFIX, Key, Table, key
+from spanledger_processor.ledger.store import PREFIX, Key, Table
 from spanledger_processor.ledger.sums import OTHER_MODELS, Sums
 
 _KEY_LENGTH = 25
@@ -159,7 +159,7 @@ def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> bool:
     table, tenant = Table(where[0]), where[1:9]
     if table == Table.DIMENSION:
         return _join_others(txn, [(where, Sums.unpack(record))]) > 0
-    nameless = key(table, tenant, b"")
+    nameless = unattributed_key(tenant, table)
     if where == nameless:
         return False
     if table in _NAMELESS:
@@ -181,10 +181,10 @@ def _gone(txn: lmdb.Transaction[bytes], tenant: bytes, day: int, project: str) -
     """Return where the sums of sessions that are gone stand, and their labels: by day, and by a bounded number of
     projects, which come from the network; the others are with those of none.
     """
-    of_day, labels = key(Table.GONE, tenant, day.to_bytes(4, "big")), {"day": str(day)}
+    of_day, labels = gone_key(tenant, day, ""), {"day": str(day)}
     if not project:
         return of_day, labels
-    where = key(Table.GONE, tenant, day.to_bytes(4, "big"), id_bytes(project))
+    where = gone_key(tenant, day, project)
     if txn.get(where) is None:
         with txn.cursor() as cursor:
             there = cursor.set_range(where[:PREFIX])
@@ -294,6 +294,6 @@ def fold_days(txn: lmdb.Transaction[bytes], before: int, limit: int) -> int:
         day = int(sums.labels.get("day", "0"))
         labels = {"day": str(day), "provider": "", "model": OTHER_MODELS}
         sums.labels, sums.models = {}, {OTHER_MODELS: sums.cost} if sums.cost else {}
-        _add(txn, key(Table.DAY, where[1:9], day.to_bytes(4, "big"), b"", id_bytes(OTHER_MODELS)), labels, sums)
+        _add(txn, day_key(where[1:9], day, "", OTHER_MODELS), labels, sums)
         txn.delete(where)
     return len(folded)

@@ -11,12 +11,11 @@ from typing import Any
 
 import lmdb
 
-from spanledger_processor.ledger.environment import DataFile, full, map_lmdb_errors, usage
+from spanledger_processor.ledger.environment import DataFile, View, full, map_lmdb_errors, usage
 from spanledger_processor.ledger.housekeeping import Housekeeping, is_full
 from spanledger_processor.ledger.overlay import Overlay
 from spanledger_processor.ledger.retention import due_rows
 from spanledger_processor.ledger.store import Reader
-from spanledger_processor.ledger.view import View
 
 _HELD_NS = 1_000_000_000
 """How long a buffer that holds back does so."""

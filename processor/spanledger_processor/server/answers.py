@@ -15,11 +15,11 @@ from spanledger_processor.enrichment.reference import WHY_UNPRICED
 from spanledger_processor.ledger import dimensions, pages, queries
 from spanledger_processor.ledger.budgets import BudgetRule, crossings
 from spanledger_processor.ledger.budgets import rows as of_budgets
-from spanledger_processor.ledger.candidates import CHEAPER
-from spanledger_processor.ledger.candidates import candidates as of_session
 from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.pages import Page, Wanted
+from spanledger_processor.ledger.queries import CHEAPER
+from spanledger_processor.ledger.queries import candidates as of_session
 from spanledger_processor.ledger.rows import date_of, exact_usd, money, row
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Sums

@@ -14,8 +14,8 @@ from typing import Protocol, TypeVar
 
 from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
+from spanledger_processor.accounting.decide import unaccounted
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
-from spanledger_processor.accounting.unaccounted import unaccounted
 from spanledger_processor.enrichment import Reading, Stage, releasing, writing
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.marks import OWN, without_marks
