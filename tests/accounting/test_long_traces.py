@@ -5,10 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ledger_in_memory import MakeFact, MemoryLedger, make_fact
-from spanledger_processor.accounting import trace
-from spanledger_processor.accounting.facts import Fact
+from ledger_in_memory import NOW, TENANT, MakeFact, MemoryLedger, make_fact
+from odd_traces import spans
+from spanledger_processor.accounting import trace, trace_record, trace_set
+from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.facts import Batch, Fact
+from spanledger_processor.accounting.trace_record import stored_span
+from spanledger_processor.ledger.keys import trace_key
+from spanledger_processor.ledger.store import Key, Table
 
 SECOND = 10**9
 BOUND = 80
@@ -125,3 +132,94 @@ def test_where_more_is_forgotten_than_that_an_agent_is_an_estimate(ledger: Memor
     assert late.cost is not None
     assert late.cost.estimate
     assert "very long" in late.note
+
+
+def _records_read(ledger: MemoryLedger) -> int:
+    """How many records of traces are read to account for a request of the trace with nothing in memory."""
+    records = 0
+    with ledger.store.unit() as unit:
+        get = unit.get
+
+        def counted(where: Key) -> bytes | None:
+            nonlocal records
+            records += where[0] == Table.TRACE
+            return get(where)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(unit, "get", counted)
+            account(Batch(TENANT, [make_fact("new", "root", "llm", 9)], NOW), unit)
+    return records
+
+
+def test_to_read_a_trace_costs_no_more_however_many_spans_it_had(ledger: MemoryLedger) -> None:
+    read: list[int] = []
+    for first in range(0, 40 * BOUND, 2 * BOUND):
+        ledger.take([make_fact(f"c{n}", "root", "llm", n + 1, start=n) for n in range(first, first + 2 * BOUND)])
+        read.append(_records_read(ledger))
+    assert max(read[2:]) <= 2 + BOUND // trace_record.SEGMENT_SPANS + 1
+    assert read[-1] <= read[2]
+
+
+def test_a_repeat_is_found_however_long_the_trace_is(ledger: MemoryLedger) -> None:
+    first = [make_fact(f"c{n}", "root", "llm", n + 1, start=n) for n in range(20)]
+    decided = ledger.take([*first, make_fact("plain", "root")])
+    for request in _filler("llm"):
+        ledger.take(request)
+    before = ledger.total
+    assert ledger.take([*first, make_fact("plain", "root")]) == decided
+    assert (ledger.total, ledger.replays) == (before, 20)
+    with ledger.store.snapshot() as reader:
+        found = stored_span(reader, TENANT, b"t1", b"c3")
+    assert found is not None
+    assert found.decision == decided[3]
+
+
+def test_a_trace_of_a_version_that_read_all_segments_is_read(
+    ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its head does not say which segments to read, and no row says where a span stands."""
+    first = [make_fact(f"c{n}", "root", "llm", n + 1, start=n) for n in range(20)]
+    with monkeypatch.context() as patch:
+        patch.setattr(trace_set.TraceSet, "_settle", lambda *_: None)
+        ledger.take(first)
+        for request in _filler("llm"):
+            ledger.take(request)
+    assert not [where for where in ledger.records if where[0] == Table.SETTLED]
+    ledger = MemoryLedger(ledger.store)
+    for place in range(3):  # it becomes one of this version with the first
+        before = ledger.total
+        ledger.take(first)
+        assert ledger.total == before
+        ledger.take([make_fact(f"new{place}", "root", "llm", 7)])
+    assert [where for where in ledger.records if where[0] == Table.SETTLED]
+
+
+def test_segments_are_numbered_anew_after_the_last(ledger: MemoryLedger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What still matters is kept; of what does not, the oldest repeats are no longer known."""
+    monkeypatch.setattr(trace_record, "LAST_SEGMENT", 6)
+    agent = _agent(10_045, length=50 * SECOND)
+    ledger.take([agent])
+    for request in _filler("llm", 1000):
+        ledger.take(request)
+    others = ledger.total.cost - 10_045
+    ledger.take(_children())
+    assert ledger.total.cost == others + sum(1000 + place for place in range(10))
+    assert ledger.take([agent])[0].cost is not None
+    assert max(where for where in ledger.records if where[0] == Table.TRACE) <= trace_key(TENANT, b"t1", 6)
+
+
+@given(spans(names=9), st.data())
+def test_what_is_kept_of_a_cut_trace_in_memory_is_what_is_read(facts: list[Fact], data: st.DataObject) -> None:
+    """`MemoryLedger` compares."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "MAX_SPANS", 4)
+        patch.setattr(trace, "_SLACK", 1)
+        patch.setattr(trace_set, "SEGMENT_SPANS", 1)
+        ledger, sizes = MemoryLedger(), st.integers(1, 4)
+        while facts:
+            size = data.draw(sizes)
+            ledger.take(facts[:size])
+            facts = facts[size:]
+        for table in (Table.SESSION, Table.RUN):
+            assert sum(sums.cost for sums in ledger.table(table).values()) == ledger.total.cost
+    assert ledger.sent == ledger.total.cost + ledger.correction

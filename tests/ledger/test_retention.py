@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ledger_in_memory import make_fact
+from spanledger_processor.accounting import trace as trace_rules
+from spanledger_processor.accounting.account import enter as account
+from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.keys import dimension_key, index_key, link_key, trace_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
@@ -88,6 +92,28 @@ def test_one_commit_takes_a_bounded_slice(tmp_path: Path, clock: Clock) -> None:
     with store.snapshot() as reader:
         left = count(reader, Table.SPAN)
     assert 4000 < left < 5000
+    store.close()
+
+
+def test_a_trace_that_never_ends_keeps_what_its_rules_look_at(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its head lives on with each span that comes; what is known of spans of the day before goes."""
+    monkeypatch.setattr(trace_rules, "MAX_SPANS", 40)
+    monkeypatch.setattr(trace_rules, "_SLACK", 8)
+    store, left, calls = open_store(tmp_path, clock=clock), list[int](), list[Fact]()
+    for hour in range(60):
+        calls = [make_fact(f"c{hour}/{n}", "root", "llm", 1 + n, trace="endless") for n in range(40)]
+        with store.unit() as unit:
+            account(Batch(TENANT, calls, clock()), unit)
+        clock.forward(1)
+        _maintain(store)
+        with store.snapshot() as reader:
+            left.append(count(reader, Table.TRACE) + count(reader, Table.SETTLED))
+    assert max(left[40:]) <= max(left[25:30]), "what a day brings"
+    with store.unit() as unit:
+        again = account(Batch(TENANT, calls, clock()), unit)
+    assert again.replays == len(calls)
     store.close()
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Place, Span
-from spanledger_processor.ledger.keys import trace_key
+from spanledger_processor.ledger.keys import LAST_SEGMENT, settled_key, trace_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import unpack_decision
 from spanledger_processor.ledger.store import Reader
@@ -34,25 +34,41 @@ Row: TypeAlias = list[Any]
 class Head:
     """What the head of a trace says beside its rows.
 
-    `closed` is the number of segments behind it, `revision` stands for all that was ever written to them (a digest of
-    digests), and `forgotten` is how many of their spans the rules do not look at any more; `state` is `Trace.state`.
+    `closed` is the number of the segment that was closed last, `revision` stands for all that was ever written to
+    segments (a digest of digests), and `forgotten` is how many of their spans the rules do not look at any more.
+    `state` is `Trace.state`, `live` are the segments of which the rules look at spans, oldest first; None: at all.
     """
 
     closed: int = 0
     revision: bytes = b""
     forgotten: int = 0
     state: list[Any] = field(default_factory=list)
+    live: list[int] | None = None
+
+    def segments(self) -> Iterable[int]:
+        """Return the numbers of the segments that hold spans which the rules look at, oldest first."""
+        return range(1, self.closed + 1) if self.live is None else self.live
+
+    def close(self) -> int:
+        """Return the number of a new segment: the next one, and after the last the first that holds nothing of use."""
+        self.closed = self.closed % LAST_SEGMENT + 1
+        if self.live is not None:
+            while self.closed in self.live:
+                self.closed = self.closed % LAST_SEGMENT + 1
+            self.live.append(self.closed)
+        return self.closed
 
 
 def pack_head(head: Head, rows: list[Row], arrival_ms: int) -> bytes:
     """The record of a head; its second element is the arrival in ms, by which retention goes."""
-    return pack([_VERSION, arrival_ms, head.closed, head.revision, head.forgotten, rows, head.state])
+    live = () if head.live is None else (head.live,)
+    return pack([_VERSION, arrival_ms, head.closed, head.revision, head.forgotten, rows, head.state, *live])
 
 
 def unpack_head(record: bytes) -> tuple[Head, list[Row]]:
     """Read what `pack_head` wrote."""
-    _, _, closed, revision, forgotten, rows, *state = unpack(record)
-    return Head(closed, revision, forgotten, state[0] if state else []), rows
+    _, _, closed, revision, forgotten, rows, *more = unpack(record)
+    return Head(closed, revision, forgotten, more[0] if more else [], more[1] if len(more) > 1 else None), rows
 
 
 def pack_segment(rows: list[Row], arrival_ms: int) -> bytes:
@@ -264,12 +280,23 @@ def stored_span(reader: Reader, tenant: bytes, trace_id: bytes, span_id: bytes) 
     if record is None:
         return None
     head, rows = unpack_head(record)
-    for number in range(head.closed + 1):
+    settled = segment_of(reader.get(settled_key(tenant, trace_id, span_id)))
+    for number in (0, *((settled,) if settled else head.segments())):
         closed = reader.get(trace_key(tenant, trace_id, number)) if number else None
         for row in unpack_segment(closed) if closed is not None else rows if not number else ():
             if id_of(row) == span_id and (packed := decision_in(row[0])):
                 return _stored(span_in(row), unpack_decision(packed)[0])
     return None
+
+
+def pack_settled(segment: int) -> bytes:
+    """The record that says in which segment a span stands that the rules do not look at any more."""
+    return segment.to_bytes(2, "big")
+
+
+def segment_of(settled: bytes | None) -> int:
+    """Read what `pack_settled` wrote; 0 where there is none."""
+    return 0 if settled is None else int.from_bytes(settled, "big")
 
 
 def _stored(span: Span, decision: Decision) -> StoredSpan:

@@ -34,14 +34,16 @@ from spanledger_processor.accounting.trace_record import (
     id_of,
     pack_head,
     pack_segment,
+    pack_settled,
     row_of,
+    segment_of,
     span_in,
     spans_of,
     state_of,
     unpack_head,
     unpack_segment,
 )
-from spanledger_processor.ledger.keys import trace_key
+from spanledger_processor.ledger.keys import settled_key, trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader
 from spanledger_processor.model import NO_SPEND, UsageVector
 
@@ -55,8 +57,9 @@ _MOST_SPANS = 16_384
 class StoredTrace:
     """A trace as it is stored, with what follows from its spans.
 
-    `record` is its head's (empty for a new trace), `open` the spans in its head, `forgotten` the segments of the spans
-    that are stored and not looked at any more, and `excess` is by how much what was sent exceeds the ledger.
+    `record` is its head's (empty for a new trace), `open` the spans in its head, and `excess` is by how much what was
+    sent exceeds the ledger. `unsettled` are segments of spans that the rules do not look at any more, of which no row
+    of their own tells yet: until 0.1 all segments of a trace were read for them.
     """
 
     trace: Trace
@@ -65,7 +68,7 @@ class StoredTrace:
     record: bytes = b""
     head: Head = field(default_factory=Head)
     open: list[Span] = field(default_factory=list)
-    forgotten: dict[bytes, int] = field(default_factory=dict)
+    unsettled: dict[bytes, int] = field(default_factory=dict)
 
 
 class TraceCache:
@@ -104,7 +107,7 @@ class TraceCache:
 
 
 def _size(known: StoredTrace) -> int:
-    return len(known.trace.spans) + len(known.forgotten) // 8
+    return len(known.trace.spans)
 
 
 @dataclass(slots=True)
@@ -205,9 +208,15 @@ class TraceSet:
         return b"" if row is None else decision_in(row[0])
 
     def _forgotten_row(self, trace_id: bytes, stored: StoredTrace, span_id: bytes) -> Row | None:
-        segment = stored.forgotten.get(span_id)
-        rows = [] if segment is None else self._segment(trace_id, segment)
-        return next((row for row in rows if id_of(row) == span_id), None)
+        segment = self._settled(trace_id, stored, span_id)
+        return next((row for row in self._segment(trace_id, segment) if id_of(row) == span_id), None)
+
+    def _settled(self, trace_id: bytes, stored: StoredTrace, span_id: bytes) -> int:
+        """The segment that holds a span which the rules do not look at any more, 0 for any other."""
+        if not stored.head.forgotten:
+            return 0
+        unsettled = stored.unsettled.get(span_id, 0)
+        return unsettled or segment_of(self._read(settled_key(self._tenant, trace_id, span_id)))
 
     def enter(self, trace_id: bytes, spans: list[tuple[int, Span]]) -> None:
         """Add the spans of a request to their trace; one that holds no GenAI span by then is not stored."""
@@ -218,7 +227,7 @@ class TraceSet:
         for index, span in spans:
             if span.kind:
                 new.append((index, span))
-            elif span.span_id in trace.spans or span.span_id in stored.forgotten:
+            elif span.span_id in trace.spans or self._settled(trace_id, stored, span.span_id):
                 continue
             trace.add(span)
             added.append(span)
@@ -327,12 +336,13 @@ class TraceSet:
         changed = [] if are_as_written and not gone else _changed(stored.trace)
         if not state.added and not changed:
             return
-        stored.forgotten.update((span.span_id, span.segment) for span in gone)
         stored.head.forgotten += len(gone)
         for number, rows in self._segments(trace_id, closing, changed, gone):
             record = pack_segment(rows, self._now_ms)
             self._changes.replace[trace_key(self._tenant, trace_id, number)] = record
             stored.head.revision = blake2b(stored.head.revision + record, digest_size=8).digest()
+        if gone or stored.unsettled:
+            self._settle(trace_id, stored, gone)
         where = trace_key(self._tenant, trace_id)
         stored.head.state = stored.trace.state()
         stored.record = pack_head(stored.head, [row_of(span) for span in stored.open], self._now_ms)
@@ -342,6 +352,17 @@ class TraceSet:
             stored.incremental = known or Incremental.of(stored.trace, state.match.roles)
         self._changes.replace[where] = stored.record
         self._changes.expire.append(where)
+
+    def _settle(self, trace_id: bytes, stored: StoredTrace, gone: list[Span]) -> None:
+        """Let spans be found that the rules do not look at any more, and segments that hold no others expire."""
+        settled = {**stored.unsettled, **{span.span_id: span.segment for span in gone}}
+        rows = {settled_key(self._tenant, trace_id, span_id): pack_settled(at) for span_id, at in settled.items()}
+        stored.unsettled = {}
+        live = {span.segment for span in stored.trace.spans.values()}
+        useless = [trace_key(self._tenant, trace_id, number) for number in stored.head.segments() if number not in live]
+        stored.head.live = [number for number in stored.head.segments() if number in live]
+        self._changes.replace.update(rows)
+        self._changes.expire += [*rows, *(segment for segment in useless if segment in self._changes.replace)]
 
     def _segments(
         self, trace_id: bytes, closing: dict[int, list[Span]], changed: list[Span], gone: list[Span]
@@ -379,12 +400,12 @@ class TraceSet:
         head, rows = unpack_head(record)
         stored = StoredTrace(Trace(), record=record, head=head, open=spans_of(rows, 0))
         spans: list[Span] = []
-        for number in range(1, head.closed + 1):
+        for number in head.segments():
             segment = self._segment(trace_id, number)
             of_segment = spans_of(segment, number)
-            if len(of_segment) < len(segment):
+            if head.live is None and len(of_segment) < len(segment):
                 known = {span.span_id for span in of_segment}
-                stored.forgotten.update((id_of(row), number) for row in segment if id_of(row) not in known)
+                stored.unsettled.update((id_of(row), number) for row in segment if id_of(row) not in known)
             spans += of_segment
         for span in [*spans, *stored.open]:
             stored.trace.spans.pop(span.span_id, None)
@@ -394,7 +415,7 @@ class TraceSet:
         return stored
 
     def _segment(self, trace_id: bytes, number: int) -> list[Row]:
-        record = self._read(trace_key(self._tenant, trace_id, number))
+        record = self._read(trace_key(self._tenant, trace_id, number)) if number else None
         return [] if record is None else unpack_segment(record)
 
 
@@ -402,11 +423,11 @@ def _close_segments(stored: StoredTrace) -> dict[int, list[Span]]:
     """Move what is beyond a head's worth of spans into new segments."""
     closing: dict[int, list[Span]] = {}
     while len(stored.open) > SEGMENT_SPANS:
-        stored.head.closed += 1
-        closing[stored.head.closed] = stored.open[:SEGMENT_SPANS]
+        number = stored.head.close()
+        closing[number] = stored.open[:SEGMENT_SPANS]
         del stored.open[:SEGMENT_SPANS]
-        for span in closing[stored.head.closed]:
-            span.segment = stored.head.closed
+        for span in closing[number]:
+            span.segment = number
     return closing
 
 

@@ -10,6 +10,7 @@ ID_BOUND = 512
 """Bytes of an id, name or label that are kept."""
 TRACE_PREFIX = 23
 """Bytes that the keys of one trace have in common."""
+LAST_SEGMENT = 65_535
 EVERY_TENANT = bytes(8)
 """Stands for all tenants together where a sum over the whole process is kept: the hash of none."""
 _OTHER_VALUES = b"\xff"
@@ -107,8 +108,13 @@ def repeat_key(tenant: bytes, session: bytes, signature: str) -> Key:
 
 
 def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:
-    """Return the key of the head of a trace, or of one of its closed segments (1 to 65,535), right behind it."""
+    """Return the key of the head of a trace, or of a closed segment (1 to `LAST_SEGMENT`) right behind it."""
     return key(Table.TRACE, tenant, trace_id)[:TRACE_PREFIX] + segment.to_bytes(2, "big")
+
+
+def settled_key(tenant: bytes, trace_id: bytes, span_id: bytes) -> Key:
+    """Return the key of the row that says which segment of a long trace holds a span that its rules look at no more."""
+    return key(Table.SETTLED, tenant, trace_id, span_id)
 
 
 def index_key(arrival_ms: int, request: bytes) -> Key:

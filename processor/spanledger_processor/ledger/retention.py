@@ -25,6 +25,8 @@ _KEYS_A_ROW = 64
 """So that a row stays within a page."""
 Row: TypeAlias = tuple[bytes, bytes]
 
+_HEAD = bytes(2)
+"""The segment number of a trace's head."""
 _DUE, _DAY = bytes((Table.DUE,)), bytes((Table.DAY,))
 _MS_A_DAY = 86_400_000
 _DIMENSION = bytes((Table.DIMENSION,))
@@ -103,7 +105,7 @@ def _forget(txn: lmdb.Transaction[bytes], where: Key, arrival_ms: int) -> None:
     if record is None or _arrival_ms(record) > arrival_ms:
         return
     txn.delete(where)
-    if where[0] == Table.TRACE:
+    if where[0] == Table.TRACE and where[TRACE_PREFIX:] == _HEAD:
         _forget_segments(txn, where[:TRACE_PREFIX])
 
 

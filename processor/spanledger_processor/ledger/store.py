@@ -64,6 +64,8 @@ class Table(IntEnum):
     """Per session, and agent or tool: what of the session was by it."""
     BUDGET = 20
     """Thresholds of budgets that were passed, of all tenants together."""
+    SETTLED = 21
+    """Per span of a long trace that its rules do not look at any more: the segment of the trace that holds it."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 
