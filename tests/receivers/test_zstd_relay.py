@@ -23,8 +23,13 @@ from spanledger_processor.receivers.zstd_relay import HeaderRewriter
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LITERAL = b"\x40"
 """A literal with a new name, to be kept in the table."""
-HUFFMAN = {"zstd": bytes.fromhex("83f684c9"), "gzip": bytes.fromhex("839bd9ab")}
-"""`gzip` as RFC 7541 writes it in its examples (C.6.3); `zstd` by its appendix B: 1111011 01000 01001 100100 1."""
+HUFFMAN = {
+    "zstd": bytes.fromhex("83f684c9"),
+    "gzip": bytes.fromhex("839bd9ab"),
+    "snappy": bytes.fromhex("854543aebf5f"),
+}
+"""`gzip` as RFC 7541 writes it in its examples (C.6.3), the others by its appendix B: z 1111011, s 01000, t 01001,
+d 100100; s 01000, n 101010, a 00011, p 101011, p 101011, y 1111010; filled up with ones."""
 
 
 def frame(kind: int, payload: bytes) -> bytes:
@@ -41,20 +46,29 @@ def passed(data: bytes, cuts: tuple[int, ...] = ()) -> bytes:
     return b"".join(piece for begin, end in itertools.pairwise(places) for piece in rewriter.feed(data[begin:end]))
 
 
-@given(st.lists(st.integers(0, 2000), max_size=8))
-def test_in_header_frames_zstd_becomes_gzip_in_any_pieces(cuts: list[int]) -> None:
+@given(st.sampled_from(("zstd", "snappy")), st.lists(st.integers(0, 2000), max_size=8))
+def test_in_header_frames_the_encoding_becomes_gzip_in_any_pieces(encoding: str, cuts: list[int]) -> None:
     header = LITERAL + plain("grpc-encoding")
-    before = frame(1, header + plain("zstd")) + frame(0, header + plain("zstd")) + frame(9, header + plain("zstd"))
-    after = frame(1, header + plain("gzip")) + frame(0, header + plain("zstd")) + frame(9, header + plain("gzip"))
+    theirs, gzipped = header + plain(encoding), header + plain("gzip")
+    before = frame(1, theirs + b"after") + frame(0, theirs) + frame(9, theirs)
+    after = frame(1, gzipped + b"after") + frame(0, theirs) + frame(9, gzipped)
     assert passed(PREFACE + before, tuple(cuts)) == PREFACE + after
 
 
-def test_huffman_codes_too() -> None:
-    assert zstd_relay._huffman("gzip") == HUFFMAN["gzip"]
-    assert zstd_relay._huffman("zstd") == HUFFMAN["zstd"]
+@pytest.mark.parametrize("encoding", HUFFMAN)
+def test_huffman_codes_too(encoding: str) -> None:
+    assert zstd_relay._huffman(encoding) == HUFFMAN[encoding]
     name = zstd_relay._huffman("grpc-encoding")
-    block = LITERAL + name + HUFFMAN["zstd"]
+    block = LITERAL + name + HUFFMAN[encoding]
     assert passed(PREFACE + frame(1, block)) == PREFACE + frame(1, LITERAL + name + HUFFMAN["gzip"])
+
+
+@given(st.binary(min_size=1, max_size=300_000))
+def test_what_has_nothing_to_rename_is_not_copied(data: bytes) -> None:
+    rewriter = HeaderRewriter()
+    rewriter.feed(PREFACE + frame(0, b"")[:3] + b"\0" + bytes(5))
+    body = len(data).to_bytes(3, "big") + bytes(6) + data
+    assert rewriter.feed(body)[0] is body
 
 
 @given(st.binary(max_size=500), st.lists(st.integers(0, 500), max_size=4))

@@ -199,7 +199,9 @@ async def bounded(pieces: Pieces, limit: int, reservation: Reservation) -> Piece
         yield piece
 
 
-_BEGINNINGS: Mapping[bytes, str] = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip", b"\x78": "deflate"}
+_BEGINNINGS: Mapping[bytes, str] = {
+    b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip", b"\x78": "deflate", _FRAMED: "snappy",
+}  # fmt: skip
 """How compressed messages begin. No export request begins so: it has one field, whose tag is 0x0a."""
 
 

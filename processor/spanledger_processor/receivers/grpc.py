@@ -61,9 +61,9 @@ Respond: TypeAlias = Callable[[bytes, Mapping[str, str]], Awaitable[bytes]]
 WHERE = "receivers.otlp.protocols.grpc"
 
 _NOT_READ = (
-    "gRPC itself refuses what is compressed otherwise than with gzip or deflate, and the sender then drops it: set "
-    "compression: gzip there, or send zstd by OTLP/HTTP, or set receivers.otlp.protocols.grpc.zstd here. (Or the "
-    "sender has left.)"
+    "gRPC itself refuses what is compressed otherwise than with gzip or deflate (with zstd and snappy where "
+    "receivers.otlp.protocols.grpc.zstd is false here), and the sender then drops it: set compression: gzip there. "
+    "(Or the sender has left.)"
 )
 """gRPC in Python ends such a call while it parses the head, and tells nothing of why."""
 _SUCCESS = b""

@@ -1,8 +1,9 @@
-"""A relay before gRPC that makes it take zstd: it names the encoding "gzip", and gRPC hands the bytes on as they came.
+"""A relay before gRPC that makes it take zstd and snappy: it names the encoding "gzip", and gRPC hands the bytes on.
 
 gRPC's C core ends a call whose `grpc-encoding` it does not know while it parses the head, before anything else can see
-it. "zstd" and "gzip" take the same room in HPACK (RFC 7541), Huffman-coded or not, so one can stand for the other
-without disturbing the tables of either side. Only header frames are looked at; everything else passes as it is.
+it. A shorter value in the head disturbs no table of HPACK (RFC 7541, section 4): what gRPC then keeps takes no more
+room there than at the sender, so gRPC still has every entry that the sender refers to. Only header frames are looked
+at; everything else passes as it is.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ _LARGEST_BLOCK = 64 * 2**10
 """Bytes of a header frame that are looked at; gRPC's own limit for all headers of a call is below."""
 
 _CODES: Mapping[str, str] = {
-    "-": "010110", "c": "00100", "d": "100100", "e": "00101", "g": "100110", "i": "00110", "n": "101010",
-    "o": "00111", "p": "101011", "r": "101100", "s": "01000", "t": "01001", "z": "1111011",
+    "-": "010110", "a": "00011", "c": "00100", "d": "100100", "e": "00101", "g": "100110", "i": "00110", "n": "101010",
+    "o": "00111", "p": "101011", "r": "101100", "s": "01000", "t": "01001", "y": "1111010", "z": "1111011",
 }  # fmt: skip
 """Huffman codes of the letters that are needed (RFC 7541, appendix B)."""
 
@@ -46,7 +47,8 @@ def _huffman(text: str) -> bytes:
 
 
 _RENAMED: Mapping[bytes, bytes] = {
-    name("grpc-encoding") + value("zstd"): name("grpc-encoding") + value("gzip")
+    name("grpc-encoding") + value(encoding): name("grpc-encoding") + value("gzip")
+    for encoding in ("zstd", "snappy")
     for name, value in product((_huffman, _plain), repeat=2)
 }
 
@@ -55,40 +57,41 @@ class HeaderRewriter:
     """Follows the frames of one connection from a client, and renames the encoding in its header frames."""
 
     def __init__(self) -> None:
-        self._left = _PREFACE
-        self._head = bytearray()
-        self._block: bytearray | None = None
+        self._to_pass = _PREFACE
+        """Bytes that belong to no header frame and are passed on as they are."""
+        self._begun = b""
+        """The beginning of a frame whose head, or whose header block, is not there as a whole."""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Return what is to be passed on after `data` came in; the rest of a header frame is waited for."""
+        """Return what is to be passed on after `data` came in, which is `data` itself where nothing is renamed."""
+        if self._begun:
+            data, self._begun = self._begun + data, b""
         out: list[bytes] = []
-        at = 0
+        passed = 0
+        at = self._to_pass
         while at < len(data):
-            if not self._left:
-                at = self._begin_frame(data, at, out)
+            block = at + _FRAME_HEAD
+            end = block + int.from_bytes(data[at : at + 3], "big")
+            if block <= len(data) and not _has_headers(data[at + 3], end - block):
+                at = end
                 continue
-            piece = data[at : at + self._left]
-            at += len(piece)
-            self._left -= len(piece)
-            if self._block is None:
-                out.append(piece)
-                continue
-            self._block += piece
-            if not self._left:
-                out.append(_renamed(bytes(self._block)))
-                self._block = None
+            if block > len(data) or end > len(data):
+                self._begun = data[at:]
+                data = data[:at]
+                break
+            at = end
+            if (renamed := _renamed(data[block:end])) != data[block:end]:
+                head = len(renamed).to_bytes(3, "big") + data[block - _FRAME_HEAD + 3 : block]
+                out += (data[passed : block - _FRAME_HEAD], head + renamed)
+                passed = end
+        self._to_pass = at - len(data)
+        if passed < len(data):
+            out.append(data[passed:])  # `data` itself, uncopied, where it is the whole
         return out
 
-    def _begin_frame(self, data: bytes, at: int, out: list[bytes]) -> int:
-        take = _FRAME_HEAD - len(self._head)
-        self._head += data[at : at + take]
-        if len(self._head) == _FRAME_HEAD:
-            self._left = int.from_bytes(self._head[:3], "big")
-            if self._head[3] in (_HEADERS, _CONTINUATION) and 0 < self._left <= _LARGEST_BLOCK:
-                self._block = bytearray()
-            out.append(bytes(self._head))
-            self._head.clear()
-        return at + take
+
+def _has_headers(kind: int, length: int) -> bool:
+    return kind in (_HEADERS, _CONTINUATION) and length <= _LARGEST_BLOCK
 
 
 def _renamed(block: bytes) -> bytes:
@@ -111,7 +114,8 @@ class _Half(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None and self.other.transport is not None:
-            self.other.transport.writelines(self._pass_on(data))
+            for piece in self._pass_on(data):
+                self.other.transport.write(piece)
 
     def pause_writing(self) -> None:
         if self.other is not None and self.other.transport is not None:
