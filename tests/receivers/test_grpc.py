@@ -120,7 +120,7 @@ async def test_one_byte_over_the_limit_is_refused_for_good() -> None:
 
 
 @pytest.mark.parametrize(("zstd", "code"), [(True, "INVALID_ARGUMENT"), (False, "RESOURCE_EXHAUSTED")])
-async def test_a_gzip_bomb_is_refused_for_good(zstd: bool, code: str) -> None:
+async def test_a_gzip_bomb_is_refused_for_good(*, zstd: bool, code: str) -> None:
     """By us, or by grpcio where it decompresses; neither with RetryInfo."""
     async with opened({"protocols": {"grpc": {"zstd": zstd}, "http": {}}}) as doors:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
