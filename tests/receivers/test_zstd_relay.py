@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import itertools
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from certificates import Certificates
 from doors import Doors, exporter, opened, traces
 from spanledger_processor.receivers import zstd_relay
-from spanledger_processor.receivers.zstd_relay import HeaderRewriter
+from spanledger_processor.receivers.zstd_relay import HeaderRewriter, ZstdRelay
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 LITERAL = b"\x40"
@@ -130,3 +132,27 @@ async def test_many_at_once_and_large_ones() -> None:
         await asyncio.gather(*(doors.export("traces", body) for _ in range(8)))
         assert {handled.body for handled in doors.pipeline.handled} == {body}
         assert len(doors.pipeline.handled) == 8
+
+
+async def test_no_connection_is_open_once_it_has_stopped() -> None:
+    """Also where gRPC's side stays open."""
+    relay, connected = ZstdRelay(), asyncio.Event()
+
+    def keep(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        kept.append(writer)
+        connected.set()
+
+    kept: list[asyncio.StreamWriter] = []
+    inner = await asyncio.start_unix_server(keep, relay.socket_path)
+    port = await relay.start(("127.0.0.1", 0), "relay", None, 5, share_port=False)
+    with socket.socket() as client:
+        client.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
+        await connected.wait()
+        await relay.stop()
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(4096) == b""  # BlockingIOError where it is open
+    inner.close()
+    for writer in kept:
+        writer.close()
+        await writer.wait_closed()

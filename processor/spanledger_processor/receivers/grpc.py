@@ -176,8 +176,10 @@ class GrpcListener:
     async def stop(self) -> None:
         """Stop listening; answers are still sent, and what is not answered by then is UNAVAILABLE."""
         if self._relay is not None:
-            await self._relay.stop()
+            self._relay.stop_listening()
         await self._server.stop(_STOP_GRACE)
+        if self._relay is not None:
+            await self._relay.stop()
 
     def _bind(self) -> int:
         endpoint, tls = self._settings.endpoint, self._settings.tls

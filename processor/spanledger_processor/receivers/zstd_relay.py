@@ -103,14 +103,20 @@ def _renamed(block: bytes) -> bytes:
 class _Half(asyncio.Protocol):
     """One side of a connection; reads no faster than the other side writes."""
 
-    def __init__(self, pass_on: Callable[[bytes], Iterable[bytes]], lost: Callable[[], None]) -> None:
+    def __init__(self, relay: ZstdRelay, pass_on: Callable[[bytes], Iterable[bytes]]) -> None:
         self.transport: asyncio.Transport | None = None
         self.other: _Half | None = None
+        self._relay = relay
         self._pass_on = pass_on
-        self._lost = lost
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        self._relay.opened(self)
+
+    def abort(self) -> None:
+        """Close without waiting for what is still to be sent."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         if self.other is not None and self.other.transport is not None:
@@ -126,7 +132,7 @@ class _Half(asyncio.Protocol):
             self.other.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
-        self._lost()
+        self._relay.closed(self)
         if self.other is not None and self.other.transport is not None:
             self.other.transport.close()
 
@@ -135,8 +141,7 @@ class _Accepted(_Half):
     """The client's side, which connects the other one."""
 
     def __init__(self, relay: ZstdRelay) -> None:
-        super().__init__(HeaderRewriter().feed, self._gone)
-        self._relay = relay
+        super().__init__(relay, HeaderRewriter().feed)
         self._name = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -154,20 +159,20 @@ class _Accepted(_Half):
             inner.setblocking(False)
             self._name = self._relay.named(inner, self.transport.get_extra_info("peername"))
             await loop.sock_connect(inner, self._relay.socket_path)
-            _, other = await loop.create_unix_connection(lambda: _Half(lambda data: (data,), lambda: None), sock=inner)
-        except OSError:
+            _, other = await loop.create_unix_connection(lambda: _Half(self._relay, lambda data: (data,)), sock=inner)
+        except (OSError, asyncio.CancelledError):
             inner.close()
-            self.transport.abort()
+            self.abort()
             return
         other.other, self.other = self, other
         if self.transport.is_closing():
-            assert other.transport is not None
-            other.transport.close()
+            other.abort()
         else:
             self.transport.resume_reading()
 
-    def _gone(self) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:
         self._relay.hosts.pop(self._name, None)
+        super().connection_lost(exc)
 
 
 class ZstdRelay:
@@ -180,6 +185,9 @@ class ZstdRelay:
         """The hosts of clients, by the name of their connection to gRPC."""
         self._server: asyncio.Server | None = None
         self._connecting: set[asyncio.Task[None]] = set()
+        self._halves: set[_Half] = set()
+        self._all_closed = asyncio.Event()
+        self._all_closed.set()
         self._numbers = count(1)
 
     async def start(
@@ -218,8 +226,29 @@ class ZstdRelay:
         """Return the host of a client, as gRPC writes it, by what gRPC knows of its connection."""
         return self.hosts.get(peer.removeprefix("unix-abstract:"), peer)
 
-    async def stop(self) -> None:
-        """Take no more connections; those that are open end with gRPC's."""
+    def opened(self, half: _Half) -> None:
+        """Know a connection that `stop` closes."""
+        self._halves.add(half)
+        self._all_closed.clear()
+
+    def closed(self, half: _Half) -> None:
+        """Forget a connection that is closed."""
+        self._halves.discard(half)
+        if not self._halves:
+            self._all_closed.set()
+
+    def stop_listening(self) -> None:
+        """Take no more connections; those that are open go on."""
         if self._server is not None:
             self._server.close()
+
+    async def stop(self) -> None:
+        """Close what gRPC, which has stopped, left open."""
+        self.stop_listening()
+        for task in self._connecting:
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for half in tuple(self._halves):
+            half.abort()
+        await self._all_closed.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
