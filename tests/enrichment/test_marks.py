@@ -20,13 +20,13 @@ from replays import attributes, spans_of
 from spanledger_processor import synthesized
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
-from spanledger_processor.enrichment import write
+from spanledger_processor.enrichment import marks, write
 from spanledger_processor.enrichment.marks import rewrite, settle
 from spanledger_processor.enrichment.stage import Reading
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.server.wiring import make_stage
+from spanledger_processor.server.wiring import make_id_resolver, make_stage
 from spanledger_processor.signing import Signer
 
 CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract.md"
@@ -243,6 +243,19 @@ def test_synthesized_spans_bring_what_they_may_and_nothing_else() -> None:
     assert {key: values[key] for key in brought} == brought
     assert values[synthesized.REPORTED_USD] == 0.0021547500000000003  # no exact multiple of 1e-12, and as it came
     assert stage.reading.forged == len(forged)
+
+
+def test_the_component_keeps_the_same_keys_where_it_cannot_ask() -> None:
+    """What senders may write, as the Collector component has it in Go."""
+    code = (Path(__file__).resolve().parents[2] / "processor/collector/internal/protocol/attributes.go").read_text()
+
+    def listed(name: str) -> set[str]:
+        return set(re.findall(r'"([^"]+)"', code.partition(f"var {name} = set(")[2].partition("\n)")[0]))
+
+    assert listed("usualNames") == {
+        key for key in make_id_resolver(load(None).processor).keys if key.startswith("spanledger.")
+    }
+    assert listed("broughtKeys") == marks._MADE
 
 
 def test_a_missed_mark_goes_when_the_span_is_enriched() -> None:

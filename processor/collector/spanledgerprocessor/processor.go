@@ -75,6 +75,7 @@ func (p *tracesProcessor) undescribed(
 	for _, rs := range td.ResourceSpans().All() {
 		for _, ss := range rs.ScopeSpans().All() {
 			for _, span := range ss.Spans().All() {
+				p.selector.MoveAside(span.Attributes())
 				if selection.FollowsConvention(span) {
 					span.Attributes().PutStr(missedKey, missed.Reason)
 					count++
@@ -182,6 +183,7 @@ func (p *tracesProcessor) apply(ctx context.Context, td ptrace.Traces, answers [
 			enriched++
 			continue
 		}
+		p.selector.MoveAside(attributes)
 		attributes.PutStr(missedKey, one.reason)
 		missed[metricReason(one)]++
 	}

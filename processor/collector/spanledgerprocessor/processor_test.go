@@ -283,6 +283,43 @@ func TestWithoutAHandshakeGenAISpansAreMarked(t *testing.T) {
 	}
 }
 
+func TestWhatIsMissedCarriesNoForgedAttribute(t *testing.T) {
+	garbage := func(context.Context, string, string, []byte) ([]byte, error) { return []byte("garbage"), nil }
+	trusted := enrichertest.Description()
+	trusted.SpanMarkers, trusted.LinkKeys = []string{"gen_ai.", "spanledger."}, []string{"spanledger.session.id"}
+	trusted.TrustedHop = true
+	described := trusted
+	described.TrustedHop = false
+	for name, one := range map[string]struct {
+		endpoint string
+		kept     int
+	}{
+		"undescribed": {"127.0.0.1:9", 0},
+		"described":   {enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{Answer: garbage, Description: described}).Address, 0},
+		"trusted":     {enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{Answer: garbage, Description: trusted}).Address, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			td := traces(4, false)
+			first, second := td.ResourceSpans().At(0).ScopeSpans().At(0).Spans(), td.ResourceSpans().At(1).ScopeSpans().At(0).Spans()
+			first.At(0).Attributes().PutStr("spanledger.kind", "llm")
+			first.At(0).Attributes().PutDouble("spanledger.cost.usd", 999)
+			first.At(1).Attributes().Remove("gen_ai.request.model") // a plain span
+			first.At(1).Attributes().PutDouble("spanledger.cost.usd", 999)
+			second.At(0).Attributes().PutStr("spanledger.session.id", "theirs")
+			sink := &consumertest.TracesSink{}
+			if err := started(t, config(one.endpoint), sink).ConsumeTraces(t.Context(), td); err != nil {
+				t.Fatal(err)
+			}
+			kept, _ := count(sink, "spanledger.cost.usd")
+			aside, _ := count(sink, "spanledger.forged.cost.usd")
+			names, _ := count(sink, "spanledger.session.id")
+			if kept != one.kept || aside != 2-one.kept || names != 1 {
+				t.Fatal(kept, aside, names)
+			}
+		})
+	}
+}
+
 // current answers each span that its lists select, and nothing to a request that other lists selected.
 func current(revision *atomic.Value) answerer {
 	return func(ctx context.Context, method, asked string, telemetry []byte) ([]byte, error) {

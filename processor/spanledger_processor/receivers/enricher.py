@@ -62,6 +62,9 @@ class Description(Protocol):
     def unread_values(self) -> Sequence[UnreadValue]: ...
 
     @property
+    def trusted(self) -> bool: ...
+
+    @property
     def revision(self) -> str:
         """Changes with the lists."""
         ...
@@ -172,6 +175,7 @@ class EnricherReceiver:
                 *(_text(field, value) for field, values in lists for value in values),
                 _number(6, self._largest),
                 *(delimited(7, _unread(value)) for value in description.unread_values),
+                _number(8, description.trusted),
             )
         )
 

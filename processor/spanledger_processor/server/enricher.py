@@ -37,11 +37,13 @@ class Description:
     log_markers: tuple[str, ...]
     link_keys: tuple[str, ...]
     unread_values: tuple[UnreadValue, ...]
+    trusted: bool
+    """Whether spans that are marked pass as they are."""
 
     @property
     def revision(self) -> str:
-        """A digest of the lists."""
-        return _digest((self.span_markers, self.log_markers, self.link_keys, self.unread_values))
+        """A digest of all this."""
+        return _digest((self.span_markers, self.log_markers, self.link_keys, self.unread_values, self.trusted))
 
 
 @cache
@@ -86,6 +88,7 @@ class Enricher:
             tuple(marker.decode() for marker in LOG_MARKERS),
             link_keys,
             unread_values(link_keys),
+            trusted,
         )
         self._stage = stage
         self._log_stage = log_stage

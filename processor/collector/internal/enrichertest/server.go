@@ -194,7 +194,8 @@ func describe(d protocol.Description) []byte {
 			out = bytes(out, protowire.Number(3+number), []byte(text))
 		}
 	}
-	return varint(out, 6, d.MaxMessageBytes)
+	out = varint(out, 6, d.MaxMessageBytes)
+	return varint(out, 8, protowire.EncodeBool(d.TrustedHop))
 }
 
 func request(in []byte) (revision string, telemetry []byte) {

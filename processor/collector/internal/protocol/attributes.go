@@ -54,6 +54,31 @@ const (
 	forgedPrefix = "spanledger.forged."
 )
 
+const (
+	kindKey   = "spanledger.kind"
+	sourceKey = "spanledger.source"
+)
+
+// usualNames are the keys by which any span may name its session, run, agent or task, unless the server lists others.
+var usualNames = set(
+	"spanledger.session.id", "spanledger.session.parent_id", "spanledger.run.id", "spanledger.agent.id",
+	"spanledger.agent.parent_id", "spanledger.task.id", "spanledger.task.kind",
+)
+
+// broughtKeys are what spans made from logs and files bring, beside sourceKey and what begins like it.
+var broughtKeys = set(
+	"spanledger.granularity", "spanledger.note", "spanledger.session.closed", "spanledger.cost.reported_usd",
+	"spanledger.cost.estimate", "spanledger.tool.signature", "spanledger.tool.signature_scope",
+)
+
+func set(keys ...string) map[string]struct{} {
+	all := make(map[string]struct{}, len(keys))
+	for _, key := range keys {
+		all[key] = struct{}{}
+	}
+	return all
+}
+
 // MissedKey marks spans that went on without enrichment, with the reason: their cost is unknown, not zero.
 const MissedKey = "spanledger.missed"
 
@@ -92,6 +117,40 @@ func (s SpanAnswer) ApplyTo(attributes pcommon.Map) {
 		}
 	}
 	b.UnsafeIntoMap(attributes)
+}
+
+// MoveAside moves what only Spanledger writes aside on a span that goes on without an answer: which of it Spanledger
+// wrote for this span is not known, and no sum may hold what a sender wrote. names are the keys by which a span may name
+// something, nil before the first handshake. What a trusted hop has marked stays.
+func MoveAside(attributes pcommon.Map, names map[string]struct{}, trusted bool) {
+	if names == nil {
+		names = usualNames
+	}
+	_, made := attributes.Get(sourceKey)
+	marked := false
+	var forged []uint64
+	place := uint64(0)
+	for key := range attributes.All() {
+		if strings.HasPrefix(key, ownPrefix) {
+			marked = marked || key == kindKey
+			if !senders(key, names, made) {
+				forged = append(forged, place)
+			}
+		}
+		place++
+	}
+	if len(forged) > 0 && !(trusted && marked) {
+		SpanAnswer{Forged: forged}.ApplyTo(attributes)
+	}
+}
+
+// senders says whether a sender may write this key of ours.
+func senders(key string, names map[string]struct{}, made bool) bool {
+	if _, ok := names[key]; ok || key == MissedKey || strings.HasPrefix(key, forgedPrefix) {
+		return true
+	}
+	_, brought := broughtKeys[key]
+	return made && (brought || key == sourceKey || strings.HasPrefix(key, sourceKey+"."))
 }
 
 // aside holds the names of attributes that were moved aside before: of those that would have one name the first is kept.

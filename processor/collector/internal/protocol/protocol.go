@@ -34,6 +34,8 @@ type Description struct {
 	LinkKeys        []string
 	MaxMessageBytes uint64
 	UnreadValues    []UnreadValue
+	// TrustedHop says that spans which another Spanledger has marked pass as they are.
+	TrustedHop bool
 }
 
 // UnreadValue is a key whose value the server does not read, and of which spans.
@@ -102,6 +104,8 @@ func ReadDescription(answer []byte) (Description, error) {
 			value, err := readUnread(f.bytes)
 			d.UnreadValues = append(d.UnreadValues, value)
 			return err
+		case 8:
+			d.TrustedHop = f.varint != 0
 		}
 		return nil
 	})

@@ -75,6 +75,45 @@ func TestForgedAttributesAreMovedAsideWhereTheyStand(t *testing.T) {
 	}
 }
 
+func TestWhatGoesOnWithoutAnAnswerSaysNothingInOurName(t *testing.T) {
+	names := map[string]struct{}{"spanledger.session.id": {}}
+	cases := []struct {
+		came, want string
+		trusted    bool
+	}{
+		{"a gen_ai.system", "a gen_ai.system", false},
+		{"a spanledger.kind spanledger.cost.usd", "a spanledger.forged.kind spanledger.forged.cost.usd", false},
+		{"spanledger.kind spanledger.cost.usd", "spanledger.kind spanledger.cost.usd", true},
+		{"spanledger.cost.usd", "spanledger.forged.cost.usd", true},
+		{"spanledger.session.id spanledger.run.id", "spanledger.session.id spanledger.forged.run.id", false},
+		{"spanledger.missed spanledger.forged.x", "spanledger.missed spanledger.forged.x", false},
+		{"spanledger.note spanledger.source.plan", "spanledger.forged.note spanledger.forged.source.plan", false},
+		{"spanledger.source spanledger.source.plan spanledger.note spanledger.cost.reported_usd spanledger.cost.usd",
+			"spanledger.source spanledger.source.plan spanledger.note spanledger.cost.reported_usd spanledger.forged.cost.usd", false},
+		{"spanledger.forged.note spanledger.note spanledger.note", "spanledger.forged.note", false},
+	}
+	for _, c := range cases {
+		var b xpdata.MapBuilder
+		for _, key := range strings.Fields(c.came) {
+			b.AppendEmpty(key).SetDouble(999)
+		}
+		attributes := pcommon.NewMap()
+		b.UnsafeIntoMap(attributes)
+		protocol.MoveAside(attributes, names, c.trusted)
+		protocol.MoveAside(attributes, names, c.trusted) // twice is as once
+		var got []string
+		for key, value := range attributes.All() {
+			got = append(got, key)
+			if value.Double() != 999 {
+				t.Fatal(key)
+			}
+		}
+		if strings.Join(got, " ") != c.want {
+			t.Fatalf("%s: %v", c.came, got)
+		}
+	}
+}
+
 func TestAStaleAnswerSaysNothingElse(t *testing.T) {
 	answer, err := protocol.ReadAnswer(enrichertest.Message(3, 1, 0, true, enrichertest.Entry(2, "a", "b")), 3)
 	if err != nil || !answer.Stale || len(answer.Spans) != 0 {

@@ -66,6 +66,15 @@ func New() *Selector {
 // Use the lists of a description from now on.
 func (s *Selector) Use(description protocol.Description) { s.keys.Store(newKeys(description)) }
 
+// MoveAside moves what only Spanledger writes aside on a span that goes on without an answer.
+func (s *Selector) MoveAside(attributes pcommon.Map) {
+	if k := s.keys.Load(); k != nil {
+		protocol.MoveAside(attributes, k.naming, k.description.TrustedHop)
+		return
+	}
+	protocol.MoveAside(attributes, nil, false)
+}
+
 // Select the marked spans, and the plain ones of traces that have marked ones. First all spans are looked at, so that
 // the order inside a request never matters.
 func (s *Selector) Select(td ptrace.Traces) Selection {
