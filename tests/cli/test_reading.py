@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from chats import COST, USAGE, chat, request, set_attributes, without
 from commands import answer, ledger, output, run
+from spanledger_processor.ledger.lmdb_store import LmdbStore
 
 SESSION, RUN, MODEL = "gen_ai.conversation.id", "spanledger.run.id", "gen_ai.request.model"
 DAY_NS = 86_400 * 10**9
@@ -165,6 +166,45 @@ def test_by_day_since(state: tuple[str, ...]) -> None:
     assert "2026-01-31" in output("summary", "--since", "2026-01-31", *state)
     for command in ("summary", "unpriced"):
         assert "Nothing was spent since 2026-02-02 (UTC) in " in output(command, "--since", "2026-02-02", *state)
+
+
+def _retire_a(state: Path) -> None:
+    """Let session a go, which was last active a day before the others: its sums stay."""
+    store = LmdbStore.open(
+        state,
+        max_size_mib=16,
+        durability="sync",
+        retention_ns=DAY_NS,
+        sessions_retention_ns=DAY_NS,
+        now_ns=lambda: JAN_30 + 3 * DAY_NS,
+    )
+    while store.maintain():
+        pass
+    store.close()
+
+
+def test_what_gave_way_is_told_by_day_and_adds_up(tmp_path: Path) -> None:
+    calls = [_call("a"), _call("a"), _call()]
+    state = ledger(tmp_path / "state", *calls, now_ns=JAN_30)
+    ledger(tmp_path / "state", _call("b", start=JAN_30 + 3 * DAY_NS), now_ns=JAN_30 + 3 * DAY_NS)
+    assert "No session has given way" in output("summary", "--gone", *state)
+    _retire_a(tmp_path / "state")
+    sessions = {row["id"]: Decimal(row["cost_usd_exact"]) for row in answer("sessions", *state)}
+    total, gone = answer("summary", *state)["total"], answer("summary", "--gone", *state)
+    assert set(sessions) == {"b", ""}
+    assert [(row["day"], row["project"], row["sessions"], row["calls"]) for row in gone["gone"]] == [
+        ("2026-01-30", "", 1, 2)
+    ]
+    told = Decimal(gone["total"]["cost_usd_exact"])
+    assert told == Decimal(total["gone_usd_exact"]) == 2 * Decimal("0.00021")
+    assert sessions[""] == told + Decimal("0.00021"), "the call of no session, and what gave way"
+    assert sum(sessions.values()) == Decimal(total["cost_usd_exact"])
+    assert "Of it, $0.000420 was spent by one session no longer told apart" in output("summary", *state)
+    shown = output("summary", "--gone", *state)
+    assert "2026-01-30" in shown
+    assert "$0.000420" in shown
+    assert answer("summary", "--gone", "--since", "2026-01-31", *state)["gone"] == []
+    assert output("summary", "--gone", "--csv", *state).startswith("day,project,sessions,cost_usd")
 
 
 def test_by_a_dimension(tmp_path: Path) -> None:

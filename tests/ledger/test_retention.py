@@ -251,7 +251,7 @@ def test_what_gave_way_is_told_by_day_project_and_model(tmp_path: Path, clock: C
     clock.forward(120)
     _maintain(store)
     with store.snapshot() as reader:
-        rows = gone(reader, TENANT)
+        _, rows = gone(reader, TENANT)
     store.close()
     assert len(rows) == 65
     assert {row["day"] for row in rows} == {rows[0]["day"]}

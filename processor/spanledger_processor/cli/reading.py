@@ -12,6 +12,7 @@ import click
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import Source, Where, asks, rows_of
 from spanledger_processor.cli.options import FAILED, as_json, fail
+from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.rows import Row, note
 from spanledger_processor.server.forms import first_line, header, lines
 from spanledger_processor.server.routes import day_of, route_of
@@ -256,6 +257,12 @@ def _decided(found: Row) -> Iterator[tuple[str, str]]:
     help="By day, day_model (each day's models), or the values of a dimension: agent, model, provider, or one of "
     "processor.dimensions (service, project, user).",
 )
+@click.option(
+    "--gone",
+    "of_gone",
+    is_flag=True,
+    help="What sessions had spent that the ledger no longer tells apart, by the day they were last active and project.",
+)
 @asks
 @as_csv
 def summary(
@@ -266,6 +273,7 @@ def summary(
     what: str | None,
     where: Where,
     *,
+    of_gone: bool,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -275,12 +283,16 @@ def summary(
         raise click.UsageError("give one of --session, --run and days (--since, --until)")
     one = session_id if session_id is not None else run_id
     if one is not None:
-        if what is not None or as_csv:
-            raise click.UsageError("--by and --csv go with the whole ledger, not with --session or --run")
+        if what is not None or as_csv or of_gone:
+            raise click.UsageError("--by, --gone and --csv go with the whole ledger, not with --session or --run")
         _one("session" if session_id is not None else "run", one, where, as_json=as_json)
         return
+    if of_gone and what is not None:
+        raise click.UsageError("--gone goes by day and project; leave --by out")
     with where.open() as source:
-        if what is not None and what not in _OF_DAYS:
+        if of_gone:
+            _gone(source, since, until, as_json=as_json, as_csv=as_csv)
+        elif what is not None and what not in _OF_DAYS:
             _by_dimension(source, where, what, since, until, as_json=as_json, as_csv=as_csv)
         else:
             _whole(source, where, since, until, what, as_json=as_json, as_csv=as_csv)
@@ -414,12 +426,41 @@ def _whole(
     if correction := total.get("late_correction_usd"):
         sent = f"{show.money(abs(correction))} {'more' if correction > 0 else 'less'}"
         click.echo(f"The spans were sent with {sent} than that in sum: what came later proved some of them repeats.")
+    if total.get("sessions_gone"):
+        click.echo(f"Of it, {_of_gone(total['sessions_gone'], total['gone_usd'])}: spanledger summary --gone")
     if "days" in answer:
         show.print_table("by day", show.DAY, answer["days"])
     if "days_by_model" in answer:
         show.print_table("by day and model", [show.DAY[0], *show.BY_MODEL], answer["days_by_model"])
     if "models" in answer:
         show.print_table("by model", show.BY_MODEL, answer["models"])
+
+
+def _of_gone(sessions: int, usd: float) -> str:
+    what = "one session" if sessions == 1 else f"{sessions:,} sessions"
+    return f"{show.money(usd)} was spent by {what} no longer told apart"
+
+
+def _gone(source: Source, since: str | None, until: str | None, *, as_json: bool, as_csv: bool) -> None:
+    """Print what sessions had spent that are no longer told apart."""
+    answer = _asked(source, "/api/v1/gone", since=since, until=until, limit=str(MOST_ROWS))
+    rows, total = answer["gone"], answer["total"]
+    if as_json:
+        show.show_json(answer)
+        return
+    if as_csv:
+        _print_csv(rows, route_of("/api/v1/gone").shape["gone"].rows or {})
+        return
+    days = _between(since, until, answer)
+    if not rows:
+        click.echo(f"No session {'last active ' + days + ' ' if days else ''}has given way in {source.name}.")
+        return
+    shown = rows[:_SHOWN]
+    show.print_table(f"{days} {_of_gone(total['sessions'], total['cost_usd'])}".strip(), show.GONE, shown)
+    if len(shown) < len(rows) + answer["left_out"]:
+        click.echo(f"{len(rows) + answer['left_out'] - len(shown):,} more with --json.")
+    if len(total["models"]) > 1:
+        show.print_table("by model", show.MODEL_COST, total["models"])
 
 
 def _by_dimension(

@@ -261,6 +261,13 @@ UNPRICED: Sequence[Column] = (
     ("model", lambda row: row["model"] or "(no model)", False),
 )
 
+GONE: Sequence[Column] = (
+    ("last active", lambda row: row["day"], False),
+    ("project", lambda row: row["project"] or "-", False),
+    ("sessions", lambda row: count(row["sessions"]), True),
+    *SPEND,
+)
+
 MODEL_COST: Sequence[Column] = (
     ("model", lambda row: row["model"] or "(no model)", False),
     ("cost", lambda row: money(row["cost_usd"]), True),

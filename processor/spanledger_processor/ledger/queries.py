@@ -241,27 +241,34 @@ def total(reader: Reader, tenant: bytes) -> Row:
     correction = late_correction(reader, tenant)
     found["late_correction_usd"] = usd(correction)
     found["late_correction_usd_exact"] = exact_usd(correction)
-    found["sessions_gone"] = sum(Sums.unpack(record).sessions for _, record in reader.scan(Table.GONE, tenant))
+    whole = list(_gone(reader, tenant))
+    cost = sum(sums.cost for sums in whole)
+    found["sessions_gone"] = sum(sums.sessions for sums in whole)
+    found["gone_usd"], found["gone_usd_exact"] = usd(cost), exact_usd(cost)
     return found
 
 
-def gone(reader: Reader, tenant: bytes) -> list[Row]:
-    """Per UTC day of their last arrival, and project: the sessions that are no longer told apart, and what they spent.
+def gone(reader: Reader, tenant: bytes, since: int = 0, until: int | None = None) -> tuple[Row, list[Row]]:
+    """Return what sessions had spent that are no longer told apart: the whole, and a row a UTC day and project.
 
-    They gave way to `state.retention.sessions` or to the size of the ledger; their sums are in the unattributed.
+    They gave way to `state.retention.sessions` or to the size of the ledger; their sums are in the unattributed. The
+    day is that of their last arrival, from `since` to `until` (days since 1970), both included.
     """
-    found = [Sums.unpack(record) for _, record in reader.scan(Table.GONE, tenant)]
-    ordered = sorted(found, key=lambda sums: (int(sums.labels.get("day", "0")), sums.labels.get("project", "")))
-    return [
-        {
-            "day": date_of(int(sums.labels.get("day", "0"))),
-            "project": sums.labels.get("project", ""),
-            "sessions": sums.sessions,
-            **spend(sums),
-            "models": row(sums)["models"],
-        }
-        for sums in ordered
-    ]
+    whole, rows = Sums(), list[Row]()
+    found = ((int(sums.labels.get("day", "0")), sums) for sums in _gone(reader, tenant))
+    for day, sums in sorted(found, key=lambda item: (item[0], item[1].labels.get("project", ""))):
+        if since <= day and (until is None or day <= until):
+            whole.add(sums)
+            rows.append({"day": date_of(day), "project": sums.labels.get("project", ""), **_of_gone(sums)})
+    return _of_gone(whole), rows
+
+
+def _gone(reader: Reader, tenant: bytes) -> Iterator[Sums]:
+    return (Sums.unpack(record) for _, record in reader.scan(Table.GONE, tenant))
+
+
+def _of_gone(sums: Sums) -> Row:
+    return {"sessions": sums.sessions, **spend(sums), "models": row(sums)["models"]}
 
 
 def late_correction(reader: Reader, tenant: bytes) -> Pico:

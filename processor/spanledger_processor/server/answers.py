@@ -170,6 +170,14 @@ def unpriced(asked: Question) -> Answer:
     return {"calls": sum(row["calls"] for row in rows), "unpriced": told}
 
 
+def gone(asked: Question) -> Answer:
+    """Return what sessions had spent that are no longer told apart, the last day first."""
+    since, until, most = (asked.values[name] for name in ("since", "until", "limit"))
+    whole, rows = queries.gone(asked.reader, asked.tenant, since or 0, until)
+    shown = rows[::-1][:most]
+    return {**_between(since, until), "total": whole, "gone": shown, "left_out": len(rows) - len(shown)}
+
+
 def price(asked: Question) -> Answer:
     """Return the rates of a model, or why there are none."""
     at = asked.values["at"]

@@ -26,6 +26,7 @@ from spanledger_processor.server.shapes import (
     CANDIDATES,
     DECISION,
     DIMENSION,
+    GONE,
     PRICE,
     RUN,
     SESSION,
@@ -317,6 +318,14 @@ ROUTES: tuple[Route, ...] = (
         answers.unpriced,
         "Calls that are counted without a price, by model and reason, with what to do about it.",
         UNPRICED,
+        (_SINCE, _UNTIL, LIMIT),
+    ),
+    Route(
+        "/api/v1/gone",
+        answers.gone,
+        "What sessions had spent that are no longer told apart: those that were idle for `state.retention.sessions`, "
+        "and the oldest of a full ledger. It is in the total, and among what belongs to no session.",
+        GONE,
         (_SINCE, _UNTIL, LIMIT),
     ),
     Route(

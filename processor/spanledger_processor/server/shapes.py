@@ -163,7 +163,22 @@ TOTAL: Shape = {
         optional=True,
     ),
     "late_correction_usd_exact": Field("string", "The same in decimal, every digit.", optional=True),
-    "sessions_gone": Field("integer", "Sessions that retention took; what they spent is in the total.", optional=True),
+    "sessions_gone": Field(
+        "integer",
+        "Sessions that are no longer told apart, for `state.retention.sessions` or the size of the ledger.",
+        optional=True,
+    ),
+    "gone_usd": Field(
+        "number",
+        "What they had spent, among what belongs to no session. See /api/v1/gone.",
+        optional=True,
+    ),
+    "gone_usd_exact": Field("string", "The same in decimal, every digit.", optional=True),
+}
+_GONE: Shape = {
+    "sessions": Field("integer", "How many they were."),
+    **SPEND,
+    "models": Field("array", "Cost by model, the dearest first.", rows=MODEL_COST),
 }
 SUMMARY: Shape = {
     "since": Field("string", "First day, where one was asked for.", optional=True, null=True),
@@ -172,6 +187,21 @@ SUMMARY: Shape = {
     "models": Field("array", "By model, the dearest first.", optional=True, rows=MODEL),
     "days": Field("array", "By day.", optional=True, rows=DAY),
     "days_by_model": Field("array", "By day and model.", optional=True, rows=DAY_MODEL),
+}
+GONE: Shape = {
+    "since": SUMMARY["since"],
+    "until": SUMMARY["until"],
+    "total": Field("object", "All of them.", rows=_GONE),
+    "gone": Field(
+        "array",
+        "By day and project, the last day first.",
+        rows={
+            "day": Field("string", "UTC day on which something arrived for them last."),
+            "project": Field("string", "Their project; empty for none, and beyond 64 a day."),
+            **_GONE,
+        },
+    ),
+    "left_out": Field("integer", "Rows of `gone` beyond `limit`."),
 }
 DIMENSION: Shape = {
     "since": SUMMARY["since"],
