@@ -45,7 +45,7 @@ def test_memory_is_bounded_and_senders_are_told_to_wait(tmp_path: Path) -> None:
         backend.hang()
         refusals: list[RefusedError] = []
         with ThreadPoolExecutor(SENDERS) as pool:
-            for _ in range(3):
+            for _ in range(2):
                 results = [pool.submit(_outcome, served, body) for body in bodies]
                 refusals += [refusal for result in results if (refusal := result.result()) is not None]
                 highest = max(highest, served.program.memory_mib())

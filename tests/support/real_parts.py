@@ -1,6 +1,6 @@
 """The real Collector, Tempo and Prometheus, and Spanledger as users start it, from the configuration files we ship.
 
-Only host names, ports and folders of those files are substituted.
+Only host names, ports, folders and the wait before a retry are substituted in those files.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Loop:
     """The Collector with `otelcol-config.yaml`, and Spanledger with `deploy/spanledger.yaml` in its loop.
 
     `wired_into_itself` has Spanledger send to the port that feeds it; `environment` is the Collector's, beside what
-    every loop needs.
+    every loop needs. The Collector tries again after half a second, not after five and more: else tests only wait.
     """
 
     def __init__(
@@ -191,6 +191,7 @@ class Loop:
                 "}:6317": f"}}:{returned}",
                 "}:13133": f"}}:{health}",
                 "port: 8888": f"port: {self.collector_metrics}",
+                "retry_on_failure:\n": "retry_on_failure:\n      initial_interval: 500ms\n      max_interval: 1s\n",
             },
         )
         config = written(folder / "otelcol-config.yaml", text)
