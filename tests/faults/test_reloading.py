@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from backend import Backend
-from chats import COST, chat, request
-from served import Served
+from chats import COST, chat, request, set_attributes
+from served import Served, told
 from tools.programs import eventually
 
 
@@ -54,7 +54,7 @@ def test_prices_and_tokens_are_put_into_use(tmp_path: Path) -> None:
             config["receivers"]["otlp"]["protocols"]["http"]["auth"]["bearer_token"] = "new"
             config["processor"] = {"pricing": {"overrides": [OVERRIDE]}}
 
-        reconfigured(served, change, "reloaded: prices, keys, tokens, headers and certificates")
+        reconfigured(served, change, "reloaded: prices, keys, tokens, headers, certificates, budgets and warnings")
         assert (status(served, "old"), status(served, "new")) == (401, 200)
         assert served.total_usd() == pytest.approx(COST, rel=1e-9)  # of the first one alone
 
@@ -104,3 +104,36 @@ def test_every_worker_takes_it_over(tmp_path: Path) -> None:
         eventually(all_three)
         assert {status(served, "old") for _ in range(12)} == {401}
         assert {status(served, "new") for _ in range(12)} == {200}
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_budgets_and_summaries_are_put_into_use(workers: tuple[str, ...], tmp_path: Path) -> None:
+    """Told by log record and span also where the exporters are in other processes than the ledger."""
+
+    def change(config: dict[str, Any]) -> None:
+        budget = {"name": "small", "amount": COST / 2, "period": "session"}
+        summary = {"enabled": True, "wait_duration": "0s"}
+        config["processor"] = {"budgets": [budget], "sessions": {"summary": summary}}
+
+    span = chat()
+    set_attributes(span, {"gen_ai.conversation.id": "the one"})
+    with Backend() as backend, Served(tmp_path, backend.port, arguments=workers) as served:
+        reconfigured(served, change, "reloaded: prices")
+        processes = 1 + 2 * bool(workers)
+        eventually(lambda: _equal(served.program.log().count("reloaded: prices"), processes))
+        served.export(request(span))
+        asked = told(served.config, "budgets", "--endpoint", f"http://127.0.0.1:{served.api}")
+        assert [(row["budget"], row["value"], row["over"]) for row in asked["budgets"]] == [("small", "the one", True)]
+        eventually(lambda: _equal(_holding(backend, b"spanledger.budget.threshold"), 3))
+        told(served.config, "close", "the one")
+        eventually(lambda: _equal(_holding(backend, b"spanledger.session.summary"), 1))
+        assert _holding(backend, b"session-summary") == 2, "the span, and the record that names it"
+        assert "not taken over" not in served.program.log()
+
+
+def _equal(one: object, other: object) -> None:
+    assert one == other
+
+
+def _holding(backend: Backend, text: bytes) -> int:
+    return sum(text in body for body in backend.received)

@@ -14,12 +14,12 @@ from ledger_in_memory import MemoryLedger, make_fact
 from spanledger_processor.ledger import orders, pages, queries
 from spanledger_processor.ledger.keys import ORDERS_COMPLETE, SCHEMA_KEY
 from spanledger_processor.ledger.lmdb_store import LmdbStore
-from spanledger_processor.ledger.orders import Order, cost_rank, walk
+from spanledger_processor.ledger.orders import Order, cost_rank, is_ordered, walk
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.pages import CursorError, Page, Wanted
 from spanledger_processor.ledger.store import Changes, Reader, Table
 from spanledger_processor.ledger.sums import Sums
-from stores import START_NS, TENANT, Clock, enter, open_store, session
+from stores import HOUR_NS, START_NS, TENANT, Clock, enter, open_store, session
 
 SECOND = 2 << 30
 """Times so far apart differ in rank."""
@@ -95,7 +95,8 @@ def _store_with(folder: Path, clock: Clock, durability: str = "sync") -> LmdbSto
 
 
 def _spend(store: LmdbStore, clock: Clock, name: str, cost: int) -> None:
-    sums = Sums(cost=cost, calls=1, spans=1, last_ns=clock(), labels={"id": name})
+    sums = Sums(cost=cost, calls=1, spans=1, last_ns=clock(), labels={"id": name}, told_ns=1)
+    sums.closed_ns = clock() * (cost % 3 == 0)
     clock.forward(0.01)
     with store.unit() as unit:
         enter(unit, Changes(add={session(name): sums}), clock())
@@ -105,12 +106,20 @@ def _consistent(reader: Reader) -> Iterator[str]:
     """Yield each order that differs from what the totals say."""
     assert reader.get(ORDERS_COMPLETE) is not None
     for table in orders.ORDERED:
-        for order in Order:
+        for order in (Order.LAST, Order.COST, Order.GROUPED):
             right = sorted(orders._read_all(reader, TENANT, table, order), reverse=True)
             if table == Table.RUN and order == Order.COST:
                 right = []
             if list(walk(reader, TENANT, table, order)) != right:
                 yield f"{table.name} {order.name}"
+    untold = {where: Sums.unpack(record) for where, record in reader.scan(Table.SESSION, TENANT)}
+    untold = {where: sums for where, sums in untold.items() if is_ordered(where) and 0 < sums.told_ns < sums.last_ns}
+    for until in (0, orders.untold_until(START_NS + 24 * HOUR_NS), orders.untold_until(1 << 62)):
+        due = sorted(
+            where for where, sums in untold.items() if sums.closed or orders.untold_until(sums.last_ns) <= until
+        )
+        if sorted(where for _, where in orders.untold(reader, until)) != due:
+            yield f"UNTOLD until {until}"
 
 
 @pytest.mark.parametrize("durability", ["sync", "async"])

@@ -19,7 +19,7 @@ from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tools import Told, ToolCounts
 from spanledger_processor.accounting.totals import Totals
-from spanledger_processor.accounting.trace import REPEATS, Place, Span, Trace, event_cost
+from spanledger_processor.accounting.trace import REPEATS, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import Memory, TraceSet, TraceState
 from spanledger_processor.accounting.usual import account_usual
 from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
@@ -69,7 +69,7 @@ class _Account:
         self.batch = batch
         self.ruling = Ruling()
         changes, read = self.ruling.changes, reader.get
-        self._totals = Totals(batch.tenant, reader, changes, batch.now_ns, batch.tenant_name)
+        self._totals = Totals(batch, reader, changes)
         self._budgets = Budgets(batch.budgets, batch.tenant, reader, changes, self._totals, batch.now_ns)
         self._tools = ToolCounts(batch.tenant, _over(changes, read), changes, batch.now_ns, batch.loop)
         index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), memory.calls)
@@ -134,23 +134,23 @@ class _Account:
         for span, before in state.repriced:
             if span.place is not None:
                 claim, span.claim = span.claim, before
-                self._totals.book(span, span.place, -1)
+                self._totals.book(span, span.place, -1, trace_id=state.trace_id)
                 span.claim = claim
-                self._totals.book(span, span.place)
+                self._totals.book(span, span.place, trace_id=state.trace_id)
         for span in state.trace.spans.values() if state.incremental is None else ():
             if span.place is not None and span.place != (place := state.place(span)):
-                self._totals.book(span, span.place, -1)
+                self._totals.book(span, span.place, -1, trace_id=state.trace_id)
                 span.place = place
-                self._totals.book(span, span.place)
+                self._totals.book(span, span.place, trace_id=state.trace_id)
         credit = state.credit()
         for index, span in state.new:
-            credit = self._place(index, span, state.place(span), credit)
+            credit = self._place(index, state, span, credit)
         state.excess = credit
 
-    def _place(self, index: int, span: Span, place: Place, credit: UsageVector) -> UsageVector:
+    def _place(self, index: int, state: TraceState, span: Span, credit: UsageVector) -> UsageVector:
         """Book a new span; what was sent too much before it is taken off what it is sent on with."""
-        span.place = place
-        self._totals.book(span, place)
+        span.place = place = state.place(span)
+        self._totals.book(span, place, trace_id=state.trace_id)
         self._booked.append((index, span))
         if not span.counted or span.claim is None:
             return credit
@@ -197,14 +197,20 @@ class _Account:
             session = state.groups.session(span).id.encode("utf-8", "surrogatepass")
             told = self._tools.count(session or b"\0" + self.batch.facts[index].trace_id, span)
             self._told[index], span.again = told, told.again
+            span.loops = not told.again and self._is_loop(self.batch.facts[index], told)
 
     def _enter_tool(self, decision: Decision, fact: Fact, told: Told | None) -> None:
         if told is None or fact.signature is None or fact.signature.scope == "name_only":
             return
         decision.tool_repeats, decision.tool_consecutive = told.times, told.in_a_row
-        rule, tool = self.batch.loop, fact.call.tool if fact.call is not None else None
-        decision.tool_loop = told.is_loop(rule.of(tool.name or "") if rule.tools and tool is not None else rule)
+        decision.tool_loop = self._is_loop(fact, told)
         self._tools.note_repeat(decision.session_id, fact.trace_id, fact, told, loop=decision.tool_loop)
+
+    def _is_loop(self, fact: Fact, told: Told) -> bool:
+        if fact.signature is None or fact.signature.scope == "name_only":
+            return False
+        rule, tool = self.batch.loop, fact.call.tool if fact.call is not None else None
+        return told.is_loop(rule.of(tool.name or "") if rule.tools and tool is not None else rule)
 
     def _finish(self) -> None:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""

@@ -97,7 +97,8 @@ class LoopRule:
 class Batch:
     """The spans of one request, in any order.
 
-    `aliases` are the keys to which the cost is copied, `budgets` those of all tenants.
+    `aliases` are the keys to which the cost is copied, `budgets` those of all tenants. `watched`: summaries of sessions
+    are to be told when they end, or it is to be warned of them (`ledger.summaries`).
 
     `tenant` stands for whose they are in keys; `tenant_name` is kept with the tenant's total, to be listed.
     """
@@ -109,6 +110,7 @@ class Batch:
     aliases: tuple[str, ...] = ()
     budgets: tuple[BudgetRule, ...] = ()
     tenant_name: str = ""
+    watched: bool = False
 
     def digest(self) -> bytes:
         """Tells one request from others of its time."""

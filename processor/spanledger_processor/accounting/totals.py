@@ -7,10 +7,11 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
+from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, Place, Span
 from spanledger_processor.ledger.dimensions import AGENT, TOOL
-from spanledger_processor.ledger.facts import Facts
+from spanledger_processor.ledger.facts import Facts, Latest
 from spanledger_processor.ledger.keys import (
     bounded_id,
     day_key,
@@ -40,12 +41,13 @@ class Totals:
     only on what spans say of their run and of running totals.
     """
 
-    def __init__(self, tenant: bytes, reader: Reader, changes: Changes, now_ns: int, tenant_name: str = "") -> None:
-        self._tenant = tenant
-        self._tenant_label = {"tenant": bounded_id(tenant_name)} if tenant_name else _NONE
+    def __init__(self, batch: Batch, reader: Reader, changes: Changes) -> None:
+        self._tenant = batch.tenant
+        self._tenant_label = {"tenant": bounded_id(batch.tenant_name)} if batch.tenant_name else _NONE
+        self._watched = batch.watched
         self._reader = reader
         self._changes = changes
-        self._now_ms = now_ns // 1_000_000
+        self._now_ms = batch.now_ns // 1_000_000
         self._stored: dict[Key, Sums] = {}
         self._groups: dict[tuple[str, str, str], Sums] = {}
         self._days: dict[tuple[int, str, str, str, tuple[str, ...]], Sums] = {}
@@ -59,8 +61,8 @@ class Totals:
         self._linked: dict[tuple[bytes, str], set[str]] = {}
         """Links that are new."""
 
-    def book(self, span: Span, place: Place, sign: int = 1) -> None:
-        """Enter `span` at `place` (sign 1), or take it out again (sign -1)."""
+    def book(self, span: Span, place: Place, sign: int = 1, *, trace_id: bytes) -> None:
+        """Enter `span` of a trace at `place` (sign 1), or take it out again (sign -1)."""
         span.enter(self._of_group(span, place), place.role, sign)
         if place.session and any(span.session_labels):
             labels = self._described.setdefault(place.session, {})
@@ -71,7 +73,7 @@ class Totals:
             for sums in self._of_claim(span, place):
                 span.enter(sums, place.role, sign)
         if place.session:
-            self._notes_of(place.session).take(span, place, sign)
+            self._notes_of(place.session).take(span, place, sign, trace_id)
             for sums in self._of_parts(span, place):
                 span.enter(sums, place.role, sign)
                 _facts_of(sums).add(_part_facts(span), sign)
@@ -85,12 +87,17 @@ class Totals:
         for into in self._of_claim(like, place):
             into.add(sums)
 
-    def book_facts(self, like: Span, place: Place, times: Times, contexts: Times, sums: Sums) -> None:
-        """Enter what a session is told by spans that stand where `like` does: from when to when each lasted, and when
-        each began with so many input tokens.
+    def book_facts(
+        self, like: Span, place: Place, times: Times, contexts: Times, costs: Times, latest: Latest, sums: Sums
+    ) -> None:
+        """Enter what a session is told by spans that stand where `like` does: from when to when each lasted, when each
+        began with so many input tokens, and at which cost, and the one that ended last.
         """
         if place.session:
-            self._notes_of(place.session).take_like(like, place, times, contexts)
+            notes = self._notes_of(place.session)
+            notes.take_like(like, place, times, contexts)
+            notes.costs += [(start_ns, cost) for start_ns, cost in costs if cost]
+            notes.end(latest)
             for into in self._of_parts(like, place):
                 into.add(sums)
                 facts = _part_facts(like)
@@ -133,6 +140,8 @@ class Totals:
         for session, notes in self._notes.items():
             change = self._changes.add[session_key(self._tenant, session)]
             change.facts = notes.facts()
+            if self._watched:
+                change.told_ns = 1
             known = self._known(session_key(self._tenant, session)).facts
             for instance in notes.instances.difference(known.values.get("instance", ()) if known else ()):
                 self._claim_link(INSTANCE, instance, session)
@@ -249,20 +258,27 @@ class _Notes:
     turns: int = 0
     failed: int = 0
     denied: int = 0
+    loops: int = 0
+    latest: Latest | None = None
+    costs: list[tuple[int, int]] = field(default_factory=list)
     times: list[tuple[int, int]] = field(default_factory=list)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     dimensions: set[tuple[str, ...]] = field(default_factory=set)
     instances: set[str] = field(default_factory=set)
 
-    def take(self, span: Span, place: Place, sign: int) -> None:
+    def take(self, span: Span, place: Place, sign: int, trace_id: bytes) -> None:
         """Note what one span tells."""
         detail = span.detail
         self.turns += sign * place.turn
         if not span.again:
             self.failed += sign * detail.failed
             self.denied += sign * detail.denied
+        self.loops += sign * span.loops
+        if place.role == COUNTED and span.claim is not None and span.claim.amount:
+            self.costs.append((span.start_ns, sign * span.claim.amount))
         if sign < 0:
             return
+        self.end((span.end_ns, trace_id, span.span_id))
         if span.kind in CONTAINERS:
             self.times += [(span.start_ns, span.start_ns), (span.end_ns, span.end_ns)]
         else:
@@ -281,6 +297,11 @@ class _Notes:
         self.sizes += [(start_ns, size) for start_ns, size in contexts if size]
         self._say(like)
 
+    def end(self, latest: Latest) -> None:
+        """Note the end of a span."""
+        if self.latest is None or latest > self.latest:
+            self.latest = latest
+
     def _say(self, span: Span) -> None:
         if span.detail.dimensions:
             self.dimensions.add(span.detail.dimensions)
@@ -289,9 +310,10 @@ class _Notes:
 
     def facts(self) -> Facts:
         """Return all of it."""
-        facts = Facts(self.turns, self.failed, self.denied)
+        facts = Facts(self.turns, self.failed, self.denied, loops=self.loops, latest=self.latest)
         facts.act(self.times)
         facts.grow(self.sizes)
+        facts.spend(self.costs)
         for dimensions in self.dimensions:
             for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
                 facts.say(name, value)
@@ -307,7 +329,8 @@ def _facts_of(sums: Sums) -> Facts:
 
 def _part_facts(span: Span) -> Facts:
     """What a span tells of its agent and of its tool."""
-    return Facts(failed=int(span.detail.failed and not span.again), denied=int(span.detail.denied and not span.again))
+    once = not span.again
+    return Facts(0, int(span.detail.failed and once), int(span.detail.denied and once), loops=int(span.loops))
 
 
 _Place = TypeVar("_Place")

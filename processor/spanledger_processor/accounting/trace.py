@@ -153,6 +153,8 @@ class Span:
     """Stands for what the tool gave back; not remembered, the session's count of the call is."""
     logged: bool = False
     again: bool = False
+    loops: bool = False
+    """It completes a loop of tool calls."""
     claim: Claim | None = None
     place: Place | None = None
     sent: UsageVector = NO_SPEND

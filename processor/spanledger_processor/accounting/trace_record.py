@@ -24,7 +24,7 @@ SEGMENT_SPANS = 32
 """Spans of a closed segment, and of the head at most."""
 
 _VERSION = 2
-_KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN = 1, 2, 4, 8, 16
+_KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN, _LOOPS = 1, 2, 4, 8, 16, 32
 
 Row: TypeAlias = list[Any]
 """A span's packed part, then its state as `state_of` gives it."""
@@ -124,6 +124,7 @@ def state_of(span: Span) -> list[Any]:
     """What later spans may still change: flags, place, what was sent, twins. Defaults at the end are left out."""
     place, claim, sent = span.place, span.claim, span.sent
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
+    flags |= _LOOPS if span.loops else 0
     state: list[Any] = [flags, *_ABSENT[1:]]
     if place is not None:
         state[0] |= _KNOWN_PLACE
@@ -202,6 +203,7 @@ def _span(row: Row, segment: int) -> Span:
         span.place.agent_parent = span.detail.agent_parent if parent is None else parent
         span.place.turn = bool(flags & _TURN)
     span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
+    span.loops = bool(flags & _LOOPS)
     if sent is True and span.claim is not None:
         span.sent = span.claim.spend
     elif sent and sent is not True:

@@ -120,6 +120,7 @@ class TraceState:
     and what they claimed before.
     """
 
+    trace_id: bytes
     stored: StoredTrace
     groups: Groups
     match: Match
@@ -235,10 +236,12 @@ class TraceSet:
             return
         known = stored.incremental
         if known is not None and len(trace.spans) == length + len(added) and known.add(trace, added):
-            state = TraceState(stored, known.groups(trace), Match(known.roles), stored.excess, incremental=known)
+            state = TraceState(
+                trace_id, stored, known.groups(trace), Match(known.roles), stored.excess, incremental=known
+            )
         elif stored.record or any(span.kind for span in trace.spans.values()):
             repriced = price_events(trace)
-            state = TraceState(stored, groups_of(trace), match(trace), stored.excess, repriced=repriced)
+            state = TraceState(trace_id, stored, groups_of(trace), match(trace), stored.excess, repriced=repriced)
         else:
             del self._stored[trace_id]
             return
@@ -379,7 +382,7 @@ class TraceSet:
         if state is None:
             stored = self._load(trace_id)
             trace = stored.trace
-            state = TraceState(stored, groups_of(trace), match(trace), stored.excess)
+            state = TraceState(trace_id, stored, groups_of(trace), match(trace), stored.excess)
             self._states[trace_id] = state
         return state
 

@@ -264,7 +264,7 @@ class _Usual:
         self._reader = reader
         self._ruling = Ruling()
         changes = self._ruling.changes
-        self._totals = Totals(batch.tenant, reader, changes, batch.now_ns, batch.tenant_name)
+        self._totals = Totals(batch, reader, changes)
         self._index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), calls)
         self._pattern_of = pattern_of
         self._now_ms = batch.now_ns // 1_000_000
@@ -338,6 +338,8 @@ class _Usual:
                 replace(pattern.place, session=session),
                 [(fact.start_ns, fact.end_ns) for fact in facts],
                 [(fact.start_ns, fact.counts[0]) for fact in facts] if pattern.span.is_model_call else [],
+                [(fact.start_ns, fact.amount) for fact in facts],
+                max([(fact.end_ns, fact.trace_id, fact.span_id) for fact in facts]),
                 _sums(facts, {pattern.label: amount} if amount else {}) if pattern.place.agent else _NO_SUMS,
             )
         for (_, day), (pattern, facts) in claims.items():

@@ -32,8 +32,9 @@ all of it to a file in the user's state folder.
   whose function does not exist yet.
 - `--config` may be given several times: a later file is merged over the earlier ones as in the Collector. Sections
   merge key by key, and every other value is replaced, a list as a whole.
-- SIGHUP reads the files again and puts prices (`processor.pricing`), keys, tokens, `headers` and certificates into use.
-  Where something is wrong, everything stays as it was and the log says so; what needs a restart is named.
+- SIGHUP reads the files again and puts prices (`processor.pricing`), keys, tokens, `headers`, certificates, budgets,
+  warnings and summaries of sessions into use. Where something is wrong, everything stays as it was and the log says so;
+  what needs a restart is named.
   Certificates are also read again whenever their files change.
 - `--set path.to.key=value` puts one value in, over what the file says; it may be given several times. A key that holds
   a dot goes in quotes: `--set 'exporters."otlp_grpc/eu.west".endpoint=tempo:4317'`.

@@ -12,7 +12,15 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from spanledger_exporters.settings import Duration
-from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, CountOrOff, Keys, Section, not_available
+from spanledger_processor.config.section import (
+    NULL_IS_DEFAULT,
+    Count,
+    CountOrOff,
+    Keys,
+    Section,
+    not_available,
+    whole,
+)
 from spanledger_processor.dialects import registry
 from spanledger_processor.dialects.content_classes import CLASSES
 from spanledger_processor.dialects.schema import ContentClass
@@ -99,6 +107,20 @@ class Lifecycle(Section):
         return self
 
 
+class SessionSummary(Section):
+    """What is told of a session, once, when it was closed or went stale: a span and a log record with its sums."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Of each session of which something comes from then on: a span of kind `summary` in a trace of its "
+        "own with a link to the session's last span, and one log record; neither is counted. Told anew only where the "
+        "session goes on and ends again.",
+    )
+    wait_duration: Duration = Field(
+        default=30.0, ge=0, description="How long nothing of it must have come in before it is told."
+    )
+
+
 class Sessions(Section):
     """How a span's session is found."""
 
@@ -110,6 +132,9 @@ class Sessions(Section):
     )
     lifecycle: Annotated[Lifecycle, NULL_IS_DEFAULT] = Field(
         default_factory=Lifecycle, description="Its state, by the time since its last activity."
+    )
+    summary: Annotated[SessionSummary, NULL_IS_DEFAULT] = Field(
+        default_factory=SessionSummary, description="What is told of a session when it ends."
     )
 
 
@@ -366,6 +391,56 @@ class Budget(Section):
         return self
 
 
+Percent: TypeAlias = Annotated[int, BeforeValidator(whole), Field(ge=1, le=100)]
+
+
+class FailureRate(Section):
+    """When much of a session fails; told once a session."""
+
+    threshold: Percent = Field(default=20, description="Percent of its spans whose status is an error, or more.")
+    minimum: Count = Field(default=5, description="And so many such spans at least.")
+
+
+class UnpricedShare(Section):
+    """When many calls of a UTC day have no price; told once a day and tenant."""
+
+    threshold: Percent = Field(default=5, description="Percent of the day's calls, or more.")
+    minimum: Count = Field(default=20, description="Of so many calls at least.")
+
+
+class CostRise(Section):
+    """When a session suddenly costs more than it did; told once a session.
+
+    Its time is divided into up to 32 stretches of a minute or more. It is a rise when the latest one cost so many times
+    the median of those before in which anything was spent, at least four of them.
+    """
+
+    factor: float = Field(default=5.0, gt=1, le=1e6, description="So many times as much as usual, or more.")
+    minimum: Annotated[Rate, Field(gt=0)] = Field(
+        default=Decimal(1), description="USD that the latest stretch cost at least."
+    )
+
+
+class Warnings(Section):
+    """What is warned of, beside budgets: those named here; one that is named and left empty has its defaults."""
+
+    failure_rate: FailureRate | None = Field(default=None, description="When much of a session fails; default: off.")
+    unpriced_share: UnpricedShare | None = Field(
+        default=None, description="When many calls of a UTC day have no price; default: off."
+    )
+    cost_rise: CostRise | None = Field(
+        default=None, description="When a session suddenly costs more than it did; default: off."
+    )
+    webhook: Webhook | None = Field(default=None, description="Where warnings are posted to, as JSON.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_runs(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            return {key: {} if value is None and key != "webhook" else value for key, value in given.items()}
+        return given
+
+
 class RateLimits(Section):
     """What one sender, or one tenant, may send in a minute; what is beyond is answered as retryable. Default: anything.
 
@@ -469,6 +544,9 @@ class Processor(Section):
     )
     budgets: tuple[Budget, ...] = Field(
         default=(), description="Amounts that should not be exceeded: told, and named on spans; nothing is stopped."
+    )
+    warnings: Annotated[Warnings, NULL_IS_DEFAULT] = Field(
+        default_factory=Warnings, description="What is warned of, as of a budget's threshold: nothing is stopped."
     )
     metrics: Annotated[Metrics, NULL_IS_DEFAULT] = Field(
         default_factory=Metrics, description="Counters of spend and tokens by dimension on `/metrics`."

@@ -27,14 +27,15 @@ def not_available(why: str) -> NoReturn:
     raise ValueError(f"not available yet: {why}")
 
 
-def _whole(value: Any) -> Any:
+def whole(value: Any) -> Any:
+    """Return a value that is not true or false, which Python takes for numbers."""
     if isinstance(value, bool):
         raise ValueError("should be a whole number")
     return value
 
 
-Count: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=1)]
-CountOrOff: TypeAlias = Annotated[int, BeforeValidator(_whole), Field(ge=0)]
+Count: TypeAlias = Annotated[int, BeforeValidator(whole), Field(ge=1)]
+CountOrOff: TypeAlias = Annotated[int, BeforeValidator(whole), Field(ge=0)]
 
 _PORT = re.compile(r"\d{1,5}", re.ASCII)
 _HOST = re.compile(r"\[[0-9a-fA-F:.]+(?:%\w+)?\]|[\w.-]*", re.ASCII)

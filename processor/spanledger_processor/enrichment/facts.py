@@ -90,6 +90,8 @@ class Signing(Protocol):
 
     def digest(self, value: Any) -> bytes: ...
 
+    def ids(self, what: bytes) -> tuple[bytes, bytes]: ...
+
 
 @dataclass(slots=True)
 class FactBuilder:

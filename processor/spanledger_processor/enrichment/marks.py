@@ -8,6 +8,7 @@ task.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
@@ -15,6 +16,7 @@ from spanledger_processor import synthesized
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.encoding import delimited
 from spanledger_processor.otlp.values import Attributes
+from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import LENGTH, MalformedError, fields
 
 OWN = b"spanledger."
@@ -23,6 +25,9 @@ FORGED = b"spanledger.forged."
 KIND = "spanledger.kind"
 NOT_OWN = b"spanledger_"
 """Stands in the place of `OWN`, wherever that is, in a span whose attributes cannot be told apart: as long as it."""
+SUMMARY = "summary"
+"""The kind of a span that sums up a session, made of the ledger: it is passed on and never counted."""
+TENANT = "spanledger.tenant"
 MISSED = "spanledger.missed"
 """What the Collector component writes on a span that it could not have enriched."""
 
@@ -52,6 +57,31 @@ def as_sent(span: bytes, attributes: Attributes, aliases: frozenset[str]) -> Att
     keys = [key for key, _, _ in _pieces(span)]
     written = aliases.intersection(keys[keys.index(KIND) :]).difference(keys[: keys.index(KIND)])
     return attributes.without(written) if written else attributes
+
+
+class Ids(Protocol):
+    """Makes ids that nobody else can make."""
+
+    def ids(self, what: bytes) -> tuple[bytes, bytes]:
+        """Return a trace id and a span id."""
+        ...
+
+
+def summary_ids(signer: Ids, tenant: str, session_id: str, last_ns: int) -> tuple[bytes, bytes]:
+    """Return the trace id and the span id of a session's summary, told of it up to a last activity."""
+    parts = (part.encode("utf-8", "surrogatepass") for part in (tenant, session_id))
+    return signer.ids(b"summary %d:" % last_ns + b"".join(b"%d:%b" % (len(part), part) for part in parts))
+
+
+def is_summary(view: SpanView, signer: Ids) -> bool:
+    """Return whether a span is a summary of ours that came back, through a loop of pipelines."""
+    attributes = view.attributes
+    if attributes.get(KIND) != SUMMARY:
+        return False
+    tenant, session_id = attributes.get(TENANT) or "", attributes.get(synthesized.SESSION_ID)
+    if not isinstance(tenant, str) or not isinstance(session_id, str):
+        return False
+    return (view.trace_id, view.span_id) == summary_ids(signer, tenant, session_id, view.end_ns)
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "workflow": "a chain or graph of steps; as `agent`",
             "other": "usage of an operation that no dialect knows: counted; "
             "`spanledger_unknown_operations_total` names the operation",
+            "summary": "no call: what a session spent, told when it ended ([views.md](views.md#when-a-session-ends))",
         },
     ),
     Attribute(
@@ -79,6 +80,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "per-turn": "one turn of a user, several responses",
             "per-session-aggregate": "what a file says of a session so far, or its increase: not a call",
             "cost-only": "a cost without usage",
+            "session-summary": "a session that ended: not a call, and never counted",
         },
     ),
     Attribute("spanledger.session.id", "string", _KNOWN, "The session."),

@@ -13,7 +13,7 @@ from itertools import accumulate
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.enrichment.attributes import ALIASES, encode
 from spanledger_processor.enrichment.facts import FactBuilder
-from spanledger_processor.enrichment.marks import KIND, OWN, Settled, as_sent, rewrite, settle
+from spanledger_processor.enrichment.marks import KIND, OWN, Settled, as_sent, is_summary, rewrite, settle
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
@@ -81,6 +81,8 @@ class Stage:
         loop: LoopRule,
         aliases: tuple[str, ...],
         budgets: tuple[BudgetRule, ...] = (),
+        *,
+        watched: bool = False,
     ) -> None:
         self._maker = maker
         self._usual = UsualSpans(maker)
@@ -88,7 +90,9 @@ class Stage:
         self._tenant_of = tenant_of
         self._loop = loop
         self._aliases = aliases
-        self._budgets = budgets
+        self.budgets = budgets
+        self.watched = watched
+        """As `Batch` has them; they may change while it runs."""
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
     def read(self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False) -> Reading:
@@ -140,7 +144,9 @@ class Stage:
         index = tenants.get(tenant)
         if index is None:
             index = tenants[tenant] = len(reading.batches)
-            batch = Batch(tenant_hash(tenant), [], now_ns, self._loop, self._aliases, self._budgets, tenant)
+            batch = Batch(
+                tenant_hash(tenant), [], now_ns, self._loop, self._aliases, self.budgets, tenant, self.watched
+            )
             reading.batches.append(batch)
             reading.places.append([])
         return index
@@ -192,7 +198,7 @@ class Stage:
         try:
             view = SpanView.parse(span)
             if is_own and KIND in view.attributes:
-                if trusted:
+                if trusted or is_summary(view, self._maker.signing):
                     reading.marked += 1
                     reading.own.discard((number, place))
                     return _PASS

@@ -29,6 +29,8 @@ FORECAST = 0
 """Stands for a threshold: at the present rate, all will be used before the period ends."""
 _FORECAST_AFTER = 0.1
 """Share of a period before which nothing is forecast."""
+_TOLD = pack(True)
+"""How the record of one that was told ends."""
 _ROWS = 1000
 """Values of one budget in an answer."""
 _NS_A_DAY = 86_400 * 10**9
@@ -100,7 +102,8 @@ class BudgetRule:
 class Crossing:
     """A threshold of a budget that was passed: by which value of its dimension, or session or run, and when.
 
-    `threshold` in percent, `FORECAST` for a forecast. `told` is true once everybody was told.
+    `threshold` in percent, `FORECAST` for a forecast. `told` is true once everybody was told. `warning` is empty for a
+    budget, else it is one of `ledger.warnings`, which says what the other fields are then.
     """
 
     budget: str
@@ -112,22 +115,30 @@ class Crossing:
     amount: Pico
     at_ns: int
     told: bool = False
+    warning: str = ""
 
     @property
     def where(self) -> Key:
         """Its key, which stays the same however often it is passed."""
-        return budget_key(self.tenant, self.budget, self.value, self.since, self.threshold)
+        name = f"\0{self.warning}" if self.warning else self.budget
+        return budget_key(self.tenant, name, self.value, self.since, self.threshold)
+
+    @property
+    def percent(self) -> str:
+        """Return the threshold as text."""
+        return "forecast" if self.threshold == FORECAST else str(self.threshold)
 
     def pack(self) -> bytes:
         """The stored form; its second element is the arrival, by which retention goes."""
-        values = [self.budget, self.tenant, self.value, self.since, self.threshold]
+        values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
         return pack([1, self.at_ns // 1_000_000, values, self.used, self.amount, self.at_ns, self.told])
 
     @classmethod
     def unpack(cls, record: bytes) -> Crossing:
         """Read a stored form."""
-        _, _, (budget, tenant, value, since, threshold, *_), used, amount, at_ns, told, *_ = unpack(record)
-        return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, told)
+        _, _, (budget, tenant, value, since, threshold, *more), used, amount, at_ns, told, *_ = unpack(record)
+        warning = more[0] if more else ""
+        return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, told, warning)
 
     def row(self) -> Row:
         """Return it as an answer tells it."""
@@ -135,7 +146,7 @@ class Crossing:
             "budget": self.budget,
             "value": self.value,
             "since": self.since or None,
-            "threshold": "forecast" if self.threshold == FORECAST else str(self.threshold),
+            "threshold": self.percent,
             "used": share(self.used, self.amount),
             "used_usd_exact": exact_usd(self.used),
             "amount_usd_exact": exact_usd(self.amount),
@@ -172,9 +183,16 @@ def _of_day(reader: Reader, tenant: bytes, dimension: str, value: str, day: int,
 
 
 def crossings(reader: Reader) -> Iterator[Crossing]:
-    """Yield the thresholds of all tenants that were passed, as long as they are kept."""
+    """Yield the thresholds of budgets, and the warnings, of all tenants, as long as they are kept."""
     for _, record in reader.scan(Table.BUDGET, EVERY_TENANT):
         yield Crossing.unpack(record)
+
+
+def untold_crossings(reader: Reader) -> Iterator[Crossing]:
+    """Yield those of which not everybody was told; of the others only the last byte is read."""
+    for _, record in reader.scan(Table.BUDGET, EVERY_TENANT):
+        if record[-1:] != _TOLD:
+            yield Crossing.unpack(record)
 
 
 def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int, wanted: str | None) -> list[Row]:
@@ -231,7 +249,7 @@ def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -
         else {
             crossing.value: None
             for crossing in crossings(reader)
-            if (crossing.budget, crossing.tenant) == (rule.name, tenant)
+            if (crossing.budget, crossing.tenant, crossing.warning) == (rule.name, tenant, "")
         }
     )
     for name in names:

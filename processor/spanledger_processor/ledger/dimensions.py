@@ -133,10 +133,14 @@ def described(session: Sums, gap_ms: int) -> Row:
         "turns": max(facts.turns, per_turn) or None,
         "failures": facts.failed,
         "denied": facts.denied,
+        "loops": facts.loops,
         "active_seconds": facts.active_ms(gap_ms) / 1000,
         "context": [
             {"at": time_of(at * facts.unit_s * 10**9), "input_tokens": size} for at, size in sorted(facts.sizes.items())
         ],
+        "last_span": None
+        if facts.latest is None
+        else {"trace_id": facts.latest[1].hex(), "span_id": facts.latest[2].hex(), "end": time_of(facts.latest[0])},
     }
 
 
@@ -174,7 +178,8 @@ def _agent(sums: Sums) -> Row:
 
 def _tool(sums: Sums) -> Row:
     facts = sums.facts or Facts()
-    return {**_named(sums), "calls": sums.tool_calls, "failures": facts.failed, "denied": facts.denied}
+    told = {"calls": sums.tool_calls, "failures": facts.failed, "denied": facts.denied, "loops": facts.loops}
+    return {**_named(sums), **told}
 
 
 def _named(sums: Sums) -> Row:

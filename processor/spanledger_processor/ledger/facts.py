@@ -1,14 +1,16 @@
-"""What a session's spans tell beside sums: turns, failures, who and where, when it was active, how its context grew.
+"""What a session's spans tell beside sums: turns, failures, who and where, when it was active, how its context and cost
+grew.
 
-All of it commutes and is bounded. Counts are added and can be taken out again. Values, times and sizes are only ever
-united: what a set of spans gives does not depend on their order.
+All of it commutes and is bounded. Counts and costs are added and can be taken out again. Values, times and sizes are
+only ever united: what a set of spans gives does not depend on their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from operator import add
+from typing import Any, Protocol, TypeAlias
 
 EARLIEST_NS = 1_577_836_800 * 10**9
 """2020-01-01: an earlier time is of a clock that was never set, and no activity."""
@@ -24,6 +26,13 @@ _STRETCHES = 256
 """From more on, the gap that divides two doubles: a session that pauses so often is told coarsely."""
 _SIZES = 64
 """Sizes kept; from more on, each stands for twice the time."""
+_COSTS = 32
+"""Costs kept; likewise."""
+SHORTEST_S = 64
+"""Seconds that a cost stands for at least."""
+
+Latest: TypeAlias = tuple[int, bytes, bytes]
+"""The end of a span in ns, its trace's id and its own."""
 
 
 @dataclass(slots=True)
@@ -34,7 +43,8 @@ class Facts:
     tool calls that were not allowed. `values` are what spans say under a name: dimensions, and `instance`
     (`service.instance.id`). `stretches` are times of activity in ms since 1970, from start to end, in order, none
     nearer to another than `gap_ms`; `sizes` are the most input tokens of a call by the time of its start in units of
-    `unit_s` seconds.
+    `unit_s` seconds. `loops` counts tool calls that completed a loop, `latest` is the span that ended last, and `costs`
+    are what calls cost, in 1e-12 USD, by the time of their start in units of `cost_unit_s` seconds.
     """
 
     turns: int = 0
@@ -45,12 +55,19 @@ class Facts:
     stretches: list[tuple[int, int]] = field(default_factory=list)
     unit_s: int = 1
     sizes: dict[int, int] = field(default_factory=dict)
+    loops: int = 0
+    latest: Latest | None = None
+    cost_unit_s: int = SHORTEST_S
+    costs: dict[int, int] = field(default_factory=dict)
 
     def add(self, other: Facts, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again."""
         self.turns += sign * other.turns
         self.failed += sign * other.failed
         self.denied += sign * other.denied
+        self.loops += sign * other.loops
+        if other.costs:
+            self._spend(other.cost_unit_s, ((at * other.cost_unit_s, sign * cost) for at, cost in other.costs.items()))
         if sign < 0:
             return
         for name, values in other.values.items():
@@ -59,12 +76,17 @@ class Facts:
             self._join(other.gap_ms, other.stretches)
         if other.sizes:
             self._widen(other.unit_s, ((at * other.unit_s, size) for at, size in other.sizes.items()))
+        if other.latest is not None:
+            self.end(other.latest)
 
     def copy(self) -> Facts:
         """The same facts, to be changed on their own."""
         values = {name: values.copy() for name, values in self.values.items()}
         counts = (self.turns, self.failed, self.denied)
-        return Facts(*counts, values, self.gap_ms, self.stretches.copy(), self.unit_s, self.sizes.copy())
+        facts = Facts(*counts, values, self.gap_ms, self.stretches.copy(), self.unit_s, self.sizes.copy())
+        facts.loops, facts.latest = self.loops, self.latest
+        facts.cost_unit_s, facts.costs = self.cost_unit_s, self.costs.copy()
+        return facts
 
     def say(self, name: str, *values: str) -> None:
         """Note what spans say under a name."""
@@ -86,6 +108,17 @@ class Facts:
         known = ((start_ns // 10**9, size) for start_ns, size in sizes if start_ns >= EARLIEST_NS)
         self._widen(self.unit_s, known)
 
+    def end(self, latest: Latest) -> None:
+        """Note the end of a span."""
+        if self.latest is None or latest > self.latest:
+            self.latest = latest
+
+    def spend(self, costs: Iterable[tuple[int, int]]) -> None:
+        """Note what calls cost, by the time in ns when they began; negative amounts take some out again."""
+        self._spend(
+            self.cost_unit_s, ((start_ns // 10**9, cost) for start_ns, cost in costs if start_ns >= EARLIEST_NS)
+        )
+
     def active_ms(self, gap_ms: int) -> int:
         """Return for how long something was done, gaps of up to `gap_ms` between two calls included."""
         return sum(end - start for start, end in _joined(self.stretches, gap_ms))
@@ -99,37 +132,63 @@ class Facts:
         self.gap_ms, self.stretches = gap_ms, joined
 
     def _widen(self, unit_s: int, sizes: Iterable[tuple[int, int]]) -> None:
-        if unit_s > self.unit_s:
-            self._coarsen(unit_s)
-        for at, size in sizes:
-            place = at // self.unit_s
-            if size > self.sizes.get(place, 0):
-                self.sizes[place] = size
-        while len(self.sizes) > _SIZES:
-            self._coarsen(2 * self.unit_s)
+        self.unit_s, self.sizes = _united(self.unit_s, self.sizes, unit_s, sizes, _SIZES, max)
 
-    def _coarsen(self, unit_s: int) -> None:
-        """Let each size stand for a longer time; both units are powers of 2."""
-        fine, times = self.sizes, unit_s // self.unit_s
-        self.unit_s, self.sizes = unit_s, {}
-        for place, size in fine.items():
-            if size > self.sizes.get(place // times, 0):
-                self.sizes[place // times] = size
+    def _spend(self, unit_s: int, costs: Iterable[tuple[int, int]]) -> None:
+        """Amounts that come to 0 stay: for how long each stands depends on the times alone."""
+        self.cost_unit_s, self.costs = _united(self.cost_unit_s, self.costs, unit_s, costs, _COSTS, add)
 
     def pack(self) -> list[Any]:
         """The stored form: plain values."""
         stretches = [time for stretch in self.stretches for time in stretch]
         counts = (self.turns, self.failed, self.denied)
-        return [counts, self.values, self.gap_ms, _steps(stretches), self.unit_s, self.sizes]
+        row = [counts, self.values, self.gap_ms, _steps(stretches), self.unit_s, self.sizes]
+        return [*row, self.loops, self.latest, self.cost_unit_s, self.costs]
 
     @classmethod
     def unpack(cls, row: list[Any]) -> Facts:
         """Read a stored form; what a later version added at its end is left aside."""
-        counts, values, gap_ms, steps, unit_s, sizes, *_ = row
+        counts, values, gap_ms, steps, unit_s, sizes, *more = row
         turns, failed, denied = map(int, counts[:3])
         times = _sums(steps)
         stretches = list(zip(times[::2], times[1::2], strict=True))
-        return cls(turns, failed, denied, values, gap_ms, stretches, unit_s, sizes)
+        facts = cls(turns, failed, denied, values, gap_ms, stretches, unit_s, sizes)
+        if more:
+            facts.loops, latest, facts.cost_unit_s, costs, *_ = more
+            facts.latest = None if latest is None else (latest[0], latest[1], latest[2])
+            facts.costs = {at: int(cost) for at, cost in costs.items()}
+        return facts
+
+
+def _united(
+    unit: int,
+    points: dict[int, int],
+    other_unit: int,
+    others: Iterable[tuple[int, int]],
+    most: int,
+    join: Callable[[int, int], int],
+) -> tuple[int, dict[int, int]]:
+    """Join values by second into values by unit; return the unit, doubled until there are `most` at most, and those.
+
+    Both units are powers of 2, and the longer one holds.
+    """
+    if other_unit > unit:
+        unit, points = other_unit, _coarser(points, other_unit // unit, join)
+    for second, value in others:
+        place = second // unit
+        points[place] = join(points[place], value) if place in points else value
+    while len(points) > most:
+        unit, points = 2 * unit, _coarser(points, 2, join)
+    return unit, points
+
+
+def _coarser(points: dict[int, int], times: int, join: Callable[[int, int], int]) -> dict[int, int]:
+    """Let each value stand for so many times the time."""
+    coarse: dict[int, int] = {}
+    for place, value in points.items():
+        at = place // times
+        coarse[at] = join(coarse[at], value) if at in coarse else value
+    return coarse
 
 
 def _joined(stretches: Iterable[tuple[int, int]], gap: int) -> list[tuple[int, int]]:
@@ -163,6 +222,12 @@ class Session(Protocol):
 
     @property
     def closed(self) -> bool: ...
+
+
+def believed_ns(session: Session) -> int:
+    """Return the last activity of a session; its last arrival, where it is far ahead of that."""
+    arrival_ns = session.arrival_ms * _NS_A_MS
+    return session.last_ns if session.last_ns <= arrival_ns + _AHEAD_NS else arrival_ns
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""Sessions and runs in order of their last activity or of their cost, without reading all of them.
+"""Sessions and runs in order of their last activity or of their cost, without reading all of them, and the sessions
+whose summary is to be told.
 
 Rows of `Table.ORDER` have no value; their key is the tenant, the table and order, a rank, and the hash of the id. They
 are written where totals land, and only when a rank changes: times are ranked by about a second, costs in steps of 1.6 %
@@ -12,7 +13,8 @@ from enum import IntEnum
 from hashlib import blake2b
 from typing import TypeAlias
 
-from spanledger_processor.ledger.keys import ORDERS_COMPLETE, order_key
+from spanledger_processor.ledger.facts import believed_ns
+from spanledger_processor.ledger.keys import EVERY_TENANT, ORDERS_COMPLETE, hashed_key, order_key
 from spanledger_processor.ledger.store import Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
 
@@ -20,13 +22,15 @@ ORDERED = (Table.SESSION, Table.RUN)
 
 _TIME_BITS = 30
 """Of a time in ns that make no difference."""
+_UNTOLD_BITS = 39
+"""Likewise for `UNTOLD`, about nine minutes: its rows are seldom written."""
 _MANTISSA_BITS = 6
 _HASH_AT = 9
 """Where a total's key has the hash of the id."""
 _NAMELESS = blake2b(b"", digest_size=16).digest()
 """The hash of the id of what belongs to none, which stands in no order."""
 
-Ranks: TypeAlias = tuple[int, int, bool]
+Ranks: TypeAlias = tuple[int, int, bool, int | None]
 Position: TypeAlias = tuple[int, bytes]
 """A rank, and the hash of an id."""
 
@@ -38,6 +42,8 @@ class Order(IntEnum):
     COST = 2
     GROUPED = 3
     """By last activity, as LAST, but only sessions that name a run or the session that spawned them."""
+    UNTOLD = 4
+    """Sessions of all tenants whose summary is to be told: those that were ended first, then by last activity."""
 
 
 def time_rank(at_ns: int) -> int:
@@ -57,7 +63,30 @@ def cost_rank(cost: int) -> int:
 
 def ranks_of(sums: Sums) -> Ranks:
     """Return what decides where a total stands in the orders."""
-    return time_rank(sums.last_ns), cost_rank(sums.cost), bool(sums.named or "parent" in sums.labels)
+    grouped = bool(sums.named or "parent" in sums.labels)
+    return time_rank(sums.last_ns), cost_rank(sums.cost), grouped, _untold_rank(sums) if sums.told_ns else None
+
+
+def _untold_rank(sums: Sums) -> int | None:
+    if sums.last_ns <= sums.told_ns:
+        return None
+    return 0 if sums.closed else untold_until(believed_ns(sums))
+
+
+def untold_until(at_ns: int) -> int:
+    """Return the rank in `UNTOLD` of a last activity."""
+    return 1 + (max(0, at_ns) >> _UNTOLD_BITS)
+
+
+def untold(reader: Reader, until: int) -> Iterator[tuple[bytes, Key]]:
+    """Yield tenants and keys of sessions whose summary is to be told, up to a rank."""
+    within = bytes((Table.SESSION, Order.UNTOLD))
+    prefix = 1 + len(EVERY_TENANT) + len(within)
+    for row, _ in reader.scan(Table.ORDER, EVERY_TENANT, within=within):
+        if int.from_bytes(row[prefix : prefix + 8], "big") > until:
+            return
+        tenant, id_hash = row[prefix + 8 : prefix + 16], row[prefix + 16 :]
+        yield tenant, hashed_key(tenant, Table.SESSION, id_hash)
 
 
 def is_ordered(where: Key) -> bool:
@@ -67,10 +96,12 @@ def is_ordered(where: Key) -> bool:
 
 def rows_at(where: Key, ranks: Ranks) -> list[Key]:
     """Return the keys of the rows of the total at `where`."""
-    last, cost, grouped = ranks
+    last, cost, grouped, untold_rank = ranks
     rows = [_row(where, Order.LAST, last)]
     if where[0] == Table.SESSION:
         rows.append(_row(where, Order.COST, cost))
+    if untold_rank is not None:
+        rows.append(order_key(EVERY_TENANT, bytes((where[0], Order.UNTOLD)), untold_rank, where[1:]))
     return [*rows, _row(where, Order.GROUPED, last)] if grouped else rows
 
 
@@ -102,7 +133,7 @@ def _read_all(reader: Reader, tenant: bytes, table: Table, order: Order) -> Iter
     """Return the positions of a ledger that has no orders yet, because it was never written since there are any."""
     for where, record in reader.scan(table, tenant):
         if is_ordered(where):
-            last, cost, grouped = ranks_of(Sums.unpack(record))
+            last, cost, grouped, _ = ranks_of(Sums.unpack(record))
             if order != Order.GROUPED or grouped:
                 yield (cost if order == Order.COST else last), where[_HASH_AT:]
 

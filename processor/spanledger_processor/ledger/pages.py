@@ -327,7 +327,7 @@ class _RunPlaces:
         for session_id in sessions_under(self._reader, self._tenant, run_id, most=None) or ():
             where = session_key(self._tenant, session_id)
             session = self._reader.sums(where)
-            last, _, grouped = ranks_of(session)
+            last, _, grouped, _ = ranks_of(session)
             if session.labels.get("id") and (grouped or self._all) and run_id in self._runs_of(session):
                 yield last, where[9:]
 

@@ -204,6 +204,12 @@ def _names_of(what: str, group: Group) -> Row:
     return named if what == "day" else {**named, "provider": provider, "model": model}
 
 
+def tenants_of(reader: Reader) -> list[bytes]:
+    """Return the hashes of the tenants that have data."""
+    totals = (where for where, _ in reader.scan(Table.TOTAL, b""))
+    return [where[1:9] for where in totals if where == total_key(where[1:9])]
+
+
 def tenants(reader: Reader) -> list[Row]:
     """The tenants that have data, the dearest first; `tenant` is None where the name was not kept."""
     found = []

@@ -53,6 +53,8 @@ class Sums:
     """Of the calls, those that are no single model calls, by granularity."""
     facts: Facts | None = None
     """Of a session, and of its parts: what spans tell beside sums."""
+    told_ns: int = 0
+    """Of a session that is watched: up to which last activity its summary was told, 1 before it was; 0: of no other."""
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
@@ -79,6 +81,7 @@ class Sums:
             return
         self.widen(other.first_ns, other.last_ns)
         self.closed_ns = max(self.closed_ns, other.closed_ns)
+        self.told_ns = max(self.told_ns, other.told_ns)
         self.arrival_ms = max(self.arrival_ms, other.arrival_ms)
         for name, text in other.labels.items():
             self.labels.setdefault(name, text)
@@ -159,7 +162,7 @@ class Sums:
         row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
         elsewhere = None if self.elsewhere is None else self.elsewhere.pack()
         facts = None if self.facts is None else self.facts.pack()
-        return pack([*row, elsewhere, self.sessions, self.granularities, facts])
+        return pack([*row, elsewhere, self.sessions, self.granularities, facts, self.told_ns])
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
@@ -183,6 +186,8 @@ class Sums:
             sums.granularities = {name: int(count) for name, count in more[2].items()}
         if len(more) > 3 and more[3] is not None:
             sums.facts = Facts.unpack(more[3])
+        if len(more) > 4:
+            sums.told_ns = more[4]
         return sums
 
 

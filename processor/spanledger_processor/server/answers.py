@@ -140,7 +140,11 @@ def budgets(asked: Question) -> Answer:
     rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value)
     shown = [row for row in rows if row["over"] or not only_over][: asked.values["limit"]]
     passed = sorted(
-        (one for one in crossings(asked.reader) if one.tenant == asked.tenant and name in (None, one.budget)),
+        (
+            one
+            for one in crossings(asked.reader)
+            if one.tenant == asked.tenant and not one.warning and name in (None, one.budget)
+        ),
         key=lambda one: -one.at_ns,
     )
     return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": [one.row() for one in passed[:100]]}

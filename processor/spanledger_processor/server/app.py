@@ -12,12 +12,13 @@ from importlib.metadata import version
 
 from prometheus_client.metrics_core import Metric
 
-from spanledger_exporters import Delivery, DestinationError, build
+from spanledger_exporters import Delivery, DestinationError, Signal, build
 from spanledger_exporters.interface import Verdict
 from spanledger_processor.config import Config, host_and_port
 from spanledger_processor.config.receivers import MIB
 from spanledger_processor.config.summary import LISTENERS
 from spanledger_processor.enrichment import Stage
+from spanledger_processor.ledger.budgets import Crossing
 from spanledger_processor.ledger.keys import EVERY_TENANT
 from spanledger_processor.ledger.queries import late_correction
 from spanledger_processor.ledger.rows import usd
@@ -25,16 +26,25 @@ from spanledger_processor.ledger.store import Reader, Snapshot, StateLockedError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers import EnricherReceiver, Otlp
-from spanledger_processor.server.budget_notices import BudgetNotices, Deliver
 from spanledger_processor.server.enricher import Enricher
 from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.http_api import Api, Health
-from spanledger_processor.server.ledger_link import BatchLedger, LedgerServer, LocalLedger, RemoteLedger, Status
+from spanledger_processor.server.ledger_link import (
+    BatchLedger,
+    Deliver,
+    LedgerServer,
+    LocalLedger,
+    RemoteLedger,
+    Status,
+)
+from spanledger_processor.server.notices import OF_WARNINGS, Notices
 from spanledger_processor.server.own_telemetry import OwnTelemetrySender
 from spanledger_processor.server.rate_limits import Minutes
 from spanledger_processor.server.reloading import Reloadable
+from spanledger_processor.server.session_watch import SessionWatch
 from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import (
+    are_watched,
     link_keys,
     make_budgets,
     make_exporter_settings,
@@ -46,6 +56,7 @@ from spanledger_processor.server.wiring import (
     make_signer,
     make_stage,
     make_tenant_of,
+    make_warnings,
     open_store,
 )
 from spanledger_processor.signing.key import SigningKeyError
@@ -63,7 +74,7 @@ AFTER_GRACE = 5.0
 _ALL_BY_S = 10.0
 """Seconds after which the ledger process answers scrapes without the workers that have not reported."""
 _TELL_S = 20.0
-"""Seconds for the exporters to take a log record of our own."""
+"""Seconds for the exporters to take a request of our own."""
 
 
 class StartError(Exception):
@@ -101,7 +112,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     ledger = _open_ledger(config, telemetry, closing)
     pricer, processor = make_pricer(config), config.processor
     stage = await _start_stage(config, signer, pricer, telemetry, LocalLedger(ledger), closing)
-    _start_notices(config, telemetry, ledger, stage.tell, closing)
+    adopt_notices = _start_notices(config, telemetry, ledger, stage.deliver, signer, closing)
     health = Health(stage.listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
     lifecycle, budgets = make_lifecycle(processor), make_budgets(processor)
@@ -112,7 +123,8 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     await stage.receive(config, signer, closing, ledger.snapshot)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
-    reloadable = Reloadable(config, pricer, signer, stage.receivers, api, stage.delivery)
+    adopt = (stage.adopt, adopt_notices, lambda new: api.adopt(make_budgets(new.processor)))
+    reloadable = Reloadable(config, pricer, signer, stage.receivers, api, stage.delivery, adopt)
     return Running(_addresses(config, {**stage.ports(), **api.ports}), ledger, reloadable)
 
 
@@ -123,12 +135,12 @@ async def running_ledger(config: Config, link: str, workers: int) -> AsyncIterat
     `link` is the path of the socket file that workers connect to.
 
     Raises:
-        StartError: the state folder or an address cannot be used.
+        StartError: a key, the state folder or an address cannot be used.
     """
     async with AsyncExitStack() as closing:
         try:
             reloadable = await _start_ledger(config, link, workers, closing)
-        except (StateLockedError, DestinationError, OSError) as error:
+        except (SigningKeyError, StateLockedError, DestinationError, OSError) as error:
             raise StartError(str(error)) from error
         yield reloadable
 
@@ -167,7 +179,8 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
         samples = reported()
         return None if samples is None else telemetry.registry.families(samples)
 
-    _start_notices(config, telemetry, ledger, None, closing)
+    signer = make_signer(config)
+    adopt_notices = _start_notices(config, telemetry, ledger, server.deliver, signer, closing)
     health = Health(listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
     pricer, processor = make_pricer(config), config.processor
@@ -180,7 +193,8 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
     await _start_own_telemetry(config, families, None, closing)
     health.phase = "serving"
     closing.callback(setattr, health, "phase", "stopping")
-    return Reloadable(config, pricer, api=api)
+    adopt = (adopt_notices, lambda new: api.adopt(make_budgets(new.processor)))
+    return Reloadable(config, pricer, signer, api=api, adopt=adopt)
 
 
 @asynccontextmanager
@@ -210,14 +224,17 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> R
         if stage is not None:
             stage.stage.know(traces)
 
-    ledger = RemoteLedger(link, status, know)
+    async def deliver(signal: Signal, request_id: bytes, body: bytes) -> bool:
+        return stage is not None and await stage.deliver(signal, request_id, body)
+
+    ledger = RemoteLedger(link, status, know, deliver)
     await ledger.start()
     closing.push_async_callback(ledger.close)
     pricer = make_pricer(config)
     stage = await _start_stage(config, signer, pricer, telemetry, ledger, closing, count=ledger.count)
     await _start_own_telemetry(config, lambda: None, telemetry.tracer, closing)
     await stage.receive(config, signer, closing, partial(_ledger_beside, config))
-    return Reloadable(config, pricer, signer, stage.receivers, delivery=stage.delivery)
+    return Reloadable(config, pricer, signer, stage.receivers, delivery=stage.delivery, adopt=(stage.adopt,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,10 +246,14 @@ class _Stage:
     delivery: Delivery
     receivers: list[Otlp | EnricherReceiver]
 
-    async def tell(self, request_id: bytes, body: bytes) -> bool:
-        """Send one log record of our own; whether all required exporters that take logs have it."""
+    async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> bool:
+        """Send a request of our own; whether all required exporters that take the signal have it."""
         deadline = asyncio.get_running_loop().time() + _TELL_S
-        return (await self.delivery.deliver("logs", request_id, body, deadline, 1)).verdict is Verdict.ACCEPTED
+        return (await self.delivery.deliver(signal, request_id, body, deadline, 1)).verdict is Verdict.ACCEPTED
+
+    def adopt(self, config: Config) -> None:
+        """Use the budgets of another configuration, and watch sessions as it says."""
+        self.stage.budgets, self.stage.watched = make_budgets(config.processor), are_watched(config.processor)
 
     def listening(self) -> Mapping[str, bool]:
         """By name: whether a receiver takes requests."""
@@ -288,16 +309,42 @@ async def _start_stage(
 
 
 def _start_notices(
-    config: Config, telemetry: Telemetry, ledger: LedgerWriter, deliver: Deliver | None, closing: AsyncExitStack
-) -> None:
-    """Tell of budgets, if there are any; without `deliver` by log, webhook and metric alone."""
-    budgets = config.processor.budgets
-    if budgets:
-        webhooks = {budget.name: budget.webhook for budget in budgets if budget.webhook is not None}
-        count = partial(telemetry.registry.count, "budget_thresholds_total")
-        notices = BudgetNotices(ledger, webhooks, deliver, count)
-        notices.start()
-        closing.push_async_callback(notices.stop)
+    config: Config,
+    telemetry: Telemetry,
+    ledger: LedgerWriter,
+    deliver: Deliver,
+    signer: Signer,
+    closing: AsyncExitStack,
+) -> Callable[[Config], None]:
+    """Tell of budgets, warnings and sessions that end; return what takes over another configuration's."""
+    registry = telemetry.registry
+
+    def count(crossing: Crossing, outcome: str) -> None:
+        if crossing.warning:
+            registry.count("warnings_total", crossing.warning, outcome)
+        else:
+            registry.count("budget_thresholds_total", crossing.budget, crossing.percent, outcome)
+
+    notices = Notices(ledger, {}, deliver, count)
+    watch = SessionWatch(
+        ledger, make_lifecycle(config.processor), signer, deliver, partial(registry.count, "session_summaries_total")
+    )
+
+    def adopt(new: Config) -> None:
+        processor = new.processor
+        webhooks = {budget.name: budget.webhook for budget in processor.budgets if budget.webhook is not None}
+        if processor.warnings.webhook is not None:
+            webhooks[OF_WARNINGS] = processor.warnings.webhook
+        notices.webhooks = webhooks
+        summary = processor.sessions.summary
+        watch.summaries = summary.wait_duration if summary.enabled else None
+        watch.rules = make_warnings(processor)
+
+    adopt(config)
+    for part in (notices, watch):
+        part.start()
+        closing.push_async_callback(part.stop)
+    return adopt
 
 
 def _telemetry(config: Config, budget: int) -> Telemetry:

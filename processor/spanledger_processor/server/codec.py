@@ -39,14 +39,14 @@ def encode_batch(batch: Batch) -> bytes:
     loop = astuple(batch.loop)
     budgets = [astuple(rule) for rule in batch.budgets]
     row = [batch.tenant, len(batch.facts), _WRITE_FACTS(batch.facts), batch.now_ns, loop, batch.aliases, budgets]
-    return _packed([*row, batch.tenant_name])
+    return _packed([*row, batch.tenant_name, batch.watched])
 
 
 def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
-    (tenant, count, columns, now_ns, loop, aliases, budgets, name), wide = _unpacked(data)
+    (tenant, count, columns, now_ns, loop, aliases, budgets, name, watched), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
-    return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(map(_budget, budgets)), name)
+    return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(map(_budget, budgets)), name, watched)
 
 
 def _loop(row: list[Any]) -> LoopRule:

@@ -155,6 +155,10 @@ class Api:
         if self._certificates is not None and settings.tls is not None:
             self._certificates.replace(settings.tls)
 
+    def adopt(self, budgets: tuple[BudgetRule, ...]) -> None:
+        """Answer by other budgets from now on."""
+        self._budgets = budgets
+
     async def start(self) -> None:
         """Listen.
 

@@ -1,8 +1,8 @@
 """The way between stage workers and the ledger process: a socket file of one user, requests and answers in frames.
 
 A worker that loses the connection connects again and asks again what was not answered: accounting twice for a batch
-gives what it gave the first time. Nothing goes over it but a batch's accounting, what counts for rate limits and a
-worker's own metrics.
+gives what it gave the first time. Beside that a worker's own metrics go over it, and what counts for rate limits; and
+the other way, since only workers have exporters, export requests of our own (`Deliver`).
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import logging
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import orjson
 
+from spanledger_exporters import Signal
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.ledger.packing import pack, unpack
@@ -34,6 +35,10 @@ _FRAME = struct.Struct("<IQc")
 """Length of what follows, number of the request, and its kind."""
 _BATCH, _STATUS, _RULING, _REFUSED, _FAILED, _TRACES = b"B", b"S", b"R", b"N", b"E", b"T"
 _TAKEN, _COUNTED = b"L", b"C"
+_DELIVER, _DELIVERED = b"D", b"A"
+
+Deliver: TypeAlias = Callable[[Signal, bytes, bytes], Awaitable[bool]]
+"""Sends an export request of our own, by its id, to the exporters; whether all required ones have it."""
 
 _RECONNECT_S = 0.1
 _PATIENCE_S = 5.0
@@ -91,16 +96,23 @@ class _Asked:
 class RemoteLedger:
     """Implements `BatchLedger` in a worker. `path` is the ledger process's socket; `status` is asked every second.
 
-    `traces` is called with ids of traces of which other workers saw GenAI spans.
+    `traces` is called with ids of traces of which other workers saw GenAI spans, `deliver` with export requests of the
+    ledger process.
     """
 
     def __init__(
-        self, path: str, status: Callable[[], Status], traces: Callable[[Sequence[bytes]], None] = lambda _: None
+        self,
+        path: str,
+        status: Callable[[], Status],
+        traces: Callable[[Sequence[bytes]], None] = lambda _: None,
+        deliver: Deliver | None = None,
     ) -> None:
         self.problem: str | None = "the ledger process is not there yet"
         self._path = path
         self._status = status
         self._traces = traces
+        self._deliver = deliver
+        self._delivering: set[asyncio.Task[None]] = set()
         self._writer: asyncio.StreamWriter | None = None
         self._asked: dict[int, _Asked] = {}
         self._number = 0
@@ -175,6 +187,11 @@ class RemoteLedger:
             if kind == _TRACES:
                 self._traces(unpack(payload))
                 continue
+            if kind == _DELIVER:
+                task = asyncio.create_task(self._pass_on(number, *unpack(payload)))
+                self._delivering.add(task)
+                task.add_done_callback(self._delivering.discard)
+                continue
             asked = self._asked.get(number)
             if asked is None or asked.answer.done():
                 continue
@@ -184,6 +201,16 @@ class RemoteLedger:
                 asked.answer.set_exception(StateError(payload.decode()))
             else:
                 asked.answer.set_exception(RuntimeError(f"in the ledger process: {payload.decode()}"))
+
+    async def _pass_on(self, number: int, signal: Signal, request_id: bytes, body: bytes) -> None:
+        """Deliver a request of the ledger process, and say whether that worked."""
+        delivered = False
+        try:
+            delivered = self._deliver is not None and await self._deliver(signal, request_id, body)
+        except Exception:
+            log.exception("a request of our own could not be delivered")
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(_framed(number, _DELIVERED, pack(delivered)))
 
     async def _keep_reporting(self) -> None:
         while True:
@@ -231,13 +258,29 @@ class LedgerServer:
         self._path = path
         self._ledger = ledger
         self._gone = gone
-        self._workers: set[_Worker] = set()
+        self._workers: dict[_Worker, None] = {}
+        self._delivering: dict[int, tuple[_Worker, asyncio.Future[bool]]] = {}
+        self._number = 0
         self._server: asyncio.Server | None = None
 
     @property
     def statuses(self) -> list[Status]:
         """What the workers that are connected last said; on any thread."""
         return [worker.status for worker in list(self._workers) if worker.status]
+
+    async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> bool:
+        """Have the worker that is connected for longest deliver a request of our own; see `Deliver`."""
+        worker = next((one for one in self._workers if one.status and not one.writer.is_closing()), None)
+        if worker is None:
+            return False
+        self._number += 1
+        number, answer = self._number, asyncio.get_running_loop().create_future()
+        self._delivering[number] = (worker, answer)
+        worker.writer.write(_framed(number, _DELIVER, pack([signal, request_id, body])))
+        try:
+            return bool(await answer)
+        finally:
+            del self._delivering[number]
 
     async def start(self) -> None:
         """Listen on the socket file, whose folder nobody else can read."""
@@ -254,12 +297,15 @@ class LedgerServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         worker = _Worker(writer)
-        self._workers.add(worker)
+        self._workers[worker] = None
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 await self._read(worker, reader)
         finally:
-            self._workers.discard(worker)
+            del self._workers[worker]
+            for of, answer in self._delivering.values():
+                if of is worker and not answer.done():
+                    answer.set_result(False)
             writer.close()
             if worker.status:
                 self._gone(worker.status)
@@ -271,6 +317,10 @@ class LedgerServer:
                 worker.status = orjson.loads(payload)
             elif kind == _TAKEN:
                 worker.writer.write(_framed(number, _COUNTED, self._count(payload)))
+            elif kind == _DELIVERED:
+                of, answer = self._delivering.get(number, (None, None))
+                if of is worker and answer is not None and not answer.done():
+                    answer.set_result(bool(unpack(payload)))
             else:
                 task = asyncio.create_task(self._account(worker, number, payload))
                 worker.tasks.add(task)

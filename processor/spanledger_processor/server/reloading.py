@@ -1,9 +1,9 @@
-"""What SIGHUP puts into use: prices, signing keys, tokens, headers and certificates, all of them or none."""
+"""What SIGHUP puts into use: prices, signing keys, tokens, headers, certificates, budgets and warnings, all or none."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 _RELOADED = (
     "processor.pricing.overrides",
     "processor.tools.signing_key",
+    "processor.budgets",
+    "processor.warnings.*",
+    "processor.sessions.summary.*",
     "*.auth.bearer_token",
     "exporters.*.headers",
     "exporters.*.headers.*",
@@ -50,6 +53,8 @@ class Reloadable:
     receivers: Sequence[Otlp | EnricherReceiver] = ()
     api: Api | None = None
     delivery: Delivery | None = None
+    adopt: Sequence[Callable[[Config], None]] = ()
+    """Further parts that take over what is new, which cannot fail."""
 
     async def reload(self, new: Config) -> None:
         """Put what is new into use, and warn of what needs a restart.
@@ -68,12 +73,14 @@ class Reloadable:
         if self.signer is not None and key is not None:
             self.signer.rekey(key)
         self._reload_listeners(new)
+        for adopt in self.adopt:
+            adopt(new)
         for commit in commits:
             await commit()
         if paths := needing_restart(self.config, new):
             log.warning("not taken over until the next start: %s", ", ".join(paths))
         self.config = new
-        log.info("reloaded: prices, keys, tokens, headers and certificates are those of the configuration as it is now")
+        log.info("reloaded: prices, keys, tokens, headers, certificates, budgets and warnings are as configured now")
 
     def _reload_listeners(self, new: Config) -> None:
         for receiver in self.receivers:

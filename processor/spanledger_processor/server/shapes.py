@@ -94,6 +94,7 @@ _TOOL: Shape = {
     "calls": Field("integer", "Executions."),
     "failures": Field("integer", "Of those, how many failed."),
     "denied": Field("integer", "Of those, how many were not allowed."),
+    "loops": Field("integer", "Of those, how many completed a loop."),
 }
 _ONE = "Only of one session."
 _FACTS: Shape = {
@@ -103,6 +104,7 @@ _FACTS: Shape = {
     "turns": Field("integer", f"Turns, where spans tell any. {_ONE}", optional=True, null=True),
     "failures": Field("integer", f"Spans whose status is an error. {_ONE}", optional=True),
     "denied": Field("integer", f"Tool calls that were not allowed. {_ONE}", optional=True),
+    "loops": Field("integer", f"Tool calls that completed a loop. {_ONE}", optional=True),
     "active_seconds": Field("number", f"Time of activity, less long pauses. {_ONE}", optional=True),
     "context": Field(
         "array",
@@ -111,6 +113,17 @@ _FACTS: Shape = {
         rows={
             "at": Field("string", "About when, RFC 3339 in UTC.", null=True),
             "input_tokens": Field("integer", "Input tokens, caches included."),
+        },
+    ),
+    "last_span": Field(
+        "object",
+        f"The GenAI span that ended last. {_ONE}",
+        optional=True,
+        null=True,
+        rows={
+            "trace_id": Field("string", "Its trace, in hexadecimal."),
+            "span_id": Field("string", "Its id, in hexadecimal."),
+            "end": Field("string", "When it ended, RFC 3339 in UTC.", null=True),
         },
     ),
     "agents": Field("array", f"By agent; they add up to the session. {_ONE}", optional=True, rows=_AGENT),

@@ -27,6 +27,7 @@ from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.facts import Lifecycle
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.ledger.warnings import WarningRules
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.pricing import Override, Pricer
@@ -88,7 +89,8 @@ def make_stage(config: Config, signer: Signer, pricer: Pricer | None = None) -> 
     resolver = make_id_resolver(processor, make_redactor(config, signer))
     maker = FactBuilder(detect, pricer or make_pricer(config), signer, resolver)
     aliases = alias_keys(processor.aliases)
-    return Stage(maker, MARKERS, make_tenant_of(processor), make_loop_rule(processor), aliases, make_budgets(processor))
+    loop, budgets, watched = make_loop_rule(processor), make_budgets(processor), are_watched(processor)
+    return Stage(maker, MARKERS, make_tenant_of(processor), loop, aliases, budgets, watched=watched)
 
 
 def make_log_stage(config: Config, signer: Signer) -> LogStage:
@@ -183,6 +185,25 @@ def make_budgets(processor: Processor) -> tuple[BudgetRule, ...]:
         )
         for budget in processor.budgets
     )
+
+
+def make_warnings(processor: Processor) -> WarningRules:
+    """Return the rules of warnings."""
+    failures, unpriced, rise = (
+        processor.warnings.failure_rate,
+        processor.warnings.unpriced_share,
+        processor.warnings.cost_rise,
+    )
+    return WarningRules(
+        None if failures is None else (failures.threshold, failures.minimum),
+        None if unpriced is None else (unpriced.threshold, unpriced.minimum),
+        None if rise is None else (rise.factor, int(rise.minimum * USD)),
+    )
+
+
+def are_watched(processor: Processor) -> bool:
+    """Return whether sessions are told of when they end, or warned of."""
+    return processor.sessions.summary.enabled or make_warnings(processor).of_sessions
 
 
 def make_lifecycle(processor: Processor) -> Lifecycle:

@@ -200,6 +200,16 @@ TABLE: tuple[Row, ...] = (
         "Thresholds of budgets that were passed, by threshold in percent or `forecast`. outcome: told, given_up (a "
         "webhook or exporter did not take it for a day).",
     ),
+    _counter(
+        "warnings_total",
+        "warning outcome",
+        "What was warned of: failure_rate, unpriced_share, cost_rise. outcome: told, given_up (likewise).",
+    ),
+    _counter(
+        "session_summaries_total",
+        "state outcome",
+        "Sessions whose summary was told (processor.sessions.summary), by their state: closed, stale. outcome: told.",
+    ),
     # The ledger
     _counter(
         "spans_beyond_window_total",

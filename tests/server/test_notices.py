@@ -18,8 +18,8 @@ from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes, Reader, Unit
 from spanledger_processor.ledger.writer import LedgerWriter
-from spanledger_processor.server import budget_notices
-from spanledger_processor.server.budget_notices import SENT_AT, SIGNATURE, BudgetNotices, sentence, signature
+from spanledger_processor.server import notices
+from spanledger_processor.server.notices import SENT_AT, SIGNATURE, Notices, sentence, signature
 from spanledger_processor.units import USD
 
 T = TypeVar("T")
@@ -55,12 +55,12 @@ class World:
         self.ledger = Ledger()
         self.posts: list[httpx2.Request] = []
         self.logs: list[bytes] = []
-        self.counts: list[tuple[str, str, str]] = []
+        self.counts: list[tuple[str, int, str]] = []
         self.answers = [200]
         self.takes_logs = True
         self.now_ns = NOW
 
-    async def _deliver(self, _: bytes, body: bytes) -> bool:
+    async def _deliver(self, _: str, __: bytes, body: bytes) -> bool:
         self.logs.append(body)
         return self.takes_logs
 
@@ -74,8 +74,12 @@ class World:
         webhook = Webhook(url="http://hook.example/budget", secret=cast(Any, "s3cret"))
         ledger = cast(LedgerWriter, self.ledger)
         count = self.counts.append
-        notices = BudgetNotices(
-            ledger, {"team": webhook}, self._deliver, lambda *what: count(what), now_ns=lambda: self.now_ns
+        notices = Notices(
+            ledger,
+            {"team": webhook},
+            self._deliver,
+            lambda one, outcome: count((one.budget, one.threshold, outcome)),
+            now_ns=lambda: self.now_ns,
         )
         async with httpx2.AsyncClient(transport=httpx2.MockTransport(self._answer)) as client:
             yield lambda: notices.tell(client)
@@ -86,7 +90,7 @@ async def test_everybody_is_told_once() -> None:
     async with world.process() as tell:
         await tell()
         await tell()
-    assert (len(world.posts), len(world.logs), world.counts) == (1, 1, [("team", "80", "told")])
+    assert (len(world.posts), len(world.logs), world.counts) == (1, 1, [("team", 80, "told")])
     assert world.ledger.told()
 
 
@@ -127,7 +131,7 @@ async def test_a_webhook_that_fails_is_tried_again_and_the_rest_is_not_told_twic
 ) -> None:
     world = World()
     world.answers = [503, 500, 200]
-    monkeypatch.setattr(budget_notices, "_LONGEST_WAIT_S", 0)
+    monkeypatch.setattr(notices, "_LONGEST_WAIT_S", 0)
     async with world.process() as tell:
         await tell()
         assert not world.ledger.told()
@@ -166,5 +170,5 @@ async def test_a_day_later_it_is_given_up() -> None:
     world.now_ns += 86_401 * 10**9
     async with world.process() as tell:
         await tell()
-    assert world.counts == [("team", "80", "given_up")]
+    assert world.counts == [("team", 80, "given_up")]
     assert world.ledger.told()

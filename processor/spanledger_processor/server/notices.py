@@ -1,4 +1,4 @@
-"""Tells of thresholds of budgets that were passed: own log, an OTLP log record, a webhook and a metric.
+"""Tells of thresholds of budgets that were passed, and of warnings: own log, an OTLP log record, a webhook, a metric.
 
 What has to be told stands in the ledger since the commit that passed it, and is marked when everybody was told: a
 restart in between tells it again, with the same id. Nothing waits for a webhook; it is tried again for a day.
@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -20,22 +20,26 @@ import orjson
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 
+from spanledger_processor import synthesized
 from spanledger_processor.config.processing import Webhook
-from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
-from spanledger_processor.ledger.rows import usd
+from spanledger_processor.ledger.budgets import FORECAST, Crossing, untold_crossings
+from spanledger_processor.ledger.rows import Row, usd
 from spanledger_processor.ledger.store import Changes, StateError, Unit
+from spanledger_processor.ledger.warnings import COST_RISE, FAILURE_RATE, warning_row
 from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.server.ledger_link import Deliver
 from spanledger_processor.units import USD, Pico
 
 log = logging.getLogger(__name__)
 
-Deliver = Callable[[bytes, bytes], Awaitable[bool]]
-"""Sends an encoded log request, by its id, to the exporters; whether all required ones have it."""
-
 _EVERY_S = 2.0
+_LOOKING = 0.05
+"""Share of the time that may go into looking for what has to be told."""
 _LONGEST_WAIT_S = 300.0
 _GIVE_UP_NS = 86_400 * 10**9
-_EVENT = "spanledger.budget.threshold"
+_EVENT, _WARNING = "spanledger.budget.threshold", "spanledger.warning."
+OF_WARNINGS = ""
+"""Stands for a budget's name, which is never empty, for the webhook of all warnings."""
 SIGNATURE, SENT_AT = "x-spanledger-signature", "x-spanledger-timestamp"
 
 
@@ -49,7 +53,7 @@ class _State:
     next_at: float = 0.0
 
 
-class BudgetNotices:
+class Notices:
     """Looks every two seconds for what has to be told, while it is started."""
 
     def __init__(
@@ -57,16 +61,18 @@ class BudgetNotices:
         ledger: LedgerWriter,
         webhooks: Mapping[str, Webhook],
         deliver: Deliver | None,
-        count: Callable[[str, str, str], None],
+        count: Callable[[Crossing, str], None],
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Tell of what `ledger` holds; `webhooks` by budget, `count` gets a budget, a threshold and how it ended."""
+        """Tell of what `ledger` holds; `webhooks` by budget, `count` gets what was told and how that ended."""
         self._ledger = ledger
-        self._webhooks = webhooks
+        self.webhooks = webhooks
+        """Where it is posted to, by budget or `OF_WARNINGS`; may change while it runs."""
         self._deliver = deliver
         self._count = count
         self._now_ns = now_ns
         self._states: dict[bytes, _State] = {}
+        self._looked_s = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -88,8 +94,8 @@ class BudgetNotices:
                 except StateError:
                     pass
                 except Exception:
-                    log.exception("telling of budgets failed")
-                await asyncio.sleep(_EVERY_S)
+                    log.exception("telling of budgets and warnings failed")
+                await asyncio.sleep(max(_EVERY_S, self._looked_s / _LOOKING))
 
     async def tell(self, client: httpx2.AsyncClient) -> None:
         """Tell once of all that is due, and mark what everybody was told.
@@ -97,23 +103,27 @@ class BudgetNotices:
         Raises:
             StateError: the ledger cannot be read or written.
         """
+        began = time.monotonic()
         pending = await asyncio.to_thread(self._pending)
+        self._looked_s = time.monotonic() - began
         self._states = {where: state for where, state in self._states.items() if where in pending}
         for where, crossing in pending.items():
             state = self._states.get(where)
             if state is None:
-                state = self._states[where] = _State(posted=crossing.budget not in self._webhooks)
+                state = self._states[where] = _State(posted=_webhook_of(crossing) not in self.webhooks)
                 log.warning("%s", sentence(crossing))
             if time.monotonic() >= state.next_at:
                 await self._try(client, crossing, state)
 
     def _pending(self) -> dict[bytes, Crossing]:
         with self._ledger.snapshot() as reader:
-            return {crossing.where: crossing for crossing in crossings(reader) if not crossing.told}
+            return {crossing.where: crossing for crossing in untold_crossings(reader)}
 
     async def _try(self, client: httpx2.AsyncClient, crossing: Crossing, state: _State) -> None:
         if not state.delivered:
-            state.delivered = self._deliver is None or await self._deliver(crossing.where, log_request(crossing))
+            state.delivered = self._deliver is None or await self._deliver(
+                "logs", crossing.where, log_request(crossing)
+            )
         if not state.posted:
             state.posted = await self._post(client, crossing)
         over = self._now_ns() - crossing.at_ns > _GIVE_UP_NS
@@ -121,14 +131,15 @@ class BudgetNotices:
             state.failures += 1
             state.next_at = time.monotonic() + min(2.0**state.failures, _LONGEST_WAIT_S)
             return
-        threshold = "forecast" if crossing.threshold == FORECAST else str(crossing.threshold)
-        self._count(crossing.budget, threshold, "told" if state.delivered and state.posted else "given_up")
+        self._count(crossing, "told" if state.delivered and state.posted else "given_up")
         await self._ledger.submit(lambda unit: mark_told(unit, crossing))
 
     async def _post(self, client: httpx2.AsyncClient, crossing: Crossing) -> bool:
-        webhook = self._webhooks[crossing.budget]
+        webhook, name = self.webhooks.get(_webhook_of(crossing)), crossing.warning or f"budget {crossing.budget}"
+        if webhook is None:
+            return True
         body, sent_at = (
-            orjson.dumps({"id": crossing.where.hex(), "text": sentence(crossing), **crossing.row()}),
+            orjson.dumps({"id": crossing.where.hex(), "text": sentence(crossing), **_row(crossing)}),
             time.time(),
         )
         headers = {"content-type": "application/json", SENT_AT: str(int(sent_at))}
@@ -137,11 +148,20 @@ class BudgetNotices:
         try:
             answer = await client.post(webhook.url, content=body, headers=headers, timeout=webhook.timeout)
         except httpx2.HTTPError as error:
-            log.warning("webhook of budget %s: %s", crossing.budget, type(error).__name__)
+            log.warning("webhook of %s: %s", name, type(error).__name__)
             return False
         if not answer.is_success:
-            log.warning("webhook of budget %s: answered %s", crossing.budget, answer.status_code)
+            log.warning("webhook of %s: answered %s", name, answer.status_code)
         return answer.is_success
+
+
+def _webhook_of(crossing: Crossing) -> str:
+    """Return the name under which the webhook stands that is posted to."""
+    return OF_WARNINGS if crossing.warning else crossing.budget
+
+
+def _row(crossing: Crossing) -> Row:
+    return warning_row(crossing) if crossing.warning else crossing.row()
 
 
 def mark_told(unit: Unit, crossing: Crossing) -> None:
@@ -158,12 +178,24 @@ def signature(secret: str, sent_at: str, body: bytes) -> str:
 
 def sentence(crossing: Crossing) -> str:
     """Return a line for people."""
+    if crossing.warning:
+        return _warning_sentence(crossing)
     of = f" of {crossing.value}" if crossing.value else ""
     since = f" since {crossing.since}" if crossing.since else ""
     used = f"${_dollars(crossing.used)} of ${_dollars(crossing.amount)} used{since}"
     if crossing.threshold == FORECAST:
         return f"budget {crossing.budget}{of}: {used}; at this rate it will not last"
     return f"budget {crossing.budget}{of}: {crossing.threshold} % passed, {used}"
+
+
+def _warning_sentence(crossing: Crossing) -> str:
+    if crossing.warning == COST_RISE:
+        times = f"{crossing.used / crossing.amount:.1f} times the usual ${_dollars(crossing.amount)}"
+        return f"session {crossing.value}: spends ${_dollars(crossing.used)} at a stretch, {times}"
+    share = f"{crossing.used} of {crossing.amount} ({crossing.used / crossing.amount:.0%})"
+    if crossing.warning == FAILURE_RATE:
+        return f"session {crossing.value}: {share} spans failed"
+    return f"{crossing.since}: {share} calls have no price (spanledger unpriced)"
 
 
 def _dollars(amount: Pico) -> str:
@@ -173,19 +205,25 @@ def _dollars(amount: Pico) -> str:
 
 def log_request(crossing: Crossing) -> bytes:
     """Return an OTLP log request of one record; the same crossing gives the same bytes."""
-    over = crossing.threshold >= 100
+    over = crossing.threshold >= 100 and not crossing.warning
     record = LogRecord(
         time_unix_nano=crossing.at_ns,
         observed_time_unix_nano=crossing.at_ns,
         severity_number=SeverityNumber.SEVERITY_NUMBER_ERROR if over else SeverityNumber.SEVERITY_NUMBER_WARN,
         severity_text="ERROR" if over else "WARN",
-        event_name=_EVENT,
+        event_name=_WARNING + crossing.warning if crossing.warning else _EVENT,
     )
     record.body.string_value = sentence(crossing)
-    for name, value in crossing.row().items():
-        attribute = record.attributes.add(key=f"spanledger.budget.{'name' if name == 'budget' else name}")
+    prefix, own = ("spanledger.warning.", "warning") if crossing.warning else ("spanledger.budget.", "budget")
+    for name, value in _row(crossing).items():
+        if crossing.warning and value is None:
+            continue
+        key = synthesized.SESSION_ID if name == "session" else prefix + ("name" if name == own else name)
+        attribute = record.attributes.add(key=key)
         if isinstance(value, float):
             attribute.value.double_value = value
+        elif isinstance(value, int):
+            attribute.value.int_value = value
         else:
             attribute.value.string_value = "" if value is None else str(value)
     request = ExportLogsServiceRequest()

@@ -1,0 +1,72 @@
+"""Sessions that have ended, to be summed up once: those that were closed, and those that went stale.
+
+A session is watched from its first span on, where that is configured (`Sums.told_ns`). Once its summary was told, it is
+told again only if the session went on and ended anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+from spanledger_processor.ledger.facts import Lifecycle
+from spanledger_processor.ledger.keys import hashed_key, session_key, total_key
+from spanledger_processor.ledger.orders import Order, time_rank, untold, untold_until, walk
+from spanledger_processor.ledger.queries import session
+from spanledger_processor.ledger.rows import Row
+from spanledger_processor.ledger.runs import run_of_session
+from spanledger_processor.ledger.store import Changes, Key, Reader, Table, Unit
+from spanledger_processor.ledger.sums import Sums
+
+_LOOKED_AT = 2000
+"""Sessions at a time."""
+_NS_A_MS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A session that has ended, where its totals stand, and its last activity."""
+
+    tenant: bytes
+    where: Key
+    id: str
+    last_ns: int
+    sums: Sums
+
+
+def ended(reader: Reader, lifecycle: Lifecycle, now_ns: int, quiet_ns: int) -> Iterator[Ended]:
+    """Yield sessions that are closed or stale, of which nothing came for `quiet_ns`, and whose summary is not told."""
+    for tenant, where in islice(untold(reader, untold_until(now_ns - lifecycle.idle_ns)), _LOOKED_AT):
+        sums = reader.sums(where)
+        quiet = now_ns - sums.arrival_ms * _NS_A_MS >= quiet_ns
+        if quiet and lifecycle.state(sums, now_ns) in ("closed", "stale"):
+            yield Ended(tenant, where, sums.labels.get("id", ""), sums.last_ns, sums)
+
+
+def active_lately(reader: Reader, tenant: bytes, since_ns: int) -> Iterator[Key]:
+    """Yield where the totals of sessions stand whose last activity was at `since_ns` or later, latest first."""
+    for position in islice(walk(reader, tenant, Table.SESSION, Order.LAST), _LOOKED_AT):
+        if position[0] < time_rank(since_ns):
+            return
+        yield hashed_key(tenant, Table.SESSION, position[1])
+
+
+def mark_told(unit: Unit, sessions: Iterable[Ended], now_ns: int) -> None:
+    """Note in the ledger that the summaries of these sessions were told."""
+    there = {one.where: Sums(told_ns=one.last_ns) for one in sessions if unit.get(one.where) is not None}
+    unit.apply(Changes(add=there), now_ns)
+
+
+def summary(reader: Reader, one: Ended, lifecycle: Lifecycle, now_ns: int) -> Row | None:
+    """Return what is told of a session: the row of `queries.session`, its `run_id` and the tenant's name."""
+    row = session(reader, one.tenant, one.id, lifecycle, now_ns)
+    if row is None:
+        return None
+
+    def look(session_id: str) -> tuple[set[str], str]:
+        sums = reader.sums(session_key(one.tenant, session_id))
+        return sums.named, sums.labels.get("parent", "")
+
+    tenant = reader.sums(total_key(one.tenant)).labels.get("tenant", "")
+    return {**row, "run_id": run_of_session(one.id, look)[0], "tenant": tenant}

@@ -1,0 +1,325 @@
+"""Looks after sessions that go on and end: sums up, once, those that ended, and notes what is to be warned of.
+
+What is told of a session that ended goes to the exporters: a span and a log record, whose ids stand for the session and
+its last activity. Both are marked in the ledger once every required exporter has them; a restart in between tells them
+again, with the same ids. Warnings stand in the ledger like thresholds of budgets, and are told like them (`notices`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from typing import Any
+
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from spanledger_processor import synthesized
+from spanledger_processor.enrichment.marks import KIND, SUMMARY, TENANT, summary_ids
+from spanledger_processor.ledger.budgets import Crossing
+from spanledger_processor.ledger.facts import Facts, Lifecycle
+from spanledger_processor.ledger.queries import tenants_of
+from spanledger_processor.ledger.rows import Row
+from spanledger_processor.ledger.store import Changes, Key, StateError, Unit
+from spanledger_processor.ledger.summaries import Ended, active_lately, ended, mark_told, summary
+from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.warnings import WarningRules, of_day, of_session
+from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.server.ledger_link import Deliver
+from spanledger_processor.signing.signer import Signer
+
+log = logging.getLogger(__name__)
+
+EVENT = "spanledger.session.summary"
+_PREFIX = "spanledger.summary."
+_GRANULARITY = "session-summary"
+_EVERY_S = 2.0
+_LONGEST_WAIT_S = 300.0
+_WARN_EVERY_S = 15.0
+_MOST_ROWS = 64
+"""Models, agents, tasks and tools that are told apart; the others are one, exact."""
+_AT_ONCE = 100
+"""Sessions told between two looks."""
+_NS_A_DAY = 86_400 * 10**9
+
+
+class SessionWatch:
+    """Looks every two seconds for sessions that ended, and every fifteen for what is to be warned of."""
+
+    def __init__(
+        self,
+        ledger: LedgerWriter,
+        lifecycle: Lifecycle,
+        signer: Signer,
+        deliver: Deliver,
+        count: Callable[[str, str], None],
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """Look after the sessions of `ledger`; `count` gets the state of one that was told, and how that ended."""
+        self._ledger = ledger
+        self._lifecycle = lifecycle
+        self._signer = signer
+        self._deliver = deliver
+        self._count = count
+        self._now_ns = now_ns
+        self._failures = 0
+        self._seen: dict[Key, int] = {}
+        """By session: the record of it that was looked at last."""
+        self._task: asyncio.Task[None] | None = None
+        self.summaries: float | None = None
+        """For how many seconds nothing of a session must have come before it is told; None: none is told."""
+        self.rules = WarningRules()
+
+    def start(self) -> None:
+        """Begin."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End; what is not told stays in the ledger."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _run(self) -> None:
+        warn_at = 0.0
+        while True:
+            try:
+                if time.monotonic() >= warn_at:
+                    warn_at = time.monotonic() + _WARN_EVERY_S
+                    await self.warn()
+                await self.tell()
+            except StateError:
+                pass
+            except Exception:
+                log.exception("looking after sessions failed")
+            await asyncio.sleep(min(_EVERY_S * 2**self._failures, _LONGEST_WAIT_S))
+
+    async def tell(self) -> None:
+        """Tell of sessions that ended, and mark those that were told.
+
+        Raises:
+            StateError: the ledger cannot be read or written.
+        """
+        if self.summaries is None and not self.rules.of_sessions:
+            return
+        found = await asyncio.to_thread(self._ended)
+        told: list[Ended] = []
+        await self._claim([crossing for _, _, crossings in found for crossing in crossings])
+        for one, row, _ in found:
+            if row is not None and self.summaries is not None:
+                if not await self._told(one, row):
+                    self._failures = min(self._failures + 1, 16)
+                    break
+                self._count(row["state"], "told")
+            told.append(one)
+        else:
+            self._failures = 0
+        if told:
+            await self._ledger.submit(lambda unit: mark_told(unit, told, self._now_ns()))
+
+    def _ended(self) -> list[tuple[Ended, Row | None, list[Crossing]]]:
+        """Return sessions that ended, with what is to be told and warned of each; no row where nothing is left."""
+        now_ns, found = self._now_ns(), list[tuple[Ended, Row | None, list[Crossing]]]()
+        with self._ledger.snapshot() as reader:
+            for one in ended(reader, self._lifecycle, now_ns, round((self.summaries or 0.0) * 1e9)):
+                row = summary(reader, one, self._lifecycle, now_ns) if one.sums.spans > 0 else None
+                found.append((one, row, list(of_session(self.rules, one.tenant, one.sums, now_ns))))
+                if len(found) >= _AT_ONCE:
+                    break
+        return found
+
+    async def _told(self, one: Ended, row: Row) -> bool:
+        ids = summary_ids(self._signer, row["tenant"], one.id, one.last_ns)
+        requests = trace_request(row, one.sums, ids), log_request(row, one.sums, ids)
+        return await self._deliver("traces", ids[1] + b"t", requests[0]) and await self._deliver(
+            "logs", ids[1] + b"l", requests[1]
+        )
+
+    async def warn(self) -> None:
+        """Note in the ledger what is to be warned of today, and in sessions that were active lately.
+
+        Raises:
+            StateError: the ledger cannot be read or written.
+        """
+        if self.rules.are_on:
+            await self._claim(await asyncio.to_thread(self._warnings))
+
+    def _warnings(self) -> list[Crossing]:
+        now_ns, seen, found = self._now_ns(), dict[Key, int](), list[Crossing]()
+        with self._ledger.snapshot() as reader:
+            for tenant in tenants_of(reader):
+                found += of_day(self.rules, reader, tenant, now_ns // _NS_A_DAY, now_ns)
+                if not self.rules.of_sessions:
+                    continue
+                for where in active_lately(reader, tenant, now_ns - self._lifecycle.active_ns):
+                    record = reader.get(where)
+                    seen[where] = hash(record)
+                    if record is not None and self._seen.get(where) != seen[where]:
+                        found += of_session(self.rules, tenant, Sums.unpack(record), now_ns)
+        self._seen = seen
+        return found
+
+    async def _claim(self, crossings: Sequence[Crossing]) -> None:
+        with self._ledger.snapshot() as reader:
+            new = {one.where: one.pack() for one in crossings if reader.get(one.where) is None}
+
+        def claim(unit: Unit) -> None:
+            unit.apply(Changes(claim=new), self._now_ns())
+
+        if new:
+            await self._ledger.submit(claim)
+
+
+def trace_request(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> bytes:
+    """Return an OTLP trace request of one span that sums up a session; `row` is that of `ledger.summaries`."""
+    span = Span(
+        trace_id=ids[0],
+        span_id=ids[1],
+        name="session summary",
+        kind=Span.SpanKind.SPAN_KIND_INTERNAL,
+        start_time_unix_nano=sums.first_ns or sums.last_ns,
+        end_time_unix_nano=sums.last_ns,
+        status=Status(),
+    )
+    span.attributes.extend(_attributes(_flat(row)))
+    for name, rows in _lists(row).items():
+        for one in rows:
+            event = span.events.add(time_unix_nano=sums.last_ns, name=f"{_PREFIX}{name}")
+            event.attributes.extend(_attributes({f"{_PREFIX}{key}": value for key, value in one.items()}))
+    latest = (sums.facts or Facts()).latest
+    if latest is not None and len(latest[1]) == 16 and len(latest[2]) == 8:
+        span.links.add(trace_id=latest[1], span_id=latest[2])
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add(resource=_resource())
+    group.scope_spans.add(spans=[span]).scope.name = "spanledger"
+    return request.SerializeToString()
+
+
+def log_request(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> bytes:
+    """Return an OTLP log request of one record that sums up a session; it names the span of `trace_request`."""
+    record = LogRecord(
+        time_unix_nano=sums.last_ns,
+        observed_time_unix_nano=sums.last_ns,
+        severity_number=SeverityNumber.SEVERITY_NUMBER_INFO,
+        severity_text="INFO",
+        event_name=EVENT,
+        trace_id=ids[0],
+        span_id=ids[1],
+    )
+    unpriced = sum(row["unpriced"].values())
+    missing = f", {unpriced} without a price" if unpriced else ""
+    record.body.string_value = (
+        f"session {row['id']} {row['state']}: ${row['cost_usd_exact']}, {row['calls']} calls{missing}, "
+        f"{row['tool_calls']} tool calls, {row['failures']} failures, {row['loops']} loops"
+    )
+    record.attributes.extend(_attributes({**_flat(row), **{f"{_PREFIX}{n}s": rows for n, rows in _lists(row).items()}}))
+    request = ExportLogsServiceRequest()
+    group = request.resource_logs.add(resource=_resource())
+    group.scope_logs.add(log_records=[record]).scope.name = "spanledger"
+    return request.SerializeToString()
+
+
+def _resource() -> Resource:
+    return Resource(attributes=_attributes({"service.name": "spanledger"}))
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    """Return the attributes with a session's totals; what is not known is left out."""
+    named = {
+        TENANT: row["tenant"] or None,
+        synthesized.SESSION_PARENT: row.get("parent_id"),
+        synthesized.SESSION_NAME: row.get("name"),
+        synthesized.SESSION_PROJECT: row.get("project"),
+        synthesized.RUN_ID: row["run_id"],
+        synthesized.NOTE: row.get("note"),
+    }
+    counts = ("calls", "tool_calls", "spans", "turns", "failures", "denied", "loops", "active_seconds")
+    totals = {
+        "state": row["state"],
+        "cost_usd": row["cost_usd"],
+        "cost_usd_exact": row["cost_usd_exact"],
+        **{name: row[name] for name in counts},
+        "unpriced_calls": sum(row["unpriced"].values()),
+        **{f"{name}_tokens": number for name, number in row["tokens"].items() if number},
+        **{name: number for name, number in row["units"].items() if number},
+        **{f"dimension.{name}": values for name, values in row["dimensions"].items()},
+    }
+    return {
+        KIND: SUMMARY,
+        synthesized.GRANULARITY: _GRANULARITY,
+        synthesized.SESSION_ID: row["id"],
+        **{key: value for key, value in named.items() if value is not None},
+        **{f"{_PREFIX}{name}": value for name, value in totals.items() if value is not None},
+    }
+
+
+def _lists(row: Row) -> dict[str, list[Row]]:
+    """Return the rows of a session by model, agent, task and kind, and tool, and its unpriced calls by reason."""
+    return {
+        "model": _bounded([{"model": one["model"], **_spent(one)} for one in row["models"]]),
+        "agent": _bounded([{"agent": one["id"], **_spent(one)} for one in row["agents"]]),
+        "task": _bounded([{"task": one["id"], "kind": one["kind"], **_spent(one)} for one in row["tasks"]]),
+        "tool": [
+            {"tool": one["id"], **{name: one[name] for name in ("calls", "failures", "denied", "loops")}}
+            for one in row["tools"]
+        ],
+        "unpriced": [{"reason": reason, "calls": calls} for reason, calls in row["unpriced"].items()],
+    }
+
+
+def _spent(one: Row) -> Row:
+    """Return what a row says of its cost, calls and tokens, as far as it is told."""
+    spent: Row = {name: one[name] for name in ("cost_usd", "cost_usd_exact", "calls", "tool_calls") if name in one}
+    if "tokens" in one:
+        spent |= {f"{name}_tokens": one["tokens"][name] for name in ("input", "output")}
+    return spent
+
+
+def _bounded(rows: list[Row]) -> list[Row]:
+    """Return the dearest rows, and the others as one."""
+    ranked = sorted(rows, key=lambda one: -one["cost_usd"])
+    if len(ranked) <= _MOST_ROWS:
+        return ranked
+    others = ranked[_MOST_ROWS:]
+    cost = sum((Decimal(one["cost_usd_exact"]) for one in others), Decimal())
+    counts = [name for name in others[0] if name.endswith(("calls", "_tokens"))]
+    return [
+        *ranked[:_MOST_ROWS],
+        {
+            "other": True,
+            "cost_usd": float(cost),
+            "cost_usd_exact": f"{cost:f}",
+            **{name: sum(one[name] for one in others) for name in counts},
+        },
+    ]
+
+
+def _attributes(values: Mapping[str, Any]) -> Iterator[KeyValue]:
+    for name, value in values.items():
+        yield KeyValue(key=name, value=_any_value(value))
+
+
+def _any_value(value: Any) -> AnyValue:
+    made = AnyValue()
+    if isinstance(value, bool):
+        made.bool_value = value
+    elif isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
+        made.int_value = value
+    elif isinstance(value, float):
+        made.double_value = value
+    elif isinstance(value, Mapping):
+        made.kvlist_value.values.extend(_attributes(value))
+    elif isinstance(value, Iterable) and not isinstance(value, str):
+        made.array_value.values.extend(_any_value(one) for one in value)
+    else:
+        made.string_value = str(value)
+    return made

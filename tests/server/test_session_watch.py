@@ -1,0 +1,413 @@
+"""What is told of a session that ended, and what is warned of: once, also after a restart, and never counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from chats import chat, request, set_attributes
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.config import load
+from spanledger_processor.enrichment.stage import write
+from spanledger_processor.ledger import queries
+from spanledger_processor.ledger.budgets import crossings
+from spanledger_processor.ledger.facts import Facts, Lifecycle
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Reader, Unit, tenant_hash
+from spanledger_processor.ledger.warnings import WarningRules, cost_rise, warning_row
+from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.server.http_api import close_session
+from spanledger_processor.server.notices import log_request, sentence
+from spanledger_processor.server.session_watch import EVENT, SessionWatch
+from spanledger_processor.server.wiring import make_stage
+from spanledger_processor.signing.signer import Signer
+from spanledger_processor.units import USD
+
+T = TypeVar("T")
+MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
+START = 1_769_774_400 * 10**9
+"""2026-01-30 12:00 UTC."""
+TENANT = tenant_hash("")
+
+
+class World:
+    """A ledger, a clock, and exporters that take what is told, or refuse it."""
+
+    def __init__(self, *sets: str) -> None:
+        self.config = load(
+            None, ("processor.sessions.summary.enabled=true", *sets), {"HOME": "/nowhere", "XDG_STATE_HOME": "/nowhere"}
+        )
+        self.store = MemoryStore()
+        self.now_ns = START
+        self.signer = Signer(b"k" * 32)
+        self.stage = make_stage(self.config, self.signer)
+        self.traces: list[bytes] = []
+        self.logs: list[bytes] = []
+        self.takes: tuple[str, ...] = ("traces", "logs")
+        self.counts: list[tuple[str, str]] = []
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        with self.store.snapshot() as reader:
+            yield reader
+
+    async def submit(self, work: Callable[[Unit], T]) -> T:
+        with self.store.unit() as unit:
+            return work(unit)
+
+    async def _deliver(self, signal: str, _: bytes, body: bytes) -> bool:
+        (self.traces if signal == "traces" else self.logs).append(body)
+        return signal in self.takes
+
+    def process(self) -> SessionWatch:
+        """A process that has just started."""
+        watch = SessionWatch(
+            cast(LedgerWriter, self),
+            Lifecycle(),
+            self.signer,
+            self._deliver,
+            lambda *what: self.counts.append(what),
+            lambda: self.now_ns,
+        )
+        watch.summaries = 30.0
+        return watch
+
+    def take(self, *spans: Span) -> bytes:
+        """Account for spans as `serve` does; return what is sent on."""
+        return self.take_request(request(*spans))
+
+    def take_request(self, body: bytes) -> bytes:
+        reading = self.stage.read(body, {}, self.now_ns)
+        decisions = []
+        for batch in reading.batches:
+            with self.store.unit() as unit:
+                decisions.append(enter(batch, unit).decisions)
+        return write(reading, decisions)
+
+    def close(self, session: str) -> None:
+        with self.store.unit() as unit:
+            assert close_session(TENANT, session, self.now_ns, unit)
+
+    def answer(self, session: str) -> dict[str, Any]:
+        with self.store.snapshot() as reader:
+            found = queries.session(reader, TENANT, session, Lifecycle(), self.now_ns)
+        assert found is not None
+        return found
+
+    def total(self) -> dict[str, Any]:
+        with self.store.snapshot() as reader:
+            return queries.total(reader, TENANT)
+
+    @property
+    def spans(self) -> list[Span]:
+        """The summary spans that were told."""
+        requests = map(ExportTraceServiceRequest.FromString, self.traces)
+        return [span for one in requests for span in one.resource_spans[0].scope_spans[0].spans]
+
+
+def call(session: str, at_ns: int = START, **attributes: Any) -> Span:
+    span = chat(start_time_unix_nano=at_ns, end_time_unix_nano=at_ns + 10**9)
+    set_attributes(span, {"gen_ai.conversation.id": session, **attributes})
+    return span
+
+
+def tool(session: str, at_ns: int, **attributes: Any) -> Span:
+    span = Span(trace_id=b"t" * 15 + bytes([at_ns // 10**9 % 256]), span_id=b"s" * 7 + bytes([at_ns // 10**9 % 256]))
+    span.start_time_unix_nano, span.end_time_unix_nano = at_ns, at_ns + 10**6
+    named = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": "read", "gen_ai.conversation.id": session}
+    set_attributes(span, {**named, "gen_ai.tool.call.arguments": '{"path": "a"}', **attributes})
+    return span
+
+
+def plain(value: AnyValue) -> Any:
+    which = value.WhichOneof("value")
+    if which == "array_value":
+        return [plain(one) for one in value.array_value.values]
+    if which == "kvlist_value":
+        return attributes(value.kvlist_value.values)
+    return getattr(value, which or "string_value")
+
+
+def attributes(pairs: Any) -> dict[str, Any]:
+    return {pair.key: plain(pair.value) for pair in cast("list[KeyValue]", pairs)}
+
+
+async def test_a_stale_session_is_told_once_also_by_the_next_process() -> None:
+    world = World()
+    world.take(call("a"), call("a", START + MINUTE))
+    watch = world.process()
+    await watch.tell()
+    world.now_ns = START + MINUTE + 4 * HOUR
+    await watch.tell()
+    assert world.traces == [], "it is idle until four hours after its last activity"
+    world.now_ns += 2 * 10**9
+    await watch.tell()
+    await watch.tell()
+    await world.process().tell()
+    assert (len(world.traces), len(world.logs), world.counts) == (1, 1, [("stale", "told")])
+
+
+async def test_what_is_told_is_what_the_ledger_answers() -> None:
+    """Of the span: kind, granularity, no `cost.usd` and no usage, linked to the last span of the session."""
+    world = World()
+    last = call(
+        "a",
+        START + MINUTE,
+        **{"gen_ai.agent.name": "helper", "spanledger.task.id": "t1", "spanledger.task.kind": "judge"},
+    )
+    failed = call("a", START + 10**9)
+    failed.status.code = Status.StatusCode.STATUS_CODE_ERROR
+    unknown = call("a", START + 2 * 10**9, **{"gen_ai.request.model": "nobody-knows-me"})
+    tools = [tool("a", START + second * 10**9) for second in (10, 11, 12)]
+    world.take(call("a"), failed, unknown, *tools, last)
+    world.now_ns = START + 5 * HOUR
+    await world.process().tell()
+    (span,) = world.spans
+    found, told = world.answer("a"), attributes(span.attributes)
+    assert (told["spanledger.kind"], told["spanledger.granularity"]) == ("summary", "session-summary")
+    assert not [key for key in told if key.startswith(("spanledger.cost.", "spanledger.usage.", "gen_ai."))]
+    assert told["spanledger.session.id"] == told["spanledger.run.id"] == "a"
+    for name in ("state", "cost_usd", "cost_usd_exact", "calls", "tool_calls", "spans", "failures", "loops"):
+        assert told[f"spanledger.summary.{name}"] == found[name], name
+    assert (found["state"], found["failures"], found["loops"]) == ("stale", 1, 1)
+    assert told["spanledger.summary.unpriced_calls"] == 1
+    assert told["spanledger.summary.input_tokens"] == found["tokens"]["input"] == 4000
+    assert [(link.trace_id, link.span_id) for link in span.links] == [(last.trace_id, last.span_id)]
+    assert (span.start_time_unix_nano, span.end_time_unix_nano) == (START, START + MINUTE + 10**9)
+
+    events = [(event.name, attributes(event.attributes)) for event in span.events]
+    costs = [row["spanledger.summary.cost_usd"] for name, row in events if name == "spanledger.summary.model"]
+    assert sum(costs) == pytest.approx(found["cost_usd"])
+    by_agent = {
+        row["spanledger.summary.agent"]: row["spanledger.summary.calls"]
+        for name, row in events
+        if name == "spanledger.summary.agent"
+    }
+    assert by_agent == {"helper": 1, "": 3}
+    assert [row for name, row in events if name == "spanledger.summary.unpriced"] == [
+        {"spanledger.summary.reason": "unknown_model", "spanledger.summary.calls": 1}
+    ]
+    (record,) = ExportLogsServiceRequest.FromString(world.logs[0]).resource_logs[0].scope_logs[0].log_records
+    assert (record.event_name, record.trace_id, record.span_id) == (EVENT, span.trace_id, span.span_id)
+    said = attributes(record.attributes)
+    assert {key: said[key] for key in told} == told
+    assert [(row["task"], row["kind"], row["calls"]) for row in said["spanledger.summary.tasks"]] == [
+        ("t1", "judge", 1)
+    ]
+
+
+async def test_a_closed_session_is_told_when_nothing_has_come_for_a_while() -> None:
+    world = World()
+    world.take(call("a"))
+    world.now_ns = START + MINUTE
+    world.close("a")
+    watch = world.process()
+    world.now_ns += 29 * 10**9
+    await watch.tell()
+    assert world.traces == []
+    world.now_ns += 10**9
+    await watch.tell()
+    assert world.counts == [("closed", "told")]
+
+
+async def test_a_session_that_goes_on_and_ends_again_is_told_anew() -> None:
+    world = World()
+    world.take(call("a"))
+    watch = world.process()
+    world.now_ns = START + 5 * HOUR
+    await watch.tell()
+    world.close("a")
+    world.now_ns += HOUR
+    await watch.tell()
+    assert len(world.traces) == 1, "that a session which was told of is closed is no news"
+    world.take(call("a", world.now_ns))
+    await watch.tell()
+    world.now_ns += 5 * HOUR
+    await watch.tell()
+    first, second = world.spans
+    assert first.span_id != second.span_id
+    assert attributes(second.attributes)["spanledger.summary.calls"] == 2
+
+
+async def test_what_an_exporter_refuses_is_told_again_with_the_same_ids() -> None:
+    world = World()
+    world.take(call("a"))
+    world.now_ns = START + 5 * HOUR
+    world.takes = ("traces",)
+    await world.process().tell()
+    assert world.counts == []
+    world.takes = ("traces", "logs")
+    await world.process().tell()
+    assert world.counts == [("stale", "told")]
+    assert world.traces[0] == world.traces[1]
+
+
+async def test_a_summary_that_comes_back_passes_as_it_is_and_is_not_counted() -> None:
+    """Nor is the session active again by it."""
+    world = World()
+    world.take(call("a"))
+    world.now_ns = START + 5 * HOUR
+    watch = world.process()
+    await watch.tell()
+    before, session = world.total(), world.answer("a")
+    assert world.take_request(world.traces[0]) == world.traces[0]
+    assert (world.total(), world.answer("a")) == (before, session)
+    world.now_ns += 5 * HOUR
+    await watch.tell()
+    assert len(world.traces) == 1
+
+
+@pytest.mark.parametrize("forge", ["another id", "another session", "another key"])
+async def test_a_forged_summary_is_moved_aside_and_not_counted(forge: str) -> None:
+    world = World()
+    world.take(call("a"), call("b"))
+    world.now_ns = START + 5 * HOUR
+    await world.process().tell()
+    before = world.total()
+    message = ExportTraceServiceRequest.FromString(world.traces[0])
+    span = message.resource_spans[0].scope_spans[0].spans[0]
+    if forge == "another id":
+        span.span_id = b"12345678"
+    elif forge == "another session":
+        set_attributes(span, {"spanledger.session.id": "mine"})
+    else:
+        world.stage = make_stage(world.config, Signer(b"x" * 32))
+    sent = ExportTraceServiceRequest.FromString(world.take_request(message.SerializeToString()))
+    told = attributes(sent.resource_spans[0].scope_spans[0].spans[0].attributes)
+    assert told["spanledger.forged.kind"] == "summary"
+    assert "spanledger.summary.cost_usd" not in told
+    assert world.total() == before
+
+
+async def test_without_the_setting_nothing_is_told() -> None:
+    world = World("processor.sessions.summary.enabled=false")
+    world.take(call("a"))
+    world.now_ns = START + 5 * HOUR
+    watch = world.process()
+    await watch.tell()
+    assert world.traces == [], "what came while it was off is not told later"
+
+
+async def test_much_that_fails_is_warned_of_once_a_session() -> None:
+    world = World("processor.warnings.failure_rate={}")
+    watch = world.process()
+    watch.rules = WarningRules(failure_rate=(20, 5))
+
+    async def fail(number: int, *, ok: int) -> None:
+        spans = [call("a", START + second * 10**9) for second in range(number + ok)]
+        for span in spans[:number]:
+            span.status.code = Status.StatusCode.STATUS_CODE_ERROR
+        world.take(*spans)
+        await watch.warn()
+
+    def warned() -> list[dict[str, Any]]:
+        with world.store.snapshot() as reader:
+            return [warning_row(one) for one in crossings(reader)]
+
+    await fail(4, ok=0)
+    assert warned() == [], "four of four are too few to tell"
+    await fail(1, ok=20)
+    (row,) = warned()
+    assert (row["warning"], row["session"], row["failed"], row["spans"], row["share"]) == (
+        "failure_rate",
+        "a",
+        5,
+        25,
+        0.2,
+    )
+    await fail(50, ok=0)
+    watch = world.process()
+    watch.rules = WarningRules(failure_rate=(20, 5))
+    await watch.warn()
+    assert warned() == [row]
+
+
+async def test_a_session_that_is_no_longer_active_is_looked_at_when_it_ended() -> None:
+    """As after a replay of old data, or a restart that took longer than a session is active."""
+    world = World("processor.sessions.summary.enabled=false", "processor.warnings.failure_rate={}")
+    spans = [call("a", START + second * 10**9) for second in range(5)]
+    for span in spans:
+        span.status.code = Status.StatusCode.STATUS_CODE_ERROR
+    world.take(*spans)
+    world.now_ns = START + 5 * HOUR
+    watch = world.process()
+    watch.summaries, watch.rules = None, WarningRules(failure_rate=(20, 5))
+    await watch.tell()
+    with world.store.snapshot() as reader:
+        assert [one.value for one in crossings(reader)] == ["a"]
+    assert world.traces == []
+
+
+async def test_much_without_a_price_is_warned_of_once_a_day() -> None:
+    world = World()
+    watch = world.process()
+    watch.rules = WarningRules(unpriced_share=(5, 20))
+    unknown = {"gen_ai.request.model": "nobody-knows-me"}
+    world.take(*(call("a", START + second * 10**9) for second in range(18)), call("a", START, **unknown))
+    await watch.warn()
+    with world.store.snapshot() as reader:
+        assert list(crossings(reader)) == []
+    world.take(call("a", START + 19 * 10**9))
+    await watch.warn()
+    await watch.warn()
+    with world.store.snapshot() as reader:
+        (one,) = crossings(reader)
+    assert warning_row(one)["day"] == "2026-01-30"
+    assert sentence(one) == "2026-01-30: 1 of 20 (5%) calls have no price (spanledger unpriced)"
+    (record,) = ExportLogsServiceRequest.FromString(log_request(one)).resource_logs[0].scope_logs[0].log_records
+    assert record.event_name == "spanledger.warning.unpriced_share"
+    assert attributes(record.attributes)["spanledger.warning.unpriced"] == 1
+    world.now_ns += 24 * HOUR
+    await watch.warn()
+    with world.store.snapshot() as reader:
+        assert len(list(crossings(reader))) == 1, "nothing was called on the next day"
+
+
+def facts_of(costs: Mapping[int, int]) -> Facts:
+    """Facts of a session that spent so much in these minutes of its time."""
+    facts = Facts()
+    facts.spend((START + minute * 64 * 10**9, cost) for minute, cost in costs.items())
+    return facts
+
+
+@pytest.mark.parametrize(
+    ("costs", "rise"),
+    [
+        ({0: USD, 1: USD, 2: USD, 3: USD, 4: 5 * USD}, (5 * USD, USD)),
+        ({0: USD, 1: USD, 2: USD, 3: USD, 4: 5 * USD - 1}, None),
+        ({0: USD, 1: USD, 2: USD, 3: 5 * USD}, None),
+        ({0: USD, 1: USD, 2: USD, 3: USD, 4: 50 * USD, 5: USD}, None),
+        ({0: USD // 100, 1: USD // 100, 2: USD // 100, 3: USD // 100, 9: USD // 2}, None),
+        ({0: USD // 100, 1: USD // 100, 2: USD // 100, 3: USD // 100, 500: USD}, (USD, USD // 100)),
+        ({minute: USD * (minute + 1) for minute in range(20)}, None),
+        ({}, None),
+    ],
+    ids=["five times", "less", "too short", "over", "little money", "after a pause", "slow growth", "nothing"],
+)
+def test_a_rise_is_sudden_and_against_the_session_itself(
+    costs: Mapping[int, int], rise: tuple[int, int] | None
+) -> None:
+    assert cost_rise(facts_of(costs), 5.0, USD) == rise
+
+
+async def test_a_rise_of_cost_is_warned_of() -> None:
+    world = World()
+    watch = world.process()
+    watch.rules = WarningRules(cost_rise=(5.0, USD))
+    for minute in range(6):
+        world.take(call("a", START + minute * 64 * 10**9, **{"gen_ai.usage.output_tokens": 10**5}))
+    world.take(call("a", START + 6 * 64 * 10**9, **{"gen_ai.usage.output_tokens": 2 * 10**6}))
+    world.now_ns = START + 7 * MINUTE
+    await watch.warn()
+    with world.store.snapshot() as reader:
+        (one,) = crossings(reader)
+    row = warning_row(one)
+    assert (row["session"], row["cost_usd_exact"], row["usual_usd_exact"]) == ("a", "1.20015", "0.06015")
+    assert sentence(one) == "session a: spends $1.20 at a stretch, 20.0 times the usual $0.060150"
