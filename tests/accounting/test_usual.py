@@ -17,6 +17,7 @@ from captures import captures
 from chats import set_attributes
 from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.accounting.speed import speeds_in
 from spanledger_processor.accounting.trace_set import Memory
 from spanledger_processor.accounting.usual import UsualDecision, UsualFact, account_usual
 from spanledger_processor.config import load
@@ -25,7 +26,7 @@ from spanledger_processor.enrichment import usual as usual_spans
 from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Unit
+from spanledger_processor.ledger.store import Changes, Unit
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing import Pricer
@@ -76,6 +77,7 @@ def enter_in_full(batch: Batch, unit: Unit, taken: Sequence[int]) -> Ruling:
             part = account(facts, unit, memory)
             unit.apply(part.changes, batch.now_ns)
             whole.add(part, places)
+    unit.apply(Changes(add=speeds_in(batch, whole)), batch.now_ns)
     return whole
 
 

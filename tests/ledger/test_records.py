@@ -93,6 +93,7 @@ _sums = st.builds(
     named=st.sets(_texts, max_size=3),
     granularities=st.dictionaries(_texts, st.integers(1), max_size=3),
     elsewhere=st.none() | st.builds(Sums, cost=_counts, calls=_counts),
+    speeds=st.dictionaries(st.integers(0, 383), st.integers(1, 2**40), max_size=3),
     facts=st.none()
     | st.builds(
         Facts,

@@ -17,6 +17,7 @@ from spanledger_processor.accounting.decide import LATE_ROUND, describe, enter_m
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
+from spanledger_processor.accounting.speed import speeds_in
 from spanledger_processor.accounting.tools import Told, ToolCounts
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import REPEATS, Span, Trace, event_cost
@@ -61,6 +62,8 @@ def enter(batch: Batch, unit: Unit) -> Ruling:
             unit.apply(others.changes, batch.now_ns)
             ruling.add(others, rest)
     ruling.changes = Changes()
+    if speeds := speeds_in(batch, ruling):
+        unit.apply(Changes(add=speeds), batch.now_ns)
     return ruling
 
 

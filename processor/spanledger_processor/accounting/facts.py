@@ -42,7 +42,8 @@ class Fact:
     the usage that was read: a repeat with another digest is a conflict. `result` stands for what a tool gave back.
     `dimensions` are names and values in turn, by name; `failed` says that the span's status is an error,
     `instance` which process it comes from (`service.instance.id`), `agent` what its agent is called. `card` is the rate
-    card of its model (`Card.written`), where log events below it name no model.
+    card of its model (`Card.written`), where log events below it name no model, `first_token_ns` how long after its
+    start the first token of its answer came (0: not told).
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 
@@ -67,6 +68,7 @@ class Fact:
     instance: str = ""
     agent: str = ""
     card: str = ""
+    first_token_ns: int = 0
 
 
 @dataclass(slots=True)

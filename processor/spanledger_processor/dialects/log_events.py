@@ -17,7 +17,7 @@ from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.engine import says
 from spanledger_processor.dialects.normalize import TOTAL_DIFFERS, Counts, Input, contradicted, normalize
 from spanledger_processor.dialects.registry import LOG_EVENTS, detect
-from spanledger_processor.dialects.schema import Attributes, Event, Keys, LogEvent
+from spanledger_processor.dialects.schema import FIRST_CHUNK, Attributes, Event, Keys, LogEvent
 from spanledger_processor.dialects.usage import as_counts, counts_under
 from spanledger_processor.dialects.usage_shapes import read_usage
 from spanledger_processor.dialects.values import NoCountError, money, text
@@ -59,6 +59,7 @@ class _LoggedCall:
     identity: str
     operation: str
     duration_ns: int = 0
+    first_token_ns: int = 0
     failed: bool = False
     kept: tuple[tuple[str, Any], ...] = ()
 
@@ -136,6 +137,7 @@ def _by_table(event: LogEvent, record: LogView) -> _LoggedCall | None:
         identity or "",
         event.operation,
         reading.nanoseconds(event.duration_ms),
+        reading.nanoseconds(event.first_token_ms),
         any(reading.first((key,)).lower() == value for key, value in event.failed.items()),
         tuple((key, attributes.get(key)) for key in event.kept if key in attributes),
     )
@@ -158,6 +160,7 @@ def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
         synthesized.RESPONSE_CACHE: call.response_cache or None,
         synthesized.UNCLASSED: ", ".join(call.unclassed) or None,
         **{synthesized.TERMS[name]: value for name, value in call.price_context},
+        FIRST_CHUNK.key: said.first_token_ns / 10**9 or None,
         **dict(said.kept),
     }
     if call.usage is not None:

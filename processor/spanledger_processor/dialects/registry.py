@@ -12,6 +12,7 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
@@ -19,7 +20,7 @@ from types import ModuleType
 from spanledger_processor import synthesized
 from spanledger_processor.dialects import engine, vendors
 from spanledger_processor.dialects.engine import keys_of, specialize
-from spanledger_processor.dialects.schema import ContentKeys, Detection, Dialect, LogEvent, ScopedSpan
+from spanledger_processor.dialects.schema import Attributes, ContentKeys, Detection, Dialect, LogEvent, ScopedSpan
 from spanledger_processor.dialects.usual import UsualCalls, usual_calls
 from spanledger_processor.dialects.values import text
 from spanledger_processor.model import Call
@@ -82,6 +83,11 @@ USER_KEYS = (
 
 _WANTED = frozenset(key for dialect in DIALECTS for key in keys_of(dialect)) | engine.COST_ALIASES
 _NAMES = tuple(name for dialect in DIALECTS for name in dialect.detection.names)
+_FIRST_TOKENS = {dialect.name: dialect.first_token for dialect in DIALECTS}
+_UNITS_NS = {"s": 10**9, "ms": 10**6}
+_LONGEST_NS = 1 << 62
+_CLOCKS_NS = 2 * 10**6
+"""By how much a library's own timer may differ from its span's times."""
 _CALLS = frozenset({"llm", "embedding", "rerank"})
 _MOST_SHAPES = 4096
 _LONGEST_SCOPE = 200
@@ -150,6 +156,31 @@ def detect(view: ScopedSpan) -> Call | None:
     if usual is not None and call is not None:
         usual.learn(view, call)
     return call
+
+
+def first_token_ns(dialect: str, attributes: Attributes, start_ns: int, end_ns: int) -> int:
+    """Return how long after its start the first token of a call came; 0 where that is not told, or cannot be."""
+    for told in _FIRST_TOKENS.get(dialect, ()):
+        value = attributes.get(told.key)
+        if value is None:
+            continue
+        if told.unit == "time":
+            after_ns = _time_ns(text(value)) - start_ns
+        elif type(value) in (int, float):
+            after_ns = int(min(value * _UNITS_NS[told.unit], _LONGEST_NS)) if value > 0 else 0
+        else:
+            continue
+        if 0 < after_ns <= end_ns - start_ns + _CLOCKS_NS:
+            return after_ns
+    return 0
+
+
+def _time_ns(stamp: str) -> int:
+    try:
+        moment = datetime.fromisoformat(stamp.strip('"'))
+    except ValueError:
+        return 0
+    return int(moment.timestamp() * 1000) * 10**6 if moment.tzinfo is not None else 0
 
 
 def usual_calls_of(view: ScopedSpan) -> UsualCalls | None:

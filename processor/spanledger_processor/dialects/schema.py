@@ -214,6 +214,20 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class FirstToken:
+    """A key that tells when the first token of an answer came: seconds or milliseconds after the span's start, or a
+    time, as ISO 8601 writes it.
+    """
+
+    key: str
+    unit: Literal["s", "ms", "time"]
+
+
+FIRST_CHUNK = FirstToken("gen_ai.response.time_to_first_chunk", "s")
+"""The convention's own."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolKeys:
     """Keys of a tool execution's name, arguments, id and permission; the last may stand in a span event as well.
 
@@ -334,6 +348,7 @@ class Dialect:
     subscription: tuple[Mark, ...] = ()
     prices_events: bool = False
     tool: ToolKeys = NO_TOOL
+    first_token: tuple[FirstToken, ...] = (FIRST_CHUNK,)
     agent: Keys = ()
     agent_parent: Keys = ()
     groups: GroupingKeys = NO_GROUPS
@@ -368,6 +383,7 @@ class LogEvent:
     cost: Keys = ()
     speed: Keys = ()
     duration_ms: Keys = ()
+    first_token_ms: Keys = ()
     tool_name: Keys = ()
     arguments: Keys = ()
     call_id: Keys = ()

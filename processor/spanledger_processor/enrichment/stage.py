@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
+from spanledger_processor.accounting.usual import UsualFact
+from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.attributes import ALIASES, encode
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.marks import KIND, OWN, Settled, as_sent, is_summary, rewrite, settle
@@ -203,7 +205,10 @@ class Stage:
                     reading.own.discard((number, place))
                     return _PASS
                 view.attributes = as_sent(span, view.attributes, _ALIASES)
-            return self._usual.genai(span, view, group, now_ns, reading.headers)
+            fact = self._usual.genai(span, view, group, now_ns, reading.headers)
+            if fact is not None:
+                _time_first_token(fact, view)
+            return fact
         except MalformedError:
             reason = "malformed_span"
         except Exception as error:  # noqa: BLE001 - docs/contract.md#promise-2-nothing-is-lost
@@ -248,6 +253,15 @@ class Stage:
         self._known.move_to_end(trace_id)
         if len(self._known) > _KNOWN_TRACES:
             self._known.popitem(last=False)
+
+
+def _time_first_token(fact: Fact, view: SpanView) -> None:
+    """Note when the first token came. It decides on nothing, so that calls are like one another whenever it came."""
+    call = fact.like.fact.call if type(fact) is UsualFact else fact.call
+    if call is not None and call.kind == "llm":
+        fact.first_token_ns = first_token_ns(call.dialect, view.attributes, fact.start_ns, fact.end_ns)
+    else:
+        fact.first_token_ns = 0
 
 
 def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:

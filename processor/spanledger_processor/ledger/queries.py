@@ -25,6 +25,7 @@ from spanledger_processor.ledger.keys import (
 )
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, money, row, spend, time_of, usd
 from spanledger_processor.ledger.runs import all_runs, one_run
+from spanledger_processor.ledger.speeds import percentiles
 from spanledger_processor.ledger.store import Reader, Table, near, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import CLASS_NAMES, Call, Usage
@@ -141,9 +142,9 @@ class Days:
         Of more than `most` the dearest are told apart, the latest of days; the last row then has the others.
         """
         groups, others = self._groups(what, most)
-        rows = [{**_names_of(what, group), **spend(sums)} for group, sums in groups]
+        rows = [{**_names_of(what, group), **spend(sums), **_speed(sums)} for group, sums in groups]
         if others is not None:
-            rows.append({**_names_of(what, (0, "", "other")), "other": True, **spend(others)})
+            rows.append({**_names_of(what, (0, "", "other")), "other": True, **spend(others), **_speed(others)})
         return rows
 
     def unpriced(self) -> list[Row]:
@@ -190,6 +191,10 @@ class Days:
             day = int(sums.labels.get("day", "0"))
             if (sums.calls or sums.cost) and self._since <= day and (self._until is None or day <= self._until):
                 yield day, sums
+
+
+def _speed(sums: Sums) -> Row:
+    return {"speed": speed} if (speed := percentiles(sums.speeds)) else {}
 
 
 def _sorted(what: str, groups: dict[Group, Sums]) -> list[tuple[Group, Sums]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from operator import add, sub
+from typing import TypeVar
 
 from spanledger_processor.ledger.facts import Facts
 from spanledger_processor.ledger.packing import pack, unpack
@@ -13,6 +14,8 @@ from spanledger_processor.model import NO_SPEND, UsageVector
 MODELS_KEPT = 64
 """Models told apart in one record; the table of days has them all."""
 OTHER_MODELS = "other"
+
+_Name = TypeVar("_Name", str, int)
 
 _VERSION = 1
 _CLASSES_OF_VERSION_1 = 6
@@ -55,6 +58,8 @@ class Sums:
     """Of a session, and of its parts: what spans tell beside sums."""
     told_ns: int = 0
     """Of a session that is watched: up to which last activity its summary was told, 1 before it was; 0: of no other."""
+    speeds: dict[int, int] = field(default_factory=dict)
+    """Of a day and model: how many calls were how fast (`speeds`)."""
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
@@ -67,6 +72,8 @@ class Sums:
         self.sessions += sign * other.sessions
         if other.granularities:
             _merge_counts(self.granularities, other.granularities, sign)
+        if other.speeds:
+            _merge_counts(self.speeds, other.speeds, sign)
         if other.reasons:
             _merge_counts(self.reasons, other.reasons, sign)
         if other.models:
@@ -92,7 +99,7 @@ class Sums:
         """The same numbers, to be changed on their own."""
         copy = replace(self, labels=self.labels.copy(), named=self.named.copy())
         copy.reasons, copy.models = self.reasons.copy(), self.models.copy()
-        copy.granularities = self.granularities.copy()
+        copy.granularities, copy.speeds = self.granularities.copy(), self.speeds.copy()
         copy.elsewhere = None if self.elsewhere is None else self.elsewhere.copy()
         copy.facts = None if self.facts is None else self.facts.copy()
         return copy
@@ -162,7 +169,8 @@ class Sums:
         row = [_VERSION, self.arrival_ms, counts, times, self.labels, self.reasons, self.models, sorted(self.named)]
         elsewhere = None if self.elsewhere is None else self.elsewhere.pack()
         facts = None if self.facts is None else self.facts.pack()
-        return pack([*row, elsewhere, self.sessions, self.granularities, facts, self.told_ns])
+        speeds = dict(sorted(self.speeds.items())) if self.speeds else self.speeds
+        return pack([*row, elsewhere, self.sessions, self.granularities, facts, self.told_ns, speeds])
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
@@ -188,10 +196,12 @@ class Sums:
             sums.facts = Facts.unpack(more[3])
         if len(more) > 4:
             sums.told_ns = more[4]
+        if len(more) > 5:
+            sums.speeds = {int(bucket): int(count) for bucket, count in more[5].items()}
         return sums
 
 
-def _merge_counts(into: dict[str, int], counts: Mapping[str, int], sign: int) -> None:
+def _merge_counts(into: dict[_Name, int], counts: Mapping[_Name, int], sign: int) -> None:
     for name, count in counts.items():
         total = into.get(name, 0) + sign * count
         if total:

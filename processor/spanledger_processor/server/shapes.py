@@ -58,13 +58,40 @@ ROW: Shape = {
     "last": _LAST,
     "closed": Field("boolean", "True: it was ended.", optional=True),
 }
+_PERCENTILES: Shape = {
+    "calls": Field("integer", "Calls of which it is known."),
+    "p50": Field("number", "Half of them are not above."),
+    "p90": Field("number", "Nine of ten are not above."),
+    "p99": Field("number", "99 of 100 are not above."),
+}
+SPEED = Field(
+    "object",
+    "How fast model calls were that did not fail, from counts by bucket: each figure is 9 % off at most "
+    "(docs/views.md#speed).",
+    optional=True,
+    rows={
+        "duration_s": Field("object", "Seconds that a call took.", optional=True, rows=_PERCENTILES),
+        "first_token_s": Field(
+            "object", "Seconds to the first token, where spans tell them.", optional=True, rows=_PERCENTILES
+        ),
+        "output_tokens_per_s": Field(
+            "object", "Output tokens a second of the whole call.", optional=True, rows=_PERCENTILES
+        ),
+    },
+)
 MODEL: Shape = {
     "provider": Field("string", "Who sells it."),
     "model": Field("string", "Its canonical name."),
     "other": _OTHER,
     **SPEND,
+    "speed": SPEED,
 }
-DAY: Shape = {"day": Field("string", "UTC day, by the time that prices go by.", null=True), "other": _OTHER, **SPEND}
+DAY: Shape = {
+    "day": Field("string", "UTC day, by the time that prices go by.", null=True),
+    "other": _OTHER,
+    **SPEND,
+    "speed": SPEED,
+}
 DAY_MODEL: Shape = {"day": DAY["day"], **MODEL}
 _BY_TASK: Shape = {
     "id": Field("string", "Task id."),

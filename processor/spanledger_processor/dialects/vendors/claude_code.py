@@ -8,6 +8,7 @@ from spanledger_processor.dialects.schema import (
     ContentKeys,
     Detection,
     Dialect,
+    FirstToken,
     GroupingKeys,
     Kinds,
     LogEvent,
@@ -67,6 +68,7 @@ CLAUDE_CODE = Dialect(
         cache_write_5m=("cache_creation_5m_tokens",),
         cache_write_1h=("cache_creation_1h_tokens",),
     ),
+    first_token=(FirstToken("ttft_ms", "ms"),),
     sources=(Source(Input.EXCLUSIVE, why="copies Anthropic's own counts"),),
     served=("speed",),
     tool=ToolKeys(
@@ -108,6 +110,7 @@ LOG_EVENTS = (
         cost=("cost_usd",),
         speed=("speed",),
         duration_ms=("duration_ms",),
+        first_token_ms=("ttft_ms",),
         agent=("agent_id",),
         agent_parent=("parent_agent_id",),
         kept=("workflow.run_id", "anthropic.provider"),

@@ -12,6 +12,7 @@ from spanledger_processor.dialects.schema import (
     CostKey,
     Detection,
     Dialect,
+    FirstToken,
     GroupingKeys,
     Kinds,
     Mark,
@@ -189,6 +190,7 @@ LANGFUSE = Dialect(
     response_model=("langfuse.observation.model.name",),
     answered=("langfuse.observation.completion_start_time",),
     usage_texts=(UsageText("langfuse.observation.usage_details", whole=True, read=usage),),
+    first_token=(FirstToken("langfuse.observation.completion_start_time", "time"),),
     sources=(
         Source(
             Input.EXCLUSIVE,

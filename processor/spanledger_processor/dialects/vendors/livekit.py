@@ -10,6 +10,7 @@ from spanledger_processor.dialects.schema import (
     ANY_INPUT,
     ContentKeys,
     Detection,
+    FirstToken,
     GroupingKeys,
     Place,
     ScopedSpan,
@@ -46,6 +47,7 @@ LIVEKIT = replace(
         },
     ),
     usage_texts=(UsageText("lk.llm_metrics"),),
+    first_token=(FirstToken("lk.response.ttft", "s"),),
     sources=(
         Source(
             Input.INCLUSIVE,

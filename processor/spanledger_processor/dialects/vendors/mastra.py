@@ -11,6 +11,7 @@ from spanledger_processor.dialects.schema import (
     ANY_INPUT,
     ContentKeys,
     Detection,
+    FirstToken,
     GroupingKeys,
     Kinds,
     Place,
@@ -95,6 +96,7 @@ MASTRA = replace(
         UsageText(_BODY, ("usageMetadata",), whole=True),
         UsageText(_BODY),
     ),
+    first_token=(FirstToken("mastra.completion_start_time", "time"),),
     sources=(
         Source(
             Input.UNSURE,

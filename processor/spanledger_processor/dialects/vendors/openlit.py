@@ -8,8 +8,10 @@ from spanledger_processor.dialects.normalize import Input, Output
 from spanledger_processor.dialects.schema import (
     ANSWER,
     ANY_INPUT,
+    FIRST_CHUNK,
     ContentKeys,
     Detection,
+    FirstToken,
     GroupingKeys,
     Kinds,
     Place,
@@ -85,6 +87,7 @@ OPENLIT = replace(
             "web searches": ("openai.response.web_search.citations_count",),
         },
     ),
+    first_token=(FIRST_CHUNK, FirstToken("gen_ai.server.time_to_first_token", "s")),
     sources=(
         Source(
             Input.INCLUSIVE,

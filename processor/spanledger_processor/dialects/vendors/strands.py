@@ -11,6 +11,7 @@ from spanledger_processor.dialects.schema import (
     ANY_INPUT,
     ContentKeys,
     Detection,
+    FirstToken,
     GroupingKeys,
     Place,
     ScopedSpan,
@@ -60,6 +61,7 @@ STRANDS = replace(
         scopes=("strands",),
         requires=("gen_ai.operation.name", "gen_ai.event.start_time"),
     ),
+    first_token=(FirstToken("gen_ai.server.time_to_first_token", "ms"),),
     sources=(
         Source(
             Input.UNSURE,

@@ -13,9 +13,11 @@ from spanledger_processor.dialects.responses import bought_in
 from spanledger_processor.dialects.schema import (
     ANSWER,
     ANY_INPUT,
+    FIRST_CHUNK,
     ContentKeys,
     Detection,
     Dialect,
+    FirstToken,
     GroupingKeys,
     Place,
     ScopedSpan,
@@ -196,6 +198,7 @@ VERCEL_LEGACY = Dialect(
         reasoning=("ai.usage.outputTokenDetails.reasoningTokens", "ai.usage.reasoningTokens"),
     ),
     usage_texts=(UsageText("ai.response.providerMetadata"),),
+    first_token=(FirstToken("ai.response.msToFirstChunk", "ms"),),
     sources=(
         Source(
             Input.INCLUSIVE,
@@ -252,6 +255,7 @@ VERCEL = replace(
         reasoning=(*TOKENS.reasoning, "ai.usage.outputTokenDetails.reasoningTokens"),
     ),
     usage_texts=(UsageText("ai.response.providerMetadata"),),
+    first_token=(FIRST_CHUNK, FirstToken("ai.response.msToFirstChunk", "ms")),
     sources=(
         Source(
             Input.INCLUSIVE,
