@@ -12,6 +12,7 @@ import pytest
 
 from dialect_view import PlainAttributes, PlainEvent, chat, read, span
 from spanledger_processor.model import Call, Usage
+from spanledger_processor.pricing import Pricer
 from spanledger_processor.units import USD
 
 OPENINFERENCE = {
@@ -586,3 +587,43 @@ def test_usage_beside_several_answers_may_be_of_the_last_only(
     events = [PlainEvent("gen_ai.choice", PlainAttributes(index=index)) for index in indexes]
     call = read(span(told, events=events))
     assert (call.usage, call.estimate, bool(call.note)) == (Usage(100, 50), several, several)
+
+
+IMAGE_PART = {"role": "assistant", "parts": [{"type": "blob", "modality": "image", "mime_type": "image/png"}]}
+
+
+@pytest.mark.parametrize(
+    ("told", "what"),
+    [
+        ({"gen_ai.output.type": "image"}, ("image output",)),
+        ({"gen_ai.output.type": "speech"}, ("audio output",)),
+        ({"gen_ai.output.type": "text"}, ()),
+        ({"gen_ai.output.type": "json"}, ()),
+        ({"gen_ai.output.type": "image", "gen_ai.usage.image.output_tokens": 5}, ()),
+        ({"gen_ai.output.type": "speech", "gen_ai.usage.audio.output_tokens": 0}, ()),
+        ({"gen_ai.output.messages": json.dumps([IMAGE_PART])}, ("image output",)),
+        ({"gen_ai.output.messages": [IMAGE_PART]}, ("image output",)),
+        ({"gen_ai.output.messages": json.dumps([IMAGE_PART | {"role": "user"}])}, ()),
+        ({"gen_ai.output.messages": json.dumps([IMAGE_PART]), "gen_ai.output.type": "image"}, ("image output",)),
+    ],
+)
+def test_output_that_is_no_text_and_is_not_counted_is_an_estimate(told: dict[str, Any], what: tuple[str, ...]) -> None:
+    """gen_ai.output.type and the parts of output messages in the convention; the model has a rate for each."""
+    attributes = chat(input_tokens=40, output_tokens=1300) | told
+    attributes |= {"gen_ai.provider.name": "gcp.gemini", "gen_ai.request.model": "gemini-2.5-flash-image"}
+    call = read(span(attributes, scope="opentelemetry.instrumentation.genai.x"))
+    assert call.unclassed == what
+    cost = Pricer().cost(call, 1_795_400_000 * 10**9)
+    assert (cost.estimate and "output" in cost.note) or not what
+
+
+@pytest.mark.parametrize("key", ["mimeType", "mediaType"])
+def test_files_that_a_model_made_are_output_that_is_no_text(key: str) -> None:
+    """ai 4.3 to 6: `ai.response.files` is the JSON of the files with their media types."""
+    told = {"ai.operationId": "ai.generateText.doGenerate", "ai.usage.inputTokens": 40, "ai.usage.outputTokens": 1300}
+    files = json.dumps([{"type": "file", key: "image/png", "data": "aGk="}])
+    assert read(span(told | {"ai.response.files": files}, scope="ai")).unclassed == ("image output",)
+    counted: dict[str, Any] = {"promptTokenCount": 40, "candidatesTokenCount": 1300}
+    counted |= {"candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}]}
+    metadata = {"ai.response.providerMetadata": json.dumps({"google": {"usageMetadata": counted}})}
+    assert read(span(told | metadata | {"ai.response.files": files}, scope="ai")).unclassed == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from dialect_view import chat, read, span
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.values import version_of
 from spanledger_processor.model import Usage
-from tools.sources import newer, read_last
+from tools.sources import newer, read_last, released
 
 OPENINFERENCE = {
     "openinference.span.kind": "LLM",
@@ -42,6 +43,39 @@ def test_openinference_by_version(scope: str, version: str, total: int) -> None:
     usage = read(span(OPENINFERENCE, scope=scope, version=version)).usage
     assert usage is not None
     assert usage.input == total
+
+
+@pytest.mark.parametrize(
+    ("scope", "version", "total"),
+    [
+        ("opentelemetry.instrumentation.anthropic", "0.38.7", 40),  # agentops 0.4.2 to 0.4.6
+        ("agentops.instrumentation.anthropic", "0.31.0", 70),  # from 0.4.7
+    ],
+)
+def test_agentops_on_anthropic_by_scope(scope: str, version: str, total: int) -> None:
+    """agentops 0.4.6 holds a copy of OpenLLMetry's instrumentation: `input_tokens = prompt + read + creation`."""
+    told = chat(input_tokens=40, output_tokens=1, cache_read__input_tokens=30) | {"gen_ai.request.type": "completion"}
+    usage = read(span(told | {"gen_ai.provider.name": "anthropic"}, scope=scope, version=version)).usage
+    assert usage is not None
+    assert usage.input == total
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "total", "estimate"),
+    [
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "cache_read.input_tokens", 40, False),
+        ("claude-sonnet-4-5", "cache_read.input_tokens", 40, True),  # Anthropic's own API: 1.54 to 1.57 leave it out
+        ("us.anthropic.claude-sonnet-4-5-20250929-v1:0", "cache_read_input_tokens", 40, True),
+        ("gpt-4.1", "cache_read_input_tokens", 40, False),
+    ],
+)
+def test_strands_adds_bedrocks_caches_up_from_1_54(model: str, key: str, total: int, *, estimate: bool) -> None:
+    """strands.telemetry.metrics, `_total_prompt_tokens`: the release that has it has the convention's keys as well."""
+    told = chat(input_tokens=40, output_tokens=1, total_tokens=41) | {"event_loop.cycle_id": "1"}
+    told |= {"gen_ai.request.model": model, f"gen_ai.usage.{key}": 30, "gen_ai.provider.name": "strands-agents"}
+    call = read(span(told, scope="strands.telemetry.tracer"))
+    assert call.usage is not None
+    assert (call.usage.input, call.estimate) == (total, estimate)
 
 
 @pytest.mark.parametrize(
@@ -77,6 +111,14 @@ def test_what_is_newer_than_what_was_read() -> None:
     assert newer("1.0.0b261022", ["1.0.0b261022", "1.0.0b261105"]) == ["1.0.0b261105"]
     assert newer("1.2b0", ["1.3b0", "1.3"]) == ["1.3"]
     assert read_last()["pypi:openinference-instrumentation-bedrock"] == "0.1.61"
+
+
+def test_a_row_of_earlier_releases_is_not_out_of_date(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The AI SDK's vocabulary up to version 6 is not read in version 7, which has another one."""
+    served = subprocess.CompletedProcess([], 0, stdout='["5.0.1", "6.0.1", "6.0.2", "7.0.1"]')
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: served if command[2] == "ai" else None)
+    assert newer("6.0.1", released("npm:ai@6")) == ["6.0.2"]
+    assert newer("6.0.1", released("npm:ai")) == ["6.0.2", "7.0.1"]
 
 
 def test_the_ai_sdk_6_tells_no_parts_in_its_early_releases() -> None:
@@ -230,3 +272,36 @@ def test_what_openlit_does_not_tell_leaves_a_doubt() -> None:
     cited = told | {"openai.response.web_search.citations_count": 3}
     assert read(span(cited, scope="openlit.instrumentation.openai")).unclassed == ("web searches",)
     assert read(span(told, scope="openlit.instrumentation.openai")).unclassed == ()
+
+
+def test_google_tools_are_in_the_prompt_of_the_ai_sdk_6() -> None:
+    """@ai-sdk/google 3.0.141, `convertGoogleUsage`: the total of the input is `promptTokenCount` alone."""
+    own = {"promptTokenCount": 40, "toolUsePromptTokenCount": 200, "candidatesTokenCount": 1, "totalTokenCount": 241}
+    told: dict[str, Any] = {"ai.operationId": "ai.generateText.doGenerate", "ai.model.provider": "google.generative-ai"}
+    told |= {"ai.usage.inputTokens": 40, "ai.usage.outputTokens": 1, "ai.usage.inputTokenDetails.noCacheTokens": 40}
+    told["ai.response.providerMetadata"] = json.dumps({"google": {"usageMetadata": own}})
+    call = read(span(told, scope="ai"))
+    assert call.usage is not None
+    assert call.usage.input == 240
+
+
+def test_datadogs_spans_are_of_their_kind() -> None:
+    """ddtrace.llmobs._utils.set_gen_ai_apm_tags, 4.15.0: the operation is the kind of the span, and caches are in."""
+    kinds = {"llm": "llm", "embedding": "embedding", "agent": "agent", "workflow": "workflow", "task": "workflow"}
+    for name, kind in kinds.items():
+        told = chat(input_tokens=40, output_tokens=1) | {"gen_ai.operation.name": name}
+        call = read(span(told | {"gen_ai.usage.cache_write_input_tokens": 30.0, "gen_ai.provider.name": "anthropic"}))
+        assert call.usage is not None
+        assert (call.dialect, call.kind, call.usage.input, call.estimate) == ("ddtrace", kind, 40, False)
+
+
+def test_what_openai_bills_beside_the_list_is_marked() -> None:
+    """the documentation in @ai-sdk/openai 4.0.118: writes for 12 hours are billed at a higher rate."""
+    for details in (
+        {"cached_tokens": 0, "cache_write_tokens": 30, "cache_write_tokens_details": {"ttl_12h_tokens": 30}},
+        {"cached_tokens": 0, "orchestration_input_tokens": 12},
+    ):
+        usage = {"input_tokens": 40, "input_tokens_details": details, "output_tokens": 1, "total_tokens": 41}
+        told = OPENINFERENCE | {"output.value": json.dumps({"object": "response", "usage": usage})}
+        del told["llm.token_count.prompt_details.cache_read"]
+        assert read(span(told, scope="openinference.instrumentation.openai", version="0.1.66")).unclassed

@@ -62,6 +62,8 @@ OPENINFERENCE = {
         ({"service_tier": "auto"}, {"service_tier": "flex"}, (("service_tier", "flex"),)),
         ({"speed": "fast", "inference_geo": "us"}, None, (("region", "us"), ("speed", "fast"))),
         ({"performanceConfig": {"latency": "optimized"}}, None, (("speed", "optimized"),)),
+        ({"performance_config": {"latency": "optimized"}}, None, (("speed", "optimized"),)),  # langchain-aws
+        ({"performance_config": {"latency": "standard"}}, None, ()),
         ({"temperature": 1}, None, ()),
         ("service_tier: flex", None, ()),
     ],

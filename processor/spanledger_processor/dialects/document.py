@@ -100,6 +100,8 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
     yield "tier, speed: asked", _code(dialect.asked)
     yield "tier, speed, region: in a whole response", _code(dialect.served_in)
     yield "tier, speed, region: in the request's parameters", _code(dialect.asked_in)
+    yield "host that was asked", _code(dialect.endpoints)
+    yield "modality of the output", _code(dialect.output_type)
     yield "an answer began", _code(dialect.answered)
     yield "content not read", _code(dialect.content)
     yield "from a cache of one's own", _code(".".join((mark.key, *mark.path)) for mark in dialect.own_cache)

@@ -15,7 +15,7 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Terms
-from spanledger_processor.dialects.responses import bought_in
+from spanledger_processor.dialects.responses import bought_in, modalities_in
 from spanledger_processor.dialects.schema import (
     NO_TOKENS,
     Attributes,
@@ -30,7 +30,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.usage import add_bought, read_usage_of
+from spanledger_processor.dialects.usage import add_bought, add_shown, read_usage_of
 from spanledger_processor.dialects.usage_shapes import STANDARD, read_context
 from spanledger_processor.dialects.values import flag, money, text, version_of
 from spanledger_processor.model import Call, Granularity, Kind, ReportedCost, ToolCall
@@ -48,11 +48,13 @@ _CHOICE = "gen_ai.choice"
 _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
 _LONGEST_TIER = 64
-_NAMES_TERMS = ("ervice_tier", "erviceTier", "speed", "erformanceConfig", "inference_geo")
+_NAMES_TERMS = ("ervice_tier", "erviceTier", "speed", "erformanceConfig", "erformance_config", "inference_geo")
 _RESPONSE = frozenset({"choices", "usage", "object", "stop_reason"})
 """Keys that only a provider's whole response has at its top."""
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
+_OUTPUT_TYPES = {"image": ("image",), "speech": ("audio",), "audio": ("audio",), "video": ("video",)}
+"""Values of `gen_ai.output.type` that are no text, and the modality of each."""
 _LONGEST_ENDPOINT = 200
 _HOSTS = ("api.openai.com", "-aiplatform.googleapis.com")
 _REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
@@ -152,6 +154,9 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     _look_at_answers(call, dialect, view)
     if OUTPUT in dialect.answered:
         add_bought(call, bought_in(view.attributes.get(OUTPUT)))
+        add_shown(call, modalities_in(view.attributes.get(OUTPUT)))
+    if dialect.output_type:
+        add_shown(call, _OUTPUT_TYPES.get(first_text(view, dialect.output_type).lower(), ()))
     if view.status_code == _ERROR:
         call.estimate = True
         call.note = call.note or "it ended in an error: the answer may have been cut before all usage was told"
@@ -318,6 +323,7 @@ _LISTS = (
     "served_in",
     "asked_in",
     "endpoints",
+    "output_type",
     "answered",
     "agent",
     "agent_parent",

@@ -56,6 +56,8 @@ _RAN_BY_THE_PROVIDER = ("builtin", *_SERVER_TOOLS, "tool_call_response")
 _FREE = ("fetch", "tool_search", "mcp")
 """Words in the names of tools that cost no more than their tokens."""
 _LONGEST_NAME = 64
+MODALITIES = ("image", "audio", "video")
+_TELLS_MODALITY = ("modality", "mime_type", "media_type")
 _MAX_NODES = 4000
 
 
@@ -204,6 +206,21 @@ def _used(name: Any, arguments: Any) -> Iterator[str]:
         yield "file_searches"
     elif named and not any(free in named for free in _FREE):
         yield named[:_LONGEST_NAME]
+
+
+def modalities_in(messages: Any) -> tuple[str, ...]:
+    """Return the modalities beside text of the parts of output messages."""
+    if isinstance(messages, str) and not any(mark in messages for mark in _TELLS_MODALITY):
+        return ()
+    parsed, found = texts.parse(messages), dict[str, None]()
+    for message in parsed if isinstance(parsed, list) else []:
+        answers = isinstance(message, Mapping) and message.get("role") in ("assistant", "model")
+        parts = message.get("parts") if answers else None
+        for part in parts if isinstance(parts, list) else []:
+            told = [part.get(key) for key in _TELLS_MODALITY] if isinstance(part, Mapping) else []
+            kinds = (value.partition("/")[0] for value in told if isinstance(value, str))
+            found.update((kind, None) for kind in kinds if kind in MODALITIES)
+    return tuple(found)
 
 
 def bought_in(messages: Any, *, results_tell: bool = False) -> Response:

@@ -159,8 +159,8 @@ class Source:
     `since` and `before` bound the scope's version; `has` and `lacks` are keys that tell versions apart where no scope
     does. `providers` are beginnings of the provider's name.
     `absent_cache_is_zero`: this source leaves a cache class out where it is 0; else an absent one is unknown.
-    `package` is the library ("pypi:name" or "npm:name") and `read` the oldest and the newest release whose source was
-    read for this row.
+    `package` is the library ("pypi:name" or "npm:name", with "@6" behind it for releases up to 6 alone) and `read` the
+    oldest and the newest release whose source was read for this row.
     """
 
     input: Input = Input.INCLUSIVE
@@ -308,7 +308,8 @@ class Dialect:
     cost and are not in USD. `agent` and `agent_parent` are keys too plain to mean an agent on a span of another
     vocabulary; the keys of `groups` do on any. `served` are keys of tiers, speeds and regions that a response tells,
     `asked` those of the request, which count where the response says nothing; `served_in` and `asked_in` are keys of
-    objects that hold them: a whole response, and the request's parameters. `endpoints` hold the host that was asked.
+    objects that hold them: a whole response, and the request's parameters. `endpoints` hold the host that was asked,
+    `output_type` the modality that was asked for.
     `content` are keys of prompts, messages and definitions, of which a client may leave out the values that no dialect
     reads (`content`); `*` stands for digits. `answered` show that an answer began; `own_cache` that it came from the
     application's or a proxy's own cache, `subscription` that a plan pays for it. `prices_events`: log events below a
@@ -342,6 +343,7 @@ class Dialect:
     served_in: Keys = ()
     asked_in: Keys = ()
     endpoints: Keys = ()
+    output_type: Keys = ()
     answered: Keys = ()
     content: Keys = ()
     own_cache: tuple[Mark, ...] = ()

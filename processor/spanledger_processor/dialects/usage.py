@@ -141,6 +141,14 @@ def add_bought(call: Call, response: Response) -> None:
     call.unclassed = tuple(dict.fromkeys((*call.unclassed, *response.terms.unclassed)))
 
 
+def add_shown(call: Call, modalities: Iterable[str]) -> None:
+    """Doubt the price of a call whose output is of another modality than text, where no count says how much it was."""
+    for modality in modalities:
+        what = f"{modality} output"
+        if getattr(call.usage, f"output_{modality}", None) is None and what not in call.unclassed:
+            call.unclassed = (*call.unclassed, what)
+
+
 def _never_asked(call: Call, usage: Usage) -> None:
     """No model answers nothing: an input of 0 is what streams leave whose usage was not told, or not wholly."""
     usage.input = None

@@ -318,13 +318,21 @@ UNCLASSED: Mapping[str, Paths] = {
         "connectors.code_interpreter",
     ),
     "connector tokens": ("connector_tokens",),
+    "cache writes for 12 hours": ("input_tokens_details.cache_write_tokens_details.ttl_12h_tokens",),
+    "orchestration tokens": (
+        "input_tokens_details.orchestration_input_tokens",
+        "output_tokens_details.orchestration_output_tokens",
+    ),
     "generated images": ("connectors.image_generation",),
     "social searches": ("server_side_tool_usage_details.x_search_calls",),
     "document searches": ("server_side_tool_usage_details.document_search_calls", "connectors.document_library"),
     "search sources": ("num_sources_used",),
     "citation tokens": ("citation_tokens",),
 }
-"""Paths of counts that have no class and may have a price."""
+"""Paths of counts that have no class and may have a price.
+
+OpenAI bills cache writes for 12 hours at a higher rate (the documentation in @ai-sdk/openai 4.0.118).
+"""
 _TEXT: Paths = (
     "prompt_tokens_details.text_tokens",
     "input_tokens_details.text_tokens",
@@ -333,7 +341,7 @@ _TEXT: Paths = (
 """The input's text, where OpenAI's details tell it. Google's tell documents beside it, at the price of text."""
 _CONTEXT: Mapping[str, Paths] = {
     "service_tier": ("service_tier", "serviceTier"),
-    "speed": ("speed", "performanceConfig"),
+    "speed": ("speed", "performanceConfig", "performance_config"),
     "region": ("inference_geo",),
 }
 _TRAFFIC = ("traffic_type", "trafficType")

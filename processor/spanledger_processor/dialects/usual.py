@@ -102,6 +102,7 @@ class UsualCalls:
                 dialect.served_in,
                 dialect.asked_in,
                 dialect.endpoints,
+                dialect.output_type,
                 dialect.agent,
                 dialect.agent_parent,
             ),

@@ -69,7 +69,7 @@ ADK = replace(
             output=Output.EXCLUSIVE,
             why="candidates only; thoughts stand beside them or in the response's JSON, which has all classes",
             package="pypi:google-adk",
-            read=("1.15.0", "2.2.0"),
+            read=("0.1.0", "2.2.0"),
         ),
         Source(Input.INCLUSIVE, why="Gemini's counts"),
     ),

@@ -17,17 +17,10 @@ DDTRACE = replace(
     detection=Detection(keys=("gen_ai.usage.cache_write_input_tokens", "gen_ai.usage.reasoning_output_tokens")),
     sources=(
         Source(
-            Input.UNSURE,
-            providers=("anthropic", "aws", "bedrock", "amazon"),
-            why="its newest release adds the classes up; of earlier ones nothing is known",
-            package="pypi:ddtrace",
-            read=("4.16.0", "4.16.0"),
-        ),
-        Source(
             Input.INCLUSIVE,
-            why="the convention",
+            why="adds the classes up; releases before 4.15 write none of these keys",
             package="pypi:ddtrace",
-            read=("4.16.0", "4.16.0"),
+            read=("4.15.0", "4.16.0"),
         ),
     ),
 )

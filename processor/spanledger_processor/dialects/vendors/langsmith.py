@@ -88,7 +88,7 @@ LANGSMITH = replace(
         UsageText(_METADATA, whole=True),
     ),
     sources=(
-        Source(Input.INCLUSIVE, why="LangChain's usage_metadata", package="pypi:langsmith", read=("0.15.1", "0.15.1")),
+        Source(Input.INCLUSIVE, why="LangChain's usage_metadata", package="pypi:langsmith", read=("0.3.18", "0.15.1")),
     ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),

@@ -53,7 +53,7 @@ LIVEKIT = replace(
             Input.INCLUSIVE,
             why="OpenAI's shape; metrics have the cached part",
             package="pypi:livekit-agents",
-            read=("1.8.9", "1.8.9"),
+            read=("1.2.0", "1.8.9"),
         ),
     ),
     tool=ToolKeys(

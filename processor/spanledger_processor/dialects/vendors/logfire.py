@@ -61,6 +61,13 @@ LOGFIRE = replace(
     sources=(
         Source(
             Input.INCLUSIVE,
+            before=(5, 3),
+            why="OpenAI's counts; response_data has the classes, and all of Anthropic's",
+            package="pypi:logfire",
+            read=("3.8.0", "5.2.0"),
+        ),
+        Source(
+            Input.INCLUSIVE,
             why="adds the classes up; gen_ai.usage.raw or response_data has them",
             package="pypi:logfire-sdk",
             read=("5.4.0", "5.4.0"),

@@ -94,7 +94,7 @@ OPENLIT = replace(
             _HERE + "claude_agent_sdk",
             why="adds the classes up",
             package="pypi:openlit",
-            read=("1.45.0", "1.45.0"),
+            read=("1.40.0", "1.45.0"),
         ),
         Source(
             Input.INCLUSIVE,

@@ -157,7 +157,7 @@ OPENLLMETRY = replace(
             before=(0, 28),
             why="copies Bedrock's own counts",
             package=f"npm:{_JS}bedrock",
-            read=("0.27.0", "0.27.0"),
+            read=("0.5.29", "0.27.0"),
         ),
         Source(Input.INCLUSIVE, _JS + "bedrock", why="adds the classes up where it tells them"),
         Source(

@@ -16,15 +16,21 @@ from spanledger_processor.dialects.schema import (
     Place,
     ScopedSpan,
     Source,
+    has,
 )
 from spanledger_processor.dialects.vendors.otel import OTEL
 from spanledger_processor.model import Call
 
 _EXCLUSIVE_MAKERS = ("claude", "anthropic", "nova", "amazon")
+_OF_BEDROCK = ("anthropic.", "amazon.", ":bedrock:")
+_SINCE_1_54 = ("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_creation.input_tokens")
 
 
-def _sure_by_model(_: ScopedSpan, call: Call) -> None:
-    if not any(maker in call.model.lower() for maker in _EXCLUSIVE_MAKERS):
+def _sure_by_model(view: ScopedSpan, call: Call) -> None:
+    """Take counts for sure where the model shows what they mean: Bedrock's are inclusive since these keys are told."""
+    model = call.model.lower()
+    inclusive = has(view, *_SINCE_1_54) and any(part in model for part in _OF_BEDROCK)
+    if inclusive or not any(maker in model for maker in _EXCLUSIVE_MAKERS):
         call.estimate = False
 
 
@@ -65,9 +71,16 @@ STRANDS = replace(
     sources=(
         Source(
             Input.UNSURE,
+            has=_SINCE_1_54,
+            why="adds the caches up from 1.54 on; of Anthropic's own API only in later releases",
+            package="pypi:strands-agents",
+            read=("1.54.0", "1.62.0"),
+        ),
+        Source(
+            Input.UNSURE,
             why="copies the provider's counts, of which Bedrock's and Anthropic's exclude caches; the total has them",
             package="pypi:strands-agents",
-            read=("1.62.0", "1.62.0"),
+            read=("0.1.0", "1.53.0"),
         ),
     ),
     groups=GroupingKeys(session=("session.id", "gen_ai.conversation.id")),

@@ -9,7 +9,7 @@ from typing import Any
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.engine import OUTPUT
 from spanledger_processor.dialects.normalize import Counts, Input, Output, Terms
-from spanledger_processor.dialects.responses import bought_in
+from spanledger_processor.dialects.responses import MODALITIES, bought_in
 from spanledger_processor.dialects.schema import (
     ANSWER,
     ANY_INPUT,
@@ -26,7 +26,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.usage import add_bought
+from spanledger_processor.dialects.usage import add_bought, add_shown
 from spanledger_processor.dialects.usage_shapes import read_parts, read_terms
 from spanledger_processor.dialects.values import NoCountError, count, money, text
 from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
@@ -76,6 +76,7 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
         try:
             _add_classes(counts, places)
             _settle_input(counts, places)
+            _add_tool_tokens(counts, places)
         except NoCountError:
             continue
         terms = counts.terms = counts.terms or Terms()
@@ -125,6 +126,17 @@ def _settle_input(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
         counts.means = Input.EXCLUSIVE if counts.input == own else Input.INCLUSIVE
 
 
+def _add_tool_tokens(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
+    """Add what Google's own tools put into the prompt: the SDK leaves it out up to version 6 (@ai-sdk/google 3)."""
+    for place in places:
+        usage = place.get("usageMetadata")
+        if not isinstance(usage, Mapping) or counts.input is None:
+            continue
+        more = count(usage.get("toolUsePromptTokenCount"))
+        if more and counts.input == count(usage.get("promptTokenCount")):
+            counts.input += more
+
+
 def _first(places: Sequence[Mapping[str, Any]], *names: str) -> int | None:
     numbers = (count(place.get(name)) for place in places for name in names)
     return next((number for number in numbers if number is not None), None)
@@ -142,6 +154,17 @@ def _searches(view: ScopedSpan, call: Call) -> None:
             call.usage.web_searches = (call.usage.web_searches or 0) + 1
         elif isinstance(name, str) and "fetch" not in name:
             call.unclassed = (*call.unclassed, name[:64]) if name[:64] not in call.unclassed else call.unclassed
+
+
+def _files(view: ScopedSpan, call: Call) -> None:
+    """Doubt the price of files that the model made, unless the provider's metadata counts them."""
+    value = view.attributes.get("ai.response.files")
+    if call.usage is None or value is None:
+        return
+    files = texts.parse(value)
+    made = (file.get("mimeType", file.get("mediaType")) for file in files or () if isinstance(file, Mapping))
+    kinds = dict.fromkeys(kind.partition("/")[0] for kind in made if isinstance(kind, str))
+    add_shown(call, [kind for kind in kinds if kind in MODALITIES])
 
 
 def _results(view: ScopedSpan, call: Call) -> None:
@@ -204,7 +227,7 @@ VERCEL_LEGACY = Dialect(
             Input.INCLUSIVE,
             has=("ai.usage.inputTokenDetails.noCacheTokens",),
             why="in later releases of version 6 the part without caches is told as well, and the sum is inclusive",
-            package="npm:ai",
+            package="npm:ai@6",
             read=("6.0.0", "6.0.326"),
         ),
         Source(
@@ -212,22 +235,22 @@ VERCEL_LEGACY = Dialect(
             providers=_EXCLUSIVE,
             why="up to version 5 these providers' own counts, which exclude caches, then inclusive ones under the same"
             " keys; the provider's metadata tells",
-            package="npm:@ai-sdk/anthropic",
-            read=("1.2.12", "3.0.0"),
+            package="npm:@ai-sdk/anthropic@3",
+            read=("1.2.12", "3.0.140"),
         ),
         Source(
             Input.INCLUSIVE,
             providers=("google", "vertex"),
             output=Output.FROM_TOTAL,
             why="up to version 5 candidates only; the total has the thoughts",
-            package="npm:@ai-sdk/google",
-            read=("0.0.55", "3.0.0"),
+            package="npm:@ai-sdk/google@3",
+            read=("0.0.55", "3.0.141"),
         ),
         Source(
             Input.INCLUSIVE,
             why="OpenAI's counts include caches",
-            package="npm:@ai-sdk/openai",
-            read=("1.0.0", "1.3.24"),
+            package="npm:@ai-sdk/openai@3",
+            read=("1.0.0", "3.0.141"),
         ),
     ),
     tool=ToolKeys(
@@ -238,7 +261,7 @@ VERCEL_LEGACY = Dialect(
     ),
     groups=_GROUPS,
     completes=_metadata,
-    rules=(_searches,),
+    rules=(_searches, _files),
 )
 
 VERCEL = replace(

@@ -69,13 +69,13 @@ VOLTAGENT = Dialect(
             providers=("anthropic", "amazon-bedrock", "bedrock"),
             why="the AI SDK's counts: exclusive for these providers up to version 5",
             package="npm:@voltagent/core",
-            read=("2.10.0", "2.10.0"),
+            read=("0.1.19", "2.10.0"),
         ),
         Source(
             Input.INCLUSIVE,
             why="the AI SDK's counts",
             package="npm:@voltagent/core",
-            read=("2.10.0", "2.10.0"),
+            read=("0.1.19", "2.10.0"),
         ),
     ),
     costs=(
