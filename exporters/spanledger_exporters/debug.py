@@ -95,7 +95,7 @@ class Debug:
         """Nothing to make ready."""
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
-        """Accepted when the lines are written, or soon after where they cannot be."""
+        """Return accepted when the lines are written, or soon after where they cannot be."""
         end = min(deadline, asyncio.get_running_loop().time() + _TERMINAL_SECONDS)
         try:
             async with asyncio.timeout_at(end):

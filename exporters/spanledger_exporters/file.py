@@ -212,7 +212,7 @@ class File:
             raise DestinationError(self.name, f"path: {self._path}: {error.strerror}") from error
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
-        """Accepted when the line is on disk; retryable, with nothing left in the file, when there is no room for it."""
+        """Return accepted when the line is on disk; retryable, with nothing left in the file, where it has no room."""
         result = await self._executor.run((signal, body), deadline)
         return result or Result(Verdict.RETRYABLE, "the disk did not keep up")
 

@@ -112,43 +112,43 @@ class DeliveryObserver(Protocol):
     """Counts results of destinations. `exporter` is a component id. Must not raise and must not block."""
 
     def answered(self, exporter: str, signal: Signal, verdict: Verdict, items: int, seconds: float) -> None:
-        """A destination answered one request of so many items, after so many seconds; retries are not told apart."""
+        """Count an answer to one request of so many items, after so many seconds; retries are not told apart."""
         ...
 
     def forwarded(self, exporter: str, signal: Signal, items: int) -> None:
-        """A destination took so many items."""
+        """Count items that a destination took."""
         ...
 
     def rejected(self, exporter: str, signal: Signal, items: int) -> None:
-        """A destination left so many items out of a request that it accepted: they are lost there."""
+        """Count items that a destination left out of a request that it accepted: they are lost there."""
         ...
 
     def refused(self, exporter: str, signal: Signal, items: int) -> None:
-        """A destination refused so many items for good: they are not there, and will not be."""
+        """Count items that a destination refused for good: they are not there, and will not be."""
         ...
 
     def retried(self, exporter: str, signal: Signal, attempts: int) -> None:
-        """So many attempts after the first were made for one request."""
+        """Count the attempts after the first that were made for one request."""
         ...
 
     def dropped(self, exporter: str, signal: Signal, items: int) -> None:
-        """So many items were not sent to a destination that is not required, which does not keep up."""
+        """Count items that were not sent to a destination that is not required and does not keep up."""
         ...
 
     def queue(self, exporter: str, size: int, capacity: int) -> None:
-        """A queue on disk holds so much, of so much that it may hold (requests, items or bytes)."""
+        """Set the size of a queue on disk, and its capacity (requests, items or bytes)."""
         ...
 
     def queue_refused(self, exporter: str, signal: Signal, items: int) -> None:
-        """So many items were not put into a queue: it is full, or the disk is. Senders keep them."""
+        """Count items that were not put into a queue: it is full, or the disk is. Senders keep them."""
         ...
 
     def set_aside(self, exporter: str, segments: int) -> None:
-        """So many damaged files of a queue were set aside."""
+        """Count damaged files of a queue that were set aside."""
         ...
 
     def unclaimed(self, signal: Signal, items: int) -> None:
-        """So many items were accepted that no exporter takes."""
+        """Count items that were accepted and that no exporter takes."""
         ...
 
 

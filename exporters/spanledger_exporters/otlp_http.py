@@ -151,7 +151,7 @@ def failure(status: int, body: Body, retry_after: str, now: datetime) -> Result:
 
 
 def wait(retry_after: str, now: datetime) -> float | None:
-    """Seconds to wait by a Retry-After header (seconds or an HTTP-date); None where it is missing or unreadable."""
+    """Return seconds to wait by a Retry-After header (seconds or an HTTP-date); None if missing or unreadable."""
     value = retry_after.strip()
     if value.isascii() and value.isdigit():
         return min(float(value[:9]), LONGEST_WAIT)

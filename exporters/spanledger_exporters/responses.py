@@ -59,7 +59,7 @@ _RESPONSES: Mapping[Signal, tuple[type[Response], str]] = {
 
 
 def success(signal: Signal, body: Body) -> Result:
-    """Accepted, with what the answer says of items that were not. An answer that cannot be read says nothing."""
+    """Return accepted, with what the answer says of items that were not; one that cannot be read says nothing."""
     if not body.content:
         return ACCEPTED
     message, rejected = _RESPONSES[signal]

@@ -12,7 +12,7 @@ from spanledger_exporters.settings import RetrySettings
 
 
 def waits(settings: RetrySettings, chance: Callable[[], float]) -> Iterator[float]:
-    """Seconds before each retry, without end: exponential, each spread at random. `chance` gives numbers in [0, 1)."""
+    """Yield seconds before each retry, without end: exponential, spread at random. `chance` gives numbers in [0, 1)."""
     interval = min(settings.initial_interval, settings.max_interval)
     while True:
         spread = settings.randomization_factor * interval

@@ -284,7 +284,7 @@ class QueuedSender(Sender):
         return ACCEPTED
 
     def _has_room(self, size: int) -> bool:
-        """A request larger than the whole queue is taken where nothing waits, since it would never fit otherwise."""
+        """Return whether `size` more fits; what is larger than the whole queue is let in where nothing waits."""
         return not self._size or self._size + size <= self._settings.queue_size
 
     async def _room(self, size: int, deadline: float) -> bool:

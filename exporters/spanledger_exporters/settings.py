@@ -323,13 +323,13 @@ class OtlpGrpcSettings(NetworkSettings):
 
     @property
     def secure(self) -> bool:
-        """Whether TLS is spoken: the endpoint's scheme says, else `tls.insecure`."""
+        """Return whether TLS is spoken: the endpoint's scheme says, else `tls.insecure`."""
         scheme = _split(self.endpoint)[0]
         return scheme == "https" or not (scheme == "http" or self.tls.insecure)
 
     @property
     def target(self) -> str:
-        """The endpoint as gRPC wants it: without http:// or https://."""
+        """Return the endpoint as gRPC wants it: without http:// or https://."""
         return _split(self.endpoint)[1]
 
 
@@ -410,7 +410,7 @@ class OtlpHttpSettings(NetworkSettings):
 
     @property
     def urls(self) -> dict[Signal, str]:
-        """Where each signal goes; a signal that is not in it cannot be sent."""
+        """Return where each signal goes; a signal that is not in it cannot be sent."""
         own: dict[Signal, str | None] = {
             "traces": self.traces_endpoint,
             "logs": self.logs_endpoint,
@@ -421,7 +421,7 @@ class OtlpHttpSettings(NetworkSettings):
 
     @property
     def takes(self) -> frozenset[Signal]:
-        """The signals it gets: those asked for that have a URL."""
+        """Return the signals it gets: those asked for that have a URL."""
         return self.signals & self.urls.keys()
 
 

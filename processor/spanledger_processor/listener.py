@@ -107,7 +107,7 @@ class HttpListener:
 
     @property
     def listening(self) -> bool:
-        """Whether connections are taken."""
+        """Return whether connections are taken."""
         return self._serving is not None and not self._serving.done() and not self._server.should_exit
 
     async def start(self) -> None:

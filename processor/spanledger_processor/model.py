@@ -73,17 +73,17 @@ class UsageClass:
 
     @property
     def attribute(self) -> str:
-        """The name under `spanledger.usage.`."""
+        """Return the name under `spanledger.usage.`."""
         return f"{self.name}_tokens" if self.unit == "token" else self.name
 
     @property
     def label(self) -> str:
-        """The name as people read it."""
+        """Return the name as people read it."""
         return self.name.replace("_", " ")
 
     @property
     def cost(self) -> str:
-        """The part of a `Cost` that its money is in."""
+        """Return the part of a `Cost` that its money is in."""
         if self.unit != "token":
             return "other"
         whole = next((one for one in USAGE_CLASSES if one.name == self.part_of[0]), None) if self.part_of else None
@@ -236,7 +236,7 @@ class Call:
 
     @property
     def model(self) -> str:
-        """The model that a price goes by: the one that answered, else the one that was asked."""
+        """Return the model that a price goes by: the one that answered, else the one that was asked."""
         return self.response_model or self.request_model
 
 

@@ -175,7 +175,7 @@ def _opened(settings: Settings, endpoint: str | None, protocol: str | None) -> I
 
 
 def _print_summary(made: Sidecar) -> None:
-    """The table, what was looked at, and every file that cannot be used."""
+    """Print the table, what was looked at, and every file that cannot be used."""
     Console().print(table(made.sources, made.cursor.waiting()))
     for source in made.sources:
         for line in findings(source, made.settings):
@@ -201,7 +201,7 @@ def _end(made: Sidecar, *, sent: bool) -> None:
 
 
 def _api_beside(endpoint: str | None) -> str:
-    """Where the ledger's API is if `endpoint` is a Spanledger with the usual ports."""
+    """Return where the ledger's API is if `endpoint` is a Spanledger with the usual ports."""
     address = endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "localhost"
     host = urlsplit(address if "://" in address else f"//{address}").hostname or "localhost"
     return f"http://[{host}]:{_API_PORT}" if ":" in host else f"http://{host}:{_API_PORT}"
@@ -225,7 +225,7 @@ def _refuse_counted(made: Sidecar, api: str) -> None:
 
 
 def _tenants(api: str) -> list[str]:
-    """The tenants of the ledger, the dearest of them; the default one where nobody tells of any.
+    """Return the tenants of the ledger, the dearest of them; the default one where nobody tells of any.
 
     Which of them the spans belong to is found out by the processor alone.
     """
@@ -242,7 +242,7 @@ def _knows(api: str, session: str, tenant: str) -> bool:
 
 
 def _answer(url: str) -> Any:
-    """The API's answer to a question; None where there is none, or nobody answers as an API does.
+    """Return the API's answer to a question; None where there is none, or nobody answers as an API does.
 
     Raises:
         PermissionError: it may not be asked, so that nobody knows.
@@ -272,7 +272,7 @@ def _look_once(made: Sidecar, *, bar: bool) -> bool:
 
 @contextmanager
 def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:  # noqa: FBT001
-    """A bar on the terminal that is called with how many sessions of how many were read."""
+    """Provide a progress bar on the terminal; it is called with the numbers of sessions read and to read."""
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("sessions"), TimeRemainingColumn())
     with Progress(*columns, console=Console(file=sys.stderr), disable=not shown, transient=True) as progress:
         task = progress.add_task("reading", total=None)

@@ -62,24 +62,24 @@ class Cursor:
             yield Change(transaction, self._tables)
 
     def meta(self, key: str) -> Any:
-        """A value about the whole cursor, None if there is none."""
+        """Return a value about the whole cursor, None if there is none."""
         with self._env.begin() as transaction:
             packed = transaction.get(key.encode(), db=self._tables["meta"])
         return None if packed is None else unpack(packed)
 
     def states(self, source: str) -> Iterator[tuple[str, bytes]]:
-        """What is remembered of each of a source's sessions."""
+        """Yield what is remembered of each of a source's sessions."""
         with self._env.begin() as transaction:
             yield from _states(transaction.cursor(self._tables["state"]), source)
 
     def waiting(self) -> int:
-        """How many spans wait for the endpoint."""
+        """Return how many spans wait for the endpoint."""
         with self._env.begin() as transaction:
             entries: int = transaction.stat(self._tables["queue"])["entries"]
         return entries
 
     def oldest(self, limit: int) -> Batch:
-        """The spans that have waited longest."""
+        """Return the spans that have waited longest."""
         batch: Batch = []
         with self._env.begin() as transaction:
             for key, packed in transaction.cursor(self._tables["queue"]):
@@ -89,13 +89,13 @@ class Cursor:
         return batch
 
     def apart(self) -> int:
-        """How many spans were refused for good and are kept apart."""
+        """Return how many spans were refused for good and are kept apart."""
         with self._env.begin() as transaction:
             entries: int = transaction.stat(self._tables["apart"])["entries"]
         return entries
 
     def set_apart(self, batch: Batch) -> None:
-        """The endpoint refuses these spans for good: let them wait no longer, but keep them."""
+        """Keep spans apart, and send them no more: the endpoint refuses them for good."""
         with self._env.begin(write=True) as transaction:
             for key, span in batch:
                 transaction.delete(key, db=self._tables["queue"])
@@ -111,7 +111,7 @@ class Cursor:
         return len(rows)
 
     def acknowledged(self, batch: Batch) -> None:
-        """The endpoint has these spans."""
+        """Remove spans that the endpoint has."""
         with self._env.begin(write=True) as transaction:
             for key, _ in batch:
                 transaction.delete(key, db=self._tables["queue"])
@@ -125,19 +125,19 @@ class Change:
         self._tables = tables
 
     def state(self, source: str, session: str) -> bytes | None:
-        """What is remembered of a session."""
+        """Return what is remembered of a session."""
         found: bytes | None = self._transaction.get(_session_key(source, session), db=self._tables["state"])
         return found
 
     def states(self, source: str) -> Iterator[tuple[str, bytes]]:
-        """What is remembered of each of a source's sessions."""
+        """Return what is remembered of each of a source's sessions."""
         return _states(self._transaction.cursor(self._tables["state"]), source)
 
     def remember(self, source: str, session: str, record: bytes) -> None:
         self._transaction.put(_session_key(source, session), record, db=self._tables["state"])
 
     def counted(self, key: bytes) -> tuple[str, Any] | None:
-        """Which session counted what `key` stands for, and what it noted of it; None if none did."""
+        """Return which session counted what `key` stands for, and what it noted of it; None if none did."""
         stored = self._transaction.get(key, db=self._tables["counted"])
         if stored is None:
             return None

@@ -45,7 +45,7 @@ class Lines:
     damaged: int = 0
 
     def read(self, file: BinaryIO, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Each object with the offset behind it, from offset `start`. A last line without an end is not there yet."""
+        """Yield each object with the offset behind it, from `start`. A last line without an end is not there yet."""
         file.seek(start)
         offset = start
         while line := file.readline(MAX_BYTES + 1):
@@ -103,13 +103,13 @@ def open_plain(path: Path) -> BinaryIO:
 
 
 def signal_of(file: BinaryIO) -> Signal:
-    """The signal of an open file."""
+    """Return the signal of an open file."""
     status = os.fstat(file.fileno())
     return Signal(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 def read_document(path: Path) -> tuple[dict[str, Any], Signal]:
-    """A JSON object from a file, and the signal of the file that it was read from.
+    """Return a JSON object from a file, and the signal of the file that it was read from.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -150,7 +150,7 @@ class Listing:
 
 
 def list_sessions(root: Path) -> Listing | None:
-    """The session folders of a home; None where they cannot be listed now, which says nothing about any of them."""
+    """Return the session folders of a home; None where they cannot be listed now, which says nothing of any."""
     found = Listing()
     try:
         with os.scandir(root / "sessions") as entries:
@@ -167,7 +167,7 @@ def list_sessions(root: Path) -> Listing | None:
 
 
 def signals(folder: Path, names: Iterable[str], below: str = "") -> Signals:
-    """The signals of the files `names` in a folder, and of those in the folders inside its folder `below`."""
+    """Return the signals of the files `names` in a folder, and of those in the folders inside its folder `below`."""
     found: Signals = {}
     _add(found, str(folder), names, "")
     if below:
@@ -177,7 +177,7 @@ def signals(folder: Path, names: Iterable[str], below: str = "") -> Signals:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders inside a folder, none where there is no such folder."""
+    """Return the folders inside a folder, none where there is no such folder."""
     try:
         with os.scandir(folder) as entries:
             return sorted(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -186,7 +186,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def newest(found: Signals) -> int:
-    """When the newest of these files was written, in ms since 1970; 0 where there is none."""
+    """Return when the newest of these files was written, in ms since 1970; 0 where there is none."""
     return max((mtime_ns // 1_000_000 for mtime_ns, _, _ in found.values()), default=0)
 
 
@@ -215,7 +215,7 @@ class FileErrors:
         self._told: dict[Path, tuple[str, int, int]] = {}
 
     def named(self) -> dict[Path, str]:
-        """Every file that was reported, and why, as far as they are remembered."""
+        """Return every file that was reported, and why, as far as they are remembered."""
         return {path: why for path, (why, _, _) in self._told.items()}
 
     def __call__(self, path: Path, why: str) -> None:
@@ -236,7 +236,7 @@ class FileErrors:
 
 
 def real_folders(paths: Iterable[Path]) -> list[Path]:
-    """The folders behind `paths` that are there, each once: the old home is a link to the new one."""
+    """Return the folders behind `paths` that are there, each once: the old home is a link to the new one."""
     found: dict[tuple[int, int], Path] = {}
     for path in paths:
         try:
@@ -250,7 +250,7 @@ def real_folders(paths: Iterable[Path]) -> list[Path]:
 
 
 def identity_of(path: Path) -> str:
-    """What stays of a folder when it is renamed; empty where it is gone."""
+    """Return what stays of a folder when it is renamed; empty where it is gone."""
     try:
         status = path.stat()
     except OSError:

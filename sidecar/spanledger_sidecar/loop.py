@@ -296,7 +296,7 @@ AGAIN = (
 
 
 def findings(source: Source, settings: Settings) -> list[str]:
-    """What was looked at, what was there, and what of it is not counted, in lines for people."""
+    """Return what was looked at, what was there, and what of it is not counted, in lines for people."""
     lines = []
     for place in source.places():
         if not place.is_dir():
@@ -327,7 +327,7 @@ def _source(source: SourceSettings, cursor: Cursor, sign: Sign, environ: Mapping
 
 
 def _sessions(watcher: Watcher, roots: list[Path]) -> dict[str, Path]:
-    """The sessions whose files changed, with their homes."""
+    """Return the sessions whose files changed, with their homes."""
     found: dict[str, Path] = {}
     while True:
         try:

@@ -170,19 +170,19 @@ def text(value: Any) -> str:
 
 
 def nested(value: Any, *keys: str) -> Any:
-    """What stands at a path of keys, None if nothing does."""
+    """Return what stands at a path of keys, None if nothing does."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
 def pack(value: Any) -> bytes:
-    """The stored form of a plain value."""
+    """Return the stored form of a plain value."""
     packed: bytes | None = msgpack.packb(value)
     assert packed is not None, "only a stream packs to nothing"
     return packed
 
 
 def unpack(packed: bytes) -> Any:
-    """The value back."""
+    """Return the plain value of a stored form."""
     return msgpack.unpackb(packed, strict_map_key=False)

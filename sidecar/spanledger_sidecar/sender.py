@@ -40,7 +40,7 @@ class Sender(Protocol):
     def address(self) -> str: ...
 
     def send(self, spans: Sequence[Span]) -> Result:
-        """How the other side answered. May block for as long as its timeout; used by one thread at a time."""
+        """Send, and return the other side's answer. May block for its whole timeout; used by one thread at a time."""
         ...
 
     def close(self) -> None: ...
@@ -191,7 +191,7 @@ class Outbox:
         return True
 
     def _deliver(self, batch: Batch, refused: Batch) -> bool:
-        """Whether it is worth while to go on; spans that are refused for good are added to `refused`."""
+        """Return whether it is worth while to go on; spans that are refused for good are added to `refused`."""
         result = self._sender.send([span for _, span in batch])
         self.wait = result.retry_after or 0.0
         if result.verdict is Verdict.ACCEPTED:

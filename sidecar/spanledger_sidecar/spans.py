@@ -88,7 +88,7 @@ class Span:
 
 
 def span(record: Record) -> Span:
-    """How a record looks as a span."""
+    """Return how a record looks as a span."""
     attributes = _common(record)
     name, client, failed = "session closed", False, False
     if isinstance(record, UsageRecord):
@@ -203,7 +203,7 @@ def _tool(record: ToolRecord) -> Attributes:
 
 
 def readable(made: Span) -> ReadableSpan:
-    """The SDK's span, with our ids: ids that a tracer chose would differ when a span is sent again."""
+    """Return the SDK's span, with our ids: ids that a tracer chose would differ when a span is sent again."""
     parent = _context(made.trace_id, made.parent_id) if made.parent_id else None
     return ReadableSpan(
         made.name,

@@ -27,21 +27,21 @@ class TokenVector(NamedTuple):
         return TokenVector(*(a - b for a, b in zip(self, other, strict=True)))
 
     def at_least(self, other: TokenVector) -> TokenVector:
-        """The larger of each class."""
+        """Return the larger of each class."""
         return TokenVector(*(max(a, b) for a, b in zip(self, other, strict=True)))
 
     def at_most(self, other: TokenVector) -> TokenVector:
-        """The smaller of each class."""
+        """Return the smaller of each class."""
         return TokenVector(*(min(a, b) for a, b in zip(self, other, strict=True)))
 
     @property
     def inputs(self) -> int:
-        """The input group: what was not cached, cache reads and cache writes."""
+        """Return the input group: what was not cached, cache reads and cache writes."""
         return self.input + self.cached + self.cache_create
 
     @property
     def outputs(self) -> int:
-        """The output group: text and reasoning."""
+        """Return the output group: text and reasoning."""
         return self.output + self.reasoning
 
     @property
@@ -49,11 +49,11 @@ class TokenVector(NamedTuple):
         return self.inputs + self.outputs
 
     def contains(self, other: TokenVector) -> bool:
-        """Whether every class is at least `other`'s."""
+        """Return whether every class is at least `other`'s."""
         return all(a >= b for a, b in zip(self, other, strict=True))
 
     def holds(self, other: TokenVector) -> bool:
-        """Whether both groups have room for `other`'s."""
+        """Return whether both groups have room for `other`'s."""
         return self.inputs >= other.inputs and self.outputs >= other.outputs
 
 
@@ -74,7 +74,7 @@ def same(one: TokenVector, other: TokenVector) -> bool:
 
 
 def missing(whole: TokenVector, part: TokenVector) -> TokenVector:
-    """What `part` lacks of `whole`: by group, and within a group in the classes that lack it."""
+    """Return what `part` lacks of `whole`: by group, and within a group in the classes that lack it."""
     return TokenVector(*_lacks(whole[:3], part[:3]), *_lacks(whole[3:], part[3:]))
 
 
@@ -105,7 +105,7 @@ def settled(whole: TokenVector, part: TokenVector) -> TokenVector:
 
 
 def taken(pool: TokenVector, amount: TokenVector) -> TokenVector:
-    """The part of `pool` that `amount` is: class by class, then from the rest of the group."""
+    """Return the part of `pool` that `amount` is: class by class, then from the rest of the group."""
     return TokenVector(*_from_group(pool[:3], amount[:3]), *_from_group(pool[3:], amount[3:]))
 
 
@@ -120,12 +120,12 @@ def _from_group(pool: tuple[int, ...], amount: tuple[int, ...]) -> list[int]:
 
 
 def by_class(whole: TokenVector, part: TokenVector) -> TokenVector:
-    """What `part` lacks of `whole` in each class by itself."""
+    """Return what `part` lacks of `whole` in each class by itself."""
     return whole.minus(part).at_least(ZERO)
 
 
 def at_rate(cost: TokenVector, there: TokenVector, used: TokenVector) -> TokenVector:
-    """The part of `cost`, which is that of `there`, that falls on `used`: every token of a class costs the same."""
+    """Return the part of `cost`, of `there`, that falls on `used`: every token of a class costs the same."""
     return TokenVector(*(_share(c, t, min(u, t)) for c, t, u in zip(cost, there, used, strict=True)))
 
 

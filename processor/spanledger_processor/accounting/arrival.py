@@ -9,7 +9,7 @@ from spanledger_processor.model import Call, Usage, counts_of
 
 
 def span_of(fact: Fact) -> Span:
-    """What a trace remembers of a span; a plain span leaves only its links and names."""
+    """Return what a trace remembers of a span; a plain span leaves only its links and names."""
     span = Span(fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns)
     span.session, span.run = fact.session, fact.run
     call = fact.call

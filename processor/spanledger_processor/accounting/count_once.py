@@ -155,7 +155,7 @@ def _spends(span: Span) -> bool:
 
 
 def richness(span: Span) -> tuple[tuple[bool, bool, int, int], bool, bytes]:
-    """How much a span tells of its call; where two tell the same, the one that names a session, then any."""
+    """Return how much a span tells of its call; where two tell the same, the one that names a session, then any."""
     claim = span.claim or Claim()
     return claim.richness, bool(span.session.id), span.span_id
 
@@ -282,7 +282,7 @@ def _join(forest: Forest, calls: list[Call], spans: list[Span], found: Match) ->
 
 
 def _reports(forest: Forest, span: Span, call: Call) -> str:
-    """Why a span reports a call, or the first reason why not."""
+    """Return why a span reports a call, or the first reason why not."""
     code = ""
     for told in call:
         code = one_call(span, told, one_trace=True)
@@ -415,9 +415,10 @@ def _share_id(one: Span, other: Span) -> bool:
 
 
 def _by_id(one: Span, other: Span) -> str:
-    """Some servers reuse an id for every call; one library reports a call once, or again from a proxy meanwhile.
+    """Return why two spans with one response id are one call, or the reason why they are not.
 
-    Spans of one library are one call only if they overlap; those of two libraries are, unless both times and usage say
+    Some servers reuse an id for every call; one library reports a call once, or again from a proxy meanwhile. Spans of
+    one library are one call only if they overlap; those of two libraries are, unless both times and usage say
     otherwise. Of log events, several may tell one call, a moment apart; of spans that pass an answer on, at any time. A
     stored answer keeps the id of its call: it is reported by what overlaps it.
     """
@@ -446,12 +447,12 @@ def _near(one: Span, other: Span) -> bool:
 
 
 def _is_answer(span: Span) -> bool:
-    """Whether a span only passes an answer on, which holds its usage: it is the same answer whenever it comes."""
+    """Return whether a span only passes an answer on, with its usage: the same answer whenever it comes."""
     return span.claim is not None and span.claim.fallback
 
 
 def _is_unique(identifier: str) -> bool:
-    """Whether an id looks like one that no other call has: by it alone a proxy's report and its client's are joined."""
+    """Return whether an id looks like one call's alone: by it a proxy's report and its client's are joined."""
     return len(set(identifier)) >= 10 and len(identifier) >= 16
 
 
@@ -493,7 +494,7 @@ def _contains(one: Span, other: Span) -> bool:
 
 
 def _closely(one: Span, other: Span) -> bool:
-    """Whether two spans start and end so close to each other that no other call of that length has room between."""
+    """Return whether two spans start and end so close that no other call of that length has room between."""
     edges = abs(one.start_ns - other.start_ns), abs(one.end_ns - other.end_ns)
     return one.logged != other.logged or max(edges) <= EDGE_NS
 
@@ -503,7 +504,7 @@ def _differ(one: str, other: str) -> bool:
 
 
 def _other_origin(one: Span, other: Span) -> str:
-    """What both name, and differently: a service, host, process, language or user; "" for nothing."""
+    """Return what both name, and differently: a service, host, process, language or user; "" for nothing."""
     if one.claim is None or other.claim is None:
         return ""
     origins = zip(ORIGIN, one.claim.evidence.origin, other.claim.evidence.origin, strict=False)
@@ -516,7 +517,7 @@ def _few(one: Claim | None, other: Claim | None) -> bool:
 
 
 def _one_model(one: Claim | None, other: Claim | None) -> bool:
-    """Whether two claims can be of one model: what answered is compared, or where one does not tell both, any name."""
+    """Return whether two claims can be of one model: by what answered, or by any name where one tells one only."""
     if one is None or other is None:
         return True
     asked = one.evidence.asked, other.evidence.asked
@@ -536,7 +537,7 @@ def equal_usage(one: Claim | None, other: Claim | None) -> bool:
 
 
 def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
-    """Some sources leave reasoning out of the output, and do not say how much it was (Gemini CLI's spans)."""
+    """Return whether two outputs are equal, or are but for reasoning that one leaves out (Gemini CLI's spans)."""
     if one[0] is None or other[0] is None:
         return False
     (a, a_reasoning), (b, b_reasoning) = (one[1] or 0, one[5]), (other[1] or 0, other[5])

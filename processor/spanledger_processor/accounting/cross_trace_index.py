@@ -91,11 +91,11 @@ class CallFilter:
 
     @property
     def entries(self) -> int:
-        """How many ids and usages are remembered."""
+        """Return how many ids and usages are remembered."""
         return self._older.entries + self._newer.entries
 
     def tables(self) -> list[tuple[dict[int, _Rows], dict[str, dict[int, _Rows]]]]:
-        """All that is remembered, the older half first."""
+        """Return all that is remembered, the older half first."""
         return [(generation.ids, generation.usages) for generation in (self._older, self._newer)]
 
     def add(self, row: tuple[Key], source: str, ids: Iterable[int], usages: Iterable[int]) -> None:
@@ -114,7 +114,7 @@ class CallFilter:
             self._older, self._newer = newer, _Generation()
 
     def rows(self, hashes: Hashes, source: str) -> Iterator[tuple[Key, int]]:
-        """The requests that may have counted the call, with what they know it by: those of a common id first."""
+        """Yield the requests that may have counted the call, with what they know it by: those of a common id first."""
         for generation in (self._older, self._newer):
             for hash_ in hashes.ids:
                 if (rows := generation.ids.get(hash_)) is not None:
@@ -164,7 +164,7 @@ class CrossTraceIndex:
         self._added: dict[str, list[bytes]] = {}
 
     def hashes(self, span: Span) -> Hashes:
-        """What `span` is remembered under, and looked for."""
+        """Return what `span` is remembered under, and looked for."""
         if span.claim is None or span.kind in AGGREGATES:
             return Hashes()
         return self.hashes_of(span.response, span.claim.evidence.ids, span.claim.tokens, span.end_ns)
@@ -172,7 +172,7 @@ class CrossTraceIndex:
     def hashes_of(
         self, response: str, call_ids: tuple[bytes, ...], tokens: Sequence[int | None], end_ns: int
     ) -> Hashes:
-        """What a call of these ids and counts (in the order of `USAGE_CLASSES`, or none) is remembered under."""
+        """Return what a call of these ids and counts (in the order of `USAGE_CLASSES`, or none) is remembered under."""
         ids: tuple[int, ...] = (self._id(id_bytes(response)),) if response else ()
         if call_ids:
             ids += tuple([self._id(call_id) for call_id in call_ids])
@@ -211,7 +211,7 @@ class CrossTraceIndex:
         return self._calls.may_know(hashes, source)
 
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
-        """A call that is counted, for spans of other traces to find."""
+        """Keep a call that is counted, for spans of other traces to find."""
         self.remember_call(hashes, source_of(span), (trace_id, span.span_id))
 
     def remember_call(self, hashes: Hashes, source: str, entry: Entry) -> None:
@@ -264,7 +264,7 @@ def _append(entries: dict[int, list[Entry]], hash_: int, entry: Entry) -> None:
 
 
 def _calls_in(record: bytes) -> Iterator[tuple[str, int, list[int], Entry]]:
-    """The calls of a stored row: source, how many of the hashes are of ids, hashes, trace and span."""
+    """Yield the calls of a stored row: source, how many of the hashes are of ids, hashes, trace and span."""
     for source, flat in unpack(record)[2].items():
         parts = iter(flat)
         for ids, packed, trace_id, span_id in zip(parts, parts, parts, parts, strict=True):

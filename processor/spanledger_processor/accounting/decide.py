@@ -31,7 +31,7 @@ LATE_ROUND = (
 
 
 def describe(fact: Fact, call: Call, session: Named, run: Named) -> Decision:
-    """A decision with everything that the span itself and its place among others tell; no money yet."""
+    """Return a decision with everything that the span itself and its place among others tell; no money yet."""
     decision = Decision(call.kind, call.dialect, call.granularity)
     decision.session_id, decision.session_source = session.id, session.source
     decision.run_id, decision.run_source = run.id, run.source
@@ -91,7 +91,7 @@ def _carried_usage(usage: Usage | None, carried: UsageVector) -> Usage | None:
 
 
 def unaccounted(batch: Batch) -> dict[int, Decision]:
-    """A decision for each GenAI span, with usage and computed cost but no cost that counts."""
+    """Return a decision for each GenAI span, with usage and computed cost but no cost that counts."""
     traces: dict[bytes, Trace] = {}
     for fact in batch.facts:
         traces.setdefault(fact.trace_id, Trace()).spans[fact.span_id] = span_of(fact)

@@ -77,7 +77,7 @@ class Groups:
         """By parent id: what stands above."""
 
     def session(self, link: Link) -> Named:
-        """The session of a span of this trace; empty where it is unattributed."""
+        """Return the session of a span of this trace; empty where it is unattributed."""
         if link.session.id:
             return link.session
         if not self._names_sessions:
@@ -88,7 +88,7 @@ class Groups:
         return Named(self._only_session, "trace") if self._only_session else NOTHING
 
     def run(self, link: Link) -> Named:
-        """The run that the trace knows for a span; empty where the session has to decide."""
+        """Return the run that the trace knows for a span; empty where the session has to decide."""
         if link.run.id:
             return link.run
         if not self._names_runs:
@@ -99,13 +99,13 @@ class Groups:
         return Named(self._only_run, "trace") if self._only_run else NOTHING
 
     def agent(self, link: Link) -> str:
-        """The agent of a span; empty where neither it nor what stands above it names one."""
+        """Return the agent of a span; empty where neither it nor what stands above it names one."""
         if link.agent or not self._names_agents:
             return link.agent
         return self._above(link, self._agents, _agent_of)
 
     def agent_parent(self, link: Link) -> str:
-        """The agent above the one that an agent's span names; empty for other spans, and where none is known."""
+        """Return the agent above the one that an agent's span names; empty for other spans, and where none is known."""
         if link.kind != _AGENT or not link.agent or link.names_parent:
             return link.names_parent
         above = self._links.get(link.parent_id)
@@ -120,7 +120,7 @@ class Groups:
         return link.kind == _AGENT and not self._above(link, self._turns, _kind_of_agent)
 
     def _above(self, link: Link, known: dict[bytes, str], named: Callable[[Link], str]) -> str:
-        """The id that the nearest ancestor with one names; `known` keeps it by parent: each link is followed once."""
+        """Return the id that the nearest ancestor with one names; `known` keeps it by parent, each read once."""
         parent_id, way = link.parent_id, list[bytes]()
         above = ""
         while parent_id not in known:

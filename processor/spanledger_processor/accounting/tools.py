@@ -118,7 +118,7 @@ class ToolCounts:
         return stuck
 
     def _named_before(self, session: bytes, span: Span) -> bool:
-        """Whether the session has named this call id: of two reports, one may not know the arguments."""
+        """Return whether the session has named this call id: of two reports, one may not know the arguments."""
         if not span.call_id:
             return False
         where = tool_call_key(self._tenant, session, span.call_id)
@@ -158,7 +158,7 @@ def _short(signature: str) -> bytes:
 
 
 def _told_before(span: Span, rows: list[list[Any]]) -> bool:
-    """Whether one of the rows is this execution; it is taken for the span's source by that."""
+    """Return whether one of the rows is this execution; it is taken for the span's source by that."""
     source = [span.scope, span.logged]
     for row in rows:
         call_id, start_ns, end_ns, sources = row[:_RESULT]

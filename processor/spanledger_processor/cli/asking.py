@@ -50,7 +50,7 @@ class Where:
 
     @property
     def remote(self) -> str | None:
-        """The URL of the instance to ask; None for the ledger on disk.
+        """Return the URL of the instance to ask; None for the ledger on disk.
 
         What stands on the command line goes before the environment: --endpoint, else --config and --set, else the
         variable.

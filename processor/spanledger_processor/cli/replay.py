@@ -47,7 +47,7 @@ class Replayed:
 
     @property
     def complete(self) -> bool:
-        """Whether every request has arrived."""
+        """Return whether every request has arrived."""
         return not self.refused and self.stopped_at is None
 
 

@@ -136,7 +136,7 @@ async def _serve_part(config: Config, part: str, workers: int, link: str, ready_
 
 
 def _command() -> list[str]:
-    """This command with the options it was given, for processes that are parts of it."""
+    """Return this command with the options it was given, for processes that are parts of it."""
     given = click.get_current_context().params
     command = [sys.executable, "-m", "spanledger_processor.cli", "serve", "--workers", str(given["workers"])]
     command += ["--log-level", given["log_level"], "--log-format", given["log_format"]]

@@ -372,7 +372,7 @@ class Config(Section):
 
     @property
     def listeners(self) -> Mapping[str, Grpc | Http | Enricher | Api | HealthCheck]:
-        """What listens, by configuration path."""
+        """Return what listens, by configuration path."""
         otlp = self.receivers.otlp
         protocols = Protocols.model_construct(grpc=None, http=None) if otlp is None else otlp.protocols
         listeners = {

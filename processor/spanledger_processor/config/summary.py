@@ -65,14 +65,14 @@ class Summary:
 
     @property
     def unwaited(self) -> str:
-        """What to say where no exporter is required, else nothing."""
+        """Return what to say where no exporter is required, else nothing."""
         if not self.delivers or any(to.required for to in self.destinations):
             return ""
         return "no exporter is required: senders are told that all is well before anything has their data"
 
     @property
     def warnings(self) -> list[str]:
-        """What its author may not have meant."""
+        """Return what its author may not have meant."""
         if not self.delivers:
             return []
         taken = {signal for to in self.destinations for signal in to.signals}

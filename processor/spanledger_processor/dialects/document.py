@@ -48,7 +48,7 @@ _UNITS = {10**12: "USD", 10**6: "micro-USD"}
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     parts = [_HEAD, _contents(), *map(_dialect, DIALECTS), _logs(), _grouping(), _content()]
     return "\n".join(parts)
 

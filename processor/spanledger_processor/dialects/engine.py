@@ -359,7 +359,7 @@ def specialize(dialect: Dialect, present: frozenset[str], scope: str, version: s
 
 
 def keys_of(dialect: Dialect) -> Iterator[str]:
-    """Every key that a dialect's tables ask for."""
+    """Yield every key that a dialect's tables ask for."""
     yield from (*dialect.detection.keys, *dialect.detection.requires)
     for name in _LISTS:
         yield from getattr(dialect, name)

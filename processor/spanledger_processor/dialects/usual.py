@@ -170,7 +170,7 @@ class UsualCalls:
 
     @property
     def own_keys(self) -> tuple[str, ...]:
-        """The keys of the response id and of the counts, in which calls of one reading differ."""
+        """Return the keys of the response id and of the counts, in which calls of one reading differ."""
         return (self._response_id, *(key for _, key in self._counts))
 
     def _read(self, view: ScopedSpan, reading: Reading) -> Call | None:

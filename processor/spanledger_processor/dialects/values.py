@@ -25,7 +25,7 @@ def text(value: Any) -> str:
 
 
 def count(value: Any) -> int | None:
-    """A count of tokens: an integer, a whole double, or either spelled out. None if there is no value.
+    """Return a count of tokens: an integer, a whole double, or either spelled out. None if there is no value.
 
     Raises:
         NoCountError: it is none (negative, too large, a fraction, NaN, a truth value, other text).
@@ -58,7 +58,7 @@ def flag(value: Any) -> bool | None:
 
 
 def money(value: Any, unit: Pico = USD) -> Pico | None:
-    """An amount in pico-USD of a number of `unit` (pico-USD); None where it is no amount, or below zero."""
+    """Return an amount in pico-USD of a number of `unit` (pico-USD); None where it is no amount, or below zero."""
     if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and not value):
         return None
     try:

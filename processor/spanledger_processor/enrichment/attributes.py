@@ -48,7 +48,7 @@ def _json(key: str, total: str, parts: Mapping[str, tuple[str, ...]]) -> _Alias:
 
 
 def _adds_up(cost: Cost, amount: Pico) -> bool:
-    """Whether the computed parts are parts of what counts; a billed cost has none that are known."""
+    """Return whether the computed parts are parts of what counts; a billed cost has none that are known."""
     return cost.computed == amount
 
 
@@ -85,7 +85,7 @@ _TOTALS_ALONE = frozenset({"gen_ai.usage.cost", "operation.cost", "llm.cost.tota
 
 
 def alias_keys(aliases: Iterable[str]) -> tuple[str, ...]:
-    """The keys that the aliases of a configuration stand for: `llm.cost.*` is every key that begins so."""
+    """Return the keys that the aliases of a configuration stand for: `llm.cost.*` is every key that begins so."""
     wanted = [alias.removesuffix("*") for alias in aliases if alias.endswith("*")]
     exact = frozenset(aliases)
     return tuple(key for key in ALIASES if key in exact or key.startswith(tuple(wanted)))
@@ -136,7 +136,7 @@ _USAGE = tuple(integer(f"spanledger.usage.{one.attribute}") for one in USAGE_CLA
 
 
 def encode(decision: Decision) -> bytes:
-    """The attributes of `decision` as encoded `Span.attributes` fields."""
+    """Return the attributes of `decision` as encoded `Span.attributes` fields."""
     if type(decision) is UsualDecision:
         return _encode_usual(decision)
     counted = not decision.repeats_children and not decision.duplicate_of
@@ -212,7 +212,7 @@ def _origin(note: str, source: str) -> bytes:
 
 
 def _nothing_added(decision: Decision) -> list[bytes]:
-    """Why a span with usage adds nothing: never with usage or a cost."""
+    """Return why a span with usage adds nothing: never with usage or a cost."""
     if decision.duplicate_of:
         return [_COST_DUPLICATE_OF(decision.duplicate_of)]
     subtree = [] if decision.subtree is None else [_COST_SUBTREE(decision.subtree / USD)]
@@ -227,7 +227,7 @@ def _spending(decision: Decision) -> list[bytes]:
 
 
 def _totals(decision: Decision) -> list[bytes]:
-    """The running totals after this span, and the budget that it counts against."""
+    """Return the running totals after this span, and the budget that it counts against."""
     pieces = [] if decision.session_cost is None else [_SESSION_COST(decision.session_cost / USD)]
     if decision.run_cost is not None:
         pieces.append(_RUN_COST(decision.run_cost / USD))

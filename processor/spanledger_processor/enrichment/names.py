@@ -66,11 +66,11 @@ class IdResolver:
 
     @property
     def asks_request(self) -> bool:
-        """Whether what a span names may stand in its request's headers."""
+        """Return whether what a span names may stand in its request's headers."""
         return self._dimensions.asks_request
 
     def names(self, attributes: Attributes) -> Names:
-        """What `attributes` name."""
+        """Return what `attributes` name."""
         names = Names()
         for key in attributes.among(self.keys):
             self._take(names, attributes, key)
@@ -153,7 +153,7 @@ def _in_request(key: str, headers: Mapping[str, str]) -> str:
 
 
 def pick(what: str, span: Names, resource: Names) -> Named:
-    """An id from the span, else from its resource, with where it stood."""
+    """Return an id from the span, else from its resource, with where it stood."""
     if what in span.found:
         return Named(span.found[what][1], "attribute")
     return Named(resource.found[what][1], "resource") if what in resource.found else NOTHING
@@ -165,7 +165,7 @@ def is_plain_id(text: str) -> bool:
 
 
 def _id(value: Any) -> str:
-    """An attribute value as an id: text (some write it as JSON, in quotes), or a number spelled out, else none."""
+    """Return an attribute value as an id: text (some write JSON, in quotes), or a number spelled out, else none."""
     if isinstance(value, str):
         return "" if value.startswith(_SCRUBBED) else value.strip(' \t\r\n"')[:MAX_ID]
     if isinstance(value, int) and not isinstance(value, bool):

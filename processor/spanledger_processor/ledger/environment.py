@@ -40,7 +40,7 @@ def make_folder(path: Path, *, private: bool = False) -> None:
 
 
 def open_to_write(path: Path, max_size_mib: int) -> lmdb.Environment:
-    """The environment in folder `path`, made if it is not there; readable by its user only.
+    """Return the environment in folder `path`, made if it is not there; readable by its user only.
 
     Raises:
         StateError: it cannot be opened; the message says what to do.
@@ -54,7 +54,7 @@ def open_to_write(path: Path, max_size_mib: int) -> lmdb.Environment:
 
 
 def open_to_read(path: Path) -> lmdb.Environment:
-    """The environment in folder `path` as it is, also beside its writer.
+    """Return the environment in folder `path` as it is, also beside its writer.
 
     Raises:
         StateError: there is none, or it cannot be opened.
@@ -113,12 +113,12 @@ def usage(env: lmdb.Environment) -> Usage:
 
 
 def full(path: Path) -> StateError:
-    """What to tell when nothing more goes in."""
+    """Return what to tell when nothing more goes in."""
     return StateError(f"{path}: full; raise state.max_size_mib, or shorten state.retention")
 
 
 def damaged(path: Path, reason: str) -> str:
-    """What to tell of a file that LMDB cannot read."""
+    """Return what to tell of a file that LMDB cannot read."""
     return f"{path / DATA}: damaged ({reason}); move {path} away to begin an empty ledger, or restore it from a copy"
 
 
@@ -241,7 +241,7 @@ class View:
         self._path = path
 
     def get(self, key: Key) -> bytes | None:
-        """The record of `key`, None if there is none."""
+        """Return the record of `key`, None if there is none."""
         try:
             return self._get(key)
         except lmdb.Error:

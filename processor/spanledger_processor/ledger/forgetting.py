@@ -97,7 +97,7 @@ def _totals(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> in
 
 
 def _parts(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """What agents and tools did of a session."""
+    """Return what agents and tools did of a session."""
     changed = 0
     for where, record in [*_rows(txn, Table.PART, tenant)]:
         new = _replaced(record, renamed)
@@ -158,7 +158,7 @@ def _tasks(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 
 
 def _tools(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """How often a session's tool calls were made is counted from nothing: its keys do not tell the call."""
+    """Remove the counts of sessions' tool calls, which begin again: their keys do not tell the call."""
     sessions = {near(id_bytes(name)) for name in renamed}
     gone = [where for where, _ in _rows(txn, Table.TOOL, tenant) if where[9:_PREFIX] in sessions]
     for where in gone:
@@ -181,7 +181,7 @@ def _dimensions(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed, w
 
 
 def _traces(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """What is remembered of single spans, and the decisions that repeats are answered with."""
+    """Return what is remembered of single spans, and the decisions that repeats are answered with."""
     changed = 0
     replaced: dict[Any, Any] = {**renamed, **{_hash(old): _hash(new) for old, new in renamed.items()}}
     for where, record in [*_rows(txn, Table.TRACE, tenant)]:
@@ -193,7 +193,7 @@ def _traces(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> in
 
 
 def _hash(name: str) -> bytes:
-    """What stands for a user's or service's name in the evidence of a call."""
+    """Return what stands for a user's or service's name in the evidence of a call."""
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 

@@ -40,17 +40,17 @@ _ROOMY = 0.9
 
 
 def is_full(usage: Usage) -> bool:
-    """Whether nothing more may be taken in."""
+    """Return whether nothing more may be taken in."""
     return usage.used_bytes > _fillable(usage)
 
 
 def _is_crowded(usage: Usage) -> bool:
-    """Whether records may go before their time."""
+    """Return whether records may go before their time."""
     return usage.used_bytes > 0.95 * _fillable(usage)
 
 
 def _fillable(usage: Usage) -> float:
-    """Bytes for records. LMDB writes changed pages anew before it lets go of the old: also to remove takes room."""
+    """Return bytes for records. LMDB writes a changed page anew before it frees the old: to remove takes room, too."""
     return usage.map_bytes - min(usage.map_bytes / 2, max(16 << 20, usage.map_bytes / 20))
 
 
@@ -75,11 +75,11 @@ class Housekeeping:
     _draw: Random = field(default_factory=Random)
 
     def in_commit(self, txn: lmdb.Transaction[bytes], now_ms: int, usage: Usage, brought: int) -> None:
-        """A slice of what is due, in a commit that brings `brought` short-lived records."""
+        """Remove a slice of what is due, in a commit that brings `brought` short-lived records."""
         forget_due(txn, self._horizon(now_ms, usage), _SLICE + 2 * brought)
 
     def when_idle(self, environment: lmdb.Environment, now_ms: int, usage: Usage) -> bool:
-        """A slice of what is due, in a commit of its own; whether there is more."""
+        """Remove a slice of what is due, in a commit of its own; return whether there is more."""
         if now_ms >= self._next_readers_ms:
             self._next_readers_ms = now_ms + _READERS_EVERY_MS
             environment.reader_check()
@@ -129,7 +129,7 @@ class Housekeeping:
         return True
 
     def _evict_some(self, environment: lmdb.Environment, now_ms: int) -> bool:
-        """A slice of what may give way; whether there was any.
+        """Remove a slice of what may give way; return whether there was any.
 
         What nothing was added to for a while goes first, then any session, whose sums stay, before what keeps repeats
         from being counted again; models of days, which have no age, are the last.

@@ -167,15 +167,15 @@ class LmdbStore:
             return cls(env, ledger, buffer, closing.pop_all())
 
     def unit(self) -> AbstractContextManager[Unit]:
-        """A unit of work; a store that only reads has none."""
+        """Return a unit of work; a store that only reads has none."""
         return self._writing().unit()
 
     def snapshot(self) -> AbstractContextManager[Reader]:
-        """What is stored now. Keep it short: what it sees cannot be written over."""
+        """Return what is stored now. Keep it short: what it sees cannot be written over."""
         return _snapshot(self._env, self._path) if self._pen is None else self._pen.snapshot()
 
     def maintain(self) -> bool:
-        """A slice of retention, and of what is held back; whether there is more to do."""
+        """Do a slice of retention, and write a slice of what is held back; return whether there is more to do."""
         return self._writing().maintain()
 
     def names(self, tenant: bytes) -> set[str]:
@@ -203,7 +203,7 @@ class LmdbStore:
                 environment.rewrite(self._env, self._path)
 
     def usage(self) -> Usage:
-        """How full it is."""
+        """Return how full the ledger is."""
         with map_lmdb_errors(self._path):
             return replace(environment.usage(self._env), evicted=0 if self._pen is None else self._pen.evicted)
 

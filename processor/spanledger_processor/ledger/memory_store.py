@@ -24,7 +24,7 @@ class MemoryStore:
 
     @contextmanager
     def unit(self) -> Iterator[Unit]:
-        """A unit of work: it lands when its block ends, and leaves nothing where that raises."""
+        """Provide a unit of work: it lands when its block ends, and leaves nothing where that raises."""
         decided = _Decided(self._below)
         unit = Overlay(decided, self.cache)
         yield unit
@@ -37,7 +37,7 @@ class MemoryStore:
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
-        """A view of what has landed."""
+        """Provide a view of what has landed."""
         yield self._below
 
     def maintain(self) -> bool:
@@ -45,7 +45,7 @@ class MemoryStore:
         return False
 
     def usage(self) -> Usage:
-        """How much is stored; nothing bounds it."""
+        """Return how much is stored; nothing bounds it."""
         records = self._below.records
         return Usage(sum(len(key) + len(record) for key, record in records.items()), 0, len(records))
 
@@ -105,7 +105,7 @@ class _Decided(_Records):
         return iter(reversed(seen) if newest_first else seen)
 
     def changed(self) -> bool:
-        """Whether something that was read is another by now."""
+        """Return whether something that was read is another by now."""
         if any(self.records.get(key) != record for key, record in self._got.items()):
             return True
         return any(

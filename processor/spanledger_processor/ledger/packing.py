@@ -27,17 +27,17 @@ def pack(row: Any) -> bytes:
 
 
 def array_header(length: int) -> bytes:
-    """What stands before the packed elements of a sequence."""
+    """Return what stands before the packed elements of a sequence."""
     return cast(bytes, msgpack.Packer().pack_array_header(length))
 
 
 def unpack(record: bytes) -> Any:
-    """What `pack` wrote; sequences come back as lists, and wide integers as text: the reader knows which is which."""
+    """Return what `pack` wrote; sequences come back as lists, wide integers as text: the reader tells them apart."""
     return msgpack.unpackb(record, strict_map_key=False, unicode_errors="surrogatepass")
 
 
 def second(record: bytes) -> Any:
-    """The second element of a record, without reading the rest; None where there is none."""
+    """Return the second element of a record, without reading the rest; None where there is none."""
     unpacker = msgpack.Unpacker(strict_map_key=False, unicode_errors="surrogatepass")
     unpacker.feed(record)
     try:

@@ -50,7 +50,7 @@ class _Shape:
         self._tuples = [at for at, name in enumerate(self._names) if get_origin(hints[name]) is tuple]
 
     def row(self, value: Any) -> Any:
-        """The values of a dataclass, as they are packed."""
+        """Return the values of a dataclass, as they are packed."""
         if not self._nested:
             return self._values(value)
         row = list(self._values(value))
@@ -60,7 +60,7 @@ class _Shape:
         return row
 
     def read(self, row: list[Any]) -> Any:
-        """The dataclass of a packed row."""
+        """Return the dataclass of a packed row."""
         for at, shape in self._nested:
             if at < len(row) and row[at] is not None:
                 row[at] = shape.read(row[at])
@@ -79,23 +79,23 @@ DECISION_VALUES: tuple[str, ...] = _DECISION._names
 
 
 def pack_decision(decision: Decision, digest: bytes) -> bytes:
-    """The record of a decision, with the digest of the usage that it was made on."""
+    """Return the record of a decision, with the digest of the usage that it was made on."""
     return pack_values(_DECISION.row(decision), digest)
 
 
 def pack_values(values: list[Any], digest: bytes) -> bytes:
-    """The record of a decision with these values (`DECISION_VALUES`; usage and cost as the values of theirs)."""
+    """Return the record of a decision with these values (`DECISION_VALUES`; usage and cost as the values of theirs)."""
     return pack([_VERSION, digest, values])
 
 
 def values_in(record: bytes) -> list[Any]:
-    """The values that `pack_values` packed."""
+    """Return the values that `pack_values` packed."""
     values: list[Any] = unpack(record)[2]
     return values
 
 
 def unpack_decision(record: bytes) -> tuple[Decision, bytes]:
-    """The decision and the digest of a record.
+    """Return the decision and the digest of a record.
 
     Raises:
         StateError: a later version wrote it in another way.

@@ -24,23 +24,23 @@ _DAY_NS = 86_400 * 10**9
 
 
 def usd(amount: Pico) -> float:
-    """An amount as a double of USD, correctly rounded."""
+    """Return an amount as a double of USD, correctly rounded."""
     return amount / USD
 
 
 def exact_usd(amount: Pico) -> str:
-    """An amount in USD, every digit of it."""
+    """Return an amount in USD, every digit of it."""
     whole, places = divmod(abs(amount), USD)
     return f"{'-' if amount < 0 else ''}{whole}.{places:012d}".rstrip("0").rstrip(".")
 
 
 def money(amount: Pico) -> Row:
-    """An amount both ways: the double that charts take, and every digit."""
+    """Return an amount both ways: the double that charts take, and every digit."""
     return {"cost_usd": usd(amount), "cost_usd_exact": exact_usd(amount)}
 
 
 def spend(sums: Sums) -> Row:
-    """What was spent: cost, calls and why not all of them have a price, tokens and units sold by the call."""
+    """Return what was spent: cost, calls and why not all of them have a price, tokens and units sold by the call."""
     counts = list(zip(USAGE_CLASSES, sums.usage, strict=True))
     return {
         **money(sums.cost),
@@ -65,13 +65,13 @@ def note(kinds: Mapping[str, int]) -> str:
 
 
 def models(sums: Sums) -> list[Row]:
-    """The cost on each model, the dearest first."""
+    """Return the cost on each model, the dearest first."""
     ranked = sorted(sums.models.items(), key=lambda item: (-item[1], item[0]))
     return [{"model": name, **money(cost)} for name, cost in ranked]
 
 
 def row(sums: Sums) -> Row:
-    """A session, run, task or the whole: whose it is, what was spent, on which models (the dearest first), when."""
+    """Return sums as a row: names, what was spent, on which models (the dearest first), and when."""
     return {
         "id": sums.labels.get("id", ""),
         **({"parent_id": sums.labels["parent"]} if "parent" in sums.labels else {}),
@@ -99,6 +99,6 @@ def time_of(at_ns: int) -> str | None:
 
 
 def date_of(day: int) -> str | None:
-    """The date of a day since 1970; None where no calendar holds it."""
+    """Return the date of a day since 1970; None where no calendar holds it."""
     at = time_of(max(day * _DAY_NS, 1))
     return at and at.partition("T")[0]

@@ -53,7 +53,7 @@ def run_of_session(session_id: str, look: Callable[[str], tuple[set[str], str]])
 
 
 def linked(reader: Reader, tenant: bytes, kind: bytes, identifier: str) -> Iterator[str]:
-    """The sessions that stand behind a run (`NAMES`) or a session (`SPAWNED`)."""
+    """Yield the sessions that stand behind a run (`NAMES`) or a session (`SPAWNED`)."""
     above = kind + id_bytes(bounded_id(identifier))
     for where, record in reader.scan(Table.LINK, tenant, within=near(above)):
         session_id = unpack(record)[2]
@@ -69,7 +69,7 @@ def sessions_under(
     *,
     most: int | None = _MOST_SESSIONS,
 ) -> list[str] | None:
-    """The sessions whose own part may stand under a run; None if they are more than `most`.
+    """Return the sessions whose own part may stand under a run; None if they are more than `most`.
 
     `new` are links that are not stored yet.
     """
@@ -88,7 +88,7 @@ def sessions_under(
 
 
 def all_runs(reader: Reader, tenant: bytes) -> dict[str, Sums]:
-    """The totals of every run by its id, of what belongs to none under the empty one."""
+    """Return the totals of every run by its id, of what belongs to none under the empty one."""
     runs: dict[str, Sums] = {}
     for _, record in reader.scan(Table.RUN, tenant):
         sums = Sums.unpack(record)
@@ -109,7 +109,7 @@ def all_runs(reader: Reader, tenant: bytes) -> dict[str, Sums]:
 
 
 def one_run(reader: Reader, tenant: bytes, run_id: str) -> Sums | None:
-    """The totals of one run, None if the ledger has none of that id."""
+    """Return the totals of one run, None if the ledger has none of that id."""
     record = reader.get(run_key(tenant, run_id))
     total = None if record is None else Sums.unpack(record)
     for session_id in sessions_under(reader, tenant, run_id, most=None) or ():
@@ -125,5 +125,5 @@ def one_run(reader: Reader, tenant: bytes, run_id: str) -> Sums | None:
 
 
 def named_by(session: Sums) -> tuple[set[str], str]:
-    """The runs that spans of a session name, and its parent session."""
+    """Return the runs that spans of a session name, and its parent session."""
     return session.named, session.labels.get("parent", "")

@@ -71,12 +71,12 @@ class Table(IntEnum):
 
 
 def tenant_hash(tenant: str) -> bytes:
-    """The 8 bytes that keep one tenant's keys from another's; the default tenant is the empty string."""
+    """Return the 8 bytes that keep one tenant's keys from another's; the default tenant is the empty string."""
     return blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def key(table: Table, tenant: bytes, *ids: bytes) -> Key:
-    """The key of the record for `ids`.
+    """Return the key of the record for `ids`.
 
     Several ids are hashed with their lengths, so that they cannot run together, behind a piece of the first one's hash:
     the spans of a trace, the tools and tasks of a session stand side by side, and a commit rewrites few pages.
@@ -95,7 +95,7 @@ _FIRST = tuple(bytes((table,)) for table in range(256))
 
 @lru_cache(maxsize=1024)
 def near(first: bytes) -> bytes:
-    """What keys of several ids have in front; kept, because the tasks and tools of a session come together."""
+    """Return what keys of several ids have in front; kept, because the tasks and tools of a session come together."""
     return blake2b(first, digest_size=6).digest()
 
 
@@ -118,11 +118,11 @@ class Reader(Protocol):
     """One consistent view."""
 
     def get(self, key: Key) -> bytes | None:
-        """The record of a key, None if there is none; in a unit, something that it decides on."""
+        """Return the record of a key, None if there is none; in a unit, something that it decides on."""
         ...
 
     def sums(self, key: Key) -> Sums:
-        """The total that stands under a key, an empty one if there is none; in a unit, something that it only tells.
+        """Return the total under a key, an empty one if there is none; in a unit, something that it only reports.
 
         It belongs to the caller.
         """
@@ -137,7 +137,7 @@ class Reader(Protocol):
         newest_first: bool = False,
         before: Key | None = None,
     ) -> Iterator[tuple[Key, bytes]]:
-        """The records of one tenant in a table, in the order of their keys, or from the last one back.
+        """Yield the records of one tenant in a table, in the order of their keys, or from the last one back.
 
         From the last one back, `before` leaves out that key and those behind it. `within` is `near` of the first of
         several ids: only what stands side by side with it, which may be of another first id, too.
@@ -161,7 +161,7 @@ class Unit(Reader, Protocol):
     def apply(self, changes: Changes, now_ns: int) -> None: ...
 
     def part(self) -> AbstractContextManager[Unit]:
-        """A part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
+        """Return a part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
         ...
 
 
@@ -191,7 +191,7 @@ class Store(Protocol):
     def snapshot(self) -> AbstractContextManager[Reader]: ...
 
     def maintain(self) -> bool:
-        """What is to be done beside the units, a bounded slice of it: retention, writing out. True: more is due."""
+        """Do a bounded slice of retention and writing out, beside the units; return whether more is due."""
         ...
 
     def usage(self) -> Usage: ...

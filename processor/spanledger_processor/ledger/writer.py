@@ -54,7 +54,7 @@ class ReopeningStore:
             self._fail(error)
 
     def ready(self) -> Store:
-        """The store.
+        """Return the store that can be used now.
 
         Raises:
             StateError: there is none now.
@@ -74,14 +74,14 @@ class ReopeningStore:
             self._fail(error)
 
     def succeeded(self) -> None:
-        """What was tried worked."""
+        """Note that the store could be used."""
         if self.problem is not None:
             self.problem = None
             log.info("the ledger is available")
             self._available(True)
 
     def failed(self, error: StateError) -> None:
-        """What was tried did not work. Without a store nothing was tried, and the next attempt to open it stands."""
+        """Note that the store failed. Without a store nothing was tried, and the next attempt to open it stands."""
         store = self._store
         if store is None:
             return
@@ -196,7 +196,7 @@ class LedgerWriter:
         self._thread.start()
 
     async def submit(self, work: Callable[[Unit], T]) -> T:
-        """What `work` returns, when what it applied to its unit is stored as durably as the store promises.
+        """Return what `work` returns, when what it applied to its unit is stored as durably as the store promises.
 
         Raises:
             StateError: the state is not available, and nothing of the work is stored.
@@ -217,7 +217,7 @@ class LedgerWriter:
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
-        """What is committed now, for answers; on any thread, and short.
+        """Provide what is committed now, for answers; on any thread, and short.
 
         Raises:
             StateError: the state is not available.
@@ -227,7 +227,7 @@ class LedgerWriter:
 
     @property
     def problem(self) -> str | None:
-        """Why the state is not available; None when it is."""
+        """Return why the state is not available; None when it is."""
         return self._store.problem
 
     def close(self) -> None:
@@ -247,12 +247,12 @@ class LedgerWriter:
             self._wake.notify()
 
     def _give_up_if_hanging(self, job: _Job) -> None:
-        """A long queue is waited for, and the senders with it; a commit that does not end is not."""
+        """Give up the works that wait behind a commit that does not end; a long queue alone is waited for."""
         if time.monotonic() > self._patience_ends and self._withdraw(job):
             raise StateError("the ledger's disk has not answered in time")
 
     def _withdraw(self, job: _Job) -> bool:
-        """Whether the writer had not begun it; then it never will."""
+        """Return whether the writer had not begun it; then it never will."""
         with self._wake:
             try:
                 self._jobs.remove(job)

@@ -30,7 +30,7 @@ _SMALL = 128
 
 
 def delimited(number: int, content: bytes) -> bytes:
-    """A length-delimited field."""
+    """Return a length-delimited field."""
     return write_varint(number << 3 | LENGTH) + write_varint(len(content)) + content
 
 
@@ -82,7 +82,7 @@ def doubles(*keys: str) -> Callable[..., bytes]:
 
 
 def flag(key: str, *, value: bool) -> bytes:
-    """A bool attribute named `key`."""
+    """Return a bool attribute named `key`."""
     return _prefix(key, _BOOL, 1) + bytes((value,))
 
 
@@ -125,7 +125,7 @@ class SynthesizedSpan:
 
 
 def encode_traces(spans: Iterable[SynthesizedSpan]) -> bytes:
-    """An ExportTraceServiceRequest with `spans`, grouped by resource and scope, otherwise in their order."""
+    """Return an ExportTraceServiceRequest with `spans`, grouped by resource and scope, otherwise in their order."""
     request = ExportTraceServiceRequest()
     resources: dict[bytes, Any] = {}
     scopes: dict[tuple[bytes, str, str], ScopeSpans] = {}
@@ -144,17 +144,17 @@ def encode_traces(spans: Iterable[SynthesizedSpan]) -> bytes:
 
 
 def trace_id_of(*parts: str | bytes | int) -> bytes:
-    """A trace id that is a hash of what the trace stands for: the same parts always give the same id."""
+    """Return a trace id that is a hash of what the trace stands for: the same parts always give the same id."""
     return _digest(b"trace", parts, 16)
 
 
 def span_id_of(*parts: str | bytes | int) -> bytes:
-    """A span id that is a hash of what the span stands for: the same parts always give the same id."""
+    """Return a span id that is a hash of what the span stands for: the same parts always give the same id."""
     return _digest(b"span", parts, 8)
 
 
 def _digest(kind: bytes, parts: tuple[str | bytes | int, ...], size: int) -> bytes:
-    """Each part goes in with its length, so that moving a character from one to the next gives another hash."""
+    """Return a hash of `parts`, each with its length: a character moved from one to the next gives another hash."""
     digest = blake2b(digest_size=size, person=kind)
     for part in parts:
         content = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
@@ -181,7 +181,7 @@ def _key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
 
 
 def any_value(value: Any) -> AnyValue:
-    """A plain Python value as an AnyValue message."""
+    """Return a plain Python value as an AnyValue message."""
     if value is None:
         return AnyValue()
     if isinstance(value, bool):

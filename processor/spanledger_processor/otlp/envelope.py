@@ -116,7 +116,7 @@ def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
 
 
 def _read_group(body: bytes, start: int, end: int, envelope: Envelope, place: str) -> tuple[ResourceItems, int]:
-    """A resource, and of how many parts it is made."""
+    """Return a resource, and of how many parts it is made."""
     parts = _messages(body, start, end, {1: "resource", 2: envelope.scoped, 3: "schema_url"}, place)
     resource = b"".join(body[at:to] for number, at, to in parts if number == 1)
     scoped = [(at, to) for number, at, to in parts if number == 2]

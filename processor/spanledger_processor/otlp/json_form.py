@@ -91,7 +91,7 @@ def _field(field: FieldDescriptor) -> JsonField:
 
 
 def _lenient(requests: Iterable[Any]) -> DescriptorPool:
-    """A pool with the copies of everything that `requests` need, each file once, after what it needs itself."""
+    """Return a pool with the copies of everything that `requests` need, each file once, after what it needs itself."""
     pool = DescriptorPool()
     files = {file.name: file for request in requests for file in _with_dependencies(request.DESCRIPTOR.file)}
     for file in files.values():
@@ -141,7 +141,7 @@ SignalName: TypeAlias = Literal["traces", "logs", "metrics"]
 
 
 def to_protobuf(signal: SignalName, text: bytes) -> bytes:
-    """An export request in JSON as protobuf. Text that is not valid Unicode becomes U+FFFD where it is not.
+    """Return an export request in JSON as protobuf. Text that is not valid Unicode becomes U+FFFD where it is not.
 
     Raises:
         MalformedError: it is no such request; names the path and what is wrong there, never a value.
@@ -156,7 +156,7 @@ def to_protobuf(signal: SignalName, text: bytes) -> bytes:
 
 
 def to_json(signal: SignalName, body: bytes) -> bytes:
-    """An export request in protobuf as JSON, in one line. Everything that `body` says and that can be read is there.
+    """Return an export request in protobuf as JSON, in one line, with all that `body` says and that can be read.
 
     Text that is not UTF-8 holds U+FFFD instead. Of a span, record or metric that cannot be read to its end, the rest
     is left out: whatever passes through can be written to a file.

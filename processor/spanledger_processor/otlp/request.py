@@ -60,7 +60,7 @@ class TraceRequest:
         self._replaced.setdefault(group, {})[span] = content
 
     def serialize(self) -> bytes:
-        """The request with what was appended and replaced; every other byte is as it came."""
+        """Return the request with what was appended and replaced; every other byte is as it came."""
         return finished(self.serializing())
 
     def serializing(self) -> Generator[None, None, bytes]:
@@ -91,7 +91,7 @@ def parse_traces(body: bytes) -> TraceRequest:
 
 
 def count_traces(body: bytes) -> TraceRequest:
-    """The same request, its spans counted and not handed out: half the cost, for one that passes as it is.
+    """Return the same request, its spans counted and not handed out: half the cost, for one that passes as it is.
 
     Raises:
         MalformedError: it is none; says what is wrong and where.
@@ -169,7 +169,7 @@ def splice(body: bytes, extras: _Items, replaced: _Items) -> Generator[None, Non
 
 
 def _replace(body: bytes, start: int, end: int, number: int, new: Callable[[int, int], _Steps]) -> _Steps:
-    """The message at [start, end) with its fields `number` replaced; None if `new` has nothing for any of them."""
+    """Return the message at [start, end) with fields `number` replaced; None if `new` has nothing for any of them."""
     pieces: _Pieces = []
     copied = start
     for field in fields(body, start, end):
@@ -186,7 +186,7 @@ _NONE: Mapping[int, bytes] = MappingProxyType({})
 
 
 def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replaced: Mapping[int, bytes]) -> _Steps:
-    """The scope at [start, end) with `extras` appended to its items, or items `replaced`.
+    """Yield the scope at [start, end) with `extras` appended to its items, or items `replaced`.
 
     Goes over every item of a request, so what is common is read in place: a tag of one byte, a length of one or two.
     """

@@ -125,7 +125,7 @@ _POOL = _build()
 
 
 def _class(name: str) -> Any:
-    """The message class; typed as Any because its fields come from the table above."""
+    """Return the message class; typed as Any because its fields come from the table above."""
     return GetMessageClass(_POOL.FindMessageTypeByName(f"spanledger.wire.{name}"))
 
 
@@ -141,5 +141,5 @@ Entry = _class("Entry")
 
 
 def text(value: str | bytes) -> str:
-    """A string field as read: protobuf gives bytes where the text is not valid UTF-8."""
+    """Return a string field as read: protobuf gives bytes where the text is not valid UTF-8."""
     return value if isinstance(value, str) else value.decode("utf-8", "replace")

@@ -51,7 +51,7 @@ class Attributes:
             raise MalformedError(f"attribute {key[:_SHOWN]!r}: its value cannot be read") from None
 
     def keys(self) -> Iterable[str]:
-        """Every key there is, in no order."""
+        """Return every key there is, in no order."""
         keys = list(self._encoded)
         return [schema.text(key) for key in keys] if bytes in set(map(type, keys)) else keys
 
@@ -62,7 +62,7 @@ class Attributes:
         return keys.intersection(self._keys)
 
     def fingerprint(self, keys: tuple[str, ...]) -> tuple[bytes | None, ...]:
-        """What stands under `keys`, encoded, to compare spans by."""
+        """Return what stands under `keys`, encoded, to compare spans by."""
         return tuple(map(self._encoded.get, keys))
 
     def without(self, keys: frozenset[str]) -> Attributes:
@@ -70,13 +70,13 @@ class Attributes:
         return Attributes({key: self._encoded[key] for key in self._encoded if key not in keys})
 
     def shape(self) -> tuple[str, ...]:
-        """Every key there is, in the order in which the map has them: often the same for the same keys."""
+        """Return every key there is, in the order in which the map has them: often the same for the same keys."""
         if self._keys is None:
             self._keys = list(self._encoded)
         return tuple(self._keys)
 
     def contents(self) -> frozenset[tuple[str, bytes]]:
-        """Every key with its encoded value."""
+        """Return every key with its encoded value."""
         return frozenset(self._encoded.items())
 
     def recorded(self) -> RecordedAttributes:
@@ -125,7 +125,7 @@ def attributes_of(message: Any, encoded: bytes, number: int) -> Attributes:
 
 
 def plain(value: Any) -> Any:
-    """An AnyValue message as a plain Python value."""
+    """Return an AnyValue message as a plain Python value."""
     which = value.WhichOneof("value")
     if which is None:
         return None
@@ -140,7 +140,7 @@ def plain(value: Any) -> Any:
 
 
 def _number(encoded: bytes, size: int) -> int | None:
-    """The varint behind the tag if it ends where `encoded` ends. Counts take three bytes at most, nearly always."""
+    """Return the varint behind the tag if it ends where `encoded` does. Counts take three bytes at most, mostly."""
     if size == 4:
         _, one, two, three = encoded
         return one & 0x7F | (two & 0x7F) << 7 | three << 14 if one > 0x7F and two > 0x7F and three < 0x80 else None

@@ -173,7 +173,7 @@ class LogView:
 
     @property
     def body(self) -> Any:
-        """The body as a plain Python value (see `values.Value`), None if absent or empty."""
+        """Return the body as a plain Python value (see `values.Value`), None if absent or empty."""
         return plain(self._message.body)
 
     @property

@@ -156,7 +156,7 @@ def _lines(quote: Quote) -> tuple[Line, ...]:
 
 
 def _rates(card: Card, rates: Row) -> tuple[Rate, ...]:
-    """The rates that differ from those of what includes the class, and whatever input and output cost."""
+    """Return the rates that differ from those of what includes the class, and whatever input and output cost."""
     return tuple(
         Rate(label, _unit(unit), _per_unit(unit, rates[place], card))
         for place, label, unit in _SOLD

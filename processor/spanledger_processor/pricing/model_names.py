@@ -242,7 +242,7 @@ def one_model(name: str, other: str) -> bool:
 
 @lru_cache(4096)
 def _undated(name: str) -> tuple[str, str]:
-    """The canonical name and the digits of the date that was part of the name."""
+    """Return the canonical name and the digits of the date that was part of the name."""
     plain = clean(name)
     if (match := FORMS[0].pattern.match(plain) or BEDROCK.match(plain)) is not None:
         plain = match["model"]
@@ -322,7 +322,7 @@ def _split(model: str) -> tuple[str, str]:
 
 
 def _by_name(model: str) -> list[Candidate]:
-    """The sellers that claim a name as theirs; where none does, the one maker that lists it (embeddings, for one)."""
+    """Return the sellers that claim a name; where none does, the one maker that lists it (embeddings, for one)."""
     head = model.partition(":")[0]
     if "/" in model:
         return []

@@ -182,7 +182,7 @@ def _untold(model: str) -> tuple[str, ...]:
 
 
 def _changes(model: ModelInfo) -> set[timedelta]:
-    """The times of the day at which a model's price may change."""
+    """Return the times of the day at which a model's price may change."""
     constraints: list[StartDateConstraint | TimeOfDateConstraint | None] = []
     if isinstance(model.prices, list):
         constraints += [conditional.constraint for conditional in model.prices]

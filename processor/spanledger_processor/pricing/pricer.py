@@ -161,7 +161,7 @@ class Pricer:
         return resolved.only or resolved.card(at_ns - day * _DAY_NS)
 
     def _rates(self, call: Call, at_ns: int) -> tuple[Card, Row] | Unpriced:
-        """The card and the rates on it that hold for a call; under a plan else those of the model's maker."""
+        """Return the card and the rates on it that hold for a call; under a plan else those of the model's maker."""
         found = self._sellers_rates(call, at_ns)
         if found == "unknown_model" and call.plan:
             return self._sellers_rates(replace(call, provider=""), at_ns)

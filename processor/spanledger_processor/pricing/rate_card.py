@@ -287,7 +287,7 @@ def build(
 
 
 def _filled(step: dict[str, Fraction]) -> list[Fraction | None]:
-    """The rates of all classes: of one without a rate of its own that of what includes it, one with its own first."""
+    """Return the rates of all classes; a class without a rate has that of what includes it, one with its own first."""
     rates: list[Fraction | None] = []
     for one, wholes in zip(USAGE_CLASSES, _WHOLES, strict=True):
         stated = [step[name] for name in (one.name, *one.part_of) if name in step]
@@ -296,7 +296,7 @@ def _filled(step: dict[str, Fraction]) -> list[Fraction | None]:
 
 
 def _rate(key: str, value: Decimal | TieredPrices, above: int) -> Fraction:
-    """The rate under a key of the list for an input just over a threshold; -1 asks for the base rate."""
+    """Return the rate under a key of the list for an input just over a threshold; -1 asks for the base rate."""
     unit = PICO_PER_KCOUNT if key.endswith("_kcount") else PICO_PER_MTOK
     if isinstance(value, TieredPrices):
         passed = [tier.price for tier in value.tiers if tier.start <= above]

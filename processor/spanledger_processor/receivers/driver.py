@@ -76,16 +76,16 @@ class RequestObserver(Protocol):
     """Counts requests; must not raise and must not wait."""
 
     def began(self) -> None:
-        """A request comes in, and is worked on by this task and those that it starts."""
+        """Note that a request came in, which this task and those that it starts work on."""
 
     def answered(self, signal: Signal, protocol: OtlpProtocol, outcome: Outcome, cause: str, seconds: float) -> None:
-        """A request was answered, `seconds` after it began; `cause` says why the outcome is not "ok"."""
+        """Count an answered request, `seconds` after it began; `cause` says why the outcome is not "ok"."""
 
     def received(self, signal: Signal, protocol: OtlpProtocol, size: int) -> None:
-        """A request was read: `size` bytes, decompressed, as protobuf."""
+        """Count a request that was read: `size` bytes, decompressed, as protobuf."""
 
     def in_flight(self, size: int) -> None:
-        """Bytes held for requests, both protocols together, have become `size`."""
+        """Set the bytes held for requests, both protocols together, to `size`."""
 
     def internal_error(self, where: str) -> None:
         """Something of ours failed; the sender was told to keep the data."""

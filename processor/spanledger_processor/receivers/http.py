@@ -89,12 +89,12 @@ class HttpReceiver:
 
     @property
     def port(self) -> int:
-        """Where it listens once started."""
+        """Return where it listens once started."""
         return self._listener.port
 
     @property
     def listening(self) -> bool:
-        """Whether requests are taken."""
+        """Return whether requests are taken."""
         return self._listener.listening and not self._driver.draining
 
     async def start(self) -> None:

@@ -65,7 +65,7 @@ class Minutes:
         self._minutes: OrderedDict[str | bytes, _Minute] = OrderedDict()
 
     def __len__(self) -> int:
-        """How many senders or tenants are told apart now."""
+        """Return how many senders or tenants are told apart now."""
         return len(self._minutes)
 
     def take(self, taken: Taken) -> Beyond | None:

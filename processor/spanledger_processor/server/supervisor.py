@@ -52,12 +52,12 @@ class Part:
 
     @property
     def log(self) -> logging.Logger:
-        """A logger of its own: repeats are left out for each part by itself."""
+        """Return a logger of its own: repeats are left out for each part by itself."""
         return logging.getLogger(f"{__name__}.{self.name.replace(' ', '_')}")
 
     @property
     def arguments(self) -> list[str]:
-        """What the command is given to be this part."""
+        """Return what the command is given to be this part."""
         return ["--part", "ledger" if self.number is None else str(self.number)]
 
 

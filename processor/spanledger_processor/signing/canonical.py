@@ -33,7 +33,7 @@ class Spelled(str):
 
 
 def canonical(value: Any, ignored: frozenset[str] = frozenset()) -> bytes:
-    """The form of `value` without the fields in `ignored`, in UTF-8 (with lone surrogates).
+    """Return the form of `value` without the fields in `ignored`, in UTF-8 (with lone surrogates).
 
     A field is named by its keys from the top, joined by dots; those in the objects of a list, as if there were no list.
 
@@ -80,7 +80,7 @@ def _put_object(out: list[str], value: dict[Any, Any], ignored: frozenset[str], 
 
 
 def _key(key: Any) -> str:
-    """A key that is no text, as JSON would write it."""
+    """Return a key that is no text, as JSON would write it."""
     if key is None or type(key) is bool:
         return {None: "null", True: "true", False: "false"}[key]
     if type(key) is int or type(key) is float:

@@ -24,7 +24,7 @@ class SigningKeyUnavailableError(SigningKeyError):
 
 
 def load_key(configured: str | None, environ: Mapping[str, str], state_path: Path) -> tuple[bytes, bool]:
-    """The key: `configured`, else $SPANLEDGER_SIGNING_KEY, else the one in the state folder, made if there is none.
+    """Return `configured`, else $SPANLEDGER_SIGNING_KEY, else the state folder's key, made if there is none.
 
     True beside it: it was made just now, and other machines do not have it. White space around a key is no part of it,
     so what the file holds can be put into the variable elsewhere.
@@ -60,7 +60,7 @@ def _read(path: Path) -> bytes:
 
 
 def _made(path: Path) -> tuple[bytes, bool]:
-    """A new key on disk, whole from the moment it is there; the other's, if another process was first."""
+    """Return a new key on disk, whole from the moment it is there; the other's, if another process was first."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = secrets.token_hex(32)
     draft = path.with_name(f".{FILE}.{secrets.token_hex(8)}")

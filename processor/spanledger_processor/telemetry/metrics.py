@@ -33,11 +33,11 @@ class RequestMetrics:
         self._tracer = tracer
 
     def began(self) -> None:
-        """A request came in; what this task and those that it starts do is done for it."""
+        """Begin the span of a request; what this task and those that it starts do is done for it."""
         self._tracer.begin()
 
     def answered(self, signal: Signal, protocol: str, outcome: str, cause: str, seconds: float) -> None:
-        """A request got its answer."""
+        """Count an answered request."""
         self._tracer.request(signal, protocol, outcome, cause, seconds)
         self._registry.count("requests_total", signal, protocol, outcome)
         self._registry.observe("request_duration_seconds", seconds, signal, protocol)
@@ -45,11 +45,11 @@ class RequestMetrics:
             self._registry.count("refused_requests_total", signal, protocol, cause)
 
     def received(self, signal: Signal, protocol: str, size: int) -> None:
-        """A request was read."""
+        """Count a request that was read."""
         self._registry.count("received_bytes_total", signal, protocol, by=size)
 
     def in_flight(self, size: int) -> None:
-        """Bytes held have become `size`."""
+        """Set the bytes held to `size`."""
         self._registry.set("in_flight_bytes", size)
 
     def internal_error(self, where: str) -> None:
@@ -89,18 +89,18 @@ class StageMetrics:
         self._count("accepted_items_total", signal, by=items)
 
     def refused(self, signal: Signal, items: int, verdict: str) -> None:
-        """The sender was told to keep or to drop items."""
+        """Count items that the sender was told to keep or to drop."""
         self._count("refused_items_total", signal, verdict, by=items)
 
     def enriched(self, reading: Reading) -> None:
-        """A request was read and written."""
+        """Count the spans of a request that was read and written."""
         self._count("passed_marked_spans_total", by=reading.marked)
         self._count("forged_attributes_total", by=reading.forged)
         for reason, spans in reading.failures.items():
             self._count("enrichment_failures_total", *self._reasons(reason), by=spans)
 
     def rate_limited(self, limit: str) -> None:
-        """A request was beyond a limit of its sender or tenant."""
+        """Count a request beyond a limit of its sender or tenant."""
         self._count("rate_limited_requests_total", limit)
 
     def redacted(self, redacted: Redacted) -> None:
@@ -110,17 +110,17 @@ class StageMetrics:
         self._count("redaction_failures_total", by=redacted.unreadable)
 
     def enrichment_failed(self, reason: str) -> None:
-        """A request went on as it came."""
+        """Count a request that went on as it came."""
         self._count("enrichment_failures_total", *self._reasons(reason))
 
     def unaccounted(self, decisions: Mapping[int, Decision]) -> None:
-        """The state was not available for spans, which go on with what was decided without it."""
+        """Count spans that went on with what was decided without the state, which was not available."""
         self._count("unaccounted_spans_total", by=len(decisions))
         computed = (decision.cost.computed for decision in decisions.values() if decision.cost is not None)
         self._count("unaccounted_usd_total", by=sum(amount for amount in computed if amount) / USD)
 
     def ruled(self, batch: Batch, ruling: Ruling) -> None:
-        """A batch was accounted for. Spans known before are counted as replays and as nothing else."""
+        """Count what a batch came to. Spans known before are counted as replays and as nothing else."""
         self._count("replayed_spans_total", by=ruling.replays)
         self._count("conflicting_spans_total", by=ruling.conflicts)
         self._count("cut_traces_total", by=ruling.cut_traces)
@@ -197,7 +197,7 @@ _FAR = 10**6
 
 
 def _ratio(cost: Cost) -> float:
-    """What somebody else says a call cost, over what we say; 0 where one of them says nothing."""
+    """Return what somebody else says a call cost, over what we say; 0 where one of them says nothing."""
     theirs = cost.amount if cost.source == "billed" else cost.reported
     return min(theirs, _FAR * cost.computed) / cost.computed if theirs and cost.computed else 0.0
 
@@ -213,7 +213,7 @@ class LedgerMetrics:
         self._registry = registry
 
     def committed(self, seconds: float, works: int, usage: Usage) -> None:
-        """A commit landed."""
+        """Count a commit."""
         self._registry.observe("state_commit_duration_seconds", seconds)
         self._registry.observe("state_commit_requests", works)
         self._registry.set("state_used_bytes", usage.used_bytes)
@@ -222,7 +222,7 @@ class LedgerMetrics:
         self._registry.set("state_evicted_records", usage.evicted)
 
     def available(self, available: bool) -> None:  # noqa: FBT001 - the writer's protocol
-        """The state can be written from now on, or cannot."""
+        """Set that the state can be written from now on, or cannot."""
         self.is_available = available
         self._registry.set("state_available", available)
 
@@ -260,20 +260,20 @@ class DeliveryMetrics:
             self._registry.begin(name, exporter, signal)
 
     def answered(self, exporter: str, signal: Signal, verdict: Verdict, items: int, seconds: float) -> None:
-        """A destination answered one request."""
+        """Count an answer of a destination."""
         self._tracer.export(exporter, signal, verdict.value, items, seconds)
         self._registry.count("export_requests_total", exporter, signal, verdict.value)
 
     def forwarded(self, exporter: str, signal: Signal, items: int) -> None:
-        """A destination took items."""
+        """Count items that a destination took."""
         self._registry.count("forwarded_items_total", exporter, signal, by=items)
 
     def rejected(self, exporter: str, signal: Signal, items: int) -> None:
-        """A destination left items out of a request that it accepted."""
+        """Count items that a destination left out of a request that it accepted."""
         self._registry.count("export_rejected_items_total", exporter, signal, by=items)
 
     def refused(self, exporter: str, signal: Signal, items: int) -> None:
-        """A destination refused items for good."""
+        """Count items that a destination refused for good."""
         self._registry.count("export_refused_items_total", exporter, signal, by=items)
 
     def retried(self, exporter: str, signal: Signal, attempts: int) -> None:
@@ -285,7 +285,7 @@ class DeliveryMetrics:
         self._registry.count("export_dropped_items_total", exporter, signal, by=items)
 
     def queue(self, exporter: str, size: int, capacity: int) -> None:
-        """A queue holds so much, of so much."""
+        """Set the size of a queue, and its capacity."""
         self._registry.set("export_queue_size", size, exporter)
         self._registry.set("export_queue_capacity", capacity, exporter)
 

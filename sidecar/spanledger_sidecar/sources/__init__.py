@@ -73,11 +73,11 @@ class Source(Protocol):
     """Sessions where something is held back: when it is due (ms since 1970), and the session's home."""
 
     def places(self) -> list[Path]:
-        """The homes that are read, whether they are there or not."""
+        """Return the homes that are read, whether they are there or not."""
         ...
 
     def roots(self) -> list[Path]:
-        """The homes that are there now, resolved, each once."""
+        """Return the homes that are there now, resolved, each once."""
         ...
 
     def scan(self, roots: list[Path], context: ScanContext) -> None:

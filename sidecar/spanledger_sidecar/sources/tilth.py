@@ -66,7 +66,7 @@ class Progress:
         self.offset, self.iterations, self.second, self.repeats = 0, [], 0, {}
 
     def nth(self, at_ms: int, event: bytes) -> int:
-        """How many events read the same before this one; counted within the second that they bear."""
+        """Return how many events read the same before this one; counted within the second that they bear."""
         if at_ms != self.second:
             self.second, self.repeats = at_ms, {}
         self.repeats[event] = self.repeats.get(event, -1) + 1
@@ -157,7 +157,7 @@ class EventLog:
         )
 
     def _iteration(self, event: dict[str, Any], payload: dict[str, Any]) -> bytes:
-        """The iteration's own span id for its first call; the others stand beside it with ids of their own."""
+        """Return the iteration's own span id for its first call; the others stand beside it with ids of their own."""
         iteration = _hex(event, payload, "span_id", 16)
         if not iteration or iteration in self.progress.iterations:
             return b""
@@ -188,7 +188,7 @@ class EventLog:
 
 
 def _identity(session: str, event: dict[str, Any], payload: dict[str, Any]) -> tuple[object, ...]:
-    """What an event is known by, without what a tool was given: a hash of that could be guessed from."""
+    """Return what an event is known by, without what a tool was given: a hash of that could be guessed from."""
     words = (
         text(event.get("ts")),
         _task(payload),
@@ -228,7 +228,7 @@ def _cost(payload: dict[str, Any]) -> int | None:
 
 
 def _time(value: Any) -> int:
-    """An event's time, UTC, as ms since 1970; 0 if it has none."""
+    """Return an event's time, UTC, as ms since 1970; 0 if it has none."""
     try:
         moment = datetime.fromisoformat(text(value))
     except (ValueError, OverflowError):
@@ -315,7 +315,7 @@ class TilthSource:
         return log.progress
 
     def _read(self, change: Change, name: str, path: Path, context: ScanContext) -> EventLog:
-        """The new events of a session. Events that are there already at the first look are new from `since_ms` on.
+        """Return the new events of a session. Events that the first look finds are new from `since_ms` on.
 
         A log whose bytes are no longer what was read was put back from a copy: it is read from its beginning, and what
         was counted is left out.
@@ -347,7 +347,7 @@ class TilthSource:
 
 
 def _checksum(file: BinaryIO, offset: int) -> int:
-    """A checksum of what stands before `offset`; 0 where nothing does."""
+    """Return a checksum of what stands before `offset`; 0 where nothing does."""
     start = max(0, offset - _CHECKED)
     file.seek(start)
     content = file.read(offset - start)

@@ -38,7 +38,7 @@ def _message(view: ScopedSpan) -> Mapping[str, Any] | None:
 
 
 def _kind(view: ScopedSpan) -> Kind | None:
-    """The runtime puts a message on the spans on which it is processed or its sender gets the answer."""
+    """Return `llm` for spans of the runtime, processing or acknowledgement, that hold a model's message."""
     if not view.name.startswith(("autogen process ", "autogen ack")):
         return None
     return "llm" if _message(view) is not None else None

@@ -31,7 +31,7 @@ def _untold(_: ScopedSpan, call: Call) -> None:
 
 
 def _incomplete(_: ScopedSpan, call: Call) -> None:
-    """A price of these counts could be too high (no cached tokens) or too low (no thoughts); the log event has all."""
+    """Leave a span unpriced that lacks cached tokens (too high) and thoughts (too low); the log event has all."""
     if call.usage is not None and call.usage.output is not None and call.usage.reasoning is None:
         call.problem = "the span leaves cached tokens and thoughts out"
         call.note = call.note or "tokens without cached ones and thoughts: the log event api_response has them"

@@ -92,7 +92,7 @@ def _last_of_several(view: ScopedSpan, call: Call) -> None:
 
 
 def _tool_fees(view: ScopedSpan, call: Call) -> None:
-    """A fee for server-side tools that no count explains."""
+    """Mark a call as billed for server-side tools whose number no count tells."""
     fee = next((amount for key in _TOOL_FEES if (amount := money(view.attributes.get(key))) is not None), None)
     if fee and call.usage is not None and not call.usage.web_searches and not call.usage.file_searches:
         call.unclassed = (*call.unclassed, "server-side tools")

@@ -29,7 +29,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 
 
 def _streamed(view: ScopedSpan, call: Call) -> None:
-    """A streamed request has two spans: the usage is on the log span that follows, so this one says nothing."""
+    """Make the first of two spans of a streamed request no model call: the usage is on the log span that follows."""
     if (
         call.kind == "llm"
         and call.usage is None

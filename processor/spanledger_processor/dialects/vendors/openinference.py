@@ -49,7 +49,7 @@ def _prepared(view: ScopedSpan, call: Call) -> None:
 
 
 def _without_caches(view: ScopedSpan, call: Call) -> None:
-    """The JavaScript instrumentation of the Claude Agent SDK leaves out the cached input, nearly all there is."""
+    """Leave spans of the Claude Agent SDK (JavaScript) unpriced: they lack cached input, nearly all there is."""
     if call.usage is not None and call.usage.cache_read is None and view.scope_name == _AGENT_SDK_JS:
         call.problem = "the span leaves cached input out"
 

@@ -60,7 +60,7 @@ _SCOPES = tuple(
 
 
 def _unwrap(_: ScopedSpan, call: Call) -> None:
-    """The arguments themselves: what LangChain and decorators wrap them in changes from call to call."""
+    """Take arguments out of what LangChain and decorators wrap them in, which changes from call to call."""
     if call.tool is None:
         return
     value = texts.parse(call.tool.arguments)

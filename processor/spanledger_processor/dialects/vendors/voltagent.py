@@ -38,7 +38,7 @@ _TYPES: dict[str, Kind] = {
 
 
 def _root(view: ScopedSpan) -> Kind | None:
-    """A root span has no `span.type`, but the usage of all calls below it."""
+    """Return `agent` for a root span, which has no `span.type`, but the usage of all calls below it."""
     return "agent" if has(view, "agent.state") and not has(view, "span.type") else None
 
 

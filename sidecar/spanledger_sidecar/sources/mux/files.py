@@ -27,7 +27,7 @@ _LEGACY = (".mux", ".cmux")
 
 
 def mux_root(environ: Mapping[str, str], home: Path) -> Path:
-    """The one home that Mux, or Xum, uses; it may not exist yet."""
+    """Return the one home that Mux, or Xum, uses; it may not exist yet."""
     for variable in ("XUM_ROOT", "MUX_ROOT"):
         if environ.get(variable):
             return Path(environ[variable])
@@ -52,7 +52,7 @@ def _is_used(path: Path) -> bool:
 
 
 def _marked(home: Path) -> Path | None:
-    """The legacy home that the marker file names."""
+    """Return the legacy home that the marker file names."""
     marker = home / MARKER
     try:
         status = marker.lstat()
@@ -75,7 +75,7 @@ class ConfigEntry(NamedTuple):
 
 
 def workspaces(document: dict[str, Any]) -> dict[str, ConfigEntry]:
-    """All workspaces that have an id."""
+    """Return all workspaces that have an id."""
     found = {}
     for path, project in _pairs(document.get("projects")):
         listed = nested(project, "workspaces")
@@ -87,7 +87,7 @@ def workspaces(document: dict[str, Any]) -> dict[str, ConfigEntry]:
 
 
 def from_metadata(document: dict[str, Any], workspace: str) -> ConfigEntry:
-    """What a legacy `metadata.json` in the workspace's own folder says."""
+    """Return what a legacy `metadata.json` in the workspace's own folder says."""
     project = text(document.get("projectName")) or _base(text(document.get("projectPath")))
     return ConfigEntry(Session(workspace, "", text(document.get("name")), project))
 
@@ -124,7 +124,7 @@ def _listed(workspace: str, entry: dict[str, Any], project: str) -> ConfigEntry:
 
 
 def _ms(value: Any) -> int:
-    """An ISO time as ms since 1970, 0 if it is none."""
+    """Return an ISO time as ms since 1970, 0 if it is none."""
     try:
         moment = datetime.fromisoformat(text(value))
     except ValueError:

@@ -34,11 +34,11 @@ class ChildRemainder:
 
     @property
     def unbounded(self) -> bool:
-        """Whether nothing says how much it is."""
+        """Return whether nothing says how much it is."""
         return self.tokens is None and self.amount is None
 
     def take(self, there: TokenVector) -> TokenVector:
-        """The child's part of `there`; what is still to be found shrinks by it."""
+        """Return the child's part of `there`; what is still to be found shrinks by it."""
         if self.tokens is not None:
             part = taken(there, self.tokens)
             self.tokens = missing(self.tokens, part)
@@ -93,7 +93,7 @@ def merge_child(
 
 
 def known_usage(child: Workspace, entry: MergedChild, store: WorkspaceStore) -> dict[str, TokenVector]:
-    """The child's usage by model as far as it was seen, with that of its own children.
+    """Return the child's usage by model as far as it was seen, with that of its own children.
 
     A parent that is removed with its children takes their usage along, and nobody may have seen its file in between.
     """
@@ -154,7 +154,7 @@ class WorkspaceStore(Protocol):
         ...
 
     def has_all_of(self, models: dict[str, TokenVector], but: str) -> bool:
-        """Whether the file of a workspace other than `but` has at least these sums."""
+        """Return whether the file of a workspace other than `but` has at least these sums."""
         ...
 
 
@@ -167,7 +167,7 @@ class Options:
     settle_ms: int = 0
 
     def just_now(self, at_ms: int) -> bool:
-        """Whether other files may still follow what was written then. A clock far ahead of ours holds nothing up."""
+        """Return whether other files may still follow what was written then. A clock far ahead delays nothing."""
         return abs(self.now_ms - at_ms) < self.settle_ms
 
 
@@ -233,12 +233,12 @@ class Reconciliation:
 
     @property
     def models(self) -> dict[str, Bucket]:
-        """What the usage file says, by model key."""
+        """Return what the usage file says, by model key."""
         return self.files.usage.models if self.files.usage is not None else {}
 
     @property
     def ended_ms(self) -> int:
-        """When the file's last request ended; 0 where it names none."""
+        """Return when the file's last request ended; 0 where it names none."""
         last = self.files.usage.last if self.files.usage is not None else None
         return last.end_ms if last is not None else 0
 
@@ -254,16 +254,16 @@ class Reconciliation:
         self.allocations[allocation.key].append(allocation)
 
     def new(self, key: str, *, in_chat: bool | None = None) -> TokenVector:
-        """What new rows tell of a model."""
+        """Return what new rows tell of a model."""
         rows = (row for row in self.rows if row.key == key and in_chat in (None, row.in_chat))
         return total(row.tokens for row in rows)
 
     def left(self, key: str) -> TokenVector:
-        """What of the file nothing explains yet."""
+        """Return what of the file nothing explains yet."""
         state = self.workspace.model(key)
         return missing(state.file, state.covered)
 
     def may_hold(self, end_ms: int, ended_ms: int | None = None) -> bool:
-        """Whether the file can hold a turn that ended then, by its last request."""
+        """Return whether the file can hold a turn that ended then, by its last request."""
         ended_ms = self.ended_ms if ended_ms is None else ended_ms
         return not ended_ms or not end_ms or end_ms <= ended_ms + CLOCK_MS

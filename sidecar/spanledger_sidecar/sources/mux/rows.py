@@ -34,7 +34,7 @@ class Model(NamedTuple):
 
 
 def model_of(key: str) -> Model:
-    """What a model key names. Without a provider's name it is a bare model; ids may hold colons themselves."""
+    """Return what a model key names. Without a provider's name it is a bare model; ids may hold colons themselves."""
     if key in NO_MODEL:
         return Model("", "")
     provider, colon, model = key.partition(":")
@@ -44,7 +44,7 @@ def model_of(key: str) -> Model:
 
 
 def canonical(name: str) -> str:
-    """The key under which Mux keeps a model that is named so in a request: a known maker's behind its gateway."""
+    """Return the key under which Mux keeps a model that a request names so: a known maker's behind its gateway."""
     provider, colon, model = name.partition(":")
     separator = GATEWAYS.get(provider)
     if not colon or separator is None:
@@ -113,12 +113,12 @@ class Row:
 
     @property
     def lacks_writes(self) -> bool:
-        """Whether it is a compaction's, whose input holds what was written to the cache, if anything was."""
+        """Return whether it is a compaction's, whose input holds what was written to the cache, if anything was."""
         return self.vague_input and self.agent == COMPACTION and self.tokens.input > 0
 
     @property
     def proven_ms(self) -> int:
-        """When it ended, where the file's last request, which is later, shows that it may be in the file; else 0.
+        """Return its end, where the file's last request, which is later, shows that it may be in the file; else 0.
 
         The last request stays as it was when a call outside any turn is recorded.
         """
@@ -131,7 +131,7 @@ def row_name(row: dict[str, Any], workspace: str) -> str:
 
 
 def turns(row: dict[str, Any], workspace: str, sign: Sign, wanted: Wanted) -> list[Row]:
-    """What a chat row proves: the turn, and the calls of other models that its tools made, which are not in it."""
+    """Return the turn that a chat row proves, and the calls of other models by its tools, which are not in it."""
     metadata = row.get("metadata")
     if row.get("role") != "assistant" or not isinstance(metadata, dict):
         return []
@@ -176,7 +176,7 @@ def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign, 
 
 
 def _tool_model(call: dict[str, Any], name: str, place: int, turn: dict[str, Any]) -> Row:
-    """A call of another model inside a turn: its own span beside the turn's, never below it, where it would repeat."""
+    """Return a call of another model inside a turn: a span beside the turn's, not below it, where it would repeat."""
     mark = text(call.get("toolCallId")) or str(place)
     identity = ("mux tool model", name, text(call.get("toolName")), mark, place)
     end_ms = time_ms(call.get("timestamp")) or later(time_ms(turn.get("timestamp")), count(turn.get("duration")))
@@ -196,7 +196,7 @@ def _tool_model(call: dict[str, Any], name: str, place: int, turn: dict[str, Any
 
 
 def headless(line: dict[str, Any], nth: int) -> Row | None:
-    """A call outside any turn. Lines have no id: what stands in them is one, with `nth` of those that read the same."""
+    """Return a call outside any turn. Lines have no id: their content is one, with `nth` of those that are the same."""
     usage = line.get("usage")
     if not isinstance(usage, dict):
         return None
@@ -247,7 +247,7 @@ def _charged(holder: dict[str, Any]) -> int | None:
 
 
 def _write_1h(holder: dict[str, Any]) -> int | None:
-    """How much was written to a cache for an hour; None where the file does not know.
+    """Return how much was written to a cache for an hour; None where the file does not know.
 
     The raw usage is that of the last call: it tells all of a turn's only where it has all of its cache writes.
     """
@@ -266,7 +266,7 @@ def _tier(metadata: Any) -> str:
 
 
 def _tools(parts: Any, at: tuple[bytes, bytes, str], start_ms: int, sign: Sign, depth: int) -> list[Tool]:
-    """The tool calls among `parts`, below the span `at` (trace, span, name of the row), and those made inside them."""
+    """Return the tool calls among `parts`, below the span `at` (trace, span, name of the row), and those inside."""
     trace, parent, name = at
     found = []
     for place, part in enumerate(parts if isinstance(parts, list) else []):

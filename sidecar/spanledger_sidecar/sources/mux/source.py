@@ -71,7 +71,7 @@ class CursorStore:
         return False
 
     def known(self, workspace: str) -> bool:
-        """Whether anything is remembered of a workspace."""
+        """Return whether anything is remembered of a workspace."""
         return workspace in self._workspaces or self._change.state(SOURCE, workspace) is not None
 
     def workspace(self, workspace: str) -> Workspace:
@@ -169,7 +169,7 @@ class MuxSource:
         self.counts.sessions = len(taken)
 
     def _first_come(self, listing: Listing, taken: dict[str, Path], root: Path) -> dict[str, Path]:
-        """The folders to look at: the first of each name, over all homes."""
+        """Return the folders to look at: the first of each name, over all homes."""
         for link in listing.links:
             self.errors(link, "is a symbolic link, which is not followed")
         for folder in listing.odd:
@@ -323,7 +323,7 @@ class MuxSource:
         context: ScanContext,
         entry: MergedChild | None,
     ) -> list[Record]:
-        """What a parent keeps of the chat of a child that was removed: the child's own rows.
+        """Return what a parent keeps of the chat of a child that was removed: the child's own rows.
 
         `entry` is what the parent's usage file says of the child.
         """
@@ -372,7 +372,7 @@ class MuxSource:
             return ConfigEntry(Session(name))
 
     def _close(self, store: CursorStore, workspace: Workspace, context: ScanContext) -> list[Record]:
-        """The end of a workspace whose folder is gone, reported once; what was held back of it comes first."""
+        """Return the end of a workspace whose folder is gone, reported once; what was held back of it comes first."""
         self.again.pop(workspace.id, None)
         if workspace.closed:
             return []

@@ -76,7 +76,7 @@ class Workspace:
         return self.models.setdefault(key, ModelState())
 
     def pack(self) -> bytes:
-        """The stored form."""
+        """Return the stored form."""
         models = {key: [getattr(state, name) for name in _MODEL] for key, state in self.models.items()}
         session = [self.session.parent, self.session.name, self.session.project, self.session.agent_type]
         rest = {name: getattr(self, name) for name in _PLAIN}
