@@ -19,7 +19,7 @@ from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.rows import exact_usd
 from spanledger_processor.ledger.runs import all_runs
-from spanledger_processor.ledger.store import Changes, Reader, StateBrokenError, StateError, Table, key
+from spanledger_processor.ledger.store import Changes, Reader, StateBrokenError, StateError, Table, key, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from stores import START_NS, TENANT, Clock, cost_of, count, enter, open_store, remember, span, spend
 
@@ -147,8 +147,37 @@ def test_every_view_adds_up_at_the_size_limit(tmp_path: Path, durability: str) -
     store.close()
 
 
-def _sums(reader: Reader, table: Table) -> list[Sums]:
-    return [Sums.unpack(record) for _, record in reader.scan(table, TENANT)]
+def _sums(reader: Reader, table: Table, tenant: bytes = TENANT) -> list[Sums]:
+    return [Sums.unpack(record) for _, record in reader.scan(table, tenant)]
+
+
+def test_a_flood_of_one_tenant_takes_no_session_from_the_others(tmp_path: Path) -> None:
+    """Theirs are the oldest, and would be the first to go by age. Sums of all tenants stay to the last digit."""
+    requests = 1250
+    clock, flood = Clock(), tenant_hash("flood")
+    store = open_store(tmp_path, clock=clock, size_mib=4, sessions_hours=2000)
+    quiet = [tenant_hash(f"quiet {number}") for number in range(5)]
+    with store.unit() as unit:
+        for number, tenant in enumerate(quiet):
+            account.enter(Batch(tenant, _facts(number), clock()), unit)
+    for first in range(0, requests, 25):
+        clock.forward(0.05)
+        with store.unit() as unit:
+            for request in range(first, first + 25):
+                account.enter(Batch(flood, _facts(request), clock()), unit)
+        store.maintain()
+    assert store.usage().evicted > 1000
+    store.close()
+    store = open_store(tmp_path, read_only=True)
+    with store.snapshot() as reader:
+        for number, tenant in enumerate(quiet):
+            ids = {sums.labels.get("id") for sums in _sums(reader, Table.SESSION, tenant)}
+            assert ids == {"", f"s{number}", f"u{number}", "stays"}
+            assert not _sums(reader, Table.GONE, tenant)
+        assert sum(sums.cost for sums in _sums(reader, Table.SESSION, flood)) == sum(
+            39 + 5 * n for n in range(requests)
+        )
+    store.close()
 
 
 def test_the_oldest_go_early_before_it_is_full(tmp_path: Path) -> None:

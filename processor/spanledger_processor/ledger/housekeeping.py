@@ -12,6 +12,7 @@ import lmdb
 from spanledger_processor.ledger.retention import (
     Narrowing,
     Sweep,
+    crowding_tenant,
     fold_days,
     forget_due,
     is_due,
@@ -70,7 +71,6 @@ class Housekeeping:
     """Records that gave way to the size."""
     _evicting: Sweep = field(default_factory=Sweep)
     _evict_before_ms: int = 0
-    _round_began_at: int = 0
     _narrowing: Narrowing = field(default_factory=Narrowing)
     _draw: Random = field(default_factory=Random)
 
@@ -132,13 +132,16 @@ class Housekeeping:
         """Remove a slice of what may give way; return whether there was any.
 
         What nothing was added to for a while goes first, then any session, whose sums stay, before what keeps repeats
-        from being counted again; models of days, which have no age, are the last.
+        from being counted again; of sessions those of a tenant that has more than its share before all others. Models
+        of days, which have no age, are the last.
         """
         if not self.evicted:
             log.warning("the ledger is full: the oldest sessions give way, and their sums stay (state.max_size_mib)")
         idle, any_age, today = now_ms - min(_SHORTEST_MS, self.spans_ms), now_ms + 1, now_ms // _MS_A_DAY
         gone = (
             self._forget_some(environment, idle)
+            or self._evict_totals(environment, idle, crowding=True)
+            or self._evict_totals(environment, any_age, crowding=True)
             or self._evict_totals(environment, idle)
             or self._evict_totals(environment, any_age)
             or self._forget_some(environment, any_age)
@@ -152,22 +155,26 @@ class Housekeeping:
         """As much as there is room for: the tree is rewritten where records leave it."""
         return _sliced(environment, lambda txn, limit: forget_due(txn, horizon_ms, limit), _SLICE_BESIDE)
 
-    def _evict_totals(self, environment: lmdb.Environment, horizon_ms: int) -> int:
-        """Remove some of the oldest tenth of sessions, runs and tasks, in rounds; how many, 0 if there are none."""
+    def _evict_totals(self, environment: lmdb.Environment, horizon_ms: int, *, crowding: bool = False) -> int:
+        """Remove some of the oldest tenth of sessions, runs and tasks, in rounds; how many, 0 if there are none.
+
+        With `crowding`, only those of a tenant that crowds out others.
+        """
         while True:
             if not self._evict_before_ms:
                 with environment.begin() as txn:
-                    oldest = oldest_tenth(txn, self._draw)
+                    tenant = crowding_tenant(txn) if crowding else b""
+                    oldest = oldest_tenth(txn, self._draw, tenant) if tenant or not crowding else 0
                 if not 0 < oldest < horizon_ms:
                     return 0
-                self._evict_before_ms, self._round_began_at = oldest + 1, self._evicting.removed
+                self._evict_before_ms, self._evicting = oldest + 1, Sweep(tenant)
             before = self._evicting.removed
             complete = _sliced(environment, self._evict_slice)
             if complete:
                 self._evict_before_ms = 0
             if self._evicting.removed > before:
                 return self._evicting.removed - before
-            if complete and self._evicting.removed == self._round_began_at:
+            if complete and not self._evicting.removed:
                 return 0
 
     def _evict_slice(self, txn: lmdb.Transaction[bytes], limit: int) -> int:

@@ -21,6 +21,7 @@ from spanledger_processor.ledger.store import PREFIX, Key, Table
 from spanledger_processor.ledger.sums import OTHER_MODELS, Sums
 
 _KEY_LENGTH = 25
+_TENANT_END = 9
 _KEYS_A_ROW = 64
 """So that a row stays within a page."""
 Row: TypeAlias = tuple[bytes, bytes]
@@ -32,6 +33,9 @@ _MS_A_DAY = 86_400_000
 _DIMENSION = bytes((Table.DIMENSION,))
 _AGEING = (Table.SESSION, Table.RUN, Table.TASK)
 _SAMPLE, _TENANTS_SAMPLED = 256, 64
+_TENANTS_COMPARED, _COUNTED = 256, 256
+_CROWDING = 1.1
+"""Times an even share from which a tenant crowds out the others; less is within what `_count` may be wrong by."""
 
 _TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK, Table.DIMENSION, Table.PART, Table.BUDGET)
 _PROJECTS_A_DAY = 64
@@ -122,10 +126,11 @@ def _arrival_ms(record: bytes) -> int:
 
 
 class Sweep:
-    """Goes round the totals, and removes those that nothing was added to for long."""
+    """Goes round the totals, of all or of one `tenant` (its hash), and removes those that were idle for long."""
 
-    def __init__(self) -> None:
-        self._next = bytes((_TOTALS[0],))
+    def __init__(self, tenant: bytes = b"") -> None:
+        self._tenant = tenant
+        self._next = bytes((_TOTALS[0],)) + tenant
         self.removed = 0
         """Records, in all rounds."""
 
@@ -139,14 +144,15 @@ class Sweep:
             self._next = end
             return False
         table = _TOTALS.index(Table(self._next[0])) + 1
-        self._next = bytes((_TOTALS[table % len(_TOTALS)],))
+        self._next = bytes((_TOTALS[table % len(_TOTALS)],)) + self._tenant
         return table == len(_TOTALS)
 
     def _look(self, cursor: lmdb.Cursor[bytes], before_ms: int, limit: int) -> tuple[list[Row], bytes | None]:
         """The idle ones among the next records of this table, and where to go on; None at the table's end."""
         idle: list[Row] = []
+        prefix = self._next[:1] + self._tenant
         more = cursor.set_range(self._next)
-        while more and cursor.key()[0] == self._next[0]:
+        while more and cursor.key().startswith(prefix):
             if limit == 0:
                 return idle, cursor.key()
             limit -= 1
@@ -257,25 +263,60 @@ def _add(txn: lmdb.Transaction[bytes], where: Key, labels: dict[str, str], sums:
     txn.put(where, total.pack())
 
 
-def oldest_tenth(txn: lmdb.Transaction[bytes], draw: Random) -> int:
-    """About when the last arrival was of a tenth of all sessions, runs and tasks, by a sample; 0 if there are none."""
-    arrivals = sorted(arrival for table in _AGEING for arrival in _sample(txn, table, draw) if arrival)
+def oldest_tenth(txn: lmdb.Transaction[bytes], draw: Random, tenant: bytes = b"") -> int:
+    """About when the last arrival was of a tenth of all sessions, runs and tasks, or of those of one tenant, by a
+    sample; 0 if there are none.
+    """
+    arrivals = sorted(arrival for table in _AGEING for arrival in _sample(txn, table, draw, tenant) if arrival)
     return arrivals[len(arrivals) // 10] if arrivals else 0
 
 
-def _sample(txn: lmdb.Transaction[bytes], table: Table, draw: Random) -> Iterator[int]:
+def crowding_tenant(txn: lmdb.Transaction[bytes]) -> bytes:
+    """Return the tenant that has the most sessions and runs, where it has clearly more than an even share of them.
+
+    Empty where none has, and where the tenants are too many to compare: names of tenants may be made up as well.
+    """
+    sizes: dict[bytes, int] = {}
+    for table in _NAMELESS:
+        for tenant in _tenants(txn, table, _TENANTS_COMPARED + 1):
+            sizes[tenant] = sizes.get(tenant, 0) + _count(txn, bytes((table,)) + tenant)
+    if not 1 < len(sizes) <= _TENANTS_COMPARED:
+        return b""
+    largest = max(sizes, key=sizes.__getitem__)
+    return largest if sizes[largest] > _CROWDING * sum(sizes.values()) / len(sizes) else b""
+
+
+def _tenants(txn: lmdb.Transaction[bytes], table: Table, most: int) -> list[bytes]:
+    """Return the first tenants that have records in a table."""
+    prefix, tenants = bytes((table,)), list[bytes]()
+    with txn.cursor() as cursor:
+        more = cursor.set_range(prefix)
+        while more and cursor.key()[:1] == prefix and len(tenants) < most:
+            tenants.append(cursor.key()[1:_TENANT_END])
+            more = cursor.set_range(prefix + tenants[-1] + b"\xff" * 17)
+    return tenants
+
+
+def _count(txn: lmdb.Transaction[bytes], prefix: bytes) -> int:
+    """Return about how many keys begin so. The hashes behind it are spread evenly: the first few tell how densely."""
+    with txn.cursor() as cursor:
+        more, found, last = cursor.set_range(prefix), 0, prefix
+        while more and found < _COUNTED and cursor.key().startswith(prefix):
+            found, last = found + 1, cursor.key()
+            more = cursor.next()
+    reached = int.from_bytes(last[_TENANT_END : _TENANT_END + 8].ljust(8, b"\0"), "big") + 1
+    return found if found < _COUNTED else (found << 64) // reached
+
+
+def _sample(txn: lmdb.Transaction[bytes], table: Table, draw: Random, tenant: bytes) -> Iterator[int]:
     """Arrivals of records that lie behind random keys: the keys are hashes."""
     prefix = bytes((table,))
+    tenants = [tenant] if tenant else _tenants(txn, table, _TENANTS_SAMPLED)
     with txn.cursor() as cursor:
-        tenants: list[bytes] = []
-        more = cursor.set_range(prefix)
-        while more and cursor.key()[:1] == prefix and len(tenants) < _TENANTS_SAMPLED:
-            tenants.append(cursor.key()[1:9])
-            more = cursor.set_range(prefix + tenants[-1] + b"\xff" * 17)
         for number in range(_SAMPLE if tenants else 0):
             of_tenant = prefix + tenants[number % len(tenants)]
             found = cursor.set_range(of_tenant + draw.randbytes(16)) and cursor.key().startswith(of_tenant)
-            if found or cursor.set_range(of_tenant):
+            if found or (cursor.set_range(of_tenant) and cursor.key().startswith(of_tenant)):
                 yield _arrival_ms(cursor.value())
 
 
