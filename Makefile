@@ -98,7 +98,7 @@ sources: $(INSTALLED) ## print releases newer than those that the dialects' rows
 changelog: $(INSTALLED) ## make a section of CHANGELOG.md from changelog.d: make changelog VERSION=0.2.0
 	$(BIN)/python -m tools.changelog $(VERSION)
 
-site: $(FOR_SITE) ## build the documents as a site into dist/site; a link that leads nowhere is an error (needs npm)
+site: $(FOR_SITE) ## build the documents as a site into dist/site/VERSION; a link that leads nowhere is an error (needs npm)
 	@$(BIN)/python -m tools.site
 
 release: $(FOR_TESTS) ## version, changelog, wheel, bill of materials, licences, commit and tags: make release VERSION=0.2.0

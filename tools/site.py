@@ -1,22 +1,28 @@
-"""Build the documents as a site into dist/site: `make site`. A link between them that leads nowhere is an error.
+"""Build the documents as a site into dist/site/VERSION: `make site`. A link that leads nowhere is an error.
 
 The documents stay where they are in the repository, so that their links hold there as well; mkdocs wants them in one
 folder, so they are copied into one, and links to other files become links to the repository. Nothing is loaded from
 elsewhere: what draws the diagrams is taken from npm at build time and served with the site.
+
+Versions that are in dist/site already stay, and each page has a menu of all: `versions.json` is in the form of mike,
+which the theme reads (https://squidfunk.github.io/mkdocs-material/setup/setting-up-versioning/).
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 from tools.parts import ROOT
 
 SOURCE = ROOT / "dist" / "site-source"
+SITE = ROOT / "dist" / "site"
 REPOSITORY = "https://github.com/spanledger/spanledger/blob/main/"
 DIAGRAMS = "mermaid@12.3.0"
 PATTERNS = ("*.md", "docs/**/*.md", "benchmarks/*.md", "changelog.d/README.md", "processor/collector/README.md")
@@ -58,6 +64,17 @@ def _take_diagrams() -> None:
     shutil.copy(taken / "node_modules/mermaid/dist/mermaid.min.js", SOURCE / "assets")
 
 
+def list_versions(site: Path) -> list[str]:
+    """Write the list of the versions that `site` has, and a first page that leads to the newest; return the list."""
+    names = [page.parent.name for page in site.glob("*/index.html")]
+    names.sort(key=lambda name: [int(number) for number in re.findall(r"\d+", name)], reverse=True)
+    entries = [{"version": name, "title": name, "aliases": ["latest"] if name == names[0] else []} for name in names]
+    (site / "versions.json").write_text(json.dumps(entries, indent=1) + "\n")
+    lead = f'<meta http-equiv="refresh" content="0; url={names[0]}/index.html">'
+    (site / "index.html").write_text(f'<!doctype html><meta charset="utf-8"><title>Spanledger</title>{lead}\n')
+    return names
+
+
 def main() -> int:
     """Build the site; what mkdocs says goes to the terminal."""
     shutil.rmtree(SOURCE, ignore_errors=True)
@@ -67,11 +84,14 @@ def main() -> int:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(rewritten(document, (ROOT / document).read_text(), pages))
     _take_diagrams()
-    mkdocs = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--config-file", str(ROOT / "mkdocs.yml")]
+    target = SITE / tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    config = ("--config-file", str(ROOT / "mkdocs.yml"), "--site-dir", str(target))
+    mkdocs = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", *config]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
     done = subprocess.run(mkdocs, cwd=ROOT, check=False, env=environment)
     if done.returncode == 0:
-        print(f"{(ROOT / 'dist/site').relative_to(ROOT)}/index.html")
+        list_versions(SITE)
+        print(SITE.relative_to(ROOT) / "index.html")
     return done.returncode
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tools.parts import ROOT
-from tools.site import REPOSITORY, documents, placed, rewritten
+from tools.site import REPOSITORY, documents, list_versions, placed, rewritten
 
 PAGES = frozenset(map(Path, ("README.md", "docs/README.md", "docs/counting.md", "processor/collector/README.md")))
 
@@ -35,6 +36,20 @@ def test_every_page_of_the_menu_is_there() -> None:
     named = {page for entry in nav for value in entry.values() for page in _pages(value)}
     assert len(named) > 20
     assert named <= {placed(document).as_posix() for document in documents()}
+
+
+def test_versions_are_listed_the_newest_first(tmp_path: Path) -> None:
+    for version in ("0.2.0", "0.10.0", "0.9.1"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "index.html").write_text("")
+    assert list_versions(tmp_path) == ["0.10.0", "0.9.1", "0.2.0"]
+    listed = json.loads((tmp_path / "versions.json").read_text())
+    assert [(each["version"], each["aliases"]) for each in listed] == [
+        ("0.10.0", ["latest"]),
+        ("0.9.1", []),
+        ("0.2.0", []),
+    ]
+    assert "url=0.10.0/index.html" in (tmp_path / "index.html").read_text()
 
 
 def _pages(value: object) -> list[str]:
