@@ -423,6 +423,10 @@ def _deleted(*tokens: int) -> Step:
             id="the classes of a turn without a row, after a compaction lost its own",
         ),
         pytest.param(
+            [_lost(1, 1, 1, 1, 1), LOOK, _turn(0, (1, 1, 1, 1, 1)), ("truncate_unseen", {"number": 0})],
+            id="a turn without a row that used as much as a lost one",
+        ),
+        pytest.param(
             [_advised((43, 24, 26, 44, 24)), _advised((9, 10, 10, 16, 49)), _advised((43, 24, 26, 44, 24))],
             id="the row of a tool's call that was counted before it was in the chat",
         ),

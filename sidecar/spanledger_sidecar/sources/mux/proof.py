@@ -249,6 +249,8 @@ def proven_by_last(work: Reconciliation, key: str) -> TokenVector:
     last = work.last
     if last is None or last.key != key or last.end_ms <= work.workspace.last_request_ms:
         return ZERO
+    if _has_unknown_row(work, last):
+        return last.bucket.tokens
     rows = (row for row in work.files.rows if row.key == key and row.in_chat)
     if any(same(row.tokens, last.bucket.tokens) for row in rows):
         return ZERO
@@ -285,8 +287,40 @@ def has_copied_last(work: Reconciliation, usage: UsageFile) -> bool:
     return work.store.has_all_of({key: bucket.tokens for key, bucket in usage.models.items()}, name)
 
 
+def usage_key(key: str, tokens: TokenVector) -> bytes:
+    """By what it is known that some turn used so much of a model."""
+    return dedup_key("mux usage", key, *tokens)
+
+
+def is_of_another(work: Reconciliation, key: str, tokens: TokenVector) -> bool:
+    """Whether a turn of another workspace used exactly so much."""
+    counted = work.store.counted(usage_key(key, tokens))
+    return counted is not None and counted.workspace != work.workspace.id
+
+
+def ends_as_another(work: Reconciliation) -> bool:
+    """Whether the file's last turn, of which no row is there, may be another workspace's: by its row, or its usage."""
+    last, timing, rows = work.last, work.files.timing, work.files.rows
+    if timing is not None and timing.row not in {"", *(row.name for row in rows)}:
+        counted = work.store.counted(dedup_key("mux turn", timing.row))
+        if counted is not None and counted.workspace != work.workspace.id:
+            return True
+    if last is None or any(row.key == last.key and same(row.tokens, last.bucket.tokens) for row in rows):
+        return False
+    return is_of_another(work, last.key, last.bucket.tokens)
+
+
 def is_early(work: Reconciliation, key: str, last: LastRequest) -> bool:
-    return any(
+    return not _has_unknown_row(work, last) and any(
         same(early.tokens, last.bucket.tokens) and work.may_hold(early.end_ms) and not early.lost
         for early in work.workspace.model(key).early
     )
+
+
+def _has_unknown_row(work: Reconciliation, last: LastRequest) -> bool:
+    """Whether the turn that was timed last is the last request, and its row is gone before anybody saw it."""
+    timing = work.files.timing
+    if timing is None or not timing.row or (timing.key, timing.output) != (last.key, last.bucket.tokens.outputs):
+        return False
+    known = any(row.name == timing.row for row in work.files.rows)
+    return not known and work.store.counted(dedup_key("mux turn", timing.row)) is None

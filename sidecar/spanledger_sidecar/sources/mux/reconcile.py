@@ -195,8 +195,7 @@ def _take_as_known(work: Reconciliation) -> None:
     if work.files.usage is not None:
         workspace.merged = list(work.files.usage.children)
     for row in old:
-        work.store.take(row.dedup_key, workspace.id, row.tokens)
-        workspace.has_rows |= bool(row.tokens.total)
+        _take(work, row, row.tokens)
     work.rows = [row for row in work.rows if row.end_ms >= since_ms]
 
 
@@ -204,8 +203,12 @@ def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
     """A fork starts from nothing; one by an old version starts with a copy of the file, as its rows show, or, without
     rows, its last request: that of another workspace, or one from before it was made.
 
-    Where the file has more than its rows tell, and the fork is not known to be that old, the rest is in doubt.
+    Where the file has more than its rows tell, and the fork is not known to be that old, the rest is in doubt. So is
+    all of a file whose last request is of as much as another's turn: of a fork, it may have been made from copied rows.
     """
+    if not work.copied and proof.ends_as_another(work):
+        for key in usage.models:
+            work.workspace.model(key).in_doubt = True
     copied, is_sure = dict(work.copied), True
     if not copied and proof.has_copied_last(work, usage):
         copied = {key: missing(bucket.tokens, work.new(key)) for key, bucket in usage.models.items()}
@@ -253,19 +256,31 @@ def attribute(work: Reconciliation) -> None:
 
 def _take_rows(work: Reconciliation) -> dict[str, list[Row]]:
     """The new rows with usage by model key, but those that are waited with; every one of them is counted from now."""
-    workspace, by_key = work.workspace, defaultdict[str, list[Row]](list)
+    by_key = defaultdict[str, list[Row]](list)
     awaited = {row.dedup_key for row in work.rows if _is_awaited(work, row)}
     work.rows = [row for row in work.rows if row.dedup_key not in awaited]
     classes = proof.of_child(work, work.rows)
     work.rows = [replace(row, tokens=classes.get(row.dedup_key, row.tokens)) for row in work.rows]
     for row in work.rows:
-        work.store.take(row.dedup_key, workspace.id, row.whole or row.tokens)
-        workspace.has_rows |= bool(row.tokens.total)
+        _take(work, row, row.whole or row.tokens)
         if row.tokens.total and row.dedup_key not in work.late:
             by_key[row.key].append(row)
         else:
             work.without_span.add(row.span_id)
     return by_key
+
+
+def _take(work: Reconciliation, row: Row, tokens: TokenVector) -> None:
+    """Remember that a row is counted, and whose turn used as much."""
+    work.store.take(row.dedup_key, work.workspace.id, tokens)
+    work.workspace.has_rows |= bool(tokens.total)
+    if row.in_chat:
+        _remember_usage(work, row.key, tokens)
+
+
+def _remember_usage(work: Reconciliation, key: str, tokens: TokenVector) -> None:
+    if tokens.total and work.store.counted(amount := proof.usage_key(key, tokens)) is None:
+        work.store.take(amount, work.workspace.id, tokens)
 
 
 def _is_awaited(work: Reconciliation, row: Row) -> bool:
@@ -419,6 +434,7 @@ def _attribute_rest(work: Reconciliation) -> None:
         if left.total and not (work.start == "reset" and same(left, work.vanished[key])):
             state.unmatched = state.unmatched.plus(left)
             guess, proven = work.start == "reset" or state.in_doubt, proof.proven_by_last(work, key)
+            guess |= work.files.first and proof.is_of_another(work, key, left)
             tokens = proven.plus(missing(left, proven)) if left.holds(proven) else left
             work.add(Allocation(work.workspace, key, tokens, in_file=True, guess=guess))
         state.covered, state.in_doubt = state.file, False
@@ -468,6 +484,7 @@ def record(work: Reconciliation) -> None:
     if usage.last is not None and (all_known or not work.retry_ms):
         workspace.last_request_ms = max(workspace.last_request_ms, usage.last.end_ms)
         work.store.take(proof.last_request_key(usage.last), _owner_of(work, usage.last), usage.last.bucket.tokens)
+        _remember_usage(work, usage.last.key, usage.last.bucket.tokens)
     workspace.seen_last_ms = max(workspace.seen_last_ms, work.ended_ms)
     workspace.seen_file = True
     if work.start == "old":
