@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -43,6 +44,8 @@ from spanledger_sidecar.loop import (
 from spanledger_sidecar.records import nested
 from spanledger_sidecar.sender import PROTOCOLS, otlp
 from spanledger_sidecar.sources import Source
+
+log = logging.getLogger(__name__)
 
 _FILES_NAMED = 100
 _ASKED = 50
@@ -138,7 +141,9 @@ def sidecar(
     )
     with _opened(settings, endpoint, protocol) as made:
         if backfill and made.late:
-            _fail("\n".join(line.format(made.cursor.path) for line in made.late), WRONG_USAGE)
+            _fail("\n".join(made.late), WRONG_USAGE)
+        for line in made.late:
+            log.warning(line)
         if not force:
             _refuse_counted(made, api or _api_beside(endpoint))
         sent = _look_once(made, bar=backfill) if once or backfill else True
@@ -274,7 +279,9 @@ def _look_once(made: Sidecar, *, bar: bool) -> bool:
 def _progress(shown: bool) -> Iterator[Callable[[int, int], None]]:  # noqa: FBT001
     """Provide a progress bar on the terminal; it is called with the numbers of sessions read and to read."""
     columns = (TextColumn("reading"), BarColumn(), MofNCompleteColumn(), TextColumn("sessions"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(file=sys.stderr), disable=not shown, transient=True) as progress:
+    console = Console(file=sys.stderr)
+    shown &= console.is_terminal
+    with Progress(*columns, console=console, disable=not shown, transient=True) as progress:
         task = progress.add_task("reading", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 

@@ -102,6 +102,8 @@ def start(settings: Settings, post: Post, signer: Signer, counted: Counted = lam
     except Exception:
         sidecar.close()
         raise
+    for line in sidecar.late:
+        log.warning(line)
     return Running(sidecar)
 
 
@@ -140,7 +142,7 @@ class Sidecar:
         sign = signing(signer)
         self.sources: list[Source] = [_source(source, self.cursor, sign, environ) for source in settings.sources]
         self.late: list[str] = []
-        self.first = {source.name for source in self.sources if self.cursor.meta(f"{source.name} since") is None}
+        self.first = {source.name for source in self.sources if self._is_first_run(source.name)}
         self._since = {source.name: self._first_run(source.name) for source in self.sources}
         self._more = threading.Event()
         self._told: set[str] = set()
@@ -158,16 +160,24 @@ class Sidecar:
         self.sender.close()
         self.cursor.close()
 
+    def _is_first_run(self, name: str) -> bool:
+        """Whether the settings say from when usage of a source counts: until anything of it was read, where they do."""
+        if self.cursor.meta(f"{name} since") is None:
+            return True
+        return self.settings.since_ms is not None and next(self.cursor.states(name), None) is None
+
     def _first_run(self, name: str) -> int:
         """From when usage counts: set at a source's first run, and kept."""
-        kept: int | None = self.cursor.meta(f"{name} since")
-        if kept is None:
+        kept: int = self.cursor.meta(f"{name} since") or 0
+        if name in self.first:
             kept = self._now_ms() if self.settings.since_ms is None else self.settings.since_ms
             with self.cursor.write() as change:
                 change.set_meta(f"{name} since", kept)
         elif self.settings.since_ms is not None and self.settings.since_ms != kept:
-            self.late.append(f"{name} was read before, and counts what is dated from {_day(kept)} on. {AGAIN}")
-            log.warning("%s", self.late[-1].format(self.cursor.path))
+            self.late.append(
+                f"{name} was read before, and counts what is dated from {_day(kept)} on. "
+                + AGAIN.format(self.cursor.path)
+            )
         return kept
 
     def refuse_counted(self, counted: Counted) -> None:

@@ -120,6 +120,29 @@ def test_a_first_run_says_what_it_took_as_known_and_a_second_how_to_have_a_first
     assert f"delete {tmp_path / 'state' / 'sidecar'}" in second.stderr
 
 
+@pytest.mark.parametrize("root", ["nowhere", "home/.mux"])
+def test_a_run_that_found_nothing_to_read_is_no_first_run(root: str, tmp_path: Path) -> None:
+    """With a root that was misspelled, or before there was a home: the next run may say from when usage counts."""
+    assert _run(tmp_path, "--root", str(tmp_path / root), "--endpoint", "127.0.0.1:9").exit_code == 1
+    _put(tmp_path, "w", MODEL)
+    with RefusingEndpoint(lambda _: 200) as endpoint:
+        arguments = ("--backfill", "--source", "mux", "--endpoint", endpoint.url)
+        assert _run(tmp_path, *arguments).exit_code == 0
+        assert endpoint.arrived == ["chat claude-x"]
+
+
+def test_what_came_after_a_run_that_found_nothing_to_read_is_new(tmp_path: Path) -> None:
+    """From cron: the home was made between two runs."""
+    put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6)}, lastRequest=last(MODEL, bucket(5, 6))))
+    (tmp_path / "home").rename(tmp_path / "later")
+    earlier = ("--since", "2020-01-01")
+    assert _run(tmp_path, *earlier, "--source", "mux", "--endpoint", "127.0.0.1:9").exit_code == 1
+    (tmp_path / "later").rename(tmp_path / "home")
+    with RefusingEndpoint(lambda _: 200) as endpoint:
+        assert _run(tmp_path, "--source", "mux", "--endpoint", endpoint.url).exit_code == 0
+        assert endpoint.arrived == ["chat claude-x"]
+
+
 def test_since_says_what_it_left_out(tmp_path: Path) -> None:
     put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6)}, lastRequest=last(MODEL, bucket(5, 6), WRITTEN_MS)))
     result = _run(tmp_path, "--since", "2026-10-01", "--endpoint", "127.0.0.1:9")

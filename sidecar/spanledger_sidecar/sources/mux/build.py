@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord, dedup_key, span_id, trace_id
+from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord, span_id, trace_id
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, Timing
 from spanledger_sidecar.sources.mux.rows import Row, Tool, model_of
 from spanledger_sidecar.sources.mux.state import ModelState, Workspace
@@ -170,19 +170,20 @@ def last_request(part: Allocation, last: LastRequest, since_ms: int, timing: Tim
     )
 
 
-def _aggregate_identity(part: Allocation, nth: int) -> tuple[object, ...]:
-    return "mux aggregate", part.owner.id, part.key, *part.owner.model(part.key).file, nth
+def aggregate_identity(part: Allocation, last_ms: int, nth: int) -> tuple[object, ...]:
+    """By what a sum is known: the totals that it leads to, and the last request that the file names with them.
+
+    A file that is made anew names another, so that totals that it reaches again are told apart, also where the cursor
+    was lost. `nth` tells those apart that name none.
+    """
+    return "mux aggregate", part.owner.id, part.key, *part.owner.model(part.key).file, last_ms, nth
 
 
-def aggregate_key(part: Allocation, nth: int) -> bytes:
-    """By what it is known that a sum was reached, for the nth time."""
-    return dedup_key(*_aggregate_identity(part, nth))
-
-
-def aggregate(part: Allocation, bucket: Bucket, times_ms: tuple[int, int], note: str, nth: int) -> UsageRecord:
-    """What the file gained and nothing finer explains; its id is that of the totals that it leads to."""
+def aggregate(
+    part: Allocation, bucket: Bucket, times_ms: tuple[int, int], note: str, identity: tuple[object, ...]
+) -> UsageRecord:
+    """What the file gained and nothing finer explains."""
     model = part.owner.model(part.key)
-    identity = _aggregate_identity(part, nth)
     end_ms = times_ms[1]
     return UsageRecord(
         SOURCE,

@@ -39,7 +39,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
-from spanledger_sidecar.records import Record, span_id, trace_id
+from spanledger_sidecar.records import Record, dedup_key, span_id, trace_id
 from spanledger_sidecar.sources.mux import build, proof
 from spanledger_sidecar.sources.mux.build import Allocation, share
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
@@ -203,27 +203,27 @@ def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
     """A fork starts from nothing; one by an old version starts with a copy of the file, as its rows show, or, without
     rows, its last request: that of another workspace, or one from before it was made.
 
-    Where the file has more than its rows tell, and the fork is not known to be that old, the rest is in doubt. So is
-    all of a file whose last request is of as much as another's turn: of a fork, it may have been made from copied rows.
+    Where the file may have what was copied, and the fork is not known to be that old, all that its rows do not tell is
+    in doubt: the file may have been made anew. So it is where its last turn may be another workspace's.
     """
-    if not work.copied and proof.ends_as_another(work):
-        for key in usage.models:
-            work.workspace.model(key).in_doubt = True
-    copied, is_sure = dict(work.copied), True
+    copied, is_sure = dict(work.copied), not proof.ends_as_another(work)
     if not copied and proof.has_copied_last(work, usage):
-        copied = {key: missing(bucket.tokens, work.new(key)) for key, bucket in usage.models.items()}
+        copied, is_sure = {key: missing(bucket.tokens, work.new(key)) for key, bucket in usage.models.items()}, True
     elif copied:
         is_sure = (
             0 < work.files.created_ms < _FORKS_EMPTY_MS or proof.is_copied(work) or proof.has_copied_last(work, usage)
         )
     model = work.workspace.model
-    if copied and all(model(key).file.holds(there.plus(work.new(key))) for key, there in copied.items()):
-        for key, there in copied.items():
-            state = model(key)
-            state.in_doubt |= not is_sure
-            if is_sure:
-                state.covered = capped(state.file, there)
-                state.paid = at_rate(state.cost, state.file, state.covered)
+    if not all(model(key).file.holds(there.plus(work.new(key))) for key, there in copied.items()):
+        return
+    if not is_sure:
+        for key in usage.models:
+            model(key).in_doubt = True
+        return
+    for key, there in copied.items():
+        state = model(key)
+        state.covered = capped(state.file, there)
+        state.paid = at_rate(state.cost, state.file, state.covered)
 
 
 def _merge_children(work: Reconciliation, usage: UsageFile) -> None:
@@ -529,18 +529,19 @@ def _record(work: Reconciliation, part: Allocation, bucket: Bucket) -> Record:
         child = part.owner.model(part.key)
         child.cost = child.paid = child.cost.plus(TokenVector(part.cost or 0))
         child.complete = child.complete and part.cost is not None
-        return build.aggregate(part, bucket, (since_ms, files.written_ms), build.CHILD, _nth(work, part))
+        return build.aggregate(part, bucket, (since_ms, files.written_ms), build.CHILD, _identity(work, part))
     note = build.REMAINDER if workspace.has_rows else build.AGGREGATE
-    return build.aggregate(part, bucket, (since_ms, _end_ms(work, part.key)), note, _nth(work, part))
+    return build.aggregate(part, bucket, (since_ms, _end_ms(work, part.key)), note, _identity(work, part))
 
 
-def _nth(work: Reconciliation, part: Allocation) -> int:
-    """How often a sum has been reached before: after a reset it may be reached again."""
+def _identity(work: Reconciliation, part: Allocation) -> tuple[object, ...]:
+    """By what a sum is known; one that was reached before, with the same last request, gets another number."""
+    last_ms = (work.ended_ms or work.workspace.seen_last_ms) if part.owner is work.workspace else 0
     nth = 0
-    while work.store.counted(key := build.aggregate_key(part, nth)) is not None:
+    while work.store.counted(key := dedup_key(*build.aggregate_identity(part, last_ms, nth))) is not None:
         nth += 1
     work.store.take(key, part.owner.id, part.tokens)
-    return nth
+    return build.aggregate_identity(part, last_ms, nth)
 
 
 def held_back(workspace: Workspace, now_ms: int, store: WorkspaceStore) -> list[Record]:
