@@ -27,6 +27,7 @@ from spanledger_processor.ledger.store import (
     Store,
     Unit,
     UnitConflictError,
+    UnitTooLargeError,
     Usage,
 )
 from spanledger_processor.ledger.writer import LedgerWriter
@@ -202,6 +203,42 @@ async def test_a_unit_that_others_always_get_in_the_way_of_fails(faulty: Faulty)
         assert _cost(ledger, "a") == 0
     finally:
         ledger.close()
+
+
+class Small(MemoryStore):
+    """Has room for what one or two sessions spend at once, and no more."""
+
+    @contextmanager
+    def unit(self) -> Iterator[Unit]:
+        with super().unit() as unit:
+            yield unit
+            if sum(cost_of(unit, name) > 0 for name in "abc") > sum(_cost_in(self, name) > 0 for name in "abc") + 2:
+                raise UnitTooLargeError("full")
+
+
+def _cost_in(store: MemoryStore, name: str) -> int:
+    with store.snapshot() as reader:
+        return cost_of(reader, name)
+
+
+async def test_works_that_are_too_large_together_land_one_by_one() -> None:
+    ledger = LedgerWriter(Small)
+
+    def all_at_once(unit: Unit) -> None:
+        for name in "abc":
+            enter(unit, spend(name))
+
+    with pytest.raises(UnitTooLargeError):
+        await ledger.submit(all_at_once)
+    assert ledger.problem is None, "smaller ones fit"
+    gate, held = await _held(ledger)
+    waiting = [asyncio.create_task(ledger.submit(_spend(name))) for name in "abc"]
+    await asyncio.sleep(0)
+    gate.open.set()
+    await held
+    assert await asyncio.gather(*waiting) == [1, 1, 1]
+    assert [_cost(ledger, name) for name in "abc"] == [1, 1, 1]
+    ledger.close()
 
 
 async def test_a_commit_that_fails_fails_none_that_wait_behind_it(faulty: Faulty) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -16,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from chats import COST, chat, request
+from chats import COST, chat, request, set_attributes
 from replays import attributes, spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.accounting.account import enter
@@ -28,13 +30,15 @@ from spanledger_processor.enrichment.stage import SLICE
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, Unit, tenant_hash
+from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp import request as request_module
 from spanledger_processor.server import handler as handler_module
 from spanledger_processor.server.handler import FairLock, Handler, split
-from spanledger_processor.server.ledger_link import LocalLedger
+from spanledger_processor.server.ledger_link import LedgerServer, LocalLedger, RemoteLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
+from stores import open_store
 
 T = TypeVar("T")
 
@@ -309,3 +313,33 @@ def test_every_span_is_in_one_part_and_a_trace_is_cut_only_where_it_must_be(trac
         else:
             ends = [facts[place].end_ns for part in holding for place in part]
             assert ends == sorted(ends)
+
+
+@pytest.mark.parametrize(("durability", "remote"), [("sync", False), ("async", True)])
+async def test_what_does_not_fit_into_a_small_ledger_at_once_is_accounted_for_in_parts(
+    tmp_path: Path, durability: str, *, remote: bool
+) -> None:
+    """The records of a session stand on pages of their own each, in a ledger that has many already."""
+    stage, requests, sessions = Stage(), 4, 500
+    writer = LedgerWriter(lambda: open_store(tmp_path, clock=time.time_ns, size_mib=4, durability=durability))
+    local, link = LocalLedger(writer), str(tmp_path / "link")
+    server, worker = LedgerServer(link, local, lambda _: None), RemoteLedger(link, dict)
+    if remote:
+        await server.start()
+        await worker.start()
+    stage.handler._ledger = worker if remote else local
+    for number in range(requests):
+        calls = [chat() for _ in range(sessions)]
+        for place, call in enumerate(calls):
+            set_attributes(call, {"gen_ai.conversation.id": f"session {number} {place}"})
+        assert await stage.take(request(*calls)) == ACCEPTED
+    if remote:
+        await worker.close()
+        await server.close()
+    writer.close()
+    told = [span for body in stage.delivery.bodies for span in stage.spans(body)]
+    assert [span.get("spanledger.cost.usd") for span in told] == [pytest.approx(COST)] * (requests * sessions)
+    store = open_store(tmp_path, read_only=True)
+    with store.snapshot() as reader:
+        assert float(total(reader, tenant_hash(""))["cost_usd"]) == pytest.approx(requests * sessions * COST)
+    store.close()

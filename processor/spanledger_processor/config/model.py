@@ -209,7 +209,7 @@ class State(Section):
         default=4096,
         description="Most that the ledger takes on disk. Near it, spans are remembered for less than "
         "`state.retention.spans`; when it is full, the oldest sessions give way and their sums stay. Spans go on as "
-        "`not_accounted` only while there is nothing left to remove, or where one request does not fit (below 16).",
+        "`not_accounted` only while there is nothing left to remove.",
     )
     durability: Literal["sync", "async"] = Field(
         default="sync",

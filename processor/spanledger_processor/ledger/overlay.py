@@ -43,6 +43,11 @@ class Overlay:
         self._gone: set[Key] = set()
         """Rows of orders below that stand elsewhere with these changes; only a copy, which is read, knows them."""
 
+    @property
+    def size(self) -> int:
+        """How many records it changes."""
+        return len(self.records) + len(self.added)
+
     def get(self, key: Key) -> bytes | None:
         """The record of `key`, None if there is none."""
         record = self.records.get(key)

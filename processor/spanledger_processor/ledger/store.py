@@ -182,6 +182,7 @@ class Store(Protocol):
 
     Raises:
         UnitConflictError: when a unit ends: it has to be run again.
+        UnitTooLargeError: when a unit ends: it has to be run in parts.
         StateError: the store cannot be read or written now (no space, I/O error); nothing of the unit landed.
         StateBrokenError: nor will it be before it is opened anew.
     """
@@ -205,6 +206,10 @@ class StateError(Exception):
 
 class UnitConflictError(StateError):
     """What a unit decided on has changed since; nothing of it landed, and it may be run again."""
+
+
+class UnitTooLargeError(StateError):
+    """A unit brings more than there is room for at once; nothing of it landed, and smaller ones may fit."""
 
 
 class StateBrokenError(StateError):

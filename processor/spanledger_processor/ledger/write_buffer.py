@@ -15,11 +15,12 @@ from spanledger_processor.ledger.environment import DataFile, View, full, map_lm
 from spanledger_processor.ledger.housekeeping import Housekeeping, is_full
 from spanledger_processor.ledger.overlay import Overlay
 from spanledger_processor.ledger.retention import due_rows
-from spanledger_processor.ledger.store import Reader
+from spanledger_processor.ledger.store import Reader, UnitTooLargeError
 
 _HELD_NS = 1_000_000_000
 """How long a buffer that holds back does so."""
 _NS_A_MS = 1_000_000
+_PAGE = 4096
 
 
 class WriteBuffer:
@@ -108,11 +109,20 @@ class WriteBuffer:
         if not self._holds:
             self._write(unit)
             return
+        if unit.size + (self._held.size if self._held is not None else 0) > self._most_held():
+            self.put_down()  # one by one units may fit where all of a second do not
+        if unit.size > self._most_held():
+            self._write(unit)
+            return
         with self._turn:
             if self._held is None:
                 self._held, self._held_since_ns = unit, time.monotonic_ns()
             else:
                 self._held.absorb(unit)
+
+    def _most_held(self) -> int:
+        """How many records are held back at most: each may make LMDB write two pages anew, in a quarter of the map."""
+        return usage(self._env).map_bytes // (4 * 2 * _PAGE)
 
     def _write(self, overlay: Overlay) -> None:
         self._file.check()
@@ -120,8 +130,14 @@ class WriteBuffer:
             try:
                 self._commit(overlay, retain=True)
             except lmdb.MapFullError:
-                self._commit(overlay, retain=False)
+                self._commit_alone(overlay)
         self._file.lengthen()
+
+    def _commit_alone(self, overlay: Overlay) -> None:
+        try:
+            self._commit(overlay, retain=False)
+        except lmdb.MapFullError:
+            raise UnitTooLargeError(str(full(self._path))) from None
 
     def _commit(self, overlay: Overlay, *, retain: bool) -> None:
         with self._env.begin(write=True) as txn:

@@ -10,7 +10,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -24,6 +24,7 @@ from spanledger_processor.ledger.store import (
     Store,
     Unit,
     UnitConflictError,
+    UnitTooLargeError,
     Usage,
 )
 
@@ -199,6 +200,7 @@ class LedgerWriter:
         """Return what `work` returns, when what it applied to its unit is stored as durably as the store promises.
 
         Raises:
+            UnitTooLargeError: there is no room for all of it at once, and nothing of it is stored.
             StateError: the state is not available, and nothing of the work is stored.
             Exception: what `work` raised; nothing of it is stored.
         """
@@ -277,12 +279,19 @@ class LedgerWriter:
             self._wake.wait_for(lambda: self._jobs or self._closed, max(0.0, self._next_maintenance - time.monotonic()))
             return bool(self._jobs) or not self._closed
 
-    def _commit(self) -> None:
+    def _commit(self, again: Sequence[_Job] = ()) -> None:
+        """Do the works that wait in one commit; or `again` those of one that was too large."""
         self._begun = begun = time.monotonic()
-        jobs: list[_Job] = []
+        jobs = [*again]
         try:
             store = self._store.ready()
             worked = self._run_unit(store, begun, jobs)
+        except UnitTooLargeError as error:
+            if len(jobs) == 1:
+                self._fail(jobs, error)
+            else:
+                for job in jobs:
+                    self._commit([job])
         except StateError as error:
             self._store.failed(error)
             self._fail(jobs, error)
@@ -340,8 +349,9 @@ class LedgerWriter:
             if not jobs:
                 jobs = list(self._jobs)
                 self._jobs.clear()
+        kind = UnitTooLargeError if isinstance(error, UnitTooLargeError) else StateError
         for job in jobs:
-            job.error = job.error or StateError(str(error))
+            job.error = job.error or kind(str(error))
         _answer(jobs)
 
     def _maintain(self) -> None:

@@ -20,7 +20,7 @@ from spanledger_processor.enrichment import Reading, Stage, releasing, writing
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.marks import OWN, without_marks
 from spanledger_processor.enrichment.redaction import Redacted, Redactor
-from spanledger_processor.ledger.store import StateError
+from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_data_points, count_log_records, count_traces, finished
 from spanledger_processor.otlp.wire import MalformedError
@@ -259,13 +259,14 @@ class Handler:
             return without_marks(body)
         return out
 
-    async def account(self, batch: Batch) -> dict[int, Decision]:
+    async def account(self, batch: Batch, most: int = 0) -> dict[int, Decision]:
         """Return the decisions on a batch once they are committed; without a ledger, those that need none.
 
-        A large batch is accounted for in several units of work.
+        A large batch is accounted for in several units of work, of `most` spans if that is given; what does not fit
+        into a small ledger at once is, too.
         """
         decisions: dict[int, Decision] = {}
-        for places in split(batch.facts, _ACCOUNTED_AT_ONCE):
+        for places in split(batch.facts, most or _ACCOUNTED_AT_ONCE):
             part = batch if len(places) == len(batch.facts) else replace(batch, facts=[batch.facts[i] for i in places])
             decided = await self._account_part(part)
             decisions.update(decided if part is batch else {places[i]: decision for i, decision in decided.items()})
@@ -275,6 +276,8 @@ class Handler:
         try:
             ruling = await self._ledger.account(batch)
         except StateError as error:
+            if isinstance(error, UnitTooLargeError) and len(batch.facts) > 1:
+                return await self.account(batch, (len(batch.facts) + 1) // 2)
             if self._ledger.problem is None:  # else the ledger has told already
                 log.warning("spans go on as not_accounted: %s", error)
             decisions = unaccounted(batch)

@@ -22,7 +22,7 @@ from spanledger_exporters import Signal
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.store import StateError
+from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server.codec import decode_batch, decode_ruling, encode_batch, encode_ruling
 
@@ -34,7 +34,8 @@ Status: TypeAlias = Mapping[str, Any]
 _FRAME = struct.Struct("<IQc")
 """Length of what follows, number of the request, and its kind."""
 _BATCH, _STATUS, _RULING, _REFUSED, _FAILED, _TRACES = b"B", b"S", b"R", b"N", b"E", b"T"
-_TAKEN, _COUNTED = b"L", b"C"
+_TAKEN, _COUNTED, _TOO_LARGE = b"L", b"C", b"F"
+_ERRORS = {_REFUSED: StateError, _TOO_LARGE: UnitTooLargeError}
 _DELIVER, _DELIVERED = b"D", b"A"
 
 Deliver: TypeAlias = Callable[[Signal, bytes, bytes], Awaitable[bool]]
@@ -63,6 +64,7 @@ class BatchLedger(Protocol):
         """Return the ruling on a batch once it is committed.
 
         Raises:
+            UnitTooLargeError: nothing of the batch is stored, and parts of it may fit.
             StateError: the ledger is not available, and nothing of the batch is stored.
             UnansweredError: whether it is stored is not known.
         """
@@ -197,8 +199,8 @@ class RemoteLedger:
                 continue
             if kind in (_RULING, _COUNTED):
                 asked.answer.set_result(payload)
-            elif kind == _REFUSED:
-                asked.answer.set_exception(StateError(payload.decode()))
+            elif kind in _ERRORS:
+                asked.answer.set_exception(_ERRORS[kind](payload.decode()))
             else:
                 asked.answer.set_exception(RuntimeError(f"in the ledger process: {payload.decode()}"))
 
@@ -333,7 +335,8 @@ class LedgerServer:
             ruling = await self._ledger.account(batch)
             answer = _framed(number, _RULING, encode_ruling(ruling))
         except StateError as error:
-            answer = _framed(number, _REFUSED, str(error).encode("utf-8", "replace"))
+            kind = _TOO_LARGE if isinstance(error, UnitTooLargeError) else _REFUSED
+            answer = _framed(number, kind, str(error).encode("utf-8", "replace"))
         except Exception as error:
             log.exception("accounting for a batch failed; its spans go on as they came")
             answer = _framed(number, _FAILED, type(error).__name__.encode())
