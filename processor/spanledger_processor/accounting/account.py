@@ -185,6 +185,9 @@ class _Account:
             decision = describe(fact, call, state.groups.session(span), state.groups.run(span))
             carried = self._carried.get(index, NO_SPEND)
             enter_money(decision, fact, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
+            if span.fee:
+                decision.cost = fact.fee
+                decision.aliases = tuple(alias for alias in self.batch.aliases if alias not in call.present)
             if (reason := state.reason(span)) is not None:
                 later = (starts.get(reason.other, -1), reason.other) < (span.start_ns, span.span_id.hex())
                 enter_reason(decision, reason, is_later=later)
@@ -231,9 +234,9 @@ class _Account:
             self._keep(index, decision)
 
     def _running(self, decision: Decision, span: Span, sessions: dict[str, Pico], runs: dict[str, Pico | None]) -> None:
-        if not span.counted or span.claim is None:
+        if not span.fee and (not span.counted or span.claim is None):
             return
-        amount = span.claim.amount or 0
+        amount = span.fee or (span.claim.amount if span.claim is not None else 0) or 0
         session, run = decision.session_id, decision.run_id
         if session:
             total = sessions[session] if session in sessions else self._totals.session_cost(session)
@@ -260,9 +263,6 @@ def _over(changes: Changes, stored: Read) -> Read:
 
 def _counted_below(trace: Trace) -> dict[bytes, Pico]:
     """The counted cost below each span, as far as links are known; spans above none are left out."""
-    counted = {
-        span.span_id: span.claim.amount
-        for span in trace.spans.values()
-        if span.counted and span.claim is not None and span.claim.amount
-    }
+    counted = {span.span_id: span.claim.amount or 0 for span in trace.spans.values() if span.counted and span.claim}
+    counted.update((span.span_id, span.fee) for span in trace.spans.values() if span.fee)
     return Forest(trace.spans).sums_below(counted)

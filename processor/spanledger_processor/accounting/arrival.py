@@ -36,7 +36,8 @@ def _detail_of(fact: Fact, call: Call) -> Detail:
     agent = bounded_id(fact.agent or call.agent_id)
     parent = "" if fact.agent else bounded_id(call.agent_parent_id)  # an id among names is nobody's
     denied = call.tool is not None and call.tool.denied
-    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied)
+    fee = fact.fee.amount or 0 if fact.fee is not None else 0
+    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied, fee, fact.day if fee else 0)
     return NO_DETAIL if detail == NO_DETAIL else detail
 
 

@@ -110,6 +110,8 @@ def _decide(fact: Fact, call: Call, trace: Trace, groups: Groups) -> Decision:
     if fact.cost is not None:
         decision.usage = call.usage
         decision.cost = replace(fact.cost, amount=None, source="", unpriced="not_accounted")
+    elif fact.fee is not None:
+        decision.cost = replace(fact.fee, amount=None, source="", unpriced="not_accounted")
     return decision
 
 

@@ -43,7 +43,7 @@ class Fact:
     `dimensions` are names and values in turn, by name; `failed` says that the span's status is an error,
     `instance` which process it comes from (`service.instance.id`), `agent` what its agent is called. `card` is the rate
     card of its model (`Card.written`), where log events below it name no model, `first_token_ns` how long after its
-    start the first token of its answer came (0: not told).
+    start the first token of its answer came (0: not told). `fee` is what an execution of a tool costs by itself.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 
@@ -69,6 +69,7 @@ class Fact:
     agent: str = ""
     card: str = ""
     first_token_ns: int = 0
+    fee: Cost | None = None
 
 
 @dataclass(slots=True)

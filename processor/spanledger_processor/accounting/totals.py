@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, Place, Span
+from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, Place, Span, tool_label
 from spanledger_processor.ledger.dimensions import AGENT, TOOL
 from spanledger_processor.ledger.facts import Facts, Latest
 from spanledger_processor.ledger.keys import (
@@ -72,6 +72,10 @@ class Totals:
         if place.role == COUNTED and span.claim is not None:
             for sums in self._of_claim(span, place):
                 span.enter(sums, place.role, sign)
+        elif span.fee:
+            detail = span.detail
+            day = (detail.fee_day, "", tool_label(detail.tool), place.agent, detail.dimensions)
+            span.enter(_of(self._days, day), place.role, sign)
         if place.session:
             self._notes_of(place.session).take(span, place, sign, trace_id)
             for sums in self._of_parts(span, place):
@@ -276,6 +280,8 @@ class _Notes:
         self.loops += sign * span.loops
         if place.role == COUNTED and span.claim is not None and span.claim.amount:
             self.costs.append((span.start_ns, sign * span.claim.amount))
+        elif span.fee:
+            self.costs.append((span.start_ns, sign * span.fee))
         if sign < 0:
             return
         self.end((span.end_ns, trace_id, span.span_id))

@@ -94,7 +94,7 @@ class Claim:
 class Detail(NamedTuple):
     """What a GenAI span tells for sums of its own: by agent, tool, failure, denial and dimension.
 
-    `dimensions` are names and values in turn.
+    `dimensions` are names and values in turn. `fee` is what a tool costs by itself, on a day since 1970.
     """
 
     agent: str = ""
@@ -103,9 +103,16 @@ class Detail(NamedTuple):
     failed: bool = False
     dimensions: tuple[str, ...] = ()
     denied: bool = False
+    fee: Pico = 0
+    fee_day: int = 0
 
 
 NO_DETAIL = Detail()
+
+
+def tool_label(tool: str) -> str:
+    """Return the model under which it stands what a tool costs by itself."""
+    return f"tool:{tool}"
 
 
 @dataclass(slots=True)
@@ -198,6 +205,11 @@ class Span:
         return (self.claim.tokens[0] or 0) if self.claim is not None and self.is_model_call else 0
 
     @property
+    def fee(self) -> Pico:
+        """What it costs by itself as an execution of a tool that no other report told of before."""
+        return 0 if self.again else self.detail.fee
+
+    @property
     def counted(self) -> bool:
         """Whether the ledger holds its claim."""
         return self.place is not None and self.place.role == COUNTED and self.claim is not None
@@ -214,6 +226,9 @@ class Span:
         sums.spans += sign
         if self.kind == "tool" and not self.again:
             sums.tool_calls += sign
+            if self.detail.fee:
+                sums.cost += sign * self.detail.fee
+                sums.add_model(tool_label(self.detail.tool), sign * self.detail.fee)
         if sign > 0:
             sums.widen(self.start_ns, self.end_ns)
             if self.closes:

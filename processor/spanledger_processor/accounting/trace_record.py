@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Place, Span
+from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Place, Span, tool_label
 from spanledger_processor.ledger.keys import LAST_SEGMENT, settled_key, trace_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import unpack_decision
@@ -235,7 +235,7 @@ def _of_fixed(fixed: bytes) -> Span:
     span.signature, span.logged, claim = row[13:16]
     if len(row) > _WITHOUT_DETAIL:
         agent, parent, tool, failed, dimensions, *more = row[16]
-        span.detail = Detail(agent, parent, tool, failed, tuple(dimensions), *more[:1])
+        span.detail = Detail(agent, parent, tool, failed, tuple(dimensions), *more[:3])
     if claim is not None:
         tokens, amount, *rest = claim
         span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest[:7])
@@ -305,9 +305,9 @@ def _stored(span: Span, decision: Decision) -> StoredSpan:
     place, claim = span.place, span.claim
     return StoredSpan(
         decision,
-        counts=place is not None and place.role == COUNTED,
+        counts=(place is not None and place.role == COUNTED) or span.fee > 0,
         session_id=(place.session if place is not None else "") or decision.session_id,
         run_id=(place.run if place is not None else "") or decision.run_id,
         provider=claim.provider if claim is not None else "",
-        model=claim.model if claim is not None else "",
+        model=claim.model if claim is not None else tool_label(span.detail.tool) if span.fee else "",
     )

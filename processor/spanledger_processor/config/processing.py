@@ -226,8 +226,20 @@ class Loop(Section):
     )
 
 
+class ToolPrice(Section):
+    """What one execution of a tool costs by itself."""
+
+    tool: str = Field(min_length=1, description="Tool name; `*`, `?` and `[...]` match as in file names.")
+    usd: Annotated[Rate, Field(le=10**6)] = Field(description="USD for one execution.")
+    name: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Its name in `spanledger.cost.price` (`tool/<name>`); default: the tool.",
+    )
+
+
 class Tools(Section):
-    """Signatures of tool calls, and loops."""
+    """Signatures, loops and prices of tool calls."""
 
     signing_key: SecretStr | None = Field(
         default=None,
@@ -236,6 +248,13 @@ class Tools(Section):
     )
     ignore: tuple[Ignored, ...] = Field(default=(), description="Argument fields left out of signatures.")
     loop: Annotated[Loop, NULL_IS_DEFAULT] = Field(default_factory=Loop, description="When a call completes a loop.")
+    prices: tuple[ToolPrice, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Tools that cost something by themselves; the first that matches counts. It is paid for each "
+        "execution that was allowed, stands on the tool's span, and under the model `tool:<its name>`. Of no span that "
+        "tells usage of its own; what a provider charges for its own tools is in the call's price already.",
+    )
 
     @field_validator("signing_key")
     @classmethod
@@ -522,7 +541,7 @@ class Processor(Section):
     )
     tasks: Annotated[Tasks, NULL_IS_DEFAULT] = Field(default_factory=Tasks, description="How a span's task is found.")
     tools: Annotated[Tools, NULL_IS_DEFAULT] = Field(
-        default_factory=Tools, description="Signatures of tool calls, and loops."
+        default_factory=Tools, description="Signatures, loops and prices of tool calls."
     )
     aliases: tuple[Alias, ...] = Field(
         default=("gen_ai.usage.cost",),

@@ -82,6 +82,8 @@ class Pricing(Protocol):
 
     def card_of(self, call: Call, at_ns: int) -> Card | None: ...
 
+    def tool_cost(self, tool: str) -> Cost | None: ...
+
 
 class Signing(Protocol):
     """The signing room as seen from here."""
@@ -125,6 +127,8 @@ class FactBuilder:
         if call.tool is not None and call.kind == "tool":
             fact.signature = self._signature(call.tool)
             fact.result = self.signing.digest(call.tool.result)
+            if fact.cost is None and not call.tool.denied and call.tool.name:
+                fact.fee = self.pricing.tool_cost(call.tool.name)
         return fact
 
     def plain(self, view: SpanView, group: ScopeGroup) -> Fact:

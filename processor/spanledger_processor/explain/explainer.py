@@ -28,6 +28,7 @@ from spanledger_processor.model import Call, Decision
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing import Explanation, explain
 from spanledger_processor.pricing.explain import REASONS
+from spanledger_processor.pricing.pricer import OF_TOOL
 from spanledger_processor.server.wiring import make_pricer, make_stage
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import Pico
@@ -183,6 +184,8 @@ class Explainer:
             return "counted", f"rule 8: unpriced: {REASONS[decision.cost.unpriced]}{near}"
         if twins := self._twins[span.fact.span_id.hex()]:
             return "counted", f"rule 3: of the {twins + 1} spans that tell of this call it is the one that counts"
+        if decision.cost.price.startswith(OF_TOOL):
+            return "counted", "the tool costs something by itself (processor.tools.prices)"
         return "counted", f"rule 8: no other span that counts tells its usage{near}"
 
     def _near(self, decision: Decision) -> str:

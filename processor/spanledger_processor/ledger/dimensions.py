@@ -179,7 +179,7 @@ def _agent(sums: Sums) -> Row:
 def _tool(sums: Sums) -> Row:
     facts = sums.facts or Facts()
     told = {"calls": sums.tool_calls, "failures": facts.failed, "denied": facts.denied, "loops": facts.loops}
-    return {**_named(sums), **told}
+    return {**_named(sums), **told, **money(sums.cost)}
 
 
 def _named(sums: Sums) -> Row:

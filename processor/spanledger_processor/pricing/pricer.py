@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
+from fnmatch import fnmatchcase
 from fractions import Fraction
 from functools import lru_cache
 from operator import attrgetter
@@ -98,14 +99,22 @@ class _TooLongError(Exception):
     """A name or a price context that is not worth keeping: no seller lists it."""
 
 
+OF_TOOL = "tool/"
+"""What `Cost.price` begins with where a tool costs something by itself (`processor.tools.prices`)."""
+
+
 class Pricer:
     """Prices calls by the user's overrides, then by genai-prices.
 
     Keeps the last `cards` names (with day and price context) that were asked for, known or not, and nothing else.
     """
 
-    def __init__(self, overrides: Sequence[Override] = (), cards: int = 4096) -> None:
+    def __init__(
+        self, overrides: Sequence[Override] = (), cards: int = 4096, tools: Sequence[tuple[str, Pico, str]] = ()
+    ) -> None:
+        """Price by `overrides` first; `tools` are patterns of names, amounts for one execution, and names of rules."""
         self._overrides = [(override, override.card()) for override in overrides]
+        self._tools = tools
         self._resolve = lru_cache(maxsize=cards)(self._kept)
         self.revision = 0
         """Another one whenever cards that were given out may no longer hold."""
@@ -113,6 +122,7 @@ class Pricer:
     def adopt(self, other: Pricer) -> None:
         """Price by the overrides of another pricer from now on."""
         self._overrides = other._overrides
+        self._tools = other._tools
         self._resolve.cache_clear()
         self.revision += 1
 
@@ -129,6 +139,13 @@ class Pricer:
         if call.granularity == "per-session-aggregate" and cost.source == "computed" and not isinstance(found, str):
             _doubt_aggregate(call, cost, found[0])
         return cost
+
+    def tool_cost(self, tool: str) -> Cost | None:
+        """Return what one execution of a tool costs by itself, None if that is nothing."""
+        for pattern, amount, rule in self._tools:
+            if fnmatchcase(tool, pattern):
+                return Cost(amount, "computed", amount, other=amount, price=OF_TOOL + rule) if amount else None
+        return None
 
     def quote(self, call: Call, at_ns: int) -> Quote | Unpriced:
         """Return the counts and rates that a call is priced with, or why it cannot be."""

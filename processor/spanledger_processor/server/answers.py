@@ -26,6 +26,7 @@ from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import Cost, Decision
 from spanledger_processor.pricing import Pricer, describe
 from spanledger_processor.pricing.explain import REASONS, plain
+from spanledger_processor.pricing.pricer import OF_TOOL
 
 Answer: TypeAlias = dict[str, Any]
 
@@ -299,6 +300,8 @@ def _role(decision: Decision) -> tuple[str, str]:
         near = f"; not the call of span {other}: {TWO_CALLS[code]}" if other else f"; {TWO_CALLS[code]}"
     if decision.cost.unpriced:
         return "counted", f"unpriced: {REASONS[decision.cost.unpriced]}{near}"
+    if decision.cost.price.startswith(OF_TOOL):
+        return "counted", "the tool costs something by itself (processor.tools.prices)"
     return "counted", f"no other span that counts reports its usage{near}"
 
 

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _RELOADED = (
     "processor.pricing.overrides",
+    "processor.tools.prices",
     "processor.tools.signing_key",
     "processor.budgets",
     "processor.warnings.*",

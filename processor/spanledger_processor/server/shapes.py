@@ -122,6 +122,8 @@ _TOOL: Shape = {
     "failures": Field("integer", "Of those, how many failed."),
     "denied": Field("integer", "Of those, how many were not allowed."),
     "loops": Field("integer", "Of those, how many completed a loop."),
+    "cost_usd": Field("number", "What they cost by themselves, USD (`processor.tools.prices`)."),
+    "cost_usd_exact": Field("string", "The same, every digit."),
 }
 _ONE = "Only of one session."
 _FACTS: Shape = {

@@ -291,7 +291,8 @@ def make_rate_limits(
 
 def make_pricer(config: Config) -> Pricer:
     """Return a pricer that asks the configured overrides first."""
-    return Pricer([_override(override) for override in config.processor.pricing.overrides])
+    prices = [(one.tool, int(one.usd * USD), one.name or one.tool) for one in config.processor.tools.prices]
+    return Pricer([_override(override) for override in config.processor.pricing.overrides], tools=prices)
 
 
 def _override(given: PriceOverride) -> Override:

@@ -8,7 +8,8 @@ from itertools import product
 from typing import TypeAlias
 
 from spanledger_exporters.interface import Signal, Verdict
-from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.accounting.trace import tool_label
 from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.enrichment.redaction import Redacted
@@ -140,20 +141,22 @@ class StageMetrics:
             if decision.usage is not None and fact.end_ns < batch.now_ns - self._window_ns:
                 moved["spans_beyond_window_total",] += 1
             if decision.cost is not None and decision.cost.amount and fact.call is not None:
-                spend[fact.call.provider, canonical_model(fact.call.model)] += decision.cost.amount
+                spend[fact.call.provider, _model_of(fact, fact.call)] += decision.cost.amount
             if self._values and fact.call is not None:
                 dimensions = ("tenant", batch.tenant_name, *fact.dimensions)
-                self._by_dimension(batch.tenant, fact.call, dimensions, decision)
+                self._by_dimension(batch.tenant, fact.call, _model_of(fact, fact.call), dimensions, decision)
         for (name, *labels), spans in moved.items():
             self._count(name, *labels, by=spans)
         for models, amount in spend.items():
             self._count("cost_usd_total", *self._models(batch.tenant)(*models), by=amount / USD)
 
-    def _by_dimension(self, tenant: bytes, call: Call, dimensions: tuple[str, ...], decision: Decision) -> None:
+    def _by_dimension(
+        self, tenant: bytes, call: Call, model_name: str, dimensions: tuple[str, ...], decision: Decision
+    ) -> None:
         amount = decision.cost.amount if decision.cost is not None else None
         if not amount and decision.usage is None:
             return
-        known = {"agent": decision.agent_id, "model": canonical_model(call.model), "provider": call.provider}
+        known = {"agent": decision.agent_id, "model": model_name, "provider": call.provider}
         known.update(zip(dimensions[::2], dimensions[1::2], strict=True))
         counts = counts_of(decision.usage) if decision.usage is not None else ()
         tokens = [(one.name, count) for one, count in zip(USAGE_CLASSES, counts, strict=False) if one.unit == "token"]
@@ -176,6 +179,11 @@ class StageMetrics:
     def _count(self, name: str, *labels: str, by: float = 1) -> None:
         if by:
             self._registry.count(name, *labels, by=by)
+
+
+def _model_of(fact: Fact, call: Call) -> str:
+    """Return the model that a cost stands under: of a tool that costs something by itself, the tool."""
+    return tool_label(call.tool.name or "") if fact.fee is not None and call.tool else canonical_model(call.model)
 
 
 def _describe(decision: Decision, moved: Moved) -> None:
