@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 
 from spanledger_exporters.interface import (
     ACCEPTED,
+    ITEMS,
     DeliveryObserver,
     Exporter,
     Result,
@@ -238,9 +239,8 @@ class Delivery:
         unmatched = parts.unmatched([sender.match for sender in self._senders[request.signal] if sender.match])
         if unmatched:
             self._observer.unclaimed(request.signal, unmatched)
-            log.warning(
-                "no exporter's match takes %d items of %s: they are accepted and go nowhere", unmatched, request.signal
-            )
+            what = ITEMS[request.signal]
+            log.warning("no exporter's match takes some %s, which are accepted and go nowhere: %d", what, unmatched)
 
     async def close(self, grace: float = 10.0) -> None:
         """Take no more requests, let those under way end within `grace` seconds, and close all exporters."""

@@ -11,6 +11,9 @@ from typing import Literal, Protocol, TypeAlias
 
 Signal: TypeAlias = Literal["traces", "logs", "metrics"]
 
+ITEMS: Mapping[Signal, str] = {"traces": "spans", "logs": "log records", "metrics": "data points"}
+"""What the items of a signal's requests are, for messages."""
+
 USER_AGENT = f"Spanledger/{version('spanledger')}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from spanledger_exporters.file import File
 from spanledger_exporters.interface import (
     ACCEPTED,
+    ITEMS,
     DeliveryObserver,
     DestinationError,
     Exporter,
@@ -154,8 +155,8 @@ class Sender:
                 self._log.warning("%s: not accepted now: %s", self._address(request), result.reason)
             case Verdict.PERMANENT:
                 self._observer.refused(self.name, request.signal, request.items)
-                lost = (self._address(request), request.items, request.signal, result.reason)
-                self._log.error("%s: refused for good, %d items of %s are not there: %s", *lost)
+                lost = (self._address(request), ITEMS[request.signal], request.items, result.reason)
+                self._log.error("%s: refused for good; %s lost there: %d; %s", *lost)
 
     def _address(self, request: Request) -> str:
         return self.exporter.address(request.signal)
@@ -164,8 +165,8 @@ class Sender:
         self._observer.forwarded(self.name, request.signal, max(0, request.items - result.rejected))
         if result.rejected:
             self._observer.rejected(self.name, request.signal, result.rejected)
-            lost = (self._address(request), result.rejected, request.signal, result.reason)
-            self._log.error("%s: accepted without %d items of %s, which are lost there: %s", *lost)
+            lost = (self._address(request), ITEMS[request.signal], result.rejected, result.reason)
+            self._log.error("%s: accepted in part; %s lost there: %d; %s", *lost)
         elif result.reason:
             self._log.warning("accepted with a warning: %s", result.reason)
 

@@ -44,7 +44,14 @@ def test_the_built_in_configuration_is_valid() -> None:
 def test_what_a_file_comes_to(config: Path) -> None:
     told = answer("check", "--config", str(config))
     assert told["exporters"] == [
-        {"name": "otlp_grpc/tempo", "target": "tempo:4317", "signals": ["traces"], "required": False}
+        {
+            "name": "otlp_grpc/tempo",
+            "target": "tempo:4317",
+            "signals": ["traces"],
+            "required": False,
+            "queued": False,
+            "match": None,
+        }
     ]
     assert [warning.partition(":")[0] for warning in told["warnings"]] == [
         "no exporter takes logs",
@@ -54,6 +61,15 @@ def test_what_a_file_comes_to(config: Path) -> None:
     shown = output("check", "--config", str(config))
     assert f"{config} is valid." in shown
     assert "exports to otlp_grpc/tempo -> tempo:4317 (traces only), not waited for" in shown
+
+
+def test_queue_and_match_of_an_exporter(tmp_path: Path) -> None:
+    file = tmp_path / "spanledger.yaml"
+    queue = f"sending_queue: {{enabled: true, storage: {tmp_path}}}"
+    file.write_text(f"exporters: {{otlp_grpc: {{endpoint: 'a:1', match: {{team: [x, y]}}, {queue}}}}}")
+    (exporter,) = answer("check", "--config", str(file))["exporters"]
+    assert exporter["queued"] is True
+    assert exporter["match"] == "team is x or y"
 
 
 def test_usage_files_that_are_read() -> None:

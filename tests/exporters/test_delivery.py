@@ -253,8 +253,8 @@ async def test_a_partial_success_is_counted_logged_and_not_retried(caplog: pytes
     assert counts.of["rejected", "otlp_grpc", "traces"] == 6
     assert counts.of["forwarded", "otlp_grpc", "traces"] == 9
     assert lines_of(caplog) == {
-        f"spanledger_exporters.otlp_grpc: http://127.0.0.1:{backend.port}: accepted without 2 items of traces, "
-        "which are lost there: too old"
+        f"spanledger_exporters.otlp_grpc: http://127.0.0.1:{backend.port}: accepted in part; spans lost there: 2; "
+        "too old"
     }
 
 
@@ -385,7 +385,7 @@ async def test_an_exporter_that_does_not_close_keeps_no_other_open(monkeypatch: 
     ("answer", "line"),
     [
         (BUSY, (logging.WARNING, "{address}: not accepted now: UNAVAILABLE: busy")),
-        (BAD, (logging.ERROR, "{address}: refused for good, 1 items of traces are not there: INVALID_ARGUMENT: bad")),
+        (BAD, (logging.ERROR, "{address}: refused for good; spans lost there: 1; INVALID_ARGUMENT: bad")),
         (GrpcAnswer(message=b"\x0a\x05\x12\x03odd"), (logging.WARNING, "accepted with a warning: odd")),
     ],
 )

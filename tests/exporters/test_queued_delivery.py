@@ -169,9 +169,7 @@ async def test_what_is_refused_for_good_goes_to_the_dead_letters(
     assert json.loads(line)["resourceSpans"][0]["scopeSpans"][0]["spans"][0]["name"] == "a"
     assert stat.S_IMODE(dead.stat().st_mode) == 0o600
     errors = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert errors == [
-        f"http://127.0.0.1:{backend.port}: refused for good, 1 items of traces are not there: INVALID_ARGUMENT: bad"
-    ]
+    assert errors == [f"http://127.0.0.1:{backend.port}: refused for good; spans lost there: 1; INVALID_ARGUMENT: bad"]
 
 
 async def test_what_neither_the_destination_nor_the_dead_letters_take_stays_at_the_sender(tmp_path: Path) -> None:

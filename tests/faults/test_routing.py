@@ -68,4 +68,4 @@ def test_what_nobody_matches_is_counted_and_warned_of(tmp_path: Path) -> None:
             served.export(of_team("payments") + of_team("search"), of_team("search"))
             assert teams(backend) == ["payments"]
             assert served.metric("spanledger_unclaimed_items_total", signal="traces") == 2
-            assert "no exporter's match takes 1 items of traces" in served.program.log()
+            assert "no exporter's match takes some spans, which are accepted and go nowhere: 1" in served.program.log()

@@ -102,7 +102,14 @@ class Summary:
         return {
             "listeners": self.listeners,
             "exporters": [
-                {"name": to.name, "target": to.target, "signals": list(to.signals), "required": to.required}
+                {
+                    "name": to.name,
+                    "target": to.target,
+                    "signals": list(to.signals),
+                    "required": to.required,
+                    "queued": to.queued,
+                    "match": to.match or None,
+                }
                 for to in self.destinations
             ],
             "sidecar": list(self.files_of),
