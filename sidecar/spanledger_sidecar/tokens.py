@@ -131,3 +131,11 @@ def at_rate(cost: TokenVector, there: TokenVector, used: TokenVector) -> TokenVe
 
 def _share(cost: int, there: int, used: int) -> int:
     return cost if used == there else cost * used // there
+
+
+def with_total(amounts: TokenVector, whole: int) -> TokenVector:
+    """The amounts with another sum, each changed as the sum is; the first takes what division leaves."""
+    if not amounts.total:
+        return TokenVector(whole)
+    scaled = TokenVector(*(amount * whole // amounts.total for amount in amounts))
+    return scaled.plus(TokenVector(whole - scaled.total))

@@ -117,6 +117,27 @@ def test_chat_of_a_removed_child_names_its_models(tmp_path: Path) -> None:
     assert not endpoint.named("session")
 
 
+def test_what_the_turns_of_a_child_that_was_never_seen_cost(tmp_path: Path) -> None:
+    """Its rows tell no cost; the parent's file tells that of all of them, and at which rates (USD a token)."""
+    endpoint, mux = Endpoint(), ScriptedMux(tmp_path / "mux", chat=True)
+    parent = mux.create()
+    mux.turn(parent, MODEL, (100, 0, 0, 10, 0))
+    _look(tmp_path, endpoint)
+    child = mux.create(parent)
+    mux.turn(child, MODEL, (1000, 200, 0, 100, 0))
+    mux.turn(child, MODEL, (2000, 0, 0, 0, 0))
+    mux.turn(parent, MODEL, (500, 0, 40, 50, 0))
+    mux.roll_up(child)
+    mux.remove(child)
+    _look(tmp_path, endpoint)
+    assert cost_by_model(endpoint.usage()) == {
+        (child, MODEL): round(3000 * 3e-6 + 200 * 3e-7 + 100 * 15e-6, 9),
+        (parent, MODEL): round(600 * 3e-6 + 40 * 3.75e-6 + 60 * 15e-6, 9),
+    }
+    turns = [span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == child]
+    assert [span.attributes["gen_ai.usage.cost"] for span in turns] == pytest.approx([0.00456, 0.006])
+
+
 @pytest.mark.parametrize("compacted", [[MODEL], [MODEL, OTHER]])
 def test_a_compaction_of_a_child_that_was_never_seen(compacted: list[str], tmp_path: Path) -> None:
     """Its row has what was written to the cache among the input; the parent's file tells that class, of all models."""

@@ -9,7 +9,7 @@ from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRe
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, Timing
 from spanledger_sidecar.sources.mux.rows import Row, Tool, model_of
 from spanledger_sidecar.sources.mux.state import ModelState, Workspace
-from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class
+from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, with_total
 
 
 @dataclass(slots=True)
@@ -53,21 +53,13 @@ def share(parts: Iterable[Allocation], model: ModelState, bucket: Bucket, before
         elif bucket.complete and not part.free:
             given = at_rate(cost, tokens, part.tokens)
             if part.reported is not None:
-                given = _with_total(given, part.reported)
+                given = with_total(given, part.reported)
         _price(part, bucket, given)
         tokens, cost, model.paid = by_class(tokens, part.tokens), by_class(cost, given), model.paid.plus(given)
     open_classes = by_class(bucket.tokens, model.covered)
     model.paid = TokenVector(
         *(paid if left else whole for paid, left, whole in zip(model.paid, open_classes, bucket.cost, strict=True))
     )
-
-
-def _with_total(amounts: TokenVector, whole: int) -> TokenVector:
-    """The amounts with another sum, each changed as the sum is; the first takes what division leaves."""
-    if not amounts.total:
-        return TokenVector(whole)
-    scaled = TokenVector(*(amount * whole // amounts.total for amount in amounts))
-    return scaled.plus(TokenVector(whole - scaled.total))
 
 
 def _price(part: Allocation, bucket: Bucket, given: TokenVector) -> None:

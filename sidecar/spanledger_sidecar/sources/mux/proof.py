@@ -86,7 +86,7 @@ def of_child(work: Reconciliation, rows: list[Row]) -> dict[bytes, TokenVector]:
     Those of rows that are, with what was known before, just what the parent's file says of the child. It tells no
     models: of compactions on several, each class is right only over all of them, which is not proved.
     """
-    entry = work.files.entry
+    entry = work.entry
     if entry is None or entry.tokens is None:
         return {}
     seen = total(seen_usage(work.workspace, entry).values())
@@ -94,6 +94,7 @@ def of_child(work: Reconciliation, rows: list[Row]) -> dict[bytes, TokenVector]:
     merged = rows if same(total(row.tokens for row in rows), gain) else exactly(rows, gain)
     if not merged:
         return {}
+    work.merged = {row.dedup_key for row in merged}
     work.classes_proven = len({row.key for row in rows if row.lacks_writes}) <= 1
     return corrected(merged, by_class(entry.tokens, seen))
 

@@ -42,7 +42,7 @@ from dataclasses import replace
 from spanledger_sidecar.records import Record, dedup_key, span_id, trace_id
 from spanledger_sidecar.sources.mux import build, proof
 from spanledger_sidecar.sources.mux.build import Allocation, share
-from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
+from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, MergedChild, UsageFile
 from spanledger_sidecar.sources.mux.reconciliation import (
     Counted,
     Files,
@@ -507,6 +507,8 @@ def _records(work: Reconciliation) -> Iterator[Record]:
             share(parts, ModelState(), bucket, ZERO)
         else:
             share(parts, work.workspace.model(key), bucket, work.before[key])
+    if work.entry is not None and work.files.parent is not None:
+        _share_of_child(work, work.entry, work.files.parent)
     for key, parts in work.allocations.items():
         for part in parts:
             if not part.silent:
@@ -514,6 +516,31 @@ def _records(work: Reconciliation) -> Iterator[Record]:
     for row in work.rows:
         for tool in row.tools:
             yield build.tool(work.workspace, tool, work.without_span)
+
+
+def _share_of_child(work: Reconciliation, entry: MergedChild, parent: UsageFile) -> None:
+    """Share the cost that a parent's file tells of a removed child among the child's rows, by the file's rates."""
+    models, workspace = parent.models, work.workspace
+    parts = [
+        part
+        for allocations in work.allocations.values()
+        for part in allocations
+        if part.row is not None and part.row.dedup_key in work.merged and part.row.cost is None
+    ]
+    if entry.cost is None or any(not models.get(part.key, Bucket(complete=False)).complete for part in parts):
+        return
+    buckets = [models[part.key] for part in parts]
+    weights = [at_rate(one.cost, one.tokens, part.tokens).total for one, part in zip(buckets, parts, strict=True)]
+    charged = sum(row.cost or 0 for row in work.rows)
+    left, whole = entry.cost - charged - total(state.paid for state in workspace.models.values()).total, sum(weights)
+    if left < 0 or not whole:
+        return
+    costs = [left * weight // whole for weight in weights]
+    costs[-1] += left - sum(costs)
+    for part, cost in zip(parts, costs, strict=True):
+        part.cost = cost
+        state = workspace.model(part.key)
+        state.paid = state.paid.plus(TokenVector(cost))
 
 
 def _record(work: Reconciliation, part: Allocation, bucket: Bucket) -> Record:

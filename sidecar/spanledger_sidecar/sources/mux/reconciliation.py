@@ -14,7 +14,7 @@ from spanledger_sidecar.sources.mux.build import Allocation
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, MergedChild, Timing, UsageFile
 from spanledger_sidecar.sources.mux.rows import Row, canonical
 from spanledger_sidecar.sources.mux.state import Workspace
-from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, missing, taken, total
+from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, missing, taken, total, with_total
 
 
 @dataclass(slots=True)
@@ -78,6 +78,8 @@ def merge_child(
             continue
         told = own.complete and tokens == own.file
         cost = own.cost if told else at_rate(by_class(model.cost, model.paid), there, ours)
+        if not own.file.total and own.paid.total:
+            cost = with_total(cost, own.paid.total)
         complete, paid = complete and told, paid + cost.total
         model.paid = model.paid.plus(cost)
         model.covered = model.covered.plus(ours)
@@ -178,7 +180,7 @@ class Files:
     `usage` is None where there is none that can be read; `written_ms` is when it was written, for spans that have no
     better time. `rows` are all that stand in the finer files. `chat` is true where there are finer files. `created_ms`
     is when the configuration says that the workspace was made, `began_ms` the earliest time known of it (0: none).
-    `entry` is what the usage file of a parent says of a child whose transcript this is.
+    `parent` is the usage file of the parent of a child that was removed, where these are what is kept of its chat.
     `first` marks one that was not known before, `arrived` one that appeared in a home that was watched already.
     """
 
@@ -189,7 +191,7 @@ class Files:
     timing: Timing | None = None
     created_ms: int = 0
     began_ms: int = 0
-    entry: MergedChild | None = None
+    parent: UsageFile | None = None
     first: bool = False
     arrived: bool = False
 
@@ -207,8 +209,9 @@ class Reconciliation:
     of the file was counted before this look, `children` what of it is merged children's and still to be found, `late`
     keys of rows whose usage was counted as a remainder, `vanished` what rows that are gone had told. From the third:
     `allocations` by model key; `without_span` span ids of rows that make no span; `retry_ms` when to look again for
-    what is held back (0: never); `classes_proven` where a parent's file tells all classes of the rows. From the
-    fourth: `records`. `last` is the last request until a row took it.
+    what is held back (0: never); `merged` are keys of a removed child's rows that its parent's file tells the sum of,
+    and `classes_proven` where it tells all their classes. From the fourth: `records`. `last` is the last request until
+    a row took it.
     """
 
     workspace: Workspace
@@ -226,6 +229,7 @@ class Reconciliation:
     allocations: dict[str, list[Allocation]] = field(default_factory=lambda: defaultdict(list))
     without_span: set[bytes] = field(default_factory=set)
     last: LastRequest | None = None
+    merged: set[bytes] = field(default_factory=set)
     classes_proven: bool = False
     retry_ms: int = 0
     known: int = 0
@@ -235,6 +239,11 @@ class Reconciliation:
     def models(self) -> dict[str, Bucket]:
         """Return what the usage file says, by model key."""
         return self.files.usage.models if self.files.usage is not None else {}
+
+    @property
+    def entry(self) -> MergedChild | None:
+        """What the parent's file says of a removed child."""
+        return self.files.parent.children.get(self.workspace.id) if self.files.parent is not None else None
 
     @property
     def ended_ms(self) -> int:

@@ -29,8 +29,8 @@ from spanledger_sidecar.sources.mux.files import (
     TRANSCRIPTS,
     ConfigEntry,
     Folder,
-    MergedChild,
     Reader,
+    UsageFile,
     from_metadata,
     mux_root,
     read_folder,
@@ -296,10 +296,9 @@ class MuxSource:
         workspace.named(self._listed(root, name, folder).session)
         workspace.root, workspace.signals, workspace.closed = root.identity, found, False
         read = read_folder(folder, name, self._reader, _wanted(store, context, first=first))
-        entries = read.usage.children if read.usage is not None else {}
         records: list[Record] = []
         for child in transcripts:  # listed before the usage file was read, which had their entries earlier
-            records += self._transcript(store, root, name, child, context, entries.get(child.name))
+            records += self._transcript(store, root, name, child, context, read.usage)
         workspace.written_ms = read.written_ms or newest(found)
         outcome = self._explain(store, workspace, read, root, context, first=first)
         self.counts.resets += outcome.start == "reset"
@@ -321,12 +320,9 @@ class MuxSource:
         parent: str,
         folder: Path,
         context: ScanContext,
-        entry: MergedChild | None,
+        usage: UsageFile | None,
     ) -> list[Record]:
-        """Return what a parent keeps of the chat of a child that was removed: the child's own rows.
-
-        `entry` is what the parent's usage file says of the child.
-        """
+        """Return the rows of a removed child whose chat its parent, with the usage file `usage`, keeps."""
         first = not store.known(folder.name)
         read = read_folder(folder, folder.name, self._reader, _wanted(store, context, first=first))
         read.usage = None
@@ -334,7 +330,7 @@ class MuxSource:
         if first:
             workspace.closed = True
         workspace.named(Session(folder.name, parent))
-        return self._explain(store, workspace, read, root, context, entry, first=first).records
+        return self._explain(store, workspace, read, root, context, usage, first=first).records
 
     def _explain(
         self,
@@ -343,7 +339,7 @@ class MuxSource:
         read: Folder,
         root: _Root,
         context: ScanContext,
-        entry: MergedChild | None = None,
+        parent: UsageFile | None = None,
         *,
         first: bool,
     ) -> Reconciliation:
@@ -356,7 +352,7 @@ class MuxSource:
             read.timing,
             listed.created_ms if listed else 0,
             (listed.created_ms if listed else 0) or read.began_ms,
-            entry,
+            parent,
             first=first,
             arrived=root.arrived,
         )
