@@ -81,7 +81,7 @@ def signing(signer: Signer) -> Sign:
     return sign
 
 
-Counted: TypeAlias = Callable[[Iterable[str]], str | None]
+ReadCounts: TypeAlias = Callable[[Iterable[str]], str | None]
 """The first of these sessions that a ledger has; None if it has none of them."""
 
 
@@ -89,7 +89,7 @@ class AlreadyCountedError(Exception):
     """A first run would count everything of a source that the ledger has sessions of; the message names one."""
 
 
-def start(settings: Settings, post: Post, signer: Signer, counted: Counted = lambda _: None) -> Running:
+def start(settings: Settings, post: Post, signer: Signer, counted: ReadCounts = lambda _: None) -> Running:
     """Run a sidecar in threads of its own; `post` is called from one of them with one encoded request at a time.
 
     Raises:
@@ -180,7 +180,7 @@ class Sidecar:
             )
         return kept
 
-    def refuse_counted(self, counted: Counted) -> None:
+    def refuse_counted(self, counted: ReadCounts) -> None:
         """Raise if a first run is to count everything, and the ledger has sessions of these homes.
 
         Turns have the ids that they had, and count once; sums of which no turn is known would count a second time. The

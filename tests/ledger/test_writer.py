@@ -25,10 +25,10 @@ from spanledger_processor.ledger.store import (
     StateError,
     StateLockedError,
     Store,
+    StoreUsage,
     Unit,
     UnitConflictError,
     UnitTooLargeError,
-    Usage,
 )
 from spanledger_processor.ledger.writer import LedgerWriter
 from stores import cost_of, enter, open_store, spend
@@ -40,10 +40,10 @@ class Watcher:
     def __init__(self) -> None:
         self.works: list[int] = []
         self.states: list[bool] = []
-        self.usage: Usage | None = None
+        self.usage: StoreUsage | None = None
         self.again = threading.Event()
 
-    def committed(self, seconds: float, works: int, usage: Usage) -> None:
+    def committed(self, seconds: float, works: int, usage: StoreUsage) -> None:
         assert seconds >= 0
         self.works.append(works)
         self.usage = usage
@@ -262,7 +262,7 @@ async def test_a_commit_that_fails_fails_none_that_wait_behind_it(faulty: Faulty
 
 async def test_an_observer_that_fails_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
     class Failing(Watcher):
-        def committed(self, seconds: float, works: int, usage: Usage) -> None:
+        def committed(self, seconds: float, works: int, usage: StoreUsage) -> None:
             raise KeyError("telemetry")
 
     ledger = LedgerWriter(MemoryStore, Failing())

@@ -16,7 +16,7 @@ import pytest
 from ledger_in_memory import NOW, make_fact
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch
-from spanledger_processor.config.model import Api as ApiSettings
+from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.keys import session_key, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore

@@ -20,7 +20,7 @@ from commands import KEY
 from ledger_in_memory import NOW
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
-from spanledger_processor.config.model import Api as ApiSettings
+from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.store import Reader

@@ -11,8 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from spanledger_exporters.interface import DeliveryObserver, Verdict
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.enrichment import Reading
-from spanledger_processor.ledger.store import StateError
-from spanledger_processor.ledger.store import Usage as StateUsage
+from spanledger_processor.ledger.store import StateError, StoreUsage
 from spanledger_processor.ledger.writer import Observer as LedgerObserver
 from spanledger_processor.model import Call, Cost, Decision, Unpriced, Usage
 from spanledger_processor.otlp.request import parse_traces
@@ -129,7 +128,7 @@ def test_delivery(telemetry: Telemetry) -> None:
 
 def test_ledger(telemetry: Telemetry) -> None:
     telemetry.ledger.available(True)
-    telemetry.ledger.committed(0.5, 3, StateUsage(used_bytes=10, map_bytes=20, records=5))
+    telemetry.ledger.committed(0.5, 3, StoreUsage(used_bytes=10, map_bytes=20, records=5))
     assert changes(telemetry) == {
         "state_available": 1,
         "state_commit_duration_seconds_count": 1,

@@ -18,7 +18,7 @@ from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.speed import speeds_in
-from spanledger_processor.accounting.tools import Told, ToolCounts
+from spanledger_processor.accounting.tools import ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import REPEATS, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import Memory, TraceSet, TraceState
@@ -30,7 +30,7 @@ from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import NO_SPEND, Decision, UsageVector
 from spanledger_processor.units import Pico
 
-Read: TypeAlias = Callable[[Key], bytes | None]
+ReadRecord: TypeAlias = Callable[[Key], bytes | None]
 
 _MEMORY = "accounting"
 
@@ -80,7 +80,7 @@ class _Account:
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
-        self._told: dict[int, Told] = {}
+        self._told: dict[int, ToolRepeats] = {}
         self._packed: dict[int, bytes] = {}
         """The decisions of new spans."""
 
@@ -205,14 +205,14 @@ class _Account:
             self._told[index], span.again = told, told.again
             span.loops = not told.again and self._is_loop(self.batch.facts[index], told)
 
-    def _enter_tool(self, decision: Decision, fact: Fact, told: Told | None) -> None:
+    def _enter_tool(self, decision: Decision, fact: Fact, told: ToolRepeats | None) -> None:
         if told is None or fact.signature is None or fact.signature.scope == "name_only":
             return
         decision.tool_repeats, decision.tool_consecutive = told.times, told.in_a_row
         decision.tool_loop = self._is_loop(fact, told)
         self._tools.note_repeat(decision.session_id, fact.trace_id, fact, told, loop=decision.tool_loop)
 
-    def _is_loop(self, fact: Fact, told: Told) -> bool:
+    def _is_loop(self, fact: Fact, told: ToolRepeats) -> bool:
         if fact.signature is None or fact.signature.scope == "name_only":
             return False
         rule, tool = self.batch.loop, fact.call.tool if fact.call is not None else None
@@ -252,7 +252,7 @@ class _Account:
         self._packed[index] = pack_decision(decision, self.batch.facts[index].digest)
 
 
-def _over(changes: Changes, stored: Read) -> Read:
+def _over(changes: Changes, stored: ReadRecord) -> ReadRecord:
     """Reads what a request changes, else what is stored. No method: it would tie all that was read into a ring."""
 
     def read(where: Key) -> bytes | None:

@@ -97,8 +97,8 @@ NEAR_ONE_CALL = TWO_CALLS.keys() - {"usage", "kind", "library", "time"}
 """Reasons that a reader of equal counts would ask for."""
 
 
-Source: TypeAlias = tuple[str, bool]
-Call: TypeAlias = list[Span]
+ReportSource: TypeAlias = tuple[str, bool]
+CallReports: TypeAlias = list[Span]
 """The reports of one call."""
 
 
@@ -187,7 +187,7 @@ def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int],
             _enter(_join_by_usage(forest, unpaired, found), "equal usage", found)
 
 
-def _enter(calls: Iterable[Call], code: str, found: Match) -> None:
+def _enter(calls: Iterable[CallReports], code: str, found: Match) -> None:
     """Enter all reports of each call but the counted one: the richest, or the one in another trace."""
     for call in calls:
         if len(call) < 2:
@@ -225,9 +225,9 @@ def _by_end(span: Span) -> tuple[int, int, bytes]:
     return span.end_ns, span.start_ns, span.span_id
 
 
-def _join_by_id(group: list[Span], found: Match) -> list[Call]:
+def _join_by_id(group: list[Span], found: Match) -> list[CallReports]:
     """Put reports with one id together by call, each compared with the calls that ended last before it."""
-    calls: list[Call] = []
+    calls: list[CallReports] = []
     for span in sorted(group, key=_by_end):
         for call in islice(reversed(calls), NEAREST):
             codes = [one_call(span, other, one_trace=True) for other in islice(reversed(call), _SOURCES)]
@@ -240,15 +240,15 @@ def _join_by_id(group: list[Span], found: Match) -> list[Call]:
     return calls
 
 
-def _join_by_usage(forest: Forest, group: list[Span], found: Match) -> list[Call]:
+def _join_by_usage(forest: Forest, group: list[Span], found: Match) -> list[CallReports]:
     """Put reports with equal counts and no common id together by call, one to one for each source.
 
     Source by source, each report joins the call nearest in time that has none of its source. Parents are rule 4's.
     """
-    by_source: dict[Source, list[Span]] = defaultdict(list)
+    by_source: dict[ReportSource, list[Span]] = defaultdict(list)
     for span in group:
         by_source[span.scope, span.logged].append(span)
-    calls: list[Call] = []
+    calls: list[CallReports] = []
     for source in sorted(by_source)[:_SOURCES]:
         spans = sorted(by_source.pop(source), key=_by_end)
         calls = sorted(calls + _join(forest, calls, spans, found), key=lambda call: _by_end(call[0]))
@@ -258,10 +258,10 @@ def _join_by_usage(forest: Forest, group: list[Span], found: Match) -> list[Call
     return calls
 
 
-def _join(forest: Forest, calls: list[Call], spans: list[Span], found: Match) -> list[Call]:
+def _join(forest: Forest, calls: list[CallReports], spans: list[Span], found: Match) -> list[CallReports]:
     """Let each of one source's reports join one of `calls`, in order of their ends; return those left alone."""
     free = FreePlaces([call[0].end_ns for call in calls])
-    alone: list[Call] = []
+    alone: list[CallReports] = []
     for span in spans:
         tried = 0
         for place in free.near(span.end_ns):
@@ -281,7 +281,7 @@ def _join(forest: Forest, calls: list[Call], spans: list[Span], found: Match) ->
     return alone
 
 
-def _reports(forest: Forest, span: Span, call: Call) -> str:
+def _reports(forest: Forest, span: Span, call: CallReports) -> str:
     """Return why a span reports a call, or the first reason why not."""
     code = ""
     for told in call:

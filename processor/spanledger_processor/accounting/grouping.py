@@ -26,7 +26,7 @@ NOTHING = Named()
 _AGENT = "agent"
 
 
-class Link(Protocol):
+class NamedLink(Protocol):
     """A span as far as grouping looks at it."""
 
     @property
@@ -57,7 +57,7 @@ class Groups:
 
     def __init__(
         self,
-        links: Mapping[bytes, Link],
+        links: Mapping[bytes, NamedLink],
         sessions: set[str] | None = None,
         runs: set[str] | None = None,
         *,
@@ -76,7 +76,7 @@ class Groups:
         self._turns: dict[bytes, str] = {}
         """By parent id: what stands above."""
 
-    def session(self, link: Link) -> Named:
+    def session(self, link: NamedLink) -> Named:
         """Return the session of a span of this trace; empty where it is unattributed."""
         if link.session.id:
             return link.session
@@ -87,7 +87,7 @@ class Groups:
             return Named(above, "parent")
         return Named(self._only_session, "trace") if self._only_session else NOTHING
 
-    def run(self, link: Link) -> Named:
+    def run(self, link: NamedLink) -> Named:
         """Return the run that the trace knows for a span; empty where the session has to decide."""
         if link.run.id:
             return link.run
@@ -98,13 +98,13 @@ class Groups:
             return Named(above, "parent")
         return Named(self._only_run, "trace") if self._only_run else NOTHING
 
-    def agent(self, link: Link) -> str:
+    def agent(self, link: NamedLink) -> str:
         """Return the agent of a span; empty where neither it nor what stands above it names one."""
         if link.agent or not self._names_agents:
             return link.agent
         return self._above(link, self._agents, _agent_of)
 
-    def agent_parent(self, link: Link) -> str:
+    def agent_parent(self, link: NamedLink) -> str:
         """Return the agent above the one that an agent's span names; empty for other spans, and where none is known."""
         if link.kind != _AGENT or not link.agent or link.names_parent:
             return link.names_parent
@@ -115,11 +115,11 @@ class Groups:
             above = self._links.get(above.parent_id)
         return above.agent if above is not None and above.agent != link.agent else ""
 
-    def is_turn(self, link: Link) -> bool:
+    def is_turn(self, link: NamedLink) -> bool:
         """Return whether a span begins a turn: an agent's that stands below no other agent's."""
         return link.kind == _AGENT and not self._above(link, self._turns, _kind_of_agent)
 
-    def _above(self, link: Link, known: dict[bytes, str], named: Callable[[Link], str]) -> str:
+    def _above(self, link: NamedLink, known: dict[bytes, str], named: Callable[[NamedLink], str]) -> str:
         """Return the id that the nearest ancestor with one names; `known` keeps it by parent, each read once."""
         parent_id, way = link.parent_id, list[bytes]()
         above = ""
@@ -139,19 +139,19 @@ class Groups:
         return above
 
 
-def _session_of(link: Link) -> str:
+def _session_of(link: NamedLink) -> str:
     return link.session.id
 
 
-def _run_of(link: Link) -> str:
+def _run_of(link: NamedLink) -> str:
     return link.run.id
 
 
-def _agent_of(link: Link) -> str:
+def _agent_of(link: NamedLink) -> str:
     return link.agent
 
 
-def _kind_of_agent(link: Link) -> str:
+def _kind_of_agent(link: NamedLink) -> str:
     return link.kind if link.kind == _AGENT else ""
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.count_once import AGGREGATES, Source, calls_again
+from spanledger_processor.accounting.count_once import AGGREGATES, ReportSource, calls_again
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, REPEATS, Claim, Span, Trace
@@ -38,7 +38,7 @@ class Incremental:
     _above_agents: set[bytes] = field(default_factory=set)
     """Ids of what stands above an agent's span."""
     _ids: set[str | bytes] = field(default_factory=set)
-    _sources: dict[int, Source] = field(default_factory=dict)
+    _sources: dict[int, ReportSource] = field(default_factory=dict)
     """By input tokens: the one source of the calls that have as many."""
 
     @classmethod

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 
-class Link(Protocol):
+class TimedLink(Protocol):
     """A span as far as the forest looks at it."""
 
     @property
@@ -21,7 +21,7 @@ class Link(Protocol):
 class Forest:
     """Spans by id in depth-first order: the descendants of a span stand right behind it. Build anew after a change."""
 
-    def __init__(self, links: Mapping[bytes, Link]) -> None:
+    def __init__(self, links: Mapping[bytes, TimedLink]) -> None:
         children: dict[bytes, list[bytes]] = {}
         roots: list[bytes] = []
         for span_id, link in links.items():
@@ -100,7 +100,7 @@ class Forest:
         return self._unlinked | self.below_any(self._unlinked)
 
 
-def _ring_tops(links: Mapping[bytes, Link], placed: Mapping[bytes, int]) -> Iterator[bytes]:
+def _ring_tops(links: Mapping[bytes, TimedLink], placed: Mapping[bytes, int]) -> Iterator[bytes]:
     """Yield the smallest id of each ring of parent links; every span that is not `placed` leads up to a ring."""
     walked: set[bytes] = set()
     for start in links:

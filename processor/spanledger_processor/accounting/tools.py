@@ -28,7 +28,7 @@ _RESULT = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ToolRepeats:
     """What a report of a tool execution amounts to: the very same call was made `times`, `in_a_row` of them lately.
 
     `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
@@ -69,7 +69,7 @@ class ToolCounts:
         self._window_ns = rule.window_ns
         self._calls = rule.calls
 
-    def count(self, session: bytes, span: Span) -> Told:
+    def count(self, session: bytes, span: Span) -> ToolRepeats:
         """Enter one report of an execution in `session`."""
         known = self._named_before(session, span)
         times_key = tool_times_key(self._tenant, session, span.signature)
@@ -80,7 +80,7 @@ class ToolCounts:
         if _told_before(span, rows):
             self._save(times_key, times, rows)
             stuck = self._stuck(span, rows, progress, number)
-            return Told(times, in_a_row if last == span.signature else 1, stuck, again=True)
+            return ToolRepeats(times, in_a_row if last == span.signature else 1, stuck, again=True)
         in_a_row = in_a_row + 1 if last == span.signature else 1
         if rows and _differ(rows[-1][_RESULT], span.tool_result):
             progress += 1
@@ -93,9 +93,9 @@ class ToolCounts:
         self._save(row_key, span.signature, in_a_row, progress, number, latest)
         stuck = self._stuck(span, rows, progress, number)
         within = [step for step in latest if step[_STARTED] >= span.start_ns - self._window_ns]
-        return Told(times + 1, in_a_row, stuck, again=known, cycles=_cycles(within[-self._calls :]))
+        return ToolRepeats(times + 1, in_a_row, stuck, again=known, cycles=_cycles(within[-self._calls :]))
 
-    def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, told: Told, *, loop: bool) -> None:
+    def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, told: ToolRepeats, *, loop: bool) -> None:
         """Keep for readers which call a session has made again, how often, and whether it ever completed a loop."""
         if told.times < 2 or fact.signature is None:
             return

@@ -26,7 +26,7 @@ SEGMENT_SPANS = 32
 _VERSION = 2
 _KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN, _LOOPS = 1, 2, 4, 8, 16, 32
 
-Row: TypeAlias = list[Any]
+SpanRow: TypeAlias = list[Any]
 """A span's packed part, then its state as `state_of` gives it."""
 
 
@@ -59,50 +59,50 @@ class Head:
         return self.closed
 
 
-def pack_head(head: Head, rows: list[Row], arrival_ms: int) -> bytes:
+def pack_head(head: Head, rows: list[SpanRow], arrival_ms: int) -> bytes:
     """The record of a head; its second element is the arrival in ms, by which retention goes."""
     live = () if head.live is None else (head.live,)
     return pack([_VERSION, arrival_ms, head.closed, head.revision, head.forgotten, rows, head.state, *live])
 
 
-def unpack_head(record: bytes) -> tuple[Head, list[Row]]:
+def unpack_head(record: bytes) -> tuple[Head, list[SpanRow]]:
     """Read what `pack_head` wrote."""
     _, _, closed, revision, forgotten, rows, *more = unpack(record)
     return Head(closed, revision, forgotten, more[0] if more else [], more[1] if len(more) > 1 else None), rows
 
 
-def pack_segment(rows: list[Row], arrival_ms: int) -> bytes:
+def pack_segment(rows: list[SpanRow], arrival_ms: int) -> bytes:
     """The record of a closed segment."""
     return pack([_VERSION, arrival_ms, rows])
 
 
-def unpack_segment(record: bytes) -> list[Row]:
+def unpack_segment(record: bytes) -> list[SpanRow]:
     """Read what `pack_segment` wrote."""
-    rows: list[Row] = unpack(record)[2]
+    rows: list[SpanRow] = unpack(record)[2]
     return rows
 
 
-def row_of(span: Span) -> Row:
+def row_of(span: Span) -> SpanRow:
     """The row of a span that was read from one, or was packed by `fix`."""
     return [span.fixed, *span.stored]
 
 
-def forgotten(row: Row) -> Row:
+def forgotten(row: SpanRow) -> SpanRow:
     """The row of a span that the rules do not look at any more."""
     return [row[0], (row[1] if len(row) > 1 else 0) | _FORGOTTEN, *row[2:]]
 
 
-def span_in(row: Row) -> Span:
+def span_in(row: SpanRow) -> Span:
     """The span of a stored row, also of one that is forgotten."""
     return _span(row, 0)
 
 
-def spans_of(rows: Iterable[Row], segment: int) -> list[Span]:
+def spans_of(rows: Iterable[SpanRow], segment: int) -> list[Span]:
     """The spans of stored rows, less those that are forgotten."""
     return [_span(row, segment) for row in rows if len(row) < 2 or not row[1] & _FORGOTTEN]
 
 
-def id_of(row: Row) -> bytes:
+def id_of(row: SpanRow) -> bytes:
     """The span id of a stored row."""
     span_id: bytes = unpack(row[0])[0]
     return span_id
@@ -185,7 +185,7 @@ def _claim_row(claim: Claim) -> list[Any]:
     return [*row, claim.card] if claim.card else row
 
 
-def _span(row: Row, segment: int) -> Span:
+def _span(row: SpanRow, segment: int) -> Span:
     span = _of_fixed(row[0])
     state = span.stored = row[1:]
     span.segment = segment

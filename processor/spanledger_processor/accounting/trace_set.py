@@ -27,7 +27,7 @@ from spanledger_processor.accounting.trace import COUNTED, Claim, Place, Span, T
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
     Head,
-    Row,
+    SpanRow,
     decision_in,
     fix,
     forgotten,
@@ -208,7 +208,7 @@ class TraceSet:
         row = self._forgotten_row(trace_id, stored, span_id)
         return b"" if row is None else decision_in(row[0])
 
-    def _forgotten_row(self, trace_id: bytes, stored: StoredTrace, span_id: bytes) -> Row | None:
+    def _forgotten_row(self, trace_id: bytes, stored: StoredTrace, span_id: bytes) -> SpanRow | None:
         segment = self._settled(trace_id, stored, span_id)
         return next((row for row in self._segment(trace_id, segment) if id_of(row) == span_id), None)
 
@@ -369,7 +369,7 @@ class TraceSet:
 
     def _segments(
         self, trace_id: bytes, closing: dict[int, list[Span]], changed: list[Span], gone: list[Span]
-    ) -> Iterator[tuple[int, list[Row]]]:
+    ) -> Iterator[tuple[int, list[SpanRow]]]:
         """The closed segments that have to be written, with their rows."""
         after = {(span.segment, span.span_id): row_of(span) for span in changed if span.segment}
         after.update({(span.segment, span.span_id): forgotten(row_of(span)) for span in gone})
@@ -417,7 +417,7 @@ class TraceSet:
         stored.excess = excess(stored.trace)
         return stored
 
-    def _segment(self, trace_id: bytes, number: int) -> list[Row]:
+    def _segment(self, trace_id: bytes, number: int) -> list[SpanRow]:
         record = self._read(trace_key(self._tenant, trace_id, number)) if number else None
         return [] if record is None else unpack_segment(record)
 

@@ -25,7 +25,8 @@ from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Place, Span
-from spanledger_processor.accounting.trace_record import SEGMENT_SPANS, Head, Row, pack_head, span_in, unpack_head
+from spanledger_processor.accounting.trace_record import SEGMENT_SPANS, Head, SpanRow, pack_head, span_in, unpack_head
+from spanledger_processor.dialects.usual import SixCounts
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import DECISION_VALUES, pack_values, unpack_decision, values_in
@@ -39,7 +40,6 @@ LONGEST_ID = 128
 LARGEST_COUNT = 1 << 60
 """What may be counted of one class."""
 
-SixCounts: TypeAlias = tuple[int, int | None, int | None, int | None, int | None, int | None]
 Parts: TypeAlias = tuple[Pico, Pico, Pico, Pico, Pico]
 Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 
@@ -170,7 +170,7 @@ class Pattern:
         values[_SESSION_COST], values[_RUN_COST] = session_cost, run_cost
         return pack_values(values, fact.digest)
 
-    def stored(self, fact: UsualFact, decision: bytes) -> Row:
+    def stored(self, fact: UsualFact, decision: bytes) -> SpanRow:
         """Return the row of the span in its trace's record."""
         row, claim = self.row.copy(), self.row[_CLAIM].copy()
         row[_SPAN], row[_PARENT], row[_START], row[_END] = fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns
@@ -364,7 +364,7 @@ class _Usual:
             before = of_runs[run.id]
             of_runs[run.id] = None if before is None else before - amount
         for trace_id, places, facts, patterns in self._taken:
-            rows: list[Row] = []
+            rows: list[SpanRow] = []
             for place, fact, pattern in zip(places, facts, patterns, strict=True):
                 session, run = fact.session.id, run_of[fact.session.id]
                 of_sessions[session] = session_cost = of_sessions[session] + fact.amount

@@ -24,7 +24,7 @@ from spanledger_processor.cli.options import (
     fail,
 )
 from spanledger_processor.config import Config, host_and_port
-from spanledger_processor.config.model import Api
+from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.ledger.pages import MOST_ROWS, CursorError
 from spanledger_processor.ledger.store import Reader, StateError
 from spanledger_processor.server.routes import ParameterError, TenantError, answer_of, read_parameters, route_of
@@ -65,24 +65,24 @@ class Where:
         """Return the configuration, or end the command."""
         return configured(self.path, self.sets)
 
-    def open(self) -> Source:
+    def open(self) -> QuerySource:
         """Return what answers, or end the command."""
         remote = self.remote
         if remote is not None:
             return Instance(remote, _headers(self._api_if_known()), self.tenant)
         return LedgerOnDisk(self.config(), self.tenant, described(self.path))
 
-    def _api_if_known(self) -> Api | None:
+    def _api_if_known(self) -> ApiSettings | None:
         return self.config().api if self.path or self.sets else None
 
 
-class Source(Protocol):
+class QuerySource(Protocol):
     """Answers by the routes of the HTTP API."""
 
     name: str
     tenant: str
 
-    def __enter__(self) -> Source: ...
+    def __enter__(self) -> QuerySource: ...
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -91,7 +91,9 @@ class Source(Protocol):
         ...
 
 
-def rows_of(source: Source, path: str, parameters: Parameters, most: int | None = None) -> Iterator[dict[str, Any]]:
+def rows_of(
+    source: QuerySource, path: str, parameters: Parameters, most: int | None = None
+) -> Iterator[dict[str, Any]]:
     """Yield the rows of a list, page by page, `most` at most."""
     name, cursor, given = route_of(path).rows, None, 0
     while True:
@@ -150,7 +152,7 @@ class LedgerOnDisk:
         self._closing.close()
 
     def ask(self, path: str, ids: Mapping[str, str], parameters: Parameters) -> dict[str, Any] | None:
-        """See `Source.ask`."""
+        """See `QuerySource.ask`."""
         assert self._reader is not None
         route = route_of(path)
         given = [("tenant", self.tenant)] if self.tenant else []
@@ -184,7 +186,7 @@ class Instance:
         self._client.close()
 
     def ask(self, path: str, ids: Mapping[str, str], parameters: Parameters) -> dict[str, Any] | None:
-        """See `Source.ask`."""
+        """See `QuerySource.ask`."""
         for name, text in ids.items():
             path = path.replace(f"{{{name}}}", quote(text, safe=""))
         given = {name: text for name, text in parameters.items() if text is not None}
@@ -247,7 +249,7 @@ def must_exist(config: Config, name: str) -> None:
         )
 
 
-def _headers(api: Api | None) -> dict[str, str]:
+def _headers(api: ApiSettings | None) -> dict[str, str]:
     """Return the header with the token: of the environment, else of a configuration that is given."""
     configured_token = None if api is None else api.auth.bearer_token
     token = os.environ.get(TOKEN) or (configured_token and configured_token.get_secret_value())

@@ -18,7 +18,7 @@ from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, a
 from spanledger_processor.cli.show import console, counted, plain, show_json
 from spanledger_processor.config import Config
 from spanledger_processor.enrichment.logs import LogStage
-from spanledger_processor.explain.explainer import Answer, Explainer, Replay, replay
+from spanledger_processor.explain.explainer import Explainer, Replay, SpanExplanation, replay
 from spanledger_processor.explain.otlp_file import requests_in, without_marks
 from spanledger_processor.ledger.rows import exact_usd
 from spanledger_processor.otlp.wire import MalformedError
@@ -103,7 +103,7 @@ def _signer(config: Config) -> Signer:
         fail(str(error), WRONG_USAGE)
 
 
-def _summary(answers: list[Answer], replayed: Replay, given: _Given) -> Iterator[str]:
+def _summary(answers: list[SpanExplanation], replayed: Replay, given: _Given) -> Iterator[str]:
     costs = [span.decision.cost.amount for span in replayed.spans if span.decision.cost is not None]
     priced = [amount for amount in costs if amount is not None]
     unpriced = len(costs) - len(priced)
@@ -124,7 +124,7 @@ def _summary(answers: list[Answer], replayed: Replay, given: _Given) -> Iterator
         yield f"{counted(given.other, 'request')} of metrics: passed on untouched, and never counted"
 
 
-def show_span(out: Console, answer: Answer) -> None:
+def show_span(out: Console, answer: SpanExplanation) -> None:
     """Print what became of one span, and why."""
     out.print(Text(plain(answer["name"]) or "(no name)", "bold"), Text(f"span {answer['span_id']}", "dim"))
     for label, text in _lines(answer):
@@ -132,7 +132,7 @@ def show_span(out: Console, answer: Answer) -> None:
     out.print()
 
 
-def _style(label: str, answer: Answer) -> str:
+def _style(label: str, answer: SpanExplanation) -> str:
     if label != "counts":
         return ""
     if answer["role"] == "counted":
@@ -140,7 +140,7 @@ def _style(label: str, answer: Answer) -> str:
     return "cyan"
 
 
-def _lines(answer: Answer) -> Iterator[tuple[str, str]]:
+def _lines(answer: SpanExplanation) -> Iterator[tuple[str, str]]:
     yield "is", f"{answer['kind']}, told in {answer['dialect']} ({_signs(answer)})"
     yield "scope", answer["scope"] or "-"
     if answer["usage"] is not None:
@@ -165,7 +165,7 @@ def _lines(answer: Answer) -> Iterator[tuple[str, str]]:
         yield "note", answer["note"]
 
 
-def _signs(answer: Answer) -> str:
+def _signs(answer: SpanExplanation) -> str:
     first, *others = answer["recognised_by"] or ["-"]
     return f"{first} and {len(others)} more of its attributes" if others else str(first)
 
@@ -183,7 +183,7 @@ _ROLES = {
 }
 
 
-def _role(answer: Answer) -> str:
+def _role(answer: SpanExplanation) -> str:
     if answer["role"] != "counted":
         return f"{_ROLES[answer['role']]}: {answer['why']}"
     cost = answer["cost"]

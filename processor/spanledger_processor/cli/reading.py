@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from spanledger_processor.cli import show
-from spanledger_processor.cli.asking import Source, Where, asks, rows_of
+from spanledger_processor.cli.asking import QuerySource, Where, asks, rows_of
 from spanledger_processor.cli.options import FAILED, as_json, fail
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.rows import Row, note
@@ -298,7 +298,7 @@ def summary(
             _whole(source, where, since, until, what, as_json=as_json, as_csv=as_csv)
 
 
-def _asked(source: Source, path: str, **parameters: str | None) -> dict[str, Any]:
+def _asked(source: QuerySource, path: str, **parameters: str | None) -> dict[str, Any]:
     """Return an answer that every ledger has."""
     answer = source.ask(path, {}, parameters)
     assert answer is not None
@@ -306,7 +306,7 @@ def _asked(source: Source, path: str, **parameters: str | None) -> dict[str, Any
 
 
 def _list(
-    source: Source, what: str, given: dict[str, str | None], limit: int | None, *, as_json: bool, as_csv: bool
+    source: QuerySource, what: str, given: dict[str, str | None], limit: int | None, *, as_json: bool, as_csv: bool
 ) -> None:
     path = _NAMED[what]
     if as_json or as_csv:
@@ -366,7 +366,7 @@ def _print_note(rows: Sequence[Row]) -> None:
         click.echo(f"Note: {found}.")
 
 
-def _none_unpriced(source: Source, since: str | None, until: str | None) -> str:
+def _none_unpriced(source: QuerySource, since: str | None, until: str | None) -> str:
     """Return what to say where no call is without a price: nothing was counted, or all of it has one."""
     answer = _asked(source, "/api/v1/summary", since=since, until=until, by="model")
     days = _between(since, until, answer)
@@ -375,7 +375,7 @@ def _none_unpriced(source: Source, since: str | None, until: str | None) -> str:
     return f"Nothing was spent {days} in {source.name}." if days else _nothing(source)
 
 
-def _nothing(source: Source) -> str:
+def _nothing(source: QuerySource) -> str:
     """Return what to say of an empty ledger: which one it is, and where there is data."""
     rows = _asked(source, "/api/v1/tenants")["tenants"]
     others = [row["tenant"] for row in rows if row["tenant"] not in (None, source.tenant) and row["calls"]]
@@ -397,7 +397,7 @@ def _between(since: str | None, until: str | None, answer: Row) -> str:
 
 
 def _whole(
-    source: Source,
+    source: QuerySource,
     where: Where,
     since: str | None,
     until: str | None,
@@ -441,7 +441,7 @@ def _of_gone(sessions: int, usd: float) -> str:
     return f"{show.money(usd)} was spent by {what} no longer told apart"
 
 
-def _gone(source: Source, since: str | None, until: str | None, *, as_json: bool, as_csv: bool) -> None:
+def _gone(source: QuerySource, since: str | None, until: str | None, *, as_json: bool, as_csv: bool) -> None:
     """Print what sessions had spent that are no longer told apart."""
     answer = _asked(source, "/api/v1/gone", since=since, until=until, limit=str(MOST_ROWS))
     rows, total = answer["gone"], answer["total"]
@@ -464,7 +464,7 @@ def _gone(source: Source, since: str | None, until: str | None, *, as_json: bool
 
 
 def _by_dimension(
-    source: Source,
+    source: QuerySource,
     where: Where,
     name: str,
     since: str | None,

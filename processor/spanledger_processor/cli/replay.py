@@ -24,7 +24,7 @@ _PATIENCE = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class UnsentLine:
     """One line, and why it was not sent."""
 
     line: int
@@ -39,7 +39,7 @@ class Replayed:
     to: str
     address: str
     sent: int = 0
-    refused: list[Line] = field(default_factory=list)
+    refused: list[UnsentLine] = field(default_factory=list)
     """Lines that have not arrived, and will not."""
     stopped_at: int | None = None
     """The line at which the destination took no more for now; it and those behind it were not sent."""
@@ -146,19 +146,19 @@ async def _send(exporter: Exporter, number: int, line: bytes, replayed: Replayed
         signal, body = json_request(line)
     except MalformedError as error:
         half = "" if line.endswith(b"\n") else " (half a line: is the file still being written?)"
-        replayed.refused.append(Line(number, f"{error}{half}"))
+        replayed.refused.append(UnsentLine(number, f"{error}{half}"))
         return True
     if signal not in exporter.signals:
-        replayed.refused.append(Line(number, f"{exporter.name} takes no {signal}"))
+        replayed.refused.append(UnsentLine(number, f"{exporter.name} takes no {signal}"))
         return True
     result = await exporter.send(signal, body, asyncio.get_running_loop().time() + _PATIENCE)
     if result.verdict is Verdict.RETRYABLE:
         replayed.stopped_at, replayed.reason = number, result.reason
         return False
     if result.verdict is Verdict.PERMANENT:
-        replayed.refused.append(Line(number, result.reason))
+        replayed.refused.append(UnsentLine(number, result.reason))
     elif result.rejected:
-        replayed.refused.append(Line(number, f"{result.rejected} items of it were rejected: {result.reason}"))
+        replayed.refused.append(UnsentLine(number, f"{result.rejected} items of it were rejected: {result.reason}"))
     else:
         replayed.sent += 1
     return True

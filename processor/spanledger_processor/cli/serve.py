@@ -34,7 +34,7 @@ from spanledger_processor.server.supervisor import beat, for_worker, supervised
 
 log = logging.getLogger(__name__)
 
-Read: TypeAlias = Callable[[], Config]
+ReadConfig: TypeAlias = Callable[[], Config]
 """Reads the configuration anew; raises ConfigError."""
 
 _YOUNG = 50_000
@@ -87,7 +87,7 @@ def serve(
         fail(str(error), WRONG_USAGE)
 
 
-async def _serve(config: Config, read: Read) -> None:
+async def _serve(config: Config, read: ReadConfig) -> None:
     stop, reload = _signals()
     log.info("spanledger %s", version("spanledger"))
     async with running(config) as made:
@@ -98,7 +98,7 @@ async def _serve(config: Config, read: Read) -> None:
     log.info("stopped")
 
 
-async def _serve_several(config: Config, command: Sequence[str], workers: int, read: Read) -> None:
+async def _serve_several(config: Config, command: Sequence[str], workers: int, read: ReadConfig) -> None:
     """Supervise a ledger process and workers."""
     stop, reload = _signals()
     log.info("spanledger %s, %d workers", version("spanledger"), workers)
@@ -110,7 +110,7 @@ async def _serve_several(config: Config, command: Sequence[str], workers: int, r
     log.info("stopped")
 
 
-async def _serve_part(config: Config, part: str, workers: int, link: str, ready_fd: int, read: Read) -> None:
+async def _serve_part(config: Config, part: str, workers: int, link: str, ready_fd: int, read: ReadConfig) -> None:
     """Be the ledger process or a worker, until told to stop or the supervisor has gone."""
     stop, reload = _signals()
     stdin = sys.stdin.fileno()
@@ -160,7 +160,7 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
 
 @asynccontextmanager
 async def _reloading(
-    told: asyncio.Event, read: Read, apply: Callable[[Config], Awaitable[None]]
+    told: asyncio.Event, read: ReadConfig, apply: Callable[[Config], Awaitable[None]]
 ) -> AsyncIterator[None]:
     """Inside the block, read the configuration again and apply it each time that `told` is set."""
 

@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from spanledger_processor.cli import show
-from spanledger_processor.cli.asking import Source, Where, asks
+from spanledger_processor.cli.asking import QuerySource, Where, asks
 from spanledger_processor.cli.options import as_json
 
 _MOST = 200
@@ -69,7 +69,7 @@ def _look(where: Where, asked: Mapping[str, str | None]) -> dict[str, Any]:
     return {**answers, "source": source.name}
 
 
-def _asked(source: Source, path: str, **parameters: str | None) -> dict[str, Any]:
+def _asked(source: QuerySource, path: str, **parameters: str | None) -> dict[str, Any]:
     answer = source.ask(path, {}, parameters)
     assert answer is not None
     return answer

@@ -36,7 +36,7 @@ from spanledger_exporters.settings import (
     Url,
 )
 from spanledger_processor.config.processing import Processor
-from spanledger_processor.config.receivers import Auth, Enricher, Grpc, Http, Protocols, Receivers, ServerTls
+from spanledger_processor.config.receivers import Auth, EnricherSettings, Grpc, Http, Protocols, Receivers, ServerTls
 from spanledger_processor.config.section import NULL_IS_DEFAULT, Count, Endpoint, Section, host_and_port
 
 
@@ -85,7 +85,7 @@ class Periodic(Section):
     exporter: OwnExporter = Field(description="Where they go.")
 
 
-class Reader(Section):
+class MetricReader(Section):
     """One way out for metrics."""
 
     periodic: Periodic = Field(description="Pushed; `/metrics` is there to be scraped beside it.")
@@ -94,10 +94,10 @@ class Reader(Section):
 class OwnMetrics(Section):
     """Metrics by OTLP: those of `/metrics`."""
 
-    readers: tuple[Reader, ...] = Field(default=(), description="Ways out; none: only `/metrics`.")
+    readers: tuple[MetricReader, ...] = Field(default=(), description="Ways out; none: only `/metrics`.")
 
 
-class Batch(Section):
+class BatchSettings(Section):
     """Spans in batches."""
 
     schedule_delay: Count = Field(default=5000, description="Milliseconds between two exports.")
@@ -108,7 +108,7 @@ class Batch(Section):
 class SpanProcessor(Section):
     """One way out for spans."""
 
-    batch: Batch = Field(description="In batches.")
+    batch: BatchSettings = Field(description="In batches.")
 
 
 class OwnTraces(Section):
@@ -157,7 +157,7 @@ class SidecarSources(Section):
         return given
 
 
-class Sidecar(Section):
+class SidecarSettings(Section):
     """Usage files of agents as a source."""
 
     sources: Annotated[SidecarSources, NULL_IS_DEFAULT] = Field(
@@ -171,7 +171,7 @@ class Sidecar(Section):
     )
 
     @model_validator(mode="after")
-    def _one_beginning(self) -> Sidecar:
+    def _one_beginning(self) -> SidecarSettings:
         if self.backfill and self.since is not None:
             raise ValueError("backfill and since: use one of them")
         return self
@@ -247,7 +247,7 @@ class HealthCheck(Section):
     endpoint: Endpoint = Field(default="127.0.0.1:13133", description="host:port to listen on.")
 
 
-class Api(Section):
+class ApiSettings(Section):
     """The HTTP API, `/metrics`, `/livez` and `/readyz`."""
 
     endpoint: Endpoint = Field(default="127.0.0.1:4320", description="host:port to listen on.")
@@ -301,15 +301,15 @@ class Config(Section):
         default_factory=Processor, description="What is made of GenAI spans."
     )
     state: Annotated[State, NULL_IS_DEFAULT] = Field(default_factory=State, description="Where the ledger is kept.")
-    api: Annotated[Api, NULL_IS_DEFAULT] = Field(
-        default_factory=Api, description="The HTTP API, `/metrics`, `/livez` and `/readyz`."
+    api: Annotated[ApiSettings, NULL_IS_DEFAULT] = Field(
+        default_factory=ApiSettings, description="The HTTP API, `/metrics`, `/livez` and `/readyz`."
     )
     telemetry: Annotated[OwnTelemetry, NULL_IS_DEFAULT] = Field(
         default_factory=OwnTelemetry,
         description="Spanledger about itself by OTLP, off unless a reader or a processor is named. `/metrics` stays.",
     )
-    sidecar: Annotated[Sidecar, NULL_IS_DEFAULT] = Field(
-        default_factory=Sidecar,
+    sidecar: Annotated[SidecarSettings, NULL_IS_DEFAULT] = Field(
+        default_factory=SidecarSettings,
         description="Usage files of agents as a source. (`spanledger sidecar` does the same from another machine.)",
     )
 
@@ -371,7 +371,7 @@ class Config(Section):
         return self
 
     @property
-    def listeners(self) -> Mapping[str, Grpc | Http | Enricher | Api | HealthCheck]:
+    def listeners(self) -> Mapping[str, Grpc | Http | EnricherSettings | ApiSettings | HealthCheck]:
         """Return what listens, by configuration path."""
         otlp = self.receivers.otlp
         protocols = Protocols.model_construct(grpc=None, http=None) if otlp is None else otlp.protocols

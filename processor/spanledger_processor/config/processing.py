@@ -14,9 +14,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_va
 from spanledger_exporters.settings import Duration
 from spanledger_processor.config.section import (
     NULL_IS_DEFAULT,
+    AttributeKeys,
     Count,
     CountOrOff,
-    Keys,
     Section,
     not_available,
     whole,
@@ -34,7 +34,7 @@ def _exact(value: Any) -> Any:
     return Decimal(repr(value)) if isinstance(value, float) else value
 
 
-Rate: TypeAlias = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=10**9)]
+UsdRate: TypeAlias = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=10**9)]
 """USD per million tokens, exact."""
 
 
@@ -56,14 +56,16 @@ class PriceOverride(Section):
         default=None,
         description="First UTC day (of the span) that it holds, such as 2026-01-31; default: always.",
     )
-    input: Rate | None = Field(default=None, description="USD per million input tokens that no cache was involved in.")
-    output: Rate | None = Field(default=None, description="USD per million output tokens, reasoning included.")
-    cache_read: Rate | None = Field(default=None, description="USD per million tokens read from the cache.")
-    cache_write: Rate | None = Field(default=None, description="USD per million tokens written to the cache.")
-    cache_write_1h: Rate | None = Field(
+    input: UsdRate | None = Field(
+        default=None, description="USD per million input tokens that no cache was involved in."
+    )
+    output: UsdRate | None = Field(default=None, description="USD per million output tokens, reasoning included.")
+    cache_read: UsdRate | None = Field(default=None, description="USD per million tokens read from the cache.")
+    cache_write: UsdRate | None = Field(default=None, description="USD per million tokens written to the cache.")
+    cache_write_1h: UsdRate | None = Field(
         default=None, description="USD per million tokens written to the cache for an hour."
     )
-    classes: dict[UsageClassName, Rate] = Field(
+    classes: dict[UsageClassName, UsdRate] = Field(
         default={},
         description="Rates of further usage classes, such as `input_audio: 32`: USD per million tokens, per thousand "
         "of what is sold per call (`web_searches`, `file_searches`, `search_units`).",
@@ -81,7 +83,7 @@ class PriceOverride(Section):
         return self
 
 
-class Pricing(Section):
+class PricingSettings(Section):
     """Prices."""
 
     overrides: tuple[PriceOverride, ...] = Field(
@@ -92,7 +94,7 @@ class Pricing(Section):
     )
 
 
-class Lifecycle(Section):
+class LifecycleSettings(Section):
     """The state of a session, by the time since its last activity."""
 
     active: Duration = Field(
@@ -101,7 +103,7 @@ class Lifecycle(Section):
     idle: Duration = Field(default=4 * 3600.0, gt=0, description="Until then it is `idle`, then `stale`.")
 
     @model_validator(mode="after")
-    def _in_order(self) -> Lifecycle:
+    def _in_order(self) -> LifecycleSettings:
         if self.idle < self.active:
             raise ValueError("idle: a session is idle after it was active; give it as much time or more")
         return self
@@ -124,14 +126,14 @@ class SessionSummary(Section):
 class Sessions(Section):
     """How a span's session is found."""
 
-    keys: Keys = Field(
+    keys: AttributeKeys = Field(
         default=registry.SESSION_KEYS, description="Attributes that name the session, most trusted first."
     )
-    parent_keys: Keys = Field(
+    parent_keys: AttributeKeys = Field(
         default=registry.SESSION_PARENT_KEYS, description="Attributes that name the session that spawned this one."
     )
-    lifecycle: Annotated[Lifecycle, NULL_IS_DEFAULT] = Field(
-        default_factory=Lifecycle, description="Its state, by the time since its last activity."
+    lifecycle: Annotated[LifecycleSettings, NULL_IS_DEFAULT] = Field(
+        default_factory=LifecycleSettings, description="Its state, by the time since its last activity."
     )
     summary: Annotated[SessionSummary, NULL_IS_DEFAULT] = Field(
         default_factory=SessionSummary, description="What is told of a session when it ends."
@@ -141,19 +143,23 @@ class Sessions(Section):
 class Runs(Section):
     """How a span's run is found."""
 
-    keys: Keys = Field(default=registry.RUN_KEYS, description="Attributes that name the run, most trusted first.")
+    keys: AttributeKeys = Field(
+        default=registry.RUN_KEYS, description="Attributes that name the run, most trusted first."
+    )
 
 
 class Agents(Section):
     """How a span's agent is found."""
 
-    keys: Keys = Field(default=registry.AGENT_KEYS, description="Attributes that name the agent, most trusted first.")
-    name_keys: Keys = Field(
+    keys: AttributeKeys = Field(
+        default=registry.AGENT_KEYS, description="Attributes that name the agent, most trusted first."
+    )
+    name_keys: AttributeKeys = Field(
         default=registry.AGENT_NAME_KEYS,
         description="Attributes with the agent's name, under which its spend is summed up; one without is summed up by "
         "its id.",
     )
-    parent_keys: Keys = Field(
+    parent_keys: AttributeKeys = Field(
         default=registry.AGENT_PARENT_KEYS, description="Attributes that name the agent above it."
     )
 
@@ -161,10 +167,12 @@ class Agents(Section):
 class Tasks(Section):
     """How a span's task is found."""
 
-    id_keys: Keys = Field(
+    id_keys: AttributeKeys = Field(
         default=registry.TASK_ID_KEYS, description="Attributes that name the task, most trusted first."
     )
-    kind_keys: Keys = Field(default=registry.TASK_KIND_KEYS, description="Attributes that say what kind of task it is.")
+    kind_keys: AttributeKeys = Field(
+        default=registry.TASK_KIND_KEYS, description="Attributes that say what kind of task it is."
+    )
 
 
 class Ignored(Section):
@@ -378,7 +386,7 @@ class Budget(Section):
     """An amount that should not be exceeded."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="Its name; no two have one.")
-    amount: Annotated[Rate, Field(gt=0)] = Field(description="USD.")
+    amount: Annotated[UsdRate, Field(gt=0)] = Field(description="USD.")
     period: Literal["day", "week", "month", "rolling", "session", "run"] = Field(
         description="Of which time, by UTC days of the calls: `week` from Monday, `rolling` the last `days`; or of "
         "each session or run."
@@ -435,7 +443,7 @@ class CostRise(Section):
     """
 
     factor: float = Field(default=5.0, gt=1, le=1e6, description="So many times as much as usual, or more.")
-    minimum: Annotated[Rate, Field(gt=0)] = Field(
+    minimum: Annotated[UsdRate, Field(gt=0)] = Field(
         default=Decimal(1), description="USD that the latest stretch cost at least."
     )
 
@@ -460,7 +468,7 @@ class Warnings(Section):
         return given
 
 
-class RateLimits(Section):
+class RateLimitSettings(Section):
     """What one sender, or one tenant, may send in a minute; what is beyond is answered as retryable. Default: anything.
 
     The workers of `serve --workers` share them.
@@ -517,7 +525,7 @@ class Redaction(Section):
         return any(mode != "keep" for mode in self.modes.values())
 
 
-class Attributes(Section):
+class AttributeSettings(Section):
     """Rules that set or remove attributes."""
 
     enabled: bool = Field(default=False, description="Not available yet: only false.")
@@ -531,7 +539,7 @@ class Attributes(Section):
 class Processor(Section):
     """What is made of GenAI spans."""
 
-    pricing: Annotated[Pricing, NULL_IS_DEFAULT] = Field(default_factory=Pricing, description="Prices.")
+    pricing: Annotated[PricingSettings, NULL_IS_DEFAULT] = Field(default_factory=PricingSettings, description="Prices.")
     sessions: Annotated[Sessions, NULL_IS_DEFAULT] = Field(
         default_factory=Sessions, description="How a span's session is found."
     )
@@ -571,14 +579,14 @@ class Processor(Section):
         default_factory=Metrics, description="Counters of spend and tokens by dimension on `/metrics`."
     )
     tenant: Annotated[Tenant, NULL_IS_DEFAULT] = Field(default_factory=Tenant, description="Whose data it is.")
-    rate_limits: Annotated[RateLimits, NULL_IS_DEFAULT] = Field(
-        default_factory=RateLimits, description="What one sender, or one tenant, may send in a minute."
+    rate_limits: Annotated[RateLimitSettings, NULL_IS_DEFAULT] = Field(
+        default_factory=RateLimitSettings, description="What one sender, or one tenant, may send in a minute."
     )
     redaction: Annotated[Redaction, NULL_IS_DEFAULT] = Field(
         default_factory=Redaction, description="Removal of content before it is sent on, after signing."
     )
-    attributes: Annotated[Attributes, NULL_IS_DEFAULT] = Field(
-        default_factory=Attributes, description="Rules that set or remove attributes."
+    attributes: Annotated[AttributeSettings, NULL_IS_DEFAULT] = Field(
+        default_factory=AttributeSettings, description="Rules that set or remove attributes."
     )
 
     @model_validator(mode="after")

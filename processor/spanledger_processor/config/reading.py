@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from spanledger_exporters.settings import TYPES
 
-Place: TypeAlias = tuple[str | int, ...]
+Location: TypeAlias = tuple[str | int, ...]
 """Keys and list positions from the top down."""
 
 
@@ -32,7 +32,7 @@ class ConfigError(Exception):
 
 
 _ONE_PIPELINE = "there is one pipeline and no service.pipelines: every exporter gets each signal it takes; remove it"
-_ELSEWHERE: Mapping[Place, str] = {
+_ELSEWHERE: Mapping[Location, str] = {
     ("service",): f"{_ONE_PIPELINE} (service.telemetry is telemetry here, at the top)",
     ("processors",): "unknown key, did you mean processor? There is one, and its settings stand right below it",
     ("extensions",): "there are none: health and metrics are at api.endpoint, tokens at protocols.*.auth; remove it",
@@ -98,7 +98,7 @@ def _message(model: type[BaseModel], problem: ErrorDetails) -> str:
     return problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
 
 
-def _unknown(model: type[BaseModel], place: Place) -> str:
+def _unknown(model: type[BaseModel], place: Location) -> str:
     if hint := _ELSEWHERE.get(place):
         return hint
     if place[:-1] == ("receivers",):
@@ -111,7 +111,7 @@ def _unknown(model: type[BaseModel], place: Place) -> str:
     return f"unknown key; known here: {', '.join(known)}" if known else "unknown key"
 
 
-def _section(model: type[BaseModel], place: Place) -> type[BaseModel] | None:
+def _section(model: type[BaseModel], place: Location) -> type[BaseModel] | None:
     """Return the model that stands at `place`."""
     if place[:1] == ("exporters",) and len(place) > 1:
         settings = TYPES.get(str(place[1]).partition("/")[0])
@@ -213,7 +213,7 @@ def merged(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _value(loader: _Loader, node: yaml.Node, place: Place, problems: list[str]) -> Any:
+def _value(loader: _Loader, node: yaml.Node, place: Location, problems: list[str]) -> Any:
     if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
         return _mapping(loader, node, place, problems)
     if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
@@ -221,7 +221,7 @@ def _value(loader: _Loader, node: yaml.Node, place: Place, problems: list[str]) 
     return loader.construct_object(node, deep=True)
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode, place: Place, problems: list[str]) -> dict[str, Any]:
+def _mapping(loader: _Loader, node: yaml.MappingNode, place: Location, problems: list[str]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     own: dict[str, Any] = {}
     first: dict[str, int] = {}
@@ -328,7 +328,7 @@ def expand(document: Any, environ: Mapping[str, str]) -> Any:
     return expanded
 
 
-def _expand(value: Any, environ: Mapping[str, str], place: Place, problems: list[str]) -> Any:
+def _expand(value: Any, environ: Mapping[str, str], place: Location, problems: list[str]) -> Any:
     if isinstance(value, dict):
         return {key: _expand(inner, environ, (*place, key), problems) for key, inner in value.items()}
     if isinstance(value, list):

@@ -194,7 +194,7 @@ class OtlpReceiver(Section):
         return self
 
 
-class Enricher(Grpc):
+class EnricherSettings(Grpc):
     """The service that the Collector component asks: spans go out of the Collector, attributes come back."""
 
     endpoint: ListenAddress = Field(
@@ -206,7 +206,7 @@ class Enricher(Grpc):
     )
 
     @model_validator(mode="after")
-    def _room(self) -> Enricher:
+    def _room(self) -> EnricherSettings:
         if self.max_request_bytes > self.max_in_flight_mib * MIB:
             raise ValueError("max_recv_msg_size_mib is more than max_in_flight_mib: such a request never fits")
         return self
@@ -219,7 +219,7 @@ class Receivers(Section):
     """
 
     otlp: OtlpReceiver | None = Field(default=None, description="OTLP: traces, logs and metrics.")
-    enricher: Enricher | None = Field(
+    enricher: EnricherSettings | None = Field(
         default=None, description="Enrichment for the Collector component, which delivers by itself."
     )
 

@@ -85,5 +85,5 @@ def _once(keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(keys))
 
 
-Keys: TypeAlias = Annotated[tuple[AttributeKey, ...], AfterValidator(_once)]
+AttributeKeys: TypeAlias = Annotated[tuple[AttributeKey, ...], AfterValidator(_once)]
 """Attribute keys in order of trust: the first that a span carries is used."""

@@ -71,11 +71,11 @@ def has(view: ScopedSpan, *keys: str) -> bool:
 
 Keys: TypeAlias = tuple[str, ...]
 
-CostSource: TypeAlias = Literal["billed", "reported"]
+CostOrigin: TypeAlias = Literal["billed", "reported"]
 """Origin of a cost: the one that charges, or a library that multiplied."""
 
 
-class Place(IntEnum):
+class Precedence(IntEnum):
     """Place of a dialect in the order in which they are asked; its rank tells among those of one place."""
 
     OWN = 1
@@ -189,7 +189,7 @@ class CostKey:
     """
 
     key: str
-    source: CostSource = "reported"
+    source: CostOrigin = "reported"
     unit: Pico = USD
     path: tuple[str, ...] = ()
     upstream: Keys = ()
@@ -317,7 +317,7 @@ class Dialect:
     """
 
     name: str
-    place: Place
+    place: Precedence
     rank: int
     about: str
     detection: Detection

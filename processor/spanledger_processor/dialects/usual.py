@@ -35,12 +35,12 @@ _CLASSES = ("input", "output", "total", "cache_read", "cache_write", "cache_writ
 _Key: TypeAlias = tuple[Any, ...]
 SixCounts: TypeAlias = tuple[int, int | None, int | None, int | None, int | None, int | None]
 """The first six of `USAGE_CLASSES`, of which a usual call has no others."""
-Told: TypeAlias = tuple[str, SixCounts, bool]
+ReportedCounts: TypeAlias = tuple[str, SixCounts, bool]
 """Response id, counts, and whether another reading of them was possible."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class UsualReading:
     """What a call says beside its counts and its response id."""
 
     dialect: str
@@ -81,7 +81,7 @@ class Reading:
         )
 
 
-_readings: dict[_Key, Reading] = {}
+_readings: dict[_Key, UsualReading] = {}
 
 
 class UsualCalls:
@@ -121,7 +121,7 @@ class UsualCalls:
             return
         if view.events or not self._tells_all(view, call):
             return
-        reading = Reading(
+        reading = UsualReading(
             call.dialect,
             call.kind,
             call.provider,
@@ -164,7 +164,7 @@ class UsualCalls:
     def _key(self, view: ScopedSpan) -> _Key:
         return (self, view.status_code, *view.attributes.fingerprint(self._compared))
 
-    def reading(self, view: ScopedSpan) -> Reading | None:
+    def reading(self, view: ScopedSpan) -> UsualReading | None:
         """Return what spans like this one say beside their counts and response id; None if that is not known."""
         return None if view.events else _readings.get(self._key(view))
 
@@ -173,14 +173,14 @@ class UsualCalls:
         """Return the keys of the response id and of the counts, in which calls of one reading differ."""
         return (self._response_id, *(key for _, key in self._counts))
 
-    def _read(self, view: ScopedSpan, reading: Reading) -> Call | None:
+    def _read(self, view: ScopedSpan, reading: UsualReading) -> Call | None:
         told = self.told(view.attributes.get, reading)
         if told is None:
             return None
         response_id, counts, estimate = told
         return reading.call(Usage(*counts), response_id, estimate=estimate)
 
-    def told(self, get: Callable[[str], Any], reading: Reading) -> Told | None:
+    def told(self, get: Callable[[str], Any], reading: UsualReading) -> ReportedCounts | None:
         """Return what a call tells of its own; None if the full rules have to read it."""
         response_id = get(self._response_id)
         if type(response_id) is not str or response_id[:1] in _QUOTES or response_id != response_id.strip():

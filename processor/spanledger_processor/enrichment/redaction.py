@@ -28,7 +28,7 @@ from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.encoding import any_value, delimited
 from spanledger_processor.otlp.json_form import SignalName
 from spanledger_processor.otlp.values import plain
-from spanledger_processor.otlp.wire import LENGTH, Field, MalformedError, fields
+from spanledger_processor.otlp.wire import LENGTH, MalformedError, WireField, fields
 
 Mode: TypeAlias = Literal["keep", "drop", "hash", "truncate"]
 STRICTEST: tuple[Mode, ...] = ("drop", "hash", "truncate", "keep")
@@ -62,7 +62,7 @@ _EXPONENTIAL = _Item(inside={1: _Item(attributes=1, inside={11: _EXEMPLAR})})
 _METRIC = _Item(names=(1,), inside={5: _NUMBERS, 7: _NUMBERS, 9: _HISTOGRAM, 10: _EXPONENTIAL, 11: _NUMBERS})
 _ITEMS: Mapping[SignalName, _Item] = {"traces": _SPAN, "logs": _RECORD, "metrics": _METRIC}
 
-Replace: TypeAlias = Callable[[Field], bytes | None]
+Replace: TypeAlias = Callable[[WireField], bytes | None]
 """Returns the whole new field, b"" to leave it out, None to keep it as it is."""
 
 
@@ -161,16 +161,16 @@ class _Work:
     result: Redacted
     scope: str = ""
 
-    def group(self, body: bytes, part: Field) -> bytes | None:
+    def group(self, body: bytes, part: WireField) -> bytes | None:
         """Return a resource with its scopes; attributes of the resource are looked at where it holds GenAI items."""
         content = body[part.start : part.end]
         scopes = [content[one.start : one.end] for one in fields(content, 0, len(content)) if _is(one, 2)]
         is_genai = any(self._holds_genai(scope) for scope in scopes)
 
-        def of_resource(resource: bytes, one: Field) -> bytes | None:
+        def of_resource(resource: bytes, one: WireField) -> bytes | None:
             return self._attribute(resource, one, beside=True) if _is(one, 1) else None
 
-        def replace(one: Field) -> bytes | None:
+        def replace(one: WireField) -> bytes | None:
             inner = content[one.start : one.end]
             if _is(one, 1):
                 return _changed(1, inner, _edited(inner, partial(of_resource, inner)))
@@ -194,7 +194,7 @@ class _Work:
         except DecodeError:
             raise MalformedError("scope: cannot be read") from None
 
-        def replace(one: Field) -> bytes | None:
+        def replace(one: WireField) -> bytes | None:
             if not _is(one, 2):
                 return None
             inner = content[one.start : one.end]
@@ -231,7 +231,7 @@ class _Work:
     def _beside(self, content: bytes, item: _Item) -> bytes:
         """Return an item of a GenAI resource that is none of GenAI itself: keys that are known to hold content go."""
 
-        def replace(part: Field) -> bytes | None:
+        def replace(part: WireField) -> bytes | None:
             if part.wire_type != LENGTH:
                 return None
             if part.number == item.attributes:
@@ -246,7 +246,7 @@ class _Work:
     def _edit(self, content: bytes, item: _Item) -> bytes:
         taken: list[bytes] = []
 
-        def replace(part: Field) -> bytes | None:
+        def replace(part: WireField) -> bytes | None:
             if part.wire_type != LENGTH:
                 return None
             if part.number == item.attributes:
@@ -262,14 +262,14 @@ class _Work:
 
         edited = _edited(content, replace)
 
-        def rename(part: Field) -> bytes | None:
+        def rename(part: WireField) -> bytes | None:
             is_name = part.number in item.names and part.wire_type == LENGTH
             return self._name(edited, part, taken) if is_name else None
 
         return _edited(edited, rename)
 
     def _attribute(
-        self, content: bytes, part: Field, taken: list[bytes] | None = None, *, beside: bool = False
+        self, content: bytes, part: WireField, taken: list[bytes] | None = None, *, beside: bool = False
     ) -> bytes | None:
         attribute = content[part.start : part.end]
         entry = schema.Entry.FromString(attribute)
@@ -290,7 +290,7 @@ class _Work:
             return b""
         return delimited(part.number, _edited(attribute, lambda one: delimited(2, new) if _is(one, 2) else None))
 
-    def _body(self, content: bytes, part: Field) -> bytes | None:
+    def _body(self, content: bytes, part: WireField) -> bytes | None:
         encoded = content[part.start : part.end]
         mode, text = self.redactor.strictest, _string(encoded)
         is_name = not is_prose(text) and names_genai(text)  # the event's name, by habit
@@ -302,13 +302,13 @@ class _Work:
         self.result.values[mode] += 1
         return b"" if new is None else delimited(part.number, new)
 
-    def _message(self, content: bytes, part: Field) -> bytes | None:
+    def _message(self, content: bytes, part: WireField) -> bytes | None:
         text = content[part.start : part.end].decode("utf-8", "replace")
         mode = self.redactor.strictest
         new = self.redactor.text(mode, text) if text and mode != "keep" else text
         return self._renamed(mode, text, new, part)
 
-    def _name(self, content: bytes, part: Field, taken: Sequence[bytes]) -> bytes | None:
+    def _name(self, content: bytes, part: WireField, taken: Sequence[bytes]) -> bytes | None:
         encoded = content[part.start : part.end]
         text = encoded.decode("utf-8", "replace")
         kept = kept_of_name(text, self.scope)
@@ -318,7 +318,7 @@ class _Work:
         new = text if kept is None or mode == "keep" else self.redactor.text(mode, text, kept)
         return self._renamed(mode, text, new, part)
 
-    def _renamed(self, mode: Mode, text: str, new: str, part: Field) -> bytes | None:
+    def _renamed(self, mode: Mode, text: str, new: str, part: WireField) -> bytes | None:
         if new == text:
             return None
         self.result.values[mode] += 1
@@ -338,7 +338,7 @@ def _changed(number: int, before: bytes, after: bytes) -> bytes | None:
     return None if after == before else delimited(number, after)
 
 
-def _is(part: Field, number: int) -> bool:
+def _is(part: WireField, number: int) -> bool:
     return part.number == number and part.wire_type == LENGTH
 
 

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from spanledger_processor.model import USAGE_CLASSES, UsageClass
 
-Type: TypeAlias = Literal["string", "int", "double", "bool"]
+ValueType: TypeAlias = Literal["string", "int", "double", "bool"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class Attribute:
     """One attribute. `values` are all that it can have, where they are few, each with what it means for a reader."""
 
     name: str
-    type: Type
+    type: ValueType
     where: str
     meaning: str
     unit: str = ""

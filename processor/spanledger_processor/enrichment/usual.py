@@ -16,7 +16,7 @@ from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Like, Parts, UsualFact
 from spanledger_processor.dialects.registry import is_told_by_name, usual_calls_of
-from spanledger_processor.dialects.usual import Reading, Told, UsualCalls
+from spanledger_processor.dialects.usual import ReportedCounts, UsualCalls, UsualReading
 from spanledger_processor.enrichment.facts import (
     NO_HEADERS,
     NS_PER_DAY,
@@ -53,7 +53,7 @@ class _Reader:
     """What makes facts of spans that are like one another."""
 
     calls: UsualCalls
-    reading: Reading
+    reading: UsualReading
     like: Like
     models: str
     """The part of a digest that tells the models."""
@@ -194,7 +194,7 @@ class UsualSpans:
         fact.digest = usage_digest(reader.models, tokens_told(*counts[:5]))
         return fact
 
-    def _priced(self, reader: _Reader, told: Told, at_ns: int) -> tuple[str, Pico, Parts, bool] | None:
+    def _priced(self, reader: _Reader, told: ReportedCounts, at_ns: int) -> tuple[str, Pico, Parts, bool] | None:
         """Return price, amount, parts and estimate of a call for which a card with more than the usual rates holds."""
         response_id, counts, is_unsure = told
         call = reader.reading.call(Usage(*counts), response_id, estimate=is_unsure)

@@ -16,7 +16,7 @@ from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import MAX_DEPTH
 from spanledger_processor.config import Config
-from spanledger_processor.config.section import Keys
+from spanledger_processor.config.section import AttributeKeys
 from spanledger_processor.dialects.engine import specialize
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.usage import source_for
@@ -98,7 +98,7 @@ def _links(reading: Reading) -> Iterator[tuple[bytes, bytes]]:
             yield fact.span_id, fact.parent_id
 
 
-Answer: TypeAlias = dict[str, Any]
+SpanExplanation: TypeAlias = dict[str, Any]
 
 _BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
 
@@ -123,13 +123,13 @@ class Explainer:
         self._by_id = {span.fact.span_id.hex(): span for span in replayed.spans}
         self._twins = Counter(span.decision.duplicate_of for span in replayed.spans)
 
-    def rows(self) -> Iterator[Answer]:
+    def rows(self) -> Iterator[SpanExplanation]:
         """Yield one for each GenAI span, in the order they came."""
         for span in self._replay.spans:
             if span.fact.call is not None:
                 yield self._answer(span, span.fact.call)
 
-    def _answer(self, span: ReplayedSpan, call: Call) -> Answer:
+    def _answer(self, span: ReplayedSpan, call: Call) -> SpanExplanation:
         decision, fact = span.decision, span.fact
         role, why = self._role(span, call)
         return {
@@ -235,12 +235,14 @@ class Explainer:
             f"OTEL_RESOURCE_ATTRIBUTES={first}=ID"
         )
 
-    def _named(self, span: ReplayedSpan, identifier: str, source: str, what: str) -> Answer | None:
+    def _named(self, span: ReplayedSpan, identifier: str, source: str, what: str) -> SpanExplanation | None:
         if not identifier:
             return None
         why = _SOURCES.get(source, "")
         if source in ("attribute", "resource"):
-            keys: Keys = self._config.processor.sessions.keys if what == "session" else self._config.processor.runs.keys
+            keys: AttributeKeys = (
+                self._config.processor.sessions.keys if what == "session" else self._config.processor.runs.keys
+            )
             there = span.view.attributes if source == "attribute" else span.view.resource
             key = next((key for key in keys if there.get(key) not in (None, "")), "")
             why = f"{key} of the {'span' if source == 'attribute' else 'resource'}"
@@ -279,7 +281,7 @@ def _arithmetic(span: ReplayedSpan, call: Call) -> Iterator[str]:
         yield f"reported ${exact_usd(cost.reported)}"
 
 
-def _cost(decision: Decision) -> Answer | None:
+def _cost(decision: Decision) -> SpanExplanation | None:
     cost = decision.cost
     if cost is None:
         return None
@@ -294,7 +296,7 @@ def _cost(decision: Decision) -> Answer | None:
     }
 
 
-def _tool(decision: Decision, call: Call) -> Answer | None:
+def _tool(decision: Decision, call: Call) -> SpanExplanation | None:
     if decision.signature is None:
         return None
     return {

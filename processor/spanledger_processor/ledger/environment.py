@@ -13,7 +13,7 @@ from pathlib import Path
 import lmdb
 from lmdb.verify import VerifyError, verify
 
-from spanledger_processor.ledger.store import Key, StateBrokenError, StateError, StateLockedError, Table, Usage
+from spanledger_processor.ledger.store import Key, StateBrokenError, StateError, StateLockedError, StoreUsage, Table
 from spanledger_processor.ledger.sums import Sums
 
 FOLDER = "ledger"
@@ -105,11 +105,11 @@ def map_lmdb_errors(path: Path) -> Iterator[None]:
         raise StateBrokenError(f"{path}: {error}") from None
 
 
-def usage(env: lmdb.Environment) -> Usage:
+def usage(env: lmdb.Environment) -> StoreUsage:
     """Pages in use and in all, without those that are free to be written over."""
     stat = env.stat()
     pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
-    return Usage(pages * stat["psize"], env.info()["map_size"], stat["entries"])
+    return StoreUsage(pages * stat["psize"], env.info()["map_size"], stat["entries"])
 
 
 def full(path: Path) -> StateError:
@@ -230,7 +230,7 @@ class FolderLock:
             return  # a full disk: who holds it stays untold, and it is held all the same
 
 
-class View:
+class LmdbReader:
     """A `store.Reader` for as long as its transaction lives."""
 
     __slots__ = ("_get", "_path", "_txn")

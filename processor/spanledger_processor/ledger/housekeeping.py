@@ -19,7 +19,7 @@ from spanledger_processor.ledger.retention import (
     narrow,
     oldest_tenth,
 )
-from spanledger_processor.ledger.store import Usage
+from spanledger_processor.ledger.store import StoreUsage
 
 log = logging.getLogger(__name__)
 
@@ -40,17 +40,17 @@ _ROOMY = 0.9
 """Of what may be filled: where making room ends."""
 
 
-def is_full(usage: Usage) -> bool:
+def is_full(usage: StoreUsage) -> bool:
     """Return whether nothing more may be taken in."""
     return usage.used_bytes > _fillable(usage)
 
 
-def _is_crowded(usage: Usage) -> bool:
+def _is_crowded(usage: StoreUsage) -> bool:
     """Return whether records may go before their time."""
     return usage.used_bytes > 0.95 * _fillable(usage)
 
 
-def _fillable(usage: Usage) -> float:
+def _fillable(usage: StoreUsage) -> float:
     """Return bytes for records. LMDB writes a changed page anew before it frees the old: to remove takes room, too."""
     return usage.map_bytes - min(usage.map_bytes / 2, max(16 << 20, usage.map_bytes / 20))
 
@@ -74,11 +74,11 @@ class Housekeeping:
     _narrowing: Narrowing = field(default_factory=Narrowing)
     _draw: Random = field(default_factory=Random)
 
-    def in_commit(self, txn: lmdb.Transaction[bytes], now_ms: int, usage: Usage, brought: int) -> None:
+    def in_commit(self, txn: lmdb.Transaction[bytes], now_ms: int, usage: StoreUsage, brought: int) -> None:
         """Remove a slice of what is due, in a commit that brings `brought` short-lived records."""
         forget_due(txn, self._horizon(now_ms, usage), _SLICE + 2 * brought)
 
-    def when_idle(self, environment: lmdb.Environment, now_ms: int, usage: Usage) -> bool:
+    def when_idle(self, environment: lmdb.Environment, now_ms: int, usage: StoreUsage) -> bool:
         """Remove a slice of what is due, in a commit of its own; return whether there is more."""
         if now_ms >= self._next_readers_ms:
             self._next_readers_ms = now_ms + _READERS_EVERY_MS
@@ -110,7 +110,7 @@ class Housekeeping:
             narrow(txn, rows)
         return True
 
-    def _horizon(self, now_ms: int, usage: Usage) -> int:
+    def _horizon(self, now_ms: int, usage: StoreUsage) -> int:
         """Arrivals from before this may go."""
         crowded = _is_crowded(usage)
         if crowded and not self._crowded:
@@ -118,7 +118,7 @@ class Housekeeping:
         self._crowded = crowded or (self._crowded and usage.used_bytes > 0.5 * _fillable(usage))
         return now_ms - (min(_SHORTEST_MS, self.spans_ms) if crowded else self.spans_ms)
 
-    def make_room(self, environment: lmdb.Environment, now_ms: int, usage: Callable[[], Usage]) -> bool:
+    def make_room(self, environment: lmdb.Environment, now_ms: int, usage: Callable[[], StoreUsage]) -> bool:
         """Let the oldest give way until there is room again; whether there is any.
 
         Sums stay exact: what sessions and runs had spent belongs to no session and no run afterwards.
@@ -181,7 +181,7 @@ class Housekeeping:
         return int(self._evicting.go(txn, self._evict_before_ms, limit))
 
 
-def _is_roomy(usage: Usage) -> bool:
+def _is_roomy(usage: StoreUsage) -> bool:
     return usage.used_bytes <= _ROOMY * _fillable(usage)
 
 

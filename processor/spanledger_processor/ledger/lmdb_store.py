@@ -15,12 +15,12 @@ from pathlib import Path
 import lmdb
 
 from spanledger_processor.ledger import environment, forgetting
-from spanledger_processor.ledger.environment import FOLDER, FolderLock, View, map_lmdb_errors
+from spanledger_processor.ledger.environment import FOLDER, FolderLock, LmdbReader, map_lmdb_errors
 from spanledger_processor.ledger.housekeeping import Housekeeping
 from spanledger_processor.ledger.keys import ORDERS_COMPLETE, SCHEMA_KEY
 from spanledger_processor.ledger.orders import ORDERED, is_ordered, ranks_of, rows_at
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.store import Reader, StateError, Table, Unit, Usage
+from spanledger_processor.ledger.store import Reader, StateError, StoreUsage, Table, Unit
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.write_buffer import WriteBuffer
 
@@ -202,7 +202,7 @@ class LmdbStore:
             with map_lmdb_errors(self._path):
                 environment.rewrite(self._env, self._path)
 
-    def usage(self) -> Usage:
+    def usage(self) -> StoreUsage:
         """Return how full the ledger is."""
         with map_lmdb_errors(self._path):
             return replace(environment.usage(self._env), evicted=0 if self._pen is None else self._pen.evicted)
@@ -222,4 +222,4 @@ class LmdbStore:
 @contextmanager
 def _snapshot(env: lmdb.Environment, path: Path) -> Iterator[Reader]:
     with map_lmdb_errors(path), env.begin() as txn:
-        yield View(txn, path)
+        yield LmdbReader(txn, path)

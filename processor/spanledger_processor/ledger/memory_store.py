@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from spanledger_processor.ledger.keys import ORDERS_COMPLETE
 from spanledger_processor.ledger.overlay import Overlay
-from spanledger_processor.ledger.store import Key, Reader, Table, Unit, UnitConflictError, Usage
+from spanledger_processor.ledger.store import Key, Reader, StoreUsage, Table, Unit, UnitConflictError
 from spanledger_processor.ledger.sums import Sums
 
 
@@ -44,10 +44,10 @@ class MemoryStore:
         """Nothing is ever due."""
         return False
 
-    def usage(self) -> Usage:
+    def usage(self) -> StoreUsage:
         """Return how much is stored; nothing bounds it."""
         records = self._below.records
-        return Usage(sum(len(key) + len(record) for key, record in records.items()), 0, len(records))
+        return StoreUsage(sum(len(key) + len(record) for key, record in records.items()), 0, len(records))
 
     def close(self) -> None:
         """Nothing is kept."""

@@ -36,7 +36,7 @@ and differ by 1.6 % at most.
 _BY_TIME, _BY_COST, _BY_COST_RANK, _RUNS_BY_COST, _TASKS, _REPEATS, _RUNS_BY_TIME = range(7)
 _REPEAT: tuple[str, ...] = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
 """What a record of a repeated tool call holds (`accounting.tools`); other records of tools are shorter."""
-Place: TypeAlias = tuple[int, int, bytes]
+RowPosition: TypeAlias = tuple[int, int, bytes]
 """Where a row stands in a list: by what it is ordered, then a rank or a cost, and the hash of its id."""
 
 
@@ -175,9 +175,9 @@ class _Filling:
         self._wanted = wanted
         self._rows: list[Row] = []
         self._looked_at = 0
-        self._last: Place | None = None if wanted.cursor is None else _read_cursor(tenant, wanted.cursor)
+        self._last: RowPosition | None = None if wanted.cursor is None else _read_cursor(tenant, wanted.cursor)
 
-    def after(self, *kinds: int) -> Place | None:
+    def after(self, *kinds: int) -> RowPosition | None:
         """Return the place that the page before ended with.
 
         Raises:
@@ -187,7 +187,7 @@ class _Filling:
             raise CursorError("a cursor of another list or order")
         return self._last
 
-    def take(self, place: Place, *totals: Sums) -> bool:
+    def take(self, place: RowPosition, *totals: Sums) -> bool:
         """Add the rows of one place; False where the page is full, and they belong to the next one."""
         full = self._rows and len(self._rows) + len(totals) > self._wanted.limit
         if full or self._looked_at >= _MOST_LOOKED_AT:
@@ -212,7 +212,9 @@ class _Filling:
         return Page([*self._rows, row(unattributed)], None)
 
 
-def _by_time(reader: Reader, tenant: bytes, wanted: Wanted, after: Place | None) -> Iterator[tuple[Place, Sums]]:
+def _by_time(
+    reader: Reader, tenant: bytes, wanted: Wanted, after: RowPosition | None
+) -> Iterator[tuple[RowPosition, Sums]]:
     for position in _walk_times(reader, tenant, Table.SESSION, Order.LAST, wanted, after and after[1:]):
         yield (_BY_TIME, *position), reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
 
@@ -229,7 +231,7 @@ def _walk_times(
         yield position
 
 
-def _by_cost(reader: Reader, tenant: bytes, after: Place | None) -> Iterator[tuple[Place, Sums]]:
+def _by_cost(reader: Reader, tenant: bytes, after: RowPosition | None) -> Iterator[tuple[RowPosition, Sums]]:
     """Yield sessions by cost, the dearest first: a rank at a time, and those of a rank in their exact order."""
     below = None
     if after is not None:
@@ -247,9 +249,9 @@ def _by_cost(reader: Reader, tenant: bytes, after: Place | None) -> Iterator[tup
 
 
 def _in_exact_order(
-    reader: Reader, tenant: bytes, positions: list[Position], after: Place | None
-) -> Iterator[tuple[Place, Sums]]:
-    group: list[tuple[Place, Sums]] = []
+    reader: Reader, tenant: bytes, positions: list[Position], after: RowPosition | None
+) -> Iterator[tuple[RowPosition, Sums]]:
+    group: list[tuple[RowPosition, Sums]] = []
     for position in positions:
         sums = reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
         group.append(((_BY_COST, sums.cost, position[1]), sums))
@@ -257,7 +259,7 @@ def _in_exact_order(
     return (item for item in group if after is None or after[0] != _BY_COST or item[0] < after)
 
 
-def _runs_by_cost(found: _RunPlaces, wanted: Wanted, after: Place | None) -> Iterator[tuple[Place, Sums]]:
+def _runs_by_cost(found: _RunPlaces, wanted: Wanted, after: RowPosition | None) -> Iterator[tuple[RowPosition, Sums]]:
     for *_, totals in found.totals(None, wanted):
         for sums in filter(wanted.accepts, totals):
             id_hash = run_key(b"", sums.labels.get("id", ""))[1:]
@@ -335,12 +337,12 @@ class _RunPlaces:
         return named_by(self._reader.sums(session_key(self._tenant, session_id)))
 
 
-def _cursor(tenant: bytes, place: Place) -> str:
+def _cursor(tenant: bytes, place: RowPosition) -> str:
     kind, rank, id_hash = place
     return urlsafe_b64encode(pack([kind, str(rank), id_hash, tenant])).decode().rstrip("=")
 
 
-def _read_cursor(tenant: bytes, text: str) -> Place:
+def _read_cursor(tenant: bytes, text: str) -> RowPosition:
     try:
         kind, rank, id_hash, given_for = unpack(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         place = (int(kind), int(rank), bytes(id_hash))

@@ -24,7 +24,7 @@ _KEY_LENGTH = 25
 _TENANT_END = 9
 _KEYS_A_ROW = 64
 """So that a row stays within a page."""
-Row: TypeAlias = tuple[bytes, bytes]
+KeyAndRecord: TypeAlias = tuple[bytes, bytes]
 
 _HEAD = bytes(2)
 """The segment number of a trace's head."""
@@ -44,7 +44,7 @@ _NAMELESS = (Table.SESSION, Table.RUN)
 """What is taken from these is added to what belongs to no session (run), so that the sums of the ledger stay true."""
 
 
-def due_rows(due: dict[int, list[Key]], unique: int) -> Iterator[Row]:
+def due_rows(due: dict[int, list[Key]], unique: int) -> Iterator[KeyAndRecord]:
     """Rows of the DUE table; `unique` tells those of one commit from those of another with the same arrival."""
     number = 0
     for arrival_ms, keys in sorted(due.items()):
@@ -92,9 +92,9 @@ def _index_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> l
     return rows
 
 
-def _rows_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> list[Row]:
+def _rows_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> list[KeyAndRecord]:
     end = _DUE + max(0, before_ms).to_bytes(8, "big")
-    rows: list[Row] = []
+    rows: list[KeyAndRecord] = []
     with txn.cursor() as cursor:
         more = cursor.set_range(_DUE)
         while more and limit > 0 and cursor.key() < end:
@@ -147,9 +147,9 @@ class Sweep:
         self._next = bytes((_TOTALS[table % len(_TOTALS)],)) + self._tenant
         return table == len(_TOTALS)
 
-    def _look(self, cursor: lmdb.Cursor[bytes], before_ms: int, limit: int) -> tuple[list[Row], bytes | None]:
+    def _look(self, cursor: lmdb.Cursor[bytes], before_ms: int, limit: int) -> tuple[list[KeyAndRecord], bytes | None]:
         """The idle ones among the next records of this table, and where to go on; None at the table's end."""
-        idle: list[Row] = []
+        idle: list[KeyAndRecord] = []
         prefix = self._next[:1] + self._tenant
         more = cursor.set_range(self._next)
         while more and cursor.key().startswith(prefix):
@@ -228,7 +228,7 @@ class Narrowing:
     def __init__(self) -> None:
         self._next = _DIMENSION
 
-    def go(self, txn: lmdb.Transaction[bytes], limit: int) -> list[Row]:
+    def go(self, txn: lmdb.Transaction[bytes], limit: int) -> list[KeyAndRecord]:
         """Look at `limit` keys more; return the values of the first day that has too many, a part of them at most.
 
         Keys are hashes of the values, so that a part is a sample: the half that stays has the dearest of all.
@@ -236,7 +236,7 @@ class Narrowing:
         with txn.cursor() as cursor:
             more = cursor.set_range(self._next)
             while more and limit > 0 and cursor.key()[:1] == _DIMENSION:
-                prefix, rows = cursor.key()[:PREFIX], list[Row]()
+                prefix, rows = cursor.key()[:PREFIX], list[KeyAndRecord]()
                 while more and cursor.key()[:PREFIX] == prefix and len(rows) <= 2 * VALUES_KEPT:
                     rows.append(cursor.item())
                     more = cursor.next()
@@ -248,7 +248,7 @@ class Narrowing:
         return []
 
 
-def narrow(txn: lmdb.Transaction[bytes], rows: list[Row]) -> int:
+def narrow(txn: lmdb.Transaction[bytes], rows: list[KeyAndRecord]) -> int:
     """Let those of a day's values that spent the least join the others, and return how many they were."""
     values = [(where, Sums.unpack(record)) for where, record in rows]
     values.sort(key=lambda item: (item[1].cost, item[1].calls, item[0]))

@@ -166,7 +166,7 @@ class Unit(Reader, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class StoreUsage:
     """How much is stored: bytes in use, bytes that may be used, the number of records, and how many gave way to the
     size since the store was opened.
     """
@@ -195,7 +195,7 @@ class Store(Protocol):
         """Do a bounded slice of retention and writing out, beside the units; return whether more is due."""
         ...
 
-    def usage(self) -> Usage: ...
+    def usage(self) -> StoreUsage: ...
 
     def close(self) -> None: ...
 

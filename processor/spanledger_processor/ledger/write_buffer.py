@@ -11,7 +11,7 @@ from typing import Any
 
 import lmdb
 
-from spanledger_processor.ledger.environment import DataFile, View, full, map_lmdb_errors, usage
+from spanledger_processor.ledger.environment import DataFile, LmdbReader, full, map_lmdb_errors, usage
 from spanledger_processor.ledger.housekeeping import Housekeeping, is_full
 from spanledger_processor.ledger.overlay import Overlay
 from spanledger_processor.ledger.retention import due_rows
@@ -64,7 +64,7 @@ class WriteBuffer:
         if is_full(usage(self._env)):
             self._make_room()
         with map_lmdb_errors(self._path), self._env.begin() as txn:
-            view = View(txn, self._path)
+            view = LmdbReader(txn, self._path)
             if self._held is not None:
                 self._held.below = view
             unit = Overlay(self._held or view, self._cache)
@@ -77,7 +77,7 @@ class WriteBuffer:
         self._file.check()
         with ExitStack() as ending, map_lmdb_errors(self._path):
             with self._turn:
-                view = View(ending.enter_context(self._env.begin()), self._path)
+                view = LmdbReader(ending.enter_context(self._env.begin()), self._path)
                 reader = view if self._held is None else self._held.copy(view)
             yield reader
 
@@ -141,7 +141,7 @@ class WriteBuffer:
 
     def _commit(self, overlay: Overlay, *, retain: bool) -> None:
         with self._env.begin(write=True) as txn:
-            landing = overlay.landing(View(txn, self._path))
+            landing = overlay.landing(LmdbReader(txn, self._path))
             for gone in landing.gone:
                 txn.delete(gone)
             rows = [*landing.rows, *due_rows(overlay.due, txn.id())]

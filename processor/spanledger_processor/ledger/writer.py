@@ -22,10 +22,10 @@ from spanledger_processor.ledger.store import (
     StateError,
     StateLockedError,
     Store,
+    StoreUsage,
     Unit,
     UnitConflictError,
     UnitTooLargeError,
-    Usage,
 )
 
 _RETRY_S = 2.0
@@ -146,7 +146,7 @@ _MAINTAIN_AGAIN_S = 0.02
 class Observer(Protocol):
     """What telemetry wants to know of the writer; called on its thread."""
 
-    def committed(self, seconds: float, works: int, usage: Usage) -> None:
+    def committed(self, seconds: float, works: int, usage: StoreUsage) -> None:
         """So many works landed in one commit; `seconds` with all that they did."""
         ...
 
@@ -158,7 +158,7 @@ class Observer(Protocol):
 class Unobserved:
     """An observer that looks away."""
 
-    def committed(self, seconds: float, works: int, usage: Usage) -> None:
+    def committed(self, seconds: float, works: int, usage: StoreUsage) -> None:
         """Nothing."""
 
     def available(self, available: bool) -> None:  # noqa: FBT001

@@ -17,7 +17,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.values import Attributes, attributes_of
-from spanledger_processor.otlp.wire import FIXED32, FIXED64, LENGTH, VARINT, Field, MalformedError, fields
+from spanledger_processor.otlp.wire import FIXED32, FIXED64, LENGTH, VARINT, MalformedError, WireField, fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +183,7 @@ def _contradiction(item: bytes, envelope: Envelope) -> str | None:
     return found
 
 
-def _mismatch(field: Field, known: Mapping[int, int]) -> str | None:
+def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
     if known.get(field.number, field.wire_type) == field.wire_type:
         return None
     return f"field {field.number} has wire type {field.wire_type}, not {known[field.number]}"

@@ -35,7 +35,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.envelope import LOGS, MAX_ITEMS, METRICS, TRACES, Envelope, read_envelope
-from spanledger_processor.otlp.wire import LENGTH, Field, MalformedError, fields
+from spanledger_processor.otlp.wire import LENGTH, MalformedError, WireField, fields
 
 TYPES = FieldDescriptorProto
 
@@ -386,7 +386,7 @@ def salvage(message: Any, encoded: bytes, depth: int = 0) -> Any:
     return message
 
 
-def _descend(message: Any, field: Field, content: bytes, depth: int) -> None:
+def _descend(message: Any, field: WireField, content: bytes, depth: int) -> None:
     known = fields_by_number(message.DESCRIPTOR).get(field.number)
     if known is None or known.message is None or field.wire_type != LENGTH or depth == _MAX_DESCENT:
         return

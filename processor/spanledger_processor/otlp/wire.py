@@ -23,7 +23,7 @@ _MAX_GROUPS = 100
 """Depth at which protobuf's own parsers stop."""
 
 
-class Field(NamedTuple):
+class WireField(NamedTuple):
     """Offsets of one field: its tag ends at `tag_end`, its content is [start, end). Groups span to their end tag."""
 
     number: int
@@ -61,7 +61,7 @@ def write_varint(number: int) -> bytes:
     return bytes(out)
 
 
-def fields(data: bytes, start: int, end: int) -> Iterator[Field]:
+def fields(data: bytes, start: int, end: int) -> Iterator[WireField]:
     """Yield the fields of the message that stands at [start, end), in order.
 
     Raises:
@@ -76,7 +76,7 @@ def fields(data: bytes, start: int, end: int) -> Iterator[Field]:
         at = field.end
 
 
-def _read_field(data: bytes, at: int, end: int, depth: int) -> Field:
+def _read_field(data: bytes, at: int, end: int, depth: int) -> WireField:
     tag = data[at]
     tag_end = at + 1
     if tag > 0x7F:
@@ -97,7 +97,7 @@ def _read_field(data: bytes, at: int, end: int, depth: int) -> Field:
         raise MalformedError(f"byte {at}: wire type {wire_type} does not exist")
     if stop > end:
         raise MalformedError(f"byte {at}: field {number} needs {stop - end} bytes more than there are")
-    return Field(number, wire_type, tag_end, start, stop)
+    return WireField(number, wire_type, tag_end, start, stop)
 
 
 def _read_length(data: bytes, at: int, end: int) -> tuple[int, int]:

@@ -1,13 +1,13 @@
 """Prices of calls: rate cards from genai-prices or the user's overrides, exact arithmetic, reasons for no price."""
 
-from spanledger_processor.pricing.explain import Explanation, Line, Quotation, describe, explain
+from spanledger_processor.pricing.explain import ChargeLine, Explanation, Quotation, describe, explain
 from spanledger_processor.pricing.model_names import canonical_model, one_model
 from spanledger_processor.pricing.price_list import Override
 from spanledger_processor.pricing.pricer import Pricer
 
 __all__ = [
+    "ChargeLine",
     "Explanation",
-    "Line",
     "Override",
     "Pricer",
     "Quotation",

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Unpriced
 from spanledger_processor.pricing.pricer import Pricer, Quote, Resolved, priced_name
-from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, Row
+from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, ClassRates
 from spanledger_processor.units import USD, Pico
 
 _DAY_NS = 86_400 * 10**9
@@ -34,7 +34,7 @@ REASONS: dict[Unpriced, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ChargeLine:
     """One class of usage. `rate` is in USD per `unit`: a million tokens, or a thousand of what is sold per call."""
 
     label: str
@@ -52,7 +52,7 @@ class Explanation:
     """The arithmetic of one call: `names` say how its model was found, `lines` add up to `cost.computed`."""
 
     names: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[ChargeLine, ...]
     cost: Cost
 
     def text(self) -> list[str]:
@@ -146,16 +146,16 @@ def _tried(resolved: Resolved) -> list[str]:
     ]
 
 
-def _lines(quote: Quote) -> tuple[Line, ...]:
+def _lines(quote: Quote) -> tuple[ChargeLine, ...]:
     card, rates, counts, amounts = quote
     return tuple(
-        Line(label, counts[place], _per_unit(unit, rates[place], card), amounts[place], _unit(unit))
+        ChargeLine(label, counts[place], _per_unit(unit, rates[place], card), amounts[place], _unit(unit))
         for place, label, unit in _SOLD
         if counts[place] and (rates[place] or unit != "request")
     )
 
 
-def _rates(card: Card, rates: Row) -> tuple[Rate, ...]:
+def _rates(card: Card, rates: ClassRates) -> tuple[Rate, ...]:
     """Return the rates that differ from those of what includes the class, and whatever input and output cost."""
     return tuple(
         Rate(label, _unit(unit), _per_unit(unit, rates[place], card))
@@ -164,7 +164,7 @@ def _rates(card: Card, rates: Row) -> tuple[Rate, ...]:
     )
 
 
-def _stated(card: Card, rates: Row, place: int) -> bool:
+def _stated(card: Card, rates: ClassRates, place: int) -> bool:
     """Return whether a class has a rate to show, and not only that of the class that includes it."""
     wholes = USAGE_CLASSES[place].part_of if place >= 0 else ()
     return bool(rates[place]) and not (place in card.unstated and wholes)

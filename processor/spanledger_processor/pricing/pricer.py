@@ -33,7 +33,7 @@ from spanledger_processor.model import USAGE_CLASSES, Call, Cost, CostSource, Re
 from spanledger_processor.pricing import price_list
 from spanledger_processor.pricing.model_names import BEDROCK, Candidate, candidates_for
 from spanledger_processor.pricing.price_list import OVERRIDE, Override
-from spanledger_processor.pricing.rate_card import Card, Row, charge, missing
+from spanledger_processor.pricing.rate_card import Card, ClassRates, charge, missing
 from spanledger_processor.units import Pico
 
 FAR = Fraction(3, 2)
@@ -91,7 +91,7 @@ class Resolved:
         return found
 
 
-Quote: TypeAlias = tuple[Card, Row, Row, Row]
+Quote: TypeAlias = tuple[Card, ClassRates, ClassRates, ClassRates]
 """The arithmetic of one call: at which rates of a card, how many tokens of each class, and how much money."""
 
 
@@ -177,14 +177,14 @@ class Pricer:
             return None
         return resolved.only or resolved.card(at_ns - day * _DAY_NS)
 
-    def _rates(self, call: Call, at_ns: int) -> tuple[Card, Row] | Unpriced:
+    def _rates(self, call: Call, at_ns: int) -> tuple[Card, ClassRates] | Unpriced:
         """Return the card and the rates on it that hold for a call; under a plan else those of the model's maker."""
         found = self._sellers_rates(call, at_ns)
         if found == "unknown_model" and call.plan:
             return self._sellers_rates(replace(call, provider=""), at_ns)
         return found
 
-    def _sellers_rates(self, call: Call, at_ns: int) -> tuple[Card, Row] | Unpriced:
+    def _sellers_rates(self, call: Call, at_ns: int) -> tuple[Card, ClassRates] | Unpriced:
         usage, provider, context = call.usage, call.provider, call.price_context
         model = call.response_model or call.request_model
         if len(call.request_model) > len(model):
@@ -251,7 +251,7 @@ def cost_on(card: Card, call: Call) -> Cost:
     return general_cost(call, card, card.rates(call.granularity, call.usage.input or 0))
 
 
-def usual_cost(call: Call, card: Card, rates: Row) -> Cost | None:
+def usual_cost(call: Call, card: Card, rates: ClassRates) -> Cost | None:
     """Return what `general_cost` returns, in a third of the time; None for a call that is not one of text alone.
 
     Nearly all calls come this way: six classes at most, on a card without anything unusual.
@@ -275,7 +275,7 @@ UsualMoney: TypeAlias = tuple[Pico, tuple[Pico, Pico, Pico, Pico, Pico], bool]
 
 
 def usual_money(
-    counts: tuple[int, int | None, int | None, int | None, int | None, int | None], rates: Row, *, estimate: bool
+    counts: tuple[int, int | None, int | None, int | None, int | None, int | None], rates: ClassRates, *, estimate: bool
 ) -> UsualMoney | None:
     """Return what the first six classes of usage cost at the rates of a card that is `usual`.
 
@@ -299,7 +299,7 @@ def usual_money(
     return sum(money), money, estimate
 
 
-def general_cost(call: Call, card: Card, rates: Row) -> Cost:
+def general_cost(call: Call, card: Card, rates: ClassRates) -> Cost:
     """Return what a call costs at the rates of a card, or why that cannot be told."""
     charged = charge(call, card, rates)
     if isinstance(charged, str):

@@ -36,10 +36,10 @@ PICO_PER_KCOUNT = 10**9
 
 REQUESTS = "requests_kcount"
 
-Row: TypeAlias = Sequence[int]
+ClassRates: TypeAlias = Sequence[int]
 """A number for each of `USAGE_CLASSES`, and one for the request itself behind them."""
 
-Charge: TypeAlias = tuple[Row, Row]
+Charge: TypeAlias = tuple[ClassRates, ClassRates]
 """Counts that are charged for, each token in one class only, and the money for each."""
 
 _INPUT, _OUTPUT, _REASONING = (CLASS_NAMES.index(name) for name in ("input", "output", "reasoning"))
@@ -79,9 +79,9 @@ class Card:
 
     price: str
     den: int
-    base: Row
+    base: ClassRates
     unsold: frozenset[int] = frozenset()
-    tiers: tuple[tuple[int, Row], ...] = ()
+    tiers: tuple[tuple[int, ClassRates], ...] = ()
     estimate: bool = False
     other_output: bool = False
     unstated: frozenset[int] = frozenset()
@@ -89,7 +89,7 @@ class Card:
     once: frozenset[int] = frozenset()
     usual: bool = False
 
-    def rates(self, granularity: Granularity, total_input: int) -> Row:
+    def rates(self, granularity: Granularity, total_input: int) -> ClassRates:
         """Return the rates for a call with that much input; a sum of calls always gets the base rates."""
         rates = self.base
         if granularity == "per-message":
@@ -99,7 +99,7 @@ class Card:
                 rates = above
         return rates
 
-    def is_estimate(self, call: Call, counts: Row, rates: Row) -> bool:
+    def is_estimate(self, call: Call, counts: ClassRates, rates: ClassRates) -> bool:
         """Return whether another amount is possible, by what the call leaves open."""
         usage = call.usage
         assert usage is not None
@@ -122,7 +122,7 @@ class Card:
         """Return the card as text, which `read_card` reads."""
         return json.dumps([sorted(value) if isinstance(value, frozenset) else value for value in astuple(self)])
 
-    def guessed(self, counts: Row) -> list[UsageClass]:
+    def guessed(self, counts: ClassRates) -> list[UsageClass]:
         """Return the classes that were used and whose own rate is not known."""
         return [USAGE_CLASSES[place] for place in sorted(self.unstated) if counts[place]]
 
@@ -160,7 +160,7 @@ def missing(call: Call) -> Unpriced | None:
     return "no_usage" if usage.output is None and call.kind not in ("embedding", "rerank") else None
 
 
-def charge(call: Call, card: Card, rates: Row) -> Charge | Unpriced:
+def charge(call: Call, card: Card, rates: ClassRates) -> Charge | Unpriced:
     """Return a call's counts by the classes that these rates tell apart, and the money; or why they cannot be told.
 
     A direction that was used and is not sold by the token has no known price, so neither has the call; embeddings

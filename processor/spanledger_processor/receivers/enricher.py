@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from spanledger_processor.config.receivers import MIB
-from spanledger_processor.config.receivers import Enricher as Settings
+from spanledger_processor.config.receivers import MIB, EnricherSettings
 from spanledger_processor.otlp.encoding import delimited
 from spanledger_processor.otlp.wire import LENGTH, VARINT, fields, write_varint
 from spanledger_processor.receivers.driver import RequestDriver, RequestObserver
@@ -124,7 +123,7 @@ class Enricher(Protocol):
 class EnricherReceiver:
     """One listener; its port is 0 for a socket in the file system."""
 
-    def __init__(self, settings: Settings, enricher: Enricher, observer: RequestObserver) -> None:
+    def __init__(self, settings: EnricherSettings, enricher: Enricher, observer: RequestObserver) -> None:
         self._enricher = enricher
         self._largest = settings.max_request_bytes
         limiter = MemoryLimiter(settings.max_in_flight_mib * MIB, lambda _: None)
@@ -147,7 +146,7 @@ class EnricherReceiver:
         """By name: the port it listens on, once started."""
         return {"enricher": self._listener.port}
 
-    def reload(self, settings: Settings) -> None:
+    def reload(self, settings: EnricherSettings) -> None:
         """Use the token and the certificates of other settings from now on; raises OSError."""
         self._listener.reload(settings)
 

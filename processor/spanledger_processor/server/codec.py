@@ -25,7 +25,7 @@ from spanledger_processor.model import Decision, ToolCall
 Values: TypeAlias = Sequence[Any]
 Write: TypeAlias = Callable[[Values], Any]
 """From the values of a column to what is packed."""
-Read: TypeAlias = Callable[[Any, int], Iterable[Any]]
+ReadValues: TypeAlias = Callable[[Any, int], Iterable[Any]]
 """From what was unpacked to so many values."""
 Convert: TypeAlias = Callable[[Any], Any]
 
@@ -119,7 +119,7 @@ def _write_nothing(_: Values) -> Values:
     return (None,)
 
 
-def _reader(kind: Any, *, wide: bool) -> Read:
+def _reader(kind: Any, *, wide: bool) -> ReadValues:
     """Return a function that reads a column that `_writer` of the same type wrote."""
     kind = _required(kind)
     if not _has_fields(kind):
@@ -138,7 +138,7 @@ def _reader(kind: Any, *, wide: bool) -> Read:
     return read
 
 
-def _plain_reader(convert: Convert | None) -> Read:
+def _plain_reader(convert: Convert | None) -> ReadValues:
     def read(written: Any, count: int) -> Iterable[Any]:
         values = written if convert is None else [None if value is None else convert(value) for value in written]
         return repeat(values[0], count) if len(values) == 1 else values

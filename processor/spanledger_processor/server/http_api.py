@@ -23,7 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from spanledger_processor.config.model import Api as ApiSettings
+from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.config.receivers import Auth
 from spanledger_processor.config.section import host_and_port
 from spanledger_processor.ledger.budgets import BudgetRule
@@ -46,7 +46,7 @@ from spanledger_processor.server.web_page import Followers, page_routes
 T = TypeVar("T")
 
 Phase: TypeAlias = Literal["starting", "serving", "stopping"]
-Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+RouteHandler: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 _LONGEST_CLOSE = 4096
 """Bytes of a request to end a session; there is only a tenant's name in it."""
@@ -194,7 +194,7 @@ class Api:
     async def _document(self, _: Request) -> Response:
         return Response(self._openapi, media_type="application/json")
 
-    def _endpoint(self, route: LedgerRoute) -> Endpoint:
+    def _endpoint(self, route: LedgerRoute) -> RouteHandler:
         """Return an endpoint that answers on a thread, over a snapshot of its own."""
 
         async def answer(request: Request) -> Response:

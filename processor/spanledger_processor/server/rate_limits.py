@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from spanledger_processor.accounting.facts import Batch
-from spanledger_processor.config.processing import RateLimits as Settings
+from spanledger_processor.config.processing import RateLimitSettings
 from spanledger_processor.ledger.packing import pack, unpack
 
 Limit: TypeAlias = Literal["requests", "bytes", "sessions", "models"]
@@ -59,7 +59,7 @@ class _Minute:
 class Minutes:
     """Counts by minutes that begin with the first request; nothing is counted of a request that is refused."""
 
-    def __init__(self, settings: Settings, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: RateLimitSettings, now: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
         self._now = now
         self._minutes: OrderedDict[str | bytes, _Minute] = OrderedDict()
@@ -125,7 +125,7 @@ class RateLimits:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: RateLimitSettings,
         tenant_of: Callable[[Mapping[str, str]], bytes],
         minutes: Minutes,
         count: Callable[[bytes], Awaitable[bytes]] | None = None,

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from spanledger_exporters import Delivery, DestinationError
 from spanledger_processor.config import Config
-from spanledger_processor.config.reading import Place, dotted
+from spanledger_processor.config.reading import Location, dotted
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.receivers import EnricherReceiver, Otlp
 from spanledger_processor.receivers.auth import ServerCertificates
@@ -104,12 +104,12 @@ def needing_restart(old: Config, new: Config) -> list[str]:
     return [dotted(place) for place, appears in _differences(old, new, ()) if appears or not _is_reloaded(place)]
 
 
-def _is_reloaded(place: Place) -> bool:
+def _is_reloaded(place: Location) -> bool:
     path = ".".join(str(step) for step in place)
     return any(fnmatchcase(path, pattern) for pattern in _RELOADED)
 
 
-def _differences(old: object, new: object, place: Place) -> Iterator[tuple[Place, bool]]:
+def _differences(old: object, new: object, place: Location) -> Iterator[tuple[Location, bool]]:
     """Yield the place of each value that differs, and whether TLS appears or goes there, which no listener can take."""
     if old == new:
         return

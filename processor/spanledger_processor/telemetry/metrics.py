@@ -13,7 +13,7 @@ from spanledger_processor.accounting.trace import tool_label
 from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.enrichment.redaction import Redacted
-from spanledger_processor.ledger.store import StateError, Usage
+from spanledger_processor.ledger.store import StateError, StoreUsage
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, counts_of
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.telemetry.log import on_suppressed
@@ -220,7 +220,7 @@ class LedgerMetrics:
         self.is_available = False
         self._registry = registry
 
-    def committed(self, seconds: float, works: int, usage: Usage) -> None:
+    def committed(self, seconds: float, works: int, usage: StoreUsage) -> None:
         """Count a commit."""
         self._registry.observe("state_commit_duration_seconds", seconds)
         self._registry.observe("state_commit_requests", works)

@@ -19,7 +19,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 
-from spanledger_processor.telemetry.table import OTHER, PREFIX, Row, Type
+from spanledger_processor.telemetry.table import OTHER, PREFIX, MetricRow, MetricType
 
 _LONGEST = 120
 """Characters of a label value that are kept."""
@@ -70,7 +70,7 @@ _ENDINGS = ("_total", "_bucket", "_count", "_sum")
 
 _Metric = TypeVar("_Metric", bound=MetricWrapperBase)
 
-Question: TypeAlias = Callable[[], None]
+MetricQuestion: TypeAlias = Callable[[], None]
 """Called before every scrape, to set what is read from elsewhere."""
 
 
@@ -111,7 +111,7 @@ class _Merged:
 class Registry:
     """One collector a row, found by the row's name; the process's own metrics stand beside them."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
+    def __init__(self, rows: Iterable[MetricRow]) -> None:
         self._rows = tuple(rows)
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
@@ -119,7 +119,7 @@ class Registry:
         for row in self._rows:
             for values in row.beginnings:
                 self._collectors[row.name].labels(*values)
-        self._questions: list[Question] = []
+        self._questions: list[MetricQuestion] = []
         self._gone: Samples = []
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
@@ -140,7 +140,7 @@ class Registry:
         """Add one observation to a histogram."""
         self._child(Histogram, name, labels).observe(value)
 
-    def before_scrape(self, question: Question) -> None:
+    def before_scrape(self, question: MetricQuestion) -> None:
         """Call `question` before every scrape; it sets gauges. What it raises fails the scrape."""
         self._questions.append(question)
 
@@ -188,9 +188,9 @@ def _labels(labels: Iterable[Sequence[str]]) -> _LabelValues:
     return tuple(sorted((name, value) for name, value in labels))
 
 
-def _collector(row: Row, registry: CollectorRegistry) -> MetricWrapperBase:
+def _collector(row: MetricRow, registry: CollectorRegistry) -> MetricWrapperBase:
     name = PREFIX + row.name
     if row.buckets:
         return Histogram(name, row.description, row.labels, buckets=row.buckets, registry=registry)
-    kinds: dict[Type, type[Counter | Gauge]] = {"counter": Counter, "gauge": Gauge}
+    kinds: dict[MetricType, type[Counter | Gauge]] = {"counter": Counter, "gauge": Gauge}
     return kinds[row.type](name, row.description, row.labels, registry=registry)

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias, get_args
 from spanledger_exporters.interface import Signal
 from spanledger_processor.model import CostSource, Unpriced
 
-Type: TypeAlias = Literal["counter", "gauge", "histogram"]
+MetricType: TypeAlias = Literal["counter", "gauge", "histogram"]
 
 PREFIX = "spanledger_"
 
@@ -36,11 +36,11 @@ _VALUES: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MetricRow:
     """One metric. `name` is without the prefix; counters are listed with their `_total`."""
 
     name: str
-    type: Type
+    type: MetricType
     unit: str
     labels: tuple[str, ...]
     description: str
@@ -65,19 +65,19 @@ class Row:
         return PREFIX + self.name
 
 
-def _counter(name: str, labels: str, description: str, unit: str = "", reasons: tuple[str, ...] = ()) -> Row:
-    return Row(name, "counter", unit, tuple(labels.split()), description, reasons=reasons)
+def _counter(name: str, labels: str, description: str, unit: str = "", reasons: tuple[str, ...] = ()) -> MetricRow:
+    return MetricRow(name, "counter", unit, tuple(labels.split()), description, reasons=reasons)
 
 
-def _gauge(name: str, labels: str, description: str, unit: str = "") -> Row:
-    return Row(name, "gauge", unit, tuple(labels.split()), description)
+def _gauge(name: str, labels: str, description: str, unit: str = "") -> MetricRow:
+    return MetricRow(name, "gauge", unit, tuple(labels.split()), description)
 
 
-def _histogram(name: str, labels: str, description: str, unit: str, buckets: tuple[float, ...]) -> Row:
-    return Row(name, "histogram", unit, tuple(labels.split()), description, buckets)
+def _histogram(name: str, labels: str, description: str, unit: str, buckets: tuple[float, ...]) -> MetricRow:
+    return MetricRow(name, "histogram", unit, tuple(labels.split()), description, buckets)
 
 
-TABLE: tuple[Row, ...] = (
+TABLE: tuple[MetricRow, ...] = (
     _gauge("build_info", "version", "Always 1; the label says which version runs."),
     # Requests received
     _counter(
@@ -332,7 +332,7 @@ def _table() -> Iterator[str]:
     yield ""
 
 
-def _line(row: Row) -> str:
+def _line(row: MetricRow) -> str:
     labels = " ".join(f"`{label}`" for label in row.labels)
     return f"| `{row.full_name}` | {row.type} | {row.unit} | {labels} | {row.description} |"
 

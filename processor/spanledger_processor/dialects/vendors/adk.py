@@ -11,7 +11,7 @@ from spanledger_processor.dialects.schema import (
     ContentKeys,
     Detection,
     GroupingKeys,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -39,7 +39,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 ADK = replace(
     OTEL,
     name="adk",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=3,
     about="Google Agent Development Kit",
     detection=Detection(

@@ -12,7 +12,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     Source,
     ToolKeys,
 )
@@ -21,7 +21,7 @@ from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL
 AGENTOPS = replace(
     OTEL,
     name="agentops",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=8,
     about="AgentOps SDK",
     detection=Detection(

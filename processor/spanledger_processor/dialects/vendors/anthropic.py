@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import Detection, Place, Source
+from spanledger_processor.dialects.schema import Detection, Precedence, Source
 from spanledger_processor.dialects.vendors.otel import OTEL
 
 ANTHROPIC = replace(
     OTEL,
     name="anthropic",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=8,
     about="Anthropic SDK and API spans",
     detection=Detection(

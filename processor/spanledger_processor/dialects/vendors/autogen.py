@@ -10,7 +10,7 @@ from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.schema import (
     Detection,
     Dialect,
-    Place,
+    Precedence,
     ScopedSpan,
     UsageText,
 )
@@ -52,7 +52,7 @@ def _identity(view: ScopedSpan, call: Call) -> None:
 
 AUTOGEN = Dialect(
     name="autogen",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=13,
     about="AutoGen (autogen-core's runtime)",
     detection=Detection(scopes=("autogen ",), requires=("sender_agent_type", "recipient_agent_type")),

@@ -10,7 +10,7 @@ from spanledger_processor.dialects.schema import (
     GroupingKeys,
     LogEvent,
     Mark,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     Tokens,
@@ -33,7 +33,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 CODEX = replace(
     OTEL,
     name="codex",
-    place=Place.CODING_AGENT,
+    place=Precedence.CODING_AGENT,
     rank=2,
     about="OpenAI Codex CLI spans",
     detection=Detection(

@@ -8,7 +8,7 @@ from spanledger_processor.dialects.schema import (
     ContentKeys,
     Detection,
     GroupingKeys,
-    Place,
+    Precedence,
     ScopedSpan,
 )
 from spanledger_processor.dialects.vendors.otel import OTEL
@@ -24,7 +24,7 @@ def _seller(_: ScopedSpan, call: Call) -> None:
 COPILOT = replace(
     OTEL,
     name="copilot",
-    place=Place.CODING_AGENT,
+    place=Precedence.CODING_AGENT,
     rank=4,
     about="GitHub Copilot in VS Code and Copilot CLI",
     detection=Detection(

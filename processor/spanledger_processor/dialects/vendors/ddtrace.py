@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import Detection, Place, Source
+from spanledger_processor.dialects.schema import Detection, Precedence, Source
 from spanledger_processor.dialects.vendors.otel import OTEL
 
 DDTRACE = replace(
     OTEL,
     name="ddtrace",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=12,
     about="Datadog ddtrace, OpenTelemetry bridge",
     detection=Detection(keys=("gen_ai.usage.cache_write_input_tokens", "gen_ai.usage.reasoning_output_tokens")),

@@ -13,7 +13,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     LogEvent,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     Tokens,
@@ -47,7 +47,7 @@ def _own_arguments(_: ScopedSpan, call: Call) -> None:
 GEMINI_CLI = replace(
     OTEL,
     name="gemini_cli",
-    place=Place.CODING_AGENT,
+    place=Precedence.CODING_AGENT,
     rank=3,
     about="Gemini CLI and Qwen Code spans",
     detection=Detection(scopes=("gemini-cli", "qwen-code"), requires=("gen_ai.operation.name",)),

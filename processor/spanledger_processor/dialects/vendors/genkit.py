@@ -10,7 +10,7 @@ from spanledger_processor.dialects.schema import (
     Dialect,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -48,7 +48,7 @@ def _model(view: ScopedSpan, call: Call) -> None:
 
 GENKIT = Dialect(
     name="genkit",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=2,
     about="Genkit (JavaScript, Go, Python)",
     detection=Detection(keys=("genkit:type", "genkit:metadata:subtype")),

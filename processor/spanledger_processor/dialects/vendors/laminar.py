@@ -11,7 +11,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     Source,
     ToolKeys,
     UsageText,
@@ -21,7 +21,7 @@ from spanledger_processor.dialects.vendors.otel import OTEL
 LAMINAR = replace(
     OTEL,
     name="laminar",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=10,
     about="Laminar SDKs",
     detection=Detection(keys=("lmnr.span.type",)),

@@ -16,7 +16,7 @@ from spanledger_processor.dialects.schema import (
     GroupingKeys,
     Kinds,
     Mark,
-    Place,
+    Precedence,
     Source,
     ToolKeys,
     UsageText,
@@ -165,7 +165,7 @@ def _plus(one: int | None, other: int | None) -> int | None:
 
 LANGFUSE = Dialect(
     name="langfuse",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=5,
     about="Langfuse SDKs, Python and JavaScript",
     detection=Detection(keys=("langfuse.observation.type",)),

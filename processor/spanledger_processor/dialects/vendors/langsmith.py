@@ -14,7 +14,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -59,7 +59,7 @@ _METADATA = "langsmith.metadata.usage_metadata"
 LANGSMITH = replace(
     OTEL,
     name="langsmith",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=6,
     about="LangSmith SDK, exporting OpenTelemetry",
     detection=Detection(keys=("langsmith.span.kind",)),

@@ -13,7 +13,7 @@ from spanledger_processor.dialects.schema import (
     GroupingKeys,
     Kinds,
     Mark,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -101,7 +101,7 @@ def _tool_fees(view: ScopedSpan, call: Call) -> None:
 LITELLM = replace(
     OTEL,
     name="litellm",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=9,
     about="LiteLLM, library and proxy",
     detection=Detection(

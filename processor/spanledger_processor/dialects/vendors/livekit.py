@@ -12,7 +12,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     FirstToken,
     GroupingKeys,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -30,7 +30,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 LIVEKIT = replace(
     OTEL,
     name="livekit",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=11,
     about="LiveKit Agents",
     detection=Detection(

@@ -11,7 +11,7 @@ from spanledger_processor.dialects.schema import (
     CostKey,
     Detection,
     GroupingKeys,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -44,7 +44,7 @@ def _streamed(view: ScopedSpan, call: Call) -> None:
 LOGFIRE = replace(
     OTEL,
     name="logfire",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=6,
     about="Logfire's integrations for OpenAI and Anthropic",
     detection=Detection(

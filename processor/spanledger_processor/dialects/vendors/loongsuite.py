@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Place, Source, ToolKeys
+from spanledger_processor.dialects.schema import Detection, GroupingKeys, Kinds, Precedence, Source, ToolKeys
 from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL
 
 LOONGSUITE = replace(
     OTEL,
     name="loongsuite",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=10,
     about="Alibaba LoongSuite agents",
     detection=Detection(keys=("gen_ai.span.kind",)),

@@ -14,7 +14,7 @@ from spanledger_processor.dialects.schema import (
     FirstToken,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     UsageText,
@@ -44,7 +44,7 @@ def _names_in_body(view: ScopedSpan, call: Call) -> None:
 MASTRA = replace(
     OTEL,
     name="mastra",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=4,
     about="Mastra (@mastra/otel-exporter)",
     detection=Detection(keys=("mastra.span.type",), scopes=("@mastra/",), requires=("gen_ai.operation.name",)),

@@ -14,7 +14,7 @@ from spanledger_processor.dialects.schema import (
     Dialect,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -68,7 +68,7 @@ def _langchain(view: ScopedSpan, call: Call) -> None:
 
 MLFLOW = Dialect(
     name="mlflow",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=7,
     about="MLflow tracing",
     detection=Detection(keys=("mlflow.spanType",)),

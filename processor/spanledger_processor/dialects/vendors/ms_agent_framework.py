@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input, Output
-from spanledger_processor.dialects.schema import Detection, GroupingKeys, Place, Source
+from spanledger_processor.dialects.schema import Detection, GroupingKeys, Precedence, Source
 from spanledger_processor.dialects.vendors.otel import OTEL
 
 MS_AGENT_FRAMEWORK = replace(
     OTEL,
     name="ms_agent_framework",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=5,
     about="Microsoft Agent Framework, Semantic Kernel, Microsoft.Extensions.AI",
     detection=Detection(

@@ -13,7 +13,7 @@ from spanledger_processor.dialects.schema import (
     GroupingKeys,
     Kinds,
     Mark,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     Tokens,
@@ -56,7 +56,7 @@ def _without_caches(view: ScopedSpan, call: Call) -> None:
 
 OPENINFERENCE = Dialect(
     name="openinference",
-    place=Place.CONVENTION,
+    place=Precedence.CONVENTION,
     rank=1,
     about="OpenInference (Arize Phoenix and AX), Python and JavaScript",
     detection=Detection(keys=("openinference.span.kind", *TOKENS.input, *TOKENS.output)),

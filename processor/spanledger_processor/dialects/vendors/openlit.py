@@ -14,7 +14,7 @@ from spanledger_processor.dialects.schema import (
     FirstToken,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -42,7 +42,7 @@ def _langchain(view: ScopedSpan, call: Call) -> None:
 OPENLIT = replace(
     OTEL,
     name="openlit",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=7,
     about="OpenLIT SDKs",
     detection=Detection(

@@ -15,7 +15,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -85,7 +85,7 @@ def unwrapped(value: Mapping[str, Any], given: Any) -> Any:
 OPENLLMETRY = replace(
     OTEL,
     name="openllmetry",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=11,
     about="OpenLLMetry (Traceloop), Python and JavaScript",
     detection=Detection(

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import CostKey, Detection, Place, Source
+from spanledger_processor.dialects.schema import CostKey, Detection, Precedence, Source
 from spanledger_processor.dialects.vendors.otel import OTEL
 
 OPENROUTER = replace(
     OTEL,
     name="openrouter",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=13,
     about="OpenRouter broadcast",
     detection=Detection(keys=("gen_ai.usage.total_cost", "gen_ai.usage.input_cost")),

@@ -14,7 +14,7 @@ from spanledger_processor.dialects.schema import (
     FirstToken,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     Tokens,
@@ -299,7 +299,7 @@ SOURCES = (
 
 OTEL = Dialect(
     name="otel",
-    place=Place.CONVENTION,
+    place=Precedence.CONVENTION,
     rank=2,
     about="OpenTelemetry GenAI semantic conventions",
     detection=Detection(

@@ -11,7 +11,7 @@ from spanledger_processor.dialects.schema import (
     CostKey,
     Detection,
     GroupingKeys,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     Tokens,
@@ -98,7 +98,7 @@ def _no_hours(view: ScopedSpan, call: Call) -> None:
 PYDANTIC_AI = replace(
     OTEL,
     name="pydantic_ai",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=2,
     about="Pydantic AI",
     detection=Detection(

@@ -12,7 +12,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     ToolKeys,
@@ -43,7 +43,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 SENTRY = replace(
     OTEL,
     name="sentry",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=9,
     about="Sentry SDKs",
     detection=Detection(keys=("sentry.op",)),

@@ -12,7 +12,7 @@ from spanledger_processor.dialects.schema import (
     CostKey,
     Detection,
     GroupingKeys,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     Tokens,
@@ -64,7 +64,7 @@ _OF_THEIR_OWN = frozenset(one.name for one in fields(Tokens))
 SPANLEDGER = replace(
     OTEL,
     name="spanledger",
-    place=Place.OWN,
+    place=Precedence.OWN,
     rank=1,
     about="Spans made by Spanledger from log events and from agents' files",
     detection=Detection(keys=(synthesized.SOURCE,)),

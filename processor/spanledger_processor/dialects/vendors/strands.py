@@ -13,7 +13,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     FirstToken,
     GroupingKeys,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     has,
@@ -59,7 +59,7 @@ def _in_messages(value: Any) -> Any:
 STRANDS = replace(
     OTEL,
     name="strands",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=4,
     about="Strands Agents",
     detection=Detection(

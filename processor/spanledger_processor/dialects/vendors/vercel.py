@@ -19,7 +19,7 @@ from spanledger_processor.dialects.schema import (
     Dialect,
     FirstToken,
     GroupingKeys,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     Tokens,
@@ -177,7 +177,7 @@ _GROUPS = GroupingKeys(session=("ai.telemetry.metadata.sessionId", "ai.settings.
 
 VERCEL_LEGACY = Dialect(
     name="vercel_legacy",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=1,
     about="Vercel AI SDK up to version 6 (experimental_telemetry), opencode",
     detection=Detection(keys=("ai.operationId",)),
@@ -267,7 +267,7 @@ VERCEL_LEGACY = Dialect(
 VERCEL = replace(
     OTEL,
     name="vercel",
-    place=Place.CONVENTION_KEYS,
+    place=Precedence.CONVENTION_KEYS,
     rank=1,
     about="Vercel AI SDK from version 7 (@ai-sdk/otel)",
     detection=Detection(scopes=("gen_ai",), requires=("gen_ai.operation.name",)),

@@ -11,7 +11,7 @@ from spanledger_processor.dialects.schema import (
     Dialect,
     GroupingKeys,
     Kinds,
-    Place,
+    Precedence,
     ScopedSpan,
     Source,
     Tokens,
@@ -44,7 +44,7 @@ def _root(view: ScopedSpan) -> Kind | None:
 
 VOLTAGENT = Dialect(
     name="voltagent",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=3,
     about="VoltAgent",
     detection=Detection(
