@@ -85,7 +85,7 @@ class TraceCache:
         self._traces: OrderedDict[Key, StoredTrace] = OrderedDict()
 
     def take(self, where: Key, record: bytes) -> StoredTrace | None:
-        """The trace whose head was written as `record` under `where`."""
+        """Return the trace whose head was written as `record` under `where`."""
         known = self._traces.pop(where, None)
         if known is None:
             return None
@@ -93,7 +93,7 @@ class TraceCache:
         return known if known.record == record else None
 
     def wants(self, known: StoredTrace) -> bool:
-        """Whether a trace is one to keep."""
+        """Return whether a trace is one to keep."""
         return self._long <= _size(known) <= self._most_spans
 
     def put(self, where: Key, known: StoredTrace) -> None:
@@ -135,11 +135,11 @@ class TraceState:
 
     @property
     def trace(self) -> Trace:
-        """The spans."""
+        """Return the spans."""
         return self.stored.trace
 
     def place(self, span: Span) -> Place:
-        """Where a span of this trace stands, by all that is known now."""
+        """Return where a span of this trace stands, by all that is known now."""
         role = self.match.roles.get(span.span_id, "")
         groups = self.groups
         place = Place(role, groups.session(span).id, groups.run(span).id, groups.agent(span))
@@ -147,15 +147,15 @@ class TraceState:
         return place
 
     def reason(self, span: Span) -> Reason | None:
-        """Why a span counts beside another one or not, if there is one."""
+        """Return why a span counts beside another one or not, if there is one."""
         return self.across.get(span.span_id) or self.match.reasons.get(span.span_id)
 
     def is_counted(self, span: Span) -> bool:
-        """Whether a span of this trace counts, by all that is known now."""
+        """Return whether a span of this trace counts, by all that is known now."""
         return not span.twin and self.match.roles.get(span.span_id) == COUNTED
 
     def gives_way(self, span: Span) -> bool:
-        """Whether what stands above a call is reported in another trace: the call may tell more than both."""
+        """Return whether what stands above a call is reported in another trace: the call may tell more than both."""
         reason = self.match.reasons.get(span.span_id)
         return (
             reason is not None and reason.code == "tells more" and bytes.fromhex(reason.other) not in self.trace.spans
@@ -177,7 +177,7 @@ class TraceState:
             self.revise()
 
     def credit(self) -> UsageVector:
-        """What was sent too much, as long as the new spans have no places."""
+        """Return what was sent too much, as long as the new spans have no places."""
         return excess(self.trace) if self.incremental is None else self.excess_before
 
 
@@ -200,7 +200,7 @@ class TraceSet:
         return iter(self._states.values())
 
     def decision(self, trace_id: bytes, span_id: bytes) -> bytes:
-        """The packed decision of a span that is known; empty for one that is not."""
+        """Return the packed decision of a span that is known; empty for one that is not."""
         stored = self._load(trace_id)
         span = stored.trace.spans.get(span_id)
         if span is not None:
@@ -213,7 +213,7 @@ class TraceSet:
         return next((row for row in self._segment(trace_id, segment) if id_of(row) == span_id), None)
 
     def _settled(self, trace_id: bytes, stored: StoredTrace, span_id: bytes) -> int:
-        """The segment that holds a span which the rules do not look at any more, 0 for any other."""
+        """Return the segment that holds a span which the rules do not look at any more, 0 for any other."""
         if not stored.head.forgotten:
             return 0
         unsettled = stored.unsettled.get(span_id, 0)
@@ -295,7 +295,7 @@ class TraceSet:
         return True
 
     def _counted(self, trace_id: bytes, span_id: bytes) -> Span | None:
-        """A span that is counted, as far as is known now; None for any other."""
+        """Return a span that is counted, as far as is known now; None for any other."""
         stored, state = self._load(trace_id), self._states.get(trace_id)
         span = stored.trace.spans.get(span_id)
         if span is None:
@@ -370,7 +370,7 @@ class TraceSet:
     def _segments(
         self, trace_id: bytes, closing: dict[int, list[Span]], changed: list[Span], gone: list[Span]
     ) -> Iterator[tuple[int, list[SpanRow]]]:
-        """The closed segments that have to be written, with their rows."""
+        """Yield the closed segments that have to be written, with their rows."""
         after = {(span.segment, span.span_id): row_of(span) for span in changed if span.segment}
         after.update({(span.segment, span.span_id): forgotten(row_of(span)) for span in gone})
         for number in sorted({segment for segment, _ in after} | set(closing)):
@@ -435,7 +435,7 @@ def _close_segments(stored: StoredTrace) -> dict[int, list[Span]]:
 
 
 def _changed(trace: Trace) -> list[Span]:
-    """The spans of a stored trace whose state is not what is stored of it; their rows are made anew."""
+    """Return the spans of a stored trace whose state is not what is stored of it; their rows are made anew."""
     changed: list[Span] = []
     for span in trace.spans.values():
         state = state_of(span)
@@ -454,7 +454,7 @@ class Memory:
 
     @classmethod
     def of(cls, reader: Reader) -> Memory:
-        """What a reader's store knows."""
+        """Return what a reader's store knows."""
         return cls(CallFilter.of(reader))
 
 

@@ -233,12 +233,12 @@ class RecordReader:
         return ""
 
     def joined(self, keys: Keys) -> str:
-        """All values under `keys` where all are there, else nothing."""
+        """Return all values under `keys` where all are there, else nothing."""
         values = [self.first((key,)) for key in keys]
         return "\0".join(values) if values and all(values) else ""
 
     def nanoseconds(self, keys: Keys) -> int:
-        """A duration in milliseconds, in nanoseconds; 0 if there is none that makes sense."""
+        """Return a duration in milliseconds, in nanoseconds; 0 if there is none that makes sense."""
         for key in keys:
             value = self.attributes.get(key)
             try:
@@ -304,7 +304,7 @@ def _counts(event: LogEvent, attributes: Attributes) -> Counts | None:
 
 
 def happened(record: LogView) -> int:
-    """When a record's event ended, in nanoseconds: its own time, else its timestamp, else when it was observed."""
+    """Return the end of a record's event, in ns: its own time, else its timestamp, else when it was observed."""
     if record.time_ns:
         return record.time_ns
     stamp = text(record.attributes.get("event.timestamp"))

@@ -191,7 +191,7 @@ class Stage:
         now_ns: int,
         trusted: bool,  # noqa: FBT001
     ) -> Fact | None:
-        """A GenAI span's fact; None for a plain span; _PASS for one that goes on as it came."""
+        """Return a GenAI span's fact; None for a plain span; _PASS for one that goes on as it came."""
         group = reading.request.groups[number]
         span = group.items[place]
         is_own = OWN in span
@@ -265,7 +265,7 @@ def _time_first_token(fact: Fact, view: SpanView) -> None:
 
 
 def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
-    """Whether one of `marks` stands in the bytes; a loop, for every span of a mixed request comes here."""
+    """Return whether one of `marks` stands in the bytes; a loop, for every span of a mixed request comes here."""
     for mark in marks:  # noqa: SIM110
         if mark in span:
             return True

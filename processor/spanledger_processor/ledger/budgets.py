@@ -129,7 +129,7 @@ class Crossing:
         return "forecast" if self.threshold == FORECAST else str(self.threshold)
 
     def pack(self) -> bytes:
-        """The stored form; its second element is the arrival, by which retention goes."""
+        """Return the stored form; its second element is the arrival, by which retention goes."""
         values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
         return pack([1, self.at_ns // 1_000_000, values, self.used, self.amount, self.at_ns, self.told])
 

@@ -80,7 +80,7 @@ class Facts:
             self.end(other.latest)
 
     def copy(self) -> Facts:
-        """The same facts, to be changed on their own."""
+        """Return the same facts, to be changed on their own."""
         values = {name: values.copy() for name, values in self.values.items()}
         counts = (self.turns, self.failed, self.denied)
         facts = Facts(*counts, values, self.gap_ms, self.stretches.copy(), self.unit_s, self.sizes.copy())
@@ -139,7 +139,7 @@ class Facts:
         self.cost_unit_s, self.costs = _united(self.cost_unit_s, self.costs, unit_s, costs, _COSTS, add)
 
     def pack(self) -> list[Any]:
-        """The stored form: plain values."""
+        """Return the stored form: plain values."""
         stretches = [time for stretch in self.stretches for time in stretch]
         counts = (self.turns, self.failed, self.denied)
         row = [counts, self.values, self.gap_ms, _steps(stretches), self.unit_s, self.sizes]
@@ -202,7 +202,7 @@ def _joined(stretches: Iterable[tuple[int, int]], gap: int) -> list[tuple[int, i
 
 
 def _steps(numbers: list[int]) -> list[int]:
-    """Each number less the one before it: short ones."""
+    """Return each number less the one before it: short ones."""
     return [number - before for before, number in zip([0, *numbers], numbers, strict=False)]
 
 

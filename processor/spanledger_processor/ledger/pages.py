@@ -69,7 +69,7 @@ class Wanted:
 
     @property
     def filtered(self) -> bool:
-        """Whether some rows are left out."""
+        """Return whether some rows are left out."""
         return self.accept is not None or self.since_ns > 0 or self.until_ns is not None
 
     def accepts(self, sums: Sums) -> bool:

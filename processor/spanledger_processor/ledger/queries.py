@@ -34,12 +34,12 @@ from spanledger_processor.units import USD, Pico
 
 
 def sessions(reader: Reader, tenant: bytes) -> list[Row]:
-    """All sessions, the one last active first; what belongs to none comes last, with an empty id."""
+    """Return all sessions, the one last active first; what belongs to none comes last, with an empty id."""
     return _ordered(Sums.unpack(record) for _, record in reader.scan(Table.SESSION, tenant))
 
 
 def runs(reader: Reader, tenant: bytes) -> list[Row]:
-    """All runs, the one last active first; what belongs to none comes last, with an empty id."""
+    """Return all runs, the one last active first; what belongs to none comes last, with an empty id."""
     return _ordered(all_runs(reader, tenant).values())
 
 
@@ -107,12 +107,12 @@ def _grouped(parts: list[Sums], *labels: str) -> dict[tuple[str, ...], Sums]:
 
 
 def models(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
-    """All models over all days from `since` (days since 1970) on, the dearest first."""
+    """Return all models over all days from `since` (days since 1970) on, the dearest first."""
     return Days(reader, tenant, since).by("model")
 
 
 def days(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
-    """Each UTC day from `since` (days since 1970) on that something was spent on, by the time that prices go by."""
+    """Return each UTC day from `since` (days since 1970) on with any spend, by the time that prices go by."""
     return Days(reader, tenant, since).by("day")
 
 
@@ -216,7 +216,7 @@ def tenants_of(reader: Reader) -> list[bytes]:
 
 
 def tenants(reader: Reader) -> list[Row]:
-    """The tenants that have data, the dearest first; `tenant` is None where the name was not kept."""
+    """Return the tenants that have data, the dearest first; `tenant` is None where the name was not kept."""
     found = []
     for tenant, sums in _ledgers(reader):
         name = "" if tenant == tenant_hash("") else sums.labels.get("tenant")
@@ -226,7 +226,7 @@ def tenants(reader: Reader) -> list[Row]:
 
 
 def _ledgers(reader: Reader) -> Iterator[tuple[bytes, Sums]]:
-    """The hashes of the tenants that have data, with the sums of each."""
+    """Yield the hashes of the tenants that have data, with the sums of each."""
     for where, record in reader.scan(Table.TOTAL, b""):
         tenant = where[1:9]
         if where == total_key(tenant):
@@ -246,7 +246,7 @@ def has_tenant(reader: Reader, tenant: bytes) -> bool:
 
 
 def total(reader: Reader, tenant: bytes) -> Row:
-    """The whole ledger, with what was sent on spans beyond it (docs/contract.md#promise-1-sums-are-true)."""
+    """Return the whole ledger, with what was sent on spans beyond it (docs/contract.md#promise-1-sums-are-true)."""
     record = reader.get(total_key(tenant))
     found = row(Sums.unpack(record) if record else Sums())
     correction = late_correction(reader, tenant)

@@ -70,7 +70,7 @@ def forget_due(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> int:
 
 
 def is_due(txn: lmdb.Transaction[bytes], before_ms: int) -> bool:
-    """Whether `forget_due` would find anything."""
+    """Return whether `forget_due` would find anything."""
     return bool(_rows_before(txn, before_ms, 1)) or bool(_index_before(txn, before_ms, 1))
 
 
@@ -120,7 +120,7 @@ def _forget_segments(txn: lmdb.Transaction[bytes], prefix: bytes) -> None:
 
 
 def _arrival_ms(record: bytes) -> int:
-    """When a record was last written; 0 for one that does not say, which was written once only."""
+    """Return when a record was last written; 0 for one that does not say, which was written once only."""
     found = second(record)
     return found if isinstance(found, int) else 0
 
@@ -148,7 +148,7 @@ class Sweep:
         return table == len(_TOTALS)
 
     def _look(self, cursor: lmdb.Cursor[bytes], before_ms: int, limit: int) -> tuple[list[KeyAndRecord], bytes | None]:
-        """The idle ones among the next records of this table, and where to go on; None at the table's end."""
+        """Return the idle ones among the next records of this table, and where to go on; None at the table's end."""
         idle: list[KeyAndRecord] = []
         prefix = self._next[:1] + self._tenant
         more = cursor.set_range(self._next)

@@ -36,12 +36,12 @@ class WarningRules:
 
     @property
     def are_on(self) -> bool:
-        """Whether there is any rule."""
+        """Return whether there is any rule."""
         return self.of_sessions or self.unpriced_share is not None
 
     @property
     def of_sessions(self) -> bool:
-        """Whether there is any rule for sessions."""
+        """Return whether there is any rule for sessions."""
         return self.failure_rate is not None or self.cost_rise is not None
 
 

@@ -42,7 +42,7 @@ class Description:
 
     @property
     def revision(self) -> str:
-        """A digest of all this."""
+        """Return a digest of all this."""
         return _digest((self.span_markers, self.log_markers, self.link_keys, self.unread_values, self.trusted))
 
 

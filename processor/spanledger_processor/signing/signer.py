@@ -38,7 +38,7 @@ _QUOTED = re.compile(r""" "(?:[^"\\]++|\\.)*+"? | '(?:[^'\\]++|\\.)*+'? """, re.
 
 
 def read(text: str) -> Any:
-    """The value of a text without white space around it: of JSON, of Python's `repr` of a dictionary, else itself.
+    """Return the value of a text without white space around it: JSON, Python's `repr` of a dictionary, else itself.
 
     Raises:
         RecursionError: it is nested too deep to be read.
@@ -54,7 +54,7 @@ def read(text: str) -> Any:
 
 
 def is_cut(text: str) -> bool:
-    """Whether the text of an object or a list ends before that does."""
+    """Return whether the text of an object or a list ends before that does."""
     if not text.startswith(("{", "[")):
         return False
     bare = _QUOTED.sub("", text)
@@ -114,7 +114,7 @@ class Signer:
         self._keyed = _keyed(key)
 
     def sign(self, tool: ToolCall) -> Signature | None:
-        """The signature of a call, None if it has neither name nor arguments. The same call id or not is no matter.
+        """Return the signature of a call, None if it has neither name nor arguments. Its call id makes no difference.
 
         Scope `full`: all arguments are in it. `truncated`: their text was cut, so calls that differ behind the cut
         share it. `name_only`: the arguments are not known. An empty or blank text, `null` and what stands for removed
@@ -158,7 +158,7 @@ class Signer:
         return digest[:16], digest[16:24]
 
     def _form(self, name: str, arguments: Any) -> tuple[str, bytes]:
-        """The scope, and the arguments as they are hashed: V and a canonical value, T and a text that was cut, or -."""
+        """Return the scope, and the arguments to hash: V and a canonical value, T and a text that was cut, or -."""
         if isinstance(arguments, bytes):
             arguments = arguments.decode("utf-8", "surrogateescape")
         text = arguments.strip() if isinstance(arguments, str) else None
@@ -180,5 +180,5 @@ class Signer:
 
 
 def _as_text(text: str) -> tuple[str, bytes]:
-    """What holds no value that could be read: plain text, JSON that was cut, JSON that is nested too deep."""
+    """Return what holds no value that could be read: plain text, JSON that was cut, JSON that is nested too deep."""
     return ("truncated", b"T" + canonical(text)) if is_cut(text) else ("full", b"V" + canonical(text))

@@ -50,7 +50,7 @@ class MetricRow:
 
     @property
     def beginnings(self) -> tuple[tuple[str, ...], ...]:
-        """The label values of the series that are 0 from the start.
+        """Return the label values of the series that are 0 from the start.
 
         A rate or an increase over a series needs a sample from before the first event.
         """
@@ -61,7 +61,7 @@ class MetricRow:
 
     @property
     def full_name(self) -> str:
-        """The name as it is scraped."""
+        """Return the name as it is scraped."""
         return PREFIX + self.name
 
 

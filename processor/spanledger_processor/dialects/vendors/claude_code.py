@@ -30,7 +30,7 @@ PROVIDERS = {
 
 
 def provider(view: ScopedSpan, call: Call) -> None:
-    """The seller behind the client: spans say `anthropic` whoever that is."""
+    """Set the seller behind the client: spans say `anthropic` whoever that is."""
     if "anthropic.provider" in view.attributes:
         call.provider = PROVIDERS.get(text(view.attributes.get("anthropic.provider")), call.provider)
 

@@ -102,7 +102,7 @@ _SEARCHES = (("web_search",), ("file_search",), ("search_unit",), ("code_executi
 
 
 def _tier(buckets: Mapping[str, int]) -> str:
-    """The tier that names of buckets hold; Langfuse passes LangChain's names on."""
+    """Return the tier that names of buckets hold; Langfuse passes LangChain's names on."""
     found = {tier for tier in _TIERS for key, number in buckets.items() if number and tier in key.split("_")}
     return found.pop() if len(found) == 1 else ""
 

@@ -27,7 +27,7 @@ _BODY = "mastra.metadata.body"
 
 
 def _names_in_body(view: ScopedSpan, call: Call) -> None:
-    """A step that holds the provider's answer says there which model gave it."""
+    """Take the model of a step from the provider's answer that it holds."""
     if call.usage is None or call.request_model or call.response_model:
         return
     body, about = (

@@ -28,7 +28,7 @@ _HERE = "openlit.instrumentation."
 
 
 def _kind(view: ScopedSpan) -> Kind | None:
-    """A span of the application's own (`start_trace`) has its result and nothing else."""
+    """Return `workflow` for a span of the application's own (`start_trace`), which has its result and nothing else."""
     if view.scope_name == "openlit" and not has(view, "gen_ai.operation.name", "gen_ai.request.model"):
         return "workflow"
     return None

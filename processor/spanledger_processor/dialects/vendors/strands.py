@@ -47,7 +47,7 @@ def _arguments(view: ScopedSpan, call: Call) -> None:
 
 
 def _in_messages(value: Any) -> Any:
-    """The arguments of the first tool call in a list of messages."""
+    """Return the arguments of the first tool call in a list of messages."""
     messages = texts.parse(value)
     for message in messages if isinstance(messages, list) else []:
         for part in message.get("parts") or [] if isinstance(message, dict) else []:
