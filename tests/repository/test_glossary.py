@@ -48,6 +48,19 @@ def test_commands_are_words_of_the_glossary() -> None:
     assert not _unknown(set(main.list_commands(click.Context(main))))
 
 
+def _configuration_keys() -> set[str]:
+    """The keys of docs/configuration.md, which is written from the code: of its tables and of its headings."""
+    text = (ROOT / "docs/configuration.md").read_text()
+    rows = re.findall(r"^\| `([a-z0-9_]+)`", text, re.MULTILINE)
+    headings = re.findall(r"^#+ `([^`]+)`", text, re.MULTILINE)
+    return {*rows, *(key for heading in headings for key in re.findall(r"[a-z0-9_]+", heading))}
+
+
+def test_configuration_keys_are_made_of_words_of_the_glossary() -> None:
+    assert len(_configuration_keys()) > 150
+    assert not _unknown(_configuration_keys())
+
+
 def test_a_word_that_is_not_there_is_found() -> None:
     assert _unknown({"spanledger_doors_total", "spanledger.cost.usd"}) == {"doors": "spanledger_doors_total"}
 

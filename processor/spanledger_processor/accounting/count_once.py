@@ -124,25 +124,30 @@ class Match:
 def match(trace: Trace) -> Match:
     """Find the role of every span of a trace that claims usage or cost."""
     claimants = [span for span in trace.spans.values() if span.claim is not None]
-    if any(_spends(span) and not (span.claim and span.claim.fallback) for span in claimants):
+    if any(_spends(span) and not (span.claim and span.claim.fallback) for span in claimants):  # rule 1
         claimants = [span for span in claimants if span.claim is not None and not span.claim.fallback]
     forest, found = Forest(trace.spans), Match()
     spending = {span.span_id: 1 for span in claimants if _spends(span)}
-    found.roles.update((span.span_id, DUPLICATE + span.twin) for span in claimants if span.twin)
-    _find_reports(forest, [span for span in claimants if span.kind not in AGGREGATES], spending, found)
-    repeating = _above(forest, trace, spending, found.roles)
+    found.roles.update((span.span_id, DUPLICATE + span.twin) for span in claimants if span.twin)  # rule 2
+    _find_reports(forest, [span for span in claimants if span.kind not in AGGREGATES], spending, found)  # rule 3
+    repeating = _above(forest, trace, spending, found.roles)  # rule 4
     for span in claimants:
         found.roles.setdefault(span.span_id, REPEATS if span.span_id in repeating else COUNTED)
-    _around(forest, trace, claimants, found.roles)
-    _prefer_richer(forest, trace, claimants, found)
-    _silence(forest, claimants, found.roles)
+    _around(forest, trace, claimants, found.roles)  # rule 5
+    _prefer_richer(forest, trace, claimants, found)  # rule 6
+    _silence(forest, claimants, found.roles)  # rule 7
+    _note_doubts(trace, claimants, found)
+    return found
+
+
+def _note_doubts(trace: Trace, claimants: list[Span], found: Match) -> None:
+    """Keep why a counted span may be more than it says: of a library that calls again, or in a trace that was cut."""
     for span in trace.spans.values():
         if span.kind == "tool" and (caller := trace.spans.get(span.parent_id)) is not None and calls_again(caller):
             found.reasons[caller.span_id] = Reason("rounds", "")
     if trace.cut:
         containers = [span.span_id for span in claimants if span.kind in CONTAINERS]
         found.reasons.update((span_id, Reason("cut", "")) for span_id in containers if found.roles[span_id] == COUNTED)
-    return found
 
 
 def calls_again(span: Span) -> bool:
