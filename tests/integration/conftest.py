@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from backend import Backend
 from real_parts import Loop, Tempo
+from tests.capture.model_server import ModelServer
 from tools import parts
 from tools.programs import Program
 
@@ -62,6 +65,23 @@ def chromium() -> Path:
 def promtool_program() -> None:
     """Prometheus' tool for rules is on this machine."""
     parts.obtain("promtool")
+
+
+@pytest.fixture
+def model() -> Iterator[ModelServer]:
+    """A model server that writes down what it bills."""
+    server = ModelServer()
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def backend() -> Iterator[Backend]:
+    """A destination that keeps what arrives."""
+    with Backend() as backend:
+        yield backend
 
 
 @pytest.fixture(scope="session")

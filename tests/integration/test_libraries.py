@@ -8,11 +8,9 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -65,21 +63,6 @@ def _sections() -> list[Section]:
 
 ONCE, *LIBRARIES, NAMES = _sections()
 RUNNABLE = [section for section in LIBRARIES if section.of("python") or section.of("js")]
-
-
-@pytest.fixture
-def model() -> Iterator[ModelServer]:
-    server = ModelServer()
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def backend() -> Iterator[Backend]:
-    with Backend() as backend:
-        yield backend
 
 
 def test_all_but_one_can_be_run() -> None:

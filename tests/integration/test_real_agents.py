@@ -9,11 +9,9 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -58,21 +56,6 @@ def _blocks() -> list[Block]:
 
 
 BLOCKS = _blocks()
-
-
-@pytest.fixture
-def model() -> Iterator[ModelServer]:
-    server = ModelServer()
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture
-def backend() -> Iterator[Backend]:
-    with Backend() as backend:
-        yield backend
 
 
 def test_the_page_has_settings_for_each_agent() -> None:
