@@ -238,7 +238,7 @@ class ToolPrice(Section):
     """What one execution of a tool costs by itself."""
 
     tool: str = Field(min_length=1, description="Tool name; `*`, `?` and `[...]` match as in file names.")
-    usd: Annotated[Rate, Field(le=10**6)] = Field(description="USD for one execution.")
+    usd: Annotated[UsdRate, Field(le=10**6)] = Field(description="USD for one execution.")
     name: str | None = Field(
         default=None,
         min_length=1,
