@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from books import KEY, Books
 from captures import Capture, captures
 from chats import COST, chat, request, set_attributes
+from contract_names import ALL, NAMES
 from replays import attributes, spans_of
 from spanledger_processor import synthesized
 from spanledger_processor.accounting.account import account
@@ -29,34 +30,7 @@ from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.wiring import make_id_resolver, make_stage
 from spanledger_processor.signing import Signer
 
-CONTRACT = Path(__file__).resolve().parents[2] / "docs" / "contract.md"
 NOW = 1_795_500_000_000_000_000
-NAMES = {
-    "spanledger.session.id",
-    "spanledger.session.parent_id",
-    "spanledger.run.id",
-    "spanledger.agent.id",
-    "spanledger.agent.parent_id",
-    "spanledger.task.id",
-    "spanledger.task.kind",
-}
-"""What any span may name, by the contract's section on made spans and by `processor.sessions.keys` and its like."""
-
-
-def names_of_the_contract() -> list[str]:
-    """Every name in the first column of the contract's table of attributes."""
-    table = CONTRACT.read_text().partition("## Attributes added")[2].partition("\n\n###")[0]
-    found: list[str] = []
-    for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE):
-        for written in re.findall(r"`([^`]+)`", row):
-            name = written if written.startswith("spanledger") else f"spanledger{written}"
-            head, _, rest = name.partition("{")
-            options, _, tail = rest.partition("}")
-            found += [f"{head}{option}{tail}" for option in options.split(",")] if rest else [name]
-    return found
-
-
-ALL = sorted({name.replace("*", "name") for name in names_of_the_contract()})
 
 
 class Stage:

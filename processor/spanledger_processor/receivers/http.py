@@ -138,7 +138,7 @@ class HttpReceiver:
         reservation = Reservation(self._driver.limiter, sender)
         accepted = Request(signal, "http", b"", without_credentials(headers), sender, self._settings.trusted_hop)
         try:
-            accepted.signal, accepted.body = await self._read(signal, request, reservation)
+            accepted.signal, accepted.body = await self._read(signal, request, headers, reservation)
         except ClientDisconnect:
             reservation.release()
             return GONE
@@ -147,21 +147,23 @@ class HttpReceiver:
             raise
         return await self._driver.submit(accepted, reservation, None)
 
-    async def _read(self, signal: Signal, request: HttpRequest, reservation: Reservation) -> tuple[Signal, bytes]:
-        encoding = self._checked(request)
+    async def _read(
+        self, signal: Signal, request: HttpRequest, headers: Mapping[str, str], reservation: Reservation
+    ) -> tuple[Signal, bytes]:
+        encoding = self._checked(request, headers)
         body = await read_body(request.stream(), encoding, self._settings.max_request_bytes, reservation)
         if media_type(request) == JSON:
             return await self._json.read(signal, body, reservation)
         return signal, body
 
-    def _checked(self, request: HttpRequest) -> str:
+    def _checked(self, request: HttpRequest, headers: Mapping[str, str]) -> str:
         """Return the body's encoding, once all that the headers say is fine."""
         if media_type(request) is None:
             raise RefusedError(rejected("media_type", f"content-type is one of {', '.join(MEDIA_TYPES)}"))
-        encoding = request.headers.get("content-encoding", "").strip().lower() or "identity"
+        encoding = headers.get("content-encoding", "").strip().lower() or "identity"
         if encoding not in ENCODINGS:
             raise RefusedError(rejected("encoding", f"content-encoding is one of {', '.join(ENCODINGS)}"))
-        length = request.headers.get("content-length", "")
+        length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._settings.max_request_bytes:
             raise RefusedError(too_large(self._settings.max_request_bytes))
         return encoding

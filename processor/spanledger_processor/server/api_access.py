@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from spanledger_processor.receivers.auth import Authenticator
+from spanledger_processor.receivers.auth import Authenticator, readable
 from spanledger_processor.server.web_page import PATHS as PAGE
 
 PROBES = frozenset({"/livez", "/readyz"})
@@ -61,7 +61,7 @@ class Access:
         host, origin = headers.get("host", ""), headers.get("origin")
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             return _refuse(HTTPStatus.FORBIDDEN, "pages of other sites may not ask (Origin)")
-        if needs_token and not self._authenticator.accepts(headers):
+        if needs_token and not self._authenticator.accepts(readable(headers.items())):
             message = "show the token of api.auth.bearer_token: authorization: Bearer TOKEN"
             return _refuse(HTTPStatus.UNAUTHORIZED, message, {"www-authenticate": "Bearer"})
         if not (self._authenticator.demands_token or self._is_ours(host)):

@@ -84,7 +84,9 @@ def _cell(value: Any) -> Any:
         value = "; ".join(f"{name}={inner}" for name, inner in value.items())
     elif isinstance(value, list):
         value = "; ".join(_brief(item) for item in value)
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    if not isinstance(value, str):
+        return value
+    return visible(f"'{value}" if value.startswith(_FORMULA) else value).replace("\n", "\\u000a")  # a row is a line
 
 
 def _brief(item: Any) -> str:

@@ -265,13 +265,15 @@ class Tenants:
             if found is None or found == "":
                 continue
             if of_header and "," in str(found):
-                return self._without("several")
+                return self._without("several tenants")
+            if of_header and not str(found).isprintable():
+                return self._without("no tenant that can be printed")
             return str(found)
-        return self._without("no")
+        return self._without("no tenant")
 
-    def _without(self, how_many: str) -> str:
+    def _without(self, named: str) -> str:
         if self._required:
-            raise MalformedError(f"the request names {how_many} tenant; one is required ({', '.join(self._keys)})")
+            raise MalformedError(f"the request names {named}; one is required ({', '.join(self._keys)})")
         return self._default
 
 
