@@ -161,13 +161,13 @@ class Sidecar:
         self.cursor.close()
 
     def _is_first_run(self, name: str) -> bool:
-        """Whether the settings say from when usage of a source counts: until anything of it was read, where they do."""
+        """Return whether the settings decide from when usage counts: until anything of a source was read."""
         if self.cursor.meta(f"{name} since") is None:
             return True
         return self.settings.since_ms is not None and next(self.cursor.states(name), None) is None
 
     def _first_run(self, name: str) -> int:
-        """From when usage counts: set at a source's first run, and kept."""
+        """Return the time from which usage counts: set at a source's first run, and kept."""
         kept: int = self.cursor.meta(f"{name} since") or 0
         if name in self.first:
             kept = self._now_ms() if self.settings.since_ms is None else self.settings.since_ms

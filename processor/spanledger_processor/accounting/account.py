@@ -102,7 +102,7 @@ class _Account:
         return self.ruling
 
     def _by_trace(self) -> dict[bytes, list[int]]:
-        """Where the spans stand that are not known yet, by trace. Known ones are answered from their records."""
+        """Return where the spans stand that are not known yet, by trace. Known ones are answered from their records."""
         new: dict[bytes, list[int]] = {}
         seen: dict[tuple[bytes, bytes], int] = {}
         for index, fact in enumerate(self.batch.facts):
@@ -253,7 +253,10 @@ class _Account:
 
 
 def _over(changes: Changes, stored: ReadRecord) -> ReadRecord:
-    """Reads what a request changes, else what is stored. No method: it would tie all that was read into a ring."""
+    """Return a reader of what a request changes, else of what is stored.
+
+    It is no method: that would tie all that was read into a ring.
+    """
 
     def read(where: Key) -> bytes | None:
         return changes.replace.get(where) or changes.claim.get(where) or stored(where)
@@ -262,7 +265,7 @@ def _over(changes: Changes, stored: ReadRecord) -> ReadRecord:
 
 
 def _counted_below(trace: Trace) -> dict[bytes, Pico]:
-    """The counted cost below each span, as far as links are known; spans above none are left out."""
+    """Return the counted cost below each span, as far as links are known; spans above none are left out."""
     counted = {span.span_id: span.claim.amount or 0 for span in trace.spans.values() if span.counted and span.claim}
     counted.update((span.span_id, span.fee) for span in trace.spans.values() if span.fee)
     return Forest(trace.spans).sums_below(counted)

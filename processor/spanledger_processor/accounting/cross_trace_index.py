@@ -197,7 +197,7 @@ class CrossTraceIndex:
         return (mixed ^ mixed >> 31) & _MASK
 
     def candidates(self, hashes: Hashes, span: Span) -> list[Entry]:
-        """Counted calls that `span` may report too, those of a common id first."""
+        """Return counted calls that `span` may report too, those of a common id first."""
         rows = list(self._calls.rows(hashes, source_of(span)))
         if not rows:
             return []  # nearly always

@@ -109,11 +109,11 @@ class Totals:
                 _facts_of(into).add(facts)
 
     def _of_group(self, span: Span, place: Place) -> Sums:
-        """Where the session and the run of a span are gathered."""
+        """Return where the session and the run of a span are gathered."""
         return _of(self._groups, (place.session, place.run, span.parent_session))
 
     def _of_claim(self, span: Span, place: Place) -> list[Sums]:
-        """Where what a counted span claims is gathered besides."""
+        """Return where what a counted span claims is gathered besides."""
         claim = span.claim
         if claim is None:
             return []
@@ -130,7 +130,7 @@ class Totals:
         return notes
 
     def _of_parts(self, span: Span, place: Place) -> list[Sums]:
-        """Where what a session did by the span's agent, and by its tool, is gathered."""
+        """Return where what a session did by the span's agent, and by its tool, is gathered."""
         session, gathered = place.session, list[Sums]()
         if place.agent:
             gathered.append(_of(self._parts, (session, AGENT, place.agent)))
@@ -187,15 +187,15 @@ class Totals:
         self._linked.setdefault((kind, bounded_id(above)), set()).add(session)
 
     def run_of(self, session_id: str) -> Named:
-        """The run of what no trace knows one for."""
+        """Return the run of what no trace knows one for."""
         return Named(*run_of_session(bounded_id(session_id), self._names))
 
     def session_cost(self, session_id: str) -> Pico:
-        """The running total of a session, with everything that is settled."""
+        """Return the running total of a session, with everything that is settled."""
         return self._cost(session_key(self._tenant, session_id))
 
     def run_cost(self, run_id: str) -> Pico | None:
-        """The running total of a run, with everything that is settled; None if too many sessions are part of it."""
+        """Return the running total of a run, with all that is settled; None if too many sessions are part of it."""
         sessions = sessions_under(self._reader, self._tenant, run_id, self._linked)
         if sessions is None:
             return None
@@ -226,7 +226,7 @@ class Totals:
             self._add(where, sums, 1, {name: bounded_id(label) for name, label in labels.items()})
 
     def _names(self, session_id: str) -> tuple[set[str], str]:
-        """The runs that a session names, and its parent."""
+        """Return the runs that a session names, and its parent."""
         where = session_key(self._tenant, session_id)
         stored, change = self._known(where), self._changes.add.get(where)
         parent = stored.labels.get("parent", "") or (change.labels.get("parent", "") if change else "")
@@ -334,7 +334,7 @@ def _facts_of(sums: Sums) -> Facts:
 
 
 def _part_facts(span: Span) -> Facts:
-    """What a span tells of its agent and of its tool."""
+    """Return what a span tells of its agent and of its tool."""
     once = not span.again
     return Facts(0, int(span.detail.failed and once), int(span.detail.denied and once), loops=int(span.loops))
 

@@ -60,12 +60,12 @@ class Claim:
 
     @property
     def spends(self) -> bool:
-        """Whether anything was spent at all: a span without usage does not make its parent a repeat."""
+        """Return whether anything was spent at all: a span without usage does not make its parent a repeat."""
         return any(self.tokens) or bool(self.amount)
 
     @property
     def richness(self) -> tuple[bool, bool, int, int]:
-        """How much this claim tells: of a cached answer, of a price, of how many classes, and the tokens."""
+        """Return how much this claim tells: of a cached answer, of a price, of how many classes, and the tokens."""
         known = [count for count in self.tokens if count is not None]
         return self.cached, self.amount is not None, len(known), sum(known)
 
@@ -76,12 +76,12 @@ class Claim:
 
     @property
     def listed(self) -> str:
-        """The model's one name, under which the ledger has its sums (docs/pricing.md)."""
+        """Return the model's one name, under which the ledger has its sums (docs/pricing.md)."""
         return canonical_model(self.model)
 
     @property
     def spend(self) -> UsageVector:
-        """What it adds where it is counted; asked for often, and the same once the claim is complete."""
+        """Return what it adds where it is counted; asked for often, and the same once the claim is complete."""
         if self._spend is None:
             counts = () if self.cached else self.tokens
             amount = self.amount or 0
@@ -186,32 +186,32 @@ class Span:
 
     @property
     def agent(self) -> str:
-        """The agent that the span itself names."""
+        """Return the agent that the span itself names."""
         return self.detail.agent
 
     @property
     def names_parent(self) -> str:
-        """The agent above its own, as the span itself names it."""
+        """Return the agent above its own, as the span itself names it."""
         return self.detail.agent_parent
 
     @property
     def is_model_call(self) -> bool:
-        """Whether it is a single call of a model, with usage."""
+        """Return whether it is a single call of a model, with usage."""
         return self.kind == "llm" and self.claim is not None and bool(self.claim.tokens) and not self.claim.granularity
 
     @property
     def context(self) -> int:
-        """The input tokens of a single call of a model, 0 of anything else."""
+        """Return the input tokens of a single call of a model, 0 of anything else."""
         return (self.claim.tokens[0] or 0) if self.claim is not None and self.is_model_call else 0
 
     @property
     def fee(self) -> Pico:
-        """What it costs by itself as an execution of a tool that no other report told of before."""
+        """Return what it costs by itself as an execution of a tool that no other report told of before."""
         return 0 if self.again else self.detail.fee
 
     @property
     def counted(self) -> bool:
-        """Whether the ledger holds its claim."""
+        """Return whether the ledger holds its claim."""
         return self.place is not None and self.place.role == COUNTED and self.claim is not None
 
     def lend_price(self, price: tuple[Pico, str, str]) -> None:
@@ -388,7 +388,7 @@ def price_events(trace: Trace) -> list[tuple[Span, Claim]]:
 
 
 def _is_settled(span: Span) -> bool:
-    """Whether later spans cannot make a repeat of it: a call, or what is a repeat already; and not in the head."""
+    """Return whether later spans cannot make a repeat of it: a call, or a repeat already; and not in the head."""
     if not span.segment:
         return False
     claims = span.claim is not None and span.claim.spends and span.place is not None and span.place.role == COUNTED
@@ -396,5 +396,5 @@ def _is_settled(span: Span) -> bool:
 
 
 def _carries(span: Span) -> bool:
-    """Whether what stands above a span repeats it."""
+    """Return whether what stands above a span repeats it."""
     return span.claim is not None and span.claim.spends and span.place is not None and bool(span.place.role)

@@ -60,7 +60,7 @@ class Head:
 
 
 def pack_head(head: Head, rows: list[SpanRow], arrival_ms: int) -> bytes:
-    """The record of a head; its second element is the arrival in ms, by which retention goes."""
+    """Return the record of a head; its second element is the arrival in ms, by which retention goes."""
     live = () if head.live is None else (head.live,)
     return pack([_VERSION, arrival_ms, head.closed, head.revision, head.forgotten, rows, head.state, *live])
 
@@ -72,7 +72,7 @@ def unpack_head(record: bytes) -> tuple[Head, list[SpanRow]]:
 
 
 def pack_segment(rows: list[SpanRow], arrival_ms: int) -> bytes:
-    """The record of a closed segment."""
+    """Return the record of a closed segment."""
     return pack([_VERSION, arrival_ms, rows])
 
 
@@ -83,33 +83,33 @@ def unpack_segment(record: bytes) -> list[SpanRow]:
 
 
 def row_of(span: Span) -> SpanRow:
-    """The row of a span that was read from one, or was packed by `fix`."""
+    """Return the row of a span that was read from one, or was packed by `fix`."""
     return [span.fixed, *span.stored]
 
 
 def forgotten(row: SpanRow) -> SpanRow:
-    """The row of a span that the rules do not look at any more."""
+    """Return the row of a span that the rules do not look at any more."""
     return [row[0], (row[1] if len(row) > 1 else 0) | _FORGOTTEN, *row[2:]]
 
 
 def span_in(row: SpanRow) -> Span:
-    """The span of a stored row, also of one that is forgotten."""
+    """Return the span of a stored row, also of one that is forgotten."""
     return _span(row, 0)
 
 
 def spans_of(rows: Iterable[SpanRow], segment: int) -> list[Span]:
-    """The spans of stored rows, less those that are forgotten."""
+    """Return the spans of stored rows, less those that are forgotten."""
     return [_span(row, segment) for row in rows if len(row) < 2 or not row[1] & _FORGOTTEN]
 
 
 def id_of(row: SpanRow) -> bytes:
-    """The span id of a stored row."""
+    """Return the span id of a stored row."""
     span_id: bytes = unpack(row[0])[0]
     return span_id
 
 
 def decision_in(fixed: bytes) -> bytes:
-    """The packed decision in the packed part of a row; empty for a plain span."""
+    """Return the packed decision in the packed part of a row; empty for a plain span."""
     row = unpack(fixed)
     return row[-1] if len(row) > _PLAIN else b""
 
@@ -121,7 +121,7 @@ def fix(span: Span, decision: bytes = b"") -> None:
 
 
 def state_of(span: Span) -> list[Any]:
-    """What later spans may still change: flags, place, what was sent, twins. Defaults at the end are left out."""
+    """Return what later spans may change: flags, place, what was sent, twins. Defaults at the end are left out."""
     place, claim, sent = span.place, span.claim, span.sent
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
     flags |= _LOOPS if span.loops else 0
@@ -248,13 +248,13 @@ def _of_fixed(fixed: bytes) -> Span:
 
 
 def evidence_of(row: list[Any]) -> Evidence:
-    """The evidence of a stored claim."""
+    """Return the evidence of a stored claim."""
     asked, ids, origin = row
     return Evidence(asked, tuple(ids), tuple(origin)) if asked or ids or origin else NO_EVIDENCE
 
 
 def _all_classes(tokens: list[int | None]) -> tuple[int | None, ...]:
-    """The counts of a claim; one of a version that had fewer classes knows nothing of the others."""
+    """Return the counts of a claim; one of a version that had fewer classes knows nothing of the others."""
     if not tokens:
         return ()
     return (*tokens, *[None] * (len(USAGE_CLASSES) - len(tokens)))[: len(USAGE_CLASSES)]
@@ -292,7 +292,7 @@ def stored_span(reader: Reader, tenant: bytes, trace_id: bytes, span_id: bytes) 
 
 
 def pack_settled(segment: int) -> bytes:
-    """The record that says in which segment a span stands that the rules do not look at any more."""
+    """Return the record that says in which segment a span stands that the rules do not look at any more."""
     return segment.to_bytes(2, "big")
 
 

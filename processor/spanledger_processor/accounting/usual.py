@@ -201,12 +201,12 @@ def _pattern_of(fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
 
 
 def _whole(fact: UsualFact) -> Fact:
-    """The same fact with all its fields."""
+    """Return the same fact with all its fields."""
     return Fact(**{name: getattr(fact, name) for name in _FACT_FIELDS})
 
 
 def _another(fact: UsualFact) -> UsualFact:
-    """A fact like this one that differs in every value of its own."""
+    """Return a fact like this one that differs in every value of its own."""
     other = UsualFact.__new__(UsualFact)
     other.like, other.price, other.estimate, other.is_unsure = fact.like, fact.price, fact.estimate, fact.is_unsure
     other.trace_id, other.span_id = fact.trace_id[::-1] + b"\1", fact.span_id[::-1] + b"\1"
@@ -417,7 +417,7 @@ _span_id, _parent_id, _response_id = map(attrgetter, ("span_id", "parent_id", "r
 
 
 def _sums(facts: list[UsualFact], models: dict[str, Pico]) -> Sums:
-    """The sums of counted calls, as `Span.enter` makes them one by one."""
+    """Return the sums of counted calls, as `Span.enter` makes them one by one."""
     number = len(facts)
     counts = [
         sum([count or 0 for count in of_class]) for of_class in zip(*[fact.counts for fact in facts], strict=True)

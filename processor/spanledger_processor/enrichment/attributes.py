@@ -237,7 +237,7 @@ def _totals(decision: Decision) -> list[bytes]:
 
 
 def _usage(usage: Usage) -> list[bytes]:
-    """Counts that are known; one that no int64 holds cannot be written."""
+    """Return the counts that are known; one that no int64 holds cannot be written."""
     told = zip(_USAGE, counts_of(usage), strict=True)
     return [piece(count) for piece, count in told if count is not None and count in INT64]
 

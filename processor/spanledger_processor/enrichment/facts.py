@@ -25,7 +25,7 @@ _EARLIEST_NS = 1_577_836_800 * 10**9
 
 
 def price_time(start_ns: int, now_ns: int) -> tuple[int, bool]:
-    """The time by which a span is priced, and whether it is the span's own: its start, else its arrival."""
+    """Return the time by which a span is priced, and whether it is the span's own: its start, else its arrival."""
     if _EARLIEST_NS <= start_ns <= now_ns + NS_PER_DAY:
         return start_ns, True
     return now_ns, False
@@ -108,7 +108,7 @@ class FactBuilder:
     def genai(
         self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
     ) -> Fact | None:
-        """The facts of a GenAI span, None if no dialect knows it."""
+        """Return the facts of a GenAI span, None if no dialect knows it."""
         call = self.detect(View(view, group))
         if call is None:
             return None
@@ -132,7 +132,7 @@ class FactBuilder:
         return fact
 
     def plain(self, view: SpanView, group: ScopeGroup) -> Fact:
-        """The links and names of a span that is no GenAI span."""
+        """Return the links and names of a span that is no GenAI span."""
         return self._named(view, group, None, NO_HEADERS)
 
     def _named(self, view: SpanView, group: ScopeGroup, call: Call | None, headers: Mapping[str, str]) -> Fact:

@@ -45,11 +45,11 @@ class Overlay:
 
     @property
     def size(self) -> int:
-        """How many records it changes."""
+        """Return how many records it changes."""
         return len(self.records) + len(self.added)
 
     def get(self, key: Key) -> bytes | None:
-        """The record of `key`, None if there is none."""
+        """Return the record of `key`, None if there is none."""
         record = self.records.get(key)
         if record is None:
             record = self.below.get(key)
@@ -105,7 +105,7 @@ class Overlay:
 
     @contextmanager
     def part(self) -> Iterator[Overlay]:
-        """A part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
+        """Provide a part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
         part = Overlay(self, self.cache)
         yield part
         self.absorb(part)
@@ -121,7 +121,7 @@ class Overlay:
             self.due.setdefault(arrival_ms, []).extend(keys)
 
     def landing(self, below: Reader) -> Landing:
-        """What is to be written and removed, with totals as they are over `below` now."""
+        """Return what is to be written and removed, with totals as they are over `below` now."""
         landing = Landing([item for item in self.records.items() if item[0] not in self.added])
         for key, added in self.added.items():
             record = self.records.get(key) or below.get(key)
@@ -136,7 +136,7 @@ class Overlay:
         return landing
 
     def copy(self, below: Reader) -> Overlay:
-        """The same changes over another view; what is applied to this one afterwards does not reach it."""
+        """Return the same changes over another view; what is applied to this one afterwards does not reach it."""
         copy = Overlay(below)
         copy._put(self.records)
         for key, sums in self.added.items():
@@ -147,7 +147,7 @@ class Overlay:
         return copy
 
     def _base(self, key: Key) -> Sums:
-        """The total below; the lowest overlay unpacks it once."""
+        """Return the total below; the lowest overlay unpacks it once."""
         if isinstance(self.below, Overlay):
             return self.below.sums(key)
         self._check(key)

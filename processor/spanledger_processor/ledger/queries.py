@@ -99,7 +99,7 @@ def _tasks(reader: Reader, tenant: bytes, session_id: str) -> Iterator[Sums]:
 
 
 def _grouped(parts: list[Sums], *labels: str) -> dict[tuple[str, ...], Sums]:
-    """Sums by the values of some of their labels."""
+    """Return sums by the values of some of their labels."""
     groups: dict[tuple[str, ...], Sums] = {}
     for sums in parts:
         groups.setdefault(tuple(sums.labels.get(label, "") for label in labels), Sums()).add(sums)

@@ -96,7 +96,7 @@ class Sums:
             self.named = set(sorted(self.named | other.named)[:3])
 
     def copy(self) -> Sums:
-        """The same numbers, to be changed on their own."""
+        """Return the same numbers, to be changed on their own."""
         copy = replace(self, labels=self.labels.copy(), named=self.named.copy())
         copy.reasons, copy.models = self.reasons.copy(), self.models.copy()
         copy.granularities, copy.speeds = self.granularities.copy(), self.speeds.copy()
@@ -123,12 +123,12 @@ class Sums:
 
     @property
     def closed(self) -> bool:
-        """Whether a session was ended and nothing was done since."""
+        """Return whether a session was ended and nothing was done since."""
         return self.closed_ns > 0 and self.last_ns <= self.closed_ns
 
     @property
     def spent(self) -> UsageVector:
-        """The cost and the counts by class."""
+        """Return the cost and the counts by class."""
         return UsageVector(self.cost, self.usage)
 
     def spend(self, spent: UsageVector, sign: int = 1) -> None:
@@ -161,7 +161,7 @@ class Sums:
             models.pop(name, None)
 
     def pack(self) -> bytes:
-        """The stored form. Its second element is the arrival, as in every record that retention may take."""
+        """Return the stored form. Its second element is the arrival, as in every record that retention may take."""
         first, later = self.usage[:_CLASSES_OF_VERSION_1], self.usage[_CLASSES_OF_VERSION_1:]
         calls = (self.cost, self.calls, self.priced, self.unpriced)
         counts = [*calls, *first, self.tool_calls, self.spans, *later]

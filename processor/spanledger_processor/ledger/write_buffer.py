@@ -121,7 +121,7 @@ class WriteBuffer:
                 self._held.absorb(unit)
 
     def _most_held(self) -> int:
-        """How many records are held back at most: each may make LMDB write two pages anew, in a quarter of the map."""
+        """Return how many records are held back at most: for each LMDB may write two pages, in a quarter of the map."""
         return usage(self._env).map_bytes // (4 * 2 * _PAGE)
 
     def _write(self, overlay: Overlay) -> None:

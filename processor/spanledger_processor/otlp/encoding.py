@@ -35,7 +35,7 @@ def delimited(number: int, content: bytes) -> bytes:
 
 
 def text(key: str) -> Callable[[str], bytes]:
-    """Writes string attributes named `key`; characters that UTF-8 cannot express become `?`."""
+    """Write string attributes named `key`; characters that UTF-8 cannot express become `?`."""
 
     def piece(value: str) -> bytes:
         content = value.encode("utf-8", "replace")
@@ -45,7 +45,7 @@ def text(key: str) -> Callable[[str], bytes]:
 
 
 def integer(key: str) -> Callable[[int], bytes]:
-    """Writes int attributes named `key`, in the range of int64."""
+    """Write int attributes named `key`, in the range of int64."""
     prefixes = [_prefix(key, _INT, size) for size in range(11)]
     small = [prefixes[1] + write_varint(value) for value in range(_SMALL)]
 
@@ -59,7 +59,7 @@ def integer(key: str) -> Callable[[int], bytes]:
 
 
 def double(key: str) -> Callable[[float], bytes]:
-    """Writes double attributes named `key`."""
+    """Write double attributes named `key`."""
     prefix, pack = _prefix(key, _DOUBLE, 8), struct.Struct("<d").pack
 
     def piece(value: float) -> bytes:
@@ -69,7 +69,7 @@ def double(key: str) -> Callable[[float], bytes]:
 
 
 def doubles(*keys: str) -> Callable[..., bytes]:
-    """Writes double attributes named `keys`, one value each, in one go."""
+    """Write double attributes named `keys`, one value each, in one go."""
     prefixes: list[bytes | float] = [_prefix(key, _DOUBLE, 8) for key in keys]
     pack = struct.Struct("<" + "".join(f"{len(_prefix(key, _DOUBLE, 8))}sd" for key in keys)).pack
 

@@ -190,7 +190,7 @@ def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
 
 
 def _messages(body: bytes, start: int, end: int, known: Mapping[int, str], place: str) -> list[tuple[int, int, int]]:
-    """Number, start and end of each known field; all of them are length-delimited."""
+    """Yield number, start and end of each known field; all of them are length-delimited."""
     found = []
     try:
         for field in fields(body, start, end):

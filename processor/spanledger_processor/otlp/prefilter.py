@@ -44,5 +44,5 @@ class Prefilter:
 
 @lru_cache(_SEARCHES)
 def _search(markers: tuple[bytes, ...]) -> Callable[[Any], list[tuple[int, int, int]]]:
-    """Finds matches of `markers` as (index, start, end); the leftmost kinds are searched by vector instructions."""
+    """Find matches of `markers` as (index, start, end); the leftmost kinds are searched by vector instructions."""
     return BytesAhoCorasick(markers, matchkind=MatchKind.LeftmostLongest).find_matches_as_indexes

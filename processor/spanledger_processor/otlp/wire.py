@@ -46,7 +46,7 @@ def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def write_varint(number: int) -> bytes:
-    """`number` (>= 0) in as few bytes as it takes; nearly all lengths and counts take three at most."""
+    """Return `number` (>= 0) in as few bytes as it takes; nearly all lengths and counts take three at most."""
     if number < 0x80:
         return _ONE_BYTE[number]
     if number < 0x4000:

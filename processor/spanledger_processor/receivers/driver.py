@@ -203,7 +203,7 @@ class RequestDriver:
             reservation.release()
 
     def _count(self, what: Callable[P, None], *args: P.args, **named: P.kwargs) -> None:
-        """Counting never decides about data."""
+        """Count a result; an error in that decides nothing about data."""
         try:
             what(*args, **named)
         except Exception as error:

@@ -52,7 +52,7 @@ def start_sidecar(
 
 
 def _post(pipeline: Pipeline, loop: asyncio.AbstractEventLoop) -> Callable[[bytes], Result]:
-    """Takes a request through on the event loop, for a thread that waits."""
+    """Take a request through on the event loop, for a thread that waits."""
 
     async def handle(body: bytes) -> Result:
         return await pipeline.handle("traces", body, {}, loop.time() + _PATIENCE)

@@ -146,7 +146,7 @@ class Api:
 
     @property
     def ports(self) -> Mapping[str, int]:
-        """The ports of `api` and, if it runs, `health_check`."""
+        """Return the ports of `api` and, if it runs, `health_check`."""
         return {name: listener.port for name, listener in self._listeners.items()}
 
     def reload(self, settings: ApiSettings) -> None:

@@ -57,7 +57,7 @@ class BatchLedger(Protocol):
 
     @property
     def problem(self) -> str | None:
-        """Why it is not available; None when it is."""
+        """Return why it is not available; None when it is."""
         ...
 
     async def account(self, batch: Batch) -> Ruling:
@@ -79,7 +79,7 @@ class LocalLedger:
 
     @property
     def problem(self) -> str | None:
-        """Why it is not available; None when it is."""
+        """Return why it is not available; None when it is."""
         return self._writer.problem
 
     async def account(self, batch: Batch) -> Ruling:
@@ -267,7 +267,7 @@ class LedgerServer:
 
     @property
     def statuses(self) -> list[Status]:
-        """What the workers that are connected last said; on any thread."""
+        """Return what the workers that are connected last said; on any thread."""
         return [worker.status for worker in list(self._workers) if worker.status]
 
     async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> bool:

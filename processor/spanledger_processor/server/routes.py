@@ -78,12 +78,12 @@ class Route:
 
     @property
     def known(self) -> tuple[Parameter, ...]:
-        """All parameters, with those that every route has."""
+        """Return all parameters, with those that every route has."""
         return (*self.parameters, *(PAGES if self.rows else ()), FIELDS, TENANT_NAME)
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The names in the path."""
+        """Return the names in the path."""
         return tuple(re.findall(r"\{(\w+)\}", self.path))
 
 

@@ -285,7 +285,7 @@ class DeliveryMetrics:
         self._registry.count("export_refused_items_total", exporter, signal, by=items)
 
     def retried(self, exporter: str, signal: Signal, attempts: int) -> None:
-        """Attempts after the first."""
+        """Count attempts after the first."""
         self._registry.count("export_retries_total", exporter, signal, by=attempts)
 
     def dropped(self, exporter: str, signal: Signal, items: int) -> None:

@@ -74,7 +74,7 @@ def _langchain(view: ScopedSpan, call: Call) -> None:
 
 
 def unwrapped(value: Mapping[str, Any], given: Any) -> Any:
-    """`inputs` or `input_str` of a LangChain callback, `kwargs` of a decorated function; else what was given."""
+    """Return `inputs` or `input_str` of a LangChain callback, `kwargs` of a decorated function; else what was given."""
     if "input_str" in value:
         return value["inputs"] if value.get("inputs") is not None else value["input_str"]
     if value.keys() == {"args", "kwargs"}:

@@ -35,7 +35,7 @@ class Allocation:
 
     @property
     def free(self) -> bool:
-        """Whether its own row says that a subscription covered it."""
+        """Return whether its own row says that a subscription covered it."""
         return self.row is not None and self.row.cost == 0
 
 
@@ -136,7 +136,7 @@ def tool(owner: Workspace, found: Tool, without_span: Collection[bytes]) -> Tool
 
 
 def last_request(part: Allocation, last: LastRequest, since_ms: int, timing: Timing | None) -> UsageRecord:
-    """The turn that the usage file itself proves."""
+    """Return the turn that the usage file itself proves."""
     identity = ("mux last request", part.owner.id, part.key, last.end_ms)
     if timing is not None and (timing.key != part.key or timing.output != part.tokens.outputs):
         timing = None
@@ -174,7 +174,7 @@ def aggregate_identity(part: Allocation, last_ms: int, nth: int) -> tuple[object
 def aggregate(
     part: Allocation, bucket: Bucket, times_ms: tuple[int, int], note: str, identity: tuple[object, ...]
 ) -> UsageRecord:
-    """What the file gained and nothing finer explains."""
+    """Return what the file gained and nothing finer explains."""
     model = part.owner.model(part.key)
     end_ms = times_ms[1]
     return UsageRecord(
@@ -198,6 +198,6 @@ def aggregate(
 
 
 def closed(workspace: Workspace, at_ms: int) -> Record:
-    """The end of a workspace that was deleted."""
+    """Return the end of a workspace that was deleted."""
     identity = ("mux closed", workspace.id, workspace.closings)
     return ClosedRecord(SOURCE, workspace.session, trace_id(*identity), span_id(*identity), at_ms, at_ms)

@@ -23,7 +23,7 @@ _Usage = TypeVar("_Usage", bound=Row | Early)
 
 
 def held(rows: list[Row], early: list[Early], want: TokenVector) -> tuple[list[Row], list[Early]]:
-    """Which new rows and which early ones the file has, by what it gained.
+    """Return which new rows and which early ones the file has, by what it gained.
 
     All new rows if they fit, with the early ones that make up exactly the rest; else those that are exactly what it
     gained; else all new ones: then rows tell more than the file, which has nothing beside them.
@@ -48,7 +48,7 @@ def _arrived(early: list[Early], want: TokenVector) -> list[Early]:
 
 
 def exactly(candidates: Sequence[_Usage], want: TokenVector) -> list[_Usage] | None:
-    """The fewest of the newest candidates whose usage is exactly `want`; None if no selection is."""
+    """Return the fewest of the newest candidates whose usage is exactly `want`; None if no selection is."""
     if not want.total:
         return []
     newest = candidates[: -_TRIED - 1 : -1]
@@ -60,7 +60,7 @@ def exactly(candidates: Sequence[_Usage], want: TokenVector) -> list[_Usage] | N
 
 
 def corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
-    """The usage of `rows` by dedup key, with the classes that the file proves.
+    """Return the usage of `rows` by dedup key, with the classes that the file proves.
 
     A compaction's row lacks the cache writes, which then stand in its uncached input, and a row of Anthropic's lacks
     the reasoning. The sums of a group stay; what rows have too much of a class, and the file has more of another of
@@ -81,7 +81,7 @@ def corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
 
 
 def of_child(work: Reconciliation, rows: list[Row]) -> dict[bytes, TokenVector]:
-    """The usage of a merged child's rows by dedup key, with the classes that its parent's file proves.
+    """Return the usage of a merged child's rows by dedup key, with the classes that its parent's file proves.
 
     Those of rows that are, with what was known before, just what the parent's file says of the child. It tells no
     models: of compactions on several, each class is right only over all of them, which is not proved.
@@ -100,7 +100,7 @@ def of_child(work: Reconciliation, rows: list[Row]) -> dict[bytes, TokenVector]:
 
 
 def is_reset(work: Reconciliation, usage: UsageFile) -> bool:
-    """Whether the sums begin again: Mux makes a file that was lost from its chat, without what only the file had."""
+    """Return whether the sums begin again: Mux makes a lost file from its chat, without what only the file had."""
     workspace = work.workspace
     if any(child not in usage.children for child in workspace.merged):
         return True
@@ -113,7 +113,7 @@ def is_reset(work: Reconciliation, usage: UsageFile) -> bool:
 
 
 def _lacks_last(work: Reconciliation, usage: UsageFile) -> bool:
-    """Whether the sums did not grow by a last request that is new, as they do where they go on."""
+    """Return whether the sums did not grow by a last request that is new, as they do where they go on."""
     last, seen_ms = usage.last, max(work.workspace.seen_last_ms, work.workspace.last_request_ms)
     if last is None or last.end_ms <= seen_ms or last.key not in usage.models:
         return False
@@ -122,7 +122,7 @@ def _lacks_last(work: Reconciliation, usage: UsageFile) -> bool:
 
 
 def _lacks_rows(work: Reconciliation, key: str) -> bool:
-    """Whether the sums hold all of the chat, and did not grow by its new rows: then they began again in between."""
+    """Return whether the sums hold all of the chat, and did not grow by its new rows: they began again before."""
     state, now = work.workspace.model(key), work.models[key].tokens
     rows = [row for row in work.rows if row.key == key and work.may_hold(row.proven_ms)]
     growth = missing(now, state.file)
@@ -135,7 +135,7 @@ def _lacks_rows(work: Reconciliation, key: str) -> bool:
 
 
 def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
-    """Whether the sums are exactly those of the chat, and did not grow by what was new: they were made from it.
+    """Return whether the sums are exactly those of the chat, and did not grow by what was new: they were made from it.
 
     With the last request, where its row is gone already. Sums that only grew and came to be just those are not told
     apart; the rows tell all that such a file has.
@@ -154,7 +154,7 @@ def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
 
 
 def is_copied(work: Reconciliation) -> bool:
-    """Whether a fork's file is just what its chat tells, with rows that were copied: it was copied, or made anew.
+    """Return whether a fork's file is just what its chat tells, with copied rows: it was copied, or made anew.
 
     Its last request, and the turn that was timed last, must be of rows that are known. Else a turn of the fork whose
     row is gone may have used as much by chance.
@@ -172,7 +172,7 @@ def is_copied(work: Reconciliation) -> bool:
 
 
 def may_be_reset(work: Reconciliation) -> bool:
-    """Whether the chat explains more of the file than that it grew: it may have been made anew."""
+    """Return whether the chat explains more of the file than that it grew: it may have been made anew."""
     beside_chat = beside_growth = 0
     for key in {*work.models, *work.copied}:
         copied = work.copied[key]
@@ -186,7 +186,7 @@ def may_be_reset(work: Reconciliation) -> bool:
 
 
 def _begins_again(before: TokenVector, bucket: Bucket) -> bool:
-    """Whether a model's bucket lost anything, or says that it holds one request where there were others."""
+    """Return whether a model's bucket lost anything, or says that it holds one request where there were others."""
     if any(now < then for now, then in zip(bucket.tokens, before, strict=True)):
         return True
     return bool(bucket.named) and before.total > 0 and bucket.tokens != before
@@ -237,7 +237,7 @@ def _restart_model(work: Reconciliation, key: str, bucket: Bucket, *, rebuilt: b
 
 
 def _overwritten(work: Reconciliation, key: str, pool: TokenVector, others: TokenVector) -> bool:
-    """Whether the file still has what no row told, and lacks, if anything, just some rows."""
+    """Return whether the file still has what no row told, and lacks, if anything, just some rows."""
     whole = work.chat[key].plus(others)
     if by_class(pool, work.chat[key]).contains(others):
         return True
@@ -246,7 +246,7 @@ def _overwritten(work: Reconciliation, key: str, pool: TokenVector, others: Toke
 
 
 def proven_by_last(work: Reconciliation, key: str) -> TokenVector:
-    """The last request where it is new and no row tells of it; one that a rebuild wrote repeats the last row."""
+    """Return the last request where it is new and no row tells of it; one that a rebuild wrote repeats the last row."""
     last = work.last
     if last is None or last.key != key or last.end_ms <= work.workspace.last_request_ms:
         return ZERO
@@ -259,7 +259,7 @@ def proven_by_last(work: Reconciliation, key: str) -> TokenVector:
 
 
 def proven_to_be_new(work: Reconciliation, key: str) -> TokenVector:
-    """The last request, where it is a new row's or no row's."""
+    """Return the last request, where it is a new row's or no row's."""
     last = work.last
     if last is not None and any(row.key == key == last.key and is_last(row, last) for row in work.rows):
         return last.bucket.tokens
@@ -267,7 +267,7 @@ def proven_to_be_new(work: Reconciliation, key: str) -> TokenVector:
 
 
 def is_last(row: Row, last: LastRequest) -> bool:
-    """Whether a row is the last request, written a moment after it; a call outside any turn never is."""
+    """Return whether a row is the last request, written a moment after it; a call outside any turn never is."""
     return row.in_chat and -1000 <= last.end_ms - row.end_ms <= 60_000 and same(last.bucket.tokens, row.tokens)
 
 
@@ -294,13 +294,13 @@ def usage_key(key: str, tokens: TokenVector) -> bytes:
 
 
 def is_of_another(work: Reconciliation, key: str, tokens: TokenVector) -> bool:
-    """Whether a turn of another workspace used exactly so much."""
+    """Return whether a turn of another workspace used exactly so much."""
     counted = work.store.counted(usage_key(key, tokens))
     return counted is not None and counted.workspace != work.workspace.id
 
 
 def ends_as_another(work: Reconciliation) -> bool:
-    """Whether the file's last turn, of which no row is there, may be another workspace's: by its row, or its usage."""
+    """Return whether the file's last turn, without a row, may be another workspace's: by its row, or its usage."""
     last, timing, rows = work.last, work.files.timing, work.files.rows
     if timing is not None and timing.row not in {"", *(row.name for row in rows)}:
         counted = work.store.counted(dedup_key("mux turn", timing.row))
@@ -319,7 +319,7 @@ def is_early(work: Reconciliation, key: str, last: LastRequest) -> bool:
 
 
 def _has_unknown_row(work: Reconciliation, last: LastRequest) -> bool:
-    """Whether the turn that was timed last is the last request, and its row is gone before anybody saw it."""
+    """Return whether the turn that was timed last is the last request, and its row is gone before anybody saw it."""
     timing = work.files.timing
     if timing is None or not timing.row or (timing.key, timing.output) != (last.key, last.bucket.tokens.outputs):
         return False

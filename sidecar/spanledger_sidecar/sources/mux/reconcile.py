@@ -110,7 +110,7 @@ def _doubt_copies(work: Reconciliation) -> None:
 
 
 def _learn_keys(work: Reconciliation) -> None:
-    """The file itself says under which key it keeps a model that a request named otherwise."""
+    """Learn from the file under which key it keeps a model that a request named otherwise."""
     named = [(bucket.named, key) for key, bucket in work.models.items()]
     if work.last is not None:
         named.append((work.last.bucket.named, work.last.key))
@@ -125,7 +125,7 @@ def _keyed(row: Row, workspace: Workspace) -> Row:
 
 
 def _growth(row: Row, counted: Counted) -> Row | None:
-    """What a row tells more than when it was counted, as a row of its own; None if it does not."""
+    """Return what a row tells more than when it was counted, as a row of its own; None if it does not."""
     if counted.tokens is None or counted.tokens.holds(row.tokens):
         return None
     trace = row.trace_id or trace_id("mux turn", row.name)
@@ -135,7 +135,7 @@ def _growth(row: Row, counted: Counted) -> Row | None:
 
 
 def _is_old(work: Reconciliation) -> bool:
-    """Whether a workspace is from before the first run, so that only what is dated later is new."""
+    """Return whether a workspace is from before the first run, so that only what is dated later is new."""
     since_ms, files = work.options.since_ms, work.files
     dates = [row.end_ms for row in work.rows if row.end_ms]
     if work.last is not None:
@@ -200,7 +200,7 @@ def _take_as_known(work: Reconciliation) -> None:
 
 
 def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
-    """A fork starts from nothing; one by an old version starts with a copy of the file, as its rows show, or, without
+    """Start a fork: from nothing; one by an old version starts with a copy of the file, as its rows show, or, without
     rows, its last request: that of another workspace, or one from before it was made.
 
     Where the file may have what was copied, and the fork is not known to be that old, all that its rows do not tell is
@@ -255,7 +255,7 @@ def attribute(work: Reconciliation) -> None:
 
 
 def _take_rows(work: Reconciliation) -> dict[str, list[Row]]:
-    """The new rows with usage by model key, but those that are waited with; every one of them is counted from now."""
+    """Return the new rows with usage by model key, but those that are waited with; each is counted from now."""
     by_key = defaultdict[str, list[Row]](list)
     awaited = {row.dedup_key for row in work.rows if _is_awaited(work, row)}
     work.rows = [row for row in work.rows if row.dedup_key not in awaited]
@@ -284,7 +284,7 @@ def _remember_usage(work: Reconciliation, key: str, tokens: TokenVector) -> None
 
 
 def _is_awaited(work: Reconciliation, row: Row) -> bool:
-    """Whether the usage file, which follows the row in a moment, has yet to tell what it cost.
+    """Return whether the usage file, which follows the row in a moment, has yet to tell what it cost.
 
     A file without any last request, as a fork's is, tells nothing of when it has a row: else a fork would take a row
     that the workspace it was copied from waits with.
@@ -344,7 +344,7 @@ def _attribute_rows(work: Reconciliation, key: str, rows: list[Row]) -> None:
 
 
 def _remember_early(work: Reconciliation, state: ModelState, row: Row) -> None:
-    """A row that the file may come to hold. Before any file was seen, it is covered in advance."""
+    """Keep a row that the file may come to hold. Before any file was seen, it is covered in advance."""
     if work.files.usage is None and not work.workspace.seen_file:
         state.covered = state.covered.plus(row.tokens)
     else:
@@ -352,7 +352,7 @@ def _remember_early(work: Reconciliation, state: ModelState, row: Row) -> None:
 
 
 def _exact(work: Reconciliation, key: str, rows: list[Row], gain: TokenVector) -> tuple[Row | None, TokenVector]:
-    """The row that is the last request, which has the classes and the cost that a row may lack; and its usage.
+    """Return the row that is the last request, which has the classes and the cost that a row may lack; and its usage.
 
     A last request that is new and has no row is not any other row's: its usage comes back without one.
     """
@@ -399,7 +399,7 @@ def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenV
 
 
 def _attribute_last(work: Reconciliation) -> None:
-    """The last request as a turn, where no finer file tells of turns."""
+    """Attribute the last request as a turn, where no finer file tells of turns."""
     last, workspace, old = work.last, work.workspace, work.start == "old"
     if last is None or workspace.has_rows or last.key not in work.models:
         return
@@ -417,7 +417,7 @@ def _attribute_last(work: Reconciliation) -> None:
 
 
 def _attribute_rest(work: Reconciliation) -> None:
-    """What only the usage file shows. Where there is a chat, it is given a moment to show it as well.
+    """Attribute what only the usage file shows. Where there is a chat, it is given a moment to show it as well.
 
     Not after a reset: what vanished from the chat is known in this look only.
     """
@@ -572,7 +572,7 @@ def _identity(work: Reconciliation, part: Allocation) -> tuple[object, ...]:
 
 
 def held_back(workspace: Workspace, now_ms: int, store: WorkspaceStore) -> list[Record]:
-    """What a workspace's file showed, and was held back for a finer row, when the workspace is gone."""
+    """Return what a workspace's file showed, and was held back for a finer row, when the workspace is gone."""
     work = Reconciliation(workspace, Files(written_ms=workspace.changed_ms or now_ms), Options(), store)
     records: list[Record] = []
     for key, state in workspace.models.items():
@@ -589,7 +589,7 @@ def held_back(workspace: Workspace, now_ms: int, store: WorkspaceStore) -> list[
 
 
 def _end_ms(work: Reconciliation, key: str) -> int:
-    """When usage that only totals show ended: with the model's last request if that is new, else with the file."""
+    """Return the end of usage that only totals show: the model's last request if that is new, else the file's."""
     last = work.files.usage.last if work.files.usage else None
     if last is not None and last.key == key and last.end_ms > work.workspace.last_request_ms:
         return last.end_ms

@@ -83,7 +83,7 @@ class CursorStore:
         return found
 
     def lost_children(self, workspace: str) -> list[Workspace]:
-        """Looks through all that is remembered: it is asked only where a file tells more than was seen."""
+        """Look through all that is remembered: it is asked only where a file tells more than was seen."""
         found = []
         for name, record in self._change.states(SOURCE):
             if Workspace.unpack(name, record).session.parent == workspace and not (self._sessions / name).is_dir():
@@ -380,7 +380,7 @@ class MuxSource:
 
 
 def _wanted(store: CursorStore, context: ScanContext, *, first: bool) -> Wanted:
-    """New rows, but none from before the first run."""
+    """Return new rows, but none from before the first run."""
     since_ms = context.since_ms if first else 0
     return lambda key, end_ms: not 0 < end_ms < since_ms and store.counted(key) is None
 
