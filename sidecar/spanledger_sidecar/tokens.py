@@ -134,7 +134,7 @@ def _share(cost: int, there: int, used: int) -> int:
 
 
 def with_total(amounts: TokenVector, whole: int) -> TokenVector:
-    """The amounts with another sum, each changed as the sum is; the first takes what division leaves."""
+    """Return the amounts with another sum, each changed as the sum is; the first takes what division leaves."""
     if not amounts.total:
         return TokenVector(whole)
     scaled = TokenVector(*(amount * whole // amounts.total for amount in amounts))

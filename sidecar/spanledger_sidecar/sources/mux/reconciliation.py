@@ -242,7 +242,7 @@ class Reconciliation:
 
     @property
     def entry(self) -> MergedChild | None:
-        """What the parent's file says of a removed child."""
+        """Return what the parent's file says of a removed child."""
         return self.files.parent.children.get(self.workspace.id) if self.files.parent is not None else None
 
     @property
