@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import get_args
 
+from spanledger_processor.enrichment.marks import SUMMARY, SUMMARY_GRANULARITY
 from spanledger_processor.enrichment.reference import ATTRIBUTES, document
 from spanledger_processor.model import USAGE_CLASSES, CostSource, Granularity, Kind, Unpriced
 from tools.parts import ROOT
@@ -29,8 +30,8 @@ def test_every_attribute_that_is_written_stands_there_with_its_type() -> None:
 
 def test_every_value_is_explained() -> None:
     for name, values in {
-        "spanledger.kind": get_args(Kind),
-        "spanledger.granularity": get_args(Granularity),
+        "spanledger.kind": (*get_args(Kind), SUMMARY),
+        "spanledger.granularity": (*get_args(Granularity), SUMMARY_GRANULARITY),
         "spanledger.cost.unpriced": get_args(Unpriced),
         "spanledger.cost.source": [source for source in get_args(CostSource) if source],
     }.items():

@@ -64,11 +64,7 @@ class Totals:
     def book(self, span: Span, place: Place, sign: int = 1, *, trace_id: bytes) -> None:
         """Enter `span` of a trace at `place` (sign 1), or take it out again (sign -1)."""
         span.enter(self._of_group(span, place), place.role, sign)
-        if place.session and any(span.session_labels):
-            labels = self._described.setdefault(place.session, {})
-            for name, label in zip(("name", "project"), span.session_labels, strict=True):
-                if label:
-                    labels[name] = bounded_id(label)
+        self._describe(span, place)
         if place.role == COUNTED and span.claim is not None:
             for sums in self._of_claim(span, place):
                 span.enter(sums, place.role, sign)
@@ -81,6 +77,14 @@ class Totals:
             for sums in self._of_parts(span, place):
                 span.enter(sums, place.role, sign)
                 _facts_of(sums).add(_part_facts(span), sign)
+
+    def _describe(self, span: Span, place: Place) -> None:
+        """Note the name and the project of a span's session."""
+        if place.session and any(span.session_labels):
+            labels = self._described.setdefault(place.session, {})
+            for name, label in zip(("name", "project"), span.session_labels, strict=True):
+                if label:
+                    labels[name] = bounded_id(label)
 
     def book_group(self, like: Span, place: Place, sums: Sums) -> None:
         """Enter the sums of spans that stand in one session and run as `like` does."""
@@ -98,6 +102,7 @@ class Totals:
         began with so many input tokens, and at which cost, and the one that ended last.
         """
         if place.session:
+            self._describe(like, place)
             notes = self._notes_of(place.session)
             notes.take_like(like, place, times, contexts)
             notes.costs += [(start_ns, cost) for start_ns, cost in costs if cost]

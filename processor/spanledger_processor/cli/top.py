@@ -149,8 +149,8 @@ def _screen(found: dict[str, Any], before: Mapping[str, float], most: int | None
     if not sessions:
         return Group(*lines, Text("No session here yet."))
     columns: list[show.Column] = [
-        show.named("session"),
-        *show.described(shown),
+        ("session", lambda row: row["label"], False),
+        *[column for column in show.described(shown) if column[0] != "name"],
         ("state", lambda row: row["state"], False),
         ("cost", show.spent, True),
         *([("since last look", lambda row: _rise(row, before), True)] if before else []),

@@ -123,6 +123,28 @@ class SessionSummary(Section):
     )
 
 
+class SessionLabel(Section):
+    """What sessions of an agent, service or process are called, and which project they belong to."""
+
+    agent: str | None = Field(
+        default=None, min_length=1, description="Agent as spans name it; `*`, `?` and `[...]` match as in file names."
+    )
+    service: str | None = Field(default=None, min_length=1, description="`service.name`, likewise.")
+    instance: str | None = Field(default=None, min_length=1, description="`service.instance.id`, likewise.")
+    project: str | None = Field(
+        default=None, min_length=1, description="Their project, where no span names one (dimension `project`)."
+    )
+    label: str | None = Field(default=None, min_length=1, max_length=120, description="What they are called.")
+
+    @model_validator(mode="after")
+    def _whole(self) -> SessionLabel:
+        if self.agent is None and self.service is None and self.instance is None:
+            raise ValueError("say of which agent, service or instance")
+        if self.project is None and self.label is None:
+            raise ValueError("give a project, a label or both")
+        return self
+
+
 class Sessions(Section):
     """How a span's session is found."""
 
@@ -134,6 +156,12 @@ class Sessions(Section):
     )
     lifecycle: Annotated[LifecycleSettings, NULL_IS_DEFAULT] = Field(
         default_factory=LifecycleSettings, description="Its state, by the time since its last activity."
+    )
+    labels: tuple[SessionLabel, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Names and projects of sessions: of the rows that match in all that they name, the first with a "
+        "project and the first with a label count.",
     )
     summary: Annotated[SessionSummary, NULL_IS_DEFAULT] = Field(
         default_factory=SessionSummary, description="What is told of a session when it ends."

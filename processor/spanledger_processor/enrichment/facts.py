@@ -151,6 +151,11 @@ class FactBuilder:
         for what, field in _ON_THE_CALL:
             if (what in span.found or what in resource.found) and not getattr(call, field):
                 setattr(call, field, pick(what, span, resource).id)
+        service = pick("service", Names(), resource).id
+        project, label, fact.dimensions = self.resolver.labelled(
+            fact.dimensions, fact.agent or call.agent_id, service, fact.instance
+        )
+        call.session_project, call.session_name = project or call.session_project, label or call.session_name
         return fact
 
     def _names_of(self, group: ScopeGroup) -> Names:

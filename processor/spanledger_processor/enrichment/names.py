@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -38,6 +39,7 @@ class KeyLists:
     task_kind: Sequence[str] = ()
     instance: Sequence[str] = ()
     agent_name: Sequence[str] = ()
+    service: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -49,10 +51,27 @@ class Names:
     found: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class LabelRule:
+    """The project and label of spans of an agent, service and process; patterns, empty for any."""
+
+    agent: str = ""
+    service: str = ""
+    instance: str = ""
+    project: str = ""
+    label: str = ""
+
+    def matches(self, agent: str, service: str, instance: str) -> bool:
+        """Return whether a span's names match all patterns."""
+        named = ((self.agent, agent), (self.service, service), (self.instance, instance))
+        return all(not pattern or fnmatchcase(name, pattern) for pattern, name in named)
+
+
 class IdResolver:
     """Finds names by `lists`: for each thing the best ranked key that holds an id. So it does for `dimensions`."""
 
-    def __init__(self, lists: KeyLists, dimensions: Dimensions | None = None) -> None:
+    def __init__(self, lists: KeyLists, dimensions: Dimensions | None = None, labels: Sequence[LabelRule] = ()) -> None:
+        self._labels = labels
         self._dimensions = dimensions or Dimensions({})
         self._roles: dict[str, list[tuple[str, int]]] = {}
         for what in KeyLists.__dataclass_fields__:
@@ -79,6 +98,21 @@ class IdResolver:
     def dimensions(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
         """Return the dimensions of a span with their values, by name: from the span, its resource, or the request."""
         return self._dimensions.of(span, resource, headers)
+
+    def labelled(
+        self, dimensions: tuple[str, ...], agent: str, service: str, instance: str
+    ) -> tuple[str, str, tuple[str, ...]]:
+        """Return the project and the label of a span's session, and its dimensions with that project; "": none."""
+        named = dict(zip(dimensions[::2], dimensions[1::2], strict=True))
+        project, label = named.get(PROJECT, ""), ""
+        rules = [rule for rule in self._labels if rule.matches(agent, service, instance)] if self._labels else []
+        label = next((rule.label for rule in rules if rule.label), "")
+        if not project and (configured := next((rule.project for rule in rules if rule.project), "")):
+            project = configured
+            if self._dimensions.has(PROJECT):
+                pairs = sorted({**named, PROJECT: bounded_id(project)}.items())
+                dimensions = tuple(text for pair in pairs for text in pair)
+        return project, label, dimensions
 
     def session_keys(self, keys: Sequence[str]) -> tuple[str, ...]:
         """Return those of `keys` that name a session and nothing else, best first; none if one names more than that."""
@@ -119,6 +153,10 @@ class Dimensions:
         }
         self.asks_request = any(self._of_request.values())
 
+    def has(self, name: str) -> bool:
+        """Return whether there is a dimension of this name, with keys."""
+        return bool(self.attributes.get(_DIMENSION + name) or self._of_request.get(name))
+
     def of(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
         """Return names and values in turn, by name; a dimension without a value is left out."""
         found: list[str] = []
@@ -134,6 +172,8 @@ class Dimensions:
         return tuple(found)
 
 
+PROJECT = "project"
+"""The dimension that a session's project stands under."""
 _DIMENSION = "dimension:"
 """Before the name of a dimension, where it stands beside the fields of `KeyLists`."""
 _HEADER, _BAGGAGE = "header:", "baggage:"

@@ -23,7 +23,7 @@ from spanledger_processor.ledger.keys import (
     session_key,
     total_key,
 )
-from spanledger_processor.ledger.rows import Row, date_of, exact_usd, money, row, spend, time_of, usd
+from spanledger_processor.ledger.rows import Row, date_of, exact_usd, label, money, row, spend, time_of, usd
 from spanledger_processor.ledger.runs import all_runs, one_run
 from spanledger_processor.ledger.speeds import percentiles
 from spanledger_processor.ledger.store import Reader, Table, near, tenant_hash
@@ -58,7 +58,7 @@ def session(
     sums = Sums.unpack(record)
     found = row(sums)
     if now_ns:
-        found["state"] = lifecycle.state(sums, now_ns)
+        found |= {"label": label(sums), "state": lifecycle.state(sums, now_ns)}
     found |= dimensions.described(sums, lifecycle.active_ns // 10**6) | dimensions.of_session(
         reader, tenant, session_id, sums
     )

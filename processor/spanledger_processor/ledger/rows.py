@@ -20,6 +20,8 @@ NOTES = {
 }
 """What a reader should know of counted spans that are no single model calls, by granularity."""
 
+_SHORT_ID = 12
+"""Characters of an id by which people tell sessions apart."""
 _DAY_NS = 86_400 * 10**9
 
 
@@ -85,6 +87,14 @@ def row(sums: Sums) -> Row:
         "last": time_of(sums.last_ns),
         **({"closed": True} if sums.closed else {}),
     }
+
+
+def label(session: Sums) -> str:
+    """Return what a session is called: its name, else its only process, else the first characters of its id."""
+    name, instances = session.labels.get("name", ""), session.facts.values.get("instance", []) if session.facts else []
+    if name or len(instances) == 1:
+        return name or instances[0]
+    return session.labels.get("id", "")[:_SHORT_ID]
 
 
 def time_of(at_ns: int) -> str | None:

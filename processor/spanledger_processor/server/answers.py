@@ -20,7 +20,7 @@ from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.pages import Page, Wanted
 from spanledger_processor.ledger.queries import CHEAPER
 from spanledger_processor.ledger.queries import candidates as of_session
-from spanledger_processor.ledger.rows import date_of, exact_usd, money, row
+from spanledger_processor.ledger.rows import date_of, exact_usd, label, money, row
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import Cost, Decision
@@ -89,7 +89,7 @@ def sessions(asked: Question) -> Answer:
         tests.append(lambda sums: asked.lifecycle.state(sums, asked.now_ns) == state)
     wanted = replace(
         _wanted(asked.values, tests),
-        to_row=lambda sums: {**row(sums), "state": asked.lifecycle.state(sums, asked.now_ns)},
+        to_row=lambda sums: {**row(sums), "label": label(sums), "state": asked.lifecycle.state(sums, asked.now_ns)},
     )
     return _page("sessions", pages.sessions(asked.reader, asked.tenant, wanted))
 

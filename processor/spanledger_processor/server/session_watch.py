@@ -23,7 +23,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from spanledger_processor import synthesized
-from spanledger_processor.enrichment.marks import KIND, SUMMARY, TENANT, summary_ids
+from spanledger_processor.enrichment.marks import KIND, SUMMARY, SUMMARY_GRANULARITY, TENANT, summary_ids
 from spanledger_processor.ledger.budgets import Crossing
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.queries import tenants_of
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 
 EVENT = "spanledger.session.summary"
 _PREFIX = "spanledger.summary."
-_GRANULARITY = "session-summary"
 _EVERY_S = 2.0
 _LONGEST_WAIT_S = 300.0
 _WARN_EVERY_S = 15.0
@@ -255,7 +254,7 @@ def _flat(row: Row) -> dict[str, Any]:
     }
     return {
         KIND: SUMMARY,
-        synthesized.GRANULARITY: _GRANULARITY,
+        synthesized.GRANULARITY: SUMMARY_GRANULARITY,
         synthesized.SESSION_ID: row["id"],
         **{key: value for key, value in named.items() if value is not None},
         **{f"{_PREFIX}{name}": value for name, value in totals.items() if value is not None},

@@ -127,6 +127,9 @@ _TOOL: Shape = {
 }
 _ONE = "Only of one session."
 _FACTS: Shape = {
+    "label": Field(
+        "string", "What people call it: its name, else its only process, else 12 characters.", optional=True
+    ),
     "state": Field("string", "`active`, `idle`, `stale` or `closed` (docs/views.md).", optional=True),
     "dimensions": Field("object", f"Up to three values of each dimension. {_ONE}", optional=True),
     "instances": Field("array", f"Up to three of its processes (`service.instance.id`). {_ONE}", optional=True),

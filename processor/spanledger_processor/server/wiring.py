@@ -21,7 +21,7 @@ from spanledger_processor.enrichment import Stage
 from spanledger_processor.enrichment.attributes import alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.enrichment.logs import LogStage
-from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists
+from spanledger_processor.enrichment.names import Dimensions, IdResolver, KeyLists, LabelRule
 from spanledger_processor.enrichment.redaction import Redactor
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.facts import Lifecycle
@@ -144,7 +144,11 @@ def make_id_resolver(processor: Processor, redactor: Redactor | None = None) -> 
     """Names of sessions, runs, agents and tasks by the configured keys; users as redaction lets them through."""
     users = [name for name, keys in processor.dimensions.items() if name == "user" or any(map(names_user, keys))]
     redact = {} if redactor is None else dict.fromkeys(users, redactor.user)
-    return IdResolver(_key_lists(processor), Dimensions(processor.dimensions, redact))
+    labels = [
+        LabelRule(one.agent or "", one.service or "", one.instance or "", one.project or "", one.label or "")
+        for one in processor.sessions.labels
+    ]
+    return IdResolver(_key_lists(processor), Dimensions(processor.dimensions, redact), labels)
 
 
 def _key_lists(processor: Processor) -> KeyLists:
@@ -158,6 +162,7 @@ def _key_lists(processor: Processor) -> KeyLists:
         task_kind=processor.tasks.kind_keys,
         instance=("service.instance.id",),
         agent_name=processor.agents.name_keys,
+        service=("service.name",),
     )
 
 
