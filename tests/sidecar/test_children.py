@@ -41,6 +41,21 @@ def test_a_child_that_was_seen(tmp_path: Path) -> None:
     assert _usage(endpoint) == {("child", MODEL): (10, 10), ("child", OTHER): (1, 1), ("parent", MODEL): (5, 5)}
 
 
+def test_the_project_of_a_child_that_was_never_seen_is_its_parent_s(tmp_path: Path) -> None:
+    """The configuration no longer lists it when it is found."""
+    endpoint, mux = Endpoint(), ScriptedMux(tmp_path / "mux", chat=False)
+    parent = mux.create()
+    _look(tmp_path, endpoint)
+    child = mux.create(parent)
+    mux.turn(child, MODEL, (1, 2, 3, 4, 5))
+    mux.roll_up(child)
+    mux.remove(child)
+    _look(tmp_path, endpoint)
+    (span,) = endpoint.usage()
+    assert span.attributes["gen_ai.conversation.id"] == child
+    assert span.attributes["spanledger.session.project"] == "widget"
+
+
 @pytest.mark.parametrize("entry", [_entry(10, 20), {"totalTokens": 30, "rolledUpAtMs": 1}, True])
 def test_a_child_that_was_never_seen(entry: object, tmp_path: Path) -> None:
     """Whatever the parent's file says of it: it is the child's, under its name, below its parent."""
@@ -135,6 +150,8 @@ def test_what_the_turns_of_a_child_that_was_never_seen_cost(tmp_path: Path) -> N
         (parent, MODEL): round(600 * 3e-6 + 40 * 3.75e-6 + 60 * 15e-6, 9),
     }
     turns = [span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == child]
+    assert {span.attributes["spanledger.session.project"] for span in turns} == {"widget"}
+    assert {span.attributes["spanledger.session.agent_type"] for span in turns} == {"explore"}
     assert [span.attributes["gen_ai.usage.cost"] for span in turns] == pytest.approx([0.00456, 0.006])
 
 

@@ -67,7 +67,8 @@ def merge_child(
 
     What is explained is covered in the parent's models, and its cost paid.
     """
-    child.named(replace(child.session, parent=parent.id, agent_type=entry.agent_type))
+    project = child.session.project or parent.session.project
+    child.named(replace(child.session, parent=parent.id, project=project, agent_type=entry.agent_type))
     known = known_usage(child, entry, store)
     complete = True
     paid = 0

@@ -29,6 +29,7 @@ from spanledger_sidecar.sources.mux.files import (
     TRANSCRIPTS,
     ConfigEntry,
     Folder,
+    MergedChild,
     Reader,
     UsageFile,
     from_metadata,
@@ -329,7 +330,9 @@ class MuxSource:
         workspace = store.workspace(folder.name)
         if first:
             workspace.closed = True
-        workspace.named(Session(folder.name, parent))
+        listed, above = self._listed(root, folder.name, folder).session, store.workspace(parent).session
+        entry = usage.children.get(folder.name, MergedChild()) if usage is not None else MergedChild()
+        workspace.named(Session(folder.name, parent, listed.name, listed.project or above.project, entry.agent_type))
         return self._explain(store, workspace, read, root, context, usage, first=first).records
 
     def _explain(
