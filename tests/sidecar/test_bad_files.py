@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mux_homes import DOCUMENTS, bucket, put, row, usage
 from sidecars import Endpoint, by_model, look, sidecar
 from spanledger_sidecar.files import MAX_BYTES
+from spanledger_sidecar.records import EARLIEST_MS, LATEST_MS
+from xum_homes import HOMES
 
 MODEL = "anthropic:claude-x"
 GOOD = usage({MODEL: bucket(5, 5)})
@@ -134,6 +137,51 @@ def test_a_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:
         assert made.sources[0].errors.count == 1
     assert set(by_model(endpoint.usage())) == {("good", MODEL)}
     assert [span.name for span in endpoint.named("execute_tool")] == ["execute_tool ba?sh"]
+
+
+ODD: list[Any] = ["\ud800", None, -1, 2**64, 1_795_000_000_000_000, {"a": 1}]
+XUM = HOMES / "interrupt" / "xumroot"
+
+
+def _changed(value: Any, odd: Any) -> Iterator[Any]:
+    """`value`, with one of all that is in it replaced by `odd`, one after the other."""
+    yield odd
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in list(items):
+        for changed in _changed(item, odd):
+            yield {**value, key: changed} if isinstance(value, dict) else [*value[:key], changed, *value[key + 1 :]]
+
+
+def _versions(path: Path, odd: Any) -> Iterator[str]:
+    """A file of Xum's, with one value of it replaced, one after the other."""
+    lines = path.read_text("utf-8").splitlines() if path.suffix == ".jsonl" else [path.read_text("utf-8")]
+    for place, line in enumerate(lines):
+        for changed in _changed(json.loads(line), odd):
+            yield "".join(f"{one}\n" for one in (*lines[:place], json.dumps(changed), *lines[place + 1 :]))
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_any_value_may_be_odd(odd: Any, tmp_path: Path) -> None:
+    """In every place of every file that is read: none of it is a bug, and what is sent has numbers and times."""
+    endpoint, roots = Endpoint(), [tmp_path / "mux"]
+    (folder,) = (XUM / "sessions").iterdir()
+    files = {path.name: path.read_text("utf-8") for path in folder.glob("*.json*")}
+    for path in folder.glob("*.json*"):
+        for number, content in enumerate(_versions(path, odd)):
+            name = f"{path.stem}-{number}"
+            for file, text in (files | {path.name: content}).items():
+                put(roots[0], text.replace('"assistant-', f'"{name}-'), file, name)
+    for number, content in enumerate(_versions(XUM / "config.json", odd)):
+        roots.append(tmp_path / f"mux-{number}")
+        put(roots[-1], GOOD, workspace=f"config-{number}")
+        (roots[-1] / "config.json").write_text(content.replace(folder.name, f"config-{number}"), "utf-8")
+    with sidecar(tmp_path / "state", endpoint, *roots) as made:
+        made.once()
+        assert [why for why in made.sources[0].errors.named().values() if "bug" in why] == []
+    assert {f"config-{number}" for number in range(len(roots) - 1)} <= {name for name, _ in by_model(endpoint.usage())}
+    for span in endpoint.spans.values():
+        assert EARLIEST_MS <= span.start_ns // 10**6 <= span.end_ns // 10**6 < LATEST_MS
+        assert all(0 <= int(str(span.attributes[key])) < 2**63 for key in span.attributes if key.endswith("_tokens"))
 
 
 def test_nothing_under_the_home_is_written_or_locked(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def _project(path: str, project: Any, entry: Any) -> str:
 
 
 def _base(path: str) -> str:
-    return PurePath(path.replace("\\", "/")).name
+    return text(PurePath(path.replace("\\", "/")).name)
 
 
 def _listed(workspace: str, entry: dict[str, Any], project: str) -> ConfigEntry:
