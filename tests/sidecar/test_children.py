@@ -150,8 +150,8 @@ def test_what_the_turns_of_a_child_that_was_never_seen_cost(tmp_path: Path) -> N
         (parent, MODEL): round(600 * 3e-6 + 40 * 3.75e-6 + 60 * 15e-6, 9),
     }
     turns = [span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == child]
-    assert {span.attributes["spanledger.session.project"] for span in turns} == {"widget"}
-    assert {span.attributes["spanledger.session.agent_type"] for span in turns} == {"explore"}
+    assert {str(span.attributes["spanledger.session.project"]) for span in turns} == {"widget"}
+    assert {str(span.attributes["spanledger.session.agent_type"]) for span in turns} == {"explore"}
     assert [span.attributes["gen_ai.usage.cost"] for span in turns] == pytest.approx([0.00456, 0.006])
 
 

@@ -190,6 +190,21 @@ class Histories(RuleBasedStateMachine):
     def fork(self, number: int) -> None:
         self.mux.fork(self.pick(number))
 
+    @precondition(lambda self: self.chat and len(self.mux.workspaces) < 6)
+    @rule(number=PICK, model=MODELS, turns=st.lists(TOKENS, max_size=2), deleted=st.integers(0, 3))
+    def fork_rebuild_and_rows_deleted_unseen(self, number: int, model: str, turns: list[Five], deleted: int) -> None:
+        """Before anybody looked at the fork: its file has what was copied, and its own turns.
+
+        Where all of its rows are gone, nothing tells what of the file was copied, unless the last of it was.
+        """
+        name = self.mux.fork(self.pick(number))
+        for tokens in turns:
+            self.mux.turn(name, model, tokens)
+        self.mux.rebuild(name)
+        rows = len(self.mux.workspaces[name].chat)
+        for _ in range(min(deleted, rows - 1) if turns else deleted):
+            self.mux.delete_last(name)
+
     @precondition(lambda self: self.child() is not None)
     @rule(window=st.booleans(), seen=st.booleans())
     def remove_child(self, *, window: bool, seen: bool) -> None:
