@@ -5,7 +5,8 @@ span is a `chat` of one of ten models with caches, in one of 50 sessions; a plai
 whole traces, as they do where some services are agents and the others are not. With `prompts` each span holds 30 KB of
 prompt and an answer as well.
 
-`Recorded` is what agents' libraries really send: the recordings' own spans, their kinds, attributes, sizes and shares.
+`Recorded` is what agents' libraries really send: the recordings' own spans, their kinds, attributes, sizes and shares,
+with ids, texts and times of their own.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import json
 import random
 import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, Span
 
 SPANS = 512
@@ -42,8 +45,15 @@ _COUNT_KEYS = (b"gen_ai.usage.input_tokens", b"gen_ai.usage.output_tokens")
 _THREE_BYTES = rb"\x12\x04\x18[\x80-\xff][\x80-\xff][\x00-\x7f]"
 """Behind a key: an AnyValue of four bytes, its tag of an integer, and a varint of three bytes."""
 _OWN_IDS = ("gen_ai.response.id", "gen_ai.conversation.id", "session.id", "langfuse.session.id")
-_MOMENT_NS, _MOMENTS = 600 * 10**9, 4096
-"""Copies of a recording are made as of other times: calls of equal usage at one time would be taken for one call."""
+_RANDOM_ID = re.compile(
+    r"\b(?:[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}|(?:call|chatcmpl|msg|req|resp|toolu)[-_][0-9A-Za-z]{12,})\b"
+)
+"""Ids that are drawn: UUIDs, and those of responses, requests and tool calls."""
+_PROSE = re.compile(r"([a-z]{2}) ([a-z]{2})")
+_MOMENT_NS, _MOMENTS, _WITHIN_NS = 3600 * 10**9, 4096, 600 * 10**9
+"""Copies of a recording are made as of other times, those of one request of near ones: calls of equal usage at one time
+would be taken for one call, and the recordings' model server tells few different ones."""
+_MOST_GROUPS = 64
 RECORDINGS = sorted((Path(__file__).parents[1] / "tests" / "data" / "otlp").glob("*/*/*.traces.binpb"))
 
 _MESSAGE = {"role": "user", "parts": [{"type": "text", "content": "Say what the code below does, and why. " * 25}]}
@@ -94,43 +104,59 @@ class Template:
 class Recorded:
     """One request of about `spans` spans cut from the recordings in tests/data/otlp, whole traces where they fit.
 
-    `renewed` gives every trace and span an id of its own, and every response, and moves all of them to another time.
+    `renewed` gives every copy of a recording ids of its own (those in texts as well), a word of its own in each text,
+    and a time of its own: in these nothing that agents send is like what they sent before.
     """
 
     def __init__(self, seed: int, spans: int) -> None:
         draw = random.Random(seed)
-        request = ExportTraceServiceRequest()
         recorded = [group for path in RECORDINGS for group in _groups(path)]
-        while self._count(request) < spans:
-            request.resource_spans.append(draw.choice(recorded))
-        self.spans = self._count(request)
-        self._request = request
-
-    @staticmethod
-    def _count(request: ExportTraceServiceRequest) -> int:
-        return sum(len(scope.spans) for group in request.resource_spans for scope in group.scope_spans)
+        self._groups: list[ResourceSpans] = []
+        self.spans = 0
+        while self.spans < spans:
+            group = ResourceSpans.FromString(draw.choice(recorded).SerializeToString())
+            self._groups.append(group)
+            self.spans += sum(map(_mark, _spans(group)))
 
     def renewed(self, number: int) -> bytes:
-        """The request with ids of its own; `number` below 16 million."""
-        request = ExportTraceServiceRequest()
-        request.CopyFrom(self._request)
-        own = _text(number)
-        for group in request.resource_spans:
-            for scope in group.scope_spans:
-                for span in scope.spans:
-                    _renew(span, own, number % _MOMENTS * _MOMENT_NS)
-        return request.SerializeToString()
+        """The request with ids, texts and times of its own; `number` below 260,000."""
+        parts: list[bytes] = []
+        for place, group in enumerate(self._groups):
+            own = ExportTraceServiceRequest(resource_spans=[group])
+            earlier_ns = number % _MOMENTS * _MOMENT_NS + place * _WITHIN_NS
+            for span in _spans(own.resource_spans[0]):
+                span.start_time_unix_nano = max(0, span.start_time_unix_nano - earlier_ns)
+                span.end_time_unix_nano = max(0, span.end_time_unix_nano - earlier_ns)
+            parts.append(own.SerializeToString().replace(_MARK, _text(number * _MOST_GROUPS + place)))
+        return b"".join(parts)
 
 
-def _renew(span: Span, own: bytes, earlier_ns: int) -> None:
-    span.start_time_unix_nano = max(0, span.start_time_unix_nano - earlier_ns)
-    span.end_time_unix_nano = max(0, span.end_time_unix_nano - earlier_ns)
-    span.trace_id, span.span_id = own + span.trace_id[4:], span.span_id[:4] + own
+def _spans(group: ResourceSpans) -> Iterator[Span]:
+    for scope in group.scope_spans:
+        yield from scope.spans
+
+
+def _mark(span: Span) -> int:
+    """Put the mark into all ids of a span and all its texts; return 1, a span."""
+    span.trace_id, span.span_id = _MARK + span.trace_id[4:], span.span_id[:4] + _MARK
     if span.parent_span_id:
-        span.parent_span_id = span.parent_span_id[:4] + own
-    for attribute in span.attributes:
-        if attribute.key in _OWN_IDS:
-            attribute.value.string_value += own.decode()
+        span.parent_span_id = span.parent_span_id[:4] + _MARK
+    for attributes in (span.attributes, *(event.attributes for event in span.events)):
+        for attribute in attributes:
+            _mark_value(attribute.value, is_id=attribute.key in _OWN_IDS)
+    return 1
+
+
+def _mark_value(value: AnyValue, *, is_id: bool = False) -> None:
+    for inner in (*value.array_value.values, *(pair.value for pair in value.kvlist_value.values)):
+        _mark_value(inner)
+    if value.HasField("string_value"):
+        mark = _MARK.decode()
+        text = _RANDOM_ID.sub(lambda found: found[0][:-4] + mark, value.string_value)
+        if is_id:
+            value.string_value = text if mark in text else text + mark
+        else:
+            value.string_value = _PROSE.sub(rf"\1 {mark} \2", text, count=1)
 
 
 def _groups(path: Path) -> list[ResourceSpans]:

@@ -1,17 +1,19 @@
 """Measure the way from a request's bytes to its enriched bytes over a ledger on disk, in one process.
 
-    python -m benchmarks.stage [--records 0 100000 1000000] [--spans 512] [--percent 100] [--calls]
+    python -m benchmarks.stage [--records 0 100000 1000000] [--spans 512] [--load 100] [--calls | --profile FILE]
 
 For each number of `--records` a new ledger gets as many records of each kind (copies of what the load itself writes,
 under keys of their own), then `--requests` requests are read, accounted for in commits of `--per-commit`, and written
 out. Reported are the medians of five rounds: CPU time a span by step, spans per second of CPU, KiB that the kernel was
 given to write a span, and the process's memory without the ledger's mapped pages. No two calls have the same number of
-tokens; every second request is of sessions that were never seen before. `--calls` counts Python calls a span instead.
+tokens; every second request is of sessions that were never seen before. `--load` is a percentage of GenAI spans, or
+`recorded`. `--calls` counts Python calls a span instead, `--profile` writes what `cProfile` saw.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import random
 import statistics
 import sys
@@ -35,6 +37,8 @@ from spanledger_processor.signing import Signer
 _ROUNDS = 5
 _WARM = 8
 """Requests before the ledger is filled, and again before the first round."""
+_TEMPLATES = 32
+"""Requests cut from the recordings."""
 _HOUR_NS = 3600 * 10**9
 _AT_ONCE = 50_000
 _SINGLE = {Table.META, Table.TOTAL, Table.DUE, Table.DAY, Table.INDEX}
@@ -52,13 +56,18 @@ def _memory_mib() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
-def _bodies(requests: int, percent: int) -> list[bytes]:
+def _bodies(requests: int, kind: str, spans: int) -> tuple[list[bytes], int]:
+    """Return requests, and how many spans one of them has."""
+    if kind == "recorded":
+        templates = [load.Recorded(seed, spans) for seed in range(_TEMPLATES)]
+        bodies = [templates[number % _TEMPLATES].renewed(number) for number in range(requests)]
+        return bodies, sum(template.spans for template in templates) // _TEMPLATES
     bodies = []
     for number in range(requests):
-        body = load.Template(percent, number).renewed(number)
+        body = load.Template(int(kind), number, spans).renewed(number)
         fresh = b"session-%06d" % (number + 1) if number % 2 else b"session-000000"
         bodies.append(body.replace(b"session-000000", fresh))
-    return bodies
+    return bodies, spans
 
 
 class _Bench:
@@ -128,16 +137,22 @@ class _Bench:
 
 
 def _measure(records: int, options: argparse.Namespace, stage: Stage) -> None:
-    bodies = _bodies(2 * _WARM + options.requests, options.percent)
+    warm = _TEMPLATES if options.load == "recorded" else _WARM
+    bodies, spans = _bodies(2 * warm + options.requests, options.load, options.spans)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         bench = _Bench(Path(folder), stage, options.per_commit)
-        bench.run(bodies[:_WARM], defaultdict(float))
+        bench.run(bodies[:warm], defaultdict(float))
         if records:
             bench.fill(records)
-        bench.run(bodies[_WARM : 2 * _WARM], defaultdict(float))
-        bodies = bodies[2 * _WARM :]
+        bench.run(bodies[warm : 2 * warm], defaultdict(float))
+        bodies = bodies[2 * warm :]
         if options.calls:
-            _count_calls(bench, bodies, options.spans)
+            _count_calls(bench, bodies, spans)
+            return
+        if options.profile:
+            profiler = cProfile.Profile(time.process_time)
+            profiler.runcall(bench.run, bodies, defaultdict(float))
+            profiler.dump_stats(options.profile)
             return
         rounds: list[dict[str, float]] = []
         before, began = _written_bytes(), time.perf_counter()
@@ -145,9 +160,9 @@ def _measure(records: int, options: argparse.Namespace, stage: Stage) -> None:
         for number in range(_ROUNDS):
             spent: dict[str, float] = defaultdict(float)
             bench.run(bodies[number * size : (number + 1) * size], spent)
-            rounds.append({step: spent[step] / (size * options.spans) * 1e6 for step in _STEPS})
-        kib = (_written_bytes() - before) / (size * _ROUNDS * options.spans) / 1024
-        wall = size * _ROUNDS * options.spans / (time.perf_counter() - began)
+            rounds.append({step: spent[step] / (size * spans) * 1e6 for step in _STEPS})
+        kib = (_written_bytes() - before) / (size * _ROUNDS * spans) / 1024
+        wall = size * _ROUNDS * spans / (time.perf_counter() - began)
         medians = {step: statistics.median(spent[step] for spent in rounds) for step in _STEPS}
         total = sum(medians.values())
         steps = "  ".join(f"{step} {medians[step]:6.1f}" for step in _STEPS)
@@ -183,13 +198,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stage", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--records", type=int, nargs="+", default=[0])
     parser.add_argument("--spans", type=int, default=512, help="spans a request")
-    parser.add_argument("--percent", type=int, default=100, help="of them GenAI spans")
+    parser.add_argument("--load", default="100", help="percentage of GenAI spans, or recorded")
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--per-commit", type=int, default=4)
     parser.add_argument("--folder", default=".", help="where the ledgers are made; a disk, no tmpfs")
     parser.add_argument("--calls", action="store_true", help="count Python calls a span instead")
+    parser.add_argument("--profile", help="write what cProfile sees to a file instead")
     options = parser.parse_args()
-    load.SPANS = options.spans
     stage = make_stage(load_config(None), Signer(b"the key of this benchmark, long."))
     for records in options.records:
         _measure(records, options, stage)

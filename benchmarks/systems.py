@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,8 @@ from tools import parts
 from tools.programs import Program, eventually, free_port, listens, substituted
 
 HERE = Path(__file__).parent
+_OF_THIS_TREE = os.pathsep.join(str(parts.ROOT / part) for part in ("processor", "exporters", "sidecar", "."))
+"""Where Python finds what is measured: beside this file, whatever is installed."""
 IN, OUT = "127.0.0.1:5317", "127.0.0.1:5999"
 """How the shipped files name the two ports."""
 
@@ -26,7 +29,7 @@ class System:
 
     def __init__(self, name: str, folder: Path, port: int, *commands: list[str]) -> None:
         self.name, self.port = name, port
-        environment = {"PYTHONPATH": str(parts.ROOT)}
+        environment = {"PYTHONPATH": _OF_THIS_TREE}
         self._programs = [
             Program(f"{name} {number}", command, folder, lambda: None, environment)
             for number, command in enumerate(commands)

@@ -158,23 +158,23 @@ class Totals:
             labels = {"session": bounded_id(session), "kind": kind, "id": bounded_id(name)}
             if kind == AGENT and (parent := self._parents.get((session, name))):
                 labels["parent"] = bounded_id(parent)
-            self._add(part_key(self._tenant, session, kind, name), sums, 1, labels)
+            self._add(part_key(self._tenant, session, kind, name), sums, labels)
 
     def settle(self) -> None:
         """Enter all bookings. Call once."""
-        ledger = total_key(self._tenant)
+        whole = Sums()
         for (session, run, parent), sums in self._groups.items():
-            self._add(ledger, replace(sums, models={}), 1, self._tenant_label)
+            whole.add(replace(sums, models={}))
             labels = {"id": bounded_id(session), **({"parent": bounded_id(parent)} if parent else {})}
             labels |= self._described.get(session, {})
             self._link(session, run, parent)
             where = session_key(self._tenant, session)
-            self._add(where, sums, 1, labels, {bounded_id(run)} if run else None)
             if run:
-                change = self._changes.add[where]
-                change.elsewhere = change.elsewhere or Sums()
-                change.elsewhere.add(sums)
-                self._add(run_key(self._tenant, run), sums, 1, {"id": bounded_id(run)})
+                self._add(run_key(self._tenant, run), sums.copy(), {"id": bounded_id(run)})
+                sums.elsewhere = sums.copy()
+            self._add(where, sums, labels, {bounded_id(run)} if run else None)
+        if self._groups:
+            self._add(total_key(self._tenant), whole, self._tenant_label)
         self._settle_parts()
         self._settle_claims()
 
@@ -217,18 +217,18 @@ class Totals:
         values: dict[tuple[str, int, str], Sums] = {}
         for (day, provider, model, agent, dimensions), sums in self._days.items():
             where = day_key(self._tenant, day, provider, model)
-            self._add(where, sums, 1, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
             if agent:
                 _of(values, (AGENT, day, agent)).add(sums)
             for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
                 _of(values, (name, day, value)).add(sums)
+            self._add(where, sums, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
         for (name, day, value), sums in values.items():
             labels = {"day": str(day), "dimension": name, "value": bounded_id(value)}
-            self._add(dimension_key(self._tenant, name, day, value), sums, 1, labels)
+            self._add(dimension_key(self._tenant, name, day, value), sums, labels)
         for (session, task, kind, provider, model), sums in self._tasks.items():
             where = task_key(self._tenant, session, task, kind, provider, model)
             labels = {"session": session, "id": task, "kind": kind, "provider": provider, "model": model}
-            self._add(where, sums, 1, {name: bounded_id(label) for name, label in labels.items()})
+            self._add(where, sums, {name: bounded_id(label) for name, label in labels.items()})
 
     def _names(self, session_id: str) -> tuple[set[str], str]:
         """Return the runs that a session names, and its parent."""
@@ -241,13 +241,13 @@ class Totals:
         change = self._changes.add.get(where)
         return self._known(where).cost + (change.cost if change else 0)
 
-    def _add(
-        self, where: Key, sums: Sums, sign: int = 1, labels: Mapping[str, str] = _NONE, named: set[str] | None = None
-    ) -> None:
+    def _add(self, where: Key, sums: Sums, labels: Mapping[str, str] = _NONE, named: set[str] | None = None) -> None:
+        """Add `sums`, which from now on are the change's."""
         change = self._changes.add.get(where)
         if change is None:
-            change = self._changes.add[where] = Sums()
-        change.add(sums, sign)
+            change = self._changes.add[where] = sums
+        else:
+            change.add(sums)
         for name, text in labels.items():
             change.labels.setdefault(name, text)
         if named and len(change.named) < 3:

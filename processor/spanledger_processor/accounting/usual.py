@@ -45,7 +45,6 @@ Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 
 _REST = (None,) * (len(CLASS_NAMES) - 6)
 _NO_REST = (0,) * (len(CLASS_NAMES) - 6)
-_NO_SUMS = Sums()
 _MOST_PATTERNS = 64
 """Of one like: as many as it has prices, and sets of counts that are told."""
 
@@ -161,6 +160,12 @@ class Pattern:
     row: list[Any]
     state: list[Any]
 
+    def stand(self) -> tuple[Any, ...]:
+        """Return all that a session and its parts are told of the call but for its times, counts, amount and model."""
+        span, place = self.span, self.place
+        of_place = (place.role, place.run, place.agent, place.agent_parent, place.turn)
+        return (*of_place, span.parent_session, span.detail, span.instance, span.is_model_call)
+
     def record(self, fact: UsualFact, run: Named, session_cost: Pico, run_cost: Pico | None) -> bytes:
         """Return the packed decision."""
         values, amount = self.values.copy(), fact.amount
@@ -256,6 +261,17 @@ def account_usual(batch: Batch, reader: Reader, calls: CallFilter, rules: Rules)
     return _Usual(batch, reader, calls, lambda fact: fact.like.pattern(fact, batch, rules)).run()
 
 
+class _Group:
+    """Calls of one session that stand there as that of the pattern `like` does; `models` are their costs by model."""
+
+    __slots__ = ("facts", "like", "models")
+
+    def __init__(self, like: Pattern) -> None:
+        self.like = like
+        self.facts: list[UsualFact] = []
+        self.models: dict[str, Pico] = {}
+
+
 class _Usual:
     def __init__(
         self, batch: Batch, reader: Reader, calls: CallFilter, pattern_of: Callable[[UsualFact], Pattern | None]
@@ -308,47 +324,50 @@ class _Usual:
 
     def _book(self) -> None:
         """Enter what the calls spent: sums of those that go to the same totals."""
-        sessions: dict[str, tuple[Pattern, list[UsualFact], dict[str, Pico]]] = {}
+        stands: dict[tuple[Any, ...], int] = {}
+        stand_of: dict[int, int] = {}
+        groups: dict[tuple[str, int], _Group] = {}
         claims: dict[tuple[int, int], tuple[Pattern, list[UsualFact]]] = {}
         for _, _, facts, patterns in self._taken:
             for fact, pattern in zip(facts, patterns, strict=True):
-                session = fact.session.id
-                of_session = sessions.get(session)
-                if of_session is None:
-                    of_session = sessions[session] = (pattern, [], {})
-                of_session[1].append(fact)
-                if fact.amount:
-                    models, label = of_session[2], pattern.label
-                    models[label] = models.get(label, 0) + fact.amount
+                stand = stand_of.get(id(pattern))
+                if stand is None:
+                    stand = stand_of[id(pattern)] = stands.setdefault(pattern.stand(), len(stands))
+                where = (fact.session.id, stand)
+                group = groups.get(where)
+                if group is None:
+                    group = groups[where] = _Group(pattern)
+                group.facts.append(fact)
+                if amount := fact.amount:
+                    models, label = group.models, pattern.label
+                    models[label] = models.get(label, 0) + amount
                 which = (id(pattern), fact.day)
                 of_claim = claims.get(which)
                 if of_claim is None:
                     of_claim = claims[which] = (pattern, [])
                 of_claim[1].append(fact)
-        for session, (pattern, facts, models) in sessions.items():
-            self._totals.book_group(pattern.span, replace(pattern.place, session=session), _sums(facts, models))
-        told: dict[tuple[str, int], tuple[Pattern, list[UsualFact]]] = {}
-        for _, _, facts, patterns in self._taken:
-            for fact, pattern in zip(facts, patterns, strict=True):
-                told.setdefault((fact.session.id, id(pattern)), (pattern, []))[1].append(fact)
-        for (session, _), (pattern, facts) in told.items():
-            amount = sum([fact.amount for fact in facts]) if pattern.place.agent else 0
-            self._totals.book_facts(
-                pattern.span,
-                replace(pattern.place, session=session),
-                [(fact.start_ns, fact.end_ns) for fact in facts],
-                [(fact.start_ns, fact.counts[0]) for fact in facts] if pattern.span.is_model_call else [],
-                [(fact.start_ns, fact.amount) for fact in facts],
-                max([(fact.end_ns, fact.trace_id, fact.span_id) for fact in facts]),
-                _sums(facts, {pattern.label: amount} if amount else {}) if pattern.place.agent else _NO_SUMS,
-            )
+        for (session, _), group in groups.items():
+            self._book_group(session, group)
         for (_, day), (pattern, facts) in claims.items():
             span, claim = pattern.span, pattern.span.claim
             assert claim is not None
             claim.day = day
-            amount = sum([fact.amount for fact in facts])
-            self._totals.book_claims(span, pattern.place, _sums(facts, {pattern.label: amount} if amount else {}))
+            sums = _sums(facts, {})
+            if sums.cost:
+                sums.models[pattern.label] = sums.cost
+            self._totals.book_claims(span, pattern.place, sums)
         self._totals.settle()
+
+    def _book_group(self, session: str, group: _Group) -> None:
+        """Enter calls of one session that stand there as `group.like` does."""
+        span, place = group.like.span, replace(group.like.place, session=session)
+        sums = _sums(group.facts, group.models)
+        self._totals.book_group(span, place, sums)
+        times = [(fact.start_ns, fact.end_ns) for fact in group.facts]
+        contexts = [(fact.start_ns, fact.counts[0]) for fact in group.facts] if span.is_model_call else []
+        amounts = [(fact.start_ns, fact.amount) for fact in group.facts]
+        latest = max([(fact.end_ns, fact.trace_id, fact.span_id) for fact in group.facts])
+        self._totals.book_facts(span, place, times, contexts, amounts, latest, sums)
 
     def _decide(self) -> None:
         """Write decisions with running totals, and the traces' records."""
@@ -374,6 +393,7 @@ class _Usual:
                 decision = UsualDecision.__new__(UsualDecision)
                 decision.session_cost, decision.run_cost = session_cost, run_cost
                 decision.run_id, decision.run_source = run
+                decision.budget_name = ""  # with budgets nothing comes here
                 decision.fact, decision.like = fact, pattern.decision
                 decision.record = record = pattern.record(fact, run, session_cost, run_cost)
                 ruling.decisions[place] = decision

@@ -14,7 +14,7 @@ from typing import Any
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Terms
 from spanledger_processor.dialects.schema import ScopedSpan, UsageText
-from spanledger_processor.dialects.usage_shapes import STANDARD, ParsedUsage, read_usage, usages_in
+from spanledger_processor.dialects.usage_shapes import STANDARD, ParsedUsage, read_usage
 
 _SHORT = 4096
 """Characters of a text that may be a usage object and nothing else."""
@@ -126,7 +126,7 @@ def _read_text(value: str, response: Response) -> None:
     latency = _LATENCY.search(value) if "performanceConfig" in value else None
     if latency is not None:
         response.terms.context.setdefault("speed", "" if latency[1].lower() in STANDARD else latency[1].lower())
-    if _FUNCTIONS.search(value):
+    if "automatic" in value and _FUNCTIONS.search(value):
         response.terms.doubt = "automatic function calling made several calls: usage is of the last one"
     if any(mark in value for mark in ("_call", "earch", "server_tool_use", "etrieval", "etrieved", "maps")):
         _read_items(value, response)
@@ -249,3 +249,39 @@ def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
                 about = told if isinstance(told, Mapping) else {}
                 _add_items(_used(part.get("name") or about.get("type"), part.get("arguments") or about), response)
     return response
+
+
+USAGE_KEYS = frozenset(
+    {
+        "usage",
+        "usage_metadata",
+        "usageMetadata",
+        "token_usage",
+        "tokenUsage",
+        "usage_object",
+        "llm_output",
+        "billed_units",
+    }
+)
+
+
+def usages_in(value: Any, *, depth: int = 8, nodes: int = 400) -> Iterator[Mapping[str, Any]]:
+    """Objects that a nested value holds under a key for usage, outermost first. Looks at so many nodes at most."""
+    level: list[Any] = [value]
+    for _ in range(depth):
+        below: list[Any] = []
+        for node in level:
+            nodes -= 1
+            if nodes < 0:
+                return
+            if isinstance(node, dict):
+                for key, inner in node.items():
+                    if isinstance(inner, dict):
+                        if key in USAGE_KEYS:
+                            yield inner
+                        below.append(inner)
+                    elif isinstance(inner, list):
+                        below.append(inner)
+            elif isinstance(node, list):
+                below += [inner for inner in node[:64] if isinstance(inner, dict | list)]
+        level = below

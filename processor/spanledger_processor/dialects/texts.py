@@ -49,7 +49,7 @@ def usages(text: str) -> Iterator[Mapping[str, Any]]:
     if len(text) > MAX_SEARCHED:
         return
     found_so_far = 0
-    for match in _USAGE.finditer(text):
+    for match in _USAGE.finditer(text) if "sage" in text or "billed_units" in text else ():
         start = match.start()
         if not text[max(start - _LONGEST_BEFORE, 0) : start].endswith(_BEFORE):
             continue

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any
 
 from spanledger_processor.dialects.normalize import Counts, Input, NormalizedUsage, Output, Terms, no_text, normalize
@@ -374,7 +375,7 @@ def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
         counts = read_counts(value, shape)
         added = sum(count(_at(value, path)) or 0 for path in shape.adds)
         terms = read_terms(value)
-        text_in = _first(value, _TEXT)
+        text_in = _first(value, _tables_for(value).text)
     except NoCountError:
         return None
     if added and counts.input is not None:
@@ -397,14 +398,55 @@ _STEPS = {
     for path in paths
 }
 _TOPS = frozenset(_STEPS[path][0] for shape in USAGE_SHAPES for path in shape.needs)
-_PART_TOPS = frozenset(_STEPS[path][0] for paths in (*PARTS.values(), *UNCLASSED.values()) for path in paths)
+_KNOWN_TOPS = frozenset(steps[0] for steps in _STEPS.values())
+_TERM_KEYS = frozenset(
+    (
+        *(key for keys in _CONTEXT.values() for key in keys),
+        *_TRAFFIC,
+        *("iterations", "input_token_details", "output_token_details", "total_cost"),
+        *("cache_creation_input_tokens", "cost", "cost_in_usd_ticks"),
+    )
+)
+"""Keys of which one is there wherever an object says anything of the price besides classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """What objects with some keys may have: the tables above, with the paths that begin with one of these."""
+
+    shapes: tuple[UsageShape, ...]
+    parts: Mapping[str, Paths]
+    unclassed: Mapping[str, Paths]
+    text: Paths
+
+
+def _tables_for(value: Mapping[str, Any]) -> _Tables:
+    return _narrowed(_KNOWN_TOPS.intersection(value))
+
+
+@lru_cache(maxsize=1024)
+def _narrowed(keys: frozenset[str]) -> _Tables:
+    """Return what stands under `keys`. Bounded: which of them an object has comes from the network."""
+
+    def begun(paths: Paths) -> Paths:
+        return tuple(path for path in paths if _STEPS[path][0] in keys)
+
+    def rows(table: Mapping[str, Paths]) -> Mapping[str, Paths]:
+        return {name: left for name, paths in table.items() if (left := begun(paths))}
+
+    shapes: list[UsageShape] = []
+    for shape in USAGE_SHAPES:
+        if begun(shape.needs) == shape.needs and (not shape.any_of or begun(shape.any_of)):
+            changes: dict[str, Any] = {name: begun(getattr(shape, name)) for name in ("any_of", "adds", *_COUNTS)}
+            shapes.append(replace(shape, **changes))
+    return _Tables(tuple(shapes), rows(PARTS), rows(UNCLASSED), begun(_TEXT))
 
 
 def usage_shape_of(value: Mapping[str, Any]) -> UsageShape | None:
     """Return the first shape that an object has."""
     if _TOPS.isdisjoint(value):
         return None
-    for shape in USAGE_SHAPES:
+    for shape in _tables_for(value).shapes:
         if all(_at(value, path) is not None for path in shape.needs) and (
             not shape.any_of or any(_at(value, path) is not None for path in shape.any_of)
         ):
@@ -437,17 +479,20 @@ def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:
     Raises:
         NoCountError: a value that should be a count is none.
     """
-    if _PART_TOPS.isdisjoint(value):
+    parts = _tables_for(value).parts
+    if not parts:
         return None
-    found = {name: number for name, paths in PARTS.items() if (number := _first(value, paths)) is not None}
+    found = {name: number for name, paths in parts.items() if (number := _first(value, paths)) is not None}
     return found or None
 
 
 def read_terms(value: Mapping[str, Any]) -> Terms:
     """Return what a usage object says of the price besides its classes."""
     terms = Terms()
-    if not _PART_TOPS.isdisjoint(value):
-        terms.unclassed = tuple(what for what, paths in UNCLASSED.items() if _some(value, paths))
+    if unclassed := _tables_for(value).unclassed:
+        terms.unclassed = tuple([what for what, paths in unclassed.items() if _some(value, paths)])
+    if _TERM_KEYS.isdisjoint(value):
+        return terms
     terms.context = read_context(value)
     traffic = next((text(value.get(key)).lower() for key in _TRAFFIC if value.get(key)), None)
     if traffic is not None:
@@ -456,7 +501,7 @@ def read_terms(value: Mapping[str, Any]) -> Terms:
     terms.unclassed += _further_sampling(value.get("iterations"))
     _langchain_terms(value, terms)
     details = value.get("prompt_tokens_details")
-    if value.get("cache_creation_input_tokens") and isinstance(details, Mapping) and _WRITES not in details:
+    if value.get("cache_creation_input_tokens") and isinstance(details, dict) and _WRITES not in details:
         terms.doubt = "LiteLLM may have left cache writes out of its sum"
     terms.reported = _charged(value)
     return terms
@@ -468,7 +513,7 @@ def _further_sampling(iterations: Any) -> tuple[str, ...]:
     https://platform.claude.com/docs/en/build-with-claude/compaction-threshold: `usage.iterations`.
     """
     listed = iterations[:_MOST_ITERATIONS] if isinstance(iterations, list) else []
-    kinds = [text(one.get("type")) for one in listed if isinstance(one, Mapping)]
+    kinds = [text(one.get("type")) for one in listed if isinstance(one, dict)]
     return tuple(dict.fromkeys(f"{kind[:64]} tokens" for kind in kinds if kind and kind != "message"))
 
 
@@ -482,7 +527,7 @@ def read_context(value: Mapping[str, Any]) -> dict[str, str]:
     for name, keys in _CONTEXT.items():
         for key in keys:
             told = value.get(key)
-            if isinstance(told, Mapping):
+            if isinstance(told, dict):
                 told = told.get("type") or told.get("latency")
             if isinstance(told, str):
                 tier = text(told).lower()[:64]
@@ -495,7 +540,7 @@ def _langchain_terms(value: Mapping[str, Any], terms: Terms) -> None:
     """LangChain writes the tier into the names of its classes, and a total cost of 0 on a cached generation."""
     for details in (value.get("input_token_details"), value.get("output_token_details")):
         for tier in ("priority", "flex"):
-            if isinstance(details, Mapping) and any(str(key).startswith(tier) for key in details):
+            if isinstance(details, dict) and any(str(key).startswith(tier) for key in details):
                 terms.context.setdefault("service_tier", tier)
     cost = value.get("total_cost")
     terms.own_cache = "total_tokens" in value and type(cost) in (int, float) and cost == 0
@@ -508,16 +553,16 @@ def _charged(value: Mapping[str, Any]) -> ReportedCost | None:
     https://docs.x.ai/docs/guides/tools/tool-usage-details.
     """
     cost, details = value.get("cost"), value.get("cost_details") or value.get("costDetails")
-    if isinstance(cost, Mapping):
+    if isinstance(cost, dict):
         amount = money(cost.get("total_cost"))
         return None if amount is None else ReportedCost(amount, True, "usage.cost.total_cost")
     if "cost_in_usd_ticks" in value:
         amount = money(value.get("cost_in_usd_ticks"), _TICK)
         return None if amount is None else ReportedCost(amount, True, "usage.cost_in_usd_ticks")
     amount = money(cost)
-    if amount is None or not ("is_byok" in value or "isByok" in value or isinstance(details, Mapping)):
+    if amount is None or not ("is_byok" in value or "isByok" in value or isinstance(details, dict)):
         return None
-    told = details if isinstance(details, Mapping) else {}
+    told = details if isinstance(details, dict) else {}
     upstream = money(told.get("upstream_inference_cost") or told.get("upstreamInferenceCost"))
     own_key = value.get("is_byok", value.get("isByok"))
     return ReportedCost(amount, True, "usage.cost", upstream, own_key if isinstance(own_key, bool) else None)
@@ -529,17 +574,17 @@ def _some(value: Mapping[str, Any], paths: Paths) -> bool:
 
 def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
     for path in paths:
-        number = count(_at(value, path))
-        if number is not None:
+        found = _at(value, path)
+        if found is not None and (number := count(found)) is not None:
             return number
     return None
 
 
 def _at(value: Mapping[str, Any], path: str) -> Any:
-    first, *below = _STEPS[path]
-    found = value.get(first)
-    for step in below:
-        if isinstance(found, Mapping):
+    steps = _STEPS[path]
+    found = value.get(steps[0])
+    for step in steps[1:]:
+        if isinstance(found, dict):
             found = found.get(step)
         else:
             found = _of_modality(found, step) if isinstance(found, list) else None
@@ -549,40 +594,6 @@ def _at(value: Mapping[str, Any], path: str) -> Any:
 def _of_modality(details: list[Any], modality: str) -> Any:
     """Google lists a count for each modality."""
     for item in details[:16]:
-        if isinstance(item, Mapping) and str(item.get("modality", "")).rpartition(".")[2].upper() == modality:
+        if isinstance(item, dict) and str(item.get("modality", "")).rpartition(".")[2].upper() == modality:
             return item
     return None
-
-
-USAGE_KEYS = frozenset(
-    {
-        "usage",
-        "usage_metadata",
-        "usageMetadata",
-        "token_usage",
-        "tokenUsage",
-        "usage_object",
-        "llm_output",
-        "billed_units",
-    }
-)
-
-
-def usages_in(value: Any, *, depth: int = 8, nodes: int = 400) -> Iterator[Mapping[str, Any]]:
-    """Objects that a nested value holds under a key for usage, outermost first. Looks at so many nodes at most."""
-    level: list[Any] = [value]
-    for _ in range(depth):
-        below: list[Any] = []
-        for node in level:
-            nodes -= 1
-            if nodes < 0:
-                return
-            if isinstance(node, Mapping):
-                for key, inner in node.items():
-                    if key in USAGE_KEYS and isinstance(inner, Mapping):
-                        yield inner
-                    if isinstance(inner, Mapping | list):
-                        below.append(inner)
-            elif isinstance(node, list):
-                below += [inner for inner in node[:64] if isinstance(inner, Mapping | list)]
-        level = below

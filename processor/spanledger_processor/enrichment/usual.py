@@ -37,7 +37,7 @@ from spanledger_processor.units import Pico
 
 _MOST_LIKES, _MOST_SHAPES, _MOST_GROUPS = 4096, 4096, 1024
 _MOST_KEYS, _LONGEST = 128, 8192
-"""Keys of a span, and bytes of a resource's or of the compared values, that are worth keeping."""
+"""Keys of a span, and bytes of them, of a resource or of the compared values, that are worth keeping."""
 _MOST_DAYS = 8
 _LEAST_USE, _PAUSE = 4, 100_000
 """Spans that each of what is kept has to be of use for; else nothing is kept of so many spans: where each is of another
@@ -75,10 +75,11 @@ class UsualSpans:
 
     def __init__(self, builder: FactBuilder) -> None:
         self._builder = builder
-        self._groups: dict[Any, dict[_Shape, _Plan]] = {}
+        self._groups: dict[Any, dict[_Shape, _Plan | None]] = {}
+        """What is known of shapes by group: None of one whose spans the full rules have to read."""
         self._shapes = self._likes = self._uses = self._pause = 0
         self._group: ScopeGroup | None = None
-        self._plans: dict[_Shape, _Plan] | None = None
+        self._plans: dict[_Shape, _Plan | None] | None = None
         """Of the group that is read."""
 
     def genai(
@@ -90,8 +91,7 @@ class UsualSpans:
         if fact is not None:
             self._uses += 1
             return fact
-        if self._pause:
-            self._pause -= 1
+        if not self._learns_of(view):
             return self._builder.genai(span, view, group, now_ns, headers)
         recorded, asked = view.recorded()
         whole = self._builder.genai(span, recorded, group, now_ns, headers)
@@ -108,17 +108,28 @@ class UsualSpans:
         reader = plan.readers.get((view.status_code, *view.attributes.fingerprint(plan.compared)))
         return None if reader is None else self._fact(reader, plan, view, now_ns)
 
+    def _learns_of(self, view: SpanView) -> bool:
+        """Return whether others may be read by this span: it is of no shape of which none can be."""
+        if self._pause:
+            self._pause -= 1
+            return False
+        return self._plans is not None and self._plans.get(view.attributes.shape(), _NOT_KNOWN) is not None
+
     def _learn(self, view: SpanView, asked: Counter[str], group: ScopeGroup, fact: Fact) -> None:
         """Keep what the full rules made of a span, if others can be read by it; `asked` counts what they asked for."""
         attributes, plans, scoped = view.attributes, self._plans, View(view, group)
-        calls = None if fact.call is None or plans is None else usual_calls_of(scoped)
-        reading = None if calls is None else calls.reading(scoped)
-        if plans is None or calls is None or reading is None or fact.call is None or fact.card:
-            return
         shape = attributes.shape()
-        session_keys = self._builder.resolver.session_keys(shape)
+        if plans is None or fact.call is None or is_told_by_name(view.name) or not _is_worth_keeping(shape):
+            return
+        calls, session_keys = usual_calls_of(scoped), self._builder.resolver.session_keys(shape)
+        if calls is None or not session_keys:
+            self._keep(plans, shape, None)
+            return
+        reading = calls.reading(scoped)
+        if reading is None or fact.card:
+            return
         own = {key for key in (*calls.own_keys, *session_keys) if key in attributes}
-        if not session_keys or len(shape) > _MOST_KEYS or any(asked[key] > 1 for key in own):
+        if any(asked[key] > 1 for key in own):
             return  # one of them means something else besides
         compared = {key for key in asked if key in attributes} - own
         plan = plans.get(shape)
@@ -131,15 +142,15 @@ class UsualSpans:
         usual = self._fact(reader, plan, view, fact.start_ns)
         if usual is None or any(getattr(usual, name) != getattr(fact, name) for name in _FIELDS):
             return
-        self._make_room()
-        self._shapes += shape not in plans
+        self._keep(plans, shape, plan)
         self._likes += 1
         plan.readers[(view.status_code, *values)] = reader
-        plans[shape] = plan
 
-    def _make_room(self) -> None:
+    def _keep(self, plans: dict[_Shape, _Plan | None], shape: _Shape, plan: _Plan | None) -> None:
         if self._likes >= _MOST_LIKES or self._shapes >= _MOST_SHAPES:
             self._forget()
+        self._shapes += shape not in plans
+        plans[shape] = plan
 
     def _forget(self) -> None:
         """Forget all that was learned, and learn nothing for a while if it was of little use."""
@@ -214,3 +225,8 @@ class UsualSpans:
 
 
 _FIELDS = tuple(one.name for one in fields(Fact))
+_NOT_KNOWN = _Plan((), "")
+
+
+def _is_worth_keeping(shape: _Shape) -> bool:
+    return len(shape) <= _MOST_KEYS and sum(map(len, shape)) <= _LONGEST

@@ -80,6 +80,9 @@ class Overlay:
             reverse=newest_first,
         )
         below = self.below.scan(table, tenant, within=within, newest_first=newest_first, before=before)
+        if not mine and not self._gone:
+            yield from below  # nearly always
+            return
         rows = merge(((key, None) for key in mine), below, key=itemgetter(0), reverse=newest_first)
         for key, same in groupby(rows, key=itemgetter(0)):
             _, record = next(same)
@@ -88,7 +91,7 @@ class Overlay:
                 yield key, record
 
     def apply(self, changes: Changes, now_ns: int) -> None:
-        """Take `changes` in, all or, where a stored total cannot be read, none of them."""
+        """Take `changes` in, all or, where a stored total cannot be read, none of them; they are nobody else's then."""
         arrival_ms = now_ns // 1_000_000
         for key in changes.add:
             self._check(key)
@@ -140,7 +143,7 @@ class Overlay:
         copy = Overlay(below)
         copy._put(self.records)
         for key, sums in self.added.items():
-            copy._add(key, sums)
+            copy._add(key, sums.copy())
         landing = self.landing(below)
         copy._gone.update(landing.gone)
         copy._put({row: b"" for row, _ in landing.rows if row[0] == Table.ORDER})
@@ -163,11 +166,13 @@ class Overlay:
             self._known[key] = self.below.sums(key)
 
     def _add(self, key: Key, sums: Sums) -> None:
+        """Add `sums`, which from now on are this overlay's."""
         added = self.added.get(key)
-        if added is None:
-            added = self.added[key] = Sums()
-            self._beside.setdefault(key[:PREFIX], set()).add(key)
-        added.add(sums)
+        if added is not None:
+            added.add(sums)
+            return
+        self.added[key] = sums
+        self._beside.setdefault(key[:PREFIX], set()).add(key)
 
     def _put(self, records: Mapping[Key, bytes]) -> None:
         self.records.update(records)

@@ -17,6 +17,7 @@ OTHER_MODELS = "other"
 
 _Name = TypeVar("_Name", str, int)
 
+_NO_COUNTS = NO_SPEND.counts
 _VERSION = 1
 _CLASSES_OF_VERSION_1 = 6
 """Usage classes that stand before the numbers of tool calls and spans; those declared later stand behind."""
@@ -36,7 +37,7 @@ class Sums:
     calls: int = 0
     priced: int = 0
     unpriced: int = 0
-    usage: tuple[int, ...] = NO_SPEND.counts
+    usage: tuple[int, ...] = _NO_COUNTS
     tool_calls: int = 0
     spans: int = 0
     first_ns: int = 0
@@ -63,7 +64,9 @@ class Sums:
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
-        self.spend(other.spent, sign)
+        self.cost += sign * other.cost
+        if other.usage is not _NO_COUNTS:
+            self.usage = tuple(map(add if sign > 0 else sub, self.usage, other.usage))
         self.calls += sign * other.calls
         self.priced += sign * other.priced
         self.unpriced += sign * other.unpriced
