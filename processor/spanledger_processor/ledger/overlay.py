@@ -123,12 +123,15 @@ class Overlay:
         for arrival_ms, keys in above.due.items():
             self.due.setdefault(arrival_ms, []).extend(keys)
 
-    def landing(self, below: Reader) -> Landing:
-        """Return what is to be written and removed, with totals as they are over `below` now."""
+    def landing(self, below: Reader, *, last: bool = False) -> Landing:
+        """Return what is to be written and removed, with totals as they are over `below` now.
+
+        With `last`, nobody reads this overlay meanwhile or afterwards; it may land again.
+        """
         landing = Landing([item for item in self.records.items() if item[0] not in self.added])
         for key, added in self.added.items():
             record = self.records.get(key) or below.get(key)
-            total = Sums() if record is None else Sums.unpack(record)
+            total = self._read(key, record, last=last)
             before = None if record is None else ranks_of(total)
             total.add(added)
             landing.rows.append((key, total.pack()))
@@ -156,6 +159,13 @@ class Overlay:
         self._check(key)
         return self._known[key].copy()
 
+    def _read(self, key: Key, record: bytes | None, *, last: bool) -> Sums:
+        """Return the total of a record that is landed on; one read before is taken over where this is the `last`."""
+        if record is None:
+            return Sums()
+        known = self._known.pop(key, None) if last else None
+        return known if known is not None and known.record == record else Sums.unpack(record)
+
     def _check(self, key: Key) -> None:
         """See that a total can be read."""
         if (record := self.records.get(key)) is not None:
@@ -166,7 +176,7 @@ class Overlay:
             self._known[key] = self.below.sums(key)
 
     def _add(self, key: Key, sums: Sums) -> None:
-        """Add `sums`, which from now on are this overlay's."""
+        """Add `sums`, which are this overlay's from now on."""
         added = self.added.get(key)
         if added is not None:
             added.add(sums)

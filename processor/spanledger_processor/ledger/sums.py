@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import add, sub
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from spanledger_processor.ledger.facts import Facts
 from spanledger_processor.ledger.packing import pack, unpack
@@ -61,6 +61,8 @@ class Sums:
     """Of a session that is watched: up to which last activity its summary was told, 1 before it was; 0: of no other."""
     speeds: dict[int, int] = field(default_factory=dict)
     """Of a day and model: how many calls were how fast (`speeds`)."""
+    record: bytes = field(default=b"", init=False, compare=False, repr=False)
+    """The stored form that they were read from; a copy has none."""
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
@@ -179,22 +181,24 @@ class Sums:
     def unpack(cls, record: bytes) -> Sums:
         """Read a stored record; what a later version added at its end is left aside."""
         _, arrival_ms, counts, times, labels, reasons, models, named, *more = unpack(record)
-        cost, calls, priced, unpriced, *numbers = (int(count) for count in counts)
+        cost, calls, priced, unpriced, *numbers = _integers(counts)
         first, (tool_calls, spans, *later) = numbers[:_CLASSES_OF_VERSION_1], numbers[_CLASSES_OF_VERSION_1:]
-        usage = UsageVector.read(cost, [*first, *later]).counts
+        usage = (*first, *later)
+        if len(usage) != len(_NO_COUNTS):
+            usage = UsageVector.read(cost, usage).counts
         sums = cls(cost, calls, priced, unpriced, usage, tool_calls, spans)
+        sums.record = record
         sums.first_ns, sums.last_ns, closed_ns = times
         sums.closed_ns = sums.last_ns if closed_ns is True else int(closed_ns)  # earlier records say no time
         sums.arrival_ms = arrival_ms
         sums.labels, sums.named = labels, set(named)
-        sums.reasons = {name: int(count) for name, count in reasons.items()}
-        sums.models = {name: int(amount) for name, amount in models.items()}
+        sums.reasons, sums.models = _integers_of(reasons), _integers_of(models)
         if more and more[0] is not None:
             sums.elsewhere = cls.unpack(more[0])
         if len(more) > 1:
             sums.sessions = more[1]
         if len(more) > 2:
-            sums.granularities = {name: int(count) for name, count in more[2].items()}
+            sums.granularities = _integers_of(more[2])
         if len(more) > 3 and more[3] is not None:
             sums.facts = Facts.unpack(more[3])
         if len(more) > 4:
@@ -202,6 +206,19 @@ class Sums:
         if len(more) > 5:
             sums.speeds = {int(bucket): int(count) for bucket, count in more[5].items()}
         return sums
+
+
+def _integers(counts: Sequence[Any]) -> Sequence[int]:
+    """Return stored numbers, of which those beyond 64 bits are text."""
+    try:
+        sum(counts)
+    except TypeError:
+        return [int(count) for count in counts]
+    return counts
+
+
+def _integers_of(counts: dict[str, Any]) -> dict[str, int]:
+    return dict(zip(counts, _integers(list(counts.values())), strict=True)) if counts else counts
 
 
 def _merge_counts(into: dict[_Name, int], counts: Mapping[_Name, int], sign: int) -> None:

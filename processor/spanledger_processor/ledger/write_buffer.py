@@ -141,7 +141,7 @@ class WriteBuffer:
 
     def _commit(self, overlay: Overlay, *, retain: bool) -> None:
         with self._env.begin(write=True) as txn:
-            landing = overlay.landing(LmdbReader(txn, self._path))
+            landing = overlay.landing(LmdbReader(txn, self._path), last=True)
             for gone in landing.gone:
                 txn.delete(gone)
             rows = [*landing.rows, *due_rows(overlay.due, txn.id())]

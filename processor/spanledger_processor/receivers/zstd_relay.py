@@ -29,6 +29,9 @@ _HEADERS, _CONTINUATION = 0x1, 0x9
 _LARGEST_BLOCK = 64 * 2**10
 """Bytes of a header frame that are looked at; gRPC's own limit for all headers of a call is below."""
 
+_BUFFERED = 2**20
+"""Bytes on their way to gRPC that the system may hold for a connection: what it does not take is copied twice more."""
+
 _CODES: Mapping[str, str] = {
     "-": "010110", "a": "00011", "c": "00100", "d": "100100", "e": "00101", "g": "100110", "i": "00110", "n": "101010",
     "o": "00111", "p": "101011", "r": "101100", "s": "01000", "t": "01001", "y": "1111010", "z": "1111011",
@@ -157,6 +160,7 @@ class _Accepted(_Half):
         inner = socket.socket(socket.AF_UNIX)
         try:
             inner.setblocking(False)
+            inner.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFERED)
             self._name = self._relay.named(inner, self.transport.get_extra_info("peername"))
             await loop.sock_connect(inner, self._relay.socket_path)
             _, other = await loop.create_unix_connection(lambda: _Half(self._relay, lambda data: (data,)), sock=inner)
