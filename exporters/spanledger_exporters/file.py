@@ -35,8 +35,8 @@ def backup(path: Path, now: datetime) -> Path:
 
 def outdated(path: Path, names: Iterable[str], rotation: RotationSettings, now: datetime) -> list[str]:
     """Return those of the `names` in the folder of `path` that are files put aside and kept no longer."""
-    found = ((put_aside_at(path, name), name) for name in names)
-    newest_first = sorted(((when, name) for when, name in found if when is not None), reverse=True)
+    result = ((put_aside_at(path, name), name) for name in names)
+    newest_first = sorted(((when, name) for when, name in result if when is not None), reverse=True)
     kept = rotation.max_backups or len(newest_first)
     oldest = now - timedelta(days=rotation.max_days) if rotation.max_days else datetime.min.replace(tzinfo=UTC)
     return [name for index, (when, name) in enumerate(newest_first) if index >= kept or when < oldest]
@@ -159,13 +159,13 @@ def _claim(fd: int) -> bool:
 
     A process that was killed while it wrote leaves one; its sender was not answered, and sends again.
     """
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
+    result = os.fstat(fd)
+    if not stat.S_ISREG(result.st_mode):
         raise OSError(None, "is not a regular file")
     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    if stat.S_IMODE(found.st_mode) != _MODE:
+    if stat.S_IMODE(result.st_mode) != _MODE:
         os.fchmod(fd, _MODE)
-    return found.st_size > 0 and os.pread(fd, 1, found.st_size - 1) != b"\n"
+    return result.st_size > 0 and os.pread(fd, 1, result.st_size - 1) != b"\n"
 
 
 def _write(fd: int, content: bytes) -> None:

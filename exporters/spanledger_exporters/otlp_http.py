@@ -144,10 +144,10 @@ _SERVER_ERROR = 500
 
 def failure(status: int, body: Body, retry_after: str, now: datetime) -> Result:
     """Return the result of an answer that is no success; `retry_after` is that header, empty if there is none."""
-    told = reason(f"HTTP {status}", _message(body))
+    reported = reason(f"HTTP {status}", _message(body))
     if status == _TOO_MANY_REQUESTS or status >= _SERVER_ERROR:
-        return Result(Verdict.RETRYABLE, told, wait(retry_after, now))
-    return Result(Verdict.PERMANENT, told)
+        return Result(Verdict.RETRYABLE, reported, wait(retry_after, now))
+    return Result(Verdict.PERMANENT, reported)
 
 
 def wait(retry_after: str, now: datetime) -> float | None:

@@ -340,10 +340,10 @@ class DurableQueue:
 
     async def append(self, signal: Signal, body: bytes, items: int, deadline: float) -> Entry | Result:
         """Return the entry once it is on disk; a retryable result, with nothing kept, where that did not happen."""
-        made = await self._executor.run(_Append(signal, body, items), deadline)
-        if isinstance(made, Entry):
-            return made
-        problem = "the disk did not keep up" if made is None else made.strerror or type(made).__name__
+        built = await self._executor.run(_Append(signal, body, items), deadline)
+        if isinstance(built, Entry):
+            return built
+        problem = "the disk did not keep up" if built is None else built.strerror or type(built).__name__
         return Result(Verdict.RETRYABLE, f"sending_queue: {problem}")
 
     async def read(self, entry: Entry) -> bytes | None:

@@ -21,10 +21,10 @@ def stamp(files: Sequence[str | None]) -> Stamp:
 
 def _stamp(file: str) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(file)  # noqa: PTH116 - a path object would cost more than the call
+        result = os.stat(file)  # noqa: PTH116 - a path object would cost more than the call
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return result.st_mtime_ns, result.st_size, result.st_ino
 
 
 @dataclass(slots=True, eq=False)
@@ -93,13 +93,13 @@ class Renewed:
         finally:
             await tried.close()
         wanted = self._settings.model_copy(update={"headers": settings.headers, "tls": settings.tls})
-        made = self._make(wanted)
-        await made.start()
+        built = self._make(wanted)
+        await built.start()
 
         async def commit() -> None:
             self._settings = wanted
             self._stamp = self._look()
-            await self._put_into_use(made)
+            await self._put_into_use(built)
 
         return commit
 
@@ -112,13 +112,13 @@ class Renewed:
         return stamp((tls.ca_file, tls.cert_file, tls.key_file)) if tls.needs_tls() else ()
 
     async def _follow_files(self) -> None:
-        made = self._make(self._settings)
+        built = self._make(self._settings)
         try:
-            await made.start()
+            await built.start()
         except DestinationError as error:
             self._log.error("changed certificates cannot be used, and the old ones stay in use: %s", error)
             return
-        await self._put_into_use(made)
+        await self._put_into_use(built)
         self._log.info("certificates have changed and are in use")
 
     async def _put_into_use(self, made: Exporter) -> None:

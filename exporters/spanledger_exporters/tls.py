@@ -48,16 +48,16 @@ def context(exporter: str, tls: TlsSettings) -> ssl.SSLContext:
     """
     read(exporter, tls)
     try:
-        made = ssl.create_default_context(cafile=tls.ca_file)
+        built = ssl.create_default_context(cafile=tls.ca_file)
         if tls.cert_file:
             # A password would be asked for on the terminal.
-            made.load_cert_chain(tls.cert_file, tls.key_file, password="")
+            built.load_cert_chain(tls.cert_file, tls.key_file, password="")
     except (ssl.SSLError, ValueError) as error:
         raise DestinationError(exporter, f"tls: not a PEM certificate with its key: {error}") from error
     if tls.insecure_skip_verify:
-        made.check_hostname = False
-        made.verify_mode = ssl.CERT_NONE
-    return made
+        built.check_hostname = False
+        built.verify_mode = ssl.CERT_NONE
+    return built
 
 
 def _system_authorities() -> bytes | None:

@@ -35,13 +35,13 @@ _COLUMNS: tuple[Column, ...] = (
 def budgets(value: str | None, where: Where, *, check: bool, as_json: bool) -> None:
     """Show what is used of each budget, the most used first."""
     with where.open() as source:
-        found = source.ask("/api/v1/budgets", {}, {"value": value})
-        assert found is not None
+        result = source.ask("/api/v1/budgets", {}, {"value": value})
+        assert result is not None
     if as_json:
-        show_json(found)
-    elif found["budgets"]:
-        print_table("budgets", _COLUMNS, found["budgets"])
+        show_json(result)
+    elif result["budgets"]:
+        print_table("budgets", _COLUMNS, result["budgets"])
     else:
         click.echo("No budget is named in processor.budgets, or nothing has been spent of any session's or run's.")
-    if check and found["over"]:
+    if check and result["over"]:
         fail("a budget is used up", FAILED)

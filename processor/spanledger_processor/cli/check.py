@@ -56,16 +56,16 @@ def check(path: ConfigFiles, sets: tuple[str, ...], *, syntax: bool, connect: bo
     if problems := [] if syntax else list(unusable(config)):
         _end(problems, as_json=as_json)
     tried = asyncio.run(_connections(config)) if connect else []
-    told = summary(config)
+    reported = summary(config)
     if as_json:
         connections = [
             {"exporter": one.exporter, "signal": one.signal, "address": one.address, "problem": one.problem or None}
             for one in tried
         ]
-        show_json({"valid": True, **told.as_dict(), **({"connections": connections} if connect else {})})
+        show_json({"valid": True, **reported.as_dict(), **({"connections": connections} if connect else {})})
     else:
         click.echo(f"{', '.join(map(str, found_config(path))) or 'The built-in configuration'} is valid.")
-        for line in (*told.lines(), *(plain(str(one)) for one in tried)):
+        for line in (*reported.lines(), *(plain(str(one)) for one in tried)):
             click.echo(f"  {line}")
     if any(one.problem and one.required for one in tried):
         sys.exit(FAILED)
@@ -126,8 +126,8 @@ def _folder(folder: Path, where: str) -> Iterator[str]:
     if not there.is_dir():
         yield f"{where}: {there} is no folder"
     elif not os.access(there, os.W_OK | os.X_OK):
-        made = "" if there == folder else f" and {folder} cannot be made"
-        yield f"{where}: {there} may not be written by this user{made}"
+        built = "" if there == folder else f" and {folder} cannot be made"
+        yield f"{where}: {there} may not be written by this user{built}"
 
 
 async def _connections(config: Config) -> list[Connection]:
@@ -135,7 +135,7 @@ async def _connections(config: Config) -> list[Connection]:
     tries = [
         _connect(name, settings) for name, settings in config.exporters.items() if isinstance(settings, NetworkSettings)
     ]
-    return [one for found in await asyncio.gather(*tries) for one in found]
+    return [one for result in await asyncio.gather(*tries) for one in result]
 
 
 async def _connect(name: str, settings: NetworkSettings) -> list[Connection]:

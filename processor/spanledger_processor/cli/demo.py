@@ -71,8 +71,8 @@ class Board:
             rows = [{"model": model, "why": why, "spans": n} for (model, why), n in self._unpriced.items()]
             parts.append(show.table("Counted without a price, and never as 0", _UNPRICED, rows))
         if self._silent:
-            told = ", ".join(f"{n} {why}" for why, n in self._silent.items())
-            parts.append(Text(f"Spans with usage that add nothing, since other spans tell it: {told}."))
+            reported = ", ".join(f"{n} {why}" for why, n in self._silent.items())
+            parts.append(Text(f"Spans with usage that add nothing, since other spans tell it: {reported}."))
         return Group(*parts)
 
     def _spans(self, file: BinaryIO) -> Iterator[dict[str, Any]]:
@@ -82,9 +82,9 @@ class Board:
             for resource in orjson.loads(line).get("resourceSpans", []):
                 for scope in resource["scopeSpans"]:
                     for span in scope["spans"]:
-                        found = {item["key"]: _plain(item["value"]) for item in span.get("attributes", [])}
-                        if "spanledger.kind" in found:
-                            yield {"name": span.get("name", ""), **found}
+                        result = {item["key"]: _plain(item["value"]) for item in span.get("attributes", [])}
+                        if "spanledger.kind" in result:
+                            yield {"name": span.get("name", ""), **result}
         self._read = file.tell()
 
     def _note(self, span: dict[str, Any]) -> None:
@@ -191,11 +191,11 @@ async def _demo(folder: Path, *, pause: float) -> None:
         ],
     )
     out = console()
-    async with running(config) as made:
-        board = Board(made.ledger, file)
-        out.print(Text(f"Spanledger listens on {made.addresses['OTLP/gRPC']} (OTLP/gRPC), its state is in {folder}."))
+    async with running(config) as built:
+        board = Board(built.ledger, file)
+        out.print(Text(f"Spanledger listens on {built.addresses['OTLP/gRPC']} (OTLP/gRPC), its state is in {folder}."))
         with Live(board.shown(), console=out, refresh_per_second=8) if out.is_terminal else nullcontext() as live:
-            async for name in _replay(made, pause):
+            async for name in _replay(built, pause):
                 board.look(name)
                 if live is not None:
                     live.update(board.shown(), refresh=True)

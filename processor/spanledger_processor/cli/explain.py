@@ -77,8 +77,8 @@ class _Given:
 def _read(file: Path, log_stage: LogStage) -> _Given:
     """Return the file's requests. Where its spans are marked, those made from its logs are among them already."""
     given = _Given()
-    found = requests_in(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
-    clean = [(signal, *without_marks(body)) if signal == "traces" else (signal, body, 0) for signal, body in found]
+    result = requests_in(sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes())
+    clean = [(signal, *without_marks(body)) if signal == "traces" else (signal, body, 0) for signal, body in result]
     given.marked = sum(marked for _, _, marked in clean)
     for signal, body, _ in clean:
         if signal == "traces":

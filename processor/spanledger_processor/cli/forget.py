@@ -54,13 +54,13 @@ def _forget(config: Config, what: str, name: str, tenant: str) -> int:
     """Return how many records changed."""
     store = open_store(config)
     try:
-        whose = tenant_hash(name if what == "tenant" else tenant)
-        names = store.names(whose)
+        owner = tenant_hash(name if what == "tenant" else tenant)
+        names = store.names(owner)
         wanted = (names | {bounded_id(name)} if what == "tenant" else {bounded_id(name)}) - {""}
         renamed = {one: _ANONYMOUS + secrets.token_hex(8) for one in wanted if not one.startswith(_ANONYMOUS)}
         dimensions = config.processor.dimensions
         users = {one for one, keys in dimensions.items() if one == "user" or any(map(names_user, keys))}
-        records = store.rename(whose, renamed, (lambda one: one in users) if what == "user" else lambda _: True)
+        records = store.rename(owner, renamed, (lambda one: one in users) if what == "user" else lambda _: True)
     except BaseException:
         store.close()
         raise

@@ -30,19 +30,19 @@ def prices(model: str, provider: str, at: str | None, where: Where, *, as_json: 
     """
     if where.remote is None:
         at_ns = time.time_ns() if at is None else day_of(at) * 86_400 * 10**9
-        found = quotation(model, provider, at_ns, make_pricer(where.config()))
+        result = quotation(model, provider, at_ns, make_pricer(where.config()))
     else:
         with where.open() as source:
             answer = source.ask("/api/v1/prices/{model}", {"model": model}, {"provider": provider or None, "at": at})
             assert answer is not None
-            found = answer
+            result = answer
     if as_json:
-        show.show_json(found)
+        show.show_json(result)
     else:
-        for line in _lines(found):
+        for line in _lines(result):
             click.echo(show.plain(line))
-    if found["unpriced"]:
-        fail(f"A call of it is counted as unpriced ({found['unpriced']}), never as 0.", FAILED)
+    if result["unpriced"]:
+        fail(f"A call of it is counted as unpriced ({result['unpriced']}), never as 0.", FAILED)
 
 
 def _lines(found: dict[str, Any]) -> Iterator[str]:

@@ -204,17 +204,17 @@ def span(trace_id: str, span_id: str, where: Where, *, as_json: bool) -> None:
     """
     with where.open() as source:
         ids = {"trace_id": trace_id.strip().lower(), "span_id": span_id.strip().lower()}
-        found = source.ask("/api/v1/spans/{trace_id}/{span_id}", ids, {})
-        if found is None:
+        result = source.ask("/api/v1/spans/{trace_id}/{span_id}", ids, {})
+        if result is None:
             fail(
                 f"nothing is remembered of span {span_id!r} in trace {trace_id!r} in {source.name}: no GenAI span, "
                 "another tenant's, or longer ago than state.retention.spans",
                 FAILED,
             )
     if as_json:
-        show.show_json(found)
+        show.show_json(result)
         return
-    for label, text in _decided(found):
+    for label, text in _decided(result):
         click.echo(f"{label:<9} {show.plain(text)}")
 
 
@@ -337,33 +337,33 @@ def _list(
 
 def _one(what: str, name: str, where: Where, *, as_json: bool) -> None:
     with where.open() as source:
-        found = source.ask(f"{_NAMED[what]}/{{id}}", {"id": name}, {})
-        if found is None:
+        result = source.ask(f"{_NAMED[what]}/{{id}}", {"id": name}, {})
+        if result is None:
             fail(f"no {what} {name!r} in {source.name}; `spanledger {what}s` lists those there are", FAILED)
     if as_json:
-        show.show_json(found)
+        show.show_json(result)
         return
-    show.print_table(f"{what} {name or show.NONE}", [*show.described([found]), *show.TOTALS], [found])
-    _print_note([found])
-    if found.get("parent_id"):
-        click.echo(f"spawned by session {show.plain(found['parent_id'])}")
+    show.print_table(f"{what} {name or show.NONE}", [*show.described([result]), *show.TOTALS], [result])
+    _print_note([result])
+    if result.get("parent_id"):
+        click.echo(f"spawned by session {show.plain(result['parent_id'])}")
     if what == "session":
-        click.echo(show.described_by(found))
-        if found["agents"]:
-            show.print_table("by agent", show.BY_AGENT, found["agents"])
-        if found["tools"]:
-            show.print_table("tool calls", show.TOOLS, found["tools"])
-    if found.get("by_task"):
-        show.print_table("per task", show.BY_TASK, found["by_task"])
-        show.print_table("per model", show.BY_MODEL, found["by_model"])
-    elif len(found["models"]) > 1:
-        show.print_table("by model", show.MODEL_COST, found["models"])
+        click.echo(show.described_by(result))
+        if result["agents"]:
+            show.print_table("by agent", show.BY_AGENT, result["agents"])
+        if result["tools"]:
+            show.print_table("tool calls", show.TOOLS, result["tools"])
+    if result.get("by_task"):
+        show.print_table("per task", show.BY_TASK, result["by_task"])
+        show.print_table("per model", show.BY_MODEL, result["by_model"])
+    elif len(result["models"]) > 1:
+        show.print_table("by model", show.MODEL_COST, result["models"])
 
 
 def _print_note(rows: Sequence[Row]) -> None:
     """Print what should be known of spans that are no single model calls."""
-    if found := note({name: 1 for row in rows for name in row["granularities"]}):
-        click.echo(f"Note: {found}.")
+    if result := note({name: 1 for row in rows for name in row["granularities"]}):
+        click.echo(f"Note: {result}.")
 
 
 def _none_unpriced(source: QuerySource, since: str | None, until: str | None) -> str:

@@ -90,9 +90,9 @@ def serve(
 async def _serve(config: Config, read: ReadConfig) -> None:
     stop, reload = _signals()
     log.info("spanledger %s", version("spanledger"))
-    async with running(config) as made:
-        _announce(config, made.addresses)
-        async with _tuned_collector(), _reloading(reload, read, made.reloadable.reload):
+    async with running(config) as built:
+        _announce(config, built.addresses)
+        async with _tuned_collector(), _reloading(reload, read, built.reloadable.reload):
             await stop.wait()
         log.info("stopping: no more requests are taken, those under way end")
     log.info("stopped")
@@ -102,9 +102,9 @@ async def _serve_several(config: Config, command: Sequence[str], workers: int, r
     """Supervise a ledger process and workers."""
     stop, reload = _signals()
     log.info("spanledger %s, %d workers", version("spanledger"), workers)
-    async with supervised(config, command, workers) as made:
-        _announce(config, {LISTENERS[path]: endpoint for path, endpoint in made.endpoints.items()})
-        async with _reloading(reload, read, made.reload):
+    async with supervised(config, command, workers) as built:
+        _announce(config, {LISTENERS[path]: endpoint for path, endpoint in built.endpoints.items()})
+        async with _reloading(reload, read, built.reload):
             await stop.wait()
         log.info("stopping: no more requests are taken, those under way end")
     log.info("stopped")
@@ -185,15 +185,15 @@ async def _reloading(
 
 
 def _announce(config: Config, addresses: Mapping[str, str]) -> None:
-    told = summary(config)
+    reported = summary(config)
     log.info("%s", described(click.get_current_context().params["path"]))
     for name, address in addresses.items():
         log.info("%s on %s", name, address)
-    for destination in told.destinations:
+    for destination in reported.destinations:
         log.info("exports to %s", destination)
-    if told.unwaited:
-        log.warning("%s", told.unwaited)
-    log.info("state in %s", told.state)
+    if reported.unwaited:
+        log.warning("%s", reported.unwaited)
+    log.info("state in %s", reported.state)
     log.info("ready")
 
 

@@ -99,13 +99,15 @@ def _print_paragraphs(out: Console, columns: Sequence[Column], rows: Sequence[di
     (_, name, _), *others = columns
     for row in rows:
         out.print(Text(plain(name(row))), soft_wrap=True)
-        told = ", ".join(f"{heading} {found}" for heading, text, _ in others if (found := plain(text(row))) != "-")
-        out.print(Padding(Text(told), (0, 0, 0, 4)))
+        reported = ", ".join(
+            f"{heading} {result}" for heading, text, _ in others if (result := plain(text(row))) != "-"
+        )
+        out.print(Padding(Text(reported), (0, 0, 0, 4)))
 
 
 def _made(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
     """Return a table; text from the network stands in it as it is, never as markup or control characters."""
-    made = Table(
+    built = Table(
         title=Text(plain(title), "bold") if title else None,
         title_justify="left",
         header_style="dim",
@@ -114,10 +116,10 @@ def _made(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]])
     )
     for place, (heading, _, number) in enumerate(columns):
         whole = _stays_whole(place, heading, number=number)
-        made.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=whole)
-    for found in rows:
-        made.add_row(*(Text(plain(text(found))) for _, text, _ in columns))
-    return made
+        built.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=whole)
+    for result in rows:
+        built.add_row(*(Text(plain(text(result))) for _, text, _ in columns))
+    return built
 
 
 def _any(column: Column, rows: Sequence[dict[str, Any]]) -> bool:
@@ -135,8 +137,8 @@ _WIDE = 240
 
 def console() -> Console:
     """Return a console on standard output."""
-    made = Console()
-    return made if made.is_terminal else Console(width=_WIDE)
+    built = Console()
+    return built if built.is_terminal else Console(width=_WIDE)
 
 
 def plain(text: str) -> str:
@@ -289,14 +291,14 @@ def _when(time: str | None) -> str:
 
 def described_by(session: dict[str, Any]) -> str:
     """Return a line on what a session tells beside its sums; what no span tells is left out."""
-    told = [
+    reported = [
         session.get("state", ""),
         counted(session["turns"], "turn") if session["turns"] else "",
         f"active for {_duration(session['active_seconds'])}" if session["active_seconds"] else "",
         counted(session["failures"], "failure") if session["failures"] else "",
         *(f"{name} {', '.join(values)}" for name, values in session["dimensions"].items()),
     ]
-    return plain(" · ".join(filter(None, told)))
+    return plain(" · ".join(filter(None, reported)))
 
 
 def _duration(seconds: float) -> str:

@@ -172,15 +172,15 @@ def _name(annotation: Any) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    told = []
+    reported = []
     for item in field.metadata:
         if isinstance(item, Ge):
-            told.append(f"{item.ge} or more")
+            reported.append(f"{item.ge} or more")
         elif isinstance(item, Gt):
-            told.append(f"more than {item.gt}")
+            reported.append(f"more than {item.gt}")
         elif isinstance(item, Le):
-            told.append(f"at most {item.le}")
-    return f", {', '.join(told)}" if told else ""
+            reported.append(f"at most {item.le}")
+    return f", {', '.join(reported)}" if reported else ""
 
 
 def _default(field: FieldInfo) -> str:

@@ -413,5 +413,5 @@ def _exporter(component: object, settings: object) -> ExporterSettings:
 
 def _below(component: object, problem: Any) -> InitErrorDetails:
     """Return the same problem, told from one level further out."""
-    told = PydanticCustomError(problem["type"], "{told}", {**problem.get("ctx", {}), "told": problem["msg"]})
-    return InitErrorDetails(type=told, loc=(str(component), *problem["loc"]), input=None)
+    reported = PydanticCustomError(problem["type"], "{told}", {**problem.get("ctx", {}), "told": problem["msg"]})
+    return InitErrorDetails(type=reported, loc=(str(component), *problem["loc"]), input=None)

@@ -79,14 +79,14 @@ def dotted(place: Iterable[str | int]) -> str:
 def line(place: Iterable[str | int], message: str) -> str:
     """Return one problem on one line."""
     path = dotted(place)
-    told = " ".join(message.split())
-    return f"{path}: {told}" if path else told
+    reported = " ".join(message.split())
+    return f"{path}: {reported}" if path else reported
 
 
 def from_validation(model: type[BaseModel], error: ValidationError) -> list[str]:
     """Return the lines for what `model` found wrong."""
-    told = error.errors(include_url=False, include_input=False)
-    return [line(problem["loc"], _message(model, problem)) for problem in told]
+    reported = error.errors(include_url=False, include_input=False)
+    return [line(problem["loc"], _message(model, problem)) for problem in reported]
 
 
 def _message(model: type[BaseModel], problem: ErrorDetails) -> str:

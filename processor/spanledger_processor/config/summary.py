@@ -77,14 +77,14 @@ class Summary:
             return []
         taken = {signal for to in self.destinations for signal in to.signals}
         lost = [signal for signal in _ORDER if signal not in taken]
-        told = [f"no exporter takes {signal}: they are accepted, used, counted, and go nowhere" for signal in lost]
+        reported = [f"no exporter takes {signal}: they are accepted, used, counted, and go nowhere" for signal in lost]
         matched = {signal for to in self.destinations if not to.match for signal in to.signals}
-        told += [
+        reported += [
             f"every exporter that takes {signal} has a match: what none of them matches is accepted and goes nowhere"
             for signal in _ORDER
             if signal in taken - matched
         ]
-        return [*told, self.unwaited] if self.unwaited else told
+        return [*reported, self.unwaited] if self.unwaited else reported
 
     def lines(self) -> Iterator[str]:
         """For people."""

@@ -89,13 +89,13 @@ class BudgetRule:
 
     def passed(self, used: Pico, now_ns: int) -> list[int]:
         """Return the thresholds that are passed, the forecast among them."""
-        found = [threshold for threshold in self.thresholds if used * 100 >= threshold * self.amount]
+        result = [threshold for threshold in self.thresholds if used * 100 >= threshold * self.amount]
         if self.forecast and self.period in ("day", "week", "month") and used < self.amount:
             today = now_ns // _NS_A_DAY
             gone = (now_ns - self.days_until(today)[0] * _NS_A_DAY) / (self.length(today) * _NS_A_DAY)
             if gone >= _FORECAST_AFTER and used >= gone * self.amount:
-                found.append(FORECAST)
-        return found
+                result.append(FORECAST)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,9 +136,9 @@ class Crossing:
     @classmethod
     def unpack(cls, record: bytes) -> Crossing:
         """Read a stored form."""
-        _, _, (budget, tenant, value, since, threshold, *more), used, amount, at_ns, told, *_ = unpack(record)
+        _, _, (budget, tenant, value, since, threshold, *more), used, amount, at_ns, reported, *_ = unpack(record)
         warning = more[0] if more else ""
-        return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, told, warning)
+        return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, reported, warning)
 
     def row(self) -> Row:
         """Return it as an answer tells it."""
@@ -200,13 +200,13 @@ def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int
 
     With `wanted`, of that value of a dimension, session or run only, and of the budgets of all.
     """
-    found = [
+    result = [
         _row(rule, value, used, now_ns)
         for rule in rules
         if rule.concerns(tenant)
         for value, used in islice(_used(reader, tenant, rule, now_ns // _NS_A_DAY, wanted), _ROWS)
     ]
-    return sorted(found, key=lambda row: (-row["used"], row["budget"], row["value"]))
+    return sorted(result, key=lambda row: (-row["used"], row["budget"], row["value"]))
 
 
 def _used(

@@ -34,8 +34,8 @@ def values(reader: Reader, tenant: bytes, name: str, since: int = 0, until: int 
     for day, whole in _whole_days(reader, tenant, since, until).items():
         for sums in whole:
             rest.add(sums)
-        found = _by_label(name, whole) if name in (MODEL, PROVIDER) else _of_day(reader, tenant, name, day)
-        for value, sums in found:
+        result = _by_label(name, whole) if name in (MODEL, PROVIDER) else _of_day(reader, tenant, name, day)
+        for value, sums in result:
             rest.add(sums, -1)
             told_apart = value if sums.cost >= 0 and sums.calls >= 0 else None
             by_value.setdefault(told_apart, {}).setdefault(day, Sums()).add(sums)
@@ -64,13 +64,13 @@ def _row(named: Row, of_days: dict[int, Sums]) -> Row:
 
 def _whole_days(reader: Reader, tenant: bytes, since: int, until: int | None) -> dict[int, list[Sums]]:
     """Return all that was spent, in parts by provider and model, by day."""
-    found: dict[int, list[Sums]] = {}
+    result: dict[int, list[Sums]] = {}
     for _, record in reader.scan(Table.DAY, tenant):
         sums = Sums.unpack(record)
         day = int(sums.labels.get("day", "0"))
         if (sums.calls or sums.cost) and since <= day and (until is None or day <= until):
-            found.setdefault(day, []).append(sums)
-    return found
+            result.setdefault(day, []).append(sums)
+    return result
 
 
 def _by_label(name: str, parts: list[Sums]) -> Iterator[tuple[str | None, Sums]]:
@@ -178,8 +178,8 @@ def _agent(sums: Sums) -> Row:
 
 def _tool(sums: Sums) -> Row:
     facts = sums.facts or Facts()
-    told = {"calls": sums.tool_calls, "failures": facts.failed, "denied": facts.denied, "loops": facts.loops}
-    return {**_named(sums), **told, **money(sums.cost)}
+    reported = {"calls": sums.tool_calls, "failures": facts.failed, "denied": facts.denied, "loops": facts.loops}
+    return {**_named(sums), **reported, **money(sums.cost)}
 
 
 def _named(sums: Sums) -> Row:

@@ -129,8 +129,8 @@ class DataFile:
         self._env = env
         self._path = path
         self._file = path / DATA
-        found = self._file.stat()
-        self._identity = found.st_dev, found.st_ino
+        result = self._file.stat()
+        self._identity = result.st_dev, result.st_ino
         self._length = 0
         self.lengthen()
 
@@ -149,14 +149,14 @@ class DataFile:
             StateBrokenError: it was removed, replaced or cut off while it was in use.
         """
         try:
-            found = self._file.stat()
+            result = self._file.stat()
         except OSError:
-            found = None
-        if found is None or (found.st_dev, found.st_ino) != self._identity:
+            result = None
+        if result is None or (result.st_dev, result.st_ino) != self._identity:
             raise StateBrokenError(
                 f"{self._file}: removed or replaced while in use; the ledger goes on with what is there"
             )
-        if found.st_size < self._length:
+        if result.st_size < self._length:
             raise StateBrokenError(damaged(self._path, "cut off while in use"))
 
 
@@ -180,10 +180,10 @@ def _whole(env: lmdb.Environment, path: Path) -> lmdb.Environment:
 
 def _problems(path: Path) -> list[str]:
     try:
-        found: list[str] = verify(os.fspath(path))  # type: ignore[no-untyped-call]
+        result: list[str] = verify(os.fspath(path))  # type: ignore[no-untyped-call]
     except VerifyError as error:
         return [str(error)]
-    return found
+    return result
 
 
 LOCK_FILE = "lock"

@@ -207,11 +207,11 @@ def _steps(numbers: list[int]) -> list[int]:
 
 
 def _sums(steps: list[int]) -> list[int]:
-    total, found = 0, list[int]()
+    total, result = 0, list[int]()
     for step in steps:
         total += step
-        found.append(total)
-    return found
+        result.append(total)
+    return result
 
 
 class Session(Protocol):

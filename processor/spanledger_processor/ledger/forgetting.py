@@ -40,14 +40,14 @@ _PREFIX = 15
 
 def names_of(txn: lmdb.Transaction[bytes], tenant: bytes) -> set[str]:
     """Return every name that a tenant's ledger holds: of sessions, runs, tasks, and values of dimensions."""
-    found: set[str] = set()
+    result: set[str] = set()
     for table in (Table.SESSION, Table.RUN, Table.TASK, Table.PART, Table.DIMENSION):
         for _, record in _rows(txn, table, tenant):
             sums = Sums.unpack(record)
             kept = (*_KEPT_LABELS, "kind") if table == Table.PART else _KEPT_LABELS
-            found.update(text for label, text in sums.labels.items() if label not in kept)
-            found.update(sums.named)
-    return found - {""}
+            result.update(text for label, text in sums.labels.items() if label not in kept)
+            result.update(sums.named)
+    return result - {""}
 
 
 def rename(

@@ -74,8 +74,8 @@ class _Records:
         before: Key | None = None,
     ) -> Iterator[tuple[Key, bytes]]:
         prefix = bytes((table,)) + tenant + within
-        found = (item for item in self.records.items() if item[0].startswith(prefix))
-        rows = sorted(found, reverse=newest_first)
+        result = (item for item in self.records.items() if item[0].startswith(prefix))
+        rows = sorted(result, reverse=newest_first)
         return iter(rows if before is None else [item for item in rows if item[0] < before])
 
 

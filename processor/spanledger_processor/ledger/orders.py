@@ -119,8 +119,8 @@ def walk(
 ) -> Iterator[Position]:
     """Yield positions from the highest rank down; only those below `below`, if it is given."""
     if reader.get(ORDERS_COMPLETE) is None:
-        found = sorted(_read_all(reader, tenant, table, order), reverse=True)
-        yield from (position for position in found if below is None or position < below)
+        result = sorted(_read_all(reader, tenant, table, order), reverse=True)
+        yield from (position for position in result if below is None or position < below)
         return
     within = bytes((table, order))
     before = None if below is None else order_key(tenant, within, *below)

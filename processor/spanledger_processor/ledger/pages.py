@@ -98,16 +98,16 @@ def runs(reader: Reader, tenant: bytes, wanted: Wanted, *, all_runs: bool) -> Pa
     for each page.
     """
     page = _Filling(tenant, wanted)
-    found = _RunPlaces(reader, tenant, all_runs=all_runs)
+    result = _RunPlaces(reader, tenant, all_runs=all_runs)
     if wanted.by_cost:
         after = page.after(_RUNS_BY_COST)
-        dearest = nlargest(wanted.limit + 1, _runs_by_cost(found, wanted, after), key=itemgetter(0))
+        dearest = nlargest(wanted.limit + 1, _runs_by_cost(result, wanted, after), key=itemgetter(0))
         for place, sums in dearest:
             if not page.take(place, sums):
                 return page.cut()
         return page.end(one_run(reader, tenant, UNATTRIBUTED) or Sums())
     after = page.after(_RUNS_BY_TIME)
-    for rank, id_hash, totals in found.totals(after and after[1:], wanted):
+    for rank, id_hash, totals in result.totals(after and after[1:], wanted):
         for below, sums in enumerate(totals):  # several runs may stand at one place, and come on two pages
             place = (_RUNS_BY_TIME, rank, id_hash + bytes((0xFF - below,)))
             if (after is None or place < after) and not page.take(place, *filter(wanted.accepts, [sums])):
@@ -281,8 +281,8 @@ class _RunPlaces:
         """Yield positions, from the latest back, with the totals of the runs that stand there, five at most."""
         for position, run_ids in self._walk(after, wanted):
             here = [run_id for run_id in run_ids if run_id and self._place_of(run_id) == position]
-            found = (one_run(self._reader, self._tenant, run_id) for run_id in here)
-            yield *position, [sums for sums in found if sums is not None]
+            result = (one_run(self._reader, self._tenant, run_id) for run_id in here)
+            yield *position, [sums for sums in result if sums is not None]
 
     def _walk(self, after: Position | None, wanted: Wanted) -> Iterator[tuple[Position, list[str]]]:
         """Yield positions of parts, with the runs that the part may belong to."""

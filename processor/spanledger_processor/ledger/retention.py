@@ -121,8 +121,8 @@ def _forget_segments(txn: lmdb.Transaction[bytes], prefix: bytes) -> None:
 
 def _arrival_ms(record: bytes) -> int:
     """Return when a record was last written; 0 for one that does not say, which was written once only."""
-    found = second(record)
-    return found if isinstance(found, int) else 0
+    result = second(record)
+    return result if isinstance(result, int) else 0
 
 
 class Sweep:
@@ -300,12 +300,12 @@ def _tenants(txn: lmdb.Transaction[bytes], table: Table, most: int) -> list[byte
 def _count(txn: lmdb.Transaction[bytes], prefix: bytes) -> int:
     """Return about how many keys begin so. The hashes behind it are spread evenly: the first few tell how densely."""
     with txn.cursor() as cursor:
-        more, found, last = cursor.set_range(prefix), 0, prefix
-        while more and found < _COUNTED and cursor.key().startswith(prefix):
-            found, last = found + 1, cursor.key()
+        more, result, last = cursor.set_range(prefix), 0, prefix
+        while more and result < _COUNTED and cursor.key().startswith(prefix):
+            result, last = result + 1, cursor.key()
             more = cursor.next()
     reached = int.from_bytes(last[_TENANT_END : _TENANT_END + 8].ljust(8, b"\0"), "big") + 1
-    return found if found < _COUNTED else (found << 64) // reached
+    return result if result < _COUNTED else (result << 64) // reached
 
 
 def _sample(txn: lmdb.Transaction[bytes], table: Table, draw: Random, tenant: bytes) -> Iterator[int]:
@@ -315,8 +315,8 @@ def _sample(txn: lmdb.Transaction[bytes], table: Table, draw: Random, tenant: by
     with txn.cursor() as cursor:
         for number in range(_SAMPLE if tenants else 0):
             of_tenant = prefix + tenants[number % len(tenants)]
-            found = cursor.set_range(of_tenant + draw.randbytes(16)) and cursor.key().startswith(of_tenant)
-            if found or (cursor.set_range(of_tenant) and cursor.key().startswith(of_tenant)):
+            result = cursor.set_range(of_tenant + draw.randbytes(16)) and cursor.key().startswith(of_tenant)
+            if result or (cursor.set_range(of_tenant) and cursor.key().startswith(of_tenant)):
                 yield _arrival_ms(cursor.value())
 
 

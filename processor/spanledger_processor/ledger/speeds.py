@@ -22,12 +22,12 @@ def speeds_of(duration_ns: int, first_token_ns: int, output: int) -> list[int]:
     """Return the buckets of a call: of its duration, and of what else is known of it; none without a duration."""
     if duration_ns <= 0:
         return []
-    found = [_bucket(_DURATION, duration_ns / 10**6)]
+    result = [_bucket(_DURATION, duration_ns / 10**6)]
     if first_token_ns > 0:
-        found.append(_bucket(_FIRST_TOKEN, first_token_ns / 10**6))
+        result.append(_bucket(_FIRST_TOKEN, first_token_ns / 10**6))
     if output > 0:
-        found.append(_bucket(_RATE, output * 10**12 / duration_ns))
-    return found
+        result.append(_bucket(_RATE, output * 10**12 / duration_ns))
+    return result
 
 
 def _bucket(what: int, milli: float) -> int:

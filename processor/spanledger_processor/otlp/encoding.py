@@ -193,15 +193,15 @@ def any_value(value: Any) -> AnyValue:
     if isinstance(value, bytes):
         return AnyValue(bytes_value=value)
     if isinstance(value, Mapping):
-        made = AnyValue()
-        made.kvlist_value.SetInParent()
-        made.kvlist_value.values.extend(KeyValue(key=_text(key), value=any_value(item)) for key, item in value.items())
-        return made
+        built = AnyValue()
+        built.kvlist_value.SetInParent()
+        built.kvlist_value.values.extend(KeyValue(key=_text(key), value=any_value(item)) for key, item in value.items())
+        return built
     if isinstance(value, list | tuple):
-        made = AnyValue()
-        made.array_value.SetInParent()
-        made.array_value.values.extend(any_value(item) for item in value)
-        return made
+        built = AnyValue()
+        built.array_value.SetInParent()
+        built.array_value.values.extend(any_value(item) for item in value)
+        return built
     return AnyValue(string_value=_text(str(value)))
 
 

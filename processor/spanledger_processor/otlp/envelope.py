@@ -100,11 +100,11 @@ def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
     Raises:
         MalformedError: it is no export request of that signal.
     """
-    found = _messages(body, 0, len(body), {1: envelope.group}, envelope.request)
-    if body and not found:
+    result = _messages(body, 0, len(body), {1: envelope.group}, envelope.request)
+    if body and not result:
         raise MalformedError(f"{envelope.request}: holds no {envelope.group}")
-    groups, parts, items = [], len(found), 0
-    for number, (_, start, end) in enumerate(found):
+    groups, parts, items = [], len(result), 0
+    for number, (_, start, end) in enumerate(result):
         group, read = _read_group(body, start, end, envelope, f"{envelope.group}[{number}]")
         groups.append(group)
         parts += read
@@ -171,16 +171,16 @@ def _fits(item: bytes, envelope: Envelope) -> bool:
 
 def _contradiction(item: bytes, envelope: Envelope) -> str | None:
     """Return why `item` is another signal's, None if it may be of this one, or cannot be read to its end."""
-    found = None
+    result = None
     try:
         for field in fields(item, 0, len(item)):
-            found = found or _mismatch(field, envelope.item)
-            if found is None and field.number == envelope.attributes:
+            result = result or _mismatch(field, envelope.item)
+            if result is None and field.number == envelope.attributes:
                 parts = list(fields(item, field.start, field.end))
-                found = next(filter(None, (_mismatch(part, _KEY_VALUE) for part in parts)), None)
+                result = next(filter(None, (_mismatch(part, _KEY_VALUE) for part in parts)), None)
     except MalformedError:
         return None
-    return found
+    return result
 
 
 def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
@@ -191,18 +191,18 @@ def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
 
 def _messages(body: bytes, start: int, end: int, known: Mapping[int, str], place: str) -> list[tuple[int, int, int]]:
     """Yield number, start and end of each known field; all of them are length-delimited."""
-    found = []
+    result = []
     try:
         for field in fields(body, start, end):
             if field.number in known:
                 if field.wire_type != LENGTH:
                     raise MalformedError(f"{known[field.number]} has wire type {field.wire_type}, not {LENGTH}")
-                found.append((field.number, field.start, field.end))
-                if len(found) > MAX_PARTS:
+                result.append((field.number, field.start, field.end))
+                if len(result) > MAX_PARTS:
                     raise MalformedError(_TOO_MANY)
     except MalformedError as error:
         raise MalformedError(f"{place}: {error}") from None
-    return found
+    return result
 
 
 class ScopeGroup(NamedTuple):

@@ -35,9 +35,9 @@ class Prefilter:
         view, left = memoryview(body), self._markers
         at, size = 0, _FIRST_WINDOW
         while at < len(body) and left:
-            found = {index for index, _, _ in _search(left)(view[at : at + size + self._overlap])}
-            if found:
-                left = tuple(marker for index, marker in enumerate(left) if index not in found)
+            result = {index for index, _, _ in _search(left)(view[at : at + size + self._overlap])}
+            if result:
+                left = tuple(marker for index, marker in enumerate(left) if index not in result)
             at, size = at + size, min(2 * size, _LARGEST_WINDOW)
         return tuple(marker for marker in self._markers if marker not in left)
 

@@ -158,9 +158,9 @@ def _number(encoded: bytes, size: int) -> int | None:
 
 def _walked(encoded: bytes, number: int) -> dict[str, bytes]:
     """Attributes where the map left some out: a map takes no entry that has fields of a later OTLP version."""
-    found: dict[str, bytes] = {}
+    result: dict[str, bytes] = {}
     for field in fields(encoded, 0, len(encoded)):
         if field.number == number and field.wire_type == LENGTH:
             entry = schema.Entry.FromString(encoded[field.start : field.end])
-            found[schema.text(entry.key)] = entry.value
-    return found
+            result[schema.text(entry.key)] = entry.value
+    return result

@@ -305,15 +305,15 @@ def _candidates(seller: str, model: str, why: str, prefixes: int) -> list[Candid
         if named is None:
             return _by_name(model)
         return _candidates(named, tail, f'the name begins with "{head}"', prefixes - 1)
-    found = [Candidate(seller, model, why)]
+    result = [Candidate(seller, model, why)]
     if named in ("", seller):
-        found += _candidates(seller, tail, why, prefixes - 1)
+        result += _candidates(seller, tail, why, prefixes - 1)
     elif seller == "openai" and named:
         # OpenAI's client library speaks to any gateway that has OpenAI's API; the name says whose model it was.
-        found += _candidates(named, tail, f'the name begins with "{head}"', prefixes - 1)
+        result += _candidates(named, tail, f'the name begins with "{head}"', prefixes - 1)
     elif tail and seller not in MAKERS and seller != "openrouter" and (named or model[len(head)] == "/"):
-        found.append(Candidate(seller, tail, why))
-    return found
+        result.append(Candidate(seller, tail, why))
+    return result
 
 
 def _split(model: str) -> tuple[str, str]:
@@ -327,13 +327,13 @@ def _by_name(model: str) -> list[Candidate]:
     if "/" in model:
         return []
     claims: Callable[[str], str] = '"{}" is one of its names'.format
-    found = [
+    result = [
         Candidate(provider.id, model, claims(model))
         for provider in providers
         if provider.model_match is not None and provider.model_match.is_match(head)
     ]
-    if found:
-        return found
+    if result:
+        return result
     makers = [provider.id for provider in providers if provider.id in MAKERS and provider.find_model(head)]
     return [Candidate(makers[0], model, "of the makers only this one lists it")] if len(makers) == 1 else []
 

@@ -50,12 +50,12 @@ def readable(headers: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
     The values of a name that repeats are joined by ", " (https://www.rfc-editor.org/rfc/rfc9110#section-5.3): so no one
     of them passes for the only one.
     """
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for name, value in headers:
         if isinstance(value, str):
             key = name.lower()
-            found[key] = f"{found[key]}, {value}" if key in found else value
-    return found
+            result[key] = f"{result[key]}, {value}" if key in result else value
+    return result
 
 
 def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:

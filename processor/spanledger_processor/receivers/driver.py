@@ -143,11 +143,11 @@ class RequestDriver:
         finally:
             self._count(self._observer.answered, signal, protocol, outcome(result), result.cause, clock() - began)
         if result.cause not in _LOGGED_ELSEWHERE:
-            told = (signal, protocol, sender, result.cause, result.reason)
+            reported = (signal, protocol, sender, result.cause, result.reason)
             if result.verdict is Verdict.PERMANENT:
-                log.error("%s by %s from %s refused, and lost unless the sender keeps it (%s): %.300s", *told)
+                log.error("%s by %s from %s refused, and lost unless the sender keeps it (%s): %.300s", *reported)
             else:
-                log.warning("%s by %s from %s not taken now (%s): %.300s", *told)
+                log.warning("%s by %s from %s not taken now (%s): %.300s", *reported)
         return result
 
     async def submit(

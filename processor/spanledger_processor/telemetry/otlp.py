@@ -31,17 +31,17 @@ def metrics_request(families: Iterable[Metric], resource: Mapping[str, str], sta
     scope = group.scope_metrics.add()
     scope.scope.name = SCOPE
     for family in families:
-        made = scope.metrics.add(name=family.name, description=family.documentation)
+        built = scope.metrics.add(name=family.name, description=family.documentation)
         if family.type == "histogram":
-            made.histogram.aggregation_temporality = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
-            made.histogram.data_points.extend(_histograms(family.samples, start_ns, now_ns))
+            built.histogram.aggregation_temporality = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
+            built.histogram.data_points.extend(_histograms(family.samples, start_ns, now_ns))
             continue
         if family.type == "counter":
-            made.sum.aggregation_temporality = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
-            made.sum.is_monotonic = True
-            points, since = made.sum.data_points, start_ns
+            built.sum.aggregation_temporality = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
+            built.sum.is_monotonic = True
+            points, since = built.sum.data_points, start_ns
         else:
-            points, since = made.gauge.data_points, 0
+            points, since = built.gauge.data_points, 0
         for sample in family.samples:
             point = points.add(time_unix_nano=now_ns, start_time_unix_nano=since, as_double=sample.value)
             point.attributes.extend(_attributes(sample.labels))
