@@ -96,6 +96,22 @@ def test_a_second_library_that_comes_late_tells_no_call_again(ledger: MemoryLedg
     assert ledger.total.cost == before
 
 
+@pytest.mark.parametrize("response", ["", "resp_1"])
+def test_a_second_library_told_a_call_again_before_the_first_report_is_forgotten(
+    ledger: MemoryLedger, fact: MakeFact, response: str
+) -> None:
+    """The report that stays would be the only one that the rules look at."""
+    more = {"start": 0, "length": SECOND, "response_id": response}
+    ledger.take([fact("first", "step", "llm", 700, **more)])
+    for request in _filler("llm", BOUND - 20):
+        ledger.take(request)
+    (again,) = ledger.take([fact("again", "step", "llm", 700, scope="two", **more)])
+    assert again.duplicate_of == b"first".hex()
+    for number in range(BOUND):
+        ledger.take([fact(f"more{number}", "root", "llm", 1, start=200 * SECOND + number)])
+    assert (ledger.total.cost, ledger.correction) == (700 + BOUND - 20 + BOUND, 0)
+
+
 def test_a_counted_parent_of_a_poorer_report_stays_counted_when_that_is_forgotten(
     ledger: MemoryLedger, fact: MakeFact
 ) -> None:

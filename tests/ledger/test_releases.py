@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import lmdb
 import pytest
 
 from ledger_in_memory import NOW, TENANT, make_fact
@@ -12,12 +13,14 @@ from release_ledgers import LONG, RUNS, SESSIONS, TOTAL, requests
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.ledger import queries as questions
-from spanledger_processor.ledger.keys import bounded_id
-from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.keys import SCHEMA_KEY, bounded_id
+from spanledger_processor.ledger.lmdb_store import SCHEMA_VERSION, LmdbStore
+from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.rows import exact_usd
 from spanledger_processor.ledger.store import Reader
 from stores import open_store
 
+OLDEST_READ = 2
 RELEASES = sorted((Path(__file__).parents[1] / "data" / "ledgers").glob("*/"))
 
 
@@ -42,8 +45,12 @@ def _expected() -> tuple[dict[str, str], dict[str, str], str]:
     )
 
 
-def test_there_is_one_of_each_release() -> None:
-    assert RELEASES
+def test_there_is_one_of_each_layout() -> None:
+    layouts = set()
+    for folder in RELEASES:
+        with lmdb.open(str(folder / "ledger"), readonly=True, lock=False) as env, env.begin() as txn:
+            layouts.add(unpack(txn.get(SCHEMA_KEY) or b"")[0])
+    assert layouts == set(range(OLDEST_READ, SCHEMA_VERSION + 1))
 
 
 @pytest.mark.parametrize("read_only", [True, False])

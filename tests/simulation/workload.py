@@ -27,6 +27,7 @@ TENANT_KEY = "simulation.tenant"
 START_NS = 1_795_500_000 * 10**9
 """When a run begins: after every recording."""
 
+_SESSIONS_AT_ONCE = 100
 _MODELS = (("openai", "gpt-4o-mini"), ("openai", "gpt-4.1"), ("anthropic", "claude-sonnet-4-5"))
 
 
@@ -94,6 +95,22 @@ def later(rng: random.Random, tenants: Sequence[str], senders: int, now_ns: int)
     return work
 
 
+def sessions(rng: random.Random, tenants: Sequence[str], name: str, now_ns: int) -> Workload:
+    """Draw a few requests of one sender, with a session of its own for each call."""
+    work = Workload([[]], {tenant: Bill() for tenant in tenants})
+    for tenant in tenants:
+        for number in range(_SESSIONS_AT_ONCE):
+            call = _Call(rng, number, now_ns - 60 * 10**9)
+            work.bills[tenant].add(call.cost, (call.input, call.output))
+            message = ExportTraceServiceRequest()
+            group = message.resource_spans.add().scope_spans.add()
+            group.scope.name = "simulation.one"
+            group.spans.append(call.span(_Ids(rng), b"", f"{name} {number}"))
+            work.senders[0].append(_of_tenant(("traces", message.SerializeToString()), tenant))
+    work.senders[0] = cut(rng, work.senders[0], 50)
+    return work
+
+
 def _of_capture(capture: Capture, tenant: str, work: Workload) -> list[Request]:
     work.sources.append(f"{tenant or 'default'}: {capture.name}")
     for call in told(capture):
@@ -135,11 +152,11 @@ def cut(rng: random.Random, singles: Sequence[Request], most: int) -> list[Reque
 
 
 def _logs(rng: random.Random, tenant: str) -> Iterator[Request]:
-    """Log records that report no call."""
+    """Log records that report no call, some of them equal."""
     for number in range(rng.randint(0, 5)):
         message = ExportLogsServiceRequest()
         record = message.resource_logs.add().scope_logs.add().log_records.add()
-        record.body.string_value = f"{tenant} line {number}"
+        record.body.string_value = f"{tenant} line {number // 2}"
         yield "logs", message.SerializeToString()
 
 
@@ -185,7 +202,7 @@ def _generated(rng: random.Random, name: str, tenant: str, work: Workload, now_n
 
 def _length(rng: random.Random) -> int:
     """How many calls a trace has: few, sometimes many."""
-    return rng.randint(100, 300) if rng.random() < 0.02 else rng.randint(1, 12)
+    return rng.randint(200, 400) if rng.random() < 0.02 else rng.randint(1, 12)
 
 
 class _Ids:

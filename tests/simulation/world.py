@@ -26,7 +26,9 @@ from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import Exporter, Result, Signal, Verdict
 from spanledger_exporters.retry import Retrying
 from spanledger_exporters.settings import RetrySettings
+from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.facts import Batch, Ruling
+from spanledger_processor.accounting.trace_record import SEGMENT_SPANS
 from spanledger_processor.config import Config, load
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
@@ -53,6 +55,14 @@ _HOUR_NS = 3600 * 10**9
 _RETENTION_NS = 24 * _HOUR_NS
 _RETIRED_NS = 72 * _HOUR_NS
 """Beyond what is kept of spans and of sessions."""
+_FEW_SPANS = 640
+"""More than a recording has in a trace, and fewer than the longest of those that are generated."""
+_SMALL_MIB = 6
+_FLOOD = 40
+"""Requests of new sessions, at most, that a small ledger is filled with."""
+_GIVEN_WAY = 500
+_QUARTER_NS = 16 * 60 * 10**9
+"""What arrived before that gives way first."""
 _RETRY = RetrySettings(initial_interval="500ms", max_interval="5s")  # type: ignore[arg-type]
 _SIGNALS: frozenset[Signal] = frozenset({"traces", "logs", "metrics"})
 _TRACES: frozenset[Signal] = frozenset({"traces"})
@@ -85,6 +95,10 @@ class Options:
     """Spans from which on a request is large: worked on in slices, and accounted for in parts."""
     workers: int
     """With more than one, the ledger has a process of its own, and any of them may end."""
+    most_spans: int = trace.MAX_SPANS
+    """Spans of a trace that the rules look at."""
+    size_mib: int = 64
+    """Of a ledger on disk. A small one is filled at the end, so that the oldest give way."""
 
     @classmethod
     def quiet(cls) -> Options:
@@ -124,6 +138,8 @@ class Options:
             jumps=rng.choice((0.0, 0.0, 30.0)),
             large=rng.choice((1024, 1024, 3)),
             workers=rng.choice((1, 1, 2, 3)),
+            most_spans=rng.choice((trace.MAX_SPANS, _FEW_SPANS)),
+            size_mib=rng.choice((64, _SMALL_MIB)),
         )
 
 
@@ -172,6 +188,9 @@ async def _simulate(seed: int, faults: int, hooks: Hooks) -> Run:
     with ExitStack() as closing:
         closing.enter_context(patch.object(handler, "_LARGE_SPANS", options.large))
         closing.enter_context(patch.object(handler, "_ACCOUNTED_AT_ONCE", options.large))
+        closing.enter_context(patch.object(trace, "MAX_SPANS", options.most_spans))
+        closing.enter_context(patch.object(trace, "_SLACK", min(trace._SLACK, options.most_spans // 8)))
+        closing.enter_context(patch.object(trace_set, "SEGMENT_SPANS", min(SEGMENT_SPANS, options.most_spans // 12)))
         world = World(options, work, faults, hooks, closing)
         return Run(seed, await world.run(), world.lines, world.ledger, options, work.sources)
 
@@ -388,6 +407,8 @@ class World:
         with self.store.snapshot() as reader:
             findings = audit(self.evidence, reader)
             self.ledger = ledger_of(reader, self.work.bills)
+        if self._folder is not None and self.options.size_mib == _SMALL_MIB:
+            findings += [f"full: {finding}" for finding in await self._fill()]
         if self._folder is not None:
             findings += [f"after retention: {finding}" for finding in await self._retire()]
         self.kill(self.everything())
@@ -399,6 +420,24 @@ class World:
             Delivered(one.name, one.required, one.signals, one.received, one.refused, one.left_out)
             for one in self.destinations
         ]
+
+    async def _fill(self) -> list[str]:
+        """Send new sessions until the oldest of the ledger have given way, and audit again."""
+        self._skew_ns += _QUARTER_NS
+        self.log("the ledger fills")
+        for number in range(_FLOOD):
+            flood = workload.sessions(self.rng("flood"), list(self.work.bills), f"flood {number}", self.now_ns())
+            for tenant, bill in flood.bills.items():
+                self.work.bills[tenant].extend(bill)
+            sender = Sender(self, len(self.work.senders), flood.senders[0])
+            await self._drain([asyncio.create_task(sender.run())], "while the ledger fills")
+            if self.store.usage().evicted > _GIVEN_WAY:
+                break
+        await asyncio.sleep(DRAIN_S)
+        self._collect()
+        self.log(f"{self.store.usage().evicted > 0}: something gave way")
+        with self.store.snapshot() as reader:
+            return audit(self.evidence, reader)
 
     async def _retire(self) -> list[str]:
         """Let all that is kept of spans and sessions go, send new traces, and audit again."""
@@ -471,7 +510,7 @@ class World:
             return self._memory
         return LmdbStore.open(
             self._folder,
-            max_size_mib=64,
+            max_size_mib=self.options.size_mib,
             durability="sync",
             retention_ns=_RETENTION_NS,
             sessions_retention_ns=self.options.sessions_hours * _HOUR_NS,

@@ -303,7 +303,14 @@ class Trace:
             self.cut = True
             oldest = [span for span in self.spans.values() if span.segment]
             gone += [self._forget(span) for span in oldest[: wanted - len(gone)]]
+        self._settle_duplicates({DUPLICATE + span.span_id.hex() for span in gone if span.counted})
         return gone
+
+    def _settle_duplicates(self, roles: set[str]) -> None:
+        """Let spans stay duplicates of counted spans that are forgotten, as of those in another trace."""
+        for span in self.spans.values():
+            if span.place is not None and span.place.role in roles:
+                span.twin = span.place.role.removeprefix(DUPLICATE)
 
     def _forget(self, span: Span) -> Span:
         del self.spans[span.span_id]
