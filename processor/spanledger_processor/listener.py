@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import resource
 import socket
 import ssl
+from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import h11
@@ -19,7 +22,7 @@ HEADER_TIMEOUT = 60.0
 """Seconds that the head of a request may take to come in, also the first one of a connection."""
 IDLE_TIMEOUT = 120.0
 """Seconds that a connection is kept between requests: longer than senders pause, so that none writes into its end."""
-
+_MANY = 1 << 20
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +46,62 @@ class _Server(uvicorn.Server):
         self.up.set()
 
 
+def share_of_files(parts: int) -> int:
+    """Return how many connections are one of so many parts of the files that this process may have open."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(16, (_MANY if most == resource.RLIM_INFINITY else min(most, _MANY)) // parts)
+
+
+@dataclass(slots=True)
+class _Connections:
+    """The connections of one listener, at most `most`: one more ends the one that was idle, or half a head, longest.
+
+    Where all of them are in the middle of a request, it ends itself. So nobody who opens connections keeps others out
+    of this listener, or takes the files that the other listeners need.
+    """
+
+    most: int
+    open: set[_Protocol] = field(default_factory=set)
+    waiting: OrderedDict[_Protocol, None] = field(default_factory=OrderedDict)
+
+    def made(self, connection: _Protocol) -> None:
+        if len(self.open) >= self.most:
+            other = next(iter(self.waiting), connection)
+            self.waiting.pop(other, None)
+            other.transport.abort()
+        self.open.add(connection)
+
+    def waits(self, connection: _Protocol) -> None:
+        if connection in self.open:
+            self.waiting[connection] = None
+            self.waiting.move_to_end(connection)
+
+    def works(self, connection: _Protocol) -> None:
+        self.waiting.pop(connection, None)
+
+    def lost(self, connection: _Protocol) -> None:
+        self.open.discard(connection)
+        self.works(connection)
+
+
 class _Protocol(H11Protocol):
     """Closes a connection on which the head of a request takes too long; uvicorn itself would wait for ever."""
 
     header_timeout = HEADER_TIMEOUT
     where = ""
+    all_of_listener: _Connections
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.all_of_listener.made(self)
+        self.all_of_listener.waits(self)
         self._expect_head()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.conn.their_state is h11.IDLE:
+            self.all_of_listener.waits(self)
 
     def data_received(self, data: bytes) -> None:
         if data.startswith(_HTTP2) and self.conn.their_state is h11.IDLE:
@@ -63,12 +112,14 @@ class _Protocol(H11Protocol):
             )
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
+            self.all_of_listener.works(self)
             self._cancel()
         elif self.timeout_keep_alive_task is None:  # a head has begun
             self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._cancel()
+        self.all_of_listener.lost(self)
         super().connection_lost(exc)
 
     def _expect_head(self) -> None:
@@ -84,7 +135,8 @@ class _Protocol(H11Protocol):
 class HttpListener:
     """Serves `app` on host and port. `where` is the configuration path that errors name; timeouts in seconds.
 
-    With `share_port` other processes may listen on the port too, and connections spread over them.
+    With `share_port` other processes may listen on the port too, and connections spread over them. There are no more of
+    them than one of `files_share` parts of the files that the process may have open.
     """
 
     def __init__(
@@ -97,12 +149,18 @@ class HttpListener:
         header_timeout: float = HEADER_TIMEOUT,
         idle_timeout: float = IDLE_TIMEOUT,
         share_port: bool = False,
+        files_share: int = 4,
     ) -> None:
         self.port = 0
         self._address = address
         self._share_port = share_port
         self._where = where
-        self._server = _Server(_config(app, tls, where, header_timeout, idle_timeout))
+        protocol = {
+            "header_timeout": header_timeout,
+            "where": where,
+            "all_of_listener": _Connections(share_of_files(files_share)),
+        }
+        self._server = _Server(_config(app, tls, type("Protocol", (_Protocol,), protocol), idle_timeout))
         self._serving: asyncio.Task[None] | None = None
 
     @property
@@ -142,13 +200,11 @@ def bind(address: tuple[str, int], where: str, *, share_port: bool = False) -> s
         raise OSError(f"{where}.endpoint: cannot listen on {host}:{port}: {error.strerror or error}") from error
 
 
-def _config(
-    app: ASGIApp, tls: ssl.SSLContext | None, where: str, header_timeout: float, idle_timeout: float
-) -> uvicorn.Config:
+def _config(app: ASGIApp, tls: ssl.SSLContext | None, protocol: type[_Protocol], idle_timeout: float) -> uvicorn.Config:
     encrypted: dict[str, Any] = {} if tls is None else {"ssl_context_factory": lambda *_: tls}
     return uvicorn.Config(
         app,
-        http=type("Protocol", (_Protocol,), {"header_timeout": header_timeout, "where": where}),
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,

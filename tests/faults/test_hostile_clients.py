@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.client
 import json
+import socket
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -273,6 +276,29 @@ def test_a_cursor_of_one_tenant_is_none_of_anothers(guarded: tuple[Served, Backe
         for tenant, status in (("one", 200), ("two", 400), ("", 400)):
             query = {"tenant": tenant, "cursor": cursor} | ({"all": "true"} if kind == "runs" else {})
             assert httpx2.get(f"{url}/{kind}", params=query, headers=OURS).status_code == status
+
+
+LIMIT = 256
+_LIMITED = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, ({LIMIT}, {LIMIT}))"
+LIMITED = (sys.executable, "-c", f"{_LIMITED}; os.execvp(sys.argv[1], sys.argv[1:])")
+
+
+def test_connections_that_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
+    """More of them than the process may open files, at each of its doors; all are held until the end."""
+    with (
+        Backend() as backend,
+        Served(tmp_path, backend.port, within=LIMITED) as served,
+        contextlib.ExitStack() as held,
+    ):
+        for port, begun in ((served.http, b"POST /v1/tr"), (served.grpc, b""), (served.api, b"GET /liv")):
+            for _ in range(LIMIT + 50):
+                connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
+                with contextlib.suppress(OSError):  # this one was ended already
+                    connection.sendall(begun)
+            assert httpx2.get(f"http://127.0.0.1:{served.api}/livez", timeout=60).status_code == 200
+            assert served.post(request(chat())).status_code == 200
+        assert "Traceback" not in (served.config.parent / "spanledger.log").read_text()
+        assert served.answer("/api/v1/summary")["total"]["calls"] == 3
 
 
 def test_no_secret_stands_in_a_message(guarded: tuple[Served, Backend], tmp_path: Path) -> None:

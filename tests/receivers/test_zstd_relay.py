@@ -136,7 +136,7 @@ async def test_many_at_once_and_large_ones() -> None:
 
 async def test_no_connection_is_open_once_it_has_stopped() -> None:
     """Also where gRPC's side stays open."""
-    relay, connected = ZstdRelay(), asyncio.Event()
+    relay, connected = ZstdRelay(10), asyncio.Event()
 
     def keep(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         kept.append(writer)

@@ -6,10 +6,11 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from typing import TypeAlias
@@ -74,6 +75,9 @@ def serve(
     SIGHUP reads the configuration again and puts prices, keys, tokens, headers and certificates into use; where it is
     wrong, everything stays as it was, and the log says so.
     """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is a file
     config = configured(path, sets)
     read = partial(load, found_config(path), sets)
     try:

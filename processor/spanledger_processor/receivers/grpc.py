@@ -27,6 +27,7 @@ from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
 from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.config.receivers import Grpc, OtlpGrpc
 from spanledger_processor.config.section import host_and_port
+from spanledger_processor.listener import share_of_files
 from spanledger_processor.receivers.auth import Authenticator, ServerCertificates, readable, without_credentials
 from spanledger_processor.receivers.driver import Handle, Request, RequestDriver
 from spanledger_processor.receivers.encodings import message_of
@@ -72,6 +73,8 @@ _STOP_GRACE = 1.0
 """Seconds for the last answers to leave."""
 _STREAMS = 128
 """Requests at once on one connection; further ones wait at the sender."""
+_FILES_SHARE = 6
+"""A sixth of the files that the process may open is how many connections there may be: one takes up to three."""
 _READERS = 4
 """Messages being read at a time. One whose beginning is here already, as most are, takes a moment."""
 _LEAST_ROOM = 4
@@ -111,7 +114,7 @@ class GrpcListener:
         self._certificates: ServerCertificates | None = None
         self._share_port = share_port
         takes_zstd = isinstance(settings, OtlpGrpc) and settings.zstd
-        self._relay = ZstdRelay() if takes_zstd else None
+        self._relay = ZstdRelay(share_of_files(_FILES_SHARE)) if takes_zstd else None
         self._reader = MessageReader(driver.limiter, settings.max_request_bytes, decompress=takes_zstd)
         options = [*_options(settings, share_port=share_port), ("grpc.per_message_decompression", int(not takes_zstd))]
         self._server = grpc.aio.server(options=options)
@@ -387,6 +390,7 @@ def _options(settings: Grpc, *, share_port: bool) -> Sequence[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", settings.max_request_bytes),
         ("grpc.max_concurrent_streams", _STREAMS),
+        ("grpc.max_allowed_incoming_connections", share_of_files(_FILES_SHARE)),
         ("grpc.http2.bdp_probe", 0),  # windows stay at 64 KiB a stream until its message is read
         ("grpc.so_reuseport", int(share_port)),  # else a second process on our port would take half of the requests
         ("grpc.keepalive_permit_without_calls", int(policy.permit_without_stream)),

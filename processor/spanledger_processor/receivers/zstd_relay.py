@@ -180,9 +180,12 @@ class _Accepted(_Half):
 
 
 class ZstdRelay:
-    """Listens on an address, and passes connections on to gRPC at `socket_path`, in a folder of its own."""
+    """Listens on an address, and passes connections on to gRPC at `socket_path`, in a folder of its own: at most so
+    many, one more is ended.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._folder = Path(tempfile.mkdtemp(prefix="spanledger-"))
         self.socket_path = str(self._folder / "grpc")
         self.hosts: dict[str, str] = {}
@@ -212,6 +215,9 @@ class ZstdRelay:
 
     def connect(self, accepted: _Accepted) -> None:
         """Connect a client's connection with gRPC."""
+        if len(self._halves) > 2 * self._most:
+            accepted.abort()
+            return
         task = asyncio.get_running_loop().create_task(accepted.connect())
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)

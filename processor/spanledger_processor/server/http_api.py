@@ -138,10 +138,10 @@ class Api:
         self._certificates = None if settings.tls is None else ServerCertificates(settings.tls, "api.tls")
         app = Access(_app(answers if own else [*probes, *answers]), self._authenticator, settings.allowed_hosts)
         tls = None if self._certificates is None else self._certificates.ssl_context()
-        self._listeners = {"api": HttpListener(app, host_and_port(settings.endpoint), "api", tls)}
+        self._listeners = {"api": HttpListener(app, host_and_port(settings.endpoint), "api", tls, files_share=8)}
         if own is not None:
             open_to_all = Access(_app(probes), Authenticator(Auth()), settings.allowed_hosts)
-            listener = HttpListener(open_to_all, host_and_port(own.endpoint), "api.health_check")
+            listener = HttpListener(open_to_all, host_and_port(own.endpoint), "api.health_check", files_share=16)
             self._listeners["health_check"] = listener
 
     @property
