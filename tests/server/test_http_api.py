@@ -90,7 +90,7 @@ async def served() -> AsyncIterator[Served]:
     listeners, state = {"grpc": True, "http": True}, [True]
     ledger = FakeLedger()
     health = Health(lambda: listeners, lambda: state[0], phase="serving")
-    api = Api(ANY_PORT, health, lambda: b"spanledger_build_info 1\n", ledger, Pricer())
+    api = Api(ANY_PORT, health, lambda _: b"spanledger_build_info 1\n", ledger, Pricer())
     await api.start()
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.ports['api']}") as client:
@@ -154,7 +154,7 @@ async def test_metrics_are_prometheus_text() -> None:
 
 async def test_metrics_that_are_not_whole_are_not_given() -> None:
     async with served() as api:
-        whole = Api(ANY_PORT, api.health, lambda: None, api.ledger, Pricer())
+        whole = Api(ANY_PORT, api.health, lambda _: None, api.ledger, Pricer())
         await whole.start()
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{whole.ports['api']}") as client:
             assert (await client.get("/metrics")).status_code == 503

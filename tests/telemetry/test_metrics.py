@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import cast, get_args
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 from prometheus_client.parser import text_string_to_metric_families
 
 from spanledger_exporters.interface import DeliveryObserver, Verdict
@@ -19,6 +22,7 @@ from spanledger_processor.receivers.driver import RequestObserver
 from spanledger_processor.receivers.refusals import Outcome
 from spanledger_processor.server.handler import StageObserver
 from spanledger_processor.telemetry.metrics import Telemetry
+from spanledger_processor.telemetry.otlp import metrics_request
 from spanledger_processor.telemetry.registry import BoundedLabels, Samples
 from spanledger_processor.telemetry.table import TABLE
 from spanledger_processor.units import USD
@@ -337,3 +341,34 @@ def test_metrics_of_other_processes_are_added_and_counters_outlive_them() -> Non
     gone = scrape()
     assert gone["spanledger_received_bytes_total['http', 'logs']"] == 10
     assert gone["spanledger_in_flight_bytes[]"] == 3
+
+
+def test_counters_of_spend_have_a_counted_span_as_their_exemplar() -> None:
+    """In the OpenMetrics format and by OTLP, also of another process; ids that are none on the wire are left out."""
+    whole, worker = (Telemetry("1", window=60, budget=1, dimensions=("team",)) for _ in range(2))
+    counted = fact(model="mine")
+    counted.trace_id, counted.span_id = bytes(range(16)), bytes(range(8))
+    ruling = Ruling({0: priced()}, fresh=[0])
+    worker.stage.ruled(Batch(b"", [counted], NOW_NS), ruling)
+    others = json.loads(json.dumps([worker.registry.samples()]))
+    text = whole.registry.scrape(others, as_openmetrics=True).decode()
+    families = {family.name: family for family in openmetrics_families(text)}  # type: ignore[no-untyped-call]
+    for name in ("cost_usd", "dimension_cost_usd"):
+        (sample,) = (one for one in families[f"spanledger_{name}"].samples if one.value)
+        assert sample.exemplar is not None
+        assert sample.exemplar.labels == {"trace_id": counted.trace_id.hex(), "span_id": counted.span_id.hex()}
+    sent = ExportMetricsServiceRequest.FromString(metrics_request(whole.registry.families(others), {}, 1, 2))
+    points = {
+        metric.name: [point for point in metric.sum.data_points if point.as_double]
+        for metric in sent.resource_metrics[0].scope_metrics[0].metrics
+    }
+    (exemplar,) = points["spanledger_dimension_cost_usd"][0].exemplars
+    assert (exemplar.trace_id, exemplar.span_id) == (counted.trace_id, counted.span_id)
+    assert exemplar.as_double == points["spanledger_dimension_cost_usd"][0].as_double
+    assert "trace_id" not in whole.registry.scrape(others).decode()
+
+    digested = fact(model="mine")
+    digested.trace_id = digested.span_id = bytes(range(1, 17))
+    other = Telemetry("1", window=60, budget=1)
+    other.stage.ruled(Batch(b"", [digested], NOW_NS), ruling)
+    assert "trace_id" not in other.registry.scrape(as_openmetrics=True).decode()

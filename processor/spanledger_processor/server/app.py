@@ -116,7 +116,9 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     health = Health(stage.listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
     lifecycle, budgets = make_lifecycle(processor), make_budgets(processor)
-    api = Api(config.api, health, telemetry.registry.scrape, ledger, pricer, lifecycle, budgets)
+    api = Api(
+        config.api, health, lambda om: telemetry.registry.scrape(as_openmetrics=om), ledger, pricer, lifecycle, budgets
+    )
     await api.start()
     closing.push_async_callback(api.stop)
     await _start_own_telemetry(config, telemetry.registry.families, telemetry.tracer, closing)
@@ -171,9 +173,9 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
             return None
         return [status["metrics"] for status in statuses]
 
-    def scrape() -> bytes | None:
+    def scrape(as_openmetrics: bool) -> bytes | None:  # noqa: FBT001 - called by `Api` alone
         samples = reported()
-        return None if samples is None else telemetry.registry.scrape(samples)
+        return None if samples is None else telemetry.registry.scrape(samples, as_openmetrics=as_openmetrics)
 
     def families() -> list[Metric] | None:
         samples = reported()

@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import orjson
 from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST as OPENMETRICS
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -95,7 +96,8 @@ class Health:
 
 
 class Api:
-    """Serves the API. `ports` says where it listens once started; `scrape` returns None while it has no whole answer.
+    """Serves the API. `ports` says where it listens once started; `scrape` (in the
+    OpenMetrics format if its argument is true) returns None while it has no whole answer.
 
     Raises:
         OSError: a certificate or key cannot be used.
@@ -105,7 +107,7 @@ class Api:
         self,
         settings: ApiSettings,
         health: Health,
-        scrape: Callable[[], bytes | None],
+        scrape: Callable[[bool], bytes | None],
         ledger: Ledger,
         pricer: Pricer,
         lifecycle: Lifecycle = USUAL,
@@ -185,11 +187,13 @@ class Api:
         ready, body = self._health.ready()
         return _json(body, 200 if ready else 503)
 
-    async def _metrics(self, _: Request) -> Response:
-        metrics = await asyncio.to_thread(self._scrape)
+    async def _metrics(self, request: Request) -> Response:
+        """Return metrics in the OpenMetrics format, which has exemplars, where that is asked for."""
+        as_openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
+        metrics = await asyncio.to_thread(self._scrape, as_openmetrics)
         if metrics is None:
             return _error(503, "not all workers have reported yet")
-        return Response(metrics, media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics, media_type=OPENMETRICS if as_openmetrics else CONTENT_TYPE_LATEST)
 
     async def _document(self, _: Request) -> Response:
         return Response(self._openapi, media_type="application/json")

@@ -18,7 +18,7 @@ from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, coun
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.telemetry.log import on_suppressed
 from spanledger_processor.telemetry.otlp import Tracer
-from spanledger_processor.telemetry.registry import BoundedLabels, LabelsByTenant, Registry
+from spanledger_processor.telemetry.registry import BoundedLabels, LabelsByTenant, Registry, SpanIds
 from spanledger_processor.telemetry.table import TABLE
 from spanledger_processor.units import USD, Pico
 
@@ -128,10 +128,12 @@ class StageMetrics:
         self._count("late_corrections_total", by=ruling.corrections)
         moved: Moved = defaultdict(int)
         spend: dict[tuple[str, str], Pico] = defaultdict(int)
+        latest: dict[tuple[str, str], SpanIds | None] = {}
+        """By provider and model as in `spend`: a span of them."""
         for index in ruling.fresh:
             fact, decision = batch.facts[index], ruling.decisions[index]
             if type(decision) is UsualDecision and not self._values:
-                self._usual(decision, batch.now_ns, moved, spend)
+                self._usual(decision, batch.now_ns, moved, spend, latest)
                 continue
             _describe(decision, moved)
             if fact.call is not None and fact.call.unknown_operation:
@@ -141,32 +143,42 @@ class StageMetrics:
             if decision.usage is not None and fact.end_ns < batch.now_ns - self._window_ns:
                 moved["spans_beyond_window_total",] += 1
             if decision.cost is not None and decision.cost.amount and fact.call is not None:
-                spend[fact.call.provider, _model_of(fact, fact.call)] += decision.cost.amount
+                model = fact.call.provider, _model_of(fact, fact.call)
+                spend[model] += decision.cost.amount
+                latest[model] = _ids_of(fact)
             if self._values and fact.call is not None:
                 dimensions = ("tenant", batch.tenant_name, *fact.dimensions)
-                self._by_dimension(batch.tenant, fact.call, _model_of(fact, fact.call), dimensions, decision)
+                self._by_dimension(batch.tenant, fact, fact.call, dimensions, decision)
         for (name, *labels), spans in moved.items():
             self._count(name, *labels, by=spans)
         for models, amount in spend.items():
-            self._count("cost_usd_total", *self._models(batch.tenant)(*models), by=amount / USD)
+            names = self._models(batch.tenant)(*models)
+            self._count("cost_usd_total", *names, by=amount / USD, of=latest[models])
 
     def _by_dimension(
-        self, tenant: bytes, call: Call, model_name: str, dimensions: tuple[str, ...], decision: Decision
+        self, tenant: bytes, fact: Fact, call: Call, dimensions: tuple[str, ...], decision: Decision
     ) -> None:
         amount = decision.cost.amount if decision.cost is not None else None
         if not amount and decision.usage is None:
             return
-        known = {"agent": decision.agent_id, "model": model_name, "provider": call.provider}
+        known = {"agent": decision.agent_id, "model": _model_of(fact, call), "provider": call.provider}
         known.update(zip(dimensions[::2], dimensions[1::2], strict=True))
         counts = counts_of(decision.usage) if decision.usage is not None else ()
         tokens = [(one.name, count) for one, count in zip(USAGE_CLASSES, counts, strict=False) if one.unit == "token"]
         for name, bounded in self._values.items():
             value, model = bounded(tenant)(known.get(name, ""), known["model"])
-            self._count("dimension_cost_usd_total", name, value, model, by=(amount or 0) / USD)
+            self._count("dimension_cost_usd_total", name, value, model, by=(amount or 0) / USD, of=_ids_of(fact))
             for of_class, count in tokens:
-                self._count("dimension_tokens_total", name, value, model, of_class, by=count or 0)
+                self._count("dimension_tokens_total", name, value, model, of_class, by=count or 0, of=_ids_of(fact))
 
-    def _usual(self, decision: UsualDecision, now_ns: int, moved: Moved, spend: dict[tuple[str, str], Pico]) -> None:
+    def _usual(
+        self,
+        decision: UsualDecision,
+        now_ns: int,
+        moved: Moved,
+        spend: dict[tuple[str, str], Pico],
+        latest: dict[tuple[str, str], SpanIds | None],
+    ) -> None:
         """As `ruled` counts a span, without making the fields of a usual call."""
         fact, call = decision.fact, decision.fact.like.fact.call
         moved["genai_spans_total", decision.like.kind, decision.like.dialect] += 1
@@ -174,11 +186,18 @@ class StageMetrics:
         if fact.end_ns < now_ns - self._window_ns:
             moved["spans_beyond_window_total",] += 1
         if fact.amount and call is not None:
-            spend[call.provider, canonical_model(call.model)] += fact.amount
+            model = call.provider, canonical_model(call.model)
+            spend[model] += fact.amount
+            latest[model] = fact.trace_id, fact.span_id
 
-    def _count(self, name: str, *labels: str, by: float = 1) -> None:
+    def _count(self, name: str, *labels: str, by: float = 1, of: SpanIds | None = None) -> None:
         if by:
-            self._registry.count(name, *labels, by=by)
+            self._registry.count(name, *labels, by=by, of=of)
+
+
+def _ids_of(fact: Fact) -> SpanIds | None:
+    """Return a span's ids; None where they are invalid on the wire, and stand for something else here."""
+    return (fact.trace_id, fact.span_id) if len(fact.trace_id) == 16 and len(fact.span_id) == 8 else None
 
 
 def _model_of(fact: Fact, call: Call) -> str:

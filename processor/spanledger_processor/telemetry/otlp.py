@@ -16,7 +16,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from prometheus_client.metrics_core import Metric
-from prometheus_client.samples import Sample
+from prometheus_client.samples import Exemplar, Sample
 
 SCOPE = "spanledger"
 
@@ -45,7 +45,18 @@ def metrics_request(families: Iterable[Metric], resource: Mapping[str, str], sta
         for sample in family.samples:
             point = points.add(time_unix_nano=now_ns, start_time_unix_nano=since, as_double=sample.value)
             point.attributes.extend(_attributes(sample.labels))
+            if sample.exemplar is not None:
+                point.exemplars.append(_exemplar(sample.exemplar))
     return request.SerializeToString()
+
+
+def _exemplar(exemplar: Exemplar) -> metrics_pb2.Exemplar:
+    return metrics_pb2.Exemplar(
+        time_unix_nano=round(float(exemplar.timestamp or 0) * 1e9),
+        as_double=exemplar.value,
+        trace_id=bytes.fromhex(exemplar.labels["trace_id"]),
+        span_id=bytes.fromhex(exemplar.labels["span_id"]),
+    )
 
 
 def _histograms(samples: Iterable[Sample], start_ns: int, now_ns: int) -> Iterator[metrics_pb2.HistogramDataPoint]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,6 +18,8 @@ from prometheus_client import (
 )
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from prometheus_client.samples import Exemplar, Sample
 
 from spanledger_processor.telemetry.table import OTHER, PREFIX, MetricRow, MetricType
 
@@ -64,6 +66,8 @@ def _clean(value: str) -> str:
     return kept or "unknown"
 
 
+SpanIds: TypeAlias = tuple[bytes, bytes]
+"""The ids of a trace and of a span."""
 _LabelValues: TypeAlias = tuple[tuple[str, str], ...]
 _ENDINGS = ("_total", "_bucket", "_count", "_sum")
 """What a sample's name adds to its metric's."""
@@ -74,8 +78,10 @@ MetricQuestion: TypeAlias = Callable[[], None]
 """Called before every scrape, to set what is read from elsewhere."""
 
 
-Samples: TypeAlias = Sequence[tuple[str, Sequence[Sequence[str]], float]]
-"""Name, labels with their values, and value of each sample."""
+ExemplarRow: TypeAlias = Sequence[Any] | None
+"""Trace id and span id in hexadecimal, amount and time in seconds, as JSON takes them."""
+Samples: TypeAlias = Sequence[tuple[str, Sequence[Sequence[str]], float, ExemplarRow]]
+"""Name, labels with their values, value and exemplar of each sample."""
 
 
 class _Merged:
@@ -84,10 +90,14 @@ class _Merged:
     def __init__(self, registry: CollectorRegistry, others: Iterable[Samples]) -> None:
         self._registry = registry
         self._others: dict[tuple[str, _LabelValues], float] = {}
+        self._exemplars: dict[tuple[str, _LabelValues], Exemplar] = {}
         for samples in others:
-            for name, labels, value in samples:
+            for name, labels, value, exemplar in samples:
                 key = (name, _labels(labels))
                 self._others[key] = self._others.get(key, 0.0) + value
+                if exemplar is not None:
+                    trace_id, span_id, *rest = exemplar
+                    self._exemplars[key] = Exemplar({"trace_id": trace_id, "span_id": span_id}, *rest)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric there is, with what others have of it."""
@@ -100,12 +110,15 @@ class _Merged:
         own = {(sample.name, _labels(sample.labels.items())) for sample in metric.samples}
         names = {metric.name, *(metric.name + ending for ending in _ENDINGS)}
         metric.samples = [
-            sample._replace(value=sample.value + self._others.get((sample.name, _labels(sample.labels.items())), 0.0))
+            sample._replace(
+                value=sample.value + self._others.get(key, 0.0), exemplar=_later(sample, self._exemplars.get(key))
+            )
             for sample in metric.samples
+            for key in [(sample.name, _labels(sample.labels.items()))]
         ]
         for (name, labels), value in self._others.items():
             if name in names and (name, labels) not in own:
-                metric.add_sample(name, dict(labels), value)
+                metric.add_sample(name, dict(labels), value, exemplar=self._exemplars.get((name, labels)))
 
 
 class Registry:
@@ -124,9 +137,10 @@ class Registry:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self._registry)
 
-    def count(self, name: str, *labels: str, by: float = 1) -> None:
-        """Add to a counter. `labels` are values in the row's order."""
-        self._child(Counter, name, labels).inc(by)
+    def count(self, name: str, *labels: str, by: float = 1, of: SpanIds | None = None) -> None:
+        """Add to a counter. `labels` are values in the row's order; `of` is a span that was counted, its exemplar."""
+        exemplar = None if of is None else {"trace_id": of[0].hex(), "span_id": of[1].hex()}
+        self._child(Counter, name, labels).inc(by, exemplar)
 
     def begin(self, name: str, *labels: str) -> None:
         """Show a counter as 0 until it counts something."""
@@ -144,11 +158,14 @@ class Registry:
         """Call `question` before every scrape; it sets gauges. What it raises fails the scrape."""
         self._questions.append(question)
 
-    def scrape(self, others: Iterable[Samples] = ()) -> bytes:
-        """Return everything in the Prometheus text format (`prometheus_client.CONTENT_TYPE_LATEST`).
+    def scrape(self, others: Iterable[Samples] = (), *, as_openmetrics: bool = False) -> bytes:
+        """Return everything in the Prometheus text format, or in that of OpenMetrics, which has exemplars.
 
         `others` are the samples of other processes, which are added to this one's.
         """
+        if as_openmetrics:
+            whole: bytes = openmetrics(self._merged(others))  # type: ignore[no-untyped-call]
+            return whole
         return generate_latest(self._merged(others))
 
     def families(self, others: Iterable[Samples] = ()) -> list[Metric]:
@@ -163,7 +180,7 @@ class Registry:
     def samples(self) -> Samples:
         """Return the metrics of the table, for another process to add to its own."""
         return [
-            (sample.name, sorted(sample.labels.items()), sample.value)
+            (sample.name, sorted(sample.labels.items()), sample.value, _exemplar_row(sample.exemplar))
             for collector in self._collectors.values()
             for metric in collector.collect()
             for sample in metric.samples
@@ -172,16 +189,32 @@ class Registry:
     def keep_counters(self, samples: Samples) -> None:
         """Keep what another process counted, which has gone: counters do not go back. Its gauges go with it."""
         gauges = {PREFIX + row.name for row in self._rows if row.type == "gauge"}
-        kept = {(name, _labels(labels)): value for name, labels, value in self._gone}
-        for name, labels, value in samples:
+        kept = {(name, _labels(labels)): value for name, labels, value, _ in self._gone}
+        for name, labels, value, _ in samples:
             if name not in gauges:
                 kept[name, _labels(labels)] = kept.get((name, _labels(labels)), 0.0) + value
-        self._gone = [(name, labels, value) for (name, labels), value in kept.items()]
+        self._gone = [(name, labels, value, None) for (name, labels), value in kept.items()]
 
     def _child(self, kind: type[_Metric], name: str, labels: tuple[str, ...]) -> _Metric:
         collector = self._collectors[name]
         assert isinstance(collector, kind), f"{name} is no {kind.__name__}"
         return collector.labels(*labels) if labels else collector
+
+
+def _later(sample: Sample, other: Exemplar | None) -> Exemplar | None:
+    """Return the later one of a sample's exemplar and another process's."""
+    own = sample.exemplar
+    return (
+        own
+        if other is None or (own is not None and float(own.timestamp or 0) >= float(other.timestamp or 0))
+        else other
+    )
+
+
+def _exemplar_row(exemplar: Exemplar | None) -> ExemplarRow:
+    if exemplar is None:
+        return None
+    return [exemplar.labels["trace_id"], exemplar.labels["span_id"], exemplar.value, exemplar.timestamp]
 
 
 def _labels(labels: Iterable[Sequence[str]]) -> _LabelValues:
