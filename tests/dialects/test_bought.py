@@ -15,6 +15,7 @@ from spanledger_processor.model import Call, Usage
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.units import USD
 
+AT = 1_795_400_000 * 10**9
 OPENINFERENCE = {
     "openinference.span.kind": "LLM",
     "llm.token_count.prompt": 100,
@@ -613,7 +614,7 @@ def test_output_that_is_no_text_and_is_not_counted_is_an_estimate(told: dict[str
     attributes |= {"gen_ai.provider.name": "gcp.gemini", "gen_ai.request.model": "gemini-2.5-flash-image"}
     call = read(span(attributes, scope="opentelemetry.instrumentation.genai.x"))
     assert call.unclassed == what
-    cost = Pricer().cost(call, 1_795_400_000 * 10**9)
+    cost = Pricer().cost(call, AT)
     assert (cost.estimate and "output" in cost.note) or not what
 
 
@@ -627,3 +628,91 @@ def test_files_that_a_model_made_are_output_that_is_no_text(key: str) -> None:
     counted |= {"candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}]}
     metadata = {"ai.response.providerMetadata": json.dumps({"google": {"usageMetadata": counted}})}
     assert read(span(told | metadata | {"ai.response.files": files}, scope="ai")).unclassed == ()
+
+
+BYOK: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150, "cost": 0, "is_byok": True}
+BYOK |= {"cost_details": {"upstream_inference_cost": 0.004}}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        OPENINFERENCE | {"output.value": json.dumps({"usage": BYOK})},
+        OPENINFERENCE | {"output.value": str({"id": "x", "usage": BYOK})},
+        OPENINFERENCE
+        | {
+            "output.value": "ChatCompletion(usage=CompletionUsage(completion_tokens=50, prompt_tokens=100, "
+            "total_tokens=150, completion_tokens_details=None, prompt_tokens_details=PromptTokensDetails("
+            "audio_tokens=0, x=[Count(a=<Kind.B: 'b'>, n=1)]), cost=0, is_byok=True, "
+            "cost_details={'upstream_inference_cost': 0.004, 'parts': [1, 2]}))"
+        },
+        {
+            "langfuse.observation.type": "generation",
+            "langfuse.observation.usage_details": json.dumps({"input": 100, "output": 50, "total": 150}),
+            "langfuse.observation.output": json.dumps({"choices": [], "usage": BYOK}),
+        },
+    ],
+    ids=["JSON", "dictionary", "repr", "Langfuse's output"],
+)
+def test_with_ones_own_key_the_upstream_charge_is_read(told: dict[str, Any]) -> None:
+    """https://openrouter.ai/docs/use-cases/usage-accounting, as JSON and as Python prints it."""
+    reported = read(span(told)).reported
+    assert reported is not None
+    assert (reported.amount, reported.upstream, reported.own_key) == (0, 4 * USD // 1000, True)
+
+
+@pytest.mark.parametrize(
+    ("output", "searches"),
+    [
+        ([{"type": "web_search_call", "id": "a", "action": {"type": "search"}}, {"type": "message", "content": []}], 1),
+        ({"stop_reason": "end_turn", "usage": {"input_tokens": 100, "output_tokens": 50,
+          "cache_read_input_tokens": 0, "server_tool_use": {"web_search_requests": 2}}}, 2),
+        ({"answer": {"type": "web_search_call"}}, None),  # what a model wrote
+        ([{"type": "web_search_call"}, "text"], None),
+        ("web_search_call", None),
+    ],
+)  # fmt: skip
+def test_langfuse_keeps_responses_beside_what_models_wrote(output: Any, searches: int | None) -> None:
+    """langfuse.openai: the output of a response is the list of its items."""
+    told = {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.usage_details": json.dumps({"input": 100, "output": 50, "cache_read_input_tokens": 0}),
+        "langfuse.observation.output": json.dumps(output),
+    }
+    usage = read(span(told)).usage
+    assert usage is not None
+    assert usage.web_searches == searches
+
+
+def test_a_providers_own_items_are_parts_of_an_answer() -> None:
+    """The convention's generic part has any type: https://github.com/open-telemetry/semantic-conventions-genai."""
+    parts = [{"type": "web_search_call", "id": str(n)} for n in range(2)] + [{"type": "code_interpreter_call"}]
+    told = chat(input_tokens=100, output_tokens=50)
+    call = read(span(told | {"gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": parts}])}))
+    assert call.usage is not None
+    assert (call.usage.web_searches, call.unclassed) == (2, ("code executions",))
+
+
+def test_what_laminar_answers_from_its_cache_is_not_charged() -> None:
+    """lmnr: the span of an answer from its own cache has the type CACHED, and the usage of the answer."""
+    told = chat(input_tokens=100, output_tokens=50) | {"lmnr.span.type": "CACHED"}
+    assert Pricer().cost(read(span(told)), AT).source == "response_cache"
+
+
+@pytest.mark.parametrize(
+    "model", ["gpt-4o-search-preview", "gpt-4o-mini-search-preview-2025-03-11", "gpt-5-search-api"]
+)
+def test_a_model_that_searches_for_every_answer_has_a_fee(model: str) -> None:
+    """https://platform.openai.com/docs/pricing: these models charge for the search, which no usage tells."""
+    told = chat(input_tokens=100, output_tokens=50, cache_read__input_tokens=0) | {"gen_ai.request.model": model}
+    cost = Pricer().cost(read(span(told)), AT)
+    assert (cost.estimate, cost.note) == (True, "no sure price for: web searches")
+
+
+@pytest.mark.parametrize("told", [OPENINFERENCE, chat(input_tokens=100, output_tokens=50)])
+def test_a_provider_that_says_what_it_charged_is_believed_in_every_vocabulary(told: dict[str, Any]) -> None:
+    """gen_ai.usage.cost.{amount,currency,source}, proposed to the convention."""
+    charged = {"gen_ai.usage.cost.amount": 0.01, "gen_ai.usage.cost.currency": "USD"}
+    reported = read(span(told | charged | {"gen_ai.usage.cost.source": "provider"})).reported
+    assert reported is not None
+    assert (reported.amount, reported.billed) == (USD // 100, True)

@@ -64,6 +64,16 @@ def test_an_agents_output_holds_the_usage_of_all_its_answers() -> None:
     assert (call.usage, call.fallback, call.estimate) == (None, Usage(300, 10), True)
 
 
+@pytest.mark.parametrize(("models", "model"), [(("gpt-5.2", "gpt-5.2"), "gpt-5.2"), (("gpt-5.2", "gpt-5-mini"), "")])
+def test_the_answers_in_an_agents_output_name_their_model(models: tuple[str, ...], model: str) -> None:
+    """haystack.dataclasses.ChatMessage: `meta` has the model beside the usage; a sum over two models has no price."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 5}
+    replies = [{"meta": {"usage": usage | {"completion_tokens": n}, "model": name}} for n, name in enumerate(models)]
+    told = {"openinference.span.kind": "AGENT", "output.value": json.dumps({"messages": replies})}
+    call = read(span(told, scope="openinference.instrumentation.haystack"))
+    assert (call.fallback is not None, call.model) == (True, model)
+
+
 RUNTIME = "autogen SingleThreadedAgentRuntime"
 SAID = {"id": "m1", "content": "hi", "models_usage": {"prompt_tokens": 40, "completion_tokens": 1}}
 EVENT = {"id": "m0", "content": [], "models_usage": {"prompt_tokens": 20, "completion_tokens": 9}}

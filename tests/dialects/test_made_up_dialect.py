@@ -18,13 +18,13 @@ MODULE = '''
 
 from dataclasses import replace
 
-from spanledger_processor.dialects.schema import Detection, Kinds, Place
+from spanledger_processor.dialects.schema import Detection, Kinds, Precedence
 from spanledger_processor.dialects.vendors.otel import OTEL
 
 ACME = replace(
     OTEL,
     name="acme",
-    place=Place.OWN_KEYS,
+    place=Precedence.OWN_KEYS,
     rank=99,
     about="Acme's tracer",
     detection=Detection(keys=("acme.call.kind",)),

@@ -15,7 +15,7 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Terms
-from spanledger_processor.dialects.responses import bought_in, modalities_in
+from spanledger_processor.dialects.responses import bought_in, is_response, modalities_in
 from spanledger_processor.dialects.schema import (
     NO_TOKENS,
     Attributes,
@@ -49,8 +49,6 @@ _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
 _LONGEST_TIER = 64
 _NAMES_TERMS = ("ervice_tier", "erviceTier", "speed", "erformanceConfig", "erformance_config", "inference_geo")
-_RESPONSE = frozenset({"choices", "usage", "object", "stop_reason"})
-"""Keys that only a provider's whole response has at its top."""
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
 _OUTPUT_TYPES = {"image": ("image",), "speech": ("audio",), "audio": ("audio",), "video": ("video",)}
@@ -284,7 +282,7 @@ def _inside(value: Any, *, whole: bool) -> dict[str, str]:
     if isinstance(value, str) and not any(mark in value for mark in _NAMES_TERMS):
         return {}
     parsed = texts.parse(value)
-    if not isinstance(parsed, Mapping) or (whole and _RESPONSE.isdisjoint(parsed)):
+    if not isinstance(parsed, Mapping) or (whole and not is_response(parsed)):
         return {}
     further = parsed.get("extra_body")
     return (read_context(further) if isinstance(further, Mapping) else {}) | read_context(parsed)

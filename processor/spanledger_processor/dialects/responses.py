@@ -16,8 +16,11 @@ from spanledger_processor.dialects.normalize import Terms
 from spanledger_processor.dialects.schema import ScopedSpan, UsageText
 from spanledger_processor.dialects.usage_shapes import STANDARD, ParsedUsage, read_usage
 
+_RESPONSE = frozenset({"choices", "usage", "object", "stop_reason"})
+"""Keys that only a provider's whole response has at its top."""
 _SHORT = 4096
 """Characters of a text that may be a usage object and nothing else."""
+_COUNTS = ("_token", "Token", "search_units")
 _EARLY = 100
 """Characters in which a usage object has named its first count."""
 _TIER = re.compile(
@@ -52,7 +55,7 @@ _FUNCTIONS = re.compile(
 """Google's SDK makes as many calls as a model asks for functions, and returns the last response (google-genai,
 `Models.generate_content`)."""
 _SERVER_TOOLS = ("server_tool_call", "server_tool_use")
-_RAN_BY_THE_PROVIDER = ("builtin", *_SERVER_TOOLS, "tool_call_response")
+_RAN_BY_THE_PROVIDER = ("builtin", *_SERVER_TOOLS, "tool_call_response", *_SOLD_BY_THE_CALL)
 _FREE = ("fetch", "tool_search", "mcp")
 """Words in the names of tools that cost no more than their tokens."""
 _LONGEST_NAME = 64
@@ -77,10 +80,47 @@ def read_response(view: ScopedSpan, places: tuple[UsageText, ...]) -> Response:
         if place.whole:
             continue
         value = _value(view, place)
+        if place.mixed:
+            _read_answer(texts.parse(value), response)
+            continue
         response.usages += [parsed for item in _objects(value, place) if (parsed := read_usage(item)) is not None]
         if isinstance(value, str):
             _read_text(value, response)
     return response
+
+
+def is_response(value: Any) -> bool:
+    """Return whether an object is a provider's whole response, by keys that it has at its top."""
+    return isinstance(value, Mapping) and not _RESPONSE.isdisjoint(value)
+
+
+def _read_answer(value: Any, response: Response) -> None:
+    """Read a whole response, or the list of the items of one's output; nothing else."""
+    kinds = (
+        [item.get("type") if isinstance(item, Mapping) else None for item in value[:_MAX_NODES]]
+        if isinstance(value, list)
+        else []
+    )
+    listed = bool(kinds) and all(isinstance(kind, str) for kind in kinds)
+    if is_response(value):
+        response.usages += [parsed for item in usages_in(value) if (parsed := read_usage(item)) is not None]
+    if listed or is_response(value):
+        _add_items(_items(value), response)
+
+
+def models_in(view: ScopedSpan, places: tuple[UsageText, ...]) -> set[str]:
+    """Return the models that stand beside usage in the responses on a span."""
+    found: set[str] = set()
+    for place in places:
+        stack, nodes = [texts.parse(inside(view, place))], 0
+        while stack and nodes < _MAX_NODES:
+            node = stack.pop()
+            nodes += 1
+            inner = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+            stack += [one for one in inner if isinstance(one, Mapping | list)]
+            if isinstance(node, Mapping) and isinstance(node.get("model"), str) and not USAGE_KEYS.isdisjoint(node):
+                found.add(node["model"])
+    return found
 
 
 def inside(view: ScopedSpan, place: UsageText) -> Any:
@@ -108,7 +148,7 @@ def _objects(value: Any, place: UsageText) -> list[Mapping[str, Any]]:
 
 
 def _usage_itself(value: str) -> Mapping[str, Any] | None:
-    if len(value) > _SHORT or not ("_token" in value[:_EARLY] or "Token" in value[:_EARLY]):
+    if len(value) > _SHORT or not any(mark in value[:_EARLY] for mark in _COUNTS):
         return None
     parsed = texts.parse(value)
     return parsed if isinstance(parsed, Mapping) and read_usage(parsed) is not None else None
@@ -243,7 +283,9 @@ def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
             called = kind == "tool_call" and (
                 part.get("builtin") is True or (isinstance(item, str) and item in results)
             )
-            if (called or kind in _SERVER_TOOLS) and not (isinstance(item, str) and item in seen):
+            if isinstance(kind, str) and kind in _SOLD_BY_THE_CALL:
+                _add_items(_items(part), response)
+            elif (called or kind in _SERVER_TOOLS) and not (isinstance(item, str) and item in seen):
                 seen.add(item if isinstance(item, str) else f"{len(seen)}")
                 told = part.get("server_tool_call")
                 about = told if isinstance(told, Mapping) else {}

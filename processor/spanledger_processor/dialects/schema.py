@@ -144,11 +144,14 @@ class UsageText:
 
     `path` leads to the usage inside. `read` says what its numbers mean where its shape does not, or is not the
     dialect's. `whole`: this is where this vocabulary keeps usage; otherwise it only adds classes that are missing.
+    `mixed`: what a model wrote stands here as well, so that only a provider's whole response, or its output items, are
+    read.
     """
 
     key: str
     path: tuple[str, ...] = ()
     whole: bool = False
+    mixed: bool = False
     read: Callable[[Mapping[str, Any]], tuple[Counts, Input | None]] | None = None
 
 

@@ -91,38 +91,65 @@ def _literal(text: str) -> Any:
 
 
 _TOKEN = re.compile(
-    r"""(?P<open>\w*\()|(?P<close>\))|(?P<name>\w+)=|(?P<number>-?\d+(?:\.\d+)?)(?!\w)|(?P<none>None)\b
-    |(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|(?P<other>[\w.]+)|[\s,]+|(?P<end>.)""",
+    r"""(?P<open>\w[\w.]*\(|\[|\{)|(?P<close>[\])}])|(?P<name>\w+)=|(?P<number>-?\d+(?:\.\d+)?)(?!\w)
+    |(?P<constant>None|True|False)\b|<[\w.]+:\s(?P<member>'[^'\\]*')>|(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
+    |(?P<other>[\w.]+)|[\s,:]+|(?P<end>.)""",
     re.VERBOSE | re.DOTALL,
 )
 _MAX_DEPTH = 8
+_CONSTANTS = {"None": None, "True": True, "False": False}
+
+
+class _NoReprError(Exception):
+    """A text is not the repr of an object, or is cut."""
 
 
 def read_object(text: str, start: int) -> dict[str, Any] | None:
-    """Return the numbers by name of the object whose repr begins at `start`, None if it cannot be read.
+    """Return the values by name of the object whose repr begins at `start`, None if it cannot be read.
 
-    What is neither a number nor such an object (texts, lists) makes its name None.
+    They are numbers, truth values, texts, members of enumerations by their values, and objects, dictionaries and lists
+    of these; what is none of them is None.
     """
     tokens = _TOKEN.finditer(text, start)
     first = next(tokens, None)
-    return _fields(tokens, 1) if first is not None and first["open"] else None
+    try:
+        value = _value(first, tokens, _MAX_DEPTH) if first is not None and first["open"] else None
+    except _NoReprError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
-def _fields(tokens: Iterator[re.Match[str]], depth: int) -> dict[str, Any] | None:
+def _value(token: re.Match[str], tokens: Iterator[re.Match[str]], depth: int) -> Any:
+    if token["open"]:
+        if not depth:
+            raise _NoReprError
+        return _members(token["open"], tokens, depth - 1)
+    if token["number"]:
+        return float(token["number"]) if "." in token["number"] else int(token["number"])
+    quoted = token["text"] or token["member"]
+    return _literal(quoted) if quoted else _CONSTANTS.get(token["constant"])
+
+
+def _members(opened: str, tokens: Iterator[re.Match[str]], depth: int) -> dict[str, Any] | list[Any]:
+    """Return what stands between brackets: by name in an object, by key in a dictionary."""
     fields: dict[str, Any] = {}
-    name = ""
+    items: list[Any] = []
+    name: Any = None
     for token in tokens:
         if token["close"]:
-            return fields
+            return items if opened == "[" else fields
         if token["end"]:
-            return None
+            raise _NoReprError
         if token["name"]:
             name = token["name"]
-        elif token["open"]:
-            inner = _fields(tokens, depth + 1) if depth < _MAX_DEPTH else None
-            if inner is None:
-                return None
-            fields[name] = inner
-        elif token["number"] and name:
-            fields[name] = float(token["number"]) if "." in token["number"] else int(token["number"])
-    return None
+        elif token.lastgroup:
+            value = _value(token, tokens, depth)
+            if opened == "[":
+                items.append(value)
+            elif opened == "{" and name is None:
+                name = value
+            elif isinstance(name, str):
+                fields[name], name = value, None
+            else:
+                name = None
+    raise _NoReprError

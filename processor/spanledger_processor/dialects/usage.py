@@ -19,7 +19,7 @@ from spanledger_processor.dialects.normalize import (
     no_text,
     normalize,
 )
-from spanledger_processor.dialects.responses import Response, inside, read_response
+from spanledger_processor.dialects.responses import Response, inside, models_in, read_response
 from spanledger_processor.dialects.schema import (
     ANY_SOURCE,
     NO_TOKENS,
@@ -58,6 +58,9 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
         places = dialect.fallback_texts or (dialect.usage_texts if call.kind == "rerank" else ())
         if places:
             _stand_in(call, read_response(view, places))
+            if call.fallback is not None and not call.model:
+                models = models_in(view, places)
+                call.response_model = models.pop() if len(models) == 1 else ""
         return NO_TERMS
     source = source_for(dialect.sources, call.provider)
     usage = _normalized(call, counts, means, source)

@@ -108,6 +108,8 @@ _A_PROMPT = ("google", "gemini-2")
 """Models of a seller that are charged for a prompt with searches, not for each of them (the same page)."""
 
 _SPEECH = re.compile(r"(?:^|[-/.])(?:audio|live|realtime|sonic|transcribe|voxtral)(?:[-.:]|$)")
+_SEARCHES = re.compile(r"-search(?:-preview|-api)?(?:-\d|$)|-online$")
+"""Names of models that search for every answer, at a fee a search: https://platform.openai.com/docs/pricing."""
 _FROM_SPEECH = "transcribe"
 """Names of models that speak or are spoken to: of one that does not say how much of it was sound, nothing is known."""
 
@@ -166,7 +168,7 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
             free=listing.model.id.endswith(":free"),
             estimate=unlisted,
             unstated=_ALLOWANCE.get(listing.seller.id, ()),
-            untold=_untold(listing.model.id),
+            untold=_untold(listing.model.id) or _untold(listing.candidate.model),
             once=("web_searches",) if (listing.seller.id, listing.model.id[: len(_A_PROMPT[1])]) == _A_PROMPT else (),
         )
         if not found or found[-1][1] != card:
@@ -176,6 +178,8 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
 
 def _untold(model: str) -> tuple[str, ...]:
     """Return the classes of which a model is likely to have used something where a call does not tell them."""
+    if _SEARCHES.search(model):
+        return ("web_searches",)
     if not _SPEECH.search(model):
         return ()
     return ("input_audio",) if _FROM_SPEECH in model else ("input_audio", "output_audio")

@@ -313,7 +313,9 @@ def general_cost(call: Call, card: Card, rates: ClassRates) -> Cost:
     total = given + read + write + output + other
     estimate = card.is_estimate(call, counts, rates)
     cost = Cost(total, "computed", total, given, read, write, output, other, None, card.price, estimate)
-    if estimate and (unsure := (*(one.label for one in card.guessed(counts)), *call.unclassed)):
+    assert call.usage is not None
+    classes = [*card.guessed(counts), *card.likely(counts_of(call.usage), counts)] if estimate else []
+    if estimate and (unsure := (*(one.label for one in classes), *call.unclassed)):
         cost.note = f"no sure price for: {', '.join(unsure)}"[:MAX_NAME]
     return cost
 

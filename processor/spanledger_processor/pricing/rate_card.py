@@ -111,7 +111,7 @@ class Card:
                 rate = rates[place]
                 if rates[one] != rate or rates[other] != rate:
                     return True
-        if self.guessed(counts) or any(told[place] is None and counts[_WHOLES[place][0]] for place in self.untold):
+        if self.guessed(counts) or self.likely(told, counts):
             return True
         if call.granularity != "per-message" and self._hides(call.granularity, usage.input or 0):
             return True
@@ -125,6 +125,14 @@ class Card:
     def guessed(self, counts: ClassRates) -> list[UsageClass]:
         """Return the classes that were used and whose own rate is not known."""
         return [USAGE_CLASSES[place] for place in sorted(self.unstated) if counts[place]]
+
+    def likely(self, told: Sequence[int | None], counts: ClassRates) -> list[UsageClass]:
+        """Return the classes of which something was likely used, and nothing is told."""
+        return [
+            USAGE_CLASSES[place]
+            for place in sorted(self.untold)
+            if told[place] is None and all(counts[whole] for whole in _WHOLES[place][:1])
+        ]
 
     def _hides(self, granularity: Granularity, total_input: int) -> bool:
         return granularity != "per-turn" or self.depends_on_calls(total_input)

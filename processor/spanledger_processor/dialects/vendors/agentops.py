@@ -16,7 +16,7 @@ from spanledger_processor.dialects.schema import (
     Source,
     ToolKeys,
 )
-from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL
+from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, PROPOSED_COST
 
 AGENTOPS = replace(
     OTEL,
@@ -85,7 +85,7 @@ AGENTOPS = replace(
             read=("0.4.2", "0.4.21"),
         ),
     ),
-    costs=(CostKey("gen_ai.usage.total_cost"),),
+    costs=(PROPOSED_COST, CostKey("gen_ai.usage.total_cost")),
     tool=ToolKeys(
         name=("tool.name", "gen_ai.tool.name", "agentops.entity.name"),
         arguments=("tool.parameters", "agentops.tool.input", "agentops.entity.input", "gen_ai.tool.call.arguments"),

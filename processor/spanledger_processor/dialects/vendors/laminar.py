@@ -11,6 +11,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     Kinds,
+    Mark,
     Precedence,
     Source,
     ToolKeys,
@@ -41,6 +42,7 @@ LAMINAR = replace(
             },
         ),
     ),
+    own_cache=(Mark("lmnr.span.type", ("cached",)),),
     usage_texts=(UsageText("lmnr.sdk.raw.response"),),
     fallback_texts=(UsageText("lmnr.sdk.raw.response"),),
     sources=(

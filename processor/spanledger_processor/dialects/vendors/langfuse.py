@@ -189,7 +189,10 @@ LANGFUSE = Dialect(
     otherwise="other",
     response_model=("langfuse.observation.model.name",),
     answered=("langfuse.observation.completion_start_time",),
-    usage_texts=(UsageText("langfuse.observation.usage_details", whole=True, read=usage),),
+    usage_texts=(
+        UsageText("langfuse.observation.usage_details", whole=True, read=usage),
+        UsageText("langfuse.observation.output", mixed=True),
+    ),
     first_token=(FirstToken("langfuse.observation.completion_start_time", "time"),),
     sources=(
         Source(

@@ -18,7 +18,7 @@ from spanledger_processor.dialects.schema import (
     UsageText,
     has,
 )
-from spanledger_processor.dialects.vendors.otel import CONTENT, OTEL
+from spanledger_processor.dialects.vendors.otel import CONTENT, OTEL, PROPOSED_COST
 from spanledger_processor.model import Call, Kind
 
 _ERROR = 2
@@ -73,7 +73,7 @@ LOGFIRE = replace(
             read=("5.4.0", "5.4.0"),
         ),
     ),
-    costs=(CostKey("operation.cost"),),
+    costs=(PROPOSED_COST, CostKey("operation.cost")),
     tool=ToolKeys(
         name=("gen_ai.tool.name", "gen_ai_tool_name"),
         arguments=("gen_ai.tool.call.arguments", "arguments"),

@@ -20,6 +20,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
+from spanledger_processor.dialects.vendors.otel import PROPOSED_COST
 from spanledger_processor.model import Call
 
 TOKENS = Tokens(
@@ -250,7 +251,7 @@ OPENINFERENCE = Dialect(
         Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="hand-made, or a translator's"),
         Source(Input.PRESUMED, why="OpenInference counts caches in"),
     ),
-    costs=(CostKey("llm.cost.total"), CostKey("gen_ai.usage.cost")),
+    costs=(PROPOSED_COST, CostKey("llm.cost.total"), CostKey("gen_ai.usage.cost")),
     tool=ToolKeys(
         name=("tool.name",),
         arguments=("input.value",),

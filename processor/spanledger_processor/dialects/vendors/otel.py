@@ -107,6 +107,7 @@ TOKENS = Tokens(
             "anthropic.usage.server_tool_use.web_search_requests",
             "gen_ai.usage.web_search_requests",
         ),
+        "search_units": ("gen_ai.usage.search_units",),
     },
     unclassed={
         "video tokens": ("gen_ai.usage.video.input_tokens", "gen_ai.usage.video.output_tokens"),
@@ -153,8 +154,11 @@ ANSWERED = (
 )
 """Keys that nothing but a response gives: an answer began."""
 
+PROPOSED_COST = CostKey(
+    "gen_ai.usage.cost.amount", currency="gen_ai.usage.cost.currency", said_by="gen_ai.usage.cost.source"
+)
 COSTS = (
-    CostKey("gen_ai.usage.cost.amount", currency="gen_ai.usage.cost.currency", said_by="gen_ai.usage.cost.source"),
+    PROPOSED_COST,
     CostKey("gen_ai.usage.cost"),
     CostKey("operation.cost"),
     CostKey("llm.cost.total"),
