@@ -88,7 +88,7 @@ class Span:
 
 
 def span(record: Record) -> Span:
-    """Return how a record looks as a span."""
+    """Return the span of a record."""
     attributes = _common(record)
     name, client, failed = "session closed", False, False
     if isinstance(record, UsageRecord):
@@ -125,9 +125,9 @@ def _common(record: Record) -> Attributes:
             synthesized.NOTE: record.note,
             "gen_ai.conversation.id": session.id,
             synthesized.SESSION_PARENT: session.parent,
-            "spanledger.session.name": session.name,
-            "spanledger.session.project": session.project,
-            "spanledger.session.agent_type": session.agent_type,
+            synthesized.SESSION_NAME: session.name,
+            synthesized.SESSION_PROJECT: session.project,
+            synthesized.SESSION_AGENT_TYPE: session.agent_type,
             synthesized.TASK_ID: record.task_id,
             synthesized.TASK_KIND: record.task_kind,
         }
@@ -152,24 +152,17 @@ def _usage(record: UsageRecord) -> Attributes:
             synthesized.CHARGED: record.charged or None,
             synthesized.USAGE["cache_write_1h"]: record.write_1h,
             synthesized.ESTIMATE: record.estimate or None,
-            "spanledger.source.model_key": record.model_key,
+            synthesized.MODEL_KEY: record.model_key,
             synthesized.TERMS["service_tier"]: record.service_tier,
-            "spanledger.source.route": record.route,
+            synthesized.ROUTE: record.route,
         }
     )
-    for key, amount in zip(_USAGE_KEYS, _inclusive(record.tokens), strict=True):
-        attributes[key] = amount
+    for name, amount in zip(_CLASSES, _inclusive(record.tokens), strict=True):
+        attributes[synthesized.USAGE[name]] = amount
     return attributes | _cumulative(record)
 
 
-_USAGE_KEYS = (
-    "gen_ai.usage.input_tokens",
-    "gen_ai.usage.output_tokens",
-    "gen_ai.usage.cache_read.input_tokens",
-    "gen_ai.usage.cache_creation.input_tokens",
-    "gen_ai.usage.reasoning.output_tokens",
-)
-_CUMULATIVE_KEYS = ("input", "output", "cache_read", "cache_write", "reasoning")
+_CLASSES = ("input", "output", "cache_read", "cache_write", "reasoning")
 
 
 def _inclusive(tokens: TokenVector) -> tuple[int, int, int, int, int]:
@@ -180,12 +173,11 @@ def _cumulative(record: UsageRecord) -> Attributes:
     if record.cumulative is None:
         return {}
     tokens, cost = record.cumulative
-    prefix = "spanledger.source.cumulative."
-    attributes: Attributes = {"spanledger.source.turn_index": 0}
-    for key, amount in zip(_CUMULATIVE_KEYS, _inclusive(tokens), strict=True):
-        attributes[f"{prefix}{key}_tokens"] = amount
+    attributes: Attributes = {synthesized.TURN_INDEX: 0}
+    for name, amount in zip(_CLASSES, _inclusive(tokens), strict=True):
+        attributes[f"{synthesized.CUMULATIVE}{name}_tokens"] = amount
     if cost is not None:
-        attributes[f"{prefix}cost_usd"] = cost / _PICO
+        attributes[f"{synthesized.CUMULATIVE}cost_usd"] = cost / _PICO
     return attributes
 
 
@@ -226,7 +218,7 @@ def _context(trace: bytes, span: bytes) -> SpanContext:
 
 @lru_cache(maxsize=16)
 def _resource(source: str) -> Resource:
-    """OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME are honoured; without them the service is the source."""
+    """Return the resource of OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME; without them the service is the source."""
     given = Resource.create()
     named = str(given.attributes.get("service.name", ""))
     return given.merge(Resource({"service.name": source})) if named.startswith("unknown_service") else given

@@ -14,7 +14,7 @@ import spanledger_processor
 LINE = '    output_video: int | None = _sold("output_video_mtok", "output", own_price=True)\n'
 PROGRAM = """
 import json
-from spanledger_processor.accounting.arrival import span_of
+from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.ledger.records import pack_decision, unpack_decision

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeAlias
 
-from spanledger_processor.accounting.arrival import span_of
 from spanledger_processor.accounting.budgets import Budgets
 from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
-from spanledger_processor.accounting.decide import LATE_ROUND, describe, enter_money, enter_reason
+from spanledger_processor.accounting.decide import LATE_ROUND, describe, enter_money, enter_reason, span_of
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest

@@ -18,9 +18,9 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any, TypeAlias
 
-from spanledger_processor.accounting.arrival import span_of
 from spanledger_processor.accounting.count_once import source_of
 from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
+from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.accounting.totals import Totals
