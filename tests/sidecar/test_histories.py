@@ -306,8 +306,10 @@ class UsageFileOnly(Histories):
     @rule(number=PICK)
     def rebuild(self, number: int) -> None:
         """Looked at before and after: a file that grew past its old totals again does not show that it was lost; nor
-        does a fork's, which gets the copied rows by it."""
-        if self.pick(number) not in self.forks:
+        does a fork's, which gets the copied rows by it. Where no request was ever the last one, and the cursor is lost,
+        nothing tells a sum that is reached again from the one before."""
+        name = self.pick(number)
+        if name not in self.forks and self.mux.workspaces[name].last is not None:
             super().rebuild(number)
             self.look()
 
