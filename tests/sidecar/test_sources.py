@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from mux_homes import DOCUMENTS
 from spanledger_sidecar.records import Session, dedup_key, span_id, trace_id
-from spanledger_sidecar.sources.mux.build import Allocation, share
+from spanledger_sidecar.sources.mux.build import share
 from spanledger_sidecar.sources.mux.files import Bucket, ConfigEntry, bucket_of, workspaces
+from spanledger_sidecar.sources.mux.reconciliation import Allocation
 from spanledger_sidecar.sources.mux.rows import canonical, tokens_of
 from spanledger_sidecar.sources.mux.state import ModelState, Workspace
 from spanledger_sidecar.sources.tilth import Progress

@@ -1,42 +1,169 @@
-"""Share out the cost of usage that is to be emitted, and make it records: ids, times and notes."""
+"""Share out the cost of usage that is to be emitted, and make it records: the last step of `reconcile`.
+
+Also their ids, times and notes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
 
-from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord, span_id, trace_id
-from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, Timing
+from spanledger_sidecar.records import (
+    ClosedRecord,
+    Record,
+    ToolRecord,
+    UsageRecord,
+    dedup_key,
+    span_id,
+    trace_id,
+)
+from spanledger_sidecar.sources.mux import proof
+from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, MergedChild, Timing, UsageFile
+from spanledger_sidecar.sources.mux.reconciliation import (
+    Allocation,
+    Files,
+    Options,
+    Reconciliation,
+    WorkspaceStore,
+)
 from spanledger_sidecar.sources.mux.rows import Row, Tool, model_of
 from spanledger_sidecar.sources.mux.state import ModelState, Workspace
-from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, with_total
+from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, total, with_total
+
+SOURCE = "mux"
+
+TURN = "one turn: its model calls are summed, and no tier of price is known of each"
+AGGREGATE = "per-session aggregate: no per-call or per-tool detail"
+REMAINDER = "per-session aggregate: what the usage file has beyond the turns that the chat files show"
+CHILD = "per-session aggregate: usage of a sub-agent that only its parent's file still shows"
+GROWTH = "what one turn used beyond what was counted of it before"
+GUESS = "a guess: nothing says more of whose it is"
+INCLUDED = "covered by a subscription: nothing was charged"
 
 
-@dataclass(slots=True)
-class Allocation:
-    """Usage of one model to be emitted for `owner`: a row, the last request, or (neither) what is left over.
+def record(work: Reconciliation) -> None:
+    """Share out the cost, make the records, and set what is remembered."""
+    work.records += _records(work)
+    workspace, usage = work.workspace, work.files.usage
+    workspace.looked_ms = work.options.now_ms
+    for key in {*work.chat, *workspace.models}:
+        if key in workspace.models or key in work.models:
+            workspace.model(key).chat = work.chat[key]
+    if usage is None:
+        return
+    all_known = work.start in ("old", "reset")
+    if usage.last is not None and (all_known or not work.retry_ms):
+        workspace.last_request_ms = max(workspace.last_request_ms, usage.last.end_ms)
+        work.store.take(proof.last_request_key(usage.last), _owner_of(work, usage.last), usage.last.bucket.tokens)
+        work.remember_usage(usage.last.key, usage.last.bucket.tokens)
+    workspace.seen_last_ms = max(workspace.seen_last_ms, work.ended_ms)
+    workspace.seen_file = True
+    if work.start == "old":
+        for state in workspace.models.values():
+            state.paid = state.cost
+    if work.records or all_known or not workspace.changed_ms:
+        workspace.changed_ms = work.files.written_ms
 
-    `exact` is the last request where it proves this very usage. `in_file`: the usage file has it, and its cost.
-    `silent`: it was emitted before, and only takes its cost. `guess`: whose it is was guessed. `reported` is what an
-    entry in the file says that it cost; `cost` (picodollars) is filled in by `share`.
-    """
 
-    owner: Workspace
-    key: str
-    tokens: TokenVector
-    row: Row | None = None
-    exact: LastRequest | None = None
-    in_file: bool = False
-    silent: bool = False
-    guess: bool = False
-    reported: int | None = None
-    cost: int | None = None
-    charged: bool = False
+def _owner_of(work: Reconciliation, last: LastRequest) -> str:
+    """Whose a last request is: that of the workspace where it was seen first."""
+    counted = work.store.counted(proof.last_request_key(last))
+    return work.workspace.id if counted is None else counted.workspace
 
-    @property
-    def free(self) -> bool:
-        """Return whether its own row says that a subscription covered it."""
-        return self.row is not None and self.row.cost == 0
+
+def _records(work: Reconciliation) -> Iterator[Record]:
+    for key, bucket in work.models.items():
+        parts = [part for part in work.allocations.get(key, ()) if part.in_file]
+        if work.start == "old":
+            share(parts, ModelState(), bucket, ZERO)
+        else:
+            share(parts, work.workspace.model(key), bucket, work.before[key])
+    if work.entry is not None and work.files.parent is not None:
+        _share_of_child(work, work.entry, work.files.parent)
+    for key, parts in work.allocations.items():
+        for part in parts:
+            if not part.silent:
+                yield _record(work, part, work.models.get(key, Bucket()))
+    for row in work.rows:
+        for called in row.tools:
+            yield tool(work.workspace, called, work.without_span)
+
+
+def _share_of_child(work: Reconciliation, entry: MergedChild, parent: UsageFile) -> None:
+    """Share the cost that a parent's file tells of a removed child among the child's rows, by the file's rates."""
+    models, workspace = parent.models, work.workspace
+    parts = [
+        part
+        for allocations in work.allocations.values()
+        for part in allocations
+        if part.row is not None and part.row.dedup_key in work.merged and part.row.cost is None
+    ]
+    if entry.cost is None or any(not models.get(part.key, Bucket(complete=False)).complete for part in parts):
+        return
+    buckets = [models[part.key] for part in parts]
+    weights = [at_rate(one.cost, one.tokens, part.tokens).total for one, part in zip(buckets, parts, strict=True)]
+    charged = sum(row.cost or 0 for row in work.rows)
+    left, whole = entry.cost - charged - total(state.paid for state in workspace.models.values()).total, sum(weights)
+    if left < 0 or not whole:
+        return
+    costs = [left * weight // whole for weight in weights]
+    costs[-1] += left - sum(costs)
+    for part, cost in zip(parts, costs, strict=True):
+        part.cost = cost
+        state = workspace.model(part.key)
+        state.paid = state.paid.plus(TokenVector(cost))
+
+
+def _record(work: Reconciliation, part: Allocation, bucket: Bucket) -> Record:
+    workspace, files = work.workspace, work.files
+    if part.row is not None:
+        if part.cost is None and part.row.cost is not None:
+            part.cost, part.charged = part.row.cost, True
+        return turn(part, part.row)
+    since_ms = workspace.changed_ms or files.began_ms
+    if part.exact is not None:
+        return last_request(part, part.exact, since_ms, files.timing)
+    if part.owner is not workspace:
+        child = part.owner.model(part.key)
+        child.cost = child.paid = child.cost.plus(TokenVector(part.cost or 0))
+        child.complete = child.complete and part.cost is not None
+        return aggregate(part, bucket, (since_ms, files.written_ms), CHILD, _identity(work, part))
+    note = REMAINDER if workspace.has_rows else AGGREGATE
+    return aggregate(part, bucket, (since_ms, _end_ms(work, part.key)), note, _identity(work, part))
+
+
+def _identity(work: Reconciliation, part: Allocation) -> tuple[object, ...]:
+    """By what a sum is known; one that was reached before, with the same last request, gets another number."""
+    last_ms = (work.ended_ms or work.workspace.seen_last_ms) if part.owner is work.workspace else 0
+    nth = 0
+    while work.store.counted(key := dedup_key(*aggregate_identity(part, last_ms, nth))) is not None:
+        nth += 1
+    work.store.take(key, part.owner.id, part.tokens)
+    return aggregate_identity(part, last_ms, nth)
+
+
+def held_back(workspace: Workspace, now_ms: int, store: WorkspaceStore) -> list[Record]:
+    """Return what a workspace's file showed, and was held back for a finer row, when the workspace is gone."""
+    work = Reconciliation(workspace, Files(written_ms=workspace.changed_ms or now_ms), Options(), store)
+    records: list[Record] = []
+    for key, state in workspace.models.items():
+        left, before = work.left(key), state.covered
+        if left.total:
+            part, bucket = (
+                Allocation(workspace, key, left, in_file=True),
+                Bucket(state.file, state.cost, state.complete),
+            )
+            state.covered = state.file
+            share([part], state, bucket, before)
+            records.append(_record(work, part, bucket))
+    return records
+
+
+def _end_ms(work: Reconciliation, key: str) -> int:
+    """Return the end of usage that only totals show: the model's last request if that is new, else the file's."""
+    last = work.files.usage.last if work.files.usage else None
+    if last is not None and last.key == key and last.end_ms > work.workspace.last_request_ms:
+        return last.end_ms
+    return work.files.written_ms
 
 
 def share(parts: Iterable[Allocation], model: ModelState, bucket: Bucket, before: TokenVector) -> None:
@@ -75,17 +202,6 @@ def _price(part: Allocation, bucket: Bucket, given: TokenVector) -> None:
     elif bucket.complete:
         part.cost = given.total
         part.charged = bucket.included and not part.cost
-
-
-SOURCE = "mux"
-
-TURN = "one turn: its model calls are summed, and no tier of price is known of each"
-AGGREGATE = "per-session aggregate: no per-call or per-tool detail"
-REMAINDER = "per-session aggregate: what the usage file has beyond the turns that the chat files show"
-CHILD = "per-session aggregate: usage of a sub-agent that only its parent's file still shows"
-GROWTH = "what one turn used beyond what was counted of it before"
-GUESS = "a guess: nothing says more of whose it is"
-INCLUDED = "covered by a subscription: nothing was charged"
 
 
 def turn(part: Allocation, row: Row) -> UsageRecord:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from spanledger_sidecar.records import dedup_key
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, UsageFile
-from spanledger_sidecar.sources.mux.reconciliation import Reconciliation, seen_usage
+from spanledger_sidecar.sources.mux.reconciliation import Reconciliation, seen_usage, usage_key
 from spanledger_sidecar.sources.mux.rows import NO_MODEL, Row
 from spanledger_sidecar.sources.mux.state import Early, ModelState
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, capped, missing, same, total
@@ -286,11 +286,6 @@ def has_copied_last(work: Reconciliation, usage: UsageFile) -> bool:
     if not 0 < last.end_ms < work.files.created_ms:
         return False
     return work.store.has_all_of({key: bucket.tokens for key, bucket in usage.models.items()}, name)
-
-
-def usage_key(key: str, tokens: TokenVector) -> bytes:
-    """By what it is known that some turn used so much of a model."""
-    return dedup_key("mux usage", key, *tokens)
 
 
 def is_of_another(work: Reconciliation, key: str, tokens: TokenVector) -> bool:

@@ -10,7 +10,7 @@ Four steps, each a function of the `Reconciliation`: none opens a file, asks a c
 1. `match` finds the rows that are new, that grew, or that another workspace has, and where counting begins.
 2. `baseline` sets what of the file was counted before, or belongs to another workspace: `covered`.
 3. `attribute` hands what the file gained to rows, the last request, merged children and, last, the remainder.
-4. `record` shares out the cost, makes the records, and sets what is remembered.
+4. `record` (in `build`) shares out the cost, makes the records, and sets what is remembered.
 
 Worked examples; a, b, ... are the usage of single turns, "rows" those of the chat, "file" the sum of one model:
 
@@ -36,14 +36,14 @@ Worked examples; a, b, ... are the usage of single turns, "rows" those of the ch
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import replace
 
-from spanledger_sidecar.records import Record, dedup_key, span_id, trace_id
-from spanledger_sidecar.sources.mux import build, proof
-from spanledger_sidecar.sources.mux.build import Allocation, share
-from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, MergedChild, UsageFile
+from spanledger_sidecar.records import span_id, trace_id
+from spanledger_sidecar.sources.mux import proof
+from spanledger_sidecar.sources.mux.build import GROWTH, record
+from spanledger_sidecar.sources.mux.files import UsageFile
 from spanledger_sidecar.sources.mux.reconciliation import (
+    Allocation,
     Counted,
     Files,
     Options,
@@ -131,7 +131,7 @@ def _growth(row: Row, counted: Counted) -> Row | None:
     trace = row.trace_id or trace_id("mux turn", row.name)
     span = span_id("mux growth", row.dedup_key.hex(), *row.tokens)
     growth = missing(row.tokens, counted.tokens)
-    return replace(row, trace_id=trace, span_id=span, tokens=growth, whole=row.tokens, note=build.GROWTH, tools=[])
+    return replace(row, trace_id=trace, span_id=span, tokens=growth, whole=row.tokens, note=GROWTH, tools=[])
 
 
 def _is_old(work: Reconciliation) -> bool:
@@ -275,12 +275,7 @@ def _take(work: Reconciliation, row: Row, tokens: TokenVector) -> None:
     work.store.take(row.dedup_key, work.workspace.id, tokens)
     work.workspace.has_rows |= bool(tokens.total)
     if row.in_chat:
-        _remember_usage(work, row.key, tokens)
-
-
-def _remember_usage(work: Reconciliation, key: str, tokens: TokenVector) -> None:
-    if tokens.total and work.store.counted(amount := proof.usage_key(key, tokens)) is None:
-        work.store.take(amount, work.workspace.id, tokens)
+        work.remember_usage(row.key, tokens)
 
 
 def _is_awaited(work: Reconciliation, row: Row) -> bool:
@@ -465,132 +460,3 @@ def _credit(state: ModelState, part: TokenVector) -> None:
     state.file = state.file.plus(part)
     state.covered = state.covered.plus(part)
     state.unmatched = state.unmatched.plus(part)
-
-
-# Step 4: record
-
-
-def record(work: Reconciliation) -> None:
-    """Share out the cost, make the records, and set what is remembered."""
-    work.records += _records(work)
-    workspace, usage = work.workspace, work.files.usage
-    workspace.looked_ms = work.options.now_ms
-    for key in {*work.chat, *workspace.models}:
-        if key in workspace.models or key in work.models:
-            workspace.model(key).chat = work.chat[key]
-    if usage is None:
-        return
-    all_known = work.start in ("old", "reset")
-    if usage.last is not None and (all_known or not work.retry_ms):
-        workspace.last_request_ms = max(workspace.last_request_ms, usage.last.end_ms)
-        work.store.take(proof.last_request_key(usage.last), _owner_of(work, usage.last), usage.last.bucket.tokens)
-        _remember_usage(work, usage.last.key, usage.last.bucket.tokens)
-    workspace.seen_last_ms = max(workspace.seen_last_ms, work.ended_ms)
-    workspace.seen_file = True
-    if work.start == "old":
-        for state in workspace.models.values():
-            state.paid = state.cost
-    if work.records or all_known or not workspace.changed_ms:
-        workspace.changed_ms = work.files.written_ms
-
-
-def _owner_of(work: Reconciliation, last: LastRequest) -> str:
-    """Whose a last request is: that of the workspace where it was seen first."""
-    counted = work.store.counted(proof.last_request_key(last))
-    return work.workspace.id if counted is None else counted.workspace
-
-
-def _records(work: Reconciliation) -> Iterator[Record]:
-    for key, bucket in work.models.items():
-        parts = [part for part in work.allocations.get(key, ()) if part.in_file]
-        if work.start == "old":
-            share(parts, ModelState(), bucket, ZERO)
-        else:
-            share(parts, work.workspace.model(key), bucket, work.before[key])
-    if work.entry is not None and work.files.parent is not None:
-        _share_of_child(work, work.entry, work.files.parent)
-    for key, parts in work.allocations.items():
-        for part in parts:
-            if not part.silent:
-                yield _record(work, part, work.models.get(key, Bucket()))
-    for row in work.rows:
-        for tool in row.tools:
-            yield build.tool(work.workspace, tool, work.without_span)
-
-
-def _share_of_child(work: Reconciliation, entry: MergedChild, parent: UsageFile) -> None:
-    """Share the cost that a parent's file tells of a removed child among the child's rows, by the file's rates."""
-    models, workspace = parent.models, work.workspace
-    parts = [
-        part
-        for allocations in work.allocations.values()
-        for part in allocations
-        if part.row is not None and part.row.dedup_key in work.merged and part.row.cost is None
-    ]
-    if entry.cost is None or any(not models.get(part.key, Bucket(complete=False)).complete for part in parts):
-        return
-    buckets = [models[part.key] for part in parts]
-    weights = [at_rate(one.cost, one.tokens, part.tokens).total for one, part in zip(buckets, parts, strict=True)]
-    charged = sum(row.cost or 0 for row in work.rows)
-    left, whole = entry.cost - charged - total(state.paid for state in workspace.models.values()).total, sum(weights)
-    if left < 0 or not whole:
-        return
-    costs = [left * weight // whole for weight in weights]
-    costs[-1] += left - sum(costs)
-    for part, cost in zip(parts, costs, strict=True):
-        part.cost = cost
-        state = workspace.model(part.key)
-        state.paid = state.paid.plus(TokenVector(cost))
-
-
-def _record(work: Reconciliation, part: Allocation, bucket: Bucket) -> Record:
-    workspace, files = work.workspace, work.files
-    if part.row is not None:
-        if part.cost is None and part.row.cost is not None:
-            part.cost, part.charged = part.row.cost, True
-        return build.turn(part, part.row)
-    since_ms = workspace.changed_ms or files.began_ms
-    if part.exact is not None:
-        return build.last_request(part, part.exact, since_ms, files.timing)
-    if part.owner is not workspace:
-        child = part.owner.model(part.key)
-        child.cost = child.paid = child.cost.plus(TokenVector(part.cost or 0))
-        child.complete = child.complete and part.cost is not None
-        return build.aggregate(part, bucket, (since_ms, files.written_ms), build.CHILD, _identity(work, part))
-    note = build.REMAINDER if workspace.has_rows else build.AGGREGATE
-    return build.aggregate(part, bucket, (since_ms, _end_ms(work, part.key)), note, _identity(work, part))
-
-
-def _identity(work: Reconciliation, part: Allocation) -> tuple[object, ...]:
-    """By what a sum is known; one that was reached before, with the same last request, gets another number."""
-    last_ms = (work.ended_ms or work.workspace.seen_last_ms) if part.owner is work.workspace else 0
-    nth = 0
-    while work.store.counted(key := dedup_key(*build.aggregate_identity(part, last_ms, nth))) is not None:
-        nth += 1
-    work.store.take(key, part.owner.id, part.tokens)
-    return build.aggregate_identity(part, last_ms, nth)
-
-
-def held_back(workspace: Workspace, now_ms: int, store: WorkspaceStore) -> list[Record]:
-    """Return what a workspace's file showed, and was held back for a finer row, when the workspace is gone."""
-    work = Reconciliation(workspace, Files(written_ms=workspace.changed_ms or now_ms), Options(), store)
-    records: list[Record] = []
-    for key, state in workspace.models.items():
-        left, before = work.left(key), state.covered
-        if left.total:
-            part, bucket = (
-                Allocation(workspace, key, left, in_file=True),
-                Bucket(state.file, state.cost, state.complete),
-            )
-            state.covered = state.file
-            share([part], state, bucket, before)
-            records.append(_record(work, part, bucket))
-    return records
-
-
-def _end_ms(work: Reconciliation, key: str) -> int:
-    """Return the end of usage that only totals show: the model's last request if that is new, else the file's."""
-    last = work.files.usage.last if work.files.usage else None
-    if last is not None and last.key == key and last.end_ms > work.workspace.last_request_ms:
-        return last.end_ms
-    return work.files.written_ms

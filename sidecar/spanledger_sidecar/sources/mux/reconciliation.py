@@ -9,12 +9,38 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-from spanledger_sidecar.records import Record
-from spanledger_sidecar.sources.mux.build import Allocation
+from spanledger_sidecar.records import Record, dedup_key
 from spanledger_sidecar.sources.mux.files import Bucket, LastRequest, MergedChild, Timing, UsageFile
 from spanledger_sidecar.sources.mux.rows import Row, canonical
 from spanledger_sidecar.sources.mux.state import Workspace
 from spanledger_sidecar.tokens import ZERO, TokenVector, at_rate, by_class, missing, taken, total, with_total
+
+
+@dataclass(slots=True)
+class Allocation:
+    """Usage of one model to be emitted for `owner`: a row, the last request, or (neither) what is left over.
+
+    `exact` is the last request where it proves this very usage. `in_file`: the usage file has it, and its cost.
+    `silent`: it was emitted before, and only takes its cost. `guess`: whose it is was guessed. `reported` is what an
+    entry in the file says that it cost; `cost` (picodollars) is filled in by `share`.
+    """
+
+    owner: Workspace
+    key: str
+    tokens: TokenVector
+    row: Row | None = None
+    exact: LastRequest | None = None
+    in_file: bool = False
+    silent: bool = False
+    guess: bool = False
+    reported: int | None = None
+    cost: int | None = None
+    charged: bool = False
+
+    @property
+    def free(self) -> bool:
+        """Return whether its own row says that a subscription covered it."""
+        return self.row is not None and self.row.cost == 0
 
 
 @dataclass(slots=True)
@@ -197,6 +223,11 @@ class Files:
     arrived: bool = False
 
 
+def usage_key(key: str, tokens: TokenVector) -> bytes:
+    """By what it is known that some turn used so much of a model."""
+    return dedup_key("mux usage", key, *tokens)
+
+
 def sums() -> dict[str, TokenVector]:
     return defaultdict(lambda: ZERO)
 
@@ -272,6 +303,11 @@ class Reconciliation:
         """Return what of the file nothing explains yet."""
         state = self.workspace.model(key)
         return missing(state.file, state.covered)
+
+    def remember_usage(self, key: str, tokens: TokenVector) -> None:
+        """Remember that a turn of this workspace used so much of a model, if no other's did before."""
+        if tokens.total and self.store.counted(amount := usage_key(key, tokens)) is None:
+            self.store.take(amount, self.workspace.id, tokens)
 
     def may_hold(self, end_ms: int, ended_ms: int | None = None) -> bool:
         """Return whether the file can hold a turn that ended then, by its last request."""

@@ -37,7 +37,7 @@ from spanledger_sidecar.sources.mux.files import (
     read_folder,
     workspaces,
 )
-from spanledger_sidecar.sources.mux.reconcile import held_back, reconcile
+from spanledger_sidecar.sources.mux.reconcile import reconcile
 from spanledger_sidecar.sources.mux.reconciliation import Counted, Files, Options, Reconciliation
 from spanledger_sidecar.sources.mux.rows import Wanted
 from spanledger_sidecar.sources.mux.state import Workspace
@@ -377,7 +377,7 @@ class MuxSource:
             return []
         workspace.closed = True
         workspace.signals = {}
-        records = held_back(workspace, context.now_ms, store)
+        records = build.held_back(workspace, context.now_ms, store)
         workspace.closings += 1
         return [*records, build.closed(workspace, context.now_ms)]
 
