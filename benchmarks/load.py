@@ -13,6 +13,7 @@ import itertools
 import json
 import sys
 import time
+from contextlib import AsyncExitStack
 
 import grpc
 import grpc.aio
@@ -21,6 +22,9 @@ from benchmarks.spans import Recorded, Template
 
 EXPORT = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
 IN_FLIGHT = 8
+CONNECTIONS = 4
+"""Senders: workers share a port by connections."""
+_OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)
 TEMPLATES = 32
 
 
@@ -29,12 +33,16 @@ async def run(port: int, load: str, spans: int, seconds: float, first: int) -> d
     templates = [_template(load, seed, spans) for seed in range(TEMPLATES)]
     numbers = itertools.count(first)
     sent = failed = 0
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        export = channel.unary_unary(EXPORT, bytes, bytes)
-        await channel.channel_ready()
+    async with AsyncExitStack() as open_channels:
+        channels = [
+            await open_channels.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{port}", _OWN_CONNECTION))
+            for _ in range(CONNECTIONS)
+        ]
+        for channel in channels:
+            await channel.channel_ready()
         begin = time.monotonic()
 
-        async def sender() -> None:
+        async def sender(export: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]) -> None:
             nonlocal sent, failed
             while time.monotonic() - begin < seconds:
                 number = next(numbers)
@@ -45,7 +53,8 @@ async def run(port: int, load: str, spans: int, seconds: float, first: int) -> d
                 except grpc.aio.AioRpcError:
                     failed += template.spans
 
-        await asyncio.gather(*(sender() for _ in range(IN_FLIGHT)))
+        exports = [channel.unary_unary(EXPORT, bytes, bytes) for channel in channels]
+        await asyncio.gather(*(sender(exports[number % CONNECTIONS]) for number in range(IN_FLIGHT)))
         taken = time.monotonic() - begin
     return {"spans": sent, "failed": failed, "seconds": taken, "next": next(numbers)}
 

@@ -17,6 +17,7 @@ IN, OUT = "127.0.0.1:5317", "127.0.0.1:5999"
 """How the shipped files name the two ports."""
 
 SPANLEDGER = "Spanledger"
+WORKERS = "Spanledger, two workers"
 PROXY = "a proxy, same stack"
 PASSING = "Collector, passing on"
 PRICING = "Collector, pricing by OTTL"
@@ -69,7 +70,8 @@ def systems(folder: Path, to: int) -> list[System]:
     """All that are compared, sending to the port `to`."""
     passing, pricing, proxy = free_port(), free_port(), free_port()
     return [
-        _spanledger(folder / "alone", to),
+        _spanledger(SPANLEDGER, folder / "alone", to),
+        _spanledger(WORKERS, folder / "workers", to, "--workers", "2"),
         System(PROXY, folder, proxy, [sys.executable, "-m", "benchmarks.passing", "proxy", str(proxy), str(to)]),
         System(PASSING, folder, passing, _collector(folder, "collector-passing.yaml", passing, to)),
         System(PRICING, folder, pricing, _collector(folder, "collector-pricing.yaml", pricing, to)),
@@ -78,9 +80,10 @@ def systems(folder: Path, to: int) -> list[System]:
     ]
 
 
-def _spanledger(folder: Path, to: int) -> System:
+def _spanledger(name: str, folder: Path, to: int, *options: str) -> System:
     port = free_port()
-    return System(SPANLEDGER, folder, port, _serve(folder, "spanledger.yaml", {IN: _at(port), OUT: _at(to)}))
+    serve = _serve(folder, "spanledger.yaml", {IN: _at(port), OUT: _at(to)})
+    return System(name, folder, port, [*serve, *options])
 
 
 def _loop(folder: Path, to: int) -> System:

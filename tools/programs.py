@@ -120,14 +120,17 @@ class Program:
         return self._process.pid
 
     def memory_mib(self, kind: str = "RssAnon") -> float:
-        """Resident memory now: its own, without pages of files such as the ledger; all of it is `VmRSS`."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return int(status.partition(f"{kind}:")[2].split(maxsplit=1)[0]) / 1024
+        """Resident memory now: its own, without pages of files such as the ledger; all of it is `VmRSS`.
+
+        That of processes that it started is counted in.
+        """
+        statuses = [Path(f"/proc/{pid}/status").read_text() for pid in _family(self.pid)]
+        return sum(int(status.partition(f"{kind}:")[2].split(maxsplit=1)[0]) for status in statuses) / 1024
 
     def cpu_seconds(self) -> float:
-        """CPU time of all its threads so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """CPU time of all its threads so far, and of those of processes that it started."""
+        rows = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in _family(self.pid)]
+        return sum(int(row[11]) + int(row[12]) for row in rows) / os.sysconf("SC_CLK_TCK")
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -154,3 +157,12 @@ class Program:
         """The last lines it wrote."""
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         return "\n".join(line[:500] for line in lines[-40:])
+
+
+def _family(pid: int) -> list[int]:
+    """Return a process and those that it started, and they started."""
+    found = [pid]
+    for one in found:
+        for children in Path(f"/proc/{one}/task").glob("*/children"):
+            found += map(int, children.read_text().split())
+    return found

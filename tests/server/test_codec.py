@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from chats import set_attributes
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, Ruling
 from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.accounting.usual import UsualDecision, UsualFact
 from spanledger_processor.config import load
+from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes
@@ -22,6 +26,7 @@ from spanledger_processor.server.codec import decode_batch, decode_ruling, encod
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing.signer import Signer
 
+NOW = 1_795_500_000 * 10**9
 CAPTURES = sorted((Path(__file__).parents[1] / "data" / "otlp").rglob("*.traces.binpb"))
 
 text = st.text(max_size=12)
@@ -78,7 +83,7 @@ def test_recorded_batches_and_their_rulings_come_through(capture: Path) -> None:
         assert crossed == without_content(batch)
         with store.unit() as unit:
             ruling = enter(crossed, unit)
-        assert decode_ruling(encode_ruling(ruling)) == dataclasses.replace(ruling, changes=Changes())
+        assert decode_ruling(encode_ruling(ruling), crossed.facts) == dataclasses.replace(ruling, changes=Changes())
 
 
 @given(st.lists(fact, max_size=3), st.binary(max_size=8), st.builds(LoopRule, st.integers(0, 9), st.integers(0, 9)))
@@ -91,7 +96,62 @@ def test_any_batch_comes_through(facts: list[Fact], tenant: bytes, loop: LoopRul
 @given(st.dictionaries(st.integers(0, 9), decision, max_size=3), st.integers(-(2**70), 2**70))
 def test_any_ruling_comes_through(decisions: dict[int, Decision], correction: int) -> None:
     ruling = Ruling(decisions, fresh=[*decisions], replays=1, conflicts=2, corrections=3, correction=correction)
-    assert decode_ruling(encode_ruling(ruling)) == ruling
+    assert decode_ruling(encode_ruling(ruling), []) == ruling
+
+
+def test_usual_calls_and_their_decisions_come_through_as_such() -> None:
+    """What each is like crosses beside them, and is one for all of them in every batch."""
+    stage = make_stage(load(None, [], {"HOME": "/nowhere"}), Signer(b"a key for tests, long enough"))
+    store, likes, sizes = MemoryStore(), set[int](), list[int]()
+    usual: list[tuple[int, int]] = []
+    for request in range(4):
+        now_ns = NOW + request * 10**9
+        (batch,) = stage.read(chats(request, now_ns), {}, now_ns).batches
+        data = encode_batch(batch)
+        crossed = decode_batch(data)
+        assert [type(one) for one in crossed.facts] == [type(one) for one in batch.facts]
+        for one, other in zip(batch.facts, crossed.facts, strict=True):
+            assert all(getattr(one, name.name) == getattr(other, name.name) for name in dataclasses.fields(Fact))
+        likes |= {id(one.like) for one in crossed.facts if type(one) is UsualFact}
+        with store.unit() as unit:
+            ruling = enter(crossed, unit)
+        ruled = decode_ruling(encode_ruling(ruling), batch.facts)
+        assert ruled == dataclasses.replace(ruling, changes=Changes())
+        for place, decision in ruling.decisions.items():
+            assert type(ruled.decisions[place]) is type(decision)
+            assert encode(ruled.decisions[place]) == encode(decision)
+        decided = [type(one) is UsualDecision for one in ruling.decisions.values()]
+        usual.append((sum(type(one) is UsualFact for one in batch.facts), sum(decided)))
+        sizes.append(len(data))
+    assert usual[1:] == [(2 * CALLS, 2 * CALLS)] * 3
+    assert len(likes) == 2
+    assert max(sizes[1:]) < 150 * 2 * CALLS
+
+
+CALLS = 40
+
+
+def chats(request: int, now_ns: int) -> bytes:
+    """A request with calls of two models, two traces of each."""
+    export = ExportTraceServiceRequest()
+    spans = export.resource_spans.add().scope_spans.add().spans
+    for number in range(2 * CALLS):
+        model = ("gpt-4o", "claude-sonnet-4-5")[number % 2]
+        span = spans.add(trace_id=b"%8d%6d%2d" % (request, number // 20, number % 2), span_id=b"%8d" % number)
+        span.start_time_unix_nano = now_ns - 10**10 + number * 10**6
+        span.end_time_unix_nano = span.start_time_unix_nano + 10**9 + number
+        own: dict[str, str | int] = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": ("openai", "anthropic")[number % 2],
+            "gen_ai.request.model": model,
+            "gen_ai.response.model": model,
+            "gen_ai.response.id": f"response-{request}-{number}",
+            "session.id": f"session-{number // 10}",
+            "gen_ai.usage.input_tokens": 1000 + number + 100 * request,
+            "gen_ai.usage.output_tokens": 100 + number,
+        }
+        set_attributes(span, own)
+    return export.SerializeToString()
 
 
 @pytest.mark.parametrize("name", ["\ud800", "a\x00b", "größe"])

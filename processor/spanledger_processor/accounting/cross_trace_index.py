@@ -40,6 +40,8 @@ _MASK = (1 << 63) - 1
 Entry: TypeAlias = tuple[bytes, bytes]
 """The trace and the span of a counted call."""
 _Rows: TypeAlias = tuple[Key, ...]
+_ToldRows: TypeAlias = tuple[tuple[str, Key], ...]
+"""Requests with the source that told of a call."""
 
 
 class Hashes(NamedTuple):
@@ -56,8 +58,9 @@ class Hashes(NamedTuple):
 @dataclass(slots=True)
 class _Generation:
     ids: dict[int, _Rows] = field(default_factory=dict)
-    usages: dict[str, dict[int, _Rows]] = field(default_factory=dict)
-    """By source."""
+    usages: dict[int, _ToldRows] = field(default_factory=dict)
+    sources: set[str] = field(default_factory=set)
+    """Those of `usages`."""
     entries: int = 0
 
 
@@ -70,6 +73,8 @@ class CallFilter:
     def __init__(self, most_entries: int = _MOST_ENTRIES) -> None:
         self._half = most_entries // 2
         self._older, self._newer = _Generation(), _Generation()
+        self._told: _ToldRows = (("", b""),)
+        """What was added last, for the next call of the same request and source."""
         self.read: OrderedDict[Key, dict[int, list[Entry]]] = OrderedDict()
         """Rows that were read lately."""
 
@@ -94,7 +99,7 @@ class CallFilter:
         """Return how many ids and usages are remembered."""
         return self._older.entries + self._newer.entries
 
-    def tables(self) -> list[tuple[dict[int, _Rows], dict[str, dict[int, _Rows]]]]:
+    def tables(self) -> list[tuple[dict[int, _Rows], dict[int, _ToldRows]]]:
         """Return all that is remembered, the older half first."""
         return [(generation.ids, generation.usages) for generation in (self._older, self._newer)]
 
@@ -104,11 +109,14 @@ class CallFilter:
         for hash_ in ids:
             _add(newer.ids, hash_, row)
             newer.entries += 1
-        of_source = newer.usages.get(source)
-        if of_source is None:
-            of_source = newer.usages.setdefault(source if len(newer.usages) < _MOST_SOURCES else "", {})
+        if source not in newer.sources:
+            source = source if len(newer.sources) < _MOST_SOURCES else ""
+            newer.sources.add(source)
+        told = self._told
+        if told[0] != (source, row[0]):
+            told = self._told = ((source, row[0]),)
         for usage in usages:
-            _add(of_source, usage, row)
+            _add_told(newer.usages, usage, told)
             newer.entries += 1
         if newer.entries > self._half:
             self._older, self._newer = newer, _Generation()
@@ -120,12 +128,9 @@ class CallFilter:
                 if (rows := generation.ids.get(hash_)) is not None:
                     yield from ((row, hash_) for row in rows)
         for generation in (self._older, self._newer):
-            for other, usages in generation.usages.items():
-                if other == source:
-                    continue
-                for usage in hashes.usages + hashes.beside:
-                    if (rows := usages.get(usage)) is not None:
-                        yield from ((row, usage) for row in rows)
+            for usage in hashes.usages + hashes.beside:
+                if (told := generation.usages.get(usage)) is not None:
+                    yield from ((row, usage) for other, row in told if other != source)
 
     def may_know(self, hashes: Hashes, source: str) -> bool:
         """Return whether `rows` finds any."""
@@ -133,8 +138,9 @@ class CallFilter:
             for hash_ in hashes.ids:
                 if hash_ in generation.ids:
                     return True
-            for other, usages in generation.usages.items():
-                if other != source and any(usage in usages for usage in hashes.usages + hashes.beside):
+            for usage in hashes.usages + hashes.beside:
+                told = generation.usages.get(usage)
+                if told is not None and any(other != source for other, _ in told):
                     return True
         return False
 
@@ -143,6 +149,17 @@ def _add(table: dict[int, _Rows], hash_: int, row: tuple[Key]) -> None:
     rows = table.setdefault(hash_, row)
     if rows is not row and row[0] not in rows:
         table[hash_] = (*rows[-_ROWS + 1 :], *row)
+
+
+def _add_told(table: dict[int, _ToldRows], hash_: int, row: _ToldRows) -> None:
+    told = table.setdefault(hash_, row)
+    if told is row or row[0] in told:
+        return
+    source = row[0][0]
+    of_source = [one for one in told if one[0] == source]
+    if len(of_source) >= _ROWS:
+        told = tuple([one for one in told if one is not of_source[0]])
+    table[hash_] = (*told, *row)
 
 
 class CrossTraceIndex:

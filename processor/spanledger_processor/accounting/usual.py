@@ -29,7 +29,7 @@ from spanledger_processor.accounting.trace_record import SEGMENT_SPANS, Head, Sp
 from spanledger_processor.dialects.usual import SixCounts
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.records import DECISION_VALUES, pack_values, unpack_decision, values_in
+from spanledger_processor.ledger.records import DECISION_VALUES, pack_values, values_in
 from spanledger_processor.ledger.store import Key, Reader
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import CLASS_NAMES, Cost, Decision, Usage
@@ -115,24 +115,28 @@ _FACT_FIELDS = frozenset(one.name for one in fields(Fact))
 
 
 class UsualDecision(Decision):
-    """The decision on a usual call: its own values and its record, of which the other fields are made when asked for.
+    """The decision on a usual call: its own values, and one on a call `like` it; the rest is made when it is asked for.
 
-    `like` is a decision on a call like it.
+    Its own are its running totals, and the run that the session decides.
     """
 
-    __slots__ = ("fact", "like", "record")
+    __slots__ = ("fact", "like")
 
     fact: UsualFact
     like: Decision
-    record: bytes
 
     def __getattr__(self, name: str) -> Any:
         if name not in _DECISION_FIELDS:
             raise AttributeError(name)
-        decision, _ = unpack_decision(self.record)
-        for one in _DECISION_FIELDS:
-            setattr(self, one, getattr(decision, one))
-        return getattr(self, name)
+        value: Any
+        if name == "usage":
+            value = Usage(*self.fact.counts)
+        elif name == "cost":
+            value = self.fact.cost
+        else:
+            value = self.fact.session.id if name == "session_id" else getattr(self.like, name)
+        setattr(self, name, value)
+        return value
 
 
 _DECISION_FIELDS = frozenset(one.name for one in fields(Decision))
@@ -395,9 +399,8 @@ class _Usual:
                 decision.run_id, decision.run_source = run
                 decision.budget_name = ""  # with budgets nothing comes here
                 decision.fact, decision.like = fact, pattern.decision
-                decision.record = record = pattern.record(fact, run, session_cost, run_cost)
                 ruling.decisions[place] = decision
-                rows.append(pattern.stored(fact, record))
+                rows.append(pattern.stored(fact, pattern.record(fact, run, session_cost, run_cost)))
             ruling.fresh += places
             where = trace_key(self._batch.tenant, trace_id)
             ruling.changes.replace[where] = pack_head(Head(), rows, self._now_ms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -63,6 +63,8 @@ class View:
         return self._group.resource_attributes
 
 
+_NO_NAMES = Names()
+_MOST_RESOURCES = 256
 _STATUS_ERROR = 2
 _WITH_USAGE = frozenset({"llm", "embedding", "rerank"})
 """Kinds whose calls cost something: one without usage is marked, unless it failed before an answer began."""
@@ -104,6 +106,9 @@ class FactBuilder:
     signing: Signing
     resolver: IdResolver
     _resource: tuple[ScopeGroup | None, Names, Evidence] = (None, Names(), NO_EVIDENCE)
+    """Of the group that is read."""
+    _resources: dict[frozenset[tuple[str, bytes]], tuple[Names, Evidence]] = field(default_factory=dict)
+    """Those of the resources that came lately."""
 
     def genai(
         self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
@@ -137,21 +142,21 @@ class FactBuilder:
 
     def _named(self, view: SpanView, group: ScopeGroup, call: Call | None, headers: Mapping[str, str]) -> Fact:
         span, resource = self.resolver.names(view.attributes), self._names_of(group)
-        fact = Fact(view.trace_id, view.span_id, view.parent_span_id, view.start_ns, view.end_ns, group.scope_name)
+        fact = Fact(*view.head(), group.scope_name)
         fact.session, fact.run = pick("session", span, resource), pick("run", span, resource)
         if call is None:
             return fact
         fact.call = call
         fact.dimensions = self.resolver.dimensions(span, resource, headers)
-        fact.instance = pick("instance", Names(), resource).id
+        fact.instance = pick("instance", _NO_NAMES, resource).id
         fact.agent = pick("agent_name", span, resource).id
         fact.session_parent_id = call.session_parent_id or pick("session_parent", span, resource).id
         if call.source.startswith("file:") and fact.session.id:
             fact.session = Named(fact.session.id, "file")
-        for what, field in _ON_THE_CALL:
-            if (what in span.found or what in resource.found) and not getattr(call, field):
-                setattr(call, field, pick(what, span, resource).id)
-        service = pick("service", Names(), resource).id
+        for what, name in _ON_THE_CALL:
+            if (what in span.found or what in resource.found) and not getattr(call, name):
+                setattr(call, name, pick(what, span, resource).id)
+        service = pick("service", _NO_NAMES, resource).id
         project, label, fact.dimensions = self.resolver.labelled(
             fact.dimensions, fact.agent or call.agent_id, service, fact.instance
         )
@@ -161,9 +166,20 @@ class FactBuilder:
     def _names_of(self, group: ScopeGroup) -> Names:
         known, names, _ = self._resource
         if known is not group:
-            names = self.resolver.names(group.resource_attributes)
-            self._resource = (group, names, resource_evidence(group.resource_attributes))
+            names, evidence = self._told_by(group.resource_attributes)
+            self._resource = (group, names, evidence)
         return names
+
+    def _told_by(self, resource: Attributes) -> tuple[Names, Evidence]:
+        contents = resource.contents()
+        told = None if contents is None else self._resources.get(contents)
+        if told is None:
+            told = self.resolver.names(resource), resource_evidence(resource)
+            if contents is not None:
+                if len(self._resources) >= _MOST_RESOURCES:
+                    self._resources.clear()
+                self._resources[contents] = told
+        return told
 
     def _signature(self, tool: ToolCall) -> Signature | None:
         if tool.signature:
@@ -189,7 +205,7 @@ _ON_THE_CALL = (
 
 
 def _valid(identifier: bytes, length: int) -> bool:
-    return len(identifier) == length and any(identifier)
+    return len(identifier) == length and identifier.count(0) != length
 
 
 def _digest(call: Call) -> bytes:

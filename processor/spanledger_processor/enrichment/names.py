@@ -91,8 +91,13 @@ class IdResolver:
     def names(self, attributes: Attributes) -> Names:
         """Return what `attributes` name."""
         names = Names()
+        found = names.found
         for key in attributes.among(self.keys):
-            self._take(names, attributes, key)
+            text = _id(attributes.get(key))
+            for what, rank in self._roles[key] if text else ():
+                known = found.get(what)
+                if known is None or rank < known[0]:
+                    found[what] = (rank, text)
         return names
 
     def dimensions(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -122,14 +127,6 @@ class IdResolver:
         if any(len(self._roles[key]) > 1 for _, key in ranked):
             return ()
         return tuple(key for _, key in sorted(ranked))
-
-    def _take(self, names: Names, attributes: Attributes, key: str) -> None:
-        text = _id(attributes.get(key))
-        if not text:
-            return
-        for what, rank in self._roles[key]:
-            if what not in names.found or rank < names.found[what][0]:
-                names.found[what] = (rank, text)
 
 
 class Dimensions:

@@ -165,7 +165,7 @@ class UsualSpans:
             return
         contents = group.resource_attributes.contents()
         self._group, self._plans = group, None
-        if sum(len(key) + len(value) for key, value in contents) <= _LONGEST:
+        if contents is not None:
             asked = frozenset(headers.items()) if self._builder.resolver.asks_request else None
             which = (contents, group.scope_name, group.scope_version, asked)
             if which not in self._groups and len(self._groups) >= _MOST_GROUPS:

@@ -233,11 +233,12 @@ class FolderLock:
 class LmdbReader:
     """A `store.Reader` for as long as its transaction lives."""
 
-    __slots__ = ("_get", "_path", "_txn")
+    __slots__ = ("_get", "_looking", "_path", "_txn")
 
     def __init__(self, txn: lmdb.Transaction[bytes], path: Path) -> None:
         self._txn = txn
         self._get = txn.get
+        self._looking: lmdb.Cursor[bytes] | None = None
         self._path = path
 
     def get(self, key: Key) -> bytes | None:
@@ -267,11 +268,23 @@ class LmdbReader:
         if newest_first:
             yield from self._backwards(prefix, before)
             return
+        if not self._any(prefix):
+            return
         with map_lmdb_errors(self._path), self._txn.cursor() as cursor:
             more = cursor.set_range(prefix)
             while more and cursor.key().startswith(prefix):
                 yield cursor.item()
                 more = cursor.next()
+
+    def _any(self, prefix: bytes) -> bool:
+        """Return whether a record has a key that begins so: nearly always there is none."""
+        try:
+            if self._looking is None:
+                self._looking = self._txn.cursor()
+            return self._looking.set_range(prefix) and self._looking.key().startswith(prefix)
+        except lmdb.Error:
+            with map_lmdb_errors(self._path):
+                raise
 
     def _backwards(self, prefix: bytes, before: Key | None) -> Iterator[tuple[Key, bytes]]:
         with map_lmdb_errors(self._path), self._txn.cursor() as cursor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 
 from spanledger_processor.ledger.store import Key, Table, key, tenant_hash
 
 ID_BOUND = 512
 """Bytes of an id, name or label that are kept."""
+_KEPT = 512
+"""Keys of each kind of sums that are kept: a request asks for those of its sessions and models again and again."""
 TRACE_PREFIX = 23
 """Bytes that the keys of one trace have in common."""
 LAST_SEGMENT = 65_535
@@ -29,11 +32,13 @@ def corrections_key(tenant: bytes) -> Key:
     return key(Table.TOTAL, tenant, b"corrections")
 
 
+@lru_cache(maxsize=_KEPT)
 def session_key(tenant: bytes, session_id: str) -> Key:
     """Return the key of the sums of one session."""
     return key(Table.SESSION, tenant, id_bytes(bounded_id(session_id)))
 
 
+@lru_cache(maxsize=_KEPT)
 def run_key(tenant: bytes, run_id: str) -> Key:
     """Return the key of the sums of one run."""
     return key(Table.RUN, tenant, id_bytes(bounded_id(run_id)))
@@ -50,6 +55,7 @@ def task_key(tenant: bytes, session_id: str, task: str, kind: str, provider: str
     return key(Table.TASK, tenant, *(id_bytes(one) for one in ids))
 
 
+@lru_cache(maxsize=_KEPT)
 def day_key(tenant: bytes, day: int, provider: str, model: str) -> Key:
     """Return the key of the sums of a model on one UTC day (days since 1970)."""
     return key(Table.DAY, tenant, day.to_bytes(4, "big"), id_bytes(provider), id_bytes(model))
@@ -71,6 +77,7 @@ def link_key(tenant: bytes, kind: bytes, above: str, session_id: str) -> Key:
     return key(Table.LINK, tenant, kind + id_bytes(bounded_id(above)), id_bytes(bounded_id(session_id)))
 
 
+@lru_cache(maxsize=_KEPT)
 def dimension_key(tenant: bytes, name: str, day: int, value: str | None) -> Key:
     """Return the key of the sums of a value of a dimension on one UTC day; None: of the values not told apart."""
     value_bytes = _OTHER_VALUES if value is None else id_bytes(bounded_id(value))
@@ -82,6 +89,7 @@ def dimension_day(name: str, day: int) -> bytes:
     return name.encode() + b"\0" + day.to_bytes(4, "big")
 
 
+@lru_cache(maxsize=_KEPT)
 def part_key(tenant: bytes, session_id: str, kind: str, name: str) -> Key:
     """Return the key of the sums of a session by one agent, or by one tool (`dimensions`)."""
     return key(Table.PART, tenant, id_bytes(bounded_id(session_id)), kind.encode(), id_bytes(bounded_id(name)))

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.values import Attributes, attributes_of
+from spanledger_processor.otlp.values import MOST_COMPARED, Attributes, attributes_of
 from spanledger_processor.otlp.wire import FIXED32, FIXED64, LENGTH, VARINT, MalformedError, WireField, fields
 
 
@@ -243,9 +244,17 @@ def count_items(body: bytes, envelope: Envelope) -> int:
 
 def _resource(group: ResourceItems) -> Attributes:
     try:
-        return attributes_of(schema.Resource.FromString(group.resource), group.resource, 1)
+        return (_resource_kept if len(group.resource) <= MOST_COMPARED else _resource_read)(group.resource)
     except DecodeError:
         raise MalformedError(f"{group.place}.resource: cannot be read") from None
+
+
+def _resource_read(encoded: bytes) -> Attributes:
+    return attributes_of(schema.Resource.FromString(encoded), encoded, 1)
+
+
+_resource_kept = lru_cache(maxsize=256)(_resource_read)
+"""Requests of one process have one resource."""
 
 
 def _scope(scoped: ScopeItems) -> tuple[str, str]:

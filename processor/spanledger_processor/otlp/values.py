@@ -16,17 +16,20 @@ Value: TypeAlias = str | bool | int | float | bytes | list["Value"] | dict[str, 
 
 _STRING_TAG, _INT_TAG = 0x0A, 0x18
 _SHOWN = 100
+MOST_COMPARED = 8192
+"""Bytes of attributes that are worth keeping, to compare others with them."""
 
 
 class Attributes:
     """Attributes by key: a key that stands twice has its last value, text that is not UTF-8 holds U+FFFD instead."""
 
-    __slots__ = ("_encoded", "_keys")
+    __slots__ = ("_contents", "_encoded", "_keys")
 
     def __init__(self, encoded: Mapping[str, bytes]) -> None:
         self._encoded = encoded
         self._keys: list[str] | None = None
         """To go over a C map makes a text of every key: done once."""
+        self._contents: frozenset[tuple[str, bytes]] | None = None
 
     def get(self, key: str) -> Any:
         """Return the value of `key` as a plain Python value (see `Value`); None if it is absent or empty.
@@ -75,9 +78,14 @@ class Attributes:
             self._keys = list(self._encoded)
         return tuple(self._keys)
 
-    def contents(self) -> frozenset[tuple[str, bytes]]:
-        """Return every key with its encoded value."""
-        return frozenset(self._encoded.items())
+    def contents(self) -> frozenset[tuple[str, bytes]] | None:
+        """Return every key with its encoded value, None if that is more than `MOST_COMPARED` bytes."""
+        if self._contents is None:
+            contents = frozenset(self._encoded.items())
+            if sum(len(key) + len(value) for key, value in contents) > MOST_COMPARED:
+                return None
+            self._contents = contents
+        return self._contents
 
     def recorded(self) -> RecordedAttributes:
         """Return the same attributes, which note whose values are asked for."""

@@ -48,11 +48,12 @@ class Event:
 class SpanView:
     """A span. Ids are as on the wire, empty if absent; times are nanoseconds since 1970, 0 if absent."""
 
-    __slots__ = ("_message", "attributes")
+    __slots__ = ("_events", "_message", "attributes")
 
     def __init__(self, message: Any, attributes: Attributes) -> None:
         self._message = message
         self.attributes = attributes
+        self._events: Sequence[Event] | None = None
 
     @classmethod
     def parse(cls, span: bytes) -> SpanView:
@@ -126,7 +127,9 @@ class SpanView:
         Raises:
             MalformedError: one of them cannot be read.
         """
-        return [Event.parse(event) for event in self._message.events]
+        if self._events is None:
+            self._events = [Event.parse(event) for event in self._message.events]
+        return self._events
 
 
 class LogView:

@@ -3,6 +3,9 @@
 The columns follow the fields of the dataclasses, so that a new field needs nothing here. A column whose values are all
 equal is written as one value, which most are: what stays is a quarter of the values. Content does not cross: of a tool
 call the arguments and the result, hashed before, are left out.
+
+Of a usual call (`accounting.usual`) its own values cross, and which call it is like; that one crosses beside them,
+packed once by the worker and read once by the ledger process. So it does with decisions on them, the other way.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from typing import Any, TypeAlias, cast
 import msgpack
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, Ruling
+from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.accounting.usual import Like, UsualDecision, UsualFact
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.model import Decision, ToolCall
@@ -38,14 +43,20 @@ def encode_batch(batch: Batch) -> bytes:
     """Return a batch as bytes."""
     loop = astuple(batch.loop)
     budgets = [astuple(rule) for rule in batch.budgets]
-    row = [batch.tenant, len(batch.facts), _WRITE_FACTS(batch.facts), batch.now_ns, loop, batch.aliases, budgets]
-    return _packed([*row, batch.tenant_name, batch.watched])
+    facts = batch.facts
+    usual = [place for place, fact in enumerate(facts) if type(fact) is UsualFact]
+    others = [fact for fact in facts if type(fact) is not UsualFact] if usual else facts
+    row = [batch.tenant, len(others), _WRITE_FACTS(others), batch.now_ns, loop, batch.aliases, budgets]
+    of_usual = _with_likes(usual, [facts[place] for place in usual], _LIKE_PACKED, _own_of_fact, _SHARED_BY_FACTS)
+    return _packed([*row, batch.tenant_name, batch.watched, of_usual])
 
 
 def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
-    (tenant, count, columns, now_ns, loop, aliases, budgets, name, watched), wide = _unpacked(data)
+    (tenant, count, columns, now_ns, loop, aliases, budgets, name, watched, of_usual), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
+    for place, like, own in _beside_likes(of_usual, _LIKE_READ):  # places in order, so that each is there by then
+        facts.insert(place, _usual_fact(like, own, wide=wide))
     return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(map(_budget, budgets)), name, watched)
 
 
@@ -61,18 +72,133 @@ def _budget(row: list[Any]) -> BudgetRule:
 
 def encode_ruling(ruling: Ruling) -> bytes:
     """Return a ruling as bytes, without its changes, which the ledger process has applied."""
-    columns = _WRITE_DECISIONS([*ruling.decisions.values()])
+    usual = {place: one for place, one in ruling.decisions.items() if type(one) is UsualDecision}
+    others = {place: one for place, one in ruling.decisions.items() if place not in usual}
     counts = (ruling.replays, ruling.conflicts, ruling.corrections, ruling.correction)
-    return _packed([[*ruling.decisions], columns, ruling.fresh, *counts])
+    of_usual = _with_likes([*usual], [*usual.values()], _DECISION_PACKED, _own_of_decision, _SHARED_BY_DECISIONS)
+    return _packed([[*others], _WRITE_DECISIONS([*others.values()]), ruling.fresh, *counts, of_usual])
 
 
-def decode_ruling(data: bytes) -> Ruling:
-    """Return the ruling that `encode_ruling` was given."""
-    (places, columns, fresh, replays, conflicts, corrections, correction), wide = _unpacked(data)
+def decode_ruling(data: bytes, facts: Sequence[Fact]) -> Ruling:
+    """Return the ruling on a batch of `facts` that `encode_ruling` was given."""
+    (places, columns, fresh, replays, conflicts, corrections, correction, of_usual), wide = _unpacked(data)
     ruling = Ruling(fresh=fresh, replays=replays, conflicts=conflicts, corrections=corrections)
     ruling.correction = int(correction)
     ruling.decisions = dict(zip(places, _READ_DECISIONS[wide](columns, len(places)), strict=True))
+    for place, like, own in _beside_likes(of_usual, _DECISION_READ):
+        ruling.decisions[place] = _usual_decision(like, own, facts[place])
     return ruling
+
+
+_own_of_fact = attrgetter(
+    *("trace_id", "parent_id", "day", "session", "price", "estimate", "is_unsure"),
+    *("span_id", "start_ns", "end_ns", "digest", "first_token_ns", "response_id", "counts", "amount", "parts"),
+)
+_SHARED_BY_FACTS = 7
+"""The first of them are those that many calls of a batch share."""
+_own_of_decision = attrgetter("run_id", "run_source", "session_cost", "run_cost")
+_SHARED_BY_DECISIONS = 2
+
+
+def _usual_fact(like: Like, own: Sequence[Any], *, wide: bool) -> UsualFact:
+    fact = UsualFact.__new__(UsualFact)
+    fact.like = like
+    fact.trace_id, fact.parent_id, fact.day, session, fact.price, fact.estimate, fact.is_unsure, *rest = own
+    fact.span_id, fact.start_ns, fact.end_ns, fact.digest, fact.first_token_ns, fact.response_id, *rest = rest
+    counts, amount, parts = rest
+    fact.session, fact.counts = Named(*session), tuple(counts)
+    fact.amount = int(amount)
+    fact.parts = tuple(map(int, parts)) if wide else tuple(parts)  # type: ignore[assignment]
+    return fact
+
+
+def _usual_decision(like: Decision, own: Sequence[Any], fact: Fact) -> UsualDecision:
+    assert type(fact) is UsualFact
+    decision = UsualDecision.__new__(UsualDecision)
+    decision.run_id, decision.run_source, session_cost, run_cost = own
+    decision.session_cost, decision.run_cost = int(session_cost), None if run_cost is None else int(run_cost)
+    decision.fact, decision.like, decision.budget_name = fact, like, ""
+    return decision
+
+
+def _with_likes(
+    places: Sequence[int], values: Values, packed: _Packed, own: Callable[[Any], Any], shared: int
+) -> list[Any] | None:
+    """Return what is written of values that are like others: places, those others, which it is of each, own values.
+
+    The first `shared` of their own are shared by many: each is written once.
+    """
+    if not values:
+        return None
+    likes: dict[int, int] = {}
+    written: list[bytes] = []
+    which: list[int] = []
+    for value in values:
+        like = value.like
+        number = likes.get(id(like))
+        if number is None:
+            number = likes[id(like)] = len(written)
+            written.append(packed(like))
+        which.append(number)
+    columns = [*zip(*map(own, values), strict=True)]
+    repeated = [_write_repeated(column) for column in columns[:shared]]
+    return [places, written, which, repeated, [_write_plain(column) for column in columns[shared:]]]
+
+
+def _write_repeated(values: Values) -> tuple[Values, Values]:
+    """Return the different values, and which it is in each place."""
+    numbers: dict[Any, int] = {}
+    which = [numbers.setdefault(value, len(numbers)) for value in values]
+    return [*numbers], _write_plain(which)
+
+
+def _beside_likes(written: list[Any] | None, read: _Unpacked) -> Iterable[tuple[int, Any, Sequence[Any]]]:
+    """Yield place, like and own values of what `_with_likes` wrote."""
+    if written is None:
+        return
+    places, packed, which, repeated, plain = written
+    likes, count = [read(like) for like in packed], len(places)
+    columns = [[values[number] for number in _read_plain(numbers, count)] for values, numbers in repeated]
+    columns += [_read_plain(column, count) for column in plain]
+    for place, number, own in zip(places, which, zip(*columns, strict=True), strict=True):
+        yield place, likes[number], own
+
+
+_MOST_LIKES = 4096
+"""Kept of each kind in one process; all of them go when there are more."""
+
+
+class _Packed:
+    """Packs what others are like, once: it stays the same, and comes in every batch."""
+
+    def __init__(self, write: Callable[[Any], Any]) -> None:
+        self._write = write
+        self._known: dict[int, tuple[Any, bytes]] = {}
+
+    def __call__(self, like: Any) -> bytes:
+        known = self._known.get(id(like))
+        if known is None:
+            if len(self._known) >= _MOST_LIKES:
+                self._known.clear()
+            known = self._known[id(like)] = (like, _packed([self._write(like)]))  # held, so that its id stays its own
+        return known[1]
+
+
+class _Unpacked:
+    """Reads what `_Packed` wrote; the same bytes give the same object."""
+
+    def __init__(self, read: Callable[[Any, bool], Any]) -> None:
+        self._read = read
+        self._known: dict[bytes, Any] = {}
+
+    def __call__(self, packed: bytes) -> Any:
+        like = self._known.get(packed)
+        if like is None:
+            if len(self._known) >= _MOST_LIKES:
+                self._known.clear()
+            (columns,), wide = _unpacked(packed)
+            like = self._known[packed] = self._read(columns, wide)
+        return like
 
 
 def _packed(values: list[Any]) -> bytes:
@@ -109,6 +235,10 @@ def _writer(kind: Any) -> Write:
 def _write_plain(values: Values) -> Values:
     first = values[0]
     return values[:1] if values.count(first) == len(values) else values
+
+
+def _read_plain(written: Values, count: int) -> Any:
+    return repeat(written[0], count) if len(written) == 1 else written
 
 
 def _write_sets(values: Values) -> Values:
@@ -176,3 +306,7 @@ def _names(kind: Any) -> tuple[str, ...]:
 _WRITE_FACTS, _WRITE_DECISIONS = _writer(Fact), _writer(Decision)
 _READ_FACTS = {wide: _reader(Fact, wide=wide) for wide in (False, True)}
 _READ_DECISIONS = {wide: _reader(Decision, wide=wide) for wide in (False, True)}
+_LIKE_PACKED = _Packed(lambda like: _WRITE_FACTS([like.fact]))
+_LIKE_READ = _Unpacked(lambda columns, wide: Like(next(iter(_READ_FACTS[wide](columns, 1)))))
+_DECISION_PACKED = _Packed(lambda decision: _WRITE_DECISIONS([decision]))
+_DECISION_READ = _Unpacked(lambda columns, wide: next(iter(_READ_DECISIONS[wide](columns, 1))))

@@ -142,7 +142,7 @@ class RemoteLedger:
             if asked.sent:
                 raise UnansweredError
             raise StateError(self.problem or "the ledger process is not there")
-        return decode_ruling(asked.answer.result())
+        return decode_ruling(asked.answer.result(), batch.facts)
 
     async def count(self, taken: bytes) -> bytes:
         """Count what is taken of rate limits, for all workers together; empty: it is beyond none, or nobody can say."""
