@@ -141,6 +141,22 @@ def test_plain_spans_of_a_trace_whose_genai_spans_were_read_elsewhere_are_links(
     assert [(fact.span_id, fact.call) for fact in batch.facts] == [((5).to_bytes(8, "big"), None)]
 
 
+def test_a_flood_of_traces_by_one_tenant_makes_no_other_tenants_trace_unknown() -> None:
+    """Plain spans name sessions and stand between agents and calls, also where they come later than these."""
+    stage = stage_with("processor.tenant.keys=[team]")
+    for number in range(5):
+        stage.read(request(span(1, CHAT, trace=number + 1), resource={"team": "quiet"}).SerializeToString(), {}, NOW)
+    for first in range(100, 10_000, 100):
+        flood = [span(1, CHAT, trace=number) for number in range(first, first + 100)]
+        stage.read(request(*flood, resource={"team": "flood"}).SerializeToString(), {}, NOW)
+    assert len(stage._known) == 8192
+    for number in range(5):
+        plain = request(span(5, trace=number + 1), resource={"team": "quiet"}).SerializeToString()
+        assert len(stage.read(plain, {}, NOW).batches) == 1
+    gone = request(span(5, trace=100), resource={"team": "flood"}).SerializeToString()
+    assert stage.read(gone, {}, NOW).batches == []
+
+
 def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(stage: Stage) -> None:
     stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
     reading = stage.read(request(span(5, trace=9), span(6, trace=1)).SerializeToString(), {}, NOW)

@@ -69,6 +69,47 @@ class Reading:
         return list(accumulate((len(group.items) for group in self.request.groups), initial=0))
 
 
+class _KnownTraces:
+    """Traces that had GenAI spans lately, at most `_KNOWN_TRACES`.
+
+    One more takes the place of the oldest of a tenant that has an even share of them or more: what one tenant sends
+    takes nothing from another that has less.
+    """
+
+    def __init__(self) -> None:
+        self._tenants: OrderedDict[bytes, bytes] = OrderedDict()
+        self._counts: Counter[bytes] = Counter()
+
+    def __contains__(self, trace_id: object) -> bool:
+        return trace_id in self._tenants
+
+    def __len__(self) -> int:
+        return len(self._tenants)
+
+    def add(self, trace_id: bytes, tenant: bytes) -> None:
+        """Know a trace as the newest one; `tenant` is its hash, empty where another process saw it."""
+        before = self._tenants.get(trace_id)
+        if before != tenant:
+            if before is not None:
+                self._forget(before)
+            self._counts[tenant] += 1
+        self._tenants[trace_id] = tenant
+        self._tenants.move_to_end(trace_id)
+        if len(self._tenants) > _KNOWN_TRACES:
+            share = len(self._tenants) // len(self._counts)
+            while True:
+                oldest, of = self._tenants.popitem(last=False)
+                if self._counts[of] >= share:
+                    break
+                self._tenants[oldest] = of
+            self._forget(of)
+
+    def _forget(self, tenant: bytes) -> None:
+        self._counts[tenant] -= 1
+        if not self._counts[tenant]:
+            del self._counts[tenant]
+
+
 class Stage:
     """Reads requests. Holds nothing that grows: which traces had GenAI spans lately is bounded.
 
@@ -95,7 +136,7 @@ class Stage:
         self.budgets = budgets
         self.watched = watched
         """As `Batch` has them; they may change while it runs."""
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._known = _KnownTraces()
 
     def read(self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False) -> Reading:
         """Read one export request (protobuf); of a `trusted` hop, spans that are marked pass as they are.
@@ -181,7 +222,7 @@ class Stage:
                 reading.places[batch].append((number, place))
                 if fact.trace_id != trace_id:
                     trace_id = fact.trace_id
-                    self._remember(trace_id)
+                    self._known.add(trace_id, reading.batches[batch].tenant)
 
     def _read_span(
         self,
@@ -246,13 +287,7 @@ class Stage:
     def know(self, trace_ids: Iterable[bytes]) -> None:
         """Take plain spans of these traces for links: GenAI spans of them were read elsewhere."""
         for trace_id in trace_ids:
-            self._remember(trace_id)
-
-    def _remember(self, trace_id: bytes) -> None:
-        self._known[trace_id] = None
-        self._known.move_to_end(trace_id)
-        if len(self._known) > _KNOWN_TRACES:
-            self._known.popitem(last=False)
+            self._known.add(trace_id, b"")
 
 
 def _time_first_token(fact: Fact, view: SpanView) -> None:
