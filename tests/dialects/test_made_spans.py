@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
-from dialect_view import read, span
+import json
+from typing import Any
+
+import pytest
+
+from dialect_view import chat, read, span
 from spanledger_processor import synthesized
+from spanledger_processor.dialects.log_events import CONVENTION, synthesize
 from spanledger_processor.model import CLASS_NAMES
+from spanledger_processor.otlp import json_form
+from spanledger_processor.otlp.request import parse_logs
+from spanledger_processor.otlp.views import LogView
+from spanledger_processor.pricing import Pricer
 from spanledger_processor.units import USD
 
 
@@ -78,3 +88,57 @@ def test_every_usage_class_has_its_key_on_synthesized_spans() -> None:
     usage = read(span({synthesized.SOURCE: "log:x", **told})).usage
     assert usage is not None
     assert [getattr(usage, name) for name in synthesized.USAGE] == list(told.values())
+
+
+CALL: dict[str, Any] = chat(input_tokens=1000, output_tokens=100, cache_read__input_tokens=0)
+CALL |= {"gen_ai.response.id": "r"}
+BYOK = {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100, "cost": 0, "is_byok": True}
+SEARCHED = {"role": "assistant", "parts": [{"type": "server_tool_call", "id": "1", "name": "web_search"}]}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {},
+        {"openai.response.service_tier": "priority", "server.address": "eu.api.openai.com"},
+        {"gen_ai.usage.audio.input_tokens": 900, "gen_ai.usage.image.output_tokens": 50},
+        {"gen_ai.output.type": "image"},
+        {"gen_ai.output.messages": json.dumps([SEARCHED])},
+        {"gen_ai.usage.cost.amount": 0.5, "gen_ai.usage.cost.source": "provider"},
+        {"gen_ai.usage.cost.amount": 0, "gen_ai.usage.cost.source": "provider"},
+        {"gen_ai.usage.cost": 0.5},
+        {"gen_ai.usage.raw": json.dumps(BYOK | {"cost_details": {"upstream_inference_cost": 0.004}})},
+        {"gen_ai.usage.raw": json.dumps(BYOK)},
+        {"gen_ai.usage.total_tokens": 5000},
+        {"gen_ai.request.model": "arn:aws:bedrock:us-east-1:1:provisioned-model/abc"},
+        {"gen_ai.operation.name": "frobnicate"},
+        {"litellm.call_id": "1", "litellm.cache_hit": True},
+        {"litellm.call_id": "1", "llm.cost.total": 0},
+        {"telemetry.sdk.name": "openlit", "gen_ai.usage.cost": 0.5},
+    ],
+)
+def test_an_event_tells_what_a_span_with_its_attributes_tells(told: dict[str, Any]) -> None:
+    """The convention's event has the attributes of the span, so both are one call with one price."""
+
+    def pair(key: str, value: Any) -> dict[str, Any]:
+        kind = {bool: "boolValue", int: "intValue", float: "doubleValue"}.get(type(value), "stringValue")
+        return {"key": key, "value": {kind: value}}
+
+    attributes = CALL | told
+    record = {"eventName": CONVENTION, "attributes": [pair(*item) for item in attributes.items()]}
+    logs = {"resourceLogs": [{"scopeLogs": [{"scope": {"name": "x"}, "logRecords": [record]}]}]}
+    (group,) = parse_logs(json_form.to_protobuf("logs", json.dumps(logs).encode()))
+    made = synthesize(LogView.parse(group.items[0]), group)
+    assert made is not None
+    by_span, by_event = read(span(attributes, scope="x")), read(span(dict(made.attributes)))
+    assert (by_event.kind, by_event.model, by_event.plan) == (by_span.kind, by_span.model, by_span.plan)
+    assert by_event.usage == by_span.usage
+    at = 1_795_400_000 * 10**9
+    one, other = Pricer().cost(by_span, at), Pricer().cost(by_event, at)
+    assert (one.amount, one.source, one.unpriced, one.estimate) == (
+        other.amount,
+        other.source,
+        other.unpriced,
+        other.estimate,
+    )
+    assert (by_span.note or one.note) == (by_event.note or other.note)

@@ -25,6 +25,7 @@ from spanledger_processor.model import Call, ReportedCost, Signature, ToolCall, 
 from spanledger_processor.otlp.encoding import CLIENT, INTERNAL, SynthesizedSpan
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import LogView
+from spanledger_processor.units import USD
 
 CONVENTION = "gen_ai.client.inference.operation.details"
 """The convention's event: its attributes are those of the span, and mean what they mean there."""
@@ -157,6 +158,7 @@ def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
         synthesized.AGENT_ID: call.agent_id or None,
         synthesized.AGENT_PARENT: call.agent_parent_id or None,
         synthesized.PLAN: call.plan or None,
+        synthesized.NOTE: call.note or None,
         synthesized.RESPONSE_CACHE: call.response_cache or None,
         synthesized.UNCLASSED: ", ".join(call.unclassed) or None,
         **{synthesized.TERMS[name]: value for name, value in call.price_context},
@@ -166,8 +168,7 @@ def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
     if call.usage is not None:
         made.update(_tokens(call.usage))
     if call.reported is not None:
-        made[synthesized.REPORTED_USD] = call.reported.amount / 10**12
-        made[synthesized.CHARGED] = call.reported.billed or None
+        made.update(_cost(call.reported))
     if call.estimate:
         made[synthesized.ESTIMATE] = True
     if call.tool is not None:
@@ -177,6 +178,17 @@ def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
 
 def _tokens(usage: Usage) -> dict[str, int | None]:
     return {key: getattr(usage, name) for name, key in synthesized.USAGE.items()}
+
+
+def _cost(reported: ReportedCost) -> dict[str, Any]:
+    return {
+        synthesized.REPORTED_USD: reported.amount / USD,
+        synthesized.CHARGED: reported.billed or None,
+        synthesized.UPSTREAM_USD: None if reported.upstream is None else reported.upstream / USD,
+        synthesized.OWN_KEY: reported.own_key,
+        synthesized.UNRELIABLE: None if reported.reliable else True,
+        synthesized.MEANS_ZERO: reported.means_zero or None,
+    }
 
 
 def _signed(tool: ToolCall, sign: Sign | None) -> dict[str, Any]:

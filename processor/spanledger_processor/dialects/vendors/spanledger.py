@@ -20,7 +20,7 @@ from spanledger_processor.dialects.schema import (
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.claude_code import provider
 from spanledger_processor.dialects.vendors.otel import OTEL
-from spanledger_processor.model import Call, Granularity
+from spanledger_processor.model import Call, Granularity, Plan
 
 _GRANULARITIES: dict[str, Granularity] = {
     "per-message": "per-message",
@@ -28,6 +28,9 @@ _GRANULARITIES: dict[str, Granularity] = {
     "per-session-aggregate": "per-session-aggregate",
     "cost-only": "cost-only",
 }
+
+
+_PLANS: dict[str, Plan] = {"subscription": "subscription", "provisioned": "provisioned"}
 
 
 def _own_words(view: ScopedSpan, call: Call) -> None:
@@ -46,10 +49,11 @@ def _own_words(view: ScopedSpan, call: Call) -> None:
     call.estimate = call.estimate or attributes.get(synthesized.ESTIMATE) is True
     if call.reported is not None:
         call.reported.billed = attributes.get(synthesized.CHARGED) is True
-        if call.reported.billed and not call.reported.amount:
+        call.reported.reliable = attributes.get(synthesized.UNRELIABLE) is not True
+        call.reported.means_zero = attributes.get(synthesized.MEANS_ZERO) is True
+        if call.reported.billed and not call.reported.amount and call.source.startswith("file:"):
             call.plan = "subscription"
-    if text(attributes.get(synthesized.PLAN)) == "subscription":
-        call.plan = "subscription"
+    call.plan = _PLANS.get(text(attributes.get(synthesized.PLAN)), call.plan)
     call.response_cache = attributes.get(synthesized.RESPONSE_CACHE) is True
     call.unclassed = tuple(filter(None, text(attributes.get(synthesized.UNCLASSED)).split(", ")))
     if call.tool is not None:
@@ -81,7 +85,7 @@ SPANLEDGER = replace(
     increments=True,
     usage_texts=(),
     sources=(Source(Input.INCLUSIVE, why="made by ourselves"),),
-    costs=(CostKey(synthesized.REPORTED_USD),),
+    costs=(CostKey(synthesized.REPORTED_USD, upstream=(synthesized.UPSTREAM_USD,), own_key=(synthesized.OWN_KEY,)),),
     served=tuple(synthesized.TERMS.values()),
     asked=(),
     endpoints=(),
