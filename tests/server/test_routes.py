@@ -368,6 +368,7 @@ async def test_answers_are_as_they_are_described() -> None:
         "/api/v1/summary": "/api/v1/summary?by=model,day,day_model&since=2026-01-01",
         "/api/v1/sessions/{id}": "/api/v1/sessions/c",
         "/api/v1/candidates/{id}": "/api/v1/candidates/c",
+        "/api/v1/timeline/{id}": "/api/v1/timeline/c",
     }
     async with served(several(), request(span), *again()) as client:
         for route in ROUTES:
@@ -397,3 +398,41 @@ async def test_the_documents_agree_with_the_code() -> None:
 def test_the_page_is_made_of_the_code() -> None:
     page = Path(__file__).parents[2] / "docs" / "http-api.md"
     assert page.read_text() == api_document.page(), "make docs"
+
+
+async def test_a_timeline_has_the_spans_of_a_session_and_of_no_other() -> None:
+    more = request(_named("a", JAN_30 + 10**10, model="acme-7b"), _tool("a", "{}", JAN_30 + 2 * 10**10))
+    spans = [_named("a"), _named("b"), _named("a", JAN_30 + 10**9)]
+    spans[2].trace_id = spans[1].trace_id
+    async with served(request(*spans), more) as client:
+        found = (await client.get("/api/v1/timeline/a")).json()
+        named = [(row["span_id"], row["trace_id"]) for row in found["spans"]]
+        assert named[:2] == [(span.span_id.hex(), span.trace_id.hex()) for span in (spans[0], spans[2])]
+        assert [row.get("cost_usd") for row in found["spans"]] == [COST, COST, None]
+        assert [row["unpriced"] for row in found["spans"]] == [None, None, "unknown_model"]
+        assert found["complete"]
+        cut = (await client.get("/api/v1/timeline/a?limit=1")).json()
+        assert [row in found["spans"] for row in cut["spans"]] == [True]
+        assert not cut["complete"]
+
+
+async def test_a_run_has_its_sessions_with_who_spawned_whom() -> None:
+    spans = [
+        _named("a", run="r"),
+        _named("b", JAN_30, **{"spanledger.session.parent_id": "a"}),
+        _named("c", run="other"),
+    ]
+    async with served(request(*spans)) as client:
+        run = (await client.get("/api/v1/runs/r")).json()
+        assert [(row["id"], row.get("parent_id")) for row in run["sessions"]] == [("a", None), ("b", "a")]
+        assert run["sessions_left_out"] == 0
+        assert run["cost_usd"] == sum(row["cost_usd"] for row in run["sessions"])
+
+
+async def test_sessions_of_a_value_of_a_dimension() -> None:
+    spans = [_named("a", JAN_30, **{"user.id": "ann"}), _named("b", JAN_30, **{"user.id": "bob:1"}), _named("c")]
+    async with served(request(*spans)) as client:
+        for value, ids in (("user:ann", ["a"]), ("user:bob:1", ["b"]), ("user:nobody", [])):
+            rows = (await client.get("/api/v1/sessions", params={"dimension": value})).json()["sessions"]
+            assert [row["id"] for row in rows] == ids
+        assert (await client.get("/api/v1/sessions?dimension=ann")).status_code == 400

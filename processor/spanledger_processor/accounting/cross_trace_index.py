@@ -280,6 +280,11 @@ def _append(entries: dict[int, list[Entry]], hash_: int, entry: Entry) -> None:
     of_hash.append(entry)
 
 
+def traces_in(record: bytes) -> list[bytes]:
+    """Return the traces of the calls of a stored row, each once, the last one first."""
+    return list(dict.fromkeys(entry[0] for *_, entry in reversed(list(_calls_in(record)))))
+
+
 def _calls_in(record: bytes) -> Iterator[tuple[str, int, list[int], Entry]]:
     """Yield the calls of a stored row: source, how many of the hashes are of ids, hashes, trace and span."""
     for source, flat in unpack(record)[2].items():

@@ -160,7 +160,7 @@ class LedgerOnDisk:
         try:
             values = read_parameters(route, given)
             processor = self._config.processor
-            rules = make_lifecycle(processor), make_budgets(processor)
+            rules = make_lifecycle(processor), make_budgets(processor), tuple(processor.dimensions)
             return answer_of(route, self._reader, make_pricer(self._config), values, ids, *rules)
         except (ParameterError, CursorError) as error:
             fail(str(error), WRONG_USAGE)

@@ -124,6 +124,21 @@ def one_run(reader: Reader, tenant: bytes, run_id: str) -> Sums | None:
     return total
 
 
+def sessions_of_run(reader: Reader, tenant: bytes, run_id: str, most: int) -> tuple[list[Sums], int]:
+    """Return the sessions of which some part stands under a run, by first activity, and how many more there are."""
+    run_id = bounded_id(run_id)
+    found: list[Sums] = []
+    for session_id in (sessions_under(reader, tenant, run_id, most=None) or ()) if run_id else ():
+        session = reader.sums(session_key(tenant, session_id))
+        if not session.spans:
+            continue
+        decided, _ = run_of_session(session_id, lambda asked: named_by(reader.sums(session_key(tenant, asked))))
+        if decided == run_id or run_id in session.named:
+            found.append(session)
+    found.sort(key=lambda session: (session.first_ns, session.labels.get("id", "")))
+    return found[:most], max(0, len(found) - most)
+
+
 def named_by(session: Sums) -> tuple[set[str], str]:
     """Return the runs that spans of a session name, and its parent session."""
     return session.named, session.labels.get("parent", "")

@@ -5,24 +5,28 @@ An answer is a JSON object; None stands for what the ledger does not have.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
+from spanledger_processor.accounting.session_spans import adds_cost, spans_of_session
+from spanledger_processor.accounting.trace import Span
 from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
 from spanledger_processor.enrichment.reference import WHY_UNPRICED
 from spanledger_processor.ledger import dimensions, pages, queries
 from spanledger_processor.ledger.budgets import BudgetRule, crossings
 from spanledger_processor.ledger.budgets import rows as of_budgets
-from spanledger_processor.ledger.facts import USUAL, Lifecycle
+from spanledger_processor.ledger.facts import USUAL, Facts, Lifecycle
 from spanledger_processor.ledger.keys import session_key
 from spanledger_processor.ledger.pages import Page, Wanted
 from spanledger_processor.ledger.queries import CHEAPER
 from spanledger_processor.ledger.queries import candidates as of_session
-from spanledger_processor.ledger.rows import date_of, exact_usd, label, money, row
+from spanledger_processor.ledger.rows import date_of, exact_usd, label, money, row, time_of
+from spanledger_processor.ledger.runs import sessions_of_run
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.warnings import warning_row
 from spanledger_processor.model import Cost, Decision
 from spanledger_processor.pricing import Pricer, describe
 from spanledger_processor.pricing.explain import REASONS, plain
@@ -31,6 +35,8 @@ from spanledger_processor.pricing.pricer import OF_TOOL
 Answer: TypeAlias = dict[str, Any]
 
 _DAY_NS = 86_400 * 10**9
+_NO_FACTS = Facts()
+_SESSIONS_OF_A_RUN = 200
 _WITHOUT_RATES: Mapping[str, str] = {
     "unknown_model": "no seller of the price list has a model of this name: see that it is spelt as on the span, name "
     "the provider, or give it a price in processor.pricing.overrides",
@@ -53,6 +59,7 @@ class Question:
     ids: Mapping[str, str] = field(default_factory=dict)
     lifecycle: Lifecycle = USUAL
     budgets: tuple[BudgetRule, ...] = ()
+    dimensions: tuple[str, ...] = ()
 
 
 def summary(asked: Question) -> Answer:
@@ -85,13 +92,63 @@ def sessions(asked: Question) -> Answer:
         tests.append(lambda sums: sums.closed == closed)
     if parent is not None:
         tests.append(lambda sums: sums.labels.get("parent") == parent)
+    if (dimension := asked.values["dimension"]) is not None:
+        tests.append(lambda sums: dimension[1] in _values_of(sums, dimension[0]))
     if (state := asked.values["state"]) is not None:
         tests.append(lambda sums: asked.lifecycle.state(sums, asked.now_ns) == state)
     wanted = replace(
         _wanted(asked.values, tests),
-        to_row=lambda sums: {**row(sums), "label": label(sums), "state": asked.lifecycle.state(sums, asked.now_ns)},
+        to_row=lambda sums: _listed(asked, sums),
     )
     return _page("sessions", pages.sessions(asked.reader, asked.tenant, wanted))
+
+
+def _values_of(session: Sums, dimension: str) -> Sequence[str]:
+    return session.facts.values.get(dimension, ()) if session.facts is not None else ()
+
+
+def _listed(asked: Question, session: Sums) -> Answer:
+    """Return the row of a session in a list: what it is, and how its context grew."""
+    facts = session.facts or _NO_FACTS
+    sizes = facts.sizes
+    context = {"context_first": sizes[min(sizes)], "context_peak": max(sizes.values())} if sizes else {}
+    own = {"label": label(session), "state": asked.lifecycle.state(session, asked.now_ns), "loops": facts.loops}
+    return {**row(session), **own, **context}
+
+
+def timeline(asked: Question) -> Answer | None:
+    """Return the spans of a session that are remembered, by start."""
+    record = asked.reader.get(session_key(asked.tenant, asked.ids["id"]))
+    if record is None:
+        return None
+    session = Sums.unpack(record)
+    found = spans_of_session(asked.reader, asked.tenant, asked.ids["id"], session, asked.values["limit"])
+    rows = [_span_row(trace_id, span) for trace_id, span in found.spans]
+    return {"session": asked.ids["id"], "spans": rows, "complete": found.complete}
+
+
+def _span_row(trace_id: bytes, span: Span) -> Answer:
+    claim, place = span.claim if adds_cost(span) else None, span.place
+    tokens = claim.tokens if claim is not None else ()
+    return {
+        "trace_id": trace_id.hex(),
+        "span_id": span.span_id.hex(),
+        "parent_id": span.parent_id.hex() or None,
+        "kind": span.kind,
+        "start": time_of(span.start_ns),
+        "end": time_of(span.end_ns),
+        "duration_s": max(0, span.end_ns - span.start_ns) / 10**9 if span.start_ns else None,
+        "agent": place.agent if place is not None else span.detail.agent,
+        "tool": span.detail.tool or None,
+        "failed": span.detail.failed,
+        "counts": claim is not None,
+        "provider": claim.provider or None if claim is not None else None,
+        "model": claim.listed or None if claim is not None else None,
+        "input_tokens": tokens[0] if tokens else None,
+        "output_tokens": tokens[1] if tokens else None,
+        **({} if claim is None or claim.amount is None else money(0 if claim.cached else claim.amount)),
+        "unpriced": claim.unpriced or None if claim is not None else None,
+    }
 
 
 def session(asked: Question) -> Answer | None:
@@ -123,7 +180,11 @@ def runs(asked: Question) -> Answer:
 
 def run(asked: Question) -> Answer | None:
     """Return one run."""
-    return queries.run(asked.reader, asked.tenant, asked.ids["id"])
+    found = queries.run(asked.reader, asked.tenant, asked.ids["id"])
+    if found is None:
+        return None
+    sessions, left_out = sessions_of_run(asked.reader, asked.tenant, asked.ids["id"], _SESSIONS_OF_A_RUN)
+    return {**found, "sessions": [_listed(asked, sums) for sums in sessions], "sessions_left_out": left_out}
 
 
 def dimension(asked: Question) -> Answer:
@@ -132,6 +193,18 @@ def dimension(asked: Question) -> Answer:
     rows = dimensions.values(asked.reader, asked.tenant, name, since or 0, until)
     shown = rows[: asked.values["limit"]]
     return {**_between(since, until), "dimension": name, "values": shown, "left_out": len(rows) - len(shown)}
+
+
+def dimension_names(asked: Question) -> Answer:
+    """Return the names of the dimensions."""
+    return {"dimensions": list(dict.fromkeys((*asked.dimensions, "agent", "model", "provider")))}
+
+
+def warnings(asked: Question) -> Answer:
+    """Return the warnings that were given, the newest first."""
+    found = [one for one in crossings(asked.reader) if one.warning and one.tenant == asked.tenant]
+    found.sort(key=lambda one: -one.at_ns)
+    return {"warnings": [warning_row(one) for one in found[: asked.values["limit"]]]}
 
 
 def budgets(asked: Question) -> Answer:

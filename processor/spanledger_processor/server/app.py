@@ -115,10 +115,8 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
     adopt_notices = _start_notices(config, telemetry, ledger, stage.deliver, signer, closing)
     health = Health(stage.listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
-    lifecycle, budgets = make_lifecycle(processor), make_budgets(processor)
-    api = Api(
-        config.api, health, lambda om: telemetry.registry.scrape(as_openmetrics=om), ledger, pricer, lifecycle, budgets
-    )
+    rules = make_lifecycle(processor), make_budgets(processor), tuple(processor.dimensions)
+    api = Api(config.api, health, lambda om: telemetry.registry.scrape(as_openmetrics=om), ledger, pricer, *rules)
     await api.start()
     closing.push_async_callback(api.stop)
     await _start_own_telemetry(config, telemetry.registry.families, telemetry.tracer, closing)
@@ -186,7 +184,8 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
     health = Health(listening, lambda: telemetry.ledger.is_available)
     health.requires_ledger = config.api.ready_requires_ledger
     pricer, processor = make_pricer(config), config.processor
-    api = Api(config.api, health, scrape, ledger, pricer, make_lifecycle(processor), make_budgets(processor))
+    rules = make_lifecycle(processor), make_budgets(processor), tuple(processor.dimensions)
+    api = Api(config.api, health, scrape, ledger, pricer, *rules)
     await api.start()
     closing.push_async_callback(api.stop)
     await server.start()

@@ -112,10 +112,12 @@ class Api:
         pricer: Pricer,
         lifecycle: Lifecycle = USUAL,
         budgets: tuple[BudgetRule, ...] = (),
+        dimensions: tuple[str, ...] = (),
     ) -> None:
         self._health = health
         self._lifecycle = lifecycle
         self._budgets = budgets
+        self._dimensions = dimensions
         self._scrape = scrape
         self._ledger = ledger
         self._pricer = pricer
@@ -234,7 +236,8 @@ class Api:
 
     async def _answer(self, route: LedgerRoute, values: Mapping[str, Any], ids: Mapping[str, str]) -> Any:
         def work(reader: Reader) -> Any:
-            return answer_of(route, reader, self._pricer, values, ids, self._lifecycle, self._budgets)
+            rules = self._lifecycle, self._budgets, self._dimensions
+            return answer_of(route, reader, self._pricer, values, ids, *rules)
 
         return await self._over_snapshot(work)
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.facts import USUAL, Lifecycle
+from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.queries import has_tenant
 from spanledger_processor.ledger.store import Reader, tenant_hash
@@ -26,6 +27,7 @@ from spanledger_processor.server.shapes import (
     CANDIDATES,
     DECISION,
     DIMENSION,
+    DIMENSIONS,
     GONE,
     PRICE,
     RUN,
@@ -33,8 +35,10 @@ from spanledger_processor.server.shapes import (
     SUMMARY,
     TASK,
     TENANT,
+    TIMELINE,
     TOOL_REPEAT,
     UNPRICED,
+    WARNINGS,
     Shape,
 )
 
@@ -166,6 +170,13 @@ def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
+def _named_value(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not (name and colon and value):
+        raise ValueError("write name:value, such as user:ann")
+    return name, bounded_id(value)
+
+
 def _one_of(*choices: str) -> tuple[Callable[[str], str], Mapping[str, Any]]:
     def read(text: str) -> str:
         if text not in choices:
@@ -243,10 +254,23 @@ ROUTES: tuple[Route, ...] = (
             Parameter("closed", _flag, _BOOLEAN, "`true`: that were ended. `false`: that were not."),
             Parameter("parent", str, _TEXT, "Spawned by this session."),
             Parameter("state", *_one_of("active", "idle", "stale", "closed"), "In this state now."),
+            Parameter(
+                "dimension",
+                _named_value,
+                {"type": "string", "examples": ["user:ann"]},
+                "Of this value of a dimension, as `name:value`; of a session with many, the first three are known.",
+            ),
         ),
         rows="sessions",
     ),
     Route("/api/v1/sessions/{id}", answers.session, "One session, by task and model.", SESSION),
+    Route(
+        "/api/v1/timeline/{id}",
+        answers.timeline,
+        "The latest spans of a session, by start, for as long as they are remembered (`state.retention.spans`).",
+        TIMELINE,
+        (Parameter("limit", _count, LIMIT.schema, "Rows of `spans`, at most.", 500),),
+    ),
     Route(
         "/api/v1/runs",
         answers.runs,
@@ -256,6 +280,12 @@ ROUTES: tuple[Route, ...] = (
         rows="runs",
     ),
     Route("/api/v1/runs/{id}", answers.run, "One run.", RUN),
+    Route(
+        "/api/v1/dimensions",
+        answers.dimension_names,
+        "The names of the dimensions: those of `processor.dimensions`, and agent, model and provider.",
+        DIMENSIONS,
+    ),
     Route(
         "/api/v1/dimensions/{name}",
         answers.dimension,
@@ -288,6 +318,13 @@ ROUTES: tuple[Route, ...] = (
             Parameter("over", _flag, _BOOLEAN, "Only those that are used up.", False),
             Parameter("limit", _count, LIMIT.schema, "Rows of `budgets`, at most.", MOST_ROWS),
         ),
+    ),
+    Route(
+        "/api/v1/warnings",
+        answers.warnings,
+        "The warnings that were given, the newest first (`processor.warnings`).",
+        WARNINGS,
+        (Parameter("limit", _count, LIMIT.schema, "Rows of `warnings`, at most.", 100),),
     ),
     Route(
         "/api/v1/tasks",
@@ -378,6 +415,7 @@ def answer_of(
     ids: Mapping[str, str],
     lifecycle: Lifecycle = USUAL,
     budgets: tuple[BudgetRule, ...] = (),
+    dimensions: tuple[str, ...] = (),
 ) -> dict[str, Any] | None:
     """Return the answer of a route; None if the ledger has none.
 
@@ -388,7 +426,7 @@ def answer_of(
     tenant = tenant_hash(values["tenant"])
     if not has_tenant(reader, tenant):
         raise TenantError(f"no tenant {values['tenant']!r:.200} in this ledger; /api/v1/tenants lists those there are")
-    question = Question(reader, tenant, pricer, time.time_ns(), values, ids, lifecycle, budgets)
+    question = Question(reader, tenant, pricer, time.time_ns(), values, ids, lifecycle, budgets, dimensions)
     answer: dict[str, Any] | None = route.answer(question)
     return answer
 

@@ -161,11 +161,15 @@ _FACTS: Shape = {
     "agents": Field("array", f"By agent; they add up to the session. {_ONE}", optional=True, rows=_AGENT),
     "tools": Field("array", f"By tool, the most called first. {_ONE}", optional=True, rows=_TOOL),
 }
-RUN: Shape = {**ROW, **_DETAILS}
+_LISTED: Shape = {
+    "context_first": Field("integer", "Input tokens of its first calls. Only in lists.", optional=True),
+    "context_peak": Field("integer", "The most input tokens of a call. Only in lists.", optional=True),
+}
 SESSION: Shape = {
     **ROW,
     **_DETAILS,
     **_FACTS,
+    **_LISTED,
     "tasks": Field(
         "array",
         "By task and kind. Only of one session.",
@@ -174,6 +178,65 @@ SESSION: Shape = {
     ),
     "by_task": Field("array", "By task. Only of one session.", optional=True, rows=_BY_TASK),
     "by_model": Field("array", "What its tasks spent, by model. Only of one session.", optional=True, rows=MODEL),
+}
+RUN: Shape = {
+    **ROW,
+    **_DETAILS,
+    "sessions": Field(
+        "array",
+        "Its sessions by first activity, with `parent_id`; what each spent as a whole. Only of one run.",
+        optional=True,
+        rows={**ROW, **_DETAILS, **{name: _FACTS[name] for name in ("label", "state", "loops")}, **_LISTED},
+    ),
+    "sessions_left_out": Field("integer", "How many more sessions it has. Only of one run.", optional=True),
+}
+TIMELINE: Shape = {
+    "session": Field("string", "The session."),
+    "spans": Field(
+        "array",
+        "GenAI spans, the earliest first.",
+        rows={
+            "trace_id": Field("string", "Hex."),
+            "span_id": Field("string", "Hex."),
+            "parent_id": Field("string", "Hex.", null=True),
+            "kind": Field("string", "`spanledger.kind`."),
+            "start": Field("string", "RFC 3339 in UTC.", null=True),
+            "end": Field("string", "RFC 3339 in UTC.", null=True),
+            "duration_s": Field("number", "Seconds.", null=True),
+            "agent": Field("string", "The agent that it is of; may be empty."),
+            "tool": Field("string", "The tool, of an execution.", null=True),
+            "failed": Field("boolean", "Its status is an error."),
+            "counts": Field("boolean", "Whether it adds to the ledger's sums now."),
+            "provider": Field("string", "Who sold the call, where it counts.", null=True),
+            "model": Field("string", "The canonical name of its model, where it counts.", null=True),
+            "input_tokens": Field("integer", "Input tokens, where it counts and they are known.", null=True),
+            "output_tokens": Field("integer", "Output tokens, likewise.", null=True),
+            "cost_usd": Field("number", "USD, as a double; of a call that counts and has a price.", optional=True),
+            "cost_usd_exact": Field("string", "The same in decimal, every digit.", optional=True),
+            "unpriced": Field("string", "Why a call that counts has no price.", null=True),
+        },
+    ),
+    "complete": Field("boolean", "False: there may be earlier spans that were not looked for."),
+}
+DIMENSIONS: Shape = {"dimensions": Field("array", "Their names.")}
+WARNINGS: Shape = {
+    "warnings": Field(
+        "array",
+        "The newest first.",
+        rows={
+            "warning": Field("string", "`failure_rate` or `cost_rise` of a session, `unpriced_share` of a UTC day."),
+            "session": Field("string", "The session.", null=True),
+            "day": Field("string", "The UTC day.", null=True),
+            "failed": Field("integer", "Its failed spans.", optional=True),
+            "spans": Field("integer", "All its spans.", optional=True),
+            "unpriced": Field("integer", "Calls without a price.", optional=True),
+            "calls": Field("integer", "All calls.", optional=True),
+            "share": Field("number", "Of all of them.", optional=True),
+            "cost_usd_exact": Field("string", "USD spent in the latest stretch.", optional=True),
+            "usual_usd_exact": Field("string", "USD usually spent in one.", optional=True),
+            "at": Field("string", "When, RFC 3339 in UTC.", null=True),
+        },
+    ),
 }
 TASK: Shape = {
     "session": Field("string", "Session id; empty for none."),

@@ -22,7 +22,7 @@ from spanledger_processor.server.forms import to_json
 
 _FILES: Mapping[str, tuple[str, str]] = {
     "/": ("index.html", "text/html"),
-    "/page/app.js": ("app.js", "text/javascript"),
+    **{f"/page/{name}.js": (f"{name}.js", "text/javascript") for name in ("app", "ask", "draw", "timeline", "views")},
     "/page/chart.js": ("chart.js", "text/javascript"),
     "/page/style.css": ("style.css", "text/css"),
 }

@@ -1,0 +1,186 @@
+// Elements, numbers, tables and charts. What comes from the ledger is put in as text, never as markup.
+
+export function make(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value != null && value !== false) element.setAttribute(name, value === true ? "" : value);
+  }
+  element.append(...children.flat().filter((child) => child != null));
+  return element;
+}
+
+export function address(view, parameters = {}) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value)).toString();
+  return `#/${view}${query ? `?${query}` : ""}`;
+}
+
+export const link = (text, view, parameters = {}) => make("a", { href: address(view, parameters) }, text);
+
+// A name from elsewhere: its direction of writing stays its own, and where it is long the rest is in the title.
+export const named = (text) => make("bdi", { class: "name", title: text.length > 60 ? text : null }, text);
+export const soft = (...text) => make("p", { class: "soft" }, ...text);
+
+// --- numbers ------------------------------------------------------------------------------------------------------
+
+const dollars = (places) => new Intl.NumberFormat("en-US", { style: "currency", currency: "USD", minimumFractionDigits: places, maximumFractionDigits: places });
+const CENTS = dollars(2);
+const FOUR = dollars(4);
+const SIX = dollars(6);
+const integers = new Intl.NumberFormat("en-US");
+const short = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 });
+
+// Cents from 1 USD on, below it as many places as tell a price from nothing.
+export function money(usd) {
+  const size = Math.abs(usd);
+  if (size === 0 || size >= 1) return CENTS.format(usd);
+  if (size >= 0.01) return FOUR.format(usd);
+  return size >= 0.000001 ? SIX.format(usd) : "< $0.000001";
+}
+
+export const whole = (number) => integers.format(number);
+export const compact = (number) => short.format(number);
+export const counted = (number, word) => `${whole(number)} ${word}${number === 1 ? "" : "s"}`;
+
+export const unpricedCalls = (row) => Object.values(row.unpriced || {}).reduce((sum, count) => sum + count, 0);
+
+// What is unknown is never 0: where no call has a price there is no amount.
+export function cost(row) {
+  const unpriced = unpricedCalls(row);
+  if (unpriced && unpriced >= row.calls) return "unknown";
+  return unpriced ? `${money(row.cost_usd)} + unknown` : money(row.cost_usd);
+}
+
+export const costCell = (row) => make("span", { title: exactCost(row) ? `${exactCost(row)} USD` : null }, cost(row));
+const exactCost = (row) => (cost(row) === "unknown" ? "" : row.cost_usd_exact);
+export const unpricedOf = (row) => Object.entries(row.unpriced || {}).map(([reason, count]) => `${whole(count)} ${reason}`).join(", ");
+export const tokens = (row, name) => (row.tokens || {})[name] || 0;
+export function shareCached(row) {
+  const input = tokens(row, "input");
+  return input ? `${Math.round((100 * tokens(row, "cache_read")) / input)} %` : "-";
+}
+
+export const when = (text) => (text ? text.replace("T", " ").replace(/(\.\d+)?Z$/, "") : "-");
+
+export function duration(seconds) {
+  if (seconds == null) return "-";
+  if (seconds < 10) return `${Number(seconds.toPrecision(2))} s`;
+  if (seconds < 120) return `${Math.round(seconds)} s`;
+  return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
+}
+
+// --- tables -------------------------------------------------------------------------------------------------------
+
+// A column is [title, content of a row, "number" or "id", value in CSV]; without the last it is the text of the cell.
+export const SPENT = [
+  ["cost, USD", costCell, "number", exactCost],
+  ["calls", (row) => whole(row.calls), "number", (row) => row.calls],
+  ["input", (row) => compactCell(tokens(row, "input")), "number", (row) => tokens(row, "input")],
+  ["cached", shareCached, "number"],
+  ["output", (row) => compactCell(tokens(row, "output")), "number", (row) => tokens(row, "output")],
+  ["without a price", unpricedOf],
+];
+
+function compactCell(number) {
+  return number < 10000 ? whole(number) : make("span", { title: whole(number) }, compact(number));
+}
+
+export function table(caption, columns, rows, { csv = true } = {}) {
+  const head = columns.map(([title, , kind]) => make("th", { scope: "col", class: kind === "number" ? "number" : null }, title));
+  const body = rows.map((row) => make("tr", {}, columns.map(([, content, kind]) => make("td", { class: kind || null }, content(row)))));
+  return make(
+    "div",
+    { class: "table" },
+    make(
+      "div",
+      { class: "scroll", tabindex: 0, role: "region", "aria-label": caption },
+      make("table", {}, make("caption", { class: "unseen" }, caption), make("thead", {}, make("tr", {}, head)), make("tbody", {}, body))
+    ),
+    csv && rows.length ? make("button", { type: "button", class: "small", "aria-label": `${caption} as CSV`, onclick: () => saveTable(caption, columns, rows) }, "CSV") : null
+  );
+}
+
+function saveTable(caption, columns, rows) {
+  const text = (content) => (content == null ? "" : content instanceof Node ? content.textContent : String(content));
+  const lines = rows.map((row) => columns.map(([, content, , value]) => text((value || content)(row))));
+  save(caption, [columns.map(([title]) => title), ...lines].map((line) => line.map(cell).join(",")).join("\r\n"));
+}
+
+// A text that a spreadsheet would take for a formula begins with an apostrophe.
+function cell(text) {
+  const safe = /^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? `'${text}` : text;
+  return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+}
+
+export function save(name, content) {
+  const blob = content instanceof Blob ? content : new Blob([content], { type: "text/csv" });
+  const anchor = make("a", { href: URL.createObjectURL(blob), download: `spanledger-${name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}.csv` });
+  anchor.click();
+  URL.revokeObjectURL(anchor.href);
+}
+
+export const tile = (title, value, ...notes) => make("div", { class: "tile" }, make("span", {}, title), make("b", {}, value), ...notes.map((note) => (note instanceof Node ? note : make("span", {}, note))));
+
+export function facts(pairs) {
+  return make("dl", {}, pairs.filter(([, value]) => value != null && value !== "").flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)]));
+}
+
+// --- charts -------------------------------------------------------------------------------------------------------
+
+const COLOURS = ["#3b7dd8", "#d9822b", "#3f9c54", "#b8477f", "#7a5bc7", "#8c8f94", "#c7a31c", "#2aa3a3"];
+const MOST_SERIES = COLOURS.length - 1;
+let charts = [];
+let waiting = []; // to be drawn once their canvas is in the page: its size is not known before
+
+export function drawCharts() {
+  charts.forEach((made) => made.destroy());
+  charts = waiting.filter(([element]) => element.isConnected).map(([, drawn]) => drawn());
+  waiting = [];
+}
+
+function canvas(title, type, data, format, stacked) {
+  const element = make("canvas", { role: "img", "aria-label": `${title}: the table below has the figures` });
+  const style = getComputedStyle(document.documentElement);
+  const [ink, grid] = ["--soft", "--line"].map((name) => style.getPropertyValue(name).trim());
+  const scales = {
+    x: { stacked, ticks: { color: ink, maxTicksLimit: 10, maxRotation: 0 }, grid: { display: false } },
+    y: { stacked, beginAtZero: true, ticks: { color: ink, callback: format }, grid: { color: grid } },
+  };
+  const plugins = {
+    legend: { display: data.datasets.length > 1, labels: { color: ink, boxWidth: 12 } },
+    tooltip: { callbacks: { label: (item) => `${item.dataset.label}: ${format(item.raw)}` } },
+  };
+  const options = { animation: false, maintainAspectRatio: false, scales, plugins };
+  waiting.push([element, () => new window.Chart(element, { type, data, options })]);
+  return make("div", { class: "chart" }, element);
+}
+
+export function bars(title, labels, series) {
+  const datasets = series.map(([label, data], index) => ({ label, data, backgroundColor: COLOURS[index % COLOURS.length] }));
+  return canvas(title, "bar", { labels, datasets }, money, true);
+}
+
+export function lines(title, labels, series, format = compact) {
+  const datasets = series.map(([label, data], index) => ({ label, data, borderColor: COLOURS[index], backgroundColor: COLOURS[index], pointRadius: 2, spanGaps: true }));
+  return canvas(title, "line", { labels, datasets }, format, false);
+}
+
+// Every day from the first to the last, and the dearest names apart: what was not spent on a day is a gap to be seen.
+export function byDay(rows, nameOf) {
+  const known = [...new Set(rows.map((row) => row.day).filter(Boolean))].sort();
+  if (!known.length) return [[], []];
+  const days = [];
+  for (let at = Date.parse(known[0]); at <= Date.parse(known.at(-1)) && days.length < 400; at += 86_400_000) days.push(new Date(at).toISOString().slice(0, 10));
+  const places = new Map(days.map((day, place) => [day, place]));
+  const totals = new Map();
+  for (const row of rows) totals.set(nameOf(row), (totals.get(nameOf(row)) || 0) + row.cost_usd);
+  const kept = new Set([...totals].sort((one, other) => other[1] - one[1]).slice(0, MOST_SERIES).map(([name]) => name));
+  const data = new Map([...kept].map((name) => [name, days.map(() => 0)]));
+  for (const row of rows) {
+    const name = kept.has(nameOf(row)) ? nameOf(row) : "others";
+    if (!data.has(name)) data.set(name, days.map(() => 0));
+    const place = places.get(row.day);
+    if (place != null) data.get(name)[place] += row.cost_usd;
+  }
+  return [days, [...data]];
+}

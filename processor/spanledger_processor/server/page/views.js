@@ -1,0 +1,426 @@
+// Views over the API: each returns the elements of one, from the address (id, and parameters as the API takes them).
+
+import { ask, json, rowsOf } from "./ask.js";
+import { SPENT, address, bars, byDay, cost, costCell, counted, duration, facts, lines, link, make, money, named, save, shareCached, soft, table, tile, tokens, unpricedCalls, unpricedOf, when, whole, compact } from "./draw.js";
+import { timeline } from "./timeline.js";
+
+export const range = (given) => ({ since: given.since, until: given.until, tenant: given.tenant });
+// Its label where that is more than the beginning of its id, which here has room.
+const titleOf = (row) => row.name || (row.label && !row.id.startsWith(row.label) ? row.label : row.id);
+const sessionLink = (row, given) => (row.id ? make("a", { href: address(`session/${encodeURIComponent(row.id)}`, { tenant: given.tenant }) }, named(titleOf(row))) : "(unattributed)");
+
+function rangeText(given, usual) {
+  const { since = usual, until } = given;
+  if (!since && !until) return "all days";
+  const days = since?.match(/^(\d+)d$/)?.[1];
+  if (days > 3650) return until ? `until ${until}` : "all days";
+  const from = since === "today" ? "today" : days ? `the last ${days} days` : since ? `from ${since}` : "";
+  return `${from}${until ? ` until ${until}` : ""}`.trim();
+}
+
+// --- what was spent -----------------------------------------------------------------------------------------------
+
+const dayText = (at) => at.toISOString().slice(0, 10);
+
+function periods(now = new Date()) {
+  const monday = new Date(now.getTime() - ((now.getUTCDay() + 6) % 7) * 86_400_000);
+  return [["today", "today", "day"], ["this week, from Monday", dayText(monday), "week"], ["this month", `${dayText(now).slice(0, 8)}01`, "month"]];
+}
+
+export async function overview(_, given) {
+  const asked = periods();
+  const [sums, everything, summary, { budgets: rows }, { warnings }] = await Promise.all([
+    Promise.all(asked.map(([, since]) => json("summary", { since, by: "day", tenant: given.tenant }))),
+    json("summary", { by: "model", limit: 1, tenant: given.tenant }),
+    json("summary", { ...range(given), since: given.since || (given.until ? "" : "30d"), by: "model,day_model" }),
+    json("budgets", { tenant: given.tenant, limit: 200 }),
+    json("warnings", { tenant: given.tenant, limit: 10 }),
+  ]);
+  const total = everything.total;
+  if (!total.spans) return empty(given);
+  const [days, series] = byDay(summary.days_by_model || [], (row) => row.model || "others");
+  const span = rangeText(given, given.until ? "" : "30d");
+  const ofModel = (row) => (row.other ? "others" : link(row.model || "(none)", "sessions", { ...range(given), model: row.provider ? `${row.provider}/${row.model}` : row.model }));
+  return [
+    make("h2", {}, "Spent"),
+    make(
+      "div",
+      { class: "tiles" },
+      sums.map((answer, index) => spentTile(asked[index], answer.total, rows)),
+      tile("everything", cost(total), `${counted(total.calls, "call")}, ${counted(total.tool_calls || 0, "tool call")}`),
+      total.late_correction_usd ? tile("sent on spans beyond the ledger", money(total.late_correction_usd), "later spans proved them repeats; the ledger is right") : null
+    ),
+    ...budgetTable(rows, given),
+    ...warningTable(warnings, given),
+    make("h2", {}, `By day and model, ${span}`),
+    days.length ? bars("Cost by day and model", days, series) : soft("Nothing was spent in this time."),
+    table("By model", [["model", ofModel, "id"], ["sold by", (row) => row.provider || "-"], ...SPENT], summary.models || []),
+  ];
+}
+
+function spentTile([title, , period], total, budgets) {
+  const budget = budgets.find((row) => row.period === period && !row.dimension);
+  const unknown = unpricedCalls(total);
+  return tile(title, cost(total), counted(total.calls, "call"), ...(budget ? [meter(budget), `${share(budget)} of ${money(budget.amount_usd)}`] : []), ...(unknown ? [`${whole(unknown)} without a price`] : []));
+}
+
+const share = (row) => (row.used > 0 && row.used < 0.01 ? "< 1 %" : `${Math.round(100 * row.used)} %`);
+
+function meter(row) {
+  const bar = make("span", { class: `meter ${row.over ? "over" : row.forecast ? "soon" : ""}`, role: "img", "aria-label": `${share(row)} used` }, make("i"));
+  bar.firstChild.style.width = `${Math.min(100, 100 * row.used)}%`;
+  return bar;
+}
+
+function budgetTable(rows, given) {
+  if (!rows.length) return [];
+  const state = (row) => (row.over ? make("span", { class: "bad" }, "used up") : row.forecast ? make("span", { class: "warn" }, "will not last") : "within");
+  const whose = (row) => {
+    if (row.period === "session") return make("a", { href: address(`session/${encodeURIComponent(row.value)}`, { tenant: given.tenant }) }, named(row.value));
+    if (row.period === "run") return make("a", { href: address(`run/${encodeURIComponent(row.value)}`, { tenant: given.tenant }) }, named(row.value));
+    return row.value ? make("span", {}, `${row.dimension} `, named(row.value)) : row.dimension ? `each ${row.dimension}` : "everything";
+  };
+  const shown = rows.slice(0, 10);
+  return [
+    make("h2", {}, "Budgets"),
+    table("Budgets", [
+      ["budget", (row) => named(row.budget), "id"],
+      ["of", whose, "id"],
+      ["period", (row) => (row.since ? `${row.period} from ${row.since}` : row.period)],
+      ["may be spent", (row) => money(row.amount_usd), "number", (row) => row.amount_usd_exact],
+      ["spent", (row) => money(row.used_usd), "number", (row) => row.used_usd_exact],
+      ["share", (row) => make("span", { class: "share" }, meter(row), share(row)), "number"],
+      ["", state],
+    ], shown),
+    rows.length > shown.length ? soft(`The ${shown.length} most used of ${whole(rows.length)}; all of them: /api/v1/budgets.`) : null,
+  ];
+}
+
+const WARNED = {
+  failure_rate: (row) => `${whole(row.failed)} of ${whole(row.spans)} spans failed`,
+  unpriced_share: (row) => `${whole(row.unpriced)} of ${whole(row.calls)} calls of the day have no price`,
+  cost_rise: (row) => `${money(Number(row.cost_usd_exact))} in a stretch that usually costs ${money(Number(row.usual_usd_exact))}`,
+};
+
+function warningTable(rows, given) {
+  if (!rows.length) return [];
+  return [
+    make("h2", {}, "Warnings"),
+    table("Warnings", [
+      ["when, UTC", (row) => when(row.at), "time"],
+      ["of", (row) => (row.session ? sessionLink({ id: row.session }, given) : row.day || "-"), "id"],
+      ["what", (row) => (WARNED[row.warning] ? WARNED[row.warning](row) : row.warning)],
+    ], rows),
+  ];
+}
+
+function empty(given) {
+  const own = location.origin;
+  return [
+    make("h2", {}, "Nothing was counted yet"),
+    make("p", {}, given.tenant ? make("span", {}, "Of tenant ", named(given.tenant), " no GenAI span has come.") : "No GenAI span has come. Send OTLP to Spanledger (by default gRPC on port 4317, HTTP on 4318) and this page shows it by itself."),
+    make("ul", {}, make("li", {}, "Try it with recorded calls: ", make("code", {}, "spanledger demo"), "."), make("li", {}, "What came, and what was made of it: ", make("a", { href: `${own}/metrics` }, "metrics"), ".")),
+  ];
+}
+
+// --- lists --------------------------------------------------------------------------------------------------------
+
+const contextOf = (row) => (row.context_peak ? (row.context_first && row.context_first < row.context_peak ? `${compact(row.context_first)} → ${compact(row.context_peak)}` : compact(row.context_peak)) : "-");
+
+const stateCell = (row) => make("span", { class: `state ${row.state || ""}` }, row.state || (row.closed ? "closed" : "-"));
+
+export async function list(kind, given) {
+  const isSessions = kind === "sessions";
+  const { rows, cursor } = await rowsOf(kind, kind, given);
+  const title = isSessions ? "Sessions" : "Runs";
+  const columns = [
+    [isSessions ? "session" : "run", (row) => (isSessions || !row.id ? sessionLink(row, given) : make("a", { href: address(`run/${encodeURIComponent(row.id)}`, { tenant: given.tenant }) }, named(row.name || row.id))), "id", (row) => row.id],
+    ...(isSessions ? [["state", stateCell]] : []),
+    ...SPENT.slice(0, 2),
+    ["last activity, UTC", (row) => when(row.last), "time", (row) => row.last],
+    ...SPENT.slice(2, 5),
+    ...(isSessions ? [["context", contextOf, "number", (row) => row.context_peak || ""]] : []),
+    ["tools", (row) => whole(row.tool_calls || 0), "number"],
+    ...(isSessions ? [["loops", (row) => (row.loops ? make("span", { class: "bad" }, whole(row.loops)) : "0"), "number"]] : []),
+    ...(rows.some((row) => row.project) ? [["project", (row) => (row.project ? named(row.project) : "-"), "id"]] : []),
+    ["models", (row) => (row.models || []).map((model) => model.model.split("/").at(-1)).join(", ") || "-", "id"],
+    ...(rows.some(unpricedCalls) ? [["without a price", unpricedOf]] : []),
+  ];
+  const filtered = Object.keys(given).some((name) => !["tenant", "sort", "cursor"].includes(name));
+  const none = cursor ? "None so far: there is more to look through." : filtered ? "None that fit the filter." : isSessions ? "No session yet." : "No run yet: a run is listed when it is named, or has more than one session.";
+  return [
+    make("h2", {}, title),
+    given.sort === "cost" && (given.since || given.until) ? soft("The dearest of those last active in this time.") : null,
+    rows.length ? table(title, columns, rows, { csv: false }) : soft(none),
+    make(
+      "div",
+      { class: "more" },
+      given.cursor ? link("First page", kind, { ...given, cursor: "" }) : null,
+      cursor ? link("Next page", kind, { ...given, cursor }) : null,
+      rows.length ? make("button", { type: "button", onclick: (event) => saveAll(event.target, kind, given) }, "All of these as CSV") : null
+    ),
+  ];
+}
+
+async function saveAll(button, path, given) {
+  const { cursor, ...filter } = given;
+  button.disabled = true;
+  try {
+    save(path, await (await ask(path, { ...filter, format: "csv" })).blob());
+  } catch (problem) {
+    button.after(make("span", { class: "bad" }, problem.message));
+  } finally {
+    button.disabled = false;
+  }
+}
+
+// --- one session, one run -----------------------------------------------------------------------------------------
+
+function summaryOf(row, given) {
+  return facts([
+    ["id", named(row.id)],
+    ["project", row.project],
+    ["state", row.state ? stateCell(row) : row.closed ? "closed" : null],
+    ["cost", costCell(row)],
+    ["calls", whole(row.calls)],
+    ["without a price", unpricedOf(row)],
+    ["tool calls", row.denied ? `${whole(row.tool_calls || 0)}, ${whole(row.denied)} denied` : whole(row.tool_calls || 0)],
+    ["tokens", `${whole(tokens(row, "input"))} in (${shareCached(row)} cached), ${whole(tokens(row, "output"))} out`],
+    ["turns", row.turns == null ? null : whole(row.turns)],
+    ["failures", row.failures ? whole(row.failures) : null],
+    ["active", row.active_seconds == null ? null : duration(row.active_seconds)],
+    ["processes", (row.instances || []).join(", ")],
+    ...Object.entries(row.dimensions || {}).map(([name, values]) => [name, make("span", {}, ...values.flatMap((value, index) => [index ? ", " : "", make("a", { href: address("sessions", { dimension: `${name}:${value}`, tenant: given.tenant }) }, named(value))]))]),
+    ["first activity", `${when(row.first)} UTC`],
+    ["last activity", `${when(row.last)} UTC`],
+    ["parent session", row.parent_id ? make("a", { href: address(`session/${encodeURIComponent(row.parent_id)}`, { tenant: given.tenant }) }, named(row.parent_id)) : null],
+    ["note", row.note],
+  ]);
+}
+
+const byModel = (rows) => [make("h2", {}, "By model"), table("Cost by model", [["model", (row) => row.model, "id"], ["cost, USD", (row) => make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd)), "number", (row) => row.cost_usd_exact]], rows)];
+
+export async function session(id, given) {
+  const row = await json(`sessions/${encodeURIComponent(id)}`, { tenant: given.tenant });
+  const [remembered, { sessions: children }, { tools: repeats }, toLookAt] = await Promise.all([
+    json(`timeline/${encodeURIComponent(id)}`, { tenant: given.tenant, limit: 500 }),
+    json("sessions", { parent: id, tenant: given.tenant, limit: 200 }),
+    json("tools", { session: id, tenant: given.tenant, limit: 50 }),
+    candidatesOf(id, given),
+  ]);
+  const spawned = children.filter((child) => child.id);
+  const parts = [make("h2", {}, named(titleOf(row) || "(unattributed)")), summaryOf(row, given)];
+  parts.push(make("h2", {}, "Timeline"), ...timeline(row, remembered, spawned, given));
+  if ((row.context || []).length > 1) {
+    const points = row.context.filter((point) => point.at);
+    parts.push(make("h2", {}, "Context: input tokens of a call, over time"), lines("Context over time", points.map((point) => when(point.at).slice(5, 16)), [["input tokens", points.map((point) => point.input_tokens)]]));
+  }
+  parts.push(...byModel(row.models || []));
+  if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? "(others)" : agent.id ? named(agent.id) : "(none named)"), "id"], ["below", (agent) => agent.parent_id || "-", "id"], ...SPENT], row.agents));
+  if (spawned.length) parts.push(make("h2", {}, "Sessions that it spawned"), table("Sub-agents", [["session", (child) => sessionLink(child, given), "id", (child) => child.id], ["state", stateCell], ...SPENT], spawned));
+  parts.push(...toLookAt);
+  if (row.tools?.length) {
+    parts.push(make("h2", {}, "Tools"), table("Tools", [
+      ["tool", (tool) => (tool.other ? "(others)" : named(tool.id)), "id"],
+      ["calls", (tool) => whole(tool.calls), "number"],
+      ["failed", (tool) => whole(tool.failures), "number"],
+      ["denied", (tool) => whole(tool.denied), "number"],
+    ], row.tools));
+  }
+  const again = repeats.filter((call) => call.times > 1);
+  if (again.length) {
+    parts.push(make("h2", {}, "Tool calls made again with the same arguments"), table("Repeated tool calls", [
+      ["tool", (call) => named(call.tool), "id"],
+      ["times", (call) => whole(call.times), "number"],
+      ["in a row", (call) => whole(call.in_a_row), "number"],
+      ["", (call) => (call.loop ? make("span", { class: "bad" }, "loop") : "")],
+      ["last, UTC", (call) => when(call.last)],
+    ], again));
+  }
+  if (row.by_task?.length) parts.push(make("h2", {}, "By task"), table("By task", [["task", (task) => named(task.id || "(none named)"), "id"], ["kinds of work", (task) => Object.keys(task.kinds || {}).filter(Boolean).join(", ")], ...SPENT], row.by_task));
+  return parts;
+}
+
+export async function run(id, given) {
+  const row = await json(`runs/${encodeURIComponent(id)}`, { tenant: given.tenant });
+  const parts = [make("h2", {}, named(row.id || "(unattributed)")), soft("A run"), summaryOf(row, given)];
+  if (row.sessions?.length) {
+    parts.push(make("h2", {}, "Sessions of this run"), tree(row.sessions, given));
+    if (row.sessions_left_out) parts.push(soft(`${counted(row.sessions_left_out, "further session")} of this run: spanledger sessions.`));
+    parts.push(soft("Amounts are those of the whole sessions: one that works for several runs has a part in each."));
+  }
+  return [...parts, ...byModel(row.models || [])];
+}
+
+function tree(rows, given) {
+  const ids = new Set(rows.map((row) => row.id));
+  const below = Map.groupBy ? Map.groupBy(rows, (row) => (ids.has(row.parent_id) ? row.parent_id : "")) : grouped(rows, (row) => (ids.has(row.parent_id) ? row.parent_id : ""));
+  const seen = new Set();
+  const branch = (row) => {
+    seen.add(row.id);
+    const children = (below.get(row.id) || []).filter((child) => !seen.has(child.id));
+    const line = [sessionLink(row, given), " ", make("b", {}, cost(row)), make("span", { class: "soft" }, ` ${counted(row.calls, "call")}, ${when(row.last)}`)];
+    return make("li", {}, children.length ? make("details", { open: true, "data-key": row.id }, make("summary", {}, ...line), make("ul", { class: "tree" }, children.map(branch))) : make("span", {}, ...line));
+  };
+  const list = make("ul", { class: "tree" }, (below.get("") || []).map(branch));
+  for (const row of rows) if (!seen.has(row.id)) list.append(branch(row)); // sessions that spawned each other
+  return list;
+}
+
+function grouped(rows, keyOf) {
+  const groups = new Map();
+  for (const row of rows) groups.set(keyOf(row), [...(groups.get(keyOf(row)) || []), row]);
+  return groups;
+}
+
+// --- candidates ---------------------------------------------------------------------------------------------------
+
+const cheaper = (row) => row.same_tokens_on.slice(0, 3).map((other) => `${other.model}: ${money(other.cost_usd)}`).join(", ") || "none of those compared";
+
+const CANDIDATE = [
+  ["agent", (row) => named(row.agent), "id"],
+  ["why", (row) => row.kinds.join(", ").replaceAll("_", "-")],
+  ["model", (row) => row.models.join(", "), "id"],
+  ["cost, USD", (row) => make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd)), "number", (row) => row.cost_usd_exact],
+  ["calls", (row) => whole(row.calls), "number"],
+  ["input a call", (row) => whole(row.input_tokens_a_call), "number"],
+  ["output", (row) => whole(row.output_tokens), "number"],
+  ["tools", (row) => whole(row.tool_calls), "number"],
+  ["the same tokens at list price", cheaper, "id"],
+];
+
+async function candidatesOf(id, given) {
+  const { candidates: rows } = await json(`candidates/${encodeURIComponent(id)}`, { tenant: given.tenant });
+  return rows.length ? [make("h2", {}, "To look at: agents that may have had more than they needed"), table("Candidates", CANDIDATE, rows)] : [];
+}
+
+const LOOKED_AT = 25;
+
+export async function candidates(_, given) {
+  const { rows: dearest } = await rowsOf("sessions", "sessions", { ...range(given), sort: "cost" }, { most: LOOKED_AT });
+  const found = [];
+  for (const row of dearest.filter((one) => one.id)) {
+    const answer = await json(`candidates/${encodeURIComponent(row.id)}`, { tenant: given.tenant });
+    found.push(...answer.candidates.map((one) => ({ ...one, session: row })));
+  }
+  found.sort((one, other) => other.cost_usd - one.cost_usd);
+  return [
+    make("h2", {}, "Agents that may have had more than they needed"),
+    soft(`Of the ${counted(dearest.length, "dearest session")}: a premium model for little output and few tools (over-powered), or much context for little output (over-provisioned). To look at, not a promised saving: whether another model would have done as well, nobody knows here.`),
+    found.length ? table("Candidates", [["session", (row) => sessionLink(row.session, given), "id", (row) => row.session.id], ...CANDIDATE], found) : soft("None."),
+  ];
+}
+
+// --- dimensions, speed, unpriced ----------------------------------------------------------------------------------
+
+export async function dimension(name, given) {
+  const answer = await json(`dimensions/${encodeURIComponent(name)}`, { ...range(given), limit: 200 });
+  const title = (row) => (row.other ? "(others)" : row.unattributed ? "(none named)" : row.value);
+  const cellOf = (row) => (row.other || row.unattributed ? title(row) : make("a", { href: address("sessions", name === "model" ? { ...range(given), model: row.value } : { ...range(given), dimension: `${name}:${row.value}` }) }, named(row.value)));
+  const days = answer.values.flatMap((row) => (row.days || []).map((day) => ({ ...day, name: title(row) })));
+  const [labels, series] = byDay(days, (row) => row.name);
+  return [
+    make("h2", {}, `By ${name}, ${rangeText(given)}`),
+    labels.length ? bars(`Cost by day and ${name}`, labels, series) : null,
+    answer.values.length ? table(`By ${name}`, [[name, ["provider", "agent"].includes(name) ? (row) => (row.value ? named(row.value) : title(row)) : cellOf, "id"], ...SPENT], answer.values) : soft("Nothing was spent in this time."),
+    answer.left_out ? soft(`${counted(answer.left_out, "further value")}: /api/v1/dimensions/${name}.`) : null,
+  ];
+}
+
+const SPEEDS = [["first_token_s", "first token", duration], ["output_tokens_per_s", "tokens/s", (value) => (value == null ? "-" : compact(value))], ["duration_s", "took", duration]];
+
+export async function speed(_, given) {
+  const answer = await json("summary", { ...range(given), since: given.since || (given.until ? "" : "30d"), by: "model,day" });
+  const models = (answer.models || []).filter((row) => row.speed);
+  const days = (answer.days || []).filter((row) => row.speed && row.day);
+  const percentile = (what, share, format) => (row) => format(row.speed[what]?.[share]);
+  const columns = [["model", (row) => (row.other ? "others" : row.model), "id"], ["sold by", (row) => row.provider || "-"]];
+  for (const [what, title, format] of SPEEDS) for (const share of ["p50", "p90", "p99"]) columns.push([`${title} ${share}`, percentile(what, share, format), "number", (row) => row.speed[what]?.[share]]);
+  columns.push(["calls", (row) => whole(row.speed.duration_s?.calls || 0), "number"], ["first token known", (row) => whole(row.speed.first_token_s?.calls || 0), "number"]);
+  const overDays = (what, title, format) => [make("h2", {}, title), lines(title, days.map((row) => row.day), ["p50", "p90", "p99"].map((share) => [share, days.map((row) => row.speed[what]?.[share] ?? null)]), format)];
+  if (!models.length) return [make("h2", {}, "Speed"), soft("No call in this time of which it is known how long it took.")];
+  return [
+    make("h2", {}, `Speed by model, ${rangeText(given, given.until ? "" : "30d")}`),
+    table("Speed by model", columns, models),
+    soft("Percentiles of calls that did not fail, each within 9 %. The first token is known where spans tell it; tokens a second are those of the whole call."),
+    ...(days.length > 1 && days.some((row) => row.speed.first_token_s) ? overDays("first_token_s", "Time to the first token, by day", duration) : []),
+    ...(days.length > 1 ? overDays("output_tokens_per_s", "Output tokens a second, by day", compact) : []),
+  ];
+}
+
+// What stands between backticks is code.
+const withCode = (text) => make("span", {}, ...text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part)));
+
+export async function unpriced(_, given) {
+  const answer = await json("unpriced", range(given));
+  if (!answer.calls) return [make("h2", {}, "Every call has a price"), soft(`Looked at: ${rangeText(given)}.`)];
+  const columns = [
+    ["model", (row) => (row.model ? named(row.model) : "(none named)"), "id"],
+    ["sold by", (row) => row.provider || "-"],
+    ["reason", (row) => row.reason],
+    ["calls", (row) => whole(row.calls), "number"],
+    ["what to do", (row) => withCode(row.meaning)],
+    ["", (row) => link("sessions", "sessions", { ...range(given), unpriced: row.reason })],
+  ];
+  return [make("h2", {}, `${counted(answer.calls, "call")} without a price`), soft("Their cost is unknown, not zero; no total contains it."), table("Calls without a price", columns, answer.unpriced)];
+}
+
+// --- the arithmetic of one call -----------------------------------------------------------------------------------
+
+export async function span(path, given) {
+  if (!path) {
+    const trace = make("input", { name: "trace", required: true, size: 34, pattern: "\\s*[0-9a-fA-F]{32}\\s*", placeholder: "32 hex digits" });
+    const id = make("input", { name: "span", required: true, size: 18, pattern: "\\s*[0-9a-fA-F]{16}\\s*", placeholder: "16 hex digits" });
+    const go = (event) => {
+      event.preventDefault();
+      location.hash = address(`span/${trace.value.trim()}/${id.value.trim()}`, { tenant: given.tenant });
+    };
+    return [make("h2", {}, "Why a span costs what it costs"), soft("By the ids that your traces show, or from the timeline of a session."), make("form", { onsubmit: go, class: "more" }, make("label", {}, "trace id", trace), make("label", {}, "span id", id), make("button", {}, "Explain"))];
+  }
+  const found = await json(`spans/${path}`, { tenant: given.tenant });
+  return [make("h2", {}, `Span ${found.span_id}`), make("p", {}, `${found.role.replaceAll("_", " ")}: ${found.why}.`), ...arithmetic(found), ...origin(found, given)];
+}
+
+function arithmetic({ cost: paid, usage, model, provider, counts_now: counts }) {
+  if (!paid && !usage) return [];
+  const amount = paid?.cost_usd_exact == null ? make("span", { class: "bad" }, `unknown: ${paid?.unpriced || "no usage"}`) : `${paid.cost_usd_exact} USD${paid.estimate ? " (an estimate)" : ""}`;
+  const told = Object.entries(usage || {}).filter(([, count]) => count != null);
+  const parts = Object.entries(paid?.parts_usd_exact || {}).filter(([name, part]) => part !== "0" || priced(name, usage || {}) > 0);
+  return [
+    make("h3", {}, "Cost"),
+    facts([["model", model ? `${model}${provider ? `, sold by ${provider}` : ""}` : null], ["amount", amount], ["from", paid?.source], ["price", paid?.price], ["reported", paid?.reported_usd_exact && `${paid.reported_usd_exact} USD`], ["counts now", counts ? "yes" : "no: later spans proved it a repeat, or it adds nothing"], ["note", paid?.note]]),
+    told.length && !parts.length ? table("Usage", [["usage", ([name]) => name.replaceAll("_", " ")], ["count", ([, count]) => whole(count), "number", ([, count]) => count]], told) : null,
+    parts.length
+      ? table("Parts of the cost", [
+          ["part", ([name]) => (name === "input" && priced("input", usage || {}) !== usage?.input ? "input, less both caches" : name.replaceAll("_", " "))],
+          ["tokens", ([name]) => (priced(name, usage || {}) == null ? "" : whole(priced(name, usage || {}))), "number"],
+          ["USD a million", ([name, part]) => rate(part, priced(name, usage || {})), "number"],
+          ["USD", ([, part]) => part, "number"],
+        ], [...parts, ["together", paid.computed_usd_exact]])
+      : null,
+  ];
+}
+
+// The tokens that a part of the cost is for; of "other" it is no tokens.
+function priced(name, usage) {
+  if (name === "input") return usage.input == null ? null : usage.input - (usage.cache_read || 0) - (usage.cache_write || 0);
+  return ["cache_read", "cache_write", "output"].includes(name) ? (usage[name] ?? null) : null;
+}
+
+// Where a part has tokens of several rates (images, caches of an hour), it is their average.
+const rate = (part, count) => (count > 0 ? String(Number(((Number(part) * 1e6) / count).toPrecision(6))) : "");
+
+function origin(found, given) {
+  const source = (what) => (what ? ` (by ${what})` : "");
+  const id = (view, one) => (one ? make("span", {}, make("a", { href: address(`${view}/${encodeURIComponent(one.id)}`, { tenant: given.tenant }) }, named(one.id)), source(one.source)) : null);
+  const other = found.duplicate_of && link(found.duplicate_of, `span/${found.trace_id}/${found.duplicate_of}`, { tenant: given.tenant });
+  return [
+    make("h3", {}, "Read as"),
+    facts([
+      ["trace", found.trace_id], ["kind", found.kind], ["vocabulary", found.dialect], ["granularity", found.granularity],
+      ["counted instead", other], ["session", id("session", found.session)], ["run", id("run", found.run)], ["agent", found.agent_id],
+      ["task", found.task && [found.task.id, found.task.kind].filter(Boolean).join(", ")],
+      ["tool call", found.tool && `made ${counted(found.tool.repeats || 1, "time")}${found.tool.loop ? ", a loop" : ""}`], ["note", found.note],
+    ]),
+  ];
+}
