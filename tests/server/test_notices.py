@@ -13,6 +13,7 @@ import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 
 from ledger_in_memory import NOW, TENANT
+from spanledger_exporters import Verdict
 from spanledger_processor.config.processing import Webhook
 from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
 from spanledger_processor.ledger.memory_store import MemoryStore
@@ -57,12 +58,12 @@ class World:
         self.logs: list[bytes] = []
         self.counts: list[tuple[str, int, str]] = []
         self.answers = [200]
-        self.takes_logs = True
+        self.answers_logs = Verdict.ACCEPTED
         self.now_ns = NOW
 
-    async def _deliver(self, _: str, __: bytes, body: bytes) -> bool:
+    async def _deliver(self, _: str, __: bytes, body: bytes) -> Verdict:
         self.logs.append(body)
-        return self.takes_logs
+        return self.answers_logs
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         self.posts.append(request)
@@ -153,11 +154,11 @@ async def test_what_is_to_be_tried_again_waits() -> None:
 
 async def test_what_was_not_told_is_told_by_the_next_process() -> None:
     world = World()
-    world.takes_logs = False
+    world.answers_logs = Verdict.RETRYABLE
     async with world.process() as tell:
         await tell()
     assert not world.ledger.told()
-    world.takes_logs = True
+    world.answers_logs = Verdict.ACCEPTED
     async with world.process() as tell:
         await tell()
     assert world.ledger.told()
@@ -171,4 +172,15 @@ async def test_a_day_later_it_is_given_up() -> None:
     async with world.process() as tell:
         await tell()
     assert world.counts == [("team", 80, "given_up")]
+    assert world.ledger.told()
+
+
+async def test_a_record_that_is_refused_for_good_is_given_up_and_the_webhook_is_told() -> None:
+    """As a destination does that takes no logs."""
+    world = World()
+    world.answers_logs = Verdict.PERMANENT
+    async with world.process() as tell:
+        await tell()
+        await tell()
+    assert (len(world.logs), len(world.posts), world.counts) == (1, 1, [("team", 80, "given_up")])
     assert world.ledger.told()

@@ -13,6 +13,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from chats import chat, request, set_attributes
+from spanledger_exporters import Verdict
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.enrichment.stage import write
@@ -50,7 +51,7 @@ class World:
         self.stage = make_stage(self.config, self.signer)
         self.traces: list[bytes] = []
         self.logs: list[bytes] = []
-        self.takes: tuple[str, ...] = ("traces", "logs")
+        self.answers = {"traces": Verdict.ACCEPTED, "logs": Verdict.ACCEPTED}
         self.counts: list[tuple[str, str]] = []
 
     @contextmanager
@@ -62,9 +63,9 @@ class World:
         with self.store.unit() as unit:
             return work(unit)
 
-    async def _deliver(self, signal: str, _: bytes, body: bytes) -> bool:
+    async def _deliver(self, signal: str, _: bytes, body: bytes) -> Verdict:
         (self.traces if signal == "traces" else self.logs).append(body)
-        return signal in self.takes
+        return self.answers[signal]
 
     def process(self) -> SessionWatch:
         """A process that has just started."""
@@ -240,13 +241,25 @@ async def test_what_an_exporter_refuses_is_told_again_with_the_same_ids() -> Non
     world = World()
     world.take(call("a"))
     world.now_ns = START + 5 * HOUR
-    world.takes = ("traces",)
+    world.answers["logs"] = Verdict.RETRYABLE
     await world.process().tell()
     assert world.counts == []
-    world.takes = ("traces", "logs")
+    world.answers["logs"] = Verdict.ACCEPTED
     await world.process().tell()
     assert world.counts == [("stale", "told")]
     assert world.traces[0] == world.traces[1]
+
+
+async def test_what_is_refused_for_good_holds_up_no_other_session() -> None:
+    """As by a destination that takes no logs."""
+    world = World()
+    world.take(call("a"), call("b"))
+    world.now_ns = START + 5 * HOUR
+    world.answers["logs"] = Verdict.PERMANENT
+    watch = world.process()
+    await watch.tell()
+    await watch.tell()
+    assert (len(world.traces), world.counts) == (2, [("stale", "refused")] * 2)
 
 
 async def test_a_summary_that_comes_back_passes_as_it_is_and_is_not_counted() -> None:

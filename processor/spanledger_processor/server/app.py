@@ -225,8 +225,8 @@ async def _start_worker(config: Config, link: str, closing: AsyncExitStack) -> R
         if stage is not None:
             stage.stage.know(traces)
 
-    async def deliver(signal: Signal, request_id: bytes, body: bytes) -> bool:
-        return stage is not None and await stage.deliver(signal, request_id, body)
+    async def deliver(signal: Signal, request_id: bytes, body: bytes) -> Verdict:
+        return Verdict.RETRYABLE if stage is None else await stage.deliver(signal, request_id, body)
 
     ledger = RemoteLedger(link, status, know, deliver)
     await ledger.start()
@@ -247,10 +247,10 @@ class _Stage:
     delivery: Delivery
     receivers: list[Otlp | EnricherReceiver]
 
-    async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> bool:
-        """Send a request of our own; whether all required exporters that take the signal have it."""
+    async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> Verdict:
+        """Send a request of our own, and return what the required exporters answered together."""
         deadline = asyncio.get_running_loop().time() + _TELL_S
-        return (await self.delivery.deliver(signal, request_id, body, deadline, 1)).verdict is Verdict.ACCEPTED
+        return (await self.delivery.deliver(signal, request_id, body, deadline, 1)).verdict
 
     def adopt(self, config: Config) -> None:
         """Use the budgets of another configuration, and watch sessions as it says."""

@@ -18,7 +18,7 @@ from typing import Any, Protocol, TypeAlias
 
 import orjson
 
-from spanledger_exporters import Signal
+from spanledger_exporters import Signal, Verdict
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.ledger.packing import pack, unpack
@@ -38,8 +38,8 @@ _TAKEN, _COUNTED, _TOO_LARGE = b"L", b"C", b"F"
 _ERRORS = {_REFUSED: StateError, _TOO_LARGE: UnitTooLargeError}
 _DELIVER, _DELIVERED = b"D", b"A"
 
-Deliver: TypeAlias = Callable[[Signal, bytes, bytes], Awaitable[bool]]
-"""Sends an export request of our own, by its id, to the exporters; whether all required ones have it."""
+Deliver: TypeAlias = Callable[[Signal, bytes, bytes], Awaitable[Verdict]]
+"""Sends an export request of our own, by its id, to the exporters; gives what the required ones answered together."""
 
 _RECONNECT_S = 0.1
 _PATIENCE_S = 5.0
@@ -206,13 +206,14 @@ class RemoteLedger:
 
     async def _pass_on(self, number: int, signal: Signal, request_id: bytes, body: bytes) -> None:
         """Deliver a request of the ledger process, and say whether that worked."""
-        delivered = False
+        verdict = Verdict.RETRYABLE
         try:
-            delivered = self._deliver is not None and await self._deliver(signal, request_id, body)
+            if self._deliver is not None:
+                verdict = await self._deliver(signal, request_id, body)
         except Exception:
             log.exception("a request of our own could not be delivered")
         if self._writer is not None and not self._writer.is_closing():
-            self._writer.write(_framed(number, _DELIVERED, pack(delivered)))
+            self._writer.write(_framed(number, _DELIVERED, verdict.value.encode()))
 
     async def _keep_reporting(self) -> None:
         while True:
@@ -261,7 +262,7 @@ class LedgerServer:
         self._ledger = ledger
         self._gone = gone
         self._workers: dict[_Worker, None] = {}
-        self._delivering: dict[int, tuple[_Worker, asyncio.Future[bool]]] = {}
+        self._delivering: dict[int, tuple[_Worker, asyncio.Future[Verdict]]] = {}
         self._number = 0
         self._server: asyncio.Server | None = None
 
@@ -270,17 +271,18 @@ class LedgerServer:
         """Return what the workers that are connected last said; on any thread."""
         return [worker.status for worker in list(self._workers) if worker.status]
 
-    async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> bool:
+    async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> Verdict:
         """Have the worker that is connected for longest deliver a request of our own; see `Deliver`."""
         worker = next((one for one in self._workers if one.status and not one.writer.is_closing()), None)
         if worker is None:
-            return False
+            return Verdict.RETRYABLE
         self._number += 1
-        number, answer = self._number, asyncio.get_running_loop().create_future()
+        number = self._number
+        answer: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._delivering[number] = (worker, answer)
         worker.writer.write(_framed(number, _DELIVER, pack([signal, request_id, body])))
         try:
-            return bool(await answer)
+            return await answer
         finally:
             del self._delivering[number]
 
@@ -307,7 +309,7 @@ class LedgerServer:
             del self._workers[worker]
             for of, answer in self._delivering.values():
                 if of is worker and not answer.done():
-                    answer.set_result(False)
+                    answer.set_result(Verdict.RETRYABLE)
             writer.close()
             if worker.status:
                 self._gone(worker.status)
@@ -322,7 +324,7 @@ class LedgerServer:
             elif kind == _DELIVERED:
                 of, answer = self._delivering.get(number, (None, None))
                 if of is worker and answer is not None and not answer.done():
-                    answer.set_result(bool(unpack(payload)))
+                    answer.set_result(Verdict(payload.decode()))
             else:
                 task = asyncio.create_task(self._account(worker, number, payload))
                 worker.tasks.add(task)

@@ -20,6 +20,7 @@ import orjson
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 
+from spanledger_exporters import Verdict
 from spanledger_processor import synthesized
 from spanledger_processor.config.processing import Webhook
 from spanledger_processor.ledger.budgets import FORECAST, Crossing, untold_crossings
@@ -48,6 +49,8 @@ class _State:
     """How far the telling of one crossing is; the log record and the webhook each until it worked."""
 
     delivered: bool = False
+    refused: bool = False
+    """The log record was refused for good; it is not tried again."""
     posted: bool = False
     failures: int = 0
     next_at: float = 0.0
@@ -60,7 +63,7 @@ class Notices:
         self,
         ledger: LedgerWriter,
         webhooks: Mapping[str, Webhook],
-        deliver: Deliver | None,
+        deliver: Deliver,
         count: Callable[[Crossing, str], None],
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -121,9 +124,8 @@ class Notices:
 
     async def _try(self, client: httpx2.AsyncClient, crossing: Crossing, state: _State) -> None:
         if not state.delivered:
-            state.delivered = self._deliver is None or await self._deliver(
-                "logs", crossing.where, log_request(crossing)
-            )
+            verdict = await self._deliver("logs", crossing.where, log_request(crossing))
+            state.delivered, state.refused = verdict is not Verdict.RETRYABLE, verdict is Verdict.PERMANENT
         if not state.posted:
             state.posted = await self._post(client, crossing)
         over = self._now_ns() - crossing.at_ns > _GIVE_UP_NS
@@ -131,7 +133,8 @@ class Notices:
             state.failures += 1
             state.next_at = time.monotonic() + min(2.0**state.failures, _LONGEST_WAIT_S)
             return
-        self._count(crossing, "told" if state.delivered and state.posted else "given_up")
+        told = state.delivered and state.posted and not state.refused
+        self._count(crossing, "told" if told else "given_up")
         await self._ledger.submit(lambda unit: mark_told(unit, crossing))
 
     async def _post(self, client: httpx2.AsyncClient, crossing: Crossing) -> bool:

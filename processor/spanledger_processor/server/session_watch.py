@@ -22,6 +22,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from spanledger_exporters import Verdict
 from spanledger_processor import synthesized
 from spanledger_processor.enrichment.marks import KIND, SUMMARY, SUMMARY_GRANULARITY, TENANT, summary_ids
 from spanledger_processor.ledger.budgets import Crossing
@@ -115,10 +116,11 @@ class SessionWatch:
         await self._claim([crossing for _, _, crossings in found for crossing in crossings])
         for one, row, _ in found:
             if row is not None and self.summaries is not None:
-                if not await self._told(one, row):
+                verdict = await self._told(one, row)
+                if verdict is Verdict.RETRYABLE:
                     self._failures = min(self._failures + 1, 16)
                     break
-                self._count(row["state"], "told")
+                self._count(row["state"], "told" if verdict is Verdict.ACCEPTED else "refused")
             told.append(one)
         else:
             self._failures = 0
@@ -136,12 +138,15 @@ class SessionWatch:
                     break
         return found
 
-    async def _told(self, one: Ended, row: Row) -> bool:
+    async def _told(self, one: Ended, row: Row) -> Verdict:
+        """Send the span and the record, each also where a destination refuses the other for good."""
         ids = summary_ids(self._signer, row["tenant"], one.id, one.last_ns)
         requests = trace_request(row, one.sums, ids), log_request(row, one.sums, ids)
-        return await self._deliver("traces", ids[1] + b"t", requests[0]) and await self._deliver(
-            "logs", ids[1] + b"l", requests[1]
-        )
+        verdicts = [
+            await self._deliver("traces", ids[1] + b"t", requests[0]),
+            await self._deliver("logs", ids[1] + b"l", requests[1]),
+        ]
+        return next((one for one in (Verdict.RETRYABLE, Verdict.PERMANENT) if one in verdicts), Verdict.ACCEPTED)
 
     async def warn(self) -> None:
         """Note in the ledger what is to be warned of today, and in sessions that were active lately.

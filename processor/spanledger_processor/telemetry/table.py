@@ -208,7 +208,8 @@ TABLE: tuple[MetricRow, ...] = (
     _counter(
         "session_summaries_total",
         "state outcome",
-        "Sessions whose summary was told (processor.sessions.summary), by their state: closed, stale. outcome: told.",
+        "Sessions whose summary was told (processor.sessions.summary), by their state: closed, stale. outcome: told, "
+        "refused (a destination will never take the span or the record).",
     ),
     # The ledger
     _counter(
