@@ -20,14 +20,17 @@ def of(told: list[tuple[int, int, int]]) -> Facts:
     facts = Facts(turns=len(told))
     facts.act([(START + at * S, START + (at + length) * S) for at, length, _ in told])
     facts.grow([(START + at * S, size) for at, _, size in told])
+    facts.spend((START + at * S, cost) for at, _, cost in told)
     for at, length, _ in told:
         facts.say("team", str(at), str(length))
+        facts.end((START + (at + length) * S, str(at).encode(), str(length).encode()))
+    facts.loops = sum(length > 800 for _, length, _ in told)
     return facts
 
 
 @given(spans, st.data())
 def test_in_any_order_and_any_parts(told: list[tuple[int, int, int]], data: st.DataObject) -> None:
-    """Parts that are told by several requests, stored between them, and told twice (but for the counts)."""
+    """Parts that are told by several requests, stored between them, told twice, and taken out again once."""
     shuffled = list(data.draw(st.permutations(told)))
     cut = data.draw(st.integers(0, len(told)))
     facts = Facts()
@@ -37,7 +40,7 @@ def test_in_any_order_and_any_parts(told: list[tuple[int, int, int]], data: st.D
     assert facts == of(told)
     again = facts.copy()
     again.add(of(shuffled[:cut]))
-    again.turns = facts.turns
+    again.add(of(shuffled[:cut]), -1)
     assert again == facts
 
 
@@ -67,6 +70,8 @@ def test_what_is_kept_is_bounded_and_the_largest_context_is_never_lost() -> None
     draw = random.Random(7)
     told = [(draw.randrange(10**7), 1, draw.randrange(10**6)) for _ in range(3000)]
     facts = of(told)
+    assert len(facts.costs) <= 32
+    assert sum(facts.costs.values()) == sum(cost for _, _, cost in told)
     assert len(facts.pack()[3]) <= 512
     assert len(facts.sizes) <= 64
     assert max(facts.sizes.values()) == max(size for *_, size in told)
