@@ -1,20 +1,19 @@
 """Measure the way from a request's bytes to its enriched bytes over a ledger on disk, in one process.
 
-    python -m benchmarks.stage [--records 0 100000 1000000] [--spans 512] [--load 100] [--calls | --profile FILE]
+    python -m benchmarks.stage [--sessions 0 100000 1000000] [--spans 512] [--percent 100] [--calls]
 
-For each number of `--records` a new ledger gets as many records of each kind (copies of what the load itself writes,
-under keys of their own), then `--requests` requests are read, accounted for in commits of `--per-commit`, and written
-out. Reported are the medians of five rounds: CPU time a span by step, spans per second of CPU, KiB that the kernel was
-given to write a span, and the process's memory without the ledger's mapped pages. No two calls have the same number of
-tokens; every second request is of sessions that were never seen before. `--load` is a percentage of GenAI spans, or
-`recorded`. `--calls` counts Python calls a span instead, `--profile` writes what `cProfile` saw.
+For each number of `--sessions` a ledger is filled as `serve` would (`benchmarks.large_ledger`: ten minutes a million);
+or a copy is taken of the one in the folder of `--filled`. Then `--requests` requests are read, accounted for in commits
+of `--per-commit`, and written out. Reported are the medians of five rounds: CPU time a span by step, spans per second
+of CPU, KiB that the kernel was given to write a span, and the process's memory without the ledger's mapped pages. No
+two calls have the same number of tokens; every second request is of sessions that were never seen before. `--calls`
+counts Python calls a span instead.
 """
 
 from __future__ import annotations
 
 import argparse
-import cProfile
-import random
+import shutil
 import statistics
 import sys
 import tempfile
@@ -23,26 +22,20 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
-import lmdb
-
+from benchmarks import large_ledger
 from benchmarks import spans as load
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load as load_config
 from spanledger_processor.enrichment import Stage, write
 from spanledger_processor.ledger.lmdb_store import LmdbStore
-from spanledger_processor.ledger.store import Table
+from spanledger_processor.ledger.store import Table, tenant_hash
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
 
 _ROUNDS = 5
 _WARM = 8
-"""Requests before the ledger is filled, and again before the first round."""
-_TEMPLATES = 32
-"""Requests cut from the recordings."""
+"""Requests before the first round."""
 _HOUR_NS = 3600 * 10**9
-_AT_ONCE = 50_000
-_SINGLE = {Table.META, Table.TOTAL, Table.DUE, Table.DAY, Table.INDEX}
-"""Tables that do not grow with the spans, sessions or tool calls that were seen, or that say when others go."""
 _STEPS = ("read", "account", "commit", "write")
 
 
@@ -56,18 +49,13 @@ def _memory_mib() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
-def _bodies(requests: int, kind: str, spans: int) -> tuple[list[bytes], int]:
-    """Return requests, and how many spans one of them has."""
-    if kind == "recorded":
-        templates = [load.Recorded(seed, spans) for seed in range(_TEMPLATES)]
-        bodies = [templates[number % _TEMPLATES].renewed(number) for number in range(requests)]
-        return bodies, sum(template.spans for template in templates) // _TEMPLATES
+def _bodies(requests: int, percent: int) -> list[bytes]:
     bodies = []
     for number in range(requests):
-        body = load.Template(int(kind), number, spans).renewed(number)
+        body = load.Template(percent, number).renewed(number)
         fresh = b"session-%06d" % (number + 1) if number % 2 else b"session-000000"
         bodies.append(body.replace(b"session-000000", fresh))
-    return bodies, spans
+    return bodies
 
 
 class _Bench:
@@ -105,54 +93,20 @@ class _Bench:
                 write(reading, [ruling.decisions for ruling in ruled])
             spent["write"] += clock() - committed
 
-    def fill(self, records: int) -> None:
-        """Add `records` copies of each kind of record, under random keys."""
-        draw = random.Random(5)
-        samples: dict[int, list[bytes]] = defaultdict(list)
-        env: lmdb.Environment = self.store._env
-        with env.begin() as txn:
-            for key, record in txn.cursor():
-                if key[0] not in _SINGLE and len(samples[key[0]]) < 256:
-                    samples[key[0]].append(record)
-        with env.begin() as txn, txn.cursor() as cursor:
-            tenants = {table: cursor.key()[1:9] for table in samples if cursor.set_range(bytes((table,)))}
-        for table, found in samples.items():
-            keys = sorted(draw.randbytes(16) for _ in range(records))
-            for first in range(0, records, _AT_ONCE):
-                rows = [
-                    (bytes((table,)) + tenants[table] + key, found[number % len(found)])
-                    for number, key in enumerate(keys[first : first + _AT_ONCE])
-                ]
-                with env.begin(write=True) as txn, txn.cursor() as cursor:
-                    cursor.putmulti(rows)
-        self._compact(env)
 
-    def _compact(self, env: lmdb.Environment) -> None:
-        """Leave no list of free pages behind: to fill at this pace makes one that no ledger has."""
-        with tempfile.TemporaryDirectory(dir=self._folder) as copy:
-            env.copy(copy, compact=True)
-            self.store.close()
-            (Path(copy) / "data.mdb").replace(self._folder / "ledger" / "data.mdb")
-        self.store = self._open()
-
-
-def _measure(records: int, options: argparse.Namespace, stage: Stage) -> None:
-    warm = _TEMPLATES if options.load == "recorded" else _WARM
-    bodies, spans = _bodies(2 * warm + options.requests, options.load, options.spans)
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        bench = _Bench(Path(folder), stage, options.per_commit)
-        bench.run(bodies[:warm], defaultdict(float))
-        if records:
-            bench.fill(records)
-        bench.run(bodies[warm : 2 * warm], defaultdict(float))
-        bodies = bodies[2 * warm :]
+def _measure(sessions: int, options: argparse.Namespace, stage: Stage) -> None:
+    bodies = _bodies(_WARM + options.requests, options.percent)
+    with tempfile.TemporaryDirectory(dir=options.folder) as parent:
+        folder = Path(parent) / "state"
+        if options.filled is not None:
+            shutil.copytree(options.filled, folder)
+        elif sessions:
+            large_ledger.fill(folder, sessions)
+        bench = _Bench(folder, stage, options.per_commit)
+        bench.run(bodies[:_WARM], defaultdict(float))
+        bodies = bodies[_WARM:]
         if options.calls:
-            _count_calls(bench, bodies, spans)
-            return
-        if options.profile:
-            profiler = cProfile.Profile(time.process_time)
-            profiler.runcall(bench.run, bodies, defaultdict(float))
-            profiler.dump_stats(options.profile)
+            _count_calls(bench, bodies, options.spans)
             return
         rounds: list[dict[str, float]] = []
         before, began = _written_bytes(), time.perf_counter()
@@ -160,18 +114,24 @@ def _measure(records: int, options: argparse.Namespace, stage: Stage) -> None:
         for number in range(_ROUNDS):
             spent: dict[str, float] = defaultdict(float)
             bench.run(bodies[number * size : (number + 1) * size], spent)
-            rounds.append({step: spent[step] / (size * spans) * 1e6 for step in _STEPS})
-        kib = (_written_bytes() - before) / (size * _ROUNDS * spans) / 1024
-        wall = size * _ROUNDS * spans / (time.perf_counter() - began)
+            rounds.append({step: spent[step] / (size * options.spans) * 1e6 for step in _STEPS})
+        kib = (_written_bytes() - before) / (size * _ROUNDS * options.spans) / 1024
+        wall = size * _ROUNDS * options.spans / (time.perf_counter() - began)
         medians = {step: statistics.median(spent[step] for spent in rounds) for step in _STEPS}
         total = sum(medians.values())
         steps = "  ".join(f"{step} {medians[step]:6.1f}" for step in _STEPS)
         print(
-            f"{records:>9} records  {steps}  total {total:6.1f} us CPU a span  {1e6 / total:6.0f} spans/s CPU  "
+            f"{_sessions_in(bench.store):>9} sessions  {steps}  total {total:6.1f} us CPU a span  "
+            f"{1e6 / total:6.0f} spans/s CPU  "
             f"{wall:6.0f} spans/s  {kib:6.2f} KiB a span  {_memory_mib():5.0f} MiB",
             flush=True,
         )
         bench.store.close()
+
+
+def _sessions_in(store: LmdbStore) -> int:
+    with store.snapshot() as reader:
+        return sum(1 for _ in reader.scan(Table.SESSION, tenant_hash("")))
 
 
 def _count_calls(bench: _Bench, bodies: list[bytes], spans: int) -> None:
@@ -196,18 +156,19 @@ def _count_calls(bench: _Bench, bodies: list[bytes], spans: int) -> None:
 def main() -> None:
     """Read the options and print one line for each number of records."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stage", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--records", type=int, nargs="+", default=[0])
+    parser.add_argument("--sessions", type=int, nargs="+", default=[0], help="in the ledger before")
+    parser.add_argument("--filled", type=Path, help="a state folder to measure a copy of, instead")
     parser.add_argument("--spans", type=int, default=512, help="spans a request")
-    parser.add_argument("--load", default="100", help="percentage of GenAI spans, or recorded")
+    parser.add_argument("--percent", type=int, default=100, help="of them GenAI spans")
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--per-commit", type=int, default=4)
     parser.add_argument("--folder", default=".", help="where the ledgers are made; a disk, no tmpfs")
     parser.add_argument("--calls", action="store_true", help="count Python calls a span instead")
-    parser.add_argument("--profile", help="write what cProfile sees to a file instead")
     options = parser.parse_args()
+    load.SPANS = options.spans
     stage = make_stage(load_config(None), Signer(b"the key of this benchmark, long."))
-    for records in options.records:
-        _measure(records, options, stage)
+    for sessions in options.sessions[:1] if options.filled else options.sessions:
+        _measure(sessions, options, stage)
 
 
 if __name__ == "__main__":
