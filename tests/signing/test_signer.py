@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
+from spanledger_processor.signing.signer import MAX_TEXT
 
 KEY = b"0123456789abcdef0123456789abcdef"
 SIGNER = Signer(KEY)
@@ -200,6 +202,7 @@ def test_signatures_compare_under_one_key_only() -> None:
 _ELSEWHERE = """
 from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
+from spanledger_processor.signing.signer import MAX_TEXT
 print(Signer(b"0123456789abcdef0123456789abcdef").sign(ToolCall("t", {"b": {"y": 1, "x": 2}, "a": 0.1})).value)
 """
 
@@ -273,3 +276,27 @@ def test_results_are_compared_without_the_ids_of_their_calls() -> None:
 def test_a_result_that_says_nothing_has_no_digest() -> None:
     assert [SIGNER.digest(value) for value in (None, "", "  ", b"")] == [b""] * 4
     assert SIGNER.digest({"a": 1}) == SIGNER.digest({"a": 1.0}) != SIGNER.digest({"a": 2})
+
+
+def test_no_text_holds_up_others_for_long() -> None:
+    """Counted: lines of code run. Two million values in one argument took more than a second, in one step."""
+    text = json.dumps({"a": ["x"] * MAX_TEXT})
+    lines = 0
+
+    def trace(_frame: FrameType, event: str, _arg: Any) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        signed = _sign(text)
+    finally:
+        sys.settrace(before)
+    assert lines < 100
+    assert signed == _sign(f" {text}\n")
+    assert signed[1] == "full"
+    assert signed != _sign(text.replace("x", "y", 1))
+    assert _sign(text[:-1])[1] == "truncated"
+    assert _sign(json.dumps({"a": "x" * (MAX_TEXT - 20)})) == _sign({"a": "x" * (MAX_TEXT - 20)})

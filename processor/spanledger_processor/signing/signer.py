@@ -17,6 +17,9 @@ from spanledger_processor.signing.canonical import Spelled, UnreadableError, can
 MAX_REPR = 64 * 1024
 """Characters of a Python dictionary's text that are still read."""
 
+MAX_TEXT = 512 * 1024
+"""Characters of a text that are read for the values in it: a tenth of a second. A longer one is signed as it is."""
+
 PLACEHOLDERS = frozenset({"__REDACTED__", "<REDACTED>", "[REDACTED]"})
 """What instrumentations put where content was: OpenInference, coding agents, Collector rules. It says nothing."""
 
@@ -43,7 +46,7 @@ def read(text: str) -> Any:
     Raises:
         RecursionError: it is nested too deep to be read.
     """
-    if text[:1] not in _STARTS:
+    if text[:1] not in _STARTS or len(text) > MAX_TEXT:
         return text
     try:
         return _DECODER.decode(text)
@@ -57,6 +60,8 @@ def is_cut(text: str) -> bool:
     """Return whether the text of an object or a list ends before that does."""
     if not text.startswith(("{", "[")):
         return False
+    if len(text) > MAX_TEXT:
+        return text[-1] != {"{": "}", "[": "]"}[text[0]]
     bare = _QUOTED.sub("", text)
     return bare.count("{") + bare.count("[") > bare.count("}") + bare.count("]")
 
@@ -118,7 +123,8 @@ class Signer:
 
         Scope `full`: all arguments are in it. `truncated`: their text was cut, so calls that differ behind the cut
         share it. `name_only`: the arguments are not known. An empty or blank text, `null` and what stands for removed
-        content count as not known; an empty object is a call that needed none.
+        content count as not known; an empty object is a call that needed none. Of a text of more than `MAX_TEXT`
+        characters each way to write the same values has a signature of its own.
         """
         name = tool.name or ""
         scope, form = self._form(name, tool.arguments)
@@ -180,5 +186,5 @@ class Signer:
 
 
 def _as_text(text: str) -> tuple[str, bytes]:
-    """Return what holds no value that could be read: plain text, JSON that was cut, JSON that is nested too deep."""
+    """Return what no value was read from: plain text, JSON that was cut, is too long, or is nested too deep."""
     return ("truncated", b"T" + canonical(text)) if is_cut(text) else ("full", b"V" + canonical(text))
