@@ -320,7 +320,8 @@ def findings(source: Source, settings: Settings) -> list[str]:
         given = settings.since_ms
         why = "was there before the first run" if given is None else f"is from before {_day(given)}"
         lines.append(
-            f"{source.name}: {counts.known_tokens:,} tokens of {counts.known_sessions:,} sessions are not counted: "
+            f"{source.name}: {counts.known_tokens:,} tokens of {counts.known_sessions:,} "
+            f"session{'s' * (counts.known_sessions != 1)} are not counted: "
             f"that {why} (--since, --backfill)"
         )
     return lines

@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from backend import Backend
 from captures import captures
+from certificates import Certificates
 from chats import COST, chat, request, set_attributes
 from component import ComponentPair
 from replays import attributes, spans_of
@@ -24,6 +25,8 @@ from tools.programs import eventually
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
+PARTS = ("processors", "connectors")
+TOKEN = "a token of both"
 KEY = "a key for both of them, long enough"
 
 
@@ -177,6 +180,29 @@ def test_a_plain_parent_names_the_session_of_what_comes_later(component_collecto
         assert "spanledger.session.id" not in second
 
 
+def test_a_second_replica_does_not_know_the_links_of_the_first(component_collector: None, tmp_path: Path) -> None:
+    """Without routing by trace id: the call counts once, and has no session; one that says its own has it."""
+    with Backend() as backend, ComponentPair(tmp_path / "pair", backend.port, backend.port) as pair:
+        sender, call = _Sender(pair, backend), chat(parent_span_id=b"rootspan")
+        sender.send(chat())
+        root = Span(name="GET /", trace_id=call.trace_id, span_id=call.parent_span_id)
+        set_attributes(root, {"session.id": "one"})
+        sender.send(root)
+        with pair.replica(tmp_path / "second"):
+
+            def priced() -> dict[str, object]:
+                [found] = sender.send(call)
+                assert found.get("spanledger.cost.usd") == COST
+                return found
+
+            assert "spanledger.session.id" not in eventually(priced)
+            own = chat()
+            set_attributes(own, {"session.id": "two"})
+            [found] = sender.send(own)
+            assert found["spanledger.session.id"] == "two"
+        assert pair.ledger()["total"]["calls"] == 3
+
+
 def test_the_first_trace_after_other_session_keys_has_its_session(component_collector: None, tmp_path: Path) -> None:
     """Spanledger restarts with a key that the lists of the Collector lack."""
     with Backend() as backend, ComponentPair(tmp_path, backend.port, backend.port) as pair:
@@ -194,6 +220,35 @@ def test_the_first_trace_after_other_session_keys_has_its_session(component_coll
             return found
 
         assert eventually(priced)[1]["spanledger.session.id"] == "new"
+
+
+def _secured(certificates: Certificates, token: str, *, known: bool) -> tuple[list[str], list[str]]:
+    """Settings of both sides: TLS with certificates of both, and a token; not `known`: the Collector shows none."""
+    enricher = {**certificates.server_settings(mutual=True)}
+    collector = {"insecure": "false", "ca_file": str(certificates.authority), "server_name_override": "localhost"}
+    if known:
+        collector |= {"cert_file": str(certificates.cert("client")), "key_file": str(certificates.key("client"))}
+    sets = [f"receivers.enricher.tls.{key}={value}" for key, value in enricher.items()]
+    parts = [f"{part}.spanledger.tls.{key}={value}" for part in PARTS for key, value in collector.items()]
+    shown = [f"{part}.spanledger.headers={{authorization: Bearer {token}}}" for part in PARTS]
+    return [*sets, f"receivers.enricher.auth.bearer_token={TOKEN}"], [*parts, *shown]
+
+
+@pytest.mark.parametrize(("token", "known"), [(TOKEN, True), ("another", True), (TOKEN, False)])
+def test_tls_with_certificates_and_a_token(
+    component_collector: None,
+    token: str,
+    known: bool,  # noqa: FBT001 - a parameter of pytest
+    tmp_path: Path,
+) -> None:
+    """Whoever is not let in passes spans on, marked; nothing of theirs is in the ledger."""
+    sets = _secured(Certificates(tmp_path), token, known=known)
+    with Backend() as backend, ComponentPair(tmp_path, backend.port, backend.port, *sets) as pair:
+        [found] = _Sender(pair, backend).send(chat())
+        let_in = known and token == TOKEN
+        assert found.get("spanledger.cost.usd") == (COST if let_in else None)
+        assert ("spanledger.missed" in found) is not let_in
+        assert pair.ledger()["total"]["calls"] == let_in
 
 
 def test_tenants_are_told_by_a_header(component_collector: None, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_a_first_run_says_what_it_took_as_known_and_a_second_how_to_have_a_first
     _put(tmp_path, "w", MODEL)
     first = _run(tmp_path, "--endpoint", "127.0.0.1:9")
     assert first.exit_code == 0
-    assert "11 tokens of 1 sessions are not counted: that was there before the first run" in first.stdout
+    assert "11 tokens of 1 session are not counted: that was there before the first run" in first.stdout
     second = _run(tmp_path, "--backfill", "--endpoint", "127.0.0.1:9")
     assert second.exit_code == 2
     assert f"delete {tmp_path / 'state' / 'sidecar'}" in second.stderr
@@ -146,7 +146,7 @@ def test_what_came_after_a_run_that_found_nothing_to_read_is_new(tmp_path: Path)
 def test_since_says_what_it_left_out(tmp_path: Path) -> None:
     put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6)}, lastRequest=last(MODEL, bucket(5, 6), WRITTEN_MS)))
     result = _run(tmp_path, "--since", "2026-10-01", "--endpoint", "127.0.0.1:9")
-    assert "11 tokens of 1 sessions are not counted: that is from before 2026-10-01" in result.stdout
+    assert "11 tokens of 1 session are not counted: that is from before 2026-10-01" in result.stdout
 
 
 def test_a_backfill_over_a_ledger_that_has_these_sessions_is_refused(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +48,15 @@ class ComponentPair:
             lambda: answers(f"http://127.0.0.1:{self.api}/readyz"),
             self.environment,
         )
-        ports = {"}:4317": f"}}:{self.grpc}", "}:4318": f"}}:{self.http}", "}:13133": f"}}:{health}"}
+        self.collector = self._collector(folder, self.grpc, self.http, health, collector_sets)
+
+    def _collector(
+        self, folder: Path, grpc: int, http: int, health: int, collector_sets: Sequence[str] = ()
+    ) -> Program:
+        ports = {"}:4317": f"}}:{grpc}", "}:4318": f"}}:{http}", "}:13133": f"}}:{health}"}
         collector = folder / "component.yaml"
-        collector.write_text(substituted((shipped / "component.yaml").read_text(), ports))
-        self.collector = Program(
+        collector.write_text(substituted((ROOT / "deploy/collector/component.yaml").read_text(), ports))
+        return Program(
             "otelcol-spanledger",
             [
                 str(parts.obtain("otelcol-spanledger")),
@@ -60,8 +66,21 @@ class ComponentPair:
             ],
             folder,
             lambda: answers(f"http://127.0.0.1:{health}/"),
-            self.environment,
+            self.environment | {"COLLECTOR_STORAGE": str(folder / "storage")},
         )
+
+    @contextmanager
+    def replica(self, folder: Path) -> Iterator[None]:
+        """Run a second Collector beside the first, with the same enricher; what is posted goes to it meanwhile."""
+        folder.mkdir()
+        first, (grpc, self.http, health) = self.http, (free_port() for _ in range(3))
+        second = self._collector(folder, grpc, self.http, health)
+        try:
+            second.start()
+            yield
+        finally:
+            second.stop()
+            self.http = first
 
     def __enter__(self) -> ComponentPair:
         try:
