@@ -16,7 +16,7 @@ from typing import TypeAlias
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
 from spanledger_processor.ledger.keys import EVERY_TENANT, budget_key, dimension_key, hashed_key, session_key
-from spanledger_processor.ledger.orders import Order, walk
+from spanledger_processor.ledger.orders import Order, cost_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of, usd
 from spanledger_processor.ledger.runs import one_run
@@ -234,9 +234,9 @@ def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | Non
         return
     least = min(rule.thresholds, default=100) * rule.amount // 100
     for position in walk(reader, tenant, Table.SESSION, Order.COST):
-        session = reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
-        if session.cost * 2 < least:  # ranks are not exact
+        if position[0] < cost_rank(least):
             return
+        session = reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
         if session.cost >= least:
             yield session.labels.get("id", ""), session.cost
 

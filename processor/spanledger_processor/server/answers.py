@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
@@ -23,7 +24,7 @@ from spanledger_processor.ledger.pages import Page, Wanted
 from spanledger_processor.ledger.queries import CHEAPER
 from spanledger_processor.ledger.queries import candidates as of_session
 from spanledger_processor.ledger.rows import date_of, exact_usd, label, money, row, time_of
-from spanledger_processor.ledger.runs import sessions_of_run
+from spanledger_processor.ledger.runs import SPAWNED, linked, sessions_of_run
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.warnings import warning_row
@@ -100,7 +101,20 @@ def sessions(asked: Question) -> Answer:
         _wanted(asked.values, tests),
         to_row=lambda sums: _listed(asked, sums),
     )
+    if parent and (spawned := _spawned(asked, parent, wanted)) is not None:
+        return {"sessions": spawned, "next_cursor": None}
     return _page("sessions", pages.sessions(asked.reader, asked.tenant, wanted))
+
+
+def _spawned(asked: Question, parent: str, wanted: Wanted) -> list[Answer] | None:
+    """Return the sessions that one spawned, by their links; None where they are more than a page."""
+    ids = list(islice(linked(asked.reader, asked.tenant, SPAWNED, parent), wanted.limit + 1))
+    if wanted.cursor is not None or len(ids) > wanted.limit:
+        return None
+    found = [asked.reader.sums(session_key(asked.tenant, session_id)) for session_id in ids]
+    found = [sums for sums in found if sums.labels.get("id") and wanted.accepts(sums)]
+    found.sort(key=lambda sums: (sums.cost if wanted.by_cost else sums.last_ns, sums.labels["id"]), reverse=True)
+    return [wanted.to_row(sums) for sums in found]
 
 
 def _values_of(session: Sums, dimension: str) -> Sequence[str]:

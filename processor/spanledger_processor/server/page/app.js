@@ -7,6 +7,7 @@ import { candidates, dimension, list, overview, range, run, session, span, speed
 
 const RANGES = { "": "any time", today: "today", yesterday: "since yesterday", "7d": "7 days", "30d": "30 days", "90d": "90 days" };
 const USUALLY_30 = { "": "30 days", today: "today", yesterday: "since yesterday", "7d": "7 days", "90d": "90 days", "36500d": "all days" };
+const USUALLY_7 = { "": "7 days", today: "today", yesterday: "since yesterday", "30d": "30 days", "90d": "90 days", "36500d": "all days" };
 const CHOICES = {
   since: ["since", RANGES],
   sort: ["order", { last: "latest first", cost: "dearest first" }],
@@ -136,7 +137,8 @@ function filterForm(view, id, path, given, names) {
     }
     if (name in CHOICES) {
       const [title, choices] = CHOICES[name];
-      const options = name === "since" && (view === "" || view === "speed") ? USUALLY_30 : choices;
+      const usual = { "": USUALLY_30, speed: USUALLY_30, by: USUALLY_7 }[view];
+      const options = (name === "since" && usual) || choices;
       return choice(name, value, value && !(value in options) ? { ...options, [value]: value } : options, title);
     }
     return text(name, value, LABELS[name] || name);

@@ -131,7 +131,8 @@ const stateCell = (row) => make("span", { class: `state ${row.state || ""}` }, r
 
 export async function list(kind, given) {
   const isSessions = kind === "sessions";
-  const { rows, cursor } = await rowsOf(kind, kind, given);
+  const asked = !isSessions && given.sort === "cost" && !given.since && !given.until ? { ...given, since: "today" } : given; // all of them are compared
+  const { rows, cursor } = await rowsOf(kind, kind, asked);
   const title = isSessions ? "Sessions" : "Runs";
   const columns = [
     [isSessions ? "session" : "run", (row) => (isSessions || !row.id ? sessionLink(row, given) : make("a", { href: address(`run/${encodeURIComponent(row.id)}`, { tenant: given.tenant }) }, named(row.name || row.id))), "id", (row) => row.id],
@@ -150,7 +151,7 @@ export async function list(kind, given) {
   const none = cursor ? "None so far: there is more to look through." : filtered ? "None that fit the filter." : isSessions ? "No session yet." : "No run yet: a run is listed when it is named, or has more than one session.";
   return [
     make("h2", {}, title),
-    given.sort === "cost" && (given.since || given.until) ? soft("The dearest of those last active in this time.") : null,
+    given.sort === "cost" && (asked.since || asked.until) ? soft(`The dearest of those last active in this time: ${rangeText(asked)}.`) : null,
     rows.length ? table(title, columns, rows, { csv: false }) : soft(none),
     make(
       "div",
@@ -314,13 +315,14 @@ export async function candidates(_, given) {
 // --- dimensions, speed, unpriced ----------------------------------------------------------------------------------
 
 export async function dimension(name, given) {
-  const answer = await json(`dimensions/${encodeURIComponent(name)}`, { ...range(given), limit: 200 });
+  const since = given.since || (given.until ? "" : "7d");
+  const answer = await json(`dimensions/${encodeURIComponent(name)}`, { ...range(given), since, limit: 100 });
   const title = (row) => (row.other ? "(others)" : row.unattributed ? "(none named)" : row.value);
   const cellOf = (row) => (row.other || row.unattributed ? title(row) : make("a", { href: address("sessions", name === "model" ? { ...range(given), model: row.value } : { ...range(given), dimension: `${name}:${row.value}` }) }, named(row.value)));
   const days = answer.values.flatMap((row) => (row.days || []).map((day) => ({ ...day, name: title(row) })));
   const [labels, series] = byDay(days, (row) => row.name);
   return [
-    make("h2", {}, `By ${name}, ${rangeText(given)}`),
+    make("h2", {}, `By ${name}, ${rangeText({ ...given, since })}`),
     labels.length ? bars(`Cost by day and ${name}`, labels, series) : null,
     answer.values.length ? table(`By ${name}`, [[name, ["provider", "agent"].includes(name) ? (row) => (row.value ? named(row.value) : title(row)) : cellOf, "id"], ...SPENT], answer.values) : soft("Nothing was spent in this time."),
     answer.left_out ? soft(`${counted(answer.left_out, "further value")}: /api/v1/dimensions/${name}.`) : null,
