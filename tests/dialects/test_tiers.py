@@ -168,3 +168,43 @@ def test_claude_on_vertex_costs_more_in_a_region(scope: str, address: str, model
     call = read(span(told | {"gen_ai.provider.name": "gcp.vertex_ai"}, scope=scope))
     assert call.price_context == ((("region", region),) if region else ())
     assert Pricer().cost(call, 1_795_400_000 * 10**9).estimate or not region
+
+
+SERVED: dict[str, Any] = {"object": "chat.completion", "service_tier": "priority", "usage": {"prompt_tokens": 100}}
+METADATA = {"openai": {"serviceTier": "priority"}}
+VERCEL: dict[str, Any] = {"ai.operationId": "ai.generateText.doGenerate", "ai.usage.inputTokens": 100}
+VERCEL |= {"ai.usage.outputTokens": 10}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        OPENINFERENCE | {"output.value": SERVED},
+        OPENINFERENCE | {"output.value": json.dumps(SERVED)},
+        VERCEL | {"ai.response.providerMetadata": METADATA},
+        VERCEL | {"ai.response.providerMetadata": json.dumps(METADATA)},
+        chat(input_tokens=100, output_tokens=10) | {"openai.response.service_tier": ["priority"]},
+        chat(input_tokens=100, output_tokens=10)
+        | {"gen_ai.usage.raw": {"prompt_tokens": 100, "completion_tokens": 10, "service_tier": "priority"}},
+    ],
+)
+def test_a_tier_is_read_whatever_type_the_attribute_has(told: dict[str, Any]) -> None:
+    """OTLP has key-value lists and arrays beside strings: a Collector's processor may parse JSON into them."""
+    assert read(span(told)).price_context == (("service_tier", "priority"),)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        OPENINFERENCE,
+        VERCEL,
+        {
+            "langfuse.observation.type": "generation",
+            "langfuse.observation.usage_details": json.dumps({"input": 100, "output": 10}),
+        },
+    ],
+)
+def test_a_regional_endpoint_counts_in_every_vocabulary(told: dict[str, Any]) -> None:
+    """https://platform.openai.com/docs/guides/your-data: data residency has hosts of its own."""
+    assert read(span(told | {"server.address": "eu.api.openai.com"})).price_context == (("region", "eu"),)
+    assert read(span(told | {"server.address": "api.openai.com"})).price_context == ()

@@ -270,6 +270,7 @@ def _told(
 def _under(keys: Keys, get: Callable[[str], Any]) -> Iterator[tuple[str, str]]:
     for key in keys:
         value = get(key)
+        value = value[0] if isinstance(value, list) and len(value) == 1 else value
         if isinstance(value, str) and value:
             yield _term(key), _tier(value[:_LONGEST_TIER])
 

@@ -84,8 +84,9 @@ def read_response(view: ScopedSpan, places: tuple[UsageText, ...]) -> Response:
             _read_answer(texts.parse(value), response)
             continue
         response.usages += [parsed for item in _objects(value, place) if (parsed := read_usage(item)) is not None]
-        if isinstance(value, str):
-            _read_text(value, response)
+        written = value if isinstance(value, str) else texts.written(value)
+        if written:
+            _read_text(written, response)
     return response
 
 

@@ -44,6 +44,16 @@ def parse(value: Any) -> Any:
         return _literal(text) if len(text) <= MAX_REPR else None
 
 
+def written(value: Any) -> str:
+    """Return an object or a list as JSON, "" for anything else and for what has none."""
+    if not isinstance(value, Mapping | list):
+        return ""
+    try:
+        return orjson.dumps(value, default=str).decode()
+    except (TypeError, ValueError):
+        return ""
+
+
 def usages(text: str) -> Iterator[Mapping[str, Any]]:
     """Yield the objects that stand behind a key for usage anywhere in a text; nothing around them is parsed."""
     if len(text) > MAX_SEARCHED:

@@ -24,6 +24,7 @@ from spanledger_processor.dialects.schema import (
 from spanledger_processor.dialects.usage import as_counts
 from spanledger_processor.dialects.usage_shapes import read_usage
 from spanledger_processor.dialects.values import count
+from spanledger_processor.dialects.vendors.otel import ENDPOINTS
 
 
 def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
@@ -206,6 +207,7 @@ LANGFUSE = Dialect(
     served=("langfuse.observation.metadata.service_tier",),
     served_in=("langfuse.observation.output",),
     asked_in=("langfuse.observation.model.parameters", "langfuse.observation.metadata"),
+    endpoints=ENDPOINTS,
     own_cache=(
         Mark("langfuse.observation.metadata.cache_hit"),
         Mark("langfuse.observation.metadata", path=("cache_hit",)),

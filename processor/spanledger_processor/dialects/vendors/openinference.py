@@ -20,7 +20,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.vendors.otel import PROPOSED_COST
+from spanledger_processor.dialects.vendors.otel import ENDPOINTS, PROPOSED_COST
 from spanledger_processor.model import Call
 
 TOKENS = Tokens(
@@ -91,6 +91,7 @@ OPENINFERENCE = Dialect(
     response_id=("llm.response.id",),
     tokens=TOKENS,
     asked_in=("llm.invocation_parameters",),
+    endpoints=ENDPOINTS,
     content=(
         "embedding.embeddings.*.embedding.text",
         "embedding.embeddings.*.embedding.vector",

@@ -29,7 +29,7 @@ from spanledger_processor.dialects.schema import (
 from spanledger_processor.dialects.usage import add_bought, add_shown
 from spanledger_processor.dialects.usage_shapes import read_parts, read_terms
 from spanledger_processor.dialects.values import NoCountError, count, money, text
-from spanledger_processor.dialects.vendors.otel import OTEL, TOKENS
+from spanledger_processor.dialects.vendors.otel import ENDPOINTS, OTEL, TOKENS
 from spanledger_processor.model import Call, Kind, ReportedCost
 
 _CALLS: dict[str, Kind] = {
@@ -68,8 +68,6 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
     Classes are added one by one: version 5 tells reads flat and writes here.
     """
     value = view.attributes.get("ai.response.providerMetadata")
-    if not isinstance(value, str):
-        return
     for name, told in _objects(texts.parse(value)):
         inner = told.get("usage")
         places = (told, inner) if isinstance(inner, Mapping) else (told,)
@@ -220,6 +218,7 @@ VERCEL_LEGACY = Dialect(
         cache_write=("ai.usage.inputTokenDetails.cacheWriteTokens",),
         reasoning=("ai.usage.outputTokenDetails.reasoningTokens", "ai.usage.reasoningTokens"),
     ),
+    endpoints=ENDPOINTS,
     usage_texts=(UsageText("ai.response.providerMetadata"),),
     first_token=(FirstToken("ai.response.msToFirstChunk", "ms"),),
     sources=(
