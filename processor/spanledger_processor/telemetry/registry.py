@@ -129,6 +129,8 @@ class Registry:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._collectors = {row.name: _collector(row, self._registry) for row in self._rows}
+        self._children: dict[tuple[str, tuple[str, ...]], MetricWrapperBase] = {}
+        """By name and labels, as the collectors have them, which take a lock to look for one."""
         for row in self._rows:
             for values in row.beginnings:
                 self._collectors[row.name].labels(*values)
@@ -196,9 +198,12 @@ class Registry:
         self._gone = [(name, labels, value, None) for (name, labels), value in kept.items()]
 
     def _child(self, kind: type[_Metric], name: str, labels: tuple[str, ...]) -> _Metric:
-        collector = self._collectors[name]
-        assert isinstance(collector, kind), f"{name} is no {kind.__name__}"
-        return collector.labels(*labels) if labels else collector
+        child = self._children.get((name, labels))
+        if child is None:
+            collector = self._collectors[name]
+            child = self._children[name, labels] = collector.labels(*labels) if labels else collector
+        assert isinstance(child, kind), f"{name} is no {kind.__name__}"
+        return child
 
 
 def _later(sample: Sample, other: Exemplar | None) -> Exemplar | None:
