@@ -195,9 +195,12 @@ def bind(address: tuple[str, int], where: str, *, share_port: bool = False) -> s
     host, port = address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024, reuse_port=share_port)
+        listening = socket.create_server((host, port), family=family, backlog=1024, reuse_port=share_port)
     except OSError as error:
         raise OSError(f"{where}.endpoint: cannot listen on {host}:{port}: {error.strerror or error}") from error
+    # asyncio does so only for sockets that were made with a protocol number; what is accepted inherits it.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 def _config(app: ASGIApp, tls: ssl.SSLContext | None, protocol: type[_Protocol], idle_timeout: float) -> uvicorn.Config:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from certificates import Certificates
 from doors import Doors, exporter, opened, traces
+from spanledger_processor.listener import bind
 from spanledger_processor.receivers import zstd_relay
 from spanledger_processor.receivers.zstd_relay import HeaderRewriter, ZstdRelay
 
@@ -156,3 +157,11 @@ async def test_no_connection_is_open_once_it_has_stopped() -> None:
     for writer in kept:
         writer.close()
         await writer.wait_closed()
+
+
+def test_what_a_listener_accepts_sends_small_frames_at_once() -> None:
+    """Flow control's frames waited for acknowledgements that clients put off for 40 ms (RFC 1122, section 4.2.3.2)."""
+    with bind(("127.0.0.1", 0), "receivers") as listening, socket.create_connection(listening.getsockname()):
+        accepted, _ = listening.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
