@@ -57,6 +57,7 @@ def _use(mux: ScriptedMux, chance: random.Random) -> None:
         mux.turn(name, model, _tokens(chance), aborted=what == "abort")
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("seed", [1, 2])
 def test_killed_at_random_moments(seed: int, tmp_path: Path) -> None:
     chance = random.Random(seed)
@@ -81,5 +82,5 @@ def test_killed_at_random_moments(seed: int, tmp_path: Path) -> None:
         for (name, _), counts in mux.truth.items():
             truth[name][0] += sum(counts[:3])
             truth[name][1] += sum(counts[3:])
-        ledger = {name: told(served.config, "session", name)["tokens"] for name in truth}
+        ledger = {row["id"]: row["tokens"] for row in told(served.config, "sessions")}
         assert {name: [found["input"], found["output"]] for name, found in ledger.items()} == dict(truth)
