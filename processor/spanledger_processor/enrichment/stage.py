@@ -28,7 +28,7 @@ from spanledger_processor.otlp.wire import MalformedError
 
 _KNOWN_TRACES = 8192
 
-SLICE = 128
+SLICE = 32
 """Spans read or written between two pauses; a large span counts as several."""
 _SPAN_BYTES = 4096
 """Bytes of a span that count as one more."""
