@@ -8,9 +8,11 @@ import http.client
 import json
 import socket
 import sys
+import threading
 from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import httpx2
@@ -25,6 +27,7 @@ from contract_names import ALL, NAMES
 from replays import attributes, spans_of
 from served import TRACES, RefusedError, Served
 from spanledger_processor.otlp.json_form import to_json
+from tools.programs import eventually
 
 TOKEN, API_TOKEN, TENANT = "token-of-senders-4711", "token-of-readers-4712", "x-scope-orgid"
 OURS = {"authorization": f"Bearer {API_TOKEN}"}
@@ -299,6 +302,45 @@ def test_connections_that_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
             assert served.post(request(chat())).status_code == 200
         assert "Traceback" not in (served.config.parent / "spanledger.log").read_text()
         assert served.answer("/api/v1/summary")["total"]["calls"] == 3
+
+
+class _Elsewhere(BaseHTTPRequestHandler):
+    """A webhook that sends whoever posts to it on, to an address of its own choice."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_POST(self) -> None:
+        self.asked.append(self.path)
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(307)
+        self.send_header("location", f"http://127.0.0.1:{self.server.server_port}/internal")  # type: ignore[attr-defined]
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class calls it so
+        """Nothing."""
+
+
+def test_a_webhook_leads_nowhere_else_and_its_secrets_are_not_logged(tmp_path: Path) -> None:
+    hook = ThreadingHTTPServer(("127.0.0.1", 0), _Elsewhere)
+    threading.Thread(target=hook.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{hook.server_port}/hook?key=secret-of-the-url"
+    webhook = {"url": url, "secret": "secret-of-the-signature"}
+    more = {"processor": {"budgets": [{"name": "b", "amount": 0.00001, "period": "day", "webhook": webhook}]}}
+    with Backend() as backend, Served(tmp_path, backend.port, more, arguments=("--log-level", "debug")) as served:
+        served.export(request(chat()))
+        eventually(lambda: _assert_in("answered 307", (tmp_path / "spanledger.log").read_text()))
+    hook.shutdown()
+    hook.server_close()
+    assert set(_Elsewhere.asked) == {"/hook?key=secret-of-the-url"}
+    assert "secret-of" not in (tmp_path / "spanledger.log").read_text()
+
+
+def _assert_in(wanted: str, text: str) -> None:
+    assert wanted in text
 
 
 def test_no_secret_stands_in_a_message(guarded: tuple[Served, Backend], tmp_path: Path) -> None:
