@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 
 from ledger_in_memory import NOW, TENANT
 from spanledger_exporters import Verdict
-from spanledger_processor.config.processing import Webhook
+from spanledger_processor.config.limits import Webhook
 from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Changes, Reader, Unit

@@ -5,37 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator, model_validator
 
 from spanledger_exporters.settings import Duration
+from spanledger_processor.config.limits import Budget, RateLimitSettings, Warnings
 from spanledger_processor.config.section import (
     NULL_IS_DEFAULT,
     AttributeKeys,
     Count,
     CountOrOff,
     Section,
+    UsdRate,
     not_available,
-    whole,
 )
 from spanledger_processor.dialects import registry
 from spanledger_processor.dialects.content_classes import CLASSES
 from spanledger_processor.dialects.schema import ContentClass
 from spanledger_processor.model import FURTHER_CLASSES
 from spanledger_processor.signing.key import SHORTEST_KEY
-
-
-def _exact(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("should be an amount")
-    return Decimal(repr(value)) if isinstance(value, float) else value
-
-
-UsdRate: TypeAlias = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=10**9)]
-"""USD per million tokens, exact."""
 
 
 def _further_class(name: str) -> str:
@@ -396,125 +386,6 @@ class Metrics(Section):
         le=10_000,
         description="Pairs of value and model of one dimension that are told apart; all others are `other`.",
     )
-
-
-class Webhook(Section):
-    """Where a passed threshold is posted to, as JSON."""
-
-    url: str = Field(pattern=r"^https?://[^\s]+$", description="Where to.")
-    secret: SecretStr | None = Field(
-        default=None,
-        description="Signs each post: `x-spanledger-signature` is `sha256=` and the HMAC-SHA256 of the time in "
-        "`x-spanledger-timestamp`, a dot and the body.",
-    )
-    timeout: Duration = Field(default=10.0, gt=0, description="How long to wait for an answer. It is tried for a day.")
-
-
-class Budget(Section):
-    """An amount that should not be exceeded."""
-
-    name: Annotated[str, Field(min_length=1, max_length=100)] = Field(description="Its name; no two have one.")
-    amount: Annotated[UsdRate, Field(gt=0)] = Field(description="USD.")
-    period: Literal["day", "week", "month", "rolling", "session", "run"] = Field(
-        description="Of which time, by UTC days of the calls: `week` from Monday, `rolling` the last `days`; or of "
-        "each session or run."
-    )
-    days: Annotated[Count, Field(le=366)] | None = Field(default=None, description="Of `rolling`: today included.")
-    dimension: str | None = Field(
-        default=None,
-        description="Of whose spend: agent, model, provider, or of `processor.dimensions`. Default: all of it.",
-    )
-    value: str | None = Field(
-        default=None, min_length=1, description="Of one value of the dimension; default: of each by itself."
-    )
-    tenant: str | None = Field(default=None, description="Of one tenant; default: of each by itself.")
-    thresholds: tuple[Annotated[int, Field(ge=1, le=1000)], ...] = Field(
-        default=(50, 80, 100), min_length=1, description="Told when so many percent are used, each once in a period."
-    )
-    forecast: bool = Field(
-        default=True,
-        description="Told, too, when all of it will be used before the day, week or month ends, at the rate so far.",
-    )
-    webhook: Webhook | None = Field(default=None, description="Where a passed threshold is posted to, as JSON.")
-
-    @model_validator(mode="after")
-    def _fits(self) -> Budget:
-        if (self.period == "rolling") != (self.days is not None):
-            raise ValueError("days: say how many of `period: rolling`, and of no other period")
-        if self.value is not None and self.dimension is None:
-            raise ValueError("value: say of which dimension")
-        return self
-
-
-Percent: TypeAlias = Annotated[int, BeforeValidator(whole), Field(ge=1, le=100)]
-
-
-class FailureRate(Section):
-    """When much of a session fails; told once a session."""
-
-    threshold: Percent = Field(default=20, description="Percent of its spans whose status is an error, or more.")
-    minimum: Count = Field(default=5, description="And so many such spans at least.")
-
-
-class UnpricedShare(Section):
-    """When many calls of a UTC day have no price; told once a day and tenant."""
-
-    threshold: Percent = Field(default=5, description="Percent of the day's calls, or more.")
-    minimum: Count = Field(default=20, description="Of so many calls at least.")
-
-
-class CostRise(Section):
-    """When a session suddenly costs more than it did; told once a session.
-
-    Its time is divided into up to 32 stretches of a minute or more. It is a rise when the latest one cost so many times
-    the median of those before in which anything was spent, at least four of them.
-    """
-
-    factor: float = Field(default=5.0, gt=1, le=1e6, description="So many times as much as usual, or more.")
-    minimum: Annotated[UsdRate, Field(gt=0)] = Field(
-        default=Decimal(1), description="USD that the latest stretch cost at least."
-    )
-
-
-class Warnings(Section):
-    """What is warned of, beside budgets: those named here; one that is named and left empty has its defaults."""
-
-    failure_rate: FailureRate | None = Field(default=None, description="When much of a session fails; default: off.")
-    unpriced_share: UnpricedShare | None = Field(
-        default=None, description="When many calls of a UTC day have no price; default: off."
-    )
-    cost_rise: CostRise | None = Field(
-        default=None, description="When a session suddenly costs more than it did; default: off."
-    )
-    webhook: Webhook | None = Field(default=None, description="Where warnings are posted to, as JSON.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_runs(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            return {key: {} if value is None and key != "webhook" else value for key, value in given.items()}
-        return given
-
-
-class RateLimitSettings(Section):
-    """What one sender, or one tenant, may send in a minute; what is beyond is answered as retryable. Default: anything.
-
-    The workers of `serve --workers` share them.
-    """
-
-    per: Literal["sender", "tenant"] = Field(
-        default="sender",
-        description="`sender`: the host it comes from. `tenant`: requests and bytes by the tenant that a header names, "
-        "sessions and models by the tenant of the spans.",
-    )
-    requests: Count | None = Field(default=None, description="Requests a minute; default: no limit.")
-    bytes: Count | None = Field(
-        default=None, description="Bytes a minute, decompressed; the first request of a minute may be larger."
-    )
-    sessions: Count | None = Field(
-        default=None, description="Distinct sessions a minute; the first request of a minute may name more."
-    )
-    models: Count | None = Field(default=None, description="Distinct models a minute, likewise.")
 
 
 RedactionMode: TypeAlias = Literal["keep", "drop", "hash", "truncate"]

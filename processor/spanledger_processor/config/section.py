@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 from typing import Annotated, Any, NoReturn, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -87,3 +88,13 @@ def _once(keys: tuple[str, ...]) -> tuple[str, ...]:
 
 AttributeKeys: TypeAlias = Annotated[tuple[AttributeKey, ...], AfterValidator(_once)]
 """Attribute keys in order of trust: the first that a span carries is used."""
+
+
+def _exact(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("should be an amount")
+    return Decimal(repr(value)) if isinstance(value, float) else value
+
+
+UsdRate: TypeAlias = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, le=10**9)]
+"""USD per million tokens, exact."""

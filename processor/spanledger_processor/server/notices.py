@@ -22,7 +22,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 
 from spanledger_exporters import Verdict
 from spanledger_processor import synthesized
-from spanledger_processor.config.processing import Webhook
+from spanledger_processor.config.limits import Webhook
 from spanledger_processor.ledger.budgets import FORECAST, Crossing, untold_crossings
 from spanledger_processor.ledger.rows import Row, usd
 from spanledger_processor.ledger.store import Changes, StateError, Unit

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
 from spanledger_processor.accounting.facts import Batch
-from spanledger_processor.config.processing import RateLimitSettings
+from spanledger_processor.config.limits import RateLimitSettings
 from spanledger_processor.ledger.packing import pack, unpack
 
 Limit: TypeAlias = Literal["requests", "bytes", "sessions", "models"]
