@@ -8,7 +8,8 @@ import pytest
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.responses import usages_in
-from spanledger_processor.dialects.usage_shapes import USAGE_SHAPES, read_usage
+from spanledger_processor.dialects.usage_objects import read_usage
+from spanledger_processor.dialects.usage_shapes import USAGE_SHAPES
 from spanledger_processor.dialects.vendors.langfuse import usage as langfuse_usage
 from spanledger_processor.model import Usage
 

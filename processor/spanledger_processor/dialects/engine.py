@@ -31,7 +31,8 @@ from spanledger_processor.dialects.schema import (
     UsageText,
 )
 from spanledger_processor.dialects.usage import add_bought, add_shown, read_usage_of
-from spanledger_processor.dialects.usage_shapes import STANDARD, read_context
+from spanledger_processor.dialects.usage_objects import read_context
+from spanledger_processor.dialects.usage_shapes import STANDARD
 from spanledger_processor.dialects.values import flag, money, text, version_of
 from spanledger_processor.model import Call, Granularity, Kind, ReportedCost, ToolCall
 from spanledger_processor.units import Pico

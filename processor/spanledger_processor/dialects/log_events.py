@@ -19,7 +19,7 @@ from spanledger_processor.dialects.normalize import TOTAL_DIFFERS, Counts, Input
 from spanledger_processor.dialects.registry import LOG_EVENTS, detect
 from spanledger_processor.dialects.schema import FIRST_CHUNK, Attributes, Event, Keys, LogEvent
 from spanledger_processor.dialects.usage import as_counts, counts_under
-from spanledger_processor.dialects.usage_shapes import read_usage
+from spanledger_processor.dialects.usage_objects import read_usage
 from spanledger_processor.dialects.values import NoCountError, money, text
 from spanledger_processor.model import Call, ReportedCost, Signature, ToolCall, Usage
 from spanledger_processor.otlp.encoding import CLIENT, INTERNAL, SynthesizedSpan

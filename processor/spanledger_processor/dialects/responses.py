@@ -14,7 +14,8 @@ from typing import Any
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Terms
 from spanledger_processor.dialects.schema import ScopedSpan, UsageText
-from spanledger_processor.dialects.usage_shapes import STANDARD, ParsedUsage, read_usage
+from spanledger_processor.dialects.usage_objects import ParsedUsage, read_usage
+from spanledger_processor.dialects.usage_shapes import STANDARD
 
 _RESPONSE = frozenset({"choices", "usage", "object", "stop_reason"})
 """Keys that only a provider's whole response has at its top."""

@@ -30,7 +30,7 @@ from spanledger_processor.dialects.schema import (
     Source,
     Tokens,
 )
-from spanledger_processor.dialects.usage_shapes import read_usage
+from spanledger_processor.dialects.usage_objects import read_usage
 from spanledger_processor.dialects.values import NoCountError, count
 from spanledger_processor.model import CLASS_NAMES, Call, Usage
 

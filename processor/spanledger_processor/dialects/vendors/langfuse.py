@@ -22,7 +22,7 @@ from spanledger_processor.dialects.schema import (
     UsageText,
 )
 from spanledger_processor.dialects.usage import as_counts
-from spanledger_processor.dialects.usage_shapes import read_usage
+from spanledger_processor.dialects.usage_objects import read_usage
 from spanledger_processor.dialects.values import count
 from spanledger_processor.dialects.vendors.otel import ENDPOINTS
 

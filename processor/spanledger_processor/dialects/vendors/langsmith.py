@@ -20,7 +20,7 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     UsageText,
 )
-from spanledger_processor.dialects.usage_shapes import read_counts, read_terms, usage_shape_of
+from spanledger_processor.dialects.usage_objects import read_counts, read_terms, usage_shape_of
 from spanledger_processor.dialects.vendors.otel import OTEL
 
 

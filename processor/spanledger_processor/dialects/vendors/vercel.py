@@ -27,7 +27,7 @@ from spanledger_processor.dialects.schema import (
     UsageText,
 )
 from spanledger_processor.dialects.usage import add_bought, add_shown
-from spanledger_processor.dialects.usage_shapes import read_parts, read_terms
+from spanledger_processor.dialects.usage_objects import read_parts, read_terms
 from spanledger_processor.dialects.values import NoCountError, count, money, text
 from spanledger_processor.dialects.vendors.otel import ENDPOINTS, OTEL, TOKENS
 from spanledger_processor.model import Call, Kind, ReportedCost

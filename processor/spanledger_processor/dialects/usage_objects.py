@@ -1,0 +1,272 @@
+"""Reads usage objects by the tables of their shapes: counts, the usage that they stand for, and terms of the price."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from spanledger_processor.dialects.normalize import Counts, NormalizedUsage, Terms, no_text, normalize
+from spanledger_processor.dialects.usage_shapes import (
+    CONTEXT_PATHS,
+    PARTS,
+    SHAPE_PATHS,
+    STANDARD,
+    TEXT_PATHS,
+    TRAFFIC_KEYS,
+    UNCLASSED,
+    USAGE_SHAPES,
+    Paths,
+    UsageShape,
+)
+from spanledger_processor.dialects.values import NoCountError, count, money, text
+from spanledger_processor.model import ReportedCost
+from spanledger_processor.units import USD
+
+_TICK = USD // 10**10
+_MOST_ITERATIONS = 64
+_WRITES = "cache_creation_tokens"
+"""Told by LiteLLM since it counts writes in; between 1.60 and 1.80 there are releases whose prompt lacks them."""
+
+
+@dataclass(slots=True)
+class ParsedUsage:
+    """A usage object: its numbers as they came, the usage that they stand for, and terms of the price."""
+
+    counts: Counts
+    normalized: NormalizedUsage
+    terms: Terms
+
+
+def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
+    """Return the usage that an object tells, None if it has no known shape or counts that are none."""
+    shape = usage_shape_of(value)
+    if shape is None:
+        return None
+    try:
+        counts = read_counts(value, shape)
+        added = sum(count(_at(value, path)) or 0 for path in shape.adds)
+        terms = read_terms(value)
+        text_in = _first(value, _tables_for(value).text)
+    except NoCountError:
+        return None
+    if added and counts.input is not None:
+        counts.input += added
+    normalized = normalize(counts, shape.means, shape.output_means)
+    if text_in is not None:
+        terms.unclassed += no_text(counts, {"input": text_in})
+    counts.terms = terms
+    return ParsedUsage(counts, normalized, terms)
+
+
+_STEPS = {
+    path: tuple(path.split("."))
+    for paths in (
+        *(getattr(shape, name) for shape in USAGE_SHAPES for name in SHAPE_PATHS),
+        *PARTS.values(),
+        *UNCLASSED.values(),
+        TEXT_PATHS,
+    )
+    for path in paths
+}
+_TOPS = frozenset(_STEPS[path][0] for shape in USAGE_SHAPES for path in shape.needs)
+_KNOWN_TOPS = frozenset(steps[0] for steps in _STEPS.values())
+_TERM_KEYS = frozenset(
+    (
+        *(key for keys in CONTEXT_PATHS.values() for key in keys),
+        *TRAFFIC_KEYS,
+        *("iterations", "input_token_details", "output_token_details", "total_cost"),
+        *("cache_creation_input_tokens", "cost", "cost_in_usd_ticks"),
+    )
+)
+"""Keys of which one is there wherever an object says anything of the price besides classes."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """What objects with some keys may have: the tables above, with the paths that begin with one of these."""
+
+    shapes: tuple[UsageShape, ...]
+    parts: Mapping[str, Paths]
+    unclassed: Mapping[str, Paths]
+    text: Paths
+
+
+def _tables_for(value: Mapping[str, Any]) -> _Tables:
+    return _narrowed(_KNOWN_TOPS.intersection(value))
+
+
+@lru_cache(maxsize=1024)
+def _narrowed(keys: frozenset[str]) -> _Tables:
+    """Return what stands under `keys`. Bounded: which of them an object has comes from the network."""
+
+    def begun(paths: Paths) -> Paths:
+        return tuple(path for path in paths if _STEPS[path][0] in keys)
+
+    def rows(table: Mapping[str, Paths]) -> Mapping[str, Paths]:
+        return {name: left for name, paths in table.items() if (left := begun(paths))}
+
+    shapes: list[UsageShape] = []
+    for shape in USAGE_SHAPES:
+        if begun(shape.needs) == shape.needs and (not shape.any_of or begun(shape.any_of)):
+            changes: dict[str, Any] = {name: begun(getattr(shape, name)) for name in SHAPE_PATHS[1:]}
+            shapes.append(replace(shape, **changes))
+    return _Tables(tuple(shapes), rows(PARTS), rows(UNCLASSED), begun(TEXT_PATHS))
+
+
+def usage_shape_of(value: Mapping[str, Any]) -> UsageShape | None:
+    """Return the first shape that an object has."""
+    if _TOPS.isdisjoint(value):
+        return None
+    for shape in _tables_for(value).shapes:
+        if all(_at(value, path) is not None for path in shape.needs) and (
+            not shape.any_of or any(_at(value, path) is not None for path in shape.any_of)
+        ):
+            return shape
+    return None
+
+
+def read_counts(value: Mapping[str, Any], shape: UsageShape) -> Counts:
+    """Return the counts of an object by a shape.
+
+    Raises:
+        NoCountError: a value that should be a count is none.
+    """
+    return Counts(
+        _first(value, shape.input),
+        _first(value, shape.output),
+        _first(value, shape.total),
+        _first(value, shape.cache_read),
+        _first(value, shape.cache_write),
+        _first(value, shape.cache_write_5m),
+        _first(value, shape.cache_write_1h),
+        _first(value, shape.reasoning),
+        read_parts(value),
+    )
+
+
+def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the classes that are copied as they are, None if the object tells none.
+
+    Raises:
+        NoCountError: a value that should be a count is none.
+    """
+    parts = _tables_for(value).parts
+    if not parts:
+        return None
+    found = {name: number for name, paths in parts.items() if (number := _first(value, paths)) is not None}
+    return found or None
+
+
+def read_terms(value: Mapping[str, Any]) -> Terms:
+    """Return what a usage object says of the price besides its classes."""
+    terms = Terms()
+    if unclassed := _tables_for(value).unclassed:
+        terms.unclassed = tuple([what for what, paths in unclassed.items() if _some(value, paths)])
+    if _TERM_KEYS.isdisjoint(value):
+        return terms
+    terms.context = read_context(value)
+    traffic = next((text(value.get(key)).lower() for key in TRAFFIC_KEYS if value.get(key)), None)
+    if traffic is not None:
+        terms.plan = "provisioned" if "provisioned" in traffic else ""
+        terms.context["service_tier"] = traffic.removeprefix("on_demand").strip("_") if "on_demand" in traffic else ""
+    terms.unclassed += _further_sampling(value.get("iterations"))
+    _langchain_terms(value, terms)
+    details = value.get("prompt_tokens_details")
+    if value.get("cache_creation_input_tokens") and isinstance(details, dict) and _WRITES not in details:
+        terms.doubt = "LiteLLM may have left cache writes out of its sum"
+    terms.reported = _charged(value)
+    return terms
+
+
+def _further_sampling(iterations: Any) -> tuple[str, ...]:
+    """Return what a request of Anthropic's sampled beside its answer, which the counts around it leave out.
+
+    https://platform.claude.com/docs/en/build-with-claude/compaction-threshold: `usage.iterations`.
+    """
+    listed = iterations[:_MOST_ITERATIONS] if isinstance(iterations, list) else []
+    kinds = [text(one.get("type")) for one in listed if isinstance(one, dict)]
+    return tuple(dict.fromkeys(f"{kind[:64]} tokens" for kind in kinds if kind and kind != "message"))
+
+
+def read_context(value: Mapping[str, Any]) -> dict[str, str]:
+    """Return tier, speed and region that an object names, by the names of `Call.price_context`; "" is the standard.
+
+    Bedrock wraps them: `serviceTier.type`, `performanceConfig.latency`
+    (https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html).
+    """
+    context: dict[str, str] = {}
+    for name, keys in CONTEXT_PATHS.items():
+        for key in keys:
+            told = value.get(key)
+            if isinstance(told, dict):
+                told = told.get("type") or told.get("latency")
+            if isinstance(told, str):
+                tier = text(told).lower()[:64]
+                context[name] = "" if tier in STANDARD else tier
+                break
+    return context
+
+
+def _langchain_terms(value: Mapping[str, Any], terms: Terms) -> None:
+    """LangChain writes the tier into the names of its classes, and a total cost of 0 on a cached generation."""
+    for details in (value.get("input_token_details"), value.get("output_token_details")):
+        for tier in ("priority", "flex"):
+            if isinstance(details, dict) and any(str(key).startswith(tier) for key in details):
+                terms.context.setdefault("service_tier", tier)
+    cost = value.get("total_cost")
+    terms.own_cache = "total_tokens" in value and type(cost) in (int, float) and cost == 0
+
+
+def _charged(value: Mapping[str, Any]) -> ReportedCost | None:
+    """Return what the response says was charged: by OpenRouter, Perplexity or xAI.
+
+    https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.perplexity.ai/api-reference/chat-completions-post,
+    https://docs.x.ai/docs/guides/tools/tool-usage-details.
+    """
+    cost, details = value.get("cost"), value.get("cost_details") or value.get("costDetails")
+    if isinstance(cost, dict):
+        amount = money(cost.get("total_cost"))
+        return None if amount is None else ReportedCost(amount, True, "usage.cost.total_cost")
+    if "cost_in_usd_ticks" in value:
+        amount = money(value.get("cost_in_usd_ticks"), _TICK)
+        return None if amount is None else ReportedCost(amount, True, "usage.cost_in_usd_ticks")
+    amount = money(cost)
+    if amount is None or not ("is_byok" in value or "isByok" in value or isinstance(details, dict)):
+        return None
+    told = details if isinstance(details, dict) else {}
+    upstream = money(told.get("upstream_inference_cost") or told.get("upstreamInferenceCost"))
+    own_key = value.get("is_byok", value.get("isByok"))
+    return ReportedCost(amount, True, "usage.cost", upstream, own_key if isinstance(own_key, bool) else None)
+
+
+def _some(value: Mapping[str, Any], paths: Paths) -> bool:
+    return any(isinstance(found := _at(value, path), int | float) and found > 0 for path in paths)
+
+
+def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
+    for path in paths:
+        found = _at(value, path)
+        if found is not None and (number := count(found)) is not None:
+            return number
+    return None
+
+
+def _at(value: Mapping[str, Any], path: str) -> Any:
+    steps = _STEPS[path]
+    found = value.get(steps[0])
+    for step in steps[1:]:
+        if isinstance(found, dict):
+            found = found.get(step)
+        else:
+            found = _of_modality(found, step) if isinstance(found, list) else None
+    return found
+
+
+def _of_modality(details: list[Any], modality: str) -> Any:
+    """Google lists a count for each modality."""
+    for item in details[:16]:
+        if isinstance(item, dict) and str(item.get("modality", "")).rpartition(".")[2].upper() == modality:
+            return item
+    return None
