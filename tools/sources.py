@@ -18,7 +18,7 @@ from spanledger_processor.dialects.values import version_of
 
 SECONDS = 60
 _AVAILABLE = re.compile(r"Available versions: (.*)")
-_BOUND = re.compile(r"@(\d+)$")
+_BOUND = re.compile(r"@([\d.]+)$")
 
 
 def read_last() -> dict[str, str]:
@@ -49,7 +49,8 @@ def released(package: str) -> list[str]:
     """Return all releases that the registry of a package serves; of one with a bound ("npm:ai@6") those up to it."""
     registry, _, name = package.partition(":")
     if (bound := _BOUND.search(name)) is not None:
-        return [one for one in released(package.removesuffix(bound[0])) if version_of(one)[:1] <= (int(bound[1]),)]
+        last = version_of(bound[1])
+        return [one for one in released(package.removesuffix(bound[0])) if version_of(one)[: len(last)] <= last]
     command = (
         ["npm", "view", name, "versions", "--json"]
         if registry == "npm"

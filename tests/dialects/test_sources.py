@@ -118,6 +118,7 @@ def test_a_row_of_earlier_releases_is_not_out_of_date(monkeypatch: pytest.Monkey
     served = subprocess.CompletedProcess([], 0, stdout='["5.0.1", "6.0.1", "6.0.2", "7.0.1"]')
     monkeypatch.setattr(subprocess, "run", lambda command, **_: served if command[2] == "ai" else None)
     assert newer("6.0.1", released("npm:ai@6")) == ["6.0.2"]
+    assert newer("6.0.1", released("npm:ai@6.0")) == ["6.0.2"]
     assert newer("6.0.1", released("npm:ai")) == ["6.0.2", "7.0.1"]
 
 

@@ -63,7 +63,7 @@ LOGFIRE = replace(
             Input.INCLUSIVE,
             before=(5, 3),
             why="OpenAI's counts; response_data has the classes, and all of Anthropic's",
-            package="pypi:logfire",
+            package="pypi:logfire@5.2",
             read=("3.8.0", "5.2.0"),
         ),
         Source(
