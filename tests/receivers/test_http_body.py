@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 from backports import zstd
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from compressions import COMPRESS, FRAMED
@@ -17,6 +17,8 @@ from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reserva
 from spanledger_processor.receivers.refusals import RefusedError
 
 LIMIT = 4096
+SNAPPY_IDENTIFIER = 10
+"""Bytes of the chunk that a framed snappy stream begins with."""
 
 
 async def pieces(data: bytes, cuts: list[int]) -> AsyncIterator[bytes]:
@@ -69,9 +71,12 @@ async def test_a_stream_that_ends_too_early_is_refused(
     encoding: str, body: bytes, missing: int, cuts: list[int]
 ) -> None:
     packed = COMPRESS[encoding](body)
-    # less than its beginning, a framed snappy stream is a block, and then none that can be read
+    cut = packed[: max(1, len(packed) - missing)]
+    # less than its beginning, a framed snappy stream is a block, and then none that can be read; its beginning alone is
+    # a whole stream of nothing (https://github.com/google/snappy/blob/main/framing_format.txt, section 4.1)
+    assume(encoding != "x-snappy-framed" or len(cut) != SNAPPY_IDENTIFIER)
     with pytest.raises(RefusedError) as refused:
-        await read(packed[: max(1, len(packed) - missing)], cuts, encoding)
+        await read(cut, cuts, encoding)
     assert refusal(refused) in ("unreadable", "too_large")
 
 
