@@ -29,8 +29,9 @@ from rich.table import Table
 from spanledger_exporters.settings import parse
 from spanledger_processor.config.model import state_folder
 from spanledger_processor.signing import Signer, SigningKeyError, load_key
-from spanledger_processor.telemetry.log import FORMATS, LEVELS, set_up
+from spanledger_processor.telemetry.log import FORMATS, LEVELS, one_line, set_up
 from spanledger_sidecar.cursor import CursorError
+from spanledger_sidecar.files import is_folder
 from spanledger_sidecar.loop import (
     SOURCES,
     AlreadyCountedError,
@@ -184,10 +185,10 @@ def _print_summary(made: Sidecar) -> None:
     Console().print(table(made.sources, made.cursor.waiting()))
     for source in made.sources:
         for line in findings(source, made.settings):
-            click.echo(line)
+            click.echo(one_line(line))
         named = source.errors.named()
         for path, why in list(named.items())[:_FILES_NAMED]:
-            click.echo(f"{source.name}: {path} {why}")
+            click.echo(one_line(f"{source.name}: {path} {why}"))
         if len(named) > _FILES_NAMED:
             click.echo(f"{source.name}: and {len(named) - _FILES_NAMED:,} files more")
 
@@ -201,8 +202,11 @@ def _end(made: Sidecar, *, sent: bool) -> None:
         _fail(f"{address} refuses {apart:,} spans for good ({reason}); they are offered again next time", FAILED)
     if made.outbox.rejected:
         _fail(f"{address} left out {made.outbox.rejected:,} spans of what it took; they are lost there", FAILED)
-    if not any((root / "sessions").is_dir() for source in made.sources for root in source.roots()):
+    homes = [source for source in made.sources if any(is_folder(root / "sessions") for root in source.roots())]
+    if not homes:
         _fail("there was nothing to read: no home has a folder sessions; name one with --root", FAILED)
+    if all(source.errors.count and source.counts.unread >= source.counts.sessions for source in homes):
+        _fail("nothing could be read: the files and folders above say why", FAILED)
 
 
 def _api_beside(endpoint: str | None) -> str:
@@ -312,7 +316,7 @@ _ROWS: Sequence[tuple[str, Callable[[Source], str]]] = (
     ("usage without such a cost", lambda source: f"{source.counts.uncosted:,}"),
     ("files reset", lambda source: f"{source.counts.resets:,}"),
     ("tokens from before, not counted", lambda source: f"{source.counts.known_tokens:,}"),
-    ("files that cannot be used", lambda source: f"{source.errors.count:,}"),
+    ("files with a fault", lambda source: f"{source.errors.count:,}"),
 )
 
 

@@ -6,13 +6,14 @@ used.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import queue
 import stat
 import threading
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
@@ -93,7 +94,7 @@ def open_plain(path: Path) -> BinaryIO:
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(path) from None
     except OSError as error:
-        if path.is_symlink():
+        if error.errno == errno.ELOOP:
             raise UnreadableError("is a symbolic link, which is not followed") from None
         raise UnreadableError(f"cannot be opened: {error.strerror}") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
@@ -140,28 +141,25 @@ Signals: TypeAlias = dict[str, tuple[int, int, int]]
 """For each file of a folder that is looked at: its time of change (ns), size and inode."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """The folders below a home's `sessions`. `links` are symbolic links, `odd` folders whose names are no UTF-8."""
+def list_sessions(root: Path, report: Callable[[Path, str], None] = lambda *_: None) -> dict[str, Path] | None:
+    """Return the session folders of a home by name; None where they cannot be listed now, which says nothing of any.
 
-    folders: dict[str, Path] = field(default_factory=dict)
-    links: list[Path] = field(default_factory=list)
-    odd: list[Path] = field(default_factory=list)
-
-
-def list_sessions(root: Path) -> Listing | None:
-    """Return the session folders of a home; None where they cannot be listed now, which says nothing of any."""
-    found = Listing()
+    `report` is told of what is left out, and why.
+    """
+    found: dict[str, Path] = {}
     try:
         with os.scandir(root / "sessions") as entries:
             for entry in entries:
                 if entry.is_symlink():
-                    found.links.append(Path(entry.path))
+                    report(Path(entry.path), "is a symbolic link, which is not followed")
                 elif entry.is_dir() and entry.name.isprintable():
-                    found.folders[entry.name] = Path(entry.path)
+                    found[entry.name] = Path(entry.path)
                 elif entry.is_dir():
-                    found.odd.append(Path(entry.path))
-    except OSError:
+                    report(Path(entry.path), "has a name that is no text, and is left out")
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        report(root / "sessions", f"cannot be listed: {error.strerror}")
         return None
     return found
 
@@ -235,6 +233,11 @@ class FileErrors:
             log.warning(line)  # as its own message: the log leaves out repeats of one, and each file is named
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether it is a folder that may be looked for: False where one above it is shut (Path.is_dir raises)."""
+    return os.path.isdir(path)  # noqa: PTH112 - the reason is above
+
+
 def real_folders(paths: Iterable[Path]) -> list[Path]:
     """Return the folders behind `paths` that are there, each once: the old home is a link to the new one."""
     found: dict[tuple[int, int], Path] = {}
@@ -279,7 +282,7 @@ class Watcher:
 
     def follow(self, roots: Iterable[Path]) -> bool:
         """Watch these homes from now on, instead of others; whether that is new, so that a scan is due."""
-        folders = tuple((path, identity_of(path)) for root in roots if (path := root / "sessions").is_dir())
+        folders = tuple((path, identity_of(path)) for root in roots if is_folder(path := root / "sessions"))
         if folders == self.watched:
             return False
         self.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import queue
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, Literal, TypeAlias
 from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 from spanledger_sidecar.cursor import Cursor
-from spanledger_sidecar.files import Listing, Watcher, list_sessions
+from spanledger_sidecar.files import Watcher, is_folder, list_sessions
 from spanledger_sidecar.records import Sign
 from spanledger_sidecar.sender import InProcess, Outbox, Post, Sender
 from spanledger_sidecar.sources import ScanContext, Source
@@ -173,10 +174,10 @@ class Sidecar:
             kept = self._now_ms() if self.settings.since_ms is None else self.settings.since_ms
             with self.cursor.write() as change:
                 change.set_meta(f"{name} since", kept)
-        elif self.settings.since_ms is not None and self.settings.since_ms != kept:
+        elif self.settings.since_ms is not None and self.settings.since_ms < kept:
             self.late.append(
-                f"{name} was read before, and counts what is dated from {_day(kept)} on. "
-                + AGAIN.format(self.cursor.path)
+                f"{name} was read before, and counts what is dated from {_day(kept)} on, not from "
+                f"{_day(self.settings.since_ms)}. " + AGAIN.format(self.cursor.path)
             )
         return kept
 
@@ -194,7 +195,7 @@ class Sidecar:
             return
         try:
             for source in self.sources:
-                names = (name for root in source.roots() for name in (list_sessions(root) or Listing()).folders)
+                names = (name for root in source.roots() for name in list_sessions(root) or ())
                 if source.name in self.first and (found := counted(names)) is not None:
                     raise AlreadyCountedError(
                         f"the ledger has session {found} of {source.name} already: single turns would count once, but "
@@ -307,14 +308,7 @@ AGAIN = (
 
 def findings(source: Source, settings: Settings) -> list[str]:
     """Return what was looked at, what was there, and what of it is not counted, in lines for people."""
-    lines = []
-    for place in source.places():
-        if not place.is_dir():
-            lines.append(f"{source.name}: {place} is not there (yet)")
-        elif not (place / "sessions").is_dir():
-            lines.append(f"{source.name}: {place} has no folder sessions (yet): nothing is read there")
-        else:
-            lines.append(f"{source.name}: reads {place}")
+    lines = [f"{source.name}: {_found_at(place)}" for place in source.places()]
     counts = source.counts
     if counts.known_sessions:
         given = settings.since_ms
@@ -325,6 +319,19 @@ def findings(source: Source, settings: Settings) -> list[str]:
             f"that {why} (--since, --backfill)"
         )
     return lines
+
+
+def _found_at(place: Path) -> str:
+    if is_folder(place / "sessions"):
+        return f"reads {place}"
+    try:
+        is_shut = not os.access(place, os.X_OK) if stat.S_ISDIR(place.stat().st_mode) else None
+    except PermissionError:
+        is_shut = True
+    except OSError:
+        return f"{place} is not there (yet)"
+    why = {None: "is no folder", True: "may not be opened", False: "has no folder sessions (yet)"}[is_shut]
+    return f"{place} {why}: nothing is read there"
 
 
 def _day(at_ms: int) -> str:

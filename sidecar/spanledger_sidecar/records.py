@@ -6,7 +6,7 @@ stored form of plain values.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Literal, TypeAlias
@@ -122,6 +122,7 @@ Sign: TypeAlias = Callable[[str, Any], tuple[str, str]]
 """A tool's name and arguments to its signature and the signature's scope; both empty if there is none."""
 
 _LONGEST = 256
+_MOST = 2**53
 
 
 class UnreadableError(Exception):
@@ -133,14 +134,21 @@ def count(value: Any) -> int:
 
     Files hold null, negative and missing numbers: docs/formats/mux.md#17-sums-that-fall.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST:
         return 0
     return int(value)
 
 
+def no_counts(values: Iterable[Any]) -> int:
+    """Return how many values are no numbers of tokens, nor what files hold instead: nothing, or less than 0."""
+    return sum(value is not None and not (type(value) in (int, float) and value < _MOST) for value in values)
+
+
 EARLIEST_MS, LATEST_MS = 946_684_800_000, 4_102_444_800_000
 """2000 and 2100: what is no time between them is no time of a call, but seconds, microseconds or a mistake."""
-NO_TIME = "holds {} times that are none between 2000 and 2100 in ms, and are taken as not known"
+NO_TIME = "holds times that are none between 2000 and 2100 in ms, and are taken as not known: {}"
+NO_COUNT = "holds numbers of tokens that are none, and count as 0: {}"
+DAMAGED = "has damaged lines, which are left out: {}"
 
 
 def time_ms(value: Any) -> int:

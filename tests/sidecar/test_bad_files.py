@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from mux_homes import DOCUMENTS, bucket, put, row, usage
+from mux_homes import DOCUMENTS, WRITTEN_MS, bucket, put, row, shut_to_us, usage
 from sidecars import Endpoint, by_model, look, sidecar
 from spanledger_sidecar.files import MAX_BYTES
+from spanledger_sidecar.loop import SOURCES, SourceName
 from spanledger_sidecar.records import EARLIEST_MS, LATEST_MS
 from xum_homes import HOMES
 
@@ -90,7 +91,7 @@ def test_damaged_lines_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogC
     put(root, "".join(lines), "chat.jsonl")
     look(tmp_path / "state", endpoint, root)
     assert sum(map(sum, by_model(endpoint.usage()).values())) == 6
-    assert "has 1 damaged lines" in caplog.text
+    assert "damaged lines, which are left out: 1;" in caplog.text
 
 
 def test_a_huge_line_is_damage(tmp_path: Path) -> None:
@@ -124,6 +125,69 @@ def test_a_workspace_in_two_homes_counts_once(tmp_path: Path) -> None:
     for _ in range(3):
         look(tmp_path / "state", endpoint, tmp_path / "a", tmp_path / "b")
     assert sum(map(sum, by_model(endpoint.usage()).values())) == 10
+
+
+def test_a_workspace_that_may_not_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, GOOD, workspace="good")
+    path = put(root, GOOD, workspace="shut")
+    with sidecar(tmp_path / "state", endpoint, root) as made:
+        shut_to_us(path.parent, monkeypatch)
+        made.once()
+        assert made.sources[0].errors.named()[path] == "cannot be opened: Permission denied"
+        assert [why for why in made.sources[0].errors.named().values() if "bug" in why] == []
+        assert made.sources[0].counts.unread == 1
+    assert set(by_model(endpoint.usage())) == {("good", MODEL)}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_sessions_that_may_not_be_listed_are_named(
+    source: SourceName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sessions = put(tmp_path / "home", GOOD).parent.parent
+    with sidecar(tmp_path / "state", Endpoint(), tmp_path / "home", source=source) as made:
+        shut_to_us(sessions, monkeypatch)
+        made.once()
+        assert made.sources[0].errors.named() == {sessions: "cannot be listed: Permission denied"}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_link_among_the_sessions_is_named(source: SourceName, tmp_path: Path) -> None:
+    link = put(tmp_path / "home", GOOD).parent.with_name("linked")
+    link.symlink_to(tmp_path)
+    with sidecar(tmp_path / "state", Endpoint(), tmp_path / "home", source=source) as made:
+        made.once()
+        assert made.sources[0].errors.named() == {link: "is a symbolic link, which is not followed"}
+
+
+@pytest.mark.parametrize("odd", [2**53, 10**30, "1000", True, [1], {"n": 1}])
+def test_a_number_of_tokens_that_is_none_is_named(odd: Any, tmp_path: Path) -> None:
+    """It counts as 0, which nobody could tell from a turn without input."""
+    root = tmp_path / "mux"
+    in_sum = put(root, usage({MODEL: bucket(odd, 5)}), workspace="sum")
+    in_chat = put(root, row("m1", MODEL, odd, 1), "chat.jsonl", "chat")
+    tools: dict[str, Any] = {"toolModelUsages": [{"model": MODEL, "usage": {"inputTokens": odd}}]}
+    in_tool = put(root, row("m2", MODEL, 1, 1, **tools), "chat.jsonl", "tool")
+    call = {
+        "timestamp": WRITTEN_MS,
+        "model": MODEL,
+        "source": "status",
+        "usage": {"inputTokens": 1, "outputTokens": odd},
+    }
+    headless = put(root, json.dumps(call) + "\n", "headless-usage.jsonl", "headless")
+    with sidecar(tmp_path / "state", Endpoint(), root) as made:
+        made.once()
+        why = "holds numbers of tokens that are none, and count as 0: 1"
+        assert made.sources[0].errors.named() == dict.fromkeys([in_sum, in_chat, in_tool, headless], why)
+
+
+@pytest.mark.parametrize("usual", [None, -1, 0, 5.0])
+def test_what_files_hold_in_place_of_a_number_is_not_named(usual: Any, tmp_path: Path) -> None:
+    put(tmp_path / "mux", usage({MODEL: bucket(usual, 5)}))
+    put(tmp_path / "mux", row("m1", MODEL, usual, 1), "chat.jsonl")
+    with sidecar(tmp_path / "state", Endpoint(), tmp_path / "mux") as made:
+        made.once()
+        assert made.sources[0].errors.named() == {}
 
 
 def test_a_name_that_is_no_text_is_left_out(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from backend import Backend
-from mux_homes import bucket, put, usage
+from mux_homes import bucket, put, shut_to_us, usage
 from spanledger_sidecar.cli import sidecar
 from spanledger_sidecar.cursor import Cursor
 from tilth_logs import RECORDED, session
@@ -88,3 +88,51 @@ def test_since_counts_from_a_time_on(tmp_path: Path) -> None:
         endpoint = f"127.0.0.1:{backend.port}"
         result = _run(tmp_path, "--once", "--since", "2026-05-03T15:13:10Z", "--endpoint", endpoint)
     assert _rows(result)["tokens"] == ["11", "2,480"]  # a file without a date is of the time when it was written
+
+
+def test_since_is_late_only_where_it_asks_for_more_than_what_counts(tmp_path: Path) -> None:
+    """The same command from cron asks for later times each day, all of which count already."""
+    put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6)}))
+    with Backend() as backend:
+        arguments = ["--once", "--endpoint", f"127.0.0.1:{backend.port}", "--since"]
+        runs = [_run(tmp_path, *arguments, since) for since in ("2026-11-01", "2026-11-01", "2026-11-02", "2026-10-31")]
+    late = "counts what is dated from 2026-11-01 00:00:00Z on, not from 2026-10-31 00:00:00Z"
+    assert [late in run.stderr for run in runs] == [False, False, False, True]
+    assert ["was read before" in run.stderr for run in runs] == [False, False, False, True]
+
+
+def test_once_fails_where_nothing_can_be_read(tmp_path: Path) -> None:
+    """One session of two is something; a second look, which finds nothing new, is no failure."""
+    root = tmp_path / "home" / ".mux"
+    with Backend() as backend:
+        arguments = ["--once", "--source", "mux", "--endpoint", f"127.0.0.1:{backend.port}"]
+        put(root, "{", workspace="bad")
+        failed = _run(tmp_path, *arguments)
+        put(root, usage({MODEL: bucket(5, 6)}), workspace="good")
+        put(root, "{{", workspace="bad")
+        runs = [_run(tmp_path, *arguments) for _ in range(2)]
+    assert (failed.exit_code, "nothing could be read" in failed.stderr) == (1, True)
+    assert [run.exit_code for run in runs] == [0, 0]
+    assert _rows(runs[0])["files with a fault"] == ["1"]
+
+
+def test_a_name_on_the_disk_cannot_forge_lines(tmp_path: Path) -> None:
+    put(tmp_path / "home" / ".mux", "{", workspace="a\x1b[2Jb\nmux: all is well")
+    result = _run(tmp_path, "--once", "--source", "mux")
+    assert "\x1b" not in result.output
+    assert r"a\x1b[2Jb\nmux: all is well has a name that is no text" in result.stdout
+
+
+def test_a_root_that_is_a_file_is_said(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", "utf-8")
+    result = _run(tmp_path, "--once", "--root", str(tmp_path / "config.json"))
+    assert (result.exit_code, "config.json is no folder" in result.stdout) == (1, True)
+
+
+def test_a_home_that_may_not_be_opened_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6)})).parents[2]
+    shut_to_us(home, monkeypatch)
+    result = _run(tmp_path, "--once", "--source", "mux")
+    assert result.exit_code == 1, result.output
+    assert f"mux: {home} may not be opened: nothing is read there" in result.stdout
+    assert f"mux: {home / 'sessions'} cannot be listed: Permission denied" in result.stdout

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sidecars import DATA
 
@@ -61,3 +65,20 @@ def row(name: str, model: str, given: int, answer: int, at_ms: int = WRITTEN_MS 
         **more,
     }
     return json.dumps({"id": name, "role": "assistant", "metadata": metadata, "parts": []}) + "\n"
+
+
+def shut_to_us(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process open and see nothing in a folder, as its mode 0 would if the tests did not run as root."""
+
+    def shut(call: Callable[..., Any], *, itself: bool) -> Callable[..., Any]:
+        def asked(path: Any = ".", *rest: Any, **more: Any) -> Any:
+            if not isinstance(path, int) and folder in [*([Path(path)] if itself else []), *Path(path).parents]:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return call(path, *rest, **more)
+
+        return asked
+
+    for name, itself in {"open": True, "scandir": True, "listdir": True, "stat": False, "lstat": False}.items():
+        monkeypatch.setattr(os, name, shut(getattr(os, name), itself=itself))
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder and access(path, mode))

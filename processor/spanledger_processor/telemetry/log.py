@@ -80,7 +80,7 @@ class _TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.000Z WARNING exporters.delivery: ...`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname} {_where(record)}: {_one_line(record.getMessage())}"
+        line = f"{_time(record)} {record.levelname} {_where(record)}: {one_line(record.getMessage())}"
         if repeated := getattr(record, "repeated", 0):
             line += f" ({repeated} more like it were left out)"
         if record.exc_info and record.exc_info[1]:
@@ -114,8 +114,11 @@ def _where(record: logging.LogRecord) -> str:
     return record.name.removeprefix("spanledger_processor.").removeprefix("spanledger_")
 
 
-def _one_line(message: str) -> str:
-    """No line breaks and no control characters, which could forge lines; what no stream can encode is replaced."""
+def one_line(message: str) -> str:
+    """Return a message without line breaks and control characters, which could forge lines.
+
+    What no stream can encode is replaced.
+    """
     shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in message)
     return shown.encode("utf-8", "replace").decode()
 

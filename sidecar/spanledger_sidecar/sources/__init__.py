@@ -17,7 +17,8 @@ from spanledger_sidecar.spans import span
 class Counts:
     """What was found and made in this process, for the summary.
 
-    `known_*` is what was there before the first run, and is not counted.
+    `known_*` is what was there before the first run, and is not counted. `unread` are sessions that changed, and of
+    which nothing could be read.
     """
 
     sessions: int = 0
@@ -28,6 +29,7 @@ class Counts:
     resets: int = 0
     known_sessions: int = 0
     known_tokens: int = 0
+    unread: int = 0
 
     def add(self, records: Iterable[Record]) -> None:
         """Count records of one session."""

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from spanledger_sidecar.cursor import Change, Cursor
 from spanledger_sidecar.files import FileErrors, Lines, list_sessions, open_plain, real_folders, signals
 from spanledger_sidecar.records import (
+    DAMAGED,
     NO_TIME,
     Record,
     Session,
@@ -269,8 +270,8 @@ class TilthSource:
     def scan(self, roots: list[Path], context: ScanContext) -> None:
         sessions: dict[str, Path] = {}
         for root in roots:
-            listing = list_sessions(root)
-            for name in listing.folders if listing else ():
+            listing = list_sessions(root, self.errors)
+            for name in listing or ():
                 sessions.setdefault(name, root)
         changed = {
             name: root
@@ -302,8 +303,13 @@ class TilthSource:
             log = self._read(change, name, path, context)
             spans = packed(log.records, context.now_ms)
             record = log.progress.pack()
+        except OSError as error:
+            self.errors(root / "sessions" / name, f"cannot be read: {error.strerror}")
+            self.counts.unread += 1
+            return None
         except Exception as error:  # noqa: BLE001 - one session must not stop the others
             self.errors(root / "sessions" / name, f"could not be read ({type(error).__name__}: this is a bug)")
+            self.counts.unread += 1
             return None
         for key in log.taken:
             change.count(key, name)
@@ -339,8 +345,9 @@ class TilthSource:
             pass
         except UnreadableError as error:
             self.errors(path, str(error))
+            self.counts.unread += 1
         if lines.damaged:
-            self.errors(path, f"has {lines.damaged} damaged lines, which are left out")
+            self.errors(path, DAMAGED.format(lines.damaged))
         if log.undated:
             self.errors(path, NO_TIME.format(log.undated))
         return log

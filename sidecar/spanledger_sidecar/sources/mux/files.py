@@ -16,9 +16,21 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from spanledger_sidecar.files import Lines, Signal, open_plain, read_document
-from spanledger_sidecar.records import NO_TIME, Session, Sign, UnreadableError, count, nested, text, time_ms
-from spanledger_sidecar.sources.mux.rows import Row, Wanted, canonical, headless, turns
+from spanledger_sidecar.files import Lines, Signal, is_folder, open_plain, read_document
+from spanledger_sidecar.records import (
+    DAMAGED,
+    NO_COUNT,
+    NO_TIME,
+    Session,
+    Sign,
+    UnreadableError,
+    count,
+    nested,
+    no_counts,
+    text,
+    time_ms,
+)
+from spanledger_sidecar.sources.mux.rows import Row, Wanted, canonical, headless, no_counts_of, turns
 from spanledger_sidecar.tokens import ZERO, TokenVector
 
 MARKER = ".xum.legacy-fallback"
@@ -38,7 +50,7 @@ def mux_root(environ: Mapping[str, str], home: Path) -> Path:
     legacy = None if suffix else _marked(home)
     candidates = [legacy, current, former, None if suffix else home / ".cmux"]
     for candidate in candidates:
-        if candidate is not None and candidate.is_dir():
+        if candidate is not None and is_folder(candidate):
             return candidate
     return current
 
@@ -236,6 +248,12 @@ def bucket_of(value: dict[str, Any]) -> Bucket:
     )
 
 
+def _no_counts(document: dict[str, Any]) -> int:
+    models = document.get("byModel")
+    usages = models.values() if isinstance(models, dict) else ()
+    return sum(no_counts(nested(usage, name, "tokens") for name in _CLASSES) for usage in usages)
+
+
 def _money(value: Any) -> int | None:
     """USD as picodollars; None for what is no amount of money."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _DEAREST:
@@ -311,6 +329,8 @@ def read_folder(path: Path, workspace: str, how: Reader, wanted: Wanted) -> Fold
         at = nested(document, "lastRequest", "timestamp")
         if at is not None and not time_ms(at):
             report(path / USAGE, NO_TIME.format(1))
+        elif odd := _no_counts(document):
+            report(path / USAGE, NO_COUNT.format(odd))
     if how.finer:
         _read_finer(path, workspace, how, wanted, folder)
     if folder.usage is not None:
@@ -349,8 +369,9 @@ def _read_finer(path: Path, workspace: str, how: Reader, wanted: Wanted, folder:
         result = turns(row, workspace, how.sign, wanted)
         folder.rows += result
         undated[0] += any(not turn.start_ms for turn in result)
+        uncounted[0] += no_counts_of(row.get("metadata")) if result else 0
 
-    undated = [0]
+    undated, uncounted = [0], [0]
     seen: Counter[str] = Counter()
 
     def add_headless(line: dict[str, Any]) -> None:
@@ -360,13 +381,16 @@ def _read_finer(path: Path, workspace: str, how: Reader, wanted: Wanted, folder:
         if row is not None:
             folder.rows.append(row)
             undated[0] += not row.end_ms
+            uncounted[0] += no_counts_of(line)
 
     for name, add in ((ARCHIVE, add_chat), (CHAT, add_chat), (HEADLESS, add_headless)):
-        undated[0] = 0
+        undated[0] = uncounted[0] = 0
         if _each_line(path / name, add, how.report) and add is add_chat:
             folder.chat = True
         if undated[0]:
             how.report(path / name, NO_TIME.format(undated[0]))
+        elif uncounted[0]:
+            how.report(path / name, NO_COUNT.format(uncounted[0]))
 
 
 def _each_line(path: Path, add: Callable[[dict[str, Any]], None], report: ReportError) -> bool:
@@ -384,5 +408,5 @@ def _each_line(path: Path, add: Callable[[dict[str, Any]], None], report: Report
     except OSError as error:
         report(path, f"cannot be read to its end: {error.strerror}")
     if lines.damaged:
-        report(path, f"has {lines.damaged} damaged lines, which are left out")
+        report(path, DAMAGED.format(lines.damaged))
     return True

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from spanledger_sidecar.records import Sign, count, dedup_key, later, nested, span_id, text, time_ms, trace_id
+from spanledger_sidecar.records import (
+    Sign,
+    count,
+    dedup_key,
+    later,
+    nested,
+    no_counts,
+    span_id,
+    text,
+    time_ms,
+    trace_id,
+)
 from spanledger_sidecar.tokens import TokenVector
 
 DIRECT = frozenset({"anthropic", "openai", "google", "xai", "deepseek", "moonshotai", "zai"})
@@ -228,6 +239,9 @@ def _model(holder: dict[str, Any]) -> tuple[str, str]:
     return canonical(named), named
 
 
+_INCLUSIVE = ("inputTokens", "cachedInputTokens", "outputTokens", "reasoningTokens")
+
+
 def tokens_of(usage: dict[str, Any], metadata: Any) -> TokenVector:
     """Return the AI SDK's inclusive usage in Mux's disjoint classes (docs/formats/mux.md#13-token-classes)."""
     given, cached = count(usage.get("inputTokens")), count(usage.get("cachedInputTokens"))
@@ -236,6 +250,13 @@ def tokens_of(usage: dict[str, Any], metadata: Any) -> TokenVector:
     reasoning = count(usage.get("reasoningTokens")) or count(nested(metadata, "openai", "reasoningTokens"))
     text_only = answer - reasoning if answer >= reasoning else answer
     return TokenVector(max(0, given - cached - written), cached, written, text_only, reasoning)
+
+
+def no_counts_of(holder: Any) -> int:
+    """Return how many numbers of tokens of a row, and of the calls that its tools made, are none."""
+    calls = nested(holder, "toolModelUsages")
+    holders = [holder, *(calls if isinstance(calls, list) else ())]
+    return sum(no_counts(nested(one, "usage", name) for name in _INCLUSIVE) for one in holders)
 
 
 def _charged(holder: dict[str, Any]) -> int | None:

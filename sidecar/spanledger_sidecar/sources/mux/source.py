@@ -10,9 +10,9 @@ from pathlib import Path
 from spanledger_sidecar.cursor import Change, Cursor
 from spanledger_sidecar.files import (
     FileErrors,
-    Listing,
     Signals,
     identity_of,
+    is_folder,
     list_sessions,
     newest,
     read_document,
@@ -157,26 +157,22 @@ class MuxSource:
         taken: dict[str, Path] = {}
         for path in roots:
             root = self._root(path)
-            listing = list_sessions(path)
+            listing = list_sessions(path, self.errors)
             if root is None or listing is None:
                 continue
             folders = self._first_come(listing, taken, path)
             changed = [
                 name for name, folder in folders.items() if self._changed(name, folder) or self._due(name, context)
             ]
-            gone = [name for name, home in self._open.items() if home == root.identity and name not in listing.folders]
+            gone = [name for name, home in self._open.items() if home == root.identity and name not in listing]
             if self._look_at(root, changed + gone, context):
                 self._scanned_all(root)
         self.counts.sessions = len(taken)
 
-    def _first_come(self, listing: Listing, taken: dict[str, Path], root: Path) -> dict[str, Path]:
+    def _first_come(self, listing: dict[str, Path], taken: dict[str, Path], root: Path) -> dict[str, Path]:
         """Return the folders to look at: the first of each name, over all homes."""
-        for link in listing.links:
-            self.errors(link, "is a symbolic link, which is not followed")
-        for folder in listing.odd:
-            self.errors(folder, "has a name that is no text, and is left out")
         folders = {}
-        for workspace, folder in listing.folders.items():
+        for workspace, folder in listing.items():
             if taken.setdefault(workspace, root) == root:
                 folders[workspace] = folder
             else:
@@ -186,7 +182,7 @@ class MuxSource:
     def touched(self, sessions: dict[str, Path], context: ScanContext) -> None:
         for path in set(sessions.values()):
             root = self._root(path)
-            if root is not None and (path / "sessions").is_dir():
+            if root is not None and is_folder(path / "sessions"):
                 own = [name for name, home in sessions.items() if home == path and self._is_of(name, root)]
                 self._look_at(root, own, context)
 
@@ -279,8 +275,13 @@ class MuxSource:
                     continue
                 spans = packed(records, store.workspace(name).written_ms or context.now_ms)
                 store.save()
+            except OSError as error:
+                self.errors(folder, f"cannot be read: {error.strerror}")
+                self.counts.unread += 1
+                continue
             except Exception as error:  # noqa: BLE001
                 self.errors(folder, f"could not be read ({type(error).__name__}: this is a bug)")
+                self.counts.unread += 1
                 continue
             change.enqueue(spans)
             self.counts.add(records)
@@ -296,7 +297,9 @@ class MuxSource:
         workspace = store.workspace(name)
         workspace.named(self._listed(root, name, folder).session)
         workspace.root, workspace.signals, workspace.closed = root.identity, found, False
+        told = self.errors.count
         read = read_folder(folder, name, self._reader, _wanted(store, context, first=first))
+        self.counts.unread += self.errors.count > told and read.usage is None and not (read.chat or read.rows)
         records: list[Record] = []
         for child in transcripts:  # listed before the usage file was read, which had their entries earlier
             records += self._transcript(store, root, name, child, context, read.usage)
