@@ -240,7 +240,7 @@ class SegmentLog:
         if broken:
             self.put_aside(number, f"cannot be read beyond its first {segment.records} requests")
         elif damaged:
-            self.put_aside(number, f"{damaged} requests in it cannot be read")
+            self.put_aside(number, f"{damaged} request{'s' if damaged > 1 else ''} in it cannot be read")
         if segment.drained:
             self._delete(number)
         return waiting

@@ -28,6 +28,12 @@ log = logging.getLogger(__name__)
 
 _HTTP2 = b"PRI * HTTP/2.0"
 """What a client of HTTP/2 begins with (RFC 9113, section 3.4)."""
+TLS_HANDSHAKE = b"\x16\x03"
+"""What a client of TLS begins with (RFC 8446, section 5.1)."""
+SPEAKS_TLS = (
+    "%s: a client from %s speaks TLS to this port, which has none: configure tls here, or none at the client "
+    "(http://, or tls.insecure over gRPC)"
+)
 
 
 class _Server(uvicorn.Server):
@@ -104,12 +110,8 @@ class _Protocol(H11Protocol):
             self.all_of_listener.waits(self)
 
     def data_received(self, data: bytes) -> None:
-        if data.startswith(_HTTP2) and self.conn.their_state is h11.IDLE:
-            log.warning(
-                "%s: a gRPC client sends to this port, which speaks HTTP/1.1; OTLP/gRPC has a port of its own "
-                "(receivers.otlp.protocols.grpc.endpoint)",
-                self.where,
-            )
+        if self.conn.their_state is h11.IDLE:
+            self._warn_of_other_protocols(data)
         super().data_received(data)
         if self.conn.their_state is not h11.IDLE:
             self.all_of_listener.works(self)
@@ -121,6 +123,16 @@ class _Protocol(H11Protocol):
         self._cancel()
         self.all_of_listener.lost(self)
         super().connection_lost(exc)
+
+    def _warn_of_other_protocols(self, data: bytes) -> None:
+        if data.startswith(_HTTP2):
+            log.warning(
+                "%s: a gRPC client sends to this port, which speaks HTTP/1.1; OTLP/gRPC has a port of its own "
+                "(receivers.otlp.protocols.grpc.endpoint)",
+                self.where,
+            )
+        elif data.startswith(TLS_HANDSHAKE):
+            log.warning(SPEAKS_TLS, self.where, self.client[0] if self.client else "this machine")
 
     def _expect_head(self) -> None:
         if self._head is None:

@@ -60,6 +60,7 @@ def test_what_a_file_comes_to(config: Path) -> None:
     ]
     shown = output("check", "--config", str(config))
     assert f"{config} is valid." in shown
+    assert f"{config}, {config} are valid, merged." in output("check", "--config", str(config), "--config", str(config))
     assert "exports to otlp_grpc/tempo -> tempo:4317 (traces only), not waited for" in shown
 
 

@@ -311,6 +311,13 @@ def test_tenants_do_not_see_each_other(tmp_path: Path) -> None:
     assert answer("sessions", *state) == []
     for empty in ("sessions", "runs", "summary"):
         assert "There is data under red: --tenant NAME" in output(empty, *state)
+    message.resource_spans[0].resource.attributes.pop()
+    message.resource_spans[0].scope_spans[0].spans[0].span_id = b"another!"
+    both = ledger(tmp_path, message.SerializeToString(), sets=(keys,))
+    shown = output("summary", *both)
+    assert "the whole ledger of the default tenant" in shown
+    assert "What is under red is not in it: --tenant NAME" in shown
+    assert "is not in it" not in output("summary", "--tenant", "red", *both)
     for command in (["sessions"], ["summary"], ["session", "s"], ["runs"], ["close", "s"]):
         unknown = run(*command, "--tenant", "blue", *state)
         assert (unknown.exit_code, "blue" in unknown.stderr or "no session 's'" in unknown.stderr) == (1, True)

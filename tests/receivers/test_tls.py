@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import pytest
 
 from certificates import Certificates
 from doors import PROTOBUF, Doors, exporter, opened, traces
+from spanledger_processor.config.receivers import ServerTls
+from spanledger_processor.receivers.auth import ServerCertificates
 
 
 @pytest.fixture
@@ -130,3 +134,64 @@ async def test_a_file_that_cannot_be_used_is_said_at_start(
     with pytest.raises(OSError, match=rf"receivers\.otlp\.protocols\.{protocol}\.tls\.{setting}"):
         async with opened({"protocols": {protocol: {"tls": tls}}}):
             pass
+
+
+@pytest.mark.parametrize(
+    ("door", "begins", "told"),
+    [
+        ("grpc", b"POST /v1/traces HTTP/1.1\r\nhost: x\r\n\r\n", "does not speak gRPC to this port; OTLP/HTTP"),
+        ("grpc", bytes.fromhex("16030100050100000100"), "speaks TLS to this port, which has none"),
+        ("http", bytes.fromhex("16030100050100000100"), "speaks TLS to this port, which has none"),
+    ],
+)
+async def test_who_speaks_another_protocol_is_told_of(
+    door: str, begins: bytes, told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither end says so by itself, and the sender keeps trying."""
+    async with opened() as doors:
+        reader, writer = await asyncio.open_connection("127.0.0.1", doors.otlp.ports[door])
+        writer.write(begins)
+        with contextlib.suppress(ConnectionError):
+            await asyncio.wait_for(reader.read(), 30)
+        writer.close()
+        lines = [message for message in caplog.messages if told in message]
+        assert len(lines) == 1
+        assert lines[0].startswith(f"receivers.otlp.protocols.{door}: a client from 127.0.0.1 ")
+        caplog.clear()
+        assert await doors.export("traces", traces()) == b""
+        assert (await doors.post("/v1/traces", traces("again"))).status_code == 200
+        assert not [message for message in caplog.messages if "a client from" in message]
+
+
+async def test_each_cause_of_a_refusal_is_a_kind_of_its_own_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """A line of one does not hide those of others (`RateLimit`)."""
+    async with opened() as doors:
+        await doors.post("/v1/traces", b"", media="text/plain")
+        await doors.post("/v1/traces", b"", headers={"content-encoding": "br"})
+    assert [vars(record)["kind"] for record in caplog.records if "refused" in record.message] == [
+        "media_type",
+        "encoding",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"key_file": "gone"}, "gone: No such file or directory"),
+        ({"cert_file": "text"}, "text is not a PEM file"),
+        ({"key_file": "other"}, "the key is not that of the certificate"),
+        ({"client_ca_file": "text"}, "text is not a PEM file"),
+    ],
+)
+def test_what_is_wrong_with_a_certificate_is_said_with_its_file(
+    wrong: dict[str, str], why: str, tmp_path: Path, certificates: Certificates
+) -> None:
+    (tmp_path / "text").write_text("no certificate")
+    files = {"gone": tmp_path / "gone", "text": tmp_path / "text", "other": certificates.key("client")}
+    given = certificates.server_settings(mutual=False) | {key: str(files[name]) for key, name in wrong.items()}
+    with pytest.raises(OSError, match="no usable certificate") as caught:
+        ServerCertificates(ServerTls.model_validate(given), "api.tls")
+    named = str(caught.value).partition(": ")[0]
+    assert {f"api.tls.{key}" for key in wrong} <= set(named.split(", "))
+    assert str(caught.value).endswith(why)
+    assert all(str(files[name]) in str(caught.value) for name in wrong.values())

@@ -89,6 +89,14 @@ def test_what_repeats_is_written_once_an_interval_and_counted(stream: io.StringI
     assert len(told) == 4
 
 
+def test_one_kind_of_trouble_does_not_hide_another_of_the_same_place(stream: io.StringIO) -> None:
+    set_up("info", "text", stream)
+    for cause in ("unauthenticated", "encoding", "unauthenticated", "malformed"):
+        logging.getLogger("spanledger_processor.x").error("refused (%s)", cause, extra={"kind": cause})
+    lines = stream.getvalue().splitlines()
+    assert [line.partition("refused ")[2] for line in lines] == ["(unauthenticated)", "(encoding)", "(malformed)"]
+
+
 class Clock:
     """Stands until it is moved."""
 

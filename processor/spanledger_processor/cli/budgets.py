@@ -42,6 +42,6 @@ def budgets(value: str | None, where: Where, *, check: bool, as_json: bool) -> N
     elif result["budgets"]:
         print_table("budgets", _COLUMNS, result["budgets"])
     else:
-        click.echo("No budget is named in processor.budgets, or nothing has been spent of any session's or run's.")
+        click.echo("No budget is configured (processor.budgets), or nothing has been spent yet of those there are.")
     if check and result["over"]:
         fail("a budget is used up", FAILED)

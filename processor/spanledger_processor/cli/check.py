@@ -64,7 +64,9 @@ def check(path: ConfigFiles, sets: tuple[str, ...], *, syntax: bool, connect: bo
         ]
         show_json({"valid": True, **reported.as_dict(), **({"connections": connections} if connect else {})})
     else:
-        click.echo(f"{', '.join(map(str, found_config(path))) or 'The built-in configuration'} is valid.")
+        files = found_config(path)
+        are = "are valid, merged" if len(files) > 1 else "is valid"
+        click.echo(f"{', '.join(map(str, files)) or 'The built-in configuration'} {are}.")
         for line in (*reported.lines(), *(plain(str(one)) for one in tried)):
             click.echo(f"  {line}")
     if any(one.problem and one.required for one in tried):

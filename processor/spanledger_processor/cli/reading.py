@@ -377,16 +377,17 @@ def _none_unpriced(source: QuerySource, since: str | None, until: str | None) ->
 
 def _nothing(source: QuerySource) -> str:
     """Return what to say of an empty ledger: which one it is, and where there is data."""
+    if others := _other_tenants(source):
+        return f"Nothing has been counted for this tenant in {source.name}. There is data under {others}: --tenant NAME"
+    return f"Nothing has been counted in {source.name} yet."
+
+
+def _other_tenants(source: QuerySource) -> str:
+    """Return the first few tenants that have data beside the one that is asked for; empty if there are none."""
     rows = _asked(source, "/api/v1/tenants")["tenants"]
     others = [row["tenant"] for row in rows if row["tenant"] not in (None, source.tenant) and row["calls"]]
     names = [show.plain(tenant) or "the default one" for tenant in others]
-    if names:
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        return (
-            f"Nothing has been counted for this tenant in {source.name}. "
-            f"There is data under {', '.join(names[:5])}{more}: --tenant NAME"
-        )
-    return f"Nothing has been counted in {source.name} yet."
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _between(since: str | None, until: str | None, answer: Row) -> str:
@@ -420,8 +421,11 @@ def _whole(
         click.echo(f"Nothing was spent {days} in {source.name}." if days else _nothing(source))
         return
     columns = show.SPEND if days else [column for column in show.TOTALS if column[0] != "models"]
-    of_tenant = f" of tenant {where.tenant}" if where.tenant else ""
+    others = "" if where.tenant else _other_tenants(source)
+    of_tenant = f" of tenant {where.tenant}" if where.tenant else " of the default tenant" if others else ""
     show.print_table(f"{days or 'the whole ledger'}{of_tenant}", columns, [total])
+    if others:
+        click.echo(f"What is under {others} is not in it: --tenant NAME, or spanledger tenants")
     _print_note([total])
     if correction := total.get("late_correction_usd"):
         sent = f"{show.money(abs(correction))} {'more' if correction > 0 else 'less'}"

@@ -94,7 +94,10 @@ def _target(config: Config, file: Path, to: str | None, endpoint: str | None) ->
         try:
             return "otlp_http/endpoint", OtlpHttpSettings(endpoint=endpoint)
         except ValueError:
-            fail(f"--endpoint {plain(endpoint)}: write a URL, such as http://localhost:4318", WRONG_USAGE)
+            fail(
+                f"--endpoint {plain(endpoint)}: write a URL without /v1/traces, such as http://localhost:4318",
+                WRONG_USAGE,
+            )
     network = {name: given for name, given in config.exporters.items() if isinstance(given, NetworkSettings)}
     if to is None:
         to = next((name for name, given in network.items() if _is_of(file, given.dead_letter)), None)

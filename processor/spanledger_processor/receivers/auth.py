@@ -132,14 +132,34 @@ def _context(settings: ServerTls, where: str) -> ssl.SSLContext:
     try:
         context.load_cert_chain(settings.cert_file, settings.key_file)
     except OSError as error:
-        raise OSError(f"{where}.cert_file, {where}.key_file: no usable certificate and key: {error}") from error
+        files = f"{settings.cert_file}, {settings.key_file}"
+        why = _why(error, settings.cert_file, settings.key_file)
+        raise OSError(
+            f"{where}.cert_file, {where}.key_file: no usable certificate and key in {files}: {why}"
+        ) from error
     if settings.client_ca_file:
         try:
             context.load_verify_locations(settings.client_ca_file)
         except OSError as error:
-            raise OSError(f"{where}.client_ca_file: no usable certificates: {error}") from error
+            why = _why(error, settings.client_ca_file)
+            raise OSError(
+                f"{where}.client_ca_file: no usable certificates in {settings.client_ca_file}: {why}"
+            ) from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _why(error: OSError, *files: str) -> str:
+    """Return in words why nothing could be loaded from `files`: OpenSSL names neither file nor cause."""
+    for file in files:
+        try:
+            if b"-----BEGIN " not in Path(file).read_bytes():
+                return f"{file} is not a PEM file"
+        except OSError as unread:
+            return f"{file}: {unread.strerror}"
+    if getattr(error, "reason", None) == "KEY_VALUES_MISMATCH":
+        return "the key is not that of the certificate"
+    return str(error)
 
 
 def _configuration(settings: ServerTls) -> grpc.ServerCertificateConfiguration:

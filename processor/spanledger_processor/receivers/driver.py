@@ -144,10 +144,12 @@ class RequestDriver:
             self._count(self._observer.answered, signal, protocol, outcome(result), result.cause, clock() - began)
         if result.cause not in _LOGGED_ELSEWHERE:
             reported = (signal, protocol, sender, result.cause, result.reason)
+            kind = {"kind": result.cause}  # one cause does not hide another from the log
             if result.verdict is Verdict.PERMANENT:
-                log.error("%s by %s from %s refused, and lost unless the sender keeps it (%s): %.300s", *reported)
+                told = "%s by %s from %s refused, and lost unless the sender keeps it (%s): %.300s"
+                log.error(told, *reported, extra=kind)
             else:
-                log.warning("%s by %s from %s not taken now (%s): %.300s", *reported)
+                log.warning("%s by %s from %s not taken now (%s): %.300s", *reported, extra=kind)
         return result
 
     async def submit(

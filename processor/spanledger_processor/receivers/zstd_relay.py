@@ -9,6 +9,7 @@ at; everything else passes as it is.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shutil
 import socket
@@ -20,10 +21,12 @@ from itertools import count, product
 from pathlib import Path
 from typing import cast
 
-from spanledger_processor.listener import bind
+from spanledger_processor.listener import SPEAKS_TLS, TLS_HANDSHAKE, bind
 
-_PREFACE = 24
-"""Bytes with which every HTTP/2 connection of a client begins."""
+log = logging.getLogger(__name__)
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+"""Bytes with which every HTTP/2 connection of a client begins (RFC 9113, section 3.4)."""
 _FRAME_HEAD = 9
 _HEADERS, _CONTINUATION = 0x1, 0x9
 _LARGEST_BLOCK = 64 * 2**10
@@ -60,7 +63,7 @@ class HeaderRewriter:
     """Follows the frames of one connection from a client, and renames the encoding in its header frames."""
 
     def __init__(self) -> None:
-        self._to_pass = _PREFACE
+        self._to_pass = len(_PREFACE)
         """Bytes that belong to no header frame and are passed on as they are."""
         self._begun = b""
         """The beginning of a frame whose head, or whose header block, is not there as a whole."""
@@ -146,6 +149,14 @@ class _Accepted(_Half):
     def __init__(self, relay: ZstdRelay) -> None:
         super().__init__(relay, HeaderRewriter().feed)
         self._name = ""
+        self._silent = True
+        """Nothing has come yet."""
+
+    def data_received(self, data: bytes) -> None:
+        if self._silent:
+            self._silent = False
+            self._relay.warn_of_other_protocols(data, self.transport)
+        super().data_received(data)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -196,6 +207,7 @@ class ZstdRelay:
         self._all_closed = asyncio.Event()
         self._all_closed.set()
         self._numbers = count(1)
+        self._where = ""
 
     async def start(
         self, address: tuple[str, int], where: str, tls: ssl.SSLContext | None, handshake: float, *, share_port: bool
@@ -205,6 +217,7 @@ class ZstdRelay:
         Raises:
             OSError: the address is taken or not ours.
         """
+        self._where = where
         listening = bind(address, where, share_port=share_port)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
@@ -221,6 +234,22 @@ class ZstdRelay:
         task = asyncio.get_running_loop().create_task(accepted.connect())
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
+
+    def warn_of_other_protocols(self, data: bytes, transport: asyncio.Transport | None) -> None:
+        """Warn if the first bytes of a connection are not those of HTTP/2: neither gRPC nor its client will say why."""
+        if _PREFACE.startswith(data[: len(_PREFACE)]):
+            return
+        peer = transport.get_extra_info("peername") if transport is not None else None
+        host = str(peer[0]) if peer else "this machine"
+        if data.startswith(TLS_HANDSHAKE):
+            log.warning(SPEAKS_TLS, self._where, host)
+            return
+        log.warning(
+            "%s: a client from %s does not speak gRPC to this port; OTLP/HTTP has a port of its own "
+            "(receivers.otlp.protocols.http.endpoint)",
+            self._where,
+            host,
+        )
 
     def named(self, inner: socket.socket, peer: tuple[object, ...] | None) -> str:
         """Give a connection to gRPC a name, where the system can (Linux); its client's host is known by it."""

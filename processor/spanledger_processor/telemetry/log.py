@@ -50,19 +50,21 @@ def on_suppressed(tell: Callable[[], None]) -> None:
 class RateLimit(logging.Filter):
     """Lets each message through once an interval.
 
-    A warning or worse is known by its place in the code (its details change), information by its text.
+    A warning or worse is known by its place in the code (its details change), and its `kind` where the place tells of
+    several; information by its text.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.tell: Callable[[], None] = lambda: None
         self._clock = clock
-        self._seen: dict[tuple[str, str], tuple[float, int]] = {}
+        self._seen: dict[tuple[str, str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether to write `record`; says in it how many like it were left out."""
         trouble = record.levelno >= logging.WARNING
-        message = (record.name, str(record.msg) if trouble else record.getMessage())
+        text = str(record.msg) if trouble else record.getMessage()
+        message = (record.name, text, str(getattr(record, "kind", "")))
         now = self._clock()
         last, left_out = self._seen.get(message, (-INTERVAL, 0))
         if now - last < INTERVAL:
