@@ -302,6 +302,20 @@ def test_one_model_may_have_two_names(ledger: MemoryLedger, fact: MakeFact, name
     assert ledger.total.calls == 1
 
 
+@pytest.mark.parametrize(("model", "cost"), [("gpt-4o-mini", 2), ("gpt-4o-2024-08-06", 30)])
+def test_a_span_above_a_call_of_another_model_lends_it_no_price(
+    ledger: MemoryLedger, fact: MakeFact, model: str, cost: int
+) -> None:
+    """The span above knows more classes of equal usage; only of the same model does it count in the call's place."""
+    above = fact("above", kind="llm", cost=30, scope="one", length=SECOND, model="gpt-4o")
+    below = fact("below", "above", kind="llm", cost=2, scope="two", start=1, length=SECOND // 2, model=model)
+    assert above.call is not None
+    assert below.call is not None
+    above.call.usage, below.call.usage = Usage(1000, 500, 0, 0), Usage(1000, 500)
+    ledger.take([above, below])
+    assert (ledger.total.cost, ledger.total.calls) == (cost, 1)
+
+
 def test_twins_that_end_on_both_sides_of_a_period_find_each_other(ledger: MemoryLedger, fact: MakeFact) -> None:
     """The index is cut by time; a call that ends at a cut is looked for on both sides of it."""
     to_cut = -NOW % (600 * SECOND)

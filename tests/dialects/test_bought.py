@@ -716,3 +716,36 @@ def test_a_provider_that_says_what_it_charged_is_believed_in_every_vocabulary(to
     reported = read(span(told | charged | {"gen_ai.usage.cost.source": "provider"})).reported
     assert reported is not None
     assert (reported.amount, reported.billed) == (USD // 100, True)
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("0.0.55", (400, None)),
+        ("0.4.0", (400, None)),
+        ("0.8.0", (None, 400)),
+        ("2.68.0", (None, 400)),
+        ("", (None, 400)),
+    ],
+)
+def test_pydantic_ai_copies_sound_of_one_side_of_openais(version: str, expected: tuple[int | None, int | None]) -> None:
+    """pydantic_ai/models/openai: the details are the completion's, before 0.8 with the prompt's written over them."""
+    told = {"gen_ai.request.model": "gpt-audio", "gen_ai.usage.details.audio_tokens": 400}
+    call = read(span(chat(input_tokens=1000, output_tokens=500) | told, scope="pydantic-ai", version=version))
+    assert call.usage is not None
+    assert (call.usage.input_audio, call.usage.output_audio) == expected
+    assert Pricer().cost(call, AT).estimate  # nothing tells the other side
+
+
+def test_openllmetry_tells_the_items_of_a_response_among_its_tool_calls() -> None:
+    """opentelemetry-instrumentation-openai 0.47.5, v1/responses_wrappers.py: the name is the item's type."""
+    names = ["lookup", "web_search_call", "file_search_call", "web_search_call"]
+    told = {f"gen_ai.completion.0.tool_calls.{place}.name": name for place, name in enumerate(names)}
+    attributes = chat(input_tokens=100, output_tokens=50, cache_read__input_tokens=0) | {"llm.request.type": "chat"}
+    call = read(span(attributes | told, scope="opentelemetry.instrumentation.openai.v1", version="0.47.5"))
+    assert call.usage is not None
+    assert (call.usage.web_searches, call.usage.file_searches) == (2, 1)
+    assert call.unclassed == ("web searches",)  # opened pages are items as well, and not charged
+    call = read(span(attributes | {"gen_ai.completion.0.tool_calls.0.name": "lookup"}, scope="traceloop.x"))
+    assert call.usage is not None
+    assert (call.usage.web_searches, call.unclassed) == (None, ())

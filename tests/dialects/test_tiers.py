@@ -155,6 +155,9 @@ def test_openais_region_in_litellms_parameters(base: str | None, context: tuple[
         ("us-east5-aiplatform.googleapis.com", "claude-sonnet-4-5@20250929", "us-east5"),
         ("https://europe-west1-aiplatform.googleapis.com/v1/projects/p", "claude-opus-4-8", "europe-west1"),
         ("us-east5-aiplatform.googleapis.com", "claude-haiku-5-5", "us-east5"),
+        ("aiplatform.us.rep.googleapis.com", "claude-sonnet-4-5@20250929", "us"),  # a multi-region endpoint
+        ("https://aiplatform.eu.rep.googleapis.com/v1/projects/p", "claude-opus-4-8", "eu"),
+        ("aiplatform.us.rep.googleapis.com.example", "claude-sonnet-4-5@20250929", ""),
         ("aiplatform.googleapis.com", "claude-sonnet-4-5@20250929", ""),  # the global endpoint
         ("us-east5-aiplatform.googleapis.com", "claude-sonnet-4@20250514", ""),  # before 4.5 one price
         ("us-east5-aiplatform.googleapis.com", "claude-3-5-sonnet-v2@20241022", ""),

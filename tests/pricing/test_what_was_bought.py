@@ -62,8 +62,8 @@ def usd(text: str) -> int:
         ),
         # claude-sonnet-4-6: input 3, output 15, web searches 10 a thousand
         ("claude-sonnet-4-6", Usage(9548, 528, 0, 0, 0, 0, web_searches=2), "0.056564"),
-        # gpt-4.1: input 2, output 8, web searches 10, searches in files 2.5 a thousand
-        ("gpt-4.1", Usage(1000, 100, 0, 0, 0, 0, web_searches=1, file_searches=4), "0.0228"),
+        # gpt-5: input 1.25, output 10, web searches 10, searches in files 2.5 a thousand
+        ("gpt-5", Usage(1000, 100, 0, 0, 0, 0, web_searches=1, file_searches=4), "0.02225"),
     ],
 )
 def test_what_is_told_is_priced_at_its_own_rate(model: str, usage: Usage, expected: str) -> None:
@@ -71,6 +71,14 @@ def test_what_is_told_is_priced_at_its_own_rate(model: str, usage: Usage, expect
     assert (cost.amount, cost.source) == (usd(expected), "computed")
     assert not cost.estimate
     assert cost.input + cost.cache_read + cost.cache_write + cost.output + cost.other == cost.computed
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "gpt-4.1-mini"])
+def test_searches_of_openais_models_that_do_not_reason_have_several_prices(model: str) -> None:
+    """https://platform.openai.com/docs/pricing: by the tool's version; minis are charged 8,000 tokens for each, too."""
+    cost = price(model, replace(TEXT, web_searches=1))
+    assert (cost.other, cost.estimate, cost.note) == (usd("0.01"), True, "no sure price for: web searches")
+    assert not price(model, replace(TEXT, web_searches=0, file_searches=1)).estimate
 
 
 def test_fees_by_the_call_are_in_other() -> None:

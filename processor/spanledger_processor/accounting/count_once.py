@@ -11,7 +11,7 @@ The rules, in the order in which they decide:
    remainder would invent calls.
 5. Around: where the links between are not known, an agent repeats the spans with usage that it wholly contains in time.
 6. Tells more: a span that repeats a single call of equal usage, and knows more of it or has it counted in another
-   trace, stands in that call's place.
+   trace, stands in that call's place; not one that names another model than a call that has a price.
 7. Silent: a call without usage says nothing where a span above it counts, or where it holds calls with usage.
 8. Everything else counts: with usage and a price, or unpriced.
 
@@ -375,11 +375,17 @@ def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], found: M
         call = by_place[places[bisect_left(places, forest.position(upper.span_id))]]
         if roles[call.span_id] != COUNTED or not equal_usage(upper.claim, call.claim):
             continue
+        if not upper.twin and _is_priced(call) and not _one_model(upper.claim, call.claim):
+            continue  # what was asked for by another name than what answered has the answer's price
         if upper.twin or _tells_more(upper, call):
             counted = upper.twin or upper.span_id.hex()
             roles[upper.span_id] = DUPLICATE + upper.twin if upper.twin else COUNTED
             roles[call.span_id] = DUPLICATE + counted
             found.reasons[call.span_id] = Reason("tells more", counted)
+
+
+def _is_priced(call: Span) -> bool:
+    return call.claim is not None and call.claim.amount is not None
 
 
 def _tells_more(upper: Span, call: Span) -> bool:

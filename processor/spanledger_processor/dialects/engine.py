@@ -55,12 +55,15 @@ _PROVISIONED = ":provisioned-model/"
 _OUTPUT_TYPES = {"image": ("image",), "speech": ("audio",), "audio": ("audio",), "video": ("video",)}
 """Values of `gen_ai.output.type` that are no text, and the modality of each."""
 _LONGEST_ENDPOINT = 200
-_HOSTS = ("api.openai.com", "-aiplatform.googleapis.com")
+_HOSTS = ("api.openai.com", "-aiplatform.googleapis.com", ".rep.googleapis.com")
 _REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
 """OpenAI's regional endpoints (https://platform.openai.com/docs/guides/your-data): data residency has a surcharge."""
-_VERTEX_REGION = re.compile(r"(?:^|//)([a-z]{2,12}-[a-z]{2,12}\d{1,2})-aiplatform\.googleapis\.com(?:$|[:/])")
+_VERTEX_REGION = re.compile(
+    r"(?:^|//)(?:([a-z]{2,12}-[a-z]{2,12}\d{1,2})-aiplatform|aiplatform\.([a-z0-9-]{2,32})\.rep)"
+    r"\.googleapis\.com(?:$|[:/])"
+)
 _SURCHARGED = re.compile(r"claude-(?:[a-z]+-)?(?:4-[5-9]|[5-9])(?!\d)")
-"""Claude on Vertex AI from 4.5 on costs a tenth more at a regional endpoint than at the global one:
+"""Claude on Vertex AI from 4.5 on costs a tenth more at a regional or multi-region endpoint than at the global one:
 https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai."""
 
 
@@ -303,7 +306,7 @@ def _region(endpoint: str, model: str) -> str:
     match = _REGION.search(endpoint.lower())
     if match is None and _SURCHARGED.search(model.lower()):
         match = _VERTEX_REGION.search(endpoint.lower())
-    return match[1] if match is not None else ""
+    return next((region for region in match.groups() if region), "") if match is not None else ""
 
 
 @lru_cache(maxsize=256)

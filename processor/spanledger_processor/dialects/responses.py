@@ -91,6 +91,18 @@ def read_response(view: ScopedSpan, places: tuple[UsageText, ...]) -> Response:
     return response
 
 
+def sold_by_the_call(kinds: Iterable[str]) -> Response:
+    """Return what output items of these types are sold as, where nothing tells what each of them did.
+
+    Not every item of a search is charged as one, so that its price is unsure.
+    """
+    response = Response()
+    _add_items((kind for kind in kinds if kind in _SOLD_BY_THE_CALL), response)
+    if "web_searches" in response.parts:
+        response.terms.unclassed += ("web searches",)
+    return response
+
+
 def is_response(value: Any) -> bool:
     """Return whether an object is a provider's whole response, by keys that it has at its top."""
     return isinstance(value, Mapping) and not _RESPONSE.isdisjoint(value)

@@ -101,9 +101,12 @@ PROVENANCE = f"genai-prices@{genai_prices.__version__}"
 STANDARD = frozenset({"auto", "default", "global", "normal", "not_available", "on_demand", "standard", "standard_only"})
 """Values of a price context that ask for nothing but the list price."""
 
-_ALLOWANCE = {"google": ("web_searches",)}
-"""Usage classes of which a seller gives a daily allowance for nothing, which no call tells: searches by Google, see
-https://ai.google.dev/gemini-api/docs/pricing."""
+_UNSURE = (("google", "", ("web_searches",)), ("openai", "gpt-4", ("web_searches",)))
+"""Seller, beginning of a model, and usage classes that may cost something else than the list says, which no call tells.
+
+Google gives a number of searches a day for nothing (https://ai.google.dev/gemini-api/docs/pricing). OpenAI charges its
+models that do not reason $10 or $25 for 1,000 searches, by the version of the tool, and its small ones 8,000 input
+tokens for each, which no usage has (https://platform.openai.com/docs/pricing)."""
 _A_PROMPT = ("google", "gemini-2")
 """Models of a seller that are charged for a prompt with searches, not for each of them (the same page)."""
 
@@ -167,13 +170,19 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
             listing.price,
             free=listing.model.id.endswith(":free"),
             estimate=unlisted,
-            unstated=_ALLOWANCE.get(listing.seller.id, ()),
+            unstated=_unsure(listing),
             untold=_untold(listing.model.id) or _untold(listing.candidate.model),
             once=("web_searches",) if (listing.seller.id, listing.model.id[: len(_A_PROMPT[1])]) == _A_PROMPT else (),
         )
         if not found or found[-1][1] != card:
             found.append((start // timedelta(microseconds=1) * 1000, card))
     return found
+
+
+def _unsure(listing: Listing) -> tuple[str, ...]:
+    """Return the classes whose rate in the list may not be what a call is charged."""
+    rows = ((seller, classes) for seller, model, classes in _UNSURE if listing.model.id.startswith(model))
+    return next((classes for seller, classes in rows if seller == listing.seller.id), ())
 
 
 def _untold(model: str) -> tuple[str, ...]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Input, Output
+from spanledger_processor.dialects.responses import sold_by_the_call
 from spanledger_processor.dialects.schema import (
     ANSWER,
     ANY_INPUT,
@@ -20,11 +22,14 @@ from spanledger_processor.dialects.schema import (
     Source,
     ToolKeys,
 )
-from spanledger_processor.dialects.usage import forget_zero_writes
+from spanledger_processor.dialects.usage import add_bought, forget_zero_writes
+from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.litellm import REQUEST_TYPES
 from spanledger_processor.dialects.vendors.otel import ANSWERED, CONTENT, OPERATIONS, OTEL
 from spanledger_processor.model import Call
 
+_TOOL_CALL = "gen_ai.completion.0.tool_calls.{}.name"
+_MOST_TOOL_CALLS = 128
 _PY = "opentelemetry.instrumentation."
 _JS = "@traceloop/instrumentation-"
 
@@ -71,6 +76,15 @@ def _unwrap(_: ScopedSpan, call: Call) -> None:
 def _langchain(view: ScopedSpan, call: Call) -> None:
     if view.scope_name in (_PY + "langchain", _JS + "langchain"):
         forget_zero_writes(call)
+
+
+def _hosted_tools(view: ScopedSpan, call: Call) -> None:
+    """Read the output items of OpenAI's responses, which stand among the tool calls by their types."""
+    get = view.attributes.get
+    if call.kind != "llm" or call.usage is None or get(_TOOL_CALL.format(0)) is None:
+        return
+    names = list(takewhile(bool, (text(get(_TOOL_CALL.format(place))) for place in range(_MOST_TOOL_CALLS))))
+    add_bought(call, sold_by_the_call(names))
 
 
 def unwrapped(value: Mapping[str, Any], given: Any) -> Any:
@@ -190,7 +204,7 @@ OPENLLMETRY = replace(
         ),
         run=("traceloop.association.properties.run_id",),
     ),
-    rules=(_unwrap, _langchain),
+    rules=(_unwrap, _langchain, _hosted_tools),
     notes=("Streamed Anthropic calls count the first output token twice; nothing on the span says by how much.",),
 )
 

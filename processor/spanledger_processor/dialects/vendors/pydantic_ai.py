@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.dialects.normalize import Input
+from spanledger_processor.dialects.normalize import Counts, Input
 from spanledger_processor.dialects.schema import (
     ANY_INPUT,
     ContentKeys,
@@ -55,7 +55,6 @@ def _tokens(prefix: str) -> Tokens:
                 f"{prefix}.audio.input_tokens",
                 f"{details}.input_audio_tokens",
                 f"{details}.audio_prompt_tokens",
-                f"{details}.audio_tokens",
             ),
             "input_image": (f"{details}.input_image_tokens", f"{details}.image_prompt_tokens"),
             "cache_read_audio": (f"{details}.cache_audio_read_tokens", f"{details}.audio_cache_tokens"),
@@ -64,6 +63,7 @@ def _tokens(prefix: str) -> Tokens:
                 f"{prefix}.audio.output_tokens",
                 f"{details}.output_audio_tokens",
                 f"{details}.audio_candidates_tokens",
+                f"{details}.audio_tokens",
             ),
             "output_image": (f"{details}.output_image_tokens", f"{details}.image_candidates_tokens"),
             "web_searches": (f"{details}.web_searches", f"{details}.web_search_requests"),
@@ -85,6 +85,17 @@ def _kind(view: ScopedSpan) -> Kind | None:
 
 _TELLS_HOURS = (2, 68)
 """The version from which writes for an hour are told where there are any (seen; perhaps some earlier ones do)."""
+
+
+_COPIES_OUTPUT_ALONE = (0, 8)
+"""The version from which OpenAI's `audio_tokens` are the output's; before it, the prompt's were written over them."""
+
+
+def _sound_of_the_prompt(view: ScopedSpan, counts: Counts) -> None:
+    """Take `audio_tokens` of an early release for the input's."""
+    told, version = counts.parts or {}, version_of(view.scope_version)
+    if version and version < _COPIES_OUTPUT_ALONE and "output_audio" in told and "input_audio" not in told:
+        told["input_audio"] = told.pop("output_audio")
 
 
 def _no_hours(view: ScopedSpan, call: Call) -> None:
@@ -143,6 +154,7 @@ PYDANTIC_AI = replace(
         result=("gen_ai.tool.call.result", "tool_response"),
         call_id=("gen_ai.tool.call.id",),
     ),
+    completes=_sound_of_the_prompt,
     rules=(_no_hours,),
     groups=GroupingKeys(session=("gen_ai.conversation.id",), run=("gen_ai.agent.call.id",)),
 )
