@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from chats import COST, USAGE, chat, request, set_attributes, without
 from commands import answer, ledger, output, run
+from spanledger_processor.ledger import pages
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 
 SESSION, RUN, MODEL = "gen_ai.conversation.id", "spanledger.run.id", "gen_ai.request.model"
@@ -52,6 +53,16 @@ def test_sessions_come_last_active_first_and_what_has_none_comes_last(state: tup
     assert [row["cost_usd"] for row in rows] == pytest.approx([COST, 3 * COST, COST])
     assert rows[1]["models"] == [{"model": "openai/gpt-4o-mini", "cost_usd": 3 * COST, "cost_usd_exact": "0.00063"}]
     assert rows[1]["tokens"]["input"] == 3000
+
+
+def test_runs_by_cost_are_all_compared_although_the_api_sorts_slices(
+    state: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "_COMPARED", 1)
+    by_cost = "runs", "--all", "--sort", "cost"
+    assert [row["id"] for row in answer(*by_cost, *state)] == ["r", "b", ""]
+    assert [row["id"] for row in answer(*by_cost, "--limit", "1", *state)] == ["r"]
+    assert "the first 1 runs" in output(*by_cost, "--limit", "1", *state)
 
 
 def test_the_parts_add_up_to_the_last_digit(state: tuple[str, ...]) -> None:

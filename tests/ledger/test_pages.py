@@ -17,7 +17,8 @@ from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.orders import Order, cost_rank, is_ordered, walk
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.pages import CursorError, Page, Wanted
-from spanledger_processor.ledger.store import Changes, Reader, Table
+from spanledger_processor.ledger.runs import all_runs
+from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
 from stores import HOUR_NS, START_NS, TENANT, Clock, enter, open_store, session
 
@@ -78,6 +79,15 @@ def _as_the_whole_lists(reader: Reader, limit: int) -> None:
     runs = [row for row in queries.runs(reader, TENANT) if row["id"] or row["spans"]]
     for by in (False, True):
         rows = everything(lambda wanted: pages.runs(reader, TENANT, wanted, all_runs=True), limit=limit, by_cost=by)
+        assert sorted(rows, key=str) == sorted(runs, key=str)
+    costs = [row["cost_usd"] for row in rows if row["id"]]
+    assert costs == sorted(costs, reverse=True)
+    for bound in ("_COMPARED", "_MOST_LOOKED_AT"):
+        with pytest.MonkeyPatch.context() as few:
+            few.setattr(pages, bound, 2)
+            rows = everything(
+                lambda wanted: pages.runs(reader, TENANT, wanted, all_runs=True), limit=limit, by_cost=True
+            )
         assert sorted(rows, key=str) == sorted(runs, key=str)
     named = everything(lambda wanted: pages.runs(reader, TENANT, wanted, all_runs=False), limit=limit)
     alone = {row["id"] for row in runs} - {row["id"] for row in named}
@@ -195,6 +205,116 @@ def test_very_many_of_about_one_cost_are_each_listed_once(tmp_path: Path, monkey
     store.close()
 
 
+class _Counting:
+    """A view that counts what is read of it."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self.read = 0
+
+    def get(self, key: Key) -> bytes | None:
+        self.read += 1
+        return self._reader.get(key)
+
+    def sums(self, key: Key) -> Sums:
+        self.read += 1
+        return self._reader.sums(key)
+
+    def scan(self, table: Table, tenant: bytes, **bounds: Any) -> Iterator[tuple[Key, bytes]]:
+        for row in self._reader.scan(table, tenant, **bounds):
+            self.read += 1
+            yield row
+
+
+def _reads(reader: Reader, page_of: Callable[[Reader, Wanted], Page], **wanted: Any) -> list[int]:
+    """How many records each page of a list read."""
+    reads: list[int] = []
+    cursor = None
+    while not reads or cursor is not None:
+        counting = _Counting(reader)
+        cursor = page_of(counting, Wanted(cursor=cursor, **wanted)).next_cursor
+        reads.append(counting.read)
+    return reads
+
+
+def test_a_page_of_very_many_sessions_of_one_cost_reads_that_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "_SORTED_TOGETHER", 5)
+    clock = Clock()
+    store = open_store(tmp_path, clock=clock)
+    for number in range(90):
+        _spend(store, clock, f"s{number}", 100_000 if number < 60 else 0)
+    with store.snapshot() as reader:
+        reads = _reads(reader, lambda view, wanted: pages.sessions(view, TENANT, wanted), limit=3, by_cost=True)
+    assert len(reads) == 30
+    assert max(reads) <= 5 + 2 * 4 + 4, "those sorted together, a row and its total, and what tells of orders"
+    store.close()
+
+
+def _runs(count: int) -> tuple[MemoryLedger, list[int]]:
+    """Runs of two sessions each, one after the other, and what each costs."""
+    ledger, costs = MemoryLedger(), [(number * 37) % 101 + 2 for number in range(count)]
+    for number, cost in enumerate(costs):
+        for part, amount in (("a", cost - 1), ("b", 1)):
+            _of_run(ledger, number, f"s{number}{part}", amount, number)
+    return ledger, costs
+
+
+def _of_run(ledger: MemoryLedger, run: int, session_id: str, cost: int, at: int) -> None:
+    name = f"{session_id}-{at}"
+    fact = make_fact(name, kind="llm", cost=cost, trace=name, session=session_id, run=f"r{run}", start=at * SECOND)
+    ledger.take([fact])
+
+
+def _runs_by_cost(reader: Reader, wanted: Wanted) -> Page:
+    return pages.runs(reader, TENANT, wanted, all_runs=False)
+
+
+def test_a_page_of_runs_by_cost_reads_a_slice_of_them_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_COMPARED", 8)
+    most = []
+    for count in (30, 90):
+        ledger, _ = _runs(count)
+        with ledger.store.snapshot() as reader:
+            most.append(max(_reads(reader, _runs_by_cost, limit=3, by_cost=True)))
+    assert most[0] == most[1] < 30 * 4, "records of few runs, not of all"
+
+
+def test_runs_by_cost_are_sorted_in_slices_of_those_last_active(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, costs = _runs(20)
+    dearest = sorted(range(20), key=lambda number: -costs[number])
+    with ledger.store.snapshot() as reader:
+        last = {name: sums.last_ns for name, sums in all_runs(reader, TENANT).items()}
+        whole = _runs_by_cost(reader, Wanted(by_cost=True))
+        assert [row["id"] for row in whole.rows] == [f"r{number}" for number in dearest]
+        assert (whole.next_cursor, whole.compared_ns) == (None, 0)
+
+        monkeypatch.setattr(pages, "_COMPARED", 8)
+        first = _runs_by_cost(reader, Wanted(by_cost=True, limit=3))
+        latest = [row["id"] for row in everything(lambda wanted: _runs_by_cost(reader, wanted), by_cost=True)][:3]
+    assert [row["id"] for row in first.rows] == latest
+    compared = [number for number in dearest if last[f"r{number}"] >= first.compared_ns]
+    assert 3 < len(compared) < 20
+    assert [row["id"] for row in first.rows] == [f"r{number}" for number in compared[:3]]
+
+
+def test_a_run_is_listed_once_although_others_become_active_between_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "_COMPARED", 24)
+    ledger, _ = _runs(40)
+    listed: list[str] = []
+    cursor, at = None, 100
+    while at == 100 or cursor is not None:
+        with ledger.store.snapshot() as reader:
+            page = _runs_by_cost(reader, Wanted(by_cost=True, limit=3, cursor=cursor))
+        listed += [row["id"] for row in page.rows]
+        cursor = page.next_cursor
+        for _ in range(5):
+            at += 1
+            _of_run(ledger, at, f"s{at}", at % 7 + 1, at)
+    assert sorted(listed) == sorted(f"r{number}" for number in range(40))
+
+
 def test_times_bound_a_list(tmp_path: Path) -> None:
     clock = Clock()
     store = _store_with(tmp_path, clock)
@@ -214,6 +334,13 @@ def test_times_bound_a_list(tmp_path: Path) -> None:
 def test_nonsense_is_no_cursor(text: str) -> None:
     with MemoryLedger().store.snapshot() as reader, pytest.raises(CursorError):
         pages.sessions(reader, TENANT, Wanted(cursor=text))
+
+
+@pytest.mark.parametrize("bounds", [0, 1, 23, 25, 47, 49, 72])
+def test_a_cursor_of_runs_by_cost_with_other_bounds_than_a_slice_has_is_refused(bounds: int) -> None:
+    cursor = pages._cursor(TENANT, (pages._RUNS_BY_COST, 5, bytes(16 + bounds)))
+    with MemoryLedger().store.snapshot() as reader, pytest.raises(CursorError):
+        _runs_by_cost(reader, Wanted(cursor=cursor, by_cost=True))
 
 
 def test_a_cursor_of_another_order_is_refused(tmp_path: Path) -> None:

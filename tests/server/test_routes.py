@@ -21,6 +21,7 @@ from ledger_in_memory import NOW
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.config.model import ApiSettings
+from spanledger_processor.ledger import pages
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.store import Reader
@@ -175,6 +176,18 @@ async def test_runs_are_those_that_are_named_or_have_several_sessions() -> None:
         assert sorted(row["id"] for row in every) == ["", "alone", "b", "r"]
         by_cost = await rows_of(client, "/api/v1/runs", sort="cost", limit=1)
         assert [row["id"] for row in by_cost] == ["r", "b", ""]
+
+
+async def test_a_page_of_runs_by_cost_says_which_were_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(several()) as client:
+        whole = (await client.get("/api/v1/runs?sort=cost")).json()
+        monkeypatch.setattr(pages, "_COMPARED", 1)
+        first = (await client.get("/api/v1/runs?sort=cost")).json()
+    assert (whole["compared_since"], whole["next_cursor"]) == (None, None)
+    assert first["compared_since"] is not None
+    assert first["next_cursor"] is not None
+    described = api_document.openapi()["paths"]["/api/v1/runs"]["get"]["responses"]["200"]["content"]
+    assert first.keys() == described["application/json"]["schema"]["properties"].keys()
 
 
 async def test_fields_are_picked() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from decimal import Decimal
 from functools import wraps
+from heapq import nlargest
 from itertools import islice
 from typing import Any
 
@@ -12,6 +14,7 @@ import click
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Where, asks, rows_of
 from spanledger_processor.cli.options import FAILED, as_json, fail
+from spanledger_processor.ledger.keys import UNATTRIBUTED
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.rows import Row, note
 from spanledger_processor.server.forms import first_line, header, lines
@@ -310,14 +313,14 @@ def _list(
 ) -> None:
     path = _NAMED[what]
     if as_json or as_csv:
-        rows = islice(rows_of(source, path, given, limit), limit)
+        rows = islice(_rows(source, what, given, limit), limit)
         if as_csv:
             _print_csv(rows, route_of(path).shape)
         else:
             show.print_json_rows(rows)
         return
     most = limit or _SHOWN
-    shown = list(islice(rows_of(source, path, given, most + 1), most + 1))
+    shown = list(islice(_rows(source, what, given, most + 1), most + 1))
     more, shown = len(shown) > most, shown[:most]
     if not shown:
         filtered = any(value is not None for name, value in given.items() if name not in ("sort", "all"))
@@ -333,6 +336,21 @@ def _list(
     _print_note(shown)
     if more:
         click.echo("There are more: --limit N shows so many, --json and --csv give all.")
+
+
+def _rows(source: QuerySource, what: str, given: dict[str, str | None], most: int | None) -> Iterable[dict[str, Any]]:
+    """Return the rows of a list, `most` at most; all runs are compared where they are sorted by cost.
+
+    The API sorts them in slices by last activity.
+    """
+    if what != "run" or given["sort"] != "cost":
+        return rows_of(source, _NAMED[what], given, most)
+
+    def named_and_dear(row: dict[str, Any]) -> tuple[bool, Decimal]:
+        return row["id"] != UNATTRIBUTED, Decimal(row["cost_usd_exact"])
+
+    rows = rows_of(source, _NAMED[what], given)
+    return sorted(rows, key=named_and_dear, reverse=True) if most is None else nlargest(most, rows, key=named_and_dear)
 
 
 def _one(what: str, name: str, where: Where, *, as_json: bool) -> None:

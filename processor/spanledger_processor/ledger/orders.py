@@ -51,6 +51,11 @@ def time_rank(at_ns: int) -> int:
     return max(0, at_ns) >> _TIME_BITS
 
 
+def time_at(rank: int) -> int:
+    """Return the earliest time of a rank."""
+    return rank << _TIME_BITS
+
+
 def cost_rank(cost: int) -> int:
     """Return the rank of an amount; all that is not positive has rank 0."""
     bits = cost.bit_length()

@@ -8,17 +8,18 @@ becomes active between two pages may be missed by the later one, and none is lis
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from heapq import merge, nlargest
-from itertools import groupby, islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from heapq import merge
+from itertools import chain, groupby, islice, takewhile
 from operator import itemgetter
 from typing import TypeAlias
 
 from msgpack.exceptions import UnpackException
 
 from spanledger_processor.ledger.keys import UNATTRIBUTED, bounded_id, hashed_key, id_bytes, run_key, session_key
-from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks_of, time_rank, walk
+from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks_of, time_at, time_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, row, spend, time_of
 from spanledger_processor.ledger.runs import named_by, one_run, run_of_session, sessions_under
@@ -33,7 +34,12 @@ _SORTED_TOGETHER = 2000
 """Totals of one rank of cost that are put in their exact order; more of them stand in the order of their ids' hashes,
 and differ by 1.6 % at most.
 """
-_BY_TIME, _BY_COST, _BY_COST_RANK, _RUNS_BY_COST, _TASKS, _REPEATS, _RUNS_BY_TIME = range(7)
+_COMPARED = 700
+"""Runs in a slice, of `_MOST_LOOKED_AT` places at most: by cost, runs are compared with those of their slice."""
+_REMEMBERED = 1024
+"""Totals in memory while the runs of a page are found."""
+_BY_TIME, _BY_COST, _BY_COST_RANK, _TASKS, _REPEATS, _RUNS_BY_TIME, _RUNS_BY_COST = 0, 1, 2, 4, 5, 6, 7
+"""Kinds of cursors; 3 was one of earlier versions."""
 _REPEAT: tuple[str, ...] = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
 """What a record of a repeated tool call holds (`accounting.tools`); other records of tools are shorter."""
 RowPosition: TypeAlias = tuple[int, int, bytes]
@@ -46,10 +52,15 @@ class CursorError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Rows, and the cursor of those behind them; None where there are none."""
+    """Rows, and the cursor of those behind them; None where there are none.
+
+    `compared_ns` is the time of last activity back to which runs were compared by cost; 0: all of the list, or all
+    that the slices of earlier pages left.
+    """
 
     rows: list[Row]
     next_cursor: str | None
+    compared_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +105,13 @@ def sessions(reader: Reader, tenant: bytes, wanted: Wanted) -> Page:
 def runs(reader: Reader, tenant: bytes, wanted: Wanted, *, all_runs: bool) -> Page:
     """Return a page of runs by last activity of their sessions, or by cost; what belongs to none is the last row.
 
-    Unless `all_runs`, a session that is a run of its own, and spawned none, is left out. By cost every run is looked at
-    for each page.
+    Unless `all_runs`, a session that is a run of its own, and spawned none, is left out. What a run costs is known only
+    when it is looked at: by cost, a slice of those last active is sorted, then the slice before it.
     """
     page = _Filling(tenant, wanted)
     result = _RunPlaces(reader, tenant, all_runs=all_runs)
     if wanted.by_cost:
-        after = page.after(_RUNS_BY_COST)
-        dearest = nlargest(wanted.limit + 1, _runs_by_cost(result, wanted, after), key=itemgetter(0))
-        for place, sums in dearest:
-            if not page.take(place, sums):
-                return page.cut()
-        return page.end(one_run(reader, tenant, UNATTRIBUTED) or Sums())
+        return _runs_by_cost(page, result, wanted, lambda: one_run(reader, tenant, UNATTRIBUTED) or Sums())
     after = page.after(_RUNS_BY_TIME)
     for rank, id_hash, totals in result.totals(after and after[1:], wanted):
         for below, sums in enumerate(totals):  # several runs may stand at one place, and come on two pages
@@ -234,18 +240,24 @@ def _walk_times(
 def _by_cost(reader: Reader, tenant: bytes, after: RowPosition | None) -> Iterator[tuple[RowPosition, Sums]]:
     """Yield sessions by cost, the dearest first: a rank at a time, and those of a rank in their exact order."""
     below = None
-    if after is not None:
-        rank = cost_rank(after[1]) if after[0] == _BY_COST else after[1]
-        below = (rank + 1, b"")
+    if after is not None and after[0] == _BY_COST_RANK:
+        rest = walk(reader, tenant, Table.SESSION, Order.COST, after[1:])
+        yield from _as_ranked(reader, tenant, takewhile(lambda position: position[0] == after[1], rest))
+        below = (after[1], b"")
+    elif after is not None:
+        below = (cost_rank(after[1]) + 1, b"")
     for rank, ranked in groupby(walk(reader, tenant, Table.SESSION, Order.COST, below), key=itemgetter(0)):
-        first = list(islice(ranked, _SORTED_TOGETHER + 1)) if rank else []
+        positions = iter(ranked)
+        first = list(islice(positions, _SORTED_TOGETHER + 1)) if rank else []
         if 0 < len(first) <= _SORTED_TOGETHER:
             yield from _in_exact_order(reader, tenant, first, after)
-            continue
-        for position in (*first, *ranked):
-            place = (_BY_COST_RANK, *position)
-            if after is None or after[0] != _BY_COST_RANK or place < after:
-                yield place, reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
+        else:
+            yield from _as_ranked(reader, tenant, chain(first, positions))
+
+
+def _as_ranked(reader: Reader, tenant: bytes, positions: Iterable[Position]) -> Iterator[tuple[RowPosition, Sums]]:
+    for position in positions:
+        yield (_BY_COST_RANK, *position), reader.sums(hashed_key(tenant, Table.SESSION, position[1]))
 
 
 def _in_exact_order(
@@ -259,20 +271,106 @@ def _in_exact_order(
     return (item for item in group if after is None or after[0] != _BY_COST or item[0] < after)
 
 
-def _runs_by_cost(found: _RunPlaces, wanted: Wanted, after: RowPosition | None) -> Iterator[tuple[RowPosition, Sums]]:
-    for *_, totals in found.totals(None, wanted):
-        for sums in filter(wanted.accepts, totals):
-            id_hash = run_key(b"", sums.labels.get("id", ""))[1:]
-            place = (_RUNS_BY_COST, sums.cost, id_hash)
-            if after is None or place < after:
-                yield place, sums
+def _runs_by_cost(page: _Filling, found: _RunPlaces, wanted: Wanted, unattributed: Callable[[], Sums]) -> Page:
+    """Fill a page from one slice of runs, the dearest first."""
+    after = page.after(_RUNS_BY_COST)
+    compared = _Slice() if after is None else _Slice.of_cursor(after[2])
+    for cost, id_hash, sums in sorted(compared.runs(found, wanted), key=itemgetter(0, 1), reverse=True):
+        listed = after is not None and (cost, id_hash) >= (after[1], after[2][:_HASH_BYTES])
+        if not listed and not page.take((_RUNS_BY_COST, cost, id_hash + compared.as_bytes()), sums):
+            return replace(page.cut(), compared_ns=compared.since_ns)
+    if compared.is_last:
+        return page.end(unattributed())
+    page.take((_RUNS_BY_COST, _ABOVE_ALL, b"\xff" * _HASH_BYTES + compared.before().as_bytes()))
+    return replace(page.cut(), compared_ns=compared.since_ns)
+
+
+_HASH_BYTES = 16
+_RANK_BYTES = 8
+_ABOVE_ALL = (1 << 128) - 1
+"""Of a cursor: more than anything costs."""
+_LATEST: Position = ((1 << 8 * _RANK_BYTES) - 1, b"\xff" * _HASH_BYTES)
+_EARLIEST: Position = (0, bytes(_HASH_BYTES))
+
+
+@dataclass(slots=True)
+class _Slice:
+    """The places of runs below `top` and from `bottom` up; where `bottom` is None, as many as are compared at once."""
+
+    top: Position = _LATEST
+    bottom: Position | None = None
+
+    @classmethod
+    def of_cursor(cls, packed: bytes) -> _Slice:
+        """Return the slice of a cursor of runs by cost.
+
+        Raises:
+            CursorError: it has none.
+        """
+        size = _RANK_BYTES + _HASH_BYTES
+        bounds = [packed[at : at + size] for at in range(_HASH_BYTES, len(packed), size)]
+        if not 1 <= len(bounds) <= 2 or len(bounds[-1]) != size:
+            raise CursorError("not a cursor that an answer gave")
+        return cls(*((int.from_bytes(bound[:_RANK_BYTES], "big"), bound[_RANK_BYTES:]) for bound in bounds))
+
+    def as_bytes(self) -> bytes:
+        bounds = (self.top,) if self.bottom is None else (self.top, self.bottom)
+        return b"".join(rank.to_bytes(_RANK_BYTES, "big") + id_hash for rank, id_hash in bounds)
+
+    def runs(self, found: _RunPlaces, wanted: Wanted) -> Iterator[tuple[int, bytes, Sums]]:
+        """Yield the cost, the hash of the id, and the total of each run; at the end both bounds are known.
+
+        They stay for later pages, so that no run comes again because others became active. Should very many have come
+        between the bounds since, the slice ends earlier.
+        """
+        top, bottom, before = self.top, self.bottom, None
+        times = 1 if bottom is None else 2
+        compared = 0
+        self.bottom = _EARLIEST
+        for looked_at, (rank, id_hash, totals) in enumerate(found.totals(top, wanted)):
+            if before is None and top == _LATEST:
+                self.top = (rank + 1, bytes(_HASH_BYTES))
+            full = compared >= times * _COMPARED or looked_at >= times * _MOST_LOOKED_AT
+            if full or (bottom is not None and (rank, id_hash) < bottom):
+                self.bottom = before or bottom
+                return
+            before = (rank, id_hash)
+            compared += len(totals)
+            for sums in filter(wanted.accepts, totals):
+                yield sums.cost, run_key(b"", sums.labels.get("id", ""))[1:], sums
+
+    @property
+    def is_last(self) -> bool:
+        """Return whether nothing stands below it."""
+        return self.bottom == _EARLIEST
+
+    def before(self) -> _Slice:
+        """Return the slice of what was active before this one."""
+        return _Slice(self.bottom or _EARLIEST)
+
+    @property
+    def since_ns(self) -> int:
+        """Return the time back to which all runs below the top are within; 0: there are no earlier ones."""
+        return 0 if self.bottom is None or self.is_last else time_at(self.bottom[0] + 1)
+
+
+class _Remembering:
+    """A view that reads a total once, while few others are read between: a run's sessions are asked for many times.
+
+    The totals stay its own.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.get = reader.get
+        self.scan = reader.scan
+        self.sums = lru_cache(maxsize=_REMEMBERED)(reader.sums)
 
 
 class _RunPlaces:
     """Where runs stand among each other: each at the place of that part of it which was active last."""
 
     def __init__(self, reader: Reader, tenant: bytes, *, all_runs: bool) -> None:
-        self._reader = reader
+        self._reader = _Remembering(reader)
         self._tenant = tenant
         self._all = all_runs
         self._places: dict[str, Position | None] = {}

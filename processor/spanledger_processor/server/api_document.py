@@ -37,7 +37,8 @@ The API listens on `api.endpoint` (127.0.0.1:4320 unless configured). What the r
   page; null: there is none. A page may hold fewer rows, or none, and still have a next one: a filter that lets few rows
   through is worked off in slices. `format=ndjson` and `format=csv` stream all rows, each thousand as the ledger is by
   then. Sorted by cost, sessions whose costs differ by 1.6 % at most may change places where more than 2,000 of them
-  lie together.
+  lie together; runs are sorted in slices of up to 700 by last activity, the latest slice first, and `compared_since`
+  says how far back the slice of a page goes. `spanledger runs --sort cost` compares all of them.
 - **Money** is a double (`cost_usd`) and, exact, a decimal (`cost_usd_exact`). What has no price counts in `unpriced`,
   never as 0. Rows of lists add up to the total; what belongs to no session or run is the row with an empty id.
 - **Errors** are JSON, `{"error": "..."}`: 400 a parameter, 401 no token, 403 a foreign page or name, 404 not in the
@@ -105,6 +106,8 @@ def _answer(route: Route) -> dict[str, Any]:
         route.rows: {"type": "array", "items": _object(route.shape)},
         "next_cursor": {"type": ["string", "null"], "description": "Of the next page; null: there is none."},
     }
+    beside = _object(route.beside)
+    page |= beside["properties"]
     return {"type": "object", "required": [*page], "properties": page}
 
 
@@ -151,6 +154,10 @@ def _section(route: Route) -> Iterator[str]:
     yield f"{what}:\n\n| field | type | meaning |\n|---|---|---|"
     yield from _fields("", route.shape)
     yield ""
+    if route.beside:
+        yield f"Beside `{route.rows}` and `next_cursor`:\n\n| field | type | meaning |\n|---|---|---|"
+        yield from _fields("", route.beside)
+        yield ""
 
 
 def _fields(within: str, shape: Shape) -> Iterator[str]:

@@ -9,7 +9,7 @@ import difflib
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
@@ -31,6 +31,7 @@ from spanledger_processor.server.shapes import (
     GONE,
     PRICE,
     RUN,
+    RUNS_PAGE,
     SESSION,
     SUMMARY,
     TASK,
@@ -71,7 +72,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path with what answers it. `rows` names the list in the answer that is given in pages, of rows like `shape`."""
+    """A path with what answers it. `rows` names the list in the answer that is given in pages, of rows like `shape`;
+    `beside` is what else such an answer has.
+    """
 
     path: str
     answer: Callable[[Question], Any]
@@ -79,6 +82,7 @@ class Route:
     shape: Shape
     parameters: tuple[Parameter, ...] = ()
     rows: str = ""
+    beside: Shape = field(default_factory=dict)
 
     @property
     def known(self) -> tuple[Parameter, ...]:
@@ -278,6 +282,7 @@ ROUTES: tuple[Route, ...] = (
         RUN,
         (*_FILTERS, Parameter("all", _flag, _BOOLEAN, "Also each session that is a run of its own.", False)),
         rows="runs",
+        beside=RUNS_PAGE,
     ),
     Route("/api/v1/runs/{id}", answers.run, "One run.", RUN),
     Route(

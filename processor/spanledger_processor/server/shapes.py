@@ -190,6 +190,14 @@ RUN: Shape = {
     ),
     "sessions_left_out": Field("integer", "How many more sessions it has. Only of one run.", optional=True),
 }
+RUNS_PAGE: Shape = {
+    "compared_since": Field(
+        "string",
+        "Sorted by cost: runs of this page were compared with all last active since then, but for the slices of "
+        "earlier pages; null: with all that are left.",
+        null=True,
+    ),
+}
 TIMELINE: Shape = {
     "session": Field("string", "The session."),
     "spans": Field(

@@ -38,12 +38,14 @@ export async function rowsOf(path, name, parameters, { most = 50, patienceMs = 2
   const began = performance.now();
   let rows = [];
   let cursor = parameters.cursor;
+  let comparedSince = null;
   do {
     const answer = await json(path, { ...parameters, limit: most - rows.length, cursor });
     rows = rows.concat(answer[name]);
     cursor = answer.next_cursor;
+    comparedSince = answer.compared_since || null;
   } while (cursor && rows.length < most && performance.now() - began < patienceMs);
-  return { rows, cursor };
+  return { rows, cursor, comparedSince };
 }
 
 // Server-sent events by fetch: an EventSource cannot show a token.

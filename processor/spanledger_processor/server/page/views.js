@@ -131,8 +131,7 @@ const stateCell = (row) => make("span", { class: `state ${row.state || ""}` }, r
 
 export async function list(kind, given) {
   const isSessions = kind === "sessions";
-  const asked = !isSessions && given.sort === "cost" && !given.since && !given.until ? { ...given, since: "today" } : given; // all of them are compared
-  const { rows, cursor } = await rowsOf(kind, kind, asked);
+  const { rows, cursor, comparedSince } = await rowsOf(kind, kind, given);
   const title = isSessions ? "Sessions" : "Runs";
   const columns = [
     [isSessions ? "session" : "run", (row) => (isSessions || !row.id ? sessionLink(row, given) : make("a", { href: address(`run/${encodeURIComponent(row.id)}`, { tenant: given.tenant }) }, named(row.name || row.id))), "id", (row) => row.id],
@@ -151,7 +150,8 @@ export async function list(kind, given) {
   const none = cursor ? "None so far: there is more to look through." : filtered ? "None that fit the filter." : isSessions ? "No session yet." : "No run yet: a run is listed when it is named, or has more than one session.";
   return [
     make("h2", {}, title),
-    given.sort === "cost" && (asked.since || asked.until) ? soft(`The dearest of those last active in this time: ${rangeText(asked)}.`) : null,
+    given.sort === "cost" && (given.since || given.until) ? soft(`The dearest of those last active in this time: ${rangeText(given)}.`) : null,
+    comparedSince ? soft(`So many runs are sorted in slices by last activity: this one goes back to ${when(comparedSince)} UTC, and dearer ones may stand on later pages.`) : null,
     rows.length ? table(title, columns, rows, { csv: false }) : soft(none),
     make(
       "div",
