@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol, TypeAlias
 from urllib.parse import unquote
 
@@ -73,12 +74,32 @@ class Otlp:
 
     def send(self, spans: Sequence[Span]) -> Result:
         deadline = self._loop.time() + self._timeout
-        return self._loop.run_until_complete(self._exporter.send("traces", _encoded(spans), deadline))
+        result = self._loop.run_until_complete(self._exporter.send("traces", _encoded(spans), deadline))
+        return replace(result, reason=_as_options(result.reason))
 
     def close(self) -> None:
         self._loop.run_until_complete(self._exporter.close())
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
+
+
+_AS_OPTIONS = {
+    "use otlp_http": "use --protocol http/protobuf",
+    "use otlp_grpc": "use --protocol grpc",
+    "set tls.insecure to true, or write http://": "write http://",
+    "leave tls.insecure out, or write https://": "write https:// in front",
+    "into tls.ca_file": "into the file that OTEL_EXPORTER_OTLP_CERTIFICATE names",
+    "set tls.server_name_override to it": "use that name in the endpoint",
+    ": leave traces out of the exporter's signals": "",
+    ", or leave traces out of signals": "",
+}
+"""What the exporters' hints say of their own settings, and what there is here in place of these."""
+
+
+def _as_options(reason: str) -> str:
+    for setting, option in _AS_OPTIONS.items():
+        reason = reason.replace(setting, option)
+    return reason
 
 
 def _encoded(spans: Sequence[Span]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,8 +14,10 @@ from click.testing import CliRunner, Result
 from mux_homes import WRITTEN_MS, bucket, last, put, usage
 from refusing_endpoint import RefusingEndpoint
 from sidecars import Endpoint, sidecar
+from spanledger_exporters.responses import _HINTS
 from spanledger_sidecar.cli import sidecar as command
 from spanledger_sidecar.files import Watcher
+from spanledger_sidecar.sender import _as_options
 
 MODEL = "anthropic:claude-x"
 
@@ -27,6 +30,27 @@ def _run(folder: Path, *arguments: str) -> Result:
 
 def _put(folder: Path, workspace: str, model: str) -> None:
     put(folder / "home" / ".mux", usage({model: bucket(5, 6)}), workspace=workspace)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--endpoint", "http://127.0.0.1:{port}"], "correct its path"),
+        (["--endpoint", "127.0.0.1:{port}", "--protocol", "grpc"], "use --protocol http/protobuf"),
+        (["--endpoint", "https://127.0.0.1:{port}"], "write http://"),
+    ],
+)
+def test_what_to_do_is_told_in_the_sidecar_s_own_options(given: list[str], told: str, tmp_path: Path) -> None:
+    _put(tmp_path, "w1", MODEL)
+    with RefusingEndpoint(lambda _: 404) as endpoint:
+        port = endpoint.url.rsplit(":", 1)[-1].strip("/")
+        result = _run(tmp_path, "--backfill", "--force", *(one.format(port=port) for one in given))
+    assert told in result.stderr
+
+
+def test_no_hint_names_a_setting_that_a_sidecar_does_not_have() -> None:
+    for _, hint in (pair for pairs in _HINTS.values() for pair in pairs):
+        assert not re.search(r"tls\.|otlp_|signals", _as_options(hint.format(signal="traces"))), hint
 
 
 def _poisoned(status: int) -> Callable[[list[str]], int]:
