@@ -81,7 +81,10 @@ class _When(click.ParamType[int]):
             self.fail(
                 "write a time such as 2026-01-31, 2026-01-31T12:00:00Z, or 7d for the last seven days", param, ctx
             )
-        return max(1, round(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000))
+        at = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+        if at > now:
+            self.fail("that is still to come, and nothing would count until then", param, ctx)
+        return max(1, round(at * 1000))
 
 
 @click.command()

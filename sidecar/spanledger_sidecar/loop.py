@@ -171,7 +171,8 @@ class Sidecar:
         """Return the time from which usage counts: set at a source's first run, and kept."""
         kept: int = self.cursor.meta(f"{name} since") or 0
         if name in self.first:
-            kept = self._now_ms() if self.settings.since_ms is None else self.settings.since_ms
+            now_ms = self._now_ms()
+            kept = now_ms if self.settings.since_ms is None else min(self.settings.since_ms, now_ms)
             with self.cursor.write() as change:
                 change.set_meta(f"{name} since", kept)
         elif self.settings.since_ms is not None and self.settings.since_ms < kept:

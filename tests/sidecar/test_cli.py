@@ -57,6 +57,7 @@ def test_once_fails_where_not_everything_was_taken(tmp_path: Path) -> None:
     [
         (["--backfill", "--since", "7d"], "use one of them"),
         (["--since", "someday"], "write a time such as"),
+        (["--since", "2999-01-01"], "that is still to come"),
         (["--root", "x", "--source", "mux", "--source", "tilth"], "name one --source"),
         (["--source", "cursor"], "'cursor' is not one of 'mux', 'tilth'"),
         (["--protocol", "http/json"], "is not one of 'grpc', 'http/protobuf'"),

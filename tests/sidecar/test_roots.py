@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from mux_homes import bucket, put, usage
-from sidecars import Endpoint, by_model, look, sidecar
+from mux_homes import bucket, last, put, usage
+from sidecars import NOW_MS, Endpoint, by_model, look, sidecar
 from spanledger_sidecar.files import real_folders
 from spanledger_sidecar.sources.mux.files import MARKER, mux_root
 
@@ -97,6 +97,17 @@ def test_a_home_that_cannot_be_listed_closes_nothing(tmp_path: Path) -> None:
     (tmp_path / "away").rename(root / "sessions")
     look(tmp_path / "state", endpoint, root)
     assert len(endpoint.spans) == 1
+
+
+def test_a_since_that_is_still_to_come_is_now(tmp_path: Path) -> None:
+    """What is used after the first run counts, also in workspaces that are made later."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, usage({MODEL: bucket(5, 5)}, lastRequest=last(MODEL, bucket(5, 5), NOW_MS - 1)), workspace="old")
+    with sidecar(tmp_path / "state", endpoint, root, since_ms=NOW_MS + 10**9) as made:
+        made.once()
+        put(root, usage({MODEL: bucket(7, 7)}, lastRequest=last(MODEL, bucket(7, 7), NOW_MS + 1)), workspace="new")
+        made.once()
+    assert set(by_model(endpoint.usage())) == {("new", MODEL)}
 
 
 def test_another_home_closes_nothing_of_the_first(tmp_path: Path) -> None:
