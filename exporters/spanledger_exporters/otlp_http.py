@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import errno
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -85,7 +87,7 @@ class OtlpHttp:
         except TimeoutError:
             return Result(Verdict.RETRYABLE, "no answer in time")
         except httpx2.TransportError as error:
-            return Result(Verdict.RETRYABLE, one_line(str(error)) or type(error).__name__)
+            return Result(Verdict.RETRYABLE, one_line(_why(error)) or type(error).__name__)
         except MalformedError as error:
             return Result(Verdict.PERMANENT, one_line(f"cannot be written as JSON: {error}"))
 
@@ -130,6 +132,18 @@ async def _read(response: httpx2.Response) -> Body:
         if len(content) > _LONGEST_ANSWER:
             return Body(b"", media_type)
     return Body(content, media_type)
+
+
+def _why(error: httpx2.TransportError) -> str:
+    """Return why a request could not be sent; of a connection that was not made, what the system says and not that all
+    attempts failed.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ConnectionRefusedError):
+            return f"cannot connect: {os.strerror(errno.ECONNREFUSED)}"
+        cause = cause.__cause__ or cause.__context__
+    return str(error)
 
 
 def _redirected(response: httpx2.Response) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -71,6 +72,15 @@ async def test_a_forgotten_tls_insecure() -> None:
     with Backend() as backend:
         assert "set tls.insecure to true" in await _sent(_grpc(f"127.0.0.1:{backend.port}"))
         assert "write http://" in await _sent(_to_http(f"https://127.0.0.1:{backend.port}"))
+
+
+async def test_nobody_listens() -> None:
+    """In the system's words, which are what is searched for."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # not listening
+        port = taken.getsockname()[1]
+        assert await _sent(_to_http(f"http://127.0.0.1:{port}")) == "cannot connect: Connection refused"
+        assert "Connection refused" in await _sent(_grpc(f"127.0.0.1:{port}", insecure=True))
 
 
 async def test_grpc_to_an_http_port_and_the_reverse() -> None:

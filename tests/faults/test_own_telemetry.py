@@ -65,6 +65,7 @@ def test_a_destination_that_is_away_harms_nothing(tmp_path: Path) -> None:
 
         def told() -> None:
             assert "own metrics not accepted, and left out" in served.program.log()
+            assert "own traces not accepted, and left out" in served.program.log(), "each is told of by itself"
 
         eventually(told)
         served.export(request(chat()))

@@ -96,8 +96,8 @@ class OwnTelemetrySender:
             for exporter in way.exporters:
                 result = await exporter.send(way.signal, body, deadline)
                 if result.verdict is not Verdict.ACCEPTED:
-                    address = exporter.address(way.signal)
-                    log.warning("%s: own %s not accepted, and left out: %s", address, way.signal, result.reason)
+                    reported = (exporter.address(way.signal), way.signal, result.reason)
+                    log.warning("%s: own %s not accepted, and left out: %s", *reported, extra={"kind": way.signal})
         except Exception:
             log.exception("own %s could not be sent", way.signal)
 
