@@ -21,6 +21,7 @@ from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.request import parse_logs
 from spanledger_processor.otlp.views import LogView
 from spanledger_processor.signing.signer import Signer
+from spanledger_processor.synthesized import PLAN
 
 SIGNER = Signer(b"k" * 32)
 
@@ -310,6 +311,24 @@ def test_qwen_code() -> None:
     )
     assert span is not None
     assert (span.attributes["spanledger.source"], span.attributes["gen_ai.usage.output_tokens"]) == ("log:qwen_code", 5)
+
+
+@pytest.mark.parametrize(
+    ("client", "login", "plan"),
+    [
+        ("gemini_cli.", "oauth-personal", "subscription"),
+        ("gemini_cli.", "gemini-api-key", None),
+        ("gemini_cli.", "vertex-ai", None),
+        ("qwen-code.", "qwen-oauth", "subscription"),
+        ("qwen-code.", "openai", None),
+    ],
+)
+def test_a_login_at_google_or_qwen_pays_by_no_token(client: str, login: str, plan: str | None) -> None:
+    """@google/gemini-cli-core 0.40.0: `AuthType` of core/contentGenerator is `auth_type` of an `api_response`."""
+    counts = {"input_token_count": 10, "output_token_count": 5, "auth_type": login}
+    span = from_plain({"event.name": f"{client}api_response", "session.id": "s", "model": "m"} | counts)
+    assert span is not None
+    assert span.attributes.get(PLAN) == plan
 
 
 def test_codex_reports_a_response_once() -> None:

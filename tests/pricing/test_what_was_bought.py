@@ -291,6 +291,18 @@ def test_what_a_plan_covers_costs_nothing_and_says_what_it_would_have_cost(plan:
     assert price("my-llama", plan=plan).amount == 0
 
 
+def test_provisioned_throughput_covers_no_searches() -> None:
+    """https://cloud.google.com/vertex-ai/generative-ai/pricing: grounding is charged by the prompt or the query.
+
+    gemini-2.5-flash: 35 for 1,000 prompts with searches.
+    """
+    searched = replace(TEXT, web_searches=2)
+    cost = price("gemini-2.5-flash", searched, provider="gcp.vertex_ai", plan="provisioned")
+    assert (cost.amount, cost.source, cost.estimate) == (usd("0.035"), "computed", True)
+    assert "provisioned" in cost.note
+    assert price("gemini-2.5-flash", searched, provider="gcp.vertex_ai", plan="subscription").amount == 0
+
+
 def test_what_a_seller_of_seats_lists_no_price_for_would_have_cost_what_its_maker_asks() -> None:
     """GitHub Copilot's entry for gpt-4o in the list is empty: the price is the seat's. OpenAI's: 2.5 and 10."""
     cost = price("gpt-4o", provider="github-copilot", plan="subscription")

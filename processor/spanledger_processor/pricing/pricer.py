@@ -330,8 +330,7 @@ def _settle(call: Call, cost: Cost) -> None:
     if call.response_cache:
         _take(cost, 0, "response_cache")
     elif call.plan and not (reported is not None and reported.billed and reported.amount):
-        _take(cost, 0, "billed")
-        cost.note = PLANS[call.plan]
+        _under_plan(call, cost)
     elif reported is None:
         return
     elif reported.billed:
@@ -382,6 +381,14 @@ def _doubt_aggregate(call: Call, cost: Cost, card: Card) -> None:
     if not card.price.startswith(OVERRIDE) or card.depends_on_calls(call.usage.input or 0):
         cost.amount, cost.source, cost.unpriced, cost.estimate = None, "", "no_usage", False
         cost.note = HIDDEN
+
+
+def _under_plan(call: Call, cost: Cost) -> None:
+    """Charge nothing but the fees by the call that provisioned throughput, which is sold in tokens, does not cover."""
+    fees, unsure = (cost.other or 0) if call.plan == "provisioned" else 0, cost.estimate
+    _take(cost, fees, "computed" if fees else "billed")
+    cost.estimate = bool(fees) and unsure
+    cost.note = f"the fees of its tools; the rest is {PLANS[call.plan]}" if fees else PLANS[call.plan]
 
 
 def _take(cost: Cost, amount: Pico, source: CostSource) -> None:

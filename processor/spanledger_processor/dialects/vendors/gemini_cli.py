@@ -13,6 +13,7 @@ from spanledger_processor.dialects.schema import (
     Detection,
     GroupingKeys,
     LogEvent,
+    Mark,
     Precedence,
     ScopedSpan,
     Source,
@@ -82,6 +83,9 @@ _GEMINI_TOKENS = Tokens(
     adds=("tool_token_count",),
 )
 
+_LOGINS = {"gemini_cli": Mark("auth_type", ("oauth-personal",)), "qwen_code": Mark("auth_type", ("qwen-oauth",))}
+"""Logins whose calls are paid for by the seat, or are free up to a limit: `AuthType` in `core/contentGenerator`."""
+
 LOG_EVENTS = (
     *(
         event
@@ -98,6 +102,7 @@ LOG_EVENTS = (
                 tokens=_GEMINI_TOKENS,
                 output=Output.EXCLUSIVE if client == "gemini_cli" else Output.INCLUSIVE,
                 duration_ms=("duration_ms",),
+                subscription=(_LOGINS[client],),
             ),
             LogEvent(
                 client=client,
