@@ -47,9 +47,10 @@ def test_the_level(stream: io.StringIO) -> None:
     assert "yes" in stream.getvalue()
 
 
-def test_libraries_are_quiet_about_what_is_normal(stream: io.StringIO) -> None:
+@pytest.mark.parametrize("library", ["uvicorn.error", "watchfiles.main"])
+def test_libraries_are_quiet_about_what_is_normal(library: str, stream: io.StringIO) -> None:
     set_up("debug", "text", stream)
-    logging.getLogger("uvicorn.error").info("Started server process")
+    logging.getLogger(library).info("Started server process")
     assert stream.getvalue() == ""
 
 

@@ -25,7 +25,7 @@ INTERVAL = 10.0
 
 _MESSAGES = 1000
 """Different messages that are remembered; more than the code has, so that only informational ones can reach it."""
-_QUIET = ("uvicorn", "asyncio", "httpx2", "httpcore2", "grpc")
+_QUIET = ("uvicorn", "asyncio", "httpx2", "httpcore2", "grpc", "watchfiles")
 """Libraries whose information is of no use to our users; their warnings are."""
 
 
