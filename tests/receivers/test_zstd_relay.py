@@ -21,6 +21,7 @@ from certificates import Certificates
 from doors import Doors, exporter, opened, traces
 from spanledger_processor.listener import bind
 from spanledger_processor.receivers import zstd_relay
+from spanledger_processor.receivers.grpc import host_of
 from spanledger_processor.receivers.zstd_relay import HeaderRewriter, ZstdRelay
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -96,6 +97,22 @@ async def test_other_senders_notice_nothing() -> None:
         assert [handled.body for handled in doors.pipeline.handled] == [body] * 3
         assert await doors.export("traces", b"") == b""
         assert doors.seen.held == 0
+
+
+@pytest.mark.parametrize("relay", [True, False])
+async def test_a_host_is_one_sender_by_both_protocols(relay: bool) -> None:  # noqa: FBT001 - a case of a table
+    """So that its share of the memory, its turn and its rate limit are one."""
+    async with opened({"protocols": {"grpc": {"zstd": relay}, "http": {}}}) as doors:
+        await doors.export("traces", traces())
+        await doors.post("/v1/traces", traces("again"))
+        assert [handled.sender for handled in doors.pipeline.handled] == ["127.0.0.1"] * 2
+
+
+@pytest.mark.parametrize(
+    ("peer", "host"), [("ipv4:10.0.0.1:5000", "10.0.0.1"), ("ipv6:%5B::1%5D:5000", "::1"), ("unix:", "unix")]
+)
+def test_the_host_of_a_peer(peer: str, host: str) -> None:
+    assert host_of(peer) == host
 
 
 async def test_a_bomb_is_refused_for_good_with_the_reason() -> None:

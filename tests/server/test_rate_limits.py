@@ -61,13 +61,6 @@ async def test_one_sender_waits_for_its_minute_and_others_do_not() -> None:
     assert await refused(made.admit, "a", {}, 10) is None
 
 
-async def test_a_host_is_one_sender_by_both_protocols() -> None:
-    made = limits(Clock(), "processor.rate_limits.requests=1")
-    for by_grpc, by_http in (("ipv4:10.0.0.1", "10.0.0.1"), ("ipv6:%5B::1%5D", "::1")):
-        await made.admit(by_grpc, {}, 1)
-        assert await refused(made.admit, by_http, {}, 1) is not None
-
-
 async def test_bytes_and_what_the_first_request_of_a_minute_may_be() -> None:
     made = limits(Clock(), "processor.rate_limits.bytes=100")
     await made.admit("a", {}, 1000)

@@ -37,6 +37,7 @@ class Handled:
     headers: Mapping[str, str]
     left: float
     trusted: bool
+    sender: str = ""
 
 
 @dataclass
@@ -66,7 +67,7 @@ class FakePipeline:
     ) -> Result:
         """Implements `receivers.driver.Pipeline`."""
         left = deadline - asyncio.get_running_loop().time()
-        self.handled.append(Handled(signal, body, headers, left, trusted))
+        self.handled.append(Handled(signal, body, headers, left, trusted, sender))
         self.begun.put_nowait(None)
         try:
             await self.gate.wait()

@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote
 
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -87,6 +88,12 @@ _SLOT_WAIT = 1.0
 """Seconds that a request waits for its slot before its sender is told to come back."""
 _READ_WAIT = 20.0
 """Seconds that a message may take to come in."""
+
+
+def host_of(peer: str) -> str:
+    """Return the address of "ipv4:127.0.0.1:5000" or "ipv6:%5B::1%5D:5000" alone, as OTLP/HTTP knows it."""
+    host = peer.rpartition(":")[0] or peer
+    return unquote(host.removeprefix("ipv4:").removeprefix("ipv6:")).strip("[]")
 
 
 class GrpcListener:
@@ -209,8 +216,7 @@ class GrpcListener:
         self.port = await relay.start(address, self._where, context, timeout, share_port=self._share_port)
 
     def _host(self, peer: str) -> str:
-        """Return the address of "ipv4:127.0.0.1:5000" or "ipv6:%5B::1%5D:5000" without the port."""
-        return peer.rpartition(":")[0] or peer if self._relay is None else self._relay.host_of(peer)
+        return host_of(peer) if self._relay is None else self._relay.host_of(peer)
 
     async def _receive(self, signal: Signal, context: Context, handle: Handle | None) -> Result:
         headers = readable(context.invocation_metadata() or ())

@@ -257,12 +257,11 @@ class ZstdRelay:
         if sys.platform != "linux" or peer is None:
             return ""
         inner.bind(f"\0{name}")
-        host = str(peer[0])
-        self.hosts[name] = f"ipv6:%5B{host}%5D" if ":" in host else f"ipv4:{host}"
+        self.hosts[name] = str(peer[0])
         return name
 
     def host_of(self, peer: str) -> str:
-        """Return the host of a client, as gRPC writes it, by what gRPC knows of its connection."""
+        """Return the host of a client by what gRPC knows of its connection."""
         return self.hosts.get(peer.removeprefix("unix-abstract:"), peer)
 
     def opened(self, half: _Half) -> None:

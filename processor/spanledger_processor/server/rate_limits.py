@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
-from urllib.parse import unquote
 
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.config.limits import RateLimitSettings
@@ -160,10 +159,8 @@ class RateLimits:
             await self._take(Taken(self._of(sender) or batch.tenant, None, sorted(sessions), sorted(models)))
 
     def _of(self, sender: str) -> str:
-        """Return the sender that is counted, by one name as gRPC and as HTTP know it; empty where it is the tenant."""
-        if self._settings.per == "tenant":
-            return ""
-        return unquote(sender.removeprefix("ipv4:").removeprefix("ipv6:")).strip("[]")
+        """Return the sender that is counted; empty where it is the tenant."""
+        return "" if self._settings.per == "tenant" else sender
 
     async def _take(self, taken: Taken) -> None:
         beyond: Any = None
