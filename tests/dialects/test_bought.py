@@ -749,3 +749,14 @@ def test_openllmetry_tells_the_items_of_a_response_among_its_tool_calls() -> Non
     call = read(span(attributes | {"gen_ai.completion.0.tool_calls.0.name": "lookup"}, scope="traceloop.x"))
     assert call.usage is not None
     assert (call.usage.web_searches, call.unclassed) == (None, ())
+
+
+def test_xais_own_spans_say_what_was_charged() -> None:
+    """xai_sdk 1.21.0, chat.py `_make_span_response_attributes`; 10,000,000,000 ticks are 1 USD.
+
+    The flat counts leave thoughts out of the output, and name cached tokens in words of their own.
+    """
+    told = {"gen_ai.request.model": "grok-4", "gen_ai.usage.cost_in_usd_ticks": 87_500_000}
+    call = read(span(chat(input_tokens=1000, output_tokens=500) | told, scope="xai_sdk.sync.chat"))
+    assert call.reported is not None
+    assert (call.reported.amount, call.reported.billed) == (USD * 875 // 100_000, True)

@@ -44,7 +44,7 @@ _NAMES = {
     "cache_write_1h": "cache write, 1 hour",
 }
 _COST_SOURCES = {"billed": "billed by the one that charges", "reported": "the library's estimate"}
-_UNITS = {10**12: "USD", 10**6: "micro-USD"}
+_UNITS = {10**12: "USD", 10**6: "micro-USD", 100: "1e-10 USD"}
 
 
 def page() -> str:

@@ -24,6 +24,7 @@ from spanledger_processor.dialects.schema import (
 )
 from spanledger_processor.dialects.values import text
 from spanledger_processor.model import Call, Kind
+from spanledger_processor.units import USD
 
 OPERATIONS: dict[str, Kind] = {
     "chat": "llm",
@@ -159,6 +160,7 @@ PROPOSED_COST = CostKey(
 )
 COSTS = (
     PROPOSED_COST,
+    CostKey("gen_ai.usage.cost_in_usd_ticks", "billed", unit=USD // 10**10),  # xai_sdk's own spans: what xAI charged
     CostKey("gen_ai.usage.cost"),
     CostKey("operation.cost"),
     CostKey("llm.cost.total"),
