@@ -53,7 +53,7 @@ class UsageRecord(BaseRecord):
     what was really charged: nothing under a subscription, or the provider's own figure. `cumulative` is what the
     source's file says of this session and model in all, with its cost (None: not known). `ttft_ms` is the time to the
     first token, `write_1h` how much of the cache writes lives for an hour (None: not known). `estimate` is true where
-    it is a guess whose usage this is.
+    it is a guess whose usage this is. `unknown` are directions of which the file holds a number of tokens that is none.
     """
 
     granularity: Granularity
@@ -72,6 +72,7 @@ class UsageRecord(BaseRecord):
     response_id: str = ""
     write_1h: int | None = None
     estimate: bool = False
+    unknown: tuple[Direction, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +145,24 @@ def no_counts(values: Iterable[Any]) -> int:
     return sum(value is not None and not (type(value) in (int, float) and value < _MOST) for value in values)
 
 
+Direction: TypeAlias = Literal["input", "output"]
+
+
+def unknown_directions(given: Iterable[Any], answer: Iterable[Any]) -> tuple[Direction, ...]:
+    """Return of which direction a number of tokens, `given` or `answer`, is none: nobody knows how much was used."""
+    found: list[Direction] = []
+    if no_counts(given):
+        found.append("input")
+    if no_counts(answer):
+        found.append("output")
+    return tuple(found)
+
+
 EARLIEST_MS, LATEST_MS = 946_684_800_000, 4_102_444_800_000
 """2000 and 2100: what is no time between them is no time of a call, but seconds, microseconds or a mistake."""
 NO_TIME = "holds times that are none between 2000 and 2100 in ms, and are taken as not known: {}"
-NO_COUNT = "holds numbers of tokens that are none, and count as 0: {}"
+NO_COUNT = "holds numbers of tokens that are none, so that nobody knows how much was used: {}"
+USAGE_UNKNOWN = "a number of tokens in its file is none: nobody knows how much was used"
 DAMAGED = "has damaged lines, which are left out: {}"
 
 

@@ -158,7 +158,8 @@ def _usage(record: UsageRecord) -> Attributes:
         }
     )
     for name, amount in zip(_CLASSES, _inclusive(record.tokens), strict=True):
-        attributes[synthesized.USAGE[name]] = amount
+        if name not in record.unknown:
+            attributes[synthesized.USAGE[name]] = amount
     return attributes | _cumulative(record)
 
 

@@ -162,7 +162,7 @@ def test_a_link_among_the_sessions_is_named(source: SourceName, tmp_path: Path) 
 
 @pytest.mark.parametrize("odd", [2**53, 10**30, "1000", True, [1], {"n": 1}])
 def test_a_number_of_tokens_that_is_none_is_named(odd: Any, tmp_path: Path) -> None:
-    """It counts as 0, which nobody could tell from a turn without input."""
+    """As 0, nobody could tell it from a turn without input."""
     root = tmp_path / "mux"
     in_sum = put(root, usage({MODEL: bucket(odd, 5)}), workspace="sum")
     in_chat = put(root, row("m1", MODEL, odd, 1), "chat.jsonl", "chat")
@@ -175,10 +175,20 @@ def test_a_number_of_tokens_that_is_none_is_named(odd: Any, tmp_path: Path) -> N
         "usage": {"inputTokens": 1, "outputTokens": odd},
     }
     headless = put(root, json.dumps(call) + "\n", "headless-usage.jsonl", "headless")
-    with sidecar(tmp_path / "state", Endpoint(), root) as made:
+    endpoint = Endpoint()
+    with sidecar(tmp_path / "state", endpoint, root) as made:
         made.once()
-        why = "holds numbers of tokens that are none, and count as 0: 1"
+        why = "holds numbers of tokens that are none, so that nobody knows how much was used: 1"
         assert made.sources[0].errors.named() == dict.fromkeys([in_sum, in_chat, in_tool, headless], why)
+    untold = {
+        (span.attributes["gen_ai.conversation.id"], direction)
+        for span in endpoint.spans.values()
+        for direction in ("input", "output")
+        if f"gen_ai.usage.{direction}_tokens" not in span.attributes
+        and "nobody knows how much was used" in str(span.attributes["spanledger.note"])
+    }
+    assert untold == {("sum", "input"), ("chat", "input"), ("tool", "input"), ("headless", "output")}
+    assert len(endpoint.spans) == 5
 
 
 @pytest.mark.parametrize("usual", [None, -1, 0, 5.0])

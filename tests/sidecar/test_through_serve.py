@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import tilth_logs
 from backend import Backend
+from mux_homes import WRITTEN_MS, bucket, last, put, row, usage
 from scripted_mux import ScriptedMux
 from served import Served, told
 from sidecars import SIGNER, Clock
@@ -93,3 +95,33 @@ def test_inside_serve_by_configuration(tmp_path: Path) -> None:
         tasks = told(served.config, "session", "s1")["tasks"]
     counts = {(task["id"], task["kind"]): task["tokens"]["input"] + task["tokens"]["output"] for task in tasks}
     assert counts == tilth_logs.RECORDED_TASKS
+
+
+def test_a_call_whose_usage_is_not_known_has_no_price_of_ours(served: Served, tmp_path: Path) -> None:
+    """Of a number of tokens that is none, nobody knows how much it stands for: never our price of the rest alone."""
+    root, model = tmp_path / "mux", "anthropic:claude-sonnet-4-5"
+    odd: Any = "1000"
+    counts: dict[str, Any] = {"inputTokens": 9, "outputTokens": odd}
+    request = {"model": model, "timestamp": WRITTEN_MS, "source": "status", "usage": counts}
+    put(root, row("odd-1", model, odd, 7), "chat.jsonl", "odd-turn")
+    put(root, row("odd-2", model, odd, 0), "chat.jsonl", "odd-input-alone")
+    put(root, json.dumps(request) + "\n", "headless-usage.jsonl", "odd-headless")
+    put(root, usage({model: bucket(odd, 7)}), workspace="odd-sum")
+    half = {"input": {"tokens": odd}, "output": {"tokens": 7, "cost_usd": 0.5}}
+    put(root, usage({model: half}), workspace="odd-half-cost")
+    put(root, usage({model: bucket(odd, 7)}, lastRequest=last(model, bucket(odd, 7))), workspace="odd-last")
+    put(root, usage({model: bucket(odd, 7, cost=0.5)}), workspace="odd-cost")
+    call = {"model": "anthropic/claude-sonnet-4-5", "prompt_tokens": odd, "eval_tokens": 7}
+    tilth_logs.session(tmp_path / "tilth", "odd-tilth", tilth_logs.event("model_call", call))
+    homes = [SourceSettings("mux", [root]), SourceSettings("tilth", [tmp_path / "tilth"])]
+    settings = Settings(tmp_path / "state", homes, 0)
+    with Sidecar(settings, otlp(f"127.0.0.1:{served.grpc}", "grpc", {}), SIGNER) as made:
+        assert made.once()
+        named = {path.parent.name for source in made.sources for path in source.errors.named()}
+    unpriced = ("odd-turn", "odd-input-alone", "odd-headless", "odd-sum", "odd-half-cost", "odd-last", "odd-tilth")
+    assert named == {*unpriced, "odd-cost"}
+    for name in unpriced:
+        found = told(served.config, "session", name)
+        assert (name, found["unpriced"], found["cost_usd"]) == (name, {"no_usage": 1}, 0)
+    told_cost = told(served.config, "session", "odd-cost")
+    assert (told_cost["cost_usd"], told_cost["unpriced"]) == (0.5, {})

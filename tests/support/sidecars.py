@@ -91,9 +91,9 @@ def look(state: Path, endpoint: Endpoint, *roots: Path, **options: object) -> bo
 
 
 def tokens_of(span: Span) -> Five:
-    """The span's usage in disjoint classes."""
+    """The span's usage in disjoint classes; 0 for what it does not tell."""
     given, answer, read, written, reasoning = (
-        int(span.attributes[key])  # type: ignore[arg-type]
+        int(span.attributes.get(key, 0))  # type: ignore[arg-type]
         for key in (
             "gen_ai.usage.input_tokens",
             "gen_ai.usage.output_tokens",

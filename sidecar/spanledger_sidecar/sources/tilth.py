@@ -14,7 +14,9 @@ from spanledger_sidecar.cursor import Change, Cursor
 from spanledger_sidecar.files import FileErrors, Lines, list_sessions, open_plain, real_folders, signals
 from spanledger_sidecar.records import (
     DAMAGED,
+    NO_COUNT,
     NO_TIME,
+    USAGE_UNKNOWN,
     Record,
     Session,
     Sign,
@@ -23,11 +25,13 @@ from spanledger_sidecar.records import (
     UsageRecord,
     count,
     dedup_key,
+    no_counts,
     pack,
     span_id,
     text,
     time_ms,
     trace_id,
+    unknown_directions,
     unpack,
 )
 from spanledger_sidecar.sources import Counts, ScanContext, packed
@@ -90,7 +94,8 @@ class EventLog:
     """Reads events of one session's log, each once, wherever it stands: an event is known by what it says.
 
     `counted` answers for keys of events that were counted before; `taken` are those counted now. `undated` counts
-    events without a time, `known` tokens of events from before the first run.
+    events without a time, `uncounted` numbers of tokens that are none, `known` tokens of events from before the first
+    run.
     """
 
     session: str
@@ -100,6 +105,7 @@ class EventLog:
     records: list[Record] = field(default_factory=list)
     taken: set[bytes] = field(default_factory=set)
     undated: int = 0
+    uncounted: int = 0
     known: int = 0
 
     def read(self, events: Iterable[tuple[int, dict[str, Any]]], since_ms: int) -> None:
@@ -135,8 +141,11 @@ class EventLog:
         self, event: dict[str, Any], payload: dict[str, Any], at_ms: int, span: bytes
     ) -> UsageRecord | None:
         given, answer = count(payload.get("prompt_tokens")), count(payload.get("eval_tokens"))
-        if given + answer <= 0:
+        numbers = [payload.get(f"{name}_tokens") for name in ("prompt", "cached", "eval", "reasoning")]
+        unknown = unknown_directions(numbers[:2], numbers[2:])
+        if given + answer <= 0 and not unknown:
             return None
+        self.uncounted += no_counts(numbers)
         cached = min(given, count(payload.get("cached_tokens")))
         reasoning = min(answer, count(payload.get("reasoning_tokens")))
         return UsageRecord(
@@ -155,6 +164,8 @@ class EventLog:
             response_id=text(payload.get("response_id")),
             task_id=_task(payload),
             task_kind=_kind(payload),
+            note=USAGE_UNKNOWN if unknown else "",
+            unknown=unknown,
         )
 
     def _iteration(self, event: dict[str, Any], payload: dict[str, Any]) -> bytes:
@@ -350,6 +361,8 @@ class TilthSource:
             self.errors(path, DAMAGED.format(lines.damaged))
         if log.undated:
             self.errors(path, NO_TIME.format(log.undated))
+        elif log.uncounted:
+            self.errors(path, NO_COUNT.format(log.uncounted))
         return log
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 
 from spanledger_sidecar.records import (
+    USAGE_UNKNOWN,
     ClosedRecord,
     Record,
     ToolRecord,
@@ -208,7 +209,8 @@ def turn(part: Allocation, row: Row) -> UsageRecord:
     """One row of a chat or headless file."""
     named = model_of(part.key)
     note = INCLUDED if part.charged and not part.cost else row.note or TURN
-    note = "; ".join([note, *[GUESS] * part.guess])
+    unknown = part.exact.bucket.unknown if part.exact is not None else row.unknown
+    note = "; ".join([note, *[GUESS] * part.guess, *[USAGE_UNKNOWN] * bool(unknown)])
     return UsageRecord(
         SOURCE,
         part.owner.session,
@@ -230,6 +232,7 @@ def turn(part: Allocation, row: Row) -> UsageRecord:
         write_1h=row.write_1h if row.whole is None else None,
         note=note,
         estimate=part.guess,
+        unknown=unknown,
     )
 
 
@@ -256,6 +259,7 @@ def last_request(part: Allocation, last: LastRequest, since_ms: int, timing: Tim
     identity = ("mux last request", part.owner.id, part.key, last.end_ms)
     if timing is not None and (timing.key != part.key or timing.output != part.tokens.outputs):
         timing = None
+    note = INCLUDED if part.charged and not part.cost else TURN
     start_ms = last.end_ms - timing.duration_ms if timing else min(since_ms or last.end_ms, last.end_ms)
     return UsageRecord(
         SOURCE,
@@ -273,8 +277,9 @@ def last_request(part: Allocation, last: LastRequest, since_ms: int, timing: Tim
         service_tier=last.bucket.tier,
         agent=timing.agent if timing else "",
         ttft_ms=timing.ttft_ms if timing else None,
-        note="; ".join([INCLUDED if part.charged and not part.cost else TURN, *[GUESS] * part.guess]),
+        note="; ".join([note, *[GUESS] * part.guess, *[USAGE_UNKNOWN] * bool(last.bucket.unknown)]),
         estimate=part.guess,
+        unknown=last.bucket.unknown,
     )
 
 
@@ -293,6 +298,8 @@ def aggregate(
     """Return what the file gained and nothing finer explains."""
     model = part.owner.model(part.key)
     end_ms = times_ms[1]
+    included = part.charged and not part.cost
+    notes = [note, INCLUDED * included, GUESS * part.guess, USAGE_UNKNOWN * bool(bucket.unknown)]
     return UsageRecord(
         SOURCE,
         part.owner.session,
@@ -308,8 +315,9 @@ def aggregate(
         (model.file, model.cost.total if model.complete else None),
         model_key=part.key,
         service_tier=bucket.tier,
-        note="; ".join([note, *[INCLUDED] * (part.charged and not part.cost), *[GUESS] * part.guess]),
+        note="; ".join(filter(None, notes)),
         estimate=part.guess,
+        unknown=bucket.unknown,
     )
 
 

@@ -21,6 +21,7 @@ from spanledger_sidecar.records import (
     DAMAGED,
     NO_COUNT,
     NO_TIME,
+    Direction,
     Session,
     Sign,
     UnreadableError,
@@ -29,6 +30,7 @@ from spanledger_sidecar.records import (
     no_counts,
     text,
     time_ms,
+    unknown_directions,
 )
 from spanledger_sidecar.sources.mux.rows import Row, Wanted, canonical, headless, no_counts_of, turns
 from spanledger_sidecar.tokens import ZERO, TokenVector
@@ -167,6 +169,8 @@ class Bucket:
     tier: str = ""
     named: str = ""
     """The model as the only request so far named it; empty once there were several."""
+    unknown: tuple[Direction, ...] = ()
+    """Directions of which a number of tokens is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +238,11 @@ def parse(document: dict[str, Any]) -> UsageFile:
 
 def bucket_of(value: dict[str, Any]) -> Bucket:
     """One Usage object."""
-    tokens = TokenVector(*(count(nested(value, name, "tokens")) for name in _CLASSES))
+    counts = [nested(value, name, "tokens") for name in _CLASSES]
+    tokens = TokenVector(*map(count, counts))
     costs = [_money(nested(value, name, "cost_usd")) for name in _CLASSES]
-    known = all(cost is not None or not used for cost, used in zip(costs, tokens, strict=True))
+    used = [count(amount) or no_counts([amount]) for amount in counts]
+    known = all(cost is not None or not amount for cost, amount in zip(costs, used, strict=True))
     tier = text(value.get("serviceTier"))
     return Bucket(
         tokens,
@@ -245,6 +251,7 @@ def bucket_of(value: dict[str, Any]) -> Bucket:
         value.get("costsIncluded") is True,
         "" if tier in _VAGUE_TIERS else tier,
         text(value.get("model")),
+        unknown_directions(counts[:3], counts[3:]),
     )
 
 

@@ -263,7 +263,7 @@ def _take_rows(work: Reconciliation) -> dict[str, list[Row]]:
     work.rows = [replace(row, tokens=classes.get(row.dedup_key, row.tokens)) for row in work.rows]
     for row in work.rows:
         _take(work, row, row.whole or row.tokens)
-        if row.tokens.total and row.dedup_key not in work.late:
+        if (row.tokens.total or row.unknown) and row.dedup_key not in work.late:
             by_key[row.key].append(row)
         else:
             work.without_span.add(row.span_id)
@@ -375,7 +375,7 @@ def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenV
     looked_ms, counted_ms = work.workspace.looked_ms or work.options.now_ms, work.workspace.last_request_ms
     late: set[bytes] = set()
     for row in rows:
-        if 0 < row.proven_ms <= counted_ms and state.unmatched.holds(row.tokens):
+        if row.tokens.total and 0 < row.proven_ms <= counted_ms and state.unmatched.holds(row.tokens):
             state.unmatched = state.unmatched.minus(taken(state.unmatched, row.tokens))
             late.add(row.dedup_key)
             work.without_span.add(row.span_id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_sidecar.records import (
+    Direction,
     Sign,
     count,
     dedup_key,
@@ -17,6 +18,7 @@ from spanledger_sidecar.records import (
     text,
     time_ms,
     trace_id,
+    unknown_directions,
 )
 from spanledger_sidecar.tokens import TokenVector
 
@@ -97,7 +99,7 @@ class Row:
     `vague_input` is true where the row cannot tell cache writes from other input. `write_1h` is how much of the cache
     writes lives for an hour (None: not known). `named` is the model as the request named it, `key` the usage file's key
     of it. `cost` (picodollars) is there where the provider charged it or a subscription covered it. Rows `in_chat` are
-    what Mux makes a lost usage file from.
+    what Mux makes a lost usage file from. `unknown` are directions of which a number of tokens is none.
     """
 
     dedup_key: bytes
@@ -121,6 +123,7 @@ class Row:
     vague_input: bool = False
     write_1h: int | None = None
     tools: list[Tool] = field(default_factory=list)
+    unknown: tuple[Direction, ...] = ()
 
     @property
     def lacks_writes(self) -> bool:
@@ -183,6 +186,7 @@ def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign, 
         vague_input=not isinstance(metadata.get("providerMetadata"), dict),
         write_1h=_write_1h(metadata),
         tools=_tools(parts, (trace, span, name), start_ms, sign, _NESTED_TOOLS),
+        unknown=_unknown(metadata),
     )
 
 
@@ -203,6 +207,7 @@ def _tool_model(call: dict[str, Any], name: str, place: int, turn: dict[str, Any
         text(call.get("toolName")),
         tier=_tier(call.get("providerMetadata")),
         write_1h=_write_1h(call),
+        unknown=_unknown(call),
     )
 
 
@@ -231,6 +236,7 @@ def headless(line: dict[str, Any], nth: int) -> Row | None:
         note=f"outside any turn: {source}",
         in_chat=False,
         write_1h=_write_1h(line),
+        unknown=_unknown(line),
     )
 
 
@@ -256,7 +262,19 @@ def no_counts_of(holder: Any) -> int:
     """Return how many numbers of tokens of a row, and of the calls that its tools made, are none."""
     calls = nested(holder, "toolModelUsages")
     holders = [holder, *(calls if isinstance(calls, list) else ())]
-    return sum(no_counts(nested(one, "usage", name) for name in _INCLUSIVE) for one in holders)
+    return sum(no_counts([*given, *answer]) for given, answer in map(_counts, holders))
+
+
+def _counts(holder: Any) -> tuple[list[Any], list[Any]]:
+    """Return what stands for numbers of tokens of input and of output, as `tokens_of` reads them."""
+    given, cached, answer, reasoning = (nested(holder, "usage", name) for name in _INCLUSIVE)
+    written = nested(holder, "providerMetadata", "anthropic", "cacheCreationInputTokens")
+    inside = nested(holder, "providerMetadata", "openai", "reasoningTokens")
+    return [given, cached, written], [answer, reasoning, *[inside] * (not count(reasoning))]
+
+
+def _unknown(holder: dict[str, Any]) -> tuple[Direction, ...]:
+    return unknown_directions(*_counts(holder))
 
 
 def _charged(holder: dict[str, Any]) -> int | None:
