@@ -40,7 +40,6 @@ from spanledger_sidecar.loop import (
     Sidecar,
     SourceName,
     SourceSettings,
-    findings,
 )
 from spanledger_sidecar.records import nested
 from spanledger_sidecar.sender import PROTOCOLS, otlp
@@ -187,7 +186,7 @@ def _print_summary(made: Sidecar) -> None:
     """Print the table, what was looked at, and every file that cannot be used."""
     Console().print(table(made.sources, made.cursor.waiting()))
     for source in made.sources:
-        for line in findings(source, made.settings):
+        for line in made.findings(source):
             click.echo(one_line(line))
         named = source.errors.named()
         for path, why in list(named.items())[:_FILES_NAMED]:
@@ -318,7 +317,7 @@ _ROWS: Sequence[tuple[str, Callable[[Source], str]]] = (
     ("cost as the source reports it", lambda source: f"${source.counts.cost / _PICO:,.6f}"),
     ("usage without such a cost", lambda source: f"{source.counts.uncosted:,}"),
     ("files reset", lambda source: f"{source.counts.resets:,}"),
-    ("tokens from before, not counted", lambda source: f"{source.counts.known_tokens:,}"),
+    ("tokens not counted", lambda source: f"{source.counts.left_out:,}"),
     ("files with a fault", lambda source: f"{source.errors.count:,}"),
 )
 

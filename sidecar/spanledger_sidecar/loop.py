@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
@@ -146,7 +147,7 @@ class Sidecar:
         self.first = {source.name for source in self.sources if self._is_first_run(source.name)}
         self._since = {source.name: self._first_run(source.name) for source in self.sources}
         self._more = threading.Event()
-        self._told: set[str] = set()
+        self._told: dict[str, tuple[int, int]] = {}
         self.outbox = Outbox(self.cursor, sender, settings.batch)
         if offered := self.cursor.offer_again():
             log.info("%d spans that were refused before are offered again", offered)
@@ -214,12 +215,39 @@ class Sidecar:
             source.scan(source.roots(), self._look(source, room, settle, progress))
         self._more.set()
 
-    def _scan(self, source: Source, roots: list[Path], context: ScanContext) -> None:
-        source.scan(roots, context)
-        if source.name not in self._told:
-            self._told.add(source.name)
-            for line in findings(source, self.settings):
-                log.info(line)
+    def findings(self, source: Source) -> list[str]:
+        """Return what was looked at, what was there, and what of it is not counted, in lines for people."""
+        return [*(f"{source.name}: {_found_at(place)}" for place in source.places()), *self._left_out(source)]
+
+    def _left_out(self, source: Source) -> list[str]:
+        """Return what is not counted and was not told yet, why, and how to count it."""
+        counts, since_ms, given = source.counts, self._since[source.name], self.settings.since_ms
+        known, copied = self._told.get(source.name, (0, 0))
+        if source.name in self._told or source.name not in self.first:
+            before = f"that is dated before {_day(since_ms)}, from when on usage counts. " + AGAIN.format(
+                self.cursor.path
+            )
+        elif given is None:
+            before = "that was there before the first run (--since, --backfill)"
+        else:
+            before = f"that is from before {_day(given)} (--since, --backfill)"
+        kinds = ((counts.known, known, before), (counts.copied, copied, COPIED))
+        lines = []
+        for sessions, told, why in kinds:
+            fresh = dict(islice(sessions.items(), told, None))
+            if fresh:
+                lines.append(
+                    f"{source.name}: {sum(fresh.values()):,} tokens of {_sessions_of(fresh)} are not counted: {why}"
+                )
+        return lines
+
+    def _tell(self, source: Source) -> None:
+        """Log what was found at the first look, and then what else is not counted, once."""
+        level = logging.WARNING if source.name in self._told else logging.INFO
+        lines = self._left_out(source) if source.name in self._told else self.findings(source)
+        self._told[source.name] = len(source.counts.known), len(source.counts.copied)
+        for line in lines:
+            log.log(level, line)
 
     def _look(
         self, source: Source, room: Callable[[], bool], settle: float, progress: Progress = lambda *_: None
@@ -292,9 +320,11 @@ class Sidecar:
             sessions = _sessions(watcher, roots)
             sessions |= {name: root for name, (at, root) in source.again.items() if at <= self._now_ms()}
             if scan:
-                self._scan(source, roots, self._look(source, room, self.settings.settle))
+                source.scan(roots, self._look(source, room, self.settings.settle))
             elif sessions:
                 source.touched(sessions, self._look(source, room, self.settings.settle))
+            if scan or sessions:
+                self._tell(source)
         self._more.set()
         if not scan:
             return next_scan
@@ -307,19 +337,16 @@ AGAIN = (
 )
 
 
-def findings(source: Source, settings: Settings) -> list[str]:
-    """Return what was looked at, what was there, and what of it is not counted, in lines for people."""
-    lines = [f"{source.name}: {_found_at(place)}" for place in source.places()]
-    counts = source.counts
-    if counts.known_sessions:
-        given = settings.since_ms
-        why = "was there before the first run" if given is None else f"is from before {_day(given)}"
-        lines.append(
-            f"{source.name}: {counts.known_tokens:,} tokens of {counts.known_sessions:,} "
-            f"session{'s' * (counts.known_sessions != 1)} are not counted: "
-            f"that {why} (--since, --backfill)"
-        )
-    return lines
+COPIED = "the usage file is taken for a copy of another session's, as forks by an old version of Mux have one"
+
+_NAMED = 3
+
+
+def _sessions_of(tokens: Mapping[str, int]) -> str:
+    """Return how many sessions, and the names of a few."""
+    if len(tokens) > _NAMED:
+        return f"{len(tokens):,} sessions"
+    return f"{len(tokens)} session{'s' * (len(tokens) != 1)} ({', '.join(tokens)})"
 
 
 def _found_at(place: Path) -> str:

@@ -138,7 +138,7 @@ def test_a_first_run_says_what_it_took_as_known_and_a_second_how_to_have_a_first
     _put(tmp_path, "w", MODEL)
     first = _run(tmp_path, "--endpoint", "127.0.0.1:9")
     assert first.exit_code == 0
-    assert "11 tokens of 1 session are not counted: that was there before the first run" in first.stdout
+    assert "11 tokens of 1 session (w) are not counted: that was there before the first run" in first.stdout
     second = _run(tmp_path, "--backfill", "--endpoint", "127.0.0.1:9")
     assert second.exit_code == 2
     assert f"delete {tmp_path / 'state' / 'sidecar'}" in second.stderr
@@ -167,10 +167,67 @@ def test_what_came_after_a_run_that_found_nothing_to_read_is_new(tmp_path: Path)
         assert endpoint.arrived == ["chat claude-x"]
 
 
+def test_a_usage_file_that_is_taken_for_a_copy_is_told(tmp_path: Path) -> None:
+    """Of an old fork: the last request is another workspace's, and no row tells anything."""
+    copied = usage({MODEL: bucket(5, 6)}, lastRequest=last(MODEL, bucket(5, 6)))
+    for workspace in ("a-source", "fork"):
+        put(tmp_path / "home" / ".mux", copied, workspace=workspace)
+    with RefusingEndpoint(lambda _: 200) as endpoint:
+        result = _run(tmp_path, "--backfill", "--source", "mux", "--endpoint", endpoint.url)
+        assert endpoint.arrived == ["chat claude-x"]
+    assert re.search(r"tokens not counted +11\b", result.stdout)
+    why = "are not counted: the usage file is taken for a copy of another session's"
+    assert f"11 tokens of 1 session (fork) {why}" in result.stdout
+
+
+def test_what_is_not_counted_while_watching_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A backup that is put back is dated before the first run; a fork's file may be copied."""
+    root = tmp_path / "mux"
+    put(root, usage({MODEL: bucket(1, 1)}))
+    now_ms = WRITTEN_MS + 1000
+    with sidecar(tmp_path / "state", Endpoint(), root, since_ms=None, now_ms=lambda: now_ms) as made:
+        silent = _Silent(made.sources[0].names)
+        made._read(lambda: True, [silent], 0.0)
+        caplog.clear()
+        put(root, usage({MODEL: bucket(5, 6)}, lastRequest=last(MODEL, bucket(5, 6))), workspace="restored")
+        copied = usage({MODEL: bucket(7, 8)}, lastRequest=last(MODEL, bucket(7, 8), now_ms + 1))
+        put(root, copied, workspace="source")
+        made._read(lambda: True, [silent], 0.0)
+        put(root, copied, workspace="zz-fork")
+        made._read(lambda: True, [silent], 0.0)
+        made._read(lambda: True, [silent], 0.0)
+        assert made.sources[0].counts.left_out == 2 + 11 + 15
+        told = [message for message in caplog.messages if "not counted" in message]
+        assert len(told) == 2
+        assert told[0].startswith(
+            "mux: 11 tokens of 1 session (restored) are not counted: that is dated before 2026-08-19"
+        )
+        assert (
+            f"--backfill count at a first run only. To have one again, stop the sidecar, delete {made.cursor.path}"
+            in told[0]
+        )
+        assert told[1].startswith(
+            "mux: 15 tokens of 1 session (zz-fork) are not counted: the usage file is taken for a copy"
+        )
+
+
+def test_a_later_run_says_what_it_left_out(tmp_path: Path) -> None:
+    """From cron: the options that count at a first run only are not offered as if they did now."""
+    _put(tmp_path, "w", MODEL)
+    arguments = ("--source", "mux", "--endpoint", "127.0.0.1:9")
+    _run(tmp_path, *arguments)
+    put(
+        tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 7)}, lastRequest=last(MODEL, bucket(5, 7))), workspace="new"
+    )
+    later = _run(tmp_path, *arguments)
+    assert "12 tokens of 1 session (new) are not counted: that is dated before 2" in later.stdout
+    assert "To have one again, stop the sidecar" in later.stdout
+
+
 def test_since_says_what_it_left_out(tmp_path: Path) -> None:
     put(tmp_path / "home" / ".mux", usage({MODEL: bucket(5, 6)}, lastRequest=last(MODEL, bucket(5, 6), WRITTEN_MS)))
     result = _run(tmp_path, "--since", "2026-10-01", "--endpoint", "127.0.0.1:9")
-    assert "11 tokens of 1 session are not counted: that is from before 2026-10-01" in result.stdout
+    assert "11 tokens of 1 session (7ac41be902) are not counted: that is from before 2026-10-01" in result.stdout
 
 
 def test_a_backfill_over_a_ledger_that_has_these_sessions_is_refused(tmp_path: Path) -> None:

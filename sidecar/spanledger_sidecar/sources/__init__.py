@@ -17,8 +17,9 @@ from spanledger_sidecar.spans import span
 class Counts:
     """What was found and made in this process, for the summary.
 
-    `known_*` is what was there before the first run, and is not counted. `unread` are sessions that changed, and of
-    which nothing could be read.
+    `known` and `copied` are tokens that are not counted, by session: dated before usage counts, and in a usage file
+    that is taken for a copy of another session's. `unread` are sessions that changed, and of which nothing could be
+    read.
     """
 
     sessions: int = 0
@@ -27,9 +28,14 @@ class Counts:
     cost: int = 0
     uncosted: int = 0
     resets: int = 0
-    known_sessions: int = 0
-    known_tokens: int = 0
+    known: dict[str, int] = field(default_factory=dict)
+    copied: dict[str, int] = field(default_factory=dict)
     unread: int = 0
+
+    @property
+    def left_out(self) -> int:
+        """Return how many tokens are not counted."""
+        return sum(self.known.values()) + sum(self.copied.values())
 
     def add(self, records: Iterable[Record]) -> None:
         """Count records of one session."""

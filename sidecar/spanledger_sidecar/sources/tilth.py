@@ -327,8 +327,8 @@ class TilthSource:
         change.enqueue(spans)
         change.remember(SOURCE, name, record)
         self.counts.add(log.records)
-        self.counts.known_tokens += log.known
-        self.counts.known_sessions += bool(log.known)
+        if log.known:
+            self.counts.known[name] = self.counts.known.get(name, 0) + log.known
         return log.progress
 
     def _read(self, change: Change, name: str, path: Path, context: ScanContext) -> EventLog:

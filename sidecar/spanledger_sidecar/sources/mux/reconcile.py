@@ -224,6 +224,7 @@ def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
         state = model(key)
         state.covered = capped(state.file, there)
         state.paid = at_rate(state.cost, state.file, state.covered)
+        work.from_source += state.covered.total
 
 
 def _merge_children(work: Reconciliation, usage: UsageFile) -> None:

@@ -238,8 +238,10 @@ class Reconciliation:
 
     From the first step: `rows` are those that are new, oldest first; `chat` the usage of the workspace's own rows in
     the chat, `copied` that of rows which another workspace has, both by model key. From the second: `before` is what
-    of the file was counted before this look, `children` what of it is merged children's and still to be found, `late`
-    keys of rows whose usage was counted as a remainder, `vanished` what rows that are gone had told. From the third:
+    of the file was counted before this look, `children` what of it is merged children's and still to be found,
+    `from_source` how many tokens of it were taken for a fork's copy, `late` keys of rows whose usage was counted as a
+    remainder, `known` how many tokens are from before usage counts, `vanished` what rows that are gone had told. From
+    the third:
     `allocations` by model key; `without_span` span ids of rows that make no span; `retry_ms` when to look again for
     what is held back (0: never); `merged` are keys of a removed child's rows that its parent's file tells the sum of,
     and `classes_proven` where it tells all their classes. From the fourth: `records`. `last` is the last request until
@@ -265,6 +267,7 @@ class Reconciliation:
     classes_proven: bool = False
     retry_ms: int = 0
     known: int = 0
+    from_source: int = 0
     records: list[Record] = field(default_factory=list)
 
     @property

@@ -308,8 +308,10 @@ class MuxSource:
         self.counts.resets += outcome.start == "reset"
         if outcome.start == "old":
             new = sum(one.tokens.total for one in outcome.records if isinstance(one, UsageRecord))
-            self.counts.known_sessions += 1
-            self.counts.known_tokens += max(0, outcome.known - new)
+            if outcome.known > new:
+                self.counts.known[name] = outcome.known - new
+        if outcome.from_source:
+            self.counts.copied[name] = outcome.from_source
         if outcome.retry_ms:
             self.again[name] = (outcome.retry_ms, root.path)
             workspace.signals = {}  # after a restart too, what was held back is looked at again
