@@ -172,6 +172,20 @@ def test_destinations_are_tried(tmp_path: Path) -> None:
         assert run("check", "--connect", "--set", bad, "--set", "exporters.otlp_grpc/bad.required=false").exit_code == 0
 
 
+def test_destinations_of_own_telemetry_are_tried() -> None:
+    with Backend() as backend:
+        otlp = f"otlp: {{protocol: grpc, endpoint: 'http://127.0.0.1:{backend.port}'}}"
+        traces = f"telemetry.traces.processors=[{{batch: {{exporter: {{{otlp}}}}}}}]"
+        metrics = "telemetry.metrics.readers=[{periodic: {exporter: {otlp: {endpoint: 'http://127.0.0.1:1'}}}}]"
+        reached = answer("check", "--connect", "--set", traces, "--set", metrics)["connections"]
+    assert [(one["exporter"], one["signal"]) for one in reached] == [
+        ("telemetry.metrics", "metrics"),
+        ("telemetry.traces", "traces"),
+    ]
+    assert "refused" in reached[0]["problem"]
+    assert reached[1]["problem"] is None
+
+
 def test_a_secret_in_a_query_is_not_told() -> None:
     sets = ("--set", "exporters.otlp_http/x={endpoint: 'http://x:1/base?key=URLSECRET', signals: [traces]}")
     assert "URLSECRET" not in output("check", *sets)

@@ -26,7 +26,7 @@ _MARGIN_S = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """One try to send nothing to a destination."""
+    """One try to send nothing to a destination, an exporter's or one of Spanledger's own telemetry."""
 
     exporter: str
     signal: Signal
@@ -41,7 +41,11 @@ class Connection:
 @click.command()
 @configuration
 @click.option("--syntax", is_flag=True, help="Look at the configuration alone, as on a machine without its files.")
-@click.option("--connect", is_flag=True, help="Also send an empty request to each destination in the network.")
+@click.option(
+    "--connect",
+    is_flag=True,
+    help="Also send an empty request to each destination in the network, own telemetry's included.",
+)
 @as_json
 def check(path: ConfigFiles, sets: tuple[str, ...], *, syntax: bool, connect: bool, as_json: bool) -> None:
     """Validate a configuration, and see that the certificates and folders that it names can be used.
@@ -135,12 +139,18 @@ def _folder(folder: Path, where: str) -> Iterator[str]:
 async def _connections(config: Config) -> list[Connection]:
     """Send an empty request of each signal to each destination in the network, once."""
     tries = [
-        _connect(name, settings) for name, settings in config.exporters.items() if isinstance(settings, NetworkSettings)
+        _connect(name, settings, settings.required)
+        for name, settings in config.exporters.items()
+        if isinstance(settings, NetworkSettings)
     ]
+    for signal, otlp in config.telemetry.destinations:
+        settings = otlp.settings(signal).model_copy(update={"signals": frozenset({signal})})
+        assert isinstance(settings, NetworkSettings)
+        tries.append(_connect(f"telemetry.{signal}", settings, required=False))
     return [one for result in await asyncio.gather(*tries) for one in result]
 
 
-async def _connect(name: str, settings: NetworkSettings) -> list[Connection]:
+async def _connect(name: str, settings: NetworkSettings, required: bool) -> list[Connection]:  # noqa: FBT001
     from spanledger_exporters import build  # brings gRPC or an HTTP client along
 
     once = settings.retry_on_failure.model_copy(update={"enabled": False})
@@ -148,13 +158,13 @@ async def _connect(name: str, settings: NetworkSettings) -> list[Connection]:
     exporter = build(name, settings.model_copy(update={"retry_on_failure": once, "sending_queue": queue}))
     await exporter.start()
     try:
-        found = []
+        connections = []
         for signal in sorted(exporter.signals):
             until = asyncio.get_running_loop().time() + _timeout(settings) + _MARGIN_S
             result = await exporter.send(signal, b"", until)
             problem = "" if result.verdict is Verdict.ACCEPTED else result.reason or "not accepted"
-            found.append(Connection(name, signal, exporter.address(signal), settings.required, problem))
-        return found
+            connections.append(Connection(name, signal, exporter.address(signal), required, problem))
+        return connections
     finally:
         await exporter.close()
 

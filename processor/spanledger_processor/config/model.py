@@ -126,6 +126,13 @@ class OwnTelemetry(Section):
     metrics: Annotated[OwnMetrics, NULL_IS_DEFAULT] = Field(default_factory=OwnMetrics, description="Metrics by OTLP.")
     traces: Annotated[OwnTraces, NULL_IS_DEFAULT] = Field(default_factory=OwnTraces, description="Traces by OTLP.")
 
+    @property
+    def destinations(self) -> list[tuple[Signal, OwnOtlp]]:
+        """Return each place that metrics or traces go to."""
+        metrics = [reader.periodic.exporter.otlp for reader in self.metrics.readers]
+        traces = [processor.batch.exporter.otlp for processor in self.traces.processors]
+        return [*(("metrics", otlp) for otlp in metrics), *(("traces", otlp) for otlp in traces)]
+
 
 def _of_the_user(path: Path) -> Path:
     return path.expanduser()
