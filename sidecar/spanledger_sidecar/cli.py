@@ -318,7 +318,7 @@ _ROWS: Sequence[tuple[str, Callable[[Source], str]]] = (
     ("usage without such a cost", lambda source: f"{source.counts.uncosted:,}"),
     ("files reset", lambda source: f"{source.counts.resets:,}"),
     ("tokens not counted", lambda source: f"{source.counts.left_out:,}"),
-    ("files with a fault", lambda source: f"{source.errors.count:,}"),
+    ("files with a fault", lambda source: f"{len(source.errors.named()):,}"),
 )
 
 

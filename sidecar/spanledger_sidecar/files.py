@@ -13,7 +13,7 @@ import os
 import queue
 import stat
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
@@ -216,12 +216,17 @@ class FileErrors:
         """Return every file that was reported, and why, as far as they are remembered."""
         return {path: why for path, (why, _, _) in self._told.items()}
 
+    def recall(self, kept: Mapping[bytes, tuple[str, int, int]]) -> None:
+        """Take faults of earlier runs, as `kept` gave them, for told: their files are not read again as they are."""
+        for path, (why, mtime_ns, size) in kept.items():
+            self._told[Path(os.fsdecode(path))] = (why, mtime_ns, size)
+
+    def kept(self, names: Collection[str]) -> dict[bytes, tuple[str, int, int]]:
+        """Return the faults of files with these names, for a later run; other faults are found by every scan."""
+        return {os.fsencode(path): news for path, news in self._told.items() if path.name in names and news[1]}
+
     def __call__(self, path: Path, why: str) -> None:
-        try:
-            status = os.lstat(path)
-            news = (why, status.st_mtime_ns, status.st_size)
-        except OSError:
-            news = (why, 0, 0)
+        news = (why, *_written(path))
         if self._told.get(path) == news:
             return
         if len(self._told) >= _KEPT:
@@ -231,6 +236,24 @@ class FileErrors:
         if self.count <= _NAMED:
             line = f"{path} {why}; it is tried again when it changes"
             log.warning(line)  # as its own message: the log leaves out repeats of one, and each file is named
+
+
+def _written(path: Path) -> tuple[int, int]:
+    """Return when a file was written (ns since 1970) and its size; zeros where that cannot be seen."""
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size
+
+
+def unchanged(kept: Mapping[bytes, tuple[str, int, int]]) -> dict[bytes, tuple[str, int, int]]:
+    """Return those of the faults that an earlier run had whose files are as they were."""
+    return {
+        path: (why, mtime_ns, size)
+        for path, (why, mtime_ns, size) in kept.items()
+        if (mtime_ns, size) == _written(Path(os.fsdecode(path)))
+    }
 
 
 def is_folder(path: Path) -> bool:

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeAlias
 from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
 from spanledger_sidecar.cursor import Cursor
-from spanledger_sidecar.files import Watcher, is_folder, list_sessions
+from spanledger_sidecar.files import Watcher, is_folder, list_sessions, real_folders, unchanged
 from spanledger_sidecar.records import Sign
 from spanledger_sidecar.sender import InProcess, Outbox, Post, Sender
 from spanledger_sidecar.sources import ScanContext, Source
@@ -143,6 +143,7 @@ class Sidecar:
         self._now_ms = now_ms
         sign = signing(signer)
         self.sources: list[Source] = [_source(source, self.cursor, sign, environ) for source in settings.sources]
+        self._faults = {source.name: self._recall_faults(source) for source in self.sources}
         self.late: list[str] = []
         self.first = {source.name for source in self.sources if self._is_first_run(source.name)}
         self._since = {source.name: self._first_run(source.name) for source in self.sources}
@@ -183,6 +184,26 @@ class Sidecar:
             )
         return kept
 
+    def _recall_faults(self, source: Source) -> dict[bytes, tuple[str, int, int]]:
+        """Let a source know of files that are as bad as an earlier run found them; return those of all homes."""
+        kept = unchanged(self.cursor.meta(f"{source.name} faults") or {})
+        folders = [root / "sessions" for root in real_folders(source.places())]
+        here = {
+            path: fault
+            for path, fault in kept.items()
+            if any(Path(os.fsdecode(path)).is_relative_to(folder) for folder in folders)
+        }
+        source.errors.recall(here)
+        return kept
+
+    def _keep_faults(self, source: Source) -> None:
+        """Remember on disk which files cannot be used: they are not read again before they change."""
+        faults = self._faults[source.name] | source.errors.kept(source.names)
+        if faults != self._faults[source.name]:
+            self._faults[source.name] = faults
+            with self.cursor.write() as change:
+                change.set_meta(f"{source.name} faults", faults)
+
     def refuse_counted(self, counted: ReadCounts) -> None:
         """Raise if a first run is to count everything, and the ledger has sessions of these homes.
 
@@ -213,6 +234,7 @@ class Sidecar:
         """Look at everything once."""
         for source in self.sources:
             source.scan(source.roots(), self._look(source, room, settle, progress))
+            self._keep_faults(source)
         self._more.set()
 
     def findings(self, source: Source) -> list[str]:
@@ -325,6 +347,7 @@ class Sidecar:
                 source.touched(sessions, self._look(source, room, self.settings.settle))
             if scan or sessions:
                 self._tell(source)
+                self._keep_faults(source)
         self._more.set()
         if not scan:
             return next_scan

@@ -134,6 +134,25 @@ def test_every_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         assert f"/bad{number}/session-usage.json is no JSON" in result.stderr
 
 
+@pytest.mark.parametrize("source", ["mux", "tilth"])
+def test_a_file_that_is_still_bad_is_named_by_every_run(source: str, tmp_path: Path) -> None:
+    """It is not read again before it changes; the run after it was mended, and one of another home, do not name it."""
+    home = tmp_path / "home" / f".{source}"
+    name, content = ("session-usage.json", "{broken") if source == "mux" else ("events.jsonl", "{broken\n")
+    path = put(home, content, name)
+
+    def faults(*arguments: str) -> tuple[bool, bool]:
+        told = _run(tmp_path, "--source", source, "--endpoint", "127.0.0.1:9", *arguments).stdout
+        return re.search(r"files with a fault +1\b", told) is not None, f"{source}: {path} " in told
+
+    (tmp_path / "other" / "sessions").mkdir(parents=True)
+    assert faults() == faults() == (True, True)
+    assert faults("--root", str(tmp_path / "other")) == (False, False)
+    assert faults() == (True, True)
+    path.write_text("{}" if source == "tilth" else usage({MODEL: bucket(5, 6)}))
+    assert faults() == faults() == (False, False)
+
+
 def test_a_first_run_says_what_it_took_as_known_and_a_second_how_to_have_a_first_again(tmp_path: Path) -> None:
     _put(tmp_path, "w", MODEL)
     first = _run(tmp_path, "--endpoint", "127.0.0.1:9")
