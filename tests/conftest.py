@@ -12,7 +12,7 @@ from hypothesis import settings
 from tools import parts
 
 settings.register_profile("no wall time", deadline=None)
-settings.register_profile("audit", deadline=None, max_examples=20_000, derandomize=False, print_blob=True)
+settings.register_profile("audit", deadline=None, max_examples=5_000, derandomize=False, print_blob=True)
 settings.load_profile("no wall time")
 
 TOGETHER = ("tests/faults/", "tests/integration/")
