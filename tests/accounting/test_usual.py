@@ -15,9 +15,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from captures import captures
 from chats import set_attributes
-from spanledger_processor.accounting.account import account, enter
+from spanledger_processor.accounting.account import account, enter, speeds_in
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
-from spanledger_processor.accounting.speed import speeds_in
 from spanledger_processor.accounting.trace_set import Memory
 from spanledger_processor.accounting.usual import UsualDecision, UsualFact, account_usual
 from spanledger_processor.config import load
