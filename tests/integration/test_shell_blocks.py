@@ -16,6 +16,7 @@ from backend import Backend
 from served import COMMAND, Served
 from tools.parts import ROOT
 from tools.programs import Program, answers, eventually, free_port
+from tracked import tracked
 
 pytestmark = pytest.mark.integration
 
@@ -34,7 +35,7 @@ WITH_OWN_TESTS = {"libraries.md": "test_libraries.py", "coding-agents.md": "test
 def _blocks() -> Iterator[tuple[str, str]]:
     """The document and text of each block that is not marked as one that cannot run."""
     fence = re.compile(r"(<!-- not run by a test: .+ -->\n)?```(?:sh|bash|shell|console)\n(.*?)```", re.DOTALL)
-    for path in sorted(path for path in ROOT.rglob("*.md") if not path.relative_to(ROOT).parts[0].startswith(".")):
+    for path in sorted(tracked(".md")):
         for marked, text in fence.findall(path.read_text()):
             if not marked:
                 yield path.name, text

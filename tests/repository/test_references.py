@@ -6,7 +6,6 @@ Rules, formats and decisions stand in docs/; code names the section that it carr
 from __future__ import annotations
 
 import re
-import subprocess
 from collections import Counter
 from functools import cache
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tools.parts import ROOT
+from tracked import tracked
 
 REFERENCE = re.compile(r"(?:docs/)[a-z0-9/_-]+\.md(?:#[a-z0-9_-]+)?")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -25,14 +25,8 @@ ELSEWHERE = {
 """What a reader of the repository cannot look up."""
 
 
-def _tracked(*endings: str) -> list[Path]:
-    names = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
-    found = [ROOT / name for name in names if name.endswith(endings) and not name.startswith("tests/data/")]
-    return [path for path in found if path.exists() and path != Path(__file__).resolve()]
-
-
-CODE = _tracked(".py", ".go", ".yaml", ".yml", ".toml", ".mjs")
-DOCUMENTS = _tracked(".md")
+CODE = [path for path in tracked(".py", ".go", ".yaml", ".yml", ".toml", ".mjs") if path != Path(__file__).resolve()]
+DOCUMENTS = tracked(".md")
 
 
 @cache
