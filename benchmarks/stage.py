@@ -1,18 +1,21 @@
 """Measure the way from a request's bytes to its enriched bytes over a ledger on disk, in one process.
 
-    python -m benchmarks.stage [--sessions 0 100000 1000000] [--spans 512] [--percent 100] [--calls]
+    python -m benchmarks.stage [--sessions 0 100000 1000000] [--spans 512] [--load 100] [--calls]
 
 For each number of `--sessions` a ledger is filled as `serve` would (`benchmarks.large_ledger`: ten minutes a million);
 or a copy is taken of the one in the folder of `--filled`. Then `--requests` requests are read, accounted for in commits
 of `--per-commit`, and written out. Reported are the medians of five rounds: CPU time a span by step, spans per second
 of CPU, KiB that the kernel was given to write a span, and the process's memory without the ledger's mapped pages. No
-two calls have the same number of tokens; every second request is of sessions that were never seen before. `--calls`
-counts Python calls a span instead.
+two calls have the same number of tokens; every second request is of sessions that were never seen before. `--load
+recorded` sends what agents' libraries send (`spans.Recorded`), after each of its requests came once. `--calls` counts
+Python calls a span instead, `--profile` prints where the time goes.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
+import pstats
 import shutil
 import statistics
 import sys
@@ -35,6 +38,8 @@ from spanledger_processor.signing import Signer
 _ROUNDS = 5
 _WARM = 8
 """Requests before the first round."""
+_TEMPLATES = 32
+RECORDED = "recorded"
 _HOUR_NS = 3600 * 10**9
 _STEPS = ("read", "account", "commit", "write")
 
@@ -49,13 +54,21 @@ def _memory_mib() -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
-def _bodies(requests: int, percent: int) -> list[bytes]:
-    bodies = []
-    for number in range(requests):
-        body = load.Template(percent, number).renewed(number)
+def _requests(wanted: int, what: str, spans: int) -> list[tuple[bytes, int]]:
+    """Return requests with the numbers of their spans."""
+    if what == RECORDED:
+        templates = [load.Recorded(seed, spans) for seed in range(_TEMPLATES)]
+        return [
+            (template.renewed(number), template.spans)
+            for number in range(wanted)
+            for template in [templates[number % _TEMPLATES]]
+        ]
+    requests = []
+    for number in range(wanted):
+        body = load.Template(int(what), number, spans).renewed(number)
         fresh = b"session-%06d" % (number + 1) if number % 2 else b"session-000000"
-        bodies.append(body.replace(b"session-000000", fresh))
-    return bodies
+        requests.append((body.replace(b"session-000000", fresh), spans))
+    return requests
 
 
 class _Bench:
@@ -70,12 +83,16 @@ class _Bench:
     def _open(self) -> LmdbStore:
         return LmdbStore.open(self._folder, max_size_mib=16_384, durability="sync", retention_ns=48 * _HOUR_NS)
 
-    def run(self, bodies: list[bytes], spent: dict[str, float]) -> None:
-        """Take all requests through, `per_commit` to a commit; add CPU seconds to `spent` by step."""
+    def run(self, requests: list[tuple[bytes, int]], spent: dict[str, float]) -> int:
+        """Take all requests through, `per_commit` to a commit; add CPU seconds to `spent` by step.
+
+        Returns how many spans they held.
+        """
         clock = time.process_time
-        for first in range(0, len(bodies), self._per_commit):
+        for first in range(0, len(requests), self._per_commit):
             began = clock()
-            readings = [self._stage.read(body, {}, time.time_ns()) for body in bodies[first : first + self._per_commit]]
+            now = requests[first : first + self._per_commit]
+            readings = [self._stage.read(body, {}, time.time_ns()) for body, _ in now]
             read = clock()
             spent["read"] += read - began
             with self.store.unit() as unit:
@@ -92,10 +109,12 @@ class _Bench:
             for reading, ruled in zip(readings, rulings, strict=True):
                 write(reading, [ruling.decisions for ruling in ruled])
             spent["write"] += clock() - committed
+        return sum(spans for _, spans in requests)
 
 
 def _measure(sessions: int, options: argparse.Namespace, stage: Stage) -> None:
-    bodies = _bodies(_WARM + options.requests, options.percent)
+    warm = _TEMPLATES if options.load == RECORDED else _WARM
+    requests = _requests(warm + options.requests, options.load, options.spans)
     with tempfile.TemporaryDirectory(dir=options.folder) as parent:
         folder = Path(parent) / "state"
         if options.filled is not None:
@@ -103,20 +122,24 @@ def _measure(sessions: int, options: argparse.Namespace, stage: Stage) -> None:
         elif sessions:
             large_ledger.fill(folder, sessions)
         bench = _Bench(folder, stage, options.per_commit)
-        bench.run(bodies[:_WARM], defaultdict(float))
-        bodies = bodies[_WARM:]
+        bench.run(requests[:warm], defaultdict(float))
+        requests = requests[warm:]
         if options.calls:
-            _count_calls(bench, bodies, options.spans)
+            _count_calls(bench, requests)
+            return
+        if options.profile:
+            _profile(bench, requests)
             return
         rounds: list[dict[str, float]] = []
         before, began = _written_bytes(), time.perf_counter()
-        size = len(bodies) // _ROUNDS
+        size, taken = len(requests) // _ROUNDS, 0
         for number in range(_ROUNDS):
             spent: dict[str, float] = defaultdict(float)
-            bench.run(bodies[number * size : (number + 1) * size], spent)
-            rounds.append({step: spent[step] / (size * options.spans) * 1e6 for step in _STEPS})
-        kib = (_written_bytes() - before) / (size * _ROUNDS * options.spans) / 1024
-        wall = size * _ROUNDS * options.spans / (time.perf_counter() - began)
+            spans = bench.run(requests[number * size : (number + 1) * size], spent)
+            rounds.append({step: spent[step] / spans * 1e6 for step in _STEPS})
+            taken += spans
+        kib = (_written_bytes() - before) / taken / 1024
+        wall = taken / (time.perf_counter() - began)
         medians = {step: statistics.median(spent[step] for spent in rounds) for step in _STEPS}
         total = sum(medians.values())
         steps = "  ".join(f"{step} {medians[step]:6.1f}" for step in _STEPS)
@@ -134,7 +157,7 @@ def _sessions_in(store: LmdbStore) -> int:
         return sum(1 for _ in reader.scan(Table.SESSION, tenant_hash("")))
 
 
-def _count_calls(bench: _Bench, bodies: list[bytes], spans: int) -> None:
+def _count_calls(bench: _Bench, requests: list[tuple[bytes, int]]) -> None:
     calls: Counter[str] = Counter()
 
     def profile(frame: Any, event: str, _: object) -> None:
@@ -144,13 +167,19 @@ def _count_calls(bench: _Bench, bodies: list[bytes], spans: int) -> None:
             calls["(C)"] += 1
 
     sys.setprofile(profile)
-    bench.run(bodies, defaultdict(float))
+    number = bench.run(requests, defaultdict(float))
     sys.setprofile(None)
-    number = len(bodies) * spans
     c_calls = calls.pop("(C)")
     print(f"{sum(calls.values()) / number:.1f} Python calls and {c_calls / number:.1f} C calls a span, of them:")
     for name, times in calls.most_common(40):
         print(f"  {times / number:7.2f}  {name}")
+
+
+def _profile(bench: _Bench, requests: list[tuple[bytes, int]]) -> None:
+    profile = cProfile.Profile()
+    spans = profile.runcall(bench.run, requests, defaultdict(float))
+    print(f"{spans} spans")
+    pstats.Stats(profile).sort_stats("tottime").print_stats(60)
 
 
 def main() -> None:
@@ -159,13 +188,13 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, nargs="+", default=[0], help="in the ledger before")
     parser.add_argument("--filled", type=Path, help="a state folder to measure a copy of, instead")
     parser.add_argument("--spans", type=int, default=512, help="spans a request")
-    parser.add_argument("--percent", type=int, default=100, help="of them GenAI spans")
+    parser.add_argument("--load", default="100", help=f"percentage of GenAI spans, or {RECORDED}")
     parser.add_argument("--requests", type=int, default=40)
     parser.add_argument("--per-commit", type=int, default=4)
     parser.add_argument("--folder", default=".", help="where the ledgers are made; a disk, no tmpfs")
     parser.add_argument("--calls", action="store_true", help="count Python calls a span instead")
+    parser.add_argument("--profile", action="store_true", help="print where the time goes instead")
     options = parser.parse_args()
-    load.SPANS = options.spans
     stage = make_stage(load_config(None), Signer(b"the key of this benchmark, long."))
     for sessions in options.sessions[:1] if options.filled else options.sessions:
         _measure(sessions, options, stage)
