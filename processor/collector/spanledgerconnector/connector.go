@@ -39,66 +39,91 @@ func (c *logsConnector) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 		return c.missed(ctx, missed, ld.LogRecordCount())
 	}
 	part, revision := c.records.Select(ld)
-	traces, missed := c.makeSpans(ctx, part, revision)
-	if missed != nil && missed.Stale {
-		if missed = c.client.Renew(ctx, revision); missed == nil {
+	made := c.makeSpans(ctx, part, revision)
+	if made.missed != nil && made.missed.Stale {
+		if again := c.client.Renew(ctx, revision); again != nil {
+			made.missed = again
+		} else {
 			part, revision = c.records.Select(ld)
-			traces, missed = c.makeSpans(ctx, part, revision)
+			made = c.makeSpans(ctx, part, revision)
 		}
 	}
-	if missed != nil {
-		return c.missed(ctx, missed, part.LogRecordCount())
+	if made.missed != nil {
+		if err := c.missed(ctx, made.missed, part.LogRecordCount()-made.answered); err != nil {
+			return err
+		}
 	}
-	if traces.SpanCount() == 0 {
+	if made.traces.SpanCount() == 0 {
 		return nil
 	}
-	return c.next.ConsumeTraces(ctx, traces)
+	return c.next.ConsumeTraces(ctx, made.traces)
 }
 
-func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs, revision string) (ptrace.Traces, *client.Missed) {
+// madeSpans are the spans made of so many records, and why there are none of the others. What would fail again however
+// often it is sent is counted as answered.
+type madeSpans struct {
+	traces   ptrace.Traces
+	answered int
+	missed   *client.Missed
+}
+
+func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs, revision string) madeSpans {
+	made := madeSpans{traces: ptrace.NewTraces()}
 	if part.ResourceLogs().Len() == 0 {
-		return ptrace.NewTraces(), nil
+		return made
 	}
 	body, err := (&plog.ProtoMarshaler{}).MarshalLogs(part)
 	if err != nil {
-		return ptrace.NewTraces(), &client.Missed{Reason: client.Refused, Err: err, Permanent: true}
+		return c.never(ctx, client.Refused, part.LogRecordCount())
 	}
 	if len(body) > c.client.MaxMessage() {
 		return c.split(ctx, part, revision)
 	}
-	traces := ptrace.NewTraces()
-	missed := c.client.Call(ctx, protocol.MakeSpans, revision, body, func(encoded []byte) (bool, error) {
-		made, err := protocol.ReadMade(encoded)
-		if err != nil || made.Stale {
-			return made.Stale, err
+	made.missed = c.client.Call(ctx, protocol.MakeSpans, revision, body, func(encoded []byte) (bool, error) {
+		answer, err := protocol.ReadMade(encoded)
+		if err != nil || answer.Stale {
+			return answer.Stale, err
 		}
-		if made.RecordsFailed > 0 {
-			c.count(ctx, "failed", int(made.RecordsFailed))
+		made.traces, err = (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(answer.Traces)
+		if err == nil && answer.RecordsFailed > 0 {
+			c.count(ctx, "failed", int(answer.RecordsFailed))
 		}
-		traces, err = (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(made.Traces)
 		return false, err
 	})
-	return traces, missed
+	switch {
+	case made.missed == nil:
+		made.answered = part.LogRecordCount()
+	case made.missed.Permanent:
+		return c.never(ctx, made.missed.Reason, part.LogRecordCount())
+	default:
+		made.traces = ptrace.NewTraces()
+	}
+	return made
 }
 
-// split a request that is too large for one message by its records.
-func (c *logsConnector) split(ctx context.Context, part plog.Logs, revision string) (ptrace.Traces, *client.Missed) {
+// split a request that is too large for one message by its records. The second half is not asked for where another try
+// may heal the first.
+func (c *logsConnector) split(ctx context.Context, part plog.Logs, revision string) madeSpans {
 	if part.LogRecordCount() <= 1 {
-		c.count(ctx, client.TooLarge, 1) // however often it is sent: the records beside it go on
-		return ptrace.NewTraces(), nil
+		return c.never(ctx, client.TooLarge, part.LogRecordCount())
 	}
 	first, second := selection.Halves(part)
-	traces, missed := c.makeSpans(ctx, first, revision)
-	if missed != nil {
-		return traces, missed
+	made := c.makeSpans(ctx, first, revision)
+	if made.missed != nil {
+		return made
 	}
-	more, missed := c.makeSpans(ctx, second, revision)
-	more.ResourceSpans().MoveAndAppendTo(traces.ResourceSpans())
-	return traces, missed
+	more := c.makeSpans(ctx, second, revision)
+	more.traces.ResourceSpans().MoveAndAppendTo(made.traces.ResourceSpans())
+	return madeSpans{made.traces, made.answered + more.answered, more.missed}
 }
 
-// missed counts records without spans. The logs themselves go on by their own pipeline; only refuse tells the sender, and
-// not of what would fail again.
+// never counts records that no spans can be made from however often they are sent: those beside them go on.
+func (c *logsConnector) never(ctx context.Context, reason string, records int) madeSpans {
+	c.count(ctx, reason, records)
+	return madeSpans{traces: ptrace.NewTraces(), answered: records}
+}
+
+// missed counts records without spans. The logs themselves go on by their own pipeline; only refuse tells the sender.
 func (c *logsConnector) missed(ctx context.Context, missed *client.Missed, records int) error {
 	c.count(ctx, missed.Reason, records)
 	if c.cfg.OnError == client.OnErrorRefuse && !missed.Permanent {

@@ -2,15 +2,18 @@ package spanledgerconnector
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/connector"
 	"go.opentelemetry.io/collector/connector/connectortest"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -22,10 +25,19 @@ import (
 
 func started(t *testing.T, endpoint, onError string, sink *consumertest.TracesSink) connector.Logs {
 	t.Helper()
+	return startedWith(t, endpoint, onError, sink, componenttest.NewNopTelemetrySettings())
+}
+
+func startedWith(
+	t *testing.T, endpoint, onError string, sink *consumertest.TracesSink, telemetry component.TelemetrySettings,
+) connector.Logs {
+	t.Helper()
 	cfg := createDefaultConfig().(*Config)
 	cfg.Endpoint, cfg.OnError, cfg.Timeout, cfg.Cooldown = endpoint, onError, 20*time.Second, 0
 	cfg.MaxMessageMiB = 1
-	c, err := NewFactory().CreateLogsToTraces(t.Context(), connectortest.NewNopSettings(metadata.Type), cfg, sink)
+	set := connectortest.NewNopSettings(metadata.Type)
+	set.TelemetrySettings = telemetry
+	c, err := NewFactory().CreateLogsToTraces(t.Context(), set, cfg, sink)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +124,59 @@ func TestARecordThatIsTooLargeIsNotRefusedForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	if sink.SpanCount() != 1 {
+		t.Fatal(sink.SpanCount())
+	}
+}
+
+func TestWhatWasMadeBeforeAnOutageGoesOn(t *testing.T) {
+	for _, onError := range []string{client.OnErrorPass, client.OnErrorRefuse} {
+		var asked atomic.Int32
+		s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{
+			Answer: func(ctx context.Context, method, revision string, telemetry []byte) ([]byte, error) {
+				if asked.Add(1) > 1 {
+					return nil, status.Error(codes.Unavailable, "going away")
+				}
+				return made(ctx, method, revision, telemetry)
+			},
+		})
+		sink := &consumertest.TracesSink{}
+		telemetry := componenttest.NewTelemetry()
+		ld := logs("claude_code.a", "claude_code.b", "claude_code.c", "claude_code.d", "claude_code.e")
+		for _, record := range ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().All() {
+			record.Attributes().PutStr("content", string(make([]byte, 400_000)))
+		}
+		c := startedWith(t, s.Address, onError, sink, telemetry.NewTelemetrySettings())
+		err := c.ConsumeLogs(t.Context(), ld)
+		missed, metricErr := telemetry.GetMetric("otelcol_connector_spanledger_missed_records")
+		if metricErr != nil {
+			t.Fatal(metricErr)
+		}
+		point := missed.Data.(metricdata.Sum[int64]).DataPoints[0]
+		if reason, _ := point.Attributes.Value("reason"); point.Value != 3 || reason.AsString() != client.NotConnected {
+			t.Fatal(onError, point)
+		}
+		switch {
+		case onError == client.OnErrorRefuse:
+			if status.Code(err) != codes.Unavailable || sink.SpanCount() != 0 {
+				t.Fatal("the sender tries again with all of it", err, sink.SpanCount())
+			}
+		case err != nil || sink.SpanCount() != 2:
+			t.Fatal("the ledger holds two calls whose spans are lost", err, sink.SpanCount())
+		}
+	}
+}
+
+func TestRecordsThatCannotBeReadAreNotRefusedForEver(t *testing.T) {
+	s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{
+		Answer: func(context.Context, string, string, []byte) ([]byte, error) {
+			return nil, status.Error(codes.InvalidArgument, "no logs")
+		},
+	})
+	sink := &consumertest.TracesSink{}
+	if err := started(t, s.Address, client.OnErrorRefuse, sink).ConsumeLogs(t.Context(), logs("claude_code.a")); err != nil {
+		t.Fatal(err)
+	}
+	if sink.SpanCount() != 0 {
 		t.Fatal(sink.SpanCount())
 	}
 }

@@ -7,6 +7,7 @@ import (
 	nethttp "net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,12 +16,14 @@ import (
 
 	sender "go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/processor"
 	"go.opentelemetry.io/collector/processor/processortest"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -588,6 +591,65 @@ func TestItIsEnrichedAgainOnceTheEnricherIsBack(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("not enriched again")
 		}
+	}
+}
+
+// watched is a host that keeps the events of the component's status.
+type watched struct {
+	component.Host
+	mu     sync.Mutex
+	events []componentstatus.Status
+}
+
+func (w *watched) Report(event *componentstatus.Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.events = append(w.events, event.Status())
+}
+
+func TestAnOutageIsInTheStatusAndInTheMetrics(t *testing.T) {
+	s := enricher(t, enrichertest.Each)
+	telemetry := componenttest.NewTelemetry()
+	set := processortest.NewNopSettings(metadata.Type)
+	set.TelemetrySettings = telemetry.NewTelemetrySettings()
+	p, err := NewFactory().CreateTraces(t.Context(), set, config(s.Address), consumertest.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	host := &watched{Host: componenttest.NewNopHost()}
+	if err := p.Start(t.Context(), host); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Shutdown(context.Background()) })
+	for _, refusal := range []error{nil, status.Error(codes.ResourceExhausted, "full"), nil} {
+		s.Refuse(refusal)
+		if err := p.ConsumeTraces(t.Context(), traces(8, true)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []componentstatus.Status{componentstatus.StatusRecoverableError, componentstatus.StatusOK}
+	if !slices.Equal(host.events, want) {
+		t.Fatal(host.events)
+	}
+	for name, want := range map[string]int64{"enriched_spans": 4, "missed_spans": 2, "plain_spans": 18, "in_flight": 0} {
+		metric, err := telemetry.GetMetric("otelcol_processor_spanledger_" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		point := metric.Data.(metricdata.Sum[int64]).DataPoints[0]
+		if point.Value != want {
+			t.Errorf("%s: %d, want %d", name, point.Value, want)
+		}
+		if reason, _ := point.Attributes.Value("reason"); name == "missed_spans" && reason.AsString() != client.Overloaded {
+			t.Error(reason)
+		}
+	}
+	duration, err := telemetry.GetMetric("otelcol_processor_spanledger_call_duration")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if calls := duration.Data.(metricdata.Histogram[float64]).DataPoints[0].Count; calls != 3 {
+		t.Fatal(calls)
 	}
 }
 

@@ -65,9 +65,19 @@ var (
 )
 
 const (
-	logEvery      = 10 * time.Second
-	longestRedial = 2 * time.Second
+	logEvery = 10 * time.Second
+	// With the default cooldown, telemetry is enriched again within two seconds after an outage of any length: gRPC's own
+	// default waits up to two minutes between dials.
+	longestRedial = 800 * time.Millisecond
+	dialTimeout   = 2 * time.Second
 )
+
+func redial() grpc.ConnectParams {
+	params := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: dialTimeout}
+	params.Backoff.BaseDelay = longestRedial
+	params.Backoff.MaxDelay = longestRedial
+	return params
+}
 
 // Client of one component.
 type Client struct {
@@ -95,11 +105,8 @@ func New(cfg *Config, set component.TelemetrySettings, use func(protocol.Descrip
 // Start dials. The enricher need not be there yet.
 func (c *Client) Start(ctx context.Context, host component.Host) (err error) {
 	c.host = host
-	// gRPC would wait up to two minutes before it tries again after a long outage, and spans pass unpriced meanwhile.
-	redial := grpc.ConnectParams{Backoff: backoff.DefaultConfig, MinConnectTimeout: 5 * time.Second}
-	redial.Backoff.MaxDelay = longestRedial
 	c.conn, err = c.cfg.ToClientConn(ctx, host.GetExtensions(), c.set,
-		configgrpc.WithGrpcDialOption(grpc.WithConnectParams(redial)))
+		configgrpc.WithGrpcDialOption(grpc.WithConnectParams(redial())))
 	if err == nil {
 		c.conn.Connect()
 	}
@@ -169,6 +176,7 @@ func (c *Client) describe(ctx context.Context) (protocol.Description, *Missed) {
 	c.use(d)
 	c.stale.Store(false)
 	c.described.Store(&d)
+	c.succeeded()
 	return d, nil
 }
 
