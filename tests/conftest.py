@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -29,6 +30,12 @@ NEEDED_BY = {
 }
 """Parts, and the fixtures that need them."""
 NOT_RUN = pytest.StashKey[int]()
+
+
+def pytest_configure() -> None:
+    """Take SIGINT where a run was started in the background, which ignores it: programs that tests start would, too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
