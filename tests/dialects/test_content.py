@@ -11,15 +11,15 @@ import pytest
 
 from dialect_view import PlainAttributes, PlainView, read, span
 from spanledger_processor import dialects
-from spanledger_processor.dialects.content import UnreadValue, unread_values
+from spanledger_processor.dialects.content import UnreadValue, unread_values, verdict
+from spanledger_processor.dialects.registry import CONTENT_KEYS
+from spanledger_processor.dialects.schema import NO_CLASSES, Classes
 from spanledger_processor.enrichment import evidence
 
 PACKAGE = Path(dialects.__file__).parent
 UNREAD = {value.key: value for value in unread_values()}
 DECLARED = ("content", "answered")
 """What names such keys without reading their values; of `answered` it matters that there is one."""
-TABLES = ("CONTENT", "CONTENT_KEYS")
-"""What lists such keys for others: of `CONTENT_KEYS` redaction reads the keys alone."""
 TOOLS = ("arguments", "result")
 """What names keys that are read of tool executions only: `unread_values` goes by these tables."""
 
@@ -29,10 +29,8 @@ def _pattern(key: str) -> re.Pattern[str]:
 
 
 def _literals(tree: ast.AST) -> Iterator[str]:
-    """Every text of a module but those of `DECLARED` and `TOOLS`, and of the list that they name."""
+    """Every text of a module but those of `DECLARED` and `TOOLS`."""
     if isinstance(tree, ast.keyword) and tree.arg in (*DECLARED, *TOOLS):
-        return
-    if isinstance(tree, ast.Assign) and any(isinstance(one, ast.Name) and one.id in TABLES for one in tree.targets):
         return
     if isinstance(tree, ast.Constant) and isinstance(tree.value, str):
         yield tree.value
@@ -64,6 +62,15 @@ def test_prompts_of_the_most_used_vocabularies_are_left_out() -> None:
 def test_a_key_that_a_configuration_reads_is_not_left_out() -> None:
     left = {value.key for value in unread_values(("gen_ai.input.messages", "gen_ai.prompt.3.content"))}
     assert left == UNREAD.keys() - {"gen_ai.input.messages", "gen_ai.prompt.*.content"}
+
+
+@pytest.mark.parametrize(
+    ("key", "classes"), sorted({row for content in CONTENT_KEYS for row in content.unread.items()})
+)
+def test_what_may_be_left_out_is_taken_out_by_redaction(key: str, classes: Classes) -> None:
+    """One table serves both the component, which leaves values out, and redaction."""
+    known = verdict(key.replace("*", "12"))
+    assert known == ("plain" if classes == NO_CLASSES else frozenset(classes))
 
 
 def test_who_reads_a_key_is_the_exception() -> None:

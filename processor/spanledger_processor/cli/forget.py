@@ -10,7 +10,7 @@ from spanledger_processor.cli.asking import Where, asks, must_exist
 from spanledger_processor.cli.options import FAILED, WRONG_USAGE, as_json, described, fail
 from spanledger_processor.cli.show import plain, show_json
 from spanledger_processor.config import Config
-from spanledger_processor.dialects.content_classes import names_user
+from spanledger_processor.dialects.content import names_user
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.store import StateError, StateLockedError, tenant_hash
 from spanledger_processor.server.wiring import open_store

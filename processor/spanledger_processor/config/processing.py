@@ -22,7 +22,7 @@ from spanledger_processor.config.section import (
     not_available,
 )
 from spanledger_processor.dialects import registry
-from spanledger_processor.dialects.content_classes import CLASSES
+from spanledger_processor.dialects.content import CLASSES
 from spanledger_processor.dialects.schema import ContentClass
 from spanledger_processor.model import FURTHER_CLASSES
 from spanledger_processor.signing.key import SHORTEST_KEY

@@ -1,8 +1,13 @@
-"""Keys of content whose values nothing here reads: a client may send them without (processor/collector/enrich.proto).
+"""The attributes that hold content, by the table that each vocabulary declares (`schema.ContentKeys`).
 
-A dialect lists the keys of prompts, messages and tool definitions that it knows (`Dialect.content`). Where another one
-reads such a key, its detection is the exception. A tool's arguments and result are read of tool executions only, so a
-span that names another kind is an exception from that.
+Keys that a dialect reads for something else, and those listed as plain, hold none. Under a prefix of a GenAI vocabulary
+every other key holds content. Elsewhere on a GenAI span or log record an unknown key does if one of its words says so
+(`_WORDS`) or names a user, or if its value reads like prose or is an object.
+
+The same tables tell which values nothing here reads, so that a client may send those keys without
+(`unread_values`, processor/collector/enrich.proto). Where a dialect reads such a key all the same, its detection is the
+exception. A tool's arguments and result are read of tool executions only, so a span that names another kind is an
+exception from that.
 """
 
 from __future__ import annotations
@@ -10,10 +15,182 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from itertools import chain
+from typing import Final, Literal, TypeAlias, get_args
 
+from spanledger_processor.dialects import registry
 from spanledger_processor.dialects.engine import keys_of
-from spanledger_processor.dialects.registry import DIALECTS
-from spanledger_processor.dialects.schema import NO_TOOL, Detection, Dialect, Keys
+from spanledger_processor.dialects.log_events import LOG_MARKERS
+from spanledger_processor.dialects.registry import CONTENT_KEYS, DIALECTS, MARKERS
+from spanledger_processor.dialects.schema import NO_CLASSES, NO_TOOL, ContentClass, Detection, Dialect, Keys
+
+CLASSES: Final[tuple[ContentClass, ...]] = get_args(ContentClass)
+UNKNOWN: Final = frozenset[ContentClass]()
+"""Content of a class that no table tells."""
+
+Verdict: TypeAlias = frozenset[ContentClass] | Literal["plain", "by its value"]
+"""The classes of a key's content (`UNKNOWN` where no table tells them), none, or what depends on the value."""
+
+_PREFIXES = tuple(sorted({prefix for content in CONTENT_KEYS for prefix in content.prefixes}))
+_NAMED = tuple(scope for content in CONTENT_KEYS for scope in content.spans_named_by_content)
+_GENAI = tuple(marker.decode() for marker in (*MARKERS, *LOG_MARKERS))
+_USERS: frozenset[ContentClass] = frozenset({"user_ids"})
+_KEPT = 8192
+_LONGEST = 256
+_LONGEST_NAME, _MOST_WORDS = 100, 6
+"""A longer name of a span or event is no name that a library gives."""
+
+
+def _split(keys: Iterable[str]) -> tuple[frozenset[str], tuple[re.Pattern[str], ...]]:
+    """Return exact keys, and patterns for those with a `*`."""
+    keys = list(keys)
+    patterns = tuple(re.compile(".*".join(map(re.escape, key.split("*")))) for key in keys if "*" in key)
+    return frozenset(key for key in keys if "*" not in key), patterns
+
+
+_CLASSES: dict[str, frozenset[ContentClass]] = {}
+_plain_keys = [key for content in CONTENT_KEYS for key in content.plain]
+for _content in CONTENT_KEYS:
+    for _key, _of in (*_content.unread.items(), *_content.keys.items()):
+        if _of == NO_CLASSES:
+            _plain_keys.append(_key)
+        else:
+            _CLASSES[_key] = _CLASSES.get(_key, frozenset()).union(_of)
+for _dialect in DIALECTS:
+    for _key in _dialect.tool.arguments:
+        _CLASSES.setdefault(_key, frozenset({"tool_arguments"}))
+    for _key in _dialect.tool.result:
+        _CLASSES.setdefault(_key, frozenset({"tool_results"}))
+_PATTERNS = [(_split([key])[1][0], classes) for key, classes in _CLASSES.items() if "*" in key]
+_PLAIN, _PLAIN_PATTERNS = _split(_plain_keys)
+_GROUPING = (registry.SESSION_KEYS, registry.SESSION_PARENT_KEYS, registry.RUN_KEYS, registry.AGENT_KEYS)
+_MORE_GROUPING = (registry.AGENT_PARENT_KEYS, registry.TASK_ID_KEYS, registry.TASK_KIND_KEYS)
+_READ = frozenset(
+    (*(key for dialect in DIALECTS for key in keys_of(dialect)), *chain.from_iterable(_GROUPING + _MORE_GROUPING))
+).difference(
+    {"", *(key for dialect in DIALECTS for key in (*dialect.answered, *dialect.asked_in, *dialect.served_in))},
+    (row.key for dialect in DIALECTS for row in (*dialect.usage_texts, *dialect.fallback_texts)),
+)
+"""Keys of ids, names, counts and costs: what dialects read, but for answers and objects, which hold more than that."""
+
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+_WORDS = frozenset(
+    word
+    for line in (
+        "answer answers argument arguments args body command completion completions content contents",
+        "conversation description document documents history input inputs instruction instructions message",
+        "messages output outputs payload prompt prompts query question reasoning reply response result",
+        "results text texts thought thinking transcript utterance",
+    )
+    for word in line.split()
+)
+_NO_CONTENT = frozenset(
+    word
+    for line in (
+        "bytes code cost count format hash id ids index kind length limit mime ms model name role seconds",
+        "size source status time timestamp token tokens type usage usd uuid version",
+    )
+    for word in line.split()
+)
+"""Last words of keys that count, name or type what the words before them say."""
+_USER_WORDS = frozenset({"user", "userid", "username", "enduser", "email"})
+_OF_USERS = frozenset({"address", "display", "full", "hash", "id", "ids", "login", "mail", "name", "uuid"})
+_MEASURES = frozenset({"cost", "count", "cpu", "duration", "ms", "seconds", "time", "tokens", "usage", "usd"})
+"""Words of what is measured of a user, or of the mode that processors call so (`cpu_usage_user`)."""
+_ELSEWHERE = (
+    *("client.", "cloud.", "code.", "container.", "db.", "deployment.", "device.", "host.", "http.", "k8s.", "net."),
+    *("network.", "os.", "otel.", "peer.", "process.", "rpc.", "server.", "service.", "session.", "telemetry."),
+    *("thread.", "url.", "user_agent.", "spanledger."),
+)
+"""Namespaces of OpenTelemetry's other conventions, and our own."""
+_PARTS = (".role", ".finish_reason", ".mime_type", ".type", "_type", ".id", ".tool_call_id", ".function.name", ".score")
+"""Ends of keys below a message: what it is, not what it says."""
+
+
+def _verdict(key: str) -> Verdict:
+    if (classes := _CLASSES.get(key)) is not None:
+        return classes
+    if key in _PLAIN or key in _READ:
+        return "plain"
+    found = [classes for pattern, classes in _PATTERNS if pattern.fullmatch(key)]
+    if found and not key.endswith(_PARTS):
+        known = frozenset[ContentClass]().union(*found)
+        return known if not any(pattern.fullmatch(key) for pattern in _PLAIN_PATTERNS) or _narrower(key) else "plain"
+    if found or any(pattern.fullmatch(key) for pattern in _PLAIN_PATTERNS):
+        return "plain"
+    if key.startswith(_PREFIXES):
+        return UNKNOWN
+    return "plain" if key.startswith(_ELSEWHERE) else "by its value"
+
+
+def _narrower(key: str) -> bool:
+    """Return whether a table of content names a longer beginning of a key than those of plain keys do."""
+    content = max(len(pattern.pattern) for pattern, _ in _PATTERNS if pattern.fullmatch(key))
+    return content > max(len(pattern.pattern) for pattern in _PLAIN_PATTERNS if pattern.fullmatch(key))
+
+
+def verdict(key: str) -> Verdict:
+    """Return what a key says of its value, on a span or log record of GenAI."""
+    return _with_users(key) if len(key) <= _LONGEST else UNKNOWN
+
+
+@lru_cache(_KEPT)
+def _with_users(key: str) -> Verdict:
+    """Return the verdict on a key, with the class of users where its words name one and no table says otherwise."""
+    found = _verdict(key)
+    if found == "plain" or not _says_user(key):
+        return found
+    if found == "by its value":
+        return _USERS
+    return (found or frozenset(CLASSES)) | _USERS
+
+
+def _says_user(key: str) -> bool:
+    """Return whether the words of a key end with a user, or with what tells one: `acme.userId`, `x.user.email`."""
+    words = [word.lower() for word in _WORD.findall(key)]
+    while len(words) > 1 and words[-1] in _OF_USERS:
+        words.pop()
+    return bool(words) and words[-1] in _USER_WORDS and _MEASURES.isdisjoint(words)
+
+
+def holds_content(key: str) -> bool:
+    """Return whether a key holds content other than who a user is, or may do so."""
+    found = verdict(key)
+    return isinstance(found, frozenset) and found != _USERS
+
+
+def names_user(key: str) -> bool:
+    """Return whether a key holds the id or name of a user."""
+    found = verdict(key)
+    return isinstance(found, frozenset) and "user_ids" in found
+
+
+@lru_cache(_KEPT)
+def says_content(key: str) -> bool:
+    """Return whether the words of a key that is in no table say that it holds content."""
+    words = [word.lower() for word in _WORD.findall(key)]
+    return not _WORDS.isdisjoint(words) and words[-1] not in _NO_CONTENT
+
+
+def is_prose(text: str) -> bool:
+    """Return whether a text may be somebody's words, or an object that holds them; names and ids are not."""
+    start = text.lstrip()[:1]
+    return start in ("{", "[", "<") or "\n" in text or text.strip().count(" ") > 1
+
+
+def names_genai(key: str) -> bool:
+    """Return whether a key, a span's name or an event's name marks GenAI telemetry."""
+    return key.startswith(_PREFIXES) or any(marker in key for marker in _GENAI)
+
+
+def kept_of_name(name: str, scope: str) -> str | None:
+    """Return what stays of a span's or event's name that may hold content; None where it holds none."""
+    if scope.startswith(_NAMED) and "." in name:
+        return name.rpartition(".")[2]
+    if "\n" in name or len(name) > _LONGEST_NAME or len(name.split()) > _MOST_WORDS:
+        return ""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +212,7 @@ class UnreadValue:
 def unread_values(named: Iterable[str] = ()) -> tuple[UnreadValue, ...]:
     """Return what is not read; `named` are keys that a configuration reads."""
     read_anyway = frozenset(named)
-    keys = sorted({key for dialect in DIALECTS for key in dialect.content})
+    keys = sorted({key for content in CONTENT_KEYS for key in content.unread})
     return tuple(_unread(key) for key in keys if not _any(key, read_anyway))
 
 

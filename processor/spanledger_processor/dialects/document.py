@@ -13,7 +13,7 @@ from spanledger_processor.dialects import registry
 from spanledger_processor.dialects.log_events import CONVENTION, SCOPES_WITH_OWN_EVENTS
 from spanledger_processor.dialects.normalize import Output
 from spanledger_processor.dialects.registry import DIALECTS
-from spanledger_processor.dialects.schema import CostKey, Dialect, Kinds, LogEvent, Source, Tokens
+from spanledger_processor.dialects.schema import NO_CLASSES, CostKey, Dialect, Kinds, LogEvent, Source, Tokens
 from spanledger_processor.dialects.vendors.otel import OTEL
 
 _HEAD = """# Dialects
@@ -103,7 +103,7 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
     yield "host that was asked", _code(dialect.endpoints)
     yield "modality of the output", _code(dialect.output_type)
     yield "an answer began", _code(dialect.answered)
-    yield "content not read", _code(dialect.content)
+    yield "content not read", _code(dialect.content.unread)
     yield "from a cache of one's own", _code(".".join((mark.key, *mark.path)) for mark in dialect.own_cache)
     yield "a plan pays for it", _code(mark.key for mark in dialect.subscription)
     yield "tool", _code(dialect.tool.name) + (" or the span's name" if dialect.tool.name_from_span else "")
@@ -223,14 +223,15 @@ def _event(event: LogEvent) -> str:
 def _content() -> str:
     by_classes: dict[tuple[str, ...], set[str]] = {}
     for content in registry.CONTENT_KEYS:
-        for key, classes in content.keys.items():
-            by_classes.setdefault(classes, set()).add(key)
+        for key, classes in (*content.unread.items(), *content.keys.items()):
+            if classes != NO_CLASSES:
+                by_classes.setdefault(classes, set()).add(key)
     prefixes = sorted({prefix for content in registry.CONTENT_KEYS for prefix in content.prefixes})
     plain = sorted({key for content in registry.CONTENT_KEYS for key in content.plain})
     lines = [
         "## Content",
         "",
-        "What [redaction](redaction.md) takes out, beside tools' arguments and results. `*` stands for any end.",
+        "What [redaction](redaction.md) takes out, beside tools' arguments and results. `*` stands for any text.",
         "",
         "| classes | keys |",
         "|---|---|",

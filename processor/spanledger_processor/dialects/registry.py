@@ -43,10 +43,8 @@ DIALECTS: tuple[Dialect, ...] = tuple(
 )
 LOG_EVENTS: tuple[LogEvent, ...] = tuple(event for module in _modules() for event in getattr(module, "LOG_EVENTS", ()))
 
-CONTENT_KEYS: tuple[ContentKeys, ...] = tuple(
-    module.CONTENT_KEYS for module in _modules() if "CONTENT_KEYS" in vars(module)
-)
-"""Keys that hold content, as each vocabulary declares them."""
+CONTENT_KEYS: tuple[ContentKeys, ...] = tuple({id(dialect.content): dialect.content for dialect in DIALECTS}.values())
+"""The tables of content of all dialects; many have the convention's own."""
 
 _FIRST = ("gen_ai.conversation.id", "session.id")
 

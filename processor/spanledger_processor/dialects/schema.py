@@ -277,20 +277,30 @@ ANY_INPUT: Classes = ("prompts", "completions", "system_instructions", "tool_arg
 """What any step is given, or gives back: a message, arguments or results."""
 
 
+NO_CLASSES: Classes = ()
+"""Of a value that is no content, however long it is: the schema of another attribute."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContentKeys:
-    """Keys of one vocabulary that hold content, with all classes that their values may be of; `*` stands for any end.
+    """Keys of one vocabulary that hold content, with all classes that their values may be of.
 
-    A key that begins with one of `prefixes` and is in no table of any dialect holds content as well: libraries add
-    keys. `plain` are the keys there that hold none, beside those that the other tables of a dialect read.
-    `spans_named_by_content` are the beginnings of scopes whose spans are named by content up to the last dot.
+    No dialect reads the values of `unread` but those that are exceptions by their tables, so that a client may send
+    such a key without its value (`content.unread_values`); `*` in it stands for digits. `keys` are all others that hold
+    content; `*` in those and in `plain` stands for any text. A key that begins with one of `prefixes` and is in no
+    table of any dialect holds content as well: libraries add keys. `plain` are the keys there that hold none, beside
+    those that the other tables of a dialect read. `spans_named_by_content` are the beginnings of scopes whose spans are
+    named by content up to the last dot.
     """
 
+    unread: Mapping[str, Classes] = field(default_factory=dict)
     keys: Mapping[str, Classes] = field(default_factory=dict)
     prefixes: Keys = ()
     plain: Keys = ()
     spans_named_by_content: Keys = ()
 
+
+NO_CONTENT = ContentKeys()
 
 Rule: TypeAlias = Callable[[ScopedSpan, Call], None]
 """Says what a table cannot; runs last, those of `Dialect.tool_rules` on tool executions only."""
@@ -313,10 +323,9 @@ class Dialect:
     `asked` those of the request, which count where the response says nothing; `served_in` and `asked_in` are keys of
     objects that hold them: a whole response, and the request's parameters. `endpoints` hold the host that was asked,
     `output_type` the modality that was asked for.
-    `content` are keys of prompts, messages and definitions, of which a client may leave out the values that no dialect
-    reads (`content`); `*` stands for digits. `answered` show that an answer began; `own_cache` that it came from the
-    application's or a proxy's own cache, `subscription` that a plan pays for it. `prices_events`: log events below a
-    span report calls and leave the model to it.
+    `answered` show that an answer began; `own_cache` that it came from the application's or a proxy's own cache,
+    `subscription` that a plan pays for it. `prices_events`: log events below a span report calls and leave the model to
+    it.
     """
 
     name: str
@@ -348,7 +357,7 @@ class Dialect:
     endpoints: Keys = ()
     output_type: Keys = ()
     answered: Keys = ()
-    content: Keys = ()
+    content: ContentKeys = NO_CONTENT
     own_cache: tuple[Mark, ...] = ()
     subscription: tuple[Mark, ...] = ()
     prices_events: bool = False

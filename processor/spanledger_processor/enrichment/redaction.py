@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 from google.protobuf.message import DecodeError
 
-from spanledger_processor.dialects.content_classes import (
+from spanledger_processor.dialects.content import (
     UNKNOWN,
     is_prose,
     kept_of_name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from spanledger_processor.dialects.content_classes import holds_content, kept_of_name
+from spanledger_processor.dialects.content import holds_content, kept_of_name
 from spanledger_processor.otlp.views import Attributes, SpanView
 from spanledger_processor.otlp.wire import MalformedError
 

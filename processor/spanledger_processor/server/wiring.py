@@ -16,7 +16,7 @@ from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.config import Config
 from spanledger_processor.config.processing import PriceOverride, Processor, Tenant
 from spanledger_processor.dialects import MARKERS, detect
-from spanledger_processor.dialects.content_classes import names_user
+from spanledger_processor.dialects.content import names_user
 from spanledger_processor.enrichment import Stage
 from spanledger_processor.enrichment.attributes import alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder

@@ -49,6 +49,23 @@ ADK = replace(
     ),
     kind_of=_kind,
     response_id=("gen_ai.response.id", "gcp.vertex.agent.event_id"),
+    content=ContentKeys(
+        keys={
+            "gcp.vertex.agent.llm_request": ANY_INPUT,
+            "gcp.vertex.agent.llm_response": ANSWER,
+            "gcp.vertex.agent.tool_call_args": ("tool_arguments",),
+            "gcp.vertex.agent.tool_response": ("tool_results",),
+            "gcp.vertex.agent.data": ANY_INPUT,
+        },
+        prefixes=("gcp.vertex.agent.",),
+        plain=(
+            "gcp.vertex.agent.event_id",
+            "gcp.vertex.agent.invocation_id",
+            "gcp.vertex.agent.session_id",
+            "gcp.vertex.agent.tool_name",
+            "gcp.vertex.agent.associated_event_ids",
+        ),
+    ),
     prices_events=True,
     notes=("Its log events name no model: they are calls of that of the span that they belong to.",),
     tokens=replace(TOKENS, reasoning=(*TOKENS.reasoning, "gen_ai.usage.experimental.reasoning_tokens")),
@@ -81,23 +98,5 @@ ADK = replace(
     ),
     groups=GroupingKeys(
         session=("gen_ai.conversation.id", "gcp.vertex.agent.session_id"), run=("gcp.vertex.agent.invocation_id",)
-    ),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "gcp.vertex.agent.llm_request": ANY_INPUT,
-        "gcp.vertex.agent.llm_response": ANSWER,
-        "gcp.vertex.agent.tool_call_args": ("tool_arguments",),
-        "gcp.vertex.agent.tool_response": ("tool_results",),
-        "gcp.vertex.agent.data": ANY_INPUT,
-    },
-    prefixes=("gcp.vertex.agent.",),
-    plain=(
-        "gcp.vertex.agent.event_id",
-        "gcp.vertex.agent.invocation_id",
-        "gcp.vertex.agent.session_id",
-        "gcp.vertex.agent.tool_name",
-        "gcp.vertex.agent.associated_event_ids",
     ),
 )

@@ -86,6 +86,24 @@ AGENTOPS = replace(
         ),
     ),
     costs=(PROPOSED_COST, CostKey("gen_ai.usage.total_cost")),
+    content=ContentKeys(
+        keys={
+            "agentops.tool.input": ("tool_arguments",),
+            "agentops.tool.output": ("tool_results",),
+            "agentops.entity.input": ANY_INPUT,
+            "agentops.entity.output": ANY_INPUT,
+            "tool.result": ("tool_results",),
+        },
+        prefixes=("agentops.",),
+        plain=(
+            "agentops.span.kind",
+            "agentops.entity.name",
+            "agentops.operation.name",
+            "agentops.tags",
+            "agentops.session.id",
+            "agentops.entity.version",
+        ),
+    ),
     tool=ToolKeys(
         name=("tool.name", "gen_ai.tool.name", "agentops.entity.name"),
         arguments=("tool.parameters", "agentops.tool.input", "agentops.entity.input", "gen_ai.tool.call.arguments"),
@@ -95,23 +113,4 @@ AGENTOPS = replace(
     agent=("agent.id",),
     groups=GroupingKeys(),
     notes=("Counts may be strings.",),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "agentops.tool.input": ("tool_arguments",),
-        "agentops.tool.output": ("tool_results",),
-        "agentops.entity.input": ANY_INPUT,
-        "agentops.entity.output": ANY_INPUT,
-        "tool.result": ("tool_results",),
-    },
-    prefixes=("agentops.",),
-    plain=(
-        "agentops.span.kind",
-        "agentops.entity.name",
-        "agentops.operation.name",
-        "agentops.tags",
-        "agentops.session.id",
-        "agentops.entity.version",
-    ),
 )

@@ -68,6 +68,26 @@ CLAUDE_CODE = Dialect(
         cache_write_5m=("cache_creation_5m_tokens",),
         cache_write_1h=("cache_creation_1h_tokens",),
     ),
+    content=ContentKeys(
+        keys={
+            "prompt": ("prompts",),
+            "user_prompt": ("prompts",),
+            "prompt_text": ("prompts",),
+            "response": ("completions",),
+            "tool_input": ("tool_arguments",),
+            "tool_parameters": ("tool_arguments",),
+            "full_command": ("tool_arguments",),
+            "bash_command": ("tool_arguments",),
+            "bash_argv*": ("tool_arguments",),
+            "tool_output": ("tool_results",),
+            "tool_result": ("tool_results",),
+            "new_context": ANY_INPUT,
+            "system_prompt": ("system_instructions",),
+            "response.model_output": ("completions",),
+            "error": ANY_INPUT,
+            "file_path": ("tool_arguments",),
+        },
+    ),
     first_token=(FirstToken("ttft_ms", "ms"),),
     sources=(Source(Input.EXCLUSIVE, why="copies Anthropic's own counts"),),
     served=("speed",),
@@ -146,24 +166,3 @@ LOG_EVENTS = (
     ),
 )
 """`api_response_body` comes where raw bodies are logged; it has the split of cache writes that early versions lack."""
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "prompt": ("prompts",),
-        "user_prompt": ("prompts",),
-        "prompt_text": ("prompts",),
-        "response": ("completions",),
-        "tool_input": ("tool_arguments",),
-        "tool_parameters": ("tool_arguments",),
-        "full_command": ("tool_arguments",),
-        "bash_command": ("tool_arguments",),
-        "bash_argv*": ("tool_arguments",),
-        "tool_output": ("tool_results",),
-        "tool_result": ("tool_results",),
-        "new_context": ANY_INPUT,
-        "system_prompt": ("system_instructions",),
-        "response.model_output": ("completions",),
-        "error": ANY_INPUT,
-        "file_path": ("tool_arguments",),
-    },
-)

@@ -53,6 +53,14 @@ CODEX = replace(
         cache_write=TOKENS.cache_write,
         reasoning=("codex.usage.reasoning_output_tokens", *TOKENS.reasoning),
     ),
+    content=ContentKeys(
+        keys={
+            "arguments": ("tool_arguments",),
+            "output": ("tool_results",),
+            "prompt": ("prompts",),
+            "cwd": ("prompts",),
+        },
+    ),
     subscription=(_LOGIN,),
     sources=(Source(why="copies OpenAI's counts"),),
     tool=ToolKeys(name=("tool_name",), arguments=("arguments",), call_id=("call_id",)),
@@ -93,13 +101,4 @@ LOG_EVENTS = (
         call_id=("call_id",),
         failed={"success": "false"},
     ),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "arguments": ("tool_arguments",),
-        "output": ("tool_results",),
-        "prompt": ("prompts",),
-        "cwd": ("prompts",),
-    },
 )

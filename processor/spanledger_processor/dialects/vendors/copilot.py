@@ -33,27 +33,26 @@ COPILOT = replace(
         requires=("gen_ai.operation.name",),
     ),
     not_costs=("github.copilot.cost", "github.copilot.aiu", "github.copilot.nano_aiu"),
+    content=ContentKeys(
+        keys={
+            "copilot_chat.user_request": ("prompts",),
+            "copilot_chat.*prompt*": ("prompts",),
+        },
+        prefixes=("copilot_chat.",),
+        plain=(
+            "copilot_chat.session_id",
+            "copilot_chat.tool*name",
+            "copilot_chat.request.*id",
+            "copilot_chat.location",
+            "copilot_chat.agent*",
+            "copilot_chat.turn.*",
+        ),
+    ),
     groups=GroupingKeys(session=("gen_ai.conversation.id", "copilot_chat.session_id")),
     rules=(_seller,),
     notes=(
         "GitHub's own models are paid for by the seat or by premium requests: `subscription`. Models behind the user's"
         " own key name another provider, and are priced.",
         "`github.copilot.cost` counts premium requests or credits, not USD.",
-    ),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "copilot_chat.user_request": ("prompts",),
-        "copilot_chat.*prompt*": ("prompts",),
-    },
-    prefixes=("copilot_chat.",),
-    plain=(
-        "copilot_chat.session_id",
-        "copilot_chat.tool*name",
-        "copilot_chat.request.*id",
-        "copilot_chat.location",
-        "copilot_chat.agent*",
-        "copilot_chat.turn.*",
     ),
 )

@@ -61,6 +61,18 @@ GEMINI_CLI = replace(
             read=("0.40.0", "0.61.0"),
         ),
     ),
+    content=ContentKeys(
+        keys={
+            "function_args": ("tool_arguments",),
+            "request_text": ANY_INPUT,
+            "response_text": ANSWER,
+            "prompt": ("prompts",),
+            "reasoning": ("completions",),
+            "error": ANY_INPUT,
+            "args": ("tool_arguments",),
+            "extensions": ANY_INPUT,
+        },
+    ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.input", "gen_ai.input.messages"),
@@ -117,17 +129,4 @@ LOG_EVENTS = (
             ),
         )
     ),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "function_args": ("tool_arguments",),
-        "request_text": ANY_INPUT,
-        "response_text": ANSWER,
-        "prompt": ("prompts",),
-        "reasoning": ("completions",),
-        "error": ANY_INPUT,
-        "args": ("tool_arguments",),
-        "extensions": ANY_INPUT,
-    },
 )

@@ -84,30 +84,29 @@ GENKIT = Dialect(
             read=("1.16.1", "1.42.0"),
         ),
     ),
+    content=ContentKeys(
+        keys={
+            "genkit:input": ANY_INPUT,
+            "genkit:output": ANY_INPUT,
+            "genkit:metadata:*": ANY_INPUT,
+        },
+        prefixes=("genkit:",),
+        plain=(
+            "genkit:name",
+            "genkit:type",
+            "genkit:path",
+            "genkit:isRoot",
+            "genkit:state",
+            "genkit:sessionId",
+            "genkit:metadata:subtype",
+            "genkit:key",
+            "genkit:rootState",
+            "genkit:qualifiedPath",
+            "genkit:feature",
+            "genkit:metadata:flow:*",
+        ),
+    ),
     tool=ToolKeys(name=("genkit:name",), arguments=("genkit:input",), result=("genkit:output",), name_from_span=True),
     groups=GroupingKeys(session=("genkit:sessionId",)),
     rules=(_model,),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "genkit:input": ANY_INPUT,
-        "genkit:output": ANY_INPUT,
-        "genkit:metadata:*": ANY_INPUT,
-    },
-    prefixes=("genkit:",),
-    plain=(
-        "genkit:name",
-        "genkit:type",
-        "genkit:path",
-        "genkit:isRoot",
-        "genkit:state",
-        "genkit:sessionId",
-        "genkit:metadata:subtype",
-        "genkit:key",
-        "genkit:rootState",
-        "genkit:qualifiedPath",
-        "genkit:feature",
-        "genkit:metadata:flow:*",
-    ),
 )

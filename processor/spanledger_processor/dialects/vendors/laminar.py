@@ -42,6 +42,25 @@ LAMINAR = replace(
             },
         ),
     ),
+    content=ContentKeys(
+        keys={
+            "lmnr.span.input": ANY_INPUT,
+            "lmnr.span.output": ANY_INPUT,
+            "lmnr.association.properties.user_id": ("user_ids",),
+            "lmnr.association.properties.user*": ("user_ids",),
+        },
+        prefixes=("lmnr.",),
+        plain=(
+            "lmnr.span.type",
+            "lmnr.span.path",
+            "lmnr.span.ids_path",
+            "lmnr.span.instrumentation_source",
+            "lmnr.span.sdk_version",
+            "lmnr.span.language_version",
+            "lmnr.internal.*",
+            "lmnr.span.instrumentation_scope.*",
+        ),
+    ),
     own_cache=(Mark("lmnr.span.type", ("cached",)),),
     usage_texts=(UsageText("lmnr.sdk.raw.response"),),
     fallback_texts=(UsageText("lmnr.sdk.raw.response"),),
@@ -62,24 +81,4 @@ LAMINAR = replace(
     ),
     groups=GroupingKeys(session=("lmnr.association.properties.session_id",)),
     notes=("A span of type CACHED was answered from Laminar's own cache: nothing was charged.",),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "lmnr.span.input": ANY_INPUT,
-        "lmnr.span.output": ANY_INPUT,
-        "lmnr.association.properties.user_id": ("user_ids",),
-        "lmnr.association.properties.user*": ("user_ids",),
-    },
-    prefixes=("lmnr.",),
-    plain=(
-        "lmnr.span.type",
-        "lmnr.span.path",
-        "lmnr.span.ids_path",
-        "lmnr.span.instrumentation_source",
-        "lmnr.span.sdk_version",
-        "lmnr.span.language_version",
-        "lmnr.internal.*",
-        "lmnr.span.instrumentation_scope.*",
-    ),
 )

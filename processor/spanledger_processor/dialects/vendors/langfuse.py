@@ -194,6 +194,36 @@ LANGFUSE = Dialect(
         UsageText("langfuse.observation.usage_details", whole=True, read=usage),
         UsageText("langfuse.observation.output", mixed=True),
     ),
+    content=ContentKeys(
+        keys={
+            "langfuse.observation.input": ANY_INPUT,
+            "langfuse.observation.output": ANY_INPUT,
+            "langfuse.trace.input": ANY_INPUT,
+            "langfuse.trace.output": ANY_INPUT,
+            "langfuse.observation.metadata*": ANY_INPUT,
+            "langfuse.trace.metadata*": ANY_INPUT,
+            "langfuse.observation.status_message": ANY_INPUT,
+            "langfuse.user.id": ("user_ids",),
+        },
+        prefixes=("langfuse.",),
+        plain=(
+            "langfuse.observation.model.*",
+            "langfuse.observation.type",
+            "langfuse.observation.level",
+            "langfuse.observation.usage_details",
+            "langfuse.observation.cost_details",
+            "langfuse.observation.completion_start_time",
+            "langfuse.observation.prompt.*",
+            "langfuse.trace.name",
+            "langfuse.trace.tags",
+            "langfuse.trace.public",
+            "langfuse.session.id",
+            "langfuse.environment",
+            "langfuse.release",
+            "langfuse.version",
+            "langfuse.internal.*",
+        ),
+    ),
     first_token=(FirstToken("langfuse.observation.completion_start_time", "time"),),
     sources=(
         Source(
@@ -219,36 +249,5 @@ LANGFUSE = Dialect(
     notes=(
         "A `span` is a plain step: it is known, and carries no usage.",
         "Its SDKs compute no cost: one on the span was told by the application, or is what OpenRouter charged.",
-    ),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "langfuse.observation.input": ANY_INPUT,
-        "langfuse.observation.output": ANY_INPUT,
-        "langfuse.trace.input": ANY_INPUT,
-        "langfuse.trace.output": ANY_INPUT,
-        "langfuse.observation.metadata*": ANY_INPUT,
-        "langfuse.trace.metadata*": ANY_INPUT,
-        "langfuse.observation.status_message": ANY_INPUT,
-        "langfuse.user.id": ("user_ids",),
-    },
-    prefixes=("langfuse.",),
-    plain=(
-        "langfuse.observation.model.*",
-        "langfuse.observation.type",
-        "langfuse.observation.level",
-        "langfuse.observation.usage_details",
-        "langfuse.observation.cost_details",
-        "langfuse.observation.completion_start_time",
-        "langfuse.observation.prompt.*",
-        "langfuse.trace.name",
-        "langfuse.trace.tags",
-        "langfuse.trace.public",
-        "langfuse.session.id",
-        "langfuse.environment",
-        "langfuse.release",
-        "langfuse.version",
-        "langfuse.internal.*",
     ),
 )

@@ -90,6 +90,25 @@ LANGSMITH = replace(
     sources=(
         Source(Input.INCLUSIVE, why="LangChain's usage_metadata", package="pypi:langsmith", read=("0.3.18", "0.15.1")),
     ),
+    content=ContentKeys(
+        keys={
+            "langsmith.metadata.user*": ("user_ids",),
+            "langsmith.span.inputs": ANY_INPUT,
+            "langsmith.span.outputs": ANY_INPUT,
+        },
+        prefixes=("langsmith.",),
+        plain=(
+            "langsmith.metadata.ls_*",
+            "langsmith.metadata.lc_*",
+            "langsmith.metadata.langgraph_*",
+            "langsmith.span.kind",
+            "langsmith.span.id",
+            "langsmith.span.parent_id",
+            "langsmith.span.dotted_order",
+            "langsmith.trace.*",
+            "langsmith.span.tags",
+        ),
+    ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.prompt"),
@@ -106,24 +125,4 @@ LANGSMITH = replace(
     ),
     completes=_details,
     notes=("`langsmith.trace.session_id` is the project: it names no session.",),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "langsmith.metadata.user*": ("user_ids",),
-        "langsmith.span.inputs": ANY_INPUT,
-        "langsmith.span.outputs": ANY_INPUT,
-    },
-    prefixes=("langsmith.",),
-    plain=(
-        "langsmith.metadata.ls_*",
-        "langsmith.metadata.lc_*",
-        "langsmith.metadata.langgraph_*",
-        "langsmith.span.kind",
-        "langsmith.span.id",
-        "langsmith.span.parent_id",
-        "langsmith.span.dotted_order",
-        "langsmith.trace.*",
-        "langsmith.span.tags",
-    ),
 )

@@ -7,6 +7,7 @@ from dataclasses import replace
 from spanledger_processor.dialects.normalize import Input
 from spanledger_processor.dialects.schema import (
     ANY_INPUT,
+    NO_CLASSES,
     ContentKeys,
     CostKey,
     Detection,
@@ -18,7 +19,7 @@ from spanledger_processor.dialects.schema import (
     UsageText,
     has,
 )
-from spanledger_processor.dialects.vendors.otel import CONTENT, OTEL, PROPOSED_COST
+from spanledger_processor.dialects.vendors.otel import OTEL, PROPOSED_COST
 from spanledger_processor.model import Call, Kind
 
 _ERROR = 2
@@ -51,7 +52,33 @@ LOGFIRE = replace(
         keys=("gen_ai_tool_name",), scopes=("logfire",), requires=("gen_ai.operation.name", "gen_ai.request.model")
     ),
     kind_of=_kind,
-    content=(*CONTENT, "logfire.json_schema", "request_data"),
+    content=ContentKeys(
+        unread={
+            "logfire.json_schema": NO_CLASSES,
+            "request_data": ANY_INPUT,
+        },
+        keys={
+            "response_data": ANY_INPUT,
+            "arguments": ("tool_arguments",),
+            "result": ("tool_results",),
+            "logfire.msg": ANY_INPUT,
+            "async_result": ("tool_results",),
+        },
+        prefixes=("logfire.",),
+        plain=(
+            "logfire.msg_template",
+            "logfire.scrubbed",
+            "logfire.span_type",
+            "logfire.tags",
+            "logfire.level_num",
+            "logfire.pending_parent_id",
+            "logfire.version",
+            "logfire.metrics",
+            "logfire.sample_rate",
+            "logfire.disable_console_log",
+            "logfire.null_args",
+        ),
+    ),
     usage_texts=(
         *OTEL.usage_texts,
         UsageText("usage"),  # spans of the OpenAI Agents SDK
@@ -83,30 +110,4 @@ LOGFIRE = replace(
     groups=GroupingKeys(session=("gen_ai.conversation.id", "session_id")),
     rules=(_streamed,),
     notes=("`session_id` may be scrubbed: a value that begins with `[Scrubbed` is none.",),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "request_data": ANY_INPUT,
-        "response_data": ANY_INPUT,
-        "arguments": ("tool_arguments",),
-        "result": ("tool_results",),
-        "logfire.msg": ANY_INPUT,
-        "async_result": ("tool_results",),
-    },
-    prefixes=("logfire.",),
-    plain=(
-        "logfire.json_schema",
-        "logfire.msg_template",
-        "logfire.scrubbed",
-        "logfire.span_type",
-        "logfire.tags",
-        "logfire.level_num",
-        "logfire.pending_parent_id",
-        "logfire.version",
-        "logfire.metrics",
-        "logfire.sample_rate",
-        "logfire.disable_console_log",
-        "logfire.null_args",
-    ),
 )

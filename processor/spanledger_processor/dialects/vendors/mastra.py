@@ -96,6 +96,30 @@ MASTRA = replace(
         UsageText(_BODY, ("usageMetadata",), whole=True),
         UsageText(_BODY),
     ),
+    content=ContentKeys(
+        keys={
+            "mastra.*.input": ANY_INPUT,
+            "mastra.*.output": ANY_INPUT,
+            "mastra.metadata.body": ANY_INPUT,
+            "mastra.metadata.headers": ANY_INPUT,
+            "mastra.metadata.userId": ("user_ids",),
+            "mastra.metadata.user*": ("user_ids",),
+        },
+        prefixes=("mastra.",),
+        plain=(
+            "mastra.span.type",
+            "mastra.metadata.runId",
+            "mastra.metadata.sessionId",
+            "mastra.metadata.threadId",
+            "mastra.metadata.toolCallId",
+            "mastra.metadata.toolName",
+            "mastra.metadata.modelMetadata",
+            "mastra.metadata.providerMetadata",
+            "mastra.completion_start_time",
+            "mastra.tags",
+            "mastra.metadata.resourceId",
+        ),
+    ),
     first_token=(FirstToken("mastra.completion_start_time", "time"),),
     sources=(
         Source(
@@ -119,29 +143,4 @@ MASTRA = replace(
     ),
     rules=(_names_in_body,),
     notes=("A `model_step` may hold the provider's whole answer: its usage tells classes that its only call lacks.",),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "mastra.*.input": ANY_INPUT,
-        "mastra.*.output": ANY_INPUT,
-        "mastra.metadata.body": ANY_INPUT,
-        "mastra.metadata.headers": ANY_INPUT,
-        "mastra.metadata.userId": ("user_ids",),
-        "mastra.metadata.user*": ("user_ids",),
-    },
-    prefixes=("mastra.",),
-    plain=(
-        "mastra.span.type",
-        "mastra.metadata.runId",
-        "mastra.metadata.sessionId",
-        "mastra.metadata.threadId",
-        "mastra.metadata.toolCallId",
-        "mastra.metadata.toolName",
-        "mastra.metadata.modelMetadata",
-        "mastra.metadata.providerMetadata",
-        "mastra.completion_start_time",
-        "mastra.tags",
-        "mastra.metadata.resourceId",
-    ),
 )

@@ -90,7 +90,32 @@ MLFLOW = Dialect(
         ),
     ),
     otherwise="other",
-    content=("mlflow.chat.messages", "mlflow.chat.tools", "mlflow.spanInputs"),
+    content=ContentKeys(
+        unread={
+            "mlflow.chat.messages": ANY_INPUT,
+            "mlflow.chat.tools": ("system_instructions",),
+            "mlflow.spanInputs": ANY_INPUT,
+        },
+        keys={
+            "mlflow.spanOutputs": ANY_INPUT,
+            "mlflow.trace.user": ("user_ids",),
+            "mlflow.traceInputs": ANY_INPUT,
+            "mlflow.traceOutputs": ANY_INPUT,
+        },
+        prefixes=("mlflow.",),
+        plain=(
+            "mlflow.chat.tokenUsage",
+            "mlflow.llm.*",
+            "mlflow.message.format",
+            "mlflow.spanLogLevel",
+            "mlflow.spanType",
+            "mlflow.traceRequestId",
+            "mlflow.trace.session",
+            "mlflow.spanFunctionName",
+            "mlflow.experimentId",
+            "mlflow.source.*",
+        ),
+    ),
     request_model=("model",),
     response_model=("mlflow.llm.model",),
     provider=("mlflow.llm.provider",),
@@ -114,30 +139,5 @@ MLFLOW = Dialect(
     notes=(
         "Its cost is LiteLLM's arithmetic, or its own; caches are in it from 3.10 on.",
         "With MLFLOW_ENABLE_OTEL_GENAI_SEMCONV its spans are `otel`; the cache classes are not exported then.",
-    ),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "mlflow.spanInputs": ANY_INPUT,
-        "mlflow.spanOutputs": ANY_INPUT,
-        "mlflow.chat.tools": ("system_instructions",),
-        "mlflow.trace.user": ("user_ids",),
-        "mlflow.traceInputs": ANY_INPUT,
-        "mlflow.traceOutputs": ANY_INPUT,
-        "mlflow.chat.messages": ANY_INPUT,
-    },
-    prefixes=("mlflow.",),
-    plain=(
-        "mlflow.chat.tokenUsage",
-        "mlflow.llm.*",
-        "mlflow.message.format",
-        "mlflow.spanLogLevel",
-        "mlflow.spanType",
-        "mlflow.traceRequestId",
-        "mlflow.trace.session",
-        "mlflow.spanFunctionName",
-        "mlflow.experimentId",
-        "mlflow.source.*",
     ),
 )

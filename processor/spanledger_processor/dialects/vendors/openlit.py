@@ -87,6 +87,16 @@ OPENLIT = replace(
             "web searches": ("openai.response.web_search.citations_count",),
         },
     ),
+    content=ContentKeys(
+        keys={
+            "gen_ai.tool.args": ("tool_arguments",),
+            "gen_ai.content.prompt": ANY_INPUT,
+            "gen_ai.content.completion": ANSWER,
+            "gen_ai.content.*": ANY_INPUT,
+        },
+        prefixes=("openlit.",),
+        plain=("openlit.agent.version_hash",),
+    ),
     first_token=(FIRST_CHUNK, FirstToken("gen_ai.server.time_to_first_token", "s")),
     sources=(
         Source(
@@ -173,15 +183,4 @@ OPENLIT = replace(
         "LLM spans carry the tool that the model asked for; only `execute_tool` is a tool execution.",
         "A stream without usage gets counts that OpenLIT makes up; nothing on the span says so.",
     ),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "gen_ai.tool.args": ("tool_arguments",),
-        "gen_ai.content.prompt": ANY_INPUT,
-        "gen_ai.content.completion": ANSWER,
-        "gen_ai.content.*": ANY_INPUT,
-    },
-    prefixes=("openlit.",),
-    plain=("openlit.agent.version_hash",),
 )

@@ -19,7 +19,7 @@ from spanledger_processor.dialects.schema import (
     has,
 )
 from spanledger_processor.dialects.values import version_of
-from spanledger_processor.dialects.vendors.otel import CONTENT, OTEL
+from spanledger_processor.dialects.vendors.otel import OTEL
 from spanledger_processor.model import Call, Kind
 
 _PACKAGE = "pypi:pydantic-ai-slim"
@@ -116,7 +116,20 @@ PYDANTIC_AI = replace(
         scopes=("pydantic-ai",),
         requires=("gen_ai.operation.name", "gen_ai.request.model", "gen_ai.tool.name", "gen_ai.usage.input_tokens"),
     ),
-    content=(*CONTENT, "all_messages_events", "model_request_parameters", "pydantic_ai.all_messages"),
+    content=ContentKeys(
+        unread={
+            "all_messages_events": ANY_INPUT,
+            "model_request_parameters": ("system_instructions",),
+            "pydantic_ai.all_messages": ANY_INPUT,
+        },
+        keys={
+            "events": ANY_INPUT,
+            "final_result": ("completions",),
+            "tool_arguments": ("tool_arguments",),
+            "tool_response": ("tool_results",),
+        },
+        prefixes=("pydantic_ai.",),
+    ),
     kind_of=_kind,
     request_model=("gen_ai.request.model", "model_name"),
     tokens=_tokens("gen_ai.usage"),
@@ -157,17 +170,4 @@ PYDANTIC_AI = replace(
     completes=_sound_of_the_prompt,
     rules=(_no_hours,),
     groups=GroupingKeys(session=("gen_ai.conversation.id",), run=("gen_ai.agent.call.id",)),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "pydantic_ai.all_messages": ANY_INPUT,
-        "all_messages_events": ANY_INPUT,
-        "events": ANY_INPUT,
-        "final_result": ("completions",),
-        "tool_arguments": ("tool_arguments",),
-        "tool_response": ("tool_results",),
-        "model_request_parameters": ("system_instructions",),
-    },
-    prefixes=("pydantic_ai.",),
 )

@@ -71,6 +71,17 @@ SENTRY = replace(
         ),
     ),
     costs=(CostKey("gen_ai.cost.total_tokens"), CostKey("ai.total_cost")),
+    content=ContentKeys(
+        keys={
+            "gen_ai.request.messages": ANY_INPUT,
+            "gen_ai.response.text": ("completions",),
+            "gen_ai.response.tool_calls": ("tool_arguments",),
+            "gen_ai.request.available_tools": ("system_instructions",),
+            "gen_ai.tool.input": ("tool_arguments",),
+            "gen_ai.tool.output": ("tool_results",),
+        },
+        plain=("gen_ai.pipeline.name",),
+    ),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.input"),
@@ -79,16 +90,4 @@ SENTRY = replace(
     ),
     groups=GroupingKeys(session=("gen_ai.conversation.id",)),
     notes=("`gen_ai.cost.total_tokens` is USD, whatever its name says.",),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "gen_ai.request.messages": ANY_INPUT,
-        "gen_ai.response.text": ("completions",),
-        "gen_ai.response.tool_calls": ("tool_arguments",),
-        "gen_ai.request.available_tools": ("system_instructions",),
-        "gen_ai.tool.input": ("tool_arguments",),
-        "gen_ai.tool.output": ("tool_results",),
-    },
-    plain=("gen_ai.pipeline.name",),
 )

@@ -89,6 +89,13 @@ SPANLEDGER = replace(
     served=tuple(synthesized.TERMS.values()),
     asked=(),
     endpoints=(),
+    content=ContentKeys(
+        keys={
+            "spanledger.forged.*": ANY_INPUT,
+        },
+        prefixes=("spanledger.forged.",),
+        plain=("spanledger.*",),
+    ),
     groups=GroupingKeys(
         session=(synthesized.SESSION_ID,),
         session_parent=(synthesized.SESSION_PARENT,),
@@ -99,12 +106,4 @@ SPANLEDGER = replace(
         task_kind=(synthesized.TASK_KIND,),
     ),
     rules=(_own_words,),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "spanledger.forged.*": ANY_INPUT,
-    },
-    prefixes=("spanledger.forged.",),
-    plain=("spanledger.*",),
 )

@@ -34,6 +34,28 @@ SPRING_AI = replace(
         Source(Input.UNSURE, providers=("anthropic", "aws", "bedrock"), why="copies the provider's own counts"),
         Source(Input.INCLUSIVE, why="OpenAI's counts"),
     ),
+    content=ContentKeys(
+        keys={
+            "spring.ai.tool.call.arguments": ("tool_arguments",),
+            "spring.ai.tool.call.result": ("tool_results",),
+            "spring.ai.tool.definition.description": ("system_instructions",),
+            "spring.ai.tool.definition.schema": ("system_instructions",),
+            "spring.ai.chat.client.user*": ("prompts",),
+            "spring.ai.chat.client.system*": ("system_instructions",),
+            "spring.ai.vectorstore.query.content": ("prompts",),
+        },
+        prefixes=("spring.ai.",),
+        plain=(
+            "spring.ai.kind",
+            "spring.ai.tool.definition.name",
+            "spring.ai.chat.client.conversation.id",
+            "spring.ai.chat.client.stream",
+            "spring.ai.chat.client.advisors",
+            "spring.ai.advisor.*",
+            "spring.ai.chat.client.tool.names",
+            "spring.ai.vectorstore.*",
+        ),
+    ),
     tool=ToolKeys(
         name=("spring.ai.tool.definition.name", "gen_ai.tool.name"),
         arguments=("spring.ai.tool.call.arguments", "gen_ai.tool.call.arguments"),
@@ -41,27 +63,4 @@ SPRING_AI = replace(
         call_id=("spring.ai.tool.call.id", "gen_ai.tool.call.id"),
     ),
     groups=GroupingKeys(session=("spring.ai.chat.client.conversation.id",)),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "spring.ai.tool.call.arguments": ("tool_arguments",),
-        "spring.ai.tool.call.result": ("tool_results",),
-        "spring.ai.tool.definition.description": ("system_instructions",),
-        "spring.ai.tool.definition.schema": ("system_instructions",),
-        "spring.ai.chat.client.user*": ("prompts",),
-        "spring.ai.chat.client.system*": ("system_instructions",),
-        "spring.ai.vectorstore.query.content": ("prompts",),
-    },
-    prefixes=("spring.ai.",),
-    plain=(
-        "spring.ai.kind",
-        "spring.ai.tool.definition.name",
-        "spring.ai.chat.client.conversation.id",
-        "spring.ai.chat.client.stream",
-        "spring.ai.chat.client.advisors",
-        "spring.ai.advisor.*",
-        "spring.ai.chat.client.tool.names",
-        "spring.ai.vectorstore.*",
-    ),
 )

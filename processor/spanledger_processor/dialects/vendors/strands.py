@@ -67,6 +67,17 @@ STRANDS = replace(
         scopes=("strands",),
         requires=("gen_ai.operation.name", "gen_ai.event.start_time"),
     ),
+    content=ContentKeys(
+        keys={
+            "gen_ai.user.message": ("prompts",),
+            "content": ANY_INPUT,
+            "message": ANY_INPUT,
+            "tool.result": ("tool_results",),
+            "gen_ai.tool.json_schema": ("system_instructions",),
+            "tool.parameters": ("tool_arguments",),
+        },
+        plain=("tool.status", "event_loop.*"),
+    ),
     first_token=(FirstToken("gen_ai.server.time_to_first_token", "ms"),),
     sources=(
         Source(
@@ -85,16 +96,4 @@ STRANDS = replace(
     ),
     groups=GroupingKeys(session=("session.id", "gen_ai.conversation.id")),
     rules=(_sure_by_model, _arguments),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "gen_ai.user.message": ("prompts",),
-        "content": ANY_INPUT,
-        "message": ANY_INPUT,
-        "tool.result": ("tool_results",),
-        "gen_ai.tool.json_schema": ("system_instructions",),
-        "tool.parameters": ("tool_arguments",),
-    },
-    plain=("tool.status", "event_loop.*"),
 )

@@ -86,6 +86,19 @@ VOLTAGENT = Dialect(
             own_key=("usage.is_byok",),
         ),
     ),
+    content=ContentKeys(
+        keys={
+            "input": ANY_INPUT,
+            "output": ANY_INPUT,
+            "tool.arguments": ("tool_arguments",),
+            "tool.result": ("tool_results",),
+            "agent.messages": ANY_INPUT,
+            "agent.systemPrompt": ("system_instructions",),
+            "llm.messages": ANY_INPUT,
+        },
+        prefixes=("voltagent.",),
+        plain=("voltagent.conversation_id", "voltagent.operation_id", "voltagent.label", "voltagent.agent*"),
+    ),
     tool=ToolKeys(
         name=("tool.name",),
         arguments=("input", "tool.arguments"),
@@ -96,18 +109,4 @@ VOLTAGENT = Dialect(
     agent_parent=("agent.parent.id",),
     groups=GroupingKeys(session=("voltagent.conversation_id", "conversation.id")),
     notes=("`usage.cost` is what OpenRouter charged; other providers' costs are not told.",),
-)
-
-CONTENT_KEYS = ContentKeys(
-    keys={
-        "input": ANY_INPUT,
-        "output": ANY_INPUT,
-        "tool.arguments": ("tool_arguments",),
-        "tool.result": ("tool_results",),
-        "agent.messages": ANY_INPUT,
-        "agent.systemPrompt": ("system_instructions",),
-        "llm.messages": ANY_INPUT,
-    },
-    prefixes=("voltagent.",),
-    plain=("voltagent.conversation_id", "voltagent.operation_id", "voltagent.label", "voltagent.agent*"),
 )
