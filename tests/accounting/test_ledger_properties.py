@@ -59,6 +59,7 @@ def fact_of(node: Node) -> Fact:
     fact = make_fact(
         node.name, node.parent, node.kind, node.cost, session=node.session, run=node.run, trace=node.trace, length=1000
     )
+    fact.first_token_ns = (node.cost or 0) * 10**6
     if fact.call is not None:
         fact.call.granularity = node.granularity
     return fact
@@ -83,6 +84,10 @@ def sessions(ledger: MemoryLedger) -> dict[str, int]:
     return {name: sums.cost for name, sums in ledger.table(Table.SESSION).items() if sums.cost}
 
 
+def speeds(ledger: MemoryLedger) -> dict[str, dict[int, int]]:
+    return {name: sums.speeds for name, sums in ledger.table(Table.DAY).items() if sums.speeds}
+
+
 def granularities(ledger: MemoryLedger, table: Table) -> Counter[str]:
     """Over all of a table, how many counted spans are of which granularity."""
     return sum((Counter(row(sums)["granularities"]) for sums in ledger.table(table).values()), Counter[str]())
@@ -103,6 +108,7 @@ def test_books_balance_in_every_order(nodes: list[Node], data: st.DataObject) ->
     for table in (Table.SESSION, Table.RUN, Table.DAY):
         assert granularities(ledger, table) == Counter(row(whole.total)["granularities"])
     assert sessions(ledger) == sessions(whole)
+    assert speeds(ledger) == speeds(whole)
     assert all(sums.cost >= 0 for table in (Table.SESSION, Table.RUN) for sums in ledger.table(table).values())
 
 

@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from captures import captures
 from chats import set_attributes
-from spanledger_processor.accounting.account import account, enter, speeds_in
+from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.trace_set import Memory
 from spanledger_processor.accounting.usual import UsualDecision, UsualFact, account_usual
@@ -25,7 +25,7 @@ from spanledger_processor.enrichment import usual as usual_spans
 from spanledger_processor.enrichment.attributes import encode
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Changes, Unit
+from spanledger_processor.ledger.store import Unit
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing import Pricer
@@ -76,7 +76,6 @@ def enter_in_full(batch: Batch, unit: Unit, taken: Sequence[int]) -> Ruling:
             part = account(facts, unit, memory)
             unit.apply(part.changes, batch.now_ns)
             whole.add(part, places)
-    unit.apply(Changes(add=speeds_in(batch, whole)), batch.now_ns)
     return whole
 
 
@@ -250,6 +249,8 @@ def fill(draw: st.DrawFn, span: Span, trace: int, place: int) -> None:
     span.start_time_unix_nano = NOW + draw(st.sampled_from((0, 10**6, 700 * 10**9)))
     span.end_time_unix_nano = span.start_time_unix_nano + draw(st.sampled_from((0, 10**6, 10**9)))
     more = dict(draw(st.sampled_from(MORE)))
+    if first_chunk_s := draw(st.sampled_from((0, 0, 0.0005, 0.7))):
+        more["gen_ai.response.time_to_first_chunk"] = first_chunk_s
     match draw(st.integers(0, 25)):
         case 0:
             span.parent_span_id = b"span%04d" % (10 * trace + draw(st.integers(0, 5)))

@@ -97,15 +97,10 @@ def ledger_of(reader: Reader, tenants: Iterable[str]) -> dict[str, Any]:
             "total": {name: value for name, value in total.items() if not name.startswith("late_correction")},
             "sessions": _by_id(queries.sessions(reader, key)),
             "runs": _by_id(queries.runs(reader, key)),
-            "models": _timeless(queries.models(reader, key)),
-            "days": _timeless(queries.days(reader, key)),
+            "models": queries.models(reader, key),
+            "days": queries.days(reader, key),
         }
     return dump
-
-
-def _timeless(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows without how fast calls were: of two reports of one call, the first that came is measured."""
-    return [{name: value for name, value in row.items() if name != "speed"} for row in rows]
 
 
 def _by_id(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

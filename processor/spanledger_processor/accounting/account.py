@@ -20,14 +20,12 @@ from spanledger_processor.accounting.tools import ToolCounts, ToolRepeats
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import REPEATS, Span, Trace, event_cost
 from spanledger_processor.accounting.trace_set import Memory, TraceSet, TraceState
-from spanledger_processor.accounting.usual import UsualDecision, UsualFact, account_usual
-from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, corrections_key, day_key
+from spanledger_processor.accounting.usual import account_usual
+from spanledger_processor.ledger.keys import EVERY_TENANT, corrections_key
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
-from spanledger_processor.ledger.speeds import speeds_of
 from spanledger_processor.ledger.store import Changes, Key, Reader, Unit
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import NO_SPEND, Decision, UsageVector
-from spanledger_processor.pricing import canonical_model
 from spanledger_processor.units import Pico
 
 ReadRecord: TypeAlias = Callable[[Key], bytes | None]
@@ -62,8 +60,6 @@ def enter(batch: Batch, unit: Unit) -> Ruling:
             unit.apply(others.changes, batch.now_ns)
             ruling.add(others, rest)
     ruling.changes = Changes()
-    if speeds := speeds_in(batch, ruling):
-        unit.apply(Changes(add=speeds), batch.now_ns)
     return ruling
 
 
@@ -269,43 +265,3 @@ def _counted_below(trace: Trace) -> dict[bytes, Pico]:
     counted = {span.span_id: span.claim.amount or 0 for span in trace.spans.values() if span.counted and span.claim}
     counted.update((span.span_id, span.fee) for span in trace.spans.values() if span.fee)
     return Forest(trace.spans).sums_below(counted)
-
-
-def speeds_in(batch: Batch, ruling: Ruling) -> dict[Key, Sums]:
-    """Return how fast the model calls of a batch were that were counted now, as what is added to their days.
-
-    Each call is in it once, with the times of the report that was counted when it came. That another report of it
-    proves better later moves money, and not this: percentiles say how fast calls were, and nothing is paid by them.
-    """
-    days: dict[Key, Sums] = {}
-    keys: dict[tuple[int, str, str], Key] = {}
-    for index in ruling.fresh:
-        fact = batch.facts[index]
-        output = _output(fact, ruling.decisions.get(index))
-        if output is None:
-            continue
-        call = fact.like.fact.call if type(fact) is UsualFact else fact.call
-        assert call is not None
-        model_of_day = fact.day, call.provider, call.model
-        key = keys.get(model_of_day)
-        if key is None:
-            provider, model = bounded_id(call.provider), canonical_model(bounded_id(call.model))
-            key = keys[model_of_day] = day_key(batch.tenant, fact.day, provider, model)
-            labels = {"day": str(fact.day), "provider": provider, "model": bounded_id(model)}
-            days.setdefault(key, Sums(labels=labels))
-        speeds = days[key].speeds
-        for bucket in speeds_of(fact.end_ns - fact.start_ns, fact.first_token_ns, output):
-            speeds[bucket] = speeds.get(bucket, 0) + 1
-    return {key: sums for key, sums in days.items() if sums.speeds}
-
-
-def _output(fact: Fact, decision: Decision | None) -> int | None:
-    """Return the output tokens of a model call that counts and came to its end; None for all else."""
-    if type(decision) is UsualDecision:
-        like = decision.fact.like.fact
-        is_call = like.call is not None and like.call.kind == "llm" and not like.failed
-        return (decision.fact.counts[1] or 0) if is_call else None
-    call = fact.call
-    if call is None or decision is None or decision.usage is None or fact.failed or call.response_cache:
-        return None
-    return (decision.usage.output or 0) if call.kind == "llm" and call.granularity == "per-message" else None

@@ -61,7 +61,7 @@ def _claim_of(fact: Fact) -> Claim | None:
     claim.cached = cost.source == "response_cache"
     claim.provider, claim.model = bounded_id(call.provider), bounded_id(call.model)
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
-    claim.card = fact.card
+    claim.card, claim.first_token_ns = fact.card, fact.first_token_ns
     asked = bounded_id(call.request_model)
     claim.evidence = fact.evidence if asked == claim.model else fact.evidence._replace(asked=asked)
     return claim

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
@@ -51,6 +51,8 @@ class Totals:
         self._stored: dict[Key, Sums] = {}
         self._groups: dict[tuple[str, str, str], Sums] = {}
         self._days: dict[tuple[int, str, str, str, tuple[str, ...]], Sums] = {}
+        self._speeds: dict[tuple[int, str, str], dict[int, int]] = {}
+        """By day, provider and model."""
         self._tasks: dict[tuple[str, str, str, str, str], Sums] = {}
         self._parts: dict[tuple[str, str, str], Sums] = {}
         self._parents: dict[tuple[str, str], str] = {}
@@ -68,6 +70,7 @@ class Totals:
         if place.role == COUNTED and span.claim is not None:
             for sums in self._of_claim(span, place):
                 span.enter(sums, place.role, sign)
+            self.book_speeds(span, span.claim.day, span.speeds, sign)
         elif span.fee:
             detail = span.detail
             day = (detail.fee_day, "", tool_label(detail.tool), place.agent, detail.dimensions)
@@ -94,6 +97,14 @@ class Totals:
         """Enter the sums of counted spans, of any sessions, whose claims go where that of `like` does."""
         for into in self._of_claim(like, place):
             into.add(sums)
+
+    def book_speeds(self, like: Span, day: int, buckets: Iterable[int], sign: int = 1) -> None:
+        """Enter how fast calls were that were made on a day of the model that `like` calls (`ledger.speeds`)."""
+        if like.claim is None:
+            return
+        speeds = self._speeds.setdefault((day, like.claim.provider, like.claim.listed), {})
+        for bucket in buckets:
+            speeds[bucket] = speeds.get(bucket, 0) + sign
 
     def book_facts(
         self, like: Span, place: Place, times: Times, contexts: Times, costs: Times, latest: Latest, sums: Sums
@@ -222,6 +233,9 @@ class Totals:
             for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
                 _of(values, (name, day, value)).add(sums)
             self._add(where, sums, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
+        for (day, provider, model), speeds in self._speeds.items():
+            of_day = self._changes.add[day_key(self._tenant, day, provider, model)]
+            of_day.speeds = {bucket: calls for bucket, calls in speeds.items() if calls}
         for (name, day, value), sums in values.items():
             labels = {"day": str(day), "dimension": name, "value": bounded_id(value)}
             self._add(dimension_key(self._tenant, name, day, value), sums, labels)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
+from spanledger_processor.ledger.speeds import speeds_of
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import NO_SPEND, Call, Cost, Usage, UsageVector
 from spanledger_processor.pricing import canonical_model
@@ -39,7 +40,8 @@ class Claim:
     `tokens` in the order of `USAGE_CLASSES`, None where a class is unknown; empty where there is no usage. `fallback`
     is true where only a raw answer inside the span says it: it stands in where no other span of the trace spends.
     `granularity` is empty for one model call, else what the amount is the sum of. `card` is the rate card of its model
-    (`Card.written`) where log events below the span name none.
+    (`Card.written`) where log events below the span name none, `first_token_ns` when the first token came after the
+    span's start (0: not told).
     """
 
     tokens: tuple[int | None, ...] = ()
@@ -55,6 +57,7 @@ class Claim:
     cached: bool = False
     granularity: str = ""
     card: str = ""
+    first_token_ns: int = 0
     _spend: UsageVector | None = field(default=None, init=False, compare=False, repr=False)
     """The application's or a proxy's cache answered: no call, no cost."""
 
@@ -203,6 +206,14 @@ class Span:
     def context(self) -> int:
         """Return the input tokens of a single call of a model, 0 of anything else."""
         return (self.claim.tokens[0] or 0) if self.claim is not None and self.is_model_call else 0
+
+    @property
+    def speeds(self) -> list[int]:
+        """Return how fast it was, as buckets: of a single call of a model that was made, and came to its end."""
+        claim = self.claim
+        if claim is None or claim.cached or self.detail.failed or not self.is_model_call:
+            return []
+        return speeds_of(self.end_ns - self.start_ns, claim.first_token_ns, claim.tokens[1] or 0)
 
     @property
     def fee(self) -> Pico:

@@ -182,6 +182,8 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
 def _claim_row(claim: Claim) -> list[Any]:
     names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
     row = [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence, claim.cached, claim.granularity]
+    if claim.first_token_ns:
+        return [*row, claim.card, claim.first_token_ns]
     return [*row, claim.card] if claim.card else row
 
 
@@ -244,6 +246,7 @@ def _of_fixed(fixed: bytes) -> Span:
             span.claim.cached = len(rest) > 8 and rest[8]
             span.claim.granularity = rest[9] if len(rest) > 9 else ""
             span.claim.card = rest[10] if len(rest) > 10 else ""
+            span.claim.first_token_ns = rest[11] if len(rest) > 11 else 0
     return span
 
 

@@ -30,6 +30,7 @@ from spanledger_processor.dialects.usual import SixCounts
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import DECISION_VALUES, pack_values, values_in
+from spanledger_processor.ledger.speeds import speeds_of
 from spanledger_processor.ledger.store import Key, Reader
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import CLASS_NAMES, Cost, Decision, Usage
@@ -60,7 +61,8 @@ class Like:
 
     def pattern(self, fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
         """Return the pattern of a fact like this one, None where the full rules have to take it."""
-        which = (fact.price, fact.estimate, fact.is_unsure, _known(fact.counts), fact.session.source, batch.aliases)
+        told = (*_known(fact.counts), bool(fact.first_token_ns))
+        which = (fact.price, fact.estimate, fact.is_unsure, told, fact.session.source, batch.aliases)
         if which in self._patterns:
             return self._patterns[which]
         if len(self._patterns) >= _MOST_PATTERNS:
@@ -147,7 +149,7 @@ _SESSION, _RUN, _RUN_SOURCE, _USAGE, _COST, _SESSION_COST, _RUN_COST = map(
 _SPAN, _PARENT, _START, _END, _SESSION_NAMED = range(5)
 """Where a span's own values stand in its row, as in `trace_record`; a pattern that did not fit would be refused."""
 _RESPONSE, _CLAIM = 11, 15
-_TOKENS, _AMOUNT, _DAY = 0, 1, 5
+_TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN = 0, 1, 5, 13
 """Within the claim."""
 
 
@@ -163,6 +165,11 @@ class Pattern:
     values: list[Any]
     row: list[Any]
     state: list[Any]
+
+    @property
+    def is_timed(self) -> bool:
+        """Return whether it counts how fast such a call was."""
+        return self.span.is_model_call and not self.span.detail.failed
 
     def stand(self) -> tuple[Any, ...]:
         """Return all that a session and its parts are told of the call but for its times, counts, amount and model."""
@@ -185,6 +192,8 @@ class Pattern:
         row[_SPAN], row[_PARENT], row[_START], row[_END] = fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns
         row[_SESSION_NAMED], row[_RESPONSE] = fact.session.id, fact.response_id
         claim[_TOKENS], claim[_AMOUNT], claim[_DAY] = fact.counts + _REST, fact.amount, fact.day
+        if fact.first_token_ns:
+            claim[_FIRST_TOKEN] = fact.first_token_ns
         row[_CLAIM], row[-1] = claim, decision
         return [pack(row), *self.state]
 
@@ -220,7 +229,8 @@ def _another(fact: UsualFact) -> UsualFact:
     other.like, other.price, other.estimate, other.is_unsure = fact.like, fact.price, fact.estimate, fact.is_unsure
     other.trace_id, other.span_id = fact.trace_id[::-1] + b"\1", fact.span_id[::-1] + b"\1"
     other.parent_id, other.digest = fact.parent_id + b"\1", fact.digest[::-1]
-    other.start_ns, other.end_ns, other.day = fact.start_ns + 1, fact.end_ns + 2, fact.day + 1
+    other.start_ns, other.end_ns, other.day = fact.start_ns + 1, fact.end_ns + 10**9, fact.day + 1
+    other.first_token_ns = fact.first_token_ns and fact.first_token_ns + 2
     other.session, other.response_id = Named(fact.session.id + "'", fact.session.source), fact.response_id + "'"
     input_, *counts = fact.counts
     others = [None if count is None else count + number for number, count in enumerate(counts, 2)]
@@ -360,6 +370,8 @@ class _Usual:
             if sums.cost:
                 sums.models[pattern.label] = sums.cost
             self._totals.book_claims(span, pattern.place, sums)
+            if pattern.is_timed:
+                self._totals.book_speeds(span, day, [bucket for fact in facts for bucket in _speeds(fact)])
         self._totals.settle()
 
     def _book_group(self, session: str, group: _Group) -> None:
@@ -437,6 +449,10 @@ def _usual_traces(facts: Sequence[Fact], rest: list[int]) -> Iterator[tuple[byte
 
 
 _span_id, _parent_id, _response_id = map(attrgetter, ("span_id", "parent_id", "response_id"))
+
+
+def _speeds(fact: UsualFact) -> list[int]:
+    return speeds_of(fact.end_ns - fact.start_ns, fact.first_token_ns, fact.counts[1] or 0)
 
 
 def _sums(facts: list[UsualFact], models: dict[str, Pico]) -> Sums:
