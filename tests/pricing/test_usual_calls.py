@@ -62,7 +62,7 @@ def test_a_card_that_is_written_and_read_is_the_same() -> None:
 
 
 def test_a_call_of_text_takes_the_short_way() -> None:
-    """At three quarters of the list's models at least; without this the test above could be empty."""
+    """Most of the list's models sell it so, also those whose searches or sound have no listed price."""
     call = Call("otel", "llm", usage=Usage(1000, 100, 500, 0, 0, 50))
     usual = [card for card in CARDS if usual_cost(call, card, card.base) is not None]
-    assert len(usual) > len(CARDS) * 3 / 4
+    assert len(usual) > len(CARDS) * 5 / 6

@@ -54,6 +54,8 @@ _UNKNOWN = tuple(
 )
 """Classes that are not known where a call does not tell them, and the one or two that they are a part of."""
 _OUTPUT_PLACES = tuple(place for place, one in enumerate(USAGE_CLASSES) if one.cost == "output")
+_TEXT = frozenset(CLASS_NAMES[:6])
+"""Classes that a call of text alone has."""
 _OWN_PRICE = {one.name for one in USAGE_CLASSES if one.own_price}
 
 
@@ -74,7 +76,8 @@ class Card:
     rate depends on more than the call; `untold` those that were likely used where a call does not tell them; `once` are
     charged one time a call, however many there were.
     `usual` is true where text is sold by the token in both directions, at whole rates that are all known, and output of
-    every kind at one rate: what a call of text costs is then a sum of five products (`pricer`).
+    every kind at one rate: what a call of text costs is then a sum of five products (`pricer`), whatever is not known
+    of other classes.
     """
 
     price: str
@@ -274,7 +277,8 @@ def build(
     den = lcm(*(rate.denominator for step in steps for rate in step.values()))
     filled = [_filled(step) for step in steps]
     rates = [tuple(int((rate or 0) * den) for rate in row) for row in filled]
-    usual = not (den != 1 or estimate or other_output or unstated or untold or once) and all(
+    unsure_text = _TEXT.intersection((*unstated, *untold, *once))
+    usual = not (den != 1 or estimate or other_output or untold or unsure_text) and all(
         step[_INPUT] is not None and step[_OUTPUT] is not None and len({step[place] for place in _OUTPUT_PLACES}) == 1
         for step in filled
     )
