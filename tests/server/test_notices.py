@@ -83,7 +83,7 @@ class World:
             now_ns=lambda: self.now_ns,
         )
         async with httpx2.AsyncClient(transport=httpx2.MockTransport(self._answer)) as client:
-            yield lambda: notices.tell(client)
+            yield lambda: notices.send_due(client)
 
 
 async def test_everybody_is_told_once() -> None:

@@ -144,14 +144,14 @@ async def test_a_stale_session_is_told_once_also_by_the_next_process() -> None:
     world = World()
     world.take(call("a"), call("a", START + MINUTE))
     watch = world.process()
-    await watch.tell()
+    await watch.send_summaries()
     world.now_ns = START + MINUTE + 4 * HOUR
-    await watch.tell()
+    await watch.send_summaries()
     assert world.traces == [], "it is idle until four hours after its last activity"
     world.now_ns += 2 * 10**9
-    await watch.tell()
-    await watch.tell()
-    await world.process().tell()
+    await watch.send_summaries()
+    await watch.send_summaries()
+    await world.process().send_summaries()
     assert (len(world.traces), len(world.logs), world.counts) == (1, 1, [("stale", "told")])
 
 
@@ -169,7 +169,7 @@ async def test_what_is_told_is_what_the_ledger_answers() -> None:
     tools = [tool("a", START + second * 10**9) for second in (10, 11, 12)]
     world.take(call("a"), failed, unknown, *tools, last)
     world.now_ns = START + 5 * HOUR
-    await world.process().tell()
+    await world.process().send_summaries()
     (span,) = world.spans
     found, told = world.answer("a"), attributes(span.attributes)
     assert (told["spanledger.kind"], told["spanledger.granularity"]) == ("summary", "session-summary")
@@ -211,10 +211,10 @@ async def test_a_closed_session_is_told_when_nothing_has_come_for_a_while() -> N
     world.close("a")
     watch = world.process()
     world.now_ns += 29 * 10**9
-    await watch.tell()
+    await watch.send_summaries()
     assert world.traces == []
     world.now_ns += 10**9
-    await watch.tell()
+    await watch.send_summaries()
     assert world.counts == [("closed", "told")]
 
 
@@ -223,15 +223,15 @@ async def test_a_session_that_goes_on_and_ends_again_is_told_anew() -> None:
     world.take(call("a"))
     watch = world.process()
     world.now_ns = START + 5 * HOUR
-    await watch.tell()
+    await watch.send_summaries()
     world.close("a")
     world.now_ns += HOUR
-    await watch.tell()
+    await watch.send_summaries()
     assert len(world.traces) == 1, "that a session which was told of is closed is no news"
     world.take(call("a", world.now_ns))
-    await watch.tell()
+    await watch.send_summaries()
     world.now_ns += 5 * HOUR
-    await watch.tell()
+    await watch.send_summaries()
     first, second = world.spans
     assert first.span_id != second.span_id
     assert attributes(second.attributes)["spanledger.summary.calls"] == 2
@@ -242,10 +242,10 @@ async def test_what_an_exporter_refuses_is_told_again_with_the_same_ids() -> Non
     world.take(call("a"))
     world.now_ns = START + 5 * HOUR
     world.answers["logs"] = Verdict.RETRYABLE
-    await world.process().tell()
+    await world.process().send_summaries()
     assert world.counts == []
     world.answers["logs"] = Verdict.ACCEPTED
-    await world.process().tell()
+    await world.process().send_summaries()
     assert world.counts == [("stale", "told")]
     assert world.traces[0] == world.traces[1]
 
@@ -257,8 +257,8 @@ async def test_what_is_refused_for_good_holds_up_no_other_session() -> None:
     world.now_ns = START + 5 * HOUR
     world.answers["logs"] = Verdict.PERMANENT
     watch = world.process()
-    await watch.tell()
-    await watch.tell()
+    await watch.send_summaries()
+    await watch.send_summaries()
     assert (len(world.traces), world.counts) == (2, [("stale", "refused")] * 2)
 
 
@@ -268,12 +268,12 @@ async def test_a_summary_that_comes_back_passes_as_it_is_and_is_not_counted() ->
     world.take(call("a"))
     world.now_ns = START + 5 * HOUR
     watch = world.process()
-    await watch.tell()
+    await watch.send_summaries()
     before, session = world.total(), world.answer("a")
     assert world.take_request(world.traces[0]) == world.traces[0]
     assert (world.total(), world.answer("a")) == (before, session)
     world.now_ns += 5 * HOUR
-    await watch.tell()
+    await watch.send_summaries()
     assert len(world.traces) == 1
 
 
@@ -282,7 +282,7 @@ async def test_a_forged_summary_is_moved_aside_and_not_counted(forge: str) -> No
     world = World()
     world.take(call("a"), call("b"))
     world.now_ns = START + 5 * HOUR
-    await world.process().tell()
+    await world.process().send_summaries()
     before = world.total()
     message = ExportTraceServiceRequest.FromString(world.traces[0])
     span = message.resource_spans[0].scope_spans[0].spans[0]
@@ -304,7 +304,7 @@ async def test_without_the_setting_nothing_is_told() -> None:
     world.take(call("a"))
     world.now_ns = START + 5 * HOUR
     watch = world.process()
-    await watch.tell()
+    await watch.send_summaries()
     assert world.traces == [], "what came while it was off is not told later"
 
 
@@ -318,7 +318,7 @@ async def test_much_that_fails_is_warned_of_once_a_session() -> None:
         for span in spans[:number]:
             span.status.code = Status.StatusCode.STATUS_CODE_ERROR
         world.take(*spans)
-        await watch.warn()
+        await watch.store_warnings()
 
     def warned() -> list[dict[str, Any]]:
         with world.store.snapshot() as reader:
@@ -338,7 +338,7 @@ async def test_much_that_fails_is_warned_of_once_a_session() -> None:
     await fail(50, ok=0)
     watch = world.process()
     watch.rules = WarningRules(failure_rate=(20, 5))
-    await watch.warn()
+    await watch.store_warnings()
     assert warned() == [row]
 
 
@@ -352,7 +352,7 @@ async def test_a_session_that_is_no_longer_active_is_looked_at_when_it_ended() -
     world.now_ns = START + 5 * HOUR
     watch = world.process()
     watch.summaries, watch.rules = None, WarningRules(failure_rate=(20, 5))
-    await watch.tell()
+    await watch.send_summaries()
     with world.store.snapshot() as reader:
         assert [one.value for one in crossings(reader)] == ["a"]
     assert world.traces == []
@@ -364,12 +364,12 @@ async def test_much_without_a_price_is_warned_of_once_a_day() -> None:
     watch.rules = WarningRules(unpriced_share=(5, 20))
     unknown = {"gen_ai.request.model": "nobody-knows-me"}
     world.take(*(call("a", START + second * 10**9) for second in range(18)), call("a", START, **unknown))
-    await watch.warn()
+    await watch.store_warnings()
     with world.store.snapshot() as reader:
         assert list(crossings(reader)) == []
     world.take(call("a", START + 19 * 10**9))
-    await watch.warn()
-    await watch.warn()
+    await watch.store_warnings()
+    await watch.store_warnings()
     with world.store.snapshot() as reader:
         (one,) = crossings(reader)
     assert warning_row(one)["day"] == "2026-01-30"
@@ -378,7 +378,7 @@ async def test_much_without_a_price_is_warned_of_once_a_day() -> None:
     assert record.event_name == "spanledger.warning.unpriced_share"
     assert attributes(record.attributes)["spanledger.warning.unpriced"] == 1
     world.now_ns += 24 * HOUR
-    await watch.warn()
+    await watch.store_warnings()
     with world.store.snapshot() as reader:
         assert len(list(crossings(reader))) == 1, "nothing was called on the next day"
 
@@ -418,7 +418,7 @@ async def test_a_rise_of_cost_is_warned_of() -> None:
         world.take(call("a", START + minute * 64 * 10**9, **{"gen_ai.usage.output_tokens": 10**5}))
     world.take(call("a", START + 6 * 64 * 10**9, **{"gen_ai.usage.output_tokens": 2 * 10**6}))
     world.now_ns = START + 7 * MINUTE
-    await watch.warn()
+    await watch.store_warnings()
     with world.store.snapshot() as reader:
         (one,) = crossings(reader)
     row = warning_row(one)

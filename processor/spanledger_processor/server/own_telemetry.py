@@ -1,4 +1,4 @@
-"""Sends what the process knows about itself, as `telemetry` says; trouble with that harms nothing else."""
+"""The process's own metrics and spans, sent as `telemetry` says; a failure to send them affects nothing else."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric
 
 from spanledger_exporters import Exporter, Signal, Verdict, build
 from spanledger_processor.config.model import OwnOtlp, OwnTelemetry
+from spanledger_processor.server.periodic import PeriodicTask
 from spanledger_processor.telemetry.otlp import Tracer, metrics_request
 
 log = logging.getLogger(__name__)
@@ -25,11 +26,11 @@ _LAST_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """One signal, sent every so many seconds to all of these."""
+class _Pipeline:
+    """One signal, sent to all exporters each `interval` seconds."""
 
     signal: Signal
-    every: float
+    interval: float
     exporters: Sequence[Exporter]
     produce: Callable[[], bytes | None]
 
@@ -48,17 +49,22 @@ class OwnTelemetrySender:
         }
         self._families = families
         self._start_ns = time.time_ns()
-        self._ways = [
-            _Way("metrics", periodic.interval / 1000, [_exporter("metrics", periodic.exporter.otlp)], self._metrics)
+        self._pipelines = [
+            _Pipeline(
+                "metrics", periodic.interval / 1000, [_exporter("metrics", periodic.exporter.otlp)], self._metrics
+            )
             for periodic in (reader.periodic for reader in settings.metrics.readers)
         ]
         batches = [processor.batch for processor in settings.traces.processors]
         if tracer is not None and batches:
             tracer.limit = max(batch.max_queue_size for batch in batches)
             exporters = [_exporter("traces", batch.exporter.otlp) for batch in batches]
-            every = min(batch.schedule_delay for batch in batches) / 1000
-            self._ways.append(_Way("traces", every, exporters, partial(tracer.take, self._resource)))
-        self._tasks: list[asyncio.Task[None]] = []
+            interval = min(batch.schedule_delay for batch in batches) / 1000
+            self._pipelines.append(_Pipeline("traces", interval, exporters, partial(tracer.take, self._resource)))
+        self._tasks = [
+            PeriodicTask(partial(self._run, pipeline), pipeline.interval, f"own {pipeline.signal} could not be sent")
+            for pipeline in self._pipelines
+        ]
 
     async def start(self) -> None:
         """Begin to send.
@@ -66,40 +72,40 @@ class OwnTelemetrySender:
         Raises:
             DestinationError: a destination cannot be used as configured.
         """
-        for way in self._ways:
-            for exporter in way.exporters:
+        for pipeline in self._pipelines:
+            for exporter in pipeline.exporters:
                 await exporter.start()
-        self._tasks = [asyncio.create_task(self._run(way)) for way in self._ways]
+        for pipeline, task in zip(self._pipelines, self._tasks, strict=True):
+            task.start(after=pipeline.interval)
 
     async def close(self) -> None:
         """Send what there is once more, and close."""
         for task in self._tasks:
-            task.cancel()
+            await task.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_SECONDS):
-                await asyncio.gather(*(self._send(way, _LAST_SECONDS) for way in self._ways))
-        for way in self._ways:
-            for exporter in way.exporters:
+                await asyncio.gather(*(self._send(pipeline, _LAST_SECONDS) for pipeline in self._pipelines))
+        for pipeline in self._pipelines:
+            for exporter in pipeline.exporters:
                 await exporter.close()
 
-    async def _run(self, way: _Way) -> None:
-        while True:
-            await asyncio.sleep(way.every)
-            await self._send(way, way.every)
+    async def _run(self, pipeline: _Pipeline) -> float:
+        await self._send(pipeline, pipeline.interval)
+        return pipeline.interval
 
-    async def _send(self, way: _Way, seconds: float) -> None:
+    async def _send(self, pipeline: _Pipeline, seconds: float) -> None:
         try:
-            body = way.produce()
+            body = pipeline.produce()
             if body is None:
                 return
             deadline = asyncio.get_running_loop().time() + max(seconds, 1.0)
-            for exporter in way.exporters:
-                result = await exporter.send(way.signal, body, deadline)
+            for exporter in pipeline.exporters:
+                result = await exporter.send(pipeline.signal, body, deadline)
                 if result.verdict is not Verdict.ACCEPTED:
-                    reported = (exporter.address(way.signal), way.signal, result.reason)
-                    log.warning("%s: own %s not accepted, and left out: %s", *reported, extra={"kind": way.signal})
+                    reported = (exporter.address(pipeline.signal), pipeline.signal, result.reason)
+                    log.warning("%s: own %s not accepted, and left out: %s", *reported, extra={"kind": pipeline.signal})
         except Exception:
-            log.exception("own %s could not be sent", way.signal)
+            log.exception("own %s could not be sent", pipeline.signal)
 
     def _metrics(self) -> bytes | None:
         families = self._families()

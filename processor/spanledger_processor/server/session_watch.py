@@ -1,8 +1,8 @@
-"""Looks after sessions that go on and end: sums up, once, those that ended, and notes what is to be warned of.
+"""Summaries of sessions that ended, each sent once, and the rules of warnings.
 
-What is told of a session that ended goes to the exporters: a span and a log record, whose ids stand for the session and
-its last activity. Both are marked in the ledger once every required exporter has them; a restart in between tells them
-again, with the same ids. Warnings stand in the ledger like thresholds of budgets, and are told like them (`notices`).
+A summary is a span and a log record whose ids are made of the session and its last activity. They are marked as sent in
+the ledger once every required exporter has them; a restart in between sends them again, with the same ids. Warnings are
+stored in the ledger like the thresholds of budgets, and `notices` sends both.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -29,30 +27,33 @@ from spanledger_processor.ledger.budgets import Crossing
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.queries import tenants_of
 from spanledger_processor.ledger.rows import Row
-from spanledger_processor.ledger.store import Changes, Key, StateError, Unit
+from spanledger_processor.ledger.store import Changes, Key, Unit
 from spanledger_processor.ledger.summaries import Ended, active_lately, ended, mark_told, summary
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.warnings import WarningRules, of_day, of_session
 from spanledger_processor.ledger.writer import LedgerWriter
+from spanledger_processor.otlp.encoding import any_value
 from spanledger_processor.server.ledger_link import Deliver
+from spanledger_processor.server.notices import logs_of
+from spanledger_processor.server.periodic import PeriodicTask
 from spanledger_processor.signing.signer import Signer
 
 log = logging.getLogger(__name__)
 
 EVENT = "spanledger.session.summary"
 _PREFIX = "spanledger.summary."
-_EVERY_S = 2.0
+_INTERVAL_S = 2.0
 _LONGEST_WAIT_S = 300.0
-_WARN_EVERY_S = 15.0
+_WARNINGS_INTERVAL_S = 15.0
 _MOST_ROWS = 64
-"""Models, agents, tasks and tools that are told apart; the others are one, exact."""
+"""Models, agents, tasks and tools with a row of their own; the others have one together, exact."""
 _AT_ONCE = 100
-"""Sessions told between two looks."""
+"""Sessions that are summed up in one run."""
 _NS_A_DAY = 86_400 * 10**9
 
 
 class SessionWatch:
-    """Looks every two seconds for sessions that ended, and every fifteen for what is to be warned of."""
+    """Looks for sessions that ended every two seconds, and for what the rules warn of every fifteen."""
 
     def __init__(
         self,
@@ -63,7 +64,7 @@ class SessionWatch:
         count: Callable[[str, str], None],
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
-        """Look after the sessions of `ledger`; `count` gets the state of one that was told, and how that ended."""
+        """Read the sessions of `ledger`; `count` gets a session's state with how the sending of its summary ended."""
         self._ledger = ledger
         self._lifecycle = lifecycle
         self._signer = signer
@@ -71,108 +72,100 @@ class SessionWatch:
         self._count = count
         self._now_ns = now_ns
         self._failures = 0
-        self._seen: dict[Key, int] = {}
-        """By session: the record of it that was looked at last."""
-        self._task: asyncio.Task[None] | None = None
+        self._warn_at = 0.0
+        self._checked: dict[Key, int] = {}
+        """By session: a hash of its record when the rules were last applied to it."""
+        self._task = PeriodicTask(self._run, _INTERVAL_S, "summing up sessions failed")
         self.summaries: float | None = None
-        """For how many seconds nothing of a session must have come before it is told; None: none is told."""
+        """Seconds without activity after which the summary of an ended session is sent; None: none is sent."""
         self.rules = WarningRules()
 
     def start(self) -> None:
         """Begin."""
-        self._task = asyncio.create_task(self._run())
+        self._task.start()
 
     async def stop(self) -> None:
-        """End; what is not told stays in the ledger."""
-        if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+        """End; what is not sent stays due in the ledger."""
+        await self._task.stop()
 
-    async def _run(self) -> None:
-        warn_at = 0.0
-        while True:
-            try:
-                if time.monotonic() >= warn_at:
-                    warn_at = time.monotonic() + _WARN_EVERY_S
-                    await self.warn()
-                await self.tell()
-            except StateError:
-                pass
-            except Exception:
-                log.exception("looking after sessions failed")
-            await asyncio.sleep(min(_EVERY_S * 2**self._failures, _LONGEST_WAIT_S))
+    async def _run(self) -> float:
+        if time.monotonic() >= self._warn_at:
+            self._warn_at = time.monotonic() + _WARNINGS_INTERVAL_S
+            await self.store_warnings()
+        await self.send_summaries()
+        return min(_INTERVAL_S * 2.0**self._failures, _LONGEST_WAIT_S)
 
-    async def tell(self) -> None:
-        """Tell of sessions that ended, and mark those that were told.
+    async def send_summaries(self) -> None:
+        """Send the summaries of sessions that ended, and mark those that were accepted or refused for good.
 
         Raises:
             StateError: the ledger cannot be read or written.
         """
         if self.summaries is None and not self.rules.of_sessions:
             return
-        found = await asyncio.to_thread(self._ended)
-        told: list[Ended] = []
-        await self._claim([crossing for _, _, crossings in found for crossing in crossings])
-        for one, row, _ in found:
+        due = await asyncio.to_thread(self._due)
+        done: list[Ended] = []
+        await self._store([crossing for _, _, crossings in due for crossing in crossings])
+        for session, row, _ in due:
             if row is not None and self.summaries is not None:
-                verdict = await self._told(one, row)
+                verdict = await self._send(session, row)
                 if verdict is Verdict.RETRYABLE:
                     self._failures = min(self._failures + 1, 16)
                     break
                 self._count(row["state"], "told" if verdict is Verdict.ACCEPTED else "refused")
-            told.append(one)
+            done.append(session)
         else:
             self._failures = 0
-        if told:
-            await self._ledger.submit(lambda unit: mark_told(unit, told, self._now_ns()))
+        if done:
+            await self._ledger.submit(lambda unit: mark_told(unit, done, self._now_ns()))
 
-    def _ended(self) -> list[tuple[Ended, Row | None, list[Crossing]]]:
-        """Return sessions that ended, with what is to be told and warned of each; no row where nothing is left."""
-        now_ns, found = self._now_ns(), list[tuple[Ended, Row | None, list[Crossing]]]()
+    def _due(self) -> list[tuple[Ended, Row | None, list[Crossing]]]:
+        """Return sessions that ended, each with its summary (None where nothing of it is left) and its warnings."""
+        now_ns, due = self._now_ns(), list[tuple[Ended, Row | None, list[Crossing]]]()
         with self._ledger.snapshot() as reader:
-            for one in ended(reader, self._lifecycle, now_ns, round((self.summaries or 0.0) * 1e9)):
-                row = summary(reader, one, self._lifecycle, now_ns) if one.sums.spans > 0 else None
-                found.append((one, row, list(of_session(self.rules, one.tenant, one.sums, now_ns))))
-                if len(found) >= _AT_ONCE:
+            for session in ended(reader, self._lifecycle, now_ns, round((self.summaries or 0.0) * 1e9)):
+                row = summary(reader, session, self._lifecycle, now_ns) if session.sums.spans > 0 else None
+                due.append((session, row, list(of_session(self.rules, session.tenant, session.sums, now_ns))))
+                if len(due) >= _AT_ONCE:
                     break
-        return found
+        return due
 
-    async def _told(self, one: Ended, row: Row) -> Verdict:
-        """Send the span and the record, each also where a destination refuses the other for good."""
-        ids = summary_ids(self._signer, row["tenant"], one.id, one.last_ns)
-        requests = trace_request(row, one.sums, ids), log_request(row, one.sums, ids)
+    async def _send(self, session: Ended, row: Row) -> Verdict:
+        """Send the span and the log record, the one also where the other is refused for good."""
+        ids = summary_ids(self._signer, row["tenant"], session.id, session.last_ns)
+        requests = trace_request(row, session.sums, ids), log_request(row, session.sums, ids)
         verdicts = [
             await self._deliver("traces", ids[1] + b"t", requests[0]),
             await self._deliver("logs", ids[1] + b"l", requests[1]),
         ]
         return next((one for one in (Verdict.RETRYABLE, Verdict.PERMANENT) if one in verdicts), Verdict.ACCEPTED)
 
-    async def warn(self) -> None:
-        """Note in the ledger what is to be warned of today, and in sessions that were active lately.
+    async def store_warnings(self) -> None:
+        """Store in the ledger what the rules warn of today, and in sessions that were active lately.
 
         Raises:
             StateError: the ledger cannot be read or written.
         """
         if self.rules.are_on:
-            await self._claim(await asyncio.to_thread(self._warnings))
+            await self._store(await asyncio.to_thread(self._warnings))
 
     def _warnings(self) -> list[Crossing]:
-        now_ns, seen, found = self._now_ns(), dict[Key, int](), list[Crossing]()
+        now_ns, checked, warnings = self._now_ns(), dict[Key, int](), list[Crossing]()
         with self._ledger.snapshot() as reader:
             for tenant in tenants_of(reader):
-                found += of_day(self.rules, reader, tenant, now_ns // _NS_A_DAY, now_ns)
+                warnings += of_day(self.rules, reader, tenant, now_ns // _NS_A_DAY, now_ns)
                 if not self.rules.of_sessions:
                     continue
-                for where in active_lately(reader, tenant, now_ns - self._lifecycle.active_ns):
-                    record = reader.get(where)
-                    seen[where] = hash(record)
-                    if record is not None and self._seen.get(where) != seen[where]:
-                        found += of_session(self.rules, tenant, Sums.unpack(record), now_ns)
-        self._seen = seen
-        return found
+                for key in active_lately(reader, tenant, now_ns - self._lifecycle.active_ns):
+                    record = reader.get(key)
+                    checked[key] = hash(record)
+                    if record is not None and self._checked.get(key) != checked[key]:
+                        warnings += of_session(self.rules, tenant, Sums.unpack(record), now_ns)
+        self._checked = checked
+        return warnings
 
-    async def _claim(self, crossings: Sequence[Crossing]) -> None:
+    async def _store(self, crossings: Sequence[Crossing]) -> None:
+        """Store crossings that are not in the ledger yet, as due."""
         with self._ledger.snapshot() as reader:
             new = {one.where: one.pack() for one in crossings if reader.get(one.where) is None}
 
@@ -203,7 +196,7 @@ def trace_request(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> bytes:
     if latest is not None and len(latest[1]) == 16 and len(latest[2]) == 8:
         span.links.add(trace_id=latest[1], span_id=latest[2])
     request = ExportTraceServiceRequest()
-    group = request.resource_spans.add(resource=_resource())
+    group = request.resource_spans.add(resource=Resource(attributes=_attributes({"service.name": "spanledger"})))
     group.scope_spans.add(spans=[span]).scope.name = "spanledger"
     return request.SerializeToString()
 
@@ -226,14 +219,7 @@ def log_request(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> bytes:
         f"{row['tool_calls']} tool calls, {row['failures']} failures, {row['loops']} loops"
     )
     record.attributes.extend(_attributes({**_flat(row), **{f"{_PREFIX}{n}s": rows for n, rows in _lists(row).items()}}))
-    request = ExportLogsServiceRequest()
-    group = request.resource_logs.add(resource=_resource())
-    group.scope_logs.add(log_records=[record]).scope.name = "spanledger"
-    return request.SerializeToString()
-
-
-def _resource() -> Resource:
-    return Resource(attributes=_attributes({"service.name": "spanledger"}))
+    return logs_of(record)
 
 
 def _flat(row: Row) -> dict[str, Any]:
@@ -281,7 +267,7 @@ def _lists(row: Row) -> dict[str, list[Row]]:
 
 
 def _spent(one: Row) -> Row:
-    """Return what a row says of its cost, calls and tokens, as far as it is told."""
+    """Return the cost, calls and tokens of a row, as far as it has them."""
     spent: Row = {name: one[name] for name in ("cost_usd", "cost_usd_exact", "calls", "tool_calls") if name in one}
     if "tokens" in one:
         spent |= {f"{name}_tokens": one["tokens"][name] for name in ("input", "output")}
@@ -309,21 +295,4 @@ def _bounded(rows: list[Row]) -> list[Row]:
 
 def _attributes(values: Mapping[str, Any]) -> Iterator[KeyValue]:
     for name, value in values.items():
-        yield KeyValue(key=name, value=_any_value(value))
-
-
-def _any_value(value: Any) -> AnyValue:
-    made = AnyValue()
-    if isinstance(value, bool):
-        made.bool_value = value
-    elif isinstance(value, int) and -(1 << 63) <= value < 1 << 63:
-        made.int_value = value
-    elif isinstance(value, float):
-        made.double_value = value
-    elif isinstance(value, Mapping):
-        made.kvlist_value.values.extend(_attributes(value))
-    elif isinstance(value, Iterable) and not isinstance(value, str):
-        made.array_value.values.extend(_any_value(one) for one in value)
-    else:
-        made.string_value = str(value)
-    return made
+        yield KeyValue(key=name, value=any_value(value))
