@@ -53,6 +53,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from spanledger_processor import synthesized
+from spanledger_processor.units import NS_PER_MS
 from spanledger_sidecar.records import ClosedRecord, Record, ToolRecord, UsageRecord, pack, unpack
 from spanledger_sidecar.tokens import TokenVector
 
@@ -61,7 +62,6 @@ Attributes: TypeAlias = dict[str, Value]
 
 SCOPE = "spanledger.sidecar"
 _PICO = 10**12
-_NS_PER_MS = 1_000_000
 
 
 @dataclass(slots=True)
@@ -107,8 +107,8 @@ def span(record: Record) -> Span:
         name,
         client,
         failed,
-        record.start_ms * _NS_PER_MS,
-        record.end_ms * _NS_PER_MS,
+        record.start_ms * NS_PER_MS,
+        record.end_ms * NS_PER_MS,
         attributes,
     )
 

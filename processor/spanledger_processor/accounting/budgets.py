@@ -10,9 +10,7 @@ from spanledger_processor.ledger.budgets import RUN, SESSION, BudgetRule, Crossi
 from spanledger_processor.ledger.dimensions import AGENT, MODEL, PROVIDER
 from spanledger_processor.ledger.store import Changes, Reader
 from spanledger_processor.model import Decision
-from spanledger_processor.units import Pico
-
-_NS_A_DAY = 86_400 * 10**9
+from spanledger_processor.units import NS_PER_DAY, Pico
 
 
 class Budgets:
@@ -46,7 +44,7 @@ class Budgets:
         claim, place = span.claim, span.place
         if not self._rules or claim is None or place is None or not span.counted:
             return
-        today = self._now_ns // _NS_A_DAY
+        today = self._now_ns // NS_PER_DAY
         named = {AGENT: place.agent, MODEL: claim.listed, PROVIDER: claim.provider}
         said = span.detail.dimensions
         named.update(zip(said[::2], said[1::2], strict=True))
@@ -75,11 +73,11 @@ class Budgets:
             return self._totals.session_cost(value)
         if rule.period == RUN:
             return self._totals.run_cost(value)
-        today = self._now_ns // _NS_A_DAY
+        today = self._now_ns // NS_PER_DAY
         return spent_in_period(self._reader, self._tenant, rule, value, today, self._changes.add)
 
     def _claim(self, rule: BudgetRule, value: str, used: Pico) -> None:
-        since = rule.since(self._now_ns // _NS_A_DAY)
+        since = rule.since(self._now_ns // NS_PER_DAY)
         for threshold in rule.passed(used, self._now_ns):
             crossing = Crossing(rule.name, self._tenant, value, since, threshold, used, rule.amount, self._now_ns)
             if self._reader.get(crossing.where) is None:

@@ -22,7 +22,7 @@ from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of, u
 from spanledger_processor.ledger.runs import one_run
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.units import Pico
+from spanledger_processor.units import NS_PER_DAY, Pico
 
 SESSION, RUN = "session", "run"
 FORECAST = 0
@@ -33,7 +33,6 @@ _TOLD = pack(True)
 """How the record of one that was told ends."""
 _ROWS = 1000
 """Values of one budget in an answer."""
-_NS_A_DAY = 86_400 * 10**9
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Changed: TypeAlias = Mapping[Key, Sums]
@@ -91,8 +90,8 @@ class BudgetRule:
         """Return the thresholds that are passed, the forecast among them."""
         result = [threshold for threshold in self.thresholds if used * 100 >= threshold * self.amount]
         if self.forecast and self.period in ("day", "week", "month") and used < self.amount:
-            today = now_ns // _NS_A_DAY
-            gone = (now_ns - self.days_until(today)[0] * _NS_A_DAY) / (self.length(today) * _NS_A_DAY)
+            today = now_ns // NS_PER_DAY
+            gone = (now_ns - self.days_until(today)[0] * NS_PER_DAY) / (self.length(today) * NS_PER_DAY)
             if gone >= _FORECAST_AFTER and used >= gone * self.amount:
                 result.append(FORECAST)
         return result
@@ -204,7 +203,7 @@ def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int
         _row(rule, value, used, now_ns)
         for rule in rules
         if rule.concerns(tenant)
-        for value, used in islice(_used(reader, tenant, rule, now_ns // _NS_A_DAY, wanted), _ROWS)
+        for value, used in islice(_used(reader, tenant, rule, now_ns // NS_PER_DAY, wanted), _ROWS)
     ]
     return sorted(result, key=lambda row: (-row["used"], row["budget"], row["value"]))
 
@@ -262,7 +261,7 @@ def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
     return {
         "budget": rule.name,
         "period": rule.period,
-        "since": rule.since(now_ns // _NS_A_DAY) or None,
+        "since": rule.since(now_ns // NS_PER_DAY) or None,
         "dimension": rule.dimension,
         "value": value,
         "amount_usd": usd(rule.amount),

@@ -20,6 +20,7 @@ from spanledger_processor.ledger.retention import (
     oldest_tenth,
 )
 from spanledger_processor.ledger.store import StoreUsage
+from spanledger_processor.units import MS_PER_DAY
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ _ROUND_EVERY_MS = 3600_000
 _READERS_EVERY_MS = 60_000
 _SHORTEST_MS = 15 * 60_000
 """Nothing younger goes before its time unless there is nothing older left to go."""
-_MS_A_DAY = 86_400_000
 _EVICTION_SLICE = 2048
 _ROOMY = 0.9
 """Of what may be filled: where making room ends."""
@@ -137,7 +137,7 @@ class Housekeeping:
         """
         if not self.evicted:
             log.warning("the ledger is full: the oldest sessions give way, and their sums stay (state.max_size_mib)")
-        idle, any_age, today = now_ms - min(_SHORTEST_MS, self.spans_ms), now_ms + 1, now_ms // _MS_A_DAY
+        idle, any_age, today = now_ms - min(_SHORTEST_MS, self.spans_ms), now_ms + 1, now_ms // MS_PER_DAY
         gone = (
             self._forget_some(environment, idle)
             or self._evict_totals(environment, idle, crowding=True)

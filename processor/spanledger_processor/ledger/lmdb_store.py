@@ -23,6 +23,7 @@ from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Reader, StateError, StoreUsage, Table, Unit
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.write_buffer import WriteBuffer
+from spanledger_processor.units import NS_PER_MS
 
 log = logging.getLogger(__name__)
 
@@ -115,9 +116,6 @@ def _drop_orders(env: lmdb.Environment) -> None:
                 gone = cursor.delete()
 
 
-_NS_A_MS = 1_000_000
-
-
 class LmdbStore:
     """Implements `store.Store`; made by `open`."""
 
@@ -160,7 +158,7 @@ class LmdbStore:
                 closing.callback(FolderLock(path).release)
                 env = environment.open_to_write(ledger, max_size_mib)
                 closing.callback(env.close)
-                housekeeping = Housekeeping(retention_ns // _NS_A_MS, sessions_retention_ns // _NS_A_MS)
+                housekeeping = Housekeeping(retention_ns // NS_PER_MS, sessions_retention_ns // NS_PER_MS)
                 buffer = WriteBuffer(env, ledger, housekeeping, now_ns, holds=durability == "async")
             with map_lmdb_errors(ledger):
                 _check_schema(env, ledger)

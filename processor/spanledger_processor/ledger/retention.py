@@ -19,6 +19,7 @@ from spanledger_processor.ledger.orders import ranks_of, rows_at
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.store import PREFIX, Key, Table
 from spanledger_processor.ledger.sums import OTHER_MODELS, Sums
+from spanledger_processor.units import MS_PER_DAY
 
 _KEY_LENGTH = 25
 _TENANT_END = 9
@@ -29,7 +30,6 @@ KeyAndRecord: TypeAlias = tuple[bytes, bytes]
 _HEAD = bytes(2)
 """The segment number of a trace's head."""
 _DUE, _DAY = bytes((Table.DUE,)), bytes((Table.DAY,))
-_MS_A_DAY = 86_400_000
 _DIMENSION = bytes((Table.DIMENSION,))
 _AGEING = (Table.SESSION, Table.RUN, Table.TASK)
 _SAMPLE, _TENANTS_SAMPLED = 256, 64
@@ -180,7 +180,7 @@ def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> bool:
         _add(txn, nameless, {"id": ""}, gone)
         if table == Table.SESSION:
             gone.sessions, gone.elsewhere = 1, None
-            _add(txn, *_gone(txn, tenant, arrival_ms // _MS_A_DAY, project), gone)
+            _add(txn, *_gone(txn, tenant, arrival_ms // MS_PER_DAY, project), gone)
     txn.delete(where)
     return True
 

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.model import USAGE_CLASSES
-from spanledger_processor.units import USD, Pico
+from spanledger_processor.units import NS_PER_DAY, USD, Pico
 
 Row: TypeAlias = dict[str, Any]
 """Keys in the order of `row`; values as JSON takes them."""
@@ -22,7 +22,6 @@ NOTES = {
 
 _SHORT_ID = 12
 """Characters of an id by which people tell sessions apart."""
-_DAY_NS = 86_400 * 10**9
 
 
 def usd(amount: Pico) -> float:
@@ -110,5 +109,5 @@ def time_of(at_ns: int) -> str | None:
 
 def date_of(day: int) -> str | None:
     """Return the date of a day since 1970; None where no calendar holds it."""
-    at = time_of(max(day * _DAY_NS, 1))
+    at = time_of(max(day * NS_PER_DAY, 1))
     return at and at.partition("T")[0]

@@ -18,10 +18,10 @@ from spanledger_processor.ledger.rows import Row
 from spanledger_processor.ledger.runs import run_of_session
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table, Unit
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.units import NS_PER_MS
 
 _LOOKED_AT = 2000
 """Sessions at a time."""
-_NS_A_MS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def ended(reader: Reader, lifecycle: Lifecycle, now_ns: int, quiet_ns: int) -> I
     """Yield sessions that are closed or stale, of which nothing came for `quiet_ns`, and whose summary is not told."""
     for tenant, where in islice(untold(reader, untold_until(now_ns - lifecycle.idle_ns)), _LOOKED_AT):
         sums = reader.sums(where)
-        quiet = now_ns - sums.arrival_ms * _NS_A_MS >= quiet_ns
+        quiet = now_ns - sums.arrival_ms * NS_PER_MS >= quiet_ns
         if quiet and lifecycle.state(sums, now_ns) in ("closed", "stale"):
             yield Ended(tenant, where, sums.labels.get("id", ""), sums.last_ns, sums)
 

@@ -9,9 +9,8 @@ from fractions import Fraction
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Unpriced
 from spanledger_processor.pricing.pricer import Pricer, Quote, Resolved, priced_name
 from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, ClassRates
-from spanledger_processor.units import USD, Pico
+from spanledger_processor.units import NS_PER_DAY, USD, Pico
 
-_DAY_NS = 86_400 * 10**9
 _PARTS = ("input", "cache_read", "cache_write", "output", "other")
 _SOLD = (
     *sorted(
@@ -101,7 +100,7 @@ def describe(
     model: str, provider: str, at_ns: int, pricer: Pricer, price_context: tuple[tuple[str, str], ...] = ()
 ) -> Quotation:
     """Return the rates of a model at a time, and how its name was read."""
-    day, ns = divmod(at_ns, _DAY_NS)
+    day, ns = divmod(at_ns, NS_PER_DAY)
     resolved = pricer.resolve(provider, model, day, price_context)
     names = tuple(_names(provider, model, pricer, at_ns, price_context))
     card = resolved.card(ns)
@@ -123,7 +122,7 @@ def plain(number: Fraction) -> str:
 
 
 def _names(provider: str, model: str, pricer: Pricer, at_ns: int, context: tuple[tuple[str, str], ...]) -> list[str]:
-    resolved = pricer.resolve(provider, model, at_ns // _DAY_NS, context)
+    resolved = pricer.resolve(provider, model, at_ns // NS_PER_DAY, context)
     lines = [f'model "{model}" of provider "{provider}"' if provider else f'model "{model}", no provider named']
     price = next((card.price for _, card in resolved.cards if card is not None), "")
     if price:
@@ -136,7 +135,7 @@ def _names(provider: str, model: str, pricer: Pricer, at_ns: int, context: tuple
 
 
 def _sold_by(provider: str, call: Call, pricer: Pricer, at_ns: int) -> bool:
-    day, ns = divmod(at_ns, _DAY_NS)
+    day, ns = divmod(at_ns, NS_PER_DAY)
     return pricer.resolve(provider, priced_name(call), day, call.price_context).card(ns) is not None
 
 

@@ -34,7 +34,7 @@ from spanledger_processor.pricing import price_list
 from spanledger_processor.pricing.model_names import BEDROCK, Candidate, candidates_for
 from spanledger_processor.pricing.price_list import OVERRIDE, Override
 from spanledger_processor.pricing.rate_card import Card, ClassRates, charge, missing
-from spanledger_processor.units import Pico
+from spanledger_processor.units import NS_PER_DAY, Pico
 
 FAR = Fraction(3, 2)
 """By how many times another's cost may exceed ours, or ours another's, before one of them must be wrong."""
@@ -64,7 +64,6 @@ _PART = (*(_PARTS.index(one.cost) for one in USAGE_CLASSES), _PARTS.index("other
 _USUAL = ("input", "output", "cache_read", "cache_write", "cache_write_1h", "reasoning")
 _unusual_counts = attrgetter(*(one.name for one in USAGE_CLASSES if one.name not in _USUAL))
 
-_DAY_NS = 86_400 * 10**9
 _EPOCH = date(1970, 1, 1)
 _MAX_DAY = (date.max - _EPOCH).days
 
@@ -170,12 +169,12 @@ class Pricer:
         """Return the card of a call's model at a time (ns since 1970), whatever it used; None where there is none."""
         if not call.model:
             return None
-        day = at_ns // _DAY_NS
+        day = at_ns // NS_PER_DAY
         try:
             resolved = self._resolve(call.provider, priced_name(call), day, call.price_context)
         except _TooLongError:
             return None
-        return resolved.only or resolved.card(at_ns - day * _DAY_NS)
+        return resolved.only or resolved.card(at_ns - day * NS_PER_DAY)
 
     def _rates(self, call: Call, at_ns: int) -> tuple[Card, ClassRates] | Unpriced:
         """Return the card and the rates on it that hold for a call; under a plan else those of the model's maker."""
@@ -194,14 +193,14 @@ class Pricer:
         if (call.problem or usage is None or usage.input is None or usage.output is None) and (lacks := missing(call)):
             return lacks
         assert usage is not None
-        day = at_ns // _DAY_NS
+        day = at_ns // NS_PER_DAY
         try:
             resolved = self._resolve(provider, model, day, context)
         except _TooLongError:
             return "unknown_model"
         if resolved.unpriced is not None:
             return resolved.unpriced
-        card = resolved.only or resolved.card(at_ns - day * _DAY_NS)
+        card = resolved.only or resolved.card(at_ns - day * NS_PER_DAY)
         if card is None:
             return "unknown_model"
         return card, card.rates(call.granularity, usage.input or 0) if card.tiers else card.base

@@ -32,10 +32,10 @@ from spanledger_processor.model import Cost, Decision
 from spanledger_processor.pricing import Pricer, describe
 from spanledger_processor.pricing.explain import REASONS, plain
 from spanledger_processor.pricing.pricer import OF_TOOL
+from spanledger_processor.units import NS_PER_DAY
 
 Answer: TypeAlias = dict[str, Any]
 
-_DAY_NS = 86_400 * 10**9
 _NO_FACTS = Facts()
 _SESSIONS_OF_A_RUN = 200
 _WITHOUT_RATES: Mapping[str, str] = {
@@ -274,7 +274,7 @@ def gone(asked: Question) -> Answer:
 def price(asked: Question) -> Answer:
     """Return the rates of a model, or why there are none."""
     at = asked.values["at"]
-    at_ns = asked.now_ns if at is None else at * _DAY_NS
+    at_ns = asked.now_ns if at is None else at * NS_PER_DAY
     return quotation(asked.ids["model"], asked.values["provider"], at_ns, asked.pricer)
 
 

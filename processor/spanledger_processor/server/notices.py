@@ -31,7 +31,7 @@ from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.otlp.encoding import any_value
 from spanledger_processor.server.ledger_link import Deliver
 from spanledger_processor.server.periodic import PeriodicTask
-from spanledger_processor.units import USD, Pico
+from spanledger_processor.units import NS_PER_DAY, USD, Pico
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _INTERVAL_S = 2.0
 _READING = 0.05
 """Share of the time that may go into reading what is due from the ledger."""
 _LONGEST_WAIT_S = 300.0
-_GIVE_UP_NS = 86_400 * 10**9
+_GIVE_UP_NS = NS_PER_DAY
 _EVENT, _WARNING = "spanledger.budget.threshold", "spanledger.warning."
 OF_WARNINGS = ""
 """Stands for a budget's name, which is never empty, for the webhook of all warnings."""

@@ -42,8 +42,8 @@ from spanledger_processor.server.shapes import (
     WARNINGS,
     Shape,
 )
+from spanledger_processor.units import NS_PER_DAY
 
-_DAY_NS = 86_400 * 10**9
 _BACK = re.compile(r"([0-9]{1,6})d", re.ASCII)
 _WORDS = {"today": 0, "yesterday": 1}
 DAYS = "a UTC day such as 2026-01-31, today, yesterday, or 7d: the last 7 days, today included"
@@ -143,7 +143,7 @@ def day_of(text: str) -> int:
     Raises:
         ValueError: it is no day.
     """
-    today = time.time_ns() // _DAY_NS
+    today = time.time_ns() // NS_PER_DAY
     if text in _WORDS:
         return today - _WORDS[text]
     if (back := _BACK.fullmatch(text)) and int(back[1]) > 0:
@@ -155,7 +155,7 @@ def day_of(text: str) -> int:
 
 
 def _time_of(text: str) -> int:
-    return day_of(text) * _DAY_NS
+    return day_of(text) * NS_PER_DAY
 
 
 def _count(text: str) -> int:
@@ -225,7 +225,7 @@ _UNTIL = Parameter("until", day_of, _DAY, "Up to the end of this day.")
 _FILTERS = (
     Parameter("sort", *_one_of("last", "cost"), "`last`: latest activity first. `cost`: dearest first.", "last"),
     Parameter("since", _time_of, _DAY, f"Last active on this day or later: {DAYS}.", 0),
-    Parameter("until", lambda text: _time_of(text) + _DAY_NS, _DAY, "Last active on this day or before."),
+    Parameter("until", lambda text: _time_of(text) + NS_PER_DAY, _DAY, "Last active on this day or before."),
     Parameter("model", str, _TEXT, "Spent something on this model (its name as in `models`)."),
     Parameter("contains", str, _TEXT, "With this text in the id or the name."),
     Parameter("unpriced", str, _TEXT, "With unpriced calls: `any`, or a reason such as `unknown_model`."),

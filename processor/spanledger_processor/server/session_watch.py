@@ -37,6 +37,7 @@ from spanledger_processor.server.ledger_link import Deliver
 from spanledger_processor.server.notices import logs_of
 from spanledger_processor.server.periodic import PeriodicTask
 from spanledger_processor.signing.signer import Signer
+from spanledger_processor.units import NS_PER_DAY
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,6 @@ _MOST_ROWS = 64
 """Models, agents, tasks and tools with a row of their own; the others have one together, exact."""
 _AT_ONCE = 100
 """Sessions that are summed up in one run."""
-_NS_A_DAY = 86_400 * 10**9
 
 
 class SessionWatch:
@@ -153,7 +153,7 @@ class SessionWatch:
         now_ns, checked, warnings = self._now_ns(), dict[Key, int](), list[Crossing]()
         with self._ledger.snapshot() as reader:
             for tenant in tenants_of(reader):
-                warnings += of_day(self.rules, reader, tenant, now_ns // _NS_A_DAY, now_ns)
+                warnings += of_day(self.rules, reader, tenant, now_ns // NS_PER_DAY, now_ns)
                 if not self.rules.of_sessions:
                     continue
                 for key in active_lately(reader, tenant, now_ns - self._lifecycle.active_ns):
