@@ -11,6 +11,9 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 # One process a core; ARGS=-n0 for one alone. Tests that share a server stay together (tests/conftest.py).
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --durations 20
 
+# A container image may switch compiled files off: then each program that a test starts compiles all of ours anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 SOURCES := $(wildcard processor exporters sidecar tests benchmarks tools)
 INSTALLED := $(VENV)/.installed
 FOR_TESTS := $(VENV)/.installed-test

@@ -29,6 +29,8 @@ NEEDED_BY = {
     **dict.fromkeys(("claude", "codex", "gemini", "qwen"), "coding_agents"),
 }
 """Parts, and the fixtures that need them."""
+LONGEST_NAME = 60
+"""Characters of a parameter that stand in a test's name."""
 NOT_RUN = pytest.StashKey[int]()
 
 
@@ -36,6 +38,13 @@ def pytest_configure() -> None:
     """Take SIGINT where a run was started in the background, which ignores it: programs that tests start would, too."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Cut long parameters: names of a mebibyte are sent by each process, and written by each report."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST_NAME:
+        return f"{val[:LONGEST_NAME]!a} of {len(val)}"
+    return None
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

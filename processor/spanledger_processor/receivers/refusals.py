@@ -40,7 +40,7 @@ RETRY_AFTER = 1.0
 """Seconds after which a sender may try again where nothing else was asked for."""
 
 _LONGEST_MESSAGE = 1024
-"""Characters; gRPC sends it as headers, which end at 8 KiB."""
+"""Bytes."""
 
 _OUTCOMES: Mapping[Verdict, tuple[Outcome, int]] = {
     Verdict.ACCEPTED: ("ok", OK),
@@ -99,8 +99,13 @@ def to_status(result: Result) -> Status:
 
 
 def make_status(code: int, message: str) -> Status:
-    """Return a status whose message can be sent: not long, valid Unicode."""
-    return Status(code=code, message=message[:_LONGEST_MESSAGE].encode("utf-8", "replace").decode())
+    """Return a status whose message can be sent: valid Unicode, and not long.
+
+    By gRPC it goes out twice among the trailers, once with up to three characters for a byte. From 8 KiB of trailers
+    on, gRPC's own library refuses some at random, with a code on which senders drop data.
+    """
+    text = message[:_LONGEST_MESSAGE].encode("utf-8", "replace")
+    return Status(code=code, message=text[:_LONGEST_MESSAGE].decode("utf-8", "ignore"))
 
 
 def _duration(seconds: float) -> Duration:
