@@ -29,6 +29,7 @@ VIEWS = (
     "by/agent",
     "by/model",
     "speed",
+    "tools",
     "candidates",
     "unpriced",
     "span",

@@ -46,7 +46,7 @@ def _detail_of(fact: Fact, call: Call) -> Detail:
     parent = "" if fact.agent else bounded_id(call.agent_parent_id)  # an id among names is nobody's
     denied = call.tool is not None and call.tool.denied
     fee = fact.fee.amount or 0 if fact.fee is not None else 0
-    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied, fee, fact.day if fee else 0)
+    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied, fee, fact.day if fee or tool else 0)
     return NO_DETAIL if detail == NO_DETAIL else detail
 
 
@@ -62,9 +62,20 @@ def _claim_of(fact: Fact) -> Claim | None:
     claim.provider, claim.model = bounded_id(call.provider), bounded_id(call.model)
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
     claim.card, claim.first_token_ns = fact.card, fact.first_token_ns
+    claim.fresh = _fresh(cost) if call.kind == "llm" else None
     asked = bounded_id(call.request_model)
     claim.evidence = fact.evidence if asked == claim.model else fact.evidence._replace(asked=asked)
     return claim
+
+
+def _fresh(cost: Cost) -> Pico | None:
+    """Return which part of an amount is for input that was not read from the cache, by what was computed."""
+    if cost.amount is None or cost.computed is None:
+        return None
+    fresh = cost.input + cost.cache_write
+    if cost.amount == cost.computed:
+        return fresh
+    return cost.amount * fresh // cost.computed if cost.computed else None
 
 
 def _tokens(usage: Usage | None) -> tuple[int | None, ...]:

@@ -23,11 +23,14 @@ class Named(NamedTuple):
 
 
 NOTHING = Named()
-_AGENT = "agent"
+_AGENT, _TOOL = "agent", "tool"
 
 
 class NamedLink(Protocol):
     """A span as far as grouping looks at it."""
+
+    @property
+    def span_id(self) -> bytes: ...
 
     @property
     def parent_id(self) -> bytes: ...
@@ -74,6 +77,7 @@ class Groups:
         self._runs: dict[bytes, str] = {}
         self._agents: dict[bytes, str] = {}
         self._turns: dict[bytes, str] = {}
+        self._tools: dict[bytes, str] = {}
         """By parent id: what stands above."""
 
     def session(self, link: NamedLink) -> Named:
@@ -115,6 +119,10 @@ class Groups:
             above = self._links.get(above.parent_id)
         return above.agent if above is not None and above.agent != link.agent else ""
 
+    def tool_above(self, link: NamedLink) -> str:
+        """Return the id in hex of the nearest tool above a span; empty where there is none."""
+        return self._above(link, self._tools, _id_of_tool)
+
     def is_turn(self, link: NamedLink) -> bool:
         """Return whether a span begins a turn: an agent's that stands below no other agent's."""
         return link.kind == _AGENT and not self._above(link, self._turns, _kind_of_agent)
@@ -153,6 +161,10 @@ def _agent_of(link: NamedLink) -> str:
 
 def _kind_of_agent(link: NamedLink) -> str:
     return link.kind if link.kind == _AGENT else ""
+
+
+def _id_of_tool(link: NamedLink) -> str:
+    return link.span_id.hex() if link.kind == _TOOL else ""
 
 
 def _only(ids: set[str]) -> str:

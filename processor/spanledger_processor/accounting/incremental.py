@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from spanledger_processor.accounting.count_once import AGGREGATES, ReportSource, calls_again
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
+from spanledger_processor.accounting.tool_results import ToolResults
 from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, REPEATS, Claim, Span, Trace
 
 _NO_CALLS = AGGREGATES | CONTAINERS
@@ -37,9 +38,14 @@ class Incremental:
     """Ids of what stands above any span."""
     _above_agents: set[bytes] = field(default_factory=set)
     """Ids of what stands above an agent's span."""
+    _above_tools: set[bytes] = field(default_factory=set)
+    """Ids of what stands above a tool's span."""
     _ids: set[str | bytes] = field(default_factory=set)
     _sources: dict[int, ReportSource] = field(default_factory=dict)
     """By input tokens: the one source of the calls that have as many."""
+    results: ToolResults = field(default_factory=lambda: ToolResults({}))
+    """The calls and tools of the trace; complete where `_has_tools` is true, else empty."""
+    _has_tools: bool = False
 
     @classmethod
     def of(cls, trace: Trace, roles: Mapping[bytes, str]) -> Incremental | None:
@@ -50,14 +56,41 @@ class Incremental:
         known = cls("".join(sessions), "".join(runs), _settled=_settled(trace, roles), _above=set(trace.awaited))
         known.names_agents = trace.names_agents()
         known._has_agents = known.names_agents or any(span.kind == "agent" for span in trace.spans.values())
-        return known if known._take_all(trace, trace.spans.values()) else None
+        if not known._take_all(trace, trace.spans.values()):
+            return None
+        known._has_tools = any(span.kind == "tool" for span in trace.spans.values())
+        known.results = ToolResults.of(trace.spans, known.groups(trace), known.roles)
+        return known
 
     def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
         """Take in spans that stand in `trace` already; return whether it still is a plain one with them."""
         added = list(spans)
         if not all(map(self._names_no_other, added)) or self._is_agent_above_known(trace, added):
             return False
-        return self._take_all(trace, added)
+        if any(self._brings_tool(trace, span) for span in added):
+            return False
+        return self._take_all(trace, added) and self._keeps_results(trace, added)
+
+    def _keeps_results(self, trace: Trace, added: list[Span]) -> bool:
+        """Return whether the results of tools still went into the known calls as they did."""
+        if not self._has_tools:
+            if not any(span.kind == "tool" for span in added):
+                return True
+            self._has_tools, added = True, list(trace.spans.values())
+        groups = self.groups(trace)
+        touched = {call.span_id: call for span in added for call in self.results.add(span, groups, self.roles)}
+        return all(call.place is None or call.place.fed == self.results.fed(call) for call in touched.values())
+
+    def _brings_tool(self, trace: Trace, span: Span) -> bool:
+        """Return whether a new span brings a tool above known calls or tools: that is another context."""
+        if span.span_id not in self._above and span.span_id not in self._above_tools:
+            return False
+        above: Span | None = span
+        for _ in range(MAX_DEPTH):
+            if above is None or above.kind == "tool":
+                return above is not None
+            above = trace.spans.get(above.parent_id)
+        return True
 
     def _take_all(self, trace: Trace, spans: Iterable[Span]) -> bool:
         for span in spans:
@@ -66,6 +99,8 @@ class Incremental:
             _climb_into(self._uppers, trace, span)
             if span.kind == "agent" or span.span_id in self._above_agents:
                 _climb_into(self._above_agents, trace, span)
+            if span.kind == "tool" or span.span_id in self._above_tools:
+                _climb_into(self._above_tools, trace, span)
         return True
 
     def groups(self, trace: Trace) -> Groups:

@@ -54,6 +54,8 @@ class Totals:
         self._speeds: dict[tuple[int, str, str], dict[int, int]] = {}
         """By day, provider and model."""
         self._tasks: dict[tuple[str, str, str, str, str], Sums] = {}
+        self._tools: dict[tuple[int, str], Sums] = {}
+        """By day and tool."""
         self._parts: dict[tuple[str, str, str], Sums] = {}
         self._parents: dict[tuple[str, str], str] = {}
         """The agents above others, by session and agent."""
@@ -73,13 +75,27 @@ class Totals:
             self.book_speeds(span, span.claim.day, span.speeds, sign)
         elif span.fee:
             detail = span.detail
-            day = (detail.fee_day, "", tool_label(detail.tool), place.agent, detail.dimensions)
+            day = (detail.day, "", tool_label(detail.tool), place.agent, detail.dimensions)
             span.enter(_of(self._days, day), place.role, sign)
+        self._book_tool(span, place, sign)
         if place.session:
             self._notes_of(place.session).take(span, place, sign, trace_id)
             for sums in self._of_parts(span, place):
                 span.enter(sums, place.role, sign)
                 _facts_of(sums).add(_part_facts(span), sign)
+
+    def _book_tool(self, span: Span, place: Place, sign: int) -> None:
+        """Enter what a span tells of tools: an execution by its day, what results of them brought into a call."""
+        tool, claim = span.detail.tool, span.claim
+        if tool and not span.again:
+            of_day = _of(self._tools, (span.detail.day, tool))
+            span.enter(of_day, place.role, sign)
+            _facts_of(of_day).add(_part_facts(span), sign)
+        for fed in place.fed if claim is not None else ():
+            facts = Facts(fed=(fed.results, fed.tokens, fed.cost, fed.unpriced))
+            _facts_of(_of(self._tools, (claim.day, fed.tool))).add(facts, sign)  # type: ignore[union-attr]
+            if place.session:
+                _facts_of(_of(self._parts, (place.session, TOOL, fed.tool))).add(facts, sign)
 
     def _describe(self, span: Span, place: Place) -> None:
         """Note the name and the project of a span's session."""
@@ -239,6 +255,9 @@ class Totals:
         for (name, day, value), sums in values.items():
             labels = {"day": str(day), "dimension": name, "value": bounded_id(value)}
             self._add(dimension_key(self._tenant, name, day, value), sums, labels)
+        for (day, tool), sums in self._tools.items():
+            labels = {"day": str(day), "dimension": TOOL, "value": bounded_id(tool)}
+            self._add(dimension_key(self._tenant, TOOL, day, tool), sums, labels)
         for (session, task, kind, provider, model), sums in self._tasks.items():
             where = task_key(self._tenant, session, task, kind, provider, model)
             labels = {"session": session, "id": task, "kind": kind, "provider": provider, "model": model}

@@ -41,7 +41,8 @@ class Claim:
     is true where only a raw answer inside the span says it: it stands in where no other span of the trace spends.
     `granularity` is empty for one model call, else what the amount is the sum of. `card` is the rate card of its model
     (`Card.written`) where log events below the span name none, `first_token_ns` when the first token came after the
-    span's start (0: not told).
+    span's start (0: not told). `fresh` is the part of the amount that is for input which was not read from the cache;
+    None where it is not known.
     """
 
     tokens: tuple[int | None, ...] = ()
@@ -58,6 +59,7 @@ class Claim:
     granularity: str = ""
     card: str = ""
     first_token_ns: int = 0
+    fresh: Pico | None = None
     _spend: UsageVector | None = field(default=None, init=False, compare=False, repr=False)
     """The application's or a proxy's cache answered: no call, no cost."""
 
@@ -97,7 +99,8 @@ class Claim:
 class Detail(NamedTuple):
     """What a GenAI span tells for sums of its own: by agent, tool, failure, denial and dimension.
 
-    `dimensions` are names and values in turn. `fee` is what a tool costs by itself, on a day since 1970.
+    `dimensions` are names and values in turn. `fee` is what a tool costs by itself, `day` the day on which it was
+    executed, since 1970.
     """
 
     agent: str = ""
@@ -107,7 +110,7 @@ class Detail(NamedTuple):
     dimensions: tuple[str, ...] = ()
     denied: bool = False
     fee: Pico = 0
-    fee_day: int = 0
+    day: int = 0
 
 
 NO_DETAIL = Detail()
@@ -118,12 +121,24 @@ def tool_label(tool: str) -> str:
     return f"tool:{tool}"
 
 
+class Fed(NamedTuple):
+    """What results of a tool brought into a model call (`tool_results`): of so many executions so many tokens of its
+    input, and their part of its cost. `unpriced` of them went into a call of which that is not known.
+    """
+
+    tool: str
+    results: int
+    tokens: int
+    cost: Pico
+    unpriced: int
+
+
 @dataclass(slots=True)
 class Place:
     """Where a span stands in the ledger: what it adds (by role), and to whose totals.
 
     `agent_parent` is the agent above the one that an agent's span names, `turn` true for an agent's span that stands
-    below no other agent's.
+    below no other agent's. `fed` is what results of tools brought into it.
     """
 
     role: str = ""
@@ -132,6 +147,7 @@ class Place:
     agent: str = ""
     agent_parent: str = ""
     turn: bool = False
+    fed: tuple[Fed, ...] = ()
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Place, Span, tool_label
+from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Fed, Place, Span, tool_label
 from spanledger_processor.ledger.keys import LAST_SEGMENT, settled_key, trace_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import unpack_decision
@@ -141,6 +141,7 @@ def state_of(span: Span) -> list[Any]:
     state[8] = place.agent if place is not None and place.agent != span.detail.agent else None
     state[9] = place.agent_parent if place is not None and place.agent_parent != span.detail.agent_parent else None
     state[10] = list(span.lent_price) if span.lent_price else None
+    state[11] = list(map(list, place.fed)) if place is not None and place.fed else None
     while state and not state[-1]:
         state.pop()
     return state
@@ -182,6 +183,8 @@ def _fixed(span: Span, decision: bytes) -> list[Any]:
 def _claim_row(claim: Claim) -> list[Any]:
     names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
     row = [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence, claim.cached, claim.granularity]
+    if claim.fresh is not None:
+        return [*row, claim.card, claim.first_token_ns, claim.fresh]
     if claim.first_token_ns:
         return [*row, claim.card, claim.first_token_ns]
     return [*row, claim.card] if claim.card else row
@@ -193,7 +196,10 @@ def _span(row: SpanRow, segment: int) -> Span:
     span.segment = segment
     if not state:
         return span
-    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, *_ = [*state, *_ABSENT[len(state) :]]
+    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, fed, *_ = [
+        *state,
+        *_ABSENT[len(state) :],
+    ]
     if price:
         span.lend_price((int(price[0]), price[1], price[2]))
     if lent:
@@ -204,6 +210,8 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.place.agent = span.detail.agent if agent is None else agent
         span.place.agent_parent = span.detail.agent_parent if parent is None else parent
         span.place.turn = bool(flags & _TURN)
+        if fed:
+            span.place.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
     span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
     span.loops = bool(flags & _LOOPS)
     if sent is True and span.claim is not None:
@@ -213,12 +221,12 @@ def _span(row: SpanRow, segment: int) -> Span:
     span.twin = twin or ""
     if sources:
         span.reported_by = set(sources)
-    if sent and sent is not True:
+    if fed or (sent and sent is not True):
         span.stored = state_of(span)  # numbers beyond 64 bits come back as text
     return span
 
 
-_ABSENT: list[Any] = [0, *[None] * 10]
+_ABSENT: list[Any] = [0, *[None] * 11]
 
 
 def _of_fixed(fixed: bytes) -> Span:
@@ -247,6 +255,7 @@ def _of_fixed(fixed: bytes) -> Span:
             span.claim.granularity = rest[9] if len(rest) > 9 else ""
             span.claim.card = rest[10] if len(rest) > 10 else ""
             span.claim.first_token_ns = rest[11] if len(rest) > 11 else 0
+            span.claim.fresh = int(rest[12]) if len(rest) > 12 else None
     return span
 
 

@@ -23,6 +23,7 @@ from spanledger_processor.accounting.cross_trace_index import (
 )
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
+from spanledger_processor.accounting.tool_results import ToolResults
 from spanledger_processor.accounting.trace import COUNTED, Claim, Place, Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
@@ -132,6 +133,7 @@ class TraceState:
     across: dict[bytes, Reason] = field(default_factory=dict)
     repriced: list[tuple[Span, Claim]] = field(default_factory=list)
     is_stale: bool = False
+    _results: ToolResults | None = None
 
     @property
     def trace(self) -> Trace:
@@ -144,7 +146,21 @@ class TraceState:
         groups = self.groups
         place = Place(role, groups.session(span).id, groups.run(span).id, groups.agent(span))
         place.agent_parent, place.turn = groups.agent_parent(span), groups.is_turn(span)
+        if span.place is not None and self.stored.head.forgotten:
+            place.fed = span.place.fed  # what it was fed by may be forgotten
+        else:
+            place.fed = self.results.fed(span)
         return place
+
+    @property
+    def results(self) -> ToolResults:
+        """Return the calls and tools of this trace, by all that is known now."""
+        if self._results is None:
+            known = self.incremental
+            self._results = (
+                ToolResults.of(self.trace.spans, self.groups, self.match.roles) if known is None else known.results
+            )
+        return self._results
 
     def reason(self, span: Span) -> Reason | None:
         """Return why a span counts beside another one or not, if there is one."""
@@ -168,7 +184,7 @@ class TraceState:
 
     def revise(self) -> None:
         """Have it decided anew; call after a twin was found."""
-        self.incremental, self.is_stale = None, True
+        self.incremental, self.is_stale, self._results = None, True, None
 
     def share_session(self, span: Span, named: Named) -> None:
         """Let a call that is counted here stand under its twin's session, where its own trace names none."""

@@ -149,7 +149,7 @@ _SESSION, _RUN, _RUN_SOURCE, _USAGE, _COST, _SESSION_COST, _RUN_COST = map(
 _SPAN, _PARENT, _START, _END, _SESSION_NAMED = range(5)
 """Where a span's own values stand in its row, as in `trace_record`; a pattern that did not fit would be refused."""
 _RESPONSE, _CLAIM = 11, 15
-_TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN = 0, 1, 5, 13
+_TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN, _FRESH = 0, 1, 5, 13, 14
 """Within the claim."""
 
 
@@ -194,6 +194,8 @@ class Pattern:
         claim[_TOKENS], claim[_AMOUNT], claim[_DAY] = fact.counts + _REST, fact.amount, fact.day
         if fact.first_token_ns:
             claim[_FIRST_TOKEN] = fact.first_token_ns
+        if len(claim) > _FRESH:
+            claim[_FRESH] = fact.parts[0] + fact.parts[2]
         row[_CLAIM], row[-1] = claim, decision
         return [pack(row), *self.state]
 

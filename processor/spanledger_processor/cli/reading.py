@@ -39,7 +39,7 @@ DAY = Day()
 _SHOWN = 100
 """Rows of a list on a terminal where --limit says nothing."""
 _NAMED = {"session": "/api/v1/sessions", "run": "/api/v1/runs"}
-_OF_DAYS = ("day", "day_model")
+_OF_DAYS = ("day", "day_model", "tool")
 
 
 def as_csv(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -257,7 +257,7 @@ def _decided(found: Row) -> Iterator[tuple[str, str]]:
     "--by",
     "what",
     metavar="WHAT",
-    help="By day, day_model (each day's models), or the values of a dimension: agent, model, provider, or one of "
+    help="By day, day_model (each day's models), tool, or the values of a dimension: agent, model, provider, or one of "
     "processor.dimensions (service, project, user).",
 )
 @click.option(
@@ -370,7 +370,7 @@ def _one(what: str, name: str, where: Where, *, as_json: bool) -> None:
         if result["agents"]:
             show.print_table("by agent", show.BY_AGENT, result["agents"])
         if result["tools"]:
-            show.print_table("tool calls", show.TOOLS, result["tools"])
+            _print_tools("tool calls", result["tools"])
     if result.get("by_task"):
         show.print_table("per task", show.BY_TASK, result["by_task"])
         show.print_table("per model", show.BY_MODEL, result["by_model"])
@@ -426,7 +426,7 @@ def _whole(
     as_csv: bool,
 ) -> None:
     answer = _asked(source, "/api/v1/summary", since=since, until=until, by=by)
-    lists = {"day": "days", "day_model": "days_by_model"}
+    lists = {"day": "days", "day_model": "days_by_model", "tool": "tools"}
     if as_csv:
         name = lists.get(by or "", "models")
         _print_csv(answer[name], route_of("/api/v1/summary").shape[name].rows or {})
@@ -456,6 +456,16 @@ def _whole(
         show.print_table("by day and model", [show.DAY[0], *show.BY_MODEL], answer["days_by_model"])
     if "models" in answer:
         show.print_table("by model", show.BY_MODEL, answer["models"])
+    if "tools" in answer:
+        _print_tools("by tool", answer["tools"][:_SHOWN])
+        if more := len(answer["tools"][_SHOWN:]) + answer["tools_left_out"]:
+            click.echo(f"{more:,} more with --json.")
+
+
+def _print_tools(title: str, rows: list[Row]) -> None:
+    show.print_table(title, show.TOOLS, rows)
+    if any(row["fed"] for row in rows):
+        click.echo("What results brought into the next model call is an estimate, and part of that call's cost.")
 
 
 def _of_gone(sessions: int, usd: float) -> str:

@@ -232,7 +232,17 @@ TOOLS: Sequence[Column] = (
     ("calls", lambda row: count(row["calls"]), True),
     ("failed", lambda row: count(row["failures"]), True),
     ("denied", lambda row: count(row["denied"]), True),
+    ("loops", lambda row: count(row["loops"]), True),
+    ("own cost", lambda row: money(row["cost_usd"]), True),
+    ("tokens brought", lambda row: count(row["fed"]["input_tokens"]) if row["fed"] else "-", True),
+    ("for about", lambda row: _fed_cost(row["fed"]), True),
 )
+"""Behind executions: what their results brought into the next model calls, an estimate."""
+
+
+def _fed_cost(fed: dict[str, Any] | None) -> str:
+    return "-" if fed is None else money(fed["cost_usd"]) if "cost_usd" in fed else "unknown"
+
 
 DAY: Sequence[Column] = (("day", lambda row: row["day"] or "-", False), *SPEND)
 

@@ -340,7 +340,7 @@ class Tenant(Section):
 
 
 _DIMENSION = re.compile(r"[a-z][a-z0-9_]{0,31}", re.ASCII)
-_BUILT_IN = frozenset({"agent", "day", "model", "other", "provider", "run", "session", "tenant"})
+_BUILT_IN = frozenset({"agent", "day", "model", "other", "provider", "run", "session", "tenant", "tool"})
 _MOST_DIMENSIONS = 16
 
 DEFAULT_DIMENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from spanledger_processor.ledger.facts import Facts
-from spanledger_processor.ledger.keys import bounded_id, dimension_day, id_bytes
+from spanledger_processor.ledger.facts import EARLIEST_NS, Facts
+from spanledger_processor.ledger.keys import bounded_id, dimension_day, id_bytes, total_key
 from spanledger_processor.ledger.rows import Row, date_of, models, money, spend, time_of
 from spanledger_processor.ledger.store import Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
@@ -82,11 +82,17 @@ def _of_day(reader: Reader, tenant: bytes, name: str, day: int) -> Iterator[tupl
     for _, record in reader.scan(Table.DIMENSION, tenant, within=near(dimension_day(name, day))):
         sums = Sums.unpack(record)
         labels = sums.labels
-        if labels.get("dimension") == name and labels.get("day") == str(day) and (sums.calls or sums.cost):
+        spent = sums.calls or sums.cost or sums.tool_calls
+        if labels.get("dimension") == name and labels.get("day") == str(day) and spent:
             yield labels.get("value"), sums
 
 
 TOOL = "tool"
+"""The dimension of tools has executions, what they cost by themselves, and what their results brought into calls; it is
+no part of what calls spent.
+"""
+_NS_PER_DAY, _MS_PER_DAY = 86_400 * 10**9, 86_400_000
+EARLIEST_DAY = EARLIEST_NS // _NS_PER_DAY
 PARTS_SHOWN = 64
 """Agents, and tools, of a session that an answer tells apart."""
 
@@ -111,6 +117,25 @@ def of_session(reader: Reader, tenant: bytes, session_id: str, session: Sums) ->
         "agents": [_agent(sums) for sums in agents],
         "tools": [_tool(sums) for sums in tools if sums.tool_calls],
     }
+
+
+def tools(reader: Reader, tenant: bytes, since: int, until: int | None, most: int) -> tuple[list[Row], int]:
+    """Return the rows of all tools from one UTC day (days since 1970) to another, both included, the most called first,
+    and how many more there are. Those of a day that are not told apart are one, behind them.
+    """
+    whole, by_tool = reader.sums(total_key(tenant)), dict[str | None, Sums]()
+    first = max(since, EARLIEST_DAY, whole.first_ns // _NS_PER_DAY)
+    last = whole.arrival_ms // _MS_PER_DAY + 1
+    for day in range(first, 1 + (last if until is None else min(until, last))):
+        for tool, sums in _of_day(reader, tenant, TOOL, day):
+            by_tool.setdefault(tool, Sums()).add(sums)
+    other = by_tool.pop(None, None)
+    rows = [(tool, sums) for tool, sums in by_tool.items() if sums.tool_calls > 0]
+    rows.sort(key=lambda row: (-row[1].tool_calls, row[0] or ""))
+    shown = [{"id": tool or "", **_of_tool(sums)} for tool, sums in rows[:most]]
+    if other is not None and other.tool_calls > 0:
+        shown.append({"id": "", "other": True, **_of_tool(other)})
+    return shown, max(0, len(rows) - most)
 
 
 def agents_of(reader: Reader, tenant: bytes, session_id: str) -> list[Sums]:
@@ -177,9 +202,22 @@ def _agent(sums: Sums) -> Row:
 
 
 def _tool(sums: Sums) -> Row:
+    return {**_named(sums), **_of_tool(sums)}
+
+
+def _of_tool(sums: Sums) -> Row:
     facts = sums.facts or Facts()
     reported = {"calls": sums.tool_calls, "failures": facts.failed, "denied": facts.denied, "loops": facts.loops}
-    return {**_named(sums), **reported, **money(sums.cost)}
+    return {**reported, **money(sums.cost), "fed": _fed(facts)}
+
+
+def _fed(facts: Facts) -> Row | None:
+    """Return what the results of a tool brought into model calls; None where no result is seen to."""
+    results, tokens, cost, unpriced = facts.fed
+    if not results:
+        return None
+    known = money(cost) if results > unpriced else {}
+    return {"results": results, "input_tokens": tokens, **known, "unpriced": unpriced, "estimate": True}
 
 
 def _named(sums: Sums) -> Row:

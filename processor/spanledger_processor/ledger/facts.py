@@ -31,6 +31,9 @@ _COSTS = 32
 SHORTEST_S = 64
 """Seconds that a cost stands for at least."""
 
+NO_FED = (0, 0, 0, 0)
+"""No results of a tool went into a model call, as far as is seen."""
+
 Latest: TypeAlias = tuple[int, bytes, bytes]
 """The end of a span in ns, its trace's id and its own."""
 
@@ -44,7 +47,9 @@ class Facts:
     (`service.instance.id`). `stretches` are times of activity in ms since 1970, from start to end, in order, none
     nearer to another than `gap_ms`; `sizes` are the most input tokens of a call by the time of its start in units of
     `unit_s` seconds. `loops` counts tool calls that completed a loop, `latest` is the span that ended last, and `costs`
-    are what calls cost, in 1e-12 USD, by the time of their start in units of `cost_unit_s` seconds.
+    are what calls cost, in 1e-12 USD, by the time of their start in units of `cost_unit_s` seconds. `fed` is what
+    results of a tool brought into model calls (`accounting.tool_results`): results, tokens of input, 1e-12 USD, and
+    results of which the cost is not known.
     """
 
     turns: int = 0
@@ -59,6 +64,7 @@ class Facts:
     latest: Latest | None = None
     cost_unit_s: int = SHORTEST_S
     costs: dict[int, int] = field(default_factory=dict)
+    fed: tuple[int, int, int, int] = NO_FED
 
     def add(self, other: Facts, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again."""
@@ -66,6 +72,10 @@ class Facts:
         self.failed += sign * other.failed
         self.denied += sign * other.denied
         self.loops += sign * other.loops
+        if other.fed is not NO_FED:
+            one, two, three, four = other.fed
+            mine = self.fed
+            self.fed = (mine[0] + sign * one, mine[1] + sign * two, mine[2] + sign * three, mine[3] + sign * four)
         if other.costs:
             self._spend(other.cost_unit_s, ((at * other.cost_unit_s, sign * cost) for at, cost in other.costs.items()))
         if sign < 0:
@@ -85,7 +95,7 @@ class Facts:
         counts = (self.turns, self.failed, self.denied)
         facts = Facts(*counts, values, self.gap_ms, self.stretches.copy(), self.unit_s, self.sizes.copy())
         facts.loops, facts.latest = self.loops, self.latest
-        facts.cost_unit_s, facts.costs = self.cost_unit_s, self.costs.copy()
+        facts.cost_unit_s, facts.costs, facts.fed = self.cost_unit_s, self.costs.copy(), self.fed
         return facts
 
     def say(self, name: str, *values: str) -> None:
@@ -143,7 +153,8 @@ class Facts:
         stretches = [time for stretch in self.stretches for time in stretch]
         counts = (self.turns, self.failed, self.denied)
         row = [counts, self.values, self.gap_ms, _steps(stretches), self.unit_s, self.sizes]
-        return [*row, self.loops, self.latest, self.cost_unit_s, self.costs]
+        row += [self.loops, self.latest, self.cost_unit_s, self.costs]
+        return [*row, self.fed] if any(self.fed) else row
 
     @classmethod
     def unpack(cls, row: list[Any]) -> Facts:
@@ -154,9 +165,11 @@ class Facts:
         stretches = list(zip(times[::2], times[1::2], strict=True))
         facts = cls(turns, failed, denied, values, gap_ms, stretches, unit_s, sizes)
         if more:
-            facts.loops, latest, facts.cost_unit_s, costs, *_ = more
+            facts.loops, latest, facts.cost_unit_s, costs, *later = more
             facts.latest = None if latest is None else (latest[0], latest[1], latest[2])
             facts.costs = {at: int(cost) for at, cost in costs.items()}
+            if later:
+                facts.fed = (int(later[0][0]), int(later[0][1]), int(later[0][2]), int(later[0][3]))
         return facts
 
 

@@ -251,7 +251,7 @@ class Narrowing:
 def narrow(txn: lmdb.Transaction[bytes], rows: list[KeyAndRecord]) -> int:
     """Let those of a day's values that spent the least join the others, and return how many they were."""
     values = [(where, Sums.unpack(record)) for where, record in rows]
-    values.sort(key=lambda item: (item[1].cost, item[1].calls, item[0]))
+    values.sort(key=lambda item: (item[1].cost, item[1].calls, item[1].tool_calls, item[0]))
     return _join_others(txn, values[:-VALUES_KEPT])
 
 

@@ -75,7 +75,13 @@ def summary(asked: Question) -> Answer:
         answer = {**_between(since, until), **answer}
     names = {"model": "models", "day": "days", "day_model": "days_by_model"}
     for name in by:
-        answer[names[name]] = between.by(name, asked.values["limit"])
+        if name == "tool":
+            rows, answer["tools_left_out"] = dimensions.tools(
+                asked.reader, asked.tenant, since or 0, until, asked.values["limit"]
+            )
+            answer["tools"] = rows
+        else:
+            answer[names[name]] = between.by(name, asked.values["limit"])
     return answer
 
 

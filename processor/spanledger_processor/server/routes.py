@@ -235,14 +235,14 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "/api/v1/summary",
         answers.summary,
-        "What was spent: the whole, by model, by day, by day and model.",
+        "What was spent: the whole, by model, by day, by day and model; and what tools did.",
         SUMMARY,
         (
             _SINCE,
             _UNTIL,
             Parameter(
                 "by",
-                *_some_of("model", "day", "day_model"),
+                *_some_of("model", "day", "day_model", "tool"),
                 "Lists in the answer; default: `model`, and with a day given also `day`.",
             ),
             Parameter("limit", _count, LIMIT.schema, "Rows of each list; the others are one row, `other`.", MOST_ROWS),

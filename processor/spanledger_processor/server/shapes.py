@@ -124,6 +124,20 @@ _TOOL: Shape = {
     "loops": Field("integer", "Of those, how many completed a loop."),
     "cost_usd": Field("number", "What they cost by themselves, USD (`processor.tools.prices`)."),
     "cost_usd_exact": Field("string", "The same, every digit."),
+    "fed": Field(
+        "object",
+        "What their results brought into the model calls that came next (docs/views.md#what-results-of-tools-cost); "
+        "null where no result is seen to.",
+        null=True,
+        rows={
+            "results": Field("integer", "Results that are seen to."),
+            "input_tokens": Field("integer", "By so many tokens the input of those calls grew."),
+            "cost_usd": Field("number", "What these tokens cost there, USD, where it is known.", optional=True),
+            "cost_usd_exact": Field("string", "The same, every digit.", optional=True),
+            "unpriced": Field("integer", "Results of which the cost is not known."),
+            "estimate": Field("boolean", "True: tokens and cost are estimates."),
+        },
+    ),
 }
 _ONE = "Only of one session."
 _FACTS: Shape = {
@@ -303,6 +317,13 @@ SUMMARY: Shape = {
     "models": Field("array", "By model, the dearest first.", optional=True, rows=MODEL),
     "days": Field("array", "By day.", optional=True, rows=DAY),
     "days_by_model": Field("array", "By day and model.", optional=True, rows=DAY_MODEL),
+    "tools": Field(
+        "array",
+        "By tool, the most called first. Their cost is in the total, `fed` is in that of models.",
+        optional=True,
+        rows=_TOOL,
+    ),
+    "tools_left_out": Field("integer", "Tools beyond `limit`.", optional=True),
 }
 GONE: Shape = {
     "since": SUMMARY["since"],

@@ -3,7 +3,7 @@
 
 import { Refused, events, hasToken, json, keepToken } from "./ask.js";
 import { address, drawCharts, make, money } from "./draw.js";
-import { candidates, dimension, list, overview, range, run, session, span, speed, unpriced } from "./views.js";
+import { candidates, dimension, list, overview, range, run, session, span, speed, tools, unpriced } from "./views.js";
 
 const RANGES = { "": "any time", today: "today", yesterday: "since yesterday", "7d": "7 days", "30d": "30 days", "90d": "90 days" };
 const USUALLY_30 = { "": "30 days", today: "today", yesterday: "since yesterday", "7d": "7 days", "90d": "90 days", "36500d": "all days" };
@@ -32,6 +32,7 @@ const VIEWS = {
   runs: ["Runs", (_, given) => list("runs", given), ["since", "until", "model", "contains", "unpriced", "sort", "tenant"]],
   "by/user": ["By user, project…", (_, given) => dimension("user", given), ["by", ...DAYS]],
   speed: ["Speed", speed, DAYS],
+  tools: ["Tools", tools, DAYS],
   candidates: ["Candidates", candidates, DAYS],
   unpriced: ["Unpriced", unpriced, DAYS],
   span: ["Explain", span, ["tenant"]],

@@ -220,14 +220,7 @@ export async function session(id, given) {
   if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? "(others)" : agent.id ? named(agent.id) : "(none named)"), "id"], ["below", (agent) => agent.parent_id || "-", "id"], ...SPENT], row.agents));
   if (spawned.length) parts.push(make("h2", {}, "Sessions that it spawned"), table("Sub-agents", [["session", (child) => sessionLink(child, given), "id", (child) => child.id], ["state", stateCell], ...SPENT], spawned));
   parts.push(...toLookAt);
-  if (row.tools?.length) {
-    parts.push(make("h2", {}, "Tools"), table("Tools", [
-      ["tool", (tool) => (tool.other ? "(others)" : named(tool.id)), "id"],
-      ["calls", (tool) => whole(tool.calls), "number"],
-      ["failed", (tool) => whole(tool.failures), "number"],
-      ["denied", (tool) => whole(tool.denied), "number"],
-    ], row.tools));
-  }
+  if (row.tools?.length) parts.push(make("h2", {}, "Tools"), ...toolTable(row.tools));
   const again = repeats.filter((call) => call.times > 1);
   if (again.length) {
     parts.push(make("h2", {}, "Tool calls made again with the same arguments"), table("Repeated tool calls", [
@@ -309,6 +302,36 @@ export async function candidates(_, given) {
     make("h2", {}, "Agents that may have had more than they needed"),
     soft(`Of the ${counted(dearest.length, "dearest session")}: a premium model for little output and few tools (over-powered), or much context for little output (over-provisioned). To look at, not a promised saving: whether another model would have done as well, nobody knows here.`),
     found.length ? table("Candidates", [["session", (row) => sessionLink(row.session, given), "id", (row) => row.session.id], ...CANDIDATE], found) : soft("None."),
+  ];
+}
+
+// --- tools --------------------------------------------------------------------------------------------------------
+
+const fedCost = ({ fed }) => (fed == null ? "-" : fed.cost_usd == null ? make("span", { class: "bad" }, "unknown") : make("span", { title: `${fed.cost_usd_exact} USD, an estimate${fed.unpriced ? `; of ${counted(fed.unpriced, "result")} unknown` : ""}` }, `~${money(fed.cost_usd)}`));
+
+const TOOL = [
+  ["tool", (tool) => (tool.other ? "(others)" : named(tool.id)), "id"],
+  ["calls", (tool) => whole(tool.calls), "number"],
+  ["failed", (tool) => whole(tool.failures), "number"],
+  ["denied", (tool) => whole(tool.denied), "number"],
+  ["loops", (tool) => (tool.loops ? make("span", { class: "bad" }, whole(tool.loops)) : "0"), "number", (tool) => tool.loops],
+  ["own cost, USD", (tool) => make("span", { title: `${tool.cost_usd_exact} USD` }, money(tool.cost_usd)), "number", (tool) => tool.cost_usd_exact],
+  ["tokens brought", (tool) => (tool.fed == null ? "-" : whole(tool.fed.input_tokens)), "number", (tool) => tool.fed?.input_tokens],
+  ["for about, USD", fedCost, "number", (tool) => tool.fed?.cost_usd_exact],
+];
+
+const toolTable = (rows) => [
+  table("Tools", TOOL, rows),
+  rows.some((row) => row.fed) ? soft("Tokens brought: by how much results of the tool let the input of the next model call grow, and what that cost there: an estimate, within the cost of those calls.") : null,
+];
+
+export async function tools(_, given) {
+  const since = given.since || (given.until ? "" : "7d");
+  const answer = await json("summary", { ...range(given), since, by: "tool", limit: 200 });
+  return [
+    make("h2", {}, `Tools, ${rangeText({ ...given, since })}`),
+    ...(answer.tools.length ? toolTable(answer.tools) : [soft("No tool was called in this time, as far as spans tell.")]),
+    answer.tools_left_out ? soft(`${counted(answer.tools_left_out, "further tool")}: /api/v1/summary?by=tool.`) : null,
   ];
 }
 

@@ -1,0 +1,160 @@
+"""Which model calls of a trace the results of tools went into, and what that cost: an estimate by input growth.
+
+Of the calls of one session and agent, and below one tool or none, in the order in which they began, each has in its
+input what the one before had, that one's output, and the results of the tools that ended in between. So its input grew
+by these results, as far as it has more tokens than the input and the output before; what is new in an input is paid for
+at the rates of what is not read from the cache. Where calls overlap, the first call of a trace, and where the input did
+not grow, nothing is known.
+
+A function of the set of spans: neither their order of arrival nor which report of an execution came first matters.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from operator import itemgetter
+from typing import NamedTuple, TypeAlias
+
+from spanledger_processor.accounting.count_once import together
+from spanledger_processor.accounting.grouping import Groups
+from spanledger_processor.accounting.trace import COUNTED, Fed, Span
+
+_Line: TypeAlias = tuple[str, str, str]
+"""Session, agent, and the tool above: what a tool asks of a model has a context of its own."""
+_NEAR = 8
+"""Executions of one tool without an id that another report is compared with."""
+
+
+class _Times(NamedTuple):
+    """Model calls by start, and tool executions by end, each with the span's id."""
+
+    calls: list[tuple[int, bytes]]
+    tools: list[tuple[int, bytes]]
+
+
+class ToolResults:
+    """The model calls and tool executions of one trace, in order.
+
+    `spans` are those of the trace, also the ones that it is to gain.
+    """
+
+    def __init__(self, spans: Mapping[bytes, Span]) -> None:
+        self._spans = spans
+        self._lines: dict[_Line, _Times] = {}
+        self._line_of: dict[bytes, _Line] = {}
+        """Of model calls."""
+
+    @classmethod
+    def of(cls, spans: Mapping[bytes, Span], groups: Groups, roles: Mapping[bytes, str]) -> ToolResults:
+        """Return the calls and executions of a trace; nothing where it has no tools."""
+        results = cls(spans)
+        if any(span.kind == "tool" for span in spans.values()):
+            for span in spans.values():
+                results.add(span, groups, roles)
+        return results
+
+    def add(self, span: Span, groups: Groups, roles: Mapping[bytes, str]) -> Iterable[Span]:
+        """Take in a span, and return the calls of which something else may be true now."""
+        is_call = _is_counted_call(span, roles)
+        if not is_call and not _is_execution(span):
+            return ()
+        line = groups.session(span).id, groups.agent(span), groups.tool_above(span)
+        times = self._lines.setdefault(line, _Times([], []))
+        if is_call:
+            self._line_of[span.span_id] = line
+            insort(times.calls, (span.start_ns, span.span_id))
+            first = bisect_left(times.calls, (span.start_ns, span.span_id))
+            return [self._spans[span_id] for _, span_id in times.calls[first : first + 2]]
+        insort(times.tools, (span.end_ns, span.span_id))
+        first = bisect_left(times.calls, span.end_ns, key=itemgetter(0))
+        return [self._spans[span_id] for _, span_id in times.calls[first : first + 1]]
+
+    def fed(self, call: Span) -> tuple[Fed, ...]:
+        """Return what the results of each tool brought into a model call, by tool; nothing where that is not seen."""
+        line = self._line_of.get(call.span_id)
+        times = self._lines[line] if line is not None else None
+        if times is None or not times.tools:
+            return ()
+        place = bisect_left(times.calls, (call.start_ns, call.span_id))
+        before = self._spans[times.calls[place - 1][1]] if place else None
+        if before is None or before.end_ns > call.start_ns:
+            return ()
+        first = bisect_right(times.tools, before.start_ns, key=itemgetter(0))
+        last = bisect_right(times.tools, call.start_ns, key=itemgetter(0))
+        growth = _growth(before, call)
+        if growth <= 0 or first == last:
+            return ()
+        tools = _executions(self._spans[span_id] for _, span_id in times.tools[first:last])
+        return _shares(tools, growth, _cost_of(call, growth))
+
+
+def _is_counted_call(span: Span, roles: Mapping[bytes, str]) -> bool:
+    claim = span.claim
+    return (
+        span.is_model_call
+        and claim is not None
+        and not claim.cached
+        and claim.tokens[0] is not None
+        and roles.get(span.span_id) == COUNTED
+    )
+
+
+def _is_execution(span: Span) -> bool:
+    return span.kind == "tool" and bool(span.detail.tool) and not span.detail.denied
+
+
+def _growth(before: Span, call: Span) -> int:
+    """Return by how many tokens an input is more than the input and the output before it."""
+    assert before.claim is not None
+    assert call.claim is not None
+    input_tokens, output_tokens, *_ = before.claim.tokens
+    return (call.claim.tokens[0] or 0) - (input_tokens or 0) - (output_tokens or 0)
+
+
+def _cost_of(call: Span, growth: int) -> int | None:
+    """Return what so many new tokens of a call's input cost, at the rates of what it did not read from the cache."""
+    claim = call.claim
+    assert claim is not None
+    if claim.fresh is None:
+        return None
+    fresh = (claim.tokens[0] or 0) - (claim.tokens[2] or 0)
+    return claim.fresh * min(growth, fresh) // fresh if fresh > 0 else 0
+
+
+def _executions(tools: Iterable[Span]) -> list[str]:
+    """Return the tools of executions, each once however many reports of it there are."""
+    names: list[str] = []
+    ids: set[str] = set()
+    without_id: dict[str, list[Span]] = {}
+    for span in tools:
+        near = without_id.setdefault(span.detail.tool, [])
+        if span.call_id in ids or any(_is_one(span, other) for other in near[-_NEAR:]):
+            continue
+        if span.call_id:
+            ids.add(span.call_id)
+        near.append(span)
+        names.append(span.detail.tool)
+    return names
+
+
+def _is_one(one: Span, other: Span) -> bool:
+    """Return whether two sources tell of one execution, of which one knows no id."""
+    if one.call_id and other.call_id:
+        return False
+    return (one.scope, one.logged) != (other.scope, other.logged) and together(one, other)
+
+
+def _shares(tools: list[str], growth: int, cost: int | None) -> tuple[Fed, ...]:
+    """Divide tokens and cost among executions, evenly: how long each result was is not kept."""
+    number = len(tools)
+    edges = [(growth * place // number, (cost or 0) * place // number) for place in range(number + 1)]
+    shares: dict[str, list[int]] = {}
+    for tool, ((tokens, amount), (tokens_after, amount_after)) in zip(tools, pairwise(edges), strict=True):
+        share = shares.setdefault(tool, [0, 0, 0, 0])
+        share[0] += 1
+        share[1] += tokens_after - tokens
+        share[2] += amount_after - amount
+        share[3] += cost is None
+    return tuple(Fed(tool, *share) for tool, share in sorted(shares.items()))
