@@ -1,4 +1,4 @@
-"""Run `spanledger sidecar`, and print what a single look found."""
+"""The command `spanledger sidecar`, and the summary of a single scan (`--once`)."""
 
 from __future__ import annotations
 
@@ -142,19 +142,19 @@ def sidecar(
         _sources(names, roots, cast(Grain, grain)),
         0 if backfill else since,
     )
-    with _opened(settings, endpoint, protocol) as made:
-        if backfill and made.late:
-            _fail("\n".join(made.late), WRONG_USAGE)
-        for line in made.late:
+    with _opened(settings, endpoint, protocol) as opened:
+        if backfill and opened.late:
+            _fail("\n".join(opened.late), WRONG_USAGE)
+        for line in opened.late:
             log.warning(line)
         if not force:
-            _refuse_counted(made, api or _api_beside(endpoint))
-        sent = _look_once(made, bar=backfill) if once or backfill else True
+            _refuse_counted(opened, api or _api_beside(endpoint))
+        sent = _look_once(opened, bar=backfill) if once or backfill else True
         if not once:
-            made.run(_stop_signal())
+            opened.run(_stop_signal())
             return
-        _print_summary(made)
-        _end(made, sent=sent)
+        _print_summary(opened)
+        _end(opened, sent=sent)
 
 
 def _sources(names: tuple[str, ...], roots: tuple[Path, ...], grain: Grain) -> list[SourceSettings]:
@@ -167,8 +167,8 @@ def _sources(names: tuple[str, ...], roots: tuple[Path, ...], grain: Grain) -> l
 @contextmanager
 def _opened(settings: Settings, endpoint: str | None, protocol: str | None) -> Iterator[Sidecar]:
     try:
-        key, made = load_key(None, os.environ, settings.state)
-        if made:
+        key, created = load_key(None, os.environ, settings.state)
+        if created:
             click.echo("made a signing key: signatures compare only where SPANLEDGER_SIGNING_KEY is the same", err=True)
         sender = otlp(endpoint, protocol, os.environ)
         try:
@@ -182,11 +182,11 @@ def _opened(settings: Settings, endpoint: str | None, protocol: str | None) -> I
         yield opened
 
 
-def _print_summary(made: Sidecar) -> None:
+def _print_summary(opened: Sidecar) -> None:
     """Print the table, what was looked at, and every file that cannot be used."""
-    Console().print(table(made.sources, made.cursor.waiting()))
-    for source in made.sources:
-        for line in made.findings(source):
+    Console().print(table(opened.sources, opened.cursor.waiting()))
+    for source in opened.sources:
+        for line in opened.findings(source):
             click.echo(one_line(line))
         named = source.errors.named()
         for path, why in list(named.items())[:_FILES_NAMED]:
@@ -195,16 +195,16 @@ def _print_summary(made: Sidecar) -> None:
             click.echo(f"{source.name}: and {len(named) - _FILES_NAMED:,} files more")
 
 
-def _end(made: Sidecar, *, sent: bool) -> None:
-    """End with what was not done, if there is anything."""
-    address, reason = made.sender.address, made.outbox.reason
+def _end(opened: Sidecar, *, sent: bool) -> None:
+    """Exit with an error for what was not read or not sent, if there is anything."""
+    address, reason = opened.sender.address, opened.outbox.reason
     if not sent:
         _fail(f"{address} did not take everything ({reason}); the rest is sent next time", FAILED)
-    if apart := made.cursor.apart():
+    if apart := opened.cursor.apart():
         _fail(f"{address} refuses {apart:,} spans for good ({reason}); they are offered again next time", FAILED)
-    if made.outbox.rejected:
-        _fail(f"{address} left out {made.outbox.rejected:,} spans of what it took; they are lost there", FAILED)
-    homes = [source for source in made.sources if any(is_folder(root / "sessions") for root in source.roots())]
+    if opened.outbox.rejected:
+        _fail(f"{address} left out {opened.outbox.rejected:,} spans of what it took; they are lost there", FAILED)
+    homes = [source for source in opened.sources if any(is_folder(root / "sessions") for root in source.roots())]
     if not homes:
         _fail("there was nothing to read: no home has a folder sessions; name one with --root", FAILED)
     if all(source.errors.count and source.counts.unread >= source.counts.sessions for source in homes):
@@ -218,7 +218,7 @@ def _api_beside(endpoint: str | None) -> str:
     return f"http://[{host}]:{_API_PORT}" if ":" in host else f"http://{host}:{_API_PORT}"
 
 
-def _refuse_counted(made: Sidecar, api: str) -> None:
+def _refuse_counted(opened: Sidecar, api: str) -> None:
     """End where the ledger has sessions of these homes: their sums would count a second time."""
 
     def first_known(names: Iterable[str]) -> str | None:
@@ -226,7 +226,7 @@ def _refuse_counted(made: Sidecar, api: str) -> None:
         return next((name for name in islice(names, _ASKED) if any(_knows(api, name, one) for one in tenants)), None)
 
     try:
-        made.refuse_counted(first_known)
+        opened.refuse_counted(first_known)
     except PermissionError as error:
         _fail(str(error), FAILED)
     except AlreadyCountedError as error:
@@ -247,9 +247,9 @@ def _tenants(api: str) -> list[str]:
 
 def _knows(api: str, session: str, tenant: str) -> bool:
     """Return whether the ledger has a session of a tenant; False where nobody answers as one does."""
-    asked = f"?tenant={quote(tenant, safe='')}" if tenant else ""
-    found = _answer(f"{api}/api/v1/sessions/{quote(session, safe='')}{asked}")
-    return nested(found, "cost_usd") is not None
+    query = f"?tenant={quote(tenant, safe='')}" if tenant else ""
+    answer = _answer(f"{api}/api/v1/sessions/{quote(session, safe='')}{query}")
+    return nested(answer, "cost_usd") is not None
 
 
 def _answer(url: str) -> Any:
@@ -259,9 +259,9 @@ def _answer(url: str) -> Any:
         PermissionError: it may not be asked, so that nobody knows.
     """
     opener, token = urllib.request.build_opener(urllib.request.ProxyHandler({})), os.environ.get(_TOKEN_VARIABLE)
-    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})  # noqa: S310
     try:
-        with opener.open(asked, timeout=_PATIENCE) as response:
+        with opener.open(request, timeout=_PATIENCE) as response:
             return json.loads(response.read(_LONGEST_ANSWER)) if response.status == HTTPStatus.OK else None
     except urllib.error.HTTPError as error:
         error.close()  # it is the answer, and holds the connection
@@ -276,9 +276,9 @@ def _answer(url: str) -> Any:
         return None
 
 
-def _look_once(made: Sidecar, *, bar: bool) -> bool:
+def _look_once(opened: Sidecar, *, bar: bool) -> bool:
     with _progress(bar) as progress:
-        return made.once(progress)
+        return opened.once(progress)
 
 
 @contextmanager
@@ -323,11 +323,11 @@ _ROWS: Sequence[tuple[str, Callable[[Source], str]]] = (
 
 
 def table(sources: Sequence[Source], waiting: int) -> Table:
-    """One column a source; below it how many spans still wait for the endpoint."""
-    found = Table(box=box.SIMPLE, caption=f"{waiting} spans wait for the endpoint" if waiting else None)
-    found.add_column("new")
+    """Return the summary: one column for each source, and below it the spans that still wait for the endpoint."""
+    result = Table(box=box.SIMPLE, caption=f"{waiting} spans wait for the endpoint" if waiting else None)
+    result.add_column("new")
     for source in sources:
-        found.add_column(source.name, justify="right")
+        result.add_column(source.name, justify="right")
     for name, cell in _ROWS:
-        found.add_row(name, *(cell(source) for source in sources))
-    return found
+        result.add_row(name, *(cell(source) for source in sources))
+    return result

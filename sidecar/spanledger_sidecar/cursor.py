@@ -1,8 +1,8 @@
-"""Keep what was read and what was acknowledged, in LMDB.
+"""The sidecar's state in LMDB: how far each file was read, and the queue of spans.
 
-One write transaction holds both the spans that came of a change and the state after it, so that neither is lost nor
-made twice, wherever the process is killed. Spans wait in a queue on disk until the endpoint has acknowledged them. One
-that was sent and not acknowledged is sent again as it was, with the same ids.
+One write transaction holds both the spans of a change and the state after it, so that a process that is killed anywhere
+neither loses nor doubles them. Spans stay in the queue until the endpoint has acknowledged them. One that was sent and
+not acknowledged is sent again unchanged, with the same ids.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Cursor:
 
     @contextmanager
     def write(self) -> Iterator[Change]:
-        """One transaction: all of it lands, or none."""
+        """Open a write transaction: all of it is committed, or none."""
         with self._env.begin(write=True) as transaction:
             yield Change(transaction, self._tables)
 
@@ -95,14 +95,14 @@ class Cursor:
         return entries
 
     def set_apart(self, batch: Batch) -> None:
-        """Keep spans apart, and send them no more: the endpoint refuses them for good."""
+        """Move spans out of the queue that the endpoint refuses for good."""
         with self._env.begin(write=True) as transaction:
             for key, span in batch:
                 transaction.delete(key, db=self._tables["queue"])
                 transaction.put(key, span.pack(), db=self._tables["apart"])
 
     def offer_again(self) -> int:
-        """Let what was kept apart wait again, before everything else; how many spans that is."""
+        """Queue the spans that were refused before again, ahead of all others; return how many they are."""
         with self._env.begin(write=True) as transaction:
             rows = [(bytes(key), bytes(span)) for key, span in transaction.cursor(self._tables["apart"])]
             for key, span in rows:
@@ -126,8 +126,8 @@ class Change:
 
     def state(self, source: str, session: str) -> bytes | None:
         """Return what is remembered of a session."""
-        found: bytes | None = self._transaction.get(_session_key(source, session), db=self._tables["state"])
-        return found
+        record: bytes | None = self._transaction.get(_session_key(source, session), db=self._tables["state"])
+        return record
 
     def states(self, source: str) -> Iterator[tuple[str, bytes]]:
         """Return what is remembered of each of a source's sessions."""
@@ -145,7 +145,7 @@ class Change:
         return session.decode("utf-8", "surrogateescape"), unpack(note) if note else None
 
     def count(self, key: bytes, session: str, note: Any = None) -> None:
-        """Let `session` have counted what `key` stands for."""
+        """Store that `session` counted what `key` stands for."""
         stored = session.encode("utf-8", "surrogateescape")
         if note is not None:
             stored += b"\0" + pack(note)
@@ -158,21 +158,21 @@ class Change:
         self._transaction.delete(key.encode(), db=self._tables["meta"])
 
     def enqueue(self, spans: list[bytes]) -> None:
-        """Let spans, in their stored form, wait behind those that wait already."""
+        """Append spans, in their stored form, to the queue."""
         if not spans:
             return
         queue = self._transaction.cursor(self._tables["queue"])
         number = int.from_bytes(queue.key()) if queue.last() else 0
-        for place, span in enumerate(spans, number + 1):
-            self._transaction.put(place.to_bytes(8), span, db=self._tables["queue"], append=True)
+        for position, span in enumerate(spans, number + 1):
+            self._transaction.put(position.to_bytes(8), span, db=self._tables["queue"], append=True)
 
 
 def _states(rows: Any, source: str) -> Iterator[tuple[str, bytes]]:
     prefix = f"{source}:".encode()
-    found = rows.set_range(prefix)
-    while found and rows.key().startswith(prefix):
+    has_row = rows.set_range(prefix)
+    while has_row and rows.key().startswith(prefix):
         yield rows.key()[len(prefix) :].decode("utf-8", "surrogateescape"), rows.value()
-        found = rows.next()
+        has_row = rows.next()
 
 
 def _session_key(source: str, session: str) -> bytes:
@@ -180,7 +180,7 @@ def _session_key(source: str, session: str) -> bytes:
 
 
 def _locked(path: Path) -> int:
-    """Keep a second sidecar out: two would send everything twice."""
+    """Lock the folder: two sidecars would send everything twice."""
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

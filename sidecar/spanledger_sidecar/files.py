@@ -1,7 +1,7 @@
-"""Read files that somebody else writes: never locked, never followed through a link, never larger than a limit.
+"""Files that other programs write: read without a lock, never through a link, and up to a limit of size.
 
-Also here: the session folders of a home, the signals and events that tell a changed file, and the files that cannot be
-used.
+Also here: the session folders of a home, the signals and events by which a changed file is recognised, and the faults
+of files that cannot be used.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_BYTES = 64 * 1024 * 1024
 
 
 class Signal(NamedTuple):
-    """By what a changed file is reported from an unchanged one."""
+    """The state of a file by which a change is recognised."""
 
     mtime_ns: int
     size: int
@@ -73,7 +73,7 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 
 def _parsed(content: bytes) -> Any:
-    """JSON; also with half characters in its texts, which JavaScript writes and orjson refuses."""
+    """Parse JSON; also with lone surrogates in its texts, which JavaScript writes and orjson refuses."""
     try:
         return orjson.loads(content)
     except orjson.JSONDecodeError as error:
@@ -142,18 +142,18 @@ Signals: TypeAlias = dict[str, tuple[int, int, int]]
 
 
 def list_sessions(root: Path, report: Callable[[Path, str], None] = lambda *_: None) -> dict[str, Path] | None:
-    """Return the session folders of a home by name; None where they cannot be listed now, which says nothing of any.
+    """Return the session folders of a home by name; None where they cannot be listed now.
 
-    `report` is told of what is left out, and why.
+    `report` is called with each folder that is left out, and the reason.
     """
-    found: dict[str, Path] = {}
+    sessions: dict[str, Path] = {}
     try:
         with os.scandir(root / "sessions") as entries:
             for entry in entries:
                 if entry.is_symlink():
                     report(Path(entry.path), "is a symbolic link, which is not followed")
                 elif entry.is_dir() and entry.name.isprintable():
-                    found[entry.name] = Path(entry.path)
+                    sessions[entry.name] = Path(entry.path)
                 elif entry.is_dir():
                     report(Path(entry.path), "has a name that is no text, and is left out")
     except FileNotFoundError:
@@ -161,17 +161,17 @@ def list_sessions(root: Path, report: Callable[[Path, str], None] = lambda *_: N
     except OSError as error:
         report(root / "sessions", f"cannot be listed: {error.strerror}")
         return None
-    return found
+    return sessions
 
 
 def signals(folder: Path, names: Iterable[str], below: str = "") -> Signals:
     """Return the signals of the files `names` in a folder, and of those in the folders inside its folder `below`."""
-    found: Signals = {}
-    _add(found, str(folder), names, "")
+    result: Signals = {}
+    _add(result, str(folder), names, "")
     if below:
         for child in subfolders(folder / below):
-            _add(found, str(child), names, f"{child.name}/")
-    return found
+            _add(result, str(child), names, f"{child.name}/")
+    return result
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -183,19 +183,19 @@ def subfolders(folder: Path) -> list[Path]:
         return []
 
 
-def newest(found: Signals) -> int:
+def newest(file_signals: Signals) -> int:
     """Return when the newest of these files was written, in ms since 1970; 0 where there is none."""
-    return max((mtime_ns // 1_000_000 for mtime_ns, _, _ in found.values()), default=0)
+    return max((mtime_ns // 1_000_000 for mtime_ns, _, _ in file_signals.values()), default=0)
 
 
-def _add(found: Signals, folder: str, names: Iterable[str], prefix: str) -> None:
+def _add(result: Signals, folder: str, names: Iterable[str], prefix: str) -> None:
     for name in names:
         try:
             status = os.stat(f"{folder}/{name}", follow_symlinks=False)  # noqa: PTH116 - a Path for each costs as much again
         except OSError:
             continue
         if not stat.S_ISDIR(status.st_mode):
-            found[prefix + name] = (status.st_mtime_ns, status.st_size, status.st_ino)
+            result[prefix + name] = (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 log = logging.getLogger(__name__)
@@ -206,32 +206,32 @@ _NAMED = 1000
 
 
 class FileErrors:
-    """Call it with a file and why it cannot be used, or not all of it. `count` is how often that was news."""
+    """Faults of files, each logged once; `count` of them were new. Call it with a file and why it cannot be used."""
 
     def __init__(self) -> None:
         self.count = 0
-        self._told: dict[Path, tuple[str, int, int]] = {}
+        self._reported: dict[Path, tuple[str, int, int]] = {}
 
     def named(self) -> dict[Path, str]:
         """Return every file that was reported, and why, as far as they are remembered."""
-        return {path: why for path, (why, _, _) in self._told.items()}
+        return {path: why for path, (why, _, _) in self._reported.items()}
 
     def recall(self, kept: Mapping[bytes, tuple[str, int, int]]) -> None:
-        """Take faults of earlier runs, as `kept` gave them, for told: their files are not read again as they are."""
+        """Load faults of earlier runs, as `kept` returned them: such a file is not read again as it is."""
         for path, (why, mtime_ns, size) in kept.items():
-            self._told[Path(os.fsdecode(path))] = (why, mtime_ns, size)
+            self._reported[Path(os.fsdecode(path))] = (why, mtime_ns, size)
 
     def kept(self, names: Collection[str]) -> dict[bytes, tuple[str, int, int]]:
         """Return the faults of files with these names, for a later run; other faults are found by every scan."""
-        return {os.fsencode(path): news for path, news in self._told.items() if path.name in names and news[1]}
+        return {os.fsencode(path): news for path, news in self._reported.items() if path.name in names and news[1]}
 
     def __call__(self, path: Path, why: str) -> None:
         news = (why, *_written(path))
-        if self._told.get(path) == news:
+        if self._reported.get(path) == news:
             return
-        if len(self._told) >= _KEPT:
-            self._told.clear()
-        self._told[path] = news
+        if len(self._reported) >= _KEPT:
+            self._reported.clear()
+        self._reported[path] = news
         self.count += 1
         if self.count <= _NAMED:
             line = f"{path} {why}; it is tried again when it changes"
@@ -263,7 +263,7 @@ def is_folder(path: Path) -> bool:
 
 def real_folders(paths: Iterable[Path]) -> list[Path]:
     """Return the folders behind `paths` that are there, each once: the old home is a link to the new one."""
-    found: dict[tuple[int, int], Path] = {}
+    folders: dict[tuple[int, int], Path] = {}
     for path in paths:
         try:
             resolved = path.resolve(strict=True)
@@ -271,12 +271,12 @@ def real_folders(paths: Iterable[Path]) -> list[Path]:
         except OSError:
             continue
         if stat.S_ISDIR(status.st_mode):
-            found.setdefault((status.st_dev, status.st_ino), resolved)
-    return list(found.values())
+            folders.setdefault((status.st_dev, status.st_ino), resolved)
+    return list(folders.values())
 
 
 def identity_of(path: Path) -> str:
-    """Return what stays of a folder when it is renamed; empty where it is gone."""
+    """Return an identity of a folder that a new name does not change; empty where it is gone."""
     try:
         status = path.stat()
     except OSError:
@@ -294,7 +294,7 @@ _STEP_MS = 200
 class Watcher:
     """Watches the `sessions` folders of homes in a thread: folders, since every rename gives a file a new inode.
 
-    What changed comes into `changes` as paths. Where the system cannot watch so much, the scans must do.
+    Paths that changed are put into `changes`. Where the system cannot watch so many folders, the scans find them.
     """
 
     names: Collection[str]
@@ -304,7 +304,7 @@ class Watcher:
     _thread: threading.Thread | None = None
 
     def follow(self, roots: Iterable[Path]) -> bool:
-        """Watch these homes from now on, instead of others; whether that is new, so that a scan is due."""
+        """Watch these homes from now on, and no others; return whether they changed, so that a scan is due."""
         folders = tuple((path, identity_of(path)) for root in roots if is_folder(path := root / "sessions"))
         if folders == self.watched:
             return False

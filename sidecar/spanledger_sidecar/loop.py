@@ -1,4 +1,4 @@
-"""Read what changed, make spans that wait on disk, and send them until they are acknowledged.
+"""The sidecar's loop: read changed files, queue their spans on disk, and send these until they are acknowledged.
 
 `start` is what `serve` calls: the sidecar runs in threads beside the server and hands its requests to a function.
 """
@@ -37,7 +37,7 @@ SOURCES: tuple[SourceName, ...] = ("mux", "tilth")
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """One kind of file and its homes; without homes, where the agent itself keeps it.
+    """One kind of usage files and the homes to read them in; without `roots`, the agent's own default.
 
     `grain`: `auto` takes the finest that a workspace's files have; `usage` never opens chat files.
     """
@@ -51,7 +51,7 @@ class SourceSettings:
 class Settings:
     """`since_ms` counts at the first run of a source only: what ended before is left out. None: before now; 0: nothing.
 
-    Periods in seconds. `settle`: how long the finer files are waited for before a usage file's remainder is sent.
+    Periods in seconds. `settle`: how long the remainder of a usage file is held back, waiting for the finer files.
     `scan_every`: the time between the beginnings of two scans of everything, and so the bound on how late a change is
     seen that no event of the system tells of.
     `waiting`: spans in the queue beyond which no more files are read.
@@ -74,7 +74,7 @@ Progress = Callable[[int, int], None]
 
 
 def signing(signer: Signer) -> Sign:
-    """`signer` as sources use it."""
+    """Return a function that signs tool calls, as sources call it."""
 
     def sign(name: str, arguments: Any) -> tuple[str, str]:
         signature = signer.sign(ToolCall(name, arguments))
@@ -84,11 +84,11 @@ def signing(signer: Signer) -> Sign:
 
 
 ReadCounts: TypeAlias = Callable[[Iterable[str]], str | None]
-"""The first of these sessions that a ledger has; None if it has none of them."""
+"""Returns the first of these sessions that a ledger has; None if it has none of them."""
 
 
 class AlreadyCountedError(Exception):
-    """A first run would count everything of a source that the ledger has sessions of; the message names one."""
+    """A first run would count again what the ledger has of a source; the message names one session."""
 
 
 def start(settings: Settings, post: Post, signer: Signer, counted: ReadCounts = lambda _: None) -> Running:
@@ -148,7 +148,7 @@ class Sidecar:
         self.first = {source.name for source in self.sources if self._is_first_run(source.name)}
         self._since = {source.name: self._first_run(source.name) for source in self.sources}
         self._more = threading.Event()
-        self._told: dict[str, tuple[int, int]] = {}
+        self._reported: dict[str, tuple[int, int]] = {}
         self.outbox = Outbox(self.cursor, sender, settings.batch)
         if offered := self.cursor.offer_again():
             log.info("%d spans that were refused before are offered again", offered)
@@ -185,9 +185,9 @@ class Sidecar:
         return kept
 
     def _recall_faults(self, source: Source) -> dict[bytes, tuple[str, int, int]]:
-        """Let a source know of files that are as bad as an earlier run found them; return those of all homes."""
+        """Load the faults of files that are as an earlier run left them into a source; return those of all homes."""
         kept = unchanged(self.cursor.meta(f"{source.name} faults") or {})
-        folders = [root / "sessions" for root in real_folders(source.places())]
+        folders = [root / "sessions" for root in real_folders(source.candidates())]
         here = {
             path: fault
             for path, fault in kept.items()
@@ -197,7 +197,7 @@ class Sidecar:
         return kept
 
     def _keep_faults(self, source: Source) -> None:
-        """Remember on disk which files cannot be used: they are not read again before they change."""
+        """Store which files cannot be used: they are not read again before they change."""
         faults = self._faults[source.name] | source.errors.kept(source.names)
         if faults != self._faults[source.name]:
             self._faults[source.name] = faults
@@ -205,13 +205,13 @@ class Sidecar:
                 change.set_meta(f"{source.name} faults", faults)
 
     def refuse_counted(self, counted: ReadCounts) -> None:
-        """Raise if a first run is to count everything, and the ledger has sessions of these homes.
+        """Refuse a first run that counts everything where the ledger has sessions of these homes.
 
         Turns have the ids that they had, and count once; sums of which no turn is known would count a second time. The
         next start is a first run as well.
 
         Raises:
-            AlreadyCountedError: it has.
+            AlreadyCountedError: the ledger has one.
             Exception: what `counted` raises.
         """
         if self.settings.since_ms != 0:
@@ -219,10 +219,10 @@ class Sidecar:
         try:
             for source in self.sources:
                 names = (name for root in source.roots() for name in list_sessions(root) or ())
-                if source.name in self.first and (found := counted(names)) is not None:
+                if source.name in self.first and (session := counted(names)) is not None:
                     raise AlreadyCountedError(
-                        f"the ledger has session {found} of {source.name} already: single turns would count once, but "
-                        "sums of which no turn is known twice"
+                        f"the ledger has session {session} of {source.name} already: single turns would count once, "
+                        "but sums of which no turn is known twice"
                     )
         except Exception:
             with self.cursor.write() as change:
@@ -233,19 +233,19 @@ class Sidecar:
     def scan(self, room: Callable[[], bool], *, settle: float, progress: Progress = lambda *_: None) -> None:
         """Look at everything once."""
         for source in self.sources:
-            source.scan(source.roots(), self._look(source, room, settle, progress))
+            source.scan(source.roots(), self._context(source, room, settle, progress))
             self._keep_faults(source)
         self._more.set()
 
     def findings(self, source: Source) -> list[str]:
-        """Return what was looked at, what was there, and what of it is not counted, in lines for people."""
-        return [*(f"{source.name}: {_found_at(place)}" for place in source.places()), *self._left_out(source)]
+        """Return the homes of a source, their states and the usage that is not counted, as lines for people."""
+        return [*(f"{source.name}: {_state_of(root)}" for root in source.candidates()), *self._left_out(source)]
 
     def _left_out(self, source: Source) -> list[str]:
-        """Return what is not counted and was not told yet, why, and how to count it."""
+        """Return the usage that is not counted and was not reported yet, with the reason and a way to count it."""
         counts, since_ms, given = source.counts, self._since[source.name], self.settings.since_ms
-        known, copied = self._told.get(source.name, (0, 0))
-        if source.name in self._told or source.name not in self.first:
+        known, copied = self._reported.get(source.name, (0, 0))
+        if source.name in self._reported or source.name not in self.first:
             before = f"that is dated before {_day(since_ms)}, from when on usage counts. " + AGAIN.format(
                 self.cursor.path
             )
@@ -255,29 +255,29 @@ class Sidecar:
             before = f"that is from before {_day(given)} (--since, --backfill)"
         kinds = ((counts.known, known, before), (counts.copied, copied, COPIED))
         lines = []
-        for sessions, told, why in kinds:
-            fresh = dict(islice(sessions.items(), told, None))
+        for sessions, reported, why in kinds:
+            fresh = dict(islice(sessions.items(), reported, None))
             if fresh:
                 lines.append(
                     f"{source.name}: {sum(fresh.values()):,} tokens of {_sessions_of(fresh)} are not counted: {why}"
                 )
         return lines
 
-    def _tell(self, source: Source) -> None:
-        """Log what was found at the first look, and then what else is not counted, once."""
-        level = logging.WARNING if source.name in self._told else logging.INFO
-        lines = self._left_out(source) if source.name in self._told else self.findings(source)
-        self._told[source.name] = len(source.counts.known), len(source.counts.copied)
+    def _log_findings(self, source: Source) -> None:
+        """Log the findings of the first scan; after later ones only what else is not counted."""
+        level = logging.WARNING if source.name in self._reported else logging.INFO
+        lines = self._left_out(source) if source.name in self._reported else self.findings(source)
+        self._reported[source.name] = len(source.counts.known), len(source.counts.copied)
         for line in lines:
             log.log(level, line)
 
-    def _look(
+    def _context(
         self, source: Source, room: Callable[[], bool], settle: float, progress: Progress = lambda *_: None
     ) -> ScanContext:
         return ScanContext(self._now_ms(), round(settle * 1000), self._since[source.name], room, progress)
 
     def once(self, progress: Progress = lambda *_: None) -> bool:
-        """Scan and send; whether all of it was acknowledged."""
+        """Scan and send; return whether everything was acknowledged."""
 
         def room() -> bool:
             return self.cursor.waiting() < self.settings.waiting or self.outbox.drain()
@@ -333,7 +333,7 @@ class Sidecar:
             stop.wait(self.settings.tick)
 
     def _read(self, room: Callable[[], bool], watchers: list[Watcher], next_scan: float) -> float:
-        """One turn of the reading loop; when the next scan of everything is due (monotonic seconds)."""
+        """Read what changed; return when the next scan of everything is due (monotonic seconds)."""
         scan = time.monotonic() >= next_scan
         begun = time.monotonic()
         for source, watcher in zip(self.sources, watchers, strict=True):
@@ -342,11 +342,11 @@ class Sidecar:
             sessions = _sessions(watcher, roots)
             sessions |= {name: root for name, (at, root) in source.again.items() if at <= self._now_ms()}
             if scan:
-                source.scan(roots, self._look(source, room, self.settings.settle))
+                source.scan(roots, self._context(source, room, self.settings.settle))
             elif sessions:
-                source.touched(sessions, self._look(source, room, self.settings.settle))
+                source.touched(sessions, self._context(source, room, self.settings.settle))
             if scan or sessions:
-                self._tell(source)
+                self._log_findings(source)
                 self._keep_faults(source)
         self._more.set()
         if not scan:
@@ -372,17 +372,17 @@ def _sessions_of(tokens: Mapping[str, int]) -> str:
     return f"{len(tokens)} session{'s' * (len(tokens) != 1)} ({', '.join(tokens)})"
 
 
-def _found_at(place: Path) -> str:
-    if is_folder(place / "sessions"):
-        return f"reads {place}"
+def _state_of(root: Path) -> str:
+    if is_folder(root / "sessions"):
+        return f"reads {root}"
     try:
-        is_shut = not os.access(place, os.X_OK) if stat.S_ISDIR(place.stat().st_mode) else None
+        is_shut = not os.access(root, os.X_OK) if stat.S_ISDIR(root.stat().st_mode) else None
     except PermissionError:
         is_shut = True
     except OSError:
-        return f"{place} is not there (yet)"
+        return f"{root} is not there (yet)"
     why = {None: "is no folder", True: "may not be opened", False: "has no folder sessions (yet)"}[is_shut]
-    return f"{place} {why}: nothing is read there"
+    return f"{root} {why}: nothing is read there"
 
 
 def _day(at_ms: int) -> str:
@@ -397,14 +397,14 @@ def _source(source: SourceSettings, cursor: Cursor, sign: Sign, environ: Mapping
 
 def _sessions(watcher: Watcher, roots: list[Path]) -> dict[str, Path]:
     """Return the sessions whose files changed, with their homes."""
-    found: dict[str, Path] = {}
+    changed: dict[str, Path] = {}
     while True:
         try:
             paths = watcher.changes.get_nowait()
         except queue.Empty:
-            return found
+            return changed
         for path in paths:
             for root in roots:
                 sessions = root / "sessions"
                 if path.is_relative_to(sessions) and path != sessions:
-                    found[path.relative_to(sessions).parts[0]] = root
+                    changed[path.relative_to(sessions).parts[0]] = root

@@ -1,6 +1,6 @@
-"""What sources read, one record a span, in the sidecar's own terms, and the values that records are made of.
+"""Records, one for each span that a source makes, and the values that they are made of.
 
-Also here: ids as hashes of what a span stands for, single values out of files that somebody else writes, and the
+Also here: ids as hashes of what a span stands for, single values out of files that other programs write, and the
 stored form of plain values.
 """
 
@@ -20,7 +20,7 @@ Granularity: TypeAlias = Literal["per-message", "per-turn", "per-session-aggrega
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Whose usage it is: a Mux workspace, a tilth session. Empty where not known; no titles, no paths."""
+    """A Mux workspace or a tilth session. Fields are empty where not known; none is a title or a path."""
 
     id: str
     parent: str = ""
@@ -31,7 +31,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class BaseRecord:
-    """What every record has. Times in ms since 1970; `source` is the source's name (`mux`, `tilth`)."""
+    """Fields of all records. Times in ms since 1970; `source` is the source's name (`mux`, `tilth`)."""
 
     source: str
     session: Session
@@ -97,22 +97,22 @@ UNDATED = "its time is not known: it stands where its file was written"
 
 
 def trace_id(*parts: object) -> bytes:
-    """16 bytes for the trace of what `parts` name."""
+    """Return the id (16 bytes) of the trace that `parts` identify."""
     return _digest(b"trace", 16, parts)
 
 
 def span_id(*parts: object) -> bytes:
-    """8 bytes for the span of what `parts` name."""
+    """Return the id (8 bytes) of the span that `parts` identify."""
     return _digest(b"span", 8, parts)
 
 
 def dedup_key(*parts: object) -> bytes:
-    """16 bytes under which it is remembered that what `parts` name was taken."""
+    """Return the key (16 bytes) under which it is stored that what `parts` identify was counted."""
     return _digest(b"dedup_key", 16, parts)
 
 
 def _digest(purpose: bytes, size: int, parts: tuple[object, ...]) -> bytes:
-    """Parts are hashed with their lengths, so they cannot run together. No id is all zeros (OTLP's "no id")."""
+    """Return a hash of the parts and their lengths, so that no two lists are alike; never all zeros, OTLP's "no id"."""
     encoded = [str(part).encode("utf-8", "surrogatepass") for part in parts]
     joined = b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
     digest = blake2b(joined, digest_size=size, person=purpose).digest()
@@ -120,14 +120,14 @@ def _digest(purpose: bytes, size: int, parts: tuple[object, ...]) -> bytes:
 
 
 Sign: TypeAlias = Callable[[str, Any], tuple[str, str]]
-"""A tool's name and arguments to its signature and the signature's scope; both empty if there is none."""
+"""Returns a tool call's signature and its scope for the tool's name and arguments; both empty if there is none."""
 
 _LONGEST = 256
 _MOST = 2**53
 
 
 class UnreadableError(Exception):
-    """This file cannot be used as it is now; the message says why, and never what it holds."""
+    """A file cannot be used as it is now; the message says why, and never what it holds."""
 
 
 def count(value: Any) -> int:
@@ -149,13 +149,13 @@ Direction: TypeAlias = Literal["input", "output"]
 
 
 def unknown_directions(given: Iterable[Any], answer: Iterable[Any]) -> tuple[Direction, ...]:
-    """Return of which direction a number of tokens, `given` or `answer`, is none: nobody knows how much was used."""
-    found: list[Direction] = []
+    """Return the directions in which a value that should be a number of tokens is none, so that usage is unknown."""
+    directions: list[Direction] = []
     if no_counts(given):
-        found.append("input")
+        directions.append("input")
     if no_counts(answer):
-        found.append("output")
-    return tuple(found)
+        directions.append("output")
+    return tuple(directions)
 
 
 EARLIEST_MS, LATEST_MS = 946_684_800_000, 4_102_444_800_000
@@ -178,7 +178,7 @@ def later(start_ms: int, duration_ms: int) -> int:
 
 
 def dated(record: Record, fallback_ms: int) -> Record:
-    """Return a record whose times are known: one without an end stands at `fallback_ms`, with a note that says so."""
+    """Return a record with known times: one without an end gets `fallback_ms`, and a note that says so."""
     end_ms = time_ms(record.end_ms)
     if not end_ms:
         note = "; ".join(filter(None, (record.note, UNDATED)))
@@ -188,12 +188,12 @@ def dated(record: Record, fallback_ms: int) -> Record:
 
 
 def text(value: Any) -> str:
-    """Text of at most 256 characters, a question mark for each half character; empty for anything else."""
+    """Return text of at most 256 characters, `?` for each lone surrogate; empty for anything that is no text."""
     return value[:_LONGEST].encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def nested(value: Any, *keys: str) -> Any:
-    """Return what stands at a path of keys, None if nothing does."""
+    """Return the value at a path of keys, None if there is none."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value

@@ -22,7 +22,7 @@ from spanledger_sidecar.spans import Span, readable
 log = logging.getLogger(__name__)
 
 Post: TypeAlias = Callable[[bytes], Result]
-"""Takes one encoded ExportTraceServiceRequest; how that ended."""
+"""Sends one encoded ExportTraceServiceRequest and returns the result."""
 
 PROTOCOLS = ("grpc", "http/protobuf")
 _TRACES_PATH = "/v1/traces"
@@ -35,7 +35,7 @@ _REFUSED_IN_A_ROW = 64
 
 
 class Sender(Protocol):
-    """Hands spans over. `address` is for people."""
+    """Sends spans to one endpoint. `address` is for people."""
 
     @property
     def address(self) -> str: ...
@@ -93,7 +93,7 @@ _AS_OPTIONS = {
     ": leave traces out of the exporter's signals": "",
     ", or leave traces out of signals": "",
 }
-"""What the exporters' hints say of their own settings, and what there is here in place of these."""
+"""Hints of the exporters on their own settings, and the options of the sidecar that correspond to them."""
 
 
 def _as_options(reason: str) -> str:
@@ -180,7 +180,7 @@ class Outbox:
         self._batch = batch
         self._refused_in_a_row = 0
         self._taken = False
-        self._told = ""
+        self._logged = ""
 
     def send(self) -> bool | None:
         """Send what has waited longest: whether all of it was acknowledged or set apart, None if nothing waits."""
@@ -199,9 +199,9 @@ class Outbox:
             went = False
             self._fails(self.reason)
         if went and not refused:
-            if self._told:
+            if self._logged:
                 log.warning("%s takes spans again", self._sender.address)
-            self.reason = self._told = ""
+            self.reason = self._logged = ""
         return went
 
     def drain(self) -> bool:
@@ -245,9 +245,9 @@ class Outbox:
 
     def _fails(self, reason: str) -> None:
         """Say it once an outage, and again when it fails for another reason."""
-        if reason != self._told:
+        if reason != self._logged:
             log.warning(
                 "%s does not take spans (%s); %d wait, and are tried again",
                 *(self._sender.address, reason, self._cursor.waiting()),
             )
-        self.reason = self._told = reason
+        self.reason = self._logged = reason

@@ -195,19 +195,19 @@ def _tool(record: ToolRecord) -> Attributes:
     )
 
 
-def readable(made: Span) -> ReadableSpan:
+def readable(span: Span) -> ReadableSpan:
     """Return the SDK's span, with our ids: ids that a tracer chose would differ when a span is sent again."""
-    parent = _context(made.trace_id, made.parent_id) if made.parent_id else None
+    parent = _context(span.trace_id, span.parent_id) if span.parent_id else None
     return ReadableSpan(
-        made.name,
-        _context(made.trace_id, made.span_id),
+        span.name,
+        _context(span.trace_id, span.span_id),
         parent,
-        _resource(made.source),
-        made.attributes,
-        kind=SpanKind.CLIENT if made.client else SpanKind.INTERNAL,
-        status=Status(StatusCode.ERROR if made.failed else StatusCode.UNSET),
-        start_time=made.start_ns,
-        end_time=made.end_ns,
+        _resource(span.source),
+        span.attributes,
+        kind=SpanKind.CLIENT if span.client else SpanKind.INTERNAL,
+        status=Status(StatusCode.ERROR if span.failed else StatusCode.UNSET),
+        start_time=span.start_ns,
+        end_time=span.end_ns,
         instrumentation_scope=_scope(),
     )
 

@@ -1,4 +1,4 @@
-"""Vectors over Mux's five disjoint token classes, of tokens or of money, and what may stand in for what.
+"""Vectors over Mux's five disjoint token classes, of tokens or of money, and their arithmetic by class and by group.
 
 The classes of one group are one amount seen at another resolution: a chat row may lack the cache writes or the
 estimated reasoning that the usage file has, so what is too much in one class of a group makes up for what is missing in
@@ -74,19 +74,19 @@ def same(one: TokenVector, other: TokenVector) -> bool:
 
 
 def missing(whole: TokenVector, part: TokenVector) -> TokenVector:
-    """Return what `part` lacks of `whole`: by group, and within a group in the classes that lack it."""
+    """Return `whole` less `part`: by group, and within a group from the classes that lack something."""
     return TokenVector(*_lacks(whole[:3], part[:3]), *_lacks(whole[3:], part[3:]))
 
 
 def _lacks(whole: tuple[int, ...], part: tuple[int, ...]) -> list[int]:
     gaps = [a - b for a, b in zip(whole, part, strict=True)]
     surplus = -sum(gap for gap in gaps if gap < 0)
-    found = []
+    result = []
     for gap in gaps:
         used = min(max(gap, 0), surplus)
         surplus -= used
-        found.append(max(gap, 0) - used)
-    return found
+        result.append(max(gap, 0) - used)
+    return result
 
 
 def capped(whole: TokenVector, part: TokenVector) -> TokenVector:
@@ -95,7 +95,7 @@ def capped(whole: TokenVector, part: TokenVector) -> TokenVector:
 
 
 def settled(whole: TokenVector, part: TokenVector) -> TokenVector:
-    """`part`, spread over the classes as `whole` is; what it has more than `whole` stays, in a group's first class."""
+    """Return `part` spread over the classes as `whole` is; what exceeds `whole` stays in a group's first class."""
     over_input = max(0, part.inputs - whole.inputs)
     over_output = max(0, part.outputs - whole.outputs)
     spread = whole.minus(missing(whole, part))
@@ -105,27 +105,27 @@ def settled(whole: TokenVector, part: TokenVector) -> TokenVector:
 
 
 def taken(pool: TokenVector, amount: TokenVector) -> TokenVector:
-    """Return the part of `pool` that `amount` is: class by class, then from the rest of the group."""
+    """Return `amount` as far as `pool` has it: class by class, then from the rest of the group."""
     return TokenVector(*_from_group(pool[:3], amount[:3]), *_from_group(pool[3:], amount[3:]))
 
 
 def _from_group(pool: tuple[int, ...], amount: tuple[int, ...]) -> list[int]:
-    found = [min(a, b) for a, b in zip(pool, amount, strict=True)]
-    left = sum(amount) - sum(found)
-    for place, there in enumerate(pool):
-        more = min(left, there - found[place])
-        found[place] += more
+    result = [min(a, b) for a, b in zip(pool, amount, strict=True)]
+    left = sum(amount) - sum(result)
+    for index, available in enumerate(pool):
+        more = min(left, available - result[index])
+        result[index] += more
         left -= more
-    return found
+    return result
 
 
 def by_class(whole: TokenVector, part: TokenVector) -> TokenVector:
-    """Return what `part` lacks of `whole` in each class by itself."""
+    """Return `whole` less `part`, each class by itself, none below 0."""
     return whole.minus(part).at_least(ZERO)
 
 
 def at_rate(cost: TokenVector, there: TokenVector, used: TokenVector) -> TokenVector:
-    """Return the part of `cost`, of `there`, that falls on `used`: every token of a class costs the same."""
+    """Return the share of `cost`, which is that of `there`, for `used`: every token of a class costs the same."""
     return TokenVector(*(_share(c, t, min(u, t)) for c, t, u in zip(cost, there, used, strict=True)))
 
 

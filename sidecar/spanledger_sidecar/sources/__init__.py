@@ -1,4 +1,4 @@
-"""Define what the loop knows of every source: sessions in folders, whose changes become spans."""
+"""The interface of a source: sessions in folders, whose changes become spans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spanledger_sidecar.spans import span
 
 @dataclass(slots=True)
 class Counts:
-    """What was found and made in this process, for the summary.
+    """Counts of what this process read and made, for the summary.
 
     `known` and `copied` are tokens that are not counted, by session: dated before usage counts, and in a usage file
     that is taken for a copy of another session's. `unread` are sessions that changed, and of which nothing could be
@@ -51,10 +51,10 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class ScanContext:
-    """How to look now: the time (ms since 1970), how long finer rows are waited for, and from when usage is new.
+    """The parameters of a scan: the time, how long finer rows are waited for, and the time from which usage is new.
 
-    `room` is asked before every group of sessions: it waits until the queue has room, and says whether to go on.
-    `progress` is called with how many sessions of how many were looked at.
+    Times are in ms, points of time since 1970. `room` is called before every group of sessions: it waits until the
+    queue has room, and returns whether to go on. `progress` is called with the sessions read and those to read.
     """
 
     now_ms: int
@@ -65,7 +65,7 @@ class ScanContext:
 
 
 def packed(records: Iterable[Record], fallback_ms: int) -> list[bytes]:
-    """Return the stored form of the spans of `records`; those without a time stand at `fallback_ms`."""
+    """Return the stored form of the spans of `records`; those without a time get `fallback_ms`."""
     return [span(dated(record, fallback_ms)).pack() for record in records]
 
 
@@ -80,7 +80,7 @@ class Source(Protocol):
     again: dict[str, tuple[int, Path]]
     """Sessions where something is held back: when it is due (ms since 1970), and the session's home."""
 
-    def places(self) -> list[Path]:
+    def candidates(self) -> list[Path]:
         """Return the homes that are read, whether they are there or not."""
         ...
 
@@ -89,9 +89,9 @@ class Source(Protocol):
         ...
 
     def scan(self, roots: list[Path], context: ScanContext) -> None:
-        """Look at all sessions of `roots`."""
+        """Read what changed in all sessions of `roots`."""
         ...
 
     def touched(self, sessions: dict[str, Path], context: ScanContext) -> None:
-        """Look at these sessions (name to home) again."""
+        """Read these sessions (name to home) again."""
         ...

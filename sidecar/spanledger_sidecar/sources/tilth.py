@@ -1,4 +1,4 @@
-"""Read tilth: event logs that only grow, in their older form (`kind`) and in today's (`phase`, trace ids)."""
+"""The source for tilth: append-only event logs, in their older form (`kind`) and today's (`phase`, trace ids)."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ class Progress:
 
 @dataclass(slots=True)
 class EventLog:
-    """Reads events of one session's log, each once, wherever it stands: an event is known by what it says.
+    """Reads the events of one session's log, each once: an event is identified by its content, not by its position.
 
-    `counted` answers for keys of events that were counted before; `taken` are those counted now. `undated` counts
-    events without a time, `uncounted` numbers of tokens that are none, `known` tokens of events from before the first
-    run.
+    `counted` returns whether the event of a key was counted before; `taken` are the keys of those counted now.
+    `undated` counts events without a time, `uncounted` numbers of tokens that are none, `known` tokens of events from
+    before the first run.
     """
 
     session: str
@@ -200,7 +200,7 @@ class EventLog:
 
 
 def _identity(session: str, event: dict[str, Any], payload: dict[str, Any]) -> tuple[object, ...]:
-    """Return what an event is known by, without what a tool was given: a hash of that could be guessed from."""
+    """Return what identifies an event, without a tool's arguments: from a hash of them they could be guessed."""
     words = (
         text(event.get("ts")),
         _task(payload),
@@ -255,7 +255,7 @@ _CHECKED = 512
 
 
 class TilthSource:
-    """Implements `base.Source` for tilth."""
+    """Implements `sources.Source` for tilth."""
 
     name = SOURCE
     names: Collection[str] = (EVENTS,)
@@ -272,11 +272,11 @@ class TilthSource:
         self._environ = environ
         self._seen = {name: Progress.unpack(record).signals for name, record in cursor.states(SOURCE)}
 
-    def places(self) -> list[Path]:
+    def candidates(self) -> list[Path]:
         return list(self._paths) or [Path(self._environ.get("HOME") or Path.home()) / ".tilth"]
 
     def roots(self) -> list[Path]:
-        return real_folders(self.places())
+        return real_folders(self.candidates())
 
     def scan(self, roots: list[Path], context: ScanContext) -> None:
         sessions: dict[str, Path] = {}
@@ -308,7 +308,7 @@ class TilthSource:
             context.progress(start + len(group), len(names))
 
     def _look_at_one(self, change: Change, name: str, root: Path, context: ScanContext) -> Progress | None:
-        """Count one session's new events; None, with nothing changed, where that failed in a way not foreseen."""
+        """Count one session's new events; return None, with nothing changed, where an unexpected error stopped that."""
         try:
             path = root / "sessions" / name / EVENTS
             log = self._read(change, name, path, context)

@@ -1,6 +1,6 @@
-"""Share out the cost of usage that is to be emitted, and make it records: the last step of `reconcile`.
+"""The last step of `reconcile`: distribute the cost over the usage that is emitted, and make records of it.
 
-Also their ids, times and notes.
+Also here: their ids, times and notes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ INCLUDED = "covered by a subscription: nothing was charged"
 
 
 def record(work: Reconciliation) -> None:
-    """Share out the cost, make the records, and set what is remembered."""
+    """Distribute the cost, make the records, and set the state that is stored."""
     work.records += _records(work)
     workspace, usage = work.workspace, work.files.usage
     workspace.looked_ms = work.options.now_ms
@@ -66,7 +66,7 @@ def record(work: Reconciliation) -> None:
 
 
 def _owner_of(work: Reconciliation, last: LastRequest) -> str:
-    """Whose a last request is: that of the workspace where it was seen first."""
+    """Return the workspace that a last request belongs to: the one where it was seen first."""
     counted = work.store.counted(proof.last_request_key(last))
     return work.workspace.id if counted is None else counted.workspace
 
@@ -133,7 +133,7 @@ def _record(work: Reconciliation, part: Allocation, bucket: Bucket) -> Record:
 
 
 def _identity(work: Reconciliation, part: Allocation) -> tuple[object, ...]:
-    """By what a sum is known; one that was reached before, with the same last request, gets another number."""
+    """Return the identity of a sum; one that was reached before, with the same last request, gets another number."""
     last_ms = (work.ended_ms or work.workspace.seen_last_ms) if part.owner is work.workspace else 0
     nth = 0
     while work.store.counted(key := dedup_key(*aggregate_identity(part, last_ms, nth))) is not None:
@@ -168,7 +168,7 @@ def _end_ms(work: Reconciliation, key: str) -> int:
 
 
 def share(parts: Iterable[Allocation], model: ModelState, bucket: Bucket, before: TokenVector) -> None:
-    """Hand out the cost that the file gained for one model to the parts that are emitted of it.
+    """Distribute the cost that the file gained for one model over the allocations that are emitted of it.
 
     Exact turns take what the file says of them; of the rest each class of tokens costs the same, so the sums are the
     file's. `before` is what of the file had been paid for before.
@@ -206,7 +206,7 @@ def _price(part: Allocation, bucket: Bucket, given: TokenVector) -> None:
 
 
 def turn(part: Allocation, row: Row) -> UsageRecord:
-    """One row of a chat or headless file."""
+    """Return the record of one row of a chat or headless file."""
     named = model_of(part.key)
     note = INCLUDED if part.charged and not part.cost else row.note or TURN
     unknown = part.exact.bucket.unknown if part.exact is not None else row.unknown
@@ -236,21 +236,21 @@ def turn(part: Allocation, row: Row) -> UsageRecord:
     )
 
 
-def tool(owner: Workspace, found: Tool, without_span: Collection[bytes]) -> ToolRecord:
-    """One tool call of a turn, below the turn's span unless that is among those `without_span`."""
+def tool(owner: Workspace, call: Tool, without_span: Collection[bytes]) -> ToolRecord:
+    """Return the record of one tool call of a turn, a child of the turn's span unless that is in `without_span`."""
     return ToolRecord(
         SOURCE,
         owner.session,
-        found.trace_id,
-        found.span_id,
-        found.start_ms,
-        found.end_ms,
-        found.name,
-        found.call_id,
-        found.signature,
-        found.signature_scope,
-        found.failed,
-        parent_id=b"" if found.parent_id in without_span else found.parent_id,
+        call.trace_id,
+        call.span_id,
+        call.start_ms,
+        call.end_ms,
+        call.name,
+        call.call_id,
+        call.signature,
+        call.signature_scope,
+        call.failed,
+        parent_id=b"" if call.parent_id in without_span else call.parent_id,
     )
 
 
@@ -284,7 +284,7 @@ def last_request(part: Allocation, last: LastRequest, since_ms: int, timing: Tim
 
 
 def aggregate_identity(part: Allocation, last_ms: int, nth: int) -> tuple[object, ...]:
-    """By what a sum is known: the totals that it leads to, and the last request that the file names with them.
+    """Return what identifies a sum: the totals that it leads to, and the last request that the file names with them.
 
     A file that is made anew names another, so that totals that it reaches again are told apart, also where the cursor
     was lost. `nth` tells those apart that name none.

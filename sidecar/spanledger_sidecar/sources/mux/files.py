@@ -90,14 +90,14 @@ class ConfigEntry(NamedTuple):
 
 def workspaces(document: dict[str, Any]) -> dict[str, ConfigEntry]:
     """Return all workspaces that have an id."""
-    found = {}
+    entries = {}
     for path, project in _pairs(document.get("projects")):
         listed = nested(project, "workspaces")
         for entry in listed if isinstance(listed, list) else []:
             workspace = text(nested(entry, "id"))
             if workspace:
-                found[workspace] = _listed(workspace, entry, _project(path, project, entry))
-    return found
+                entries[workspace] = _listed(workspace, entry, _project(path, project, entry))
+    return entries
 
 
 def from_metadata(document: dict[str, Any], workspace: str) -> ConfigEntry:
@@ -323,9 +323,9 @@ class Reader:
     finer: bool = True
 
 
-def read_folder(path: Path, workspace: str, how: Reader, wanted: Wanted) -> Folder:
+def read_folder(path: Path, workspace: str, reader: Reader, wanted: Wanted) -> Folder:
     """Read the folder of a workspace; the tools of rows that are not `wanted` are left out."""
-    report = how.report
+    report = reader.report
     folder = Folder()
     document, signal = _document(path / USAGE, report)
     if document is not None and signal is not None:
@@ -338,8 +338,8 @@ def read_folder(path: Path, workspace: str, how: Reader, wanted: Wanted) -> Fold
             report(path / USAGE, NO_TIME.format(1))
         elif odd := _no_counts(document):
             report(path / USAGE, NO_COUNT.format(odd))
-    if how.finer:
-        _read_finer(path, workspace, how, wanted, folder)
+    if reader.finer:
+        _read_finer(path, workspace, reader, wanted, folder)
     if folder.usage is not None:
         folder.timing = _timing(_document(path / TIMING, report)[0])
     return folder
@@ -369,11 +369,11 @@ def _timing(document: dict[str, Any] | None) -> Timing | None:
     )
 
 
-def _read_finer(path: Path, workspace: str, how: Reader, wanted: Wanted, folder: Folder) -> None:
+def _read_finer(path: Path, workspace: str, reader: Reader, wanted: Wanted, folder: Folder) -> None:
     def add_chat(row: dict[str, Any]) -> None:
         if not folder.began_ms:
             folder.began_ms = time_ms(nested(row, "metadata", "timestamp"))
-        result = turns(row, workspace, how.sign, wanted)
+        result = turns(row, workspace, reader.sign, wanted)
         folder.rows += result
         undated[0] += any(not turn.start_ms for turn in result)
         uncounted[0] += no_counts_of(row.get("metadata")) if result else 0
@@ -392,12 +392,12 @@ def _read_finer(path: Path, workspace: str, how: Reader, wanted: Wanted, folder:
 
     for name, add in ((ARCHIVE, add_chat), (CHAT, add_chat), (HEADLESS, add_headless)):
         undated[0] = uncounted[0] = 0
-        if _each_line(path / name, add, how.report) and add is add_chat:
+        if _each_line(path / name, add, reader.report) and add is add_chat:
             folder.chat = True
         if undated[0]:
-            how.report(path / name, NO_TIME.format(undated[0]))
+            reader.report(path / name, NO_TIME.format(undated[0]))
         elif uncounted[0]:
-            how.report(path / name, NO_COUNT.format(uncounted[0]))
+            reader.report(path / name, NO_COUNT.format(uncounted[0]))
 
 
 def _each_line(path: Path, add: Callable[[dict[str, Any]], None], report: ReportError) -> bool:

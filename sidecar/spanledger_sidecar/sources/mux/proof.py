@@ -148,8 +148,8 @@ def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
         state = work.workspace.model(key)
         new: list[Row | Early] = [row for row in work.rows if row.key == key and work.may_hold(row.proven_ms)]
         gain = missing(missing(bucket.tokens, state.file), proven)
-        told = same(total(row.tokens for row in new), gain) or exactly([*state.early, *new], gain) is not None
-        grew |= state.file.total > 0 and not told
+        is_explained = same(total(row.tokens for row in new), gain) or exactly([*state.early, *new], gain) is not None
+        grew |= state.file.total > 0 and not is_explained
     return grew
 
 
@@ -161,8 +161,8 @@ def is_copied(work: Reconciliation) -> bool:
     """
     last, timing, rows = work.last, work.files.timing, work.files.rows
     for key in {*work.models, *work.copied}:
-        there, told = work.models.get(key, Bucket()).tokens, work.copied[key].plus(work.chat[key])
-        if not same(there, told) and not same(there, told.plus(work.new(key, in_chat=False))):
+        in_file, in_rows = work.models.get(key, Bucket()).tokens, work.copied[key].plus(work.chat[key])
+        if not same(in_file, in_rows) and not same(in_file, in_rows.plus(work.new(key, in_chat=False))):
             return False
     if last is not None and not any(row.key == last.key and same(row.tokens, last.bucket.tokens) for row in rows):
         return False
@@ -272,7 +272,7 @@ def is_last(row: Row, last: LastRequest) -> bool:
 
 
 def last_request_key(last: LastRequest) -> bytes:
-    """By what a last request is known, in whichever workspace's file it stands."""
+    """Return the key of a last request, the same in whichever workspace's file it stands."""
     return dedup_key("mux last request", last.key, last.end_ms, *last.bucket.tokens)
 
 

@@ -182,16 +182,16 @@ def _take_as_known(work: Reconciliation) -> None:
     """Take all that is there as known; what a row tells of it later is taken from there."""
     since_ms, workspace = work.options.since_ms, work.workspace
     old = [row for row in work.rows if row.end_ms < since_ms]
-    told = sums()
+    in_rows = sums()
     for row in work.rows:
         if row.end_ms < since_ms or work.may_hold(row.proven_ms):
-            told[row.key] = told[row.key].plus(row.tokens)
-    for key in {*told, *work.models}:
+            in_rows[row.key] = in_rows[row.key].plus(row.tokens)
+    for key in {*in_rows, *work.models}:
         state = workspace.model(key)
-        state.covered, state.unmatched = state.file.at_least(told[key]), missing(state.file, told[key])
+        state.covered, state.unmatched = state.file.at_least(in_rows[key]), missing(state.file, in_rows[key])
         if work.files.usage is not None:
             state.covered = state.file
-        work.known += max(state.file.total, told[key].total)
+        work.known += max(state.file.total, in_rows[key].total)
     if work.files.usage is not None:
         workspace.merged = list(work.files.usage.children)
     for row in old:
@@ -288,8 +288,8 @@ def _is_awaited(work: Reconciliation, row: Row) -> bool:
     if work.files.usage is None or not work.options.just_now(row.end_ms):
         return False
     by_time = row.in_chat and work.ended_ms
-    told = work.may_hold(row.end_ms) if by_time else work.left(row.key).holds(row.tokens)
-    if told:
+    is_in_file = work.may_hold(row.end_ms) if by_time else work.left(row.key).holds(row.tokens)
+    if is_in_file:
         return False
     work.retry_ms = max(work.retry_ms, row.end_ms + work.options.settle_ms)
     return True

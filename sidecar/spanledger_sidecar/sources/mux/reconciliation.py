@@ -1,4 +1,4 @@
-"""Define one look at one workspace: what was read, what is known of the others, and what is found out about it.
+"""The working state of one reconciliation: the files that were read, the other workspaces, and the results.
 
 Also here: what of a parent's usage is that of children which were merged into its file (docs/formats/mux.md).
 """
@@ -76,11 +76,11 @@ class ChildRemainder:
         return part
 
     def share_cost(self) -> None:
-        """Give the entry's cost to what was found: to each part as to its tokens, the rest to the last."""
-        found = sum(part.tokens.total for part in self.parts)
-        if not self.cost or not found or (self.tokens or ZERO).total or self.amount:
+        """Distribute the entry's cost over the allocations by their tokens; the last one takes the rest."""
+        allocated = sum(part.tokens.total for part in self.parts)
+        if not self.cost or not allocated or (self.tokens or ZERO).total or self.amount:
             return
-        shares = [self.cost * part.tokens.total // found for part in self.parts]
+        shares = [self.cost * part.tokens.total // allocated for part in self.parts]
         shares[-1] += self.cost - sum(shares)
         for part, share in zip(self.parts, shares, strict=True):
             part.reported = share
@@ -89,9 +89,9 @@ class ChildRemainder:
 def merge_child(
     parent: Workspace, child: Workspace, entry: MergedChild, gained: dict[str, TokenVector], store: WorkspaceStore
 ) -> ChildRemainder | None:
-    """Take what is known of the child out of what the parent's file gained; return what else of it is the child's.
+    """Subtract the known usage of a child from what its parent's file gained; return what else of it is the child's.
 
-    What is explained is covered in the parent's models, and its cost paid.
+    The parent's models count what is explained as covered, and its cost as paid.
     """
     project = child.session.project or parent.session.project
     child.named(replace(child.session, parent=parent.id, project=project, agent_type=entry.agent_type))
@@ -103,11 +103,11 @@ def merge_child(
         ours = taken(there, tokens)
         if not ours.total:
             continue
-        told = own.complete and tokens == own.file
-        cost = own.cost if told else at_rate(by_class(model.cost, model.paid), there, ours)
+        is_exact = own.complete and tokens == own.file
+        cost = own.cost if is_exact else at_rate(by_class(model.cost, model.paid), there, ours)
         if not own.file.total and own.paid.total:
             cost = with_total(cost, own.paid.total)
-        complete, paid = complete and told, paid + cost.total
+        complete, paid = complete and is_exact, paid + cost.total
         model.paid = model.paid.plus(cost)
         model.covered = model.covered.plus(ours)
     key, seen = canonical(entry.model_key), total(known.values())
@@ -156,7 +156,7 @@ def _first(there: TokenVector, amount: int) -> TokenVector:
 
 
 CLOCK_MS = 500
-"""By so much a turn may seem to end behind the last request that was written after it."""
+"""How much later than the last request a turn that was written before it may seem to end."""
 
 Start: TypeAlias = Literal["old", "reset", "goes on"]
 """Where counting begins: `old` takes all that is there as known, `reset` follows a usage file that begins again."""
@@ -170,7 +170,7 @@ class Counted(NamedTuple):
 
 
 class WorkspaceStore(Protocol):
-    """The other workspaces, and who counted what."""
+    """The other workspaces, and which of them counted what."""
 
     def counted(self, key: bytes) -> Counted | None: ...
 
@@ -179,7 +179,7 @@ class WorkspaceStore(Protocol):
     def workspace(self, workspace: str) -> Workspace: ...
 
     def lost_children(self, workspace: str) -> list[Workspace]:
-        """Those whose parent it is, and whose folders are gone."""
+        """Return the children of a workspace whose folders are gone."""
         ...
 
     def has_all_of(self, models: dict[str, TokenVector], but: str) -> bool:
@@ -224,7 +224,7 @@ class Files:
 
 
 def usage_key(key: str, tokens: TokenVector) -> bytes:
-    """By what it is known that some turn used so much of a model."""
+    """Return the key under which it is stored that some turn used so much of a model."""
     return dedup_key("mux usage", key, *tokens)
 
 
@@ -234,7 +234,7 @@ def sums() -> dict[str, TokenVector]:
 
 @dataclass(slots=True)
 class Reconciliation:
-    """Everything about one look at one workspace.
+    """One reconciliation of one workspace; each step adds to it.
 
     From the first step: `rows` are those that are new, oldest first; `chat` the usage of the workspace's own rows in
     the chat, `copied` that of rows which another workspace has, both by model key. From the second: `before` is what

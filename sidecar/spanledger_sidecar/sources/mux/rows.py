@@ -62,8 +62,8 @@ def canonical(name: str) -> str:
     separator = GATEWAYS.get(provider)
     if not colon or separator is None:
         return name or "unknown"
-    maker, found, rest = model.partition(separator)
-    return f"{maker}:{rest}" if found and rest and maker in DIRECT else name
+    maker, separated, rest = model.partition(separator)
+    return f"{maker}:{rest}" if separated and rest and maker in DIRECT else name
 
 
 Wanted: TypeAlias = Callable[[bytes, int], bool]
@@ -140,7 +140,7 @@ class Row:
 
 
 def row_name(row: dict[str, Any], workspace: str) -> str:
-    """By what a chat row counts once: its id, which forks copy; without one, its place in the workspace's history."""
+    """Return what identifies a chat row: its id, which forks copy; else its position in the workspace's history."""
     return text(row.get("id")) or f"{workspace}#{count(nested(row, 'metadata', 'historySequence'))}"
 
 
@@ -150,14 +150,14 @@ def turns(row: dict[str, Any], workspace: str, sign: Sign, wanted: Wanted) -> li
     if row.get("role") != "assistant" or not isinstance(metadata, dict):
         return []
     name = row_name(row, workspace)
-    found = []
+    rows = []
     if isinstance(metadata.get("usage"), dict):
-        found.append(_turn(row, metadata, name, sign, wanted))
+        rows.append(_turn(row, metadata, name, sign, wanted))
     extra = metadata.get("toolModelUsages")
-    for place, call in enumerate(extra if isinstance(extra, list) else []):
+    for index, call in enumerate(extra if isinstance(extra, list) else []):
         if isinstance(call, dict) and isinstance(call.get("usage"), dict):
-            found.append(_tool_model(call, name, place, metadata))
-    return found
+            rows.append(_tool_model(call, name, index, metadata))
+    return rows
 
 
 def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign, wanted: Wanted) -> Row:
@@ -190,10 +190,10 @@ def _turn(row: dict[str, Any], metadata: dict[str, Any], name: str, sign: Sign, 
     )
 
 
-def _tool_model(call: dict[str, Any], name: str, place: int, turn: dict[str, Any]) -> Row:
+def _tool_model(call: dict[str, Any], name: str, index: int, turn: dict[str, Any]) -> Row:
     """Return a call of another model inside a turn: a span beside the turn's, not below it, where it would repeat."""
-    mark = text(call.get("toolCallId")) or str(place)
-    identity = ("mux tool model", name, text(call.get("toolName")), mark, place)
+    mark = text(call.get("toolCallId")) or str(index)
+    identity = ("mux tool model", name, text(call.get("toolName")), mark, index)
     end_ms = time_ms(call.get("timestamp")) or later(time_ms(turn.get("timestamp")), count(turn.get("duration")))
     return Row(
         dedup_key(*identity),
@@ -266,7 +266,7 @@ def no_counts_of(holder: Any) -> int:
 
 
 def _counts(holder: Any) -> tuple[list[Any], list[Any]]:
-    """Return what stands for numbers of tokens of input and of output, as `tokens_of` reads them."""
+    """Return the values that `tokens_of` reads as tokens of input and of output."""
     given, cached, answer, reasoning = (nested(holder, "usage", name) for name in _INCLUSIVE)
     written = nested(holder, "providerMetadata", "anthropic", "cacheCreationInputTokens")
     inside = nested(holder, "providerMetadata", "openai", "reasoningTokens")
@@ -307,20 +307,20 @@ def _tier(metadata: Any) -> str:
 def _tools(parts: Any, at: tuple[bytes, bytes, str], start_ms: int, sign: Sign, depth: int) -> list[Tool]:
     """Return the tool calls among `parts`, below the span `at` (trace, span, name of the row), and those inside."""
     trace, parent, name = at
-    found = []
-    for place, part in enumerate(parts if isinstance(parts, list) else []):
+    calls = []
+    for index, part in enumerate(parts if isinstance(parts, list) else []):
         if not isinstance(part, dict) or not isinstance(part.get("toolName"), str):
             continue
         call_id = text(part.get("toolCallId"))
-        span = span_id("mux tool", name, call_id or place)
+        span = span_id("mux tool", name, call_id or index)
         begun = time_ms(part.get("executionStartedAt")) or time_ms(part.get("timestamp")) or start_ms
         ended = later(begun, count(nested(part, "output", "wall_duration_ms")))
         signed = sign(text(part["toolName"]), part.get("input"))
-        found.append(Tool(trace, span, parent, text(part["toolName"]), call_id, begun, ended, *signed, _failed(part)))
+        calls.append(Tool(trace, span, parent, text(part["toolName"]), call_id, begun, ended, *signed, _failed(part)))
         if depth:
-            inner = (trace, span, f"{name}/{call_id or place}")
-            found += _tools(part.get("nestedCalls"), inner, begun, sign, depth - 1)
-    return found
+            inner = (trace, span, f"{name}/{call_id or index}")
+            calls += _tools(part.get("nestedCalls"), inner, begun, sign, depth - 1)
+    return calls
 
 
 def _failed(part: dict[str, Any]) -> bool:

@@ -76,20 +76,20 @@ class CursorStore:
         return workspace in self._workspaces or self._change.state(SOURCE, workspace) is not None
 
     def workspace(self, workspace: str) -> Workspace:
-        found = self._workspaces.get(workspace)
-        if found is None:
+        result = self._workspaces.get(workspace)
+        if result is None:
             record = self._change.state(SOURCE, workspace)
-            found = Workspace(workspace, Session(workspace)) if record is None else Workspace.unpack(workspace, record)
-            self._workspaces[workspace] = found
-        return found
+            result = Workspace(workspace, Session(workspace)) if record is None else Workspace.unpack(workspace, record)
+            self._workspaces[workspace] = result
+        return result
 
     def lost_children(self, workspace: str) -> list[Workspace]:
-        """Look through all that is remembered: it is asked only where a file tells more than was seen."""
-        found = []
+        """Read all stored states: it is called only where a file has more usage than was seen."""
+        children = []
         for name, record in self._change.states(SOURCE):
             if Workspace.unpack(name, record).session.parent == workspace and not (self._sessions / name).is_dir():
-                found.append(self.workspace(name))
-        return found
+                children.append(self.workspace(name))
+        return children
 
     def save(self) -> None:
         """Write back every workspace that was asked for, and what they took. Without it, nothing has changed."""
@@ -116,7 +116,7 @@ class _Root:
 
 
 class MuxSource:
-    """Implements `base.Source` for Mux and Xum."""
+    """Implements `sources.Source` for Mux and Xum."""
 
     name = build.SOURCE
     names: Collection[str] = NAMES
@@ -145,13 +145,13 @@ class MuxSource:
         for workspace, record in cursor.states(self.name):
             self._note(Workspace.unpack(workspace, record))
 
-    def places(self) -> list[Path]:
+    def candidates(self) -> list[Path]:
         return list(self._paths) or [mux_root(self._environ, Path(self._environ.get("HOME") or Path.home()))]
 
     def roots(self) -> list[Path]:
-        found = real_folders(self.places())
-        self._without_home |= not found
-        return found
+        roots = real_folders(self.candidates())
+        self._without_home |= not roots
+        return roots
 
     def scan(self, roots: list[Path], context: ScanContext) -> None:
         taken: dict[str, Path] = {}
@@ -202,10 +202,10 @@ class MuxSource:
         return root
 
     def _read_config(self, root: _Root) -> None:
-        found = signals(root.path, ("config.json",))
-        if found == root.config_signals:
+        current = signals(root.path, ("config.json",))
+        if current == root.config_signals:
             return
-        root.config_signals = found
+        root.config_signals = current
         try:
             root.config = workspaces(read_document(root.path / "config.json")[0])
         except FileNotFoundError:
@@ -231,7 +231,7 @@ class MuxSource:
         return signals(folder, NAMES, TRANSCRIPTS)
 
     def _note(self, workspace: Workspace) -> None:
-        """Keep in memory what every scan asks."""
+        """Cache in memory what every scan needs."""
         self._seen[workspace.id] = _mark(workspace.signals)
         if workspace.closed or not workspace.root:
             self._open.pop(workspace.id, None)
@@ -239,7 +239,7 @@ class MuxSource:
             self._open[workspace.id] = workspace.root
 
     def _look_at(self, root: _Root, names: list[str], context: ScanContext) -> bool:
-        """Look at these workspaces in groups; whether all of them were looked at."""
+        """Read these workspaces in groups; return whether all of them were read."""
         ordered = sorted(names, key=lambda name: self._order(root, name))
         for start in range(0, len(ordered), _GROUP):
             if not context.room():
@@ -261,7 +261,7 @@ class MuxSource:
         return -depth, created_ms, name
 
     def _look_at_group(self, change: Change, root: _Root, names: list[str], context: ScanContext) -> list[Workspace]:
-        """Look at each by itself: what was not foreseen in one workspace must not stop the others."""
+        """Read each by itself: an unexpected error in one workspace must not stop the others."""
         touched = []
         for name in names:
             store = CursorStore(change, root.path / "sessions")
@@ -291,19 +291,19 @@ class MuxSource:
     def _look_at_one(
         self, store: CursorStore, root: _Root, name: str, folder: Path, context: ScanContext
     ) -> list[Record]:
-        found = self._signals(folder)
+        current = self._signals(folder)
         transcripts = list(subfolders(folder / TRANSCRIPTS)) if self._reader.finer else []
         first = not store.known(name)
         workspace = store.workspace(name)
         workspace.named(self._listed(root, name, folder).session)
-        workspace.root, workspace.signals, workspace.closed = root.identity, found, False
-        told = self.errors.count
+        workspace.root, workspace.signals, workspace.closed = root.identity, current, False
+        errors_before = self.errors.count
         read = read_folder(folder, name, self._reader, _wanted(store, context, first=first))
-        self.counts.unread += self.errors.count > told and read.usage is None and not (read.chat or read.rows)
+        self.counts.unread += self.errors.count > errors_before and read.usage is None and not (read.chat or read.rows)
         records: list[Record] = []
         for child in transcripts:  # listed before the usage file was read, which had their entries earlier
             records += self._transcript(store, root, name, child, context, read.usage)
-        workspace.written_ms = read.written_ms or newest(found)
+        workspace.written_ms = read.written_ms or newest(current)
         outcome = self._explain(store, workspace, read, root, context, first=first)
         self.counts.resets += outcome.start == "reset"
         if outcome.start == "old":
@@ -393,5 +393,5 @@ def _wanted(store: CursorStore, context: ScanContext, *, first: bool) -> Wanted:
     return lambda key, end_ms: not 0 < end_ms < since_ms and store.counted(key) is None
 
 
-def _mark(found: Signals) -> int:
-    return hash(tuple(sorted((name, *signal) for name, signal in found.items())))
+def _mark(file_signals: Signals) -> int:
+    return hash(tuple(sorted((name, *signal) for name, signal in file_signals.items())))

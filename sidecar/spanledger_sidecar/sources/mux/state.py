@@ -1,4 +1,4 @@
-"""Define what is remembered of one workspace between two looks at its files."""
+"""The state of one workspace that is stored between two readings of its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _VERSION = 2
 
 
 class Early(NamedTuple):
-    """The usage of such a row, and when it ended (ms since 1970; 0: that says nothing of when the file has it).
+    """The usage of an early row (`ModelState.early`) and its end (ms since 1970; 0: not known).
 
     `lost`: the file went on without it, and can have it only after it was made anew from the chat.
     """
@@ -24,7 +24,7 @@ class Early(NamedTuple):
 
 @dataclass(slots=True)
 class ModelState:
-    """One model of a workspace: what its file last said, and how much of that is explained.
+    """One model of a workspace: the sums of its file, and how much of them is explained.
 
     `covered` is what was emitted, was there before the first run, or belongs to another workspace. `unmatched` is the
     part of it for which no row of a finer file is known yet: a row that arrives late takes from there instead of
@@ -84,7 +84,7 @@ class Workspace:
 
     @classmethod
     def unpack(cls, workspace: str, record: bytes) -> Workspace:
-        """Read a stored record; of one that another version wrote, what has the same meaning now."""
+        """Read a stored record; from one of another version, the fields whose meaning is the same now."""
         version, session, models, rest = unpack(record)
         result = cls(workspace, Session(workspace, *session))
         if version == 1:
