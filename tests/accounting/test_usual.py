@@ -42,7 +42,10 @@ FIELDS = tuple(one.name for one in fields(Fact))
 class InFull(UsualSpans):
     """Reads every span by the full rules."""
 
-    def _read(self, view: SpanView, now_ns: int) -> UsualFact | None:
+    def at_once(self, span: bytes, now_ns: int) -> UsualFact | None:
+        return None
+
+    def _read(self, span: bytes, view: SpanView, now_ns: int) -> UsualFact | None:
         return None
 
 

@@ -12,7 +12,7 @@ A reading is kept only after it was found equal to that of the full rules (`lear
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -91,7 +91,9 @@ class UsualCalls:
         tokens = dialect.tokens
         self._dialect = dialect
         self._counts = tuple((place, keys[0]) for place, name in enumerate(_CLASSES) if (keys := getattr(tokens, name)))
+        self._places = tuple(place for place, _ in self._counts)
         self._response_id = dialect.response_id[0]
+        self._own_keys = (self._response_id, *(key for _, key in self._counts))
         self._models = (dialect.request_model, dialect.response_model)
         lists: tuple[Keys, ...] = (
             tuple(kinds.key for kinds in dialect.kinds),
@@ -171,7 +173,7 @@ class UsualCalls:
     @property
     def own_keys(self) -> tuple[str, ...]:
         """Return the keys of the response id and of the counts, in which calls of one reading differ."""
-        return (self._response_id, *(key for _, key in self._counts))
+        return self._own_keys
 
     def _read(self, view: ScopedSpan, reading: UsualReading) -> Call | None:
         told = self.told(view.attributes.get, reading)
@@ -182,12 +184,14 @@ class UsualCalls:
 
     def told(self, get: Callable[[str], Any], reading: UsualReading) -> ReportedCounts | None:
         """Return what a call tells of its own; None if the full rules have to read it."""
-        response_id = get(self._response_id)
+        return self.reported(get(self._response_id), [get(key) for _, key in self._counts], reading)
+
+    def reported(self, response_id: Any, numbers: Sequence[Any], reading: UsualReading) -> ReportedCounts | None:
+        """Return the same of the values under `own_keys`."""
         if type(response_id) is not str or response_id[:1] in _QUOTES or response_id != response_id.strip():
             return None
         told: list[Any] = [None] * len(_CLASSES)
-        for place, key in self._counts:
-            number = get(key)
+        for place, number in zip(self._places, numbers, strict=True):
             if type(number) is not int or number < 0:
                 return None
             told[place] = number

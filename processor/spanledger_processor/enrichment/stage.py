@@ -204,8 +204,10 @@ class Stage:
         plain: list[tuple[int, int, bytes]],
         trusted: bool,  # noqa: FBT001
     ) -> Generator[None, None, None]:
-        trace_id = b""
+        trace_id, now_ns = b"", reading.batches[batch].now_ns
         work = 0
+        usual = self._usual
+        usual.enter(group, reading.headers)
         for place, span in enumerate(group.items):
             work += 1 + len(span) // _SPAN_BYTES
             if work >= SLICE:
@@ -214,7 +216,9 @@ class Stage:
             if not _holds(span, hits):
                 plain.append((number, place, span))
                 continue
-            fact = self._read_span(reading, number, place, reading.batches[batch].now_ns, trusted)
+            fact: Fact | None = None if OWN in span else usual.at_once(span, now_ns)
+            if fact is None:
+                fact = self._read_span(reading, number, place, now_ns, trusted)
             if fact is None:
                 plain.append((number, place, span))
             elif fact is not _PASS:

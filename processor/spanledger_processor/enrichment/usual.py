@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Like, Parts, UsualFact
-from spanledger_processor.dialects.registry import is_told_by_name, usual_calls_of
+from spanledger_processor.dialects.registry import is_told_by_name, tells_first_token, usual_calls_of
 from spanledger_processor.dialects.usual import ReportedCounts, UsualCalls, UsualReading
 from spanledger_processor.enrichment.facts import (
     NO_HEADERS,
@@ -27,9 +27,11 @@ from spanledger_processor.enrichment.facts import (
     tokens_told,
     usage_digest,
 )
+from spanledger_processor.enrichment.marks import OWN
 from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import Usage
 from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.layout import Layouts, varint
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing.pricer import usual_money
 from spanledger_processor.pricing.rate_card import Card
@@ -39,6 +41,8 @@ _MOST_LIKES, _MOST_SHAPES, _MOST_GROUPS = 4096, 4096, 1024
 _MOST_KEYS, _LONGEST = 128, 8192
 """Keys of a span, and bytes of them, of a resource or of the compared values, that are worth keeping."""
 _MOST_DAYS = 8
+_MOST_SESSIONS = 4096
+_FIRST_LAYOUTS = 256
 _LEAST_USE, _PAUSE = 4, 100_000
 """Spans that each of what is kept has to be of use for; else nothing is kept of so many spans: where each is of another
 user, say, none is like another.
@@ -70,24 +74,82 @@ class _Plan:
     readers: dict[tuple[Any, ...], _Reader] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Group:
+    """What is known of the spans of one scope and resource."""
+
+    plans: dict[_Shape, _Plan | None] = field(default_factory=dict)
+    """None of a shape whose spans the full rules have to read."""
+    layouts: Layouts[_Reader] = field(default_factory=Layouts)
+    learned: int = 0
+    found: int = 0
+    """Spans whose layouts were kept, and read by them."""
+
+    def learns(self) -> bool:
+        """Return whether a span's layout is worth keeping: none is where spans are too seldom laid out like others."""
+        return self.learned < _FIRST_LAYOUTS or self.found > _LEAST_USE * self.learned
+
+    def clear(self) -> None:
+        """Know nothing any more."""
+        self.plans.clear()
+        self.layouts.forget()
+        self.learned = self.found = 0
+
+
 class UsualSpans:
     """Reads usual calls. What it keeps is bounded: all of it goes when there is too much."""
 
     def __init__(self, builder: FactBuilder) -> None:
         self._builder = builder
-        self._groups: dict[Any, dict[_Shape, _Plan | None]] = {}
-        """What is known of shapes by group: None of one whose spans the full rules have to read."""
+        self._groups: dict[Any, _Group] = {}
         self._shapes = self._likes = self._uses = self._pause = 0
         self._group: ScopeGroup | None = None
-        self._plans: dict[_Shape, _Plan | None] | None = None
+        self._known: _Group | None = None
         """Of the group that is read."""
+        self._sessions: dict[bytes, Named | None] = {}
+        """Sessions named lately; None of what is no plain id."""
+
+    def enter(self, group: ScopeGroup, headers: Mapping[str, str] = NO_HEADERS) -> None:
+        """Take up what is known of a group's spans: nothing of one whose resource is too large to be compared."""
+        if self._group is group:
+            return
+        contents = group.resource_attributes.contents()
+        self._group, self._known = group, None
+        if contents is not None:
+            asked = frozenset(headers.items()) if self._builder.resolver.asks_request else None
+            which = (contents, group.scope_name, group.scope_version, asked)
+            if which not in self._groups and len(self._groups) >= _MOST_GROUPS:
+                self._forget()
+                self._groups.clear()
+            self._known = self._groups.get(which)
+            if self._known is None:
+                self._known = self._groups[which] = _Group()
+
+    def at_once(self, span: bytes, now_ns: int) -> UsualFact | None:
+        """Return the fact of a span of the entered group that is laid out like one before; None of any other.
+
+        The span must hold no attribute that only Spanledger writes.
+        """
+        if self._known is None or (found := self._known.layouts.find(span)) is None:
+            return None
+        reader, (trace_id, span_id, parent_id, start_ns, end_ns, session, response_id, *numbers) = found
+        named = self._sessions[session] if session in self._sessions else self._session(session)
+        if named is None:
+            return None
+        told = reader.calls.reported(response_id.decode("utf-8", "replace"), list(map(varint, numbers)), reader.reading)
+        head = trace_id, span_id, parent_id, start_ns, end_ns
+        fact = None if told is None else self._fact(reader, head, named, told, now_ns)
+        if fact is not None:
+            self._known.found += 1
+            fact.first_token_ns = 0  # it has no key that tells it
+        return fact
 
     def genai(
         self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
     ) -> Fact | None:
         """Return what `FactBuilder.genai` returns."""
-        self._enter_group(group, headers)
-        fact = self._read(view, now_ns)
+        self.enter(group, headers)
+        fact = self._read(span, view, now_ns)
         if fact is not None:
             self._uses += 1
             return fact
@@ -99,31 +161,53 @@ class UsualSpans:
             self._learn(view, asked.read, group, whole)
         return whole
 
-    def _read(self, view: SpanView, now_ns: int) -> UsualFact | None:
+    def _read(self, span: bytes, view: SpanView, now_ns: int) -> UsualFact | None:
         """Return the fact of a usual call; None where the full rules have to read it."""
-        plans = self._plans
-        plan = plans.get(view.attributes.shape()) if plans else None
-        if plan is None or view.has_events or is_told_by_name(view.name):
+        known = self._known
+        plan = known.plans.get(view.attributes.shape()) if known is not None else None
+        if known is None or plan is None or view.has_events or is_told_by_name(view.name):
             return None
         reader = plan.readers.get((view.status_code, *view.attributes.fingerprint(plan.compared)))
-        return None if reader is None else self._fact(reader, plan, view, now_ns)
+        fact = None if reader is None else self._fact_of(reader, plan, view, now_ns)
+        if fact is not None and reader is not None and known.learns():
+            self._lay_out(span, view, known, plan, reader, fact, now_ns)
+        return fact
+
+    def _lay_out(
+        self,
+        span: bytes,
+        view: SpanView,
+        known: _Group,
+        plan: _Plan,
+        reader: _Reader,
+        fact: UsualFact,
+        now_ns: int,
+    ) -> None:
+        """Keep how a usual call is laid out, if others that are so come to the same."""
+        if OWN in span or tells_first_token(reader.reading.dialect, view.attributes):
+            return
+        known.learned += 1
+        known.layouts.learn(span, (plan.session_key, *reader.calls.own_keys), plan.compared, reader)
+        again = self.at_once(span, now_ns)
+        if again is not None and any(getattr(again, name) != getattr(fact, name) for name in _FIELDS):
+            known.layouts.forget()
 
     def _learns_of(self, view: SpanView) -> bool:
         """Return whether others may be read by this span: it is of no shape of which none can be."""
         if self._pause:
             self._pause -= 1
             return False
-        return self._plans is not None and self._plans.get(view.attributes.shape(), _NOT_KNOWN) is not None
+        return self._known is not None and self._known.plans.get(view.attributes.shape(), _NOT_KNOWN) is not None
 
     def _learn(self, view: SpanView, asked: Counter[str], group: ScopeGroup, fact: Fact) -> None:
         """Keep what the full rules made of a span, if others can be read by it; `asked` counts what they asked for."""
-        attributes, plans, scoped = view.attributes, self._plans, View(view, group)
+        attributes, known, scoped = view.attributes, self._known, View(view, group)
         shape = attributes.shape()
-        if plans is None or fact.call is None or is_told_by_name(view.name) or not _is_worth_keeping(shape):
+        if known is None or fact.call is None or is_told_by_name(view.name) or not _is_worth_keeping(shape):
             return
         calls, session_keys = usual_calls_of(scoped), self._builder.resolver.session_keys(shape)
         if calls is None or not session_keys:
-            self._keep(plans, shape, None)
+            self._keep(known, shape, None)
             return
         reading = calls.reading(scoped)
         if reading is None or fact.card:
@@ -132,54 +216,62 @@ class UsualSpans:
         if any(asked[key] > 1 for key in own):
             return  # one of them means something else besides
         compared = {key for key in asked if key in attributes} - own
-        plan = plans.get(shape)
+        plan = known.plans.get(shape)
         if plan is None or not compared <= set(plan.compared):
             plan = _Plan(tuple(sorted(compared.union(plan.compared if plan else ()))), session_keys[0])
         values = attributes.fingerprint(plan.compared)
         if sum(len(value or b"") for value in values) > _LONGEST:
             return
         reader = _Reader(calls, reading, Like(fact), models_told(fact.call, None))
-        usual = self._fact(reader, plan, view, fact.start_ns)
+        usual = self._fact_of(reader, plan, view, fact.start_ns)
         if usual is None or any(getattr(usual, name) != getattr(fact, name) for name in _FIELDS):
             return
-        self._keep(plans, shape, plan)
+        self._keep(known, shape, plan)
         self._likes += 1
         plan.readers[(view.status_code, *values)] = reader
 
-    def _keep(self, plans: dict[_Shape, _Plan | None], shape: _Shape, plan: _Plan | None) -> None:
+    def _keep(self, known: _Group, shape: _Shape, plan: _Plan | None) -> None:
         if self._likes >= _MOST_LIKES or self._shapes >= _MOST_SHAPES:
             self._forget()
-        self._shapes += shape not in plans
-        plans[shape] = plan
+        self._shapes += shape not in known.plans
+        if known.plans.get(shape) is not plan:
+            known.layouts.forget()
+        known.plans[shape] = plan
 
     def _forget(self) -> None:
         """Forget all that was learned, and learn nothing for a while if it was of little use."""
-        for plans in self._groups.values():
-            plans.clear()
+        for known in self._groups.values():
+            self._uses += known.found
+            known.clear()
         self._pause = _PAUSE if self._uses < _LEAST_USE * self._likes else 0
         self._shapes = self._likes = self._uses = 0
 
-    def _enter_group(self, group: ScopeGroup, headers: Mapping[str, str]) -> None:
-        """Take up what is known of a group's spans: nothing of one whose resource is too large to be compared."""
-        if self._group is group:
-            return
-        contents = group.resource_attributes.contents()
-        self._group, self._plans = group, None
-        if contents is not None:
-            asked = frozenset(headers.items()) if self._builder.resolver.asks_request else None
-            which = (contents, group.scope_name, group.scope_version, asked)
-            if which not in self._groups and len(self._groups) >= _MOST_GROUPS:
-                self._forget()
-                self._groups.clear()
-            self._plans = self._groups.setdefault(which, {})
+    def _session(self, encoded: bytes) -> Named | None:
+        """Return the session that a text names."""
+        session = encoded.decode("utf-8", "replace")
+        named = Named(session, "attribute") if len(session) <= LONGEST_ID and is_plain_id(session) else None
+        if len(self._sessions) >= _MOST_SESSIONS:
+            self._sessions.clear()
+        self._sessions[encoded] = named
+        return named
 
-    def _fact(self, reader: _Reader, plan: _Plan, view: SpanView, now_ns: int) -> UsualFact | None:
-        trace_id, span_id, parent_id, start_ns, end_ns = view.head()
-        if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
-            return None
-        get = view.attributes.get
+    def _fact_of(self, reader: _Reader, plan: _Plan, view: SpanView, now_ns: int) -> UsualFact | None:
+        head, get = view.head(), view.attributes.get
         session, told = get(plan.session_key), reader.calls.told(get, reader.reading)
         if told is None or type(session) is not str or len(session) > LONGEST_ID or not is_plain_id(session):
+            return None
+        return self._fact(reader, head, Named(session, "attribute"), told, now_ns)
+
+    def _fact(
+        self,
+        reader: _Reader,
+        head: tuple[bytes, bytes, bytes, int, int],
+        session: Named,
+        told: ReportedCounts,
+        now_ns: int,
+    ) -> UsualFact | None:
+        trace_id, span_id, parent_id, start_ns, end_ns = head
+        if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
             return None
         response_id, counts, is_unsure = told
         own_ns, is_own = price_time(start_ns, now_ns)
@@ -200,7 +292,7 @@ class UsualSpans:
         fact.trace_id, fact.span_id, fact.parent_id = trace_id, span_id, parent_id
         fact.start_ns, fact.end_ns, fact.day = start_ns, end_ns, day
         fact.like, fact.response_id, fact.counts = reader.like, response_id, counts
-        fact.session, fact.is_unsure = Named(session, "attribute"), is_unsure
+        fact.session, fact.is_unsure = session, is_unsure
         fact.price, fact.amount, fact.parts, fact.estimate = priced
         fact.digest = usage_digest(reader.models, tokens_told(*counts[:5]))
         return fact

@@ -1,0 +1,265 @@
+"""Spans with the same fields in the same order: what stands where in them, so that values are cut out without parsing.
+
+Spans of one instrumentation differ in few places. In one of them these places are found once. In others like it the
+lengths of those fields that differ in length are read, each behind the one before, and for every set of lengths one
+`struct` cuts out all values at once, and everything else to be compared. Nothing is taken for granted: each byte that
+is no wanted value, and no value of a key that does not matter, has to be that of a span that was learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import itemgetter
+from struct import Struct, error
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
+
+from spanledger_processor.otlp.wire import FIXED64, LENGTH, MalformedError, fields, write_varint
+
+_TRACE_ID, _SPAN_ID, _PARENT_ID, _START, _END, _ATTRIBUTES, _EVENTS = 1, 2, 4, 7, 8, 9, 11
+_HEAD = {
+    _TRACE_ID: (LENGTH, 16, "16s"),
+    _SPAN_ID: (LENGTH, 8, "8s"),
+    _PARENT_ID: (LENGTH, 8, "8s"),
+    _START: (FIXED64, 8, "Q"),
+    _END: (FIXED64, 8, "Q"),
+}
+"""Wire type, size and format of what is cut out of every span."""
+_KEY_TAG, _VALUE_TAG, _STRING_TAG, _INT_TAG = 0x0A, 0x12, 0x0A, 0x18
+_SHORT = 1 << 14
+"""Lengths below this one take two bytes at most."""
+_MOST_PIECES, _MOST_EXACT, _MOST_ALIKE, _MOST_LAYOUTS = 128, 256, 16, 8
+"""Fields of a span, sets of lengths of a layout, spans of one set that differ in what is compared, layouts."""
+
+T = TypeVar("T")
+CutValues: TypeAlias = tuple[Any, ...]
+"""Ids of trace, span and parent (empty if there is none), start and end in ns, then the wanted values: texts as bytes,
+numbers as the bytes of their varints."""
+_Cut: TypeAlias = tuple[int, int, str]
+"""Start, end and format of a value."""
+
+
+class _Piece(NamedTuple):
+    """Offsets of a field that is length-delimited: its content is [start, end), behind a byte or two of its length.
+
+    Of an attribute `key` and the start of its encoded value are known; of a field longer than that, its `size`.
+    """
+
+    number: int
+    start: int
+    end: int
+    size: int = 0
+    key: bytes = b""
+    value: int = 0
+
+
+class _Parts(NamedTuple):
+    """A span that was taken apart: what is cut out of every one by field number, and all pieces in order."""
+
+    head: dict[int, _Cut]
+    pieces: list[_Piece]
+
+    def form(self) -> tuple[Any, ...]:
+        """Return what spans of one layout have in common."""
+        return (*self.head, *[(piece.number, piece.size, piece.key) for piece in self.pieces])
+
+
+def varint(content: bytes) -> int | None:
+    """Return the number of a varint; None where it does not end with its bytes. Counts take three at most, mostly."""
+    size = len(content)
+    if size == 3:
+        one, two, three = content
+        return one & 0x7F | (two & 0x7F) << 7 | three << 14 if one > 0x7F and two > 0x7F and three < 0x80 else None
+    if size == 2:
+        one, two = content
+        return one & 0x7F | two << 7 if one > 0x7F and two < 0x80 else None
+    if not 0 < size < 10 or content[-1] > 0x7F or (size > 1 and min(content[:-1]) < 0x80):
+        return None
+    number = 0
+    for byte in reversed(content):
+        number = number << 7 | byte & 0x7F
+    return number
+
+
+class Layouts(Generic[T]):
+    """Layouts of the spans of one group, and what is known of spans that are like one another. Bounded."""
+
+    def __init__(self) -> None:
+        self._layouts: list[_Layout[T]] = []
+
+    def find(self, span: bytes) -> tuple[T, CutValues] | None:
+        """Return what is known of spans like this one, and its values; None where nothing is known."""
+        for layout in self._layouts:
+            at, lengths = 0, len(span)
+            try:
+                for gap in layout.gaps:
+                    at += gap
+                    length = span[at]
+                    if length > 0x7F:
+                        at += 1
+                        length = length & 0x7F | span[at] << 7
+                    lengths = lengths << 14 | length
+                    at += length
+                exact = layout.exact[lengths]
+                row = exact.unpack(span)
+            except (IndexError, KeyError, error):
+                continue
+            same = exact.same(row)
+            for other, known in exact.known:
+                if same == other:
+                    return known, exact.values(row)
+        return None
+
+    def learn(self, span: bytes, wanted: Sequence[str], compared: Sequence[str], known: T) -> None:
+        """Know spans like this one: they may differ in the values under the `wanted` keys, texts or numbers, which are
+        cut out in this order, and in those of keys that are not `compared`.
+        """
+        parts = _parts_of(span)
+        if parts is None:
+            return
+        form = parts.form()
+        layout = next((layout for layout in self._layouts if layout.form == form), None)
+        if layout is None:
+            if len(self._layouts) >= _MOST_LAYOUTS:
+                self._layouts.clear()
+            layout = _Layout[T](form, parts)
+            self._layouts.append(layout)
+        layout.learn(span, parts, wanted, compared, known)
+
+    def forget(self) -> None:
+        """Know nothing any more."""
+        self._layouts.clear()
+
+
+class _Exact(Generic[T]):
+    """Spans of one layout whose fields have the same lengths."""
+
+    __slots__ = ("known", "same", "unpack", "values")
+
+    def __init__(self, length: int, cuts: Sequence[_Cut], skipped: Sequence[tuple[int, int]]) -> None:
+        form, at = ["<"], 0
+        same, values = list[int](), [0] * len(cuts)
+        pieces = [(*cut, place) for place, cut in enumerate(cuts)] + [(*skip, "x", -1) for skip in skipped]
+        number = 0
+        for start, end, kind, place in sorted(pieces):
+            if start > at:
+                form.append(f"{start - at}s")
+                same.append(number)
+                number += 1
+            form.append(kind if place >= 0 else f"{end - start}x")
+            if place >= 0:
+                values[place] = number
+                number += 1
+            at = end
+        form.append(f"{length - at}s")
+        same.append(number)
+        self.unpack = Struct("".join(form)).unpack
+        self.values, self.same = itemgetter(*values), itemgetter(*same)
+        self.known: list[tuple[CutValues, T]] = []
+
+
+class _Layout(Generic[T]):
+    """Spans with the same fields, and the same keys, in the same order."""
+
+    def __init__(self, form: tuple[Any, ...], parts: _Parts) -> None:
+        self.form = form
+        self.gaps: tuple[int, ...] = ()
+        """From the last byte of a field that differs in length to the length of the next such field."""
+        self.exact: dict[int, _Exact[T]] = {}
+        """By the length of a span, and those of the fields that differ in it."""
+        self._lengths = _lengths(parts)
+        self._differ = set[int]()
+        self._keys: tuple[Sequence[str], Sequence[str]] = ((), ())
+        """Those wanted, and compared."""
+
+    def learn(self, span: bytes, parts: _Parts, wanted: Sequence[str], compared: Sequence[str], known: T) -> None:
+        """See `Layouts.learn`."""
+        cuts = _cuts(span, parts, wanted)
+        if cuts is None:
+            return
+        differ = {place for place, one in enumerate(_lengths(parts)) if one != self._lengths[place]}
+        if not differ <= self._differ or self._keys != (wanted, compared):
+            self._differ |= differ
+            self._keys = (wanted, compared)
+            self.exact.clear()
+        at, lengths, gaps = 0, len(span), list[int]()
+        for place in sorted(self._differ):
+            piece = parts.pieces[place]
+            length = piece.end - piece.start
+            gaps.append(piece.start - (1 if length <= 0x7F else 2) - at)
+            lengths = lengths << 14 | length
+            at = piece.end - 1
+        self.gaps = tuple(gaps)
+        if len(self.exact) >= _MOST_EXACT:
+            self.exact.clear()
+        exact = self.exact.get(lengths)
+        if exact is None:
+            needed = {key.encode() for key in (*wanted, *compared)}
+            skipped = [(piece.value, piece.end) for piece in parts.pieces if piece.key and piece.key not in needed]
+            exact = self.exact[lengths] = _Exact[T](len(span), cuts, skipped)
+        if len(exact.known) >= _MOST_ALIKE:
+            exact.known.clear()
+        exact.known.insert(0, (exact.same(exact.unpack(span)), known))
+
+
+def _lengths(parts: _Parts) -> list[int]:
+    return [piece.end - piece.start for piece in parts.pieces]
+
+
+def _cuts(span: bytes, parts: _Parts, wanted: Sequence[str]) -> list[_Cut] | None:
+    """Return where the values of a span stand, in their order; None if one of them cannot be cut out."""
+    if not {_TRACE_ID, _SPAN_ID, _START, _END} <= parts.head.keys():
+        return None
+    cuts = [parts.head.get(number, (0, 0, "0s")) for number in _HEAD]
+    pieces = {piece.key: piece for piece in parts.pieces}
+    for key in wanted:
+        piece = pieces.get(key.encode())
+        if piece is None or piece.end - piece.value < 2:
+            return None
+        start = piece.value + 1
+        if span[piece.value] == _STRING_TAG and span[start] == piece.end - start - 1 < 0x80:
+            start += 1
+        elif span[piece.value] != _INT_TAG:
+            return None
+        cuts.append((start, piece.end, f"{piece.end - start}s"))
+    return cuts
+
+
+def _parts_of(span: bytes) -> _Parts | None:
+    """Take a span apart; None if it has events, or anything in it is not as it nearly always is."""
+    head: dict[int, _Cut] = {}
+    pieces: list[_Piece] = []
+    keys = set[bytes]()
+    try:
+        for number, wire_type, tag_end, start, end in fields(span, 0, len(span)):
+            size = end - start
+            if number in _HEAD:
+                if number in head or (wire_type, size) != _HEAD[number][:2]:
+                    return None
+                head[number] = (start, end, _HEAD[number][2])
+            elif number == _EVENTS or (number == _ATTRIBUTES and wire_type != LENGTH):
+                return None
+            elif wire_type == LENGTH:
+                if start - tag_end != len(write_varint(size)):
+                    return None
+                piece = _piece(span, number, start, end)
+                if piece is None or piece.key in keys or len(pieces) >= _MOST_PIECES:
+                    return None
+                if number == _ATTRIBUTES:
+                    keys.add(piece.key)
+                pieces.append(piece)
+    except MalformedError:
+        return None
+    return _Parts(head, pieces)
+
+
+def _piece(span: bytes, number: int, start: int, end: int) -> _Piece | None:
+    size = end - start if end - start >= _SHORT else 0
+    if number != _ATTRIBUTES:
+        return _Piece(number, start, end, size)
+    parts = list(fields(span, start, end))
+    if len(parts) != 2 or span[start] != _KEY_TAG or span[parts[0].end] != _VALUE_TAG:
+        return None
+    key, value = parts
+    if key.start == key.end:
+        return None
+    return _Piece(number, start, end, size, span[key.start : key.end], value.start)

@@ -1,0 +1,150 @@
+"""Values that are cut out of spans by layout are those that a parser reads, and nothing else differs unnoticed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from chats import set_attributes
+from spanledger_processor.otlp.layout import Layouts, varint
+from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.wire import MalformedError, write_varint
+
+WANTED = ("session", "count")
+COMPARED = ("model", "compared")
+FREE = ("note", "free")
+
+
+def encoded(name: str = "chat", status: int = 0, parent: bytes = b"parent-1", **attributes: Any) -> bytes:
+    span = Span(trace_id=b"0123456789abcdef", span_id=b"span-id1", parent_span_id=parent, name=name, kind=3)  # type: ignore[arg-type]
+    span.start_time_unix_nano, span.end_time_unix_nano = 1_795_500_000 * 10**9, 1_795_500_001 * 10**9
+    if status:
+        span.status.code = status  # type: ignore[assignment]
+    said = {"model": "m", "session": "s-1", "note": "n", "count": 300, "compared": 7, "free": "f"} | attributes
+    set_attributes(span, said)
+    return span.SerializeToString()
+
+
+def known() -> Layouts[str]:
+    """Layouts of spans that differ in lengths and in what is compared."""
+    layouts = Layouts[str]()
+    for model in ("m", "another"):
+        for session in ("s-1", "s-22"):
+            for count in (5, 300, 70_000):
+                span = encoded(model=model, session=session, count=count)
+                layouts.learn(span, WANTED, COMPARED, model)
+    return layouts
+
+
+def said(span: bytes) -> Any:
+    """What a parser reads of the span."""
+    view = SpanView.parse(span)
+    get = view.attributes.get
+    same = view.name, view.kind, view.status_code, view.has_events, view.attributes.shape(), *map(get, COMPARED)
+    return same, (*view.head(), *map(get, WANTED))
+
+
+def check(layouts: Layouts[str], span: bytes) -> bool:
+    """See that what is found of a span is what a parser reads; return whether anything is."""
+    found = layouts.find(span)
+    if found is None:
+        return False
+    model, (*head, session, count) = found
+    same, values = said(span)
+    assert same == said(encoded(model=model, parent=head[2]))[0]
+    number = varint(count)
+    assert values[:6] == (*head, session.decode("utf-8", "replace"))
+    assert number is None or values[6] == number
+    return True
+
+
+ids = st.binary(min_size=8, max_size=8)
+
+
+@settings(max_examples=150)
+@given(
+    st.sampled_from(["m", "another", "third"]),
+    st.text(max_size=6),
+    st.integers(0, 1 << 40),
+    st.text(max_size=3),
+    st.sampled_from([7, 8]),
+    st.sampled_from(["chat", "chit"]),
+    st.sampled_from([0, 2]),
+)
+def test_spans_are_read_as_a_parser_reads_them(
+    model: str, session: str, count: int, note: str, compared: int, name: str, status: int
+) -> None:
+    layouts = known()
+    span = encoded(name, status, model=model, session=session, count=count, note=note, compared=compared)
+    is_like = (model != "third", compared, name, status) == (True, 7, "chat", 0)
+    is_long = (len(session.encode()), len(write_varint(count)), len(note.encode())) in LENGTHS
+    assert check(layouts, span) == (is_like and is_long)
+    layouts.learn(span, WANTED, COMPARED, model)
+    if is_like:
+        check(layouts, span)
+
+
+LENGTHS = {(session, count, 1) for session in (3, 4) for count in (1, 2, 3)}
+
+SPANS = [encoded(model=model, count=count) for model in ("m", "another") for count in (5, 300, 70_000)]
+
+
+def check_any(span: bytes) -> None:
+    """As `check`, for bytes that a parser may refuse."""
+    layouts = known()
+    try:
+        said(span)
+    except MalformedError:
+        found = layouts.find(span)
+        assert found is None or varint(found[1][-1]) is None
+    else:
+        check(layouts, span)
+
+
+@settings(max_examples=600)
+@given(st.sampled_from(SPANS), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=3))
+def test_a_span_with_other_bytes_is_found_only_if_it_says_the_same(span: bytes, edits: list[tuple[int, int]]) -> None:
+    changed = bytearray(span)
+    for at, byte in edits:
+        changed[at % len(changed)] = byte
+    check_any(bytes(changed))
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(SPANS), st.integers(0, 400), st.integers(0, 400), st.binary(max_size=20))
+def test_a_span_that_was_cut_is_found_only_if_it_says_the_same(span: bytes, start: int, end: int, new: bytes) -> None:
+    check_any(span[: start % len(span)] + new + span[end % len(span) :])
+
+
+def test_fields_that_are_not_as_usual_are_not_learned() -> None:
+    layouts = Layouts[str]()
+    event, twice = Span.FromString(encoded()), Span.FromString(encoded())
+    event.events.add(name="event")
+    twice.attributes.add(key="session").value.string_value = "s-2"
+    two_ids = encoded() + encoded()[:18]
+    for span in (event.SerializeToString(), twice.SerializeToString(), two_ids, encoded(session=5.5), b""):
+        layouts.learn(span, WANTED, COMPARED, "m")
+        assert layouts.find(span) is None
+
+
+def test_what_is_kept_is_bounded() -> None:
+    layouts = Layouts[str]()
+    for number in range(3000):
+        other: Any = {f"key-{number % 20}": "v"}
+        span = encoded(note="n" * (number % 1500), compared=number, **other)
+        layouts.learn(span, WANTED, COMPARED, "m")
+        assert layouts.find(span) is not None
+    kept = [exact.known for layout in layouts._layouts for exact in layout.exact.values()]
+    assert len(layouts._layouts) <= 8
+    assert sum(map(len, kept)) <= 8 * 256 * 16
+
+
+@settings(max_examples=150)
+@given(st.integers(0, (1 << 63) - 1))
+def test_numbers_are_read(number: int) -> None:
+    assert varint(write_varint(number)) == number
+    assert varint(write_varint(number)[:-1]) is None
+    assert varint(write_varint(number) + b"\1") is None
