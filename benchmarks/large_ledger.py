@@ -1,7 +1,9 @@
 """Fill a state folder with the ledger of many sessions: `python -m benchmarks.large_ledger FOLDER --sessions 1000000`.
 
 Every record is written as `serve` writes it: facts go through the accounting and land in units of the store, in order
-of time, over the last 60 days. Only reading and pricing spans is left out.
+of time, over the last 60 days. Only reading and pricing spans is left out. With `--dense` they all came in the last
+20 hours, so that retention keeps every trace, response id and equal-usage match as well, and each session has a run, a
+task and a tool call (with a signature) of its own: as many records of each kind as sessions.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.model import Call, Cost, ToolCall, Usage
+from spanledger_processor.model import Call, Cost, Signature, ToolCall, Usage
 
 _DAYS = 60
 _DAY_NS = 86_400 * 10**9
+_DENSE_NS = 20 * 3600 * 10**9
 _PER_REQUEST, _PER_COMMIT = 512, 4
 _MODELS = (
     ("anthropic", "claude-sonnet-4-5", 3, 15),
@@ -38,16 +41,17 @@ _MODELS = (
 _TOOLS = ("Bash", "Read", "Edit", "Grep", "WebFetch")
 
 
-def facts(sessions: int, now_ns: int, seed: int = 7) -> Iterator[Fact]:
-    """Yield the facts of `sessions` sessions, in order of time.
+def facts(sessions: int, now_ns: int, seed: int = 7, *, dense: bool = False) -> Iterator[Fact]:
+    """Yield the facts of `sessions` sessions, in order of time; of `dense` ones each has a run, a task and a tool call.
 
     Each has a call; of ten sessions one has a sub-agent with a call of its own and a tool call, one is spawned by the
     session before it, and of a thousand calls one has no price.
     """
     draw, last = random.Random(seed), ""
-    step = _DAYS * _DAY_NS // max(sessions, 1)
+    lasting = _DENSE_NS if dense else _DAYS * _DAY_NS
+    step = lasting // max(sessions, 1)
     for number in range(sessions):
-        at = now_ns - _DAYS * _DAY_NS + number * step
+        at = now_ns - lasting + number * step
         session = f"{draw.getrandbits(64):016x}-{number}"
         parent, last = last if number % 10 == 3 else "", session
         trace = draw.randbytes(16)
@@ -55,7 +59,17 @@ def facts(sessions: int, now_ns: int, seed: int = 7) -> Iterator[Fact]:
             *("project", f"project-{number % 40:02d}", "service", f"service-{number % 12}"),
             *("user", f"user-{number % 300:03d}@example.org"),
         )
-        yield _call(draw, trace, at, session, parent, dimensions, unpriced=number % 1000 == 999)
+        call = _call(draw, trace, at, session, parent, dimensions, unpriced=number % 1000 == 999)
+        if dense:
+            assert call.call is not None
+            call.run = Named(f"run-{number}", "attribute")
+            call.call.task_id, call.call.task_kind = f"task-{number}", "worker"
+            yield call
+            tool = _tool(draw, trace, at + 10**6, session, dimensions)
+            tool.signature = Signature(f"h1:0badcafe:{draw.getrandbits(128):032x}", "full")
+            yield tool
+            continue
+        yield call
         if number % 10 == 7:
             yield _call(draw, trace, at + 10**9, session, "", dimensions, agent=f"agent-{number % 7}")
             yield _tool(draw, trace, at + 2 * 10**9, session, dimensions)
@@ -95,7 +109,7 @@ def _tool(draw: random.Random, trace: bytes, at: int, session: str, dimensions: 
     return fact
 
 
-def fill(folder: Path, sessions: int, *, max_size_mib: int = 16_384) -> None:
+def fill(folder: Path, sessions: int, *, max_size_mib: int = 16_384, dense: bool = False) -> None:
     """Write the ledger of `sessions` sessions into a state folder."""
     tenant, now_ns = tenant_hash(""), time.time_ns()
     clock = [now_ns]
@@ -104,7 +118,7 @@ def fill(folder: Path, sessions: int, *, max_size_mib: int = 16_384) -> None:
     )
     try:
         written = 0
-        waiting = facts(sessions, now_ns)
+        waiting = facts(sessions, now_ns, dense=dense)
         while commit := [request for _ in range(_PER_COMMIT) if (request := list(islice(waiting, _PER_REQUEST)))]:
             with store.unit() as unit:
                 for request in commit:
@@ -124,9 +138,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sessions", type=int, default=1_000_000)
+    parser.add_argument("--dense", action="store_true", help="as many records of every kind as sessions")
     options = parser.parse_args()
     began = time.monotonic()
-    fill(options.folder, options.sessions)
+    fill(options.folder, options.sessions, dense=options.dense)
     print(f"{options.sessions:,} sessions in {time.monotonic() - began:.0f} s")
 
 

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from chats import COST, chat, request, set_attributes
@@ -25,6 +26,7 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import Reading
+from spanledger_processor.enrichment import logs as logs_module
 from spanledger_processor.enrichment import stage as stage_module
 from spanledger_processor.enrichment.stage import SLICE
 from spanledger_processor.ledger.memory_store import MemoryStore
@@ -32,7 +34,10 @@ from spanledger_processor.ledger.queries import total
 from spanledger_processor.ledger.store import StateError, Unit, tenant_hash
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.model import Decision
+from spanledger_processor.otlp import encoding as encoding_module
+from spanledger_processor.otlp import envelope as envelope_module
 from spanledger_processor.otlp import request as request_module
+from spanledger_processor.otlp.envelope import SLICE_PARTS
 from spanledger_processor.server import handler as handler_module
 from spanledger_processor.server.handler import FairLock, Handler, split
 from spanledger_processor.server.ledger_link import LedgerServer, LocalLedger, RemoteLedger
@@ -104,9 +109,9 @@ class Stage:
         stages = make_stage(config, signer), make_log_stage(config, signer)
         self.handler = Handler(*stages, LocalLedger(self.ledger), self.delivery, Observer())  # type: ignore[arg-type]
 
-    async def take(self, body: bytes, sender: str = "a", left: float = 60.0) -> Result:
+    async def take(self, body: bytes, sender: str = "a", left: float = 60.0, signal: Signal = "traces") -> Result:
         deadline = asyncio.get_running_loop().time() + left
-        return await self.handler.handle("traces", body, {}, deadline, sender)
+        return await self.handler.handle(signal, body, {}, deadline, sender)
 
     def spans(self, body: bytes) -> list[dict[str, Any]]:
         return [attributes(span) for span in spans_of(ExportTraceServiceRequest.FromString(body))]
@@ -146,12 +151,51 @@ async def test_others_have_their_turn_after_every_slice() -> None:
     assert stage.cost() == pytest.approx(slices * SLICE * COST)
 
 
-async def test_no_step_is_more_than_a_small_part_of_a_large_request(monkeypatch: pytest.MonkeyPatch) -> None:
+def of_resources(count: int) -> bytes:
+    return b"".join(request(chat()) for _ in range(count))
+
+
+def of_scopes(count: int) -> bytes:
+    groups = [ExportTraceServiceRequest.FromString(request(chat())).resource_spans[0] for _ in range(count)]
+    groups[0].scope_spans.extend(group.scope_spans[0] for group in groups[1:])
+    return ExportTraceServiceRequest(resource_spans=groups[:1]).SerializeToString()
+
+
+def events(count: int) -> bytes:
+    """Log events of which calls are made."""
+    logs = ExportLogsServiceRequest()
+    scope = logs.resource_logs.add().scope_logs.add()
+    for number in range(count):
+        record = scope.log_records.add(time_unix_nano=10**18 + number)
+        record.body.string_value = "claude_code.api_request"
+        told = {
+            "event.name": "api_request",
+            "session.id": "s",
+            "model": "claude-sonnet-4-5",
+            "input_tokens": str(number),
+        }
+        for key, value in {**told, "output_tokens": "1", "request_id": f"req_{number}"}.items():
+            record.attributes.add(key=key).value.string_value = value
+    return logs.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("signal", "made"),
+    [("traces", large), ("traces", of_resources), ("traces", of_scopes), ("logs", events)],
+    ids=["spans", "resources", "scopes", "log events"],
+)
+async def test_no_step_is_more_than_a_small_part_of_a_large_request(
+    monkeypatch: pytest.MonkeyPatch, signal: Signal, made: Callable[[int], bytes]
+) -> None:
     """Counted: lines of code run between two passes of the event loop, and facts let go of."""
     slice_, slices = 8, 128
     monkeypatch.setattr(stage_module, "SLICE", slice_)
+    monkeypatch.setattr(logs_module, "SLICE", slice_)
     monkeypatch.setattr(stage_module, "_RELEASED", slice_)
     monkeypatch.setattr(request_module, "SLICE_ITEMS", slice_)
+    for module in (request_module, envelope_module):
+        monkeypatch.setattr(module, "SLICE_PARTS", slice_)
+    monkeypatch.setattr(encoding_module, "SLICE_SPANS", slice_)
     stage, lines, ended = Stage(), [0], False
     readings: list[Reading] = []
     facts_left: list[int] = []
@@ -176,14 +220,14 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(monkeypatch:
             facts_left.extend(len(batch.facts) for reading in readings for batch in reading.batches)
             await asyncio.sleep(0)
 
-    body = large(slices * slice_)
-    await stage.take(large(10 * slice_))  # fills what is cached
+    body = made(slices * slice_)
+    await stage.take(made(10 * slice_), signal=signal)  # fills what is cached
     counting = asyncio.create_task(count())
     readings.clear()
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        assert await stage.take(body) == ACCEPTED
+        assert await stage.take(body, signal=signal) == ACCEPTED
     finally:
         sys.settrace(before)
         ended = True
@@ -191,6 +235,26 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(monkeypatch:
     assert max(lines) < 1.5 * sum(lines) / slices
     assert all(before - after <= slice_ for before, after in pairwise(facts_left))
     assert facts_left[-1] == 0
+
+
+@pytest.mark.parametrize("part", [b"\x0a\x00", b"\x0a\x02\x12\x00"], ids=["resources", "scopes"])
+@pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
+async def test_a_request_of_many_empty_parts_is_worked_on_in_slices(part: bytes, signal: Signal) -> None:
+    """Half a MiB of them took two seconds, in which nobody else was served."""
+    stage, passes, ended = Stage(), 0, False
+
+    async def count() -> None:
+        nonlocal passes
+        while not ended:
+            passes += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    parts = 8 * SLICE_PARTS
+    assert await stage.take(part * parts, signal=signal) == ACCEPTED
+    ended = True
+    await counting
+    assert passes >= parts // SLICE_PARTS
 
 
 async def test_a_small_request_does_not_wait_for_a_large_one() -> None:

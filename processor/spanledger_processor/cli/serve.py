@@ -44,6 +44,10 @@ _YOUNG_RUNS = 3
 """Of them before it looks again at what they left: 200,000 objects, 50 ms."""
 _NEVER = 2**31 - 1
 _FULL_COLLECTION_S = 300.0
+_MANY_OBJECTS = 200_000
+"""Objects of which there are more while a large request is worked on, and hardly ever otherwise: to look at all of them
+would take long, and they will be gone soon."""
+_POSTPONED_S, _MOST_POSTPONED = 10.0, 60
 _SWITCH_S = 0.001
 """How long the event loop waits, each time that it comes back to the interpreter, for the thread of the ledger that
 computes: a request comes back some ten times. Python's own is five times as long.
@@ -205,6 +209,14 @@ def _announce(config: Config, addresses: Mapping[str, str]) -> None:
     log.info("ready")
 
 
+def collect_or_postpone(postponed: int) -> int:
+    """Run the full collection unless a large request is in memory; return how often it was put off by now."""
+    if postponed < _MOST_POSTPONED and len(gc.get_objects()) > _MANY_OBJECTS:
+        return postponed + 1
+    gc.collect()
+    return 0
+
+
 @asynccontextmanager
 async def _tuned_interpreter() -> AsyncIterator[None]:
     """Inside the block, let Python itself hold up the event loop as little as it can.
@@ -219,9 +231,10 @@ async def _tuned_interpreter() -> AsyncIterator[None]:
     sys.setswitchinterval(_SWITCH_S)
 
     async def collect() -> None:
+        postponed = 0
         while True:
-            await asyncio.sleep(_FULL_COLLECTION_S)
-            gc.collect()
+            await asyncio.sleep(_POSTPONED_S if postponed else _FULL_COLLECTION_S)
+            postponed = collect_or_postpone(postponed)
 
     task = asyncio.create_task(collect())
     try:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from spanledger_processor.dialects.log_events import LOG_MARKERS, synthesize
 from spanledger_processor.enrichment.stage import SLICE
 from spanledger_processor.model import Signature, ToolCall
-from spanledger_processor.otlp.encoding import SynthesizedSpan, encode_traces
+from spanledger_processor.otlp.encoding import SynthesizedSpan, encoding_traces
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
-from spanledger_processor.otlp.request import finished, parse_logs
+from spanledger_processor.otlp.request import parsing_logs
 from spanledger_processor.otlp.views import LogView
-from spanledger_processor.otlp.wire import MalformedError
+from spanledger_processor.otlp.wire import MalformedError, finished
 
 
 @dataclass(slots=True)
@@ -57,15 +57,17 @@ class LogStage:
         Raises:
             MalformedError: these bytes are no ExportLogsServiceRequest.
         """
-        groups = parse_logs(body)
+        groups = yield from parsing_logs(body)
         reading = LogReading(sum(len(group.items) for group in groups))
-        hits = self._marks.hits(body)
+        hits = yield from self._marks.searching(body)
         if not hits:
             return reading
         spans: dict[bytes, SynthesizedSpan] = {}
         """By id: a queue between may have put a request that was sent again into one with the first."""
-        for group in groups:
+        for place, group in enumerate(groups):
             tenant = self._tenant_of(group, headers)
+            if place % SLICE == SLICE - 1:
+                yield
             for number, record in enumerate(group.items):
                 if number % SLICE == SLICE - 1:
                     yield
@@ -73,7 +75,7 @@ class LogStage:
                     for span in self._made(record, group, tenant, reading.failures):
                         spans.setdefault(span.trace_id + span.span_id, span)
         if spans:
-            reading.traces = encode_traces(spans.values())
+            reading.traces = yield from encoding_traces(spans.values())
         return reading
 
     def _made(self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str]) -> list[SynthesizedSpan]:

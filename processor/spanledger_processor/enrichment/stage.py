@@ -22,9 +22,9 @@ from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
-from spanledger_processor.otlp.request import TraceRequest, count_traces, finished, parse_traces
+from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.views import SpanView
-from spanledger_processor.otlp.wire import MalformedError
+from spanledger_processor.otlp.wire import MalformedError, finished
 
 _KNOWN_TRACES = 8192
 
@@ -154,15 +154,17 @@ class Stage:
         Raises:
             MalformedError: these bytes are no ExportTraceServiceRequest.
         """
-        hits = self._marks.hits(body)
+        hits = yield from self._marks.searching(body)
         if not hits and not self._known:
-            return Reading(count_traces(body))
-        reading = Reading(parse_traces(body), headers=headers, names=self._maker.resolver.keys)
+            return Reading((yield from counting_traces(body)))
+        reading = Reading((yield from parsing_traces(body)), headers=headers, names=self._maker.resolver.keys)
         tenants: dict[str, int] = {}
         plain: list[tuple[int, int, bytes]] = []
         for number, group in enumerate(reading.request.groups):
             batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
             yield from self._read_group(reading, batch, number, group, hits, plain, trusted)
+            if number % SLICE == SLICE - 1:
+                yield
         yield from self._add_plain(reading, tenants, plain, headers)
         reading.batches, reading.places = _without_empty(reading)
         return reading

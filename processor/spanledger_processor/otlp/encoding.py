@@ -7,17 +7,17 @@ once and the value behind it. Such a piece is one `repeated KeyValue` field of a
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
-from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span, Status
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from spanledger_processor.otlp.wire import LENGTH, write_varint
+from spanledger_processor.otlp.wire import LENGTH, finished, write_varint
 
 INT64 = range(-(2**63), 2**63)
 
@@ -126,21 +126,38 @@ class SynthesizedSpan:
 
 def encode_traces(spans: Iterable[SynthesizedSpan]) -> bytes:
     """Return an ExportTraceServiceRequest with `spans`, grouped by resource and scope, otherwise in their order."""
-    request = ExportTraceServiceRequest()
-    resources: dict[bytes, Any] = {}
-    scopes: dict[tuple[bytes, str, str], ScopeSpans] = {}
-    for span in spans:
-        attributes = _key_values(dict(sorted(span.resource.items())))
-        resource = b"\0".join(attribute.SerializeToString(deterministic=True) for attribute in attributes)
-        if resource not in resources:
-            resources[resource] = request.resource_spans.add()
-            resources[resource].resource.attributes.extend(attributes)
-        place = (resource, span.scope_name, span.scope_version)
-        if place not in scopes:
-            scopes[place] = resources[resource].scope_spans.add()
-            scopes[place].scope.name, scopes[place].scope.version = _text(span.scope_name), _text(span.scope_version)
-        scopes[place].spans.append(_span(span))
-    return request.SerializeToString()
+    return finished(encoding_traces(spans))
+
+
+def encoding_traces(spans: Iterable[SynthesizedSpan]) -> Generator[None, None, bytes]:
+    """Do as `encode_traces`, in slices: yields after each `SLICE_SPANS`."""
+    scopes: dict[bytes, dict[tuple[str, str], list[bytes]]] = {}
+    resource, encoded = None, b""
+    for number, span in enumerate(spans):
+        if span.resource is not resource:
+            resource = span.resource
+            encoded = Resource(attributes=_key_values(dict(sorted(resource.items())))).SerializeToString()
+        pieces = scopes.setdefault(encoded, {}).setdefault((span.scope_name, span.scope_version), [])
+        pieces.append(delimited(_SCOPE_SPANS, _span(span).SerializeToString()))
+        if number % SLICE_SPANS == SLICE_SPANS - 1:
+            yield
+    groups = []
+    for encoded, by_scope in scopes.items():
+        group = [delimited(_RESOURCE, encoded)]
+        for (name, version), pieces in by_scope.items():
+            scope = InstrumentationScope(name=_text(name), version=_text(version)).SerializeToString()
+            group.append(delimited(_GROUP_SCOPES, delimited(_SCOPE, scope) + b"".join(pieces)))
+            yield
+        groups.append(delimited(_GROUPS, b"".join(group)))
+        yield
+    return b"".join(groups)
+
+
+SLICE_SPANS = 32
+"""Spans encoded between two pauses."""
+_GROUPS = _RESOURCE = _SCOPE = 1
+_GROUP_SCOPES = _SCOPE_SPANS = 2
+"""Field numbers: groups of a request; a group's resource and scopes; a scope and its spans."""
 
 
 def trace_id_of(*parts: str | bytes | int) -> bytes:

@@ -8,7 +8,7 @@ item that cannot be read at all makes no request malformed: it passes as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -18,7 +18,16 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.values import MOST_COMPARED, Attributes, attributes_of
-from spanledger_processor.otlp.wire import FIXED32, FIXED64, LENGTH, VARINT, MalformedError, WireField, fields
+from spanledger_processor.otlp.wire import (
+    FIXED32,
+    FIXED64,
+    LENGTH,
+    VARINT,
+    MalformedError,
+    WireField,
+    fields,
+    finished,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,9 @@ MAX_PARTS, MAX_ITEMS = 2**18, 2**20
 """Resources and scopes, and items, that one request may hold. Real ones reach 64 MiB long before; without a limit two
 bytes an item would take gigabytes to read."""
 _TOO_MANY = f"more than {MAX_PARTS} resources and scopes or {MAX_ITEMS} items; send them in smaller requests"
+
+SLICE_PARTS = 512
+"""Resources, scopes or fields read between two pauses: a few milliseconds."""
 
 _KEY_VALUE = {1: LENGTH, 2: LENGTH}
 
@@ -101,30 +113,75 @@ def read_envelope(body: bytes, envelope: Envelope) -> list[ResourceItems]:
     Raises:
         MalformedError: it is no export request of that signal.
     """
-    result = _messages(body, 0, len(body), {1: envelope.group}, envelope.request)
+    return finished(reading_envelope(body, envelope))
+
+
+def reading_envelope(body: bytes, envelope: Envelope) -> Generator[None, None, list[ResourceItems]]:
+    """Read an export request in slices: yields after each `SLICE_PARTS`, returns its resources.
+
+    Raises:
+        MalformedError: it is no export request of that signal.
+    """
+    result = yield from _messages(body, 0, len(body), {1: envelope.group}, envelope.request)
     if body and not result:
         raise MalformedError(f"{envelope.request}: holds no {envelope.group}")
     groups, parts, items = [], len(result), 0
     for number, (_, start, end) in enumerate(result):
-        group, read = _read_group(body, start, end, envelope, f"{envelope.group}[{number}]")
+        group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.group}[{number}]")
         groups.append(group)
         parts += read
         items += sum(len(scoped.items) for scoped in group.scopes)
         if parts > MAX_PARTS or items > MAX_ITEMS:
             raise MalformedError(f"{envelope.request}: {_TOO_MANY}")
-    _refuse_foreign(groups, envelope)
+        if number % SLICE_PARTS == SLICE_PARTS - 1:
+            yield
+    yield from _refuse_foreign(groups, envelope)
     return groups
 
 
-def _read_group(body: bytes, start: int, end: int, envelope: Envelope, place: str) -> tuple[ResourceItems, int]:
+def has_more_than(most: int, body: bytes) -> bool:
+    """Return whether an export request of any signal has more than so many fields, resources, scopes and items in all.
+
+    Looks at no more than about as many; of what cannot be read, at what stands before.
+    """
+    left = most
+    try:
+        for group in fields(body, 0, len(body)):
+            for scope in fields(body, group.start, group.end) if _is_part(group, _GROUPS) else ():
+                if _is_part(scope, _SCOPES):
+                    left -= len(schema.Scoped.FromString(body[scope.start : scope.end]).items)
+                left -= 1
+                if left < 0:
+                    return True
+            left -= 1
+            if left < 0:
+                return True
+    except (MalformedError, DecodeError):
+        return False
+    return False
+
+
+_GROUPS, _SCOPES = 1, 2
+"""Field numbers: groups of a request, scopes of a group."""
+
+
+def _is_part(field: WireField, number: int) -> bool:
+    return field.number == number and field.wire_type == LENGTH
+
+
+def _reading_group(
+    body: bytes, start: int, end: int, envelope: Envelope, place: str
+) -> Generator[None, None, tuple[ResourceItems, int]]:
     """Return a resource, and of how many parts it is made."""
-    parts = _messages(body, start, end, {1: "resource", 2: envelope.scoped, 3: "schema_url"}, place)
+    parts = yield from _messages(body, start, end, {1: "resource", 2: envelope.scoped, 3: "schema_url"}, place)
     resource = b"".join(body[at:to] for number, at, to in parts if number == 1)
-    scoped = [(at, to) for number, at, to in parts if number == 2]
-    scopes = [
-        _read_scope(body, at, to, envelope, f"{place}.{envelope.scoped}[{index}]")
-        for index, (at, to) in enumerate(scoped)
-    ]
+    scopes: list[ScopeItems] = []
+    for number, at, to in parts:
+        if number != _SCOPES:
+            continue
+        scopes.append(_read_scope(body, at, to, envelope, f"{place}.{envelope.scoped}[{len(scopes)}]"))
+        if len(scopes) % SLICE_PARTS == 0:
+            yield
     return ResourceItems(place, resource, scopes), len(parts)
 
 
@@ -135,7 +192,7 @@ def _read_scope(body: bytes, start: int, end: int, envelope: Envelope, place: st
     except DecodeError:
         message = None
     if message is None or not message.items:
-        _messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, place)
+        finished(_messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, place))
     if message is None:
         raise MalformedError(f"{place}: cannot be read")
     if len(message.items) > MAX_ITEMS:
@@ -143,9 +200,12 @@ def _read_scope(body: bytes, start: int, end: int, envelope: Envelope, place: st
     return ScopeItems(place, b"".join(message.scope), message.items)
 
 
-def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> None:
+def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> Generator[None, None, None]:
     foreign = None
-    for item in (item for group in groups for scoped in group.scopes for item in scoped.items):
+    items = (item for group in groups for scoped in group.scopes for item in scoped.items)
+    for number, item in enumerate(items):
+        if number % SLICE_PARTS == SLICE_PARTS - 1:
+            yield
         foreign = None if _fits(item, envelope) else _contradiction(item, envelope)
         if foreign is None:
             return
@@ -190,11 +250,15 @@ def _mismatch(field: WireField, known: Mapping[int, int]) -> str | None:
     return f"field {field.number} has wire type {field.wire_type}, not {known[field.number]}"
 
 
-def _messages(body: bytes, start: int, end: int, known: Mapping[int, str], place: str) -> list[tuple[int, int, int]]:
-    """Yield number, start and end of each known field; all of them are length-delimited."""
+def _messages(
+    body: bytes, start: int, end: int, known: Mapping[int, str], place: str
+) -> Generator[None, None, list[tuple[int, int, int]]]:
+    """Return number, start and end of each known field; all of them are length-delimited."""
     result = []
     try:
-        for field in fields(body, start, end):
+        for read, field in enumerate(fields(body, start, end)):
+            if read % SLICE_PARTS == SLICE_PARTS - 1:
+                yield
             if field.number in known:
                 if field.wire_type != LENGTH:
                     raise MalformedError(f"{known[field.number]} has wire type {field.wire_type}, not {LENGTH}")
@@ -215,30 +279,38 @@ class ScopeGroup(NamedTuple):
     items: list[bytes]
 
 
-def read_groups(body: bytes, envelope: Envelope) -> Iterator[ScopeGroup]:
-    """Yield the groups of an export request, in the order of their scopes on the wire.
+def reading_groups(body: bytes, envelope: Envelope) -> Generator[None, None, list[ScopeGroup]]:
+    """Read an export request in slices; returns its groups, in the order of their scopes on the wire.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
-    for group in read_envelope(body, envelope):
+    groups = []
+    for group in (yield from reading_envelope(body, envelope)):
         resource = _resource(group)
         for scoped in group.scopes:
-            yield ScopeGroup(resource, *_scope(scoped), list(scoped.items))
+            groups.append(ScopeGroup(resource, *_scope(scoped), list(scoped.items)))
+            if len(groups) % SLICE_PARTS == 0:
+                yield
+    return groups
 
 
-def count_items(body: bytes, envelope: Envelope) -> int:
-    """Count the items of an export request.
+def counting_items(body: bytes, envelope: Envelope) -> Generator[None, None, int]:
+    """Count the items of an export request, in slices.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
     count = 0
-    for group in read_envelope(body, envelope):
+    for number, group in enumerate((yield from reading_envelope(body, envelope))):
         _resource(group)
-        for scoped in group.scopes:
+        if number % SLICE_PARTS == SLICE_PARTS - 1:
+            yield
+        for place, scoped in enumerate(group.scopes):
             _scope(scoped)
             count += len(scoped.items)
+            if place % SLICE_PARTS == SLICE_PARTS - 1:
+                yield
     return count
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import lru_cache
 from typing import Any
 
 from ahocorasick_rs import BytesAhoCorasick, MatchKind
+
+from spanledger_processor.otlp.wire import finished
 
 _FIRST_WINDOW, _LARGEST_WINDOW = 2**12, 2**20
 """Bytes searched at a time. What was found in one window is not looked for in the next, or every match would cost."""
@@ -28,10 +30,14 @@ class Prefilter:
         self._overlap = max(map(len, markers), default=1) - 1
 
     def hits(self, body: bytes) -> tuple[bytes, ...]:
-        """Markers that stand in `body`, such that every item of it that holds a marker holds one of them.
+        """Return markers that stand in `body`, such that every item that holds a marker holds one of them.
 
         Of markers that overlap in the bytes the first is found, and the longest of those that begin together.
         """
+        return finished(self.searching(body))
+
+    def searching(self, body: bytes) -> Generator[None, None, tuple[bytes, ...]]:
+        """Do as `hits`, in slices."""
         view, left = memoryview(body), self._markers
         at, size = 0, _FIRST_WINDOW
         while at < len(body) and left:
@@ -39,6 +45,8 @@ class Prefilter:
             if result:
                 left = tuple(marker for index, marker in enumerate(left) if index not in result)
             at, size = at + size, min(2 * size, _LARGEST_WINDOW)
+            if size == _LARGEST_WINDOW:
+                yield
         return tuple(marker for marker in self._markers if marker not in left)
 
 

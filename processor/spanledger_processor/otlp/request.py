@@ -9,9 +9,10 @@ longer than needed come through.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from io import BytesIO
 from itertools import count
 from types import MappingProxyType
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias
 
 from google.protobuf.message import DecodeError
 
@@ -19,18 +20,19 @@ from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.envelope import (
     LOGS,
     METRICS,
+    SLICE_PARTS,
     TRACES,
     ScopeGroup,
-    count_items,
-    read_envelope,
-    read_groups,
+    counting_items,
+    reading_envelope,
+    reading_groups,
 )
-from spanledger_processor.otlp.wire import LENGTH, fields, read_varint, write_varint
-
-T = TypeVar("T")
+from spanledger_processor.otlp.wire import LENGTH, fields, finished, read_varint, write_varint
 
 SLICE_ITEMS = 4096
 """Items written between two pauses: a few milliseconds."""
+_JOINED_AT_ONCE = 2**23
+"""Bytes joined between two pauses: likewise."""
 
 
 class TraceRequest:
@@ -70,42 +72,47 @@ class TraceRequest:
         return (yield from splice(self._body, self._extras, self._replaced))
 
 
-def finished(steps: Generator[None, None, T]) -> T:
-    """Run work that is done in slices to its result."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-
-
 def parse_traces(body: bytes) -> TraceRequest:
     """Read an ExportTraceServiceRequest; its spans stay encoded.
 
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    groups = [ScopeGroup(*group) for group in read_groups(body, TRACES)]
+    return finished(parsing_traces(body))
+
+
+def parsing_traces(body: bytes) -> Generator[None, None, TraceRequest]:
+    """Do as `parse_traces`, in slices."""
+    groups = yield from reading_groups(body, TRACES)
     return TraceRequest(body, groups, sum(len(group.items) for group in groups))
 
 
-def count_traces(body: bytes) -> TraceRequest:
-    """Return the same request, its spans counted and not handed out: half the cost, for one that passes as it is.
+def counting_traces(body: bytes) -> Generator[None, None, TraceRequest]:
+    """Return the same request in slices, its spans counted and not handed out: half the cost, for one that passes.
 
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    return TraceRequest(body, [], count_items(body, TRACES))
+    return TraceRequest(body, [], (yield from counting_items(body, TRACES)))
+
+
+def count_traces(body: bytes) -> TraceRequest:
+    """Do as `counting_traces`, in one go."""
+    return finished(counting_traces(body))
+
+
+def parsing_logs(body: bytes) -> Generator[None, None, list[ScopeGroup]]:
+    """Read an ExportLogsServiceRequest in slices; its records stay encoded, and its bytes are never changed.
+
+    Raises:
+        MalformedError: it is none; says what is wrong and where.
+    """
+    return (yield from reading_groups(body, LOGS))
 
 
 def parse_logs(body: bytes) -> list[ScopeGroup]:
-    """Read an ExportLogsServiceRequest; its records stay encoded, and its bytes are never changed.
-
-    Raises:
-        MalformedError: it is none; says what is wrong and where.
-    """
-    return list(read_groups(body, LOGS))
+    """Do as `parsing_logs`, in one go."""
+    return finished(parsing_logs(body))
 
 
 def count_log_records(body: bytes) -> int:
@@ -114,7 +121,7 @@ def count_log_records(body: bytes) -> int:
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    return count_items(body, LOGS)
+    return finished(counting_items(body, LOGS))
 
 
 def count_data_points(body: bytes) -> int:
@@ -123,8 +130,19 @@ def count_data_points(body: bytes) -> int:
     Raises:
         MalformedError: it is none; says what is wrong and where.
     """
-    groups = read_envelope(body, METRICS)
-    return sum(_points(item) for group in groups for scoped in group.scopes for item in scoped.items)
+    return finished(counting_data_points(body))
+
+
+def counting_data_points(body: bytes) -> Generator[None, None, int]:
+    """Do as `count_data_points`, in slices."""
+    groups = yield from reading_envelope(body, METRICS)
+    count = 0
+    metrics = (item for group in groups for scoped in group.scopes for item in scoped.items)
+    for number, metric in enumerate(metrics):
+        count += _points(metric)
+        if number % SLICE_PARTS == SLICE_PARTS - 1:
+            yield
+    return count
 
 
 def _points(item: bytes) -> int:
@@ -165,21 +183,45 @@ def splice(body: bytes, extras: _Items, replaced: _Items) -> Generator[None, Non
         return _replace(body, start, end, _SCOPED, scoped)
 
     pieces = yield from _replace(body, 0, len(body), _GROUPS, group)
-    return body if pieces is None else b"".join(pieces)
+    return body if pieces is None else (yield from _joined(pieces))
+
+
+def _joined(pieces: _Pieces) -> Generator[None, None, bytes]:
+    """Join in slices; frees the pieces on the way."""
+    if sum(map(len, pieces)) <= _JOINED_AT_ONCE:
+        return b"".join(pieces)
+    joined, since = BytesIO(), 0
+    pieces.reverse()
+    while pieces:
+        since += joined.write(pieces.pop())
+        if since >= _JOINED_AT_ONCE:
+            since = 0
+            yield
+    return joined.getvalue()  # its own buffer, not a copy
 
 
 def _replace(body: bytes, start: int, end: int, number: int, new: Callable[[int, int], _Steps]) -> _Steps:
-    """Return the message at [start, end) with fields `number` replaced; None if `new` has nothing for any of them."""
+    """Replace the fields `number` of the message at [start, end), in slices; None if `new` has nothing for any of them.
+
+    Small pieces become one now and again, so that what stands around has few to handle.
+    """
     pieces: _Pieces = []
+    small: _Pieces = []
     copied = start
-    for field in fields(body, start, end):
+    for place, field in enumerate(fields(body, start, end)):
+        if place % SLICE_PARTS == SLICE_PARTS - 1:
+            yield
         if field.number != number or field.wire_type != LENGTH:
             continue
         content = yield from new(field.start, field.end)
         if content:
-            pieces += (body[copied : field.tag_end], write_varint(sum(map(len, content))), *content)
+            small += (body[copied : field.tag_end], write_varint(sum(map(len, content))), *content)
             copied = field.end
-    return [*pieces, body[copied:end]] if pieces else None
+            if len(small) > SLICE_ITEMS:
+                pieces.append(b"".join(small))
+                small.clear()
+                yield
+    return [*pieces, *small, body[copied:end]] if copied > start else None
 
 
 _NONE: Mapping[int, bytes] = MappingProxyType({})
@@ -191,6 +233,7 @@ def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replac
     Goes over every item of a request, so what is common is read in place: a tag of one byte, a length of one or two.
     """
     pieces: _Pieces = []
+    joined: _Pieces = []
     copied = at = start
     place = -1
     while at < end:
@@ -208,6 +251,8 @@ def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replac
                 continue
         place += 1
         if place % SLICE_ITEMS == SLICE_ITEMS - 1:
+            joined.append(b"".join(pieces))
+            pieces.clear()
             yield
         if place in extras:
             extra = extras[place]
@@ -217,4 +262,4 @@ def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replac
             pieces += (body[copied:tag_end], write_varint(len(replaced[place])), replaced[place])
             copied = at
     pieces.append(body[copied:end])
-    return pieces
+    return [*joined, b"".join(pieces)] if joined else pieces

@@ -6,8 +6,10 @@ The format: https://protobuf.dev/programming-guides/encoding
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Generator, Iterator
+from typing import NamedTuple, TypeVar
+
+T = TypeVar("T")
 
 
 class MalformedError(ValueError):
@@ -31,6 +33,16 @@ class WireField(NamedTuple):
     tag_end: int
     start: int
     end: int
+
+
+def finished(steps: Generator[None, None, T]) -> T:
+    """Run work that is done in slices to its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:

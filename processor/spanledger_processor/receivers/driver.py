@@ -43,6 +43,9 @@ _MARGIN = 0.1
 _MOST_MARGIN = 0.5
 """... and no more than so many seconds."""
 
+_SHORT = 64 * 2**10
+"""Bytes of a request that are looked through in place; longer ones would keep others waiting."""
+
 _TRACE_ID = b"\x0a\x10"
 """Tag of a span's field 1, length-delimited, and the length of a trace id."""
 
@@ -192,7 +195,11 @@ class RequestDriver:
     async def _handle(self, request: Request, reservation: Reservation, deadline: float, handle: Handle) -> Result:
         self._count(self._observer.received, request.signal, request.protocol, len(request.body))
         try:
-            signal = detect_signal(request.signal, request.body)
+            signal = request.signal
+            if signal == "logs" and len(request.body) > _SHORT:
+                signal = await asyncio.to_thread(detect_signal, signal, request.body)
+            else:
+                signal = detect_signal(signal, request.body)
             result = await handle(signal, request.take_body(), request.headers, deadline)
             return result if result.verdict is Verdict.ACCEPTED else replace(result, cause="pipeline")
         except MalformedError as error:

@@ -22,8 +22,9 @@ from spanledger_processor.enrichment.marks import OWN, without_marks
 from spanledger_processor.enrichment.redaction import Redacted, Redactor
 from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.request import count_data_points, count_log_records, count_traces, finished
-from spanledger_processor.otlp.wire import MalformedError
+from spanledger_processor.otlp.envelope import has_more_than
+from spanledger_processor.otlp.request import count_log_records, counting_data_points
+from spanledger_processor.otlp.wire import MalformedError, finished
 from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
 from spanledger_processor.server.rate_limits import RateLimitedError, RateLimits
 
@@ -33,9 +34,9 @@ T = TypeVar("T")
 
 _LARGE_BYTES = 4 * 2**20
 _LARGE_SPANS = 1024
-"""A request of more than either is large: large ones are worked on in slices, one at a time, and their senders take
-turns. What is smaller takes a tenth of a second at most, and is worked on at once: sliced, all that are under way would
-end late.
+"""A request of more than either is large; resources and scopes count as spans, for they take as long. Large ones are
+worked on in slices, one at a time, and their senders take turns. What is smaller takes a tenth of a second at most, and
+is worked on at once: sliced, all that are under way would end late.
 """
 
 _LARGE_KNOWN = 64
@@ -45,8 +46,8 @@ _LARGE_SECONDS = 20.0
 _UNANSWERED = Result(Verdict.RETRYABLE, "the ledger has not answered; try again")
 _LATE = Result(Verdict.RETRYABLE, "still being worked on")
 
-_LEAST_SPAN = 32
-"""Bytes of a span with an id and a name."""
+_LEAST_PART = 2
+"""Bytes of an empty resource, scope or span."""
 _ACCOUNTED_AT_ONCE = 1024
 """Spans of one unit of work: the ledger serves others between two."""
 
@@ -169,10 +170,8 @@ class Handler:
                 body, items = await self._enrich(body, headers, sender, large=large, trusted=trusted)  # frees what came
             elif signal == "logs":
                 items, made = await self._make(body, headers, sender)
-            elif len(body) > _LARGE_BYTES:
-                items = await asyncio.to_thread(count_data_points, body)
             else:
-                items = count_data_points(body)
+                items = await _work(counting_data_points(body), _is_large(body))
             self._observer.received(signal, items)
             if made is not None:
                 made_spans = await self._enrich(made, headers, sender, large=_is_large(made))
@@ -208,7 +207,7 @@ class Handler:
     async def _make(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[int, bytes | None]:
         """Return the number of records of a log request, and the spans made from it, if any, as a trace request."""
         try:
-            large = len(body) > _LARGE_BYTES
+            large = _is_large(body)
             async with self._lock.held(sender, large=large):
                 reading = await _work(self._log_stage.reading(body, headers), large)
         except MalformedError:
@@ -373,13 +372,8 @@ def split(facts: Sequence[Fact], most: int) -> list[Sequence[int]]:
 
 
 def _is_large(body: bytes) -> bool:
-    """Return whether a trace request is large: by its bytes, or by its spans where it has bytes for as many."""
-    if len(body) > _LARGE_BYTES or len(body) <= _LARGE_SPANS * _LEAST_SPAN:
-        return len(body) > _LARGE_BYTES
-    try:
-        return count_traces(body).span_count > _LARGE_SPANS
-    except MalformedError:
-        return False
+    """Return whether a request is large: by its bytes, or by its parts where it has bytes for as many."""
+    return len(body) > _LARGE_BYTES or (len(body) > _LARGE_SPANS * _LEAST_PART and has_more_than(_LARGE_SPANS, body))
 
 
 def _request_id(body: bytes) -> bytes:
