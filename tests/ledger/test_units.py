@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgpack.exceptions import FormatError
 
+from spanledger_processor.ledger.housekeeping import Housekeeping
 from spanledger_processor.ledger.keys import link_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.overlay import Overlay
+from spanledger_processor.ledger.overlay import LandedTotals, Overlay
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import (
     Changes,
@@ -109,6 +110,45 @@ def test_changes_over_a_record_that_cannot_be_read_leave_nothing(store: LmdbStor
         with pytest.raises(FormatError), unit.part() as part:
             enter(part, both)
         assert cost_of(unit, "good") == 0
+
+
+def test_what_a_failed_commit_had_added_is_not_added_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise _AbandonedError
+
+    store = open_store(tmp_path / "state")
+    with store.unit() as unit:
+        enter(unit, spend("s", 3))
+    with monkeypatch.context() as patched:
+        patched.setattr(Housekeeping, "in_commit", fail)
+        with pytest.raises(_AbandonedError), store.unit() as unit:
+            enter(unit, spend("s", 10))
+    with store.unit() as unit:
+        assert cost_of(unit, "s") == 3
+        enter(unit, spend("s", 4))
+    with store.snapshot() as reader:
+        assert cost_of(reader, "s") == 7
+    store.close()
+
+
+def test_a_total_that_is_kept_counts_for_its_own_record_alone() -> None:
+    landed, total = LandedTotals(), Sums(cost=1)
+    total.record = total.pack()
+    landed.keep(session("s"), total)
+    assert landed.get(session("s"), Sums(cost=1).pack()) is total
+    assert landed.get(session("s"), Sums(cost=2).pack()) is None
+    landed.drop(session("s"))
+    assert landed.get(session("s"), Sums(cost=1).pack()) is None
+
+
+def test_totals_that_are_kept_are_bounded_and_the_oldest_go_first() -> None:
+    landed, totals = LandedTotals(), [Sums(labels={"id": f"{number}" * 100_000}) for number in range(10, 60)]
+    for number, total in enumerate(totals):
+        total.record = total.pack()
+        landed.keep(session(str(number)), total)
+    kept = [landed.get(session(str(number)), total.record) is not None for number, total in enumerate(totals)]
+    assert kept == sorted(kept)
+    assert 0 < sum(len(total.record) for total, is_kept in zip(totals, kept, strict=True) if is_kept) <= 2**20
 
 
 def test_tenants_do_not_meet(store: LmdbStore) -> None:

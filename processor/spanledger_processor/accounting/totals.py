@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 
@@ -191,7 +191,7 @@ class Totals:
         """Enter all bookings. Call once."""
         whole = Sums()
         for (session, run, parent), sums in self._groups.items():
-            whole.add(replace(sums, models={}))
+            whole.add(sums)
             labels = {"id": bounded_id(session), **({"parent": bounded_id(parent)} if parent else {})}
             labels |= self._described.get(session, {})
             self._link(session, run, parent)
@@ -201,6 +201,7 @@ class Totals:
                 sums.elsewhere = sums.copy()
             self._add(where, sums, labels, {bounded_id(run)} if run else None)
         if self._groups:
+            whole.models = {}
             self._add(total_key(self._tenant), whole, self._tenant_label)
         self._settle_parts()
         self._settle_claims()
@@ -241,17 +242,21 @@ class Totals:
         return total
 
     def _settle_claims(self) -> None:
-        values: dict[tuple[str, int, str], Sums] = {}
+        described: dict[tuple[int, str, tuple[str, ...]], Sums] = {}
         for (day, provider, model, agent, dimensions), sums in self._days.items():
             where = day_key(self._tenant, day, provider, model)
-            if agent:
-                _of(values, (AGENT, day, agent)).add(sums)
-            for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
-                _of(values, (name, day, value)).add(sums)
+            if agent or dimensions:
+                _of(described, (day, agent, dimensions)).add(sums)
             self._add(where, sums, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
         for (day, provider, model), speeds in self._speeds.items():
             of_day = self._changes.add[day_key(self._tenant, day, provider, model)]
             of_day.speeds = {bucket: calls for bucket, calls in speeds.items() if calls}
+        values: dict[tuple[str, int, str], Sums] = {}
+        for (day, agent, dimensions), sums in described.items():
+            if agent:
+                _of(values, (AGENT, day, agent)).add(sums)
+            for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
+                _of(values, (name, day, value)).add(sums)
         for (name, day, value), sums in values.items():
             labels = {"day": str(day), "dimension": name, "value": bounded_id(value)}
             self._add(dimension_key(self._tenant, name, day, value), sums, labels)

@@ -68,18 +68,18 @@ class Facts:
 
     def add(self, other: Facts, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again."""
-        self.turns += sign * other.turns
-        self.failed += sign * other.failed
-        self.denied += sign * other.denied
-        self.loops += sign * other.loops
+        if sign < 0:
+            other = other.negative()
+        self.turns += other.turns
+        self.failed += other.failed
+        self.denied += other.denied
+        self.loops += other.loops
         if other.fed is not NO_FED:
             one, two, three, four = other.fed
             mine = self.fed
-            self.fed = (mine[0] + sign * one, mine[1] + sign * two, mine[2] + sign * three, mine[3] + sign * four)
+            self.fed = (mine[0] + one, mine[1] + two, mine[2] + three, mine[3] + four)
         if other.costs:
-            self._spend(other.cost_unit_s, ((at * other.cost_unit_s, sign * cost) for at, cost in other.costs.items()))
-        if sign < 0:
-            return
+            self._spend(other.cost_unit_s, ((at * other.cost_unit_s, cost) for at, cost in other.costs.items()))
         for name, values in other.values.items():
             self.say(name, *values)
         if other.stretches:
@@ -88,6 +88,16 @@ class Facts:
             self._widen(other.unit_s, ((at * other.unit_s, size) for at, size in other.sizes.items()))
         if other.latest is not None:
             self.end(other.latest)
+
+    def negative(self) -> Facts:
+        """Return what takes these counts and costs out where it is added."""
+        costs = {at: -cost for at, cost in self.costs.items()}
+        counts = (-self.turns, -self.failed, -self.denied)
+        negative = Facts(*counts, loops=-self.loops, cost_unit_s=self.cost_unit_s, costs=costs)
+        if self.fed is not NO_FED:
+            one, two, three, four = self.fed
+            negative.fed = (-one, -two, -three, -four)
+        return negative
 
     def copy(self) -> Facts:
         """Return the same facts, to be changed on their own."""

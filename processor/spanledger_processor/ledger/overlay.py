@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,45 @@ from typing import Any
 from spanledger_processor.ledger.orders import is_ordered, moved, ranks_of
 from spanledger_processor.ledger.store import PREFIX, Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
+
+_LANDED_BYTES = 2**20
+"""Of records, which take several times as much where they are unpacked."""
+
+
+class LandedTotals:
+    """The totals that landed last, unpacked: most requests add to those that the ones before them added to.
+
+    Each counts only as long as the record that it was packed to stands in the store, so nothing has to be taken out
+    when a record is written, renamed or removed by another way, or when a commit fails.
+    """
+
+    def __init__(self) -> None:
+        self._totals: OrderedDict[Key, Sums] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: Key, record: bytes) -> Sums | None:
+        """Return the total of `key`, if it is that of `record`; it is not to be changed before it is dropped."""
+        total = self._totals.get(key)
+        return total if total is not None and total.record == record else None
+
+    def read(self, key: Key, store: Reader) -> Sums:
+        """Return the total of `key`, as `Reader.sums` does."""
+        record = store.get(key)
+        return Sums() if record is None else self.get(key, record) or Sums.unpack(record)
+
+    def keep(self, key: Key, total: Sums) -> None:
+        """Keep a total that lands as its `record`."""
+        self.drop(key)
+        self._totals[key] = total
+        self._bytes += len(total.record)
+        while self._bytes > _LANDED_BYTES:
+            _, oldest = self._totals.popitem(last=False)
+            self._bytes -= len(oldest.record)
+
+    def drop(self, key: Key) -> None:
+        """Forget a total, because whoever has it is about to change it."""
+        if (total := self._totals.pop(key, None)) is not None:
+            self._bytes -= len(total.record)
 
 
 @dataclass(slots=True)
@@ -31,8 +71,9 @@ class Overlay:
     added below in the meantime stays.
     """
 
-    def __init__(self, below: Reader, cache: dict[str, Any] | None = None) -> None:
+    def __init__(self, below: Reader, cache: dict[str, Any] | None = None, landed: LandedTotals | None = None) -> None:
         self.cache: dict[str, Any] = {} if cache is None else cache
+        self._landed = landed
         self.records: dict[Key, bytes] = {}
         self.added: dict[Key, Sums] = {}
         self.due: dict[int, list[Key]] = {}
@@ -59,8 +100,10 @@ class Overlay:
         """See `store.Reader.sums`."""
         record = self.records.get(key)
         total = self._base(key) if record is None else Sums.unpack(record)
-        if (added := self.added.get(key)) is not None:
-            total.add(added)
+        if (added := self.added.get(key)) is None:
+            return total
+        total = total.copy()
+        total.add(added)
         return total
 
     def scan(
@@ -134,7 +177,10 @@ class Overlay:
             total = self._read(key, record, last=last)
             before = None if record is None else ranks_of(total)
             total.add(added)
-            landing.rows.append((key, total.pack()))
+            total.record = total.pack()
+            landing.rows.append((key, total.record))
+            if last and self._landed is not None:
+                self._landed.keep(key, total)
             if is_ordered(key):
                 gone, come = moved(key, before, ranks_of(total))
                 landing.gone += gone
@@ -157,13 +203,16 @@ class Overlay:
         if isinstance(self.below, Overlay):
             return self.below.sums(key)
         self._check(key)
-        return self._known[key].copy()
+        return self._known[key]
 
     def _read(self, key: Key, record: bytes | None, *, last: bool) -> Sums:
         """Return the total of a record that is landed on; one read before is taken over where this is the `last`."""
         if record is None:
             return Sums()
         known = self._known.pop(key, None) if last else None
+        if last and self._landed is not None:
+            known = known or self._landed.get(key, record)
+            self._landed.drop(key)
         return known if known is not None and known.record == record else Sums.unpack(record)
 
     def _check(self, key: Key) -> None:
@@ -173,7 +222,8 @@ class Overlay:
         elif isinstance(self.below, Overlay):
             self.below._check(key)
         elif key not in self._known:
-            self._known[key] = self.below.sums(key)
+            landed = self._landed
+            self._known[key] = self.below.sums(key) if landed is None else landed.read(key, self.below)
 
     def _add(self, key: Key, sums: Sums) -> None:
         """Add `sums`, which are this overlay's from now on."""

@@ -124,7 +124,7 @@ class Reader(Protocol):
     def sums(self, key: Key) -> Sums:
         """Return the total under a key, an empty one if there is none; in a unit, something that it only reports.
 
-        It belongs to the caller.
+        Others may have it as well: it is not to be changed.
         """
         ...
 

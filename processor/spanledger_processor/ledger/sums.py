@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from operator import add, sub
+from operator import add, neg, sub
 from typing import Any, TypeVar
 
 from spanledger_processor.ledger.facts import Facts
@@ -66,46 +66,64 @@ class Sums:
 
     def add(self, other: Sums, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again (times and labels stay)."""
-        self.cost += sign * other.cost
-        if other.usage is not _NO_COUNTS:
-            self.usage = tuple(map(add if sign > 0 else sub, self.usage, other.usage))
-        self.calls += sign * other.calls
-        self.priced += sign * other.priced
-        self.unpriced += sign * other.unpriced
-        self.tool_calls += sign * other.tool_calls
-        self.spans += sign * other.spans
-        self.sessions += sign * other.sessions
-        if other.granularities:
-            _merge_counts(self.granularities, other.granularities, sign)
-        if other.speeds:
-            _merge_counts(self.speeds, other.speeds, sign)
-        if other.reasons:
-            _merge_counts(self.reasons, other.reasons, sign)
-        if other.models:
-            self.add_models(other.models, sign)
-        if other.elsewhere is not None:
-            self.elsewhere = self.elsewhere or Sums()
-            self.elsewhere.add(other.elsewhere, sign)
-        if other.facts is not None:
-            self.facts = self.facts or Facts()
-            self.facts.add(other.facts, sign)
         if sign < 0:
-            return
+            other = other._negative()
+        self.cost += other.cost
+        self.calls += other.calls
+        self.priced += other.priced
+        self.spans += other.spans
+        if other.usage is not _NO_COUNTS:
+            self.usage = other.usage if self.usage is _NO_COUNTS else tuple(map(add, self.usage, other.usage))
+        if other.models:
+            self.add_models(other.models)
+        if other.unpriced or other.tool_calls or other.sessions:
+            self.unpriced += other.unpriced
+            self.tool_calls += other.tool_calls
+            self.sessions += other.sessions
+        if other.granularities or other.speeds or other.reasons:
+            _merge_counts(self.granularities, other.granularities)
+            _merge_counts(self.speeds, other.speeds)
+            _merge_counts(self.reasons, other.reasons)
+        if other.elsewhere is not None or other.facts is not None:
+            self._add_of_session(other)
         self.widen(other.first_ns, other.last_ns)
-        self.closed_ns = max(self.closed_ns, other.closed_ns)
-        self.told_ns = max(self.told_ns, other.told_ns)
-        self.arrival_ms = max(self.arrival_ms, other.arrival_ms)
+        if other.closed_ns > self.closed_ns:
+            self.closed_ns = other.closed_ns
+        if other.told_ns > self.told_ns:
+            self.told_ns = other.told_ns
+        if other.arrival_ms > self.arrival_ms:
+            self.arrival_ms = other.arrival_ms
         for name, text in other.labels.items():
             self.labels.setdefault(name, text)
         if other.named and len(self.named) < 3:
             self.named = set(sorted(self.named | other.named)[:3])
 
+    def _add_of_session(self, other: Sums) -> None:
+        if other.elsewhere is not None:
+            self.elsewhere = self.elsewhere or Sums()
+            self.elsewhere.add(other.elsewhere)
+        if other.facts is not None:
+            self.facts = self.facts or Facts()
+            self.facts.add(other.facts)
+
+    def _negative(self) -> Sums:
+        """Return what takes these counts out where it is added."""
+        negative = Sums(-self.cost, -self.calls, -self.priced, -self.unpriced, tuple(map(neg, self.usage)))
+        negative.tool_calls, negative.spans, negative.sessions = -self.tool_calls, -self.spans, -self.sessions
+        negative.granularities, negative.speeds = _negative(self.granularities), _negative(self.speeds)
+        negative.reasons, negative.models = _negative(self.reasons), _negative(self.models)
+        negative.elsewhere = None if self.elsewhere is None else self.elsewhere._negative()
+        negative.facts = None if self.facts is None else self.facts.negative()
+        return negative
+
     def copy(self) -> Sums:
         """Return the same numbers, to be changed on their own."""
-        copy = replace(self, labels=self.labels.copy(), named=self.named.copy())
-        copy.reasons, copy.models = self.reasons.copy(), self.models.copy()
-        copy.granularities, copy.speeds = self.granularities.copy(), self.speeds.copy()
+        counts = (self.cost, self.calls, self.priced, self.unpriced, self.usage, self.tool_calls, self.spans)
+        copy = Sums(*counts, self.first_ns, self.last_ns, self.closed_ns, self.arrival_ms, self.labels.copy())
+        copy.reasons, copy.models, copy.named = self.reasons.copy(), self.models.copy(), self.named.copy()
         copy.elsewhere = None if self.elsewhere is None else self.elsewhere.copy()
+        copy.sessions, copy.told_ns = self.sessions, self.told_ns
+        copy.granularities, copy.speeds = self.granularities.copy(), self.speeds.copy()
         copy.facts = None if self.facts is None else self.facts.copy()
         return copy
 
@@ -143,16 +161,16 @@ class Sums:
 
     def add_reason(self, reason: str, sign: int = 1) -> None:
         """One more, or with `sign` -1 one fewer, unpriced call for `reason`."""
-        _merge_counts(self.reasons, {reason: 1}, sign)
+        _merge_counts(self.reasons, {reason: sign})
 
     def add_granularity(self, granularity: str, sign: int = 1) -> None:
         """One more, or with `sign` -1 one fewer, counted span of a granularity other than per-message."""
-        _merge_counts(self.granularities, {granularity: 1}, sign)
+        _merge_counts(self.granularities, {granularity: sign})
 
-    def add_models(self, models: Mapping[str, int], sign: int = 1) -> None:
+    def add_models(self, models: Mapping[str, int]) -> None:
         """Merge costs by model."""
         for name, amount in models.items():
-            self.add_model(name, sign * amount)
+            self.add_model(name, amount)
 
     def add_model(self, name: str, amount: int) -> None:
         """Merge one model's cost; names come from the network, so that all beyond `MODELS_KEPT` are one: "other"."""
@@ -221,9 +239,13 @@ def _integers_of(counts: dict[str, Any]) -> dict[str, int]:
     return dict(zip(counts, _integers(list(counts.values())), strict=True)) if counts else counts
 
 
-def _merge_counts(into: dict[_Name, int], counts: Mapping[_Name, int], sign: int) -> None:
+def _negative(counts: Mapping[_Name, int]) -> dict[_Name, int]:
+    return {name: -count for name, count in counts.items()}
+
+
+def _merge_counts(into: dict[_Name, int], counts: Mapping[_Name, int]) -> None:
     for name, count in counts.items():
-        total = into.get(name, 0) + sign * count
+        total = into.get(name, 0) + count
         if total:
             into[name] = total
         else:

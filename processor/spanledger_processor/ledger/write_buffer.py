@@ -13,7 +13,7 @@ import lmdb
 
 from spanledger_processor.ledger.environment import DataFile, LmdbReader, full, map_lmdb_errors, usage
 from spanledger_processor.ledger.housekeeping import Housekeeping, is_full
-from spanledger_processor.ledger.overlay import Overlay
+from spanledger_processor.ledger.overlay import LandedTotals, Overlay
 from spanledger_processor.ledger.retention import due_rows
 from spanledger_processor.ledger.store import Reader, UnitTooLargeError
 
@@ -46,6 +46,7 @@ class WriteBuffer:
         self._holds = holds
         self._held: Overlay | None = None
         self._cache: dict[str, Any] = {}
+        self._landed = LandedTotals()
         self._held_since_ns = 0
         self._turn = Lock()
         """Taken to change what is held back, and to read it together with what is stored."""
@@ -67,7 +68,7 @@ class WriteBuffer:
             view = LmdbReader(txn, self._path)
             if self._held is not None:
                 self._held.below = view
-            unit = Overlay(self._held or view, self._cache)
+            unit = Overlay(self._held or view, self._cache, self._landed)
             yield unit
         self._keep(unit)
 
