@@ -8,6 +8,7 @@ import math
 from contextlib import suppress
 from typing import Any
 
+import orjson
 import pytest
 from google.protobuf import json_format
 from hypothesis import given, settings
@@ -20,6 +21,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from captures import FOLDER
 from otlp_bytes import Node, attribute, encode, files, message, name_of, rewritten_requests, span
+from spanledger_processor.otlp import json_form
 from spanledger_processor.otlp.json_form import SignalName, to_json, to_protobuf
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.wire import MalformedError
@@ -161,6 +163,88 @@ def test_unknown_members_are_passed_over_and_null_is_absent() -> None:
         name="n", later={"traceId": 5}, kind=None, attributes=None, status=None, events=[{"name": None, "later": []}]
     )
     assert as_json(to_protobuf("traces", text)) == [{"name": "n", "events": [{}]}]
+
+
+@pytest.mark.parametrize("signal", REQUESTS)
+def test_no_more_is_read_at_once_than_one_item(monkeypatch: pytest.MonkeyPatch, signal: SignalName) -> None:
+    """To read all values of a long request at once took a second, in which nothing else went on."""
+    taken: list[int] = []
+    read = json_form._JsonText.value
+
+    def value(reader: Any) -> Any:
+        before = reader._at
+        found = read(reader)
+        taken.append(reader._at - before)
+        return found
+
+    monkeypatch.setattr(json_form._JsonText, "value", value)
+    for path in files(signal):
+        text = to_json(signal, path.read_bytes())
+        taken.clear()
+        to_protobuf(signal, text)
+        groups = next(iter(json.loads(text).values()))
+        parts = [part for group in groups for member in group.values() for part in _texts(member)]
+        assert max(taken) <= max(map(len, parts)), name_of(path)
+
+
+def _texts(member: Any) -> list[bytes]:
+    """Each item of a list of scopes, or a resource, as it stands in the text."""
+    if not isinstance(member, list):
+        return [orjson.dumps(member)]
+    return [
+        orjson.dumps(item)
+        for scope in member
+        for part in scope.values()
+        for item in (part if isinstance(part, list) else [part])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ('{"resourceSpans": [%(a)s], "resourceSpans": [%(b)s]}', ["b"]),
+        ('{"resourceSpans": [%(a)s], "resource_spans": [%(b)s]}', ["a", "b"]),
+        ('{"resourceSpans": [%(a)s], "resourceSpans": null}', []),
+        ('{"resourceSpans": null, "resourceSpans": [%(a)s]}', ["a"]),
+        (' {\n"resourceSpans" :\t[ %(a)s , %(b)s\r] , "x": {"resourceSpans": [5]} } ', ["a", "b"]),
+        ('{"resourceSpans": [], "x": [[]]}', []),
+    ],
+)
+def test_members_that_stand_twice_and_space_anywhere(text: str, names: list[str]) -> None:
+    """As in any JSON object, the last of equal names stands."""
+    parts = {name: json.dumps({"scopeSpans": [{"spans": [{"name": name}]}]}) for name in "ab"}
+    request = ExportTraceServiceRequest.FromString(to_protobuf("traces", (text % parts).encode()))
+    assert [span.name for group in request.resource_spans for span in group.scope_spans[0].spans] == names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            '{"resourceSpans": [}',
+            '{"resourceSpans": [{} {}]}',
+            '{"resourceSpans": [{},]}',
+            '{"resourceSpans": []',
+            "{}x",
+        ),
+        *(
+            '{"resourceSpans" []}',
+            "{resourceSpans: []}",
+            '{"resourceSpans": [],}',
+            '{"a": 1 "b": 2}',
+            "{,}",
+            "{",
+            "[",
+            "{}{}",
+        ),
+        *('{"resourceSpans": [{"scopeSpans": [{"spans": [{]}]}]}', '{"x": nul}', "{'x': 1}", '{"x\n": 1}', '{"x": 01}'),
+    ],
+)
+def test_what_is_no_json_is_refused_as_such(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        json.loads(text)
+    with pytest.raises(MalformedError, match="not JSON"):
+        to_protobuf("traces", text.encode())
 
 
 def test_protobuf_s_own_names_are_taken() -> None:

@@ -13,11 +13,12 @@ can be read by the copies only.
 from __future__ import annotations
 
 import binascii
+import itertools
 import json
 import math
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,7 +36,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.envelope import LOGS, MAX_ITEMS, METRICS, TRACES, Envelope, read_envelope
-from spanledger_processor.otlp.wire import LENGTH, MalformedError, WireField, fields
+from spanledger_processor.otlp.wire import LENGTH, MalformedError, WireField, fields, write_varint
 
 TYPES = FieldDescriptorProto
 
@@ -56,6 +57,7 @@ class Signal:
 class JsonField:
     """One field as JSON sees it. `type` and `message` are protobuf's; `hex` marks ids."""
 
+    number: int
     name: str
     json_name: str
     type: int
@@ -80,6 +82,7 @@ def fields_by_name(message: Descriptor) -> dict[str, JsonField]:
 
 def _field(field: FieldDescriptor) -> JsonField:
     return JsonField(
+        field.number,
         field.name,
         field.json_name,
         field.type,
@@ -143,16 +146,27 @@ SignalName: TypeAlias = Literal["traces", "logs", "metrics"]
 def to_protobuf(signal: SignalName, text: bytes) -> bytes:
     """Return an export request in JSON as protobuf. Text that is not valid Unicode becomes U+FFFD where it is not.
 
+    Items are read one after the other, so that it takes little more room than the text and the result, and no single
+    step takes as long as the request is large.
+
     Raises:
         MalformedError: it is no such request; names the path and what is wrong there, never a value.
     """
     kind = SIGNALS[signal]
-    content = _load(text, kind.envelope.request)
-    message = kind.published()
-    fill(message, content)
-    if content and not content.keys() & fields_by_name(message.DESCRIPTOR).keys():
-        raise MalformedError(f"{kind.envelope.request}: holds no {message.DESCRIPTOR.fields[0].json_name}")
-    return message.SerializeToString()  # type: ignore[no-any-return]
+    envelope = kind.envelope
+    reader = _JsonText(text.decode("utf-8-sig", "replace"))
+    try:
+        request, names = _streamed(reader, kind.published, (envelope.group, envelope.scoped, envelope.items), 1)
+        reader.end()
+    except _WrongError as wrong:
+        raise MalformedError(f"{wrong.path.lstrip('.') or '(root)'}: {wrong}") from None
+    except RecursionError:
+        raise MalformedError(f"{envelope.request}: nested too deep") from None
+    except ValueError as error:
+        raise MalformedError(f"{envelope.request}: not JSON: {error}") from None
+    if names and not names & fields_by_name(kind.published.DESCRIPTOR).keys():
+        raise MalformedError(f"{envelope.request}: holds no {kind.published.DESCRIPTOR.fields[0].json_name}")
+    return request
 
 
 def to_json(signal: SignalName, body: bytes) -> bytes:
@@ -173,17 +187,110 @@ def to_json(signal: SignalName, body: bytes) -> bytes:
     return orjson.dumps(as_object(message))
 
 
-def _load(text: bytes, request: str) -> Any:
-    try:
-        return json.loads(text.decode("utf-8-sig", "replace"), parse_constant=_refuse)
-    except RecursionError:
-        raise MalformedError(f"{request}: nested too deep") from None
-    except ValueError as error:
-        raise MalformedError(f"{request}: not JSON: {error}") from None
+class _JsonText:
+    """JSON of which members and elements are read one after the other; raises ValueError where it is none."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+        self._decode = json.JSONDecoder(parse_constant=_refuse).raw_decode
+
+    def next(self) -> str:
+        """Return the first character of what comes next; empty at the end."""
+        found = _SPACE.match(self._text, self._at)
+        assert found is not None, "no space is space, too"
+        self._at = found.end()
+        return self._text[self._at : self._at + 1]
+
+    def value(self) -> Any:
+        """Read the value that comes next."""
+        self.next()
+        value, self._at = self._decode(self._text, self._at)
+        return value
+
+    def members(self) -> Iterator[str]:
+        """Yield the names of the object that comes next; whoever takes one reads its value before the next one."""
+        for _ in self._parts("}"):
+            if self.next() != '"':
+                raise self._error("Expecting property name enclosed in double quotes")
+            name = self.value()
+            if self.next() != ":":
+                raise self._error("Expecting ':' delimiter")
+            self._at += 1
+            yield name
+
+    def elements(self) -> Iterator[int]:
+        """Yield the index of each element of the array that comes next; it is to be read before the next one."""
+        return self._parts("]")
+
+    def end(self) -> None:
+        """Raise an error if anything follows."""
+        if self.next():
+            raise self._error("Extra data")
+
+    def _parts(self, closing: str) -> Iterator[int]:
+        self._at += 1
+        if self.next() != closing:
+            for index in itertools.count():
+                yield index
+                if self.next() != ",":
+                    break
+                self._at += 1
+        if self.next() != closing:
+            raise self._error("Expecting ',' delimiter")
+        self._at += 1
+
+    def _error(self, problem: str) -> json.JSONDecodeError:
+        return json.JSONDecodeError(problem, self._text, self._at)
+
+
+_SPACE = re.compile("[ \t\n\r]*")
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON number")
+
+
+def _streamed(reader: _JsonText, kind: Any, parts: Sequence[str], depth: int) -> tuple[bytes, set[str]]:
+    """Return the message (of class `kind`) that comes next, and the names of its members.
+
+    `parts` are fields inside each other whose elements are many: they are encoded one after the other.
+    """
+    message = kind()
+    if not parts or reader.next() != "{":
+        content = reader.value()
+        _fill(message, content, depth)
+        return message.SerializeToString(), set()
+    known = fields_by_name(kind.DESCRIPTOR)
+    single: dict[str, Any] = {}
+    repeated: dict[str, list[bytes]] = {}
+    for name in reader.members():
+        field = known.get(name)
+        if field is None or field.name != parts[0] or reader.next() != "[":
+            single[name] = reader.value()
+            repeated.pop(name, None)
+            continue
+        single.pop(name, None)
+        repeated[name] = _elements(reader, name, field, parts[1:], depth)
+    _fill(message, single, depth)
+    encoded = [message.SerializeToString(), *(element for elements in repeated.values() for element in elements)]
+    return b"".join(encoded), {*single, *repeated}
+
+
+def _elements(reader: _JsonText, name: str, field: JsonField, parts: Sequence[str], depth: int) -> list[bytes]:
+    assert field.message is not None, "resources, scopes and items are messages"
+    kind, tag = GetMessageClass(field.message), write_varint(field.number << 3 | LENGTH)
+    elements: list[bytes] = []
+    for index in reader.elements():
+        try:
+            if index >= MAX_ITEMS:
+                raise _WrongError(f"more than {MAX_ITEMS} elements; send them in smaller requests")
+            content, _ = _streamed(reader, kind, parts, depth + 1)
+        except _WrongError as wrong:
+            wrong.path = f".{name}[{index}]{wrong.path}"
+            raise
+        elements += (tag, write_varint(len(content)), content)
+    return elements
 
 
 MAX_DEPTH = 100
@@ -200,18 +307,6 @@ class _WrongError(Exception):
     def __init__(self, what: str) -> None:
         super().__init__(what)
         self.path = ""
-
-
-def fill(message: Any, content: Any) -> None:
-    """Set the fields of `message` that the JSON object `content` has.
-
-    Raises:
-        MalformedError: a value does not fit its field.
-    """
-    try:
-        _fill(message, content, 1)
-    except _WrongError as wrong:
-        raise MalformedError(f"{wrong.path.lstrip('.') or '(root)'}: {wrong}") from None
 
 
 def _fill(message: Any, content: Any, depth: int) -> None:

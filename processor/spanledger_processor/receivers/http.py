@@ -176,7 +176,7 @@ def _host(request: HttpRequest) -> str:
 class JsonReader:
     """Converts OTLP/JSON to protobuf, off the event loop where it is long.
 
-    One long body at a time, since its values take about ten times the room of its text.
+    One long body at a time, since it takes about three times the room of its text.
     """
 
     def __init__(self) -> None:
