@@ -27,6 +27,7 @@ from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Unit
 from spanledger_processor.model import Decision
+from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.pricing.price_list import Override
@@ -45,8 +46,8 @@ class InFull(UsualSpans):
     def at_once(self, span: bytes, now_ns: int) -> UsualFact | None:
         return None
 
-    def _read(self, span: bytes, view: SpanView, now_ns: int) -> UsualFact | None:
-        return None
+    def _read(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> tuple[Fact | None, bool]:
+        return None, False
 
 
 def stage(aliases: str = "[gen_ai.usage.cost]", *, usual: bool = True) -> Stage:
@@ -313,7 +314,7 @@ def renamed(body: bytes) -> bytes:
                 span.trace_id = bytes([span.trace_id[0] ^ 1]) + span.trace_id[2:] + span.trace_id[1:2]
                 for attribute in span.attributes:
                     if attribute.key == "gen_ai.response.id":
-                        attribute.value.string_value += "'"
+                        attribute.value.string_value += "x"
     return request.SerializeToString()
 
 

@@ -53,7 +53,7 @@ TEXTS: dict[str, tuple[Any, ...]] = {
     "gen_ai.provider.name": ("openai", "anthropic", "aws.bedrock", ""),
     "gen_ai.request.model": ("gpt-4o", "claude-sonnet-4-5", ""),
     "gen_ai.response.model": ("gpt-4o-2024-08-06", '"gpt-4o"', ""),
-    "gen_ai.response.id": ("resp-1", "resp-2", '"resp-3"', " resp-4", "", 5),
+    "gen_ai.response.id": ("resp-1", "resp-2", '"resp-3"', " resp-4", "resp-5'", "", 5),
     "gen_ai.request.service_tier": ("flex", "default"),
     "server.address": ("api.openai.com", "eu.api.openai.com"),
     "gen_ai.agent.id": ("a", "b"),
@@ -63,7 +63,9 @@ TEXTS: dict[str, tuple[Any, ...]] = {
     "gen_ai.output.messages": ('[{"role": "assistant"}]', SEVERAL_ANSWERS),
 }
 SCOPES = ("", "opentelemetry.instrumentation.genai.openai", "opentelemetry.instrumentation.botocore")
-NUMBERS = st.one_of(st.integers(0, 300), st.sampled_from([-1, 0, 2.0, 1.5, "17", "many", True, None]))
+NUMBERS = st.one_of(
+    st.integers(0, 300), st.sampled_from([-1, 0, 2.0, 1.5, "17", "many", True, None, 10**12, 10**12 + 1, 1 << 62])
+)
 
 
 @st.composite

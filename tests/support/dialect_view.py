@@ -28,6 +28,13 @@ class PlainAttributes(dict[str, Any]):
     def fingerprint(self, keys: tuple[str, ...]) -> tuple[Any, ...]:
         return tuple(repr(self.get(key)) for key in keys)
 
+    def marked(self, key: str, marks: tuple[bytes, ...]) -> Any:
+        value = self.get(key)
+        return "" if isinstance(value, str) and not any(mark.decode() in value for mark in marks) else value
+
+    def is_filled(self, key: str) -> bool:
+        return self.get(key) not in (None, "")
+
 
 @dataclass
 class PlainEvent:

@@ -15,7 +15,15 @@ from typing import Any
 
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.normalize import Terms
-from spanledger_processor.dialects.responses import bought_in, is_response, modalities_in
+from spanledger_processor.dialects.responses import (
+    BOUGHT_MARKS,
+    ESCAPED,
+    MODALITY_MARKS,
+    bought_in,
+    is_response,
+    marks_of,
+    modalities_in,
+)
 from spanledger_processor.dialects.schema import (
     NO_TOKENS,
     Attributes,
@@ -49,13 +57,19 @@ _CHOICE = "gen_ai.choice"
 _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
 _LONGEST_TIER = 64
-_NAMES_TERMS = ("ervice_tier", "erviceTier", "speed", "erformanceConfig", "erformance_config", "inference_geo")
+_TERM_MARKS = (
+    *(b"ervice_tier", b"erviceTier", b"speed", b"erformanceConfig", b"erformance_config", b"inference_geo"),
+    ESCAPED,
+)
+"""An object in whose text none of these stands says nothing of tier, speed or region."""
+_TOOL_ROLE = (b'"tool"', ESCAPED)
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
 _OUTPUT_TYPES = {"image": ("image",), "speech": ("audio",), "audio": ("audio",), "video": ("video",)}
 """Values of `gen_ai.output.type` that are no text, and the modality of each."""
 _LONGEST_ENDPOINT = 200
 _HOSTS = ("api.openai.com", "-aiplatform.googleapis.com", ".rep.googleapis.com")
+_HOST_MARKS = tuple(host.encode() for host in _HOSTS)
 _REGION = re.compile(r"(?:^|//)([a-z]{2})\.api\.openai\.com(?:$|[:/])")
 """OpenAI's regional endpoints (https://platform.openai.com/docs/guides/your-data): data residency has a surcharge."""
 _VERTEX_REGION = re.compile(
@@ -65,6 +79,15 @@ _VERTEX_REGION = re.compile(
 _SURCHARGED = re.compile(r"claude-(?:[a-z]+-)?(?:4-[5-9]|[5-9])(?!\d)")
 """Claude on Vertex AI from 4.5 on costs a tenth more at a regional or multi-region endpoint than at the global one:
 https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai."""
+
+
+def tells_usage(dialect: Dialect) -> bool:
+    """Return whether a vocabulary's tables have a place for usage; without one no rule finds any."""
+    return (
+        dialect.tokens is not NO_TOKENS
+        or dialect.aggregated is not NO_TOKENS
+        or bool(dialect.usage_texts or dialect.fallback_texts)
+    )
 
 
 def kind_of(dialect: Dialect, view: ScopedSpan) -> Kind | None:
@@ -148,15 +171,15 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     """Mark a call whose answer began, and one that may have used more than is told."""
     call.answered = bool(
         call.response_id
-        or first(view, dialect.answered) is not None
+        or any(map(view.attributes.is_filled, dialect.answered))
         or any(event.name == _CHOICE for event in view.events)
     )
     if call.usage is None or call.kind != "llm":
         return
     _look_at_answers(call, dialect, view)
     if OUTPUT in dialect.answered:
-        add_bought(call, bought_in(view.attributes.get(OUTPUT)))
-        add_shown(call, modalities_in(view.attributes.get(OUTPUT)))
+        add_bought(call, bought_in(view.attributes.marked(OUTPUT, BOUGHT_MARKS)))
+        add_shown(call, modalities_in(view.attributes.marked(OUTPUT, MODALITY_MARKS)))
     if dialect.output_type:
         add_shown(call, _OUTPUT_TYPES.get(first_text(view, dialect.output_type).lower(), ()))
     if view.status_code == _ERROR:
@@ -168,7 +191,7 @@ def _look_at_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     """Mark usage beside more answers than one call gives: by messages, or by two events of one choice."""
     choices = [event.attributes.get("index") for event in view.events if event.name == _CHOICE][:_MOST_CHOICES]
     repeated = any(isinstance(index, int) and choices.count(index) > 1 for index in choices)
-    if repeated or (OUTPUT in dialect.answered and _turns(view.attributes.get(OUTPUT)) > 1):
+    if repeated or (OUTPUT in dialect.answered and _turns(view.attributes.marked(OUTPUT, _TOOL_ROLE)) > 1):
         call.estimate = True
         call.note = call.note or "its output holds several answers of the model: usage may be of the last one only"
 
@@ -189,9 +212,10 @@ def _turns(messages: Any) -> int:
 
 def says(attributes: Attributes, mark: Mark) -> bool:
     """Return whether an attribute holds one of the values of a mark."""
-    value = attributes.get(mark.key)
     if mark.path:
-        value = _inner(value, mark.path) if not isinstance(value, str) or mark.path[-1] in value else None
+        value = _inner(attributes.marked(mark.key, marks_of(mark.path)), mark.path)
+    else:
+        value = attributes.get(mark.key)
     return (str(value).lower() if isinstance(value, bool) else text(value).lower()) in mark.values
 
 
@@ -247,24 +271,24 @@ def _context(
 ) -> tuple[tuple[str, str], ...]:
     """Return tier, speed and region that a call was served with; what was asked counts where no response tells."""
     settled: dict[str, str] = {}
-    for name, tier in _told(dialect, view.attributes.get, response, model):
+    for name, tier in _told(dialect, view.attributes, response, model):
         settled.setdefault(name, tier)
     return tuple(sorted((name, tier) for name, tier in settled.items() if tier))
 
 
 def _told(
-    dialect: Dialect, get: Callable[[str], Any], response: Mapping[str, str], model: str
+    dialect: Dialect, attributes: Attributes, response: Mapping[str, str], model: str
 ) -> Iterator[tuple[str, str]]:
     """Yield what each place says, the one to be believed first."""
-    yield from _under(dialect.served, get)
+    yield from _under(dialect.served, attributes.get)
     yield from response.items()
     for key in dialect.served_in:
-        yield from _inside(get(key), whole=True).items()
+        yield from _inside(attributes.marked(key, _TERM_MARKS), whole=True).items()
     for key in dialect.asked_in:
-        yield from _inside(get(key), whole=False).items()
-    yield from _under(dialect.asked, get)
+        yield from _inside(attributes.marked(key, _TERM_MARKS), whole=False).items()
+    yield from _under(dialect.asked, attributes.get)
     for key in dialect.endpoints:
-        value = get(key)
+        value = attributes.marked(key, _HOST_MARKS)
         if isinstance(value, str) and any(host in value for host in _HOSTS):
             value = _inner(value, ("api_base",)) if value.startswith("{") else value
             if isinstance(value, str) and (region := _region(value[:_LONGEST_ENDPOINT], model)):
@@ -284,8 +308,6 @@ def _inside(value: Any, *, whole: bool) -> dict[str, str]:
 
     What a model wrote may be an object as well.
     """
-    if isinstance(value, str) and not any(mark in value for mark in _NAMES_TERMS):
-        return {}
     parsed = texts.parse(value)
     if not isinstance(parsed, Mapping) or (whole and not is_response(parsed)):
         return {}
@@ -374,13 +396,17 @@ def keys_of(dialect: Dialect) -> Iterator[str]:
     for cost in dialect.costs:
         yield from (*cost.upstream, *cost.own_key, cost.currency, cost.said_by)
     for name in _GROUPS:
-        group = getattr(dialect, name)
-        for item in fields(group):
-            value = getattr(group, item.name)
-            if isinstance(value, Mapping):
-                yield from chain.from_iterable(value.values())
-            elif isinstance(value, tuple):
-                yield from value
+        yield from keys_in(getattr(dialect, name))
+
+
+def keys_in(group: Tokens | ToolKeys) -> Iterator[str]:
+    """Yield every key of a group of a dialect's tables."""
+    for item in fields(group):
+        value = getattr(group, item.name)
+        if isinstance(value, Mapping):
+            yield from chain.from_iterable(value.values())
+        elif isinstance(value, tuple):
+            yield from value
 
 
 def _keys(keys: tuple[str, ...], present: frozenset[str]) -> tuple[str, ...]:
@@ -441,9 +467,11 @@ COST_ALIASES = frozenset(
 
 def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None:
     """Return the first amount in USD under `keys`."""
-    get = view.attributes.get
+    attributes = view.attributes
+    get = attributes.get
     for cost in keys:
-        value = get(cost.key)
+        inside = cost.path and not cost.parts
+        value = attributes.marked(cost.key, marks_of(cost.path)) if inside else get(cost.key)
         amount = money(_inner(value, cost.path) if cost.path else value, cost.unit)
         if amount is None and cost.parts:
             amount = _sum_of_parts(value, cost.unit)

@@ -141,12 +141,9 @@ def detect(view: ScopedSpan) -> Call | None:
 
     The first dialect that knows the span names it. Where it finds no usage, the next that does lends its own.
     """
-    present = view.attributes.among(_WANTED)
-    name = view.name
-    named = name if name.startswith(_NAMES) else ""
-    if not present and not named:
+    shape = _shape_of(view)
+    if shape is None:
         return None
-    shape = _shape(view.scope_name[:_LONGEST_SCOPE], view.scope_version[:32], present, _prefix(named) if named else "")
     usual = shape.usual
     if usual is not None and (call := usual.read(view)) is not None:
         return call
@@ -154,6 +151,12 @@ def detect(view: ScopedSpan) -> Call | None:
     if usual is not None and call is not None:
         usual.learn(view, call)
     return call
+
+
+def detect_in_full(view: ScopedSpan) -> Call | None:
+    """Return what `detect` does, asking the span for no more than the full rules ask."""
+    shape = _shape_of(view)
+    return None if shape is None else _read_in_full(shape, view)
 
 
 def first_token_ns(dialect: str, attributes: Attributes, start_ns: int, end_ns: int) -> int:
@@ -194,9 +197,23 @@ def usual_calls_of(view: ScopedSpan) -> UsualCalls | None:
     return _shape(view.scope_name[:_LONGEST_SCOPE], view.scope_version[:32], present, "").usual if present else None
 
 
+def dialect_of(view: ScopedSpan, name: str) -> Dialect | None:
+    """Return the dialect called `name` with only the keys of a view's shape; None if it is not asked of such spans."""
+    shape = _shape_of(view)
+    return next((dialect for dialect in shape.dialects if dialect.name == name), None) if shape is not None else None
+
+
 def is_told_by_name(name: str) -> bool:
     """Return whether a span may be of a dialect that tells its spans by their names."""
     return name.startswith(_NAMES)
+
+
+def _shape_of(view: ScopedSpan) -> _SpanShape | None:
+    present = view.attributes.among(_WANTED)
+    prefix = _prefix(view.name) if view.name.startswith(_NAMES) else ""
+    if not present and not prefix:
+        return None
+    return _shape(view.scope_name[:_LONGEST_SCOPE], view.scope_version[:32], present, prefix)
 
 
 def _read_in_full(shape: _SpanShape, view: ScopedSpan) -> Call | None:
@@ -247,7 +264,7 @@ def _from_resource(call: Call, view: ScopedSpan) -> None:
 
 def _lend(call: Call, view: ScopedSpan, others: Sequence[Dialect]) -> None:
     for dialect in others:
-        if engine.kind_of(dialect, view) is None:
+        if not engine.tells_usage(dialect) or engine.kind_of(dialect, view) is None:
             continue
         other = engine.read(dialect, view, call.kind)
         if other.usage is not None:

@@ -27,6 +27,7 @@ _EARLY = 100
 _TIER = re.compile(
     r"""\b(?:service_tier|serviceTier)(?:["']\s{0,4}:\s{0,4}(?:\{\s{0,4}["']type["']\s{0,4}:\s{0,4})?|=)["'](\w{1,32})["']"""
 )
+_TIERS = ("service_tier", "serviceTier")
 _LATENCY = re.compile(
     r"""\bperformanceConfig["']\s{0,4}:\s{0,4}\{\s{0,4}["']latency["']\s{0,4}:\s{0,4}["'](\w{1,32})["']"""
 )
@@ -48,6 +49,7 @@ _MAPS, _RETRIEVALS = "map searches", "retrievals"
 _CHUNKS = {"maps": _MAPS, "retrievedContext": _RETRIEVALS, "retrieved_context": _RETRIEVALS}
 """Sources of Google's grounding that have a price of their own, and no class."""
 _OWN_DATA = ("retrievalQueries", "retrieval_queries")
+_LISTS_OF_CHUNKS = ("groundingChunks", "grounding_chunks")
 _BLOCK = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["']server_tool_use["']""")
 _ITEM = re.compile(r"""\btype(?:["']\s{0,4}:\s{0,4}|=)["'](\w{1,32}_call|open_page|find|find_in_page)["']""")
 _FUNCTIONS = re.compile(
@@ -57,12 +59,28 @@ _FUNCTIONS = re.compile(
 `Models.generate_content`)."""
 _SERVER_TOOLS = ("server_tool_call", "server_tool_use")
 _RAN_BY_THE_PROVIDER = ("builtin", *_SERVER_TOOLS, "tool_call_response", *_SOLD_BY_THE_CALL)
+BOUGHT_MARKS = tuple(mark.encode() for mark in _RAN_BY_THE_PROVIDER)
+"""Output messages in whose text none of these stands tell of nothing that was bought."""
 _FREE = ("fetch", "tool_search", "mcp")
 """Words in the names of tools that cost no more than their tokens."""
 _LONGEST_NAME = 64
 MODALITIES = ("image", "audio", "video")
 _TELLS_MODALITY = ("modality", "mime_type", "media_type")
+MODALITY_MARKS = tuple(mark.encode() for mark in _TELLS_MODALITY)
+"""Output messages in whose text none of these stands are text alone."""
+ESCAPED = b"\\u00"
+"""Begins an ASCII character that JSON has escaped: a key may be spelled so."""
+_TELLS = (
+    *("usage", "Usage", "billed_units", *_COUNTS),
+    *("service_tier", "serviceTier", "performanceConfig", "automatic_function", "automaticFunction"),
+    *(*_SOLD_BY_THE_CALL, "server_tool_use", *_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS),
+)
+_TEXT_MARKS = tuple(mark.encode() for mark in _TELLS)
+"""A text in which none of these stands tells nothing of a call: no usage, no terms, nothing that was bought."""
+_OBJECT_MARKS = (*_TEXT_MARKS, b"llm_output", ESCAPED)
+"""Likewise, of a text that is parsed as a whole."""
 _MAX_NODES = 4000
+_NESTED = (dict, list)
 
 
 @dataclass(slots=True)
@@ -130,16 +148,17 @@ def models_in(view: ScopedSpan, places: tuple[UsageText, ...]) -> set[str]:
         while stack and nodes < _MAX_NODES:
             node = stack.pop()
             nodes += 1
-            inner = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
-            stack += [one for one in inner if isinstance(one, Mapping | list)]
-            if isinstance(node, Mapping) and isinstance(node.get("model"), str) and not USAGE_KEYS.isdisjoint(node):
+            inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+            stack += [one for one in inner if isinstance(one, _NESTED)]
+            if isinstance(node, dict) and isinstance(node.get("model"), str) and not USAGE_KEYS.isdisjoint(node):
                 found.add(node["model"])
     return found
 
 
 def inside(view: ScopedSpan, place: UsageText) -> Any:
     """Return the value that a place leads to, parsed."""
-    value = texts.parse(view.attributes.get(place.key))
+    value = view.attributes.marked(place.key, marks_of(place.path)) if place.path else view.attributes.get(place.key)
+    value = texts.parse(value)
     for step in place.path:
         if not isinstance(value, Mapping):
             return None
@@ -147,11 +166,18 @@ def inside(view: ScopedSpan, place: UsageText) -> Any:
     return value
 
 
+def marks_of(path: tuple[str, ...]) -> tuple[bytes, ...]:
+    """Return what stands in every JSON text in which a path leads to something."""
+    return path[-1].encode(), ESCAPED
+
+
 def _value(view: ScopedSpan, place: UsageText) -> Any:
-    value = view.attributes.get(place.key)
+    if place.path:
+        return inside(view, place)
+    value = view.attributes.marked(place.key, _OBJECT_MARKS if place.mixed else _TEXT_MARKS)
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
-    return value if isinstance(value, str) and not place.path else inside(view, place)
+    return value if isinstance(value, str) else texts.parse(value)
 
 
 def _objects(value: Any, place: UsageText) -> list[Mapping[str, Any]]:
@@ -171,8 +197,9 @@ def _usage_itself(value: str) -> Mapping[str, Any] | None:
 def _read_text(value: str, response: Response) -> None:
     if len(value) > texts.MAX_SEARCHED:
         return
-    if "ervice_tier" in value or "erviceTier" in value:
-        told = {"" if tier.lower() in STANDARD else tier.lower() for tier in _TIER.findall(value)}
+    if "service_tier" in value or "serviceTier" in value:
+        tiers = (match[1].lower() for match in texts.matches(_TIER, value, _TIERS))
+        told = {"" if tier in STANDARD else tier for tier in tiers}
         if len(told) == 1:
             response.terms.context.setdefault("service_tier", told.pop())
         elif told:
@@ -182,14 +209,14 @@ def _read_text(value: str, response: Response) -> None:
         response.terms.context.setdefault("speed", "" if latency[1].lower() in STANDARD else latency[1].lower())
     if "automatic" in value and _FUNCTIONS.search(value):
         response.terms.doubt = "automatic function calling made several calls: usage is of the last one"
-    if any(mark in value for mark in ("_call", "earch", "server_tool_use", "etrieval", "etrieved", "maps")):
+    if any(mark in value for mark in ("_call", "earch", "server_tool_use", "etrieval", "unding")):
         _read_items(value, response)
 
 
 def _read_items(value: str, response: Response) -> None:
     marked = any(item in value for item in _SOLD_BY_THE_CALL)
-    blocks = _BLOCK.search(value) is not None
-    if not (marked or blocks or any(key in value for key in (*_QUERIES, *_OWN_DATA, *_CHUNKS))):
+    blocks = "server_tool_use" in value and _BLOCK.search(value) is not None
+    if not (marked or blocks or any(key in value for key in (*_QUERIES, *_OWN_DATA, *_LISTS_OF_CHUNKS))):
         return
     parsed = texts.parse(value)
     if parsed is not None:
@@ -220,10 +247,10 @@ def _items(root: Any) -> Iterator[str]:
         node = stack.pop()
         nodes += 1
         if isinstance(node, list):
-            stack += [inner for inner in node if isinstance(inner, Mapping | list)]
-        if not isinstance(node, Mapping):
+            stack += [inner for inner in node if isinstance(inner, _NESTED)]
+        if not isinstance(node, dict):
             continue
-        stack += [inner for inner in node.values() if isinstance(inner, Mapping | list)]
+        stack += [inner for inner in node.values() if isinstance(inner, _NESTED)]
         kind, action, item = node.get("type"), node.get("action"), node.get("id")
         if isinstance(kind, str) and kind in _SOLD_BY_THE_CALL and not (isinstance(item, str) and item in seen):
             seen.add(item if isinstance(item, str) else f"{nodes}")
@@ -242,7 +269,7 @@ def _grounding(node: Mapping[str, Any]) -> Iterator[str]:
             yield from ("web_searches" for query in queries if isinstance(query, str))
     if any(isinstance(queries := node.get(key), list) and queries for key in _OWN_DATA):
         yield _RETRIEVALS
-    chunks = node.get("groundingChunks") or node.get("grounding_chunks")
+    chunks = next((listed for key in _LISTS_OF_CHUNKS if (listed := node.get(key))), None)
     for chunk in chunks if isinstance(chunks, list) else ():
         yield from (what for key, what in _CHUNKS.items() if isinstance(chunk, Mapping) and chunk.get(key))
 

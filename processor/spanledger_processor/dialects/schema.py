@@ -20,6 +20,10 @@ class Attributes(Protocol):
 
     def get(self, key: str, /) -> Any: ...
 
+    def marked(self, key: str, marks: tuple[bytes, ...], /) -> Any: ...
+
+    def is_filled(self, key: str, /) -> bool: ...
+
     def keys(self) -> Iterable[str]: ...
 
     def among(self, keys: frozenset[str], /) -> frozenset[str]: ...
@@ -303,7 +307,8 @@ class ContentKeys:
 NO_CONTENT = ContentKeys()
 
 Rule: TypeAlias = Callable[[ScopedSpan, Call], None]
-"""Says what a table cannot; runs last, those of `Dialect.tool_rules` on tool executions only."""
+"""Says what a table cannot; runs last. Of a count it may ask only whether it is told and whether it is 0. Those of
+`Dialect.tool_rules` run on tool executions only, and change nothing but the arguments."""
 
 CountRule: TypeAlias = Callable[[ScopedSpan, Counts], None]
 """Adds counts and terms that no flat key tells, in the source's own sense; runs before the counts are read as usage."""

@@ -25,6 +25,8 @@ _USAGE = re.compile(
 )
 """`"usage": {`, `'usage_metadata': {` and the like, and `usage=Usage(`; what stands before is looked at afterwards."""
 
+_NAMED_SO = ("usage", "Usage", "billed_units")
+"""What every match of `_USAGE` begins with."""
 _BEFORE = ('"', "'", '"token_', "'token_", '"token', "'token", " ", "(", ",", " token_", "(token_")
 _LONGEST_BEFORE = max(map(len, _BEFORE))
 _BRACES = re.compile(r"""[{}]|"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'""")
@@ -59,7 +61,7 @@ def usages(text: str) -> Iterator[Mapping[str, Any]]:
     if len(text) > MAX_SEARCHED:
         return
     found_so_far = 0
-    for match in _USAGE.finditer(text) if "sage" in text or "billed_units" in text else ():
+    for match in matches(_USAGE, text, _NAMED_SO):
         start = match.start()
         if not text[max(start - _LONGEST_BEFORE, 0) : start].endswith(_BEFORE):
             continue
@@ -69,6 +71,20 @@ def usages(text: str) -> Iterator[Mapping[str, Any]]:
         found = _object(text, match.end() - 1) if text[match.end() - 1] == "{" else _repr(text, match.start("object"))
         if isinstance(found, dict):
             yield found
+
+
+def matches(pattern: re.Pattern[str], text: str, beginnings: tuple[str, ...]) -> Iterator[re.Match[str]]:
+    """Yield what `finditer` does, for a pattern whose matches begin with one of `beginnings`: many times as fast."""
+    next_at = [text.find(beginning) for beginning in beginnings]
+    while (at := min((place for place in next_at if place >= 0), default=-1)) >= 0:
+        match = pattern.match(text, at)
+        after = at + 1 if match is None else match.end()
+        if match is not None:
+            yield match
+        next_at = [
+            place if place < 0 or place >= after else text.find(beginning, after)
+            for place, beginning in zip(next_at, beginnings, strict=True)
+        ]
 
 
 def _object(text: str, start: int) -> Any:

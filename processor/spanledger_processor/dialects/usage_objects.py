@@ -70,6 +70,7 @@ _STEPS = {
     )
     for path in paths
 }
+_FLAT = frozenset(path for path, steps in _STEPS.items() if len(steps) == 1)
 _TOPS = frozenset(_STEPS[path][0] for shape in USAGE_SHAPES for path in shape.needs)
 _KNOWN_TOPS = frozenset(steps[0] for steps in _STEPS.values())
 _TERM_KEYS = frozenset(
@@ -136,12 +137,12 @@ def read_counts(value: Mapping[str, Any], shape: UsageShape) -> Counts:
     return Counts(
         _first(value, shape.input),
         _first(value, shape.output),
-        _first(value, shape.total),
-        _first(value, shape.cache_read),
-        _first(value, shape.cache_write),
-        _first(value, shape.cache_write_5m),
-        _first(value, shape.cache_write_1h),
-        _first(value, shape.reasoning),
+        _first(value, shape.total) if shape.total else None,
+        _first(value, shape.cache_read) if shape.cache_read else None,
+        _first(value, shape.cache_write) if shape.cache_write else None,
+        _first(value, shape.cache_write_5m) if shape.cache_write_5m else None,
+        _first(value, shape.cache_write_1h) if shape.cache_write_1h else None,
+        _first(value, shape.reasoning) if shape.reasoning else None,
         read_parts(value),
     )
 
@@ -247,7 +248,7 @@ def _some(value: Mapping[str, Any], paths: Paths) -> bool:
 
 def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
     for path in paths:
-        found = _at(value, path)
+        found = value.get(path) if path in _FLAT else _at(value, path)
         if found is not None and (number := count(found)) is not None:
             return number
     return None

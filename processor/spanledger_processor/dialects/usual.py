@@ -20,7 +20,7 @@ from spanledger_processor.dialects.engine import OUTPUT
 from spanledger_processor.dialects.normalize import Counts, Input, Output, contradicted, normalize
 from spanledger_processor.dialects.schema import NO_TOKENS, Dialect, Keys, ScopedSpan, Source
 from spanledger_processor.dialects.usage import source_for
-from spanledger_processor.dialects.values import text
+from spanledger_processor.dialects.values import MAX_COUNT, text
 from spanledger_processor.model import Call, Kind, Usage
 
 _MOST = 4096
@@ -188,11 +188,11 @@ class UsualCalls:
 
     def reported(self, response_id: Any, numbers: Sequence[Any], reading: UsualReading) -> ReportedCounts | None:
         """Return the same of the values under `own_keys`."""
-        if type(response_id) is not str or response_id[:1] in _QUOTES or response_id != response_id.strip():
+        if type(response_id) is not str or not response_id or response_id != text(response_id):
             return None
         told: list[Any] = [None] * len(_CLASSES)
         for place, number in zip(self._places, numbers, strict=True):
-            if type(number) is not int or number < 0:
+            if type(number) is not int or not 0 <= number <= MAX_COUNT:
                 return None
             told[place] = number
         if not told[0]:
@@ -237,10 +237,6 @@ def _normalized(counts: Counts, source: Source) -> tuple[SixCounts, bool] | None
     usage = normalized.usage
     six = (usage.input or 0, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h, usage.reasoning)
     return six, normalized.estimate
-
-
-_QUOTES = frozenset(("", '"'))
-"""First characters of a text that is none, or that may stand in a JSON string's quotes."""
 
 
 def usual_calls(dialects: tuple[Dialect, ...]) -> UsualCalls | None:

@@ -81,6 +81,11 @@ def span_evidence(attributes: Attributes, resource: Evidence) -> Evidence:
     return Evidence(ids=ids, origin=(*origin[:_USER], _short(user), *origin[_USER + 1 :]))
 
 
+def evidence_keys(attributes: Attributes) -> frozenset[str]:
+    """Return the keys of a span that `span_evidence` reads."""
+    return attributes.among(_SPAN_KEYS)
+
+
 @lru_cache(maxsize=1024)
 def _told_by(present: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the keys of users and of call ids that a span has; the sets are as many as spans' shapes."""

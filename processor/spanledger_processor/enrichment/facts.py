@@ -124,14 +124,13 @@ class FactBuilder:
             fact.parent_id = b""
         at_ns, own = price_time(view.start_ns, now_ns)
         fact.day = at_ns // NS_PER_DAY
-        fact.cost = self._cost(call, view, at_ns, own=own)
+        fact.cost = self.cost(call, view, at_ns, own=own)
         if call.prices_events and (card := self.pricing.card_of(call, at_ns)) is not None:
             fact.card = card.written()
-        fact.digest = _digest(call)
+        fact.digest = digest_of(call)
         fact.evidence = span_evidence(view.attributes, self._resource[2])
         if call.tool is not None and call.kind == "tool":
-            fact.signature = self._signature(call.tool)
-            fact.result = self.signing.digest(call.tool.result)
+            fact.signature, fact.result = self.signed(call.tool)
             if fact.cost is None and not call.tool.denied and call.tool.name:
                 fact.fee = self.pricing.tool_cost(call.tool.name)
         return fact
@@ -181,12 +180,18 @@ class FactBuilder:
                 self._resources[contents] = told
         return told
 
-    def _signature(self, tool: ToolCall) -> Signature | None:
-        if tool.signature:
-            return Signature(tool.signature, tool.signature_scope or "full")
-        return self.signing.sign(tool)
+    def signed(self, tool: ToolCall) -> tuple[Signature | None, bytes]:
+        """Return the signature of an execution, and what stands for its result."""
+        own = Signature(tool.signature, tool.signature_scope or "full") if tool.signature else None
+        return own or self.signing.sign(tool), self.signing.digest(tool.result)
 
-    def _cost(self, call: Call, view: SpanView, at_ns: int, *, own: bool) -> Cost | None:
+    @property
+    def resource_evidence(self) -> Evidence:
+        """Return what the resource of the group tells that is read."""
+        return self._resource[2]
+
+    def cost(self, call: Call, view: SpanView, at_ns: int, *, own: bool) -> Cost | None:
+        """Return what a call costs by the prices of a time, which is its `own` or that of its arrival."""
         if call.usage is not None or call.reported is not None or call.problem:
             return self.pricing.cost(call, at_ns, time_known=own)
         if call.fallback is not None:
@@ -208,8 +213,8 @@ def _valid(identifier: bytes, length: int) -> bool:
     return len(identifier) == length and identifier.count(0) != length
 
 
-def _digest(call: Call) -> bytes:
-    """Stands for what a span says was spent, to tell a repeat from a conflict."""
+def digest_of(call: Call) -> bytes:
+    """Return what stands for what a span says was spent, to tell a repeat from a conflict."""
     usage, reported = call.usage or call.fallback, call.reported
     models = models_told(call, reported.amount if reported else None)
     if usage is None:

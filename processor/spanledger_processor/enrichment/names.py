@@ -119,11 +119,9 @@ class IdResolver:
                 dimensions = tuple(text for pair in pairs for text in pair)
         return project, label, dimensions
 
-    def session_keys(self, keys: Sequence[str]) -> tuple[str, ...]:
-        """Return those of `keys` that name a session and nothing else, best first; none if one names more than that."""
-        ranked = [
-            (rank, key) for key in keys if key in self.keys for what, rank in self._roles[key] if what == "session"
-        ]
+    def keys_that_name(self, what: str, keys: Sequence[str]) -> tuple[str, ...]:
+        """Return those of `keys` that name a session, say, and nothing else, best first; none if one names more."""
+        ranked = [(rank, key) for key in keys if key in self.keys for of, rank in self._roles[key] if of == what]
         if any(len(self._roles[key]) > 1 for _, key in ranked):
             return ()
         return tuple(key for _, key in sorted(ranked))

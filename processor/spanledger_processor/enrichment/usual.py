@@ -7,16 +7,16 @@ What is kept of a span is used only if it comes to the very fact that the full r
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Like, Parts, UsualFact
-from spanledger_processor.dialects.registry import is_told_by_name, tells_first_token, usual_calls_of
+from spanledger_processor.dialects.registry import detect_in_full, is_told_by_name, tells_first_token, usual_calls_of
 from spanledger_processor.dialects.usual import ReportedCounts, UsualCalls, UsualReading
+from spanledger_processor.enrichment.alike import AlikePlan, learned
 from spanledger_processor.enrichment.facts import (
     NO_HEADERS,
     NS_PER_DAY,
@@ -32,6 +32,7 @@ from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import Usage
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.layout import Layouts, varint
+from spanledger_processor.otlp.values import RecordedAttributes
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing.pricer import usual_money
 from spanledger_processor.pricing.rate_card import Card
@@ -41,6 +42,9 @@ _MOST_LIKES, _MOST_SHAPES, _MOST_GROUPS = 4096, 4096, 1024
 _MOST_KEYS, _LONGEST = 128, 8192
 """Keys of a span, and bytes of them, of a resource or of the compared values, that are worth keeping."""
 _MOST_DAYS = 8
+_PATIENCE, _LEAST_PATIENCE, _A_TRY = 64, 32, 4
+"""For spans of a shape: half of it is for usual calls, which are known when one like them comes again, the other for
+eight spans that another way to read them was looked for in vain."""
 _MOST_SESSIONS = 4096
 _FIRST_LAYOUTS = 256
 _LEAST_USE, _PAUSE = 4, 100_000
@@ -75,11 +79,17 @@ class _Plan:
 
 
 @dataclass(slots=True)
+class _Unread:
+    """Of a shape of which no span has shown how to read others; without `patience` left, the full rules read them."""
+
+    patience: int = 0
+
+
+@dataclass(slots=True)
 class _Group:
     """What is known of the spans of one scope and resource."""
 
-    plans: dict[_Shape, _Plan | None] = field(default_factory=dict)
-    """None of a shape whose spans the full rules have to read."""
+    plans: dict[_Shape, _Plan | AlikePlan | _Unread] = field(default_factory=dict)
     layouts: Layouts[_Reader] = field(default_factory=Layouts)
     learned: int = 0
     found: int = 0
@@ -101,6 +111,7 @@ class UsualSpans:
 
     def __init__(self, builder: FactBuilder) -> None:
         self._builder = builder
+        self._in_full = replace(builder, detect=detect_in_full)
         self._groups: dict[Any, _Group] = {}
         self._shapes = self._likes = self._uses = self._pause = 0
         self._group: ScopeGroup | None = None
@@ -149,29 +160,48 @@ class UsualSpans:
     ) -> Fact | None:
         """Return what `FactBuilder.genai` returns."""
         self.enter(group, headers)
-        fact = self._read(span, view, now_ns)
+        fact, may_learn = self._read(span, view, group, now_ns)
         if fact is not None:
             self._uses += 1
             return fact
-        if not self._learns_of(view):
+        if self._pause and may_learn:
+            self._pause -= 1
+            may_learn = False
+        if not may_learn:
             return self._builder.genai(span, view, group, now_ns, headers)
         recorded, asked = view.recorded()
         whole = self._builder.genai(span, recorded, group, now_ns, headers)
-        if whole is not None:
-            self._learn(view, asked.read, group, whole)
+        if whole is not None and whole.call is not None:
+
+            def full(other: SpanView) -> Fact | None:
+                return self._in_full.genai(span, other, group, now_ns, headers)
+
+            self._learn(view, asked, group, whole, now_ns, full)
         return whole
 
-    def _read(self, span: bytes, view: SpanView, now_ns: int) -> UsualFact | None:
-        """Return the fact of a usual call; None where the full rules have to read it."""
+    def _read(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> tuple[Fact | None, bool]:
+        """Return the fact of a span that is like others; else None, and whether others may be read by it."""
         known = self._known
-        plan = known.plans.get(view.attributes.shape()) if known is not None else None
-        if known is None or plan is None or view.has_events or is_told_by_name(view.name):
-            return None
+        if known is None:
+            return None, False
+        plan = known.plans.get(view.attributes.shape())
+        if type(plan) is AlikePlan:
+            return plan.read(view, group, now_ns, self._builder)
+        if plan is None:
+            self._keep(known, view.attributes.shape(), _Unread(_PATIENCE))
+            return None, False
+        if type(plan) is _Unread:
+            return None, plan.patience > 0
+        assert type(plan) is _Plan
+        if view.has_events or is_told_by_name(view.name):
+            return None, False
         reader = plan.readers.get((view.status_code, *view.attributes.fingerprint(plan.compared)))
-        fact = None if reader is None else self._fact_of(reader, plan, view, now_ns)
-        if fact is not None and reader is not None and known.learns():
+        if reader is None:
+            return None, True
+        fact = self._fact_of(reader, plan, view, now_ns)
+        if fact is not None and known.learns():
             self._lay_out(span, view, known, plan, reader, fact, now_ns)
-        return fact
+        return fact, False
 
     def _lay_out(
         self,
@@ -192,49 +222,75 @@ class UsualSpans:
         if again is not None and any(getattr(again, name) != getattr(fact, name) for name in _FIELDS):
             known.layouts.forget()
 
-    def _learns_of(self, view: SpanView) -> bool:
-        """Return whether others may be read by this span: it is of no shape of which none can be."""
-        if self._pause:
-            self._pause -= 1
-            return False
-        return self._known is not None and self._known.plans.get(view.attributes.shape(), _NOT_KNOWN) is not None
-
-    def _learn(self, view: SpanView, asked: Counter[str], group: ScopeGroup, fact: Fact) -> None:
-        """Keep what the full rules made of a span, if others can be read by it; `asked` counts what they asked for."""
-        attributes, known, scoped = view.attributes, self._known, View(view, group)
-        shape = attributes.shape()
-        if known is None or fact.call is None or is_told_by_name(view.name) or not _is_worth_keeping(shape):
+    def _learn(
+        self,
+        view: SpanView,
+        asked: RecordedAttributes,
+        group: ScopeGroup,
+        fact: Fact,
+        now_ns: int,
+        full: Callable[[SpanView], Fact | None],
+    ) -> None:
+        """Keep what the full rules made of a span, if others can be read by it."""
+        known, shape = self._known, view.attributes.shape()
+        if known is None or not _is_worth_keeping(shape):
             return
-        calls, session_keys = usual_calls_of(scoped), self._builder.resolver.session_keys(shape)
-        if calls is None or not session_keys:
-            self._keep(known, shape, None)
-            return
-        reading = calls.reading(scoped)
-        if reading is None or fact.card:
-            return
-        own = {key for key in (*calls.own_keys, *session_keys) if key in attributes}
-        if any(asked[key] > 1 for key in own):
-            return  # one of them means something else besides
-        compared = {key for key in asked if key in attributes} - own
         plan = known.plans.get(shape)
+        if type(plan) is not AlikePlan:
+            may_be_usual = self._learn_usual(known, shape, view, asked, group, fact)
+            if type(plan) is not _Unread or type(known.plans.get(shape)) is _Plan:
+                return
+            if may_be_usual and plan.patience > _LEAST_PATIENCE:
+                plan.patience -= 1
+                return
+        before = plan if type(plan) is AlikePlan else None
+        recorded, asked = view.recorded()
+        alike = None
+        if full(recorded) == fact:
+            alike = learned(before, view, asked, group, fact, self._builder, now_ns, full)
+        if alike is not None:
+            self._keep(known, shape, alike if alike.is_of_use else _Unread(0))
+        elif type(plan) is _Unread:
+            plan.patience -= _A_TRY
+
+    def _learn_usual(
+        self, known: _Group, shape: _Shape, view: SpanView, asked: RecordedAttributes, group: ScopeGroup, fact: Fact
+    ) -> bool:
+        """Keep a usual call; return whether calls of this shape may be usual."""
+        attributes, scoped = view.attributes, View(view, group)
+        calls, session_keys = usual_calls_of(scoped), self._builder.resolver.keys_that_name("session", shape)
+        if calls is None or not session_keys or is_told_by_name(view.name):
+            return False
+        reading = calls.reading(scoped)
+        if reading is None or fact.call is None or fact.card:
+            return True
+        own = {key for key in (*calls.own_keys, *session_keys) if key in attributes}
+        if any(asked.read[key] > 1 for key in own):
+            return True  # one of them means something else besides
+        all_asked = {*asked.read, *asked.filled, *(key for key, _ in asked.unmarked)}
+        compared = {key for key in all_asked if key in attributes} - own
+        before = known.plans.get(shape)
+        plan = before if type(before) is _Plan else None
         if plan is None or not compared <= set(plan.compared):
             plan = _Plan(tuple(sorted(compared.union(plan.compared if plan else ()))), session_keys[0])
         values = attributes.fingerprint(plan.compared)
         if sum(len(value or b"") for value in values) > _LONGEST:
-            return
+            return True
         reader = _Reader(calls, reading, Like(fact), models_told(fact.call, None))
         usual = self._fact_of(reader, plan, view, fact.start_ns)
         if usual is None or any(getattr(usual, name) != getattr(fact, name) for name in _FIELDS):
-            return
+            return True
         self._keep(known, shape, plan)
-        self._likes += 1
         plan.readers[(view.status_code, *values)] = reader
+        return True
 
-    def _keep(self, known: _Group, shape: _Shape, plan: _Plan | None) -> None:
+    def _keep(self, known: _Group, shape: _Shape, plan: _Plan | AlikePlan | _Unread) -> None:
         if self._likes >= _MOST_LIKES or self._shapes >= _MOST_SHAPES:
             self._forget()
-        self._shapes += shape not in known.plans
-        if known.plans.get(shape) is not plan:
+        before = known.plans.get(shape)
+        self._shapes += before is None
+        self._likes += type(plan) is not _Unread
+        if type(before) is _Plan and before is not plan:
             known.layouts.forget()
         known.plans[shape] = plan
 
@@ -317,7 +373,6 @@ class UsualSpans:
 
 
 _FIELDS = tuple(one.name for one in fields(Fact))
-_NOT_KNOWN = _Plan((), "")
 
 
 def _is_worth_keeping(shape: _Shape) -> bool:

@@ -72,6 +72,14 @@ class Attributes:
         """Return the same attributes without those of `keys`."""
         return Attributes({key: self._encoded[key] for key in self._encoded if key not in keys})
 
+    def changed(self, values: Mapping[str, str | int]) -> Attributes:
+        """Return the same attributes with other values under some keys."""
+        changed = {key: self._encoded[key] for key in self._encoded}
+        for key, value in values.items():
+            field = "string_value" if isinstance(value, str) else "int_value"
+            changed[key] = schema.AnyValue(**{field: value}).SerializeToString()
+        return Attributes(changed)
+
     def shape(self) -> tuple[str, ...]:
         """Return every key there is, in the order in which the map has them: often the same for the same keys."""
         if self._keys is None:
@@ -87,6 +95,35 @@ class Attributes:
             self._contents = contents
         return self._contents
 
+    def marked(self, key: str, marks: tuple[bytes, ...]) -> Any:
+        """Return what `get` returns, but "" for a text in which none of `marks` (UTF-8) stands.
+
+        Raises:
+            MalformedError: as `get`.
+        """
+        return "" if self.is_unmarked(key, marks) else self.get(key)
+
+    def is_unmarked(self, key: str, marks: tuple[bytes, ...]) -> bool:
+        """Return whether the value of `key` is a text in which none of `marks` stands."""
+        encoded = self._encoded.get(key)
+        if encoded is None or not _is_text(encoded):
+            return False
+        for mark in marks:  # noqa: SIM110 - a loop, for texts are long and many
+            if mark in encoded:
+                return False
+        return True
+
+    def is_filled(self, key: str) -> bool:
+        """Return whether `key` has a value other than the empty text.
+
+        Raises:
+            MalformedError: as `get`.
+        """
+        encoded = self._encoded.get(key)
+        if encoded is not None and len(encoded) > 2 and _is_text(encoded):
+            return True
+        return self.get(key) not in (None, "")
+
     def recorded(self) -> RecordedAttributes:
         """Return the same attributes, which note whose values are asked for."""
         return RecordedAttributes(self._encoded)
@@ -100,13 +137,33 @@ class Attributes:
 
 
 class RecordedAttributes(Attributes):
-    """Attributes that count how often the value of each key was asked for, under `read`."""
+    """Attributes that count how often the value of each key was asked for, under `read`.
 
-    __slots__ = ("read",)
+    `unmarked` has the texts with the marks that were looked for in them, where none was found; `filled` the keys of
+    which it was asked whether they hold something.
+    """
+
+    __slots__ = ("filled", "read", "unmarked")
 
     def __init__(self, encoded: Mapping[str, bytes]) -> None:
         super().__init__(encoded)
         self.read: Counter[str] = Counter()
+        self.unmarked: Counter[tuple[str, tuple[bytes, ...]]] = Counter()
+        self.filled: Counter[str] = Counter()
+
+    def is_unmarked(self, key: str, marks: tuple[bytes, ...]) -> bool:
+        """As `Attributes.is_unmarked`."""
+        if super().is_unmarked(key, marks):
+            self.unmarked[key, marks] += 1
+            return True
+        if key in self._encoded:
+            self.read[key] += 1
+        return False
+
+    def is_filled(self, key: str) -> bool:
+        """As `Attributes.is_filled`."""
+        self.filled[key] += 1
+        return Attributes(self._encoded).is_filled(key)
 
     def get(self, key: str) -> Any:
         """As `Attributes.get`."""
@@ -145,6 +202,20 @@ def plain(value: Any) -> Any:
     if which == "kvlist_value":
         return {schema.text(entry.key): plain(entry.value) for entry in content.values}
     return content
+
+
+def _is_text(encoded: bytes) -> bool:
+    """Return whether an AnyValue is one string of less than 2 MiB and nothing else."""
+    size = len(encoded)
+    if size < 2 or encoded[0] != _STRING_TAG:
+        return False
+    if size < 0x82:
+        return encoded[1] == size - 2
+    if encoded[1] < 0x80:
+        return False
+    if encoded[2] < 0x80:
+        return encoded[1] & 0x7F | encoded[2] << 7 == size - 3
+    return encoded[3] < 0x80 and encoded[1] & 0x7F | (encoded[2] & 0x7F) << 7 | encoded[3] << 14 == size - 4
 
 
 def _number(encoded: bytes, size: int) -> int | None:

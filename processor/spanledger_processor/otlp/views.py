@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -72,6 +72,10 @@ class SpanView:
         """Return the same span with attributes that note what is asked for, and those."""
         attributes = self.attributes.recorded()
         return SpanView(self._message, attributes), attributes
+
+    def changed(self, values: Mapping[str, str | int]) -> SpanView:
+        """Return the same span with other values under some keys."""
+        return SpanView(self._message, self.attributes.changed(values))
 
     def head(self) -> tuple[bytes, bytes, bytes, int, int]:
         """Ids of trace, span and parent, start and end: all of them in one go."""

@@ -79,7 +79,8 @@ GEMINI_CLI = replace(
         call_id=("gen_ai.tool.call_id", "gen_ai.tool.call.id"),
     ),
     groups=GroupingKeys(session=("gen_ai.conversation.id", "sessionId", "session.id")),
-    rules=(_untold, _incomplete, _own_arguments),
+    rules=(_untold, _incomplete),
+    tool_rules=(_own_arguments, *OTEL.tool_rules),
     notes=(
         "Cached tokens and thoughts are in the log event `api_response` only: without it a call stays unpriced.",
         "A span that names no model (the CLI's default) counts as no call: its log event does.",

@@ -260,6 +260,7 @@ OPENLLMETRY = replace(
         ),
         run=("traceloop.association.properties.run_id",),
     ),
-    rules=(_unwrap, _langchain, _hosted_tools),
+    rules=(_langchain, _hosted_tools),
+    tool_rules=(_unwrap, *OTEL.tool_rules),
     notes=("Streamed Anthropic calls count the first output token twice; nothing on the span says by how much.",),
 )

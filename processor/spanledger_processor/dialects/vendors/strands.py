@@ -95,5 +95,6 @@ STRANDS = replace(
         ),
     ),
     groups=GroupingKeys(session=("session.id", "gen_ai.conversation.id")),
-    rules=(_sure_by_model, _arguments),
+    rules=(_sure_by_model,),
+    tool_rules=(_arguments, *OTEL.tool_rules),
 )

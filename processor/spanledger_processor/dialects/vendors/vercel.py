@@ -9,7 +9,7 @@ from typing import Any
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.engine import OUTPUT
 from spanledger_processor.dialects.normalize import Counts, Input, Output, Terms
-from spanledger_processor.dialects.responses import MODALITIES, bought_in
+from spanledger_processor.dialects.responses import BOUGHT_MARKS, ESCAPED, MODALITIES, bought_in
 from spanledger_processor.dialects.schema import (
     ANSWER,
     ANY_INPUT,
@@ -142,10 +142,10 @@ def _first(places: Sequence[Mapping[str, Any]], *names: str) -> int | None:
 
 def _searches(view: ScopedSpan, call: Call) -> None:
     """Count searches that the provider made: calls of its own tools stand among the response's."""
-    value = view.attributes.get("ai.response.toolCalls")
+    value = view.attributes.marked("ai.response.toolCalls", (b"providerExecuted", ESCAPED))
     if call.usage is None or call.usage.web_searches is not None or not isinstance(value, str):
         return
-    calls = texts.parse(value) if "providerExecuted" in value else None
+    calls = texts.parse(value)
     for made in calls if isinstance(calls, list) else []:
         name = made.get("toolName") if isinstance(made, Mapping) and made.get("providerExecuted") is True else None
         if isinstance(name, str) and ("web_search" in name or "google_search" in name):
@@ -168,7 +168,7 @@ def _files(view: ScopedSpan, call: Call) -> None:
 def _results(view: ScopedSpan, call: Call) -> None:
     """Count what the provider ran: tools of the application have their results in later messages."""
     if call.usage is not None and call.kind == "llm":
-        add_bought(call, bought_in(view.attributes.get(OUTPUT), results_tell=True))
+        add_bought(call, bought_in(view.attributes.marked(OUTPUT, BOUGHT_MARKS), results_tell=True))
 
 
 _GROUPS = GroupingKeys(session=("ai.telemetry.metadata.sessionId", "ai.settings.context.sessionId"))

@@ -1,0 +1,404 @@
+"""Spans read by what the full rules read of one like them.
+
+Two spans of one group are alike if they have the same keys, name and status and no events, and if what the full rules
+asked of the one gives the same answers on the other: values that were asked for are equal, texts in which they only
+looked for marks have none of these, keys of which they only asked whether they hold something do. What the rules read
+is then the same, but for what is a span's own: ids, times, session, run, usage and cost, a tool's arguments and result,
+and who made the call. These are read of each span by the functions that the full rules use, and what those functions
+ask is not compared. The rules that come after usage look at no count, but whether it is told and whether it is 0; so
+two spans are alike only if these agree.
+
+What is kept of a span is used only if it comes to what the full rules make of it, and of another that differs in all
+values of its own (`learned`). tests/accounting/test_usual.py holds both ways to the same.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields
+from operator import attrgetter
+from typing import Any, TypeAlias
+
+from spanledger_processor.accounting.facts import Evidence, Fact
+from spanledger_processor.accounting.grouping import Named
+from spanledger_processor.dialects import engine
+from spanledger_processor.dialects.normalize import NO_TERMS, Terms
+from spanledger_processor.dialects.registry import dialect_of
+from spanledger_processor.dialects.schema import Dialect
+from spanledger_processor.dialects.usage import read_usage_of
+from spanledger_processor.dialects.values import text
+from spanledger_processor.enrichment.evidence import evidence_keys, span_evidence
+from spanledger_processor.enrichment.facts import NS_PER_DAY, FactBuilder, View, digest_of, price_time
+from spanledger_processor.enrichment.names import is_plain_id
+from spanledger_processor.model import CLASS_NAMES, Call, Kind, ToolCall, Usage, counts_of
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.values import RecordedAttributes
+from spanledger_processor.otlp.views import SpanView
+
+_LONGEST = 8192
+"""Bytes of the compared values that are worth keeping."""
+_FEW, _LEAST_USE = 16, 4
+"""A plan that learned more often than these few times is kept while that many spans, in the mean, were of use each."""
+_NAMED = ("session", "run")
+"""What a span names by keys of its own: the best of them decides, if it holds an id."""
+_NOTHING = (None, "")
+_NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+_FACT_FIELDS = tuple(one.name for one in fields(Fact))
+_CALL_FIELDS = tuple(one.name for one in fields(Call))
+_values_of: Callable[[Call], tuple[Any, ...]] = attrgetter(*_CALL_FIELDS)
+_USAGE, _FALLBACK, _REPORTED, _RESPONSE_ID, _TOOL = map(
+    _CALL_FIELDS.index, ("usage", "fallback", "reported", "response_id", "tool")
+)
+_Key: TypeAlias = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Keys of a shape under which stands what is a span's own; empty where there is none."""
+
+    session: str = ""
+    run: str = ""
+    response_id: str = ""
+    arguments: str = ""
+    result: str = ""
+    call_id: str = ""
+    evidence: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the full rules asked of spans of a shape beside their own: values, marks in texts, and fillings."""
+
+    values: frozenset[str] = frozenset()
+    texts: frozenset[tuple[str, tuple[bytes, ...]]] = frozenset()
+    filled: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, full: RecordedAttributes, own: RecordedAttributes) -> Asked:
+        """Return what the full rules asked of a span more often than those do that read what is its own."""
+
+        def more(all_: Counter[Any], own_: Counter[Any]) -> frozenset[Any]:
+            return frozenset(which for which, times in all_.items() if times > own_[which])
+
+        values = frozenset(key for key in more(full.read, own.read) if key in full)
+        texts = frozenset((key, marks) for key, marks in more(full.unmarked, own.unmarked) if key not in values)
+        return cls(values, texts, frozenset(key for key in more(full.filled, own.filled) if key in full) - values)
+
+    def joined(self, other: Asked) -> Asked:
+        """Return what was asked in either."""
+        values = self.values | other.values
+        texts = frozenset((key, marks) for key, marks in self.texts | other.texts if key not in values)
+        return Asked(values, texts, (self.filled | other.filled) - values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A fact that stands for others. `changed` are the counts that rules changed in its usage, by class."""
+
+    fact: Fact
+    values: tuple[Any, ...]
+    changed: tuple[tuple[str, int | None], ...]
+    is_shared: bool
+    """Nothing of its call is a span's own."""
+
+
+@dataclass(slots=True)
+class _Stem:
+    """What spans of one kind have in common before their usage is read, and templates by what that comes to."""
+
+    dialect: Dialect
+    kind: Kind
+    provider: str
+    request_model: str
+    response_model: str
+    resource: Evidence
+    revision: int
+    """Of the prices: what a tool costs by itself."""
+    tells: bool
+    """The dialect's tables have a place for usage or cost."""
+    templates: dict[_Key, _Template] = field(default_factory=dict)
+
+    def usage(self, view: View) -> tuple[Call | None, _Key | None]:
+        """Return a call with a span's own usage and reported cost, and what must be the same of others.
+
+        No call where the dialect tells no usage of such spans; no key where the full rules have to read them.
+        """
+        dialect = self.dialect
+        if not self.tells:
+            return None, ()
+        call = Call(dialect.name, self.kind)
+        call.provider = self.provider
+        call.request_model, call.response_model = self.request_model, self.response_model
+        terms = read_usage_of(call, dialect, view)
+        if dialect.costs:
+            call.reported = engine.reported(dialect.costs, view)
+        return call, None if terms.reported is not None else _told(call, terms)
+
+
+def _told(call: Call, terms: Terms) -> _Key:
+    of_terms: _Key = ()
+    if terms is not NO_TERMS:
+        of_terms = (terms.unclassed, *sorted(terms.context.items()), terms.plan, terms.doubt, terms.own_cache)
+    reported = None if call.reported is None else call.reported.billed
+    usage, fallback = _pattern(call.usage), _pattern(call.fallback)
+    return (usage, fallback, call.problem, call.estimate, call.note, call.response_model, reported, of_terms)
+
+
+def _pattern(usage: Usage | None) -> _Key:
+    """Return of each class whether it is not told, 0, or more."""
+    return () if usage is None else tuple([count and 1 for count in counts_of(usage)])
+
+
+@dataclass(slots=True)
+class AlikePlan:
+    """Reads spans of one group and shape by those that are like them."""
+
+    own: Own
+    asked: Asked
+    stems: dict[_Key, _Stem] = field(default_factory=dict)
+    values: tuple[str, ...] = ()
+    texts: tuple[tuple[str, tuple[bytes, ...]], ...] = ()
+    filled: tuple[str, ...] = ()
+    used: int = 0
+    learned: int = 0
+
+    def __post_init__(self) -> None:
+        self.values, self.filled = tuple(sorted(self.asked.values)), tuple(sorted(self.asked.filled))
+        self.texts = tuple(sorted(self.asked.texts))
+
+    @property
+    def is_of_use(self) -> bool:
+        """Return whether enough spans were read by it for what it learned, once that is a few."""
+        return self.learned < _FEW or self.used >= _LEAST_USE * self.learned
+
+    def read(self, view: SpanView, group: ScopeGroup, now_ns: int, builder: FactBuilder) -> tuple[Fact | None, bool]:
+        """Return what the full rules make of a span; else None, and whether others may be read by it."""
+        attributes = view.attributes
+        if view.has_events:
+            return None, False
+        for key, marks in self.texts:
+            if not attributes.is_unmarked(key, marks):
+                return None, False
+        stem = self.stems.get(self.which(view))
+        if stem is None or stem.revision != builder.pricing.revision:
+            return None, True
+        scoped = View(view, group)
+        told, key_ = stem.usage(scoped)
+        template = None if key_ is None else stem.templates.get(key_)
+        if template is None:
+            return None, key_ is not None
+        self.used += 1
+        return self.fact(stem, template, told, view, scoped, now_ns, builder), False
+
+    def which(self, view: SpanView) -> _Key:
+        """Return what spans must have in common that are read by one stem."""
+        attributes = view.attributes
+        values = attributes.fingerprint(self.values)
+        if self.filled:
+            return (view.name, view.status_code, *values, *map(attributes.is_filled, self.filled))
+        return (view.name, view.status_code, *values)
+
+    def fact(
+        self,
+        stem: _Stem,
+        template: _Template,
+        told: Call | None,
+        view: SpanView,
+        scoped: View,
+        now_ns: int,
+        builder: FactBuilder,
+    ) -> Fact | None:
+        """Return the fact of a span whose usage is `told`; None if the full rules have to read it."""
+        trace_id, span_id, parent_id, start_ns, end_ns = view.head()
+        if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
+            return None
+        own, like, get = self.own, template.fact, view.attributes.get
+        session, run = like.session, like.run
+        if own.session:
+            named = get(own.session)
+            if type(named) is not str or not is_plain_id(named):
+                return None
+            session = Named(named, "attribute")
+        if own.run:
+            named = get(own.run)
+            if type(named) is not str or not is_plain_id(named):
+                return None
+            run = Named(named, "attribute")
+        call = self._call(stem, template, told, scoped)
+        if call is None:
+            return None
+        at_ns, is_own = price_time(start_ns, now_ns)
+        signature, result = None, b""
+        if call.tool is not None:
+            signature, result = builder.signed(call.tool)
+        return Fact(
+            trace_id,
+            span_id,
+            parent_id,
+            start_ns,
+            end_ns,
+            like.scope,
+            session,
+            run,
+            like.session_parent_id,
+            call,
+            None if like.cost is None else builder.cost(call, view, at_ns, own=is_own),
+            signature,
+            result,
+            at_ns // NS_PER_DAY,
+            like.digest if told is None else digest_of(call),
+            span_evidence(view.attributes, stem.resource) if own.evidence else like.evidence,
+            like.dimensions,
+            like.failed,
+            like.instance,
+            like.agent,
+            fee=like.fee,
+        )
+
+    def _call(self, stem: _Stem, template: _Template, told: Call | None, scoped: View) -> Call | None:
+        """Return the call with a span's own values; None if the full rules have to read it."""
+        own, like, get = self.own, template.fact.call, scoped.attributes.get
+        if template.is_shared:
+            return like
+        values = list(template.values)
+        if told is not None:
+            if values[_USAGE] is not None:
+                values[_USAGE] = usage = told.usage
+                for name, count in template.changed:
+                    setattr(usage, name, count)
+            if values[_FALLBACK] is not None:
+                values[_FALLBACK] = told.fallback
+            if values[_REPORTED] is not None:
+                values[_REPORTED] = told.reported
+        if own.response_id:
+            values[_RESPONSE_ID] = response_id = text(get(own.response_id))
+            if not response_id:
+                return None
+        tool = values[_TOOL]
+        if tool is None:
+            return Call(*values)
+        arguments = result = call_id = None
+        if (
+            (own.arguments and (arguments := get(own.arguments)) in _NOTHING)
+            or (own.result and (result := get(own.result)) in _NOTHING)
+            or (own.call_id and not (call_id := text(get(own.call_id))))
+        ):
+            return None
+        values[_TOOL] = ToolCall(tool.name, arguments, call_id, denied=tool.denied, result=result)
+        call = Call(*values)
+        for rule in stem.dialect.tool_rules:
+            rule(scoped, call)
+        return call
+
+
+def learned(
+    plan: AlikePlan | None,
+    view: SpanView,
+    asked: RecordedAttributes,
+    group: ScopeGroup,
+    fact: Fact,
+    builder: FactBuilder,
+    now_ns: int,
+    full: Callable[[SpanView], Fact | None],
+) -> AlikePlan | None:
+    """Return a plan by which others can be read like a span, of which the full rules made `fact`; None if none can be.
+
+    `plan` is the one of its shape so far, which is kept if it asks no less. `full` reads by the full rules.
+    """
+    call = fact.call
+    if call is None or view.has_events or call.source or call.prices_events or (call.tool and call.tool.signature):
+        return None
+    stem = _stem(View(view, group), call, builder)
+    if stem is None:
+        return None
+    recorded, again = view.recorded()
+    own = _own(stem.dialect, view, call, builder)
+    told, key = stem.usage(View(recorded, group))
+    template = _template(own, told, fact)
+    if key is None or template is None:
+        return None
+    candidate = AlikePlan(own, Asked())
+    if not _is_same(candidate.fact(stem, template, told, recorded, View(recorded, group), now_ns, builder), fact):
+        return None
+    shape = view.attributes.shape()
+    again.read.update(key for what in _NAMED for key in builder.resolver.keys_that_name(what, shape)[1:])
+    asked_here = Asked.of(asked, again)
+    if plan is None or plan.own != own:
+        plan = AlikePlan(own, asked_here)
+    elif plan.asked.joined(asked_here) != plan.asked:
+        plan = AlikePlan(own, plan.asked.joined(asked_here), used=plan.used, learned=plan.learned)
+    if sum(len(value or b"") for value in view.attributes.fingerprint(plan.values)) > _LONGEST:
+        return None
+    stem = plan.stems.setdefault(plan.which(view), stem)
+    stem.revision = builder.pricing.revision
+    stem.templates[key] = template
+    plan.learned += 1
+    for other in _others(view, own, stem.dialect):
+        read, _ = plan.read(other, group, now_ns, builder)
+        if read is not None and not _is_same(read, full(other)):
+            del stem.templates[key]
+            return None
+    return plan
+
+
+def _stem(scoped: View, call: Call, builder: FactBuilder) -> _Stem | None:
+    dialect = dialect_of(scoped, call.dialect)
+    kind = None if dialect is None else engine.kind_of(dialect, scoped)
+    if dialect is None or kind is None:
+        return None
+    provider = engine.first_text(scoped, dialect.provider) or dialect.fixed_provider
+    models = engine.first_text(scoped, dialect.request_model), engine.first_text(scoped, dialect.response_model)
+    tells = engine.tells_usage(dialect) or bool(dialect.costs)
+    return _Stem(dialect, kind, provider, *models, builder.resource_evidence, builder.pricing.revision, tells)
+
+
+def _template(own: Own, told: Call | None, fact: Fact) -> _Template | None:
+    """Return what stands for others; None where rules did more to usage than its own says."""
+    call = fact.call
+    assert call is not None
+    changed: list[tuple[str, int | None]] = []
+    if told is not None:
+        if (call.usage is not None and told.usage is None) or call.fallback not in (None, told.fallback):
+            return None
+        if call.reported not in (None, told.reported):
+            return None
+        if call.usage is not None and told.usage is not None:
+            pairs = zip(CLASS_NAMES, counts_of(call.usage), counts_of(told.usage), strict=True)
+            changed = [(name, count) for name, count, before in pairs if count != before]
+    has_own = call.usage or call.fallback or call.reported or call.tool or own.response_id
+    return _Template(fact, _values_of(call), tuple(changed), not has_own)
+
+
+def _is_same(fact: Fact | None, whole: Fact | None) -> bool:
+    if fact is None or whole is None:
+        return False
+    return all(getattr(fact, name) == getattr(whole, name) for name in _FACT_FIELDS)
+
+
+def _own(dialect: Dialect, view: SpanView, call: Call, builder: FactBuilder) -> Own:
+    """Return the keys of what is a span's own."""
+    attributes, shape = view.attributes, view.attributes.shape()
+
+    def first(keys: tuple[str, ...]) -> str:
+        return next((key for key in keys if key in attributes), "")
+
+    session, run = (first(builder.resolver.keys_that_name(what, shape)) for what in _NAMED)
+    evidence = bool(evidence_keys(attributes))
+    if call.tool is None:
+        return Own(session, run, first(dialect.response_id) if call.response_id else "", evidence=evidence)
+    tool = dialect.tool
+    return Own(session, run, "", first(tool.arguments), first(tool.result), first(tool.call_id), evidence)
+
+
+def _others(view: SpanView, own: Own, dialect: Dialect) -> list[SpanView]:
+    """Return spans that differ from another in all texts of its own, and in all counts: twice as many."""
+    get = view.attributes.get
+    keys = (own.session, own.run, own.response_id, own.arguments, own.result, own.call_id)
+    changed: dict[str, str | int] = {}
+    for key in (*keys, *(evidence_keys(view.attributes) if own.evidence else ())):
+        if key and isinstance(value := get(key), str) and value:
+            changed[key] = f"{value[:1]}'{value[1:]}"
+    tokens = {key for group in (dialect.tokens, dialect.aggregated) for key in engine.keys_in(group)}
+    counts = {key: 2 * value for key in tokens if type(value := get(key)) is int and 0 < value < 1 << 30}
+    return [view.changed(changed), view.changed(changed | counts)] if counts else [view.changed(changed)]
