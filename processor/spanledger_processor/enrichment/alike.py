@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -330,14 +330,15 @@ def learned(
         plan = AlikePlan(own, plan.asked.joined(asked_here), used=plan.used, learned=plan.learned)
     if sum(len(value or b"") for value in view.attributes.fingerprint(plan.values)) > _LONGEST:
         return None
-    stem = plan.stems.setdefault(plan.which(view), stem)
-    stem.revision = builder.pricing.revision
-    stem.templates[key] = template
+    known = plan.stems.get(plan.which(view))
+    if known is None or known.revision != stem.revision:
+        plan.stems[plan.which(view)] = known = stem
+    known.templates[key] = template
     plan.learned += 1
     for other in _others(view, own, stem.dialect):
         read, _ = plan.read(other, group, now_ns, builder)
         if read is not None and not _is_same(read, full(other)):
-            del stem.templates[key]
+            del known.templates[key]
             return None
     return plan
 
@@ -366,6 +367,9 @@ def _template(own: Own, told: Call | None, fact: Fact) -> _Template | None:
         if call.usage is not None and told.usage is not None:
             pairs = zip(CLASS_NAMES, counts_of(call.usage), counts_of(told.usage), strict=True)
             changed = [(name, count) for name, count, before in pairs if count != before]
+    if call.tool is not None:  # no content is kept
+        call = replace(call, tool=replace(call.tool, arguments=None, result=None, call_id=None))
+        fact = replace(fact, call=call)
     has_own = call.usage or call.fallback or call.reported or call.tool or own.response_id
     return _Template(fact, _values_of(call), tuple(changed), not has_own)
 
