@@ -256,6 +256,21 @@ def test_a_parent_that_knows_more_of_its_only_call_is_counted_in_its_place(
     assert ledger.total.cost == 18
 
 
+def test_a_parent_that_knows_the_output_of_its_only_call_is_counted_in_its_place(
+    ledger: MemoryLedger, fact: MakeFact
+) -> None:
+    """A stream was cut: Anthropic's SDK tells the input alone, the instrumentation above it what had come by then."""
+    parent, child = fact("p", kind="llm", cost=18, length=SECOND), fact("c", "p", "llm", start=5)
+    assert parent.call is not None
+    assert child.call is not None
+    parent.call.usage, child.call.usage = Usage(20, 1, 8), Usage(20, None, 8, 0, 0)
+    child.cost = Cost(unpriced="no_usage")
+    above, below = ledger.take([parent, child])
+    assert below.duplicate_of == b"p".hex()
+    assert above.usage == Usage(20, 1, 8)
+    assert (ledger.total.cost, ledger.total.calls, ledger.total.unpriced) == (18, 1, 0)
+
+
 def test_a_call_without_usage_says_nothing_where_a_span_below_tells_it(ledger: MemoryLedger, fact: MakeFact) -> None:
     silent = fact("p", kind="llm")
     silent.cost = Cost(unpriced="no_usage")

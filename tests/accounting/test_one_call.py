@@ -82,6 +82,14 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "same id",
     ),
     ("the same id, other usage", {"response_id": "r"}, {"response_id": "r", "output": 78}, "reused id", "reused id"),
+    (
+        "the same id, a stream that was cut before its output was told",
+        {"response_id": "r", "output": 1},
+        {"response_id": "r", "output": None},
+        "same id",
+        "same id",
+    ),
+    ("a stream that was cut, without an id", {}, {"output": None}, "usage", "usage"),
     ("the same id, a model", {"response_id": "r"}, {"response_id": "r", "model": "o3"}, "model", "model"),
     (
         "the same id, sessions",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from dialect_view import PlainView, chat, read, span
 from spanledger_processor.model import Call, Usage
 
@@ -30,6 +32,38 @@ def test_anthropics_own_numbers_are_read_exclusively() -> None:
         }
     }
     assert read(_openinference({"output.value": json.dumps(raw)})).usage == Usage(100, 10, 60, 30, 20)
+
+
+OPENAIS = {"id": "resp_68a1f0", "object": "response", "output": [{"id": "msg_68a1f1_c0ffee", "type": "message"}]}
+LANGCHAINS = {
+    "generations": [
+        [{"message": {"kwargs": {"id": "lc_run--01a22646", "response_metadata": {"id": "msg_01XFDUDYJgAA"}}}}]
+    ],
+    "llm_output": {"id": "msg_01XFDUDYJgAA"},
+}
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ({"id": "chatcmpl-9f2a7c41d0b8", "object": "chat.completion"}, "chatcmpl-9f2a7c41d0b8"),
+        ({**OPENAIS, "id": "resp_68a1f0c0ffee"}, "resp_68a1f0c0ffee"),
+        (LANGCHAINS, "msg_01XFDUDYJgAA"),
+        ({"messages": [{"id": "msg_01XFDUDYJgAA"}, {"id": "msg_01AbCdEfGhIj"}]}, ""),
+        ({"choices": [{"message": {"content": '{"id": "chatcmpl-9f2a7c41d0b8"}'}}]}, ""),
+        ({"id": "9f2a7c41d0b8"}, ""),
+    ],
+    ids=["chat completion", "response", "LangChain", "several", "what a model wrote", "of nobody"],
+)
+def test_the_id_of_the_response_stands_in_it(answer: dict[str, Any], expected: str) -> None:
+    """OpenInference, LangSmith and MLflow copy a response, and have no key of their own for its id."""
+    for written in (
+        _openinference({"output.value": json.dumps(answer)}),
+        span({"mlflow.spanType": '"CHAT_MODEL"', "mlflow.spanOutputs": json.dumps(answer)}),
+        span({"langsmith.span.kind": "llm", "gen_ai.completion": json.dumps(answer)}),
+    ):
+        assert read(written).response_id == expected
+    assert not read(_openinference({"input.value": json.dumps(answer)})).response_id
 
 
 def test_input_attributes_are_never_looked_at() -> None:

@@ -373,7 +373,7 @@ def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], found: M
         if numbers.get(upper.span_id) != 1 or upper.span_id in holding:
             continue
         call = by_place[places[bisect_left(places, forest.position(upper.span_id))]]
-        if roles[call.span_id] != COUNTED or not equal_usage(upper.claim, call.claim):
+        if roles[call.span_id] != COUNTED or not equal_usage(upper.claim, call.claim, cut=True):
             continue
         if not upper.twin and _is_priced(call) and not _one_model(upper.claim, call.claim):
             continue  # what was asked for by another name than what answered has the answer's price
@@ -537,20 +537,22 @@ def _one_model(one: Claim | None, other: Claim | None) -> bool:
     return not ones or not others or any(one_model(a, b) for a in ones for b in others)
 
 
-def equal_usage(one: Claim | None, other: Claim | None) -> bool:
-    """Return whether two claims can be of one call: usage on both sides, equal in every class that both know."""
+def equal_usage(one: Claim | None, other: Claim | None, *, cut: bool = False) -> bool:
+    """Return whether usage on both sides is equal where both know a class; `cut`: an output may be unknown to one."""
     if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
         return False
     apart_from_output = zip(one.tokens[:1] + one.tokens[2:], other.tokens[:1] + other.tokens[2:], strict=True)
     if not all(a is None or b is None or a == b for a, b in apart_from_output):
         return False
-    return _same_output(one.tokens, other.tokens)
+    return _same_output(one.tokens, other.tokens, cut=cut)
 
 
-def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
+def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], *, cut: bool) -> bool:
     """Return whether two outputs are equal, or are but for reasoning that one leaves out (Gemini CLI's spans)."""
     if one[0] is None or other[0] is None:
         return False
+    if cut and None in (one[1], other[1]):
+        return True
     (a, a_reasoning), (b, b_reasoning) = (one[1] or 0, one[5]), (other[1] or 0, other[5])
     if a == b:
         return True
@@ -560,8 +562,8 @@ def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> 
 
 
 def _alike(one: Claim | None, other: Claim | None) -> bool:
-    """No usage on one side, or equal usage."""
-    return one is None or other is None or not one.spends or not other.spends or equal_usage(one, other)
+    """No usage on one side, or equal usage as far as it is known."""
+    return one is None or other is None or not one.spends or not other.spends or equal_usage(one, other, cut=True)
 
 
 # Rule 2: across traces.

@@ -85,6 +85,7 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
     yield "model that answered", _code(dialect.response_model)
     yield "provider", _provider(dialect)
     yield "response id", _code(dialect.response_id)
+    yield "response id, else in the response under", _code(dialect.answers)
     yield from _tokens(dialect.tokens, "")
     yield from _tokens(dialect.aggregated, "summed up: ")
     yield (

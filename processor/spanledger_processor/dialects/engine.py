@@ -18,7 +18,9 @@ from spanledger_processor.dialects.normalize import Terms
 from spanledger_processor.dialects.responses import (
     BOUGHT_MARKS,
     ESCAPED,
+    ID_MARKS,
     MODALITY_MARKS,
+    answer_id,
     bought_in,
     is_response,
     marks_of,
@@ -118,6 +120,9 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
         call.tool = _tool(dialect, view)
     else:
         call.response_id = first_text(view, dialect.response_id)
+        if kind == "llm" and not call.response_id:
+            ids = (answer_id(view.attributes.marked(key, ID_MARKS)) for key in dialect.answers)
+            call.response_id = next(filter(None, ids), "")
     terms = read_usage_of(call, dialect, view)
     if dialect.agent:
         call.agent_id = first_text(view, dialect.agent)
@@ -343,6 +348,7 @@ _LISTS = (
     "response_model",
     "provider",
     "response_id",
+    "answers",
     "served",
     "asked",
     "served_in",

@@ -19,6 +19,10 @@ from spanledger_processor.dialects.usage_shapes import STANDARD
 
 _RESPONSE = frozenset({"choices", "usage", "object", "stop_reason"})
 """Keys that only a provider's whole response has at its top."""
+_IDS = re.compile(r"""["']id["']\s{0,4}:\s{0,4}["']((resp_|chatcmpl-|msg_)[\w-]{8,120})["']""")
+_NAMES_ID = ("resp_", "chatcmpl-", "msg_")
+"""How the ids of responses begin. OpenAI's hold messages with ids of their own, so that those come last."""
+ID_MARKS = tuple(beginning.encode() for beginning in _NAMES_ID)
 _SHORT = 4096
 """Characters of a text that may be a usage object and nothing else."""
 _COUNTS = ("_token", "Token", "search_units")
@@ -119,6 +123,18 @@ def sold_by_the_call(kinds: Iterable[str]) -> Response:
     if "web_searches" in response.parts:
         response.terms.unclassed += ("web searches",)
     return response
+
+
+def answer_id(value: Any) -> str:
+    """Return the id of the one response that a text holds, "" where it holds none, or several."""
+    if not isinstance(value, str) or len(value) > texts.MAX_WHOLE:
+        return ""
+    found = {match[1]: match[2] for match in _IDS.finditer(value)}
+    for beginning in _NAMES_ID:
+        ids = [identifier for identifier, begins in found.items() if begins == beginning]
+        if ids:
+            return ids[0] if len(ids) == 1 else ""
+    return ""
 
 
 def is_response(value: Any) -> bool:

@@ -322,9 +322,10 @@ class Dialect:
 
     Without a kind the span is none of this vocabulary's GenAI spans. `aggregated` are the token keys of spans that sum
     up others; with `increments` a span may tell what was added, of which the input may be nothing. `usage_texts` hold,
-    or complete, the span's own usage; what only `fallback_texts` hold becomes `Call.fallback`. `not_costs` look like a
-    cost and are not in USD. `agent` and `agent_parent` are keys too plain to mean an agent on a span of another
-    vocabulary; the keys of `groups` do on any. `served` are keys of tiers, speeds and regions that a response tells,
+    or complete, the span's own usage; what only `fallback_texts` hold becomes `Call.fallback`. `answers` hold a whole
+    response, whose id is the call's where no key tells one. `not_costs` look like a cost and are not in USD. `agent`
+    and `agent_parent` are keys too plain to mean an agent on a span of another vocabulary; the keys of `groups` do on
+    any. `served` are keys of tiers, speeds and regions that a response tells,
     `asked` those of the request, which count where the response says nothing; `served_in` and `asked_in` are keys of
     objects that hold them: a whole response, and the request's parameters. `endpoints` hold the host that was asked,
     `output_type` the modality that was asked for.
@@ -347,6 +348,7 @@ class Dialect:
     provider: Keys = ()
     fixed_provider: str = ""
     response_id: Keys = ()
+    answers: Keys = ()
     tokens: Tokens = NO_TOKENS
     aggregated: Tokens = NO_TOKENS
     increments: bool = False

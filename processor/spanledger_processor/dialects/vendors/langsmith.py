@@ -82,6 +82,7 @@ LANGSMITH = replace(
     otherwise="other",
     request_model=("gen_ai.request.model", "ls.model_name", "langsmith.metadata.ls_model_name"),
     provider=("gen_ai.provider.name", "gen_ai.system", "langsmith.metadata.ls_provider"),
+    answers=("gen_ai.completion",),
     usage_texts=(
         UsageText("gen_ai.completion"),
         UsageText(_METADATA),

@@ -119,6 +119,7 @@ MLFLOW = Dialect(
     request_model=("model",),
     response_model=("mlflow.llm.model",),
     provider=("mlflow.llm.provider",),
+    answers=("mlflow.spanOutputs",),
     usage_texts=(UsageText("mlflow.chat.tokenUsage", whole=True, read=_usage), UsageText("mlflow.spanOutputs")),
     fallback_texts=(UsageText("mlflow.spanOutputs"),),
     sources=(

@@ -89,6 +89,7 @@ OPENINFERENCE = Dialect(
     ),
     provider=("llm.provider", "llm.system"),
     response_id=("llm.response.id",),
+    answers=("output.value",),
     tokens=TOKENS,
     asked_in=("llm.invocation_parameters",),
     endpoints=ENDPOINTS,
