@@ -207,7 +207,7 @@ def _end(opened: Sidecar, *, sent: bool) -> None:
     homes = [source for source in opened.sources if any(is_folder(root / "sessions") for root in source.roots())]
     if not homes:
         _fail("there was nothing to read: no home has a folder sessions; name one with --root", FAILED)
-    if all(source.errors.count and source.counts.unread >= source.counts.sessions for source in homes):
+    if all(source.errors.named() and source.counts.unread >= source.counts.sessions for source in homes):
         _fail("nothing could be read: the files and folders above say why", FAILED)
 
 

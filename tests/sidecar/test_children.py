@@ -9,7 +9,7 @@ import pytest
 
 from mux_homes import bucket, last, put, row, usage
 from scripted_mux import ScriptedMux
-from sidecars import Endpoint, by_model, cost_by_model, look, tokens_of
+from sidecars import Endpoint, by_model, cost_by_model, look, sidecar, tokens_of
 
 MODEL, OTHER = "anthropic:claude-x", "openai:gpt-x"
 
@@ -70,6 +70,29 @@ def test_a_child_that_was_never_seen(entry: object, tmp_path: Path) -> None:
     (span,) = (span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == "child")
     assert span.attributes["spanledger.session.parent_id"] == "parent"
     assert span.attributes["spanledger.granularity"] == "per-session-aggregate"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        _entry(10, 20, inputTokens="10"),
+        _entry(10, 20, outputTokens=True, totalTokens=None),
+        {"totalTokens": "30"},
+        {"totalTokens": [30], "contextTokens": 1e30},
+    ],
+)
+def test_a_number_of_a_childs_tokens_that_is_none_is_no_zero(entry: dict[str, object], tmp_path: Path) -> None:
+    """What the parent's file gained with the child is the child's, as a guess, and the file is named."""
+    endpoint, root = Endpoint(), tmp_path / "mux"
+    put(root, usage({MODEL: bucket(5, 5)}), workspace="parent")
+    _look(tmp_path, endpoint)
+    path = put(root, usage({MODEL: bucket(15, 25)}, rolledUpFrom={"child": entry}), workspace="parent")
+    with sidecar(tmp_path / "state", endpoint, root) as made:
+        made.once()
+        assert "holds numbers of tokens that are none" in made.sources[0].errors.named()[path]
+    assert _usage(endpoint)["child", MODEL] == (10, 20)
+    (span,) = (span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == "child")
+    assert "guess" in str(span.attributes["spanledger.note"])
 
 
 def test_what_a_child_used_after_it_was_last_seen(tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def _ms(value: Any) -> int:
 VERSION = 1
 _CLASSES = ("input", "cached", "cacheCreate", "output", "reasoning")
 _CHILD_CLASSES = ("inputTokens", "cachedTokens", "cacheCreateTokens", "outputTokens", "reasoningTokens")
+_CHILD_COUNTS = (*_CHILD_CLASSES, "contextTokens")
 _PICO = 10**12
 _DEAREST = 10**5
 """USD; what a file says beyond it is no cost, and the sums stay within 63 bits."""
@@ -184,7 +185,9 @@ class LastRequest:
 
 @dataclass(frozen=True, slots=True)
 class MergedChild:
-    """What a parent's file says of a child that was merged up into it. `tokens` is None where it does not say."""
+    """What a parent's file says of a child that was merged up into it. `tokens` is None where it does not say, or says
+    what is no number of tokens.
+    """
 
     tokens: TokenVector | None = None
     total: int | None = None
@@ -258,7 +261,11 @@ def bucket_of(value: dict[str, Any]) -> Bucket:
 def _no_counts(document: dict[str, Any]) -> int:
     models = document.get("byModel")
     usages = models.values() if isinstance(models, dict) else ()
-    return sum(no_counts(nested(usage, name, "tokens") for name in _CLASSES) for usage in usages)
+    odd = sum(no_counts(nested(usage, name, "tokens") for name in _CLASSES) for usage in usages)
+    entries = document.get("rolledUpFrom")
+    for entry in entries.values() if isinstance(entries, dict) else ():
+        odd += no_counts(nested(entry, name) for name in (*_CHILD_COUNTS, "totalTokens"))
+    return odd
 
 
 def _money(value: Any) -> int | None:
@@ -280,11 +287,13 @@ def _child(value: Any) -> MergedChild:
     if not isinstance(value, dict):
         return MergedChild()
     by_class = TokenVector(*(count(value.get(name)) for name in _CHILD_CLASSES))
-    known = any(name in value for name in (*_CHILD_CLASSES, "contextTokens"))
+    told = [value[name] for name in _CHILD_COUNTS if name in value]
+    known = bool(told) and not no_counts(told)
     beyond = count(value.get("contextTokens")) - by_class.inputs
     if "inputTokens" not in value and beyond > 0:
         by_class = by_class.plus(TokenVector(beyond))
-    total = count(value.get("totalTokens")) if "totalTokens" in value else None
+    whole = value.get("totalTokens")
+    total = None if whole is None or no_counts([whole]) else count(whole)
     cost = _money(value.get("totalCostUsd"))
     named = text(value.get("model"))
     return MergedChild(by_class if known else None, total, cost, text(value.get("agentType")), named)

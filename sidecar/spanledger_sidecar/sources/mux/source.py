@@ -141,6 +141,7 @@ class MuxSource:
         self._without_home = False
         self._seen: dict[str, int] = {}
         self._open: dict[str, str] = {}
+        self._empty: set[str] = set()
         self.again: dict[str, tuple[int, Path]] = {}
         for workspace, record in cursor.states(self.name):
             self._note(Workspace.unpack(workspace, record))
@@ -164,10 +165,16 @@ class MuxSource:
             changed = [
                 name for name, folder in folders.items() if self._changed(name, folder) or self._due(name, context)
             ]
+            self.counts.unread += self._still_unread(folders, changed)
             gone = [name for name, home in self._open.items() if home == root.identity and name not in listing]
             if self._look_at(root, changed + gone, context):
                 self._scanned_all(root)
         self.counts.sessions = len(taken)
+
+    def _still_unread(self, folders: dict[str, Path], changed: list[str]) -> int:
+        """Return how many folders are as they were when nothing in them could be read."""
+        faulty = {path.parent for path in self.errors.named()}
+        return sum(folders[name] in faulty for name in self._empty & (folders.keys() - set(changed)))
 
     def _first_come(self, listing: dict[str, Path], taken: dict[str, Path], root: Path) -> dict[str, Path]:
         """Return the folders to look at: the first of each name, over all homes."""
@@ -233,6 +240,10 @@ class MuxSource:
     def _note(self, workspace: Workspace) -> None:
         """Cache in memory what every scan needs."""
         self._seen[workspace.id] = _mark(workspace.signals)
+        if workspace.seen_file or workspace.has_rows:
+            self._empty.discard(workspace.id)
+        else:
+            self._empty.add(workspace.id)
         if workspace.closed or not workspace.root:
             self._open.pop(workspace.id, None)
         else:
