@@ -89,6 +89,20 @@ CASES: list[tuple[str, dict[str, Any], dict[str, Any], str, str]] = [
         "same id",
         "same id",
     ),
+    (
+        "an id that nobody else has, a stream that one of them adds up wrongly",
+        {"response_id": "msg_01XFDUDYJgAACzvnptvVoYEL", "output": 77},
+        {"response_id": "msg_01XFDUDYJgAACzvnptvVoYEL", "output": 78},
+        "same id",
+        "same id",
+    ),
+    (
+        "an id that nobody else has, other usage",
+        {"response_id": "msg_01XFDUDYJgAACzvnptvVoYEL", "cache_read": 5},
+        {"response_id": "msg_01XFDUDYJgAACzvnptvVoYEL", "cache_read": 6},
+        "reused id",
+        "reused id",
+    ),
     ("a stream that was cut, without an id", {}, {"output": None}, "usage", "usage"),
     ("the same id, a model", {"response_id": "r"}, {"response_id": "r", "model": "o3"}, "model", "model"),
     (

@@ -667,6 +667,7 @@ def test_with_ones_own_key_the_upstream_charge_is_read(told: dict[str, Any]) -> 
         ([{"type": "web_search_call", "id": "a", "action": {"type": "search"}}, {"type": "message", "content": []}], 1),
         ({"stop_reason": "end_turn", "usage": {"input_tokens": 100, "output_tokens": 50,
           "cache_read_input_tokens": 0, "server_tool_use": {"web_search_requests": 2}}}, 2),
+        ({"role": "assistant", "content": [{"type": "web_search_call", "id": "a", "action": {"type": "search"}}]}, 1),
         ({"answer": {"type": "web_search_call"}}, None),  # what a model wrote
         ([{"type": "web_search_call"}, "text"], None),
         ("web_search_call", None),
@@ -749,6 +750,29 @@ def test_openllmetry_tells_the_items_of_a_response_among_its_tool_calls() -> Non
     call = read(span(attributes | {"gen_ai.completion.0.tool_calls.0.name": "lookup"}, scope="traceloop.x"))
     assert call.usage is not None
     assert (call.usage.web_searches, call.unclassed) == (None, ())
+
+
+PRIORITY_AND_SOUND = {
+    "input": 196, "output": 128, "total": 388, "input_audio": 41, "output_audio": 23,
+    "input_priority_cache_read": 100, "input_priority": 137, "output_priority_reasoning": 12, "output_priority": 139,
+}  # fmt: skip
+
+
+def test_langfuse_takes_sound_away_from_what_the_priority_tier_is_not() -> None:
+    """langfuse 5.0.4, langchain/CallbackHandler.py `_parse_usage_model`: 237 in, 41 of it sound; 151 out, 23 of it."""
+    told = {"langfuse.observation.type": "generation"}
+    call = read(span(told | {"langfuse.observation.usage_details": json.dumps(PRIORITY_AND_SOUND)}))
+    assert call.usage == Usage(237, 151, 100, None, None, 12, input_audio=41, output_audio=23)
+    assert call.price_context == PRIORITY
+    assert not call.estimate
+
+
+@pytest.mark.parametrize(("key", "doubt"), [("gen_ai.is_streaming", True), ("llm.is_streaming", True), ("x", False)])
+def test_openllmetry_adds_anthropics_first_event_to_the_last(key: str, *, doubt: bool) -> None:
+    """opentelemetry-instrumentation-anthropic 0.40.0 to 0.62.4, streaming.py: the last event's count holds it."""
+    told = chat(input_tokens=100, output_tokens=51, cache_read__input_tokens=0, cache_creation__input_tokens=0)
+    call = read(span(told | {key: True}, scope="opentelemetry.instrumentation.anthropic", version="0.62.4"))
+    assert call.estimate is doubt
 
 
 def test_xais_own_spans_say_what_was_charged() -> None:

@@ -21,6 +21,7 @@ def named(what: str, attributes: dict[str, object]) -> str:
         "gen_ai.conversation.id",
         "session.id",
         "langfuse.session.id",
+        "langfuse.observation.metadata.langfuse_session_id",
         "traceloop.association.properties.session_id",
         "langsmith.metadata.session_id",
         "langsmith.metadata.thread_id",

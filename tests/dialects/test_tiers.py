@@ -22,6 +22,9 @@ from spanledger_processor.pricing import Pricer
         ("anthropic.response.service_tier", "standard", ()),
         ("gen_ai.openai.request.service_tier", "FLEX", (("service_tier", "flex"),)),
         ("anthropic.response.speed", "fast", (("speed", "fast"),)),
+        ("aws.bedrock.response.service_tier", "priority", (("service_tier", "priority"),)),
+        ("gen_ai.usage.inference_geo", "us", (("region", "us"),)),
+        ("gen_ai.usage.inference_geo", "global", ()),
         ("openai.response.service_tier", 3, ()),
     ],
 )

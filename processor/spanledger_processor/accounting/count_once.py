@@ -31,7 +31,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.facts import ORIGIN
 from spanledger_processor.accounting.grouping import Named
@@ -97,6 +97,7 @@ NEAR_ONE_CALL = TWO_CALLS.keys() - {"usage", "kind", "library", "time"}
 """Reasons that a reader of equal counts would ask for."""
 
 
+Outputs: TypeAlias = Literal["equal", "known", "any"]
 ReportSource: TypeAlias = tuple[str, bool]
 CallReports: TypeAlias = list[Span]
 """The reports of one call."""
@@ -373,7 +374,7 @@ def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], found: M
         if numbers.get(upper.span_id) != 1 or upper.span_id in holding:
             continue
         call = by_place[places[bisect_left(places, forest.position(upper.span_id))]]
-        if roles[call.span_id] != COUNTED or not equal_usage(upper.claim, call.claim, cut=True):
+        if roles[call.span_id] != COUNTED or not equal_usage(upper.claim, call.claim, "known"):
             continue
         if not upper.twin and _is_priced(call) and not _one_model(upper.claim, call.claim):
             continue  # what was asked for by another name than what answered has the answer's price
@@ -430,16 +431,18 @@ def _by_id(one: Span, other: Span) -> str:
 
     Some servers reuse an id for every call; one library reports a call once, or again from a proxy meanwhile. Spans of
     one library are one call only if they overlap; those of two libraries are, unless both times and usage say
-    otherwise. Of log events, several may tell one call, a moment apart; of spans that pass an answer on, at any time. A
-    stored answer keeps the id of its call: it is reported by what overlaps it.
+    otherwise: where they overlap and the id is like nobody else's, one may count the output of a stream otherwise. Of
+    log events, several may tell one call, a moment apart; of spans that pass an answer on, at any time. A stored answer
+    keeps the id of its call: it is reported by what overlaps it.
     """
-    if not _alike(one.claim, other.claim):
+    overlap = one.start_ns <= other.end_ns and other.start_ns <= one.end_ns
+    outputs: Outputs = "any" if overlap and _is_unique(one.response) and _another_source(one, other) else "known"
+    if _spends(one) and _spends(other) and not equal_usage(one.claim, other.claim, outputs):
         return "reused id"
     if not _one_model(one.claim, other.claim):
         return "model"
     if one.logged == other.logged and _differ(one.session.id, other.session.id):
         return "session"
-    overlap = one.start_ns <= other.end_ns and other.start_ns <= one.end_ns
     if not overlap and not _near(one, other) and not (_is_answer(one) and _is_answer(other)):
         return "time"
     origin = _other_origin(one, other)
@@ -537,21 +540,21 @@ def _one_model(one: Claim | None, other: Claim | None) -> bool:
     return not ones or not others or any(one_model(a, b) for a in ones for b in others)
 
 
-def equal_usage(one: Claim | None, other: Claim | None, *, cut: bool = False) -> bool:
-    """Return whether usage on both sides is equal where both know a class; `cut`: an output may be unknown to one."""
+def equal_usage(one: Claim | None, other: Claim | None, outputs: Outputs = "equal") -> bool:
+    """Return whether usage on both sides is equal where both know a class; `outputs` says how far that is asked."""
     if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
         return False
     apart_from_output = zip(one.tokens[:1] + one.tokens[2:], other.tokens[:1] + other.tokens[2:], strict=True)
     if not all(a is None or b is None or a == b for a, b in apart_from_output):
         return False
-    return _same_output(one.tokens, other.tokens, cut=cut)
+    return _same_output(one.tokens, other.tokens, outputs)
 
 
-def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], *, cut: bool) -> bool:
+def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], outputs: Outputs) -> bool:
     """Return whether two outputs are equal, or are but for reasoning that one leaves out (Gemini CLI's spans)."""
     if one[0] is None or other[0] is None:
         return False
-    if cut and None in (one[1], other[1]):
+    if outputs == "any" or (outputs == "known" and None in (one[1], other[1])):
         return True
     (a, a_reasoning), (b, b_reasoning) = (one[1] or 0, one[5]), (other[1] or 0, other[5])
     if a == b:
@@ -559,11 +562,6 @@ def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], *, 
     return (a_reasoning is None and b_reasoning is not None and a == b - b_reasoning) or (
         b_reasoning is None and a_reasoning is not None and b == a - a_reasoning
     )
-
-
-def _alike(one: Claim | None, other: Claim | None) -> bool:
-    """No usage on one side, or equal usage as far as it is known."""
-    return one is None or other is None or not one.spends or not other.spends or equal_usage(one, other, cut=True)
 
 
 # Rule 2: across traces.

@@ -143,7 +143,9 @@ def is_response(value: Any) -> bool:
 
 
 def _read_answer(value: Any, response: Response) -> None:
-    """Read a whole response, or the list of the items of one's output; nothing else."""
+    """Read a whole response, or the list of the items of one's output, also as a message's content; nothing else."""
+    if isinstance(value, Mapping) and value.get("role") == "assistant" and isinstance(value.get("content"), list):
+        value = value["content"]
     kinds = (
         [item.get("type") if isinstance(item, Mapping) else None for item in value[:_MAX_NODES]]
         if isinstance(value, list)

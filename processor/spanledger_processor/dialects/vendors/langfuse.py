@@ -47,13 +47,16 @@ def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
     for key, number in given.items():
         plain = _without(key, tier)
         buckets[plain] = buckets.get(plain, 0) + number if plain != key and plain not in ("input", "output") else number
-    # Langfuse's LangChain handler takes the parts of the flex tier away from input and output, those of priority not.
-    whole = _summed(given) or (tier == "priority" and {"input", "output"} <= given.keys())
+    # Langfuse's LangChain handler takes parts away from input and output, but for those of the priority tier.
+    summed = _summed(given)
+    whole = summed or (tier == "priority" and {"input", "output"} <= given.keys())
     if tier and not whole:
         buckets["input"] = given.get("input", 0) + given.get(f"input_{tier}", 0)
         buckets["output"] = given.get("output", 0) + given.get(f"output_{tier}", 0)
     elif tier:
-        buckets |= {"input": given["input"], "output": given["output"]}
+        buckets |= {
+            plain: given[plain] + (0 if summed else _taken(given, plain, tier)) for plain in ("input", "output")
+        }
     parts = {name: number for name, words in _PARTS.items() if (number := _sum(buckets, _named(words))) is not None}
     buckets = {key: number for key, number in buckets.items() if not any(_named(words)(key) for words in _SEARCHES)}
     counts = _counts(buckets, whole=whole)
@@ -110,6 +113,11 @@ def _tier(buckets: Mapping[str, int]) -> str:
 
 def _without(key: str, tier: str) -> str:
     return "_".join(word for word in key.split("_") if word != tier) if tier else key
+
+
+def _taken(buckets: Mapping[str, int], plain: str, tier: str) -> int:
+    """Return the sum of what was taken away from a plain bucket: its parts without the tier in their names."""
+    return sum(number for key, number in buckets.items() if key.startswith(f"{plain}_") and tier not in key.split("_"))
 
 
 def _summed(buckets: Mapping[str, int]) -> bool:
@@ -245,7 +253,9 @@ LANGFUSE = Dialect(
     tool=ToolKeys(
         arguments=("langfuse.observation.input",), result=("langfuse.observation.output",), name_from_span=True
     ),
-    groups=GroupingKeys(session=("langfuse.session.id", "session.id")),
+    groups=GroupingKeys(
+        session=("langfuse.session.id", "session.id", "langfuse.observation.metadata.langfuse_session_id")
+    ),
     notes=(
         "A `span` is a plain step: it is known, and carries no usage.",
         "Its SDKs compute no cost: one on the span was told by the application, or is what OpenRouter charged.",

@@ -131,11 +131,13 @@ SERVED = (
     "gen_ai.response.service_tier",
     "anthropic.usage.service_tier",
     "gen_ai.usage.service_tier",
+    "aws.bedrock.response.service_tier",
     "anthropic.response.speed",
     "anthropic.usage.speed",
     "gen_ai.response.speed",
     "anthropic.response.inference_geo",
     "anthropic.usage.inference_geo",
+    "gen_ai.usage.inference_geo",
 )
 ASKED = (
     "openai.request.service_tier",
