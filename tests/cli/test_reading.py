@@ -167,6 +167,23 @@ def test_a_session_has_the_names_that_its_source_gives_it(tmp_path: Path) -> Non
     assert "project" not in output("session", "a", *state)
 
 
+def test_sessions_that_others_spawned(tmp_path: Path) -> None:
+    """Their run is that of the session at the top; the session that spawned them lists them."""
+    top, below, lowest = chat(), chat(), chat()
+    set_attributes(top, {SESSION: "top"})
+    set_attributes(below, {SESSION: "below", "spanledger.session.parent_id": "top"})
+    set_attributes(lowest, {SESSION: "lowest", "spanledger.session.parent_id": "below"})
+    where = ledger(tmp_path / "state", request(top), request(below), request(lowest))
+    shown = output("session", "top", *where)
+    assert "spawned by it" in shown
+    assert re.search(r"below +\$0\.000210 +1 ", shown)
+    assert "lowest" not in shown
+    assert answer("run", "top", *where)["calls"] == 3
+    result = run("run", "lowest", *where)
+    assert (result.exit_code, "counts in its parent's: `spanledger run top`" in result.stderr) == (1, True)
+    assert "lists those there are" in run("run", "nobody", *where).stderr
+
+
 def test_by_day_since(state: tuple[str, ...]) -> None:
     """Days are UTC days of the calls, not of their arrival."""
     told = answer("summary", "--since", "2026-01-31", *state)

@@ -10,11 +10,22 @@ from dialect_view import chat, read, span
 from spanledger_processor.model import Usage
 
 
-@pytest.mark.parametrize("value", [-1, 2**63, 1e300, float("nan"), float("inf"), 1.5, True, "many", [1], {"a": 1}])
+@pytest.mark.parametrize("value", [-1, 2**63, 1e300, float("inf"), 1.5, True, "many", [1], {"a": 1}])
 def test_what_is_no_count_is_a_problem(value: Any) -> None:
     found = read(span(chat(input_tokens=value, output_tokens=7)))
     assert found.problem
     assert found.usage == Usage(None, 7)
+
+
+def test_a_number_that_javascript_does_not_have_is_not_told() -> None:
+    """ai 4.3.19 and 6.0.326: `tokens: NaN` where a provider tells no usage."""
+    told = {
+        "ai.operationId": "ai.embedMany.doEmbed",
+        "ai.model.id": "gemini-embedding-001",
+        "ai.usage.tokens": float("nan"),
+    }
+    found = read(span(told))
+    assert (found.usage, found.problem) == (None, "")
 
 
 @pytest.mark.parametrize("value", ["12", 12.0, " 12 ", "12.0"])

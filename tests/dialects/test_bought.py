@@ -458,6 +458,8 @@ def test_the_event_of_an_answer_shows_that_one_began() -> None:
         ({"gen_ai.response.model": "gpt-5.1"}, True),
         ({"gen_ai.response.finish_reasons": ["stop"]}, True),
         ({"gen_ai.response.time_to_first_chunk": 0.2}, True),
+        ({"http.response.status_code": 200}, True),
+        ({"http.response.status_code": 429}, False),
         ({"error.type": "429"}, False),
         ({"error.type": "ConnectError"}, False),
     ],

@@ -52,6 +52,8 @@ FEW_TOKENS = 16
 """Calls of fewer output tokens (labels, yes or no, embeddings) often have equal counts by chance."""
 EDGE_NS = 250_000_000
 """In two traces, what one span may start before or end after the other that it holds."""
+_OF_AN_SDK = "com.anthropic.sdk"
+"""The scope of an SDK that tells all its calls: a framework's span, which may make the client first, holds one."""
 CALLS_AGAIN = (
     "openinference.instrumentation.google_genai",
     "opentelemetry.instrumentation.google_generativeai",
@@ -61,7 +63,6 @@ CALLS_AGAIN = (
 AI SDK's streams hold tools as well, and are one call each."""
 _SOURCES = 16
 """Libraries that report one call, at most."""
-
 ONE_CALL: Mapping[str, str] = {
     "same id": "they share a response or call id",
     "equal usage": "two libraries of one process tell equal usage of one model at the same time",
@@ -509,8 +510,9 @@ def _contains(one: Span, other: Span) -> bool:
 
 def _closely(one: Span, other: Span) -> bool:
     """Return whether two spans start and end so close that no other call of that length has room between."""
-    edges = abs(one.start_ns - other.start_ns), abs(one.end_ns - other.end_ns)
-    return one.logged != other.logged or max(edges) <= EDGE_NS
+    outer, inner = (one, other) if one.start_ns <= other.start_ns else (other, one)
+    early = 0 if inner.scope.startswith(_OF_AN_SDK) else inner.start_ns - outer.start_ns
+    return one.logged != other.logged or max(early, abs(one.end_ns - other.end_ns)) <= EDGE_NS
 
 
 def _differ(one: str, other: str) -> bool:

@@ -357,7 +357,13 @@ def _one(what: str, name: str, where: Where, *, as_json: bool) -> None:
     with where.open() as source:
         result = source.ask(f"{_NAMED[what]}/{{id}}", {"id": name}, {})
         if result is None:
-            fail(f"no {what} {name!r} in {source.name}; `spanledger {what}s` lists those there are", FAILED)
+            above = _session_above(source, name) if what == "run" else ""
+            hint = f"`spanledger {what}s` lists those there are"
+            if above:
+                whole = source.ask(f"{_NAMED['run']}/{{id}}", {"id": above}, {}) is not None
+                hint = f"session {name!r} counts in its parent's: `spanledger {'run' if whole else 'session'} {above}`"
+            fail(f"no {what} {name!r} in {source.name}; {hint}", FAILED)
+        spawned = [] if as_json or what != "session" or not name else _spawned(source, name)
     if as_json:
         show.show_json(result)
         return
@@ -371,11 +377,32 @@ def _one(what: str, name: str, where: Where, *, as_json: bool) -> None:
             show.print_table("by agent", show.BY_AGENT, result["agents"])
         if result["tools"]:
             _print_tools("tool calls", result["tools"])
+    if spawned:
+        title = f"spawned by it, the first {_SHOWN}" if len(spawned) > _SHOWN else "spawned by it"
+        rows = spawned[:_SHOWN]
+        show.print_table(title, [show.named("session"), *show.described(rows), *show.TOTALS], rows)
     if result.get("by_task"):
         show.print_table("per task", show.BY_TASK, result["by_task"])
         show.print_table("per model", show.BY_MODEL, result["by_model"])
     elif len(result["models"]) > 1:
         show.print_table("by model", show.MODEL_COST, result["models"])
+
+
+def _spawned(source: QuerySource, session_id: str) -> list[Row]:
+    """Return the sessions that one spawned, one more than are shown if there are more."""
+    return list(islice(rows_of(source, _NAMED["session"], {"parent": session_id}, _SHOWN + 1), _SHOWN + 1))
+
+
+def _session_above(source: QuerySource, session_id: str) -> str:
+    """Return the session at the top of those that spawned one; "" where no session did."""
+    seen, above = {session_id}, ""
+    while (found := source.ask(f"{_NAMED['session']}/{{id}}", {"id": above or session_id}, {})) is not None:
+        parent = found.get("parent_id")
+        if not parent or parent in seen:
+            break
+        seen.add(parent)
+        above = parent
+    return above
 
 
 def _print_note(rows: Sequence[Row]) -> None:

@@ -28,7 +28,7 @@ What Spanledger reads from the spans of each library, and how. This page is gene
   exceed the input" proves a count exclusive where the table is not sure, unless the span's own total denies it; where
   the table says that the input includes them, it makes the call `inconsistent_usage`.
 - What was served counts (tier, speed, region); what was asked only where no response tells.
-- Counts may be integers, whole doubles, or either as text. Anything else under a token key makes the span
+- Counts may be integers, whole doubles, or either as text; NaN is none. Anything else under a token key makes the span
   `inconsistent_usage`.
 - "Read in" names the oldest and the newest release whose source was read for a row; `make sources` prints what the
   registries have that is newer. Rows without it stand on recordings, on documents, or on earlier readings.

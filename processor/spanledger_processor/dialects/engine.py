@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, replace
 from functools import lru_cache
+from http import HTTPStatus
 from itertools import chain
 from typing import Any
 
@@ -58,6 +59,8 @@ _CHOICE = "gen_ai.choice"
 """The event of an answer, one a choice, in releases of the convention before 1.37."""
 _DECISION, _DENIED = "gen_ai.tool.call.decision", "deny"
 """Proposed to the convention: open-telemetry/semantic-conventions-genai, pull request 535."""
+_HTTP_STATUS = "http.response.status_code"
+"""On a failed span of a call, 200 shows that the answer began: the AI SDK 7 keeps it of a stream that was cut."""
 _LONGEST_TIER = 64
 _TERM_MARKS = (
     *(b"ervice_tier", b"erviceTier", b"speed", b"erformanceConfig", b"erformance_config", b"inference_geo"),
@@ -177,6 +180,7 @@ def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
     call.answered = bool(
         call.response_id
         or any(map(view.attributes.is_filled, dialect.answered))
+        or (view.status_code == _ERROR and view.attributes.get(_HTTP_STATUS) == HTTPStatus.OK)
         or any(event.name == _CHOICE for event in view.events)
     )
     if call.usage is None or call.kind != "llm":

@@ -27,12 +27,14 @@ def text(value: Any) -> str:
 def count(value: Any) -> int | None:
     """Return a count of tokens: an integer, a whole double, or either spelled out. None if there is no value.
 
+    NaN is none as well: the AI SDK writes it where a provider does not tell.
+
     Raises:
-        NoCountError: it is none (negative, too large, a fraction, NaN, a truth value, other text).
+        NoCountError: it is none (negative, too large, a fraction, infinite, a truth value, other text).
     """
     if type(value) is int:
         number = value
-    elif value is None or value == "":
+    elif value is None or value == "" or value != value:
         return None
     else:
         number = _whole(value)
@@ -47,7 +49,7 @@ def _whole(value: Any) -> int:
             value = float(value)
         except ValueError:
             raise NoCountError from None
-    if not isinstance(value, float) or not value.is_integer():  # also NaN and the infinities
+    if not isinstance(value, float) or not value.is_integer():  # also the infinities
         raise NoCountError
     return int(value)
 
