@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
-# One process a core; ARGS=-n0 for one alone. Tests that share a server stay together (tests/conftest.py).
+# A process a core and one more; ARGS=-n0 for one alone. Tests that share a server stay together (tests/conftest.py).
 PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --durations 20
 
 # A container image may switch compiled files off: then each program that a test starts compiles all of ours anew.

@@ -17,7 +17,7 @@ settings.register_profile("audit", deadline=None, max_examples=5_000, derandomiz
 settings.load_profile("no wall time")
 
 TOGETHER = ("tests/faults/", "tests/integration/")
-"""Modules here share a server among their tests; the integration tests share one Tempo."""
+"""Modules here share a server among their tests."""
 NEEDED_BY = {
     "otelcol": "otelcol",
     "otelcol-spanledger": "component_collector",
@@ -47,11 +47,18 @@ def pytest_make_parametrize_id(val: object) -> str | None:
     return None
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are cores: those that wait for a program leave theirs idle."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores + 1
+
+
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Keep together what shares a server. Two Tempos do not run beside each other: they share a port for gossip."""
     if item.nodeid.startswith(TOGETHER) and item.get_closest_marker("xdist_group") is None:
-        integration = item.get_closest_marker("integration") is not None
-        item.add_marker(pytest.mark.xdist_group("integration" if integration else item.nodeid.partition("::")[0]))
+        tempo = "tempo" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("tempo" if tempo else item.nodeid.partition("::")[0]))
 
 
 @pytest.hookimpl(trylast=True)

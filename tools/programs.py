@@ -23,14 +23,15 @@ PATIENCE = 60.0
 
 def eventually(condition: Callable[[], Found], patience: float = PATIENCE) -> Found:
     """What `condition` returns once it raises neither AssertionError nor a connection's error."""
-    deadline = time.monotonic() + patience
+    deadline, pause = time.monotonic() + patience, 0.01
     while True:
         try:
             return condition()
         except (AssertionError, httpx2.TransportError):
             if time.monotonic() > deadline:
                 raise
-        time.sleep(0.1)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)
 
 
 _PORTS = iter(random.sample(range(10_000, 32_000), 22_000))

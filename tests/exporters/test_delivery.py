@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from destinations import GrpcAnswer, GrpcBackend
-from requests_out import PATIENCE, Counts, log_records, settings, soon, spans
+from requests_out import PATIENCE, Counts, log_records, settings, soon, spans, until
 from spanledger_exporters import (
     ACCEPTED,
     Delivery,
@@ -63,13 +63,6 @@ async def two(a: list[GrpcAnswer], b: list[GrpcAnswer], **b_given: Any) -> Async
 
 async def deliver(delivery: Delivery, name: str = "a", left: float = PATIENCE) -> Result:
     return await delivery.deliver("traces", name.encode(), spans(name), soon(left), items=1)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what another task is about to do."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_everybody_gets_it() -> None:

@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from destinations import HttpAnswer, HttpBackend, nobody
 from relay import listening, silence
-from requests_out import data_points, log_records, settings, soon, spans
+from requests_out import data_points, log_records, settings, soon, spans, until
 from spanledger_exporters import ACCEPTED, Exporter, Result, Signal, Verdict, build
 from spanledger_exporters.otlp_http import wait
 
@@ -263,9 +263,7 @@ async def test_many_requests_at_once_share_connections_and_wait_for_none() -> No
         started(backend.port) as exporter,
     ):
         sends = [asyncio.create_task(exporter.send("traces", spans(str(n)), soon())) for n in range(150)]
-        async with asyncio.timeout(30):
-            while len(backend.received) < 150:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await until(lambda: len(backend.received) == 150)
         hold.set()
         assert {await send for send in sends} == {ACCEPTED}
 

@@ -18,7 +18,7 @@ import grpc
 import pytest
 
 from destinations import GrpcAnswer, GrpcBackend, nobody
-from requests_out import PATIENCE, Counts, settings, soon, spans
+from requests_out import PATIENCE, Counts, settings, soon, spans, until
 from spanledger_exporters import ACCEPTED, Delivery, DestinationError, Result, Verdict, build
 from spanledger_exporters.queue import Entry, SegmentLog
 
@@ -49,13 +49,6 @@ async def delivering(counts: Counts | None = None, **exporters: dict[str, Any]) 
 
 async def deliver(delivery: Delivery, name: str = "a", left: float = PATIENCE, items: int = 1) -> Result:
     return await delivery.deliver("traces", name.encode(), spans(name), soon(left), items=items)
-
-
-async def until(condition: Any) -> None:
-    """Wait for what another task is about to do."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
 
 
 async def test_senders_are_answered_while_the_destination_is_away_and_it_gets_all_in_order(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from certificates import Certificates
 from destinations import GrpcAnswer, GrpcBackend, HttpBackend
-from requests_out import PATIENCE, Counts, settings, soon, spans
+from requests_out import Counts, settings, soon, spans, until
 from spanledger_exporters import ACCEPTED, Delivery, DestinationError, Verdict, build
 from spanledger_exporters.renewal import Renewed
 
@@ -64,9 +64,7 @@ async def test_headers_are_put_into_use_and_requests_under_way_end(kind: str) ->
         delivery = Delivery([exporter], Counts(), {kind: before})
         await delivery.start()
         under_way = asyncio.create_task(delivery.deliver("traces", b"a", spans("a"), soon()))
-        async with asyncio.timeout(PATIENCE):
-            while not backend.received:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)
+        await until(lambda: backend.received)
         after = given(kind, backend.port, headers={"x-key": "new"})
         for commit in await delivery.prepare({kind: after}):
             await commit()

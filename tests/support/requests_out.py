@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,13 @@ def settings(kind: str, **given: Any) -> ExporterSettings:
 def soon(seconds: float = PATIENCE) -> float:
     """A deadline."""
     return asyncio.get_running_loop().time() + seconds
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what another task is about to do."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
 
 
 def spans(*names: str, **attributes: str | float) -> bytes:
