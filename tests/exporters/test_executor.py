@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
@@ -36,6 +37,16 @@ class Worker:
         task = asyncio.create_task(executor.run("first", soon()))
         await asyncio.to_thread(self.begun.wait, 30)
         return task
+
+
+@contextmanager
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Stop the loop's clock: what is begun meanwhile is begun before any deadline, however slow the machine is."""
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    with monkeypatch.context() as changed:
+        changed.setattr(loop, "time", lambda: now)
+        yield
 
 
 async def passing(deadline: float) -> None:
@@ -80,13 +91,14 @@ async def test_what_was_not_begun_by_its_deadline_is_never_done(
 
 
 async def test_what_was_begun_is_waited_for_beyond_its_deadline(
-    worker: Worker, executor: SerialExecutor[str, str]
+    worker: Worker, executor: SerialExecutor[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It will be done: to say that it was not would have it done twice."""
     worker.go_on.clear()
-    deadline = soon(0.01)
-    task = asyncio.create_task(executor.run("slow", deadline))
-    await asyncio.to_thread(worker.begun.wait, 30)
+    with stopped_clock(monkeypatch):
+        deadline = soon(0.01)
+        task = asyncio.create_task(executor.run("slow", deadline))
+        await asyncio.to_thread(worker.begun.wait, 30)
     await passing(deadline)
     assert not task.done()
     worker.go_on.set()
@@ -107,13 +119,19 @@ async def test_who_gives_up_before_it_is_begun_has_it_not_done(
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["before the deadline", "after the deadline"])
-async def test_who_gives_up_later_harms_nobody(late: bool, worker: Worker, executor: SerialExecutor[str, str]) -> None:  # noqa: FBT001
+async def test_who_gives_up_later_harms_nobody(
+    late: bool,  # noqa: FBT001 - a parameter of pytest
+    worker: Worker,
+    executor: SerialExecutor[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Whoever gives up while the job is being done."""
     worker.go_on.clear()
-    deadline = soon(0.01 if late else 30)
-    given_up = asyncio.create_task(executor.run("given up", deadline))
-    other = asyncio.create_task(executor.run("other", soon()))
-    await asyncio.to_thread(worker.begun.wait, 30)
+    with stopped_clock(monkeypatch):
+        deadline = soon(0.01 if late else 30)
+        given_up = asyncio.create_task(executor.run("given up", deadline))
+        other = asyncio.create_task(executor.run("other", soon()))
+        await asyncio.to_thread(worker.begun.wait, 30)
     if late:
         await passing(deadline)
     given_up.cancel()

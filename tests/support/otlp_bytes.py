@@ -158,7 +158,9 @@ class Rewriting:
 
 def files(signal: str) -> list[Path]:
     """Every recorded protobuf request of `signal`."""
-    return sorted(FOLDER.glob(f"*/*/*.{signal}.binpb"))
+    found = sorted(FOLDER.glob(f"*/*/*.{signal}.binpb"))
+    assert found, FOLDER
+    return found
 
 
 def name_of(path: Path) -> str:
