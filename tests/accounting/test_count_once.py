@@ -184,6 +184,20 @@ def test_equal_usage_pairs_one_to_one(ledger: MemoryLedger, fact: MakeFact) -> N
     assert (ledger.total.calls, ledger.total.cost) == (2, 60)
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_a_library_reports_a_call_once_in_other_traces_too(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...]
+) -> None:
+    """Two equal calls at the same time, without ids: one library tells both, another one of them."""
+    reports = [
+        fact(name, kind="llm", cost=30, trace=name, scope=scope, length=SECOND)
+        for name, scope in (("a1", "one"), ("b1", "two"), ("b2", "two"))
+    ]
+    for place in order:
+        ledger.take([reports[place]])
+    assert (ledger.total.cost, ledger.total.calls) == (60, 2)
+
+
 def test_one_library_that_reports_one_response_from_two_processes_counts_it_once(
     ledger: MemoryLedger, fact: MakeFact
 ) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from spanledger_processor.cli import main
 from tools.parts import ROOT
+from tracked import tracked
 
 DOCUMENTS = sorted(
     path for pattern in ("*.md", "docs/**/*.md", "benchmarks/*.md", "changelog.d/*.md") for path in ROOT.glob(pattern)
@@ -22,6 +23,7 @@ WITH_PATHS = [
     *sorted(ROOT.glob("docs/decisions/*.md")),
 ]
 TARGETS = set(re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+INSTALLED = ("processor", "exporters", "sidecar")
 COMMANDS = set(main.list_commands(click.Context(main)))
 FRAGMENT = re.compile(r"(\d+|\+[a-z-]+)\.(added|changed|fixed|removed|security)\.md")
 
@@ -63,3 +65,11 @@ def test_fragments_are_named_by_issue_and_type() -> None:
     for fragment in (ROOT / "changelog.d").glob("*.md"):
         assert fragment.name == "README.md" or FRAGMENT.fullmatch(fragment.name)
         assert fragment.read_text().strip()
+
+
+def test_nothing_asks_which_python_runs_it() -> None:
+    """On it stands that `.ci/run` has most tests on the oldest and the newest version only (CONTRIBUTING.md)."""
+    packages = [path for path in tracked(".py") if path.relative_to(ROOT).parts[0] in INSTALLED]
+    assert len(packages) > 100
+    asking = [path for path in packages if re.search(r"version_info|hexversion|python_version", path.read_text())]
+    assert asking == []
