@@ -292,6 +292,21 @@ def test_an_item_that_cannot_be_read_is_left_out_and_counted() -> None:
     assert [len(group.items) for group in parse_traces(result.body).groups] == [1]
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("key", [b"gen_ai.input.messages", b"something.else"])
+def test_a_value_that_cannot_be_read_is_left_out_whatever_its_key(mode: str, key: bytes) -> None:
+    """It may be content, and neither a length nor a hash of it can be told."""
+    torn = b"\n\x7fsecret"  # a text that ends before it does
+    pair = b"\n" + _varint(len(key)) + key + b"\x12" + _varint(len(torn)) + torn
+    whole = chat().SerializeToString()
+    span = whole + b"J" + _varint(len(pair)) + pair
+    scope = b"\x12" + _varint(len(span)) + span
+    group = b"\x12" + _varint(len(scope)) + scope
+    result = of_mode(mode).redact("traces", b"\n" + _varint(len(group)) + group)
+    (left,) = spans_of(ExportTraceServiceRequest.FromString(result.body))
+    assert left.SerializeToString() == whole
+
+
 def _varint(number: int) -> bytes:
     return bytes((number,)) if number < 0x80 else bytes((number & 0x7F | 0x80, number >> 7))
 
