@@ -9,20 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import COST, chat, request, set_attributes
 from commands import answer, ledger
 from ledger_in_memory import NOW
-from spanledger_processor.accounting.account import enter
+from pipelines import Pipeline
 from spanledger_processor.config import ConfigError, load
-from spanledger_processor.enrichment.stage import write
 from spanledger_processor.ledger import queries
-from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.server.wiring import make_stage
-from spanledger_processor.signing.signer import Signer
 
 PRICES = 'processor.tools.prices=[{"tool": "search*", "usd": 0.01, "name": "search"}, {"tool": "*", "usd": 0}]'
 
@@ -50,44 +45,27 @@ def call(session: str = "a") -> Span:
     return span
 
 
-class Books:
-    """What is sent on, and the ledger."""
+def opened() -> Pipeline:
+    return Pipeline(now_ns=lambda: NOW, sets=(PRICES,))
 
-    def __init__(self) -> None:
-        config = load(None, (PRICES,), {"HOME": "/nowhere"})
-        self.stage, self.store = make_stage(config, Signer(b"k" * 32)), MemoryStore()
-        self.sent: dict[bytes, float] = {}
 
-    def take(self, *spans: Span) -> list[dict[str, Any]]:
-        reading = self.stage.read(request(*spans), {}, NOW)
-        decisions = []
-        for batch in reading.batches:
-            with self.store.unit() as unit:
-                decisions.append(enter(batch, unit).decisions)
-        message = ExportTraceServiceRequest.FromString(write(reading, decisions))
-        told = []
-        for span in message.resource_spans[0].scope_spans[0].spans:
-            values = {pair.key: pair.value for pair in span.attributes}
-            found = {key: value.double_value or value.string_value for key, value in values.items()}
-            told.append(found)
-            self.sent[span.span_id] = found.get("spanledger.cost.usd", 0.0)  # type: ignore[assignment]
-        return told
+def take(pipeline: Pipeline, *spans: Span) -> list[dict[str, Any]]:
+    """Send one request; what its spans say then."""
+    pipeline.send("traces", request(*spans))
+    return [pipeline.sent[span.trace_id, span.span_id] for span in spans]
 
-    def sums(self) -> dict[str, float]:
-        with self.store.snapshot() as reader:
-            tenant = tenant_hash("")
-            return {
-                "total": queries.total(reader, tenant)["cost_usd"],
-                "sessions": sum(row["cost_usd"] for row in queries.sessions(reader, tenant)),
-                "runs": sum(row["cost_usd"] for row in queries.runs(reader, tenant)),
-                "models": sum(row["cost_usd"] for row in queries.models(reader, tenant)),
-                "spans": sum(self.sent.values()),
-            }
+
+def sums(pipeline: Pipeline) -> dict[str, float]:
+    parts = {"sessions": queries.sessions, "runs": queries.runs, "models": queries.models}
+    return {
+        "total": pipeline.ledger()["cost_usd"],
+        "spans": float(pipeline.sent_cost()),
+        **{name: sum(row["cost_usd"] for row in pipeline.parts(question)) for name, question in parts.items()},
+    }
 
 
 def test_what_the_span_says() -> None:
-    books = Books()
-    (search, other) = books.take(tool("search_web", 1), tool("read", 2))
+    (search, other) = take(opened(), tool("search_web", 1), tool("read", 2))
     assert search["spanledger.cost.usd"] == 0.01
     assert search["spanledger.cost.other_usd"] == search["spanledger.cost.computed_usd"] == 0.01
     assert (search["spanledger.cost.source"], search["spanledger.cost.price"]) == ("computed", "tool/search")
@@ -99,7 +77,7 @@ def test_an_agent_above_says_what_is_below(tmp_path: Path) -> None:
     set_attributes(agent, {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": "a"})
     for span in (search, model):
         span.trace_id, span.parent_span_id = agent.trace_id, agent.span_id
-    (told, *_) = Books().take(agent, search, model)
+    (told, *_) = take(opened(), agent, search, model)
     assert told["spanledger.cost.subtree_usd"] == pytest.approx(0.01 + COST)
     state = ledger(tmp_path, request(agent, search, model), now_ns=time.time_ns(), sets=(PRICES,))
     found = answer("span", search.trace_id.hex(), search.span_id.hex(), *state)
@@ -117,27 +95,27 @@ def test_every_sum_has_it_once(seed: int) -> None:
     for span in spans[-2:]:  # another library tells of the same executions
         span.span_id = bytes(draw.randrange(1, 256) for _ in range(8))
     draw.shuffle(spans)
-    books, at = Books(), 0
+    pipeline, at = opened(), 0
     while at < len(spans):
         size = draw.randrange(1, 5)
-        books.take(*spans[at : at + size])
-        books.take(*spans[at : at + size])
+        take(pipeline, *spans[at : at + size])
+        take(pipeline, *spans[at : at + size])
         at += size
-    assert books.sums() == pytest.approx(dict.fromkeys(books.sums(), 7 * 0.01 + 3 * COST))
+    assert sums(pipeline) == pytest.approx(dict.fromkeys(sums(pipeline), 7 * 0.01 + 3 * COST))
 
 
 def test_a_session_that_is_known_later_takes_the_cost_along() -> None:
-    books = Books()
+    pipeline = opened()
     span = tool("search_web", 1, "")
     late = call("late")
     late.trace_id = span.trace_id
-    books.take(span)
-    books.take(late)
-    with books.store.snapshot() as reader:
+    take(pipeline, span)
+    take(pipeline, late)
+    with pipeline.store.snapshot() as reader:
         found = queries.session(reader, tenant_hash(""), "late")
     assert found is not None
     assert found["cost_usd"] == pytest.approx(0.01 + COST)
-    assert set(books.sums().values()) == {books.sums()["total"]}
+    assert set(sums(pipeline).values()) == {sums(pipeline)["total"]}
 
 
 def test_where_it_is_told(tmp_path: Path) -> None:

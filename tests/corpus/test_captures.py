@@ -11,7 +11,6 @@ import orjson
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from books import Books
 from captures import (
     TOKENS,
     Call,
@@ -21,12 +20,13 @@ from captures import (
     all_at_once,
     backwards,
     captures,
+    numbers_in,
     one_by_one,
     shuffled,
     twice,
 )
 from gaps import GAPS, NO_ARGUMENTS, NO_TOOL_SPANS, SILENT_SESSIONS, UNNAMED, told
-from numbers_in import numbers_in
+from pipelines import Pipeline
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.model import USAGE_CLASSES
@@ -55,22 +55,22 @@ def cost_of(calls: list[Call]) -> Decimal:
     return sum((round(call.cost, 12) for call in calls), Decimal(0))
 
 
-def check(books: Books, capture: Capture) -> None:
+def check(pipeline: Pipeline, capture: Capture) -> None:
     """What must hold of any ledger and its spans, and what this recording's truth says."""
-    calls, ledger = told(capture), books.ledger()
+    calls, ledger = told(capture), pipeline.ledger()
     cost, correction = Decimal(ledger["cost_usd_exact"]), Decimal(ledger["late_correction_usd_exact"])
     assert ledger["tokens"] == tokens_of(calls)
     assert ledger["calls"] == len(calls), (ledger["calls"], len(calls))
     assert cost == cost_of(calls)
-    assert books.sent_cost() == cost + correction
+    assert pipeline.sent_cost() == cost + correction
     for question in (questions.sessions, questions.runs, questions.models):
-        assert sum(Decimal(row["cost_usd_exact"]) for row in books.parts(question)) == cost
+        assert sum(Decimal(row["cost_usd_exact"]) for row in pipeline.parts(question)) == cost
     for name in ("service", "project", "user", "agent", "model", "provider"):
-        values = books.parts(lambda reader, tenant, name=name: dimensions.values(reader, tenant, name))
+        values = pipeline.parts(lambda reader, tenant, name=name: dimensions.values(reader, tenant, name))
         assert sum(Decimal(row["cost_usd_exact"]) for row in values) == cost
         assert all(row["cost_usd"] >= 0 and row["calls"] > 0 for row in values)
-    for session in books.parts(questions.sessions):
-        (found,) = books.parts(
+    for session in pipeline.parts(questions.sessions):
+        (found,) = pipeline.parts(
             lambda reader, tenant, name=session["id"]: [questions.session(reader, tenant, name) or {}]
         )
         if found["agents"]:
@@ -78,15 +78,15 @@ def check(books: Books, capture: Capture) -> None:
             assert by_agent == Decimal(session["cost_usd_exact"])
         if session["id"]:
             assert sum(row["calls"] for row in found["tools"]) <= session["tool_calls"]
-    assert books.repeats_differ == []
+    assert pipeline.repeats_differ == []
 
 
 @every_capture
 @pytest.mark.parametrize("order", ORDERS)
 def test_tokens_and_cost_are_the_truth_in_every_order(capture: Capture, order: str) -> None:
-    books = Books()
-    books.take(ORDERS[order](capture.requests))
-    check(books, capture)
+    pipeline = Pipeline()
+    pipeline.take(ORDERS[order](capture.requests))
+    check(pipeline, capture)
 
 
 _BY_DEFAULT = ("gen_ai.operation.name", "gen_ai.agent.name", "gen_ai.agent.description", "gen_ai.conversation.id")
@@ -111,43 +111,43 @@ def _without_traces(requests: Sequence[Request]) -> list[Request]:
 def test_gemini_cli_by_default_tells_its_calls_in_logs_alone(order: str) -> None:
     """`runInDevTraceSpan` of @google/gemini-cli-core 0.61.0."""
     (capture,) = [one for one in captures() if one.name == "gemini-cli/tools"]
-    books = Books()
-    books.take(ORDERS[order](_without_traces(capture.requests)))
-    check(books, capture)
-    assert books.ledger()["calls"] == len(told(capture))
+    pipeline = Pipeline()
+    pipeline.take(ORDERS[order](_without_traces(capture.requests)))
+    check(pipeline, capture)
+    assert pipeline.ledger()["calls"] == len(told(capture))
 
 
 @every_capture
 def test_as_recorded_the_spans_add_up_by_themselves(capture: Capture) -> None:
     """In the order in which clients send, no correction is needed: the sums over spans are the truth."""
-    books = Books()
-    books.take(capture.requests)
-    assert books.ledger()["late_correction_usd_exact"] == "0"
-    assert books.sent_cost() == cost_of(told(capture))
-    assert books.sent_tokens() == tokens_of(told(capture))
+    pipeline = Pipeline()
+    pipeline.take(capture.requests)
+    assert pipeline.ledger()["late_correction_usd_exact"] == "0"
+    assert pipeline.sent_cost() == cost_of(told(capture))
+    assert pipeline.sent_tokens() == tokens_of(told(capture))
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2])
 def test_all_recordings_in_one_ledger_are_the_sum_of_their_truths(seed: int | None) -> None:
     """The recordings share their numbers of tokens: no call of one is taken for a call of another."""
     requests = [request for capture in captures() for request in capture.requests]
-    books = Books()
-    books.take(requests if seed is None else shuffled(seed)(requests))
+    pipeline = Pipeline()
+    pipeline.take(requests if seed is None else shuffled(seed)(requests))
     calls = [call for capture in captures() for call in told(capture)]
-    assert books.ledger()["tokens"] == tokens_of(calls)
-    assert Decimal(books.ledger()["cost_usd_exact"]) == cost_of(calls)
+    assert pipeline.ledger()["tokens"] == tokens_of(calls)
+    assert Decimal(pipeline.ledger()["cost_usd_exact"]) == cost_of(calls)
 
 
 @every_capture
 def test_a_restart_in_the_middle_changes_nothing(capture: Capture, tmp_path: Path) -> None:
     requests = one_by_one(capture.requests)
     middle = len(requests) // 2
-    books = Books(tmp_path)
-    books.take(requests[:middle])
-    books.restart()
-    books.take(requests[max(0, middle - 2) :])
-    check(books, capture)
-    books.store.close()
+    pipeline = Pipeline(tmp_path)
+    pipeline.take(requests[:middle])
+    pipeline.restart()
+    pipeline.take(requests[max(0, middle - 2) :])
+    check(pipeline, capture)
+    pipeline.store.close()
 
 
 @every_capture
@@ -157,9 +157,9 @@ def test_sessions_are_the_clients(capture: Capture) -> None:
     if not named or capture.name in UNNAMED:
         assert not any(name.encode() in capture.bytes for name in named)
         named = {""}
-    books = Books()
-    books.take(capture.requests)
-    spent = {row["id"] for row in books.parts(questions.sessions) if row["calls"]}
+    pipeline = Pipeline()
+    pipeline.take(capture.requests)
+    spent = {row["id"] for row in pipeline.parts(questions.sessions) if row["calls"]}
     assert spent == named - SILENT_SESSIONS.get(capture.name, set())
 
 
@@ -170,10 +170,10 @@ def test_sessions_are_the_clients(capture: Capture) -> None:
 )
 def test_equal_tool_calls_have_equal_signatures_and_others_have_not(capture: Capture) -> None:
     """As many different signatures, each counted as often, as there were different tool calls, whoever tells them."""
-    books = Books()
-    books.take(capture.requests)
+    pipeline = Pipeline()
+    pipeline.take(capture.requests)
     times: dict[tuple[object, ...], int] = {}
-    for (trace_id, _), span in books.sent.items():
+    for (trace_id, _), span in pipeline.sent.items():
         if span.get("spanledger.tool.signature_scope") == "full":
             where = (span.get("spanledger.session.id") or trace_id, span["spanledger.tool.signature"])
             times[where] = max(times.get(where, 0), span["spanledger.tool.repeats"])
@@ -192,9 +192,9 @@ def test_equal_tool_calls_have_equal_signatures_and_others_have_not(capture: Cap
 def test_arguments_that_are_not_told_are_not_there(name: str) -> None:
     """No argument of the truth is in the bytes where tool spans stand without them."""
     capture = next(found for found in captures() if found.name == name)
-    books = Books()
-    books.take(capture.requests)
-    kinds = {span.get("spanledger.tool.signature_scope") for span in books.sent.values()} - {None}
+    pipeline = Pipeline()
+    pipeline.take(capture.requests)
+    kinds = {span.get("spanledger.tool.signature_scope") for span in pipeline.sent.values()} - {None}
     assert kinds == (set() if name in NO_TOOL_SPANS else {"name_only"})
     calls = capture.truth["tool_executions"]
     words = {word for call in calls for word in call["arguments"].values() if isinstance(word, str)}
@@ -226,9 +226,9 @@ def test_a_gap_is_one(name: str) -> None:
 )
 def test_a_price_that_a_gap_leaves_open_is_marked(name: str) -> None:
     capture = next(found for found in captures() if found.name == name)
-    books = Books()
-    books.take(capture.requests)
-    priced = [span for span in books.sent.values() if span.get("spanledger.cost.usd")]
+    pipeline = Pipeline()
+    pipeline.take(capture.requests)
+    priced = [span for span in pipeline.sent.values() if span.get("spanledger.cost.usd")]
     assert priced
     open_to_doubt = [
         span

@@ -12,8 +12,8 @@ from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from books import Books
 from captures import Capture, captures
+from pipelines import Pipeline
 
 _TYPES: dict[str, Any] = {"traces": ExportTraceServiceRequest, "logs": ExportLogsServiceRequest}
 _WORDS = 4
@@ -23,11 +23,11 @@ _WORDS = 4
 def test_after_every_recording(tmp_path: Path) -> None:
     texts = {text for capture in captures() for text in _texts_of(capture)}
     assert len(texts) > 100
-    books = Books(tmp_path / "state")
+    pipeline = Pipeline(tmp_path / "state")
     for capture in captures():
-        books.take(capture.requests)
-    assert books.ledger()["calls"] > 100
-    books.store.close()
+        pipeline.take(capture.requests)
+    assert pipeline.ledger()["calls"] > 100
+    pipeline.store.close()
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert len(written) > 2**16
     assert [text for text in texts if text.encode() in written] == []

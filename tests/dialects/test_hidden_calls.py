@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from books import Books
 from dialect_view import PlainView, chat, read, span
+from pipelines import Pipeline
 from spanledger_exporters.interface import Signal
 from spanledger_processor.dialects import detect
 from spanledger_processor.ledger.queries import models
@@ -183,9 +183,9 @@ def _adk(*events: dict[str, Any]) -> list[tuple[Signal, bytes]]:
 def test_adks_event_and_its_span_are_one_call_by_the_events_id(delay_s: int, *, backwards: bool) -> None:
     """google.adk.telemetry 2.13.0: `gcp.vertex.agent.event_id` stands on both; the event names no model."""
     end = 1_795_400_001 * 10**9
-    books = Books()
-    books.take(_adk(_adk_event("e2", (500, 50), end + delay_s * 10**9))[:: -1 if backwards else 1])
-    ledger = books.ledger()
+    pipeline = Pipeline()
+    pipeline.take(_adk(_adk_event("e2", (500, 50), end + delay_s * 10**9))[:: -1 if backwards else 1])
+    ledger = pipeline.ledger()
     assert (ledger["calls"], ledger["unpriced"], ledger["tokens"]["input"]) == (1, {}, 500)
     assert ledger["cost_usd_exact"] == "0.000275"  # 500 x 0.3 + 50 x 2.5 per million
 
@@ -200,12 +200,12 @@ BOTH = Decimal("0.00044")
 def test_several_events_on_one_span_are_several_calls(order: tuple[int, ...]) -> None:
     """The span holds the last call's usage, and the model of all: the events name none, and are priced with its."""
     requests = [_adk(EVENTS[0])[0], _adk(EVENTS[1])[0], _adk()[1]]
-    books = Books()
-    books.take([requests[place] for place in order])
-    ledger = books.ledger()
+    pipeline = Pipeline()
+    pipeline.take([requests[place] for place in order])
+    ledger = pipeline.ledger()
     assert (ledger["calls"], ledger["tokens"]["input"], ledger["unpriced"]) == (2, 800, {})
     assert Decimal(ledger["cost_usd_exact"]) == BOTH
-    assert [(row["model"], Decimal(row["cost_usd_exact"])) for row in books.parts(models)] == [
+    assert [(row["model"], Decimal(row["cost_usd_exact"])) for row in pipeline.parts(models)] == [
         ("gemini-2.5-flash", BOTH)
     ]
-    assert books.sent_cost() == BOTH + Decimal(ledger["late_correction_usd_exact"])
+    assert pipeline.sent_cost() == BOTH + Decimal(ledger["late_correction_usd_exact"])

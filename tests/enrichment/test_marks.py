@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from books import KEY, Books
 from captures import Capture, captures
 from chats import COST, chat, request, set_attributes
 from contract_names import ALL, NAMES
+from pipelines import KEY, Pipeline
 from replays import attributes, spans_of
 from spanledger_processor import synthesized
 from spanledger_processor.accounting.account import account
@@ -148,7 +148,10 @@ def test_all_other_bytes_of_the_span_stay() -> None:
 @pytest.mark.parametrize("capture", captures(), ids=lambda capture: capture.name)
 def test_what_went_round_a_loop_passes_as_it_is(capture: Capture) -> None:
     """Our own spans come back: same bytes, nothing counted twice, no conflict, and nothing taken for forged."""
-    stage, logs = Stage("processor.aliases=[gen_ai.usage.cost, llm.cost.*, operation.cost, mlflow.llm.cost]"), Books()
+    stage, logs = (
+        Stage("processor.aliases=[gen_ai.usage.cost, llm.cost.*, operation.cost, mlflow.llm.cost]"),
+        Pipeline(),
+    )
     for signal, body in capture.requests:
         traces = logs._logs.read(body, {}).traces if signal == "logs" else body
         if not traces:

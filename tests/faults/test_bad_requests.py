@@ -82,7 +82,7 @@ def test_the_limit_itself_is_taken(served: Served, backend: Backend) -> None:
 
 
 def test_a_bomb_is_not_unpacked(served: Served, backend: Backend) -> None:
-    """1 GiB of zeros in 1 MiB of gzip is refused by both doors, and memory stays where it was."""
+    """1 GiB of zeros in 1 MiB of gzip is refused by both protocols, and memory stays where it was."""
     before = served.program.memory_mib()
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     bomb = b"".join(packer.compress(bytes(16 * MIB)) for _ in range(64)) + packer.flush()

@@ -287,7 +287,7 @@ LIMITED = (sys.executable, "-c", f"{_LIMITED}; os.execvp(sys.argv[1], sys.argv[1
 
 
 def test_connections_that_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
-    """More of them than the process may open files, at each of its doors; all are held until the end."""
+    """More of them than the process may open files, at each of its listeners; all are held until the end."""
     with (
         Backend() as backend,
         Served(tmp_path, backend.port, within=LIMITED) as served,

@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
-from doors import METHODS, PROTOBUF, REQUESTS, SERVICES, FakePipeline, exporter, opened, traces
+from otlp_receivers import METHODS, PROTOBUF, REQUESTS, SERVICES, FakePipeline, exporter, opened, traces
 from spanledger_exporters.interface import Result, Signal, Verdict
 from spanledger_processor.otlp.wire import MalformedError
 
@@ -37,41 +37,41 @@ def retry_delay(error: grpc.aio.AioRpcError) -> float:
 
 @pytest.mark.parametrize("signal", METHODS)
 async def test_full_success_is_an_empty_response(signal: Signal) -> None:
-    async with opened() as doors:
-        assert await doors.export(signal, REQUESTS[signal]) == b""
-        (handled,) = doors.pipeline.handled
+    async with opened() as receivers:
+        assert await receivers.export(signal, REQUESTS[signal]) == b""
+        (handled,) = receivers.pipeline.handled
         assert (handled.signal, handled.body) == (signal, REQUESTS[signal])
-        assert doors.seen.answers == [(signal, "grpc", "ok", "")]
-        assert doors.seen.sizes == [len(REQUESTS[signal])]
-        assert doors.seen.held == 0
+        assert receivers.seen.answers == [(signal, "grpc", "ok", "")]
+        assert receivers.seen.sizes == [len(REQUESTS[signal])]
+        assert receivers.seen.held == 0
 
 
 async def test_an_empty_request_succeeds() -> None:
-    async with opened() as doors:
-        assert await doors.export("traces", b"") == b""
+    async with opened() as receivers:
+        assert await receivers.export("traces", b"") == b""
 
 
 async def test_gzip_is_taken() -> None:
-    async with opened() as doors:
-        await doors.export("traces", traces(payload=100_000), compression=grpc.Compression.Gzip)
-        assert doors.pipeline.handled[0].body == traces(payload=100_000)
+    async with opened() as receivers:
+        await receivers.export("traces", traces(payload=100_000), compression=grpc.Compression.Gzip)
+        assert receivers.pipeline.handled[0].body == traces(payload=100_000)
 
 
 async def test_retry_is_unavailable_with_retry_info() -> None:
     pipeline = FakePipeline(Result(Verdict.RETRYABLE, "otlp_grpc/tempo: down", retry_after=2.5))
-    async with opened(pipeline=pipeline) as doors:
+    async with opened(pipeline=pipeline) as receivers:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", traces())
+            await receivers.export("traces", traces())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert caught.value.details() == "otlp_grpc/tempo: down"
         assert retry_delay(caught.value) == 2.5
-        assert doors.seen.answers == [("traces", "grpc", "retry", "pipeline")]
+        assert receivers.seen.answers == [("traces", "grpc", "retry", "pipeline")]
 
 
 async def test_rejected_is_invalid_argument() -> None:
-    async with opened(pipeline=FakePipeline(Result(Verdict.PERMANENT, "otlp_grpc/tempo: no"))) as doors:
+    async with opened(pipeline=FakePipeline(Result(Verdict.PERMANENT, "otlp_grpc/tempo: no"))) as receivers:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", traces())
+            await receivers.export("traces", traces())
         assert (caught.value.code(), caught.value.details()) == (
             grpc.StatusCode.INVALID_ARGUMENT,
             "otlp_grpc/tempo: no",
@@ -79,33 +79,33 @@ async def test_rejected_is_invalid_argument() -> None:
 
 
 async def test_malformed_is_invalid_argument_with_the_place() -> None:
-    async with opened(pipeline=FakePipeline(error=MalformedError("resource_spans[0]: cut short"))) as doors:
+    async with opened(pipeline=FakePipeline(error=MalformedError("resource_spans[0]: cut short"))) as receivers:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", traces()[:-3])
+            await receivers.export("traces", traces()[:-3])
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert caught.value.details() == "resource_spans[0]: cut short"
-        assert doors.seen.answers == [("traces", "grpc", "rejected", "malformed")]
+        assert receivers.seen.answers == [("traces", "grpc", "rejected", "malformed")]
 
 
 async def test_a_bug_of_ours_is_unavailable_and_tells_no_content() -> None:
     """UNKNOWN would make the sender drop the data; an exception's text may hold a prompt."""
-    async with opened(pipeline=FakePipeline(error=ValueError("secret prompt"))) as doors:
+    async with opened(pipeline=FakePipeline(error=ValueError("secret prompt"))) as receivers:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", traces())
+            await receivers.export("traces", traces())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert "secret" not in (caught.value.details() or "")
         assert retry_delay(caught.value) > 0
-        assert doors.seen.errors == ["pipeline"]
-        assert doors.seen.held == 0
+        assert receivers.seen.errors == ["pipeline"]
+        assert receivers.seen.held == 0
 
 
 @pytest.mark.parametrize("letter", ["e", "é", "€", "😀"])
 async def test_a_reason_that_no_header_can_hold_is_made_to_fit(letter: str) -> None:
     """Of any script: from 8 KiB of trailers on, grpcio's client refuses some, at random, as RESOURCE_EXHAUSTED."""
     reason = "\udcff" + letter * 50_000
-    async with opened(pipeline=FakePipeline(Result(Verdict.PERMANENT, reason))) as doors:
+    async with opened(pipeline=FakePipeline(Result(Verdict.PERMANENT, reason))) as receivers:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", traces())
+            await receivers.export("traces", traces())
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert (caught.value.details() or "").startswith(f"?{letter}")
         trailers: Any = caught.value.trailing_metadata()
@@ -115,28 +115,28 @@ async def test_a_reason_that_no_header_can_hold_is_made_to_fit(letter: str) -> N
 
 async def test_one_byte_over_the_limit_is_refused_for_good() -> None:
     """grpcio answers before our code runs (docs/contract.md#wire-rules): permanent, without RetryInfo."""
-    async with opened() as doors:
-        assert await doors.export("traces", bytes(64 * MIB)) == b""
+    async with opened() as receivers:
+        assert await receivers.export("traces", bytes(64 * MIB)) == b""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", bytes(64 * MIB + 1))
+            await receivers.export("traces", bytes(64 * MIB + 1))
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert len(doors.pipeline.handled) == 1
-        assert doors.seen.held == 0
+        assert len(receivers.pipeline.handled) == 1
+        assert receivers.seen.held == 0
 
 
 @pytest.mark.parametrize(("zstd", "code"), [(True, "INVALID_ARGUMENT"), (False, "RESOURCE_EXHAUSTED")])
 async def test_a_gzip_bomb_is_refused_for_good(*, zstd: bool, code: str) -> None:
     """By us, or by grpcio where it decompresses; neither with RetryInfo."""
-    async with opened({"protocols": {"grpc": {"zstd": zstd}, "http": {}}}) as doors:
+    async with opened({"protocols": {"grpc": {"zstd": zstd}, "http": {}}}) as receivers:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", bytes(100 * MIB), compression=grpc.Compression.Gzip)
+            await receivers.export("traces", bytes(100 * MIB), compression=grpc.Compression.Gzip)
         assert caught.value.code().name == code
-        assert doors.pipeline.handled == []
-        assert doors.seen.held == 0
+        assert receivers.pipeline.handled == []
+        assert receivers.seen.held == 0
 
 
 async def test_a_call_without_a_message_is_refused() -> None:
-    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
+    async with opened() as receivers, grpc.aio.insecure_channel(receivers.grpc_address) as channel:
         export = channel.stream_unary(METHODS["traces"], request_serializer=bytes, response_deserializer=bytes)
         call = export(iter(()))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -152,9 +152,9 @@ async def test_metadata_goes_on_without_credentials() -> None:
         ("x-api-key", "hidden"),
         ("trace-bin", base64.b64encode(b"\xff")),
     )
-    async with opened() as doors:
-        await doors.export("traces", traces(), metadata=metadata)
-        (handled,) = doors.pipeline.handled
+    async with opened() as receivers:
+        await receivers.export("traces", traces(), metadata=metadata)
+        (handled,) = receivers.pipeline.handled
         assert handled.headers["x-scope-orgid"] == "team-a"
         assert not {"authorization", "cookie", "x-api-key", "trace-bin"} & set(handled.headers)
 
@@ -162,66 +162,66 @@ async def test_metadata_goes_on_without_credentials() -> None:
 @pytest.mark.parametrize("shown", ["", "Bearer wrong", "Basic right", "right", "Bearer", "Bearer rightt"])
 async def test_a_wrong_token_is_unauthenticated(shown: str) -> None:
     settings = {"protocols": {"grpc": {"auth": {"bearer_token": "right"}}}}
-    async with opened(settings) as doors:
+    async with opened(settings) as receivers:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", traces(), metadata=(("authorization", shown),))
+            await receivers.export("traces", traces(), metadata=(("authorization", shown),))
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        assert doors.pipeline.handled == []
-        assert doors.seen.answers == [("traces", "grpc", "unauthenticated", "unauthenticated")]
+        assert receivers.pipeline.handled == []
+        assert receivers.seen.answers == [("traces", "grpc", "unauthenticated", "unauthenticated")]
 
 
 @pytest.mark.parametrize("shown", ["Bearer right", "bearer right"])
 async def test_the_right_token_is_let_in(shown: str) -> None:
-    async with opened({"protocols": {"grpc": {"auth": {"bearer_token": "right"}}}}) as doors:
-        assert await doors.export("traces", traces(), metadata=(("authorization", shown),)) == b""
+    async with opened({"protocols": {"grpc": {"auth": {"bearer_token": "right"}}}}) as receivers:
+        assert await receivers.export("traces", traces(), metadata=(("authorization", shown),)) == b""
 
 
 async def test_the_pipeline_gets_what_the_sender_has_left_less_a_margin() -> None:
-    async with opened() as doors:
-        await doors.export("traces", traces(), timeout=5)
-        assert 4 < doors.pipeline.handled[0].left < 5 - 0.4
+    async with opened() as receivers:
+        await receivers.export("traces", traces(), timeout=5)
+        assert 4 < receivers.pipeline.handled[0].left < 5 - 0.4
 
 
 @pytest.mark.parametrize("seconds", [None, 3600])
 async def test_without_a_near_deadline_the_pipeline_gets_the_doors_own(seconds: float | None) -> None:
-    async with opened() as doors:
-        await doors.export("traces", traces(), timeout=seconds)
-        assert 28 < doors.pipeline.handled[0].left < 30
+    async with opened() as receivers:
+        await receivers.export("traces", traces(), timeout=seconds)
+        assert 28 < receivers.pipeline.handled[0].left < 30
 
 
 async def test_a_pipeline_slower_than_the_sender_is_answered_in_time_and_goes_on() -> None:
     """UNAVAILABLE, not DEADLINE_EXCEEDED; what was begun ends, and holds its bytes until then."""
-    async with opened() as doors:
-        doors.pipeline.gate.clear()
+    async with opened() as receivers:
+        receivers.pipeline.gate.clear()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", traces(), timeout=1)
+            await receivers.export("traces", traces(), timeout=1)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert retry_delay(caught.value) > 0
-        assert doors.seen.answers == [("traces", "grpc", "retry", "deadline")]
-        assert doors.seen.held == 2 * len(traces())
-        doors.pipeline.gate.set()
-        assert await doors.pipeline.ended.get() == "done"
+        assert receivers.seen.answers == [("traces", "grpc", "retry", "deadline")]
+        assert receivers.seen.held == 2 * len(traces())
+        receivers.pipeline.gate.set()
+        assert await receivers.pipeline.ended.get() == "done"
         await asyncio.sleep(0)
-        assert doors.seen.held == 0
+        assert receivers.seen.held == 0
 
 
 async def test_a_sender_that_leaves_cancels_nothing() -> None:
-    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
-        doors.pipeline.gate.clear()
+    async with opened() as receivers, grpc.aio.insecure_channel(receivers.grpc_address) as channel:
+        receivers.pipeline.gate.clear()
         call = exporter(channel)(traces())
-        await doors.pipeline.begun.get()
+        await receivers.pipeline.begun.get()
         call.cancel()
-        await doors.seen.told.wait()
-        assert doors.seen.answers == [("traces", "grpc", "gone", "aborted")]
-        assert doors.seen.held == 2 * len(traces())
-        doors.pipeline.gate.set()
-        assert await doors.pipeline.ended.get() == "done"
+        await receivers.seen.told.wait()
+        assert receivers.seen.answers == [("traces", "grpc", "gone", "aborted")]
+        assert receivers.seen.held == 2 * len(traces())
+        receivers.pipeline.gate.set()
+        assert await receivers.pipeline.ended.get() == "done"
         await asyncio.sleep(0)
-        assert doors.seen.held == 0
+        assert receivers.seen.held == 0
 
 
 async def test_health_is_told_for_each_service() -> None:
-    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
+    async with opened() as receivers, grpc.aio.insecure_channel(receivers.grpc_address) as channel:
         check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=HealthCheckRequest.SerializeToString,
@@ -233,7 +233,7 @@ async def test_health_is_told_for_each_service() -> None:
 
 
 async def test_reflection_lists_the_services() -> None:
-    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
+    async with opened() as receivers, grpc.aio.insecure_channel(receivers.grpc_address) as channel:
         stub: Any = ServerReflectionStub  # typed for channels that block
         call = stub(channel).ServerReflectionInfo()
         await call.write(ServerReflectionRequest(list_services=""))
@@ -244,7 +244,7 @@ async def test_reflection_lists_the_services() -> None:
 
 
 async def test_an_unknown_method_is_unimplemented() -> None:
-    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
+    async with opened() as receivers, grpc.aio.insecure_channel(receivers.grpc_address) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary(f"/{SERVICES[0]}/Import", request_serializer=bytes, response_deserializer=bytes)(
                 b""
@@ -255,19 +255,19 @@ async def test_an_unknown_method_is_unimplemented() -> None:
 @pytest.mark.parametrize("endpoint", ["localhost:0", "0.0.0.0:0"])
 async def test_addresses_that_a_configuration_may_name(endpoint: str) -> None:
     both = {"grpc": {"endpoint": endpoint}, "http": {"endpoint": endpoint}}
-    async with opened({"protocols": both}) as doors:
+    async with opened({"protocols": both}) as receivers:
         host = endpoint.rpartition(":")[0].replace("0.0.0.0", "127.0.0.1")
-        async with grpc.aio.insecure_channel(f"{host}:{doors.otlp.ports['grpc']}") as channel:
+        async with grpc.aio.insecure_channel(f"{host}:{receivers.otlp.ports['grpc']}") as channel:
             assert await exporter(channel)(traces()) == b""
         async with httpx2.AsyncClient() as client:
-            url = f"http://{host}:{doors.otlp.ports['http']}/v1/traces"
+            url = f"http://{host}:{receivers.otlp.ports['http']}/v1/traces"
             answer = await client.post(url, content=traces(), headers={"content-type": PROTOBUF})
             assert answer.status_code == 200
 
 
 async def test_a_taken_port_is_said_with_its_setting() -> None:
-    async with opened() as doors:
-        taken = {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{doors.otlp.ports['grpc']}"}}}
+    async with opened() as receivers:
+        taken = {"protocols": {"grpc": {"endpoint": f"127.0.0.1:{receivers.otlp.ports['grpc']}"}}}
         with pytest.raises(OSError, match=r"receivers\.otlp\.protocols\.grpc\.endpoint: cannot listen on 127"):
             async with opened(taken):
                 pass

@@ -7,7 +7,7 @@ import asyncio
 import httpx2
 import pytest
 
-from doors import PROTOBUF, opened, traces
+from otlp_receivers import PROTOBUF, opened, traces
 
 SHORT = {"protocols": {"http": {"read_header_timeout": "50ms"}, "grpc": {"handshake_timeout": "50ms"}}}
 
@@ -23,8 +23,8 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
 
 @pytest.mark.parametrize("sent", [b"", b"POST /v1/traces HTTP/1.1\r\nHost: x\r\n"], ids=["nothing", "half a head"])
 async def test_http_ends_a_connection_whose_first_head_does_not_come(sent: bytes) -> None:
-    async with opened(SHORT) as doors:
-        reader, writer = await asyncio.open_connection("127.0.0.1", doors.otlp.ports["http"])
+    async with opened(SHORT) as receivers:
+        reader, writer = await asyncio.open_connection("127.0.0.1", receivers.otlp.ports["http"])
         writer.write(sent)
         assert await rest(reader) == b""
         writer.close()
@@ -32,8 +32,8 @@ async def test_http_ends_a_connection_whose_first_head_does_not_come(sent: bytes
 
 async def test_http_ends_a_connection_whose_next_head_does_not_come_to_its_end() -> None:
     head = f"POST /v1/traces HTTP/1.1\r\nHost: x\r\nContent-Type: {PROTOBUF}\r\nContent-Length: 0\r\n"
-    async with opened(SHORT) as doors:
-        reader, writer = await asyncio.open_connection("127.0.0.1", doors.otlp.ports["http"])
+    async with opened(SHORT) as receivers:
+        reader, writer = await asyncio.open_connection("127.0.0.1", receivers.otlp.ports["http"])
         writer.write(f"{head}\r\n".encode())
         assert (await reader.readline()).startswith(b"HTTP/1.1 200")
         await reader.readuntil(b"\r\n\r\n")
@@ -44,19 +44,19 @@ async def test_http_ends_a_connection_whose_next_head_does_not_come_to_its_end()
 
 async def test_http_keeps_a_connection_that_is_idle_or_waits_for_its_answer() -> None:
     """The head has its time, what follows has another."""
-    async with opened(SHORT) as doors, httpx2.AsyncClient(base_url=doors.http_url) as client:
-        doors.pipeline.gate.clear()
+    async with opened(SHORT) as receivers, httpx2.AsyncClient(base_url=receivers.http_url) as client:
+        receivers.pipeline.gate.clear()
         post = asyncio.create_task(client.post("/v1/traces", content=traces(), headers={"content-type": PROTOBUF}))
-        await doors.pipeline.begun.get()
+        await receivers.pipeline.begun.get()
         passed = asyncio.Event()
         asyncio.get_running_loop().call_later(0.1, passed.set)
         await passed.wait()
-        doors.pipeline.gate.set()
+        receivers.pipeline.gate.set()
         assert (await post).status_code == 200
 
 
 async def test_grpc_ends_a_connection_that_says_nothing() -> None:
-    async with opened(SHORT) as doors:
-        reader, writer = await asyncio.open_connection("127.0.0.1", doors.otlp.ports["grpc"])
+    async with opened(SHORT) as receivers:
+        reader, writer = await asyncio.open_connection("127.0.0.1", receivers.otlp.ports["grpc"])
         await rest(reader)
         writer.close()

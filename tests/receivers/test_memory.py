@@ -16,7 +16,7 @@ import grpc.aio
 import httpx2
 import pytest
 
-from doors import PROTOBUF, exporter
+from otlp_receivers import PROTOBUF, exporter
 
 MIB = 1 << 20
 BUDGET = 64

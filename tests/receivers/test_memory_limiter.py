@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from doors import METHODS, opened, traces
+from otlp_receivers import METHODS, opened, traces
 from spanledger_processor.receivers import grpc as grpc_receiver
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
 
@@ -76,15 +76,15 @@ def test_one_sender_leaves_a_quarter_to_others_unless_it_holds_nothing() -> None
 
 async def test_a_request_is_charged_twice_while_it_is_delivered_and_freed_as_it_came() -> None:
     """By us and by the client that sends it on; it is charged as much as there is at most."""
-    async with opened() as doors:
-        doors.pipeline.gate.clear()
+    async with opened() as receivers:
+        receivers.pipeline.gate.clear()
         body = traces(payload=1000)
-        first = asyncio.create_task(doors.export("traces", body))
-        await doors.pipeline.begun.get()
-        assert doors.seen.held == 2 * len(body)
-        doors.pipeline.gate.set()
+        first = asyncio.create_task(receivers.export("traces", body))
+        await receivers.pipeline.begun.get()
+        assert receivers.seen.held == 2 * len(body)
+        receivers.pipeline.gate.set()
         await first
-        assert doors.seen.held == 0
+        assert receivers.seen.held == 0
 
 
 FULL = {
@@ -94,31 +94,31 @@ FULL = {
 
 
 async def test_beyond_the_budget_both_protocols_are_told_to_come_back() -> None:
-    async with opened(FULL) as doors:
-        doors.pipeline.gate.clear()
-        first = asyncio.create_task(doors.export("traces", traces(payload=MIB - 100)))
-        await doors.pipeline.begun.get()
+    async with opened(FULL) as receivers:
+        receivers.pipeline.gate.clear()
+        first = asyncio.create_task(receivers.export("traces", traces(payload=MIB - 100)))
+        await receivers.pipeline.begun.get()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await doors.export("traces", traces())
+            await receivers.export("traces", traces())
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        answer = await doors.post("/v1/traces", traces(payload=1000))
+        answer = await receivers.post("/v1/traces", traces(payload=1000))
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-        assert doors.seen.answers == [("traces", "grpc", "retry", "budget"), ("traces", "http", "retry", "budget")]
-        doors.pipeline.gate.set()
+        assert receivers.seen.answers == [("traces", "grpc", "retry", "budget"), ("traces", "http", "retry", "budget")]
+        receivers.pipeline.gate.set()
         assert await first == b""
-        assert doors.seen.most_held <= MIB
-        assert (await doors.post("/v1/traces", traces(payload=1000))).status_code == 200
+        assert receivers.seen.most_held <= MIB
+        assert (await receivers.post("/v1/traces", traces(payload=1000))).status_code == 200
 
 
 async def test_small_messages_are_read_beside_others_where_the_largest_would_not_fit() -> None:
     """As in each of several workers, which share the memory."""
-    async with opened(FULL) as doors:
-        doors.pipeline.gate.clear()
-        first = asyncio.create_task(doors.export("traces", traces(payload=MIB // 4)))
-        await doors.pipeline.begun.get()
-        second = asyncio.create_task(doors.export("traces", traces()))
-        await doors.pipeline.begun.get()
-        doors.pipeline.gate.set()
+    async with opened(FULL) as receivers:
+        receivers.pipeline.gate.clear()
+        first = asyncio.create_task(receivers.export("traces", traces(payload=MIB // 4)))
+        await receivers.pipeline.begun.get()
+        second = asyncio.create_task(receivers.export("traces", traces()))
+        await receivers.pipeline.begun.get()
+        receivers.pipeline.gate.set()
         assert [await first, await second] == [b"", b""]
 
 
@@ -148,26 +148,26 @@ async def test_a_sender_that_never_sends_its_message_makes_room_for_others(
     """It holds one of the few turns to read; once another waits for that, its time is cut."""
     monkeypatch.setattr(grpc_receiver, "_QUICK", 0.01)
     monkeypatch.setattr(grpc_receiver, "_SLOW_READERS", 0)
-    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
+    async with opened() as receivers, grpc.aio.insecure_channel(receivers.grpc_address) as channel:
         stalled = stalling(channel)()
         await one_turn.wait()
-        assert await doors.export("traces", traces()) == b""
+        assert await receivers.export("traces", traces()) == b""
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stalled
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert doors.seen.answers[0] == ("traces", "grpc", "retry", "slow_body")
-        assert doors.seen.held == 0
+        assert receivers.seen.answers[0] == ("traces", "grpc", "retry", "slow_body")
+        assert receivers.seen.held == 0
 
 
 async def test_a_sender_that_leaves_before_its_message_is_read_leaves_its_turn(one_turn: asyncio.Event) -> None:
-    async with opened() as doors, grpc.aio.insecure_channel(doors.grpc_address) as channel:
+    async with opened() as receivers, grpc.aio.insecure_channel(receivers.grpc_address) as channel:
         for number in range(1, 4):
             stalled = stalling(channel)()
             await one_turn.wait()
             stalled.cancel()
-            await doors.seen.told.wait()
-            assert doors.seen.answers == [("traces", "grpc", "rejected", "unreadable")] * number
+            await receivers.seen.told.wait()
+            assert receivers.seen.answers == [("traces", "grpc", "rejected", "unreadable")] * number
             one_turn.clear()
-            doors.seen.told.clear()
-        assert await doors.export("traces", traces()) == b""
-        assert doors.seen.held == 0
+            receivers.seen.told.clear()
+        assert await receivers.export("traces", traces()) == b""
+        assert receivers.seen.held == 0

@@ -1,4 +1,4 @@
-"""The exporters of the OpenTelemetry SDK are content with both doors."""
+"""The exporters of the OpenTelemetry SDK are content with both protocols."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from doors import Doors, FakePipeline, opened
+from otlp_receivers import FakePipeline, Receivers, opened
 from spanledger_exporters.interface import Result, Verdict
 
 
@@ -33,28 +33,28 @@ def send(exporter: SpanExporter) -> list[SpanExportResult]:
     return results
 
 
-def grpc_exporter(doors: Doors) -> SpanExporter:
-    return GrpcExporter(endpoint=doors.grpc_address, insecure=True)
+def grpc_exporter(receivers: Receivers) -> SpanExporter:
+    return GrpcExporter(endpoint=receivers.grpc_address, insecure=True)
 
 
-def http_exporter(doors: Doors) -> SpanExporter:
-    return HttpExporter(endpoint=f"{doors.http_url}/v1/traces", compression=Compression.Gzip)
+def http_exporter(receivers: Receivers) -> SpanExporter:
+    return HttpExporter(endpoint=f"{receivers.http_url}/v1/traces", compression=Compression.Gzip)
 
 
 @pytest.mark.parametrize("make", [grpc_exporter, http_exporter])
 async def test_the_sdk_sends_again_what_it_is_told_to_keep(make: Any) -> None:
     """It reads RetryInfo and Retry-After; with another answer it would drop the span."""
     pipeline = FakePipeline(first=[Result(Verdict.RETRYABLE, "down", retry_after=0.01)])
-    async with opened(pipeline=pipeline) as doors:
-        assert await asyncio.to_thread(send, make(doors)) == [SpanExportResult.SUCCESS]
-        first, second = doors.pipeline.handled
+    async with opened(pipeline=pipeline) as receivers:
+        assert await asyncio.to_thread(send, make(receivers)) == [SpanExportResult.SUCCESS]
+        first, second = receivers.pipeline.handled
         assert first.body == second.body
 
 
 @pytest.mark.parametrize("make", [grpc_exporter, http_exporter])
 async def test_the_sdk_exports(make: Any) -> None:
-    async with opened() as doors:
-        assert await asyncio.to_thread(send, make(doors)) == [SpanExportResult.SUCCESS]
-        (handled,) = doors.pipeline.handled
+    async with opened() as receivers:
+        assert await asyncio.to_thread(send, make(receivers)) == [SpanExportResult.SUCCESS]
+        (handled,) = receivers.pipeline.handled
         request = ExportTraceServiceRequest.FromString(handled.body)
         assert request.resource_spans[0].scope_spans[0].spans[0].name == "chat"

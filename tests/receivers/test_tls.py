@@ -1,4 +1,4 @@
-"""TLS and mutual TLS on both doors."""
+"""TLS and mutual TLS by both protocols."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from certificates import Certificates
-from doors import PROTOBUF, Doors, exporter, opened, traces
+from otlp_receivers import PROTOBUF, Receivers, exporter, opened, traces
 from spanledger_processor.config.receivers import ServerTls
 from spanledger_processor.receivers.auth import ServerCertificates
 
@@ -25,24 +25,24 @@ def certificates(tmp_path: Path) -> Certificates:
 
 
 def both(tls: dict[str, str]) -> dict[str, Any]:
-    """Settings with `tls` on both doors."""
+    """Settings with `tls` by both protocols."""
     return {"protocols": {"grpc": {"tls": tls}, "http": {"tls": tls}}}
 
 
-async def export(doors: Doors, made: Certificates, client: str | None) -> Any:
+async def export(receivers: Receivers, made: Certificates, client: str | None) -> Any:
     """Send by gRPC over TLS, showing the certificate of `client`."""
     pair = (made.key(client).read_bytes(), made.cert(client).read_bytes()) if client else (None, None)
     credentials = grpc.ssl_channel_credentials(made.authority.read_bytes(), *pair)
-    async with grpc.aio.secure_channel(doors.grpc_address, credentials) as channel:
+    async with grpc.aio.secure_channel(receivers.grpc_address, credentials) as channel:
         return await exporter(channel)(traces(), timeout=10)
 
 
-async def post(doors: Doors, made: Certificates, client: str | None) -> int:
+async def post(receivers: Receivers, made: Certificates, client: str | None) -> int:
     """Send by HTTPS, showing the certificate of `client`; the status code."""
     context = ssl.create_default_context(cafile=made.authority)
     if client:
         context.load_cert_chain(made.cert(client), made.key(client))
-    url = doors.http_url.replace("http:", "https:")
+    url = receivers.http_url.replace("http:", "https:")
     async with httpx2.AsyncClient(verify=context) as sender:
         answer = await sender.post(f"{url}/v1/traces", content=traces(), headers={"content-type": PROTOBUF})
         return answer.status_code
@@ -51,10 +51,10 @@ async def post(doors: Doors, made: Certificates, client: str | None) -> int:
 @pytest.mark.parametrize("mutual", [False, True])
 async def test_tls(certificates: Certificates, mutual: bool) -> None:  # noqa: FBT001
     client = "client" if mutual else None
-    async with opened(both(certificates.server_settings(mutual=mutual))) as doors:
-        assert await export(doors, certificates, client) == b""
-        assert await post(doors, certificates, client) == 200
-        assert len(doors.pipeline.handled) == 2
+    async with opened(both(certificates.server_settings(mutual=mutual))) as receivers:
+        assert await export(receivers, certificates, client) == b""
+        assert await post(receivers, certificates, client) == 200
+        assert len(receivers.pipeline.handled) == 2
 
 
 async def test_certificates_are_read_again_when_their_files_change(tmp_path: Path) -> None:
@@ -62,30 +62,30 @@ async def test_certificates_are_read_again_when_their_files_change(tmp_path: Pat
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     old, new = Certificates(tmp_path / "a"), Certificates(tmp_path / "b")
-    async with opened(both(old.server_settings(mutual=True))) as doors:
+    async with opened(both(old.server_settings(mutual=True))) as receivers:
         credentials = grpc.ssl_channel_credentials(
             old.authority.read_bytes(), old.key("client").read_bytes(), old.cert("client").read_bytes()
         )
-        async with grpc.aio.secure_channel(doors.grpc_address, credentials) as channel:
+        async with grpc.aio.secure_channel(receivers.grpc_address, credentials) as channel:
             assert await exporter(channel)(traces(), timeout=10) == b""
             old.cert("server").write_bytes(new.cert("server").read_bytes())  # the key does not fit
-            assert await export(doors, old, "client") == b""
-            assert await post(doors, old, "client") == 200
+            assert await export(receivers, old, "client") == b""
+            assert await post(receivers, old, "client") == 200
             for name in ("server.key", "authority.pem"):
                 (old.folder / name).write_bytes((new.folder / name).read_bytes())
-            assert await export(doors, new, "client") == b""
-            assert await post(doors, new, "client") == 200
+            assert await export(receivers, new, "client") == b""
+            assert await post(receivers, new, "client") == 200
             assert await exporter(channel)(traces(), timeout=10) == b""
 
 
 async def test_without_the_certificate_demanded_nobody_comes_in(certificates: Certificates) -> None:
-    async with opened(both(certificates.server_settings(mutual=True))) as doors:
+    async with opened(both(certificates.server_settings(mutual=True))) as receivers:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await export(doors, certificates, None)
+            await export(receivers, certificates, None)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         with pytest.raises(httpx2.TransportError):
-            await post(doors, certificates, None)
-        assert doors.pipeline.handled == []
+            await post(receivers, certificates, None)
+        assert receivers.pipeline.handled == []
 
 
 async def test_a_certificate_of_another_authority_does_not_do(
@@ -93,32 +93,32 @@ async def test_a_certificate_of_another_authority_does_not_do(
 ) -> None:
     other = Certificates(tmp_path_factory.mktemp("other"))
     other.authority.write_bytes(certificates.authority.read_bytes())  # trusts our server, shows its own certificate
-    async with opened(both(certificates.server_settings(mutual=True))) as doors:
+    async with opened(both(certificates.server_settings(mutual=True))) as receivers:
         with pytest.raises(grpc.aio.AioRpcError):
-            await export(doors, other, "client")
+            await export(receivers, other, "client")
         with pytest.raises(httpx2.TransportError):
-            await post(doors, other, "client")
-        assert doors.pipeline.handled == []
+            await post(receivers, other, "client")
+        assert receivers.pipeline.handled == []
 
 
 async def test_plain_text_is_not_spoken_on_a_tls_port(certificates: Certificates) -> None:
-    async with opened(both(certificates.server_settings())) as doors:
+    async with opened(both(certificates.server_settings())) as receivers:
         with pytest.raises(grpc.aio.AioRpcError):
-            await doors.export("traces", traces(), timeout=10)
+            await receivers.export("traces", traces(), timeout=10)
         with pytest.raises(httpx2.TransportError):
-            await doors.post("/v1/traces", traces())
+            await receivers.post("/v1/traces", traces())
 
 
 async def test_tls_1_1_is_not_spoken(certificates: Certificates) -> None:
     """Older versions are offered by asking for them by name, which Python warns of."""
-    async with opened(both(certificates.server_settings())) as doors:
+    async with opened(both(certificates.server_settings())) as receivers:
         context = ssl.create_default_context(cafile=certificates.authority)
         context.set_ciphers("ALL:@SECLEVEL=0")
         with pytest.warns(DeprecationWarning, match="TLSv1"):
             context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
         async with httpx2.AsyncClient(verify=context) as sender:
             with pytest.raises(httpx2.ConnectError):
-                await sender.post(doors.http_url.replace("http:", "https:"))
+                await sender.post(receivers.http_url.replace("http:", "https:"))
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -137,7 +137,7 @@ async def test_a_file_that_cannot_be_used_is_said_at_start(
 
 
 @pytest.mark.parametrize(
-    ("door", "begins", "told"),
+    ("protocol", "begins", "told"),
     [
         ("grpc", b"POST /v1/traces HTTP/1.1\r\nhost: x\r\n\r\n", "does not speak gRPC to this port; OTLP/HTTP"),
         ("grpc", bytes.fromhex("16030100050100000100"), "speaks TLS to this port, which has none"),
@@ -145,29 +145,29 @@ async def test_a_file_that_cannot_be_used_is_said_at_start(
     ],
 )
 async def test_who_speaks_another_protocol_is_told_of(
-    door: str, begins: bytes, told: str, caplog: pytest.LogCaptureFixture
+    protocol: str, begins: bytes, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither end says so by itself, and the sender keeps trying."""
-    async with opened() as doors:
-        reader, writer = await asyncio.open_connection("127.0.0.1", doors.otlp.ports[door])
+    async with opened() as receivers:
+        reader, writer = await asyncio.open_connection("127.0.0.1", receivers.otlp.ports[protocol])
         writer.write(begins)
         with contextlib.suppress(ConnectionError):
             await asyncio.wait_for(reader.read(), 30)
         writer.close()
         lines = [message for message in caplog.messages if told in message]
         assert len(lines) == 1
-        assert lines[0].startswith(f"receivers.otlp.protocols.{door}: a client from 127.0.0.1 ")
+        assert lines[0].startswith(f"receivers.otlp.protocols.{protocol}: a client from 127.0.0.1 ")
         caplog.clear()
-        assert await doors.export("traces", traces()) == b""
-        assert (await doors.post("/v1/traces", traces("again"))).status_code == 200
+        assert await receivers.export("traces", traces()) == b""
+        assert (await receivers.post("/v1/traces", traces("again"))).status_code == 200
         assert not [message for message in caplog.messages if "a client from" in message]
 
 
 async def test_each_cause_of_a_refusal_is_a_kind_of_its_own_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """A line of one does not hide those of others (`RateLimit`)."""
-    async with opened() as doors:
-        await doors.post("/v1/traces", b"", media="text/plain")
-        await doors.post("/v1/traces", b"", headers={"content-encoding": "br"})
+    async with opened() as receivers:
+        await receivers.post("/v1/traces", b"", media="text/plain")
+        await receivers.post("/v1/traces", b"", headers={"content-encoding": "br"})
     assert [vars(record)["kind"] for record in caplog.records if "refused" in record.message] == [
         "media_type",
         "encoding",

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from certificates import Certificates
-from doors import Doors, exporter, opened, traces
+from otlp_receivers import Receivers, exporter, opened, traces
 from spanledger_processor.listener import bind
 from spanledger_processor.receivers import zstd_relay
 from spanledger_processor.receivers.grpc import host_of
@@ -91,21 +91,21 @@ def with_zstd(**more: Any) -> Mapping[str, Any]:
 async def test_other_senders_notice_nothing() -> None:
     """Plain and gzip; the pipeline learns the host that a request comes from."""
     body = traces(payload=300_000)
-    async with opened(with_zstd()) as doors:
+    async with opened(with_zstd()) as receivers:
         for compression in (grpc.Compression.NoCompression, grpc.Compression.Gzip, grpc.Compression.Deflate):
-            assert await doors.export("traces", body, compression=compression) == b""
-        assert [handled.body for handled in doors.pipeline.handled] == [body] * 3
-        assert await doors.export("traces", b"") == b""
-        assert doors.seen.held == 0
+            assert await receivers.export("traces", body, compression=compression) == b""
+        assert [handled.body for handled in receivers.pipeline.handled] == [body] * 3
+        assert await receivers.export("traces", b"") == b""
+        assert receivers.seen.held == 0
 
 
 @pytest.mark.parametrize("relay", [True, False])
 async def test_a_host_is_one_sender_by_both_protocols(relay: bool) -> None:  # noqa: FBT001 - a case of a table
     """So that its share of the memory, its turn and its rate limit are one."""
-    async with opened({"protocols": {"grpc": {"zstd": relay}, "http": {}}}) as doors:
-        await doors.export("traces", traces())
-        await doors.post("/v1/traces", traces("again"))
-        assert [handled.sender for handled in doors.pipeline.handled] == ["127.0.0.1"] * 2
+    async with opened({"protocols": {"grpc": {"zstd": relay}, "http": {}}}) as receivers:
+        await receivers.export("traces", traces())
+        await receivers.post("/v1/traces", traces("again"))
+        assert [handled.sender for handled in receivers.pipeline.handled] == ["127.0.0.1"] * 2
 
 
 @pytest.mark.parametrize(
@@ -117,39 +117,39 @@ def test_the_host_of_a_peer(peer: str, host: str) -> None:
 
 async def test_a_bomb_is_refused_for_good_with_the_reason() -> None:
     """Bytes that look compressed are, whatever the sender called them."""
-    async with opened(with_zstd(max_recv_msg_size_mib=1)) as doors:
+    async with opened(with_zstd(max_recv_msg_size_mib=1)) as receivers:
         for packed in (zstd.compress(bytes(1 << 21)), gzip.compress(bytes(1 << 21))):
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await doors.export("traces", packed)
+                await receivers.export("traces", packed)
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
             assert "larger than 1048576 bytes" in (caught.value.details() or "")
-        assert doors.seen.held == 0
+        assert receivers.seen.held == 0
 
 
 @pytest.mark.parametrize("mutual", ["mutual", "one way"])
 async def test_tls_ends_at_the_relay(tmp_path: Path, mutual: str) -> None:
     certificates = Certificates(tmp_path)
     tls = certificates.server_settings(mutual=mutual == "mutual")
-    async with opened(with_zstd(tls=tls)) as doors:
+    async with opened(with_zstd(tls=tls)) as receivers:
         pair = (certificates.key("client").read_bytes(), certificates.cert("client").read_bytes())
-        assert await over_tls(doors, certificates, *pair) == b""
+        assert await over_tls(receivers, certificates, *pair) == b""
         if mutual == "mutual":
             with pytest.raises(grpc.aio.AioRpcError):
-                await over_tls(doors, certificates, None, None)
+                await over_tls(receivers, certificates, None, None)
 
 
-async def over_tls(doors: Doors, made: Certificates, key: bytes | None, cert: bytes | None) -> Any:
+async def over_tls(receivers: Receivers, made: Certificates, key: bytes | None, cert: bytes | None) -> Any:
     credentials = grpc.ssl_channel_credentials(made.authority.read_bytes(), key, cert)
-    async with grpc.aio.secure_channel(doors.grpc_address, credentials) as channel:
+    async with grpc.aio.secure_channel(receivers.grpc_address, credentials) as channel:
         return await exporter(channel)(traces(), timeout=10)
 
 
 async def test_many_at_once_and_large_ones() -> None:
     body = traces(payload=4 << 20)
-    async with opened(with_zstd()) as doors:
-        await asyncio.gather(*(doors.export("traces", body) for _ in range(8)))
-        assert {handled.body for handled in doors.pipeline.handled} == {body}
-        assert len(doors.pipeline.handled) == 8
+    async with opened(with_zstd()) as receivers:
+        await asyncio.gather(*(receivers.export("traces", body) for _ in range(8)))
+        assert {handled.body for handled in receivers.pipeline.handled} == {body}
+        assert len(receivers.pipeline.handled) == 8
 
 
 async def test_no_connection_is_open_once_it_has_stopped() -> None:

@@ -6,7 +6,7 @@ import json
 from decimal import Decimal
 from typing import Any
 
-from books import Books
+from pipelines import Pipeline
 from spanledger_processor.ledger import queries
 from spanledger_processor.otlp import json_form
 
@@ -35,12 +35,12 @@ def test_a_model_has_one_row_however_it_is_spelled() -> None:
     spans = [_span(place, model) for place, model in enumerate(NAMES)]
     scope = {"scope": {"name": "opentelemetry.instrumentation.genai.x"}, "spans": spans}
     body = json_form.to_protobuf("traces", json.dumps({"resourceSpans": [{"scopeSpans": [scope]}]}).encode())
-    books = Books()
-    books.take([("traces", body)])
-    rows = {row["model"]: row for row in books.parts(queries.models)}
+    pipeline = Pipeline()
+    pipeline.take([("traces", body)])
+    rows = {row["model"]: row for row in pipeline.parts(queries.models)}
     assert set(rows) == {"claude-opus-4-7", "claude-opus-4-6"}
     assert rows["claude-opus-4-7"]["calls"] == 3
-    assert sum(Decimal(row["cost_usd_exact"]) for row in rows.values()) == Decimal(books.ledger()["cost_usd_exact"])
-    (session,) = [row for row in books.parts(queries.sessions) if row["id"] == "s"]
+    assert sum(Decimal(row["cost_usd_exact"]) for row in rows.values()) == Decimal(pipeline.ledger()["cost_usd_exact"])
+    (session,) = [row for row in pipeline.parts(queries.sessions) if row["id"] == "s"]
     assert {row["model"] for row in session["models"]} == {"anthropic/claude-opus-4-7", "anthropic/claude-opus-4-6"}
-    assert sorted(told["gen_ai.request.model"] for told in books.sent.values()) == sorted(NAMES)
+    assert sorted(told["gen_ai.request.model"] for told in pipeline.sent.values()) == sorted(NAMES)

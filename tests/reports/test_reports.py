@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from books import Books
+from pipelines import Pipeline
 from spanledger_processor.otlp import json_form
 
 FOLDER = Path(__file__).parents[1] / "data" / "reports"
@@ -32,9 +32,9 @@ def want(name: str) -> Any:
 
 def together(name: str) -> tuple[list[Told], Told]:
     """What the spans of a report carry when they come in one request, and the ledger."""
-    books = Books()
-    books.take([("traces", request(name).SerializeToString())])
-    return list(books.sent.values()), books.ledger()
+    pipeline = Pipeline()
+    pipeline.take([("traces", request(name).SerializeToString())])
+    return list(pipeline.sent.values()), pipeline.ledger()
 
 
 def alone(name: str) -> dict[str, Told]:
@@ -43,9 +43,9 @@ def alone(name: str) -> dict[str, Told]:
     for resource in request(name).resource_spans:
         for scope in resource.scope_spans:
             for span in scope.spans:
-                books = Books()
-                books.take([("traces", _only(name, span).SerializeToString())])
-                (told,) = books.sent.values()
+                pipeline = Pipeline()
+                pipeline.take([("traces", _only(name, span).SerializeToString())])
+                (told,) = pipeline.sent.values()
                 key = span.name if span.name not in found else f"{span.name} {len(found) + 1}"
                 found[key] = {attribute.removeprefix("spanledger."): value for attribute, value in told.items()}
     return found
@@ -209,6 +209,6 @@ def test_the_same_calls_without_results_are_a_loop() -> None:
                 kept = [attribute for attribute in span.attributes if attribute.key != "gen_ai.tool.call.result"]
                 del span.attributes[:]
                 span.attributes.extend(kept)
-    books = Books()
-    books.take([("traces", body.SerializeToString())])
-    assert any(span["spanledger.tool.loop"] for span in books.sent.values())
+    pipeline = Pipeline()
+    pipeline.take([("traces", body.SerializeToString())])
+    assert any(span["spanledger.tool.loop"] for span in pipeline.sent.values())

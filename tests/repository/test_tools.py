@@ -24,7 +24,7 @@ from tools.watch import chosen_tests
         ("exporters/spanledger_exporters/retry.py", ["tests/exporters"]),
         ("sidecar/spanledger_sidecar/sources/mux/rows.py", ["tests/sidecar"]),
         ("docs/glossary.md", ["tests/repository"]),
-        ("tests/support/books.py", ["tests/repository"]),
+        ("tests/support/pipelines.py", ["tests/repository"]),
     ],
 )
 def test_what_changed_has_its_tests(changed: str, tests: list[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,8 +14,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from genai_prices import Usage, calc_price
+from google.protobuf.message import Message
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 
 from spanledger_exporters.interface import Signal
 from spanledger_processor.otlp.json_form import to_protobuf
@@ -174,3 +177,38 @@ def _singles(request: Request) -> Iterator[Request]:
                 group = traces.resource_spans.add(resource=spans.resource)
                 group.scope_spans.add(scope=scoped.scope).spans.add().CopyFrom(span)
                 yield signal, traces.SerializeToString()
+
+
+_NUMBER = re.compile(r"(?<![\w.-])\d+(?![\w.-])")
+
+
+def numbers_in(capture: Capture) -> set[int]:
+    """All numbers that a recording shows, as values or as words of their own in texts (JSON, Python's repr, prose).
+
+    They tell what is missing from what was not found.
+    """
+    found: set[int] = set()
+    for signal, body in capture.requests:
+        request = ExportLogsServiceRequest if signal == "logs" else ExportTraceServiceRequest
+        for value in _values(request.FromString(body)):
+            found |= _numbers(value)
+    return found
+
+
+def _values(message: Message) -> Iterator[Any]:
+    if isinstance(message, AnyValue):
+        kind = message.WhichOneof("value")
+        if kind in ("string_value", "int_value", "double_value"):
+            yield getattr(message, kind)
+            return
+    for told, content in message.ListFields():
+        if told.message_type is None:
+            continue
+        for inner in content if told.is_repeated else (content,):
+            yield from _values(inner)
+
+
+def _numbers(value: Any) -> set[int]:
+    if isinstance(value, str):
+        return {int(number) for number in _NUMBER.findall(value)[:10_000]}
+    return {int(value)} if value == int(value) else set()

@@ -9,15 +9,15 @@ import asyncio
 import json
 import sys
 
-from doors import FakePipeline, opened
+from otlp_receivers import FakePipeline, opened
 
 
 async def main() -> None:
     """Serve until the input ends."""
     pipeline = FakePipeline()
     pipeline.gate.clear()
-    async with opened(json.loads(sys.argv[1]), pipeline) as doors:
-        print(json.dumps(dict(doors.otlp.ports)), flush=True)  # noqa: T201 - the other process reads it
+    async with opened(json.loads(sys.argv[1]), pipeline) as receivers:
+        print(json.dumps(dict(receivers.otlp.ports)), flush=True)  # noqa: T201 - the other process reads it
         await asyncio.to_thread(sys.stdin.read)
 
 

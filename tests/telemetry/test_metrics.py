@@ -57,11 +57,11 @@ def changes(telemetry: Telemetry) -> dict[str, float]:
 
 def test_it_observes_every_room(telemetry: Telemetry) -> None:
     """For the type checkers: each part is what its room asks for."""
-    doors: RequestObserver = telemetry.requests
+    receivers: RequestObserver = telemetry.requests
     stage: StageObserver = telemetry.stage
     ledger: LedgerObserver = telemetry.ledger
     delivery: DeliveryObserver = telemetry.delivery
-    assert len({id(each) for each in (doors, stage, ledger, delivery)}) == 4
+    assert len({id(each) for each in (receivers, stage, ledger, delivery)}) == 4
 
 
 def test_at_the_start(telemetry: Telemetry) -> None:

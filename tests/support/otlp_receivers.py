@@ -1,4 +1,4 @@
-"""Both doors with a pipeline behind them that does as a test says, and senders of every kind."""
+"""The OTLP receiver with a pipeline behind it that does as a test says, and senders of every kind."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class Recorder:
 
 
 @dataclass
-class Doors:
+class Receivers:
     """The receiver on free ports of this machine."""
 
     otlp: Otlp
@@ -157,8 +157,8 @@ def exporter(channel: grpc.aio.Channel, signal: Signal = "traces") -> Any:
 @asynccontextmanager
 async def opened(
     settings: Mapping[str, Any] | None = None, pipeline: FakePipeline | None = None
-) -> AsyncIterator[Doors]:
-    """Both doors with `settings` (of `receivers.otlp`) beyond the free ports."""
+) -> AsyncIterator[Receivers]:
+    """The receiver with `settings` (of `receivers.otlp`) beyond the free ports."""
     given = dict(settings or {})
     protocols = given.pop("protocols", {"grpc": {}, "http": {}})
     protocols = {name: {"endpoint": "127.0.0.1:0", **each} for name, each in protocols.items()}
@@ -167,7 +167,7 @@ async def opened(
     otlp = Otlp(receiver, pipeline, seen)
     await otlp.start()
     try:
-        yield Doors(otlp, pipeline, seen)
+        yield Receivers(otlp, pipeline, seen)
     finally:
         await otlp.stop(0)
 

@@ -1,8 +1,8 @@
-"""The stage over a store, without sockets: requests in, and what was sent and entered afterwards."""
+"""A pipeline without sockets, the stage over a store: requests in, and what was sent and entered afterwards."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -32,11 +32,14 @@ def value(any_value: Any) -> Any:
     return getattr(any_value, any_value.WhichOneof("value") or "", None)
 
 
-class Books:
+class Pipeline:
     """One process's life with a ledger: in memory, or in a folder and then able to `restart`."""
 
-    def __init__(self, folder: Path | None = None, now_ns: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, now_ns: Callable[[], int] | None = None, sets: Sequence[str] = ()
+    ) -> None:
         self._folder = folder
+        self._sets = sets
         self._now_ns = now_ns or (lambda: 1_795_500_000_000_000_000)
         self.sent: dict[tuple[bytes, bytes], dict[str, Any]] = {}
         self.repeats_differ: list[str] = []
@@ -44,7 +47,7 @@ class Books:
         self._open()
 
     def _open(self) -> None:
-        config = load(None)
+        config = load(None, self._sets)
         signer = Signer(KEY)
         self._stage = make_stage(config, signer)
         self._logs = LogStage(make_tenant_of(config.processor), signer.sign)
