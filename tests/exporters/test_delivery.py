@@ -138,18 +138,23 @@ async def test_what_is_remembered_is_bounded() -> None:
         assert [request.body for request in backend.received] == [spans(name) for name in "abcb"]
 
 
-async def test_what_is_under_way_is_not_forgotten() -> None:
+@pytest.mark.parametrize("gives_up", [False, True], ids=["its sender waits", "its sender gave up"])
+async def test_what_is_under_way_is_not_forgotten(gives_up: bool) -> None:  # noqa: FBT001 - a parameter of pytest
     """However many others come meanwhile."""
     stubborn = Stubborn("stubborn")
     async with delivering(stubborn, remembered=1) as delivery:
         first = asyncio.create_task(deliver(delivery, "a"))
         await until(lambda: stubborn.sent == 1)
+        if gives_up:
+            first.cancel()
+            await asyncio.wait({first})
         others = [asyncio.create_task(deliver(delivery, name)) for name in "bc"]
         await until(lambda: stubborn.sent == 3)
         repeat = asyncio.create_task(deliver(delivery, "a"))
         await asyncio.sleep(0)
         stubborn.go_on.set()
-        assert {await task for task in (first, repeat, *others)} == {ACCEPTED}
+        waiting = (repeat, *others) if gives_up else (first, repeat, *others)
+        assert {await task for task in waiting} == {ACCEPTED}
     assert stubborn.sent == 3
 
 

@@ -222,7 +222,8 @@ def test_a_full_disk_keeps_nothing_and_the_queue_goes_on(
 def test_half_a_record_on_a_full_disk_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log, _ = opened(tmp_path)
     kept(log, b"before")
-    real = os.write
+    (segment,) = files(tmp_path)
+    size, real = segment.stat().st_size, os.write
 
     def half(fd: int, content: memoryview) -> int:
         if len(content) > 40:
@@ -233,6 +234,7 @@ def test_half_a_record_on_a_full_disk_is_cut(tmp_path: Path, monkeypatch: pytest
         patch.setattr(os, "write", half)
         with pytest.raises(OSError, match="No space"):
             log.append("traces", bytes(60), 1)
+    assert segment.stat().st_size == size
     kept(log, b"after")
     abandoned(log)
     again, waiting = opened(tmp_path)
