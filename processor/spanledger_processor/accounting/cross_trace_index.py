@@ -33,6 +33,7 @@ _MOST_SOURCES = 64
 _ROWS_READ = 32
 """Rows kept as they were read."""
 _HASH_BYTES = 8
+_ONE = Struct(">Q").unpack
 _TWO = Struct(">2Q").pack
 """The hashes of a call that has one id and one usage, as most have."""
 _MASK = (1 << 63) - 1
@@ -107,7 +108,8 @@ class CallFilter:
         """Remember a call that the request of `row` counted; one object a request, for many calls have it."""
         newer = self._newer
         for hash_ in ids:
-            _add(newer.ids, hash_, row)
+            if newer.ids.setdefault(hash_, row) is not row:
+                _add(newer.ids, hash_, row)
             newer.entries += 1
         if source not in newer.sources:
             source = source if len(newer.sources) < _MOST_SOURCES else ""
@@ -116,7 +118,8 @@ class CallFilter:
         if told[0] != (source, row[0]):
             told = self._told = ((source, row[0]),)
         for usage in usages:
-            _add_told(newer.usages, usage, told)
+            if newer.usages.setdefault(usage, told) is not told:
+                _add_told(newer.usages, usage, told)
             newer.entries += 1
         if newer.entries > self._half:
             self._older, self._newer = newer, _Generation()
@@ -132,28 +135,29 @@ class CallFilter:
                 if (told := generation.usages.get(usage)) is not None:
                     yield from ((row, usage) for other, row in told if other != source)
 
-    def may_know(self, hashes: Hashes, source: str) -> bool:
-        """Return whether `rows` finds any."""
-        for generation in (self._older, self._newer):
-            for hash_ in hashes.ids:
-                if hash_ in generation.ids:
+    def may_know(self, calls: Iterable[Hashes], source: str) -> bool:
+        """Return whether `rows` finds any for one of the calls."""
+        older, newer = self._older, self._newer
+        for ids, usages, beside in calls:
+            for hash_ in ids:
+                if hash_ in newer.ids or hash_ in older.ids:
                     return True
-            for usage in hashes.usages + hashes.beside:
-                told = generation.usages.get(usage)
-                if told is not None and any(other != source for other, _ in told):
-                    return True
+            for usage in usages + beside if beside else usages:
+                for told in (newer.usages.get(usage), older.usages.get(usage)):
+                    if told is not None and any(other != source for other, _ in told):
+                        return True
         return False
 
 
 def _add(table: dict[int, _Rows], hash_: int, row: tuple[Key]) -> None:
-    rows = table.setdefault(hash_, row)
-    if rows is not row and row[0] not in rows:
+    rows = table[hash_]
+    if row[0] not in rows:
         table[hash_] = (*rows[-_ROWS + 1 :], *row)
 
 
 def _add_told(table: dict[int, _ToldRows], hash_: int, row: _ToldRows) -> None:
-    told = table.setdefault(hash_, row)
-    if told is row or row[0] in told:
+    told = table[hash_]
+    if row[0] in told:
         return
     source = row[0][0]
     of_source = [one for one in told if one[0] == source]
@@ -196,9 +200,12 @@ class CrossTraceIndex:
         if not tokens or not tokens[0]:
             return Hashes(ids)
         given, output, reasoning = tokens[0], tokens[1] or 0, tokens[5] or 0
-        outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
         period, within = divmod(end_ns, _PERIOD_NS)
-        usages = tuple([self._usage(given, output, period) for output in outputs])
+        if reasoning:
+            outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)
+            usages = tuple([self._usage(given, output, period) for output in outputs])
+        else:
+            outputs, usages = (output,), (self._usage(given, output, period),)
         if LOG_AFTER_NS <= within < _PERIOD_NS - LOG_AFTER_NS:
             return Hashes(ids, usages)
         near = {(end_ns - LOG_AFTER_NS) // _PERIOD_NS, (end_ns + LOG_AFTER_NS) // _PERIOD_NS} - {period}
@@ -207,7 +214,7 @@ class CrossTraceIndex:
 
     def _id(self, identifier: bytes) -> int:
         digest = blake2b(identifier, digest_size=_HASH_BYTES, key=self._tenant).digest()
-        return int.from_bytes(digest, "big") & _MASK
+        return _ONE(digest)[0] & _MASK  # type: ignore[no-any-return]
 
     def _usage(self, input_: int, output: int, period: int) -> int:
         mixed = input_ * 0x9E3779B97F4A7C15 ^ output * 0xC2B2AE3D27D4EB4F ^ period * 0x165667B19E3779F9 ^ self._salt
@@ -223,9 +230,9 @@ class CrossTraceIndex:
             found.update(dict.fromkeys(self._entries(row).get(hash_, ())))
         return list(found)
 
-    def may_know(self, hashes: Hashes, source: str) -> bool:
-        """Return whether `candidates` may find something for a call that a source reports."""
-        return self._calls.may_know(hashes, source)
+    def may_know(self, calls: Iterable[Hashes], source: str) -> bool:
+        """Return whether `candidates` may find something for one of the calls that a source reports."""
+        return self._calls.may_know(calls, source)
 
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
         """Keep a call that is counted, for spans of other traces to find."""

@@ -53,26 +53,27 @@ _MOST_PATTERNS = 64
 class Like:
     """A call that stands for others: what is not a call's own is the same for all of them."""
 
-    __slots__ = ("_patterns", "fact")
+    __slots__ = ("_aliases", "_patterns", "fact")
 
     def __init__(self, fact: Fact) -> None:
         self.fact = fact
+        self._aliases: tuple[str, ...] = ()
         self._patterns: dict[tuple[Any, ...], Pattern | None] = {}
 
     def pattern(self, fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
         """Return the pattern of a fact like this one, None where the full rules have to take it."""
-        told = (*_known(fact.counts), bool(fact.first_token_ns))
-        which = (fact.price, fact.estimate, fact.is_unsure, told, fact.session.source, batch.aliases)
+        if self._aliases != batch.aliases:
+            self._aliases = batch.aliases
+            self._patterns.clear()
+        _, output, read, write, hour, reasoning = fact.counts
+        told = output is None, read is None, write is None, hour is None, reasoning is None, not fact.first_token_ns
+        which = fact.price, fact.estimate, fact.is_unsure, told, fact.session.source
         if which in self._patterns:
             return self._patterns[which]
         if len(self._patterns) >= _MOST_PATTERNS:
             self._patterns.clear()
         pattern = self._patterns[which] = _pattern_of(fact, batch, rules)
         return pattern
-
-
-def _known(counts: SixCounts) -> tuple[bool, ...]:
-    return tuple([count is None for count in counts])
 
 
 class UsualFact(Fact):
@@ -146,8 +147,9 @@ _DECISION_FIELDS = frozenset(one.name for one in fields(Decision))
 _SESSION, _RUN, _RUN_SOURCE, _USAGE, _COST, _SESSION_COST, _RUN_COST = map(
     DECISION_VALUES.index, ("session_id", "run_id", "run_source", "usage", "cost", "session_cost", "run_cost")
 )
-_SPAN, _PARENT, _START, _END, _SESSION_NAMED = range(5)
-"""Where a span's own values stand in its row, as in `trace_record`; a pattern that did not fit would be refused."""
+_NAMED = 5
+"""A span's own values with which its row begins, as in `trace_record`: ids of the span and its parent, start, end, and
+the session. A pattern that did not fit would be refused."""
 _RESPONSE, _CLAIM = 11, 15
 _TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN, _FRESH = 0, 1, 5, 13, 14
 """Within the claim."""
@@ -164,6 +166,7 @@ class Pattern:
     decision: Decision
     values: list[Any]
     row: list[Any]
+    claim: list[Any]
     state: list[Any]
 
     @property
@@ -177,26 +180,21 @@ class Pattern:
         of_place = (place.role, place.run, place.agent, place.agent_parent, place.turn)
         return (*of_place, span.parent_session, span.detail, span.instance, span.is_model_call)
 
-    def record(self, fact: UsualFact, run: Named, session_cost: Pico, run_cost: Pico | None) -> bytes:
-        """Return the packed decision."""
-        values, amount = self.values.copy(), fact.amount
-        values[_SESSION], values[_RUN], values[_RUN_SOURCE] = fact.session.id, run.id, run.source
-        values[_USAGE] = fact.counts + _REST
+    def stored(self, fact: UsualFact, run: Named, session_cost: Pico, run_cost: Pico | None) -> SpanRow:
+        """Return the row of the span in its trace's record, with the decision on it."""
+        values, amount, counts = self.values.copy(), fact.amount, fact.counts + _REST
+        session = values[_SESSION] = fact.session.id
+        values[_RUN], values[_RUN_SOURCE], values[_USAGE] = run.id, run.source, counts
         values[_COST] = (amount, "computed", amount, *fact.parts, None, fact.price, fact.estimate, None, "")
         values[_SESSION_COST], values[_RUN_COST] = session_cost, run_cost
-        return pack_values(values, fact.digest)
-
-    def stored(self, fact: UsualFact, decision: bytes) -> SpanRow:
-        """Return the row of the span in its trace's record."""
-        row, claim = self.row.copy(), self.row[_CLAIM].copy()
-        row[_SPAN], row[_PARENT], row[_START], row[_END] = fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns
-        row[_SESSION_NAMED], row[_RESPONSE] = fact.session.id, fact.response_id
-        claim[_TOKENS], claim[_AMOUNT], claim[_DAY] = fact.counts + _REST, fact.amount, fact.day
+        row, claim = self.row.copy(), self.claim.copy()
+        row[:_NAMED] = fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns, session
+        row[_RESPONSE], row[_CLAIM], row[-1] = fact.response_id, claim, pack_values(values, fact.digest)
+        claim[_TOKENS], claim[_AMOUNT], claim[_DAY] = counts, amount, fact.day
         if fact.first_token_ns:
             claim[_FIRST_TOKEN] = fact.first_token_ns
         if len(claim) > _FRESH:
             claim[_FRESH] = fact.parts[0] + fact.parts[2]
-        row[_CLAIM], row[-1] = claim, decision
         return [pack(row), *self.state]
 
 
@@ -215,7 +213,9 @@ def _pattern_of(fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
     span = span_of(_whole(fact))
     assert span.claim is not None
     values = values_in(row[-1])
-    pattern = Pattern(span, place, source_of(span), span.claim.label, ruling.decisions[0], values, row, state)
+    pattern = Pattern(
+        span, place, source_of(span), span.claim.label, ruling.decisions[0], values, row, row[_CLAIM], state
+    )
     other = _another(fact)
     return pattern if _holds(pattern, other, replace(batch, facts=[other]), rules) else None
 
@@ -324,12 +324,11 @@ class _Usual:
             if pattern is None:
                 return False
             patterns.append(pattern)
-        source = patterns[0].source
+        index, source, hashes_of = self._index, patterns[0].source, self._index.hashes_of
         if any(pattern.source != source for pattern in patterns):
             return False
-        index = self._index
-        hashes = [index.hashes_of(fact.response_id, (), fact.counts, fact.end_ns) for fact in facts]
-        if any(index.may_know(of_fact, source) for of_fact in hashes):
+        hashes = [hashes_of(fact.response_id, (), fact.counts, fact.end_ns) for fact in facts]
+        if index.may_know(hashes, source):
             return False
         if self._reader.get(trace_key(self._batch.tenant, trace_id)) is not None:
             return False
@@ -346,10 +345,13 @@ class _Usual:
         claims: dict[tuple[int, int], tuple[Pattern, list[UsualFact]]] = {}
         for _, _, facts, patterns in self._taken:
             for fact, pattern in zip(facts, patterns, strict=True):
-                stand = stand_of.get(id(pattern))
-                if stand is None:
-                    stand = stand_of[id(pattern)] = stands.setdefault(pattern.stand(), len(stands))
-                where = (fact.session.id, stand)
+                which = id(pattern)
+                of_claim = claims.get((which, fact.day))
+                if of_claim is None:
+                    of_claim = claims[which, fact.day] = (pattern, [])
+                    stand_of[which] = stands.setdefault(pattern.stand(), len(stands))
+                of_claim[1].append(fact)
+                where = fact.session.id, stand_of[which]
                 group = groups.get(where)
                 if group is None:
                     group = groups[where] = _Group(pattern)
@@ -357,11 +359,6 @@ class _Usual:
                 if amount := fact.amount:
                     models, label = group.models, pattern.label
                     models[label] = models.get(label, 0) + amount
-                which = (id(pattern), fact.day)
-                of_claim = claims.get(which)
-                if of_claim is None:
-                    of_claim = claims[which] = (pattern, [])
-                of_claim[1].append(fact)
         for (session, _), group in groups.items():
             self._book_group(session, group)
         for (_, day), (pattern, facts) in claims.items():
@@ -403,7 +400,8 @@ class _Usual:
         for trace_id, places, facts, patterns in self._taken:
             rows: list[SpanRow] = []
             for place, fact, pattern in zip(places, facts, patterns, strict=True):
-                session, run = fact.session.id, run_of[fact.session.id]
+                session = fact.session.id
+                run = run_of[session]
                 of_sessions[session] = session_cost = of_sessions[session] + fact.amount
                 run_cost = of_runs[run.id]
                 if run_cost is not None:
@@ -414,7 +412,7 @@ class _Usual:
                 decision.budget_name = ""  # with budgets nothing comes here
                 decision.fact, decision.like = fact, pattern.decision
                 ruling.decisions[place] = decision
-                rows.append(pattern.stored(fact, pattern.record(fact, run, session_cost, run_cost)))
+                rows.append(pattern.stored(fact, run, session_cost, run_cost))
             ruling.fresh += places
             where = trace_key(self._batch.tenant, trace_id)
             ruling.changes.replace[where] = pack_head(Head(), rows, self._now_ms)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.model import USAGE_CLASSES, Cost, Decision, Signature, Usage, counts_of
@@ -111,7 +111,6 @@ _PARTS = [
     f"spanledger.cost.{part}_usd" for part in ("input", "cache_read", "cache_write", "output", "other", "computed")
 ]
 _COST_PARTS = doubles(*_PARTS)
-_COST_AND_PARTS = doubles(*["spanledger.cost.usd", *_PARTS])
 _COST_REPORTED = double("spanledger.cost.reported_usd")
 _COST_SUBTREE = double("spanledger.cost.subtree_usd")
 _COST_SOURCE = text("spanledger.cost.source")
@@ -160,27 +159,82 @@ def encode(decision: Decision) -> bytes:
 
 def _encode_usual(decision: UsualDecision) -> bytes:
     """As `encode`, without making the fields of a usual call's decision."""
-    like, fact = decision.like, decision.fact
-    amount = fact.amount
-    given, cache_read, cache_write, output, other = fact.parts
-    usd = amount / USD
-    costs = _COST_AND_PARTS(usd, given / USD, cache_read / USD, cache_write / USD, output / USD, other / USD, usd)
-    pieces = [
-        _kind(like.kind, like.dialect, like.granularity),
-        _session(fact.session.id, fact.session.source, like.session_parent_id, like.session_closed),
-        _run(decision.run_id, decision.run_source),
-        _agent(like.agent_id, like.agent_parent_id, like.task_id, like.task_kind),
-        *[piece(count) for piece, count in zip(_USAGE, fact.counts, strict=False) if count is not None],
-        costs,
-        _provenance("computed", fact.price, fact.estimate, None),
-        *_totals(decision),
-        _origin(like.note, like.source),
-    ]
-    if like.aliases:
-        cost = like.cost if _TOTALS_ALONE.issuperset(like.aliases) else fact.cost
-        assert cost is not None
-        pieces += [ALIASES[alias](cost, amount) for alias in like.aliases if alias in ALIASES]
-    return b"".join(pieces)
+    like = decision.like
+    writer = _WRITERS.get(id(like))
+    if writer is None or writer.like is not like:
+        if len(_WRITERS) >= _MOST_WRITERS:
+            _WRITERS.clear()
+        writer = _WRITERS[id(like)] = _UsualWriter(like)
+    return writer.encode(decision)
+
+
+class _UsualWriter:
+    """Writes the attributes of usual calls that are like one another, with all that they have in common encoded once.
+
+    These are the calls of one pattern (`accounting.usual`): prices, which counts are told, and where the session was
+    named are the same for all of them.
+    """
+
+    def __init__(self, like: Decision) -> None:
+        assert like.usage is not None
+        assert like.cost is not None
+        self.like = like
+        told = [place for place, count in enumerate(counts_of(like.usage)) if count is not None]
+        self._counts = [(place, _USAGE[place]) for place in told]
+        self._heads: dict[tuple[str, str, str], bytes] = {}
+        aliases = [alias for alias in like.aliases if alias in ALIASES]
+        totals = aliases if _TOTALS_ALONE.issuperset(aliases) else []
+        self._aliases = [] if totals else aliases
+        self._numbers = len(totals)
+        after = _provenance("computed", like.cost.price, like.cost.estimate, None)
+        origin = _origin(like.note, like.source)
+        costs, keys = ("spanledger.cost.usd", *_PARTS), ("spanledger.session.cost_usd", "spanledger.run.cost_usd")
+        self._with_run = doubles(*costs, *keys, *totals, between={len(costs): after, len(costs) + 2: origin})
+        self._without = doubles(*costs, keys[0], *totals, between={len(costs): after, len(costs) + 1: origin})
+
+    def encode(self, decision: UsualDecision) -> bytes:
+        """Return the attributes of one of the calls."""
+        fact, run_cost = decision.fact, decision.run_cost
+        counts: Any = fact.counts
+        assert decision.session_cost is not None
+        head = fact.session.id, decision.run_id, decision.run_source
+        usd = fact.amount / USD
+        given, cache_read, cache_write, output, other = fact.parts
+        parts = given / USD, cache_read / USD, cache_write / USD, output / USD, other / USD
+        session, totals = decision.session_cost / USD, (usd,) * self._numbers
+        if run_cost is None:
+            costs = self._without(usd, *parts, usd, session, *totals)
+        else:
+            costs = self._with_run(usd, *parts, usd, session, run_cost / USD, *totals)
+        pieces = [
+            self._heads.get(head) or self._head(*head),
+            *[piece(counts[place]) for place, piece in self._counts],
+            costs,
+        ]
+        if self._aliases:
+            cost = fact.cost
+            assert cost is not None
+            pieces += [ALIASES[alias](cost, fact.amount) for alias in self._aliases]
+        return b"".join(pieces)
+
+    def _head(self, session: str, run: str, run_source: str) -> bytes:
+        like = self.like
+        if len(self._heads) >= _CACHED:
+            self._heads.clear()
+        head = self._heads[session, run, run_source] = b"".join(
+            (
+                _kind(like.kind, like.dialect, like.granularity),
+                _session(session, like.session_source, like.session_parent_id, like.session_closed),
+                _run(run, run_source),
+                _agent(like.agent_id, like.agent_parent_id, like.task_id, like.task_kind),
+            )
+        )
+        return head
+
+
+_MOST_WRITERS = 1024
+_WRITERS: dict[int, _UsualWriter] = {}
+"""By the identity of what calls are like, which the writer holds, so that it stays its own."""
 
 
 @lru_cache(_CACHED)

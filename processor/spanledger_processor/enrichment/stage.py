@@ -330,13 +330,24 @@ def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> byte
 
 def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Generator[None, None, bytes]:
     """Write a request in slices: yields after each `SLICE`, returns the request."""
-    for written, ((group, span), settled) in enumerate(_settled(reading, decisions)):
-        if written % SLICE == SLICE - 1:
+    request, own = reading.request, reading.own
+    written = 0
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for index, decision in decided.items():
+            written += 1
+            if written % SLICE == 0:
+                yield
+            place = places[index]
+            if place not in own:
+                request.append(*place, encode(decision))
+    for group, span, settled in _settled_own(reading, decisions):
+        written += 1
+        if written % SLICE == 0:
             yield
         if settled.moved or settled.left_out or settled.missed or settled.unreadable:
-            reading.request.replace(group, span, rewrite(reading.request.groups[group].items[span], settled))
+            request.replace(group, span, rewrite(request.groups[group].items[span], settled))
         elif settled.extra:
-            reading.request.append(group, span, settled.extra)
+            request.append(group, span, settled.extra)
     return (yield from reading.request.serializing())
 
 
@@ -355,27 +366,29 @@ def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision
 def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> dict[int, Settled]:
     """Return what `write` does to spans, by their places in the request counted over all groups."""
     first = reading.first_places()
-    return {first[group] + span: settled for (group, span), settled in _settled(reading, decisions)}
+    result = {
+        first[group] + span: Settled(encode(decision))
+        for places, decided in zip(reading.places, decisions, strict=True)
+        for (group, span), decision in ((places[index], decision) for index, decision in decided.items())
+        if (group, span) not in reading.own
+    }
+    return result | {first[group] + span: settled for group, span, settled in _settled_own(reading, decisions)}
 
 
-def _settled(
-    reading: Reading, decisions: Sequence[Mapping[int, Decision]]
-) -> Iterator[tuple[tuple[int, int], Settled]]:
-    """Yield what becomes of each span that was decided on, and of others with attributes to move aside."""
-    left = set(reading.own)
-    for places, decided in zip(reading.places, decisions, strict=True):
-        for index, decision in decided.items():
-            place = places[index]
-            encoded = encode(decision)
-            if place not in left:
-                yield place, Settled(encoded)
-                continue
-            left.discard(place)
-            yield place, _settle(reading, place, encoded)
-    for place in sorted(left):
-        settled = _settle(reading, place, b"")
-        if settled.forged_places or settled.unreadable:
-            yield place, settled
+def _settled_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Iterator[tuple[int, int, Settled]]:
+    """Yield what becomes of each span that may have attributes which only Spanledger writes: group, place, and that."""
+    if not reading.own:
+        return
+    decided = {
+        places[index]: decision
+        for places, of_batch in zip(reading.places, decisions, strict=True)
+        for index, decision in of_batch.items()
+    }
+    for place in sorted(reading.own):
+        decision = decided.get(place)
+        settled = _settle(reading, place, b"" if decision is None else encode(decision))
+        if decision is not None or settled.forged_places or settled.unreadable:
+            yield *place, settled
 
 
 def _settle(reading: Reading, place: tuple[int, int], decided: bytes) -> Settled:

@@ -21,7 +21,7 @@ _PACKER = _Packer()
 def pack(row: Any) -> bytes:
     """`row` in msgpack. Text may hold lone surrogates; an integer beyond 64 bits is written as decimal text."""
     try:
-        return cast(bytes, _PACKER.pack(row))
+        return _PACKER.pack(row)  # type: ignore[no-any-return]
     except (OverflowError, UnicodeEncodeError):
         return cast(bytes, msgpack.packb(_narrow(row), unicode_errors="surrogatepass"))
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from spanledger_processor.otlp.wire import LENGTH, finished, write_varint
+from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, finished, write_varint
 
 INT64 = range(-(2**63), 2**63)
 
@@ -25,8 +26,9 @@ _SPAN_ATTRIBUTES = 9
 _STRING, _BOOL, _INT, _DOUBLE = b"\x0a", b"\x10", b"\x18", b"\x21"
 """Tags of AnyValue's fields."""
 _LENGTHS_CACHED = 4096
-_SMALL = 128
-"""Numbers of one byte, nearly every second one, are kept whole."""
+_THREE_BYTES = struct.Struct("<HB").pack
+"""A varint of three bytes: the first two as they stand, and the last."""
+_NOTHING: Mapping[int, bytes] = MappingProxyType({})
 
 
 def delimited(number: int, content: bytes) -> bytes:
@@ -47,11 +49,13 @@ def text(key: str) -> Callable[[str], bytes]:
 def integer(key: str) -> Callable[[int], bytes]:
     """Write int attributes named `key`, in the range of int64."""
     prefixes = [_prefix(key, _INT, size) for size in range(11)]
-    small = [prefixes[1] + write_varint(value) for value in range(_SMALL)]
+    _, one, two, three, *_ = prefixes
 
     def piece(value: int) -> bytes:
-        if 0 <= value < _SMALL:
-            return small[value]
+        if 0 <= value < 0x20_0000:
+            if value < 0x4000:
+                return (one if value < 0x80 else two) + SHORT_VARINTS[value]
+            return three + _THREE_BYTES(value & 0x7F | value << 1 & 0x7F00 | 0x8080, value >> 14)
         content = write_varint(value & 0xFFFF_FFFF_FFFF_FFFF)
         return prefixes[len(content)] + content
 
@@ -68,14 +72,23 @@ def double(key: str) -> Callable[[float], bytes]:
     return piece
 
 
-def doubles(*keys: str) -> Callable[..., bytes]:
-    """Write double attributes named `keys`, one value each, in one go."""
-    prefixes: list[bytes | float] = [_prefix(key, _DOUBLE, 8) for key in keys]
-    pack = struct.Struct("<" + "".join(f"{len(_prefix(key, _DOUBLE, 8))}sd" for key in keys)).pack
+def doubles(*keys: str, between: Mapping[int, bytes] = _NOTHING) -> Callable[..., bytes]:
+    """Write double attributes named `keys`, one value each, in one go.
+
+    `between` are other encoded attributes, by the number of values that they stand behind.
+    """
+    prefixes: list[bytes | float] = [
+        between.get(number, b"") + _prefix(key, _DOUBLE, 8) for number, key in enumerate(keys)
+    ]
+    prefixes.append(between.get(len(keys), b""))
+    sizes = [len(prefix) for prefix in prefixes if isinstance(prefix, bytes)]
+    pack = struct.Struct("<" + "d".join(f"{size}s" for size in sizes)).pack
+    places: list[bytes | float] = [0.0] * (2 * len(keys) + 1)
+    places[::2] = prefixes
 
     def piece(*values: float) -> bytes:
-        arguments: list[bytes | float] = prefixes + prefixes  # a place for each prefix and the value behind it
-        arguments[::2], arguments[1::2] = prefixes, values
+        arguments = places.copy()
+        arguments[1::2] = values
         return pack(*arguments)
 
     return piece

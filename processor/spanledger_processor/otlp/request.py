@@ -27,7 +27,7 @@ from spanledger_processor.otlp.envelope import (
     reading_envelope,
     reading_groups,
 )
-from spanledger_processor.otlp.wire import LENGTH, fields, finished, read_varint, write_varint
+from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, fields, finished, read_varint, write_varint
 
 SLICE_ITEMS = 4096
 """Items written between two pauses: a few milliseconds."""
@@ -55,7 +55,8 @@ class TraceRequest:
         extras = self._extras.get(group)
         if extras is None:
             extras = self._extras[group] = {}
-        extras[span] = extras[span] + extra if span in extras else extra
+        if extras.setdefault(span, extra) is not extra:
+            extras[span] += extra
 
     def replace(self, group: int, span: int, content: bytes) -> None:
         """Put the encoded span `content` in the place of the one at groups[group].items[span]."""
@@ -254,9 +255,11 @@ def _edit(body: bytes, start: int, end: int, extras: Mapping[int, bytes], replac
             joined.append(b"".join(pieces))
             pieces.clear()
             yield
-        if place in extras:
-            extra = extras[place]
-            pieces += (body[copied:tag_end], write_varint(at - content + len(extra)), body[content:at], extra)
+        extra = extras.get(place)
+        if extra is not None:
+            size = at - content + len(extra)
+            length = SHORT_VARINTS[size] if size < 0x4000 else write_varint(size)
+            pieces += (body[copied:tag_end], length, body[content:at], extra)
             copied = at
         elif place in replaced:
             pieces += (body[copied:tag_end], write_varint(len(replaced[place])), replaced[place])

@@ -18,7 +18,11 @@ class MalformedError(ValueError):
 
 VARINT, FIXED64, LENGTH, START_GROUP, END_GROUP, FIXED32 = range(6)
 
-_ONE_BYTE = tuple(bytes((number,)) for number in range(0x80))
+SHORT_VARINTS = (
+    *(bytes((number,)) for number in range(0x80)),
+    *(bytes((number & 0x7F | 0x80, number >> 7)) for number in range(0x80, 0x4000)),
+)
+"""The numbers below 16,384 as varints: nearly all lengths, and most counts."""
 _FIXED = {FIXED64: 8, FIXED32: 4}
 _MAX_LENGTH = 2**31 - 1
 _MAX_GROUPS = 100
@@ -59,10 +63,8 @@ def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
 
 def write_varint(number: int) -> bytes:
     """Return `number` (>= 0) in as few bytes as it takes; nearly all lengths and counts take three at most."""
-    if number < 0x80:
-        return _ONE_BYTE[number]
     if number < 0x4000:
-        return bytes((number & 0x7F | 0x80, number >> 7))
+        return SHORT_VARINTS[number]
     if number < 0x20_0000:
         return bytes((number & 0x7F | 0x80, number >> 7 & 0x7F | 0x80, number >> 14))
     out = bytearray()
