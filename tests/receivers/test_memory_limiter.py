@@ -46,7 +46,27 @@ def test_a_reservation_settles_at_the_size_found() -> None:
     assert whole.held == 10
 
 
-@given(st.lists(st.tuples(st.sampled_from(["grow", "resize", "release"]), st.integers(0, 4), st.integers(0, 12))))
+def test_what_a_request_takes_is_held_as_far_as_others_keep_half() -> None:
+    whole, told = budget(100)
+    mine, other = Reservation(whole, "a"), Reservation(whole, "b")
+    assert mine.grow(10)
+    mine.hold(30)
+    assert other.grow(10)
+    mine.hold(500)
+    assert whole.held == 50
+    assert other.grow(50)
+    mine.hold(600)
+    assert whole.held == 100
+    mine.hold(20)
+    mine.hold(21)
+    assert whole.held == 80
+    mine.release()
+    assert told == [10, 30, 40, 50, 100, 80, 60]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["grow", "resize", "release", "hold"]), st.integers(0, 4), st.integers(0, 12)))
+)
 def test_whatever_claims_do_the_sum_is_right(steps: list[tuple[str, int, int]]) -> None:
     whole, _ = budget(20)
     claims = [Reservation(whole) for _ in range(5)]
@@ -56,6 +76,11 @@ def test_whatever_claims_do_the_sum_is_right(steps: list[tuple[str, int, int]]) 
             sizes[number] += size
         elif step == "resize" and claims[number].resize(size):
             sizes[number] = size
+        elif step == "hold":
+            before = whole.held
+            claims[number].hold(size)
+            sizes[number] += whole.held - before
+            assert sizes[number] <= size
         elif step == "release":
             claims[number].release()
             sizes[number] = 0
@@ -85,6 +110,18 @@ async def test_a_request_is_charged_twice_while_it_is_delivered_and_freed_as_it_
         receivers.pipeline.gate.set()
         await first
         assert receivers.seen.held == 0
+
+
+async def test_what_the_pipeline_says_that_a_request_takes_is_counted() -> None:
+    async with opened() as doors:
+        doors.pipeline.gate.clear()
+        doors.pipeline.takes = 12345
+        first = asyncio.create_task(doors.export("traces", traces(payload=1000)))
+        await doors.pipeline.begun.get()
+        assert doors.seen.held == 12345
+        doors.pipeline.gate.set()
+        await first
+        assert doors.seen.held == 0
 
 
 FULL = {

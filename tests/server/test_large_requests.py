@@ -268,7 +268,7 @@ async def test_a_small_request_does_not_wait_for_a_large_one() -> None:
 
 
 async def test_a_large_request_is_accounted_for_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 50)
+    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 100)
     stage = Stage()
     assert await stage.take(large(420)) == ACCEPTED
     assert stage.ledger.units == 9
@@ -281,12 +281,22 @@ async def test_where_the_ledger_fails_on_the_way_every_span_says_what_became_of_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The sum over spans stays the ledger's; the sender's retry of a part that failed counts it then."""
-    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 50)
+    monkeypatch.setattr(handler_module, "_ACCOUNTED_AT_ONCE", 100)
     stage = Stage(Ledger(full_after=2))
     await stage.take(large(200))
     spans = stage.spans(stage.delivery.bodies[0])
     assert Counter(span.get("spanledger.cost.unpriced", "") for span in spans) == {"": 100, "not_accounted": 100}
     assert stage.cost() == pytest.approx(sum(span.get("spanledger.cost.usd", 0.0) for span in spans))
+
+
+@pytest.mark.parametrize("spans", [1, 100])
+async def test_what_a_request_takes_is_told_with_copies_and_what_was_read_of_it(spans: int) -> None:
+    """Spans grow to several times their size, and a large request's are all read before the first is written."""
+    stage, told, body = Stage(), list[int](), large(spans)
+    deadline = asyncio.get_running_loop().time() + 60
+    assert await stage.handler.handle("traces", body, {}, deadline, hold=told.append) == ACCEPTED
+    read = [3 * len(body) + spans * 4096] if spans > 20 else []
+    assert told == [*read, 2 * len(stage.delivery.bodies[0])]
 
 
 async def test_large_requests_wait_for_each_other_and_their_senders_take_turns() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +17,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from spanledger_exporters.interface import ACCEPTED, Result, Signal
 from spanledger_processor.config.receivers import OtlpReceiver
 from spanledger_processor.receivers import Otlp
+from spanledger_processor.receivers.driver import no_matter
 
 METHODS: Mapping[Signal, str] = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -49,6 +50,8 @@ class FakePipeline:
     first: list[Result] = field(default_factory=list)
     handled: list[Handled] = field(default_factory=list)
     begun: asyncio.Queue[None] = field(default_factory=asyncio.Queue)
+    takes: int = 0
+    """Bytes that it says each request takes."""
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
@@ -64,8 +67,11 @@ class FakePipeline:
         sender: str = "",
         *,
         trusted: bool = False,
+        hold: Callable[[int], None] = no_matter,
     ) -> Result:
         """Implements `receivers.driver.Pipeline`."""
+        if self.takes:
+            hold(self.takes)
         left = deadline - asyncio.get_running_loop().time()
         self.handled.append(Handled(signal, body, headers, left, trusted, sender))
         self.begun.put_nowait(None)

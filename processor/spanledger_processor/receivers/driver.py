@@ -50,6 +50,10 @@ _TRACE_ID = b"\x0a\x10"
 """Tag of a span's field 1, length-delimited, and the length of a trace id."""
 
 
+def no_matter(_: int) -> None:
+    """Do nothing: nobody counts what a request takes."""
+
+
 class Pipeline(Protocol):
     """Everything behind the receivers: one request in, one result back."""
 
@@ -62,11 +66,13 @@ class Pipeline(Protocol):
         sender: str = "",
         *,
         trusted: bool = False,
+        hold: Callable[[int], None] = no_matter,
     ) -> Result:
         """Take one encoded export request (protobuf) through to the exporters by `deadline` (event-loop time).
 
         `headers` are the request's, with lower-case names and no credentials; `sender` is the host it came from;
-        `trusted` says that marks of another instance are believed.
+        `trusted` says that marks of another instance are believed; `hold` is told how many bytes the request takes
+        from then on, copies and what was read of it included.
         Once begun, a call runs to its end: the sender going away does not cancel it.
 
         Raises:
@@ -173,7 +179,8 @@ class RequestDriver:
         deadline = asyncio.get_running_loop().time() + seconds - margin
         if handle is None:
             assert self._pipeline is not None
-            handle = partial(self._pipeline.handle, sender=request.sender, trusted=request.trusted)
+            sender, trusted = request.sender, request.trusted
+            handle = partial(self._pipeline.handle, sender=sender, trusted=trusted, hold=reservation.hold)
         work = asyncio.create_task(self._handle(request, reservation, deadline, handle))
         self._under_way.add(work)
         work.add_done_callback(self._under_way.discard)

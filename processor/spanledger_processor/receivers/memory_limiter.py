@@ -59,6 +59,18 @@ class Reservation:
             self._limiter.change(more, self._sender)
         return True
 
+    def hold(self, size: int) -> None:
+        """Hold `size` bytes in all where that is taken already; of more, as much as leaves half of the limit:
+        a quarter for others, and a quarter without which nobody's message is read.
+        """
+        limiter = self._limiter
+        more = size - self._size
+        if more > 0:
+            more = min(more, max(0, limiter.limit // 2 - limiter.held))
+        if more:
+            self._size += more
+            limiter.change(more, self._sender)
+
     def _has_room_for(self, more: int) -> bool:
         limiter = self._limiter
         return limiter.has_room_for(more) and limiter.share_allows(more, self._size, self._sender)

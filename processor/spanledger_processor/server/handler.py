@@ -25,6 +25,7 @@ from spanledger_processor.model import Decision
 from spanledger_processor.otlp.envelope import has_more_than
 from spanledger_processor.otlp.request import count_log_records, counting_data_points
 from spanledger_processor.otlp.wire import MalformedError, finished
+from spanledger_processor.receivers.driver import COPIES, no_matter
 from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
 from spanledger_processor.server.rate_limits import RateLimitedError, RateLimits
 
@@ -39,6 +40,11 @@ worked on in slices, one at a time, and their senders take turns. What is smalle
 is worked on at once: sliced, all that are under way would end late.
 """
 
+_LARGE_COPIES = 3
+"""Times that a large request is held while it is worked on: as it came, its spans, and with what was appended."""
+_FACT_BYTES = 4096
+"""What is held of each span that is accounted for, until its request is written."""
+
 _LARGE_KNOWN = 64
 """Large requests that are known to have been accepted."""
 _LARGE_SECONDS = 20.0
@@ -49,7 +55,9 @@ _LATE = Result(Verdict.RETRYABLE, "still being worked on")
 _LEAST_PART = 2
 """Bytes of an empty resource, scope or span."""
 _ACCOUNTED_AT_ONCE = 1024
-"""Spans of one unit of work: the ledger serves others between two."""
+"""Spans of one unit of work: the ledger serves others between two. Of a large request half as many, so that others, who
+wait for one under way and then for their own, are served soon.
+"""
 
 
 class StageObserver(Protocol):
@@ -111,6 +119,7 @@ class Handler:
         sender: str = "",
         *,
         trusted: bool = False,
+        hold: Callable[[int], None] = no_matter,
     ) -> Result:
         """Take one export request through; raises MalformedError for bytes or headers of no such request.
 
@@ -125,7 +134,7 @@ class Handler:
                 await self._limits.admit(sender, headers, len(body))
         except RateLimitedError as limited:
             return self._limited(limited)
-        through = partial(self._through, trusted=trusted)
+        through = partial(self._through, trusted=trusted, hold=hold)
         if signal != "traces" or not _is_large(body):
             return await through(signal, request_id, body, headers, deadline, sender, large=False)
         key = request_id + _digest(frozenset(headers.items()))  # the tenant may stand in a header
@@ -162,19 +171,24 @@ class Handler:
         *,
         large: bool,
         trusted: bool,
+        hold: Callable[[int], None],
     ) -> Result:
         """Enrich and deliver; after a `large` request the exporters get time also where the deadline has passed."""
         made = made_spans = None
         try:
             if signal == "traces":
-                body, items = await self._enrich(body, headers, sender, large=large, trusted=trusted)  # frees what came
+                enriched = self._enrich(body, headers, sender, large=large, trusted=trusted, hold=hold)
+                body, items = await enriched  # frees what came
             elif signal == "logs":
                 items, made = await self._make(body, headers, sender)
             else:
                 items = await _work(counting_data_points(body), _is_large(body))
             self._observer.received(signal, items)
             if made is not None:
-                made_spans = await self._enrich(made, headers, sender, large=_is_large(made))
+                beside = len(body)
+                made_spans = await self._enrich(
+                    made, headers, sender, large=_is_large(made), hold=lambda size: hold(size + beside)
+                )
         except UnansweredError:
             return _UNANSWERED
         except RateLimitedError as limited:
@@ -182,6 +196,7 @@ class Handler:
         if large:
             deadline = max(deadline, asyncio.get_running_loop().time() + _LARGE_SECONDS)
         body = await self._redacted(signal, body)
+        hold(COPIES * (len(body) + (0 if made_spans is None else len(made_spans[0]))))
         sends = [self._delivery.deliver(signal, request_id, body, deadline, items)]
         if made_spans is not None:
             spans, count = await self._redacted("traces", made_spans[0]), made_spans[1]
@@ -222,7 +237,14 @@ class Handler:
         return reading.records, reading.traces
 
     async def _enrich(
-        self, body: bytes, headers: Mapping[str, str], sender: str, *, large: bool, trusted: bool = False
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        sender: str,
+        *,
+        large: bool,
+        trusted: bool = False,
+        hold: Callable[[int], None] = no_matter,
     ) -> tuple[bytes, int]:
         """Return the enriched bytes and how many spans they hold; after a failure of ours the bytes as they came."""
         items = 0
@@ -230,9 +252,13 @@ class Handler:
             async with self._lock.held(sender, large=large):
                 reading = await _work(self._stage.reading(body, headers, self._now_ns(), trusted=trusted), large)
                 items = reading.request.span_count
+                if large:
+                    facts = sum(len(batch.facts) for batch in reading.batches)
+                    hold(_LARGE_COPIES * len(body) + facts * _FACT_BYTES)
                 if self._limits is not None:
                     await self._limits.admit_names(sender, reading.batches)
-                decisions = [await self.account(batch) for batch in reading.batches]
+                most = _ACCOUNTED_AT_ONCE // 2 if large else 0
+                decisions = [await self.account(batch, most) for batch in reading.batches]
                 out = await _work(writing(reading, decisions), large)
                 self._observer.enriched(reading)
                 if large:
