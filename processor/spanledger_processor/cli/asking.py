@@ -1,4 +1,4 @@
-"""Where a command asks: the ledger on this machine's disk, or a running instance over HTTP; both by the same routes."""
+"""The ledger that a command asks: on this machine's disk, or an instance's over HTTP; both by the same routes."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """What the options of a reading command say of where to ask, and whose ledger."""
+class Target:
+    """The options of a command that select the ledger: a configuration or an endpoint, and the tenant."""
 
     path: ConfigFiles
     sets: tuple[str, ...]
@@ -52,8 +52,7 @@ class Where:
     def remote(self) -> str | None:
         """Return the URL of the instance to ask; None for the ledger on disk.
 
-        What stands on the command line goes before the environment: --endpoint, else --config and --set, else the
-        variable.
+        The command line takes precedence over the environment: --endpoint, else --config and --set, else the variable.
         """
         if self.endpoint:
             return _url(self.endpoint)
@@ -66,7 +65,7 @@ class Where:
         return configured(self.path, self.sets)
 
     def open(self) -> QuerySource:
-        """Return what answers, or end the command."""
+        """Return the ledger to ask, or end the command."""
         remote = self.remote
         if remote is not None:
             return Instance(remote, _headers(self._api_if_known()), self.tenant)
@@ -108,11 +107,11 @@ def rows_of(
 
 
 def asks(command: _Command) -> _Command:
-    """Give a command --endpoint, --config, --set and --tenant; it gets them as one `Where`."""
+    """Give a command --endpoint, --config, --set and --tenant; it gets them as one `Target`."""
 
     @wraps(command)
     def asking(path: ConfigFiles, sets: tuple[str, ...], endpoint: str | None, tenant: str, **options: Any) -> Any:
-        return command(where=Where(path, sets, endpoint, tenant), **options)
+        return command(target=Target(path, sets, endpoint, tenant), **options)
 
     for option in (
         click.option("--tenant", default="", metavar="NAME", help="Whose ledger; the default tenant if not given."),

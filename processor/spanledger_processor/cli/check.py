@@ -78,7 +78,7 @@ def check(path: ConfigFiles, sets: tuple[str, ...], *, syntax: bool, connect: bo
 
 
 def _end(problems: list[str], *, as_json: bool) -> NoReturn:
-    """Tell what is wrong, and end the command."""
+    """Print the problems, and end the command."""
     if as_json:
         show_json({"valid": False, "problems": problems})
     else:
@@ -89,27 +89,27 @@ def _end(problems: list[str], *, as_json: bool) -> NoReturn:
 
 def unusable(config: Config) -> Iterator[str]:
     """Yield, with its path in the configuration, each file and folder that cannot be used as it stands there."""
-    for where, listener in config.listeners.items():
+    for path, listener in config.listeners.items():
         tls = getattr(listener, "tls", None)
         if isinstance(tls, ServerTls):
-            yield from _certificates(tls, f"{where}.tls")
+            yield from _certificates(tls, f"{path}.tls")
     yield from _folder(config.state.path, "state.path")
     for name, settings in config.exporters.items():
         yield from _of_exporter(f"exporters.{name}", name, settings)
 
 
-def _certificates(tls: ServerTls, where: str) -> Iterator[str]:
+def _certificates(tls: ServerTls, path: str) -> Iterator[str]:
     from spanledger_processor.receivers.auth import ServerCertificates  # brings gRPC along
 
     try:
-        ServerCertificates(tls, where)
+        ServerCertificates(tls, path)
     except OSError as error:
         yield str(error)
 
 
-def _of_exporter(where: str, name: str, settings: ExporterSettings) -> Iterator[str]:
+def _of_exporter(path: str, name: str, settings: ExporterSettings) -> Iterator[str]:
     if isinstance(settings, FileSettings):
-        yield from _folder(Path(settings.path).expanduser().parent, f"{where}.path")
+        yield from _folder(Path(settings.path).expanduser().parent, f"{path}.path")
     if not isinstance(settings, NetworkSettings):
         return
     from spanledger_exporters import tls  # brings ssl along
@@ -119,21 +119,21 @@ def _of_exporter(where: str, name: str, settings: ExporterSettings) -> Iterator[
     except DestinationError as error:
         yield str(error)
     if settings.dead_letter is not None:
-        yield from _folder(Path(settings.dead_letter).expanduser().parent, f"{where}.dead_letter")
+        yield from _folder(Path(settings.dead_letter).expanduser().parent, f"{path}.dead_letter")
     if settings.sending_queue.enabled and settings.sending_queue.storage is not None:
-        yield from _folder(Path(settings.sending_queue.storage), f"{where}.sending_queue.storage")
+        yield from _folder(Path(settings.sending_queue.storage), f"{path}.sending_queue.storage")
 
 
-def _folder(folder: Path, where: str) -> Iterator[str]:
-    """Yield what is in the way of writing in a folder, or of making it."""
+def _folder(folder: Path, path: str) -> Iterator[str]:
+    """Yield the reason why a folder can neither be written nor made, if there is one."""
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
     if not there.is_dir():
-        yield f"{where}: {there} is no folder"
+        yield f"{path}: {there} is no folder"
     elif not os.access(there, os.W_OK | os.X_OK):
         built = "" if there == folder else f" and {folder} cannot be made"
-        yield f"{where}: {there} may not be written by this user{built}"
+        yield f"{path}: {there} may not be written by this user{built}"
 
 
 async def _connections(config: Config) -> list[Connection]:

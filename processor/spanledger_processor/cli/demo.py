@@ -30,14 +30,14 @@ from spanledger_processor.telemetry.log import set_up
 
 _TENANT = tenant_hash("")
 RUN_KEY = "service.name"
-"""What names a run in the demo: the recorded agents name none."""
+"""The key of runs in the demo: the recorded agents name none."""
 
 _WIDEST = 40
 """Characters of an id that are shown."""
 
 
 class Board:
-    """Looks at the ledger and at the file that the spans are written to."""
+    """Tables of the ledger, and of the file that the spans are written to."""
 
     def __init__(self, ledger: LedgerWriter, file: Path) -> None:
         self._ledger = ledger
@@ -49,7 +49,7 @@ class Board:
         self._silent: Counter[str] = Counter()
 
     def look(self, name: str) -> None:
-        """Take in what has been written since the last look; `name` says what was sent."""
+        """Read what has been written since the last call; `name` is the recording that was sent."""
         if name not in self._seen:
             self._seen.append(name)
         with self._file.open("rb") as file:
@@ -57,7 +57,7 @@ class Board:
                 self._note(attributes)
 
     def shown(self) -> RenderableType:
-        """Return all of it, as tables."""
+        """Return everything as tables."""
         with self._ledger.snapshot() as reader:
             sessions, runs = queries.sessions(reader, _TENANT), queries.runs(reader, _TENANT)
             total = queries.total(reader, _TENANT)
@@ -146,7 +146,7 @@ _SERVICES = {
 }
 _FREE_PORT = "127.0.0.1:0"
 _PAUSE = 0.4
-"""Seconds between requests where somebody watches."""
+"""Seconds between requests on a terminal."""
 _TIMEOUT = 20.0
 
 _SETTINGS = 'endpoint: "BACKEND:4317", tls: {insecure: true}, signals: [traces]'
@@ -191,11 +191,12 @@ async def _demo(folder: Path, *, pause: float) -> None:
         ],
     )
     out = console()
-    async with running(config) as built:
-        board = Board(built.ledger, file)
-        out.print(Text(f"Spanledger listens on {built.addresses['OTLP/gRPC']} (OTLP/gRPC), its state is in {folder}."))
+    async with running(config) as instance:
+        address = instance.addresses["OTLP/gRPC"]
+        board = Board(instance.ledger, file)
+        out.print(Text(f"Spanledger listens on {address} (OTLP/gRPC), its state is in {folder}."))
         with Live(board.shown(), console=out, refresh_per_second=8) if out.is_terminal else nullcontext() as live:
-            async for name in _replay(built, pause):
+            async for name in _replay(instance, pause):
                 board.look(name)
                 if live is not None:
                     live.update(board.shown(), refresh=True)
@@ -204,9 +205,9 @@ async def _demo(folder: Path, *, pause: float) -> None:
     out.print(Text(_CLOSING.format(file=file, settings=_SETTINGS)), soft_wrap=True)
 
 
-async def _replay(made: Running, pause: float) -> AsyncIterator[str]:
+async def _replay(instance: Running, pause: float) -> AsyncIterator[str]:
     """Send every recorded request; gives the name of each once it is answered."""
-    async with grpc.aio.insecure_channel(made.addresses["OTLP/gRPC"]) as channel:
+    async with grpc.aio.insecure_channel(instance.addresses["OTLP/gRPC"]) as channel:
         for name, signal, body in _captures():
             export = channel.unary_unary(_SERVICES[signal], None, None)
             await export(body, timeout=_TIMEOUT)

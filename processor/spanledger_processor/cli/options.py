@@ -25,7 +25,7 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def configuration(command: _Command) -> _Command:
-    """--config and --set."""
+    """Give a command --config and --set."""
     for option in (
         click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Set one key, over what the file says."),
         click.option(
@@ -42,12 +42,12 @@ def configuration(command: _Command) -> _Command:
 
 
 def as_json(command: _Command) -> _Command:
-    """--json."""
+    """Give a command --json."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")(command)
 
 
 def logs(command: Callable[..., None]) -> Callable[..., None]:
-    """--log-level and --log-format, for commands that write a log: to standard error."""
+    """Give a command that writes a log (to standard error) --log-level and --log-format."""
 
     @click.option(
         "--log-level", type=click.Choice(LEVELS), default="info", show_default=True, help="Lines below it are left out."
@@ -64,7 +64,7 @@ def logs(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def configured(path: ConfigFiles, sets: Sequence[str]) -> Config:
-    """Return the configuration, or the end of the command with exit code 2 and every mistake on a line of its own."""
+    """Return the configuration, or end the command with exit code 2 and every mistake on a line of its own."""
     try:
         return load(found_config(path), sets)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""`spanledger serve`: the stage in the pipeline."""
+"""`spanledger serve`: the processor, its receivers and exporters, as one process or several."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ ReadConfig: TypeAlias = Callable[[], Config]
 """Reads the configuration anew; raises ConfigError."""
 
 _YOUNG = 50_000
-"""Objects made before the collector looks: requests free theirs by counting, and seldom make rings."""
+"""New objects that start a collection: requests free theirs by reference counts, and seldom make cycles."""
 _YOUNG_RUNS = 3
-"""Of them before it looks again at what they left: 200,000 objects, 50 ms."""
+"""Collections of new objects before one of those that they left: 200,000 objects, 50 ms."""
 _NEVER = 2**31 - 1
 _FULL_COLLECTION_S = 300.0
 _MANY_OBJECTS = 200_000
@@ -49,8 +49,8 @@ _MANY_OBJECTS = 200_000
 would take long, and they will be gone soon."""
 _POSTPONED_S, _MOST_POSTPONED = 10.0, 60
 _SWITCH_S = 0.001
-"""How long the event loop waits, each time that it comes back to the interpreter, for the thread of the ledger that
-computes: a request comes back some ten times. Python's own is five times as long.
+"""Seconds until the ledger's computing thread yields the interpreter to the event loop, which asks some ten times
+a request. Python's default is five times as long.
 """
 
 
@@ -102,9 +102,9 @@ def serve(
 async def _serve(config: Config, read: ReadConfig) -> None:
     stop, reload = _signals()
     log.info("spanledger %s", version("spanledger"))
-    async with running(config) as built:
-        _announce(config, built.addresses)
-        async with _tuned_interpreter(), _reloading(reload, read, built.reloadable.reload):
+    async with running(config) as process:
+        _announce(config, process.addresses)
+        async with _tuned_interpreter(), _reloading(reload, read, process.reloadable.reload):
             await stop.wait()
         log.info("stopping: no more requests are taken, those under way end")
     log.info("stopped")
@@ -114,16 +114,16 @@ async def _serve_several(config: Config, command: Sequence[str], workers: int, r
     """Supervise a ledger process and workers."""
     stop, reload = _signals()
     log.info("spanledger %s, %d workers", version("spanledger"), workers)
-    async with supervised(config, command, workers) as built:
-        _announce(config, {LISTENERS[path]: endpoint for path, endpoint in built.endpoints.items()})
-        async with _reloading(reload, read, built.reload):
+    async with supervised(config, command, workers) as supervisor:
+        _announce(config, {LISTENERS[path]: endpoint for path, endpoint in supervisor.endpoints.items()})
+        async with _reloading(reload, read, supervisor.reload):
             await stop.wait()
         log.info("stopping: no more requests are taken, those under way end")
     log.info("stopped")
 
 
 async def _serve_part(config: Config, part: str, workers: int, link: str, ready_fd: int, read: ReadConfig) -> None:
-    """Be the ledger process or a worker, until told to stop or the supervisor has gone."""
+    """Run the ledger process or a worker until a stop signal, or until the supervisor has gone."""
     stop, reload = _signals()
     stdin = sys.stdin.fileno()
 
@@ -157,7 +157,7 @@ def _command() -> list[str]:
 
 
 def _signals() -> tuple[asyncio.Event, asyncio.Event]:
-    """Return what the first signal to stop sets (the second one does what it does by default), and what SIGHUP sets."""
+    """Return the events of a stop signal (a second one has its default effect) and of SIGHUP."""
     stop, reload, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
     def told(which: signal.Signals) -> None:
@@ -172,14 +172,14 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
 
 @asynccontextmanager
 async def _reloading(
-    told: asyncio.Event, read: ReadConfig, apply: Callable[[Config], Awaitable[None]]
+    requested: asyncio.Event, read: ReadConfig, apply: Callable[[Config], Awaitable[None]]
 ) -> AsyncIterator[None]:
-    """Inside the block, read the configuration again and apply it each time that `told` is set."""
+    """Inside the block, read the configuration again and apply it each time that `requested` is set."""
 
     async def reload() -> None:
         while True:
-            await told.wait()
-            told.clear()
+            await requested.wait()
+            requested.clear()
             try:
                 await apply(await asyncio.to_thread(read))
             except (ConfigError, ReloadError) as error:
@@ -219,11 +219,11 @@ def collect_or_postpone(postponed: int) -> int:
 
 @asynccontextmanager
 async def _tuned_interpreter() -> AsyncIterator[None]:
-    """Inside the block, let Python itself hold up the event loop as little as it can.
+    """Tune the interpreter inside the block so that it blocks the event loop as briefly as possible.
 
-    The garbage collector keeps away from what was made at the start, and from full runs at any time: one looks
-    at every object there is, a quarter of a second for a request of 100,000 spans, and nothing else goes on meanwhile.
-    It finds only rings that lived long, which are few; so it has a time of its own. Threads give way sooner.
+    The garbage collector skips the objects that exist at the start, and makes no full collections by itself: one visits
+    every object, a quarter of a second for a request of 100,000 spans, and blocks everything meanwhile. It frees only
+    long-lived reference cycles, which are few, so it runs at intervals. Threads switch sooner.
     """
     gc.collect()
     gc.freeze()

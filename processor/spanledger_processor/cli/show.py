@@ -83,16 +83,16 @@ def _fitting(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, A
 def _holds_whole_ids(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> bool:
     """Return whether the first column and all numbers stand on one line each, and other text has room to wrap."""
     needed = 0
-    for place, (heading, text, number) in enumerate(columns):
+    for index, (heading, text, number) in enumerate(columns):
         widest = max((cell_len(plain(text(row))) for row in rows), default=0)
-        whole = _stays_whole(place, heading, number=number)
+        whole = _stays_whole(index, heading, number=number)
         needed += max(cell_len(heading), widest if whole else min(widest, _NARROWEST)) + _BETWEEN
     return needed <= out.width + _BETWEEN
 
 
-def _stays_whole(place: int, heading: str, *, number: bool) -> bool:
+def _stays_whole(index: int, heading: str, *, number: bool) -> bool:
     """Return whether a column is never folded: numbers, and what people copy."""
-    return number or not place or heading == "model"
+    return number or not index or heading == "model"
 
 
 def _print_paragraphs(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> None:
@@ -114,8 +114,8 @@ def _made(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]])
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for place, (heading, _, number) in enumerate(columns):
-        whole = _stays_whole(place, heading, number=number)
+    for index, (heading, _, number) in enumerate(columns):
+        whole = _stays_whole(index, heading, number=number)
         built.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=whole)
     for result in rows:
         built.add_row(*(Text(plain(text(result))) for _, text, _ in columns))
@@ -147,7 +147,7 @@ def plain(text: str) -> str:
 
 
 def money(amount: float | None) -> str:
-    """USD for people: cents where there are hundreds of dollars, millionths where there are few."""
+    """Return USD for people: cents from 100 dollars on, millionths below."""
     if amount is None:
         return "-"
     return f"${amount:,.2f}" if abs(amount) >= 100 else f"${amount:,.6f}"
@@ -167,7 +167,7 @@ def count(number: int | None) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """So many of something."""
+    """Return a number with its noun, such as `3 calls`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
@@ -287,7 +287,7 @@ MODEL_COST: Sequence[Column] = (
 
 
 def described(rows: Sequence[dict[str, Any]]) -> list[Column]:
-    """Return columns of the names that a source gives its sessions, where it gives any."""
+    """Return the columns of names and projects, where a source gives its sessions any."""
     return [(name, partial(_described, name), False) for name in ("name", "project") if any(name in r for r in rows)]
 
 
@@ -300,7 +300,7 @@ def _when(time: str | None) -> str:
 
 
 def described_by(session: dict[str, Any]) -> str:
-    """Return a line on what a session tells beside its sums; what no span tells is left out."""
+    """Return a line on a session beside its sums: state, turns, time, failures and dimensions, as far as known."""
     reported = [
         session.get("state", ""),
         counted(session["turns"], "turn") if session["turns"] else "",
@@ -318,10 +318,10 @@ def _duration(seconds: float) -> str:
 
 
 def valued(dimension: str) -> Column:
-    """Return the column of a dimension's values; what is not told apart and what names none say so."""
+    """Return the column of a dimension's values, with words for all other values and for none."""
     return (dimension, lambda row: row["value"] or (OTHERS if row.get("other") else NONE), False)
 
 
 def named(heading: str) -> Column:
-    """Return the column of the id; what belongs to none says so."""
+    """Return the column of the id, with a word for no id."""
     return (heading, lambda row: row["id"] or NONE, False)

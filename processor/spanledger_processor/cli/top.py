@@ -1,4 +1,4 @@
-"""`spanledger top`: what is being spent now, followed live on a terminal, printed once elsewhere."""
+"""`spanledger top`: what is being spent now, followed live on a terminal, printed once elsetarget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.live import Live
 from rich.text import Text
 
 from spanledger_processor.cli import show
-from spanledger_processor.cli.asking import QuerySource, Where, asks
+from spanledger_processor.cli.asking import QuerySource, Target, asks
 from spanledger_processor.cli.options import as_json
 
 _MOST = 200
@@ -42,28 +42,28 @@ _FRAME_LINES = 8
 @click.option("--once", is_flag=True, help="Print once and end, as where the output is no terminal.")
 @asks
 @as_json
-def top(sort: str, state: str | None, interval: float, where: Where, *, once: bool, as_json: bool) -> None:
+def top(sort: str, state: str | None, interval: float, target: Target, *, once: bool, as_json: bool) -> None:
     """Follow what is spent: today's sum, budgets and the latest sessions. q or Ctrl-C ends it."""
-    asked = {"sort": sort, "state": state}
-    found = _look(where, asked)
+    filters = {"sort": sort, "state": state}
+    answers = _query(target, filters)
     out = Console()
     if as_json:
-        show.show_json(found)
+        show.show_json(answers)
     elif once or not out.is_terminal:
-        show.console().print(_screen(found, {}, None, ""))
+        show.console().print(_screen(answers, {}, None, ""))
     else:
-        _follow(where, asked, found, interval, out)
+        _follow(target, filters, answers, interval, out)
 
 
-def _look(where: Where, asked: Mapping[str, str | None]) -> dict[str, Any]:
-    """Ask once for all that is shown, or end the command."""
-    with where.open() as source:
+def _query(target: Target, filters: Mapping[str, str | None]) -> dict[str, Any]:
+    """Query everything that is shown once, or end the command."""
+    with target.open() as source:
         answers = {
             "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
             "today": _asked(source, "/api/v1/summary", since="today", by="model", limit="5")["total"],
             "total": _asked(source, "/api/v1/summary", by="model", limit="1")["total"],
             "budgets": _asked(source, "/api/v1/budgets", limit="3")["budgets"],
-            "sessions": _asked(source, "/api/v1/sessions", limit=str(_MOST), **asked)["sessions"],
+            "sessions": _asked(source, "/api/v1/sessions", limit=str(_MOST), **filters)["sessions"],
         }
     answers["sessions"] = [row for row in answers["sessions"] if row["id"]]
     return {**answers, "source": source.name}
@@ -76,23 +76,23 @@ def _asked(source: QuerySource, path: str, **parameters: str | None) -> dict[str
 
 
 def _follow(
-    where: Where, asked: Mapping[str, str | None], found: dict[str, Any], interval: float, out: Console
+    target: Target, filters: Mapping[str, str | None], answers: dict[str, Any], interval: float, out: Console
 ) -> None:
-    """Show the screen anew every so often until it is ended; one that cannot be asked for a while stays."""
+    """Update the screen at intervals until it is ended; while nothing answers, the last one stays."""
     before: dict[str, float] = {}
     problem = ""
     with _keys() as pressed, Live(console=out, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_screen(found, before, out.height - _FRAME_LINES, problem), refresh=True)
+            live.update(_screen(answers, before, out.height - _FRAME_LINES, problem), refresh=True)
             if pressed(interval):
                 return
-            before = {row["id"]: row["cost_usd"] for row in found["sessions"]}
-            said = io.StringIO()
+            before = {row["id"]: row["cost_usd"] for row in answers["sessions"]}
+            errors = io.StringIO()
             try:
-                with redirect_stderr(said):
-                    found, problem = _look(where, asked), ""
+                with redirect_stderr(errors):
+                    answers, problem = _query(target, filters), ""
             except SystemExit:
-                problem = said.getvalue().strip()
+                problem = errors.getvalue().strip()
 
 
 @contextmanager
@@ -132,14 +132,14 @@ def _pressed(seconds: float) -> bool:
     return False
 
 
-def _screen(found: dict[str, Any], before: Mapping[str, float], most: int | None, problem: str) -> Group:
-    """Return all that is shown; `before` are costs of sessions a look earlier, `most` the rows there is room for."""
-    sessions = found["sessions"]
-    shown = sessions if most is None else sessions[: max(1, most - len(found["budgets"]))]
+def _screen(answers: dict[str, Any], before: Mapping[str, float], most: int | None, problem: str) -> Group:
+    """Return the screen; `before` are the costs of sessions one update earlier, `most` the rows that fit."""
+    sessions = answers["sessions"]
+    shown = sessions if most is None else sessions[: max(1, most - len(answers["budgets"]))]
     lines = [
-        Text(show.plain(f"{found['source']}, {found['at'][:19].replace('T', ' ')} UTC"), "dim"),
-        Text(f"today {_told(found['today'])} · in all {_told(found['total'])}", "bold"),
-        *(Text(show.plain(_budget(row)), "red" if row["over"] else "") for row in found["budgets"]),
+        Text(show.plain(f"{answers['source']}, {answers['at'][:19].replace('T', ' ')} UTC"), "dim"),
+        Text(f"today {_spent(answers['today'])} · in all {_spent(answers['total'])}", "bold"),
+        *(Text(show.plain(_budget(row)), "red" if row["over"] else "") for row in answers["budgets"]),
     ]
     if problem:
         lines.append(Text(show.plain(problem), "red"))
@@ -159,7 +159,7 @@ def _screen(found: dict[str, Any], before: Mapping[str, float], most: int | None
     return Group(*lines, show.table(title, columns, shown))
 
 
-def _told(sums: dict[str, Any]) -> str:
+def _spent(sums: dict[str, Any]) -> str:
     return f"{show.spent(sums)}, {show.counted(sums['calls'], 'call')}"
 
 

@@ -1,0 +1,284 @@
+"""The commands that list: sessions, runs, tenants, unpriced calls, and tool calls that were made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+from functools import wraps
+from heapq import nlargest
+from itertools import islice
+from typing import Any
+
+import click
+
+from spanledger_processor.cli import show
+from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
+from spanledger_processor.cli.options import as_json
+from spanledger_processor.ledger.keys import UNATTRIBUTED
+from spanledger_processor.ledger.rows import Row, note
+from spanledger_processor.server.forms import first_line, header, lines
+from spanledger_processor.server.routes import day_of, route_of
+from spanledger_processor.server.shapes import Shape
+
+
+class Day(click.ParamType[str]):
+    """2026-01-31, today, yesterday, or 7d: the last 7 days, today included."""
+
+    name = "day"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            day_of(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return value
+
+
+DAY = Day()
+SHOWN = 100
+"""Rows of a list on a terminal where --limit says nothing."""
+PATHS = {"session": "/api/v1/sessions", "run": "/api/v1/runs"}
+
+
+def as_csv(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command --csv and --json."""
+    return click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead of tables.")(as_json(command))
+
+
+def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a list its filters; it gets them by the names of the API's parameters."""
+
+    @wraps(command)
+    def filtered(since: str | None, until: str | None, sort: str, **options: Any) -> Any:
+        filters = {name: options.pop(name) for name in ("model", "contains", "unpriced")}
+        return command(filters={"sort": sort, "since": since, "until": until, **filters}, **options)
+
+    for option in (
+        click.option("--unpriced", metavar="REASON", help="With unpriced calls: any, or a reason."),
+        click.option("--contains", metavar="TEXT", help="With this text in the id or the name."),
+        click.option("--model", metavar="NAME", help="That spent something on this model, named as in the list."),
+        click.option("--until", type=DAY, help="Last active on this UTC day or before."),
+        click.option("--since", type=DAY, help="Last active on this UTC day or later: 2026-01-31, today, 7d."),
+        click.option(
+            "--sort",
+            type=click.Choice(["last", "cost"]),
+            default="last",
+            show_default=True,
+            help="last: latest activity first; cost: dearest first.",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(1),
+            metavar="N",
+            help=f"Rows; {SHOWN}, with --json or --csv all, if not given.",
+        ),
+    ):
+        filtered = option(filtered)
+    return filtered
+
+
+@click.command()
+@_filtered
+@asks
+@as_csv
+def sessions(target: Target, filters: dict[str, str | None], limit: int | None, *, as_json: bool, as_csv: bool) -> None:
+    """List sessions: cost, calls, tokens, models."""
+    with target.open() as source:
+        _list(source, "session", filters, limit, as_json=as_json, as_csv=as_csv)
+
+
+@click.command()
+@click.option("--all", "every", is_flag=True, help="Also each session that is a run of its own.")
+@_filtered
+@asks
+@as_csv
+def runs(
+    target: Target,
+    filters: dict[str, str | None],
+    limit: int | None,
+    every: bool,  # noqa: FBT001 - click's flag
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """List runs that are named or have several sessions: cost, calls, tokens, models."""
+    with target.open() as source:
+        given = {**filters, "all": "true"} if every else filters
+        _list(source, "run", given, limit, as_json=as_json, as_csv=as_csv)
+
+
+@click.command()
+@asks
+@as_csv
+def tenants(target: Target, *, as_json: bool, as_csv: bool) -> None:
+    """List the tenants that have data in the ledger, the dearest first."""
+    with target.open() as source:
+        rows = ask(source, "/api/v1/tenants")["tenants"]
+        if print_rows(rows, route_of("/api/v1/tenants").shape["tenants"].rows or {}, as_json=as_json, as_csv=as_csv):
+            return
+        if not rows:
+            click.echo(nothing_counted(source))
+            return
+        show.print_table(show.counted(len(rows), "tenant"), show.TENANTS, rows)
+
+
+@click.command()
+@click.option("--since", type=DAY, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
+@click.option("--until", type=DAY, help="Up to the end of a UTC day.")
+@asks
+@as_csv
+def unpriced(since: str | None, until: str | None, target: Target, *, as_json: bool, as_csv: bool) -> None:
+    """List calls that count without a price, by model and reason, with what to do about it."""
+    with target.open() as source:
+        answer = ask(source, "/api/v1/unpriced", since=since, until=until, limit="1000")
+        rows = answer["unpriced"]
+        if print_rows(rows, route_of("/api/v1/unpriced").shape["unpriced"].rows or {}, as_json=as_json, as_csv=as_csv):
+            return
+        if not rows:
+            click.echo(_none_unpriced(source, since, until))
+            return
+        show.print_table(show.counted(answer["calls"], "unpriced call"), show.UNPRICED, rows)
+        for reason, meaning in {row["reason"]: row["meaning"] for row in rows}.items():
+            click.echo(f"{reason}: {meaning}")
+
+
+@click.command()
+@click.option("--session", "session_id", metavar="ID", help="Of one session only.")
+@click.option("--loop", is_flag=True, help="Only calls that completed a loop.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help=f"Rows; {SHOWN}, with --json or --csv all.")
+@asks
+@as_csv
+def tools(
+    session_id: str | None,
+    loop: bool,  # noqa: FBT001 - click's flag
+    limit: int | None,
+    target: Target,
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """List tool calls that a session made again with the same arguments, while spans are remembered."""
+    path = "/api/v1/tools"
+    with target.open() as source:
+        given = {"session": session_id, "loop": "true" if loop else None}
+        if as_json or as_csv:
+            rows = islice(rows_of(source, path, given, limit), limit)
+            print_csv(rows, route_of(path).shape) if as_csv else show.print_json_rows(rows)
+            return
+        most = limit or SHOWN
+        shown = list(islice(rows_of(source, path, given, most + 1), most + 1))
+        if not shown:
+            click.echo("No tool call was made again, as far as calls are remembered (state.retention.spans).")
+            return
+        show.print_table("tool calls made again", show.TOOL_REPEATS, shown[:most])
+        if len(shown) > most:
+            click.echo("There are more: --limit N shows so many, --json and --csv give all.")
+
+
+def ask(source: QuerySource, path: str, **parameters: str | None) -> dict[str, Any]:
+    """Return the answer of a route that every ledger has."""
+    answer = source.ask(path, {}, parameters)
+    assert answer is not None
+    return answer
+
+
+def _list(
+    source: QuerySource, what: str, given: dict[str, str | None], limit: int | None, *, as_json: bool, as_csv: bool
+) -> None:
+    path = PATHS[what]
+    if as_json or as_csv:
+        rows = islice(_rows(source, what, given, limit), limit)
+        if as_csv:
+            print_csv(rows, route_of(path).shape)
+        else:
+            show.print_json_rows(rows)
+        return
+    most = limit or SHOWN
+    shown = list(islice(_rows(source, what, given, most + 1), most + 1))
+    more, shown = len(shown) > most, shown[:most]
+    if not shown:
+        filtered = any(value is not None for name, value in given.items() if name not in ("sort", "all"))
+        if filtered:
+            click.echo(f"No {what} of this kind in {source.name}.")
+        elif what == "run" and "all" not in given and ask(source, "/api/v1/summary")["total"]["spans"]:
+            click.echo("No run is named, and none has several sessions; --all lists each session as a run of its own.")
+        else:
+            click.echo(nothing_counted(source))
+        return
+    title = f"the first {most:,} {what}s" if more else show.counted(len(shown), what)
+    show.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS], shown)
+    print_note(shown)
+    if more:
+        click.echo("There are more: --limit N shows so many, --json and --csv give all.")
+
+
+def _rows(source: QuerySource, what: str, given: dict[str, str | None], most: int | None) -> Iterable[dict[str, Any]]:
+    """Return the rows of a list, `most` at most; all runs are compared where they are sorted by cost.
+
+    The API sorts them in slices by last activity.
+    """
+    if what != "run" or given["sort"] != "cost":
+        return rows_of(source, PATHS[what], given, most)
+
+    def named_and_dear(row: dict[str, Any]) -> tuple[bool, Decimal]:
+        return row["id"] != UNATTRIBUTED, Decimal(row["cost_usd_exact"])
+
+    rows = rows_of(source, PATHS[what], given)
+    return sorted(rows, key=named_and_dear, reverse=True) if most is None else nlargest(most, rows, key=named_and_dear)
+
+
+def print_note(rows: Sequence[Row]) -> None:
+    """Print a note where rows hold usage of spans that are not single model calls."""
+    if result := note({name: 1 for row in rows for name in row["granularities"]}):
+        click.echo(f"Note: {result}.")
+
+
+def _none_unpriced(source: QuerySource, since: str | None, until: str | None) -> str:
+    """Return the sentence for a ledger without unpriced calls: nothing was counted, or every call has a price."""
+    answer = ask(source, "/api/v1/summary", since=since, until=until, by="model")
+    days = days_between(since, until, answer)
+    if answer["total"]["calls"]:
+        return f"Every call {days + ' ' if days else ''}in {source.name} has a price."
+    return f"Nothing was spent {days} in {source.name}." if days else nothing_counted(source)
+
+
+def nothing_counted(source: QuerySource) -> str:
+    """Return the sentence for an empty ledger: which one it is, and the tenants that have data."""
+    if others := other_tenants(source):
+        return f"Nothing has been counted for this tenant in {source.name}. There is data under {others}: --tenant NAME"
+    return f"Nothing has been counted in {source.name} yet."
+
+
+def other_tenants(source: QuerySource) -> str:
+    """Return the first few tenants that have data beside the one that is asked for; empty if there are none."""
+    rows = ask(source, "/api/v1/tenants")["tenants"]
+    others = [row["tenant"] for row in rows if row["tenant"] not in (None, source.tenant) and row["calls"]]
+    names = [show.plain(tenant) or "the default one" for tenant in others]
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def days_between(since: str | None, until: str | None, answer: Row) -> str:
+    """Return the days of an answer in words; empty for all of them."""
+    first = f"since {answer['since']}" if since is not None else ""
+    last = f"until {answer['until']}" if until is not None else ""
+    return " ".join(part for part in (first, last, "(UTC)") if part) if first or last else ""
+
+
+def print_rows(rows: list[Row], shape: Shape, *, as_json: bool, as_csv: bool) -> bool:
+    """Print rows as JSON or CSV, where that is asked for; return whether it was."""
+    if as_csv:
+        print_csv(rows, shape)
+    elif as_json:
+        show.show_json(rows)
+    return as_csv or as_json
+
+
+def print_csv(rows: Iterable[Row], shape: Shape) -> None:
+    columns = header({name: field for name, field in shape.items() if not _only_of_one(name)})
+    click.echo(first_line(columns).encode(), nl=False)
+    for row in rows:
+        click.echo(lines(columns, [row]).encode("utf-8", "replace"), nl=False)
+
+
+def _only_of_one(name: str) -> bool:
+    return name in ("tasks", "by_task", "by_model")

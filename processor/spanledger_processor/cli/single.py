@@ -1,0 +1,191 @@
+"""The commands that show one thing: a session, a run, a span's decision, or the prices of a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from itertools import islice
+
+import click
+
+from spanledger_processor.cli import show
+from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
+from spanledger_processor.cli.lists import DAY, PATHS, SHOWN, print_note
+from spanledger_processor.cli.options import FAILED, as_json, fail
+from spanledger_processor.ledger.rows import Row
+from spanledger_processor.server.answers import quotation
+from spanledger_processor.server.routes import day_of
+from spanledger_processor.server.wiring import make_pricer
+from spanledger_processor.units import NS_PER_DAY
+
+
+@click.command()
+@click.argument("session_id", metavar="ID")
+@asks
+@as_json
+def session(session_id: str, target: Target, *, as_json: bool) -> None:
+    """Show one session by model and task."""
+    show_one("session", session_id, target, as_json=as_json)
+
+
+@click.command()
+@click.argument("run_id", metavar="ID")
+@asks
+@as_json
+def run(run_id: str, target: Target, *, as_json: bool) -> None:
+    """Show one run by model."""
+    show_one("run", run_id, target, as_json=as_json)
+
+
+def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
+    with target.open() as source:
+        result = source.ask(f"{PATHS[what]}/{{id}}", {"id": name}, {})
+        if result is None:
+            above = _session_above(source, name) if what == "run" else ""
+            hint = f"`spanledger {what}s` lists those there are"
+            if above:
+                whole = source.ask(f"{PATHS['run']}/{{id}}", {"id": above}, {}) is not None
+                hint = f"session {name!r} counts in its parent's: `spanledger {'run' if whole else 'session'} {above}`"
+            fail(f"no {what} {name!r} in {source.name}; {hint}", FAILED)
+        spawned = [] if as_json or what != "session" or not name else _spawned(source, name)
+    if as_json:
+        show.show_json(result)
+        return
+    show.print_table(f"{what} {name or show.NONE}", [*show.described([result]), *show.TOTALS], [result])
+    print_note([result])
+    if result.get("parent_id"):
+        click.echo(f"spawned by session {show.plain(result['parent_id'])}")
+    if what == "session":
+        click.echo(show.described_by(result))
+        if result["agents"]:
+            show.print_table("by agent", show.BY_AGENT, result["agents"])
+        if result["tools"]:
+            print_tools("tool calls", result["tools"])
+    if spawned:
+        title = f"spawned by it, the first {SHOWN}" if len(spawned) > SHOWN else "spawned by it"
+        rows = spawned[:SHOWN]
+        show.print_table(title, [show.named("session"), *show.described(rows), *show.TOTALS], rows)
+    if result.get("by_task"):
+        show.print_table("per task", show.BY_TASK, result["by_task"])
+        show.print_table("per model", show.BY_MODEL, result["by_model"])
+    elif len(result["models"]) > 1:
+        show.print_table("by model", show.MODEL_COST, result["models"])
+
+
+def _spawned(source: QuerySource, session_id: str) -> list[Row]:
+    """Return the sessions that one spawned, one more than are shown if there are more."""
+    return list(islice(rows_of(source, PATHS["session"], {"parent": session_id}, SHOWN + 1), SHOWN + 1))
+
+
+def _session_above(source: QuerySource, session_id: str) -> str:
+    """Return the session at the top of those that spawned one; "" where no session did."""
+    seen, above = {session_id}, ""
+    while (session := source.ask(f"{PATHS['session']}/{{id}}", {"id": above or session_id}, {})) is not None:
+        parent = session.get("parent_id")
+        if not parent or parent in seen:
+            break
+        seen.add(parent)
+        above = parent
+    return above
+
+
+def print_tools(title: str, rows: list[Row]) -> None:
+    """Print tools with their calls, and a note where results were part of the next model call."""
+    show.print_table(title, show.TOOLS, rows)
+    if any(row["fed"] for row in rows):
+        click.echo("What results brought into the next model call is an estimate, and part of that call's cost.")
+
+
+@click.command()
+@click.argument("trace_id")
+@click.argument("span_id")
+@asks
+@as_json
+def span(trace_id: str, span_id: str, target: Target, *, as_json: bool) -> None:
+    """Show what was decided about one span, and why, while spans are remembered (state.retention.spans).
+
+    TRACE_ID and SPAN_ID are hexadecimal, as backends show them.
+    """
+    with target.open() as source:
+        ids = {"trace_id": trace_id.strip().lower(), "span_id": span_id.strip().lower()}
+        result = source.ask("/api/v1/spans/{trace_id}/{span_id}", ids, {})
+        if result is None:
+            fail(
+                f"nothing is remembered of span {span_id!r} in trace {trace_id!r} in {source.name}: no GenAI span, "
+                "another tenant's, or longer ago than state.retention.spans",
+                FAILED,
+            )
+    if as_json:
+        show.show_json(result)
+        return
+    for label, text in _decided(result):
+        click.echo(f"{label:<9} {show.plain(text)}")
+
+
+def _decided(decision: Row) -> Iterator[tuple[str, str]]:
+    """Yield the label and the text of each line on a span's decision."""
+    cost = decision["cost"]
+    yield "is", f"{decision['kind']}, in {decision['dialect']}"
+    if decision["model"] is not None:
+        yield "model", f"{decision['model']} of {decision['provider'] or '-'}"
+    if decision["usage"] is not None:
+        counts = (f"{name.replace('_', ' ')} {n:,}" for name, n in decision["usage"].items() if n is not None)
+        yield "usage", ", ".join(counts)
+    if cost is not None and cost.get("cost_usd_exact") is not None:
+        yield "cost", f"${cost['cost_usd_exact']}, {cost['source']}{', an estimate' if cost['estimate'] else ''}"
+        if cost["price"]:
+            parts = (f"{name.replace('_', ' ')} ${amount}" for name, amount in (cost["parts_usd_exact"] or {}).items())
+            yield "price", f"{cost['price']}: {', '.join(parts)}"
+    yield "counts", f"{decision['role'].replace('_', ' ')}: {decision['why']}"
+    if decision["role"] == "counted" and not decision["counts_now"]:
+        yield "", "not any more: a later span proved it a repeat"
+    for what in ("session", "run"):
+        named = decision[what]
+        yield what, f"{named['id']} ({named['source'] or '-'})" if named is not None else "none: unattributed"
+    if (tool := decision["tool"]) is not None:
+        loop = ", a loop" if tool["loop"] else ""
+        yield "tool", f"{tool['signature']}: {tool['repeats']} times, {tool['consecutive']} in a row{loop}"
+    if decision["note"]:
+        yield "note", decision["note"]
+
+
+@click.command()
+@click.argument("model")
+@click.option("--provider", default="", metavar="NAME", help="Who sells it, as on the span (gen_ai.provider.name).")
+@click.option("--at", type=DAY, help="UTC day of the call, such as 2026-01-31; now if not given.")
+@asks
+@as_json
+def prices(model: str, provider: str, at: str | None, target: Target, *, as_json: bool) -> None:
+    """Show the rates that calls of MODEL are priced with, and how its name is read.
+
+    Exit code 1 where there are none: such a call is counted as unpriced, never as 0.
+    """
+    if target.remote is None:
+        at_ns = time.time_ns() if at is None else day_of(at) * NS_PER_DAY
+        result = quotation(model, provider, at_ns, make_pricer(target.config()))
+    else:
+        with target.open() as source:
+            answer = source.ask("/api/v1/prices/{model}", {"model": model}, {"provider": provider or None, "at": at})
+            assert answer is not None
+            result = answer
+    if as_json:
+        show.show_json(result)
+    else:
+        for line in _price_lines(result):
+            click.echo(show.plain(line))
+    if result["unpriced"]:
+        fail(f"A call of it is counted as unpriced ({result['unpriced']}), never as 0.", FAILED)
+
+
+def _price_lines(quote: Row) -> Iterator[str]:
+    of = f'of provider "{quote["provider"]}"' if quote["provider"] else "(no provider named)"
+    yield f'model "{quote["model"]}" {of}'
+    yield from quote["read_as"]
+    for tier in quote["tiers"]:
+        if tier["input_above"]:
+            yield f"for a call with more than {tier['input_above']:,} tokens of input:"
+        yield from (f"  {rate['class']:<17}${rate['usd_exact']} / {rate['per']}" for rate in tier["rates"])
+    if quote["unpriced"]:
+        yield f"unpriced: {quote['meaning']}"
+    if quote["changes_during_the_day"]:
+        yield "the price changes during the day (UTC); this is the one at the time asked for"

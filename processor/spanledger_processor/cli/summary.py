@@ -1,0 +1,222 @@
+"""The commands that sum up: the ledger by model, day or dimension, and its budgets."""
+
+from __future__ import annotations
+
+import click
+
+from spanledger_processor.cli import show
+from spanledger_processor.cli.asking import QuerySource, Target, asks
+from spanledger_processor.cli.lists import (
+    DAY,
+    SHOWN,
+    as_csv,
+    ask,
+    days_between,
+    nothing_counted,
+    other_tenants,
+    print_csv,
+    print_note,
+)
+from spanledger_processor.cli.options import FAILED, as_json, fail
+from spanledger_processor.cli.single import print_tools, show_one
+from spanledger_processor.ledger.pages import MOST_ROWS
+from spanledger_processor.ledger.rows import Row
+from spanledger_processor.server.routes import route_of
+
+_IN_SUMMARY = ("day", "day_model", "tool")
+"""Values of --by that the route of the summary answers; all others are dimensions."""
+
+
+@click.command()
+@click.option("--session", "session_id", metavar="ID", help="Of one session only: its tasks and models.")
+@click.option("--run", "run_id", metavar="ID", help="Of one run only.")
+@click.option("--since", type=DAY, help="From a UTC day on: 2026-01-31, today, yesterday, or 7d for the last 7 days.")
+@click.option("--until", type=DAY, help="Up to the end of a UTC day.")
+@click.option(
+    "--by",
+    "what",
+    metavar="WHAT",
+    help="By day, day_model (each day's models), tool, or the values of a dimension: agent, model, provider, or one of "
+    "processor.dimensions (service, project, user).",
+)
+@click.option(
+    "--gone",
+    "of_gone",
+    is_flag=True,
+    help="What sessions had spent that the ledger no longer tells apart, by the day they were last active and project.",
+)
+@asks
+@as_csv
+def summary(
+    session_id: str | None,
+    run_id: str | None,
+    since: str | None,
+    until: str | None,
+    what: str | None,
+    target: Target,
+    *,
+    of_gone: bool,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Sum up the ledger: the total, by model, and what could not be priced. With --since or --until also by day."""
+    days = since is not None or until is not None
+    if (session_id is not None) + (run_id is not None) + days > 1:
+        raise click.UsageError("give one of --session, --run and days (--since, --until)")
+    one = session_id if session_id is not None else run_id
+    if one is not None:
+        if what is not None or as_csv or of_gone:
+            raise click.UsageError("--by, --gone and --csv go with the whole ledger, not with --session or --run")
+        show_one("session" if session_id is not None else "run", one, target, as_json=as_json)
+        return
+    if of_gone and what is not None:
+        raise click.UsageError("--gone goes by day and project; leave --by out")
+    with target.open() as source:
+        if of_gone:
+            _gone(source, since, until, as_json=as_json, as_csv=as_csv)
+        elif what is not None and what not in _IN_SUMMARY:
+            _by_dimension(source, target, what, since, until, as_json=as_json, as_csv=as_csv)
+        else:
+            _whole(source, target, since, until, what, as_json=as_json, as_csv=as_csv)
+
+
+def _whole(
+    source: QuerySource,
+    target: Target,
+    since: str | None,
+    until: str | None,
+    by: str | None,
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    answer = ask(source, "/api/v1/summary", since=since, until=until, by=by)
+    lists = {"day": "days", "day_model": "days_by_model", "tool": "tools"}
+    if as_csv:
+        name = lists.get(by or "", "models")
+        print_csv(answer[name], route_of("/api/v1/summary").shape[name].rows or {})
+        return
+    if as_json:
+        show.show_json(answer)
+        return
+    total, days = answer["total"], days_between(since, until, answer)
+    if not total["calls"] and not total.get("spans"):
+        click.echo(f"Nothing was spent {days} in {source.name}." if days else nothing_counted(source))
+        return
+    columns = show.SPEND if days else [column for column in show.TOTALS if column[0] != "models"]
+    others = "" if target.tenant else other_tenants(source)
+    of_tenant = f" of tenant {target.tenant}" if target.tenant else " of the default tenant" if others else ""
+    show.print_table(f"{days or 'the whole ledger'}{of_tenant}", columns, [total])
+    if others:
+        click.echo(f"What is under {others} is not in it: --tenant NAME, or spanledger tenants")
+    print_note([total])
+    if correction := total.get("late_correction_usd"):
+        sent = f"{show.money(abs(correction))} {'more' if correction > 0 else 'less'}"
+        click.echo(f"The spans were sent with {sent} than that in sum: what came later proved some of them repeats.")
+    if total.get("sessions_gone"):
+        click.echo(f"Of it, {_of_gone(total['sessions_gone'], total['gone_usd'])}: spanledger summary --gone")
+    if "days" in answer:
+        show.print_table("by day", show.DAY, answer["days"])
+    if "days_by_model" in answer:
+        show.print_table("by day and model", [show.DAY[0], *show.BY_MODEL], answer["days_by_model"])
+    if "models" in answer:
+        show.print_table("by model", show.BY_MODEL, answer["models"])
+    if "tools" in answer:
+        print_tools("by tool", answer["tools"][:SHOWN])
+        if more := len(answer["tools"][SHOWN:]) + answer["tools_left_out"]:
+            click.echo(f"{more:,} more with --json.")
+
+
+def _of_gone(sessions: int, usd: float) -> str:
+    what = "one session" if sessions == 1 else f"{sessions:,} sessions"
+    return f"{show.money(usd)} was spent by {what} no longer told apart"
+
+
+def _gone(source: QuerySource, since: str | None, until: str | None, *, as_json: bool, as_csv: bool) -> None:
+    """Print what sessions had spent that are no longer told apart."""
+    answer = ask(source, "/api/v1/gone", since=since, until=until, limit=str(MOST_ROWS))
+    rows, total = answer["gone"], answer["total"]
+    if as_json:
+        show.show_json(answer)
+        return
+    if as_csv:
+        print_csv(rows, route_of("/api/v1/gone").shape["gone"].rows or {})
+        return
+    days = days_between(since, until, answer)
+    if not rows:
+        click.echo(f"No session {'last active ' + days + ' ' if days else ''}has given way in {source.name}.")
+        return
+    shown = rows[:SHOWN]
+    show.print_table(f"{days} {_of_gone(total['sessions'], total['cost_usd'])}".strip(), show.GONE, shown)
+    if len(shown) < len(rows) + answer["left_out"]:
+        click.echo(f"{len(rows) + answer['left_out'] - len(shown):,} more with --json.")
+    if len(total["models"]) > 1:
+        show.print_table("by model", show.MODEL_COST, total["models"])
+
+
+def _by_dimension(
+    source: QuerySource,
+    target: Target,
+    name: str,
+    since: str | None,
+    until: str | None,
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    if target.remote is None:
+        known = sorted({*target.config().processor.dimensions, "agent", "model", "provider", *_IN_SUMMARY})
+        if name not in known:
+            raise click.UsageError(f"no dimension {name!r} in this configuration; there are {', '.join(known)}")
+    answer = source.ask("/api/v1/dimensions/{name}", {"name": name}, {"since": since, "until": until})
+    assert answer is not None
+    rows = answer["values"]
+    if as_json:
+        show.show_json(answer)
+        return
+    if as_csv:
+        print_csv(rows, route_of("/api/v1/dimensions/{name}").shape["values"].rows or {})
+        return
+    days = days_between(since, until, answer)
+    if not rows:
+        click.echo(f"Nothing was spent {days} in {source.name}." if days else nothing_counted(source))
+        return
+    shown = rows[:SHOWN]
+    show.print_table(f"by {name} {days}".strip(), [show.valued(name), *show.BY_VALUE], shown)
+    if len(shown) < len(rows) + answer["left_out"]:
+        click.echo(f"{len(rows) + answer['left_out'] - len(shown):,} more with --json.")
+
+
+def _budget_state(row: Row) -> str:
+    passed = f"{row['passed'][-1]} % passed" if row["passed"] else ""
+    return "used up" if row["over"] else ", ".join(filter(None, (passed, "will not last" if row["forecast"] else "")))
+
+
+_BUDGETS: tuple[show.Column, ...] = (
+    ("budget", lambda row: row["budget"], False),
+    ("of", lambda row: row["value"] or "-", False),
+    ("period", lambda row: row["period"] + (f" since {row['since']}" if row["since"] else ""), False),
+    ("used", lambda row: f"{row['used']:.0%}", True),
+    ("spent", lambda row: show.money(row["used_usd"]), True),
+    ("amount", lambda row: show.money(row["amount_usd"]), True),
+    ("state", lambda row: _budget_state(row) or "-", False),
+)
+
+
+@click.command()
+@click.option("--of", "value", metavar="VALUE", help="Of this value of a dimension, session or run, and of all.")
+@click.option("--check", is_flag=True, help="End with exit code 1 if one is used up.")
+@asks
+@as_json
+def budgets(value: str | None, target: Target, *, check: bool, as_json: bool) -> None:
+    """Show what is used of each budget, the most used first."""
+    with target.open() as source:
+        result = ask(source, "/api/v1/budgets", value=value)
+    if as_json:
+        show.show_json(result)
+    elif result["budgets"]:
+        show.print_table("budgets", _BUDGETS, result["budgets"])
+    else:
+        click.echo("No budget is configured (processor.budgets), or nothing has been spent yet of those there are.")
+    if check and result["over"]:
+        fail("a budget is used up", FAILED)
