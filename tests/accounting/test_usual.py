@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from captures import captures
 from chats import set_attributes
+from full_rules import read_in_full
 from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.trace_set import Memory
@@ -27,8 +28,6 @@ from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Unit
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.envelope import ScopeGroup
-from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.pricing.price_list import Override
 from spanledger_processor.server.wiring import make_stage
@@ -40,20 +39,10 @@ SIGNER = Signer(b"the key of this test, long enough")
 FIELDS = tuple(one.name for one in fields(Fact))
 
 
-class InFull(UsualSpans):
-    """Reads every span by the full rules."""
-
-    def at_once(self, span: bytes, now_ns: int) -> UsualFact | None:
-        return None
-
-    def _read(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> tuple[Fact | None, bool]:
-        return None, False
-
-
 def stage(aliases: str = "[gen_ai.usage.cost]", *, usual: bool = True) -> Stage:
     made = make_stage(load(None, [f"processor.aliases={aliases}"]), SIGNER)
     if not usual:
-        made._usual = InFull(made._maker)
+        read_in_full(made)
     return made
 
 

@@ -299,6 +299,16 @@ async def test_what_a_request_takes_is_told_with_copies_and_what_was_read_of_it(
     assert told == [*read, 2 * len(stage.delivery.bodies[0])]
 
 
+async def test_a_large_request_that_was_not_accounted_for_is_when_it_comes_again() -> None:
+    """Although it was accepted, and goes to no destination twice."""
+    stage, body = Stage(Ledger(full_after=0)), large(30)
+    assert await stage.take(body) == ACCEPTED
+    assert stage.cost() == 0.0
+    stage.ledger.full_after = 10**9
+    assert await stage.take(body) == ACCEPTED
+    assert stage.cost() == pytest.approx(30 * COST)
+
+
 async def test_large_requests_wait_for_each_other_and_their_senders_take_turns() -> None:
     stage = Stage()
     sizes = [30, 31, 32, 33]

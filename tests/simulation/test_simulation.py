@@ -29,7 +29,7 @@ from tests.simulation.world import Hooks, Options, simulate
 BUDGET = range(12)
 """Seeds of every test run; `.ci/run` has more, and `make simulate SEEDS=...` as many as one likes."""
 
-FOUND: tuple[int, ...] = ()
+FOUND: tuple[int, ...] = (810044,)
 """Seeds that found something once."""
 
 

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 
 from captures import Request, one_by_one
+from full_rules import read_in_full
 from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import Exporter, Result, Signal, Verdict
 from spanledger_exporters.retry import Retrying
@@ -99,6 +100,8 @@ class Options:
     """Spans of a trace that the rules look at."""
     size_mib: int = 64
     """Of a ledger on disk. A small one is filled at the end, so that the oldest give way."""
+    in_full: float = 0.0
+    """How many of the processes read every span by the full rules; the others take usual calls by the fast path."""
 
     @classmethod
     def quiet(cls) -> Options:
@@ -140,6 +143,7 @@ class Options:
             workers=rng.choice((1, 1, 2, 3)),
             most_spans=rng.choice((trace.MAX_SPANS, _FEW_SPANS)),
             size_mib=rng.choice((64, _SMALL_MIB)),
+            in_full=rng.choice((0.0, 0.5, 1.0)),
         )
 
 
@@ -307,9 +311,12 @@ class Worker(Process):
         observer: Any = _Observer(world.evidence)  # answers whatever it is told
         self.delivery = _Emitting(exporters, observer)
         self.delivery.evidence = world.evidence
+        stage = make_stage(config, signer)
+        if world.rng("ways").random() < world.options.in_full:
+            read_in_full(stage)
         self.handler = world.hooks.handler(
             Handler(
-                make_stage(config, signer),
+                stage,
                 make_log_stage(config, signer),
                 _NotingLedger(self.remote or world.ledger_process.local),
                 self.delivery,

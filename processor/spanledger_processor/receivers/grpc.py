@@ -82,7 +82,7 @@ _LEAST_ROOM = 4
 """Messages are read while a part of the memory for requests is free: a quarter, or the size of the largest message."""
 _SLOW_READERS = 4
 """Messages being read beside them that took longer than ..."""
-_QUICK = 0.25
+_QUICK = 0.15
 """... so many seconds while others waited for a slot."""
 _SLOT_WAIT = 1.0
 """Seconds that a request waits for its slot before its sender is told to come back."""

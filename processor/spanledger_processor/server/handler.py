@@ -109,6 +109,8 @@ class Handler:
         self._lock = FairLock()
         self._large: OrderedDict[bytes, asyncio.Task[Result]] = OrderedDict()
         """Large trace requests that are worked on, and those that were accepted lately."""
+        self._unaccounted: set[asyncio.Task[Result]] = set()
+        """Those of them that went on without being accounted for: they are, when they come again."""
 
     async def handle(
         self,
@@ -153,7 +155,9 @@ class Handler:
         return Result(Verdict.RETRYABLE, str(limited), limited.seconds)
 
     def _large_ended(self, key: bytes, task: asyncio.Task[Result]) -> None:
-        if task.cancelled() or task.exception() is not None or task.result().verdict is not Verdict.ACCEPTED:
+        ended = not task.cancelled() and task.exception() is None and task.result().verdict is Verdict.ACCEPTED
+        if not ended or task in self._unaccounted:
+            self._unaccounted.discard(task)
             del self._large[key]
             return
         accepted = [known for known, other in self._large.items() if other.done()]
@@ -307,6 +311,7 @@ class Handler:
                 log.warning("spans go on as not_accounted: %s", error)
             decisions = unaccounted(batch)
             self._observer.unaccounted(decisions)
+            self._unaccounted.update(task for task in self._large.values() if task is asyncio.current_task())
             return decisions
         self._observer.ruled(batch, ruling)
         return ruling.decisions

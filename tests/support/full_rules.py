@@ -1,0 +1,25 @@
+"""A stage without its fast path, to compare with one that has it."""
+
+from __future__ import annotations
+
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.usual import UsualFact
+from spanledger_processor.enrichment.stage import Stage
+from spanledger_processor.enrichment.usual import UsualSpans
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.views import SpanView
+
+
+class _InFull(UsualSpans):
+    """Reads every span by the full rules."""
+
+    def at_once(self, span: bytes, now_ns: int) -> UsualFact | None:
+        return None
+
+    def _read(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> tuple[Fact | None, bool]:
+        return None, False
+
+
+def read_in_full(stage: Stage) -> None:
+    """Have a stage read every span by the full rules."""
+    stage._usual = _InFull(stage._maker)
