@@ -285,6 +285,25 @@ def test_a_parent_that_knows_the_output_of_its_only_call_is_counted_in_its_place
     assert (ledger.total.cost, ledger.total.calls, ledger.total.unpriced) == (18, 1, 0)
 
 
+@pytest.mark.parametrize("trace", ["t", "u"])
+@pytest.mark.parametrize("first", ["plain", "tiered"])
+def test_of_two_equal_reports_the_one_that_tells_the_tier_counts(
+    ledger: MemoryLedger, fact: MakeFact, trace: str, first: str
+) -> None:
+    """LiteLLM's two spans of a call, an SDK's and a framework's: the other is priced at the standard tier."""
+    plain = fact("zz", kind="llm", scope="a", response_id="r", trace="t", length=SECOND)
+    tiered = fact("aa", kind="llm", scope="b", response_id="r", trace=trace, length=SECOND)
+    for report, amount in (plain, 40), (tiered, 20):
+        assert report.call is not None
+        report.call.usage = Usage(20, 5, 0, 0)
+        report.cost = Cost(amount, "computed", amount, input=amount)
+    assert tiered.call is not None
+    tiered.call.price_context = (("service_tier", "flex"),)
+    for report in (plain, tiered) if first == "plain" else (tiered, plain):
+        ledger.take([report])
+    assert (ledger.total.calls, ledger.total.cost) == (1, 20)
+
+
 def test_a_call_without_usage_says_nothing_where_a_span_below_tells_it(ledger: MemoryLedger, fact: MakeFact) -> None:
     silent = fact("p", kind="llm")
     silent.cost = Cost(unpriced="no_usage")

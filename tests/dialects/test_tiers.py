@@ -40,6 +40,13 @@ def test_the_tier_that_answered_beats_the_one_that_was_asked() -> None:
     assert read(view).price_context == (("service_tier", "priority"),)
 
 
+def test_litellms_raw_span_copies_the_tier_of_the_response() -> None:
+    """litellm 1.110.2, integrations/opentelemetry.py: `llm.{provider}.{key}` for every key of the response."""
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
+    view = span({"llm.openai.usage": str(usage), "llm.openai.service_tier": "flex"}, "raw_gen_ai_request")
+    assert read(view).price_context == (("service_tier", "flex"),)
+
+
 def test_claude_codes_fast_mode() -> None:
     view = span(
         {"span.type": "llm_request", "input_tokens": 1, "output_tokens": 1, "speed": "fast"},

@@ -161,7 +161,7 @@ def _spends(span: Span) -> bool:
     return span.claim is not None and span.claim.spends
 
 
-def richness(span: Span) -> tuple[tuple[bool, bool, int, int], bool, bytes]:
+def richness(span: Span) -> tuple[tuple[bool, bool, int, int, int], bool, bytes]:
     """Return how much a span tells of its call; where two tell the same, the one that names a session, then any."""
     claim = span.claim or Claim()
     return claim.richness, bool(span.session.id), span.span_id
@@ -393,7 +393,7 @@ def _is_priced(call: Span) -> bool:
 def _tells_more(upper: Span, call: Span) -> bool:
     if upper.claim is None or call.claim is None:
         return False
-    more, less = upper.claim.richness[:3], call.claim.richness[:3]
+    more, less = upper.claim.richness[:4], call.claim.richness[:4]
     return more > less and more[:2] >= less[:2]
 
 

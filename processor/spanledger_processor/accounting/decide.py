@@ -63,6 +63,7 @@ def _claim_of(fact: Fact) -> Claim | None:
     claim.task_id, claim.task_kind = call.task_id, call.task_kind
     claim.card, claim.first_token_ns = fact.card, fact.first_token_ns
     claim.fresh = _fresh(cost) if call.kind == "llm" else None
+    claim.terms = len(call.price_context) if claim.fresh is not None else 0
     asked = bounded_id(call.request_model)
     claim.evidence = fact.evidence if asked == claim.model else fact.evidence._replace(asked=asked)
     return claim

@@ -42,7 +42,7 @@ class Claim:
     `granularity` is empty for one model call, else what the amount is the sum of. `card` is the rate card of its model
     (`Card.written`) where log events below the span name none, `first_token_ns` when the first token came after the
     span's start (0: not told). `fresh` is the part of the amount that is for input which was not read from the cache;
-    None where it is not known.
+    None where it is not known. `terms` is how many terms of its price (tier, speed, region) it tells.
     """
 
     tokens: tuple[int | None, ...] = ()
@@ -60,6 +60,7 @@ class Claim:
     card: str = ""
     first_token_ns: int = 0
     fresh: Pico | None = None
+    terms: int = 0
     _spend: UsageVector | None = field(default=None, init=False, compare=False, repr=False)
     """The application's or a proxy's cache answered: no call, no cost."""
 
@@ -69,10 +70,10 @@ class Claim:
         return any(self.tokens) or bool(self.amount)
 
     @property
-    def richness(self) -> tuple[bool, bool, int, int]:
-        """Return how much this claim tells: of a cached answer, of a price, of how many classes, and the tokens."""
+    def richness(self) -> tuple[bool, bool, int, int, int]:
+        """Return how much this claim tells: a cached answer, a price, its terms, classes of tokens, and the tokens."""
         known = [count for count in self.tokens if count is not None]
-        return self.cached, self.amount is not None, len(known), sum(known)
+        return self.cached, self.amount is not None, self.terms, len(known), sum(known)
 
     @property
     def label(self) -> str:

@@ -184,7 +184,7 @@ def _claim_row(claim: Claim) -> list[Any]:
     names = (claim.unpriced, claim.provider, claim.model, claim.day, claim.task_id, claim.task_kind)
     row = [claim.tokens, claim.amount, *names, claim.fallback, claim.evidence, claim.cached, claim.granularity]
     if claim.fresh is not None:
-        return [*row, claim.card, claim.first_token_ns, claim.fresh]
+        return [*row, claim.card, claim.first_token_ns, claim.fresh, *[claim.terms] * bool(claim.terms)]
     if claim.first_token_ns:
         return [*row, claim.card, claim.first_token_ns]
     return [*row, claim.card] if claim.card else row
@@ -256,6 +256,7 @@ def _of_fixed(fixed: bytes) -> Span:
             span.claim.card = rest[10] if len(rest) > 10 else ""
             span.claim.first_token_ns = rest[11] if len(rest) > 11 else 0
             span.claim.fresh = int(rest[12]) if len(rest) > 12 else None
+            span.claim.terms = rest[13] if len(rest) > 13 else 0
     return span
 
 

@@ -117,6 +117,7 @@ LITELLM = replace(
     response_id=("gen_ai.response.id", *(f"llm.{provider}.id" for provider in _SPOKEN)),
     provider=("gen_ai.provider.name", "gen_ai.system", "llm.provider"),
     tokens=TOKENS,
+    served=(*OTEL.served, *(f"llm.{provider}.service_tier" for provider in _SPOKEN)),
     endpoints=(*ENDPOINTS, "hidden_params"),
     usage_texts=(UsageText("metadata.usage_object"), *(UsageText(key, whole=True) for key in _RAW)),
     sources=(
