@@ -131,6 +131,8 @@ def test_grounding_without_a_chunk_of_these_has_none() -> None:
         ({"text__input_tokens": 30, "image__input_tokens": 20}, ("input that is no text",)),
         ({"text__input_tokens": 100, "text__output_tokens": 50}, ()),
         ({"text__input_tokens": 95}, ()),
+        ({"text__input_tokens": 30, "cache_read__input_tokens": 50, "cache_creation__input_tokens": 20}, ()),
+        ({"text__input_tokens": 30, "cache_read__input_tokens": 50}, ("input that is no text",)),
         ({"text__output_tokens": 10}, ("output that is no text",)),
         ({"text__output_tokens": 10, "reasoning__output_tokens": 40}, ()),
         ({"text__output_tokens": 10, "audio__output_tokens": 40}, ()),

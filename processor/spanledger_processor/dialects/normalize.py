@@ -88,8 +88,10 @@ TOTAL_DIFFERS = "the total that it tells differs from its counts: one of them le
 def no_text(counts: Counts, text: Mapping[str, int]) -> tuple[str, ...]:
     """Return which of "input" and "output" holds more than its text, and more than the modalities that are told.
 
-    Up to a tenth may be what a provider adds to the text.
+    Up to a tenth may be what a provider adds to the text; LiteLLM's text of the input leaves cached tokens out.
     """
+    written = counts.cache_write or (counts.cache_write_5m or 0) + (counts.cache_write_1h or 0)
+    cached = {"input": (counts.cache_read or 0) + written}
     found: list[str] = []
     for name, whole in (("input", counts.input), ("output", counts.output)):
         told = text.get(name)
@@ -97,7 +99,8 @@ def no_text(counts: Counts, text: Mapping[str, int]) -> tuple[str, ...]:
             continue
         others = sum((counts.parts or {}).get(f"{name}_{kind}", 0) for kind in ("audio", "image"))
         thoughts = (counts.reasoning or 0) if name == "output" else 0
-        if (whole - told - others - thoughts) * 10 > whole:
+        rest = whole - told - others - thoughts
+        if rest * 10 > whole and rest != cached.get(name):
             found.append(f"{name} that is no text")
     return tuple(found)
 
