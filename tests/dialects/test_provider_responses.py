@@ -303,3 +303,54 @@ def test_openais_realtime_usage_tells_its_caches() -> None:
     }
     found = read(_openinference({"output.value": json.dumps({"type": "response.done", "response": {"usage": told}})}))
     assert found.usage == Usage(100, 10, 20, input_audio=60, cache_read_audio=15, output_audio=8)
+
+
+GEMINIS = {"promptTokenCount": 237, "candidatesTokenCount": 139, "thoughtsTokenCount": 12, "totalTokenCount": 407}
+GENKITS = {"inputTokens": 237, "outputTokens": 139, "thoughtsTokens": 12, "totalTokens": 407}
+OPENAIS_USAGE = {
+    "prompt_tokens": 1042,
+    "completion_tokens": 162,
+    "total_tokens": 1204,
+    "prompt_tokens_details": {"cached_tokens": 768},
+    "completion_tokens_details": {"reasoning_tokens": 16},
+}
+
+
+@pytest.mark.parametrize(
+    ("output", "expected", "response_id"),
+    [
+        (
+            {"custom": {"usageMetadata": {**GEMINIS, "toolUsePromptTokenCount": 19}}, "usage": GENKITS},
+            Usage(256, 151, 0, None, None, 12),
+            "",
+        ),
+        (
+            {
+                "raw": {"id": "chatcmpl-9f2a7c41d0b8", "usage": OPENAIS_USAGE},
+                "usage": {"inputTokens": 1042, "outputTokens": 162, "totalTokens": 1204},
+            },
+            Usage(1042, 162, 768, None, None, 16),
+            "chatcmpl-9f2a7c41d0b8",
+        ),
+        ({"usage": {"inputTokens": 1042, "outputTokens": 162, "totalTokens": 1204}}, Usage(1042, 162), ""),
+    ],
+    ids=["Gemini", "OpenAI", "Genkit's own"],
+)
+def test_genkit_keeps_the_providers_usage_beside_its_own(
+    output: dict[str, Any], expected: Usage, response_id: str
+) -> None:
+    """Recorded with genkit 1.42.0, @genkit-ai/google-genai and @genkit-ai/compat-oai 1.42.0."""
+    told = {"genkit:type": "action", "genkit:metadata:subtype": "model", "genkit:output": json.dumps(output)}
+    call = read(span(told | {"genkit:name": "googleai/gemini-2.5-flash"}))
+    assert (call.usage, call.response_id) == (expected, response_id)
+
+
+@pytest.mark.parametrize(("total", "reasoning", "estimate"), [(376, 0, False), (388, None, True)])
+def test_gemini_leaves_out_classes_of_zero(total: int, reasoning: int | None, *, estimate: bool) -> None:
+    """REST answers leave out fields of 0 (https://protobuf.dev/programming-guides/json/); a total may tell more."""
+    raw = {"usageMetadata": {"promptTokenCount": 237, "candidatesTokenCount": 139, "totalTokenCount": total}}
+    call = read(span({"openinference.span.kind": "LLM", "output.value": json.dumps(raw)}))
+    assert call.fallback is not None
+    assert (call.fallback.cache_read, call.fallback.reasoning) == (0, reasoning)
+    genkits = read(span({"genkit:metadata:subtype": "model", "genkit:output": json.dumps({"custom": raw})}))
+    assert genkits.estimate is estimate

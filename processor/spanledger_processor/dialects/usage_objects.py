@@ -53,6 +53,10 @@ def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
         return None
     if added and counts.input is not None:
         counts.input += added
+    if shape.omits_zeros:
+        counts.cache_read = counts.cache_read or 0
+        if counts.reasoning is None and counts.total == (counts.input or 0) + (counts.output or 0):
+            counts.reasoning = 0
     normalized = normalize(counts, shape.means, shape.output_means)
     if text_in is not None:
         terms.unclassed += no_text(counts, {"input": text_in})

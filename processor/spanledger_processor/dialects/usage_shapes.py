@@ -15,7 +15,7 @@ class UsageShape:
     """A form of usage object: all of `needs` are there, and one of `any_of` if there are any.
 
     Each class names the places it may stand at, dots going one level down; the first that holds a count is taken.
-    `adds` are further input tokens that `input` leaves out.
+    `adds` are further input tokens that `input` leaves out. `omits_zeros`: a class of 0 is not written.
     """
 
     name: str
@@ -32,6 +32,7 @@ class UsageShape:
     reasoning: Paths = ()
     adds: Paths = ()
     output_means: Output = Output.INCLUSIVE
+    omits_zeros: bool = False
 
 
 _COUNTS = tuple(one.name for one in fields(Counts) if one.type.startswith("int") and one.name != "parts")
@@ -139,6 +140,7 @@ USAGE_SHAPES = (
         reasoning=("thoughtsTokenCount",),
         adds=("toolUsePromptTokenCount",),
         output_means=Output.EXCLUSIVE,
+        omits_zeros=True,
     ),
     UsageShape(
         "Gemini (Python)",
@@ -151,6 +153,7 @@ USAGE_SHAPES = (
         reasoning=("thoughts_token_count",),
         adds=("tool_use_prompt_token_count",),
         output_means=Output.EXCLUSIVE,
+        omits_zeros=True,
     ),
     UsageShape(
         "Bedrock converse",

@@ -46,6 +46,10 @@ def _model(view: ScopedSpan, call: Call) -> None:
         call.provider = _SELLERS.get(plugin, plugin) if slash else ""
 
 
+_PROVIDERS_USAGE = (("raw", "usage"), ("raw", "usageMetadata"), ("custom", "usageMetadata"), ("custom", "usage"))
+"""Where plugins put the provider's response. Genkit's own usage lacks OpenAI's caches and thoughts, and Gemini's tokens
+of its own tools (@genkit-ai/compat-oai 1.42.0 and google-genai 1.42.0: `raw`, `custom`)."""
+
 GENKIT = Dialect(
     name="genkit",
     place=Precedence.OWN_KEYS,
@@ -75,7 +79,12 @@ GENKIT = Dialect(
         Kinds("genkit:type", {"flow": "workflow", "flowstep": "workflow", "tool": "tool", "model": "llm"}),
     ),
     otherwise="other",
-    usage_texts=(UsageText("genkit:output", ("usage",), whole=True),),
+    answers=("genkit:output",),
+    usage_texts=(
+        *(UsageText("genkit:output", place, whole=True) for place in _PROVIDERS_USAGE),
+        UsageText("genkit:output", ("usage",), whole=True),
+        *(UsageText("genkit:output", (place,)) for place in ("raw", "custom")),
+    ),
     sources=(
         Source(
             Input.PRESUMED,
