@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from spanledger_processor.model import ToolCall
 from spanledger_processor.signing import Signer
+from spanledger_processor.signing.canonical import canonical
 from spanledger_processor.signing.signer import MAX_TEXT
 
 KEY = b"0123456789abcdef0123456789abcdef"
@@ -119,6 +120,10 @@ def test_equal_signatures_mean_equal_arguments(one: dict[str, Any], other: dict[
 def test_name_and_arguments_cannot_run_together() -> None:
     assert _sign("b c", name="a") != _sign("c", name="a b")
     assert _sign({"x": 1}, name="one") != _sign({"x": 1}, name="two")
+    # a text of the form of other arguments, and a name of the form of what stands before them
+    text = "V" + canonical({"x": 1}).decode()
+    before = canonical(text).decode().removesuffix(text)
+    assert _sign(text, name="a ") != _sign({"x": 1}, name=f"a V{before}")
 
 
 def test_the_call_id_does_not_matter() -> None:
