@@ -218,6 +218,19 @@ def test_a_row_that_grows_counts_its_growth(with_file: bool, mux: Mux) -> None: 
     assert first.trace_id == second.trace_id
 
 
+def test_the_growth_of_a_copied_row_is_counted_where_the_row_was(mux: Mux) -> None:
+    """A fork copies a row that has grown since it was counted, and is looked at before the workspace that it is of."""
+    grown = add(A, (0, 0, 0, 10, 0))
+    mux.chat(("m1", A, T0))
+    mux.look()
+    mux.chat(("m1", grown, T0), workspace="fork")
+    mux.look()
+    assert (mux.counted(), mux.counted("fork")) == (A, (0, 0, 0, 0, 0))
+    mux.chat(("m1", grown, T0))
+    mux.look()
+    assert (mux.counted(), mux.counted("fork")) == (grown, (0, 0, 0, 0, 0))
+
+
 def test_an_old_fork_without_a_chat(mux: Mux) -> None:
     """Before 2026-03 the usage file was copied: its last request is another workspace's."""
     mux.file(add(A, B), B, T0)
