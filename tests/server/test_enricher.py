@@ -241,6 +241,17 @@ async def test_every_recording_gets_what_the_pipeline_appends(capture: Capture) 
         assert answered == [ExportTraceServiceRequest.FromString(traces) for traces in sent.traces]
 
 
+@pytest.mark.parametrize(("spans", "most"), [(512, 0), (2048, 2048)])
+def test_only_a_large_request_is_worked_on_in_slices(spans: int, most: int) -> None:
+    """A turn of the event loop after each slice lets others go on, and takes as long as to read some spans."""
+    config, signer = loaded(), Signer(b"k" * 32)
+    stages = make_stage(config, signer), make_log_stage(config, signer)
+    handler = Handler(*stages, LocalLedger(InMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
+    body = request(*[chat()] * spans)
+    enriching = Enricher(*stages, handler.account, UNCOUNTED, (), lambda: NOW).enrich(body, {}).__await__()
+    assert bool(most) <= sum(1 for _ in enriching) <= most
+
+
 async def test_a_log_record_that_comes_twice_in_one_request_makes_one_span() -> None:
     """A queue between may have merged a request with its first try: encoded requests concatenate."""
     config, signer = loaded(), Signer(b"k" * 32)

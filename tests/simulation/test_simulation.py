@@ -114,8 +114,10 @@ class Wrapped:
 
 
 class SaysItArrived(Wrapped):
+    """An exporter that sends no spans on: some of them would come again in other requests, and be there after all."""
+
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
-        result: Result = ACCEPTED if self.due() else await self.behind.send(signal, body, deadline)
+        result: Result = ACCEPTED if signal == "traces" else await self.behind.send(signal, body, deadline)
         return result
 
 

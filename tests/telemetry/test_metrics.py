@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast, get_args
 
 import pytest
@@ -21,6 +22,7 @@ from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.receivers.driver import RequestObserver
 from spanledger_processor.receivers.refusals import Outcome
 from spanledger_processor.server.handler import StageObserver
+from spanledger_processor.telemetry import registry
 from spanledger_processor.telemetry.metrics import Telemetry
 from spanledger_processor.telemetry.otlp import metrics_request
 from spanledger_processor.telemetry.registry import BoundedLabels, Samples
@@ -372,3 +374,36 @@ def test_counters_of_spend_have_a_counted_span_as_their_exemplar() -> None:
     other = Telemetry("1", window=60, budget=1)
     other.stage.ruled(Batch(b"", [digested], NOW_NS), ruling)
     assert "trace_id" not in other.registry.scrape(as_openmetrics=True).decode()
+
+
+def test_an_exemplar_has_the_time_of_its_count_and_the_latest_of_all_processes_is_shown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def counted_at(seconds: float, number: int) -> Telemetry:
+        telemetry = Telemetry("1", window=60, budget=1)
+        for_span = bytes((number,)) * 16, bytes((number,)) * 8
+        with monkeypatch.context() as patched:
+            patched.setattr(registry, "time", lambda: seconds)
+            telemetry.registry.count("cost_usd_total", "openai", "mine", by=number, of=for_span)
+        return telemetry
+
+    whole, *workers = counted_at(20.0, 1), counted_at(30.0, 2), counted_at(10.0, 3)
+    text = whole.registry.scrape([one.registry.samples() for one in workers], as_openmetrics=True).decode()
+    families = {family.name: family for family in openmetrics_families(text)}  # type: ignore[no-untyped-call]
+    (sample,) = families["spanledger_cost_usd"].samples
+    assert sample.value == 6
+    assert sample.exemplar is not None
+    assert (float(sample.exemplar.timestamp or 0), sample.exemplar.value) == (30.0, 2)
+    assert sample.exemplar.labels["trace_id"] == "02" * 16
+
+
+def test_counts_of_several_threads_are_all_there() -> None:
+    telemetry = Telemetry("1", window=60, budget=1)
+
+    def count(_: int) -> None:
+        for _ in range(1000):
+            telemetry.registry.count("received_bytes_total", "traces", "grpc")
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(count, range(4)))
+    assert changes(telemetry)["received_bytes_total{protocol=grpc,signal=traces}"] == 4000

@@ -129,6 +129,7 @@ class DataFile:
         self._env = env
         self._path = path
         self._file = path / DATA
+        self._page: int = env.stat()["psize"]
         result = self._file.stat()
         self._identity = result.st_dev, result.st_ino
         self._length = 0
@@ -136,7 +137,9 @@ class DataFile:
 
     def lengthen(self) -> None:
         """Make the file as long as its pages are many: LMDB leaves out those at the end that were free again."""
-        length = _length(self._env)
+        length = _length(self._env, self._page)
+        if length == self._length:
+            return  # it was made so long before, and `check` sees that it stays so
         with suppress(OSError):  # then it stays as short as LMDB made it, which harms nothing
             if self._file.stat().st_size < length:
                 os.truncate(self._file, length)
@@ -160,8 +163,8 @@ class DataFile:
             raise StateBrokenError(damaged(self._path, "cut off while in use"))
 
 
-def _length(env: lmdb.Environment) -> int:
-    return (env.info()["last_pgno"] + 1) * env.stat()["psize"]
+def _length(env: lmdb.Environment, page: int) -> int:
+    return (env.info()["last_pgno"] + 1) * page
 
 
 def _whole(env: lmdb.Environment, path: Path) -> lmdb.Environment:
@@ -169,7 +172,7 @@ def _whole(env: lmdb.Environment, path: Path) -> lmdb.Environment:
 
     A file that is too short is rare (see `lengthen`), and looked through for whether it lacks a page that is used.
     """
-    if (path / DATA).stat().st_size < _length(env):
+    if (path / DATA).stat().st_size < _length(env, env.stat()["psize"]):
         with env.begin():  # so that a writer does not write over what is being looked at
             problems = _problems(path)
         if problems:

@@ -207,14 +207,15 @@ class LedgerWriter:
         self._store.ready()
         job = _Job(work, asyncio.get_running_loop().create_future())
         self._enqueue(job)
+        self._give_up_if_hanging(job)
+        watch = _Watch(self._give_up_if_hanging, job)
         try:
-            while not job.future.done():
-                self._give_up_if_hanging(job)
-                await asyncio.wait((job.future,), timeout=_PATIENCE_S)
+            result: T = await job.future
         except asyncio.CancelledError:
             self._withdraw(job)
             raise
-        result: T = job.future.result()
+        finally:
+            watch.end()
         return result
 
     @contextmanager
@@ -251,7 +252,8 @@ class LedgerWriter:
     def _give_up_if_hanging(self, job: _Job) -> None:
         """Give up the works that wait behind a commit that does not end; a long queue alone is waited for."""
         if time.monotonic() > self._patience_ends and self._withdraw(job):
-            raise StateError("the ledger's disk has not answered in time")
+            job.error = StateError("the ledger's disk has not answered in time")
+            _settle([job])
 
     def _withdraw(self, job: _Job) -> bool:
         """Return whether the writer had not begun it; then it never will."""
@@ -365,6 +367,22 @@ class LedgerWriter:
             log.exception("the ledger's upkeep failed")
         again = more and not self._jobs
         self._next_maintenance = time.monotonic() + (_MAINTAIN_AGAIN_S if again else _MAINTAIN_EVERY_S)
+
+
+class _Watch:
+    """Looks after a work now and again for as long as it is waited for."""
+
+    def __init__(self, look: Callable[[_Job], None], job: _Job) -> None:
+        self._look = look
+        self._job = job
+        self._timer = job.future.get_loop().call_later(_PATIENCE_S, self._again)
+
+    def end(self) -> None:
+        self._timer.cancel()
+
+    def _again(self) -> None:
+        self._timer = self._job.future.get_loop().call_later(_PATIENCE_S, self._again)
+        self._look(self._job)
 
 
 def _do(job: _Job, unit: Unit) -> None:

@@ -132,7 +132,7 @@ class RequestDriver:
         self.draining = False
         self._pipeline = pipeline
         self._observer = observer
-        self._under_way: set[asyncio.Task[Result]] = set()
+        self._under_way: set[asyncio.Task[None]] = set()
 
     async def run(self, signal: Signal, protocol: OtlpProtocol, receive: Awaitable[Result], sender: str) -> Result:
         """Await `receive`, a receiver's work from first byte to result. Where it fails, the sender keeps the data.
@@ -176,16 +176,22 @@ class RequestDriver:
             return NO_ROOM
         seconds = LONGEST if left is None else max(0.0, min(left, LONGEST))
         margin = min(seconds * _MARGIN, _MOST_MARGIN)
-        deadline = asyncio.get_running_loop().time() + seconds - margin
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + seconds - margin
         if handle is None:
             assert self._pipeline is not None
             sender, trusted = request.sender, request.trusted
             handle = partial(self._pipeline.handle, sender=sender, trusted=trusted, hold=reservation.hold)
-        work = asyncio.create_task(self._handle(request, reservation, deadline, handle))
+        answer: asyncio.Future[Result] = loop.create_future()
+        work = loop.create_task(self._handle(request, reservation, deadline, handle, answer))
         self._under_way.add(work)
         work.add_done_callback(self._under_way.discard)
-        await asyncio.wait((work,), timeout=seconds - margin / 2)
-        return work.result() if work.done() else retry("deadline", "not delivered in the time there was; try again")
+        late = retry("deadline", "not delivered in the time there was; try again")
+        timer = loop.call_later(seconds - margin / 2, _give, answer, late)
+        try:
+            return await answer  # one turn of the event loop earlier than the end of the task
+        finally:
+            timer.cancel()
 
     async def drain(self, seconds: float) -> None:
         """Refuse new requests, and give those under way so long to end; then they are given up, unanswered."""
@@ -199,7 +205,17 @@ class RequestDriver:
             log.warning("stopped with requests under way: %d; their senders keep the data", len(late))
             await asyncio.wait(late)
 
-    async def _handle(self, request: Request, reservation: Reservation, deadline: float, handle: Handle) -> Result:
+    async def _handle(
+        self,
+        request: Request,
+        reservation: Reservation,
+        deadline: float,
+        handle: Handle,
+        answer: asyncio.Future[Result],
+    ) -> None:
+        _give(answer, await self._result(request, reservation, deadline, handle))
+
+    async def _result(self, request: Request, reservation: Reservation, deadline: float, handle: Handle) -> Result:
         self._count(self._observer.received, request.signal, request.protocol, len(request.body))
         try:
             signal = request.signal
@@ -229,6 +245,11 @@ class RequestDriver:
         log.error("unexpected failure in %s; the sender is told to keep the data", where, exc_info=error)
         self._observer.internal_error(where)
         return retry("internal", f"internal failure ({type(error).__name__}); try again")
+
+
+def _give(answer: asyncio.Future[Result], result: Result) -> None:
+    if not answer.done():
+        answer.set_result(result)
 
 
 def detect_signal(signal: Signal, body: bytes) -> Signal:

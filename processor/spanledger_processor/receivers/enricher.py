@@ -184,10 +184,15 @@ class EnricherReceiver:
             return _number(4, 1)
         answers = await self._enricher.enrich(telemetry, headers)
         failures = answers.failures
-        pieces = [_number(1, answers.seen), _number(2, len(answers.spans.keys() - failures)), _number(3, len(failures))]
+        decided = len(answers.spans.keys() - failures) if failures else len(answers.spans)
+        pieces = [_number(1, answers.seen), _number(2, decided), _number(3, len(failures))]
         for span, edits in answers.spans.items():
-            moved = delimited(4, b"".join(map(write_varint, edits.forged_places))) if edits.forged_places else b""
-            pieces += _entry(span, edits.extra, moved + _text(3, failures[span]) if span in failures else moved)
+            more = b""
+            if edits.forged_places:
+                more = delimited(4, b"".join(map(write_varint, edits.forged_places)))
+            if span in failures:
+                more += _text(3, failures[span])
+            pieces += _entry(span, edits.extra, more)
         for span in failures.keys() - answers.spans:
             pieces += _entry(span, b"", _text(3, failures[span]))
         return b"".join(pieces)
@@ -217,8 +222,9 @@ def read_request(body: bytes) -> tuple[str, bytes]:
 
 def _entry(span: int, attributes: bytes, more: bytes) -> tuple[bytes, bytes, bytes]:
     """Return the pieces of field 5, a SpanAnswer: attributes are many bytes, and are copied once, into the message."""
-    head = b"\x08%b\x12%b" % (write_varint(span), write_varint(len(attributes)))
-    return b"\x2a%b%b" % (write_varint(len(head) + len(attributes) + len(more)), head), attributes, more
+    place, size = write_varint(span), write_varint(len(attributes))
+    length = write_varint(2 + len(place) + len(size) + len(attributes) + len(more))
+    return b"".join((b"\x2a", length, b"\x08", place, b"\x12", size)), attributes, more
 
 
 def _unread(value: UnreadValue) -> bytes:

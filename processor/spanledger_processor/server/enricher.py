@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from hashlib import blake2b
@@ -15,13 +15,13 @@ from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.dialects import MARKERS
 from spanledger_processor.dialects.content import UnreadValue, unread_values
 from spanledger_processor.dialects.log_events import LOG_MARKERS
-from spanledger_processor.enrichment import Stage, additions, write
+from spanledger_processor.enrichment import Reading, Stage, additions, write
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.marks import Settled
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import count_log_records
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.server.handler import StageObserver, in_slices
+from spanledger_processor.server.handler import StageObserver, is_large, work
 from spanledger_processor.server.ledger_link import UnansweredError
 
 log = logging.getLogger(__name__)
@@ -107,9 +107,10 @@ class Enricher:
             UnansweredError: whether its spans are committed is not known; the client is to ask again.
         """
         try:
-            reading = await in_slices(self._stage.reading(body, headers, self._now_ns(), trusted=self._trusted))
+            steps = self._stage.reading(body, headers, self._now_ns(), trusted=self._trusted)
+            reading = await work(steps, large=is_large(body))
             self._observer.received("traces", reading.request.span_count)
-            decisions = await asyncio.gather(*map(self._account, reading.batches))
+            decisions = await self._accounted(reading)
             answers = SpanAnswers(reading.request.span_count, additions(reading, decisions), reading.failed_spans())
             self._observer.enriched(reading)
         except (MalformedError, UnansweredError):
@@ -124,6 +125,12 @@ class Enricher:
             self._observer.enriched(reading)
         return answers
 
+    async def _accounted(self, reading: Reading) -> Sequence[Mapping[int, Decision]]:
+        """Return the decisions on each batch, of which there is one a tenant; several share a commit."""
+        if len(reading.batches) == 1:
+            return [await self._account(reading.batches[0])]
+        return await asyncio.gather(*map(self._account, reading.batches))
+
     async def synthesize(self, body: bytes, headers: Mapping[str, str]) -> SynthesizedSpans:
         """Commit the calls that a log request reports and return the spans made from it, enriched.
 
@@ -131,7 +138,7 @@ class Enricher:
             MalformedError: `body` is not a log request.
         """
         try:
-            reading = await in_slices(self._log_stage.reading(body, headers))
+            reading = await work(self._log_stage.reading(body, headers), large=is_large(body))
         except MalformedError:
             raise
         except Exception as error:
@@ -150,7 +157,7 @@ class Enricher:
 
     async def _written(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         """Return a trace request with what its spans gain appended."""
-        reading = await in_slices(self._stage.reading(body, headers, self._now_ns()))
-        decisions = await asyncio.gather(*map(self._account, reading.batches))
+        reading = await work(self._stage.reading(body, headers, self._now_ns()), large=is_large(body))
+        decisions = await self._accounted(reading)
         self._observer.enriched(reading)
         return write(reading, decisions)

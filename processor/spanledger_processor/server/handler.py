@@ -13,7 +13,7 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from spanledger_exporters.delivery import Delivery
-from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
+from spanledger_exporters.interface import Result, Signal, Verdict, combined
 from spanledger_processor.accounting.decide import unaccounted
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.enrichment import Reading, Stage, releasing, writing
@@ -137,14 +137,13 @@ class Handler:
         except RateLimitedError as limited:
             return self._limited(limited)
         through = partial(self._through, trusted=trusted, hold=hold)
-        if signal != "traces" or not _is_large(body):
+        if signal != "traces" or not is_large(body):
             return await through(signal, request_id, body, headers, deadline, sender, large=False)
         key = request_id + _digest(frozenset(headers.items()))  # the tenant may stand in a header
         if (first := self._large.get(key)) is not None:
             await asyncio.wait((first,), timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
             return first.result() if first.done() and not first.cancelled() else _LATE
-        work = through(signal, request_id, body, headers, deadline, sender, large=True)
-        task = asyncio.create_task(work)
+        task = asyncio.create_task(through(signal, request_id, body, headers, deadline, sender, large=True))
         del body  # the task frees it
         self._large[key] = task
         task.add_done_callback(partial(self._large_ended, key))
@@ -186,12 +185,12 @@ class Handler:
             elif signal == "logs":
                 items, made = await self._make(body, headers, sender)
             else:
-                items = await _work(counting_data_points(body), _is_large(body))
+                items = await work(counting_data_points(body), large=is_large(body))
             self._observer.received(signal, items)
             if made is not None:
                 beside = len(body)
                 made_spans = await self._enrich(
-                    made, headers, sender, large=_is_large(made), hold=lambda size: hold(size + beside)
+                    made, headers, sender, large=is_large(made), hold=lambda size: hold(size + beside)
                 )
         except UnansweredError:
             return _UNANSWERED
@@ -201,11 +200,16 @@ class Handler:
             deadline = max(deadline, asyncio.get_running_loop().time() + _LARGE_SECONDS)
         body = await self._redacted(signal, body)
         hold(COPIES * (len(body) + (0 if made_spans is None else len(made_spans[0]))))
-        sends = [self._delivery.deliver(signal, request_id, body, deadline, items)]
-        if made_spans is not None:
+        deliver = self._delivery.deliver
+        if made_spans is None:
+            result = await deliver(signal, request_id, body, deadline, items)
+        else:
             spans, count = await self._redacted("traces", made_spans[0]), made_spans[1]
-            sends.append(self._delivery.deliver("traces", request_id, spans, deadline, count))
-        result = _both(*await asyncio.gather(*sends))
+            of_both = await asyncio.gather(
+                deliver(signal, request_id, body, deadline, items),
+                deliver("traces", request_id, spans, deadline, count),
+            )
+            result = _both(*of_both)
         if result.verdict is Verdict.ACCEPTED:
             self._observer.accepted(signal, items)
         else:
@@ -226,9 +230,9 @@ class Handler:
     async def _make(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[int, bytes | None]:
         """Return the number of records of a log request, and the spans made from it, if any, as a trace request."""
         try:
-            large = _is_large(body)
+            large = is_large(body)
             async with self._lock.held(sender, large=large):
-                reading = await _work(self._log_stage.reading(body, headers), large)
+                reading = await work(self._log_stage.reading(body, headers), large=large)
         except MalformedError:
             raise
         except Exception as error:
@@ -254,7 +258,7 @@ class Handler:
         items = 0
         try:
             async with self._lock.held(sender, large=large):
-                reading = await _work(self._stage.reading(body, headers, self._now_ns(), trusted=trusted), large)
+                reading = await work(self._stage.reading(body, headers, self._now_ns(), trusted=trusted), large=large)
                 items = reading.request.span_count
                 if large:
                     facts = sum(len(batch.facts) for batch in reading.batches)
@@ -263,7 +267,7 @@ class Handler:
                     await self._limits.admit_names(sender, reading.batches)
                 most = _ACCOUNTED_AT_ONCE // 2 if large else 0
                 decisions = [await self.account(batch, most) for batch in reading.batches]
-                out = await _work(writing(reading, decisions), large)
+                out = await work(writing(reading, decisions), large=large)
                 self._observer.enriched(reading)
                 if large:
                     await in_slices(releasing(reading, decisions))
@@ -362,7 +366,8 @@ class FairLock:
         self._is_held = False
 
 
-async def _work(steps: Generator[None, None, T], large: bool) -> T:  # noqa: FBT001
+async def work(steps: Generator[None, None, T], *, large: bool) -> T:
+    """Run `steps` to its result: those of a large request in slices, others at once, which takes less."""
     return await in_slices(steps) if large else finished(steps)
 
 
@@ -402,7 +407,7 @@ def split(facts: Sequence[Fact], most: int) -> list[Sequence[int]]:
     return [*parts, part] if part else parts
 
 
-def _is_large(body: bytes) -> bool:
+def is_large(body: bytes) -> bool:
     """Return whether a request is large: by its bytes, or by its parts where it has bytes for as many."""
     return len(body) > _LARGE_BYTES or (len(body) > _LARGE_SPANS * _LEAST_PART and has_more_than(_LARGE_SPANS, body))
 
@@ -416,7 +421,7 @@ def _digest(value: Hashable) -> bytes:
     return hash(value).to_bytes(8, "big", signed=True)
 
 
-def _both(result: Result, made: Result = ACCEPTED) -> Result:
+def _both(result: Result, made: Result) -> Result:
     """Return the result of a request and of the spans made from it: it has arrived when both have."""
     if made.verdict is Verdict.ACCEPTED:
         return result

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
+from threading import Lock
+from time import time
 from typing import Any, TypeAlias, TypeVar
 
 from prometheus_client import (
@@ -19,7 +22,7 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
-from prometheus_client.samples import Exemplar, Sample
+from prometheus_client.samples import Exemplar
 
 from spanledger_processor.telemetry.table import OTHER, PREFIX, MetricRow, MetricType
 
@@ -62,8 +65,12 @@ class LabelsByTenant:
 
 def _clean(value: str) -> str:
     """Return text as it may stand in a scrape: valid UTF-8, no control characters, not long, never empty."""
-    kept = "".join(char if char.isprintable() else "?" for char in value[:_LONGEST])
-    return kept or "unknown"
+    return _printable(value[:_LONGEST])
+
+
+@lru_cache(maxsize=1024)
+def _printable(value: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in value) or "unknown"
 
 
 SpanIds: TypeAlias = tuple[bytes, bytes]
@@ -97,7 +104,8 @@ class _Merged:
                 self._others[key] = self._others.get(key, 0.0) + value
                 if exemplar is not None:
                     trace_id, span_id, *rest = exemplar
-                    self._exemplars[key] = Exemplar({"trace_id": trace_id, "span_id": span_id}, *rest)
+                    other = Exemplar({"trace_id": trace_id, "span_id": span_id}, *rest)
+                    self._exemplars[key] = _later(self._exemplars.get(key), other)
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric there is, with what others have of it."""
@@ -110,9 +118,7 @@ class _Merged:
         own = {(sample.name, _labels(sample.labels.items())) for sample in metric.samples}
         names = {metric.name, *(metric.name + ending for ending in _ENDINGS)}
         metric.samples = [
-            sample._replace(
-                value=sample.value + self._others.get(key, 0.0), exemplar=_later(sample, self._exemplars.get(key))
-            )
+            sample._replace(value=sample.value + self._others.get(key, 0.0), exemplar=self._exemplars.get(key))
             for sample in metric.samples
             for key in [(sample.name, _labels(sample.labels.items()))]
         ]
@@ -131,6 +137,11 @@ class Registry:
         self._collectors = {row.name: _collector(row, self._registry) for row in self._rows}
         self._children: dict[tuple[str, tuple[str, ...]], MetricWrapperBase] = {}
         """By name and labels, as the collectors have them, which take a lock to look for one."""
+        self._counted: dict[tuple[str, tuple[str, ...]], float] = {}
+        """By name and labels: what was added to counters since they were read last."""
+        self._examples: dict[tuple[str, tuple[str, ...]], tuple[bytes, bytes, float, float]] = {}
+        """The latest exemplar of each: the ids of trace and span, what was added for it, and when."""
+        self._counting = Lock()
         for row in self._rows:
             for values in row.beginnings:
                 self._collectors[row.name].labels(*values)
@@ -141,8 +152,30 @@ class Registry:
 
     def count(self, name: str, *labels: str, by: float = 1, of: SpanIds | None = None) -> None:
         """Add to a counter. `labels` are values in the row's order; `of` is a span that was counted, its exemplar."""
-        exemplar = None if of is None else {"trace_id": of[0].hex(), "span_id": of[1].hex()}
-        self._child(Counter, name, labels).inc(by, exemplar)
+        where = name, labels
+        if where not in self._children:
+            self._child(Counter, name, labels)
+        if by < 0:
+            raise ValueError(f"{name} is a counter, which does not go down")
+        with self._counting:
+            self._counted[where] = self._counted.get(where, 0) + by
+        if of is not None:
+            self._examples[where] = of[0], of[1], by, time()
+
+    def _enter_counted(self) -> None:
+        """Add what was counted to the collectors, which take several times as long for it."""
+        with self._counting:
+            counted, self._counted = self._counted, {}
+        for where, amount in counted.items():
+            self._child(Counter, *where).inc(amount)
+
+    def _exemplars(self) -> Samples:
+        """Return the exemplars of this process's counters, as samples that add nothing."""
+        names = {row.name: row.labels for row in self._rows}
+        return [
+            (PREFIX + name, sorted(zip(names[name], labels, strict=True)), 0.0, [one.hex(), other.hex(), by, at])
+            for (name, labels), (one, other, by, at) in [*self._examples.items()]
+        ]
 
     def begin(self, name: str, *labels: str) -> None:
         """Show a counter as 0 until it counts something."""
@@ -177,16 +210,19 @@ class Registry:
     def _merged(self, others: Iterable[Samples]) -> _Merged:
         for question in self._questions:
             question()
-        return _Merged(self._registry, [*others, self._gone])
+        self._enter_counted()
+        return _Merged(self._registry, [*others, self._gone, self._exemplars()])
 
     def samples(self) -> Samples:
         """Return the metrics of the table, for another process to add to its own."""
-        return [
-            (sample.name, sorted(sample.labels.items()), sample.value, _exemplar_row(sample.exemplar))
+        self._enter_counted()
+        values: Samples = [
+            (sample.name, sorted(sample.labels.items()), sample.value, None)
             for collector in self._collectors.values()
             for metric in collector.collect()
             for sample in metric.samples
         ]
+        return [*values, *self._exemplars()]
 
     def keep_counters(self, samples: Samples) -> None:
         """Keep what another process counted, which has gone: counters do not go back. Its gauges go with it."""
@@ -206,20 +242,8 @@ class Registry:
         return child
 
 
-def _later(sample: Sample, other: Exemplar | None) -> Exemplar | None:
-    """Return the later one of a sample's exemplar and another process's."""
-    own = sample.exemplar
-    return (
-        own
-        if other is None or (own is not None and float(own.timestamp or 0) >= float(other.timestamp or 0))
-        else other
-    )
-
-
-def _exemplar_row(exemplar: Exemplar | None) -> ExemplarRow:
-    if exemplar is None:
-        return None
-    return [exemplar.labels["trace_id"], exemplar.labels["span_id"], exemplar.value, exemplar.timestamp]
+def _later(one: Exemplar | None, other: Exemplar) -> Exemplar:
+    return one if one is not None and float(one.timestamp or 0) > float(other.timestamp or 0) else other
 
 
 def _labels(labels: Iterable[Sequence[str]]) -> _LabelValues:
