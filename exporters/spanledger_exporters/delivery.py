@@ -231,7 +231,7 @@ class Delivery:
             self._claimed(parts, request)
         for sender, body, items in taken:
             if body or not request.body:
-                sender.send(replace(request, body=body, items=items), state)
+                sender.send(request if body is request.body else replace(request, body=body, items=items), state)
         return [sender.name for sender, body, _ in taken if sender.exporter.required and (body or not request.body)]
 
     def _claimed(self, parts: Parts, request: Request) -> None:

@@ -77,7 +77,7 @@ class Retrying:
             if began >= deadline:  # slept too long on a busy machine
                 break
             attempts += 1
-        return replace(result, attempts=attempts)
+        return result if attempts == result.attempts else replace(result, attempts=attempts)
 
     async def close(self) -> None:
         """Close the exporter behind."""

@@ -205,9 +205,16 @@ _BEGINNINGS: Mapping[bytes, str] = {
 """How compressed messages begin. No export request begins so: it has one field, whose tag is 0x0a."""
 
 
-async def message_of(content: bytes, limit: int, reservation: Reservation) -> bytes:
-    """Return an export request, decompressed if it is compressed; `reservation` grows by its size."""
-    encoding = next((name for begins, name in _BEGINNINGS.items() if content.startswith(begins)), "identity")
+def encoding_of(content: bytes) -> str | None:
+    """Return how a message is compressed; None where it is not."""
+    for begins, encoding in _BEGINNINGS.items():
+        if content.startswith(begins):
+            return encoding
+    return None
+
+
+async def message_of(content: bytes, encoding: str, limit: int, reservation: Reservation) -> bytes:
+    """Return the export request that a compressed message holds; `reservation` grows by its size."""
     pieces = decoded(_one(content), encoding, limit)
     return b"".join([piece async for piece in bounded(pieces, limit, reservation)])
 

@@ -31,7 +31,7 @@ from spanledger_processor.config.section import host_and_port
 from spanledger_processor.listener import share_of_files
 from spanledger_processor.receivers.auth import Authenticator, ServerCertificates, readable, without_credentials
 from spanledger_processor.receivers.driver import Handle, Request, RequestDriver
-from spanledger_processor.receivers.encodings import message_of
+from spanledger_processor.receivers.encodings import encoding_of, message_of
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
 from spanledger_processor.receivers.refusals import (
     NO_ROOM,
@@ -298,8 +298,8 @@ class MessageReader:
             # Over the limit, not decompressible, or its sender left: gRPC does not say which. It has answered
             # already, and what we say reaches nobody. (A call that ends without a message does read it.)
             raise RefusedError(rejected("unreadable", "no message came that could be read"))
-        if self._decompress:
-            return await message_of(message, self._largest, reservation)
+        if self._decompress and (encoding := encoding_of(message)) is not None:
+            return await message_of(message, encoding, self._largest, reservation)
         if not reservation.grow(len(message)):
             raise RefusedError(NO_ROOM)
         return message
