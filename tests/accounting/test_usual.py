@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from decimal import Decimal
@@ -184,6 +185,13 @@ UNUSUAL: tuple[dict[str, Any], ...] = (
 FIRST_PLACES = 1000
 
 
+def messages(call_id: str) -> str:
+    """An output that is text, or asks for a tool."""
+    call = {"type": "tool_call", "id": call_id, "name": "read", "arguments": {"path": call_id}}
+    part = call if call_id else {"type": "text", "content": "Done."}
+    return json.dumps([{"role": "assistant", "parts": [part], "finish_reason": "stop"}])
+
+
 def usual(place: int, model: int, more: dict[str, Any]) -> dict[str, Any]:
     provider, asked, answered = MODELS[model]
     return {
@@ -245,6 +253,8 @@ def fill(draw: st.DrawFn, span: Span, trace: int, place: int) -> None:
     more = dict(draw(st.sampled_from(MORE)))
     if first_chunk_s := draw(st.sampled_from((0, 0, 0.0005, 0.7))):
         more["gen_ai.response.time_to_first_chunk"] = first_chunk_s
+    if draw(st.integers(0, 5)) == 0:
+        more["gen_ai.output.messages"] = messages(draw(st.sampled_from(("", "", f"call-{number}"))))
     match draw(st.integers(0, 25)):
         case 0:
             span.parent_span_id = b"span%04d" % (10 * trace + draw(st.integers(0, 5)))
@@ -338,6 +348,21 @@ def test_usual_calls_take_the_fast_path() -> None:
     assert both.taken == 30
     both.send(calls(30, 3))
     assert both.taken == 60
+
+
+def test_tool_calls_in_outputs_of_usual_calls_are_seen() -> None:
+    """Their messages decide on nothing else, so that a call may be read by others that asked for no tool."""
+    both, made = Both(), stage()
+    for number, call_id in enumerate(("", "", "", "", "", "call-5", "", "call-7")):
+        request = ExportTraceServiceRequest()
+        span = scope_of(request, "one").spans.add(trace_id=b"trace-%010d" % number, span_id=b"span%04d" % number)
+        span.start_time_unix_nano = span.end_time_unix_nano = NOW
+        set_attributes(span, usual(number, 0, {"gen_ai.output.messages": messages(call_id)}))
+        body = request.SerializeToString()
+        both.send(body)
+        (fact,) = made.read(body, {}, NOW).batches[0].facts
+        assert fact.asked == ((call_id, "read") if call_id else ())
+        assert type(fact) is not UsualFact or not call_id
 
 
 @pytest.mark.parametrize("model", [0, 2], ids=["a usual card", "another card"])

@@ -41,8 +41,11 @@ def _literals(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("path", [*PACKAGE.rglob("*.py"), Path(evidence.__file__)], ids=lambda path: path.stem)
 def test_no_code_names_such_a_key(path: Path) -> None:
     """Tables are looked through by `unread_values`; a rule in code that reads such a key would not be seen there."""
-    of_events = {"gen_ai.input.messages"} if path.stem == "strands" else set()  # nothing is left out of events
-    named = set(_literals(ast.parse(path.read_text()))) - of_events
+    exceptions = {
+        "strands": {"gen_ai.input.messages"},  # nothing is left out of events
+        "asked_tools": {"gen_ai.input.messages", "ai.prompt.messages"},  # without them loops are not seen
+    }
+    named = set(_literals(ast.parse(path.read_text()))) - exceptions.get(path.stem, set())
     assert not {text for text in named if any(_pattern(key).fullmatch(text) for key in UNREAD)}
 
 

@@ -136,7 +136,7 @@ class _Account:
                 self._totals.book(span, span.place, -1, trace_id=state.trace_id)
                 span.claim = claim
                 self._totals.book(span, span.place, trace_id=state.trace_id)
-        for span in state.trace.spans.values() if state.incremental is None else ():
+        for span in state.trace.spans.values() if state.incremental is None else state.touched:
             if span.place is not None and span.place != (place := state.place(span)):
                 self._totals.book(span, span.place, -1, trace_id=state.trace_id)
                 span.place = place
@@ -184,6 +184,7 @@ class _Account:
             if span.fee:
                 decision.cost = fact.fee
                 decision.aliases = tuple(alias for alias in self.batch.aliases if alias not in call.present)
+            decision.tool_loop = bool(span.place.stuck)
             if (reason := state.reason(span)) is not None:
                 later = (starts.get(reason.other, -1), reason.other) < (span.start_ns, span.span_id.hex())
                 enter_reason(decision, reason, is_later=later)
@@ -194,10 +195,15 @@ class _Account:
             self._enter_tool(decision, fact, self._told.get(index))
 
     def _count_tools(self, state: TraceState) -> None:
-        tools = [(index, span) for index, span in state.new if span.signature]
-        for index, span in sorted(tools, key=lambda item: (item[1].start_ns, item[1].span_id)):
-            session = state.groups.session(span).id.encode("utf-8", "surrogatepass")
-            told = self._tools.count(session or b"\0" + self.batch.facts[index].trace_id, span)
+        new = sorted(state.new, key=lambda item: (item[1].start_ns, item[1].span_id))
+        for index, span in new:
+            if not span.signature and not span.detail.asked and not span.detail.stuck:
+                continue
+            session = state.groups.session(span).id.encode("utf-8", "surrogatepass") or b"\0" + state.trace_id
+            if not span.signature:
+                self._tools.ask(session, span, state.trace_id)
+                continue
+            told = self._tools.count(session, span, state.trace_id)
             self._told[index], span.again = told, told.again
             span.loops = not told.again and self._is_loop(self.batch.facts[index], told)
 

@@ -46,7 +46,9 @@ def _detail_of(fact: Fact, call: Call) -> Detail:
     parent = "" if fact.agent else bounded_id(call.agent_parent_id)  # an id among names is nobody's
     denied = call.tool is not None and call.tool.denied
     fee = fact.fee.amount or 0 if fact.fee is not None else 0
-    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied, fee, fact.day if fee or tool else 0)
+    day = fact.day if fee or tool else 0
+    asked, stuck = tuple(map(bounded_id, fact.asked)), tuple(map(bounded_id, fact.stuck))
+    detail = Detail(agent, parent, tool, fact.failed, fact.dimensions, denied, fee, day, asked, stuck)
     return NO_DETAIL if detail == NO_DETAIL else detail
 
 

@@ -44,6 +44,8 @@ class Fact:
     `instance` which process it comes from (`service.instance.id`), `agent` what its agent is called. `card` is the rate
     card of its model (`Card.written`), where log events below it name no model, `first_token_ns` how long after its
     start the first token of its answer came (0: not told). `fee` is what an execution of a tool costs by itself.
+    `asked` are the tool calls that a model's output asks for, `stuck` those of its input that completed a loop by its
+    history: ids and tools in turn.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 
@@ -70,6 +72,8 @@ class Fact:
     card: str = ""
     first_token_ns: int = 0
     fee: Cost | None = None
+    asked: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

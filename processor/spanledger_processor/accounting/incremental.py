@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from spanledger_processor.accounting.asked_tools import AskedTools
 from spanledger_processor.accounting.count_once import AGGREGATES, ReportSource, calls_again
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
@@ -45,6 +46,7 @@ class Incremental:
     """By input tokens: the one source of the calls that have as many."""
     results: ToolResults = field(default_factory=lambda: ToolResults({}))
     """The calls and tools of the trace; complete where `_has_tools` is true, else empty."""
+    asked: AskedTools = field(default_factory=AskedTools)
     _has_tools: bool = False
 
     @classmethod
@@ -60,6 +62,7 @@ class Incremental:
             return None
         known._has_tools = any(span.kind == "tool" for span in trace.spans.values())
         known.results = ToolResults.of(trace.spans, known.groups(trace), known.roles)
+        known.asked = AskedTools.of(trace.spans.values())
         return known
 
     def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
@@ -69,6 +72,7 @@ class Incremental:
             return False
         if any(self._brings_tool(trace, span) for span in added):
             return False
+        self.asked.add(added)
         return self._take_all(trace, added) and self._keeps_results(trace, added)
 
     def _keeps_results(self, trace: Trace, added: list[Span]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -69,9 +69,32 @@ class ToolCounts:
         self._window_ns = rule.window_ns
         self._calls = rule.calls
 
-    def count(self, session: bytes, span: Span) -> ToolRepeats:
+    def ask(self, session: bytes, span: Span, trace_id: bytes) -> None:
+        """Note the tool calls that a model's span asks for, less those that another trace's spans have executed."""
+        detail = span.detail
+        elsewhere = {
+            identifier
+            for identifier in (*detail.asked[::2], *detail.stuck[::2])
+            if self._is_executed_elsewhere(session, identifier, trace_id)
+        }
+        for identifier in detail.asked[::2]:
+            where = tool_call_key(self._tenant, session, identifier)
+            if self._read(where) is None:
+                self._save(where, trace_id, False)
+        if elsewhere:
+            asked, stuck = (_without(named, elsewhere) for named in (detail.asked, detail.stuck))
+            span.detail = detail._replace(asked=asked, stuck=stuck)
+
+    def _is_executed_elsewhere(self, session: bytes, identifier: str, trace_id: bytes) -> bool:
+        record = self._read(tool_call_key(self._tenant, session, identifier))
+        if record is None:
+            return False
+        of_trace, executed = (*unpack(record)[2:], b"", True)[:2]  # earlier records are of executions alone
+        return bool(executed) and of_trace != trace_id
+
+    def count(self, session: bytes, span: Span, trace_id: bytes) -> ToolRepeats:
         """Enter one report of an execution in `session`."""
-        known = self._named_before(session, span)
+        known = self._executes_again(session, span, trace_id)
         times_key = tool_times_key(self._tenant, session, span.signature)
         row_key = tool_key(self._tenant, session)
         times, rows = self._load(times_key, (0, []))
@@ -117,14 +140,21 @@ class ToolCounts:
             stuck += 1
         return stuck
 
-    def _named_before(self, session: bytes, span: Span) -> bool:
-        """Return whether the session has named this call id: of two reports, one may not know the arguments."""
+    def _executes_again(self, session: bytes, span: Span, trace_id: bytes) -> bool:
+        """Return whether an execution in the session had this call id: of two reports, one may not know the arguments.
+
+        Where another trace asked for it and was counted, this one is not.
+        """
         if not span.call_id:
             return False
         where = tool_call_key(self._tenant, session, span.call_id)
-        if self._read(where) is not None:
-            return True
-        self._save(where)
+        record = self._read(where)
+        if record is not None:
+            of_trace, executed = (*unpack(record)[2:], b"", True)[:2]
+            if executed:
+                return True
+            span.asked_before = of_trace != trace_id
+        self._save(where, trace_id, True)
         return False
 
     def _load(self, where: Key, absent: tuple[Any, ...]) -> Any:
@@ -134,6 +164,25 @@ class ToolCounts:
     def _save(self, where: Key, *values: object) -> None:
         self._changes.replace[where] = pack([1, self._now_ms, *values])
         self._changes.expire.append(where)
+
+
+def _without(named: tuple[str, ...], ids: set[str]) -> tuple[str, ...]:
+    """Return ids and names in turn, less those of `ids`."""
+    pairs = zip(named[::2], named[1::2], strict=True)
+    return tuple(text for pair in pairs if pair[0] not in ids for text in pair)
+
+
+def history_loop(steps: Sequence[tuple[str, str]], rule: LoopRule) -> bool:
+    """Return whether the last of a conversation's tool calls completes a loop.
+
+    Each call has what came of it beside it, empty where that is not known.
+    """
+    rows = [[call, result.encode("utf-8", "surrogatepass"), 0] for call, result in steps[-rule.calls :]]
+    in_a_row = 0
+    while in_a_row < len(rows) and _is_same(rows[-1 - in_a_row], rows[-1]):
+        in_a_row += 1
+    same = sum(_is_same(row, rows[-1]) for row in rows)
+    return ToolRepeats(same, in_a_row, same, again=False, cycles=_cycles(rows)).is_loop(rule)
 
 
 def _cycles(steps: list[list[Any]]) -> int:

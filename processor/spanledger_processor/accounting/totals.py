@@ -91,11 +91,29 @@ class Totals:
             of_day = _of(self._tools, (span.detail.day, tool))
             span.enter(of_day, place.role, sign)
             _facts_of(of_day).add(_part_facts(span), sign)
+        for name in place.asked:
+            self._book_asked(span, place, name, Sums(tool_calls=sign), Facts(), sign)
+        for name in place.stuck:
+            self._book_asked(span, place, name, Sums(), Facts(loops=1), sign)
         for fed in place.fed if claim is not None else ():
             facts = Facts(fed=(fed.results, fed.tokens, fed.cost, fed.unpriced))
             _facts_of(_of(self._tools, (claim.day, fed.tool))).add(facts, sign)  # type: ignore[union-attr]
             if place.session:
                 _facts_of(_of(self._parts, (place.session, TOOL, fed.tool))).add(facts, sign)
+
+    def _book_asked(self, span: Span, place: Place, tool: str, sums: Sums, facts: Facts, sign: int) -> None:
+        """Enter a tool call that has no span of its own where the span that tells of it stands."""
+        self._of_group(span, place).add(sums)
+        day = span.claim.day if span.claim is not None else 0
+        of_tool = [_of(self._tools, (day, tool))]
+        if place.session:
+            self._notes_of(place.session).loops += sign * facts.loops
+            of_tool.append(_of(self._parts, (place.session, TOOL, tool)))
+            if place.agent:
+                of_tool.append(_of(self._parts, (place.session, AGENT, place.agent)))
+        for into in of_tool:
+            into.add(sums)
+            _facts_of(into).add(facts, sign)
 
     def _describe(self, span: Span, place: Place) -> None:
         """Note the name and the project of a span's session."""

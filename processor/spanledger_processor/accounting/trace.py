@@ -101,7 +101,7 @@ class Detail(NamedTuple):
     """What a GenAI span tells for sums of its own: by agent, tool, failure, denial and dimension.
 
     `dimensions` are names and values in turn. `fee` is what a tool costs by itself, `day` the day on which it was
-    executed, since 1970.
+    executed, since 1970. `asked` and `stuck` are ids and tools in turn, as in `Fact`.
     """
 
     agent: str = ""
@@ -112,6 +112,8 @@ class Detail(NamedTuple):
     denied: bool = False
     fee: Pico = 0
     day: int = 0
+    asked: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
 
 
 NO_DETAIL = Detail()
@@ -139,7 +141,8 @@ class Place:
     """Where a span stands in the ledger: what it adds (by role), and to whose totals.
 
     `agent_parent` is the agent above the one that an agent's span names, `turn` true for an agent's span that stands
-    below no other agent's. `fed` is what results of tools brought into it.
+    below no other agent's. `fed` is what results of tools brought into it. `asked` are the tools of calls that exist
+    only in its output, `stuck` those of calls without a span of their own that it shows to have completed a loop.
     """
 
     role: str = ""
@@ -149,6 +152,8 @@ class Place:
     agent_parent: str = ""
     turn: bool = False
     fed: tuple[Fed, ...] = ()
+    asked: tuple[str, ...] = ()
+    stuck: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -180,6 +185,8 @@ class Span:
     """Stands for what the tool gave back; not remembered, the session's count of the call is."""
     logged: bool = False
     again: bool = False
+    asked_before: bool = False
+    """An execution that counts where a model asked for it, in another trace."""
     loops: bool = False
     """It completes a loop of tool calls."""
     claim: Claim | None = None
@@ -253,7 +260,7 @@ class Span:
         """Add to `sums` what this span adds if it plays `role`, or with `sign` -1 take it out again."""
         sums.spans += sign
         if self.kind == "tool" and not self.again:
-            sums.tool_calls += sign
+            sums.tool_calls += 0 if self.asked_before else sign
             if self.detail.fee:
                 sums.cost += sign * self.detail.fee
                 sums.add_model(tool_label(self.detail.tool), sign * self.detail.fee)

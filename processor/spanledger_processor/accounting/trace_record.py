@@ -24,7 +24,7 @@ SEGMENT_SPANS = 32
 """Spans of a closed segment, and of the head at most."""
 
 _VERSION = 2
-_KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN, _LOOPS = 1, 2, 4, 8, 16, 32
+_KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN, _LOOPS, _ASKED_BEFORE = 1, 2, 4, 8, 16, 32, 64
 
 SpanRow: TypeAlias = list[Any]
 """A span's packed part, then its state as `state_of` gives it."""
@@ -124,7 +124,7 @@ def state_of(span: Span) -> list[Any]:
     """Return what later spans may change: flags, place, what was sent, twins. Defaults at the end are left out."""
     place, claim, sent = span.place, span.claim, span.sent
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
-    flags |= _LOOPS if span.loops else 0
+    flags |= (_LOOPS if span.loops else 0) | (_ASKED_BEFORE if span.asked_before else 0)
     state: list[Any] = [flags, *_ABSENT[1:]]
     if place is not None:
         state[0] |= _KNOWN_PLACE
@@ -141,7 +141,9 @@ def state_of(span: Span) -> list[Any]:
     state[8] = place.agent if place is not None and place.agent != span.detail.agent else None
     state[9] = place.agent_parent if place is not None and place.agent_parent != span.detail.agent_parent else None
     state[10] = list(span.lent_price) if span.lent_price else None
-    state[11] = list(map(list, place.fed)) if place is not None and place.fed else None
+    if place is not None:
+        state[11] = list(map(list, place.fed)) if place.fed else None
+        state[12], state[13] = list(place.asked) or None, list(place.stuck) or None
     while state and not state[-1]:
         state.pop()
     return state
@@ -196,7 +198,7 @@ def _span(row: SpanRow, segment: int) -> Span:
     span.segment = segment
     if not state:
         return span
-    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, fed, *_ = [
+    flags, role, session, run, sent, twin, lent, sources, agent, parent, price, fed, asked, stuck, *_ = [
         *state,
         *_ABSENT[len(state) :],
     ]
@@ -212,8 +214,9 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.place.turn = bool(flags & _TURN)
         if fed:
             span.place.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
+        span.place.asked, span.place.stuck = tuple(asked or ()), tuple(stuck or ())
     span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
-    span.loops = bool(flags & _LOOPS)
+    span.loops, span.asked_before = bool(flags & _LOOPS), bool(flags & _ASKED_BEFORE)
     if sent is True and span.claim is not None:
         span.sent = span.claim.spend
     elif sent and sent is not True:
@@ -226,7 +229,7 @@ def _span(row: SpanRow, segment: int) -> Span:
     return span
 
 
-_ABSENT: list[Any] = [0, *[None] * 11]
+_ABSENT: list[Any] = [0, *[None] * 13]
 
 
 def _of_fixed(fixed: bytes) -> Span:
@@ -245,7 +248,7 @@ def _of_fixed(fixed: bytes) -> Span:
     span.signature, span.logged, claim = row[13:16]
     if len(row) > _WITHOUT_DETAIL:
         agent, parent, tool, failed, dimensions, *more = row[16]
-        span.detail = Detail(agent, parent, tool, failed, tuple(dimensions), *more[:3])
+        span.detail = Detail(agent, parent, tool, failed, tuple(dimensions), *more[:3], *map(tuple, more[3:5]))
     if claim is not None:
         tokens, amount, *rest = claim
         span.claim = Claim(_all_classes(tokens), None if amount is None else int(amount), *rest[:7])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
+from spanledger_processor.accounting.asked_tools import AskedTools
 from spanledger_processor.accounting.count_once import (
     NEAR_ONE_CALL,
     ONE_CALL,
@@ -133,7 +134,9 @@ class TraceState:
     across: dict[bytes, Reason] = field(default_factory=dict)
     repriced: list[tuple[Span, Claim]] = field(default_factory=list)
     is_stale: bool = False
+    _touched: list[Span] | None = None
     _results: ToolResults | None = None
+    _asked: AskedTools | None = None
 
     @property
     def trace(self) -> Trace:
@@ -150,7 +153,26 @@ class TraceState:
             place.fed = span.place.fed  # what it was fed by may be forgotten
         else:
             place.fed = self.results.fed(span)
+        place.asked, place.stuck = self.asked.only(span)
+        if span.place is not None and self.stored.head.forgotten:  # what executed it may be forgotten, too
+            place.asked = min(span.place.asked, place.asked, key=len)
+            place.stuck = min(span.place.stuck, place.stuck, key=len)
         return place
+
+    @property
+    def touched(self) -> list[Span]:
+        """Return the known spans whose places may change although it is incremental."""
+        if self._touched is None:
+            self._touched = self.asked.changed()
+        return self._touched
+
+    @property
+    def asked(self) -> AskedTools:
+        """Return the tool calls that have no span of their own."""
+        if self._asked is None:
+            known = self.incremental
+            self._asked = AskedTools.of(self.trace.spans.values()) if known is None else known.asked
+        return self._asked
 
     @property
     def results(self) -> ToolResults:
@@ -184,7 +206,7 @@ class TraceState:
 
     def revise(self) -> None:
         """Have it decided anew; call after a twin was found."""
-        self.incremental, self.is_stale, self._results = None, True, None
+        self.incremental, self.is_stale, self._results, self._asked = None, True, None, None
 
     def share_session(self, span: Span, named: Named) -> None:
         """Let a call that is counted here stand under its twin's session, where its own trace names none."""
@@ -352,7 +374,7 @@ class TraceSet:
         closing = _close_segments(stored)
         gone = stored.trace.forget()
         are_as_written = state.incremental is not None or not stored.record  # known spans, or there are none
-        changed = [] if are_as_written and not gone else _changed(stored.trace)
+        changed = _changed(state.touched if are_as_written and not gone else stored.trace.spans.values())
         if not state.added and not changed:
             return
         stored.head.forgotten += len(gone)
@@ -450,10 +472,10 @@ def _close_segments(stored: StoredTrace) -> dict[int, list[Span]]:
     return closing
 
 
-def _changed(trace: Trace) -> list[Span]:
-    """Return the spans of a stored trace whose state is not what is stored of it; their rows are made anew."""
+def _changed(spans: Iterable[Span]) -> list[Span]:
+    """Return those of a stored trace's spans whose state is not what is stored of it; their rows are made anew."""
     changed: list[Span] = []
-    for span in trace.spans.values():
+    for span in spans:
         state = state_of(span)
         if state != span.stored:
             span.stored = state

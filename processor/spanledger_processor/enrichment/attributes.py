@@ -148,6 +148,8 @@ def encode(decision: Decision) -> bytes:
     pieces += _spending(decision) if counted else _nothing_added(decision)
     if decision.signature is not None:
         pieces += _tool(decision, decision.signature)
+    elif decision.tool_loop:
+        pieces.append(_TOOL_LOOP[True])
     if counted:
         pieces += _totals(decision)
     pieces.append(_origin(decision.note, decision.source))

@@ -210,7 +210,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
     Attribute(
         "spanledger.tool.loop",
         "bool",
-        f"{_TOOLS} with arguments",
+        f"{_TOOLS} with arguments; spans of models that tell of a call without a span",
         "true: the call completes a loop by `processor.tools.loop`.",
     ),
     _usd("session.cost_usd", _COUNTED, "Running total of the session after this span."),

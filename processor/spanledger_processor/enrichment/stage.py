@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import accumulate
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
+from spanledger_processor.accounting.tools import history_loop
 from spanledger_processor.accounting.usual import UsualFact
+from spanledger_processor.dialects.asked_tools import FLAT_MARK, MARKS, Step, asked_in, history
 from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.attributes import ALIASES, encode
 from spanledger_processor.enrichment.facts import FactBuilder
@@ -19,12 +21,13 @@ from spanledger_processor.enrichment.marks import KIND, OWN, Settled, as_sent, i
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.model import Decision
+from spanledger_processor.model import Decision, ToolCall
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError, finished
+from spanledger_processor.signing.signer import PLACEHOLDERS
 
 _KNOWN_TRACES = 8192
 
@@ -255,6 +258,8 @@ class Stage:
             fact = self._usual.genai(span, view, group, now_ns, reading.headers)
             if fact is not None:
                 _time_first_token(fact, view)
+                if _holds(span, MARKS):
+                    fact = self._with_asked_tools(fact, view, flat=FLAT_MARK in span)
             return fact
         except MalformedError:
             reason = "malformed_span"
@@ -263,6 +268,35 @@ class Stage:
         reading.failures[reason] += 1
         reading.failed.append((number, place, reason))
         return _PASS
+
+    def _with_asked_tools(self, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
+        """Return a fact with the tool calls that its messages tell of."""
+        call = fact.like.fact.call if type(fact) is UsualFact else fact.call
+        if call is None or call.kind != "llm" or call.granularity != "per-message":
+            return fact
+        asked = asked_in(view.attributes, flat=flat)
+        stuck = [*self._looping(history(view.attributes, flat=flat))]
+        if not asked and not stuck:
+            return fact
+        values = {one.name: getattr(fact, one.name) for one in fields(Fact)}  # those like it have none of them
+        values["asked"] = tuple(text for one in asked for text in (one.id, one.tool))
+        values["stuck"] = tuple(text for step in stuck for text in (step.id, step.tool))
+        return Fact(**values)
+
+    def _looping(self, steps: Sequence[Step]) -> Iterator[Step]:
+        """Yield the new steps of a conversation that complete a loop.
+
+        Arguments and results have to be known: a client may leave out what a model is sent, or write something else.
+        """
+        calls = [
+            (f"{step.tool}\0{step.arguments}", step.result if _is_known(step) else f"\0{place}")
+            for place, step in enumerate(steps)
+        ]
+        for place, step in enumerate(steps, 1):
+            if step.is_new and _is_known(step) and history_loop(calls[:place], self._loop.of(step.tool)):
+                signature = self._maker.signing.sign(ToolCall(step.tool, step.arguments))
+                if signature is not None and signature.scope != "name_only":
+                    yield step
 
     def _add_plain(
         self,
@@ -294,6 +328,14 @@ class Stage:
         """Take plain spans of these traces for links: GenAI spans of them were read elsewhere."""
         for trace_id in trace_ids:
             self._known.add(trace_id, b"")
+
+
+_UNKNOWN = PLACEHOLDERS | {"", "-"}
+"""Stands for arguments or a result where a library was told to hide it, or a client leaves it out."""
+
+
+def _is_known(step: Step) -> bool:
+    return not _UNKNOWN.intersection((step.arguments, step.result))
 
 
 def _time_first_token(fact: Fact, view: SpanView) -> None:

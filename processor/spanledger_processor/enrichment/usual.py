@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Like, Parts, UsualFact
+from spanledger_processor.dialects.asked_tools import MARKS, has_messages
 from spanledger_processor.dialects.registry import detect_in_full, is_told_by_name, tells_first_token, usual_calls_of
 from spanledger_processor.dialects.usual import ReportedCounts, UsualCalls, UsualReading
 from spanledger_processor.enrichment.alike import AlikePlan, learned
@@ -65,6 +66,8 @@ class _Reader:
     like: Like
     models: str
     """The part of a digest that tells the models."""
+    has_messages: bool = False
+    """Messages stand in spans whose layout is known: tool calls may, too."""
     cards: dict[tuple[int, int], Card | None] = field(default_factory=dict)
     """By the revision of the prices, and day."""
 
@@ -144,6 +147,8 @@ class UsualSpans:
         if self._known is None or (found := self._known.layouts.find(span)) is None:
             return None
         reader, (trace_id, span_id, parent_id, start_ns, end_ns, session, response_id, *numbers) = found
+        if reader.has_messages and any(mark in span for mark in MARKS):
+            return None  # they may ask for tools
         named = self._sessions[session] if session in self._sessions else self._session(session)
         if named is None:
             return None
@@ -216,6 +221,7 @@ class UsualSpans:
         """Keep how a usual call is laid out, if others that are so come to the same."""
         if OWN in span or tells_first_token(reader.reading.dialect, view.attributes):
             return
+        reader.has_messages = reader.has_messages or has_messages(view.attributes)
         known.learned += 1
         known.layouts.learn(span, (plan.session_key, *reader.calls.own_keys), plan.compared, reader)
         again = self.at_once(span, now_ns)

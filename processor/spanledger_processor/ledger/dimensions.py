@@ -82,7 +82,7 @@ def _of_day(reader: Reader, tenant: bytes, name: str, day: int) -> Iterator[tupl
     for _, record in reader.scan(Table.DIMENSION, tenant, within=near(dimension_day(name, day))):
         sums = Sums.unpack(record)
         labels = sums.labels
-        spent = sums.calls or sums.cost or sums.tool_calls
+        spent = sums.calls or sums.cost or _is_used(sums)
         if labels.get("dimension") == name and labels.get("day") == str(day) and spent:
             yield labels.get("value"), sums
 
@@ -115,7 +115,7 @@ def of_session(reader: Reader, tenant: bytes, session_id: str, session: Sums) ->
         agents.append(rest)
     return {
         "agents": [_agent(sums) for sums in agents],
-        "tools": [_tool(sums) for sums in tools if sums.tool_calls],
+        "tools": [_tool(sums) for sums in tools if _is_used(sums)],
     }
 
 
@@ -124,16 +124,16 @@ def tools(reader: Reader, tenant: bytes, since: int, until: int | None, most: in
     and how many more there are. Those of a day that are not told apart are one, behind them.
     """
     whole, by_tool = reader.sums(total_key(tenant)), dict[str | None, Sums]()
-    first = max(since, EARLIEST_DAY, whole.first_ns // _NS_PER_DAY)
-    last = whole.arrival_ms // _MS_PER_DAY + 1
+    first, last = whole.first_ns // _NS_PER_DAY, whole.arrival_ms // _MS_PER_DAY + 1
+    first = max(since, EARLIEST_DAY, first if first <= last else 0)  # a clock that is ahead stands for no day
     for day in range(first, 1 + (last if until is None else min(until, last))):
         for tool, sums in _of_day(reader, tenant, TOOL, day):
             by_tool.setdefault(tool, Sums()).add(sums)
     other = by_tool.pop(None, None)
-    rows = [(tool, sums) for tool, sums in by_tool.items() if sums.tool_calls > 0]
+    rows = [(tool, sums) for tool, sums in by_tool.items() if _is_used(sums)]
     rows.sort(key=lambda row: (-row[1].tool_calls, row[0] or ""))
     shown = [{"id": tool or "", **_of_tool(sums)} for tool, sums in rows[:most]]
-    if other is not None and other.tool_calls > 0:
+    if other is not None and _is_used(other):
         shown.append({"id": "", "other": True, **_of_tool(other)})
     return shown, max(0, len(rows) - most)
 
@@ -173,8 +173,13 @@ def _parts(reader: Reader, tenant: bytes, session_id: str) -> Iterator[Sums]:
     session_id = bounded_id(session_id)
     for _, record in reader.scan(Table.PART, tenant, within=near(id_bytes(session_id))):
         sums = Sums.unpack(record)
-        if sums.labels.get("session") == session_id and sums.spans > 0:
+        if sums.labels.get("session") == session_id and (sums.spans > 0 or _is_used(sums)):
             yield sums
+
+
+def _is_used(sums: Sums) -> bool:
+    """Return whether anything is told of a tool; that a call was a loop may be told where it was not asked for."""
+    return sums.tool_calls > 0 or (sums.facts is not None and sums.facts.loops > 0)
 
 
 def _cut(parts: list[Sums]) -> list[Sums]:

@@ -51,7 +51,7 @@ ROW: Shape = {
     "id": Field("string", "Its id; empty for what belongs to none. Ids of more than 512 bytes are cut."),
     **SPEND,
     "note": Field("string", "What a reader should know of counted spans that are no single calls.", optional=True),
-    "tool_calls": Field("integer", "Tool executions."),
+    "tool_calls": Field("integer", "Tool executions, and calls that exist only in a model's output."),
     "spans": Field("integer", "GenAI spans, also those that add no cost."),
     "models": Field("array", "Cost by model, the dearest first.", rows=MODEL_COST),
     "first": Field("string", "First activity, RFC 3339 in UTC.", null=True),

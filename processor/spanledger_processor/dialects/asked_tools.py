@@ -1,0 +1,207 @@
+"""Tool calls in the messages of a model call: those that its output asks for, and those that its input tells of.
+
+Read are the messages of OpenTelemetry's convention (and of Gemini CLI in its place), of the AI SDK, and the flat keys
+of OpenInference and OpenLLMetry. A call without an id is left out: nothing would tell it from another report of it.
+Inputs are among what clients may leave out (`content.unread_values`): then nothing is seen of what results were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from spanledger_processor.dialects.texts import parse
+from spanledger_processor.otlp.values import Attributes
+
+MARKS = (b"tool_call", b"toolCall", b"functionCall")
+"""One of them stands in every span with such a call, in a key or a value."""
+FLAT_MARK = b".tool_call"
+"""Stands in those that have keys of their own for the parts of one."""
+_MOST_ASKED, _MOST_STEPS = 64, 100
+"""Calls of an output, and of an input from the latest back, that are looked at."""
+_LONGEST_ID = 512
+_OUTPUTS = ("gen_ai.output.messages", "ai.response.toolCalls")
+_INPUTS = ("gen_ai.input.messages", "ai.prompt.messages")
+_RESULTS = ("tool_call_response", "tool-result", "functionResponse")
+"""One of them stands in every list of messages that tells of a result."""
+
+
+class AskedTool(NamedTuple):
+    """A tool call in a message; `arguments` are as plain as in `ToolCall`."""
+
+    id: str
+    tool: str
+    arguments: Any
+
+
+class Step(NamedTuple):
+    """A tool call of an input's history with its result, both as text; `is_new` where no answer followed before."""
+
+    id: str
+    tool: str
+    arguments: str
+    result: str
+    is_new: bool
+
+
+class Messages(NamedTuple):
+    """One message: the tool calls that it asks for, and results by the ids of calls."""
+
+    asked: list[AskedTool]
+    results: dict[str, str]
+
+
+def has_messages(attributes: Attributes) -> bool:
+    """Return whether a span has a key under which tool calls may stand."""
+    return any(key in (*_OUTPUTS, *_INPUTS) or key.startswith(_PREFIXES) for key in attributes.shape())
+
+
+def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
+    """Return the tool calls that a model's output asks for, each id once; `flat` if it may have keys of their own."""
+    found: dict[str, AskedTool] = {}
+    for message in (*_listed(attributes, _OUTPUTS), *(_flat(attributes, _FLAT_OUTPUTS) if flat else ())):
+        for call in message.asked:
+            if len(found) < _MOST_ASKED:
+                found.setdefault(call.id, call)
+    return [*found.values()]
+
+
+def history(attributes: Attributes, *, flat: bool = True) -> list[Step]:
+    """Return the latest tool calls of a model's input that have results; none where it does not end with results."""
+    messages = [*_listed(attributes, _INPUTS, _RESULTS), *(_flat(attributes, _FLAT_INPUTS) if flat else ())]
+    last = next((place for place in range(len(messages) - 1, -1, -1) if messages[place].asked), 0)
+    if not messages or not messages[-1].results:
+        return []
+    calls = {call.id: (call, place >= last) for place, message in enumerate(messages) for call in message.asked}
+    results = {name: result for message in messages for name, result in message.results.items()}
+    steps = [
+        Step(call.id, call.tool, _text(call.arguments), results[call.id], is_new)
+        for call, is_new in calls.values()
+        if call.id in results
+    ]
+    return steps[-_MOST_STEPS:]
+
+
+def _listed(attributes: Attributes, keys: Iterable[str], marks: Iterable[str] = ()) -> Iterator[Messages]:
+    """Yield the messages of texts that hold a list of them; where `marks` are given, one has to stand in it."""
+    for key in keys:
+        value = attributes.get(key)
+        if value is None or (isinstance(value, str) and marks and not any(mark in value for mark in marks)):
+            continue
+        for message in _list_of(parse(value)):
+            yield _message([message] if "toolCallId" in message else _parts(message))
+
+
+def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*_list_of(message.get("parts")), *_list_of(message.get("content"))]
+
+
+def _list_of(value: Any) -> list[Mapping[str, Any]]:
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else []
+
+
+def _message(parts: Iterable[Mapping[str, Any]]) -> Messages:
+    message = Messages([], {})
+    for part in parts:
+        what = part.get("type")
+        called, answered = part.get("functionCall"), part.get("functionResponse")
+        if what == "tool_call":
+            _ask(message, part.get("id"), part.get("name"), part.get("arguments"))
+        elif what == "tool_call_response":
+            _answer(message, part.get("id"), part.get("response", part.get("result")))
+        elif what == "tool-result":
+            _answer(message, part.get("toolCallId"), part.get("output", part.get("result")))
+        elif "toolCallId" in part and what in ("tool-call", "function", None):
+            _ask(message, part.get("toolCallId"), part.get("toolName"), part.get("input", part.get("args")))
+        elif isinstance(called, Mapping):
+            _ask(message, called.get("id"), called.get("name"), called.get("args"))
+        elif isinstance(answered, Mapping):
+            _answer(message, answered.get("id"), answered.get("response"))
+    return message
+
+
+def _ask(message: Messages, identifier: Any, tool: Any, arguments: Any) -> None:
+    if _is_id(identifier) and isinstance(tool, str) and tool:
+        message.asked.append(AskedTool(identifier, tool, arguments))
+
+
+def _answer(message: Messages, identifier: Any, result: Any) -> None:
+    if _is_id(identifier):
+        message.results[identifier] = _text(result)
+
+
+def _is_id(identifier: Any) -> bool:
+    return isinstance(identifier, str) and 0 < len(identifier) <= _LONGEST_ID
+
+
+def _text(value: Any) -> str:
+    """Return arguments or a result as a text in which equal objects are equal; empty where there is none."""
+    value = parse(value) if isinstance(value, str) and value[:1] in ("{", "[") else value
+    if isinstance(value, Mapping | list):
+        try:
+            return orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode()
+        except (TypeError, ValueError):
+            pass
+    return "" if value is None else str(value)
+
+
+class _FlatKeys(NamedTuple):
+    """Keys of a message: its prefix with a place for its number, and behind it those of calls and of a result."""
+
+    message: str
+    call: str
+    id: str
+    tool: str
+    arguments: str
+    result_of: str
+    result: str
+
+
+_OF_OPENINFERENCE = (
+    "message.tool_calls.{}.tool_call.",
+    "id",
+    "function.name",
+    "function.arguments",
+    "message.tool_call_id",
+    "message.content",
+)
+_OF_OPENLLMETRY = ("tool_calls.{}.", "id", "name", "arguments", "tool_call_id", "content")
+_FLAT_OUTPUTS = (
+    _FlatKeys("llm.output_messages.{}.", *_OF_OPENINFERENCE),
+    _FlatKeys("gen_ai.completion.{}.", *_OF_OPENLLMETRY),
+)
+_FLAT_INPUTS = (
+    _FlatKeys("llm.input_messages.{}.", *_OF_OPENINFERENCE),
+    _FlatKeys("gen_ai.prompt.{}.", *_OF_OPENLLMETRY),
+)
+_PREFIXES = tuple(form.message.partition("{")[0] for form in (*_FLAT_OUTPUTS, *_FLAT_INPUTS))
+
+
+def _flat(attributes: Attributes, forms: Iterable[_FlatKeys]) -> Iterator[Messages]:
+    """Yield messages that have a key for each value."""
+    for form in forms:
+        prefix = form.message.partition("{")[0]
+        numbers = {
+            int(number)
+            for key in attributes.shape()
+            if key.startswith(prefix)
+            and (number := key[len(prefix) :].partition(".")[0]).isdecimal()
+            and len(number) < 6
+        }
+        for place in sorted(numbers):
+            yield _flat_message(attributes, form, form.message.format(place))
+
+
+def _flat_message(attributes: Attributes, form: _FlatKeys, message_key: str) -> Messages:
+    message = Messages([], {})
+    for place in range(_MOST_ASKED):
+        call_key = message_key + form.call.format(place)
+        tool = attributes.get(call_key + form.tool)
+        if tool is None:
+            break
+        _ask(message, attributes.get(call_key + form.id), tool, attributes.get(call_key + form.arguments))
+    if (identifier := attributes.get(message_key + form.result_of)) is not None:
+        _answer(message, identifier, attributes.get(message_key + form.result))
+    return message

@@ -1,0 +1,180 @@
+"""Tool calls that exist only in what models asked for: each once, whichever spans tell of it, in any order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from captures import captures
+from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
+from spanledger_processor.accounting.account import enter
+from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.config import load
+from spanledger_processor.ledger import dimensions
+from spanledger_processor.ledger.keys import session_key
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.model import Signature, ToolCall
+from spanledger_processor.server.wiring import make_stage
+from spanledger_processor.signing.signer import Signer
+
+LATER = NOW + 20 * 86_400 * 10**9
+"""After the recordings."""
+DAY = NOW // (86_400 * 10**9)
+
+
+def call(name: str, *ids: str, start: int = 0, stuck: tuple[str, ...] = (), **more: Any) -> Fact:
+    """A model call that asks for tools with these ids."""
+    more = {"session": "s", "response_id": f"r-{name}"} | more
+    fact = make_fact(name, more.pop("parent", ""), "llm", 1000 + start, start=start, **more)
+    fact.day = DAY
+    fact.asked = tuple(text for one in ids for text in (one, "read"))
+    fact.stuck = tuple(text for one in stuck for text in (one, "read"))
+    return fact
+
+
+def tool(name: str, call_id: str = "", *, start: int = 0, **more: Any) -> Fact:
+    fact = make_fact(name, more.pop("parent", ""), "tool", start=start, session=more.pop("session", "s"), **more)
+    assert fact.call is not None
+    fact.call.tool, fact.day = ToolCall("read", call_id=call_id), DAY
+    fact.signature = Signature(f"h1:0:{call_id or name}", "full")
+    return fact
+
+
+def counted(ledger: MemoryLedger) -> tuple[int, int]:
+    """Tool calls and loops, which the total, the session, its tools and the tools of the days agree on."""
+    with ledger.store.snapshot() as reader:
+        session = reader.sums(session_key(TENANT, "s"))
+        of_session = dimensions.of_session(reader, TENANT, "s", session)["tools"]
+        of_days, _ = dimensions.tools(reader, TENANT, 0, None, 100)
+    facts = session.facts
+    assert facts is not None
+    calls, loops = session.tool_calls, facts.loops
+    assert ledger.total.tool_calls == calls
+    for rows in (of_session, of_days):
+        assert sum(row["calls"] for row in rows) == calls
+        assert sum(row["loops"] for row in rows) == loops
+    return calls, loops
+
+
+@pytest.mark.parametrize(
+    ("spans", "calls"),
+    [
+        ([call("c", "x", "y")], 2),
+        ([call("c", "x"), call("d", "x", start=5)], 1),
+        ([call("c", "x", "y"), tool("t", "x")], 2),
+        ([call("c", "x", "y"), tool("t", "x"), tool("u", "y")], 2),
+        ([call("c", "x", "y"), tool("t")], 2),
+        ([call("c", "x"), tool("t"), tool("u")], 2),
+        ([call("c", "x"), tool("t", "x", trace="t2")], 1),
+        ([call("c", "x"), tool("t", "z")], 1),
+        ([call("c", "x"), call("d", "y", trace="t2")], 2),
+    ],
+    ids=[
+        "two",
+        "asked for again by the same id",
+        "one has a span",
+        "both have spans",
+        "a span without an id is one of them",
+        "spans without ids are more than were asked for",
+        "its span stands in another trace",
+        "a framework has ids of its own",
+        "calls of two traces",
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("apart", [False, True])
+def test_each_is_counted_once(spans: list[Fact], calls: int, *, reverse: bool, apart: bool) -> None:
+    ledger = MemoryLedger()
+    ordered = spans[::-1] if reverse else spans
+    for batch in [[span] for span in ordered] if apart else [ordered]:
+        ledger.take(batch)
+    assert counted(ledger)[0] == calls
+
+
+@pytest.mark.parametrize(
+    ("spans", "loops"),
+    [
+        ([call("c", "x"), call("d", "y", start=5, stuck=("x",))], 1),
+        ([call("c", "x"), tool("t", "x"), call("d", "y", start=5, stuck=("x",))], 0),
+        ([call("c", "x"), call("d", "y", start=5, stuck=("x",)), call("e", start=9, stuck=("x",))], 1),
+        ([call("c", "x"), call("d", "y", start=5, stuck=("x",), trace="t2")], 1),
+        ([call("c", "x"), tool("t", "x"), call("d", "y", start=5, stuck=("x",), trace="t2")], 0),
+    ],
+    ids=["told by the next call", "it has a span", "told twice", "in another trace", "it has a span in another trace"],
+)
+def test_a_loop_is_told_once_where_no_span_of_a_tool_tells_it(spans: list[Fact], loops: int) -> None:
+    ledger = MemoryLedger()
+    decisions = [decision for span in spans for decision in ledger.take([span])]
+    assert counted(ledger)[1] == loops
+    assert sum(decision.tool_loop for decision in decisions if decision.kind == "llm") == loops
+
+
+@dataclass(frozen=True)
+class Step:
+    name: str
+    kind: str
+    parent: str
+    ids: tuple[str, ...]
+    stuck: tuple[str, ...]
+    start: int
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[Step]:
+    """Calls and tools of one trace."""
+    ids, result = st.lists(st.sampled_from("uvwxyz"), max_size=3, unique=True), list[Step]()
+    for number in range(draw(st.integers(1, 10))):
+        kind = draw(st.sampled_from(["llm", "llm", "tool", "tool", "agent", ""]))
+        asked = tuple(draw(ids))
+        above = draw(st.sampled_from(["", *(step.name for step in result)]))
+        result.append(Step(f"n{number}", kind, above, asked, tuple(draw(ids))[:1], draw(st.integers(0, 9))))
+    return result
+
+
+def fact_of(step: Step) -> Fact:
+    if step.kind == "llm":
+        return call(step.name, *step.ids, start=step.start, stuck=step.stuck, parent=step.parent)
+    if step.kind == "tool":
+        return tool(step.name, "".join(step.ids[:1]), start=step.start, parent=step.parent)
+    return make_fact(step.name, step.parent, step.kind, session="s", start=step.start)
+
+
+@given(steps(), st.data())
+def test_the_order_of_arrival_repeats_and_restarts_change_nothing(spans: list[Step], data: st.DataObject) -> None:
+    order = data.draw(st.permutations(range(len(spans))))
+    cuts = data.draw(st.sets(st.integers(0, len(spans))))
+    ledger, whole, batch = MemoryLedger(), MemoryLedger(), list[Fact]()
+    first = make_fact("first", kind="other", session="s")
+    whole.take([first, *map(fact_of, spans)])
+    ledger.take([first])
+    for place, index in enumerate([*order, *data.draw(st.lists(st.sampled_from(order), max_size=4))]):
+        batch.append(fact_of(spans[index]))
+        if place in cuts:
+            ledger.take(batch)
+            ledger.store.cache.clear()
+            batch = []
+    ledger.take(batch)
+    assert counted(ledger) == counted(whole)
+
+
+@pytest.mark.parametrize(
+    "name", ["openinference-js/openai-chat", "langchain-openinference/S3-plus-openai", "gemini-cli/tools"]
+)
+def test_recordings_have_the_calls_that_the_model_server_asked_for(name: str) -> None:
+    """Without spans of tools; with spans of two libraries in two traces; with those of tools in traces of their own."""
+    stage = make_stage(load(None, (), {"HOME": "/nowhere"}), Signer(b"k" * 32))
+    store, ids = MemoryStore(), set[str]()
+    for signal, body in next(one.requests for one in captures() if one.name == name):
+        for batch in stage.read(body, {}, LATER).batches if signal == "traces" else ():
+            ids.update(identifier for fact in batch.facts for identifier in fact.asked[::2])
+            with store.unit() as unit:
+                enter(batch, unit)
+    with store.snapshot() as reader:
+        rows, _ = dimensions.tools(reader, TENANT, 0, None, 100)
+    assert len(ids) in (3, 4)
+    assert sum(row["calls"] for row in rows) == len(ids)
+    assert sum(row["loops"] for row in rows) == 1

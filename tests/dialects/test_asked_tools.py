@@ -1,0 +1,165 @@
+"""Tool calls in the messages of model calls, as libraries write them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from captures import captures
+from chats import set_attributes
+from spanledger_processor.accounting.facts import LoopRule
+from spanledger_processor.accounting.tools import history_loop
+from spanledger_processor.dialects.asked_tools import FLAT_MARK, MARKS, asked_in, history
+from spanledger_processor.otlp.request import parse_traces
+from spanledger_processor.otlp.values import Attributes
+from spanledger_processor.otlp.views import SpanView
+
+ARGUMENTS = {"path": "a.py", "lines": 3}
+"""Formats: the output with a call of `read` with id "c2", and an input of a call "c1" before it with its result."""
+CONVENTION = {
+    "gen_ai.output.messages": [
+        {"role": "assistant", "parts": [{"type": "tool_call", "id": "c2", "name": "read", "arguments": ARGUMENTS}]}
+    ],
+    "gen_ai.input.messages": [
+        {"role": "user", "parts": [{"type": "text", "content": "read it"}]},
+        {"role": "assistant", "parts": [{"type": "tool_call", "id": "c1", "name": "read", "arguments": ARGUMENTS}]},
+        {"role": "tool", "parts": [{"type": "tool_call_response", "id": "c1", "response": "text"}]},
+    ],
+}
+GEMINI_CLI = {
+    "gen_ai.output.messages": [
+        {"role": "model", "parts": [{"functionCall": {"name": "read", "args": ARGUMENTS, "id": "c2"}}]}
+    ],
+    "gen_ai.input.messages": [
+        {"role": "model", "parts": [{"functionCall": {"name": "read", "args": ARGUMENTS, "id": "c1"}}]},
+        {"role": "user", "parts": [{"functionResponse": {"id": "c1", "name": "read", "response": "text"}}]},
+    ],
+}
+AI_SDK = {
+    "ai.response.toolCalls": [{"toolCallId": "c2", "toolName": "read", "input": json.dumps(ARGUMENTS)}],
+    "ai.prompt.messages": [
+        {"role": "user", "content": [{"type": "text", "text": "read it"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "tool-call", "toolCallId": "c1", "toolName": "read", "input": ARGUMENTS}],
+        },
+        {
+            "role": "tool",
+            "content": [{"type": "tool-result", "toolCallId": "c1", "toolName": "read", "output": "text"}],
+        },
+    ],
+}
+OPENINFERENCE = {
+    "llm.output_messages.0.message.role": "assistant",
+    "llm.output_messages.0.message.tool_calls.0.tool_call.id": "c2",
+    "llm.output_messages.0.message.tool_calls.0.tool_call.function.name": "read",
+    "llm.output_messages.0.message.tool_calls.0.tool_call.function.arguments": json.dumps(ARGUMENTS),
+    "llm.input_messages.0.message.content": "read it",
+    "llm.input_messages.9.message.tool_calls.0.tool_call.id": "c1",
+    "llm.input_messages.9.message.tool_calls.0.tool_call.function.name": "read",
+    "llm.input_messages.9.message.tool_calls.0.tool_call.function.arguments": json.dumps(ARGUMENTS),
+    "llm.input_messages.10.message.tool_call_id": "c1",
+    "llm.input_messages.10.message.content": "text",
+}
+OPENLLMETRY = {
+    "gen_ai.completion.0.tool_calls.0.id": "c2",
+    "gen_ai.completion.0.tool_calls.0.name": "read",
+    "gen_ai.completion.0.tool_calls.0.arguments": json.dumps(ARGUMENTS),
+    "gen_ai.prompt.1.tool_calls.0.id": "c1",
+    "gen_ai.prompt.1.tool_calls.0.name": "read",
+    "gen_ai.prompt.1.tool_calls.0.arguments": json.dumps(ARGUMENTS),
+    "gen_ai.prompt.2.tool_call_id": "c1",
+    "gen_ai.prompt.2.content": "text",
+}
+
+
+def given(values: dict[str, Any]) -> Attributes:
+    span = Span()
+    set_attributes(span, {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()})
+    return SpanView.parse(span.SerializeToString()).attributes
+
+
+@pytest.mark.parametrize("values", [CONVENTION, GEMINI_CLI, AI_SDK, OPENINFERENCE, OPENLLMETRY])
+def test_each_format_is_read(values: dict[str, Any]) -> None:
+    attributes = given(values)
+    (call,) = asked_in(attributes)
+    assert (call.id, call.tool) == ("c2", "read")
+    (step,) = history(attributes)
+    assert (step.id, step.tool, step.result, step.is_new) == ("c1", "read", "text", True)
+    assert json.loads(step.arguments) == ARGUMENTS
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "[]",
+        "[1, null]",
+        '{"role": "assistant"}',
+        '[{"parts": "text"}]',
+        '[{"parts": [{"type": "tool_call", "name": "read"}]}]',
+        '[{"parts": [{"type": "tool_call", "id": 7, "name": "read"}]}]',
+        '[{"parts": [{"type": "tool_call", "id": "c", "name": null}]}]',
+        '[{"parts": [{"type": "tool_call", "id": "%s", "name": "read"}]}]' % ("x" * 600),
+        '[{"parts": [{"functionCall": "read"}]}]',
+        "[" * 5000,
+    ],
+)
+def test_what_is_no_call_or_has_no_id_is_left_out(value: str) -> None:
+    attributes = given(
+        {"gen_ai.output.messages": value, "gen_ai.input.messages": value, "ai.response.toolCalls": value}
+    )
+    assert asked_in(attributes) == []
+    assert history(attributes) == []
+
+
+def test_an_input_that_does_not_end_with_results_has_no_new_ones() -> None:
+    """A user spoke in between: what was called before was seen before."""
+    messages = [*CONVENTION["gen_ai.input.messages"], {"role": "user", "parts": [{"type": "text", "content": "on"}]}]
+    assert history(given({"gen_ai.input.messages": messages})) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_loop"),
+    [
+        (["a1", "a1", "a1"], True),
+        (["a1", "a1"], False),
+        (["a1", "a2", "a3"], False),
+        (["a1", "a1", "a2"], False),
+        (["b1", "a1", "a1", "a1"], True),
+        (["a1", "b1", "a1", "b1", "a1", "b1"], True),
+        (["a1", "b1", "a2", "b1", "a3", "b1"], False),
+        (["a-", "a-", "a-"], True),
+    ],
+    ids=[
+        "same",
+        "too few",
+        "polling",
+        "then something new",
+        "after another",
+        "in turn",
+        "in turn to something new",
+        "unknown",
+    ],
+)
+def test_a_conversation_loops_where_calls_come_to_nothing_new(steps: list[str], is_loop: bool) -> None:  # noqa: FBT001
+    rule = LoopRule(consecutive=3, cycles=3)
+    assert history_loop([(step[0], step[1].strip("-")) for step in steps], rule) == is_loop
+    assert not history_loop([(step[0], step[1]) for step in steps], LoopRule())
+
+
+@pytest.mark.parametrize("name", [capture.name for capture in captures()])
+def test_recorded_calls_are_marked(name: str) -> None:
+    """What is read of a span stands in one that has a mark, by which others are passed over."""
+    for signal, body in next(one.requests for one in captures() if one.name == name):
+        for group in parse_traces(body).groups if signal == "traces" else ():
+            for span in group.items:
+                attributes = SpanView.parse(span).attributes
+                found = asked_in(attributes), history(attributes)
+                if any(found):
+                    assert any(mark in span for mark in MARKS)
+                    flat = FLAT_MARK in span
+                    assert (asked_in(attributes, flat=flat), history(attributes, flat=flat)) == found
