@@ -13,7 +13,7 @@ from spanledger_processor.ledger.facts import Facts
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import pack_decision, unpack_decision
 from spanledger_processor.ledger.store import StateError
-from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.sums import Merging, Sums
 from spanledger_processor.model import USAGE_CLASSES, Cost, Decision, Signature, Usage
 
 _amounts = st.none() | st.integers() | st.integers(-(2**70), 2**70)
@@ -135,3 +135,17 @@ def test_totals_of_the_first_version_have_six_classes() -> None:
     assert (sums.cost, sums.calls, sums.priced, sums.unpriced, sums.tool_calls, sums.spans) == (9, 4, 3, 1, 7, 8)
     assert sums.usage[:6] == (100, 20, 30, 40, 5, 6)
     assert not any(sums.usage[6:])
+
+
+@given(st.lists(_sums, max_size=4))
+def test_records_that_are_merged_are_their_sums(parts: list[Sums]) -> None:
+    """Without making sums of each."""
+    merging, whole = Merging(), Sums()
+    for part in parts:
+        assert merging.add(unpack(part.pack())) == (part.cost, part.calls)
+        whole.add(part)
+    merged = merging.sums()
+    for name in ("cost", "calls", "priced", "unpriced", "usage", "tool_calls", "spans"):
+        assert getattr(merged, name) == getattr(whole, name)
+    for name in ("reasons", "models", "granularities"):
+        assert {key: count for key, count in getattr(merged, name).items() if count} == getattr(whole, name)

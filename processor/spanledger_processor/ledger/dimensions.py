@@ -11,12 +11,14 @@ sums, so that its agents always add up to it. Parts live as long as their sessio
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from spanledger_processor.ledger.facts import EARLIEST_NS, Facts
 from spanledger_processor.ledger.keys import bounded_id, dimension_day, id_bytes, total_key
+from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.rows import Row, date_of, models, money, spend, time_of
 from spanledger_processor.ledger.store import Reader, Table, near
-from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.sums import Merging, Sums
 
 MODEL, PROVIDER, AGENT = "model", "provider", "agent"
 """Dimensions that need no configuration: what every call tells, and the agent of a span or of what stands above it."""
@@ -30,61 +32,74 @@ def values(reader: Reader, tenant: bytes, name: str, since: int = 0, until: int 
     A row has the sums, the cost by model, and the cost by day. Behind them come, where there are any, the values that
     are not told apart (`other`) and what names none (`unattributed`). All rows together are the whole of those days.
     """
-    rest, by_value = Sums(), dict[str | None, dict[int, Sums]]()
-    for day, whole in _whole_days(reader, tenant, since, until).items():
-        for sums in whole:
-            rest.add(sums)
-        result = _by_label(name, whole) if name in (MODEL, PROVIDER) else _of_day(reader, tenant, name, day)
-        for value, sums in result:
-            rest.add(sums, -1)
-            told_apart = value if sums.cost >= 0 and sums.calls >= 0 else None
-            by_value.setdefault(told_apart, {}).setdefault(day, Sums()).add(sums)
-    other = by_value.pop(None, {})
-    rows = [_row({"value": value}, of_days) for value, of_days in by_value.items()]
+    values_of: dict[str | None, tuple[Merging, list[tuple[int, int, int]]]] = {}
+    whole, days = _whole_days(reader, tenant, since, until)
+    for day, parts in days.items():
+        rows_of_day = parts if name in (MODEL, PROVIDER) else _rows_of_day(reader, tenant, name, day)
+        for row in rows_of_day:
+            value = row[4].get(name) if name in (MODEL, PROVIDER) else row[4].get("value")
+            if name in (MODEL, PROVIDER) and not value:
+                continue
+            cost, calls = int(row[2][0]), int(row[2][1])
+            merging, of_days = values_of.setdefault(value if cost >= 0 and calls >= 0 else None, (Merging(), []))
+            merging.add(row)
+            of_days.append((day, cost, calls))
+    other = values_of.pop(None, None)
+    rest, rows = whole.sums(), list[Row]()
+    for value, (merging, of_days) in values_of.items():
+        total = merging.sums()
+        rest.add(total, -1)
+        rows.append(_row({"value": value}, total, of_days))
     rows.sort(key=lambda row: (-row["cost_usd"], -row["calls"], row["value"]))
-    if other:
-        rows.append(_row({"value": "", "other": True}, other))
+    if other is not None:
+        total = other[0].sums()
+        rest.add(total, -1)
+        rows.append(_row({"value": "", "other": True}, total, other[1]))
     if rest.calls or rest.cost:
         rows.append({"value": "", "unattributed": True, **spend(rest)})
     return rows
 
 
-def _row(named: Row, of_days: dict[int, Sums]) -> Row:
-    total = Sums()
-    for sums in of_days.values():
-        total.add(sums)
-    by_day = sorted(of_days.items())
+def _row(named: Row, total: Sums, of_days: list[tuple[int, int, int]]) -> Row:
+    days: dict[int, tuple[int, int]] = {}
+    for day, cost, calls in of_days:
+        before = days.get(day, (0, 0))
+        days[day] = before[0] + cost, before[1] + calls
     return {
         **named,
         **spend(total),
         "models": models(total),
-        "days": [{"day": date_of(day), **money(sums.cost), "calls": sums.calls} for day, sums in by_day],
+        "days": [{"day": date_of(day), **money(cost), "calls": calls} for day, (cost, calls) in sorted(days.items())],
     }
 
 
-def _whole_days(reader: Reader, tenant: bytes, since: int, until: int | None) -> dict[int, list[Sums]]:
-    """Return all that was spent, in parts by provider and model, by day."""
-    result: dict[int, list[Sums]] = {}
+def _whole_days(
+    reader: Reader, tenant: bytes, since: int, until: int | None
+) -> tuple[Merging, dict[int, list[list[Any]]]]:
+    """Return all that was spent, and by day the unpacked records by provider and model."""
+    whole, days = Merging(), dict[int, list[list[Any]]]()
     for _, record in reader.scan(Table.DAY, tenant):
-        sums = Sums.unpack(record)
-        day = int(sums.labels.get("day", "0"))
-        if (sums.calls or sums.cost) and since <= day and (until is None or day <= until):
-            result.setdefault(day, []).append(sums)
-    return result
+        row = unpack(record)
+        day = int(row[4].get("day", "0"))
+        if _has_spent(row) and since <= day and (until is None or day <= until):
+            whole.add(row)
+            days.setdefault(day, []).append(row)
+    return whole, days
 
 
-def _by_label(name: str, parts: list[Sums]) -> Iterator[tuple[str | None, Sums]]:
-    return ((value, sums) for sums in parts if (value := sums.labels.get(name, "")))
-
-
-def _of_day(reader: Reader, tenant: bytes, name: str, day: int) -> Iterator[tuple[str | None, Sums]]:
-    """Yield the values of one dimension on one day; None for those that are not told apart."""
+def _rows_of_day(reader: Reader, tenant: bytes, name: str, day: int) -> Iterator[list[Any]]:
+    """Yield the unpacked records of the values of one dimension on one day; one not told apart names no value."""
+    at = str(day)
     for _, record in reader.scan(Table.DIMENSION, tenant, within=near(dimension_day(name, day))):
-        sums = Sums.unpack(record)
-        labels = sums.labels
-        spent = sums.calls or sums.cost or _is_used(sums)
-        if labels.get("dimension") == name and labels.get("day") == str(day) and spent:
-            yield labels.get("value"), sums
+        row = unpack(record)
+        labels = row[4]
+        if labels.get("dimension") == name and labels.get("day") == at and _has_spent(row):
+            yield row
+
+
+def _has_spent(row: list[Any]) -> bool:
+    """Return whether an unpacked record has a cost or calls; numbers beyond 64 bits are text."""
+    return row[2][0] not in (0, "0") or row[2][1] not in (0, "0")
 
 
 TOOL = "tool"
@@ -127,8 +142,10 @@ def tools(reader: Reader, tenant: bytes, since: int, until: int | None, most: in
     first, last = whole.first_ns // _NS_PER_DAY, whole.arrival_ms // _MS_PER_DAY + 1
     first = max(since, EARLIEST_DAY, first if first <= last else 0)  # a clock that is ahead stands for no day
     for day in range(first, 1 + (last if until is None else min(until, last))):
-        for tool, sums in _of_day(reader, tenant, TOOL, day):
-            by_tool.setdefault(tool, Sums()).add(sums)
+        for _, record in reader.scan(Table.DIMENSION, tenant, within=near(dimension_day(TOOL, day))):
+            sums = Sums.unpack(record)
+            if sums.labels.get("dimension") == TOOL and sums.labels.get("day") == str(day):
+                by_tool.setdefault(sums.labels.get("value"), Sums()).add(sums)
     other = by_tool.pop(None, None)
     rows = [(tool, sums) for tool, sums in by_tool.items() if _is_used(sums)]
     rows.sort(key=lambda row: (-row[1].tool_calls, row[0] or ""))

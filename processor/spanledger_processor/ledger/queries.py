@@ -116,6 +116,8 @@ def days(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
     return Days(reader, tenant, since).by("day")
 
 
+_KEPT = 4096
+"""Sums of days and models that are kept from one list to the next: a few MB."""
 Group: TypeAlias = tuple[int, str, str]
 """A day, a provider and a model; 0 or empty for what is not told apart."""
 
@@ -128,6 +130,8 @@ class Days:
         self._tenant = tenant
         self._since = since
         self._until = until
+        self._kept: list[tuple[int, Sums]] | None = None
+        """All of it, where it is little: what is asked for is several lists of the same."""
 
     def total(self) -> Row:
         """Return the whole of these days."""
@@ -186,11 +190,19 @@ class Days:
 
     def _parts(self) -> Iterator[tuple[int, Sums]]:
         """Yield what was spent by day, provider and model; what moved elsewhere since and left nothing is skipped."""
+        if self._kept is not None:
+            yield from self._kept
+            return
+        parts: list[tuple[int, Sums]] = []
         for _, record in self._reader.scan(Table.DAY, self._tenant):
             sums = Sums.unpack(record)
             day = int(sums.labels.get("day", "0"))
             if (sums.calls or sums.cost) and self._since <= day and (self._until is None or day <= self._until):
+                if len(parts) <= _KEPT:
+                    parts.append((day, sums))
                 yield day, sums
+        if len(parts) <= _KEPT:
+            self._kept = parts
 
 
 def _speed(sums: Sums) -> Row:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeAlias
 
 from spanledger_processor.ledger.sums import Sums
@@ -107,6 +108,7 @@ def time_of(at_ns: int) -> str | None:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=4096)
 def date_of(day: int) -> str | None:
     """Return the date of a day since 1970; None where no calendar holds it."""
     at = time_of(max(day * NS_PER_DAY, 1))

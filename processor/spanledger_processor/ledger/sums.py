@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from operator import add, neg, sub
 from typing import Any, TypeVar
 
@@ -223,6 +224,47 @@ class Sums:
             sums.told_ns = more[4]
         if len(more) > 5:
             sums.speeds = {int(bucket): int(count) for bucket, count in more[5].items()}
+        return sums
+
+
+class Merging:
+    """Adds up stored records, of which no `Sums` is made: lists of them are read in a third of the time.
+
+    Cost, calls, tokens, reasons, models and granularities are added; nothing else of the records is kept.
+    """
+
+    __slots__ = ("_counts", "_granularities", "_models", "_reasons")
+
+    def __init__(self) -> None:
+        self._counts: list[int] = []
+        self._reasons: dict[str, int] = {}
+        self._models: dict[str, int] = {}
+        self._granularities: dict[str, int] = {}
+
+    def add(self, row: list[Any]) -> tuple[int, int]:
+        """Add an unpacked record, and return its cost and its calls."""
+        counts = _integers(row[2])
+        self._counts = [*map(add, self._counts, counts)] if len(self._counts) == len(counts) else self._wider(counts)
+        models = self._models
+        for name, cost in row[6].items():
+            models[name] = models.get(name, 0) + (cost if type(cost) is int else int(cost))
+        if row[5]:
+            _merge_counts(self._reasons, _integers_of(row[5]))
+        if len(row) > 10 and row[10]:
+            _merge_counts(self._granularities, _integers_of(row[10]))
+        return counts[0], counts[1]
+
+    def _wider(self, counts: Sequence[int]) -> list[int]:
+        return [sum(both) for both in zip_longest(self._counts, counts, fillvalue=0)]
+
+    def sums(self) -> Sums:
+        """Return what the records add up to."""
+        cost, calls, priced, unpriced, *numbers = self._counts or [0] * (4 + _CLASSES_OF_VERSION_1 + 2)
+        first, (tool_calls, spans, *later) = numbers[:_CLASSES_OF_VERSION_1], numbers[_CLASSES_OF_VERSION_1:]
+        usage = UsageVector.read(cost, (*first, *later)).counts
+        sums = Sums(cost, calls, priced, unpriced, usage, tool_calls, spans)
+        sums.add_models(dict(sorted(self._models.items(), key=lambda item: (-item[1], item[0]))))
+        sums.reasons, sums.granularities = self._reasons, self._granularities
         return sums
 
 
