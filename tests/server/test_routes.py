@@ -378,7 +378,7 @@ async def test_answers_are_as_they_are_described() -> None:
         "/api/v1/spans/{trace_id}/{span_id}": f"/api/v1/spans/{span.trace_id.hex()}/{span.span_id.hex()}",
         "/api/v1/prices/{model}": "/api/v1/prices/gpt-4o-mini",
         "/api/v1/dimensions/{name}": "/api/v1/dimensions/model?since=2026-01-01",
-        "/api/v1/summary": "/api/v1/summary?by=model,day,day_model&since=2026-01-01",
+        "/api/v1/summary": "/api/v1/summary?by=model,day,day_model,tool&since=2026-01-01",
         "/api/v1/sessions/{id}": "/api/v1/sessions/c",
         "/api/v1/candidates/{id}": "/api/v1/candidates/c",
         "/api/v1/timeline/{id}": "/api/v1/timeline/c",
@@ -421,8 +421,9 @@ async def test_a_timeline_has_the_spans_of_a_session_and_of_no_other() -> None:
         found = (await client.get("/api/v1/timeline/a")).json()
         named = [(row["span_id"], row["trace_id"]) for row in found["spans"]]
         assert named[:2] == [(span.span_id.hex(), span.trace_id.hex()) for span in (spans[0], spans[2])]
-        assert [row.get("cost_usd") for row in found["spans"]] == [COST, COST, None]
-        assert [row["unpriced"] for row in found["spans"]] == [None, None, "unknown_model"]
+        assert [row.get("cost_usd") for row in found["spans"]] == [COST, COST, None, None]
+        assert [row["unpriced"] for row in found["spans"]] == [None, None, "unknown_model", None]
+        assert found["spans"][3]["kind"] == "tool", "also in a trace without calls"
         assert found["complete"]
         cut = (await client.get("/api/v1/timeline/a?limit=1")).json()
         assert [row in found["spans"] for row in cut["spans"]] == [True]

@@ -203,6 +203,27 @@ def test_what_a_batch_counts(telemetry: Telemetry) -> None:
     }
 
 
+def test_how_fast_calls_were_is_observed_where_the_first_token_is_known(telemetry: Telemetry) -> None:
+    """0.4 s, and 30 tokens in 2 s; not of what failed, repeats another, or does not tell."""
+    facts = [fact() for _ in range(4)]
+    for one in facts[:3]:
+        one.start_ns, one.first_token_ns = NOW_NS - 2 * 10**9, 400_000_000
+    facts[1].failed = True
+    decisions = [Decision("llm", "otel", usage=Usage(1, 30), cost=Cost(USD, "computed")) for _ in facts]
+    decisions[2] = Decision("llm", "otel", duplicate_of="0102")
+    telemetry.stage.ruled(Batch(b"", facts, NOW_NS), Ruling(dict(enumerate(decisions)), fresh=[0, 1, 2, 3]))
+    labels = "{model=claude,provider=anthropic}"
+    found = {
+        name: value for name, value in scraped(telemetry).items() if name.startswith("call_") and "created" not in name
+    }
+    assert found == {
+        f"call_first_token_seconds_count{labels}": 1,
+        f"call_first_token_seconds_sum{labels}": 0.4,
+        f"call_output_token_rate_count{labels}": 1,
+        f"call_output_token_rate_sum{labels}": 15,
+    }
+
+
 def test_a_batch_that_comes_again_counts_as_replays_only(telemetry: Telemetry) -> None:
     """Its decisions are those of the first time, and its spend is in the ledger already."""
     ruling = Ruling({0: priced(), 1: priced()}, fresh=[], replays=2, conflicts=1)

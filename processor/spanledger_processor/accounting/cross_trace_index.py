@@ -183,6 +183,7 @@ class CrossTraceIndex:
         self._latest: list[tuple[tuple[int, ...], Entry]] = []
         """What was remembered since `_mine` was last asked for: nearly always all of it."""
         self._added: dict[str, list[bytes]] = {}
+        self._traces: set[bytes] = set()
 
     def hashes(self, span: Span) -> Hashes:
         """Return what `span` is remembered under, and looked for."""
@@ -243,6 +244,7 @@ class CrossTraceIndex:
         mine = hashes.ids + hashes.usages
         if not mine:
             return
+        self._traces.add(entry[0])
         self._calls.add(self._row, source, hashes.ids, hashes.usages)
         self._latest.append((mine, entry))
         packed = _TWO(*mine) if len(mine) == 2 else b"".join([hash_.to_bytes(_HASH_BYTES, "big") for hash_ in mine])
@@ -250,6 +252,12 @@ class CrossTraceIndex:
         if added is None:
             added = self._added[source] = []
         added += (bytes((len(hashes.ids),)), packed, *entry)
+
+    def remember_trace(self, trace_id: bytes) -> None:
+        """Keep that a trace gained spans: one without calls is found by when they came (`session_spans`)."""
+        if trace_id not in self._traces:
+            self._traces.add(trace_id)
+            self._added.setdefault("", []).extend((b"\0", b"", trace_id, b""))
 
     def save(self) -> None:
         """Write what was remembered. Call once, after all spans."""

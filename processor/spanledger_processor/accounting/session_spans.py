@@ -1,6 +1,6 @@
 """The spans of one session that are remembered, found by when they came: nothing is stored for it.
 
-A session's spans stand in the records of their traces, and which traces a request counted calls in stands in the
+A session's spans stand in the records of their traces, and which traces gained spans by a request stands in the
 cross-trace index, by arrival. So they are looked for from the session's latest arrival back to its first activity.
 """
 
@@ -31,7 +31,7 @@ class Found:
 
 
 def spans_of_session(reader: Reader, tenant: bytes, session_id: str, session: Sums, most: int) -> Found:
-    """Return the latest GenAI spans of a session, `most` or fewer; of traces in which some call counts."""
+    """Return the latest GenAI spans of a session, `most` or fewer."""
     session_id = bounded_id(session_id)
     name, found = id_bytes(session_id), list[tuple[bytes, Span]]()
     traces: set[bytes] = set()

@@ -354,6 +354,9 @@ class TraceSet:
 
         `decisions` are packed, by their place in the request.
         """
+        for trace_id, state in self._states.items():
+            if state.new:
+                self._index.remember_trace(trace_id)
         self._index.save()
         whole = [state.trace for state in self._states.values() if not state.trace.cut]
         for trace_id, state in self._states.items():

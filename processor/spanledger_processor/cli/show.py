@@ -233,7 +233,7 @@ TOOLS: Sequence[Column] = (
     ("failed", lambda row: count(row["failures"]), True),
     ("denied", lambda row: count(row["denied"]), True),
     ("loops", lambda row: count(row["loops"]), True),
-    ("own cost", lambda row: money(row["cost_usd"]), True),
+    ("own cost", lambda row: money(row["cost_usd"]) if row["cost_usd"] else "-", True),
     ("tokens brought", lambda row: count(row["fed"]["input_tokens"]) if row["fed"] else "-", True),
     ("for about", lambda row: _fed_cost(row["fed"]), True),
 )

@@ -223,7 +223,13 @@ PAGES = (
 _SINCE = Parameter("since", day_of, _DAY, f"From this day on: {DAYS}.")
 _UNTIL = Parameter("until", day_of, _DAY, "Up to the end of this day.")
 _FILTERS = (
-    Parameter("sort", *_one_of("last", "cost"), "`last`: latest activity first. `cost`: dearest first.", "last"),
+    Parameter(
+        "sort",
+        *_one_of("last", "cost"),
+        "`last`: latest activity first. `cost`: dearest first; of more than 2,000 within 1.6 % of one cost each in any "
+        "order.",
+        "last",
+    ),
     Parameter("since", _time_of, _DAY, f"Last active on this day or later: {DAYS}.", 0),
     Parameter("until", lambda text: _time_of(text) + NS_PER_DAY, _DAY, "Last active on this day or before."),
     Parameter("model", str, _TEXT, "Spent something on this model (its name as in `models`)."),

@@ -14,7 +14,7 @@ from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.enrichment import Reading
 from spanledger_processor.enrichment.redaction import Redacted
 from spanledger_processor.ledger.store import StateError, StoreUsage
-from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, counts_of
+from spanledger_processor.model import USAGE_CLASSES, Call, Cost, Decision, Usage, counts_of
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.telemetry.log import on_suppressed
 from spanledger_processor.telemetry.otlp import Tracer
@@ -132,6 +132,8 @@ class StageMetrics:
         """By provider and model as in `spend`: a span of them."""
         for index in ruling.fresh:
             fact, decision = batch.facts[index], ruling.decisions[index]
+            if fact.first_token_ns and decision.usage is not None and not fact.failed:
+                self._time(batch.tenant, fact, decision.usage)
             if type(decision) is UsualDecision and not self._values:
                 self._usual(decision, batch.now_ns, moved, spend, latest)
                 continue
@@ -154,6 +156,16 @@ class StageMetrics:
         for models, amount in spend.items():
             names = self._models(batch.tenant)(*models)
             self._count("cost_usd_total", *names, by=amount / USD, of=latest[models])
+
+    def _time(self, tenant: bytes, fact: Fact, usage: Usage) -> None:
+        """Observe how fast a call was of which it is known when the first token came."""
+        if fact.call is None or fact.call.granularity != "per-message" or fact.end_ns <= fact.start_ns:
+            return
+        names = self._models(tenant)(fact.call.provider, canonical_model(fact.call.model))
+        self._registry.observe("call_first_token_seconds", fact.first_token_ns / 10**9, *names)
+        if usage.output:
+            seconds = (fact.end_ns - fact.start_ns) / 10**9
+            self._registry.observe("call_output_token_rate", usage.output / seconds, *names)
 
     def _by_dimension(
         self, tenant: bytes, fact: Fact, call: Call, dimensions: tuple[str, ...], decision: Decision

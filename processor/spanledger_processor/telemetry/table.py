@@ -19,6 +19,8 @@ MetricType: TypeAlias = Literal["counter", "gauge", "histogram"]
 PREFIX = "spanledger_"
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_FIRST_TOKEN_SECONDS = (0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 60.0)
+_TOKEN_RATES = (5.0, 10.0, 20.0, 30.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 400.0, 1000.0)
 _RATIOS = (0.1, 0.5, 0.67, 0.9, 1.1, 1.5, 2.0, 10.0)
 _COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
@@ -181,6 +183,21 @@ TABLE: tuple[MetricRow, ...] = (
         "provider model",
         'Spend counted. Beyond 200 pairs of provider and model of one tenant both labels are "other".',
         "USD",
+    ),
+    _histogram(
+        "call_first_token_seconds",
+        "provider model",
+        "From the start of a model call to its first token, of calls that tell it and did not fail; bounded like "
+        "cost_usd_total.",
+        "s",
+        _FIRST_TOKEN_SECONDS,
+    ),
+    _histogram(
+        "call_output_token_rate",
+        "provider model",
+        "Output tokens a second of the same calls, over the whole of each.",
+        "",
+        _TOKEN_RATES,
     ),
     _counter(
         "dimension_cost_usd_total",
