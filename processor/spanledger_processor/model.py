@@ -156,7 +156,8 @@ class ReportedCost:
     `upstream` is what the provider charges for a call that went through a gateway; `own_key` is true or false where
     the span says that the caller's own key was used or was not, None where it says nothing: with it the provider
     charges `upstream` beside the gateway's `amount`. `reliable` is false for a cost that this library is known to get
-    wrong, and `means_zero` true where an amount of 0 is not what stands for an unknown one.
+    wrong, and `means_zero` true where an amount of 0 is not what stands for an unknown one. `same_list` is true for a
+    library that multiplies by the price list that we have.
     """
 
     amount: Pico
@@ -166,6 +167,7 @@ class ReportedCost:
     own_key: bool | None = None
     reliable: bool = True
     means_zero: bool = False
+    same_list: bool = False
 
 
 @dataclass(slots=True)

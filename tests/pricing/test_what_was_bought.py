@@ -348,6 +348,26 @@ def test_a_librarys_cost_that_is_far_from_ours_marks_it(expected: tuple[str, boo
     assert not unreliable.estimate
 
 
+@pytest.mark.parametrize(
+    ("theirs", "expected", "estimate"),
+    [
+        ("0.00225", "0.00225", False),
+        ("0.001125", "0.001125", True),  # flex
+        ("0.0045", "0.0045", True),  # priority
+        ("0.001126", "0.00225", True),  # no tier's
+    ],
+)
+def test_a_cost_by_our_own_list_shows_the_tier(theirs: str, expected: str, *, estimate: bool) -> None:
+    """gpt-5.1: 1.25 and 10; flex 0.625 and 5, priority 2.5 and 20. Pydantic AI multiplies by genai-prices as well."""
+    told = reported(theirs, billed=False, same_list=True)
+    cost = price("gpt-5.1", reported=told)
+    assert (cost.amount, cost.source, cost.estimate) == (usd(expected), "computed", estimate)
+    assert cost.reported == usd(theirs)
+    settled = price("gpt-5.1", reported=told, price_context=(("service_tier", "flex"),))
+    assert settled.amount == usd("0.001125")
+    assert price("gpt-5.1", reported=reported("0.0045", billed=False)).amount == usd("0.00225")
+
+
 # -- tiers and regions
 
 

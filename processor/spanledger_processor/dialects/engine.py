@@ -489,6 +489,7 @@ def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None
             continue
         billed = cost.source == "billed" or bool(cost.said_by and text(get(cost.said_by)).lower() == "provider")
         told = ReportedCost(amount, billed, cost.key, reliable=cost.reliable, means_zero=cost.means_zero)
+        told.same_list = cost.same_list
         told.upstream = next((paid for key in cost.upstream if (paid := money(get(key), cost.unit)) is not None), None)
         told.own_key = next((own for key in cost.own_key if (own := flag(get(key))) is not None), None)
         return told

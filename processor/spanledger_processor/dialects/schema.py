@@ -191,8 +191,9 @@ class CostKey:
     `upstream` are keys of what the provider charges the buyer's own key beside it, `own_key` those that tell of one.
     `currency` is a key that must hold USD or nothing; `said_by` one whose value "provider" makes the cost billed.
     `reliable` is false where this library is known to compute wrongly: a difference from ours then means nothing.
-    `means_zero`: nobody writes a 0 here for a model that is not known. `parts`: where `path` leads to nothing, the sum
-    of all amounts in the object counts.
+    `means_zero`: nobody writes a 0 here for a model that is not known. `same_list`: this library multiplies by the list
+    that we have, and may know a tier that it does not tell. `parts`: where `path` leads to nothing, the sum of all
+    amounts in the object counts.
     """
 
     key: str
@@ -205,6 +206,7 @@ class CostKey:
     said_by: str = ""
     reliable: bool = True
     means_zero: bool = False
+    same_list: bool = False
     parts: bool = False
 
 

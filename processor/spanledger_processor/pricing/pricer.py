@@ -13,7 +13,8 @@ The rules, in order; the first that holds decides:
    a sum of calls has no price (`no_usage`: that of the single calls is not told), unless the user stated one price a
    token (`overrides`).
 5. Our own arithmetic: `computed`. A library's cost beside it that is far from ours makes it an estimate, because one of
-   the two reads the counts wrongly.
+   the two reads the counts wrongly; or, if it multiplies by the list that we have, and its cost is exactly that of one
+   tier, because the tier is not told (Pydantic AI).
 6. A library's own estimate: `reported`. 0 is what several write for a model that they do not know, so it counts only
    where nothing was used.
 """
@@ -50,6 +51,10 @@ PLANS = {
 
 HIDDEN = "the source does not know its cost, and the usage and the dates of the single calls are not told"
 """The note of a sum of calls without a cost: its calls may lie on both sides of a tier, or of a change of price."""
+
+_TIER, _TIERS = "service_tier", ("flex", "batch", "priority")
+_ROUNDED = 10
+"""Picodollars by which two roundings of one amount differ at most."""
 
 _FREE = ":free"
 """The end of OpenRouter's names of models that cost nothing, https://openrouter.ai/docs/guides/routing/model-variants."""
@@ -133,10 +138,26 @@ class Pricer:
         )
         if not time_known and cost.computed is not None:
             cost.estimate = True
+        if call.reported is not None and call.reported.same_list:
+            cost = self._by_its_tier(call, call.reported.amount, cost, at_ns)
         if call.reported is not None or call.response_cache or call.plan:
             _settle(call, cost)
         if call.granularity == "per-session-aggregate" and cost.source == "computed" and not isinstance(found, str):
             _doubt_aggregate(call, cost, found[0])
+        return cost
+
+    def _by_its_tier(self, call: Call, theirs: Pico, cost: Cost, at_ns: int) -> Cost:
+        """Return what a call costs at the one tier that comes to another's amount, where it tells none; else `cost`."""
+        told = dict(call.price_context)
+        if _TIER in told or cost.amount is None or not is_far(cost.amount, theirs):
+            return cost
+        for tier in _TIERS:
+            tiered = replace(call, price_context=tuple(sorted({**told, _TIER: tier}.items())))
+            found = self._rates(tiered, at_ns)
+            at_tier = None if isinstance(found, str) else general_cost(tiered, *found)
+            if at_tier is not None and at_tier.amount and abs(at_tier.amount - theirs) <= _ROUNDED:
+                at_tier.estimate, at_tier.note = True, f"the span's own cost is that of the {tier} tier, and so is ours"
+                return at_tier
         return cost
 
     def tool_cost(self, tool: str) -> Cost | None:

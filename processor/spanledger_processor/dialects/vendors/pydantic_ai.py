@@ -160,7 +160,7 @@ PYDANTIC_AI = replace(
             read=("0.1.9", "2.68.0"),
         ),
     ),
-    costs=(CostKey("operation.cost", means_zero=True),),
+    costs=(CostKey("operation.cost", means_zero=True, same_list=True),),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "tool_arguments"),
