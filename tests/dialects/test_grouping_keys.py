@@ -22,6 +22,8 @@ def named(what: str, attributes: dict[str, object]) -> str:
         "session.id",
         "langfuse.session.id",
         "langfuse.observation.metadata.langfuse_session_id",
+        "langfuse.observation.metadata.session_id",
+        "langfuse.observation.metadata.thread_id",
         "traceloop.association.properties.session_id",
         "langsmith.metadata.session_id",
         "langsmith.metadata.thread_id",

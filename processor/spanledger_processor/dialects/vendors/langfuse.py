@@ -254,7 +254,11 @@ LANGFUSE = Dialect(
         arguments=("langfuse.observation.input",), result=("langfuse.observation.output",), name_from_span=True
     ),
     groups=GroupingKeys(
-        session=("langfuse.session.id", "session.id", "langfuse.observation.metadata.langfuse_session_id")
+        session=(
+            "langfuse.session.id",
+            "session.id",
+            *(f"langfuse.observation.metadata.{key}" for key in ("langfuse_session_id", "session_id", "thread_id")),
+        )
     ),
     notes=(
         "A `span` is a plain step: it is known, and carries no usage.",
