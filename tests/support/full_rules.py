@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.usual import UsualFact
+from spanledger_processor.enrichment.facts import NO_HEADERS
 from spanledger_processor.enrichment.stage import Stage
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.otlp.envelope import ScopeGroup
@@ -13,7 +16,9 @@ from spanledger_processor.otlp.views import SpanView
 class _InFull(UsualSpans):
     """Reads every span by the full rules."""
 
-    def at_once(self, span: bytes, now_ns: int) -> UsualFact | None:
+    def at_once(
+        self, span: bytes, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
+    ) -> UsualFact | None:
         return None
 
     def _read(self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int) -> tuple[Fact | None, bool]:

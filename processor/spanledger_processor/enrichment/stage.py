@@ -36,7 +36,9 @@ SLICE = 32
 _SPAN_BYTES = 4096
 """Bytes of a span that count as one more."""
 _RELEASED = 8 * SLICE
-"""Spans let go of between two pauses: a few milliseconds."""
+"""Spans let go of, or looked for among known traces, between two pauses: a few milliseconds at most."""
+_TRACE_ID_FIRST = b"\x0a\x10"
+"""Begins a span whose trace id is its first field, as nearly always."""
 
 
 @dataclass(slots=True)
@@ -83,8 +85,10 @@ class _KnownTraces:
         self._tenants: OrderedDict[bytes, bytes] = OrderedDict()
         self._counts: Counter[bytes] = Counter()
 
-    def __contains__(self, trace_id: object) -> bool:
-        return trace_id in self._tenants
+    @property
+    def ids(self) -> Mapping[bytes, bytes]:
+        """Return the traces, each with the hash of its tenant."""
+        return self._tenants
 
     def __len__(self) -> int:
         return len(self._tenants)
@@ -211,8 +215,6 @@ class Stage:
     ) -> Generator[None, None, None]:
         trace_id, now_ns = b"", reading.batches[batch].now_ns
         work = 0
-        usual = self._usual
-        usual.enter(group, reading.headers)
         for place, span in enumerate(group.items):
             work += 1 + len(span) // _SPAN_BYTES
             if work >= SLICE:
@@ -221,9 +223,7 @@ class Stage:
             if not _holds(span, hits):
                 plain.append((number, place, span))
                 continue
-            fact: Fact | None = None if OWN in span else usual.at_once(span, now_ns)
-            if fact is None:
-                fact = self._read_span(reading, number, place, now_ns, trusted)
+            fact = self._read_span(reading, number, place, now_ns, trusted)
             if fact is None:
                 plain.append((number, place, span))
             elif fact is not _PASS:
@@ -248,6 +248,8 @@ class Stage:
         if is_own:
             reading.own.add((number, place))
         try:
+            if not is_own and (usual := self._usual.at_once(span, group, now_ns, reading.headers)) is not None:
+                return usual
             view = SpanView.parse(span)
             if is_own and KIND in view.attributes:
                 if trusted or is_summary(view, self._maker.signing):
@@ -308,21 +310,25 @@ class Stage:
         """Plain spans matter only as links and names in traces that have GenAI spans."""
         if not self._known:
             return
-        for read, (number, place, span) in enumerate(plain):
-            if read % SLICE == SLICE - 1:
+        known = self._known.ids
+        for first in range(0, len(plain), _RELEASED):
+            if first:
                 yield
-            if span[:2] == b"\x0a\x10" and span[2:18] not in self._known:
-                continue
-            group = reading.request.groups[number]
-            try:
-                fact = self._maker.plain(SpanView.parse(span), group)
-            except MalformedError:
-                reading.failures["malformed_span"] += 1
-                continue
-            if fact.trace_id in self._known:
-                batch = tenants[self._tenant_of(group, headers)]
-                reading.batches[batch].facts.append(fact)
-                reading.places[batch].append((number, place))
+            some = plain[first : first + _RELEASED]
+            linked = [one for one in some if one[2][2:18] in known or one[2][:2] != _TRACE_ID_FIRST]
+            for read, (number, place, span) in enumerate(linked):
+                if read % SLICE == SLICE - 1:
+                    yield
+                group = reading.request.groups[number]
+                try:
+                    fact = self._maker.plain(SpanView.parse(span), group)
+                except MalformedError:
+                    reading.failures["malformed_span"] += 1
+                    continue
+                if fact.trace_id in known:
+                    batch = tenants[self._tenant_of(group, headers)]
+                    reading.batches[batch].facts.append(fact)
+                    reading.places[batch].append((number, place))
 
     def know(self, trace_ids: Iterable[bytes]) -> None:
         """Take plain spans of these traces for links: GenAI spans of them were read elsewhere."""

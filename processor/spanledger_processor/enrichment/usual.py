@@ -53,6 +53,8 @@ _LEAST_USE, _PAUSE = 4, 100_000
 user, say, none is like another.
 """
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
+_SESSION, _RESPONSE, _NUMBERS = 5, 6, 7
+"""Where the wanted values of a layout stand, behind ids and times; the last ones are the counts."""
 
 _Shape: TypeAlias = tuple[str, ...]
 
@@ -125,8 +127,6 @@ class UsualSpans:
 
     def enter(self, group: ScopeGroup, headers: Mapping[str, str] = NO_HEADERS) -> None:
         """Take up what is known of a group's spans: nothing of one whose resource is too large to be compared."""
-        if self._group is group:
-            return
         contents = group.resource_attributes.contents()
         self._group, self._known = group, None
         if contents is not None:
@@ -139,22 +139,27 @@ class UsualSpans:
             if self._known is None:
                 self._known = self._groups[which] = _Group()
 
-    def at_once(self, span: bytes, now_ns: int) -> UsualFact | None:
-        """Return the fact of a span of the entered group that is laid out like one before; None of any other.
+    def at_once(
+        self, span: bytes, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
+    ) -> UsualFact | None:
+        """Return the fact of a span of a group that is laid out like one before; None of any other.
 
         The span must hold no attribute that only Spanledger writes.
         """
+        if self._group is not group:
+            self.enter(group, headers)
         if self._known is None or (found := self._known.layouts.find(span)) is None:
             return None
-        reader, (trace_id, span_id, parent_id, start_ns, end_ns, session, response_id, *numbers) = found
+        reader, values = found
         if reader.has_messages and any(mark in span for mark in MARKS):
             return None  # they may ask for tools
+        session = values[_SESSION]
         named = self._sessions[session] if session in self._sessions else self._session(session)
         if named is None:
             return None
-        told = reader.calls.reported(response_id.decode("utf-8", "replace"), list(map(varint, numbers)), reader.reading)
-        head = trace_id, span_id, parent_id, start_ns, end_ns
-        fact = None if told is None else self._fact(reader, head, named, told, now_ns)
+        response_id, numbers = values[_RESPONSE].decode("utf-8", "replace"), list(map(varint, values[_NUMBERS:]))
+        told = reader.calls.reported(response_id, numbers, reader.reading)
+        fact = None if told is None else self._fact(reader, values[:_SESSION], named, told, now_ns)
         if fact is not None:
             self._known.found += 1
             fact.first_token_ns = 0  # it has no key that tells it
@@ -164,7 +169,8 @@ class UsualSpans:
         self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
     ) -> Fact | None:
         """Return what `FactBuilder.genai` returns."""
-        self.enter(group, headers)
+        if self._group is not group:
+            self.enter(group, headers)
         fact, may_learn = self._read(span, view, group, now_ns)
         if fact is not None:
             self._uses += 1
@@ -205,13 +211,14 @@ class UsualSpans:
             return None, True
         fact = self._fact_of(reader, plan, view, now_ns)
         if fact is not None and known.learns():
-            self._lay_out(span, view, known, plan, reader, fact, now_ns)
+            self._lay_out(span, view, group, known, plan, reader, fact, now_ns)
         return fact, False
 
     def _lay_out(
         self,
         span: bytes,
         view: SpanView,
+        group: ScopeGroup,
         known: _Group,
         plan: _Plan,
         reader: _Reader,
@@ -224,7 +231,7 @@ class UsualSpans:
         reader.has_messages = reader.has_messages or has_messages(view.attributes)
         known.learned += 1
         known.layouts.learn(span, (plan.session_key, *reader.calls.own_keys), plan.compared, reader)
-        again = self.at_once(span, now_ns)
+        again = self.at_once(span, group, now_ns)
         if again is not None and any(getattr(again, name) != getattr(fact, name) for name in _FIELDS):
             known.layouts.forget()
 
