@@ -122,10 +122,7 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
     if kind == "tool":
         call.tool = _tool(dialect, view)
     else:
-        call.response_id = first_text(view, dialect.response_id)
-        if kind == "llm" and not call.response_id:
-            ids = (answer_id(view.attributes.marked(key, ID_MARKS)) for key in dialect.answers)
-            call.response_id = next(filter(None, ids), "")
+        call.response_id = response_id(dialect, view, kind)
     terms = read_usage_of(call, dialect, view)
     if dialect.agent:
         call.agent_id = first_text(view, dialect.agent)
@@ -146,6 +143,15 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
     call.prices_events = dialect.prices_events and kind == "llm"
     call.granularity = granularity(call)
     return call
+
+
+def response_id(dialect: Dialect, view: ScopedSpan, kind: Kind) -> str:
+    """Return the response id of a span that is no tool's: under a key, else inside the one response that it holds."""
+    told = first_text(view, dialect.response_id)
+    if told or kind != "llm":
+        return told
+    ids = (answer_id(view.attributes.marked(key, ID_MARKS)) for key in dialect.answers)
+    return next(filter(None, ids), "")
 
 
 def _unknown_operation(dialect: Dialect, view: ScopedSpan) -> str:

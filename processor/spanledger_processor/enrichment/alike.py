@@ -55,11 +55,14 @@ _Key: TypeAlias = tuple[Hashable, ...]
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """Keys of a shape under which stands what is a span's own; empty where there is none."""
+    """Keys of a shape under which stands what is a span's own, empty where there is none.
+
+    `response_id` and `evidence`: there is something that may tell a response id, and who made the call.
+    """
 
     session: str = ""
     run: str = ""
-    response_id: str = ""
+    response_id: bool = False
     arguments: str = ""
     result: str = ""
     call_id: str = ""
@@ -272,9 +275,10 @@ class AlikePlan:
             if values[_REPORTED] is not None:
                 values[_REPORTED] = told.reported
         if own.response_id:
-            values[_RESPONSE_ID] = response_id = text(get(own.response_id))
-            if not response_id:
+            response_id = engine.response_id(stem.dialect, scoped, stem.kind)
+            if bool(response_id) != bool(values[_RESPONSE_ID]):
                 return None
+            values[_RESPONSE_ID] = response_id
         tool = values[_TOOL]
         if tool is None:
             return Call(*values)
@@ -390,15 +394,15 @@ def _own(dialect: Dialect, view: SpanView, call: Call, builder: FactBuilder) -> 
     session, run = (first(builder.resolver.keys_that_name(what, shape)) for what in _NAMED)
     evidence = bool(evidence_keys(attributes))
     if call.tool is None:
-        return Own(session, run, first(dialect.response_id) if call.response_id else "", evidence=evidence)
+        return Own(session, run, bool(dialect.response_id or dialect.answers), evidence=evidence)
     tool = dialect.tool
-    return Own(session, run, "", first(tool.arguments), first(tool.result), first(tool.call_id), evidence)
+    return Own(session, run, False, first(tool.arguments), first(tool.result), first(tool.call_id), evidence)
 
 
 def _others(view: SpanView, own: Own, dialect: Dialect) -> list[SpanView]:
     """Return spans that differ from another in all texts of its own, and in all counts: twice as many."""
     get = view.attributes.get
-    keys = (own.session, own.run, own.response_id, own.arguments, own.result, own.call_id)
+    keys = (own.session, own.run, own.arguments, own.result, own.call_id, *dialect.response_id[:1])
     changed: dict[str, str | int] = {}
     for key in (*keys, *(evidence_keys(view.attributes) if own.evidence else ())):
         if key and isinstance(value := get(key), str) and value:
