@@ -25,8 +25,8 @@ Absent: TypeAlias = Literal["unknown", "none"]
 
 def _sold(price: str, *part_of: str, unit: str = "token", absent: Absent = "unknown", own_price: bool = False) -> Any:
     """Declare a usage class; the arguments are fields of `UsageClass`."""
-    told = {"price": price, "part_of": part_of, "unit": unit, "absent": absent, "own_price": own_price}
-    return field(default=None, metadata=told)
+    fields = {"price": price, "part_of": part_of, "unit": unit, "absent": absent, "own_price": own_price}
+    return field(default=None, metadata=fields)
 
 
 @dataclass(slots=True)

@@ -103,20 +103,20 @@ class _Page:
 
     def __init__(self) -> None:
         self.parts: list[str] = []
-        self._told: dict[type[BaseModel], str] = {}
+        self._written: dict[type[BaseModel], str] = {}
 
-    def section(self, place: tuple[str, ...], field: FieldInfo) -> None:
+    def section(self, location: tuple[str, ...], field: FieldInfo) -> None:
         """Add a section's own keys as a table, then the sections inside it."""
-        path = ".".join(place)
-        self.parts.append(f"{'#' * min(len(place) + 1, 4)} `{path}`\n\n{field.description}\n")
+        path = ".".join(location)
+        self.parts.append(f"{'#' * min(len(location) + 1, 4)} `{path}`\n\n{field.description}\n")
         model = model_in(field.annotation)
         if model is None:
             return
-        if model in self._told:
-            self.parts.append(f"The same keys as `{self._told[model]}`.\n")
+        if model in self._written:
+            self.parts.append(f"The same keys as `{self._written[model]}`.\n")
             return
-        self._told[model] = path
-        self._inside(place, model)
+        self._written[model] = path
+        self._inside(location, model)
 
     def exporters(self, field: FieldInfo) -> None:
         """One section for each kind of exporter."""
@@ -129,14 +129,14 @@ class _Page:
             self.parts.append(f"### `exporters.{name}`{also}\n\n{summary}\n")
             self._inside(("exporters", name), settings)
 
-    def _inside(self, place: tuple[str, ...], model: type[BaseModel]) -> None:
+    def _inside(self, location: tuple[str, ...], model: type[BaseModel]) -> None:
         own = inspect.get_annotations(model)
         fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in own)
         self.parts += _table([(name, field) for name, field in fields if model_in(field.annotation) is None])
         for name, field in fields:
             if model_in(field.annotation) is not None:
                 step = f"{name}[]" if typing.get_origin(field.annotation) is tuple else name
-                self.section((*place, step), field)
+                self.section((*location, step), field)
 
 
 def _table(fields: Sequence[tuple[str, FieldInfo]]) -> Iterator[str]:
@@ -172,15 +172,15 @@ def _name(annotation: Any) -> str:
 
 
 def _bounds(field: FieldInfo) -> str:
-    reported = []
+    bounds = []
     for item in field.metadata:
         if isinstance(item, Ge):
-            reported.append(f"{item.ge} or more")
+            bounds.append(f"{item.ge} or more")
         elif isinstance(item, Gt):
-            reported.append(f"more than {item.gt}")
+            bounds.append(f"more than {item.gt}")
         elif isinstance(item, Le):
-            reported.append(f"at most {item.le}")
-    return f", {', '.join(reported)}" if reported else ""
+            bounds.append(f"at most {item.le}")
+    return f", {', '.join(bounds)}" if bounds else ""
 
 
 def _default(field: FieldInfo) -> str:

@@ -493,9 +493,9 @@ class Processor(Section):
         known = {*self.dimensions, "agent", "model", "provider"}
         asked = [("metrics.dimensions", name) for name in self.metrics.dimensions if name != "tenant"]
         asked += [(f"budgets: {budget.name}", budget.dimension) for budget in self.budgets if budget.dimension]
-        for where, name in asked:
+        for setting, name in asked:
             if name not in known:
-                raise ValueError(f"{where}: no dimension {name!r}; there are {', '.join(sorted(known))}")
+                raise ValueError(f"{setting}: no dimension {name!r}; there are {', '.join(sorted(known))}")
         if len({budget.name for budget in self.budgets}) < len(self.budgets):
             raise ValueError("budgets: two have one name")
         return self

@@ -65,10 +65,10 @@ _WORDS = {
 }
 
 
-def dotted(place: Iterable[str | int]) -> str:
+def dotted(location: Iterable[str | int]) -> str:
     """Return the path as people write it: receivers.otlp, overrides[0].input; a key with a dot in quotes."""
     text = ""
-    for step in place:
+    for step in location:
         if isinstance(step, int):
             text += f"[{step}]"
         else:
@@ -76,48 +76,48 @@ def dotted(place: Iterable[str | int]) -> str:
     return text
 
 
-def line(place: Iterable[str | int], message: str) -> str:
+def line(location: Iterable[str | int], message: str) -> str:
     """Return one problem on one line."""
-    path = dotted(place)
-    reported = " ".join(message.split())
-    return f"{path}: {reported}" if path else reported
+    path = dotted(location)
+    text = " ".join(message.split())
+    return f"{path}: {text}" if path else text
 
 
 def from_validation(model: type[BaseModel], error: ValidationError) -> list[str]:
     """Return the lines for what `model` found wrong."""
-    reported = error.errors(include_url=False, include_input=False)
-    return [line(problem["loc"], _message(model, problem)) for problem in reported]
+    errors = error.errors(include_url=False, include_input=False)
+    return [line(problem["loc"], _message(model, problem)) for problem in errors]
 
 
 def _message(model: type[BaseModel], problem: ErrorDetails) -> str:
-    place, kind = problem["loc"], problem["type"]
+    location, kind = problem["loc"], problem["type"]
     if kind == "extra_forbidden":
-        return _unknown(model, place)
+        return _unknown(model, location)
     if known := _WORDS.get(kind):
         return known
     return problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
 
 
-def _unknown(model: type[BaseModel], place: Location) -> str:
-    if hint := _ELSEWHERE.get(place):
+def _unknown(model: type[BaseModel], location: Location) -> str:
+    if hint := _ELSEWHERE.get(location):
         return hint
-    if place[:-1] == ("receivers",):
+    if location[:-1] == ("receivers",):
         return "unknown key: there is one receiver, otlp"
-    section = _section(model, place[:-1])
+    section = _section(model, location[:-1])
     known = list(section.model_fields) if section else []
-    near = difflib.get_close_matches(str(place[-1]), known, n=1)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1)
     if near:
         return f"unknown key, did you mean {near[0]}?"
     return f"unknown key; known here: {', '.join(known)}" if known else "unknown key"
 
 
-def _section(model: type[BaseModel], place: Location) -> type[BaseModel] | None:
-    """Return the model that stands at `place`."""
-    if place[:1] == ("exporters",) and len(place) > 1:
-        settings = TYPES.get(str(place[1]).partition("/")[0])
-        return _section(settings, place[2:]) if settings else None
+def _section(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
+    """Return the model that stands at `location`."""
+    if location[:1] == ("exporters",) and len(location) > 1:
+        settings = TYPES.get(str(location[1]).partition("/")[0])
+        return _section(settings, location[2:]) if settings else None
     current: type[BaseModel] | None = model
-    for step in place:
+    for step in location:
         if current is None:
             return None
         if isinstance(step, str):
@@ -166,8 +166,8 @@ for _name, _pattern, _first in _CORE:
 _Loader.add_constructor(_TAG + "int", _int)
 
 
-def parse(text: str | bytes, where: str) -> Any:
-    """Return the value that `text` holds; None if it holds nothing. `where` names it in messages.
+def parse(text: str | bytes, name: str) -> Any:
+    """Return the value that `text` holds; None if it holds nothing. `name` names it in messages.
 
     Raises:
         ConfigError: not YAML, or a key stands twice.
@@ -179,12 +179,12 @@ def parse(text: str | bytes, where: str) -> Any:
         value = None if node is None else _value(loader, node, (), problems)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        spot = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        spot = f"{name}, line {mark.line + 1}, column {mark.column + 1}" if mark else name
         raise ConfigError([f"{spot}: {_safe(error.problem or error.context or 'not YAML')}"]) from None
     except (yaml.YAMLError, UnicodeDecodeError):
-        raise ConfigError([f"{where}: not YAML text in UTF-8"]) from None
+        raise ConfigError([f"{name}: not YAML text in UTF-8"]) from None
     except RecursionError:
-        raise ConfigError([f"{where}: nested too deep, or an anchor that holds itself"]) from None
+        raise ConfigError([f"{name}: nested too deep, or an anchor that holds itself"]) from None
     if problems:
         raise ConfigError(problems)
     return value
@@ -213,32 +213,32 @@ def merged(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
     return both
 
 
-def _value(loader: _Loader, node: yaml.Node, place: Location, problems: list[str]) -> Any:
+def _value(loader: _Loader, node: yaml.Node, location: Location, problems: list[str]) -> Any:
     if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-        return _mapping(loader, node, place, problems)
+        return _mapping(loader, node, location, problems)
     if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-        return [_value(loader, item, (*place, index), problems) for index, item in enumerate(node.value)]
+        return [_value(loader, item, (*location, index), problems) for index, item in enumerate(node.value)]
     return loader.construct_object(node, deep=True)
 
 
-def _mapping(loader: _Loader, node: yaml.MappingNode, place: Location, problems: list[str]) -> dict[str, Any]:
+def _mapping(loader: _Loader, node: yaml.MappingNode, location: Location, problems: list[str]) -> dict[str, Any]:
     merged: dict[str, Any] = {}
     own: dict[str, Any] = {}
     first: dict[str, int] = {}
     for key_node, value_node in node.value:
-        here = key_node.start_mark.line + 1
+        number = key_node.start_mark.line + 1
         if key_node.tag == _TAG + "merge":
-            for source in _sources(_value(loader, value_node, place, problems)):
+            for source in _sources(_value(loader, value_node, location, problems)):
                 merged = {**source, **merged}
             continue
         if not isinstance(key_node, yaml.ScalarNode):
-            problems.append(line(place, f"line {here}: a key should be text"))
+            problems.append(line(location, f"line {number}: a key should be text"))
             continue
         key = key_node.value
         if key in first:
-            problems.append(line((*place, key), f"stands twice, on line {first[key]} and line {here}"))
-        first.setdefault(key, here)
-        own[key] = _value(loader, value_node, (*place, key), problems)
+            problems.append(line((*location, key), f"stands twice, on line {first[key]} and line {number}"))
+        first.setdefault(key, number)
+        own[key] = _value(loader, value_node, (*location, key), problems)
     return {**merged, **own}
 
 
@@ -266,18 +266,18 @@ def assign(document: dict[str, Any], sets: Sequence[str]) -> None:
     problems: list[str] = []
     for position, text in enumerate(sets, start=1):
         path, equals, value = text.partition("=")
-        where = f"--set {path}" if equals else f"--set number {position}"
+        option = f"--set {path}" if equals else f"--set number {position}"
         try:
             if not equals:
                 raise ValueError("write path.to.key=value")
-            _put(document, path.strip(), parse(value, where))
+            _put(document, path.strip(), parse(value, option))
         except ConfigError as error:
             problems += (
                 f"{problem} (a value is read as YAML: text that looks otherwise goes in quotes)"
                 for problem in error.problems
             )
         except ValueError as error:
-            problems.append(line((), f"{where}: {error}"))
+            problems.append(line((), f"{option}: {error}"))
     if problems:
         raise ConfigError(problems)
 
@@ -328,11 +328,11 @@ def expand(document: Any, environ: Mapping[str, str]) -> Any:
     return expanded
 
 
-def _expand(value: Any, environ: Mapping[str, str], place: Location, problems: list[str]) -> Any:
+def _expand(value: Any, environ: Mapping[str, str], location: Location, problems: list[str]) -> Any:
     if isinstance(value, dict):
-        return {key: _expand(inner, environ, (*place, key), problems) for key, inner in value.items()}
+        return {key: _expand(inner, environ, (*location, key), problems) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_expand(inner, environ, (*place, index), problems) for index, inner in enumerate(value)]
+        return [_expand(inner, environ, (*location, index), problems) for index, inner in enumerate(value)]
     if not isinstance(value, str) or "$" not in value:
         return value
 
@@ -342,7 +342,7 @@ def _expand(value: Any, environ: Mapping[str, str], place: Location, problems: l
         try:
             return _lookup(match, environ)
         except ValueError as error:
-            problems.append(line(place, str(error)))
+            problems.append(line(location, str(error)))
             return ""
 
     return _MARK.sub(replaced, value)

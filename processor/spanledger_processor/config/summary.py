@@ -44,10 +44,10 @@ class Destination:
     """The resources it gets, as text; nothing: all."""
 
     def __str__(self) -> str:
-        what = "" if set(self.signals) == ALL_SIGNALS else f" ({', '.join(self.signals)} only)"
-        what += f" where {self.match}" if self.match else ""
-        how = ", out of a queue on disk" if self.queued else "" if self.required else ", not waited for"
-        return f"{self.name} -> {self.target}{what}{how}"
+        signals = "" if set(self.signals) == ALL_SIGNALS else f" ({', '.join(self.signals)} only)"
+        signals += f" where {self.match}" if self.match else ""
+        mode = ", out of a queue on disk" if self.queued else "" if self.required else ", not waited for"
+        return f"{self.name} -> {self.target}{signals}{mode}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,11 +113,11 @@ def _verdict(key: str) -> Verdict:
         return classes
     if key in _PLAIN or key in _READ:
         return "plain"
-    found = [classes for pattern, classes in _PATTERNS if pattern.fullmatch(key)]
-    if found and not key.endswith(_PARTS):
-        known = frozenset[ContentClass]().union(*found)
+    matches = [classes for pattern, classes in _PATTERNS if pattern.fullmatch(key)]
+    if matches and not key.endswith(_PARTS):
+        known = frozenset[ContentClass]().union(*matches)
         return known if not any(pattern.fullmatch(key) for pattern in _PLAIN_PATTERNS) or _narrower(key) else "plain"
-    if found or any(pattern.fullmatch(key) for pattern in _PLAIN_PATTERNS):
+    if matches or any(pattern.fullmatch(key) for pattern in _PLAIN_PATTERNS):
         return "plain"
     if key.startswith(_PREFIXES):
         return UNKNOWN
@@ -138,12 +138,12 @@ def verdict(key: str) -> Verdict:
 @lru_cache(_KEPT)
 def _with_users(key: str) -> Verdict:
     """Return the verdict on a key, with the class of users where its words name one and no table says otherwise."""
-    found = _verdict(key)
-    if found == "plain" or not _says_user(key):
-        return found
-    if found == "by its value":
+    result = _verdict(key)
+    if result == "plain" or not _says_user(key):
+        return result
+    if result == "by its value":
         return _USERS
-    return (found or frozenset(CLASSES)) | _USERS
+    return (result or frozenset(CLASSES)) | _USERS
 
 
 def _says_user(key: str) -> bool:
@@ -156,14 +156,14 @@ def _says_user(key: str) -> bool:
 
 def holds_content(key: str) -> bool:
     """Return whether a key holds content other than who a user is, or may do so."""
-    found = verdict(key)
-    return isinstance(found, frozenset) and found != _USERS
+    result = verdict(key)
+    return isinstance(result, frozenset) and result != _USERS
 
 
 def names_user(key: str) -> bool:
     """Return whether a key holds the id or name of a user."""
-    found = verdict(key)
-    return isinstance(found, frozenset) and "user_ids" in found
+    result = verdict(key)
+    return isinstance(result, frozenset) and "user_ids" in result
 
 
 @lru_cache(_KEPT)

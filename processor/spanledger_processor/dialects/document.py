@@ -63,11 +63,11 @@ def _numbered() -> Iterator[tuple[int, Dialect]]:
 
 
 def _dialect(dialect: Dialect) -> str:
-    rows = {what: where for what, where in _rows(dialect) if where}
+    rows = {label: keys for label, keys in _rows(dialect) if keys}
     common = {} if dialect is OTEL else dict(_rows(OTEL))
-    shared = [what for what, where in rows.items() if common.get(what) == where]
+    shared = [label for label, keys in rows.items() if common.get(label) == keys]
     lines = [f"## {dialect.name}", "", f"{dialect.about}.", "", "| what | where |", "|---|---|"]
-    lines += [f"| {what} | {where} |" for what, where in rows.items() if what not in shared]
+    lines += [f"| {label} | {keys} |" for label, keys in rows.items() if label not in shared]
     if shared:
         lines += ["", f"As in [`otel`](#otel): {', '.join(shared)}."]
     lines += ["", *_sources(dialect.sources)]
@@ -90,13 +90,13 @@ def _rows(dialect: Dialect) -> Iterator[tuple[str, str]]:
     yield from _tokens(dialect.aggregated, "summed up: ")
     yield (
         "usage in an object",
-        _code(".".join((place.key, *place.path)) for place in dialect.usage_texts if place.whole),
+        _code(".".join((text.key, *text.path)) for text in dialect.usage_texts if text.whole),
     )
     yield (
         "provider's response, for classes and terms",
-        _code(place.key for place in dialect.usage_texts if not place.whole),
+        _code(text.key for text in dialect.usage_texts if not text.whole),
     )
-    yield "provider's response, if no span of the trace has usage", _code(place.key for place in dialect.fallback_texts)
+    yield "provider's response, if no span of the trace has usage", _code(text.key for text in dialect.fallback_texts)
     yield "tier, speed, region: served", _code(dialect.served)
     yield "tier, speed: asked", _code(dialect.asked)
     yield "tier, speed, region: in a whole response", _code(dialect.served_in)
@@ -213,10 +213,10 @@ def _logs() -> str:
 
 
 def _event(event: LogEvent) -> str:
-    where = "".join(f" with `{key}` = `{value}`" for key, value in event.where.items())
+    condition = "".join(f" with `{key}` = `{value}`" for key, value in event.where.items())
     identity = _code((*event.request_id, *event.call_id)) or _code(event.identity)
     return (
-        f"| {event.client} | {_code(event.names)}{where} | `{event.operation}` | {_code(event.session)} |"
+        f"| {event.client} | {_code(event.names)}{condition} | `{event.operation}` | {_code(event.session)} |"
         f" {identity or 'the record'} | {'' if event.tool_name else event.input.value} |"
     )
 
@@ -255,7 +255,7 @@ def _grouping() -> str:
         ("kind of task", registry.TASK_KIND_KEYS),
     )
     lines = ["## Keys that group", "", "Defaults, most trusted first, on the span and then on its resource.", ""]
-    lines += ["| what | keys |", "|---|---|", *(f"| {what} | {_code(keys)} |" for what, keys in rows)]
+    lines += ["| what | keys |", "|---|---|", *(f"| {label} | {_code(keys)} |" for label, keys in rows)]
     return "\n".join([*lines, ""])
 
 

@@ -72,24 +72,24 @@ def synthesize(
 
     `sign` signs tool calls: their arguments stay in the log.
     """
-    said = _logged_call(record, group)
-    if said is None:
+    logged = _logged_call(record, group)
+    if logged is None:
         return None
     end_ns = happened(record)
-    start_ns = max(end_ns - said.duration_ns, 0)
-    own = f"{said.client}\0{said.event}\0{said.session}\0{said.identity or _digest(record)}"
+    start_ns = max(end_ns - logged.duration_ns, 0)
+    own = f"{logged.client}\0{logged.event}\0{logged.session}\0{logged.identity or _digest(record)}"
     joined = len(record.trace_id) == 16 and any(record.trace_id)
-    call = said.call
+    call = logged.call
     return SynthesizedSpan(
-        trace_id=record.trace_id if joined else _hash(f"{tenant}\0trace\0{said.client}\0{said.session or own}", 16),
+        trace_id=record.trace_id if joined else _hash(f"{tenant}\0trace\0{logged.client}\0{logged.session or own}", 16),
         span_id=_hash(f"{tenant}\0span\0{own}", 8),
-        name=f"{said.operation} {call.tool.name if call.tool else call.model}".rstrip(),
+        name=f"{logged.operation} {call.tool.name if call.tool else call.model}".rstrip(),
         start_ns=start_ns,
         end_ns=end_ns,
         parent_id=record.span_id if joined and len(record.span_id) == 8 else b"",
         kind=INTERNAL if call.kind == "tool" else CLIENT,
-        status_code=_ERROR if said.failed else 0,
-        attributes=_attributes(said, sign),
+        status_code=_ERROR if logged.failed else 0,
+        attributes=_attributes(logged, sign),
         resource={key: group.resource_attributes.get(key) for key in group.resource_attributes.keys()},  # noqa: SIM118
         scope_name=group.scope_name,
         scope_version=group.scope_version,
@@ -103,9 +103,9 @@ def _logged_call(record: LogView, group: ScopeGroup) -> _LoggedCall | None:
         return _by_convention(record, group)
     for name in names:
         for event in _BY_NAME.get(name, ()):
-            said = _by_table(event, record)
-            if said is not None:
-                return said
+            logged = _by_table(event, record)
+            if logged is not None:
+                return logged
     return None
 
 
@@ -144,16 +144,16 @@ def _by_table(event: LogEvent, record: LogView) -> _LoggedCall | None:
     )
 
 
-def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
-    call = said.call
-    made: dict[str, Any] = {
-        "gen_ai.operation.name": said.operation,
+def _attributes(logged: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
+    call = logged.call
+    attributes: dict[str, Any] = {
+        "gen_ai.operation.name": logged.operation,
         "gen_ai.provider.name": call.provider or None,
         "gen_ai.request.model": call.request_model or None,
         "gen_ai.response.model": call.response_model or None,
         "gen_ai.response.id": call.response_id or None,
-        "gen_ai.conversation.id": said.session or None,
-        synthesized.SOURCE: f"log:{said.client}",
+        "gen_ai.conversation.id": logged.session or None,
+        synthesized.SOURCE: f"log:{logged.client}",
         synthesized.GRANULARITY: "per-message" if call.tool is None else None,
         synthesized.AGENT_ID: call.agent_id or None,
         synthesized.AGENT_PARENT: call.agent_parent_id or None,
@@ -162,18 +162,18 @@ def _attributes(said: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
         synthesized.RESPONSE_CACHE: call.response_cache or None,
         synthesized.UNCLASSED: ", ".join(call.unclassed) or None,
         **{synthesized.TERMS[name]: value for name, value in call.price_context},
-        FIRST_CHUNK.key: said.first_token_ns / 10**9 or None,
-        **dict(said.kept),
+        FIRST_CHUNK.key: logged.first_token_ns / 10**9 or None,
+        **dict(logged.kept),
     }
     if call.usage is not None:
-        made.update(_tokens(call.usage))
+        attributes.update(_tokens(call.usage))
     if call.reported is not None:
-        made.update(_cost(call.reported))
+        attributes.update(_cost(call.reported))
     if call.estimate:
-        made[synthesized.ESTIMATE] = True
+        attributes[synthesized.ESTIMATE] = True
     if call.tool is not None:
-        made.update(_signed(call.tool, sign))
-    return {key: value for key, value in made.items() if value is not None}
+        attributes.update(_signed(call.tool, sign))
+    return {key: value for key, value in attributes.items() if value is not None}
 
 
 def _tokens(usage: Usage) -> dict[str, int | None]:
@@ -201,16 +201,16 @@ def _signed(tool: ToolCall, sign: Sign | None) -> dict[str, Any]:
     }
 
 
-def _hash(what: str, size: int) -> bytes:
-    return blake2b(what.encode("utf-8", "surrogatepass"), digest_size=size, person=b"spanledger log").digest()
+def _hash(identity: str, size: int) -> bytes:
+    return blake2b(identity.encode("utf-8", "surrogatepass"), digest_size=size, person=b"spanledger log").digest()
 
 
 def _digest(record: LogView) -> str:
     """Return a digest of what a record says; a Collector between may have written its bytes anew."""
     attributes = sorted((key, repr(record.attributes.get(key))) for key in record.attributes.keys())  # noqa: SIM118
-    said = (record.time_ns, record.observed_ns, record.event_name, record.severity_number, record.body, attributes)
-    what = repr((*said, record.trace_id, record.span_id))
-    return blake2b(what.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    values = (record.time_ns, record.observed_ns, record.event_name, record.severity_number, record.body, attributes)
+    content = repr((*values, record.trace_id, record.span_id))
+    return blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 _MAX_DURATION_MS = 7 * 86_400_000
@@ -239,9 +239,9 @@ class RecordReader:
         """Return the first text (or number, spelled out) under `keys`."""
         for key in keys:
             value = self.attributes.get(key)
-            found = str(value) if isinstance(value, int) else text(value)
-            if found:
-                return found
+            result = str(value) if isinstance(value, int) else text(value)
+            if result:
+                return result
         return ""
 
     def joined(self, keys: Keys) -> str:

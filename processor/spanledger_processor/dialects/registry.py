@@ -27,8 +27,8 @@ from spanledger_processor.model import Call
 
 
 def _modules() -> Iterator[ModuleType]:
-    for found in pkgutil.iter_modules(vendors.__path__, f"{vendors.__name__}."):
-        yield import_module(found.name)
+    for module in pkgutil.iter_modules(vendors.__path__, f"{vendors.__name__}."):
+        yield import_module(module.name)
 
 
 def _dialects() -> Iterator[Dialect]:
@@ -49,14 +49,14 @@ CONTENT_KEYS: tuple[ContentKeys, ...] = tuple({id(dialect.content): dialect.cont
 _FIRST = ("gen_ai.conversation.id", "session.id")
 
 
-def _grouping_keys(what: str, first: tuple[str, ...]) -> tuple[str, ...]:
+def _grouping_keys(field: str, first: tuple[str, ...]) -> tuple[str, ...]:
     """Return the keys that name sessions, runs, agents and tasks by default, most trusted first.
 
     The processor's own come first (synthesized spans carry them), then what the convention says, then each library's.
     """
     keys = [*first]
     for dialect in reversed(DIALECTS):
-        keys += [key for key in getattr(dialect.groups, what) if key not in keys]
+        keys += [key for key in getattr(dialect.groups, field) if key not in keys]
     return tuple(keys)
 
 
@@ -95,11 +95,11 @@ def _markers() -> tuple[bytes, ...]:
     """Few and short: a stem stands for all keys that begin with it, a key for all that contain it."""
     known = [dialect.detection for dialect in DIALECTS]
     keys = {key for by in known for key in (*by.keys, *by.names, *by.requires)}
-    found: list[str] = []
+    markers: list[str] = []
     for key in sorted({_stem(key) for key in keys}, key=len):
-        if not any(shorter in key for shorter in found):
-            found.append(key)
-    return tuple(key.encode() for key in sorted(found))
+        if not any(shorter in key for shorter in markers):
+            markers.append(key)
+    return tuple(key.encode() for key in sorted(markers))
 
 
 _STEMS = (
@@ -161,14 +161,14 @@ def detect_in_full(view: ScopedSpan) -> Call | None:
 
 def first_token_ns(dialect: str, attributes: Attributes, start_ns: int, end_ns: int) -> int:
     """Return how long after its start the first token of a call came; 0 where that is not told, or cannot be."""
-    for told in _FIRST_TOKENS.get(dialect, ()):
-        value = attributes.get(told.key)
+    for row in _FIRST_TOKENS.get(dialect, ()):
+        value = attributes.get(row.key)
         if value is None:
             continue
-        if told.unit == "time":
+        if row.unit == "time":
             after_ns = _time_ns(text(value)) - start_ns
         elif type(value) in (int, float):
-            after_ns = int(min(value * _UNITS_NS[told.unit], _LONGEST_NS)) if value > 0 else 0
+            after_ns = int(min(value * _UNITS_NS[row.unit], _LONGEST_NS)) if value > 0 else 0
         else:
             continue
         if 0 < after_ns <= end_ns - start_ns + _CLOCKS_NS:

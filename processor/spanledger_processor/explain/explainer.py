@@ -165,10 +165,10 @@ class Explainer:
         decision = span.decision
         if decision.repeats_children:
             below = sum(self._is_above(span.fact.span_id, other) for other in self._replay.spans)
-            where = f"rule 4: its usage is that of spans below it ({below} counted here)"
+            counted = f"rule 4: its usage is that of spans below it ({below} counted here)"
             if not below:
-                where = "rule 5: its usage is that of spans that it holds in time"
-            return "repeats_children", f"{where}, worth ${exact_usd(decision.subtree or 0)}"
+                counted = "rule 5: its usage is that of spans that it holds in time"
+            return "repeats_children", f"{counted}, worth ${exact_usd(decision.subtree or 0)}"
         if decision.duplicate_of:
             return "duplicate", self._twin(span, call)
         if decision.cost is None:

@@ -72,8 +72,8 @@ def json_request(text: bytes) -> Captured:
 
 
 def _signal(text: bytes) -> Signal | None:
-    places: dict[int, Signal] = {text.find(key): signal for key, signal in _FIRST_KEYS.items() if key in text}
-    return places[min(places)] if places else None
+    positions: dict[int, Signal] = {text.find(key): signal for key, signal in _FIRST_KEYS.items() if key in text}
+    return positions[min(positions)] if positions else None
 
 
 def _protobuf(data: bytes) -> Captured:

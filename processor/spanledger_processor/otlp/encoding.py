@@ -192,17 +192,17 @@ def _digest(kind: bytes, parts: tuple[str | bytes | int, ...], size: int) -> byt
     return digest.digest()
 
 
-def _span(made: SynthesizedSpan) -> Span:
+def _span(span: SynthesizedSpan) -> Span:
     return Span(
-        trace_id=made.trace_id,
-        span_id=made.span_id,
-        parent_span_id=made.parent_id,
-        name=_text(made.name),
-        kind=made.kind,  # type: ignore[arg-type]  # the stubs want the enum, the field takes its number
-        start_time_unix_nano=made.start_ns,
-        end_time_unix_nano=made.end_ns,
-        attributes=_key_values(made.attributes),
-        status=Status(code=made.status_code) if made.status_code else None,  # type: ignore[arg-type]
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_span_id=span.parent_id,
+        name=_text(span.name),
+        kind=span.kind,  # type: ignore[arg-type]  # the stubs want the enum, the field takes its number
+        start_time_unix_nano=span.start_ns,
+        end_time_unix_nano=span.end_ns,
+        attributes=_key_values(span.attributes),
+        status=Status(code=span.status_code) if span.status_code else None,  # type: ignore[arg-type]
     )
 
 

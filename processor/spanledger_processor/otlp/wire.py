@@ -52,11 +52,11 @@ def finished(steps: Generator[None, None, T]) -> T:
 def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:
     """Return the unsigned number at `at` (longer than needed is fine) and the offset after it."""
     number = shift = 0
-    for place in range(at, min(end, at + 10)):
-        byte = data[place]
+    for position in range(at, min(end, at + 10)):
+        byte = data[position]
         number |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return number, place + 1
+            return number, position + 1
         shift += 7
     raise MalformedError(f"byte {at}: a number that does not end")
 

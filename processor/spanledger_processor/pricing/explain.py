@@ -117,8 +117,8 @@ def usd(amount: Pico) -> str:
 
 def plain(number: Fraction) -> str:
     """Return a number with a finite decimal expansion, without an exponent; others to twelve places."""
-    whole, places = divmod(round(number * 10**12), 10**12)
-    return f"{whole}.{f'{places:012d}'.rstrip('0'):0<2}"
+    whole, decimals = divmod(round(number * 10**12), 10**12)
+    return f"{whole}.{f'{decimals:012d}'.rstrip('0'):0<2}"
 
 
 def _names(provider: str, model: str, pricer: Pricer, at_ns: int, context: tuple[tuple[str, str], ...]) -> list[str]:
@@ -148,25 +148,25 @@ def _tried(resolved: Resolved) -> list[str]:
 def _lines(quote: Quote) -> tuple[ChargeLine, ...]:
     card, rates, counts, amounts = quote
     return tuple(
-        ChargeLine(label, counts[place], _per_unit(unit, rates[place], card), amounts[place], _unit(unit))
-        for place, label, unit in _SOLD
-        if counts[place] and (rates[place] or unit != "request")
+        ChargeLine(label, counts[index], _per_unit(unit, rates[index], card), amounts[index], _unit(unit))
+        for index, label, unit in _SOLD
+        if counts[index] and (rates[index] or unit != "request")
     )
 
 
 def _rates(card: Card, rates: ClassRates) -> tuple[Rate, ...]:
     """Return the rates that differ from those of what includes the class, and whatever input and output cost."""
     return tuple(
-        Rate(label, _unit(unit), _per_unit(unit, rates[place], card))
-        for place, label, unit in _SOLD
-        if _stated(card, rates, place) or (label in ("input", "output") and place not in card.unsold)
+        Rate(label, _unit(unit), _per_unit(unit, rates[index], card))
+        for index, label, unit in _SOLD
+        if _stated(card, rates, index) or (label in ("input", "output") and index not in card.unsold)
     )
 
 
-def _stated(card: Card, rates: ClassRates, place: int) -> bool:
+def _stated(card: Card, rates: ClassRates, index: int) -> bool:
     """Return whether a class has a rate to show, and not only that of the class that includes it."""
-    wholes = USAGE_CLASSES[place].part_of if place >= 0 else ()
-    return bool(rates[place]) and not (place in card.unstated and wholes)
+    wholes = USAGE_CLASSES[index].part_of if index >= 0 else ()
+    return bool(rates[index]) and not (index in card.unstated and wholes)
 
 
 def _unit(unit: str) -> str:

@@ -154,7 +154,7 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
     own = any(listing.model is model for model in listing.seller.models)
     variants = (listing.model.price_variants or []) if own else []
     midnight = datetime.combine(day, time(), tzinfo=UTC)
-    found: list[tuple[int, Card | None]] = []
+    result: list[tuple[int, Card | None]] = []
     for start in sorted(_changes(listing.model)):
         at = midnight + start
         active = [
@@ -174,9 +174,9 @@ def cards(listing: Listing, day: date, context: tuple[tuple[str, str], ...]) -> 
             untold=_untold(listing.model.id) or _untold(listing.candidate.model),
             once=("web_searches",) if (listing.seller.id, listing.model.id[: len(_A_PROMPT[1])]) == _A_PROMPT else (),
         )
-        if not found or found[-1][1] != card:
-            found.append((start // timedelta(microseconds=1) * 1000, card))
-    return found
+        if not result or result[-1][1] != card:
+            result.append((start // timedelta(microseconds=1) * 1000, card))
+    return result
 
 
 def _unsure(listing: Listing) -> tuple[str, ...]:

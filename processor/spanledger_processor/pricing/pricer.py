@@ -88,11 +88,11 @@ class Resolved:
 
     def card(self, ns: int) -> Card | None:
         """Return the card that holds at a nanosecond of the day."""
-        found = None
+        current = None
         for start, card in self.cards:
             if ns >= start:
-                found = card
-        return found
+                current = card
+        return current
 
 
 Quote: TypeAlias = tuple[Card, ClassRates, ClassRates, ClassRates]
@@ -132,9 +132,9 @@ class Pricer:
 
     def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost:
         """Return the cost of a call that began at a time (ns since 1970): our arithmetic, then whose amount counts."""
-        found = "no_usage" if call.granularity == "cost-only" else self._rates(call, at_ns)
+        rated = "no_usage" if call.granularity == "cost-only" else self._rates(call, at_ns)
         cost = (
-            Cost(unpriced=found) if isinstance(found, str) else usual_cost(call, *found) or general_cost(call, *found)
+            Cost(unpriced=rated) if isinstance(rated, str) else usual_cost(call, *rated) or general_cost(call, *rated)
         )
         if not time_known and cost.computed is not None:
             cost.estimate = True
@@ -142,8 +142,8 @@ class Pricer:
             cost = self._by_its_tier(call, call.reported.amount, cost, at_ns)
         if call.reported is not None or call.response_cache or call.plan:
             _settle(call, cost)
-        if call.granularity == "per-session-aggregate" and cost.source == "computed" and not isinstance(found, str):
-            _doubt_aggregate(call, cost, found[0])
+        if call.granularity == "per-session-aggregate" and cost.source == "computed" and not isinstance(rated, str):
+            _doubt_aggregate(call, cost, rated[0])
         return cost
 
     def _by_its_tier(self, call: Call, theirs: Pico, cost: Cost, at_ns: int) -> Cost:
@@ -169,11 +169,11 @@ class Pricer:
 
     def quote(self, call: Call, at_ns: int) -> Quote | Unpriced:
         """Return the counts and rates that a call is priced with, or why it cannot be."""
-        found = self._rates(call, at_ns)
-        if isinstance(found, str):
-            return found
-        charged = charge(call, *found)
-        return charged if isinstance(charged, str) else (*found, *charged)
+        rated = self._rates(call, at_ns)
+        if isinstance(rated, str):
+            return rated
+        charged = charge(call, *rated)
+        return charged if isinstance(charged, str) else (*rated, *charged)
 
     def usual_card(self, call: Call, day: int) -> Card | None:
         """Return the card of a model on a day (since 1970) for `usual_money`; None where it takes more."""
@@ -199,10 +199,10 @@ class Pricer:
 
     def _rates(self, call: Call, at_ns: int) -> tuple[Card, ClassRates] | Unpriced:
         """Return the card and the rates on it that hold for a call; under a plan else those of the model's maker."""
-        found = self._sellers_rates(call, at_ns)
-        if found == "unknown_model" and call.plan:
+        rated = self._sellers_rates(call, at_ns)
+        if rated == "unknown_model" and call.plan:
             return self._sellers_rates(replace(call, provider=""), at_ns)
-        return found
+        return rated
 
     def _sellers_rates(self, call: Call, at_ns: int) -> tuple[Card, ClassRates] | Unpriced:
         usage, provider, context = call.usage, call.provider, call.price_context

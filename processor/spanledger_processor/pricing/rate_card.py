@@ -59,8 +59,8 @@ _TEXT = frozenset(CLASS_NAMES[:6])
 _OWN_PRICE = {one.name for one in USAGE_CLASSES if one.own_price}
 
 
-def _above(place: int) -> tuple[int, ...]:
-    return tuple(dict.fromkeys(above for whole in _WHOLES[place] for above in (whole, *_above(whole))))
+def _above(index: int) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(above for whole in _WHOLES[index] for above in (whole, *_above(whole))))
 
 
 _PARTS_FIRST = tuple((place, _above(place)) for place in reversed(range(len(USAGE_CLASSES))) if _WHOLES[place])
@@ -108,13 +108,13 @@ class Card:
         assert usage is not None
         if self.estimate or call.estimate or call.unclassed or (self.other_output and counts[_OUTPUT]):
             return True
-        told = counts_of(usage)
-        for place, one, other in _UNKNOWN:
-            if told[place] is None and counts[one] and counts[other]:
-                rate = rates[place]
+        reported = counts_of(usage)
+        for index, one, other in _UNKNOWN:
+            if reported[index] is None and counts[one] and counts[other]:
+                rate = rates[index]
                 if rates[one] != rate or rates[other] != rate:
                     return True
-        if self.guessed(counts) or self.likely(told, counts):
+        if self.guessed(counts) or self.likely(reported, counts):
             return True
         if call.granularity != "per-message" and self._hides(call.granularity, usage.input or 0):
             return True
@@ -127,14 +127,14 @@ class Card:
 
     def guessed(self, counts: ClassRates) -> list[UsageClass]:
         """Return the classes that were used and whose own rate is not known."""
-        return [USAGE_CLASSES[place] for place in sorted(self.unstated) if counts[place]]
+        return [USAGE_CLASSES[index] for index in sorted(self.unstated) if counts[index]]
 
-    def likely(self, told: Sequence[int | None], counts: ClassRates) -> list[UsageClass]:
+    def likely(self, reported: Sequence[int | None], counts: ClassRates) -> list[UsageClass]:
         """Return the classes of which something was likely used, and nothing is told."""
         return [
-            USAGE_CLASSES[place]
-            for place in sorted(self.untold)
-            if told[place] is None and all(counts[whole] for whole in _WHOLES[place][:1])
+            USAGE_CLASSES[index]
+            for index in sorted(self.untold)
+            if reported[index] is None and all(counts[whole] for whole in _WHOLES[index][:1])
         ]
 
     def _hides(self, granularity: Granularity, total_input: int) -> bool:
@@ -179,21 +179,21 @@ def charge(call: Call, card: Card, rates: ClassRates) -> Charge | Unpriced:
     """
     usage = call.usage
     assert usage is not None
-    told = counts_of(usage)
-    counts = [count or 0 for count in told]
+    reported = counts_of(usage)
+    counts = [count or 0 for count in reported]
     if rates[_REASONING] == rates[_OUTPUT]:
         counts[_REASONING] = 0
     if _OUTPUT in card.unsold and call.kind in ("embedding", "rerank"):
-        for place in _OUTPUT_PLACES:
-            counts[place] = 0
-    _separate(told, counts)
+        for index in _OUTPUT_PLACES:
+            counts[index] = 0
+    _separate(reported, counts)
     if min(counts) < 0:
         return "inconsistent_usage"
     if usage.input is None and _SEARCH_UNITS in card.unstated:
         return "no_usage"
-    for place in card.once:
-        counts[place] = min(counts[place], 1)
-    if card.unsold and any(counts[place] for place in card.unsold):
+    for index in card.once:
+        counts[index] = min(counts[index], 1)
+    if card.unsold and any(counts[index] for index in card.unsold):
         return "unknown_model"
     counts.append(1)
     amounts = list(map(mul, counts, rates))
@@ -202,21 +202,21 @@ def charge(call: Call, card: Card, rates: ClassRates) -> Charge | Unpriced:
     return counts, amounts
 
 
-def _separate(told: tuple[int | None, ...], counts: list[int]) -> None:
+def _separate(reported: tuple[int | None, ...], counts: list[int]) -> None:
     """Take the parts out of what includes them, so that each token is in one class; a contradiction goes below 0.
 
     Where nobody tells the cached sound, it is as much as the reads and the sound must have in common.
     """
-    for place, wholes in _PARTS_FIRST:
-        if count := counts[place]:
+    for index, wholes in _PARTS_FIRST:
+        if count := counts[index]:
             for above in wholes:
                 counts[above] -= count
     if counts[_INPUT] >= 0:
         return
-    for place in _SHARED:
-        one, other = _WHOLES[place]
-        if told[place] is None and (both := min(-counts[_INPUT], counts[one], counts[other])) > 0:
-            counts[place] += both
+    for index in _SHARED:
+        one, other = _WHOLES[index]
+        if reported[index] is None and (both := min(-counts[_INPUT], counts[one], counts[other])) > 0:
+            counts[index] += both
             counts[one] -= both
             counts[other] -= both
             counts[_INPUT] += both
@@ -279,7 +279,7 @@ def build(
     rates = [tuple(int((rate or 0) * den) for rate in row) for row in filled]
     unsure_text = _TEXT.intersection((*unstated, *untold, *once))
     usual = not (den != 1 or estimate or other_output or untold or unsure_text) and all(
-        step[_INPUT] is not None and step[_OUTPUT] is not None and len({step[place] for place in _OUTPUT_PLACES}) == 1
+        step[_INPUT] is not None and step[_OUTPUT] is not None and len({step[index] for index in _OUTPUT_PLACES}) == 1
         for step in filled
     )
     unsure = (_OWN_PRICE - steps[0].keys()) | set(unstated)
@@ -287,7 +287,7 @@ def build(
         price,
         den,
         rates[0],
-        frozenset(place for place, one in enumerate(USAGE_CLASSES) if one.unit == "token" and filled[0][place] is None),
+        frozenset(index for index, one in enumerate(USAGE_CLASSES) if one.unit == "token" and filled[0][index] is None),
         tuple(zip(starts, rates[1:], strict=True)),
         estimate,
         other_output,

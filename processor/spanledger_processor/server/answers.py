@@ -117,10 +117,10 @@ def _spawned(asked: Question, parent: str, wanted: Wanted) -> list[Answer] | Non
     ids = list(islice(linked(asked.reader, asked.tenant, SPAWNED, parent), wanted.limit + 1))
     if wanted.cursor is not None or len(ids) > wanted.limit:
         return None
-    found = [asked.reader.sums(session_key(asked.tenant, session_id)) for session_id in ids]
-    found = [sums for sums in found if sums.labels.get("id") and wanted.accepts(sums)]
-    found.sort(key=lambda sums: (sums.cost if wanted.by_cost else sums.last_ns, sums.labels["id"]), reverse=True)
-    return [wanted.to_row(sums) for sums in found]
+    sessions = [asked.reader.sums(session_key(asked.tenant, session_id)) for session_id in ids]
+    sessions = [sums for sums in sessions if sums.labels.get("id") and wanted.accepts(sums)]
+    sessions.sort(key=lambda sums: (sums.cost if wanted.by_cost else sums.last_ns, sums.labels["id"]), reverse=True)
+    return [wanted.to_row(sums) for sums in sessions]
 
 
 def _values_of(session: Sums, dimension: str) -> Sequence[str]:
@@ -142,9 +142,9 @@ def timeline(asked: Question) -> Answer | None:
     if record is None:
         return None
     session = Sums.unpack(record)
-    found = spans_of_session(asked.reader, asked.tenant, asked.ids["id"], session, asked.values["limit"])
-    rows = [_span_row(trace_id, span) for trace_id, span in found.spans]
-    return {"session": asked.ids["id"], "spans": rows, "complete": found.complete}
+    result = spans_of_session(asked.reader, asked.tenant, asked.ids["id"], session, asked.values["limit"])
+    rows = [_span_row(trace_id, span) for trace_id, span in result.spans]
+    return {"session": asked.ids["id"], "spans": rows, "complete": result.complete}
 
 
 def _span_row(trace_id: bytes, span: Span) -> Answer:
@@ -201,11 +201,11 @@ def runs(asked: Question) -> Answer:
 
 def run(asked: Question) -> Answer | None:
     """Return one run."""
-    found = queries.run(asked.reader, asked.tenant, asked.ids["id"])
-    if found is None:
+    row = queries.run(asked.reader, asked.tenant, asked.ids["id"])
+    if row is None:
         return None
     sessions, left_out = sessions_of_run(asked.reader, asked.tenant, asked.ids["id"], _SESSIONS_OF_A_RUN)
-    return {**found, "sessions": [_listed(asked, sums) for sums in sessions], "sessions_left_out": left_out}
+    return {**row, "sessions": [_listed(asked, sums) for sums in sessions], "sessions_left_out": left_out}
 
 
 def dimension(asked: Question) -> Answer:
@@ -223,9 +223,9 @@ def dimension_names(asked: Question) -> Answer:
 
 def warnings(asked: Question) -> Answer:
     """Return the warnings that were given, the newest first."""
-    found = [one for one in crossings(asked.reader) if one.warning and one.tenant == asked.tenant]
-    found.sort(key=lambda one: -one.at_ns)
-    return {"warnings": [warning_row(one) for one in found[: asked.values["limit"]]]}
+    warnings = [one for one in crossings(asked.reader) if one.warning and one.tenant == asked.tenant]
+    warnings.sort(key=lambda one: -one.at_ns)
+    return {"warnings": [warning_row(one) for one in warnings[: asked.values["limit"]]]}
 
 
 def budgets(asked: Question) -> Answer:
@@ -265,8 +265,8 @@ def unpriced(asked: Question) -> Answer:
     """Return the calls without a price, by model and reason, most first."""
     values = asked.values
     rows = queries.Days(asked.reader, asked.tenant, values["since"] or 0, values["until"]).unpriced()
-    told = [{**row, "meaning": WHY_UNPRICED.get(row["reason"], "")} for row in rows[: values["limit"]]]
-    return {"calls": sum(row["calls"] for row in rows), "unpriced": told}
+    explained = [{**row, "meaning": WHY_UNPRICED.get(row["reason"], "")} for row in rows[: values["limit"]]]
+    return {"calls": sum(row["calls"] for row in rows), "unpriced": explained}
 
 
 def gone(asked: Question) -> Answer:
@@ -286,14 +286,14 @@ def price(asked: Question) -> Answer:
 
 def quotation(model: str, provider: str, at_ns: int, pricer: Pricer) -> Answer:
     """Return the rates of a model at a time, or why there are none."""
-    found = describe(model, provider, at_ns, pricer)
+    quote = describe(model, provider, at_ns, pricer)
     return {
         "model": model,
         "provider": provider,
-        "read_as": list(found.names[1:]),
-        "price": found.price or None,
-        "unpriced": found.unpriced,
-        "meaning": _WITHOUT_RATES.get(found.unpriced, REASONS[found.unpriced]) if found.unpriced else None,
+        "read_as": list(quote.names[1:]),
+        "price": quote.price or None,
+        "unpriced": quote.unpriced,
+        "meaning": _WITHOUT_RATES.get(quote.unpriced, REASONS[quote.unpriced]) if quote.unpriced else None,
         "tiers": [
             {
                 "input_above": start,
@@ -302,9 +302,9 @@ def quotation(model: str, provider: str, at_ns: int, pricer: Pricer) -> Answer:
                     for rate in rates
                 ],
             }
-            for start, rates in found.tiers
+            for start, rates in quote.tiers
         ],
-        "changes_during_the_day": found.changes,
+        "changes_during_the_day": quote.changes,
     }
 
 
@@ -319,8 +319,8 @@ def span(asked: Question) -> Answer | None:
         trace_id, span_id = bytes.fromhex(asked.ids["trace_id"]), bytes.fromhex(asked.ids["span_id"])
     except ValueError:
         return None
-    found = stored_span(asked.reader, asked.tenant, trace_id, span_id)
-    return None if found is None else _explained(asked.ids, found)
+    stored = stored_span(asked.reader, asked.tenant, trace_id, span_id)
+    return None if stored is None else _explained(asked.ids, stored)
 
 
 def _wanted(values: Mapping[str, Any], tests: list[Callable[[Sums], bool]]) -> Wanted:
@@ -350,8 +350,8 @@ def _page(name: str, page: Page) -> Answer:
     return {name: page.rows, "next_cursor": page.next_cursor}
 
 
-def _explained(ids: Mapping[str, str], found: StoredSpan) -> Answer:
-    decision = found.decision
+def _explained(ids: Mapping[str, str], stored: StoredSpan) -> Answer:
+    decision = stored.decision
     role, why = _role(decision)
     return {
         "trace_id": ids["trace_id"].lower(),
@@ -361,14 +361,14 @@ def _explained(ids: Mapping[str, str], found: StoredSpan) -> Answer:
         "granularity": decision.granularity,
         "role": role,
         "why": why,
-        "counts_now": found.counts,
+        "counts_now": stored.counts,
         "duplicate_of": decision.duplicate_of or None,
         "usage": None if decision.usage is None else asdict(decision.usage),
         "cost": None if decision.cost is None else _cost(decision.cost),
-        "provider": found.provider or None,
-        "model": found.model or None,
-        "session": _named(found.session_id, decision.session_source),
-        "run": _named(found.run_id, decision.run_source),
+        "provider": stored.provider or None,
+        "model": stored.model or None,
+        "session": _named(stored.session_id, decision.session_source),
+        "run": _named(stored.run_id, decision.run_source),
         "agent_id": decision.agent_id or None,
         "task": {"id": decision.task_id, "kind": decision.task_kind}
         if decision.task_id or decision.task_kind

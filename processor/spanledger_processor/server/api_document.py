@@ -150,8 +150,8 @@ def _section(route: Route) -> Iterator[str]:
         default = "" if one.default in (None, 0, "") else f"`{str(one.default).lower()}`"
         yield f"| `{one.name}` | {default} | {_cell(one.description)} |"
     yield ""
-    what = f"Each row of `{route.rows}`" if route.rows else "The answer"
-    yield f"{what}:\n\n| field | type | meaning |\n|---|---|---|"
+    subject = f"Each row of `{route.rows}`" if route.rows else "The answer"
+    yield f"{subject}:\n\n| field | type | meaning |\n|---|---|---|"
     yield from _fields("", route.shape)
     yield ""
     if route.beside:
@@ -162,8 +162,8 @@ def _section(route: Route) -> Iterator[str]:
 
 def _fields(within: str, shape: Shape) -> Iterator[str]:
     for name, field in shape.items():
-        told = field.type + (" or null" if field.null else "") + (", may be absent" if field.optional else "")
-        yield f"| `{within}{name}` | {told} | {_cell(field.description)} |"
+        type_name = field.type + (" or null" if field.null else "") + (", may be absent" if field.optional else "")
+        yield f"| `{within}{name}` | {type_name} | {_cell(field.description)} |"
         if field.rows is not None and not within:
             inner = f"{name}[]." if field.type == "array" else f"{name}."
             yield from _fields(inner, field.rows)

@@ -99,10 +99,10 @@ async def running(config: Config) -> AsyncIterator[Running]:
     """
     async with AsyncExitStack() as closing:
         try:
-            made = await _start(config, closing)
+            started = await _start(config, closing)
         except (SigningKeyError, StateLockedError, DestinationError, OSError) as error:
             raise StartError(str(error)) from error
-        yield made
+        yield started
 
 
 async def _start(config: Config, closing: AsyncExitStack) -> Running:

@@ -44,10 +44,10 @@ def encode_batch(batch: Batch) -> bytes:
     loop = astuple(batch.loop)
     budgets = [astuple(rule) for rule in batch.budgets]
     facts = batch.facts
-    usual = [place for place, fact in enumerate(facts) if type(fact) is UsualFact]
+    usual = [index for index, fact in enumerate(facts) if type(fact) is UsualFact]
     others = [fact for fact in facts if type(fact) is not UsualFact] if usual else facts
     row = [batch.tenant, len(others), _WRITE_FACTS(others), batch.now_ns, loop, batch.aliases, budgets]
-    of_usual = _with_likes(usual, [facts[place] for place in usual], _LIKE_PACKED, _own_of_fact, _SHARED_BY_FACTS)
+    of_usual = _with_likes(usual, [facts[index] for index in usual], _LIKE_PACKED, _own_of_fact, _SHARED_BY_FACTS)
     return _packed([*row, batch.tenant_name, batch.watched, of_usual])
 
 
@@ -55,8 +55,8 @@ def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
     (tenant, count, columns, now_ns, loop, aliases, budgets, name, watched, of_usual), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
-    for place, like, own in _beside_likes(of_usual, _LIKE_READ):  # places in order, so that each is there by then
-        facts.insert(place, _usual_fact(like, own, wide=wide))
+    for index, like, own in _beside_likes(of_usual, _LIKE_READ):  # places in order, so that each is there by then
+        facts.insert(index, _usual_fact(like, own, wide=wide))
     return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(map(_budget, budgets)), name, watched)
 
 
@@ -72,8 +72,8 @@ def _budget(row: list[Any]) -> BudgetRule:
 
 def encode_ruling(ruling: Ruling) -> bytes:
     """Return a ruling as bytes, without its changes, which the ledger process has applied."""
-    usual = {place: one for place, one in ruling.decisions.items() if type(one) is UsualDecision}
-    others = {place: one for place, one in ruling.decisions.items() if place not in usual}
+    usual = {index: one for index, one in ruling.decisions.items() if type(one) is UsualDecision}
+    others = {index: one for index, one in ruling.decisions.items() if index not in usual}
     counts = (ruling.replays, ruling.conflicts, ruling.corrections, ruling.correction)
     of_usual = _with_likes([*usual], [*usual.values()], _DECISION_PACKED, _own_of_decision, _SHARED_BY_DECISIONS)
     return _packed([[*others], _WRITE_DECISIONS([*others.values()]), ruling.fresh, *counts, of_usual])
@@ -81,12 +81,12 @@ def encode_ruling(ruling: Ruling) -> bytes:
 
 def decode_ruling(data: bytes, facts: Sequence[Fact]) -> Ruling:
     """Return the ruling on a batch of `facts` that `encode_ruling` was given."""
-    (places, columns, fresh, replays, conflicts, corrections, correction, of_usual), wide = _unpacked(data)
+    (indices, columns, fresh, replays, conflicts, corrections, correction, of_usual), wide = _unpacked(data)
     ruling = Ruling(fresh=fresh, replays=replays, conflicts=conflicts, corrections=corrections)
     ruling.correction = int(correction)
-    ruling.decisions = dict(zip(places, _READ_DECISIONS[wide](columns, len(places)), strict=True))
-    for place, like, own in _beside_likes(of_usual, _DECISION_READ):
-        ruling.decisions[place] = _usual_decision(like, own, facts[place])
+    ruling.decisions = dict(zip(indices, _READ_DECISIONS[wide](columns, len(indices)), strict=True))
+    for index, like, own in _beside_likes(of_usual, _DECISION_READ):
+        ruling.decisions[index] = _usual_decision(like, own, facts[index])
     return ruling
 
 
@@ -122,7 +122,7 @@ def _usual_decision(like: Decision, own: Sequence[Any], fact: Fact) -> UsualDeci
 
 
 def _with_likes(
-    places: Sequence[int], values: Values, packed: _Packed, own: Callable[[Any], Any], shared: int
+    indices: Sequence[int], values: Values, packed: _Packed, own: Callable[[Any], Any], shared: int
 ) -> list[Any] | None:
     """Return what is written of values that are like others: places, those others, which it is of each, own values.
 
@@ -142,7 +142,7 @@ def _with_likes(
         which.append(number)
     columns = [*zip(*map(own, values), strict=True)]
     repeated = [_write_repeated(column) for column in columns[:shared]]
-    return [places, written, which, repeated, [_write_plain(column) for column in columns[shared:]]]
+    return [indices, written, which, repeated, [_write_plain(column) for column in columns[shared:]]]
 
 
 def _write_repeated(values: Values) -> tuple[Values, Values]:
@@ -156,12 +156,12 @@ def _beside_likes(written: list[Any] | None, read: _Unpacked) -> Iterable[tuple[
     """Yield place, like and own values of what `_with_likes` wrote."""
     if written is None:
         return
-    places, packed, which, repeated, plain = written
-    likes, count = [read(like) for like in packed], len(places)
+    indices, packed, which, repeated, plain = written
+    likes, count = [read(like) for like in packed], len(indices)
     columns = [[values[number] for number in _read_plain(numbers, count)] for values, numbers in repeated]
     columns += [_read_plain(column, count) for column in plain]
-    for place, number, own in zip(places, which, zip(*columns, strict=True), strict=True):
-        yield place, likes[number], own
+    for index, number, own in zip(indices, which, zip(*columns, strict=True), strict=True):
+        yield index, likes[number], own
 
 
 _MOST_LIKES = 4096

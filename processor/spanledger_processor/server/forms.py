@@ -32,7 +32,7 @@ def to_json(value: Any, *, indent: bool = False) -> bytes:
         text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else None).decode()
     except TypeError:  # half a surrogate pair, which is no UTF-8
         text = json.dumps(value, indent=2 if indent else None)
-    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text).encode()
 
 
 def visible(text: str) -> str:

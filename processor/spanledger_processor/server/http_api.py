@@ -287,11 +287,11 @@ def _app(routes: Sequence[Route]) -> Starlette:
 
 def close_session(tenant: bytes, session_id: str, now_ns: int, unit: Unit) -> bool:
     """Mark a session as ended; False if the ledger has none of that id. What comes later counts, and re-opens it."""
-    place = session_key(tenant, session_id)
-    if not session_id or unit.get(place) is None:
+    key = session_key(tenant, session_id)
+    if not session_id or unit.get(key) is None:
         return False
-    if not unit.sums(place).closed:
-        unit.apply(Changes(add={place: Sums(closed_ns=now_ns)}), now_ns)
+    if not unit.sums(key).closed:
+        unit.apply(Changes(add={key: Sums(closed_ns=now_ns)}), now_ns)
     return True
 
 

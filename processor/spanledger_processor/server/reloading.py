@@ -101,23 +101,25 @@ def _try_certificates(config: Config) -> None:
 
 def needing_restart(old: Config, new: Config) -> list[str]:
     """Return the paths of what differs and is not put into use while it runs."""
-    return [dotted(place) for place, appears in _differences(old, new, ()) if appears or not _is_reloaded(place)]
+    return [
+        dotted(location) for location, appears in _differences(old, new, ()) if appears or not _is_reloaded(location)
+    ]
 
 
-def _is_reloaded(place: Location) -> bool:
-    path = ".".join(str(step) for step in place)
+def _is_reloaded(location: Location) -> bool:
+    path = ".".join(str(step) for step in location)
     return any(fnmatchcase(path, pattern) for pattern in _RELOADED)
 
 
-def _differences(old: object, new: object, place: Location) -> Iterator[tuple[Location, bool]]:
+def _differences(old: object, new: object, location: Location) -> Iterator[tuple[Location, bool]]:
     """Yield the place of each value that differs, and whether TLS appears or goes there, which no listener can take."""
     if old == new:
         return
     if isinstance(old, BaseModel) and isinstance(new, BaseModel) and type(old) is type(new):
         for name in type(old).model_fields:
-            yield from _differences(getattr(old, name), getattr(new, name), (*place, name))
+            yield from _differences(getattr(old, name), getattr(new, name), (*location, name))
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted({*old, *new}):
-            yield from _differences(old.get(key), new.get(key), (*place, key))
+            yield from _differences(old.get(key), new.get(key), (*location, key))
     else:
-        yield place, place[-1:] in (("tls",), ("client_ca_file",)) and None in (old, new)
+        yield location, location[-1:] in (("tls",), ("client_ca_file",)) and None in (old, new)

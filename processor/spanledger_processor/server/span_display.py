@@ -95,8 +95,8 @@ class SpanDisplay:
         elif reason := shown.get("spanledger.cost.unpriced"):
             yield f"unpriced ({reason})"
         for name in ("session", "run"):
-            if found := shown.get(f"spanledger.{name}.id"):
-                yield f"{name} {found}"
+            if identifier := shown.get(f"spanledger.{name}.id"):
+                yield f"{name} {identifier}"
 
 
 _OPERATIONS = ("gen_ai.operation.name", "spanledger.kind", "openinference.span.kind", "traceloop.span.kind")

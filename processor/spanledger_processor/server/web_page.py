@@ -54,10 +54,10 @@ def page_routes() -> list[Route]:
     }
 
     async def answer(request: Request) -> Response:
-        found = answers.get(request.url.path)
-        if found is None:
+        response = answers.get(request.url.path)
+        if response is None:
             raise HTTPException(HTTPStatus.NOT_FOUND)
-        return found
+        return response
 
     return [Route("/", answer, methods=["GET"]), Route("/page/{name}", answer, methods=["GET"])]
 

@@ -113,11 +113,11 @@ def make_signer(config: Config) -> Signer:
     tools = config.processor.tools
     configured = tools.signing_key.get_secret_value() if tools.signing_key else None
     try:
-        key, made = load_key(configured, os.environ, config.state.path)
+        key, created = load_key(configured, os.environ, config.state.path)
     except SigningKeyUnavailableError as error:
         log.warning("tool signatures compare only until this process ends: no key can be kept. %s", error)
-        key, made = secrets.token_bytes(32), False
-    if made:
+        key, created = secrets.token_bytes(32), False
+    if created:
         log.warning(
             "made a signing key in %s: tool signatures compare only with those of this state folder; "
             "set SPANLEDGER_SIGNING_KEY to compare across machines",
@@ -266,14 +266,14 @@ class Tenants:
     def _find(self, resource: Attributes, headers: Mapping[str, str]) -> str:
         for key in self._keys:
             of_header = key.startswith(_HEADER)
-            found = headers.get(key[len(_HEADER) :]) if of_header else resource.get(key)
-            if found is None or found == "":
+            value = headers.get(key[len(_HEADER) :]) if of_header else resource.get(key)
+            if value is None or value == "":
                 continue
-            if of_header and "," in str(found):
+            if of_header and "," in str(value):
                 return self._without("several tenants")
-            if of_header and not str(found).isprintable():
+            if of_header and not str(value).isprintable():
                 return self._without("no tenant that can be printed")
-            return str(found)
+            return str(value)
         return self._without("no tenant")
 
     def _without(self, named: str) -> str:

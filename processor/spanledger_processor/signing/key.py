@@ -33,9 +33,9 @@ def load_key(configured: str | None, environ: Mapping[str, str], state_path: Pat
         SigningKeyUnavailableError: the file cannot be read or written.
         SigningKeyError: too short, or readable by other users.
     """
-    for where, text in (("processor.tools.signing_key", configured), (VARIABLE, environ.get(VARIABLE))):
+    for source, text in (("processor.tools.signing_key", configured), (VARIABLE, environ.get(VARIABLE))):
         if text and text.strip():
-            return _checked(text, where), False
+            return _checked(text, source), False
     path = state_path / FILE
     try:
         if not path.exists():
@@ -45,9 +45,9 @@ def load_key(configured: str | None, environ: Mapping[str, str], state_path: Pat
         raise SigningKeyUnavailableError(f"{path}: {error.strerror}; or set {VARIABLE} instead") from None
 
 
-def _checked(text: str, where: str) -> bytes:
+def _checked(text: str, source: str) -> bytes:
     if len(text.strip()) < SHORTEST_KEY:
-        raise SigningKeyError(f"{where}: too short for a signing key, {SHORTEST_KEY} characters at least")
+        raise SigningKeyError(f"{source}: too short for a signing key, {SHORTEST_KEY} characters at least")
     return text.strip().encode("utf-8", "surrogateescape")
 
 

@@ -158,9 +158,9 @@ class Signer:
         prefix, key = self._keyed
         return f"redacted:{prefix.split(':')[1]}:{hmac.digest(key, b'redacted ' + content, 'sha256')[:16].hex()}"
 
-    def ids(self, what: bytes) -> tuple[bytes, bytes]:
+    def ids(self, identity: bytes) -> tuple[bytes, bytes]:
         """Return a trace id and a span id that stand for something of our own, and that nobody else can make."""
-        digest = hmac.digest(self._keyed[1], b"ids of " + what, "sha256")
+        digest = hmac.digest(self._keyed[1], b"ids of " + identity, "sha256")
         return digest[:16], digest[16:24]
 
     def _form(self, name: str, arguments: Any) -> tuple[str, bytes]:
