@@ -66,7 +66,7 @@ def explain(file: Path, path: ConfigFiles, sets: tuple[str, ...], *, as_json: bo
 
 @dataclass(slots=True)
 class _Given:
-    """What a file holds: trace requests, also those made from logs; how many spans were marked; other requests."""
+    """The requests of a file: traces, among them those made from logs, the number of marked spans, and all others."""
 
     bodies: list[bytes] = field(default_factory=list)
     marked: int = 0

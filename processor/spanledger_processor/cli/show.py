@@ -23,7 +23,7 @@ Column: TypeAlias = tuple[str, Callable[[dict[str, Any]], str], bool]
 NONE = "(unattributed)"
 """The session, run or value of what has none."""
 OTHERS = "(other)"
-"""The values of a dimension that are not told apart."""
+"""The label of all values of a dimension that have no row of their own."""
 
 
 _LEFT_OUT = ("signature", "cached", "tools", "input", "output", "unpriced", "last active (UTC)", "project")
@@ -81,7 +81,7 @@ def _fitting(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, A
 
 
 def _holds_whole_ids(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> bool:
-    """Return whether the first column and all numbers stand on one line each, and other text has room to wrap."""
+    """Return whether a table fits: the first column and all numbers on one line each, other text wrapped."""
     needed = 0
     for index, (heading, text, number) in enumerate(columns):
         widest = max((cell_len(plain(text(row))) for row in rows), default=0)
@@ -106,7 +106,7 @@ def _print_paragraphs(out: Console, columns: Sequence[Column], rows: Sequence[di
 
 
 def _made(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
-    """Return a table; text from the network stands in it as it is, never as markup or control characters."""
+    """Return a table; text from the network is printed literally, never as markup or control characters."""
     built = Table(
         title=Text(plain(title), "bold") if title else None,
         title_justify="left",

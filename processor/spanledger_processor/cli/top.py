@@ -22,7 +22,7 @@ from spanledger_processor.cli.asking import QuerySource, Target, asks
 from spanledger_processor.cli.options import as_json
 
 _MOST = 200
-"""Sessions that are looked at."""
+"""The most sessions that are queried."""
 _FRAME_LINES = 8
 """Lines of a screen that are no sessions."""
 

@@ -58,7 +58,7 @@ def _spell_out(document: dict[str, Any]) -> None:
 
 
 def _place(document: dict[str, Any], environ: Mapping[str, str], *, own_exporters: bool) -> None:
-    """Fill in the two paths that depend on whose process this is."""
+    """Set the two paths that depend on the user of this process."""
     if document.get("state") is None:
         document["state"] = {}
     state, exporters = document["state"], document.get("exporters")

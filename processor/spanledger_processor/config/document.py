@@ -99,7 +99,7 @@ def document() -> str:
 
 
 class _Page:
-    """Sections in order; what was told once is referred to."""
+    """The sections of the page in order; a model that was written once is referred to."""
 
     def __init__(self) -> None:
         self.parts: list[str] = []
@@ -119,7 +119,7 @@ class _Page:
         self._inside(location, model)
 
     def exporters(self, field: FieldInfo) -> None:
-        """One section for each kind of exporter."""
+        """Add a section for each type of exporter."""
         default = _given_default(field)
         self.parts.append(f"## `exporters`\n\n{field.description}\n\nDefault: {default}.\n")
         for settings in dict.fromkeys(TYPES.values()):

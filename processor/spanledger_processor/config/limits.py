@@ -68,21 +68,21 @@ Percent: TypeAlias = Annotated[int, BeforeValidator(whole), Field(ge=1, le=100)]
 
 
 class FailureRate(Section):
-    """When much of a session fails; told once a session."""
+    """When much of a session fails; warned of once per session."""
 
     threshold: Percent = Field(default=20, description="Percent of its spans whose status is an error, or more.")
     minimum: Count = Field(default=5, description="And so many such spans at least.")
 
 
 class UnpricedShare(Section):
-    """When many calls of a UTC day have no price; told once a day and tenant."""
+    """When many calls of a UTC day have no price; warned of once per day and tenant."""
 
     threshold: Percent = Field(default=5, description="Percent of the day's calls, or more.")
     minimum: Count = Field(default=20, description="Of so many calls at least.")
 
 
 class CostRise(Section):
-    """When a session suddenly costs more than it did; told once a session.
+    """When a session suddenly costs more than it did; warned of once per session.
 
     Its time is divided into up to 32 stretches of a minute or more. It is a rise when the latest one cost so many times
     the median of those before in which anything was spent, at least four of them.

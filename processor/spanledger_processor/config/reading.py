@@ -1,6 +1,6 @@
-"""Read YAML text, `--set` and variables into plain values: YAML 1.2 core schema, keys always text, every key once.
+"""Reading of YAML text, `--set` and variables into plain values: YAML 1.2 core schema, keys always text and unique.
 
-A problem is one line for each, with the dotted path of the setting; it holds no value.
+Each problem is one line with the dotted path of the setting, and never holds a value, which may be secret.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ELSEWHERE: Mapping[Location, str] = {
     ("extensions",): "there are none: health and metrics are at api.endpoint, tokens at protocols.*.auth; remove it",
     ("connectors",): "there are none; remove it",
 }
-"""What a Collector's configuration has and this one has not."""
+"""Sections of a Collector's configuration that do not exist here, with the hint for each."""
 
 _WORDS = {
     "missing": "is required",
@@ -66,7 +66,7 @@ _WORDS = {
 
 
 def dotted(location: Iterable[str | int]) -> str:
-    """Return the path as people write it: receivers.otlp, overrides[0].input; a key with a dot in quotes."""
+    """Return a location as a dotted path: receivers.otlp, overrides[0].input; a key with a dot in quotes."""
     text = ""
     for step in location:
         if isinstance(step, int):
@@ -77,14 +77,14 @@ def dotted(location: Iterable[str | int]) -> str:
 
 
 def line(location: Iterable[str | int], message: str) -> str:
-    """Return one problem on one line."""
+    """Return a problem as one line."""
     path = dotted(location)
     text = " ".join(message.split())
     return f"{path}: {text}" if path else text
 
 
 def from_validation(model: type[BaseModel], error: ValidationError) -> list[str]:
-    """Return the lines for what `model` found wrong."""
+    """Return the lines of the problems that validation by `model` found."""
     errors = error.errors(include_url=False, include_input=False)
     return [line(problem["loc"], _message(model, problem)) for problem in errors]
 
@@ -112,7 +112,7 @@ def _unknown(model: type[BaseModel], location: Location) -> str:
 
 
 def _section(model: type[BaseModel], location: Location) -> type[BaseModel] | None:
-    """Return the model that stands at `location`."""
+    """Return the model of the section at `location`."""
     if location[:1] == ("exporters",) and len(location) > 1:
         settings = TYPES.get(str(location[1]).partition("/")[0])
         return _section(settings, location[2:]) if settings else None
@@ -247,7 +247,7 @@ def _sources(value: Any) -> list[dict[str, Any]]:
 
 
 def _safe(problem: str) -> str:
-    """PyYAML quotes what it stumbled over, which may be part of a secret; its own token names are in <>."""
+    """Return a message without what PyYAML quotes of the text, which may be secret; its token names are in <>."""
     return re.sub(r"'(?!<)[^'\\]{2,}'", "something here", problem)
 
 
@@ -255,7 +255,7 @@ _STEP = re.compile(r'"([^"]+)"|\'([^\']+)\'|([^."\'][^.]*)')
 
 
 def assign(document: dict[str, Any], sets: Sequence[str]) -> None:
-    """Put the values of `sets` into `document`, in order.
+    """Set the values of `sets` in `document`, in order.
 
     A step that holds a dot itself is put in quotes (exporters."otlp_grpc/eu.west".endpoint), or needs none where
     the document has it already.
@@ -316,7 +316,7 @@ _SCHEME = re.compile(r"(?!env:)[A-Za-z][A-Za-z0-9+.-]+:(?!-)", re.ASCII)
 
 
 def expand(document: Any, environ: Mapping[str, str]) -> Any:
-    """`document` with every variable replaced.
+    """Return `document` with every variable replaced.
 
     Raises:
         ConfigError: a variable is not set, or a reference is not one.

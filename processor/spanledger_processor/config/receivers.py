@@ -56,7 +56,7 @@ class KeepaliveServer(Section):
 
 
 class KeepalivePolicy(Section):
-    """What pings of senders are put up with."""
+    """The keepalive pings that senders may send."""
 
     min_time: Duration | None = Field(default=None, gt=0, description="Senders that ping more often are disconnected.")
     permit_without_stream: bool = Field(default=False, description="Senders may ping while no request is under way.")

@@ -24,7 +24,7 @@ NULL_IS_DEFAULT = BeforeValidator(_present)
 
 
 def not_available(why: str) -> NoReturn:
-    """Return a known key whose function does not exist yet is refused, never accepted in silence."""
+    """Refuse a known key whose function does not exist yet: it must not be accepted silently."""
     raise ValueError(f"not available yet: {why}")
 
 

@@ -1,4 +1,4 @@
-"""A configuration in a few lines: what `check` and the start of `serve` tell of it. Nothing secret is in it."""
+"""The summary of a configuration that `check` and the start of `serve` print. It holds nothing secret."""
 
 from __future__ import annotations
 

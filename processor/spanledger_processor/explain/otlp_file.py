@@ -77,7 +77,7 @@ def _signal(text: bytes) -> Signal | None:
 
 
 def _protobuf(data: bytes) -> Captured:
-    """Return the three requests look alike on the wire; what tells them apart is what their items begin with."""
+    """Return the signal of an encoded request: on the wire only the fields of their items differ."""
     for signal, (kind, fits) in _FITS.items():
         request = kind()
         try:

@@ -118,7 +118,7 @@ NO_SELLER = frozenset(
         "xum",
     }
 )
-"""Libraries and gateways that stand where a provider should and sell nothing of their own: the model's name decides."""
+"""Libraries and gateways that are named as the provider and sell nothing themselves: the model's name decides."""
 
 MAKERS = frozenset({"anthropic", "cohere", "deepseek", "mistral", "moonshotai", "openai", "perplexity", "x-ai"})
 """Sellers of their own models only: another vendor before the name cannot be dropped."""
@@ -190,13 +190,13 @@ _LOCAL = re.compile(r":(?:latest|\d+(?:\.\d+)?[bm](?:-.*)?)$")
 
 _MAX_PREFIXES = 4
 _LONGEST = 512
-"""Characters of a model's name that are looked at, and kept in a cache."""
+"""The most characters of a model's name that are read, and kept in a cache."""
 
 _IN_BEDROCK = re.compile(rf"^(?:[a-z]{{2,6}}(?:-gov)?\.)?(?:{_VENDORS})\.(?P<model>[a-z].*)$")
 _VERSION = re.compile(r"(?:(?<=-20\d{6})-v\d+|-v1(?=:))?(?::\d[\w:]*)?$")
 """Bedrock's version of a deployment; without a date before it, one from 2 on is another model (Titan)."""
 _VERSIONED = re.compile(r"-v\d+:\d[\w:]*$")
-"""The end of Bedrock's names, which some libraries tell without the vendor before them."""
+"""The end of Bedrock's names, which some libraries write without the vendor before it."""
 _DATED = re.compile(
     r"^(?P<model>.*?)(?:-v\d(?=@))?"
     r"(?:[-@](?P<date>20\d{2}-?(?:0\d|1[0-2])-?[0-3]\d|(?:0[1-9]|1[0-2])[0-3]\d)|[-@](?:latest|default))?$",

@@ -99,7 +99,7 @@ class Override:
 
 PROVENANCE = f"genai-prices@{genai_prices.__version__}"
 STANDARD = frozenset({"auto", "default", "global", "normal", "not_available", "on_demand", "standard", "standard_only"})
-"""Values of a price context that ask for nothing but the list price."""
+"""Values of a price context that mean the list price."""
 
 _UNSURE = (("google", "", ("web_searches",)), ("openai", "gpt-4", ("web_searches",)))
 """Seller, beginning of a model, and usage classes that may cost something else than the list says, which no call tells.
@@ -186,7 +186,7 @@ def _unsure(listing: Listing) -> tuple[str, ...]:
 
 
 def _untold(model: str) -> tuple[str, ...]:
-    """Return the classes of which a model is likely to have used something where a call does not tell them."""
+    """Return the classes of which a model likely used something where a call does not report them."""
     if _SEARCHES.search(model):
         return ("web_searches",)
     if not _SPEECH.search(model):

@@ -131,7 +131,7 @@ class Pricer:
         self.revision += 1
 
     def cost(self, call: Call, at_ns: int, *, time_known: bool = True) -> Cost:
-        """Return the cost of a call that began at a time (ns since 1970): our arithmetic, then whose amount counts."""
+        """Return the cost of a call that began at `at_ns` (since 1970): our arithmetic and the amount that counts."""
         rated = "no_usage" if call.granularity == "cost-only" else self._rates(call, at_ns)
         cost = (
             Cost(unpriced=rated) if isinstance(rated, str) else usual_cost(call, *rated) or general_cost(call, *rated)
@@ -253,7 +253,7 @@ class Pricer:
 
 
 def priced_name(call: Call) -> str:
-    """Return the name that a price goes by: the model that answered, else the one that was asked.
+    """Return the model name that determines the price: of the model that answered, else of the one that was asked.
 
     Where both are one Bedrock model, the longer spelling: some libraries cut the region, and with it the price, off.
     """
@@ -264,7 +264,7 @@ def priced_name(call: Call) -> str:
 
 
 def cost_on(card: Card, call: Call) -> Cost:
-    """Return what a call costs at the rates of a card, whatever model it names, or why that cannot be told."""
+    """Return the cost of a call at the rates of a card, whatever model it names, or the reason why it has none."""
     if lacks := missing(call):
         return Cost(unpriced=lacks)
     assert call.usage is not None
@@ -320,7 +320,7 @@ def usual_money(
 
 
 def general_cost(call: Call, card: Card, rates: ClassRates) -> Cost:
-    """Return what a call costs at the rates of a card, or why that cannot be told."""
+    """Return the cost of a call at the rates of a card, or the reason why it has none."""
     charged = charge(call, card, rates)
     if isinstance(charged, str):
         return Cost(unpriced=charged)
@@ -396,7 +396,7 @@ def _billed(call: Call, cost: Cost, reported: ReportedCost) -> None:
 
 
 def _doubt_aggregate(call: Call, cost: Cost, card: Card) -> None:
-    """Leave a sum of calls whose cost nobody told without a price; our arithmetic stays, and so does a user's price."""
+    """Set a sum of calls without a reported cost to unpriced; our arithmetic stays, and so does a user's price."""
     assert call.usage is not None, "no card prices a call without usage"
     if not card.price.startswith(OVERRIDE) or card.depends_on_calls(call.usage.input or 0):
         cost.amount, cost.source, cost.unpriced, cost.estimate = None, "", "no_usage", False

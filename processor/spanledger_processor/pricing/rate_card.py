@@ -52,7 +52,7 @@ _UNKNOWN = tuple(
     for place, one in enumerate(USAGE_CLASSES)
     if one.absent == "unknown" and one.part_of
 )
-"""Classes that are not known where a call does not tell them, and the one or two that they are a part of."""
+"""Classes that are unknown where a call does not report them, each with the one or two classes that include it."""
 _OUTPUT_PLACES = tuple(place for place, one in enumerate(USAGE_CLASSES) if one.cost == "output")
 _TEXT = frozenset(CLASS_NAMES[:6])
 """Classes that a call of text alone has."""
@@ -130,7 +130,7 @@ class Card:
         return [USAGE_CLASSES[index] for index in sorted(self.unstated) if counts[index]]
 
     def likely(self, reported: Sequence[int | None], counts: ClassRates) -> list[UsageClass]:
-        """Return the classes of which something was likely used, and nothing is told."""
+        """Return the classes of which something was likely used, and nothing is reported."""
         return [
             USAGE_CLASSES[index]
             for index in sorted(self.untold)
@@ -172,7 +172,7 @@ def missing(call: Call) -> Unpriced | None:
 
 
 def charge(call: Call, card: Card, rates: ClassRates) -> Charge | Unpriced:
-    """Return a call's counts by the classes that these rates tell apart, and the money; or why they cannot be told.
+    """Return a call's counts and amounts by the classes that these rates price apart, or why it has no price.
 
     A direction that was used and is not sold by the token has no known price, so neither has the call; embeddings
     and rankings have no output, whatever they count as such. Search units without a rate are no usage that has a price.
@@ -205,7 +205,7 @@ def charge(call: Call, card: Card, rates: ClassRates) -> Charge | Unpriced:
 def _separate(reported: tuple[int | None, ...], counts: list[int]) -> None:
     """Take the parts out of what includes them, so that each token is in one class; a contradiction goes below 0.
 
-    Where nobody tells the cached sound, it is as much as the reads and the sound must have in common.
+    Cached sound that is not reported is as much as the cache reads and the sound must have in common.
     """
     for index, wholes in _PARTS_FIRST:
         if count := counts[index]:

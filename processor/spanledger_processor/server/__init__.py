@@ -1,1 +1,1 @@
-"""The running stage: receivers, stage, ledger and exporters put together from a configuration."""
+"""The running process: receivers, stage, ledger and exporters, built from a configuration."""

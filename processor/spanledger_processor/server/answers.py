@@ -1,4 +1,4 @@
-"""What the routes of the HTTP API answer, from one consistent view of the ledger; the commands ask the same functions.
+"""The answers of the HTTP API's routes, from one consistent snapshot of the ledger; commands call the same functions.
 
 An answer is a JSON object; None stands for what the ledger does not have.
 """
@@ -50,7 +50,7 @@ _WITHOUT_RATES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Who asks what: `values` has a value for each parameter of the route, `ids` one for each name in its path."""
+    """A query: `values` has a value for each parameter of the route, `ids` one for each name in its path."""
 
     reader: Reader
     tenant: bytes
@@ -270,7 +270,7 @@ def unpriced(asked: Question) -> Answer:
 
 
 def gone(asked: Question) -> Answer:
-    """Return what sessions had spent that are no longer told apart, the last day first."""
+    """Return the sums of sessions that are no longer kept one by one, the last day first."""
     since, until, most = (asked.values[name] for name in ("since", "until", "limit"))
     whole, rows = queries.gone(asked.reader, asked.tenant, since or 0, until)
     shown = rows[::-1][:most]

@@ -1,4 +1,4 @@
-"""Who may ask the HTTP API: a bearer token, and protection from pages of other sites in a user's browser."""
+"""Access control of the HTTP API: a bearer token, and protection from other sites' pages in a user's browser."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from spanledger_processor.receivers.auth import Authenticator, readable
 from spanledger_processor.server.web_page import PATHS as PAGE
 
 PROBES = frozenset({"/livez", "/readyz"})
-"""Paths that need no token and answer under any name: probes know neither, and there is nothing in the answers."""
+"""Paths that need no token and answer under any host name: probes have neither, and the answers hold no data."""
 
 _LOCAL_SUFFIXES = (".localhost", ".internal", ".svc", ".svc.cluster.local")
 """Of names that no public name server answers for: this machine (RFC 6761), private networks (such as Docker's
@@ -30,7 +30,7 @@ _HEADERS = [
 
 
 class Access:
-    """Serves `app` to those who may ask.
+    """Serves `app` to authorised requests.
 
     A page of another site can make a browser send requests here, and by DNS rebinding also read the answers: its own
     name then leads to this address. Such a request carries that name as `Host`, so only addresses, names that cannot be

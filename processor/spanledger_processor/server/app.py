@@ -1,4 +1,4 @@
-"""What runs in one process of `serve`: all of it, a worker or the ledger; made from a configuration."""
+"""One process of `serve`, built from a configuration: the only one, a stage worker, or the ledger process."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ _TELL_S = 20.0
 
 
 class StartError(Exception):
-    """It cannot run as it is configured; the message says what is in the way."""
+    """The process cannot run as it is configured; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What runs. `addresses` maps what is spoken to the host:port that it is spoken on."""
+    """A running process. `addresses` maps protocols to host:port."""
 
     addresses: Mapping[str, str]
     ledger: LedgerWriter
@@ -92,7 +92,7 @@ class Running:
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Running]:
-    """Run inside the block: OTLP in, the API, the ledger, and the ways out. When it ends, requests under way end first.
+    """Run receivers, API, ledger and exporters inside the block. At its end, requests under way finish first.
 
     Raises:
         StartError: a key, the state folder, an exporter or an address cannot be used; nothing runs then.
@@ -106,7 +106,7 @@ async def running(config: Config) -> AsyncIterator[Running]:
 
 
 async def _start(config: Config, closing: AsyncExitStack) -> Running:
-    """Start the parts, those first that others need; each is stopped before what it needs."""
+    """Start the parts in the order of their dependencies; they stop in the reverse order."""
     telemetry = _telemetry(config, _budget(config))
     signer = make_signer(config)
     ledger = _open_ledger(config, telemetry, closing)
@@ -130,7 +130,7 @@ async def _start(config: Config, closing: AsyncExitStack) -> Running:
 
 @asynccontextmanager
 async def running_ledger(config: Config, link: str, workers: int) -> AsyncIterator[Reloadable]:
-    """Run the ledger process of so many workers inside the block: the ledger, the API, and the workers' way to it.
+    """Run the ledger process of so many workers inside the block: ledger, API, and the socket that workers connect to.
 
     `link` is the path of the socket file that workers connect to.
 
@@ -165,7 +165,7 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
     all_by = time.monotonic() + _ALL_BY_S
 
     def reported() -> list[Samples] | None:
-        """Return no counters before all workers' are there: a counter that goes back looks as if it began anew."""
+        """Return nothing before all workers have reported: a counter that falls looks like a restart."""
         statuses = server.statuses
         if len(statuses) < workers and time.monotonic() < all_by:
             return None
@@ -200,7 +200,7 @@ async def _start_ledger(config: Config, link: str, workers: int, closing: AsyncE
 
 @asynccontextmanager
 async def running_worker(config: Config, link: str) -> AsyncIterator[Reloadable]:
-    """Run a stage worker inside the block: OTLP in on shared ports, and the ways out; its ledger is at `link`.
+    """Run a stage worker inside the block: receivers on shared ports, and exporters; its ledger is at `link`.
 
     Raises:
         StartError: a key, an exporter or an address cannot be used.
@@ -248,7 +248,7 @@ class _Stage:
     receivers: list[Otlp | EnricherReceiver]
 
     async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> Verdict:
-        """Send a request of our own, and return what the required exporters answered together."""
+        """Send a request of our own, and return the joint result of the required exporters."""
         deadline = asyncio.get_running_loop().time() + _TELL_S
         return (await self.delivery.deliver(signal, request_id, body, deadline, 1)).verdict
 
@@ -257,11 +257,11 @@ class _Stage:
         self.stage.budgets, self.stage.watched = make_budgets(config.processor), are_watched(config.processor)
 
     def listening(self) -> Mapping[str, bool]:
-        """By name: whether a receiver takes requests."""
+        """Return by name whether a receiver takes requests."""
         return dict(pair for receiver in self.receivers for pair in receiver.listening.items())
 
     def ports(self) -> Mapping[str, int]:
-        """By name: the port that a receiver listens on."""
+        """Return by name the port that a receiver listens on."""
         return dict(pair for receiver in self.receivers for pair in receiver.ports.items())
 
     async def receive(self, config: Config, signer: Signer, closing: AsyncExitStack, snapshot: Snapshot) -> None:
@@ -282,7 +282,7 @@ async def _start_stage(
     closing: AsyncExitStack,
     count: Callable[[bytes], Awaitable[bytes]] | None = None,
 ) -> _Stage:
-    """Start the exporters, and make what stands before them.
+    """Start the exporters, and build the stage and the receivers in front of them.
 
     `count` is given in a worker, which shares ports and rate limits with others.
     """
@@ -317,7 +317,7 @@ def _start_notices(
     signer: Signer,
     closing: AsyncExitStack,
 ) -> Callable[[Config], None]:
-    """Tell of budgets, warnings and sessions that end; return what takes over another configuration's."""
+    """Start notifications of budgets, warnings and ended sessions; return what adopts another configuration."""
     registry = telemetry.registry
 
     def count(crossing: Crossing, outcome: str) -> None:
@@ -371,7 +371,7 @@ def _open_ledger(config: Config, telemetry: Telemetry, closing: AsyncExitStack) 
 async def _start_own_telemetry(
     config: Config, families: Callable[[], list[Metric] | None], tracer: Tracer | None, closing: AsyncExitStack
 ) -> None:
-    """Begin to send what this process knows about itself; `families` gives None where another process has them."""
+    """Start to send this process's own telemetry; `families` returns None where another process has the metrics."""
     own = OwnTelemetrySender(config.telemetry, families, tracer)
     await own.start()
     closing.push_async_callback(own.close)
@@ -389,7 +389,7 @@ async def _start_sidecar(
 
 @contextmanager
 def _ledger_beside(config: Config) -> Iterator[Reader]:
-    """Open a view of the ledger that another process writes."""
+    """Open a snapshot of the ledger that another process writes."""
     store = open_store(config, read_only=True)
     try:
         with store.snapshot() as reader:
@@ -399,7 +399,7 @@ def _ledger_beside(config: Config) -> Iterator[Reader]:
 
 
 def _late_correction(ledger: LedgerWriter) -> float:
-    """Return the cost that spans were sent with beyond the ledgers of all tenants, in USD."""
+    """Return the cost on sent spans that exceeds the ledgers of all tenants, in USD."""
     with ledger.snapshot() as reader:
         return usd(late_correction(reader, EVERY_TENANT))
 

@@ -124,7 +124,7 @@ def _usual_decision(like: Decision, own: Sequence[Any], fact: Fact) -> UsualDeci
 def _with_likes(
     indices: Sequence[int], values: Values, packed: _Packed, own: Callable[[Any], Any], shared: int
 ) -> list[Any] | None:
-    """Return what is written of values that are like others: places, those others, which it is of each, own values.
+    """Return values that are like others in written form: indices, those others, the number of each one's, own values.
 
     The first `shared` of their own are shared by many: each is written once.
     """
@@ -146,14 +146,14 @@ def _with_likes(
 
 
 def _write_repeated(values: Values) -> tuple[Values, Values]:
-    """Return the different values, and which it is in each place."""
+    """Return the distinct values, and the number of the one at each index."""
     numbers: dict[Any, int] = {}
     which = [numbers.setdefault(value, len(numbers)) for value in values]
     return [*numbers], _write_plain(which)
 
 
 def _beside_likes(written: list[Any] | None, read: _Unpacked) -> Iterable[tuple[int, Any, Sequence[Any]]]:
-    """Yield place, like and own values of what `_with_likes` wrote."""
+    """Yield the index, the like and the own values of what `_with_likes` wrote."""
     if written is None:
         return
     indices, packed, which, repeated, plain = written
@@ -277,7 +277,7 @@ def _plain_reader(convert: Convert | None) -> ReadValues:
 
 
 def _converter(kind: Any, *, wide: bool) -> Convert | None:
-    """Return what makes a value of a type of what msgpack read; None where that is one already."""
+    """Return the constructor of a type from what msgpack reads; None where that needs none."""
     if kind is int:
         return int if wide else None
     origin = typing.get_origin(kind)

@@ -23,7 +23,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
-"""Characters that move, hide or turn round what stands beside them, or end a line."""
+"""Characters that move, hide or reverse text around them, or end a line."""
 
 
 def to_json(value: Any, *, indent: bool = False) -> bytes:

@@ -190,7 +190,7 @@ class Api:
         return _json(body, 200 if ready else 503)
 
     async def _metrics(self, request: Request) -> Response:
-        """Return metrics in the OpenMetrics format, which has exemplars, where that is asked for."""
+        """Return metrics, in the OpenMetrics format (which has exemplars) where the client accepts it."""
         as_openmetrics = "application/openmetrics-text" in request.headers.get("accept", "")
         metrics = await asyncio.to_thread(self._scrape, as_openmetrics)
         if metrics is None:

@@ -45,7 +45,7 @@ _RECONNECT_S = 0.1
 _PATIENCE_S = 5.0
 """How long a batch waits for a ledger process that is not there, before its spans go on as not_accounted."""
 _ANSWER_S = 20.0
-"""How long a batch that was sent is waited for; then nobody knows, and its sender keeps the data."""
+"""Seconds to wait for the result of a batch that was sent; after that it is unknown, and its sender keeps the data."""
 
 
 class UnansweredError(Exception):
@@ -152,7 +152,7 @@ class RemoteLedger:
         return asked.answer.result() if asked.answer.done() else b""
 
     async def _ask(self, kind: bytes, payload: bytes, seconds: float) -> _Asked:
-        """Ask, and wait so long for the answer; less where it cannot even be asked."""
+        """Send a request and wait so long for its answer; less where it cannot be sent."""
         self._number += 1
         number = self._number
         asked = _Asked(kind, payload, asyncio.get_running_loop().create_future())
@@ -287,7 +287,7 @@ class LedgerServer:
             del self._delivering[number]
 
     async def start(self) -> None:
-        """Listen on the socket file, whose folder nobody else can read."""
+        """Listen on the socket file, whose folder only this user can read."""
         self._server = await asyncio.start_unix_server(self._serve, self._path)
 
     async def close(self) -> None:
@@ -346,7 +346,7 @@ class LedgerServer:
             worker.writer.write(answer)
 
     def _announce_traces(self, worker: _Worker, batch: Batch) -> None:
-        """Let the other workers know which traces have GenAI spans: plain spans of those count as links."""
+        """Send the other workers the traces that have GenAI spans: plain spans of those are links."""
         others = [other for other in self._workers if other is not worker and not other.writer.is_closing()]
         traces = {fact.trace_id for fact in batch.facts if fact.call is not None}
         if others and traces:

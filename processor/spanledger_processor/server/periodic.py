@@ -1,4 +1,4 @@
-"""Work at intervals, beside the requests."""
+"""Work at intervals, concurrently with requests."""
 
 from __future__ import annotations
 

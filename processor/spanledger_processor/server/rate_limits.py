@@ -16,7 +16,7 @@ Limit: TypeAlias = Literal["requests", "bytes", "sessions", "models"]
 
 _SECONDS = 60.0
 _MOST = 4096
-"""Senders or tenants that are told apart at a time; of more the one that was idle longest begins anew."""
+"""The most senders or tenants that are counted at a time; beyond that, the one that was idle longest starts again."""
 
 
 class RateLimitedError(Exception):
@@ -29,7 +29,7 @@ class RateLimitedError(Exception):
 
 
 class Taken(NamedTuple):
-    """What a sender or tenant asks to be counted: a request of so many bytes, or, where that is None, names."""
+    """What is counted against a sender or tenant: a request of so many bytes, or, where that is None, names."""
 
     of: str | bytes
     size: int | None
@@ -64,7 +64,7 @@ class Minutes:
         self._minutes: OrderedDict[str | bytes, _Minute] = OrderedDict()
 
     def __len__(self) -> int:
-        """Return how many senders or tenants are told apart now."""
+        """Return how many senders or tenants are counted now."""
         return len(self._minutes)
 
     def take(self, taken: Taken) -> Beyond | None:

@@ -37,7 +37,7 @@ _RELOADED = (
     "*.tls.key_file",
     "*.tls.client_ca_file",
 )
-"""Paths of the configuration that are put into use while it runs; everything else needs a restart."""
+"""Paths of the configuration that a reload applies; everything else needs a restart."""
 
 
 class ReloadError(Exception):
@@ -100,7 +100,7 @@ def _try_certificates(config: Config) -> None:
 
 
 def needing_restart(old: Config, new: Config) -> list[str]:
-    """Return the paths of what differs and is not put into use while it runs."""
+    """Return the paths of settings that differ and that a reload does not apply."""
     return [
         dotted(location) for location, appears in _differences(old, new, ()) if appears or not _is_reloaded(location)
     ]
@@ -112,7 +112,7 @@ def _is_reloaded(location: Location) -> bool:
 
 
 def _differences(old: object, new: object, location: Location) -> Iterator[tuple[Location, bool]]:
-    """Yield the place of each value that differs, and whether TLS appears or goes there, which no listener can take."""
+    """Yield the location of each value that differs, and whether TLS is added or removed: no listener can do that."""
     if old == new:
         return
     if isinstance(old, BaseModel) and isinstance(new, BaseModel) and type(old) is type(new):

@@ -72,7 +72,9 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path with what answers it. `rows` names the list in the answer that is given in pages, of rows like `shape`;
+    """A path with its function and its parameters.
+
+    `rows` names the list in the answer that is given in pages, of rows like `shape`;
     `beside` is what else such an answer has.
     """
 

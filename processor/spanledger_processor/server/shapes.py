@@ -1,4 +1,4 @@
-"""What the answers of the HTTP API look like: fields, their types and their meaning, written once.
+"""The fields of the HTTP API's answers with their types and meanings, declared once.
 
 The OpenAPI document and docs/http-api.md are made of these tables, the parameter `fields` knows its names from them,
 and a test compares them with what the routes answer.

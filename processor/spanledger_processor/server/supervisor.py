@@ -29,7 +29,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 """Before a process that ended is started again; each time it ends soon, twice as long."""
 _SOON_S = 30.0
 _BEAT_S = 1.0
-"""A process says so often that its event loop goes on ..."""
+"""Seconds between two heartbeats of a process's event loop ..."""
 _HANGS_S = 30.0
 """... and is killed once it has not for so long; no work of ours takes a loop for more than a part of that."""
 _STOP_S = GRACE + AFTER_GRACE + 3.0
@@ -260,7 +260,7 @@ class _Supervisor:
 
 
 async def beat(descriptor: int) -> None:
-    """Say to the supervisor that this process is ready, and from then on that it goes on."""
+    """Signal the supervisor that this process is ready, and from then on send heartbeats."""
     os.set_blocking(descriptor, False)
     with contextlib.suppress(OSError):  # the supervisor has gone, and we are told to stop
         while True:

@@ -99,7 +99,7 @@ def make_log_stage(config: Config, signer: Signer) -> LogStage:
 
 
 def make_redactor(config: Config, signer: Signer) -> Redactor | None:
-    """Return what takes content out of telemetry before it is sent on; None where nothing is to be taken out."""
+    """Return the redactor of telemetry that is sent on; None where nothing is redacted."""
     redaction = config.processor.redaction
     return Redactor(redaction.modes, signer.pseudonym, redaction.truncate_to) if redaction.is_on else None
 
@@ -127,7 +127,7 @@ def make_signer(config: Config) -> Signer:
 
 
 def read_signing_key(config: Config) -> bytes | None:
-    """Return the key that tools are signed under by this configuration; None where none can be kept.
+    """Return the key that this configuration signs tool calls with; None where none can be kept.
 
     Raises:
         SigningKeyError: there is a key that must not be used.
@@ -207,7 +207,7 @@ def make_warnings(processor: Processor) -> WarningRules:
 
 
 def are_watched(processor: Processor) -> bool:
-    """Return whether sessions are told of when they end, or warned of."""
+    """Return whether summaries of ended sessions are sent, or sessions are warned of."""
     return processor.sessions.summary.enabled or make_warnings(processor).of_sessions
 
 
@@ -290,14 +290,14 @@ def make_tenant_of(processor: Processor) -> Tenants:
 def make_rate_limits(
     processor: Processor, count: Callable[[bytes], Awaitable[bytes]] | None = None
 ) -> RateLimits | None:
-    """Return what counts the requests of senders or tenants, by `count` for all workers; None where anything goes."""
+    """Return the rate limits of senders or tenants, counted by `count` for all workers; None without limits."""
     settings = processor.rate_limits
     limits = RateLimits(settings, make_tenant_of(processor).by_headers, Minutes(settings), count)
     return limits if limits.on or limits.names_on else None
 
 
 def make_pricer(config: Config) -> Pricer:
-    """Return a pricer that asks the configured overrides first."""
+    """Return a pricer in which the configured overrides take precedence."""
     prices = [(one.tool, int(one.usd * USD), one.name or one.tool) for one in config.processor.tools.prices]
     return Pricer([_override(override) for override in config.processor.pricing.overrides], tools=prices)
 

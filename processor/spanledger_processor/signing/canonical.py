@@ -1,4 +1,4 @@
-"""One text for each value: the canonical form `h1`. A change here needs a new version in the signature.
+"""The canonical form `h1`: one text for each value. A change here needs a new version in the signature.
 
     null n | true t | false f | number #<digits>e<exponent>; | text s<length>:<text> | bytes b<length>:<hex>
     list l<count>:<items> | object d<count>:<key and value, keys in code point order>

@@ -1,4 +1,4 @@
-"""Where the key of the signatures comes from."""
+"""The signing key: from the configuration, the environment or the state folder."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MAX_TEXT = 512 * 1024
 """Characters of a text that are read for the values in it: a tenth of a second. A longer one is signed as it is."""
 
 PLACEHOLDERS = frozenset({"__REDACTED__", "<REDACTED>", "[REDACTED]"})
-"""What instrumentations put where content was: OpenInference, coding agents, Collector rules. It says nothing."""
+"""Placeholders that instrumentations write for removed content: OpenInference, coding agents, Collector rules."""
 
 _REPR = re.compile(
     r"""(?:[\s{}\[\](),:]++
@@ -32,7 +32,7 @@ _REPR = re.compile(
     )*+""",
     re.VERBOSE | re.ASCII,
 )
-"""What `repr` writes of plain values, token by token: nothing else is handed to Python's parser."""
+"""The tokens that `repr` writes for plain values: only text made of these is given to Python's parser."""
 
 _STARTS = frozenset('{["-0123456789tfnNI')
 """First characters of JSON, and of the NaN and Infinity that some libraries write into it."""
@@ -159,7 +159,7 @@ class Signer:
         return f"redacted:{prefix.split(':')[1]}:{hmac.digest(key, b'redacted ' + content, 'sha256')[:16].hex()}"
 
     def ids(self, identity: bytes) -> tuple[bytes, bytes]:
-        """Return a trace id and a span id that stand for something of our own, and that nobody else can make."""
+        """Return a trace id and a span id for `identity`, keyed, so that nobody else can make them."""
         digest = hmac.digest(self._keyed[1], b"ids of " + identity, "sha256")
         return digest[:16], digest[16:24]
 
