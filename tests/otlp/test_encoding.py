@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otlp_bytes import values
-from spanledger_processor.otlp.encoding import CLIENT, SynthesizedSpan, encode_traces, span_id_of, trace_id_of
+from spanledger_processor.otlp.encoding import CLIENT, SynthesizedSpan, encode_traces
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.views import SpanView
 
@@ -75,18 +74,3 @@ def test_what_no_attribute_can_hold() -> None:
 
 def test_no_spans_make_an_empty_request() -> None:
     assert encode_traces([]) == b""
-
-
-def test_ids_stand_for_their_parts() -> None:
-    assert trace_id_of("tenant", "session", 1) == trace_id_of("tenant", "session", 1)
-    assert (len(trace_id_of("a")), len(span_id_of("a"))) == (16, 8)
-    assert trace_id_of("a")[:8] != span_id_of("a")
-
-
-@pytest.mark.parametrize("other", [("ab", ""), ("a", "b", ""), ("a", "bc"), ("A", "b")])
-def test_other_parts_make_other_ids(other: tuple[str, ...]) -> None:
-    assert span_id_of(*other) != span_id_of("a", "b")
-
-
-def test_any_text_can_be_part_of_an_id() -> None:
-    assert span_id_of("\ud800") != span_id_of("\udfff")

@@ -10,7 +10,6 @@ import struct
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any
 
@@ -171,25 +170,6 @@ SLICE_SPANS = 32
 _GROUPS = _RESOURCE = _SCOPE = 1
 _GROUP_SCOPES = _SCOPE_SPANS = 2
 """Field numbers: groups of a request; a group's resource and scopes; a scope and its spans."""
-
-
-def trace_id_of(*parts: str | bytes | int) -> bytes:
-    """Return a trace id that is a hash of what the trace stands for: the same parts always give the same id."""
-    return _digest(b"trace", parts, 16)
-
-
-def span_id_of(*parts: str | bytes | int) -> bytes:
-    """Return a span id that is a hash of what the span stands for: the same parts always give the same id."""
-    return _digest(b"span", parts, 8)
-
-
-def _digest(kind: bytes, parts: tuple[str | bytes | int, ...], size: int) -> bytes:
-    """Return a hash of `parts`, each with its length: a character moved from one to the next gives another hash."""
-    digest = blake2b(digest_size=size, person=kind)
-    for part in parts:
-        content = part if isinstance(part, bytes) else str(part).encode("utf-8", "surrogatepass")
-        digest.update(b"%d:" % len(content) + content)
-    return digest.digest()
 
 
 def _span(span: SynthesizedSpan) -> Span:
