@@ -12,7 +12,6 @@ from datetime import datetime
 from hashlib import blake2b
 from typing import Any
 
-from spanledger_processor import synthesized
 from spanledger_processor.dialects import texts
 from spanledger_processor.dialects.engine import says
 from spanledger_processor.dialects.normalize import TOTAL_DIFFERS, Counts, Input, contradicted, normalize
@@ -21,11 +20,11 @@ from spanledger_processor.dialects.schema import FIRST_CHUNK, Attributes, Event,
 from spanledger_processor.dialects.usage import as_counts, counts_under
 from spanledger_processor.dialects.usage_objects import read_usage
 from spanledger_processor.dialects.values import NoCountError, money, text
-from spanledger_processor.model import Call, ReportedCost, Signature, ToolCall, Usage
+from spanledger_processor.dialects.vendors.spanledger import attributes_of
+from spanledger_processor.model import Call, ReportedCost, Signature, ToolCall
 from spanledger_processor.otlp.encoding import CLIENT, INTERNAL, SynthesizedSpan
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import LogView
-from spanledger_processor.units import USD
 
 CONVENTION = "gen_ai.client.inference.operation.details"
 """The convention's event: its attributes are those of the span, and mean what they mean there."""
@@ -146,59 +145,15 @@ def _by_table(event: LogEvent, record: LogView) -> _LoggedCall | None:
 
 def _attributes(logged: _LoggedCall, sign: Sign | None) -> dict[str, Any]:
     call = logged.call
-    attributes: dict[str, Any] = {
+    signature = sign(call.tool) if call.tool is not None and sign is not None else None
+    attributes = {
         "gen_ai.operation.name": logged.operation,
-        "gen_ai.provider.name": call.provider or None,
-        "gen_ai.request.model": call.request_model or None,
-        "gen_ai.response.model": call.response_model or None,
-        "gen_ai.response.id": call.response_id or None,
         "gen_ai.conversation.id": logged.session or None,
-        synthesized.SOURCE: f"log:{logged.client}",
-        synthesized.GRANULARITY: "per-message" if call.tool is None else None,
-        synthesized.AGENT_ID: call.agent_id or None,
-        synthesized.AGENT_PARENT: call.agent_parent_id or None,
-        synthesized.PLAN: call.plan or None,
-        synthesized.NOTE: call.note or None,
-        synthesized.RESPONSE_CACHE: call.response_cache or None,
-        synthesized.UNCLASSED: ", ".join(call.unclassed) or None,
-        **{synthesized.TERMS[name]: value for name, value in call.price_context},
         FIRST_CHUNK.key: logged.first_token_ns / 10**9 or None,
+        **attributes_of(call, f"log:{logged.client}", signature),
         **dict(logged.kept),
     }
-    if call.usage is not None:
-        attributes.update(_tokens(call.usage))
-    if call.reported is not None:
-        attributes.update(_cost(call.reported))
-    if call.estimate:
-        attributes[synthesized.ESTIMATE] = True
-    if call.tool is not None:
-        attributes.update(_signed(call.tool, sign))
     return {key: value for key, value in attributes.items() if value is not None}
-
-
-def _tokens(usage: Usage) -> dict[str, int | None]:
-    return {key: getattr(usage, name) for name, key in synthesized.USAGE.items()}
-
-
-def _cost(reported: ReportedCost) -> dict[str, Any]:
-    return {
-        synthesized.REPORTED_USD: reported.amount / USD,
-        synthesized.CHARGED: reported.billed or None,
-        synthesized.UPSTREAM_USD: None if reported.upstream is None else reported.upstream / USD,
-        synthesized.OWN_KEY: reported.own_key,
-        synthesized.UNRELIABLE: None if reported.reliable else True,
-        synthesized.MEANS_ZERO: reported.means_zero or None,
-    }
-
-
-def _signed(tool: ToolCall, sign: Sign | None) -> dict[str, Any]:
-    signature = sign(tool) if sign is not None else None
-    return {
-        "gen_ai.tool.name": tool.name,
-        "gen_ai.tool.call.id": tool.call_id,
-        synthesized.TOOL_SIGNATURE: signature.value if signature else None,
-        synthesized.TOOL_SIGNATURE_SCOPE: signature.scope if signature else None,
-    }
 
 
 def _hash(identity: str, size: int) -> bytes:

@@ -1,8 +1,9 @@
-"""Spans that Spanledger synthesized, from log events and from agents' files (`synthesized`)."""
+"""Spans that Spanledger synthesized, from log events and from agents' files (`synthesized`): written and read."""
 
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 from spanledger_processor import synthesized
 from spanledger_processor.dialects.normalize import Input
@@ -20,7 +21,8 @@ from spanledger_processor.dialects.schema import (
 from spanledger_processor.dialects.values import text
 from spanledger_processor.dialects.vendors.claude_code import provider
 from spanledger_processor.dialects.vendors.otel import OTEL
-from spanledger_processor.model import Call, Granularity, Plan
+from spanledger_processor.model import Call, Granularity, Plan, Signature
+from spanledger_processor.units import USD
 
 _GRANULARITIES: dict[str, Granularity] = {
     "per-message": "per-message",
@@ -107,3 +109,45 @@ SPANLEDGER = replace(
     ),
     rules=(_own_words,),
 )
+
+
+def attributes_of(call: Call, source: str, signature: Signature | None) -> dict[str, Any]:
+    """Return the attributes from which this dialect reads a call back, None for those to be left out.
+
+    `source` is that of `synthesized.SOURCE`, `signature` that of the call of a tool: its arguments stay where they are.
+    """
+    attributes: dict[str, Any] = {
+        "gen_ai.provider.name": call.provider or None,
+        "gen_ai.request.model": call.request_model or None,
+        "gen_ai.response.model": call.response_model or None,
+        "gen_ai.response.id": call.response_id or None,
+        synthesized.SOURCE: source,
+        synthesized.GRANULARITY: "per-message" if call.tool is None else None,
+        synthesized.AGENT_ID: call.agent_id or None,
+        synthesized.AGENT_PARENT: call.agent_parent_id or None,
+        synthesized.PLAN: call.plan or None,
+        synthesized.NOTE: call.note or None,
+        synthesized.RESPONSE_CACHE: call.response_cache or None,
+        synthesized.UNCLASSED: ", ".join(call.unclassed) or None,
+        synthesized.ESTIMATE: call.estimate or None,
+        **{synthesized.TERMS[name]: value for name, value in call.price_context},
+    }
+    if call.usage is not None:
+        attributes |= {key: getattr(call.usage, name) for name, key in synthesized.USAGE.items()}
+    if (reported := call.reported) is not None:
+        attributes |= {
+            synthesized.REPORTED_USD: reported.amount / USD,
+            synthesized.CHARGED: reported.billed or None,
+            synthesized.UPSTREAM_USD: None if reported.upstream is None else reported.upstream / USD,
+            synthesized.OWN_KEY: reported.own_key,
+            synthesized.UNRELIABLE: None if reported.reliable else True,
+            synthesized.MEANS_ZERO: reported.means_zero or None,
+        }
+    if call.tool is not None:
+        attributes |= {
+            "gen_ai.tool.name": call.tool.name,
+            "gen_ai.tool.call.id": call.tool.call_id,
+            synthesized.TOOL_SIGNATURE: signature.value if signature else None,
+            synthesized.TOOL_SIGNATURE_SCOPE: signature.scope if signature else None,
+        }
+    return attributes
