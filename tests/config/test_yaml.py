@@ -38,12 +38,12 @@ def test_the_core_schema_of_yaml_1_2(text: str, value: object) -> None:
 
 def test_a_key_that_stands_twice() -> None:
     text = "state:\n  max_size_mib: 1\napi: {}\nstate:\n  max_size_mib: 2\n"
-    assert problems(text) == ("state: stands twice, on line 1 and line 4",)
+    assert problems(text) == ("state: occurs twice, on line 1 and line 4",)
 
 
 def test_a_key_that_stands_twice_further_down() -> None:
     text = "exporters:\n  debug:\n    required: true\n    required: false\n"
-    assert problems(text) == ("exporters.debug.required: stands twice, on line 3 and line 4",)
+    assert problems(text) == ("exporters.debug.required: occurs twice, on line 3 and line 4",)
 
 
 @pytest.mark.parametrize(

@@ -28,15 +28,15 @@ YAML in the vocabulary of the OpenTelemetry Collector, given with `--config FILE
 has its default: OTLP is taken on 127.0.0.1:4317 and 127.0.0.1:4318, a line about each request goes to the terminal, and
 all of it to a file in the user's state folder.
 
-- `spanledger check --config FILE` tells every mistake with its path. Unknown keys are mistakes, and so are known keys
+- `spanledger check --config FILE` reports every mistake with its path. Unknown keys are mistakes, and so are known keys
   whose function does not exist yet.
 - `--config` may be given several times: a later file is merged over the earlier ones as in the Collector. Sections
   merge key by key, and every other value is replaced, a list as a whole.
 - SIGHUP reads the files again and puts prices (`processor.pricing`), keys, tokens, `headers`, certificates, budgets,
   warnings and summaries of sessions into use. Where something is wrong, everything stays as it was and the log says so;
-  what needs a restart is named.
+  the log names what needs a restart.
   Certificates are also read again whenever their files change.
-- `--set path.to.key=value` puts one value in, over what the file says; it may be given several times. A key that holds
+- `--set path.to.key=value` sets one value, over that of the file; it may be given several times. A key that holds
   a dot goes in quotes: `--set 'exporters."otlp_grpc/eu.west".endpoint=tempo:4317'`.
 - `${env:NAME}` and `${env:NAME:-default}` are replaced in values; `$$` is a literal `$`. A variable that is not set and
   has no default is a mistake.

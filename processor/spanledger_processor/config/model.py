@@ -215,7 +215,7 @@ class State(Section):
     max_size_mib: Count = Field(
         default=4096,
         description="Most that the ledger takes on disk. Near it, spans are remembered for less than "
-        "`state.retention.spans`; when it is full, the oldest sessions give way and their sums stay. Spans go on as "
+        "`state.retention.spans`; when it is full, the oldest sessions are removed and their sums stay. Spans go on as "
         "`not_accounted` only while there is nothing left to remove.",
     )
     durability: Literal["sync", "async"] = Field(

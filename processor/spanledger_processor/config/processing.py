@@ -1,4 +1,4 @@
-"""`processor`: what is made of GenAI spans."""
+"""`processor`: the settings of pricing, grouping, tools, budgets and the rest of the stage."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class LifecycleSettings(Section):
 
 
 class SessionSummary(Section):
-    """What is told of a session, once, when it was closed or went stale: a span and a log record with its sums."""
+    """The summary of a session, sent once when it was closed or went stale: a span and a log record with its sums."""
 
     enabled: bool = Field(
         default=False,
@@ -109,7 +109,7 @@ class SessionSummary(Section):
         "session goes on and ends again.",
     )
     wait_duration: Duration = Field(
-        default=30.0, ge=0, description="How long nothing of it must have come in before it is told."
+        default=30.0, ge=0, description="How long nothing of it must have arrived before it is sent."
     )
 
 
@@ -154,7 +154,7 @@ class Sessions(Section):
         "project and the first with a label count.",
     )
     summary: Annotated[SessionSummary, NULL_IS_DEFAULT] = Field(
-        default_factory=SessionSummary, description="What is told of a session when it ends."
+        default_factory=SessionSummary, description="The summary that is sent when a session ends."
     )
 
 
@@ -225,7 +225,7 @@ class ToolLoop(Section):
 class Loop(Section):
     """When `spanledger.tool.loop` is true: one of the thresholds is reached without progress.
 
-    Progress is a call that comes to another result than it did before. Results that no span tells are taken for the
+    Progress is a call that comes to another result than it did before. Results that no span holds count as the
     same. A call that was not allowed is no step.
     """
 
@@ -278,8 +278,8 @@ class Tools(Section):
         default=(),
         max_length=1000,
         description="Tools that cost something by themselves; the first that matches counts. It is paid for each "
-        "execution that was allowed, stands on the tool's span, and under the model `tool:<its name>`. Of no span that "
-        "tells usage of its own; what a provider charges for its own tools is in the call's price already.",
+        "execution that was allowed, is on the tool's span, and under the model `tool:<its name>`. Not of spans that "
+        "report usage of their own; what a provider charges for its own tools is in the call's price already.",
     )
 
     @field_validator("signing_key")
@@ -317,13 +317,13 @@ class Tenant(Section):
 
     keys: tuple[Annotated[str, Field(min_length=1), AfterValidator(_tenant_key)], ...] = Field(
         default=(),
-        description="Where the tenant's name is looked for, first one present wins: a resource attribute by its key, "
+        description="Sources of the tenant's name, the first one present wins: a resource attribute by its key, "
         "a request header (or gRPC metadata) as `header:<name>`, such as `header:x-scope-orgid`. Default: one tenant.",
     )
     required: bool = Field(
         default=False,
         description="Refuse, for good, what names no tenant, and headers that name several. Where `keys` has headers, "
-        "only they count: a resource attribute, which the sender writes, does not stand in for one.",
+        "only they count: a resource attribute, which the sender writes, does not replace one.",
     )
     default: str = Field(
         default="",
@@ -333,7 +333,7 @@ class Tenant(Section):
     @model_validator(mode="after")
     def _demanded_by(self) -> Tenant:
         if self.required and not self.keys:
-            raise ValueError("required: name the keys that a tenant is looked for under")
+            raise ValueError("required: name the keys of the tenant")
         if self.required and self.default:
             raise ValueError("default: nothing is without a tenant where one is required")
         return self
@@ -384,7 +384,7 @@ class Metrics(Section):
     limit: Count = Field(
         default=200,
         le=10_000,
-        description="Pairs of value and model of one dimension that are told apart; all others are `other`.",
+        description="Pairs of value and model of one dimension with a series of their own; all others are `other`.",
     )
 
 
@@ -400,7 +400,7 @@ class Redaction(Section):
     mode: RedactionMode = Field(
         default="keep",
         description="For every class that is not named: `keep`; `drop`: the attribute is left out; `hash`: "
-        "`redacted:<key id>:<hash>` under the signing key stands in its place; `truncate`: the first `truncate_to` "
+        "`redacted:<key id>:<hash>` under the signing key replaces it; `truncate`: the first `truncate_to` "
         "characters of each text stay.",
     )
     prompts: RedactionMode | None = Field(default=None, description="What users and applications ask; default: `mode`.")
@@ -462,14 +462,15 @@ class Processor(Section):
     ] = Field(
         default=dict(DEFAULT_DIMENSIONS),
         max_length=_MOST_DIMENSIONS,
-        description="What spending is told apart by, beside agent, model and provider, which need no configuration: "
-        "a name, and where its value is looked for, first one present wins: an attribute of the span, else of its "
+        description="Dimensions of spend, beside agent, model and provider, which need no configuration: "
+        "a name, and the sources of its value, the first one present wins: an attribute of the span, else of its "
         "resource, by its key; a request header (or gRPC metadata) as `header:<name>`; a member of the request's W3C "
         "baggage as `baggage:<name>`. `service`, `project` and `user` are there unless given other keys, or none: "
         "`user: []`.",
     )
     budgets: tuple[Budget, ...] = Field(
-        default=(), description="Amounts that should not be exceeded: told, and named on spans; nothing is stopped."
+        default=(),
+        description="Amounts that should not be exceeded: notified of, and named on spans; nothing is stopped.",
     )
     warnings: Annotated[Warnings, NULL_IS_DEFAULT] = Field(
         default_factory=Warnings, description="What is warned of, as of a budget's threshold: nothing is stopped."

@@ -34,7 +34,7 @@ class ConfigError(Exception):
 _ONE_PIPELINE = "there is one pipeline and no service.pipelines: every exporter gets each signal it takes; remove it"
 _ELSEWHERE: Mapping[Location, str] = {
     ("service",): f"{_ONE_PIPELINE} (service.telemetry is telemetry here, at the top)",
-    ("processors",): "unknown key, did you mean processor? There is one, and its settings stand right below it",
+    ("processors",): "unknown key, did you mean processor? There is one, and its settings are right below it",
     ("extensions",): "there are none: health and metrics are at api.endpoint, tokens at protocols.*.auth; remove it",
     ("connectors",): "there are none; remove it",
 }
@@ -170,7 +170,7 @@ def parse(text: str | bytes, name: str) -> Any:
     """Return the value that `text` holds; None if it holds nothing. `name` names it in messages.
 
     Raises:
-        ConfigError: not YAML, or a key stands twice.
+        ConfigError: not YAML, or a key occurs twice.
     """
     try:
         loader = _Loader(text)
@@ -236,7 +236,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, location: Location, proble
             continue
         key = key_node.value
         if key in first:
-            problems.append(line((*location, key), f"stands twice, on line {first[key]} and line {number}"))
+            problems.append(line((*location, key), f"occurs twice, on line {first[key]} and line {number}"))
         first.setdefault(key, number)
         own[key] = _value(loader, value_node, (*location, key), problems)
     return {**merged, **own}

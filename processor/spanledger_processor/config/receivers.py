@@ -23,7 +23,7 @@ class ServerTls(Section):
         description="PEM file of the authorities whose client certificates are demanded (mutual TLS); default: none.",
     )
     min_version: Literal["1.2"] = Field(
-        default="1.2", description='Oldest TLS version spoken; only "1.2" can be chosen.'
+        default="1.2", description='Oldest TLS version accepted; only "1.2" can be chosen.'
     )
 
 
@@ -144,7 +144,7 @@ class Http(Section):
 
 
 class Protocols(Section):
-    """The protocols spoken: where this section is given, only those it names; without it, both.
+    """The protocols served: where this section is given, only those it names; without it, both.
 
     In Python `None` is a protocol that does not run; in YAML a protocol that is named and left empty runs.
     """
@@ -174,12 +174,12 @@ class OtlpReceiver(Section):
     """The only receiver."""
 
     protocols: Annotated[Protocols, NULL_IS_DEFAULT] = Field(
-        default_factory=_both, description="The protocols spoken: only those named here; without this section, both."
+        default_factory=_both, description="The protocols served: only those named here; without this section, both."
     )
     max_in_flight_mib: Count = Field(
         default=256,
         description="Memory for requests, in MiB over all protocols, decompressed: each is counted twice while it is "
-        "delivered, as it is held by us and by the client that sends it on. Beyond it senders are told to try again; "
+        "delivered, as it is held by us and by the client that sends it on. Beyond it senders get a retryable error; "
         "one host gets three quarters at most. On top come gRPC messages being read (eight at a time, each of "
         "`max_recv_msg_size_mib` at most) and the copies that one large request is worked on with (three).",
     )
@@ -202,7 +202,7 @@ class EnricherSettings(Grpc):
         description="host:port to listen on, or unix:///path for a socket on this machine.",
     )
     max_in_flight_mib: Count = Field(
-        default=256, description="Requests held at once, in MiB; beyond it the Collector is told to try again."
+        default=256, description="Requests held at once, in MiB; beyond it the Collector gets a retryable error."
     )
 
     @model_validator(mode="after")

@@ -52,7 +52,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a configuration comes to. `listeners` maps what is spoken to host:port.
+    """The effect of a configuration. `listeners` maps protocols to host:port.
 
     `files_of` names the agents whose usage files are read. `delivers` is false where it only enriches.
     """
@@ -68,7 +68,7 @@ class Summary:
         """Return what to say where no exporter is required, else nothing."""
         if not self.delivers or any(to.required for to in self.destinations):
             return ""
-        return "no exporter is required: senders are told that all is well before anything has their data"
+        return "no exporter is required: senders get success before anything has their data"
 
     @property
     def warnings(self) -> list[str]:

@@ -41,7 +41,7 @@ def _usd(name: str, where: str, meaning: str) -> Attribute:
 def _class(sold: UsageClass) -> Attribute:
     parts = f"; part of `{'` and `'.join(sold.part_of)}`" if sold.part_of else ""
     unit = "tokens" if sold.unit == "token" else sold.label
-    where = f"{_COUNTED}, where told"
+    where = f"{_COUNTED}, where reported"
     return Attribute(f"spanledger.usage.{sold.attribute}", "int", where, f"{sold.label}{parts}".capitalize(), unit)
 
 
@@ -50,18 +50,18 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "spanledger.kind",
         "string",
         _GENAI,
-        "What the span stands for. It marks a span as done.",
+        "What the span is. A span that has it was processed.",
         values={
             "llm": "a call of a language model",
             "embedding": "a call of an embedding model",
             "rerank": "a ranking of documents",
             "retrieval": "a search in a store; sold by nobody on the price list",
             "tool": "a call of a tool, signed",
-            "agent": "an agent's turn or run; its usage, if it tells any, sums up what is below it",
+            "agent": "an agent's turn or run; its usage, if it has any, sums up what is below it",
             "workflow": "a chain or graph of steps; as `agent`",
             "other": "usage of an operation that no dialect knows: counted; "
             "`spanledger_unknown_operations_total` names the operation",
-            "summary": "no call: what a session spent, told when it ended ([views.md](views.md#when-a-session-ends))",
+            "summary": "no call: what a session spent, sent when it ended ([views.md](views.md#when-a-session-ends))",
         },
     ),
     Attribute(
@@ -74,7 +74,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         "spanledger.granularity",
         "string",
         _GENAI,
-        "How much one span stands for. Divide a cost by calls only where it is `per-message`.",
+        "How much one span covers. Divide a cost by calls only where it is `per-message`.",
         values={
             "per-message": "one response of a model",
             "per-turn": "one turn of a user, several responses",
@@ -161,8 +161,8 @@ ATTRIBUTES: tuple[Attribute, ...] = (
         values={
             "no_model": "No model is named. Set `gen_ai.request.model` where the span is made, or switch on the signal "
             "that names it (docs/coding-agents.md).",
-            "no_usage": "A call without counts: an aborted stream, a library that tells none, or units that its seller "
-            "does not price. Let the library tell usage (for streams of OpenAI: `stream_options.include_usage`).",
+            "no_usage": "A call without counts: an aborted stream, a library that reports none, or units that its "
+            "seller does not price. Let the library report usage (for streams of OpenAI: `stream_options.include_usage`).",
             "unknown_provider": "Several sellers or none list this model. Name the provider (`gen_ai.provider.name`), "
             "or price it: `processor.pricing.overrides`.",
             "unknown_model": "The price list has no rate for this model, or none for what was used of it. "
@@ -170,7 +170,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "it: `processor.pricing.overrides`; `spanledger prices MODEL` shows what is listed.",
             "inconsistent_usage": "The counts contradict each other, and no reading of them is sure. "
             "`spanledger explain` shows them; report the library and its version.",
-            "not_accounted": "The ledger could not be written: usage and `computed_usd` stand on the span, and the "
+            "not_accounted": "The ledger could not be written: usage and `computed_usd` are on the span, and the "
             "ledger has neither. See `spanledger_state_available` and the log; sent again, it is accounted.",
         },
     ),
@@ -202,7 +202,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "full": "name and arguments",
             "truncated": "name and what is left of arguments that were cut before they came: equal signatures may be "
             "different calls; raise the limit where they are cut",
-            "name_only": "no arguments came: repeats cannot be told; switch on their capture at the library",
+            "name_only": "no arguments came: repeats cannot be recognised; switch on their capture at the library",
         },
     ),
     Attribute("spanledger.tool.repeats", "int", f"{_TOOLS} with arguments", "How often its session made this call."),

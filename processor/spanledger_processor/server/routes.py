@@ -373,7 +373,7 @@ ROUTES: tuple[Route, ...] = (
     Route(
         "/api/v1/gone",
         answers.gone,
-        "What sessions had spent that are no longer told apart: those that were idle for `state.retention.sessions`, "
+        "Sums of sessions that are no longer kept one by one: those that were idle for `state.retention.sessions`, "
         "and the oldest of a full ledger. It is in the total, and among what belongs to no session.",
         GONE,
         (_SINCE, _UNTIL, LIMIT),

@@ -46,7 +46,7 @@ MODEL_COST: Shape = {
     "cost_usd_exact": SPEND["cost_usd_exact"],
 }
 _LAST = Field("string", "Latest activity, RFC 3339 in UTC.", null=True)
-_OTHER = Field("boolean", "True: the rows that are not told apart, together.", optional=True)
+_OTHER = Field("boolean", "True: the sum of all rows that are not listed.", optional=True)
 ROW: Shape = {
     "id": Field("string", "Its id; empty for what belongs to none. Ids of more than 512 bytes are cut."),
     **SPEND,
@@ -72,7 +72,7 @@ SPEED = Field(
     rows={
         "duration_s": Field("object", "Seconds that a call took.", optional=True, rows=_PERCENTILES),
         "first_token_s": Field(
-            "object", "Seconds to the first token, where spans tell them.", optional=True, rows=_PERCENTILES
+            "object", "Seconds to the first token, where spans report them.", optional=True, rows=_PERCENTILES
         ),
         "output_tokens_per_s": Field(
             "object", "Output tokens a second of the whole call.", optional=True, rows=_PERCENTILES
@@ -101,8 +101,8 @@ _BY_TASK: Shape = {
 }
 _DETAILS: Shape = {
     "parent_id": Field("string", "The session that spawned it.", optional=True),
-    "name": Field("string", "Its name, where the source tells one.", optional=True),
-    "project": Field("string", "Its project, where the source tells one.", optional=True),
+    "name": Field("string", "Its name, where the source reports one.", optional=True),
+    "project": Field("string", "Its project, where the source reports one.", optional=True),
 }
 _AGENT: Shape = {
     "id": Field("string", "The agent; empty for the rest of the session, which no named agent spent."),
@@ -147,7 +147,7 @@ _FACTS: Shape = {
     "state": Field("string", "`active`, `idle`, `stale` or `closed` (docs/views.md).", optional=True),
     "dimensions": Field("object", f"Up to three values of each dimension. {_ONE}", optional=True),
     "instances": Field("array", f"Up to three of its processes (`service.instance.id`). {_ONE}", optional=True),
-    "turns": Field("integer", f"Turns, where spans tell any. {_ONE}", optional=True, null=True),
+    "turns": Field("integer", f"Turns, where spans report any. {_ONE}", optional=True, null=True),
     "failures": Field("integer", f"Spans whose status is an error. {_ONE}", optional=True),
     "denied": Field("integer", f"Tool calls that were not allowed. {_ONE}", optional=True),
     "loops": Field("integer", f"Tool calls that completed a loop. {_ONE}", optional=True),
@@ -272,7 +272,7 @@ TASK: Shape = {
 TOOL_REPEAT: Shape = {
     "session": Field("string", "Session id; empty for none."),
     "tool": Field("string", "The tool's name."),
-    "signature": Field("string", "`spanledger.tool.signature`: stands for name and arguments."),
+    "signature": Field("string", "`spanledger.tool.signature`: a keyed hash of name and arguments."),
     "times": Field("integer", "Times that the session made this very call."),
     "in_a_row": Field("integer", "Most of them in a row."),
     "loop": Field("boolean", "Whether it completed a loop at some time."),
@@ -295,7 +295,7 @@ TOTAL: Shape = {
     "late_correction_usd_exact": Field("string", "The same in decimal, every digit.", optional=True),
     "sessions_gone": Field(
         "integer",
-        "Sessions that are no longer told apart, for `state.retention.sessions` or the size of the ledger.",
+        "Sessions that are no longer kept one by one, by `state.retention.sessions` or the size of the ledger.",
         optional=True,
     ),
     "gone_usd": Field(
@@ -346,7 +346,7 @@ DIMENSION: Shape = {
     "dimension": Field("string", "Its name."),
     "values": Field(
         "array",
-        "The dearest first, then what is not told apart, then what names no value: together the whole.",
+        "The dearest first, then the sum of all others, then what has no value: together the whole.",
         rows={
             "value": Field("string", "The value; empty in the last two."),
             "other": _OTHER,
@@ -497,7 +497,7 @@ DECISION: Shape = {
     "why": Field("string", "Why it has this role."),
     "counts_now": Field("boolean", "Whether it is in the ledger's sums now; later spans may have proved it a repeat."),
     "duplicate_of": Field("string", "The span that counts instead.", null=True),
-    "usage": Field("object", "Usage that it adds, by class; null where a class is not told.", null=True),
+    "usage": Field("object", "Usage that it adds, by class; null where a class is not reported.", null=True),
     "cost": Field("object", "Amount, source, price, parts, estimate, or why it is unpriced.", null=True),
     "provider": Field("string", "Who sold the call.", null=True),
     "model": Field("string", "Model that it is listed under.", null=True),

@@ -25,7 +25,7 @@ _RATIOS = (0.1, 0.5, 0.67, 0.9, 1.1, 1.5, 2.0, 10.0)
 _COUNTS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
 
 OTHER = "other"
-"""A label's value for what is not told apart."""
+"""A label's value for all values without a series of their own."""
 
 _VALUES: Mapping[str, tuple[str, ...]] = {
     "signal": get_args(Signal),
@@ -99,7 +99,9 @@ TABLE: tuple[MetricRow, ...] = (
     ),
     _counter("received_bytes_total", "signal protocol", "Bytes of export requests, decompressed, as protobuf.", "By"),
     _gauge("in_flight_bytes", "", "Bytes of requests being worked on, both protocols together.", "By"),
-    _gauge("in_flight_budget_bytes", "", "What in_flight_bytes may grow to before senders are told to wait.", "By"),
+    _gauge(
+        "in_flight_budget_bytes", "", "What in_flight_bytes may grow to before senders get a retryable error.", "By"
+    ),
     _counter("internal_errors_total", "where", "Unexpected errors of our own; the data was kept or let through."),
     _counter("suppressed_log_lines_total", "", "Own log lines left out because they repeated."),
     # What was in the requests
@@ -108,7 +110,7 @@ TABLE: tuple[MetricRow, ...] = (
     _counter(
         "refused_items_total",
         "signal reason",
-        "Of those, how many the sender was told to keep (reason: retryable) or to drop (permanent).",
+        "Of those, how many the sender has to keep (reason: retryable) or to drop (permanent).",
         reasons=("retryable", "permanent"),
     ),
     # The stage
@@ -145,7 +147,7 @@ TABLE: tuple[MetricRow, ...] = (
     ),
     _counter("replayed_spans_total", "", "Spans that came again within the window; not counted again."),
     _counter("duplicate_spans_total", "", "Spans that report a response which another span counted (duplicate_of)."),
-    _counter("conflicting_spans_total", "", "Spans that came again with other usage; the first one stands."),
+    _counter("conflicting_spans_total", "", "Spans that came again with other usage; the first one counts."),
     _counter(
         "cut_traces_total",
         "",
@@ -225,7 +227,7 @@ TABLE: tuple[MetricRow, ...] = (
     _counter(
         "session_summaries_total",
         "state outcome",
-        "Sessions whose summary was told (processor.sessions.summary), by their state: closed, stale. outcome: told, "
+        "Sessions whose summary was sent (processor.sessions.summary), by their state: closed, stale. outcome: told, "
         "refused (a destination will never take the span or the record).",
     ),
     # The ledger
