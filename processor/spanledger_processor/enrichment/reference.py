@@ -162,7 +162,7 @@ ATTRIBUTES: tuple[Attribute, ...] = (
             "no_model": "No model is named. Set `gen_ai.request.model` where the span is made, or switch on the signal "
             "that names it (docs/coding-agents.md).",
             "no_usage": "A call without counts: an aborted stream, a library that reports none, or units that its "
-            "seller does not price. Let the library report usage (for streams of OpenAI: `stream_options.include_usage`).",
+            "seller does not price. Let the library report it (of OpenAI's streams: `stream_options.include_usage`).",
             "unknown_provider": "Several sellers or none list this model. Name the provider (`gen_ai.provider.name`), "
             "or price it: `processor.pricing.overrides`.",
             "unknown_model": "The price list has no rate for this model, or none for what was used of it. "
