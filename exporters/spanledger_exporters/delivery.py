@@ -239,8 +239,8 @@ class Delivery:
         unmatched = parts.unmatched([sender.match for sender in self._senders[request.signal] if sender.match])
         if unmatched:
             self._observer.unclaimed(request.signal, unmatched)
-            what = ITEMS[request.signal]
-            log.warning("no exporter's match takes some %s, which are accepted and go nowhere: %d", what, unmatched)
+            items = ITEMS[request.signal]
+            log.warning("no exporter's match takes some %s, which are accepted and go nowhere: %d", items, unmatched)
 
     async def close(self, grace: float = 10.0) -> None:
         """Take no more requests, let those under way end within `grace` seconds, and close all exporters."""

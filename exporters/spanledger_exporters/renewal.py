@@ -121,6 +121,6 @@ class Renewed:
         await self._put_into_use(built)
         self._log.info("certificates have changed and are in use")
 
-    async def _put_into_use(self, made: Exporter) -> None:
-        old, self._use = self._use, _Use(made)
+    async def _put_into_use(self, exporter: Exporter) -> None:
+        old, self._use = self._use, _Use(exporter)
         await old.retire()

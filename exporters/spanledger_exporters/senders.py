@@ -139,8 +139,8 @@ class Sender:
         deadline = asyncio.get_running_loop().time() + _ATTEMPT_SECONDS
         result = await self._dead_letters.send(request.signal, request.body, deadline)
         if result.verdict is not Verdict.ACCEPTED:
-            where = self._dead_letters.address(request.signal)
-            self._log.error("%s: a refused request cannot be kept there: %s", where, result.reason)
+            address = self._dead_letters.address(request.signal)
+            self._log.error("%s: a refused request cannot be kept there: %s", address, result.reason)
         return result.verdict is not Verdict.RETRYABLE
 
     def _report(self, request: Request, result: Result, began: float) -> None:

@@ -1,4 +1,4 @@
-"""Which budgets the spans of a request count against, and which thresholds they pass."""
+"""The budgets that the spans of a request count against, and the thresholds that they pass."""
 
 from __future__ import annotations
 

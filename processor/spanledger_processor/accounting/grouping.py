@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
 MAX_DEPTH = 256
-"""Ancestors looked at by whoever follows links one by one: they come from the network and may form a ring."""
+"""The most ancestors that are visited one by one: links come from the network and may form a cycle."""
 
 
 class Named(NamedTuple):
-    """What a span names itself, or its resource for it: an id and where it stood ("attribute", "resource", "file")."""
+    """An id that a span names, or its resource for it, and the source of that ("attribute", "resource", "file")."""
 
     id: str = ""
     source: str = ""
@@ -92,7 +92,7 @@ class Groups:
         return Named(self._only_session, "trace") if self._only_session else NOTHING
 
     def run(self, link: NamedLink) -> Named:
-        """Return the run that the trace knows for a span; empty where the session has to decide."""
+        """Return the run that the trace names for a span; empty where the session decides."""
         if link.run.id:
             return link.run
         if not self._names_runs:
@@ -103,7 +103,7 @@ class Groups:
         return Named(self._only_run, "trace") if self._only_run else NOTHING
 
     def agent(self, link: NamedLink) -> str:
-        """Return the agent of a span; empty where neither it nor what stands above it names one."""
+        """Return the agent of a span; empty where neither it nor an ancestor names one."""
         if link.agent or not self._names_agents:
             return link.agent
         return self._above(link, self._agents, _agent_of)
@@ -124,7 +124,7 @@ class Groups:
         return self._above(link, self._tools, _id_of_tool)
 
     def is_turn(self, link: NamedLink) -> bool:
-        """Return whether a span begins a turn: an agent's that stands below no other agent's."""
+        """Return whether a span begins a turn: that of an agent below no other agent's."""
         return link.kind == _AGENT and not self._above(link, self._turns, _kind_of_agent)
 
     def _above(self, link: NamedLink, known: dict[bytes, str], named: Callable[[NamedLink], str]) -> str:

@@ -1,4 +1,4 @@
-"""The links and times of one trace, for questions about many spans in steps that grow with their number.
+"""The links and times of one trace, indexed so that queries over all spans take time linear in their number.
 
 Links come from the network: a parent may be unknown, and links may form a ring. A ring is cut above its smallest id, so
 that the forest is a function of the set of links and every span of a ring stands somewhere.
@@ -19,7 +19,7 @@ class TimedLink(Protocol):
 
 
 class Forest:
-    """Spans by id in depth-first order: the descendants of a span stand right behind it. Build anew after a change."""
+    """Spans by id in depth-first order: the descendants of a span follow it. Build it again after a change."""
 
     def __init__(self, links: Mapping[bytes, TimedLink]) -> None:
         children: dict[bytes, list[bytes]] = {}
@@ -88,15 +88,15 @@ class Forest:
 
     def below_any(self, wanted: set[bytes]) -> set[bytes]:
         """Return the descendants of the `wanted` spans."""
-        found: set[bytes] = set()
+        result: set[bytes] = set()
         for at, span_id in enumerate(self._order):
             up = self._up[at]
-            if up >= 0 and ((upper := self._order[up]) in wanted or upper in found):
-                found.add(span_id)
-        return found
+            if up >= 0 and ((upper := self._order[up]) in wanted or upper in result):
+                result.add(span_id)
+        return result
 
     def unlinked(self) -> set[bytes]:
-        """Return the spans whose way up ends at a parent that is not known."""
+        """Return the spans whose ancestors end at an unknown parent."""
         return self._unlinked | self.below_any(self._unlinked)
 
 
@@ -115,7 +115,7 @@ def _ring_tops(links: Mapping[bytes, TimedLink], placed: Mapping[bytes, int]) ->
 
 
 NEAREST = 32
-"""Free places looked at on either side of a time."""
+"""The most free times that are visited on either side of one."""
 
 
 class FreePlaces:
@@ -125,7 +125,7 @@ class FreePlaces:
         self._times = times
         self._right = list(range(len(times) + 1))
         self._left = list(range(len(times) + 1))
-        """For each place, a step towards the nearest free one: `_left` is shifted by one, 0 stands for none."""
+        """For each index, a step towards the nearest free one: `_left` is shifted by one, 0 means none."""
 
     def near(self, time: int) -> Iterator[int]:
         """Yield the free places nearest to `time`, the nearest first, twice `NEAREST` at most."""
@@ -135,29 +135,29 @@ class FreePlaces:
             if left < 0 and right == len(self._times):
                 return
             if left < 0 or (right < len(self._times) and self._times[right] - time <= time - self._times[left]):
-                place, right = right, _jump(self._right, right + 1)
+                index, right = right, _jump(self._right, right + 1)
             else:
-                place, left = left, _jump(self._left, left) - 1
-            yield place
+                index, left = left, _jump(self._left, left) - 1
+            yield index
 
-    def take(self, place: int) -> None:
+    def take(self, index: int) -> None:
         """Take a free place."""
-        self._right[place] = place + 1
-        self._left[place + 1] = place
+        self._right[index] = index + 1
+        self._left[index + 1] = index
 
 
-def _jump(steps: list[int], place: int) -> int:
+def _jump(steps: list[int], index: int) -> int:
     """Follow `steps` to the one that leads to itself, and shorten the way for the next time."""
-    end = place
+    end = index
     while steps[end] != end:
         end = steps[end]
-    while steps[place] != end:
-        steps[place], place = end, steps[place]
+    while steps[index] != end:
+        steps[index], index = end, steps[index]
     return end
 
 
 class EarliestEnds:
-    """Times from a start to an end, each of a call, to ask whether a longer time wholly contains one of them."""
+    """Intervals of calls, to find whether a longer interval wholly contains one of them."""
 
     def __init__(self, times: Iterable[tuple[int, int, bytes]]) -> None:
         ordered = sorted(times)

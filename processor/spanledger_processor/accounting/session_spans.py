@@ -1,4 +1,4 @@
-"""The spans of one session that are remembered, found by when they came: nothing is stored for it.
+"""The spans of one session that are remembered, found by their arrival: no index of them is stored.
 
 A session's spans stand in the records of their traces, and which traces gained spans by a request stands in the
 cross-trace index, by arrival. So they are looked for from the session's latest arrival back to its first activity.
@@ -24,7 +24,7 @@ _CLOCKS_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Spans with the ids of their traces, by start, and whether all that is remembered was looked through."""
+    """Spans with the ids of their traces, by start, and whether all that is remembered was searched."""
 
     spans: list[tuple[bytes, Span]]
     complete: bool
@@ -33,27 +33,27 @@ class Found:
 def spans_of_session(reader: Reader, tenant: bytes, session_id: str, session: Sums, most: int) -> Found:
     """Return the latest GenAI spans of a session, `most` or fewer."""
     session_id = bounded_id(session_id)
-    name, found = id_bytes(session_id), list[tuple[bytes, Span]]()
+    name, spans = id_bytes(session_id), list[tuple[bytes, Span]]()
     traces: set[bytes] = set()
     complete = True
     for number, trace_id in enumerate(_traces_from(reader, session)):
-        if trace_id is None or number >= _MOST_TRACES or len(found) >= most:
+        if trace_id is None or number >= _MOST_TRACES or len(spans) >= most:
             complete = False
             break
         if trace_id not in traces:
             traces.add(trace_id)
-            found += ((trace_id, span) for span in _spans(reader, tenant, trace_id, session_id, name))
-    found.sort(key=lambda item: (item[1].start_ns, item[1].span_id))
-    return Found(found[-most:], complete and len(found) <= most)
+            spans += ((trace_id, span) for span in _spans(reader, tenant, trace_id, session_id, name))
+    spans.sort(key=lambda item: (item[1].start_ns, item[1].span_id))
+    return Found(spans[-most:], complete and len(spans) <= most)
 
 
 def _traces_from(reader: Reader, session: Sums) -> Iterator[bytes | None]:
-    """Yield traces by their latest arrival, the last first; None where more requests follow than are looked at."""
+    """Yield traces by their latest arrival, the last first; None where more requests follow than are searched."""
     before = index_key(session.arrival_ms + 1, b"")
     earliest = index_key(max(0, session.first_ns // 1_000_000 - _CLOCKS_MS), b"")
     rows = reader.scan(Table.INDEX, EVERY_TENANT, newest_first=True, before=before)
-    for number, (where, record) in enumerate(rows):
-        if where < earliest:
+    for number, (key, record) in enumerate(rows):
+        if key < earliest:
             return
         if number >= _MOST_REQUESTS:
             yield None

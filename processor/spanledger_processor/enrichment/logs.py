@@ -64,9 +64,9 @@ class LogStage:
             return reading
         spans: dict[bytes, SynthesizedSpan] = {}
         """By id: a queue between may have put a request that was sent again into one with the first."""
-        for place, group in enumerate(groups):
+        for index, group in enumerate(groups):
             tenant = self._tenant_of(group, headers)
-            if place % SLICE == SLICE - 1:
+            if index % SLICE == SLICE - 1:
                 yield
             for number, record in enumerate(group.items):
                 if number % SLICE == SLICE - 1:

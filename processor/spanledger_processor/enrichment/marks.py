@@ -24,13 +24,13 @@ FORGED = b"spanledger.forged."
 """Stands in the place of `OWN` where an attribute was moved aside."""
 KIND = "spanledger.kind"
 NOT_OWN = b"spanledger_"
-"""Stands in the place of `OWN`, wherever that is, in a span whose attributes cannot be told apart: as long as it."""
+"""Replaces `OWN` everywhere in a span whose attributes cannot be parsed; it has the same length."""
 SUMMARY = "summary"
 """The kind of a span that sums up a session, made of the ledger: it is passed on and never counted."""
 SUMMARY_GRANULARITY = "session-summary"
 TENANT = "spanledger.tenant"
 MISSED = "spanledger.missed"
-"""What the Collector component writes on a span that it could not have enriched."""
+"""The attribute of the Collector component on a span that could not be enriched."""
 
 _OWN, _FORGED = OWN.decode(), FORGED.decode()
 _MADE = frozenset(
@@ -45,7 +45,7 @@ _MADE = frozenset(
     }
 )
 _KEPT = frozenset({synthesized.REPORTED_USD})
-"""What a synthesized span brings is written as it came: as an exact amount its last digits may differ."""
+"""Attributes of a synthesized span that are written as they came: the last digits of an exact amount may differ."""
 _ATTRIBUTES = 9
 
 
@@ -63,13 +63,13 @@ def as_sent(span: bytes, attributes: Attributes, aliases: frozenset[str]) -> Att
 class Ids(Protocol):
     """Makes ids that nobody else can make."""
 
-    def ids(self, what: bytes) -> tuple[bytes, bytes]:
+    def ids(self, identity: bytes) -> tuple[bytes, bytes]:
         """Return a trace id and a span id."""
         ...
 
 
 def summary_ids(signer: Ids, tenant: str, session_id: str, last_ns: int) -> tuple[bytes, bytes]:
-    """Return the trace id and the span id of a session's summary, told of it up to a last activity."""
+    """Return the trace id and the span id of a session's summary up to a last activity."""
     parts = (part.encode("utf-8", "surrogatepass") for part in (tenant, session_id))
     return signer.ids(b"summary %d:" % last_ns + b"".join(b"%d:%b" % (len(part), part) for part in parts))
 
@@ -117,21 +117,21 @@ def settle(span: bytes, attributes: Attributes, decided: bytes, names: frozenset
     """
     missing = {key: (value, piece) for key, value, piece in _pieces(decided)}
     written = frozenset(missing)
-    made = synthesized.SOURCE in attributes
+    is_synthesized = synthesized.SOURCE in attributes
     there = _pieces(span)
     aside = {key for key, _, _ in there if key.startswith(_FORGED)}
     moved: list[int] = []
     left_out: list[int] = []
     missed: list[int] = []
-    for place, (key, value, _) in enumerate(there):
+    for index, (key, value, _) in enumerate(there):
         if not key.startswith(_OWN):
             missing.pop(key, None)  # an alias never stands over what came in
-        elif key in missing and (missing[key][0] == value or (made and key in _KEPT)):
+        elif key in missing and (missing[key][0] == value or (is_synthesized and key in _KEPT)):
             del missing[key]
         elif key == MISSED:
-            missed.append(place)
-        elif key in written or not (key in names or key in aside or (made and _may_bring(key))):
-            (left_out if (new := _new_name(key)) in aside else moved).append(place)
+            missed.append(index)
+        elif key in written or not (key in names or key in aside or (is_synthesized and _may_bring(key))):
+            (left_out if (new := _new_name(key)) in aside else moved).append(index)
             aside.add(new)
     known = bool(decided) and not any(key.startswith(_OWN) for key in missing)
     extra = b"".join(piece for _, piece in missing.values())
@@ -148,16 +148,16 @@ def _may_bring(key: str) -> bool:
 
 def _pieces(encoded: bytes) -> list[tuple[str, bytes, bytes]]:
     """Return key, AnyValue and whole field of each attribute, in order; a key of no valid UTF-8 with U+FFFD."""
-    found, at = [], 0
+    pieces, at = [], 0
     for field in fields(encoded, 0, len(encoded)):
         if field.number == _ATTRIBUTES and field.wire_type == LENGTH:
             try:
                 entry = schema.Entry.FromString(encoded[field.start : field.end])
             except DecodeError:
                 raise MalformedError("span: an attribute cannot be read") from None
-            found.append((schema.text(entry.key), entry.value, encoded[at : field.end]))
+            pieces.append((schema.text(entry.key), entry.value, encoded[at : field.end]))
         at = field.end
-    return found
+    return pieces
 
 
 def rewrite(span: bytes, settled: Settled) -> bytes:
@@ -166,13 +166,13 @@ def rewrite(span: bytes, settled: Settled) -> bytes:
         return without_marks(span)
     pieces: list[bytes] = []
     moved, left_out = frozenset(settled.moved), frozenset(settled.left_out + settled.missed)
-    place, at = -1, 0
+    index, at = -1, 0
     for field in fields(span, 0, len(span)):
         is_attribute = field.number == _ATTRIBUTES and field.wire_type == LENGTH
-        place += is_attribute
-        if is_attribute and place in moved:
+        index += is_attribute
+        if is_attribute and index in moved:
             pieces.append(delimited(_ATTRIBUTES, _aside(span[field.start : field.end])))
-        elif not (is_attribute and place in left_out):
+        elif not (is_attribute and index in left_out):
             pieces.append(span[at : field.end])
         at = field.end
     return b"".join((*pieces, settled.extra))

@@ -1,4 +1,4 @@
-"""Content taken out of telemetry before it is sent on, after it was read and signed (docs/redaction.md).
+"""Removal of content from telemetry before it is sent on, after it was read and signed (docs/redaction.md).
 
 It works on encoded requests: what is not content keeps its bytes. An item that cannot be read is left out, and an error
 goes to the caller: nothing passes that was not looked at.
@@ -35,7 +35,7 @@ STRICTEST: tuple[Mode, ...] = ("drop", "hash", "truncate", "keep")
 """Of several modes for one value the first holds."""
 
 _PSEUDONYM = re.compile(r"redacted:[0-9a-f]{8}:[0-9a-f]{32}( [\w.]+)?\Z")
-"""What stands for content in mode `hash`, with what stays of a name."""
+"""The replacement of content in mode `hash`, with the rest of a name."""
 REPLACED = "redacted"
 """Stands for a name of which nothing stays."""
 
@@ -100,12 +100,12 @@ class Redactor:
         """Return what is done to the value of an attribute (an AnyValue message) of a GenAI item, or of what stands
         beside one: its resource, and other items of that.
         """
-        found = verdict(key)
-        if isinstance(found, frozenset):
-            if found != UNKNOWN:
-                return _strictest(self._modes[one] for one in found)
+        classes = verdict(key)
+        if isinstance(classes, frozenset):
+            if classes != UNKNOWN:
+                return _strictest(self._modes[one] for one in classes)
             return self.strictest if any(_texts(value)) else "keep"
-        if found == "plain" or beside:
+        if classes == "plain" or beside:
             return "keep"
         texts = [*filter(None, _texts(value))]
         is_content = any(map(is_prose, texts)) or (bool(texts) and says_content(key))

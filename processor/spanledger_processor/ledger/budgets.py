@@ -30,13 +30,13 @@ FORECAST = 0
 _FORECAST_AFTER = 0.1
 """Share of a period before which nothing is forecast."""
 _TOLD = pack(True)
-"""How the record of one that was told ends."""
+"""The end of the record of a crossing whose notification was sent."""
 _ROWS = 1000
 """Values of one budget in an answer."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Changed: TypeAlias = Mapping[Key, Sums]
-"""What a unit adds to totals, beside what its reader knows."""
+"""The sums that a unit adds to totals, which its reader does not show yet."""
 
 _NOTHING: Changed = MappingProxyType({})
 
@@ -80,7 +80,7 @@ class BudgetRule:
         return {"day": 1, "week": 7}.get(self.period, self.days)
 
     def since(self, today: int) -> str:
-        """Name the period in which a threshold is told once; a rolling one is told again after as many days."""
+        """Return the period in which a threshold is reported once; a rolling one again after as many days."""
         if self.period in (SESSION, RUN):
             return ""
         first = today - today % self.days if self.period == "rolling" else self.days_until(today)[0]
@@ -101,8 +101,8 @@ class BudgetRule:
 class Crossing:
     """A threshold of a budget that was passed: by which value of its dimension, or session or run, and when.
 
-    `threshold` in percent, `FORECAST` for a forecast. `told` is true once everybody was told. `warning` is empty for a
-    budget, else it is one of `ledger.warnings`, which says what the other fields are then.
+    `threshold` in percent, `FORECAST` for a forecast. `told` is true once its notification was sent. `warning` is empty
+    for a budget, else it is one of `ledger.warnings`, which says what the other fields are then.
     """
 
     budget: str
@@ -140,7 +140,7 @@ class Crossing:
         return cls(budget, tenant, value, since, threshold, int(used), int(amount), at_ns, reported, warning)
 
     def row(self) -> Row:
-        """Return it as an answer tells it."""
+        """Return the crossing as a row of an answer."""
         return {
             "budget": self.budget,
             "value": self.value,
@@ -165,8 +165,8 @@ def spent_in_period(
     total = 0
     for day in rule.days_until(today):
         if rule.dimension and rule.dimension not in (MODEL, PROVIDER):
-            where = dimension_key(tenant, rule.dimension, day, value)
-            total += reader.sums(where).cost + (changed[where].cost if where in changed else 0)
+            key = dimension_key(tenant, rule.dimension, day, value)
+            total += reader.sums(key).cost + (changed[key].cost if key in changed else 0)
         else:
             total += sum(sums.cost for sums in _of_day(reader, tenant, rule.dimension, value, day, changed))
     return total
@@ -174,7 +174,7 @@ def spent_in_period(
 
 def _of_day(reader: Reader, tenant: bytes, dimension: str, value: str, day: int, changed: Changed) -> Iterator[Sums]:
     stored = (Sums.unpack(row) for _, row in reader.scan(Table.DAY, tenant, within=near(day.to_bytes(4, "big"))))
-    fresh = (sums for where, sums in changed.items() if where[0] == Table.DAY)
+    fresh = (sums for key, sums in changed.items() if key[0] == Table.DAY)
     for sums in (*stored, *fresh):
         labels = sums.labels
         if labels.get("day") == str(day) and (not dimension or labels.get(dimension) == value):
@@ -188,7 +188,7 @@ def crossings(reader: Reader) -> Iterator[Crossing]:
 
 
 def untold_crossings(reader: Reader) -> Iterator[Crossing]:
-    """Yield those of which not everybody was told; of the others only the last byte is read."""
+    """Yield the crossings whose notification is due; of the others only the last byte is read."""
     for _, record in reader.scan(Table.BUDGET, EVERY_TENANT):
         if record[-1:] != _TOLD:
             yield Crossing.unpack(record)

@@ -80,8 +80,8 @@ def rewrite(env: lmdb.Environment, path: Path) -> None:
     copy = lmdb.open(os.fspath(fresh), map_size=size, mode=0o600, subdir=False, lock=False)
     try:
         with env.begin() as old, old.cursor() as cursor, copy.begin(write=True) as new, new.cursor() as end:
-            for where, record in cursor:
-                end.put(where, record, append=True)
+            for key, record in cursor:
+                end.put(key, record, append=True)
     finally:
         copy.close()
     env.close()
@@ -113,12 +113,12 @@ def usage(env: lmdb.Environment) -> StoreUsage:
 
 
 def full(path: Path) -> StateError:
-    """Return what to tell when nothing more goes in."""
+    """Return the message for a file that is full."""
     return StateError(f"{path}: full; raise state.max_size_mib, or shorten state.retention")
 
 
 def damaged(path: Path, reason: str) -> str:
-    """Return what to tell of a file that LMDB cannot read."""
+    """Return the message for a file that LMDB cannot read."""
     return f"{path / DATA}: damaged ({reason}); move {path} away to begin an empty ledger, or restore it from a copy"
 
 

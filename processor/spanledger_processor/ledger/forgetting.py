@@ -69,15 +69,15 @@ def rename(
 def _totals(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
     """Sessions and runs, with their places in the orders, and the whole where it has a name."""
     changed = 0
-    for where, record in [*_rows(txn, Table.TOTAL, tenant)]:
+    for key, record in [*_rows(txn, Table.TOTAL, tenant)]:
         sums = Sums.unpack(record)
         labels = {label: renamed.get(text, text) for label, text in sums.labels.items()}
         if labels != sums.labels:
             sums.labels = labels
-            txn.put(where, sums.pack())
+            txn.put(key, sums.pack())
             changed += 1
     for table, key_of in ((Table.SESSION, session_key), (Table.RUN, run_key)):
-        for where, record in [*_rows(txn, table, tenant)]:
+        for key, record in [*_rows(txn, table, tenant)]:
             sums = Sums.unpack(record)
             name = sums.labels.get("id", "")
             if name in renamed:
@@ -85,12 +85,12 @@ def _totals(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> in
             new = _replaced(sums.pack(), renamed)
             if new == record:
                 continue
-            txn.delete(where)
-            for row in rows_at(where, ranks_of(sums)) if name else ():
+            txn.delete(key)
+            for row in rows_at(key, ranks_of(sums)) if name else ():
                 txn.delete(row)
-            where = key_of(tenant, renamed.get(name, name)) if name else where
-            txn.put(where, new)
-            for row in rows_at(where, ranks_of(Sums.unpack(new))) if name else ():
+            key = key_of(tenant, renamed.get(name, name)) if name else key
+            txn.put(key, new)
+            for row in rows_at(key, ranks_of(Sums.unpack(new))) if name else ():
                 txn.put(row, b"")
             changed += 1
     return changed
@@ -99,12 +99,12 @@ def _totals(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> in
 def _parts(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
     """Return what agents and tools did of a session."""
     changed = 0
-    for where, record in [*_rows(txn, Table.PART, tenant)]:
+    for key, record in [*_rows(txn, Table.PART, tenant)]:
         new = _replaced(record, renamed)
         if new == record:
             continue
         labels = Sums.unpack(new).labels
-        txn.delete(where)
+        txn.delete(key)
         ids = (labels.get(label, "") for label in ("session", "kind", "id"))
         txn.put(part_key(tenant, *ids), new)
         changed += 1
@@ -114,9 +114,9 @@ def _parts(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 def _budgets(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
     """Thresholds that were passed: of sessions, runs and values of dimensions."""
     changed = 0
-    for where, record in [*_rows(txn, Table.BUDGET, EVERY_TENANT)]:
-        if where[9:_PREFIX] == near(tenant) and (new := _replaced(record, renamed)) != record:
-            txn.put(where, new)
+    for key, record in [*_rows(txn, Table.BUDGET, EVERY_TENANT)]:
+        if key[9:_PREFIX] == near(tenant) and (new := _replaced(record, renamed)) != record:
+            txn.put(key, new)
             changed += 1
     return changed
 
@@ -126,13 +126,13 @@ def _links(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
     names = names_of(txn, tenant) | renamed.keys()
     above = {near(kind + id_bytes(name)): (kind, name) for kind in (NAMES, SPAWNED) for name in names}
     changed = 0
-    for where, record in [*_rows(txn, Table.LINK, tenant)]:
+    for key, record in [*_rows(txn, Table.LINK, tenant)]:
         version, arrival_ms, session, *rest = unpack(record)
-        kind, name = above.get(where[9:_PREFIX], (b"", ""))
+        kind, name = above.get(key[9:_PREFIX], (b"", ""))
         if not kind or (session not in renamed and name not in renamed):
             continue
         new = renamed.get(session, session)
-        txn.delete(where)
+        txn.delete(key)
         txn.put(link_key(tenant, kind, renamed.get(name, name), new), pack([version, arrival_ms, new, *rest]))
         changed += 1
     return changed
@@ -140,14 +140,14 @@ def _links(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 
 def _tasks(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
     changed = 0
-    for where, record in [*_rows(txn, Table.TASK, tenant)]:
+    for key, record in [*_rows(txn, Table.TASK, tenant)]:
         sums = Sums.unpack(record)
         labels = {
             label: text if label in _KEPT_LABELS else renamed.get(text, text) for label, text in sums.labels.items()
         }
         if labels == sums.labels:
             continue
-        txn.delete(where)
+        txn.delete(key)
         sums.labels = labels
         txn.put(
             task_key(tenant, *(labels.get(label, "") for label in ("session", "id", "kind", "provider", "model"))),
@@ -158,23 +158,23 @@ def _tasks(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int
 
 
 def _tools(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> int:
-    """Remove the counts of sessions' tool calls, which begin again: their keys do not tell the call."""
+    """Remove the counts of sessions' tool calls, which start again: their keys do not hold the call."""
     sessions = {near(id_bytes(name)) for name in renamed}
-    gone = [where for where, _ in _rows(txn, Table.TOOL, tenant) if where[9:_PREFIX] in sessions]
-    for where in gone:
-        txn.delete(where)
+    gone = [key for key, _ in _rows(txn, Table.TOOL, tenant) if key[9:_PREFIX] in sessions]
+    for key in gone:
+        txn.delete(key)
     return len(gone)
 
 
 def _dimensions(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed, wanted: Callable[[str], bool]) -> int:
     changed = 0
-    for where, record in [*_rows(txn, Table.DIMENSION, tenant)]:
+    for key, record in [*_rows(txn, Table.DIMENSION, tenant)]:
         sums = Sums.unpack(record)
         name, value = sums.labels.get("dimension", ""), sums.labels.get("value", "")
         if value not in renamed or not wanted(name):
             continue
         sums.labels["value"] = renamed[value]
-        txn.delete(where)
+        txn.delete(key)
         txn.put(dimension_key(tenant, name, int(sums.labels.get("day", "0")), renamed[value]), sums.pack())
         changed += 1
     return changed
@@ -184,21 +184,21 @@ def _traces(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed) -> in
     """Return what is remembered of single spans, and the decisions that repeats are answered with."""
     changed = 0
     replaced: dict[Any, Any] = {**renamed, **{_hash(old): _hash(new) for old, new in renamed.items()}}
-    for where, record in [*_rows(txn, Table.TRACE, tenant)]:
+    for key, record in [*_rows(txn, Table.TRACE, tenant)]:
         new = _replaced(record, replaced)
         if new != record:
-            txn.put(where, new)
+            txn.put(key, new)
             changed += 1
     return changed
 
 
 def _hash(name: str) -> bytes:
-    """Return what stands for a user's or service's name in the evidence of a call."""
+    """Return the hash of a user's or service's name in the evidence of a call."""
     return blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
 def _replaced(record: bytes, replaced: Mapping[Any, Any]) -> bytes:
-    """Return a packed record with values replaced wherever they stand whole, in records packed inside it as well."""
+    """Return a packed record with whole values replaced, also in records that are packed inside it."""
     try:
         values = unpack(record)
         if not isinstance(values, list) or pack(values) != record:

@@ -1,4 +1,4 @@
-"""When retention runs, how much of it at once, and what gives way when the ledger is full."""
+"""The schedule of retention, the size of its slices, and eviction when the ledger is full."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from spanledger_processor.units import MS_PER_DAY
 log = logging.getLogger(__name__)
 
 _SLICE = 512
-"""Keys looked at in one commit, beside twice those that the commit brings."""
+"""Keys visited in one commit, beside twice those that the commit adds."""
 _SLICE_BESIDE = 4096
-"""Keys looked at in one commit of its own, while nothing else is to be written."""
+"""Keys visited in a commit of its own, while nothing else is to be written."""
 _ROUND_SLICE = 256
 _NARROWING_SLICE = 4096
-"""Keys of dimensions looked at in one slice; they are read only where one has too many values."""
+"""Keys of dimensions visited in one slice; they are read only where one has too many values."""
 _ROUND_EVERY_MS = 3600_000
 _READERS_EVERY_MS = 60_000
 _SHORTEST_MS = 15 * 60_000
@@ -119,7 +119,7 @@ class Housekeeping:
         return now_ms - (min(_SHORTEST_MS, self.spans_ms) if crowded else self.spans_ms)
 
     def make_room(self, environment: lmdb.Environment, now_ms: int, usage: Callable[[], StoreUsage]) -> bool:
-        """Let the oldest give way until there is room again; whether there is any.
+        """Evict the oldest records until there is room again; return whether there is any.
 
         Sums stay exact: what sessions and runs had spent belongs to no session and no run afterwards.
         """
@@ -129,7 +129,7 @@ class Housekeeping:
         return True
 
     def _evict_some(self, environment: lmdb.Environment, now_ms: int) -> bool:
-        """Remove a slice of what may give way; return whether there was any.
+        """Evict a slice of records; return whether there was any.
 
         What nothing was added to for a while goes first, then any session, whose sums stay, before what keeps repeats
         from being counted again; of sessions those of a tenant that has more than its share before all others. Models

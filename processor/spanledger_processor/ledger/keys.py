@@ -10,14 +10,14 @@ from spanledger_processor.ledger.store import Key, Table, key, tenant_hash
 ID_BOUND = 512
 """Bytes of an id, name or label that are kept."""
 _KEPT = 512
-"""Keys of each kind of sums that are kept: a request asks for those of its sessions and models again and again."""
+"""Cached keys for each kind of sums: a request needs those of its sessions and models many times."""
 TRACE_PREFIX = 23
 """Bytes that the keys of one trace have in common."""
 LAST_SEGMENT = 65_535
 EVERY_TENANT = bytes(8)
 """Stands for all tenants together where a sum over the whole process is kept: the hash of none."""
 _OTHER_VALUES = b"\xff"
-"""Of no text: it stands in no UTF-8."""
+"""A byte that is in no UTF-8 text."""
 UNATTRIBUTED = ""
 """The id of the session, and of the run, of what has none."""
 
@@ -79,7 +79,7 @@ def link_key(tenant: bytes, kind: bytes, above: str, session_id: str) -> Key:
 
 @lru_cache(maxsize=_KEPT)
 def dimension_key(tenant: bytes, name: str, day: int, value: str | None) -> Key:
-    """Return the key of the sums of a value of a dimension on one UTC day; None: of the values not told apart."""
+    """Return the key of the sums of a value of a dimension on one UTC day; None: of all other values."""
     value_bytes = _OTHER_VALUES if value is None else id_bytes(bounded_id(value))
     return key(Table.DIMENSION, tenant, dimension_day(name, day), value_bytes)
 
@@ -135,7 +135,7 @@ def index_key(arrival_ms: int, request: bytes) -> Key:
 
 SCHEMA_KEY = key(Table.META, tenant_hash(""), b"schema")
 ORDERS_COMPLETE = key(Table.META, EVERY_TENANT, b"orders")
-"""Present once all sessions and runs of a ledger stand in their orders."""
+"""Present once all sessions and runs of a ledger have their rows in the orders."""
 
 
 def order_key(tenant: bytes, within: bytes, rank: int, id_hash: bytes) -> Key:
@@ -144,7 +144,7 @@ def order_key(tenant: bytes, within: bytes, rank: int, id_hash: bytes) -> Key:
 
 
 def hashed_key(tenant: bytes, table: Table, id_hash: bytes) -> Key:
-    """Return the key of a record whose id, or ids, are hashed already."""
+    """Return the key of a record with ids that are hashed already."""
     return bytes((table,)) + tenant + id_hash
 
 

@@ -56,16 +56,16 @@ def _check_schema(env: lmdb.Environment, path: Path) -> None:
         _migrate(env, path)
 
 
-def _compare(found: int, path: Path) -> None:
-    if found < _WITHOUT_ORDERS:
+def _compare(layout: int, path: Path) -> None:
+    if layout < _WITHOUT_ORDERS:
         raise StateError(
-            f"{path}: schema {found}, from before Spanledger 0.1, and this version knows schema {SCHEMA_VERSION}; "
+            f"{path}: schema {layout}, from before Spanledger 0.1, and this version knows schema {SCHEMA_VERSION}; "
             "export it with the version that wrote it (spanledger sessions --json, runs --json, summary --json), "
             "then remove it"
         )
-    if found not in (_WITHOUT_ORDERS, SCHEMA_VERSION):
+    if layout not in (_WITHOUT_ORDERS, SCHEMA_VERSION):
         raise StateError(
-            f"{path}: schema {found}, and this version of Spanledger knows schema {SCHEMA_VERSION} only; "
+            f"{path}: schema {layout}, and this version of Spanledger knows schema {SCHEMA_VERSION} only; "
             "run the version that wrote it, or set another state.path"
         )
 
@@ -99,9 +99,9 @@ def _put_in_order(env: lmdb.Environment, table: Table) -> None:
                     rows.append(cursor.item())
                     more = cursor.next()
                 at = cursor.key() if more and cursor.key()[0] == table else b""
-            for where, record in rows:
-                if is_ordered(where):
-                    for row in rows_at(where, ranks_of(Sums.unpack(record))):
+            for key, record in rows:
+                if is_ordered(key):
+                    for row in rows_at(key, ranks_of(Sums.unpack(record))):
                         txn.put(row, b"")
 
 

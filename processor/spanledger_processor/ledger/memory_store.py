@@ -20,7 +20,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._below = _Records()
         self.cache: dict[str, object] = {}
-        """What is kept in memory of it; a new process begins without."""
+        """State that a process caches in memory; a new one starts without."""
 
     @contextmanager
     def unit(self) -> Iterator[Unit]:
@@ -31,8 +31,8 @@ class MemoryStore:
         if decided.changed():
             raise UnitConflictError("what this unit decided on has changed since; run it again")
         landing = unit.landing(self._below)
-        for where in landing.gone:
-            self._below.records.pop(where, None)
+        for key in landing.gone:
+            self._below.records.pop(key, None)
         self._below.records.update(landing.rows)
 
     @contextmanager

@@ -26,9 +26,9 @@ _UNTOLD_BITS = 39
 """Likewise for `UNTOLD`, about nine minutes: its rows are seldom written."""
 _MANTISSA_BITS = 6
 _HASH_AT = 9
-"""Where a total's key has the hash of the id."""
+"""The offset of the id's hash in the key of a total."""
 _NAMELESS = blake2b(b"", digest_size=16).digest()
-"""The hash of the id of what belongs to none, which stands in no order."""
+"""The hash of the empty id (unattributed), which has no row in the orders."""
 
 Ranks: TypeAlias = tuple[int, int, bool, int | None]
 Position: TypeAlias = tuple[int, bytes]
@@ -36,14 +36,14 @@ Position: TypeAlias = tuple[int, bytes]
 
 
 class Order(IntEnum):
-    """By what totals are ranked; by cost sessions only. Numbers are for ever."""
+    """The rank of totals; by cost for sessions only. The numbers are stored, and never change."""
 
     LAST = 1
     COST = 2
     GROUPED = 3
     """By last activity, as LAST, but only sessions that name a run or the session that spawned them."""
     UNTOLD = 4
-    """Sessions of all tenants whose summary is to be told: those that were ended first, then by last activity."""
+    """Sessions of all tenants whose summary is due: those that were closed first, then by last activity."""
 
 
 def time_rank(at_ns: int) -> int:
@@ -67,7 +67,7 @@ def cost_rank(cost: int) -> int:
 
 
 def ranks_of(sums: Sums) -> Ranks:
-    """Return what decides where a total stands in the orders."""
+    """Return the values that rank a total in the orders."""
     grouped = bool(sums.named or "parent" in sums.labels)
     return time_rank(sums.last_ns), cost_rank(sums.cost), grouped, _untold_rank(sums) if sums.told_ns else None
 
@@ -84,7 +84,7 @@ def untold_until(at_ns: int) -> int:
 
 
 def untold(reader: Reader, until: int) -> Iterator[tuple[bytes, Key]]:
-    """Yield tenants and keys of sessions whose summary is to be told, up to a rank."""
+    """Yield tenants and keys of sessions whose summary is due, up to a rank."""
     within = bytes((Table.SESSION, Order.UNTOLD))
     prefix = 1 + len(EVERY_TENANT) + len(within)
     for row, _ in reader.scan(Table.ORDER, EVERY_TENANT, within=within):
@@ -94,28 +94,28 @@ def untold(reader: Reader, until: int) -> Iterator[tuple[bytes, Key]]:
         yield tenant, hashed_key(tenant, Table.SESSION, id_hash)
 
 
-def is_ordered(where: Key) -> bool:
-    """Return whether the total at `where` stands in orders."""
-    return where[0] in ORDERED and where[_HASH_AT:] != _NAMELESS
+def is_ordered(key: Key) -> bool:
+    """Return whether the total at `key` has rows in the orders."""
+    return key[0] in ORDERED and key[_HASH_AT:] != _NAMELESS
 
 
-def rows_at(where: Key, ranks: Ranks) -> list[Key]:
-    """Return the keys of the rows of the total at `where`."""
+def rows_at(key: Key, ranks: Ranks) -> list[Key]:
+    """Return the keys of the rows of the total at `key`."""
     last, cost, grouped, untold_rank = ranks
-    rows = [_row(where, Order.LAST, last)]
-    if where[0] == Table.SESSION:
-        rows.append(_row(where, Order.COST, cost))
+    rows = [_row(key, Order.LAST, last)]
+    if key[0] == Table.SESSION:
+        rows.append(_row(key, Order.COST, cost))
     if untold_rank is not None:
-        rows.append(order_key(EVERY_TENANT, bytes((where[0], Order.UNTOLD)), untold_rank, where[1:]))
-    return [*rows, _row(where, Order.GROUPED, last)] if grouped else rows
+        rows.append(order_key(EVERY_TENANT, bytes((key[0], Order.UNTOLD)), untold_rank, key[1:]))
+    return [*rows, _row(key, Order.GROUPED, last)] if grouped else rows
 
 
-def moved(where: Key, before: Ranks | None, after: Ranks) -> tuple[set[Key], set[Key]]:
+def moved(key: Key, before: Ranks | None, after: Ranks) -> tuple[set[Key], set[Key]]:
     """Return the rows that are to go, and those that are to come, where a total changes; None: it is new."""
     if before == after:
         return set(), set()
-    old = set() if before is None else set(rows_at(where, before))
-    new = set(rows_at(where, after))
+    old = set() if before is None else set(rows_at(key, before))
+    new = set(rows_at(key, after))
     return old - new, new - old
 
 
@@ -136,12 +136,12 @@ def walk(
 
 def _read_all(reader: Reader, tenant: bytes, table: Table, order: Order) -> Iterable[Position]:
     """Return the positions of a ledger that has no orders yet, because it was never written since there are any."""
-    for where, record in reader.scan(table, tenant):
-        if is_ordered(where):
+    for key, record in reader.scan(table, tenant):
+        if is_ordered(key):
             last, cost, grouped, _ = ranks_of(Sums.unpack(record))
             if order != Order.GROUPED or grouped:
-                yield (cost if order == Order.COST else last), where[_HASH_AT:]
+                yield (cost if order == Order.COST else last), key[_HASH_AT:]
 
 
-def _row(where: Key, order: Order, rank: int) -> Key:
-    return order_key(where[1:_HASH_AT], bytes((where[0], order)), rank, where[_HASH_AT:])
+def _row(key: Key, order: Order, rank: int) -> Key:
+    return order_key(key[1:_HASH_AT], bytes((key[0], order)), rank, key[_HASH_AT:])

@@ -35,15 +35,15 @@ _SORTED_TOGETHER = 2000
 and differ by 1.6 % at most.
 """
 _COMPARED = 700
-"""Runs in a slice, of `_MOST_LOOKED_AT` places at most: by cost, runs are compared with those of their slice."""
+"""Runs in a slice, of `_MOST_LOOKED_AT` positions at most: by cost, runs are compared with those of their slice."""
 _REMEMBERED = 1024
 """Totals in memory while the runs of a page are found."""
 _BY_TIME, _BY_COST, _BY_COST_RANK, _TASKS, _REPEATS, _RUNS_BY_TIME, _RUNS_BY_COST = 0, 1, 2, 4, 5, 6, 7
 """Kinds of cursors; 3 was one of earlier versions."""
 _REPEAT: tuple[str, ...] = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
-"""What a record of a repeated tool call holds (`accounting.tools`); other records of tools are shorter."""
+"""The number of values in the record of a repeated tool call (`accounting.tools`); other records are shorter."""
 RowPosition: TypeAlias = tuple[int, int, bytes]
-"""Where a row stands in a list: by what it is ordered, then a rank or a cost, and the hash of its id."""
+"""The position of a row in a list: the order, a rank or a cost, and the hash of its id."""
 
 
 class CursorError(ValueError):
@@ -65,9 +65,9 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows of a list, and how many. `accept` filters, `to_row` makes them; times in ns, `until_ns` excluded.
+    """A selection of rows of a list, and their number.
 
-    With a filter, what belongs to no session or run is no row of the list.
+    `accept` filters, `to_row` makes them; times in ns, `until_ns` excluded. With a filter, what belongs to no session or run is no row of the list.
     """
 
     limit: int = 100
@@ -96,8 +96,8 @@ def sessions(reader: Reader, tenant: bytes, wanted: Wanted) -> Page:
     by_cost = wanted.by_cost
     after = page.after(_BY_COST, _BY_COST_RANK) if by_cost else page.after(_BY_TIME)
     rows = _by_cost(reader, tenant, after) if by_cost else _by_time(reader, tenant, wanted, after)
-    for place, sums in rows:
-        if not page.take(place, *([sums] if sums.labels.get("id") and wanted.accepts(sums) else [])):
+    for position, sums in rows:
+        if not page.take(position, *([sums] if sums.labels.get("id") and wanted.accepts(sums) else [])):
             return page.cut()
     return page.end(reader.sums(session_key(tenant, UNATTRIBUTED)))
 
@@ -109,14 +109,14 @@ def runs(reader: Reader, tenant: bytes, wanted: Wanted, *, all_runs: bool) -> Pa
     when it is looked at: by cost, a slice of those last active is sorted, then the slice before it.
     """
     page = _Filling(tenant, wanted)
-    result = _RunPlaces(reader, tenant, all_runs=all_runs)
+    result = _RunPositions(reader, tenant, all_runs=all_runs)
     if wanted.by_cost:
         return _runs_by_cost(page, result, wanted, lambda: one_run(reader, tenant, UNATTRIBUTED) or Sums())
     after = page.after(_RUNS_BY_TIME)
     for rank, id_hash, totals in result.totals(after and after[1:], wanted):
         for below, sums in enumerate(totals):  # several runs may stand at one place, and come on two pages
-            place = (_RUNS_BY_TIME, rank, id_hash + bytes((0xFF - below,)))
-            if (after is None or place < after) and not page.take(place, *filter(wanted.accepts, [sums])):
+            position = (_RUNS_BY_TIME, rank, id_hash + bytes((0xFF - below,)))
+            if (after is None or position < after) and not page.take(position, *filter(wanted.accepts, [sums])):
                 return page.cut()
         if not page.take((_RUNS_BY_TIME, rank, id_hash + b"\0")):
             return page.cut()
@@ -135,7 +135,7 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
     rows: list[Row] = []
     before = None if after is None else hashed_key(tenant, Table.TASK, after[2])
     scanned = reader.scan(Table.TASK, tenant, within=within, newest_first=True, before=before)
-    for looked_at, (where, record) in enumerate(scanned, 1):
+    for looked_at, (key, record) in enumerate(scanned, 1):
         sums = Sums.unpack(record)
         names = {"session": sums.labels.get("session", ""), "task": sums.labels.get("id", "")}
         names["kind"] = sums.labels.get("kind", "")
@@ -143,7 +143,7 @@ def tasks(reader: Reader, tenant: bytes, wanted: Mapping[str, str], limit: int, 
             model = {"provider": sums.labels.get("provider", ""), "model": sums.labels.get("model", "")}
             rows.append({**names, **model, **spend(sums), "last": time_of(sums.last_ns)})
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
-            return Page(rows, _cursor(tenant, (_TASKS, 0, where[9:])))
+            return Page(rows, _cursor(tenant, (_TASKS, 0, key[9:])))
     return Page(rows, None)
 
 
@@ -161,7 +161,7 @@ def tool_repeats(
     rows: list[Row] = []
     before = None if after is None else hashed_key(tenant, Table.TOOL, after[2])
     scanned = reader.scan(Table.TOOL, tenant, within=within, newest_first=True, before=before)
-    for looked_at, (where, record) in enumerate(scanned, 1):
+    for looked_at, (key, record) in enumerate(scanned, 1):
         values = unpack(record)[2:]
         if len(values) == len(_REPEAT):
             row_of: Row = dict(zip(_REPEAT, values, strict=True))
@@ -169,7 +169,7 @@ def tool_repeats(
             if (session is None or row_of["session"] == bounded_id(session)) and (row_of["loop"] or not loops):
                 rows.append(row_of)
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
-            return Page(rows, _cursor(tenant, (_REPEATS, 0, where[9:])))
+            return Page(rows, _cursor(tenant, (_REPEATS, 0, key[9:])))
     return Page(rows, None)
 
 
@@ -193,13 +193,13 @@ class _Filling:
             raise CursorError("a cursor of another list or order")
         return self._last
 
-    def take(self, place: RowPosition, *totals: Sums) -> bool:
+    def take(self, position: RowPosition, *totals: Sums) -> bool:
         """Add the rows of one place; False where the page is full, and they belong to the next one."""
         full = self._rows and len(self._rows) + len(totals) > self._wanted.limit
         if full or self._looked_at >= _MOST_LOOKED_AT:
             return False
         self._looked_at += 1
-        self._last = place
+        self._last = position
         self._rows += map(self._wanted.to_row, totals)
         return True
 
@@ -271,11 +271,11 @@ def _in_exact_order(
     return (item for item in group if after is None or after[0] != _BY_COST or item[0] < after)
 
 
-def _runs_by_cost(page: _Filling, found: _RunPlaces, wanted: Wanted, unattributed: Callable[[], Sums]) -> Page:
+def _runs_by_cost(page: _Filling, positions: _RunPositions, wanted: Wanted, unattributed: Callable[[], Sums]) -> Page:
     """Fill a page from one slice of runs, the dearest first."""
     after = page.after(_RUNS_BY_COST)
     compared = _Slice() if after is None else _Slice.of_cursor(after[2])
-    for cost, id_hash, sums in sorted(compared.runs(found, wanted), key=itemgetter(0, 1), reverse=True):
+    for cost, id_hash, sums in sorted(compared.runs(positions, wanted), key=itemgetter(0, 1), reverse=True):
         listed = after is not None and (cost, id_hash) >= (after[1], after[2][:_HASH_BYTES])
         if not listed and not page.take((_RUNS_BY_COST, cost, id_hash + compared.as_bytes()), sums):
             return replace(page.cut(), compared_ns=compared.since_ns)
@@ -295,7 +295,7 @@ _EARLIEST: Position = (0, bytes(_HASH_BYTES))
 
 @dataclass(slots=True)
 class _Slice:
-    """The places of runs below `top` and from `bottom` up; where `bottom` is None, as many as are compared at once."""
+    """Positions of runs below `top` and from `bottom` up; where `bottom` is None, as many as are compared at once."""
 
     top: Position = _LATEST
     bottom: Position | None = None
@@ -317,7 +317,7 @@ class _Slice:
         bounds = (self.top,) if self.bottom is None else (self.top, self.bottom)
         return b"".join(rank.to_bytes(_RANK_BYTES, "big") + id_hash for rank, id_hash in bounds)
 
-    def runs(self, found: _RunPlaces, wanted: Wanted) -> Iterator[tuple[int, bytes, Sums]]:
+    def runs(self, positions: _RunPositions, wanted: Wanted) -> Iterator[tuple[int, bytes, Sums]]:
         """Yield the cost, the hash of the id, and the total of each run; at the end both bounds are known.
 
         They stay for later pages, so that no run comes again because others became active. Should very many have come
@@ -327,7 +327,7 @@ class _Slice:
         times = 1 if bottom is None else 2
         compared = 0
         self.bottom = _EARLIEST
-        for looked_at, (rank, id_hash, totals) in enumerate(found.totals(top, wanted)):
+        for looked_at, (rank, id_hash, totals) in enumerate(positions.totals(top, wanted)):
             if before is None and top == _LATEST:
                 self.top = (rank + 1, bytes(_HASH_BYTES))
             full = compared >= times * _COMPARED or looked_at >= times * _MOST_LOOKED_AT
@@ -341,7 +341,7 @@ class _Slice:
 
     @property
     def is_last(self) -> bool:
-        """Return whether nothing stands below it."""
+        """Return whether there is nothing below it."""
         return self.bottom == _EARLIEST
 
     def before(self) -> _Slice:
@@ -366,19 +366,19 @@ class _Remembering:
         self.sums = lru_cache(maxsize=_REMEMBERED)(reader.sums)
 
 
-class _RunPlaces:
-    """Where runs stand among each other: each at the place of that part of it which was active last."""
+class _RunPositions:
+    """The order of runs: each at the position of the part of it that was active last."""
 
     def __init__(self, reader: Reader, tenant: bytes, *, all_runs: bool) -> None:
         self._reader = _Remembering(reader)
         self._tenant = tenant
         self._all = all_runs
-        self._places: dict[str, Position | None] = {}
+        self._positions: dict[str, Position | None] = {}
 
     def totals(self, after: Position | None, wanted: Wanted) -> Iterator[tuple[int, bytes, list[Sums]]]:
-        """Yield positions, from the latest back, with the totals of the runs that stand there, five at most."""
+        """Yield positions, the latest first, with the totals of the runs at each, five at most."""
         for position, run_ids in self._walk(after, wanted):
-            here = [run_id for run_id in run_ids if run_id and self._place_of(run_id) == position]
+            here = [run_id for run_id in run_ids if run_id and self._position_of(run_id) == position]
             result = (one_run(self._reader, self._tenant, run_id) for run_id in here)
             yield *position, [sums for sums in result if sums is not None]
 
@@ -403,7 +403,7 @@ class _RunPlaces:
             yield position, list(run_ids)
 
     def _runs_of(self, session: Sums) -> list[str]:
-        """Return the runs that parts of a session stand under, its own part's first."""
+        """Return the runs that the parts of a session belong to, that of its own part first."""
         decided, _ = run_of_session(session.labels.get("id", ""), self._names)
         return [decided, *sorted(session.named)]
 
@@ -413,41 +413,41 @@ class _RunPlaces:
     def _session_at(self, position: Position) -> Sums:
         return self._reader.sums(hashed_key(self._tenant, Table.SESSION, position[1]))
 
-    def _place_of(self, run_id: str) -> Position | None:
+    def _position_of(self, run_id: str) -> Position | None:
         """Return the latest position of what belongs to a run."""
-        if run_id not in self._places:
-            places = list(self._places_in(run_id))
-            self._places[run_id] = max(places, default=None)
-        return self._places[run_id]
+        if run_id not in self._positions:
+            positions = list(self._positions_in(run_id))
+            self._positions[run_id] = max(positions, default=None)
+        return self._positions[run_id]
 
-    def _places_in(self, run_id: str) -> Iterator[Position]:
-        where = run_key(self._tenant, run_id)
-        if self._reader.get(where) is not None:
-            yield ranks_of(self._reader.sums(where))[0], where[9:]
+    def _positions_in(self, run_id: str) -> Iterator[Position]:
+        key = run_key(self._tenant, run_id)
+        if self._reader.get(key) is not None:
+            yield ranks_of(self._reader.sums(key))[0], key[9:]
         for session_id in sessions_under(self._reader, self._tenant, run_id, most=None) or ():
-            where = session_key(self._tenant, session_id)
-            session = self._reader.sums(where)
+            key = session_key(self._tenant, session_id)
+            session = self._reader.sums(key)
             last, _, grouped, _ = ranks_of(session)
             if session.labels.get("id") and (grouped or self._all) and run_id in self._runs_of(session):
-                yield last, where[9:]
+                yield last, key[9:]
 
     def _names(self, session_id: str) -> tuple[set[str], str]:
         return named_by(self._reader.sums(session_key(self._tenant, session_id)))
 
 
-def _cursor(tenant: bytes, place: RowPosition) -> str:
-    kind, rank, id_hash = place
+def _cursor(tenant: bytes, position: RowPosition) -> str:
+    kind, rank, id_hash = position
     return urlsafe_b64encode(pack([kind, str(rank), id_hash, tenant])).decode().rstrip("=")
 
 
 def _read_cursor(tenant: bytes, text: str) -> RowPosition:
     try:
         kind, rank, id_hash, given_for = unpack(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        place = (int(kind), int(rank), bytes(id_hash))
+        position = (int(kind), int(rank), bytes(id_hash))
     except (ValueError, TypeError, UnpackException) as error:
         raise CursorError("not a cursor that an answer gave") from error
-    if not 0 <= place[1] < 1 << 128:
+    if not 0 <= position[1] < 1 << 128:
         raise CursorError("not a cursor that an answer gave")
     if given_for != tenant:
         raise CursorError("a cursor of another tenant")
-    return place
+    return position

@@ -119,7 +119,7 @@ def days(reader: Reader, tenant: bytes, since: int = 0) -> list[Row]:
 _KEPT = 4096
 """Sums of days and models that are kept from one list to the next: a few MB."""
 Group: TypeAlias = tuple[int, str, str]
-"""A day, a provider and a model; 0 or empty for what is not told apart."""
+"""A day, a provider and a model; 0 or empty where sums are not by it."""
 
 
 class Days:
@@ -143,7 +143,7 @@ class Days:
     def by(self, what: str, most: int | None = None) -> list[Row]:
         """Return sums by `model` (the dearest first), `day` or `day_model` (in order).
 
-        Of more than `most` the dearest are told apart, the latest of days; the last row then has the others.
+        Of more than `most` the dearest (of days the latest) have a row, and the last row has all others.
         """
         groups, others = self._groups(what, most)
         rows = [{**_names_of(what, group), **spend(sums), **_speed(sums)} for group, sums in groups]
@@ -172,7 +172,7 @@ class Days:
         return _sorted(what, groups), None
 
     def _dearest(self, what: str, most: int) -> tuple[list[tuple[Group, Sums]], Sums]:
-        """Return the groups to be told apart, and the others as one: two passes, in little memory."""
+        """Return the groups with a row of their own, and the others as one: two passes, in little memory."""
         costs: dict[Group, Pico] = {}
         for group, sums in self._grouped(what):
             costs[group] = costs.get(group, 0) + sums.cost
@@ -272,9 +272,9 @@ def total(reader: Reader, tenant: bytes) -> Row:
 
 
 def gone(reader: Reader, tenant: bytes, since: int = 0, until: int | None = None) -> tuple[Row, list[Row]]:
-    """Return what sessions had spent that are no longer told apart: the whole, and a row a UTC day and project.
+    """Return the sums of sessions that were removed: in all, and by UTC day and project.
 
-    They gave way to `state.retention.sessions` or to the size of the ledger; their sums are in the unattributed. The
+    They were removed by `state.retention.sessions` or by the size of the ledger; their sums are in the unattributed. The
     day is that of their last arrival, from `since` to `until` (days since 1970), both included.
     """
     whole, rows = Sums(), list[Row]()
@@ -311,7 +311,7 @@ def _ordered(totals: Iterable[Sums]) -> list[Row]:
 
 
 LEAST_COST: Pico = USD // 20
-"""What an agent spends at least to be looked at: 0.05 USD."""
+"""The least spend of an agent that is a candidate: 0.05 USD."""
 PREMIUM_OUTPUT: Pico = 20 * USD
 """List price of a million output tokens from which on a model is a premium one."""
 LITTLE_OUTPUT, FEW_TOOLS = 2_000, 5

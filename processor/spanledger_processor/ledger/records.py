@@ -36,7 +36,7 @@ _ORDER: dict[type[Any], tuple[str, ...]] = {
 
 
 class _Shape:
-    """How one dataclass is written and read."""
+    """The codec of one dataclass."""
 
     def __init__(self, cls: type[Any]) -> None:
         order = _ORDER[cls]
@@ -75,7 +75,7 @@ class _Shape:
 
 _DECISION = _Shape(Decision)
 DECISION_VALUES: tuple[str, ...] = _DECISION._names
-"""What the values of a decision's record are, in their order."""
+"""The fields of a decision's record, in their order."""
 
 
 def pack_decision(decision: Decision, digest: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Records that have served their time, in small slices.
+"""Removal of expired records, in small slices.
 
 Short-lived records (traces, tool counts) stand in rows of `Table.DUE`, by arrival, as index rows do themselves. Totals
 of sessions, runs and tasks are found by going round their tables. A record carries its latest arrival as its second
@@ -39,7 +39,7 @@ _CROWDING = 1.1
 
 _TOTALS = (Table.SESSION, Table.RUN, Table.TASK, Table.LINK, Table.DIMENSION, Table.PART, Table.BUDGET)
 _PROJECTS_A_DAY = 64
-"""Projects of sessions that are gone which are told apart, by day."""
+"""The most projects of removed sessions that have sums of their own, for each day."""
 _NAMELESS = (Table.SESSION, Table.RUN)
 """What is taken from these is added to what belongs to no session (run), so that the sums of the ledger stay true."""
 
@@ -76,8 +76,8 @@ def is_due(txn: lmdb.Transaction[bytes], before_ms: int) -> bool:
 
 def _forget_index(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> int:
     rows = _index_before(txn, before_ms, limit)
-    for where in rows:
-        txn.delete(where)
+    for key in rows:
+        txn.delete(key)
     return len(rows)
 
 
@@ -104,13 +104,13 @@ def _rows_before(txn: lmdb.Transaction[bytes], before_ms: int, limit: int) -> li
     return rows
 
 
-def _forget(txn: lmdb.Transaction[bytes], where: Key, arrival_ms: int) -> None:
-    record = txn.get(where)
+def _forget(txn: lmdb.Transaction[bytes], key: Key, arrival_ms: int) -> None:
+    record = txn.get(key)
     if record is None or _arrival_ms(record) > arrival_ms:
         return
-    txn.delete(where)
-    if where[0] == Table.TRACE and where[TRACE_PREFIX:] == _HEAD:
-        _forget_segments(txn, where[:TRACE_PREFIX])
+    txn.delete(key)
+    if key[0] == Table.TRACE and key[TRACE_PREFIX:] == _HEAD:
+        _forget_segments(txn, key[:TRACE_PREFIX])
 
 
 def _forget_segments(txn: lmdb.Transaction[bytes], prefix: bytes) -> None:
@@ -138,8 +138,8 @@ class Sweep:
         """Look at `limit` records more; true when the round is complete."""
         with txn.cursor() as cursor:
             idle, end = self._look(cursor, before_ms, limit)
-        for where, record in idle:
-            self.removed += _retire(txn, where, record)
+        for key, record in idle:
+            self.removed += _retire(txn, key, record)
         if end is not None:
             self._next = end
             return False
@@ -162,17 +162,17 @@ class Sweep:
         return idle, None
 
 
-def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> bool:
+def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
     """Remove a total; what a session or a run spent belongs to none from then on, what a value did to the others."""
-    table, tenant = Table(where[0]), where[1:9]
+    table, tenant = Table(key[0]), key[1:9]
     if table == Table.DIMENSION:
-        return _join_others(txn, [(where, Sums.unpack(record))]) > 0
+        return _join_others(txn, [(key, Sums.unpack(record))]) > 0
     nameless = unattributed_key(tenant, table)
-    if where == nameless:
+    if key == nameless:
         return False
     if table in _NAMELESS:
         gone = Sums.unpack(record)
-        for row in rows_at(where, ranks_of(gone)):
+        for row in rows_at(key, ranks_of(gone)):
             txn.delete(row)
         arrival_ms, gone.arrival_ms, gone.told_ns = gone.arrival_ms, 0, 0
         project = gone.labels.get("project", "")
@@ -181,7 +181,7 @@ def _retire(txn: lmdb.Transaction[bytes], where: Key, record: bytes) -> bool:
         if table == Table.SESSION:
             gone.sessions, gone.elsewhere = 1, None
             _add(txn, *_gone(txn, tenant, arrival_ms // MS_PER_DAY, project), gone)
-    txn.delete(where)
+    txn.delete(key)
     return True
 
 
@@ -192,30 +192,30 @@ def _gone(txn: lmdb.Transaction[bytes], tenant: bytes, day: int, project: str) -
     of_day, labels = gone_key(tenant, day, ""), {"day": str(day)}
     if not project:
         return of_day, labels
-    where = gone_key(tenant, day, project)
-    if txn.get(where) is None:
+    key = gone_key(tenant, day, project)
+    if txn.get(key) is None:
         with txn.cursor() as cursor:
-            there = cursor.set_range(where[:PREFIX])
+            there = cursor.set_range(key[:PREFIX])
             for _ in range(_PROJECTS_A_DAY):
-                if not there or not cursor.key().startswith(where[:PREFIX]):
+                if not there or not cursor.key().startswith(key[:PREFIX]):
                     break
                 there = cursor.next()
             else:
                 return of_day, labels
-    return where, {**labels, "project": project}
+    return key, {**labels, "project": project}
 
 
 def _join_others(txn: lmdb.Transaction[bytes], values: list[tuple[Key, Sums]]) -> int:
-    """Let values of dimensions be told apart no longer: what they spent goes to the others of their day."""
+    """Merge values of dimensions into the sum of all others of their day."""
     joined: dict[tuple[bytes, str, str], Sums] = {}
     gone = 0
-    for where, sums in values:
-        tenant, name, day = where[1:9], sums.labels.get("dimension", ""), sums.labels.get("day", "0")
-        if where == dimension_key(tenant, name, int(day), None):
+    for key, sums in values:
+        tenant, name, day = key[1:9], sums.labels.get("dimension", ""), sums.labels.get("day", "0")
+        if key == dimension_key(tenant, name, int(day), None):
             continue
         sums.labels = {}
         joined.setdefault((tenant, name, day), Sums()).add(sums)
-        txn.delete(where)
+        txn.delete(key)
         gone += 1
     for (tenant, name, day), sums in joined.items():
         _add(txn, dimension_key(tenant, name, int(day), None), {"dimension": name, "day": day}, sums)
@@ -250,17 +250,17 @@ class Narrowing:
 
 def narrow(txn: lmdb.Transaction[bytes], rows: list[KeyAndRecord]) -> int:
     """Let those of a day's values that spent the least join the others, and return how many they were."""
-    values = [(where, Sums.unpack(record)) for where, record in rows]
+    values = [(key, Sums.unpack(record)) for key, record in rows]
     values.sort(key=lambda item: (item[1].cost, item[1].calls, item[1].tool_calls, item[0]))
     return _join_others(txn, values[:-VALUES_KEPT])
 
 
-def _add(txn: lmdb.Transaction[bytes], where: Key, labels: dict[str, str], sums: Sums) -> None:
-    stored = txn.get(where)
+def _add(txn: lmdb.Transaction[bytes], key: Key, labels: dict[str, str], sums: Sums) -> None:
+    stored = txn.get(key)
     total = Sums() if stored is None else Sums.unpack(stored)
     total.add(sums)
     total.labels = {**labels, **total.labels}
-    txn.put(where, total.pack())
+    txn.put(key, total.pack())
 
 
 def oldest_tenth(txn: lmdb.Transaction[bytes], draw: Random, tenant: bytes = b"") -> int:
@@ -298,7 +298,7 @@ def _tenants(txn: lmdb.Transaction[bytes], table: Table, most: int) -> list[byte
 
 
 def _count(txn: lmdb.Transaction[bytes], prefix: bytes) -> int:
-    """Return about how many keys begin so. The hashes behind it are spread evenly: the first few tell how densely."""
+    """Return about how many keys have a prefix. Hashes behind it are spread evenly: the first few show how densely."""
     with txn.cursor() as cursor:
         more, result, last = cursor.set_range(prefix), 0, prefix
         while more and result < _COUNTED and cursor.key().startswith(prefix):
@@ -333,10 +333,10 @@ def fold_days(txn: lmdb.Transaction[bytes], before: int, limit: int) -> int:
             if sums.labels.get("model") != OTHER_MODELS and int(sums.labels.get("day", "0")) < before:
                 folded.append((cursor.key(), sums))
             more = cursor.next()
-    for where, sums in folded:
+    for key, sums in folded:
         day = int(sums.labels.get("day", "0"))
         labels = {"day": str(day), "provider": "", "model": OTHER_MODELS}
         sums.labels, sums.models = {}, {OTHER_MODELS: sums.cost} if sums.cost else {}
-        _add(txn, day_key(where[1:9], day, "", OTHER_MODELS), labels, sums)
-        txn.delete(where)
+        _add(txn, day_key(key[1:9], day, "", OTHER_MODELS), labels, sums)
+        txn.delete(key)
     return len(folded)

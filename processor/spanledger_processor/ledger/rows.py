@@ -19,10 +19,10 @@ NOTES = {
     "per-session-aggregate": "an aggregate is what a file says of a session so far: no per-call or per-tool detail",
     "cost-only": "of some only the cost is known, not the usage",
 }
-"""What a reader should know of counted spans that are no single model calls, by granularity."""
+"""Notes on counted spans that are no single model calls, by granularity."""
 
 _SHORT_ID = 12
-"""Characters of an id by which people tell sessions apart."""
+"""Characters of an id in the label of a session."""
 
 
 def usd(amount: Pico) -> float:
@@ -62,7 +62,7 @@ def granularities(sums: Sums) -> dict[str, int]:
 
 
 def note(kinds: Mapping[str, int]) -> str:
-    """Return what a reader should know of spans of these granularities; empty where all are single model calls."""
+    """Return the note on spans of these granularities; empty where all are single model calls."""
     return "; ".join(text for name, text in NOTES.items() if kinds.get(name))
 
 

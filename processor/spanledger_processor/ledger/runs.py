@@ -22,7 +22,7 @@ NAMES, SPAWNED, INSTANCE = b"names", b"spawned", b"instance"
 
 _NONE: Mapping[tuple[bytes, str], Iterable[str]] = MappingProxyType({})
 _MOST_ABOVE = 64
-"""Sessions looked at above one; who spawned whom comes from the network and may form a ring."""
+"""The most ancestors of a session that are visited; the links come from the network and may form a cycle."""
 _MOST_SESSIONS = 1024
 """Sessions of one run that are added up while its spans are accounted for."""
 
@@ -53,11 +53,11 @@ def run_of_session(session_id: str, look: Callable[[str], tuple[set[str], str]])
 
 
 def linked(reader: Reader, tenant: bytes, kind: bytes, identifier: str) -> Iterator[str]:
-    """Yield the sessions that stand behind a run (`NAMES`) or a session (`SPAWNED`)."""
+    """Yield the sessions that name a run (`NAMES`) or that a session spawned (`SPAWNED`)."""
     above = kind + id_bytes(bounded_id(identifier))
-    for where, record in reader.scan(Table.LINK, tenant, within=near(above)):
+    for key, record in reader.scan(Table.LINK, tenant, within=near(above)):
         session_id = unpack(record)[2]
-        if where == link_key(tenant, kind, identifier, session_id):
+        if key == link_key(tenant, kind, identifier, session_id):
             yield session_id
 
 
@@ -69,22 +69,22 @@ def sessions_under(
     *,
     most: int | None = _MOST_SESSIONS,
 ) -> list[str] | None:
-    """Return the sessions whose own part may stand under a run; None if they are more than `most`.
+    """Return the sessions whose own part may belong to a run; None if they are more than `most`.
 
     `new` are links that are not stored yet.
     """
     run_id = bounded_id(run_id)
-    found = dict.fromkeys([run_id, *linked(reader, tenant, NAMES, run_id), *new.get((NAMES, run_id), ())])
-    waiting = list(found)
+    sessions = dict.fromkeys([run_id, *linked(reader, tenant, NAMES, run_id), *new.get((NAMES, run_id), ())])
+    waiting = list(sessions)
     while waiting:
         above = waiting.pop()
         for session_id in (*linked(reader, tenant, SPAWNED, above), *new.get((SPAWNED, above), ())):
-            if session_id not in found:
-                found[session_id] = None
+            if session_id not in sessions:
+                sessions[session_id] = None
                 waiting.append(session_id)
-        if most is not None and len(found) > most:
+        if most is not None and len(sessions) > most:
             return None
-    return list(found)
+    return list(sessions)
 
 
 def all_runs(reader: Reader, tenant: bytes) -> dict[str, Sums]:
@@ -125,18 +125,18 @@ def one_run(reader: Reader, tenant: bytes, run_id: str) -> Sums | None:
 
 
 def sessions_of_run(reader: Reader, tenant: bytes, run_id: str, most: int) -> tuple[list[Sums], int]:
-    """Return the sessions of which some part stands under a run, by first activity, and how many more there are."""
+    """Return the sessions of which some part belongs to a run, by first activity, and how many more there are."""
     run_id = bounded_id(run_id)
-    found: list[Sums] = []
+    rows: list[Sums] = []
     for session_id in (sessions_under(reader, tenant, run_id, most=None) or ()) if run_id else ():
         session = reader.sums(session_key(tenant, session_id))
         if not session.spans:
             continue
         decided, _ = run_of_session(session_id, lambda asked: named_by(reader.sums(session_key(tenant, asked))))
         if decided == run_id or run_id in session.named:
-            found.append(session)
-    found.sort(key=lambda session: (session.first_ns, session.labels.get("id", "")))
-    return found[:most], max(0, len(found) - most)
+            rows.append(session)
+    rows.sort(key=lambda session: (session.first_ns, session.labels.get("id", "")))
+    return rows[:most], max(0, len(rows) - most)
 
 
 def named_by(session: Sums) -> tuple[set[str], str]:

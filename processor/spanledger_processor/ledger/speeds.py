@@ -30,16 +30,16 @@ def speeds_of(duration_ns: int, first_token_ns: int, output: int) -> list[int]:
     return result
 
 
-def _bucket(what: int, milli: float) -> int:
+def _bucket(kind: int, milli: float) -> int:
     """Return the bucket of a number of thousandths: ms, or tokens in 1,000 s."""
-    return what * _BUCKETS + min(int(_STEPS * log2(milli)), _BUCKETS - 1) if milli > 1 else what * _BUCKETS
+    return kind * _BUCKETS + min(int(_STEPS * log2(milli)), _BUCKETS - 1) if milli > 1 else kind * _BUCKETS
 
 
 def percentiles(speeds: Mapping[int, int]) -> dict[str, Any]:
     """Return calls and percentiles of what is known: seconds, and output tokens a second; nothing if nothing is."""
     rows = {}
-    for what, name in ((_DURATION, "duration_s"), (_FIRST_TOKEN, "first_token_s"), (_RATE, "output_tokens_per_s")):
-        counts = sorted((bucket, calls) for bucket, calls in speeds.items() if bucket // _BUCKETS == what)
+    for kind, name in ((_DURATION, "duration_s"), (_FIRST_TOKEN, "first_token_s"), (_RATE, "output_tokens_per_s")):
+        counts = sorted((bucket, calls) for bucket, calls in speeds.items() if bucket // _BUCKETS == kind)
         total = sum(calls for _, calls in counts)
         if total > 0:
             rows[name] = {"calls": total, **{f"p{share}": _at(counts, total, share) for share in _PERCENTILES}}

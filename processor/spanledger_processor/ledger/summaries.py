@@ -1,7 +1,7 @@
-"""Sessions that have ended, to be summed up once: those that were closed, and those that went stale.
+"""Sessions that have ended, closed or stale, and whose summary is due.
 
-A session is watched from its first span on, where that is configured (`Sums.told_ns`). Once its summary was told, it is
-told again only if the session went on and ended anew.
+A session is watched from its first span on, where that is configured (`Sums.told_ns`). Once its summary was sent, it
+is sent again only if the session went on and ended again.
 """
 
 from __future__ import annotations
@@ -26,26 +26,26 @@ _LOOKED_AT = 2000
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A session that has ended, where its totals stand, and its last activity."""
+    """A session that has ended, with the key of its totals and its last activity."""
 
     tenant: bytes
-    where: Key
+    key: Key
     id: str
     last_ns: int
     sums: Sums
 
 
 def ended(reader: Reader, lifecycle: Lifecycle, now_ns: int, quiet_ns: int) -> Iterator[Ended]:
-    """Yield sessions that are closed or stale, of which nothing came for `quiet_ns`, and whose summary is not told."""
-    for tenant, where in islice(untold(reader, untold_until(now_ns - lifecycle.idle_ns)), _LOOKED_AT):
-        sums = reader.sums(where)
+    """Yield sessions that are closed or stale, of which nothing came for `quiet_ns`, and whose summary is due."""
+    for tenant, key in islice(untold(reader, untold_until(now_ns - lifecycle.idle_ns)), _LOOKED_AT):
+        sums = reader.sums(key)
         quiet = now_ns - sums.arrival_ms * NS_PER_MS >= quiet_ns
         if quiet and lifecycle.state(sums, now_ns) in ("closed", "stale"):
-            yield Ended(tenant, where, sums.labels.get("id", ""), sums.last_ns, sums)
+            yield Ended(tenant, key, sums.labels.get("id", ""), sums.last_ns, sums)
 
 
 def active_lately(reader: Reader, tenant: bytes, since_ns: int) -> Iterator[Key]:
-    """Yield where the totals of sessions stand whose last activity was at `since_ns` or later, latest first."""
+    """Yield the keys of the totals of sessions whose last activity was at `since_ns` or later, latest first."""
     for position in islice(walk(reader, tenant, Table.SESSION, Order.LAST), _LOOKED_AT):
         if position[0] < time_rank(since_ns):
             return
@@ -53,13 +53,13 @@ def active_lately(reader: Reader, tenant: bytes, since_ns: int) -> Iterator[Key]
 
 
 def mark_told(unit: Unit, sessions: Iterable[Ended], now_ns: int) -> None:
-    """Note in the ledger that the summaries of these sessions were told."""
-    there = {one.where: Sums(told_ns=one.last_ns) for one in sessions if unit.get(one.where) is not None}
+    """Store in the ledger that the summaries of these sessions were sent."""
+    there = {one.key: Sums(told_ns=one.last_ns) for one in sessions if unit.get(one.key) is not None}
     unit.apply(Changes(add=there), now_ns)
 
 
 def summary(reader: Reader, one: Ended, lifecycle: Lifecycle, now_ns: int) -> Row | None:
-    """Return what is told of a session: the row of `queries.session`, its `run_id` and the tenant's name."""
+    """Return the summary of a session: the row of `queries.session`, its `run_id` and the tenant's name."""
     row = session(reader, one.tenant, one.id, lifecycle, now_ns)
     if row is None:
         return None

@@ -1,7 +1,7 @@
 """Warnings: of a session in which much fails or that suddenly costs more, and of a day in which much has no price.
 
-Each is told once, of a session or of a tenant and UTC day, in the way of a budget's threshold (`budgets.Crossing`), and
-follows from the ledger's own sums: a restart in between changes nothing.
+Each is sent once for a session, or for a tenant and UTC day, like a budget's threshold (`budgets.Crossing`). It is
+derived from the ledger's sums, so a restart changes nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _EARLIER = 4
 
 @dataclass(frozen=True, slots=True)
 class WarningRules:
-    """When it is warned; a rule that is None is off.
+    """The thresholds of warnings; a rule that is None is off.
 
     `failure_rate`: percent of a session's spans that failed, and failed spans at least. `unpriced_share`: percent of a
     day's calls without a price, and calls at least. `cost_rise`: how many times as much as usual a session spends, and
@@ -93,7 +93,7 @@ def of_day(rules: WarningRules, reader: Reader, tenant: bytes, day: int, now_ns:
 
 
 def warning_row(crossing: Crossing) -> Row:
-    """Return a warning as an answer tells it."""
+    """Return a warning as a row of an answer."""
     row: Row = {"warning": crossing.warning, "session": crossing.value or None, "day": crossing.since or None}
     if crossing.warning == COST_RISE:
         row |= {"cost_usd_exact": exact_usd(crossing.used), "usual_usd_exact": exact_usd(crossing.amount)}

@@ -36,7 +36,7 @@ class ReopeningStore:
     """Holds the store that can be used now, or the reason why there is none."""
 
     def __init__(self, open_store: Callable[[], Store], available: Callable[[bool], None]) -> None:
-        """Open the store; `available` is told whenever it comes or goes.
+        """Open the store; `available` is called whenever that changes.
 
         Raises:
             StateLockedError: another process writes to it, which does not pass with waiting.
@@ -131,7 +131,7 @@ gets fewer and larger commits. Nobody waits for works that might come.
 _MOST_WAITING = 32_768
 """More than the receivers take in at once."""
 _PATIENCE_S = 5.0
-"""How long a commit may take to be written before works stop waiting: a disk that hangs must not hold up the data."""
+"""Seconds that works wait for a commit to be written: a disk that hangs must not hold up the data."""
 _WORK_PATIENCE_S = 20.0
 """How long one work may compute, and read. Works are small (the handler splits large requests): only a disk that hangs
 takes so long.
@@ -144,7 +144,7 @@ _MAINTAIN_AGAIN_S = 0.02
 
 
 class Observer(Protocol):
-    """What telemetry wants to know of the writer; called on its thread."""
+    """The events of the writer that telemetry counts; called on its thread."""
 
     def committed(self, seconds: float, works: int, usage: StoreUsage) -> None:
         """So many works landed in one commit; `seconds` with all that they did."""
@@ -190,9 +190,9 @@ class LedgerWriter:
         self._next_maintenance = 0.0
         self._collect_s = _COLLECT_S[0]
         self._begun = math.inf
-        """When the commit that is going on began."""
+        """The beginning of the commit under way."""
         self._patience_ends = math.inf
-        """When the work or the write that is going on has taken too long."""
+        """The deadline of the work or write under way."""
         self._thread = Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
