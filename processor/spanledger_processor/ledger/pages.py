@@ -67,7 +67,8 @@ class Page:
 class Wanted:
     """A selection of rows of a list, and their number.
 
-    `accept` filters, `to_row` makes them; times in ns, `until_ns` excluded. With a filter, what belongs to no session or run is no row of the list.
+    `accept` filters, `to_row` makes them; times in ns, `until_ns` excluded. With a filter, what belongs to no session
+    or run is no row of the list.
     """
 
     limit: int = 100

@@ -274,8 +274,8 @@ def total(reader: Reader, tenant: bytes) -> Row:
 def gone(reader: Reader, tenant: bytes, since: int = 0, until: int | None = None) -> tuple[Row, list[Row]]:
     """Return the sums of sessions that were removed: in all, and by UTC day and project.
 
-    They were removed by `state.retention.sessions` or by the size of the ledger; their sums are in the unattributed. The
-    day is that of their last arrival, from `since` to `until` (days since 1970), both included.
+    Retention or the size of the ledger removed them; their sums are in the unattributed. The day is that of their last
+    arrival, from `since` to `until` (days since 1970), both included.
     """
     whole, rows = Sums(), list[Row]()
     found = ((int(sums.labels.get("day", "0")), sums) for sums in _gone(reader, tenant))
