@@ -23,4 +23,4 @@ def test_the_page_has_every_dialect_and_every_odd_cost() -> None:
 
 
 def test_every_dialect_has_a_place_of_its_own() -> None:
-    assert len({(dialect.place, dialect.rank) for dialect in DIALECTS}) == len(DIALECTS)
+    assert len({(dialect.precedence, dialect.rank) for dialect in DIALECTS}) == len(DIALECTS)

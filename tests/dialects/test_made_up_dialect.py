@@ -24,7 +24,7 @@ from spanledger_processor.dialects.vendors.otel import OTEL
 ACME = replace(
     OTEL,
     name="acme",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=99,
     about="Acme's tracer",
     detection=Detection(keys=("acme.call.kind",)),

@@ -213,7 +213,7 @@ def _logs() -> str:
 
 
 def _event(event: LogEvent) -> str:
-    condition = "".join(f" with `{key}` = `{value}`" for key, value in event.where.items())
+    condition = "".join(f" with `{key}` = `{value}`" for key, value in event.condition.items())
     identity = _code((*event.request_id, *event.call_id)) or _code(event.identity)
     return (
         f"| {event.client} | {_code(event.names)}{condition} | `{event.operation}` | {_code(event.session)} |"

@@ -122,7 +122,7 @@ def _by_convention(record: LogView, group: ScopeGroup) -> _LoggedCall | None:
 
 def _by_table(event: LogEvent, record: LogView) -> _LoggedCall | None:
     attributes = record.attributes
-    if any(text(attributes.get(key)) != value for key, value in event.where.items()):
+    if any(text(attributes.get(key)) != value for key, value in event.condition.items()):
         return None
     read = call_of(event, attributes)
     if read is None:

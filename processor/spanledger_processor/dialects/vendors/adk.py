@@ -39,7 +39,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 ADK = replace(
     OTEL,
     name="adk",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=3,
     about="Google Agent Development Kit",
     detection=Detection(

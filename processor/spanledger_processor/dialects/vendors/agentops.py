@@ -21,7 +21,7 @@ from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL, PROPOSE
 AGENTOPS = replace(
     OTEL,
     name="agentops",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=8,
     about="AgentOps SDK",
     detection=Detection(

@@ -11,7 +11,7 @@ from spanledger_processor.dialects.vendors.otel import OTEL
 ANTHROPIC = replace(
     OTEL,
     name="anthropic",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=8,
     about="Anthropic SDK and API spans",
     detection=Detection(

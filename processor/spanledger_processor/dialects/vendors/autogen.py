@@ -52,7 +52,7 @@ def _identity(view: ScopedSpan, call: Call) -> None:
 
 AUTOGEN = Dialect(
     name="autogen",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=13,
     about="AutoGen (autogen-core's runtime)",
     detection=Detection(scopes=("autogen ",), requires=("sender_agent_type", "recipient_agent_type")),

@@ -37,7 +37,7 @@ def provider(view: ScopedSpan, call: Call) -> None:
 
 CLAUDE_CODE = Dialect(
     name="claude_code",
-    place=Precedence.CODING_AGENT,
+    precedence=Precedence.CODING_AGENT,
     rank=1,
     about="Claude Code spans (CLAUDE_CODE_ENHANCED_TELEMETRY_BETA)",
     detection=Detection(names=("claude_code.",)),

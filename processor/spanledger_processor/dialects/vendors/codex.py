@@ -33,7 +33,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 CODEX = replace(
     OTEL,
     name="codex",
-    place=Precedence.CODING_AGENT,
+    precedence=Precedence.CODING_AGENT,
     rank=2,
     about="OpenAI Codex CLI spans",
     detection=Detection(
@@ -81,7 +81,7 @@ LOG_EVENTS = (
         client="codex",
         names=("codex.sse_event",),
         operation="chat",
-        where={"event.kind": "response.completed"},
+        condition={"event.kind": "response.completed"},
         model=("model", "slug"),
         fixed_provider="openai",
         session=("conversation.id",),

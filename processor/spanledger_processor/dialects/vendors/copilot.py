@@ -24,7 +24,7 @@ def _seller(_: ScopedSpan, call: Call) -> None:
 COPILOT = replace(
     OTEL,
     name="copilot",
-    place=Precedence.CODING_AGENT,
+    precedence=Precedence.CODING_AGENT,
     rank=4,
     about="GitHub Copilot in VS Code and Copilot CLI",
     detection=Detection(

@@ -11,7 +11,7 @@ from spanledger_processor.dialects.vendors.otel import OTEL
 DDTRACE = replace(
     OTEL,
     name="ddtrace",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=12,
     about="Datadog ddtrace, OpenTelemetry bridge",
     detection=Detection(keys=("gen_ai.usage.cache_write_input_tokens", "gen_ai.usage.reasoning_output_tokens")),

@@ -48,7 +48,7 @@ def _own_arguments(_: ScopedSpan, call: Call) -> None:
 GEMINI_CLI = replace(
     OTEL,
     name="gemini_cli",
-    place=Precedence.CODING_AGENT,
+    precedence=Precedence.CODING_AGENT,
     rank=3,
     about="Gemini CLI and Qwen Code spans",
     detection=Detection(scopes=("gemini-cli", "qwen-code"), requires=("gen_ai.operation.name",)),

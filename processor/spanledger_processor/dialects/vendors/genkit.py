@@ -52,7 +52,7 @@ of its own tools (@genkit-ai/compat-oai 1.42.0 and google-genai 1.42.0: `raw`, `
 
 GENKIT = Dialect(
     name="genkit",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=2,
     about="Genkit (JavaScript, Go, Python)",
     detection=Detection(keys=("genkit:type", "genkit:metadata:subtype")),

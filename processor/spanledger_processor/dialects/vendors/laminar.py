@@ -22,7 +22,7 @@ from spanledger_processor.dialects.vendors.otel import OTEL
 LAMINAR = replace(
     OTEL,
     name="laminar",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=10,
     about="Laminar SDKs",
     detection=Detection(keys=("lmnr.span.type",)),

@@ -174,7 +174,7 @@ def _plus(one: int | None, other: int | None) -> int | None:
 
 LANGFUSE = Dialect(
     name="langfuse",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=5,
     about="Langfuse SDKs, Python and JavaScript",
     detection=Detection(keys=("langfuse.observation.type",)),

@@ -59,7 +59,7 @@ _METADATA = "langsmith.metadata.usage_metadata"
 LANGSMITH = replace(
     OTEL,
     name="langsmith",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=6,
     about="LangSmith SDK, exporting OpenTelemetry",
     detection=Detection(keys=("langsmith.span.kind",)),

@@ -101,7 +101,7 @@ def _tool_fees(view: ScopedSpan, call: Call) -> None:
 LITELLM = replace(
     OTEL,
     name="litellm",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=9,
     about="LiteLLM, library and proxy",
     detection=Detection(

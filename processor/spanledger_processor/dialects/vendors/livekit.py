@@ -30,7 +30,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 LIVEKIT = replace(
     OTEL,
     name="livekit",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=11,
     about="LiveKit Agents",
     detection=Detection(

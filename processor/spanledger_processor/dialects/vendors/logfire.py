@@ -45,7 +45,7 @@ def _streamed(view: ScopedSpan, call: Call) -> None:
 LOGFIRE = replace(
     OTEL,
     name="logfire",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=6,
     about="Logfire's integrations for OpenAI and Anthropic",
     detection=Detection(

@@ -11,7 +11,7 @@ from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL
 LOONGSUITE = replace(
     OTEL,
     name="loongsuite",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=10,
     about="Alibaba LoongSuite agents",
     detection=Detection(keys=("gen_ai.span.kind",)),

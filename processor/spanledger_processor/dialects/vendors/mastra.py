@@ -44,7 +44,7 @@ def _names_in_body(view: ScopedSpan, call: Call) -> None:
 MASTRA = replace(
     OTEL,
     name="mastra",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=4,
     about="Mastra (@mastra/otel-exporter)",
     detection=Detection(keys=("mastra.span.type",), scopes=("@mastra/",), requires=("gen_ai.operation.name",)),

@@ -68,7 +68,7 @@ def _langchain(view: ScopedSpan, call: Call) -> None:
 
 MLFLOW = Dialect(
     name="mlflow",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=7,
     about="MLflow tracing",
     detection=Detection(keys=("mlflow.spanType",)),

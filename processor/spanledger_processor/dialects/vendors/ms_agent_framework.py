@@ -11,7 +11,7 @@ from spanledger_processor.dialects.vendors.otel import OTEL
 MS_AGENT_FRAMEWORK = replace(
     OTEL,
     name="ms_agent_framework",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=5,
     about="Microsoft Agent Framework, Semantic Kernel, Microsoft.Extensions.AI",
     detection=Detection(

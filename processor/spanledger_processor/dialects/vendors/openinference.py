@@ -57,7 +57,7 @@ def _without_caches(view: ScopedSpan, call: Call) -> None:
 
 OPENINFERENCE = Dialect(
     name="openinference",
-    place=Precedence.CONVENTION,
+    precedence=Precedence.CONVENTION,
     rank=1,
     about="OpenInference (Arize Phoenix and AX), Python and JavaScript",
     detection=Detection(keys=("openinference.span.kind", *TOKENS.input, *TOKENS.output)),

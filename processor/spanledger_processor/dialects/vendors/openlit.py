@@ -42,7 +42,7 @@ def _langchain(view: ScopedSpan, call: Call) -> None:
 OPENLIT = replace(
     OTEL,
     name="openlit",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=7,
     about="OpenLIT SDKs",
     detection=Detection(

@@ -107,7 +107,7 @@ def unwrapped(value: Mapping[str, Any], given: Any) -> Any:
 OPENLLMETRY = replace(
     OTEL,
     name="openllmetry",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=11,
     about="OpenLLMetry (Traceloop), Python and JavaScript",
     detection=Detection(

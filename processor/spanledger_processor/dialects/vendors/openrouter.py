@@ -11,7 +11,7 @@ from spanledger_processor.dialects.vendors.otel import OTEL
 OPENROUTER = replace(
     OTEL,
     name="openrouter",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=13,
     about="OpenRouter broadcast",
     detection=Detection(keys=("gen_ai.usage.total_cost", "gen_ai.usage.input_cost")),

@@ -305,7 +305,7 @@ SOURCES = (
 
 OTEL = Dialect(
     name="otel",
-    place=Precedence.CONVENTION,
+    precedence=Precedence.CONVENTION,
     rank=2,
     about="OpenTelemetry GenAI semantic conventions",
     detection=Detection(

@@ -109,7 +109,7 @@ def _no_hours(view: ScopedSpan, call: Call) -> None:
 PYDANTIC_AI = replace(
     OTEL,
     name="pydantic_ai",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=2,
     about="Pydantic AI",
     detection=Detection(

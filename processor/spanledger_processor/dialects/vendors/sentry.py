@@ -43,7 +43,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 SENTRY = replace(
     OTEL,
     name="sentry",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=9,
     about="Sentry SDKs",
     detection=Detection(keys=("sentry.op",)),

@@ -70,7 +70,7 @@ _OF_THEIR_OWN = frozenset(one.name for one in fields(Tokens))
 SPANLEDGER = replace(
     OTEL,
     name="spanledger",
-    place=Precedence.OWN,
+    precedence=Precedence.OWN,
     rank=1,
     about="Spans made by Spanledger from log events and from agents' files",
     detection=Detection(keys=(synthesized.SOURCE,)),

@@ -19,7 +19,7 @@ from spanledger_processor.dialects.vendors.otel import OPERATIONS, OTEL
 SPRING_AI = replace(
     OTEL,
     name="spring_ai",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=12,
     about="Spring AI",
     detection=Detection(keys=("spring.ai.kind", "spring.ai.tool.definition.name", "spring.ai.chat.client.stream")),

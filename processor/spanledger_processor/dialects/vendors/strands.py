@@ -59,7 +59,7 @@ def _in_messages(value: Any) -> Any:
 STRANDS = replace(
     OTEL,
     name="strands",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=4,
     about="Strands Agents",
     detection=Detection(

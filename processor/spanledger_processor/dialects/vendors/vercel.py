@@ -175,7 +175,7 @@ _GROUPS = GroupingKeys(session=("ai.telemetry.metadata.sessionId", "ai.settings.
 
 VERCEL_LEGACY = Dialect(
     name="vercel_legacy",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=1,
     about="Vercel AI SDK up to version 6 (experimental_telemetry), opencode",
     detection=Detection(keys=("ai.operationId",)),
@@ -309,7 +309,7 @@ VERCEL_LEGACY = Dialect(
 VERCEL = replace(
     OTEL,
     name="vercel",
-    place=Precedence.CONVENTION_KEYS,
+    precedence=Precedence.CONVENTION_KEYS,
     rank=1,
     about="Vercel AI SDK from version 7 (@ai-sdk/otel)",
     detection=Detection(scopes=("gen_ai",), requires=("gen_ai.operation.name",)),

@@ -44,7 +44,7 @@ def _root(view: ScopedSpan) -> Kind | None:
 
 VOLTAGENT = Dialect(
     name="voltagent",
-    place=Precedence.OWN_KEYS,
+    precedence=Precedence.OWN_KEYS,
     rank=3,
     about="VoltAgent",
     detection=Detection(
