@@ -4,7 +4,7 @@ A module of `vendors/` is all there is to a vocabulary: its dialects and log eve
 A span may carry the words of two vocabularies. The library's own come first, because a translator has only them to go
 by (OpenInference's AI SDK processor writes `llm.token_count.*` beside `ai.usage.*`, and the wrong number there); of two
 libraries the one whose words are rarer; OpenInference, and then the convention, whose keys nearly all others use too,
-come last (`schema.Place`).
+come last (`schema.Precedence`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ def _dialects() -> Iterator[Dialect]:
 
 DIALECTS: tuple[Dialect, ...] = tuple(
     sorted(
-        {id(dialect): dialect for dialect in _dialects()}.values(), key=lambda dialect: (dialect.place, dialect.rank)
+        {id(dialect): dialect for dialect in _dialects()}.values(),
+        key=lambda dialect: (dialect.precedence, dialect.rank),
     )
 )
 LOG_EVENTS: tuple[LogEvent, ...] = tuple(event for module in _modules() for event in getattr(module, "LOG_EVENTS", ()))
@@ -191,7 +192,7 @@ def _time_ns(stamp: str) -> int:
 
 def usual_calls_of(view: ScopedSpan) -> UsualCalls | None:
     """Return what reads the usual calls among spans of a view's scope and keys, whose names tell nothing."""
-    if is_told_by_name(view.name):
+    if is_detected_by_name(view.name):
         return None
     present = view.attributes.among(_WANTED)
     return _shape(view.scope_name[:_LONGEST_SCOPE], view.scope_version[:32], present, "").usual if present else None
@@ -203,7 +204,7 @@ def dialect_of(view: ScopedSpan, name: str) -> Dialect | None:
     return next((dialect for dialect in shape.dialects if dialect.name == name), None) if shape is not None else None
 
 
-def is_told_by_name(name: str) -> bool:
+def is_detected_by_name(name: str) -> bool:
     """Return whether a span may be of a dialect that tells its spans by their names."""
     return name.startswith(_NAMES)
 

@@ -1,4 +1,4 @@
-"""The schema of a dialect: what one vocabulary calls things, as data. The engine reads it; `document` prints it.
+"""The schema of a dialect: the keys and rules of one vocabulary as data. The engine reads it; `document` prints it.
 
 Everywhere a tuple of keys means "the first that holds something".
 """
@@ -80,7 +80,7 @@ CostOrigin: TypeAlias = Literal["billed", "reported"]
 
 
 class Precedence(IntEnum):
-    """Place of a dialect in the order in which they are asked; its rank tells among those of one place."""
+    """The order in which dialects are tried; `Dialect.rank` orders those of one precedence."""
 
     OWN = 1
     """Spans that Spanledger synthesized."""
@@ -96,10 +96,10 @@ class Precedence(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """Signs of a vocabulary, of which one is enough: an attribute, or the prefix of a scope's or a span's name.
+    """Signs of a vocabulary, any of which is enough: an attribute, or the prefix of a scope's or a span's name.
 
-    `scopes` count only on spans that hold one of `requires`, so that the bytes of the span alone tell a plain span: the
-    prefilter reads no scopes.
+    `scopes` count only on spans that hold one of `requires`, so that a plain span can be recognised by its bytes
+    alone: the prefilter reads no scopes.
     """
 
     keys: Keys = ()
@@ -110,7 +110,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """A key whose value says the kind, value by value (lower case); a value that is not here says nothing."""
+    """A key whose value (lower case) gives the kind, by a table; other values give none."""
 
     key: str
     table: Mapping[str, Kind]
@@ -118,7 +118,7 @@ class Kinds:
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Keys of counts. Where a cache class stands under several keys, the largest counts, never the sum.
+    """Keys of counts. Of several keys of one cache class the largest value counts, never the sum.
 
     `adds` are input tokens that `input` leaves out, unless a total denies it. `parts` are the keys of classes that are
     copied as they are, by their names in `Usage`; `unclassed` those of what has no class and may have a price; `text`
@@ -212,7 +212,7 @@ class CostKey:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A key that says something by holding one of `values` (lower case): "true" stands for the truth value as well.
+    """A key that counts as set where it holds one of `values` (lower case); "true" includes the boolean.
 
     `path` leads into an object, or its JSON.
     """
@@ -273,14 +273,14 @@ ANY_SOURCE = Source(Input.PRESUMED)
 ContentClass: TypeAlias = Literal[
     "prompts", "completions", "system_instructions", "tool_arguments", "tool_results", "user_ids"
 ]
-"""What content is; `processor.redaction` has a mode for each."""
+"""The classes of content; `processor.redaction` has a mode for each."""
 Classes: TypeAlias = tuple[ContentClass, ...]
 INPUT: Classes = ("prompts", "system_instructions", "tool_arguments", "tool_results")
-"""What a model is sent: its history holds all of it."""
+"""The input of a model: its history may hold all of these."""
 ANSWER: Classes = ("completions", "tool_arguments")
-"""What a model answers: text and tool calls."""
+"""The output of a model: text and tool calls."""
 ANY_INPUT: Classes = ("prompts", "completions", "system_instructions", "tool_arguments", "tool_results")
-"""What any step is given, or gives back: a message, arguments or results."""
+"""The input or output of any step: a message, arguments or results."""
 
 
 NO_CLASSES: Classes = ()
@@ -313,7 +313,7 @@ Rule: TypeAlias = Callable[[ScopedSpan, Call], None]
 `Dialect.tool_rules` run on tool executions only, and change nothing but the arguments."""
 
 CountRule: TypeAlias = Callable[[ScopedSpan, Counts], None]
-"""Adds counts and terms that no flat key tells, in the source's own sense; runs before the counts are read as usage."""
+"""Adds counts and terms that have no flat key, in the source's own sense; runs before counts are read as usage."""
 
 KindRule: TypeAlias = Callable[[ScopedSpan], Kind | None]
 
@@ -337,7 +337,7 @@ class Dialect:
     """
 
     name: str
-    place: Precedence
+    precedence: Precedence
     rank: int
     about: str
     detection: Detection
@@ -383,7 +383,7 @@ class Dialect:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LogEvent:
-    """One kind of event. `where` are attributes that must have these values.
+    """One kind of event. `condition` are attributes that must have these values.
 
     `request_id` names the response: a span of the same call has it too. `identity` are keys whose values together are
     the event's own where there is no request id. `usage_text` holds the provider's answer: it adds to what another
@@ -393,7 +393,7 @@ class LogEvent:
     client: str
     names: Keys
     operation: str
-    where: Mapping[str, str] = field(default_factory=dict)
+    condition: Mapping[str, str] = field(default_factory=dict)
     model: Keys = ()
     fixed_provider: str = ""
     session: Keys = ()
