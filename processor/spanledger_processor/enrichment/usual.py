@@ -15,7 +15,7 @@ from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Like, Parts, UsualFact
 from spanledger_processor.dialects.asked_tools import MARKS, has_messages
-from spanledger_processor.dialects.registry import detect_in_full, is_told_by_name, tells_first_token, usual_calls_of
+from spanledger_processor.dialects.registry import detect_in_full, is_detected_by_name, tells_first_token, usual_calls_of
 from spanledger_processor.dialects.usual import ReportedCounts, UsualCalls, UsualReading
 from spanledger_processor.enrichment.alike import AlikePlan, learned
 from spanledger_processor.enrichment.facts import (
@@ -204,7 +204,7 @@ class UsualSpans:
         if type(plan) is _Unread:
             return None, plan.patience > 0
         assert type(plan) is _Plan
-        if view.has_events or is_told_by_name(view.name):
+        if view.has_events or is_detected_by_name(view.name):
             return None, False
         reader = plan.readers.get((view.status_code, *view.attributes.fingerprint(plan.compared)))
         if reader is None:
@@ -272,7 +272,7 @@ class UsualSpans:
         """Keep a usual call; return whether calls of this shape may be usual."""
         attributes, scoped = view.attributes, View(view, group)
         calls, session_keys = usual_calls_of(scoped), self._builder.resolver.keys_that_name("session", shape)
-        if calls is None or not session_keys or is_told_by_name(view.name):
+        if calls is None or not session_keys or is_detected_by_name(view.name):
             return False
         reading = calls.reading(scoped)
         if reading is None or fact.call is None or fact.card:
