@@ -15,7 +15,12 @@ from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Like, Parts, UsualFact
 from spanledger_processor.dialects.asked_tools import MARKS, has_messages
-from spanledger_processor.dialects.registry import detect_in_full, is_detected_by_name, tells_first_token, usual_calls_of
+from spanledger_processor.dialects.registry import (
+    detect_in_full,
+    is_detected_by_name,
+    tells_first_token,
+    usual_calls_of,
+)
 from spanledger_processor.dialects.usual import ReportedCounts, UsualCalls, UsualReading
 from spanledger_processor.enrichment.alike import AlikePlan, learned
 from spanledger_processor.enrichment.facts import (
