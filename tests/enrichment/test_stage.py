@@ -199,6 +199,19 @@ def test_a_bug_of_ours_lets_the_span_pass_and_is_counted(stage: Stage, monkeypat
     assert settled(reading) == body
 
 
+def test_messages_that_cannot_be_looked_through_cost_a_call_no_price(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("spanledger_processor.enrichment.stage.asked_in", broken)
+    asked = '[{"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "read", "arguments": {}}]}]'
+    reading = stage.read(request(span(1, CHAT | {"gen_ai.output.messages": asked})).SerializeToString(), {}, NOW)
+    assert dict(reading.failures) == {"ZeroDivisionError": 1}
+    assert b"spanledger.cost.usd" in settled(reading)
+
+
 def test_bytes_that_are_no_request_are_refused_with_the_place(stage: Stage) -> None:
     with pytest.raises(MalformedError, match="ExportTraceServiceRequest: byte 1"):
         stage.read(b"\x0a\xff\xff\xff", {}, NOW)

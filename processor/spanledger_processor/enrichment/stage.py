@@ -261,7 +261,7 @@ class Stage:
             if fact is not None:
                 _time_first_token(fact, view)
                 if _holds(span, MARKS):
-                    fact = self._with_asked_tools(fact, view, flat=FLAT_MARK in span)
+                    fact = self._with_asked_tools(reading, fact, view, flat=FLAT_MARK in span)
             return fact
         except MalformedError:
             reason = "malformed_span"
@@ -271,13 +271,17 @@ class Stage:
         reading.failed.append((number, place, reason))
         return _PASS
 
-    def _with_asked_tools(self, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
-        """Return a fact with the tool calls that its messages tell of."""
+    def _with_asked_tools(self, reading: Reading, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
+        """Return a fact with the tool calls that its messages tell of; after a failure of ours without them."""
         call = fact.like.fact.call if type(fact) is UsualFact else fact.call
         if call is None or call.kind != "llm" or call.granularity != "per-message":
             return fact
-        asked = asked_in(view.attributes, flat=flat)
-        stuck = [*self._looping(history(view.attributes, flat=flat))]
+        try:
+            asked = asked_in(view.attributes, flat=flat)
+            stuck = [*self._looping(history(view.attributes, flat=flat))]
+        except Exception as error:  # noqa: BLE001 - what messages tell of must not cost a call its price
+            reading.failures[type(error).__name__] += 1
+            return fact
         if not asked and not stuck:
             return fact
         values = {one.name: getattr(fact, one.name) for one in fields(Fact)}  # those like it have none of them
