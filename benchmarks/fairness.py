@@ -23,6 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -145,16 +146,9 @@ def _two_libraries(draw: random.Random) -> bytes:
     return b"".join(request.SerializeToString() for request in both)
 
 
-def _plain(draw: random.Random) -> bytes:
-    one = Template(0, 1, 512)
-    body = b""
-    while len(body) < _LARGEST - (1 << 20):
-        body += one.renewed(draw.randrange(1 << 24))
-    return body
-
-
-def _mostly_plain(draw: random.Random) -> bytes:
-    one = Template(10, 1, 512)
+def _mixed(percent: int, draw: random.Random) -> bytes:
+    """Return spans of which so many are calls."""
+    one = Template(percent, 1, 512)
     body = b""
     while len(body) < _LARGEST - (1 << 20):
         body += one.renewed(draw.randrange(1 << 24))
@@ -208,8 +202,8 @@ KINDS: Mapping[str, tuple[str, Callable[[random.Random], bytes]]] = {
     "20,000 equal calls told by two libraries": ("traces", _two_libraries),
     "60,000 calls, a resource each": ("traces", _resources),
     "262,000 empty resources": ("traces", _empty),
-    "63 MiB of plain spans": ("traces", _plain),
-    "63 MiB of spans, 10 % calls": ("traces", _mostly_plain),
+    "63 MiB of plain spans": ("traces", partial(_mixed, 0)),
+    "63 MiB of spans, 10 % calls": ("traces", partial(_mixed, 10)),
     "120,000 log events that are calls": ("logs", _logs),
     "1,500,000 data points": ("metrics", _metrics),
 }
@@ -358,7 +352,8 @@ def _compare(
         for way in options.ways:
             big.send((signal, kind, way))
             size = big.recv()
-            _told(small), _told(livez)
+            _told(small)
+            _told(livez)
             time.sleep(_QUIET_SECONDS)
             usual, quiet = _told(small), _told(livez)
             big.send(None)

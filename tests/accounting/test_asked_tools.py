@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from captures import captures
-from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
+from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
@@ -145,19 +145,11 @@ def fact_of(step: Step) -> Fact:
 
 @given(steps(), st.data())
 def test_the_order_of_arrival_repeats_and_restarts_change_nothing(spans: list[Step], data: st.DataObject) -> None:
-    order = data.draw(st.permutations(range(len(spans))))
-    cuts = data.draw(st.sets(st.integers(0, len(spans))))
-    ledger, whole, batch = MemoryLedger(), MemoryLedger(), list[Fact]()
+    ledger, whole = MemoryLedger(), MemoryLedger()
     first = make_fact("first", kind="other", session="s")
     whole.take([first, *map(fact_of, spans)])
     ledger.take([first])
-    for place, index in enumerate([*order, *data.draw(st.lists(st.sampled_from(order), max_size=4))]):
-        batch.append(fact_of(spans[index]))
-        if place in cuts:
-            ledger.take(batch)
-            ledger.store.cache.clear()
-            batch = []
-    ledger.take(batch)
+    take_in_any_order(ledger, [*map(fact_of, spans)], data)
     assert counted(ledger) == counted(whole)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
+from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.trace import MAX_SPANS
 from spanledger_processor.accounting.trace_record import unpack_head
@@ -195,19 +195,11 @@ def fact_of(step: Step) -> Fact:
 @given(steps(), st.data())
 def test_it_is_the_same_in_every_order_after_repeats_and_restarts(spans: list[Step], data: st.DataObject) -> None:
     """`MemoryLedger` also compares what is kept of a trace in memory with what is read again."""
-    order = data.draw(st.permutations(range(len(spans))))
-    cuts = data.draw(st.sets(st.integers(0, len(spans))))
-    ledger, whole, batch = MemoryLedger(), MemoryLedger(), list[Fact]()
+    ledger, whole = MemoryLedger(), MemoryLedger()
     first = make_fact("first", kind="other")  # of a trace without GenAI spans no links are kept
     whole.take([first, *map(fact_of, spans)])
     ledger.take([first])
-    for place, index in enumerate([*order, *data.draw(st.lists(st.sampled_from(order), max_size=4))]):
-        batch.append(fact_of(spans[index]))
-        if place in cuts:
-            ledger.take(batch)
-            ledger.store.cache.clear()
-            batch = []
-    ledger.take(batch)
+    take_in_any_order(ledger, [*map(fact_of, spans)], data)
     assert brought(ledger) == brought(whole)
 
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from hypothesis import strategies as st
+
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
@@ -108,3 +110,17 @@ def make_fact(
         fact.cost = Cost(amount=cost, source="computed", computed=cost, input=cost, price="p")
         fact.digest = str(cost).encode()
     return fact
+
+
+def take_in_any_order(ledger: MemoryLedger, facts: list[Fact], data: st.DataObject) -> None:
+    """Take facts in an order, in batches and with repeats that are drawn; what is kept in memory is lost in between."""
+    order = data.draw(st.permutations(range(len(facts))))
+    cuts = data.draw(st.sets(st.integers(0, len(facts))))
+    batch: list[Fact] = []
+    for place, index in enumerate([*order, *data.draw(st.lists(st.sampled_from(order), max_size=4))]):
+        batch.append(facts[index])
+        if place in cuts:
+            ledger.take(batch)
+            ledger.store.cache.clear()
+            batch = []
+    ledger.take(batch)

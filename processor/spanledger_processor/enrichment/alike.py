@@ -29,12 +29,13 @@ from spanledger_processor.dialects.schema import Dialect
 from spanledger_processor.dialects.usage import read_usage_of
 from spanledger_processor.dialects.values import text
 from spanledger_processor.enrichment.evidence import evidence_keys, span_evidence
-from spanledger_processor.enrichment.facts import NS_PER_DAY, FactBuilder, View, digest_of, price_time
+from spanledger_processor.enrichment.facts import FactBuilder, View, digest_of, price_time
 from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import CLASS_NAMES, Call, Kind, ToolCall, Usage, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.values import RecordedAttributes
 from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.units import NS_PER_DAY
 
 _LONGEST = 8192
 """Bytes of the compared values that are worth keeping."""

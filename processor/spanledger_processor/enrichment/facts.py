@@ -16,10 +16,9 @@ from spanledger_processor.model import Call, Cost, Signature, ToolCall, counts_o
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import Attributes, Event, SpanView
 from spanledger_processor.pricing.rate_card import Card
-from spanledger_processor.units import Pico
+from spanledger_processor.units import NS_PER_DAY, Pico
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
-NS_PER_DAY = 86_400 * 10**9
 _EARLIEST_NS = 1_577_836_800 * 10**9
 """2020-01-01: an earlier start is a clock that was never set."""
 

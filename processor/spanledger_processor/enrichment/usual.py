@@ -25,7 +25,6 @@ from spanledger_processor.dialects.usual import ReportedCounts, UsualCalls, Usua
 from spanledger_processor.enrichment.alike import AlikePlan, learned
 from spanledger_processor.enrichment.facts import (
     NO_HEADERS,
-    NS_PER_DAY,
     FactBuilder,
     View,
     models_told,
@@ -42,7 +41,7 @@ from spanledger_processor.otlp.values import RecordedAttributes
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing.pricer import usual_money
 from spanledger_processor.pricing.rate_card import Card
-from spanledger_processor.units import Pico
+from spanledger_processor.units import NS_PER_DAY, Pico
 
 _MOST_LIKES, _MOST_SHAPES, _MOST_GROUPS = 4096, 4096, 1024
 _MOST_KEYS, _LONGEST = 128, 8192

@@ -19,6 +19,7 @@ from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.rows import Row, date_of, models, money, spend, time_of
 from spanledger_processor.ledger.store import Reader, Table, near
 from spanledger_processor.ledger.sums import Merging, Sums
+from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY
 
 MODEL, PROVIDER, AGENT = "model", "provider", "agent"
 """Dimensions that need no configuration: what every call tells, and the agent of a span or of what stands above it."""
@@ -106,8 +107,7 @@ TOOL = "tool"
 """The dimension of tools has executions, what they cost by themselves, and what their results brought into calls; it is
 no part of what calls spent.
 """
-_NS_PER_DAY, _MS_PER_DAY = 86_400 * 10**9, 86_400_000
-EARLIEST_DAY = EARLIEST_NS // _NS_PER_DAY
+EARLIEST_DAY = EARLIEST_NS // NS_PER_DAY
 PARTS_SHOWN = 64
 """Agents, and tools, of a session that an answer tells apart."""
 
@@ -139,7 +139,7 @@ def tools(reader: Reader, tenant: bytes, since: int, until: int | None, most: in
     and how many more there are. Those of a day that are not told apart are one, behind them.
     """
     whole, by_tool = reader.sums(total_key(tenant)), dict[str | None, Sums]()
-    first, last = whole.first_ns // _NS_PER_DAY, whole.arrival_ms // _MS_PER_DAY + 1
+    first, last = whole.first_ns // NS_PER_DAY, whole.arrival_ms // MS_PER_DAY + 1
     first = max(since, EARLIEST_DAY, first if first <= last else 0)  # a clock that is ahead stands for no day
     for day in range(first, 1 + (last if until is None else min(until, last))):
         for _, record in reader.scan(Table.DIMENSION, tenant, within=near(dimension_day(TOOL, day))):

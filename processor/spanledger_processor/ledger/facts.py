@@ -12,16 +12,16 @@ from dataclasses import dataclass, field
 from operator import add
 from typing import Any, Protocol, TypeAlias
 
+from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY, NS_PER_MS
+
 EARLIEST_NS = 1_577_836_800 * 10**9
 """2020-01-01: an earlier time is of a clock that was never set, and no activity."""
-_LONGEST_MS = 86_400_000
+_LONGEST_MS = MS_PER_DAY
 """A span that takes longer is no activity in between its ends."""
 VALUES_OF_A_NAME = 3
 """Values that are kept of one name: the first ones in their order."""
 NEAREST_MS = 60_000
 """Times nearer than this are one stretch; what asks for longer gaps joins stretches (`active_ms`)."""
-_NS_A_MS = 1_000_000
-_AHEAD_NS = 86_400 * 10**9
 _STRETCHES = 256
 """From more on, the gap that divides two doubles: a session that pauses so often is told coarsely."""
 _SIZES = 64
@@ -118,7 +118,7 @@ class Facts:
         """Note from when to when something was done, in ns."""
         stretches: list[tuple[int, int]] = []
         for start_ns, end_ns in times:
-            start, end = start_ns // _NS_A_MS, max(start_ns, end_ns) // _NS_A_MS
+            start, end = start_ns // NS_PER_MS, max(start_ns, end_ns) // NS_PER_MS
             if start_ns >= EARLIEST_NS:
                 stretches += [(start, end)] if end - start <= _LONGEST_MS else [(start, start), (end, end)]
         self._join(self.gap_ms, stretches)
@@ -249,8 +249,8 @@ class Session(Protocol):
 
 def believed_ns(session: Session) -> int:
     """Return the last activity of a session; its last arrival, where it is far ahead of that."""
-    arrival_ns = session.arrival_ms * _NS_A_MS
-    return session.last_ns if session.last_ns <= arrival_ns + _AHEAD_NS else arrival_ns
+    arrival_ns = session.arrival_ms * NS_PER_MS
+    return session.last_ns if session.last_ns <= arrival_ns + NS_PER_DAY else arrival_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +269,7 @@ class Lifecycle:
         if session.closed:
             return "closed"
         last_ns = session.last_ns
-        gap = now_ns - (last_ns if last_ns <= now_ns + _AHEAD_NS else session.arrival_ms * _NS_A_MS)
+        gap = now_ns - (last_ns if last_ns <= now_ns + NS_PER_DAY else session.arrival_ms * NS_PER_MS)
         return "active" if gap <= self.active_ns else "idle" if gap <= self.idle_ns else "stale"
 
 
