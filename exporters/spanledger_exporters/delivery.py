@@ -25,8 +25,6 @@ from spanledger_exporters.interface import (
     combined,
     logger_of,
 )
-from spanledger_exporters.renewal import Renewed
-from spanledger_exporters.retry import Retrying
 from spanledger_exporters.senders import BestEffortSender, DeliveryState, QueuedSender, Request, Sender
 from spanledger_exporters.settings import (
     ALL_SIGNALS,
@@ -38,6 +36,7 @@ from spanledger_exporters.settings import (
     OtlpGrpcSettings,
     OtlpHttpSettings,
 )
+from spanledger_exporters.wrappers import Renewed, Retrying
 from spanledger_processor.otlp import schema
 from spanledger_processor.otlp.request import count_data_points, count_log_records, count_traces
 from spanledger_processor.otlp.values import Attributes, attributes_of

@@ -22,8 +22,8 @@ from spanledger_exporters.interface import (
     logger_of,
 )
 from spanledger_exporters.queue import DurableQueue, Entry, measure, total
-from spanledger_exporters.retry import waits
 from spanledger_exporters.settings import FileSettings, Match, QueueSettings, RetrySettings
+from spanledger_exporters.wrappers import waits
 
 _BEST_EFFORT_SECONDS = 60.0
 """How long a request may take to a destination that no sender waits for."""

@@ -1,10 +1,13 @@
-"""How a destination is trusted and how we show who we are, for gRPC and for HTTP."""
+"""Certificates and keys: of a destination, for gRPC and for HTTP, and whether their files have changed."""
 
 from __future__ import annotations
 
+import os
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from spanledger_exporters.interface import DestinationError
 from spanledger_exporters.settings import TlsSettings
@@ -79,3 +82,20 @@ def _read(exporter: str, setting: str, path: str | None) -> bytes | None:
     if b"-----BEGIN " not in content:
         raise DestinationError(exporter, f"tls.{setting}: {path} is not a PEM file")
     return content
+
+
+Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+"""Time of change, size and inode of files; None for one that is not there."""
+
+
+def stamp(files: Sequence[str | None]) -> Stamp:
+    """Return what changes with the content of files. A link that points elsewhere has changed, too."""
+    return tuple(_stamp(file) for file in files if file is not None)
+
+
+def _stamp(file: str) -> tuple[int, int, int] | None:
+    try:
+        result = os.stat(file)  # noqa: PTH116 - a path object would cost more than the call
+    except OSError:
+        return None
+    return result.st_mtime_ns, result.st_size, result.st_ino

@@ -9,8 +9,7 @@ from importlib.metadata import version
 import pytest
 
 from commands import output, run
-from spanledger_processor.cli import main
-from spanledger_processor.cli.main import COMMANDS
+from spanledger_processor.cli import COMMANDS, main
 
 _LOADED = """
 import sys

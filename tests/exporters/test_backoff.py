@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanledger_exporters.retry import Backoff, waits
 from spanledger_exporters.settings import RetrySettings
+from spanledger_exporters.wrappers import Backoff, waits
 
 
 def retry(**given: Any) -> RetrySettings:

@@ -13,7 +13,7 @@ from certificates import Certificates
 from destinations import GrpcAnswer, GrpcBackend, HttpBackend
 from requests_out import Counts, settings, soon, spans, until
 from spanledger_exporters import ACCEPTED, Delivery, DestinationError, Verdict, build
-from spanledger_exporters.renewal import Renewed
+from spanledger_exporters.wrappers import Renewed
 
 
 @pytest.fixture(params=["otlp_grpc", "otlp_http"])

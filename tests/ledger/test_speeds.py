@@ -8,8 +8,7 @@ from math import ceil
 from hypothesis import given
 from hypothesis import strategies as some
 
-from spanledger_processor.ledger.speeds import percentiles, speeds_of
-from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.sums import Sums, percentiles, speeds_of
 
 calls = some.lists(some.integers(2, 3_600_000), min_size=1, max_size=200)
 

@@ -18,11 +18,10 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.enrichment.stage import write
 from spanledger_processor.ledger import queries
-from spanledger_processor.ledger.budgets import crossings
+from spanledger_processor.ledger.budgets import WarningRules, cost_rise, crossings, warning_row
 from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Reader, Unit, tenant_hash
-from spanledger_processor.ledger.warnings import WarningRules, cost_rise, warning_row
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server.http_api import close_session
 from spanledger_processor.server.notices import log_request, sentence

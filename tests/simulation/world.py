@@ -25,8 +25,8 @@ from captures import Request, one_by_one
 from full_rules import read_in_full
 from spanledger_exporters.delivery import Delivery
 from spanledger_exporters.interface import Exporter, Result, Signal, Verdict
-from spanledger_exporters.retry import Retrying
 from spanledger_exporters.settings import RetrySettings
+from spanledger_exporters.wrappers import Retrying
 from spanledger_processor.accounting import trace, trace_set
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.accounting.trace_record import SEGMENT_SPANS

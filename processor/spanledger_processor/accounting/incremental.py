@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.asked_tools import AskedTools
 from spanledger_processor.accounting.count_once import AGGREGATES, ReportSource, calls_again
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
-from spanledger_processor.accounting.tool_results import ToolResults
+from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, REPEATS, Claim, Span, Trace
 
 _NO_CALLS = AGGREGATES | CONTAINERS

@@ -133,7 +133,7 @@ class Totals:
             into.add(sums)
 
     def book_speeds(self, like: Span, day: int, buckets: Iterable[int], sign: int = 1) -> None:
-        """Enter how fast calls were that were made on a day of the model that `like` calls (`ledger.speeds`)."""
+        """Enter how fast calls were that were made on a day of the model that `like` calls (`sums.speeds_of`)."""
         if like.claim is None:
             return
         speeds = self._speeds.setdefault((day, like.claim.provider, like.claim.listed), {})

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
-from spanledger_processor.ledger.speeds import speeds_of
-from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.sums import Sums, speeds_of
 from spanledger_processor.model import NO_SPEND, Call, Cost, Usage, UsageVector
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.pricing.pricer import cost_on

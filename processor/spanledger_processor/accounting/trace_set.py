@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from spanledger_processor.accounting.asked_tools import AskedTools
 from spanledger_processor.accounting.count_once import (
     NEAR_ONE_CALL,
     ONE_CALL,
@@ -24,7 +23,7 @@ from spanledger_processor.accounting.cross_trace_index import (
 )
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
-from spanledger_processor.accounting.tool_results import ToolResults
+from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import COUNTED, Claim, Place, Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,

@@ -30,9 +30,8 @@ from spanledger_processor.dialects.usual import SixCounts
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import DECISION_VALUES, pack_values, values_in
-from spanledger_processor.ledger.speeds import speeds_of
 from spanledger_processor.ledger.store import Key, Reader
-from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.sums import Sums, speeds_of
 from spanledger_processor.model import CLASS_NAMES, Cost, Decision, Usage
 from spanledger_processor.units import Pico
 

@@ -1,5 +1,58 @@
-"""The command line: thin shells around the rooms."""
+"""`spanledger`: one command, and its subcommands, each loaded when it runs."""
 
-from spanledger_processor.cli.main import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import os
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Final, cast
+
+import click
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "serve": ("spanledger_processor.cli.serve", "Take OTLP in, price, sign and group its GenAI spans, send it on."),
+    "sidecar": ("spanledger_sidecar.cli", "Turn usage files of agents (Mux or Xum, tilth) into spans."),
+    "demo": ("spanledger_processor.cli.demo", "See it work in seconds, on recorded spans of real agents."),
+    "check": ("spanledger_processor.cli.check", "Validate a configuration."),
+    "explain": ("spanledger_processor.cli.explain", "Tell of a file of spans what becomes of each, and why."),
+    "prices": ("spanledger_processor.cli.single", "Show what a model costs, and how its name is read."),
+    "summary": ("spanledger_processor.cli.summary", "Sum up the ledger: the total, by day and by model."),
+    "sessions": ("spanledger_processor.cli.lists", "List all sessions."),
+    "session": ("spanledger_processor.cli.single", "Show one session, by model and task."),
+    "runs": ("spanledger_processor.cli.lists", "List all runs."),
+    "run": ("spanledger_processor.cli.single", "Show one run, by model."),
+    "top": ("spanledger_processor.cli.top", "Follow what is spent, live: today, budgets, the latest sessions."),
+    "budgets": ("spanledger_processor.cli.summary", "Show what is used of each budget."),
+    "replay": ("spanledger_processor.cli.replay", "Send a file of refused requests, or of any OTLP-JSON lines."),
+    "tenants": ("spanledger_processor.cli.lists", "List the tenants that have data."),
+    "unpriced": ("spanledger_processor.cli.lists", "List calls without a price, and what to do about it."),
+    "tools": ("spanledger_processor.cli.lists", "List tool calls that a session made again, and loops."),
+    "span": ("spanledger_processor.cli.single", "Show what was decided about one span, and why."),
+    "close": ("spanledger_processor.cli.changes", "Mark a session, or all of a process, as ended."),
+    "forget": ("spanledger_processor.cli.changes", "Take the names of a session, user or tenant out of the ledger."),
+}
+"""Name -> the module that has it, and what it is for. A module is loaded when its command runs."""
+
+
+class _Commands(click.Group):
+    """Loads only the command that was asked for, so that --help and small commands start at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read as gRPC loads; its own lines would stand among ours
+        module = import_module(COMMANDS[cmd_name][0])
+        return cast(click.Command, getattr(module, cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="spanledger", prog_name="spanledger")
+def main() -> None:
+    """Prices, signs and groups the GenAI spans of an OpenTelemetry pipeline, and sends them on to any backend."""

@@ -1,5 +1,5 @@
 """`python -m spanledger_processor.cli`."""
 
-from spanledger_processor.cli.main import main
+from spanledger_processor.cli import main
 
 main()

@@ -25,9 +25,8 @@ from spanledger_processor.ledger.keys import (
 )
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, label, money, row, spend, time_of, usd
 from spanledger_processor.ledger.runs import all_runs, one_run
-from spanledger_processor.ledger.speeds import percentiles
 from spanledger_processor.ledger.store import Reader, Table, near, tenant_hash
-from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.ledger.sums import Sums, percentiles
 from spanledger_processor.model import CLASS_NAMES, Call, Usage
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.units import USD, Pico

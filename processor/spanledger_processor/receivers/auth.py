@@ -11,7 +11,7 @@ from pathlib import Path
 
 import grpc
 
-from spanledger_exporters.renewal import Stamp, stamp
+from spanledger_exporters.tls import Stamp, stamp
 from spanledger_processor.config.receivers import Auth, ServerTls
 
 log = logging.getLogger(__name__)

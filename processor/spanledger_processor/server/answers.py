@@ -11,12 +11,12 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
-from spanledger_processor.accounting.session_spans import adds_cost, spans_of_session
+from spanledger_processor.accounting.cross_trace_index import adds_cost, spans_of_session
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
 from spanledger_processor.enrichment.reference import WHY_UNPRICED
 from spanledger_processor.ledger import dimensions, pages, queries
-from spanledger_processor.ledger.budgets import BudgetRule, crossings
+from spanledger_processor.ledger.budgets import BudgetRule, crossings, warning_row
 from spanledger_processor.ledger.budgets import rows as of_budgets
 from spanledger_processor.ledger.facts import USUAL, Facts, Lifecycle
 from spanledger_processor.ledger.keys import session_key
@@ -27,7 +27,6 @@ from spanledger_processor.ledger.rows import date_of, exact_usd, label, money, r
 from spanledger_processor.ledger.runs import SPAWNED, linked, sessions_of_run
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.ledger.warnings import warning_row
 from spanledger_processor.model import Cost, Decision
 from spanledger_processor.pricing import Pricer, describe
 from spanledger_processor.pricing.explain import REASONS, plain
