@@ -82,14 +82,14 @@ def build(name: str, settings: ExporterSettings, display: Display | None = None)
     return exporter
 
 
-def _sender(exporter: Exporter, observer: DeliveryObserver, settings: ExporterSettings | None) -> Sender:
+def _sender_for(exporter: Exporter, observer: DeliveryObserver, settings: ExporterSettings | None) -> Sender:
     """Return what sends to this exporter what it takes: awaited, best effort, or out of a queue."""
-    sender = _made(exporter, observer, settings)
+    sender = _unmatched_sender(exporter, observer, settings)
     sender.match = None if settings is None else settings.match
     return sender
 
 
-def _made(exporter: Exporter, observer: DeliveryObserver, settings: ExporterSettings | None) -> Sender:
+def _unmatched_sender(exporter: Exporter, observer: DeliveryObserver, settings: ExporterSettings | None) -> Sender:
     if isinstance(settings, NetworkSettings):
         if settings.sending_queue.enabled:
             retries = settings.retry_on_failure
@@ -164,7 +164,7 @@ class Delivery:
         self._cache = DeliveryCache(remembered)
         self._stopping = False
         self._all: Sequence[Sender] = [
-            _sender(exporter, observer, settings.get(exporter.name)) for exporter in exporters
+            _sender_for(exporter, observer, settings.get(exporter.name)) for exporter in exporters
         ]
         self._senders: dict[Signal, list[Sender]] = {
             signal: [sender for sender in self._all if signal in sender.exporter.signals] for signal in ALL_SIGNALS

@@ -122,7 +122,7 @@ class LineFile:
 
     def _opened(self) -> tuple[int, int]:
         """Return the descriptor of the file that stands at the path, and its size."""
-        if self._fd is not None and not _stands_at(self._fd, self._path):
+        if self._fd is not None and not _is_file_at(self._fd, self._path):
             self.sync()
             self.close()
         if self._fd is None:
@@ -174,7 +174,7 @@ def _write(fd: int, content: bytes) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
-def _stands_at(fd: int, path: Path) -> bool:
+def _is_file_at(fd: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
     except FileNotFoundError:

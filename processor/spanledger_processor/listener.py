@@ -94,7 +94,7 @@ class _Protocol(H11Protocol):
     """Closes a connection on which the head of a request takes too long; uvicorn itself would wait for ever."""
 
     header_timeout = HEADER_TIMEOUT
-    where = ""
+    setting = ""
     all_of_listener: _Connections
     _head: asyncio.TimerHandle | None = None
 
@@ -129,10 +129,10 @@ class _Protocol(H11Protocol):
             log.warning(
                 "%s: a gRPC client sends to this port, which speaks HTTP/1.1; OTLP/gRPC has a port of its own "
                 "(receivers.otlp.protocols.grpc.endpoint)",
-                self.where,
+                self.setting,
             )
         elif data.startswith(TLS_HANDSHAKE):
-            log.warning(SPEAKS_TLS, self.where, self.client[0] if self.client else "this machine")
+            log.warning(SPEAKS_TLS, self.setting, self.client[0] if self.client else "this machine")
 
     def _expect_head(self) -> None:
         if self._head is None:
@@ -145,7 +145,7 @@ class _Protocol(H11Protocol):
 
 
 class HttpListener:
-    """Serves `app` on host and port. `where` is the configuration path that errors name; timeouts in seconds.
+    """Serves `app` on host and port. `setting` is the configuration path that errors name; timeouts in seconds.
 
     With `share_port` other processes may listen on the port too, and connections spread over them. There are no more of
     them than one of `files_share` parts of the files that the process may have open.
@@ -155,7 +155,7 @@ class HttpListener:
         self,
         app: ASGIApp,
         address: tuple[str, int],
-        where: str,
+        setting: str,
         tls: ssl.SSLContext | None = None,
         *,
         header_timeout: float = HEADER_TIMEOUT,
@@ -166,10 +166,10 @@ class HttpListener:
         self.port = 0
         self._address = address
         self._share_port = share_port
-        self._where = where
+        self._setting = setting
         protocol = {
             "header_timeout": header_timeout,
-            "where": where,
+            "setting": setting,
             "all_of_listener": _Connections(share_of_files(files_share)),
         }
         self._server = _Server(_config(app, tls, type("Protocol", (_Protocol,), protocol), idle_timeout))
@@ -186,7 +186,7 @@ class HttpListener:
         Raises:
             OSError: the address is taken or not ours.
         """
-        listening = bind(self._address, self._where, share_port=self._share_port)
+        listening = bind(self._address, self._setting, share_port=self._share_port)
         self.port = listening.getsockname()[1]
         self._serving = asyncio.create_task(self._server.serve([listening]))
         await self._server.up.wait()
@@ -198,8 +198,10 @@ class HttpListener:
             await self._serving
 
 
-def bind(address: tuple[str, int], where: str, *, share_port: bool = False) -> socket.socket:
-    """Return a socket that listens; with `share_port` beside other processes that do. `where` names it in errors.
+def bind(address: tuple[str, int], setting: str, *, share_port: bool = False) -> socket.socket:
+    """Return a socket that listens; with `share_port` beside other processes that do.
+
+    `setting` is the configuration path that errors name.
 
     Raises:
         OSError: the address is taken or not ours.
@@ -209,7 +211,7 @@ def bind(address: tuple[str, int], where: str, *, share_port: bool = False) -> s
     try:
         listening = socket.create_server((host, port), family=family, backlog=1024, reuse_port=share_port)
     except OSError as error:
-        raise OSError(f"{where}.endpoint: cannot listen on {host}:{port}: {error.strerror or error}") from error
+        raise OSError(f"{setting}.endpoint: cannot listen on {host}:{port}: {error.strerror or error}") from error
     # asyncio does so only for sockets that were made with a protocol number; what is accepted inherits it.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listening

@@ -105,7 +105,7 @@ def _store_with(folder: Path, clock: Clock, durability: str = "sync") -> LmdbSto
 
 
 def _spend(store: LmdbStore, clock: Clock, name: str, cost: int) -> None:
-    sums = Sums(cost=cost, calls=1, spans=1, last_ns=clock(), labels={"id": name}, told_ns=1)
+    sums = Sums(cost=cost, calls=1, spans=1, last_ns=clock(), labels={"id": name}, summarized_ns=1)
     sums.closed_ns = clock() * (cost % 3 == 0)
     clock.forward(0.01)
     with store.unit() as unit:
@@ -123,12 +123,14 @@ def _consistent(reader: Reader) -> Iterator[str]:
             if list(walk(reader, TENANT, table, order)) != right:
                 yield f"{table.name} {order.name}"
     untold = {where: Sums.unpack(record) for where, record in reader.scan(Table.SESSION, TENANT)}
-    untold = {where: sums for where, sums in untold.items() if is_ordered(where) and 0 < sums.told_ns < sums.last_ns}
-    for until in (0, orders.untold_until(START_NS + 24 * HOUR_NS), orders.untold_until(1 << 62)):
+    untold = {
+        where: sums for where, sums in untold.items() if is_ordered(where) and 0 < sums.summarized_ns < sums.last_ns
+    }
+    for until in (0, orders.unsummarized_until(START_NS + 24 * HOUR_NS), orders.unsummarized_until(1 << 62)):
         due = sorted(
-            where for where, sums in untold.items() if sums.closed or orders.untold_until(sums.last_ns) <= until
+            where for where, sums in untold.items() if sums.closed or orders.unsummarized_until(sums.last_ns) <= until
         )
-        if sorted(where for _, where in orders.untold(reader, until)) != due:
+        if sorted(where for _, where in orders.unsummarized(reader, until)) != due:
             yield f"UNTOLD until {until}"
 
 

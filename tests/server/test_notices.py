@@ -33,7 +33,7 @@ class Ledger:
     def __init__(self) -> None:
         self.store = MemoryStore()
         with self.store.unit() as unit:
-            unit.apply(Changes(claim={CROSSING.where: CROSSING.pack()}), NOW)
+            unit.apply(Changes(claim={CROSSING.key: CROSSING.pack()}), NOW)
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
@@ -46,7 +46,7 @@ class Ledger:
 
     def told(self) -> bool:
         with self.store.snapshot() as reader:
-            return all(crossing.told for crossing in crossings(reader))
+            return all(crossing.sent for crossing in crossings(reader))
 
 
 class World:
@@ -104,7 +104,7 @@ async def test_what_a_webhook_gets() -> None:
     assert post.headers[SIGNATURE] == signature("s3cret", post.headers[SENT_AT], post.content)
     assert post.headers[SIGNATURE] != signature("another", post.headers[SENT_AT], post.content)
     told = json.loads(post.content)
-    assert (told["id"], told["budget"], told["value"], told["threshold"]) == (CROSSING.where.hex(), "team", "red", "80")
+    assert (told["id"], told["budget"], told["value"], told["threshold"]) == (CROSSING.key.hex(), "team", "red", "80")
     assert (told["used"], told["used_usd_exact"], told["since"]) == (0.85, "85", "2026-11-18")
     assert told["text"] == "budget team of red: 80 % passed, $85.00 of $100.00 used since 2026-11-18"
 

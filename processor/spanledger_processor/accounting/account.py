@@ -68,8 +68,8 @@ class Budgets:
         for rule in self._rules:
             if rule.period in (SESSION, RUN):
                 value = decision.session_id if rule.period == SESSION else decision.run_id
-                whose = named.get(rule.dimension, "") if rule.dimension else ""
-                if value and (not rule.dimension or (whose and rule.value in ("", whose))):
+                named_value = named.get(rule.dimension, "") if rule.dimension else ""
+                if value and (not rule.dimension or (named_value and rule.value in ("", named_value))):
                     yield rule, value
             elif claim.day in rule.days_until(today):
                 value = named.get(rule.dimension, "") if rule.dimension else ""
@@ -97,8 +97,8 @@ class Budgets:
         since = rule.since(self._now_ns // NS_PER_DAY)
         for threshold in rule.passed(used, self._now_ns):
             crossing = Crossing(rule.name, self._tenant, value, since, threshold, used, rule.amount, self._now_ns)
-            if self._reader.get(crossing.where) is None:
-                self._changes.claim[crossing.where] = crossing.pack()
+            if self._reader.get(crossing.key) is None:
+                self._changes.claim[crossing.key] = crossing.pack()
 
 
 ReadRecord: TypeAlias = Callable[[Key], bytes | None]
@@ -149,7 +149,7 @@ class _Account:
         self._twice: list[tuple[int, int]] = []
         self._booked: list[tuple[int, Span]] = []
         self._carried: dict[int, UsageVector] = {}
-        self._told: dict[int, ToolRepeats] = {}
+        self._repeats: dict[int, ToolRepeats] = {}
         self._packed: dict[int, bytes] = {}
         """The decisions of new spans."""
 
@@ -265,7 +265,7 @@ class _Account:
             if caller is not None and calls_again(caller) and caller.span_id.hex() not in starts:
                 decision.note = decision.note or LATE_ROUND.format(caller.span_id.hex())
             self.ruling.decisions[index] = decision
-            self._enter_tool(decision, fact, self._told.get(index))
+            self._enter_tool(decision, fact, self._repeats.get(index))
 
     def _count_tools(self, state: TraceState) -> None:
         new = sorted(state.new, key=lambda item: (item[1].start_ns, item[1].span_id))
@@ -276,22 +276,22 @@ class _Account:
             if not span.signature:
                 self._tools.ask(session, span, state.trace_id)
                 continue
-            told = self._tools.count(session, span, state.trace_id)
-            self._told[index], span.again = told, told.again
-            span.loops = not told.again and self._is_loop(self.batch.facts[index], told)
+            repeats = self._tools.count(session, span, state.trace_id)
+            self._repeats[index], span.again = repeats, repeats.again
+            span.loops = not repeats.again and self._is_loop(self.batch.facts[index], repeats)
 
-    def _enter_tool(self, decision: Decision, fact: Fact, told: ToolRepeats | None) -> None:
-        if told is None or fact.signature is None or fact.signature.scope == "name_only":
+    def _enter_tool(self, decision: Decision, fact: Fact, repeats: ToolRepeats | None) -> None:
+        if repeats is None or fact.signature is None or fact.signature.scope == "name_only":
             return
-        decision.tool_repeats, decision.tool_consecutive = told.times, told.in_a_row
-        decision.tool_loop = self._is_loop(fact, told)
-        self._tools.note_repeat(decision.session_id, fact.trace_id, fact, told, loop=decision.tool_loop)
+        decision.tool_repeats, decision.tool_consecutive = repeats.times, repeats.in_a_row
+        decision.tool_loop = self._is_loop(fact, repeats)
+        self._tools.note_repeat(decision.session_id, fact.trace_id, fact, repeats, loop=decision.tool_loop)
 
-    def _is_loop(self, fact: Fact, told: ToolRepeats) -> bool:
+    def _is_loop(self, fact: Fact, repeats: ToolRepeats) -> bool:
         if fact.signature is None or fact.signature.scope == "name_only":
             return False
         rule, tool = self.batch.loop, fact.call.tool if fact.call is not None else None
-        return told.is_loop(rule.of(tool.name or "") if rule.tools and tool is not None else rule)
+        return repeats.is_loop(rule.of(tool.name or "") if rule.tools and tool is not None else rule)
 
     def _finish(self) -> None:
         """Write the runs that sessions decide, and running totals: from the last span back, less what came after it."""
@@ -333,8 +333,8 @@ def _over(changes: Changes, stored: ReadRecord) -> ReadRecord:
     It is no method: that would tie all that was read into a ring.
     """
 
-    def read(where: Key) -> bytes | None:
-        return changes.replace.get(where) or changes.claim.get(where) or stored(where)
+    def read(key: Key) -> bytes | None:
+        return changes.replace.get(key) or changes.claim.get(key) or stored(key)
 
     return read
 

@@ -128,28 +128,30 @@ def match(trace: Trace) -> Match:
     claimants = [span for span in trace.spans.values() if span.claim is not None]
     if any(_spends(span) and not (span.claim and span.claim.fallback) for span in claimants):  # rule 1
         claimants = [span for span in claimants if span.claim is not None and not span.claim.fallback]
-    forest, found = Forest(trace.spans), Match()
+    forest, matched = Forest(trace.spans), Match()
     spending = {span.span_id: 1 for span in claimants if _spends(span)}
-    found.roles.update((span.span_id, DUPLICATE + span.twin) for span in claimants if span.twin)  # rule 2
-    _find_reports(forest, [span for span in claimants if span.kind not in AGGREGATES], spending, found)  # rule 3
-    repeating = _above(forest, trace, spending, found.roles)  # rule 4
+    matched.roles.update((span.span_id, DUPLICATE + span.twin) for span in claimants if span.twin)  # rule 2
+    _find_reports(forest, [span for span in claimants if span.kind not in AGGREGATES], spending, matched)  # rule 3
+    repeating = _above(forest, trace, spending, matched.roles)  # rule 4
     for span in claimants:
-        found.roles.setdefault(span.span_id, REPEATS if span.span_id in repeating else COUNTED)
-    _around(forest, trace, claimants, found.roles)  # rule 5
-    _prefer_richer(forest, trace, claimants, found)  # rule 6
-    _silence(forest, claimants, found.roles)  # rule 7
-    _note_doubts(trace, claimants, found)
-    return found
+        matched.roles.setdefault(span.span_id, REPEATS if span.span_id in repeating else COUNTED)
+    _around(forest, trace, claimants, matched.roles)  # rule 5
+    _prefer_richer(forest, trace, claimants, matched)  # rule 6
+    _silence(forest, claimants, matched.roles)  # rule 7
+    _note_doubts(trace, claimants, matched)
+    return matched
 
 
-def _note_doubts(trace: Trace, claimants: list[Span], found: Match) -> None:
+def _note_doubts(trace: Trace, claimants: list[Span], matched: Match) -> None:
     """Keep why a counted span may be more than it says: of a library that calls again, or in a trace that was cut."""
     for span in trace.spans.values():
         if span.kind == "tool" and (caller := trace.spans.get(span.parent_id)) is not None and calls_again(caller):
-            found.reasons[caller.span_id] = Reason("rounds", "")
+            matched.reasons[caller.span_id] = Reason("rounds", "")
     if trace.cut:
         containers = [span.span_id for span in claimants if span.kind in CONTAINERS]
-        found.reasons.update((span_id, Reason("cut", "")) for span_id in containers if found.roles[span_id] == COUNTED)
+        matched.reasons.update(
+            (span_id, Reason("cut", "")) for span_id in containers if matched.roles[span_id] == COUNTED
+        )
 
 
 def calls_again(span: Span) -> bool:
@@ -170,7 +172,7 @@ def richness(span: Span) -> tuple[tuple[bool, bool, int, int, int], bool, bytes]
 # Rule 3: reports of one call.
 
 
-def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int], found: Match) -> None:
+def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int], matched: Match) -> None:
     """Enter the duplicates among spans that report one call: by id first, then by equal usage."""
     by_id: dict[str | bytes, list[Span]] = defaultdict(list)
     for span in calls:
@@ -182,19 +184,19 @@ def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int],
     for group in by_id.values():
         if len(group) > 1:
             below = forest.sums_below(spending) if below is None else below
-            unpaired = [span for span in group if span.twin or span.span_id not in found.roles]
-            _enter(_join_by_id(_without_holders(forest, unpaired, below), found), "same id", found)
+            unpaired = [span for span in group if span.twin or span.span_id not in matched.roles]
+            _enter(_join_by_id(_without_holders(forest, unpaired, below), matched), "same id", matched)
     by_counts: dict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in calls:
         for counts in _counts(span.claim):
             by_counts[counts].append(span)
     for group in by_counts.values():
         if len(group) > 1:
-            unpaired = [span for span in group if span.twin or span.span_id not in found.roles]
-            _enter(_join_by_usage(forest, unpaired, found), "equal usage", found)
+            unpaired = [span for span in group if span.twin or span.span_id not in matched.roles]
+            _enter(_join_by_usage(forest, unpaired, matched), "equal usage", matched)
 
 
-def _enter(calls: Iterable[CallReports], code: str, found: Match) -> None:
+def _enter(calls: Iterable[CallReports], code: str, matched: Match) -> None:
     """Enter all reports of each call but the counted one: the richest, or the one in another trace."""
     for call in calls:
         if len(call) < 2:
@@ -203,8 +205,8 @@ def _enter(calls: Iterable[CallReports], code: str, found: Match) -> None:
         counted = b"" if twin else max(call, key=richness).span_id
         for span in call:
             if span.span_id != counted and not span.twin:
-                found.roles[span.span_id] = DUPLICATE + (twin or counted.hex())
-                found.reasons[span.span_id] = Reason(code, twin or counted.hex())
+                matched.roles[span.span_id] = DUPLICATE + (twin or counted.hex())
+                matched.reasons[span.span_id] = Reason(code, twin or counted.hex())
 
 
 def _counts(claim: Claim | None) -> Iterator[tuple[int, int]]:
@@ -219,11 +221,11 @@ def _counts(claim: Claim | None) -> Iterator[tuple[int, int]]:
 
 def _without_holders(forest: Forest, group: list[Span], below: dict[bytes, int]) -> list[Span]:
     """Return the spans of a group with one id that hold no other calls that spend."""
-    places = sorted(forest.position(span.span_id) for span in group if _spends(span))
+    positions = sorted(forest.position(span.span_id) for span in group if _spends(span))
 
     def holds(span: Span) -> bool:
         first, end = forest.range_below(span.span_id)
-        return below.get(span.span_id, 0) > bisect_left(places, end) - bisect_left(places, first)
+        return below.get(span.span_id, 0) > bisect_left(positions, end) - bisect_left(positions, first)
 
     return [span for span in group if not holds(span)]
 
@@ -232,7 +234,7 @@ def _by_end(span: Span) -> tuple[int, int, bytes]:
     return span.end_ns, span.start_ns, span.span_id
 
 
-def _join_by_id(group: list[Span], found: Match) -> list[CallReports]:
+def _join_by_id(group: list[Span], matched: Match) -> list[CallReports]:
     """Put reports with one id together by call, each compared with the calls that ended last before it."""
     calls: list[CallReports] = []
     for span in sorted(group, key=_by_end):
@@ -241,13 +243,13 @@ def _join_by_id(group: list[Span], found: Match) -> list[CallReports]:
             if any(code in ONE_CALL for code in codes):
                 call.append(span)
                 break
-            _note(found, span, call[-1], codes[0])
+            _note(matched, span, call[-1], codes[0])
         else:
             calls.append([span])
     return calls
 
 
-def _join_by_usage(forest: Forest, group: list[Span], found: Match) -> list[CallReports]:
+def _join_by_usage(forest: Forest, group: list[Span], matched: Match) -> list[CallReports]:
     """Put reports with equal counts and no common id together by call, one to one for each source.
 
     Source by source, each report joins the call nearest in time that has none of its source. Parents are rule 4's.
@@ -258,31 +260,31 @@ def _join_by_usage(forest: Forest, group: list[Span], found: Match) -> list[Call
     calls: list[CallReports] = []
     for source in sorted(by_source)[:_SOURCES]:
         spans = sorted(by_source.pop(source), key=_by_end)
-        calls = sorted(calls + _join(forest, calls, spans, found), key=lambda call: _by_end(call[0]))
+        calls = sorted(calls + _join(forest, calls, spans, matched), key=lambda call: _by_end(call[0]))
     for spans in by_source.values():
         for span in spans:
-            _note(found, span, calls[0][0], "many")
+            _note(matched, span, calls[0][0], "many")
     return calls
 
 
-def _join(forest: Forest, calls: list[CallReports], spans: list[Span], found: Match) -> list[CallReports]:
+def _join(forest: Forest, calls: list[CallReports], spans: list[Span], matched: Match) -> list[CallReports]:
     """Let each of one source's reports join one of `calls`, in order of their ends; return those left alone."""
     free = FreePlaces([call[0].end_ns for call in calls])
     alone: list[CallReports] = []
     for span in spans:
         tried = 0
-        for place in free.near(span.end_ns):
-            code = _reports(forest, span, calls[place])
+        for position in free.near(span.end_ns):
+            code = _reports(forest, span, calls[position])
             if code in ONE_CALL:
-                free.take(place)
-                calls[place].append(span)
+                free.take(position)
+                calls[position].append(span)
                 break
             tried += 1
             if code == "library":
                 continue
-            if tried == 2 * NEAREST and together(span, calls[place][0]):
+            if tried == 2 * NEAREST and together(span, calls[position][0]):
                 code = "many"
-            _note(found, span, calls[place][0], code)
+            _note(matched, span, calls[position][0], code)
         else:
             alone.append([span])
     return alone
@@ -291,20 +293,20 @@ def _join(forest: Forest, calls: list[CallReports], spans: list[Span], found: Ma
 def _reports(forest: Forest, span: Span, call: CallReports) -> str:
     """Return why a span reports a call, or the first reason why not."""
     code = ""
-    for told in call:
-        code = one_call(span, told, one_trace=True)
+    for report in call:
+        code = one_call(span, report, one_trace=True)
         if code not in ONE_CALL:
             return code
-        if forest.related(span.span_id, told.span_id):
+        if forest.related(span.span_id, report.span_id):
             return "time"
     return code
 
 
-def _note(found: Match, span: Span, other: Span, code: str) -> None:
+def _note(matched: Match, span: Span, other: Span, code: str) -> None:
     """Keep the first reason that comes near to one call, for both."""
     if code in NEAR_ONE_CALL:
-        found.reasons.setdefault(span.span_id, Reason(code, other.span_id.hex()))
-        found.reasons.setdefault(other.span_id, Reason(code, span.span_id.hex()))
+        matched.reasons.setdefault(span.span_id, Reason(code, other.span_id.hex()))
+        matched.reasons.setdefault(other.span_id, Reason(code, span.span_id.hex()))
 
 
 # Rules 4 to 7: spans above and around others.
@@ -359,9 +361,9 @@ def _times(spans: Iterable[Span], roles: Mapping[bytes, str]) -> Iterator[tuple[
         yield span.start_ns, span.end_ns, counted
 
 
-def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], found: Match) -> None:
+def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], matched: Match) -> None:
     """Rule 6: count a span that repeats one call of equal usage and knows more of it in the call's place."""
-    roles = found.roles
+    roles = matched.roles
     uppers = [span for span in claimants if roles[span.span_id] == REPEATS or span.twin]
     if not uppers:
         return
@@ -369,12 +371,12 @@ def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], found: M
     holding = carrying.keys() | forest.sums_below(carrying).keys()
     calls = {span.span_id: span for span in claimants if roles[span.span_id] == COUNTED and _spends(span)}
     numbers = forest.sums_below(dict.fromkeys(calls, 1))
-    by_place = {forest.position(span_id): span for span_id, span in calls.items()}
-    places = sorted(by_place)
+    by_position = {forest.position(span_id): span for span_id, span in calls.items()}
+    positions = sorted(by_position)
     for upper in sorted(uppers, key=richness, reverse=True):
         if numbers.get(upper.span_id) != 1 or upper.span_id in holding:
             continue
-        call = by_place[places[bisect_left(places, forest.position(upper.span_id))]]
+        call = by_position[positions[bisect_left(positions, forest.position(upper.span_id))]]
         if roles[call.span_id] != COUNTED or not equal_usage(upper.claim, call.claim, "known"):
             continue
         if not upper.twin and _is_priced(call) and not _one_model(upper.claim, call.claim):
@@ -383,7 +385,7 @@ def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], found: M
             counted = upper.twin or upper.span_id.hex()
             roles[upper.span_id] = DUPLICATE + upper.twin if upper.twin else COUNTED
             roles[call.span_id] = DUPLICATE + counted
-            found.reasons[call.span_id] = Reason("tells more", counted)
+            matched.reasons[call.span_id] = Reason("tells more", counted)
 
 
 def _is_priced(call: Span) -> bool:

@@ -47,7 +47,7 @@ _MASK = (1 << 63) - 1
 Entry: TypeAlias = tuple[bytes, bytes]
 """The trace and the span of a counted call."""
 _Rows: TypeAlias = tuple[Key, ...]
-_ToldRows: TypeAlias = tuple[tuple[str, Key], ...]
+_ReportRows: TypeAlias = tuple[tuple[str, Key], ...]
 """Requests with the source that told of a call."""
 
 
@@ -65,7 +65,7 @@ class Hashes(NamedTuple):
 @dataclass(slots=True)
 class _Generation:
     ids: dict[int, _Rows] = field(default_factory=dict)
-    usages: dict[int, _ToldRows] = field(default_factory=dict)
+    usages: dict[int, _ReportRows] = field(default_factory=dict)
     sources: set[str] = field(default_factory=set)
     """Those of `usages`."""
     entries: int = 0
@@ -80,7 +80,7 @@ class CallFilter:
     def __init__(self, most_entries: int = _MOST_ENTRIES) -> None:
         self._half = most_entries // 2
         self._older, self._newer = _Generation(), _Generation()
-        self._told: _ToldRows = (("", b""),)
+        self._latest: _ReportRows = (("", b""),)
         """What was added last, for the next call of the same request and source."""
         self.read: OrderedDict[Key, dict[int, list[Entry]]] = OrderedDict()
         """Rows that were read lately."""
@@ -90,13 +90,13 @@ class CallFilter:
         """Build the filter from the rows that are stored, as far back as it reaches."""
         known, rows = cls(most_entries), list[tuple[Key, bytes]]()
         entries = 0
-        for where, record in reader.scan(Table.INDEX, EVERY_TENANT, newest_first=True):
-            rows.append((where, record))
+        for key, record in reader.scan(Table.INDEX, EVERY_TENANT, newest_first=True):
+            rows.append((key, record))
             entries += len(record) // 32
             if entries > known._half:
                 break
-        for where, record in reversed(rows):
-            row = (where,)
+        for key, record in reversed(rows):
+            row = (key,)
             for source, ids, hashes, _ in _calls_in(record):
                 known.add(row, source, hashes[:ids], hashes[ids:])
         return known
@@ -106,7 +106,7 @@ class CallFilter:
         """Return how many ids and usages are remembered."""
         return self._older.entries + self._newer.entries
 
-    def tables(self) -> list[tuple[dict[int, _Rows], dict[int, _ToldRows]]]:
+    def tables(self) -> list[tuple[dict[int, _Rows], dict[int, _ReportRows]]]:
         """Return all that is remembered, the older half first."""
         return [(generation.ids, generation.usages) for generation in (self._older, self._newer)]
 
@@ -120,12 +120,12 @@ class CallFilter:
         if source not in newer.sources:
             source = source if len(newer.sources) < _MOST_SOURCES else ""
             newer.sources.add(source)
-        told = self._told
-        if told[0] != (source, row[0]):
-            told = self._told = ((source, row[0]),)
+        reports = self._latest
+        if reports[0] != (source, row[0]):
+            reports = self._latest = ((source, row[0]),)
         for usage in usages:
-            if newer.usages.setdefault(usage, told) is not told:
-                _add_told(newer.usages, usage, told)
+            if newer.usages.setdefault(usage, reports) is not reports:
+                _add_report(newer.usages, usage, reports)
             newer.entries += 1
         if newer.entries > self._half:
             self._older, self._newer = newer, _Generation()
@@ -138,8 +138,8 @@ class CallFilter:
                     yield from ((row, hash_) for row in rows)
         for generation in (self._older, self._newer):
             for usage in hashes.usages + hashes.beside:
-                if (told := generation.usages.get(usage)) is not None:
-                    yield from ((row, usage) for other, row in told if other != source)
+                if (reports := generation.usages.get(usage)) is not None:
+                    yield from ((row, usage) for other, row in reports if other != source)
 
     def may_know(self, calls: Iterable[Hashes], source: str) -> bool:
         """Return whether `rows` finds any for one of the calls."""
@@ -149,8 +149,8 @@ class CallFilter:
                 if hash_ in newer.ids or hash_ in older.ids:
                     return True
             for usage in usages + beside if beside else usages:
-                for told in (newer.usages.get(usage), older.usages.get(usage)):
-                    if told is not None and any(other != source for other, _ in told):
+                for reports in (newer.usages.get(usage), older.usages.get(usage)):
+                    if reports is not None and any(other != source for other, _ in reports):
                         return True
         return False
 
@@ -161,15 +161,15 @@ def _add(table: dict[int, _Rows], hash_: int, row: tuple[Key]) -> None:
         table[hash_] = (*rows[-_ROWS + 1 :], *row)
 
 
-def _add_told(table: dict[int, _ToldRows], hash_: int, row: _ToldRows) -> None:
-    told = table[hash_]
-    if row[0] in told:
+def _add_report(table: dict[int, _ReportRows], hash_: int, row: _ReportRows) -> None:
+    reports = table[hash_]
+    if row[0] in reports:
         return
     source = row[0][0]
-    of_source = [one for one in told if one[0] == source]
+    of_source = [one for one in reports if one[0] == source]
     if len(of_source) >= _ROWS:
-        told = tuple([one for one in told if one is not of_source[0]])
-    table[hash_] = (*told, *row)
+        reports = tuple([one for one in reports if one is not of_source[0]])
+    table[hash_] = (*reports, *row)
 
 
 class CrossTraceIndex:
@@ -232,10 +232,10 @@ class CrossTraceIndex:
         rows = list(self._calls.rows(hashes, source_of(span)))
         if not rows:
             return []  # nearly always
-        found: dict[Entry, None] = {}
+        entries: dict[Entry, None] = {}
         for row, hash_ in sorted(rows, key=lambda known: (known[1] not in hashes.ids, known[0])):
-            found.update(dict.fromkeys(self._entries(row).get(hash_, ())))
-        return list(found)
+            entries.update(dict.fromkeys(self._entries(row).get(hash_, ())))
+        return list(entries)
 
     def may_know(self, calls: Iterable[Hashes], source: str) -> bool:
         """Return whether `candidates` may find something for one of the calls that a source reports."""

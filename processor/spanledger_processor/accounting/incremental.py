@@ -208,5 +208,5 @@ def _settled(trace: Trace, roles: Mapping[bytes, str]) -> frozenset[bytes]:
 
 def _is_plain_aggregate(span: Span) -> bool:
     claim = span.claim
-    told = claim is not None and bool(claim.tokens) and not claim.fallback
-    return told and span.kind in AGGREGATES and not span.twin
+    has_usage = claim is not None and bool(claim.tokens) and not claim.fallback
+    return has_usage and span.kind in AGGREGATES and not span.twin

@@ -84,8 +84,8 @@ class ToolResults:
         times = self._lines[line] if line is not None else None
         if times is None or not times.tools:
             return ()
-        place = bisect_left(times.calls, (call.start_ns, call.span_id))
-        before = self._spans[times.calls[place - 1][1]] if place else None
+        index = bisect_left(times.calls, (call.start_ns, call.span_id))
+        before = self._spans[times.calls[index - 1][1]] if index else None
         if before is None or before.end_ns > call.start_ns:
             return ()
         first = bisect_right(times.tools, before.start_ns, key=itemgetter(0))
@@ -156,7 +156,7 @@ def _is_one(one: Span, other: Span) -> bool:
 def _shares(tools: list[str], growth: int, cost: int | None) -> tuple[Fed, ...]:
     """Divide tokens and cost among executions, evenly: how long each result was is not kept."""
     number = len(tools)
-    edges = [(growth * place // number, (cost or 0) * place // number) for place in range(number + 1)]
+    edges = [(growth * index // number, (cost or 0) * index // number) for index in range(number + 1)]
     shares: dict[str, list[int]] = {}
     for tool, ((tokens, amount), (tokens_after, amount_after)) in zip(tools, pairwise(edges), strict=True):
         share = shares.setdefault(tool, [0, 0, 0, 0])
@@ -211,10 +211,10 @@ class AskedTools:
     def only(self, span: Span) -> AskedOnly:
         """Return what a span asks for that has no span of its own."""
         if not self._is_known:
-            self._only, self._is_known = dict(self._found()) if self._askers else {}, True
+            self._only, self._is_known = dict(self._find()) if self._askers else {}, True
         return self._only.get(span.span_id, _NOTHING)
 
-    def _found(self) -> Iterator[tuple[bytes, AskedOnly]]:
+    def _find(self) -> Iterator[tuple[bytes, AskedOnly]]:
         alone_in_trace = (span for span in self._askers if not span.twin and not span.reported_by)
         askers = sorted(alone_in_trace, key=lambda span: (span.start_ns, span.span_id))
         asked: dict[str, tuple[bytes, str]] = {}

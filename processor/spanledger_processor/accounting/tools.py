@@ -78,9 +78,9 @@ class ToolCounts:
             if self._is_executed_elsewhere(session, identifier, trace_id)
         }
         for identifier in detail.asked[::2]:
-            where = tool_call_key(self._tenant, session, identifier)
-            if self._read(where) is None:
-                self._save(where, trace_id, False)
+            key = tool_call_key(self._tenant, session, identifier)
+            if self._read(key) is None:
+                self._save(key, trace_id, False)
         if elsewhere:
             asked, stuck = (_without(named, elsewhere) for named in (detail.asked, detail.stuck))
             span.detail = detail._replace(asked=asked, stuck=stuck)
@@ -100,7 +100,7 @@ class ToolCounts:
         times, rows = self._load(times_key, (0, []))
         last, in_a_row, progress, *more = self._load(row_key, ("", 0, 0))
         number, latest = more or (0, [])
-        if _told_before(span, rows):
+        if _is_reported(span, rows):
             self._save(times_key, times, rows)
             stuck = self._stuck(span, rows, progress, number)
             return ToolRepeats(times, in_a_row if last == span.signature else 1, stuck, again=True)
@@ -118,16 +118,16 @@ class ToolCounts:
         within = [step for step in latest if step[_STARTED] >= span.start_ns - self._window_ns]
         return ToolRepeats(times + 1, in_a_row, stuck, again=known, cycles=_cycles(within[-self._calls :]))
 
-    def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, told: ToolRepeats, *, loop: bool) -> None:
+    def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, repeats: ToolRepeats, *, loop: bool) -> None:
         """Keep for readers which call a session has made again, how often, and whether it ever completed a loop."""
-        if told.times < 2 or fact.signature is None:
+        if repeats.times < 2 or fact.signature is None:
             return
         session = id_bytes(session_id) or b"\0" + trace_id
-        where = repeat_key(self._tenant, session, fact.signature.value)
-        *_, most_in_a_row, looped, _ = self._load(where, ("", "", "", 0, 0, False, 0))
+        key = repeat_key(self._tenant, session, fact.signature.value)
+        *_, most_in_a_row, looped, _ = self._load(key, ("", "", "", 0, 0, False, 0))
         tool = fact.call.tool.name if fact.call is not None and fact.call.tool is not None else ""
         named = (bounded_id(session_id), bounded_id(tool or ""), fact.signature.value)
-        self._save(where, *named, told.times, max(most_in_a_row, told.in_a_row), looped or loop, fact.end_ns)
+        self._save(key, *named, repeats.times, max(most_in_a_row, repeats.in_a_row), looped or loop, fact.end_ns)
 
     def _stuck(self, span: Span, rows: list[list[Any]], progress: int, number: int) -> int:
         """Return how many of the latest executions came to nothing new; `number` counts the session's calls."""
@@ -147,23 +147,23 @@ class ToolCounts:
         """
         if not span.call_id:
             return False
-        where = tool_call_key(self._tenant, session, span.call_id)
-        record = self._read(where)
+        key = tool_call_key(self._tenant, session, span.call_id)
+        record = self._read(key)
         if record is not None:
             of_trace, executed = (*unpack(record)[2:], b"", True)[:2]
             if executed:
                 return True
             span.asked_before = of_trace != trace_id
-        self._save(where, trace_id, True)
+        self._save(key, trace_id, True)
         return False
 
-    def _load(self, where: Key, absent: tuple[Any, ...]) -> Any:
-        record = self._read(where)
+    def _load(self, key: Key, absent: tuple[Any, ...]) -> Any:
+        record = self._read(key)
         return absent if record is None else tuple(unpack(record)[2:])
 
-    def _save(self, where: Key, *values: object) -> None:
-        self._changes.replace[where] = pack([1, self._now_ms, *values])
-        self._changes.expire.append(where)
+    def _save(self, key: Key, *values: object) -> None:
+        self._changes.replace[key] = pack([1, self._now_ms, *values])
+        self._changes.expire.append(key)
 
 
 def _without(named: tuple[str, ...], ids: set[str]) -> tuple[str, ...]:
@@ -206,7 +206,7 @@ def _short(signature: str) -> bytes:
     return blake2b(signature.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def _told_before(span: Span, rows: list[list[Any]]) -> bool:
+def _is_reported(span: Span, rows: list[list[Any]]) -> bool:
     """Return whether one of the rows is this execution; it is taken for the span's source by that."""
     source = [span.scope, span.logged]
     for row in rows:
@@ -216,7 +216,7 @@ def _told_before(span: Span, rows: list[list[Any]]) -> bool:
                 row[_RESULT] = row[_RESULT] or span.tool_result
                 return True
             continue
-        if source not in sources and together(span, _told(start_ns, end_ns, sources[0])):
+        if source not in sources and together(span, _reported_span(start_ns, end_ns, sources[0])):
             sources.append(source)
             row[_RESULT] = row[_RESULT] or span.tool_result
             return True
@@ -228,5 +228,5 @@ def _differ(one: bytes, other: bytes) -> bool:
     return bool(one and other and one != other)
 
 
-def _told(start_ns: int, end_ns: int, source: list[Any]) -> Span:
+def _reported_span(start_ns: int, end_ns: int, source: list[Any]) -> Span:
     return Span(b"", start_ns=start_ns, end_ns=end_ns, scope=source[0], logged=source[1], session=NOTHING)

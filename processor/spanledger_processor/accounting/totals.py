@@ -195,7 +195,7 @@ class Totals:
             change = self._changes.add[session_key(self._tenant, session)]
             change.facts = notes.facts()
             if self._watched:
-                change.told_ns = 1
+                change.summarized_ns = 1
             known = self._known(session_key(self._tenant, session)).facts
             for instance in notes.instances.difference(known.values.get("instance", ()) if known else ()):
                 self._claim_link(INSTANCE, instance, session)
@@ -213,11 +213,11 @@ class Totals:
             labels = {"id": bounded_id(session), **({"parent": bounded_id(parent)} if parent else {})}
             labels |= self._described.get(session, {})
             self._link(session, run, parent)
-            where = session_key(self._tenant, session)
+            key = session_key(self._tenant, session)
             if run:
                 self._add(run_key(self._tenant, run), sums.copy(), {"id": bounded_id(run)})
                 sums.elsewhere = sums.copy()
-            self._add(where, sums, labels, {bounded_id(run)} if run else None)
+            self._add(key, sums, labels, {bounded_id(run)} if run else None)
         if self._groups:
             whole.models = {}
             self._add(total_key(self._tenant), whole, self._tenant_label)
@@ -252,8 +252,8 @@ class Totals:
             return None
         total = self._cost(run_key(self._tenant, run_id))
         for session in sessions:
-            where = session_key(self._tenant, session)
-            stored, change = self._known(where), self._changes.add.get(where)
+            key = session_key(self._tenant, session)
+            stored, change = self._known(key), self._changes.add.get(key)
             own = _own_cost(stored) + (_own_cost(change) if change else 0)
             if own and self.run_of(session).id == bounded_id(run_id):
                 total += own
@@ -262,10 +262,10 @@ class Totals:
     def _settle_claims(self) -> None:
         described: dict[tuple[int, str, tuple[str, ...]], Sums] = {}
         for (day, provider, model, agent, dimensions), sums in self._days.items():
-            where = day_key(self._tenant, day, provider, model)
+            key = day_key(self._tenant, day, provider, model)
             if agent or dimensions:
                 _of(described, (day, agent, dimensions)).add(sums)
-            self._add(where, sums, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
+            self._add(key, sums, {"day": str(day), "provider": bounded_id(provider), "model": bounded_id(model)})
         for (day, provider, model), speeds in self._speeds.items():
             of_day = self._changes.add[day_key(self._tenant, day, provider, model)]
             of_day.speeds = {bucket: calls for bucket, calls in speeds.items() if calls}
@@ -282,26 +282,26 @@ class Totals:
             labels = {"day": str(day), "dimension": TOOL, "value": bounded_id(tool)}
             self._add(dimension_key(self._tenant, TOOL, day, tool), sums, labels)
         for (session, task, kind, provider, model), sums in self._tasks.items():
-            where = task_key(self._tenant, session, task, kind, provider, model)
+            key = task_key(self._tenant, session, task, kind, provider, model)
             labels = {"session": session, "id": task, "kind": kind, "provider": provider, "model": model}
-            self._add(where, sums, {name: bounded_id(label) for name, label in labels.items()})
+            self._add(key, sums, {name: bounded_id(label) for name, label in labels.items()})
 
     def _names(self, session_id: str) -> tuple[set[str], str]:
         """Return the runs that a session names, and its parent."""
-        where = session_key(self._tenant, session_id)
-        stored, change = self._known(where), self._changes.add.get(where)
+        key = session_key(self._tenant, session_id)
+        stored, change = self._known(key), self._changes.add.get(key)
         parent = stored.labels.get("parent", "") or (change.labels.get("parent", "") if change else "")
         return stored.named | change.named if change else stored.named, parent
 
-    def _cost(self, where: Key) -> Pico:
-        change = self._changes.add.get(where)
-        return self._known(where).cost + (change.cost if change else 0)
+    def _cost(self, key: Key) -> Pico:
+        change = self._changes.add.get(key)
+        return self._known(key).cost + (change.cost if change else 0)
 
-    def _add(self, where: Key, sums: Sums, labels: Mapping[str, str] = _NONE, named: set[str] | None = None) -> None:
+    def _add(self, key: Key, sums: Sums, labels: Mapping[str, str] = _NONE, named: set[str] | None = None) -> None:
         """Add `sums`, which from now on are the change's."""
-        change = self._changes.add.get(where)
+        change = self._changes.add.get(key)
         if change is None:
-            change = self._changes.add[where] = sums
+            change = self._changes.add[key] = sums
         else:
             change.add(sums)
         for name, text in labels.items():
@@ -309,10 +309,10 @@ class Totals:
         if named and len(change.named) < 3:
             change.named |= named
 
-    def _known(self, where: Key) -> Sums:
-        total = self._stored.get(where)
+    def _known(self, key: Key) -> Sums:
+        total = self._stored.get(key)
         if total is None:
-            total = self._stored[where] = self._reader.sums(where)
+            total = self._stored[key] = self._reader.sums(key)
         return total
 
 
@@ -400,14 +400,14 @@ def _part_facts(span: Span) -> Facts:
     return Facts(0, int(span.detail.failed and once), int(span.detail.denied and once), loops=int(span.loops))
 
 
-_Place = TypeVar("_Place")
+_Key = TypeVar("_Key")
 
 
-def _of(sums: dict[_Place, Sums], where: _Place) -> Sums:
-    found = sums.get(where)
-    if found is None:
-        found = sums[where] = Sums()
-    return found
+def _of(sums: dict[_Key, Sums], key: _Key) -> Sums:
+    total = sums.get(key)
+    if total is None:
+        total = sums[key] = Sums()
+    return total
 
 
 def _own_cost(sums: Sums) -> Pico:

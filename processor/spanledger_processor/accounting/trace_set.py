@@ -85,9 +85,9 @@ class TraceCache:
         self._spans = 0
         self._traces: OrderedDict[Key, StoredTrace] = OrderedDict()
 
-    def take(self, where: Key, record: bytes) -> StoredTrace | None:
+    def take(self, key: Key, record: bytes) -> StoredTrace | None:
         """Return the trace whose head was written as `record` under `where`."""
-        known = self._traces.pop(where, None)
+        known = self._traces.pop(key, None)
         if known is None:
             return None
         self._spans -= _size(known)
@@ -97,10 +97,10 @@ class TraceCache:
         """Return whether a trace is one to keep."""
         return self._long <= _size(known) <= self._most_spans
 
-    def put(self, where: Key, known: StoredTrace) -> None:
+    def put(self, key: Key, known: StoredTrace) -> None:
         """Keep a trace as it is written; others may go for it."""
-        self.take(where, b"")
-        self._traces[where] = known
+        self.take(key, b"")
+        self._traces[key] = known
         self._spans += _size(known)
         while self._spans > self._most_spans:
             _, oldest = self._traces.popitem(last=False)
@@ -386,15 +386,15 @@ class TraceSet:
             stored.head.revision = blake2b(stored.head.revision + record, digest_size=8).digest()
         if gone or stored.unsettled:
             self._settle(trace_id, stored, gone)
-        where = trace_key(self._tenant, trace_id)
+        key = trace_key(self._tenant, trace_id)
         stored.head.state = stored.trace.state()
         stored.record = pack_head(stored.head, [row_of(span) for span in stored.open], self._now_ms)
         stored.excess, stored.incremental = state.excess, None
         if self._cache.wants(stored):
             known = state.incremental if not gone else None
             stored.incremental = known or Incremental.of(stored.trace, state.match.roles)
-        self._changes.replace[where] = stored.record
-        self._changes.expire.append(where)
+        self._changes.replace[key] = stored.record
+        self._changes.expire.append(key)
 
     def _settle(self, trace_id: bytes, stored: StoredTrace, gone: list[Span]) -> None:
         """Let spans be found that the rules do not look at any more, and segments that hold no others expire."""
@@ -430,12 +430,12 @@ class TraceSet:
         stored = self._stored.get(trace_id)
         if stored is not None:
             return stored
-        where = trace_key(self._tenant, trace_id)
-        record = self._read(where)
+        key = trace_key(self._tenant, trace_id)
+        record = self._read(key)
         if record is None:
             stored = StoredTrace(Trace())
         else:
-            stored = self._cache.take(where, record) or self._unpacked(trace_id, record)
+            stored = self._cache.take(key, record) or self._unpacked(trace_id, record)
         self._stored[trace_id] = stored
         return stored
 

@@ -83,7 +83,7 @@ def replay(
     if as_json:
         show_json(asdict(replayed))
     else:
-        for text in _told(replayed):
+        for text in _report(replayed):
             click.echo(text)
     if not replayed.complete:
         raise SystemExit(FAILED)
@@ -167,7 +167,7 @@ async def _send(exporter: Exporter, number: int, line: bytes, replayed: Replayed
     return True
 
 
-def _told(replayed: Replayed) -> Iterator[str]:
+def _report(replayed: Replayed) -> Iterator[str]:
     yield f"{counted(replayed.sent, 'request')} sent to {replayed.to} ({replayed.address})"
     for refused in replayed.refused:
         yield plain(f"line {refused.line} was not taken: {refused.reason}")

@@ -160,12 +160,12 @@ def _signals() -> tuple[asyncio.Event, asyncio.Event]:
     """Return the events of a stop signal (a second one has its default effect) and of SIGHUP."""
     stop, reload, loop = asyncio.Event(), asyncio.Event(), asyncio.get_running_loop()
 
-    def told(which: signal.Signals) -> None:
+    def handle(which: signal.Signals) -> None:
         stop.set()
         loop.remove_signal_handler(which)
 
     for which in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(which, told, which)
+        loop.add_signal_handler(which, handle, which)
     loop.add_signal_handler(signal.SIGHUP, reload.set)
     return stop, reload
 

@@ -56,7 +56,7 @@ def print_table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, 
     out.print(Text(plain(title), "bold"), soft_wrap=True)
     shown = _fitting(out, columns, rows)
     if _holds_whole_ids(out, shown, rows):
-        out.print(_made("", shown, rows))
+        out.print(_table("", shown, rows))
     else:
         shown = list(columns)
         _print_paragraphs(out, columns, rows)
@@ -66,7 +66,7 @@ def print_table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, 
 
 def table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
     """Rows as a table that fits the terminal: where it is narrow, details are left out."""
-    return _made(title, _fitting(console(), columns, rows), rows)
+    return _table(title, _fitting(console(), columns, rows), rows)
 
 
 def _fitting(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> list[Column]:
@@ -74,7 +74,7 @@ def _fitting(out: Console, columns: Sequence[Column], rows: Sequence[dict[str, A
     shown = list(columns)
     unbound = out.options.update(width=_UNBOUND)
     for heading in _LEFT_OUT:
-        if Measurement.get(out, unbound, _made("", shown, rows)).maximum <= out.width:
+        if Measurement.get(out, unbound, _table("", shown, rows)).maximum <= out.width:
             break
         shown = [column for column in shown if column[0] != heading or (heading == "unpriced" and _any(column, rows))]
     return shown
@@ -105,7 +105,7 @@ def _print_paragraphs(out: Console, columns: Sequence[Column], rows: Sequence[di
         out.print(Padding(Text(reported), (0, 0, 0, 4)))
 
 
-def _made(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
+def _table(title: str, columns: Sequence[Column], rows: Sequence[dict[str, Any]]) -> Table:
     """Return a table; text from the network is printed literally, never as markup or control characters."""
     built = Table(
         title=Text(plain(title), "bold") if title else None,

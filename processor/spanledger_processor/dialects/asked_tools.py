@@ -60,12 +60,12 @@ def has_messages(attributes: Attributes) -> bool:
 
 def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
     """Return the tool calls that a model's output asks for, each id once; `flat` if it may have keys of their own."""
-    found: dict[str, AskedTool] = {}
+    by_id: dict[str, AskedTool] = {}
     for message in (*_listed(attributes, _OUTPUTS), *(_flat(attributes, _FLAT_OUTPUTS) if flat else ())):
         for call in message.asked:
-            if len(found) < _MOST_ASKED:
-                found.setdefault(call.id, call)
-    return [*found.values()]
+            if len(by_id) < _MOST_ASKED:
+                by_id.setdefault(call.id, call)
+    return [*by_id.values()]
 
 
 def history(attributes: Attributes, *, flat: bool = True) -> list[Step]:

@@ -147,9 +147,9 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
 
 def response_id(dialect: Dialect, view: ScopedSpan, kind: Kind) -> str:
     """Return the response id of a span that is no tool's: under a key, else inside the one response that it holds."""
-    told = first_text(view, dialect.response_id)
-    if told or kind != "llm":
-        return told
+    identifier = first_text(view, dialect.response_id)
+    if identifier or kind != "llm":
+        return identifier
     ids = (answer_id(view.attributes.marked(key, ID_MARKS)) for key in dialect.answers)
     return next(filter(None, ids), "")
 
@@ -165,8 +165,8 @@ def _unknown_operation(dialect: Dialect, view: ScopedSpan) -> str:
 
 def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) -> None:
     if call.usage is not None:
-        told = dialect.served or dialect.asked or dialect.served_in or dialect.asked_in or dialect.endpoints
-        if terms.context or told:
+        has_terms = dialect.served or dialect.asked or dialect.served_in or dialect.asked_in or dialect.endpoints
+        if terms.context or has_terms:
             call.price_context = _context(dialect, view, terms.context, call.model)
         call.unclassed = terms.unclassed
         call.plan = "provisioned" if _PROVISIONED in call.request_model else terms.plan
@@ -286,15 +286,15 @@ def _context(
 ) -> tuple[tuple[str, str], ...]:
     """Return tier, speed and region that a call was served with; what was asked counts where no response tells."""
     settled: dict[str, str] = {}
-    for name, tier in _told(dialect, view.attributes, response, model):
+    for name, tier in _reported_terms(dialect, view.attributes, response, model):
         settled.setdefault(name, tier)
     return tuple(sorted((name, tier) for name, tier in settled.items() if tier))
 
 
-def _told(
+def _reported_terms(
     dialect: Dialect, attributes: Attributes, response: Mapping[str, str], model: str
 ) -> Iterator[tuple[str, str]]:
-    """Yield what each place says, the one to be believed first."""
+    """Yield the terms that keys of a span report, each with its name, by precedence."""
     yield from _under(dialect.served, attributes.get)
     yield from response.items()
     for key in dialect.served_in:
@@ -494,9 +494,10 @@ def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None
         if amount is None or (cost.currency and text(get(cost.currency)).upper() not in ("", "USD")):
             continue
         billed = cost.source == "billed" or bool(cost.said_by and text(get(cost.said_by)).lower() == "provider")
-        told = ReportedCost(amount, billed, cost.key, reliable=cost.reliable, means_zero=cost.means_zero)
-        told.same_list = cost.same_list
-        told.upstream = next((paid for key in cost.upstream if (paid := money(get(key), cost.unit)) is not None), None)
-        told.own_key = next((own for key in cost.own_key if (own := flag(get(key))) is not None), None)
-        return told
+        reported = ReportedCost(amount, billed, cost.key, reliable=cost.reliable, means_zero=cost.means_zero)
+        reported.same_list = cost.same_list
+        upstreams = (money(get(key), cost.unit) for key in cost.upstream)
+        reported.upstream = next((paid for paid in upstreams if paid is not None), None)
+        reported.own_key = next((own for key in cost.own_key if (own := flag(get(key))) is not None), None)
+        return reported
     return None

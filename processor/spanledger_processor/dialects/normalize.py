@@ -92,17 +92,17 @@ def no_text(counts: Counts, text: Mapping[str, int]) -> tuple[str, ...]:
     """
     written = counts.cache_write or (counts.cache_write_5m or 0) + (counts.cache_write_1h or 0)
     cached = {"input": (counts.cache_read or 0) + written}
-    found: list[str] = []
+    problems: list[str] = []
     for name, whole in (("input", counts.input), ("output", counts.output)):
-        told = text.get(name)
-        if told is None or not whole:
+        tokens = text.get(name)
+        if tokens is None or not whole:
             continue
         others = sum((counts.parts or {}).get(f"{name}_{kind}", 0) for kind in ("audio", "image"))
         thoughts = (counts.reasoning or 0) if name == "output" else 0
-        rest = whole - told - others - thoughts
+        rest = whole - tokens - others - thoughts
         if rest * 10 > whole and rest != cached.get(name):
-            found.append(f"{name} that is no text")
-    return tuple(found)
+            problems.append(f"{name} that is no text")
+    return tuple(problems)
 
 
 @dataclass(slots=True)
@@ -148,7 +148,7 @@ def contradicted(counts: Counts, usage: Usage) -> bool:
     output, cached = usage.output or 0, (usage.cache_read or 0) + (usage.cache_write or 0)
     inputs = usage.input, usage.input - cached, counts.input or 0
     outputs = output, counts.output or 0, output - (usage.reasoning or 0)
-    nearest = min(abs(total - given - made) for given in inputs for made in outputs)
+    nearest = min(abs(total - prompt - completion) for prompt in inputs for completion in outputs)
     return nearest > max(_SLACK_TOKENS, total // _SLACK_SHARE)
 
 

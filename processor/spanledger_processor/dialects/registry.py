@@ -179,7 +179,7 @@ def first_token_ns(dialect: str, attributes: Attributes, start_ns: int, end_ns: 
 
 def tells_first_token(dialect: str, attributes: Attributes) -> bool:
     """Return whether a span of a dialect may tell when its first token came."""
-    return any(told.key in attributes for told in _FIRST_TOKENS.get(dialect, ()))
+    return any(first.key in attributes for first in _FIRST_TOKENS.get(dialect, ()))
 
 
 def _time_ns(stamp: str) -> int:

@@ -129,9 +129,9 @@ def answer_id(value: Any) -> str:
     """Return the id of the one response that a text holds, "" where it holds none, or several."""
     if not isinstance(value, str) or len(value) > texts.MAX_WHOLE:
         return ""
-    found = {match[1]: match[2] for match in _IDS.finditer(value)}
+    identifiers = {match[1]: match[2] for match in _IDS.finditer(value)}
     for beginning in _NAMES_ID:
-        ids = [identifier for identifier, begins in found.items() if begins == beginning]
+        ids = [identifier for identifier, begins in identifiers.items() if begins == beginning]
         if ids:
             return ids[0] if len(ids) == 1 else ""
     return ""
@@ -160,7 +160,7 @@ def _read_answer(value: Any, response: Response) -> None:
 
 def models_in(view: ScopedSpan, places: tuple[UsageText, ...]) -> set[str]:
     """Return the models that stand beside usage in the responses on a span."""
-    found: set[str] = set()
+    models: set[str] = set()
     for place in places:
         stack, nodes = [texts.parse(inside(view, place))], 0
         while stack and nodes < _MAX_NODES:
@@ -169,8 +169,8 @@ def models_in(view: ScopedSpan, places: tuple[UsageText, ...]) -> set[str]:
             inner = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
             stack += [one for one in inner if isinstance(one, _NESTED)]
             if isinstance(node, dict) and isinstance(node.get("model"), str) and not USAGE_KEYS.isdisjoint(node):
-                found.add(node["model"])
-    return found
+                models.add(node["model"])
+    return models
 
 
 def inside(view: ScopedSpan, place: UsageText) -> Any:
@@ -216,11 +216,11 @@ def _read_text(value: str, response: Response) -> None:
     if len(value) > texts.MAX_SEARCHED:
         return
     if "service_tier" in value or "serviceTier" in value:
-        tiers = (match[1].lower() for match in texts.matches(_TIER, value, _TIERS))
-        told = {"" if tier in STANDARD else tier for tier in tiers}
-        if len(told) == 1:
-            response.terms.context.setdefault("service_tier", told.pop())
-        elif told:
+        named = (match[1].lower() for match in texts.matches(_TIER, value, _TIERS))
+        tiers = {"" if tier in STANDARD else tier for tier in named}
+        if len(tiers) == 1:
+            response.terms.context.setdefault("service_tier", tiers.pop())
+        elif tiers:
             response.terms.doubt = "the response names several service tiers"
     latency = _LATENCY.search(value) if "performanceConfig" in value else None
     if latency is not None:
@@ -238,18 +238,18 @@ def _read_items(value: str, response: Response) -> None:
         return
     parsed = texts.parse(value)
     if parsed is not None:
-        found = list(_items(parsed))
+        kinds = list(_items(parsed))
     else:
         types = [match[1] for match in _ITEM.finditer(value)]
-        found = [kind for kind in types if kind in _SOLD_BY_THE_CALL]
-        for _ in range(min(found.count("web_search_call"), sum(kind in _NO_SEARCH for kind in types))):
-            found.remove("web_search_call")
-        found += ["server-side tools"] * blocks
-    _add_items(found, response)
+        kinds = [kind for kind in types if kind in _SOLD_BY_THE_CALL]
+        for _ in range(min(kinds.count("web_search_call"), sum(kind in _NO_SEARCH for kind in types))):
+            kinds.remove("web_search_call")
+        kinds += ["server-side tools"] * blocks
+    _add_items(kinds, response)
 
 
-def _add_items(found: Iterable[str], response: Response) -> None:
-    for kind in found:
+def _add_items(kinds: Iterable[str], response: Response) -> None:
+    for kind in kinds:
         what = _SOLD_BY_THE_CALL.get(kind, kind)
         if what in _CLASSES:
             response.parts[what] = response.parts.get(what, 0) + 1
@@ -311,15 +311,15 @@ def modalities_in(messages: Any) -> tuple[str, ...]:
     """Return the modalities beside text of the parts of output messages."""
     if isinstance(messages, str) and not any(mark in messages for mark in _TELLS_MODALITY):
         return ()
-    parsed, found = texts.parse(messages), dict[str, None]()
+    parsed, modalities = texts.parse(messages), dict[str, None]()
     for message in parsed if isinstance(parsed, list) else []:
         answers = isinstance(message, Mapping) and message.get("role") in ("assistant", "model")
         parts = message.get("parts") if answers else None
         for part in parts if isinstance(parts, list) else []:
-            told = [part.get(key) for key in _TELLS_MODALITY] if isinstance(part, Mapping) else []
-            kinds = (value.partition("/")[0] for value in told if isinstance(value, str))
-            found.update((kind, None) for kind in kinds if kind in MODALITIES)
-    return tuple(found)
+            values = [part.get(key) for key in _TELLS_MODALITY] if isinstance(part, Mapping) else []
+            kinds = (value.partition("/")[0] for value in values if isinstance(value, str))
+            modalities.update((kind, None) for kind in kinds if kind in MODALITIES)
+    return tuple(modalities)
 
 
 def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
@@ -346,8 +346,8 @@ def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
                 _add_items(_items(part), response)
             elif (called or kind in _SERVER_TOOLS) and not (isinstance(item, str) and item in seen):
                 seen.add(item if isinstance(item, str) else f"{len(seen)}")
-                told = part.get("server_tool_call")
-                about = told if isinstance(told, Mapping) else {}
+                server_call = part.get("server_tool_call")
+                about = server_call if isinstance(server_call, Mapping) else {}
                 _add_items(_used(part.get("name") or about.get("type"), part.get("arguments") or about), response)
     return response
 

@@ -60,17 +60,17 @@ def usages(text: str) -> Iterator[Mapping[str, Any]]:
     """Yield the objects that stand behind a key for usage anywhere in a text; nothing around them is parsed."""
     if len(text) > MAX_SEARCHED:
         return
-    found_so_far = 0
+    number = 0
     for match in matches(_USAGE, text, _NAMED_SO):
         start = match.start()
         if not text[max(start - _LONGEST_BEFORE, 0) : start].endswith(_BEFORE):
             continue
-        found_so_far += 1
-        if found_so_far > _MOST_FOUND:
+        number += 1
+        if number > _MOST_FOUND:
             return
-        found = _object(text, match.end() - 1) if text[match.end() - 1] == "{" else _repr(text, match.start("object"))
-        if isinstance(found, dict):
-            yield found
+        value = _object(text, match.end() - 1) if text[match.end() - 1] == "{" else _repr(text, match.start("object"))
+        if isinstance(value, dict):
+            yield value
 
 
 def matches(pattern: re.Pattern[str], text: str, beginnings: tuple[str, ...]) -> Iterator[re.Match[str]]:

@@ -79,27 +79,27 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
 
 def _stand_in(call: Call, response: Response) -> None:
     """Keep usage that only responses on the span tell; an agent's output may hold those of several calls."""
-    found: list[Usage] = []
+    usages: list[Usage] = []
     for parsed in response.usages:
         usage = parsed.normalized.usage
-        told = (usage.input, usage.output)
-        if not parsed.normalized.problem and told not in [(one.input, one.output) for one in found]:
-            found.append(usage)
-    if not found:
+        counted = (usage.input, usage.output)
+        if not parsed.normalized.problem and counted not in [(known.input, known.output) for known in usages]:
+            usages.append(usage)
+    if not usages:
         return
     if call.kind == "rerank":
-        call.usage = found[0]  # nothing else on such a span, or above it, tells its search units
+        call.usage = usages[0]  # nothing else on such a span, or above it, tells its search units
         return
-    call.fallback = found[0]
-    if call.kind in _AGGREGATES and len(found) > 1:
-        call.fallback = Usage(**{name: _total(getattr(one, name) for one in found) for name in CLASS_NAMES})
+    call.fallback = usages[0]
+    if call.kind in _AGGREGATES and len(usages) > 1:
+        call.fallback = Usage(**{name: _total(getattr(one, name) for one in usages) for name in CLASS_NAMES})
         call.estimate = True
-        call.note = call.note or f"the usage of {len(found)} answers in its output"
+        call.note = call.note or f"the usage of {len(usages)} answers in its output"
 
 
 def _total(counts: Iterable[int | None]) -> int | None:
-    told = list(counts)
-    return None if None in told else sum(count or 0 for count in told)
+    values = list(counts)
+    return None if None in values else sum(count or 0 for count in values)
 
 
 def source_for(sources: tuple[Source, ...], provider: str) -> Source:
@@ -278,35 +278,35 @@ def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
         return None
     agreeing: Terms | None = None
     for parsed in response.usages:
-        raw, found = parsed.counts, parsed.normalized.usage
+        raw, other = parsed.counts, parsed.normalized.usage
         copied = raw.input == counts.input and raw.output == counts.output
         if parsed.normalized.problem:
             if agreeing is None and copied:
                 call.problem = call.problem or parsed.normalized.problem
             continue
-        if not _agree(usage, found, copied=copied):
+        if not _agree(usage, other, copied=copied):
             continue
-        pairs = ((usage.cache_read, found.cache_read), (usage.cache_write, found.cache_write))
-        whole = not any(own and told is None for own, told in pairs)
-        if found.cache_write:  # LangChain leaves the sum at 0 where it tells writes by time to live
-            usage.cache_write = found.cache_write
+        pairs = ((usage.cache_read, other.cache_read), (usage.cache_write, other.cache_write))
+        whole = not any(own and read is None for own, read in pairs)
+        if other.cache_write:  # LangChain leaves the sum at 0 where it tells writes by time to live
+            usage.cache_write = other.cache_write
         if agreeing is None and copied and whole:
-            usage.input, usage.output = found.input, found.output
+            usage.input, usage.output = other.input, other.output
             call.estimate = parsed.normalized.estimate
             call.problem = call.problem if call.problem == NO_COUNT else ""
         for name in _PARTS:
             if getattr(usage, name) is None:
-                setattr(usage, name, getattr(found, name))
+                setattr(usage, name, getattr(other, name))
         agreeing = parsed.terms if agreeing is None else joined(agreeing, parsed.terms)
     return agreeing
 
 
-def _agree(usage: Usage, found: Usage, *, copied: bool) -> bool:
-    if not copied and (found.input != usage.input or found.output != usage.output):
+def _agree(usage: Usage, other: Usage, *, copied: bool) -> bool:
+    if not copied and (other.input != usage.input or other.output != usage.output):
         return False
-    if _differ(usage.cache_read, found.cache_read):
+    if _differ(usage.cache_read, other.cache_read):
         return False
-    return not (usage.cache_write and _differ(usage.cache_write, found.cache_write))
+    return not (usage.cache_write and _differ(usage.cache_write, other.cache_write))
 
 
 def _differ(one: int | None, other: int | None) -> bool:

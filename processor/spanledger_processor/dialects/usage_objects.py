@@ -160,8 +160,8 @@ def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:
     parts = _tables_for(value).parts
     if not parts:
         return None
-    found = {name: number for name, paths in parts.items() if (number := _first(value, paths)) is not None}
-    return found or None
+    numbers = {name: number for name, paths in parts.items() if (number := _first(value, paths)) is not None}
+    return numbers or None
 
 
 def read_terms(value: Mapping[str, Any]) -> Terms:
@@ -204,11 +204,11 @@ def read_context(value: Mapping[str, Any]) -> dict[str, str]:
     context: dict[str, str] = {}
     for name, keys in CONTEXT_PATHS.items():
         for key in keys:
-            told = value.get(key)
-            if isinstance(told, dict):
-                told = told.get("type") or told.get("latency")
-            if isinstance(told, str):
-                tier = text(told).lower()[:64]
+            tier_value = value.get(key)
+            if isinstance(tier_value, dict):
+                tier_value = tier_value.get("type") or tier_value.get("latency")
+            if isinstance(tier_value, str):
+                tier = text(tier_value).lower()[:64]
                 context[name] = "" if tier in STANDARD else tier
                 break
     return context
@@ -240,33 +240,33 @@ def _charged(value: Mapping[str, Any]) -> ReportedCost | None:
     amount = money(cost)
     if amount is None or not ("is_byok" in value or "isByok" in value or isinstance(details, dict)):
         return None
-    told = details if isinstance(details, dict) else {}
-    upstream = money(told.get("upstream_inference_cost") or told.get("upstreamInferenceCost"))
+    cost_details = details if isinstance(details, dict) else {}
+    upstream = money(cost_details.get("upstream_inference_cost") or cost_details.get("upstreamInferenceCost"))
     own_key = value.get("is_byok", value.get("isByok"))
     return ReportedCost(amount, True, "usage.cost", upstream, own_key if isinstance(own_key, bool) else None)
 
 
 def _some(value: Mapping[str, Any], paths: Paths) -> bool:
-    return any(isinstance(found := _at(value, path), int | float) and found > 0 for path in paths)
+    return any(isinstance(inner := _at(value, path), int | float) and inner > 0 for path in paths)
 
 
 def _first(value: Mapping[str, Any], paths: Paths) -> int | None:
     for path in paths:
-        found = value.get(path) if path in _FLAT else _at(value, path)
-        if found is not None and (number := count(found)) is not None:
+        inner = value.get(path) if path in _FLAT else _at(value, path)
+        if inner is not None and (number := count(inner)) is not None:
             return number
     return None
 
 
 def _at(value: Mapping[str, Any], path: str) -> Any:
     steps = _STEPS[path]
-    found = value.get(steps[0])
+    inner = value.get(steps[0])
     for step in steps[1:]:
-        if isinstance(found, dict):
-            found = found.get(step)
+        if isinstance(inner, dict):
+            inner = inner.get(step)
         else:
-            found = _of_modality(found, step) if isinstance(found, list) else None
-    return found
+            inner = _of_modality(inner, step) if isinstance(inner, list) else None
+    return inner
 
 
 def _of_modality(details: list[Any], modality: str) -> Any:

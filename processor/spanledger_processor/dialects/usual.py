@@ -149,11 +149,11 @@ class UsualCalls:
         kinds = (kinds.table.get(text(get(kinds.key))) for kinds in dialect.kinds)
         provider = next(filter(None, (text(get(key)) for key in dialect.provider)), dialect.fixed_provider)
         models = [next(filter(None, (text(get(key)) for key in keys)), "") for keys in self._models]
-        told = (dialect.name, next(filter(None, kinds), None), provider, *models)
+        detected = (dialect.name, next(filter(None, kinds), None), provider, *models)
         return (
-            all(told[:3])
+            all(detected[:3])
             and any(models)
-            and told
+            and detected
             == (
                 call.dialect,
                 call.kind,
@@ -176,10 +176,10 @@ class UsualCalls:
         return self._own_keys
 
     def _read(self, view: ScopedSpan, reading: UsualReading) -> Call | None:
-        told = self.told(view.attributes.get, reading)
-        if told is None:
+        reported = self.told(view.attributes.get, reading)
+        if reported is None:
             return None
-        response_id, counts, estimate = told
+        response_id, counts, estimate = reported
         return reading.call(Usage(*counts), response_id, estimate=estimate)
 
     def told(self, get: Callable[[str], Any], reading: UsualReading) -> ReportedCounts | None:
@@ -190,32 +190,32 @@ class UsualCalls:
         """Return the same of the values under `own_keys`."""
         if type(response_id) is not str or not response_id or response_id != text(response_id):
             return None
-        told: list[Any] = [None] * len(_CLASSES)
+        values: list[Any] = [None] * len(_CLASSES)
         for place, number in zip(self._places, numbers, strict=True):
             if type(number) is not int or not 0 <= number <= MAX_COUNT:
                 return None
-            told[place] = number
-        if not told[0]:
+            values[place] = number
+        if not values[0]:
             return None
         source = reading.source
-        usual = _usage(told, source.input) if source.output is Output.INCLUSIVE else None
+        usual = _usage(values, source.input) if source.output is Output.INCLUSIVE else None
         if usual is None:
-            usual = _normalized(Counts(*told), source)
+            usual = _normalized(Counts(*values), source)
             if usual is None:
                 return None
         counts, estimate = usual
         if source.absent_cache_is_zero and (counts[2] is None or counts[3] is None):
             counts = (*counts[:2], counts[2] or 0, counts[3] or 0, *counts[4:])
-        if told[2] and contradicted(Counts(*told), Usage(*counts)):
+        if values[2] and contradicted(Counts(*values), Usage(*counts)):
             return None
         if reading.is_error or (source.input is Input.EXCLUSIVE and counts[2] is None and counts[3] is None):
             estimate = True
         return response_id, counts, estimate
 
 
-def _usage(told: list[Any], means: Input) -> tuple[SixCounts, bool] | None:
+def _usage(values: list[Any], means: Input) -> tuple[SixCounts, bool] | None:
     """Return what `normalize` returns, without objects; None where it is not as simple as that."""
-    given, output, total, cache_read, cache_write, short, hour, reasoning = told
+    given, output, total, cache_read, cache_write, short, hour, reasoning = values
     if short is not None or hour is not None or total is not None:
         return None
     cached = (cache_read or 0) + (cache_write or 0)

@@ -137,10 +137,10 @@ class _Stem:
         terms = read_usage_of(call, dialect, view)
         if dialect.costs:
             call.reported = engine.reported(dialect.costs, view)
-        return call, None if terms.reported is not None else _told(call, terms)
+        return call, None if terms.reported is not None else _usage_key(call, terms)
 
 
-def _told(call: Call, terms: Terms) -> _Key:
+def _usage_key(call: Call, terms: Terms) -> _Key:
     of_terms: _Key = ()
     if terms is not NO_TERMS:
         of_terms = (terms.unclassed, *sorted(terms.context.items()), terms.plan, terms.doubt, terms.own_cache)
@@ -188,12 +188,12 @@ class AlikePlan:
         if stem is None or stem.revision != builder.pricing.revision:
             return None, True
         scoped = View(view, group)
-        told, key_ = stem.usage(scoped)
+        usage_call, key_ = stem.usage(scoped)
         template = None if key_ is None else stem.templates.get(key_)
         if template is None:
             return None, key_ is not None
         self.used += 1
-        return self.fact(stem, template, told, view, scoped, now_ns, builder), False
+        return self.fact(stem, template, usage_call, view, scoped, now_ns, builder), False
 
     def which(self, view: SpanView) -> _Key:
         """Return what spans must have in common that are read by one stem."""
@@ -207,7 +207,7 @@ class AlikePlan:
         self,
         stem: _Stem,
         template: _Template,
-        told: Call | None,
+        usage_call: Call | None,
         view: SpanView,
         scoped: View,
         now_ns: int,
@@ -229,7 +229,7 @@ class AlikePlan:
             if type(named) is not str or not is_plain_id(named):
                 return None
             run = Named(named, "attribute")
-        call = self._call(stem, template, told, scoped)
+        call = self._call(stem, template, usage_call, scoped)
         if call is None:
             return None
         at_ns, is_own = price_time(start_ns, now_ns)
@@ -251,7 +251,7 @@ class AlikePlan:
             signature,
             result,
             at_ns // NS_PER_DAY,
-            like.digest if told is None else digest_of(call),
+            like.digest if usage_call is None else digest_of(call),
             span_evidence(view.attributes, stem.resource) if own.evidence else like.evidence,
             like.dimensions,
             like.failed,
@@ -260,21 +260,21 @@ class AlikePlan:
             fee=like.fee,
         )
 
-    def _call(self, stem: _Stem, template: _Template, told: Call | None, scoped: View) -> Call | None:
+    def _call(self, stem: _Stem, template: _Template, usage_call: Call | None, scoped: View) -> Call | None:
         """Return the call with a span's own values; None if the full rules have to read it."""
         own, like, get = self.own, template.fact.call, scoped.attributes.get
         if template.is_shared:
             return like
         values = list(template.values)
-        if told is not None:
+        if usage_call is not None:
             if values[_USAGE] is not None:
-                values[_USAGE] = usage = told.usage
+                values[_USAGE] = usage = usage_call.usage
                 for name, count in template.changed:
                     setattr(usage, name, count)
             if values[_FALLBACK] is not None:
-                values[_FALLBACK] = told.fallback
+                values[_FALLBACK] = usage_call.fallback
             if values[_REPORTED] is not None:
-                values[_REPORTED] = told.reported
+                values[_REPORTED] = usage_call.reported
         if own.response_id:
             response_id = engine.response_id(stem.dialect, scoped, stem.kind)
             if bool(response_id) != bool(values[_RESPONSE_ID]):
@@ -319,12 +319,12 @@ def learned(
         return None
     recorded, again = view.recorded()
     own = _own(stem.dialect, view, call, builder)
-    told, key = stem.usage(View(recorded, group))
-    template = _template(own, told, fact)
+    usage_call, key = stem.usage(View(recorded, group))
+    template = _template(own, usage_call, fact)
     if key is None or template is None:
         return None
     candidate = AlikePlan(own, Asked())
-    if not _is_same(candidate.fact(stem, template, told, recorded, View(recorded, group), now_ns, builder), fact):
+    if not _is_same(candidate.fact(stem, template, usage_call, recorded, View(recorded, group), now_ns, builder), fact):
         return None
     shape = view.attributes.shape()
     again.read.update(key for what in _NAMED for key in builder.resolver.keys_that_name(what, shape)[1:])
@@ -359,18 +359,18 @@ def _stem(scoped: View, call: Call, builder: FactBuilder) -> _Stem | None:
     return _Stem(dialect, kind, provider, *models, builder.resource_evidence, builder.pricing.revision, tells)
 
 
-def _template(own: Own, told: Call | None, fact: Fact) -> _Template | None:
+def _template(own: Own, usage_call: Call | None, fact: Fact) -> _Template | None:
     """Return what stands for others; None where rules did more to usage than its own says."""
     call = fact.call
     assert call is not None
     changed: list[tuple[str, int | None]] = []
-    if told is not None:
-        if (call.usage is not None and told.usage is None) or call.fallback not in (None, told.fallback):
+    if usage_call is not None:
+        if (call.usage is not None and usage_call.usage is None) or call.fallback not in (None, usage_call.fallback):
             return None
-        if call.reported not in (None, told.reported):
+        if call.reported not in (None, usage_call.reported):
             return None
-        if call.usage is not None and told.usage is not None:
-            pairs = zip(CLASS_NAMES, counts_of(call.usage), counts_of(told.usage), strict=True)
+        if call.usage is not None and usage_call.usage is not None:
+            pairs = zip(CLASS_NAMES, counts_of(call.usage), counts_of(usage_call.usage), strict=True)
             changed = [(name, count) for name, count, before in pairs if count != before]
     if call.tool is not None:  # no content is kept
         call = replace(call, tool=replace(call.tool, arguments=None, result=None, call_id=None))

@@ -181,8 +181,8 @@ class _UsualWriter:
         assert like.usage is not None
         assert like.cost is not None
         self.like = like
-        told = [place for place, count in enumerate(counts_of(like.usage)) if count is not None]
-        self._counts = [(place, _USAGE[place]) for place in told]
+        present = [place for place, count in enumerate(counts_of(like.usage)) if count is not None]
+        self._counts = [(place, _USAGE[place]) for place in present]
         self._heads: dict[tuple[str, str, str], bytes] = {}
         aliases = [alias for alias in like.aliases if alias in ALIASES]
         totals = aliases if _TOTALS_ALONE.issuperset(aliases) else []
@@ -294,8 +294,8 @@ def _totals(decision: Decision) -> list[bytes]:
 
 def _usage(usage: Usage) -> list[bytes]:
     """Return the counts that are known; one that no int64 holds cannot be written."""
-    told = zip(_USAGE, counts_of(usage), strict=True)
-    return [piece(count) for piece, count in told if count is not None and count in INT64]
+    counted = zip(_USAGE, counts_of(usage), strict=True)
+    return [piece(count) for piece, count in counted if count is not None and count in INT64]
 
 
 def _cost(cost: Cost) -> list[bytes]:
@@ -313,8 +313,8 @@ def _cost(cost: Cost) -> list[bytes]:
 
 @lru_cache(_CACHED)
 def _provenance(source: str, price: str, estimate: bool, unpriced: str | None) -> bytes:  # noqa: FBT001 - a cache's key
-    told = ((_COST_SOURCE, source), (_COST_PRICE, price), (_COST_UNPRICED, unpriced))
-    pieces = [piece(value) for piece, value in told if value]
+    texts = ((_COST_SOURCE, source), (_COST_PRICE, price), (_COST_UNPRICED, unpriced))
+    pieces = [piece(value) for piece, value in texts if value]
     return b"".join(pieces) + (_COST_ESTIMATE if estimate else b"")
 
 

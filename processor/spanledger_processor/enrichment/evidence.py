@@ -72,7 +72,7 @@ def span_evidence(attributes: Attributes, resource: Evidence) -> Evidence:
     present = attributes.among(_SPAN_KEYS)
     if not present:
         return resource
-    users, call_ids = _told_by(present)
+    users, call_ids = _keys_present(present)
     user = _first(attributes, users)
     ids = tuple([_short(text) for key in call_ids if (text := _text(attributes.get(key)))])
     if not user:
@@ -87,7 +87,7 @@ def evidence_keys(attributes: Attributes) -> frozenset[str]:
 
 
 @lru_cache(maxsize=1024)
-def _told_by(present: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _keys_present(present: frozenset[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the keys of users and of call ids that a span has; the sets are as many as spans' shapes."""
     return tuple(key for key in USER_KEYS if key in present), tuple(key for key in _CALL_IDS if key in present)
 

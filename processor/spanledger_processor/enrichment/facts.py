@@ -151,9 +151,9 @@ class FactBuilder:
         fact.session_parent_id = call.session_parent_id or pick("session_parent", span, resource).id
         if call.source.startswith("file:") and fact.session.id:
             fact.session = Named(fact.session.id, "file")
-        for what, name in _ON_THE_CALL:
-            if (what in span.found or what in resource.found) and not getattr(call, name):
-                setattr(call, name, pick(what, span, resource).id)
+        for role, name in _ON_THE_CALL:
+            if (role in span.ranked or role in resource.ranked) and not getattr(call, name):
+                setattr(call, name, pick(role, span, resource).id)
         service = pick("service", _NO_NAMES, resource).id
         project, label, fact.dimensions = self.resolver.labelled(
             fact.dimensions, fact.agent or call.agent_id, service, fact.instance
@@ -164,20 +164,20 @@ class FactBuilder:
     def _names_of(self, group: ScopeGroup) -> Names:
         known, names, _ = self._resource
         if known is not group:
-            names, evidence = self._told_by(group.resource_attributes)
+            names, evidence = self._known_resource(group.resource_attributes)
             self._resource = (group, names, evidence)
         return names
 
-    def _told_by(self, resource: Attributes) -> tuple[Names, Evidence]:
+    def _known_resource(self, resource: Attributes) -> tuple[Names, Evidence]:
         contents = resource.contents()
-        told = None if contents is None else self._resources.get(contents)
-        if told is None:
-            told = self.resolver.names(resource), resource_evidence(resource)
+        known = None if contents is None else self._resources.get(contents)
+        if known is None:
+            known = self.resolver.names(resource), resource_evidence(resource)
             if contents is not None:
                 if len(self._resources) >= _MOST_RESOURCES:
                     self._resources.clear()
-                self._resources[contents] = told
-        return told
+                self._resources[contents] = known
+        return known
 
     def signed(self, tool: ToolCall) -> tuple[Signature | None, bytes]:
         """Return the signature of an execution, and what stands for its result."""

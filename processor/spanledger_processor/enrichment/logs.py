@@ -72,13 +72,15 @@ class LogStage:
                 if number % SLICE == SLICE - 1:
                     yield
                 if any(mark in record for mark in hits):
-                    for span in self._made(record, group, tenant, reading.failures):
+                    for span in self._synthesized(record, group, tenant, reading.failures):
                         spans.setdefault(span.trace_id + span.span_id, span)
         if spans:
             reading.traces = yield from encoding_traces(spans.values())
         return reading
 
-    def _made(self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str]) -> list[SynthesizedSpan]:
+    def _synthesized(
+        self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str]
+    ) -> list[SynthesizedSpan]:
         try:
             span = synthesize(LogView.parse(record), group, tenant, self._sign)
         except MalformedError:

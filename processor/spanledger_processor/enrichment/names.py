@@ -1,4 +1,4 @@
-"""What a span, or its resource, names: session, run, agent, task. One pass over the keys there are."""
+"""Names of sessions, runs, agents, tasks and dimensions on a span or its resource, by one pass over its keys."""
 
 from __future__ import annotations
 
@@ -44,11 +44,12 @@ class KeyLists:
 
 @dataclass(slots=True)
 class Names:
-    """The ids found by what they name (a field of KeyLists, or a dimension), each with the rank of its key; none is
-    empty.
+    """The ids that a span or resource names, by role: a field of `KeyLists`, or a dimension; none is empty.
+
+    Each stands behind the rank of its key.
     """
 
-    found: dict[str, tuple[int, str]] = field(default_factory=dict)
+    ranked: dict[str, tuple[int, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +75,12 @@ class IdResolver:
         self._labels = labels
         self._dimensions = dimensions or Dimensions({})
         self._roles: dict[str, list[tuple[str, int]]] = {}
-        for what in KeyLists.__dataclass_fields__:
-            for rank, name in enumerate(getattr(lists, what)):
-                self._roles.setdefault(name, []).append((what, rank))
-        for what, keys in self._dimensions.attributes.items():
+        for role in KeyLists.__dataclass_fields__:
+            for rank, name in enumerate(getattr(lists, role)):
+                self._roles.setdefault(name, []).append((role, rank))
+        for role, keys in self._dimensions.attributes.items():
             for rank, name in enumerate(keys):
-                self._roles.setdefault(name, []).append((what, rank))
+                self._roles.setdefault(name, []).append((role, rank))
         self.keys = frozenset(self._roles)
         """All keys that name something."""
 
@@ -91,13 +92,13 @@ class IdResolver:
     def names(self, attributes: Attributes) -> Names:
         """Return what `attributes` name."""
         names = Names()
-        found = names.found
+        ranked = names.ranked
         for key in attributes.among(self.keys):
             text = _id(attributes.get(key))
-            for what, rank in self._roles[key] if text else ():
-                known = found.get(what)
+            for role, rank in self._roles[key] if text else ():
+                known = ranked.get(role)
                 if known is None or rank < known[0]:
-                    found[what] = (rank, text)
+                    ranked[role] = (rank, text)
         return names
 
     def dimensions(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -119,9 +120,9 @@ class IdResolver:
                 dimensions = tuple(text for pair in pairs for text in pair)
         return project, label, dimensions
 
-    def keys_that_name(self, what: str, keys: Sequence[str]) -> tuple[str, ...]:
+    def keys_that_name(self, role: str, keys: Sequence[str]) -> tuple[str, ...]:
         """Return those of `keys` that name a session, say, and nothing else, best first; none if one names more."""
-        ranked = [(rank, key) for key in keys if key in self.keys for of, rank in self._roles[key] if of == what]
+        ranked = [(rank, key) for key in keys if key in self.keys for of, rank in self._roles[key] if of == role]
         if any(len(self._roles[key]) > 1 for _, key in ranked):
             return ()
         return tuple(key for _, key in sorted(ranked))
@@ -154,17 +155,17 @@ class Dimensions:
 
     def of(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
         """Return names and values in turn, by name; a dimension without a value is left out."""
-        found: list[str] = []
-        for name, what in self._names:
-            at = span.found.get(what) or resource.found.get(what)
+        named: list[str] = []
+        for name, role in self._names:
+            at = span.ranked.get(role) or resource.ranked.get(role)
             value = at[1] if at is not None else ""
             if not value and self.asks_request:
                 value = next((text for key in self._of_request[name] if (text := _in_request(key, headers))), "")
             if value and name in self._redact:
                 value = self._redact[name](value)
             if value:
-                found += (name, bounded_id(value))
-        return tuple(found)
+                named += (name, bounded_id(value))
+        return tuple(named)
 
 
 PROJECT = "project"
@@ -187,11 +188,11 @@ def _in_request(key: str, headers: Mapping[str, str]) -> str:
     return ""
 
 
-def pick(what: str, span: Names, resource: Names) -> Named:
+def pick(role: str, span: Names, resource: Names) -> Named:
     """Return an id from the span, else from its resource, with where it stood."""
-    if what in span.found:
-        return Named(span.found[what][1], "attribute")
-    return Named(resource.found[what][1], "resource") if what in resource.found else NOTHING
+    if role in span.ranked:
+        return Named(span.ranked[role][1], "attribute")
+    return Named(resource.ranked[role][1], "resource") if role in resource.ranked else NOTHING
 
 
 def is_plain_id(text: str) -> bool:

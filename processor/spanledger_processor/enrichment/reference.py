@@ -22,7 +22,7 @@ class Attribute:
 
     name: str
     type: ValueType
-    where: str
+    carriers: str
     meaning: str
     unit: str = ""
     values: Mapping[str, str] = field(default_factory=dict)
@@ -34,15 +34,15 @@ _KNOWN = "where known"
 _TOOLS = "tool spans"
 
 
-def _usd(name: str, where: str, meaning: str) -> Attribute:
-    return Attribute(f"spanledger.{name}", "double", where, meaning, "USD")
+def _usd(name: str, carriers: str, meaning: str) -> Attribute:
+    return Attribute(f"spanledger.{name}", "double", carriers, meaning, "USD")
 
 
 def _class(sold: UsageClass) -> Attribute:
     parts = f"; part of `{'` and `'.join(sold.part_of)}`" if sold.part_of else ""
     unit = "tokens" if sold.unit == "token" else sold.label
-    where = f"{_COUNTED}, where reported"
-    return Attribute(f"spanledger.usage.{sold.attribute}", "int", where, f"{sold.label}{parts}".capitalize(), unit)
+    carriers = f"{_COUNTED}, where reported"
+    return Attribute(f"spanledger.usage.{sold.attribute}", "int", carriers, f"{sold.label}{parts}".capitalize(), unit)
 
 
 ATTRIBUTES: tuple[Attribute, ...] = (
@@ -254,7 +254,7 @@ def _table() -> Iterator[str]:
     yield "| attribute | type | unit | on | meaning |"
     yield "|---|---|---|---|---|"
     for one in ATTRIBUTES:
-        yield f"| `{one.name}` | {one.type} | {one.unit} | {one.where} | {one.meaning} |"
+        yield f"| `{one.name}` | {one.type} | {one.unit} | {one.carriers} | {one.meaning} |"
 
 
 def _sections() -> Iterator[str]:

@@ -34,7 +34,7 @@ FORECAST = 0
 """Stands for a threshold: at the present rate, all will be used before the period ends."""
 _FORECAST_AFTER = 0.1
 """Share of a period before which nothing is forecast."""
-_TOLD = pack(True)
+_SENT = pack(True)
 """The end of the record of a crossing whose notification was sent."""
 _ROWS = 1000
 """Values of one budget in an answer."""
@@ -106,8 +106,8 @@ class BudgetRule:
 class Crossing:
     """A threshold of a budget that was passed: by which value of its dimension, or session or run, and when.
 
-    `threshold` in percent, `FORECAST` for a forecast. `told` is true once its notification was sent. `warning` is empty
-    for a budget, else it is one of `ledger.warnings`, which says what the other fields are then.
+    `threshold` in percent, `FORECAST` for a forecast. `sent` is true once its notification was. `warning` is empty
+    for a budget, else it is a warning (`of_session`, `of_day`), which say what the other fields are then.
     """
 
     budget: str
@@ -118,11 +118,11 @@ class Crossing:
     used: Pico
     amount: Pico
     at_ns: int
-    told: bool = False
+    sent: bool = False
     warning: str = ""
 
     @property
-    def where(self) -> Key:
+    def key(self) -> Key:
         """Its key, which stays the same however often it is passed."""
         name = f"\0{self.warning}" if self.warning else self.budget
         return budget_key(self.tenant, name, self.value, self.since, self.threshold)
@@ -135,7 +135,7 @@ class Crossing:
     def pack(self) -> bytes:
         """Return the stored form; its second element is the arrival, by which retention goes."""
         values = [self.budget, self.tenant, self.value, self.since, self.threshold, self.warning]
-        return pack([1, self.at_ns // 1_000_000, values, self.used, self.amount, self.at_ns, self.told])
+        return pack([1, self.at_ns // 1_000_000, values, self.used, self.amount, self.at_ns, self.sent])
 
     @classmethod
     def unpack(cls, record: bytes) -> Crossing:
@@ -192,10 +192,10 @@ def crossings(reader: Reader) -> Iterator[Crossing]:
         yield Crossing.unpack(record)
 
 
-def untold_crossings(reader: Reader) -> Iterator[Crossing]:
+def unsent_crossings(reader: Reader) -> Iterator[Crossing]:
     """Yield the crossings whose notification is due; of the others only the last byte is read."""
     for _, record in reader.scan(Table.BUDGET, EVERY_TENANT):
-        if record[-1:] != _TOLD:
+        if record[-1:] != _SENT:
             yield Crossing.unpack(record)
 
 

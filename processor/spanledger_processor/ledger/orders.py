@@ -1,5 +1,5 @@
 """Sessions and runs in order of their last activity or of their cost, without reading all of them, and the sessions
-whose summary is to be told.
+whose summary is due.
 
 Rows of `Table.ORDER` have no value; their key is the tenant, the table and order, a rank, and the hash of the id. They
 are written where totals land, and only when a rank changes: times are ranked by about a second, costs in steps of 1.6 %
@@ -22,8 +22,8 @@ ORDERED = (Table.SESSION, Table.RUN)
 
 _TIME_BITS = 30
 """Of a time in ns that make no difference."""
-_UNTOLD_BITS = 39
-"""Likewise for `UNTOLD`, about nine minutes: its rows are seldom written."""
+_UNSUMMARIZED_BITS = 39
+"""Likewise for `UNSUMMARIZED`, about nine minutes: its rows are seldom written."""
 _MANTISSA_BITS = 6
 _HASH_AT = 9
 """The offset of the id's hash in the key of a total."""
@@ -42,7 +42,7 @@ class Order(IntEnum):
     COST = 2
     GROUPED = 3
     """By last activity, as LAST, but only sessions that name a run or the session that spawned them."""
-    UNTOLD = 4
+    UNSUMMARIZED = 4
     """Sessions of all tenants whose summary is due: those that were closed first, then by last activity."""
 
 
@@ -69,23 +69,24 @@ def cost_rank(cost: int) -> int:
 def ranks_of(sums: Sums) -> Ranks:
     """Return the values that rank a total in the orders."""
     grouped = bool(sums.named or "parent" in sums.labels)
-    return time_rank(sums.last_ns), cost_rank(sums.cost), grouped, _untold_rank(sums) if sums.told_ns else None
+    due = _unsummarized_rank(sums) if sums.summarized_ns else None
+    return time_rank(sums.last_ns), cost_rank(sums.cost), grouped, due
 
 
-def _untold_rank(sums: Sums) -> int | None:
-    if sums.last_ns <= sums.told_ns:
+def _unsummarized_rank(sums: Sums) -> int | None:
+    if sums.last_ns <= sums.summarized_ns:
         return None
-    return 0 if sums.closed else untold_until(believed_ns(sums))
+    return 0 if sums.closed else unsummarized_until(believed_ns(sums))
 
 
-def untold_until(at_ns: int) -> int:
-    """Return the rank in `UNTOLD` of a last activity."""
-    return 1 + (max(0, at_ns) >> _UNTOLD_BITS)
+def unsummarized_until(at_ns: int) -> int:
+    """Return the rank in `UNSUMMARIZED` of a last activity."""
+    return 1 + (max(0, at_ns) >> _UNSUMMARIZED_BITS)
 
 
-def untold(reader: Reader, until: int) -> Iterator[tuple[bytes, Key]]:
+def unsummarized(reader: Reader, until: int) -> Iterator[tuple[bytes, Key]]:
     """Yield tenants and keys of sessions whose summary is due, up to a rank."""
-    within = bytes((Table.SESSION, Order.UNTOLD))
+    within = bytes((Table.SESSION, Order.UNSUMMARIZED))
     prefix = 1 + len(EVERY_TENANT) + len(within)
     for row, _ in reader.scan(Table.ORDER, EVERY_TENANT, within=within):
         if int.from_bytes(row[prefix : prefix + 8], "big") > until:
@@ -101,12 +102,12 @@ def is_ordered(key: Key) -> bool:
 
 def rows_at(key: Key, ranks: Ranks) -> list[Key]:
     """Return the keys of the rows of the total at `key`."""
-    last, cost, grouped, untold_rank = ranks
+    last, cost, grouped, unsummarized_rank = ranks
     rows = [_row(key, Order.LAST, last)]
     if key[0] == Table.SESSION:
         rows.append(_row(key, Order.COST, cost))
-    if untold_rank is not None:
-        rows.append(order_key(EVERY_TENANT, bytes((key[0], Order.UNTOLD)), untold_rank, key[1:]))
+    if unsummarized_rank is not None:
+        rows.append(order_key(EVERY_TENANT, bytes((key[0], Order.UNSUMMARIZED)), unsummarized_rank, key[1:]))
     return [*rows, _row(key, Order.GROUPED, last)] if grouped else rows
 
 

@@ -174,7 +174,7 @@ def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
         gone = Sums.unpack(record)
         for row in rows_at(key, ranks_of(gone)):
             txn.delete(row)
-        arrival_ms, gone.arrival_ms, gone.told_ns = gone.arrival_ms, 0, 0
+        arrival_ms, gone.arrival_ms, gone.summarized_ns = gone.arrival_ms, 0, 0
         project = gone.labels.get("project", "")
         gone.labels, gone.named = {}, set()
         _add(txn, nameless, {"id": ""}, gone)

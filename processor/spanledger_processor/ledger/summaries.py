@@ -1,7 +1,7 @@
 """Sessions that have ended, closed or stale, and whose summary is due.
 
-A session is watched from its first span on, where that is configured (`Sums.told_ns`). Once its summary was sent, it
-is sent again only if the session went on and ended again.
+A session is watched from its first span on, where that is configured (`Sums.summarized_ns`). Once its summary was
+sent, it is sent again only if the session went on and ended again.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from itertools import islice
 
 from spanledger_processor.ledger.facts import Lifecycle
 from spanledger_processor.ledger.keys import hashed_key, session_key, total_key
-from spanledger_processor.ledger.orders import Order, time_rank, untold, untold_until, walk
+from spanledger_processor.ledger.orders import Order, time_rank, unsummarized, unsummarized_until, walk
 from spanledger_processor.ledger.queries import session
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.ledger.runs import run_of_session
@@ -37,7 +37,7 @@ class Ended:
 
 def ended(reader: Reader, lifecycle: Lifecycle, now_ns: int, quiet_ns: int) -> Iterator[Ended]:
     """Yield sessions that are closed or stale, of which nothing came for `quiet_ns`, and whose summary is due."""
-    for tenant, key in islice(untold(reader, untold_until(now_ns - lifecycle.idle_ns)), _LOOKED_AT):
+    for tenant, key in islice(unsummarized(reader, unsummarized_until(now_ns - lifecycle.idle_ns)), _LOOKED_AT):
         sums = reader.sums(key)
         quiet = now_ns - sums.arrival_ms * NS_PER_MS >= quiet_ns
         if quiet and lifecycle.state(sums, now_ns) in ("closed", "stale"):
@@ -52,9 +52,9 @@ def active_lately(reader: Reader, tenant: bytes, since_ns: int) -> Iterator[Key]
         yield hashed_key(tenant, Table.SESSION, position[1])
 
 
-def mark_told(unit: Unit, sessions: Iterable[Ended], now_ns: int) -> None:
+def mark_summarized(unit: Unit, sessions: Iterable[Ended], now_ns: int) -> None:
     """Store in the ledger that the summaries of these sessions were sent."""
-    there = {one.key: Sums(told_ns=one.last_ns) for one in sessions if unit.get(one.key) is not None}
+    there = {one.key: Sums(summarized_ns=one.last_ns) for one in sessions if unit.get(one.key) is not None}
     unit.apply(Changes(add=there), now_ns)
 
 

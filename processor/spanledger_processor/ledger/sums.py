@@ -65,8 +65,8 @@ class Sums:
     """Of the calls, those that are no single model calls, by granularity."""
     facts: Facts | None = None
     """Of a session, and of its parts: what spans tell beside sums."""
-    told_ns: int = 0
-    """Of a session that is watched: up to which last activity its summary was told, 1 before it was; 0: of no other."""
+    summarized_ns: int = 0
+    """Of a session that is watched: up to which last activity a summary was sent, 1 before one was; 0 for any other."""
     speeds: dict[int, int] = field(default_factory=dict)
     """Of a day and model: how many calls were how fast, by bucket (`speeds_of`)."""
     record: bytes = field(default=b"", init=False, compare=False, repr=False)
@@ -97,8 +97,8 @@ class Sums:
         self.widen(other.first_ns, other.last_ns)
         if other.closed_ns > self.closed_ns:
             self.closed_ns = other.closed_ns
-        if other.told_ns > self.told_ns:
-            self.told_ns = other.told_ns
+        if other.summarized_ns > self.summarized_ns:
+            self.summarized_ns = other.summarized_ns
         if other.arrival_ms > self.arrival_ms:
             self.arrival_ms = other.arrival_ms
         for name, text in other.labels.items():
@@ -130,7 +130,7 @@ class Sums:
         copy = Sums(*counts, self.first_ns, self.last_ns, self.closed_ns, self.arrival_ms, self.labels.copy())
         copy.reasons, copy.models, copy.named = self.reasons.copy(), self.models.copy(), self.named.copy()
         copy.elsewhere = None if self.elsewhere is None else self.elsewhere.copy()
-        copy.sessions, copy.told_ns = self.sessions, self.told_ns
+        copy.sessions, copy.summarized_ns = self.sessions, self.summarized_ns
         copy.granularities, copy.speeds = self.granularities.copy(), self.speeds.copy()
         copy.facts = None if self.facts is None else self.facts.copy()
         return copy
@@ -201,7 +201,7 @@ class Sums:
         elsewhere = None if self.elsewhere is None else self.elsewhere.pack()
         facts = None if self.facts is None else self.facts.pack()
         speeds = dict(sorted(self.speeds.items())) if self.speeds else self.speeds
-        return pack([*row, elsewhere, self.sessions, self.granularities, facts, self.told_ns, speeds])
+        return pack([*row, elsewhere, self.sessions, self.granularities, facts, self.summarized_ns, speeds])
 
     @classmethod
     def unpack(cls, record: bytes) -> Sums:
@@ -228,7 +228,7 @@ class Sums:
         if len(more) > 3 and more[3] is not None:
             sums.facts = Facts.unpack(more[3])
         if len(more) > 4:
-            sums.told_ns = more[4]
+            sums.summarized_ns = more[4]
         if len(more) > 5:
             sums.speeds = {int(bucket): int(count) for bucket, count in more[5].items()}
         return sums

@@ -148,13 +148,13 @@ class Pricer:
 
     def _by_its_tier(self, call: Call, theirs: Pico, cost: Cost, at_ns: int) -> Cost:
         """Return what a call costs at the one tier that comes to another's amount, where it tells none; else `cost`."""
-        told = dict(call.price_context)
-        if _TIER in told or cost.amount is None or not is_far(cost.amount, theirs):
+        terms = dict(call.price_context)
+        if _TIER in terms or cost.amount is None or not is_far(cost.amount, theirs):
             return cost
         for tier in _TIERS:
-            tiered = replace(call, price_context=tuple(sorted({**told, _TIER: tier}.items())))
-            found = self._rates(tiered, at_ns)
-            at_tier = None if isinstance(found, str) else general_cost(tiered, *found)
+            tiered = replace(call, price_context=tuple(sorted({**terms, _TIER: tier}.items())))
+            rates = self._rates(tiered, at_ns)
+            at_tier = None if isinstance(rates, str) else general_cost(tiered, *rates)
             if at_tier is not None and at_tier.amount and abs(at_tier.amount - theirs) <= _ROUNDED:
                 at_tier.estimate, at_tier.note = True, f"the span's own cost is that of the {tier} tier, and so is ours"
                 return at_tier

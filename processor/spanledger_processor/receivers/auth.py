@@ -66,14 +66,14 @@ def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
 class ServerCertificates:
     """The certificates of a listener, read again for the next connection when their files have changed.
 
-    `where` is the configuration path that errors name; `alpn` is the protocol spoken, where TLS has to say so.
+    `setting` is the configuration path that errors name; `alpn` is the protocol spoken, where TLS has to say so.
 
     Raises:
         OSError: a file cannot be read, or holds no certificate or key that fits.
     """
 
-    def __init__(self, settings: ServerTls, where: str, alpn: str = "") -> None:
-        self._where = where
+    def __init__(self, settings: ServerTls, setting: str, alpn: str = "") -> None:
+        self._setting = setting
         self._alpn = alpn
         self._lock = threading.Lock()  # gRPC asks from threads of its own
         self.replace(settings)
@@ -81,7 +81,7 @@ class ServerCertificates:
     def replace(self, settings: ServerTls) -> None:
         """Use other files from now on; keeps those in use where it raises OSError."""
         now = _stamp(settings)
-        context = _context(settings, self._where)
+        context = _context(settings, self._setting)
         if self._alpn:
             context.set_alpn_protocols([self._alpn])
         configuration = _configuration(settings)
@@ -119,14 +119,14 @@ class ServerCertificates:
             self._stamp = _stamp(self._settings)
             log.error("changed certificates cannot be used, and the old ones stay in use: %s", error)
         else:
-            log.info("%s: certificates have changed and are in use", self._where)
+            log.info("%s: certificates have changed and are in use", self._setting)
 
 
 def _stamp(settings: ServerTls) -> Stamp:
     return stamp((settings.cert_file, settings.key_file, settings.client_ca_file))
 
 
-def _context(settings: ServerTls, where: str) -> ssl.SSLContext:
+def _context(settings: ServerTls, setting: str) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
@@ -135,7 +135,7 @@ def _context(settings: ServerTls, where: str) -> ssl.SSLContext:
         files = f"{settings.cert_file}, {settings.key_file}"
         why = _why(error, settings.cert_file, settings.key_file)
         raise OSError(
-            f"{where}.cert_file, {where}.key_file: no usable certificate and key in {files}: {why}"
+            f"{setting}.cert_file, {setting}.key_file: no usable certificate and key in {files}: {why}"
         ) from error
     if settings.client_ca_file:
         try:
@@ -143,7 +143,7 @@ def _context(settings: ServerTls, where: str) -> ssl.SSLContext:
         except OSError as error:
             why = _why(error, settings.client_ca_file)
             raise OSError(
-                f"{where}.client_ca_file: no usable certificates in {settings.client_ca_file}: {why}"
+                f"{setting}.client_ca_file: no usable certificates in {settings.client_ca_file}: {why}"
             ) from error
         context.verify_mode = ssl.CERT_REQUIRED
     return context

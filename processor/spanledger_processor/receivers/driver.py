@@ -155,8 +155,8 @@ class RequestDriver:
             reported = (signal, protocol, sender, result.cause, result.reason)
             kind = {"kind": result.cause}  # one cause does not hide another from the log
             if result.verdict is Verdict.PERMANENT:
-                told = "%s by %s from %s refused, and lost unless the sender keeps it (%s): %.300s"
-                log.error(told, *reported, extra=kind)
+                refusal = "%s by %s from %s refused, and lost unless the sender keeps it (%s): %.300s"
+                log.error(refusal, *reported, extra=kind)
             else:
                 log.warning("%s by %s from %s not taken now (%s): %.300s", *reported, extra=kind)
         return result

@@ -99,13 +99,13 @@ def host_of(peer: str) -> str:
 class GrpcListener:
     """One gRPC listener with health and reflection, whose methods read their message within the limits.
 
-    `where` is the configuration path that errors name. `port` is where it listens once started, 0 for a socket file.
+    `setting` is the configuration path that errors name. `port` is where it listens once started, 0 for a socket file.
     """
 
     def __init__(
         self,
         settings: Grpc,
-        where: str,
+        setting: str,
         driver: RequestDriver,
         protocol: OtlpProtocol,
         *,
@@ -114,7 +114,7 @@ class GrpcListener:
         self.port = 0
         self.listening = False
         self._settings = settings
-        self._where = where
+        self._setting = setting
         self._driver = driver
         self._protocol: OtlpProtocol = protocol
         self._authenticator = Authenticator(settings.auth)
@@ -200,20 +200,20 @@ class GrpcListener:
             if tls is None:
                 port = self._server.add_insecure_port(endpoint)
             else:
-                self._certificates = ServerCertificates(tls, f"{self._where}.tls")
+                self._certificates = ServerCertificates(tls, f"{self._setting}.tls")
                 port = self._server.add_secure_port(endpoint, self._certificates.grpc_credentials())
         except RuntimeError as error:
             problem = "can the folder be written?" if is_file else "is the port taken?"
-            raise OSError(f"{self._where}.endpoint: cannot listen on {endpoint}; {problem}") from error
+            raise OSError(f"{self._setting}.endpoint: cannot listen on {endpoint}; {problem}") from error
         return 0 if is_file else port
 
     async def _start_relay(self, relay: ZstdRelay) -> None:
         tls, context = self._settings.tls, None
         if tls is not None:
-            self._certificates = ServerCertificates(tls, f"{self._where}.tls", alpn="h2")
+            self._certificates = ServerCertificates(tls, f"{self._setting}.tls", alpn="h2")
             context = self._certificates.ssl_context()
         address, timeout = host_and_port(self._settings.endpoint), self._settings.handshake_timeout
-        self.port = await relay.start(address, self._where, context, timeout, share_port=self._share_port)
+        self.port = await relay.start(address, self._setting, context, timeout, share_port=self._share_port)
 
     def _host(self, peer: str) -> str:
         return host_of(peer) if self._relay is None else self._relay.host_of(peer)

@@ -207,18 +207,18 @@ class ZstdRelay:
         self._all_closed = asyncio.Event()
         self._all_closed.set()
         self._numbers = count(1)
-        self._where = ""
+        self._setting = ""
 
     async def start(
-        self, address: tuple[str, int], where: str, tls: ssl.SSLContext | None, handshake: float, *, share_port: bool
+        self, address: tuple[str, int], setting: str, tls: ssl.SSLContext | None, handshake: float, *, share_port: bool
     ) -> int:
         """Listen, and return the port. `handshake`: seconds for that of TLS.
 
         Raises:
             OSError: the address is taken or not ours.
         """
-        self._where = where
-        listening = bind(address, where, share_port=share_port)
+        self._setting = setting
+        listening = bind(address, setting, share_port=share_port)
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: _Accepted(self), sock=listening, ssl=tls, ssl_handshake_timeout=handshake if tls else None
@@ -242,12 +242,12 @@ class ZstdRelay:
         peer = transport.get_extra_info("peername") if transport is not None else None
         host = str(peer[0]) if peer else "this machine"
         if data.startswith(TLS_HANDSHAKE):
-            log.warning(SPEAKS_TLS, self._where, host)
+            log.warning(SPEAKS_TLS, self._setting, host)
             return
         log.warning(
             "%s: a client from %s does not speak gRPC to this port; OTLP/HTTP has a port of its own "
             "(receivers.otlp.protocols.http.endpoint)",
-            self._where,
+            self._setting,
             host,
         )
 

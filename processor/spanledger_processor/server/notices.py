@@ -28,7 +28,7 @@ from spanledger_processor.ledger.budgets import (
     FAILURE_RATE,
     FORECAST,
     Crossing,
-    untold_crossings,
+    unsent_crossings,
     warning_row,
 )
 from spanledger_processor.ledger.rows import Row, usd
@@ -122,11 +122,11 @@ class Notices:
 
     def _pending(self) -> dict[bytes, Crossing]:
         with self._ledger.snapshot() as reader:
-            return {crossing.where: crossing for crossing in untold_crossings(reader)}
+            return {crossing.key: crossing for crossing in unsent_crossings(reader)}
 
     async def _try(self, client: httpx2.AsyncClient, crossing: Crossing, state: _State) -> None:
         if not state.delivered:
-            verdict = await self._deliver("logs", crossing.where, log_request(crossing))
+            verdict = await self._deliver("logs", crossing.key, log_request(crossing))
             state.delivered, state.refused = verdict is not Verdict.RETRYABLE, verdict is Verdict.PERMANENT
         if not state.posted:
             state.posted = await self._post(client, crossing)
@@ -143,7 +143,7 @@ class Notices:
         webhook, name = self.webhooks.get(_webhook_of(crossing)), crossing.warning or f"budget {crossing.budget}"
         if webhook is None:
             return True
-        body = orjson.dumps({"id": crossing.where.hex(), "text": sentence(crossing), **_row(crossing)})
+        body = orjson.dumps({"id": crossing.key.hex(), "text": sentence(crossing), **_row(crossing)})
         headers = {"content-type": "application/json", SENT_AT: str(int(time.time()))}
         if webhook.secret is not None:
             headers[SIGNATURE] = signature(webhook.secret.get_secret_value(), headers[SENT_AT], body)
@@ -168,8 +168,8 @@ def _row(crossing: Crossing) -> Row:
 
 def mark_sent(unit: Unit, crossing: Crossing) -> None:
     """Store in the ledger that a notification is no longer due."""
-    sent = replace(crossing, told=True)
-    unit.apply(Changes(replace={crossing.where: sent.pack()}), crossing.at_ns)
+    sent = replace(crossing, sent=True)
+    unit.apply(Changes(replace={crossing.key: sent.pack()}), crossing.at_ns)
 
 
 def signature(secret: str, sent_at: str, body: bytes) -> str:

@@ -28,7 +28,7 @@ from spanledger_processor.ledger.facts import Facts, Lifecycle
 from spanledger_processor.ledger.queries import tenants_of
 from spanledger_processor.ledger.rows import Row
 from spanledger_processor.ledger.store import Changes, Key, Unit
-from spanledger_processor.ledger.summaries import Ended, active_lately, ended, mark_told, summary
+from spanledger_processor.ledger.summaries import Ended, active_lately, ended, mark_summarized, summary
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.otlp.encoding import any_value
@@ -116,7 +116,7 @@ class SessionWatch:
         else:
             self._failures = 0
         if done:
-            await self._ledger.submit(lambda unit: mark_told(unit, done, self._now_ns()))
+            await self._ledger.submit(lambda unit: mark_summarized(unit, done, self._now_ns()))
 
     def _due(self) -> list[tuple[Ended, Row | None, list[Crossing]]]:
         """Return sessions that ended, each with its summary (None where nothing of it is left) and its warnings."""
@@ -166,7 +166,7 @@ class SessionWatch:
     async def _store(self, crossings: Sequence[Crossing]) -> None:
         """Store crossings that are not in the ledger yet, as due."""
         with self._ledger.snapshot() as reader:
-            new = {one.where: one.pack() for one in crossings if reader.get(one.where) is None}
+            new = {one.key: one.pack() for one in crossings if reader.get(one.key) is None}
 
         def claim(unit: Unit) -> None:
             unit.apply(Changes(claim=new), self._now_ns())

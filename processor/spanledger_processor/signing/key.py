@@ -39,7 +39,7 @@ def load_key(configured: str | None, environ: Mapping[str, str], state_path: Pat
     path = state_path / FILE
     try:
         if not path.exists():
-            return _made(path)
+            return _create(path)
         return _read(path), False
     except OSError as error:
         raise SigningKeyUnavailableError(f"{path}: {error.strerror}; or set {VARIABLE} instead") from None
@@ -59,7 +59,7 @@ def _read(path: Path) -> bytes:
         return _checked(file.read().decode("utf-8", "surrogateescape"), str(path))
 
 
-def _made(path: Path) -> tuple[bytes, bool]:
+def _create(path: Path) -> tuple[bytes, bool]:
     """Return a new key on disk, whole from the moment it is there; the other's, if another process was first."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = secrets.token_hex(32)

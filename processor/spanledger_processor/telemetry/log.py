@@ -82,7 +82,7 @@ class _TextFormatter(logging.Formatter):
     """`2026-01-31T12:00:00.000Z WARNING exporters.delivery: ...`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = f"{_time(record)} {record.levelname} {_where(record)}: {one_line(record.getMessage())}"
+        line = f"{_time(record)} {record.levelname} {_module(record)}: {one_line(record.getMessage())}"
         if repeated := getattr(record, "repeated", 0):
             line += f" ({repeated} more like it were left out)"
         if record.exc_info and record.exc_info[1]:
@@ -97,7 +97,7 @@ class _JsonFormatter(logging.Formatter):
         line: dict[str, object] = {
             "time": _time(record),
             "level": record.levelname,
-            "logger": _where(record),
+            "logger": _module(record),
             "message": record.getMessage().encode("utf-8", "replace").decode(),
         }
         if repeated := getattr(record, "repeated", 0):
@@ -112,7 +112,7 @@ def _time(record: logging.LogRecord) -> str:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _where(record: logging.LogRecord) -> str:
+def _module(record: logging.LogRecord) -> str:
     return record.name.removeprefix("spanledger_processor.").removeprefix("spanledger_")
 
 

@@ -152,22 +152,22 @@ class Registry:
 
     def count(self, name: str, *labels: str, by: float = 1, of: SpanIds | None = None) -> None:
         """Add to a counter. `labels` are values in the row's order; `of` is a span that was counted, its exemplar."""
-        where = name, labels
-        if where not in self._children:
+        series = name, labels
+        if series not in self._children:
             self._child(Counter, name, labels)
         if by < 0:
             raise ValueError(f"{name} is a counter, which does not go down")
         with self._counting:
-            self._counted[where] = self._counted.get(where, 0) + by
+            self._counted[series] = self._counted.get(series, 0) + by
         if of is not None:
-            self._examples[where] = of[0], of[1], by, time()
+            self._examples[series] = of[0], of[1], by, time()
 
     def _enter_counted(self) -> None:
         """Add what was counted to the collectors, which take several times as long for it."""
         with self._counting:
             counted, self._counted = self._counted, {}
-        for where, amount in counted.items():
-            self._child(Counter, *where).inc(amount)
+        for series, amount in counted.items():
+            self._child(Counter, *series).inc(amount)
 
     def _exemplars(self) -> Samples:
         """Return the exemplars of this process's counters, as samples that add nothing."""

@@ -19,7 +19,7 @@ from spanledger_processor.model import Call, Kind
 
 _MESSAGE = "message"
 _WITH_USAGE = re.compile(r'"models_usage"\s{0,4}:\s{0,4}\{')
-_PLACES: tuple[tuple[str, ...], ...] = (("message",), ("response", "chat_message"), ())
+_PATHS: tuple[tuple[str, ...], ...] = (("message",), ("response", "chat_message"), ())
 """Where the agent's message stands in what is delivered: a group chat's message, an agent's response, or the message
 itself. The inner messages of a response were delivered on their own before."""
 
@@ -28,12 +28,12 @@ def _message(view: ScopedSpan) -> Mapping[str, Any] | None:
     """Return the message with usage that a span delivers, None if there is none."""
     value = view.attributes.get(_MESSAGE)
     parsed = texts.parse(value) if isinstance(value, str) and _WITH_USAGE.search(value) else None
-    for place in _PLACES:
-        found = parsed
-        for step in place:
-            found = found.get(step) if isinstance(found, Mapping) else None
-        if isinstance(found, Mapping) and isinstance(found.get("models_usage"), Mapping):
-            return found
+    for path in _PATHS:
+        node = parsed
+        for step in path:
+            node = node.get(step) if isinstance(node, Mapping) else None
+        if isinstance(node, Mapping) and isinstance(node.get("models_usage"), Mapping):
+            return node
     return None
 
 
@@ -57,7 +57,7 @@ AUTOGEN = Dialect(
     about="AutoGen (autogen-core's runtime)",
     detection=Detection(scopes=("autogen ",), requires=("sender_agent_type", "recipient_agent_type")),
     kind_of=_kind,
-    fallback_texts=tuple(UsageText(_MESSAGE, (*place, "models_usage")) for place in _PLACES),
+    fallback_texts=tuple(UsageText(_MESSAGE, (*path, "models_usage")) for path in _PATHS),
     rules=(_identity,),
     notes=(
         "A message's usage stands in where no span of the trace has usage of its own; the model is not told. A message"

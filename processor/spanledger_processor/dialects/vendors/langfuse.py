@@ -37,9 +37,9 @@ def usage(value: Mapping[str, Any]) -> tuple[Counts, Input]:
     Raises:
         NoCountError: a bucket that is no count.
     """
-    told = read_usage(value)
-    if told is not None:
-        return as_counts(told.normalized.usage, told.terms), Input.INCLUSIVE
+    usage = read_usage(value)
+    if usage is not None:
+        return as_counts(usage.normalized.usage, usage.terms), Input.INCLUSIVE
     given = {key.lower(): number for key, item in value.items() if (number := count(item)) is not None}
     terms = Terms(context={"service_tier": tier} if (tier := _tier(given)) else {})
     terms.own_cache = given.get("total_cost") == 0  # LangChain says so of an answer from its cache
@@ -107,8 +107,8 @@ _SEARCHES = (("web_search",), ("file_search",), ("search_unit",), ("code_executi
 
 def _tier(buckets: Mapping[str, int]) -> str:
     """Return the tier that names of buckets hold; Langfuse passes LangChain's names on."""
-    found = {tier for tier in _TIERS for key, number in buckets.items() if number and tier in key.split("_")}
-    return found.pop() if len(found) == 1 else ""
+    tiers = {tier for tier in _TIERS for key, number in buckets.items() if number and tier in key.split("_")}
+    return tiers.pop() if len(tiers) == 1 else ""
 
 
 def _without(key: str, tier: str) -> str:
@@ -164,8 +164,8 @@ def _is_output(key: str) -> bool:
 
 
 def _sum(buckets: Mapping[str, int], wanted: Any) -> int | None:
-    found: Iterable[int] = [number for key, number in buckets.items() if wanted(key)]
-    return sum(found) if found else None
+    numbers: Iterable[int] = [number for key, number in buckets.items() if wanted(key)]
+    return sum(numbers) if numbers else None
 
 
 def _plus(one: int | None, other: int | None) -> int | None:

@@ -41,10 +41,10 @@ def _details(view: ScopedSpan, counts: Counts) -> None:
     shape = usage_shape_of(whole)
     if shape is None:
         return
-    told = read_counts(whole, shape)
-    counts.cache_read, counts.cache_write = told.cache_read, told.cache_write
-    counts.cache_write_5m, counts.cache_write_1h = told.cache_write_5m, told.cache_write_1h
-    counts.reasoning, counts.parts = told.reasoning, told.parts
+    read = read_counts(whole, shape)
+    counts.cache_read, counts.cache_write = read.cache_read, read.cache_write
+    counts.cache_write_5m, counts.cache_write_1h = read.cache_write_5m, read.cache_write_1h
+    counts.reasoning, counts.parts = read.reasoning, read.parts
     counts.terms = read_terms(whole)
 
 

@@ -209,12 +209,12 @@ def function_parameters(view: ScopedSpan, call: Call) -> None:
         return
     if not view.scope_name.startswith("opentelemetry.instrumentation.google_genai"):
         return
-    found = {
+    arguments = {
         key[len(_PARAMETERS) : -len(_VALUE)]: view.attributes.get(key)
         for key in view.attributes.keys()  # noqa: SIM118 - a C map behind a thin object, not a dict
         if key.startswith(_PARAMETERS) and key.endswith(_VALUE)
     }
-    call.tool.arguments = found or None
+    call.tool.arguments = arguments or None
 
 
 SOURCES = (

@@ -93,9 +93,9 @@ _COPIES_OUTPUT_ALONE = (0, 8)
 
 def _sound_of_the_prompt(view: ScopedSpan, counts: Counts) -> None:
     """Take `audio_tokens` of an early release for the input's."""
-    told, version = counts.parts or {}, version_of(view.scope_version)
-    if version and version < _COPIES_OUTPUT_ALONE and "output_audio" in told and "input_audio" not in told:
-        told["input_audio"] = told.pop("output_audio")
+    parts, version = counts.parts or {}, version_of(view.scope_version)
+    if version and version < _COPIES_OUTPUT_ALONE and "output_audio" in parts and "input_audio" not in parts:
+        parts["input_audio"] = parts.pop("output_audio")
 
 
 def _no_hours(view: ScopedSpan, call: Call) -> None:

@@ -68,9 +68,9 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
     Classes are added one by one: version 5 tells reads flat and writes here.
     """
     value = view.attributes.get("ai.response.providerMetadata")
-    for name, told in _objects(texts.parse(value)):
-        inner = told.get("usage")
-        places = (told, inner) if isinstance(inner, Mapping) else (told,)
+    for name, section in _objects(texts.parse(value)):
+        inner = section.get("usage")
+        places = (section, inner) if isinstance(inner, Mapping) else (section,)
         try:
             _add_classes(counts, places)
             _settle_input(counts, places)
@@ -79,26 +79,26 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
             continue
         terms = counts.terms = counts.terms or Terms()
         for place in places:
-            found = read_terms(place)
-            terms.context = found.context | terms.context
-            terms.reported = terms.reported or found.reported
-            terms.unclassed = terms.unclassed or found.unclassed
+            price_terms = read_terms(place)
+            terms.context = price_terms.context | terms.context
+            terms.reported = terms.reported or price_terms.reported
+            terms.unclassed = terms.unclassed or price_terms.unclassed
             counts.parts = (read_parts(place) or {}) | (counts.parts or {}) or None
-        if name == _GATEWAY and (charged := money(told.get("cost"))) is not None:
+        if name == _GATEWAY and (charged := money(section.get("cost"))) is not None:
             terms.reported = ReportedCost(charged, True, "ai.response.providerMetadata.gateway.cost")
 
 
 def _terms(view: ScopedSpan, counts: Counts) -> None:
     """Add the terms of the price alone: from version 7 the span's own keys tell all classes."""
-    told = Counts()
-    _metadata(view, told)
-    counts.terms = told.terms
-    counts.parts = (told.parts or {}) | (counts.parts or {}) or None
+    read = Counts()
+    _metadata(view, read)
+    counts.terms = read.terms
+    counts.parts = (read.parts or {}) | (counts.parts or {}) or None
 
 
 def _objects(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if isinstance(value, Mapping):
-        yield from ((name, told) for name, told in value.items() if isinstance(told, Mapping))
+        yield from ((name, inner) for name, inner in value.items() if isinstance(inner, Mapping))
 
 
 def _add_classes(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
@@ -146,8 +146,12 @@ def _searches(view: ScopedSpan, call: Call) -> None:
     if call.usage is None or call.usage.web_searches is not None or not isinstance(value, str):
         return
     calls = texts.parse(value)
-    for made in calls if isinstance(calls, list) else []:
-        name = made.get("toolName") if isinstance(made, Mapping) and made.get("providerExecuted") is True else None
+    for tool_call in calls if isinstance(calls, list) else []:
+        name = (
+            tool_call.get("toolName")
+            if isinstance(tool_call, Mapping) and tool_call.get("providerExecuted") is True
+            else None
+        )
         if isinstance(name, str) and ("web_search" in name or "google_search" in name):
             call.usage.web_searches = (call.usage.web_searches or 0) + 1
         elif isinstance(name, str) and "fetch" not in name:
@@ -160,8 +164,8 @@ def _files(view: ScopedSpan, call: Call) -> None:
     if call.usage is None or value is None:
         return
     files = texts.parse(value)
-    made = (file.get("mimeType", file.get("mediaType")) for file in files or () if isinstance(file, Mapping))
-    kinds = dict.fromkeys(kind.partition("/")[0] for kind in made if isinstance(kind, str))
+    media_types = (file.get("mimeType", file.get("mediaType")) for file in files or () if isinstance(file, Mapping))
+    kinds = dict.fromkeys(kind.partition("/")[0] for kind in media_types if isinstance(kind, str))
     add_shown(call, [kind for kind in kinds if kind in MODALITIES])
 
 
