@@ -12,7 +12,6 @@ import genai_prices
 import pytest
 from genai_prices import Usage as ReferenceUsage
 from genai_prices import calc_price
-from genai_prices.data import providers
 from genai_prices.data_units import unit_data
 from genai_prices.types import ModelInfo, Provider, TieredPrices
 from hypothesis import given, settings
@@ -20,7 +19,7 @@ from hypothesis import strategies as st
 
 from spanledger_processor.model import USAGE_CLASSES, Call, Granularity, Usage
 from spanledger_processor.pricing import Pricer
-from spanledger_processor.pricing.model_names import Candidate
+from spanledger_processor.pricing.model_names import PROVIDERS, Candidate
 from spanledger_processor.pricing.price_list import Listing, cards
 from spanledger_processor.pricing.rate_card import charge
 from spanledger_processor.units import USD
@@ -136,7 +135,7 @@ def test_a_threshold_itself_is_below_its_tier(name: str, granularity: Granularit
     """Of the call's whole input, caches included, to the token; a sum of calls has the rates below."""
     moment = datetime(2026, 11, 3, 12, tzinfo=UTC)
     seller, model = name.split("/")
-    provider = next(one for one in providers if one.id == seller)
+    provider = next(one for one in PROVIDERS if one.id == seller)
     listed = next(one for one in provider.models if one.id == model).get_prices(moment)
     assert isinstance(listed.input_mtok, TieredPrices)
     start = listed.input_mtok.tiers[0].start
@@ -163,7 +162,7 @@ USAGE = Usage(1_234_567, 7_654, 345_678, 98_765, 4_321, 1_111, 222_222, 33_333, 
 DAYS = [datetime(2024, 6, 1, 3, tzinfo=UTC), datetime(2026, 11, 3, 12, tzinfo=UTC)]
 
 
-@pytest.mark.parametrize("provider", providers, ids=lambda provider: provider.id)
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.id)
 def test_every_model_of_the_list_agrees_or_has_no_price(provider: Provider) -> None:
     """Whatever the shape of an entry: the reference's amount, or none, and that only where it prices no tokens."""
     for model in provider.models:

@@ -6,11 +6,11 @@ docs/contract.md#one-call-or-two
 from __future__ import annotations
 
 import pytest
-from genai_prices.data import providers
 from hypothesis import given
 from hypothesis import strategies as st
 
 from spanledger_processor.pricing import canonical_model, one_model
+from spanledger_processor.pricing.model_names import PROVIDERS
 
 NAMES = {
     # https://docs.anthropic.com/en/docs/about-claude/models/overview: names at Anthropic, Bedrock and Vertex AI
@@ -105,7 +105,7 @@ def test_two_models_are_two(one: str, other: str) -> None:
 
 def test_a_name_that_is_canonical_stays_as_it_is() -> None:
     """Over every name that the price list has: a canonical name is its own canonical name."""
-    for provider in providers:
+    for provider in PROVIDERS:
         for model in provider.models:
             name = canonical_model(model.id)
             assert canonical_model(name) == name, model.id
@@ -114,7 +114,7 @@ def test_a_name_that_is_canonical_stays_as_it_is() -> None:
 
 def test_models_of_one_seller_with_two_prices_stay_apart() -> None:
     """In the whole list: two names of one seller come to one only where a date, a region or a tag sets them apart."""
-    for provider in providers:
+    for provider in PROVIDERS:
         if provider.id not in ("anthropic", "openai", "google", "mistral", "x-ai", "deepseek"):
             continue
         seen: dict[str, str] = {}

@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from genai_prices.data import providers
 
 from spanledger_processor.model import Call, Usage
 from spanledger_processor.pricing import Pricer
-from spanledger_processor.pricing.model_names import ALIASES, MAKERS, NO_SELLER, provider_key, seller_of
+from spanledger_processor.pricing.model_names import ALIASES, MAKERS, NO_SELLER, PROVIDERS, provider_key, seller_of
 
 AT = int(datetime(2026, 11, 3, 12, tzinfo=UTC).timestamp()) * 10**9
 SONNET = "anthropic/claude-sonnet-4-5"
@@ -164,7 +163,7 @@ def test_a_shortened_bedrock_name_in_the_answer_does_not_lose_the_region() -> No
 
 @pytest.mark.parametrize(("seller", "alias"), [(seller, alias) for seller in ALIASES for alias in ALIASES[seller]])
 def test_an_alias_is_spelt_as_it_is_looked_up_and_means_one_seller(seller: str, alias: str) -> None:
-    ids = {provider.id for provider in providers}
+    ids = {provider.id for provider in PROVIDERS}
     assert seller in ids
     assert alias not in ids
     assert provider_key(alias) == alias
@@ -173,7 +172,7 @@ def test_an_alias_is_spelt_as_it_is_looked_up_and_means_one_seller(seller: str, 
 
 
 def test_the_tables_do_not_contradict_each_other() -> None:
-    ids = {provider.id for provider in providers}
+    ids = {provider.id for provider in PROVIDERS}
     assert ids >= MAKERS
     assert not NO_SELLER & (ids | {alias for aliases in ALIASES.values() for alias in aliases})
     assert all(seller_of(name) == "" for name in NO_SELLER)

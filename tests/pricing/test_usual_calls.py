@@ -5,12 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from genai_prices.data import providers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spanledger_processor.model import CLASS_NAMES, Call, Usage
-from spanledger_processor.pricing.model_names import Candidate
+from spanledger_processor.pricing.model_names import PROVIDERS, Candidate
 from spanledger_processor.pricing.price_list import Listing, cards
 from spanledger_processor.pricing.pricer import general_cost, usual_cost
 from spanledger_processor.pricing.rate_card import Card, read_card
@@ -23,7 +22,7 @@ def listed(provider: Any, model: Any) -> list[Card]:
     return [card for _, card in found if card is not None]
 
 
-CARDS = [card for provider in providers for model in provider.models for card in listed(provider, model)]
+CARDS = [card for provider in PROVIDERS for model in provider.models for card in listed(provider, model)]
 COUNTS = st.one_of(
     st.none(), st.integers(-2, 20), st.sampled_from([0, 199_999, 200_001, 272_001]), st.integers(0, 10**9)
 )

@@ -12,14 +12,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from genai_prices.data import providers
 from genai_prices.data_units import unit_data
 from genai_prices.types import ModelInfo, Provider
 from genai_prices.types import Usage as ReferenceUsage
 
 from spanledger_processor.model import USAGE_CLASSES, Call, Cost, ReportedCost, Usage
 from spanledger_processor.pricing import Override, Pricer, explain
-from spanledger_processor.pricing.model_names import Candidate
+from spanledger_processor.pricing.model_names import PROVIDERS, Candidate
 from spanledger_processor.pricing.price_list import Listing, cards
 from spanledger_processor.pricing.rate_card import charge
 from spanledger_processor.units import USD
@@ -179,7 +178,7 @@ def _reference(provider: Provider, model: ModelInfo, usage: Usage) -> Decimal | 
 MORE = [one.name for one in USAGE_CLASSES[6:]]
 
 
-@pytest.mark.parametrize("provider", providers, ids=lambda provider: provider.id)
+@pytest.mark.parametrize("provider", PROVIDERS, ids=lambda provider: provider.id)
 def test_whatever_is_told_that_changes_the_lists_price_changes_ours_or_marks_it(provider: Provider) -> None:
     """Every model of the list with every class on top of the same call."""
     plain = Usage(1_000_000, 100_000, 100_000, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)

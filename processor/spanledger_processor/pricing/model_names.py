@@ -11,10 +11,17 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 
-from genai_prices.data import providers
+from genai_prices.data_snapshot import get_snapshot
 
 from spanledger_processor.model import Unpriced
+
+PROVIDERS: Final = get_snapshot().providers
+"""The sellers and their models as the package has them.
+
+Not imported from `genai_prices.data`, a literal of 30,000 lines: pyright takes a minute for each module that does so.
+"""
 
 ALIASES: dict[str, tuple[str, ...]] = {
     "anthropic": ("claude",),
@@ -129,7 +136,7 @@ def provider_key(provider: str) -> str:
     return provider.strip(" \t\r\n\"'`").lower().replace("_", "-").replace(" ", "-")
 
 
-_SELLERS = {provider_key(provider.id): provider.id for provider in providers} | {
+_SELLERS = {provider_key(provider.id): provider.id for provider in PROVIDERS} | {
     alias: seller for seller, aliases in ALIASES.items() for alias in aliases
 }
 
@@ -329,12 +336,12 @@ def _by_name(model: str) -> list[Candidate]:
     claims: Callable[[str], str] = '"{}" is one of its names'.format
     result = [
         Candidate(provider.id, model, claims(model))
-        for provider in providers
+        for provider in PROVIDERS
         if provider.model_match is not None and provider.model_match.is_match(head)
     ]
     if result:
         return result
-    makers = [provider.id for provider in providers if provider.id in MAKERS and provider.find_model(head)]
+    makers = [provider.id for provider in PROVIDERS if provider.id in MAKERS and provider.find_model(head)]
     return [Candidate(makers[0], model, "of the makers only this one lists it")] if len(makers) == 1 else []
 
 

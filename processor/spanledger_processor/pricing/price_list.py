@@ -16,11 +16,10 @@ from decimal import Decimal
 from fractions import Fraction
 
 import genai_prices
-from genai_prices.data import providers
 from genai_prices.types import ModelInfo, Provider, StartDateConstraint, TimeOfDateConstraint
 
 from spanledger_processor.model import FURTHER_CLASSES, USAGE_CLASSES
-from spanledger_processor.pricing.model_names import Candidate, clean, provider_key, seller_of
+from spanledger_processor.pricing.model_names import PROVIDERS, Candidate, clean, provider_key, seller_of
 from spanledger_processor.pricing.rate_card import PICO_PER_KCOUNT, PICO_PER_MTOK, Card, build, compile_card
 
 OVERRIDE = "override/"
@@ -116,7 +115,7 @@ _SEARCHES = re.compile(r"-search(?:-preview|-api)?(?:-\d|$)|-online$")
 _FROM_SPEECH = "transcribe"
 """Names of models that speak or are spoken to: of one that does not say how much of it was sound, nothing is known."""
 
-_BY_ID = {provider.id: provider for provider in providers}
+_BY_ID = {provider.id: provider for provider in PROVIDERS}
 _BATCH = {("service_tier", "batch"): ("processing", "batch")}
 
 
@@ -138,7 +137,7 @@ def find(candidates: Iterable[Candidate]) -> Listing | None:
     """Return the first candidate that its seller lists."""
     for candidate in candidates:
         seller = _BY_ID[candidate.seller]
-        model = seller.find_model(candidate.model, all_providers=providers)
+        model = seller.find_model(candidate.model, all_providers=PROVIDERS)
         if model is not None:
             return Listing(candidate, seller, model)
     return None
