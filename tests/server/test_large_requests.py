@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from chats import COST, chat, request, set_attributes
 from replays import attributes, spans_of
@@ -37,7 +39,9 @@ from spanledger_processor.model import Decision
 from spanledger_processor.otlp import encoding as encoding_module
 from spanledger_processor.otlp import envelope as envelope_module
 from spanledger_processor.otlp import request as request_module
+from spanledger_processor.otlp import schema as schema_module
 from spanledger_processor.otlp.envelope import SLICE_PARTS
+from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.server import handler as handler_module
 from spanledger_processor.server.handler import FairLock, Handler, split
 from spanledger_processor.server.ledger_link import LedgerServer, LocalLedger, RemoteLedger
@@ -195,6 +199,8 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
     monkeypatch.setattr(request_module, "SLICE_ITEMS", slice_)
     for module in (request_module, envelope_module):
         monkeypatch.setattr(module, "SLICE_PARTS", slice_)
+    monkeypatch.setattr(envelope_module, "SLICE_CUT", slice_)
+    monkeypatch.setattr(envelope_module, "_READ_AT_ONCE", 0)
     monkeypatch.setattr(encoding_module, "SLICE_SPANS", slice_)
     stage, lines, ended = Stage(), [0], False
     readings: list[Reading] = []
@@ -235,6 +241,63 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
     assert max(lines) < 1.5 * sum(lines) / slices
     assert all(before - after <= slice_ for before, after in pairwise(facts_left))
     assert facts_left[-1] == 0
+
+
+MANY = 30_000
+
+
+def _with_many(signal: Signal, where: str) -> bytes:
+    """Return a request of one call, with many attributes or events at one place of it."""
+    if signal == "logs":
+        logs = ExportLogsServiceRequest.FromString(events(1))
+        attributes_ = logs.resource_logs[0].scope_logs[0].log_records[0].attributes
+        attributes_.extend(KeyValue(key=f"key {number}") for number in range(MANY))
+        return logs.SerializeToString()
+    sent = ExportTraceServiceRequest.FromString(request(chat()))
+    span = sent.resource_spans[0].scope_spans[0].spans[0]
+    many = [KeyValue(key=f"key {number}") for number in range(MANY)]
+    if where == "span":
+        span.attributes.extend(many)
+    elif where == "event":
+        span.events.add(name="gen_ai.choice").attributes.extend(many)
+    elif where == "resource":
+        sent.resource_spans[0].resource.attributes.extend(many)
+    else:
+        for _ in range(MANY):
+            span.events.add(name="exception")
+    return sent.SerializeToString()
+
+
+class _Counted:
+    """A schema that notes how many bytes it is given at once, and on which thread."""
+
+    def __init__(self, name: str, schema: Any, given: list[tuple[str, int, bool]]) -> None:
+        self._name = name
+        self._schema = schema
+        self._given = given
+
+    def FromString(self, encoded: bytes) -> Any:  # noqa: N802 - as protobuf names it
+        self._given.append((self._name, len(encoded), threading.current_thread() is threading.main_thread()))
+        return self._schema.FromString(encoded)
+
+
+@pytest.mark.parametrize(
+    ("signal", "where"),
+    [("traces", "span"), ("traces", "event"), ("traces", "resource"), ("traces", "events"), ("logs", "record")],
+)
+async def test_many_attributes_or_events_of_one_thing_are_read_beside_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch, signal: Signal, where: str
+) -> None:
+    """Counted: bytes that a schema reads in one go, which nothing interrupts, and where. A million took six seconds."""
+    body, given, stage = _with_many(signal, where), list[tuple[str, int, bool]](), Stage()
+    for name in ("Resource", "Span", "Event", "LogRecord"):
+        monkeypatch.setattr(schema_module, name, _Counted(name, getattr(schema_module, name), given))
+    assert await stage.take(body, signal=signal) == ACCEPTED
+    assert stage.cost() > 0
+    assert len(body) > GIANT
+    assert all(size < GIANT / 16 for _, size, on_loop in given if on_loop)
+    flat = "Span" if where in ("event", "events") else ""  # its events are a list of bytes to it
+    assert all(size < GIANT / 16 for name, size, _ in given if name != flat)
 
 
 @pytest.mark.parametrize("part", [b"\x0a\x00", b"\x0a\x02\x12\x00"], ids=["resources", "scopes"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from spanledger_processor.dialects.log_events import LOG_MARKERS, synthesize
 from spanledger_processor.enrichment.stage import SLICE
@@ -13,8 +14,9 @@ from spanledger_processor.otlp.encoding import SynthesizedSpan, encoding_traces
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import parsing_logs
+from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.views import LogView
-from spanledger_processor.otlp.wire import MalformedError, finished
+from spanledger_processor.otlp.wire import MalformedError, Steps, finished
 
 
 @dataclass(slots=True)
@@ -51,7 +53,7 @@ class LogStage:
         """
         return finished(self.reading(body, headers))
 
-    def reading(self, body: bytes, headers: Mapping[str, str]) -> Generator[None, None, LogReading]:
+    def reading(self, body: bytes, headers: Mapping[str, str]) -> Steps[LogReading]:
         """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading.
 
         Raises:
@@ -67,22 +69,29 @@ class LogStage:
         for index, group in enumerate(groups):
             tenant = self._tenant_of(group, headers)
             if index % SLICE == SLICE - 1:
-                yield
+                yield None
             for number, record in enumerate(group.items):
                 if number % SLICE == SLICE - 1:
-                    yield
-                if any(mark in record for mark in hits):
-                    for span in self._synthesized(record, group, tenant, reading.failures):
-                        spans.setdefault(span.trace_id + span.span_id, span)
+                    yield None
+                steps = partial(self._synthesized, record, group, tenant, reading.failures, hits)
+                for span in steps() if len(record) <= GIANT else (yield steps):
+                    spans.setdefault(span.trace_id + span.span_id, span)
         if spans:
-            reading.traces = yield from encoding_traces(spans.values())
+            left = [*reversed(spans.values())]
+            spans.clear()
+            reading.traces = yield from encoding_traces(_taken(left))
         return reading
 
     def _synthesized(
-        self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str]
+        self, record: bytes, group: ScopeGroup, tenant: str, failures: Counter[str], hits: tuple[bytes, ...]
     ) -> list[SynthesizedSpan]:
+        if not any(mark in record for mark in hits):
+            return []
         try:
-            span = synthesize(LogView.parse(record), group, tenant, self._sign)
+            view = LogView.parse(record)
+            span = synthesize(view, group, tenant, self._sign)
+            if len(record) > GIANT:
+                view.attributes.clear()
         except MalformedError:
             failures["malformed_log_record"] += 1
         except Exception as error:  # noqa: BLE001 - docs/contract.md#promise-2-nothing-is-lost
@@ -90,3 +99,9 @@ class LogStage:
         else:
             return [] if span is None else [span]
         return []
+
+
+def _taken(left: list[SynthesizedSpan]) -> Iterator[SynthesizedSpan]:
+    """Yield spans from the last one back, and let go of each: to free all of many at once takes long."""
+    while left:
+        yield left.pop()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from itertools import accumulate
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
@@ -25,8 +26,9 @@ from spanledger_processor.model import Decision, ToolCall
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
+from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.views import SpanView
-from spanledger_processor.otlp.wire import MalformedError, finished
+from spanledger_processor.otlp.wire import MalformedError, Steps, finished
 from spanledger_processor.signing.signer import PLACEHOLDERS
 
 _KNOWN_TRACES = 8192
@@ -153,9 +155,7 @@ class Stage:
         """
         return finished(self.reading(body, headers, now_ns, trusted=trusted))
 
-    def reading(
-        self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False
-    ) -> Generator[None, None, Reading]:
+    def reading(self, body: bytes, headers: Mapping[str, str], now_ns: int, *, trusted: bool = False) -> Steps[Reading]:
         """Read one export request (protobuf) in slices: yields after each `SLICE`, returns the reading.
 
         Raises:
@@ -171,7 +171,7 @@ class Stage:
             batch = self._batch(reading, tenants, self._tenant_of(group, headers), now_ns)
             yield from self._read_group(reading, batch, number, group, hits, plain, trusted)
             if number % SLICE == SLICE - 1:
-                yield
+                yield None
         yield from self._add_plain(reading, tenants, plain, headers)
         reading.batches, reading.places = _without_empty(reading)
         return reading
@@ -212,18 +212,21 @@ class Stage:
         hits: tuple[bytes, ...],
         plain: list[tuple[int, int, bytes]],
         trusted: bool,  # noqa: FBT001
-    ) -> Generator[None, None, None]:
+    ) -> Steps[None]:
         trace_id, now_ns = b"", reading.batches[batch].now_ns
         work = 0
         for place, span in enumerate(group.items):
-            work += 1 + len(span) // _SPAN_BYTES
-            if work >= SLICE:
-                work = 0
-                yield
-            if not _holds(span, hits):
-                plain.append((number, place, span))
-                continue
-            fact = self._read_span(reading, number, place, now_ns, trusted)
+            if len(span) > GIANT:
+                fact = yield partial(self._read_giant, reading, number, place, now_ns, trusted, hits)
+            else:
+                work += 1 + len(span) // _SPAN_BYTES
+                if work >= SLICE:
+                    work = 0
+                    yield None
+                if not _holds(span, hits):
+                    plain.append((number, place, span))
+                    continue
+                fact = self._read_span(reading, number, place, now_ns, trusted)
             if fact is None:
                 plain.append((number, place, span))
             elif fact is not _PASS:
@@ -233,6 +236,20 @@ class Stage:
                     trace_id = fact.trace_id
                     self._known.add(trace_id, reading.batches[batch].tenant)
 
+    def _read_giant(
+        self,
+        reading: Reading,
+        number: int,
+        place: int,
+        now_ns: int,
+        trusted: bool,  # noqa: FBT001
+        hits: tuple[bytes, ...],
+    ) -> Fact | None:
+        """Return what `_read_span` returns, on a thread: nothing is changed there but `reading`."""
+        if not _holds(reading.request.groups[number].items[place], hits):
+            return None
+        return self._read_span(reading, number, place, now_ns, trusted, replace(self._maker))
+
     def _read_span(
         self,
         reading: Reading,
@@ -240,16 +257,23 @@ class Stage:
         place: int,
         now_ns: int,
         trusted: bool,  # noqa: FBT001
+        builder: FactBuilder | None = None,
     ) -> Fact | None:
-        """Return a GenAI span's fact; None for a plain span; _PASS for one that goes on as it came."""
+        """Return a GenAI span's fact; None for a plain span; _PASS for one that goes on as it came.
+
+        With a `builder` it is read by the full rules.
+        """
         group = reading.request.groups[number]
         span = group.items[place]
+        view: SpanView | None = None
         is_own = OWN in span
         if is_own:
             reading.own.add((number, place))
         try:
-            if not is_own and (usual := self._usual.at_once(span, group, now_ns, reading.headers)) is not None:
-                return usual
+            if builder is None and not is_own:
+                usual = self._usual.at_once(span, group, now_ns, reading.headers)
+                if usual is not None:
+                    return usual
             view = SpanView.parse(span)
             if is_own and KIND in view.attributes:
                 if trusted or is_summary(view, self._maker.signing):
@@ -257,7 +281,7 @@ class Stage:
                     reading.own.discard((number, place))
                     return _PASS
                 view.attributes = as_sent(span, view.attributes, _ALIASES)
-            fact = self._usual.genai(span, view, group, now_ns, reading.headers)
+            fact = (builder or self._usual).genai(span, view, group, now_ns, reading.headers)
             if fact is not None:
                 _time_first_token(fact, view)
                 if _holds(span, MARKS):
@@ -267,6 +291,9 @@ class Stage:
             reason = "malformed_span"
         except Exception as error:  # noqa: BLE001 - docs/contract.md#promise-2-nothing-is-lost
             reason = type(error).__name__
+        finally:
+            if builder is not None and view is not None:
+                view.attributes.clear()
         reading.failures[reason] += 1
         reading.failed.append((number, place, reason))
         return _PASS
@@ -310,26 +337,27 @@ class Stage:
         tenants: dict[str, int],
         plain: list[tuple[int, int, bytes]],
         headers: Mapping[str, str],
-    ) -> Generator[None, None, None]:
+    ) -> Steps[None]:
         """Plain spans matter only as links and names in traces that have GenAI spans."""
         if not self._known:
             return
         known = self._known.ids
         for first in range(0, len(plain), _RELEASED):
             if first:
-                yield
+                yield None
             some = plain[first : first + _RELEASED]
             linked = [one for one in some if one[2][2:18] in known or one[2][:2] != _TRACE_ID_FIRST]
             for read, (number, place, span) in enumerate(linked):
                 if read % SLICE == SLICE - 1:
-                    yield
+                    yield None
                 group = reading.request.groups[number]
-                try:
-                    fact = self._maker.plain(SpanView.parse(span), group)
-                except MalformedError:
+                if len(span) <= GIANT:
+                    fact = _plain_fact(self._maker, span, group)
+                else:
+                    fact = yield partial(_plain_fact, replace(self._maker), span, group)
+                if fact is None:
                     reading.failures["malformed_span"] += 1
-                    continue
-                if fact.trace_id in known:
+                elif fact.trace_id in known:
                     batch = tenants[self._tenant_of(group, headers)]
                     reading.batches[batch].facts.append(fact)
                     reading.places[batch].append((number, place))
@@ -346,6 +374,18 @@ _UNKNOWN = PLACEHOLDERS | {"", "-"}
 
 def _is_known(step: Step) -> bool:
     return not _UNKNOWN.intersection((step.arguments, step.result))
+
+
+def _plain_fact(builder: FactBuilder, span: bytes, group: ScopeGroup) -> Fact | None:
+    """Return the links and names of a plain span, None of one that cannot be read."""
+    try:
+        view = SpanView.parse(span)
+        fact = builder.plain(view, group)
+    except MalformedError:
+        return None
+    if len(span) > GIANT:
+        view.attributes.clear()
+    return fact
 
 
 def _time_first_token(fact: Fact, view: SpanView) -> None:
@@ -380,7 +420,7 @@ def write(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> byte
     return finished(writing(reading, decisions))
 
 
-def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Generator[None, None, bytes]:
+def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[bytes]:
     """Write a request in slices: yields after each `SLICE`, returns the request."""
     request, own = reading.request, reading.own
     written = 0
@@ -388,16 +428,22 @@ def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Ge
         for index, decision in decided.items():
             written += 1
             if written % SLICE == 0:
-                yield
+                yield None
             place = places[index]
             if place not in own:
                 request.append(*place, encode(decision))
-    for group, span, settled in _settled_own(reading, decisions):
+    for group, span, decided_on in _own(reading, decisions):
         written += 1
         if written % SLICE == 0:
-            yield
+            yield None
+        encoded = request.groups[group].items[span]
+        settling = partial(_settled, reading, (group, span), decided_on)
+        settled = settling() if len(encoded) <= GIANT else (yield settling)
+        if settled is None:
+            continue
         if settled.moved or settled.left_out or settled.missed or settled.unreadable:
-            request.replace(group, span, rewrite(request.groups[group].items[span], settled))
+            rewriting = partial(rewrite, encoded, settled)
+            request.replace(group, span, rewriting() if len(encoded) <= GIANT else (yield rewriting))
         elif settled.extra:
             request.append(group, span, settled.extra)
     return (yield from reading.request.serializing())
@@ -424,11 +470,12 @@ def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> 
         for (group, span), decision in ((places[index], decision) for index, decision in decided.items())
         if (group, span) not in reading.own
     }
-    return result | {first[group] + span: settled for group, span, settled in _settled_own(reading, decisions)}
+    settled = ((place, _settled(reading, place, decision)) for *place, decision in _own(reading, decisions))
+    return result | {first[place[0]] + place[1]: one for place, one in settled if one is not None}
 
 
-def _settled_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Iterator[tuple[int, int, Settled]]:
-    """Yield what becomes of each span that may have attributes which only Spanledger writes: group, place, and that."""
+def _own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Iterator[tuple[int, int, Decision | None]]:
+    """Yield each span that may have attributes which only Spanledger writes: group, place, and what was decided."""
     if not reading.own:
         return
     decided = {
@@ -437,18 +484,17 @@ def _settled_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) 
         for index, decision in of_batch.items()
     }
     for place in sorted(reading.own):
-        decision = decided.get(place)
-        settled = _settle(reading, place, b"" if decision is None else encode(decision))
-        if decision is not None or settled.forged_places or settled.unreadable:
-            yield *place, settled
+        yield *place, decided.get(place)
 
 
-def _settle(reading: Reading, place: tuple[int, int], decided: bytes) -> Settled:
+def _settled(reading: Reading, place: Sequence[int], decision: Decision | None) -> Settled | None:
+    """Return what becomes of a span that may have attributes which only Spanledger writes, None: it stays."""
     span = reading.request.groups[place[0]].items[place[1]]
     try:
+        decided = b"" if decision is None else encode(decision)
         settled = settle(span, SpanView.parse(span).attributes, decided, reading.names)
     except MalformedError:
         settled = Settled(b"", unreadable=True)
     reading.marked += settled.known
     reading.forged += len(settled.forged_places) + settled.unreadable
-    return settled
+    return settled if decision is not None or settled.forged_places or settled.unreadable else None

@@ -10,23 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.values import MOST_COMPARED, Attributes, attributes_of
+from spanledger_processor.otlp.values import GIANT, MOST_COMPARED, Attributes, attributes_of, walked
 from spanledger_processor.otlp.wire import (
     FIXED32,
     FIXED64,
     LENGTH,
     VARINT,
     MalformedError,
+    Steps,
     WireField,
     fields,
     finished,
+    read_varint,
 )
 
 
@@ -54,6 +57,13 @@ _TOO_MANY = f"more than {MAX_PARTS} resources and scopes or {MAX_ITEMS} items; s
 
 SLICE_PARTS = 512
 """Resources, scopes or fields read between two pauses: a few milliseconds."""
+
+SLICE_CUT = 2048
+"""Items cut out of a scope between two pauses: likewise."""
+_READ_AT_ONCE = 2**18
+"""Bytes of a scope that a schema reads in one go; of a larger one the items are cut out in slices."""
+_MOST_LOOKED_AT = 1024
+"""Fields of an item by which it is told from another signal's: what contradicts stands at its beginning."""
 
 _KEY_VALUE = {1: LENGTH, 2: LENGTH}
 
@@ -91,7 +101,7 @@ METRICS = Envelope(
 class ScopeItems(NamedTuple):
     """One scope of a resource: where it stands, the scope's bytes, and its items' in the order they came.
 
-    An item is copied each time it is asked for; who reads them all makes a list.
+    An item of a small scope is copied each time it is asked for; who reads them all makes a list.
     """
 
     place: str
@@ -125,8 +135,11 @@ def reading_envelope(body: bytes, envelope: Envelope) -> Generator[None, None, l
     result = yield from _messages(body, 0, len(body), {1: envelope.group}, envelope.request)
     if body and not result:
         raise MalformedError(f"{envelope.request}: holds no {envelope.group}")
-    groups, parts, items = [], len(result), 0
-    for number, (_, start, end) in enumerate(result):
+    groups: list[ResourceItems] = []
+    parts, items = len(result), 0
+    result.reverse()
+    while result:  # freed on the way: to free many at once takes long
+        number, (_, start, end) = len(groups), result.pop()
         group, read = yield from _reading_group(body, start, end, envelope, f"{envelope.group}[{number}]")
         groups.append(group)
         parts += read
@@ -179,7 +192,11 @@ def _reading_group(
     for number, at, to in parts:
         if number != _SCOPES:
             continue
-        scopes.append(_read_scope(body, at, to, envelope, f"{place}.{envelope.scoped}[{len(scopes)}]"))
+        scoped = f"{place}.{envelope.scoped}[{len(scopes)}]"
+        if to - at <= _READ_AT_ONCE:
+            scopes.append(_read_scope(body, at, to, envelope, scoped))
+        else:
+            scopes.append((yield from _cutting_scope(body, at, to, envelope, scoped)))
         if len(scopes) % SLICE_PARTS == 0:
             yield
     return ResourceItems(place, resource, scopes), len(parts)
@@ -200,15 +217,69 @@ def _read_scope(body: bytes, start: int, end: int, envelope: Envelope, place: st
     return ScopeItems(place, b"".join(message.scope), message.items)
 
 
+def _cutting_scope(
+    body: bytes, start: int, end: int, envelope: Envelope, place: str
+) -> Generator[None, None, ScopeItems]:
+    """Do as `_read_scope`, in slices: cut out one item after the other."""
+    scope: list[bytes] = []
+    items: list[bytes] = []
+    at = start
+    try:
+        while at < end:
+            if body[at] == _ITEM_TAG:
+                content, at = _item_at(body, at, end)
+                items.append(body[content:at])
+                if len(items) % SLICE_CUT == 0:
+                    yield
+                    if len(items) > MAX_ITEMS:
+                        raise MalformedError(_TOO_MANY)
+                continue
+            field = next(fields(body, at, end))
+            if _is_part(field, _SCOPE):
+                scope.append(body[field.start : field.end])
+            elif _is_part(field, _ITEMS):
+                items.append(body[field.start : field.end])
+            at = field.end
+    except MalformedError as error:
+        raise MalformedError(f"{place}: {error}") from None
+    if not items:
+        yield from _messages(body, start, end, {1: "scope", 2: envelope.items, 3: "schema_url"}, place)
+    return ScopeItems(place, b"".join(scope), items)
+
+
+def _item_at(body: bytes, at: int, end: int) -> tuple[int, int]:
+    """Return where the content of the item at `at` begins and ends; lengths take one or two bytes, mostly."""
+    content = at + 2
+    if content < end and body[at + 1] < 0x80:
+        size = body[at + 1]
+    elif content < end and body[content] < 0x80:
+        size, content = body[at + 1] & 0x7F | body[content] << 7, at + 3
+    else:
+        size, content = read_varint(body, at + 1, end)
+    if content + size > end:
+        raise MalformedError(f"byte {at}: field {_ITEMS} needs {content + size - end} bytes more than there are")
+    return content, content + size
+
+
+_SCOPE, _ITEMS = 1, 2
+"""Field numbers of a group's part that holds items: its scope, its items."""
+_ITEM_TAG = _ITEMS << 3 | LENGTH
+
+
 def _refuse_foreign(groups: list[ResourceItems], envelope: Envelope) -> Generator[None, None, None]:
-    foreign = None
-    items = (item for group in groups for scoped in group.scopes for item in scoped.items)
-    for number, item in enumerate(items):
-        if number % SLICE_PARTS == SLICE_PARTS - 1:
+    foreign, looked_at = None, 0
+    for group in groups:
+        looked_at += 1
+        if looked_at % SLICE_PARTS == 0:
             yield
-        foreign = None if _fits(item, envelope) else _contradiction(item, envelope)
-        if foreign is None:
-            return
+        for scoped in group.scopes:
+            for item in scoped.items:
+                looked_at += 1
+                if looked_at % SLICE_PARTS == 0:
+                    yield
+                foreign = None if _fits(item, envelope) else _contradiction(item, envelope)
+                if foreign is None:
+                    return
     if foreign is not None:
         raise MalformedError(f"{envelope.request}: not one of its {envelope.items} is one: {foreign}")
 
@@ -218,6 +289,8 @@ def _fits(item: bytes, envelope: Envelope) -> bool:
 
     A field of another wire type than the schema's is unknown to it, and so are attributes that are no plain KeyValues.
     """
+    if len(item) > GIANT:
+        return False
     try:
         message = envelope.schema.FromString(item)
     except DecodeError:
@@ -234,10 +307,10 @@ def _contradiction(item: bytes, envelope: Envelope) -> str | None:
     """Return why `item` is another signal's, None if it may be of this one, or cannot be read to its end."""
     result = None
     try:
-        for field in fields(item, 0, len(item)):
+        for field in islice(fields(item, 0, len(item)), _MOST_LOOKED_AT if len(item) > GIANT else None):
             result = result or _mismatch(field, envelope.item)
             if result is None and field.number == envelope.attributes:
-                parts = list(fields(item, field.start, field.end))
+                parts = list(islice(fields(item, field.start, field.end), _MOST_LOOKED_AT))
                 result = next(filter(None, (_mismatch(part, _KEY_VALUE) for part in parts)), None)
     except MalformedError:
         return None
@@ -279,38 +352,50 @@ class ScopeGroup(NamedTuple):
     items: list[bytes]
 
 
-def reading_groups(body: bytes, envelope: Envelope) -> Generator[None, None, list[ScopeGroup]]:
+def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
     """Read an export request in slices; returns its groups, in the order of their scopes on the wire.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
     groups = []
-    for group in (yield from reading_envelope(body, envelope)):
-        resource = _resource(group)
+    read = yield from reading_envelope(body, envelope)
+    read.reverse()
+    while read:
+        group = read.pop()
+        resource = _resource(group) if len(group.resource) <= GIANT else (yield partial(_resource, group))
         for scoped in group.scopes:
-            groups.append(ScopeGroup(resource, *_scope(scoped), list(scoped.items)))
+            groups.append(ScopeGroup(resource, *_scope(scoped), _listed(scoped.items)))
             if len(groups) % SLICE_PARTS == 0:
-                yield
+                yield None
     return groups
 
 
-def counting_items(body: bytes, envelope: Envelope) -> Generator[None, None, int]:
+def _listed(items: Sequence[bytes]) -> list[bytes]:
+    return items if isinstance(items, list) else list(items)
+
+
+def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
     """Count the items of an export request, in slices.
 
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
     count = 0
-    for number, group in enumerate((yield from reading_envelope(body, envelope))):
-        _resource(group)
-        if number % SLICE_PARTS == SLICE_PARTS - 1:
-            yield
+    read = yield from reading_envelope(body, envelope)
+    while read:
+        group = read.pop()
+        if len(group.resource) <= GIANT:
+            _resource(group)
+        else:
+            yield partial(_resource, group)
+        if len(read) % SLICE_PARTS == 0:
+            yield None
         for place, scoped in enumerate(group.scopes):
             _scope(scoped)
             count += len(scoped.items)
             if place % SLICE_PARTS == SLICE_PARTS - 1:
-                yield
+                yield None
     return count
 
 
@@ -322,6 +407,8 @@ def _resource(group: ResourceItems) -> Attributes:
 
 
 def _resource_read(encoded: bytes) -> Attributes:
+    if len(encoded) > GIANT:
+        return Attributes(walked(encoded, 1))
     return attributes_of(schema.Resource.FromString(encoded), encoded, 1)
 
 

@@ -8,10 +8,24 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from spanledger_processor.otlp import schema
-from spanledger_processor.otlp.values import Attributes, RecordedAttributes, attributes_of, plain
+from spanledger_processor.otlp.values import GIANT, Attributes, RecordedAttributes, attributes_of, plain, walked
 from spanledger_processor.otlp.wire import MalformedError
 
 __all__ = ["Attributes", "Event", "LogView", "SpanView"]
+
+
+def _parsed(kind: Any, encoded: bytes, number: int) -> tuple[Any, Attributes]:
+    """Return a message and its attributes, field `number`: those of a giant one are read one by one.
+
+    Raises:
+        DecodeError: it cannot be read.
+    """
+    if len(encoded) <= GIANT:
+        message = kind.FromString(encoded)
+        return message, attributes_of(message, encoded, number)
+    rest: list[bytes] = []
+    attributes = Attributes(walked(encoded, number, rest))
+    return kind.FromString(b"".join(rest)), attributes
 
 
 class Event:
@@ -31,10 +45,9 @@ class Event:
             MalformedError: it cannot be read.
         """
         try:
-            message = schema.Event.FromString(event)
+            return cls(*_parsed(schema.Event, event, 3))
         except DecodeError:
             raise MalformedError("event: cannot be read") from None
-        return cls(message, attributes_of(message, event, 3))
 
     @property
     def name(self) -> str:
@@ -63,10 +76,9 @@ class SpanView:
             MalformedError: it cannot be read.
         """
         try:
-            message = schema.Span.FromString(span)
+            return cls(*_parsed(schema.Span, span, 9))
         except DecodeError:
             raise MalformedError("span: cannot be read") from None
-        return cls(message, attributes_of(message, span, 9))
 
     def recorded(self) -> tuple[SpanView, RecordedAttributes]:
         """Return the same span with attributes that note what is asked for, and those."""
@@ -132,8 +144,27 @@ class SpanView:
             MalformedError: one of them cannot be read.
         """
         if self._events is None:
-            self._events = [Event.parse(event) for event in self._message.events]
+            encoded = self._message.events
+            self._events = [*map(Event.parse, encoded)] if len(encoded) <= _MOST_KEPT else _Events(encoded)
         return self._events
+
+
+_MOST_KEPT = 4096
+"""Events of a span that are kept as they were read; those of one with more are read each time."""
+
+
+class _Events(Sequence[Event]):
+    """Events that are read when they are asked for."""
+
+    def __init__(self, encoded: Sequence[bytes]) -> None:
+        self._encoded = encoded
+
+    def __len__(self) -> int:
+        return len(self._encoded)
+
+    def __getitem__(self, place: Any) -> Any:
+        encoded = self._encoded[place]
+        return [*map(Event.parse, encoded)] if isinstance(place, slice) else Event.parse(encoded)
 
 
 class LogView:
@@ -157,10 +188,9 @@ class LogView:
             MalformedError: it cannot be read.
         """
         try:
-            message = schema.LogRecord.FromString(record)
+            return cls(*_parsed(schema.LogRecord, record, 6), record)
         except DecodeError:
             raise MalformedError("log record: cannot be read") from None
-        return cls(message, attributes_of(message, record, 6), record)
 
     @property
     def time_ns(self) -> int:

@@ -6,10 +6,13 @@ The format: https://protobuf.dev/programming-guides/encoding
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
-from typing import NamedTuple, TypeVar
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+Steps: TypeAlias = Generator[Callable[[], Any] | None, Any, T]
+"""Work in slices: yields None after each, or what is to be done on a thread, and is sent what that returned."""
 
 
 class MalformedError(ValueError):
@@ -39,14 +42,16 @@ class WireField(NamedTuple):
     end: int
 
 
-def finished(steps: Generator[None, None, T]) -> T:
-    """Run work that is done in slices to its result."""
+def finished(steps: Steps[T]) -> T:
+    """Run work that is done in slices to its result, on this thread."""
+    sent = None
     while True:
         try:
-            next(steps)
+            step = steps.send(sent)
         except StopIteration as end:
             result: T = end.value
             return result
+        sent = None if step is None else step()
 
 
 def read_varint(data: bytes, at: int, end: int) -> tuple[int, int]:

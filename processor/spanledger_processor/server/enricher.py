@@ -15,7 +15,7 @@ from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.dialects import MARKERS
 from spanledger_processor.dialects.content import UnreadValue, unread_values
 from spanledger_processor.dialects.log_events import LOG_MARKERS
-from spanledger_processor.enrichment import Reading, Stage, additions, write
+from spanledger_processor.enrichment import Reading, Stage, additions, writing
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.marks import Settled
 from spanledger_processor.model import Decision
@@ -160,4 +160,4 @@ class Enricher:
         reading = await work(self._stage.reading(body, headers, self._now_ns()), large=is_large(body))
         decisions = await self._accounted(reading)
         self._observer.enriched(reading)
-        return write(reading, decisions)
+        return await work(writing(reading, decisions), large=is_large(body))

@@ -6,10 +6,11 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from hashlib import blake2b
 from typing import Protocol, TypeVar
 
 from spanledger_exporters.delivery import Delivery
@@ -24,7 +25,7 @@ from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.envelope import has_more_than
 from spanledger_processor.otlp.request import count_log_records, counting_data_points
-from spanledger_processor.otlp.wire import MalformedError, finished
+from spanledger_processor.otlp.wire import MalformedError, Steps
 from spanledger_processor.receivers.driver import COPIES, no_matter
 from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
 from spanledger_processor.server.rate_limits import RateLimitedError, RateLimits
@@ -130,7 +131,7 @@ class Handler:
         hop, spans that another instance has marked pass as they are.
         """
         self._check(headers)
-        request_id = _request_id(body)
+        request_id = _request_id(body) if len(body) <= _LARGE_BYTES else await asyncio.to_thread(_large_id, body)
         try:
             if self._limits is not None:
                 await self._limits.admit(sender, headers, len(body))
@@ -284,7 +285,7 @@ class Handler:
         if OWN not in body:
             return body
         try:
-            reading = self._stage.unenriched(body, trusted=trusted)
+            reading = await asyncio.to_thread(self._stage.unenriched, body, trusted=trusted)
             out = await in_slices(writing(reading, ()))
             self._observer.enriched(reading)
         except Exception:
@@ -366,20 +367,29 @@ class FairLock:
         self._is_held = False
 
 
-async def work(steps: Generator[None, None, T], *, large: bool) -> T:
-    """Run `steps` to its result: those of a large request in slices, others at once, which takes less."""
-    return await in_slices(steps) if large else finished(steps)
+async def work(steps: Steps[T], *, large: bool) -> T:
+    """Run `steps` to its result: those of a large request in slices, others at once, which takes less.
 
-
-async def in_slices(steps: Generator[None, None, T]) -> T:
-    """Run `steps` to its result; whatever else is ready to run has its turn after each of them."""
+    What is to be done on a thread is, of any request: a span of a million attributes, say.
+    """
+    sent = None
     while True:
         try:
-            next(steps)
+            step = steps.send(sent)
         except StopIteration as end:
             result: T = end.value
             return result
-        await asyncio.sleep(0)
+        if step is not None:
+            sent = await asyncio.to_thread(step)
+            continue
+        sent = None
+        if large:
+            await asyncio.sleep(0)  # whatever else is ready to run has its turn
+
+
+async def in_slices(steps: Steps[T]) -> T:
+    """Run `steps` to its result; whatever else is ready to run has its turn after each of them."""
+    return await work(steps, large=True)
 
 
 def split(facts: Sequence[Fact], most: int) -> list[Sequence[int]]:
@@ -415,6 +425,11 @@ def is_large(body: bytes) -> bool:
 def _request_id(body: bytes) -> bytes:
     """Tells one request from another within this process: Python's keyed 64-bit hash, and the length."""
     return _digest(body) + len(body).to_bytes(4, "big")
+
+
+def _large_id(body: bytes) -> bytes:
+    """As `_request_id`, in a way that lets other threads run meanwhile."""
+    return blake2b(body, digest_size=8).digest() + len(body).to_bytes(4, "big")
 
 
 def _digest(value: Hashable) -> bytes:
