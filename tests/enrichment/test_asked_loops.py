@@ -1,35 +1,48 @@
-"""Loops of tool calls that only the messages of model calls tell of."""
+"""Loops of tool calls that only the messages of model calls tell of, also where a client leaves out what it may."""
 
 from __future__ import annotations
 
-import json
+from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from chats import chat, request, set_attributes
+from chats import chat, request
+from clients import without_content
+from conversations import FORMS, Calls, add_conversation
+from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
+from spanledger_processor.dialects.content import read_values
+from spanledger_processor.dialects.texts import MAX_WHOLE
+from spanledger_processor.enrichment import Stage
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing.signer import Signer
 
-
-def conversation(calls: list[tuple[Any, Any]]) -> Span:
-    """A model call that was sent these tool calls, arguments and results, in turn."""
-    messages: list[dict[str, Any]] = []
-    for number, (arguments, result) in enumerate(calls):
-        part = {"type": "tool_call", "id": f"c{number}", "name": "read", "arguments": arguments}
-        messages.append({"role": "assistant", "parts": [part]})
-        answer = {"type": "tool_call_response", "id": f"c{number}", "response": result}
-        messages.append({"role": "tool", "parts": [answer]})
-    span = chat()
-    set_attributes(span, {"gen_ai.input.messages": json.dumps(messages)})
-    return span
-
-
 SAME = ({"path": "a"}, "text")
+RULES = (
+    (),
+    ("processor.tools.loop.consecutive=2",),
+    ("processor.tools.loop.consecutive=0", "processor.tools.loop.cycles=2"),
+    ("processor.tools.loop.consecutive=0", "processor.tools.loop.repeats=5"),
+    ("processor.tools.loop.tools=[{tool: rea*, consecutive: 2}]",),
+    ("processor.tools.loop.consecutive=0", "processor.tools.loop.cycles=0"),
+)
 
 
+@cache
+def stage_of(rule: tuple[str, ...], _which: str = "") -> Stage:
+    return make_stage(load(None, rule, {"HOME": "/nowhere"}), Signer(b"k" * 32))
+
+
+def read(stage: Stage, body: bytes) -> Fact:
+    ((fact,),) = (batch.facts for batch in stage.read(body, {}, 1).batches)
+    return fact
+
+
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
     ("calls", "stuck"),
     [
@@ -43,7 +56,7 @@ SAME = ({"path": "a"}, "text")
         ([({"path": "a"}, "__REDACTED__")] * 3, ()),
         ([("__REDACTED__", "text")] * 3, ()),
         ([({"path": "a"}, "")] * 3, ()),
-        ([(None, "text")] * 3, ()),
+        ([("", "text")] * 3, ()),
         ([({"path": "a", "lines": 3}, "text"), ({"lines": 3, "path": "a"}, "text")] * 2, ("c3", "read")),
     ],
     ids=[
@@ -62,9 +75,72 @@ SAME = ({"path": "a"}, "text")
     ],
 )
 def test_a_loop_is_seen_where_both_arguments_and_results_are_known(
-    calls: list[tuple[Any, Any]], stuck: tuple[str, ...]
+    form: str, calls: Calls, stuck: tuple[str, ...]
 ) -> None:
-    stage = make_stage(load(None, (), {"HOME": "/nowhere"}), Signer(b"k" * 32))
-    ((fact,),) = (batch.facts for batch in stage.read(request(conversation(calls)), {}, 1).batches)
-    assert fact.stuck == stuck
-    assert fact.asked == ()
+    body = request(add_conversation(chat(), form, calls))
+    for sent in (body, without_content(body)):
+        fact = read(stage_of(()), sent)
+        assert fact.stuck == stuck
+        assert fact.asked == ()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_prompts_stay_where_no_loop_can_be(form: str) -> None:
+    """With enough results a list of messages is sent as it is; of flat keys, the results and arguments."""
+    prompt = "a secret prompt, " * 9
+    for calls, is_sent in ([SAME] * 2, False), ([SAME] * 3, not form.startswith("Open")):
+        body = request(add_conversation(chat(), form, calls, prompt))
+        assert prompt.encode() in body
+        assert (prompt.encode() in without_content(body)) == is_sent
+
+
+def test_messages_that_are_too_long_to_be_read_are_not_sent() -> None:
+    for more, stuck in ((0, ("c2", "read")), (1, ())):
+        rest = MAX_WHOLE - len(_input(add_conversation(chat(), "AI SDK", [SAME] * 3, "")))
+        body = request(add_conversation(chat(), "AI SDK", [SAME] * 3, "x" * (rest + more)))
+        assert read(stage_of(()), body).stuck == read(stage_of(()), without_content(body)).stuck == stuck
+        assert (len(without_content(body)) > MAX_WHOLE) == bool(stuck)
+
+
+def test_without_a_rule_nothing_is_read_for_loops() -> None:
+    rules = {rule: stage_of(rule).loop.fewest_calls for rule in RULES}
+    assert [*rules.values()] == [3, 2, 4, 5, 2, 0]
+    assert read_values(0) == ()
+    body = request(add_conversation(chat(), "convention", [SAME] * 3))
+    assert read(stage_of(RULES[-1]), body).stuck == ()
+
+
+def _input(span: Span) -> str:
+    return next(one.value.string_value for one in span.attributes if one.key == "ai.prompt.messages")
+
+
+_arguments = st.sampled_from([{"path": "a"}, {"path": "b"}, "a text", "-", "", {"text": "tool-result"}])
+_results = st.sampled_from(["text", "other", "-", "", None, {"ok": 1}, "x" * 100, "tool_call_response"])
+_prompts = st.sampled_from(
+    ["", "read it", "tool_call_response", "functionResponse toolCallId", "\\u0041 tool-result" * 3]
+)
+_conversations = st.lists(
+    st.tuples(
+        st.sampled_from(sorted(FORMS)),
+        st.lists(st.tuples(_arguments, _results), max_size=4).flatmap(
+            lambda calls: st.integers(1, 3).map(lambda times: calls * times)
+        ),
+        _prompts,
+    ),
+    min_size=1,
+    max_size=2,
+)
+_kinds = st.sampled_from(["chat", "execute_tool", "invoke_agent", "embeddings"])
+
+
+@given(rule=st.sampled_from(RULES), conversations=_conversations, kind=_kinds)
+def test_what_a_client_leaves_out_changes_nothing(
+    rule: tuple[str, ...], conversations: list[tuple[str, Any, str]], kind: str
+) -> None:
+    span = chat(trace_id=b"t" * 16, span_id=b"s" * 8, start_time_unix_nano=10**18, end_time_unix_nano=10**18 + 1)
+    next(one for one in span.attributes if one.key == "gen_ai.operation.name").value.string_value = kind
+    for form, calls, prompt in conversations:
+        add_conversation(span, form, calls, prompt)
+    body = request(span)
+    sparing = without_content(body, read=read_values(stage_of(rule).loop.fewest_calls))
+    assert read(stage_of(rule, "sparing"), sparing) == read(stage_of(rule), body)

@@ -18,6 +18,7 @@ from captures import captures
 from certificates import Certificates
 from chats import COST, chat, request, set_attributes
 from component import ComponentPair
+from conversations import FORMS, add_conversation
 from replays import attributes, spans_of
 from served import Served, told
 from spanledger_processor.receivers.driver import detect_signal
@@ -71,9 +72,14 @@ def test_every_recording_leaves_as_through_serve(component_collector: None, tmp_
                     body += _plain(body)  # encoded requests concatenate
                 assert serve.post(body, f"/v1/{signal}").status_code == 200, capture.name
                 assert pair.post(signal, body) == 200, capture.name
+        for form in FORMS:  # loops that only messages tell of
+            body = request(add_conversation(chat(), form, [({"path": "a"}, "the same again and again")] * 3))
+            assert serve.post(body, "/v1/traces").status_code == pair.post("traces", body) == 200
         wanted = _by_id(_spans(direct))
         eventually(_arrived(behind, wanted.total()))
         assert _by_id(_spans(behind)) == wanted
+        stuck = [span for span in _spans(behind) if attributes(span).get("spanledger.tool.loop")]
+        assert sum("spanledger.tool.signature" not in attributes(span) for span in stuck) >= len(FORMS)
         assert logs.received
         assert pair.ledger() == told(serve.config, "summary")
 

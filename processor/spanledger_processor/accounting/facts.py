@@ -99,6 +99,13 @@ class LoopRule:
                 return replace(self, consecutive=consecutive, repeats=repeats, cycles=cycles, tools=())
         return self
 
+    @property
+    def fewest_calls(self) -> int:
+        """Return the fewest tool calls that complete a loop, of whichever tools; 0 where none do."""
+        rows = [(self.consecutive, self.repeats, self.cycles), *(row[1:] for row in self.tools)]
+        steps = [step for consecutive, repeats, cycles in rows for step in (consecutive, repeats, 2 * cycles) if step]
+        return min(steps, default=0)
+
 
 @dataclass(slots=True)
 class Batch:

@@ -2,17 +2,18 @@
 
 Read are the messages of OpenTelemetry's convention (and of Gemini CLI in its place), of the AI SDK, and the flat keys
 of OpenInference and OpenLLMetry. A call without an id is left out: nothing would tell it from another report of it.
-Inputs are among what clients may leave out (`content.unread_values`): then nothing is seen of what results were.
+Inputs are among what clients may leave out (`content.unread_values`), but for those that may hold enough results for a
+loop (`read_inputs`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
 
-from spanledger_processor.dialects.texts import parse
+from spanledger_processor.dialects.texts import MAX_WHOLE, parse
 from spanledger_processor.otlp.values import Attributes
 
 MARKS = (b"tool_call", b"toolCall", b"functionCall")
@@ -23,9 +24,10 @@ _MOST_ASKED, _MOST_STEPS = 64, 100
 """Calls of an output, and of an input from the latest back, that are looked at."""
 _LONGEST_ID = 512
 _OUTPUTS = ("gen_ai.output.messages", "ai.response.toolCalls")
-_INPUTS = ("gen_ai.input.messages", "ai.prompt.messages")
+INPUTS = ("gen_ai.input.messages", "ai.prompt.messages")
+"""Keys of lists of messages that a model was sent."""
 _RESULTS = ("tool_call_response", "tool-result", "functionResponse")
-"""One of them stands in every list of messages that tells of a result."""
+"""One of them stands in a list of messages for each result."""
 
 
 class AskedTool(NamedTuple):
@@ -55,22 +57,31 @@ class Messages(NamedTuple):
 
 def has_messages(attributes: Attributes) -> bool:
     """Return whether a span has a key under which tool calls may stand."""
-    return any(key in (*_OUTPUTS, *_INPUTS) or key.startswith(_PREFIXES) for key in attributes.shape())
+    return any(key in (*_OUTPUTS, *INPUTS) or key.startswith(_PREFIXES) for key in attributes.shape())
 
 
 def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
     """Return the tool calls that a model's output asks for, each id once; `flat` if it may have keys of their own."""
     by_id: dict[str, AskedTool] = {}
-    for message in (*_listed(attributes, _OUTPUTS), *(_flat(attributes, _FLAT_OUTPUTS) if flat else ())):
-        for call in message.asked:
-            if len(by_id) < _MOST_ASKED:
-                by_id.setdefault(call.id, call)
+    sources = [_listed(attributes.get(key)) for key in _OUTPUTS]
+    if flat:
+        sources += [_flat(attributes, form) for form in _FLAT_OUTPUTS]
+    for call in (call for source in sources for message in source for call in message.asked):
+        if len(by_id) < _MOST_ASKED:
+            by_id.setdefault(call.id, call)
     return [*by_id.values()]
 
 
-def history(attributes: Attributes, *, flat: bool = True) -> list[Step]:
-    """Return the latest tool calls of a model's input that have results; none where it does not end with results."""
-    messages = [*_listed(attributes, _INPUTS, _RESULTS), *(_flat(attributes, _FLAT_INPUTS) if flat else ())]
+def history(attributes: Attributes, *, flat: bool = True, fewest: int = 1) -> list[Step]:
+    """Return the latest tool calls of a model's input that have results; none where it does not end with results.
+
+    A key, or a vocabulary's flat keys, with fewer results than `fewest` is passed over.
+    """
+    values = (attributes.get(key) for key in INPUTS)
+    sources = [_listed(value) for value in values if _may_hold(value, fewest)]
+    if flat:
+        sources += [_flat(attributes, form) for form in _FLAT_INPUTS]
+    messages = [message for source in sources for message in _with_results([*source], fewest)]
     last = next((place for place in range(len(messages) - 1, -1, -1) if messages[place].asked), 0)
     if not messages or not messages[-1].results:
         return []
@@ -84,14 +95,46 @@ def history(attributes: Attributes, *, flat: bool = True) -> list[Step]:
     return steps[-_MOST_STEPS:]
 
 
-def _listed(attributes: Attributes, keys: Iterable[str], marks: Iterable[str] = ()) -> Iterator[Messages]:
-    """Yield the messages of texts that hold a list of them; where `marks` are given, one has to stand in it."""
-    for key in keys:
-        value = attributes.get(key)
-        if value is None or (isinstance(value, str) and marks and not any(mark in value for mark in marks)):
-            continue
-        for message in _list_of(parse(value)):
-            yield _message([message] if "toolCallId" in message else _parts(message))
+class ReadInput(NamedTuple):
+    """Which values under a key of a model's input are looked at; `*` in keys stands for digits.
+
+    Those that hold `results` so many times as there are results, in no more characters than `longest`; or those of
+    spans that have as many keys like `result_key`, of a result itself (`is_result`) with the same first digits.
+    """
+
+    key: str
+    results: tuple[str, ...] = ()
+    longest: int = 0
+    result_key: str = ""
+    is_result: bool = False
+
+
+def read_inputs() -> tuple[ReadInput, ...]:
+    """Return the keys of content that `history` reads."""
+    flat: list[ReadInput] = []
+    for form in _FLAT_INPUTS:
+        message, call = form.message.replace("{}", "*"), form.call.replace("{}", "*")
+        result_key = message + form.result_of
+        flat.append(ReadInput(message + form.result, result_key=result_key, is_result=True))
+        flat.append(ReadInput(message + call + form.arguments, result_key=result_key))
+    return (*(ReadInput(key, _RESULTS, MAX_WHOLE) for key in INPUTS), *flat)
+
+
+def _may_hold(value: Any, results: int) -> bool:
+    """Return whether a value may be a list of messages with so many results. Clients go by the same (`read_inputs`)."""
+    if not isinstance(value, str):
+        return value is not None
+    return len(value) <= MAX_WHOLE and sum(map(value.count, _RESULTS)) >= results
+
+
+def _with_results(messages: Sequence[Messages], fewest: int) -> Sequence[Messages]:
+    return messages if sum(len(message.results) for message in messages) >= fewest else ()
+
+
+def _listed(value: Any) -> Iterator[Messages]:
+    """Yield the messages of a value that is, or as a text holds, a list of them."""
+    for message in _list_of(parse(value)):
+        yield _message([message] if "toolCallId" in message else _parts(message))
 
 
 def _parts(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -179,19 +222,16 @@ _FLAT_INPUTS = (
 _PREFIXES = tuple(form.message.partition("{")[0] for form in (*_FLAT_OUTPUTS, *_FLAT_INPUTS))
 
 
-def _flat(attributes: Attributes, forms: Iterable[_FlatKeys]) -> Iterator[Messages]:
+def _flat(attributes: Attributes, form: _FlatKeys) -> Iterator[Messages]:
     """Yield messages that have a key for each value."""
-    for form in forms:
-        prefix = form.message.partition("{")[0]
-        numbers = {
-            int(number)
-            for key in attributes.shape()
-            if key.startswith(prefix)
-            and (number := key[len(prefix) :].partition(".")[0]).isdecimal()
-            and len(number) < 6
-        }
-        for place in sorted(numbers):
-            yield _flat_message(attributes, form, form.message.format(place))
+    prefix = form.message.partition("{")[0]
+    numbers = {
+        int(number)
+        for key in attributes.shape()
+        if key.startswith(prefix) and (number := key[len(prefix) :].partition(".")[0]).isdecimal() and len(number) < 6
+    }
+    for place in sorted(numbers):
+        yield _flat_message(attributes, form, form.message.format(place))
 
 
 def _flat_message(attributes: Attributes, form: _FlatKeys, message_key: str) -> Messages:

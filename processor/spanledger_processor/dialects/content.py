@@ -7,7 +7,7 @@ every other key holds content. Elsewhere on a GenAI span or log record an unknow
 The same tables tell which values nothing here reads, so that a client may send those keys without
 (`unread_values`, processor/collector/enrich.proto). Where a dialect reads such a key all the same, its detection is the
 exception. A tool's arguments and result are read of tool executions only, so a span that names another kind is an
-exception from that.
+exception from that. What a model is sent is read where it may hold enough results of tools for a loop (`read_values`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from itertools import chain
 from typing import Final, Literal, TypeAlias, get_args
 
 from spanledger_processor.dialects import registry
+from spanledger_processor.dialects.asked_tools import read_inputs
 from spanledger_processor.dialects.engine import keys_of
 from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.dialects.registry import CONTENT_KEYS, DIALECTS, MARKERS
@@ -207,6 +208,32 @@ class UnreadValue:
     unless_names: Keys = ()
     where: str = ""
     values: Keys = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ReadValue:
+    """A value under a key of `UnreadValue` that is read all the same where all holds that is set.
+
+    `markers` stand in it, together `fewest` times or more, in no more characters than `longest`; of a list or an object
+    they are looked for in keys and texts. `fewest` keys of the span are like `beside`, `same_place`: one of them with
+    the same digits for its first `*`.
+    """
+
+    key: str
+    fewest: int
+    markers: Keys = ()
+    longest: int = 0
+    beside: str = ""
+    same_place: bool = False
+
+
+def read_values(fewest: int) -> tuple[ReadValue, ...]:
+    """Return what of unread values is read for loops of `fewest` tool calls or more; nothing where there are none."""
+    if not fewest:
+        return ()
+    return tuple(
+        ReadValue(one.key, fewest, one.results, one.longest, one.result_key, one.is_result) for one in read_inputs()
+    )
 
 
 def unread_values(named: Iterable[str] = ()) -> tuple[UnreadValue, ...]:

@@ -140,7 +140,7 @@ class Stage:
         self._usual = UsualSpans(maker)
         self._marks = Prefilter(markers)
         self._tenant_of = tenant_of
-        self._loop = loop
+        self.loop, self._fewest_calls = loop, loop.fewest_calls
         self._aliases = aliases
         self.budgets = budgets
         self.watched = watched
@@ -196,9 +196,7 @@ class Stage:
         index = tenants.get(tenant)
         if index is None:
             index = tenants[tenant] = len(reading.batches)
-            batch = Batch(
-                tenant_hash(tenant), [], now_ns, self._loop, self._aliases, self.budgets, tenant, self.watched
-            )
+            batch = Batch(tenant_hash(tenant), [], now_ns, self.loop, self._aliases, self.budgets, tenant, self.watched)
             reading.batches.append(batch)
             reading.places.append([])
         return index
@@ -305,7 +303,8 @@ class Stage:
             return fact
         try:
             asked = asked_in(view.attributes, flat=flat)
-            stuck = [*self._looping(history(view.attributes, flat=flat))]
+            steps = history(view.attributes, flat=flat, fewest=self._fewest_calls) if self._fewest_calls else ()
+            stuck = [*self._looping(steps)]
         except Exception as error:  # noqa: BLE001 - what messages tell of must not cost a call its price
             reading.failures[type(error).__name__] += 1
             return fact
@@ -326,7 +325,7 @@ class Stage:
             for place, step in enumerate(steps)
         ]
         for place, step in enumerate(steps, 1):
-            if step.is_new and _is_known(step) and history_loop(calls[:place], self._loop.of(step.tool)):
+            if step.is_new and _is_known(step) and history_loop(calls[:place], self.loop.of(step.tool)):
                 signature = self._maker.signing.sign(ToolCall(step.tool, step.arguments))
                 if signature is not None and signature.scope != "name_only":
                     yield step

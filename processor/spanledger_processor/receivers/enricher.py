@@ -45,6 +45,28 @@ class UnreadValue(Protocol):
     def values(self) -> tuple[str, ...]: ...
 
 
+class ReadValue(Protocol):
+    """A value under such a key that a client may not leave out, where all holds that is set (`dialects.content`)."""
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def fewest(self) -> int: ...
+
+    @property
+    def markers(self) -> tuple[str, ...]: ...
+
+    @property
+    def longest(self) -> int: ...
+
+    @property
+    def beside(self) -> str: ...
+
+    @property
+    def same_place(self) -> bool: ...
+
+
 class Description(Protocol):
     """What a client selects by."""
 
@@ -59,6 +81,9 @@ class Description(Protocol):
 
     @property
     def unread_values(self) -> Sequence[UnreadValue]: ...
+
+    @property
+    def read_values(self) -> Sequence[ReadValue]: ...
 
     @property
     def trusted(self) -> bool: ...
@@ -175,6 +200,7 @@ class EnricherReceiver:
                 _number(6, self._largest),
                 *(delimited(7, _unread(value)) for value in description.unread_values),
                 _number(8, description.trusted),
+                *(delimited(9, _read(value)) for value in description.read_values),
             )
         )
 
@@ -232,6 +258,14 @@ def _unread(value: UnreadValue) -> bytes:
     lists = enumerate((value.unless_keys, value.unless_scopes, value.unless_names, value.values), start=2)
     entries = b"".join(_text(field, text) for field, texts in lists for text in texts)
     return _text(1, value.key) + entries + (_text(6, value.where) if value.where else b"")
+
+
+def _read(value: ReadValue) -> bytes:
+    """Encode a ReadValue."""
+    markers = b"".join(_text(2, marker) for marker in value.markers)
+    numbers = _number(3, value.fewest) + (_number(4, value.longest) if value.longest else b"")
+    beside = _text(5, value.beside) + _number(6, value.same_place) if value.beside else b""
+    return _text(1, value.key) + markers + numbers + beside
 
 
 def _number(field: int, value: int) -> bytes:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.dialects import MARKERS
-from spanledger_processor.dialects.content import UnreadValue, unread_values
+from spanledger_processor.dialects.content import ReadValue, UnreadValue, read_values, unread_values
 from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.enrichment import Reading, Stage, additions, writing
 from spanledger_processor.enrichment.logs import LogStage
@@ -37,13 +37,15 @@ class Description:
     log_markers: tuple[str, ...]
     link_keys: tuple[str, ...]
     unread_values: tuple[UnreadValue, ...]
+    read_values: tuple[ReadValue, ...]
     trusted: bool
     """Whether spans that are marked pass as they are."""
 
     @property
     def revision(self) -> str:
         """Return a digest of all this."""
-        return _digest((self.span_markers, self.log_markers, self.link_keys, self.unread_values, self.trusted))
+        lists = (self.span_markers, self.log_markers, self.link_keys, self.unread_values, self.read_values)
+        return _digest((*lists, self.trusted))
 
 
 @cache
@@ -88,6 +90,7 @@ class Enricher:
             tuple(marker.decode() for marker in LOG_MARKERS),
             link_keys,
             unread_values(link_keys),
+            read_values(stage.loop.fewest_calls),
             trusted,
         )
         self._stage = stage

@@ -36,6 +36,7 @@ type Description struct {
 	UnreadValues    []UnreadValue
 	// TrustedHop says that spans which another Spanledger has marked pass as they are.
 	TrustedHop bool
+	ReadValues []ReadValue
 }
 
 // UnreadValue is a key whose value the server does not read, and of which spans.
@@ -44,6 +45,15 @@ type UnreadValue struct {
 	UnlessKeys, UnlessScopes, UnlessNames []string
 	Where                                 string
 	Values                                []string
+}
+
+// ReadValue is a value under such a key that the server reads all the same, where all holds that is set.
+type ReadValue struct {
+	Key             string
+	Markers         []string
+	Fewest, Longest uint64
+	Beside          string
+	SamePlace       bool
 }
 
 // Answer of EnrichTraces, checked against the number of spans sent. A stale one says nothing else.
@@ -101,11 +111,17 @@ func ReadDescription(answer []byte) (Description, error) {
 		case 6:
 			d.MaxMessageBytes = f.varint
 		case 7:
-			value, err := readUnread(f.bytes)
-			d.UnreadValues = append(d.UnreadValues, value)
+			value, known, err := readUnread(f.bytes)
+			if known {
+				d.UnreadValues = append(d.UnreadValues, value)
+			}
 			return err
 		case 8:
 			d.TrustedHop = f.varint != 0
+		case 9:
+			value, err := readRead(f.bytes)
+			d.ReadValues = append(d.ReadValues, value)
+			return err
 		}
 		return nil
 	})
@@ -120,9 +136,11 @@ func ReadDescription(answer []byte) (Description, error) {
 	return d, nil
 }
 
-func readUnread(entry []byte) (UnreadValue, error) {
-	var u UnreadValue
-	err := fields(entry, func(f field) error {
+// readUnread also tells whether all of the entry is known. A later server may have conditions that this client does not
+// know: then the value may be read.
+func readUnread(entry []byte) (u UnreadValue, known bool, err error) {
+	known = true
+	err = fields(entry, func(f field) error {
 		text := string(f.bytes)
 		switch f.number {
 		case 1:
@@ -137,12 +155,41 @@ func readUnread(entry []byte) (UnreadValue, error) {
 			u.Values = append(u.Values, text)
 		case 6:
 			u.Where = text
-		default: // a condition that this client does not know: the value may be read
-			return fmt.Errorf("%w: field %d of an unread value", ErrMalformed, f.number)
+		default:
+			known = false
 		}
 		return nil
 	})
-	return u, err
+	return u, known, err
+}
+
+// readRead leaves out all conditions of an entry that has one which this client does not know.
+func readRead(entry []byte) (ReadValue, error) {
+	var r ReadValue
+	known := true
+	err := fields(entry, func(f field) error {
+		switch f.number {
+		case 1:
+			r.Key = string(f.bytes)
+		case 2:
+			r.Markers = append(r.Markers, string(f.bytes))
+		case 3:
+			r.Fewest = f.varint
+		case 4:
+			r.Longest = f.varint
+		case 5:
+			r.Beside = string(f.bytes)
+		case 6:
+			r.SamePlace = f.varint != 0
+		default:
+			known = false
+		}
+		return nil
+	})
+	if !known {
+		return ReadValue{Key: r.Key}, err
+	}
+	return r, err
 }
 
 // ReadAnswer reads an EnrichTracesResponse to a request of so many spans.

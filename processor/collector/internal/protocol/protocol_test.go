@@ -2,6 +2,7 @@ package protocol_test
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -111,6 +112,58 @@ func TestWhatGoesOnWithoutAnAnswerSaysNothingInOurName(t *testing.T) {
 		if strings.Join(got, " ") != c.want {
 			t.Fatalf("%s: %v", c.came, got)
 		}
+	}
+}
+
+func text(out []byte, number protowire.Number, content string) []byte {
+	return protowire.AppendString(protowire.AppendTag(out, number, protowire.BytesType), content)
+}
+
+func integer(out []byte, number protowire.Number, value uint64) []byte {
+	return protowire.AppendVarint(protowire.AppendTag(out, number, protowire.VarintType), value)
+}
+
+// described is a description with entries of unread and of read values, behind what every server says.
+func described(t *testing.T, unread, read [][]byte) protocol.Description {
+	t.Helper()
+	out := text(text(integer(nil, 1, 1), 2, "revision"), 3, "gen_ai.")
+	for _, entry := range unread {
+		out = text(out, 7, string(entry))
+	}
+	for _, entry := range read {
+		out = text(out, 9, string(entry))
+	}
+	d, err := protocol.ReadDescription(integer(text(out, 1000, "of a later version"), 1001, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func TestAnOlderServerSaysNothingOfValuesThatItReads(t *testing.T) {
+	d := described(t, [][]byte{text(text(nil, 1, "gen_ai.input"), 2, "reader")}, nil)
+	want := []protocol.UnreadValue{{Key: "gen_ai.input", UnlessKeys: []string{"reader"}}}
+	if !reflect.DeepEqual(d.UnreadValues, want) || d.ReadValues != nil {
+		t.Fatalf("%+v", d)
+	}
+}
+
+func TestWhatALaterServerMayReadIsSent(t *testing.T) {
+	whole := integer(integer(text(text(nil, 1, "gen_ai.input"), 2, "marker"), 3, 2), 4, 100)
+	beside := integer(text(text(nil, 1, "gen_ai.*.x"), 5, "gen_ai.*.id"), 6, 1)
+	d := described(t,
+		[][]byte{text(nil, 1, "gen_ai.input"), text(text(nil, 1, "gen_ai.new"), 7, "a condition of a later version")},
+		[][]byte{whole, beside, integer(whole, 7, 1)})
+	if len(d.UnreadValues) != 1 || d.UnreadValues[0].Key != "gen_ai.input" {
+		t.Fatalf("%+v", d.UnreadValues)
+	}
+	want := []protocol.ReadValue{
+		{Key: "gen_ai.input", Markers: []string{"marker"}, Fewest: 2, Longest: 100},
+		{Key: "gen_ai.*.x", Beside: "gen_ai.*.id", SamePlace: true},
+		{Key: "gen_ai.input"}, // under a condition that is not known: whatever it holds
+	}
+	if !reflect.DeepEqual(d.ReadValues, want) {
+		t.Fatalf("%+v", d.ReadValues)
 	}
 }
 

@@ -3,6 +3,7 @@ package selection
 import (
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
@@ -19,23 +20,132 @@ const (
 	around = " \t\r\n\"'"
 )
 
-// unread is a key whose value need not be sent, cut at its stars.
-type unread struct {
-	protocol.UnreadValue
-	pieces []string
-}
+// pattern of a key, cut at its stars.
+type pattern []string
 
-// matches says whether key is the pattern with digits for each star.
-func (u unread) matches(key string) bool {
-	rest, found := strings.CutPrefix(key, u.pieces[0])
-	for _, piece := range u.pieces[1:] {
+func newPattern(key string) pattern { return strings.Split(key, "*") }
+
+// match says whether key is the pattern with digits for each star, and returns those for the first one.
+func (p pattern) match(key string) (place string, ok bool) {
+	rest, found := strings.CutPrefix(key, p[0])
+	for i, piece := range p[1:] {
 		digits := len(rest) - len(strings.TrimLeft(rest, "0123456789"))
 		if !found || digits == 0 {
-			return false
+			return "", false
+		}
+		if i == 0 {
+			place = rest[:digits]
 		}
 		rest, found = strings.CutPrefix(rest[digits:], piece)
 	}
-	return found && rest == ""
+	return place, found && rest == ""
+}
+
+// unread is a key whose value need not be sent, but for the values that are read all the same.
+type unread struct {
+	protocol.UnreadValue
+	key  pattern
+	read []readValue
+}
+
+type readValue struct {
+	protocol.ReadValue
+	beside pattern
+}
+
+func newUnread(value protocol.UnreadValue, read []protocol.ReadValue) unread {
+	u := unread{UnreadValue: value, key: newPattern(value.Key)}
+	for _, r := range read {
+		if r.Key == value.Key {
+			u.read = append(u.read, readValue{r, newPattern(r.Beside)})
+		}
+	}
+	return u
+}
+
+// isRead says whether a value is read all the same.
+func (u unread) isRead(key string, value pcommon.Value, like *likeKeys) bool {
+	return slices.ContainsFunc(u.read, func(r readValue) bool {
+		if value.Type() == pcommon.ValueTypeStr && longer(value.Str(), r.Longest) {
+			return false
+		}
+		if len(r.Markers) > 0 && count(value, r.Markers) < r.Fewest {
+			return false
+		}
+		if r.Beside == "" {
+			return true
+		}
+		known := like.of(r.Beside, r.beside)
+		if known.number < r.Fewest {
+			return false
+		}
+		place, _ := u.key.match(key)
+		return !r.SamePlace || slices.Contains(known.places, place)
+	})
+}
+
+// longer says whether the server finds more characters than limit in a text; 0 is no limit. It reads what is not UTF-8
+// as other characters, no more of them than there are bytes and no fewer than a quarter.
+func longer(text string, limit uint64) bool {
+	size := uint64(len(text))
+	if limit == 0 || size <= limit {
+		return false
+	}
+	return size > 4*limit || utf8.ValidString(text) && uint64(utf8.RuneCountInString(text)) > limit
+}
+
+// count how often the markers stand in a value.
+func count(value pcommon.Value, markers []string) (number uint64) {
+	switch value.Type() {
+	case pcommon.ValueTypeStr:
+		number = countIn(value.Str(), markers)
+	case pcommon.ValueTypeSlice:
+		for _, one := range value.Slice().All() {
+			number += count(one, markers)
+		}
+	case pcommon.ValueTypeMap:
+		for key, one := range value.Map().All() {
+			number += countIn(key, markers) + count(one, markers)
+		}
+	}
+	return number
+}
+
+func countIn(text string, markers []string) (number uint64) {
+	for _, marker := range markers {
+		number += uint64(strings.Count(text, marker))
+	}
+	return number
+}
+
+// likeKeys finds keys of a span by patterns, once each.
+type likeKeys struct {
+	attributes pcommon.Map
+	known      map[string]places
+}
+
+// places are the digits in place of the first star of those keys that are like a pattern.
+type places struct {
+	number uint64
+	places []string
+}
+
+func (l *likeKeys) of(name string, p pattern) places {
+	known, ok := l.known[name]
+	if ok {
+		return known
+	}
+	for key := range l.attributes.All() {
+		if place, ok := p.match(key); ok {
+			known.number++
+			known.places = append(known.places, place)
+		}
+	}
+	if l.known == nil {
+		l.known = map[string]places{}
+	}
+	l.known[name] = known
+	return known
 }
 
 // of says whether the value is left out of a span.
@@ -76,13 +186,16 @@ func (s Selection) leaveOut(td ptrace.Traces, places []Place) (kept []keptValue)
 			known = s.keys.snapshot()
 		}
 		scope := td.ResourceSpans().At(place.Resource).ScopeSpans().At(place.Scope).Scope().Name()
-		first := len(kept)
+		first, like := len(kept), likeKeys{attributes: span.Attributes()}
 		for key, value := range span.Attributes().All() {
 			c, ok := known[key]
 			if !ok {
 				c = s.keys.classify(key)
 			}
-			if c>>unreadShift != 0 && worthLeavingOut(value) && s.keys.unread[c>>unreadShift-1].of(span, scope) {
+			if c>>unreadShift == 0 || !worthLeavingOut(value) {
+				continue
+			}
+			if u := s.keys.unread[c>>unreadShift-1]; u.of(span, scope) && !u.isRead(key, value, &like) {
 				kept = append(kept, keptValue{at: value})
 			}
 		}

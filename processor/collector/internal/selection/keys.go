@@ -40,7 +40,7 @@ func newKeys(description protocol.Description) *keys {
 		k.naming[key] = struct{}{}
 	}
 	for _, value := range description.UnreadValues[:min(len(description.UnreadValues), mostUnread)] {
-		k.unread = append(k.unread, unread{value, strings.Split(value.Key, "*")})
+		k.unread = append(k.unread, newUnread(value, description.ReadValues))
 	}
 	k.known.Store(&map[string]class{})
 	return k
@@ -59,7 +59,7 @@ func (k *keys) classify(key string) class {
 		c |= naming
 	}
 	for i, value := range k.unread {
-		if value.matches(key) {
+		if _, ok := value.key.match(key); ok {
 			c |= class(i+1) << unreadShift
 			break
 		}

@@ -1,7 +1,10 @@
 package selection
 
 import (
+	"encoding/json"
 	"fmt"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -293,6 +296,87 @@ func TestWhoReadsContentGetsIt(t *testing.T) {
 				t.Fatal("the request was changed")
 			}
 		})
+	}
+}
+
+// readCases are also those of the server's tests (tests/dialects/test_read_values.py).
+type readCases struct {
+	Unread []protocol.UnreadValue
+	Read   []readCase
+	Cases  []struct {
+		Name       string
+		Attributes map[string]any
+		Read       []readCase // where others than for all
+		LeftOut    []string   `json:"left_out"`
+	}
+}
+
+type readCase struct {
+	Key             string
+	Markers         []string
+	Fewest, Longest uint64
+	Beside          string
+	SamePlace       bool `json:"same_place"`
+}
+
+func TestWhatHoldsResultsOfToolsIsSent(t *testing.T) {
+	text, err := os.ReadFile("testdata/read_values.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all readCases
+	if err := json.Unmarshal(text, &all); err != nil || len(all.Cases) < 10 {
+		t.Fatal(err, len(all.Cases))
+	}
+	for _, c := range all.Cases {
+		t.Run(c.Name, func(t *testing.T) {
+			d := protocol.Description{Revision: "1", SpanMarkers: []string{"gen_ai."}, UnreadValues: all.Unread}
+			read := all.Read
+			if c.Read != nil {
+				read = c.Read
+			}
+			for _, r := range read {
+				d.ReadValues = append(d.ReadValues, protocol.ReadValue(r))
+			}
+			s := New()
+			s.Use(d)
+			one := span(1, 1, 0)
+			if err := one.Attributes().FromRaw(c.Attributes); err != nil {
+				t.Fatal(err)
+			}
+			td := request("", one)
+			selected := s.Select(td)
+			part, err := selected.Encode(td, selected.Places)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sent, err := (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(part)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for key, value := range sent.ResourceSpans().At(0).ScopeSpans().At(0).Spans().At(0).Attributes().All() {
+				if value.AsString() == leftOut {
+					got = append(got, key)
+				}
+			}
+			slices.Sort(got)
+			if !slices.Equal(got, c.LeftOut) {
+				t.Fatal(got)
+			}
+		})
+	}
+}
+
+func TestATextThatIsNotUTF8IsLongerOnlyWhereItIsForSure(t *testing.T) {
+	for text, want := range map[string]bool{
+		strings.Repeat("\xe4\xbd", 100): false, // 100 characters to the server
+		strings.Repeat("\xe4\xbd", 201): true,  // over 400 bytes are over 100 characters, whatever they are
+		strings.Repeat("x", 101):        true,
+	} {
+		if longer(text, 100) != want {
+			t.Fatalf("%d bytes", len(text))
+		}
 	}
 }
 
