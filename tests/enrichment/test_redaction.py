@@ -72,7 +72,7 @@ def _through(capture: Capture, made: Redactor, form: str) -> Iterator[bytes]:
     for signal, body in capture.sent:
         came = to_protobuf(signal, to_json(signal, body)) if form == "json" else body
         if signal == "logs" and (traces := LOGS.read(came, {}).traces):
-            yield made.redact("traces", traces).body
+            yield made.redact("traces", traces.body).body
         yield made.redact(signal, came).body
 
 

@@ -20,6 +20,7 @@ from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.model import USAGE_CLASSES
+from spanledger_processor.otlp.wire import finished
 from spanledger_processor.server.wiring import make_stage, make_tenant_of
 from spanledger_processor.signing import Signer
 
@@ -70,11 +71,12 @@ class Pipeline:
     def send(self, signal: Signal, body: bytes) -> bytes:
         """Send one request; what goes on to the destinations as traces."""
         if signal == "logs":
-            made = self._logs.read(body, {}).traces
-            if made is None:
+            request = self._logs.read(body, {}).traces
+            if request is None:
                 return b""
-            body = made
-        reading = self._stage.read(body, {}, self._now_ns())
+            reading = finished(self._stage.reading_synthesized(request, {}, self._now_ns()))
+        else:
+            reading = self._stage.read(body, {}, self._now_ns())
         assert not reading.failures
         decisions = []
         for batch in reading.batches:

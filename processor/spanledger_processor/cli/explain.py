@@ -86,7 +86,7 @@ def _read(file: Path, log_stage: LogStage) -> _Given:
         elif signal == "logs":
             reading = log_stage.read(body, {})
             given.records += reading.records
-            given.bodies += [reading.traces] if reading.traces is not None and not given.marked else []
+            given.bodies += [reading.traces.body] if reading.traces is not None and not given.marked else []
         else:
             given.other += 1
     return given

@@ -1,4 +1,7 @@
-"""Log events that report calls, as a trace request of made spans (docs/contract.md#made-spans). The log stays."""
+"""Log events that report calls, as a trace request of synthesized spans (docs/contract.md#made-spans). The log stays.
+
+The request is encoded once, for the exporters; the stage reads its spans by the values that they were encoded of.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from spanledger_processor.model import Signature, ToolCall
 from spanledger_processor.otlp.encoding import SynthesizedSpan, encoding_traces
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
-from spanledger_processor.otlp.request import parsing_logs
+from spanledger_processor.otlp.request import TraceRequest, parsing_logs
 from spanledger_processor.otlp.values import GIANT
 from spanledger_processor.otlp.views import LogView
 from spanledger_processor.otlp.wire import MalformedError, Steps, finished
@@ -21,13 +24,13 @@ from spanledger_processor.otlp.wire import MalformedError, Steps, finished
 
 @dataclass(slots=True)
 class LogReading:
-    """A log request as it was read: how many records, and the made spans as a trace request, if there are any.
+    """A log request as it was read: how many records, and the synthesized spans as a trace request, if there are any.
 
     `failures` counts by reason the records of which no span could be made although one was due.
     """
 
     records: int
-    traces: bytes | None = None
+    traces: TraceRequest | None = None
     failures: Counter[str] = field(default_factory=Counter)
 
 

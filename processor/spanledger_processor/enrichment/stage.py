@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from itertools import accumulate
 
+from spanledger_processor import synthesized
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.accounting.tools import history_loop
 from spanledger_processor.accounting.usual import UsualFact
@@ -164,7 +165,21 @@ class Stage:
         hits = yield from self._marks.searching(body)
         if not hits and not self._known:
             return Reading((yield from counting_traces(body)))
-        reading = Reading((yield from parsing_traces(body)), headers=headers, names=self._maker.resolver.keys)
+        return (yield from self._reading(Reading((yield from parsing_traces(body))), headers, now_ns, hits, trusted))
+
+    def reading_synthesized(self, request: TraceRequest, headers: Mapping[str, str], now_ns: int) -> Steps[Reading]:
+        """Read spans that were synthesized here, as `reading` does their bytes: each of them reports a call."""
+        return (yield from self._reading(Reading(request), headers, now_ns, _SYNTHESIZED, trusted=False))
+
+    def _reading(
+        self,
+        reading: Reading,
+        headers: Mapping[str, str],
+        now_ns: int,
+        hits: tuple[bytes, ...],
+        trusted: bool,  # noqa: FBT001
+    ) -> Steps[Reading]:
+        reading.headers, reading.names = headers, self._maker.resolver.keys
         tenants: dict[str, int] = {}
         plain: list[tuple[int, int, bytes]] = []
         for number, group in enumerate(reading.request.groups):
@@ -272,7 +287,7 @@ class Stage:
                 usual = self._usual.at_once(span, group, now_ns, reading.headers)
                 if usual is not None:
                     return usual
-            view = SpanView.parse(span)
+            view = reading.request.view(number, place)
             if is_own and KIND in view.attributes:
                 if trusted or is_summary(view, self._maker.signing):
                     reading.marked += 1
@@ -406,6 +421,8 @@ def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
 
 _PASS = Fact(b"", b"")
 _KIND = KIND.encode()
+_SYNTHESIZED = (synthesized.SOURCE.encode(),)
+"""What every synthesized span holds."""
 _ALIASES = frozenset(ALIASES)
 
 
@@ -491,7 +508,7 @@ def _settled(reading: Reading, place: Sequence[int], decision: Decision | None) 
     span = reading.request.groups[place[0]].items[place[1]]
     try:
         decided = b"" if decision is None else encode(decision)
-        settled = settle(span, SpanView.parse(span).attributes, decided, reading.names)
+        settled = settle(span, reading.request.view(*place).attributes, decided, reading.names)
     except MalformedError:
         settled = Settled(b"", unreadable=True)
     reading.marked += settled.known

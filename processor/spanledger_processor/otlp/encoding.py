@@ -7,17 +7,20 @@ once and the value behind it. Such a piece is one `repeated KeyValue` field of a
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, finished, write_varint
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.request import TraceRequest
+from spanledger_processor.otlp.values import GIANT, Attributes
+from spanledger_processor.otlp.views import SpanView
+from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, Steps, finished, write_varint
 
 INT64 = range(-(2**63), 2**63)
 
@@ -138,42 +141,65 @@ class SynthesizedSpan:
 
 def encode_traces(spans: Iterable[SynthesizedSpan]) -> bytes:
     """Return an ExportTraceServiceRequest with `spans`, grouped by resource and scope, otherwise in their order."""
-    return finished(encoding_traces(spans))
+    return finished(encoding_traces(spans)).body
 
 
-def encoding_traces(spans: Iterable[SynthesizedSpan]) -> Generator[None, None, bytes]:
-    """Do as `encode_traces`, in slices: yields after each `SLICE_SPANS`."""
-    scopes: dict[bytes, dict[tuple[str, str], list[bytes]]] = {}
+def encoding_traces(spans: Iterable[SynthesizedSpan]) -> Steps[TraceRequest]:
+    """Encode the same request in slices: yields after each `SLICE_SPANS`.
+
+    What is returned needs no parsing: it has its groups, and views of its first `MOST_VIEWS` spans.
+    """
+    resources: dict[bytes, tuple[Attributes, dict[tuple[str, str], list[_Encoded]]]] = {}
     resource, encoded = None, b""
     for number, span in enumerate(spans):
         if span.resource is not resource:
             resource = span.resource
-            encoded = Resource(attributes=_key_values(dict(sorted(resource.items())))).SerializeToString()
-        pieces = scopes.setdefault(encoded, {}).setdefault((span.scope_name, span.scope_version), [])
-        pieces.append(delimited(_SCOPE_SPANS, _span(span).SerializeToString()))
+            attributes = _encoded_values(dict(sorted(resource.items())))
+            encoded = _fields(_RESOURCE_ATTRIBUTES, attributes)
+            resources.setdefault(encoded, (Attributes(attributes), {}))
+        of_scope = resources[encoded][1].setdefault((_text(span.scope_name), _text(span.scope_version)), [])
+        of_scope.append(_encode(span, has_view=number < MOST_VIEWS))
         if number % SLICE_SPANS == SLICE_SPANS - 1:
-            yield
-    groups = []
-    for encoded, by_scope in scopes.items():
+            yield None
+    groups: list[ScopeGroup] = []
+    views: dict[tuple[int, int], SpanView] = {}
+    pieces: list[bytes] = []
+    for encoded, (attributes_, by_scope) in resources.items():
         group = [delimited(_RESOURCE, encoded)]
-        for (name, version), pieces in by_scope.items():
-            scope = InstrumentationScope(name=_text(name), version=_text(version)).SerializeToString()
-            group.append(delimited(_GROUP_SCOPES, delimited(_SCOPE, scope) + b"".join(pieces)))
-            yield
-        groups.append(delimited(_GROUPS, b"".join(group)))
-        yield
-    return b"".join(groups)
+        for (name, version), of_scope in by_scope.items():
+            scope = InstrumentationScope(name=name, version=version).SerializeToString()
+            items = [item for item, _ in of_scope]
+            group.append(
+                delimited(
+                    _GROUP_SCOPES,
+                    delimited(_SCOPE, scope) + b"".join([delimited(_SCOPE_SPANS, item) for item in items]),
+                )
+            )
+            views.update(((len(groups), place), view) for place, (_, view) in enumerate(of_scope) if view is not None)
+            groups.append(ScopeGroup(attributes_, name, version, items))
+            yield None
+        pieces.append(delimited(_GROUPS, b"".join(group)))
+        yield None
+    return TraceRequest(b"".join(pieces), groups, sum(len(group.items) for group in groups), views)
 
 
 SLICE_SPANS = 32
 """Spans encoded between two pauses."""
-_GROUPS = _RESOURCE = _SCOPE = 1
-_GROUP_SCOPES = _SCOPE_SPANS = 2
-"""Field numbers: groups of a request; a group's resource and scopes; a scope and its spans."""
+MOST_VIEWS = 1024
+"""Spans whose views are kept; those of a larger request would take more memory than it is charged for."""
+_GROUPS = _RESOURCE = _SCOPE = _RESOURCE_ATTRIBUTES = _KEY = 1
+_GROUP_SCOPES = _SCOPE_SPANS = _VALUE = 2
+_STATUS = 15
+"""Field numbers: groups of a request; a group's resource and scopes; a scope and its spans; an attribute's parts."""
+
+_Encoded: TypeAlias = tuple[bytes, SpanView | None]
+"""A span, and its view."""
 
 
-def _span(span: SynthesizedSpan) -> Span:
-    return Span(
+def _encode(span: SynthesizedSpan, *, has_view: bool) -> _Encoded:
+    """Return a span as bytes, in the order of its fields' numbers, with its view if it is to have one."""
+    attributes = _encoded_values(span.attributes)
+    message = Span(
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=span.parent_id,
@@ -181,13 +207,42 @@ def _span(span: SynthesizedSpan) -> Span:
         kind=span.kind,  # type: ignore[arg-type]  # the stubs want the enum, the field takes its number
         start_time_unix_nano=span.start_ns,
         end_time_unix_nano=span.end_ns,
-        attributes=_key_values(span.attributes),
-        status=Status(code=span.status_code) if span.status_code else None,  # type: ignore[arg-type]
+    )
+    encoded = message.SerializeToString() + _fields(_SPAN_ATTRIBUTES, attributes)
+    if span.status_code:
+        message.status.code = span.status_code  # type: ignore[assignment]
+        encoded += delimited(_STATUS, message.status.SerializeToString())
+    has_view = has_view and len(encoded) <= GIANT  # the attributes of a giant span are let go of once they were read
+    return encoded, SpanView(message, Attributes(attributes)) if has_view else None
+
+
+def _encoded_values(attributes: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return attributes with their values as encoded AnyValues."""
+    return {_text(key): encoded_value(value) for key, value in attributes.items() if value is not None}
+
+
+def _fields(number: int, attributes: Mapping[str, bytes]) -> bytes:
+    """Return attributes as the fields `number` of a message."""
+    return b"".join(
+        [
+            delimited(number, (delimited(_KEY, key.encode()) if key else b"") + delimited(_VALUE, value))
+            for key, value in attributes.items()
+        ]
     )
 
 
-def _key_values(attributes: Mapping[str, Any]) -> list[KeyValue]:
-    return [KeyValue(key=_text(key), value=any_value(value)) for key, value in attributes.items() if value is not None]
+def encoded_value(value: Any) -> bytes:
+    """Return a plain Python value as an encoded AnyValue: the bytes of `any_value`, mostly without its messages."""
+    kind = type(value)
+    if kind is str:
+        content: bytes = value.encode("utf-8", "replace")
+        return _STRING + write_varint(len(content)) + content
+    if kind is bool:
+        return _BOOL + bytes((value,))
+    if kind is int and value in INT64:
+        return _INT + write_varint(value & 0xFFFF_FFFF_FFFF_FFFF)
+    encoded: bytes = any_value(value).SerializeToString()
+    return encoded
 
 
 def any_value(value: Any) -> AnyValue:

@@ -27,6 +27,7 @@ from spanledger_processor.otlp.envelope import (
     reading_envelope,
     reading_groups,
 )
+from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import LENGTH, SHORT_VARINTS, Steps, fields, finished, read_varint, write_varint
 
 SLICE_ITEMS = 1024
@@ -38,17 +39,34 @@ _JOINED_AT_ONCE = 2**20
 class TraceRequest:
     """A trace request that was read, and what is to be appended to its spans.
 
-    `groups` are empty where only the spans were counted.
+    `groups` are empty where only the spans were counted. `views` are those of spans that were encoded here, by group
+    and place in it: they need not be parsed.
     """
 
-    __slots__ = ("_body", "_extras", "_replaced", "groups", "span_count")
+    __slots__ = ("_extras", "_replaced", "_views", "body", "groups", "span_count")
 
-    def __init__(self, body: bytes, groups: list[ScopeGroup], span_count: int) -> None:
+    def __init__(
+        self,
+        body: bytes,
+        groups: list[ScopeGroup],
+        span_count: int,
+        views: Mapping[tuple[int, int], SpanView] = MappingProxyType({}),
+    ) -> None:
         self.groups = groups
         self.span_count = span_count
-        self._body = body
+        self.body = body
+        self._views = views
         self._extras: dict[int, dict[int, bytes]] = {}
         self._replaced: dict[int, dict[int, bytes]] = {}
+
+    def view(self, group: int, span: int) -> SpanView:
+        """Return the span at groups[group].items[span] as it can be read.
+
+        Raises:
+            MalformedError: it cannot.
+        """
+        view = self._views.get((group, span)) if self._views else None
+        return SpanView.parse(self.groups[group].items[span]) if view is None else view
 
     def append(self, group: int, span: int, extra: bytes) -> None:
         """Append encoded `attributes` fields of Span to the span at groups[group].items[span]."""
@@ -69,8 +87,8 @@ class TraceRequest:
     def serializing(self) -> Generator[None, None, bytes]:
         """Serialize in slices: yields after each `SLICE_ITEMS` items of a scope, returns the request."""
         if not (self._extras or self._replaced):
-            return self._body
-        return (yield from splice(self._body, self._extras, self._replaced))
+            return self.body
+        return (yield from splice(self.body, self._extras, self._replaced))
 
 
 def parse_traces(body: bytes) -> TraceRequest:

@@ -19,7 +19,7 @@ from spanledger_processor.enrichment import Reading, Stage, additions, writing
 from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.enrichment.marks import Settled
 from spanledger_processor.model import Decision
-from spanledger_processor.otlp.request import count_log_records
+from spanledger_processor.otlp.request import TraceRequest, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.handler import StageObserver, is_large, work
 from spanledger_processor.server.ledger_link import UnansweredError
@@ -158,9 +158,10 @@ class Enricher:
             result.traces = await self._written(reading.traces, headers)
         return result
 
-    async def _written(self, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """Return a trace request with what its spans gain appended."""
-        reading = await work(self._stage.reading(body, headers, self._now_ns()), large=is_large(body))
+    async def _written(self, request: TraceRequest, headers: Mapping[str, str]) -> bytes:
+        """Return a request of synthesized spans with what they gain appended."""
+        steps = self._stage.reading_synthesized(request, headers, self._now_ns())
+        reading = await work(steps, large=is_large(request.body))
         decisions = await self._accounted(reading)
         self._observer.enriched(reading)
-        return await work(writing(reading, decisions), large=is_large(body))
+        return await work(writing(reading, decisions), large=is_large(request.body))

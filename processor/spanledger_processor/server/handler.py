@@ -24,7 +24,7 @@ from spanledger_processor.enrichment.redaction import Redacted, Redactor
 from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.envelope import has_more_than
-from spanledger_processor.otlp.request import count_log_records, counting_data_points
+from spanledger_processor.otlp.request import TraceRequest, count_log_records, counting_data_points
 from spanledger_processor.otlp.wire import MalformedError, Steps
 from spanledger_processor.receivers.driver import COPIES, no_matter
 from spanledger_processor.server.ledger_link import BatchLedger, UnansweredError
@@ -178,20 +178,22 @@ class Handler:
         hold: Callable[[int], None],
     ) -> Result:
         """Enrich and deliver; after a `large` request the exporters get time also where the deadline has passed."""
-        made = made_spans = None
+        synthesized: TraceRequest | None = None
+        spans: tuple[bytes, int] | None = None
         try:
             if signal == "traces":
                 enriched = self._enrich(body, headers, sender, large=large, trusted=trusted, hold=hold)
                 body, items = await enriched  # frees what came
             elif signal == "logs":
-                items, made = await self._make(body, headers, sender)
+                items, synthesized = await self._synthesize(body, headers, sender)
             else:
                 items = await work(counting_data_points(body), large=is_large(body))
             self._observer.received(signal, items)
-            if made is not None:
-                beside = len(body)
-                made_spans = await self._enrich(
-                    made, headers, sender, large=is_large(made), hold=lambda size: hold(size + beside)
+            if synthesized is not None:
+                logs = len(body)
+                large_too = is_large(synthesized.body)
+                spans = await self._enrich(
+                    synthesized, headers, sender, large=large_too, hold=lambda size: hold(size + logs)
                 )
         except UnansweredError:
             return _UNANSWERED
@@ -200,17 +202,17 @@ class Handler:
         if large:
             deadline = max(deadline, asyncio.get_running_loop().time() + _LARGE_SECONDS)
         body = await self._redacted(signal, body)
-        hold(COPIES * (len(body) + (0 if made_spans is None else len(made_spans[0]))))
+        hold(COPIES * (len(body) + (0 if spans is None else len(spans[0]))))
         deliver = self._delivery.deliver
-        if made_spans is None:
+        if spans is None:
             result = await deliver(signal, request_id, body, deadline, items)
         else:
-            spans, count = await self._redacted("traces", made_spans[0]), made_spans[1]
-            of_both = await asyncio.gather(
+            traces = await self._redacted("traces", spans[0])
+            results = await asyncio.gather(
                 deliver(signal, request_id, body, deadline, items),
-                deliver("traces", request_id, spans, deadline, count),
+                deliver("traces", request_id, traces, deadline, spans[1]),
             )
-            result = _both(*of_both)
+            result = _both(*results)
         if result.verdict is Verdict.ACCEPTED:
             self._observer.accepted(signal, items)
         else:
@@ -228,7 +230,9 @@ class Handler:
         self._observer.redacted(redacted)
         return redacted.body
 
-    async def _make(self, body: bytes, headers: Mapping[str, str], sender: str) -> tuple[int, bytes | None]:
+    async def _synthesize(
+        self, body: bytes, headers: Mapping[str, str], sender: str
+    ) -> tuple[int, TraceRequest | None]:
         """Return the number of records of a log request, and the spans made from it, if any, as a trace request."""
         try:
             large = is_large(body)
@@ -247,7 +251,7 @@ class Handler:
 
     async def _enrich(
         self,
-        body: bytes,
+        request: bytes | TraceRequest,
         headers: Mapping[str, str],
         sender: str,
         *,
@@ -255,11 +259,19 @@ class Handler:
         trusted: bool = False,
         hold: Callable[[int], None] = no_matter,
     ) -> tuple[bytes, int]:
-        """Return the enriched bytes and how many spans they hold; after a failure of ours the bytes as they came."""
+        """Return the enriched bytes and how many spans they hold; after a failure of ours the bytes as they came.
+
+        `request` is as it came, or of spans that were synthesized here.
+        """
+        body = request if isinstance(request, bytes) else request.body
         items = 0
         try:
             async with self._lock.held(sender, large=large):
-                reading = await work(self._stage.reading(body, headers, self._now_ns(), trusted=trusted), large=large)
+                if isinstance(request, bytes):
+                    steps = self._stage.reading(body, headers, self._now_ns(), trusted=trusted)
+                else:
+                    steps = self._stage.reading_synthesized(request, headers, self._now_ns())
+                reading = await work(steps, large=large)
                 items = reading.request.span_count
                 if large:
                     facts = sum(len(batch.facts) for batch in reading.batches)
@@ -436,8 +448,8 @@ def _digest(value: Hashable) -> bytes:
     return hash(value).to_bytes(8, "big", signed=True)
 
 
-def _both(result: Result, made: Result) -> Result:
+def _both(result: Result, synthesized: Result) -> Result:
     """Return the result of a request and of the spans made from it: it has arrived when both have."""
-    if made.verdict is Verdict.ACCEPTED:
+    if synthesized.verdict is Verdict.ACCEPTED:
         return result
-    return combined({"as it came": result, "spans made from it": made})
+    return combined({"as it came": result, "spans made from it": synthesized})
