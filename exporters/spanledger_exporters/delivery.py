@@ -200,10 +200,14 @@ class Delivery:
                 commits.append(await exporter.prepare(given))
         return commits
 
+    def takes(self, signal: Signal) -> bool:
+        """Return whether any exporter takes this signal."""
+        return bool(self._senders[signal])
+
     async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
         """Send one encoded export request; returns by `deadline` (loop time), whatever the exporters do.
 
-        `items` is how many spans, log records or data points it holds, for the observer.
+        `items` is how many spans, log records or data points it holds, for the observer; 0 for a request of our own.
         """
         if self._stopping:
             return _STOPPING
@@ -226,7 +230,7 @@ class Delivery:
         """Begin to send to every exporter what it takes; gives the names of those that are to be waited for."""
         senders = self._senders[request.signal]
         taken = [(sender, *parts.of(sender.match)) for sender in senders]
-        if all(sender.match is not None for sender in senders):
+        if request.items and all(sender.match is not None for sender in senders):
             self._claimed(parts, request)
         for sender, body, items in taken:
             if body or not request.body:

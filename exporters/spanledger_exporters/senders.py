@@ -36,7 +36,10 @@ _ATTEMPT_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One export request to be sent: `deadline` is loop time, `items` its spans, log records or data points."""
+    """One export request to be sent: `deadline` is loop time, `items` its spans, log records or data points.
+
+    `items` is 0 for a request of our own: nobody sent what it holds, so nothing of a sender's is lost with it.
+    """
 
     signal: Signal
     body: bytes
@@ -155,6 +158,9 @@ class Sender:
                 self._log.warning("%s: not accepted now: %s", self._address(request), result.reason)
             case Verdict.PERMANENT:
                 self._observer.refused(self.name, request.signal, request.items)
+                if not request.items:  # of our own
+                    self._log.warning("%s: refused for good: %s", self._address(request), result.reason)
+                    return
                 lost = (self._address(request), ITEMS[request.signal], request.items, result.reason)
                 self._log.error("%s: refused for good; %s lost there: %d; %s", *lost)
 

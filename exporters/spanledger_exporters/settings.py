@@ -244,6 +244,11 @@ class ExporterSettings(Settings):
         "one; `null`: the attribute is not there. Every attribute named has to match. Default: all resources.",
     )
 
+    @property
+    def takes(self) -> frozenset[Signal]:
+        """Return the signals it gets."""
+        return self.signals
+
 
 class NetworkSettings(ExporterSettings):
     """What destinations in the network share."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from captures import captures
 from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.account import enter
-from spanledger_processor.accounting.facts import Fact
+from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.config import load
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.keys import session_key
@@ -111,6 +111,18 @@ def test_a_loop_is_told_once_where_no_span_of_a_tool_tells_it(spans: list[Fact],
     decisions = [decision for span in spans for decision in ledger.take([span])]
     assert counted(ledger)[1] == loops
     assert sum(decision.tool_loop for decision in decisions if decision.kind == "llm") == loops
+
+
+def test_what_began_before_the_window_is_no_part_of_a_loop_of_a_conversation() -> None:
+    """As `git status` at long intervals: of steps whose ids were seen before it is known when they were asked for."""
+    for pause_s, loops in ((1700, 1), (1801, 0)):
+        ledger = MemoryLedger(loop=LoopRule(consecutive=3))
+        starts = [number * pause_s * 10**9 for number in range(4)]
+        steps = [call(f"c{number}", f"id{number}", start=start) for number, start in enumerate(starts)]
+        steps[3].stuck, steps[3].stuck_since = ("id2", "read"), ("id0",)
+        for step in steps:
+            ledger.take([step])
+        assert counted(ledger)[1] == loops
 
 
 @dataclass(frozen=True)

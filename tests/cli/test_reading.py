@@ -7,16 +7,27 @@ import time
 from decimal import Decimal
 from pathlib import Path
 
+import click
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from chats import COST, USAGE, chat, request, set_attributes, without
 from commands import answer, ledger, output, run
+from spanledger_processor.cli import main
 from spanledger_processor.ledger import pages
 from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.server.routes import route_of
 
 SESSION, RUN, MODEL = "gen_ai.conversation.id", "spanledger.run.id", "gen_ai.request.model"
 DAY_NS = 86_400 * 10**9
+
+
+def command_of(name: str) -> click.Command:
+    command = main.get_command(click.Context(main), name)
+    assert command is not None
+    return command
+
+
 JAN_30 = 1_769_774_400 * 10**9
 """2026-01-30 12:00 UTC."""
 
@@ -53,6 +64,89 @@ def test_sessions_come_last_active_first_and_what_has_none_comes_last(state: tup
     assert [row["cost_usd"] for row in rows] == pytest.approx([COST, 3 * COST, COST])
     assert rows[1]["models"] == [{"model": "openai/gpt-4o-mini", "cost_usd": 3 * COST, "cost_usd_exact": "0.00063"}]
     assert rows[1]["tokens"]["input"] == 3000
+
+
+@pytest.mark.parametrize("name", ["sessions", "runs", "tasks", "tools", "warnings"])
+def test_a_list_is_filtered_by_all_that_the_api_filters_by(name: str) -> None:
+    options = {text.lstrip("-") for option in command_of(name).params for text in option.opts}
+    parameters = {parameter.name for parameter in route_of(f"/api/v1/{name}").parameters}
+    assert parameters - {"cursor"} <= options
+
+
+def test_sessions_by_state_parent_and_dimension(tmp_path: Path) -> None:
+    """The states of times against the clock: closed, active now, idle for an hour, stale for a day."""
+    now = time.time_ns()
+    hour = 3600 * 10**9
+
+    def call(session: str, start: int, **attributes: str) -> bytes:
+        span = chat(start_time_unix_nano=start, end_time_unix_nano=start + 10**6)
+        set_attributes(span, {SESSION: session, **attributes})
+        return request(span)
+
+    calls = [
+        call("active", now - 10**9, **{"user.id": "ann"}),
+        call("idle", now - hour, **{"user.id": "bob", "spanledger.session.parent_id": "active"}),
+        call("stale", now - 24 * hour, **{"user.id": "ann"}),
+        call("closed", now - 24 * hour, **{"user.id": "bob"}),
+    ]
+    state = ledger(tmp_path / "state", *calls, now_ns=now)
+    assert run("close", "closed", *state).exit_code == 0
+
+    def ids(*options: str) -> list[str]:
+        return [row["id"] for row in answer("sessions", *options, *state)]
+
+    for name in ("active", "idle", "stale", "closed"):
+        assert ids("--state", name) == [name]
+        assert name in output("sessions", "--state", name, *state)
+    assert ids("--closed") == ["closed"]
+    assert set(ids("--not-closed")) == {"active", "idle", "stale"}
+    assert ids("--parent", "active") == ["idle"]
+    assert set(ids("--dimension", "user:ann")) == {"active", "stale"}
+    assert ids("--dimension", "user:ann", "--state", "stale") == ["stale"]
+    assert run("sessions", "--dimension", "ann", *state).exit_code == 2
+    assert run("sessions", "--state", "gone", *state).exit_code == 2
+
+
+def test_the_timeline_of_a_session(tmp_path: Path) -> None:
+    now = time.time_ns()
+    state = ledger(tmp_path / "state", *(_call("a", start=now - second * 10**9) for second in (3, 2, 1)), now_ns=now)
+    spans = answer("session", "a", "--timeline", *state)["spans"]
+    assert len(spans) == 3
+    told = output("session", "a", "--timeline", *state)
+    assert all(f"{one['trace_id']} {one['span_id']}" in told for one in spans)
+    assert run("session", "nobody", "--timeline", *state).exit_code == 1
+
+
+def test_the_candidates_of_a_session(tmp_path: Path) -> None:
+    """A premium model with little output: 100,000 input tokens of gpt-5.2-pro at 21 USD a million, output at 168."""
+    span = chat()
+    named = {SESSION: "a", MODEL: "gpt-5.2-pro", "gen_ai.agent.name": "helper", "gen_ai.usage.input_tokens": 100_000}
+    set_attributes(without(span, "gen_ai.response.model"), named)
+    state = ledger(tmp_path / "state", request(span))
+    (row,) = answer("session", "a", "--candidates", "--models", "openai/gpt-5-mini", *state)["candidates"]
+    assert (row["agent"], row["kinds"]) == ("helper", ["over_powered", "over_provisioned"])
+    assert [one["model"] for one in row["same_tokens_on"]] == ["gpt-5-mini"]
+    told = output("session", "a", "--candidates", *state)
+    assert "helper" in told
+    assert "over-powered" in told
+    assert run("session", "a", "--models", "x", *state).exit_code == 2
+    assert run("session", "a", "--timeline", "--candidates", *state).exit_code == 2
+
+
+def test_tasks_of_all_sessions(tmp_path: Path) -> None:
+    span = chat()
+    set_attributes(span, {SESSION: "a", "spanledger.task.id": "t1", "spanledger.task.kind": "judge"})
+    state = ledger(tmp_path / "state", request(span), _call("b"))
+    (row,) = answer("tasks", *state)
+    assert (row["task"], row["kind"], row["session"]) == ("t1", "judge", "a")
+    assert "t1" in output("tasks", "--kind", "judge", *state)
+    assert answer("tasks", "--kind", "worker", *state) == []
+    assert "named a task" in output("tasks", "--session", "b", *state)
+
+
+def test_no_warning_was_given(state: tuple[str, ...]) -> None:
+    assert answer("warnings", *state) == []
+    assert "Nothing was warned of" in output("warnings", *state)
 
 
 def test_runs_by_cost_are_all_compared_although_the_api_sorts_slices(

@@ -12,7 +12,7 @@ from captures import captures
 from chats import set_attributes
 from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.accounting.tools import history_loop
-from spanledger_processor.dialects.asked_tools import FLAT_MARK, MARKS, asked_in, history
+from spanledger_processor.dialects.asked_tools import FLAT_MARK, MARKS, asked_in, history, is_made_id
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.values import Attributes
 from spanledger_processor.otlp.views import SpanView
@@ -100,7 +100,6 @@ def test_each_format_is_read(values: dict[str, Any]) -> None:
         "[1, null]",
         '{"role": "assistant"}',
         '[{"parts": "text"}]',
-        '[{"parts": [{"type": "tool_call", "name": "read"}]}]',
         '[{"parts": [{"type": "tool_call", "id": 7, "name": "read"}]}]',
         '[{"parts": [{"type": "tool_call", "id": "c", "name": null}]}]',
         '[{"parts": [{"type": "tool_call", "id": "%s", "name": "read"}]}]' % ("x" * 600),
@@ -108,12 +107,53 @@ def test_each_format_is_read(values: dict[str, Any]) -> None:
         "[" * 5000,
     ],
 )
-def test_what_is_no_call_or_has_no_id_is_left_out(value: str) -> None:
+def test_what_is_no_call_is_left_out(value: str) -> None:
     attributes = given(
         {"gen_ai.output.messages": value, "gen_ai.input.messages": value, "ai.response.toolCalls": value}
     )
     assert asked_in(attributes) == []
     assert history(attributes) == []
+
+
+def without_ids(value: Any) -> Any:
+    """A message without the ids of calls, as Gemini's and Ollama's."""
+    if isinstance(value, dict):
+        ids = ("id", "toolCallId")
+        return {
+            key: without_ids(one) for key, one in value.items() if key not in ids and not key.endswith(("_id", ".id"))
+        }
+    return [without_ids(one) for one in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("values", [CONVENTION, GEMINI_CLI, OPENINFERENCE, OPENLLMETRY])
+def test_calls_without_ids_are_read(values: dict[str, Any]) -> None:
+    """A result in a list of messages belongs to the earliest call that has none yet; one of flat keys to none."""
+    attributes = given(without_ids(values))
+    (call,) = asked_in(attributes)
+    assert (is_made_id(call.id), call.tool) == (True, "read")
+    steps = history(attributes)
+    assert len(steps) == (values in (CONVENTION, GEMINI_CLI))
+    for step in steps:
+        assert (is_made_id(step.id), step.tool, step.result, step.is_new) == (True, "read", "text", True)
+
+
+def test_results_without_ids_are_those_of_their_tools_in_turn() -> None:
+    """Of two calls in one answer; a result that names its tool is that of the earliest call of this tool."""
+    calls = [{"functionCall": {"name": name, "args": {"path": path}}} for name, path in ("ra", "rb", "wc")]
+    answers = [
+        {"functionResponse": {"name": name, "response": text}} for name, text in (("w", "c!"), ("r", "a!"), ("r", "b!"))
+    ]
+    messages = [{"role": "model", "parts": calls}, {"role": "user", "parts": answers}]
+    steps = history(given({"gen_ai.input.messages": messages}))
+    told = [(step.tool, json.loads(step.arguments)["path"], step.result) for step in steps]
+    assert told == [("r", "a", "a!"), ("r", "b", "b!"), ("w", "c", "c!")]
+    assert len({step.id for step in steps}) == 3
+
+
+def test_an_output_that_several_keys_hold_is_read_once() -> None:
+    both = given(without_ids(CONVENTION) | without_ids(OPENINFERENCE) | without_ids(OPENLLMETRY))
+    assert len(asked_in(both)) == 1
+    assert len(asked_in(given(CONVENTION | AI_SDK | OPENLLMETRY))) == 1
 
 
 def test_an_input_that_does_not_end_with_results_has_no_new_ones() -> None:
@@ -147,8 +187,23 @@ def test_an_input_that_does_not_end_with_results_has_no_new_ones() -> None:
 )
 def test_a_conversation_loops_where_calls_come_to_nothing_new(steps: list[str], is_loop: bool) -> None:  # noqa: FBT001
     rule = LoopRule(consecutive=3, cycles=3)
-    assert history_loop([(step[0], step[1].strip("-")) for step in steps], rule) == is_loop
+    assert bool(history_loop([(step[0], step[1].strip("-")) for step in steps], rule)) == is_loop
     assert not history_loop([(step[0], step[1]) for step in steps], LoopRule())
+
+
+@pytest.mark.parametrize(
+    ("steps", "rule", "calls"),
+    [
+        ("aaaaa", LoopRule(consecutive=3), 3),
+        ("ababababab", LoopRule(cycles=3), 6),
+        ("cabcabcabcab", LoopRule(cycles=3), 9),
+        ("abacadxa", LoopRule(repeats=3), 6),
+        ("abababaaa", LoopRule(consecutive=3, cycles=3, repeats=4), 3),
+    ],
+)
+def test_a_loop_is_as_many_calls_as_its_rule_asks_for(steps: str, rule: LoopRule, calls: int) -> None:
+    """Only these have to lie within the window of time."""
+    assert history_loop([(step, "") for step in steps], rule) == calls
 
 
 @pytest.mark.parametrize("name", [capture.name for capture in captures()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 from typing import Any
 
@@ -81,7 +82,29 @@ def test_a_loop_is_seen_where_both_arguments_and_results_are_known(
     for sent in (body, without_content(body)):
         fact = read(stage_of(()), sent)
         assert fact.stuck == stuck
+        assert fact.stuck_since == ((f"c{len(calls) - 3}",) if stuck else ())
         assert fact.asked == ()
+
+
+def test_a_loop_of_calls_without_ids_is_seen_under_one_id_of_its_place() -> None:
+    """By whichever span it is told: another request with the same history tells of the same step."""
+
+    def stuck(calls: Calls, name: bytes) -> tuple[str, ...]:
+        span = add_conversation(chat(span_id=name), "convention", calls)
+        (value,) = (one.value for one in span.attributes if one.key == "gen_ai.input.messages")
+        messages = json.loads(value.string_value)
+        for message in messages:
+            for part in message["parts"]:
+                part.pop("id", None)
+        value.string_value = json.dumps(messages)
+        return read(stage_of(()), request(span)).stuck
+
+    first = stuck([SAME] * 3, b"1" * 8)
+    assert first[1:] == ("read",)
+    assert stuck([SAME] * 3, b"2" * 8) == first
+    assert stuck([SAME] * 4, b"3" * 8) != first
+    assert stuck([({"path": "b"}, "text")] * 3, b"4" * 8) != first
+    assert stuck([({"path": "a"}, f"text {number}") for number in range(4)], b"5" * 8) == ()
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -26,7 +27,7 @@ from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server.http_api import close_session
 from spanledger_processor.server.notices import log_request, sentence
 from spanledger_processor.server.session_watch import EVENT, SessionWatch
-from spanledger_processor.server.wiring import make_stage
+from spanledger_processor.server.wiring import are_watched, make_stage, make_warnings, summary_wait
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import USD
 
@@ -35,15 +36,16 @@ MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
 START = 1_769_774_400 * 10**9
 """2026-01-30 12:00 UTC."""
 TENANT = tenant_hash("")
+NO_WARNINGS = tuple(
+    f"processor.warnings.{name}.enabled=false" for name in ("failure_rate", "unpriced_share", "cost_rise")
+)
 
 
 class World:
     """A ledger, a clock, and exporters that take what is told, or refuse it."""
 
     def __init__(self, *sets: str) -> None:
-        self.config = load(
-            None, ("processor.sessions.summary.enabled=true", *sets), {"HOME": "/nowhere", "XDG_STATE_HOME": "/nowhere"}
-        )
+        self.config = load(None, sets, {"HOME": "/nowhere", "XDG_STATE_HOME": "/nowhere"})
         self.store = MemoryStore()
         self.now_ns = START
         self.signer = Signer(b"k" * 32)
@@ -258,7 +260,97 @@ async def test_what_is_refused_for_good_holds_up_no_other_session() -> None:
     watch = world.process()
     await watch.send_summaries()
     await watch.send_summaries()
-    assert (len(world.traces), world.counts) == (2, [("stale", "refused")] * 2)
+    assert (len(world.spans), world.counts) == (2, [("stale", "refused")] * 2)
+
+
+async def test_of_a_summary_only_what_was_not_accepted_is_sent_again() -> None:
+    world = World()
+    world.take(call("a"))
+    world.now_ns = START + 5 * HOUR
+    watch = world.process()
+    world.answers["logs"] = Verdict.RETRYABLE
+    await watch.send_summaries()
+    world.answers["logs"] = Verdict.ACCEPTED
+    await watch.send_summaries()
+    assert (len(world.traces), len(world.logs), world.counts) == (1, 2, [("stale", "told")])
+
+
+async def test_many_sessions_that_ended_go_together() -> None:
+    """As after old data were replayed: a hundred at a time, each in one request of each signal."""
+    world = World()
+    world.take(*(call(f"session-{number}", START + number) for number in range(250)))
+    world.now_ns = START + 5 * HOUR
+    watch = world.process()
+    for count in (100, 200, 250):
+        await watch.send_summaries()
+        assert len(world.spans) == len(world.counts) == count
+    assert (len(world.traces), len(world.logs)) == (3, 3)
+    assert len({attributes(span.attributes)["spanledger.session.id"] for span in world.spans}) == 250
+
+
+async def test_a_request_of_summaries_stays_small() -> None:
+    """Of sessions with many agents: what receivers take by default is four times as much."""
+    world = World()
+    for session in range(30):
+        agents = [{"gen_ai.agent.name": f"{number}-" + "x" * 400} for number in range(70)]
+        world.take(*(call(f"session-{session}", START + number, **one) for number, one in enumerate(agents)))
+    world.now_ns = START + 5 * HOUR
+    await world.process().send_summaries()
+    assert len(world.counts) == 30
+    assert 1 < len(world.traces) < 30
+    assert max(map(len, world.traces + world.logs)) <= 2**20
+
+
+async def test_sessions_from_before_it_was_switched_on_are_not_summed_up() -> None:
+    """As in a ledger of a release that had it off: only those of which something comes from then on."""
+    world = World("processor.sessions.summary.enabled=false", *NO_WARNINGS)
+    world.take(*(call(f"session-{number}", START + number) for number in range(50)))
+    world.config = load(None, (), {"HOME": "/nowhere", "XDG_STATE_HOME": "/nowhere"})
+    world.stage = make_stage(world.config, world.signer)
+    world.take(call("session-7", START + MINUTE))
+    world.now_ns = START + 5 * HOUR
+    await world.process().send_summaries()
+    assert [attributes(span.attributes)["spanledger.session.id"] for span in world.spans] == ["session-7"]
+
+
+@pytest.mark.parametrize(
+    ("sets", "wait"),
+    [
+        ((), 30.0),
+        (("processor.sessions.summary.enabled=false",), None),
+        (("processor.sessions.summary.wait_duration=5s",), 5.0),
+        (("exporters={debug: {signals: [metrics]}}",), None),
+        (("exporters={debug: {signals: [logs]}}",), 30.0),
+    ],
+    ids=["default", "off", "sooner", "only metrics", "only logs"],
+)
+def test_summaries_are_sent_unless_switched_off_or_no_exporter_takes_them(
+    sets: tuple[str, ...], wait: float | None
+) -> None:
+    config = load(None, sets, {"HOME": "/nowhere", "XDG_STATE_HOME": "/nowhere"})
+    assert summary_wait(config) == wait
+    assert are_watched(config), "for warnings, in any case"
+    without = load(None, (*sets, *NO_WARNINGS), {"HOME": "/nowhere", "XDG_STATE_HOME": "/nowhere"})
+    assert are_watched(without) == (wait is not None)
+    assert make_warnings(without.processor) == WarningRules()
+
+
+def test_beside_the_component_there_is_nothing_to_send_summaries_to(tmp_path: Path) -> None:
+    """Its Collector delivers by itself; warnings are looked for all the same."""
+    (tmp_path / "enricher.yaml").write_text("receivers: {enricher: }")
+    config = load(tmp_path / "enricher.yaml", (), {"HOME": "/nowhere", "XDG_STATE_HOME": "/nowhere"})
+    assert summary_wait(config) is None
+    assert make_warnings(config.processor) != WarningRules()
+
+
+def test_warnings_are_on_with_thresholds_of_their_own() -> None:
+    config = load(None, (), {"HOME": "/nowhere", "XDG_STATE_HOME": "/nowhere"})
+    assert make_warnings(config.processor) == WarningRules((20, 5), (5, 20), (5.0, USD))
+    for name, field in (("failure_rate", 0), ("unpriced_share", 1), ("cost_rise", 2)):
+        off = load(None, (f"processor.warnings.{name}.enabled=false",), {"HOME": "/", "XDG_STATE_HOME": "/"})
+        rules = make_warnings(off.processor)
+        values = (rules.failure_rate, rules.unpriced_share, rules.cost_rise)
+        assert [value is None for value in values] == [number == field for number in range(3)]
 
 
 async def test_a_summary_that_comes_back_passes_as_it_is_and_is_not_counted() -> None:
@@ -299,7 +391,7 @@ async def test_a_forged_summary_is_moved_aside_and_not_counted(forge: str) -> No
 
 
 async def test_without_the_setting_nothing_is_told() -> None:
-    world = World("processor.sessions.summary.enabled=false")
+    world = World("processor.sessions.summary.enabled=false", *NO_WARNINGS)
     world.take(call("a"))
     world.now_ns = START + 5 * HOUR
     watch = world.process()
@@ -308,7 +400,7 @@ async def test_without_the_setting_nothing_is_told() -> None:
 
 
 async def test_much_that_fails_is_warned_of_once_a_session() -> None:
-    world = World("processor.warnings.failure_rate={}")
+    world = World()
     watch = world.process()
     watch.rules = WarningRules(failure_rate=(20, 5))
 
@@ -343,7 +435,7 @@ async def test_much_that_fails_is_warned_of_once_a_session() -> None:
 
 async def test_a_session_that_is_no_longer_active_is_looked_at_when_it_ended() -> None:
     """As after a replay of old data, or a restart that took longer than a session is active."""
-    world = World("processor.sessions.summary.enabled=false", "processor.warnings.failure_rate={}")
+    world = World("processor.sessions.summary.enabled=false")
     spans = [call("a", START + second * 10**9) for second in range(5)]
     for span in spans:
         span.status.code = Status.StatusCode.STATUS_CODE_ERROR

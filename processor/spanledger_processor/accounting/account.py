@@ -274,7 +274,7 @@ class _Account:
                 continue
             session = state.groups.session(span).id.encode("utf-8", "surrogatepass") or b"\0" + state.trace_id
             if not span.signature:
-                self._tools.ask(session, span, state.trace_id)
+                self._tools.ask(session, span, state.trace_id, self.batch.facts[index].stuck_since)
                 continue
             repeats = self._tools.count(session, span, state.trace_id)
             self._repeats[index], span.again = repeats, repeats.again

@@ -45,7 +45,7 @@ class Fact:
     card of its model (`Card.written`), where log events below it name no model, `first_token_ns` how long after its
     start the first token of its answer came (0: not told). `fee` is what an execution of a tool costs by itself.
     `asked` are the tool calls that a model's output asks for, `stuck` those of its input that completed a loop by its
-    history: ids and tools in turn.
+    history: ids and tools in turn. `stuck_since` are the ids of the first steps of those loops.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 
@@ -74,6 +74,7 @@ class Fact:
     fee: Cost | None = None
     asked: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
+    stuck_since: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

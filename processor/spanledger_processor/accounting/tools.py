@@ -11,6 +11,7 @@ from spanledger_processor.accounting.count_once import together
 from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.accounting.grouping import NOTHING
 from spanledger_processor.accounting.trace import Span
+from spanledger_processor.dialects.asked_tools import is_made_id
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_call_key, tool_key, tool_times_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key
@@ -69,28 +70,48 @@ class ToolCounts:
         self._window_ns = rule.window_ns
         self._calls = rule.calls
 
-    def ask(self, session: bytes, span: Span, trace_id: bytes) -> None:
-        """Note the tool calls that a model's span asks for, less those that another trace's spans have executed."""
+    def ask(self, session: bytes, span: Span, trace_id: bytes, stuck_since: Sequence[str] = ()) -> None:
+        """Note the tool calls that a model's span asks for, less those that another trace's spans have executed.
+
+        `stuck_since` are the first steps of the loops that its input completes: one before the window is none.
+        """
         detail = span.detail
         elsewhere = {
             identifier
             for identifier in (*detail.asked[::2], *detail.stuck[::2])
             if self._is_executed_elsewhere(session, identifier, trace_id)
         }
+        before = {
+            identifier
+            for identifier, first in zip(detail.stuck[::2], stuck_since, strict=False)
+            if self._began(session, identifier, span.start_ns) - self._began(session, first, span.start_ns)
+            > self._window_ns
+        }
         for identifier in detail.asked[::2]:
-            key = tool_call_key(self._tenant, session, identifier)
-            if self._read(key) is None:
-                self._save(key, trace_id, False)
-        if elsewhere:
-            asked, stuck = (_without(named, elsewhere) for named in (detail.asked, detail.stuck))
+            if not is_made_id(identifier) and self._known(session, identifier) is None:
+                self._save(tool_call_key(self._tenant, session, identifier), trace_id, False, span.start_ns)
+        if elsewhere or before:
+            asked, stuck = _without(detail.asked, elsewhere), _without(detail.stuck, elsewhere | before)
             span.detail = detail._replace(asked=asked, stuck=stuck)
 
-    def _is_executed_elsewhere(self, session: bytes, identifier: str, trace_id: bytes) -> bool:
+    def _known(self, session: bytes, identifier: str) -> tuple[bytes, bool, int] | None:
+        """Return of a call by its id: in which trace it was asked for or executed, whether executed, since when.
+
+        A time of 0 is not known.
+        """
         record = self._read(tool_call_key(self._tenant, session, identifier))
         if record is None:
-            return False
-        of_trace, executed = (*unpack(record)[2:], b"", True)[:2]  # earlier records are of executions alone
-        return bool(executed) and of_trace != trace_id
+            return None
+        told = unpack(record)[2:]
+        return (*told, *(b"", True, 0)[len(told) :])  # earlier records hold less
+
+    def _began(self, session: bytes, identifier: str, otherwise_ns: int) -> int:
+        known = self._known(session, identifier)
+        return (known[2] if known is not None else 0) or otherwise_ns
+
+    def _is_executed_elsewhere(self, session: bytes, identifier: str, trace_id: bytes) -> bool:
+        known = self._known(session, identifier)
+        return known is not None and known[1] and known[0] != trace_id
 
     def count(self, session: bytes, span: Span, trace_id: bytes) -> ToolRepeats:
         """Enter one report of an execution in `session`."""
@@ -116,7 +137,13 @@ class ToolCounts:
         self._save(row_key, span.signature, in_a_row, progress, number, latest)
         stuck = self._stuck(span, rows, progress, number)
         within = [step for step in latest if step[_STARTED] >= span.start_ns - self._window_ns]
-        return ToolRepeats(times + 1, in_a_row, stuck, again=known, cycles=_cycles(within[-self._calls :]))
+        return ToolRepeats(
+            times + 1,
+            in_a_row,
+            stuck,
+            again=known,
+            cycles=max(_in_turn(within[-self._calls :], length) for length in _LENGTHS),
+        )
 
     def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, repeats: ToolRepeats, *, loop: bool) -> None:
         """Keep for readers which call a session has made again, how often, and whether it ever completed a loop."""
@@ -147,14 +174,12 @@ class ToolCounts:
         """
         if not span.call_id:
             return False
-        key = tool_call_key(self._tenant, session, span.call_id)
-        record = self._read(key)
-        if record is not None:
-            of_trace, executed = (*unpack(record)[2:], b"", True)[:2]
-            if executed:
+        known = self._known(session, span.call_id)
+        if known is not None:
+            if known[1]:
                 return True
-            span.asked_before = of_trace != trace_id
-        self._save(key, trace_id, True)
+            span.asked_before = known[0] != trace_id
+        self._save(tool_call_key(self._tenant, session, span.call_id), trace_id, True, span.start_ns)
         return False
 
     def _load(self, key: Key, absent: tuple[Any, ...]) -> Any:
@@ -172,30 +197,30 @@ def _without(named: tuple[str, ...], ids: set[str]) -> tuple[str, ...]:
     return tuple(text for pair in pairs if pair[0] not in ids for text in pair)
 
 
-def history_loop(steps: Sequence[tuple[str, str]], rule: LoopRule) -> bool:
-    """Return whether the last of a conversation's tool calls completes a loop.
+def history_loop(steps: Sequence[tuple[str, str]], rule: LoopRule) -> int:
+    """Return how many of a conversation's latest tool calls make the loop that the last one completes; 0: none.
 
     Each call has what came of it beside it, empty where that is not known.
     """
     rows = [[call, result.encode("utf-8", "surrogatepass"), 0] for call, result in steps[-rule.calls :]]
-    in_a_row = 0
-    while in_a_row < len(rows) and _is_same(rows[-1 - in_a_row], rows[-1]):
-        in_a_row += 1
-    same = sum(_is_same(row, rows[-1]) for row in rows)
-    return ToolRepeats(same, in_a_row, same, again=False, cycles=_cycles(rows)).is_loop(rule)
+    same = [before for before, row in enumerate(reversed(rows)) if _is_same(row, rows[-1])]
+    in_a_row = next((number for number, before in enumerate(same) if before != number), len(same))
+    loops = [length * rule.cycles for length in _LENGTHS if 0 < rule.cycles <= _in_turn(rows, length)]
+    if 0 < rule.consecutive <= in_a_row:
+        loops.append(rule.consecutive)
+    if 0 < rule.repeats <= len(same):
+        loops.append(same[rule.repeats - 1] + 1)
+    return min(loops, default=0)
 
 
-def _cycles(steps: list[list[Any]]) -> int:
-    """Return how often the last two to five calls came in turn, the same each time and to nothing new."""
-    most = 0
-    for length in _LENGTHS:
-        if len({signature for signature, _, _ in steps[-length:]}) < 2:
-            continue  # one call again and again is no cycle
-        same = 0
-        while len(steps) >= length + same + 1 and _is_same(steps[-1 - same], steps[-1 - same - length]):
-            same += 1
-        most = max(most, 1 + same // length)
-    return most
+def _in_turn(steps: list[list[Any]], length: int) -> int:
+    """Return how often the last `length` calls came in turn, the same each time and to nothing new."""
+    if len({signature for signature, _, _ in steps[-length:]}) < 2:
+        return 0  # one call again and again is no cycle
+    same = 0
+    while len(steps) >= length + same + 1 and _is_same(steps[-1 - same], steps[-1 - same - length]):
+        same += 1
+    return 1 + same // length
 
 
 def _is_same(step: list[Any], before: list[Any]) -> bool:

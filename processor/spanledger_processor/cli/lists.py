@@ -14,6 +14,7 @@ import click
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
 from spanledger_processor.cli.options import as_json
+from spanledger_processor.ledger.facts import STATES
 from spanledger_processor.ledger.keys import UNATTRIBUTED
 from spanledger_processor.ledger.rows import Row, note
 from spanledger_processor.server.forms import first_line, header, lines
@@ -78,13 +79,30 @@ def _filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
+@click.option("--state", type=click.Choice(STATES), help="In this state now.")
+@click.option("--closed/--not-closed", default=None, help="That were ended, or were not.")
+@click.option("--parent", metavar="ID", help="Spawned by this session.")
+@click.option("--dimension", metavar="NAME:VALUE", help="Of this value of a dimension, such as user:ann.")
 @_filtered
 @asks
 @as_csv
-def sessions(target: Target, filters: dict[str, str | None], limit: int | None, *, as_json: bool, as_csv: bool) -> None:
-    """List sessions: cost, calls, tokens, models."""
+def sessions(
+    target: Target,
+    filters: dict[str, str | None],
+    limit: int | None,
+    state: str | None,
+    closed: bool | None,  # noqa: FBT001 - click's flag
+    parent: str | None,
+    dimension: str | None,
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """List sessions: state, cost, calls, tokens, models."""
+    ended = None if closed is None else str(closed).lower()
+    given = {**filters, "state": state, "closed": ended, "parent": parent, "dimension": dimension}
     with target.open() as source:
-        _list(source, "session", filters, limit, as_json=as_json, as_csv=as_csv)
+        _list(source, "session", given, limit, as_json=as_json, as_csv=as_csv)
 
 
 @click.command()
@@ -158,21 +176,63 @@ def tools(
     as_csv: bool,
 ) -> None:
     """List tool calls that a session made again with the same arguments, while spans are remembered."""
-    path = "/api/v1/tools"
+    given = {"session": session_id, "loop": "true" if loop else None}
+    nothing = "No tool call was made again, as far as calls are remembered (state.retention.spans)."
+    shown_as = "tool calls made again", show.TOOL_REPEATS, nothing
     with target.open() as source:
-        given = {"session": session_id, "loop": "true" if loop else None}
-        if as_json or as_csv:
-            rows = islice(rows_of(source, path, given, limit), limit)
-            print_csv(rows, route_of(path).shape) if as_csv else show.print_json_rows(rows)
-            return
-        most = limit or SHOWN
-        shown = list(islice(rows_of(source, path, given, most + 1), most + 1))
-        if not shown:
-            click.echo("No tool call was made again, as far as calls are remembered (state.retention.spans).")
-            return
-        show.print_table("tool calls made again", show.TOOL_REPEATS, shown[:most])
-        if len(shown) > most:
-            click.echo("There are more: --limit N shows so many, --json and --csv give all.")
+        _print_pages(source, "/api/v1/tools", given, limit, shown_as, as_json=as_json, as_csv=as_csv)
+
+
+@click.command()
+@click.option("--session", "session_id", metavar="ID", help="Of one session only.")
+@click.option("--task", metavar="ID", help="This task only.")
+@click.option("--kind", metavar="NAME", help="This kind of work only.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help=f"Rows; {SHOWN}, with --json or --csv all.")
+@asks
+@as_csv
+def tasks(
+    session_id: str | None,
+    task: str | None,
+    kind: str | None,
+    limit: int | None,
+    target: Target,
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """List what tasks cost, by kind of work and model, in no order but those of a session together."""
+    given = {"session": session_id, "task": task, "kind": kind}
+    nothing = "No span has named a task (processor.tasks.id_keys)."
+    with target.open() as source:
+        _print_pages(
+            source, "/api/v1/tasks", given, limit, ("tasks", show.TASKS, nothing), as_json=as_json, as_csv=as_csv
+        )
+
+
+def _print_pages(
+    source: QuerySource,
+    path: str,
+    given: dict[str, str | None],
+    limit: int | None,
+    shown_as: tuple[str, Sequence[show.Column], str],
+    *,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Print the rows of a list: as a table of a title and columns, or a sentence where there are none."""
+    if as_json or as_csv:
+        rows = islice(rows_of(source, path, given, limit), limit)
+        print_csv(rows, route_of(path).shape) if as_csv else show.print_json_rows(rows)
+        return
+    title, columns, nothing = shown_as
+    most = limit or SHOWN
+    shown = list(islice(rows_of(source, path, given, most + 1), most + 1))
+    if not shown:
+        click.echo(nothing)
+        return
+    show.print_table(title, columns, shown[:most])
+    if len(shown) > most:
+        click.echo("There are more: --limit N shows so many, --json and --csv give all.")
 
 
 def ask(source: QuerySource, path: str, **parameters: str | None) -> dict[str, Any]:
@@ -206,7 +266,8 @@ def _list(
             click.echo(nothing_counted(source))
         return
     title = f"the first {most:,} {what}s" if more else show.counted(len(shown), what)
-    show.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS], shown)
+    states = [show.STATE] if what == "session" else []
+    show.print_table(title, [show.named(what), *show.described(shown), *show.TOTALS, *states], shown)
     print_note(shown)
     if more:
         click.echo("There are more: --limit N shows so many, --json and --csv give all.")

@@ -26,7 +26,7 @@ OTHERS = "(other)"
 """The label of all values of a dimension that have no row of their own."""
 
 
-_LEFT_OUT = ("signature", "cached", "tools", "input", "output", "unpriced", "last active (UTC)", "project")
+_LEFT_OUT = ("signature", "state", "cached", "tools", "input", "output", "unpriced", "last active (UTC)", "project")
 """Headings of details, in the order in which a narrow terminal goes without them; not where something is unpriced."""
 
 
@@ -244,6 +244,8 @@ def _fed_cost(fed: dict[str, Any] | None) -> str:
     return "-" if fed is None else money(fed["cost_usd"]) if "cost_usd" in fed else "unknown"
 
 
+STATE: Column = ("state", lambda row: row.get("state") or "-", False)
+
 DAY: Sequence[Column] = (("day", lambda row: row["day"] or "-", False), *SPEND)
 
 TENANTS: Sequence[Column] = (
@@ -264,6 +266,62 @@ TOOL_REPEATS: Sequence[Column] = (
     ("loop", lambda row: "loop" if row["loop"] else "-", False),
     ("last active (UTC)", lambda row: _when(row["last"]), False),
     ("signature", lambda row: row["signature"], False),
+)
+
+SPANS: Sequence[Column] = (
+    ("start (UTC)", lambda row: _when(row["start"]), False),
+    ("kind", lambda row: row["kind"] or "-", False),
+    ("agent", lambda row: row["agent"] or "-", False),
+    ("what", lambda row: row["model"] or row["tool"] or "-", False),
+    ("lasted", lambda row: "-" if row["duration_s"] is None else _duration(row["duration_s"]), True),
+    ("input", lambda row: count(row["input_tokens"]), True),
+    ("output", lambda row: count(row["output_tokens"]), True),
+    ("cost", lambda row: money(row["cost_usd"]) if "cost_usd" in row else row["unpriced"] or "-", True),
+    ("failed", lambda row: "failed" if row["failed"] else "-", False),
+    ("span", lambda row: f"{row['trace_id']} {row['span_id']}", False),
+)
+"""A timeline; trace and span id are what `spanledger span` takes."""
+
+CANDIDATES: Sequence[Column] = (
+    ("agent", lambda row: row["agent"] or NONE, False),
+    ("why", lambda row: ", ".join(kind.replace("_", "-") for kind in row["kinds"]), False),
+    ("cost", lambda row: money(row["cost_usd"]), True),
+    ("calls", lambda row: count(row["calls"]), True),
+    ("models", lambda row: ", ".join(row["models"]), False),
+    ("input a call", lambda row: count(row["input_tokens_a_call"]), True),
+    ("output", lambda row: count(row["output_tokens"]), True),
+    ("tools", lambda row: count(row["tool_calls"]), True),
+    ("same tokens on", lambda row: ", ".join(map(_other_price, row["same_tokens_on"])) or "-", False),
+)
+
+
+def _other_price(one: dict[str, Any]) -> str:
+    return f"{one['model']} {money(one['cost_usd'])}"
+
+
+WARNINGS: Sequence[Column] = (
+    ("warning", lambda row: row["warning"].replace("_", " "), False),
+    ("session or day", lambda row: row["session"] or row["day"] or "-", False),
+    ("what", lambda row: _warned_of(row), False),
+    ("at (UTC)", lambda row: _when(row["at"]), False),
+)
+
+
+def _warned_of(row: dict[str, Any]) -> str:
+    if "usual_usd_exact" in row:
+        return f"${row['cost_usd_exact']} in the latest stretch, usually ${row['usual_usd_exact']}"
+    if "failed" in row:
+        return f"{row['failed']:,} of {counted(row['spans'], 'span')} failed ({row['share']:.0%})"
+    return f"{row['unpriced']:,} of {counted(row['calls'], 'call')} have no price ({row['share']:.0%})"
+
+
+TASKS: Sequence[Column] = (
+    ("task", lambda row: row["task"] or "-", False),
+    ("kind", lambda row: row["kind"] or "-", False),
+    ("session", lambda row: row["session"] or NONE, False),
+    ("model", lambda row: row["model"] or "(no model)", False),
+    *SPEND,
+    ("last active (UTC)", lambda row: _when(row["last"]), False),
 )
 
 UNPRICED: Sequence[Column] = (

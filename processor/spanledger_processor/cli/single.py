@@ -21,11 +21,59 @@ from spanledger_processor.units import NS_PER_DAY
 
 @click.command()
 @click.argument("session_id", metavar="ID")
+@click.option("--timeline", is_flag=True, help="Its latest spans, by start, for as long as they are remembered.")
+@click.option("--candidates", is_flag=True, help="Its agents that may have had more model or context than they needed.")
+@click.option("--models", metavar="NAMES", help="With --candidates: the models to compare with, PROVIDER/MODEL,...")
 @asks
 @as_json
-def session(session_id: str, target: Target, *, as_json: bool) -> None:
+def session(
+    session_id: str, target: Target, *, timeline: bool, candidates: bool, models: str | None, as_json: bool
+) -> None:
     """Show one session by model and task."""
-    show_one("session", session_id, target, as_json=as_json)
+    if timeline and candidates:
+        raise click.UsageError("give one of --timeline and --candidates")
+    if models is not None and not candidates:
+        raise click.UsageError("--models goes with --candidates")
+    if timeline:
+        _show_timeline(session_id, target, as_json=as_json)
+    elif candidates:
+        _show_candidates(session_id, models, target, as_json=as_json)
+    else:
+        show_one("session", session_id, target, as_json=as_json)
+
+
+def _of_session(path: str, session_id: str, parameters: Row, target: Target) -> Row:
+    """Return the answer of a route on one session, or end the command."""
+    with target.open() as source:
+        result = source.ask(path, {"id": session_id}, parameters)
+        if result is None:
+            fail(f"no session {session_id!r} in {source.name}; `spanledger sessions` lists those there are", FAILED)
+    return result
+
+
+def _show_timeline(session_id: str, target: Target, *, as_json: bool) -> None:
+    result = _of_session("/api/v1/timeline/{id}", session_id, {}, target)
+    if as_json:
+        show.show_json(result)
+    elif result["spans"]:
+        show.print_table(f"spans of session {session_id}", show.SPANS, result["spans"])
+        if not result["complete"]:
+            click.echo("There may be earlier ones, which were not looked for.")
+    else:
+        click.echo("No span of it is remembered (state.retention.spans).")
+
+
+def _show_candidates(session_id: str, models: str | None, target: Target, *, as_json: bool) -> None:
+    result = _of_session("/api/v1/candidates/{id}", session_id, {"models": models}, target)
+    if as_json:
+        show.show_json(result)
+    elif result["candidates"]:
+        show.print_table(f"agents of session {session_id} to look at", show.CANDIDATES, result["candidates"])
+        click.echo(
+            "Beside each, the same tokens at list price on other models: where to look, not what would be saved."
+        )
+    else:
+        click.echo("None of its agents that spent 0.05 USD or more had a premium model or a large context for little.")
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""`spanledger top`: what is being spent now, followed live on a terminal, printed once elsetarget."""
+"""`spanledger top`: what is being spent now, followed live on a terminal, printed once elsewhere."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.text import Text
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks
 from spanledger_processor.cli.options import as_json
+from spanledger_processor.ledger.facts import STATES
 
 _MOST = 200
 """The most sessions that are queried."""
@@ -35,7 +36,7 @@ _FRAME_LINES = 8
     show_default=True,
     help="last: latest activity first; cost: dearest first.",
 )
-@click.option("--state", type=click.Choice(["active", "idle", "stale", "closed"]), help="Only sessions in this state.")
+@click.option("--state", type=click.Choice(STATES), help="Only sessions in this state.")
 @click.option(
     "--interval", type=click.FloatRange(0.5, 3600), default=2.0, show_default=True, help="Seconds between two looks."
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from spanledger_exporters.settings import Duration
 from spanledger_processor.config.section import (
+    NULL_IS_DEFAULT,
     Count,
     Section,
     UsdRate,
@@ -70,6 +71,7 @@ Percent: TypeAlias = Annotated[int, BeforeValidator(whole), Field(ge=1, le=100)]
 class FailureRate(Section):
     """When much of a session fails; warned of once per session."""
 
+    enabled: bool = Field(default=True, description="`false`: it is not looked for.")
     threshold: Percent = Field(default=20, description="Percent of its spans whose status is an error, or more.")
     minimum: Count = Field(default=5, description="And so many such spans at least.")
 
@@ -77,6 +79,7 @@ class FailureRate(Section):
 class UnpricedShare(Section):
     """When many calls of a UTC day have no price; warned of once per day and tenant."""
 
+    enabled: bool = Field(default=True, description="`false`: it is not looked for.")
     threshold: Percent = Field(default=5, description="Percent of the day's calls, or more.")
     minimum: Count = Field(default=20, description="Of so many calls at least.")
 
@@ -88,6 +91,7 @@ class CostRise(Section):
     the median of those before in which anything was spent, at least four of them.
     """
 
+    enabled: bool = Field(default=True, description="`false`: it is not looked for.")
     factor: float = Field(default=5.0, gt=1, le=1e6, description="So many times as much as usual, or more.")
     minimum: Annotated[UsdRate, Field(gt=0)] = Field(
         default=Decimal(1), description="USD that the latest stretch cost at least."
@@ -95,23 +99,18 @@ class CostRise(Section):
 
 
 class Warnings(Section):
-    """What is warned of, beside budgets: those named here; one that is named and left empty has its defaults."""
+    """What is warned of, beside budgets."""
 
-    failure_rate: FailureRate | None = Field(default=None, description="When much of a session fails; default: off.")
-    unpriced_share: UnpricedShare | None = Field(
-        default=None, description="When many calls of a UTC day have no price; default: off."
+    failure_rate: Annotated[FailureRate, NULL_IS_DEFAULT] = Field(
+        default_factory=FailureRate, description="When much of a session fails."
     )
-    cost_rise: CostRise | None = Field(
-        default=None, description="When a session suddenly costs more than it did; default: off."
+    unpriced_share: Annotated[UnpricedShare, NULL_IS_DEFAULT] = Field(
+        default_factory=UnpricedShare, description="When many calls of a UTC day have no price."
+    )
+    cost_rise: Annotated[CostRise, NULL_IS_DEFAULT] = Field(
+        default_factory=CostRise, description="When a session suddenly costs more than it did."
     )
     webhook: Webhook | None = Field(default=None, description="Where warnings are posted to, as JSON.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _named_runs(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            return {key: {} if value is None and key != "webhook" else value for key, value in given.items()}
-        return given
 
 
 class RateLimitSettings(Section):

@@ -103,10 +103,10 @@ class SessionSummary(Section):
     """The summary of a session, sent once when it was closed or went stale: a span and a log record with its sums."""
 
     enabled: bool = Field(
-        default=False,
+        default=True,
         description="Of each session of which something comes from then on: a span of kind `summary` in a trace of its "
-        "own with a link to the session's last span, and one log record; neither is counted. Told anew only where the "
-        "session goes on and ends again.",
+        "own with a link to the session's last span, and one log record; neither is counted. Sent anew only where the "
+        "session goes on and ends again. `false`: none is sent, nor later of what comes meanwhile.",
     )
     wait_duration: Duration = Field(
         default=30.0, ge=0, description="How long nothing of it must have arrived before it is sent."

@@ -131,7 +131,7 @@ def summary(config: Config) -> Summary:
 
 
 def _destination(name: str, settings: ExporterSettings) -> Destination:
-    taken = settings.takes if isinstance(settings, OtlpHttpSettings) else settings.signals
+    taken = settings.takes
     queued = isinstance(settings, NetworkSettings) and settings.sending_queue.enabled
     signals: tuple[Signal, ...] = tuple(signal for signal in _ORDER if signal in taken)
     return Destination(name, target_of(settings), signals, settings.required, queued, _conditions(settings))

@@ -1,9 +1,9 @@
-"""Tool calls in the messages of a model call: those that its output asks for, and those that its input tells of.
+"""Tool calls in the messages of model calls: those that its output asks for, and those that its input tells of.
 
 Read are the messages of OpenTelemetry's convention (and of Gemini CLI in its place), of the AI SDK, and the flat keys
-of OpenInference and OpenLLMetry. A call without an id is left out: nothing would tell it from another report of it.
-Inputs are among what clients may leave out (`content.unread_values`), but for those that may hold enough results for a
-loop (`read_inputs`).
+of OpenInference and OpenLLMetry. Gemini, Ollama and others give calls no ids: then a result in a list of messages is
+that of the earliest call without one, of the tool that it names if it names one. Inputs are among what clients may
+leave out (`content.unread_values`), but for those that may hold enough results for a loop (`read_inputs`).
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ FLAT_MARK = b".tool_call"
 _MOST_ASKED, _MOST_STEPS = 64, 100
 """Calls of an output, and of an input from the latest back, that are looked at."""
 _LONGEST_ID = 512
+_MADE = "\0"
 _OUTPUTS = ("gen_ai.output.messages", "ai.response.toolCalls")
 INPUTS = ("gen_ai.input.messages", "ai.prompt.messages")
 """Keys of lists of messages that a model was sent."""
@@ -31,15 +32,26 @@ _RESULTS = ("tool_call_response", "tool-result", "functionResponse")
 
 
 class AskedTool(NamedTuple):
-    """A tool call in a message; `arguments` are as plain as in `ToolCall`."""
+    """A tool call in a message; `id` is empty where it has none, `arguments` are as plain as in `ToolCall`."""
 
     id: str
     tool: str
     arguments: Any
 
 
+class ToolResult(NamedTuple):
+    """A result in a message, as text; `id` and `tool` are empty where it does not name them."""
+
+    id: str
+    tool: str
+    result: str
+
+
 class Step(NamedTuple):
-    """A tool call of an input's history with its result, both as text; `is_new` where no answer followed before."""
+    """A tool call of an input's history with its result, both as text; `is_new` where no answer followed before.
+
+    `id` is made of its place in the conversation where the call has none (`is_made_id`).
+    """
 
     id: str
     tool: str
@@ -49,10 +61,20 @@ class Step(NamedTuple):
 
 
 class Messages(NamedTuple):
-    """One message: the tool calls that it asks for, and results by the ids of calls."""
+    """One message: the tool calls that it asks for, and the results that it brings."""
 
     asked: list[AskedTool]
-    results: dict[str, str]
+    results: list[ToolResult]
+
+
+def made_id(*parts: object) -> str:
+    """Return an id that stands for a call without one; none that is on the wire begins like it."""
+    return ".".join(map(str, (_MADE, *parts)))
+
+
+def is_made_id(identifier: str) -> bool:
+    """Return whether an id was made by `made_id`."""
+    return identifier.startswith(_MADE)
 
 
 def has_messages(attributes: Attributes) -> bool:
@@ -61,38 +83,62 @@ def has_messages(attributes: Attributes) -> bool:
 
 
 def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
-    """Return the tool calls that a model's output asks for, each id once; `flat` if it may have keys of their own."""
+    """Return the tool calls that a model's output asks for, each once; `flat` if it may have keys of their own.
+
+    Several keys may hold the same output: of calls without an id the first key's count. They get one here.
+    """
     by_id: dict[str, AskedTool] = {}
     sources = [_listed(attributes.get(key)) for key in _OUTPUTS]
     if flat:
         sources += [_flat(attributes, form) for form in _FLAT_OUTPUTS]
-    for call in (call for source in sources for message in source for call in message.asked):
-        if len(by_id) < _MOST_ASKED:
-            by_id.setdefault(call.id, call)
+    for source in sources:
+        is_first = not by_id
+        for place, call in enumerate(call for message in source for call in message.asked):
+            if (call.id or is_first) and len(by_id) < _MOST_ASKED:
+                identifier = call.id or made_id(place)
+                by_id.setdefault(identifier, call._replace(id=identifier))
     return [*by_id.values()]
 
 
 def history(attributes: Attributes, *, flat: bool = True, fewest: int = 1) -> list[Step]:
     """Return the latest tool calls of a model's input that have results; none where it does not end with results.
 
-    A key, or a vocabulary's flat keys, with fewer results than `fewest` is passed over.
+    A key, or a vocabulary's flat keys, with fewer results than `fewest` is passed over; of others the first counts.
     """
     values = (attributes.get(key) for key in INPUTS)
     sources = [_listed(value) for value in values if _may_hold(value, fewest)]
     if flat:
         sources += [_flat(attributes, form) for form in _FLAT_INPUTS]
-    messages = [message for source in sources for message in _with_results([*source], fewest)]
-    last = next((place for place in range(len(messages) - 1, -1, -1) if messages[place].asked), 0)
+    conversations = (_with_results([*source], fewest) for source in sources)
+    return next((steps[-_MOST_STEPS:] for messages in conversations if (steps := _steps(messages))), [])
+
+
+def _steps(messages: Sequence[Messages]) -> list[Step]:
     if not messages or not messages[-1].results:
         return []
-    calls = {call.id: (call, place >= last) for place, message in enumerate(messages) for call in message.asked}
-    results = {name: result for message in messages for name, result in message.results.items()}
-    steps = [
-        Step(call.id, call.tool, _text(call.arguments), results[call.id], is_new)
-        for call, is_new in calls.values()
-        if call.id in results
+    last = next((place for place in range(len(messages) - 1, -1, -1) if messages[place].asked), 0)
+    calls: dict[str, tuple[AskedTool, bool]] = {}
+    waiting: dict[str, str] = {}
+    results: dict[str, str] = {}
+    for place, message in enumerate(messages):
+        for number, call in enumerate(message.asked):
+            identifier = call.id or made_id(place, number)
+            calls[identifier] = (call, place >= last)
+            waiting[identifier] = call.tool
+        for answer in message.results:
+            identifier = answer.id or _answered(waiting, answer.tool)
+            waiting.pop(identifier, None)
+            results[identifier] = answer.result
+    return [
+        Step(identifier, call.tool, _text(call.arguments), results[identifier], is_new)
+        for identifier, (call, is_new) in calls.items()
+        if identifier in results
     ]
-    return steps[-_MOST_STEPS:]
+
+
+def _answered(waiting: Mapping[str, str], tool: str) -> str:
+    """Return the id of the earliest call without a result, of `tool` where the result names one."""
+    return next((identifier for identifier, name in waiting.items() if not tool or name == tool), "")
 
 
 class ReadInput(NamedTuple):
@@ -146,37 +192,40 @@ def _list_of(value: Any) -> list[Mapping[str, Any]]:
 
 
 def _message(parts: Iterable[Mapping[str, Any]]) -> Messages:
-    message = Messages([], {})
+    message = Messages([], [])
     for part in parts:
         what = part.get("type")
         called, answered = part.get("functionCall"), part.get("functionResponse")
         if what == "tool_call":
             _ask(message, part.get("id"), part.get("name"), part.get("arguments"))
         elif what == "tool_call_response":
-            _answer(message, part.get("id"), part.get("response", part.get("result")))
+            _answer(message, part.get("id"), part.get("name"), part.get("response", part.get("result")))
         elif what == "tool-result":
-            _answer(message, part.get("toolCallId"), part.get("output", part.get("result")))
-        elif "toolCallId" in part and what in ("tool-call", "function", None):
+            _answer(message, part.get("toolCallId"), part.get("toolName"), part.get("output", part.get("result")))
+        elif what == "tool-call" or ("toolCallId" in part and what in ("function", None)):
             _ask(message, part.get("toolCallId"), part.get("toolName"), part.get("input", part.get("args")))
         elif isinstance(called, Mapping):
             _ask(message, called.get("id"), called.get("name"), called.get("args"))
         elif isinstance(answered, Mapping):
-            _answer(message, answered.get("id"), answered.get("response"))
+            _answer(message, answered.get("id"), answered.get("name"), answered.get("response"))
     return message
 
 
 def _ask(message: Messages, identifier: Any, tool: Any, arguments: Any) -> None:
     if _is_id(identifier) and isinstance(tool, str) and tool:
-        message.asked.append(AskedTool(identifier, tool, arguments))
+        message.asked.append(AskedTool(identifier or "", tool, arguments))
 
 
-def _answer(message: Messages, identifier: Any, result: Any) -> None:
+def _answer(message: Messages, identifier: Any, tool: Any, result: Any) -> None:
     if _is_id(identifier):
-        message.results[identifier] = _text(result)
+        message.results.append(ToolResult(identifier or "", tool if isinstance(tool, str) else "", _text(result)))
 
 
 def _is_id(identifier: Any) -> bool:
-    return isinstance(identifier, str) and 0 < len(identifier) <= _LONGEST_ID
+    """Return whether a value is the id of a call, or says that it has none."""
+    if identifier is None:
+        return True
+    return isinstance(identifier, str) and len(identifier) <= _LONGEST_ID and not is_made_id(identifier)
 
 
 def _text(value: Any) -> str:
@@ -235,13 +284,13 @@ def _flat(attributes: Attributes, form: _FlatKeys) -> Iterator[Messages]:
 
 
 def _flat_message(attributes: Attributes, form: _FlatKeys, message_key: str) -> Messages:
-    message = Messages([], {})
+    message = Messages([], [])
     for place in range(_MOST_ASKED):
         call_key = message_key + form.call.format(place)
         tool = attributes.get(call_key + form.tool)
         if tool is None:
             break
         _ask(message, attributes.get(call_key + form.id), tool, attributes.get(call_key + form.arguments))
-    if (identifier := attributes.get(message_key + form.result_of)) is not None:
-        _answer(message, identifier, attributes.get(message_key + form.result))
+    if identifier := attributes.get(message_key + form.result_of):
+        _answer(message, identifier, None, attributes.get(message_key + form.result))
     return message

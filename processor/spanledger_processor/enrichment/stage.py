@@ -15,7 +15,16 @@ from spanledger_processor import synthesized
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule
 from spanledger_processor.accounting.tools import history_loop
 from spanledger_processor.accounting.usual import UsualFact
-from spanledger_processor.dialects.asked_tools import FLAT_MARK, MARKS, Step, asked_in, history
+from spanledger_processor.dialects.asked_tools import (
+    FLAT_MARK,
+    MARKS,
+    AskedTool,
+    Step,
+    asked_in,
+    history,
+    is_made_id,
+    made_id,
+)
 from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.attributes import ALIASES, encode
 from spanledger_processor.enrichment.facts import FactBuilder
@@ -23,7 +32,7 @@ from spanledger_processor.enrichment.marks import KIND, OWN, Settled, as_sent, i
 from spanledger_processor.enrichment.usual import UsualSpans
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.store import tenant_hash
-from spanledger_processor.model import Decision, ToolCall
+from spanledger_processor.model import Call, Decision, ToolCall
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.prefilter import Prefilter
 from spanledger_processor.otlp.request import TraceRequest, counting_traces, parse_traces, parsing_traces
@@ -326,12 +335,13 @@ class Stage:
         if not asked and not stuck:
             return fact
         values = {one.name: getattr(fact, one.name) for one in fields(Fact)}  # those like it have none of them
-        values["asked"] = tuple(text for one in asked for text in (one.id, one.tool))
-        values["stuck"] = tuple(text for step in stuck for text in (step.id, step.tool))
+        values["asked"] = tuple(text for one in asked for text in (_id_of(one, fact, call), one.tool))
+        values["stuck"] = tuple(text for _, step, identifier in stuck for text in (identifier, step.tool))
+        values["stuck_since"] = tuple(first.id for first, _, _ in stuck)
         return Fact(**values)
 
-    def _looping(self, steps: Sequence[Step]) -> Iterator[Step]:
-        """Yield the new steps of a conversation that complete a loop.
+    def _looping(self, steps: Sequence[Step]) -> Iterator[tuple[Step, Step, str]]:
+        """Yield the new steps of a conversation that complete a loop, behind its first one, with the id of the call.
 
         Arguments and results have to be known: a client may leave out what a model is sent, or write something else.
         """
@@ -340,10 +350,13 @@ class Stage:
             for place, step in enumerate(steps)
         ]
         for place, step in enumerate(steps, 1):
-            if step.is_new and _is_known(step) and history_loop(calls[:place], self.loop.of(step.tool)):
-                signature = self._maker.signing.sign(ToolCall(step.tool, step.arguments))
-                if signature is not None and signature.scope != "name_only":
-                    yield step
+            if not step.is_new or not _is_known(step):
+                continue
+            length = history_loop(calls[:place], self.loop.of(step.tool))
+            signature = self._maker.signing.sign(ToolCall(step.tool, step.arguments)) if length else None
+            if signature is not None and signature.scope != "name_only":
+                identifier = made_id(step.id, signature.value) if is_made_id(step.id) else step.id
+                yield steps[place - length], step, identifier
 
     def _add_plain(
         self,
@@ -514,3 +527,11 @@ def _settled(reading: Reading, place: Sequence[int], decision: Decision | None) 
     reading.marked += settled.known
     reading.forged += len(settled.forged_places) + settled.unreadable
     return settled if decision is not None or settled.forged_places or settled.unreadable else None
+
+
+def _id_of(one: AskedTool, fact: Fact, call: Call) -> str:
+    """Return the id of a tool call; without one it is known again by the usage of the call that asks for it."""
+    if not is_made_id(one.id):
+        return one.id
+    asker = fact.span_id.hex() if call.usage is None else f"{call.usage.input}-{call.usage.output}"
+    return made_id(asker, one.id, one.tool)

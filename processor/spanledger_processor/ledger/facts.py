@@ -253,6 +253,10 @@ def believed_ns(session: Session) -> int:
     return session.last_ns if session.last_ns <= arrival_ns + NS_PER_DAY else arrival_ns
 
 
+STATES = ("active", "idle", "stale", "closed")
+"""The states of a session."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lifecycle:
     """When a session ceases to be active, and to be idle; both by the time since its last activity."""

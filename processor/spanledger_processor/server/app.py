@@ -58,6 +58,7 @@ from spanledger_processor.server.wiring import (
     make_tenant_of,
     make_warnings,
     open_store,
+    summary_wait,
 )
 from spanledger_processor.signing.key import SigningKeyError
 from spanledger_processor.signing.signer import Signer
@@ -248,13 +249,19 @@ class _Stage:
     receivers: list[Otlp | EnricherReceiver]
 
     async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> Verdict:
-        """Send a request of our own, and return the joint result of the required exporters."""
+        """Send a request of our own, and return the joint result of the required exporters.
+
+        It adds nothing to the counts of items that were sent on, refused or claimed by no exporter: none of it was sent
+        to us, and what is sent by ourselves has metrics of its own.
+        """
+        if not self.delivery.takes(signal):
+            return Verdict.ACCEPTED
         deadline = asyncio.get_running_loop().time() + _TELL_S
-        return (await self.delivery.deliver(signal, request_id, body, deadline, 1)).verdict
+        return (await self.delivery.deliver(signal, request_id, body, deadline)).verdict
 
     def adopt(self, config: Config) -> None:
         """Use the budgets of another configuration, and watch sessions as it says."""
-        self.stage.budgets, self.stage.watched = make_budgets(config.processor), are_watched(config.processor)
+        self.stage.budgets, self.stage.watched = make_budgets(config.processor), are_watched(config)
 
     def listening(self) -> Mapping[str, bool]:
         """Return by name whether a receiver takes requests."""
@@ -337,8 +344,7 @@ def _start_notices(
         if processor.warnings.webhook is not None:
             webhooks[OF_WARNINGS] = processor.warnings.webhook
         notices.webhooks = webhooks
-        summary = processor.sessions.summary
-        watch.summaries = summary.wait_duration if summary.enabled else None
+        watch.summaries = summary_wait(new)
         watch.rules = make_warnings(processor)
 
     adopt(config)

@@ -225,10 +225,10 @@ def log_request(crossing: Crossing) -> bytes:
     return logs_of(record)
 
 
-def logs_of(record: LogRecord) -> bytes:
-    """Return an OTLP log request of one record that Spanledger itself writes."""
+def logs_of(*records: LogRecord) -> bytes:
+    """Return an OTLP log request of records that Spanledger itself writes."""
     request = ExportLogsServiceRequest()
     resource_logs = request.resource_logs.add()
     resource_logs.resource.attributes.add(key="service.name").value.string_value = "spanledger"
-    resource_logs.scope_logs.add(log_records=[record]).scope.name = "spanledger"
+    resource_logs.scope_logs.add(log_records=records).scope.name = "spanledger"
     return request.SerializeToString()

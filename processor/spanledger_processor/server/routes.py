@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from spanledger_processor.ledger.budgets import BudgetRule
-from spanledger_processor.ledger.facts import USUAL, Lifecycle
+from spanledger_processor.ledger.facts import STATES, USUAL, Lifecycle
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.pages import MOST_ROWS
 from spanledger_processor.ledger.queries import has_tenant
@@ -265,7 +265,7 @@ ROUTES: tuple[Route, ...] = (
             *_FILTERS,
             Parameter("closed", _flag, _BOOLEAN, "`true`: that were ended. `false`: that were not."),
             Parameter("parent", str, _TEXT, "Spawned by this session."),
-            Parameter("state", *_one_of("active", "idle", "stale", "closed"), "In this state now."),
+            Parameter("state", *_one_of(*STATES), "In this state now."),
             Parameter(
                 "dimension",
                 _named_value,

@@ -1,8 +1,9 @@
 """Summaries of sessions that ended, each sent once, and the rules of warnings.
 
 A summary is a span and a log record whose ids are made of the session and its last activity. They are marked as sent in
-the ledger once every required exporter has them; a restart in between sends them again, with the same ids. Warnings are
-stored in the ledger like the thresholds of budgets, and `notices` sends both.
+the ledger once every required exporter has them; a restart in between sends them again, with the same ids. Many
+sessions that ended (as after old data were replayed) go into one request, and take a bounded share of the time.
+Warnings are stored in the ledger like the thresholds of budgets, and `notices` sends both.
 """
 
 from __future__ import annotations
@@ -10,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -20,7 +23,7 @@ from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from spanledger_exporters import Verdict
+from spanledger_exporters import Signal, Verdict
 from spanledger_processor import synthesized
 from spanledger_processor.enrichment.marks import KIND, SUMMARY, SUMMARY_GRANULARITY, TENANT, summary_ids
 from spanledger_processor.ledger.budgets import Crossing, WarningRules, of_day, of_session
@@ -41,6 +44,7 @@ from spanledger_processor.units import NS_PER_DAY
 log = logging.getLogger(__name__)
 
 EVENT = "spanledger.session.summary"
+_SIGNALS: tuple[Signal, ...] = ("traces", "logs")
 _PREFIX = "spanledger.summary."
 _INTERVAL_S = 2.0
 _LONGEST_WAIT_S = 300.0
@@ -49,6 +53,21 @@ _MOST_ROWS = 64
 """Models, agents, tasks and tools with a row of their own; the others have one together, exact."""
 _AT_ONCE = 100
 """Sessions that are summed up in one run."""
+_REQUEST_BYTES = 2**20
+"""The size of a request of several summaries, a quarter of what receivers take by default."""
+_SHARE = 0.2
+"""Share of the time that may go into summaries, sending included."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Summary:
+    """A session that ended, the span and the log record that sum it up, and their ids."""
+
+    session: Ended
+    state: str
+    span_id: bytes
+    span: Span
+    record: LogRecord
 
 
 class SessionWatch:
@@ -72,6 +91,8 @@ class SessionWatch:
         self._now_ns = now_ns
         self._failures = 0
         self._warn_at = 0.0
+        self._settled: dict[tuple[Signal, bytes], Verdict] = {}
+        """Of summaries of which something is still to be sent: what was accepted or refused for good, by span id."""
         self._checked: dict[Key, int] = {}
         """By session: a hash of its record when the rules were last applied to it."""
         self._task = PeriodicTask(self._run, _INTERVAL_S, "summing up sessions failed")
@@ -91,8 +112,10 @@ class SessionWatch:
         if time.monotonic() >= self._warn_at:
             self._warn_at = time.monotonic() + _WARNINGS_INTERVAL_S
             await self.store_warnings()
+        began = time.monotonic()
         await self.send_summaries()
-        return min(_INTERVAL_S * 2.0**self._failures, _LONGEST_WAIT_S)
+        resting_s = (time.monotonic() - began) / _SHARE
+        return max(resting_s, min(_INTERVAL_S * 2.0**self._failures, _LONGEST_WAIT_S))
 
     async def send_summaries(self) -> None:
         """Send the summaries of sessions that ended, and mark those that were accepted or refused for good.
@@ -102,42 +125,60 @@ class SessionWatch:
         """
         if self.summaries is None and not self.rules.of_sessions:
             return
-        due = await asyncio.to_thread(self._due)
-        done: list[Ended] = []
+        due = await asyncio.to_thread(self._due, self.summaries)
         await self._store([crossing for _, _, crossings in due for crossing in crossings])
-        for session, row, _ in due:
-            if row is not None and self.summaries is not None:
-                verdict = await self._send(session, row)
-                if verdict is Verdict.RETRYABLE:
-                    self._failures = min(self._failures + 1, 16)
-                    break
-                self._count(row["state"], "told" if verdict is Verdict.ACCEPTED else "refused")
-            done.append(session)
-        else:
-            self._failures = 0
+        done = [session for session, summary_, _ in due if summary_ is None]
+        summaries = [summary_ for _, summary_, _ in due if summary_ is not None]
+        span_ids = {one.span_id for one in summaries}
+        self._settled = {key: verdict for key, verdict in self._settled.items() if key[1] in span_ids}
+        for batch in _batches(summaries):
+            await self._send("traces", [(one.span_id, one.span) for one in batch])
+            await self._send("logs", [(one.span_id, one.record) for one in batch])
+            sent = [one.session for one in batch if self._is_sent(one)]
+            done += sent
+            if len(sent) < len(batch):
+                break
+        self._failures = 0 if len(done) == len(due) else min(self._failures + 1, 16)
         if done:
             await self._ledger.submit(lambda unit: mark_summarized(unit, done, self._now_ns()))
 
-    def _due(self) -> list[tuple[Ended, Row | None, list[Crossing]]]:
-        """Return sessions that ended, each with its summary (None where nothing of it is left) and its warnings."""
-        now_ns, due = self._now_ns(), list[tuple[Ended, Row | None, list[Crossing]]]()
+    def _due(self, quiet_s: float | None) -> list[tuple[Ended, _Summary | None, list[Crossing]]]:
+        """Return sessions that ended, each with its summary (None where none is to be sent) and its warnings."""
+        now_ns, due = self._now_ns(), list[tuple[Ended, _Summary | None, list[Crossing]]]()
         with self._ledger.snapshot() as reader:
-            for session in ended(reader, self._lifecycle, now_ns, round((self.summaries or 0.0) * 1e9)):
-                row = summary(reader, session, self._lifecycle, now_ns) if session.sums.spans > 0 else None
-                due.append((session, row, list(of_session(self.rules, session.tenant, session.sums, now_ns))))
+            for session in ended(reader, self._lifecycle, now_ns, round((quiet_s or 0.0) * 1e9)):
+                is_sent = quiet_s is not None and session.sums.spans > 0
+                row = summary(reader, session, self._lifecycle, now_ns) if is_sent else None
+                warnings = list(of_session(self.rules, session.tenant, session.sums, now_ns))
+                due.append((session, None if row is None else self._summary(session, row), warnings))
                 if len(due) >= _AT_ONCE:
                     break
         return due
 
-    async def _send(self, session: Ended, row: Row) -> Verdict:
-        """Send the span and the log record, the one also where the other is refused for good."""
+    def _summary(self, session: Ended, row: Row) -> _Summary:
         ids = summary_ids(self._signer, row["tenant"], session.id, session.last_ns)
-        requests = trace_request(row, session.sums, ids), log_request(row, session.sums, ids)
-        verdicts = [
-            await self._deliver("traces", ids[1] + b"t", requests[0]),
-            await self._deliver("logs", ids[1] + b"l", requests[1]),
-        ]
-        return next((one for one in (Verdict.RETRYABLE, Verdict.PERMANENT) if one in verdicts), Verdict.ACCEPTED)
+        span, record = summary_span(row, session.sums, ids), summary_record(row, session.sums, ids)
+        return _Summary(session, row["state"], ids[1], span, record)
+
+    async def _send(self, signal: Signal, items: Sequence[tuple[bytes, Span | LogRecord]]) -> None:
+        """Send together what is not settled yet."""
+        waiting = [(span_id, item) for span_id, item in items if (signal, span_id) not in self._settled]
+        if not waiting:
+            return
+        request_id = blake2b(b"".join(span_id for span_id, _ in waiting), digest_size=16).digest()
+        verdict = await self._deliver(signal, request_id, _request(signal, [item for _, item in waiting]))
+        if verdict is not Verdict.RETRYABLE:
+            self._settled |= {(signal, span_id): verdict for span_id, _ in waiting}
+
+    def _is_sent(self, one: _Summary) -> bool:
+        """Return whether nothing of a summary is to be sent again; then it is counted."""
+        verdicts = [self._settled.get((signal, one.span_id), Verdict.RETRYABLE) for signal in _SIGNALS]
+        if Verdict.RETRYABLE in verdicts:
+            return False
+        for signal in _SIGNALS:
+            del self._settled[signal, one.span_id]
+        self._count(one.state, "refused" if Verdict.PERMANENT in verdicts else "told")
+        return True
 
     async def store_warnings(self) -> None:
         """Store in the ledger what the rules warn of today, and in sessions that were active lately.
@@ -175,8 +216,33 @@ class SessionWatch:
             await self._ledger.submit(claim)
 
 
-def trace_request(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> bytes:
-    """Return an OTLP trace request of one span that sums up a session; `row` is that of `ledger.summaries`."""
+def _batches(summaries: Iterable[_Summary]) -> Iterator[list[_Summary]]:
+    """Yield the summaries that go together into a request of each signal."""
+    batch, size = list[_Summary](), 0
+    for one in summaries:
+        own = max(one.span.ByteSize(), one.record.ByteSize())
+        if batch and size + own > _REQUEST_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(one)
+        size += own
+    if batch:
+        yield batch
+
+
+def _request(signal: Signal, items: Sequence[Span | LogRecord]) -> bytes:
+    """Return an OTLP request of these spans or log records."""
+    if signal == "logs":
+        return logs_of(*(item for item in items if isinstance(item, LogRecord)))
+    request = ExportTraceServiceRequest()
+    group = request.resource_spans.add(resource=Resource(attributes=_attributes({"service.name": "spanledger"})))
+    scope_spans = group.scope_spans.add(spans=[item for item in items if isinstance(item, Span)])
+    scope_spans.scope.name = "spanledger"
+    return request.SerializeToString()
+
+
+def summary_span(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> Span:
+    """Return the span that sums up a session; `row` is that of `ledger.summaries`."""
     span = Span(
         trace_id=ids[0],
         span_id=ids[1],
@@ -194,14 +260,11 @@ def trace_request(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> bytes:
     latest = (sums.facts or Facts()).latest
     if latest is not None and len(latest[1]) == 16 and len(latest[2]) == 8:
         span.links.add(trace_id=latest[1], span_id=latest[2])
-    request = ExportTraceServiceRequest()
-    group = request.resource_spans.add(resource=Resource(attributes=_attributes({"service.name": "spanledger"})))
-    group.scope_spans.add(spans=[span]).scope.name = "spanledger"
-    return request.SerializeToString()
+    return span
 
 
-def log_request(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> bytes:
-    """Return an OTLP log request of one record that sums up a session; it names the span of `trace_request`."""
+def summary_record(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> LogRecord:
+    """Return the log record that sums up a session; it names the span of `summary_span`."""
     record = LogRecord(
         time_unix_nano=sums.last_ns,
         observed_time_unix_nano=sums.last_ns,
@@ -218,7 +281,7 @@ def log_request(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> bytes:
         f"{row['tool_calls']} tool calls, {row['failures']} failures, {row['loops']} loops"
     )
     record.attributes.extend(_attributes({**_flat(row), **{f"{_PREFIX}{n}s": rows for n, rows in _lists(row).items()}}))
-    return logs_of(record)
+    return record
 
 
 def _flat(row: Row) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def make_stage(config: Config, signer: Signer, pricer: Pricer | None = None) -> 
     resolver = make_id_resolver(processor, make_redactor(config, signer))
     maker = FactBuilder(detect, pricer or make_pricer(config), signer, resolver)
     aliases = alias_keys(processor.aliases)
-    loop, budgets, watched = make_loop_rule(processor), make_budgets(processor), are_watched(processor)
+    loop, budgets, watched = make_loop_rule(processor), make_budgets(processor), are_watched(config)
     return Stage(maker, MARKERS, make_tenant_of(processor), loop, aliases, budgets, watched=watched)
 
 
@@ -199,15 +199,25 @@ def make_warnings(processor: Processor) -> WarningRules:
         processor.warnings.cost_rise,
     )
     return WarningRules(
-        None if failures is None else (failures.threshold, failures.minimum),
-        None if unpriced is None else (unpriced.threshold, unpriced.minimum),
-        None if rise is None else (rise.factor, int(rise.minimum * USD)),
+        (failures.threshold, failures.minimum) if failures.enabled else None,
+        (unpriced.threshold, unpriced.minimum) if unpriced.enabled else None,
+        (rise.factor, int(rise.minimum * USD)) if rise.enabled else None,
     )
 
 
-def are_watched(processor: Processor) -> bool:
+def summary_wait(config: Config) -> float | None:
+    """Return after how many seconds without a span the summary of an ended session is sent; None: none is.
+
+    None, too, where no exporter takes traces or logs, as beside the Collector's component.
+    """
+    summary = config.processor.sessions.summary
+    taken = {signal for settings in config.exporters.values() for signal in settings.takes}
+    return summary.wait_duration if summary.enabled and taken & {"traces", "logs"} else None
+
+
+def are_watched(config: Config) -> bool:
     """Return whether summaries of ended sessions are sent, or sessions are warned of."""
-    return processor.sessions.summary.enabled or make_warnings(processor).of_sessions
+    return summary_wait(config) is not None or make_warnings(config.processor).of_sessions
 
 
 def make_lifecycle(processor: Processor) -> Lifecycle:
