@@ -280,7 +280,7 @@ class Decision:
 
     `usage` is None where the span adds nothing (no usage, repeats its children, duplicate of another span).
     `aliases` holds the keys to which the amount is copied for other backends. `reason` says why the span counts beside
-    another one or not: a key of `count_once.ONE_CALL` or `TWO_CALLS`, and the other's span id. `budget_used` is the
+    another one or not: a key of `reasons.ONE_CALL` or `TWO_CALLS`, and the other's span id. `budget_used` is the
     share of a budget that is used with this span; 1 is all of it.
     """
 

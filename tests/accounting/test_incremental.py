@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from odd_traces import spans
-from spanledger_processor.accounting.count_once import DOUBTS, match
+from spanledger_processor.accounting.count_once import match
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.incremental import Incremental
+from spanledger_processor.accounting.reasons import DOUBTS
 from spanledger_processor.accounting.trace import Trace
 
 

@@ -1,4 +1,4 @@
-"""One request's way through the ledger: known spans get what they got before, new ones find their place.
+"""Account for one request: known spans get their stored decisions, new ones are matched, totalled and decided on.
 
 Pure: what is known comes from `read`, what changes is returned. Running it again on the same state gives the same.
 """
@@ -45,8 +45,8 @@ class Budgets:
         self._used: dict[tuple[str, str], Pico | None] = {}
 
     def enter(self, span: Span, decision: Decision) -> None:
-        """Name on a counted span the budget that is used most of those it counts against, from the first threshold on;
-        claim the thresholds that are passed.
+        """Put the budget that is used most, of those a counted span counts against, on its decision, from the first
+        threshold on, and claim the thresholds that are passed.
         """
         most = 0.0
         for rule, value in self._of(span, decision):
@@ -77,7 +77,7 @@ class Budgets:
                     yield rule, value
 
     def _spent(self, rule: BudgetRule, value: str) -> Pico | None:
-        """Return what is used of a budget with this request, and claim what is passed thereby."""
+        """Return what is used of a budget once this request is added, and claim the thresholds that it passes."""
         of = (rule.name, value)
         if of not in self._used:
             self._used[of] = used = self._add_up(rule, value)
@@ -107,7 +107,7 @@ _MEMORY = "accounting"
 
 
 def account(batch: Batch, reader: Reader, memory: Memory | None = None) -> Ruling:
-    """Decide on every GenAI span of `batch`, and say what to store.
+    """Decide on every GenAI span of `batch`, and return what to store.
 
     `memory` belongs to the reader's store and saves reading; what comes out does not depend on it.
     """
@@ -115,7 +115,7 @@ def account(batch: Batch, reader: Reader, memory: Memory | None = None) -> Rulin
 
 
 def enter(batch: Batch, unit: Unit) -> Ruling:
-    """Account for a batch in a unit of work. What comes back has no changes: they are in the unit."""
+    """Account for a batch in a unit of work, which takes the changes: the ruling that is returned has none."""
     memory = unit.cache.get(_MEMORY)
     if memory is None:
         memory = unit.cache[_MEMORY] = Memory.of(unit)
@@ -171,7 +171,7 @@ class _Account:
         return self.ruling
 
     def _by_trace(self) -> dict[bytes, list[int]]:
-        """Return where the spans stand that are not known yet, by trace. Known ones are answered from their records."""
+        """Return the indexes of spans that are not known yet, by trace; the others are answered from their records."""
         new: dict[bytes, list[int]] = {}
         seen: dict[tuple[bytes, bytes], int] = {}
         for index, fact in enumerate(self.batch.facts):
@@ -202,7 +202,7 @@ class _Account:
             self.ruling.conflicts += 1
 
     def _settle(self, state: TraceState) -> None:
-        """Move the old spans whose places or prices changed, and let the new ones find theirs."""
+        """Book known spans whose places or prices changed anew, and book the new ones."""
         for span, before in state.repriced:
             if span.place is not None:
                 claim, span.claim = span.claim, before
@@ -220,7 +220,7 @@ class _Account:
         state.excess = credit
 
     def _place(self, index: int, state: TraceState, span: Span, credit: UsageVector) -> UsageVector:
-        """Book a new span; what was sent too much before it is taken off what it is sent on with."""
+        """Book a new span; what earlier spans were sent with beyond the ledger is taken off what it is sent with."""
         span.place = place = state.place(span)
         self._totals.book(span, place, trace_id=state.trace_id)
         self._booked.append((index, span))

@@ -1,27 +1,29 @@
-"""Which span counts for a call: a function of the set of spans of a trace, so that the order of arrival never matters.
+"""The rules by which each call counts once: which span of a trace adds its usage and cost to the ledger.
 
-The rules, in the order in which they decide:
+Roles are a function of the set of a trace's spans: the order of arrival never matters. The rules, in the order in which
+they decide (docs/counting.md has examples, and `explain` prints their numbers):
 
-1. Raw answers: usage that only a raw provider answer inside a span holds stands in where no span of the trace has
-   usage of its own; else it says nothing.
+1. Raw answers: usage that only a raw provider answer inside a span holds is used where no span of the trace has usage
+   of its own; else it is ignored.
 2. Another trace: a span whose call is counted in another trace is a duplicate.
 3. One call: of the spans that report one call (`one_call`) the richest counts, the others are its duplicates. A span
    that holds other calls as well is no report of any of them by its id.
-4. Above: a span with usage above others with usage repeats them and adds nothing, whatever its own numbers say: a
-   remainder would invent calls.
+4. Above: a span with usage above others with usage repeats them and adds nothing, also where its usage is larger:
+   counting the remainder would invent calls.
 5. Around: where the links between are not known, an agent repeats the spans with usage that it wholly contains in time.
-6. Tells more: a span that repeats a single call of equal usage, and knows more of it or has it counted in another
-   trace, stands in that call's place; not one that names another model than a call that has a price.
-7. Silent: a call without usage says nothing where a span above it counts, or where it holds calls with usage.
+6. Richer above: a span that repeats a single call of equal usage, and is richer or has it counted in another trace,
+   counts in that call's place; not one that names another model than a call that has a price.
+7. Without usage: a call without usage has no role where a span above it counts, or where it holds calls with usage.
 8. Everything else counts: with usage and a price, or unpriced.
 
-Two spans report one call where they share a response or call id, and neither usage, model, session nor time speak
-against it; or, without an id, where two libraries that can be one process's tell equal usage in every class that both
-know, of one model, at times that hold each other. Different sessions, services, hosts, processes or users named on both
-sides are two calls. Equal counts of a few tokens in two traces prove nothing: both count, and the later is marked.
+Two spans report one call where they share a response or call id, and usage, model, session and time do not contradict;
+or, without an id, where two libraries that can be of one process report equal usage in every class that both have, of
+one model, at times of which one contains the other. Different sessions, services, hosts, processes or users named on
+both sides make two calls. Equal counts of a few tokens in two traces prove nothing: both count, and the later one is an
+estimate.
 
-`match` finds the roles of a trace, `match_across` a call in another trace; `apply` enters what that found. Beside the
-rules stands `incremental`: for new spans of a long trace it says what `match` would say, or that it cannot.
+`match` finds the roles of a trace, `match_across` a call in another trace; neither changes anything, `apply` does.
+`incremental` decides on new spans of a long trace as `match` would, or leaves them to it.
 """
 
 from __future__ import annotations
@@ -31,29 +33,29 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 from spanledger_processor.accounting.facts import ORIGIN
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import NEAREST, EarliestEnds, Forest, FreePlaces
+from spanledger_processor.accounting.reasons import NEAR_ONE_CALL, ONE_CALL, Reason
 from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, DUPLICATE, REPEATS, Claim, Span, Trace
 from spanledger_processor.model import NO_SPEND
 from spanledger_processor.pricing.model_names import one_model
 
 AGGREGATES = frozenset({"agent", "workflow", "tool"})
-"""Kinds whose usage is that of calls below them; they report no call themselves."""
+"""Kinds whose usage is the sum of calls below them; they report no call themselves."""
 
 SLACK_NS = 5_000_000
 """Two libraries around one call start and end their spans within a few ms of each other."""
-LOG_BEFORE_NS = 1_000_000_000
-LOG_AFTER_NS = 5_000_000_000
-"""A log event is written when its call has ended, or soon after; its clock may be a bit behind."""
+LOG_BEFORE_NS, LOG_AFTER_NS = 1_000_000_000, 5_000_000_000
+"""A log event is written at the end of its call, or soon after; its clock may be a little behind."""
 FEW_TOKENS = 16
 """Calls of fewer output tokens (labels, yes or no, embeddings) often have equal counts by chance."""
 EDGE_NS = 250_000_000
-"""In two traces, what one span may start before or end after the other that it holds."""
+"""By how much, in two traces, one span may start before or end after the other that it contains."""
 _OF_AN_SDK = "com.anthropic.sdk"
-"""The scope of an SDK that tells all its calls: a framework's span, which may make the client first, holds one."""
+"""The scope of an SDK that reports all its calls: a framework's span around one may begin earlier, with the client."""
 CALLS_AGAIN = (
     "openinference.instrumentation.google_genai",
     "opentelemetry.instrumentation.google_generativeai",
@@ -63,60 +65,21 @@ CALLS_AGAIN = (
 AI SDK's streams hold tools as well, and are one call each."""
 _SOURCES = 16
 """Libraries that report one call, at most."""
-ONE_CALL: Mapping[str, str] = {
-    "same id": "they share a response or call id",
-    "equal usage": "two libraries of one process tell equal usage of one model at the same time",
-    "tells more": "the span above holds this one call and knows more of it",
-}
-"""Why two spans are one call."""
-
-TWO_CALLS: Mapping[str, str] = {
-    "other id": "their response ids differ",
-    "reused id": "they share an id, but not the usage",
-    "usage": "their usage differs",
-    "model": "they name two models",
-    "kind": "they are of two kinds",
-    "session": "they name two sessions",
-    "user": "they name two users",
-    "service": "they name two services",
-    "host": "they name two hosts",
-    "process": "they come from two processes",
-    "language": "they come from processes of two languages",
-    "library": "one library reports a call once",
-    "few": "counts as small as these are often equal by chance, and the spans are in two traces",
-    "loose": "their times hold each other, but not closely, and the spans are in two traces",
-    "many": "too many calls of equal counts at the same time",
-    "time": "their times do not hold each other",
-    "rounds": "its library called the model again after each tool that stands below, and tells the last answer's usage",
-    "cut": "of the calls that it may hold, some are no longer known: the trace is too long",
-}
-"""Why a span counts that is near to being none."""
-
-DOUBTS = frozenset({"reused id", "few", "loose", "many", "rounds", "cut"})
-"""Reasons that leave a doubt: both count, and the later one is an estimate."""
-NEAR_ONE_CALL = TWO_CALLS.keys() - {"usage", "kind", "library", "time"}
-"""Reasons that a reader of equal counts would ask for."""
-
 
 Outputs: TypeAlias = Literal["equal", "known", "any"]
+"""How outputs are compared: equal, equal where both are known, or not at all."""
 ReportSource: TypeAlias = tuple[str, bool]
+"""The scope of a report, and whether it is a log event."""
 CallReports: TypeAlias = list[Span]
 """The reports of one call."""
-
-
-class Reason(NamedTuple):
-    """Why a span counts beside another one or not: a key of `ONE_CALL` or `TWO_CALLS`, and the other's id in hex."""
-
-    code: str
-    other: str
 
 
 @dataclass(slots=True)
 class Match:
     """The role of every span that claims usage or cost: COUNTED, REPEATS, DUPLICATE + the counted span's id, or "".
 
-    "" is for a span whose claim says nothing that other spans do not tell. `reasons` are those of duplicates, and of
-    spans that count although they are near to another one.
+    "" is for a span whose claim other spans report already. `reasons` are those of duplicates, and of spans that count
+    although another one is close.
     """
 
     roles: dict[bytes, str] = field(default_factory=dict)
@@ -143,7 +106,7 @@ def match(trace: Trace) -> Match:
 
 
 def _note_doubts(trace: Trace, claimants: list[Span], matched: Match) -> None:
-    """Keep why a counted span may be more than it says: of a library that calls again, or in a trace that was cut."""
+    """Note counted spans that may stand for more calls: of a library that calls again, or in a trace that was cut."""
     for span in trace.spans.values():
         if span.kind == "tool" and (caller := trace.spans.get(span.parent_id)) is not None and calls_again(caller):
             matched.reasons[caller.span_id] = Reason("rounds", "")
@@ -155,7 +118,7 @@ def _note_doubts(trace: Trace, claimants: list[Span], matched: Match) -> None:
 
 
 def calls_again(span: Span) -> bool:
-    """Return whether a span is of several calls of the model if a tool stands below it."""
+    """Return whether a span stands for several calls of the model if a tool is below it."""
     return span.kind == "llm" and span.claim is not None and span.scope.startswith(CALLS_AGAIN)
 
 
@@ -163,8 +126,12 @@ def _spends(span: Span) -> bool:
     return span.claim is not None and span.claim.spends
 
 
+def _has_price(span: Span) -> bool:
+    return span.claim is not None and span.claim.amount is not None
+
+
 def richness(span: Span) -> tuple[tuple[bool, bool, int, int, int], bool, bytes]:
-    """Return how much a span tells of its call; where two tell the same, the one that names a session, then any."""
+    """Return the order of reports of one call: by the claim's richness, then whether a session is named, then by id."""
     claim = span.claim or Claim()
     return claim.richness, bool(span.session.id), span.span_id
 
@@ -184,16 +151,19 @@ def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int],
     for group in by_id.values():
         if len(group) > 1:
             below = forest.sums_below(spending) if below is None else below
-            unpaired = [span for span in group if span.twin or span.span_id not in matched.roles]
-            _enter(_join_by_id(_without_holders(forest, unpaired, below), matched), "same id", matched)
+            unpaired = _without_holders(forest, _unpaired(group, matched), below)
+            _enter(_join_by_id(unpaired, matched), "same id", matched)
     by_counts: dict[tuple[int, int], list[Span]] = defaultdict(list)
     for span in calls:
         for counts in _counts(span.claim):
             by_counts[counts].append(span)
     for group in by_counts.values():
         if len(group) > 1:
-            unpaired = [span for span in group if span.twin or span.span_id not in matched.roles]
-            _enter(_join_by_usage(forest, unpaired, matched), "equal usage", matched)
+            _enter(_join_by_usage(forest, _unpaired(group, matched), matched), "equal usage", matched)
+
+
+def _unpaired(group: list[Span], matched: Match) -> list[Span]:
+    return [span for span in group if span.twin or span.span_id not in matched.roles]
 
 
 def _enter(calls: Iterable[CallReports], code: str, matched: Match) -> None:
@@ -291,7 +261,7 @@ def _join(forest: Forest, calls: list[CallReports], spans: list[Span], matched: 
 
 
 def _reports(forest: Forest, span: Span, call: CallReports) -> str:
-    """Return why a span reports a call, or the first reason why not."""
+    """Return the code by which a span reports a call, or the first by which it does not."""
     code = ""
     for report in call:
         code = one_call(span, report, one_trace=True)
@@ -303,7 +273,7 @@ def _reports(forest: Forest, span: Span, call: CallReports) -> str:
 
 
 def _note(matched: Match, span: Span, other: Span, code: str) -> None:
-    """Keep the first reason that comes near to one call, for both."""
+    """Note the first reason of two spans that are close to one call, for both."""
     if code in NEAR_ONE_CALL:
         matched.reasons.setdefault(span.span_id, Reason(code, other.span_id.hex()))
         matched.reasons.setdefault(other.span_id, Reason(code, span.span_id.hex()))
@@ -326,7 +296,7 @@ def _above(forest: Forest, trace: Trace, spending: dict[bytes, int], roles: Mapp
 
 
 def _carrying(trace: Trace) -> dict[bytes, int]:
-    """Return 1 for each span that is known to stand above forgotten spans that spend."""
+    """Return 1 for each span that is known to be above forgotten spans that spend."""
     return {span.span_id: 1 for span in trace.spans.values() if span.carries_below}
 
 
@@ -379,17 +349,13 @@ def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], matched:
         call = by_position[positions[bisect_left(positions, forest.position(upper.span_id))]]
         if roles[call.span_id] != COUNTED or not equal_usage(upper.claim, call.claim, "known"):
             continue
-        if not upper.twin and _is_priced(call) and not _one_model(upper.claim, call.claim):
-            continue  # what was asked for by another name than what answered has the answer's price
+        if not upper.twin and _has_price(call) and not _one_model(upper.claim, call.claim):
+            continue  # a model that was asked for by another name has the price of the one that answered
         if upper.twin or _tells_more(upper, call):
             counted = upper.twin or upper.span_id.hex()
             roles[upper.span_id] = DUPLICATE + upper.twin if upper.twin else COUNTED
             roles[call.span_id] = DUPLICATE + counted
             matched.reasons[call.span_id] = Reason("tells more", counted)
-
-
-def _is_priced(call: Span) -> bool:
-    return call.claim is not None and call.claim.amount is not None
 
 
 def _tells_more(upper: Span, call: Span) -> bool:
@@ -400,7 +366,7 @@ def _tells_more(upper: Span, call: Span) -> bool:
 
 
 def _silence(forest: Forest, claimants: list[Span], roles: dict[bytes, str]) -> None:
-    """Rule 7: let calls without usage say nothing where a span above them counts, or where they hold calls."""
+    """Rule 7: take the role of calls without usage where a span above them counts, or where they hold calls."""
     silent = [span for span in claimants if span.claim is not None and not span.claim.spends and not span.claim.tokens]
     if not silent:
         return
@@ -433,10 +399,10 @@ def _by_id(one: Span, other: Span) -> str:
     """Return why two spans with one response id are one call, or the reason why they are not.
 
     Some servers reuse an id for every call; one library reports a call once, or again from a proxy meanwhile. Spans of
-    one library are one call only if they overlap; those of two libraries are, unless both times and usage say
-    otherwise: where they overlap and the id is like nobody else's, one may count the output of a stream otherwise. Of
-    log events, several may tell one call, a moment apart; of spans that pass an answer on, at any time. A stored answer
-    keeps the id of its call: it is reported by what overlaps it.
+    one library are one call only if they overlap; those of two libraries are, unless both times and usage contradict:
+    where they overlap and the id is unique, one may count the output of a stream otherwise. Several log events may
+    report one call, a moment apart, and several spans that pass an answer on, at any time. A stored answer keeps the id
+    of its call: only spans that overlap it report it.
     """
     overlap = one.start_ns <= other.end_ns and other.start_ns <= one.end_ns
     outputs: Outputs = "any" if overlap and _is_unique(one.response) and _another_source(one, other) else "known"
@@ -464,12 +430,12 @@ def _near(one: Span, other: Span) -> bool:
 
 
 def _is_answer(span: Span) -> bool:
-    """Return whether a span only passes an answer on, with its usage: the same answer whenever it comes."""
+    """Return whether a span only passes an answer on, with its usage: it is the same answer at any time."""
     return span.claim is not None and span.claim.fallback
 
 
 def _is_unique(identifier: str) -> bool:
-    """Return whether an id looks like one call's alone: by it a proxy's report and its client's are joined."""
+    """Return whether an id looks unique to one call, so that a proxy's report and its client's are joined by it."""
     return len(set(identifier)) >= 10 and len(identifier) >= 16
 
 
@@ -511,7 +477,7 @@ def _contains(one: Span, other: Span) -> bool:
 
 
 def _closely(one: Span, other: Span) -> bool:
-    """Return whether two spans start and end so close that no other call of that length has room between."""
+    """Return whether two spans start and end so close together that no other call of that length fits between."""
     outer, inner = (one, other) if one.start_ns <= other.start_ns else (other, one)
     early = 0 if inner.scope.startswith(_OF_AN_SDK) else inner.start_ns - outer.start_ns
     return one.logged != other.logged or max(early, abs(one.end_ns - other.end_ns)) <= EDGE_NS
@@ -522,7 +488,7 @@ def _differ(one: str, other: str) -> bool:
 
 
 def _other_origin(one: Span, other: Span) -> str:
-    """Return what both name, and differently: a service, host, process, language or user; "" for nothing."""
+    """Return which of service, host, process, language and user both name differently; "" for none."""
     if one.claim is None or other.claim is None:
         return ""
     origins = zip(ORIGIN, one.claim.evidence.origin, other.claim.evidence.origin, strict=False)
@@ -535,7 +501,7 @@ def _few(one: Claim | None, other: Claim | None) -> bool:
 
 
 def _one_model(one: Claim | None, other: Claim | None) -> bool:
-    """Return whether two claims can be of one model: by what answered, or by any name where one tells one only."""
+    """Return whether two claims can be of one model: by the answering one, or by any where one side has only one."""
     if one is None or other is None:
         return True
     asked = one.evidence.asked, other.evidence.asked
@@ -545,7 +511,7 @@ def _one_model(one: Claim | None, other: Claim | None) -> bool:
 
 
 def equal_usage(one: Claim | None, other: Claim | None, outputs: Outputs = "equal") -> bool:
-    """Return whether usage on both sides is equal where both know a class; `outputs` says how far that is asked."""
+    """Return whether usage is equal in the classes that both know; `outputs` is how strictly outputs are compared."""
     if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
         return False
     apart_from_output = zip(one.tokens[:1] + one.tokens[2:], other.tokens[:1] + other.tokens[2:], strict=True)
@@ -574,7 +540,7 @@ def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], out
 def match_across(span: Span, other: Span, session: Named, *, one_trace: bool = False) -> Reason:
     """Return why `span` reports the call of `other`, a counted span of another trace, or why not.
 
-    `session` is where `other` stands; `one_trace` is true where it is one that the trace of `span` does not hold any
+    `session` is that of `other`; `one_trace` is true where it is of the trace of `span`, which does not hold it any
     more. Without an id in common, each source reports a call once.
     """
     code = one_call(span, replace(other, session=session), one_trace=one_trace)
@@ -584,9 +550,9 @@ def match_across(span: Span, other: Span, session: Named, *, one_trace: bool = F
 
 
 def apply(span: Span, other: Span, *, forgotten: bool = False) -> Span:
-    """Let one of two spans of two traces that report one call be counted, and return it: the richer, else `other`.
+    """Count one of two spans of two traces that report one call, and return it: the richer, else `other`.
 
-    What was sent for the call goes with the counted one. `forgotten` is true where `other` cannot be changed any more.
+    What was sent for the call is carried by the counted one. `forgotten`: `other` cannot be changed any more.
     """
     other.reported_by.add(source_of(span))
     if forgotten or richness(span)[:2] <= richness(other)[:2]:

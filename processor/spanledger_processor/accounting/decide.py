@@ -1,4 +1,4 @@
-"""From a fact to the span that a trace remembers, and from that span's place to the decision of its attributes.
+"""Build the span that a trace remembers from a fact, and the decision on its attributes from the span's place.
 
 While the state is not available, decisions are made of the request itself: nothing is counted, and nothing is lost.
 """
@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from spanledger_processor.accounting.count_once import DOUBTS, Reason
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.grouping import Groups, Named
+from spanledger_processor.accounting.reasons import DOUBTS, Reason
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, NO_DETAIL, REPEATS, Claim, Detail, Span, Trace
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.runs import run_of_session
@@ -72,7 +72,7 @@ def _claim_of(fact: Fact) -> Claim | None:
 
 
 def _fresh(cost: Cost) -> Pico | None:
-    """Return which part of an amount is for input that was not read from the cache, by what was computed."""
+    """Return the part of an amount that is for input not read from the cache, by the computed parts."""
     if cost.amount is None or cost.computed is None:
         return None
     fresh = cost.input + cost.cache_write
@@ -89,15 +89,6 @@ def _tokens(usage: Usage | None) -> tuple[int | None, ...]:
 
 CARRIED = "part of this cost was on a span already sent that turned out to repeat it"
 
-_DOUBTS = {
-    "reused id": "span {} has the same id and other usage: counted as another call",
-    "few": "span {} may report the same call: its counts are equal, and too small to tell",
-    "loose": "span {} may report the same call: its counts are equal, its times are not close",
-    "many": "span {} may report the same call, as many with equal counts may",
-    "rounds": "its library called the model again after each tool: usage may be of the last answer only",
-    "cut": "may repeat calls of this trace that are no longer known, for it is very long",
-}
-"""The notes of spans that count although they may be none of their own."""
 LATE_ROUND = (
     "span {} was sent before this one showed that it is several calls: its usage may be of the last answer only"
 )
@@ -105,7 +96,7 @@ LATE_ROUND = (
 
 
 def describe(fact: Fact, call: Call, session: Named, run: Named) -> Decision:
-    """Return a decision with everything that the span itself and its place among others tell; no money yet."""
+    """Return a decision with everything but the money: from the span itself and its place among others."""
     decision = Decision(call.kind, call.dialect, call.granularity)
     decision.session_id, decision.session_source = session.id, session.source
     decision.run_id, decision.run_source = run.id, run.source
@@ -121,7 +112,7 @@ def describe(fact: Fact, call: Call, session: Named, run: Named) -> Decision:
 def enter_money(
     decision: Decision, fact: Fact, role: str, carried: UsageVector, subtree: Pico, aliases: tuple[str, ...]
 ) -> None:
-    """Add what the span's role says of its money. `carried` is what it adds to what was sent before it."""
+    """Enter usage, cost and marks by the span's role. `carried` is what it adds to what was sent before it."""
     if role == COUNTED and fact.call is not None and fact.cost is not None:
         cached = fact.cost.source == "response_cache"
         decision.usage = None if cached else _carried_usage(fact.call.usage or fact.call.fallback, carried)
@@ -141,7 +132,7 @@ def enter_reason(decision: Decision, reason: Reason, *, is_later: bool) -> None:
     decision.reason = tuple(reason)
     if reason.code in DOUBTS and is_later and decision.cost is not None:
         decision.cost = replace(decision.cost, estimate=True)
-        decision.note = decision.note or _DOUBTS[reason.code].format(reason.other)
+        decision.note = decision.note or DOUBTS[reason.code].format(reason.other)
 
 
 def _carried_cost(cost: Cost, carried: UsageVector, decision: Decision) -> Cost:
@@ -152,7 +143,7 @@ def _carried_cost(cost: Cost, carried: UsageVector, decision: Decision) -> Cost:
 
 
 def _carried_usage(usage: Usage | None, carried: UsageVector) -> Usage | None:
-    """Tokens as far as no span before has carried them; a class that is unknown stays so."""
+    """Return the usage that no earlier span has carried; a class that is unknown stays unknown."""
     if usage is None:
         return None
     counts = counts_of(usage)

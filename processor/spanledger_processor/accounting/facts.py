@@ -1,4 +1,4 @@
-"""What goes into the accounting and what comes out of it."""
+"""The input and the output of the accounting: facts in batches, and rulings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORIGIN = ("service", "host", "host", "host", "process", "process", "language", "
 
 
 class Evidence(NamedTuple):
-    """What tells whether two spans report one call, besides their usage, times and libraries.
+    """The data beside usage, times and libraries by which two spans are known to report one call, or two.
 
     `asked` is the model that was asked where another name answered. `ids` are hashes of ids of the call other than its
     response id (request ids, call ids of a gateway), `origin` hashes of names in the order of `ORIGIN`, b"" where there
@@ -38,12 +38,12 @@ NO_EVIDENCE = Evidence()
 class Fact:
     """One span of a request: a GenAI span (`call` is set), or a plain one whose links and names matter.
 
-    `trace_id` and `span_id` are as on the wire, or a digest of the span where those are invalid. `digest` stands for
-    the usage that was read: a repeat with another digest is a conflict. `result` stands for what a tool gave back.
-    `dimensions` are names and values in turn, by name; `failed` says that the span's status is an error,
-    `instance` which process it comes from (`service.instance.id`), `agent` what its agent is called. `card` is the rate
+    `trace_id` and `span_id` are as on the wire, or a digest of the span where those are invalid. `digest` is a hash
+    of the usage that was read: a repeat with another digest is a conflict. `result` is a hash of a tool's result.
+    `dimensions` are names and values in turn, by name; `failed`: the span's status is an error.
+    `instance` is its process (`service.instance.id`), `agent` the name of its agent. `card` is the rate
     card of its model (`Card.written`), where log events below it name no model, `first_token_ns` how long after its
-    start the first token of its answer came (0: not told). `fee` is what an execution of a tool costs by itself.
+    start the first token of its answer came (0: not reported). `fee` is what an execution of a tool costs by itself.
     `asked` are the tool calls that a model's output asks for, `stuck` those of its input that completed a loop by its
     history: ids and tools in turn. `stuck_since` are the ids of the first steps of those loops.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
@@ -113,9 +113,9 @@ class Batch:
     """The spans of one request, in any order.
 
     `aliases` are the keys to which the cost is copied, `budgets` those of all tenants. `watched`: summaries of sessions
-    are to be told when they end, or it is to be warned of them (`ledger.summaries`).
+    are to be sent when they end (`ledger.summaries`), or warnings of them.
 
-    `tenant` stands for whose they are in keys; `tenant_name` is kept with the tenant's total, to be listed.
+    `tenant` is the hash of the tenant's name, for keys; `tenant_name` is kept with the tenant's total, to be listed.
     """
 
     tenant: bytes
@@ -128,16 +128,16 @@ class Batch:
     watched: bool = False
 
     def digest(self) -> bytes:
-        """Tells one request from others of its time."""
+        """Return a hash that differs from that of other requests of the same time."""
         ids = [part for fact in self.facts for part in (fact.trace_id, fact.span_id)]
         return blake2b(b"".join(ids), digest_size=8, key=self.tenant).digest()
 
 
 @dataclass(slots=True)
 class Ruling:
-    """What became of a batch: a decision for each GenAI span (by its place in `Batch.facts`), and what to store.
+    """The result for a batch: a decision for each GenAI span (by its index in `Batch.facts`), and what to store.
 
-    `fresh` says where the spans stand that were not known before. `replays` counts those seen before, `conflicts`
+    `fresh` has the indexes of the spans that were not known before. `replays` counts those seen before, `conflicts`
     those of them with other usage than the first time. `correction` is by how much what was sent now exceeds the
     ledger more than before (docs/contract.md#promise-1-sums-are-true); `cut_traces` counts traces that were
     forgotten in part for the first time, with a loss.
@@ -153,7 +153,7 @@ class Ruling:
     cut_traces: int = 0
 
     def add(self, other: Ruling, places: Sequence[int]) -> None:
-        """Take in, less its changes, what became of further facts, which stand at `places` of the batch."""
+        """Take in the ruling, less its changes, on further facts, which are at `places` of the batch."""
         self.decisions.update((places[place], decision) for place, decision in other.decisions.items())
         self.fresh += [places[place] for place in other.fresh]
         self.replays += other.replays

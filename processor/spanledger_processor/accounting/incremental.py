@@ -1,10 +1,10 @@
-"""New spans of a long trace by what is known of it, without `count_once.match` over all its spans.
+"""Account for new spans of a long trace without running `count_once.match` over all of its spans.
 
-A trace that an agent works on for hours arrives in many requests. The roles are a function of all its spans, but in a
-plain trace each span that claims is counted whatever comes, or repeats what is below it: counted are calls with ids of
-their own that share their usage with none of another source; above them nothing claims but aggregates that repeat a
-counted call already, which a further one does not change. Whatever might be different ends that. What is known says the
-same as `match`, which a differential test holds it to (tests/accounting/test_incremental.py).
+A trace that an agent works on for hours arrives in many requests. Roles are a function of all its spans, but in a plain
+trace no later span changes them: counted are calls with ids of their own that share their usage with no call of another
+source; above them only aggregates claim, and each repeats a counted call already. A span that breaks one of these
+conditions ends the shortcut, and `match` decides on the trace. A differential test compares both
+(tests/accounting/test_incremental.py).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NO_CALLS = AGGREGATES | CONTAINERS
 
 @dataclass(slots=True)
 class Incremental:
-    """What is known of a trace that names one session and one run at most. Thrown away where `add` says False."""
+    """The state of a plain trace, which names one session and one run at most; of no use once `add` returns False."""
 
     session: str = ""
     run: str = ""
@@ -33,13 +33,13 @@ class Incremental:
     _settled: frozenset[bytes] = frozenset()
     """Ids of aggregates that repeat a counted call."""
     _above: set[bytes] = field(default_factory=set)
-    """Ids of what stands above spans that claim."""
+    """Ids of the spans above those that claim."""
     _uppers: set[bytes] = field(default_factory=set)
-    """Ids of what stands above any span."""
+    """Ids of the spans above any other."""
     _above_agents: set[bytes] = field(default_factory=set)
-    """Ids of what stands above an agent's span."""
+    """Ids of the spans above an agent's."""
     _above_tools: set[bytes] = field(default_factory=set)
-    """Ids of what stands above a tool's span."""
+    """Ids of the spans above a tool's."""
     _ids: set[str | bytes] = field(default_factory=set)
     _sources: dict[int, ReportSource] = field(default_factory=dict)
     """By input tokens: the one source of the calls that have as many."""
@@ -50,7 +50,7 @@ class Incremental:
 
     @classmethod
     def of(cls, trace: Trace, roles: Mapping[bytes, str]) -> Incremental | None:
-        """Return what is known of a trace whose spans have these roles, None if it is no plain one."""
+        """Return the state of a trace whose spans have these roles, None if it is not plain."""
         sessions, runs = trace.named()
         if len(sessions) > 1 or len(runs) > 1 or trace.cut:
             return None
@@ -65,7 +65,7 @@ class Incremental:
         return known
 
     def add(self, trace: Trace, spans: Iterable[Span]) -> bool:
-        """Take in spans that stand in `trace` already; return whether it still is a plain one with them."""
+        """Take in spans that `trace` holds already; return whether it still is plain with them."""
         added = list(spans)
         if not all(map(self._names_no_other, added)) or self._is_agent_above_known(trace, added):
             return False
@@ -85,7 +85,7 @@ class Incremental:
         return all(call.place is None or call.place.fed == self.results.fed(call) for call in touched.values())
 
     def _brings_tool(self, trace: Trace, span: Span) -> bool:
-        """Return whether a new span brings a tool above known calls or tools: that is another context."""
+        """Return whether a new span puts a tool above known calls or tools, which gives them another context."""
         if span.span_id not in self._above and span.span_id not in self._above_tools:
             return False
         above: Span | None = span
@@ -114,7 +114,7 @@ class Incremental:
         return span.session.id in ("", self.session) and span.run.id in ("", self.run)
 
     def _is_agent_above_known(self, trace: Trace, spans: list[Span]) -> bool:
-        """Return whether new spans bring an agent above known ones, or link them to one: that changes their place."""
+        """Return whether new spans put an agent above known ones, or link them to one, which changes their places."""
         self.names_agents = self.names_agents or any(span.agent for span in spans)
         self._has_agents = self._has_agents or self.names_agents or any(span.kind == "agent" for span in spans)
         return self._has_agents and any(self._brings_agent(trace, span) for span in spans)
@@ -150,7 +150,7 @@ class Incremental:
         return self._climb(trace, span)
 
     def _shows_rounds(self, trace: Trace, span: Span) -> bool:
-        """Return whether a tool stands below a call that then is several ones."""
+        """Return whether a tool is below a call whose library then made several calls."""
         if span.kind == "tool":
             caller = trace.spans.get(span.parent_id)
             return caller is not None and calls_again(caller)
@@ -168,7 +168,7 @@ class Incremental:
         return not (tokens and tokens[0]) or self._sources.setdefault(tokens[0], source) == source
 
     def _climb(self, trace: Trace, span: Span) -> bool:
-        """Note what stands above a span; return whether nothing of it claims, as far as it is known."""
+        """Note the ancestors of a span; return whether none of the known ones claims."""
         ancestor = span.parent_id
         while ancestor and ancestor not in self._above:
             above = trace.spans.get(ancestor)
@@ -180,7 +180,7 @@ class Incremental:
 
 
 def _climb_into(uppers: set[bytes], trace: Trace, span: Span) -> None:
-    """Add to `uppers`, which holds what stands above some spans, what stands above one more."""
+    """Add the ancestors of a span to `uppers`, which holds those of other spans."""
     ancestor = span.parent_id
     while ancestor and ancestor not in uppers:
         uppers.add(ancestor)

@@ -1,7 +1,7 @@
 """The links and times of one trace, indexed so that queries over all spans take time linear in their number.
 
 Links come from the network: a parent may be unknown, and links may form a ring. A ring is cut above its smallest id, so
-that the forest is a function of the set of links and every span of a ring stands somewhere.
+that the forest is a function of the set of links and every span of a ring has a position.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Forest:
         return at + 1, self._end[at]
 
     def position(self, span_id: bytes) -> int:
-        """Return the place of a span in depth-first order."""
+        """Return the position of a span in depth-first order."""
         return self._at[span_id]
 
     def sums_below(self, amounts: Mapping[bytes, int]) -> dict[bytes, int]:

@@ -63,7 +63,7 @@ class ToolResults:
         return results
 
     def add(self, span: Span, groups: Groups, roles: Mapping[bytes, str]) -> Iterable[Span]:
-        """Take in a span, and return the calls of which something else may be true now."""
+        """Take in a span, and return the calls whose results may be others now."""
         is_call = _is_counted_call(span, roles)
         if not is_call and not _is_execution(span):
             return ()
@@ -79,7 +79,7 @@ class ToolResults:
         return [self._spans[span_id] for _, span_id in times.calls[first : first + 1]]
 
     def fed(self, call: Span) -> tuple[Fed, ...]:
-        """Return what the results of each tool brought into a model call, by tool; nothing where that is not seen."""
+        """Return the part of a model call that results of each tool make up, by tool; empty where it is not known."""
         line = self._line_of.get(call.span_id)
         times = self._lines[line] if line is not None else None
         if times is None or not times.tools:
@@ -147,7 +147,7 @@ def _executions(tools: Iterable[Span]) -> list[str]:
 
 
 def _is_one(one: Span, other: Span) -> bool:
-    """Return whether two sources tell of one execution, of which one knows no id."""
+    """Return whether two sources report one execution, where one of them has no id for it."""
     if one.call_id and other.call_id:
         return False
     return (one.scope, one.logged) != (other.scope, other.logged) and together(one, other)
@@ -184,7 +184,7 @@ class AskedTools:
 
     @classmethod
     def of(cls, spans: Iterable[Span]) -> AskedTools:
-        """Return those of a trace."""
+        """Return those of the spans of a trace."""
         asked = cls()
         asked.add(spans)
         return asked
@@ -201,7 +201,7 @@ class AskedTools:
             self._is_known = False
 
     def changed(self) -> list[Span]:
-        """Return the spans for which something else is true than where they stand."""
+        """Return the spans whose places do not have the current tool calls yet."""
         return [
             span
             for span in self._askers
@@ -209,7 +209,7 @@ class AskedTools:
         ]
 
     def only(self, span: Span) -> AskedOnly:
-        """Return what a span asks for that has no span of its own."""
+        """Return the tool calls that a span asks for and that have no span of their own."""
         if not self._is_known:
             self._only, self._is_known = dict(self._find()) if self._askers else {}, True
         return self._only.get(span.span_id, _NOTHING)

@@ -1,4 +1,4 @@
-"""How often a session has made one and the same tool call."""
+"""Count how often a session makes the same tool call, and find loops of tool calls."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _LENGTHS = range(2, 6)
 _LATEST = 40
 """A session's latest calls that are remembered: eight cycles of five."""
 _STARTED = 2
-"""Where a step has its start; before it the signature's digest and the result."""
+"""Index of a step's start; before it the signature's digest and the result."""
 _RESULT = 4
-"""Where a row of an execution has its result; before it call id, start, end and sources, behind it the progress."""
+"""Index of an execution's result in its row; before it call id, start, end and sources, behind it the progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class ToolRepeats:
-    """What a report of a tool execution amounts to: the very same call was made `times`, `in_a_row` of them lately.
+    """The counts at one report of a tool execution: its session made the same call `times`, `in_a_row` of them last.
 
     `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
     call of the session between them that came to another result than before. `again`: another report told of this
@@ -157,7 +157,7 @@ class ToolCounts:
         self._save(key, *named, repeats.times, max(most_in_a_row, repeats.in_a_row), looped or loop, fact.end_ns)
 
     def _stuck(self, span: Span, rows: list[list[Any]], progress: int, number: int) -> int:
-        """Return how many of the latest executions came to nothing new; `number` counts the session's calls."""
+        """Return how many of the latest executions had no new result; `number` counts the session's calls."""
         stuck = 0
         for _, start_ns, _, _, result, since, *more in reversed(rows):
             if since != progress or start_ns < span.start_ns - self._window_ns or _differ(result, span.tool_result):
@@ -232,7 +232,7 @@ def _short(signature: str) -> bytes:
 
 
 def _is_reported(span: Span, rows: list[list[Any]]) -> bool:
-    """Return whether one of the rows is this execution; it is taken for the span's source by that."""
+    """Return whether one of the rows is this execution, and add the span's source to that row."""
     source = [span.scope, span.logged]
     for row in rows:
         call_id, start_ns, end_ns, sources = row[:_RESULT]

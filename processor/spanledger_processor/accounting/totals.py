@@ -1,4 +1,4 @@
-"""The ledger's totals: every counted amount stands once in the whole, in a session, in a run and under a model."""
+"""The ledger's totals: every counted amount is part of the whole, of a session, of a run and of a model, once each."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Times: TypeAlias = Sequence[tuple[int, int]]
 
 
 class Totals:
-    """Books places in and out of the totals, on top of what a reader knows.
+    """Adds spans at their places to the totals of a reader, and takes them out again.
 
     Bookings are gathered first, by where they go, and entered once: `settle`. What is read here decides on no amount,
     only on what spans say of their run and of running totals.
@@ -85,7 +85,7 @@ class Totals:
                 _facts_of(sums).add(_part_facts(span), sign)
 
     def _book_tool(self, span: Span, place: Place, sign: int) -> None:
-        """Enter what a span tells of tools: an execution by its day, what results of them brought into a call."""
+        """Enter a span's data on tools: an execution by its day, and what results of tools brought into a call."""
         tool, claim = span.detail.tool, span.claim
         if tool and not span.again:
             of_day = _of(self._tools, (span.detail.day, tool))
@@ -102,7 +102,7 @@ class Totals:
                 _facts_of(_of(self._parts, (place.session, TOOL, fed.tool))).add(facts, sign)
 
     def _book_asked(self, span: Span, place: Place, tool: str, sums: Sums, facts: Facts, sign: int) -> None:
-        """Enter a tool call that has no span of its own where the span that tells of it stands."""
+        """Enter a tool call that has no span of its own at the place of the span that asks for it."""
         self._of_group(span, place).add(sums)
         day = span.claim.day if span.claim is not None else 0
         of_tool = [_of(self._tools, (day, tool))]
@@ -124,7 +124,7 @@ class Totals:
                     labels[name] = bounded_id(label)
 
     def book_group(self, like: Span, place: Place, sums: Sums) -> None:
-        """Enter the sums of spans that stand in one session and run as `like` does."""
+        """Enter the sums of spans of the session and run of `like`."""
         self._of_group(like, place).add(sums)
 
     def book_claims(self, like: Span, place: Place, sums: Sums) -> None:
@@ -143,8 +143,8 @@ class Totals:
     def book_facts(
         self, like: Span, place: Place, times: Times, contexts: Times, costs: Times, latest: Latest, sums: Sums
     ) -> None:
-        """Enter what a session is told by spans that stand where `like` does: from when to when each lasted, when each
-        began with so many input tokens, and at which cost, and the one that ended last.
+        """Enter the facts of a session from spans at the place of `like`: the start and end of each, the start of each
+        with its input tokens, and with its cost, and the one that ended last.
         """
         if place.session:
             self._describe(like, place)
@@ -159,11 +159,11 @@ class Totals:
                 _facts_of(into).add(facts)
 
     def _of_group(self, span: Span, place: Place) -> Sums:
-        """Return where the session and the run of a span are gathered."""
+        """Return the sums that gather the session and the run of a span."""
         return _of(self._groups, (place.session, place.run, span.parent_session))
 
     def _of_claim(self, span: Span, place: Place) -> list[Sums]:
-        """Return where what a counted span claims is gathered besides."""
+        """Return the further sums that gather the claim of a counted span: of its day and model, and of its task."""
         claim = span.claim
         if claim is None:
             return []
@@ -180,7 +180,7 @@ class Totals:
         return notes
 
     def _of_parts(self, span: Span, place: Place) -> list[Sums]:
-        """Return where what a session did by the span's agent, and by its tool, is gathered."""
+        """Return the sums that gather a session's part by the span's agent, and by its tool."""
         session, gathered = place.session, list[Sums]()
         if place.agent:
             gathered.append(_of(self._parts, (session, AGENT, place.agent)))
@@ -225,7 +225,7 @@ class Totals:
         self._settle_claims()
 
     def _link(self, session: str, run: str, parent: str) -> None:
-        """Let a run be asked for the sessions that it may hold."""
+        """Link a run to the sessions that it may hold."""
         known = self._known(session_key(self._tenant, session))
         if session and run and bounded_id(run) not in known.named:
             self._claim_link(NAMES, run, session)
@@ -238,7 +238,7 @@ class Totals:
         self._linked.setdefault((kind, bounded_id(above)), set()).add(session)
 
     def run_of(self, session_id: str) -> Named:
-        """Return the run of what no trace knows one for."""
+        """Return the run of a session for which no trace names one."""
         return Named(*run_of_session(bounded_id(session_id), self._names))
 
     def session_cost(self, session_id: str) -> Pico:
@@ -318,7 +318,7 @@ class Totals:
 
 @dataclass(slots=True)
 class _Notes:
-    """What one session's spans tell, until all of them are known."""
+    """The facts of one session's spans, gathered until all of them are known."""
 
     turns: int = 0
     failed: int = 0
@@ -332,7 +332,7 @@ class _Notes:
     instances: set[str] = field(default_factory=set)
 
     def take(self, span: Span, place: Place, sign: int, trace_id: bytes) -> None:
-        """Note what one span tells."""
+        """Gather the facts of one span."""
         detail = span.detail
         self.turns += sign * place.turn
         if not span.again:
@@ -355,7 +355,7 @@ class _Notes:
         self._say(span)
 
     def take_like(self, like: Span, place: Place, times: Times, contexts: Times) -> None:
-        """Note what several spans tell that are like one another but for these."""
+        """Gather the facts of several spans that differ in these values alone."""
         detail, number = like.detail, len(times)
         self.turns += number * place.turn
         self.failed += number * detail.failed
@@ -395,7 +395,7 @@ def _facts_of(sums: Sums) -> Facts:
 
 
 def _part_facts(span: Span) -> Facts:
-    """Return what a span tells of its agent and of its tool."""
+    """Return the facts of a span for its agent and its tool."""
     once = not span.again
     return Facts(0, int(span.detail.failed and once), int(span.detail.denied and once), loops=int(span.loops))
 

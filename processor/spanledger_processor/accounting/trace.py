@@ -1,4 +1,4 @@
-"""One trace as the accounting remembers it: links, usage seen, what was counted and what was sent."""
+"""One trace as the accounting remembers it: links, claims, what was counted and what was sent."""
 
 from __future__ import annotations
 
@@ -29,19 +29,21 @@ DUPLICATE = "duplicate:"
 """The role of a further report of a call, followed by the span id in hex of the span that is counted."""
 
 CONTAINERS = frozenset({"agent", "workflow", "other"})
-"""Kinds that may hold calls of which no link tells."""
+"""Kinds that may hold calls to which no link leads."""
 
 
 @dataclass(slots=True)
 class Claim:
-    """What a span says was spent: tokens and the money that it would add if it is the one that is counted.
+    """The usage and cost that a span reports: what it adds to the ledger if it is the span that is counted.
 
-    `tokens` in the order of `USAGE_CLASSES`, None where a class is unknown; empty where there is no usage. `fallback`
-    is true where only a raw answer inside the span says it: it stands in where no other span of the trace spends.
-    `granularity` is empty for one model call, else what the amount is the sum of. `card` is the rate card of its model
-    (`Card.written`) where log events below the span name none, `first_token_ns` when the first token came after the
-    span's start (0: not told). `fresh` is the part of the amount that is for input which was not read from the cache;
-    None where it is not known. `terms` is how many terms of its price (tier, speed, region) it tells.
+    `tokens` in the order of `USAGE_CLASSES`, None where a class is unknown; empty where there is no usage.
+    `fallback` is true where only a raw answer inside the span has usage: it counts where no other span of the trace
+    spends. `granularity` is empty for one model call, else what the amount is the sum of. `card` is the rate card
+    of its model (`Card.written`) where log events below the span name none, `first_token_ns` when the first token
+    came after the span's start (0: not reported). `fresh` is the part of the amount that is for input which was not
+    read from the cache; None where it is not known. `terms` is the number of terms of its price (tier, speed,
+    region) that it reports. `cached`: the application's or a proxy's cache answered, so that there was no call and
+    no cost.
     """
 
     tokens: tuple[int | None, ...] = ()
@@ -61,7 +63,6 @@ class Claim:
     fresh: Pico | None = None
     terms: int = 0
     _spend: UsageVector | None = field(default=None, init=False, compare=False, repr=False)
-    """The application's or a proxy's cache answered: no call, no cost."""
 
     @property
     def spends(self) -> bool:
@@ -70,7 +71,7 @@ class Claim:
 
     @property
     def richness(self) -> tuple[bool, bool, int, int, int]:
-        """Return how much this claim tells: a cached answer, a price, its terms, classes of tokens, and the tokens."""
+        """Return the order of claims by richness: a cached answer, a price, its terms, classes of tokens, tokens."""
         known = [count for count in self.tokens if count is not None]
         return self.cached, self.amount is not None, self.terms, len(known), sum(known)
 
@@ -86,7 +87,7 @@ class Claim:
 
     @property
     def spend(self) -> UsageVector:
-        """Return what it adds where it is counted; asked for often, and the same once the claim is complete."""
+        """Return what it adds where it is counted; kept, for it is the same once the claim is complete."""
         if self._spend is None:
             counts = () if self.cached else self.tokens
             amount = self.amount or 0
@@ -97,7 +98,7 @@ class Claim:
 
 
 class Detail(NamedTuple):
-    """What a GenAI span tells for sums of its own: by agent, tool, failure, denial and dimension.
+    """The data of a GenAI span for sums by agent, tool, failure, denial and dimension.
 
     `dimensions` are names and values in turn. `fee` is what a tool costs by itself, `day` the day on which it was
     executed, since 1970. `asked` and `stuck` are ids and tools in turn, as in `Fact`.
@@ -119,13 +120,13 @@ NO_DETAIL = Detail()
 
 
 def tool_label(tool: str) -> str:
-    """Return the model under which it stands what a tool costs by itself."""
+    """Return the model under which the own cost of a tool is summed."""
     return f"tool:{tool}"
 
 
 class Fed(NamedTuple):
-    """What results of a tool brought into a model call (`tool_results`): of so many executions so many tokens of its
-    input, and their part of its cost. `unpriced` of them went into a call of which that is not known.
+    """The part of a model call that results of a tool make up (`tool_calls`): `results` of so many executions, `tokens`
+    of its input and their `cost`. `unpriced` of them went into a call whose cost is not known.
     """
 
     tool: str
@@ -137,9 +138,9 @@ class Fed(NamedTuple):
 
 @dataclass(slots=True)
 class Place:
-    """Where a span stands in the ledger: what it adds (by role), and to whose totals.
+    """The place of a span in the ledger: its role, which decides what it adds, and the totals that it adds to.
 
-    `agent_parent` is the agent above the one that an agent's span names, `turn` true for an agent's span that stands
+    `agent_parent` is the agent above the one that an agent's span names, `turn` true for an agent's span
     below no other agent's. `fed` is what results of tools brought into it. `asked` are the tools of calls that exist
     only in its output, `stuck` those of calls without a span of their own that it shows to have completed a loop.
     """
@@ -159,8 +160,8 @@ class Place:
 class Span:
     """One span of a trace. `kind` is empty for a plain span.
 
-    `logged` is true for a span made from a log event, `again` for a report of a tool execution that another one told of
-    before. `sent` is what spans sent on so far have carried for this call; `twin` is the span id in hex of a span of
+    `logged` is true for a span synthesized from a log event, `again` for a further report of a tool execution. `sent`
+    is what spans sent on so far have carried for this call; `twin` is the span id in hex of a span of
     another trace that is counted for the same response.
     """
 
@@ -181,7 +182,7 @@ class Span:
     call_id: str = ""
     signature: str = ""
     tool_result: bytes = b""
-    """Stands for what the tool gave back; not remembered, the session's count of the call is."""
+    """A hash of the tool's result; not remembered, the session's count of the call is."""
     logged: bool = False
     again: bool = False
     asked_before: bool = False
@@ -195,7 +196,7 @@ class Span:
     carries_below: bool = False
     """A forgotten descendant had usage."""
     closes: bool = False
-    """Its source says that the session has ended; not remembered, the session is."""
+    """Its source reports the end of the session; not remembered, the session is."""
     reported_by: set[str] = field(default_factory=set)
     """Sources in other traces that report the call which is counted here."""
     detail: Detail = NO_DETAIL
@@ -240,7 +241,7 @@ class Span:
 
     @property
     def fee(self) -> Pico:
-        """Return what it costs by itself as an execution of a tool that no other report told of before."""
+        """Return its own cost as the first report of a tool's execution, 0 for any other span."""
         return 0 if self.again else self.detail.fee
 
     @property
@@ -317,7 +318,7 @@ class Trace:
     def forget(self) -> list[Span]:
         """Keep the trace within its bound, and return the forgotten spans: some more than have to go, to make it rare.
 
-        The oldest go that have no children here and cannot come to repeat any: what later spans may change is kept.
+        The oldest without children here that cannot become repeats are forgotten: what later spans may change is kept.
         """
         if len(self.spans) <= MAX_SPANS:
             return []
@@ -437,5 +438,5 @@ def _is_settled(span: Span) -> bool:
 
 
 def _carries(span: Span) -> bool:
-    """Return whether what stands above a span repeats it."""
+    """Return whether the spans above this one repeat it."""
     return span.claim is not None and span.claim.spends and span.place is not None and bool(span.place.role)

@@ -32,9 +32,9 @@ SpanRow: TypeAlias = list[Any]
 
 @dataclass(slots=True)
 class Head:
-    """What the head of a trace says beside its rows.
+    """The head of a trace's record, without its rows.
 
-    `closed` is the number of the segment that was closed last, `revision` stands for all that was ever written to
+    `closed` is the number of the segment that was closed last, `revision` is a hash of all that was ever written to
     segments (a digest of digests), and `forgotten` is how many of their spans the rules do not look at any more.
     `state` is `Trace.state`, `live` are the segments of which the rules look at spans, oldest first; None: at all.
     """
@@ -152,7 +152,7 @@ def state_of(span: Span) -> list[Any]:
 _PLAIN = 8
 """Elements of a plain span's row that names a session or a run; four if it names none."""
 _WITHOUT_DETAIL = 17
-"""Elements of a GenAI span's row that tells nothing but the usual; the decision is the last one of all."""
+"""Elements of a GenAI span's row whose state is all defaults; the decision is the last one of all."""
 
 
 def _fixed(span: Span, decision: bytes) -> list[Any]:
@@ -278,7 +278,7 @@ def _all_classes(tokens: list[int | None]) -> tuple[int | None, ...]:
 
 @dataclass(frozen=True, slots=True)
 class StoredSpan:
-    """What is remembered of a GenAI span: the decision that its attributes were written from, and where it stands now.
+    """A GenAI span as it is remembered: the decision that its attributes were written from, and its place now.
 
     `counts` is false for one that adds nothing to the ledger now, also where it was sent with a cost before that was
     known. `provider` and `model` are empty where it claims no usage.
@@ -308,7 +308,7 @@ def stored_span(reader: Reader, tenant: bytes, trace_id: bytes, span_id: bytes) 
 
 
 def pack_settled(segment: int) -> bytes:
-    """Return the record that says in which segment a span stands that the rules do not look at any more."""
+    """Return the record of the segment that holds a span which the rules do not look at any more."""
     return segment.to_bytes(2, "big")
 
 

@@ -1,4 +1,4 @@
-"""The traces that one request touches: what was known of them, what is new, and who plays which role by now."""
+"""The traces that one request touches: their stored spans, the new ones, and the roles of all of them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from spanledger_processor.accounting.count_once import (
-    NEAR_ONE_CALL,
-    ONE_CALL,
     Match,
-    Reason,
     apply,
     match,
     match_across,
@@ -23,6 +20,7 @@ from spanledger_processor.accounting.cross_trace_index import (
 )
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
+from spanledger_processor.accounting.reasons import NEAR_ONE_CALL, ONE_CALL, Reason
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import COUNTED, Claim, Place, Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (
@@ -49,18 +47,18 @@ from spanledger_processor.ledger.store import Changes, Key, Reader
 from spanledger_processor.model import NO_SPEND, UsageVector
 
 _LONG = 64
-"""Spans from which on a trace is kept in memory; a short one is read in no time."""
+"""Spans from which on a trace is kept in memory; a shorter one is read quickly."""
 _MOST_SPANS = 16_384
 """In all: about 25 MB."""
 
 
 @dataclass(slots=True)
 class StoredTrace:
-    """A trace as it is stored, with what follows from its spans.
+    """A trace as it is stored, with what is derived from its spans.
 
     `record` is its head's (empty for a new trace), `open` the spans in its head, and `excess` is by how much what was
-    sent exceeds the ledger. `unsettled` are segments of spans that the rules do not look at any more, of which no row
-    of their own tells yet: until 0.1 all segments of a trace were read for them.
+    sent exceeds the ledger. `unsettled` are the segments of spans that the rules do not look at any more and that
+    have no row of their own yet: versions before 0.1 read all segments of a trace for them.
     """
 
     trace: Trace
@@ -86,7 +84,7 @@ class TraceCache:
         self._traces: OrderedDict[Key, StoredTrace] = OrderedDict()
 
     def take(self, key: Key, record: bytes) -> StoredTrace | None:
-        """Return the trace whose head was written as `record` under `where`."""
+        """Return the trace whose head was written as `record` under `key`."""
         known = self._traces.pop(key, None)
         if known is None:
             return None
@@ -143,7 +141,7 @@ class TraceState:
         return self.stored.trace
 
     def place(self, span: Span) -> Place:
-        """Return where a span of this trace stands, by all that is known now."""
+        """Return the place of a span of this trace, by all that is known now."""
         role = self.match.roles.get(span.span_id, "")
         groups = self.groups
         place = Place(role, groups.session(span).id, groups.run(span).id, groups.agent(span))
@@ -192,7 +190,7 @@ class TraceState:
         return not span.twin and self.match.roles.get(span.span_id) == COUNTED
 
     def gives_way(self, span: Span) -> bool:
-        """Return whether what stands above a call is reported in another trace: the call may tell more than both."""
+        """Return whether a span above a call is reported in another trace: the call may be richer than both."""
         reason = self.match.reasons.get(span.span_id)
         return (
             reason is not None and reason.code == "tells more" and bytes.fromhex(reason.other) not in self.trace.spans
@@ -208,13 +206,13 @@ class TraceState:
         self.incremental, self.is_stale, self._results, self._asked = None, True, None, None
 
     def share_session(self, span: Span, named: Named) -> None:
-        """Let a call that is counted here stand under its twin's session, where its own trace names none."""
+        """Count a call of this trace in its twin's session, where its own trace names none."""
         if named.id and not self.groups.session(span).id:
             span.session, span.lent_session = Named(named.id, "trace"), named.id
             self.revise()
 
     def credit(self) -> UsageVector:
-        """Return what was sent too much, as long as the new spans have no places."""
+        """Return by how much what was sent exceeds the ledger, as long as the new spans have no places."""
         return excess(self.trace) if self.incremental is None else self.excess_before
 
 
@@ -349,7 +347,7 @@ class TraceSet:
         return Named(span.place.session if span.place is not None else "")
 
     def keep(self, decisions: dict[int, bytes]) -> int:
-        """Write everything down, and return how many traces had to be cut for the first time.
+        """Enter all changes, and return the number of traces that had to be cut for the first time.
 
         `decisions` are packed, by their place in the request.
         """
@@ -397,7 +395,7 @@ class TraceSet:
         self._changes.expire.append(key)
 
     def _settle(self, trace_id: bytes, stored: StoredTrace, gone: list[Span]) -> None:
-        """Let spans be found that the rules do not look at any more, and segments that hold no others expire."""
+        """Store rows of the spans that the rules do not look at any more; segments that hold no others expire."""
         settled = {**stored.unsettled, **{span.span_id: span.segment for span in gone}}
         rows = {settled_key(self._tenant, trace_id, span_id): pack_settled(at) for span_id, at in settled.items()}
         stored.unsettled = {}
@@ -463,7 +461,7 @@ class TraceSet:
 
 
 def _close_segments(stored: StoredTrace) -> dict[int, list[Span]]:
-    """Move what is beyond a head's worth of spans into new segments."""
+    """Move the oldest spans that a head has no room for into new segments."""
     closing: dict[int, list[Span]] = {}
     while len(stored.open) > SEGMENT_SPANS:
         number = stored.head.close()
@@ -504,7 +502,7 @@ def groups_of(trace: Trace) -> Groups:
 
 
 def excess(trace: Trace) -> UsageVector:
-    """By how much what was sent of a trace exceeds what its spans add to the ledger."""
+    """Return by how much what was sent of a trace exceeds what its spans add to the ledger."""
     total = trace.surplus
     for span in trace.spans.values():
         if span.sent:

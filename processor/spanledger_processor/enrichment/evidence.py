@@ -1,4 +1,4 @@
-"""Who made a call, and which ids it has besides its response's: what tells two calls of equal counts apart.
+"""The origin of a call, and its ids other than its response's, by which two calls of equal counts are told apart.
 
 Names and ids are kept as short hashes: they are only ever compared, and users' names stay out of the state.
 """
@@ -58,7 +58,7 @@ class Attributes(Protocol):
 
 
 def resource_evidence(resource: Attributes) -> Evidence:
-    """Return what a resource tells of where its spans come from."""
+    """Return the origin of a resource's spans."""
     names = [next((text for key in keys if (text := _text(resource.get(key)))), "") for keys in _ORIGIN]
     for place in _NAMED_BY_SDKS:
         if names[place].partition(":")[0] in _NO_NAMES:
@@ -68,7 +68,7 @@ def resource_evidence(resource: Attributes) -> Evidence:
 
 
 def span_evidence(attributes: Attributes, resource: Evidence) -> Evidence:
-    """Return what a span and its resource tell."""
+    """Return the evidence of a span and its resource."""
     present = attributes.among(_SPAN_KEYS)
     if not present:
         return resource
@@ -107,5 +107,5 @@ def _text(value: Any) -> str:
 
 @lru_cache(maxsize=4096)
 def _short(text: str) -> bytes:
-    """Eight bytes that stand for a name or an id, none for none."""
+    """Return an eight-byte hash of a name or an id, b"" for none."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest() if text else b""

@@ -1,4 +1,4 @@
-"""One span as a fact: detected, named, priced and signed, with the time that its price goes by."""
+"""Build the fact of a span: its call, names, price and signature."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ _STATUS_ERROR = 2
 _WITH_USAGE = frozenset({"llm", "embedding", "rerank"})
 """Kinds whose calls cost something: one without usage is marked, unless it failed before an answer began."""
 _CLASSES_OF_VERSION_1 = 6
-"""Usage classes of the first digests, which are stored; of those declared later only told ones are in a digest."""
+"""Usage classes of the first digests, which are stored; of later ones only those reported are in a digest."""
 
 
 class Pricing(Protocol):
-    """The pricing room as seen from here."""
+    """The part of `pricing` that facts need."""
 
     @property
     def revision(self) -> int: ...
@@ -87,7 +87,7 @@ class Pricing(Protocol):
 
 
 class Signing(Protocol):
-    """The signing room as seen from here."""
+    """The part of `signing` that facts need."""
 
     def sign(self, tool: ToolCall) -> Signature | None: ...
 
@@ -98,16 +98,16 @@ class Signing(Protocol):
 
 @dataclass(slots=True)
 class FactBuilder:
-    """Makes facts out of spans with the rooms it was given."""
+    """Builds facts of spans by the dialects, prices, signatures and names that it was given."""
 
     detect: Callable[[View], Call | None]
     pricing: Pricing
     signing: Signing
     resolver: IdResolver
     _resource: tuple[ScopeGroup | None, Names, Evidence] = (None, Names(), NO_EVIDENCE)
-    """Of the group that is read."""
+    """Of the current group."""
     _resources: dict[frozenset[tuple[str, bytes]], tuple[Names, Evidence]] = field(default_factory=dict)
-    """Those of the resources that came lately."""
+    """Those of recent resources."""
 
     def genai(
         self, span: bytes, view: SpanView, group: ScopeGroup, now_ns: int, headers: Mapping[str, str] = NO_HEADERS
@@ -180,17 +180,17 @@ class FactBuilder:
         return known
 
     def signed(self, tool: ToolCall) -> tuple[Signature | None, bytes]:
-        """Return the signature of an execution, and what stands for its result."""
+        """Return the signature of an execution, and the hash of its result."""
         own = Signature(tool.signature, tool.signature_scope or "full") if tool.signature else None
         return own or self.signing.sign(tool), self.signing.digest(tool.result)
 
     @property
     def resource_evidence(self) -> Evidence:
-        """Return what the resource of the group tells that is read."""
+        """Return the evidence of the resource of the current group."""
         return self._resource[2]
 
     def cost(self, call: Call, view: SpanView, at_ns: int, *, own: bool) -> Cost | None:
-        """Return what a call costs by the prices of a time, which is its `own` or that of its arrival."""
+        """Return the cost of a call by the prices at a time: its `own`, or that of its arrival."""
         if call.usage is not None or call.reported is not None or call.problem:
             return self.pricing.cost(call, at_ns, time_known=own)
         if call.fallback is not None:
@@ -213,7 +213,7 @@ def _valid(identifier: bytes, length: int) -> bool:
 
 
 def digest_of(call: Call) -> bytes:
-    """Return what stands for what a span says was spent, to tell a repeat from a conflict."""
+    """Return a hash of the usage and cost that a span reports, by which a repeat is told from a conflict."""
     usage, reported = call.usage or call.fallback, call.reported
     models = models_told(call, reported.amount if reported else None)
     if usage is None:
@@ -225,15 +225,15 @@ def digest_of(call: Call) -> bytes:
 
 
 def models_told(call: Call, amount: Pico | None) -> str:
-    """Return the part of a digest that says which models and which reported amount a call tells."""
+    """Return the part of a digest that has a call's models and its reported amount."""
     return f"({call.request_model!r}, {call.response_model!r}, {amount})"  # twice as fast as repr of tuples
 
 
 def tokens_told(*counts: int | None) -> str:
-    """Return the part of a digest that says which tokens a call tells: of the first five classes, some later ones."""
+    """Return the part of a digest that has a call's tokens, of the first five classes."""
     return "(%s, %s, %s, %s, %s)" % counts  # noqa: UP031 - as fast as it gets
 
 
 def usage_digest(models: str, tokens: str) -> bytes:
-    """Return what stands for what a call says was spent, by its two parts."""
+    """Return the digest of its two parts."""
     return blake2b(f"({models}, {tokens})".encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -61,7 +61,7 @@ def as_sent(span: bytes, attributes: Attributes, aliases: frozenset[str]) -> Att
 
 
 class Ids(Protocol):
-    """Makes ids that nobody else can make."""
+    """Derives ids from the signing key, so that nobody without it can forge them."""
 
     def ids(self, identity: bytes) -> tuple[bytes, bytes]:
         """Return a trace id and a span id."""
@@ -91,7 +91,7 @@ class Settled:
 
     Of attributes that would have one name aside the first is moved, the others are left out; so is what stands at
     `missed`, marks of a Collector component. `known` is true for a span that says all that was decided on it: one of
-    ours that came back. `unreadable`: its attributes cannot be told apart.
+    ours that came back. `unreadable`: its attributes cannot be parsed.
     """
 
     extra: bytes

@@ -46,7 +46,7 @@ class KeyLists:
 class Names:
     """The ids that a span or resource names, by role: a field of `KeyLists`, or a dimension; none is empty.
 
-    Each stands behind the rank of its key.
+    Each comes with the rank of its key.
     """
 
     ranked: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class IdResolver:
 
     @property
     def asks_request(self) -> bool:
-        """Return whether what a span names may stand in its request's headers."""
+        """Return whether a dimension may be named in the headers of a request."""
         return self._dimensions.asks_request
 
     def names(self, attributes: Attributes) -> Names:
@@ -129,7 +129,7 @@ class IdResolver:
 
 
 class Dimensions:
-    """What spans are told apart by beside sessions and runs: team, user, cost centre (config `processor.dimensions`).
+    """The dimensions of spans beside sessions and runs: team, user, cost centre (config `processor.dimensions`).
 
     `keys` by the name of the dimension, best first: attribute keys, `header:<name>` of the request, and
     `baggage:<name>` of its W3C baggage header. `redact` rewrites the values of some dimensions, which are stored.
@@ -196,7 +196,7 @@ def pick(role: str, span: Names, resource: Names) -> Named:
 
 
 def is_plain_id(text: str) -> bool:
-    """Return whether a text is an id as it stands."""
+    """Return whether a text is an id without any change."""
     return bool(text) and _id(text) == text
 
 

@@ -55,7 +55,7 @@ _TRACE_ID_FIRST = b"\x0a\x10"
 
 @dataclass(slots=True)
 class Reading:
-    """A request as it was read. `places` says for each fact of each batch where its span stands (group, span).
+    """A request as it was read. `places` are the group and index of the span of each fact, by batch.
 
     `marked` counts spans that pass as they are: of a trusted hop, and once written, ours that came back. `failures`
     counts by reason the spans that pass as they came because something in them could not be read.
@@ -106,7 +106,7 @@ class _KnownTraces:
         return len(self._tenants)
 
     def add(self, trace_id: bytes, tenant: bytes) -> None:
-        """Know a trace as the newest one; `tenant` is its hash, empty where another process saw it."""
+        """Enter a trace as the newest; `tenant` is its hash, empty where another process saw it."""
         before = self._tenants.get(trace_id)
         if before != tenant:
             if before is not None:
@@ -321,7 +321,7 @@ class Stage:
         return _PASS
 
     def _with_asked_tools(self, reading: Reading, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
-        """Return a fact with the tool calls that its messages tell of; after a failure of ours without them."""
+        """Return a fact with the tool calls of its messages; after a failure of ours without them."""
         call = fact.like.fact.call if type(fact) is UsualFact else fact.call
         if call is None or call.kind != "llm" or call.granularity != "per-message":
             return fact
@@ -365,7 +365,7 @@ class Stage:
         plain: list[tuple[int, int, bytes]],
         headers: Mapping[str, str],
     ) -> Steps[None]:
-        """Plain spans matter only as links and names in traces that have GenAI spans."""
+        """Add plain spans of traces that have GenAI spans, as links and names; others do not matter."""
         if not self._known:
             return
         known = self._known.ids
@@ -390,13 +390,13 @@ class Stage:
                     reading.places[batch].append((number, place))
 
     def know(self, trace_ids: Iterable[bytes]) -> None:
-        """Take plain spans of these traces for links: GenAI spans of them were read elsewhere."""
+        """Treat plain spans of these traces as links: their GenAI spans were read by another process."""
         for trace_id in trace_ids:
             self._known.add(trace_id, b"")
 
 
 _UNKNOWN = PLACEHOLDERS | {"", "-"}
-"""Stands for arguments or a result where a library was told to hide it, or a client leaves it out."""
+"""Placeholders for arguments or a result that a library was configured to hide, or that a client leaves out."""
 
 
 def _is_known(step: Step) -> bool:
@@ -416,7 +416,7 @@ def _plain_fact(builder: FactBuilder, span: bytes, group: ScopeGroup) -> Fact | 
 
 
 def _time_first_token(fact: Fact, view: SpanView) -> None:
-    """Note when the first token came. It decides on nothing, so that calls are like one another whenever it came."""
+    """Enter the time of the first token. It decides on nothing, so calls that differ in it are read alike."""
     call = fact.like.fact.call if type(fact) is UsualFact else fact.call
     if call is not None and call.kind == "llm":
         fact.first_token_ns = first_token_ns(call.dialect, view.attributes, fact.start_ns, fact.end_ns)
@@ -425,7 +425,7 @@ def _time_first_token(fact: Fact, view: SpanView) -> None:
 
 
 def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
-    """Return whether one of `marks` stands in the bytes; a loop, for every span of a mixed request comes here."""
+    """Return whether the bytes hold one of `marks`; a loop, for it runs for every span of a mixed request."""
     for mark in marks:  # noqa: SIM110
         if mark in span:
             return True

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.account import enter
-from spanledger_processor.accounting.count_once import ONE_CALL, TWO_CALLS
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import MAX_DEPTH
+from spanledger_processor.accounting.reasons import ONE_CALL, TWO_CALLS
 from spanledger_processor.config import Config
 from spanledger_processor.config.section import AttributeKeys
 from spanledger_processor.dialects.engine import specialize
