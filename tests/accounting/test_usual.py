@@ -16,6 +16,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ScopeSpans, Span
 
 from captures import captures
 from chats import set_attributes
+from descending import descending
 from full_rules import read_in_full
 from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
@@ -283,11 +284,15 @@ def requests(draw: st.DrawFn) -> list[bytes]:
 
 
 @settings(max_examples=40)
-@given(requests(), st.sampled_from(("[gen_ai.usage.cost]", "[]", "['llm.cost.*', langfuse.observation.cost_details]")))
-def test_generated_calls_come_to_the_same_both_ways(bodies: list[bytes], aliases: str) -> None:
+@given(
+    requests(),
+    st.sampled_from(("[gen_ai.usage.cost]", "[]", "['llm.cost.*', langfuse.observation.cost_details]")),
+    st.booleans(),
+)
+def test_generated_calls_come_to_the_same_both_ways(bodies: list[bytes], aliases: str, is_from_collector: bool) -> None:  # noqa: FBT001
     both = Both(aliases)
     for body in (FIRST, *bodies, *bodies[:1]):
-        both.send(body)
+        both.send(descending(ExportTraceServiceRequest.FromString(body)) if is_from_collector else body)
     scraped = [counted(telemetry) for telemetry in both.telemetry]
     assert scraped[0] == scraped[1]
 
@@ -339,6 +344,17 @@ def calls(count: int, trace: int, first: int = 0) -> bytes:
         }
         set_attributes(span, attributes)
     return request.SerializeToString()
+
+
+def test_usual_calls_that_come_out_of_a_collector_are_cut_out() -> None:
+    """Learned from the first; the other requests are not parsed."""
+    fast, full = stage(), stage(usual=False)
+    for trace in range(3):
+        body = descending(ExportTraceServiceRequest.FromString(calls(30, trace)))
+        facts = [[values(fact) for fact in made.read(body, {}, NOW).batches[0].facts] for made in (fast, full)]
+        assert facts[0] == facts[1]
+    (known,) = fast._usual._groups.values()
+    assert known.found >= 60
 
 
 def test_usual_calls_take_the_fast_path() -> None:

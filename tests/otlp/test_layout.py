@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import set_attributes
+from descending import descending
 from spanledger_processor.otlp.layout import Layouts, varint
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError, write_varint
 
+Encoder: TypeAlias = Callable[[Span], bytes]
 WANTED = ("session", "count")
 COMPARED = ("model", "compared")
 FREE = ("note", "free")
 
 
-def encoded(name: str = "chat", status: int = 0, parent: bytes = b"parent-1", **attributes: Any) -> bytes:
+ENCODERS = (Span.SerializeToString, descending)
+"""Libraries write fields in ascending order, the Collector in descending order."""
+
+
+def encoded(
+    name: str = "chat", status: int = 0, parent: bytes = b"parent-1", encoder: Encoder = ENCODERS[0], **attributes: Any
+) -> bytes:
     span = Span(trace_id=b"0123456789abcdef", span_id=b"span-id1", parent_span_id=parent, name=name, kind=3)  # type: ignore[arg-type]
     span.start_time_unix_nano, span.end_time_unix_nano = 1_795_500_000 * 10**9, 1_795_500_001 * 10**9
     if status:
         span.status.code = status  # type: ignore[assignment]
     said = {"model": "m", "session": "s-1", "note": "n", "count": 300, "compared": 7, "free": "f"} | attributes
     set_attributes(span, said)
-    return span.SerializeToString()
+    return encoder(span)
 
 
-def known() -> Layouts[str]:
+def known(encoder: Encoder = ENCODERS[0]) -> Layouts[str]:
     """Layouts of spans that differ in lengths and in what is compared."""
     layouts = Layouts[str]()
     for model in ("m", "another"):
         for session in ("s-1", "s-22"):
             for count in (5, 300, 70_000):
-                span = encoded(model=model, session=session, count=count)
+                span = encoded(model=model, session=session, count=count, encoder=encoder)
                 layouts.learn(span, WANTED, COMPARED, model)
     return layouts
 
@@ -73,12 +82,14 @@ ids = st.binary(min_size=8, max_size=8)
     st.sampled_from([7, 8]),
     st.sampled_from(["chat", "chit"]),
     st.sampled_from([0, 2]),
+    st.sampled_from(ENCODERS),
 )
 def test_spans_are_read_as_a_parser_reads_them(
-    model: str, session: str, count: int, note: str, compared: int, name: str, status: int
+    model: str, session: str, count: int, note: str, compared: int, name: str, status: int, encoder: Encoder
 ) -> None:
-    layouts = known()
-    span = encoded(name, status, model=model, session=session, count=count, note=note, compared=compared)
+    layouts = known(encoder)
+    said = {"model": model, "session": session, "count": count, "note": note, "compared": compared}
+    span = encoded(name, status, encoder=encoder, **said)
     is_like = (model != "third", compared, name, status) == (True, 7, "chat", 0)
     is_long = (len(session.encode()), len(write_varint(count)), len(note.encode())) in LENGTHS
     assert check(layouts, span) == (is_like and is_long)
@@ -89,12 +100,17 @@ def test_spans_are_read_as_a_parser_reads_them(
 
 LENGTHS = {(session, count, 1) for session in (3, 4) for count in (1, 2, 3)}
 
-SPANS = [encoded(model=model, count=count) for model in ("m", "another") for count in (5, 300, 70_000)]
+SPANS = [
+    (encoder, encoded(model=model, count=count, encoder=encoder))
+    for encoder in ENCODERS
+    for model in ("m", "another")
+    for count in (5, 300, 70_000)
+]
 
 
-def check_any(span: bytes) -> None:
+def check_any(encoder: Encoder, span: bytes) -> None:
     """As `check`, for bytes that a parser may refuse."""
-    layouts = known()
+    layouts = known(encoder)
     try:
         said(span)
     except MalformedError:
@@ -106,17 +122,23 @@ def check_any(span: bytes) -> None:
 
 @settings(max_examples=600)
 @given(st.sampled_from(SPANS), st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), min_size=1, max_size=3))
-def test_a_span_with_other_bytes_is_found_only_if_it_says_the_same(span: bytes, edits: list[tuple[int, int]]) -> None:
+def test_a_span_with_other_bytes_is_found_only_if_it_says_the_same(
+    learned: tuple[Encoder, bytes], edits: list[tuple[int, int]]
+) -> None:
+    encoder, span = learned
     changed = bytearray(span)
     for at, byte in edits:
         changed[at % len(changed)] = byte
-    check_any(bytes(changed))
+    check_any(encoder, bytes(changed))
 
 
 @settings(max_examples=200)
 @given(st.sampled_from(SPANS), st.integers(0, 400), st.integers(0, 400), st.binary(max_size=20))
-def test_a_span_that_was_cut_is_found_only_if_it_says_the_same(span: bytes, start: int, end: int, new: bytes) -> None:
-    check_any(span[: start % len(span)] + new + span[end % len(span) :])
+def test_a_span_that_was_cut_is_found_only_if_it_says_the_same(
+    learned: tuple[Encoder, bytes], start: int, end: int, new: bytes
+) -> None:
+    encoder, span = learned
+    check_any(encoder, span[: start % len(span)] + new + span[end % len(span) :])
 
 
 def test_fields_that_are_not_as_usual_are_not_learned() -> None:

@@ -24,7 +24,8 @@ _HEAD = {
     _END: (FIXED64, 8, "Q"),
 }
 """Wire type, size and format of what is cut out of every span."""
-_KEY_TAG, _VALUE_TAG, _STRING_TAG, _INT_TAG = 0x0A, 0x12, 0x0A, 0x18
+_KEY, _VALUE = 1, 2
+_STRING_TAG, _INT_TAG = 0x0A, 0x18
 _SHORT = 1 << 14
 """Lengths below this one take two bytes at most."""
 _MOST_PIECES, _MOST_EXACT, _MOST_ALIKE, _MOST_LAYOUTS = 128, 256, 16, 8
@@ -41,7 +42,7 @@ _Cut: TypeAlias = tuple[int, int, str]
 class _Piece(NamedTuple):
     """Offsets of a field that is length-delimited: its content is [start, end), behind a byte or two of its length.
 
-    Of an attribute `key` and the start of its encoded value are known; of a field longer than that, its `size`.
+    Of an attribute `key` and the offsets of its encoded value are known; of a field longer than that, its `size`.
     """
 
     number: int
@@ -50,6 +51,7 @@ class _Piece(NamedTuple):
     size: int = 0
     key: bytes = b""
     value: int = 0
+    value_end: int = 0
 
 
 class _Parts(NamedTuple):
@@ -194,7 +196,9 @@ class _Layout(Generic[T]):
         exact = self.exact.get(lengths)
         if exact is None:
             needed = {key.encode() for key in (*wanted, *compared)}
-            skipped = [(piece.value, piece.end) for piece in parts.pieces if piece.key and piece.key not in needed]
+            skipped = [
+                (piece.value, piece.value_end) for piece in parts.pieces if piece.key and piece.key not in needed
+            ]
             exact = self.exact[lengths] = _Exact[T](len(span), cuts, skipped)
         if len(exact.known) >= _MOST_ALIKE:
             exact.known.clear()
@@ -213,14 +217,14 @@ def _cuts(span: bytes, parts: _Parts, wanted: Sequence[str]) -> list[_Cut] | Non
     pieces = {piece.key: piece for piece in parts.pieces}
     for key in wanted:
         piece = pieces.get(key.encode())
-        if piece is None or piece.end - piece.value < 2:
+        if piece is None or piece.value_end - piece.value < 2:
             return None
-        start = piece.value + 1
-        if span[piece.value] == _STRING_TAG and span[start] == piece.end - start - 1 < 0x80:
+        start, end = piece.value + 1, piece.value_end
+        if span[piece.value] == _STRING_TAG and span[start] == end - start - 1 < 0x80:
             start += 1
         elif span[piece.value] != _INT_TAG:
             return None
-        cuts.append((start, piece.end, f"{piece.end - start}s"))
+        cuts.append((start, end, f"{end - start}s"))
     return cuts
 
 
@@ -257,9 +261,13 @@ def _piece(span: bytes, number: int, start: int, end: int) -> _Piece | None:
     if number != _ATTRIBUTES:
         return _Piece(number, start, end, size)
     parts = list(fields(span, start, end))
-    if len(parts) != 2 or span[start] != _KEY_TAG or span[parts[0].end] != _VALUE_TAG:
+    if len(parts) != 2:
         return None
     key, value = parts
+    if key.number != _KEY:  # the Collector writes fields in descending order
+        key, value = value, key
+    if (key.number, value.number) != (_KEY, _VALUE) or key.wire_type != LENGTH or value.wire_type != LENGTH:
+        return None
     if key.start == key.end:
         return None
-    return _Piece(number, start, end, size, span[key.start : key.end], value.start)
+    return _Piece(number, start, end, size, span[key.start : key.end], value.start, value.end)
