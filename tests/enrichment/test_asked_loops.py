@@ -13,7 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import chat, request
 from clients import without_content
-from conversations import FORMS, Calls, add_conversation
+from conversations import FORMS, WITHOUT_IDS, Calls, add_conversation
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
 from spanledger_processor.dialects.content import read_values
@@ -144,7 +144,7 @@ _prompts = st.sampled_from(
 )
 _conversations = st.lists(
     st.tuples(
-        st.sampled_from(sorted(FORMS)),
+        st.sampled_from(sorted(FORMS | WITHOUT_IDS)),
         st.lists(st.tuples(_arguments, _results), max_size=4).flatmap(
             lambda calls: st.integers(1, 3).map(lambda times: calls * times)
         ),

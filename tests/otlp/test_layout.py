@@ -88,7 +88,7 @@ def test_spans_are_read_as_a_parser_reads_them(
     model: str, session: str, count: int, note: str, compared: int, name: str, status: int, encoder: Encoder
 ) -> None:
     layouts = known(encoder)
-    said = {"model": model, "session": session, "count": count, "note": note, "compared": compared}
+    said: dict[str, Any] = {"model": model, "session": session, "count": count, "note": note, "compared": compared}
     span = encoded(name, status, encoder=encoder, **said)
     is_like = (model != "third", compared, name, status) == (True, 7, "chat", 0)
     is_long = (len(session.encode()), len(write_varint(count)), len(note.encode())) in LENGTHS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -81,15 +82,26 @@ FORMS: dict[str, Form] = {
     "OpenLLMetry": _openllmetry,
 }
 
+WITHOUT_IDS: dict[str, Form] = {
+    "convention, without ids": lambda calls, prompt: _without_ids("convention", calls, prompt),
+    "Gemini CLI, without ids": lambda calls, prompt: _without_ids("Gemini CLI", calls, prompt),
+    "AI SDK, without ids": lambda calls, prompt: _without_ids("AI SDK", calls, prompt),
+}
+
 
 def add_conversation(span: Span, form: str, calls: Calls, prompt: str = f"A prompt{_LONG}") -> Span:
     """Give a model call what it was sent, and return it."""
-    for key, value in FORMS[form](calls, prompt).items():
+    for key, value in (FORMS | WITHOUT_IDS)[form](calls, prompt).items():
         if isinstance(value, list):
             span.attributes.add(key=key).value.CopyFrom(any_value(value))
         else:
             set_attributes(span, {key: value})
     return span
+
+
+def _without_ids(form: str, calls: Calls, prompt: str) -> dict[str, Any]:
+    ((key, messages),) = FORMS[form](calls, prompt).items()
+    return {key: re.sub(r'"(id|toolCallId)": "c[0-9]+", ', "", messages)}
 
 
 def _named(calls: Calls) -> list[tuple[str, Any, Any]]:
