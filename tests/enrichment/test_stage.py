@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from descending import descending
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
 from spanledger_processor.dialects.engine import COST_ALIASES as COSTS_THAT_COME_IN
@@ -17,6 +19,7 @@ from spanledger_processor.enrichment import Reading, Stage, write
 from spanledger_processor.enrichment.attributes import ALIASES
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.otlp.encoding import delimited
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
@@ -157,10 +160,31 @@ def test_a_flood_of_traces_by_one_tenant_makes_no_other_tenants_trace_unknown() 
     assert stage.read(gone, {}, NOW).batches == []
 
 
-def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(stage: Stage) -> None:
+@pytest.mark.parametrize("encode", [ExportTraceServiceRequest.SerializeToString, descending])
+def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, encode: Callable[[ExportTraceServiceRequest], bytes]
+) -> None:
+    """Neither as libraries encode them nor as the Collector does."""
     stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
-    reading = stage.read(request(span(5, trace=9), span(6, trace=1)).SerializeToString(), {}, NOW)
-    assert [fact.span_id for batch in reading.batches for fact in batch.facts] == [(6).to_bytes(8, "big")]
+    looked_at: list[bytes] = []
+    plain = stage._maker.plain
+    monkeypatch.setattr(
+        FactBuilder, "plain", lambda _, view, group: (looked_at.append(view.head()[1]), plain(view, group))[1]
+    )
+    body = encode(request(span(5, trace=9), span(6, trace=1), span(7, trace=9)))
+    reading = stage.read(body, {}, NOW)
+    ids = [fact.span_id for batch in reading.batches for fact in batch.facts]
+    assert ids == looked_at == [(6).to_bytes(8, "big")]
+
+
+def test_a_plain_span_with_its_fields_in_any_order_is_a_link(stage: Stage) -> None:
+    stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
+    plain = span(5, trace=1)
+    fields = [Span(trace_id=plain.trace_id), Span(name="GET /"), Span(span_id=plain.span_id)]
+    for order in itertools.permutations(fields):
+        encoded = b"".join(part.SerializeToString() for part in order)
+        reading = stage.read(delimited(1, delimited(2, delimited(2, encoded))), {}, NOW)
+        assert [fact.span_id for batch in reading.batches for fact in batch.facts] == [plain.span_id]
 
 
 def test_the_word_spanledger_kind_in_a_text_is_no_mark(stage: Stage) -> None:

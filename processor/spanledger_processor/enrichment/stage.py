@@ -49,8 +49,8 @@ _SPAN_BYTES = 4096
 """Bytes of a span that count as one more."""
 _RELEASED = 8 * SLICE
 """Spans let go of, or looked for among known traces, between two pauses: a few milliseconds at most."""
-_TRACE_ID_FIRST = b"\x0a\x10"
-"""Begins a span whose trace id is its first field, as nearly always."""
+_TRACE_ID, _SPAN_ID = b"\x0a\x10", b"\x12\x08"
+"""Tag and length of each. Libraries write the trace id first, the Collector last and the span id before it."""
 
 
 @dataclass(slots=True)
@@ -373,7 +373,7 @@ class Stage:
             if first:
                 yield None
             some = plain[first : first + _RELEASED]
-            linked = [one for one in some if one[2][2:18] in known or one[2][:2] != _TRACE_ID_FIRST]
+            linked = [one for one in some if _may_be_known(one[2], known)]
             for read, (number, place, span) in enumerate(linked):
                 if read % SLICE == SLICE - 1:
                     yield None
@@ -401,6 +401,15 @@ _UNKNOWN = PLACEHOLDERS | {"", "-"}
 
 def _is_known(step: Step) -> bool:
     return not _UNKNOWN.intersection((step.arguments, step.result))
+
+
+def _may_be_known(span: bytes, known: Mapping[bytes, bytes]) -> bool:
+    """Return whether a span is of one of these traces, also where that cannot be told from its ends."""
+    if span.startswith(_TRACE_ID):
+        return span[2:18] in known
+    if span[-18:-16] == _TRACE_ID and span[-28:-26] == _SPAN_ID:
+        return span[-16:] in known
+    return True
 
 
 def _plain_fact(builder: FactBuilder, span: bytes, group: ScopeGroup) -> Fact | None:
