@@ -13,6 +13,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from descending import descending
 from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
 from spanledger_processor.dialects.engine import COST_ALIASES as COSTS_THAT_COME_IN
 from spanledger_processor.enrichment import Reading, Stage, write
@@ -20,6 +21,8 @@ from spanledger_processor.enrichment.attributes import ALIASES
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.otlp.encoding import delimited
+from spanledger_processor.otlp.envelope import ScopeGroup
+from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing import Signer
@@ -168,9 +171,12 @@ def test_plain_spans_of_traces_without_genai_spans_are_not_looked_at_further(
     stage.read(request(span(1, CHAT)).SerializeToString(), {}, NOW)
     looked_at: list[bytes] = []
     plain = stage._maker.plain
-    monkeypatch.setattr(
-        FactBuilder, "plain", lambda _, view, group: (looked_at.append(view.head()[1]), plain(view, group))[1]
-    )
+
+    def noted(_: FactBuilder, view: SpanView, group: ScopeGroup) -> Fact:
+        looked_at.append(view.head()[1])
+        return plain(view, group)
+
+    monkeypatch.setattr(FactBuilder, "plain", noted)
     body = encode(request(span(5, trace=9), span(6, trace=1), span(7, trace=9)))
     reading = stage.read(body, {}, NOW)
     ids = [fact.span_id for batch in reading.batches for fact in batch.facts]
