@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -111,6 +112,47 @@ def test_a_loop_is_told_once_where_no_span_of_a_tool_tells_it(spans: list[Fact],
     decisions = [decision for span in spans for decision in ledger.take([span])]
     assert counted(ledger)[1] == loops
     assert sum(decision.tool_loop for decision in decisions if decision.kind == "llm") == loops
+
+
+def test_what_a_model_asks_for_counts_also_where_its_call_is_reported_again_elsewhere() -> None:
+    """As by Gemini CLI's spans of models and tools, in traces of their own, and its log events, in any order."""
+    asking, running = call("c", "x", response_id="same"), tool("t", "x", trace="t2")
+    again = call("l", trace="t3", response_id="same", scope="log events")
+    for order in permutations((asking, running, again)):
+        ledger = MemoryLedger()
+        for fact in order:
+            ledger.take([fact])
+        assert ledger.total.calls == 1
+        assert counted(ledger)[0] == 1, [fact.span_id for fact in order]
+
+
+def test_a_loop_is_told_once_whichever_report_of_a_call_knows_its_arguments() -> None:
+    """As by Codex's spans, that tell no arguments, and its log events, that do; what came first told of no loop."""
+    for first, second in (("name_only", "full"), ("full", "name_only")):
+        ledger = MemoryLedger(loop=LoopRule(consecutive=3))
+        loops = []
+        for scope in (first, second):
+            for number in range(3):
+                fact = tool(f"{scope}{number}", f"id{number}", start=number * 100, scope=scope)
+                fact.signature = Signature(f"h1:0:{scope}", scope)
+                loops += [decision.tool_loop for decision in ledger.take([fact])]
+        assert counted(ledger) == (3, 1)
+        assert sum(map(bool, loops)) == 1
+
+
+def test_a_second_report_says_of_its_call_what_the_first_one_did() -> None:
+    """Not what is true when it arrives: the log events of three calls in a row come after all three spans."""
+    ledger = MemoryLedger(loop=LoopRule(consecutive=3))
+    said = []
+    for scope in ("spans", "log events"):
+        for number in range(3):
+            fact = tool(f"{scope}{number}", start=number * 100, scope=scope)
+            fact.signature = Signature("h1:0:same", "full")
+            fact.call.source = "" if scope == "spans" else "log:agent"  # type: ignore[union-attr]
+            (decision,) = ledger.take([fact])
+            said.append((decision.tool_repeats, decision.tool_consecutive, decision.tool_loop))
+    assert said == [(1, 1, False), (2, 2, False), (3, 3, True)] * 2
+    assert counted(ledger) == (3, 1)
 
 
 def test_what_began_before_the_window_is_no_part_of_a_loop_of_a_conversation() -> None:

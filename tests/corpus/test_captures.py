@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -26,7 +27,7 @@ from captures import (
     twice,
 )
 from gaps import GAPS, NO_ARGUMENTS, NO_TOOL_SPANS, SILENT_SESSIONS, UNNAMED, told
-from pipelines import Pipeline
+from pipelines import TENANT, Pipeline
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.model import USAGE_CLASSES
@@ -186,6 +187,46 @@ def test_equal_tool_calls_have_equal_signatures_and_others_have_not(capture: Cap
     )
     missing = Counter(truth.values()) - Counter(counted.values())
     assert not missing, "tools that the truth does not list (handing over, ending) may be there as well"
+
+
+def _loops(executions: list[dict[str, Any]]) -> int:
+    """How many calls of a truth were the third or a later one in a row of one session; the results are equal."""
+    rows: dict[str, list[object]] = {}
+    loops = 0
+    for call in executions:
+        row = rows.setdefault(call.get("session", ""), [])
+        row.append((call["name"], call["arguments"]))
+        loops += len(row) >= 3 and row[-1] == row[-2] == row[-3]
+    return loops
+
+
+_NO_RESULTS = frozenset({"openlit/S3-anthropic"})
+"""Recordings that tell of tool calls in a model's output alone, and never what came of them."""
+_MORE_TOOLS = {
+    "google-adk/S6": 1,
+    "openai-agents-openinference/S6": 1,
+    "smolagents-openinference/S3": 1,
+    "claude-code/subagent": 2,
+}
+"""Tools beside those of the truth: handing over, ending; calls of a sub-agent whose log events name another session."""
+
+
+@every_capture
+@pytest.mark.parametrize("order", ["as recorded", "all at once", "each twice"])
+def test_every_tool_call_counts_once_and_every_loop_is_seen(capture: Capture, order: str) -> None:
+    """Loops by the ledger and on spans, wherever arguments are on the wire; a call's other report says the same."""
+    executions = capture.truth.get("tool_executions") or []
+    expected = 0 if capture.name in NO_ARGUMENTS | _NO_RESULTS else _loops(executions)
+    pipeline = Pipeline()
+    pipeline.take(ORDERS[order](capture.requests))
+    with pipeline.store.snapshot() as reader:
+        rows, _ = dimensions.tools(reader, TENANT, 0, None, 100)
+    calls = len(executions) + _MORE_TOOLS.get(capture.name, 0)
+    assert sum(row["calls"] for row in rows) == pipeline.ledger()["tool_calls"] == calls
+    assert sum(row["loops"] for row in rows) == expected
+    looping = [span for span in pipeline.sent.values() if span.get("spanledger.tool.loop")]
+    sources = {span.get("spanledger.source", "") for span in looping}
+    assert len(looping) == expected * max(1, len(sources))
 
 
 @pytest.mark.parametrize("name", sorted(NO_ARGUMENTS | NO_TOOL_SPANS))

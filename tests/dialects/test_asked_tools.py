@@ -150,6 +150,13 @@ def test_results_without_ids_are_those_of_their_tools_in_turn() -> None:
     assert len({step.id for step in steps}) == 3
 
 
+def test_what_openlit_writes_on_the_span_of_a_model() -> None:
+    """`gen_ai.tool.*` of several calls in one text, as its OpenAI instrumentation joins them."""
+    calls = asked_in(given({"gen_ai.tool.name": "read, write", "gen_ai.tool.call.id": "c1, c2"}))
+    assert [(call.id, call.tool) for call in calls] == [("c1", "read"), ("c2", "write")]
+    assert asked_in(given({"gen_ai.tool.name": "read", "gen_ai.tool.call.id": ""})) == []
+
+
 def test_an_output_that_several_keys_hold_is_read_once() -> None:
     both = given(without_ids(CONVENTION) | without_ids(OPENINFERENCE) | without_ids(OPENLLMETRY))
     assert len(asked_in(both)) == 1

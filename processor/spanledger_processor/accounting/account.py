@@ -158,6 +158,8 @@ class _Account:
             self._traces.enter(trace_id, [(index, span_of(self.batch.facts[index])) for index in indices])
         self._traces.find_twins()
         for state in self._traces:
+            self._give_up_asked(state)
+        for state in self._traces:
             self._count_tools(state)
             self._settle(state)
         self._correct(sum(state.excess.cost - state.excess_before.cost for state in self._traces))
@@ -267,18 +269,27 @@ class _Account:
             self.ruling.decisions[index] = decision
             self._enter_tool(decision, fact, self._repeats.get(index))
 
+    def _give_up_asked(self, state: TraceState) -> None:
+        """Leave the tool calls that a reported call asks for to the spans of tools, but for those counted there."""
+        if state.incremental is not None:
+            return
+        for span in state.trace.spans.values():
+            if span.detail.asked and span.is_reported_elsewhere and span.place is not None:
+                state.kept[span.span_id] = self._tools.give_up(_session_of(state, span), span, state.trace_id)
+
     def _count_tools(self, state: TraceState) -> None:
         new = sorted(state.new, key=lambda item: (item[1].start_ns, item[1].span_id))
         for index, span in new:
             if not span.signature and not span.detail.asked and not span.detail.stuck:
                 continue
-            session = state.groups.session(span).id.encode("utf-8", "surrogatepass") or b"\0" + state.trace_id
+            session = _session_of(state, span)
             if not span.signature:
                 self._tools.ask(session, span, state.trace_id, self.batch.facts[index].stuck_since)
                 continue
             repeats = self._tools.count(session, span, state.trace_id)
             self._repeats[index], span.again = repeats, repeats.again
-            span.loops = not repeats.again and self._is_loop(self.batch.facts[index], repeats)
+            is_loop = self._is_loop(self.batch.facts[index], repeats)
+            span.loops = is_loop and self._tools.is_first_loop(session, span, repeats)
 
     def _enter_tool(self, decision: Decision, fact: Fact, repeats: ToolRepeats | None) -> None:
         if repeats is None or fact.signature is None or fact.signature.scope == "name_only":
@@ -344,3 +355,8 @@ def _counted_below(trace: Trace) -> dict[bytes, Pico]:
     counted = {span.span_id: span.claim.amount or 0 for span in trace.spans.values() if span.counted and span.claim}
     counted.update((span.span_id, span.fee) for span in trace.spans.values() if span.fee)
     return Forest(trace.spans).sums_below(counted)
+
+
+def _session_of(state: TraceState, span: Span) -> bytes:
+    """Return what stands for a span's session in the counts of tool calls: of a span without one, its trace."""
+    return state.groups.session(span).id.encode("utf-8", "surrogatepass") or b"\0" + state.trace_id

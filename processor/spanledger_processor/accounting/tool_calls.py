@@ -4,7 +4,8 @@
 span of a tool with its id. Where tools' spans have no id, or another one (a framework's own), each of them may be one
 of the calls that no span is known for: so many of those are left out, the earliest first. Whatever is left has no span
 of its own, and counts where it was asked for: once, whichever spans report it. What spans ask for whose call is
-reported in two traces is left out: the tools may stand in the other one.
+reported in two traces is left out: the tools may stand in the other one. Only what spans of tools, by its id, left to
+be counted there before stays.
 
 `ToolResults` estimates by input growth what results cost. Of the calls of one session and agent, and below one tool or
 none, in the order in which they began, each has in its input what the one before had, that one's output, and the
@@ -22,6 +23,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from operator import itemgetter
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.count_once import together
@@ -176,16 +178,21 @@ _NOTHING: AskedOnly = ((), ())
 class AskedTools:
     """The tool calls of a trace that have no span of their own, by the span that asks for them."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: Mapping[bytes, tuple[str, ...]] = MappingProxyType({})) -> None:
+        """`kept` are tools that spans ask for, by their ids, which stay theirs although other traces report the spans.
+
+        Of others that other traces report, it is what they hold already.
+        """
+        self._kept = kept
         self._askers: list[Span] = []
         self._tools: list[Span] = []
         self._only: dict[bytes, AskedOnly] = {}
         self._is_known = True
 
     @classmethod
-    def of(cls, spans: Iterable[Span]) -> AskedTools:
+    def of(cls, spans: Iterable[Span], kept: Mapping[bytes, tuple[str, ...]] = MappingProxyType({})) -> AskedTools:
         """Return those of the spans of a trace."""
-        asked = cls()
+        asked = cls(kept)
         asked.add(spans)
         return asked
 
@@ -210,12 +217,15 @@ class AskedTools:
 
     def only(self, span: Span) -> AskedOnly:
         """Return the tool calls that a span asks for and that have no span of their own."""
+        if span.is_reported_elsewhere:
+            held = span.place.asked if span.place is not None else ()
+            return self._kept.get(span.span_id, held), ()
         if not self._is_known:
             self._only, self._is_known = dict(self._find()) if self._askers else {}, True
         return self._only.get(span.span_id, _NOTHING)
 
     def _find(self) -> Iterator[tuple[bytes, AskedOnly]]:
-        alone_in_trace = (span for span in self._askers if not span.twin and not span.reported_by)
+        alone_in_trace = (span for span in self._askers if not span.is_reported_elsewhere)
         askers = sorted(alone_in_trace, key=lambda span: (span.start_ns, span.span_id))
         asked: dict[str, tuple[bytes, str]] = {}
         for span in askers:

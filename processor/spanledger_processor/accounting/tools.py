@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.count_once import together
 from spanledger_processor.accounting.facts import Fact, LoopRule
@@ -24,6 +24,9 @@ _LATEST = 40
 """A session's latest calls that are remembered: eight cycles of five."""
 _STARTED = 2
 """Index of a step's start; before it the signature's digest and the result."""
+_PROGRESS, _REPEATS = 5, 2
+"""Index of the progress in a row of an execution; and in what follows from there, of how often the call had been made,
+in a row and in turn. Rows that earlier releases wrote end before that."""
 _RESULT = 4
 """Index of an execution's result in its row; before it call id, start, end and sources, behind it the progress."""
 
@@ -35,7 +38,7 @@ class ToolRepeats:
     `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
     call of the session between them that came to another result than before. `again`: another report told of this
     execution before. `cycles` is how often two to five calls, of which it is the last, came in turn, all of them to
-    nothing new.
+    nothing new. With `again` it is what it was at that report, where this one has the same signature (`same`).
     """
 
     times: int
@@ -43,12 +46,27 @@ class ToolRepeats:
     stuck: int
     again: bool
     cycles: int = 0
+    same: bool = False
 
     def is_loop(self, rule: LoopRule) -> bool:
         """Return whether the call completes a loop."""
         row = min(self.in_a_row, self.stuck)
         by_itself = (0 < rule.consecutive <= row) or (0 < rule.repeats <= self.stuck)
         return by_itself or 0 < rule.cycles <= self.cycles
+
+
+class _Known(NamedTuple):
+    """What is known of a call by its id: the trace that executed it, else the one that asked for it (none where that
+    gave it up), since when (0: not known), and whether a report of it was a loop.
+
+    `asked_by` is the trace of the model's span that it is counted with although it has a span of its own elsewhere.
+    """
+
+    trace_id: bytes = b""
+    is_executed: bool = True
+    start_ns: int = 0
+    asked_by: bytes = b""
+    is_loop: bool = False
 
 
 class ToolCounts:
@@ -87,63 +105,85 @@ class ToolCounts:
             if self._began(session, identifier, span.start_ns) - self._began(session, first, span.start_ns)
             > self._window_ns
         }
-        for identifier in detail.asked[::2]:
-            if not is_made_id(identifier) and self._known(session, identifier) is None:
-                self._save(tool_call_key(self._tenant, session, identifier), trace_id, False, span.start_ns)
+        for identifier in () if span.is_reported_elsewhere else detail.asked[::2]:
+            known = None if is_made_id(identifier) else self._known(session, identifier)
+            if not is_made_id(identifier) and (known is None or not (known.trace_id or known.is_executed)):
+                self._save_call(session, identifier, _Known(trace_id, False, span.start_ns))
         if elsewhere or before:
             asked, stuck = _without(detail.asked, elsewhere), _without(detail.stuck, elsewhere | before)
             span.detail = detail._replace(asked=asked, stuck=stuck)
 
-    def _known(self, session: bytes, identifier: str) -> tuple[bytes, bool, int] | None:
-        """Return of a call by its id: in which trace it was asked for or executed, whether executed, since when.
+    def give_up(self, session: bytes, span: Span, trace_id: bytes) -> tuple[str, ...]:
+        """Return the tools that a span asks for and whose own spans, in other traces, are not counted because of that.
 
-        A time of 0 is not known.
+        What else it asks for counts where a span of a tool comes, since another trace reports the span, too.
         """
+        kept: list[str] = []
+        for identifier, tool in zip(span.detail.asked[::2], span.detail.asked[1::2], strict=True):
+            known = self._known(session, identifier)
+            if known is not None and known.asked_by == trace_id:
+                kept.append(tool)
+            elif known is not None and not known.is_executed and known.trace_id == trace_id:
+                self._save_call(session, identifier, known._replace(trace_id=b""))
+        return tuple(kept)
+
+    def is_first_loop(self, session: bytes, span: Span, repeats: ToolRepeats) -> bool:
+        """Return whether no other report of an execution has told of the loop that it completes."""
+        known = self._known(session, span.call_id) if span.call_id else None
+        if known is not None and not known.is_loop:
+            self._save_call(session, span.call_id, known._replace(is_loop=True))
+        return not repeats.again or (not repeats.same and known is not None and not known.is_loop)
+
+    def _known(self, session: bytes, identifier: str) -> _Known | None:
         record = self._read(tool_call_key(self._tenant, session, identifier))
-        if record is None:
-            return None
-        told = unpack(record)[2:]
-        return (*told, *(b"", True, 0)[len(told) :])  # earlier records hold less
+        return None if record is None else _Known(*unpack(record)[2:])
+
+    def _save_call(self, session: bytes, identifier: str, known: _Known) -> None:
+        self._save(tool_call_key(self._tenant, session, identifier), *known)
 
     def _began(self, session: bytes, identifier: str, otherwise_ns: int) -> int:
         known = self._known(session, identifier)
-        return (known[2] if known is not None else 0) or otherwise_ns
+        return (known.start_ns if known is not None else 0) or otherwise_ns
 
     def _is_executed_elsewhere(self, session: bytes, identifier: str, trace_id: bytes) -> bool:
         known = self._known(session, identifier)
-        return known is not None and known[1] and known[0] != trace_id
+        return known is not None and known.is_executed and known.trace_id != trace_id
 
     def count(self, session: bytes, span: Span, trace_id: bytes) -> ToolRepeats:
         """Enter one report of an execution in `session`."""
-        known = self._executes_again(session, span, trace_id)
+        known = self._known(session, span.call_id) if span.call_id else None
+        is_known = known is not None and known.is_executed
         times_key = tool_times_key(self._tenant, session, span.signature)
         row_key = tool_key(self._tenant, session)
         times, rows = self._load(times_key, (0, []))
         last, in_a_row, progress, *more = self._load(row_key, ("", 0, 0))
         number, latest = more or (0, [])
-        if _is_reported(span, rows):
+        place = _reported_at(span, rows)
+        if span.call_id and not is_known:
+            asked_by = known.trace_id if known is not None and known.trace_id != trace_id else b""
+            span.asked_before = bool(asked_by)
+            counts_there = asked_by if place is None else b""
+            self._save_call(session, span.call_id, _Known(trace_id, True, span.start_ns, counts_there))
+        if place is not None:
             self._save(times_key, times, rows)
-            stuck = self._stuck(span, rows, progress, number)
-            return ToolRepeats(times, in_a_row if last == span.signature else 1, stuck, again=True)
+            then = rows[place][_PROGRESS:]
+            stuck = self._stuck(span, rows[: place + 1], then[0], then[1] if len(then) > 1 else number)
+            was = then[_REPEATS:] or (times, in_a_row if last == span.signature else 1, 0)
+            return ToolRepeats(was[0], was[1], stuck, again=True, cycles=was[2], same=True)
         in_a_row = in_a_row + 1 if last == span.signature else 1
         if rows and _differ(rows[-1][_RESULT], span.tool_result):
             progress += 1
         number += 1
         source = [[span.scope, span.logged]]
-        row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress, number]
-        rows = [*rows[-ROWS + 1 :], row]
         latest = [*latest[-_LATEST + 1 :], [_short(span.signature), span.tool_result, span.start_ns]]
+        within = [step for step in latest if step[_STARTED] >= span.start_ns - self._window_ns]
+        cycles = max(_in_turn(within[-self._calls :], length) for length in _LENGTHS)
+        row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress, number]
+        rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, cycles]]
         self._save(times_key, times + 1, rows)
         self._save(row_key, span.signature, in_a_row, progress, number, latest)
         stuck = self._stuck(span, rows, progress, number)
-        within = [step for step in latest if step[_STARTED] >= span.start_ns - self._window_ns]
-        return ToolRepeats(
-            times + 1,
-            in_a_row,
-            stuck,
-            again=known,
-            cycles=max(_in_turn(within[-self._calls :], length) for length in _LENGTHS),
-        )
+        return ToolRepeats(times + 1, in_a_row, stuck, again=is_known, cycles=cycles)
 
     def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, repeats: ToolRepeats, *, loop: bool) -> None:
         """Keep for readers which call a session has made again, how often, and whether it ever completed a loop."""
@@ -166,21 +206,6 @@ class ToolCounts:
                 break
             stuck += 1
         return stuck
-
-    def _executes_again(self, session: bytes, span: Span, trace_id: bytes) -> bool:
-        """Return whether an execution in the session had this call id: of two reports, one may not know the arguments.
-
-        Where another trace asked for it and was counted, this one is not.
-        """
-        if not span.call_id:
-            return False
-        known = self._known(session, span.call_id)
-        if known is not None:
-            if known[1]:
-                return True
-            span.asked_before = known[0] != trace_id
-        self._save(tool_call_key(self._tenant, session, span.call_id), trace_id, True, span.start_ns)
-        return False
 
     def _load(self, key: Key, absent: tuple[Any, ...]) -> Any:
         record = self._read(key)
@@ -231,21 +256,21 @@ def _short(signature: str) -> bytes:
     return blake2b(signature.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def _is_reported(span: Span, rows: list[list[Any]]) -> bool:
-    """Return whether one of the rows is this execution, and add the span's source to that row."""
+def _reported_at(span: Span, rows: list[list[Any]]) -> int | None:
+    """Return which of the rows is this execution, None if none is, and add the span's source to that row."""
     source = [span.scope, span.logged]
-    for row in rows:
+    for place, row in enumerate(rows):
         call_id, start_ns, end_ns, sources = row[:_RESULT]
         if call_id and span.call_id:
             if call_id == span.call_id:
                 row[_RESULT] = row[_RESULT] or span.tool_result
-                return True
+                return place
             continue
         if source not in sources and together(span, _reported_span(start_ns, end_ns, sources[0])):
             sources.append(source)
             row[_RESULT] = row[_RESULT] or span.tool_result
-            return True
-    return False
+            return place
+    return None
 
 
 def _differ(one: bytes, other: bytes) -> bool:

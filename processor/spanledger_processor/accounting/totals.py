@@ -83,6 +83,8 @@ class Totals:
             for sums in self._of_parts(span, place):
                 span.enter(sums, place.role, sign)
                 _facts_of(sums).add(_part_facts(span), sign)
+            if span.detail.tool and span.again and span.loops:
+                _facts_of(_of(self._parts, (place.session, TOOL, span.detail.tool))).add(_part_facts(span), sign)
 
     def _book_tool(self, span: Span, place: Place, sign: int) -> None:
         """Enter a span's data on tools: an execution by its day, and what results of tools brought into a call."""
@@ -91,6 +93,8 @@ class Totals:
             of_day = _of(self._tools, (span.detail.day, tool))
             span.enter(of_day, place.role, sign)
             _facts_of(of_day).add(_part_facts(span), sign)
+        elif tool and span.loops:
+            _facts_of(_of(self._tools, (span.detail.day, tool))).add(_part_facts(span), sign)
         for name in place.asked:
             self._book_asked(span, place, name, Sums(tool_calls=sign), Facts(), sign)
         for name in place.stuck:

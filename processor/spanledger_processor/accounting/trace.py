@@ -245,6 +245,11 @@ class Span:
         return 0 if self.again else self.detail.fee
 
     @property
+    def is_reported_elsewhere(self) -> bool:
+        """Return whether a span of another trace reports the same call."""
+        return bool(self.twin or self.reported_by)
+
+    @property
     def counted(self) -> bool:
         """Return whether the ledger holds its claim."""
         return self.place is not None and self.place.role == COUNTED and self.claim is not None

@@ -116,7 +116,7 @@ class TraceState:
     `excess` is by how much what was sent exceeds the ledger: `excess_before` the request, and when its spans have found
     their places. `added` are all new spans. While it is `incremental`, nothing that was known of the others changes.
     `across` has the reasons that lie in other traces, `repriced` log events that have a price by a span above them now,
-    and what they claimed before.
+    and what they claimed before. `kept` as in `AskedTools`.
     """
 
     trace_id: bytes
@@ -130,6 +130,7 @@ class TraceState:
     incremental: Incremental | None = None
     across: dict[bytes, Reason] = field(default_factory=dict)
     repriced: list[tuple[Span, Claim]] = field(default_factory=list)
+    kept: dict[bytes, tuple[str, ...]] = field(default_factory=dict)
     is_stale: bool = False
     _touched: list[Span] | None = None
     _results: ToolResults | None = None
@@ -168,7 +169,7 @@ class TraceState:
         """Return the tool calls that have no span of their own."""
         if self._asked is None:
             known = self.incremental
-            self._asked = AskedTools.of(self.trace.spans.values()) if known is None else known.asked
+            self._asked = AskedTools.of(self.trace.spans.values(), self.kept) if known is None else known.asked
         return self._asked
 
     @property

@@ -1,9 +1,10 @@
 """Tool calls in the messages of model calls: those that its output asks for, and those that its input tells of.
 
 Read are the messages of OpenTelemetry's convention (and of Gemini CLI in its place), of the AI SDK, and the flat keys
-of OpenInference and OpenLLMetry. Gemini, Ollama and others give calls no ids: then a result in a list of messages is
-that of the earliest call without one, of the tool that it names if it names one. Inputs are among what clients may
-leave out (`content.unread_values`), but for those that may hold enough results for a loop (`read_inputs`).
+of OpenInference and OpenLLMetry; and what OpenLIT writes on a model's span as on a tool's. Gemini, Ollama and others
+give calls no ids: then a result in a list of messages is that of the earliest call without one, of the tool that it
+names if it names one. Inputs are among what clients may leave out (`content.unread_values`), but for those that may
+hold enough results for a loop (`read_inputs`).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import orjson
 from spanledger_processor.dialects.texts import MAX_WHOLE, parse
 from spanledger_processor.otlp.values import Attributes
 
-MARKS = (b"tool_call", b"toolCall", b"functionCall")
+MARKS = (b"tool_call", b"toolCall", b"functionCall", b"gen_ai.tool.call.id")
 """One of them stands in every span with such a call, in a key or a value."""
 FLAT_MARK = b".tool_call"
 """Stands in those that have keys of their own for the parts of one."""
@@ -27,6 +28,8 @@ _MADE = "\0"
 _OUTPUTS = ("gen_ai.output.messages", "ai.response.toolCalls")
 INPUTS = ("gen_ai.input.messages", "ai.prompt.messages")
 """Keys of lists of messages that a model was sent."""
+_TOOL_KEY, _ID_KEY, _ARGUMENTS_KEY = "gen_ai.tool.name", "gen_ai.tool.call.id", "gen_ai.tool.call.arguments"
+_BETWEEN = ", "
 _RESULTS = ("tool_call_response", "tool-result", "functionResponse")
 """One of them stands in a list of messages for each result."""
 
@@ -79,7 +82,7 @@ def is_made_id(identifier: str) -> bool:
 
 def has_messages(attributes: Attributes) -> bool:
     """Return whether a span has a key under which tool calls may stand."""
-    return any(key in (*_OUTPUTS, *INPUTS) or key.startswith(_PREFIXES) for key in attributes.shape())
+    return any(key in (*_OUTPUTS, *INPUTS, _ID_KEY) or key.startswith(_PREFIXES) for key in attributes.shape())
 
 
 def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
@@ -91,7 +94,7 @@ def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
     sources = [_listed(attributes.get(key)) for key in _OUTPUTS]
     if flat:
         sources += [_flat(attributes, form) for form in _FLAT_OUTPUTS]
-    for source in sources:
+    for source in (*sources, _named(attributes)):
         is_first = not by_id
         for place, call in enumerate(call for message in source for call in message.asked):
             if (call.id or is_first) and len(by_id) < _MOST_ASKED:
@@ -139,6 +142,17 @@ def _steps(messages: Sequence[Messages]) -> list[Step]:
 def _answered(waiting: Mapping[str, str], tool: str) -> str:
     """Return the id of the earliest call without a result, of `tool` where the result names one."""
     return next((identifier for identifier, name in waiting.items() if not tool or name == tool), "")
+
+
+def _named(attributes: Attributes) -> Iterator[Messages]:
+    """Yield the calls that OpenLIT writes on a model's span as on a tool's, several of them in one text."""
+    tools, identifiers = (attributes.get(key) for key in (_TOOL_KEY, _ID_KEY))
+    if isinstance(tools, str) and isinstance(identifiers, str):
+        named = [*zip(tools.split(_BETWEEN), identifiers.split(_BETWEEN), strict=False)]
+        message = Messages([], [])
+        for tool, identifier in named if identifiers else ():
+            _ask(message, identifier, tool, attributes.get(_ARGUMENTS_KEY) if len(named) == 1 else None)
+        yield message
 
 
 class ReadInput(NamedTuple):
