@@ -3,18 +3,22 @@
     python -m benchmarks.stage [--sessions 0 100000 1000000] [--spans 512] [--load 100] [--calls]
 
 For each number of `--sessions` a ledger is filled as `serve` would (`benchmarks.large_ledger`: ten minutes a million);
-or a copy is taken of the one in the folder of `--filled`. Then `--requests` requests are read, accounted for in commits
+or a copy is taken of the one in the folder of `--filled`, its pages in memory one by one as LMDB reads them (`--cold`:
+none of them). Then `--requests` requests are read, accounted for in commits
 of `--per-commit`, and written out. Reported are the medians of five rounds: CPU time a span by step, spans per second
-of CPU, KiB that the kernel was given to write a span, and the process's memory without the ledger's mapped pages. No
-two calls have the same number of tokens; every second request is of sessions that were never seen before. `--load
-recorded` sends what agents' libraries send (`spans.Recorded`), after each of its requests came once. `--calls` counts
-Python calls a span instead, `--profile` prints where the time goes.
+of CPU, KiB a span that were given to the kernel to write, and the process's memory without the ledger's mapped pages.
+(What `write_bytes` of /proc counts is more: of a file that was just copied the kernel keeps up to hundreds of pages as
+one, and counts all of them where one is written.) No two calls have the same number of tokens; every second request is
+of sessions that were never seen before. `--load recorded` sends what agents' libraries send (`spans.Recorded`), after
+each of its requests came once. `--calls` counts Python calls a span instead, `--profile` prints where the time goes.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import mmap
+import os
 import pstats
 import shutil
 import statistics
@@ -30,6 +34,7 @@ from benchmarks import spans as load
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load as load_config
 from spanledger_processor.enrichment import Stage, write
+from spanledger_processor.ledger.environment import DATA, FOLDER
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.store import Table, tenant_hash
 from spanledger_processor.server.wiring import make_stage
@@ -46,7 +51,18 @@ _STEPS = ("read", "account", "commit", "write")
 
 def _written_bytes() -> int:
     lines = Path("/proc/self/io").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))
+    return next(int(line.split()[1]) for line in lines if line.startswith("wchar"))
+
+
+def _forget_pages(file: Path, *, cold: bool) -> None:
+    """Put a file that was copied on the disk and out of memory; unless `cold`, read its pages again, one by one."""
+    with file.open("rb") as opened:
+        os.fsync(opened.fileno())
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+            pages.madvise(mmap.MADV_RANDOM)
+            for at in range(0, 0 if cold else len(pages), mmap.PAGESIZE):
+                _ = pages[at]
 
 
 def _memory_mib() -> float:
@@ -119,6 +135,7 @@ def _measure(sessions: int, options: argparse.Namespace, stage: Stage) -> None:
         folder = Path(parent) / "state"
         if options.filled is not None:
             shutil.copytree(options.filled, folder)
+            _forget_pages(folder / FOLDER / DATA, cold=options.cold)
         elif sessions:
             large_ledger.fill(folder, sessions)
         bench = _Bench(folder, stage, options.per_commit)
@@ -187,6 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stage", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sessions", type=int, nargs="+", default=[0], help="in the ledger before")
     parser.add_argument("--filled", type=Path, help="a state folder to measure a copy of, instead")
+    parser.add_argument("--cold", action="store_true", help="with --filled: begin with none of its pages in memory")
     parser.add_argument("--spans", type=int, default=512, help="spans a request")
     parser.add_argument("--load", default="100", help=f"percentage of GenAI spans, or {RECORDED}")
     parser.add_argument("--requests", type=int, default=40)

@@ -202,6 +202,7 @@ async def test_no_step_is_more_than_a_small_part_of_a_large_request(
     monkeypatch.setattr(envelope_module, "SLICE_CUT", slice_)
     monkeypatch.setattr(envelope_module, "_READ_AT_ONCE", 0)
     monkeypatch.setattr(encoding_module, "SLICE_SPANS", slice_)
+    monkeypatch.setattr(encoding_module, "SLICE_FRAMED", slice_)
     stage, lines, ended = Stage(), [0], False
     readings: list[Reading] = []
     facts_left: list[int] = []

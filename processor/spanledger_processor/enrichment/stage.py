@@ -70,8 +70,8 @@ class Reading:
     marked: int = 0
     forged: int = 0
     """Attributes that were moved aside, once written."""
-    own: set[tuple[int, int]] = field(default_factory=set)
-    """Places of spans that may have attributes which only Spanledger writes."""
+    own: dict[tuple[int, int], None] = field(default_factory=dict)
+    """Places, in order, of spans that may have attributes which only Spanledger writes."""
     failures: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[int, int, str]] = field(default_factory=list)
     """Group and place of each of them, and the reason."""
@@ -209,7 +209,7 @@ class Stage:
         """
         reading = Reading(parse_traces(body), names=self._maker.resolver.keys)
         reading.own = {
-            (number, place)
+            (number, place): None
             for number, group in enumerate(reading.request.groups)
             for place, span in enumerate(group.items)
             if OWN in span and not (trusted and _KIND in span)
@@ -290,7 +290,7 @@ class Stage:
         view: SpanView | None = None
         is_own = OWN in span
         if is_own:
-            reading.own.add((number, place))
+            reading.own[number, place] = None
         try:
             if builder is None and not is_own:
                 usual = self._usual.at_once(span, group, now_ns, reading.headers)
@@ -300,7 +300,7 @@ class Stage:
             if is_own and KIND in view.attributes:
                 if trusted or is_summary(view, self._maker.signing):
                     reading.marked += 1
-                    reading.own.discard((number, place))
+                    del reading.own[number, place]
                     return _PASS
                 view.attributes = as_sent(span, view.attributes, _ALIASES)
             fact = (builder or self._usual).genai(span, view, group, now_ns, reading.headers)
@@ -470,9 +470,23 @@ def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> St
             place = places[index]
             if place not in own:
                 request.append(*place, encode(decision))
-    for group, span, decided_on in _own(reading, decisions):
-        written += 1
-        if written % SLICE == 0:
+    if own:
+        yield from _writing_own(reading, decisions)
+    return (yield from reading.request.serializing())
+
+
+def _writing_own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Steps[None]:
+    """Write the spans that may have attributes which only Spanledger writes, in slices."""
+    request = reading.request
+    by_place: dict[tuple[int, int], Decision] = {}
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for number, (index, decision) in enumerate(decided.items(), 1):
+            by_place[places[index]] = decision
+            if number % _RELEASED == 0:
+                yield None
+    for number, (group, span) in enumerate(reading.own, 1):
+        decided_on = by_place.pop((group, span), None)
+        if number % SLICE == 0:
             yield None
         encoded = request.groups[group].items[span]
         settling = partial(_settled, reading, (group, span), decided_on)
@@ -484,7 +498,6 @@ def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> St
             request.replace(group, span, rewriting() if len(encoded) <= GIANT else (yield rewriting))
         elif settled.extra:
             request.append(group, span, settled.extra)
-    return (yield from reading.request.serializing())
 
 
 def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision]]) -> Generator[None, None, None]:
@@ -497,6 +510,13 @@ def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision
             for _ in range(min(_RELEASED, len(decided))):
                 decided.popitem()
             yield
+    for number, group in enumerate(reading.request.groups, 1):
+        while len(group.items) > _RELEASED:
+            del group.items[-_RELEASED:]
+            yield
+        group.items.clear()
+        if number % _RELEASED == 0:
+            yield
 
 
 def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> dict[int, Settled]:
@@ -508,24 +528,16 @@ def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> 
         for (group, span), decision in ((places[index], decision) for index, decision in decided.items())
         if (group, span) not in reading.own
     }
-    settled = ((place, _settled(reading, place, decision)) for *place, decision in _own(reading, decisions))
+    decided_on = {
+        places[index]: decision
+        for places, decided in zip(reading.places, decisions, strict=True)
+        for index, decision in decided.items()
+    }
+    settled = ((place, _settled(reading, place, decided_on.get(place))) for place in reading.own)
     return result | {first[place[0]] + place[1]: one for place, one in settled if one is not None}
 
 
-def _own(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> Iterator[tuple[int, int, Decision | None]]:
-    """Yield each span that may have attributes which only Spanledger writes: group, place, and what was decided."""
-    if not reading.own:
-        return
-    decided = {
-        places[index]: decision
-        for places, of_batch in zip(reading.places, decisions, strict=True)
-        for index, decision in of_batch.items()
-    }
-    for place in sorted(reading.own):
-        yield *place, decided.get(place)
-
-
-def _settled(reading: Reading, place: Sequence[int], decision: Decision | None) -> Settled | None:
+def _settled(reading: Reading, place: tuple[int, int], decision: Decision | None) -> Settled | None:
     """Return what becomes of a span that may have attributes which only Spanledger writes, None: it stays."""
     span = reading.request.groups[place[0]].items[place[1]]
     try:

@@ -168,14 +168,16 @@ def encoding_traces(spans: Iterable[SynthesizedSpan]) -> Steps[TraceRequest]:
         group = [delimited(_RESOURCE, encoded)]
         for (name, version), of_scope in by_scope.items():
             scope = InstrumentationScope(name=name, version=version).SerializeToString()
-            items = [item for item, _ in of_scope]
-            group.append(
-                delimited(
-                    _GROUP_SCOPES,
-                    delimited(_SCOPE, scope) + b"".join([delimited(_SCOPE_SPANS, item) for item in items]),
-                )
-            )
-            views.update(((len(groups), place), view) for place, (_, view) in enumerate(of_scope) if view is not None)
+            items: list[bytes] = []
+            framed = [delimited(_SCOPE, scope)]
+            for place, (item, view) in enumerate(of_scope):
+                items.append(item)
+                framed.append(delimited(_SCOPE_SPANS, item))
+                if view is not None:
+                    views[len(groups), place] = view
+                if place % SLICE_FRAMED == SLICE_FRAMED - 1:
+                    yield None
+            group.append(delimited(_GROUP_SCOPES, b"".join(framed)))
             groups.append(ScopeGroup(attributes_, name, version, items))
             yield None
         pieces.append(delimited(_GROUPS, b"".join(group)))
@@ -185,6 +187,8 @@ def encoding_traces(spans: Iterable[SynthesizedSpan]) -> Steps[TraceRequest]:
 
 SLICE_SPANS = 32
 """Spans encoded between two pauses."""
+SLICE_FRAMED = 1024
+"""Encoded spans put together between two pauses."""
 MOST_VIEWS = 1024
 """Spans whose views are kept; those of a larger request would take more memory than it is charged for."""
 _GROUPS = _RESOURCE = _SCOPE = _RESOURCE_ATTRIBUTES = _KEY = 1

@@ -363,6 +363,8 @@ def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
     read.reverse()
     while read:
         group = read.pop()
+        if len(read) % SLICE_PARTS == 0:
+            yield None
         resource = _resource(group) if len(group.resource) <= GIANT else (yield partial(_resource, group))
         for scoped in group.scopes:
             groups.append(ScopeGroup(resource, *_scope(scoped), _listed(scoped.items)))
