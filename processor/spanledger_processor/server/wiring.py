@@ -14,7 +14,8 @@ from urllib.parse import quote
 from spanledger_exporters.settings import ExporterSettings, FileSettings, NetworkSettings
 from spanledger_processor.accounting.facts import LoopRule
 from spanledger_processor.config import Config
-from spanledger_processor.config.processing import PriceOverride, Processor, Tenant
+from spanledger_processor.config.grouping import Tenant
+from spanledger_processor.config.processing import PriceOverride, Processor
 from spanledger_processor.dialects import MARKERS, detect
 from spanledger_processor.dialects.content import names_user
 from spanledger_processor.enrichment import Stage
