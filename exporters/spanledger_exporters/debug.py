@@ -37,7 +37,7 @@ class Display(Protocol):
         ...
 
     def name(self, span: SpanView, scope: str) -> str:
-        """Return what stands for the span's name: never one that may hold content."""
+        """Return the span's name, or another text where it may hold content."""
         ...
 
     def summary(self, spans: Sequence[Attributes]) -> str:
@@ -45,7 +45,7 @@ class Display(Protocol):
         ...
 
     def details(self, shown: Mapping[str, str]) -> Iterator[str]:
-        """Yield what the line for a span says of its allowed attributes, given as text by key."""
+        """Yield the parts of a span's line that show its allowed attributes, given as text by key."""
         ...
 
 

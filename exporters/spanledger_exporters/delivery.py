@@ -205,7 +205,7 @@ class Delivery:
         return bool(self._senders[signal])
 
     async def deliver(self, signal: Signal, request_id: bytes, body: bytes, deadline: float, items: int = 0) -> Result:
-        """Send one encoded export request; returns by `deadline` (loop time), whatever the exporters do.
+        """Send one encoded export request, and return by `deadline` (loop time) at the latest.
 
         `items` is how many spans, log records or data points it holds, for the observer; 0 for a request of our own.
         """
@@ -270,7 +270,7 @@ async def _results(names: Sequence[str], state: DeliveryState, deadline: float) 
 
 
 async def _close(senders: Sequence[Sender]) -> None:
-    """Close them all, whatever one of them does."""
+    """Close all of them, also after a failure of one."""
     closing = (asyncio.wait_for(sender.close(), _CLOSING_SECONDS) for sender in senders)
     results = await asyncio.gather(*closing, return_exceptions=True)
     for sender, result in zip(senders, results, strict=True):
@@ -315,7 +315,7 @@ class Parts:
         return part, _COUNT[self._signal](part)
 
     def unmatched(self, matchers: Sequence[Match]) -> int:
-        """Return how many items stand in resources that none of these takes."""
+        """Return how many items are of resources that none of these takes."""
         if self._fields is None:
             self._fields = _taken_apart(self._body)
         left = [

@@ -121,7 +121,7 @@ class LineFile:
             os.close(fd)
 
     def _opened(self) -> tuple[int, int]:
-        """Return the descriptor of the file that stands at the path, and its size."""
+        """Return the descriptor of the file at the path, and its size."""
         if self._fd is not None and not _is_file_at(self._fd, self._path):
             self.sync()
             self.close()
@@ -155,7 +155,7 @@ class LineFile:
 
 
 def _claim(fd: int) -> bool:
-    """Make the file ours; tells whether it ends in half a line.
+    """Lock the file, and return whether it ends in half a line.
 
     A process that was killed while it wrote leaves one; its sender was not answered, and sends again.
     """

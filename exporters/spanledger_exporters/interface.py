@@ -22,7 +22,7 @@ class ExporterError(Exception):
 
 
 class DestinationError(ExporterError):
-    """A destination cannot be used as configured; raised when it is started. The message says what to mend.
+    """A destination cannot be used as configured; raised when it is started. The message names what to change.
 
     What a destination answers is a `Result`, never an exception.
     """

@@ -144,7 +144,7 @@ class SegmentLog:
         return body if zlib.crc32(body) == entry.checksum else None
 
     def put_aside(self, number: int, problem: str) -> None:
-        """Keep a damaged segment under another name, so that nobody deletes it."""
+        """Rename a damaged segment, so that it is kept."""
         path = self._path(number)
         aside = path.with_suffix(".corrupt")
         if not aside.exists():

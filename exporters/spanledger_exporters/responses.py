@@ -59,7 +59,7 @@ _RESPONSES: Mapping[Signal, tuple[type[Response], str]] = {
 
 
 def success(signal: Signal, body: Body) -> Result:
-    """Return accepted, with what the answer says of items that were not; one that cannot be read says nothing."""
+    """Return the result of a success, with the rejected items of its body, if that can be read."""
     if not body.content:
         return ACCEPTED
     message, rejected = _RESPONSES[signal]
@@ -112,7 +112,7 @@ _HINTS: Mapping[Protocol, tuple[tuple[str, str], ...]] = {
 
 
 def with_hint(result: Result, protocol: Protocol, signal: Signal) -> Result:
-    """Return the result of a send; a failure that is known tells in its reason what to do about it."""
+    """Return the result of a send, with a hint in the reason of a failure that is known."""
     if result.verdict is Verdict.ACCEPTED:
         return result
     for pattern, hint in _HINTS[protocol]:

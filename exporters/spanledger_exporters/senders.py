@@ -1,4 +1,4 @@
-"""Senders: one request to one exporter, awaited, best effort or out of a queue on disk; and how its result is told."""
+"""Send one request to one exporter: awaited, best effort or out of a queue on disk; log and count its result."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class DeliveryState:
     """A sender waits for the result."""
 
     def forget_refusals(self) -> None:
-        """Once the sender was told: whoever mends the destination and sends again gets a new answer."""
+        """Forget refusals that senders have got: once the destination is mended, a request gets a new answer."""
         self.settled = {name: past for name, past in self.settled.items() if past.verdict is Verdict.ACCEPTED}
 
 

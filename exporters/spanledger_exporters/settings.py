@@ -328,7 +328,7 @@ class OtlpGrpcSettings(NetworkSettings):
 
     @property
     def secure(self) -> bool:
-        """Return whether TLS is spoken: the endpoint's scheme says, else `tls.insecure`."""
+        """Return whether TLS is spoken: by the endpoint's scheme, else by `tls.insecure`."""
         scheme = _split(self.endpoint)[0]
         return scheme == "https" or not (scheme == "http" or self.tls.insecure)
 
@@ -380,13 +380,13 @@ def _base_url(text: str) -> str:
 
 
 def _below(base: str, signal: Signal) -> str:
-    """Return the URL of a signal below a base URL; what stands behind a ? stays there."""
+    """Return the URL of a signal below a base URL; what follows a ? stays there."""
     parts = urlsplit(base)
     return parts._replace(path=f"{parts.path.rstrip('/')}/v1/{signal}").geturl()
 
 
 def without_query(url: str) -> str:
-    """Return a URL as it may be shown: what stands behind a ? may be secret."""
+    """Return a URL as it may be shown: what follows a ? may be secret."""
     return urlsplit(url)._replace(query="", fragment="").geturl()
 
 

@@ -238,7 +238,7 @@ class Call:
 
     @property
     def model(self) -> str:
-        """Return the model that a price goes by: the one that answered, else the one that was asked."""
+        """Return the model that decides the price: the one that answered, else the one that was asked for."""
         return self.response_model or self.request_model
 
 

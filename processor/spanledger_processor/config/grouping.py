@@ -195,11 +195,11 @@ def _with_defaults(given: Any) -> Any:
     return {**DEFAULT_DIMENSIONS, **given} if isinstance(given, Mapping) else given
 
 
-_DimensionKeys: TypeAlias = Annotated[
+_OneDimension: TypeAlias = Annotated[
     tuple[Annotated[str, Field(min_length=1), AfterValidator(_dimension_key)], ...], Field(max_length=32)
 ]
-Dimensions: TypeAlias = Annotated[
-    dict[Annotated[str, AfterValidator(_dimension_name)], _DimensionKeys],
+DimensionKeyLists: TypeAlias = Annotated[
+    dict[Annotated[str, AfterValidator(_dimension_name)], _OneDimension],
     Field(max_length=_MOST_DIMENSIONS),
     BeforeValidator(_with_defaults),
 ]

@@ -11,7 +11,7 @@ from spanledger_exporters.settings import Duration
 from spanledger_processor.config.grouping import (
     DEFAULT_DIMENSIONS,
     Agents,
-    Dimensions,
+    DimensionKeyLists,
     Metrics,
     Runs,
     Sessions,
@@ -265,7 +265,7 @@ class Processor(Section):
         description="Other backends' keys that the cost is copied to (`llm.cost.*`: OpenInference's total and parts); "
         "never over one that came in.",
     )
-    dimensions: Annotated[Dimensions, NULL_IS_DEFAULT] = Field(
+    dimensions: Annotated[DimensionKeyLists, NULL_IS_DEFAULT] = Field(
         default=dict(DEFAULT_DIMENSIONS),
         description="Dimensions of spend, beside agent, model and provider, which need no configuration: "
         "a name, and the sources of its value, the first one present wins: an attribute of the span, else of its "

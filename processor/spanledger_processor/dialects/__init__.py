@@ -1,4 +1,4 @@
-"""Vocabularies: what a span of any GenAI library says, in one shape (`model.Call`)."""
+"""Read the spans of any GenAI library into one form, `model.Call`, by tables of its vocabulary."""
 
 from spanledger_processor.dialects.registry import MARKERS, detect
 

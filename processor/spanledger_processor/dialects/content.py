@@ -132,13 +132,13 @@ def _narrower(key: str) -> bool:
 
 
 def verdict(key: str) -> Verdict:
-    """Return what a key says of its value, on a span or log record of GenAI."""
+    """Return the class of content that a key of a GenAI span or log record has by its name."""
     return _with_users(key) if len(key) <= _LONGEST else UNKNOWN
 
 
 @lru_cache(_KEPT)
 def _with_users(key: str) -> Verdict:
-    """Return the verdict on a key, with the class of users where its words name one and no table says otherwise."""
+    """Return the verdict on a key, with the class of users where its words name one."""
     result = _verdict(key)
     if result == "plain" or not _says_user(key):
         return result
@@ -148,7 +148,7 @@ def _with_users(key: str) -> Verdict:
 
 
 def _says_user(key: str) -> bool:
-    """Return whether the words of a key end with a user, or with what tells one: `acme.userId`, `x.user.email`."""
+    """Return whether the words of a key end with a user, or an identifier of one: `acme.userId`, `x.user.email`."""
     words = [word.lower() for word in _WORD.findall(key)]
     while len(words) > 1 and words[-1] in _OF_USERS:
         words.pop()
@@ -169,13 +169,13 @@ def names_user(key: str) -> bool:
 
 @lru_cache(_KEPT)
 def says_content(key: str) -> bool:
-    """Return whether the words of a key that is in no table say that it holds content."""
+    """Return whether a key that is in no table holds content, by its words."""
     words = [word.lower() for word in _WORD.findall(key)]
     return not _WORDS.isdisjoint(words) and words[-1] not in _NO_CONTENT
 
 
 def is_prose(text: str) -> bool:
-    """Return whether a text may be somebody's words, or an object that holds them; names and ids are not."""
+    """Return whether a text may be prose, or an object that holds prose; names and ids are not."""
     start = text.lstrip()[:1]
     return start in ("{", "[", "<") or "\n" in text or text.strip().count(" ") > 1
 

@@ -182,7 +182,7 @@ def _take_terms(call: Call, dialect: Dialect, view: ScopedSpan, terms: Terms) ->
 
 
 def _look_at_outcome(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
-    """Mark a call whose answer began, and one that may have used more than is told."""
+    """Mark a call whose answer began, and one that may have used more than is reported."""
     call.answered = bool(
         call.response_id
         or any(map(view.attributes.is_filled, dialect.answered))
@@ -212,7 +212,7 @@ def _look_at_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
 
 
 def _turns(messages: Any) -> int:
-    """Return how many answers of a model a list of messages holds: between two stands what a tool or user said."""
+    """Return how many answers of a model a list of messages holds: between two is a message of a tool or user."""
     if not isinstance(messages, str | list) or (isinstance(messages, str) and '"tool"' not in messages):
         return 0
     parsed = texts.parse(messages)
@@ -284,7 +284,7 @@ def _tool(dialect: Dialect, view: ScopedSpan) -> ToolCall:
 def _context(
     dialect: Dialect, view: ScopedSpan, response: Mapping[str, str], model: str
 ) -> tuple[tuple[str, str], ...]:
-    """Return tier, speed and region that a call was served with; what was asked counts where no response tells."""
+    """Return tier, speed and region of a call: as served, else as asked for."""
     settled: dict[str, str] = {}
     for name, tier in _reported_terms(dialect, view.attributes, response, model):
         settled.setdefault(name, tier)

@@ -1,7 +1,7 @@
 """Log events that report a call become spans, never their content.
 
 A synthesized span joins the trace that its record names; without one, all of a session's go into one trace. Its ids are
-hashes of what it stands for, so that a repeat of the record gives the same span again.
+hashes of the call, so that a repeat of the record gives the same span again.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class _LoggedCall:
 def synthesize(
     record: LogView, group: ScopeGroup, tenant: str = "", sign: Sign | None = None
 ) -> SynthesizedSpan | None:
-    """Return the span that a log record stands for, None if it reports no call.
+    """Return the span of the call that a log record reports, None if it reports none.
 
     `sign` signs tool calls: their arguments stay in the log.
     """
@@ -161,7 +161,7 @@ def _hash(identity: str, size: int) -> bytes:
 
 
 def _digest(record: LogView) -> str:
-    """Return a digest of what a record says; a Collector between may have written its bytes anew."""
+    """Return a digest of a record's values; a Collector between may have changed its bytes."""
     attributes = sorted((key, repr(record.attributes.get(key))) for key in record.attributes.keys())  # noqa: SIM118
     values = (record.time_ns, record.observed_ns, record.event_name, record.severity_number, record.body, attributes)
     content = repr((*values, record.trace_id, record.span_id))
@@ -218,7 +218,7 @@ class RecordReader:
 
 
 def call_of(event: LogEvent, attributes: Attributes) -> tuple[Call, RecordReader] | None:
-    """Return the call that an event reports, None where it says nothing that was spent or done."""
+    """Return the call that an event reports, None where it has neither usage nor a tool."""
     reading = RecordReader(attributes)
     call = Call("spanledger", "tool" if event.tool_name else "llm", provider=event.fixed_provider)
     call.agent_id, call.agent_parent_id = reading.first(event.agent), reading.first(event.agent_parent)
@@ -255,7 +255,7 @@ def call_of(event: LogEvent, attributes: Attributes) -> tuple[Call, RecordReader
 
 
 def _counts(event: LogEvent, attributes: Attributes) -> Counts | None:
-    """Return the counts that a record tells, flat or in a response's body; None where none can be read."""
+    """Return the counts of a record, flat or in a response's body; None where none can be read."""
     for key in event.usage_text:
         body = attributes.get(key)
         for usage in texts.usages(body) if isinstance(body, str) else ():

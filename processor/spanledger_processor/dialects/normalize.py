@@ -28,7 +28,7 @@ class Output(Enum):
 
 @dataclass(slots=True)
 class Terms:
-    """Terms of the price that a usage object, or the response around it, tells beside its counts.
+    """Terms of the price in a usage object, or in the response around it, beside the counts.
 
     `context` holds what was served, by the names of `Call.price_context`; "" is the standard. `unclassed` names what
     was used, has no usage class and may have a price. `own_cache`: the answer came from the application's own cache.
@@ -47,7 +47,7 @@ NO_TERMS = Terms()
 
 
 def joined(terms: Terms, more: Terms) -> Terms:
-    """Return the terms that two sources tell of one call; where both tell the same thing, the first one's holds."""
+    """Return the terms of one call from two sources; where both have one, the first one's holds."""
     return Terms(
         {**more.context, **terms.context},
         tuple(dict.fromkeys((*terms.unclassed, *more.unclassed))),
@@ -60,7 +60,7 @@ def joined(terms: Terms, more: Terms) -> Terms:
 
 @dataclass(slots=True)
 class Counts:
-    """Counts as they came. None: not told. `cache_write` is all cache writes, the other two parts of it.
+    """Counts as they came. None: not reported. `cache_write` is all cache writes, the other two parts of it.
 
     `parts` are classes that are copied as they are (`Tokens.parts`); `means` is what this very span shows its input to
     mean, whatever the table says of its source.
@@ -86,7 +86,7 @@ TOTAL_DIFFERS = "the total that it tells differs from its counts: one of them le
 
 
 def no_text(counts: Counts, text: Mapping[str, int]) -> tuple[str, ...]:
-    """Return which of "input" and "output" holds more than its text, and more than the modalities that are told.
+    """Return a name for each of input and output that holds more than its text and the modalities that are reported.
 
     Up to a tenth may be what a provider adds to the text; LiteLLM's text of the input leaves cached tokens out.
     """
@@ -115,7 +115,7 @@ class NormalizedUsage:
 
 
 def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -> NormalizedUsage:
-    """Return the usage that counts stand for.
+    """Return the usage of counts, by the meaning of its input and output.
 
     Where the table is not sure, a total that is the sum of input, caches and output proves the input exclusive, and so
     do caches that exceed it; unless the total denies that. Where nothing is known of the source, caches that exceed the
@@ -137,7 +137,7 @@ def normalize(counts: Counts, means: Input, output: Output = Output.INCLUSIVE) -
 
 
 def contradicted(counts: Counts, usage: Usage) -> bool:
-    """Return whether a total that a span tells differs strongly from every sum that libraries make of these counts.
+    """Return whether a reported total differs strongly from every sum that libraries make of these counts.
 
     A total may leave out caches or reasoning, as its library counts them. What it has beyond that (Google's tokens of
     its own tools, thoughts that were not told, another call) may have a price.

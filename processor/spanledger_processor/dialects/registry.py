@@ -1,4 +1,4 @@
-"""All dialects in the order in which they are asked, and what a span says in the first that knows it.
+"""All dialects by precedence, and the call of a span by the first of them that detects it.
 
 A module of `vendors/` is all there is to a vocabulary: its dialects and log events are found here, nothing lists them.
 A span may carry the words of two vocabularies. The library's own come first, because a translator has only them to go
@@ -93,7 +93,7 @@ _LONGEST_SCOPE = 200
 
 
 def _markers() -> tuple[bytes, ...]:
-    """Few and short: a stem stands for all keys that begin with it, a key for all that contain it."""
+    """Few and short: a stem covers all keys that begin with it, a key all that contain it."""
     known = [dialect.detection for dialect in DIALECTS]
     keys = {key for by in known for key in (*by.keys, *by.names, *by.requires)}
     markers: list[str] = []
@@ -161,7 +161,7 @@ def detect_in_full(view: ScopedSpan) -> Call | None:
 
 
 def first_token_ns(dialect: str, attributes: Attributes, start_ns: int, end_ns: int) -> int:
-    """Return how long after its start the first token of a call came; 0 where that is not told, or cannot be."""
+    """Return how long after its start the first token of a call came; 0 where it is not reported, or impossible."""
     for row in _FIRST_TOKENS.get(dialect, ()):
         value = attributes.get(row.key)
         if value is None:
@@ -178,7 +178,7 @@ def first_token_ns(dialect: str, attributes: Attributes, start_ns: int, end_ns: 
 
 
 def tells_first_token(dialect: str, attributes: Attributes) -> bool:
-    """Return whether a span of a dialect may tell when its first token came."""
+    """Return whether a span of a dialect may have the time of its first token."""
     return any(first.key in attributes for first in _FIRST_TOKENS.get(dialect, ()))
 
 
@@ -191,7 +191,7 @@ def _time_ns(stamp: str) -> int:
 
 
 def usual_calls_of(view: ScopedSpan) -> UsualCalls | None:
-    """Return what reads the usual calls among spans of a view's scope and keys, whose names tell nothing."""
+    """Return the reader of usual calls for spans of a view's scope and keys; none of them is detected by name."""
     if is_detected_by_name(view.name):
         return None
     present = view.attributes.among(_WANTED)
@@ -205,7 +205,7 @@ def dialect_of(view: ScopedSpan, name: str) -> Dialect | None:
 
 
 def is_detected_by_name(name: str) -> bool:
-    """Return whether a span may be of a dialect that tells its spans by their names."""
+    """Return whether a span may be of a dialect that detects spans by their names."""
     return name.startswith(_NAMES)
 
 

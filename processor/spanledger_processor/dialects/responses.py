@@ -89,7 +89,7 @@ _NESTED = (dict, list)
 
 @dataclass(slots=True)
 class Response:
-    """The responses on a span: their usage objects, best place first, and what stands beside these."""
+    """The responses on a span: their usage objects, best place first, and the terms and items beside these."""
 
     usages: list[ParsedUsage] = field(default_factory=list)
     terms: Terms = field(default_factory=Terms)
@@ -97,7 +97,7 @@ class Response:
 
 
 def read_response(view: ScopedSpan, places: tuple[UsageText, ...]) -> Response:
-    """Return what the responses at `places` tell; those that hold the span's own usage are not responses."""
+    """Read the responses at `places`; those that hold the span's own usage are not responses."""
     response = Response()
     for place in places:
         if place.whole:
@@ -114,7 +114,7 @@ def read_response(view: ScopedSpan, places: tuple[UsageText, ...]) -> Response:
 
 
 def sold_by_the_call(kinds: Iterable[str]) -> Response:
-    """Return what output items of these types are sold as, where nothing tells what each of them did.
+    """Return the units that output items of these types are sold as, where the items themselves are not there.
 
     Not every item of a search is charged as one, so that its price is unsure.
     """
@@ -159,7 +159,7 @@ def _read_answer(value: Any, response: Response) -> None:
 
 
 def models_in(view: ScopedSpan, places: tuple[UsageText, ...]) -> set[str]:
-    """Return the models that stand beside usage in the responses on a span."""
+    """Return the models beside usage in the responses on a span."""
     models: set[str] = set()
     for place in places:
         stack, nodes = [texts.parse(inside(view, place))], 0
@@ -185,7 +185,7 @@ def inside(view: ScopedSpan, place: UsageText) -> Any:
 
 
 def marks_of(path: tuple[str, ...]) -> tuple[bytes, ...]:
-    """Return what stands in every JSON text in which a path leads to something."""
+    """Return the marks that every JSON text contains in which a path leads to something."""
     return path[-1].encode(), ESCAPED
 
 
@@ -326,7 +326,7 @@ def bought_in(messages: Any, *, results_tell: bool = False) -> Response:
     """Return what the tools that a provider ran are sold as, from a list of output messages.
 
     They are parts of the answer: of a type of their own in the convention, marked `builtin` by Pydantic AI. With
-    `results_tell`, a call whose result stands in the same message is one, too.
+    `results_tell`, a call whose result is in the same message is one, too.
     """
     response = Response()
     if isinstance(messages, str) and not any(mark in messages for mark in _RAN_BY_THE_PROVIDER):

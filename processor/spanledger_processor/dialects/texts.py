@@ -34,7 +34,7 @@ _DECODER = json.JSONDecoder()
 
 
 def parse(value: Any) -> Any:
-    """Return the object or list that a text stands for, None if it cannot be read; any other value as it is."""
+    """Return the object or list that a text encodes, None if it cannot be read; any other value as it is."""
     if not isinstance(value, str):
         return value
     text = value.strip()
@@ -57,7 +57,7 @@ def written(value: Any) -> str:
 
 
 def usages(text: str) -> Iterator[Mapping[str, Any]]:
-    """Yield the objects that stand behind a key for usage anywhere in a text; nothing around them is parsed."""
+    """Yield the objects behind keys for usage anywhere in a text; nothing around them is parsed."""
     if len(text) > MAX_SEARCHED:
         return
     number = 0
@@ -157,7 +157,7 @@ def _value(token: re.Match[str], tokens: Iterator[re.Match[str]], depth: int) ->
 
 
 def _members(opened: str, tokens: Iterator[re.Match[str]], depth: int) -> dict[str, Any] | list[Any]:
-    """Return what stands between brackets: by name in an object, by key in a dictionary."""
+    """Return the members between brackets: by name in an object, by key in a dictionary."""
     fields: dict[str, Any] = {}
     items: list[Any] = []
     name: Any = None

@@ -78,7 +78,7 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
 
 
 def _stand_in(call: Call, response: Response) -> None:
-    """Keep usage that only responses on the span tell; an agent's output may hold those of several calls."""
+    """Keep usage that only responses on the span have; an agent's output may hold those of several calls."""
     usages: list[Usage] = []
     for parsed in response.usages:
         usage = parsed.normalized.usage
@@ -139,13 +139,13 @@ def _add_parts(call: Call, response: Response) -> None:
 
 
 def add_bought(call: Call, response: Response) -> None:
-    """Add to a call what stands in its answer, where nothing else tells it."""
+    """Add the items that are sold per call from the answer, where no count has them."""
     _add_parts(call, response)
     call.unclassed = tuple(dict.fromkeys((*call.unclassed, *response.terms.unclassed)))
 
 
 def add_shown(call: Call, modalities: Iterable[str]) -> None:
-    """Doubt the price of a call whose output is of another modality than text, where no count says how much it was."""
+    """Doubt the price of a call whose output is of another modality than text, where no count has its size."""
     for modality in modalities:
         what = f"{modality} output"
         if getattr(call.usage, f"output_{modality}", None) is None and what not in call.unclassed:
@@ -153,7 +153,7 @@ def add_shown(call: Call, modalities: Iterable[str]) -> None:
 
 
 def _never_asked(call: Call, usage: Usage) -> None:
-    """No model answers nothing: an input of 0 is what streams leave whose usage was not told, or not wholly."""
+    """Doubt an input of 0: no model answers nothing, and streams whose usage was not reported leave it."""
     usage.input = None
     if not usage.output:
         call.usage = None
@@ -198,7 +198,7 @@ def _positive(value: Any) -> bool:
 
 
 def _add(counts: Counts, more: int) -> None:
-    """Add input tokens that the input leaves out, unless the total says that it has them."""
+    """Add input tokens that the input leaves out, unless the total shows that it has them."""
     known = (counts.input or 0) + (counts.output or 0)
     if more and counts.input is not None and counts.total not in (known, known + (counts.reasoning or 0)):
         counts.input += more
@@ -236,7 +236,7 @@ def _valid(tokens: Tokens, view: ScopedSpan) -> Counts | None:
 
 
 def _whole(dialect: Dialect, view: ScopedSpan) -> tuple[Counts | None, Input | None]:
-    """Return usage that stands in an object, and what its input means where that is known.
+    """Return the usage in an object, and the meaning of its input where it is known.
 
     Raises:
         NoCountError: a value that should be a count is none.
@@ -253,7 +253,7 @@ def _whole(dialect: Dialect, view: ScopedSpan) -> tuple[Counts | None, Input | N
 
 
 def as_counts(usage: Usage, terms: Terms) -> Counts:
-    """Return counts that a usage stands for, read inclusively."""
+    """Return the counts of a usage, whose input includes the caches."""
     parts = {name: number for name in _PARTS[4:] if (number := getattr(usage, name)) is not None}
     return Counts(
         usage.input,
@@ -314,6 +314,6 @@ def _differ(one: int | None, other: int | None) -> bool:
 
 
 def forget_zero_writes(call: Call) -> None:
-    """LangChain leaves the sum of cache writes at 0 where it tells them by time to live: alone, that 0 says nothing."""
+    """Take a sum of cache writes of 0 as unknown: LangChain leaves it at 0 where it reports writes by time to live."""
     if call.usage is not None and call.usage.cache_write == 0:
         call.usage.cache_write = None

@@ -1,4 +1,4 @@
-"""Reads usage objects by the tables of their shapes: counts, the usage that they stand for, and terms of the price."""
+"""Read usage objects by the tables of their shapes: counts, normalized usage and terms of the price."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WRITES = "cache_creation_tokens"
 
 @dataclass(slots=True)
 class ParsedUsage:
-    """A usage object: its numbers as they came, the usage that they stand for, and terms of the price."""
+    """A usage object: its numbers as they came, the normalized usage, and terms of the price."""
 
     counts: Counts
     normalized: NormalizedUsage
@@ -40,7 +40,7 @@ class ParsedUsage:
 
 
 def read_usage(value: Mapping[str, Any]) -> ParsedUsage | None:
-    """Return the usage that an object tells, None if it has no known shape or counts that are none."""
+    """Return the usage of an object, None if it has no known shape or an invalid count."""
     shape = usage_shape_of(value)
     if shape is None:
         return None
@@ -104,7 +104,7 @@ def _tables_for(value: Mapping[str, Any]) -> _Tables:
 
 @lru_cache(maxsize=1024)
 def _narrowed(keys: frozenset[str]) -> _Tables:
-    """Return what stands under `keys`. Bounded: which of them an object has comes from the network."""
+    """Return the values under `keys`. Bounded: which of them an object has comes from the network."""
 
     def begun(paths: Paths) -> Paths:
         return tuple(path for path in paths if _STEPS[path][0] in keys)
@@ -152,7 +152,7 @@ def read_counts(value: Mapping[str, Any], shape: UsageShape) -> Counts:
 
 
 def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:
-    """Return the classes that are copied as they are, None if the object tells none.
+    """Return the classes that are copied as they are, None if the object has none.
 
     Raises:
         NoCountError: a value that should be a count is none.
@@ -165,7 +165,7 @@ def read_parts(value: Mapping[str, Any]) -> dict[str, int] | None:
 
 
 def read_terms(value: Mapping[str, Any]) -> Terms:
-    """Return what a usage object says of the price besides its classes."""
+    """Return the terms of the price in a usage object."""
     terms = Terms()
     if unclassed := _tables_for(value).unclassed:
         terms.unclassed = tuple([what for what, paths in unclassed.items() if _some(value, paths)])
@@ -225,7 +225,7 @@ def _langchain_terms(value: Mapping[str, Any], terms: Terms) -> None:
 
 
 def _charged(value: Mapping[str, Any]) -> ReportedCost | None:
-    """Return what the response says was charged: by OpenRouter, Perplexity or xAI.
+    """Return the charge in a response of OpenRouter, Perplexity or xAI.
 
     https://openrouter.ai/docs/use-cases/usage-accounting, https://docs.perplexity.ai/api-reference/chat-completions-post,
     https://docs.x.ai/docs/guides/tools/tool-usage-details.

@@ -1,4 +1,4 @@
-"""Attribute values as what they stand for. They come from the network: any type may stand under any key."""
+"""Read attribute values as texts, counts, flags, amounts and versions. Any key may have a value of any type."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class ChargeLine:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The arithmetic of one call: `names` say how its model was found, `lines` add up to `cost.computed`."""
+    """The arithmetic of one call: `names` are the steps to its model, `lines` add up to `cost.computed`."""
 
     names: tuple[str, ...]
     lines: tuple[ChargeLine, ...]
@@ -75,7 +75,7 @@ class Rate:
 class Quotation:
     """The rates of a model at a time: `tiers` by the tokens of input that a call must exceed, the first from 0.
 
-    `changes`: the price depends on the time of the day. `unpriced` says why there are no tiers.
+    `changes`: the price depends on the time of the day. `unpriced` is the reason where there are no tiers.
     """
 
     names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Names of providers and models: the seller and the seller's own name that they stand for, by tables and a few rules.
+"""Resolve names of providers and models to the seller and the seller's own name, by tables and a few rules.
 
 A price is a property of a seller and a model: the same Claude costs 10 % more from a region of Bedrock. The seller is
 the provider that was named, unless the form of the model's name can only be another's. Nothing is guessed: a provider
@@ -274,7 +274,7 @@ def _undated(name: str) -> tuple[str, str]:
 
 
 def seller_of(provider: str) -> str | None:
-    """Return the genai-prices provider that a name stands for; "" for one that sells nothing; None if it is not known.
+    """Return the genai-prices provider of a name; "" for one that sells nothing; None if it is not known.
 
     What follows the last dots may be an API's name: `anthropic.messages`, `google.vertex.chat`.
     """

@@ -147,7 +147,7 @@ class Pricer:
         return cost
 
     def _by_its_tier(self, call: Call, theirs: Pico, cost: Cost, at_ns: int) -> Cost:
-        """Return what a call costs at the one tier that comes to another's amount, where it tells none; else `cost`."""
+        """Return the cost of a call at the one tier that gives another's amount, where it tells none; else `cost`."""
         terms = dict(call.price_context)
         if _TIER in terms or cost.amount is None or not is_far(cost.amount, theirs):
             return cost
@@ -264,7 +264,7 @@ def priced_name(call: Call) -> str:
 
 
 def cost_on(card: Card, call: Call) -> Cost:
-    """Return the cost of a call at the rates of a card, whatever model it names, or the reason why it has none."""
+    """Return the cost of a call of any model at the rates of a card, or the reason that it has none."""
     if lacks := missing(call):
         return Cost(unpriced=lacks)
     assert call.usage is not None

@@ -155,7 +155,7 @@ def read_card(written: str) -> Card:
 
 
 def missing(call: Call) -> Unpriced | None:
-    """Return why a call says too little to be priced, whatever the rates.
+    """Return why a call reports too little to be priced at any rate.
 
     A part of a total is never priced as the total. A ranking is sold by search units or by tokens.
     """

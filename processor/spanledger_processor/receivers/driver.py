@@ -1,4 +1,4 @@
-"""The request driver: takes requests of both protocols through the pipeline, whatever their senders do meanwhile."""
+"""The request driver: takes requests through the pipeline to their end, also where the sender leaves."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _TRACE_ID = b"\x0a\x10"
 
 
 def no_matter(_: int) -> None:
-    """Do nothing: nobody counts what a request takes."""
+    """Do nothing: the memory of the request is not counted."""
 
 
 class Pipeline(Protocol):
@@ -97,7 +97,7 @@ class RequestObserver(Protocol):
         """Set the bytes held for requests, both protocols together, to `size`."""
 
     def internal_error(self, where: str) -> None:
-        """Something of ours failed; the sender was told to keep the data."""
+        """Count a failure of ours; the sender keeps the data."""
 
 
 COPIES = 2

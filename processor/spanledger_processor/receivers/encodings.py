@@ -128,7 +128,7 @@ async def _snappy(pieces: Pieces, limit: int) -> Pieces:
 
 
 def _framed_size(data: bytes) -> int:
-    """Return the number of bytes that the chunks of a framed stream say they hold."""
+    """Return the number of decompressed bytes in the headers of the chunks of a framed stream."""
     size = place = chunks = 0
     while place < len(data):
         kind, length = data[place], int.from_bytes(data[place + 1 : place + 4], "little")

@@ -179,7 +179,7 @@ class GrpcListener:
             self._certificates.replace(settings.tls)
 
     async def begin_drain(self) -> None:
-        """Have health say NOT_SERVING from now on; requests are still answered."""
+        """Report NOT_SERVING by gRPC health from now on; requests are still answered."""
         self.listening = False
         await self._health.enter_graceful_shutdown()
 

@@ -157,7 +157,7 @@ class HttpReceiver:
         return signal, body
 
     def _checked(self, request: HttpRequest, headers: Mapping[str, str]) -> str:
-        """Return the body's encoding, once all that the headers say is fine."""
+        """Return the body's encoding after all headers were checked."""
         if media_type(request) is None:
             raise RefusedError(rejected("media_type", f"content-type is one of {', '.join(MEDIA_TYPES)}"))
         encoding = headers.get("content-encoding", "").strip().lower() or "identity"

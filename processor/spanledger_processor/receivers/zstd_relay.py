@@ -165,7 +165,7 @@ class _Accepted(_Half):
         self._relay.connect(self)
 
     async def connect(self) -> None:
-        """Connect to gRPC, under a name by which it tells whom a call comes from."""
+        """Connect to gRPC, under a name by which it knows the client of a call."""
         assert self.transport is not None
         loop = asyncio.get_running_loop()
         inner = socket.socket(socket.AF_UNIX)

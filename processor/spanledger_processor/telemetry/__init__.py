@@ -1,1 +1,1 @@
-"""What the process says about itself: metrics from one table, and its own log."""
+"""The process's own telemetry: metrics from one table, and the log."""

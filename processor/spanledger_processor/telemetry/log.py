@@ -61,7 +61,7 @@ class RateLimit(logging.Filter):
         self._seen: dict[tuple[str, str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether to write `record`; says in it how many like it were left out."""
+        """Return whether to write `record`, and put into it how many like it were left out."""
         trouble = record.levelno >= logging.WARNING
         text = str(record.msg) if trouble else record.getMessage()
         message = (record.name, text, str(getattr(record, "kind", "")))

@@ -90,7 +90,7 @@ class StageMetrics:
         self._count("accepted_items_total", signal, by=items)
 
     def refused(self, signal: Signal, items: int, verdict: str) -> None:
-        """Count items that the sender was told to keep or to drop."""
+        """Count items of requests after whose answer the sender keeps or drops them."""
         self._count("refused_items_total", signal, verdict, by=items)
 
     def enriched(self, reading: Reading) -> None:
@@ -208,12 +208,12 @@ class StageMetrics:
 
 
 def _ids_of(fact: Fact) -> SpanIds | None:
-    """Return a span's ids; None where they are invalid on the wire, and stand for something else here."""
+    """Return a span's ids; None where they are invalid on the wire, and digests here."""
     return (fact.trace_id, fact.span_id) if len(fact.trace_id) == 16 and len(fact.span_id) == 8 else None
 
 
 def _model_of(fact: Fact, call: Call) -> str:
-    """Return the model that a cost stands under: of a tool that costs something by itself, the tool."""
+    """Return the model that a cost is counted under: the tool, where a tool has a price of its own."""
     return tool_label(call.tool.name or "") if fact.fee is not None and call.tool else canonical_model(call.model)
 
 
@@ -236,7 +236,7 @@ _FAR = 10**6
 
 
 def _ratio(cost: Cost) -> float:
-    """Return what somebody else says a call cost, over what we say; 0 where one of them says nothing."""
+    """Return the reported cost of a call over the computed one; 0 where one of them is unknown."""
     theirs = cost.amount if cost.source == "billed" else cost.reported
     return min(theirs, _FAR * cost.computed) / cost.computed if theirs and cost.computed else 0.0
 

@@ -64,7 +64,7 @@ class LabelsByTenant:
 
 
 def _clean(value: str) -> str:
-    """Return text as it may stand in a scrape: valid UTF-8, no control characters, not long, never empty."""
+    """Return text that is allowed in a scrape: valid UTF-8, no control characters, not long, never empty."""
     return _printable(value[:_LONGEST])
 
 
@@ -128,7 +128,7 @@ class _Merged:
 
 
 class Registry:
-    """One collector a row, found by the row's name; the process's own metrics stand beside them."""
+    """One collector for each row, by the row's name, beside the process's own metrics."""
 
     def __init__(self, rows: Iterable[MetricRow]) -> None:
         self._rows = tuple(rows)
