@@ -52,7 +52,7 @@ class Taken(Batch):
     """A part of a batch that is told from others as the whole is."""
 
     def __init__(self, whole: Batch, facts: list[Fact]) -> None:
-        super().__init__(whole.tenant, facts, whole.now_ns, whole.loop, whole.aliases)
+        super().__init__(whole.tenant, facts, whole.now_ns, whole.loop, whole.aliases, watched=whole.watched)
         self.whole = whole
 
     def digest(self) -> bytes:

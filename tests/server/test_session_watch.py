@@ -27,7 +27,7 @@ from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server.http_api import close_session
 from spanledger_processor.server.notices import log_request, sentence
 from spanledger_processor.server.session_watch import EVENT, SessionWatch
-from spanledger_processor.server.wiring import are_watched, make_stage, make_warnings, summary_wait
+from spanledger_processor.server.wiring import are_watched, make_lifecycle, make_stage, make_warnings, summary_wait
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import USD
 
@@ -72,7 +72,7 @@ class World:
         """A process that has just started."""
         watch = SessionWatch(
             cast(LedgerWriter, self),
-            Lifecycle(),
+            make_lifecycle(self.config.processor),
             self.signer,
             self._deliver,
             lambda *what: self.counts.append(what),
@@ -217,6 +217,23 @@ async def test_a_closed_session_is_told_when_nothing_has_come_for_a_while() -> N
     world.now_ns += 10**9
     await watch.send_summaries()
     assert world.counts == [("closed", "told")]
+
+
+@pytest.mark.parametrize("setting", [{}, {"processor.sessions.lifecycle.active": "60s"}], ids=["default", "sooner"])
+async def test_a_stale_session_is_told_when_nothing_came_for_as_long_as_one_is_active(setting: dict[str, str]) -> None:
+    """Old data that are replayed are stale at once, and the replay may pause for longer than closed sessions wait."""
+    world = World(*(f"{name}={value}" for name, value in setting.items()))
+    active_ns = 60 * 10**9 if setting else 300 * 10**9
+    world.take(call("a", START - 30 * 24 * HOUR))
+    world.now_ns = START + active_ns // 2
+    world.take(call("a", START - 29 * 24 * HOUR))
+    watch = world.process()
+    world.now_ns += active_ns - 10**9
+    await watch.send_summaries()
+    assert world.traces == []
+    world.now_ns += 10**9
+    await watch.send_summaries()
+    assert world.counts == [("stale", "told")]
 
 
 async def test_a_session_that_goes_on_and_ends_again_is_told_anew() -> None:

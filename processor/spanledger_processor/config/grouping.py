@@ -44,7 +44,10 @@ class SessionSummary(Section):
         "session goes on and ends again. `false`: none is sent, nor later of what comes meanwhile.",
     )
     wait_duration: Duration = Field(
-        default=30.0, ge=0, description="How long nothing of it must have arrived before it is sent."
+        default=30.0,
+        ge=0,
+        description="How long nothing of it must have arrived before it is sent; of one that is stale, and was not "
+        "closed, at least `lifecycle.active`, because a replay or a queue that is emptied may pause.",
     )
 
 

@@ -36,11 +36,16 @@ class Ended:
 
 
 def ended(reader: Reader, lifecycle: Lifecycle, now_ns: int, quiet_ns: int) -> Iterator[Ended]:
-    """Yield sessions that are closed or stale, of which nothing came for `quiet_ns`, and whose summary is due."""
+    """Yield sessions that have ended, and whose summary is due.
+
+    Of a closed one nothing came for `quiet_ns`, of a stale one also for as long as a session is active: a replay, a
+    queue that is emptied after an outage and a first reading of histories pause for longer.
+    """
     for tenant, key in islice(unsummarized(reader, unsummarized_until(now_ns - lifecycle.idle_ns)), _LOOKED_AT):
         sums = reader.sums(key)
-        quiet = now_ns - sums.arrival_ms * NS_PER_MS >= quiet_ns
-        if quiet and lifecycle.state(sums, now_ns) in ("closed", "stale"):
+        state, silent_ns = lifecycle.state(sums, now_ns), now_ns - sums.arrival_ms * NS_PER_MS
+        long_enough = {"closed": quiet_ns, "stale": max(quiet_ns, lifecycle.active_ns)}.get(state)
+        if long_enough is not None and silent_ns >= long_enough:
             yield Ended(tenant, key, sums.labels.get("id", ""), sums.last_ns, sums)
 
 
