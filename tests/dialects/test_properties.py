@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from dialect_view import PlainAttributes, PlainEvent, PlainView
 from spanledger_processor.dialects import MARKERS, detect
-from spanledger_processor.dialects.engine import keys_of
+from spanledger_processor.dialects.keys import keys_of
 from spanledger_processor.dialects.normalize import Counts, Input, Output, normalize
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.values import MAX_COUNT

@@ -21,7 +21,7 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from spanledger_processor.dialects import registry
 from spanledger_processor.dialects.asked_tools import read_inputs
-from spanledger_processor.dialects.engine import keys_of
+from spanledger_processor.dialects.keys import keys_of
 from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.dialects.registry import CONTENT_KEYS, DIALECTS, MARKERS
 from spanledger_processor.dialects.schema import NO_CLASSES, NO_TOOL, ContentClass, Detection, Dialect, Keys

@@ -19,7 +19,7 @@ from types import ModuleType
 
 from spanledger_processor import synthesized
 from spanledger_processor.dialects import engine, vendors
-from spanledger_processor.dialects.engine import keys_of, specialize
+from spanledger_processor.dialects.keys import keys_of, specialize
 from spanledger_processor.dialects.schema import Attributes, ContentKeys, Detection, Dialect, LogEvent, ScopedSpan
 from spanledger_processor.dialects.usual import UsualCalls, usual_calls
 from spanledger_processor.dialects.values import text

@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 from spanledger_processor.accounting.facts import Evidence, Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.dialects import engine
+from spanledger_processor.dialects.keys import keys_in
 from spanledger_processor.dialects.normalize import NO_TERMS, Terms
 from spanledger_processor.dialects.registry import dialect_of
 from spanledger_processor.dialects.schema import Dialect
@@ -408,6 +409,6 @@ def _others(view: SpanView, own: Own, dialect: Dialect) -> list[SpanView]:
     for key in (*keys, *(evidence_keys(view.attributes) if own.evidence else ())):
         if key and isinstance(value := get(key), str) and value:
             changed[key] = f"{value[:1]}'{value[1:]}"
-    tokens = {key for group in (dialect.tokens, dialect.aggregated) for key in engine.keys_in(group)}
+    tokens = {key for group in (dialect.tokens, dialect.aggregated) for key in keys_in(group)}
     counts = {key: 2 * value for key in tokens if type(value := get(key)) is int and 0 < value < 1 << 30}
     return [view.changed(changed), view.changed(changed | counts)] if counts else [view.changed(changed)]

@@ -17,7 +17,7 @@ from spanledger_processor.accounting.grouping import MAX_DEPTH
 from spanledger_processor.accounting.reasons import ONE_CALL, TWO_CALLS
 from spanledger_processor.config import Config
 from spanledger_processor.config.section import AttributeKeys
-from spanledger_processor.dialects.engine import specialize
+from spanledger_processor.dialects.keys import specialize
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.dialects.usage import source_for
 from spanledger_processor.enrichment.facts import View, price_time
