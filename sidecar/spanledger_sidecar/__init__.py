@@ -1,1 +1,1 @@
-"""Agents' usage files as OTLP spans: watched, read once whatever the files do, and sent to any OTLP endpoint."""
+"""Read agents' usage files as OTLP spans: watch them, count each request once, and send to any OTLP endpoint."""

@@ -236,7 +236,7 @@ def _refuse_counted(opened: Sidecar, api: str) -> None:
 
 
 def _tenants(api: str) -> list[str]:
-    """Return the tenants of the ledger, the dearest of them; the default one where nobody tells of any.
+    """Return the tenants of the ledger with the highest cost; the default one where the API lists none.
 
     Which of them the spans belong to is found out by the processor alone.
     """
@@ -246,14 +246,14 @@ def _tenants(api: str) -> list[str]:
 
 
 def _knows(api: str, session: str, tenant: str) -> bool:
-    """Return whether the ledger has a session of a tenant; False where nobody answers as one does."""
+    """Return whether the ledger has a session of a tenant; False where no API answers."""
     query = f"?tenant={quote(tenant, safe='')}" if tenant else ""
     answer = _answer(f"{api}/api/v1/sessions/{quote(session, safe='')}{query}")
     return nested(answer, "cost_usd") is not None
 
 
 def _answer(url: str) -> Any:
-    """Return the API's answer to a question; None where there is none, or nobody answers as an API does.
+    """Return the API's answer to a query; None where there is none, or no API answers.
 
     Raises:
         PermissionError: it may not be asked, so that nobody knows.

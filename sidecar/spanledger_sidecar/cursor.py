@@ -29,7 +29,7 @@ Batch: TypeAlias = list[tuple[bytes, Span]]
 
 
 class CursorError(Exception):
-    """The cursor cannot be used; the message says where and what to do."""
+    """The cursor cannot be used; the message names its place and a remedy."""
 
 
 class Cursor:
@@ -137,7 +137,7 @@ class Change:
         self._transaction.put(_session_key(source, session), record, db=self._tables["state"])
 
     def counted(self, key: bytes) -> tuple[str, Any] | None:
-        """Return which session counted what `key` stands for, and what it noted of it; None if none did."""
+        """Return the session that counted the request of `key`, and its note; None if none did."""
         stored = self._transaction.get(key, db=self._tables["counted"])
         if stored is None:
             return None
@@ -145,7 +145,7 @@ class Change:
         return session.decode("utf-8", "surrogateescape"), unpack(note) if note else None
 
     def count(self, key: bytes, session: str, note: Any = None) -> None:
-        """Store that `session` counted what `key` stands for."""
+        """Store that `session` counted the request of `key`."""
         stored = session.encode("utf-8", "surrogateescape")
         if note is not None:
             stored += b"\0" + pack(note)

@@ -127,7 +127,7 @@ _MOST = 2**53
 
 
 class UnreadableError(Exception):
-    """A file cannot be used as it is now; the message says why, and never what it holds."""
+    """A file cannot be used as it is now; the message has the reason, and never its content."""
 
 
 def count(value: Any) -> int:
@@ -178,7 +178,7 @@ def later(start_ms: int, duration_ms: int) -> int:
 
 
 def dated(record: Record, fallback_ms: int) -> Record:
-    """Return a record with known times: one without an end gets `fallback_ms`, and a note that says so."""
+    """Return a record with known times: one without an end gets `fallback_ms`, and a note on that."""
     end_ms = time_ms(record.end_ms)
     if not end_ms:
         note = "; ".join(filter(None, (record.note, UNDATED)))

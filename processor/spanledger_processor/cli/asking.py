@@ -270,7 +270,7 @@ def _url(endpoint: str) -> str:
 
 
 def _only(certificate: str) -> ssl.SSLContext:
-    """Return a context that trusts this very certificate, under whatever name: it is the one that is configured."""
+    """Return a context that trusts the configured certificate under any name."""
     try:
         context = ssl.create_default_context(cafile=certificate)
     except OSError as error:

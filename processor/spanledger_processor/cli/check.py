@@ -88,7 +88,7 @@ def _end(problems: list[str], *, as_json: bool) -> NoReturn:
 
 
 def unusable(config: Config) -> Iterator[str]:
-    """Yield, with its path in the configuration, each file and folder that cannot be used as it stands there."""
+    """Yield, with its path in the configuration, each file and folder that cannot be used."""
     for path, listener in config.listeners.items():
         tls = getattr(listener, "tls", None)
         if isinstance(tls, ServerTls):

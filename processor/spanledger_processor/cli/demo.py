@@ -105,7 +105,7 @@ class Board:
 
 
 def _plain(value: dict[str, Any]) -> Any:
-    """Return a plain value of an attribute; int64 stands as text in OTLP-JSON."""
+    """Return a plain value of an attribute; int64 is a text in OTLP-JSON."""
     if "intValue" in value:
         return int(value["intValue"])
     return next(iter(value.values()), None)

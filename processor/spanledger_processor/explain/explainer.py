@@ -36,7 +36,7 @@ from spanledger_processor.units import Pico
 
 @dataclass(slots=True)
 class ReplayedSpan:
-    """One GenAI span: what it says, what was decided, and how its price came about."""
+    """One GenAI span: its fact, the decision on it, and the explanation of its price."""
 
     span: SpanView
     view: View

@@ -1,1 +1,1 @@
-"""What the ledger knows from one request to the next: records, the store that keeps them, and its one writer."""
+"""The ledger: records, the store that keeps them, its one writer, and the queries over them."""

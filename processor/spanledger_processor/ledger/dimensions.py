@@ -89,7 +89,7 @@ def _whole_days(
 
 
 def _rows_of_day(reader: Reader, tenant: bytes, name: str, day: int) -> Iterator[list[Any]]:
-    """Yield the unpacked records of the values of one dimension on one day; one not told apart names no value."""
+    """Yield the unpacked records of a dimension's values on one day; that of all other values has no value."""
     at = str(day)
     for _, record in reader.scan(Table.DIMENSION, tenant, within=near(dimension_day(name, day))):
         row = unpack(record)
@@ -162,7 +162,7 @@ def agents_of(reader: Reader, tenant: bytes, session_id: str) -> list[Sums]:
 
 
 def described(session: Sums, gap_ms: int) -> Row:
-    """Return what a session tells beside sums: who and where, turns, failures, active time, growth of its context.
+    """Return the facts of a session: who and where, turns, failures, active time, growth of its context.
 
     `gap_ms` is the longest pause that is part of the active time. A session of which no span tells turns has none, and
     not 0 of them.
@@ -195,7 +195,7 @@ def _parts(reader: Reader, tenant: bytes, session_id: str) -> Iterator[Sums]:
 
 
 def _is_used(sums: Sums) -> bool:
-    """Return whether anything is told of a tool; that a call was a loop may be told where it was not asked for."""
+    """Return whether a tool has any calls or facts; a loop may be entered on another day than its call."""
     return sums.tool_calls > 0 or (sums.facts is not None and sums.facts.loops > 0)
 
 

@@ -1,4 +1,4 @@
-"""Names taken out of a ledger: ids of sessions, runs, tasks, users and others become ids that say nothing.
+"""Take names out of a ledger: replace ids of sessions, runs, tasks, users and others by ids without a meaning.
 
 What was spent stays where it was, under the new id, so every sum of the ledger is as before, and what arrives later for
 a span that is known still finds its decision. Names are matched whole, as they are stored (`keys.bounded_id`).

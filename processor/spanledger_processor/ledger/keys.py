@@ -121,7 +121,7 @@ def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:
 
 
 def settled_key(tenant: bytes, trace_id: bytes, span_id: bytes) -> Key:
-    """Return the key of the row that says which segment of a long trace holds a span that its rules look at no more."""
+    """Return the key of the row with the segment of a span that the rules of its long trace do not look at any more."""
     return key(Table.SETTLED, tenant, trace_id, span_id)
 
 

@@ -19,7 +19,7 @@ _PACKER = _Packer()
 
 
 def pack(row: Any) -> bytes:
-    """`row` in msgpack. Text may hold lone surrogates; an integer beyond 64 bits is written as decimal text."""
+    """Return `row` in msgpack. Text may hold lone surrogates; an integer beyond 64 bits is written as decimal text."""
     try:
         return _PACKER.pack(row)  # type: ignore[no-any-return]
     except (OverflowError, UnicodeEncodeError):
@@ -27,12 +27,12 @@ def pack(row: Any) -> bytes:
 
 
 def array_header(length: int) -> bytes:
-    """Return what stands before the packed elements of a sequence."""
+    """Return the header before the packed elements of a sequence."""
     return cast(bytes, msgpack.Packer().pack_array_header(length))
 
 
 def unpack(record: bytes) -> Any:
-    """Return what `pack` wrote; sequences come back as lists, wide integers as text: the reader tells them apart."""
+    """Return the value that `pack` wrote, with sequences as lists and wide integers as text."""
     return msgpack.unpackb(record, strict_map_key=False, unicode_errors="surrogatepass")
 
 

@@ -1,4 +1,4 @@
-"""Sessions and runs in pages: a bounded number of rows, and of records looked at for them, whatever the ledger holds.
+"""List sessions and runs in pages, each of a bounded number of rows and of records that are read for them.
 
 A page may hold fewer rows than asked for, or none, and still not be the last one: where a filter lets few rows through,
 looking goes on with the next page. A cursor says where; it stays valid while sessions come and go. A session that

@@ -45,7 +45,7 @@ _NAMELESS = (Table.SESSION, Table.RUN)
 
 
 def due_rows(due: dict[int, list[Key]], unique: int) -> Iterator[KeyAndRecord]:
-    """Rows of the DUE table; `unique` tells those of one commit from those of another with the same arrival."""
+    """Return the rows of the DUE table; `unique` differs between commits of the same arrival."""
     number = 0
     for arrival_ms, keys in sorted(due.items()):
         for start in range(0, len(keys), _KEYS_A_ROW):
@@ -120,7 +120,7 @@ def _forget_segments(txn: lmdb.Transaction[bytes], prefix: bytes) -> None:
 
 
 def _arrival_ms(record: bytes) -> int:
-    """Return when a record was last written; 0 for one that does not say, which was written once only."""
+    """Return the time of the last write of a record; 0 for one without it, which was written once only."""
     result = second(record)
     return result if isinstance(result, int) else 0
 

@@ -1,4 +1,4 @@
-"""The run of what no trace knows one for: the session decides, when somebody asks.
+"""Runs of spans whose trace names none: they follow from the session when they are queried.
 
 A session's record holds apart what traces with a run of their own booked (`Sums.elsewhere`); the rest stands under the
 only run that the session names, else under the run of the session that spawned it, else under the session itself. So no
@@ -28,8 +28,8 @@ _MOST_SESSIONS = 1024
 
 
 def run_of_session(session_id: str, look: Callable[[str], tuple[set[str], str]]) -> tuple[str, str]:
-    """Return the run where no trace knows one, and its source as on spans: the only run the session names, else the
-    run of the session that spawned it, else the session.
+    """Return the run of a session whose trace names none, and its source as on spans: the only run that the session
+    names, else the run of the session that spawned it, else the session.
 
     `look` gives the runs that spans of a session name, and the id of its parent session.
     """

@@ -82,7 +82,7 @@ class ReopeningStore:
             self._available(True)
 
     def failed(self, error: StateError) -> None:
-        """Note that the store failed. Without a store nothing was tried, and the next attempt to open it stands."""
+        """Note that the store failed. Without a store nothing was tried, and the time of the next attempt stays."""
         store = self._store
         if store is None:
             return

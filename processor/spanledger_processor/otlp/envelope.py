@@ -99,7 +99,7 @@ METRICS = Envelope(
 
 
 class ScopeItems(NamedTuple):
-    """One scope of a resource: where it stands, the scope's bytes, and its items' in the order they came.
+    """One scope of a resource: its offsets, the scope's bytes, and those of its items in their order.
 
     An item of a small scope is copied each time it is asked for; who reads them all makes a list.
     """
@@ -110,7 +110,7 @@ class ScopeItems(NamedTuple):
 
 
 class ResourceItems(NamedTuple):
-    """One resource: where it stands, its bytes, and its scopes. A message sent in pieces is joined, which merges it."""
+    """One resource: its offsets, its bytes, and its scopes. A message sent in pieces is joined, which merges it."""
 
     place: str
     resource: bytes

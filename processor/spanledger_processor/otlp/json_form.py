@@ -170,7 +170,7 @@ def to_protobuf(signal: SignalName, text: bytes) -> bytes:
 
 
 def to_json(signal: SignalName, body: bytes) -> bytes:
-    """Return an export request in protobuf as JSON, in one line, with all that `body` says and that can be read.
+    """Return an export request in protobuf as JSON, in one line, with everything in `body` that can be read.
 
     Text that is not UTF-8 holds U+FFFD instead. Of a span, record or metric that cannot be read to its end, the rest
     is left out: whatever passes through can be written to a file.

@@ -17,7 +17,7 @@ _SEARCHES = 64
 
 
 class Prefilter:
-    """Words that say that something may be of interest. Text may hold them by chance: structure decides later.
+    """Words that every item of interest holds. Other texts may hold them by chance: structure decides later.
 
     A request without any of them costs this search and little else, so all are looked for in one pass: with thirty
     words that takes a twentieth of the time of looking for one after the other.
@@ -30,7 +30,7 @@ class Prefilter:
         self._overlap = max(map(len, markers), default=1) - 1
 
     def hits(self, body: bytes) -> tuple[bytes, ...]:
-        """Return markers that stand in `body`, such that every item that holds a marker holds one of them.
+        """Return markers in `body`, such that every item that holds a marker holds one of them.
 
         Of markers that overlap in the bytes the first is found, and the longest of those that begin together.
         """

@@ -1,4 +1,4 @@
-"""Export requests: the items that stand in one, what is appended to its spans, how many items the other signals hold.
+"""Export requests: read the items of one, append to its spans, count the items of other signals.
 
 Appending goes by bytes: lengths around what was appended are rewritten, every other byte is copied. Encoded messages
 concatenate: the bytes of a span followed by encoded attribute fields are that span with those attributes after its

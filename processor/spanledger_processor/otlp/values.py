@@ -28,7 +28,7 @@ schema reads a million of them in one go, and blocks everything for a second mea
 
 
 class Attributes:
-    """Attributes by key: a key that stands twice has its last value, text that is not UTF-8 holds U+FFFD instead."""
+    """Attributes by key: of a repeated key the last value holds, text that is not UTF-8 holds U+FFFD instead."""
 
     __slots__ = ("_contents", "_encoded", "_keys")
 
@@ -72,7 +72,7 @@ class Attributes:
         return keys.intersection(self._keys)
 
     def fingerprint(self, keys: tuple[str, ...]) -> tuple[bytes | None, ...]:
-        """Return what stands under `keys`, encoded, to compare spans by."""
+        """Return the encoded values of `keys`, to compare spans by."""
         return tuple(map(self._encoded.get, keys))
 
     def without(self, keys: frozenset[str]) -> Attributes:
@@ -105,7 +105,7 @@ class Attributes:
         return self._contents
 
     def marked(self, key: str, marks: tuple[bytes, ...]) -> Any:
-        """Return what `get` returns, but "" for a text in which none of `marks` (UTF-8) stands.
+        """Return what `get` returns, but "" for a text that holds none of `marks` (UTF-8).
 
         Raises:
             MalformedError: as `get`.
@@ -113,7 +113,7 @@ class Attributes:
         return "" if self.is_unmarked(key, marks) else self.get(key)
 
     def is_unmarked(self, key: str, marks: tuple[bytes, ...]) -> bool:
-        """Return whether the value of `key` is a text in which none of `marks` stands."""
+        """Return whether the value of `key` is a text that holds none of `marks`."""
         encoded = self._encoded.get(key)
         if encoded is None or not _is_text(encoded):
             return False

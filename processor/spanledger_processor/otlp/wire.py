@@ -81,7 +81,7 @@ def write_varint(number: int) -> bytes:
 
 
 def fields(data: bytes, start: int, end: int) -> Iterator[WireField]:
-    """Yield the fields of the message that stands at [start, end), in order.
+    """Yield the fields of the message at [start, end), in order.
 
     Raises:
         MalformedError: at the first field that cannot be read, with its offset.

@@ -79,7 +79,7 @@ _TELL_S = 20.0
 
 
 class StartError(Exception):
-    """The process cannot run as it is configured; the message says why."""
+    """The process cannot run as it is configured; the message has the reason."""
 
 
 @dataclass(frozen=True, slots=True)

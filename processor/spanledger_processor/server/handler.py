@@ -400,7 +400,7 @@ async def work(steps: Steps[T], *, large: bool) -> T:
 
 
 async def in_slices(steps: Steps[T]) -> T:
-    """Run `steps` to its result; whatever else is ready to run has its turn after each of them."""
+    """Run `steps` to its result, with a turn for everything else that is ready after each of them."""
     return await work(steps, large=True)
 
 

@@ -205,7 +205,7 @@ class RemoteLedger:
                 asked.answer.set_exception(RuntimeError(f"in the ledger process: {payload.decode()}"))
 
     async def _pass_on(self, number: int, signal: Signal, request_id: bytes, body: bytes) -> None:
-        """Deliver a request of the ledger process, and say whether that worked."""
+        """Deliver a request of the ledger process, and answer whether that worked."""
         verdict = Verdict.RETRYABLE
         try:
             if self._deliver is not None:
@@ -237,7 +237,7 @@ class RemoteLedger:
 
 @dataclass(eq=False)
 class _Worker:
-    """A worker that is connected, and what it last said of itself."""
+    """A connected worker, and its last status."""
 
     writer: asyncio.StreamWriter
     status: Status = field(default_factory=dict)
@@ -245,7 +245,7 @@ class _Worker:
 
 
 class LedgerServer:
-    """The ledger process's end: accounts for batches, and knows the workers that are connected.
+    """The ledger process's end of the link: accounts for the batches of connected workers.
 
     `gone` is called with a worker's last status when it disconnects, `count` with what workers take of rate limits.
     """
@@ -268,7 +268,7 @@ class LedgerServer:
 
     @property
     def statuses(self) -> list[Status]:
-        """Return what the workers that are connected last said; on any thread."""
+        """Return the last statuses of the connected workers; callable on any thread."""
         return [worker.status for worker in list(self._workers) if worker.status]
 
     async def deliver(self, signal: Signal, request_id: bytes, body: bytes) -> Verdict:

@@ -1,4 +1,4 @@
-"""The process's own metrics and spans, sent as `telemetry` says; a failure to send them affects nothing else."""
+"""Send the process's own metrics and spans as `telemetry` configures; a failure to do so affects nothing else."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ _RELOADED = (
 
 
 class ReloadError(Exception):
-    """The new configuration cannot be used; the message says what is in the way."""
+    """The new configuration cannot be used; the message has the reason."""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ FILE = "signing.key"
 
 
 class SigningKeyError(Exception):
-    """There is a key that cannot be used; the message says where and what to do, and never what it is."""
+    """A key cannot be used; the message names its place and a remedy, and never the key."""
 
 
 class SigningKeyUnavailableError(SigningKeyError):

@@ -1,4 +1,4 @@
-"""Sign tool calls: `h1:<key id>:<hash>`, the same for calls whose arguments stand for the same values."""
+"""Sign tool calls: `h1:<key id>:<hash>`, the same for calls whose arguments have the same values."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Signer:
         return Signature(prefix + hmac.digest(key, message, "sha256")[:16].hex(), scope)
 
     def digest(self, value: Any) -> bytes:
-        """Return eight bytes that stand for a value, keyed as signatures are; none for one that says nothing.
+        """Return a keyed hash of a value, of eight bytes; b"" for an empty value.
 
         What it stands for are texts as they are, less the ids of the call itself (LangChain's messages hold them), and
         other values by their canonical form.
@@ -159,7 +159,7 @@ class Signer:
         return f"redacted:{prefix.split(':')[1]}:{hmac.digest(key, b'redacted ' + content, 'sha256')[:16].hex()}"
 
     def ids(self, identity: bytes) -> tuple[bytes, bytes]:
-        """Return a trace id and a span id for `identity`, keyed, so that nobody else can make them."""
+        """Return a trace id and a span id for `identity`, keyed, so that they cannot be forged."""
         digest = hmac.digest(self._keyed[1], b"ids of " + identity, "sha256")
         return digest[:16], digest[16:24]
 

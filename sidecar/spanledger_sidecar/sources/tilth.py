@@ -169,7 +169,7 @@ class EventLog:
         )
 
     def _iteration(self, event: dict[str, Any], payload: dict[str, Any]) -> bytes:
-        """Return the iteration's own span id for its first call; the others stand beside it with ids of their own."""
+        """Return the iteration's own span id for its first call; the others have ids of their own."""
         iteration = _hex(event, payload, "span_id", 16)
         if not iteration or iteration in self.progress.iterations:
             return b""
@@ -367,7 +367,7 @@ class TilthSource:
 
 
 def _checksum(file: BinaryIO, offset: int) -> int:
-    """Return a checksum of what stands before `offset`; 0 where nothing does."""
+    """Return a checksum of the bytes before `offset`; 0 where there are none."""
     start = max(0, offset - _CHECKED)
     file.seek(start)
     content = file.read(offset - start)

@@ -90,7 +90,7 @@ def _records(work: Reconciliation) -> Iterator[Record]:
 
 
 def _share_of_child(work: Reconciliation, entry: MergedChild, parent: UsageFile) -> None:
-    """Share the cost that a parent's file tells of a removed child among the child's rows, by the file's rates."""
+    """Share the cost of a removed child in its parent's file among the child's rows, by the file's rates."""
     models, workspace = parent.models, work.workspace
     parts = [
         part

@@ -101,7 +101,7 @@ def workspaces(document: dict[str, Any]) -> dict[str, ConfigEntry]:
 
 
 def from_metadata(document: dict[str, Any], workspace: str) -> ConfigEntry:
-    """Return what a legacy `metadata.json` in the workspace's own folder says."""
+    """Return the metadata of a legacy `metadata.json` in the workspace's own folder."""
     project = text(document.get("projectName")) or _base(text(document.get("projectPath")))
     return ConfigEntry(Session(workspace, "", text(document.get("name")), project))
 

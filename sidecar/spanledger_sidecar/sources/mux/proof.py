@@ -154,7 +154,7 @@ def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
 
 
 def is_copied(work: Reconciliation) -> bool:
-    """Return whether a fork's file is just what its chat tells, with copied rows: it was copied, or made anew.
+    """Return whether a fork's file is the sum of its chat's rows, copied ones included: it was copied or rebuilt.
 
     Its last request, and the turn that was timed last, must be of rows that are known. Else a turn of the fork whose
     row is gone may have used as much by chance.
@@ -186,14 +186,14 @@ def may_be_reset(work: Reconciliation) -> bool:
 
 
 def _begins_again(before: TokenVector, bucket: Bucket) -> bool:
-    """Return whether a model's bucket lost anything, or says that it holds one request where there were others."""
+    """Return whether a model's bucket shrank, or holds one request where there were others."""
     if any(now < then for now, then in zip(bucket.tokens, before, strict=True)):
         return True
     return bool(bucket.named) and before.total > 0 and bucket.tokens != before
 
 
 def restart(work: Reconciliation, usage: UsageFile) -> None:
-    """Begin again with a file that was made from the chat: of it, what rows told before is counted."""
+    """Begin again with a file that was rebuilt from the chat: the part of it that rows proved before is counted."""
     workspace, finer = work.workspace, work.files.chat or bool(work.files.rows)
     states = workspace.models
     workspace.models = {key: states.get(key, ModelState()) for key in usage.models}
@@ -237,7 +237,7 @@ def _restart_model(work: Reconciliation, key: str, bucket: Bucket, *, rebuilt: b
 
 
 def _overwritten(work: Reconciliation, key: str, pool: TokenVector, others: TokenVector) -> bool:
-    """Return whether the file still has what no row told, and lacks, if anything, just some rows."""
+    """Return whether the file still has the usage that no row proved, and lacks at most some rows."""
     whole = work.chat[key].plus(others)
     if by_class(pool, work.chat[key]).contains(others):
         return True
@@ -246,7 +246,7 @@ def _overwritten(work: Reconciliation, key: str, pool: TokenVector, others: Toke
 
 
 def proven_by_last(work: Reconciliation, key: str) -> TokenVector:
-    """Return the last request where it is new and no row tells of it; one that a rebuild wrote repeats the last row."""
+    """Return the last request where it is new and no row proves it; one that a rebuild wrote repeats the last row."""
     last = work.last
     if last is None or last.key != key or last.end_ms <= work.workspace.last_request_ms:
         return ZERO
@@ -272,7 +272,7 @@ def is_last(row: Row, last: LastRequest) -> bool:
 
 
 def last_request_key(last: LastRequest) -> bytes:
-    """Return the key of a last request, the same in whichever workspace's file it stands."""
+    """Return the key of a last request, the same in the file of any workspace."""
     return dedup_key("mux last request", last.key, last.end_ms, *last.bucket.tokens)
 
 

@@ -125,7 +125,7 @@ def _keyed(row: Row, workspace: Workspace) -> Row:
 
 
 def _growth(row: Row, counted: Counted) -> Row | None:
-    """Return what a row tells more than when it was counted, as a row of its own; None if it does not."""
+    """Return the growth of a row since it was counted, as a row of its own; None if it has not grown."""
     if counted.tokens is None or counted.tokens.holds(row.tokens):
         return None
     trace = row.trace_id or trace_id("mux turn", row.name)
@@ -179,7 +179,7 @@ def _uncover_beyond(state: ModelState, there: TokenVector) -> None:
 
 
 def _take_as_known(work: Reconciliation) -> None:
-    """Take all that is there as known; what a row tells of it later is taken from there."""
+    """Take all present usage as known; rows that prove it later are deducted from it."""
     since_ms, workspace = work.options.since_ms, work.workspace
     old = [row for row in work.rows if row.end_ms < since_ms]
     in_rows = sums()
@@ -280,7 +280,7 @@ def _take(work: Reconciliation, row: Row, tokens: TokenVector) -> None:
 
 
 def _is_awaited(work: Reconciliation, row: Row) -> bool:
-    """Return whether the usage file, which follows the row in a moment, has yet to tell what it cost.
+    """Return whether the usage file, which is written a moment after the row, does not have its cost yet.
 
     A file without any last request, as a fork's is, tells nothing of when it has a row: else a fork would take a row
     that the workspace it was copied from waits with.
@@ -395,7 +395,7 @@ def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenV
 
 
 def _attribute_last(work: Reconciliation) -> None:
-    """Attribute the last request as a turn, where no finer file tells of turns."""
+    """Attribute the last request as a turn, where no file has the turns."""
     last, workspace, old = work.last, work.workspace, work.start == "old"
     if last is None or workspace.has_rows or last.key not in work.models:
         return

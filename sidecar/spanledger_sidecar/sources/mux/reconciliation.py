@@ -39,7 +39,7 @@ class Allocation:
 
     @property
     def free(self) -> bool:
-        """Return whether its own row says that a subscription covered it."""
+        """Return whether its own row marks it as covered by a subscription."""
         return self.row is not None and self.row.cost == 0
 
 
@@ -60,7 +60,7 @@ class ChildRemainder:
 
     @property
     def unbounded(self) -> bool:
-        """Return whether nothing says how much it is."""
+        """Return whether its amount is not known."""
         return self.tokens is None and self.amount is None
 
     def take(self, there: TokenVector) -> TokenVector:
@@ -137,7 +137,7 @@ def known_usage(child: Workspace, entry: MergedChild, store: WorkspaceStore) -> 
 
 
 def seen_usage(child: Workspace, entry: MergedChild) -> dict[str, TokenVector]:
-    """Return what the child's own files told by model: its usage file, and rows that the file did not have."""
+    """Return the usage in the child's own files by model: its usage file, and rows that the file did not have."""
     seen = {key: state.file for key, state in child.models.items()} if child.seen_file else {}
     if entry.tokens is not None and total(seen.values()) == entry.tokens:
         return seen
@@ -272,12 +272,12 @@ class Reconciliation:
 
     @property
     def models(self) -> dict[str, Bucket]:
-        """Return what the usage file says, by model key."""
+        """Return the buckets of the usage file, by model key."""
         return self.files.usage.models if self.files.usage is not None else {}
 
     @property
     def entry(self) -> MergedChild | None:
-        """Return what the parent's file says of a removed child."""
+        """Return the entry of a removed child in the parent's file."""
         return self.files.parent.children.get(self.workspace.id) if self.files.parent is not None else None
 
     @property
@@ -298,7 +298,7 @@ class Reconciliation:
         self.allocations[allocation.key].append(allocation)
 
     def new(self, key: str, *, in_chat: bool | None = None) -> TokenVector:
-        """Return what new rows tell of a model."""
+        """Return the sum of new rows of a model."""
         rows = (row for row in self.rows if row.key == key and in_chat in (None, row.in_chat))
         return total(row.tokens for row in rows)
 

@@ -93,7 +93,7 @@ class Tool:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Usage that one row of a file proves. `dedup_key` is the key by which it counts once, in whichever file it stands.
+    """Usage that one row of a file proves. `dedup_key` is the key by which it counts once, in any file.
 
     `name` is what the row is called in its chat. `whole` is all that the row tells, where `tokens` is what it grew by.
     `vague_input` is true where the row cannot tell cache writes from other input. `write_1h` is how much of the cache
@@ -286,7 +286,7 @@ def _charged(holder: dict[str, Any]) -> int | None:
 
 
 def _write_1h(holder: dict[str, Any]) -> int | None:
-    """Return how much was written to a cache for an hour; None where the file does not know.
+    """Return the tokens written to a cache for an hour; None where the file does not have them.
 
     The raw usage is that of the last call: it tells all of a turn's only where it has all of its cache writes.
     """
