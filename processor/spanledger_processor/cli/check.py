@@ -14,7 +14,7 @@ import click
 
 from spanledger_exporters.interface import DestinationError, Signal, Verdict
 from spanledger_exporters.settings import ExporterSettings, FileSettings, NetworkSettings
-from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, configuration, found_config
+from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, config_files, configuration
 from spanledger_processor.cli.show import plain, show_json
 from spanledger_processor.config import Config, ConfigError, load
 from spanledger_processor.config.receivers import ServerTls
@@ -54,7 +54,7 @@ def check(path: ConfigFiles, sets: tuple[str, ...], *, syntax: bool, connect: bo
     destination that is required does not accept an empty request.
     """
     try:
-        config = load(found_config(path), sets)
+        config = load(config_files(path), sets)
     except ConfigError as error:
         _end(list(error.problems), as_json=as_json)
     if problems := [] if syntax else list(unusable(config)):
@@ -68,7 +68,7 @@ def check(path: ConfigFiles, sets: tuple[str, ...], *, syntax: bool, connect: bo
         ]
         show_json({"valid": True, **reported.as_dict(), **({"connections": connections} if connect else {})})
     else:
-        files = found_config(path)
+        files = config_files(path)
         are = "are valid, merged" if len(files) > 1 else "is valid"
         click.echo(f"{', '.join(map(str, files)) or 'The built-in configuration'} {are}.")
         for line in (*reported.lines(), *(plain(str(one)) for one in tried)):

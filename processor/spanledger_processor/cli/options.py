@@ -66,12 +66,12 @@ def logs(command: Callable[..., None]) -> Callable[..., None]:
 def configured(path: ConfigFiles, sets: Sequence[str]) -> Config:
     """Return the configuration, or end the command with exit code 2 and every mistake on a line of its own."""
     try:
-        return load(found_config(path), sets)
+        return load(config_files(path), sets)
     except ConfigError as error:
         fail(str(error), WRONG_USAGE)
 
 
-def found_config(given: ConfigFiles) -> ConfigFiles:
+def config_files(given: ConfigFiles) -> ConfigFiles:
     """Return the configuration files to use: those given, else the environment's, else one in the working directory."""
     if given:
         return given
@@ -83,7 +83,7 @@ def found_config(given: ConfigFiles) -> ConfigFiles:
 
 def described(given: ConfigFiles) -> str:
     """Return in words which configuration is used."""
-    files = found_config(given)
+    files = config_files(given)
     return f"configuration {', '.join(map(str, files))}" if files else "built-in configuration"
 
 

@@ -20,11 +20,11 @@ import click
 from spanledger_processor.cli.options import (
     WRONG_USAGE,
     ConfigFiles,
+    config_files,
     configuration,
     configured,
     described,
     fail,
-    found_config,
     logs,
 )
 from spanledger_processor.config import Config, ConfigError, load
@@ -87,7 +87,7 @@ def serve(
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each connection is a file
     config = configured(path, sets)
-    read = partial(load, found_config(path), sets)
+    read = partial(load, config_files(path), sets)
     try:
         if part is not None and link is not None and ready_fd is not None:
             asyncio.run(_serve_part(config, part, workers, link, ready_fd, read))
@@ -152,7 +152,7 @@ def _command() -> list[str]:
     given = click.get_current_context().params
     command = [sys.executable, "-m", "spanledger_processor.cli", "serve", "--workers", str(given["workers"])]
     command += ["--log-level", given["log_level"], "--log-format", given["log_format"]]
-    command += [word for path in found_config(given["path"]) for word in ("--config", str(path))]
+    command += [word for path in config_files(given["path"]) for word in ("--config", str(path))]
     return [*command, *(word for text in given["sets"] for word in ("--set", text))]
 
 

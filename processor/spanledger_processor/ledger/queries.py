@@ -55,13 +55,13 @@ def session(
     if record is None:
         return None
     sums = Sums.unpack(record)
-    found = row(sums)
+    result = row(sums)
     if now_ns:
-        found |= {"label": label(sums), "state": lifecycle.state(sums, now_ns)}
-    found |= dimensions.described(sums, lifecycle.active_ns // 10**6) | dimensions.of_session(
+        result |= {"label": label(sums), "state": lifecycle.state(sums, now_ns)}
+    result |= dimensions.described(sums, lifecycle.active_ns // 10**6) | dimensions.of_session(
         reader, tenant, session_id, sums
     )
-    return {**found, **_of_tasks(list(_tasks(reader, tenant, session_id)))}
+    return {**result, **_of_tasks(list(_tasks(reader, tenant, session_id)))}
 
 
 def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:
@@ -72,8 +72,8 @@ def run(reader: Reader, tenant: bytes, run_id: str) -> Row | None:
 
 def _of_tasks(parts: list[Sums]) -> dict[str, list[Row]]:
     kinds, ids, by_model = (_grouped(parts, *labels) for labels in (("id", "kind"), ("id",), ("provider", "model")))
-    tokens = {where: sums.spent["input"] + sums.spent["output"] for where, sums in kinds.items()}
-    most_first = sorted(tokens, key=lambda where: (-tokens[where], where))
+    tokens = {kind: sums.spent["input"] + sums.spent["output"] for kind, sums in kinds.items()}
+    most_first = sorted(tokens, key=lambda kind: (-tokens[kind], kind))
     by_task = [
         {"id": task, "tokens_total": sums.spent["input"] + sums.spent["output"], **spend(sums)}
         | {"kinds": {kind: tokens[of, kind] for of, kind in most_first if of == task and tokens[of, kind]}}
@@ -222,25 +222,25 @@ def _names_of(what: str, group: Group) -> Row:
 
 def tenants_of(reader: Reader) -> list[bytes]:
     """Return the hashes of the tenants that have data."""
-    totals = (where for where, _ in reader.scan(Table.TOTAL, b""))
-    return [where[1:9] for where in totals if where == total_key(where[1:9])]
+    totals = (key for key, _ in reader.scan(Table.TOTAL, b""))
+    return [key[1:9] for key in totals if key == total_key(key[1:9])]
 
 
 def tenants(reader: Reader) -> list[Row]:
     """Return the tenants that have data, the dearest first; `tenant` is None where the name was not kept."""
-    found = []
+    rows = []
     for tenant, sums in _ledgers(reader):
         name = "" if tenant == tenant_hash("") else sums.labels.get("tenant")
         times = {"first": time_of(sums.first_ns), "last": time_of(sums.last_ns)}
-        found.append({"tenant": name, **spend(sums), "tool_calls": sums.tool_calls, "spans": sums.spans, **times})
-    return sorted(found, key=lambda row: (-row["cost_usd"], row["tenant"] or ""))
+        rows.append({"tenant": name, **spend(sums), "tool_calls": sums.tool_calls, "spans": sums.spans, **times})
+    return sorted(rows, key=lambda row: (-row["cost_usd"], row["tenant"] or ""))
 
 
 def _ledgers(reader: Reader) -> Iterator[tuple[bytes, Sums]]:
     """Yield the hashes of the tenants that have data, with the sums of each."""
-    for where, record in reader.scan(Table.TOTAL, b""):
-        tenant = where[1:9]
-        if where == total_key(tenant):
+    for key, record in reader.scan(Table.TOTAL, b""):
+        tenant = key[1:9]
+        if key == total_key(tenant):
             yield tenant, Sums.unpack(record)
 
 
@@ -259,15 +259,15 @@ def has_tenant(reader: Reader, tenant: bytes) -> bool:
 def total(reader: Reader, tenant: bytes) -> Row:
     """Return the whole ledger, with what was sent on spans beyond it (docs/contract.md#promise-1-sums-are-true)."""
     record = reader.get(total_key(tenant))
-    found = row(Sums.unpack(record) if record else Sums())
+    result = row(Sums.unpack(record) if record else Sums())
     correction = late_correction(reader, tenant)
-    found["late_correction_usd"] = usd(correction)
-    found["late_correction_usd_exact"] = exact_usd(correction)
+    result["late_correction_usd"] = usd(correction)
+    result["late_correction_usd_exact"] = exact_usd(correction)
     whole = list(_gone(reader, tenant))
     cost = sum(sums.cost for sums in whole)
-    found["sessions_gone"] = sum(sums.sessions for sums in whole)
-    found["gone_usd"], found["gone_usd_exact"] = usd(cost), exact_usd(cost)
-    return found
+    result["sessions_gone"] = sum(sums.sessions for sums in whole)
+    result["gone_usd"], result["gone_usd_exact"] = usd(cost), exact_usd(cost)
+    return result
 
 
 def gone(reader: Reader, tenant: bytes, since: int = 0, until: int | None = None) -> tuple[Row, list[Row]]:
@@ -277,8 +277,8 @@ def gone(reader: Reader, tenant: bytes, since: int = 0, until: int | None = None
     arrival, from `since` to `until` (days since 1970), both included.
     """
     whole, rows = Sums(), list[Row]()
-    found = ((int(sums.labels.get("day", "0")), sums) for sums in _gone(reader, tenant))
-    for day, sums in sorted(found, key=lambda item: (item[0], item[1].labels.get("project", ""))):
+    days = ((int(sums.labels.get("day", "0")), sums) for sums in _gone(reader, tenant))
+    for day, sums in sorted(days, key=lambda item: (item[0], item[1].labels.get("project", ""))):
         if since <= day and (until is None or day <= until):
             whole.add(sums)
             rows.append({"day": date_of(day), "project": sums.labels.get("project", ""), **_of_gone(sums)})
@@ -303,9 +303,9 @@ def late_correction(reader: Reader, tenant: bytes) -> Pico:
 
 
 def _ordered(totals: Iterable[Sums]) -> list[Row]:
-    found = list(totals)
-    named = [sums for sums in found if sums.labels.get("id", UNATTRIBUTED) != UNATTRIBUTED]
-    rest = [sums for sums in found if sums.labels.get("id", UNATTRIBUTED) == UNATTRIBUTED and sums.spans]
+    known = list(totals)
+    named = [sums for sums in known if sums.labels.get("id", UNATTRIBUTED) != UNATTRIBUTED]
+    rest = [sums for sums in known if sums.labels.get("id", UNATTRIBUTED) == UNATTRIBUTED and sums.spans]
     return [row(sums) for sums in (*sorted(named, key=lambda sums: -sums.last_ns), *rest)]
 
 
@@ -340,7 +340,7 @@ def candidates(
     output. An agent with calls without a price, or on several models, is compared like any other; what has no list
     price is left out of the comparison.
     """
-    found: list[Row] = []
+    rows: list[Row] = []
     for agent in agents_of(reader, tenant, session_id):
         if agent.cost < LEAST_COST or not agent.calls:
             continue
@@ -353,7 +353,7 @@ def candidates(
             name for name, holds in (("over_powered", over_powered), ("over_provisioned", over_provisioned)) if holds
         ]
         if kinds:
-            found.append(
+            rows.append(
                 {
                     "agent": agent.labels.get("id", ""),
                     "kinds": kinds,
@@ -366,7 +366,7 @@ def candidates(
                     "same_tokens_on": _compared(agent, models, pricer, now_ns),
                 }
             )
-    return found
+    return rows
 
 
 def _compared(agent: Sums, models: Sequence[tuple[str, str]], pricer: Pricer, now_ns: int) -> list[Row]:

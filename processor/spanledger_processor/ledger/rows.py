@@ -79,7 +79,7 @@ def row(sums: Sums) -> Row:
         **({"parent_id": sums.labels["parent"]} if "parent" in sums.labels else {}),
         **{name: sums.labels[name] for name in ("name", "project") if name in sums.labels},
         **spend(sums),
-        **({"note": found} if (found := note(sums.granularities)) else {}),
+        **({"note": text} if (text := note(sums.granularities)) else {}),
         "tool_calls": sums.tool_calls,
         "spans": sums.spans,
         "models": models(sums),

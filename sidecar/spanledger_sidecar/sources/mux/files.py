@@ -287,8 +287,8 @@ def _child(value: Any) -> MergedChild:
     if not isinstance(value, dict):
         return MergedChild()
     by_class = TokenVector(*(count(value.get(name)) for name in _CHILD_CLASSES))
-    told = [value[name] for name in _CHILD_COUNTS if name in value]
-    known = bool(told) and not no_counts(told)
+    counts = [value[name] for name in _CHILD_COUNTS if name in value]
+    known = bool(counts) and not no_counts(counts)
     beyond = count(value.get("contextTokens")) - by_class.inputs
     if "inputTokens" not in value and beyond > 0:
         by_class = by_class.plus(TokenVector(beyond))
