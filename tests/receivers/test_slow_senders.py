@@ -120,3 +120,22 @@ async def test_who_finds_no_turn_in_time_is_told_to_come_back(
     for call, task in slow:
         call.came.set()
         assert await task == b"message"
+
+
+@pytest.mark.parametrize(("held", "slow", "read"), [(0, 0, 4), (45, 0, 2), (80, 0, 1), (0, 2, 3), (0, 4, 1)])
+async def test_messages_of_unknown_size_are_read_as_far_as_there_is_room_for_the_largest(
+    held: int, slow: int, read: int
+) -> None:
+    """Their bytes are with gRPC before their size is known: eight of 50 MiB were, beside all that was counted."""
+    limiter = MemoryLimiter(100, lambda _: None)
+    reader = MessageReader(limiter, 20)
+    limiter.change(held, "other")
+    for _ in range(slow):
+        await stalled(reader, "slow")
+        reader._move(reader._quick)
+    calls = [Call(reader) for _ in range(6)]
+    tasks = [call.start() for call in calls]
+    await asyncio.sleep(0)
+    assert [call.begun.is_set() for call in calls] == [place < read for place in range(6)]
+    for task in tasks:
+        task.cancel()

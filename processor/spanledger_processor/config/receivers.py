@@ -180,7 +180,7 @@ class OtlpReceiver(Section):
         default=256,
         description="Memory for requests, in MiB over all protocols, decompressed: each is counted twice while it is "
         "delivered, as it is held by us and by the client that sends it on. Beyond it senders get a retryable error; "
-        "one host gets three quarters at most. On top come gRPC messages being read (eight at a time, each of "
+        "one host gets three quarters at most. On top come gRPC messages being read (five at a time, each of "
         "`max_recv_msg_size_mib` at most) and the copies that one large request is worked on with (three).",
     )
 

@@ -77,7 +77,7 @@ _STREAMS = 128
 _FILES_SHARE = 6
 """A sixth of the files that the process may open is how many connections there may be: one takes up to three."""
 _READERS = 4
-"""Messages being read at a time. One whose beginning is here already, as most are, takes a moment."""
+"""Messages being read at a time, at most. One whose beginning is here already, as most are, takes a moment."""
 _LEAST_ROOM = 4
 """Messages are read while a part of the memory for requests is free: a quarter, or the size of the largest message."""
 _SLOW_READERS = 4
@@ -309,7 +309,7 @@ class MessageReader:
 
     async def _slot(self) -> None:
         """Return when there is a slot."""
-        if len(self._quick) + self._granted < _READERS:
+        if len(self._quick) + self._granted < self._slots():
             return
         slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(slot)
@@ -336,9 +336,17 @@ class MessageReader:
         if self._waiting and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_QUICK, self._look_again)
 
+    def _slots(self) -> int:
+        """Return how many messages may be read beside the slow ones: nobody knows how large they are before they are
+        here, so as many as there is room for if all are of the largest size, and one in any case.
+        """
+        room = (self._limiter.limit - self._limiter.held) // self._least_room
+        return max(1, min(_READERS, room - len(self._slow)))
+
     def _look_again(self) -> None:
         self._timer = None
         self._make_room()
+        self._grant()
 
     def _move(self, reads: list[_Read]) -> None:
         """Move the oldest of `reads` to the slow ones, where it has a place there; otherwise end the newest."""
@@ -362,7 +370,7 @@ class MessageReader:
 
     def _grant(self) -> None:
         """Give free slots to those that wait, the first come first."""
-        while self._waiting and len(self._quick) + self._granted < _READERS:
+        while self._waiting and len(self._quick) + self._granted < self._slots():
             self._waiting.popleft().set_result(None)
             self._granted += 1
 
