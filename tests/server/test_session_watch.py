@@ -219,6 +219,20 @@ async def test_a_closed_session_is_told_when_nothing_has_come_for_a_while() -> N
     assert world.counts == [("closed", "told")]
 
 
+@pytest.mark.parametrize("ahead_ns", [2 * 10**9, 30 * 24 * HOUR], ids=["seconds", "days"])
+async def test_a_session_whose_clock_is_ahead_can_be_closed(ahead_ns: int) -> None:
+    """And its last activity stays what it is; what is done after that re-opens it."""
+    world = World()
+    world.take(call("a", START + ahead_ns))
+    before = world.answer("a")
+    world.close("a")
+    after = world.answer("a")
+    assert (before["state"], after["state"]) == ("active", "closed")
+    assert after["last"] == before["last"]
+    world.take(call("a", START + ahead_ns + MINUTE))
+    assert world.answer("a")["state"] == "active"
+
+
 @pytest.mark.parametrize("setting", [{}, {"processor.sessions.lifecycle.active": "60s"}], ids=["default", "sooner"])
 async def test_a_stale_session_is_told_when_nothing_came_for_as_long_as_one_is_active(setting: dict[str, str]) -> None:
     """Old data that are replayed are stale at once, and the replay may pause for longer than closed sessions wait."""

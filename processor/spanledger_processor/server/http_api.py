@@ -286,12 +286,16 @@ def _app(routes: Sequence[Route]) -> Starlette:
 
 
 def close_session(tenant: bytes, session_id: str, now_ns: int, unit: Unit) -> bool:
-    """Mark a session as ended; False if the ledger has none of that id. What comes later counts, and re-opens it."""
+    """Mark a session as ended; False if the ledger has none of that id. What is done later counts, and re-opens it.
+
+    What it did by a clock that is ahead of this one was done before.
+    """
     key = session_key(tenant, session_id)
     if not session_id or unit.get(key) is None:
         return False
-    if not unit.sums(key).closed:
-        unit.apply(Changes(add={key: Sums(closed_ns=now_ns)}), now_ns)
+    session = unit.sums(key)
+    if not session.closed:
+        unit.apply(Changes(add={key: Sums(closed_ns=max(now_ns, session.last_ns))}), now_ns)
     return True
 
 
