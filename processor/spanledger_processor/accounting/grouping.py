@@ -1,9 +1,9 @@
-"""Sessions and runs inside one trace, as a function of the set of its spans: order of arrival never matters.
+"""Find the session, run and agent of each span of a trace, as a function of the set of its spans.
 
-A span belongs to the session that it names, else its resource, else its nearest ancestor that names one, else the
-only one that the trace names; two named and none above it: unattributed (docs/contract.md#state-and-money). Runs go the
-same way; where a trace names none, the session decides (`ledger.runs`). Its agent is the one that it names, else the
-one that its nearest ancestor names.
+A span belongs to the session that it names, else the one that its resource names, else its nearest ancestor, else the
+only one that the trace names; where the trace names several, and no ancestor one, it is unattributed
+(docs/contract.md#state-and-money). Runs are found likewise; where a trace names none, the run follows from the session
+(`ledger.runs`). The agent is the one that the span names, else the one that its nearest ancestor names.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _AGENT, _TOOL = "agent", "tool"
 
 
 class NamedLink(Protocol):
-    """A span as far as grouping looks at it."""
+    """The part of a span that grouping needs."""
 
     @property
     def span_id(self) -> bytes: ...
@@ -52,10 +52,10 @@ class NamedLink(Protocol):
 
 
 class Groups:
-    """Answers for one trace. Build anew when a span has been added.
+    """The sessions, runs and agents of the spans of one trace. Build it again after a span was added.
 
-    `sessions` and `runs` are the ids that the trace names, if that is known; else they are looked for. `names_agents`
-    is false where no span of it is known to name an agent.
+    `sessions` and `runs` are the ids that the trace names; None: they are collected from `links`. `names_agents` is
+    false where no span names an agent.
     """
 
     def __init__(
@@ -70,15 +70,15 @@ class Groups:
         sessions = {link.session.id for link in links.values()} if sessions is None else sessions
         runs = {link.run.id for link in links.values()} if runs is None else runs
         self._names_sessions, self._names_runs = any(sessions), any(runs)
-        """False for most traces and runs: then there is nothing to look for above a span."""
+        """False for most traces and runs: then no ancestors are visited."""
         self._only_session, self._only_run = _only(sessions), _only(runs)
         self._names_agents = names_agents
+        # By parent id: the value of the nearest ancestor that has one.
         self._sessions: dict[bytes, str] = {}
         self._runs: dict[bytes, str] = {}
         self._agents: dict[bytes, str] = {}
         self._turns: dict[bytes, str] = {}
         self._tools: dict[bytes, str] = {}
-        """By parent id: what stands above."""
 
     def session(self, link: NamedLink) -> Named:
         """Return the session of a span of this trace; empty where it is unattributed."""
@@ -127,23 +127,23 @@ class Groups:
         """Return whether a span begins a turn: that of an agent below no other agent's."""
         return link.kind == _AGENT and not self._above(link, self._turns, _kind_of_agent)
 
-    def _above(self, link: NamedLink, known: dict[bytes, str], named: Callable[[NamedLink], str]) -> str:
-        """Return the id that the nearest ancestor with one names; `known` keeps it by parent, each read once."""
-        parent_id, way = link.parent_id, list[bytes]()
+    def _above(self, link: NamedLink, known: dict[bytes, str], value_of: Callable[[NamedLink], str]) -> str:
+        """Return the value of the nearest ancestor that has one; `known` keeps it by parent, each read once."""
+        parent_id, visited = link.parent_id, list[bytes]()
         above = ""
         while parent_id not in known:
             known[parent_id] = ""  # where links form a ring
-            way.append(parent_id)
+            visited.append(parent_id)
             parent = self._links.get(parent_id)
             if parent is None:
                 break
-            above = named(parent)
+            above = value_of(parent)
             if above:
                 break
             parent_id = parent.parent_id
         else:
             above = known[parent_id]
-        known.update(dict.fromkeys(way, above))
+        known.update(dict.fromkeys(visited, above))
         return above
 
 

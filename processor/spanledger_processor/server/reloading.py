@@ -1,4 +1,4 @@
-"""What SIGHUP puts into use: prices, signing keys, tokens, headers, certificates, budgets and warnings, all or none."""
+"""Apply a changed configuration on SIGHUP, all of it or none: prices, keys, tokens, headers, certificates, budgets."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ReloadError(Exception):
 
 @dataclass(slots=True)
 class Reloadable:
-    """The parts of one process that take over what is new; `config` is what they run with."""
+    """The parts of one process that a reload changes; `config` is their current configuration."""
 
     config: Config
     pricer: Pricer
@@ -55,13 +55,13 @@ class Reloadable:
     api: Api | None = None
     delivery: Delivery | None = None
     adopt: Sequence[Callable[[Config], None]] = ()
-    """Further parts that take over what is new, which cannot fail."""
+    """Functions by which further parts apply a configuration; they cannot fail."""
 
     async def reload(self, new: Config) -> None:
-        """Put what is new into use, and warn of what needs a restart.
+        """Apply a configuration, and warn of settings that need a restart.
 
         Raises:
-            ReloadError: something of it cannot be used; then nothing has changed.
+            ReloadError: a part of it cannot be used; nothing has changed then.
         """
         try:
             pricer = make_pricer(new)
@@ -74,8 +74,8 @@ class Reloadable:
         if self.signer is not None and key is not None:
             self.signer.rekey(key)
         self._reload_listeners(new)
-        for adopt in self.adopt:
-            adopt(new)
+        for apply in self.adopt:
+            apply(new)
         for commit in commits:
             await commit()
         if paths := needing_restart(self.config, new):

@@ -1,15 +1,15 @@
-"""Reconcile the files of one workspace with what was counted of it: every token once.
+"""Reconcile the files of one workspace with what was counted of it, so that every token counts once.
 
 The usage file proves sums for each model, and its last request; rows of the finer files prove single turns. A sum may
 hold turns whose rows are gone, calls that have no row, and other workspaces' usage; a row may be in no sum, or not yet
-(docs/formats/mux.md, docs/sidecar.md "What each file proves"). Times of files are not used to tell which: they lag on
-network disks. What a file says is: its last request ends after every turn that can be in it.
+(docs/formats/mux.md, docs/sidecar.md "What each file proves"). Modification times do not decide which is the case, for
+they lag on network disks; that a file's last request ends after every turn in it does.
 
-Four steps, each a function of the `Reconciliation`: none opens a file, asks a clock, or writes to the store's disk.
+Four steps, each a function of the `Reconciliation`; none opens a file, reads a clock, or writes to a disk.
 
 1. `match` finds the rows that are new, that grew, or that another workspace has, and where counting begins.
 2. `baseline` sets what of the file was counted before, or belongs to another workspace: `covered`.
-3. `attribute` hands what the file gained to rows, the last request, merged children and, last, the remainder.
+3. `attribute` assigns the growth of the file to rows, the last request, merged children and, last, the remainder.
 4. `record` (in `build`) shares out the cost, makes the records, and sets what is remembered.
 
 Worked examples; a, b, ... are the usage of single turns, "rows" those of the chat, "file" the sum of one model:
@@ -63,7 +63,7 @@ _FORKS_EMPTY_MS = 1_773_360_000_000
 
 
 def reconcile(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
-    """Bring `workspace` up to `files`; return what is to be emitted for that."""
+    """Bring `workspace` up to date with `files`, and return the records to be sent."""
     work = match(workspace, files, options, store)
     baseline(work)
     attribute(work)
@@ -99,7 +99,7 @@ def match(workspace: Workspace, files: Files, options: Options, store: Workspace
 
 
 def _doubt_copies(work: Reconciliation) -> None:
-    """Note where what the file gained may not be new: rows that a fork copied are gone, or the chat explains more."""
+    """Mark models whose growth may not be new: rows that a fork copied are gone, or the chat explains more."""
     for key in {*work.copied, *work.workspace.models}:
         state, copied = work.workspace.model(key), work.copied[key]
         state.in_doubt |= missing(state.copied, copied).total > 0
@@ -110,7 +110,7 @@ def _doubt_copies(work: Reconciliation) -> None:
 
 
 def _learn_keys(work: Reconciliation) -> None:
-    """Learn from the file under which key it keeps a model that a request named otherwise."""
+    """Learn the key under which the file keeps a model that a request named otherwise."""
     named = [(bucket.named, key) for key, bucket in work.models.items()]
     if work.last is not None:
         named.append((work.last.bucket.named, work.last.key))
