@@ -8,8 +8,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 
-# A process a core and one more; ARGS=-n0 for one alone. Tests that share a server stay together (tests/conftest.py).
-PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --durations 20
+# A process a core and one more; ARGS=-n0 for one alone. The tests of a module stay together, and the longest begin
+# first (tests/conftest.py).
+PYTEST = $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder --durations 20
 
 # A container image may switch compiled files off: then each program that a test starts compiles all of ours anew.
 export PYTHONDONTWRITEBYTECODE :=
@@ -22,7 +23,7 @@ FOR_SITE := $(VENV)/.installed-site
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test unit watch coverage simulate torture check component format bench parts capture docs sources changelog site release constraints audit clean
+.PHONY: help install demo test unit watch coverage simulate torture check lint mypy pyright imports component format bench parts capture docs sources changelog site release constraints audit clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,18 +54,26 @@ torture: $(FOR_TESTS) ## break real processes under load, and write the table of
 watch: $(FOR_TESTS) ## run the tests of what changed, each time a file is saved
 	$(BIN)/python -m tools.watch
 
-check: $(FOR_CHECKS) ## formatting, lint, types, import direction, dependencies
+check: lint mypy pyright imports ## formatting, lint, types, import direction, dependencies; beside each other with -j
+
+lint: $(FOR_CHECKS) ## of check: formatting and lint
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+
+mypy: $(FOR_CHECKS) ## of check: types by mypy, strict
 	$(BIN)/mypy $(SOURCES)
+
+pyright: $(FOR_CHECKS) ## of check: types by pyright
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+imports: $(FOR_CHECKS) ## of check: directions of imports, unused and missing dependencies
 	$(BIN)/lint-imports
 	$(BIN)/deptry $(wildcard processor exporters sidecar)
 
 # pip-audit has a virtual environment of its own, and is the newest: it is no part of what is audited.
 audit: $(FOR_TESTS) ## secrets in the repository, inputs that break readers (a long run), advisories for constraints.txt
 	$(BIN)/python -m tools.secret_scan
-	$(BIN)/python -m pytest -q -n auto --dist loadgroup --hypothesis-profile audit --timeout 0 \
+	$(BIN)/python -m pytest -q -n auto --dist worksteal --hypothesis-profile audit --timeout 0 \
 		tests/otlp tests/enrichment tests/signing tests/receivers/test_http_body.py $(ARGS)
 	$(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet --upgrade pip-audit
 	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt

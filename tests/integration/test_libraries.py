@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +23,15 @@ from captures import Capture
 from real_parts import ROOT
 from served import Served
 from tests.capture.model_server import ModelServer
+from tools import parts
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.xdist_group("libraries")]
 
 AS_OF = "2026-11-28"
 """What the registries have had by then, so that a release of today breaks no test of ours."""
 UV = Path(sys.executable).with_name("uv")
-PROGRAMS = {"python": "app.py", "js": "app.mjs"}
+INSTALLED = ".installed"
+"""A file in an environment to which nothing is missing."""
 NAMED_BY_ITSELF = ("pydantic-ai", "Google ADK")
 
 
@@ -135,31 +140,54 @@ def _environment(section: Section, model: str, served: Served) -> dict[str, str]
 
 
 def _python(section: Section, folder: Path) -> Path:
+    """Return a virtual environment with the packages, and the page's `tracing.py` in it."""
+
+    def install(environment: Path) -> None:
+        _program([str(UV), "venv", "--quiet", str(environment)], folder, dict(os.environ))
+        python = ("--python", str(environment / "bin/python"))
+        command = [str(UV), "pip", "install", "--quiet", "--exclude-newer", AS_OF, *python]
+        _program([*command, *packages], folder, dict(os.environ))
+
+    packages = [*ONCE.packages("pip"), *section.packages("pip")]
     place = folder / "python"
     if not place.exists():
-        _program([str(UV), "venv", "--quiet", str(place)], folder, dict(os.environ))
-        install = [
-            str(UV),
-            "pip",
-            "install",
-            "--quiet",
-            "--exclude-newer",
-            AS_OF,
-            "--python",
-            str(place / "bin/python"),
-        ]
-        _program([*install, *ONCE.packages("pip"), *section.packages("pip")], folder, dict(os.environ))
+        _link(_kept("python", [sys.version, *packages], install), place)
         (place / "tracing.py").write_text("".join(ONCE.of("python")))
     return place
 
 
 def _node(section: Section, folder: Path) -> Path:
-    place = folder / "node"
+    """Return a folder with the packages: Node looks for them beside the script."""
+
+    def install(environment: Path) -> None:
+        environment.mkdir()
+        quiet = ("--no-audit", "--no-fund", "--loglevel=error", "--legacy-peer-deps", f"--before={AS_OF}")
+        _program(["npm", "install", *quiet, *packages], environment, dict(os.environ))
+
+    packages = section.packages("npm")
+    _link(_kept("node", packages, install), folder / "node")
+    return folder / "node"
+
+
+def _kept(kind: str, packages: Sequence[str], install: Callable[[Path], None]) -> Path:
+    """Return a folder with `packages` as of that day, which are installed once and stay for the next runs."""
+    digest = blake2b("\0".join((AS_OF, *packages)).encode(), digest_size=6).hexdigest()
+    folder = parts.CACHE / "libraries" / f"{kind}-{digest}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / INSTALLED).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            install(folder)
+            (folder / INSTALLED).touch()
+    return folder
+
+
+def _link(environment: Path, place: Path) -> None:
+    """Make a folder that has what another has, and takes files of its own."""
     place.mkdir()
-    assert shutil.which("npm")
-    quiet = ("--no-audit", "--no-fund", "--loglevel=error", "--legacy-peer-deps", f"--before={AS_OF}")
-    _program(["npm", "install", *quiet, *section.packages("npm")], place, dict(os.environ))
-    return place
+    for entry in environment.iterdir():
+        (place / entry.name).symlink_to(entry)
 
 
 def _program(command: list[str], folder: Path, environment: dict[str, str]) -> None:
