@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
+from backend import Backend
+from served import Served
 from tools import parts
 
 settings.register_profile("no wall time", deadline=None)
 settings.register_profile("audit", deadline=None, max_examples=5_000, derandomize=False, print_blob=True)
 settings.load_profile("no wall time")
 
-TOGETHER = ("tests/faults/", "tests/integration/")
-"""Modules here share a server among their tests."""
+LONG = ("tests/integration/", "tests/faults/", "tests/simulation/", "tests/sidecar/", "tests/server/")
+"""Run first, in this order: a module of these that began last would be waited for alone."""
+APART = ("tests/simulation/", "tests/sidecar/test_histories.py", "tests/sidecar/test_kills.py")
+"""Tests here take long each and share nothing: they go to whichever process is free."""
 NEEDED_BY = {
     "otelcol": "otelcol",
     "otelcol-spanledger": "component_collector",
@@ -32,6 +36,27 @@ NEEDED_BY = {
 LONGEST_NAME = 60
 """Characters of a parameter that stand in a test's name."""
 NOT_RUN = pytest.StashKey[int]()
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[Backend]:
+    """What the server of a module sends to."""
+    with Backend() as backend:
+        yield backend
+
+
+@pytest.fixture(scope="module")
+def served(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`spanledger serve` with its defaults, which the tests of a module share."""
+    with Served(tmp_path_factory.mktemp("served"), backend.port) as served:
+        yield served
+
+
+@pytest.fixture
+def own_backend() -> Iterator[Backend]:
+    """A destination for one test."""
+    with Backend() as backend:
+        yield backend
 
 
 def pytest_configure() -> None:
@@ -55,15 +80,25 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Keep together what shares a server. Two Tempos do not run beside each other: they share a port for gossip."""
-    if item.nodeid.startswith(TOGETHER) and item.get_closest_marker("xdist_group") is None:
+    """Keep a module's tests in one process: they share servers, and recordings that were read.
+
+    Two Tempos do not run beside each other: they share a port for gossip.
+    """
+    if not item.nodeid.startswith(APART) and item.get_closest_marker("xdist_group") is None:
         tempo = "tempo" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("tempo" if tempo else item.nodeid.partition("::")[0]))
 
 
+def _turn(item: pytest.Item) -> tuple[int, bool]:
+    """Return a test's place in the order of running: the longest group, which waits for Tempo, begins first."""
+    place = next((number for number, room in enumerate(LONG) if item.nodeid.startswith(room)), len(LONG))
+    return place, "tempo" not in getattr(item, "fixturenames", ())
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what lacks a part; in CI that stays, and fails."""
+    """Put the longest first; deselect what lacks a part; in CI that stays, and fails."""
+    items.sort(key=_turn)
     if os.environ.get("CI") == "true" or not any(item.get_closest_marker("integration") for item in items):
         return
     lacking = {NEEDED_BY[name] for name in parts.PARTS if parts.find(name) is None}
@@ -77,7 +112,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
     """Escape what no UTF-8 holds, such as half a surrogate pair in a log: a worker that sends it ends."""
-    return _encodable((yield))
+    report = yield
+    return report if report["outcome"] == "passed" and not report["sections"] else _encodable(report)
 
 
 def _encodable(value: Any) -> Any:

@@ -22,13 +22,17 @@ PATIENCE = 60.0
 
 
 def eventually(condition: Callable[[], Found], patience: float = PATIENCE) -> Found:
-    """What `condition` returns once it raises neither AssertionError nor a connection's error."""
+    """Return what `condition` returns, once that is not False and it raises no AssertionError or connection's error."""
     deadline, pause = time.monotonic() + patience, 0.01
     while True:
+        is_late = time.monotonic() > deadline
         try:
-            return condition()
+            result = condition()
+            if result is not False:
+                return result
+            assert not is_late, f"not so within {patience:g} s"
         except (AssertionError, httpx2.TransportError):
-            if time.monotonic() > deadline:
+            if is_late:
                 raise
         time.sleep(pause)
         pause = min(2 * pause, 0.1)

@@ -61,12 +61,12 @@ def test_calls_at_long_intervals_are_no_loop() -> None:
 DEFAULT = LoopRule(consecutive=3, repeats=0, cycles=3, calls=100)
 
 
-def _of(story: str, rule: LoopRule = DEFAULT, every_ms: int = 100) -> list[int]:
+def _of(sequence: str, rule: LoopRule = DEFAULT, every_ms: int = 100) -> list[int]:
     """The places of the calls that complete a loop. A step is a call's letter, its result after a colon, and a `!` in
     front if it was not allowed.
     """
     ledger, loops = MemoryLedger(loop=rule), list[int]()
-    for place, step in enumerate(story.split()):
+    for place, step in enumerate(sequence.split()):
         letter, _, result = step.strip("!").partition(":")
         call = tool(f"c{place}", at=place * every_ms, signature=f"h1:k:{letter}")
         assert call.call is not None
@@ -79,7 +79,7 @@ def _of(story: str, rule: LoopRule = DEFAULT, every_ms: int = 100) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("story", "loops"),
+    ("sequence", "loops"),
     [
         ("a:1 a:1 a:1", [2]),
         ("a a a", [2]),
@@ -98,8 +98,8 @@ def _of(story: str, rule: LoopRule = DEFAULT, every_ms: int = 100) -> list[int]:
         ("a:1 b a:2 b a:3 b a:4 b", []),
     ],
 )
-def test_loops_and_what_only_looks_like_one(story: str, loops: list[int]) -> None:
-    assert _of(story) == loops
+def test_loops_and_what_only_looks_like_one(sequence: str, loops: list[int]) -> None:
+    assert _of(sequence) == loops
 
 
 def test_a_cycle_at_long_intervals_is_none() -> None:
@@ -110,9 +110,9 @@ def test_a_cycle_at_long_intervals_is_none() -> None:
 
 def test_what_many_calls_came_after_is_no_part_of_a_loop() -> None:
     """Status between other work: five times, with ten other calls between."""
-    story = " ".join(f"status {' '.join(f'w{number}x{other}' for other in range(10))}" for number in range(5))
-    assert _of(story, LoopRule(repeats=5, calls=100)) == [44]
-    assert _of(story, LoopRule(repeats=5, calls=40)) == []
+    sequence = " ".join(f"status {' '.join(f'w{number}x{other}' for other in range(10))}" for number in range(5))
+    assert _of(sequence, LoopRule(repeats=5, calls=100)) == [44]
+    assert _of(sequence, LoopRule(repeats=5, calls=40)) == []
 
 
 def test_tools_may_have_thresholds_of_their_own() -> None:

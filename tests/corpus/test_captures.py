@@ -26,7 +26,7 @@ from captures import (
     shuffled,
     twice,
 )
-from gaps import GAPS, NO_ARGUMENTS, NO_TOOL_SPANS, SILENT_SESSIONS, UNNAMED, told
+from gaps import GAPS, NO_ARGUMENTS, NO_TOOL_SPANS, SILENT_SESSIONS, UNNAMED, reported_calls
 from pipelines import TENANT, Pipeline
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger import queries as questions
@@ -58,7 +58,7 @@ def cost_of(calls: list[Call]) -> Decimal:
 
 def check(pipeline: Pipeline, capture: Capture) -> None:
     """What must hold of any ledger and its spans, and what this recording's truth says."""
-    calls, ledger = told(capture), pipeline.ledger()
+    calls, ledger = reported_calls(capture), pipeline.ledger()
     cost, correction = Decimal(ledger["cost_usd_exact"]), Decimal(ledger["late_correction_usd_exact"])
     assert ledger["tokens"] == tokens_of(calls)
     assert ledger["calls"] == len(calls), (ledger["calls"], len(calls))
@@ -115,7 +115,7 @@ def test_gemini_cli_by_default_tells_its_calls_in_logs_alone(order: str) -> None
     pipeline = Pipeline()
     pipeline.take(ORDERS[order](_without_traces(capture.requests)))
     check(pipeline, capture)
-    assert pipeline.ledger()["calls"] == len(told(capture))
+    assert pipeline.ledger()["calls"] == len(reported_calls(capture))
 
 
 @every_capture
@@ -124,8 +124,8 @@ def test_as_recorded_the_spans_add_up_by_themselves(capture: Capture) -> None:
     pipeline = Pipeline()
     pipeline.take(capture.requests)
     assert pipeline.ledger()["late_correction_usd_exact"] == "0"
-    assert pipeline.sent_cost() == cost_of(told(capture))
-    assert pipeline.sent_tokens() == tokens_of(told(capture))
+    assert pipeline.sent_cost() == cost_of(reported_calls(capture))
+    assert pipeline.sent_tokens() == tokens_of(reported_calls(capture))
 
 
 @pytest.mark.parametrize("seed", [None, 1, 2])
@@ -134,7 +134,7 @@ def test_all_recordings_in_one_ledger_are_the_sum_of_their_truths(seed: int | No
     requests = [request for capture in captures() for request in capture.requests]
     pipeline = Pipeline()
     pipeline.take(requests if seed is None else shuffled(seed)(requests))
-    calls = [call for capture in captures() for call in told(capture)]
+    calls = [call for capture in captures() for call in reported_calls(capture)]
     assert pipeline.ledger()["tokens"] == tokens_of(calls)
     assert Decimal(pipeline.ledger()["cost_usd_exact"]) == cost_of(calls)
 

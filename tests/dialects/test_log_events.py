@@ -121,6 +121,7 @@ def test_the_same_record_gives_the_same_span(name: str) -> None:
 
 def test_tenants_share_no_ids() -> None:
     one, other = spans(CAPTURES / "codex/logs-only", "one"), spans(CAPTURES / "codex/logs-only", "other")
+    assert len(one) == len(other) > 0
     assert not {span.span_id for span in one} & {span.span_id for span in other}
     assert not {span.trace_id for span in one if not span.parent_id} & {
         span.trace_id for span in other if not span.parent_id

@@ -313,6 +313,7 @@ def _varint(number: int) -> bytes:
 
 def test_every_key_that_a_dialect_reads_arguments_or_results_from_holds_content() -> None:
     keys = {key for dialect in DIALECTS for key in (*dialect.tool.arguments, *dialect.tool.result)}
+    assert len(keys) > 10
     assert not [key for key in keys if not isinstance(verdict(key), frozenset)]
     assert verdict("gen_ai.something.new") == UNKNOWN
 
@@ -325,6 +326,7 @@ def test_every_key_that_names_or_counts_passes() -> None:
             yield from (*dialect.request_model, *dialect.response_model, *dialect.response_id)
             yield from (*dialect.tokens.input, *dialect.tokens.output, *dialect.tokens.cache_read)
 
+    assert len({*keys()}) > 50
     assert not [key for key in keys() if isinstance(verdict(key), frozenset)]
 
 
@@ -406,9 +408,8 @@ def test_keys_and_numbers_of_an_object_are_content_as_its_texts_are(mode: str) -
     value.values.add(key="swordfish of the deep").value.int_value = 4111_1111_1111_1111
     body = of_mode(mode).redact("traces", request(span)).body
     assert b"swordfish of the deep" not in body
-    assert all(
-        4111_1111_1111_1111 not in _integers(left) for left in spans_of(ExportTraceServiceRequest.FromString(body))
-    )
+    (left,) = spans_of(ExportTraceServiceRequest.FromString(body))
+    assert 4111_1111_1111_1111 not in _integers(left)
 
 
 def _integers(span: Span) -> list[int]:

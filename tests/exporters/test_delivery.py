@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from destinations import GrpcAnswer, GrpcBackend
-from requests_out import PATIENCE, Counts, log_records, settings, soon, spans, until
+from requests_out import PATIENCE, Counts, delivering, log_records, settings, soon, spans, until
 from spanledger_exporters import (
     ACCEPTED,
     Delivery,
@@ -36,16 +36,6 @@ def exporter_to(backend: GrpcBackend, name: str, **given: Any) -> Exporter:
     """One attempt for a send, unless told otherwise."""
     whole = {"endpoint": f"http://127.0.0.1:{backend.port}", "retry_on_failure": {"enabled": False}} | given
     return build(name, settings("otlp_grpc", **whole))
-
-
-@contextlib.asynccontextmanager
-async def delivering(*exporters: Exporter, counts: Counts | None = None, **more: Any) -> AsyncIterator[Delivery]:
-    delivery = Delivery(exporters, counts or Counts(), **more)
-    await delivery.start()
-    try:
-        yield delivery
-    finally:
-        await delivery.close(grace=PATIENCE)
 
 
 @contextlib.asynccontextmanager

@@ -11,13 +11,14 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from requests_out import data_points, log_records, settings, soon, spans
+from requests_out import data_points, exporting, log_records, settings, soon, spans
 from spanledger_exporters import ACCEPTED, DestinationError, Exporter, Result, Verdict, build
 
 MIB = 2**20
@@ -28,14 +29,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "out" / "spans.jsonl"
 
 
-@contextlib.asynccontextmanager
-async def started(path: Path, **given: Any) -> AsyncIterator[Exporter]:
-    exporter = build("file", settings("file", path=str(path), **given))
-    await exporter.start()
-    try:
-        yield exporter
-    finally:
-        await exporter.close()
+def started(path: Path, **given: Any) -> AbstractAsyncContextManager[Exporter]:
+    return exporting("file", path=str(path), **given)
 
 
 def names(line: str) -> list[str]:

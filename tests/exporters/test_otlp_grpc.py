@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import grpc
@@ -18,24 +17,18 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from destinations import GrpcAnswer, GrpcBackend, nobody
 from relay import Relay, listening, silence
-from requests_out import data_points, log_records, settings, soon, spans
-from spanledger_exporters import ACCEPTED, Exporter, Result, Signal, Verdict, build
+from requests_out import data_points, exporting, log_records, soon, spans
+from spanledger_exporters import ACCEPTED, Exporter, Result, Signal, Verdict
 
 NO_RETRY = {"enabled": False}
 
 StatusCode = grpc.StatusCode
 
 
-@contextlib.asynccontextmanager
-async def started(port: int, **given: Any) -> AsyncIterator[Exporter]:
-    """The exporter to a plaintext server at `port`, one attempt for a send."""
+def started(port: int, **given: Any) -> AbstractAsyncContextManager[Exporter]:
+    """Run the exporter to a plaintext server at `port`, with one attempt for a send."""
     whole = {"endpoint": f"127.0.0.1:{port}", "tls": {"insecure": True}, "retry_on_failure": NO_RETRY} | given
-    exporter = build("otlp_grpc/backend", settings("otlp_grpc", **whole))
-    await exporter.start()
-    try:
-        yield exporter
-    finally:
-        await exporter.close()
+    return exporting("otlp_grpc/backend", **whole)
 
 
 LARGE = spans(*["large"] * 5000)

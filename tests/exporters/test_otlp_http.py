@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -24,7 +24,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 
 from destinations import HttpAnswer, HttpBackend, nobody
 from relay import listening, silence
-from requests_out import data_points, log_records, settings, soon, spans, until
+from requests_out import data_points, exporting, log_records, settings, soon, spans, until
 from spanledger_exporters import ACCEPTED, Exporter, Result, Signal, Verdict, build
 from spanledger_exporters.otlp_http import wait
 
@@ -32,16 +32,10 @@ PROTOBUF = {"content-type": "application/x-protobuf"}
 JSON = {"content-type": "application/json; charset=utf-8"}
 
 
-@contextlib.asynccontextmanager
-async def started(port: int, **given: Any) -> AsyncIterator[Exporter]:
-    """The exporter to a plaintext server at `port`, one attempt for a send."""
+def started(port: int, **given: Any) -> AbstractAsyncContextManager[Exporter]:
+    """Run the exporter to a plaintext server at `port`, with one attempt for a send."""
     whole = {"endpoint": f"http://127.0.0.1:{port}", "retry_on_failure": {"enabled": False}} | given
-    exporter = build("otlp_http/backend", settings("otlp_http", **whole))
-    await exporter.start()
-    try:
-        yield exporter
-    finally:
-        await exporter.close()
+    return exporting("otlp_http/backend", **whole)
 
 
 async def answer_to(answer: HttpAnswer, signal: Signal = "traces", **given: Any) -> Result:
@@ -253,7 +247,7 @@ async def test_cookies_are_not_kept() -> None:
     ):
         for _ in range(2):
             assert await exporter.send("traces", spans("a"), soon()) == ACCEPTED
-    assert all("cookie" not in request.headers for request in backend.received)
+    assert ["cookie" in request.headers for request in backend.received] == [False, False]
 
 
 async def test_many_requests_at_once_share_connections_and_wait_for_none() -> None:

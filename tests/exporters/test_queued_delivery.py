@@ -10,7 +10,8 @@ import logging
 import resource
 import signal
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import grpc
 import pytest
 
 from destinations import GrpcAnswer, GrpcBackend, nobody
-from requests_out import PATIENCE, Counts, settings, soon, spans, until
+from requests_out import PATIENCE, Counts, delivering, settings, soon, spans, until
 from spanledger_exporters import ACCEPTED, Delivery, DestinationError, Result, Verdict, build
 from spanledger_exporters.queue import Entry, SegmentLog
 
@@ -35,16 +36,10 @@ def queued(folder: Path, port: int, queue: Mapping[str, Any] | None = None, **gi
     return {"endpoint": f"http://127.0.0.1:{port}", "sending_queue": whole, "retry_on_failure": SOON} | given
 
 
-@contextlib.asynccontextmanager
-async def delivering(counts: Counts | None = None, **exporters: dict[str, Any]) -> AsyncIterator[Delivery]:
-    """A delivery to exporters of these names, `__` standing for a slash."""
+def delivering_to(counts: Counts | None = None, **exporters: dict[str, Any]) -> AbstractAsyncContextManager[Delivery]:
+    """Run a delivery to exporters of these names, `__` standing for a slash."""
     given = {name.replace("__", "/"): settings("otlp_grpc", **more) for name, more in exporters.items()}
-    delivery = Delivery([build(name, each) for name, each in given.items()], counts or Counts(), given)
-    await delivery.start()
-    try:
-        yield delivery
-    finally:
-        await delivery.close(PATIENCE)
+    return delivering(*(build(name, each) for name, each in given.items()), counts=counts, settings=given)
 
 
 async def deliver(delivery: Delivery, name: str = "a", left: float = PATIENCE, items: int = 1) -> Result:
@@ -55,14 +50,14 @@ async def test_senders_are_answered_while_the_destination_is_away_and_it_gets_al
     counts, names = Counts(), [str(number) for number in range(20)]
     backend = GrpcBackend()
     with nobody() as port:
-        async with delivering(counts, otlp_grpc=queued(tmp_path, port)) as delivery:
+        async with delivering_to(counts, otlp_grpc=queued(tmp_path, port)) as delivery:
             for name in names:
                 assert await deliver(delivery, name) == ACCEPTED
             assert counts.queues == {"otlp_grpc": 20}
             assert counts.of["forwarded", "otlp_grpc", "traces"] == 0
     async with (
         backend.serving(),
-        delivering(counts, otlp_grpc=queued(tmp_path, backend.port, {"num_consumers": 1})),
+        delivering_to(counts, otlp_grpc=queued(tmp_path, backend.port, {"num_consumers": 1})),
     ):
         await until(lambda: counts.queues["otlp_grpc"] == 0)
     assert [request.body for request in backend.received] == [spans(name) for name in names]
@@ -76,7 +71,7 @@ async def test_a_destination_with_a_queue_delays_no_other(tmp_path: Path) -> Non
     async with (
         GrpcBackend([GrpcAnswer(hold=hold)]).serving() as hanging,
         GrpcBackend().serving() as other,
-        delivering(
+        delivering_to(
             otlp_grpc__a=queued(tmp_path, hanging.port, timeout="60s"),
             otlp_grpc__b={"endpoint": f"http://127.0.0.1:{other.port}"},
         ) as delivery,
@@ -93,7 +88,7 @@ async def test_a_full_queue_has_senders_keep_the_data(tmp_path: Path, sizer: str
     counts = Counts()
     with nobody() as port:
         queue = {"queue_size": size, "sizer": sizer}
-        async with delivering(counts, otlp_grpc=queued(tmp_path, port, queue)) as delivery:
+        async with delivering_to(counts, otlp_grpc=queued(tmp_path, port, queue)) as delivery:
             assert [await deliver(delivery, name, items=4) for name in "abc"] == [ACCEPTED, ACCEPTED, FULL]
             assert counts.of["queue_refused", "otlp_grpc", "traces"] == 4
 
@@ -101,7 +96,7 @@ async def test_a_full_queue_has_senders_keep_the_data(tmp_path: Path, sizer: str
 async def test_a_request_larger_than_the_queue_is_taken_where_nothing_waits(tmp_path: Path) -> None:
     async with GrpcBackend().serving() as backend:
         queue = {"queue_size": 3, "sizer": "items"}
-        async with delivering(otlp_grpc=queued(tmp_path, backend.port, queue)) as delivery:
+        async with delivering_to(otlp_grpc=queued(tmp_path, backend.port, queue)) as delivery:
             assert await deliver(delivery, items=100) == ACCEPTED
             await until(lambda: len(backend.received) == 1)
 
@@ -109,7 +104,9 @@ async def test_a_request_larger_than_the_queue_is_taken_where_nothing_waits(tmp_
 async def test_one_that_is_not_required_drops_what_its_queue_has_no_room_for(tmp_path: Path) -> None:
     counts = Counts()
     with nobody() as port:
-        async with delivering(counts, otlp_grpc=queued(tmp_path, port, {"queue_size": 1}, required=False)) as delivery:
+        async with delivering_to(
+            counts, otlp_grpc=queued(tmp_path, port, {"queue_size": 1}, required=False)
+        ) as delivery:
             assert [await deliver(delivery, name) for name in "ab"] == [ACCEPTED, ACCEPTED]
             await until(lambda: counts.of["dropped", "otlp_grpc", "traces"] == 1)
             assert counts.queues["otlp_grpc"] == 1
@@ -118,7 +115,7 @@ async def test_one_that_is_not_required_drops_what_its_queue_has_no_room_for(tmp
 async def test_senders_wait_for_room_where_that_is_configured(tmp_path: Path) -> None:
     async with GrpcBackend([BUSY]).serving() as backend:
         queue = {"queue_size": 1, "block_on_overflow": True}
-        async with delivering(otlp_grpc=queued(tmp_path, backend.port, queue)) as delivery:
+        async with delivering_to(otlp_grpc=queued(tmp_path, backend.port, queue)) as delivery:
             assert await deliver(delivery, "a") == ACCEPTED
             assert await deliver(delivery, "b", left=0.01) in (
                 FULL,
@@ -137,7 +134,7 @@ async def test_nothing_is_given_up_but_for_an_answer(tmp_path: Path) -> None:
     async with GrpcBackend([BUSY] * 6 + [OK]).serving() as backend:
         retries = {**SOON, "max_elapsed_time": "1ms"}
         given = queued(tmp_path, backend.port, retry_on_failure=retries)
-        async with delivering(counts, otlp_grpc=given) as delivery:
+        async with delivering_to(counts, otlp_grpc=given) as delivery:
             assert await deliver(delivery) == ACCEPTED
             await until(lambda: counts.queues["otlp_grpc"] == 0)
     assert counts.of["answered", "otlp_grpc", "traces", "retryable"] == 6
@@ -153,7 +150,7 @@ async def test_what_is_refused_for_good_goes_to_the_dead_letters(
     counts, dead = Counts(), tmp_path / "dead" / "letters.jsonl"
     async with GrpcBackend([BAD]).serving() as backend:
         given = queued(tmp_path, backend.port, {"enabled": with_queue}, dead_letter=str(dead))
-        async with delivering(counts, otlp_grpc=given) as delivery:
+        async with delivering_to(counts, otlp_grpc=given) as delivery:
             refused = Result(Verdict.PERMANENT, "otlp_grpc: INVALID_ARGUMENT: bad")
             assert await deliver(delivery) == (ACCEPTED if with_queue else refused)
             await until(lambda: counts.of["refused", "otlp_grpc", "traces"] == 1)
@@ -171,7 +168,7 @@ async def test_what_neither_the_destination_nor_the_dead_letters_take_stays_at_t
     counts = Counts()
     async with GrpcBackend([BAD]).serving() as backend:
         given = queued(tmp_path, backend.port, {"enabled": False}, dead_letter=str(dead))
-        async with delivering(counts, otlp_grpc=given) as delivery:
+        async with delivering_to(counts, otlp_grpc=given) as delivery:
             with limit_of_written_files(0):
                 result = await deliver(delivery)
             assert result.verdict is Verdict.RETRYABLE
@@ -206,7 +203,7 @@ async def test_a_request_that_cannot_be_read_now_is_read_again(tmp_path: Path, m
 
     monkeypatch.setattr(SegmentLog, "read", failing)
     backend, counts = GrpcBackend(), Counts()
-    async with backend.serving(), delivering(counts, otlp_grpc=queued(tmp_path, backend.port)) as delivery:
+    async with backend.serving(), delivering_to(counts, otlp_grpc=queued(tmp_path, backend.port)) as delivery:
         assert await deliver(delivery) == ACCEPTED
         await until(lambda: counts.queues["otlp_grpc"] == 0)
     assert fails == []
@@ -217,14 +214,14 @@ async def test_a_request_that_cannot_be_read_now_is_read_again(tmp_path: Path, m
 async def test_a_damaged_request_is_counted_and_the_others_go(tmp_path: Path) -> None:
     counts = Counts()
     with nobody() as port:
-        async with delivering(otlp_grpc=queued(tmp_path, port)) as delivery:
+        async with delivering_to(otlp_grpc=queued(tmp_path, port)) as delivery:
             for name in "abc":
                 assert await deliver(delivery, name) == ACCEPTED
     (segment,) = (tmp_path / "queue").glob("*.seg")
     content = bytearray(segment.read_bytes())
     content[-len(spans("c")) - 20] ^= 1  # inside the second body
     segment.write_bytes(content)
-    async with GrpcBackend().serving() as backend, delivering(counts, otlp_grpc=queued(tmp_path, backend.port)):
+    async with GrpcBackend().serving() as backend, delivering_to(counts, otlp_grpc=queued(tmp_path, backend.port)):
         await until(lambda: counts.queues["otlp_grpc"] == 0)
     assert sorted(request.body for request in backend.received) == sorted([spans("a"), spans("c")])
     assert counts.of["set_aside", "otlp_grpc"] == 1

@@ -13,7 +13,7 @@ import pytest
 
 from backend import Backend
 from chats import COST, chat, request, set_attributes
-from served import Served, told
+from served import Served
 from tools.programs import eventually
 
 
@@ -27,12 +27,8 @@ def reconfigured(served: Served, change: Callable[[dict[str, Any]], object], say
 
 def hung_up(served: Served, says: str) -> None:
     before = served.program.log().count(says)
-
-    def said() -> None:
-        assert served.program.log().count(says) > before
-
     os.kill(served.program.pid, signal.SIGHUP)
-    eventually(said)
+    eventually(lambda: served.program.log().count(says) > before)
 
 
 def token(value: str) -> dict[str, Any]:
@@ -97,11 +93,7 @@ def test_every_worker_takes_it_over(tmp_path: Path) -> None:
             config["receivers"]["otlp"]["protocols"]["http"]["auth"]["bearer_token"] = "new"
 
         reconfigured(served, change, "reloaded: prices")
-
-        def all_three() -> None:
-            assert served.program.log().count("reloaded: prices") == 3  # the ledger's process too
-
-        eventually(all_three)
+        eventually(lambda: served.program.log().count("reloaded: prices") == 3)  # the ledger's process too
         assert {status(served, "old") for _ in range(12)} == {401}
         assert {status(served, "new") for _ in range(12)} == {200}
 
@@ -120,19 +112,15 @@ def test_budgets_and_summaries_are_put_into_use(workers: tuple[str, ...], tmp_pa
     with Backend() as backend, Served(tmp_path, backend.port, arguments=workers) as served:
         reconfigured(served, change, "reloaded: prices")
         processes = 1 + 2 * bool(workers)
-        eventually(lambda: _equal(served.program.log().count("reloaded: prices"), processes))
+        eventually(lambda: served.program.log().count("reloaded: prices") == processes)
         served.export(request(span))
-        asked = told(served.config, "budgets", "--endpoint", f"http://127.0.0.1:{served.api}")
+        asked = served.query("budgets", "--endpoint", f"http://127.0.0.1:{served.api}")
         assert [(row["budget"], row["value"], row["over"]) for row in asked["budgets"]] == [("small", "the one", True)]
-        eventually(lambda: _equal(_holding(backend, b"spanledger.budget.threshold"), 3))
-        told(served.config, "close", "the one")
-        eventually(lambda: _equal(_holding(backend, b"spanledger.session.summary"), 1))
+        eventually(lambda: _holding(backend, b"spanledger.budget.threshold") == 3)
+        served.query("close", "the one")
+        eventually(lambda: _holding(backend, b"spanledger.session.summary") == 1)
         assert _holding(backend, b"session-summary") == 2, "the span, and the record that names it"
         assert "not taken over" not in served.program.log()
-
-
-def _equal(one: object, other: object) -> None:
-    assert one == other
 
 
 def _holding(backend: Backend, text: bytes) -> int:

@@ -51,14 +51,10 @@ def test_killed_with_the_destination_away_everything_goes_in_order(tmp_path: Pat
         assert modes == {0o600}
         backend.go_on()
         served.program.start()
-        eventually(lambda: _assert_equal(served.metric("spanledger_export_queue_size"), 0))
+        eventually(lambda: served.metric("spanledger_export_queue_size") == 0)
         assert served.metric("spanledger_forwarded_items_total") == 30
         assert served.total_usd() == pytest.approx(30 * COST, rel=1e-9)
         assert [_ids(body) for body in backend.received] == [_ids(body) for body in bodies]
-
-
-def _assert_equal(left: float, right: float) -> None:
-    assert left == right
 
 
 def _ids(body: bytes) -> list[bytes]:
@@ -89,7 +85,7 @@ def test_a_damaged_queue_is_set_aside_and_the_rest_goes(tmp_path: Path) -> None:
         segment.write_bytes(content)
         backend.go_on()
         served.program.start()
-        eventually(lambda: _assert_equal(len(backend.received), 2))
+        eventually(lambda: len(backend.received) == 2)
         assert [_ids(body) for body in backend.received] == [_ids(body) for body in bodies[:2]]
         assert served.metric("spanledger_export_queue_set_aside_total") == 1
         (aside,) = segments(served, "corrupt")
@@ -109,5 +105,5 @@ def test_workers_have_queues_of_their_own_and_what_they_leave_is_taken_over(tmp_
         backend.received.clear()
         backend.go_on()
         with Served(tmp_path, 1, queued(backend.port)) as served:
-            eventually(lambda: _assert_equal(len(backend.received), 24))
+            eventually(lambda: len(backend.received) == 24)
             assert sorted(map(_ids, backend.received)) == sorted(map(_ids, bodies))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,13 +12,6 @@ from backend import Backend
 from chats import COST, chat, request, set_attributes
 from served import Served, refused
 from tools.programs import eventually
-
-
-@pytest.fixture
-def own_backend() -> Iterator[Backend]:
-    """A destination for one test."""
-    with Backend() as backend:
-        yield backend
 
 
 def test_a_second_writer_is_kept_out(served: Served, backend: Backend, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from backend import Backend
 from real_parts import Loop, Tempo
 from tests.capture.model_server import ModelServer
 from tools import parts
@@ -75,13 +74,6 @@ def model() -> Iterator[ModelServer]:
     yield server
     server.shutdown()
     server.server_close()
-
-
-@pytest.fixture
-def backend() -> Iterator[Backend]:
-    """A destination that keeps what arrives."""
-    with Backend() as backend:
-        yield backend
 
 
 @pytest.fixture(scope="session")

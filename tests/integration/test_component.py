@@ -6,9 +6,12 @@ import hashlib
 import os
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -17,18 +20,104 @@ from backend import Backend
 from captures import captures
 from certificates import Certificates
 from chats import COST, chat, request, set_attributes
-from component import ComponentPair
 from conversations import FORMS, add_conversation
+from real_parts import ROOT, collector
 from replays import attributes, spans_of
-from served import Served, told
+from served import Served, Server
 from spanledger_processor.receivers.driver import detect_signal
-from tools.programs import eventually
+from tools.programs import Program, eventually, free_port, substituted
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 PARTS = ("processors", "connectors")
 TOKEN = "a token of both"
 KEY = "a key for both of them, long enough"
+
+
+class ComponentPair:
+    """`deploy/collector/component.yaml` and `enricher.yaml` on free ports; metrics go where traces go.
+
+    `sets` go to `serve --set`, `collector_sets` to the Collector's `--set`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        traces_port: int,
+        logs_port: int,
+        sets: Sequence[str] = (),
+        collector_sets: Sequence[str] = (),
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.grpc, self.http, health, enricher, api = (free_port() for _ in range(5))
+        shipped = ROOT / "deploy" / "collector"
+        config = folder / "enricher.yaml"
+        config.write_text(substituted((shipped / "enricher.yaml").read_text(), {"}:4320": f"}}:{api}"}))
+        self._environment = {
+            "SPANLEDGER_STATE": str(folder / "state"),
+            "ENRICHER_ENDPOINT": f"127.0.0.1:{enricher}",
+            "BACKEND_ENDPOINT": f"127.0.0.1:{traces_port}",
+            "LOGS_ENDPOINT": f"127.0.0.1:{logs_port}",
+            "COLLECTOR_STORAGE": str(folder / "storage"),
+        }
+        self.server = Server(
+            folder, config, api, arguments=[f"--set={text}" for text in sets], environment=self._environment
+        )
+        self.spanledger = self.server.program
+        self.collector = self._collector(folder, self.grpc, self.http, health, collector_sets)
+
+    def _collector(
+        self, folder: Path, grpc: int, http: int, health: int, collector_sets: Sequence[str] = ()
+    ) -> Program:
+        ports = {"}:4317": f"}}:{grpc}", "}:4318": f"}}:{http}", "}:13133": f"}}:{health}"}
+        config = folder / "component.yaml"
+        config.write_text(substituted((ROOT / "deploy/collector/component.yaml").read_text(), ports))
+        return collector(
+            folder,
+            [config],
+            health,
+            self._environment | {"COLLECTOR_STORAGE": str(folder / "storage")},
+            name="otelcol-spanledger",
+            part="otelcol-spanledger",
+            sets=["service.telemetry.metrics.level=none", *collector_sets],
+        )
+
+    @contextmanager
+    def replica(self, folder: Path) -> Iterator[None]:
+        """Run a second Collector beside the first, with the same enricher; what is posted goes to it meanwhile."""
+        folder.mkdir()
+        first, (grpc, self.http, health) = self.http, (free_port() for _ in range(3))
+        second = self._collector(folder, grpc, self.http, health)
+        try:
+            second.start()
+            yield
+        finally:
+            second.stop()
+            self.http = first
+
+    def __enter__(self) -> ComponentPair:
+        try:
+            self.spanledger.start()
+            self.collector.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.collector.stop()
+        self.spanledger.stop()
+
+    def post(self, signal: str, body: bytes, more: Mapping[str, str] | None = None) -> int:
+        """Post one encoded request to the Collector, with `more` headers, and return the status."""
+        url = f"http://127.0.0.1:{self.http}/v1/{signal}"
+        headers = {"content-type": "application/x-protobuf", **(more or {})}
+        return httpx2.post(url, content=body, headers=headers, timeout=60).status_code
+
+    def ledger(self, *arguments: str) -> dict[str, Any]:
+        """Return the whole ledger, as `spanledger summary` reads it beside the running server."""
+        summary: dict[str, Any] = self.server.query("summary", *arguments)
+        return summary
 
 
 def _spans(backend: Backend) -> Iterator[Span]:
@@ -81,7 +170,7 @@ def test_every_recording_leaves_as_through_serve(component_collector: None, tmp_
         stuck = [span for span in _spans(behind) if attributes(span).get("spanledger.tool.loop")]
         assert sum("spanledger.tool.signature" not in attributes(span) for span in stuck) >= len(FORMS)
         assert logs.received
-        assert pair.ledger() == told(serve.config, "summary")
+        assert pair.ledger() == serve.query("summary")
 
 
 def _plain(body: bytes) -> bytes:
@@ -215,7 +304,9 @@ def test_the_first_trace_after_other_session_keys_has_its_session(component_coll
         sender, call = _Sender(pair, backend), chat(parent_span_id=b"rootspan")
         sender.send(chat())
         pair.spanledger.stop()
-        pair.config.write_text(pair.config.read_text() + "\nprocessor: {sessions: {keys: [shop.session]}}\n")
+        pair.server.config.write_text(
+            pair.server.config.read_text() + "\nprocessor: {sessions: {keys: [shop.session]}}\n"
+        )
         pair.spanledger.start()
         root = Span(name="GET /", trace_id=call.trace_id, span_id=call.parent_span_id)
         set_attributes(root, {"shop.session": "new"})

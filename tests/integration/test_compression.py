@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
@@ -10,74 +12,63 @@ import pytest
 
 from backend import Backend
 from compressions import COMPRESS
+from real_parts import collector, written
 from served import Served
-from tools import parts
-from tools.programs import Program, answers, eventually, free_port
+from tools.programs import eventually, free_port
 
 pytestmark = pytest.mark.integration
 
 CAPTURE = Path(__file__).parents[1] / "data" / "otlp" / "anthropic-native" / "S3-anthropic" / "001.traces.binpb"
 
-CONFIG = """
-extensions: {{health_check: {{endpoint: "127.0.0.1:{health}"}}}}
-receivers: {{otlp: {{protocols: {{http: {{endpoint: "127.0.0.1:{http}"}}}}}}}}
-exporters:
-  out:
-    endpoint: "{to}"
-    compression: {compression}
-    tls: {{insecure: true}}
-    sending_queue: {{enabled: false}}
-    retry_on_failure: {{enabled: false}}
-service:
-  extensions: [health_check]
-  telemetry: {{metrics: {{level: none}}}}
-  pipelines: {{traces: {{receivers: [otlp], exporters: [out]}}}}
-"""
 
+@contextmanager
+def sending(folder: Path, served: Served, exporter: str, compressions: Iterable[str]) -> Iterator[Callable[[str], int]]:
+    """Run a Collector, and give a call that has it send a recorded request on in one of its `compressions`.
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Backend() as backend, Served(tmp_path, backend.port) as served:
-        yield served
-
-
-def sent(served: Served, folder: Path, exporter: str, compression: str) -> int:
-    """The status that the Collector answers with when it has sent a recorded request on."""
-    ports = {"health": free_port(), "http": free_port()}
+    The call returns the status of the Collector's answer, which has no queue and tries nothing again.
+    """
+    ports, health, off = {name: free_port() for name in compressions}, free_port(), {"enabled": False}
     to = f"http://127.0.0.1:{served.http}" if exporter == "otlp_http" else f"127.0.0.1:{served.grpc}"
-    config = folder / f"otelcol-{compression}.yaml"
-    text = CONFIG.format(**ports, to=to, compression=compression).replace(
-        "exporters: [out]", f"exporters: [{exporter}]"
-    )
-    config.write_text(text.replace("  out:", f"  {exporter}:"))
-    command = [str(parts.obtain("otelcol")), f"--config={config}"]
-    program = Program(
-        f"otelcol-{compression}", command, folder, lambda: answers(f"http://127.0.0.1:{ports['health']}/")
-    )
+    out = {"endpoint": to, "tls": {"insecure": True}, "sending_queue": off, "retry_on_failure": off}
+    config = {
+        "extensions": {"health_check": {"endpoint": f"127.0.0.1:{health}"}},
+        "receivers": {
+            f"otlp/{name}": {"protocols": {"http": {"endpoint": f"127.0.0.1:{port}"}}} for name, port in ports.items()
+        },
+        "exporters": {f"{exporter}/{name}": {**out, "compression": name} for name in ports},
+        "service": {
+            "extensions": ["health_check"],
+            "telemetry": {"metrics": {"level": "none"}},
+            "pipelines": {
+                f"traces/{name}": {"receivers": [f"otlp/{name}"], "exporters": [f"{exporter}/{name}"]} for name in ports
+            },
+        },
+    }
+
+    def send(compression: str) -> int:
+        headers = {"content-type": "application/x-protobuf"}
+        url = f"http://127.0.0.1:{ports[compression]}/v1/traces"
+        return httpx2.post(url, content=CAPTURE.read_bytes(), headers=headers, timeout=60).status_code
+
+    program = collector(folder, [written(folder / "otelcol.yaml", json.dumps(config))], health)  # JSON is YAML
     program.start()
     try:
-        answer = httpx2.post(
-            f"http://127.0.0.1:{ports['http']}/v1/traces",
-            content=CAPTURE.read_bytes(),
-            headers={"content-type": "application/x-protobuf"},
-            timeout=30,
-        )
-        return answer.status_code
+        yield send
     finally:
         program.stop()
 
 
-def test_every_compression_of_its_http_exporter_is_taken(otelcol: None, served: Served, tmp_path: Path) -> None:
-    for count, compression in enumerate(COMPRESS, 1):
-        assert sent(served, tmp_path, "otlp_http", compression) == 200, compression
-        assert served.metric("spanledger_requests_total", protocol="http", outcome="ok") == count
-    assert served.metric("spanledger_refused_requests_total") == 0
-
-
-def test_every_compression_of_its_grpc_exporter_is_taken(otelcol: None, served: Served, tmp_path: Path) -> None:
-    for count, compression in enumerate(("zstd", "snappy", "gzip", "none"), 1):
-        assert sent(served, tmp_path, "otlp_grpc", compression) == 200, compression
-        assert served.metric("spanledger_requests_total", protocol="grpc", outcome="ok") == count
+@pytest.mark.parametrize(
+    ("exporter", "protocol", "compressions"),
+    [("otlp_http", "http", tuple(COMPRESS)), ("otlp_grpc", "grpc", ("zstd", "snappy", "gzip", "none"))],
+)
+def test_every_compression_of_its_exporters_is_taken(
+    exporter: str, protocol: str, compressions: tuple[str, ...], otelcol: None, served: Served, tmp_path: Path
+) -> None:
+    with sending(tmp_path, served, exporter, compressions) as send:
+        for count, compression in enumerate(compressions, 1):
+            assert send(compression) == 200, compression
+            assert served.metric("spanledger_requests_total", protocol=protocol, outcome="ok") == count
     assert served.metric("spanledger_refused_requests_total") == 0
 
 
@@ -88,7 +79,8 @@ def test_what_grpc_refuses_without_the_relay_is_logged_with_the_address_and_what
     """The Collector drops the data: gRPC in Python ends the call before anything of ours can answer it."""
     more = {"receivers": {"otlp": {"protocols": {"grpc": {"zstd": False}}}}}
     with Backend() as backend, Served(tmp_path, backend.port, more) as served:
-        assert sent(served, tmp_path, "otlp_grpc", compression) != 200
+        with sending(tmp_path, served, "otlp_grpc", [compression]) as send:
+            assert send(compression) != 200
         _told(served)
 
 

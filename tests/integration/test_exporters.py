@@ -14,11 +14,11 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from destinations import GrpcBackend, HttpBackend
-from requests_out import PATIENCE, settings, soon, spans
-from spanledger_exporters import ACCEPTED, Exporter, Result, Signal, Verdict, build
+from real_parts import collector, written
+from requests_out import PATIENCE, exporting, soon, spans
+from spanledger_exporters import ACCEPTED, Result, Signal, Verdict
 from spanledger_exporters.settings import HttpCompression
-from tools import parts
-from tools.programs import Program, answers, free_port
+from tools.programs import free_port
 
 pytestmark = pytest.mark.integration
 
@@ -51,29 +51,17 @@ service:
 
 
 @contextlib.asynccontextmanager
-async def collector(folder: Path, backend: int, *, json_out: bool = False) -> AsyncIterator[dict[str, int]]:
+async def collecting(folder: Path, backend: int, *, json_out: bool = False) -> AsyncIterator[dict[str, int]]:
     """A Collector that answers when its backend has, and its ports."""
     ports = {"health": free_port(), "grpc": free_port(), "http": free_port()}
     exporter, encoding = ("otlp_http", "encoding: json") if json_out else ("otlp_grpc", "")
-    config = folder / "otelcol.yaml"
-    config.write_text(CONFIG.format(**ports, backend=backend, exporter=exporter, encoding=encoding))
-    command = [str(parts.obtain("otelcol")), f"--config={config}"]
-    program = Program("otelcol", command, folder, lambda: answers(f"http://127.0.0.1:{ports['health']}/"))
+    text = CONFIG.format(**ports, backend=backend, exporter=exporter, encoding=encoding)
+    program = collector(folder, [written(folder / "otelcol.yaml", text)], ports["health"])
     await asyncio.to_thread(program.start)
     try:
         yield ports
     finally:
         await asyncio.to_thread(program.stop)
-
-
-@contextlib.asynccontextmanager
-async def started(kind: str, **given: Any) -> AsyncIterator[Exporter]:
-    exporter = build(kind, settings(kind, **given))
-    await exporter.start()
-    try:
-        yield exporter
-    finally:
-        await exporter.close()
 
 
 def ways(ports: dict[str, int]) -> list[tuple[str, dict[str, Any]]]:
@@ -97,11 +85,11 @@ def read(file: Path) -> tuple[Signal, bytes]:
 async def test_the_collector_takes_what_we_send_in_every_way(otelcol: None, tmp_path: Path) -> None:
     """And passes on the same each time, whether it came as protobuf or as JSON."""
     backend = GrpcBackend()
-    async with backend.serving(), collector(tmp_path, backend.port) as ports:
+    async with backend.serving(), collecting(tmp_path, backend.port) as ports:
         for signal, body in map(read, FILES):
             backend.received.clear()
             for kind, given in ways(ports):
-                async with started(kind, **given) as exporter:
+                async with exporting(kind, **given) as exporter:
                     assert await exporter.send(signal, body, soon()) == ACCEPTED
             passed_on = {request.body for request in backend.received}
             assert (len(backend.received), len(passed_on)) == (len(ways(ports)), 1)
@@ -112,9 +100,9 @@ async def test_a_line_of_our_file_says_what_the_collector_says_in_json(otelcol: 
     backend, path = HttpBackend(), tmp_path / "ours.jsonl"
     async with (
         backend.serving(),
-        collector(tmp_path, backend.port, json_out=True) as ports,
-        started("file", path=str(path)) as ours,
-        started("otlp_grpc", endpoint=f"http://127.0.0.1:{ports['grpc']}") as theirs,
+        collecting(tmp_path, backend.port, json_out=True) as ports,
+        exporting("file", path=str(path)) as ours,
+        exporting("otlp_grpc", endpoint=f"http://127.0.0.1:{ports['grpc']}") as theirs,
     ):
         for signal, body in map(read, FILES):
             for exporter in (ours, theirs):
@@ -138,10 +126,10 @@ async def test_what_the_collector_answers(otelcol: None, tmp_path: Path) -> None
     backend = GrpcBackend()
     async with backend.serving():
         pass
-    async with collector(tmp_path, backend.port) as ports:
+    async with collecting(tmp_path, backend.port) as ports:
         results: dict[str, list[Result]] = {"gone": [], "malformed": [], "large": []}
         for kind, given in ways(ports)[:3]:
-            async with started(kind, **{**given, "compression": "none"}) as exporter:
+            async with exporting(kind, **{**given, "compression": "none"}) as exporter:
                 results["gone"].append(await exporter.send("traces", spans("a"), soon()))
                 results["malformed"].append(await exporter.send("traces", b"\xff\xff", soon()))
                 results["large"].append(await exporter.send("traces", spans("x" * 21 * 2**20), soon()))
@@ -158,9 +146,9 @@ async def test_what_the_collector_answers(otelcol: None, tmp_path: Path) -> None
 async def test_the_bytes_of_a_capture_come_through_the_collector_unharmed(otelcol: None, tmp_path: Path) -> None:
     backend = GrpcBackend()
     signal, body = read(FILES[0])
-    async with backend.serving(), collector(tmp_path, backend.port) as ports:
+    async with backend.serving(), collecting(tmp_path, backend.port) as ports:
         kind, given = ways(ports)[3]
-        async with started(kind, **given) as exporter:
+        async with exporting(kind, **given) as exporter:
             assert await exporter.send(signal, body, soon()) == ACCEPTED
     sent, received = map(ExportTraceServiceRequest.FromString, (body, backend.received[0].body))
     assert sent == received

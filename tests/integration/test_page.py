@@ -46,12 +46,6 @@ def browser(chromium: Path) -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def backend() -> Iterator[Backend]:
-    with Backend() as backend:
-        yield backend
-
-
-@pytest.fixture(scope="module")
 def served(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """With three sessions of one call each: one has a hostile name, one a call whose model nobody knows."""
     with Served(tmp_path_factory.mktemp("served"), backend.port) as served:

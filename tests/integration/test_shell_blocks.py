@@ -78,12 +78,6 @@ def says(command: str, folder: Path, **environment: str) -> str:
     return result.stdout
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    with Backend() as backend, Served(tmp_path, backend.port) as served:
-        yield served
-
-
 def test_every_block_is_run_somewhere() -> None:
     here = Path(__file__).read_text()
     for document, text in BLOCKS:

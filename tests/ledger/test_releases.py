@@ -95,5 +95,5 @@ def test_twins_of_its_calls_are_known(folder: Path) -> None:
     ]
     with store.unit() as unit:
         ruling = enter(Batch(TENANT, twins, NOW + 1), unit)
-    assert all(decision.duplicate_of for decision in ruling.decisions.values())
+    assert len([one for one in ruling.decisions.values() if one.duplicate_of]) == len(twins)
     store.close()

@@ -113,15 +113,15 @@ async def test_a_request_is_charged_twice_while_it_is_delivered_and_freed_as_it_
 
 
 async def test_what_the_pipeline_says_that_a_request_takes_is_counted() -> None:
-    async with opened() as doors:
-        doors.pipeline.gate.clear()
-        doors.pipeline.takes = 12345
-        first = asyncio.create_task(doors.export("traces", traces(payload=1000)))
-        await doors.pipeline.begun.get()
-        assert doors.seen.held == 12345
-        doors.pipeline.gate.set()
+    async with opened() as receivers:
+        receivers.pipeline.gate.clear()
+        receivers.pipeline.takes = 12345
+        first = asyncio.create_task(receivers.export("traces", traces(payload=1000)))
+        await receivers.pipeline.begun.get()
+        assert receivers.seen.held == 12345
+        receivers.pipeline.gate.set()
         await first
-        assert doors.seen.held == 0
+        assert receivers.seen.held == 0
 
 
 FULL = {

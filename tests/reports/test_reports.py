@@ -48,6 +48,7 @@ def alone(name: str) -> dict[str, Told]:
                 (told,) = pipeline.sent.values()
                 key = span.name if span.name not in found else f"{span.name} {len(found) + 1}"
                 found[key] = {attribute.removeprefix("spanledger."): value for attribute, value in told.items()}
+    assert found, name
     return found
 
 

@@ -379,6 +379,7 @@ def test_what_a_span_tells_is_priced_as_the_list_does_or_marked(call: tuple[str,
 def test_what_a_vocabulary_can_tell_arrives(name: str) -> None:
     """Each class by itself is on the call: for the property a mark would do, and hide a class that is not read."""
     vocabulary = VOCABULARIES[name]
+    assert vocabulary.tells
     for one in sorted(vocabulary.tells):
         counts = {each.name: 0 for each in USAGE_CLASSES} | {"input": 900, "output": 800, one: 3}
         if one.startswith("cache_read_"):

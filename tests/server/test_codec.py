@@ -77,8 +77,9 @@ def without_content(batch: Batch) -> Batch:
 
 @pytest.mark.parametrize("capture", CAPTURES[::7], ids=lambda path: "/".join(path.parts[-3:]))
 def test_recorded_batches_and_their_rulings_come_through(capture: Path) -> None:
-    store = MemoryStore()
-    for batch in read(capture):
+    store, batches = MemoryStore(), read(capture)
+    assert batches
+    for batch in batches:
         crossed = decode_batch(encode_batch(batch))
         assert crossed == without_content(batch)
         with store.unit() as unit:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from backend import Backend
-from served import Served, told
+from served import Served
 from tools.programs import eventually
 
 HOME = Path(__file__).parents[1] / "data" / "xum" / "anthropic-tools"
@@ -33,26 +33,26 @@ def _billed() -> int:
 
 
 def _output(served: Served, *more: str) -> int:
-    sessions = told(served.config, "sessions", *more)
+    sessions = served.query("sessions", *more)
     return sum(int(session["tokens"]["output"]) for session in sessions)
+
+
+def _delivered(backend: Backend) -> int:
+    return sum(int(str(span.get("spanledger.usage.output_tokens", 0))) for span in backend.spans())
 
 
 def test_what_a_home_holds_is_counted_once(root: Path, tmp_path: Path) -> None:
     """All of it with backfill; a restart, or a kill, adds nothing."""
     with Backend() as backend, Served(tmp_path, backend.port, _config(root, backfill=True)) as served:
-
-        def counted() -> None:
-            assert _output(served) == _billed()
-
-        eventually(counted)
-        spans = list(backend.spans())
-        assert {span["spanledger.source"] for span in spans} == {"file:mux"}
+        eventually(lambda: _delivered(backend) == _billed())
+        assert _output(served) == _billed()
+        assert {span["spanledger.source"] for span in backend.spans()} == {"file:mux"}
         for end in (served.program.stop, served.program.kill):
             end()
             served.program.start()
         eventually(lambda: served.metric("spanledger_state_available") == 1)
-        counted()
-        (session,) = told(served.config, "sessions")
+        assert _output(served) == _billed()
+        (session,) = served.query("sessions")
         assert session["id"] == "89bac497e7"
         assert session["cost_usd"] > 0
 
@@ -60,7 +60,7 @@ def test_what_a_home_holds_is_counted_once(root: Path, tmp_path: Path) -> None:
 def test_a_backfill_over_a_ledger_that_has_the_sessions_is_refused(root: Path, tmp_path: Path) -> None:
     """The sidecar's state was lost, the ledger was not: it says why it does not run, and nothing counts twice."""
     with Backend() as backend, Served(tmp_path, backend.port, _config(root, backfill=True)) as served:
-        eventually(lambda: _output(served) == _billed() or pytest.fail("not all of it yet"))
+        eventually(lambda: _delivered(backend) == _billed())
         spans = len(list(backend.spans()))
         for _ in range(2):
             served.program.stop()
@@ -79,7 +79,7 @@ def test_a_backfill_over_a_tenant_s_sessions_is_refused(
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=blue")
     config = _config(root, backfill=True) | {"processor": {"tenant": {"keys": ["team"]}}}
     with Backend() as backend, Served(tmp_path, backend.port, config) as served:
-        eventually(lambda: _billed() == _output(served, "--tenant", "blue") or pytest.fail("not all of it yet"))
+        eventually(lambda: _output(served, "--tenant", "blue") == _billed())
         served.program.stop()
         shutil.rmtree(served.state / "sidecar")
         served.program.start()
@@ -91,7 +91,7 @@ def test_what_was_there_before_counts_as_old(root: Path, tmp_path: Path) -> None
         assert "reading usage files of mux" in served.program.log()
         served.program.stop()
         assert served.program.ended_with == 0
-        assert told(served.config, "sessions") == []
+        assert served.query("sessions") == []
 
 
 def test_its_spans_wait_while_the_destination_is_away(root: Path, tmp_path: Path) -> None:
@@ -104,13 +104,7 @@ def test_its_spans_wait_while_the_destination_is_away(root: Path, tmp_path: Path
             served.program.kill()
             backend.go_on()
             served.program.start()
-
-            def arrived() -> None:
-                assert sum(int(str(span.get("spanledger.usage.output_tokens", 0))) for span in backend.spans()) >= (
-                    _billed()
-                )
-
-            eventually(arrived)
+            eventually(lambda: _delivered(backend) >= _billed())
             assert _output(served) == _billed()
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -21,8 +21,6 @@ from replays import spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal
 from spanledger_processor.config import Config
 from spanledger_processor.enrichment.marks import Settled
-from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Unit
 from spanledger_processor.otlp.encoding import delimited, flag
 from spanledger_processor.otlp.wire import fields, read_varint
 from spanledger_processor.receivers.enricher import SERVICE
@@ -32,22 +30,10 @@ from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.ledger_link import LocalLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
+from stores import WriterInMemory
 
 Call = Callable[[str, bytes], Awaitable[bytes]]
-T = TypeVar("T")
 NOW = 1_795_000_000 * 10**9
-
-
-@dataclass
-class InMemory:
-    """A ledger that runs works at once."""
-
-    problem: str | None = None
-    store: MemoryStore = field(default_factory=MemoryStore)
-
-    async def submit(self, work: Callable[[Unit], T]) -> T:
-        with self.store.unit() as unit:
-            return work(unit)
 
 
 @dataclass
@@ -295,7 +281,7 @@ def _without_tools(body: bytes) -> bytes:
 async def _compare(requests: Iterable[tuple[Signal, bytes]], config: Config) -> None:
     sent, signer = Sent(), Signer(b"k" * 32)
     stages = make_stage(config, signer), make_log_stage(config, signer)
-    pipeline = Handler(*stages, LocalLedger(InMemory()), sent, UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
+    pipeline = Handler(*stages, LocalLedger(WriterInMemory()), sent, UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
     enricher, sparing = (_enricher(config, signer) for _ in range(2))
     for signal, body in requests:
         sent.traces.clear()
@@ -315,7 +301,7 @@ async def _compare(requests: Iterable[tuple[Signal, bytes]], config: Config) -> 
 def _enricher(config: Config, signer: Signer) -> Enricher:
     """An enricher over a ledger of its own."""
     stages = make_stage(config, signer), make_log_stage(config, signer)
-    handler = Handler(*stages, LocalLedger(InMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
+    handler = Handler(*stages, LocalLedger(WriterInMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
     return Enricher(*stages, handler.account, UNCOUNTED, (), lambda: NOW)
 
 
@@ -350,7 +336,7 @@ async def test_a_log_record_that_comes_twice_in_one_request_makes_one_span() -> 
 async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     config, signer = loaded(), Signer(b"k" * 32)
     stage, log_stage = make_stage(config, signer), make_log_stage(config, signer)
-    handler = Handler(stage, log_stage, LocalLedger(InMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
+    handler = Handler(stage, log_stage, LocalLedger(WriterInMemory()), Sent(), UNCOUNTED, lambda: NOW)  # type: ignore[arg-type]
     enricher = Enricher(stage, log_stage, handler.account, UNCOUNTED, (), lambda: NOW)
     monkeypatch.setattr(stage, "reading", lambda *_, **__: 1 // 0)
     answers = await enricher.enrich(request(chat()) + _plain(), {})

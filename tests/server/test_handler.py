@@ -1,13 +1,13 @@
-"""One request's way: what is delivered, what the sender is told, and what happens when a part of it fails."""
+"""What is delivered of a request, what the sender is told, and what happens when a part of the handling fails."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -18,8 +18,6 @@ from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.config import load
 from spanledger_processor.enrichment.stage import Reading
-from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import StateError, Unit
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.encoding import delimited
 from spanledger_processor.otlp.wire import MalformedError
@@ -27,28 +25,13 @@ from spanledger_processor.server.handler import Handler
 from spanledger_processor.server.ledger_link import LocalLedger, UnansweredError
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
-
-T = TypeVar("T")
+from stores import WriterInMemory
 
 DATA = Path(__file__).parents[1] / "data" / "otlp"
 LOGS = (DATA / "claude-code" / "logs-only" / "001.logs.binpb").read_bytes()
 METRICS = (DATA / "pydantic-ai" / "S3" / "002.metrics.binpb").read_bytes()
 BUSY = Result(Verdict.RETRYABLE, "busy", 7.0)
 NEVER = Result(Verdict.PERMANENT, "too large")
-
-
-@dataclass
-class Ledger:
-    """Runs works at once in memory, or has no state."""
-
-    problem: str | None = None
-    store: MemoryStore = field(default_factory=MemoryStore)
-
-    async def submit(self, work: Callable[[Unit], T]) -> T:
-        if self.problem is not None:
-            raise StateError(self.problem)
-        with self.store.unit() as unit:
-            return work(unit)
 
 
 @dataclass
@@ -92,10 +75,10 @@ class Observer:
 
 
 @dataclass
-class Way:
+class HandlerSetup:
     """A handler and all that it is connected to."""
 
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: WriterInMemory = field(default_factory=WriterInMemory)
     delivery: Delivery = field(default_factory=Delivery)
     observer: Observer = field(default_factory=Observer)
 
@@ -115,54 +98,54 @@ class Way:
 
 
 async def test_traces_are_priced_delivered_and_answered() -> None:
-    way = Way()
-    assert await way.take("traces", request(chat(), chat())) == ACCEPTED
-    assert [span["spanledger.cost.usd"] for span in way.spans()] == [COST, COST]
-    assert way.observer.told == [("ruled", 2), ("received", "traces", 2), ("accepted", "traces", 2)]
+    setup = HandlerSetup()
+    assert await setup.take("traces", request(chat(), chat())) == ACCEPTED
+    assert [span["spanledger.cost.usd"] for span in setup.spans()] == [COST, COST]
+    assert setup.observer.told == [("ruled", 2), ("received", "traces", 2), ("accepted", "traces", 2)]
 
 
 @pytest.mark.parametrize(("result", "status"), [(BUSY, Verdict.RETRYABLE), (NEVER, Verdict.PERMANENT)])
 async def test_what_the_destination_says_the_sender_is_told(result: Result, status: Verdict) -> None:
-    way = Way(delivery=Delivery({"traces": result}))
-    answer = await way.take("traces", request(chat()))
+    setup = HandlerSetup(delivery=Delivery({"traces": result}))
+    answer = await setup.take("traces", request(chat()))
     assert (answer.verdict, answer.reason) == (status, result.reason)
     assert answer.retry_after == result.retry_after
-    assert way.observer.told[-1] == ("refused", "traces", 1, result.verdict.value)
+    assert setup.observer.told[-1] == ("refused", "traces", 1, result.verdict.value)
 
 
 async def test_a_request_sent_again_counts_once_and_bears_the_same_id() -> None:
     """So that delivery sends it only to those who lack it; the bytes are the same as well."""
-    way, body = Way(), request(chat())
-    await way.take("traces", body)
-    await way.take("traces", bytes(bytearray(body)))
-    first, second = way.delivery.sent
+    setup, body = HandlerSetup(), request(chat())
+    await setup.take("traces", body)
+    await setup.take("traces", bytes(bytearray(body)))
+    first, second = setup.delivery.sent
     assert first == second
-    await way.take("traces", request(chat()))
-    assert way.delivery.sent[2][1] != first[1]
+    await setup.take("traces", request(chat()))
+    assert setup.delivery.sent[2][1] != first[1]
 
 
 async def test_metrics_and_plain_logs_pass_as_they_are() -> None:
-    way = Way()
-    await way.take("metrics", METRICS)
-    await way.take("logs", b"")
-    assert [(signal, body) for signal, _, body, _ in way.delivery.sent] == [("metrics", METRICS), ("logs", b"")]
-    assert way.observer.told[0][:2] == ("received", "metrics")
-    assert way.observer.told[0][2] > 0
+    setup = HandlerSetup()
+    await setup.take("metrics", METRICS)
+    await setup.take("logs", b"")
+    assert [(signal, body) for signal, _, body, _ in setup.delivery.sent] == [("metrics", METRICS), ("logs", b"")]
+    assert setup.observer.told[0][:2] == ("received", "metrics")
+    assert setup.observer.told[0][2] > 0
 
 
 async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
     """The log's own bytes are delivered, and the made spans as a trace request, priced like any other."""
-    way = Way()
-    assert (await way.take("logs", LOGS)) == ACCEPTED
-    (logs, log_id, body, records), (traces, trace_id, _, spans) = way.delivery.sent
+    setup = HandlerSetup()
+    assert (await setup.take("logs", LOGS)) == ACCEPTED
+    (logs, log_id, body, records), (traces, trace_id, _, spans) = setup.delivery.sent
     assert (logs, body, traces) == ("logs", LOGS, "traces")
     assert log_id == trace_id
     assert records > spans > 0
-    made = way.spans()
+    made = setup.spans()
     assert len(made) == spans
     assert {span["spanledger.source"] for span in made} == {"log:claude_code"}
     assert any(span.get("spanledger.cost.usd", 0) > 0 for span in made)
-    assert ("accepted", "logs", records) in way.observer.told
+    assert ("accepted", "logs", records) in setup.observer.told
 
 
 @pytest.mark.parametrize(
@@ -175,26 +158,26 @@ async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
     ],
 )
 async def test_a_log_request_has_arrived_when_both_have(logs: Result, traces: Result, status: Verdict) -> None:
-    way = Way(delivery=Delivery({"logs": logs, "traces": traces}))
-    assert (await way.take("logs", LOGS)).verdict is status
+    setup = HandlerSetup(delivery=Delivery({"logs": logs, "traces": traces}))
+    assert (await setup.take("logs", LOGS)).verdict is status
 
 
 @pytest.mark.parametrize("signal", ["traces", "logs", "metrics"])
 async def test_bytes_that_are_no_request_are_not_delivered(signal: Signal) -> None:
-    way = Way()
+    setup = HandlerSetup()
     with pytest.raises(MalformedError):
-        await way.take(signal, b"\x0a\xff\xff")
-    assert way.delivery.sent == []
+        await setup.take(signal, b"\x0a\xff\xff")
+    assert setup.delivery.sent == []
 
 
 async def test_without_a_state_spans_go_on_as_not_accounted() -> None:
-    way = Way(Ledger(problem="no space left"))
-    assert (await way.take("traces", request(chat()))) == ACCEPTED
-    (span,) = way.spans()
+    setup = HandlerSetup(WriterInMemory(problem="no space left"))
+    assert (await setup.take("traces", request(chat()))) == ACCEPTED
+    (span,) = setup.spans()
     assert span["spanledger.cost.unpriced"] == "not_accounted"
     assert span["spanledger.cost.computed_usd"] == COST
     assert "spanledger.cost.usd" not in span
-    assert ("unaccounted", 1) in way.observer.told
+    assert ("unaccounted", 1) in setup.observer.told
 
 
 @pytest.mark.parametrize("where", ["read", "account"])
@@ -202,14 +185,14 @@ async def test_a_bug_of_ours_lets_the_bytes_through(where: str, monkeypatch: pyt
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    way, body = Way(), request(chat())
+    setup, body = HandlerSetup(), request(chat())
     if where == "read":
-        monkeypatch.setattr(way.stage, "reading", broken)
+        monkeypatch.setattr(setup.stage, "reading", broken)
     else:
         monkeypatch.setattr("spanledger_processor.accounting.account.account", broken)
-    assert (await way.take("traces", body)) == ACCEPTED
-    assert way.delivery.sent[0][2] == body
-    assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told
+    assert (await setup.take("traces", body)) == ACCEPTED
+    assert setup.delivery.sent[0][2] == body
+    assert ("enrichment_failed", "ZeroDivisionError") in setup.observer.told
 
 
 @pytest.mark.parametrize("where", ["read", "account", "write", "all"])
@@ -219,7 +202,7 @@ async def test_a_bug_of_ours_lets_no_forged_attribute_through(where: str, monkey
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    way, honest, span = Way(), chat(), chat()
+    setup, honest, span = HandlerSetup(), chat(), chat()
     session = {"spanledger.session.id": "s"}
     set_attributes(span, session | {"spanledger.kind": "llm", "spanledger.cost.usd": 999.0})
     if where == "account":
@@ -227,67 +210,67 @@ async def test_a_bug_of_ours_lets_no_forged_attribute_through(where: str, monkey
     elif where == "write":
         monkeypatch.setattr("spanledger_processor.enrichment.stage.encode", broken)
     else:
-        monkeypatch.setattr(way.stage, "reading", broken)
+        monkeypatch.setattr(setup.stage, "reading", broken)
     if where == "all":
-        monkeypatch.setattr(way.stage, "unenriched", broken)
+        monkeypatch.setattr(setup.stage, "unenriched", broken)
     body = request(honest, span)
-    assert (await way.take("traces", body)) == ACCEPTED
-    first, second = way.spans()
+    assert (await setup.take("traces", body)) == ACCEPTED
+    first, second = setup.spans()
     assert first == attributes(honest)
-    assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told
+    assert ("enrichment_failed", "ZeroDivisionError") in setup.observer.told
     if where == "all":
-        assert way.delivery.sent[0][2] == body.replace(b"spanledger.", b"spanledger_")
+        assert setup.delivery.sent[0][2] == body.replace(b"spanledger.", b"spanledger_")
     else:
         forged = {"spanledger.forged.kind": "llm", "spanledger.forged.cost.usd": 999.0}
         assert second == attributes(chat()) | session | forged
 
 
 async def test_what_a_trusted_hop_has_marked_passes_a_bug_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    way, span, other = Way(), chat(), chat()
+    setup, span, other = HandlerSetup(), chat(), chat()
     set_attributes(span, {"spanledger.kind": "llm", "spanledger.cost.usd": 1.5})
     set_attributes(other, {"spanledger.cost.usd": 1.5})
-    monkeypatch.setattr(way.stage, "reading", lambda *_, **__: 1 // 0)
-    await way.handler.handle("traces", request(span, other), {}, asyncio.get_running_loop().time() + 10, trusted=True)
-    first, second = way.spans()
+    monkeypatch.setattr(setup.stage, "reading", lambda *_, **__: 1 // 0)
+    await setup.handler.handle("traces", request(span, other), {}, asyncio.get_running_loop().time() + 10, trusted=True)
+    first, second = setup.spans()
     assert first == attributes(span)
     assert "spanledger.cost.usd" not in second
 
 
 async def test_bytes_that_only_others_can_read_carry_none_of_our_names() -> None:
     """Unknown groups deeper than protobuf goes here; others pass over them, and would read the attributes."""
-    way, span = Way(), chat()
+    setup, span = HandlerSetup(), chat()
     set_attributes(span, {"spanledger.cost.usd": 999.0})
     deep = span.SerializeToString() + b"\xa3\x06" * 200 + b"\xa4\x06" * 200
     body = delimited(1, delimited(2, delimited(2, deep)))
-    assert (await way.take("traces", body)) == ACCEPTED
-    assert way.delivery.sent[0][2] == body.replace(b"spanledger.", b"spanledger_")
-    assert way.observer.told[-1] == ("accepted", "traces", 1)
+    assert (await setup.take("traces", body)) == ACCEPTED
+    assert setup.delivery.sent[0][2] == body.replace(b"spanledger.", b"spanledger_")
+    assert setup.observer.told[-1] == ("accepted", "traces", 1)
 
 
 async def test_a_bug_in_reading_logs_lets_the_bytes_through(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    way = Way()
-    monkeypatch.setattr(way.log_stage, "reading", broken)
-    assert (await way.take("logs", LOGS)) == ACCEPTED
-    ((signal, _, body, records),) = way.delivery.sent
+    setup = HandlerSetup()
+    monkeypatch.setattr(setup.log_stage, "reading", broken)
+    assert (await setup.take("logs", LOGS)) == ACCEPTED
+    ((signal, _, body, records),) = setup.delivery.sent
     assert (signal, body) == ("logs", LOGS)
     assert records > 0
-    assert ("enrichment_failed", "ZeroDivisionError") in way.observer.told
+    assert ("enrichment_failed", "ZeroDivisionError") in setup.observer.told
 
 
 async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
     """What a request makes is freed as it ends; rings of objects would stay until the collector comes by."""
-    way = Way()
+    setup = HandlerSetup()
     bodies = [request(*(chat() for _ in range(50))) for _ in range(4)]
-    await way.take("traces", bodies[0])
+    await setup.take("traces", bodies[0])
     gc.collect()
     gc.disable()
     try:
         for body in bodies[1:]:
-            await way.take("traces", body)
-        await way.take("logs", LOGS)
+            await setup.take("traces", body)
+        await setup.take("logs", LOGS)
         assert gc.collect() < 100
     finally:
         gc.enable()
@@ -302,9 +285,9 @@ async def test_where_nobody_knows_what_the_ledger_did_the_sender_keeps_the_data(
         async def account(self, batch: Batch) -> Ruling:
             raise UnansweredError
 
-    way = Way()
-    way.handler = Handler(way.stage, way.log_stage, Unanswered(), way.delivery, way.observer)  # type: ignore[arg-type]
+    setup = HandlerSetup()
+    setup.handler = Handler(setup.stage, setup.log_stage, Unanswered(), setup.delivery, setup.observer)  # type: ignore[arg-type]
     for signal, body in (("traces", request(chat())), ("logs", LOGS)):
-        result = await way.take(cast(Signal, signal), body)
+        result = await setup.take(cast(Signal, signal), body)
         assert result.verdict is Verdict.RETRYABLE
-    assert way.delivery.sent == []
+    assert setup.delivery.sent == []

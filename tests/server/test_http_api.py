@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote
 
 import grpc.aio
@@ -19,58 +19,25 @@ from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.keys import session_key, total_key
-from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Changes, Reader, StateError, Unit, tenant_hash
+from spanledger_processor.ledger.store import Changes, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server.http_api import Api, Health
-
-T = TypeVar("T")
+from stores import WriterInMemory
 
 COST = 500_000_000_000
 ANY_PORT = ApiSettings(endpoint="127.0.0.1:0")
 
 
-def ledger_of_one_session() -> MemoryStore:
+def ledger_of_one_session() -> WriterInMemory:
     """A ledger of session "a/b c", which is its own run, half a dollar; and one of tenant "acme" of the same name."""
-    store = MemoryStore()
-    with store.unit() as unit:
+    ledger = WriterInMemory()
+    with ledger.store.unit() as unit:
         for tenant in (tenant_hash(""), tenant_hash("acme")):
             sums = Sums(cost=COST, calls=1, priced=1, labels={"id": "a/b c"})
             whole = total_key(tenant)
             unit.apply(Changes(add={session_key(tenant, "a/b c"): sums, whole: Sums(cost=COST, calls=1)}), 1)
-    return store
-
-
-@dataclass
-class FakeLedger:
-    """A ledger in memory; `broken` makes every use of it a StateError."""
-
-    broken: bool = False
-    store: MemoryStore = field(default_factory=ledger_of_one_session)
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Reader]:
-        """Read."""
-        self._check()
-        with self.store.snapshot() as reader:
-            yield reader
-
-    async def submit(self, work: Callable[[Unit], T]) -> T:
-        """Write."""
-        self._check()
-        with self.store.unit() as unit:
-            return work(unit)
-
-    @property
-    def closed(self) -> list[str]:
-        """The sessions of tenant "acme" that are marked as ended."""
-        with self.store.snapshot() as reader:
-            return [row["id"] for row in queries.sessions(reader, tenant_hash("acme")) if row.get("closed")]
-
-    def _check(self) -> None:
-        if self.broken:
-            raise StateError("/state/ledger: no space left")
+    return ledger
 
 
 @dataclass
@@ -79,16 +46,22 @@ class Served:
 
     client: httpx2.AsyncClient
     health: Health
-    ledger: FakeLedger
+    ledger: WriterInMemory
     listeners: dict[str, bool]
     state: list[bool]
+
+    @property
+    def closed(self) -> list[str]:
+        """The sessions of tenant "acme" that are marked as ended."""
+        with self.ledger.store.snapshot() as reader:
+            return [row["id"] for row in queries.sessions(reader, tenant_hash("acme")) if row.get("closed")]
 
 
 @asynccontextmanager
 async def served() -> AsyncIterator[Served]:
     """Ready, with both listeners up and the state available."""
     listeners, state = {"grpc": True, "http": True}, [True]
-    ledger = FakeLedger()
+    ledger = ledger_of_one_session()
     health = Health(lambda: listeners, lambda: state[0], phase="serving")
     api = Api(ANY_PORT, health, lambda _: b"spanledger_build_info 1\n", ledger, Pricer())
     await api.start()
@@ -181,7 +154,7 @@ async def test_ids_are_percent_encoded(kind: str) -> None:
 @pytest.mark.parametrize("path", ["summary", "sessions", "sessions/x", "runs", "runs/x"])
 async def test_a_ledger_that_cannot_be_read_is_503_with_the_reason(path: str) -> None:
     async with served() as api:
-        api.ledger.broken = True
+        api.ledger.problem = "/state/ledger: no space left"
         answer = await api.client.get(f"/api/v1/{path}")
         assert answer.status_code == 503
         assert answer.json() == {"error": "the ledger cannot be read now: /state/ledger: no space left"}
@@ -205,9 +178,9 @@ async def test_a_session_is_ended() -> None:
     async with served() as api:
         answer = await api.client.post(CLOSE, json={"tenant": "acme"})
         assert (answer.status_code, answer.json()) == (200, {"closed": True})
-        assert api.ledger.closed == ["a/b c"]
+        assert api.closed == ["a/b c"]
         assert (await api.client.post(CLOSE, json={"tenant": "other"})).status_code == 404
-        api.ledger.broken = True
+        api.ledger.problem = "/state/ledger: no space left"
         assert (await api.client.post(CLOSE, json={"tenant": "acme"})).status_code == 503
 
 
@@ -226,7 +199,7 @@ async def test_nothing_is_ended_by_what_another_site_could_send_or_by_nonsense(m
     async with served() as api:
         answer = await api.client.post(CLOSE, content=body, headers={"content-type": media})
         assert answer.status_code == 415
-        assert api.ledger.closed == []
+        assert api.closed == []
 
 
 async def test_an_unknown_path_is_404_in_json() -> None:
@@ -271,6 +244,6 @@ async def test_all_sessions_of_a_process_are_ended_by_one_request() -> None:
         for _ in range(2):
             answer = await api.client.post("/api/v1/instances/shell%2F1/close", json={"tenant": "acme"})
             assert (answer.status_code, answer.json()) == (200, {"closed": 2})
-        assert sorted(api.ledger.closed) == ["s1", "s2"]
+        assert sorted(api.closed) == ["s1", "s2"]
         other = await api.client.post("/api/v1/instances/shell%2F1/close", json={"tenant": ""})
         assert other.status_code == 404

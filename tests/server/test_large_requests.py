@@ -31,9 +31,8 @@ from spanledger_processor.enrichment import Reading
 from spanledger_processor.enrichment import logs as logs_module
 from spanledger_processor.enrichment import stage as stage_module
 from spanledger_processor.enrichment.stage import SLICE
-from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.queries import total
-from spanledger_processor.ledger.store import StateError, Unit, tenant_hash
+from spanledger_processor.ledger.store import Unit, tenant_hash
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp import encoding as encoding_module
@@ -47,27 +46,17 @@ from spanledger_processor.server.handler import FairLock, Handler, split
 from spanledger_processor.server.ledger_link import LedgerServer, LocalLedger, RemoteLedger
 from spanledger_processor.server.wiring import make_log_stage, make_stage
 from spanledger_processor.signing.signer import Signer
-from stores import open_store
+from stores import WriterInMemory, open_store
 
 T = TypeVar("T")
 
 
-@dataclass
-class Ledger:
-    """A ledger in memory; gives others their turn before each unit, as the writer's thread does."""
-
-    store: MemoryStore = field(default_factory=MemoryStore)
-    problem: str | None = None
-    units: int = 0
-    full_after: int = 10**9
+class Ledger(WriterInMemory):
+    """Gives others their turn before each unit, as the writer's thread does."""
 
     async def submit(self, work: Callable[[Unit], T]) -> T:
         await asyncio.sleep(0)
-        self.units += 1
-        if self.units > self.full_after:
-            raise StateError("no space left")
-        with self.store.unit() as unit:
-            return work(unit)
+        return await super().submit(work)
 
 
 @dataclass

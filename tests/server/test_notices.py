@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import httpx2
 import pytest
@@ -16,50 +16,34 @@ from ledger_in_memory import NOW, TENANT
 from spanledger_exporters import Verdict
 from spanledger_processor.config.limits import Webhook
 from spanledger_processor.ledger.budgets import FORECAST, Crossing, crossings
-from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Changes, Reader, Unit
+from spanledger_processor.ledger.store import Changes
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import notices
 from spanledger_processor.server.notices import SENT_AT, SIGNATURE, Notices, sentence, signature
 from spanledger_processor.units import USD
+from stores import WriterInMemory
 
-T = TypeVar("T")
 CROSSING = Crossing("team", TENANT, "red", "2026-11-18", 80, 85 * USD, 100 * USD, NOW)
 
 
-class Ledger:
-    """A ledger in memory, with one threshold that was passed."""
-
-    def __init__(self) -> None:
-        self.store = MemoryStore()
-        with self.store.unit() as unit:
-            unit.apply(Changes(claim={CROSSING.key: CROSSING.pack()}), NOW)
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Reader]:
-        with self.store.snapshot() as reader:
-            yield reader
-
-    async def submit(self, work: Callable[[Unit], T]) -> T:
-        with self.store.unit() as unit:
-            return work(unit)
-
-    def told(self) -> bool:
-        with self.store.snapshot() as reader:
-            return all(crossing.sent for crossing in crossings(reader))
-
-
 class World:
-    """What is told: posts to a webhook, which answers what `answers` says, log requests, and counts."""
+    """A threshold was passed: posts to a webhook, which answers what `answers` says, log requests, and counts."""
 
     def __init__(self) -> None:
-        self.ledger = Ledger()
+        self.ledger = WriterInMemory()
+        with self.ledger.store.unit() as unit:
+            unit.apply(Changes(claim={CROSSING.key: CROSSING.pack()}), NOW)
         self.posts: list[httpx2.Request] = []
         self.logs: list[bytes] = []
         self.counts: list[tuple[str, int, str]] = []
         self.answers = [200]
         self.answers_logs = Verdict.ACCEPTED
         self.now_ns = NOW
+
+    def is_told(self) -> bool:
+        with self.ledger.snapshot() as reader:
+            (crossing,) = crossings(reader)
+        return crossing.sent
 
     async def _deliver(self, _: str, __: bytes, body: bytes) -> Verdict:
         self.logs.append(body)
@@ -92,7 +76,7 @@ async def test_everybody_is_told_once() -> None:
         await tell()
         await tell()
     assert (len(world.posts), len(world.logs), world.counts) == (1, 1, [("team", 80, "told")])
-    assert world.ledger.told()
+    assert world.is_told()
 
 
 async def test_what_a_webhook_gets() -> None:
@@ -135,12 +119,12 @@ async def test_a_webhook_that_fails_is_tried_again_and_the_rest_is_not_told_twic
     monkeypatch.setattr(notices, "_LONGEST_WAIT_S", 0)
     async with world.process() as tell:
         await tell()
-        assert not world.ledger.told()
+        assert not world.is_told()
         await tell()
         await tell()
         await tell()
     assert (len(world.posts), len(world.logs)) == (3, 1)
-    assert world.ledger.told()
+    assert world.is_told()
 
 
 async def test_what_is_to_be_tried_again_waits() -> None:
@@ -157,11 +141,11 @@ async def test_what_was_not_told_is_told_by_the_next_process() -> None:
     world.answers_logs = Verdict.RETRYABLE
     async with world.process() as tell:
         await tell()
-    assert not world.ledger.told()
+    assert not world.is_told()
     world.answers_logs = Verdict.ACCEPTED
     async with world.process() as tell:
         await tell()
-    assert world.ledger.told()
+    assert world.is_told()
     assert len({json.loads(post.content)["id"] for post in world.posts}) == 1
 
 
@@ -172,7 +156,7 @@ async def test_a_day_later_it_is_given_up() -> None:
     async with world.process() as tell:
         await tell()
     assert world.counts == [("team", 80, "given_up")]
-    assert world.ledger.told()
+    assert world.is_told()
 
 
 async def test_a_record_that_is_refused_for_good_is_given_up_and_the_webhook_is_told() -> None:
@@ -183,4 +167,4 @@ async def test_a_record_that_is_refused_for_good_is_given_up_and_the_webhook_is_
         await tell()
         await tell()
     assert (len(world.logs), len(world.posts), world.counts) == (1, 1, [("team", 80, "given_up")])
-    assert world.ledger.told()
+    assert world.is_told()

@@ -72,8 +72,7 @@ async def test_bytes_and_what_the_first_request_of_a_minute_may_be() -> None:
 
 async def test_what_the_process_itself_sends_is_not_limited() -> None:
     made = limits(Clock(), "processor.rate_limits.requests=1")
-    for _ in range(3):
-        await made.admit("", {}, 10)
+    assert [await refused(made.admit, "", {}, 10) for _ in range(3)] == [None] * 3
 
 
 async def test_sessions_that_are_known_count_once_and_a_refused_request_counts_nothing() -> None:

@@ -6,10 +6,10 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx2
 import pytest
@@ -22,9 +22,7 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.ledger import pages
-from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.pages import MOST_ROWS
-from spanledger_processor.ledger.store import Reader
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import api_document
 from spanledger_processor.server.http_api import Api, Health
@@ -32,8 +30,7 @@ from spanledger_processor.server.routes import OTHERS, ROUTES, Route
 from spanledger_processor.server.shapes import Field, Shape
 from spanledger_processor.server.wiring import make_stage
 from spanledger_processor.signing.signer import Signer
-
-T = TypeVar("T")
+from stores import WriterInMemory
 
 SESSION, RUN, MODEL = "gen_ai.conversation.id", "spanledger.run.id", "gen_ai.request.model"
 JAN_30 = 1_769_774_400 * 10**9
@@ -54,35 +51,24 @@ def _named(session: str, start: int = JAN_30, run: str = "", model: str = "", **
     return span
 
 
-class Ledger:
-    """A ledger in memory that the stage filled."""
-
-    def __init__(self, *bodies: bytes) -> None:
-        self.store = MemoryStore()
-        config = load(None, ("processor.tenant.keys=['header:x-tenant']",), {"HOME": "/nowhere"})
-        stage = make_stage(config, Signer(KEY))
-        for body in bodies:
-            for tenant in ("", "acme") if body is bodies[0] else ("",):
-                for batch in stage.read(body, {"x-tenant": tenant}, NOW).batches:
-                    with self.store.unit() as unit:
-                        enter(batch, unit)
-
-    @contextmanager
-    def snapshot(self) -> Iterator[Reader]:
-        """Read."""
-        with self.store.snapshot() as reader:
-            yield reader
-
-    async def submit(self, work: Any) -> Any:
-        """Write nothing."""
-        raise AssertionError("a question changes nothing")
+def ledger_of(*bodies: bytes) -> WriterInMemory:
+    """Return a ledger that has no room for more than what the stage reads of these requests."""
+    ledger = WriterInMemory(full_after=0)
+    config = load(None, ("processor.tenant.keys=['header:x-tenant']",), {"HOME": "/nowhere"})
+    stage = make_stage(config, Signer(KEY))
+    for body in bodies:
+        for tenant in ("", "acme") if body is bodies[0] else ("",):
+            for batch in stage.read(body, {"x-tenant": tenant}, NOW).batches:
+                with ledger.store.unit() as unit:
+                    enter(batch, unit)
+    return ledger
 
 
 @asynccontextmanager
 async def served(*bodies: bytes) -> AsyncIterator[httpx2.AsyncClient]:
     """The API over a ledger of these requests; the first stands in tenant acme as well."""
     health = Health(dict, lambda: True, phase="serving")
-    api = Api(ApiSettings(endpoint="127.0.0.1:0"), health, bytes, Ledger(*bodies), Pricer())
+    api = Api(ApiSettings(endpoint="127.0.0.1:0"), health, bytes, ledger_of(*bodies), Pricer())
     await api.start()
     try:
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{api.ports['api']}") as client:
@@ -397,7 +383,7 @@ async def test_the_documents_agree_with_the_code() -> None:
     document = json.loads(json.dumps(api_document.openapi()))
     assert document["openapi"].startswith("3.1")
     health = Health(dict, lambda: True)
-    api = Api(ApiSettings(endpoint="127.0.0.1:0"), health, bytes, Ledger(), Pricer())
+    api = Api(ApiSettings(endpoint="127.0.0.1:0"), health, bytes, ledger_of(), Pricer())
     app: Any = api._listeners["api"]._server.config.app
     served_paths = {route.path.replace(":path}", "}") for route in app._app.routes}
     assert served_paths == set(document["paths"]) == {*(route.path for route in ROUTES), *OTHERS}

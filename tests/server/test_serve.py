@@ -17,7 +17,7 @@ import pytest
 
 from backend import Backend
 from chats import COST, chat, request
-from served import TRACES, RefusedError, Served, refused, told
+from served import TRACES, RefusedError, Served, refused
 from tools.programs import eventually
 
 LOGS = (Path(__file__).parents[1] / "data/otlp/claude-code/logs-only/001.logs.binpb").read_bytes()
@@ -144,7 +144,7 @@ def test_requests_under_way_end_before_it_does(how: signal.Signals, tmp_path: Pa
         answer.result(timeout=60)
         assert process.wait(timeout=60) == 0
         assert len(backend.received) == 1
-        assert told(served.config, "summary")["total"]["cost_usd"] == pytest.approx(COST, rel=1e-12)
+        assert served.query("summary")["total"]["cost_usd"] == pytest.approx(COST, rel=1e-12)
 
 
 def _turned_away(served: Served) -> None:
@@ -174,7 +174,7 @@ def test_logs_that_report_calls(tmp_path: Path) -> None:
         with grpc.insecure_channel(f"127.0.0.1:{served.grpc}") as channel:
             channel.unary_unary(LOGS_EXPORT, bytes, bytes)(LOGS, timeout=60)
         assert LOGS in backend.received
-        (session,) = told(served.config, "sessions")
+        (session,) = served.query("sessions")
         assert session["calls"] > 0
         assert session["cost_usd"] > 0
 

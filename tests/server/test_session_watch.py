@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -21,8 +20,7 @@ from spanledger_processor.enrichment.stage import write
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.budgets import WarningRules, cost_rise, crossings, warning_row
 from spanledger_processor.ledger.facts import Facts, Lifecycle
-from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Reader, Unit, tenant_hash
+from spanledger_processor.ledger.store import tenant_hash
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server.http_api import close_session
 from spanledger_processor.server.notices import log_request, sentence
@@ -30,8 +28,8 @@ from spanledger_processor.server.session_watch import EVENT, SessionWatch
 from spanledger_processor.server.wiring import are_watched, make_lifecycle, make_stage, make_warnings, summary_wait
 from spanledger_processor.signing.signer import Signer
 from spanledger_processor.units import USD
+from stores import WriterInMemory
 
-T = TypeVar("T")
 MINUTE, HOUR = 60 * 10**9, 3600 * 10**9
 START = 1_769_774_400 * 10**9
 """2026-01-30 12:00 UTC."""
@@ -46,7 +44,8 @@ class World:
 
     def __init__(self, *sets: str) -> None:
         self.config = load(None, sets, {"HOME": "/nowhere", "XDG_STATE_HOME": "/nowhere"})
-        self.store = MemoryStore()
+        self.ledger = WriterInMemory()
+        self.store = self.ledger.store
         self.now_ns = START
         self.signer = Signer(b"k" * 32)
         self.stage = make_stage(self.config, self.signer)
@@ -55,15 +54,6 @@ class World:
         self.answers = {"traces": Verdict.ACCEPTED, "logs": Verdict.ACCEPTED}
         self.counts: list[tuple[str, str]] = []
 
-    @contextmanager
-    def snapshot(self) -> Iterator[Reader]:
-        with self.store.snapshot() as reader:
-            yield reader
-
-    async def submit(self, work: Callable[[Unit], T]) -> T:
-        with self.store.unit() as unit:
-            return work(unit)
-
     async def _deliver(self, signal: str, _: bytes, body: bytes) -> Verdict:
         (self.traces if signal == "traces" else self.logs).append(body)
         return self.answers[signal]
@@ -71,7 +61,7 @@ class World:
     def process(self) -> SessionWatch:
         """A process that has just started."""
         watch = SessionWatch(
-            cast(LedgerWriter, self),
+            cast(LedgerWriter, self.ledger),
             make_lifecycle(self.config.processor),
             self.signer,
             self._deliver,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mux_homes import DOCUMENTS, WRITTEN_MS, bucket, put, row, shut_to_us, usage
-from sidecars import Endpoint, by_model, look, sidecar
+from sidecars import Endpoint, by_model, scan, sidecar
 from spanledger_sidecar.files import MAX_BYTES
 from spanledger_sidecar.loop import SOURCES, SourceName
 from spanledger_sidecar.records import EARLIEST_MS, LATEST_MS
@@ -79,7 +79,7 @@ def test_a_file_that_is_damaged_for_a_while_loses_nothing(tmp_path: Path) -> Non
     endpoint, root = Endpoint(), tmp_path / "mux"
     for content in (usage({MODEL: bucket(1, 1)}), "{", usage({MODEL: bucket(5, 5)})):
         put(root, content)
-        look(tmp_path / "state", endpoint, root)
+        scan(tmp_path / "state", endpoint, root)
     assert sum(map(sum, by_model(endpoint.usage()).values())) == 10
 
 
@@ -89,7 +89,7 @@ def test_damaged_lines_are_left_out_and_told(tmp_path: Path, caplog: pytest.LogC
     half = row("m2", MODEL, 2, 2).replace('"parts": []', r'"parts": [{"type": "text", "text": "\ud83d"}]')
     lines = ["{broken\n", row("m1", MODEL, 1, 1), half, row("m3", MODEL, 4, 4)[:50]]
     put(root, "".join(lines), "chat.jsonl")
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     assert sum(map(sum, by_model(endpoint.usage()).values())) == 6
     assert "damaged lines, which are left out: 1;" in caplog.text
 
@@ -123,7 +123,7 @@ def test_a_workspace_in_two_homes_counts_once(tmp_path: Path) -> None:
     put(tmp_path / "a", GOOD)
     put(tmp_path / "b", usage({MODEL: bucket(4, 4)}))
     for _ in range(3):
-        look(tmp_path / "state", endpoint, tmp_path / "a", tmp_path / "b")
+        scan(tmp_path / "state", endpoint, tmp_path / "a", tmp_path / "b")
     assert sum(map(sum, by_model(endpoint.usage()).values())) == 10
 
 
@@ -264,7 +264,7 @@ def test_nothing_under_the_home_is_written_or_locked(tmp_path: Path) -> None:
     put(root, GOOD)
     put(root, row("m1", MODEL, 1, 1), "chat.jsonl")
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
@@ -274,7 +274,7 @@ def test_secrets_of_the_configuration_are_kept_nowhere(tmp_path: Path) -> None:
     config = '{"muxGovernorToken": "sk-very-secret", "projects": [["/src/p", {"workspaces": [{"id": "7ac41be902"}]}]]}'
     (root / "config.json").write_text(config, "utf-8")
     endpoint.down = True
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     stored = b"".join(path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file())
     assert b"file:mux" in stored
     assert b"secret" not in stored

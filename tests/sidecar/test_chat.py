@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from mux_homes import DOCUMENTS, WORKSPACE, WRITTEN_MS, bucket, last, put, row, usage
-from sidecars import NOW_MS, Endpoint, by_model, look, sidecar, tokens_of
+from sidecars import NOW_MS, Endpoint, by_model, scan, sidecar, tokens_of
 
 MODEL, OTHER = "anthropic:claude-x", "openai:gpt-x"
 
 
 def _look(folder: Path, endpoint: Endpoint, **options: object) -> None:
-    assert look(folder / "state", endpoint, folder / "mux", **options)
+    assert scan(folder / "state", endpoint, folder / "mux", **options)
 
 
 def _grains(endpoint: Endpoint) -> list[str]:
@@ -22,7 +22,7 @@ def _grains(endpoint: Endpoint) -> list[str]:
 def test_home_sample_is_told_by_its_rows(tmp_path: Path) -> None:
     """Its usage file equals the sum of its chat, its advisor and its headless call."""
     endpoint = Endpoint()
-    look(tmp_path / "state", endpoint, DOCUMENTS / "home-sample")
+    scan(tmp_path / "state", endpoint, DOCUMENTS / "home-sample")
     models = json.loads((DOCUMENTS / "home-sample/sessions" / WORKSPACE / "session-usage.json").read_text())["byModel"]
     classes = ("input", "cached", "cacheCreate", "output", "reasoning")
     assert by_model(endpoint.usage()) == {
@@ -36,7 +36,7 @@ def test_home_sample_is_told_by_its_rows(tmp_path: Path) -> None:
 def test_an_advisor_stands_beside_the_turn(tmp_path: Path) -> None:
     """Below it, the turn's own usage would look like a repeat of the advisor's."""
     endpoint = Endpoint()
-    look(tmp_path / "state", endpoint, DOCUMENTS / "home-sample")
+    scan(tmp_path / "state", endpoint, DOCUMENTS / "home-sample")
     (advisor,) = (span for span in endpoint.usage() if span.attributes.get("gen_ai.agent.name") == "advisor")
     turns = [span for span in endpoint.usage() if span.trace_id == advisor.trace_id]
     assert len(turns) == 2
@@ -45,7 +45,7 @@ def test_an_advisor_stands_beside_the_turn(tmp_path: Path) -> None:
 
 def test_tools_and_their_outcome(tmp_path: Path) -> None:
     endpoint = Endpoint()
-    look(tmp_path / "state", endpoint, DOCUMENTS / "home-sample")
+    scan(tmp_path / "state", endpoint, DOCUMENTS / "home-sample")
     read, bash, fetch = endpoint.named("execute_tool")
     assert (bash.end_ns - bash.start_ns) // 1_000_000 == 90411
     assert [span.failed for span in (read, bash, fetch)] == [False, True, False]

@@ -9,7 +9,7 @@ import pytest
 
 from mux_homes import bucket, last, put, row, usage
 from scripted_mux import ScriptedMux
-from sidecars import Endpoint, by_model, cost_by_model, look, sidecar, tokens_of
+from sidecars import Endpoint, by_model, cost_by_model, scan, sidecar, tokens_of
 
 MODEL, OTHER = "anthropic:claude-x", "openai:gpt-x"
 
@@ -20,7 +20,7 @@ def _entry(given: int, answer: int, **more: object) -> dict[str, object]:
 
 
 def _look(folder: Path, endpoint: Endpoint) -> None:
-    assert look(folder / "state", endpoint, folder / "mux")
+    assert scan(folder / "state", endpoint, folder / "mux")
 
 
 def _usage(endpoint: Endpoint) -> dict[tuple[str, str], tuple[int, int]]:

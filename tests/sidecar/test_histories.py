@@ -16,15 +16,15 @@ from hypothesis.internal.conjecture import providers
 from hypothesis.internal.constants_ast import Constants
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from scripted_mux import Five, ScriptedMux, minus
-from sidecars import Endpoint, KilledError, by_model, sidecar
+from scripted_mux import ScriptedMux, minus
+from sidecars import Endpoint, KilledError, Tokens, by_model, sidecar
 from spanledger_sidecar.cursor import CursorError
 from spanledger_sidecar.loop import Sidecar
 
 COUNTS = st.integers(1, 50)
 TOKENS = st.tuples(COUNTS, COUNTS, COUNTS, COUNTS, COUNTS)
 PICK = st.integers(0, 5)
-NONE: Five = (0, 0, 0, 0, 0)
+NONE: Tokens = (0, 0, 0, 0, 0)
 SEEDS = (1, 2)
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """Thousands of states: nothing here depends on what a disk does at a power failure."""
@@ -37,7 +37,7 @@ class Second:
     """A second sidecar, with a state and an endpoint of its own, that takes what is there at its start as known."""
 
     state: Path
-    known: dict[tuple[str, str], Five]
+    known: dict[tuple[str, str], Tokens]
     endpoint: Endpoint = field(default_factory=Endpoint)
 
 
@@ -63,10 +63,10 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.endpoint.down = self.endpoint.dies_after = False
         self.mux.now_ms += 60_000
-        self.look()
+        self.scan()
         self.agree()
         spans = len(self.endpoint.spans)
-        self.look()
+        self.scan()
         assert len(self.endpoint.spans) == spans
         shutil.rmtree(self.folder)
 
@@ -88,7 +88,7 @@ class Histories(RuleBasedStateMachine):
     def sidecar(self) -> Sidecar:
         return sidecar(self.state, self.endpoint, self.home, since_ms=self.since_ms, now_ms=self.now_ms)
 
-    def look(self, *, settle: float = 0, drain: bool = True) -> None:
+    def scan(self, *, settle: float = 0, drain: bool = True) -> None:
         """A sidecar starts, looks, sends, and ends; or is killed in between."""
         with (
             contextlib.suppress(KilledError),
@@ -125,31 +125,31 @@ class Histories(RuleBasedStateMachine):
         self.mux.lag_ms = lag_ms
 
     @rule(number=PICK, model=MODELS, tokens=TOKENS, aborted=st.booleans(), compaction=st.booleans())
-    def turn(self, number: int, model: str, tokens: Five, *, aborted: bool, compaction: bool) -> None:
+    def turn(self, number: int, model: str, tokens: Tokens, *, aborted: bool, compaction: bool) -> None:
         self.mux.turn(self.pick(number), self.only or model, tokens, aborted=aborted, compaction=compaction)
         self.compacted |= compaction
 
     @precondition(lambda self: self.chat)
     @rule(number=PICK, model=MODELS, tokens=TOKENS)
-    def turn_that_the_usage_file_never_gets(self, number: int, model: str, tokens: Five) -> None:
+    def turn_that_the_usage_file_never_gets(self, number: int, model: str, tokens: Tokens) -> None:
         """Looked at before: what only the file has could else be this turn."""
-        self.look()
+        self.scan()
         self.mux.turn(self.pick(number), model, tokens, crash=True)
         self.lost_once_deleted = True
 
     @precondition(lambda self: self.chat)
     @rule(number=PICK, model=MODELS, tokens=TOKENS)
-    def turn_rebuild_and_its_row_deleted(self, number: int, model: str, tokens: Five) -> None:
+    def turn_rebuild_and_its_row_deleted(self, number: int, model: str, tokens: Tokens) -> None:
         """Between two looks: the file made anew from the chat is all that still has it.
 
         Were it to grow past its old sums before the next look, nothing would show that it was made anew.
         """
-        self.look()
+        self.scan()
         name = self.pick(number)
         self.mux.turn(name, model, tokens)
         self.mux.rebuild(name)
         self.mux.delete_last(name)
-        self.look()
+        self.scan()
 
     @precondition(lambda self: not self.lost_once_deleted)
     @rule(number=PICK)
@@ -158,14 +158,14 @@ class Histories(RuleBasedStateMachine):
         self.mux.truncate(self.pick(number))
 
     @rule(number=PICK, model=MODELS, tokens=TOKENS, advisor=TOKENS, seen=st.booleans())
-    def turn_with_advisor(self, number: int, model: str, tokens: Five, advisor: Five, *, seen: bool) -> None:
+    def turn_with_advisor(self, number: int, model: str, tokens: Tokens, advisor: Tokens, *, seen: bool) -> None:
         """`seen`: somebody looks while only the usage file has what the advisor used."""
         asked = None if self.only else advisor
-        between = self.look if seen else lambda: None
+        between = self.scan if seen else lambda: None
         self.mux.turn(self.pick(number), self.only or model, tokens, asked, between=between)
 
     @rule(number=PICK, model=MODELS, tokens=TOKENS, source=st.sampled_from(["workspace_status", "errored_stream"]))
-    def call(self, number: int, model: str, tokens: Five, source: str) -> None:
+    def call(self, number: int, model: str, tokens: Tokens, source: str) -> None:
         if self.only:
             self.mux.unseen(self.pick(number), self.only, tokens)
         else:
@@ -182,7 +182,7 @@ class Histories(RuleBasedStateMachine):
     @rule(number=PICK)
     def truncate(self, number: int) -> None:
         """Rows that were never looked at would be gone."""
-        self.look()
+        self.scan()
         self.mux.truncate(self.pick(number))
 
     @precondition(lambda self: len(self.mux.workspaces) < 6)
@@ -192,7 +192,7 @@ class Histories(RuleBasedStateMachine):
 
     @precondition(lambda self: self.chat and len(self.mux.workspaces) < 6)
     @rule(number=PICK, model=MODELS, turns=st.lists(TOKENS, max_size=2), deleted=st.integers(0, 3))
-    def fork_rebuild_and_rows_deleted_unseen(self, number: int, model: str, turns: list[Five], deleted: int) -> None:
+    def fork_rebuild_and_rows_deleted_unseen(self, number: int, model: str, turns: list[Tokens], deleted: int) -> None:
         """Before anybody looked at the fork: its file has what was copied, and its own turns.
 
         Where all of its rows are gone, nothing tells what of the file was copied, unless the last of it was.
@@ -215,10 +215,10 @@ class Histories(RuleBasedStateMachine):
         name = self.child()
         assert name is not None
         if seen or len(self.mux.compacted(name)) > 1:
-            self.look()
+            self.scan()
         self.mux.roll_up(name)
         if window:
-            self.look()
+            self.scan()
         self.mux.remove(name)
 
     @precondition(lambda self: len(self.mux.workspaces) > 1)
@@ -226,7 +226,7 @@ class Histories(RuleBasedStateMachine):
     def remove(self, number: int) -> None:
         name = self.pick(number)
         if not any(workspace.parent == name for workspace in self.mux.workspaces.values()):
-            self.look()
+            self.scan()
             self.mux.workspaces[name].parent = ""
             self.mux.remove(name)
 
@@ -236,10 +236,10 @@ class Histories(RuleBasedStateMachine):
 
         So is what compactions wrote to the cache: seen before the file grows again, which would hide it.
         """
-        self.look()
+        self.scan()
         self.mux.rebuild(self.pick(number))
         if self.compacted:
-            self.look()
+            self.scan()
 
     @precondition(lambda self: not self.home.is_symlink())
     @rule()
@@ -248,31 +248,31 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def look_once(self) -> None:
-        self.look()
+        self.scan()
 
     @rule()
     def look_and_wait_for_finer_rows(self) -> None:
-        self.look(settle=2)
+        self.scan(settle=2)
 
     @rule()
     def killed_before_sending(self) -> None:
-        self.look(drain=False)
+        self.scan(drain=False)
 
     @rule()
     def killed_before_the_answer(self) -> None:
         self.endpoint.dies_after = True
-        self.look()
+        self.scan()
         self.endpoint.dies_after = False
 
     @rule()
     def the_cursor_is_lost(self) -> None:
         """After everything was sent; the next run is a first one, which takes what is there as known."""
         self.endpoint.down = False
-        self.look()
+        self.scan()
         shutil.rmtree(self.state)
         self.since_ms = None
         self.mux.now_ms += 1000
-        self.look()
+        self.scan()
 
     @precondition(lambda self: self.second is None)
     @rule()
@@ -282,7 +282,7 @@ class Histories(RuleBasedStateMachine):
             self.sidecar()
         self.mux.now_ms += 1000
         self.second = Second(self.folder / "second", dict(self.mux.truth))
-        self.look()
+        self.scan()
 
     @rule(down=st.booleans())
     def endpoint_goes_down_or_up(self, *, down: bool) -> None:
@@ -311,7 +311,7 @@ class UsageFileOnly(Histories):
         name = self.pick(number)
         if name not in self.forks and self.mux.workspaces[name].last is not None:
             super().rebuild(number)
-            self.look()
+            self.scan()
 
     @precondition(lambda self: len(self.mux.workspaces) < 6)
     @rule(number=PICK)
@@ -319,7 +319,7 @@ class UsageFileOnly(Histories):
         self.forks.add(self.mux.fork(self.pick(number)))
 
 
-def agree(endpoint: Endpoint, truth: dict[tuple[str, str], Five], *, complete: bool = True) -> None:
+def agree(endpoint: Endpoint, truth: dict[tuple[str, str], Tokens], *, complete: bool = True) -> None:
     """Check each class of what was counted: all of what was used, and what is more says that it is a guess."""
     counted = by_model(endpoint.usage())
     marked = [span for span in endpoint.usage() if span.attributes.get("spanledger.cost.estimate") is True]
@@ -340,12 +340,12 @@ FORK: Step = ("fork", {"number": 0})
 LOOK: Step = ("look_once", {})
 
 
-def _turn(number: int, tokens: Five, *, compaction: bool = False) -> Step:
+def _turn(number: int, tokens: Tokens, *, compaction: bool = False) -> Step:
     more = {"aborted": False, "compaction": compaction}
     return "turn", {"model": MODEL, "number": number, "tokens": tokens, **more}
 
 
-def _advised(tokens: Five) -> Step:
+def _advised(tokens: Tokens) -> Step:
     arguments = {"model": MODEL, "number": 0, "tokens": (26, 46, 50, 11, 14)}
     return "turn_with_advisor", {**arguments, "advisor": tokens, "seen": True}
 
@@ -454,7 +454,7 @@ def test_a_call_outside_any_turn_is_not_the_last_request_of_as_many_tokens() -> 
     history, tokens = Histories(), (12, 1, 31, 13, 8)
     (name,) = history.mux.workspaces
     history.turn(0, MODEL, tokens, aborted=False, compaction=True)
-    history.look()
+    history.scan()
     history.mux.rebuild(name)
     history.mux.call(name, MODEL, tokens)
     history.teardown()

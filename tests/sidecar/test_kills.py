@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from backend import Backend
-from scripted_mux import Five, ScriptedMux
-from served import COMMAND, PATIENT, Served, told
+from scripted_mux import ScriptedMux
+from served import COMMAND, PATIENT, Served
+from sidecars import Tokens
 
 MODELS = ("anthropic:claude-sonnet-4-5", "openai:gpt-5.1")
 
@@ -39,7 +40,7 @@ class Process:
         subprocess.run([*self._command, "--once"], check=True, timeout=PATIENT, stdout=subprocess.DEVNULL)
 
 
-def _tokens(chance: random.Random) -> Five:
+def _tokens(chance: random.Random) -> Tokens:
     return tuple(chance.randint(1, 2000) for _ in range(5))  # type: ignore[return-value]
 
 
@@ -82,5 +83,5 @@ def test_killed_at_random_moments(seed: int, tmp_path: Path) -> None:
         for (name, _), counts in mux.truth.items():
             truth[name][0] += sum(counts[:3])
             truth[name][1] += sum(counts[3:])
-        ledger = {row["id"]: row["tokens"] for row in told(served.config, "sessions")}
+        ledger = {row["id"]: row["tokens"] for row in served.query("sessions")}
         assert {name: [found["input"], found["output"]] for name, found in ledger.items()} == dict(truth)

@@ -9,7 +9,7 @@ import pytest
 
 import tilth_logs
 from mux_homes import bucket, put, row, usage
-from sidecars import Endpoint, look
+from sidecars import Endpoint, scan
 from xum_homes import HOMES, SCENARIOS
 
 MODEL = "anthropic:claude-x"
@@ -43,7 +43,7 @@ def test_what_a_chat_holds_is_in_no_file(down: bool, tmp_path: Path) -> None:  #
     listed = [{"id": "w1", "name": "branch", "title": "TITLETITLE " * 20}]
     config = {"projects": [["/src/p", {"workspaces": listed}]], "muxGovernorToken": "TOPSECRETTOKEN" * 20}
     (root / "config.json").write_text(json.dumps(config), "utf-8")
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     assert down or len(endpoint.usage()) == 60
     assert not written_with(tmp_path / "state", MARKERS)
     assert not any(marker in str(span) for span in endpoint.spans.values() for marker in MARKERS)
@@ -60,7 +60,7 @@ def test_what_a_log_of_tilth_holds_is_in_no_file(tmp_path: Path) -> None:
     for number in range(60):
         tilth_logs.session(tmp_path / "tilth", f"s{number}", json.dumps(event) + "\n" + json.dumps(result) + "\n")
     endpoint = Endpoint()
-    look(tmp_path / "state", endpoint, tmp_path / "tilth", source="tilth")
+    scan(tmp_path / "state", endpoint, tmp_path / "tilth", source="tilth")
     assert len(endpoint.spans) == 60
     assert not written_with(tmp_path / "state", MARKERS)
 
@@ -72,7 +72,7 @@ def test_texts_of_a_real_home_are_in_no_file(scenario: str, tmp_path: Path) -> N
         for line in chat.read_text("utf-8").splitlines():
             texts |= {text for text in _texts(json.loads(line)["parts"]) if " " in text.strip()}
     assert texts
-    look(tmp_path / "state", Endpoint(down=True), HOMES / scenario / "xumroot")
+    scan(tmp_path / "state", Endpoint(down=True), HOMES / scenario / "xumroot")
     assert not written_with(tmp_path / "state", tuple(texts))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecars import Clock, Endpoint, by_model, cost_by_model, look, sidecar
+from sidecars import Clock, Endpoint, by_model, cost_by_model, scan, sidecar
 from xum_homes import HOMES, SCENARIOS, Recorded
 
 
@@ -36,7 +36,7 @@ def test_every_version_seen(scenario: str, *, chat: bool, tmp_path: Path) -> Non
 def test_every_version_seen_by_a_sidecar_of_its_own(scenario: str, tmp_path: Path) -> None:
     home, endpoint = Recorded(HOMES / scenario), Endpoint()
     for _ in home.replay(tmp_path / "root", chat=True):
-        look(tmp_path / "state", endpoint, tmp_path / "root")
+        scan(tmp_path / "state", endpoint, tmp_path / "root")
     assert by_model(endpoint.usage()) == home.truth()[0]
 
 
@@ -44,7 +44,7 @@ def test_every_version_seen_by_a_sidecar_of_its_own(scenario: str, tmp_path: Pat
 def test_only_the_end_seen(scenario: str, tmp_path: Path) -> None:
     """A backfill: a removed child is known by what its parent keeps of it."""
     home, endpoint = Recorded(HOMES / scenario), Endpoint()
-    look(tmp_path / "state", endpoint, home.path / "xumroot")
+    scan(tmp_path / "state", endpoint, home.path / "xumroot")
     assert by_model(endpoint.usage()) == home.truth()[0]
 
 
@@ -53,19 +53,19 @@ def test_chat_found_late(scenario: str, tmp_path: Path) -> None:
     """Turns that the usage file had shown are not counted again when the chat that holds them comes into sight."""
     home, endpoint = Recorded(HOMES / scenario), Endpoint()
     for _ in home.replay(tmp_path / "root", chat=False):
-        look(tmp_path / "state", endpoint, tmp_path / "root", grain="usage")
+        scan(tmp_path / "state", endpoint, tmp_path / "root", grain="usage")
     for chat in (home.path / "xumroot").rglob("*.jsonl"):
         target = tmp_path / "root" / chat.relative_to(home.path / "xumroot")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(chat.read_bytes())
-    look(tmp_path / "state", endpoint, tmp_path / "root")
+    scan(tmp_path / "state", endpoint, tmp_path / "root")
     _agrees(endpoint, home)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_first_run_counts_nothing_old(scenario: str, tmp_path: Path) -> None:
     home, endpoint = Recorded(HOMES / scenario), Endpoint()
-    look(tmp_path / "state", endpoint, home.path / "xumroot", since_ms=None)
+    scan(tmp_path / "state", endpoint, home.path / "xumroot", since_ms=None)
     assert not endpoint.spans
 
 
@@ -77,8 +77,8 @@ def test_the_same_spans_from_a_home_elsewhere(scenario: str, tmp_path: Path) -> 
     home = Recorded(HOMES / scenario)
     for _ in home.replay(moved, chat=True):
         pass
-    look(tmp_path / "one", first, home.path / "xumroot")
-    look(tmp_path / "two", second, moved)
+    scan(tmp_path / "one", first, home.path / "xumroot")
+    scan(tmp_path / "two", second, moved)
     turns = {ids for ids, span in first.spans.items() if span.attributes.get("spanledger.granularity") == "per-turn"}
     assert turns
     assert turns <= set(second.spans)
@@ -86,7 +86,7 @@ def test_the_same_spans_from_a_home_elsewhere(scenario: str, tmp_path: Path) -> 
 
 def test_turns_of_the_chat_have_their_tools_and_no_argument(tmp_path: Path) -> None:
     endpoint = Endpoint()
-    look(tmp_path / "state", endpoint, HOMES / "anthropic-tools" / "xumroot")
+    scan(tmp_path / "state", endpoint, HOMES / "anthropic-tools" / "xumroot")
     tools = endpoint.named("execute_tool")
     assert len(tools) == 6
     assert len({str(span.attributes["spanledger.tool.signature"]) for span in tools}) == 1

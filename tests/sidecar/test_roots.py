@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mux_homes import bucket, last, put, usage
-from sidecars import NOW_MS, Endpoint, by_model, look, sidecar
+from sidecars import NOW_MS, Endpoint, by_model, scan, sidecar
 from spanledger_sidecar.files import real_folders
 from spanledger_sidecar.sources.mux.files import MARKER, mux_root
 
@@ -91,11 +91,11 @@ def test_a_home_that_comes_later_counts_from_its_beginning(tmp_path: Path) -> No
 def test_a_home_that_cannot_be_listed_closes_nothing(tmp_path: Path) -> None:
     endpoint, root = Endpoint(), tmp_path / "mux"
     put(root, usage({MODEL: bucket(5, 5)}))
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     (root / "sessions").rename(tmp_path / "away")
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     (tmp_path / "away").rename(root / "sessions")
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     assert len(endpoint.spans) == 1
 
 
@@ -114,6 +114,6 @@ def test_another_home_closes_nothing_of_the_first(tmp_path: Path) -> None:
     endpoint = Endpoint()
     put(tmp_path / "a", usage({MODEL: bucket(5, 5)}), workspace="one")
     put(tmp_path / "b", usage({MODEL: bucket(5, 5)}), workspace="two")
-    look(tmp_path / "state", endpoint, tmp_path / "a")
-    look(tmp_path / "state", endpoint, tmp_path / "b")
+    scan(tmp_path / "state", endpoint, tmp_path / "a")
+    scan(tmp_path / "state", endpoint, tmp_path / "b")
     assert not endpoint.named("session")

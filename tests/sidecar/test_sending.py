@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -13,19 +12,13 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from backend import Backend
 from mux_homes import bucket, put, usage
-from sidecars import SIGNER, Endpoint, KilledError, look, sidecar, tokens_of
+from sidecars import SIGNER, Endpoint, KilledError, scan, sidecar, tokens_of
 from spanledger_exporters.interface import ACCEPTED, Result, Verdict
 from spanledger_sidecar.cursor import CursorError
 from spanledger_sidecar.loop import Settings, Sidecar, SourceSettings, start
 from spanledger_sidecar.sender import otlp
 
 MODEL = "anthropic:claude-x"
-
-
-@pytest.fixture
-def backend() -> Iterator[Backend]:
-    with Backend() as running:
-        yield running
 
 
 def _settings(folder: Path, **more: float) -> Settings:
@@ -38,19 +31,19 @@ def _spans(bodies: list[bytes]) -> list[Span]:
     return [span for group in resources for scope in group.scope_spans for span in scope.spans]
 
 
-def test_what_goes_over_the_wire(tmp_path: Path, backend: Backend) -> None:
+def test_what_goes_over_the_wire(tmp_path: Path, own_backend: Backend) -> None:
     """Our ids, and OTEL_EXPORTER_OTLP_* where the command line says nothing."""
-    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{backend.port}"}
+    environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{own_backend.port}"}
     put(tmp_path / "mux", usage({MODEL: bucket(5, 6, cost=0.5)}))
     recorded = Endpoint()
-    look(tmp_path / "other state", recorded, tmp_path / "mux")
+    scan(tmp_path / "other state", recorded, tmp_path / "mux")
     with Sidecar(_settings(tmp_path), otlp(None, None, environ), SIGNER) as made:
         assert made.once()
-    request = ExportTraceServiceRequest.FromString(backend.received[0])
+    request = ExportTraceServiceRequest.FromString(own_backend.received[0])
     (group,) = request.resource_spans
     assert {item.key: item.value.string_value for item in group.resource.attributes}["service.name"] == "mux"
     assert group.scope_spans[0].scope.name == "spanledger.sidecar"
-    (span,) = _spans(backend.received)
+    (span,) = _spans(own_backend.received)
     assert (span.trace_id, span.span_id) in recorded.spans
     assert span.name == "chat claude-x"
     values = {item.key: item.value for item in span.attributes}
@@ -59,17 +52,17 @@ def test_what_goes_over_the_wire(tmp_path: Path, backend: Backend) -> None:
     assert values["spanledger.source"].string_value == "file:mux"
 
 
-def test_an_endpoint_that_refuses_gets_it_later(tmp_path: Path, backend: Backend) -> None:
-    backend.refuse(grpc.StatusCode.FAILED_PRECONDITION)
+def test_an_endpoint_that_refuses_gets_it_later(tmp_path: Path, own_backend: Backend) -> None:
+    own_backend.refuse(grpc.StatusCode.FAILED_PRECONDITION)
     put(tmp_path / "mux", usage({MODEL: bucket(5, 6)}))
-    with Sidecar(_settings(tmp_path), otlp(f"127.0.0.1:{backend.port}", "grpc", {}), SIGNER) as made:
+    with Sidecar(_settings(tmp_path), otlp(f"127.0.0.1:{own_backend.port}", "grpc", {}), SIGNER) as made:
         assert not made.once()
         assert made.cursor.waiting() == 1
-    backend.go_on()
-    with Sidecar(_settings(tmp_path), otlp(f"127.0.0.1:{backend.port}", "grpc", {}), SIGNER) as made:
+    own_backend.go_on()
+    with Sidecar(_settings(tmp_path), otlp(f"127.0.0.1:{own_backend.port}", "grpc", {}), SIGNER) as made:
         assert made.once()
         assert made.cursor.waiting() == 0
-    assert len(_spans(backend.received)) == 1
+    assert len(_spans(own_backend.received)) == 1
 
 
 def test_killed_before_the_answer_it_sends_the_same_again(tmp_path: Path) -> None:
@@ -77,10 +70,10 @@ def test_killed_before_the_answer_it_sends_the_same_again(tmp_path: Path) -> Non
     endpoint, root = Endpoint(dies_after=True), tmp_path / "mux"
     put(root, usage({MODEL: bucket(5, 5)}))
     with pytest.raises(KilledError):
-        look(tmp_path / "state", endpoint, root)
+        scan(tmp_path / "state", endpoint, root)
     endpoint.dies_after = False
     put(root, usage({MODEL: bucket(8, 8)}))
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     assert endpoint.repeats == 1
     assert [tokens_of(span) for span in endpoint.usage()] == [(5, 0, 0, 5, 0), (3, 0, 0, 3, 0)]
 
@@ -92,8 +85,8 @@ def test_killed_while_reading_it_reads_again(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patched:
         patched.setattr("spanledger_sidecar.cursor.Change.enqueue", _killed)
         with pytest.raises(KilledError):
-            look(tmp_path / "state", endpoint, root)
-    look(tmp_path / "state", endpoint, root)
+            scan(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     assert [tokens_of(span) for span in endpoint.usage()] == [(5, 0, 0, 5, 0)]
 
 
@@ -105,12 +98,12 @@ def test_a_workspace_deleted_while_the_endpoint_is_down_is_not_lost(tmp_path: Pa
     endpoint, root = Endpoint(down=True), tmp_path / "mux"
     put(root, usage({MODEL: bucket(1, 1)}), workspace="other")
     path = put(root, usage({MODEL: bucket(5, 5)}))
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     path.unlink()
     path.parent.rmdir()
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     endpoint.down = False
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     assert len(endpoint.usage()) == 2
     assert len(endpoint.named("session")) == 1
 
@@ -139,7 +132,7 @@ def test_two_sidecars_on_one_state_are_one_too_many(tmp_path: Path) -> None:
 
 def test_state_is_the_users_alone(tmp_path: Path) -> None:
     put(tmp_path / "mux", usage({MODEL: bucket(5, 5)}))
-    look(tmp_path / "state", Endpoint(), tmp_path / "mux")
+    scan(tmp_path / "state", Endpoint(), tmp_path / "mux")
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "state" / "sidecar").iterdir()}
     assert set(modes) == {"data.mdb", "lock.mdb", "lock"}
     assert set(modes.values()) == {0o600}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,11 @@ import tilth_logs
 from backend import Backend
 from mux_homes import WRITTEN_MS, bucket, last, put, row, usage
 from scripted_mux import ScriptedMux
-from served import Served, told
+from served import Served
 from sidecars import SIGNER, Clock
 from spanledger_sidecar.loop import Settings, Sidecar, SourceSettings
 from spanledger_sidecar.sender import PROTOCOLS, otlp
 from xum_homes import HOMES, SCENARIOS, Recorded
-
-
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with Backend() as backend, Served(tmp_path_factory.mktemp("serve"), backend.port) as running:
-        yield running
 
 
 def _tokens(found: dict[str, Any]) -> tuple[int, ...]:
@@ -44,8 +37,9 @@ def test_every_version_of_a_real_home(scenario: str, served: Served, tmp_path: P
         with Sidecar(settings, otlp(f"127.0.0.1:{ports[protocol]}", protocol, {}), SIGNER, now_ms=clock) as made:
             assert made.once()
     tokens, costs = home.truth()
+    assert tokens
     for workspace in {workspace for workspace, _ in tokens}:
-        found = told(served.config, "session", workspace)
+        found = served.query("session", workspace)
         classes = [counts for (name, _), counts in tokens.items() if name == workspace]
         assert _tokens(found) == tuple(map(sum, zip(*classes, strict=True)))
         by_model = {f"{model['model'].replace('/', ':', 1)}": model["cost_usd"] for model in found["models"]}
@@ -60,7 +54,7 @@ def test_tasks_of_tilth_after_a_crash_and_a_resume(served: Served, tmp_path: Pat
         settings = Settings(tmp_path / "state", [SourceSettings("tilth", [tmp_path / "home"])], 0)
         with Sidecar(settings, otlp(f"127.0.0.1:{served.grpc}", "grpc", {}), SIGNER) as made:
             assert made.once()
-    found = told(served.config, "session", "20260503-101422-a1b2c3")
+    found = served.query("session", "20260503-101422-a1b2c3")
     tasks = {(task["id"], task["kind"]): task["tokens"] for task in found["tasks"]}
     assert {key: counts["input"] + counts["output"] for key, counts in tasks.items()} == tilth_logs.RECORDED_TASKS
 
@@ -75,15 +69,15 @@ def test_views_of_a_workspace_and_its_sub_agent(served: Served, tmp_path: Path) 
     settings = Settings(tmp_path / "state", [SourceSettings("mux", [mux.root])], 0)
     with Sidecar(settings, otlp(f"127.0.0.1:{served.grpc}", "grpc", {}), SIGNER) as made:
         assert made.once()
-    found = {row["id"]: row for row in told(served.config, "sessions")}
+    found = {row["id"]: row for row in served.query("sessions")}
     for name, given in ((parent, 1000), (child, 500)):
         assert found[name]["tokens"]["input"] == given
         assert found[name]["granularities"] == {"per-session-aggregate": 1}
         assert (found[name]["name"], found[name]["project"]) == (f"branch-{name}", "widget")
         assert "no per-call or per-tool detail" in found[name]["note"]
-    run = told(served.config, "run", parent)
+    run = served.query("run", parent)
     assert (run["tokens"]["input"], run["granularities"]) == (1500, {"per-session-aggregate": 2})
-    assert child not in {row["id"] for row in told(served.config, "runs")}
+    assert child not in {row["id"] for row in served.query("runs")}
 
 
 def test_inside_serve_by_configuration(tmp_path: Path) -> None:
@@ -92,7 +86,7 @@ def test_inside_serve_by_configuration(tmp_path: Path) -> None:
     more = {"sidecar": {"sources": {"tilth": {"roots": [str(tmp_path / "home")]}}, "backfill": True}}
     with Backend() as backend, Served(tmp_path / "serve", backend.port, more) as served:
         assert backend.arrived.acquire(timeout=60)
-        tasks = told(served.config, "session", "s1")["tasks"]
+        tasks = served.query("session", "s1")["tasks"]
     counts = {(task["id"], task["kind"]): task["tokens"]["input"] + task["tokens"]["output"] for task in tasks}
     assert counts == tilth_logs.RECORDED_TASKS
 
@@ -121,7 +115,7 @@ def test_a_call_whose_usage_is_not_known_has_no_price_of_ours(served: Served, tm
     unpriced = ("odd-turn", "odd-input-alone", "odd-headless", "odd-sum", "odd-half-cost", "odd-last", "odd-tilth")
     assert named == {*unpriced, "odd-cost"}
     for name in unpriced:
-        found = told(served.config, "session", name)
+        found = served.query("session", name)
         assert (name, found["unpriced"], found["cost_usd"]) == (name, {"no_usage": 1}, 0)
-    told_cost = told(served.config, "session", "odd-cost")
+    told_cost = served.query("session", "odd-cost")
     assert (told_cost["cost_usd"], told_cost["unpriced"]) == (0.5, {})

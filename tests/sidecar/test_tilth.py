@@ -7,13 +7,13 @@ from collections import Counter
 from pathlib import Path
 
 import tilth_logs
-from sidecars import Endpoint, look
+from sidecars import Endpoint, scan
 from spanledger_sidecar.spans import Span
 from tilth_logs import RECORDED, SPAN, TRACE, event
 
 
 def _look(folder: Path, endpoint: Endpoint, **options: object) -> None:
-    assert look(folder / "state", endpoint, folder / "home", source="tilth", **options)
+    assert scan(folder / "state", endpoint, folder / "home", source="tilth", **options)
 
 
 def _totals(endpoint: Endpoint, key: str) -> Counter[str]:

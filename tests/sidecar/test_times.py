@@ -9,7 +9,7 @@ import pytest
 
 import tilth_logs
 from mux_homes import WRITTEN_MS, bucket, last, put, row, usage
-from sidecars import NOW_MS, Endpoint, look
+from sidecars import NOW_MS, Endpoint, scan
 
 MODEL = "anthropic:claude-x"
 MICROSECONDS = WRITTEN_MS * 1000
@@ -48,7 +48,7 @@ def test_a_bad_time_in_one_file_is_that_files_trouble(
         put(root, usage({MODEL: bucket(1, 1)}), workspace=name)
     content, file = make(at)  # type: ignore[operator]
     put(root, content, file, workspace="bad")
-    look(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "state", endpoint, root)
     counted = {str(span.attributes["gen_ai.conversation.id"]): span for span in endpoint.usage()}
     assert set(counted) == {"a", "bad", "z"}
     assert counted["bad"].attributes["gen_ai.usage.input_tokens"] == 5
@@ -65,7 +65,7 @@ def test_a_duration_that_ends_in_another_age_is_none(tmp_path: Path) -> None:
     content, file = _duration(2**52)
     put(tmp_path / "mux", content, file)
     endpoint = Endpoint()
-    look(tmp_path / "state", endpoint, tmp_path / "mux")
+    scan(tmp_path / "state", endpoint, tmp_path / "mux")
     (span,) = endpoint.usage()
     assert span.start_ns == span.end_ns == (WRITTEN_MS - 1000) * 10**6
 
@@ -77,7 +77,7 @@ def test_a_bad_time_of_tilth(at: object, tmp_path: Path, caplog: pytest.LogCaptu
         event = {"ts": ts, "type": "model_call", "payload": payload}
         tilth_logs.session(tmp_path / "tilth", name, json.dumps(event) + "\n")
     endpoint = Endpoint()
-    look(tmp_path / "state", endpoint, tmp_path / "tilth", source="tilth")
+    scan(tmp_path / "state", endpoint, tmp_path / "tilth", source="tilth")
     assert len(endpoint.usage()) == 3
     (bad,) = (span for span in endpoint.usage() if span.attributes["gen_ai.conversation.id"] == "s2")
     assert 946_684_800_000 <= bad.start_ns // 10**6 <= bad.end_ns // 10**6
@@ -103,12 +103,12 @@ def test_what_cannot_be_written_of_one_session_stops_no_other(tmp_path: Path, mo
 
     with monkeypatch.context() as patched:
         patched.setattr(pack, fails)
-        look(tmp_path / "state", endpoint, root)
-        look(tmp_path / "tilth state", endpoint, tmp_path / "tilth", source="tilth")
+        scan(tmp_path / "state", endpoint, root)
+        scan(tmp_path / "tilth state", endpoint, tmp_path / "tilth", source="tilth")
         sessions = {(span.source, span.attributes["gen_ai.conversation.id"]) for span in endpoint.spans.values()}
         assert sessions == {("mux", "a"), ("mux", "z"), ("tilth", "a"), ("tilth", "z")}
-    look(tmp_path / "state", endpoint, root)
-    look(tmp_path / "tilth state", endpoint, tmp_path / "tilth", source="tilth")
+    scan(tmp_path / "state", endpoint, root)
+    scan(tmp_path / "tilth state", endpoint, tmp_path / "tilth", source="tilth")
     assert {span.source for span in endpoint.spans.values() if span.attributes["gen_ai.conversation.id"] == "bad"} == {
         "mux",
         "tilth",

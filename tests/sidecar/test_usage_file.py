@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mux_homes import DOCUMENTS, WORKSPACE, WRITTEN_MS, bucket, document, last, put, usage
-from sidecars import Endpoint, by_model, cost_by_model, look, sidecar, tokens_of
+from sidecars import Endpoint, by_model, cost_by_model, scan, sidecar, tokens_of
 from spanledger_sidecar.spans import Span
 
 MODEL = "anthropic:claude-x"
@@ -29,7 +29,7 @@ class Home:
         """Write each content in turn, looking after each; the spans that are new since the last call."""
         for content in contents:
             put(self.root, content, workspace=workspace)
-            look(self.folder / "state", self.endpoint, self.root, **options)
+            scan(self.folder / "state", self.endpoint, self.root, **options)
         new = list(self.endpoint.spans.values())[self._known :]
         self._known = len(self.endpoint.spans)
         return new
@@ -211,7 +211,7 @@ def test_start_is_the_change_before(home: Home, tmp_path: Path) -> None:
     path = put(home.root, usage({MODEL: bucket(20, 20)}))
     later_ns = (WRITTEN_MS + 60_000) * 1_000_000
     os.utime(path, ns=(later_ns, later_ns))
-    look(tmp_path / "state", home.endpoint, home.root)
+    scan(tmp_path / "state", home.endpoint, home.root)
     span = list(home.endpoint.spans.values())[-1]
     assert (span.start_ns // 1_000_000, span.end_ns // 1_000_000) == (WRITTEN_MS, WRITTEN_MS + 60_000)
 
@@ -220,7 +220,7 @@ def test_duration_comes_from_the_timing_file(home: Home) -> None:
     root = DOCUMENTS / "home-sample"
     for name in ("session-timing.json", "session-usage.json"):
         put(home.root, (root / "sessions" / WORKSPACE / name).read_bytes(), name)
-    look(home.folder / "state", home.endpoint, home.root)
+    scan(home.folder / "state", home.endpoint, home.root)
     (turn,) = (span for span in home.endpoint.usage() if span.attributes["spanledger.granularity"] == "per-turn")
     assert (turn.end_ns - turn.start_ns) // 1_000_000 == 120380
     assert turn.attributes["gen_ai.response.time_to_first_chunk"] == 1.9

@@ -19,7 +19,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from captures import Capture, Request, captures, one_by_one
 from chats import set_attributes
-from gaps import told
+from gaps import reported_calls
 
 TENANT_KEY = "simulation.tenant"
 """The resource attribute by which the configuration tells tenants apart."""
@@ -113,7 +113,7 @@ def sessions(rng: random.Random, tenants: Sequence[str], name: str, now_ns: int)
 
 def _of_capture(capture: Capture, tenant: str, work: Workload) -> list[Request]:
     work.sources.append(f"{tenant or 'default'}: {capture.name}")
-    for call in told(capture):
+    for call in reported_calls(capture):
         work.bills[tenant].add(round(call.cost, 12), (call.tokens["input"], call.tokens["output"]))
     return [_of_tenant(request, tenant) for request in one_by_one(capture.requests)]
 

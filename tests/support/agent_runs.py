@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from captures import FOLDER, captures
-from gaps import told
+from gaps import reported_calls
 from replays import LABEL, spans_of
 
 AGENTS = ("claude-code", "codex", "gemini-cli")
@@ -66,7 +66,7 @@ def prepare_run(name: str) -> AgentRun:
             group.resource.attributes.add(key=LABEL).value.string_value = label
         _shift(signal, request, shift)
     (capture,) = (capture for capture in captures() if capture.name == name)
-    calls = told(capture)
+    calls = reported_calls(capture)
     tokens: Counter[str] = Counter()
     for call in calls:
         tokens.update(call.tokens)

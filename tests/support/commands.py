@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +19,21 @@ from spanledger_processor.signing.signer import Signer
 KEY = b"a key for tests, long enough"
 
 
-def run(*arguments: str, given: bytes | None = None) -> Result:
-    """What `spanledger` with these arguments does, inside this process; `given` is its standard input."""
-    return CliRunner().invoke(main, list(arguments), input=given, catch_exceptions=False)
+def run(*arguments: str, given: bytes | None = None, env: Mapping[str, str] | None = None) -> Result:
+    """Run `spanledger` with these arguments inside this process; `given` is its standard input, `env` is added."""
+    return CliRunner().invoke(main, list(arguments), input=given, env=env, catch_exceptions=False)
 
 
-def output(*arguments: str, given: bytes | None = None) -> str:
-    """What a command that succeeds prints."""
-    result = run(*arguments, given=given)
+def output(*arguments: str, given: bytes | None = None, env: Mapping[str, str] | None = None) -> str:
+    """Return what a command that succeeds prints."""
+    result = run(*arguments, given=given, env=env)
     assert result.exit_code == 0, result.output
     return result.stdout
 
 
-def answer(*arguments: str, given: bytes | None = None) -> Any:
-    """What a command that succeeds says with --json."""
-    return json.loads(output(*arguments, "--json", given=given))
+def answer(*arguments: str, given: bytes | None = None, env: Mapping[str, str] | None = None) -> Any:
+    """Return what a command that succeeds says with --json."""
+    return json.loads(output(*arguments, "--json", given=given, env=env))
 
 
 def ledger(folder: Path, *bodies: bytes, now_ns: int = NOW, sets: tuple[str, ...] = ()) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ UNNAMED = frozenset(
 """Recordings whose client knew a session and did not send it: a test looks for it in the bytes."""
 
 
-def told(capture: Capture) -> list[Call]:
+def reported_calls(capture: Capture) -> list[Call]:
     """The calls as far as the client told them: the truth, less the gap."""
     gap = GAPS.get(capture.name, Gap((), ""))
     calls = [call for seq, call in enumerate(capture.calls, start=1) if not gap.kept or seq in gap.kept]

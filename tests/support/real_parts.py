@@ -15,7 +15,7 @@ import httpx2
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from replays import spans_of
-from served import COMMAND, TRACES, measured, told
+from served import CHANNEL, TRACES, Server
 from tools import parts
 from tools.programs import Program, answers, free_port, substituted
 
@@ -129,30 +129,43 @@ class Prometheus:
         return series
 
 
-class Stage:
+class Stage(Server):
     """Spanledger with `deploy/spanledger.yaml`, sending to the port `to`; `sets` go to `serve --set`."""
 
     def __init__(self, folder: Path, to: int, sets: Sequence[str] = ()) -> None:
-        self.otlp, self.api = free_port(), free_port()
+        self.otlp, api = free_port(), free_port()
         text = substituted(
             shipped("deploy/spanledger.yaml"),
-            {"}:5317": f"}}:{self.otlp}", "}:5318": f"}}:{free_port()}", "}:4320": f"}}:{self.api}"},
+            {"}:5317": f"}}:{self.otlp}", "}:5318": f"}}:{free_port()}", "}:4320": f"}}:{api}"},
         )
-        self.config = written(folder / "spanledger.yaml", text)
         self.state = folder / "state"
-        self._environment = {"RETURN_ENDPOINT": f"127.0.0.1:{to}", "SPANLEDGER_STATE": str(self.state)}
-        command = [*COMMAND, "serve", "--config", str(self.config), *(f"--set={text}" for text in sets)]
-        url = f"http://127.0.0.1:{self.api}/readyz"
-        self.program = Program("spanledger", command, folder, lambda: answers(url), self._environment)
+        super().__init__(
+            folder,
+            written(folder / "spanledger.yaml", text),
+            api,
+            arguments=[f"--set={text}" for text in sets],
+            environment={"RETURN_ENDPOINT": f"127.0.0.1:{to}", "SPANLEDGER_STATE": str(self.state)},
+        )
 
     def ledger(self) -> dict[str, Any]:
-        """The whole ledger, as `spanledger summary` tells it beside the running server."""
-        answer: dict[str, Any] = told(self.config, "summary", env=self._environment)
-        return answer
+        """Return the whole ledger, as `spanledger summary` reads it beside the running server."""
+        summary: dict[str, Any] = self.query("summary")
+        return summary
 
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of one of Spanledger's own metrics."""
-        return measured(httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=10).text, name, **labels)
+
+def collector(
+    folder: Path,
+    configs: Sequence[Path],
+    health: int,
+    environment: Mapping[str, str] | None = None,
+    *,
+    name: str = "otelcol",
+    part: str = "otelcol",
+    sets: Sequence[str] = (),
+) -> Program:
+    """Return the real Collector with these files, merged, as a program `name`; `health` is its health check's port."""
+    command = [str(parts.obtain(part)), *(f"--config={path}" for path in configs), *(f"--set={text}" for text in sets)]
+    return Program(name, command, folder, lambda: answers(f"http://127.0.0.1:{health}/"), environment)
 
 
 def post(port: int, signal: str, body: bytes) -> None:
@@ -195,11 +208,10 @@ class Loop:
             },
         )
         config = written(folder / "otelcol-config.yaml", text)
-        self.collector = Program(
-            "otelcol",
-            [str(parts.obtain("otelcol")), f"--config={config}"],
+        self.collector = collector(
             folder,
-            lambda: answers(f"http://127.0.0.1:{health}/"),
+            [config],
+            health,
             {
                 "SPANLEDGER_ENDPOINT": f"127.0.0.1:{self._stage.otlp}",
                 "BACKEND_ENDPOINT": f"127.0.0.1:{backend_port}",
@@ -227,8 +239,7 @@ class Loop:
         Raises:
             AssertionError: it was not there, or did not answer OK.
         """
-        options = [("grpc.max_send_message_length", -1)]
-        with grpc.insecure_channel(f"127.0.0.1:{self.otlp}", options=options) as channel:
+        with grpc.insecure_channel(f"127.0.0.1:{self.otlp}", options=CHANNEL) as channel:
             export = channel.unary_unary(TRACES, bytes, bytes)
             for request in requests:
                 try:

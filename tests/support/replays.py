@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 
 from captures import Capture, captures
-from gaps import told
+from gaps import reported_calls
 
 LABEL = "replay"
 
@@ -73,7 +73,7 @@ def prepare(capture: Capture) -> Replay:
         for span in spans_of(request):
             _move(span, shift, trace_mask, span_mask)
     spans = {identity(span): span for request in requests for span in spans_of(request)}
-    calls = told(capture)
+    calls = reported_calls(capture)
     cost = sum((call.cost for call in calls), Decimal(0))
     return Replay(label, tuple(r.SerializeToString() for r in requests), spans, cost, len(calls))
 

@@ -1,10 +1,11 @@
-"""Export requests to send, and an observer that counts what became of them."""
+"""Exporters and deliveries while a test needs them, requests to send, and an observer that counts their results."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from spanledger_exporters import Delivery, Exporter, build
 from spanledger_exporters.interface import Signal, Verdict
 from spanledger_exporters.settings import TYPES, ExporterSettings
 
@@ -23,6 +25,28 @@ PATIENCE = 30.0
 def settings(kind: str, **given: Any) -> ExporterSettings:
     """Settings as a configuration file gives them."""
     return TYPES[kind].model_validate(given)
+
+
+@asynccontextmanager
+async def exporting(name: str, **given: Any) -> AsyncIterator[Exporter]:
+    """Run the exporter `name` (its kind, or the kind, a slash and a name) with these settings."""
+    exporter = build(name, settings(name.partition("/")[0], **given))
+    await exporter.start()
+    try:
+        yield exporter
+    finally:
+        await exporter.close()
+
+
+@asynccontextmanager
+async def delivering(*exporters: Exporter, counts: Counts | None = None, **more: Any) -> AsyncIterator[Delivery]:
+    """Run a delivery to these exporters."""
+    delivery = Delivery(exporters, counts or Counts(), **more)
+    await delivery.start()
+    try:
+        yield delivery
+    finally:
+        await delivery.close(grace=PATIENCE)
 
 
 def soon(seconds: float = PATIENCE) -> float:

@@ -12,18 +12,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-Five = tuple[int, int, int, int, int]
+from sidecars import Tokens
+
 _CLASSES = ("input", "cached", "cacheCreate", "output", "reasoning")
 _CHILD = ("inputTokens", "cachedTokens", "cacheCreateTokens", "outputTokens", "reasoningTokens")
 _RATES = (3e-6, 3e-7, 3.75e-6, 15e-6, 15e-6)
 """USD a token, whatever the model."""
 
 
-def add(one: Five, other: Five) -> Five:
+def add(one: Tokens, other: Tokens) -> Tokens:
     return tuple(a + b for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
 
 
-def minus(one: Five, other: Five) -> Five:
+def minus(one: Tokens, other: Tokens) -> Tokens:
     return tuple(a - b for a, b in zip(one, other, strict=True))  # type: ignore[return-value]
 
 
@@ -37,7 +38,7 @@ class Workspace:
     chat: list[dict[str, Any]] = field(default_factory=list)
     archive: list[dict[str, Any]] = field(default_factory=list)
     headless: list[dict[str, Any]] = field(default_factory=list)
-    models: dict[str, Five] = field(default_factory=dict)
+    models: dict[str, Tokens] = field(default_factory=dict)
     records: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     last: dict[str, Any] | None = None
     rolled: dict[str, Any] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class ScriptedMux:
         self.now_ms = now_ms
         self.lag_ms = 0
         self.workspaces: dict[str, Workspace] = {}
-        self.truth: dict[tuple[str, str], Five] = {}
+        self.truth: dict[tuple[str, str], Tokens] = {}
         self._made = 0
         (root / "sessions").mkdir(parents=True)
 
@@ -75,8 +76,8 @@ class ScriptedMux:
         self,
         name: str,
         model: str,
-        tokens: Five,
-        advisor: Five | None = None,
+        tokens: Tokens,
+        advisor: Tokens | None = None,
         *,
         aborted: bool = False,
         crash: bool = False,
@@ -117,7 +118,7 @@ class ScriptedMux:
             write(workspace)
         self._write_timing(workspace, row, ended_ms - started_ms)
 
-    def call(self, name: str, model: str, tokens: Five, source: str = "workspace_status") -> None:
+    def call(self, name: str, model: str, tokens: Tokens, source: str = "workspace_status") -> None:
         """A headless call, or a turn that failed: a line of its own, and the last request stays."""
         workspace = self.workspaces[name]
         self._tick()
@@ -127,7 +128,7 @@ class ScriptedMux:
             self._write(name, "headless-usage.jsonl", _lines(workspace.headless))
         self._write_usage(workspace)
 
-    def unseen(self, name: str, model: str, tokens: Five) -> None:
+    def unseen(self, name: str, model: str, tokens: Tokens) -> None:
         """Usage that only the usage file shows."""
         self._tick()
         self._used(self.workspaces[name], model, tokens)
@@ -197,7 +198,7 @@ class ScriptedMux:
         child = self.workspaces[name]
         parent = self.workspaces[child.parent]
         self._tick()
-        total: Five = (0, 0, 0, 0, 0)
+        total: Tokens = (0, 0, 0, 0, 0)
         for model, tokens in child.models.items():
             total = add(total, tokens)
             self._record(parent, model, tokens)
@@ -233,13 +234,13 @@ class ScriptedMux:
         rows = [row["metadata"] for row in (*self.workspaces[name].archive, *self.workspaces[name].chat)]
         return {metadata["model"] for metadata in rows if metadata.get("agentId") == "compact"}
 
-    def _used(self, workspace: Workspace, model: str, tokens: Five) -> None:
+    def _used(self, workspace: Workspace, model: str, tokens: Tokens) -> None:
         self._record(workspace, model, tokens)
         key = (workspace.id, model)
         self.truth[key] = add(self.truth.get(key, (0, 0, 0, 0, 0)), tokens)
 
     @staticmethod
-    def _record(workspace: Workspace, model: str, tokens: Five) -> None:
+    def _record(workspace: Workspace, model: str, tokens: Tokens) -> None:
         workspace.models[model] = add(workspace.models.get(model, (0, 0, 0, 0, 0)), tokens)
         workspace.records[model] += 1
 
@@ -288,7 +289,7 @@ class ScriptedMux:
             document["rolledUpFrom"] = workspace.rolled
         self._write(workspace.id, "session-usage.json", json.dumps(document | (extra or {}), indent=2))
 
-    def _last(self, model: str, tokens: Five) -> dict[str, Any]:
+    def _last(self, model: str, tokens: Tokens) -> dict[str, Any]:
         return {"model": model, "usage": {**_usage(tokens), "model": model}, "timestamp": self.now_ms}
 
     def _write_timing(self, workspace: Workspace, row: dict[str, Any], duration_ms: int) -> None:
@@ -318,14 +319,14 @@ class ScriptedMux:
         draft.rename(self.root / "config.json")
 
 
-def _usage(tokens: Five) -> dict[str, Any]:
+def _usage(tokens: Tokens) -> dict[str, Any]:
     return {
         name: {"tokens": count, "cost_usd": count * rate}
         for name, count, rate in zip(_CLASSES, tokens, _RATES, strict=True)
     }
 
 
-def _sdk(tokens: Five) -> dict[str, Any]:
+def _sdk(tokens: Tokens) -> dict[str, Any]:
     """Usage as the AI SDK tells it: inclusive, cache writes apart."""
     given, cached, written, text, reasoning = tokens
     usage = {
@@ -337,7 +338,7 @@ def _sdk(tokens: Five) -> dict[str, Any]:
     return {"usage": usage, "providerMetadata": {"anthropic": {"cacheCreationInputTokens": written}}}
 
 
-def _five(holder: dict[str, Any]) -> Five:
+def _five(holder: dict[str, Any]) -> Tokens:
     metadata = holder.get("providerMetadata", {"anthropic": {"cacheCreationInputTokens": 0}})
     usage, written = holder["usage"], metadata["anthropic"]["cacheCreationInputTokens"]
     cached, reasoning = usage["cachedInputTokens"], usage["reasoningTokens"]

@@ -16,10 +16,13 @@ import httpx2
 from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
+from commands import answer
 from tools.programs import Program, answers, free_port
 
 COMMAND = (sys.executable, "-m", "spanledger_processor.cli")
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
+CHANNEL = [("grpc.max_send_message_length", -1), ("grpc.max_reconnect_backoff_ms", 100)]
+"""Options of a sender: requests of any size, and a server that is back is found at once."""
 PATIENT = 60.0
 """Seconds an export may take on a busy machine."""
 
@@ -45,25 +48,54 @@ def _retry_after(call: Any) -> float | None:
     return None
 
 
-def told(config: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
-    """What a reading command says with --json, beside the running server."""
-    command = [*COMMAND, *arguments, "--json", "--config", str(config)]
-    environment = {**os.environ, **(env or {})}
-    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
-    assert answer.returncode == 0, answer.stderr
-    return json.loads(answer.stdout)
+class Server:
+    """`spanledger serve` with the configuration file `config`, and questions to it.
+
+    `api` is the port of its HTTP API, `probed_at` that of `/readyz` where it is another. `within` stands before the
+    command and `arguments` behind it; `environment` is added to that of the tests.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        config: Path,
+        api: int,
+        *,
+        within: Sequence[str] = (),
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+        probed_at: int = 0,
+    ) -> None:
+        self.config, self.api = config, api
+        self.command = [*within, *COMMAND, "serve", "--config", str(config), *arguments]
+        self._environment = environment or {}
+        url = f"http://127.0.0.1:{probed_at or api}/readyz"
+        self.program = Program("spanledger", self.command, folder, lambda: answers(url), self._environment)
+
+    def query(self, *command: str) -> Any:
+        """Return what a reading command says with --json, beside the running server: it is not of this process."""
+        return answer(*command, "--config", str(self.config), env=self._environment)
+
+    def answer(self, path: str) -> Any:
+        """Return what its HTTP API says."""
+        response = httpx2.get(f"http://127.0.0.1:{self.api}{path}", timeout=PATIENT)
+        assert response.status_code == 200, f"{path}: {response.text[:300]}"
+        return response.json()
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of the series of one of its own metrics that carry `labels`; 0 where there is none."""
+        total = 0.0
+        for series, value in re.findall(rf"^{name}(\{{.*?\}})? (\S+)$", self.scrape(), re.MULTILINE):
+            if all(f'{label}="{wanted}"' in series for label, wanted in labels.items()):
+                total += float(value)
+        return total
+
+    def scrape(self) -> str:
+        """Return its own metrics, as Prometheus gets them."""
+        return httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=PATIENT).text
 
 
-def measured(metrics: str, name: str, **labels: str) -> float:
-    """The sum of a metric's series that carry `labels`; 0 where there is none."""
-    total = 0.0
-    for series, value in re.findall(rf"^{name}(\{{.*?\}})? (\S+)$", metrics, re.MULTILINE):
-        if all(f'{label}="{wanted}"' in series for label, wanted in labels.items()):
-            total += float(value)
-    return total
-
-
-class Served:
+class Served(Server):
     """`spanledger serve` with one destination, `otlp_grpc` to the port `to`.
 
     `more` is put into its configuration, `within` before its command and `arguments` behind it. `probed_at` is the port
@@ -79,9 +111,9 @@ class Served:
         arguments: Sequence[str] = (),
         probed_at: int = 0,
     ) -> None:
-        self.grpc, self.http, self.api = free_port(), free_port(), free_port()
+        self.grpc, self.http, api = free_port(), free_port(), free_port()
         self.state = folder / "state"
-        self.config = folder / "spanledger.yaml"
+        path = folder / "spanledger.yaml"
         endpoints = {"grpc": self.grpc, "http": self.http}
         config = {
             "receivers": {
@@ -89,14 +121,11 @@ class Served:
             },
             "exporters": {"otlp_grpc": {"endpoint": f"127.0.0.1:{to}", "tls": {"insecure": True}}},
             "state": {"path": str(self.state)},
-            "api": {"endpoint": f"127.0.0.1:{self.api}"},
+            "api": {"endpoint": f"127.0.0.1:{api}"},
         }
         folder.mkdir(parents=True, exist_ok=True)
-        self.config.write_text(json.dumps(_merged(config, more or {})))  # JSON is YAML
-        self.command = [*within, *COMMAND, "serve", "--config", str(self.config), *arguments]
-        self.program = Program(
-            "spanledger", self.command, folder, lambda: answers(f"http://127.0.0.1:{probed_at or self.api}/readyz")
-        )
+        path.write_text(json.dumps(_merged(config, more or {})))  # JSON is YAML
+        super().__init__(folder, path, api, within=within, arguments=arguments, probed_at=probed_at)
 
     def __enter__(self) -> Served:
         try:
@@ -117,14 +146,24 @@ class Served:
         method: str = TRACES,
     ) -> None:
         """Send each body over gRPC and wait for its answer; raises RefusedError unless it is OK."""
-        options = [("grpc.max_send_message_length", -1)]
-        with grpc.insecure_channel(f"127.0.0.1:{self.grpc}", options=options) as channel:
+        with grpc.insecure_channel(f"127.0.0.1:{self.grpc}", options=CHANNEL) as channel:
             export = channel.unary_unary(method, bytes, bytes)
             for body in bodies:
                 try:
                     export(body, timeout=timeout, wait_for_ready=True, compression=compression)
                 except grpc.RpcError as error:
                     raise RefusedError(error) from error
+
+    def export_until_taken(self, body: bytes) -> None:
+        """Send as senders do: again while the server is away, or says that it is to be sent again."""
+        while True:
+            try:
+                self.export(body)
+            except RefusedError as refusal:
+                if refusal.code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                    raise
+            else:
+                return
 
     def post(self, body: bytes, path: str = "/v1/traces", **headers: str) -> httpx2.Response:
         """Send one body over HTTP; header names with underscores for dashes."""
@@ -133,22 +172,8 @@ class Served:
 
     def total_usd(self) -> float:
         """The ledger's total."""
-        total: float = told(self.config, "summary")["total"]["cost_usd"]
+        total: float = self.query("summary")["total"]["cost_usd"]
         return total
-
-    def answer(self, path: str) -> Any:
-        """What its HTTP API says."""
-        response = httpx2.get(f"http://127.0.0.1:{self.api}{path}", timeout=10)
-        assert response.status_code == 200, f"{path}: {response.text[:300]}"
-        return response.json()
-
-    def metric(self, name: str, **labels: str) -> float:
-        """The sum of one of its own metrics."""
-        return measured(self.scrape(), name, **labels)
-
-    def scrape(self) -> str:
-        """Its own metrics, as Prometheus gets them."""
-        return httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=10).text
 
 
 def refused(command: Sequence[str], **environment: str) -> subprocess.CompletedProcess[str]:

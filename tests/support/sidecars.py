@@ -16,7 +16,7 @@ SIGNER = Signer(b"a key for tests, long enough")
 NOW_MS = 1_795_500_000_000
 DATA = Path(__file__).resolve().parent.parent / "data"
 
-Five = tuple[int, int, int, int, int]
+Tokens = tuple[int, int, int, int, int]
 """Tokens: uncached input, cache reads, cache writes, output without reasoning, reasoning."""
 
 
@@ -84,13 +84,13 @@ def sidecar(
     return Sidecar(settings, endpoint, SIGNER, now_ms=now_ms, environ=environ or {})
 
 
-def look(state: Path, endpoint: Endpoint, *roots: Path, **options: object) -> bool:
+def scan(state: Path, endpoint: Endpoint, *roots: Path, **options: object) -> bool:
     """Start a sidecar, let it look once, and stop it."""
     with sidecar(state, endpoint, *roots, **options) as made:  # type: ignore[arg-type]
         return made.once()
 
 
-def tokens_of(span: Span) -> Five:
+def tokens_of(span: Span) -> Tokens:
     """The span's usage in disjoint classes; 0 for what it does not tell."""
     given, answer, read, written, reasoning = (
         int(span.attributes.get(key, 0))  # type: ignore[arg-type]
@@ -105,9 +105,9 @@ def tokens_of(span: Span) -> Five:
     return given - read - written, read, written, answer - reasoning, reasoning
 
 
-def by_model(spans: Iterable[Span]) -> dict[tuple[str, str], Five]:
+def by_model(spans: Iterable[Span]) -> dict[tuple[str, str], Tokens]:
     """Tokens by session and model key."""
-    found: dict[tuple[str, str], Five] = defaultdict(lambda: (0, 0, 0, 0, 0))
+    found: dict[tuple[str, str], Tokens] = defaultdict(lambda: (0, 0, 0, 0, 0))
     for span in spans:
         key = (str(span.attributes["gen_ai.conversation.id"]), str(span.attributes.get("spanledger.source.model_key")))
         a = found[key]

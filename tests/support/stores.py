@@ -1,15 +1,20 @@
-"""Stores on disk, and short ways to change them and to ask them."""
+"""Stores on disk, a ledger in memory as the server has it, and short ways to change them and to ask them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from spanledger_processor.ledger.lmdb_store import LmdbStore
+from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.packing import pack
-from spanledger_processor.ledger.store import Changes, Key, Reader, Table, Unit, key, tenant_hash
+from spanledger_processor.ledger.store import Changes, Key, Reader, StateError, Table, Unit, key, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 
+T = TypeVar("T")
 TENANT = tenant_hash("")
 HOUR_NS = 3600 * 10**9
 START_NS = 1_795_500_000 * 10**9
@@ -27,6 +32,39 @@ class Clock:
     def forward(self, hours: float) -> None:
         """Let time pass."""
         self.ns += int(hours * HOUR_NS)
+
+
+@dataclass
+class WriterInMemory:
+    """What the server knows of a `LedgerWriter`, over the store in memory: each work is done at once, as a unit.
+
+    With a `problem` every use of it is a StateError; so is every work after `full_after` units.
+    """
+
+    problem: str | None = None
+    store: MemoryStore = field(default_factory=MemoryStore)
+    units: int = 0
+    full_after: int = 10**9
+
+    async def submit(self, work: Callable[[Unit], T]) -> T:
+        """Return what `work` does to a unit of its own."""
+        self._check()
+        self.units += 1
+        if self.units > self.full_after:
+            raise StateError("no space left")
+        with self.store.unit() as unit:
+            return work(unit)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """Read what is stored."""
+        self._check()
+        with self.store.snapshot() as reader:
+            yield reader
+
+    def _check(self) -> None:
+        if self.problem is not None:
+            raise StateError(self.problem)
 
 
 def open_store(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sidecars import DATA, Five
+from sidecars import DATA, Tokens
 
 HOMES = DATA / "xum"
 SCENARIOS = sorted(path.name for path in HOMES.iterdir())
@@ -28,7 +28,7 @@ class Recorded:
         lines = (self.path / "usage-versions" / "index.jsonl").read_text("utf-8").splitlines()
         return [json.loads(line) for line in lines]
 
-    def truth(self) -> tuple[dict[tuple[str, str], Five], dict[tuple[str, str], float]]:
+    def truth(self) -> tuple[dict[tuple[str, str], Tokens], dict[tuple[str, str], float]]:
         """Tokens and cost by workspace and model, by Xum's own API at the end; a removed child's are its own."""
         marks = json.loads((self.path / "marks.json").read_text("utf-8"))
         usage = {name: found["byModel"] for name, found in marks["final_usage_by_api"].items()}

@@ -27,9 +27,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from backend import Backend, Context
 from chats import PRICE, USAGE, chat, request
+from commands import answer
 from real_parts import Loop
 from replays import attributes, spans_of
-from served import RefusedError, Served, told
+from served import RefusedError, Served
 from tests.torture.table import Row, write
 from tools.programs import Program, eventually
 
@@ -199,13 +200,13 @@ def _forms(backend: LyingBackend) -> dict[bytes, set[float | None]]:
 def alone(closing: ExitStack, folder: Path, port: int) -> Target:
     """`serve` with nothing before it."""
     served = closing.enter_context(Served(folder, port))
-    return Target(served.export, lambda: told(served.config, "summary"), served.program)
+    return Target(served.export, lambda: served.query("summary"), served.program)
 
 
 def with_workers(closing: ExitStack, folder: Path, port: int) -> Target:
     """`serve` with two workers and a ledger process."""
     served = closing.enter_context(Served(folder, port, arguments=("--workers", "2")))
-    return Target(served.export, lambda: told(served.config, "summary"), served.program)
+    return Target(served.export, lambda: served.query("summary"), served.program)
 
 
 def on_a_small_disk(closing: ExitStack, folder: Path, port: int) -> Target:
@@ -218,7 +219,7 @@ def on_a_small_disk(closing: ExitStack, folder: Path, port: int) -> Target:
     seen = Path(f"/proc/{served.program.pid}/root{disk}")
     inside = folder / "inside.yaml"
     inside.write_text(served.config.read_text().replace(str(disk), str(seen)))
-    return Target(served.export, lambda: told(inside, "summary"), served.program, disk=seen)
+    return Target(served.export, lambda: answer("summary", "--config", str(inside)), served.program, disk=seen)
 
 
 def in_the_loop(closing: ExitStack, folder: Path, port: int) -> Target:
