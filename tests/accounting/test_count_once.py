@@ -414,3 +414,54 @@ def test_the_report_that_tells_most_counts_though_a_step_above_it_has_a_twin(
         ledger.take([(event, step, call)[place]])
     assert (ledger.total.cost, ledger.total.calls, ledger.total.usage[2]) == (30, 1, 100)
     assert ledger.sent == 30 + ledger.correction
+
+
+_HELD = {"length": 10**9, "response_id": "msg_0123456789abcdef"}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_report_that_tells_most_counts_though_another_of_its_trace_has_a_twin(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...]
+) -> None:
+    """Three libraries in two traces: one that adds a stream's first token, one that does not, one with all classes."""
+    one, two = (
+        fact("a", "", "llm", 30, trace="one", scope="one", **_HELD),
+        fact("b", "", "llm", 30, scope="two", **_HELD),
+    )
+    most = fact("c", "b", "llm", 30, scope="three", **_HELD)
+    assert one.call is not None
+    assert most.call is not None
+    one.call.usage, most.call.usage = Usage(30, 101), Usage(30, 100, 0, 20, 5)
+    for place in order:
+        ledger.take([(one, two, most)[place]])
+    assert (ledger.total.cost, ledger.total.calls, ledger.total.usage[1], ledger.total.usage[4]) == (30, 1, 100, 5)
+    assert ledger.sent == ledger.total.cost + ledger.correction
+
+
+@pytest.mark.parametrize("trace", ["t1", "t2"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_report_that_leaves_caches_out_is_of_the_call_that_another_tells_with_them(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[int, int], trace: str
+) -> None:
+    """Bedrock's `invoke_model`: one library copies the input without caches, one above or beside it adds them up."""
+    ids = {} if trace == "t1" else _HELD
+    poor = fact("p", "r", "llm", 23, trace=trace, scope="one", **ids)
+    rich = fact("r", "", "llm", 40, scope="two", **ids)
+    assert rich.call is not None
+    rich.call.usage = Usage(123, 100, cache_read=80, cache_write=20)
+    for place in order:
+        ledger.take([(poor, rich)[place]])
+    assert (ledger.total.cost, ledger.total.calls, ledger.total.usage[:4]) == (40, 1, (123, 100, 80, 20))
+
+
+def test_two_calls_of_one_id_whose_inputs_differ_by_more_than_caches_are_two(
+    ledger: MemoryLedger, fact: MakeFact
+) -> None:
+    one, two = (
+        fact("a", "", "llm", 24, scope="one", **_HELD),
+        fact("b", "", "llm", 40, scope="two", trace="t2", **_HELD),
+    )
+    assert two.call is not None
+    two.call.usage = Usage(123, 100, cache_read=80, cache_write=20)
+    ledger.take([one, two])
+    assert ledger.total.calls == 2

@@ -514,10 +514,26 @@ def equal_usage(one: Claim | None, other: Claim | None, outputs: Outputs = "equa
     """Return whether usage is equal in the classes that both know; `outputs` is how strictly outputs are compared."""
     if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
         return False
-    apart_from_output = zip(one.tokens[:1] + one.tokens[2:], other.tokens[:1] + other.tokens[2:], strict=True)
-    if not all(a is None or b is None or a == b for a, b in apart_from_output):
+    if not all(a is None or b is None or a == b for a, b in zip(one.tokens[2:], other.tokens[2:], strict=True)):
         return False
-    return _same_output(one.tokens, other.tokens, outputs)
+    return _same_input(one.tokens, other.tokens) and _same_output(one.tokens, other.tokens, outputs)
+
+
+def _same_input(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
+    """Return whether two inputs are equal, or are but for the caches of which one tells nothing.
+
+    Instrumentations of Bedrock copy its count of input, which leaves caches out, and some copy no more than that
+    (docs/formats/genai.md#21-inclusive-or-exclusive).
+    """
+    a, b = one[0], other[0]
+    return a is None or b is None or a == b or a == _uncached(other, beside=one) or b == _uncached(one, beside=other)
+
+
+def _uncached(tokens: tuple[int | None, ...], *, beside: tuple[int | None, ...]) -> int | None:
+    """Return the input less its caches, where `beside` tells of no cache; else None."""
+    if tokens[0] is None or beside[2] is not None or beside[3] is not None:
+        return None
+    return tokens[0] - (tokens[2] or 0) - (tokens[3] or 0)
 
 
 def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], outputs: Outputs) -> bool:

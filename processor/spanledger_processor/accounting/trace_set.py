@@ -191,11 +191,11 @@ class TraceState:
         return not span.twin and self.match.roles.get(span.span_id) == COUNTED
 
     def gives_way(self, span: Span) -> bool:
-        """Return whether a span above a call is reported in another trace: the call may be richer than both."""
+        """Return whether another report of a span's call has a twin in another trace: the span may be richer than both."""
         reason = self.match.reasons.get(span.span_id)
-        return (
-            reason is not None and reason.code == "tells more" and bytes.fromhex(reason.other) not in self.trace.spans
-        )
+        if reason is None or span.twin or reason.code not in ONE_CALL:
+            return False
+        return bytes.fromhex(reason.other) not in self.trace.spans
 
     def refresh(self) -> None:
         """Decide anew, once all twins are found."""
