@@ -275,6 +275,19 @@ def test_what_openlit_does_not_tell_leaves_a_doubt() -> None:
     assert read(span(told, scope="openlit.instrumentation.openai")).unclassed == ()
 
 
+def test_a_stream_of_openlit_on_anthropic_says_nothing_of_caches_by_zeros() -> None:
+    """openlit 1.45.0, `process_chunk`: the last event's caches, 0 where it has none, replace those of the first."""
+    told = chat(input_tokens=40, output_tokens=5, cache_read__input_tokens=0, cache_creation__input_tokens=0)
+    streamed = {**told, "gen_ai.request.stream": True}
+    lost = read(span(streamed, scope="openlit.instrumentation.anthropic"))
+    assert (lost.usage, lost.estimate) == (Usage(40, 5), True)
+    kept = read(span({**told, "gen_ai.request.stream": False}, scope="openlit.instrumentation.anthropic"))
+    assert (kept.usage, kept.estimate) == (Usage(40, 5, 0, 0), False)
+    some = {**streamed, "gen_ai.usage.cache_read.input_tokens": 30}
+    assert read(span(some, scope="openlit.instrumentation.anthropic")).usage == Usage(70, 5, 30, 0)
+    assert read(span(streamed, scope="openlit.instrumentation.openai")).usage == Usage(40, 5, 0, 0)
+
+
 def test_google_tools_are_in_the_prompt_of_the_ai_sdk_6() -> None:
     """@ai-sdk/google 3.0.141, `convertGoogleUsage`: the total of the input is `promptTokenCount` alone."""
     own = {"promptTokenCount": 40, "toolUsePromptTokenCount": 200, "candidatesTokenCount": 1, "totalTokenCount": 241}

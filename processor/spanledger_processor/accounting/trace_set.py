@@ -191,7 +191,7 @@ class TraceState:
         return not span.twin and self.match.roles.get(span.span_id) == COUNTED
 
     def gives_way(self, span: Span) -> bool:
-        """Return whether another report of a span's call has a twin in another trace: the span may be richer than both."""
+        """Return whether another report of a call has a twin in another trace: this span may be richer than both."""
         reason = self.match.reasons.get(span.span_id)
         if reason is None or span.twin or reason.code not in ONE_CALL:
             return False

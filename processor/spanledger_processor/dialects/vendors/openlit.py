@@ -21,6 +21,7 @@ from spanledger_processor.dialects.schema import (
     has,
 )
 from spanledger_processor.dialects.usage import forget_zero_writes
+from spanledger_processor.dialects.values import flag
 from spanledger_processor.dialects.vendors.otel import COSTS, OPERATIONS, OTEL, TOKENS
 from spanledger_processor.model import Call, Kind
 
@@ -37,6 +38,24 @@ def _kind(view: ScopedSpan) -> Kind | None:
 def _langchain(view: ScopedSpan, call: Call) -> None:
     if view.scope_name.startswith((_HERE + "langchain", _HERE + "langgraph")):
         forget_zero_writes(call)
+
+
+def _stream(view: ScopedSpan, call: Call) -> None:
+    """Forget that nothing was cached in a stream of Anthropic's: the last event's usage is written over the first's.
+
+    `process_chunk` of openlit 1.45.0: an event that does not repeat the caches leaves 0 for both.
+    """
+    usage = call.usage
+    if (
+        view.scope_name != _HERE + "anthropic"
+        or usage is None
+        or not flag(view.attributes.get("gen_ai.request.stream"))
+    ):
+        return
+    if not usage.cache_read and not usage.cache_write:
+        usage.cache_read = usage.cache_write = None
+        call.estimate = True
+        call.note = call.note or "the span may have lost what was cached: OpenLIT takes it from a stream's last event"
 
 
 OPENLIT = replace(
@@ -170,7 +189,7 @@ OPENLIT = replace(
         ),
     ),
     costs=tuple(replace(cost, reliable=False) for cost in COSTS),
-    rules=(_langchain,),
+    rules=(_langchain, _stream),
     tool=ToolKeys(
         name=("gen_ai.tool.name",),
         arguments=("gen_ai.tool.call.arguments", "gen_ai.tool.args", "gen_ai.tool.input"),
@@ -181,6 +200,7 @@ OPENLIT = replace(
     notes=(
         "Its cost ignores caches: ours goes before it.",
         "LLM spans carry the tool that the model asked for; only `execute_tool` is a tool execution.",
+        "A stream of Anthropic's without caches may have had some: OpenLIT takes them from the last event.",
         "A stream without usage gets counts that OpenLIT makes up; nothing on the span says so.",
     ),
 )
