@@ -19,7 +19,15 @@ from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.rows import exact_usd
 from spanledger_processor.ledger.runs import all_runs
-from spanledger_processor.ledger.store import Changes, Reader, StateBrokenError, StateError, Table, key, tenant_hash
+from spanledger_processor.ledger.store import (
+    Changes,
+    Reader,
+    StateBrokenError,
+    StateError,
+    Table,
+    record_key,
+    tenant_hash,
+)
 from spanledger_processor.ledger.sums import Sums
 from stores import START_NS, TENANT, Clock, cost_of, count, enter, open_store, remember, span, spend
 
@@ -97,7 +105,7 @@ def test_many_names_of_models_give_way_last_of_all(tmp_path: Path) -> None:
         changes = Changes()
         for place in range(first, first + 20):
             labels = {"day": str(today - place % 3), "provider": "p", "model": f"model {place}"}
-            where = key(Table.DAY, TENANT, (today - place % 3).to_bytes(4, "big"), b"p", b"%d" % place)
+            where = record_key(Table.DAY, TENANT, (today - place % 3).to_bytes(4, "big"), b"p", b"%d" % place)
             changes.add[where] = Sums(cost=1, calls=1, labels=labels)
         with store.unit() as unit:
             enter(unit, changes, clock())

@@ -7,7 +7,7 @@ import ast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spanledger_processor.ledger.store import Table, key, tenant_hash
+from spanledger_processor.ledger.store import Table, record_key, tenant_hash
 from tools.parts import ROOT
 
 _tables = st.sampled_from(list(Table))
@@ -17,7 +17,7 @@ _wheres = st.tuples(_tables, st.text(max_size=5), _ids)
 
 def _key(where: tuple[Table, str, list[bytes]]) -> bytes:
     table, tenant, ids = where
-    return key(table, tenant_hash(tenant), *ids)
+    return record_key(table, tenant_hash(tenant), *ids)
 
 
 @given(_wheres, _wheres)
@@ -29,7 +29,7 @@ def test_other_ids_have_other_keys(one: tuple[Table, str, list[bytes]], other: t
 def test_ids_cannot_run_together(ids: list[bytes]) -> None:
     tenant = tenant_hash("")
     joined = [ids[0] + ids[1], *ids[2:]]
-    assert key(Table.TASK, tenant, *ids) != key(Table.TASK, tenant, *joined)
+    assert record_key(Table.TASK, tenant, *ids) != record_key(Table.TASK, tenant, *joined)
 
 
 @given(_wheres)
@@ -43,7 +43,7 @@ def test_a_key_is_25_bytes_with_its_table_and_tenant_in_front(where: tuple[Table
 @given(st.binary(min_size=16, max_size=16), st.binary(min_size=8, max_size=8), st.binary(min_size=8, max_size=8))
 def test_the_spans_of_a_trace_stand_side_by_side(trace: bytes, one: bytes, other: bytes) -> None:
     tenant = tenant_hash("")
-    assert key(Table.SPAN, tenant, trace, one)[:15] == key(Table.SPAN, tenant, trace, other)[:15]
+    assert record_key(Table.SPAN, tenant, trace, one)[:15] == record_key(Table.SPAN, tenant, trace, other)[:15]
 
 
 def test_no_other_module_lays_out_a_key() -> None:

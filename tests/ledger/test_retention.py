@@ -16,7 +16,7 @@ from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.queries import gone
 from spanledger_processor.ledger.runs import NAMES
-from spanledger_processor.ledger.store import Changes, Key, Table, key
+from spanledger_processor.ledger.store import Changes, Key, Table, record_key
 from spanledger_processor.ledger.sums import Sums
 from stores import (
     START_NS,
@@ -208,7 +208,7 @@ def _total(store: LmdbStore, table: Table) -> Sums:
 
 
 def _run(name: str) -> Key:
-    return key(Table.RUN, TENANT, name.encode())
+    return record_key(Table.RUN, TENANT, name.encode())
 
 
 def _session_and_run(name: str, cost: int) -> Changes:
@@ -263,7 +263,7 @@ def test_what_gave_way_is_told_by_day_project_and_model(tmp_path: Path, clock: C
 
 
 def test_idle_tasks_and_links_go(tmp_path: Path, clock: Clock) -> None:
-    task, link = key(Table.TASK, TENANT, b"t"), link_key(TENANT, NAMES, "run", "session")
+    task, link = record_key(Table.TASK, TENANT, b"t"), link_key(TENANT, NAMES, "run", "session")
     store = open_store(tmp_path, clock=clock, sessions_hours=100)
     record = pack([1, clock() // 1_000_000, "session"])
     _enter(store, Changes(add={task: Sums(cost=1)}, claim={link: record}), clock)
@@ -279,7 +279,7 @@ def test_idle_tasks_and_links_go(tmp_path: Path, clock: Clock) -> None:
 
 
 def test_days_and_the_whole_stay(tmp_path: Path, clock: Clock) -> None:
-    day, whole = key(Table.DAY, TENANT, b"d"), key(Table.TOTAL, TENANT, b"ledger")
+    day, whole = record_key(Table.DAY, TENANT, b"d"), record_key(Table.TOTAL, TENANT, b"ledger")
     store = open_store(tmp_path, clock=clock, sessions_hours=1, spans_hours=1)
     _enter(store, Changes(add={day: Sums(cost=1), whole: Sums(cost=1)}), clock)
     clock.forward(10_000)
@@ -302,12 +302,12 @@ def test_other_tenants_sessions_go_to_their_own(tmp_path: Path, clock: Clock) ->
     tenants = [b"tenant-1", b"tenant-2"]
     store = open_store(tmp_path, clock=clock, sessions_hours=100)
     for number, tenant in enumerate(tenants):
-        _enter(store, Changes(add={key(Table.SESSION, tenant, b"s"): Sums(cost=number + 1)}), clock)
+        _enter(store, Changes(add={record_key(Table.SESSION, tenant, b"s"): Sums(cost=number + 1)}), clock)
     clock.forward(101)
     _maintain(store)
     with store.snapshot() as reader:
         for number, tenant in enumerate(tenants):
-            record = reader.get(key(Table.SESSION, tenant, b""))
+            record = reader.get(record_key(Table.SESSION, tenant, b""))
             assert record is not None
             assert Sums.unpack(record).cost == number + 1
     store.close()
@@ -315,7 +315,7 @@ def test_other_tenants_sessions_go_to_their_own(tmp_path: Path, clock: Clock) ->
 
 def _spend_by_team(teams: dict[str, int], day: int = 3) -> Changes:
     """A call of each team, with its cost, as accounting enters it: in the day and in the dimension."""
-    whole = key(Table.DAY, TENANT, day.to_bytes(4, "big"), b"", b"gpt")
+    whole = record_key(Table.DAY, TENANT, day.to_bytes(4, "big"), b"", b"gpt")
     changes = Changes(add={whole: Sums(sum(teams.values()), len(teams), labels={"day": str(day), "model": "gpt"})})
     for team, cost in teams.items():
         labels = {"day": str(day), "dimension": "team", "value": team}

@@ -27,8 +27,8 @@ from spanledger_processor.ledger.store import (
     Table,
     Unit,
     UnitConflictError,
-    key,
     near,
+    record_key,
     tenant_hash,
 )
 from spanledger_processor.ledger.sums import Sums
@@ -155,7 +155,7 @@ def test_tenants_do_not_meet(store: LmdbStore) -> None:
     other = tenant_hash("other")
     with store.unit() as unit:
         enter(unit, spend("s", 1))
-        enter(unit, Changes(add={key(Table.SESSION, other, b"s"): Sums(cost=50)}))
+        enter(unit, Changes(add={record_key(Table.SESSION, other, b"s"): Sums(cost=50)}))
     with store.snapshot() as reader:
         assert [Sums.unpack(record).cost for _, record in reader.scan(Table.SESSION, TENANT)] == [1]
         assert [Sums.unpack(record).cost for _, record in reader.scan(Table.SESSION, other)] == [50]

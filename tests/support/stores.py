@@ -11,7 +11,7 @@ from typing import TypeVar
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.packing import pack
-from spanledger_processor.ledger.store import Changes, Key, Reader, StateError, Table, Unit, key, tenant_hash
+from spanledger_processor.ledger.store import Changes, Key, Reader, StateError, Table, Unit, record_key, tenant_hash
 from spanledger_processor.ledger.sums import Sums
 
 T = TypeVar("T")
@@ -91,17 +91,17 @@ def open_store(
 
 def session(name: str) -> Key:
     """Where the totals of a session stand."""
-    return key(Table.SESSION, TENANT, name.encode())
+    return record_key(Table.SESSION, TENANT, name.encode())
 
 
 def span(name: str) -> Key:
     """Where the decision of a span stands."""
-    return key(Table.SPAN, TENANT, name.encode())
+    return record_key(Table.SPAN, TENANT, name.encode())
 
 
 def trace(name: str) -> Key:
     """Where a trace stands."""
-    return key(Table.TRACE, TENANT, name.encode())
+    return record_key(Table.TRACE, TENANT, name.encode())
 
 
 def spend(name: str, cost: int = 1) -> Changes:

@@ -1,11 +1,11 @@
-"""The key of every record: a function for each table (`store.Table`); ARCHITECTURE.md says what they hold."""
+"""The key of every record: a function for each table (`store.Table`); ARCHITECTURE.md lists their contents."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
 
-from spanledger_processor.ledger.store import Key, Table, key, tenant_hash
+from spanledger_processor.ledger.store import Key, Table, record_key, tenant_hash
 
 ID_BOUND = 512
 """Bytes of an id, name or label that are kept."""
@@ -15,73 +15,75 @@ TRACE_PREFIX = 23
 """Bytes that the keys of one trace have in common."""
 LAST_SEGMENT = 65_535
 EVERY_TENANT = bytes(8)
-"""Stands for all tenants together where a sum over the whole process is kept: the hash of none."""
+"""In place of a tenant's hash where records are of all tenants together: the hash of none."""
 _OTHER_VALUES = b"\xff"
 """A byte that is in no UTF-8 text."""
 UNATTRIBUTED = ""
-"""The id of the session, and of the run, of what has none."""
+"""The id of the session, and of the run, of spans that have none."""
 
 
 def total_key(tenant: bytes) -> Key:
     """Return the key of the sums of the whole ledger of a tenant."""
-    return key(Table.TOTAL, tenant, b"ledger")
+    return record_key(Table.TOTAL, tenant, b"ledger")
 
 
 def corrections_key(tenant: bytes) -> Key:
     """Return the key of what was sent on spans beyond the ledger of a tenant, or of `EVERY_TENANT`."""
-    return key(Table.TOTAL, tenant, b"corrections")
+    return record_key(Table.TOTAL, tenant, b"corrections")
 
 
 @lru_cache(maxsize=_KEPT)
 def session_key(tenant: bytes, session_id: str) -> Key:
     """Return the key of the sums of one session."""
-    return key(Table.SESSION, tenant, id_bytes(bounded_id(session_id)))
+    return record_key(Table.SESSION, tenant, id_bytes(bounded_id(session_id)))
 
 
 @lru_cache(maxsize=_KEPT)
 def run_key(tenant: bytes, run_id: str) -> Key:
     """Return the key of the sums of one run."""
-    return key(Table.RUN, tenant, id_bytes(bounded_id(run_id)))
+    return record_key(Table.RUN, tenant, id_bytes(bounded_id(run_id)))
 
 
 def unattributed_key(tenant: bytes, table: Table) -> Key:
     """Return the key of the sums, in a table of sessions or runs, of what belongs to none."""
-    return key(table, tenant, id_bytes(UNATTRIBUTED))
+    return record_key(table, tenant, id_bytes(UNATTRIBUTED))
 
 
 def task_key(tenant: bytes, session_id: str, task: str, kind: str, provider: str, model: str) -> Key:
     """Return the key of the sums of a task of a session, by its kind and model."""
     ids = (bounded_id(session_id), task, kind, provider, model)
-    return key(Table.TASK, tenant, *(id_bytes(one) for one in ids))
+    return record_key(Table.TASK, tenant, *(id_bytes(one) for one in ids))
 
 
 @lru_cache(maxsize=_KEPT)
 def day_key(tenant: bytes, day: int, provider: str, model: str) -> Key:
     """Return the key of the sums of a model on one UTC day (days since 1970)."""
-    return key(Table.DAY, tenant, day.to_bytes(4, "big"), id_bytes(provider), id_bytes(model))
+    return record_key(Table.DAY, tenant, day.to_bytes(4, "big"), id_bytes(provider), id_bytes(model))
 
 
 def gone_key(tenant: bytes, day: int, project: str) -> Key:
     """Return the key of the sums of sessions that are gone, by UTC day of last arrival and project ("": none)."""
     project_bytes = [id_bytes(project)] if project else []
-    return key(Table.GONE, tenant, day.to_bytes(4, "big"), *project_bytes)
+    return record_key(Table.GONE, tenant, day.to_bytes(4, "big"), *project_bytes)
 
 
 def budget_key(tenant: bytes, budget: str, value: str, since: str, threshold: int) -> Key:
     """Return the key of a threshold (percent) of a budget that a value passed in the period that began at `since`."""
-    return key(Table.BUDGET, EVERY_TENANT, tenant, *(id_bytes(one) for one in (budget, value, since, str(threshold))))
+    return record_key(
+        Table.BUDGET, EVERY_TENANT, tenant, *(id_bytes(one) for one in (budget, value, since, str(threshold)))
+    )
 
 
 def link_key(tenant: bytes, kind: bytes, above: str, session_id: str) -> Key:
     """Return the key of a link from a run or a session to a session (`runs`)."""
-    return key(Table.LINK, tenant, kind + id_bytes(bounded_id(above)), id_bytes(bounded_id(session_id)))
+    return record_key(Table.LINK, tenant, kind + id_bytes(bounded_id(above)), id_bytes(bounded_id(session_id)))
 
 
 @lru_cache(maxsize=_KEPT)
 def dimension_key(tenant: bytes, name: str, day: int, value: str | None) -> Key:
     """Return the key of the sums of a value of a dimension on one UTC day; None: of all other values."""
     value_bytes = _OTHER_VALUES if value is None else id_bytes(bounded_id(value))
-    return key(Table.DIMENSION, tenant, dimension_day(name, day), value_bytes)
+    return record_key(Table.DIMENSION, tenant, dimension_day(name, day), value_bytes)
 
 
 def dimension_day(name: str, day: int) -> bytes:
@@ -92,37 +94,37 @@ def dimension_day(name: str, day: int) -> bytes:
 @lru_cache(maxsize=_KEPT)
 def part_key(tenant: bytes, session_id: str, kind: str, name: str) -> Key:
     """Return the key of the sums of a session by one agent, or by one tool (`dimensions`)."""
-    return key(Table.PART, tenant, id_bytes(bounded_id(session_id)), kind.encode(), id_bytes(bounded_id(name)))
+    return record_key(Table.PART, tenant, id_bytes(bounded_id(session_id)), kind.encode(), id_bytes(bounded_id(name)))
 
 
 def tool_key(tenant: bytes, session: bytes) -> Key:
     """Return the key of what a session's tool calls were last, and how often in a row."""
-    return key(Table.TOOL, tenant, session)
+    return record_key(Table.TOOL, tenant, session)
 
 
 def tool_times_key(tenant: bytes, session: bytes, signature: str) -> Key:
     """Return the key of how often a session made a tool call."""
-    return key(Table.TOOL, tenant, session, signature.encode())
+    return record_key(Table.TOOL, tenant, session, signature.encode())
 
 
 def tool_call_key(tenant: bytes, session: bytes, call_id: str) -> Key:
     """Return the key that a session has once it has named this id of a tool call."""
-    return key(Table.TOOL, tenant, session, b"call", id_bytes(call_id))
+    return record_key(Table.TOOL, tenant, session, b"call", id_bytes(call_id))
 
 
 def repeat_key(tenant: bytes, session: bytes, signature: str) -> Key:
     """Return the key of the row of a tool call that a session has made again."""
-    return key(Table.TOOL, tenant, session, b"repeat", signature.encode())
+    return record_key(Table.TOOL, tenant, session, b"repeat", signature.encode())
 
 
 def trace_key(tenant: bytes, trace_id: bytes, segment: int = 0) -> Key:
     """Return the key of the head of a trace, or of a closed segment (1 to `LAST_SEGMENT`) right behind it."""
-    return key(Table.TRACE, tenant, trace_id)[:TRACE_PREFIX] + segment.to_bytes(2, "big")
+    return record_key(Table.TRACE, tenant, trace_id)[:TRACE_PREFIX] + segment.to_bytes(2, "big")
 
 
 def settled_key(tenant: bytes, trace_id: bytes, span_id: bytes) -> Key:
     """Return the key of the row with the segment of a span that the rules of its long trace do not look at any more."""
-    return key(Table.SETTLED, tenant, trace_id, span_id)
+    return record_key(Table.SETTLED, tenant, trace_id, span_id)
 
 
 def index_key(arrival_ms: int, request: bytes) -> Key:
@@ -133,8 +135,8 @@ def index_key(arrival_ms: int, request: bytes) -> Key:
     return bytes((Table.INDEX,)) + EVERY_TENANT + arrival_ms.to_bytes(8, "big") + request
 
 
-SCHEMA_KEY = key(Table.META, tenant_hash(""), b"schema")
-ORDERS_COMPLETE = key(Table.META, EVERY_TENANT, b"orders")
+SCHEMA_KEY = record_key(Table.META, tenant_hash(""), b"schema")
+ORDERS_COMPLETE = record_key(Table.META, EVERY_TENANT, b"orders")
 """Present once all sessions and runs of a ledger have their rows in the orders."""
 
 

@@ -1,13 +1,13 @@
-"""The store as the rest of the house sees it: keys, changes, units of work. What holds the ledger honours this page.
+"""The interface of a store: keys, changes, units of work. Every store of the ledger keeps the rules below.
 
-A unit of work reads, decides, and says what changes. What it reads by `get` and `scan` it decides on; what it reads by
-`sums` it only tells (running totals), and whatever others add to that in the meantime is right as well. Changes are of
-three kinds: sums, which add up in any order; claims, of which the first one stands; and whole records.
+A unit of work reads, decides, and applies changes. Its decisions depend on what it reads by `get` and `scan`. What it
+reads by `sums` are running totals, which it reports only: they stay right whatever other units add meanwhile. Changes
+are of three kinds: sums, which add up in any order; claims, of which the first holds; and whole records.
 
-A unit may be run again: nothing of it lands before it ends, and it leaves nothing outside but what is in `cache`, which
-holds no truth of its own. A store that is the only writer of its ledger runs units one after the other (LMDB in one
-process, `lmdb_store`); one that others write to as well compares, when a unit ends, what it decided on with what is
-there by then, in the same transaction in which it adds the sums (`memory_store` does so), and lets it run again.
+A unit may be run again: nothing of it is stored before it ends, and it changes nothing outside the store but `cache`,
+from which nothing is decided. A store that alone writes its ledger runs units one after the other (`lmdb_store`). A
+store with other writers compares the records that a unit read with those stored when it ends, in the transaction that
+adds its sums, and raises `UnitConflictError` if they differ (`memory_store` does so).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Key: TypeAlias = bytes
 
 
 class Table(IntEnum):
-    """The first byte of every key. Numbers are for ever; a new table takes a new one."""
+    """The first byte of every key. Numbers are stored, so they never change; a new table takes a new one."""
 
     META = 0
     SPAN = 1
-    """No longer written: decisions stand in their trace's record."""
+    """No longer written: decisions are in the record of their trace."""
     TRACE = 2
     """Links, claims and decisions of one trace's spans: a head and closed segments behind it."""
     RESPONSE = 3
@@ -43,25 +43,25 @@ class Table(IntEnum):
     DAY = 7
     """Per UTC day, provider and model."""
     TOOL = 8
-    """Per session and signature: how often this very call was made."""
+    """Per session and signature: the number of times that this call was made."""
     TOTAL = 9
     """One record a tenant: the whole ledger."""
     DUE = 10
-    """When the short-lived records of other tables may go, in order of arrival."""
+    """Keys of records that may be removed, in order of arrival."""
     FLOATING = 11
-    """No longer written: a session's record says which part of it has a run of its own."""
+    """No longer written: a session's record has the part of it that has a run of its own."""
     MATCH = 12
     """No longer written: see INDEX."""
     LINK = 14
     """From a run to the sessions that name it, and from a session to those that it spawned."""
     GONE = 15
-    """Per UTC day of their last arrival: what sessions that are gone had spent."""
+    """Per UTC day of their last arrival: the sums of sessions that were removed."""
     ORDER = 17
     """Sessions and runs by last activity and by cost (`orders`)."""
     DIMENSION = 18
     """Per dimension, UTC day and value."""
     PART = 19
-    """Per session, and agent or tool: what of the session was by it."""
+    """Per session, and agent or tool: its part of the session's sums."""
     BUDGET = 20
     """Thresholds of budgets that were passed, of all tenants together."""
     SETTLED = 21
@@ -71,15 +71,15 @@ class Table(IntEnum):
 
 
 def tenant_hash(tenant: str) -> bytes:
-    """Return the 8 bytes that keep one tenant's keys from another's; the default tenant is the empty string."""
+    """Return the hash of a tenant's name, 8 bytes, for its keys; the default tenant is the empty string."""
     return blake2b(tenant.encode("utf-8", "surrogatepass"), digest_size=8).digest()
 
 
-def key(table: Table, tenant: bytes, *ids: bytes) -> Key:
+def record_key(table: Table, tenant: bytes, *ids: bytes) -> Key:
     """Return the key of the record for `ids`.
 
-    Several ids are hashed with their lengths, so that they cannot run together, behind a piece of the first one's hash:
-    the spans of a trace, the tools and tasks of a session stand side by side, and a commit rewrites few pages.
+    Several ids are hashed with their lengths, so that they cannot run together, behind a part of the first one's hash:
+    the spans of a trace, and the tools and tasks of a session, are neighbours, and a commit rewrites few pages.
     """
     if len(ids) == 1:
         return _FIRST[table] + tenant + blake2b(ids[0], digest_size=16).digest()
@@ -95,13 +95,13 @@ _FIRST = tuple(bytes((table,)) for table in range(256))
 
 @lru_cache(maxsize=1024)
 def near(first: bytes) -> bytes:
-    """Return what keys of several ids have in front; kept, because the tasks and tools of a session come together."""
+    """Return the beginning of keys of several ids, by the first one; cached, for those of a session come together."""
     return blake2b(first, digest_size=6).digest()
 
 
 @dataclass(slots=True)
 class Changes:
-    """What one request changes.
+    """The changes of one request.
 
     `add` commutes: sums are merged into what is stored. `claim` writes only where nothing is stored yet.
     `replace` writes whole records. `expire` names claimed and replaced keys that may go `state.retention.spans`
@@ -115,16 +115,16 @@ class Changes:
 
 
 class Reader(Protocol):
-    """One consistent view."""
+    """A consistent view of a ledger."""
 
     def get(self, key: Key) -> bytes | None:
-        """Return the record of a key, None if there is none; in a unit, something that it decides on."""
+        """Return the record of a key, None if there is none; in a unit, its decisions may depend on it."""
         ...
 
     def sums(self, key: Key) -> Sums:
-        """Return the total under a key, an empty one if there is none; in a unit, something that it only reports.
+        """Return the total under a key, an empty one if there is none; a unit only reports it.
 
-        Others may have it as well: it is not to be changed.
+        It is shared, and must not be changed.
         """
         ...
 
@@ -140,7 +140,7 @@ class Reader(Protocol):
         """Yield the records of one tenant in a table, in the order of their keys, or from the last one back.
 
         From the last one back, `before` leaves out that key and those behind it. `within` is `near` of the first of
-        several ids: only what stands side by side with it, which may be of another first id, too.
+        several ids: only its neighbours, which may be of another first id, too.
         """
         ...
 
@@ -150,9 +150,9 @@ Snapshot: TypeAlias = Callable[[], AbstractContextManager[Reader]]
 
 
 class Unit(Reader, Protocol):
-    """A unit of work: reads see what was applied before in the same unit; all of it lands, or none.
+    """A unit of work: reads see the changes that it has applied; all of them are stored, or none.
 
-    `cache` is what users of the store keep of it in memory: it lives as long as the store is open.
+    `cache` is what users of the store keep in memory of its data: it lives as long as the store is open.
     """
 
     @property
@@ -161,14 +161,14 @@ class Unit(Reader, Protocol):
     def apply(self, changes: Changes, now_ns: int) -> None: ...
 
     def part(self) -> AbstractContextManager[Unit]:
-        """Return a part of this unit: it lands in it when its block ends, and leaves nothing where that raises."""
+        """Return a part of this unit: its changes join the unit when its block ends, and are dropped if it raises."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StoreUsage:
-    """How much is stored: bytes in use, bytes that may be used, the number of records, and how many gave way to the
-    size since the store was opened.
+    """The size of a store: bytes in use, bytes that may be used, records, and records that were removed to make room
+    since the store was opened.
     """
 
     used_bytes: int
@@ -183,8 +183,8 @@ class Store(Protocol):
     Raises:
         UnitConflictError: when a unit ends: it has to be run again.
         UnitTooLargeError: when a unit ends: it has to be run in parts.
-        StateError: the store cannot be read or written now (no space, I/O error); nothing of the unit landed.
-        StateBrokenError: nor will it be before it is opened anew.
+        StateError: the store cannot be read or written now (no space, I/O error); nothing of the unit was stored.
+        StateBrokenError: likewise, until it is opened again.
     """
 
     def unit(self) -> AbstractContextManager[Unit]: ...
@@ -192,7 +192,7 @@ class Store(Protocol):
     def snapshot(self) -> AbstractContextManager[Reader]: ...
 
     def maintain(self) -> bool:
-        """Do a bounded slice of retention and writing out, beside the units; return whether more is due."""
+        """Do a bounded slice of retention and flushing between units; return whether more is due."""
         ...
 
     def usage(self) -> StoreUsage: ...
@@ -205,15 +205,15 @@ class StateError(Exception):
 
 
 class UnitConflictError(StateError):
-    """What a unit decided on has changed since; nothing of it landed, and it may be run again."""
+    """A record that a unit read has changed since; nothing of it was stored, and it may be run again."""
 
 
 class UnitTooLargeError(StateError):
-    """A unit brings more than there is room for at once; nothing of it landed, and smaller ones may fit."""
+    """A unit needs more room than there is at once; nothing of it was stored, and smaller ones may fit."""
 
 
 class StateBrokenError(StateError):
-    """The store has to be closed and opened anew before it can be used again."""
+    """The store has to be closed and opened again before it can be used."""
 
 
 class StateLockedError(StateError):
