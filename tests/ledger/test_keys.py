@@ -47,12 +47,12 @@ def test_the_spans_of_a_trace_stand_side_by_side(trace: bytes, one: bytes, other
 
 
 def test_no_other_module_lays_out_a_key() -> None:
-    """`store.key` is called by `ledger/keys.py` alone, so that the layout of a table is read there, and only there."""
+    """`store.record_key` is called by `ledger/keys.py` alone, so that the layout of a table is read there, and only there."""
     package = ROOT / "processor" / "spanledger_processor"
     makers = {
         str(path.relative_to(package))
         for path in package.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "key"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "record_key"
     }
     assert makers == {"ledger/keys.py"}
