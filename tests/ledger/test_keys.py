@@ -47,7 +47,7 @@ def test_the_spans_of_a_trace_stand_side_by_side(trace: bytes, one: bytes, other
 
 
 def test_no_other_module_lays_out_a_key() -> None:
-    """`store.record_key` is called by `ledger/keys.py` alone, so that the layout of a table is read there, and only there."""
+    """`store.record_key` is called by `ledger/keys.py` alone, so that the layout of a table is read there."""
     package = ROOT / "processor" / "spanledger_processor"
     makers = {
         str(path.relative_to(package))
