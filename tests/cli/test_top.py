@@ -87,3 +87,14 @@ def _read_until(descriptor: int, wanted: bytes) -> None:
     while wanted not in seen:
         assert select.select([descriptor], [], [], 60)[0], seen
         seen += os.read(descriptor, 65536)
+
+
+def test_sessions_of_one_process_are_told_apart(tmp_path: Path) -> None:
+    """Their label is the process's."""
+    spans = [chat(), chat()]
+    for span, session in zip(spans, ("0199c9a7-first", "0199c9a8-other"), strict=True):
+        set_attributes(span, {"gen_ai.conversation.id": session})
+    state = ledger(tmp_path, request(*spans, resource={"service.instance.id": "worker-1"}))
+    shown = output("top", *state)
+    assert "worker-1 0199c9a7-fir" in shown
+    assert "worker-1 0199c9a8-oth" in shown

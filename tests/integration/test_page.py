@@ -195,6 +195,14 @@ def test_names_are_text(page: Page, served: Served) -> None:
     assert page.title() == f"{HOSTILE} · Spanledger"
 
 
+def test_what_is_not_seen_or_turns_text_round_is_escaped(page: Page, served: Served) -> None:
+    _open(page, served)
+    shown = page.evaluate(
+        "async () => (await import('/page/draw.js')).named('a\\u001b[31m\\u202eevil \u65e5').textContent"
+    )
+    assert shown == "a\\u001b[31m\\u202eevil \u65e5"
+
+
 def test_links_keep_the_filter_and_it_is_applied(page: Page, served: Served) -> None:
     _open(page, served, "sessions?since=7d&contains=three")
     expect(page.locator("tbody tr")).to_have_count(1)

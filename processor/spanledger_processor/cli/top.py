@@ -150,7 +150,7 @@ def _screen(answers: dict[str, Any], before: Mapping[str, float], most: int | No
     if not sessions:
         return Group(*lines, Text("No session here yet."))
     columns: list[show.Column] = [
-        ("session", lambda row: row["label"], False),
+        ("session", _session, False),
         *[column for column in show.described(shown) if column[0] != "name"],
         ("state", lambda row: row["state"], False),
         ("cost", show.spent, True),
@@ -173,3 +173,9 @@ def _budget(row: dict[str, Any]) -> str:
 def _rise(row: dict[str, Any], before: Mapping[str, float]) -> str:
     rise = row["cost_usd"] - before.get(row["id"], row["cost_usd"])
     return f"+{show.money(rise)}" if rise > 0 else "-"
+
+
+def _session(row: dict[str, Any]) -> str:
+    """Return the label of a session, with the beginning of its id where a process gives it to all of its sessions."""
+    label, identifier = str(row["label"]), str(row["id"])
+    return label if row.get("name") or identifier.startswith(label) else f"{label} {identifier[:12]}"

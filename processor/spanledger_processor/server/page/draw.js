@@ -17,8 +17,10 @@ export function address(view, parameters = {}) {
 
 export const link = (text, view, parameters = {}) => make("a", { href: address(view, parameters) }, text);
 
-// A name from elsewhere: its direction of writing stays its own, and where it is long the rest is in the title.
-export const named = (text) => make("bdi", { class: "name", title: text.length > 60 ? text : null }, text);
+// A name from elsewhere: its direction of writing stays its own, and where it is long the rest is in the title. What is
+// not seen, or turns other text round, is written as an escape, as the commands do.
+export const named = (text) => make("bdi", { class: "name", title: text.length > 60 ? visible(text) : null }, visible(text));
+const visible = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Co}\p{Zl}\p{Zp}]/gu, (char) => `\\u${char.codePointAt(0).toString(16).padStart(4, "0")}`);
 export const soft = (...text) => make("p", { class: "soft" }, ...text);
 
 // --- numbers ------------------------------------------------------------------------------------------------------

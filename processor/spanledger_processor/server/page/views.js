@@ -5,8 +5,8 @@ import { SPENT, address, bars, byDay, cost, costCell, counted, duration, facts, 
 import { timeline } from "./timeline.js";
 
 export const range = (given) => ({ since: given.since, until: given.until, tenant: given.tenant });
-// Its label where that is more than the beginning of its id, which here has room.
-const titleOf = (row) => row.name || (row.label && !row.id.startsWith(row.label) ? row.label : row.id);
+// Its name, else its id, which here has room, behind the process that it has in common with others.
+const titleOf = (row) => row.name || (row.label && !row.id.startsWith(row.label) ? `${row.label} · ${row.id}` : row.id);
 const sessionLink = (row, given) => (row.id ? make("a", { href: address(`session/${encodeURIComponent(row.id)}`, { tenant: given.tenant }) }, named(titleOf(row))) : "(unattributed)");
 
 function rangeText(given, usual) {
