@@ -275,6 +275,34 @@ def test_what_openlit_does_not_tell_leaves_a_doubt() -> None:
     assert read(span(told, scope="openlit.instrumentation.openai")).unclassed == ()
 
 
+def test_a_stream_in_langchain_js_tells_its_cache_writes_apart_and_the_first_events_output_twice() -> None:
+    """@langchain/anthropic 1.5.11, `_makeMessageChunkFromAnthropicEvent`."""
+    split = {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20}
+    first = {"cache_creation_input_tokens": 30, "cache_read_input_tokens": 60, "cache_creation": split}
+    added = {"input_tokens": 100, "output_tokens": 6, "total_tokens": 106}
+    details = {"input_token_details": {"cache_read": 60, "cache_creation": 30}}
+    message = {"response_metadata": {"usage": first}, "usage_metadata": added | details}
+    told = {
+        "openinference.span.kind": "LLM",
+        "llm.token_count.prompt": 100,
+        "llm.token_count.completion": 6,
+        "llm.token_count.prompt_details.cache_read": 60,
+        "metadata": json.dumps({"ls_provider": "anthropic", "versions": {"@langchain/anthropic": "1.5.11"}}),
+    }
+    scope = "@arizeai/openinference-instrumentation-langchain"
+
+    def of(kind: str, usage: dict[str, Any]) -> tuple[Usage | None, bool]:
+        generation = {"message": {"id": ["langchain_core", "messages", kind], "kwargs": message | usage}}
+        output = {"output.value": json.dumps({"generations": [[generation]]})}
+        call = read(span(told | output, scope=scope, version="4.1.1"))
+        return call.usage, call.estimate
+
+    assert of("AIMessageChunk", {}) == (Usage(100, 6, 60, 30, 20), True)
+    assert of("AIMessage", {}) == (Usage(100, 6, 60, 30, 20), False)
+    others = {"response_metadata": {"usage": first | {"cache_read_input_tokens": 50}}}
+    assert of("AIMessage", others) == (Usage(100, 6, 60, 30), False)
+
+
 def test_a_stream_of_openlit_on_anthropic_says_nothing_of_caches_by_zeros() -> None:
     """openlit 1.45.0, `process_chunk`: the last event's caches, 0 where it has none, replace those of the first."""
     told = chat(input_tokens=40, output_tokens=5, cache_read__input_tokens=0, cache_creation__input_tokens=0)

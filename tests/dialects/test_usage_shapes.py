@@ -63,6 +63,16 @@ SAMPLES: list[tuple[str, dict[str, Any], Usage]] = [
         Usage(100, 10, 60, 30, 20),
     ),
     (
+        "Anthropic, a stream's first event in LangChain for JavaScript",
+        {
+            "cache_read_input_tokens": 60,
+            "cache_creation_input_tokens": 30,
+            "cache_creation": {"ephemeral_5m_input_tokens": 10, "ephemeral_1h_input_tokens": 20},
+            "service_tier": "standard",
+        },
+        Usage(None, None, 60, 30, 20),
+    ),
+    (
         "LangChain",
         {
             "input_tokens": 100,

@@ -30,7 +30,7 @@ from spanledger_processor.dialects.schema import (
     Source,
     Tokens,
 )
-from spanledger_processor.dialects.usage_objects import read_usage
+from spanledger_processor.dialects.usage_objects import ParsedUsage, read_usage
 from spanledger_processor.dialects.values import NoCountError, count
 from spanledger_processor.model import CLASS_NAMES, Call, Usage
 
@@ -83,6 +83,8 @@ def _stand_in(call: Call, response: Response) -> None:
     for parsed in response.usages:
         usage = parsed.normalized.usage
         counted = (usage.input, usage.output)
+        if _is_partial(parsed):
+            continue
         if not parsed.normalized.problem and counted not in [(known.input, known.output) for known in usages]:
             usages.append(usage)
     if not usages:
@@ -271,13 +273,14 @@ def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
     """Take missing classes from the usage objects that agree with all of the span's own numbers.
 
     Where the very numbers are the first one's, so is what they mean: its reading holds. Libraries repeat a usage in
-    their own words beside the provider's, and each may tell what the other lacks. Returns their terms of the price.
+    their own words beside the provider's, and each may tell what the other lacks; one that tells caches alone comes
+    last, and completes equal caches. Returns their terms of the price.
     """
     usage = call.usage
     if usage is None:
         return None
     agreeing: Terms | None = None
-    for parsed in response.usages:
+    for parsed in sorted(response.usages, key=_is_partial):
         raw, other = parsed.counts, parsed.normalized.usage
         copied = raw.input == counts.input and raw.output == counts.output
         if parsed.normalized.problem:
@@ -301,7 +304,14 @@ def complete(call: Call, counts: Counts, response: Response) -> Terms | None:
     return agreeing
 
 
+def _is_partial(parsed: ParsedUsage) -> bool:
+    """Return whether a usage object tells what was cached, and neither input nor output."""
+    return parsed.counts.input is None and parsed.counts.output is None and parsed.counts.cache_write is not None
+
+
 def _agree(usage: Usage, other: Usage, *, copied: bool) -> bool:
+    if other.input is None and other.output is None and other.cache_write:
+        return (other.cache_read, other.cache_write) == (usage.cache_read, usage.cache_write)
     if not copied and (other.input != usage.input or other.output != usage.output):
         return False
     if _differ(usage.cache_read, other.cache_read):

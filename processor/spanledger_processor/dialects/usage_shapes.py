@@ -130,6 +130,17 @@ USAGE_SHAPES = (
         reasoning=("output_tokens_details.thinking_tokens",),
     ),
     UsageShape(
+        "Anthropic messages, less input and output, as LangChain for JavaScript keeps a stream's first event",
+        needs=("cache_creation_input_tokens", "cache_read_input_tokens", "cache_creation"),
+        means=Input.EXCLUSIVE,
+        input=(),
+        output=(),
+        cache_read=("cache_read_input_tokens",),
+        cache_write=("cache_creation_input_tokens",),
+        cache_write_5m=("cache_creation.ephemeral_5m_input_tokens",),
+        cache_write_1h=("cache_creation.ephemeral_1h_input_tokens",),
+    ),
+    UsageShape(
         "Gemini (REST)",
         needs=("promptTokenCount",),
         means=Input.INCLUSIVE,

@@ -55,6 +55,19 @@ def _without_caches(view: ScopedSpan, call: Call) -> None:
         call.problem = "the span leaves cached input out"
 
 
+def _stream(view: ScopedSpan, call: Call) -> None:
+    """Doubt the output of Anthropic's streams in LangChain for JavaScript: it adds the first event's tokens to all.
+
+    `_makeMessageChunkFromAnthropicEvent` of @langchain/anthropic 1.5.11.
+    """
+    if view.scope_name != _JS + "langchain" or call.usage is None:
+        return
+    get = view.attributes.marked
+    if get("output.value", (b"AIMessageChunk",)) and get("metadata", (b"@langchain/anthropic",)):
+        call.estimate = True
+        call.note = call.note or "the output holds the first event's tokens of the stream twice"
+
+
 OPENINFERENCE = Dialect(
     name="openinference",
     precedence=Precedence.CONVENTION,
@@ -350,6 +363,6 @@ OPENINFERENCE = Dialect(
         call_id=("tool_call.id", "tool.id"),
         name_from_span=True,
     ),
-    rules=(_prepared, _without_caches),
+    rules=(_prepared, _without_caches, _stream),
     groups=GroupingKeys(session=("session.id",), agent=("graph.node.id",), agent_parent=("graph.node.parent_id",)),
 )
