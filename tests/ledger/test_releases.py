@@ -9,9 +9,10 @@ import lmdb
 import pytest
 
 from ledger_in_memory import NOW, TENANT, make_fact
-from release_ledgers import LONG, RUNS, SESSIONS, TOTAL, requests
+from release_ledgers import LONG, RUNS, SESSIONS, TOTAL, USUAL, USUAL_ROWS, requests, usual_calls
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch
+from spanledger_processor.accounting.usual import UsualFact
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.keys import SCHEMA_KEY, bounded_id
 from spanledger_processor.ledger.lmdb_store import SCHEMA_VERSION, LmdbStore
@@ -36,30 +37,37 @@ def _views(reader: Reader) -> tuple[dict[str, str], dict[str, str], str]:
     return sessions, runs, questions.total(reader, TENANT)["cost_usd_exact"]
 
 
-def _expected() -> tuple[dict[str, str], dict[str, str], str]:
-    long = {bounded_id(LONG): 6}
+def _has_usual_rows(folder: Path) -> bool:
+    return _layout(folder) >= USUAL_ROWS
+
+
+def _layout(folder: Path) -> int:
+    with lmdb.open(str(folder / "ledger"), readonly=True, lock=False) as env, env.begin() as txn:
+        layout: int = unpack(txn.get(SCHEMA_KEY) or b"")[0]
+        return layout
+
+
+def _expected(*, usual: bool) -> tuple[dict[str, str], dict[str, str], str]:
+    more = {bounded_id(LONG): 6} | ({"usual": USUAL} if usual else {})
     return (
-        {name: exact_usd(cost) for name, cost in (SESSIONS | long).items()},
-        {name: exact_usd(cost) for name, cost in (RUNS | long).items()},
-        exact_usd(TOTAL),
+        {name: exact_usd(cost) for name, cost in (SESSIONS | more).items()},
+        {name: exact_usd(cost) for name, cost in (RUNS | more).items()},
+        exact_usd(TOTAL + (USUAL if usual else 0)),
     )
 
 
 def test_there_is_one_of_each_layout() -> None:
-    layouts = set()
-    for folder in RELEASES:
-        with lmdb.open(str(folder / "ledger"), readonly=True, lock=False) as env, env.begin() as txn:
-            layouts.add(unpack(txn.get(SCHEMA_KEY) or b"")[0])
-    assert layouts == set(range(OLDEST_READ, SCHEMA_VERSION + 1))
+    assert {_layout(folder) for folder in RELEASES} == set(range(OLDEST_READ, SCHEMA_VERSION + 1))
 
 
 @pytest.mark.parametrize("read_only", [True, False])
 def test_its_sums_are_read(folder: Path, *, read_only: bool) -> None:
+    usual = _has_usual_rows(folder)
     store = open_store(folder, read_only=read_only)
     with store.snapshot() as reader:
-        assert _views(reader) == _expected()
+        assert _views(reader) == _expected(usual=usual)
         works = questions.session(reader, TENANT, "works")
-        assert sum(row["calls"] for row in questions.models(reader, TENANT)) == 106
+        assert sum(row["calls"] for row in questions.models(reader, TENANT)) == 106 + 4 * usual
     assert works is not None
     assert [(task["id"], task["kind"], task["cost_usd_exact"]) for task in works["tasks"]] == [
         ("t", "judge", exact_usd(3))
@@ -68,10 +76,11 @@ def test_its_sums_are_read(folder: Path, *, read_only: bool) -> None:
 
 
 def test_a_repeat_of_its_spans_counts_nothing(folder: Path) -> None:
+    usual = _has_usual_rows(folder)
     store = LmdbStore.open(
         folder, max_size_mib=16, durability="sync", retention_ns=86_400 * 10**9, now_ns=lambda: NOW + 1
     )
-    for facts in requests():
+    for facts in [*requests(), *[usual_calls()] * usual]:
         with store.unit() as unit:
             ruling = enter(Batch(TENANT, facts, NOW + 1), unit)
         assert ruling.replays == len(facts)
@@ -79,8 +88,9 @@ def test_a_repeat_of_its_spans_counts_nothing(folder: Path) -> None:
         for index, fact in enumerate(facts):
             decision = ruling.decisions[index]
             assert (decision.session_id, decision.kind) == (fact.session.id, fact.call and fact.call.kind)
+            assert type(fact) is not UsualFact or decision.cost == fact.cost
     with store.snapshot() as reader:
-        assert _views(reader) == _expected()
+        assert _views(reader) == _expected(usual=usual)
     store.close()
 
 

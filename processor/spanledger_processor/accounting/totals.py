@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.accounting.grouping import Named
@@ -70,8 +70,8 @@ class Totals:
         span.enter(self._of_group(span, place), place.role, sign)
         self._describe(span, place)
         if place.role == COUNTED and span.claim is not None:
-            for sums in self._of_claim(span, place):
-                span.enter(sums, place.role, sign)
+            for totals, key in self._of_claim(span, place):
+                span.enter(_of(totals, key), place.role, sign)
             self.book_speeds(span, span.claim.day, span.speeds, sign)
         elif span.fee:
             detail = span.detail
@@ -127,14 +127,10 @@ class Totals:
                 if label:
                     labels[name] = bounded_id(label)
 
-    def book_group(self, like: Span, place: Place, sums: Sums) -> None:
-        """Enter the sums of spans of the session and run of `like`."""
-        self._of_group(like, place).add(sums)
-
     def book_claims(self, like: Span, place: Place, sums: Sums) -> None:
         """Enter the sums of counted spans, of any sessions, whose claims go where that of `like` does."""
-        for into in self._of_claim(like, place):
-            into.add(sums)
+        for number, (totals, key) in enumerate(self._of_claim(like, place)):
+            _enter(totals, key, sums.copy() if number else sums)
 
     def book_speeds(self, like: Span, day: int, buckets: Iterable[int], sign: int = 1) -> None:
         """Enter how fast calls were that were made on a day of the model that `like` calls (`sums.speeds_of`)."""
@@ -144,11 +140,12 @@ class Totals:
         for bucket in buckets:
             speeds[bucket] = speeds.get(bucket, 0) + sign
 
-    def book_facts(
-        self, like: Span, place: Place, times: Times, contexts: Times, costs: Times, latest: Latest, sums: Sums
+    def book_group(
+        self, like: Span, place: Place, sums: Sums, times: Times, contexts: Times, costs: Times, latest: Latest
     ) -> None:
-        """Enter the facts of a session from spans at the place of `like`: the start and end of each, the start of each
-        with its input tokens, and with its cost, and the one that ended last.
+        """Enter the sums of spans of the session and run of `like`, and the facts of the session from those at its
+        place: the start and end of each, the start of each with its input tokens, and with its cost, and the one that
+        ended last.
         """
         if place.session:
             self._describe(like, place)
@@ -161,20 +158,24 @@ class Totals:
                 facts = _part_facts(like)
                 facts.failed, facts.denied = facts.failed * len(times), facts.denied * len(times)
                 _facts_of(into).add(facts)
+        _enter(self._groups, (place.session, place.run, like.parent_session), sums)
 
     def _of_group(self, span: Span, place: Place) -> Sums:
         """Return the sums that gather the session and the run of a span."""
         return _of(self._groups, (place.session, place.run, span.parent_session))
 
-    def _of_claim(self, span: Span, place: Place) -> list[Sums]:
-        """Return the further sums that gather the claim of a counted span: of its day and model, and of its task."""
+    def _of_claim(self, span: Span, place: Place) -> list[tuple[dict[Any, Sums], tuple[Any, ...]]]:
+        """Return the further totals that gather the claim of a counted span, with its key in them: those of its day and
+        model, and of its task.
+        """
         claim = span.claim
         if claim is None:
             return []
-        gathered = [_of(self._days, (claim.day, claim.provider, claim.listed, place.agent, span.detail.dimensions))]
+        model = claim.listed
+        day = (claim.day, claim.provider, model, place.agent, span.detail.dimensions)
+        gathered: list[tuple[dict[Any, Sums], tuple[Any, ...]]] = [(self._days, day)]
         if claim.task_id or claim.task_kind:
-            task = (place.session, claim.task_id, claim.task_kind, claim.provider, claim.listed)
-            gathered.append(_of(self._tasks, task))
+            gathered.append((self._tasks, (place.session, claim.task_id, claim.task_kind, claim.provider, model)))
         return gathered
 
     def _notes_of(self, session: str) -> _Notes:
@@ -213,7 +214,9 @@ class Totals:
         """Enter all bookings. Call once."""
         whole = Sums()
         for (session, run, parent), sums in self._groups.items():
+            models, sums.models = sums.models, {}  # the whole has none
             whole.add(sums)
+            sums.models = models
             labels = {"id": bounded_id(session), **({"parent": bounded_id(parent)} if parent else {})}
             labels |= self._described.get(session, {})
             self._link(session, run, parent)
@@ -223,7 +226,6 @@ class Totals:
                 sums.elsewhere = sums.copy()
             self._add(key, sums, labels, {bounded_id(run)} if run else None)
         if self._groups:
-            whole.models = {}
             self._add(total_key(self._tenant), whole, self._tenant_label)
         self._settle_parts()
         self._settle_claims()
@@ -412,6 +414,13 @@ def _of(sums: dict[_Key, Sums], key: _Key) -> Sums:
     if total is None:
         total = sums[key] = Sums()
     return total
+
+
+def _enter(totals: dict[_Key, Sums], key: _Key, sums: Sums) -> None:
+    """Add `sums`, which belong to `totals` from then on."""
+    total = totals.setdefault(key, sums)
+    if total is not sums:
+        total.add(sums)
 
 
 def _own_cost(sums: Sums) -> Pico:

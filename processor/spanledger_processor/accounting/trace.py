@@ -237,7 +237,7 @@ class Span:
         claim = self.claim
         if claim is None or claim.cached or self.detail.failed or not self.is_model_call:
             return []
-        return speeds_of(self.end_ns - self.start_ns, claim.first_token_ns, claim.tokens[1] or 0)
+        return speeds_of([(self.end_ns - self.start_ns, claim.first_token_ns, claim.tokens[1] or 0)])
 
     @property
     def fee(self) -> Pico:

@@ -2,7 +2,8 @@
 
 A span's row has a part that is packed once, when the span has been decided on (identity, links, names, claim, and the
 decision that its attributes are written from again), and behind it what later spans may still change. Closed segments
-are written again only if a span in them changes, so to add to a long trace costs as much as to add to a short one.
+are written again only if a span in them changes, so to add to a long trace costs as much as to add to a short one. What
+usual calls have in common is written once (`usual_rows`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import Any, TypeAlias
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Fed, Place, Span, tool_label
+from spanledger_processor.accounting.usual_rows import VERSION as USUAL_ROWS
+from spanledger_processor.accounting.usual_rows import whole_rows
 from spanledger_processor.ledger.keys import LAST_SEGMENT, settled_key, trace_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.records import unpack_decision
@@ -66,8 +69,11 @@ def pack_head(head: Head, rows: list[SpanRow], arrival_ms: int) -> bytes:
 
 
 def unpack_head(record: bytes) -> tuple[Head, list[SpanRow]]:
-    """Read what `pack_head` wrote."""
-    _, _, closed, revision, forgotten, rows, *more = unpack(record)
+    """Read what `pack_head` wrote, or `usual_rows.pack_usual`."""
+    version, _, *values = unpack(record)
+    if version == USUAL_ROWS:
+        return Head(), whole_rows(*values)
+    closed, revision, forgotten, rows, *more = values
     return Head(closed, revision, forgotten, more[0] if more else [], more[1] if len(more) > 1 else None), rows
 
 

@@ -13,10 +13,10 @@ running totals of a session and its run has to be refused by `_Usual`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.count_once import source_of
 from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
@@ -25,14 +25,13 @@ from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Place, Span
-from spanledger_processor.accounting.trace_record import SEGMENT_SPANS, Head, SpanRow, pack_head, span_in, unpack_head
+from spanledger_processor.accounting.trace_record import SEGMENT_SPANS, Head, span_in, unpack_head
+from spanledger_processor.accounting.usual_rows import OwnValues, pack_usual, pattern_of_row
 from spanledger_processor.dialects.usual import SixCounts
 from spanledger_processor.ledger.keys import trace_key
-from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.records import DECISION_VALUES, pack_values, values_in
-from spanledger_processor.ledger.store import Key, Reader
+from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums, speeds_of
-from spanledger_processor.model import CLASS_NAMES, Cost, Decision, Usage
+from spanledger_processor.model import CLASS_NAMES, Call, Cost, Decision, Usage
 from spanledger_processor.units import Pico
 
 LONGEST_ID = 128
@@ -43,7 +42,6 @@ LARGEST_COUNT = 1 << 60
 Parts: TypeAlias = tuple[Pico, Pico, Pico, Pico, Pico]
 Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 
-_REST = (None,) * (len(CLASS_NAMES) - 6)
 _NO_REST = (0,) * (len(CLASS_NAMES) - 6)
 _MOST_PATTERNS = 64
 """Of one like: as many as it has prices, and sets of counts that are told."""
@@ -61,17 +59,20 @@ class Like:
 
     def pattern(self, fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
         """Return the pattern of a fact like this one, None where the full rules have to take it."""
-        if self._aliases != batch.aliases:
+        if self._aliases is not batch.aliases and self._aliases != batch.aliases:
             self._aliases = batch.aliases
             self._patterns.clear()
         _, output, read, write, hour, reasoning = fact.counts
         told = output is None, read is None, write is None, hour is None, reasoning is None, not fact.first_token_ns
-        which = fact.price, fact.estimate, fact.is_unsure, told, fact.session.source
-        if which in self._patterns:
-            return self._patterns[which]
+        which = fact.price, fact.estimate, fact.is_unsure, fact.session.source, told
+        pattern = self._patterns.get(which)
+        if pattern is not None or which in self._patterns:
+            return pattern
         if len(self._patterns) >= _MOST_PATTERNS:
             self._patterns.clear()
         pattern = self._patterns[which] = _pattern_of(fact, batch, rules)
+        if pattern is not None and not _holds(_another(fact), batch, rules):
+            pattern = self._patterns[which] = None
         return pattern
 
 
@@ -83,7 +84,7 @@ class UsualFact(Fact):
     another reading of the counts is.
     """
 
-    __slots__ = ("amount", "counts", "estimate", "is_unsure", "like", "parts", "price", "response_id")
+    __slots__ = ("_call", "_cost", "amount", "counts", "estimate", "is_unsure", "like", "parts", "price", "response_id")
 
     like: Like
     response_id: str
@@ -93,27 +94,50 @@ class UsualFact(Fact):
     price: str
     estimate: bool
     is_unsure: bool
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _FACT_FIELDS:
-            raise AttributeError(name)
-        value: Any
-        if name == "call":
-            assert self.like.fact.call is not None
-            usage, own = Usage(*self.counts), {"response_id": self.response_id, "estimate": self.is_unsure}
-            value = replace(self.like.fact.call, usage=usage, **own)  # type: ignore[arg-type]
-        elif name == "cost":
-            value = Cost(self.amount, "computed", self.amount, *self.parts, None, self.price, self.estimate)
-        else:
-            value = getattr(self.like.fact, name)
-        setattr(self, name, value)
-        return value
+    _call: Call
+    _cost: Cost
 
     def __reduce__(self) -> Any:
         raise TypeError("a usual fact is like another one, which is not copied with it")
 
 
-_FACT_FIELDS = frozenset(one.name for one in fields(Fact))
+_FACT_FIELDS = tuple(one.name for one in fields(Fact))
+
+
+def _call_of(fact: UsualFact) -> Call:
+    try:
+        return fact._call
+    except AttributeError:
+        assert fact.like.fact.call is not None
+        usage, own = Usage(*fact.counts), {"response_id": fact.response_id, "estimate": fact.is_unsure}
+        fact._call = replace(fact.like.fact.call, usage=usage, **own)  # type: ignore[arg-type]
+        return fact._call
+
+
+def _cost_of(fact: UsualFact) -> Cost:
+    try:
+        return fact._cost
+    except AttributeError:
+        fact._cost = Cost(fact.amount, "computed", fact.amount, *fact.parts, None, fact.price, fact.estimate)
+        return fact._cost
+
+
+def _delegate(kind: type[Any], made: Mapping[str, Callable[[Any], Any]], names: Iterable[str], like: str) -> None:
+    """Let fields of a class be `made`, and others of these names be those of what is `like` it.
+
+    They are properties: with `__getattr__` each attribute that an object has of its own takes ten times as long.
+    """
+    for name in names:
+        setattr(kind, name, property(made.get(name) or attrgetter(f"{like}.{name}")))
+
+
+_OWN_FIELDS = ("trace_id", "span_id", "parent_id", "start_ns", "end_ns", "day", "digest", "session", "first_token_ns")
+_delegate(
+    UsualFact,
+    {"call": _call_of, "cost": _cost_of},
+    [name for name in _FACT_FIELDS if name not in _OWN_FIELDS],
+    "like.fact",
+)
 
 
 class UsualDecision(Decision):
@@ -127,46 +151,33 @@ class UsualDecision(Decision):
     fact: UsualFact
     like: Decision
 
-    def __getattr__(self, name: str) -> Any:
-        if name not in _DECISION_FIELDS:
-            raise AttributeError(name)
-        value: Any
-        if name == "usage":
-            value = Usage(*self.fact.counts)
-        elif name == "cost":
-            value = self.fact.cost
-        else:
-            value = self.fact.session.id if name == "session_id" else getattr(self.like, name)
-        setattr(self, name, value)
-        return value
 
-
-_DECISION_FIELDS = frozenset(one.name for one in fields(Decision))
-
-_SESSION, _RUN, _RUN_SOURCE, _USAGE, _COST, _SESSION_COST, _RUN_COST = map(
-    DECISION_VALUES.index, ("session_id", "run_id", "run_source", "usage", "cost", "session_cost", "run_cost")
+_DECISION_FIELDS = tuple(one.name for one in fields(Decision))
+_delegate(
+    UsualDecision,
+    {
+        "usage": lambda decision: decision.fact.call.usage,
+        "cost": lambda decision: decision.fact.cost,
+        "session_id": lambda decision: decision.fact.session.id,
+    },
+    [name for name in _DECISION_FIELDS if name not in ("session_cost", "run_cost", "run_id", "run_source")],
+    "like",
 )
-_NAMED = 5
-"""A span's own values with which its row begins, as in `trace_record`: ids of the span and its parent, start, end, and
-the session. A pattern that did not fit would be refused."""
-_RESPONSE, _CLAIM = 11, 15
-_TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN, _FRESH = 0, 1, 5, 13, 14
-"""Within the claim."""
 
 
 @dataclass(slots=True)
 class Pattern:
-    """What is stored of a call, with places for its own values; `span` is one like it, at `place`."""
+    """What is stored and told of a call, with places for its own values; `span` is one like it, at `place`.
+
+    `stored` is what its row has in common with others (`usual_rows`).
+    """
 
     span: Span
     place: Place
     source: str
     label: str
     decision: Decision
-    values: list[Any]
-    row: list[Any]
-    claim: list[Any]
-    state: list[Any]
+    stored: bytes
 
     @property
     def is_timed(self) -> bool:
@@ -179,23 +190,6 @@ class Pattern:
         of_place = (place.role, place.run, place.agent, place.agent_parent, place.turn)
         return (*of_place, span.parent_session, span.detail, span.instance, span.is_model_call)
 
-    def stored(self, fact: UsualFact, run: Named, session_cost: Pico, run_cost: Pico | None) -> SpanRow:
-        """Return the row of the span in its trace's record, with the decision on it."""
-        values, amount, counts = self.values.copy(), fact.amount, fact.counts + _REST
-        session = values[_SESSION] = fact.session.id
-        values[_RUN], values[_RUN_SOURCE], values[_USAGE] = run.id, run.source, counts
-        values[_COST] = (amount, "computed", amount, *fact.parts, None, fact.price, fact.estimate, None, "")
-        values[_SESSION_COST], values[_RUN_COST] = session_cost, run_cost
-        row, claim = self.row.copy(), self.claim.copy()
-        row[:_NAMED] = fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns, session
-        row[_RESPONSE], row[_CLAIM], row[-1] = fact.response_id, claim, pack_values(values, fact.digest)
-        claim[_TOKENS], claim[_AMOUNT], claim[_DAY] = counts, amount, fact.day
-        if fact.first_token_ns:
-            claim[_FIRST_TOKEN] = fact.first_token_ns
-        if len(claim) > _FRESH:
-            claim[_FRESH] = fact.parts[0] + fact.parts[2]
-        return [pack(row), *self.state]
-
 
 def _pattern_of(fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
     """Return what the rules make of a call like this one, if that can be taken for others with their own values."""
@@ -205,18 +199,12 @@ def _pattern_of(fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
         return None
     ruling = rules(replace(batch, facts=[_whole(fact)]), NOTHING_STORED)
     head, rows = unpack_head(ruling.changes.replace[trace_key(batch.tenant, fact.trace_id)])
-    row, (_, *state) = unpack(rows[0][0]), rows[0]
-    place = span_in(rows[0]).place
-    if head != Head() or len(row) <= _CLAIM + 1 or not isinstance(row[_CLAIM], list) or place is None:
+    stored, place = pattern_of_row(rows[0], fact.price, estimate=fact.estimate), span_in(rows[0]).place
+    if head != Head() or stored is None or place is None:
         return None
     span = span_of(_whole(fact))
     assert span.claim is not None
-    values = values_in(row[-1])
-    pattern = Pattern(
-        span, place, source_of(span), span.claim.label, ruling.decisions[0], values, row, row[_CLAIM], state
-    )
-    other = _another(fact)
-    return pattern if _holds(pattern, other, replace(batch, facts=[other]), rules) else None
+    return Pattern(span, place, source_of(span), span.claim.label, ruling.decisions[0], stored)
 
 
 def _whole(fact: UsualFact) -> Fact:
@@ -241,15 +229,23 @@ def _another(fact: UsualFact) -> UsualFact:
     return other
 
 
-def _holds(pattern: Pattern, fact: UsualFact, batch: Batch, rules: Rules) -> bool:
-    """Return whether a pattern comes to what the rules come to for a fact."""
+def _holds(fact: UsualFact, batch: Batch, rules: Rules) -> bool:
+    """Return whether the known pattern of a fact comes to what the rules come to."""
+    batch = replace(batch, facts=[fact])
     ruling = rules(replace(batch, facts=[_whole(fact)]), NOTHING_STORED)
-    usual = _Usual(batch, NOTHING_STORED, CallFilter(), lambda _: pattern)
-    taken, rest = usual.run()
-    same = not rest and taken.changes == ruling.changes
+    taken, rest = account_usual(batch, NOTHING_STORED, CallFilter(), rules)
+    same = not rest and _read(taken.changes) == _read(ruling.changes)
     return same and all(
         getattr(taken.decisions[0], name) == getattr(ruling.decisions[0], name) for name in _DECISION_FIELDS
     )
+
+
+def _read(changes: Changes) -> Changes:
+    """Return changes with the records of traces as they are read."""
+    heads: dict[Key, Any] = {
+        where: unpack_head(record) if where[0] == Table.TRACE else record for where, record in changes.replace.items()
+    }
+    return replace(changes, replace=heads)
 
 
 class _Nothing:
@@ -273,7 +269,7 @@ def account_usual(batch: Batch, reader: Reader, calls: CallFilter, rules: Rules)
 
     `rules` is `accounting.account`, which is above this module.
     """
-    return _Usual(batch, reader, calls, lambda fact: fact.like.pattern(fact, batch, rules)).run()
+    return _Usual(batch, reader, calls, rules).run()
 
 
 class _Group:
@@ -287,25 +283,42 @@ class _Group:
         self.models: dict[str, Pico] = {}
 
 
+class _Claims:
+    """Calls of one pattern and day; `stand` numbers what a session is told of such calls alike (`Pattern.stand`)."""
+
+    __slots__ = ("facts", "like", "stand")
+
+    def __init__(self, like: Pattern, stand: int) -> None:
+        self.like = like
+        self.stand = stand
+        self.facts: list[UsualFact] = []
+
+
+class _Taken(NamedTuple):
+    """A trace that was taken in: its id, the places of its facts in the batch, those, and their patterns."""
+
+    trace_id: bytes
+    places: list[int]
+    facts: list[UsualFact]
+    patterns: list[Pattern]
+
+
 class _Usual:
-    def __init__(
-        self, batch: Batch, reader: Reader, calls: CallFilter, pattern_of: Callable[[UsualFact], Pattern | None]
-    ) -> None:
+    def __init__(self, batch: Batch, reader: Reader, calls: CallFilter, rules: Rules) -> None:
         self._batch = batch
         self._reader = reader
+        self._rules = rules
         self._ruling = Ruling()
         changes = self._ruling.changes
         self._totals = Totals(batch, reader, changes)
         self._index = CrossTraceIndex(batch.tenant, reader, changes, batch.now_ns, batch.digest(), calls)
-        self._pattern_of = pattern_of
-        self._now_ms = batch.now_ns // 1_000_000
-        self._taken: list[tuple[bytes, list[int], list[UsualFact], list[Pattern]]] = []
-        """Traces: their ids, the places of their facts in the batch, those, and their patterns."""
+        self._taken: list[_Taken] = []
+        self._amounts: dict[str, Pico] = {}
+        """What each session spends in this request."""
 
     def run(self) -> tuple[Ruling, list[int]]:
         rest: list[int] = []
-        for trace_id, places in _usual_traces(self._batch.facts, rest):
-            facts: Any = [self._batch.facts[place] for place in places]
+        for trace_id, facts, places in _usual_traces(self._batch.facts, rest):
             if not self._take(trace_id, places, facts):
                 rest += places
         if self._taken:
@@ -317,40 +330,36 @@ class _Usual:
 
     def _take(self, trace_id: bytes, places: list[int], facts: list[UsualFact]) -> bool:
         """Take in a trace, if it is one whose calls all count."""
+        batch, rules, index = self._batch, self._rules, self._index
         patterns: list[Pattern] = []
         for fact in facts:
-            pattern = self._pattern_of(fact)
+            pattern = fact.like.pattern(fact, batch, rules)
             if pattern is None:
                 return False
             patterns.append(pattern)
-        index, source, hashes_of = self._index, patterns[0].source, self._index.hashes_of
-        if any(pattern.source != source for pattern in patterns):
+        source, *others = {pattern.source for pattern in patterns}
+        if others or self._reader.get(trace_key(batch.tenant, trace_id)) is not None:
             return False
+        hashes_of = index.hashes_of
         hashes = [hashes_of(fact.response_id, (), fact.counts, fact.end_ns) for fact in facts]
-        if index.may_know(hashes, source):
+        if not index.remember_unknown(hashes, source, trace_id, [fact.span_id for fact in facts]):
             return False
-        if self._reader.get(trace_key(self._batch.tenant, trace_id)) is not None:
-            return False
-        for fact, of_fact in zip(facts, hashes, strict=True):
-            index.remember_call(of_fact, source, (trace_id, fact.span_id))
-        self._taken.append((trace_id, places, facts, patterns))
+        self._taken.append(_Taken(trace_id, places, facts, patterns))
         return True
 
     def _book(self) -> None:
         """Enter what the calls spent: sums of those that go to the same totals."""
         stands: dict[tuple[Any, ...], int] = {}
-        stand_of: dict[int, int] = {}
         groups: dict[tuple[str, int], _Group] = {}
-        claims: dict[tuple[int, int], tuple[Pattern, list[UsualFact]]] = {}
+        claims: dict[tuple[int, int], _Claims] = {}
         for _, _, facts, patterns in self._taken:
             for fact, pattern in zip(facts, patterns, strict=True):
-                which = id(pattern)
-                of_claim = claims.get((which, fact.day))
+                which = id(pattern), fact.day
+                of_claim = claims.get(which)
                 if of_claim is None:
-                    of_claim = claims[which, fact.day] = (pattern, [])
-                    stand_of[which] = stands.setdefault(pattern.stand(), len(stands))
-                of_claim[1].append(fact)
-                where = fact.session.id, stand_of[which]
+                    of_claim = claims[which] = _Claims(pattern, stands.setdefault(pattern.stand(), len(stands)))
+                of_claim.facts.append(fact)
+                where = fact.session.id, of_claim.stand
                 group = groups.get(where)
                 if group is None:
                     group = groups[where] = _Group(pattern)
@@ -360,36 +369,42 @@ class _Usual:
                     models[label] = models.get(label, 0) + amount
         for (session, _), group in groups.items():
             self._book_group(session, group)
-        for (_, day), (pattern, facts) in claims.items():
-            span, claim = pattern.span, pattern.span.claim
-            assert claim is not None
-            claim.day = day
-            sums = _sums(facts, {})
-            if sums.cost:
-                sums.models[pattern.label] = sums.cost
-            self._totals.book_claims(span, pattern.place, sums)
-            if pattern.is_timed:
-                self._totals.book_speeds(span, day, [bucket for fact in facts for bucket in _speeds(fact)])
+        for (_, day), of_claim in claims.items():
+            self._book_claims(day, of_claim.like, of_claim.facts)
         self._totals.settle()
+
+    def _book_claims(self, day: int, like: Pattern, facts: list[UsualFact]) -> None:
+        """Enter calls of one pattern and day, of any sessions."""
+        assert like.span.claim is not None
+        like.span.claim.day = day
+        sums = _sums(facts, {})
+        if sums.cost:
+            sums.models[like.label] = sums.cost
+        self._totals.book_claims(like.span, like.place, sums)
+        if like.is_timed:
+            timed = [(fact.end_ns - fact.start_ns, fact.first_token_ns, fact.counts[1] or 0) for fact in facts]
+            self._totals.book_speeds(like.span, day, speeds_of(timed))
 
     def _book_group(self, session: str, group: _Group) -> None:
         """Enter calls of one session that stand there as `group.like` does."""
-        span, place = group.like.span, replace(group.like.place, session=session)
-        sums = _sums(group.facts, group.models)
-        self._totals.book_group(span, place, sums)
-        times = [(fact.start_ns, fact.end_ns) for fact in group.facts]
-        contexts = [(fact.start_ns, fact.counts[0]) for fact in group.facts] if span.is_model_call else []
-        amounts = [(fact.start_ns, fact.amount) for fact in group.facts]
-        latest = max([(fact.end_ns, fact.trace_id, fact.span_id) for fact in group.facts])
-        self._totals.book_facts(span, place, times, contexts, amounts, latest, sums)
+        span, place, facts = group.like.span, group.like.place, group.facts
+        place.session = session
+        times = [(fact.start_ns, fact.end_ns) for fact in facts]
+        contexts = [(fact.start_ns, fact.counts[0]) for fact in facts] if span.is_model_call else []
+        amounts = [(fact.start_ns, fact.amount) for fact in facts]
+        latest = max([(fact.end_ns, fact.trace_id, fact.span_id) for fact in facts])
+        sums = _sums(facts, group.models)
+        self._amounts[session] = self._amounts.get(session, 0) + sums.cost
+        self._totals.book_group(span, place, sums, times, contexts, amounts, latest)
 
     def _decide(self) -> None:
         """Write decisions with running totals, and the traces' records."""
-        ruling, totals = self._ruling, self._totals
+        ruling, totals, now_ms = self._ruling, self._totals, self._batch.now_ns // 1_000_000
+        decisions = ruling.decisions
         run_of: dict[str, Named] = {}
         of_sessions: dict[str, Pico] = {}
         of_runs: dict[str, Pico | None] = {}
-        for session, amount in self._amounts().items():
+        for session, amount in self._amounts.items():
             run_of[session] = run = totals.run_of(session)
             of_sessions[session] = totals.session_cost(session) - amount
             if run.id not in of_runs:
@@ -397,69 +412,66 @@ class _Usual:
             before = of_runs[run.id]
             of_runs[run.id] = None if before is None else before - amount
         for trace_id, places, facts, patterns in self._taken:
-            rows: list[SpanRow] = []
+            numbers: dict[bytes, int] = {}
+            rows: list[OwnValues] = []
             for place, fact, pattern in zip(places, facts, patterns, strict=True):
-                session = fact.session.id
-                run = run_of[session]
-                of_sessions[session] = session_cost = of_sessions[session] + fact.amount
-                run_cost = of_runs[run.id]
+                session, amount = fact.session.id, fact.amount
+                run_id, run_source = run_of[session]
+                of_sessions[session] = session_cost = of_sessions[session] + amount
+                run_cost = of_runs[run_id]
                 if run_cost is not None:
-                    of_runs[run.id] = run_cost = run_cost + fact.amount
+                    of_runs[run_id] = run_cost = run_cost + amount
                 decision = UsualDecision.__new__(UsualDecision)
                 decision.session_cost, decision.run_cost = session_cost, run_cost
-                decision.run_id, decision.run_source = run
-                decision.budget_name = ""  # with budgets nothing comes here
+                decision.run_id, decision.run_source = run_id, run_source
                 decision.fact, decision.like = fact, pattern.decision
-                ruling.decisions[place] = decision
-                rows.append(pattern.stored(fact, run, session_cost, run_cost))
+                decisions[place] = decision
+                row = (
+                    numbers.setdefault(pattern.stored, len(numbers)),
+                    *(fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns, session, fact.response_id),
+                    *(fact.digest, fact.counts, amount, fact.parts, fact.day, fact.first_token_ns),
+                    *(run_id, run_source, session_cost, run_cost),
+                )
+                rows.append(row)
             ruling.fresh += places
             where = trace_key(self._batch.tenant, trace_id)
-            ruling.changes.replace[where] = pack_head(Head(), rows, self._now_ms)
+            ruling.changes.replace[where] = pack_usual([*numbers], rows, now_ms)
             ruling.changes.expire.append(where)
 
-    def _amounts(self) -> dict[str, Pico]:
-        """Return what each session spends in this request."""
-        amounts: dict[str, Pico] = {}
-        for _, _, facts, _ in self._taken:
-            for fact in facts:
-                amounts[fact.session.id] = amounts.get(fact.session.id, 0) + fact.amount
-        return amounts
 
-
-def _usual_traces(facts: Sequence[Fact], rest: list[int]) -> Iterator[tuple[bytes, list[int]]]:
-    """Yield traces of usual calls with ids of their own, none above another; the places of the others go to `rest`."""
+def _usual_traces(facts: Sequence[Fact], rest: list[int]) -> Iterator[tuple[bytes, list[Any], list[int]]]:
+    """Yield traces of usual calls that are apart: id, facts and their places; the places of the others go to `rest`."""
     traces: dict[bytes, list[int]] = {}
     for place, fact in enumerate(facts):
-        of_trace = traces.get(fact.trace_id)
-        if of_trace is None:
+        places = traces.get(fact.trace_id)
+        if places is None:
             traces[fact.trace_id] = [place]
         else:
-            of_trace.append(place)
+            places.append(place)
     for trace_id, places in traces.items():
-        if len(places) <= SEGMENT_SPANS and all(type(facts[place]) is UsualFact for place in places):
-            of_trace_: Any = [facts[place] for place in places]
-            ids = set(map(_span_id, of_trace_))
-            if len(ids) == len(set(map(_response_id, of_trace_))) == len(places) and ids.isdisjoint(
-                map(_parent_id, of_trace_)
-            ):
-                yield trace_id, places
-                continue
-        rest += places
+        of_trace = [facts[place] for place in places]
+        if len(places) <= SEGMENT_SPANS and set(map(type, of_trace)) == _USUAL and _are_apart(of_trace):
+            yield trace_id, of_trace, places
+        else:
+            rest += places
+
+
+_USUAL = {UsualFact}
+
+
+def _are_apart(facts: Sequence[Any]) -> bool:
+    """Return whether usual calls have ids of their own, and none stands above another."""
+    ids = set(map(_span_id, facts))
+    return len(ids) == len(set(map(_response_id, facts))) == len(facts) and ids.isdisjoint(map(_parent_id, facts))
 
 
 _span_id, _parent_id, _response_id = map(attrgetter, ("span_id", "parent_id", "response_id"))
 
 
-def _speeds(fact: UsualFact) -> list[int]:
-    return speeds_of(fact.end_ns - fact.start_ns, fact.first_token_ns, fact.counts[1] or 0)
-
-
 def _sums(facts: list[UsualFact], models: dict[str, Pico]) -> Sums:
     """Return the sums of counted calls, as `Span.enter` makes them one by one."""
     number = len(facts)
-    counts = [
-        sum([count or 0 for count in of_class]) for of_class in zip(*[fact.counts for fact in facts], strict=True)
-    ]
+    counts = [sum(filter(None, of_class)) for of_class in zip(*[fact.counts for fact in facts], strict=True)]
     return Sums(
         cost=sum([fact.amount for fact in facts]),
         calls=number,

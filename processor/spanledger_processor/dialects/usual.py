@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 from spanledger_processor.dialects.engine import OUTPUT
@@ -32,7 +33,13 @@ _KINDS = frozenset({"llm", "embedding"})
 _CLASSES = ("input", "output", "total", "cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "reasoning")
 """Fields of `Tokens` and of `Counts`, in the order of `Counts`."""
 
+_INCLUSIVE_OUTPUT, _EXCLUSIVE = Output.INCLUSIVE, Input.EXCLUSIVE
+
 _Key: TypeAlias = tuple[Any, ...]
+_Values: TypeAlias = tuple[
+    int | None, int | None, int | None, int | None, int | None, int | None, int | None, int | None
+]
+"""What is told of `_CLASSES`."""
 SixCounts: TypeAlias = tuple[int, int | None, int | None, int | None, int | None, int | None]
 """The first six of `USAGE_CLASSES`, of which a usual call has no others."""
 ReportedCounts: TypeAlias = tuple[str, SixCounts, bool]
@@ -91,7 +98,10 @@ class UsualCalls:
         tokens = dialect.tokens
         self._dialect = dialect
         self._counts = tuple((place, keys[0]) for place, name in enumerate(_CLASSES) if (keys := getattr(tokens, name)))
-        self._places = tuple(place for place, _ in self._counts)
+        places = [place for place, _ in self._counts]
+        order = [places.index(place) if place in places else -1 for place in range(len(_CLASSES))]
+        self._in_order: Callable[[tuple[int | None, ...]], _Values] = itemgetter(*order)
+        """From the numbers under the keys, and None behind them, to those of all classes."""
         self._response_id = dialect.response_id[0]
         self._own_keys = (self._response_id, *(key for _, key in self._counts))
         self._models = (dialect.request_model, dialect.response_model)
@@ -184,21 +194,20 @@ class UsualCalls:
 
     def told(self, get: Callable[[str], Any], reading: UsualReading) -> ReportedCounts | None:
         """Return what a call tells of its own; None if the full rules have to read it."""
-        return self.reported(get(self._response_id), [get(key) for _, key in self._counts], reading)
-
-    def reported(self, response_id: Any, numbers: Sequence[Any], reading: UsualReading) -> ReportedCounts | None:
-        """Return the same of the values under `own_keys`."""
-        if type(response_id) is not str or not response_id or response_id != text(response_id):
+        response_id, numbers = get(self._response_id), [get(key) for _, key in self._counts]
+        if type(response_id) is not str or any(type(number) is not int for number in numbers):
             return None
-        values: list[Any] = [None] * len(_CLASSES)
-        for place, number in zip(self._places, numbers, strict=True):
-            if type(number) is not int or not 0 <= number <= MAX_COUNT:
-                return None
-            values[place] = number
+        return self.reported(response_id, numbers, reading)
+
+    def reported(self, response_id: str, numbers: Sequence[int], reading: UsualReading) -> ReportedCounts | None:
+        """Return the same of the values under `own_keys`."""
+        if min(numbers) < 0 or max(numbers) > MAX_COUNT or not response_id or response_id != text(response_id):
+            return None
+        values = self._in_order((*numbers, None))
         if not values[0]:
             return None
         source = reading.source
-        usual = _usage(values, source.input) if source.output is Output.INCLUSIVE else None
+        usual = _usage(values, source.input) if source.output is _INCLUSIVE_OUTPUT else None
         if usual is None:
             usual = _normalized(Counts(*values), source)
             if usual is None:
@@ -208,20 +217,20 @@ class UsualCalls:
             counts = (*counts[:2], counts[2] or 0, counts[3] or 0, *counts[4:])
         if values[2] and contradicted(Counts(*values), Usage(*counts)):
             return None
-        if reading.is_error or (source.input is Input.EXCLUSIVE and counts[2] is None and counts[3] is None):
+        if reading.is_error or (counts[2] is None and counts[3] is None and source.input is _EXCLUSIVE):
             estimate = True
         return response_id, counts, estimate
 
 
-def _usage(values: list[Any], means: Input) -> tuple[SixCounts, bool] | None:
+def _usage(values: _Values, means: Input) -> tuple[SixCounts, bool] | None:
     """Return what `normalize` returns, without objects; None where it is not as simple as that."""
     given, output, total, cache_read, cache_write, short, hour, reasoning = values
-    if short is not None or hour is not None or total is not None:
+    if given is None or short is not None or hour is not None or total is not None:
         return None
     cached = (cache_read or 0) + (cache_write or 0)
     estimate = False
     if cached:
-        if means is Input.EXCLUSIVE or cached > given:
+        if cached > given or means is _EXCLUSIVE:
             if means is Input.INCLUSIVE:
                 return None
             given += cached

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.usual import UsualDecision
 from spanledger_processor.model import USAGE_CLASSES, Cost, Decision, Signature, Usage, counts_of
-from spanledger_processor.otlp.encoding import INT64, double, doubles, flag, integer, text
+from spanledger_processor.otlp.encoding import INT64, double, doubles, flag, integer, integer_prefixes, integers, text
 from spanledger_processor.units import USD, Pico
 
 _Alias: TypeAlias = Callable[[Cost, Pico], bytes]
@@ -131,13 +131,16 @@ _BUDGET_USED = double("spanledger.budget.used")
 _NOTE = text("spanledger.note")
 _SOURCE = text("spanledger.source")
 
-_USAGE = tuple(integer(f"spanledger.usage.{one.attribute}") for one in USAGE_CLASSES)
+_USAGE = tuple(integer_prefixes(f"spanledger.usage.{one.attribute}") for one in USAGE_CLASSES)
 
 
 def encode(decision: Decision) -> bytes:
     """Return the attributes of `decision` as encoded `Span.attributes` fields."""
     if type(decision) is UsualDecision:
-        return _encode_usual(decision)
+        writer = _WRITERS.get(id(decision.like))
+        if writer is None or writer.like is not decision.like:
+            writer = _UsualWriter.of(decision.like)
+        return writer.encode(decision)
     counted = not decision.repeats_children and not decision.duplicate_of
     pieces = [
         _kind(decision.kind, decision.dialect, decision.granularity),
@@ -159,17 +162,6 @@ def encode(decision: Decision) -> bytes:
     return b"".join(pieces)
 
 
-def _encode_usual(decision: UsualDecision) -> bytes:
-    """As `encode`, without making the fields of a usual call's decision."""
-    like = decision.like
-    writer = _WRITERS.get(id(like))
-    if writer is None or writer.like is not like:
-        if len(_WRITERS) >= _MOST_WRITERS:
-            _WRITERS.clear()
-        writer = _WRITERS[id(like)] = _UsualWriter(like)
-    return writer.encode(decision)
-
-
 class _UsualWriter:
     """Writes the attributes of usual calls that are like one another, with all that they have in common encoded once.
 
@@ -182,7 +174,7 @@ class _UsualWriter:
         assert like.cost is not None
         self.like = like
         present = [place for place, count in enumerate(counts_of(like.usage)) if count is not None]
-        self._counts = [(place, _USAGE[place]) for place in present]
+        self._counts = [(_USAGE[place], place) for place in present]
         self._heads: dict[tuple[str, str, str], bytes] = {}
         aliases = [alias for alias in like.aliases if alias in ALIASES]
         totals = aliases if _TOTALS_ALONE.issuperset(aliases) else []
@@ -194,25 +186,30 @@ class _UsualWriter:
         self._with_run = doubles(*costs, *keys, *totals, between={len(costs): after, len(costs) + 2: origin})
         self._without = doubles(*costs, keys[0], *totals, between={len(costs): after, len(costs) + 1: origin})
 
+    @classmethod
+    def of(cls, like: Decision) -> _UsualWriter:
+        """Return the writer of decisions like this one, which is kept."""
+        if len(_WRITERS) >= _MOST_WRITERS:
+            _WRITERS.clear()
+        writer = _WRITERS[id(like)] = cls(like)
+        return writer
+
     def encode(self, decision: UsualDecision) -> bytes:
         """Return the attributes of one of the calls."""
-        fact, run_cost = decision.fact, decision.run_cost
-        counts: Any = fact.counts
-        assert decision.session_cost is not None
+        fact, session_cost, run_cost = decision.fact, decision.session_cost, decision.run_cost
+        values: Any = fact.counts
+        counts = [(prefixes, values[place]) for prefixes, place in self._counts]
+        assert session_cost is not None
         head = fact.session.id, decision.run_id, decision.run_source
         usd = fact.amount / USD
         given, cache_read, cache_write, output, other = fact.parts
-        parts = given / USD, cache_read / USD, cache_write / USD, output / USD, other / USD
-        session, totals = decision.session_cost / USD, (usd,) * self._numbers
-        if run_cost is None:
-            costs = self._without(usd, *parts, usd, session, *totals)
-        else:
-            costs = self._with_run(usd, *parts, usd, session, run_cost / USD, *totals)
-        pieces = [
-            self._heads.get(head) or self._head(*head),
-            *[piece(counts[place]) for place, piece in self._counts],
-            costs,
-        ]
+        costs = [usd, given / USD, cache_read / USD, cache_write / USD, output / USD, other / USD, usd]
+        costs.append(session_cost / USD)
+        if run_cost is not None:
+            costs.append(run_cost / USD)
+        costs += [usd] * self._numbers
+        written = self._without(costs) if run_cost is None else self._with_run(costs)
+        pieces = [self._heads.get(head) or self._head(*head), *integers(counts), written]
         if self._aliases:
             cost = fact.cost
             assert cost is not None
@@ -295,7 +292,7 @@ def _totals(decision: Decision) -> list[bytes]:
 def _usage(usage: Usage) -> list[bytes]:
     """Return the counts that are known; one that no int64 holds cannot be written."""
     counted = zip(_USAGE, counts_of(usage), strict=True)
-    return [piece(count) for piece, count in counted if count is not None and count in INT64]
+    return integers([(prefixes, count) for prefixes, count in counted if count is not None and count in INT64])
 
 
 def _cost(cost: Cost) -> list[bytes]:
@@ -304,7 +301,7 @@ def _cost(cost: Cost) -> list[bytes]:
         pieces.append(_COST(cost.amount / USD))
     if cost.computed is not None:
         parts = (cost.input, cost.cache_read, cost.cache_write, cost.output, cost.other, cost.computed)
-        pieces.append(_COST_PARTS(*[part / USD for part in parts]))
+        pieces.append(_COST_PARTS([part / USD for part in parts]))
     if cost.reported is not None:
         pieces.append(_COST_REPORTED(cost.reported / USD))
     pieces.append(_provenance(cost.source, cost.price, cost.estimate, cost.unpriced))

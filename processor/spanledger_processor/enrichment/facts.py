@@ -215,13 +215,12 @@ def _valid(identifier: bytes, length: int) -> bool:
 def digest_of(call: Call) -> bytes:
     """Return a hash of the usage and cost that a span reports, by which a repeat is told from a conflict."""
     usage, reported = call.usage or call.fallback, call.reported
-    models = models_told(call, reported.amount if reported else None)
+    begun = begun_digest(models_told(call, reported.amount if reported else None))
     if usage is None:
-        return usage_digest(models, "None")
-    tokens = tokens_told(usage.input, usage.output, usage.cache_read, usage.cache_write, usage.cache_write_1h)
-    if any(later := counts_of(usage)[_CLASSES_OF_VERSION_1:]):
-        tokens += str(later)
-    return usage_digest(models, tokens)
+        return _ended(begun, "None)")
+    counts = counts_of(usage)
+    later = counts[_CLASSES_OF_VERSION_1:]
+    return digest_with(begun, counts[:5], later if any(later) else ())
 
 
 def models_told(call: Call, amount: Pico | None) -> str:
@@ -229,11 +228,17 @@ def models_told(call: Call, amount: Pico | None) -> str:
     return f"({call.request_model!r}, {call.response_model!r}, {amount})"  # twice as fast as repr of tuples
 
 
-def tokens_told(*counts: int | None) -> str:
-    """Return the part of a digest that has a call's tokens, of the first five classes."""
-    return "(%s, %s, %s, %s, %s)" % counts  # noqa: UP031 - as fast as it gets
+def begun_digest(models: str) -> blake2b:
+    """Return the beginning of the digests of calls that tell the same models."""
+    return blake2b(f"({models}, ".encode("utf-8", "surrogatepass"), digest_size=16)
 
 
-def usage_digest(models: str, tokens: str) -> bytes:
-    """Return the digest of its two parts."""
-    return blake2b(f"({models}, {tokens})".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def digest_with(begun: blake2b, counts: tuple[int | None, ...], later: tuple[int | None, ...] = ()) -> bytes:
+    """Return the digest that was begun, of a call that tells these counts of the first five classes, and later ones."""
+    return _ended(begun, f"{counts!r}{later!r})" if later else f"{counts!r})")
+
+
+def _ended(begun: blake2b, tokens: str) -> bytes:
+    digest = begun.copy()
+    digest.update(tokens.encode())
+    return digest.digest()

@@ -236,10 +236,12 @@ class Stage:
         trusted: bool,  # noqa: FBT001
     ) -> Steps[None]:
         trace_id, now_ns = b"", reading.batches[batch].now_ns
+        facts, places = reading.batches[batch].facts, reading.places[batch]
         work = 0
         for place, span in enumerate(group.items):
+            where = number, place
             if len(span) > GIANT:
-                fact = yield partial(self._read_giant, reading, number, place, now_ns, trusted, hits)
+                fact = yield partial(self._read_giant, reading, span, group, where, now_ns, trusted, hits)
             else:
                 work += 1 + len(span) // _SPAN_BYTES
                 if work >= SLICE:
@@ -248,12 +250,12 @@ class Stage:
                 if not _holds(span, hits):
                     plain.append((number, place, span))
                     continue
-                fact = self._read_span(reading, number, place, now_ns, trusted)
+                fact = self._read_span(reading, span, group, where, now_ns, trusted)
             if fact is None:
                 plain.append((number, place, span))
             elif fact is not _PASS:
-                reading.batches[batch].facts.append(fact)
-                reading.places[batch].append((number, place))
+                facts.append(fact)
+                places.append(where)
                 if fact.trace_id != trace_id:
                     trace_id = fact.trace_id
                     self._known.add(trace_id, reading.batches[batch].tenant)
@@ -261,46 +263,45 @@ class Stage:
     def _read_giant(
         self,
         reading: Reading,
-        number: int,
-        place: int,
+        span: bytes,
+        group: ScopeGroup,
+        where: tuple[int, int],
         now_ns: int,
         trusted: bool,  # noqa: FBT001
         hits: tuple[bytes, ...],
     ) -> Fact | None:
         """Return what `_read_span` returns, on a thread: nothing is changed there but `reading`."""
-        if not _holds(reading.request.groups[number].items[place], hits):
+        if not _holds(span, hits):
             return None
-        return self._read_span(reading, number, place, now_ns, trusted, replace(self._maker))
+        return self._read_span(reading, span, group, where, now_ns, trusted, replace(self._maker))
 
     def _read_span(
         self,
         reading: Reading,
-        number: int,
-        place: int,
+        span: bytes,
+        group: ScopeGroup,
+        where: tuple[int, int],
         now_ns: int,
         trusted: bool,  # noqa: FBT001
         builder: FactBuilder | None = None,
     ) -> Fact | None:
-        """Return a GenAI span's fact; None for a plain span; _PASS for one that goes on as it came.
-
-        With a `builder` it is read by the full rules.
+        """Return the fact of a GenAI span, which stands `where` in the request; None for a plain span; _PASS for one
+        that goes on as it came. With a `builder` it is read by the full rules.
         """
-        group = reading.request.groups[number]
-        span = group.items[place]
         view: SpanView | None = None
-        is_own = OWN in span
+        is_own = span.find(OWN) >= 0
         if is_own:
-            reading.own[number, place] = None
+            reading.own[where] = None
         try:
             if builder is None and not is_own:
                 usual = self._usual.at_once(span, group, now_ns, reading.headers)
                 if usual is not None:
                     return usual
-            view = reading.request.view(number, place)
+            view = reading.request.view(*where)
             if is_own and KIND in view.attributes:
                 if trusted or is_summary(view, self._maker.signing):
                     reading.marked += 1
-                    del reading.own[number, place]
+                    del reading.own[where]
                     return _PASS
                 view.attributes = as_sent(span, view.attributes, _ALIASES)
             fact = (builder or self._usual).genai(span, view, group, now_ns, reading.headers)
@@ -317,7 +318,7 @@ class Stage:
             if builder is not None and view is not None:
                 view.attributes.clear()
         reading.failures[reason] += 1
-        reading.failed.append((number, place, reason))
+        reading.failed.append((*where, reason))
         return _PASS
 
     def _with_asked_tools(self, reading: Reading, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
@@ -436,7 +437,7 @@ def _time_first_token(fact: Fact, view: SpanView) -> None:
 def _holds(span: bytes, marks: tuple[bytes, ...]) -> bool:
     """Return whether the bytes hold one of `marks`; a loop, for it runs for every span of a mixed request."""
     for mark in marks:  # noqa: SIM110
-        if mark in span:
+        if span.find(mark) >= 0:  # `in` makes an exception of each mark that is no number
             return True
     return False
 
@@ -468,7 +469,7 @@ def writing(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> St
             if written % SLICE == 0:
                 yield None
             place = places[index]
-            if place not in own:
+            if not own or place not in own:
                 request.append(*place, encode(decision))
     if own:
         yield from _writing_own(reading, decisions)

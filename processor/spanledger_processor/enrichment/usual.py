@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from hashlib import blake2b
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import Fact
@@ -27,16 +28,16 @@ from spanledger_processor.enrichment.facts import (
     NO_HEADERS,
     FactBuilder,
     View,
+    begun_digest,
+    digest_with,
     models_told,
     price_time,
-    tokens_told,
-    usage_digest,
 )
 from spanledger_processor.enrichment.marks import OWN
 from spanledger_processor.enrichment.names import is_plain_id
 from spanledger_processor.model import Usage
 from spanledger_processor.otlp.envelope import ScopeGroup
-from spanledger_processor.otlp.layout import Layouts, varint
+from spanledger_processor.otlp.layout import Layouts, varints
 from spanledger_processor.otlp.values import RecordedAttributes
 from spanledger_processor.otlp.views import SpanView
 from spanledger_processor.pricing.pricer import usual_money
@@ -57,8 +58,6 @@ _LEAST_USE, _PAUSE = 4, 100_000
 user, say, none is like another.
 """
 _NO_TRACE, _NO_SPAN = bytes(16), bytes(8)
-_SESSION, _RESPONSE, _NUMBERS = 5, 6, 7
-"""Where the wanted values of a layout stand, behind ids and times; the last ones are the counts."""
 
 _Shape: TypeAlias = tuple[str, ...]
 
@@ -70,8 +69,8 @@ class _Reader:
     calls: UsualCalls
     reading: UsualReading
     like: Like
-    models: str
-    """The part of a digest that tells the models."""
+    digest: blake2b
+    """That of a call, begun with its models."""
     has_messages: bool = False
     """Messages stand in spans whose layout is known: tool calls may, too."""
     cards: dict[tuple[int, int], Card | None] = field(default_factory=dict)
@@ -152,21 +151,20 @@ class UsualSpans:
         """
         if self._group is not group:
             self.enter(group, headers)
-        if self._known is None or (found := self._known.layouts.find(span)) is None:
+        known = self._known
+        if known is None or (found := known.layouts.find(span)) is None:
             return None
-        reader, values = found
+        reader, (trace_id, span_id, parent_id, start_ns, end_ns, session, response_id, *counts) = found
         if reader.has_messages and any(mark in span for mark in MARKS):
             return None  # they may ask for tools
-        session = values[_SESSION]
-        named = self._sessions[session] if session in self._sessions else self._session(session)
-        if named is None:
+        named = self._sessions.get(session) or self._session(session)
+        if named is None or (numbers := varints(counts)) is None:
             return None
-        response_id, numbers = values[_RESPONSE].decode("utf-8", "replace"), list(map(varint, values[_NUMBERS:]))
-        told = reader.calls.reported(response_id, numbers, reader.reading)
-        fact = None if told is None else self._fact(reader, values[:_SESSION], named, told, now_ns)
-        if fact is not None:
-            self._known.found += 1
-            fact.first_token_ns = 0  # it has no key that tells it
+        told = reader.calls.reported(response_id.decode("utf-8", "replace"), numbers, reader.reading)
+        if told is None:
+            return None
+        fact = self._fact(reader, trace_id, span_id, parent_id, start_ns, end_ns, named, told, now_ns)
+        known.found += fact is not None
         return fact
 
     def genai(
@@ -293,7 +291,7 @@ class UsualSpans:
         values = attributes.fingerprint(plan.compared)
         if sum(len(value or b"") for value in values) > _LONGEST:
             return True
-        reader = _Reader(calls, reading, Like(fact), models_told(fact.call, None))
+        reader = _Reader(calls, reading, Like(fact), begun_digest(models_told(fact.call, None)))
         usual = self._fact_of(reader, plan, view, fact.start_ns)
         if usual is None or any(getattr(usual, name) != getattr(fact, name) for name in _FIELDS):
             return True
@@ -329,21 +327,24 @@ class UsualSpans:
         return named
 
     def _fact_of(self, reader: _Reader, plan: _Plan, view: SpanView, now_ns: int) -> UsualFact | None:
-        head, get = view.head(), view.attributes.get
+        get = view.attributes.get
         session, told = get(plan.session_key), reader.calls.told(get, reader.reading)
         if told is None or type(session) is not str or len(session) > LONGEST_ID or not is_plain_id(session):
             return None
-        return self._fact(reader, head, Named(session, "attribute"), told, now_ns)
+        return self._fact(reader, *view.head(), Named(session, "attribute"), told, now_ns)
 
     def _fact(
         self,
         reader: _Reader,
-        head: tuple[bytes, bytes, bytes, int, int],
+        trace_id: bytes,
+        span_id: bytes,
+        parent_id: bytes,
+        start_ns: int,
+        end_ns: int,
         session: Named,
         told: ReportedCounts,
         now_ns: int,
     ) -> UsualFact | None:
-        trace_id, span_id, parent_id, start_ns, end_ns = head
         if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
             return None
         response_id, counts, is_unsure = told
@@ -365,9 +366,9 @@ class UsualSpans:
         fact.trace_id, fact.span_id, fact.parent_id = trace_id, span_id, parent_id
         fact.start_ns, fact.end_ns, fact.day = start_ns, end_ns, day
         fact.like, fact.response_id, fact.counts = reader.like, response_id, counts
-        fact.session, fact.is_unsure = session, is_unsure
+        fact.session, fact.is_unsure, fact.first_token_ns = session, is_unsure, 0
         fact.price, fact.amount, fact.parts, fact.estimate = priced
-        fact.digest = usage_digest(reader.models, tokens_told(*counts[:5]))
+        fact.digest = digest_with(reader.digest, counts[:5])
         return fact
 
     def _priced(self, reader: _Reader, told: ReportedCounts, at_ns: int) -> tuple[str, Pico, Parts, bool] | None:

@@ -269,10 +269,10 @@ class LmdbReader:
         """See `store.Reader.scan`."""
         prefix = bytes((table,)) + tenant + within
         if newest_first:
-            yield from self._backwards(prefix, before)
-            return
-        if not self._any(prefix):
-            return
+            return self._backwards(prefix, before)
+        return self._forwards(prefix) if self._any(prefix) else iter(())
+
+    def _forwards(self, prefix: bytes) -> Iterator[tuple[Key, bytes]]:
         with map_lmdb_errors(self._path), self._txn.cursor() as cursor:
             more = cursor.set_range(prefix)
             while more and cursor.key().startswith(prefix):

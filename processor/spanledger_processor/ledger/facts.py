@@ -79,13 +79,13 @@ class Facts:
             mine = self.fed
             self.fed = (mine[0] + one, mine[1] + two, mine[2] + three, mine[3] + four)
         if other.costs:
-            self._spend(other.cost_unit_s, ((at * other.cost_unit_s, cost) for at, cost in other.costs.items()))
+            self._spend(other.cost_unit_s, [(at * other.cost_unit_s, cost) for at, cost in other.costs.items()])
         for name, values in other.values.items():
             self.say(name, *values)
         if other.stretches:
             self._join(other.gap_ms, other.stretches)
         if other.sizes:
-            self._widen(other.unit_s, ((at * other.unit_s, size) for at, size in other.sizes.items()))
+            self._widen(other.unit_s, [(at * other.unit_s, size) for at, size in other.sizes.items()])
         if other.latest is not None:
             self.end(other.latest)
 
@@ -125,7 +125,7 @@ class Facts:
 
     def grow(self, sizes: Iterable[tuple[int, int]]) -> None:
         """Note the input tokens of calls by the time in ns when they began."""
-        known = ((start_ns // 10**9, size) for start_ns, size in sizes if start_ns >= EARLIEST_NS)
+        known = [(start_ns // 10**9, size) for start_ns, size in sizes if start_ns >= EARLIEST_NS]
         self._widen(self.unit_s, known)
 
     def end(self, latest: Latest) -> None:
@@ -135,9 +135,8 @@ class Facts:
 
     def spend(self, costs: Iterable[tuple[int, int]]) -> None:
         """Note what calls cost, by the time in ns when they began; negative amounts take some out again."""
-        self._spend(
-            self.cost_unit_s, ((start_ns // 10**9, cost) for start_ns, cost in costs if start_ns >= EARLIEST_NS)
-        )
+        known = [(start_ns // 10**9, cost) for start_ns, cost in costs if start_ns >= EARLIEST_NS]
+        self._spend(self.cost_unit_s, known)
 
     def active_ms(self, gap_ms: int) -> int:
         """Return for how long something was done, gaps of up to `gap_ms` between two calls included."""

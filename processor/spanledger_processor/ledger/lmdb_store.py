@@ -27,11 +27,11 @@ from spanledger_processor.units import NS_PER_MS
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """A change that older code would misread takes the next number, and brings a migration from the one before."""
 
 _WITHOUT_ORDERS = 2
-"""Read as it is; opened for writing it becomes one of this version."""
+"""Read as it is, like those without rows of usual calls (3); opened for writing they become ledgers of this version."""
 _MIGRATED_AT_ONCE = 4096
 """Totals in a commit."""
 
@@ -45,15 +45,16 @@ def _check_schema(env: lmdb.Environment, path: Path) -> None:
     with env.begin() as txn:
         record = txn.get(SCHEMA_KEY)
     if record is not None:
-        _compare(unpack(record)[0], path)
+        layout = unpack(record)[0]
+        _compare(layout, path)
+        if layout < SCHEMA_VERSION and not env.flags()["readonly"]:
+            _migrate(env, path, layout)
     elif env.stat()["entries"]:
         raise StateError(f"{path}: an LMDB environment, but no ledger of Spanledger; set another state.path")
     elif not env.flags()["readonly"]:
         with env.begin(write=True) as txn:
             txn.put(SCHEMA_KEY, pack([SCHEMA_VERSION]))
             txn.put(ORDERS_COMPLETE, b"")
-    if record is not None and unpack(record)[0] == _WITHOUT_ORDERS and not env.flags()["readonly"]:
-        _migrate(env, path)
 
 
 def _compare(layout: int, path: Path) -> None:
@@ -63,15 +64,27 @@ def _compare(layout: int, path: Path) -> None:
             "export it with the version that wrote it (spanledger sessions --json, runs --json, summary --json), "
             "then remove it"
         )
-    if layout not in (_WITHOUT_ORDERS, SCHEMA_VERSION):
+    if layout > SCHEMA_VERSION:
         raise StateError(
             f"{path}: schema {layout}, and this version of Spanledger knows schema {SCHEMA_VERSION} only; "
             "run the version that wrote it, or set another state.path"
         )
 
 
-def _migrate(env: lmdb.Environment, path: Path) -> None:
-    """Put the sessions and runs of a ledger of schema 2 in order; cut short, it begins anew at the next opening."""
+def _migrate(env: lmdb.Environment, path: Path, layout: int) -> None:
+    """Make a ledger one of this version: one of schema 3 holds nothing that is not read as it is."""
+    ordered = layout == _WITHOUT_ORDERS and _put_all_in_order(env, path)
+    with env.begin(write=True) as txn:
+        txn.put(SCHEMA_KEY, pack([SCHEMA_VERSION]))
+        if ordered:
+            txn.put(ORDERS_COMPLETE, b"")
+
+
+def _put_all_in_order(env: lmdb.Environment, path: Path) -> bool:
+    """Put the sessions and runs of a ledger of schema 2 in order; return whether there was room.
+
+    Cut short, it begins anew at the next opening.
+    """
     log.info("%s: the sessions and runs of schema 2 are put in order, once", path)
     _drop_orders(env)
     try:
@@ -80,13 +93,8 @@ def _migrate(env: lmdb.Environment, path: Path) -> None:
     except lmdb.MapFullError:
         log.warning("%s: no room for the orders of sessions and runs: lists are slow (state.max_size_mib)", path)
         _drop_orders(env)
-        complete = False
-    else:
-        complete = True
-    with env.begin(write=True) as txn:
-        txn.put(SCHEMA_KEY, pack([SCHEMA_VERSION]))
-        if complete:
-            txn.put(ORDERS_COMPLETE, b"")
+        return False
+    return True
 
 
 def _put_in_order(env: lmdb.Environment, table: Table) -> None:

@@ -118,14 +118,15 @@ class Overlay:
         """See `store.Reader.scan`."""
         prefix = bytes((table,)) + tenant + within
         changed = self._beside.get(prefix, ()) if len(prefix) == PREFIX else {*self.records, *self.added}
-        mine = sorted(
-            (key for key in changed if key.startswith(prefix) and (before is None or key < before)),
-            reverse=newest_first,
-        )
         below = self.below.scan(table, tenant, within=within, newest_first=newest_first, before=before)
+        mine = [key for key in changed if key.startswith(prefix) and (before is None or key < before)]
         if not mine and not self._gone:
-            yield from below  # nearly always
-            return
+            return below  # nearly always
+        return self._merged(sorted(mine, reverse=newest_first), below, newest_first=newest_first)
+
+    def _merged(
+        self, mine: list[Key], below: Iterator[tuple[Key, bytes]], *, newest_first: bool
+    ) -> Iterator[tuple[Key, bytes]]:
         rows = merge(((key, None) for key in mine), below, key=itemgetter(0), reverse=newest_first)
         for key, same in groupby(rows, key=itemgetter(0)):
             _, record = next(same)

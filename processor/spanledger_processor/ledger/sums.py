@@ -8,7 +8,7 @@ waits for the answer sees no more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from math import log2
@@ -88,9 +88,9 @@ class Sums:
             self.unpriced += other.unpriced
             self.tool_calls += other.tool_calls
             self.sessions += other.sessions
-        if other.granularities or other.speeds or other.reasons:
-            _merge_counts(self.granularities, other.granularities)
+        if other.speeds or other.granularities or other.reasons:
             _merge_counts(self.speeds, other.speeds)
+            _merge_counts(self.granularities, other.granularities)
             _merge_counts(self.reasons, other.reasons)
         if other.elsewhere is not None or other.facts is not None:
             self._add_of_session(other)
@@ -111,8 +111,10 @@ class Sums:
             self.elsewhere = self.elsewhere or Sums()
             self.elsewhere.add(other.elsewhere)
         if other.facts is not None:
-            self.facts = self.facts or Facts()
-            self.facts.add(other.facts)
+            if self.facts is None:
+                self.facts = other.facts.copy()
+            else:
+                self.facts.add(other.facts)
 
     def _negative(self) -> Sums:
         """Return what takes these counts out where it is added."""
@@ -177,8 +179,15 @@ class Sums:
 
     def add_models(self, models: Mapping[str, int]) -> None:
         """Merge costs by model."""
+        mine = self.models
+        if not mine and len(models) <= MODELS_KEPT:
+            self.models = {name: amount for name, amount in models.items() if amount}
+            return
         for name, amount in models.items():
-            self.add_model(name, amount)
+            if name in mine and (total := mine[name] + amount):
+                mine[name] = total
+            else:
+                self.add_model(name, amount)
 
     def add_model(self, name: str, amount: int) -> None:
         """Merge one model's cost; names come from the network, so that all beyond `MODELS_KEPT` are one: "other"."""
@@ -308,16 +317,20 @@ _DURATION, _FIRST_TOKEN, _RATE = range(3)
 _PERCENTILES = (50, 90, 99)
 
 
-def speeds_of(duration_ns: int, first_token_ns: int, output: int) -> list[int]:
-    """Return the buckets of a call: of its duration, and of what else is known of it; none without a duration."""
-    if duration_ns <= 0:
-        return []
-    result = [_bucket(_DURATION, duration_ns / 10**6)]
-    if first_token_ns > 0:
-        result.append(_bucket(_FIRST_TOKEN, first_token_ns / 10**6))
-    if output > 0:
-        result.append(_bucket(_RATE, output * 10**12 / duration_ns))
-    return result
+def speeds_of(calls: Iterable[tuple[int, int, int]]) -> list[int]:
+    """Return the buckets of calls: of the duration of each, and of what else is known of it; none without a duration.
+
+    A call is its duration and the time to its first token in ns (0: not told), and its output tokens.
+    """
+    buckets: list[int] = []
+    for duration_ns, first_token_ns, output in calls:
+        if duration_ns > 0:
+            buckets.append(_bucket(_DURATION, duration_ns / 10**6))
+            if first_token_ns > 0:
+                buckets.append(_bucket(_FIRST_TOKEN, first_token_ns / 10**6))
+            if output > 0:
+                buckets.append(_bucket(_RATE, output * 10**12 / duration_ns))
+    return buckets
 
 
 def _bucket(kind: int, milli: float) -> int:

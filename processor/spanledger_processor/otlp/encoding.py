@@ -7,7 +7,7 @@ once and the value behind it. Such a piece is one `repeated KeyValue` field of a
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -50,18 +50,27 @@ def text(key: str) -> Callable[[str], bytes]:
 
 def integer(key: str) -> Callable[[int], bytes]:
     """Write int attributes named `key`, in the range of int64."""
-    prefixes = [_prefix(key, _INT, size) for size in range(11)]
-    _, one, two, three, *_ = prefixes
+    prefixes = integer_prefixes(key)
+    return lambda value: b"".join(integers(((prefixes, value),)))
 
-    def piece(value: int) -> bytes:
-        if 0 <= value < 0x20_0000:
-            if value < 0x4000:
-                return (one if value < 0x80 else two) + SHORT_VARINTS[value]
-            return three + _THREE_BYTES(value & 0x7F | value << 1 & 0x7F00 | 0x8080, value >> 14)
-        content = write_varint(value & 0xFFFF_FFFF_FFFF_FFFF)
-        return prefixes[len(content)] + content
 
-    return piece
+def integer_prefixes(key: str) -> Sequence[bytes]:
+    """Return what stands before the values of int attributes named `key`, by the bytes of the value."""
+    return [_prefix(key, _INT, size) for size in range(11)]
+
+
+def integers(attributes: Iterable[tuple[Sequence[bytes], int]]) -> list[bytes]:
+    """Return int attributes, each given by its prefixes and a value in the range of int64, as pieces to be joined."""
+    pieces: list[bytes] = []
+    for prefixes, value in attributes:
+        if 0 <= value < 0x4000:
+            pieces += (prefixes[1 if value < 0x80 else 2], SHORT_VARINTS[value])
+        elif 0 <= value < 0x20_0000:
+            pieces += (prefixes[3], _THREE_BYTES(value & 0x7F | value << 1 & 0x7F00 | 0x8080, value >> 14))
+        else:
+            content = write_varint(value & 0xFFFF_FFFF_FFFF_FFFF)
+            pieces += (prefixes[len(content)], content)
+    return pieces
 
 
 def double(key: str) -> Callable[[float], bytes]:
@@ -74,7 +83,7 @@ def double(key: str) -> Callable[[float], bytes]:
     return piece
 
 
-def doubles(*keys: str, between: Mapping[int, bytes] = _NOTHING) -> Callable[..., bytes]:
+def doubles(*keys: str, between: Mapping[int, bytes] = _NOTHING) -> Callable[[Sequence[float]], bytes]:
     """Write double attributes named `keys`, one value each, in one go.
 
     `between` are other encoded attributes, by the number of values that they stand behind.
@@ -88,7 +97,7 @@ def doubles(*keys: str, between: Mapping[int, bytes] = _NOTHING) -> Callable[...
     places: list[bytes | float] = [0.0] * (2 * len(keys) + 1)
     places[::2] = prefixes
 
-    def piece(*values: float) -> bytes:
+    def piece(values: Sequence[float]) -> bytes:
         arguments = places.copy()
         arguments[1::2] = values
         return pack(*arguments)

@@ -8,7 +8,7 @@ is no wanted value, and no value of a key that does not matter, has to be that o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 from struct import Struct, error
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
@@ -65,15 +65,31 @@ class _Parts(NamedTuple):
         return (*self.head, *[(piece.number, piece.size, piece.key) for piece in self.pieces])
 
 
-def varint(content: bytes) -> int | None:
-    """Return the number of a varint; None where it does not end with its bytes. Counts take three at most, mostly."""
+def varints(contents: Iterable[bytes]) -> list[int] | None:
+    """Return the numbers of varints; None where one does not end with its bytes. Counts take three at most, mostly."""
+    numbers: list[int] = []
+    for content in contents:
+        size = len(content)
+        if size == 2:
+            one, two = content
+            if one < 0x80 or two > 0x7F:
+                return None
+            numbers.append(one & 0x7F | two << 7)
+        elif size == 3:
+            one, two, three = content
+            if one < 0x80 or two < 0x80 or three > 0x7F:
+                return None
+            numbers.append(one & 0x7F | (two & 0x7F) << 7 | three << 14)
+        else:
+            number = _varint(content)
+            if number is None:
+                return None
+            numbers.append(number)
+    return numbers
+
+
+def _varint(content: bytes) -> int | None:
     size = len(content)
-    if size == 3:
-        one, two, three = content
-        return one & 0x7F | (two & 0x7F) << 7 | three << 14 if one > 0x7F and two > 0x7F and three < 0x80 else None
-    if size == 2:
-        one, two = content
-        return one & 0x7F | two << 7 if one > 0x7F and two < 0x80 else None
     if not 0 < size < 10 or content[-1] > 0x7F or (size > 1 and min(content[:-1]) < 0x80):
         return None
     number = 0

@@ -117,7 +117,7 @@ def _usual_decision(like: Decision, own: Sequence[Any], fact: Fact) -> UsualDeci
     decision = UsualDecision.__new__(UsualDecision)
     decision.run_id, decision.run_source, session_cost, run_cost = own
     decision.session_cost, decision.run_cost = int(session_cost), None if run_cost is None else int(run_cost)
-    decision.fact, decision.like, decision.budget_name = fact, like, ""
+    decision.fact, decision.like = fact, like
     return decision
 
 

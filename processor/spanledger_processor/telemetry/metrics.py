@@ -130,12 +130,14 @@ class StageMetrics:
         spend: dict[tuple[str, str], Pico] = defaultdict(int)
         latest: dict[tuple[str, str], SpanIds | None] = {}
         """By provider and model as in `spend`: a span of them."""
+        usual: dict[tuple[int, int], list[UsualDecision]] = {}
+        """Decisions on usual calls that are like one another."""
         for index in ruling.fresh:
             fact, decision = batch.facts[index], ruling.decisions[index]
             if fact.first_token_ns and decision.usage is not None and not fact.failed:
                 self._time(batch.tenant, fact, decision.usage)
             if type(decision) is UsualDecision and not self._values:
-                self._usual(decision, batch.now_ns, moved, spend, latest)
+                usual.setdefault((id(decision.like), id(decision.fact.like)), []).append(decision)
                 continue
             _describe(decision, moved)
             if fact.call is not None and fact.call.unknown_operation:
@@ -151,6 +153,8 @@ class StageMetrics:
             if self._values and fact.call is not None:
                 dimensions = ("tenant", batch.tenant_name, *fact.dimensions)
                 self._by_dimension(batch.tenant, fact, fact.call, dimensions, decision)
+        for decisions in usual.values():
+            self._usual(decisions, batch.now_ns, moved, spend, latest)
         for (name, *labels), spans in moved.items():
             self._count(name, *labels, by=spans)
         for models, amount in spend.items():
@@ -185,22 +189,23 @@ class StageMetrics:
 
     def _usual(
         self,
-        decision: UsualDecision,
+        decisions: Sequence[UsualDecision],
         now_ns: int,
         moved: Moved,
         spend: dict[tuple[str, str], Pico],
         latest: dict[tuple[str, str], SpanIds | None],
     ) -> None:
-        """As `ruled` counts a span, without making the fields of a usual call."""
-        fact, call = decision.fact, decision.fact.like.fact.call
-        moved["genai_spans_total", decision.like.kind, decision.like.dialect] += 1
-        moved["priced_spans_total", "computed"] += 1
-        if fact.end_ns < now_ns - self._window_ns:
-            moved["spans_beyond_window_total",] += 1
-        if fact.amount and call is not None:
+        """As `ruled` counts spans, without making the fields of usual calls that are like one another."""
+        like, facts, spans = decisions[0].like, [decision.fact for decision in decisions], len(decisions)
+        call, earliest_ns = facts[0].like.fact.call, now_ns - self._window_ns
+        moved["genai_spans_total", like.kind, like.dialect] += spans
+        moved["priced_spans_total", "computed"] += spans
+        moved["spans_beyond_window_total",] += sum([fact.end_ns < earliest_ns for fact in facts])
+        costly = [fact for fact in facts if fact.amount]
+        if costly and call is not None:
             model = call.provider, canonical_model(call.model)
-            spend[model] += fact.amount
-            latest[model] = fact.trace_id, fact.span_id
+            spend[model] += sum([fact.amount for fact in costly])
+            latest[model] = costly[-1].trace_id, costly[-1].span_id
 
     def _count(self, name: str, *labels: str, by: float = 1, of: SpanIds | None = None) -> None:
         if by:
