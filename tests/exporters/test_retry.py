@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
+import pytest
 
 from destinations import GrpcAnswer, GrpcBackend, HttpAnswer, HttpBackend
-from requests_out import settings, soon, spans
-from spanledger_exporters import Exporter, Result, Verdict, build
+from requests_out import exporting, settings, soon, spans
+from spanledger_exporters import Exporter, Result, Signal, Verdict, build
+from spanledger_exporters.wrappers import Retrying
 
 FAST = {"initial_interval": "1ms", "max_interval": "2ms"}
 
@@ -21,14 +23,11 @@ BAD = GrpcAnswer(grpc.StatusCode.INVALID_ARGUMENT, "bad")
 
 @contextlib.asynccontextmanager
 async def grpc_exporter(answers: Sequence[GrpcAnswer], **retry: Any) -> AsyncIterator[tuple[Exporter, GrpcBackend]]:
-    async with GrpcBackend(answers).serving() as backend:
-        given = {"endpoint": f"http://127.0.0.1:{backend.port}", "retry_on_failure": FAST | retry}
-        exporter = build("otlp_grpc", settings("otlp_grpc", **given))
-        await exporter.start()
-        try:
-            yield exporter, backend
-        finally:
-            await exporter.close()
+    async with (
+        GrpcBackend(answers).serving() as backend,
+        exporting("otlp_grpc", endpoint=f"http://127.0.0.1:{backend.port}", retry_on_failure=FAST | retry) as exporter,
+    ):
+        yield exporter, backend
 
 
 async def test_it_tries_until_the_request_is_taken() -> None:
@@ -63,6 +62,26 @@ async def test_it_gives_up_in_the_end_and_tells_the_last_answer() -> None:
 async def test_it_gives_up_when_the_sender_does() -> None:
     async with grpc_exporter([BUSY], max_elapsed_time="0s") as (exporter, _):
         assert (await exporter.send("traces", spans("a"), soon(0.2))).verdict is Verdict.RETRYABLE
+
+
+async def test_who_slept_until_the_deadline_tries_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a busy machine: nobody waits for what comes after the deadline."""
+    exporter, now, sent = build("otlp_grpc", settings("otlp_grpc", endpoint="http://127.0.0.1:1")), [0.0], list[bytes]()
+    assert isinstance(exporter, Retrying)
+
+    async def busy(_signal: Signal, body: bytes, _deadline: float) -> Result:
+        sent.append(body)
+        return Result(Verdict.RETRYABLE, "busy")
+
+    async def until_the_deadline(_: float) -> None:
+        now[0] = 100.0
+
+    monkeypatch.setattr(exporter.exporter, "send", busy)
+    with monkeypatch.context() as patched:
+        patched.setattr(asyncio.get_running_loop(), "time", lambda: now[0])
+        patched.setattr(asyncio, "sleep", until_the_deadline)
+        result = await exporter.send("traces", spans("a"), 100.0)
+    assert (result.verdict, result.attempts, len(sent)) == (Verdict.RETRYABLE, 1, 1)
 
 
 async def test_no_retry_when_the_destination_asks_for_more_time_than_the_sender_has() -> None:

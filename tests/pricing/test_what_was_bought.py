@@ -353,6 +353,8 @@ def test_a_librarys_cost_that_is_far_from_ours_marks_it(expected: tuple[str, boo
         ("0.00225", "0.00225", False),
         ("0.001125", "0.001125", True),  # flex
         ("0.0045", "0.0045", True),  # priority
+        ("0.00112500001", "0.001125", True),  # flex, rounded elsewhere: 10 picodollars
+        ("0.001125000011", "0.00225", True),  # no tier's
         ("0.001126", "0.00225", True),  # no tier's
     ],
 )

@@ -84,6 +84,13 @@ async def test_sessions_that_are_known_count_once_and_a_refused_request_counts_n
     await made.admit_names("b", of_sessions("4"))
 
 
+async def test_the_first_request_of_a_minute_may_name_more_than_the_limit() -> None:
+    """A sender that names so many in each request would never get one in."""
+    made = limits(Clock(), "processor.rate_limits.sessions=3")
+    await made.admit_names("a", of_sessions("1", "2", "3", "4"))
+    assert await refused(made.admit_names, "a", of_sessions("5")) is not None
+
+
 async def test_tenants_by_their_header_and_by_their_spans() -> None:
     sets = ("processor.tenant.keys=['header:x-team']", "processor.rate_limits={per: tenant, requests: 1, sessions: 1}")
     made = limits(Clock(), *sets)

@@ -14,7 +14,7 @@ from backend import Backend
 from mux_homes import bucket, put, usage
 from sidecars import SIGNER, Endpoint, KilledError, scan, sidecar, tokens_of
 from spanledger_exporters.interface import ACCEPTED, Result, Verdict
-from spanledger_sidecar.cursor import CursorError
+from spanledger_sidecar.cursor import Cursor, CursorError
 from spanledger_sidecar.loop import Settings, Sidecar, SourceSettings, start
 from spanledger_sidecar.sender import otlp
 
@@ -63,6 +63,18 @@ def test_an_endpoint_that_refuses_gets_it_later(tmp_path: Path, own_backend: Bac
         assert made.once()
         assert made.cursor.waiting() == 0
     assert len(_spans(own_backend.received)) == 1
+
+
+def test_a_request_holds_as_many_spans_as_it_may_the_oldest_first(tmp_path: Path) -> None:
+    root = tmp_path / "mux"
+    for number in range(3):
+        put(root, usage({MODEL: bucket(5, 5)}), workspace=f"w{number}")
+    scan(tmp_path / "state", Endpoint(down=True), root)
+    with Cursor(tmp_path / "state") as cursor:
+        whole = cursor.oldest(100)
+        assert len(whole) == cursor.waiting() >= 3
+        assert [cursor.oldest(number) for number in (1, 2)] == [whole[:1], whole[:2]]
+        assert sorted(key for key, _ in whole) == [key for key, _ in whole]
 
 
 def test_killed_before_the_answer_it_sends_the_same_again(tmp_path: Path) -> None:
