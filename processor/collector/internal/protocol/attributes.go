@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"strings"
@@ -18,12 +19,18 @@ type attribute struct {
 	field protowire.Number
 }
 
-// texts of an answer, each once: keys and values repeat from span to span. A span mostly has the keys of the one before
-// it in the same order, and to compare costs less than to look them up.
+// texts of an answer, each once: keys and values repeat from span to span. So do whole attributes at their places: what
+// stood there in the span before is compared first, which costs less than to read it.
 type texts struct {
 	all    []string
 	known  map[string]uint32
-	before []uint32
+	before []encodedAttribute
+}
+
+// encodedAttribute is an attribute of the span before, with its encoding.
+type encodedAttribute struct {
+	encoded []byte
+	attribute
 }
 
 func (t *texts) of(b []byte) uint32 {
@@ -37,16 +44,10 @@ func (t *texts) of(b []byte) uint32 {
 }
 
 func (t *texts) key(b []byte, place int) uint32 {
-	if place < len(t.before) && t.all[t.before[place]] == string(b) {
-		return t.before[place]
+	if place < len(t.before) && t.all[t.before[place].key] == string(b) {
+		return t.before[place].key
 	}
-	at := t.of(b)
-	if place < len(t.before) {
-		t.before[place] = at
-	} else {
-		t.before = append(t.before, at)
-	}
-	return at
+	return t.of(b)
 }
 
 const (
@@ -167,42 +168,93 @@ func (s SpanAnswer) aside(attributes pcommon.Map) map[string]bool {
 	return aside
 }
 
-// valueTypes of the fields of AnyValue that the server writes.
-var valueTypes = map[protowire.Number]protowire.Type{
-	1: protowire.BytesType, 2: protowire.VarintType, 3: protowire.VarintType, 4: protowire.Fixed64Type,
-}
+const (
+	attributesTag = 9<<3 | byte(protowire.BytesType) // of a span
+	keyTag        = 1<<3 | byte(protowire.BytesType)
+	valueTag      = 2<<3 | byte(protowire.BytesType)
+)
 
-// readAttributes reads encoded Span.attributes fields behind those that are in `into`. Other value types than the server
-// writes are an error.
+// The tags of the values that the server writes.
+const (
+	textTag   = 1<<3 | byte(protowire.BytesType)
+	boolTag   = 2<<3 | byte(protowire.VarintType)
+	intTag    = 3<<3 | byte(protowire.VarintType)
+	doubleTag = 4<<3 | byte(protowire.Fixed64Type)
+)
+
+// readAttributes reads encoded Span.attributes fields behind those that are in `into`. Anything else than what the server
+// writes is an error: no other field, and no other type of value.
 func readAttributes(encoded []byte, into []attribute, texts *texts) ([]attribute, error) {
-	first := len(into)
-	err := fields(encoded, func(entry field) error {
-		if entry.number != 9 || entry.typ != protowire.BytesType {
-			return fmt.Errorf("%w: field %d among attributes", ErrMalformed, entry.number)
-		}
-		var key []byte
-		var value field
-		err := fields(entry.bytes, func(part field) error {
-			switch part.number {
-			case 1:
-				key = part.bytes
-			case 2:
-				return fields(part.bytes, func(v field) error { value = v; return nil })
+	for place := 0; len(encoded) > 0; place++ {
+		if place < len(texts.before) {
+			if before := &texts.before[place]; bytes.HasPrefix(encoded, before.encoded) {
+				into = append(into, before.attribute)
+				encoded = encoded[len(before.encoded):]
+				continue
 			}
-			return nil
-		})
-		if err != nil {
-			return err
 		}
-		if typ, ok := valueTypes[value.number]; !ok || typ != value.typ || len(key) == 0 {
-			return fmt.Errorf("%w: an attribute %q of type %d", ErrMalformed, key, value.number)
+		entry, rest, ok := cutField(encoded, attributesTag)
+		if !ok {
+			return into, fmt.Errorf("%w: no attribute at place %d", ErrMalformed, place)
 		}
-		one := attribute{value: value.varint, key: texts.key(key, len(into)-first), field: value.number}
-		if value.typ == protowire.BytesType {
-			one.value = uint64(texts.of(value.bytes))
+		one, ok := readAttribute(entry, texts, place)
+		if !ok {
+			return into, fmt.Errorf("%w: attribute %d has no key, or a value of another type", ErrMalformed, place)
 		}
 		into = append(into, one)
-		return nil
-	})
-	return into, err
+		if known := (encodedAttribute{encoded[:len(encoded)-len(rest)], one}); place < len(texts.before) {
+			texts.before[place] = known
+		} else {
+			texts.before = append(texts.before, known)
+		}
+		encoded = rest
+	}
+	return into, nil
+}
+
+func readAttribute(entry []byte, texts *texts, place int) (one attribute, ok bool) {
+	key, rest, ok := cutField(entry, keyTag)
+	if !ok || len(key) == 0 {
+		return one, false
+	}
+	value, rest, ok := cutField(rest, valueTag)
+	if !ok || len(rest) > 0 || len(value) < 2 {
+		return one, false
+	}
+	one.field = protowire.Number(value[0] >> 3)
+	n := 0
+	switch value[0] {
+	case textTag:
+		text, rest, ok := cutField(value, textTag)
+		if !ok || len(rest) > 0 {
+			return one, false
+		}
+		one.key, one.value = texts.key(key, place), uint64(texts.of(text))
+		return one, true
+	case boolTag, intTag:
+		one.value, n = protowire.ConsumeVarint(value[1:])
+	case doubleTag:
+		one.value, n = protowire.ConsumeFixed64(value[1:])
+	}
+	one.key = texts.key(key, place)
+	return one, n == len(value)-1
+}
+
+// cutField returns the content of the field that a message begins with, and what is behind it; not ok where that is not
+// the one of the tag, or is cut. Nearly all contents are shorter than 128 bytes.
+func cutField(message []byte, tag byte) (content, rest []byte, ok bool) {
+	if len(message) < 2 || message[0] != tag {
+		return nil, nil, false
+	}
+	if end := 2 + int(message[1]); end < 2+0x80 {
+		if end > len(message) {
+			return nil, nil, false
+		}
+		return message[2:end], message[end:], true
+	}
+	content, n := protowire.ConsumeBytes(message[1:])
+	if n < 0 {
+		return nil, nil, false
+	}
+	return content, message[1+n:], true
 }

@@ -214,6 +214,7 @@ func ReadAnswer(answer []byte, spans int) (Answer, error) {
 		}
 		return nil
 	})
+	r.texts.before = nil // it lies in the answer, whose memory is used again
 	if err != nil || a.Stale {
 		return Answer{Stale: a.Stale}, err
 	}

@@ -2,6 +2,7 @@ package protocol_test
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -32,6 +33,14 @@ func TestAnswersThatDoNotFollowTheProtocolAreErrors(t *testing.T) {
 		"a value of another type":  enrichertest.Message(2, 1, 0, false, inList),
 		"a place twice":            enrichertest.Message(2, 1, 0, false, enrichertest.Forged(0, "a", "b", 3, 3)),
 		"a key that is empty":      enrichertest.Message(2, 1, 0, false, enrichertest.Entry(0, "", "b")),
+		"another field":            spanOf(field(8, keyValue("a", field(1, "b")))),
+		"a value before its key":   spanOf(field(9, field(2, field(1, "b"))+field(1, "a"))),
+		"no value":                 spanOf(field(9, field(1, "a"))),
+		"something behind a value": spanOf(field(9, keyValue("a", field(1, "b"))+field(3, ""))),
+		"two values":               spanOf(field(9, keyValue("a", field(1, "b")+field(1, "c")))),
+		"a number that is cut":     spanOf(field(9, keyValue("a", "\x18\xff"))),
+		"a double that is cut":     spanOf(field(9, keyValue("a", "\x21\x00\x00"))),
+		"an attribute that is cut": spanOf(field(9, keyValue("a", field(1, "b")))[:8]),
 	}
 	for name, answer := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -40,6 +49,61 @@ func TestAnswersThatDoNotFollowTheProtocolAreErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+func field(number protowire.Number, content string) string { return string(text(nil, number, content)) }
+
+func keyValue(key, value string) string { return field(1, key) + field(2, value) }
+
+// spanOf is an answer to two spans, of which the first gains these attributes.
+func spanOf(attributes string) []byte {
+	return enrichertest.Message(2, 1, 0, false, text(integer(nil, 1, 0), 2, attributes))
+}
+
+// What stands at a place in the span before is compared first: each span gains what it would gain alone.
+func TestSpansThatAreLikeOneAnotherGainTheirOwn(t *testing.T) {
+	long := strings.Repeat("long ", 100)
+	values := []string{field(1, "b"), field(1, "bc"), field(1, ""), field(1, long), "\x18\x05", "\x18\xac\x02", "\x10\x01", "\x10\x00",
+		"\x21\x00\x00\x00\x00\x00\x00\xf8\x3f"}
+	var spans []string
+	for i, first := range values {
+		for j, second := range values {
+			attributes := field(9, keyValue("a", first)) + field(9, keyValue("key", second))
+			if (i+j)%3 == 0 {
+				attributes = field(9, keyValue("key", second)) + field(9, keyValue("a", first)) + field(9, keyValue("a", second))
+			}
+			spans = append(spans, attributes)
+		}
+	}
+	var entries [][]byte
+	for i, attributes := range spans {
+		entries = append(entries, text(integer(nil, 1, uint64(i)), 2, attributes))
+	}
+	together, err := protocol.ReadAnswer(enrichertest.Message(len(spans), len(spans), 0, false, entries...), len(spans))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, attributes := range spans {
+		alone, err := protocol.ReadAnswer(
+			enrichertest.Message(1, 1, 0, false, text(integer(nil, 1, 0), 2, attributes)), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, want := pcommon.NewMap(), pcommon.NewMap()
+		together.Spans[i].ApplyTo(got)
+		alone.Spans[0].ApplyTo(want)
+		if got.Len() < 2 || !reflect.DeepEqual(listed(got), listed(want)) {
+			t.Fatalf("%v, not %v", listed(got), listed(want))
+		}
+	}
+}
+
+// listed has all attributes in order, also those that have one key.
+func listed(attributes pcommon.Map) (all []any) {
+	for key, value := range attributes.All() {
+		all = append(all, key, value.AsRaw())
+	}
+	return all
 }
 
 func TestAnswerOfAllKinds(t *testing.T) {
@@ -172,6 +236,28 @@ func TestAStaleAnswerSaysNothingElse(t *testing.T) {
 	if err != nil || !answer.Stale || len(answer.Spans) != 0 {
 		t.Fatal(answer, err)
 	}
+}
+
+func BenchmarkReadAnswer(b *testing.B) {
+	var entries [][]byte
+	for i := range 512 {
+		var attributes string
+		for k := range 24 {
+			value := field(1, fmt.Sprint("value ", k))
+			if k%2 == 1 {
+				value = field(1, fmt.Sprint("value ", k, " of ", i%50))
+			}
+			attributes += field(9, keyValue(fmt.Sprint("spanledger.some.key.", k), value))
+		}
+		entries = append(entries, text(integer(nil, 1, uint64(i)), 2, attributes))
+	}
+	answer := enrichertest.Message(512, 512, 0, false, entries...)
+	for b.Loop() {
+		if _, err := protocol.ReadAnswer(answer, 512); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/512, "ns/span")
 }
 
 func FuzzReadAnswer(f *testing.F) {
