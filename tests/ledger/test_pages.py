@@ -180,8 +180,17 @@ def test_a_ledger_without_orders_is_read_and_gets_them_when_it_is_written(tmp_pa
 
 def test_a_page_looks_at_a_bounded_number_of_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "_MOST_LOOKED_AT", 10)
+    monkeypatch.setattr(pages, "_MOST_RUNS_LOOKED_AT", 5)
     store = _store_with(tmp_path, Clock())
     with store.snapshot() as reader:
+        of_runs = Wanted(accept=lambda sums: sums.labels["id"] == "s0")
+        page = pages.runs(reader, TENANT, of_runs, all_runs=True)
+        assert (page.rows, page.next_cursor is None) == ([], False)
+        found = everything(
+            lambda wanted: pages.runs(reader, TENANT, wanted, all_runs=True),
+            accept=lambda sums: sums.labels["id"] == "s0",
+        )
+        assert [row["id"] for row in found] == ["s0"]
         first = pages.sessions(reader, TENANT, Wanted(accept=lambda sums: sums.labels["id"] == "s0"))
         assert (first.rows, first.next_cursor is None) == ([], False)
         found = everything(

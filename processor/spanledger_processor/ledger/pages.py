@@ -30,6 +30,8 @@ MOST_ROWS = 1000
 """Rows of a page."""
 _MOST_LOOKED_AT = 2000
 """Records read for a page."""
+_MOST_RUNS_LOOKED_AT = 600
+"""Runs looked at for a page by last activity: several records have to be read for each."""
 _SORTED_TOGETHER = 2000
 """Totals of one rank of cost that are put in their exact order; more of them stand in the order of their ids' hashes,
 and differ by 1.6 % at most.
@@ -93,7 +95,7 @@ class Wanted:
 
 def sessions(reader: Reader, tenant: bytes, wanted: Wanted) -> Page:
     """Return a page of sessions, the one last active, or the dearest, first; what belongs to none is the last row."""
-    page = _Filling(tenant, wanted)
+    page = _Filling(tenant, wanted, _MOST_LOOKED_AT)
     by_cost = wanted.by_cost
     after = page.after(_BY_COST, _BY_COST_RANK) if by_cost else page.after(_BY_TIME)
     rows = _by_cost(reader, tenant, after) if by_cost else _by_time(reader, tenant, wanted, after)
@@ -109,7 +111,7 @@ def runs(reader: Reader, tenant: bytes, wanted: Wanted, *, all_runs: bool) -> Pa
     Unless `all_runs`, a session that is a run of its own, and spawned none, is left out. What a run costs is known only
     when it is looked at: by cost, a slice of those last active is sorted, then the slice before it.
     """
-    page = _Filling(tenant, wanted)
+    page = _Filling(tenant, wanted, 2 * _MOST_RUNS_LOOKED_AT)  # each run, and the end of its position
     result = _RunPositions(reader, tenant, all_runs=all_runs)
     if wanted.by_cost:
         return _runs_by_cost(page, result, wanted, lambda: one_run(reader, tenant, UNATTRIBUTED) or Sums())
@@ -177,11 +179,11 @@ def tool_repeats(
 class _Filling:
     """A page that is being filled."""
 
-    def __init__(self, tenant: bytes, wanted: Wanted) -> None:
+    def __init__(self, tenant: bytes, wanted: Wanted, most_looked_at: int) -> None:
         self._tenant = tenant
         self._wanted = wanted
         self._rows: list[Row] = []
-        self._looked_at = 0
+        self._most_looked_at, self._looked_at = most_looked_at, 0
         self._last: RowPosition | None = None if wanted.cursor is None else _read_cursor(tenant, wanted.cursor)
 
     def after(self, *kinds: int) -> RowPosition | None:
@@ -197,7 +199,7 @@ class _Filling:
     def take(self, position: RowPosition, *totals: Sums) -> bool:
         """Add the rows of one place; False where the page is full, and they belong to the next one."""
         full = self._rows and len(self._rows) + len(totals) > self._wanted.limit
-        if full or self._looked_at >= _MOST_LOOKED_AT:
+        if full or self._looked_at >= self._most_looked_at:
             return False
         self._looked_at += 1
         self._last = position
