@@ -7,6 +7,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ from tools.programs import Program, eventually, free_port, substituted
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 PARTS = ("processors", "connectors")
-PATIENCE = [f"{part}.spanledger.timeout=30s" for part in PARTS]
-"""The machine may be busy."""
+PATIENCE = [*(f"{part}.spanledger.timeout=30s" for part in PARTS), "exporters.otlp_grpc/backend.timeout=60s"]
+"""The machine may be busy: what the backend does not answer in time is sent again."""
 TOKEN = "a token of both"
 KEY = "a key for both of them, long enough"
 
@@ -217,6 +218,44 @@ def test_an_outage_passes_marked_spans_and_ends_by_itself(component_collector: N
         assert Counter(span.span_id for span in spans).most_common(1)[0][1] == 1  # none was delivered twice
         priced = sum("spanledger.cost.usd" in attributes(span) for span in spans)
         assert pair.ledger()["total"]["calls"] == priced
+
+
+def test_a_restart_under_load_loses_nothing_and_prices_nothing_twice(component_collector: None, tmp_path: Path) -> None:
+    """100 senders at once, and the enricher is killed among them: what is not enriched is marked, and comes again."""
+    bodies = {number: request(_numbered(number)) for number in range(1, 301)}
+    with Backend() as backend, ComponentPair(tmp_path, backend.port, backend.port) as pair:
+        assert pair.post("traces", request(_numbered(1000))) == 200  # the handshake is done
+        with ThreadPoolExecutor(100) as senders:
+            sent = [senders.submit(pair.post, "traces", body) for body in bodies.values()]
+            eventually(_arrived(backend, 50))
+            pair.spanledger.kill()
+            eventually(_arrived(backend, 150))
+            pair.spanledger.start()
+            assert {one.result() for one in sent} == {200}
+        eventually(_arrived(backend, 301))
+        spans = {int.from_bytes(span.span_id, "big"): attributes(span) for span in _spans(backend)}
+        assert spans.keys() == bodies.keys() | {1000}
+        assert sum(1 for _ in _spans(backend)) == 301
+        missed = {number for number, span in spans.items() if "spanledger.missed" in span}
+        priced = {number for number, span in spans.items() if span.get("spanledger.cost.usd") == COST}
+        assert missed | priced == spans.keys()
+        assert not missed & priced
+        assert missed
+        assert {spans[number]["spanledger.missed"] for number in missed} <= {"not_connected", "timeout"}
+        assert len(priced) <= pair.ledger()["total"]["calls"] <= 301
+
+        def all_priced() -> None:
+            for number in sorted(missed):
+                assert pair.post("traces", bodies[number]) == 200
+            last = {int.from_bytes(span.span_id, "big"): attributes(span) for span in _spans(backend)}
+            assert all(last[number].get("spanledger.cost.usd") == COST for number in missed)
+
+        eventually(all_priced)
+        assert pair.ledger()["total"]["calls"] == 301
+
+
+def _numbered(number: int) -> Span:
+    return chat(trace_id=number.to_bytes(16, "big"), span_id=number.to_bytes(8, "big"))
 
 
 class _Sender:
