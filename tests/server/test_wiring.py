@@ -48,6 +48,12 @@ def test_the_first_key_that_is_there_names_the_tenant(
     assert make_tenant_of(config.processor)(Group(resource), headers) == tenant
 
 
+def test_where_a_header_has_to_name_the_tenant_no_attribute_of_the_senders_does() -> None:
+    """Also one that is configured first: the header is the authenticating proxy's, the resource is the sender's."""
+    config = _config("processor.tenant.keys=[team, 'header:x-scope-orgid']", "processor.tenant.required=true")
+    assert make_tenant_of(config.processor)(Group({"team": "victim"}), {"x-scope-orgid": "mine"}) == "mine"
+
+
 def test_by_default_there_is_one_tenant() -> None:
     assert make_tenant_of(_config().processor)(Group({"tenant": "red"}), {"x-scope-orgid": "blue"}) == ""
 
