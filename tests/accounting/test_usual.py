@@ -438,6 +438,19 @@ def test_nothing_is_kept_for_a_while_where_no_call_is_like_another(monkeypatch: 
     assert UsualFact not in kinds[20:50]
 
 
+@pytest.mark.parametrize("keys", [200, 3], ids=["many keys", "long keys"])
+def test_nothing_is_kept_of_shapes_that_are_too_large(keys: int) -> None:
+    """Keys come from the network: of thousands of shapes with more than is compared nothing may stay in memory."""
+    made = stage()
+    request = ExportTraceServiceRequest()
+    span = scope_of(request, "one").spans.add(trace_id=b"trace-0000000001", span_id=b"span0001")
+    span.start_time_unix_nano = span.end_time_unix_nano = NOW
+    set_attributes(span, usual(1, 0, {f"key {number} {'x' * (12_000 // keys)}": 1 for number in range(keys)}))
+    (fact,) = made.read(request.SerializeToString(), {}, NOW).batches[0].facts
+    assert fact.call is not None
+    assert not any(group.plans for group in made._usual._groups.values())
+
+
 def test_decisions_on_usual_calls_have_all_their_fields() -> None:
     made, store = stage(), MemoryStore()
     rulings = []

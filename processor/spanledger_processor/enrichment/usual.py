@@ -197,11 +197,13 @@ class UsualSpans:
         known = self._known
         if known is None:
             return None, False
-        plan = known.plans.get(view.attributes.shape())
+        shape = view.attributes.shape()
+        plan = known.plans.get(shape)
         if type(plan) is AlikePlan:
             return plan.read(view, group, now_ns, self._builder)
         if plan is None:
-            self._keep(known, view.attributes.shape(), _Unread(_PATIENCE))
+            if _is_worth_keeping(shape):
+                self._keep(known, shape, _Unread(_PATIENCE))
             return None, False
         if type(plan) is _Unread:
             return None, plan.patience > 0
