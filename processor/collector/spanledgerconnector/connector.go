@@ -93,6 +93,8 @@ func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs, revision 
 	switch {
 	case made.missed == nil:
 		made.answered = part.LogRecordCount()
+	case made.missed.Reason == client.TooLarge && part.LogRecordCount() > 1:
+		return c.split(ctx, part, revision)
 	case made.missed.Permanent:
 		return c.never(ctx, made.missed.Reason, part.LogRecordCount())
 	default:

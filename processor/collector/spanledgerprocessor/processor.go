@@ -134,6 +134,9 @@ func (p *tracesProcessor) askFor(
 	})
 	p.telemetry.InFlight.Add(context.WithoutCancel(ctx), -int64(len(body)))
 	p.telemetry.CallDuration.Record(context.WithoutCancel(ctx), time.Since(begun).Seconds())
+	if missed != nil && missed.Reason == client.TooLarge && len(places) > 1 {
+		return p.split(ctx, td, selected, places, links, linkCount)
+	}
 	if missed != nil {
 		return failed(places, missed.Reason), missed
 	}

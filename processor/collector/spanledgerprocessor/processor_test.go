@@ -215,6 +215,14 @@ func TestABadAnswerTouchesNoSpanButItsMark(t *testing.T) {
 			whole := enrichertest.Message(len(enrichertest.Spans(b)), 1, 0, false, enrichertest.Entry(0, "a", "b"))
 			return whole[:len(whole)-1], nil
 		}, client.BadAnswer},
+		"a span twice": {func(_ context.Context, _, _ string, b []byte) ([]byte, error) {
+			entry := enrichertest.Entry(0, "a", "b")
+			return enrichertest.Message(len(enrichertest.Spans(b)), 2, 0, false, entry, entry), nil
+		}, client.BadAnswer},
+		"no attribute": {func(_ context.Context, _, _ string, b []byte) ([]byte, error) {
+			entries := [][]byte{enrichertest.Entry(0, "a", "b"), enrichertest.Entry(1, "", "b")}
+			return enrichertest.Message(len(enrichertest.Spans(b)), 2, 0, false, entries...), nil
+		}, client.BadAnswer},
 		"no answer": {func(ctx context.Context, _, _ string, _ []byte) ([]byte, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -464,6 +472,56 @@ func TestWhatIsTooLargeIsNotRefusedForEver(t *testing.T) {
 	kinds, _ := count(sink, "spanledger.kind")
 	if missed, reasons := count(sink, missedKey); kinds != 3 || missed != 1 || reasons[client.TooLarge] != 1 {
 		t.Fatal(kinds, missed, reasons)
+	}
+}
+
+func TestARequestWithAnAnswerThatIsTooLargeIsSplit(t *testing.T) {
+	each := func(size int) answerer {
+		return func(_ context.Context, _, _ string, telemetry []byte) ([]byte, error) {
+			spans := enrichertest.Spans(telemetry)
+			var entries [][]byte
+			for i := range spans {
+				entries = append(entries, enrichertest.Entry(i, "a", strings.Repeat("x", size)))
+			}
+			return enrichertest.Message(len(spans), len(spans), 0, false, entries...), nil
+		}
+	}
+	for size, want := range map[int]int{1 << 20: 8, 5 << 20: 0} { // the largest answer is of 4 MiB
+		for _, onError := range []string{client.OnErrorPass, client.OnErrorRefuse} {
+			cfg := config(enricher(t, each(size)).Address)
+			cfg.MaxMessageMiB, cfg.OnError = 1, onError
+			sink := &consumertest.TracesSink{}
+			if err := started(t, cfg, sink).ConsumeTraces(t.Context(), traces(8, false)); err != nil {
+				t.Fatal(err)
+			}
+			enriched, _ := count(sink, "a")
+			missed, reasons := count(sink, missedKey)
+			if enriched != want || missed != 8-want || reasons[client.TooLarge] != missed {
+				t.Fatal(size, onError, enriched, missed, reasons)
+			}
+		}
+	}
+}
+
+func TestAnEnricherOfAnotherProtocolIsNotAsked(t *testing.T) {
+	d := enrichertest.Description()
+	d.Protocol = 2
+	s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{Answer: enrichertest.Each, Description: d})
+	sink := &consumertest.TracesSink{}
+	p := started(t, config(s.Address), sink)
+	if err := p.ConsumeTraces(t.Context(), traces(16, true)); err != nil {
+		t.Fatal(err)
+	}
+	if missed, reasons := count(sink, missedKey); missed != 4 || reasons[client.BadAnswer] != 4 || s.Calls("EnrichTraces") != 0 {
+		t.Fatal(missed, reasons, s.Calls("EnrichTraces"))
+	}
+	s.Redescribe(enrichertest.Description()) // an upgrade, and the Collector is not restarted
+	sink.Reset()
+	if err := p.ConsumeTraces(t.Context(), traces(16, true)); err != nil {
+		t.Fatal(err)
+	}
+	if enriched, _ := count(sink, "spanledger.kind"); enriched != 4 {
+		t.Fatal(enriched)
 	}
 }
 

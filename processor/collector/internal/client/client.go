@@ -30,7 +30,7 @@ const (
 	NotConnected = "not_connected" // no connection, or no handshake yet
 	Timeout      = "timeout"
 	Overloaded   = "overloaded" // max_in_flight_mib is used up, or the enricher says that it is
-	TooLarge     = "too_large"  // one span over max_message_mib
+	TooLarge     = "too_large"  // one span over max_message_mib, or with an answer over four times that
 	BadAnswer    = "bad_answer" // the answer does not follow the protocol
 	Refused      = "refused"    // the enricher answered with an error that is not retryable
 )
@@ -226,11 +226,20 @@ func (c *Client) call(ctx context.Context, method string, request ...[]byte) (me
 	limit := 4 * c.cfg.MaxMessageMiB * mib
 	err := c.conn.Invoke(ctx, method, request, &answer,
 		grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit))
+	if isTooLarge(err) {
+		return nil, &Missed{Reason: TooLarge, Err: err, Permanent: true}
+	}
 	if err != nil {
 		permanent := status.Code(err) == codes.InvalidArgument
 		return nil, c.failed(&Missed{Reason: c.reason(err), Err: c.explained(err), Permanent: permanent})
 	}
 	return answer, nil
+}
+
+// isTooLarge says whether one of the messages was larger than who got it takes. It is smaller when it is split: answers of
+// small spans are larger than these.
+func isTooLarge(err error) bool {
+	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "eceived message larger than max")
 }
 
 // explained adds what to do about an error, where the error is a mistake in a configuration.
