@@ -122,6 +122,26 @@ async def test_a_work_is_stored_when_it_is_answered(ledger: LedgerWriter, tmp_pa
     assert _cost(ledger, "s") == 5
 
 
+async def test_a_work_that_takes_long_lands_after_those_that_wait_and_alone() -> None:
+    """Others would wait for it a second time: it begins when they have landed, the next time at the latest."""
+    watcher = Watcher()
+    ledger = LedgerWriter(MemoryStore, watcher)
+    ledger._collect_s = 60.0
+    gate, held = await _held(ledger)
+    order = list[str]()
+
+    def work(name: str) -> Callable[[Unit], None]:
+        return lambda _: order.append(name)
+
+    works = (("a", False), ("part", True), ("b", False))
+    submitted = [asyncio.create_task(ledger.submit(work(name), takes_long=long)) for name, long in works]
+    await asyncio.sleep(0)
+    gate.open.set()
+    await asyncio.gather(held, *submitted)
+    assert order == ["a", "b", "part"]
+    assert watcher.works == [3, 1]
+
+
 async def test_works_that_wait_share_commits() -> None:
     watcher = Watcher()
     ledger = LedgerWriter(MemoryStore, watcher)

@@ -54,9 +54,9 @@ T = TypeVar("T")
 class Ledger(WriterInMemory):
     """Gives others their turn before each unit, as the writer's thread does."""
 
-    async def submit(self, work: Callable[[Unit], T]) -> T:
+    async def submit(self, work: Callable[[Unit], T], *, takes_long: bool = False) -> T:
         await asyncio.sleep(0)
-        return await super().submit(work)
+        return await super().submit(work, takes_long=takes_long)
 
 
 @dataclass

@@ -51,7 +51,7 @@ class SimulatedLedger:
         self._disk = Disk()
         self._away_until = 0.0
 
-    async def submit(self, work: Callable[[Unit], T]) -> T:
+    async def submit(self, work: Callable[[Unit], T], *, takes_long: bool = False) -> T:
         """Return what `work` does once it is stored; raises StateError where it is not."""
         if asyncio.get_running_loop().time() < self._away_until:
             raise StateError("the disk is away")

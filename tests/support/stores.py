@@ -46,7 +46,7 @@ class WriterInMemory:
     units: int = 0
     full_after: int = 10**9
 
-    async def submit(self, work: Callable[[Unit], T]) -> T:
+    async def submit(self, work: Callable[[Unit], T], *, takes_long: bool = False) -> T:
         """Return what `work` does to a unit of its own."""
         self._check()
         self.units += 1

@@ -115,6 +115,8 @@ class Batch:
     `aliases` are the keys to which the cost is copied, `budgets` those of all tenants. `watched`: summaries of sessions
     are to be sent when they end (`ledger.summaries`), or warnings of them.
 
+    `is_part`: of a large request, which takes long; others go first.
+
     `tenant` is the hash of the tenant's name, for keys; `tenant_name` is kept with the tenant's total, to be listed.
     """
 
@@ -126,6 +128,7 @@ class Batch:
     budgets: tuple[BudgetRule, ...] = ()
     tenant_name: str = ""
     watched: bool = False
+    is_part: bool = False
 
     def digest(self) -> bytes:
         """Return a hash that differs from that of other requests of the same time."""

@@ -169,6 +169,7 @@ class Unobserved:
 class _Job:
     work: Callable[[Unit], Any]
     future: asyncio.Future[Any]
+    takes_long: bool = False
     result: Any = None
     error: Exception | None = None
 
@@ -196,8 +197,10 @@ class LedgerWriter:
         self._thread = Thread(target=self._run, name="ledger", daemon=True)
         self._thread.start()
 
-    async def submit(self, work: Callable[[Unit], T]) -> T:
+    async def submit(self, work: Callable[[Unit], T], *, takes_long: bool = False) -> T:
         """Return what `work` returns, when what it applied to its unit is stored as durably as the store promises.
+
+        One that `takes_long` joins no unit that others have begun: they land before it.
 
         Raises:
             UnitTooLargeError: there is no room for all of it at once, and nothing of it is stored.
@@ -205,7 +208,7 @@ class LedgerWriter:
             Exception: what `work` raised; nothing of it is stored.
         """
         self._store.ready()
-        job = _Job(work, asyncio.get_running_loop().create_future())
+        job = _Job(work, asyncio.get_running_loop().create_future(), takes_long)
         self._enqueue(job)
         self._give_up_if_hanging(job)
         watch = _Watch(self._give_up_if_hanging, job)
@@ -329,7 +332,7 @@ class LedgerWriter:
 
     def _waiting(self, begun: float, jobs: list[_Job]) -> Iterator[_Job]:
         """Yield the works that wait, for as long as a unit takes them in, and add them to `jobs`."""
-        while (job := self._next(begun + self._collect_s)) is not None:
+        while (job := self._next(begun + self._collect_s, is_first=not jobs)) is not None:
             jobs.append(job)
             yield job
 
@@ -341,9 +344,17 @@ class LedgerWriter:
             log.exception("after a commit that landed")
         _answer(jobs)
 
-    def _next(self, until: float) -> _Job | None:
+    def _next(self, until: float, *, is_first: bool) -> _Job | None:
+        """Return the work that waits longest; those that take long, only as the first of their unit."""
         with self._wake:
-            return self._jobs.popleft() if self._jobs and time.monotonic() < until else None
+            if not self._jobs or time.monotonic() >= until:
+                return None
+            if is_first or not self._jobs[0].takes_long:
+                return self._jobs.popleft()
+            job = next((job for job in self._jobs if not job.takes_long), None)
+            if job is not None:
+                self._jobs.remove(job)
+            return job
 
     def _fail(self, jobs: list[_Job], error: Exception) -> None:
         """Those that were begun fail; where none could be, all that wait do."""

@@ -48,16 +48,17 @@ def encode_batch(batch: Batch) -> bytes:
     others = [fact for fact in facts if type(fact) is not UsualFact] if usual else facts
     row = [batch.tenant, len(others), _WRITE_FACTS(others), batch.now_ns, loop, batch.aliases, budgets]
     of_usual = _with_likes(usual, [facts[index] for index in usual], _LIKE_PACKED, _own_of_fact, _SHARED_BY_FACTS)
-    return _packed([*row, batch.tenant_name, batch.watched, of_usual])
+    return _packed([*row, batch.tenant_name, batch.watched, batch.is_part, of_usual])
 
 
 def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
-    (tenant, count, columns, now_ns, loop, aliases, budgets, name, watched, of_usual), wide = _unpacked(data)
+    (tenant, count, columns, now_ns, loop, aliases, budgets, name, watched, is_part, of_usual), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
     for index, like, own in _beside_likes(of_usual, _LIKE_READ):  # places in order, so that each is there by then
         facts.insert(index, _usual_fact(like, own, wide=wide))
-    return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(map(_budget, budgets)), name, watched)
+    told = map(_budget, budgets)
+    return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(told), name, watched, is_part)
 
 
 def _loop(row: list[Any]) -> LoopRule:

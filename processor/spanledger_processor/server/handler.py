@@ -313,7 +313,9 @@ class Handler:
         """
         decisions: dict[int, Decision] = {}
         for places in split(batch.facts, most or _ACCOUNTED_AT_ONCE):
-            part = batch if len(places) == len(batch.facts) else replace(batch, facts=[batch.facts[i] for i in places])
+            part = batch
+            if len(places) < len(batch.facts):
+                part = replace(batch, facts=[batch.facts[i] for i in places], is_part=True)
             decided = await self._account_part(part)
             decisions.update(decided if part is batch else {places[i]: decision for i, decision in decided.items()})
         return decisions

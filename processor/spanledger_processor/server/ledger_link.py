@@ -84,7 +84,7 @@ class LocalLedger:
 
     async def account(self, batch: Batch) -> Ruling:
         """Return the ruling on a batch once it is committed."""
-        return await self._writer.submit(partial(enter, batch))
+        return await self._writer.submit(partial(enter, batch), takes_long=batch.is_part)
 
 
 @dataclass(eq=False, slots=True)
