@@ -209,3 +209,48 @@ def test_several_events_on_one_span_are_several_calls(order: tuple[int, ...]) ->
         ("gemini-2.5-flash", BOTH)
     ]
     assert pipeline.sent_cost() == BOTH + Decimal(ledger["late_correction_usd_exact"])
+
+
+USED = {"prompt_tokens": 40, "completion_tokens": 5, "total_tokens": 45, "prompt_tokens_details": {"cached_tokens": 30}}
+META = {"model": "gpt-5.1-2025-11-13", "finish_reason": "stop", "usage": USED}
+REPLY = {"role": "assistant", "meta": META, "content": [{"text": "fine"}]}
+
+
+def of_haystack(name: str, **told: Any) -> PlainView:
+    return span({"haystack." + key.replace("__", "."): value for key, value in told.items()}, name, scope="haystack")
+
+
+@pytest.mark.parametrize(
+    ("component", "answer", "kind", "provider"),
+    [
+        ("OpenAIChatGenerator", {"replies": [REPLY]}, "llm", "openai"),
+        ("AnthropicGenerator", {"replies": ["fine"], "meta": [META]}, "llm", "anthropic"),
+        ("CustomChatGenerator", {"replies": [REPLY, REPLY]}, "llm", ""),
+        ("OpenAIDocumentEmbedder", {"documents": [], "meta": META}, "embedding", "openai"),
+    ],
+)
+def test_haystacks_components_tell_usage_and_model_in_their_answers(
+    component: str, answer: dict[str, Any], kind: str, provider: str
+) -> None:
+    """haystack-ai 3.4.1: `haystack.component.output`, the output of a component, where content is traced."""
+    told = {"component__type": component, "component__output": json.dumps(answer)}
+    call = read(of_haystack("haystack.component.run", **told))
+    assert (call.dialect, call.kind, call.provider, call.response_model) == ("haystack", kind, provider, META["model"])
+    assert (call.usage, call.estimate) == (Usage(40, 5, 30), False)
+
+
+def test_haystacks_agent_tells_each_step() -> None:
+    """haystack-ai 3.4.1: spans of an agent's steps, with arguments and result of its tools."""
+    step = read(of_haystack("haystack.agent.step.llm", agent__step__llm__output=json.dumps({"replies": [REPLY]})))
+    assert (step.kind, step.usage, step.response_model) == ("llm", Usage(40, 5, 30), META["model"])
+    arguments = {"agent__step__tool__input": '{"city": "alpha"}', "agent__step__tool__output": "fine"}
+    tool = read(of_haystack("haystack.agent.step.tool", tool__name="get_weather", **arguments)).tool
+    assert tool is not None
+    assert (tool.name, tool.arguments, tool.result) == ("get_weather", '{"city": "alpha"}', "fine")
+
+
+def test_haystack_without_content_tells_no_usage_and_other_components_are_no_calls() -> None:
+    silent = read(of_haystack("haystack.component.run", component__type="OpenAIChatGenerator"))
+    assert (silent.kind, silent.usage, silent.model) == ("llm", None, "")
+    builder = {"component__type": "ChatPromptBuilder", "component__output": '{"prompt": []}'}
+    assert detect(of_haystack("haystack.component.run", **builder)) is None
