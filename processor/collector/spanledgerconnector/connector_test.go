@@ -2,6 +2,7 @@ package spanledgerconnector
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -66,18 +67,23 @@ func logs(names ...string) plog.Logs {
 }
 
 // made answers with one span for each record.
-func made(_ context.Context, _, _ string, telemetry []byte) ([]byte, error) {
-	ld, err := (&plog.ProtoUnmarshaler{}).UnmarshalLogs(telemetry)
-	if err != nil {
-		return nil, err
+var made = madeNamed("chat")
+
+// madeNamed answers with one span of this name for each record.
+func madeNamed(name string) func(context.Context, string, string, []byte) ([]byte, error) {
+	return func(_ context.Context, _, _ string, telemetry []byte) ([]byte, error) {
+		ld, err := (&plog.ProtoUnmarshaler{}).UnmarshalLogs(telemetry)
+		if err != nil {
+			return nil, err
+		}
+		td := ptrace.NewTraces()
+		spans := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
+		for range ld.LogRecordCount() {
+			spans.AppendEmpty().SetName(name)
+		}
+		body, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
+		return protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), body), err
 	}
-	td := ptrace.NewTraces()
-	spans := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
-	for range ld.LogRecordCount() {
-		spans.AppendEmpty().SetName("chat")
-	}
-	body, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
-	return protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), body), err
 }
 
 func TestSpansAreMadeFromMarkedRecordsOnly(t *testing.T) {
@@ -125,6 +131,23 @@ func TestARecordThatIsTooLargeIsNotRefusedForEver(t *testing.T) {
 	}
 	if sink.SpanCount() != 1 {
 		t.Fatal(sink.SpanCount())
+	}
+}
+
+func TestARequestWithAnAnswerThatIsTooLargeIsSplit(t *testing.T) {
+	for size, want := range map[int]int{1 << 20: 6, 5 << 20: 0} { // the largest answer is of 4 MiB
+		for _, onError := range []string{client.OnErrorPass, client.OnErrorRefuse} {
+			answer := madeNamed(strings.Repeat("x", size))
+			s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{Answer: answer})
+			sink := &consumertest.TracesSink{}
+			ld := logs("claude_code.a", "claude_code.b", "claude_code.c", "claude_code.d", "claude_code.e", "claude_code.f")
+			if err := started(t, s.Address, onError, sink).ConsumeLogs(t.Context(), ld); err != nil {
+				t.Fatal(err)
+			}
+			if sink.SpanCount() != want {
+				t.Fatal(size, onError, sink.SpanCount())
+			}
+		}
 	}
 }
 
