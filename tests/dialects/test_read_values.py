@@ -18,7 +18,8 @@ CASES = json.loads((ROOT / "processor/collector/internal/selection/testdata/read
 
 
 def _read_value(given: dict[str, Any]) -> ReadValue:
-    return ReadValue(**given | {"markers": tuple(given.get("markers", ()))})
+    values: dict[str, Any] = {**given, "markers": tuple(given.get("markers", ()))}
+    return ReadValue(**values)
 
 
 @pytest.mark.parametrize("case", CASES["cases"], ids=lambda case: case["name"])
