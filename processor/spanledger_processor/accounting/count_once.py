@@ -88,33 +88,39 @@ class Match:
 
 def match(trace: Trace) -> Match:
     """Find the role of every span of a trace that claims usage or cost."""
-    claimants = [span for span in trace.spans.values() if span.claim is not None]
-    if any(_spends(span) and not (span.claim and span.claim.fallback) for span in claimants):  # rule 1
-        claimants = [span for span in claimants if span.claim is not None and not span.claim.fallback]
-    forest, matched = Forest(trace.spans), Match()
+    claimants = _claimants(trace)  # rule 1
+    forest = Forest(trace.spans)
     spending = {span.span_id: 1 for span in claimants if _spends(span)}
-    matched.roles.update((span.span_id, DUPLICATE + span.twin) for span in claimants if span.twin)  # rule 2
-    _find_reports(forest, [span for span in claimants if span.kind not in AGGREGATES], spending, matched)  # rule 3
-    repeating = _above(forest, trace, spending, matched.roles)  # rule 4
-    for span in claimants:
-        matched.roles.setdefault(span.span_id, REPEATS if span.span_id in repeating else COUNTED)
-    _around(forest, trace, claimants, matched.roles)  # rule 5
-    _prefer_richer(forest, trace, claimants, matched)  # rule 6
-    _silence(forest, claimants, matched.roles)  # rule 7
-    _note_doubts(trace, claimants, matched)
-    return matched
+    twins = {span.span_id: DUPLICATE + span.twin for span in claimants if span.twin}  # rule 2
+    calls = [span for span in claimants if span.kind not in AGGREGATES]
+    reports = _find_reports(forest, calls, spending, twins)  # rule 3
+    repeating = _above(forest, trace, spending, reports.roles)  # rule 4
+    others = [span.span_id for span in claimants if span.span_id not in reports.roles]
+    roles = reports.roles | {span_id: REPEATS if span_id in repeating else COUNTED for span_id in others}
+    roles |= dict.fromkeys(_around(forest, trace, claimants, roles), REPEATS)  # rule 5
+    richer = _richer_above(forest, trace, claimants, roles)  # rule 6
+    roles |= richer.roles
+    roles |= dict.fromkeys(_without_usage(forest, claimants, roles), "")  # rule 7
+    return Match(roles, reports.reasons | richer.reasons | _doubts(trace, claimants, roles))
 
 
-def _note_doubts(trace: Trace, claimants: list[Span], matched: Match) -> None:
-    """Note counted spans that may stand for more calls: of a library that calls again, or in a trace that was cut."""
+def _claimants(trace: Trace) -> list[Span]:
+    """Rule 1: return the spans that claim usage or cost, raw answers only where no other span has usage."""
+    claims = [(span, span.claim) for span in trace.spans.values() if span.claim is not None]
+    own_usage = any(_spends(span) and not claim.fallback for span, claim in claims)
+    return [span for span, claim in claims if not (own_usage and claim.fallback)]
+
+
+def _doubts(trace: Trace, claimants: list[Span], roles: Mapping[bytes, str]) -> dict[bytes, Reason]:
+    """Return reasons of counted spans that may stand for more calls: of a library that calls again, of a cut trace."""
+    reasons: dict[bytes, Reason] = {}
     for span in trace.spans.values():
         if span.kind == "tool" and (caller := trace.spans.get(span.parent_id)) is not None and calls_again(caller):
-            matched.reasons[caller.span_id] = Reason("rounds", "")
+            reasons[caller.span_id] = Reason("rounds", "")
     if trace.cut:
         containers = [span.span_id for span in claimants if span.kind in CONTAINERS]
-        matched.reasons.update(
-            (span_id, Reason("cut", "")) for span_id in containers if matched.roles[span_id] == COUNTED
-        )
+        reasons.update((span_id, Reason("cut", "")) for span_id in containers if roles[span_id] == COUNTED)
+    return reasons
 
 
 def calls_again(span: Span) -> bool:
@@ -139,8 +145,9 @@ def richness(span: Span) -> tuple[tuple[bool, bool, int, int, int], bool, bytes]
 # Rule 3: reports of one call.
 
 
-def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int], matched: Match) -> None:
-    """Enter the duplicates among spans that report one call: by id first, then by equal usage."""
+def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int], twins: dict[bytes, str]) -> Match:
+    """Rule 3: return roles by rule 2 (`twins`) and duplicates among reports of one call, by id, then by equal usage."""
+    matched = Match({**twins})
     by_id: dict[str | bytes, list[Span]] = defaultdict(list)
     for span in calls:
         if span.response:
@@ -160,6 +167,7 @@ def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int],
     for group in by_counts.values():
         if len(group) > 1:
             _enter(_join_by_usage(forest, _unpaired(group, matched), matched), "equal usage", matched)
+    return matched
 
 
 def _unpaired(group: list[Span], matched: Match) -> list[Span]:
@@ -300,11 +308,11 @@ def _carrying(trace: Trace) -> dict[bytes, int]:
     return {span.span_id: 1 for span in trace.spans.values() if span.carries_below}
 
 
-def _around(forest: Forest, trace: Trace, claimants: list[Span], roles: dict[bytes, str]) -> None:
-    """Rule 5: let agents repeat spans that spend, lie wholly inside them in time and have an unknown ancestor."""
+def _around(forest: Forest, trace: Trace, claimants: list[Span], roles: Mapping[bytes, str]) -> list[bytes]:
+    """Rule 5: return agents around spans that spend, lie wholly inside them in time and have an unknown ancestor."""
     agents = [span for span in claimants if roles[span.span_id] == COUNTED and span.kind in CONTAINERS]
     if not agents:
-        return
+        return []
     unlinked = forest.unlinked()
     loose = [
         span for span in claimants if span.span_id in unlinked and _spends(span) and roles[span.span_id] != REPEATS
@@ -314,14 +322,16 @@ def _around(forest: Forest, trace: Trace, claimants: list[Span], roles: dict[byt
     )
     calls = EarliestEnds([*_times((span for span in loose if span.kind not in CONTAINERS), roles), *gone])
     others = EarliestEnds(_times((span for span in loose if span.kind in CONTAINERS), roles))
-    for agent in agents:
+
+    def is_around(agent: Span) -> bool:
         start, end, own = agent.start_ns, agent.end_ns, agent.span_id
-        if (
+        return (
             calls.any_within(start, end, own)
             or others.any_within(start + 1, end, own)  # of two containers the longer one repeats
             or others.any_within(start, end - 1, own)
-        ):
-            roles[agent.span_id] = REPEATS
+        )
+
+    return [agent.span_id for agent in agents if is_around(agent)]
 
 
 def _times(spans: Iterable[Span], roles: Mapping[bytes, str]) -> Iterator[tuple[int, int, bytes]]:
@@ -331,12 +341,12 @@ def _times(spans: Iterable[Span], roles: Mapping[bytes, str]) -> Iterator[tuple[
         yield span.start_ns, span.end_ns, counted
 
 
-def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], matched: Match) -> None:
-    """Rule 6: count a span that repeats one call of equal usage and knows more of it in the call's place."""
-    roles = matched.roles
+def _richer_above(forest: Forest, trace: Trace, claimants: list[Span], roles: Mapping[bytes, str]) -> Match:
+    """Rule 6: return spans that repeat one call of equal usage, and know more of it, in the call's place."""
+    changed = Match()
     uppers = [span for span in claimants if roles[span.span_id] == REPEATS or span.twin]
     if not uppers:
-        return
+        return changed
     carrying = _carrying(trace)
     holding = carrying.keys() | forest.sums_below(carrying).keys()
     calls = {span.span_id: span for span in claimants if roles[span.span_id] == COUNTED and _spends(span)}
@@ -347,33 +357,38 @@ def _prefer_richer(forest: Forest, trace: Trace, claimants: list[Span], matched:
         if numbers.get(upper.span_id) != 1 or upper.span_id in holding:
             continue
         call = by_position[positions[bisect_left(positions, forest.position(upper.span_id))]]
-        if roles[call.span_id] != COUNTED or not equal_usage(upper.claim, call.claim, "known"):
+        if call.span_id in changed.roles or not _stands_in(upper, call):
             continue
-        if not upper.twin and _has_price(call) and not _one_model(upper.claim, call.claim):
-            continue  # a model that was asked for by another name has the price of the one that answered
-        if upper.twin or _tells_more(upper, call):
-            counted = upper.twin or upper.span_id.hex()
-            roles[upper.span_id] = DUPLICATE + upper.twin if upper.twin else COUNTED
-            roles[call.span_id] = DUPLICATE + counted
-            matched.reasons[call.span_id] = Reason("tells more", counted)
+        counted = upper.twin or upper.span_id.hex()
+        changed.roles[upper.span_id] = DUPLICATE + upper.twin if upper.twin else COUNTED
+        changed.roles[call.span_id] = DUPLICATE + counted
+        changed.reasons[call.span_id] = Reason("tells more", counted)
+    return changed
 
 
-def _tells_more(upper: Span, call: Span) -> bool:
-    if upper.claim is None or call.claim is None:
+def _stands_in(upper: Span, call: Span) -> bool:
+    """Return whether a span above a call counts in its place."""
+    if upper.claim is None or call.claim is None or not equal_usage(upper.claim, call.claim, "known"):
         return False
+    if upper.twin:
+        return True
+    if _has_price(call) and not _one_model(upper.claim, call.claim):
+        return False  # a model that was asked for by another name has the price of the one that answered
     more, less = upper.claim.richness[:4], call.claim.richness[:4]
     return more > less and more[:2] >= less[:2]
 
 
-def _silence(forest: Forest, claimants: list[Span], roles: dict[bytes, str]) -> None:
-    """Rule 7: take the role of calls without usage where a span above them counts, or where they hold calls."""
+def _without_usage(forest: Forest, claimants: list[Span], roles: Mapping[bytes, str]) -> list[bytes]:
+    """Rule 7: return calls without usage that have no role: a span above them counts, or they hold calls with usage."""
     silent = [span for span in claimants if span.claim is not None and not span.claim.spends and not span.claim.tokens]
     if not silent:
-        return
+        return []
     below = forest.below_any({span.span_id for span in claimants if roles[span.span_id] == COUNTED})
-    for span in silent:
-        if roles[span.span_id] == REPEATS or (roles[span.span_id] == COUNTED and span.span_id in below):
-            roles[span.span_id] = ""
+    return [
+        span.span_id
+        for span in silent
+        if roles[span.span_id] == REPEATS or (roles[span.span_id] == COUNTED and span.span_id in below)
+    ]
 
 
 # What one call is.
