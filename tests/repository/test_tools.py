@@ -21,7 +21,7 @@ from tools.watch import chosen_tests
         ("processor/spanledger_processor/pricing/rate_card.py", ["tests/pricing"]),
         ("processor/spanledger_processor/dialects/vendors/otel.py", ["tests/dialects"]),
         ("processor/spanledger_processor/model.py", ["tests/model"]),
-        ("exporters/spanledger_exporters/retry.py", ["tests/exporters"]),
+        ("exporters/spanledger_exporters/wrappers.py", ["tests/exporters"]),
         ("sidecar/spanledger_sidecar/sources/mux/rows.py", ["tests/sidecar"]),
         ("docs/glossary.md", ["tests/repository"]),
         ("tests/support/pipelines.py", ["tests/repository"]),

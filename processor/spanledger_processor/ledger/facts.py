@@ -48,7 +48,7 @@ class Facts:
     nearer to another than `gap_ms`; `sizes` are the most input tokens of a call by the time of its start in units of
     `unit_s` seconds. `loops` counts tool calls that completed a loop, `latest` is the span that ended last, and `costs`
     are what calls cost, in 1e-12 USD, by the time of their start in units of `cost_unit_s` seconds. `fed` is what
-    results of a tool brought into model calls (`accounting.tool_results`): results, tokens of input, 1e-12 USD, and
+    results of a tool brought into model calls (`accounting.tool_calls`): results, tokens of input, 1e-12 USD, and
     results of which the cost is not known.
     """
 
