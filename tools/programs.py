@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import signal
 import socket
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -38,17 +40,30 @@ def eventually(condition: Callable[[], Found], patience: float = PATIENCE) -> Fo
         pause = min(2 * pause, 0.1)
 
 
-_PORTS = iter(random.sample(range(10_000, 32_000), 22_000))
+def _ports() -> Iterator[int]:
+    """Yield ports in a random order, without those that the system hands out to connections by itself."""
+    range_of_system = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    low, high = map(int, range_of_system.read_text().split()) if range_of_system.exists() else (32_768, 60_999)
+    ports = [port for port in range(10_000, 65_536) if not low <= port <= high]
+    assert ports, f"the system hands out every port from {low} to {high}: narrow {range_of_system}"
+    random.shuffle(ports)
+    yield from ports
+
+
+_PORTS = _ports()
+_CLAIMS = (Path(tempfile.gettempdir()) / f"spanledger-ports-{os.getuid()}").open("ab")
+"""A file whose byte N is locked by the process that was given port N, until that process ends."""
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on, another one each time.
+    """Return a port that nobody listens on and that no other process was given by this function.
 
-    It is below those that the system hands out by itself, so that no connection of a test beside takes it before it is
-    listened on.
+    Between this answer and the program that listens there seconds may pass, in which tests of other processes ask for
+    ports as well. It is none of those that the system hands out by itself, so that no connection takes it meanwhile.
     """
     for port in _PORTS:
         with socket.socket() as listener, suppress(OSError):
+            fcntl.lockf(_CLAIMS, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             listener.bind(("127.0.0.1", port))
             return port
     raise RuntimeError("no free port is left")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tools import programs
 from tools.changelog import main, release
 from tools.parts import PARTS, ROOT
 from tools.release import VERSIONED, build, try_wheel, versions, write_version
@@ -103,3 +106,16 @@ def test_parts_have_a_version_and_a_variable() -> None:
     assert len({part.variable for part in PARTS.values()}) == len(PARTS)
     assert all(part.made.name == f"{name}-{part.version}" for name, part in PARTS.items())
     assert PARTS["claude"].program == ROOT / ".parts/claude-2.1.332/node_modules/.bin/claude"
+
+
+def test_a_port_is_given_to_one_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not listened on yet when a test beside asks: `serve` takes seconds to start."""
+    code = "import sys; from tools.programs import free_port; print(free_port(), flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        theirs, ours = int(other.stdout.readline()), programs.free_port()
+        monkeypatch.setattr(programs, "_PORTS", iter([theirs, ours]))
+        assert programs.free_port() == ours
+        other.communicate()
