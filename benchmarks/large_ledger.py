@@ -109,7 +109,9 @@ def _tool(draw: random.Random, trace: bytes, at: int, session: str, dimensions: 
     return fact
 
 
-def fill(folder: Path, sessions: int, *, max_size_mib: int = 16_384, dense: bool = False) -> None:
+def fill(
+    folder: Path, sessions: int, *, max_size_mib: int = 16_384, dense: bool = False, watched: bool = False
+) -> None:
     """Write the ledger of `sessions` sessions into a state folder."""
     tenant, now_ns = tenant_hash(""), time.time_ns()
     clock = [now_ns]
@@ -123,7 +125,7 @@ def fill(folder: Path, sessions: int, *, max_size_mib: int = 16_384, dense: bool
             with store.unit() as unit:
                 for request in commit:
                     clock[0] = request[-1].end_ns
-                    enter(Batch(tenant, request, clock[0]), unit)
+                    enter(Batch(tenant, request, clock[0], watched=watched), unit)
                     written += len(request)
             while store.maintain():
                 pass
@@ -139,9 +141,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sessions", type=int, default=1_000_000)
     parser.add_argument("--dense", action="store_true", help="as many records of every kind as sessions")
+    parser.add_argument("--watched", action="store_true", help="as where summaries of sessions or warnings are on")
     options = parser.parse_args()
     began = time.monotonic()
-    fill(options.folder, options.sessions, dense=options.dense)
+    fill(options.folder, options.sessions, dense=options.dense, watched=options.watched)
     print(f"{options.sessions:,} sessions in {time.monotonic() - began:.0f} s")
 
 

@@ -114,6 +114,80 @@ def test_a_loop_is_told_once_where_no_span_of_a_tool_tells_it(spans: list[Fact],
     assert sum(decision.tool_loop for decision in decisions if decision.kind == "llm") == loops
 
 
+HOUR = 3600 * 10**9
+UNTOLD = LoopRule(consecutive=3, cycles=3, window_ns=HOUR)
+
+
+def unanswered(name: str, identifier: str, signature: str = "a", **more: Any) -> Fact:
+    """A model call that asks for a tool, where nothing tells results."""
+    fact = call(name, identifier, **more)
+    fact.asked_signatures = (signature,)
+    return fact
+
+
+@pytest.mark.parametrize(
+    ("spans", "loops"),
+    [
+        ([unanswered(f"c{n}", f"x{n}", start=n) for n in range(2)], 0),
+        ([unanswered(f"c{n}", f"x{n}", start=n) for n in range(3)], 1),
+        ([unanswered(f"c{n}", f"x{n}", start=n) for n in range(4)], 2),
+        ([unanswered(f"c{n}", f"x{n}", start=n, trace=f"t{n}") for n in range(3)], 1),
+        ([unanswered(f"c{n}", f"x{n}", start=n, session=f"s{n}") for n in range(3)], 0),
+        ([unanswered(f"c{n}", "x", start=n) for n in range(3)], 0),
+        ([unanswered(f"c{n}", f"x{n}", "aba"[n], start=n) for n in range(3)], 0),
+        ([unanswered(f"c{n}", f"x{n}", "ababab"[n], start=n) for n in range(6)], 1),
+        ([unanswered(f"c{n}", f"x{n}", "", start=n) for n in range(3)], 0),
+        ([unanswered(f"c{n}", f"x{n}", start=n * HOUR) for n in range(3)], 0),
+        ([call(f"c{n}", f"x{n}", start=n) for n in range(3)], 0),
+    ],
+    ids=[
+        "too few",
+        "three",
+        "one more",
+        "in three traces",
+        "of three sessions",
+        "one call told thrice",
+        "another between",
+        "a cycle",
+        "arguments are not known",
+        "seldom",
+        "results can be told",
+    ],
+)
+def test_calls_of_which_nothing_tells_results_are_a_loop_by_themselves(spans: list[Fact], loops: int) -> None:
+    for batches in ([[span] for span in spans], [spans], [[span] for span in spans for _ in range(2)]):
+        ledger = MemoryLedger(loop=UNTOLD)
+        told = sum(bool(decision.tool_loop) for batch in batches for decision in ledger.take(batch))
+        if {span.session.id for span in spans} == {"s"}:
+            assert counted(ledger)[1] == loops
+        assert told == loops * (2 if len(batches) > len(spans) else 1)
+
+
+def test_calls_are_no_loop_by_themselves_where_spans_of_tools_tell_of_executions() -> None:
+    """As polling with new results, which the spans of tools hold, with an id or without one."""
+    for call_id in ("x{}", ""):
+        ledger = MemoryLedger(loop=UNTOLD)
+        for number in range(5):
+            asking = unanswered(f"c{number}", f"x{number}", start=number * 100)
+            running = tool(f"t{number}", call_id.format(number), start=number * 100 + 50, scope="tools")
+            running.signature, running.result = Signature("h1:0:a", "full"), b"%d" % number
+            told = [decision.tool_loop for fact in (asking, running) for decision in ledger.take([fact])]
+            assert not any(told)
+        assert counted(ledger)[1] == 0
+
+
+def test_a_loop_stands_where_the_tool_was_executed_once_its_span_comes() -> None:
+    """The spans of tools come behind all calls that ask for them, and are a loop themselves."""
+    ledger = MemoryLedger(loop=UNTOLD)
+    asking = [unanswered(f"c{n}", f"x{n}", start=n * 100) for n in range(3)]
+    running = [tool(f"t{n}", f"x{n}", start=n * 100 + 50) for n in range(3)]
+    for fact in running:
+        fact.signature = Signature("h1:0:a", "full")
+    for facts in (asking, running):
+        ledger.take(facts)
+    assert counted(ledger) == (3, 1)
+
+
 def test_what_a_model_asks_for_counts_also_where_its_call_is_reported_again_elsewhere() -> None:
     """As by Gemini CLI's spans of models and tools, in traces of their own, and its log events, in any order."""
     asking, running = call("c", "x", response_id="same"), tool("t", "x", trace="t2")

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from chats import chat, request
+from chats import chat, request, set_attributes
 from clients import without_content
 from conversations import FORMS, WITHOUT_IDS, Calls, add_conversation
 from spanledger_processor.accounting.facts import Fact
@@ -54,9 +54,9 @@ def read(stage: Stage, body: bytes) -> Fact:
         ([*[SAME] * 3, ({"path": "b"}, "text")], ()),
         ([({"path": "a"}, "-")] * 3, ()),
         ([("-", "text")] * 3, ()),
-        ([({"path": "a"}, "__REDACTED__")] * 3, ()),
+        ([({"path": "a"}, "__REDACTED__")] * 3, ("c2", "read")),
         ([("__REDACTED__", "text")] * 3, ()),
-        ([({"path": "a"}, "")] * 3, ()),
+        ([({"path": "a"}, "")] * 3, ("c2", "read")),
         ([("", "text")] * 3, ()),
         ([({"path": "a", "lines": 3}, "text"), ({"lines": 3, "path": "a"}, "text")] * 2, ("c3", "read")),
     ],
@@ -75,7 +75,7 @@ def read(stage: Stage, body: bytes) -> Fact:
         "the same in another order",
     ],
 )
-def test_a_loop_is_seen_where_both_arguments_and_results_are_known(
+def test_a_loop_is_seen_where_arguments_are_known_and_results_are_not_left_out(
     form: str, calls: Calls, stuck: tuple[str, ...]
 ) -> None:
     body = request(add_conversation(chat(), form, calls))
@@ -84,6 +84,64 @@ def test_a_loop_is_seen_where_both_arguments_and_results_are_known(
         assert fact.stuck == stuck
         assert fact.stuck_since == ((f"c{len(calls) - 3}",) if stuck else ())
         assert fact.asked == ()
+
+
+_OF_OPENLIT = {
+    "gen_ai.tool.name": "read",
+    "gen_ai.tool.call.id": "c0",
+    "gen_ai.tool.call.arguments": '{"path": "a"}',
+}
+_OF_THE_CONVENTION = {
+    "gen_ai.output.messages": '[{"role": "assistant", "parts": [{"type": "tool_call", "id": "c0", "name": "read", '
+    '"arguments": {"path": "a"}}]}]'
+}
+_OF_OPENLLMETRY = {
+    "gen_ai.completion.0.tool_calls.0.id": "c0",
+    "gen_ai.completion.0.tool_calls.0.name": "read",
+    "gen_ai.completion.0.tool_calls.0.arguments": '{"path": "a"}',
+}
+
+
+def _asking(attributes: dict[str, str]) -> Span:
+    span = chat()
+    set_attributes(span, attributes)
+    return span
+
+
+@pytest.mark.parametrize(
+    ("asked", "more", "is_signed"),
+    [
+        (_OF_OPENLIT, {}, True),
+        (_OF_THE_CONVENTION, {}, True),
+        (_OF_OPENLLMETRY, {}, None),
+        (_OF_OPENLIT, {"gen_ai.input.messages": "[]"}, None),
+        (_OF_OPENLIT, {"gen_ai.input.messages": "__REDACTED__"}, None),
+        (_OF_OPENLIT, {"input.value": "{}"}, None),
+        (_OF_OPENLIT, {"gen_ai.prompt.0.content": "read it"}, None),
+        (_OF_OPENLIT, {"gen_ai.tool.call.arguments": "__REDACTED__"}, False),
+        (_OF_OPENLIT, {"gen_ai.tool.name": "read, read", "gen_ai.tool.call.id": "c0, c1"}, False),
+    ],
+    ids=["OpenLIT", "convention", "flat", "input", "hidden input", "any input", "prompt", "hidden arguments", "two"],
+)
+def test_calls_are_signed_where_nothing_tells_results(
+    asked: dict[str, str], more: dict[str, str], *, is_signed: bool | None
+) -> None:
+    """A flat key's arguments are not among what the Collector's component sends."""
+    body = request(_asking(asked | more))
+    for sent in (body, without_content(body)):
+        fact = read(stage_of(()), sent)
+        assert fact.asked[:2] == ("c0", "read")
+        signed = [bool(signature) for signature in fact.asked_signatures]
+        assert signed == ([] if is_signed is None else [is_signed] * (len(fact.asked) // 2))
+    assert read(stage_of(RULES[-1]), body).asked_signatures == ()
+
+
+def test_messages_in_events_tell_results() -> None:
+    span = _asking(_OF_OPENLIT)
+    span.events.add(name="exception")
+    assert read(stage_of(()), request(span)).asked_signatures
+    span.events.add(name="gen_ai.content.prompt")
+    assert read(stage_of(()), request(span)).asked_signatures == ()
 
 
 def test_a_loop_of_calls_without_ids_is_seen_under_one_id_of_its_place() -> None:

@@ -284,7 +284,7 @@ class _Account:
                 continue
             session = _session_of(state, span)
             if not span.signature:
-                self._tools.ask(session, span, state.trace_id, self.batch.facts[index].stuck_since)
+                self._tools.ask(session, span, state.trace_id, self.batch.facts[index])
                 continue
             repeats = self._tools.count(session, span, state.trace_id)
             self._repeats[index], span.again = repeats, repeats.again

@@ -45,7 +45,9 @@ class Fact:
     card of its model (`Card.written`), where log events below it name no model, `first_token_ns` how long after its
     start the first token of its answer came (0: not reported). `fee` is what an execution of a tool costs by itself.
     `asked` are the tool calls that a model's output asks for, `stuck` those of its input that completed a loop by its
-    history: ids and tools in turn. `stuck_since` are the ids of the first steps of those loops.
+    history: ids and tools in turn. `stuck_since` are the ids of the first steps of those loops. `asked_signatures` are
+    those of `asked` by which loops are found where nothing tells their results, one of each, empty of those without
+    known arguments; none where results can be told.
     Times in ns since 1970; `day` is days since 1970 by the time that prices go by.
     """
 
@@ -75,6 +77,7 @@ class Fact:
     asked: tuple[str, ...] = ()
     stuck: tuple[str, ...] = ()
     stuck_since: tuple[str, ...] = ()
+    asked_signatures: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -18,6 +18,8 @@ from spanledger_processor.ledger.store import Changes, Key
 
 ROWS = 32
 """Executions remembered of one call: a second report of one arrives within seconds, and loops are shorter."""
+_ASKED = b"\1"
+"""Before the session in the counts of calls that models asked for, of which nothing tells results."""
 _LENGTHS = range(2, 6)
 """Calls of a cycle."""
 _LATEST = 40
@@ -85,14 +87,17 @@ class ToolCounts:
         self._read = read
         self._changes = changes
         self._now_ms = now_ns // 1_000_000
+        self._rule = rule
         self._window_ns = rule.window_ns
         self._calls = rule.calls
 
-    def ask(self, session: bytes, span: Span, trace_id: bytes, stuck_since: Sequence[str] = ()) -> None:
+    def ask(self, session: bytes, span: Span, trace_id: bytes, fact: Fact) -> None:
         """Note the tool calls that a model's span asks for, less those that another trace's spans have executed.
 
-        `stuck_since` are the first steps of the loops that its input completes: one before the window is none.
+        A loop that its input completes (`stuck`) is none where its first step began before the window. Where nothing
+        tells results (`asked_signatures`), the calls themselves complete loops.
         """
+        self._find_asked_loops(session, span, fact.asked_signatures)
         detail = span.detail
         elsewhere = {
             identifier
@@ -101,7 +106,7 @@ class ToolCounts:
         }
         before = {
             identifier
-            for identifier, first in zip(detail.stuck[::2], stuck_since, strict=False)
+            for identifier, first in zip(detail.stuck[::2], fact.stuck_since, strict=False)
             if self._began(session, identifier, span.start_ns) - self._began(session, first, span.start_ns)
             > self._window_ns
         }
@@ -112,6 +117,22 @@ class ToolCounts:
         if elsewhere or before:
             asked, stuck = _without(detail.asked, elsewhere), _without(detail.stuck, elsewhere | before)
             span.detail = detail._replace(asked=asked, stuck=stuck)
+
+    def _find_asked_loops(self, session: bytes, span: Span, signatures: Sequence[str]) -> None:
+        """Add to what is `stuck` the calls that complete loops of calls of which nothing tells results.
+
+        They have counts of their own: a session whose tools' executions are told of has results, or may have them yet.
+        """
+        if not signatures or self._read(tool_key(self._tenant, session)) is not None:
+            return
+        detail, stuck = span.detail, list[str]()
+        for identifier, tool, signature in zip(detail.asked[::2], detail.asked[1::2], signatures, strict=True):
+            step = Span(b"", start_ns=span.start_ns, end_ns=span.end_ns, session=NOTHING, call_id=identifier)
+            step.signature = signature or identifier  # a call whose arguments are not known is like no other
+            if self._enter(_ASKED + session, step).is_loop(self._rule.of(tool)):
+                stuck += (identifier, tool)
+        if stuck:
+            span.detail = detail._replace(stuck=(*detail.stuck, *stuck))
 
     def give_up(self, session: bytes, span: Span, trace_id: bytes) -> tuple[str, ...]:
         """Return the tools that a span asks for and whose own spans, in other traces, are not counted because of that.
@@ -153,17 +174,22 @@ class ToolCounts:
         """Enter one report of an execution in `session`."""
         known = self._known(session, span.call_id) if span.call_id else None
         is_known = known is not None and known.is_executed
+        repeats = self._enter(session, span)
+        if span.call_id and not is_known:
+            asked_by = known.trace_id if known is not None and known.trace_id != trace_id else b""
+            span.asked_before = bool(asked_by)
+            counts_there = b"" if repeats.again else asked_by
+            self._save_call(session, span.call_id, _Known(trace_id, True, span.start_ns, counts_there))
+        return replace(repeats, again=True) if is_known else repeats
+
+    def _enter(self, session: bytes, span: Span) -> ToolRepeats:
+        """Enter a call in the rows of its session and signature, unless it is a further report of one there."""
         times_key = tool_times_key(self._tenant, session, span.signature)
         row_key = tool_key(self._tenant, session)
         times, rows = self._load(times_key, (0, []))
         last, in_a_row, progress, *more = self._load(row_key, ("", 0, 0))
         number, latest = more or (0, [])
         place = _reported_at(span, rows)
-        if span.call_id and not is_known:
-            asked_by = known.trace_id if known is not None and known.trace_id != trace_id else b""
-            span.asked_before = bool(asked_by)
-            counts_there = asked_by if place is None else b""
-            self._save_call(session, span.call_id, _Known(trace_id, True, span.start_ns, counts_there))
         if place is not None:
             self._save(times_key, times, rows)
             then = rows[place][_PROGRESS:]
@@ -183,7 +209,7 @@ class ToolCounts:
         self._save(times_key, times + 1, rows)
         self._save(row_key, span.signature, in_a_row, progress, number, latest)
         stuck = self._stuck(span, rows, progress, number)
-        return ToolRepeats(times + 1, in_a_row, stuck, again=is_known, cycles=cycles)
+        return ToolRepeats(times + 1, in_a_row, stuck, again=False, cycles=cycles)
 
     def note_repeat(self, session_id: str, trace_id: bytes, fact: Fact, repeats: ToolRepeats, *, loop: bool) -> None:
         """Keep for readers which call a session has made again, how often, and whether it ever completed a loop."""

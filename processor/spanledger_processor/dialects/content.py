@@ -161,6 +161,11 @@ def holds_content(key: str) -> bool:
     return isinstance(result, frozenset) and result != _USERS
 
 
+def tells_results(keys: Iterable[str]) -> bool:
+    """Return whether one of a model call's keys may hold results of tools, as what a model is sent does."""
+    return any(isinstance(result := verdict(key), frozenset) and "tool_results" in result for key in keys)
+
+
 def names_user(key: str) -> bool:
     """Return whether a key holds the id or name of a user."""
     result = verdict(key)

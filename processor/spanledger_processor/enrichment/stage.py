@@ -25,6 +25,7 @@ from spanledger_processor.dialects.asked_tools import (
     is_made_id,
     made_id,
 )
+from spanledger_processor.dialects.content import names_genai, tells_results
 from spanledger_processor.dialects.registry import first_token_ns
 from spanledger_processor.enrichment.attributes import ALIASES, encode
 from spanledger_processor.enrichment.facts import FactBuilder
@@ -326,6 +327,7 @@ class Stage:
         call = fact.like.fact.call if type(fact) is UsualFact else fact.call
         if call is None or call.kind != "llm" or call.granularity != "per-message":
             return fact
+        signatures: tuple[str, ...] = ()
         try:
             asked = asked_in(view.attributes, flat=flat)
             steps = history(view.attributes, flat=flat, fewest=self._fewest_calls) if self._fewest_calls else ()
@@ -335,19 +337,26 @@ class Stage:
             return fact
         if not asked and not stuck:
             return fact
+        if asked and self._fewest_calls and not flat and not _tells_results(view):  # flat ones come without arguments
+            signatures = tuple(map(self._signature_of, asked))
         values = {one.name: getattr(fact, one.name) for one in fields(Fact)}  # those like it have none of them
         values["asked"] = tuple(text for one in asked for text in (_id_of(one, fact, call), one.tool))
         values["stuck"] = tuple(text for _, step, identifier in stuck for text in (identifier, step.tool))
         values["stuck_since"] = tuple(first.id for first, _, _ in stuck)
+        values["asked_signatures"] = signatures
         return Fact(**values)
+
+    def _signature_of(self, asked: AskedTool) -> str:
+        signature = self._maker.signing.sign(ToolCall(asked.tool, asked.arguments))
+        return "" if signature is None or signature.scope == "name_only" else signature.value
 
     def _looping(self, steps: Sequence[Step]) -> Iterator[tuple[Step, Step, str]]:
         """Yield the new steps of a conversation that complete a loop, behind its first one, with the id of the call.
 
-        Arguments and results have to be known: a client may leave out what a model is sent, or write something else.
+        Arguments have to be known, and results not to be left out by a client; hidden ones are taken for the same.
         """
         calls = [
-            (f"{step.tool}\0{step.arguments}", step.result if _is_known(step) else f"\0{place}")
+            (f"{step.tool}\0{step.arguments}", _result_of(step) if _is_known(step) else f"\0{place}")
             for place, step in enumerate(steps)
         ]
         for place, step in enumerate(steps, 1):
@@ -396,12 +405,22 @@ class Stage:
             self._known.add(trace_id, b"")
 
 
-_UNKNOWN = PLACEHOLDERS | {"", "-"}
-"""Placeholders for arguments or a result that a library was configured to hide, or that a client leaves out."""
+_LEFT_OUT = "-"
+"""What a client writes in place of a value that is not read."""
 
 
 def _is_known(step: Step) -> bool:
-    return not _UNKNOWN.intersection((step.arguments, step.result))
+    return step.arguments not in PLACEHOLDERS | {"", _LEFT_OUT} and step.result != _LEFT_OUT
+
+
+def _result_of(step: Step) -> str:
+    """Return a result; empty, which is the same as any, of one that a library was configured to hide."""
+    return "" if step.result in PLACEHOLDERS else step.result
+
+
+def _tells_results(view: SpanView) -> bool:
+    """Return whether a model's span may hold the results of the tools that were called before."""
+    return tells_results(view.attributes.shape()) or any(names_genai(event.name) for event in view.events)
 
 
 def _may_be_known(span: bytes, known: Mapping[bytes, bytes]) -> bool:
