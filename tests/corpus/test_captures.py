@@ -204,9 +204,8 @@ _MORE_TOOLS = {
     "google-adk/S6": 1,
     "openai-agents-openinference/S6": 1,
     "smolagents-openinference/S3": 1,
-    "claude-code/subagent": 2,
 }
-"""Tools beside those of the truth: handing over, ending; calls of a sub-agent whose log events name another session."""
+"""Tools beside those of the truth: handing over, ending."""
 
 
 @every_capture
@@ -225,6 +224,19 @@ def test_every_tool_call_counts_once_and_every_loop_is_seen(capture: Capture, or
     looping = [span for span in pipeline.sent.values() if span.get("spanledger.tool.loop")]
     sources = {span.get("spanledger.source", "") for span in looping}
     assert len(looping) == expected * max(1, len(sources))
+
+
+@pytest.mark.parametrize("signals", [("traces",), ("logs",), ("traces", "logs")], ids=" and ".join)
+def test_what_a_sub_agent_of_claude_code_did_belongs_to_its_session(signals: tuple[str, ...]) -> None:
+    """Whatever tells of it, under an agent of its own."""
+    capture = next(one for one in captures() if one.name == "claude-code/subagent")
+    pipeline = Pipeline()
+    pipeline.take([request for request in capture.requests if request[0] in signals])
+    (session,) = pipeline.parts(questions.sessions)
+    assert (session["calls"], session["tool_calls"]) == (len(capture.calls), len(capture.truth["tool_executions"]))
+    (whole,) = pipeline.parts(lambda reader, tenant: [questions.session(reader, tenant, session["id"]) or {}])
+    by_agent = {row["id"]: (row["calls"], row["tool_calls"]) for row in whole["agents"]}
+    assert by_agent == {"": (4, 2), "a75950d43c48f402f": (3, 2)}
 
 
 @pytest.mark.parametrize("name", sorted(NO_ARGUMENTS | NO_TOOL_SPANS))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from dialect_view import PlainAttributes
+from spanledger_processor.config import load
 from spanledger_processor.dialects import registry
 from spanledger_processor.enrichment.names import IdResolver, KeyLists, Names, pick
+from spanledger_processor.server.wiring import make_id_resolver
 
 NAMING = IdResolver(KeyLists(session=registry.SESSION_KEYS, run=registry.RUN_KEYS, agent=registry.AGENT_KEYS))
 
@@ -41,6 +43,27 @@ def named(what: str, attributes: dict[str, object]) -> str:
 )
 def test_a_session_is_named_by(key: str) -> None:
     assert named("session", {key: "s"}) == "s"
+
+
+def test_a_sub_agent_of_claude_code_belongs_to_the_session_above_it() -> None:
+    """Its spans have its own id as `gen_ai.conversation.id`, its log events the session's alone."""
+    both = {"session.id": "whole", "gen_ai.conversation.id": "agent"}
+    resolver = IdResolver(KeyLists(session=registry.SESSION_KEYS), session_first=registry.SESSION_FIRST)
+    for dialect, session in (("claude_code", "whole"), ("openlit", "agent"), ("", "agent")):
+        assert pick("session", resolver.names(PlainAttributes(both), dialect), Names()).id == session
+        assert resolver.keys_that_name("session", (*both,), dialect)[0] == next(
+            key for key in both if both[key] == session
+        )
+    without = PlainAttributes({"gen_ai.conversation.id": "agent", "session.id": ""})
+    assert pick("session", resolver.names(without, "claude_code"), Names()).id == "agent"
+
+
+@pytest.mark.parametrize("keys", [registry.SESSION_KEYS, ("gen_ai.conversation.id", "session.id")])
+def test_configured_keys_of_sessions_are_in_the_configured_order(keys: tuple[str, ...]) -> None:
+    processor = load(None, (f"processor.sessions.keys=[{', '.join(keys)}]",), {"HOME": "/nowhere"}).processor
+    both = PlainAttributes({"session.id": "whole", "gen_ai.conversation.id": "agent"})
+    session = pick("session", make_id_resolver(processor).names(both, "claude_code"), Names()).id
+    assert session == ("whole" if keys == registry.SESSION_KEYS else "agent")
 
 
 @pytest.mark.parametrize(

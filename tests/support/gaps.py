@@ -113,4 +113,4 @@ NO_TOOL_SPANS = frozenset({"openinference-js/openai-chat", "openlit/S3-anthropic
 """Recordings of programs that ran tools without a span of their own."""
 
 SILENT_SESSIONS = {"claude-code/subagent": {"a75950d43c48f402f"}}
-"""Sessions of the truth under which nothing was spent: the sub-agent's calls name the session that started it."""
+"""Sessions of the truth under which nothing was spent: the sub-agent's own, whose calls also name the one above it."""

@@ -77,7 +77,9 @@ class Sessions(Section):
     """How a span's session is found."""
 
     keys: AttributeKeys = Field(
-        default=registry.SESSION_KEYS, description="Attributes that name the session, most trusted first."
+        default=registry.SESSION_KEYS,
+        description="Attributes that name the session, most trusted first. By the default list `session.id` comes "
+        "first on Claude Code's spans, whose `gen_ai.conversation.id` may be a sub-agent's.",
     )
     parent_keys: AttributeKeys = Field(
         default=registry.SESSION_PARENT_KEYS, description="Attributes that name the session that spawned this one."

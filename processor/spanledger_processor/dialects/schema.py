@@ -256,9 +256,13 @@ NO_TOOL = ToolKeys()
 
 @dataclass(frozen=True, slots=True)
 class GroupingKeys:
-    """Keys that name the session, the run, the agent and the task; the default key lists are made of them."""
+    """Keys that name the session, the run, the agent and the task; the default key lists are made of them.
+
+    By the default list, `session_first` name the session of this vocabulary's spans before any other key does.
+    """
 
     session: Keys = ()
+    session_first: Keys = ()
     session_parent: Keys = ()
     run: Keys = ()
     agent: Keys = ()

@@ -328,7 +328,7 @@ def learned(
     if not _is_same(candidate.fact(stem, template, usage_call, recorded, View(recorded, group), now_ns, builder), fact):
         return None
     shape = view.attributes.shape()
-    again.read.update(key for what in _NAMED for key in builder.resolver.keys_that_name(what, shape)[1:])
+    again.read.update(key for what in _NAMED for key in builder.resolver.keys_that_name(what, shape, call.dialect)[1:])
     asked_here = Asked.of(asked, again)
     if plan is None or plan.own != own:
         plan = AlikePlan(own, asked_here)
@@ -393,7 +393,7 @@ def _own(dialect: Dialect, view: SpanView, call: Call, builder: FactBuilder) -> 
     def first(keys: tuple[str, ...]) -> str:
         return next((key for key in keys if key in attributes), "")
 
-    session, run = (first(builder.resolver.keys_that_name(what, shape)) for what in _NAMED)
+    session, run = (first(builder.resolver.keys_that_name(what, shape, dialect.name)) for what in _NAMED)
     evidence = bool(evidence_keys(attributes))
     if call.tool is None:
         return Own(session, run, bool(dialect.response_id or dialect.answers), evidence=evidence)

@@ -139,7 +139,8 @@ class FactBuilder:
         return self._named(view, group, None, NO_HEADERS)
 
     def _named(self, view: SpanView, group: ScopeGroup, call: Call | None, headers: Mapping[str, str]) -> Fact:
-        span, resource = self.resolver.names(view.attributes), self._names_of(group)
+        dialect = call.dialect if call is not None else ""
+        span, resource = self.resolver.names(view.attributes, dialect), self._names_of(group)
         fact = Fact(*view.head(), group.scope_name)
         fact.session, fact.run = pick("session", span, resource), pick("run", span, resource)
         if call is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from types import MappingProxyType
 from typing import Any, Protocol
 from urllib.parse import unquote
 
@@ -69,10 +70,20 @@ class LabelRule:
 
 
 class IdResolver:
-    """Finds names by `lists`: for each thing the best ranked key that holds an id. So it does for `dimensions`."""
+    """Finds names by `lists`: for each thing the best ranked key that holds an id. So it does for `dimensions`.
 
-    def __init__(self, lists: KeyLists, dimensions: Dimensions | None = None, labels: Sequence[LabelRule] = ()) -> None:
+    `session_first` are, by dialect, keys that name the session of its spans before the others do.
+    """
+
+    def __init__(
+        self,
+        lists: KeyLists,
+        dimensions: Dimensions | None = None,
+        labels: Sequence[LabelRule] = (),
+        session_first: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         self._labels = labels
+        self._session_first = session_first
         self._dimensions = dimensions or Dimensions({})
         self._roles: dict[str, list[tuple[str, int]]] = {}
         for role in KeyLists.__dataclass_fields__:
@@ -89,8 +100,8 @@ class IdResolver:
         """Return whether a dimension may be named in the headers of a request."""
         return self._dimensions.asks_request
 
-    def names(self, attributes: Attributes) -> Names:
-        """Return what `attributes` name."""
+    def names(self, attributes: Attributes, dialect: str = "") -> Names:
+        """Return what `attributes` name, of a span of `dialect` if there is one."""
         names = Names()
         ranked = names.ranked
         for key in attributes.among(self.keys):
@@ -99,6 +110,10 @@ class IdResolver:
                 known = ranked.get(role)
                 if known is None or rank < known[0]:
                     ranked[role] = (rank, text)
+        if dialect in self._session_first:
+            texts = (_id(attributes.get(key)) for key in self._session_first[dialect])
+            if first := next(filter(None, texts), ""):
+                ranked["session"] = (-1, first)
         return names
 
     def dimensions(self, span: Names, resource: Names, headers: Mapping[str, str]) -> tuple[str, ...]:
@@ -120,12 +135,13 @@ class IdResolver:
                 dimensions = tuple(text for pair in pairs for text in pair)
         return project, label, dimensions
 
-    def keys_that_name(self, role: str, keys: Sequence[str]) -> tuple[str, ...]:
+    def keys_that_name(self, role: str, keys: Sequence[str], dialect: str = "") -> tuple[str, ...]:
         """Return those of `keys` that name a session, say, and nothing else, best first; none if one names more."""
+        first = self._session_first.get(dialect, ()) if role == "session" else ()
         ranked = [(rank, key) for key in keys if key in self.keys for of, rank in self._roles[key] if of == role]
         if any(len(self._roles[key]) > 1 for _, key in ranked):
             return ()
-        return tuple(key for _, key in sorted(ranked))
+        return tuple(key for _, _, key in sorted((key not in first, rank, key) for rank, key in ranked))
 
 
 class Dimensions:

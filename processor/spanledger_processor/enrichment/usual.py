@@ -275,7 +275,8 @@ class UsualSpans:
     ) -> bool:
         """Keep a usual call; return whether calls of this shape may be usual."""
         attributes, scoped = view.attributes, View(view, group)
-        calls, session_keys = usual_calls_of(scoped), self._builder.resolver.keys_that_name("session", shape)
+        calls, dialect = usual_calls_of(scoped), fact.call.dialect if fact.call is not None else ""
+        session_keys = self._builder.resolver.keys_that_name("session", shape, dialect)
         if calls is None or not session_keys or is_detected_by_name(view.name):
             return False
         reading = calls.reading(scoped)

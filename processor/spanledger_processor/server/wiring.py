@@ -18,6 +18,7 @@ from spanledger_processor.config.grouping import Tenant
 from spanledger_processor.config.processing import PriceOverride, Processor
 from spanledger_processor.dialects import MARKERS, detect
 from spanledger_processor.dialects.content import names_user
+from spanledger_processor.dialects.registry import SESSION_FIRST, SESSION_KEYS
 from spanledger_processor.enrichment import Stage
 from spanledger_processor.enrichment.attributes import alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
@@ -148,7 +149,8 @@ def make_id_resolver(processor: Processor, redactor: Redactor | None = None) -> 
         LabelRule(one.agent or "", one.service or "", one.instance or "", one.project or "", one.label or "")
         for one in processor.sessions.labels
     ]
-    return IdResolver(_key_lists(processor), Dimensions(processor.dimensions, redact), labels)
+    first = SESSION_FIRST if tuple(processor.sessions.keys) == SESSION_KEYS else {}
+    return IdResolver(_key_lists(processor), Dimensions(processor.dimensions, redact), labels, first)
 
 
 def _key_lists(processor: Processor) -> KeyLists:

@@ -98,12 +98,16 @@ CLAUDE_CODE = Dialect(
     ),
     agent=("agent_id",),
     agent_parent=("parent_agent_id",),
-    groups=GroupingKeys(session=("session.id", "gen_ai.conversation.id"), run=("workflow.run_id",)),
+    groups=GroupingKeys(
+        session=("session.id", "gen_ai.conversation.id"), session_first=("session.id",), run=("workflow.run_id",)
+    ),
     rules=(provider,),
     notes=(
         "Tool arguments are in the log event `tool_result` only; `full_command` and `file_path` are parts of them.",
         "Whether a subscription or an API key pays is not told: calls count at list prices, under a plan as what they"
         " would have cost.",
+        "`gen_ai.conversation.id` of a sub-agent is its `agent_id`: its calls belong to the session of `session.id`, as"
+        " its log events do.",
         "`prompt.id` names one prompt of the user, a turn: it is no run.",
     ),
 )
