@@ -42,14 +42,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         request = json.loads(body_of(self))
-        answer, streamed = next(forms for path, forms in _ENDPOINTS if path in self.path)
         if "streamGenerateContent" in self.path:
             request["stream"] = True
         request.setdefault("model", self.path.rpartition("/")[2].partition(":")[0])
+        if self.path.partition("?")[0].endswith(("/count_tokens", ":countTokens")):
+            self._send(json.dumps({"input_tokens": 412, "totalTokens": 412}).encode(), "application/json")
+            return
         if self.server.failures:
             self.server.failures -= 1
             self._send(b'{"error": {"message": "overloaded", "type": "overloaded_error"}}', "application/json", 503)
             return
+        answer, streamed = next(forms for path, forms in _ENDPOINTS if path in self.path)
         with self.server.lock:
             response, entry = answer(request, len(self.server.log))
             self.server.log.append({"seq": len(self.server.log) + 1, "time": time.time(), **entry, "status": 200})

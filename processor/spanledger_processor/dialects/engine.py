@@ -59,6 +59,9 @@ _TERM_MARKS = (
 _TOOL_ROLE = (b'"tool"', ESCAPED)
 _PROVISIONED = ":provisioned-model/"
 """In the ARN of provisioned throughput: https://docs.aws.amazon.com/bedrock/latest/userguide/prov-throughput.html."""
+_COUNTS_TOKENS = (".count_tokens", ".countTokens")
+"""How spans of requests end that only ask how many tokens a prompt has: no model answers, and nothing is billed.
+https://platform.claude.com/docs/en/build-with-claude/token-counting, https://ai.google.dev/gemini-api/docs/tokens."""
 _OUTPUT_TYPES = {"image": ("image",), "speech": ("audio",), "audio": ("audio",), "video": ("video",)}
 """Values of `gen_ai.output.type` that are no text, and the modality of each."""
 _LONGEST_ENDPOINT = 200
@@ -123,6 +126,8 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
         rule(view, call)
     for rule in dialect.tool_rules if call.tool is not None else ():
         rule(view, call)
+    if call.kind in _CALLS and view.name.endswith(_COUNTS_TOKENS):
+        _take_for_a_count(call)
     if call.kind in _CALLS:
         _look_at_outcome(call, dialect, view)
     elif call.kind == "agent" and call.usage is not None:
@@ -132,6 +137,12 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
     call.prices_events = dialect.prices_events and kind == "llm"
     call.granularity = granularity(call)
     return call
+
+
+def _take_for_a_count(call: Call) -> None:
+    """Make a request that only counts tokens no call of a model: what it answers is no usage, and has no output."""
+    if call.usage is None or not call.usage.output:
+        call.kind, call.usage, call.fallback = "other", None, None
 
 
 def response_id(dialect: Dialect, view: ScopedSpan, kind: Kind) -> str:

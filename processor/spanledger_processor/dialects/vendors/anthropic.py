@@ -5,8 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from spanledger_processor.dialects.normalize import Input
-from spanledger_processor.dialects.schema import Detection, Precedence, Source
-from spanledger_processor.dialects.vendors.otel import OTEL
+from spanledger_processor.dialects.schema import Detection, Precedence, ScopedSpan, Source
+from spanledger_processor.dialects.values import text
+from spanledger_processor.dialects.vendors.otel import OTEL, without_operation
+from spanledger_processor.model import Kind
+
+_SDK = "com.anthropic.sdk"
+
+
+def _requests(view: ScopedSpan) -> Kind | None:
+    """Return the kind of a span without a known operation: of the SDK's, those that call a model all name one.
+
+    Its others have a model as well, of an agent or of a prompt whose tokens are counted (`SPAN_ATTRIBUTES` in
+    `_tracing.py` of anthropic 2.14.0).
+    """
+    if view.scope_name.startswith(_SDK) and not text(view.attributes.get("gen_ai.operation.name")):
+        return "other"
+    return without_operation(view)
+
 
 ANTHROPIC = replace(
     OTEL,
@@ -16,9 +32,10 @@ ANTHROPIC = replace(
     about="Anthropic SDK and API spans",
     detection=Detection(
         keys=("anthropic.request.id", "anthropic.usage.cache_creation.ephemeral_1h_input_tokens"),
-        scopes=("com.anthropic.sdk", "com.anthropic.claude-platform"),
+        scopes=(_SDK, "com.anthropic.claude-platform"),
         requires=("gen_ai.operation.name",),
     ),
+    kind_else=_requests,
     fixed_provider="anthropic",
     sources=(Source(Input.INCLUSIVE, why="follows the convention"),),
 )
