@@ -20,7 +20,6 @@ from configurations import loaded
 from replays import spans_of
 from spanledger_exporters.interface import ACCEPTED, Result, Signal
 from spanledger_processor.config import Config
-from spanledger_processor.enrichment.marks import Settled
 from spanledger_processor.otlp.encoding import delimited, flag
 from spanledger_processor.otlp.wire import fields, read_varint
 from spanledger_processor.receivers.enricher import SERVICE
@@ -262,7 +261,7 @@ async def test_a_recorded_loop_that_only_messages_tell_of_is_seen(name: str) -> 
         answers = await way.enrich(body, {})
         without_loops = _without_asked_loops(answers)
         assert await older.enrich(without_content(body, read=()), {}) == without_loops
-        loops += sum(one != without_loops.spans[place] for place, one in answers.spans.items())
+        loops += sum(one != without_loops.attributes[place] for place, one in answers.attributes.items())
     assert loops
     await _compare([("traces", body) for body in traces], config)
 
@@ -291,7 +290,7 @@ async def _compare(requests: Iterable[tuple[Signal, bytes]], config: Config) -> 
             answers = await enricher.enrich(body, {})
             assert not answers.failures
             assert await sparing.enrich(without_content(body), {}) == answers
-            answered.append(_appended(body, answers.seen, answers.spans))
+            answered.append(_appended(body, answers))
         elif signal == "logs" and (made := (await enricher.synthesize(body, {})).traces):
             await sparing.synthesize(body, {})
             answered.append(ExportTraceServiceRequest.FromString(made))
@@ -315,11 +314,11 @@ def test_only_a_large_request_is_worked_on_in_slices(spans: int, most: int) -> N
 
 def _without_asked_loops(answers: SpanAnswers) -> SpanAnswers:
     loop = flag("spanledger.tool.loop", value=True)
-    spans = {
-        place: one if b"spanledger.tool.signature" in one.extra else replace(one, extra=one.extra.replace(loop, b""))
-        for place, one in answers.spans.items()
+    attributes = {
+        place: one if b"spanledger.tool.signature" in one else one.replace(loop, b"")
+        for place, one in answers.attributes.items()
     }
-    return replace(answers, spans=spans)
+    return replace(answers, attributes=attributes)
 
 
 async def test_a_log_record_that_comes_twice_in_one_request_makes_one_span() -> None:
@@ -340,12 +339,12 @@ async def test_a_bug_of_ours_fails_every_span_and_says_so(monkeypatch: pytest.Mo
     enricher = Enricher(stage, log_stage, handler.account, UNCOUNTED, (), lambda: NOW)
     monkeypatch.setattr(stage, "reading", lambda *_, **__: 1 // 0)
     answers = await enricher.enrich(request(chat()) + _plain(), {})
-    assert (answers.seen, answers.spans, set(answers.failures.values())) == (2, {}, {"ZeroDivisionError"})
+    assert (answers.seen, answers.attributes, set(answers.failures.values())) == (2, {}, {"ZeroDivisionError"})
     forged = chat()
     set_attributes(forged, {"spanledger.cost.usd": 999.0})
     answers = await enricher.enrich(request(chat(), forged), {})
-    assert (set(answers.failures), set(answers.spans)) == ({0, 1}, {1})
-    assert answers.spans[1] == Settled(b"", moved=(len(forged.attributes) - 1,))
+    assert set(answers.failures) == {0, 1}
+    assert (answers.attributes, answers.forged) == ({1: b""}, {1: [len(forged.attributes) - 1]})
 
 
 async def test_forged_attributes_are_named_by_their_places(tmp_path: Path) -> None:
@@ -364,13 +363,12 @@ async def test_forged_attributes_are_named_by_their_places(tmp_path: Path) -> No
     assert (answer.seen, answer.decided, answer.failed) == (2, 2, 0)
 
 
-def _appended(body: bytes, seen: int, edits: Mapping[int, Settled]) -> ExportTraceServiceRequest:
+def _appended(body: bytes, answers: SpanAnswers) -> ExportTraceServiceRequest:
     result = ExportTraceServiceRequest.FromString(body)
     spans = list(spans_of(result))
-    assert seen == len(spans)
-    for place, edit in edits.items():
-        assert not edit.moved
-        spans[place].MergeFromString(edit.extra)
+    assert (answers.seen, answers.forged) == (len(spans), {})
+    for place, attributes in answers.attributes.items():
+        spans[place].MergeFromString(attributes)
     return result
 
 

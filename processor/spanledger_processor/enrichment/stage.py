@@ -539,22 +539,31 @@ def releasing(reading: Reading, decisions: Sequence[MutableMapping[int, Decision
             yield
 
 
-def additions(reading: Reading, decisions: Sequence[Mapping[int, Decision]]) -> dict[int, Settled]:
-    """Return what `write` does to spans, by their places in the request counted over all groups."""
-    first = reading.first_places()
-    result = {
-        first[group] + span: Settled(encode(decision))
-        for places, decided in zip(reading.places, decisions, strict=True)
-        for (group, span), decision in ((places[index], decision) for index, decision in decided.items())
-        if (group, span) not in reading.own
-    }
-    decided_on = {
-        places[index]: decision
-        for places, decided in zip(reading.places, decisions, strict=True)
-        for index, decision in decided.items()
-    }
-    settled = ((place, _settled(reading, place, decided_on.get(place))) for place in reading.own)
-    return result | {first[place[0]] + place[1]: one for place, one in settled if one is not None}
+def additions(
+    reading: Reading, decisions: Sequence[Mapping[int, Decision]]
+) -> tuple[dict[int, bytes], dict[int, list[int]]]:
+    """Return what `write` appends to spans, and the places of the attributes that it moves aside, both by the spans'
+    places in the request counted over all groups.
+    """
+    first, own = reading.first_places(), reading.own
+    appended: dict[int, bytes] = {}
+    moved: dict[int, list[int]] = {}
+    by_place: dict[tuple[int, int], Decision] = {}
+    for places, decided in zip(reading.places, decisions, strict=True):
+        for index, decision in decided.items():
+            place = places[index]
+            if not own or place not in own:
+                appended[first[place[0]] + place[1]] = encode(decision)
+            else:
+                by_place[place] = decision
+    for place in own:
+        settled = _settled(reading, place, by_place.get(place))
+        if settled is not None:
+            span = first[place[0]] + place[1]
+            appended[span] = settled.extra
+            if forged := settled.forged_places:
+                moved[span] = forged
+    return appended, moved
 
 
 def _settled(reading: Reading, place: tuple[int, int], decision: Decision | None) -> Settled | None:

@@ -94,24 +94,19 @@ class Description(Protocol):
         ...
 
 
-class Edits(Protocol):
-    """What is done to one span: attributes are appended, and the forged ones, by their places, are moved aside."""
-
-    @property
-    def extra(self) -> bytes: ...
-
-    @property
-    def forged_places(self) -> list[int]: ...
-
-
 class SpanAnswers(Protocol):
-    """What becomes of the spans of a request, by their place in it."""
+    """What becomes of the spans of a request, by their place in it: encoded attributes to be appended, of each span
+    that gains or loses any, places of forged ones that are moved aside, and failures.
+    """
 
     @property
     def seen(self) -> int: ...
 
     @property
-    def spans(self) -> Mapping[int, Edits]: ...
+    def attributes(self) -> Mapping[int, bytes]: ...
+
+    @property
+    def forged(self) -> Mapping[int, Sequence[int]]: ...
 
     @property
     def failures(self) -> Mapping[int, str]: ...
@@ -210,18 +205,14 @@ class EnricherReceiver:
             return _number(4, 1)
         answers = await self._enricher.enrich(telemetry, headers)
         failures = answers.failures
-        decided = len(answers.spans.keys() - failures) if failures else len(answers.spans)
-        pieces = [_number(1, answers.seen), _number(2, decided), _number(3, len(failures))]
-        for span, edits in answers.spans.items():
-            more = b""
-            if edits.forged_places:
-                more = delimited(4, b"".join(map(write_varint, edits.forged_places)))
-            if span in failures:
-                more += _text(3, failures[span])
-            pieces += _entry(span, edits.extra, more)
-        for span in failures.keys() - answers.spans:
-            pieces += _entry(span, b"", _text(3, failures[span]))
-        return b"".join(pieces)
+        attributes = answers.attributes
+        decided = len(attributes.keys() - failures) if failures else len(attributes)
+        numbers = _number(1, answers.seen), _number(2, decided), _number(3, len(failures))
+        more = {span: delimited(4, b"".join(map(write_varint, forged))) for span, forged in answers.forged.items()}
+        for span, reason in failures.items():
+            more[span] = more.get(span, b"") + _text(3, reason)
+        without = {span: b"" for span in failures if span not in attributes}
+        return b"".join((*numbers, *_entries(attributes, more), *_entries(without, more)))
 
     async def _make_spans(self, body: bytes, headers: Mapping[str, str]) -> bytes:
         revision, telemetry = read_request(body)
@@ -246,11 +237,17 @@ def read_request(body: bytes) -> tuple[str, bytes]:
     return revision.decode("utf-8", "replace"), telemetry
 
 
-def _entry(span: int, attributes: bytes, more: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the pieces of field 5, a SpanAnswer: attributes are many bytes, and are copied once, into the message."""
-    place, size = write_varint(span), write_varint(len(attributes))
-    length = write_varint(2 + len(place) + len(size) + len(attributes) + len(more))
-    return b"".join((b"\x2a", length, b"\x08", place, b"\x12", size)), attributes, more
+def _entries(attributes: Mapping[int, bytes], more: Mapping[int, bytes]) -> list[bytes]:
+    """Return the pieces of fields 5, SpanAnswers, of spans with their attributes, which are copied once, into the
+    message; `more` are other fields of an answer.
+    """
+    pieces: list[bytes] = []
+    for span, extra in attributes.items():
+        place, size = write_varint(span), write_varint(len(extra))
+        rest = more.get(span, b"") if more else b""
+        length = write_varint(2 + len(place) + len(size) + len(extra) + len(rest))
+        pieces += (b"\x2a", length, b"\x08", place, b"\x12", size, extra, rest)
+    return pieces
 
 
 def _unread(value: UnreadValue) -> bytes:

@@ -17,7 +17,6 @@ from spanledger_processor.dialects.content import ReadValue, UnreadValue, read_v
 from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.enrichment import Reading, Stage, additions, writing
 from spanledger_processor.enrichment.logs import LogStage
-from spanledger_processor.enrichment.marks import Settled
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import TraceRequest, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
@@ -55,10 +54,15 @@ def _digest(lists: tuple[object, ...]) -> str:
 
 @dataclass(slots=True)
 class SpanAnswers:
-    """What the spans of a request gain, by their place in it counted over all groups: edits, or a failure."""
+    """What becomes of the spans of a request, by their place in it counted over all groups.
+
+    `attributes` are encoded ones to be appended, of each span that gains or loses any, `forged` the places of those
+    that are moved aside, `failures` the reasons why a span gains nothing.
+    """
 
     seen: int
-    spans: dict[int, Settled] = field(default_factory=dict)
+    attributes: dict[int, bytes] = field(default_factory=dict)
+    forged: dict[int, list[int]] = field(default_factory=dict)
     failures: dict[int, str] = field(default_factory=dict)
 
 
@@ -114,7 +118,7 @@ class Enricher:
             reading = await work(steps, large=is_large(body))
             self._observer.received("traces", reading.request.span_count)
             decisions = await self._accounted(reading)
-            answers = SpanAnswers(reading.request.span_count, additions(reading, decisions), reading.failed_spans())
+            answers = SpanAnswers(reading.request.span_count, *additions(reading, decisions), reading.failed_spans())
             self._observer.enriched(reading)
         except (MalformedError, UnansweredError):
             raise
@@ -124,7 +128,7 @@ class Enricher:
             reading = self._stage.unenriched(body, trusted=self._trusted)
             seen = reading.request.span_count
             failures = dict.fromkeys(range(seen), type(error).__name__)
-            answers = SpanAnswers(seen, additions(reading, ()), failures)
+            answers = SpanAnswers(seen, *additions(reading, ()), failures)
             self._observer.enriched(reading)
         return answers
 
