@@ -13,6 +13,8 @@ from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.ledger import budgets
 from spanledger_processor.ledger.budgets import FORECAST, BudgetRule
+from spanledger_processor.ledger.memory_store import MemoryStore
+from spanledger_processor.ledger.store import Changes
 from spanledger_processor.model import Decision
 from spanledger_processor.units import USD
 
@@ -35,9 +37,8 @@ def take(ledger: MemoryLedger, rules: list[BudgetRule], *facts: Fact, now_ns: in
 
 def passed(ledger: MemoryLedger) -> set[tuple[str, str, int]]:
     with ledger.store.snapshot() as reader:
-        return {
-            (one.budget, one.value, one.threshold) for one in budgets.crossings(reader) if one.threshold != FORECAST
-        }
+        kept = budgets.crossings(reader, TENANT, warnings=False)
+        return {(one.budget, one.value, one.threshold) for one in kept if one.threshold != FORECAST}
 
 
 def used(ledger: MemoryLedger, rule: BudgetRule, value: str | None = None) -> dict[str, int]:
@@ -128,8 +129,27 @@ def test_a_threshold_is_passed_once_in_each_period() -> None:
     tomorrow = call("c", 100, day=TODAY + 1)
     take(ledger, [rule], tomorrow, now_ns=DAY_END + 86_400 * 10**9)
     with ledger.store.snapshot() as reader:
-        found = sorted((one.since, one.threshold, one.used) for one in budgets.crossings(reader))
+        kept = budgets.crossings(reader, TENANT, warnings=False)
+        found = sorted((one.since, one.threshold, one.used) for one in kept)
     assert found == [("2026-11-18", 100, 100), ("2026-11-19", 100, 100)]
+
+
+def test_what_is_kept_comes_back_by_tenant_and_kind_the_newest_first() -> None:
+    """Also where another tenant's name stands in a value, and times differ in length."""
+    store, at = MemoryStore(), [1_700_000_000 * 10**9 + step * 10**9 for step in (0, 255, 256, 70_000)]
+    kept = [
+        budgets.Crossing(budget, tenant, f"12345678 {number}", "", 50, 5 * 10**20, 10, at_ns, warning=warning)
+        for number, at_ns in enumerate(at)
+        for tenant in (TENANT, b"12345678")
+        for budget, warning in (("day", ""), ("", budgets.FAILURE_RATE))
+    ]
+    with store.unit() as unit:
+        unit.apply(Changes(claim={one.key: one.pack() for one in kept}), at[0])
+    with store.snapshot() as reader:
+        for tenant in (TENANT, b"12345678"):
+            for warnings in (False, True):
+                wanted = [one for one in kept[::-1] if one.tenant == tenant and bool(one.warning) == warnings]
+                assert [*budgets.crossings(reader, tenant, warnings=warnings)] == wanted
 
 
 def test_another_tenants_budget_is_no_matter() -> None:

@@ -434,7 +434,7 @@ async def test_much_that_fails_is_warned_of_once_a_session() -> None:
 
     def warned() -> list[dict[str, Any]]:
         with world.store.snapshot() as reader:
-            return [warning_row(one) for one in crossings(reader)]
+            return [warning_row(one) for one in crossings(reader, TENANT, warnings=True)]
 
     await fail(4, ok=0)
     assert warned() == [], "four of four are too few to tell"
@@ -466,7 +466,7 @@ async def test_a_session_that_is_no_longer_active_is_looked_at_when_it_ended() -
     watch.summaries, watch.rules = None, WarningRules(failure_rate=(20, 5))
     await watch.send_summaries()
     with world.store.snapshot() as reader:
-        assert [one.value for one in crossings(reader)] == ["a"]
+        assert [one.value for one in crossings(reader, TENANT, warnings=True)] == ["a"]
     assert world.traces == []
 
 
@@ -478,12 +478,12 @@ async def test_much_without_a_price_is_warned_of_once_a_day() -> None:
     world.take(*(call("a", START + second * 10**9) for second in range(18)), call("a", START, **unknown))
     await watch.store_warnings()
     with world.store.snapshot() as reader:
-        assert list(crossings(reader)) == []
+        assert list(crossings(reader, TENANT, warnings=True)) == []
     world.take(call("a", START + 19 * 10**9))
     await watch.store_warnings()
     await watch.store_warnings()
     with world.store.snapshot() as reader:
-        (one,) = crossings(reader)
+        (one,) = crossings(reader, TENANT, warnings=True)
     assert warning_row(one)["day"] == "2026-01-30"
     assert sentence(one) == "2026-01-30: 1 of 20 (5%) calls have no price (spanledger unpriced)"
     (record,) = ExportLogsServiceRequest.FromString(log_request(one)).resource_logs[0].scope_logs[0].log_records
@@ -492,7 +492,7 @@ async def test_much_without_a_price_is_warned_of_once_a_day() -> None:
     world.now_ns += 24 * HOUR
     await watch.store_warnings()
     with world.store.snapshot() as reader:
-        assert len(list(crossings(reader))) == 1, "nothing was called on the next day"
+        assert len(list(crossings(reader, TENANT, warnings=True))) == 1, "nothing was called on the next day"
 
 
 def facts_of(costs: Mapping[int, int]) -> Facts:
@@ -532,7 +532,7 @@ async def test_a_rise_of_cost_is_warned_of() -> None:
     world.now_ns = START + 7 * MINUTE
     await watch.store_warnings()
     with world.store.snapshot() as reader:
-        (one,) = crossings(reader)
+        (one,) = crossings(reader, TENANT, warnings=True)
     row = warning_row(one)
     assert (row["session"], row["cost_usd_exact"], row["usual_usd_exact"]) == ("a", "1.20015", "0.06015")
     assert sentence(one) == "session a: spends $1.20 at a stretch, 20.0 times the usual $0.060150"

@@ -186,10 +186,25 @@ def _of_day(reader: Reader, tenant: bytes, dimension: str, value: str, day: int,
             yield sums
 
 
-def crossings(reader: Reader) -> Iterator[Crossing]:
-    """Yield the thresholds of budgets, and the warnings, of all tenants, as long as they are kept."""
-    for _, record in reader.scan(Table.BUDGET, EVERY_TENANT):
-        yield Crossing.unpack(record)
+def crossings(reader: Reader, tenant: bytes, *, warnings: bool) -> Iterator[Crossing]:
+    """Yield a tenant's warnings, or thresholds of budgets, that are kept: the newest first.
+
+    Only those that are asked for are unpacked. Packed ones sort by arrival, with which they begin (`Crossing.pack`).
+    """
+    records = (record for _, record in reader.scan(Table.BUDGET, EVERY_TENANT))
+    for record in sorted((one for one in records if tenant in one and _is_warning(one) == warnings), reverse=True):
+        crossing = Crossing.unpack(record)
+        if crossing.tenant == tenant:
+            yield crossing
+
+
+_NAME_AT = len(pack([1, 1 << 41, []]))
+"""Where the name of the budget stands in a packed crossing of our time."""
+_NO_NAME = pack("")
+
+
+def _is_warning(record: bytes) -> bool:
+    return record[_NAME_AT : _NAME_AT + 1] == _NO_NAME
 
 
 def unsent_crossings(reader: Reader) -> Iterator[Crossing]:
@@ -252,8 +267,8 @@ def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -
         if wanted is not None
         else {
             crossing.value: None
-            for crossing in crossings(reader)
-            if (crossing.budget, crossing.tenant, crossing.warning) == (rule.name, tenant, "")
+            for crossing in crossings(reader, tenant, warnings=False)
+            if crossing.budget == rule.name
         }
     )
     for name in names:

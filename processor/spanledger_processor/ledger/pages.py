@@ -14,7 +14,7 @@ from functools import lru_cache
 from heapq import merge
 from itertools import chain, groupby, islice, takewhile
 from operator import itemgetter
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from msgpack.exceptions import UnpackException
 
@@ -23,23 +23,23 @@ from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, row, spend, time_of
 from spanledger_processor.ledger.runs import named_by, one_run, run_of_session, sessions_under
-from spanledger_processor.ledger.store import Reader, Table, near
+from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
 
 MOST_ROWS = 1000
 """Rows of a page."""
 _MOST_LOOKED_AT = 2000
 """Records read for a page."""
-_MOST_RUNS_LOOKED_AT = 600
+_MOST_RUNS_LOOKED_AT = 400
 """Runs looked at for a page by last activity: several records have to be read for each."""
 _SORTED_TOGETHER = 2000
 """Totals of one rank of cost that are put in their exact order; more of them stand in the order of their ids' hashes,
 and differ by 1.6 % at most.
 """
-_COMPARED = 700
+_COMPARED = 400
 """Runs in a slice, of `_MOST_LOOKED_AT` positions at most: by cost, runs are compared with those of their slice."""
-_REMEMBERED = 1024
-"""Totals in memory while the runs of a page are found."""
+_REMEMBERED, _FEW_LINKS = 1024, 32
+"""Totals in memory while the runs of a page are found, and the links of so many ids that have no more than a few."""
 _BY_TIME, _BY_COST, _BY_COST_RANK, _TASKS, _REPEATS, _RUNS_BY_TIME, _RUNS_BY_COST = 0, 1, 2, 4, 5, 6, 7
 """Kinds of cursors; 3 was one of earlier versions."""
 _REPEAT: tuple[str, ...] = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
@@ -358,15 +358,28 @@ class _Slice:
 
 
 class _Remembering:
-    """A view that reads a total once, while few others are read between: a run's sessions are asked for many times.
+    """A view that reads a total, or the links of one id, once, while few others are read between: those of a run's
+    sessions are asked for many times.
 
     The totals stay its own.
     """
 
     def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self.get = reader.get
-        self.scan = reader.scan
         self.sums = lru_cache(maxsize=_REMEMBERED)(reader.sums)
+        self._few_links = lru_cache(maxsize=_REMEMBERED)(self._read_links)
+
+    def scan(self, table: Table, tenant: bytes, *, within: bytes = b"", **order: Any) -> Iterator[tuple[Key, bytes]]:
+        if table != Table.LINK:
+            return self._reader.scan(table, tenant, within=within, **order)
+        few = self._few_links(tenant, within)
+        return self._reader.scan(table, tenant, within=within) if few is None else iter(few)
+
+    def _read_links(self, tenant: bytes, within: bytes) -> list[tuple[Key, bytes]] | None:
+        """Return links, None where they are many: a session may have spawned any number."""
+        links = [*islice(self._reader.scan(Table.LINK, tenant, within=within), _FEW_LINKS + 1)]
+        return links if len(links) <= _FEW_LINKS else None
 
 
 class _RunPositions:

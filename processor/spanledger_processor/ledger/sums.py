@@ -128,19 +128,24 @@ class Sums:
 
     def copy(self) -> Sums:
         """Return the same numbers, to be changed on their own."""
-        counts = (self.cost, self.calls, self.priced, self.unpriced, self.usage, self.tool_calls, self.spans)
-        copy = Sums(*counts, self.first_ns, self.last_ns, self.closed_ns, self.arrival_ms, self.labels.copy())
-        copy.reasons, copy.models, copy.named = self.reasons.copy(), self.models.copy(), self.named.copy()
+        copy = self._of_spans()
+        copy.labels, copy.named = self.labels.copy(), self.named.copy()
         copy.elsewhere = None if self.elsewhere is None else self.elsewhere.copy()
+        copy.facts = None if self.facts is None else self.facts.copy()
+        return copy
+
+    def _of_spans(self) -> Sums:
+        """Return the same numbers without names, what stands elsewhere, and facts."""
+        counts = (self.cost, self.calls, self.priced, self.unpriced, self.usage, self.tool_calls, self.spans)
+        copy = Sums(*counts, self.first_ns, self.last_ns, self.closed_ns, self.arrival_ms)
+        copy.reasons, copy.models = self.reasons.copy(), self.models.copy()
         copy.sessions, copy.summarized_ns = self.sessions, self.summarized_ns
         copy.granularities, copy.speeds = self.granularities.copy(), self.speeds.copy()
-        copy.facts = None if self.facts is None else self.facts.copy()
         return copy
 
     def own(self) -> Sums:
         """Of a session: the part whose run the session decides, with no names; its times are the session's."""
-        own = self.copy()
-        own.labels, own.named, own.elsewhere, own.facts = {}, set(), None, None
+        own = self._of_spans()
         if self.elsewhere is not None:
             own.add(replace(self.elsewhere, models={}), -1)
             for name, amount in self.elsewhere.models.items():

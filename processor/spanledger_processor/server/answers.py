@@ -222,9 +222,8 @@ def dimension_names(asked: Question) -> Answer:
 
 def warnings(asked: Question) -> Answer:
     """Return the warnings that were given, the newest first."""
-    warnings = [one for one in crossings(asked.reader) if one.warning and one.tenant == asked.tenant]
-    warnings.sort(key=lambda one: -one.at_ns)
-    return {"warnings": [warning_row(one) for one in warnings[: asked.values["limit"]]]}
+    warnings = crossings(asked.reader, asked.tenant, warnings=True)
+    return {"warnings": [warning_row(one) for one in islice(warnings, asked.values["limit"])]}
 
 
 def budgets(asked: Question) -> Answer:
@@ -233,15 +232,9 @@ def budgets(asked: Question) -> Answer:
     rules = [rule for rule in asked.budgets if name in (None, rule.name)]
     rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value)
     shown = [row for row in rows if row["over"] or not only_over][: asked.values["limit"]]
-    passed = sorted(
-        (
-            one
-            for one in crossings(asked.reader)
-            if one.tenant == asked.tenant and not one.warning and name in (None, one.budget)
-        ),
-        key=lambda one: -one.at_ns,
-    )
-    return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": [one.row() for one in passed[:100]]}
+    kept = crossings(asked.reader, asked.tenant, warnings=False)
+    passed = islice((one for one in kept if name in (None, one.budget)), 100)
+    return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": [one.row() for one in passed]}
 
 
 def tasks(asked: Question) -> Answer:

@@ -37,7 +37,7 @@ The API listens on `api.endpoint` (127.0.0.1:4320 unless configured). What the r
   page; null: there is none. A page may hold fewer rows, or none, and still have a next one: a filter that lets few rows
   through is worked off in slices. `format=ndjson` and `format=csv` stream all rows, each thousand as the ledger is by
   then. Sorted by cost, sessions whose costs differ by 1.6 % at most may change places where more than 2,000 of them
-  lie together; runs are sorted in slices of up to 700 by last activity, the latest slice first, and `compared_since`
+  lie together; runs are sorted in slices of up to 400 by last activity, the latest slice first, and `compared_since`
   says how far back the slice of a page goes. `spanledger runs --sort cost` compares all of them.
 - **Money** is a double (`cost_usd`) and, exact, a decimal (`cost_usd_exact`). What has no price counts in `unpriced`,
   never as 0. Rows of lists add up to the total; what belongs to no session or run is the row with an empty id.
