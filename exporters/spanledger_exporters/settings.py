@@ -91,7 +91,13 @@ HttpCompression: TypeAlias = Literal["gzip", "zstd", "zlib", "deflate", "snappy"
 class Settings(BaseModel):
     """Common ground: unknown keys are errors, values never change, and no error repeats a value (it may be secret)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        defer_build=True,  # validators are built once, inside the whole that is validated, and not for each part
+    )
 
 
 class TlsSettings(Settings):
