@@ -90,8 +90,8 @@ format: $(FOR_CHECKS) ## format the code and mend what lint can mend
 bench: $(FOR_TESTS) ## measure against the real Collector; results go to benchmarks/README.md
 	$(BIN)/python -m benchmarks
 
-parts: $(INSTALLED) ## find or make the programs that tests run against: Collector, Tempo, Prometheus, Helm, coding agents
-	@$(BIN)/python -m tools.parts
+parts: $(FOR_TESTS) ## find or make what tests run against: Collector, Tempo, Prometheus, Helm, coding agents, libraries
+	@status=0; for kind in parts libraries; do $(BIN)/python -m tools.$$kind || status=1; done; exit $$status
 
 capture: $(FOR_TESTS) ## record a real library and what it was billed: make capture NAME=smolagents
 	$(BIN)/python -m tests.capture $(NAME)

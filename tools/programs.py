@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Self, TypeVar
 
 import httpx2
 
@@ -177,6 +177,28 @@ class Program:
         """The last lines it wrote."""
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         return "\n".join(line[:500] for line in lines[-40:])
+
+
+class Running:
+    """Programs that run inside a block: started in order, ended in the reverse one, also where one does not start.
+
+    A class on top sets `programs`.
+    """
+
+    programs: Sequence[Program]
+
+    def __enter__(self) -> Self:
+        try:
+            for program in self.programs:
+                program.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for program in reversed(self.programs):
+            program.stop()
 
 
 def _family(pid: int) -> list[int]:

@@ -19,7 +19,7 @@ from agent_runs import prepare_run, records
 from backend import Backend
 from real_parts import ROOT, Stage, collector, post, shipped, written
 from replays import prepare, spans_of, traced
-from tools.programs import eventually, free_port, substituted
+from tools.programs import Running, eventually, free_port, substituted
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -30,7 +30,7 @@ SNIPPET = ("spanledger",)
 TYPICAL = ROOT / "tests" / "data" / "collector"
 
 
-class Merged:
+class Merged(Running):
     """A Collector with the typical configuration `name` and the files `over` of deploy/collector merged over it.
 
     Its own Spanledger (`stage`) is started with it if one of the files sends to one.
@@ -39,7 +39,6 @@ class Merged:
     def __init__(self, folder: Path, name: str, over: Sequence[str], environment: Mapping[str, str]) -> None:
         self.grpc, self.http, health, returned = (free_port() for _ in range(4))
         self.stage = Stage(folder, returned)
-        self._staged = "spanledger" in over
         configs = [TYPICAL / f"{name}.yaml", *(self._copied(folder, file, returned) for file in over)]
         self.collector = collector(
             folder,
@@ -55,26 +54,13 @@ class Merged:
             },
             name=name,
         )
+        self.programs = (self.stage.program, self.collector) if "spanledger" in over else (self.collector,)
 
     @staticmethod
     def _copied(folder: Path, file: str, returned: int) -> Path:
         text = shipped(f"deploy/collector/{file}.yaml")
         port = {"}:6317": f"}}:{returned}"} if file == "spanledger" else {}
         return written(folder / f"{file}.merged.yaml", substituted(text, port))
-
-    def __enter__(self) -> Merged:
-        try:
-            if self._staged:
-                self.stage.program.start()
-            self.collector.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.collector.stop()
-        self.stage.program.stop()
 
 
 class Backends:

@@ -26,7 +26,7 @@ from real_parts import ROOT, collector
 from replays import attributes, spans_of
 from served import Served, Server
 from spanledger_processor.receivers.driver import detect_signal
-from tools.programs import Program, eventually, free_port, substituted
+from tools.programs import Program, Running, eventually, free_port, substituted
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -37,7 +37,7 @@ TOKEN = "a token of both"
 KEY = "a key for both of them, long enough"
 
 
-class ComponentPair:
+class ComponentPair(Running):
     """`deploy/collector/component.yaml` and `enricher.yaml` on free ports; metrics go where traces go.
 
     `sets` go to `serve --set`, `collector_sets` to the Collector's `--set`.
@@ -68,6 +68,7 @@ class ComponentPair:
         )
         self.spanledger = self.server.program
         self.collector = self._collector(folder, self.grpc, self.http, health, collector_sets)
+        self.programs = (self.spanledger, self.collector)
 
     def _collector(
         self, folder: Path, grpc: int, http: int, health: int, collector_sets: Sequence[str] = ()
@@ -97,19 +98,6 @@ class ComponentPair:
         finally:
             second.stop()
             self.http = first
-
-    def __enter__(self) -> ComponentPair:
-        try:
-            self.spanledger.start()
-            self.collector.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.collector.stop()
-        self.spanledger.stop()
 
     def post(self, signal: str, body: bytes, more: Mapping[str, str] | None = None) -> int:
         """Post one encoded request to the Collector, with `more` headers, and return the status."""

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
-import shlex
-import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,54 +12,13 @@ import pytest
 
 from backend import Backend
 from captures import Capture
-from real_parts import ROOT
 from served import Served
 from tests.capture.model_server import ModelServer
-from tools import parts
+from tools.libraries import LIBRARIES, NAMES, ONCE, RUNNABLE, Section, node_environment, python_environment
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300), pytest.mark.xdist_group("libraries")]
 
-AS_OF = "2026-11-28"
-"""What the registries have had by then, so that a release of today breaks no test of ours."""
-UV = Path(sys.executable).with_name("uv")
-INSTALLED = ".installed"
-"""A file in an environment to which nothing is missing."""
 NAMED_BY_ITSELF = ("pydantic-ai", "Google ADK")
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """One section of the page and its blocks: language and text."""
-
-    title: str
-    blocks: tuple[tuple[str, str], ...]
-
-    def of(self, language: str) -> list[str]:
-        return [text for found, text in self.blocks if found == language]
-
-    @property
-    def shell(self) -> str:
-        return "".join(self.of("sh"))
-
-    @property
-    def exports(self) -> dict[str, str]:
-        return dict(re.findall(r"^export (\w+)=(\S+)", self.shell, re.MULTILINE))
-
-    def packages(self, installer: str) -> list[str]:
-        lines = re.findall(rf"^{installer} install (.+)$", self.shell, re.MULTILINE)
-        return [package for line in lines for package in shlex.split(line)]
-
-
-def _sections() -> list[Section]:
-    page = (ROOT / "docs/libraries.md").read_text()
-    return [
-        Section(text.partition("\n")[0], tuple(re.findall(r"```(\w+)\n(.*?)```", text, re.DOTALL)))
-        for text in page.split("\n## ")[1:]
-    ]
-
-
-ONCE, *LIBRARIES, NAMES = _sections()
-RUNNABLE = [section for section in LIBRARIES if section.of("python") or section.of("js")]
 
 
 def test_all_but_one_can_be_run() -> None:
@@ -141,46 +92,17 @@ def _environment(section: Section, model: str, served: Served) -> dict[str, str]
 
 def _python(section: Section, folder: Path) -> Path:
     """Return a virtual environment with the packages, and the page's `tracing.py` in it."""
-
-    def install(environment: Path) -> None:
-        _program([str(UV), "venv", "--quiet", str(environment)], folder, dict(os.environ))
-        python = ("--python", str(environment / "bin/python"))
-        command = [str(UV), "pip", "install", "--quiet", "--exclude-newer", AS_OF, *python]
-        _program([*command, *packages], folder, dict(os.environ))
-
-    packages = [*ONCE.packages("pip"), *section.packages("pip")]
     place = folder / "python"
     if not place.exists():
-        _link(_kept("python", [sys.version, *packages], install), place)
+        _link(python_environment(section), place)
         (place / "tracing.py").write_text("".join(ONCE.of("python")))
     return place
 
 
 def _node(section: Section, folder: Path) -> Path:
     """Return a folder with the packages: Node looks for them beside the script."""
-
-    def install(environment: Path) -> None:
-        environment.mkdir()
-        quiet = ("--no-audit", "--no-fund", "--loglevel=error", "--legacy-peer-deps", f"--before={AS_OF}")
-        _program(["npm", "install", *quiet, *packages], environment, dict(os.environ))
-
-    packages = section.packages("npm")
-    _link(_kept("node", packages, install), folder / "node")
+    _link(node_environment(section), folder / "node")
     return folder / "node"
-
-
-def _kept(kind: str, packages: Sequence[str], install: Callable[[Path], None]) -> Path:
-    """Return a folder with `packages` as of that day, which are installed once and stay for the next runs."""
-    digest = blake2b("\0".join((AS_OF, *packages)).encode(), digest_size=6).hexdigest()
-    folder = parts.CACHE / "libraries" / f"{kind}-{digest}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / INSTALLED).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            install(folder)
-            (folder / INSTALLED).touch()
-    return folder
 
 
 def _link(environment: Path, place: Path) -> None:

@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, TracesData
 from replays import spans_of
 from served import CHANNEL, TRACES, Server
 from tools import parts
-from tools.programs import Program, answers, free_port, substituted
+from tools.programs import Program, Running, answers, free_port, substituted
 
 ROOT = parts.ROOT
 
@@ -176,7 +176,7 @@ def post(port: int, signal: str, body: bytes) -> None:
     assert response.status_code == 200, f"{url}: {response.status_code} {response.text[:300]}"
 
 
-class Loop:
+class Loop(Running):
     """The Collector with `otelcol-config.yaml`, and Spanledger with `deploy/spanledger.yaml` in its loop.
 
     `wired_into_itself` has Spanledger send to the port that feeds it; `environment` is the Collector's, beside what
@@ -219,19 +219,7 @@ class Loop:
                 **(environment or {}),
             },
         )
-
-    def __enter__(self) -> Loop:
-        try:
-            self.spanledger.start()
-            self.collector.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.collector.stop()
-        self.spanledger.stop()
+        self.programs = (self.spanledger, self.collector)
 
     def send(self, *requests: bytes) -> None:
         """Send each encoded request to the Collector; returns when it has answered all.

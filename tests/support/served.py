@@ -17,7 +17,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
 from commands import answer
-from tools.programs import Program, answers, free_port
+from tools.programs import Program, Running, answers, free_port
 
 COMMAND = (sys.executable, "-m", "spanledger_processor.cli")
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -95,7 +95,7 @@ class Server:
         return httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=PATIENT).text
 
 
-class Served(Server):
+class Served(Running, Server):
     """`spanledger serve` with one destination, `otlp_grpc` to the port `to`.
 
     `more` is put into its configuration, `within` before its command and `arguments` behind it. `probed_at` is the port
@@ -126,17 +126,7 @@ class Served(Server):
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(_merged(config, more or {})))  # JSON is YAML
         super().__init__(folder, path, api, within=within, arguments=arguments, probed_at=probed_at)
-
-    def __enter__(self) -> Served:
-        try:
-            self.program.start()
-        except BaseException:
-            self.program.stop()
-            raise
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.program.stop()
+        self.programs = (self.program,)
 
     def export(
         self,
