@@ -157,10 +157,10 @@ def unanswered(name: str, identifier: str, signature: str = "a", **more: Any) ->
 def test_calls_of_which_nothing_tells_results_are_a_loop_by_themselves(spans: list[Fact], loops: int) -> None:
     for batches in ([[span] for span in spans], [spans], [[span] for span in spans for _ in range(2)]):
         ledger = MemoryLedger(loop=UNTOLD)
-        told = sum(bool(decision.tool_loop) for batch in batches for decision in ledger.take(batch))
+        reported = sum(bool(decision.tool_loop) for batch in batches for decision in ledger.take(batch))
         if {span.session.id for span in spans} == {"s"}:
             assert counted(ledger)[1] == loops
-        assert told == loops * (2 if len(batches) > len(spans) else 1)
+        assert reported == loops * (2 if len(batches) > len(spans) else 1)
 
 
 def test_calls_are_no_loop_by_themselves_where_spans_of_tools_tell_of_executions() -> None:
@@ -171,8 +171,8 @@ def test_calls_are_no_loop_by_themselves_where_spans_of_tools_tell_of_executions
             asking = unanswered(f"c{number}", f"x{number}", start=number * 100)
             running = tool(f"t{number}", call_id.format(number), start=number * 100 + 50, scope="tools")
             running.signature, running.result = Signature("h1:0:a", "full"), b"%d" % number
-            told = [decision.tool_loop for fact in (asking, running) for decision in ledger.take([fact])]
-            assert not any(told)
+            reported = [decision.tool_loop for fact in (asking, running) for decision in ledger.take([fact])]
+            assert not any(reported)
         assert counted(ledger)[1] == 0
 
 

@@ -45,7 +45,7 @@ class Billed:
 
 
 @dataclass(frozen=True)
-class Told:
+class SecondReport:
     """How a call is told a second time; `trace` is "same", "own" or "log"."""
 
     trace: str
@@ -78,7 +78,9 @@ def _told(draw: st.DrawFn, call: Billed) -> list[Fact]:
         facts.append(make_fact(parent, "agent", kind, start=call.start, length=15 * CALL_NS))
         if kind and draw(st.booleans()):
             _repeat(facts[-1], [call])
-    second = draw(st.none() | st.builds(Told, st.sampled_from(["same", "own", "log"]), st.booleans(), st.booleans()))
+    second = draw(
+        st.none() | st.builds(SecondReport, st.sampled_from(["same", "own", "log"]), st.booleans(), st.booleans())
+    )
     first_knows = second is None or not second.split or draw(st.booleans())
     response = f"r{call.number}"
     facts.append(_fact(call, f"c{call.number}", parent, "one", split=first_knows, response=response))
@@ -87,12 +89,12 @@ def _told(draw: st.DrawFn, call: Billed) -> list[Fact]:
     return facts
 
 
-def _again(call: Billed, told: Told, parent: str, response: str) -> Fact:
-    name, response = f"d{call.number}", response if told.by_id else ""
-    if told.trace == "same":
-        return _fact(call, name, parent, "two", split=told.split, response=response)
-    fact = _fact(call, name, "", "two", split=told.split, response=response, trace=f"own{call.number}")
-    if told.trace == "log":
+def _again(call: Billed, reported: SecondReport, parent: str, response: str) -> Fact:
+    name, response = f"d{call.number}", response if reported.by_id else ""
+    if reported.trace == "same":
+        return _fact(call, name, parent, "two", split=reported.split, response=response)
+    fact = _fact(call, name, "", "two", split=reported.split, response=response, trace=f"own{call.number}")
+    if reported.trace == "log":
         fact.start_ns = fact.end_ns
         assert fact.call is not None
         fact.call.source = "log:client"

@@ -77,8 +77,8 @@ def test_an_agent_above_says_what_is_below(tmp_path: Path) -> None:
     set_attributes(agent, {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": "a"})
     for span in (search, model):
         span.trace_id, span.parent_span_id = agent.trace_id, agent.span_id
-    (told, *_) = take(opened(), agent, search, model)
-    assert told["spanledger.cost.subtree_usd"] == pytest.approx(0.01 + COST)
+    (reported, *_) = take(opened(), agent, search, model)
+    assert reported["spanledger.cost.subtree_usd"] == pytest.approx(0.01 + COST)
     state = ledger(tmp_path, request(agent, search, model), now_ns=time.time_ns(), sets=(PRICES,))
     found = answer("span", search.trace_id.hex(), search.span_id.hex(), *state)
     assert (found["role"], found["counts_now"], found["model"]) == ("counted", True, "tool:search_web")

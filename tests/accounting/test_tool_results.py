@@ -35,12 +35,12 @@ def call(name: str, start: int, length: int, usage: Usage, cost: Cost | None, *,
 
 
 def tool(name: str, start: int, length: int, what: str, *, call_id: str = "", agent: str = "", **more: Any) -> Fact:
-    told = ToolCall(what, call_id=call_id)
+    reported = ToolCall(what, call_id=call_id)
     fact = make_fact(
         name, more.pop("parent", ""), "tool", session="s", start=start, length=length, agent_id=agent, **more
     )
     assert fact.call is not None
-    fact.call.tool, fact.day = told, DAY
+    fact.call.tool, fact.day = reported, DAY
     return fact
 
 

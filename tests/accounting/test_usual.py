@@ -465,14 +465,14 @@ def test_decisions_on_usual_calls_have_all_their_fields() -> None:
         _ = decision.no_field  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("told", [(1, 1, 1, 0, 1, 0), (0, 0, 0, 1, 0, 1)], ids=["first told", "first not told"])
-def test_calls_are_kept_with_their_own_first_tokens(told: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("reported", [(1, 1, 1, 0, 1, 0), (0, 0, 0, 1, 0, 1)], ids=["first told", "first not told"])
+def test_calls_are_kept_with_their_own_first_tokens(reported: tuple[int, ...]) -> None:
     """A first token after the end of its span is none; calls with and without one are of one form."""
     both = Both()
-    for number, seconds in enumerate(told):
+    for number, seconds in enumerate(reported):
         request = ExportTraceServiceRequest()
         span = scope_of(request, SCOPES[0]).spans.add(trace_id=b"trace-%010d" % number, span_id=b"span%04d" % number)
         span.start_time_unix_nano, span.end_time_unix_nano = NOW, NOW + seconds * 10**9
         set_attributes(span, usual(number, 0, {"gen_ai.latency.time_to_first_token": 0.25}))
         both.send(request.SerializeToString())
-    assert both.taken >= len(told) - 2
+    assert both.taken >= len(reported) - 2

@@ -147,8 +147,8 @@ def _gemini(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[
         "modelVersion": request["model"],
         "responseId": f"gm{secrets.token_hex(10)}",
     }
-    told = {"id": response["responseId"], "model": request["model"], "usage": response["usageMetadata"]}
-    return response, _entry("gemini", "generateContent", request, told, numbers, (0, 0), calls)
+    reported = {"id": response["responseId"], "model": request["model"], "usage": response["usageMetadata"]}
+    return response, _entry("gemini", "generateContent", request, reported, numbers, (0, 0), calls)
 
 
 def _openai(request: dict[str, Any], number: int) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -272,9 +272,9 @@ def _responses_stream(response: dict[str, Any], request: dict[str, Any]) -> byte
         place = {"output_index": index, "item_id": item["id"]}
         events.append({"type": "response.output_item.added", "output_index": index, "item": _begun(item)})
         if item["type"] == "function_call":
-            told = item["arguments"]
-            events.append({"type": "response.function_call_arguments.delta", **place, "delta": told})
-            events.append({"type": "response.function_call_arguments.done", **place, "arguments": told})
+            reported = item["arguments"]
+            events.append({"type": "response.function_call_arguments.delta", **place, "delta": reported})
+            events.append({"type": "response.function_call_arguments.done", **place, "arguments": reported})
         else:
             place["content_index"] = 0
             part = item["content"][0]

@@ -156,8 +156,8 @@ def test_a_span_of_the_ledger_is_explained(tmp_path: Path) -> None:
     span = chat()
     state = ledger(tmp_path / "state", request(span), now_ns=time.time_ns())
     ids = (span.trace_id.hex().upper(), span.span_id.hex())
-    told = answer("span", *ids, *state)
-    assert (told["role"], told["counts_now"]) == ("counted", True)
+    reported = answer("span", *ids, *state)
+    assert (reported["role"], reported["counts_now"]) == ("counted", True)
     shown = output("span", *ids, *state)
     assert "gpt-4o-mini of openai" in shown
     assert "no other span that counts reports its usage" in shown

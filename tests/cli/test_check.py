@@ -31,19 +31,19 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_the_built_in_configuration_is_valid() -> None:
-    told = answer("check")
-    assert told["valid"] is True
-    assert told["listeners"] == {
+    reported = answer("check")
+    assert reported["valid"] is True
+    assert reported["listeners"] == {
         "OTLP/gRPC": "127.0.0.1:4317",
         "OTLP/HTTP": "127.0.0.1:4318",
         "API": "127.0.0.1:4320",
     }
-    assert told["warnings"] == []
+    assert reported["warnings"] == []
 
 
 def test_what_a_file_comes_to(config: Path) -> None:
-    told = answer("check", "--config", str(config))
-    assert told["exporters"] == [
+    reported = answer("check", "--config", str(config))
+    assert reported["exporters"] == [
         {
             "name": "otlp_grpc/tempo",
             "target": "tempo:4317",
@@ -53,7 +53,7 @@ def test_what_a_file_comes_to(config: Path) -> None:
             "match": None,
         }
     ]
-    assert [warning.partition(":")[0] for warning in told["warnings"]] == [
+    assert [warning.partition(":")[0] for warning in reported["warnings"]] == [
         "no exporter takes logs",
         "no exporter takes metrics",
         "no exporter is required",
@@ -146,8 +146,8 @@ def test_certificates_and_folders_are_opened(tmp_path: Path) -> None:
         "exporters.file.path",
     ):
         assert any(line.startswith(path) for line in lines), f"{path} in {lines}"
-    told = json.loads(run("check", "--json", *options).stdout)
-    assert (told["valid"], len(told["problems"])) == (False, 5)
+    reported = json.loads(run("check", "--json", *options).stdout)
+    assert (reported["valid"], len(reported["problems"])) == (False, 5)
     assert run("check", "--syntax", *options).exit_code == 0
 
 

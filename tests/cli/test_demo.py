@@ -64,8 +64,8 @@ def test_the_file_holds_what_was_shown(shown: str, file: Path) -> None:
 
 
 def test_its_file_can_be_explained(file: Path) -> None:
-    told = answer("explain", str(file))
-    assert told["marked"] == len(told["spans"]) > 50
+    reported = answer("explain", str(file))
+    assert reported["marked"] == len(reported["spans"]) > 50
 
 
 def test_it_says_how_to_go_on(shown: str) -> None:

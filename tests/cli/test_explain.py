@@ -31,8 +31,8 @@ def _truth(capture: Path) -> list[dict[str, Any]]:
 REPORTS = Path(__file__).parents[1] / "data" / "reports"
 
 
-def _counted(told: dict[str, Any]) -> list[dict[str, Any]]:
-    return [span for span in told["spans"] if span["role"] == "counted"]
+def _counted(reported: dict[str, Any]) -> list[dict[str, Any]]:
+    return [span for span in reported["spans"] if span["role"] == "counted"]
 
 
 @pytest.mark.parametrize("capture", [DOUBLE, AGENTS, GEMINI], ids=lambda path: path.parent.name)
@@ -44,9 +44,9 @@ def test_what_counts_is_what_was_billed(capture: Path) -> None:
 
 def test_a_duplicate_names_the_span_that_counts(tmp_path: Path) -> None:
     """Two libraries saw each call: five count, and each of the other five points at one of them."""
-    told = answer("explain", str(DOUBLE))
-    counted = {span["span_id"]: span for span in _counted(told)}
-    twins = [span for span in told["spans"] if span["role"] == "duplicate"]
+    reported = answer("explain", str(DOUBLE))
+    counted = {span["span_id"]: span for span in _counted(reported)}
+    twins = [span for span in reported["spans"] if span["role"] == "duplicate"]
     assert len(twins) == len(counted) == 5
     for twin in twins:
         other = counted.pop(twin["duplicate_of"])
@@ -66,17 +66,17 @@ def test_a_span_that_is_nearly_a_duplicate_says_why_it_counts() -> None:
 
 
 def test_an_agent_that_repeats_its_children() -> None:
-    told = answer("explain", str(AGENTS))
-    agents = [span for span in told["spans"] if span["role"] == "repeats_children"]
+    reported = answer("explain", str(AGENTS))
+    agents = [span for span in reported["spans"] if span["role"] == "repeats_children"]
     assert {agent["kind"] for agent in agents} == {"agent"}
-    whole = sum(Decimal(span["cost"]["cost_usd_exact"]) for span in _counted(told))
+    whole = sum(Decimal(span["cost"]["cost_usd_exact"]) for span in _counted(reported))
     assert any(f"(6 counted here), worth ${whole}" in agent["why"] for agent in agents)
 
 
 def test_the_arithmetic() -> None:
     """1000 x $0.15 and 100 x $0.60 a million tokens."""
-    told = answer("explain", "-", given=request(chat()))
-    (span,) = told["spans"]
+    reported = answer("explain", "-", given=request(chat()))
+    (span,) = reported["spans"]
     *lines, computed = span["arithmetic"][1:]
     assert [line.split() for line in lines] == [
         ["input", "1,000", "x", "$0.15", "/", "MTok", "=", "$0.00015"],
@@ -93,8 +93,8 @@ def test_session_and_run_say_where_they_come_from() -> None:
     parent, child = chat(), chat()
     child.trace_id, child.parent_span_id = parent.trace_id, parent.span_id
     set_attributes(parent, {"session.id": "s", "spanledger.run.id": "r"})
-    told = answer("explain", "-", given=request(parent, child))
-    first, second = told["spans"]
+    reported = answer("explain", "-", given=request(parent, child))
+    first, second = reported["spans"]
     assert first["session"] == {"id": "s", "source": "attribute", "why": "session.id of the span"}
     assert first["run"] == {"id": "r", "source": "attribute", "why": "spanledger.run.id of the span"}
     assert second["session"]["source"] == "parent"
@@ -106,19 +106,19 @@ def test_session_and_run_say_where_they_come_from() -> None:
 def test_why_there_is_no_price() -> None:
     span = chat()
     set_attributes(span, {"gen_ai.request.model": "acme-7b"})
-    (told,) = answer("explain", "-", given=request(span))["spans"]
-    assert told["cost"]["unpriced"] == "unknown_model"
-    assert 'not listed: "acme-7b" at openai' in told["arithmetic"][0]
-    assert "processor.pricing.overrides can price it" in told["why"]
+    (reported,) = answer("explain", "-", given=request(span))["spans"]
+    assert reported["cost"]["unpriced"] == "unknown_model"
+    assert 'not listed: "acme-7b" at openai' in reported["arithmetic"][0]
+    assert "processor.pricing.overrides can price it" in reported["why"]
     override = 'processor.pricing.overrides=[{model: "acme-*", input: 1, output: 1}]'
-    (told,) = answer("explain", "-", "--set", override, given=request(span))["spans"]
-    assert told["cost"]["price"] == "override/acme-*"
-    assert told["cost"]["cost_usd_exact"] == "0.0011"
+    (reported,) = answer("explain", "-", "--set", override, given=request(span))["spans"]
+    assert reported["cost"]["price"] == "override/acme-*"
+    assert reported["cost"]["cost_usd_exact"] == "0.0011"
 
 
 def test_tool_calls_that_repeat() -> None:
-    told = answer("explain", str(CAPTURES / "pydantic-ai" / "S3" / "001.traces.binpb"))
-    tools = [span["tool"] for span in told["spans"] if span["tool"]]
+    reported = answer("explain", str(CAPTURES / "pydantic-ai" / "S3" / "001.traces.binpb"))
+    tools = [span["tool"] for span in reported["spans"] if span["tool"]]
     assert [tool["signature_scope"] for tool in tools] == ["full"] * 4
     assert max(tool["repeats"] for tool in tools) == 3
     assert len({tool["signature"] for tool in tools}) == 2
@@ -135,11 +135,11 @@ FORMS: dict[str, Callable[[bytes], bytes]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_tells_the_same(form: str) -> None:
     body = AGENTS.read_bytes()
-    told = answer("explain", "-", given=FORMS[form](body))
+    reported = answer("explain", "-", given=FORMS[form](body))
     reference = answer("explain", str(AGENTS))
-    for span in (*told["spans"], *reference["spans"]):
+    for span in (*reported["spans"], *reference["spans"]):
         span.pop("tool")  # signed with a key that ends with each command
-    assert told == reference
+    assert reported == reference
 
 
 def test_lines_as_a_file_exporter_writes_them() -> None:
@@ -158,10 +158,10 @@ def test_our_own_output_is_explained_as_it_was(tmp_path: Path) -> None:
     (span,) = body.resource_spans[0].scope_spans[0].spans
     for key, value in {"spanledger.kind": "llm", "spanledger.cost.usd": 99.0, "gen_ai.usage.cost": 99.0}.items():
         set_attributes(span, {key: value})
-    told = answer("explain", "-", given=body.SerializeToString())
-    assert told["marked"] == 1
-    assert told["spans"][0]["cost"]["cost_usd"] == COST
-    assert told["spans"][0]["cost"]["reported_usd_exact"] is None
+    reported = answer("explain", "-", given=body.SerializeToString())
+    assert reported["marked"] == 1
+    assert reported["spans"][0]["cost"]["cost_usd"] == COST
+    assert reported["spans"][0]["cost"]["reported_usd_exact"] is None
 
 
 def test_spans_that_are_no_genai() -> None:
@@ -183,10 +183,10 @@ def test_a_repeat_that_shows_too_late() -> None:
     call.trace_id, call.parent_span_id = agent.trace_id, agent.span_id
     set_attributes(call, {"gen_ai.usage.input_tokens": 400, "gen_ai.usage.output_tokens": 50})
     lines = b"\n".join(to_json("traces", request(span)) for span in (agent, call))
-    told = answer("explain", "-", given=lines)
-    sent = sum(Decimal(span["cost"]["cost_usd_exact"]) for span in told["spans"] if span["cost"])
+    reported = answer("explain", "-", given=lines)
+    sent = sum(Decimal(span["cost"]["cost_usd_exact"]) for span in reported["spans"] if span["cost"])
     ledger = Decimal(400) * Decimal("0.15") / 10**6 + Decimal(50) * Decimal("0.60") / 10**6
-    assert sent - Decimal(told["late_correction_usd_exact"]) == ledger
+    assert sent - Decimal(reported["late_correction_usd_exact"]) == ledger
     assert "not in the ledger" in output("explain", "-", given=lines)
 
 
@@ -202,8 +202,8 @@ def test_content_is_never_shown() -> None:
     """Arguments and messages are in this capture; nothing of them is in the answer."""
     capture = CAPTURES / "pydantic-ai" / "S3" / "001.traces.binpb"
     assert b"alpha" in capture.read_bytes()
-    for told in (output("explain", str(capture)), json.dumps(answer("explain", str(capture)))):
-        assert "alpha" not in told
+    for reported in (output("explain", str(capture)), json.dumps(answer("explain", str(capture)))):
+        assert "alpha" not in reported
 
 
 def test_a_request_that_failed_before_an_answer_says_so() -> None:
@@ -211,8 +211,8 @@ def test_a_request_that_failed_before_an_answer_says_so() -> None:
     refused = without(chat(), *USAGE)
     set_attributes(refused, {"error.type": "429"})
     refused.status.code = Status.STATUS_CODE_ERROR
-    (told,) = answer("explain", "-", given=request(refused))["spans"]
-    assert (told["role"], told["why"], told["cost"]) == ("none", "failed before an answer: no call", None)
+    (reported,) = answer("explain", "-", given=request(refused))["spans"]
+    assert (reported["role"], reported["why"], reported["cost"]) == ("none", "failed before an answer: no call", None)
 
 
 @pytest.mark.parametrize(
@@ -241,10 +241,10 @@ def test_nothing_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_call_without_a_session_says_which_attribute_to_set() -> None:
-    (told,) = answer("explain", "-", given=request(chat()))["spans"]
-    assert told["session"] is None
-    assert "set gen_ai.conversation.id on its spans" in told["session_missing"]
+    (reported,) = answer("explain", "-", given=request(chat()))["spans"]
+    assert reported["session"] is None
+    assert "set gen_ai.conversation.id on its spans" in reported["session_missing"]
     assert "OTEL_RESOURCE_ATTRIBUTES=" in output("explain", "-", given=request(chat()))
     own = "processor.sessions.keys=[app.chat]"
-    (told,) = answer("explain", "-", "--set", own, given=request(chat()))["spans"]
-    assert "set app.chat on its spans" in told["session_missing"]
+    (reported,) = answer("explain", "-", "--set", own, given=request(chat()))["spans"]
+    assert "set app.chat on its spans" in reported["session_missing"]

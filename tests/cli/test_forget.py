@@ -64,7 +64,7 @@ def account(config: Path, body: bytes) -> list[dict[str, Any]]:
     ]
 
 
-def told(config: Path, *command: str) -> Any:
+def reported(config: Path, *command: str) -> Any:
     return answer(*command, "--config", str(config))
 
 
@@ -79,12 +79,12 @@ def spent(rows: list[dict[str, Any]]) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(("what", "name"), [("session", SESSION), ("user", USER), ("tenant", "")])
 def test_the_name_is_nowhere_and_every_sum_is_as_before(config: Path, body: bytes, what: str, name: str) -> None:
     account(config, body)
-    before = {page: told(config, page) for page in ("summary", "sessions", "runs")}
+    before = {page: reported(config, page) for page in ("summary", "sessions", "runs")}
     forgotten = [SESSION, USER, OTHER, "somebody", "child-of-it"] if what == "tenant" else [name]
     assert all(one.encode() in stored(config) for one in forgotten)
     assert run("forget", what, name, "--config", str(config)).exit_code == 0
     assert not [one for one in forgotten if one.encode() in stored(config)]
-    after = {page: told(config, page) for page in ("summary", "sessions", "runs")}
+    after = {page: reported(config, page) for page in ("summary", "sessions", "runs")}
     assert after["summary"]["total"] == before["summary"]["total"]
     for page in ("sessions", "runs"):
         assert spent(after[page]) == spent(before[page])
@@ -93,21 +93,21 @@ def test_the_name_is_nowhere_and_every_sum_is_as_before(config: Path, body: byte
 
 def test_a_repeat_is_known_and_carries_the_new_name(config: Path, body: bytes) -> None:
     first = account(config, body)
-    calls = told(config, "summary")["total"]["calls"]
+    calls = reported(config, "summary")["total"]["calls"]
     assert run("forget", "session", SESSION, "--config", str(config)).exit_code == 0
     again = account(config, body)
-    assert told(config, "summary")["total"]["calls"] == calls
+    assert reported(config, "summary")["total"]["calls"] == calls
     assert [one.get("spanledger.cost.usd") for one in again] == [one.get("spanledger.cost.usd") for one in first]
     assert {one["spanledger.session.id"][:10] for one in again} == {"forgotten-", OTHER[:10], "child-of-i"}
 
 
 def test_what_comes_later_under_the_name_is_a_session_of_its_own(config: Path, body: bytes) -> None:
     account(config, body)
-    calls = told(config, "summary")["total"]["calls"]
+    calls = reported(config, "summary")["total"]["calls"]
     run("forget", "session", SESSION, "--config", str(config))
     account(config, request(of(SESSION, USER)))
-    assert told(config, "session", SESSION)["calls"] == 1
-    assert told(config, "summary")["total"]["calls"] == calls + 1
+    assert reported(config, "session", SESSION)["calls"] == 1
+    assert reported(config, "summary")["total"]["calls"] == calls + 1
 
 
 def test_a_name_that_is_not_there_is_said_so(config: Path, body: bytes) -> None:

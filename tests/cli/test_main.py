@@ -28,10 +28,10 @@ def _modules(*arguments: str) -> set[str]:
 
 
 def test_help_names_every_command() -> None:
-    told = output("--help")
+    reported = output("--help")
     for name, (_, summary) in COMMANDS.items():
-        assert name in told
-        assert summary in told
+        assert name in reported
+        assert summary in reported
 
 
 @pytest.mark.parametrize("name", COMMANDS)

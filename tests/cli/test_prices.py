@@ -21,9 +21,9 @@ def test_a_listed_model() -> None:
 
 
 def test_a_listed_model_as_json() -> None:
-    told = answer("prices", "gpt-4o-mini", "--provider", "openai")
-    assert told["unpriced"] is None
-    (tier,) = told["tiers"]
+    reported = answer("prices", "gpt-4o-mini", "--provider", "openai")
+    assert reported["unpriced"] is None
+    (tier,) = reported["tiers"]
     assert tier["input_above"] == 0
     rates = {rate["class"]: (rate["usd_exact"], rate["per"]) for rate in tier["rates"]}
     assert rates["input"] == ("0.15", "MTok")
@@ -37,10 +37,10 @@ def test_a_model_nobody_lists() -> None:
     assert 'not listed: "acme-7b" at openai' in result.stdout
     assert "no seller of the price list has a model of this name" in result.stdout
     assert "never as 0" in result.stderr
-    told = run("prices", "acme-7b", "--json")
-    assert told.exit_code == 1
-    assert json.loads(told.stdout)["unpriced"] == "unknown_model"
-    assert json.loads(told.stdout)["tiers"] == []
+    reported = run("prices", "acme-7b", "--json")
+    assert reported.exit_code == 1
+    assert json.loads(reported.stdout)["unpriced"] == "unknown_model"
+    assert json.loads(reported.stdout)["tiers"] == []
 
 
 def test_an_override_from_its_day_on() -> None:

@@ -112,8 +112,8 @@ def test_the_timeline_of_a_session(tmp_path: Path) -> None:
     state = ledger(tmp_path / "state", *(_call("a", start=now - second * 10**9) for second in (3, 2, 1)), now_ns=now)
     spans = answer("session", "a", "--timeline", *state)["spans"]
     assert len(spans) == 3
-    told = output("session", "a", "--timeline", *state)
-    assert all(f"{one['trace_id']} {one['span_id']}" in told for one in spans)
+    reported = output("session", "a", "--timeline", *state)
+    assert all(f"{one['trace_id']} {one['span_id']}" in reported for one in spans)
     assert run("session", "nobody", "--timeline", *state).exit_code == 1
 
 
@@ -126,9 +126,9 @@ def test_the_candidates_of_a_session(tmp_path: Path) -> None:
     (row,) = answer("session", "a", "--candidates", "--models", "openai/gpt-5-mini", *state)["candidates"]
     assert (row["agent"], row["kinds"]) == ("helper", ["over_powered", "over_provisioned"])
     assert [one["model"] for one in row["same_tokens_on"]] == ["gpt-5-mini"]
-    told = output("session", "a", "--candidates", *state)
-    assert "helper" in told
-    assert "over-powered" in told
+    reported = output("session", "a", "--candidates", *state)
+    assert "helper" in reported
+    assert "over-powered" in reported
     assert run("session", "a", "--models", "x", *state).exit_code == 2
     assert run("session", "a", "--timeline", "--candidates", *state).exit_code == 2
 
@@ -280,11 +280,13 @@ def test_sessions_that_others_spawned(tmp_path: Path) -> None:
 
 def test_by_day_since(state: tuple[str, ...]) -> None:
     """Days are UTC days of the calls, not of their arrival."""
-    told = answer("summary", "--since", "2026-01-31", *state)
-    assert told["since"] == "2026-01-31"
-    assert [(day["day"], day["calls"]) for day in told["days"]] == [("2026-01-31", 1), ("2026-02-01", 2)]
-    assert told["total"]["calls"] == 3
-    assert sum(Decimal(model["cost_usd_exact"]) for model in told["models"]) == Decimal(told["total"]["cost_usd_exact"])
+    reported = answer("summary", "--since", "2026-01-31", *state)
+    assert reported["since"] == "2026-01-31"
+    assert [(day["day"], day["calls"]) for day in reported["days"]] == [("2026-01-31", 1), ("2026-02-01", 2)]
+    assert reported["total"]["calls"] == 3
+    assert sum(Decimal(model["cost_usd_exact"]) for model in reported["models"]) == Decimal(
+        reported["total"]["cost_usd_exact"]
+    )
     assert "2026-01-31" in output("summary", "--since", "2026-01-31", *state)
     for command in ("summary", "unpriced"):
         assert "Nothing was spent since 2026-02-02 (UTC) in " in output(command, "--since", "2026-02-02", *state)
@@ -317,9 +319,9 @@ def test_what_gave_way_is_told_by_day_and_adds_up(tmp_path: Path) -> None:
     assert [(row["day"], row["project"], row["sessions"], row["calls"]) for row in gone["gone"]] == [
         ("2026-01-30", "", 1, 2)
     ]
-    told = Decimal(gone["total"]["cost_usd_exact"])
-    assert told == Decimal(total["gone_usd_exact"]) == 2 * Decimal("0.00021")
-    assert sessions[""] == told + Decimal("0.00021"), "the call of no session, and what gave way"
+    reported = Decimal(gone["total"]["cost_usd_exact"])
+    assert reported == Decimal(total["gone_usd_exact"]) == 2 * Decimal("0.00021")
+    assert sessions[""] == reported + Decimal("0.00021"), "the call of no session, and what gave way"
     assert sum(sessions.values()) == Decimal(total["cost_usd_exact"])
     assert "Of it, $0.000420 was spent by one session no longer told apart" in output("summary", *state)
     shown = output("summary", "--gone", *state)

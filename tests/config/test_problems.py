@@ -8,7 +8,7 @@ from configurations import loaded, problems
 
 
 @pytest.mark.parametrize(
-    ("sets", "told"),
+    ("sets", "reported"),
     [
         (
             'exporters."otlp_grpc/tempo".tls.ca_fle=x',
@@ -26,9 +26,9 @@ from configurations import loaded, problems
         ("state.zzz=1", "state.zzz: unknown key; known here: path, max_size_mib, durability, retention"),
     ],
 )
-def test_a_typo_is_told_with_its_path_and_the_nearest_key(sets: str, told: str) -> None:
+def test_a_typo_is_told_with_its_path_and_the_nearest_key(sets: str, reported: str) -> None:
     text = "exporters: {otlp_grpc/tempo: {endpoint: 'tempo:4317'}}"
-    assert problems(text, [sets]) == (told,)
+    assert problems(text, [sets]) == (reported,)
 
 
 def test_a_typo_inside_a_list() -> None:
@@ -72,9 +72,9 @@ def test_all_problems_are_told_at_once() -> None:
     ],
 )
 def test_what_a_collector_has_and_this_has_not(text: str, path: str, says: str) -> None:
-    (told,) = problems(text)
-    assert told.startswith(f"{path}: ")
-    assert says in told
+    (reported,) = problems(text)
+    assert reported.startswith(f"{path}: ")
+    assert says in reported
 
 
 @pytest.mark.parametrize(
@@ -84,8 +84,8 @@ def test_what_a_collector_has_and_this_has_not(text: str, path: str, says: str) 
     ],
 )
 def test_a_known_key_without_its_function_is_refused(text: str, path: str) -> None:
-    (told,) = problems(text)
-    assert told.startswith(f"{path}: not available yet")
+    (reported,) = problems(text)
+    assert reported.startswith(f"{path}: not available yet")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_to_switch_it_off_is_fine(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("state: []", "state: should be a section of keys and values"),
         ("receivers: {otlp: 5}", "receivers.otlp: should be a section of keys and values"),
@@ -116,8 +116,8 @@ def test_to_switch_it_off_is_fine(text: str) -> None:
         ("processor: {sessions: {keys: session.id}}", "processor.sessions.keys: should be a list"),
     ],
 )
-def test_values_of_the_wrong_kind(text: str, told: str) -> None:
-    assert problems(text) == (told,)
+def test_values_of_the_wrong_kind(text: str, reported: str) -> None:
+    assert problems(text) == (reported,)
 
 
 @pytest.mark.parametrize(
@@ -138,21 +138,21 @@ def test_values_of_the_wrong_kind(text: str, told: str) -> None:
     ],
 )
 def test_values_that_are_out_of_place(text: str, path: str) -> None:
-    (told,) = problems(text)
-    assert told.startswith(f"{path}: ")
+    (reported,) = problems(text)
+    assert reported.startswith(f"{path}: ")
 
 
 def test_two_listeners_on_one_port() -> None:
-    (told,) = problems("api: {endpoint: '127.0.0.1:4317'}")
-    assert told == "api.endpoint: receivers.otlp.protocols.grpc listens on 127.0.0.1:4317 already"
+    (reported,) = problems("api: {endpoint: '127.0.0.1:4317'}")
+    assert reported == "api.endpoint: receivers.otlp.protocols.grpc listens on 127.0.0.1:4317 already"
     assert loaded("{api: {endpoint: ':0'}, receivers: {otlp: {protocols: {grpc: {endpoint: ':0'}}}}}")
 
 
 def test_a_key_with_a_dot_is_told_in_quotes() -> None:
-    (told,) = problems("exporters: {otlp/eu.west: {endpoint: 'a:1', tsl: {}}}")
-    assert told == 'exporters."otlp/eu.west".tsl: unknown key, did you mean tls?'
+    (reported,) = problems("exporters: {otlp/eu.west: {endpoint: 'a:1', tsl: {}}}")
+    assert reported == 'exporters."otlp/eu.west".tsl: unknown key, did you mean tls?'
 
 
 def test_a_tenant_by_header_is_not_demanded_of_files() -> None:
-    (told,) = problems("{processor: {tenant: {keys: ['header:x'], required: true}}, sidecar: {sources: {mux: {}}}}")
-    assert "processor.tenant.required" in told
+    (reported,) = problems("{processor: {tenant: {keys: ['header:x'], required: true}}, sidecar: {sources: {mux: {}}}}")
+    assert "processor.tenant.required" in reported

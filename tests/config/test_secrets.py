@@ -43,10 +43,10 @@ KEY = "a-signing-key-nobody-may-see"
     ],
 )
 def test_no_message_repeats_a_value(text: str) -> None:
-    told = "\n".join(problems(text))
-    assert told
-    assert SECRET not in told
-    assert "hunter2" not in told
+    reported = "\n".join(problems(text))
+    assert reported
+    assert SECRET not in reported
+    assert "hunter2" not in reported
 
 
 @pytest.mark.parametrize(
@@ -59,16 +59,16 @@ def test_no_message_repeats_a_value(text: str) -> None:
     ],
 )
 def test_no_message_repeats_what_was_set(sets: str) -> None:
-    told = "\n".join(problems("state: {path: /a}", [sets]))
-    assert told
-    assert "hunter2" not in told
+    reported = "\n".join(problems("state: {path: /a}", [sets]))
+    assert reported
+    assert "hunter2" not in reported
 
 
 def test_what_a_variable_holds_is_in_no_message() -> None:
     text = "state: {max_size_mib: '${env:A}', durability: '${env:A}'}\nprocessor: {tools: {signing_key: ['${env:A}']}}"
-    told = "\n".join(problems(text, environ=HOME | {"A": SECRET}))
-    assert told.count("\n") == 2
-    assert "hunter2" not in told
+    reported = "\n".join(problems(text, environ=HOME | {"A": SECRET}))
+    assert reported.count("\n") == 2
+    assert "hunter2" not in reported
 
 
 def test_a_printed_configuration_hides_them() -> None:

@@ -105,9 +105,9 @@ def test_an_enricher_alone_delivers_nothing_and_is_valid() -> None:
     assert config.receivers.enricher is not None
     assert config.receivers.enricher.endpoint == "127.0.0.1:4321"
     assert not config.exporters
-    told = summary(config)
-    assert told.listeners == {"enricher": "127.0.0.1:4321", "API": "127.0.0.1:4320"}
-    assert not told.warnings
+    reported = summary(config)
+    assert reported.listeners == {"enricher": "127.0.0.1:4321", "API": "127.0.0.1:4320"}
+    assert not reported.warnings
 
 
 def test_an_enricher_beside_otlp_keeps_the_default_exporters() -> None:
@@ -171,14 +171,14 @@ def test_variables(value: str, environ: dict[str, str], path: str) -> None:
     ],
 )
 def test_a_reference_that_leads_nowhere(value: str, says: str) -> None:
-    told = problems(f"state: {{path: '{value}'}}")
-    assert told[0].startswith("state.path: ")
-    assert says in told[0]
+    reported = problems(f"state: {{path: '{value}'}}")
+    assert reported[0].startswith("state.path: ")
+    assert says in reported[0]
 
 
 def test_a_variable_in_a_list_is_told_with_its_place() -> None:
-    (told,) = problems("processor: {sessions: {keys: [a, '${env:NOWHERE}']}}")
-    assert told.startswith("processor.sessions.keys[1]: ")
+    (reported,) = problems("processor: {sessions: {keys: [a, '${env:NOWHERE}']}}")
+    assert reported.startswith("processor.sessions.keys[1]: ")
 
 
 def test_variables_are_read_as_what_is_wanted() -> None:
@@ -232,8 +232,8 @@ def test_set_reaches_a_key_with_a_dot_that_the_file_has() -> None:
     ],
 )
 def test_a_set_that_cannot_be(sets: str, says: str) -> None:
-    told = problems("api: {endpoint: '127.0.0.1:1'}", [sets])
-    assert says in told[0]
+    reported = problems("api: {endpoint: '127.0.0.1:1'}", [sets])
+    assert says in reported[0]
 
 
 def test_a_configuration_does_not_change() -> None:

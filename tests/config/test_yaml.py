@@ -64,9 +64,9 @@ def test_a_key_that_stands_twice_further_down() -> None:
     ],
 )
 def test_what_is_no_configuration_is_told_with_the_place(text: str, says: str) -> None:
-    told = problems(text)
-    assert len(told) == 1
-    assert says in told[0]
+    reported = problems(text)
+    assert len(reported) == 1
+    assert says in reported[0]
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

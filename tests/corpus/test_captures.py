@@ -100,9 +100,9 @@ def _without_traces(requests: Sequence[Request]) -> list[Request]:
         if signal == "traces":
             request = ExportTraceServiceRequest.FromString(body)
             for span in (one for part in request.resource_spans for scope in part.scope_spans for one in scope.spans):
-                told = [pair for pair in span.attributes if pair.key in _BY_DEFAULT]
+                reported = [pair for pair in span.attributes if pair.key in _BY_DEFAULT]
                 del span.attributes[:]
-                span.attributes.extend(told)
+                span.attributes.extend(reported)
             body = request.SerializeToString()
         kept.append((signal, body))
     return kept

@@ -70,7 +70,7 @@ def test_pydantic_ai_tells_writes_for_an_hour_where_there_are_any(version: str, 
 @pytest.mark.parametrize("operation", ["chat", "invoke_agent", "invoke_workflow", "handle_conversation_turn"])
 def test_whether_an_invocation_is_nested_the_links_tell(operation: str) -> None:
     """`gen_ai.invocation.is_nested` (proposed to the convention) says what a span's parent says: it adds nothing."""
-    told = chat(input_tokens=500, output_tokens=50) | {"gen_ai.operation.name": operation}
-    plain = read(span(told))
+    reported = chat(input_tokens=500, output_tokens=50) | {"gen_ai.operation.name": operation}
+    plain = read(span(reported))
     for nested in (True, False):
-        assert read(span(told | {"gen_ai.invocation.is_nested": nested})) == plain
+        assert read(span(reported | {"gen_ai.invocation.is_nested": nested})) == plain

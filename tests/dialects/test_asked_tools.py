@@ -145,8 +145,8 @@ def test_results_without_ids_are_those_of_their_tools_in_turn() -> None:
     ]
     messages = [{"role": "model", "parts": calls}, {"role": "user", "parts": answers}]
     steps = history(given({"gen_ai.input.messages": messages}))
-    told = [(step.tool, json.loads(step.arguments)["path"], step.result) for step in steps]
-    assert told == [("r", "a", "a!"), ("r", "b", "b!"), ("w", "c", "c!")]
+    reported = [(step.tool, json.loads(step.arguments)["path"], step.result) for step in steps]
+    assert reported == [("r", "a", "a!"), ("r", "b", "b!"), ("w", "c", "c!")]
     assert len({step.id for step in steps}) == 3
 
 

@@ -19,12 +19,12 @@ def test_what_is_no_count_is_a_problem(value: Any) -> None:
 
 def test_a_number_that_javascript_does_not_have_is_not_told() -> None:
     """ai 4.3.19 and 6.0.326: `tokens: NaN` where a provider tells no usage."""
-    told = {
+    reported = {
         "ai.operationId": "ai.embedMany.doEmbed",
         "ai.model.id": "gemini-embedding-001",
         "ai.usage.tokens": float("nan"),
     }
-    found = read(span(told))
+    found = read(span(reported))
     assert (found.usage, found.problem) == (None, "")
 
 
@@ -108,6 +108,6 @@ def test_a_total_that_differs_strongly_is_a_doubt(total: int, more: dict[str, in
 
 def test_a_total_is_looked_at_whatever_was_read_before() -> None:
     """A span of a shape that was read before takes a shorter way."""
-    told = chat(input_tokens=1000, output_tokens=100) | {"gen_ai.response.id": "r"}
-    estimates = [read(span(told | {"gen_ai.usage.total_tokens": total})).estimate for total in (1100, 1100, 3100)]
+    reported = chat(input_tokens=1000, output_tokens=100) | {"gen_ai.response.id": "r"}
+    estimates = [read(span(reported | {"gen_ai.usage.total_tokens": total})).estimate for total in (1100, 1100, 3100)]
     assert estimates == [False, False, True]

@@ -151,8 +151,8 @@ def test_modalities_become_classes(name: str) -> None:
 
 
 def openai_response(*items: dict[str, Any], **usage: Any) -> str:
-    told = {"input_tokens": 100, "output_tokens": 50, "total_tokens": 150, "input_tokens_details": {}} | usage
-    return json.dumps({"output": list(items), "usage": told})
+    given = {"input_tokens": 100, "output_tokens": 50, "total_tokens": 150, "input_tokens_details": {}} | usage
+    return json.dumps({"output": list(items), "usage": given})
 
 
 SEARCH = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}}
@@ -347,9 +347,9 @@ def test_provisioned_throughput_is_a_plan() -> None:
 
 def test_a_gateway_tells_what_the_provider_charges_a_key_of_ones_own() -> None:
     """https://openrouter.ai/docs/use-cases/usage-accounting"""
-    told: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 50, "cost": 0.001, "is_byok": True}
-    told["cost_details"] = {"upstream_inference_cost": 0.02}
-    cost = read(span(gpt(told))).reported
+    given: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 50, "cost": 0.001, "is_byok": True}
+    given["cost_details"] = {"upstream_inference_cost": 0.02}
+    cost = read(span(gpt(given))).reported
     assert cost is not None
     assert (cost.amount, cost.billed, cost.upstream, cost.own_key) == (USD // 1000, True, USD // 50, True)
 
@@ -510,12 +510,12 @@ def test_a_total_without_the_caches_leaves_a_doubt() -> None:
 
 def test_langsmith_keeps_usage_in_metadata_where_outputs_hold_none() -> None:
     """langsmith._internal.otel._otel_exporter: each key of a run's metadata becomes `langsmith.metadata.<key>`."""
-    told = {"langsmith.span.kind": "llm", "langsmith.metadata.usage_metadata": str(LANGCHAIN_USAGE)}
-    usage = read(span(told)).usage
+    given = {"langsmith.span.kind": "llm", "langsmith.metadata.usage_metadata": str(LANGCHAIN_USAGE)}
+    usage = read(span(given)).usage
     assert usage is not None
     assert (usage.input, usage.output, usage.cache_read, usage.input_audio) == (100, 50, 20, 60)
     flat = {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 50}
-    usage = read(span(told | flat)).usage
+    usage = read(span(given | flat)).usage
     assert usage is not None
     assert (usage.input, usage.cache_read, usage.output_audio) == (100, 20, 40)
 
@@ -558,9 +558,9 @@ def test_vercels_gateway_says_what_it_charged() -> None:
 
 def test_a_plans_call_from_a_file_is_charged_nothing() -> None:
     """The sidecar's `spanledger.source.charged` beside a cost of 0 (Mux's `costsIncluded`)."""
-    told = chat(input_tokens=100, output_tokens=50) | {"spanledger.source": "file:mux"}
-    told |= {"spanledger.source.charged": True, "spanledger.cost.reported_usd": 0.0}
-    assert read(span(told)).plan == "subscription"
+    given = chat(input_tokens=100, output_tokens=50) | {"spanledger.source": "file:mux"}
+    given |= {"spanledger.source.charged": True, "spanledger.cost.reported_usd": 0.0}
+    assert read(span(given)).plan == "subscription"
 
 
 ANSWER = {"role": "assistant", "parts": []}
@@ -584,11 +584,11 @@ def test_usage_beside_several_answers_may_be_of_the_last_only(
     operation: str, messages: list[Any], indexes: list[Any], *, several: bool
 ) -> None:
     """What was counted stays as it is, and is an estimate."""
-    told = chat(input_tokens=100, output_tokens=50) | {"gen_ai.operation.name": operation}
+    given = chat(input_tokens=100, output_tokens=50) | {"gen_ai.operation.name": operation}
     if messages:
-        told["gen_ai.output.messages"] = json.dumps(messages)
+        given["gen_ai.output.messages"] = json.dumps(messages)
     events = [PlainEvent("gen_ai.choice", PlainAttributes(index=index)) for index in indexes]
-    call = read(span(told, events=events))
+    call = read(span(given, events=events))
     assert (call.usage, call.estimate, bool(call.note)) == (Usage(100, 50), several, several)
 
 
@@ -596,7 +596,7 @@ IMAGE_PART = {"role": "assistant", "parts": [{"type": "blob", "modality": "image
 
 
 @pytest.mark.parametrize(
-    ("told", "what"),
+    ("given", "what"),
     [
         ({"gen_ai.output.type": "image"}, ("image output",)),
         ({"gen_ai.output.type": "speech"}, ("audio output",)),
@@ -610,9 +610,9 @@ IMAGE_PART = {"role": "assistant", "parts": [{"type": "blob", "modality": "image
         ({"gen_ai.output.messages": json.dumps([IMAGE_PART]), "gen_ai.output.type": "image"}, ("image output",)),
     ],
 )
-def test_output_that_is_no_text_and_is_not_counted_is_an_estimate(told: dict[str, Any], what: tuple[str, ...]) -> None:
+def test_output_that_is_no_text_and_is_not_counted_is_an_estimate(given: dict[str, Any], what: tuple[str, ...]) -> None:
     """gen_ai.output.type and the parts of output messages in the convention; the model has a rate for each."""
-    attributes = chat(input_tokens=40, output_tokens=1300) | told
+    attributes = chat(input_tokens=40, output_tokens=1300) | given
     attributes |= {"gen_ai.provider.name": "gcp.gemini", "gen_ai.request.model": "gemini-2.5-flash-image"}
     call = read(span(attributes, scope="opentelemetry.instrumentation.genai.x"))
     assert call.unclassed == what
@@ -623,13 +623,13 @@ def test_output_that_is_no_text_and_is_not_counted_is_an_estimate(told: dict[str
 @pytest.mark.parametrize("key", ["mimeType", "mediaType"])
 def test_files_that_a_model_made_are_output_that_is_no_text(key: str) -> None:
     """ai 4.3 to 6: `ai.response.files` is the JSON of the files with their media types."""
-    told = {"ai.operationId": "ai.generateText.doGenerate", "ai.usage.inputTokens": 40, "ai.usage.outputTokens": 1300}
+    given = {"ai.operationId": "ai.generateText.doGenerate", "ai.usage.inputTokens": 40, "ai.usage.outputTokens": 1300}
     files = json.dumps([{"type": "file", key: "image/png", "data": "aGk="}])
-    assert read(span(told | {"ai.response.files": files}, scope="ai")).unclassed == ("image output",)
+    assert read(span(given | {"ai.response.files": files}, scope="ai")).unclassed == ("image output",)
     counted: dict[str, Any] = {"promptTokenCount": 40, "candidatesTokenCount": 1300}
     counted |= {"candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 1290}]}
     metadata = {"ai.response.providerMetadata": json.dumps({"google": {"usageMetadata": counted}})}
-    assert read(span(told | metadata | {"ai.response.files": files}, scope="ai")).unclassed == ()
+    assert read(span(given | metadata | {"ai.response.files": files}, scope="ai")).unclassed == ()
 
 
 BYOK: dict[str, Any] = {"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 150, "cost": 0, "is_byok": True}
@@ -637,7 +637,7 @@ BYOK |= {"cost_details": {"upstream_inference_cost": 0.004}}
 
 
 @pytest.mark.parametrize(
-    "told",
+    "given",
     [
         OPENINFERENCE | {"output.value": json.dumps({"usage": BYOK})},
         OPENINFERENCE | {"output.value": str({"id": "x", "usage": BYOK})},
@@ -656,9 +656,9 @@ BYOK |= {"cost_details": {"upstream_inference_cost": 0.004}}
     ],
     ids=["JSON", "dictionary", "repr", "Langfuse's output"],
 )
-def test_with_ones_own_key_the_upstream_charge_is_read(told: dict[str, Any]) -> None:
+def test_with_ones_own_key_the_upstream_charge_is_read(given: dict[str, Any]) -> None:
     """https://openrouter.ai/docs/use-cases/usage-accounting, as JSON and as Python prints it."""
-    reported = read(span(told)).reported
+    reported = read(span(given)).reported
     assert reported is not None
     assert (reported.amount, reported.upstream, reported.own_key) == (0, 4 * USD // 1000, True)
 
@@ -677,12 +677,12 @@ def test_with_ones_own_key_the_upstream_charge_is_read(told: dict[str, Any]) -> 
 )  # fmt: skip
 def test_langfuse_keeps_responses_beside_what_models_wrote(output: Any, searches: int | None) -> None:
     """langfuse.openai: the output of a response is the list of its items."""
-    told = {
+    given = {
         "langfuse.observation.type": "generation",
         "langfuse.observation.usage_details": json.dumps({"input": 100, "output": 50, "cache_read_input_tokens": 0}),
         "langfuse.observation.output": json.dumps(output),
     }
-    usage = read(span(told)).usage
+    usage = read(span(given)).usage
     assert usage is not None
     assert usage.web_searches == searches
 
@@ -690,16 +690,16 @@ def test_langfuse_keeps_responses_beside_what_models_wrote(output: Any, searches
 def test_a_providers_own_items_are_parts_of_an_answer() -> None:
     """The convention's generic part has any type: https://github.com/open-telemetry/semantic-conventions-genai."""
     parts = [{"type": "web_search_call", "id": str(n)} for n in range(2)] + [{"type": "code_interpreter_call"}]
-    told = chat(input_tokens=100, output_tokens=50)
-    call = read(span(told | {"gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": parts}])}))
+    given = chat(input_tokens=100, output_tokens=50)
+    call = read(span(given | {"gen_ai.output.messages": json.dumps([{"role": "assistant", "parts": parts}])}))
     assert call.usage is not None
     assert (call.usage.web_searches, call.unclassed) == (2, ("code executions",))
 
 
 def test_what_laminar_answers_from_its_cache_is_not_charged() -> None:
     """lmnr: the span of an answer from its own cache has the type CACHED, and the usage of the answer."""
-    told = chat(input_tokens=100, output_tokens=50) | {"lmnr.span.type": "CACHED"}
-    assert Pricer().cost(read(span(told)), AT).source == "response_cache"
+    given = chat(input_tokens=100, output_tokens=50) | {"lmnr.span.type": "CACHED"}
+    assert Pricer().cost(read(span(given)), AT).source == "response_cache"
 
 
 @pytest.mark.parametrize(
@@ -707,16 +707,16 @@ def test_what_laminar_answers_from_its_cache_is_not_charged() -> None:
 )
 def test_a_model_that_searches_for_every_answer_has_a_fee(model: str) -> None:
     """https://platform.openai.com/docs/pricing: these models charge for the search, which no usage tells."""
-    told = chat(input_tokens=100, output_tokens=50, cache_read__input_tokens=0) | {"gen_ai.request.model": model}
-    cost = Pricer().cost(read(span(told)), AT)
+    given = chat(input_tokens=100, output_tokens=50, cache_read__input_tokens=0) | {"gen_ai.request.model": model}
+    cost = Pricer().cost(read(span(given)), AT)
     assert (cost.estimate, cost.note) == (True, "no sure price for: web searches")
 
 
-@pytest.mark.parametrize("told", [OPENINFERENCE, chat(input_tokens=100, output_tokens=50)])
-def test_a_provider_that_says_what_it_charged_is_believed_in_every_vocabulary(told: dict[str, Any]) -> None:
+@pytest.mark.parametrize("given", [OPENINFERENCE, chat(input_tokens=100, output_tokens=50)])
+def test_a_provider_that_says_what_it_charged_is_believed_in_every_vocabulary(given: dict[str, Any]) -> None:
     """gen_ai.usage.cost.{amount,currency,source}, proposed to the convention."""
     charged = {"gen_ai.usage.cost.amount": 0.01, "gen_ai.usage.cost.currency": "USD"}
-    reported = read(span(told | charged | {"gen_ai.usage.cost.source": "provider"})).reported
+    reported = read(span(given | charged | {"gen_ai.usage.cost.source": "provider"})).reported
     assert reported is not None
     assert (reported.amount, reported.billed) == (USD // 100, True)
 
@@ -733,8 +733,8 @@ def test_a_provider_that_says_what_it_charged_is_believed_in_every_vocabulary(to
 )
 def test_pydantic_ai_copies_sound_of_one_side_of_openais(version: str, expected: tuple[int | None, int | None]) -> None:
     """pydantic_ai/models/openai: the details are the completion's, before 0.8 with the prompt's written over them."""
-    told = {"gen_ai.request.model": "gpt-audio", "gen_ai.usage.details.audio_tokens": 400}
-    call = read(span(chat(input_tokens=1000, output_tokens=500) | told, scope="pydantic-ai", version=version))
+    given = {"gen_ai.request.model": "gpt-audio", "gen_ai.usage.details.audio_tokens": 400}
+    call = read(span(chat(input_tokens=1000, output_tokens=500) | given, scope="pydantic-ai", version=version))
     assert call.usage is not None
     assert (call.usage.input_audio, call.usage.output_audio) == expected
     assert Pricer().cost(call, AT).estimate  # nothing tells the other side
@@ -743,9 +743,9 @@ def test_pydantic_ai_copies_sound_of_one_side_of_openais(version: str, expected:
 def test_openllmetry_tells_the_items_of_a_response_among_its_tool_calls() -> None:
     """opentelemetry-instrumentation-openai 0.47.5, v1/responses_wrappers.py: the name is the item's type."""
     names = ["lookup", "web_search_call", "file_search_call", "web_search_call"]
-    told = {f"gen_ai.completion.0.tool_calls.{place}.name": name for place, name in enumerate(names)}
+    given = {f"gen_ai.completion.0.tool_calls.{place}.name": name for place, name in enumerate(names)}
     attributes = chat(input_tokens=100, output_tokens=50, cache_read__input_tokens=0) | {"llm.request.type": "chat"}
-    call = read(span(attributes | told, scope="opentelemetry.instrumentation.openai.v1", version="0.47.5"))
+    call = read(span(attributes | given, scope="opentelemetry.instrumentation.openai.v1", version="0.47.5"))
     assert call.usage is not None
     assert (call.usage.web_searches, call.usage.file_searches) == (2, 1)
     assert call.unclassed == ("web searches",)  # opened pages are items as well, and not charged
@@ -762,8 +762,8 @@ PRIORITY_AND_SOUND = {
 
 def test_langfuse_takes_sound_away_from_what_the_priority_tier_is_not() -> None:
     """langfuse 5.0.4, langchain/CallbackHandler.py `_parse_usage_model`: 237 in, 41 of it sound; 151 out, 23 of it."""
-    told = {"langfuse.observation.type": "generation"}
-    call = read(span(told | {"langfuse.observation.usage_details": json.dumps(PRIORITY_AND_SOUND)}))
+    given = {"langfuse.observation.type": "generation"}
+    call = read(span(given | {"langfuse.observation.usage_details": json.dumps(PRIORITY_AND_SOUND)}))
     assert call.usage == Usage(237, 151, 100, None, None, 12, input_audio=41, output_audio=23)
     assert call.price_context == PRIORITY
     assert not call.estimate
@@ -772,8 +772,8 @@ def test_langfuse_takes_sound_away_from_what_the_priority_tier_is_not() -> None:
 @pytest.mark.parametrize(("key", "doubt"), [("gen_ai.is_streaming", True), ("llm.is_streaming", True), ("x", False)])
 def test_openllmetry_adds_anthropics_first_event_to_the_last(key: str, *, doubt: bool) -> None:
     """opentelemetry-instrumentation-anthropic 0.40.0 to 0.62.4, streaming.py: the last event's count holds it."""
-    told = chat(input_tokens=100, output_tokens=51, cache_read__input_tokens=0, cache_creation__input_tokens=0)
-    call = read(span(told | {key: True}, scope="opentelemetry.instrumentation.anthropic", version="0.62.4"))
+    given = chat(input_tokens=100, output_tokens=51, cache_read__input_tokens=0, cache_creation__input_tokens=0)
+    call = read(span(given | {key: True}, scope="opentelemetry.instrumentation.anthropic", version="0.62.4"))
     assert call.estimate is doubt
 
 
@@ -782,7 +782,7 @@ def test_xais_own_spans_say_what_was_charged() -> None:
 
     The flat counts leave thoughts out of the output, and name cached tokens in words of their own.
     """
-    told = {"gen_ai.request.model": "grok-4", "gen_ai.usage.cost_in_usd_ticks": 87_500_000}
-    call = read(span(chat(input_tokens=1000, output_tokens=500) | told, scope="xai_sdk.sync.chat"))
+    given = {"gen_ai.request.model": "grok-4", "gen_ai.usage.cost_in_usd_ticks": 87_500_000}
+    call = read(span(chat(input_tokens=1000, output_tokens=500) | given, scope="xai_sdk.sync.chat"))
     assert call.reported is not None
     assert (call.reported.amount, call.reported.billed) == (USD * 875 // 100_000, True)

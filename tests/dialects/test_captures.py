@@ -55,7 +55,7 @@ def test_llm_spans_say_what_was_billed(folder: Path) -> None:
     compared = compare_spans(folder)
     untold, _ = UNTOLD.get(_key(folder), (0, ""))
     assert compared.wrong == []
-    assert compared.calls - compared.told == untold
+    assert compared.calls - compared.reported == untold
     assert compared.unknown <= UNKNOWN.get(folder.parent.name, {}).keys()
 
 
@@ -75,5 +75,5 @@ def test_a_wrong_number_is_found() -> None:
     """The comparison itself: usage that no call had, and a call that no usage tells."""
     billed = truth(CAPTURES / "otel-genai" / "S1-openai-chat")
     compared = compare([("one", billed[0]), ("two", Usage(1, 1))], billed)
-    assert compared.told == 1
+    assert compared.reported == 1
     assert len(compared.wrong) == 1

@@ -30,11 +30,11 @@ def test_litellm_on_an_applications_span_may_be_the_last_of_several() -> None:
 def test_googles_automatic_function_calling_is_several_calls() -> None:
     """google.genai.types.GenerateContentResponse.automatic_function_calling_history"""
     usage = {"prompt_token_count": 40, "candidates_token_count": 1}
-    told = {"usage_metadata": usage, "automatic_function_calling_history": [{"role": "model"}]}
+    reported = {"usage_metadata": usage, "automatic_function_calling_history": [{"role": "model"}]}
     attributes = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 40, "llm.token_count.completion": 1}
-    assert read(span(attributes | {"output.value": json.dumps(told)})).note
-    told["automatic_function_calling_history"] = []
-    assert read(span(attributes | {"output.value": json.dumps(told)})).note == ""
+    assert read(span(attributes | {"output.value": json.dumps(reported)})).note
+    reported["automatic_function_calling_history"] = []
+    assert read(span(attributes | {"output.value": json.dumps(reported)})).note == ""
 
 
 ASKS = {"role": "assistant", "parts": [{"type": "tool_call", "id": "1", "name": "f"}]}
@@ -69,8 +69,8 @@ def test_the_answers_in_an_agents_output_name_their_model(models: tuple[str, ...
     """haystack.dataclasses.ChatMessage: `meta` has the model beside the usage; a sum over two models has no price."""
     usage = {"prompt_tokens": 100, "completion_tokens": 5}
     replies = [{"meta": {"usage": usage | {"completion_tokens": n}, "model": name}} for n, name in enumerate(models)]
-    told = {"openinference.span.kind": "AGENT", "output.value": json.dumps({"messages": replies})}
-    call = read(span(told, scope="openinference.instrumentation.haystack"))
+    reported = {"openinference.span.kind": "AGENT", "output.value": json.dumps({"messages": replies})}
+    call = read(span(reported, scope="openinference.instrumentation.haystack"))
     assert (call.fallback is not None, call.model) == (True, model)
 
 
@@ -147,28 +147,34 @@ def test_provisioned_throughput_on_bedrock() -> None:
 
 
 def _adk_event(event: str, usage: tuple[int, int], at: int, span_id: str = "") -> dict[str, Any]:
-    told = {"gcp.vertex.agent.event_id": event, "gen_ai.conversation.id": "c", "gen_ai.provider.name": "gcp.gemini"}
+    reported = {"gcp.vertex.agent.event_id": event, "gen_ai.conversation.id": "c", "gen_ai.provider.name": "gcp.gemini"}
     counts = {"gen_ai.usage.input_tokens": usage[0], "gen_ai.usage.output_tokens": usage[1]}
     linked = {"traceId": "1" * 32, "spanId": span_id} if span_id else {}
     name = "gen_ai.client.inference.operation.details"
-    return {"timeUnixNano": str(at), "eventName": name, "attributes": _pairs(told | counts), **linked}
+    return {"timeUnixNano": str(at), "eventName": name, "attributes": _pairs(reported | counts), **linked}
 
 
-def _pairs(told: dict[str, Any]) -> list[dict[str, Any]]:
+def _pairs(reported: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {"key": key, "value": {"intValue": str(value)} if isinstance(value, int) else {"stringValue": value}}
-        for key, value in told.items()
+        for key, value in reported.items()
     ]
 
 
 def _adk(*events: dict[str, Any]) -> list[tuple[Signal, bytes]]:
     """ADK's events, and OpenInference's span of the last call: its attributes were written over those before."""
     start = 1_795_400_000 * 10**9
-    told = {"openinference.span.kind": "LLM", "llm.model_name": "gemini-2.5-flash", "llm.provider": "google"}
-    told |= {"session.id": "c", "gcp.vertex.agent.event_id": "e2"}
+    reported = {"openinference.span.kind": "LLM", "llm.model_name": "gemini-2.5-flash", "llm.provider": "google"}
+    reported |= {"session.id": "c", "gcp.vertex.agent.event_id": "e2"}
     counts = {"llm.token_count.prompt": 500, "llm.token_count.completion": 50}
     times = {"startTimeUnixNano": str(start), "endTimeUnixNano": str(start + 10**9)}
-    one = {"traceId": "1" * 32, "spanId": "a" * 16, "name": "call_llm", "attributes": _pairs(told | counts), **times}
+    one = {
+        "traceId": "1" * 32,
+        "spanId": "a" * 16,
+        "name": "call_llm",
+        "attributes": _pairs(reported | counts),
+        **times,
+    }
     scope = {"name": "openinference.instrumentation.google_adk"}
     traces = {"resourceSpans": [{"scopeSpans": [{"scope": scope, "spans": [one]}]}]}
     logs = {"resourceLogs": [{"scopeLogs": [{"scope": {"name": "gcp.vertex.agent"}, "logRecords": list(events)}]}]}
@@ -216,8 +222,10 @@ META = {"model": "gpt-5.1-2025-11-13", "finish_reason": "stop", "usage": USED}
 REPLY = {"role": "assistant", "meta": META, "content": [{"text": "fine"}]}
 
 
-def of_haystack(name: str, **told: Any) -> PlainView:
-    return span({"haystack." + key.replace("__", "."): value for key, value in told.items()}, name, scope="haystack")
+def of_haystack(name: str, **reported: Any) -> PlainView:
+    return span(
+        {"haystack." + key.replace("__", "."): value for key, value in reported.items()}, name, scope="haystack"
+    )
 
 
 @pytest.mark.parametrize(
@@ -233,8 +241,8 @@ def test_haystacks_components_tell_usage_and_model_in_their_answers(
     component: str, answer: dict[str, Any], kind: str, provider: str
 ) -> None:
     """haystack-ai 3.4.1: `haystack.component.output`, the output of a component, where content is traced."""
-    told = {"component__type": component, "component__output": json.dumps(answer)}
-    call = read(of_haystack("haystack.component.run", **told))
+    reported = {"component__type": component, "component__output": json.dumps(answer)}
+    call = read(of_haystack("haystack.component.run", **reported))
     assert (call.dialect, call.kind, call.provider, call.response_model) == ("haystack", kind, provider, META["model"])
     assert (call.usage, call.estimate) == (Usage(40, 5, 30), False)
 

@@ -50,16 +50,20 @@ def test_the_table_decides(scope: str, version: str, provider: str, total: int, 
 @pytest.mark.parametrize(("provider", "estimate"), [("anthropic", False), ("aws.bedrock", False), ("openai", True)])
 def test_caches_larger_than_the_input(provider: str, *, estimate: bool) -> None:
     """They prove an exclusive count of providers that count so; of any other it is the likelier reading only."""
-    told = chat(input_tokens=40, output_tokens=1, cache_read__input_tokens=300) | {"gen_ai.provider.name": provider}
-    found = read(span(told, scope="my-app"))
+    reported = chat(input_tokens=40, output_tokens=1, cache_read__input_tokens=300) | {"gen_ai.provider.name": provider}
+    found = read(span(reported, scope="my-app"))
     assert (found.usage, found.problem, found.estimate) == (Usage(340, 1, 300), "", estimate)
 
 
 @pytest.mark.parametrize("total", [341, None])
 def test_only_a_total_proves_a_count_of_an_unknown_source_exclusive(total: int | None) -> None:
-    told: dict[str, str | int | None] = {"llm.token_count.prompt": 40, "llm.token_count.completion": 1}
-    told |= {"llm.token_count.total": total, "llm.token_count.prompt_details.cache_read": 300, "llm.provider": "google"}
-    found = read(span(told, scope="my-app"))
+    reported: dict[str, str | int | None] = {"llm.token_count.prompt": 40, "llm.token_count.completion": 1}
+    reported |= {
+        "llm.token_count.total": total,
+        "llm.token_count.prompt_details.cache_read": 300,
+        "llm.provider": "google",
+    }
+    found = read(span(reported, scope="my-app"))
     assert (found.usage, found.estimate) == (Usage(340, 1, 300), total is None)
 
 

@@ -76,7 +76,7 @@ def test_logs_tell_every_call_as_it_was_billed(name: str) -> None:
     usages = [(call.dialect, call.usage) for call in calls if call.usage is not None]
     compared = compare(usages, truth(CAPTURES / name))
     assert compared.wrong == []
-    assert (compared.told, len(usages)) == (compared.calls, compared.calls)
+    assert (compared.reported, len(usages)) == (compared.calls, compared.calls)
     assert all(call.source.startswith("log:") and call.granularity == "per-message" for call in calls)
 
 
@@ -99,8 +99,8 @@ def test_tool_executions_are_signed_by_their_arguments(name: str) -> None:
     assert scopes == {"name_only" if name in NO_ARGUMENTS else "full"}
     if name not in NO_ARGUMENTS:
         wanted = [SIGNER.sign(ToolCall(call["name"], call["arguments"])) for call in executed]
-        told = {signature.value for signature in wanted if signature is not None}
-        assert len(set(signatures)) == len(told)
+        signed = {signature.value for signature in wanted if signature is not None}
+        assert len(set(signatures)) == len(signed)
 
 
 @pytest.mark.parametrize("name", TOLD)

@@ -84,10 +84,10 @@ def test_a_tool_call_that_its_source_signed() -> None:
 
 def test_every_usage_class_has_its_key_on_synthesized_spans() -> None:
     assert tuple(sorted(synthesized.USAGE)) == tuple(sorted(CLASS_NAMES))
-    told = {key: 1000 - 10 * number for number, key in enumerate(synthesized.USAGE.values())}
-    usage = read(span({synthesized.SOURCE: "log:x", **told})).usage
+    given = {key: 1000 - 10 * number for number, key in enumerate(synthesized.USAGE.values())}
+    usage = read(span({synthesized.SOURCE: "log:x", **given})).usage
     assert usage is not None
-    assert [getattr(usage, name) for name in synthesized.USAGE] == list(told.values())
+    assert [getattr(usage, name) for name in synthesized.USAGE] == list(given.values())
 
 
 CALL: dict[str, Any] = chat(input_tokens=1000, output_tokens=100, cache_read__input_tokens=0)
@@ -97,7 +97,7 @@ SEARCHED = {"role": "assistant", "parts": [{"type": "server_tool_call", "id": "1
 
 
 @pytest.mark.parametrize(
-    "told",
+    "given",
     [
         {},
         {"openai.response.service_tier": "priority", "server.address": "eu.api.openai.com"},
@@ -117,14 +117,14 @@ SEARCHED = {"role": "assistant", "parts": [{"type": "server_tool_call", "id": "1
         {"telemetry.sdk.name": "openlit", "gen_ai.usage.cost": 0.5},
     ],
 )
-def test_an_event_tells_what_a_span_with_its_attributes_tells(told: dict[str, Any]) -> None:
+def test_an_event_tells_what_a_span_with_its_attributes_tells(given: dict[str, Any]) -> None:
     """The convention's event has the attributes of the span, so both are one call with one price."""
 
     def pair(key: str, value: Any) -> dict[str, Any]:
         kind = {bool: "boolValue", int: "intValue", float: "doubleValue"}.get(type(value), "stringValue")
         return {"key": key, "value": {kind: value}}
 
-    attributes = CALL | told
+    attributes = CALL | given
     record = {"eventName": CONVENTION, "attributes": [pair(*item) for item in attributes.items()]}
     logs = {"resourceLogs": [{"scopeLogs": [{"scope": {"name": "x"}, "logRecords": [record]}]}]}
     (group,) = parse_logs(json_form.to_protobuf("logs", json.dumps(logs).encode()))

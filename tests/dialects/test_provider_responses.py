@@ -90,7 +90,7 @@ def test_a_raw_answer_without_caches_takes_none_away() -> None:
 
 def test_langchains_zero_sum_of_writes_gives_way_to_their_parts() -> None:
     """MLflow takes the sum; the message beside it has the parts."""
-    told = {
+    given = {
         "input_tokens": 100,
         "output_tokens": 10,
         "total_tokens": 110,
@@ -102,7 +102,7 @@ def test_langchains_zero_sum_of_writes_gives_way_to_their_parts() -> None:
                 "mlflow.spanType": '"CHAT_MODEL"',
                 "mlflow.chat.tokenUsage": '{"input_tokens": 100, "output_tokens": 10, "cache_read_input_tokens": 60, '
                 '"cache_creation_input_tokens": 0}',
-                "mlflow.spanOutputs": json.dumps({"generations": [[{"message": {"usage_metadata": told}}]]}),
+                "mlflow.spanOutputs": json.dumps({"generations": [[{"message": {"usage_metadata": given}}]]}),
             }
         )
     )
@@ -110,8 +110,8 @@ def test_langchains_zero_sum_of_writes_gives_way_to_their_parts() -> None:
 
 
 def test_a_raw_answer_may_be_bytes() -> None:
-    told = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_token_details": {"cache_read": 4}}
-    raw = json.dumps({"usage_metadata": told}).encode()
+    given = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15, "input_token_details": {"cache_read": 4}}
+    raw = json.dumps({"usage_metadata": given}).encode()
     found = read(
         span(
             {
@@ -239,14 +239,14 @@ def _message(metadata: dict[str, Any]) -> Call:
 
 def test_a_second_telling_of_the_call_adds_what_the_first_lacks() -> None:
     """langchain-anthropic keeps Anthropic's usage in `response_metadata`, beside LangChain's own."""
-    told = ANTHROPIC | {
+    given = ANTHROPIC | {
         "server_tool_use": {"web_search_requests": 2, "code_execution_requests": 1},
         "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0},
         "service_tier": "batch",
         "speed": "fast",
         "inference_geo": "us",
     }
-    found = _message({"usage": told})
+    found = _message({"usage": given})
     assert found.usage == Usage(100, 10, 0, 0, 0, web_searches=2)
     assert found.price_context == (("region", "us"), ("service_tier", "batch"), ("speed", "fast"))
     assert found.unclassed == ("code executions",)
@@ -254,18 +254,18 @@ def test_a_second_telling_of_the_call_adds_what_the_first_lacks() -> None:
 
 def test_a_second_telling_of_what_vertex_provisioned() -> None:
     """langchain-google-vertexai: `response_metadata["usage_metadata"]`."""
-    told = {
+    given = {
         "prompt_token_count": 100,
         "candidates_token_count": 10,
         "total_token_count": 110,
         "traffic_type": "PROVISIONED_THROUGHPUT",
     }
-    assert _message({"usage_metadata": told}).plan == "provisioned"
+    assert _message({"usage_metadata": given}).plan == "provisioned"
 
 
 def test_a_second_telling_of_who_paid() -> None:
     """https://openrouter.ai/docs/use-cases/usage-accounting, as langchain-openai keeps it."""
-    told = {
+    given = {
         "prompt_tokens": 100,
         "completion_tokens": 10,
         "total_tokens": 110,
@@ -274,7 +274,7 @@ def test_a_second_telling_of_who_paid() -> None:
         "is_byok": True,
         "cost_details": {"upstream_inference_cost": 0.0277},
     }
-    found = _message({"token_usage": told})
+    found = _message({"token_usage": given})
     assert found.reported is not None
     assert found.usage is not None
     assert (found.reported.own_key, found.reported.upstream) == (True, 27_700_000_000)
@@ -282,14 +282,14 @@ def test_a_second_telling_of_who_paid() -> None:
 
 
 def test_a_second_telling_of_another_call_adds_nothing() -> None:
-    told = ANTHROPIC | {"input_tokens": 101, "speed": "fast", "server_tool_use": {"web_search_requests": 2}}
-    found = _message({"usage": told})
+    given = ANTHROPIC | {"input_tokens": 101, "speed": "fast", "server_tool_use": {"web_search_requests": 2}}
+    found = _message({"usage": given})
     assert (found.usage, found.price_context) == (Usage(100, 10, 0, 0), ())
 
 
 def test_openais_realtime_usage_tells_its_caches() -> None:
     """https://platform.openai.com/docs/api-reference/realtime-server-events/response/done"""
-    told = {
+    given = {
         "total_tokens": 110,
         "input_tokens": 100,
         "output_tokens": 10,
@@ -301,7 +301,7 @@ def test_openais_realtime_usage_tells_its_caches() -> None:
         },
         "output_token_details": {"text_tokens": 2, "audio_tokens": 8},
     }
-    found = read(_openinference({"output.value": json.dumps({"type": "response.done", "response": {"usage": told}})}))
+    found = read(_openinference({"output.value": json.dumps({"type": "response.done", "response": {"usage": given}})}))
     assert found.usage == Usage(100, 10, 20, input_audio=60, cache_read_audio=15, output_audio=8)
 
 
@@ -340,8 +340,8 @@ def test_genkit_keeps_the_providers_usage_beside_its_own(
     output: dict[str, Any], expected: Usage, response_id: str
 ) -> None:
     """Recorded with genkit 1.42.0, @genkit-ai/google-genai and @genkit-ai/compat-oai 1.42.0."""
-    told = {"genkit:type": "action", "genkit:metadata:subtype": "model", "genkit:output": json.dumps(output)}
-    call = read(span(told | {"genkit:name": "googleai/gemini-2.5-flash"}))
+    given = {"genkit:type": "action", "genkit:metadata:subtype": "model", "genkit:output": json.dumps(output)}
+    call = read(span(given | {"genkit:name": "googleai/gemini-2.5-flash"}))
     assert (call.usage, call.response_id) == (expected, response_id)
 
 

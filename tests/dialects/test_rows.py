@@ -22,8 +22,10 @@ WITHOUT_PRICE = {"gemini_cli", "autogen"}
 
 
 def view_of(row: dict[str, Any]) -> PlainView:
-    told = row["span"]
-    return span(told["attributes"], told.get("name", "span"), told.get("scope", ""), told.get("version", ""))
+    reported = row["span"]
+    return span(
+        reported["attributes"], reported.get("name", "span"), reported.get("scope", ""), reported.get("version", "")
+    )
 
 
 @pytest.mark.parametrize("name", MODEL_CALLS)

@@ -80,9 +80,9 @@ BLOCKS = [
 """https://docs.anthropic.com/en/docs/agents-and-tools/tool-use/web-search-tool"""
 
 
-@pytest.mark.parametrize(("told", "searches"), [({}, 1), ({"server_tool_use": {"web_search_requests": 3}}, 3)])
-def test_anthropics_blocks_count_where_no_count_is_told(told: dict[str, Any], searches: int) -> None:
-    raw = {"id": "m", "content": BLOCKS, "usage": CLAUDE | told}
+@pytest.mark.parametrize(("reported", "searches"), [({}, 1), ({"server_tool_use": {"web_search_requests": 3}}, 3)])
+def test_anthropics_blocks_count_where_no_count_is_told(reported: dict[str, Any], searches: int) -> None:
+    raw = {"id": "m", "content": BLOCKS, "usage": CLAUDE | reported}
     found = read(span(OPENINFERENCE | {"output.value": json.dumps(raw)}))
     assert found.usage is not None
     assert (found.usage.web_searches, found.unclassed) == (searches, ())

@@ -139,8 +139,8 @@ def test_bedrocks_tier_in_the_ai_sdks_metadata() -> None:
 
 
 def test_bedrocks_standard_latency_and_tier_are_the_list_price() -> None:
-    told = {"serviceTier": {"type": "default"}, "performanceConfig": {"latency": "standard"}}
-    assert read(span(OPENINFERENCE | {"output.value": json.dumps(told)})).price_context == ()
+    reported = {"serviceTier": {"type": "default"}, "performanceConfig": {"latency": "standard"}}
+    assert read(span(OPENINFERENCE | {"output.value": json.dumps(reported)})).price_context == ()
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_bedrocks_standard_latency_and_tier_are_the_list_price() -> None:
 def test_openais_region_in_litellms_parameters(base: str | None, context: tuple[tuple[str, str], ...]) -> None:
     """`litellm.types.utils.StandardLoggingHiddenParams`: the API's base is one of them."""
     hidden = json.dumps({"model_id": "m", "api_base": base})
-    told = chat(input_tokens=100, output_tokens=10) | {"litellm.call_id": "1", "hidden_params": hidden}
-    assert read(span(told, "litellm_request", "litellm")).price_context == context
+    reported = chat(input_tokens=100, output_tokens=10) | {"litellm.call_id": "1", "hidden_params": hidden}
+    assert read(span(reported, "litellm_request", "litellm")).price_context == context
 
 
 @pytest.mark.parametrize(
@@ -177,8 +177,8 @@ def test_openais_region_in_litellms_parameters(base: str | None, context: tuple[
 @pytest.mark.parametrize("scope", ["opentelemetry.instrumentation.genai.anthropic", "opentelemetry.instrumentation.x"])
 def test_claude_on_vertex_costs_more_in_a_region(scope: str, address: str, model: str, region: str) -> None:
     """https://platform.claude.com/docs/en/build-with-claude/claude-on-vertex-ai: a tenth, from Claude 4.5 on."""
-    told = chat(input_tokens=100, output_tokens=10) | {"server.address": address, "gen_ai.request.model": model}
-    call = read(span(told | {"gen_ai.provider.name": "gcp.vertex_ai"}, scope=scope))
+    reported = chat(input_tokens=100, output_tokens=10) | {"server.address": address, "gen_ai.request.model": model}
+    call = read(span(reported | {"gen_ai.provider.name": "gcp.vertex_ai"}, scope=scope))
     assert call.price_context == ((("region", region),) if region else ())
     assert Pricer().cost(call, 1_795_400_000 * 10**9).estimate or not region
 
@@ -190,7 +190,7 @@ VERCEL |= {"ai.usage.outputTokens": 10}
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         OPENINFERENCE | {"output.value": SERVED},
         OPENINFERENCE | {"output.value": json.dumps(SERVED)},
@@ -201,13 +201,13 @@ VERCEL |= {"ai.usage.outputTokens": 10}
         | {"gen_ai.usage.raw": {"prompt_tokens": 100, "completion_tokens": 10, "service_tier": "priority"}},
     ],
 )
-def test_a_tier_is_read_whatever_type_the_attribute_has(told: dict[str, Any]) -> None:
+def test_a_tier_is_read_whatever_type_the_attribute_has(reported: dict[str, Any]) -> None:
     """OTLP has key-value lists and arrays beside strings: a Collector's processor may parse JSON into them."""
-    assert read(span(told)).price_context == (("service_tier", "priority"),)
+    assert read(span(reported)).price_context == (("service_tier", "priority"),)
 
 
 @pytest.mark.parametrize(
-    "told",
+    "reported",
     [
         OPENINFERENCE,
         VERCEL,
@@ -217,7 +217,7 @@ def test_a_tier_is_read_whatever_type_the_attribute_has(told: dict[str, Any]) ->
         },
     ],
 )
-def test_a_regional_endpoint_counts_in_every_vocabulary(told: dict[str, Any]) -> None:
+def test_a_regional_endpoint_counts_in_every_vocabulary(reported: dict[str, Any]) -> None:
     """https://platform.openai.com/docs/guides/your-data: data residency has hosts of its own."""
-    assert read(span(told | {"server.address": "eu.api.openai.com"})).price_context == (("region", "eu"),)
-    assert read(span(told | {"server.address": "api.openai.com"})).price_context == ()
+    assert read(span(reported | {"server.address": "eu.api.openai.com"})).price_context == (("region", "eu"),)
+    assert read(span(reported | {"server.address": "api.openai.com"})).price_context == ()

@@ -134,16 +134,16 @@ SAMPLES: list[tuple[str, dict[str, Any], Usage]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "told", "usage"), SAMPLES, ids=[name for name, _, _ in SAMPLES])
-def test_a_usage_object(name: str, told: dict[str, Any], usage: Usage) -> None:
-    found = read_usage(told)
+@pytest.mark.parametrize(("name", "reported", "usage"), SAMPLES, ids=[name for name, _, _ in SAMPLES])
+def test_a_usage_object(name: str, reported: dict[str, Any], usage: Usage) -> None:
+    found = read_usage(reported)
     assert found is not None
     assert (found.normalized.usage, found.normalized.problem) == (usage, "")
 
 
-@pytest.mark.parametrize("told", [{}, {"usage": 1}, {"input_tokens": "x"}, {"prompt_tokens": -1}, {"tokens": 3}])
-def test_what_is_no_usage(told: dict[str, Any]) -> None:
-    assert read_usage(told) is None
+@pytest.mark.parametrize("reported", [{}, {"usage": 1}, {"input_tokens": "x"}, {"prompt_tokens": -1}, {"tokens": 3}])
+def test_what_is_no_usage(reported: dict[str, Any]) -> None:
+    assert read_usage(reported) is None
 
 
 def test_shapes_are_told_apart_by_their_names() -> None:

@@ -100,7 +100,7 @@ def test_any_spans_in_any_order(views: list[PlainView]) -> None:
 def test_content_is_looked_into_whatever_was_read_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Several answers in the output are a doubt, of a span whose shape was read before as well."""
     monkeypatch.setattr(usual, "_readings", {})
-    told = {
+    reported = {
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": "openai",
         "gen_ai.request.model": "gpt-4o",
@@ -110,7 +110,7 @@ def test_content_is_looked_into_whatever_was_read_before(monkeypatch: pytest.Mon
     }
     estimates = []
     for output in ('[{"role": "assistant"}]', SEVERAL_ANSWERS):
-        call = registry.detect(PlainView(PlainAttributes(told | {"gen_ai.output.messages": output})))
+        call = registry.detect(PlainView(PlainAttributes(reported | {"gen_ai.output.messages": output})))
         assert call is not None
         estimates.append(call.estimate)
     assert estimates == [False, True]

@@ -36,7 +36,7 @@ def facts(body: bytes, now_ns: int) -> dict[bytes, Fact]:
 @pytest.mark.parametrize("recording", RECORDED)
 def test_recordings_say_when(recording: str) -> None:
     key, unit = RECORDED[recording]
-    told = 0
+    reported = 0
     for path in sorted((FOLDER / recording).rglob("*.traces.binpb")):
         body = path.read_bytes()
         spans = [span for of in _scopes(body) for span in of.spans]
@@ -45,9 +45,9 @@ def test_recordings_say_when(recording: str) -> None:
             for value in (attribute.value for attribute in span.attributes if attribute.key == key):
                 fact = found[span.span_id]
                 if fact.call is not None and fact.call.kind == "llm":
-                    told += 1
+                    reported += 1
                     assert fact.first_token_ns == int((value.int_value or value.double_value) * unit)
-    assert told
+    assert reported
 
 
 def _scopes(body: bytes) -> list[ScopeSpans]:

@@ -200,16 +200,16 @@ def test_a_made_up_library_fails_closed(mode: str) -> None:
 
 def test_each_class_has_a_mode_of_its_own_and_the_strictest_holds_for_several() -> None:
     span = chat()
-    told = {
+    reported = {
         "gen_ai.system_instructions": "you are a pirate",
         "gen_ai.input.messages": "ahoy there, matey",
         "gen_ai.tool.call.arguments": "where the treasure is",
         "gen_ai.tool.call.result": "under the palm tree",
         "user.id": "long john",
     }
-    set_attributes(span, told)
+    set_attributes(span, reported)
     left = attributes(one(redactor("tool_arguments=hash", "tool_results=truncate", "truncate_to=5"), span))
-    assert left["gen_ai.system_instructions"] == told["gen_ai.system_instructions"]
+    assert left["gen_ai.system_instructions"] == reported["gen_ai.system_instructions"]
     assert left["gen_ai.tool.call.result"] == "under"
     assert left["user.id"] == "long john"
     assert left["gen_ai.tool.call.arguments"].startswith("redacted:")

@@ -46,8 +46,8 @@ def test_sources_and_scopes_are_those_of_the_contract() -> None:
         "spanledger.tool.signature_scope": ".tool.signature_scope",
     }.items():
         (row,) = re.findall(rf"^\| `[^|]*`{re.escape(short)}` \|.*$", promises, re.MULTILINE)
-        told = re.findall(r"`([a-z_]+)`", row.partition("ource:")[2] or row.partition("Scope:")[2])
-        assert set(BY_NAME[name].values) == set(told)
+        reported = re.findall(r"`([a-z_]+)`", row.partition("ource:")[2] or row.partition("Scope:")[2])
+        assert set(BY_NAME[name].values) == set(reported)
 
 
 def test_the_page_is_written_from_the_table() -> None:

@@ -305,10 +305,10 @@ async def test_a_second_writer_is_kept_out(path: Path) -> None:
 async def test_a_path_that_cannot_be_written_is_told_at_the_start(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     path = {"folder": tmp_path, "device": Path("/dev/null"), "below a file": tmp_path / "file" / "x"}[place]
-    with pytest.raises(DestinationError) as told:
+    with pytest.raises(DestinationError) as reported:
         async with started(path):
             pass
-    assert str(told.value).startswith(f"exporters.file: path: {path}: ")
+    assert str(reported.value).startswith(f"exporters.file: path: {path}: ")
 
 
 async def test_closing_finishes_what_waits(path: Path) -> None:

@@ -134,10 +134,10 @@ async def test_large_requests_have_the_same_results(code: grpc.StatusCode) -> No
     assert await answer_to(answer, body=LARGE) == await answer_to(answer)
 
 
-@pytest.mark.parametrize(("asked", "told"), [(0.0, 0.0), (0.25, 0.25), (17.0, 17.0), (10.0**6, 3600.0)])
-async def test_retry_info_says_how_long_to_wait(asked: float, told: float) -> None:
+@pytest.mark.parametrize(("asked", "reported"), [(0.0, 0.0), (0.25, 0.25), (17.0, 17.0), (10.0**6, 3600.0)])
+async def test_retry_info_says_how_long_to_wait(asked: float, reported: float) -> None:
     """At most an hour, whatever is asked."""
-    assert (await answer_to(GrpcAnswer(StatusCode.UNAVAILABLE, retry_delay=asked))).retry_after == told
+    assert (await answer_to(GrpcAnswer(StatusCode.UNAVAILABLE, retry_delay=asked))).retry_after == reported
 
 
 async def test_retry_info_with_a_permanent_status_changes_nothing() -> None:

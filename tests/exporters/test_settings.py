@@ -149,8 +149,8 @@ def test_mistakes(kind: str, given: dict[str, Any], says: str) -> None:
 @pytest.mark.parametrize("kind", ["otlp_grpc", "otlp_http"])
 def test_no_message_repeats_what_may_be_secret(kind: str) -> None:
     """Neither the value of a header that cannot be sent, nor anything else that was given beside a mistake."""
-    with pytest.raises(ValidationError) as told:
+    with pytest.raises(ValidationError) as reported:
         settings(kind, endpoint="http://a:1", headers={"authorization": "Bearer secret\n"}, timeout="secret")
-    assert "secret" not in str(told.value)
+    assert "secret" not in str(reported.value)
     made = settings(kind, endpoint="http://a:1", headers={"authorization": "Bearer secret"})
     assert "secret" not in repr(made) + made.model_dump_json()

@@ -115,10 +115,10 @@ async def test_a_file_that_cannot_be_used_is_told_at_the_start(
     for path, problem in ((tmp_path / "none.pem", "No such file or directory"), (empty, "is not a PEM file")):
         tls = trusting(certificates) | own(certificates) | {setting: str(path)}
         exporter = build(f"{kind}/x", settings(kind, endpoint="https://localhost:4317", tls=tls))
-        with pytest.raises(DestinationError) as told:
+        with pytest.raises(DestinationError) as reported:
             await exporter.start()
-        assert str(told.value).startswith(f"exporters.{kind}/x: tls.{setting}: {path}")
-        assert problem in str(told.value)
+        assert str(reported.value).startswith(f"exporters.{kind}/x: tls.{setting}: {path}")
+        assert problem in str(reported.value)
 
 
 async def test_a_key_that_does_not_fit_is_told_at_the_start(certificates: Certificates) -> None:

@@ -32,10 +32,10 @@ def test_a_sender_neither_hides_from_the_ledger_nor_adds_to_a_sum(
     set_attributes(plain, {"spanledger.cost.usd": 999.0})
     before, moved = served.total_usd(), served.metric("spanledger_forged_attributes_total")
     _send(served, request(hidden, plain), protocol)
-    told, of_plain = map(attributes, spans_of(ExportTraceServiceRequest.FromString(backend.received[-1])))
+    reported, of_plain = map(attributes, spans_of(ExportTraceServiceRequest.FromString(backend.received[-1])))
     assert served.total_usd() - before == pytest.approx(COST, rel=1e-9)
-    assert told["spanledger.cost.usd"] == pytest.approx(COST, rel=1e-12)
-    assert (told["spanledger.forged.kind"], told["spanledger.forged.cost.usd"]) == ("other", -999.0)
+    assert reported["spanledger.cost.usd"] == pytest.approx(COST, rel=1e-12)
+    assert (reported["spanledger.forged.kind"], reported["spanledger.forged.cost.usd"]) == ("other", -999.0)
     assert of_plain == {"spanledger.forged.cost.usd": 999.0}
     assert served.metric("spanledger_forged_attributes_total") - moved == 3
 

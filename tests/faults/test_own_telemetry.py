@@ -63,10 +63,10 @@ def test_a_destination_that_is_away_harms_nothing(tmp_path: Path) -> None:
     with Backend() as backend, Served(tmp_path, backend.port, {"telemetry": telemetry(1, 1)}) as served:
         served.export(request(chat()))
 
-        def told() -> None:
+        def reported() -> None:
             assert "own metrics not accepted, and left out" in served.program.log()
             assert "own traces not accepted, and left out" in served.program.log(), "each is told of by itself"
 
-        eventually(told)
+        eventually(reported)
         served.export(request(chat()))
         assert len(backend.received) == 2

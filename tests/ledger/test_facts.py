@@ -16,28 +16,28 @@ START = 1_795_000_000 * S
 spans = st.lists(st.tuples(st.integers(0, 40_000), st.integers(0, 900), st.integers(0, 200_000)), max_size=30)
 
 
-def of(told: list[tuple[int, int, int]]) -> Facts:
-    facts = Facts(turns=len(told))
-    facts.act([(START + at * S, START + (at + length) * S) for at, length, _ in told])
-    facts.grow([(START + at * S, size) for at, _, size in told])
-    facts.spend((START + at * S, cost) for at, _, cost in told)
-    for at, length, _ in told:
+def of(reported: list[tuple[int, int, int]]) -> Facts:
+    facts = Facts(turns=len(reported))
+    facts.act([(START + at * S, START + (at + length) * S) for at, length, _ in reported])
+    facts.grow([(START + at * S, size) for at, _, size in reported])
+    facts.spend((START + at * S, cost) for at, _, cost in reported)
+    for at, length, _ in reported:
         facts.say("team", str(at), str(length))
         facts.end((START + (at + length) * S, str(at).encode(), str(length).encode()))
-    facts.loops = sum(length > 800 for _, length, _ in told)
+    facts.loops = sum(length > 800 for _, length, _ in reported)
     return facts
 
 
 @given(spans, st.data())
-def test_in_any_order_and_any_parts(told: list[tuple[int, int, int]], data: st.DataObject) -> None:
+def test_in_any_order_and_any_parts(reported: list[tuple[int, int, int]], data: st.DataObject) -> None:
     """Parts that are told by several requests, stored between them, told twice, and taken out again once."""
-    shuffled = list(data.draw(st.permutations(told)))
-    cut = data.draw(st.integers(0, len(told)))
+    shuffled = list(data.draw(st.permutations(reported)))
+    cut = data.draw(st.integers(0, len(reported)))
     facts = Facts()
     for part in (shuffled[:cut], shuffled[cut:]):
         facts.add(of(part))
         facts = Facts.unpack(facts.pack())
-    assert facts == of(told)
+    assert facts == of(reported)
     again = facts.copy()
     again.add(of(shuffled[:cut]))
     again.add(of(shuffled[:cut]), -1)
@@ -68,13 +68,13 @@ def test_a_span_of_weeks_is_no_activity_in_between() -> None:
 
 def test_what_is_kept_is_bounded_and_the_largest_context_is_never_lost() -> None:
     draw = random.Random(7)
-    told = [(draw.randrange(10**7), 1, draw.randrange(10**6)) for _ in range(3000)]
-    facts = of(told)
+    reported = [(draw.randrange(10**7), 1, draw.randrange(10**6)) for _ in range(3000)]
+    facts = of(reported)
     assert len(facts.costs) <= 32
-    assert sum(facts.costs.values()) == sum(cost for _, _, cost in told)
+    assert sum(facts.costs.values()) == sum(cost for _, _, cost in reported)
     assert len(facts.pack()[3]) <= 512
     assert len(facts.sizes) <= 64
-    assert max(facts.sizes.values()) == max(size for *_, size in told)
+    assert max(facts.sizes.values()) == max(size for *_, size in reported)
     assert len(facts.values["team"]) == 3
 
 

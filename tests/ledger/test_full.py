@@ -73,10 +73,10 @@ def test_accounting_goes_on_at_the_size_limit(tmp_path: Path, durability: str) -
     with store.snapshot() as reader:
         sessions = {sums.labels["id"]: sums for sums in _sums(reader, Table.SESSION)}
         gone = _sums(reader, Table.GONE)
-        (whole, told), total = questions.gone(reader, TENANT), questions.total(reader, TENANT)
+        (whole, reported), total = questions.gone(reader, TENANT), questions.total(reader, TENANT)
     assert sum(sums.cost for sums in sessions.values()) == sum(range(number))
     assert sum(sums.cost for sums in gone) == sessions[""].cost > 0
-    assert sum(row["sessions"] for row in told) == total["sessions_gone"] == number - (len(sessions) - 1)
+    assert sum(row["sessions"] for row in reported) == total["sessions_gone"] == number - (len(sessions) - 1)
     assert sum(sums.sessions for sums in gone) == whole["sessions"] == number - (len(sessions) - 1)
     assert whole["cost_usd_exact"] == total["gone_usd_exact"] == exact_usd(sessions[""].cost)
     assert f"session {number - 1}" in sessions

@@ -257,9 +257,9 @@ def test_what_gave_way_is_told_by_day_project_and_model(tmp_path: Path, clock: C
     assert {row["day"] for row in rows} == {rows[0]["day"]}
     assert sum(row["sessions"] for row in rows) == 301
     assert sum(round(row["cost_usd"] * 10**12) for row in rows) == 5 + sum(10**9 + number for number in range(300))
-    told = next(row for row in rows if row["project"] == "project 0")
-    assert (told["sessions"], round(told["cost_usd"] * 10**12)) == (2, 2 * 10**9 + 1)
-    assert [model["model"] for model in told["models"]] == ["m"]
+    reported = next(row for row in rows if row["project"] == "project 0")
+    assert (reported["sessions"], round(reported["cost_usd"] * 10**12)) == (2, 2 * 10**9 + 1)
+    assert [model["model"] for model in reported["models"]] == ["m"]
 
 
 def test_idle_tasks_and_links_go(tmp_path: Path, clock: Clock) -> None:

@@ -37,7 +37,7 @@ def test_both_ways() -> None:
 
 
 @pytest.mark.parametrize(
-    ("at_ns", "told"),
+    ("at_ns", "reported"),
     [
         (0, None),
         (1_769_774_400_123_456_789, "2026-01-30T12:00:00.123Z"),
@@ -45,14 +45,14 @@ def test_both_ways() -> None:
         (10**21, None),
     ],
 )
-def test_times(at_ns: int, told: str | None) -> None:
+def test_times(at_ns: int, reported: str | None) -> None:
     """Span times are whatever the network says; what no calendar holds is told as none."""
-    assert time_of(at_ns) == told
+    assert time_of(at_ns) == reported
 
 
-@pytest.mark.parametrize(("day", "told"), [(0, "1970-01-01"), (20_483, "2026-01-30"), (2**32 - 1, None)])
-def test_days(day: int, told: str | None) -> None:
-    assert date_of(day) == told
+@pytest.mark.parametrize(("day", "reported"), [(0, "1970-01-01"), (20_483, "2026-01-30"), (2**32 - 1, None)])
+def test_days(day: int, reported: str | None) -> None:
+    assert date_of(day) == reported
 
 
 def test_the_dearest_model_comes_first_and_unpriced_reasons_in_order() -> None:

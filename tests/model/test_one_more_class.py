@@ -55,10 +55,10 @@ def test_a_further_class_is_one_line_and_its_price(tmp_path: Path) -> None:
         [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
     )
     assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
+    reported = json.loads(ran.stdout)
     # gemini-omni-1.1-flash in genai-prices 0.2.3: input 1.5, output 9, output_video 17.5
-    assert told["usd"] == (1000 * 1.5 + 100 * 9 + 400 * 17.5) / 1e6
-    assert not told["estimate"]
-    assert any(line.startswith("output video") for line in told["explained"])
-    assert told["attribute"]
-    assert told["stored"] == told["row"] == 400
+    assert reported["usd"] == (1000 * 1.5 + 100 * 9 + 400 * 17.5) / 1e6
+    assert not reported["estimate"]
+    assert any(line.startswith("output video") for line in reported["explained"])
+    assert reported["attribute"]
+    assert reported["stored"] == reported["row"] == 400

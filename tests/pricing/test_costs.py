@@ -228,8 +228,8 @@ def test_an_aggregate_whose_cost_nobody_told_has_no_price(model: str, provider: 
     assert (cost.amount, cost.unpriced, cost.source, cost.estimate) == (None, "no_usage", "", False)
     assert cost.computed is not None
     assert "single calls" in cost.note
-    told = price(model, usage, provider=provider, granularity="per-session-aggregate", reported=reported("0.9"))
-    assert (told.amount, told.unpriced) == (usd("0.9"), None)
+    result = price(model, usage, provider=provider, granularity="per-session-aggregate", reported=reported("0.9"))
+    assert (result.amount, result.unpriced) == (usd("0.9"), None)
     assert price(model, usage, provider=provider, granularity="per-turn").amount is not None
 
 
@@ -390,6 +390,6 @@ def test_a_model_is_described() -> None:
 
 @pytest.mark.parametrize(("means_zero", "estimate"), [(True, True), (False, False)])
 def test_a_zero_that_somebody_meant_makes_our_price_unsure(*, means_zero: bool, estimate: bool) -> None:
-    told = ReportedCost(0, False, "langfuse.observation.cost_details", means_zero=means_zero)
-    cost = price(reported=told)
+    result = ReportedCost(0, False, "langfuse.observation.cost_details", means_zero=means_zero)
+    cost = price(reported=result)
     assert (cost.amount, cost.source, cost.estimate) == (usd("0.0045"), "computed", estimate)

@@ -109,7 +109,7 @@ def test_what_the_list_has_no_rate_for_is_an_estimate_that_says_so(model: str, u
 
 
 @pytest.mark.parametrize(
-    ("model", "told", "estimate"),
+    ("model", "given", "estimate"),
     [
         ("gpt-4o-transcribe", {}, True),  # 2.5 a million of text, 6 of sound
         ("gpt-4o-transcribe", {"input_audio": 0}, False),
@@ -124,9 +124,9 @@ def test_what_the_list_has_no_rate_for_is_an_estimate_that_says_so(model: str, u
     ],
 )
 def test_a_model_that_hears_and_does_not_say_what_leaves_a_doubt(
-    model: str, told: dict[str, int], *, estimate: bool
+    model: str, given: dict[str, int], *, estimate: bool
 ) -> None:
-    assert price(model, replace(TEXT, **told)).estimate is estimate
+    assert price(model, replace(TEXT, **given)).estimate is estimate
 
 
 def test_what_has_no_class_is_an_estimate_that_says_so() -> None:
@@ -163,8 +163,8 @@ def test_rankings_are_sold_by_search_units_or_not_at_all() -> None:
         cost = price("rerank-v3.5", usage, **ranking)
         assert cost.amount is None
         assert cost.unpriced in ("no_usage", "unknown_model")
-    told = price("rerank-v3.5", Usage(search_units=1), **ranking, reported=ReportedCost(usd("0.002"), False, "k"))
-    assert (told.amount, told.source) == (usd("0.002"), "reported")
+    given = price("rerank-v3.5", Usage(search_units=1), **ranking, reported=ReportedCost(usd("0.002"), False, "k"))
+    assert (given.amount, given.source) == (usd("0.002"), "reported")
 
 
 def _reference(provider: Provider, model: ModelInfo, usage: Usage) -> Decimal | None:
@@ -212,7 +212,7 @@ OPUS = {"provider": "openrouter", "usage": Usage(9171, 113, 0, 0, 0, 0)}
 
 
 @pytest.mark.parametrize(
-    ("told", "expected"),
+    ("given", "expected"),
     [
         # https://openrouter.ai/docs/use-cases/byok: with one's own key the cost is the fee, 5 %, and the provider's
         # charge stands in cost_details.upstream_inference_cost
@@ -227,12 +227,12 @@ OPUS = {"provider": "openrouter", "usage": Usage(9171, 113, 0, 0, 0, 0)}
     ],
 )
 def test_with_ones_own_key_the_providers_charge_counts_and_the_fee(
-    told: ReportedCost, expected: tuple[str, bool]
+    given: ReportedCost, expected: tuple[str, bool]
 ) -> None:
-    cost = price("anthropic/claude-opus-4.5", **OPUS, reported=told)
+    cost = price("anthropic/claude-opus-4.5", **OPUS, reported=given)
     assert (cost.amount, cost.estimate) == (usd(expected[0]), expected[1])
     assert cost.computed == usd("0.04868")
-    assert cost.reported == told.amount
+    assert cost.reported == given.amount
 
 
 def test_a_charge_of_nothing_needs_a_reason() -> None:
@@ -253,7 +253,7 @@ def test_a_charge_of_nothing_needs_a_reason() -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "more", "sure"),
+    ("given", "more", "sure"),
     [
         (reported("0.002434"), {}, False),  # 5 %: https://openrouter.ai/docs/use-cases/byok
         (reported("0.0122"), {}, True),  # a quarter: within what sellers of one model differ by
@@ -262,9 +262,9 @@ def test_a_charge_of_nothing_needs_a_reason() -> None:
         (reported("0.002434"), {"plan": "subscription"}, True),
     ],
 )
-def test_a_charge_far_below_our_price_needs_a_reason(told: ReportedCost, more: dict[str, Any], *, sure: bool) -> None:
-    cost = price("anthropic/claude-opus-4.5", **OPUS, **more, reported=told)
-    assert (cost.amount, cost.source, cost.estimate) == (told.amount, "billed", not sure)
+def test_a_charge_far_below_our_price_needs_a_reason(given: ReportedCost, more: dict[str, Any], *, sure: bool) -> None:
+    cost = price("anthropic/claude-opus-4.5", **OPUS, **more, reported=given)
+    assert (cost.amount, cost.source, cost.estimate) == (given.amount, "billed", not sure)
     assert bool(cost.note) is not sure
 
 
@@ -280,8 +280,8 @@ def test_with_ones_own_key_and_no_price_nothing_is_known() -> None:
 
 @pytest.mark.parametrize("plan", ["subscription", "provisioned"])
 def test_what_a_plan_covers_costs_nothing_and_says_what_it_would_have_cost(plan: Any) -> None:
-    for told in (None, reported("0"), reported("0.0045", billed=False)):
-        cost = price("claude-sonnet-4-6", plan=plan, reported=told)
+    for given in (None, reported("0"), reported("0.0045", billed=False)):
+        cost = price("claude-sonnet-4-6", plan=plan, reported=given)
         assert (cost.amount, cost.source, cost.computed) == (0, "billed", usd("0.0045"))
         assert plan.removesuffix("ed") in cost.note
         assert not cost.estimate
@@ -327,9 +327,9 @@ def test_amounts_from_the_network_may_be_anything() -> None:
 
 
 def test_an_answer_from_a_cache_costs_nothing_whatever_else_is_told() -> None:
-    for told in (None, reported("0.5"), reported("0", billed=False)):
+    for given in (None, reported("0.5"), reported("0", billed=False)):
         for model in ("claude-sonnet-4-6", "my-llama"):
-            cost = price(model, reported=told, response_cache=True)
+            cost = price(model, reported=given, response_cache=True)
             assert (cost.amount, cost.source, cost.unpriced) == (0, "response_cache", None)
     assert price("claude-sonnet-4-6", None, response_cache=True).amount == 0
 
@@ -360,11 +360,11 @@ def test_a_librarys_cost_that_is_far_from_ours_marks_it(expected: tuple[str, boo
 )
 def test_a_cost_by_our_own_list_shows_the_tier(theirs: str, expected: str, *, estimate: bool) -> None:
     """gpt-5.1: 1.25 and 10; flex 0.625 and 5, priority 2.5 and 20. Pydantic AI multiplies by genai-prices as well."""
-    told = reported(theirs, billed=False, same_list=True)
-    cost = price("gpt-5.1", reported=told)
+    given = reported(theirs, billed=False, same_list=True)
+    cost = price("gpt-5.1", reported=given)
     assert (cost.amount, cost.source, cost.estimate) == (usd(expected), "computed", estimate)
     assert cost.reported == usd(theirs)
-    settled = price("gpt-5.1", reported=told, price_context=(("service_tier", "flex"),))
+    settled = price("gpt-5.1", reported=given, price_context=(("service_tier", "flex"),))
     assert settled.amount == usd("0.001125")
     assert price("gpt-5.1", reported=reported("0.0045", billed=False)).amount == usd("0.00225")
 
@@ -415,7 +415,7 @@ def test_an_override_prices_what_the_list_has_no_price_for() -> None:
 
 
 def test_an_explanation_names_every_class() -> None:
-    told = call("gpt-4.1", replace(TEXT, web_searches=1, input_audio=200))
-    lines = explain(told, AT, Pricer()).text()
+    given = call("gpt-4.1", replace(TEXT, web_searches=1, input_audio=200))
+    lines = explain(given, AT, Pricer()).text()
     assert "input audio               200 x $2.00 / MTok = $0.0004" in lines
     assert "web searches                1 x $10.00 / 1000 searches = $0.01" in lines

@@ -223,7 +223,7 @@ async def test_a_sender_that_leaves_cancels_nothing() -> None:
         call = exporter(channel)(traces())
         await receivers.pipeline.begun.get()
         call.cancel()
-        await receivers.seen.told.wait()
+        await receivers.seen.reported.wait()
         assert receivers.seen.answers == [("traces", "grpc", "gone", "aborted")]
         assert receivers.seen.held == 2 * len(traces())
         receivers.pipeline.gate.set()

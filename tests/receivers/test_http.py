@@ -275,7 +275,7 @@ async def test_a_sender_that_leaves_mid_body_is_counted_and_leaves_nothing() -> 
         await writer.drain()
         await receivers.seen.holds.wait()
         writer.close()
-        await receivers.seen.told.wait()
+        await receivers.seen.reported.wait()
         assert receivers.seen.answers == [("traces", "http", "gone", "aborted")]
         assert receivers.seen.held == 0
         assert receivers.pipeline.handled == []

@@ -19,12 +19,12 @@ MIB = 1 << 20
 
 def budget(limit: int) -> tuple[MemoryLimiter, list[int]]:
     """A budget and what it told."""
-    told: list[int] = []
-    return MemoryLimiter(limit, told.append), told
+    reported: list[int] = []
+    return MemoryLimiter(limit, reported.append), reported
 
 
 def test_no_more_than_the_limit_is_held() -> None:
-    whole, told = budget(10)
+    whole, reported = budget(10)
     first, second = Reservation(whole), Reservation(whole)
     assert first.grow(7)
     assert not second.grow(4)
@@ -32,7 +32,7 @@ def test_no_more_than_the_limit_is_held() -> None:
     first.release()
     first.release()
     assert second.grow(7)
-    assert told == [7, 10, 3, 10]
+    assert reported == [7, 10, 3, 10]
 
 
 def test_a_reservation_settles_at_the_size_found() -> None:
@@ -47,7 +47,7 @@ def test_a_reservation_settles_at_the_size_found() -> None:
 
 
 def test_what_a_request_takes_is_held_as_far_as_others_keep_half() -> None:
-    whole, told = budget(100)
+    whole, reported = budget(100)
     mine, other = Reservation(whole, "a"), Reservation(whole, "b")
     assert mine.grow(10)
     mine.hold(30)
@@ -61,7 +61,7 @@ def test_what_a_request_takes_is_held_as_far_as_others_keep_half() -> None:
     mine.hold(21)
     assert whole.held == 80
     mine.release()
-    assert told == [10, 30, 40, 50, 100, 80, 60]
+    assert reported == [10, 30, 40, 50, 100, 80, 60]
 
 
 @given(
@@ -165,12 +165,12 @@ def one_turn(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
     began = asyncio.Event()
     read = grpc_receiver.MessageReader._message
 
-    async def told(reader: grpc_receiver.MessageReader, context: Any) -> Any:
+    async def reported(reader: grpc_receiver.MessageReader, context: Any) -> Any:
         began.set()
         return await read(reader, context)
 
     monkeypatch.setattr(grpc_receiver, "_READERS", 1)
-    monkeypatch.setattr(grpc_receiver.MessageReader, "_message", told)
+    monkeypatch.setattr(grpc_receiver.MessageReader, "_message", reported)
     return began
 
 
@@ -202,9 +202,9 @@ async def test_a_sender_that_leaves_before_its_message_is_read_leaves_its_turn(o
             stalled = stalling(channel)()
             await one_turn.wait()
             stalled.cancel()
-            await receivers.seen.told.wait()
+            await receivers.seen.reported.wait()
             assert receivers.seen.answers == [("traces", "grpc", "rejected", "unreadable")] * number
             one_turn.clear()
-            receivers.seen.told.clear()
+            receivers.seen.reported.clear()
         assert await receivers.export("traces", traces()) == b""
         assert receivers.seen.held == 0

@@ -137,7 +137,7 @@ async def test_a_file_that_cannot_be_used_is_said_at_start(
 
 
 @pytest.mark.parametrize(
-    ("protocol", "begins", "told"),
+    ("protocol", "begins", "reported"),
     [
         ("grpc", b"POST /v1/traces HTTP/1.1\r\nhost: x\r\n\r\n", "does not speak gRPC to this port; OTLP/HTTP"),
         ("grpc", bytes.fromhex("16030100050100000100"), "speaks TLS to this port, which has none"),
@@ -145,7 +145,7 @@ async def test_a_file_that_cannot_be_used_is_said_at_start(
     ],
 )
 async def test_who_speaks_another_protocol_is_told_of(
-    protocol: str, begins: bytes, told: str, caplog: pytest.LogCaptureFixture
+    protocol: str, begins: bytes, reported: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither end says so by itself, and the sender keeps trying."""
     async with opened() as receivers:
@@ -154,7 +154,7 @@ async def test_who_speaks_another_protocol_is_told_of(
         with contextlib.suppress(ConnectionError):
             await asyncio.wait_for(reader.read(), 30)
         writer.close()
-        lines = [message for message in caplog.messages if told in message]
+        lines = [message for message in caplog.messages if reported in message]
         assert len(lines) == 1
         assert lines[0].startswith(f"receivers.otlp.protocols.{protocol}: a client from 127.0.0.1 ")
         caplog.clear()

@@ -43,4 +43,4 @@ def test_a_model_has_one_row_however_it_is_spelled() -> None:
     assert sum(Decimal(row["cost_usd_exact"]) for row in rows.values()) == Decimal(pipeline.ledger()["cost_usd_exact"])
     (session,) = [row for row in pipeline.parts(queries.sessions) if row["id"] == "s"]
     assert {row["model"] for row in session["models"]} == {"anthropic/claude-opus-4-7", "anthropic/claude-opus-4-6"}
-    assert sorted(told["gen_ai.request.model"] for told in pipeline.sent.values()) == sorted(NAMES)
+    assert sorted(reported["gen_ai.request.model"] for reported in pipeline.sent.values()) == sorted(NAMES)

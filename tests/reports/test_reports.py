@@ -18,7 +18,7 @@ from pipelines import Pipeline
 from spanledger_processor.otlp import json_form
 
 FOLDER = Path(__file__).parents[1] / "data" / "reports"
-Told = dict[str, Any]
+Reported = dict[str, Any]
 
 
 def request(name: str) -> ExportTraceServiceRequest:
@@ -30,24 +30,24 @@ def want(name: str) -> Any:
     return json.loads((FOLDER / name / "want.json").read_bytes())["expect"]
 
 
-def together(name: str) -> tuple[list[Told], Told]:
+def together(name: str) -> tuple[list[Reported], Reported]:
     """What the spans of a report carry when they come in one request, and the ledger."""
     pipeline = Pipeline()
     pipeline.take([("traces", request(name).SerializeToString())])
     return list(pipeline.sent.values()), pipeline.ledger()
 
 
-def alone(name: str) -> dict[str, Told]:
+def alone(name: str) -> dict[str, Reported]:
     """What each span of a report carries when it comes alone, by its name."""
-    found: dict[str, Told] = {}
+    found: dict[str, Reported] = {}
     for resource in request(name).resource_spans:
         for scope in resource.scope_spans:
             for span in scope.spans:
                 pipeline = Pipeline()
                 pipeline.take([("traces", _only(name, span).SerializeToString())])
-                (told,) = pipeline.sent.values()
+                (result,) = pipeline.sent.values()
                 key = span.name if span.name not in found else f"{span.name} {len(found) + 1}"
-                found[key] = {attribute.removeprefix("spanledger."): value for attribute, value in told.items()}
+                found[key] = {attribute.removeprefix("spanledger."): value for attribute, value in result.items()}
     assert found, name
     return found
 
@@ -62,8 +62,8 @@ def _only(name: str, wanted: Span) -> ExportTraceServiceRequest:
     return kept
 
 
-def usage(told: Told, *names: str) -> tuple[Any, ...]:
-    return tuple(told.get(f"usage.{name}_tokens") for name in names)
+def usage(result: Reported, *names: str) -> tuple[Any, ...]:
+    return tuple(result.get(f"usage.{name}_tokens") for name in names)
 
 
 def test_ai_sdk_5_tells_cache_writes_in_the_provider_metadata_only() -> None:
@@ -105,9 +105,9 @@ def test_sound_has_its_own_rate_or_is_an_estimate() -> None:
 
 
 def test_caches_beyond_an_input_that_includes_them_are_a_contradiction() -> None:
-    for told in alone("04-langchainjs-doubled-cache").values():
-        assert told.get("cost.unpriced") == "inconsistent_usage" or told.get("cost.estimate")
-        assert told.get("usage.input_tokens") in (None, 5100)
+    for result in alone("04-langchainjs-doubled-cache").values():
+        assert result.get("cost.unpriced") == "inconsistent_usage" or result.get("cost.estimate")
+        assert result.get("usage.input_tokens") in (None, 5100)
 
 
 def test_with_ones_own_key_the_providers_charge_counts() -> None:
@@ -143,36 +143,36 @@ def test_searches_by_the_provider_cost_what_the_list_says() -> None:
     ],
 )
 def test_what_was_served_is_paid(name: str, expected: float) -> None:
-    told = alone("11-served-tier")[name]
-    assert told["cost.usd"] == pytest.approx(expected)
-    assert "cost.estimate" not in told
+    result = alone("11-served-tier")[name]
+    assert result["cost.usd"] == pytest.approx(expected)
+    assert "cost.estimate" not in result
 
 
 def test_an_instrumentation_changed_what_its_input_means() -> None:
     """openinference-instrumentation-claude-agent-sdk: the input includes both caches from 0.1.13 on."""
-    for told in alone("12-oi-claude-agent-sdk-versions").values():
-        assert usage(told, "input") == (want("12-oi-claude-agent-sdk-versions")["both"]["input"],)
-        assert told["cost.usd"] == want("12-oi-claude-agent-sdk-versions")["both"]["cost"]
+    for result in alone("12-oi-claude-agent-sdk-versions").values():
+        assert usage(result, "input") == (want("12-oi-claude-agent-sdk-versions")["both"]["input"],)
+        assert result["cost.usd"] == want("12-oi-claude-agent-sdk-versions")["both"]["cost"]
 
 
 def test_an_answer_from_the_proxys_cache_costs_nothing() -> None:
     spans, ledger = together("22-litellm-cache-hit")
-    hits = [told for told in spans if "hit" in told["span name"]]
+    hits = [result for result in spans if "hit" in result["span name"]]
     assert len(hits) == 3
-    for told in hits:
-        assert told["spanledger.cost.usd"] == 0
-        assert told["spanledger.cost.source"] == "response_cache"
-        assert not [key for key in told if key.startswith("spanledger.usage.")]
+    for result in hits:
+        assert result["spanledger.cost.usd"] == 0
+        assert result["spanledger.cost.source"] == "response_cache"
+        assert not [key for key in result if key.startswith("spanledger.usage.")]
     assert (ledger["calls"], ledger["tokens"]["input"], ledger["tokens"]["output"]) == (1, 8120, 950)
     assert Decimal(ledger["cost_usd_exact"]) == Decimal(str(want("22-litellm-cache-hit")["sum"]))
 
 
 def test_rankings_without_a_count_are_calls_without_usage() -> None:
     spans, ledger = together("25-rerank-units")
-    told = {span["span name"]: span for span in spans}
-    assert told["CohereRerank"]["spanledger.cost.unpriced"] == "no_usage"
-    assert told["rerank"]["spanledger.cost.unpriced"] == "no_usage"
-    reported = told["litellm_request"]
+    result = {span["span name"]: span for span in spans}
+    assert result["CohereRerank"]["spanledger.cost.unpriced"] == "no_usage"
+    assert result["rerank"]["spanledger.cost.unpriced"] == "no_usage"
+    reported = result["litellm_request"]
     assert (reported["spanledger.cost.usd"], reported["spanledger.cost.source"]) == (0.002, "reported")
     assert (ledger["calls"], ledger["unpriced"]) == (3, {"no_usage": 2})
 
@@ -188,7 +188,7 @@ def test_an_aborted_answer_is_unknown_and_not_free() -> None:
 def test_two_services_with_equal_counts_make_two_calls() -> None:
     """gpt-4.1-mini: 812 x 0.4 + 1 x 1.6 per million each; different services, sessions and traces."""
     spans, ledger = together("28-probe-false-twins")
-    assert [told.get("spanledger.cost.usd") for told in spans] == [0.0003264, 0.0003264]
+    assert [result.get("spanledger.cost.usd") for result in spans] == [0.0003264, 0.0003264]
     assert (ledger["calls"], ledger["cost_usd_exact"]) == (2, "0.0006528")
 
 

@@ -47,9 +47,9 @@ def convention(provider: str, model: str, counts: Counts) -> PlainView:
         "output_audio": "audio.output_tokens",
         "output_image": "image.output_tokens",
     }
-    told = {f"gen_ai.usage.{keys[name]}": count for name, count in counts.items() if name in keys}
+    reported = {f"gen_ai.usage.{keys[name]}": count for name, count in counts.items() if name in keys}
     named = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": provider, "gen_ai.request.model": model}
-    return span(named | told, scope="opentelemetry.instrumentation.genai.x")
+    return span(named | reported, scope="opentelemetry.instrumentation.genai.x")
 
 
 def openinference(provider: str, model: str, counts: Counts) -> PlainView:
@@ -62,9 +62,9 @@ def openinference(provider: str, model: str, counts: Counts) -> PlainView:
         "input_audio": "prompt_details.audio",
         "output_audio": "completion_details.audio",
     }
-    told = {f"llm.token_count.{keys[name]}": count for name, count in counts.items() if name in keys}
+    reported = {f"llm.token_count.{keys[name]}": count for name, count in counts.items() if name in keys}
     named = {"openinference.span.kind": "LLM", "llm.provider": provider, "llm.model_name": model}
-    return span(named | told, scope="openinference.instrumentation.x", version="0.1.30")
+    return span(named | reported, scope="openinference.instrumentation.x", version="0.1.30")
 
 
 def raw(usage: Callable[[Counts], dict[str, Any]], around: Callable[[dict[str, Any]], dict[str, Any]]) -> Writer:
@@ -99,10 +99,10 @@ def openai_usage(counts: Counts) -> dict[str, Any]:
 
 def gemini_usage(counts: Counts) -> dict[str, Any]:
     def parts(whole: str, *kinds: str) -> list[dict[str, Any]]:
-        told = {kind.upper(): counts[f"{whole}_{kind}"] for kind in kinds}
+        reported = {kind.upper(): counts[f"{whole}_{kind}"] for kind in kinds}
         return [
-            {"modality": "TEXT", "tokenCount": counts[whole] - sum(told.values())},
-            *({"modality": kind, "tokenCount": count} for kind, count in told.items() if count),
+            {"modality": "TEXT", "tokenCount": counts[whole] - sum(reported.values())},
+            *({"modality": kind, "tokenCount": count} for kind, count in reported.items() if count),
         ]
 
     return {
@@ -370,9 +370,9 @@ def is_it(cost: Cost, reference: Decimal) -> bool:
 @given(calls())
 def test_what_a_span_tells_is_priced_as_the_list_does_or_marked(call: tuple[str, str, str, Counts]) -> None:
     name, provider, model, counts = call
-    told = read(VOCABULARIES[name].write(provider, model, counts))
-    cost = PRICER.cost(told, AT)
-    assert is_it(cost, listed(provider, model, counts)) or cost.estimate or cost.unpriced, (told.usage, cost)
+    reported = read(VOCABULARIES[name].write(provider, model, counts))
+    cost = PRICER.cost(reported, AT)
+    assert is_it(cost, listed(provider, model, counts)) or cost.estimate or cost.unpriced, (reported.usage, cost)
 
 
 @pytest.mark.parametrize("name", sorted(VOCABULARIES))
@@ -384,9 +384,9 @@ def test_what_a_vocabulary_can_tell_arrives(name: str) -> None:
         counts = {each.name: 0 for each in USAGE_CLASSES} | {"input": 900, "output": 800, one: 3}
         if one.startswith("cache_read_"):
             counts |= {"cache_read": 3, one.replace("cache_read_", "input_"): 3}
-        told = read(vocabulary.write("openai", "gpt-realtime", counts))
-        assert told.usage is not None
-        assert (told.usage.input, told.usage.output, getattr(told.usage, one)) == (900, 800, 3), one
+        reported = read(vocabulary.write("openai", "gpt-realtime", counts))
+        assert reported.usage is not None
+        assert (reported.usage.input, reported.usage.output, getattr(reported.usage, one)) == (900, 800, 3), one
 
 
 TIERS = [
@@ -453,8 +453,8 @@ def test_what_was_served_is_priced_as_the_list_does_or_marked(provider: str, mod
 )
 def test_what_has_no_class_is_marked(view: Writer) -> None:
     counts = {one.name: 0 for one in USAGE_CLASSES} | {"input": 900, "output": 800}
-    told = read(view("google", "gemini-3-flash-preview", counts))
-    cost = PRICER.cost(told, AT)
+    reported = read(view("google", "gemini-3-flash-preview", counts))
+    cost = PRICER.cost(reported, AT)
     assert cost.estimate
-    assert told.unclassed
+    assert reported.unclassed
     assert cost.note

@@ -51,27 +51,27 @@ class Delivery:
 class Observer:
     """Writes down what it is told."""
 
-    told: list[tuple[Any, ...]] = field(default_factory=list)
+    reported: list[tuple[Any, ...]] = field(default_factory=list)
 
     def received(self, signal: Signal, items: int) -> None:
-        self.told.append(("received", signal, items))
+        self.reported.append(("received", signal, items))
 
     def enriched(self, reading: Reading) -> None: ...
 
     def ruled(self, batch: Batch, ruling: Ruling) -> None:
-        self.told.append(("ruled", len(ruling.fresh)))
+        self.reported.append(("ruled", len(ruling.fresh)))
 
     def unaccounted(self, decisions: Mapping[int, Decision]) -> None:
-        self.told.append(("unaccounted", len(decisions)))
+        self.reported.append(("unaccounted", len(decisions)))
 
     def enrichment_failed(self, reason: str) -> None:
-        self.told.append(("enrichment_failed", reason))
+        self.reported.append(("enrichment_failed", reason))
 
     def accepted(self, signal: Signal, items: int) -> None:
-        self.told.append(("accepted", signal, items))
+        self.reported.append(("accepted", signal, items))
 
     def refused(self, signal: Signal, items: int, verdict: str) -> None:
-        self.told.append(("refused", signal, items, verdict))
+        self.reported.append(("refused", signal, items, verdict))
 
 
 @dataclass
@@ -101,7 +101,7 @@ async def test_traces_are_priced_delivered_and_answered() -> None:
     setup = HandlerSetup()
     assert await setup.take("traces", request(chat(), chat())) == ACCEPTED
     assert [span["spanledger.cost.usd"] for span in setup.spans()] == [COST, COST]
-    assert setup.observer.told == [("ruled", 2), ("received", "traces", 2), ("accepted", "traces", 2)]
+    assert setup.observer.reported == [("ruled", 2), ("received", "traces", 2), ("accepted", "traces", 2)]
 
 
 @pytest.mark.parametrize(("result", "status"), [(BUSY, Verdict.RETRYABLE), (NEVER, Verdict.PERMANENT)])
@@ -110,7 +110,7 @@ async def test_what_the_destination_says_the_sender_is_told(result: Result, stat
     answer = await setup.take("traces", request(chat()))
     assert (answer.verdict, answer.reason) == (status, result.reason)
     assert answer.retry_after == result.retry_after
-    assert setup.observer.told[-1] == ("refused", "traces", 1, result.verdict.value)
+    assert setup.observer.reported[-1] == ("refused", "traces", 1, result.verdict.value)
 
 
 async def test_a_request_sent_again_counts_once_and_bears_the_same_id() -> None:
@@ -129,8 +129,8 @@ async def test_metrics_and_plain_logs_pass_as_they_are() -> None:
     await setup.take("metrics", METRICS)
     await setup.take("logs", b"")
     assert [(signal, body) for signal, _, body, _ in setup.delivery.sent] == [("metrics", METRICS), ("logs", b"")]
-    assert setup.observer.told[0][:2] == ("received", "metrics")
-    assert setup.observer.told[0][2] > 0
+    assert setup.observer.reported[0][:2] == ("received", "metrics")
+    assert setup.observer.reported[0][2] > 0
 
 
 async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
@@ -145,7 +145,7 @@ async def test_a_log_that_reports_calls_gives_spans_as_well() -> None:
     assert len(made) == spans
     assert {span["spanledger.source"] for span in made} == {"log:claude_code"}
     assert any(span.get("spanledger.cost.usd", 0) > 0 for span in made)
-    assert ("accepted", "logs", records) in setup.observer.told
+    assert ("accepted", "logs", records) in setup.observer.reported
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ async def test_without_a_state_spans_go_on_as_not_accounted() -> None:
     assert span["spanledger.cost.unpriced"] == "not_accounted"
     assert span["spanledger.cost.computed_usd"] == COST
     assert "spanledger.cost.usd" not in span
-    assert ("unaccounted", 1) in setup.observer.told
+    assert ("unaccounted", 1) in setup.observer.reported
 
 
 @pytest.mark.parametrize("where", ["read", "account"])
@@ -192,7 +192,7 @@ async def test_a_bug_of_ours_lets_the_bytes_through(where: str, monkeypatch: pyt
         monkeypatch.setattr("spanledger_processor.accounting.account.account", broken)
     assert (await setup.take("traces", body)) == ACCEPTED
     assert setup.delivery.sent[0][2] == body
-    assert ("enrichment_failed", "ZeroDivisionError") in setup.observer.told
+    assert ("enrichment_failed", "ZeroDivisionError") in setup.observer.reported
 
 
 @pytest.mark.parametrize("where", ["read", "account", "write", "all"])
@@ -217,7 +217,7 @@ async def test_a_bug_of_ours_lets_no_forged_attribute_through(where: str, monkey
     assert (await setup.take("traces", body)) == ACCEPTED
     first, second = setup.spans()
     assert first == attributes(honest)
-    assert ("enrichment_failed", "ZeroDivisionError") in setup.observer.told
+    assert ("enrichment_failed", "ZeroDivisionError") in setup.observer.reported
     if where == "all":
         assert setup.delivery.sent[0][2] == body.replace(b"spanledger.", b"spanledger_")
     else:
@@ -244,7 +244,7 @@ async def test_bytes_that_only_others_can_read_carry_none_of_our_names() -> None
     body = delimited(1, delimited(2, delimited(2, deep)))
     assert (await setup.take("traces", body)) == ACCEPTED
     assert setup.delivery.sent[0][2] == body.replace(b"spanledger.", b"spanledger_")
-    assert setup.observer.told[-1] == ("accepted", "traces", 1)
+    assert setup.observer.reported[-1] == ("accepted", "traces", 1)
 
 
 async def test_a_bug_in_reading_logs_lets_the_bytes_through(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +257,7 @@ async def test_a_bug_in_reading_logs_lets_the_bytes_through(monkeypatch: pytest.
     ((signal, _, body, records),) = setup.delivery.sent
     assert (signal, body) == ("logs", LOGS)
     assert records > 0
-    assert ("enrichment_failed", "ZeroDivisionError") in setup.observer.told
+    assert ("enrichment_failed", "ZeroDivisionError") in setup.observer.reported
 
 
 async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:

@@ -161,13 +161,13 @@ def events(count: int) -> bytes:
     for number in range(count):
         record = scope.log_records.add(time_unix_nano=10**18 + number)
         record.body.string_value = "claude_code.api_request"
-        told = {
+        reported = {
             "event.name": "api_request",
             "session.id": "s",
             "model": "claude-sonnet-4-5",
             "input_tokens": str(number),
         }
-        for key, value in {**told, "output_tokens": "1", "request_id": f"req_{number}"}.items():
+        for key, value in {**reported, "output_tokens": "1", "request_id": f"req_{number}"}.items():
             record.attributes.add(key=key).value.string_value = value
     return logs.SerializeToString()
 
@@ -345,11 +345,11 @@ async def test_where_the_ledger_fails_on_the_way_every_span_says_what_became_of_
 @pytest.mark.parametrize("spans", [1, 100])
 async def test_what_a_request_takes_is_told_with_copies_and_what_was_read_of_it(spans: int) -> None:
     """Spans grow to several times their size, and a large request's are all read before the first is written."""
-    stage, told, body = Stage(), list[int](), large(spans)
+    stage, reported, body = Stage(), list[int](), large(spans)
     deadline = asyncio.get_running_loop().time() + 60
-    assert await stage.handler.handle("traces", body, {}, deadline, hold=told.append) == ACCEPTED
+    assert await stage.handler.handle("traces", body, {}, deadline, hold=reported.append) == ACCEPTED
     read = [3 * len(body) + spans * 4096] if spans > 20 else []
-    assert told == [*read, 2 * len(stage.delivery.bodies[0])]
+    assert reported == [*read, 2 * len(stage.delivery.bodies[0])]
 
 
 async def test_a_large_request_that_was_not_accounted_for_is_when_it_comes_again() -> None:
@@ -474,8 +474,8 @@ async def test_what_does_not_fit_into_a_small_ledger_at_once_is_accounted_for_in
         await worker.close()
         await server.close()
     writer.close()
-    told = [span for body in stage.delivery.bodies for span in stage.spans(body)]
-    assert [span.get("spanledger.cost.usd") for span in told] == [pytest.approx(COST)] * (requests * sessions)
+    reported = [span for body in stage.delivery.bodies for span in stage.spans(body)]
+    assert [span.get("spanledger.cost.usd") for span in reported] == [pytest.approx(COST)] * (requests * sessions)
     store = open_store(tmp_path, read_only=True)
     with store.snapshot() as reader:
         assert float(total(reader, tenant_hash(""))["cost_usd"]) == pytest.approx(requests * sessions * COST)

@@ -87,16 +87,21 @@ async def test_what_a_webhook_gets() -> None:
     (post,) = world.posts
     assert post.headers[SIGNATURE] == signature("s3cret", post.headers[SENT_AT], post.content)
     assert post.headers[SIGNATURE] != signature("another", post.headers[SENT_AT], post.content)
-    told = json.loads(post.content)
-    assert (told["id"], told["budget"], told["value"], told["threshold"]) == (CROSSING.key.hex(), "team", "red", "80")
-    assert (told["used"], told["used_usd_exact"], told["since"]) == (0.85, "85", "2026-11-18")
-    assert told["text"] == "budget team of red: 80 % passed, $85.00 of $100.00 used since 2026-11-18"
+    reported = json.loads(post.content)
+    assert (reported["id"], reported["budget"], reported["value"], reported["threshold"]) == (
+        CROSSING.key.hex(),
+        "team",
+        "red",
+        "80",
+    )
+    assert (reported["used"], reported["used_usd_exact"], reported["since"]) == (0.85, "85", "2026-11-18")
+    assert reported["text"] == "budget team of red: 80 % passed, $85.00 of $100.00 used since 2026-11-18"
 
 
 def test_small_amounts_are_told_to_the_millionth() -> None:
     small = replace(CROSSING, used=USD // 2000, amount=USD // 1600, threshold=FORECAST)
-    told = "budget team of red: $0.000500 of $0.000625 used since 2026-11-18; at this rate it will not last"
-    assert sentence(small) == told
+    reported = "budget team of red: $0.000500 of $0.000625 used since 2026-11-18; at this rate it will not last"
+    assert sentence(small) == reported
 
 
 async def test_the_log_record() -> None:

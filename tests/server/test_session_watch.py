@@ -162,15 +162,15 @@ async def test_what_is_told_is_what_the_ledger_answers() -> None:
     world.now_ns = START + 5 * HOUR
     await world.process().send_summaries()
     (span,) = world.spans
-    found, told = world.answer("a"), attributes(span.attributes)
-    assert (told["spanledger.kind"], told["spanledger.granularity"]) == ("summary", "session-summary")
-    assert not [key for key in told if key.startswith(("spanledger.cost.", "spanledger.usage.", "gen_ai."))]
-    assert told["spanledger.session.id"] == told["spanledger.run.id"] == "a"
+    found, reported = world.answer("a"), attributes(span.attributes)
+    assert (reported["spanledger.kind"], reported["spanledger.granularity"]) == ("summary", "session-summary")
+    assert not [key for key in reported if key.startswith(("spanledger.cost.", "spanledger.usage.", "gen_ai."))]
+    assert reported["spanledger.session.id"] == reported["spanledger.run.id"] == "a"
     for name in ("state", "cost_usd", "cost_usd_exact", "calls", "tool_calls", "spans", "failures", "loops"):
-        assert told[f"spanledger.summary.{name}"] == found[name], name
+        assert reported[f"spanledger.summary.{name}"] == found[name], name
     assert (found["state"], found["failures"], found["loops"]) == ("stale", 1, 1)
-    assert told["spanledger.summary.unpriced_calls"] == 1
-    assert told["spanledger.summary.input_tokens"] == found["tokens"]["input"] == 4000
+    assert reported["spanledger.summary.unpriced_calls"] == 1
+    assert reported["spanledger.summary.input_tokens"] == found["tokens"]["input"] == 4000
     assert [(link.trace_id, link.span_id) for link in span.links] == [(last.trace_id, last.span_id)]
     assert (span.start_time_unix_nano, span.end_time_unix_nano) == (START, START + MINUTE + 10**9)
 
@@ -189,7 +189,7 @@ async def test_what_is_told_is_what_the_ledger_answers() -> None:
     (record,) = ExportLogsServiceRequest.FromString(world.logs[0]).resource_logs[0].scope_logs[0].log_records
     assert (record.event_name, record.trace_id, record.span_id) == (EVENT, span.trace_id, span.span_id)
     said = attributes(record.attributes)
-    assert {key: said[key] for key in told} == told
+    assert {key: said[key] for key in reported} == reported
     assert [(row["task"], row["kind"], row["calls"]) for row in said["spanledger.summary.tasks"]] == [
         ("t1", "judge", 1)
     ]
@@ -405,9 +405,9 @@ async def test_a_forged_summary_is_moved_aside_and_not_counted(forge: str) -> No
     else:
         world.stage = make_stage(world.config, Signer(b"x" * 32))
     sent = ExportTraceServiceRequest.FromString(world.take_request(message.SerializeToString()))
-    told = attributes(sent.resource_spans[0].scope_spans[0].spans[0].attributes)
-    assert told["spanledger.forged.kind"] == "summary"
-    assert "spanledger.summary.cost_usd" not in told
+    reported = attributes(sent.resource_spans[0].scope_spans[0].spans[0].attributes)
+    assert reported["spanledger.forged.kind"] == "summary"
+    assert "spanledger.summary.cost_usd" not in reported
     assert world.total() == before
 
 

@@ -152,12 +152,12 @@ def test_what_was_charged_stands_before_an_estimate(tmp_path: Path) -> None:
     billed = row("m2", "xai:grok", 1, 1, providerMetadata={"xai": {"costInUsdTicks": 123_000_000}})
     put(root, row("m1", MODEL, 1, 1, costsIncluded=True) + billed, "chat.jsonl")
     _look(tmp_path, endpoint)
-    covered, told = endpoint.usage()
+    covered, reported = endpoint.usage()
     assert (covered.attributes["spanledger.cost.reported_usd"], covered.attributes["spanledger.source.charged"]) == (
         0,
         True,
     )
-    assert (told.attributes["spanledger.cost.reported_usd"], told.attributes["spanledger.source.charged"]) == (
+    assert (reported.attributes["spanledger.cost.reported_usd"], reported.attributes["spanledger.source.charged"]) == (
         0.0123,
         True,
     )

@@ -289,9 +289,9 @@ def test_what_a_child_is_only_guessed_to_have_used_says_so(mux: Mux) -> None:
 def test_classes_of_a_compaction_are_those_of_the_file(mux: Mux) -> None:
     """Its row lacks what was written to the cache, which stands in its input; the file has both, class by class."""
     compaction: Tokens = (135, 500, 1700, 60, 0)
-    told = {"inputTokens": sum(compaction[:3]), "outputTokens": 60, "cachedInputTokens": 500}
+    reported = {"inputTokens": sum(compaction[:3]), "outputTokens": 60, "cachedInputTokens": 500}
     content = row("m1", MODEL, 0, 0, T0 - 500, **sdk(A)) + row(
-        "m2", MODEL, 0, 0, T0 + 9_500, usage=told, agentId="compact"
+        "m2", MODEL, 0, 0, T0 + 9_500, usage=reported, agentId="compact"
     )
     put(mux.root, content + row("m3", MODEL, 0, 0, T0 + 19_500, **sdk(B)), "chat.jsonl")
     mux.file(add(A, compaction, B), B, T0 + 20_020)

@@ -108,19 +108,19 @@ def _put(folder: Path, workspace: str, model: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         (["--endpoint", "http://127.0.0.1:{port}"], "correct its path"),
         (["--endpoint", "127.0.0.1:{port}", "--protocol", "grpc"], "use --protocol http/protobuf"),
         (["--endpoint", "https://127.0.0.1:{port}"], "write http://"),
     ],
 )
-def test_what_to_do_is_told_in_the_sidecar_s_own_options(given: list[str], told: str, tmp_path: Path) -> None:
+def test_what_to_do_is_told_in_the_sidecar_s_own_options(given: list[str], reported: str, tmp_path: Path) -> None:
     _put(tmp_path, "w1", MODEL)
     with RefusingEndpoint(lambda _: 404) as endpoint:
         port = endpoint.url.rsplit(":", 1)[-1].strip("/")
         result = _run(tmp_path, "--backfill", "--force", *(one.format(port=port) for one in given))
-    assert told in result.stderr
+    assert reported in result.stderr
 
 
 def test_no_hint_names_a_setting_that_a_sidecar_does_not_have() -> None:
@@ -217,8 +217,8 @@ def test_a_file_that_is_still_bad_is_named_by_every_run(source: str, tmp_path: P
     path = put(home, content, name)
 
     def faults(*arguments: str) -> tuple[bool, bool]:
-        told = _run(tmp_path, "--source", source, "--endpoint", "127.0.0.1:9", *arguments).stdout
-        return re.search(r"files with a fault +1\b", told) is not None, f"{source}: {path} " in told
+        reported = _run(tmp_path, "--source", source, "--endpoint", "127.0.0.1:9", *arguments).stdout
+        return re.search(r"files with a fault +1\b", reported) is not None, f"{source}: {path} " in reported
 
     (tmp_path / "other" / "sessions").mkdir(parents=True)
     assert faults() == faults() == (True, True)
@@ -291,16 +291,16 @@ def test_what_is_not_counted_while_watching_is_told_once(tmp_path: Path, caplog:
         made._read(lambda: True, [silent], 0.0)
         made._read(lambda: True, [silent], 0.0)
         assert made.sources[0].counts.left_out == 2 + 11 + 15
-        told = [message for message in caplog.messages if "not counted" in message]
-        assert len(told) == 2
-        assert told[0].startswith(
+        reported = [message for message in caplog.messages if "not counted" in message]
+        assert len(reported) == 2
+        assert reported[0].startswith(
             "mux: 11 tokens of 1 session (restored) are not counted: that is dated before 2026-08-19"
         )
         assert (
             f"--backfill count at a first run only. To have one again, stop the sidecar, delete {made.cursor.path}"
-            in told[0]
+            in reported[0]
         )
-        assert told[1].startswith(
+        assert reported[1].startswith(
             "mux: 15 tokens of 1 session (zz-fork) are not counted: the usage file is taken for a copy"
         )
 

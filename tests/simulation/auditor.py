@@ -256,5 +256,5 @@ def _name(key: SpanKey) -> str:
 
 def _differences(forms: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     names = dict.fromkeys(name for form in forms for name in form)
-    told = {name: [form.get(name) for form in forms] for name in names}
-    return {name: values for name, values in told.items() if any(value != values[0] for value in values)}
+    reported = {name: [form.get(name) for form in forms] for name in names}
+    return {name: values for name, values in reported.items() if any(value != values[0] for value in values)}

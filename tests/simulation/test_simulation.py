@@ -52,8 +52,8 @@ def test_a_plain_span_before_the_first_call_of_its_trace_names_no_session() -> N
     assert not one.findings
     assert not other.findings
     for tenant, ledger in one.ledger.items():
-        told = other.ledger[tenant]
-        assert {**ledger, "sessions": [], "runs": []} == {**told, "sessions": [], "runs": []}
+        reported = other.ledger[tenant]
+        assert {**ledger, "sessions": [], "runs": []} == {**reported, "sessions": [], "runs": []}
     sessions = [{row["id"]: row["calls"] for row in run.ledger["a"]["sessions"]} for run in (one, other)]
     assert sessions[0].pop("sess-otel-openai-v2-S1-openai-chat") == sessions[1].pop("") == 3
     assert sessions[0] == sessions[1]

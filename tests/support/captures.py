@@ -201,10 +201,10 @@ def _values(message: Message) -> Iterator[Any]:
         if kind in ("string_value", "int_value", "double_value"):
             yield getattr(message, kind)
             return
-    for told, content in message.ListFields():
-        if told.message_type is None:
+    for reported, content in message.ListFields():
+        if reported.message_type is None:
             continue
-        for inner in content if told.is_repeated else (content,):
+        for inner in content if reported.is_repeated else (content,):
             yield from _values(inner)
 
 

@@ -26,7 +26,7 @@ def problems(text: str = "", sets: Sequence[str] = (), environ: Mapping[str, str
     """What is wrong with it, a line each; the name of the file is left out."""
     with pytest.raises(ConfigError) as caught:
         loaded(text, sets, environ)
-    told = caught.value.problems
-    assert str(caught.value) == "\n".join(told)
-    assert all("\n" not in problem for problem in told)
-    return told
+    reported = caught.value.problems
+    assert str(caught.value) == "\n".join(reported)
+    assert all("\n" not in problem for problem in reported)
+    return reported

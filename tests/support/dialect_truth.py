@@ -20,14 +20,14 @@ class Compared:
     """What became of a capture's calls: how many were told, classes that were not, and usage that fits no call."""
 
     calls: int = 0
-    told: int = 0
+    reported: int = 0
     unknown: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)
 
 
 def truth(folder: Path) -> list[Usage]:
     """What the model server billed, one usage a call."""
-    told = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    reported = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
     return [
         Usage(
             call["uncached_input"] + call["cache_read"] + call["cache_write_5m"] + call["cache_write_1h"],
@@ -37,7 +37,7 @@ def truth(folder: Path) -> list[Usage]:
             call["cache_write_1h"],
             call["reasoning"],
         )
-        for call in told["calls"]
+        for call in reported["calls"]
         if call["status"] == 200
     ]
 
@@ -55,7 +55,7 @@ def compare(usages: Sequence[tuple[str, Usage]], billed: list[Usage]) -> Compare
         if call in left:
             left.remove(call)
         compared.unknown |= {name for name in CLASSES if getattr(usage, name) is None and getattr(call, name)}
-    compared.told = len(billed) - len(left)
+    compared.reported = len(billed) - len(left)
     return compared
 
 

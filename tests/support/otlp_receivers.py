@@ -90,7 +90,7 @@ class FakePipeline:
 class Recorder:
     """Implements `receivers.driver.RequestObserver`; the first answer sets `told`, the first bytes `holds`."""
 
-    told: asyncio.Event = field(default_factory=asyncio.Event)
+    reported: asyncio.Event = field(default_factory=asyncio.Event)
     holds: asyncio.Event = field(default_factory=asyncio.Event)
     answers: list[tuple[str, str, str, str]] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
@@ -105,7 +105,7 @@ class Recorder:
         """Keep it."""
         assert seconds >= 0
         self.answers.append((signal, protocol, outcome, cause))
-        self.told.set()
+        self.reported.set()
 
     def received(self, signal: Signal, protocol: str, size: int) -> None:
         """Keep it."""

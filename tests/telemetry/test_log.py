@@ -80,14 +80,14 @@ def test_a_message_cannot_forge_a_line(stream: io.StringIO) -> None:
 
 def test_what_repeats_is_written_once_an_interval_and_counted(stream: io.StringIO) -> None:
     set_up("info", "text", stream)
-    told: list[None] = []
-    on_suppressed(lambda: told.append(None))
+    reported: list[None] = []
+    on_suppressed(lambda: reported.append(None))
     log = logging.getLogger("spanledger_processor.x")
     for number in range(5):
         log.warning("down: %d", number)
     log.warning("something else")
     assert len(stream.getvalue().splitlines()) == 2
-    assert len(told) == 4
+    assert len(reported) == 4
 
 
 def test_one_kind_of_trouble_does_not_hide_another_of_the_same_place(stream: io.StringIO) -> None:

@@ -286,10 +286,10 @@ def test_operations_that_nobody_knows_are_counted_by_name_and_bounded(telemetry:
         one.call.unknown_operation = f"brew-{min(number, 54)}"
     ruling = Ruling({number: priced() for number in range(60)}, fresh=list(range(60)))
     telemetry.stage.ruled(Batch(b"", facts, NOW_NS), ruling)
-    told = {name: value for name, value in scraped(telemetry).items() if name.startswith("unknown_operations_total")}
-    assert len(told) == 51
-    assert told["unknown_operations_total{operation=brew-3}"] == 1
-    assert told["unknown_operations_total{operation=other}"] == 10
+    counted = {name: value for name, value in scraped(telemetry).items() if name.startswith("unknown_operations_total")}
+    assert len(counted) == 51
+    assert counted["unknown_operations_total{operation=brew-3}"] == 1
+    assert counted["unknown_operations_total{operation=other}"] == 10
 
 
 def test_items_and_failures(telemetry: Telemetry) -> None:

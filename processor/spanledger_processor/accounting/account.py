@@ -11,7 +11,15 @@ from typing import TypeAlias
 
 from spanledger_processor.accounting.count_once import calls_again
 from spanledger_processor.accounting.cross_trace_index import CrossTraceIndex
-from spanledger_processor.accounting.decide import LATE_ROUND, describe, enter_money, enter_reason, span_of
+from spanledger_processor.accounting.decide import (
+    LATE_ROUND,
+    ToolMarks,
+    decide,
+    in_doubt,
+    money_of,
+    span_of,
+    with_fee,
+)
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import Forest
@@ -253,21 +261,22 @@ class _Account:
                 continue
             if span.lent_price is not None:
                 fact = replace(fact, cost=event_cost(state.trace, span, call))
-            decision = describe(fact, call, state.groups.session(span), state.groups.run(span))
             carried = self._carried.get(index, NO_SPEND)
-            enter_money(decision, fact, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
+            money = money_of(fact, call, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
             if span.fee:
-                decision.cost = fact.fee
-                decision.aliases = tuple(alias for alias in self.batch.aliases if alias not in call.present)
-            decision.tool_loop = bool(span.place.stuck)
-            if (reason := state.reason(span)) is not None:
-                later = (starts.get(reason.other, -1), reason.other) < (span.start_ns, span.span_id.hex())
-                enter_reason(decision, reason, is_later=later)
+                money = with_fee(money, fact, call, self.batch.aliases)
+            reason = state.reason(span)
+            if reason is not None and (starts.get(reason.other, -1), reason.other) < (
+                span.start_ns,
+                span.span_id.hex(),
+            ):
+                money = in_doubt(money, reason)
             caller = state.trace.spans.get(span.parent_id) if span.kind == "tool" else None
             if caller is not None and calls_again(caller) and caller.span_id.hex() not in starts:
-                decision.note = decision.note or LATE_ROUND.format(caller.span_id.hex())
-            self.ruling.decisions[index] = decision
-            self._enter_tool(decision, fact, self._repeats.get(index))
+                money = money._replace(note=money.note or LATE_ROUND.format(caller.span_id.hex()))
+            session, run = state.groups.session(span), state.groups.run(span)
+            marks = self._tool_marks(session.id, fact, self._repeats.get(index), stuck=bool(span.place.stuck))
+            self.ruling.decisions[index] = decide(fact, call, session, run, money, marks, reason)
 
     def _give_up_asked(self, state: TraceState) -> None:
         """Leave the tool calls that a reported call asks for to the spans of tools, but for those counted there."""
@@ -291,12 +300,12 @@ class _Account:
             is_loop = self._is_loop(self.batch.facts[index], repeats)
             span.loops = is_loop and self._tools.is_first_loop(session, span, repeats)
 
-    def _enter_tool(self, decision: Decision, fact: Fact, repeats: ToolRepeats | None) -> None:
+    def _tool_marks(self, session_id: str, fact: Fact, repeats: ToolRepeats | None, *, stuck: bool) -> ToolMarks:
         if repeats is None or fact.signature is None or fact.signature.scope == "name_only":
-            return
-        decision.tool_repeats, decision.tool_consecutive = repeats.times, repeats.in_a_row
-        decision.tool_loop = self._is_loop(fact, repeats)
-        self._tools.note_repeat(decision.session_id, fact.trace_id, fact, repeats, loop=decision.tool_loop)
+            return ToolMarks(is_loop=stuck)
+        is_loop = self._is_loop(fact, repeats)
+        self._tools.note_repeat(session_id, fact.trace_id, fact, repeats, loop=is_loop)
+        return ToolMarks(repeats.times, repeats.in_a_row, is_loop)
 
     def _is_loop(self, fact: Fact, repeats: ToolRepeats) -> bool:
         if fact.signature is None or fact.signature.scope == "name_only":

@@ -6,6 +6,7 @@ While the state is not available, decisions are made of the request itself: noth
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.grouping import Groups, Named
@@ -95,51 +96,90 @@ LATE_ROUND = (
 """The note of a tool below a call that cannot be marked any more."""
 
 
-def describe(fact: Fact, call: Call, session: Named, run: Named) -> Decision:
-    """Return a decision with everything but the money: from the span itself and its place among others."""
-    decision = Decision(call.kind, call.dialect, call.granularity)
-    decision.session_id, decision.session_source = session.id, session.source
-    decision.run_id, decision.run_source = run.id, run.source
-    decision.session_parent_id = fact.session_parent_id
-    decision.session_closed = call.session_closed
-    decision.agent_id, decision.agent_parent_id = call.agent_id, call.agent_parent_id
-    decision.task_id, decision.task_kind = call.task_id, call.task_kind
-    decision.signature = fact.signature
-    decision.source, decision.note = call.source, call.note
-    return decision
+class Money(NamedTuple):
+    """What a decision says of usage and cost. `subtree` is the cost below a span that repeats its children."""
+
+    usage: Usage | None = None
+    cost: Cost | None = None
+    note: str = ""
+    aliases: tuple[str, ...] = ()
+    subtree: Pico | None = None
+    duplicate_of: str = ""
 
 
-def enter_money(
-    decision: Decision, fact: Fact, role: str, carried: UsageVector, subtree: Pico, aliases: tuple[str, ...]
-) -> None:
-    """Enter usage, cost and marks by the span's role. `carried` is what it adds to what was sent before it."""
-    if role == COUNTED and fact.call is not None and fact.cost is not None:
-        cached = fact.cost.source == "response_cache"
-        decision.usage = None if cached else _carried_usage(fact.call.usage or fact.call.fallback, carried)
-        decision.cost = _carried_cost(fact.cost, carried, decision)
-        decision.note = decision.note or fact.cost.note
-        if fact.cost.amount is not None:
-            decision.aliases = tuple(alias for alias in aliases if alias not in fact.call.present)
-    elif role == REPEATS:
-        decision.repeats_children = True
-        decision.subtree = subtree
-    elif role.startswith(DUPLICATE):
-        decision.duplicate_of = role.removeprefix(DUPLICATE)
+class ToolMarks(NamedTuple):
+    """How often a session made the tool call of a span, and whether that completes a loop."""
+
+    times: int = 0
+    in_a_row: int = 0
+    is_loop: bool = False
 
 
-def enter_reason(decision: Decision, reason: Reason, *, is_later: bool) -> None:
-    """Keep why a span counts or not; where that is in doubt the later of two is an estimate, with a note."""
-    decision.reason = tuple(reason)
-    if reason.code in DOUBTS and is_later and decision.cost is not None:
-        decision.cost = replace(decision.cost, estimate=True)
-        decision.note = decision.note or DOUBTS[reason.code].format(reason.other)
+def decide(
+    fact: Fact, call: Call, session: Named, run: Named, money: Money, tool: ToolMarks, reason: Reason | None = None
+) -> Decision:
+    """Return the decision on a span; running totals and budgets are entered when the whole request is booked."""
+    return Decision(
+        call.kind,
+        call.dialect,
+        call.granularity,
+        session_id=session.id,
+        session_source=session.source,
+        session_parent_id=fact.session_parent_id,
+        session_closed=call.session_closed,
+        run_id=run.id,
+        run_source=run.source,
+        agent_id=call.agent_id,
+        agent_parent_id=call.agent_parent_id,
+        task_id=call.task_id,
+        task_kind=call.task_kind,
+        usage=money.usage,
+        cost=money.cost,
+        repeats_children=money.subtree is not None,
+        subtree=money.subtree,
+        duplicate_of=money.duplicate_of,
+        signature=fact.signature,
+        tool_repeats=tool.times,
+        tool_consecutive=tool.in_a_row,
+        tool_loop=tool.is_loop,
+        source=call.source,
+        note=money.note,
+        aliases=money.aliases,
+        reason=() if reason is None else tuple(reason),
+    )
 
 
-def _carried_cost(cost: Cost, carried: UsageVector, decision: Decision) -> Cost:
-    if cost.amount is None or carried.cost == cost.amount:
-        return cost
-    decision.note = decision.note or CARRIED
-    return replace(cost, amount=carried.cost)
+def money_of(fact: Fact, call: Call, role: str, carried: UsageVector, subtree: Pico, aliases: tuple[str, ...]) -> Money:
+    """Return usage, cost and marks by a span's role. `carried` is what it adds to what was sent before it."""
+    if role == COUNTED and fact.cost is not None:
+        usage = None if fact.cost.source == "response_cache" else _carried_usage(call.usage or call.fallback, carried)
+        is_carried = fact.cost.amount is not None and carried.cost != fact.cost.amount
+        cost = replace(fact.cost, amount=carried.cost) if is_carried else fact.cost
+        note = call.note or (CARRIED if is_carried else "") or fact.cost.note
+        return Money(usage, cost, note, () if fact.cost.amount is None else _free(aliases, call))
+    if role == REPEATS:
+        return Money(note=call.note, subtree=subtree)
+    if role.startswith(DUPLICATE):
+        return Money(note=call.note, duplicate_of=role.removeprefix(DUPLICATE))
+    return Money(note=call.note)
+
+
+def with_fee(money: Money, fact: Fact, call: Call, aliases: tuple[str, ...]) -> Money:
+    """Return the money of a tool's span with the fee for the tool as its cost."""
+    return money._replace(cost=fact.fee, aliases=_free(aliases, call))
+
+
+def in_doubt(money: Money, reason: Reason) -> Money:
+    """Return the money of the later of two spans: an estimate with a note, if the reason why both count is a doubt."""
+    if reason.code not in DOUBTS or money.cost is None:
+        return money
+    note = money.note or DOUBTS[reason.code].format(reason.other)
+    return money._replace(cost=replace(money.cost, estimate=True), note=note)
+
+
+def _free(aliases: tuple[str, ...], call: Call) -> tuple[str, ...]:
+    """Return the aliases that did not come in with the span."""
+    return tuple(alias for alias in aliases if alias not in call.present)
 
 
 def _carried_usage(usage: Usage | None, carried: UsageVector) -> Usage | None:
@@ -171,13 +211,13 @@ def unaccounted(batch: Batch) -> dict[int, Decision]:
 def _decide(fact: Fact, call: Call, trace: Trace, groups: Groups) -> Decision:
     span = trace.spans[fact.span_id]
     session, run = groups.session(span), groups.run(span)
-    decision = describe(fact, call, session, run if run.id else _run(session.id, fact.session_parent_id))
-    if fact.cost is not None:
-        decision.usage = call.usage
-        decision.cost = replace(fact.cost, amount=None, source="", unpriced="not_accounted")
-    elif fact.fee is not None:
-        decision.cost = replace(fact.fee, amount=None, source="", unpriced="not_accounted")
-    return decision
+    if not run.id:
+        run = _run(session.id, fact.session_parent_id)
+    money, cost = Money(note=call.note), fact.cost or fact.fee
+    if cost is not None:
+        usage = None if fact.cost is None else call.usage
+        money = Money(usage, replace(cost, amount=None, source="", unpriced="not_accounted"), call.note)
+    return decide(fact, call, session, run, money, ToolMarks())
 
 
 def _run(session_id: str, parent_id: str) -> Named:

@@ -96,9 +96,9 @@ def asked_in(attributes: Attributes, *, flat: bool = True) -> list[AskedTool]:
         sources += [_flat(attributes, form) for form in _FLAT_OUTPUTS]
     for source in (*sources, _named(attributes)):
         is_first = not by_id
-        for place, call in enumerate(call for message in source for call in message.asked):
+        for index, call in enumerate(call for message in source for call in message.asked):
             if (call.id or is_first) and len(by_id) < _MOST_ASKED:
-                identifier = call.id or made_id(place)
+                identifier = call.id or made_id(index)
                 by_id.setdefault(identifier, call._replace(id=identifier))
     return [*by_id.values()]
 
@@ -119,14 +119,14 @@ def history(attributes: Attributes, *, flat: bool = True, fewest: int = 1) -> li
 def _steps(messages: Sequence[Messages]) -> list[Step]:
     if not messages or not messages[-1].results:
         return []
-    last = next((place for place in range(len(messages) - 1, -1, -1) if messages[place].asked), 0)
+    last = next((index for index in range(len(messages) - 1, -1, -1) if messages[index].asked), 0)
     calls: dict[str, tuple[AskedTool, bool]] = {}
     waiting: dict[str, str] = {}
     results: dict[str, str] = {}
-    for place, message in enumerate(messages):
+    for index, message in enumerate(messages):
         for number, call in enumerate(message.asked):
-            identifier = call.id or made_id(place, number)
-            calls[identifier] = (call, place >= last)
+            identifier = call.id or made_id(index, number)
+            calls[identifier] = (call, index >= last)
             waiting[identifier] = call.tool
         for answer in message.results:
             identifier = answer.id or _answered(waiting, answer.tool)
@@ -293,14 +293,14 @@ def _flat(attributes: Attributes, form: _FlatKeys) -> Iterator[Messages]:
         for key in attributes.shape()
         if key.startswith(prefix) and (number := key[len(prefix) :].partition(".")[0]).isdecimal() and len(number) < 6
     }
-    for place in sorted(numbers):
-        yield _flat_message(attributes, form, form.message.format(place))
+    for index in sorted(numbers):
+        yield _flat_message(attributes, form, form.message.format(index))
 
 
 def _flat_message(attributes: Attributes, form: _FlatKeys, message_key: str) -> Messages:
     message = Messages([], [])
-    for place in range(_MOST_ASKED):
-        call_key = message_key + form.call.format(place)
+    for index in range(_MOST_ASKED):
+        call_key = message_key + form.call.format(index)
         tool = attributes.get(call_key + form.tool)
         if tool is None:
             break

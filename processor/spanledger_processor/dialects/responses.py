@@ -96,17 +96,17 @@ class Response:
     parts: dict[str, int] = field(default_factory=dict)
 
 
-def read_response(view: ScopedSpan, places: tuple[UsageText, ...]) -> Response:
+def read_response(view: ScopedSpan, locations: tuple[UsageText, ...]) -> Response:
     """Read the responses at `places`; those that hold the span's own usage are not responses."""
     response = Response()
-    for place in places:
-        if place.whole:
+    for location in locations:
+        if location.whole:
             continue
-        value = _value(view, place)
-        if place.mixed:
+        value = _value(view, location)
+        if location.mixed:
             _read_answer(texts.parse(value), response)
             continue
-        response.usages += [parsed for item in _objects(value, place) if (parsed := read_usage(item)) is not None]
+        response.usages += [parsed for item in _objects(value, location) if (parsed := read_usage(item)) is not None]
         written = value if isinstance(value, str) else texts.written(value)
         if written:
             _read_text(written, response)
@@ -158,11 +158,11 @@ def _read_answer(value: Any, response: Response) -> None:
         _add_items(_items(value), response)
 
 
-def models_in(view: ScopedSpan, places: tuple[UsageText, ...]) -> set[str]:
+def models_in(view: ScopedSpan, locations: tuple[UsageText, ...]) -> set[str]:
     """Return the models beside usage in the responses on a span."""
     models: set[str] = set()
-    for place in places:
-        stack, nodes = [texts.parse(inside(view, place))], 0
+    for location in locations:
+        stack, nodes = [texts.parse(inside(view, location))], 0
         while stack and nodes < _MAX_NODES:
             node = stack.pop()
             nodes += 1
@@ -173,11 +173,15 @@ def models_in(view: ScopedSpan, places: tuple[UsageText, ...]) -> set[str]:
     return models
 
 
-def inside(view: ScopedSpan, place: UsageText) -> Any:
+def inside(view: ScopedSpan, location: UsageText) -> Any:
     """Return the value that a place leads to, parsed."""
-    value = view.attributes.marked(place.key, marks_of(place.path)) if place.path else view.attributes.get(place.key)
+    value = (
+        view.attributes.marked(location.key, marks_of(location.path))
+        if location.path
+        else view.attributes.get(location.key)
+    )
     value = texts.parse(value)
-    for step in place.path:
+    for step in location.path:
         if not isinstance(value, Mapping):
             return None
         value = texts.parse(value.get(step))
@@ -189,17 +193,17 @@ def marks_of(path: tuple[str, ...]) -> tuple[bytes, ...]:
     return path[-1].encode(), ESCAPED
 
 
-def _value(view: ScopedSpan, place: UsageText) -> Any:
-    if place.path:
-        return inside(view, place)
-    value = view.attributes.marked(place.key, _OBJECT_MARKS if place.mixed else _TEXT_MARKS)
+def _value(view: ScopedSpan, location: UsageText) -> Any:
+    if location.path:
+        return inside(view, location)
+    value = view.attributes.marked(location.key, _OBJECT_MARKS if location.mixed else _TEXT_MARKS)
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     return value if isinstance(value, str) else texts.parse(value)
 
 
-def _objects(value: Any, place: UsageText) -> list[Mapping[str, Any]]:
-    if isinstance(value, str) and not place.path:
+def _objects(value: Any, location: UsageText) -> list[Mapping[str, Any]]:
+    if isinstance(value, str) and not location.path:
         itself = _usage_itself(value)
         return [itself] if itself is not None else list(texts.usages(value))
     return [value, *usages_in(value)] if isinstance(value, Mapping) else list(usages_in(value))

@@ -76,14 +76,14 @@ def usages(text: str) -> Iterator[Mapping[str, Any]]:
 def matches(pattern: re.Pattern[str], text: str, beginnings: tuple[str, ...]) -> Iterator[re.Match[str]]:
     """Yield what `finditer` does, for a pattern whose matches begin with one of `beginnings`: many times as fast."""
     next_at = [text.find(beginning) for beginning in beginnings]
-    while (at := min((place for place in next_at if place >= 0), default=-1)) >= 0:
+    while (at := min((index for index in next_at if index >= 0), default=-1)) >= 0:
         match = pattern.match(text, at)
         after = at + 1 if match is None else match.end()
         if match is not None:
             yield match
         next_at = [
-            place if place < 0 or place >= after else text.find(beginning, after)
-            for place, beginning in zip(next_at, beginnings, strict=True)
+            index if index < 0 or index >= after else text.find(beginning, after)
+            for index, beginning in zip(next_at, beginnings, strict=True)
         ]
 
 

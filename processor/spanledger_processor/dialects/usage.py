@@ -55,11 +55,11 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
         call.problem = NO_COUNT
         counts = _valid(tokens, view)
     if counts is None:
-        places = dialect.fallback_texts or (dialect.usage_texts if call.kind == "rerank" else ())
-        if places:
-            _stand_in(call, read_response(view, places))
+        locations = dialect.fallback_texts or (dialect.usage_texts if call.kind == "rerank" else ())
+        if locations:
+            _stand_in(call, read_response(view, locations))
             if call.fallback is not None and not call.model:
-                models = models_in(view, places)
+                models = models_in(view, locations)
                 call.response_model = models.pop() if len(models) == 1 else ""
         return NO_TERMS
     source = source_for(dialect.sources, call.provider)
@@ -243,11 +243,11 @@ def _whole(dialect: Dialect, view: ScopedSpan) -> tuple[Counts | None, Input | N
     Raises:
         NoCountError: a value that should be a count is none.
     """
-    for place in dialect.usage_texts:
-        value = inside(view, place) if place.whole else None
+    for location in dialect.usage_texts:
+        value = inside(view, location) if location.whole else None
         if isinstance(value, Mapping):
-            if place.read is not None:
-                return place.read(value)
+            if location.read is not None:
+                return location.read(value)
             parsed = read_usage(value)
             if parsed is not None:
                 return as_counts(parsed.normalized.usage, parsed.terms), Input.INCLUSIVE

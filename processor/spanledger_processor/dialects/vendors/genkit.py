@@ -81,9 +81,9 @@ GENKIT = Dialect(
     otherwise="other",
     answers=("genkit:output",),
     usage_texts=(
-        *(UsageText("genkit:output", place, whole=True) for place in _PROVIDERS_USAGE),
+        *(UsageText("genkit:output", location, whole=True) for location in _PROVIDERS_USAGE),
         UsageText("genkit:output", ("usage",), whole=True),
-        *(UsageText("genkit:output", (place,)) for place in ("raw", "custom")),
+        *(UsageText("genkit:output", (location,)) for location in ("raw", "custom")),
     ),
     sources=(
         Source(

@@ -84,7 +84,7 @@ def _hosted_tools(view: ScopedSpan, call: Call) -> None:
     get = view.attributes.get
     if call.kind != "llm" or call.usage is None or get(_TOOL_CALL.format(0)) is None:
         return
-    names = list(takewhile(bool, (text(get(_TOOL_CALL.format(place))) for place in range(_MOST_TOOL_CALLS))))
+    names = list(takewhile(bool, (text(get(_TOOL_CALL.format(index))) for index in range(_MOST_TOOL_CALLS))))
     add_bought(call, sold_by_the_call(names))
 
 

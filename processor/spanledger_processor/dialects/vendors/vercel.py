@@ -70,20 +70,20 @@ def _metadata(view: ScopedSpan, counts: Counts) -> None:
     value = view.attributes.get("ai.response.providerMetadata")
     for name, section in _objects(texts.parse(value)):
         inner = section.get("usage")
-        places = (section, inner) if isinstance(inner, Mapping) else (section,)
+        sections = (section, inner) if isinstance(inner, Mapping) else (section,)
         try:
-            _add_classes(counts, places)
-            _settle_input(counts, places)
-            _add_tool_tokens(counts, places)
+            _add_classes(counts, sections)
+            _settle_input(counts, sections)
+            _add_tool_tokens(counts, sections)
         except NoCountError:
             continue
         terms = counts.terms = counts.terms or Terms()
-        for place in places:
-            price_terms = read_terms(place)
+        for usage_section in sections:
+            price_terms = read_terms(usage_section)
             terms.context = price_terms.context | terms.context
             terms.reported = terms.reported or price_terms.reported
             terms.unclassed = terms.unclassed or price_terms.unclassed
-            counts.parts = (read_parts(place) or {}) | (counts.parts or {}) or None
+            counts.parts = (read_parts(usage_section) or {}) | (counts.parts or {}) or None
         if name == _GATEWAY and (charged := money(section.get("cost"))) is not None:
             terms.reported = ReportedCost(charged, True, "ai.response.providerMetadata.gateway.cost")
 
@@ -101,33 +101,33 @@ def _objects(value: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield from ((name, inner) for name, inner in value.items() if isinstance(inner, Mapping))
 
 
-def _add_classes(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
+def _add_classes(counts: Counts, sections: Sequence[Mapping[str, Any]]) -> None:
     if not counts.cache_read:
-        read = _first(places, "cacheReadInputTokens", "cache_read_input_tokens", "cachedPromptTokens")
+        read = _first(sections, "cacheReadInputTokens", "cache_read_input_tokens", "cachedPromptTokens")
         counts.cache_read = counts.cache_read if read is None else read
     if not counts.cache_write:
-        write = _first(places, "cacheCreationInputTokens", "cacheWriteInputTokens", "cache_creation_input_tokens")
+        write = _first(sections, "cacheCreationInputTokens", "cacheWriteInputTokens", "cache_creation_input_tokens")
         counts.cache_write = counts.cache_write if write is None else write
-    split = [place["cache_creation"] for place in places if isinstance(place.get("cache_creation"), Mapping)]
+    split = [one["cache_creation"] for one in sections if isinstance(one.get("cache_creation"), Mapping)]
     if counts.cache_write_1h is None:
         counts.cache_write_1h = _first(split, "ephemeral_1h_input_tokens")
         counts.cache_write_5m = _first(split, "ephemeral_5m_input_tokens")
-    reasoning = _first(places, "reasoningTokens")  # version 4 tells it for OpenAI only, as a part of the output
+    reasoning = _first(sections, "reasoningTokens")  # version 4 tells it for OpenAI only, as a part of the output
     if counts.reasoning is None and reasoning is not None and reasoning <= (counts.output or 0):
         counts.reasoning = reasoning
 
 
-def _settle_input(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
+def _settle_input(counts: Counts, sections: Sequence[Mapping[str, Any]]) -> None:
     """Compare the input with Anthropic's own, which excludes caches: early releases of version 6 tell no parts."""
-    own, cached = _first(places, "input_tokens"), (counts.cache_read or 0) + (counts.cache_write or 0)
+    own, cached = _first(sections, "input_tokens"), (counts.cache_read or 0) + (counts.cache_write or 0)
     if cached and own is not None and counts.input in (own, own + cached):
         counts.means = Input.EXCLUSIVE if counts.input == own else Input.INCLUSIVE
 
 
-def _add_tool_tokens(counts: Counts, places: Sequence[Mapping[str, Any]]) -> None:
+def _add_tool_tokens(counts: Counts, sections: Sequence[Mapping[str, Any]]) -> None:
     """Add what Google's own tools put into the prompt: the SDK leaves it out up to version 6 (@ai-sdk/google 3)."""
-    for place in places:
-        usage = place.get("usageMetadata")
+    for usage_section in sections:
+        usage = usage_section.get("usageMetadata")
         if not isinstance(usage, Mapping) or counts.input is None:
             continue
         more = count(usage.get("toolUsePromptTokenCount"))
@@ -135,8 +135,8 @@ def _add_tool_tokens(counts: Counts, places: Sequence[Mapping[str, Any]]) -> Non
             counts.input += more
 
 
-def _first(places: Sequence[Mapping[str, Any]], *names: str) -> int | None:
-    numbers = (count(place.get(name)) for place in places for name in names)
+def _first(sections: Sequence[Mapping[str, Any]], *names: str) -> int | None:
+    numbers = (count(one.get(name)) for one in sections for name in names)
     return next((number for number in numbers if number is not None), None)
 
 

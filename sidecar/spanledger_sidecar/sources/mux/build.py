@@ -41,68 +41,70 @@ GUESS = "a guess: nothing says more of whose it is"
 INCLUDED = "covered by a subscription: nothing was charged"
 
 
-def record(work: Reconciliation) -> None:
+def record(reconciliation: Reconciliation) -> None:
     """Distribute the cost, make the records, and set the state that is stored."""
-    work.records += _records(work)
-    workspace, usage = work.workspace, work.files.usage
-    workspace.looked_ms = work.options.now_ms
-    for key in {*work.chat, *workspace.models}:
-        if key in workspace.models or key in work.models:
-            workspace.model(key).chat = work.chat[key]
+    reconciliation.records += _records(reconciliation)
+    workspace, usage = reconciliation.workspace, reconciliation.files.usage
+    workspace.looked_ms = reconciliation.options.now_ms
+    for key in {*reconciliation.chat, *workspace.models}:
+        if key in workspace.models or key in reconciliation.models:
+            workspace.model(key).chat = reconciliation.chat[key]
     if usage is None:
         return
-    all_known = work.start in ("old", "reset")
-    if usage.last is not None and (all_known or not work.retry_ms):
+    all_known = reconciliation.start in ("old", "reset")
+    if usage.last is not None and (all_known or not reconciliation.retry_ms):
         workspace.last_request_ms = max(workspace.last_request_ms, usage.last.end_ms)
-        work.store.take(proof.last_request_key(usage.last), _owner_of(work, usage.last), usage.last.bucket.tokens)
-        work.remember_usage(usage.last.key, usage.last.bucket.tokens)
-    workspace.seen_last_ms = max(workspace.seen_last_ms, work.ended_ms)
+        reconciliation.store.take(
+            proof.last_request_key(usage.last), _owner_of(reconciliation, usage.last), usage.last.bucket.tokens
+        )
+        reconciliation.remember_usage(usage.last.key, usage.last.bucket.tokens)
+    workspace.seen_last_ms = max(workspace.seen_last_ms, reconciliation.ended_ms)
     workspace.seen_file = True
-    if work.start == "old":
+    if reconciliation.start == "old":
         for state in workspace.models.values():
             state.paid = state.cost
-    if work.records or all_known or not workspace.changed_ms:
-        workspace.changed_ms = work.files.written_ms
+    if reconciliation.records or all_known or not workspace.changed_ms:
+        workspace.changed_ms = reconciliation.files.written_ms
 
 
-def _owner_of(work: Reconciliation, last: LastRequest) -> str:
+def _owner_of(reconciliation: Reconciliation, last: LastRequest) -> str:
     """Return the workspace that a last request belongs to: the one where it was seen first."""
-    counted = work.store.counted(proof.last_request_key(last))
-    return work.workspace.id if counted is None else counted.workspace
+    counted = reconciliation.store.counted(proof.last_request_key(last))
+    return reconciliation.workspace.id if counted is None else counted.workspace
 
 
-def _records(work: Reconciliation) -> Iterator[Record]:
-    for key, bucket in work.models.items():
-        parts = [part for part in work.allocations.get(key, ()) if part.in_file]
-        if work.start == "old":
+def _records(reconciliation: Reconciliation) -> Iterator[Record]:
+    for key, bucket in reconciliation.models.items():
+        parts = [part for part in reconciliation.allocations.get(key, ()) if part.in_file]
+        if reconciliation.start == "old":
             share(parts, ModelState(), bucket, ZERO)
         else:
-            share(parts, work.workspace.model(key), bucket, work.before[key])
-    if work.entry is not None and work.files.parent is not None:
-        _share_of_child(work, work.entry, work.files.parent)
-    for key, parts in work.allocations.items():
+            share(parts, reconciliation.workspace.model(key), bucket, reconciliation.before[key])
+    if reconciliation.entry is not None and reconciliation.files.parent is not None:
+        _share_of_child(reconciliation, reconciliation.entry, reconciliation.files.parent)
+    for key, parts in reconciliation.allocations.items():
         for part in parts:
             if not part.silent:
-                yield _record(work, part, work.models.get(key, Bucket()))
-    for row in work.rows:
+                yield _record(reconciliation, part, reconciliation.models.get(key, Bucket()))
+    for row in reconciliation.rows:
         for called in row.tools:
-            yield tool(work.workspace, called, work.without_span)
+            yield tool(reconciliation.workspace, called, reconciliation.without_span)
 
 
-def _share_of_child(work: Reconciliation, entry: MergedChild, parent: UsageFile) -> None:
+def _share_of_child(reconciliation: Reconciliation, entry: MergedChild, parent: UsageFile) -> None:
     """Share the cost of a removed child in its parent's file among the child's rows, by the file's rates."""
-    models, workspace = parent.models, work.workspace
+    models, workspace = parent.models, reconciliation.workspace
     parts = [
         part
-        for allocations in work.allocations.values()
+        for allocations in reconciliation.allocations.values()
         for part in allocations
-        if part.row is not None and part.row.dedup_key in work.merged and part.row.cost is None
+        if part.row is not None and part.row.dedup_key in reconciliation.merged and part.row.cost is None
     ]
     if entry.cost is None or any(not models.get(part.key, Bucket(complete=False)).complete for part in parts):
         return
     buckets = [models[part.key] for part in parts]
     weights = [at_rate(one.cost, one.tokens, part.tokens).total for one, part in zip(buckets, parts, strict=True)]
-    charged = sum(row.cost or 0 for row in work.rows)
+    charged = sum(row.cost or 0 for row in reconciliation.rows)
     left, whole = entry.cost - charged - total(state.paid for state in workspace.models.values()).total, sum(weights)
     if left < 0 or not whole:
         return
@@ -114,8 +116,8 @@ def _share_of_child(work: Reconciliation, entry: MergedChild, parent: UsageFile)
         state.paid = state.paid.plus(TokenVector(cost))
 
 
-def _record(work: Reconciliation, part: Allocation, bucket: Bucket) -> Record:
-    workspace, files = work.workspace, work.files
+def _record(reconciliation: Reconciliation, part: Allocation, bucket: Bucket) -> Record:
+    workspace, files = reconciliation.workspace, reconciliation.files
     if part.row is not None:
         if part.cost is None and part.row.cost is not None:
             part.cost, part.charged = part.row.cost, True
@@ -127,27 +129,31 @@ def _record(work: Reconciliation, part: Allocation, bucket: Bucket) -> Record:
         child = part.owner.model(part.key)
         child.cost = child.paid = child.cost.plus(TokenVector(part.cost or 0))
         child.complete = child.complete and part.cost is not None
-        return aggregate(part, bucket, (since_ms, files.written_ms), CHILD, _identity(work, part))
+        return aggregate(part, bucket, (since_ms, files.written_ms), CHILD, _identity(reconciliation, part))
     note = REMAINDER if workspace.has_rows else AGGREGATE
-    return aggregate(part, bucket, (since_ms, _end_ms(work, part.key)), note, _identity(work, part))
+    return aggregate(part, bucket, (since_ms, _end_ms(reconciliation, part.key)), note, _identity(reconciliation, part))
 
 
-def _identity(work: Reconciliation, part: Allocation) -> tuple[object, ...]:
+def _identity(reconciliation: Reconciliation, part: Allocation) -> tuple[object, ...]:
     """Return the identity of a sum; one that was reached before, with the same last request, gets another number."""
-    last_ms = (work.ended_ms or work.workspace.seen_last_ms) if part.owner is work.workspace else 0
+    last_ms = (
+        (reconciliation.ended_ms or reconciliation.workspace.seen_last_ms)
+        if part.owner is reconciliation.workspace
+        else 0
+    )
     nth = 0
-    while work.store.counted(key := dedup_key(*aggregate_identity(part, last_ms, nth))) is not None:
+    while reconciliation.store.counted(key := dedup_key(*aggregate_identity(part, last_ms, nth))) is not None:
         nth += 1
-    work.store.take(key, part.owner.id, part.tokens)
+    reconciliation.store.take(key, part.owner.id, part.tokens)
     return aggregate_identity(part, last_ms, nth)
 
 
 def held_back(workspace: Workspace, now_ms: int, store: WorkspaceStore) -> list[Record]:
     """Return what a workspace's file showed, and was held back for a finer row, when the workspace is gone."""
-    work = Reconciliation(workspace, Files(written_ms=workspace.changed_ms or now_ms), Options(), store)
+    reconciliation = Reconciliation(workspace, Files(written_ms=workspace.changed_ms or now_ms), Options(), store)
     records: list[Record] = []
     for key, state in workspace.models.items():
-        left, before = work.left(key), state.covered
+        left, before = reconciliation.left(key), state.covered
         if left.total:
             part, bucket = (
                 Allocation(workspace, key, left, in_file=True),
@@ -155,16 +161,16 @@ def held_back(workspace: Workspace, now_ms: int, store: WorkspaceStore) -> list[
             )
             state.covered = state.file
             share([part], state, bucket, before)
-            records.append(_record(work, part, bucket))
+            records.append(_record(reconciliation, part, bucket))
     return records
 
 
-def _end_ms(work: Reconciliation, key: str) -> int:
+def _end_ms(reconciliation: Reconciliation, key: str) -> int:
     """Return the end of usage that only totals show: the model's last request if that is new, else the file's."""
-    last = work.files.usage.last if work.files.usage else None
-    if last is not None and last.key == key and last.end_ms > work.workspace.last_request_ms:
+    last = reconciliation.files.usage.last if reconciliation.files.usage else None
+    if last is not None and last.key == key and last.end_ms > reconciliation.workspace.last_request_ms:
         return last.end_ms
-    return work.files.written_ms
+    return reconciliation.files.written_ms
 
 
 def share(parts: Iterable[Allocation], model: ModelState, bucket: Bucket, before: TokenVector) -> None:

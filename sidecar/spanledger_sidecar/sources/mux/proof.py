@@ -80,61 +80,65 @@ def corrected(rows: list[Row], gain: TokenVector) -> dict[bytes, TokenVector]:
     return result
 
 
-def of_child(work: Reconciliation, rows: list[Row]) -> dict[bytes, TokenVector]:
+def of_child(reconciliation: Reconciliation, rows: list[Row]) -> dict[bytes, TokenVector]:
     """Return the usage of a merged child's rows by dedup key, with the classes that its parent's file proves.
 
     Those of rows that are, with what was known before, just what the parent's file says of the child. It tells no
     models: of compactions on several, each class is right only over all of them, which is not proved.
     """
-    entry = work.entry
+    entry = reconciliation.entry
     if entry is None or entry.tokens is None:
         return {}
-    seen = total(seen_usage(work.workspace, entry).values())
+    seen = total(seen_usage(reconciliation.workspace, entry).values())
     gain = missing(entry.tokens, seen)
     merged = rows if same(total(row.tokens for row in rows), gain) else exactly(rows, gain)
     if not merged:
         return {}
-    work.merged = {row.dedup_key for row in merged}
-    work.classes_proven = len({row.key for row in rows if row.lacks_writes}) <= 1
+    reconciliation.merged = {row.dedup_key for row in merged}
+    reconciliation.classes_proven = len({row.key for row in rows if row.lacks_writes}) <= 1
     return corrected(merged, by_class(entry.tokens, seen))
 
 
-def is_reset(work: Reconciliation, usage: UsageFile) -> bool:
+def is_reset(reconciliation: Reconciliation, usage: UsageFile) -> bool:
     """Return whether the sums begin again: Mux makes a lost file from its chat, without what only the file had."""
-    workspace = work.workspace
+    workspace = reconciliation.workspace
     if any(child not in usage.children for child in workspace.merged):
         return True
-    begun = _lacks_last(work, usage) or any(_lacks_rows(work, key) for key in usage.models) or _is_the_chat(work, usage)
-    if (may_be_reset(work) and is_copied(work)) or (
+    begun = (
+        _lacks_last(reconciliation, usage)
+        or any(_lacks_rows(reconciliation, key) for key in usage.models)
+        or _is_the_chat(reconciliation, usage)
+    )
+    if (may_be_reset(reconciliation) and is_copied(reconciliation)) or (
         begun and not workspace.merged
     ):  # a file made anew names no child that was merged
         return True
     return any(_begins_again(state.file, usage.models.get(key, Bucket())) for key, state in workspace.models.items())
 
 
-def _lacks_last(work: Reconciliation, usage: UsageFile) -> bool:
+def _lacks_last(reconciliation: Reconciliation, usage: UsageFile) -> bool:
     """Return whether the sums did not grow by a last request that is new, as they do where they go on."""
-    last, seen_ms = usage.last, max(work.workspace.seen_last_ms, work.workspace.last_request_ms)
+    last, seen_ms = usage.last, max(reconciliation.workspace.seen_last_ms, reconciliation.workspace.last_request_ms)
     if last is None or last.end_ms <= seen_ms or last.key not in usage.models:
         return False
-    growth = missing(usage.models[last.key].tokens, work.workspace.model(last.key).file)
+    growth = missing(usage.models[last.key].tokens, reconciliation.workspace.model(last.key).file)
     return not growth.holds(last.bucket.tokens)
 
 
-def _lacks_rows(work: Reconciliation, key: str) -> bool:
+def _lacks_rows(reconciliation: Reconciliation, key: str) -> bool:
     """Return whether the sums hold all of the chat, and did not grow by its new rows: they began again before."""
-    state, now = work.workspace.model(key), work.models[key].tokens
-    rows = [row for row in work.rows if row.key == key and work.may_hold(row.proven_ms)]
+    state, now = reconciliation.workspace.model(key), reconciliation.models[key].tokens
+    rows = [row for row in reconciliation.rows if row.key == key and reconciliation.may_hold(row.proven_ms)]
     growth = missing(now, state.file)
     explained = growth.plus(state.unmatched)
     if not any(row.in_chat for row in rows) or explained.holds(total(row.tokens for row in rows)):
         return False
-    if not now.holds(work.chat[key].plus(work.new(key, in_chat=False))):
+    if not now.holds(reconciliation.chat[key].plus(reconciliation.new(key, in_chat=False))):
         return False
-    return exactly(rows, missing(growth, proven_by_last(work, key))) is None
+    return exactly(rows, missing(growth, proven_by_last(reconciliation, key))) is None
 
 
-def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
+def _is_the_chat(reconciliation: Reconciliation, usage: UsageFile) -> bool:
     """Return whether the sums are exactly those of the chat, and did not grow by what was new: they were made from it.
 
     With the last request, where its row is gone already. Sums that only grew and came to be just those are not told
@@ -142,46 +146,51 @@ def _is_the_chat(work: Reconciliation, usage: UsageFile) -> bool:
     """
     grew = False
     for key, bucket in usage.models.items():
-        proven = proven_by_last(work, key)
-        if not same(bucket.tokens, work.chat[key].plus(work.copied[key]).plus(proven)):
+        proven = proven_by_last(reconciliation, key)
+        if not same(bucket.tokens, reconciliation.chat[key].plus(reconciliation.copied[key]).plus(proven)):
             return False
-        state = work.workspace.model(key)
-        new: list[Row | Early] = [row for row in work.rows if row.key == key and work.may_hold(row.proven_ms)]
+        state = reconciliation.workspace.model(key)
+        new: list[Row | Early] = [
+            row for row in reconciliation.rows if row.key == key and reconciliation.may_hold(row.proven_ms)
+        ]
         gain = missing(missing(bucket.tokens, state.file), proven)
         is_explained = same(total(row.tokens for row in new), gain) or exactly([*state.early, *new], gain) is not None
         grew |= state.file.total > 0 and not is_explained
     return grew
 
 
-def is_copied(work: Reconciliation) -> bool:
+def is_copied(reconciliation: Reconciliation) -> bool:
     """Return whether a fork's file is the sum of its chat's rows, copied ones included: it was copied or rebuilt.
 
     Its last request, and the turn that was timed last, must be of rows that are known. Else a turn of the fork whose
     row is gone may have used as much by chance.
     """
-    last, timing, rows = work.last, work.files.timing, work.files.rows
-    for key in {*work.models, *work.copied}:
-        in_file, in_rows = work.models.get(key, Bucket()).tokens, work.copied[key].plus(work.chat[key])
-        if not same(in_file, in_rows) and not same(in_file, in_rows.plus(work.new(key, in_chat=False))):
+    last, timing, rows = reconciliation.last, reconciliation.files.timing, reconciliation.files.rows
+    for key in {*reconciliation.models, *reconciliation.copied}:
+        in_file, in_rows = (
+            reconciliation.models.get(key, Bucket()).tokens,
+            reconciliation.copied[key].plus(reconciliation.chat[key]),
+        )
+        if not same(in_file, in_rows) and not same(in_file, in_rows.plus(reconciliation.new(key, in_chat=False))):
             return False
     if last is not None and not any(row.key == last.key and same(row.tokens, last.bucket.tokens) for row in rows):
         return False
     if timing is None or timing.row in {"", *(row.name for row in rows)}:
         return True
-    return work.store.counted(dedup_key("mux turn", timing.row)) is not None
+    return reconciliation.store.counted(dedup_key("mux turn", timing.row)) is not None
 
 
-def may_be_reset(work: Reconciliation) -> bool:
+def may_be_reset(reconciliation: Reconciliation) -> bool:
     """Return whether the chat explains more of the file than that it grew: it may have been made anew."""
     beside_chat = beside_growth = 0
-    for key in {*work.models, *work.copied}:
-        copied = work.copied[key]
-        now, before = work.models.get(key, Bucket()).tokens, work.workspace.model(key).file
-        chat = copied.plus(work.chat[key]).plus(work.new(key, in_chat=False))
+    for key in {*reconciliation.models, *reconciliation.copied}:
+        copied = reconciliation.copied[key]
+        now, before = reconciliation.models.get(key, Bucket()).tokens, reconciliation.workspace.model(key).file
+        chat = copied.plus(reconciliation.chat[key]).plus(reconciliation.new(key, in_chat=False))
         if not now.holds(chat):
             return False
         beside_chat += missing(now, chat).total
-        beside_growth += missing(now, before.plus(work.new(key))).total
+        beside_growth += missing(now, before.plus(reconciliation.new(key))).total
     return beside_chat < beside_growth
 
 
@@ -192,9 +201,9 @@ def _begins_again(before: TokenVector, bucket: Bucket) -> bool:
     return bool(bucket.named) and before.total > 0 and bucket.tokens != before
 
 
-def restart(work: Reconciliation, usage: UsageFile) -> None:
+def restart(reconciliation: Reconciliation, usage: UsageFile) -> None:
     """Begin again with a file that was rebuilt from the chat: the part of it that rows proved before is counted."""
-    workspace, finer = work.workspace, work.files.chat or bool(work.files.rows)
+    workspace, finer = reconciliation.workspace, reconciliation.files.chat or bool(reconciliation.files.rows)
     states = workspace.models
     workspace.models = {key: states.get(key, ModelState()) for key in usage.models}
     lost_children = any(child not in usage.children for child in workspace.merged)
@@ -204,66 +213,68 @@ def restart(work: Reconciliation, usage: UsageFile) -> None:
             state.covered = bucket.tokens
             state.unmatched = ZERO if finer else bucket.tokens
         else:
-            _restart_model(work, key, bucket, rebuilt=lost_children)
+            _restart_model(reconciliation, key, bucket, rebuilt=lost_children)
         state.paid = at_rate(bucket.cost, bucket.tokens, state.covered)
         state.early = []
     workspace.merged = [child for child in workspace.merged if child in usage.children]
 
 
-def _restart_model(work: Reconciliation, key: str, bucket: Bucket, *, rebuilt: bool) -> None:
+def _restart_model(reconciliation: Reconciliation, key: str, bucket: Bucket, *, rebuilt: bool) -> None:
     """Two writers that overwrite each other make a file smaller too: then it still has what no row ever told."""
-    state, now = work.workspace.models[key], bucket.tokens
-    own = missing(work.chat[key], work.new(key, in_chat=True))
-    rows, others = own.plus(work.copied[key]), missing(state.file, state.chat)
-    work.vanished[key] = missing(state.chat, own)
-    proven = proven_by_last(work, key)
+    state, now = reconciliation.workspace.models[key], bucket.tokens
+    own = missing(reconciliation.chat[key], reconciliation.new(key, in_chat=True))
+    rows, others = own.plus(reconciliation.copied[key]), missing(state.file, state.chat)
+    reconciliation.vanished[key] = missing(state.chat, own)
+    proven = proven_by_last(reconciliation, key)
     pool = missing(now, proven)
-    kept = work.workspace.merged and not rebuilt
-    if kept or (others.total and not rebuilt and _overwritten(work, key, pool, others)):
+    kept = reconciliation.workspace.merged and not rebuilt
+    if kept or (others.total and not rebuilt and _overwritten(reconciliation, key, pool, others)):
         state.covered = capped(pool, own.plus(others))
         return
     late = [
         row
-        for row in work.rows
-        if row.key == key and row.in_chat and work.may_hold(row.end_ms, work.workspace.last_request_ms)
+        for row in reconciliation.rows
+        if row.key == key
+        and row.in_chat
+        and reconciliation.may_hold(row.end_ms, reconciliation.workspace.last_request_ms)
     ]
     unmatched = state.unmatched
     for row in late:
         if row.tokens.total and unmatched.holds(row.tokens):
             unmatched = missing(unmatched, row.tokens)
-            work.late.add(row.dedup_key)
+            reconciliation.late.add(row.dedup_key)
             rows = rows.plus(row.tokens)
     state.covered, state.unmatched = capped(pool, rows), ZERO
 
 
-def _overwritten(work: Reconciliation, key: str, pool: TokenVector, others: TokenVector) -> bool:
+def _overwritten(reconciliation: Reconciliation, key: str, pool: TokenVector, others: TokenVector) -> bool:
     """Return whether the file still has the usage that no row proved, and lacks at most some rows."""
-    whole = work.chat[key].plus(others)
-    if by_class(pool, work.chat[key]).contains(others):
+    whole = reconciliation.chat[key].plus(others)
+    if by_class(pool, reconciliation.chat[key]).contains(others):
         return True
-    rows = [row for row in work.files.rows if row.key == key and row.in_chat]
+    rows = [row for row in reconciliation.files.rows if row.key == key and row.in_chat]
     return pool.contains(others) and whole.holds(pool) and exactly(rows, missing(whole, pool)) is not None
 
 
-def proven_by_last(work: Reconciliation, key: str) -> TokenVector:
+def proven_by_last(reconciliation: Reconciliation, key: str) -> TokenVector:
     """Return the last request where it is new and no row proves it; one that a rebuild wrote repeats the last row."""
-    last = work.last
-    if last is None or last.key != key or last.end_ms <= work.workspace.last_request_ms:
+    last = reconciliation.last
+    if last is None or last.key != key or last.end_ms <= reconciliation.workspace.last_request_ms:
         return ZERO
-    if _has_unknown_row(work, last):
+    if _has_unknown_row(reconciliation, last):
         return last.bucket.tokens
-    rows = (row for row in work.files.rows if row.key == key and row.in_chat)
+    rows = (row for row in reconciliation.files.rows if row.key == key and row.in_chat)
     if any(same(row.tokens, last.bucket.tokens) for row in rows):
         return ZERO
     return last.bucket.tokens
 
 
-def proven_to_be_new(work: Reconciliation, key: str) -> TokenVector:
+def proven_to_be_new(reconciliation: Reconciliation, key: str) -> TokenVector:
     """Return the last request, where it is a new row's or no row's."""
-    last = work.last
-    if last is not None and any(row.key == key == last.key and is_last(row, last) for row in work.rows):
+    last = reconciliation.last
+    if last is not None and any(row.key == key == last.key and is_last(row, last) for row in reconciliation.rows):
         return last.bucket.tokens
-    return proven_by_last(work, key)
+    return proven_by_last(reconciliation, key)
 
 
 def is_last(row: Row, last: LastRequest) -> bool:
@@ -276,47 +287,47 @@ def last_request_key(last: LastRequest) -> bytes:
     return dedup_key("mux last request", last.key, last.end_ms, *last.bucket.tokens)
 
 
-def has_copied_last(work: Reconciliation, usage: UsageFile) -> bool:
-    last, name = usage.last, work.workspace.id
+def has_copied_last(reconciliation: Reconciliation, usage: UsageFile) -> bool:
+    last, name = usage.last, reconciliation.workspace.id
     if last is None:
         return False
-    counted = work.store.counted(last_request_key(last))
+    counted = reconciliation.store.counted(last_request_key(last))
     if counted is not None:
         return counted.workspace != name
-    if not 0 < last.end_ms < work.files.created_ms:
+    if not 0 < last.end_ms < reconciliation.files.created_ms:
         return False
-    return work.store.has_all_of({key: bucket.tokens for key, bucket in usage.models.items()}, name)
+    return reconciliation.store.has_all_of({key: bucket.tokens for key, bucket in usage.models.items()}, name)
 
 
-def is_of_another(work: Reconciliation, key: str, tokens: TokenVector) -> bool:
+def is_of_another(reconciliation: Reconciliation, key: str, tokens: TokenVector) -> bool:
     """Return whether a turn of another workspace used exactly so much."""
-    counted = work.store.counted(usage_key(key, tokens))
-    return counted is not None and counted.workspace != work.workspace.id
+    counted = reconciliation.store.counted(usage_key(key, tokens))
+    return counted is not None and counted.workspace != reconciliation.workspace.id
 
 
-def ends_as_another(work: Reconciliation) -> bool:
+def ends_as_another(reconciliation: Reconciliation) -> bool:
     """Return whether the file's last turn, without a row, may be another workspace's: by its row, or its usage."""
-    last, timing, rows = work.last, work.files.timing, work.files.rows
+    last, timing, rows = reconciliation.last, reconciliation.files.timing, reconciliation.files.rows
     if timing is not None and timing.row not in {"", *(row.name for row in rows)}:
-        counted = work.store.counted(dedup_key("mux turn", timing.row))
-        if counted is not None and counted.workspace != work.workspace.id:
+        counted = reconciliation.store.counted(dedup_key("mux turn", timing.row))
+        if counted is not None and counted.workspace != reconciliation.workspace.id:
             return True
     if last is None or any(row.key == last.key and same(row.tokens, last.bucket.tokens) for row in rows):
         return False
-    return is_of_another(work, last.key, last.bucket.tokens)
+    return is_of_another(reconciliation, last.key, last.bucket.tokens)
 
 
-def is_early(work: Reconciliation, key: str, last: LastRequest) -> bool:
-    return not _has_unknown_row(work, last) and any(
-        same(early.tokens, last.bucket.tokens) and work.may_hold(early.end_ms) and not early.lost
-        for early in work.workspace.model(key).early
+def is_early(reconciliation: Reconciliation, key: str, last: LastRequest) -> bool:
+    return not _has_unknown_row(reconciliation, last) and any(
+        same(early.tokens, last.bucket.tokens) and reconciliation.may_hold(early.end_ms) and not early.lost
+        for early in reconciliation.workspace.model(key).early
     )
 
 
-def _has_unknown_row(work: Reconciliation, last: LastRequest) -> bool:
+def _has_unknown_row(reconciliation: Reconciliation, last: LastRequest) -> bool:
     """Return whether the turn that was timed last is the last request, and its row is gone before anybody saw it."""
-    timing = work.files.timing
+    timing = reconciliation.files.timing
     if timing is None or not timing.row or (timing.key, timing.output) != (last.key, last.bucket.tokens.outputs):
         return False
-    known = any(row.name == timing.row for row in work.files.rows)
-    return not known and work.store.counted(dedup_key("mux turn", timing.row)) is None
+    known = any(row.name == timing.row for row in reconciliation.files.rows)
+    return not known and reconciliation.store.counted(dedup_key("mux turn", timing.row)) is None

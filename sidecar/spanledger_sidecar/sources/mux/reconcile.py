@@ -64,11 +64,11 @@ _FORKS_EMPTY_MS = 1_773_360_000_000
 
 def reconcile(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
     """Bring `workspace` up to date with `files`, and return the records to be sent."""
-    work = match(workspace, files, options, store)
-    baseline(work)
-    attribute(work)
-    record(work)
-    return work
+    reconciliation = match(workspace, files, options, store)
+    baseline(reconciliation)
+    attribute(reconciliation)
+    record(reconciliation)
+    return reconciliation
 
 
 # Step 1: match
@@ -76,47 +76,47 @@ def reconcile(workspace: Workspace, files: Files, options: Options, store: Works
 
 def match(workspace: Workspace, files: Files, options: Options, store: WorkspaceStore) -> Reconciliation:
     """Return which rows are new, which grew, which another workspace has, and where counting begins."""
-    work = Reconciliation(workspace, files, options, store, last=files.usage.last if files.usage else None)
-    _learn_keys(work)
+    reconciliation = Reconciliation(workspace, files, options, store, last=files.usage.last if files.usage else None)
+    _learn_keys(reconciliation)
     distinct = {row.dedup_key: _keyed(row, workspace) for row in files.rows}
     for row in sorted(distinct.values(), key=lambda row: row.end_ms):
         counted = store.counted(row.dedup_key)
         own = counted is None or counted.workspace == workspace.id
         if not own:
-            work.copied[row.key] = work.copied[row.key].plus(row.tokens)
+            reconciliation.copied[row.key] = reconciliation.copied[row.key].plus(row.tokens)
         elif row.in_chat:
-            work.chat[row.key] = work.chat[row.key].plus(row.tokens)
+            reconciliation.chat[row.key] = reconciliation.chat[row.key].plus(row.tokens)
         if counted is None:
-            work.rows.append(row)
+            reconciliation.rows.append(row)
         elif own and (growth := _growth(row, counted)) is not None:
-            work.rows.append(growth)
-    if files.first and _is_old(work):
-        work.start = "old"
-    elif files.usage is not None and workspace.seen_file and proof.is_reset(work, files.usage):
-        work.start = "reset"
-    _doubt_copies(work)
-    return work
+            reconciliation.rows.append(growth)
+    if files.first and _is_old(reconciliation):
+        reconciliation.start = "old"
+    elif files.usage is not None and workspace.seen_file and proof.is_reset(reconciliation, files.usage):
+        reconciliation.start = "reset"
+    _doubt_copies(reconciliation)
+    return reconciliation
 
 
-def _doubt_copies(work: Reconciliation) -> None:
+def _doubt_copies(reconciliation: Reconciliation) -> None:
     """Mark models whose growth may not be new: rows that a fork copied are gone, or the chat explains more."""
-    for key in {*work.copied, *work.workspace.models}:
-        state, copied = work.workspace.model(key), work.copied[key]
+    for key in {*reconciliation.copied, *reconciliation.workspace.models}:
+        state, copied = reconciliation.workspace.model(key), reconciliation.copied[key]
         state.in_doubt |= missing(state.copied, copied).total > 0
         state.copied = copied
-    if work.start == "goes on" and work.workspace.seen_file and proof.may_be_reset(work):
-        for key in work.models:
-            work.workspace.model(key).in_doubt = True
+    if reconciliation.start == "goes on" and reconciliation.workspace.seen_file and proof.may_be_reset(reconciliation):
+        for key in reconciliation.models:
+            reconciliation.workspace.model(key).in_doubt = True
 
 
-def _learn_keys(work: Reconciliation) -> None:
+def _learn_keys(reconciliation: Reconciliation) -> None:
     """Learn the key under which the file keeps a model that a request named otherwise."""
-    named = [(bucket.named, key) for key, bucket in work.models.items()]
-    if work.last is not None:
-        named.append((work.last.bucket.named, work.last.key))
+    named = [(bucket.named, key) for key, bucket in reconciliation.models.items()]
+    if reconciliation.last is not None:
+        named.append((reconciliation.last.bucket.named, reconciliation.last.key))
     for name, key in named:
-        if name and canonical(name) != key and len(work.workspace.keys) < _KEYS_KEPT:
-            work.workspace.keys[name] = key
+        if name and canonical(name) != key and len(reconciliation.workspace.keys) < _KEYS_KEPT:
+            reconciliation.workspace.keys[name] = key
 
 
 def _keyed(row: Row, workspace: Workspace) -> Row:
@@ -134,12 +134,12 @@ def _growth(row: Row, counted: Counted) -> Row | None:
     return replace(row, trace_id=trace, span_id=span, tokens=growth, whole=row.tokens, note=GROWTH, tools=[])
 
 
-def _is_old(work: Reconciliation) -> bool:
+def _is_old(reconciliation: Reconciliation) -> bool:
     """Return whether a workspace is from before the first run, so that only what is dated later is new."""
-    since_ms, files = work.options.since_ms, work.files
-    dates = [row.end_ms for row in work.rows if row.end_ms]
-    if work.last is not None:
-        dates.append(work.last.end_ms)
+    since_ms, files = reconciliation.options.since_ms, reconciliation.files
+    dates = [row.end_ms for row in reconciliation.rows if row.end_ms]
+    if reconciliation.last is not None:
+        dates.append(reconciliation.last.end_ms)
     if dates and min(dates) < since_ms:
         return True
     began_ms = files.began_ms or (0 if dates else files.written_ms)
@@ -149,25 +149,25 @@ def _is_old(work: Reconciliation) -> bool:
 # Step 2: baseline
 
 
-def baseline(work: Reconciliation) -> None:
+def baseline(reconciliation: Reconciliation) -> None:
     """Set what of the file was counted before, or belongs to another workspace."""
-    workspace, usage = work.workspace, work.files.usage
-    if work.start == "reset" and usage is not None:
-        proof.restart(work, usage)
-    for key, bucket in work.models.items():
+    workspace, usage = reconciliation.workspace, reconciliation.files.usage
+    if reconciliation.start == "reset" and usage is not None:
+        proof.restart(reconciliation, usage)
+    for key, bucket in reconciliation.models.items():
         state = workspace.model(key)
         state.file, state.cost, state.complete = bucket.tokens, bucket.cost, bucket.complete
     if usage is not None and not workspace.seen_file:
         for key, state in workspace.models.items():
-            _uncover_beyond(state, missing(state.file, proof.proven_to_be_new(work, key)))
-    if work.start == "old":
-        _take_as_known(work)
+            _uncover_beyond(state, missing(state.file, proof.proven_to_be_new(reconciliation, key)))
+    if reconciliation.start == "old":
+        _take_as_known(reconciliation)
     elif usage is not None:
-        if work.files.first:
-            _start_fork(work, usage)
-        _merge_children(work, usage)
-    for key in work.models:
-        work.before[key] = workspace.model(key).covered.at_most(workspace.model(key).file)
+        if reconciliation.files.first:
+            _start_fork(reconciliation, usage)
+        _merge_children(reconciliation, usage)
+    for key in reconciliation.models:
+        reconciliation.before[key] = workspace.model(key).covered.at_most(workspace.model(key).file)
 
 
 def _uncover_beyond(state: ModelState, there: TokenVector) -> None:
@@ -178,43 +178,48 @@ def _uncover_beyond(state: ModelState, there: TokenVector) -> None:
         state.covered = capped(there, state.covered)
 
 
-def _take_as_known(work: Reconciliation) -> None:
+def _take_as_known(reconciliation: Reconciliation) -> None:
     """Take all present usage as known; rows that prove it later are deducted from it."""
-    since_ms, workspace = work.options.since_ms, work.workspace
-    old = [row for row in work.rows if row.end_ms < since_ms]
+    since_ms, workspace = reconciliation.options.since_ms, reconciliation.workspace
+    old = [row for row in reconciliation.rows if row.end_ms < since_ms]
     in_rows = sums()
-    for row in work.rows:
-        if row.end_ms < since_ms or work.may_hold(row.proven_ms):
+    for row in reconciliation.rows:
+        if row.end_ms < since_ms or reconciliation.may_hold(row.proven_ms):
             in_rows[row.key] = in_rows[row.key].plus(row.tokens)
-    for key in {*in_rows, *work.models}:
+    for key in {*in_rows, *reconciliation.models}:
         state = workspace.model(key)
         state.covered, state.unmatched = state.file.at_least(in_rows[key]), missing(state.file, in_rows[key])
-        if work.files.usage is not None:
+        if reconciliation.files.usage is not None:
             state.covered = state.file
-        work.known += max(state.file.total, in_rows[key].total)
-    if work.files.usage is not None:
-        workspace.merged = list(work.files.usage.children)
+        reconciliation.known += max(state.file.total, in_rows[key].total)
+    if reconciliation.files.usage is not None:
+        workspace.merged = list(reconciliation.files.usage.children)
     for row in old:
-        _take(work, row, row.tokens)
-    work.rows = [row for row in work.rows if row.end_ms >= since_ms]
+        _take(reconciliation, row, row.tokens)
+    reconciliation.rows = [row for row in reconciliation.rows if row.end_ms >= since_ms]
 
 
-def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
+def _start_fork(reconciliation: Reconciliation, usage: UsageFile) -> None:
     """Start a fork: from nothing; one by an old version starts with a copy of the file, as its rows show, or, without
     rows, its last request: that of another workspace, or one from before it was made.
 
     Where the file may have what was copied, and the fork is not known to be that old, all that its rows do not tell is
     in doubt: the file may have been made anew. So it is where its last turn may be another workspace's.
     """
-    copied, is_sure = dict(work.copied), not proof.ends_as_another(work)
-    if not copied and proof.has_copied_last(work, usage):
-        copied, is_sure = {key: missing(bucket.tokens, work.new(key)) for key, bucket in usage.models.items()}, True
+    copied, is_sure = dict(reconciliation.copied), not proof.ends_as_another(reconciliation)
+    if not copied and proof.has_copied_last(reconciliation, usage):
+        copied, is_sure = (
+            {key: missing(bucket.tokens, reconciliation.new(key)) for key, bucket in usage.models.items()},
+            True,
+        )
     elif copied:
         is_sure = (
-            0 < work.files.created_ms < _FORKS_EMPTY_MS or proof.is_copied(work) or proof.has_copied_last(work, usage)
+            0 < reconciliation.files.created_ms < _FORKS_EMPTY_MS
+            or proof.is_copied(reconciliation)
+            or proof.has_copied_last(reconciliation, usage)
         )
-    model = work.workspace.model
-    if not all(model(key).file.holds(there.plus(work.new(key))) for key, there in copied.items()):
+    model = reconciliation.workspace.model
+    if not all(model(key).file.holds(there.plus(reconciliation.new(key))) for key, there in copied.items()):
         return
     if not is_sure:
         for key in usage.models:
@@ -224,148 +229,152 @@ def _start_fork(work: Reconciliation, usage: UsageFile) -> None:
         state = model(key)
         state.covered = capped(state.file, there)
         state.paid = at_rate(state.cost, state.file, state.covered)
-        work.from_source += state.covered.total
+        reconciliation.from_source += state.covered.total
 
 
-def _merge_children(work: Reconciliation, usage: UsageFile) -> None:
+def _merge_children(reconciliation: Reconciliation, usage: UsageFile) -> None:
     """Take the usage of children that are new in the file out of what it gained."""
-    workspace = work.workspace
+    workspace = reconciliation.workspace
     for name, entry in usage.children.items():
         if name in workspace.merged or name == workspace.id:
             continue
-        gained = {key: work.left(key) for key in workspace.models}
-        remainder = merge_child(workspace, work.store.workspace(name), entry, gained, work.store)
-        if remainder is not None and not (remainder.unbounded and work.files.first):
-            work.children.append(remainder)
+        gained = {key: reconciliation.left(key) for key in workspace.models}
+        remainder = merge_child(workspace, reconciliation.store.workspace(name), entry, gained, reconciliation.store)
+        if remainder is not None and not (remainder.unbounded and reconciliation.files.first):
+            reconciliation.children.append(remainder)
         workspace.merged.append(name)
 
 
 # Step 3: attribute
 
 
-def attribute(work: Reconciliation) -> None:
+def attribute(reconciliation: Reconciliation) -> None:
     """Hand what the file gained to rows, to the last request, to merged children, and to the remainder."""
-    by_key = _take_rows(work)
-    early = [key for key in work.models if work.workspace.model(key).early]
+    by_key = _take_rows(reconciliation)
+    early = [key for key in reconciliation.models if reconciliation.workspace.model(key).early]
     for key in dict.fromkeys((*by_key, *early)):
-        _attribute_rows(work, key, by_key.get(key, []))
-    if work.start == "old":
-        _attribute_last(work)
-    elif work.files.usage is not None:
-        _attribute_rest(work)
+        _attribute_rows(reconciliation, key, by_key.get(key, []))
+    if reconciliation.start == "old":
+        _attribute_last(reconciliation)
+    elif reconciliation.files.usage is not None:
+        _attribute_rest(reconciliation)
 
 
-def _take_rows(work: Reconciliation) -> dict[str, list[Row]]:
+def _take_rows(reconciliation: Reconciliation) -> dict[str, list[Row]]:
     """Return the new rows with usage by model key, but those that are waited with; each is counted from now."""
     by_key = defaultdict[str, list[Row]](list)
-    awaited = {row.dedup_key for row in work.rows if _is_awaited(work, row)}
-    work.rows = [row for row in work.rows if row.dedup_key not in awaited]
-    classes = proof.of_child(work, work.rows)
-    work.rows = [replace(row, tokens=classes.get(row.dedup_key, row.tokens)) for row in work.rows]
-    for row in work.rows:
-        _take(work, row, row.whole or row.tokens)
-        if (row.tokens.total or row.unknown) and row.dedup_key not in work.late:
+    awaited = {row.dedup_key for row in reconciliation.rows if _is_awaited(reconciliation, row)}
+    reconciliation.rows = [row for row in reconciliation.rows if row.dedup_key not in awaited]
+    classes = proof.of_child(reconciliation, reconciliation.rows)
+    reconciliation.rows = [replace(row, tokens=classes.get(row.dedup_key, row.tokens)) for row in reconciliation.rows]
+    for row in reconciliation.rows:
+        _take(reconciliation, row, row.whole or row.tokens)
+        if (row.tokens.total or row.unknown) and row.dedup_key not in reconciliation.late:
             by_key[row.key].append(row)
         else:
-            work.without_span.add(row.span_id)
+            reconciliation.without_span.add(row.span_id)
     return by_key
 
 
-def _take(work: Reconciliation, row: Row, tokens: TokenVector) -> None:
+def _take(reconciliation: Reconciliation, row: Row, tokens: TokenVector) -> None:
     """Remember that a row is counted, and whose turn used as much."""
-    work.store.take(row.dedup_key, work.workspace.id, tokens)
-    work.workspace.has_rows |= bool(tokens.total)
+    reconciliation.store.take(row.dedup_key, reconciliation.workspace.id, tokens)
+    reconciliation.workspace.has_rows |= bool(tokens.total)
     if row.in_chat:
-        work.remember_usage(row.key, tokens)
+        reconciliation.remember_usage(row.key, tokens)
 
 
-def _is_awaited(work: Reconciliation, row: Row) -> bool:
+def _is_awaited(reconciliation: Reconciliation, row: Row) -> bool:
     """Return whether the usage file, which is written a moment after the row, does not have its cost yet.
 
     A file without any last request, as a fork's is, tells nothing of when it has a row: else a fork would take a row
     that the workspace it was copied from waits with.
     """
-    if work.files.usage is None or not work.options.just_now(row.end_ms):
+    if reconciliation.files.usage is None or not reconciliation.options.just_now(row.end_ms):
         return False
-    by_time = row.in_chat and work.ended_ms
-    is_in_file = work.may_hold(row.end_ms) if by_time else work.left(row.key).holds(row.tokens)
+    by_time = row.in_chat and reconciliation.ended_ms
+    is_in_file = reconciliation.may_hold(row.end_ms) if by_time else reconciliation.left(row.key).holds(row.tokens)
     if is_in_file:
         return False
-    work.retry_ms = max(work.retry_ms, row.end_ms + work.options.settle_ms)
+    reconciliation.retry_ms = max(reconciliation.retry_ms, row.end_ms + reconciliation.options.settle_ms)
     return True
 
 
-def _attribute_rows(work: Reconciliation, key: str, rows: list[Row]) -> None:
+def _attribute_rows(reconciliation: Reconciliation, key: str, rows: list[Row]) -> None:
     """Emit `rows` of one model, and find which of them, and of those that are early, the file has."""
-    state = work.workspace.model(key)
-    if work.files.usage is None:
-        late = _late(work, state, rows, ZERO)
+    state = reconciliation.workspace.model(key)
+    if reconciliation.files.usage is None:
+        late = _late(reconciliation, state, rows, ZERO)
         rows = [row for row in rows if row.dedup_key not in late]
         reached = []
     else:
-        reached = [row for row in rows if work.may_hold(row.proven_ms)]
+        reached = [row for row in rows if reconciliation.may_hold(row.proven_ms)]
     for row in rows:
         if row not in reached:
-            work.add(Allocation(work.workspace, key, row.tokens, row))
-            _remember_early(work, state, row)
-    if work.start == "old":
+            reconciliation.add(Allocation(reconciliation.workspace, key, row.tokens, row))
+            _remember_early(reconciliation, state, row)
+    if reconciliation.start == "old":
         for row in reached:
-            work.add(Allocation(work.workspace, key, row.tokens, row, in_file=True))
-    if work.start == "old" or work.files.usage is None:
+            reconciliation.add(Allocation(reconciliation.workspace, key, row.tokens, row, in_file=True))
+    if reconciliation.start == "old" or reconciliation.files.usage is None:
         return
     gain = missing(state.file, state.covered)
-    exact, proven = _exact(work, key, reached, gain)
+    exact, proven = _exact(reconciliation, key, reached, gain)
     open_rows = [row for row in reached if row is not exact]
     want = missing(gain, proven)
-    late = _late(work, state, open_rows, want)
+    late = _late(reconciliation, state, open_rows, want)
     open_rows = [row for row in open_rows if row.dedup_key not in late]
-    held, arrived = proof.held(open_rows, [early for early in state.early if work.may_hold(early.end_ms)], want)
+    held, arrived = proof.held(
+        open_rows, [early for early in state.early if reconciliation.may_hold(early.end_ms)], want
+    )
     corrected = proof.corrected(held, by_class(state.file, state.covered.plus(proven)))
     for row in open_rows:
         tokens = corrected.get(row.dedup_key, row.tokens)
-        work.add(Allocation(work.workspace, key, tokens, row, in_file=row in held))
+        reconciliation.add(Allocation(reconciliation.workspace, key, tokens, row, in_file=row in held))
         if row not in held:
-            _remember_early(work, state, row)
+            _remember_early(reconciliation, state, row)
     for early in arrived:
-        work.add(Allocation(work.workspace, key, early.tokens, in_file=True, silent=True))
+        reconciliation.add(Allocation(reconciliation.workspace, key, early.tokens, in_file=True, silent=True))
     explained = capped(want, total([*corrected.values(), *(early.tokens for early in arrived)]))
     if exact is not None:
         explained = explained.plus(proven)
     state.covered = capped(state.file, state.covered.plus(explained))
     state.early = [
-        early._replace(lost=bool(early.end_ms and work.ended_ms and work.may_hold(early.end_ms)))
+        early._replace(lost=bool(early.end_ms and reconciliation.ended_ms and reconciliation.may_hold(early.end_ms)))
         for early in state.early
         if early not in arrived
     ][-_EARLY_KEPT:]
 
 
-def _remember_early(work: Reconciliation, state: ModelState, row: Row) -> None:
+def _remember_early(reconciliation: Reconciliation, state: ModelState, row: Row) -> None:
     """Keep a row that the file may come to hold. Before any file was seen, it is covered in advance."""
-    if work.files.usage is None and not work.workspace.seen_file:
+    if reconciliation.files.usage is None and not reconciliation.workspace.seen_file:
         state.covered = state.covered.plus(row.tokens)
     else:
         state.early.append(Early(row.proven_ms, row.tokens))
 
 
-def _exact(work: Reconciliation, key: str, rows: list[Row], gain: TokenVector) -> tuple[Row | None, TokenVector]:
+def _exact(
+    reconciliation: Reconciliation, key: str, rows: list[Row], gain: TokenVector
+) -> tuple[Row | None, TokenVector]:
     """Return the row that is the last request, which has the classes and the cost that a row may lack; and its usage.
 
     A last request that is new and has no row is not any other row's: its usage comes back without one.
     """
-    last = work.last
+    last = reconciliation.last
     if last is None or last.key != key or not gain.holds(last.bucket.tokens):
         return None, ZERO
-    if last.end_ms <= work.workspace.last_request_ms and not work.files.first:
+    if last.end_ms <= reconciliation.workspace.last_request_ms and not reconciliation.files.first:
         return None, ZERO
     for row in reversed(rows):
         if proof.is_last(row, last):
-            work.last = None
-            work.add(Allocation(work.workspace, key, last.bucket.tokens, row, last, in_file=True))
+            reconciliation.last = None
+            reconciliation.add(Allocation(reconciliation.workspace, key, last.bucket.tokens, row, last, in_file=True))
             return row, last.bucket.tokens
-    return None, ZERO if proof.is_early(work, key, last) else proof.proven_by_last(work, key)
+    return None, ZERO if proof.is_early(reconciliation, key, last) else proof.proven_by_last(reconciliation, key)
 
 
-def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenVector) -> set[bytes]:
+def _late(reconciliation: Reconciliation, state: ModelState, rows: list[Row], want: TokenVector) -> set[bytes]:
     """Keys of rows whose usage was counted before, as a part of what only the usage file showed then.
 
     Those that ended before the last request which was counted then, and that were not in the chat yet: a turn's row is
@@ -373,15 +382,18 @@ def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenV
     file could hold at the last look, for as much as they tell more than the file gained, oldest first. Where that is no
     whole number of rows, the last one is late too, and what it tells more is left over.
     """
-    looked_ms, counted_ms = work.workspace.looked_ms or work.options.now_ms, work.workspace.last_request_ms
+    looked_ms, counted_ms = (
+        reconciliation.workspace.looked_ms or reconciliation.options.now_ms,
+        reconciliation.workspace.last_request_ms,
+    )
     late: set[bytes] = set()
     for row in rows:
         if row.tokens.total and 0 < row.proven_ms <= counted_ms and state.unmatched.holds(row.tokens):
             state.unmatched = state.unmatched.minus(taken(state.unmatched, row.tokens))
             late.add(row.dedup_key)
-            work.without_span.add(row.span_id)
+            reconciliation.without_span.add(row.span_id)
     rows = [row for row in rows if row.dedup_key not in late]
-    seen = [row for row in rows if row.end_ms <= looked_ms and work.may_hold(row.proven_ms, counted_ms)]
+    seen = [row for row in rows if row.end_ms <= looked_ms and reconciliation.may_hold(row.proven_ms, counted_ms)]
     more = taken(state.unmatched, missing(total(row.tokens for row in rows), want))
     for whole in (True, False):
         for row in seen:
@@ -390,70 +402,72 @@ def _late(work: Reconciliation, state: ModelState, rows: list[Row], want: TokenV
                 continue
             more, state.unmatched = more.minus(used), state.unmatched.minus(used)
             late.add(row.dedup_key)
-            work.without_span.add(row.span_id)
+            reconciliation.without_span.add(row.span_id)
     return late
 
 
-def _attribute_last(work: Reconciliation) -> None:
+def _attribute_last(reconciliation: Reconciliation) -> None:
     """Attribute the last request as a turn, where no file has the turns."""
-    last, workspace, old = work.last, work.workspace, work.start == "old"
-    if last is None or workspace.has_rows or last.key not in work.models:
+    last, workspace, old = reconciliation.last, reconciliation.workspace, reconciliation.start == "old"
+    if last is None or workspace.has_rows or last.key not in reconciliation.models:
         return
-    if last.end_ms <= workspace.last_request_ms or (old and last.end_ms < work.options.since_ms):
+    if last.end_ms <= workspace.last_request_ms or (old and last.end_ms < reconciliation.options.since_ms):
         return
     state = workspace.model(last.key)
-    there = state.file if old else work.left(last.key)
+    there = state.file if old else reconciliation.left(last.key)
     if not last.bucket.tokens.total or not there.holds(last.bucket.tokens):
         return
-    work.add(Allocation(workspace, last.key, last.bucket.tokens, exact=last, in_file=True, guess=state.in_doubt))
-    work.last = None
+    reconciliation.add(
+        Allocation(workspace, last.key, last.bucket.tokens, exact=last, in_file=True, guess=state.in_doubt)
+    )
+    reconciliation.last = None
     if not old:
         state.covered = state.covered.plus(last.bucket.tokens)
         state.unmatched = state.unmatched.plus(last.bucket.tokens)
 
 
-def _attribute_rest(work: Reconciliation) -> None:
+def _attribute_rest(reconciliation: Reconciliation) -> None:
     """Attribute what only the usage file shows. Where there is a chat, it is given a moment to show it as well.
 
     Not after a reset: what vanished from the chat is known in this look only.
     """
-    written_ms = max(work.files.written_ms, work.ended_ms)
-    hold = work.files.chat and work.options.just_now(written_ms) and work.start != "reset"
+    written_ms = max(reconciliation.files.written_ms, reconciliation.ended_ms)
+    hold = reconciliation.files.chat and reconciliation.options.just_now(written_ms) and reconciliation.start != "reset"
     if not hold:
-        _attribute_last(work)
-    _attribute_children(work)
-    for key in work.models:
-        state, left = work.workspace.model(key), work.left(key)
+        _attribute_last(reconciliation)
+    _attribute_children(reconciliation)
+    for key in reconciliation.models:
+        state, left = reconciliation.workspace.model(key), reconciliation.left(key)
         if left.total and hold:
-            work.retry_ms = max(work.retry_ms, written_ms + work.options.settle_ms)
+            reconciliation.retry_ms = max(reconciliation.retry_ms, written_ms + reconciliation.options.settle_ms)
             continue
-        if left.total and not (work.start == "reset" and same(left, work.vanished[key])):
+        if left.total and not (reconciliation.start == "reset" and same(left, reconciliation.vanished[key])):
             state.unmatched = state.unmatched.plus(left)
-            guess, proven = work.start == "reset" or state.in_doubt, proof.proven_by_last(work, key)
-            guess |= work.files.first and proof.is_of_another(work, key, left)
+            guess, proven = reconciliation.start == "reset" or state.in_doubt, proof.proven_by_last(reconciliation, key)
+            guess |= reconciliation.files.first and proof.is_of_another(reconciliation, key, left)
             tokens = proven.plus(missing(left, proven)) if left.holds(proven) else left
-            work.add(Allocation(work.workspace, key, tokens, in_file=True, guess=guess))
+            reconciliation.add(Allocation(reconciliation.workspace, key, tokens, in_file=True, guess=guess))
         state.covered, state.in_doubt = state.file, False
 
 
-def _attribute_children(work: Reconciliation) -> None:
+def _attribute_children(reconciliation: Reconciliation) -> None:
     """First what an entry names, class by class; what is still missing then is looked for in the other models."""
     for named in (True, False):
-        for child in work.children:
-            for key in work.models:
+        for child in reconciliation.children:
+            for key in reconciliation.models:
                 if named != (key == child.key) or (named and child.unbounded):
                     continue
-                part = child.take(work.left(key))
+                part = child.take(reconciliation.left(key))
                 if not part.total:
                     continue
-                state = work.workspace.model(key)
+                state = reconciliation.workspace.model(key)
                 state.covered = state.covered.plus(part)
                 allocation = Allocation(child.child, key, part, in_file=True, guess=not named or state.in_doubt)
                 child.parts.append(allocation)
-                work.add(allocation)
+                reconciliation.add(allocation)
                 _credit(child.child.model(key), part)
-                child.child.looked_ms = work.options.now_ms
-    for child in work.children:
+                child.child.looked_ms = reconciliation.options.now_ms
+    for child in reconciliation.children:
         child.share_cost()
 
 
