@@ -7,13 +7,14 @@ import os
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import httpx2
 
@@ -77,6 +78,20 @@ def substituted(text: str, substitutes: Mapping[str, str]) -> str:
     return text
 
 
+PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+"""Given as `verify` where nothing is encrypted: httpx2 else reads all authorities for each client, 40 ms of CPU."""
+
+
+def http_get(url: str, **more: Any) -> httpx2.Response:
+    """Return the response to a GET without TLS."""
+    return httpx2.get(url, verify=PLAIN, **more)
+
+
+def http_post(url: str, **more: Any) -> httpx2.Response:
+    """Return the response to a POST without TLS."""
+    return httpx2.post(url, verify=PLAIN, **more)
+
+
 def listens(port: int) -> None:
     """Assert that somebody takes connections on `port`."""
     try:
@@ -87,7 +102,7 @@ def listens(port: int) -> None:
 
 def answers(url: str) -> None:
     """Assert that `url` answers 200."""
-    response = httpx2.get(url, timeout=5)
+    response = http_get(url, timeout=5)
     assert response.status_code == 200, f"{url}: {response.status_code} {response.text[:300]}"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx2
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -12,6 +11,7 @@ from backend import Backend
 from chats import chat, request, set_attributes
 from commands import answer, ledger, output, run
 from served import Served
+from tools.programs import http_get, http_post
 
 JAN_30 = 1_769_774_400 * 10**9
 """2026-01-30 12:00 UTC."""
@@ -73,10 +73,10 @@ def test_no_other_site_can_close(tmp_path: Path) -> None:
     with Backend() as backend, Served(tmp_path, backend.port) as served:
         served.export(_of("a"))
         url = f"http://127.0.0.1:{served.api}/api/v1/sessions/a/close"
-        assert httpx2.post(url, data={"tenant": ""}).status_code == 415
-        assert httpx2.post(url, content=b'{"tenant": ""}', headers={"content-type": "text/plain"}).status_code == 415
-        assert httpx2.post(url, content=b"[]", headers={"content-type": "application/json"}).status_code == 415
-        assert httpx2.get(url).status_code == 404
+        assert http_post(url, data={"tenant": ""}).status_code == 415
+        assert http_post(url, content=b'{"tenant": ""}', headers={"content-type": "text/plain"}).status_code == 415
+        assert http_post(url, content=b"[]", headers={"content-type": "application/json"}).status_code == 415
+        assert http_get(url).status_code == 404
         assert "closed" not in answer("session", "a", "--config", str(served.config))
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import grpc
-import httpx2
 import pytest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
@@ -27,7 +26,7 @@ from contract_names import ALL, NAMES
 from replays import attributes, spans_of
 from served import TRACES, RefusedError, Served
 from spanledger_processor.otlp.json_form import to_json
-from tools.programs import eventually
+from tools.programs import eventually, http_get
 
 TOKEN, API_TOKEN, TENANT = "token-of-senders-4711", "token-of-readers-4712", "x-scope-orgid"
 OURS = {"authorization": f"Bearer {API_TOKEN}"}
@@ -116,7 +115,7 @@ def test_a_long_tenant_is_one_tenant(guarded: tuple[Served, Backend]) -> None:
     served, _ = guarded
     for name in ("x" * 5000, "x" * 5000, "x" * 5000 + "y"):
         assert _post(served, request(chat()), SHOWN, (TENANT, name)) == 200
-    answer = httpx2.get(f"http://127.0.0.1:{served.api}/api/v1/tenants", headers=OURS, timeout=60).json()
+    answer = http_get(f"http://127.0.0.1:{served.api}/api/v1/tenants", headers=OURS, timeout=60).json()
     assert sorted(row["calls"] for row in answer["tenants"] if row["tenant"].startswith("x")) == [1, 2]
 
 
@@ -166,7 +165,7 @@ def test_hostile_names_do_nothing_wherever_they_are_shown(served: Served) -> Non
     lists = ("sessions?limit=100", "sessions?format=csv", "sessions?format=ndjson", "runs?all=true&format=csv")
     dimensions = ("dimensions/user", "dimensions/agent", "summary", "unpriced")
     for path in ("/metrics", *(f"/api/v1/{path}" for path in (*lists, *dimensions))):
-        answer = httpx2.get(f"http://127.0.0.1:{served.api}{path}", timeout=60)
+        answer = http_get(f"http://127.0.0.1:{served.api}{path}", timeout=60)
         text = answer.text
         assert answer.status_code == 200
         assert not [char for char in text if not (char.isprintable() or char in "\r\n")], path
@@ -274,12 +273,12 @@ def test_a_cursor_of_one_tenant_is_none_of_anothers(guarded: tuple[Served, Backe
             assert _post(served, request(span), SHOWN, (TENANT, tenant)) == 200
     url = f"http://127.0.0.1:{served.api}/api/v1"
     for kind in ("sessions", "runs"):
-        page = httpx2.get(f"{url}/{kind}?tenant=one&limit=1&all=true"[: None if kind == "runs" else -9], headers=OURS)
+        page = http_get(f"{url}/{kind}?tenant=one&limit=1&all=true"[: None if kind == "runs" else -9], headers=OURS)
         cursor = page.json()["next_cursor"]
         assert cursor
         for tenant, status in (("one", 200), ("two", 400), ("", 400)):
             query = {"tenant": tenant, "cursor": cursor} | ({"all": "true"} if kind == "runs" else {})
-            assert httpx2.get(f"{url}/{kind}", params=query, headers=OURS).status_code == status
+            assert http_get(f"{url}/{kind}", params=query, headers=OURS).status_code == status
 
 
 LIMIT = 256
@@ -299,7 +298,7 @@ def test_connections_that_say_nothing_keep_nobody_out(tmp_path: Path) -> None:
                 connection = held.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
                 with contextlib.suppress(OSError):  # this one was ended already
                     connection.sendall(begun)
-            assert httpx2.get(f"http://127.0.0.1:{served.api}/livez", timeout=60).status_code == 200
+            assert http_get(f"http://127.0.0.1:{served.api}/livez", timeout=60).status_code == 200
             assert served.post(request(chat())).status_code == 200
         assert "Traceback" not in (served.config.parent / "spanledger.log").read_text()
         assert served.answer("/api/v1/summary")["total"]["calls"] == 3

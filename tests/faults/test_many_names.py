@@ -12,6 +12,7 @@ import httpx2
 from chats import chat, request, set_attributes
 from configurations import loaded
 from spanledger_processor.server.app import running
+from tools.programs import PLAIN
 
 WARM = 9_000
 """Names that fill every cache: the largest has room for 8,192."""
@@ -41,7 +42,7 @@ async def test_models_and_sessions_without_end(tmp_path: Path) -> None:
     """
     async with (
         running(loaded(CONFIGURATION.format(folder=tmp_path))) as server,
-        httpx2.AsyncClient(timeout=60, headers={"content-type": "application/x-protobuf"}) as client,
+        httpx2.AsyncClient(verify=PLAIN, timeout=60, headers={"content-type": "application/x-protobuf"}) as client,
     ):
 
         async def blocks_after(names: range) -> int:

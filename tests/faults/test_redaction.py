@@ -10,7 +10,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 import grpc
-import httpx2
 
 from backend import Backend
 from captures import Capture, all_at_once, captures
@@ -19,6 +18,7 @@ from destinations import nobody
 from served import Served
 from spanledger_processor.otlp.json_form import to_json
 from spanledger_processor.server.routes import ROUTES
+from tools.programs import http_get
 
 METHODS = {
     signal: f"/opentelemetry.proto.collector.{package}.v1.{package.capitalize()}Service/Export"
@@ -83,7 +83,7 @@ def _pages(served: Served) -> Iterator[bytes]:
         rows = served.answer(f"/api/v1/{kind}?limit=1000")[kind]
         named += [f"/api/v1/{kind}/{quote(row['id'], safe='')}" for row in rows if row["id"]]
     for path in ("/metrics", *lists, *named, "/api/v1/sessions?format=csv", "/api/v1/runs?format=ndjson&all=true"):
-        answer = httpx2.get(f"http://127.0.0.1:{served.api}{path}", timeout=60)
+        answer = http_get(f"http://127.0.0.1:{served.api}{path}", timeout=60)
         assert answer.status_code == 200, path
         yield answer.content
 

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from backend import Backend
 from chats import chat, request
 from served import TRACES, Served
+from tools.programs import http_post
 
 HEADER = "x-scope-orgid"
 
@@ -27,7 +27,7 @@ def _of(team: str) -> bytes:
 
 def _by_http(served: Served, body: bytes, tenants: Sequence[str]) -> bool:
     headers = [("content-type", "application/x-protobuf"), *((HEADER, tenant) for tenant in tenants)]
-    answer = httpx2.post(f"http://127.0.0.1:{served.http}/v1/traces", content=body, headers=headers, timeout=60)
+    answer = http_post(f"http://127.0.0.1:{served.http}/v1/traces", content=body, headers=headers, timeout=60)
     assert answer.status_code in (200, 400)
     return answer.status_code == 200
 

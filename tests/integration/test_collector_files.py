@@ -10,7 +10,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -19,7 +18,7 @@ from agent_runs import prepare_run, records
 from backend import Backend
 from real_parts import ROOT, Stage, collector, post, shipped, written
 from replays import prepare, spans_of, traced
-from tools.programs import Running, eventually, free_port, substituted
+from tools.programs import Running, eventually, free_port, http_post, substituted
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 
@@ -214,7 +213,7 @@ def test_load_balancing_answers_when_a_gateway_has_the_data(otelcol: None, backe
     body = _ordinary_trace()
     with Merged(tmp_path, "agent", ("load-balancing",), balanced) as agent:
         url = f"http://127.0.0.1:{agent.http}/v1/traces"
-        response = httpx2.post(url, content=body, headers={"content-type": "application/x-protobuf"}, timeout=60)
+        response = http_post(url, content=body, headers={"content-type": "application/x-protobuf"}, timeout=60)
         assert response.status_code == 503, response.text
 
 
@@ -226,7 +225,7 @@ def test_while_spanledger_is_away(otelcol: None, backends: Backends, tmp_path: P
         url = f"http://127.0.0.1:{merged.http}/v1/traces"
         headers = {"content-type": "application/x-protobuf"}
         for body in replay.requests:
-            assert httpx2.post(url, content=body, headers=headers, timeout=60).status_code == 503
+            assert http_post(url, content=body, headers=headers, timeout=60).status_code == 503
         merged.stage.program.start()
         for body in replay.requests:
             post(merged.http, "traces", body)

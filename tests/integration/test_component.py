@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -26,7 +25,7 @@ from real_parts import ROOT, collector
 from replays import attributes, spans_of
 from served import Served, Server
 from spanledger_processor.receivers.driver import detect_signal
-from tools.programs import Program, Running, eventually, free_port, substituted
+from tools.programs import Program, Running, eventually, free_port, http_post, substituted
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
@@ -103,7 +102,7 @@ class ComponentPair(Running):
         """Post one encoded request to the Collector, with `more` headers, and return the status."""
         url = f"http://127.0.0.1:{self.http}/v1/{signal}"
         headers = {"content-type": "application/x-protobuf", **(more or {})}
-        return httpx2.post(url, content=body, headers=headers, timeout=60).status_code
+        return http_post(url, content=body, headers=headers, timeout=60).status_code
 
     def ledger(self, *arguments: str) -> dict[str, Any]:
         """Return the whole ledger, as `spanledger summary` reads it beside the running server."""

@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from backend import Backend
 from compressions import COMPRESS
 from real_parts import collector, written
 from served import Served
-from tools.programs import eventually, free_port
+from tools.programs import eventually, free_port, http_post
 
 pytestmark = pytest.mark.integration
 
@@ -48,7 +47,7 @@ def sending(folder: Path, served: Served, exporter: str, compressions: Iterable[
     def send(compression: str) -> int:
         headers = {"content-type": "application/x-protobuf"}
         url = f"http://127.0.0.1:{ports[compression]}/v1/traces"
-        return httpx2.post(url, content=CAPTURE.read_bytes(), headers=headers, timeout=60).status_code
+        return http_post(url, content=CAPTURE.read_bytes(), headers=headers, timeout=60).status_code
 
     program = collector(folder, [written(folder / "otelcol.yaml", json.dumps(config))], health)  # JSON is YAML
     program.start()

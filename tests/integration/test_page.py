@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
@@ -14,6 +13,7 @@ from backend import Backend
 from chats import COST, USAGE, chat, request, set_attributes, without
 from real_parts import ROOT
 from served import Served
+from tools.programs import http_get
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -304,7 +304,7 @@ def test_the_keyboard_reaches_everything(page: Page, served: Served) -> None:
 
 
 def test_nothing_comes_from_elsewhere(served: Served) -> None:
-    answer = httpx2.get(_url(served), timeout=10)
+    answer = http_get(_url(served), timeout=10)
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy

@@ -19,6 +19,7 @@ from otlp_receivers import METHODS, PROTOBUF, REQUESTS, SERVICES, FakePipeline, 
 from spanledger_exporters.interface import Result, Signal, Verdict
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers import driver
+from tools.programs import PLAIN
 
 MIB = 1 << 20
 
@@ -271,7 +272,7 @@ async def test_addresses_that_a_configuration_may_name(endpoint: str) -> None:
         host = endpoint.rpartition(":")[0].replace("0.0.0.0", "127.0.0.1")
         async with grpc.aio.insecure_channel(f"{host}:{receivers.otlp.ports['grpc']}") as channel:
             assert await exporter(channel)(traces()) == b""
-        async with httpx2.AsyncClient() as client:
+        async with httpx2.AsyncClient(verify=PLAIN) as client:
             url = f"http://{host}:{receivers.otlp.ports['http']}/v1/traces"
             answer = await client.post(url, content=traces(), headers={"content-type": PROTOBUF})
             assert answer.status_code == 200

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 
 from otlp_receivers import PROTOBUF, opened, traces
+from tools.programs import PLAIN
 
 SHORT = {"protocols": {"http": {"read_header_timeout": "50ms"}, "grpc": {"handshake_timeout": "50ms"}}}
 
@@ -44,11 +45,11 @@ async def test_http_ends_a_connection_whose_next_head_does_not_come_to_its_end()
 
 async def test_http_keeps_a_connection_that_is_idle_or_waits_for_its_answer() -> None:
     """The head has its time, what follows has another."""
-    async with opened(SHORT) as receivers, httpx2.AsyncClient(base_url=receivers.http_url) as client:
+    async with opened(SHORT) as receivers, httpx2.AsyncClient(verify=PLAIN, base_url=receivers.http_url) as client:
         receivers.pipeline.gate.clear()
         post = asyncio.create_task(client.post("/v1/traces", content=traces(), headers={"content-type": PROTOBUF}))
         await receivers.pipeline.begun.get()
-        passed = asyncio.Event()
+        passed = asyncio.Event()  # set by a timer of the same loop that is due after those of the connection
         asyncio.get_running_loop().call_later(0.1, passed.set)
         await passed.wait()
         receivers.pipeline.gate.set()

@@ -17,6 +17,7 @@ import httpx2
 import pytest
 
 from otlp_receivers import PROTOBUF, exporter
+from tools.programs import PLAIN
 
 MIB = 1 << 20
 BUDGET = 64
@@ -83,7 +84,7 @@ async def push_http(port: int, *, packed: bool) -> list[int]:
     headers = {"content-type": PROTOBUF, **({"content-encoding": "gzip"} if packed else {})}
     content = gzip.compress(body) if packed else body
     limits = httpx2.Limits(max_connections=SENDERS)
-    async with httpx2.AsyncClient(timeout=httpx2.Timeout(60, read=5), limits=limits) as client:
+    async with httpx2.AsyncClient(verify=PLAIN, timeout=httpx2.Timeout(60, read=5), limits=limits) as client:
 
         async def send() -> int:
             try:

@@ -12,7 +12,7 @@ from certificates import Certificates
 from chats import chat, request, set_attributes
 from commands import answer, run
 from served import Served
-from tools.programs import free_port
+from tools.programs import free_port, http_get, http_post
 
 TOKEN = "sesame-4711"
 SHOWN = {"authorization": f"Bearer {TOKEN}"}
@@ -20,7 +20,7 @@ BEHIND_A_TOKEN = ("/metrics", "/api/v1/summary", "/api/v1/sessions", "/api/v1/se
 
 
 def _get(port: int, path: str, **headers: str) -> httpx2.Response:
-    return httpx2.get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=10)
+    return http_get(f"http://127.0.0.1:{port}{path}", headers=headers, timeout=10)
 
 
 def _named() -> bytes:
@@ -39,7 +39,7 @@ def test_a_token_is_demanded_of_everybody_but_probes(tmp_path: Path) -> None:
                 assert TOKEN not in refused.text
             assert _get(served.api, path, **SHOWN).status_code == (404 if path == "/nowhere" else 200)
         close = f"http://127.0.0.1:{served.api}/api/v1/sessions/a/close"
-        assert httpx2.post(close, json={"tenant": ""}).status_code == 401
+        assert http_post(close, json={"tenant": ""}).status_code == 401
         assert "closed" not in answer("session", "a", "--config", str(served.config))
         assert _get(served.api, "/livez").status_code == _get(served.api, "/readyz").status_code == 200
         assert run("close", "a", "--config", str(served.config)).exit_code == 0
@@ -76,7 +76,7 @@ def test_a_name_that_a_stranger_can_register_is_refused(host: str, served: Serve
         assert "api.allowed_hosts" in refused.json()["error"]
     close = f"http://127.0.0.1:{served.api}/api/v1/sessions/a/close"
     origin = {"host": host, "origin": f"http://{host}"}
-    assert httpx2.post(close, json={"tenant": ""}, headers=origin).status_code == 403
+    assert http_post(close, json={"tenant": ""}, headers=origin).status_code == 403
     assert _get(served.api, "/livez", host=host).status_code == 200
 
 
@@ -90,7 +90,7 @@ def test_a_page_of_another_origin_is_refused(origin: str, served: Served) -> Non
     refused = _get(served.api, "/api/v1/sessions", origin=origin)
     assert (refused.status_code, "Origin" in refused.json()["error"]) == (403, True)
     close = f"http://127.0.0.1:{served.api}/api/v1/sessions/a/close"
-    assert httpx2.post(close, json={"tenant": ""}, headers={"origin": origin}).status_code == 403
+    assert http_post(close, json={"tenant": ""}, headers={"origin": origin}).status_code == 403
     assert "closed" not in answer("session", "a", "--config", str(served.config))
 
 

@@ -18,6 +18,7 @@ from spanledger_exporters.interface import ACCEPTED, Result, Signal
 from spanledger_processor.config.receivers import OtlpReceiver
 from spanledger_processor.receivers import Otlp
 from spanledger_processor.receivers.driver import no_matter
+from tools.programs import PLAIN
 
 METHODS: Mapping[Signal, str] = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
@@ -151,7 +152,7 @@ class Receivers:
     ) -> httpx2.Response:
         """Send by HTTP."""
         content_type = {} if media is None else {"content-type": media}
-        async with httpx2.AsyncClient(base_url=self.http_url, timeout=30) as client:
+        async with httpx2.AsyncClient(verify=PLAIN, base_url=self.http_url, timeout=30) as client:
             return await client.post(path, content=body, headers={**content_type, **(headers or {})})
 
 

@@ -17,7 +17,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from grpc_status import rpc_status
 
 from commands import answer
-from tools.programs import Program, Running, answers, free_port
+from tools.programs import Program, Running, answers, free_port, http_get, http_post
 
 COMMAND = (sys.executable, "-m", "spanledger_processor.cli")
 TRACES = "/opentelemetry.proto.collector.trace.v1.TraceService/Export"
@@ -78,7 +78,7 @@ class Server:
 
     def answer(self, path: str) -> Any:
         """Return what its HTTP API says."""
-        response = httpx2.get(f"http://127.0.0.1:{self.api}{path}", timeout=PATIENT)
+        response = http_get(f"http://127.0.0.1:{self.api}{path}", timeout=PATIENT)
         assert response.status_code == 200, f"{path}: {response.text[:300]}"
         return response.json()
 
@@ -92,7 +92,7 @@ class Server:
 
     def scrape(self) -> str:
         """Return its own metrics, as Prometheus gets them."""
-        return httpx2.get(f"http://127.0.0.1:{self.api}/metrics", timeout=PATIENT).text
+        return http_get(f"http://127.0.0.1:{self.api}/metrics", timeout=PATIENT).text
 
 
 class Served(Running, Server):
@@ -158,7 +158,7 @@ class Served(Running, Server):
     def post(self, body: bytes, path: str = "/v1/traces", **headers: str) -> httpx2.Response:
         """Send one body over HTTP; header names with underscores for dashes."""
         named = {"content-type": "application/x-protobuf"} | {k.replace("_", "-"): v for k, v in headers.items()}
-        return httpx2.post(f"http://127.0.0.1:{self.http}{path}", content=body, headers=named, timeout=PATIENT)
+        return http_post(f"http://127.0.0.1:{self.http}{path}", content=body, headers=named, timeout=PATIENT)
 
     def total_usd(self) -> float:
         """The ledger's total."""
