@@ -195,13 +195,13 @@ class UsualCalls:
     def told(self, get: Callable[[str], Any], reading: UsualReading) -> ReportedCounts | None:
         """Return what a call tells of its own; None if the full rules have to read it."""
         response_id, numbers = get(self._response_id), [get(key) for _, key in self._counts]
-        if type(response_id) is not str or any(type(number) is not int for number in numbers):
+        if type(response_id) is not str or any(type(number) is not int or number < 0 for number in numbers):
             return None
         return self.reported(response_id, numbers, reading)
 
     def reported(self, response_id: str, numbers: Sequence[int], reading: UsualReading) -> ReportedCounts | None:
-        """Return the same of the values under `own_keys`."""
-        if min(numbers) < 0 or max(numbers) > MAX_COUNT or not response_id or response_id != text(response_id):
+        """Return the same of the values under `own_keys`, of which none is below 0."""
+        if max(numbers) > MAX_COUNT or not response_id or response_id != text(response_id):
             return None
         values = self._in_order((*numbers, None))
         if not values[0]:

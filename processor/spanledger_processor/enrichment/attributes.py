@@ -198,7 +198,6 @@ class _UsualWriter:
         """Return the attributes of one of the calls."""
         fact, session_cost, run_cost = decision.fact, decision.session_cost, decision.run_cost
         values: Any = fact.counts
-        counts = [(prefixes, values[place]) for prefixes, place in self._counts]
         assert session_cost is not None
         head = fact.session.id, decision.run_id, decision.run_source
         usd = fact.amount / USD
@@ -207,9 +206,11 @@ class _UsualWriter:
         costs.append(session_cost / USD)
         if run_cost is not None:
             costs.append(run_cost / USD)
-        costs += [usd] * self._numbers
-        written = self._without(costs) if run_cost is None else self._with_run(costs)
-        pieces = [self._heads.get(head) or self._head(*head), *integers(counts), written]
+        if self._numbers:
+            costs += [usd] * self._numbers
+        pieces = [self._heads.get(head) or self._head(*head)]
+        pieces += integers([(prefixes, values[place]) for prefixes, place in self._counts])
+        pieces.append(self._without(costs) if run_cost is None else self._with_run(costs))
         if self._aliases:
             cost = fact.cost
             assert cost is not None

@@ -63,12 +63,17 @@ def integers(attributes: Iterable[tuple[Sequence[bytes], int]]) -> list[bytes]:
     """Return int attributes, each given by its prefixes and a value in the range of int64, as pieces to be joined."""
     pieces: list[bytes] = []
     for prefixes, value in attributes:
-        if 0 <= value < 0x4000:
-            pieces += (prefixes[1 if value < 0x80 else 2], SHORT_VARINTS[value])
-        elif 0 <= value < 0x20_0000:
+        if value < 0x80:
+            if value >= 0:
+                pieces += (prefixes[1], SHORT_VARINTS[value])
+            else:
+                pieces += (prefixes[10], write_varint(value & 0xFFFF_FFFF_FFFF_FFFF))
+        elif value < 0x4000:
+            pieces += (prefixes[2], SHORT_VARINTS[value])
+        elif value < 0x20_0000:
             pieces += (prefixes[3], _THREE_BYTES(value & 0x7F | value << 1 & 0x7F00 | 0x8080, value >> 14))
         else:
-            content = write_varint(value & 0xFFFF_FFFF_FFFF_FFFF)
+            content = write_varint(value)
             pieces += (prefixes[len(content)], content)
     return pieces
 

@@ -60,7 +60,7 @@ SLICE_PARTS = 512
 
 SLICE_CUT = 2048
 """Items cut out of a scope between two pauses: likewise."""
-_READ_AT_ONCE = 2**18
+_READ_AT_ONCE = 2**19
 """Bytes of a scope that a schema reads in one go; of a larger one the items are cut out in slices."""
 _MOST_LOOKED_AT = 1024
 """Fields of an item by which it is told from another signal's: what contradicts stands at its beginning."""

@@ -107,7 +107,8 @@ class Layouts(Generic[T]):
     def find(self, span: bytes) -> tuple[T, CutValues] | None:
         """Return what is known of spans like this one, and its values; None where nothing is known."""
         for layout in self._layouts:
-            at, lengths = 0, len(span)
+            at, lengths = 0, [len(span)]
+            note = lengths.append
             try:
                 for gap in layout.gaps:
                     at += gap
@@ -115,9 +116,9 @@ class Layouts(Generic[T]):
                     if length > 0x7F:
                         at += 1
                         length = length & 0x7F | span[at] << 7
-                    lengths = lengths << 14 | length
+                    note(length)
                     at += length
-                exact = layout.exact[lengths]
+                exact = layout.exact[tuple(lengths)]
                 row = exact.unpack(span)
             except (IndexError, KeyError, error):
                 continue
@@ -182,7 +183,7 @@ class _Layout(Generic[T]):
         self.form = form
         self.gaps: tuple[int, ...] = ()
         """From the last byte of a field that differs in length to the length of the next such field."""
-        self.exact: dict[int, _Exact[T]] = {}
+        self.exact: dict[tuple[int, ...], _Exact[T]] = {}
         """By the length of a span, and those of the fields that differ in it."""
         self._lengths = _lengths(parts)
         self._differ = set[int]()
@@ -199,14 +200,14 @@ class _Layout(Generic[T]):
             self._differ |= differ
             self._keys = (wanted, compared)
             self.exact.clear()
-        at, lengths, gaps = 0, len(span), list[int]()
+        at, of_fields, gaps = 0, [len(span)], list[int]()
         for place in sorted(self._differ):
             piece = parts.pieces[place]
             length = piece.end - piece.start
             gaps.append(piece.start - (1 if length <= 0x7F else 2) - at)
-            lengths = lengths << 14 | length
+            of_fields.append(length)
             at = piece.end - 1
-        self.gaps = tuple(gaps)
+        self.gaps, lengths = tuple(gaps), tuple(of_fields)
         if len(self.exact) >= _MOST_EXACT:
             self.exact.clear()
         exact = self.exact.get(lengths)

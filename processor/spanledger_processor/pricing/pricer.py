@@ -304,8 +304,9 @@ def usual_money(
     given, output, read, write, hour, reasoning = counts
     if output is None:
         return None
-    short, plain = (write or 0) - (hour or 0), given - (read or 0) - (write or 0)
-    if plain < 0 or short < 0 or output < 0 or (read or 0) < 0 or (hour or 0) < 0 or (reasoning or 0) < 0:
+    kept_tokens, lasting_tokens = read or 0, hour or 0
+    short, plain = (write or 0) - lasting_tokens, given - kept_tokens - (write or 0)
+    if plain < 0 or short < 0 or output < 0 or kept_tokens < 0 or lasting_tokens < 0 or (reasoning or 0) < 0:
         return None
     new, out, kept, written, lasting = rates[:5]  # the order of `USAGE_CLASSES`
     estimate = (
@@ -315,7 +316,7 @@ def usual_money(
         or (write is None and plain > 0 and written != new)
         or (hour is None and short > 0 and lasting != written)
     )
-    money = plain * new, (read or 0) * kept, short * written + (hour or 0) * lasting, output * out, rates[-1]
+    money = plain * new, kept_tokens * kept, short * written + lasting_tokens * lasting, output * out, rates[-1]
     return sum(money), money, estimate
 
 
