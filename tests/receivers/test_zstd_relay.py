@@ -99,6 +99,29 @@ async def test_other_senders_notice_nothing() -> None:
         assert receivers.seen.held == 0
 
 
+async def test_bytes_that_come_before_grpc_is_connected_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.11.2 reads from a connection that `connection_made` paused, as soon as that has returned."""
+    came, asked = asyncio.Event(), list[str]()
+    connect, received = zstd_relay._Accepted.connect, zstd_relay._Accepted.data_received
+
+    async def connect_late(accepted: zstd_relay._Accepted) -> None:
+        assert accepted.transport is not None
+        accepted.transport.resume_reading()  # as that version does
+        await came.wait()
+        await connect(accepted)
+
+    def data_received(accepted: zstd_relay._Accepted, data: bytes) -> None:
+        asked.append("before" if accepted.other is None else "after")
+        received(accepted, data)
+        came.set()
+
+    monkeypatch.setattr(zstd_relay._Accepted, "connect", connect_late)
+    monkeypatch.setattr(zstd_relay._Accepted, "data_received", data_received)
+    async with opened(with_zstd()) as receivers:
+        assert await receivers.export("traces", traces(payload=300_000)) == b""
+    assert asked[:2] == ["before", "after"]
+
+
 @pytest.mark.parametrize("relay", [True, False])
 async def test_a_host_is_one_sender_by_both_protocols(relay: bool) -> None:  # noqa: FBT001 - a case of a table
     """So that its share of the memory, its turn and its rate limit are one."""

@@ -151,12 +151,26 @@ class _Accepted(_Half):
         self._name = ""
         self._silent = True
         """Nothing has come yet."""
+        self._early: list[bytes] = []
+        """Bytes that came before gRPC was connected."""
 
     def data_received(self, data: bytes) -> None:
         if self._silent:
             self._silent = False
             self._relay.warn_of_other_protocols(data, self.transport)
-        super().data_received(data)
+        if self.other is None:
+            self._keep(data)
+        else:
+            super().data_received(data)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep bytes until gRPC is connected: asyncio of Python 3.11.2 (Debian 12) reads from a connection that was
+        paused while it was made. From one that is paused again no more comes.
+        """
+        assert self.transport is not None
+        self._early.append(data)
+        self.transport.resume_reading()
+        self.transport.pause_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -182,8 +196,11 @@ class _Accepted(_Half):
         other.other, self.other = self, other
         if self.transport.is_closing():
             other.abort()
-        else:
-            self.transport.resume_reading()
+            return
+        early, self._early = self._early, []
+        for data in early:
+            super().data_received(data)
+        self.transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._relay.hosts.pop(self._name, None)
