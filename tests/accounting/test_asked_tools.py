@@ -114,6 +114,31 @@ def test_a_loop_is_told_once_where_no_span_of_a_tool_tells_it(spans: list[Fact],
     assert sum(decision.tool_loop for decision in decisions if decision.kind == "llm") == loops
 
 
+@pytest.mark.parametrize("ids", [("x", "x", "x"), ("", "", ""), ("x", "", "x")])
+@pytest.mark.parametrize("failing", [(), (0,), (1,), (0, 2), (0, 1, 2)])
+def test_an_execution_failed_once_whichever_of_its_reports_told_so(
+    ids: tuple[str, ...], failing: tuple[int, ...]
+) -> None:
+    """As Claude Code's log events tell of a failure that its spans of tools do not."""
+    reports = []
+    for number, call_id in enumerate(ids):
+        fact = tool(f"t{number}", call_id, scope=f"source {number}")
+        fact.signature, fact.failed = Signature("h1:0:a", "full"), number in failing
+        reports.append(fact)
+    for order in permutations(reports):
+        for batches in ([[fact] for fact in order], [[*order]]):
+            ledger = MemoryLedger()
+            for batch in batches:
+                ledger.take(batch)
+            with ledger.store.snapshot() as reader:
+                session = reader.sums(session_key(TENANT, "s"))
+                (of_session,) = dimensions.of_session(reader, TENANT, "s", session)["tools"]
+                (of_day,), _ = dimensions.tools(reader, TENANT, 0, None, 100)
+            assert session.facts is not None
+            failures = {session.facts.failed, of_session["failures"], of_day["failures"]}
+            assert (of_day["calls"], failures) == (1, {int(bool(failing))})
+
+
 HOUR = 3600 * 10**9
 UNTOLD = LoopRule(consecutive=3, cycles=3, window_ns=HOUR)
 

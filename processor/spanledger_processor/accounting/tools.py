@@ -31,6 +31,8 @@ _PROGRESS, _REPEATS = 5, 2
 in a row and in turn. Rows that earlier releases wrote end before that."""
 _RESULT = 4
 """Index of an execution's result in its row; before it call id, start, end and sources, behind it the progress."""
+_FAILED = 10
+"""Index of whether a report told that it failed; likewise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class ToolRepeats:
     `stuck` of them came to nothing new: with one result, or with none that is known, within the window, and without a
     call of the session between them that came to another result than before. `again`: another report told of this
     execution before. `cycles` is how often two to five calls, of which it is the last, came in turn, all of them to
-    nothing new. With `again` it is what it was at that report, where this one has the same signature (`same`).
+    nothing new. With `again` it is what it was at that report, where this one has the same signature (`same`), and
+    `failed` is whether such a report told that it failed.
     """
 
     times: int
@@ -49,6 +52,7 @@ class ToolRepeats:
     again: bool
     cycles: int = 0
     same: bool = False
+    failed: bool = False
 
     def is_loop(self, rule: LoopRule) -> bool:
         """Return whether the call completes a loop."""
@@ -59,7 +63,7 @@ class ToolRepeats:
 
 class _Known(NamedTuple):
     """What is known of a call by its id: the trace that executed it, else the one that asked for it (none where that
-    gave it up), since when (0: not known), and whether a report of it was a loop.
+    gave it up), since when (0: not known), and whether a report of it was a loop, or told that it failed.
 
     `asked_by` is the trace of the model's span that it is counted with although it has a span of its own elsewhere.
     """
@@ -69,6 +73,7 @@ class _Known(NamedTuple):
     start_ns: int = 0
     asked_by: bytes = b""
     is_loop: bool = False
+    failed: bool = False
 
 
 class ToolCounts:
@@ -179,8 +184,15 @@ class ToolCounts:
             asked_by = known.trace_id if known is not None and known.trace_id != trace_id else b""
             span.asked_before = bool(asked_by)
             counts_there = b"" if repeats.again else asked_by
-            self._save_call(session, span.call_id, _Known(trace_id, True, span.start_ns, counts_there))
-        return replace(repeats, again=True) if is_known else repeats
+            known = _Known(trace_id, True, span.start_ns, counts_there, failed=repeats.failed or span.detail.failed)
+            self._save_call(session, span.call_id, known)
+        elif known is not None and is_known:
+            repeats = replace(repeats, again=True, failed=repeats.failed or known.failed)
+            if span.detail.failed and not known.failed:
+                self._save_call(session, span.call_id, known._replace(failed=True))
+        if repeats.failed:
+            span.detail = span.detail._replace(failed=False)  # it is counted with the report that told it first
+        return repeats
 
     def _enter(self, session: bytes, span: Span) -> ToolRepeats:
         """Enter a call in the rows of its session and signature, unless it is a further report of one there."""
@@ -191,11 +203,13 @@ class ToolCounts:
         number, latest = more or (0, [])
         place = _reported_at(span, rows)
         if place is not None:
+            failed = len(rows[place]) > _FAILED and rows[place][_FAILED]
+            rows[place][_FAILED:] = [failed or span.detail.failed] if len(rows[place]) >= _FAILED else []
             self._save(times_key, times, rows)
             then = rows[place][_PROGRESS:]
             stuck = self._stuck(span, rows[: place + 1], then[0], then[1] if len(then) > 1 else number)
             was = then[_REPEATS:] or (times, in_a_row if last == span.signature else 1, 0)
-            return ToolRepeats(was[0], was[1], stuck, again=True, cycles=was[2], same=True)
+            return ToolRepeats(was[0], was[1], stuck, again=True, cycles=was[2], same=True, failed=failed)
         in_a_row = in_a_row + 1 if last == span.signature else 1
         if rows and _differ(rows[-1][_RESULT], span.tool_result):
             progress += 1
@@ -205,7 +219,7 @@ class ToolCounts:
         within = [step for step in latest if step[_STARTED] >= span.start_ns - self._window_ns]
         cycles = max(_in_turn(within[-self._calls :], length) for length in _LENGTHS)
         row = [span.call_id, span.start_ns, span.end_ns, source, span.tool_result, progress, number]
-        rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, cycles]]
+        rows = [*rows[-ROWS + 1 :], [*row, times + 1, in_a_row, cycles, span.detail.failed]]
         self._save(times_key, times + 1, rows)
         self._save(row_key, span.signature, in_a_row, progress, number, latest)
         stuck = self._stuck(span, rows, progress, number)

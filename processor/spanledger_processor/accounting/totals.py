@@ -83,7 +83,7 @@ class Totals:
             for sums in self._of_parts(span, place):
                 span.enter(sums, place.role, sign)
                 _facts_of(sums).add(_part_facts(span), sign)
-            if span.detail.tool and span.again and span.loops:
+            if span.detail.tool and span.again and (span.loops or span.detail.failed):
                 _facts_of(_of(self._parts, (place.session, TOOL, span.detail.tool))).add(_part_facts(span), sign)
 
     def _book_tool(self, span: Span, place: Place, sign: int) -> None:
@@ -93,7 +93,7 @@ class Totals:
             of_day = _of(self._tools, (span.detail.day, tool))
             span.enter(of_day, place.role, sign)
             _facts_of(of_day).add(_part_facts(span), sign)
-        elif tool and span.loops:
+        elif tool and (span.loops or span.detail.failed):
             _facts_of(_of(self._tools, (span.detail.day, tool))).add(_part_facts(span), sign)
         for name in place.asked:
             self._book_asked(span, place, name, Sums(tool_calls=sign), Facts(), sign)
@@ -341,8 +341,8 @@ class _Notes:
         """Gather the facts of one span."""
         detail = span.detail
         self.turns += sign * place.turn
+        self.failed += sign * detail.failed
         if not span.again:
-            self.failed += sign * detail.failed
             self.denied += sign * detail.denied
         self.loops += sign * span.loops
         if place.role == COUNTED and span.claim is not None and span.claim.amount:
@@ -402,8 +402,8 @@ def _facts_of(sums: Sums) -> Facts:
 
 def _part_facts(span: Span) -> Facts:
     """Return the facts of a span for its agent and its tool."""
-    once = not span.again
-    return Facts(0, int(span.detail.failed and once), int(span.detail.denied and once), loops=int(span.loops))
+    denied = span.detail.denied and not span.again
+    return Facts(0, int(span.detail.failed), int(denied), loops=int(span.loops))
 
 
 _Key = TypeVar("_Key")
