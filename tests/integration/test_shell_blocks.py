@@ -8,6 +8,8 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
@@ -107,7 +109,7 @@ def test_a_workspace_is_read(served: Served, tmp_path: Path) -> None:
 
 
 def test_a_request_is_seen_going_through(tmp_path: Path) -> None:
-    serve, send, metrics, summary = block("debugging.md", "$ spanledger serve --set")
+    serve, send, metrics, *questions = block("debugging.md", "$ spanledger serve --set")
     ports = {"4317": free_port(), "4318": free_port(), "4320": free_port()}
     own = " ".join(
         f"--set {key}.endpoint=127.0.0.1:{ports[port]}"
@@ -117,17 +119,17 @@ def test_a_request_is_seen_going_through(tmp_path: Path) -> None:
             "api": "4320",
         }.items()
     )
-    state = str(tmp_path / "state")
-    command = serve.replace("./state", state).replace("out.jsonl", str(tmp_path / "out.jsonl")) + f" {own}"
+    command = serve.replace("build/debugging", str(tmp_path)) + f" {own}"
     command = command.replace("spanledger serve", f"exec {shlex.join(COMMAND)} serve")
     ready = f"http://127.0.0.1:{ports['4320']}/readyz"
     program = Program("serve", ["/bin/sh", "-c", command], tmp_path, lambda: answers(ready))
     program.start()
     try:
-        sent = send.replace("localhost:4318", f"localhost:{ports['4318']}").replace("-o answer", "-o /dev/null")
-        assert says(sent, tmp_path) == "200\n"
+        assert says(send.replace("4318", str(ports["4318"])), tmp_path) == "200\n"
         assert "spanledger_genai_spans_total" in says(metrics.replace("4320", str(ports["4320"])), tmp_path)
-        assert "$0." in says(summary.replace("./state", state), tmp_path)
+        summary, span = (says(each.replace("build/debugging", str(tmp_path)), tmp_path) for each in questions)
+        assert "$0." in summary
+        assert "gpt-4o-mini" in span
     finally:
         program.stop()
 
@@ -137,11 +139,18 @@ def test_a_span_is_explained(tmp_path: Path) -> None:
     assert "pydantic" in says(command.replace("FILE", str(RECORDED)), tmp_path)
 
 
-def test_a_debugger_starts_it(tmp_path: Path) -> None:
-    (command,) = block("debugging.md", "$ python -m pdb -m spanledger_processor")
-    result = run(command.replace("./state", str(tmp_path / "state")), tmp_path, "q\n")
+def test_a_debugger_stops_where_a_request_is_accounted_for(tmp_path: Path) -> None:
+    (command,) = block("debugging.md", "$ python -m pdb -c 'import spanledger_processor")
+    result = run(command, tmp_path, "p len(batch.facts), batch.facts[0].call.kind\nq\n")
     assert result.returncode == 0, result.stderr
-    assert "(Pdb)" in result.stdout
+    assert "(12, 'llm')" in result.stdout
+
+
+def test_where_the_debugger_stops_there_are_functions() -> None:
+    rows = re.findall(r"^\| `(spanledger_[\w.]+)` \| `([\w.]+)` \|", (ROOT / "docs/debugging.md").read_text(), re.M)
+    assert len(rows) > 6
+    for module, name in rows:
+        assert callable(attrgetter(name)(import_module(module))), f"{module}: {name}"
 
 
 def test_a_recording_is_debugged(tmp_path: Path) -> None:
