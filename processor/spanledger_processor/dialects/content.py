@@ -13,7 +13,7 @@ exception from that. What a model is sent is read where it may hold enough resul
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import chain
@@ -245,12 +245,15 @@ def unread_values(named: Iterable[str] = ()) -> tuple[UnreadValue, ...]:
     """Return what is not read; `named` are keys that a configuration reads."""
     read_anyway = frozenset(named)
     keys = sorted({key for content in CONTENT_KEYS for key in content.unread})
-    return tuple(_unread(key) for key in keys if not _any(key, read_anyway))
+    read = [(dialect, _read_of_all_kinds(dialect), _read_of_tools(dialect)) for dialect in DIALECTS]
+    return tuple(_unread(key, read) for key in keys if not _any(_pattern(key), read_anyway))
 
 
-def _unread(key: str) -> UnreadValue:
-    of_all_kinds = [dialect for dialect in DIALECTS if _any(key, _read_of_all_kinds(dialect))]
-    of_tools = [dialect for dialect in DIALECTS if _any(key, _read_of_tools(dialect))]
+def _unread(key: str, read: Sequence[tuple[Dialect, frozenset[str], frozenset[str]]]) -> UnreadValue:
+    """Return what is known of a key; `read` are the keys whose values each dialect reads: of all kinds, of tools."""
+    pattern = _pattern(key)
+    of_all_kinds = [dialect for dialect, keys, _ in read if _any(pattern, keys)]
+    of_tools = [dialect for dialect, _, keys in read if _any(pattern, keys)]
     spoken = [dialect.detection for dialect in (*of_all_kinds, *of_tools)]
     kinds = {dialect.kinds[0].key for dialect in of_tools if dialect.kind_of is None and dialect.kinds}
     where, values = "", Keys()
@@ -281,6 +284,9 @@ def _read_of_tools(dialect: Dialect) -> frozenset[str]:
     return frozenset(key for group in groups if isinstance(group, tuple) for key in group)
 
 
-def _any(key: str, keys: Iterable[str]) -> bool:
-    pattern = re.compile("[0-9]+".join(map(re.escape, key.split("*"))))
-    return any(pattern.fullmatch(other) for other in keys)
+def _pattern(key: str) -> re.Pattern[str]:
+    return re.compile("[0-9]+".join(map(re.escape, key.split("*"))))
+
+
+def _any(pattern: re.Pattern[str], keys: Iterable[str]) -> bool:
+    return any(map(pattern.fullmatch, keys))
