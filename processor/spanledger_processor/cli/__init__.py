@@ -51,6 +51,7 @@ class _Commands(click.Group):
         try:
             module = import_module(COMMANDS[cmd_name][0])
         finally:
+            gc.freeze()
             gc.enable()
         return cast(click.Command, getattr(module, cmd_name))
 
