@@ -23,6 +23,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from certificates import Certificates
+from requests_out import happened
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class GrpcBackend:
         async def export(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             answer = self.answers[min(len(self.received), len(self.answers) - 1)]
             self.received.append(GrpcRequest(str(call.method), body, dict(context.invocation_metadata() or ())))
+            happened()
             return await _given(answer, context)
 
         return grpc.unary_unary_rpc_method_handler(export)
@@ -143,6 +145,7 @@ class HttpBackend:
         if request.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         self.received.append(HttpRequest(request.url.path, dict(request.headers), body))
+        happened()
         if answer.hold is not None:
             await answer.hold.wait()
         return Response(answer.body, answer.status, answer.headers)

@@ -54,11 +54,27 @@ def soon(seconds: float = PATIENCE) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
+_LOOKING: set[asyncio.Event] = set()
+"""One for each `until` that waits."""
+
+
+def happened() -> None:
+    """Have each `until` of this loop look again."""
+    for event in _LOOKING:
+        event.set()
+
+
 async def until(condition: Callable[[], object]) -> None:
-    """Wait for what another task is about to do."""
-    async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+    """Wait for what another task is about to do: a backend got a request, or `Counts` were told of something."""
+    event = asyncio.Event()
+    _LOOKING.add(event)
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not condition():
+                await event.wait()
+                event.clear()
+    finally:
+        _LOOKING.discard(event)
 
 
 def spans(*names: str, **attributes: str | float) -> bytes:
@@ -97,11 +113,17 @@ def _any(value: str | float) -> AnyValue:
     return AnyValue(int_value=value) if isinstance(value, int) else AnyValue(double_value=value)
 
 
+class _Counter(Counter[tuple[str, ...]]):
+    def __setitem__(self, labels: tuple[str, ...], count: int) -> None:
+        super().__setitem__(labels, count)
+        happened()
+
+
 @dataclass
 class Counts:
     """Implements `spanledger_exporters.Observer`: one counter for each kind of event and its labels."""
 
-    of: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    of: Counter[tuple[str, ...]] = field(default_factory=_Counter)
     queues: dict[str, int] = field(default_factory=dict)
     """The size of each queue."""
 
@@ -125,6 +147,7 @@ class Counts:
 
     def queue(self, exporter: str, size: int, capacity: int) -> None:
         self.queues[exporter] = size
+        happened()
 
     def queue_refused(self, exporter: str, signal: Signal, items: int) -> None:
         self.of["queue_refused", exporter, signal] += items

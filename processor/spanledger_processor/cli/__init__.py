@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from collections.abc import Mapping
 from importlib import import_module
+from types import ModuleType
 from typing import Final, cast
 
 import click
@@ -47,17 +49,23 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # read as gRPC loads; its own lines would stand among ours
-        gc.disable()  # modules are made to stay: looking for garbage among them takes a sixth of the start
-        try:
-            module = import_module(COMMANDS[cmd_name][0])
-        finally:
-            gc.freeze()
-            gc.enable()
-        return cast(click.Command, getattr(module, cmd_name))
+        return cast(click.Command, getattr(_loaded(COMMANDS[cmd_name][0]), cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+def _loaded(name: str) -> ModuleType:
+    """Return a module; what it brings along stays, and to look for garbage among it would take a sixth of the start."""
+    if name in sys.modules:
+        return sys.modules[name]
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
