@@ -123,3 +123,25 @@ def test_steps_a_span_do_not_grow_with_the_trace(shape: str) -> None:
 
     steps_a_span(SMALL)  # fills what is cached
     assert steps_a_span(SMALL * FACTOR) < GROWTH * steps_a_span(SMALL)
+
+
+def test_steps_do_not_grow_with_the_traces_that_hold_equal_calls() -> None:
+    """Another library's calls of these counts fill many long traces, at other times: none of them is a twin."""
+
+    def steps(traces: int) -> int:
+        with MemoryStore().unit() as unit:
+            for number in range(traces):
+                begun = number * 1_000 * MS
+                known = [
+                    make_fact(f"{number}-{place}", "root", "llm", 77, trace=f"t{number}", start=begun + place, length=1)
+                    for place in range(128)
+                ]
+                enter(Batch(TENANT, known, NOW + number * MS), unit)
+            calls = [
+                make_fact(f"n{place}", "root", "llm", 77, trace="new", scope="other", start=-place * 100 * MS - 10**9)
+                for place in range(64)
+            ]
+            return _steps(lambda: enter(Batch(TENANT, calls, NOW + 10**9), unit))
+
+    steps(4)  # fills what is cached
+    assert steps(16) < GROWTH * steps(4)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import pytest
+
 from ledger_in_memory import NOW, TENANT, make_fact
+from spanledger_processor.accounting import cross_trace_index
 from spanledger_processor.accounting.account import account, enter
 from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
@@ -13,6 +16,7 @@ from spanledger_processor.ledger.keys import EVERY_TENANT, total_key
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import Usage
 
 
 class _Watched:
@@ -120,3 +124,41 @@ def test_a_filter_that_is_built_anew_is_the_one_that_was_there() -> None:
         for place, fact in enumerate([*_calls(30), *_twins(20)]):
             unit.apply(account(Batch(TENANT, [fact], NOW + place * 10**6), unit, memory).changes, NOW)
         assert CallFilter.of(unit).tables() == memory.calls.tables()
+
+
+@pytest.mark.parametrize(("requests", "is_found"), [(4, True), (5, False)])
+def test_a_call_that_more_came_after_than_are_compared_is_counted_as_an_estimate(
+    *, requests: int, is_found: bool
+) -> None:
+    """Sixty-four of the latest are compared (docs/counting.md), 16 of each request: the twin is the first of them."""
+    store = MemoryStore()
+    with store.unit() as unit:
+        for request in range(requests):
+            facts = []
+            for place in range(16):
+                fact = make_fact(f"c{place}", kind="llm", cost=1000, trace=f"t{request} {place}", length=10**9)
+                assert fact.call is not None
+                is_twin = request == place == 0
+                fact.call.usage = Usage(input=1000, output=100, cache_read=7 if is_twin else 10 + place)
+                facts.append(fact)
+            enter(Batch(TENANT, facts, NOW + request * 10**6), unit)
+        call = make_fact("d", kind="llm", cost=1000, trace="u", scope="another library", length=10**9)
+        assert call.call is not None
+        call.call.usage = Usage(input=1000, output=100, cache_read=7)
+        (decision,) = enter(Batch(TENANT, [call], NOW + 10**9), unit).decisions.values()
+    assert _counted(store) == 16 * requests + (not is_found)
+    assert bool(decision.duplicate_of) is is_found
+    assert ("as many with equal counts may" in decision.note) is not is_found
+
+
+def test_a_call_for_which_no_more_may_be_read_is_counted_as_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two requests hold the twins; one of them is read."""
+    monkeypatch.setattr(cross_trace_index, "MOST_READ", 1)
+    store = MemoryStore()
+    with store.unit() as unit:
+        for place, fact in enumerate(_calls(2)):
+            enter(Batch(TENANT, [fact], NOW + place * 10**6), unit)
+        decisions = enter(Batch(TENANT, _twins(2), NOW + 10**9), unit).decisions
+    assert _counted(store) == 3
+    assert [bool(decision.duplicate_of) for decision in decisions.values()] == [True, False]
+    assert decisions[1].note == "span of another trace may report the same call, as many with equal counts may"

@@ -457,10 +457,10 @@ def _is_unique(identifier: str) -> bool:
 def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
     if not _another_source(one, other):
         return "library"
-    if not equal_usage(one.claim, other.claim):
-        return "usage"
     if not together(one, other):
         return "time"
+    if not equal_usage(one.claim, other.claim):
+        return "usage"
     if one.kind != other.kind and "other" not in (one.kind, other.kind):
         return "kind"
     if not _one_model(one.claim, other.claim):
@@ -574,7 +574,8 @@ def match_across(span: Span, other: Span, session: Named, *, one_trace: bool = F
     `session` is that of `other`; `one_trace` is true where it is of the trace of `span`, which does not hold it any
     more. Without an id in common, each source reports a call once.
     """
-    code = one_call(span, replace(other, session=session), one_trace=one_trace)
+    of_session = other if other.session.id == session.id else replace(other, session=session)
+    code = one_call(span, of_session, one_trace=one_trace)
     if code == "equal usage" and source_of(span) in other.reported_by:
         code = "library"
     return Reason(code, other.span_id.hex())

@@ -14,7 +14,7 @@ first activity.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -39,6 +39,10 @@ _MOST_SOURCES = 64
 """Told apart in memory; the others are told apart when they are read."""
 _ROWS_READ = 32
 """Rows kept as they were read."""
+MOST_COMPARED = 64
+"""Counted calls that one is compared with: the latest."""
+MOST_READ = 1 << 16
+"""Calls of other requests that are read for those of one request: a tenth of a second."""
 _HASH_BYTES = 8
 _TWO = Struct(">2Q").pack
 """The hashes of a call that has one id and one usage, as most have."""
@@ -89,7 +93,7 @@ class CallFilter:
         self._latest: _ReportRows = (("", b""),)
         """What was added last, for the next call of the same request and source."""
         self.read: OrderedDict[Key, dict[int, list[Entry]]] = OrderedDict()
-        """Rows that were read lately."""
+        """Rows that were read last."""
 
     @classmethod
     def of(cls, reader: Reader, most_entries: int = _MOST_ENTRIES) -> CallFilter:
@@ -199,6 +203,9 @@ class CrossTraceIndex:
         """What was remembered since `_mine` was last asked for: nearly always all of it."""
         self._added: dict[str, list[bytes]] = {}
         self._traces: set[bytes] = set()
+        self._read: dict[Key, dict[int, list[Entry]]] = {}
+        """Rows that were read for this request."""
+        self._calls_read = 0
 
     def hashes(self, span: Span) -> Hashes:
         """Return what `span` is remembered under, and looked for."""
@@ -237,15 +244,28 @@ class CrossTraceIndex:
         mixed = input_ * 0x9E3779B97F4A7C15 ^ output * 0xC2B2AE3D27D4EB4F ^ period * 0x165667B19E3779F9 ^ self._salt
         return (mixed ^ mixed >> 31) & _MASK
 
-    def candidates(self, hashes: Hashes, span: Span) -> list[Entry]:
-        """Return counted calls that `span` may report too, those of a common id first."""
-        rows = list(self._calls.rows(hashes, source_of(span)))
+    def candidates(self, hashes: Hashes, span: Span) -> tuple[list[Entry], bool]:
+        """Return counted calls that `span` may report too, those of a common id first, and whether these are all.
+
+        Of more than `MOST_COMPARED` they are the latest; of a request for which `MOST_READ` calls were read, those that
+        are known without reading more.
+        """
+        rows = set(self._calls.rows(hashes, source_of(span)))
         if not rows:
-            return []  # nearly always
-        entries: dict[Entry, None] = {}
-        for row, hash_ in sorted(rows, key=lambda known: (known[1] not in hashes.ids, known[0])):
-            entries.update(dict.fromkeys(self._entries(row).get(hash_, ())))
-        return list(entries)
+            return [], True  # nearly always
+        by_id: dict[Entry, None] = {}
+        by_usage: dict[Entry, None] = {}
+        complete = True
+        for row, hash_ in sorted(rows, key=lambda known: (known[1] in hashes.ids, known[0]), reverse=True):
+            known = self._entries(row)
+            if known is None or len(by_id) + len(by_usage) >= MOST_COMPARED:
+                complete = False
+                continue
+            latest = [entry for entry in reversed(known.get(hash_, ())) if entry not in by_id]
+            (by_id if hash_ in hashes.ids else by_usage).update(dict.fromkeys(latest))
+        of_id, of_usage = list(by_id)[:MOST_COMPARED], list(by_usage)[: max(0, MOST_COMPARED - len(by_id))]
+        complete = complete and len(of_id) + len(of_usage) == len(by_id) + len(by_usage)
+        return [*reversed(of_id), *reversed(of_usage)], complete
 
     def remember(self, hashes: Hashes, trace_id: bytes, span: Span) -> None:
         """Keep a call that is counted, for spans of other traces to find."""
@@ -301,25 +321,34 @@ class CrossTraceIndex:
         if self._added:
             self._changes.replace[self._row[0]] = pack([1, self._now_ms, self._added])
 
-    def _entries(self, row: Key) -> dict[int, list[Entry]]:
+    def _entries(self, row: Key) -> Mapping[int, list[Entry]] | None:
+        """Return the calls of a request by what they are remembered under; None where no more may be read."""
         if row == self._row[0]:
             for hashes, entry in self._latest:
                 for hash_ in hashes:
                     _append(self._mine, hash_, entry)
             self._latest.clear()
             return self._mine
-        read = self._calls.read
-        entries = read.get(row)
+        entries = self._read.get(row)
         if entries is None:
-            entries = {}
-            record = self._reader.get(row)
+            if self._calls_read >= MOST_READ:
+                return None
+            entries = self._read[row] = self._row_read(row)
+            self._calls_read += 1 + sum(map(len, entries.values()))
+        return entries
+
+    def _row_read(self, row: Key) -> dict[int, list[Entry]]:
+        read = self._calls.read
+        entries = read.pop(row, None)
+        if entries is None:
+            entries, record = {}, self._reader.get(row)
             for _, _, of_call, entry in _calls_in(record) if record is not None else ():
                 for hash_ in of_call:
                     _append(entries, hash_, entry)
-            if record is not None:
-                read[row] = entries
-            if len(read) > _ROWS_READ:
-                read.popitem(last=False)
+        if entries:
+            read[row] = entries
+        if len(read) > _ROWS_READ:
+            read.popitem(last=False)
         return entries
 
 

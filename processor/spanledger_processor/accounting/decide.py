@@ -173,7 +173,7 @@ def in_doubt(money: Money, reason: Reason) -> Money:
     """Return the money of the later of two spans: an estimate with a note, if the reason why both count is a doubt."""
     if reason.code not in DOUBTS or money.cost is None:
         return money
-    note = money.note or DOUBTS[reason.code].format(reason.other)
+    note = money.note or DOUBTS[reason.code].format(reason.other or "of another trace")
     return money._replace(cost=replace(money.cost, estimate=True), note=note)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 
 from spanledger_processor.accounting.count_once import (
@@ -12,10 +12,12 @@ from spanledger_processor.accounting.count_once import (
     apply,
     match,
     match_across,
+    together,
 )
 from spanledger_processor.accounting.cross_trace_index import (
     CallFilter,
     CrossTraceIndex,
+    Entry,
     Hashes,
 )
 from spanledger_processor.accounting.grouping import Groups, Named
@@ -50,6 +52,8 @@ _LONG = 64
 """Spans from which on a trace is kept in memory; a shorter one is read quickly."""
 _MOST_SPANS = 16_384
 """In all: about 25 MB."""
+_SEGMENTS_READ = 256
+"""Segments that are kept while a request is entered."""
 
 
 @dataclass(slots=True)
@@ -90,6 +94,11 @@ class TraceCache:
             return None
         self._spans -= _size(known)
         return known if known.record == record else None
+
+    def peek(self, key: Key, record: bytes) -> StoredTrace | None:
+        """Return the same trace for reading; it stays here."""
+        known = self._traces.get(key)
+        return known if known is not None and known.record == record else None
 
     def wants(self, known: StoredTrace) -> bool:
         """Return whether a trace is one to keep."""
@@ -231,6 +240,9 @@ class TraceSet:
         self._index = index
         self._stored: dict[bytes, StoredTrace] = {}
         self._states: dict[bytes, TraceState] = {}
+        self._compared: dict[Entry, Span | None] = {}
+        """Spans of traces that are not loaded, as they are stored."""
+        self._segments_read: dict[Key, list[SpanRow]] = {}
 
     def __iter__(self) -> Iterator[TraceState]:
         return iter(self._states.values())
@@ -246,7 +258,7 @@ class TraceSet:
 
     def _forgotten_row(self, trace_id: bytes, stored: StoredTrace, span_id: bytes) -> SpanRow | None:
         segment = self._settled(trace_id, stored, span_id)
-        return next((row for row in self._segment(trace_id, segment) if id_of(row) == span_id), None)
+        return _row_in(self._rows(trace_id, segment), span_id) if segment else None
 
     def _settled(self, trace_id: bytes, stored: StoredTrace, span_id: bytes) -> int:
         """Return the segment that holds a span which the rules do not look at any more, 0 for any other."""
@@ -297,17 +309,24 @@ class TraceSet:
             state.refresh()
 
     def _has_better_twin(self, hashes: Hashes, trace_id: bytes, state: TraceState, span: Span) -> bool:
-        for other_id, other_span_id in self._index.candidates(hashes, span):
+        candidates, complete = self._index.candidates(hashes, span)
+        compared: Span | None = None
+        for entry in candidates:
+            other_id, other_span_id = entry
             if other_id == trace_id and other_span_id in state.trace.spans:
                 continue
-            other = self._counted(other_id, other_span_id)
+            other = self._counted(entry)
             if other is None:
                 continue
+            compared = other
             reason = match_across(span, other, self._session(other_id, other), one_trace=other_id == trace_id)
             if reason.code in ONE_CALL:
+                other = self._loaded(entry)
                 return self._share(span, state, other, self._state(other_id), reason)
             if reason.code in NEAR_ONE_CALL:
                 state.across.setdefault(span.span_id, reason)
+        if not complete and (compared is None or together(span, compared)):
+            state.across.setdefault(span.span_id, Reason("many", compared.span_id.hex() if compared else ""))
         return False
 
     def _share(self, span: Span, state: TraceState, other: Span, other_state: TraceState, reason: Reason) -> bool:
@@ -330,16 +349,59 @@ class TraceSet:
             other_state.share_session(other, state.groups.session(span))
         return True
 
-    def _counted(self, trace_id: bytes, span_id: bytes) -> Span | None:
-        """Return a span that is counted, as far as is known now; None for any other."""
-        stored, state = self._load(trace_id), self._states.get(trace_id)
-        span = stored.trace.spans.get(span_id)
-        if span is None:
-            row = self._forgotten_row(trace_id, stored, span_id)
-            span = None if row is None else span_in(row)
-        elif state is not None:
+    def _counted(self, entry: Entry) -> Span | None:
+        """Return a span that is counted, as far as is known now; None for any other. Its trace is not loaded for it."""
+        trace_id, span_id = entry
+        stored, state = self._stored.get(trace_id), self._states.get(trace_id)
+        if stored is not None and state is not None and (span := stored.trace.spans.get(span_id)) is not None:
             return span if state.is_counted(span) else None
+        if entry not in self._compared:
+            self._compared[entry] = self._stored_span(entry)
+        span = self._compared[entry]
         return span if span is not None and span.counted and not span.twin else None
+
+    def _loaded(self, entry: Entry) -> Span:
+        """Return a counted span as that of its trace, which is loaded: it may change."""
+        trace_id, span_id = entry
+        span = self._load(trace_id).trace.spans.get(span_id)
+        if span is None:
+            forgotten_span = self._compared[entry]
+            assert forgotten_span is not None
+            span = replace(forgotten_span, reported_by=set())  # nothing of it is stored again
+        return span
+
+    def _stored_span(self, entry: Entry) -> Span | None:
+        """Return a span as it is stored, also one that the rules do not look at any more."""
+        trace_id, span_id = entry
+        key = trace_key(self._tenant, trace_id)
+        record = self._read(key)
+        if record is None:
+            return None
+        known = self._stored.get(trace_id) or self._cache.peek(key, record)
+        if known is not None:
+            if (span := known.trace.spans.get(span_id)) is not None:
+                return span
+            row = self._forgotten_row(trace_id, known, span_id)
+            return None if row is None else span_in(row)
+        head, rows = unpack_head(record)
+        if (row := _row_in(rows, span_id)) is not None:
+            return span_in(row)
+        settled = segment_of(self._read(settled_key(self._tenant, trace_id, span_id))) if head.forgotten else 0
+        for number in (settled,) if settled else reversed([*head.segments()]):
+            closed = self._read(trace_key(self._tenant, trace_id, number))
+            if closed is not None and span_id in closed and (row := _row_in(self._rows(trace_id, number), span_id)):
+                return span_in(row)
+        return None
+
+    def _rows(self, trace_id: bytes, number: int) -> list[SpanRow]:
+        """Return the rows of a segment of which several spans may be asked for in turn."""
+        key = trace_key(self._tenant, trace_id, number)
+        rows = self._segments_read.get(key)
+        if rows is None:
+            if len(self._segments_read) >= _SEGMENTS_READ:
+                self._segments_read.clear()
+            rows = self._segments_read[key] = self._segment(trace_id, number)
+        return rows
 
     def _session(self, trace_id: bytes, span: Span) -> Named:
         state = self._states.get(trace_id)
@@ -459,6 +521,11 @@ class TraceSet:
     def _segment(self, trace_id: bytes, number: int) -> list[SpanRow]:
         record = self._read(trace_key(self._tenant, trace_id, number)) if number else None
         return [] if record is None else unpack_segment(record)
+
+
+def _row_in(rows: Sequence[SpanRow], span_id: bytes) -> SpanRow | None:
+    """Return the row of a span, the last one of those that have its id."""
+    return next((row for row in reversed(rows) if span_id in row[0] and id_of(row) == span_id), None)
 
 
 def _close_segments(stored: StoredTrace) -> dict[int, list[Span]]:
