@@ -12,9 +12,14 @@ from ledger_in_memory import NOW, TENANT, MakeFact, MemoryLedger, make_fact
 from odd_traces import spans
 from spanledger_processor.accounting import trace, trace_record, trace_set
 from spanledger_processor.accounting.account import account
+from spanledger_processor.accounting.count_once import Match, match
+from spanledger_processor.accounting.cross_trace_index import CallFilter
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.accounting.trace_record import stored_span
+from spanledger_processor.accounting.trace import Span, Trace
+from spanledger_processor.accounting.trace_record import state_of, stored_span
+from spanledger_processor.accounting.trace_set import Memory, TraceCache
 from spanledger_processor.ledger.keys import trace_key
+from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import Key, Table
 
 SECOND = 10**9
@@ -239,3 +244,35 @@ def test_what_is_kept_of_a_cut_trace_in_memory_is_what_is_read(facts: list[Fact]
         for table in (Table.SESSION, Table.RUN):
             assert sum(sums.cost for sums in ledger.table(table).values()) == ledger.total.cost
     assert ledger.sent == ledger.total.cost + ledger.correction
+
+
+@pytest.mark.parametrize("agent", ["", "researcher"])
+def test_to_add_to_a_trace_of_which_spans_are_forgotten_looks_at_the_new_ones(
+    monkeypatch: pytest.MonkeyPatch, agent: str
+) -> None:
+    """Calls without tools, above nothing and below a span that is not known."""
+    decided: list[int] = []
+    looked_at: list[bytes] = []
+
+    def watched(known: Trace) -> Match:
+        decided.append(len(known.spans))
+        return match(known)
+
+    def state(span: Span) -> list[object]:
+        looked_at.append(span.span_id)
+        return state_of(span)
+
+    monkeypatch.setattr(trace_set, "match", watched)
+    for module in (trace_set, trace_record):
+        monkeypatch.setattr(module, "state_of", state)
+    store, memory = MemoryStore(), Memory(CallFilter(), TraceCache(long=1))
+    for first in range(0, 8 * BOUND, 20):
+        calls = [
+            make_fact(f"c{n}", "root", "llm", 1000 + n, start=n, response_id=f"r{n}") for n in range(first, first + 20)
+        ]
+        for call in calls:
+            call.agent = agent
+        with store.unit() as unit:
+            unit.apply(account(Batch(TENANT, calls, NOW), unit, memory).changes, NOW)
+    assert decided == [20]
+    assert len(looked_at) == 8 * BOUND

@@ -16,9 +16,11 @@ from spanledger_processor.accounting.count_once import AGGREGATES, ReportSource,
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
-from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, REPEATS, Claim, Span, Trace
+from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, MAX_SPANS, REPEATS, Claim, Span, Trace
 
 _NO_CALLS = AGGREGATES | CONTAINERS
+_MOST_KNOWN = 16 * MAX_SPANS
+"""Ids and token counts that are remembered of a trace; a call without tools has three."""
 
 
 @dataclass(slots=True)
@@ -73,6 +75,20 @@ class Incremental:
             return False
         self.asked.add(added)
         return self._take_all(trace, added) and self._keeps_results(trace, added)
+
+    def forget(self, trace: Trace, gone: Iterable[Span]) -> bool:
+        """Let go of spans that `trace` does not hold any more; return whether that is possible.
+
+        What they were known by stays, so that a span like one of them is left to `match`; but not for ever.
+        """
+        known = len(self._ids) + len(self._sources) + len(self._uppers) + len(self._above)
+        if trace.cut or self._has_tools or self.names_agents != trace.names_agents() or known > _MOST_KNOWN:
+            return False
+        for span in gone:
+            if span.detail.asked or span.detail.stuck:
+                return False
+            self.roles.pop(span.span_id, None)
+        return True
 
     def _keeps_results(self, trace: Trace, added: list[Span]) -> bool:
         """Return whether the results of tools still went into the known calls as they did."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
@@ -321,39 +323,43 @@ class Trace:
         """Return whether a span of the trace names its agent."""
         return any(span.detail.agent for span in self.spans.values())
 
-    def forget(self) -> list[Span]:
-        """Keep the trace within its bound, and return the forgotten spans: some more than have to go, to make it rare.
+    def forget(self) -> tuple[list[Span], list[Span]]:
+        """Keep the trace within its bound; return the forgotten spans, and those of the others that changed by that.
 
-        The oldest without children here that cannot become repeats are forgotten: what later spans may change is kept.
+        Some more go than have to, to make it rare. The oldest without children here that cannot become repeats are
+        forgotten: what later spans may change is kept.
         """
         if len(self.spans) <= MAX_SPANS:
-            return []
+            return [], []
+        changed: list[Span] = []
         wanted = len(self.spans) - MAX_SPANS + _SLACK
         children = Counter(span.parent_id for span in self.spans.values())
-        leaves = [span for span in self.spans.values() if not children[span.span_id] and _is_settled(span)]
+        parents, known, uppers = set(children), [*self.spans.values()], list[Span]()
+        leaves = (span for span in known if span.span_id not in parents and _is_settled(span))
         gone: list[Span] = []
-        for span in leaves:
+        for span in chain(leaves, uppers):
             if len(gone) == wanted:
                 break
-            gone.append(self._forget(span))
+            gone.append(self._forget(span, changed))
             children[span.parent_id] -= 1
             upper = self.spans.get(span.parent_id)
             if upper is not None and not children[span.parent_id] and _is_settled(upper):
-                leaves.append(upper)
+                uppers.append(upper)
         if len(self.spans) > MAX_SPANS:
             self.cut = True
             oldest = [span for span in self.spans.values() if span.segment]
-            gone += [self._forget(span) for span in oldest[: wanted - len(gone)]]
-        self._settle_duplicates({DUPLICATE + span.span_id.hex() for span in gone if span.counted})
-        return gone
+            gone += [self._forget(span, changed) for span in oldest[: wanted - len(gone)]]
+        changed += self._settle_duplicates({DUPLICATE + span.span_id.hex() for span in gone if span.counted})
+        return gone, [span for span in changed if span.span_id in self.spans]
 
-    def _settle_duplicates(self, roles: set[str]) -> None:
-        """Let spans stay duplicates of counted spans that are forgotten, as of those in another trace."""
+    def _settle_duplicates(self, roles: set[str]) -> Iterator[Span]:
+        """Let spans stay duplicates of counted spans that are forgotten, as of those in another trace; yield them."""
         for span in self.spans.values():
             if span.place is not None and span.place.role in roles:
                 span.twin = span.place.role.removeprefix(DUPLICATE)
+                yield span
 
-    def _forget(self, span: Span) -> Span:
+    def _forget(self, span: Span, changed: list[Span]) -> Span:
         del self.spans[span.span_id]
         for named, kept in ((span.session.id, self.sessions), (span.run.id, self.runs)):
             if named and len(kept) < 2:
@@ -365,9 +371,10 @@ class Trace:
         times = self.awaited.pop(span.span_id, [])
         if (span.carries_below or _carries(span)) and not self._is_below_its_twin(span):
             upper = self.spans.get(span.parent_id)
-            if upper is not None:
+            if upper is not None and not upper.carries_below:
                 upper.carries_below = True
-            elif span.parent_id:
+                changed.append(upper)
+            elif upper is None and span.parent_id:
                 times = sorted([*times, *self.awaited.pop(span.parent_id, []), (span.start_ns, span.end_ns)])
                 self.awaited[span.parent_id] = [times[0], times[-1]]
                 if len(self.awaited) > _MOST_AWAITED:

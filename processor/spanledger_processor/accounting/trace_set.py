@@ -435,9 +435,9 @@ class TraceSet:
         spans = stored.trace.spans
         stored.open = [span for span in [*stored.open, *state.added] if spans.get(span.span_id) is span]
         closing = _close_segments(stored)
-        gone = stored.trace.forget()
+        gone, by_that = stored.trace.forget()
         are_as_written = state.incremental is not None or not stored.record  # known spans, or there are none
-        changed = _changed(state.touched if are_as_written and not gone else stored.trace.spans.values())
+        changed = _changed([*state.touched, *by_that] if are_as_written else stored.trace.spans.values())
         if not state.added and not changed:
             return
         stored.head.forgotten += len(gone)
@@ -452,8 +452,9 @@ class TraceSet:
         stored.record = pack_head(stored.head, [row_of(span) for span in stored.open], self._now_ms)
         stored.excess, stored.incremental = state.excess, None
         if self._cache.wants(stored):
-            known = state.incremental if not gone else None
-            stored.incremental = known or Incremental.of(stored.trace, state.match.roles)
+            known = state.incremental
+            is_kept = known is not None and (not gone or (not by_that and known.forget(stored.trace, gone)))
+            stored.incremental = known if is_kept else Incremental.of(stored.trace, state.match.roles)
         self._changes.replace[key] = stored.record
         self._changes.expire.append(key)
 
