@@ -11,6 +11,7 @@ from ledger_in_memory import TENANT, MakeFact, MemoryLedger
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.rows import exact_usd
+from spanledger_processor.ledger.runs import sessions_under
 from spanledger_processor.ledger.store import Key, Table
 from spanledger_processor.ledger.sums import Sums
 
@@ -92,6 +93,26 @@ def test_a_runs_running_total_holds_what_its_sessions_and_theirs_spent(ledger: M
     ledger.take([fact("c3", kind="llm", cost=11, session="parent", trace="t3")])
     (decision,) = ledger.take([fact("c4", kind="llm", cost=13, session="child", trace="t4")])
     assert (decision.run_id, decision.run_cost, decision.session_cost) == ("r", 36, 20)
+
+
+def test_of_a_run_with_more_sessions_than_are_added_up_no_more_links_are_read(
+    ledger: MemoryLedger, fact: MakeFact
+) -> None:
+    """Otherwise each request of a run costs as much as the run has sessions, and all of them the square of it."""
+    for number in range(40):
+        ledger.take([fact(f"c{number}", kind="llm", cost=5, session=f"s{number}", run="r", trace=f"t{number}")])
+    read: list[Key] = []
+    with ledger.store.snapshot() as reader:
+
+        class Watched:
+            def scan(self, *of: Any, **more: Any) -> Iterator[tuple[Key, bytes]]:
+                for row in reader.scan(*of, **more):
+                    read.append(row[0])
+                    yield row
+
+        watched: Any = Watched()
+        assert sessions_under(watched, TENANT, "r", most=8) is None
+    assert len(read) == 8
 
 
 @pytest.mark.parametrize("length", [512, 513, 1024, 4000])

@@ -8,6 +8,7 @@ amount moves when a run becomes known, or ceases to be the only one, and sums co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from types import MappingProxyType
 
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, link_key, run_key, session_key
@@ -69,21 +70,20 @@ def sessions_under(
     *,
     most: int | None = _MOST_SESSIONS,
 ) -> list[str] | None:
-    """Return the sessions whose own part may belong to a run; None if they are more than `most`.
+    """Return the sessions whose own part may belong to a run; None if they are more than `most`: no more are read.
 
     `new` are links that are not stored yet.
     """
-    run_id = bounded_id(run_id)
-    sessions = dict.fromkeys([run_id, *linked(reader, tenant, NAMES, run_id), *new.get((NAMES, run_id), ())])
-    waiting = list(sessions)
+    sessions = {bounded_id(run_id): None}
+    waiting = [(SPAWNED, bounded_id(run_id)), (NAMES, bounded_id(run_id))]
     while waiting:
-        above = waiting.pop()
-        for session_id in (*linked(reader, tenant, SPAWNED, above), *new.get((SPAWNED, above), ())):
+        kind, above = waiting.pop()
+        for session_id in chain(linked(reader, tenant, kind, above), new.get((kind, above), ())):
             if session_id not in sessions:
                 sessions[session_id] = None
-                waiting.append(session_id)
-        if most is not None and len(sessions) > most:
-            return None
+                waiting.append((SPAWNED, session_id))
+            if most is not None and len(sessions) > most:
+                return None
     return list(sessions)
 
 
