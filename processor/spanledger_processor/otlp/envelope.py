@@ -136,7 +136,7 @@ def reading_envelope(body: bytes, envelope: Envelope) -> Generator[None, None, l
     if body and not result:
         raise MalformedError(f"{envelope.request}: holds no {envelope.group}")
     groups: list[ResourceItems] = []
-    parts, items = len(result), 0
+    parts, items, since = len(result), 0, 0
     result.reverse()
     while result:  # freed on the way: to free many at once takes long
         number, (_, start, end) = len(groups), result.pop()
@@ -146,7 +146,9 @@ def reading_envelope(body: bytes, envelope: Envelope) -> Generator[None, None, l
         items += sum(len(scoped.items) for scoped in group.scopes)
         if parts > MAX_PARTS or items > MAX_ITEMS:
             raise MalformedError(f"{envelope.request}: {_TOO_MANY}")
-        if number % SLICE_PARTS == SLICE_PARTS - 1:
+        since += end - start
+        if number % SLICE_PARTS == SLICE_PARTS - 1 or since >= _READ_AT_ONCE:
+            since = 0
             yield
     yield from _refuse_foreign(groups, envelope)
     return groups
@@ -361,6 +363,7 @@ def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
     groups = []
     read = yield from reading_envelope(body, envelope)
     read.reverse()
+    since = 0
     while read:
         group = read.pop()
         if len(read) % SLICE_PARTS == 0:
@@ -368,7 +371,9 @@ def reading_groups(body: bytes, envelope: Envelope) -> Steps[list[ScopeGroup]]:
         resource = _resource(group) if len(group.resource) <= GIANT else (yield partial(_resource, group))
         for scoped in group.scopes:
             groups.append(ScopeGroup(resource, *_scope(scoped), _listed(scoped.items)))
-            if len(groups) % SLICE_PARTS == 0:
+            since += len(scoped.items)
+            if len(groups) % SLICE_PARTS == 0 or since >= SLICE_CUT:
+                since = 0
                 yield None
     return groups
 
@@ -383,9 +388,9 @@ def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
     Raises:
         MalformedError: it is no such request; says what is wrong and where.
     """
-    count = 0
+    count = since = 0
     read = yield from reading_envelope(body, envelope)
-    while read:
+    while read:  # freed on the way
         group = read.pop()
         if len(group.resource) <= GIANT:
             _resource(group)
@@ -395,8 +400,14 @@ def counting_items(body: bytes, envelope: Envelope) -> Steps[int]:
             yield None
         for place, scoped in enumerate(group.scopes):
             _scope(scoped)
-            count += len(scoped.items)
-            if place % SLICE_PARTS == SLICE_PARTS - 1:
+            items = scoped.items
+            count += len(items)
+            while isinstance(items, list) and len(items) > SLICE_CUT:
+                del items[-SLICE_CUT:]
+                yield None
+            since += len(items)
+            if place % SLICE_PARTS == SLICE_PARTS - 1 or since >= SLICE_CUT:
+                since = 0
                 yield None
     return count
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable, Hashable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -45,6 +46,11 @@ _LARGE_COPIES = 3
 """Times that a large request is held while it is worked on: as it came, its spans, and with what was appended."""
 _FACT_BYTES = 4096
 """What is held of each span that is accounted for, until its request is written."""
+
+_YOUNG_OF_LARGE = 5_000
+"""New objects that start a collection while a large request is worked on: with those that three such have left 20,000,
+or a few milliseconds.
+"""
 
 _LARGE_KNOWN = 64
 """Large requests that are known to have been accepted."""
@@ -351,7 +357,8 @@ class FairLock:
             return
         await self._acquire(sender)
         try:
-            yield
+            with _short_collections():
+                yield
         finally:
             self._release()
 
@@ -379,6 +386,20 @@ class FairLock:
                 place.set_result(None)
                 return
         self._is_held = False
+
+
+@contextmanager
+def _short_collections() -> Iterator[None]:
+    """Collect garbage more often inside the block, and less at a time: a collection stops everybody.
+
+    What a large request is read into stays, so each object of it is looked at as often as otherwise: twice.
+    """
+    young, *others = gc.get_threshold()
+    gc.set_threshold(min(young, _YOUNG_OF_LARGE), *others)
+    try:
+        yield
+    finally:
+        gc.set_threshold(young, *others)
 
 
 async def work(steps: Steps[T], *, large: bool) -> T:
