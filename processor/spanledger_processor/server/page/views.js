@@ -86,12 +86,12 @@ function budgetTable(rows, given) {
     table("Budgets", [
       ["budget", (row) => named(row.budget), "id"],
       ["of", whose, "id"],
-      ["period", (row) => (row.since ? `${row.period} from ${row.since}` : row.period)],
-      ["may be spent", (row) => money(row.amount_usd), "number", (row) => row.amount_usd_exact],
-      ["spent", (row) => money(row.used_usd), "number", (row) => row.used_usd_exact],
       ["share", (row) => make("span", { class: "share" }, meter(row), share(row)), "number"],
       ["", state],
-    ], shown),
+      ["spent", (row) => money(row.used_usd), "number", (row) => row.used_usd_exact],
+      ["may be spent", (row) => money(row.amount_usd), "number", (row) => row.amount_usd_exact],
+      ["period", (row) => (row.since ? `${row.period} from ${row.since}` : row.period)],
+    ], shown), // a phone shows the first ones
     rows.length > shown.length ? soft(`The ${shown.length} most used of ${whole(rows.length)}; all of them: /api/v1/budgets.`) : null,
   ];
 }
