@@ -8,6 +8,7 @@ import pytest
 
 from ledger_in_memory import NOW, MakeFact, MemoryLedger
 from spanledger_processor.accounting.count_once import CALLS_AGAIN
+from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Cost, Usage
 
@@ -465,3 +466,45 @@ def test_two_calls_of_one_id_whose_inputs_differ_by_more_than_caches_are_two(
     two.call.usage = Usage(123, 100, cache_read=80, cache_write=20)
     ledger.take([one, two])
     assert ledger.total.calls == 2
+
+
+def _steps(fact: MakeFact) -> list[Fact]:
+    """VoltAgent: an agent of three steps that hands over to another one; each call tells its last step."""
+    scope = "@voltagent/core"
+    return [
+        fact("upper", kind="agent", cost=60, scope=scope, length=100),
+        fact("call", "upper", "llm", 30, scope=scope, start=1, length=98),
+        fact("hand", "upper", "tool", scope=scope, start=20, length=60),
+        fact("lower", "hand", "agent", 90, scope=scope, start=21, length=50),
+        fact("last", "lower", "llm", 50, scope=scope, start=22, length=48),
+    ]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(5))))
+def test_an_agent_that_tells_all_steps_of_its_one_call_counts_for_it(
+    ledger: MemoryLedger, fact: MakeFact, order: tuple[int, ...]
+) -> None:
+    """@voltagent/core 2.10.0: `llm.usage.*` is of the last step, the agent's `usage.*` of all, without sub-agents."""
+    spans = _steps(fact)
+    for place in order:
+        ledger.take([spans[place]])
+    assert (ledger.total.cost, ledger.total.calls) == (150, 2)
+    assert ledger.sent == 150 + ledger.correction
+
+
+def test_an_agent_of_two_calls_repeats_them(ledger: MemoryLedger, fact: MakeFact) -> None:
+    upper, call = _steps(fact)[:2]
+    ledger.take([upper, call, fact("again", "upper", "llm", 20, scope="@voltagent/core", start=2)])
+    assert (ledger.total.cost, ledger.total.calls) == (50, 2)
+
+
+def test_an_agent_that_tells_less_than_its_call_repeats_it(ledger: MemoryLedger, fact: MakeFact) -> None:
+    scope = "@voltagent/core"
+    ledger.take([fact("a", kind="agent", cost=20, scope=scope), fact("c", "a", "llm", 30, scope=scope)])
+    assert (ledger.total.cost, ledger.total.calls) == (30, 1)
+
+
+def test_calls_of_a_client_below_a_call_of_several_steps_count(ledger: MemoryLedger, fact: MakeFact) -> None:
+    upper, call = _steps(fact)[:2]
+    ledger.take([upper, call, *(fact(f"s{n}", "call", "llm", 20 + n, start=2 * n) for n in (1, 2))])
+    assert (ledger.total.cost, ledger.total.calls) == (43, 2)

@@ -1,4 +1,8 @@
-"""A model server that speaks OpenAI's, Anthropic's and Gemini's APIs, and keeps books of what it billed."""
+"""A model server that speaks OpenAI's, Anthropic's and Gemini's APIs, and keeps books of what it billed.
+
+Anthropic's streams end with all counts, as Anthropic's own do; below `/short` with the output alone, as those of
+servers that copy its API may (docs/formats/genai.md).
+"""
 
 from __future__ import annotations
 
@@ -295,6 +299,16 @@ def _begun(item: dict[str, Any]) -> dict[str, Any]:
 
 def _anthropic_stream(response: dict[str, Any], request: dict[str, Any]) -> bytes:
     del request
+    told = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+    return _anthropic_events(response, {key: response["usage"][key] for key in told})
+
+
+def _short_anthropic_stream(response: dict[str, Any], request: dict[str, Any]) -> bytes:
+    del request
+    return _anthropic_events(response, {"output_tokens": response["usage"]["output_tokens"]})
+
+
+def _anthropic_events(response: dict[str, Any], ends_with: dict[str, int]) -> bytes:
     usage = response["usage"]
     begun = {**response, "content": [], "stop_reason": None, "usage": {**usage, "output_tokens": 1}}
     events: list[dict[str, Any]] = [{"type": "message_start", "message": begun}]
@@ -308,7 +322,7 @@ def _anthropic_stream(response: dict[str, Any], request: dict[str, Any]) -> byte
         events.append({"type": "content_block_delta", "index": index, "delta": delta})
         events.append({"type": "content_block_stop", "index": index})
     ended = {"stop_reason": response["stop_reason"], "stop_sequence": None}
-    events.append({"type": "message_delta", "delta": ended, "usage": {"output_tokens": usage["output_tokens"]}})
+    events.append({"type": "message_delta", "delta": ended, "usage": ends_with})
     events.append({"type": "message_stop"})
     return _events(events)
 
@@ -331,6 +345,7 @@ _ENDPOINTS: tuple[tuple[str, tuple[_Answer, _Stream]], ...] = (
     ("/chat/completions", (_openai, _openai_stream)),
     ("/responses", (_responses, _responses_stream)),
     ("/embeddings", (_embeddings, _openai_stream)),
+    ("/short/v1/messages", (_anthropic, _short_anthropic_stream)),
     ("/messages", (_anthropic, _anthropic_stream)),
     ("enerateContent", (_gemini, _gemini_stream)),
 )

@@ -354,3 +354,25 @@ def test_gemini_leaves_out_classes_of_zero(total: int, reasoning: int | None, *,
     assert (call.fallback.cache_read, call.fallback.reasoning) == (0, reasoning)
     genkits = read(span({"genkit:metadata:subtype": "model", "genkit:output": json.dumps({"custom": raw})}))
     assert genkits.estimate is estimate
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {
+            "mlflow.spanType": '"EMBEDDING"',
+            "model": '"text-embedding-3-small"',
+            "mlflow.spanOutputs": json.dumps({"model": "m", "data": [], "usage": {"prompt_tokens": 385}}),
+        },
+        {
+            "openinference.span.kind": "EMBEDDING",
+            "embedding.model_name": "text-embedding-3-small",
+            "output.value": json.dumps({"model": "m", "data": [], "usage": {"prompt_tokens": 385}}),
+        },
+    ],
+)
+def test_an_embeddings_raw_answer_is_its_own_usage(told: dict[str, Any]) -> None:
+    """mlflow 3.18.0, `mlflow.openai.autolog`: no `mlflow.chat.tokenUsage` on embeddings; no span hands vectors on."""
+    call = read(span(told))
+    assert call.usage is not None
+    assert (call.usage.input, call.fallback) == (385, None)

@@ -280,6 +280,7 @@ def test_an_override_goes_before_the_list_and_the_first_that_matches_is_the_one(
     [
         ("azure", "gpt-4o", True),
         ("azure.ai.openai", "GPT-4o", True),
+        ("microsoft.foundry", "gpt-4o", True),
         ("azure", "openai/gpt-4o", True),
         ("", "azure/gpt-4o", True),
         ("openai", "gpt-4o", False),

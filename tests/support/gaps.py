@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from captures import Call, Capture
+from captures import TOKENS, Call, Capture
 
 SPLIT = "the cache write's 5m/1h split"
 CACHE = "what was read from the cache"
@@ -16,11 +16,15 @@ REASONING = "how much of the output was reasoning"
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Classes that are missing, and why. `kept` are the calls (seq in the truth) that are on the wire at all."""
+    """Classes that are missing, and why.
+
+    `kept` are the calls (seq in the truth) that are on the wire at all, `together` those that are told as one.
+    """
 
     classes: tuple[str, ...]
     reason: str
     kept: tuple[int, ...] = ()
+    together: tuple[int, ...] = ()
 
 
 def _split(who: str) -> Gap:
@@ -62,6 +66,7 @@ GAPS: dict[str, Gap] = {
     "vercel-ai-sdk-v7/anthropic-tools": _split("the AI SDK 7"),
     "vercel-ai-sdk-v7/openai-subagent": _reasoning("the AI SDK 7"),
     "vercel-ai-sdk-v7/openai-tools": _reasoning("the AI SDK 7"),
+    "voltagent/steps": Gap((), "VoltAgent sums up the steps of a call with tools", together=(1, 2, 3, 4, 5)),
 }
 
 UNNAMED = frozenset(
@@ -84,8 +89,16 @@ UNNAMED = frozenset(
 def reported_calls(capture: Capture) -> list[Call]:
     """The calls as far as the client told them: the truth, less the gap."""
     gap = GAPS.get(capture.name, Gap((), ""))
-    calls = [call for seq, call in enumerate(capture.calls, start=1) if not gap.kept or seq in gap.kept]
+    told = dict(enumerate(capture.calls, start=1))
+    if gap.together:
+        told[gap.together[-1]] = _sum([told.pop(seq) for seq in gap.together])
+    calls = [call for seq, call in told.items() if not gap.kept or seq in gap.kept]
     return [Call(c.provider, c.model, c.time, {**c.tokens, **dict.fromkeys(gap.classes, 0)}) for c in calls]
+
+
+def _sum(calls: list[Call]) -> Call:
+    last = calls[-1]
+    return Call(last.provider, last.model, last.time, {name: sum(c.tokens[name] for c in calls) for name in TOKENS})
 
 
 NO_ARGUMENTS = frozenset(

@@ -12,7 +12,8 @@ they decide (docs/counting.md has examples, and `explain` prints their numbers):
    counting the remainder would invent calls.
 5. Around: where the links between are not known, an agent repeats the spans with usage that it wholly contains in time.
 6. Richer above: a span that repeats a single call of equal usage, and is richer or has it counted in another trace,
-   counts in that call's place; not one that names another model than a call that has a price.
+   counts in that call's place; not one that names another model than a call that has a price. So does an agent that
+   tells all steps of the one call right below it, which tells the last one's usage (`STEPS_ABOVE`).
 7. Without usage: a call without usage has no role where a span above it counts, or where it holds calls with usage.
 8. Everything else counts: with usage and a price, or unpriced.
 
@@ -33,13 +34,24 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 from spanledger_processor.accounting.facts import ORIGIN
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.links_and_times import NEAREST, EarliestEnds, Forest, FreePlaces
 from spanledger_processor.accounting.reasons import NEAR_ONE_CALL, ONE_CALL, Reason
-from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, DUPLICATE, REPEATS, Claim, Span, Trace
+from spanledger_processor.accounting.trace import (
+    CONTAINERS,
+    COUNTED,
+    DUPLICATE,
+    REPEATS,
+    Claim,
+    Outputs,
+    Span,
+    Trace,
+    equal_usage,
+    holds_usage,
+)
 from spanledger_processor.model import NO_SPEND
 from spanledger_processor.pricing.model_names import one_model
 
@@ -63,11 +75,12 @@ CALLS_AGAIN = (
 )
 """Scopes whose span of one call holds Google's automatic function calling: it returns the last of several responses.
 AI SDK's streams hold tools as well, and are one call each."""
+STEPS_ABOVE = ("@voltagent/",)
+"""Scopes whose span of a call in several steps tells the last step's usage, and the agent's above it that of all steps
+(`usage` and `totalUsage` of the AI SDK; @voltagent/core 2.10.0, `resolveFinishUsage`)."""
 _SOURCES = 16
 """Libraries that report one call, at most."""
 
-Outputs: TypeAlias = Literal["equal", "known", "any"]
-"""How outputs are compared: equal, equal where both are known, or not at all."""
 ReportSource: TypeAlias = tuple[str, bool]
 """The scope of a report, and whether it is a log event."""
 CallReports: TypeAlias = list[Span]
@@ -350,6 +363,9 @@ def _richer_above(forest: Forest, trace: Trace, claimants: list[Span], roles: Ma
     carrying = _carrying(trace)
     holding = carrying.keys() | forest.sums_below(carrying).keys()
     calls = {span.span_id: span for span in claimants if roles[span.span_id] == COUNTED and _spends(span)}
+    for upper, call in _steps_above(trace, calls.values(), roles):
+        if upper.span_id not in holding:
+            _take_place(changed, upper, upper.span_id.hex(), call)
     numbers = forest.sums_below(dict.fromkeys(calls, 1))
     by_position = {forest.position(span_id): span for span_id, span in calls.items()}
     positions = sorted(by_position)
@@ -359,11 +375,28 @@ def _richer_above(forest: Forest, trace: Trace, claimants: list[Span], roles: Ma
         call = by_position[positions[bisect_left(positions, forest.position(upper.span_id))]]
         if call.span_id in changed.roles or not _stands_in(upper, call):
             continue
-        counted = upper.twin or upper.span_id.hex()
-        changed.roles[upper.span_id] = DUPLICATE + upper.twin if upper.twin else COUNTED
-        changed.roles[call.span_id] = DUPLICATE + counted
-        changed.reasons[call.span_id] = Reason("tells more", counted)
+        _take_place(changed, upper, upper.twin or upper.span_id.hex(), call)
     return changed
+
+
+def _take_place(changed: Match, upper: Span, counted: str, call: Span) -> None:
+    changed.roles[upper.span_id] = DUPLICATE + upper.twin if upper.twin else COUNTED
+    changed.roles[call.span_id] = DUPLICATE + counted
+    changed.reasons[call.span_id] = Reason("tells more", counted)
+
+
+def _steps_above(trace: Trace, calls: Iterable[Span], roles: Mapping[bytes, str]) -> Iterator[tuple[Span, Span]]:
+    """Yield the agents that tell more usage than the one call of theirs, each with that call (`STEPS_ABOVE`)."""
+    below: dict[bytes, list[Span]] = defaultdict(list)
+    for call in calls:
+        if call.scope.startswith(STEPS_ABOVE) and call.kind not in AGGREGATES:
+            below[call.parent_id].append(call)
+    for parent_id, own in below.items():
+        agent = trace.spans.get(parent_id)
+        if agent is None or len(own) > 1 or agent.kind != "agent" or agent.scope != own[0].scope:
+            continue
+        if roles.get(parent_id) == REPEATS and holds_usage(agent.claim, own[0].claim):
+            yield agent, own[0]
 
 
 def _stands_in(upper: Span, call: Span) -> bool:
@@ -523,46 +556,6 @@ def _one_model(one: Claim | None, other: Claim | None) -> bool:
     ones = [name for name in ((one.model,) if all(asked) else (one.model, asked[0])) if name]
     others = [name for name in ((other.model,) if all(asked) else (other.model, asked[1])) if name]
     return not ones or not others or any(one_model(a, b) for a in ones for b in others)
-
-
-def equal_usage(one: Claim | None, other: Claim | None, outputs: Outputs = "equal") -> bool:
-    """Return whether usage is equal in the classes that both know; `outputs` is how strictly outputs are compared."""
-    if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
-        return False
-    if not all(a is None or b is None or a == b for a, b in zip(one.tokens[2:], other.tokens[2:], strict=True)):
-        return False
-    return _same_input(one.tokens, other.tokens) and _same_output(one.tokens, other.tokens, outputs)
-
-
-def _same_input(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
-    """Return whether two inputs are equal, or are but for the caches of which one tells nothing.
-
-    Instrumentations of Bedrock copy its count of input, which leaves caches out, and some copy no more than that
-    (docs/formats/genai.md#21-inclusive-or-exclusive).
-    """
-    a, b = one[0], other[0]
-    return a is None or b is None or a == b or a == _uncached(other, beside=one) or b == _uncached(one, beside=other)
-
-
-def _uncached(tokens: tuple[int | None, ...], *, beside: tuple[int | None, ...]) -> int | None:
-    """Return the input less its caches, where `beside` tells of no cache; else None."""
-    if tokens[0] is None or beside[2] is not None or beside[3] is not None:
-        return None
-    return tokens[0] - (tokens[2] or 0) - (tokens[3] or 0)
-
-
-def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], outputs: Outputs) -> bool:
-    """Return whether two outputs are equal, or are but for reasoning that one leaves out (Gemini CLI's spans)."""
-    if one[0] is None or other[0] is None:
-        return False
-    if outputs == "any" or (outputs == "known" and None in (one[1], other[1])):
-        return True
-    (a, a_reasoning), (b, b_reasoning) = (one[1] or 0, one[5]), (other[1] or 0, other[5])
-    if a == b:
-        return True
-    return (a_reasoning is None and b_reasoning is not None and a == b - b_reasoning) or (
-        b_reasoning is None and a_reasoning is not None and b == a - a_reasoning
-    )
 
 
 # Rule 2: across traces.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.count_once import AGGREGATES, ReportSource, calls_again
+from spanledger_processor.accounting.count_once import AGGREGATES, STEPS_ABOVE, ReportSource, calls_again
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
@@ -149,7 +149,7 @@ class Incremental:
 
     def _takes(self, trace: Trace, span: Span) -> bool:
         claim = span.claim
-        if self._shows_rounds(trace, span):
+        if self._shows_rounds(trace, span) or (claim is not None and span.scope.startswith(STEPS_ABOVE)):
             return False
         if claim is None:
             return not (span.carries_below or span.span_id in self._above) or self._climb(trace, span)

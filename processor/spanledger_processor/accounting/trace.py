@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
@@ -29,6 +29,9 @@ REPEATS = "repeats"
 """The role of a span that repeats others, and adds nothing."""
 DUPLICATE = "duplicate:"
 """The role of a further report of a call, followed by the span id in hex of the span that is counted."""
+
+Outputs: TypeAlias = Literal["equal", "known", "any"]
+"""How outputs are compared: equal, equal where both are known, or not at all."""
 
 CONTAINERS = frozenset({"agent", "workflow", "other"})
 """Kinds that may hold calls to which no link leads."""
@@ -97,6 +100,54 @@ class Claim:
                 UsageVector(amount, tuple([count or 0 for count in counts])) if counts else UsageVector(amount)
             )
         return self._spend
+
+
+def equal_usage(one: Claim | None, other: Claim | None, outputs: Outputs = "equal") -> bool:
+    """Return whether usage is equal in the classes that both know; `outputs` is how strictly outputs are compared."""
+    if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
+        return False
+    if not all(a is None or b is None or a == b for a, b in zip(one.tokens[2:], other.tokens[2:], strict=True)):
+        return False
+    return _same_input(one.tokens, other.tokens) and _same_output(one.tokens, other.tokens, outputs)
+
+
+def _same_input(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
+    """Return whether two inputs are equal, or are but for the caches of which one tells nothing.
+
+    Instrumentations of Bedrock copy its count of input, which leaves caches out, and some copy no more than that
+    (docs/formats/genai.md#21-inclusive-or-exclusive).
+    """
+    a, b = one[0], other[0]
+    return a is None or b is None or a == b or a == _uncached(other, beside=one) or b == _uncached(one, beside=other)
+
+
+def _uncached(tokens: tuple[int | None, ...], *, beside: tuple[int | None, ...]) -> int | None:
+    """Return the input less its caches, where `beside` tells of no cache; else None."""
+    if tokens[0] is None or beside[2] is not None or beside[3] is not None:
+        return None
+    return tokens[0] - (tokens[2] or 0) - (tokens[3] or 0)
+
+
+def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], outputs: Outputs) -> bool:
+    """Return whether two outputs are equal, or are but for reasoning that one leaves out (Gemini CLI's spans)."""
+    if one[0] is None or other[0] is None:
+        return False
+    if outputs == "any" or (outputs == "known" and None in (one[1], other[1])):
+        return True
+    (a, a_reasoning), (b, b_reasoning) = (one[1] or 0, one[5]), (other[1] or 0, other[5])
+    if a == b:
+        return True
+    return (a_reasoning is None and b_reasoning is not None and a == b - b_reasoning) or (
+        b_reasoning is None and a_reasoning is not None and b == a - a_reasoning
+    )
+
+
+def holds_usage(upper: Claim | None, call: Claim | None) -> bool:
+    """Return whether a sum tells more usage of one model than one of its summands, and less in no class."""
+    if upper is None or call is None or upper.model != call.model or not upper.tokens or not call.tokens:
+        return False
+    pairs = [(a, b or 0) for a, b in zip(upper.tokens, call.tokens, strict=True) if a is not None]
+    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 class Detail(NamedTuple):

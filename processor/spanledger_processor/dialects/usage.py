@@ -38,6 +38,10 @@ NO_COUNT = "a token count that is none"
 _AGGREGATES = frozenset({"agent", "workflow", "other"})
 _PARTS = tuple(name for name in CLASS_NAMES if name not in ("input", "output"))
 
+_OWN_ANSWERS = frozenset({"embedding", "rerank"})
+"""Kinds whose answers no chain or agent hands on: usage in a raw answer on such a span is its own, whatever other spans
+tell. MLflow tells usage beside the answer for chat models alone (mlflow 3.18.0, `mlflow.openai.autolog`)."""
+
 
 def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
     """Fill `call.usage`, with what is wrong or unsure about it, or `call.fallback`; return terms of the price."""
@@ -55,12 +59,7 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
         call.problem = NO_COUNT
         counts = _valid(tokens, view)
     if counts is None:
-        locations = dialect.fallback_texts or (dialect.usage_texts if call.kind == "rerank" else ())
-        if locations:
-            _stand_in(call, read_response(view, locations))
-            if call.fallback is not None and not call.model:
-                models = models_in(view, locations)
-                call.response_model = models.pop() if len(models) == 1 else ""
+        _read_answers(call, dialect, view)
         return NO_TERMS
     source = source_for(dialect.sources, call.provider)
     usage = _normalized(call, counts, means, source)
@@ -75,6 +74,18 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
         call.estimate = True
         call.note = call.note or TOTAL_DIFFERS
     return terms
+
+
+def _read_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
+    """Look for usage in raw answers on a span that tells none, and for the model that gave them."""
+    locations = dialect.fallback_texts or (dialect.usage_texts if call.kind == "rerank" else ())
+    if locations:
+        _stand_in(call, read_response(view, locations))
+        if call.fallback is not None and not call.model:
+            models = models_in(view, locations)
+            call.response_model = models.pop() if len(models) == 1 else ""
+        if call.kind in _OWN_ANSWERS and call.fallback is not None:
+            call.usage, call.fallback = call.fallback, None
 
 
 def _stand_in(call: Call, response: Response) -> None:

@@ -45,6 +45,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
         "azure.ai.inference",
         "azure.ai.openai",
         "azureopenai",
+        "microsoft.foundry",
     ),
     "cloudflare": ("cloudflare-workers-ai", "workers-ai"),
     "cohere": ("cohere-chat",),

@@ -18,7 +18,8 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     has,
 )
-from spanledger_processor.model import Kind
+from spanledger_processor.dialects.values import count
+from spanledger_processor.model import Call, Kind
 
 _TYPES: dict[str, Kind] = {
     "llm": "llm",
@@ -40,6 +41,13 @@ _TYPES: dict[str, Kind] = {
 def _root(view: ScopedSpan) -> Kind | None:
     """Return `agent` for a root span, which has no `span.type`, but the usage of all calls below it."""
     return "agent" if has(view, "agent.state") and not has(view, "span.type") else None
+
+
+def _last_step(view: ScopedSpan, call: Call) -> None:
+    """Doubt the usage of a call that may have called tools: it is the last step's, and the agent's span tells all."""
+    if call.kind == "llm" and call.usage is not None and (count(view.attributes.get("llm.tools.count")) or 0) > 0:
+        call.estimate = True
+        call.note = call.note or "usage is of the last step: steps that called tools are on the agent's span alone"
 
 
 VOLTAGENT = Dialect(
@@ -108,5 +116,10 @@ VOLTAGENT = Dialect(
     agent=("subagent.id", "entity.id"),
     agent_parent=("agent.parent.id",),
     groups=GroupingKeys(session=("voltagent.conversation_id", "conversation.id")),
-    notes=("`usage.cost` is what OpenRouter charged; other providers' costs are not told.",),
+    rules=(_last_step,),
+    notes=(
+        "From 1.0 on a call with tools tells its last step's usage, and the agent above it that of all steps, which"
+        " counts (rule 6 of docs/counting.md): tokens and cost are whole, and several calls of the model count as one.",
+        "`usage.cost` is what OpenRouter charged; other providers' costs are not told.",
+    ),
 )
