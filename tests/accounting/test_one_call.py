@@ -11,9 +11,11 @@ from ledger_in_memory import MemoryLedger, make_fact
 from spanledger_processor.accounting.count_once import one_call
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import ORIGIN, Evidence, Fact
+from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Usage
 
 SECOND = 10**9
+_LANGCHAIN_JS = "@arizeai/openinference-instrumentation-langchain"
 
 
 def _report(scope: str, **changes: Any) -> Fact:
@@ -185,3 +187,38 @@ def test_the_ledger_counts_by_it_in_either_order(
     for fact in (one, other)[:: 1 if first else -1]:
         ledger.take([fact])
     assert ledger.total.calls == (1 if in_two in ("same id", "equal usage") else 2)
+
+
+_UNIQUE = "msg_01XFDUDYJgAACzvnptvVoYEL"
+
+
+@pytest.mark.parametrize("library", ["opentelemetry.instrumentation.anthropic", _LANGCHAIN_JS])
+@pytest.mark.parametrize("traces", [("t", "t"), ("t", "u")])
+@pytest.mark.parametrize("exact_first", [True, False])
+def test_of_two_outputs_that_of_the_library_that_adds_them_up_does_not_count(
+    ledger: MemoryLedger, library: str, traces: tuple[str, str], *, exact_first: bool
+) -> None:
+    """A stream of 77 tokens that began with 1: docs/formats/genai.md, Anthropic's streams tell usage twice."""
+    reports = [
+        _report("com.anthropic.sdk.python", response_id=_UNIQUE, trace=traces[0]),
+        _report(library, response_id=_UNIQUE, output=78, trace=traces[1]),
+    ]
+    for report in reports if exact_first else reversed(reports):
+        ledger.take([report])
+    assert (ledger.total.calls, ledger.total.usage[1]) == (1, 77)
+
+
+def test_a_library_that_adds_outputs_up_counts_where_the_other_tells_less(ledger: MemoryLedger) -> None:
+    fewer = _report("com.anthropic.sdk.python", response_id=_UNIQUE, trace="t")
+    assert fewer.call is not None
+    fewer.call.usage, fewer.cost = None, None
+    ledger.take([fewer, _report("opentelemetry.instrumentation.anthropic", response_id=_UNIQUE, output=78, trace="t")])
+    assert (ledger.total.calls, ledger.total.usage[1]) == (1, 78)
+
+
+def test_equal_outputs_of_such_a_library_count_as_of_any(ledger: MemoryLedger) -> None:
+    """Which of two equal reports counts is left to what they name: here the session."""
+    ledger.take([_report("one", response_id=_UNIQUE, trace="t")])
+    ledger.take([_report("opentelemetry.instrumentation.anthropic", response_id=_UNIQUE, trace="u", session="s")])
+    assert (ledger.total.calls, ledger.total.usage[1]) == (1, 77)
+    assert ledger.table(Table.SESSION)["s"].calls == 1

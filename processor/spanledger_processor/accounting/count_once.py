@@ -51,6 +51,9 @@ from spanledger_processor.accounting.trace import (
     Trace,
     equal_usage,
     holds_usage,
+    order_of_reports,
+    richest,
+    tells_more,
 )
 from spanledger_processor.model import NO_SPEND
 from spanledger_processor.pricing.model_names import one_model
@@ -149,12 +152,6 @@ def _has_price(span: Span) -> bool:
     return span.claim is not None and span.claim.amount is not None
 
 
-def richness(span: Span) -> tuple[tuple[bool, bool, int, int, int], bool, bytes]:
-    """Return the order of reports of one call: by the claim's richness, then whether a session is named, then by id."""
-    claim = span.claim or Claim()
-    return claim.richness, bool(span.session.id), span.span_id
-
-
 # Rule 3: reports of one call.
 
 
@@ -193,7 +190,7 @@ def _enter(calls: Iterable[CallReports], code: str, matched: Match) -> None:
         if len(call) < 2:
             continue
         twin = next((span.twin for span in call if span.twin), "")
-        counted = b"" if twin else max(call, key=richness).span_id
+        counted = b"" if twin else richest(call).span_id
         for span in call:
             if span.span_id != counted and not span.twin:
                 matched.roles[span.span_id] = DUPLICATE + (twin or counted.hex())
@@ -369,7 +366,7 @@ def _richer_above(forest: Forest, trace: Trace, claimants: list[Span], roles: Ma
     numbers = forest.sums_below(dict.fromkeys(calls, 1))
     by_position = {forest.position(span_id): span for span_id, span in calls.items()}
     positions = sorted(by_position)
-    for upper in sorted(uppers, key=richness, reverse=True):
+    for upper in sorted(uppers, key=order_of_reports, reverse=True):
         if numbers.get(upper.span_id) != 1 or upper.span_id in holding:
             continue
         call = by_position[positions[bisect_left(positions, forest.position(upper.span_id))]]
@@ -580,7 +577,7 @@ def apply(span: Span, other: Span, *, forgotten: bool = False) -> Span:
     What was sent for the call is carried by the counted one. `forgotten`: `other` cannot be changed any more.
     """
     other.reported_by.add(source_of(span))
-    if forgotten or richness(span)[:2] <= richness(other)[:2]:
+    if forgotten or not tells_more(span, other):
         span.twin = other.span_id.hex()
         return other
     other.twin = span.span_id.hex()

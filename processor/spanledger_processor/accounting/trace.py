@@ -342,6 +342,41 @@ class Span:
             sums.add_model(claim.label, sign * claim.amount)
 
 
+_ADDS_UP = frozenset({"opentelemetry.instrumentation.anthropic", "@arizeai/openinference-instrumentation-langchain"})
+"""Libraries that add the first count of a stream's output to the last one, which holds it: OpenLLMetry on Anthropic,
+and LangChain for JavaScript (docs/formats/genai.md)."""
+
+
+def order_of_reports(span: Span) -> tuple[tuple[bool, bool, int, int, int], bool, bytes]:
+    """Return the order of reports of one call: by the claim's richness, then whether a session is named, then by id."""
+    claim = span.claim or Claim()
+    return claim.richness, bool(span.session.id), span.span_id
+
+
+def tells_more(span: Span, other: Span) -> bool:
+    """Return whether of two reports of one call `span` is to count: the richer, and the exact one of two outputs."""
+    better = _exact_of(span, other)
+    if better is not None:
+        return better is span
+    return order_of_reports(span)[:2] > order_of_reports(other)[:2]
+
+
+def richest(reports: list[Span]) -> Span:
+    """Return the report of one call that is to count."""
+    found = max(reports, key=order_of_reports)
+    exact = [report for report in reports if _exact_of(report, found) is report]
+    return max(exact, key=order_of_reports) if exact else found
+
+
+def _exact_of(one: Span, other: Span) -> Span | None:
+    """Return which of two equally rich reports with two outputs is exact; None where no library is known to err."""
+    if one.claim is None or other.claim is None or (one.scope in _ADDS_UP) == (other.scope in _ADDS_UP):
+        return None
+    if one.claim.richness[:4] != other.claim.richness[:4] or one.claim.tokens[1:2] == other.claim.tokens[1:2]:
+        return None
+    return other if one.scope in _ADDS_UP else one
+
+
 @dataclass(slots=True)
 class Trace:
     """All that is remembered of one trace: its spans by id, in order of arrival, and what forgotten ones leave behind.
