@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from spanledger_processor.accounting.count_once import one_call
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import ORIGIN, Evidence, Fact
 from spanledger_processor.ledger.store import Table
-from spanledger_processor.model import Usage
+from spanledger_processor.model import Cost, Usage
 
 SECOND = 10**9
 _LANGCHAIN_JS = "@arizeai/openinference-instrumentation-langchain"
@@ -222,3 +223,52 @@ def test_equal_outputs_of_such_a_library_count_as_of_any(ledger: MemoryLedger) -
     ledger.take([_report("opentelemetry.instrumentation.anthropic", response_id=_UNIQUE, trace="u", session="s")])
     assert (ledger.total.calls, ledger.total.usage[1]) == (1, 77)
     assert ledger.table(Table.SESSION)["s"].calls == 1
+
+
+def _stream(scope: str, usage: Usage | None, **changes: Any) -> Fact:
+    """A call of one trace whose library saw this much of its stream's usage."""
+    report = _report(scope, **{"trace": "t", **changes})
+    assert report.call is not None
+    report.call.usage, report.call.answered = usage, True
+    report.cost = report.cost if usage is not None and usage.input else Cost(unpriced="no_usage")
+    return report
+
+
+_LESS: list[tuple[str, list[Fact], int]] = [
+    ("two tell no usage", [_stream("one", None), _stream("two", None)], 1),
+    ("three tell no usage", [_stream("one", None), _stream("two", None), _stream("three", None)], 1),
+    ("no input, and all", [_stream("one", Usage(None, 77)), _stream("two", Usage(812, 77))], 1),
+    ("twice no input", [_stream("one", Usage(0, 77)), _stream("two", Usage(None, 77))], 1),
+    ("other outputs", [_stream("one", Usage(None, 77)), _stream("two", Usage(812, 78))], 2),
+    ("few tokens", [_stream("one", Usage(None, 7)), _stream("two", Usage(812, 7))], 2),
+    ("no usage, and all", [_stream("one", None), _stream("two", Usage(812, 77))], 2),
+    ("two models", [_stream("one", None), _stream("two", None, model="gpt-4o-mini")], 2),
+    ("two sessions", [_stream("one", None, session="s"), _stream("two", None, session="r")], 2),
+    ("two traces", [_stream("one", None), _stream("two", None, trace="u")], 2),
+    ("times not close", [_stream("one", None), _stream("two", None, start=SECOND // 3, length=SECOND // 2)], 2),
+    ("one library", [_stream("one", None), replace(_stream("one", None), span_id=b"again")], 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("reports", "calls"), [(two, calls) for _, two, calls in _LESS], ids=[name for name, *_ in _LESS]
+)
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("backwards", [True, False])
+def test_streams_of_which_libraries_tell_less_are_one_call(
+    ledger: MemoryLedger, reports: list[Fact], calls: int, *, at_once: bool, backwards: bool
+) -> None:
+    """LangChain for Python 1.7.10 tells no usage of OpenAI's streams, and no input of Anthropic's that end short."""
+    ordered = deepcopy(reports[::-1] if backwards else reports)
+    for part in [ordered] if at_once else [[report] for report in ordered]:
+        ledger.take(part)
+    assert ledger.total.calls == calls
+    outputs = [report.call.usage.output or 0 for report in reports if report.call and report.call.usage]
+    assert ledger.total.usage[1] == (sum(outputs) if calls == 2 else max(outputs, default=0))
+
+
+def test_streams_side_by_side_pair_one_to_one(ledger: MemoryLedger) -> None:
+    for place in range(3):
+        for scope in ("one", "two"):
+            ledger.take([replace(_stream(scope, None), span_id=f"{scope}{place}".encode())])
+    assert ledger.total.calls == 3

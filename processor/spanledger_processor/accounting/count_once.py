@@ -38,7 +38,15 @@ from typing import TypeAlias
 
 from spanledger_processor.accounting.facts import ORIGIN
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.links_and_times import NEAREST, EarliestEnds, Forest, FreePlaces
+from spanledger_processor.accounting.links_and_times import (
+    LOG_AFTER_NS,
+    NEAREST,
+    EarliestEnds,
+    Forest,
+    FreePlaces,
+    closely,
+    together,
+)
 from spanledger_processor.accounting.reasons import NEAR_ONE_CALL, ONE_CALL, Reason
 from spanledger_processor.accounting.trace import (
     CONTAINERS,
@@ -61,16 +69,8 @@ from spanledger_processor.pricing.model_names import one_model
 AGGREGATES = frozenset({"agent", "workflow", "tool"})
 """Kinds whose usage is the sum of calls below them; they report no call themselves."""
 
-SLACK_NS = 5_000_000
-"""Two libraries around one call start and end their spans within a few ms of each other."""
-LOG_BEFORE_NS, LOG_AFTER_NS = 1_000_000_000, 5_000_000_000
-"""A log event is written at the end of its call, or soon after; its clock may be a little behind."""
 FEW_TOKENS = 16
 """Calls of fewer output tokens (labels, yes or no, embeddings) often have equal counts by chance."""
-EDGE_NS = 250_000_000
-"""By how much, in two traces, one span may start before or end after the other that it contains."""
-_OF_AN_SDK = "com.anthropic.sdk"
-"""The scope of an SDK that reports all its calls: a framework's span around one may begin earlier, with the client."""
 CALLS_AGAIN = (
     "openinference.instrumentation.google_genai",
     "opentelemetry.instrumentation.google_generativeai",
@@ -177,7 +177,18 @@ def _find_reports(forest: Forest, calls: list[Span], spending: dict[bytes, int],
     for group in by_counts.values():
         if len(group) > 1:
             _enter(_join_by_usage(forest, _unpaired(group, matched), matched), "equal usage", matched)
+    for group in _told_less(calls):
+        _enter(_join_by_usage(forest, _unpaired(group, matched), matched), "less", matched)
     return matched
+
+
+def _told_less(calls: list[Span]) -> Iterator[list[Span]]:
+    """Yield calls of one output of which some tell no input: streams of which libraries saw no more, or nothing."""
+    outputs = {span.output for span in calls if span.kind == "llm" and not span.has_input}
+    for output in sorted(outputs):
+        group = [span for span in calls if span.output == output and (output or not _spends(span))]
+        if len(group) > 1:
+            yield group
 
 
 def _unpaired(group: list[Span], matched: Match) -> list[Span]:
@@ -489,7 +500,8 @@ def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
         return "library"
     if not together(one, other):
         return "time"
-    if not equal_usage(one.claim, other.claim):
+    less = one_trace and _tell_less(one, other)
+    if not less and not equal_usage(one.claim, other.claim):
         return "usage"
     if one.kind != other.kind and "other" not in (one.kind, other.kind):
         return "kind"
@@ -499,33 +511,25 @@ def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
         return "session"
     if origin := _other_origin(one, other):
         return origin
-    if not one_trace and not _closely(one, other):
+    if (less or not one_trace) and not closely(one, other):
         return "loose"
+    if less:
+        return "less"
     in_one_session = one.logged != other.logged and bool(one.session.id) and one.session.id == other.session.id
     return "equal usage" if one_trace or in_one_session or not _few(one.claim, other.claim) else "few"
 
 
+def _tell_less(one: Span, other: Span) -> bool:
+    """Return whether two calls tell no usage, or one of them no input and both one output of more than a few tokens."""
+    if one.kind != "llm" or other.kind != "llm" or (one.has_input and other.has_input):
+        return False
+    if not _spends(one) and not _spends(other):
+        return True
+    return one.output == other.output >= FEW_TOKENS
+
+
 def _another_source(one: Span, other: Span) -> bool:
     return one.scope != other.scope or one.logged != other.logged
-
-
-def together(one: Span, other: Span) -> bool:
-    """Return whether two reports lie together in time: one span holds the other, or an event follows a span closely."""
-    if one.logged != other.logged:
-        span, event = (other, one) if one.logged else (one, other)
-        return span.start_ns - LOG_BEFORE_NS <= event.end_ns <= span.end_ns + LOG_AFTER_NS
-    return _contains(one, other) or _contains(other, one)
-
-
-def _contains(one: Span, other: Span) -> bool:
-    return one.start_ns - SLACK_NS <= other.start_ns and other.end_ns <= one.end_ns + SLACK_NS
-
-
-def _closely(one: Span, other: Span) -> bool:
-    """Return whether two spans start and end so close together that no other call of that length fits between."""
-    outer, inner = (one, other) if one.start_ns <= other.start_ns else (other, one)
-    early = 0 if inner.scope.startswith(_OF_AN_SDK) else inner.start_ns - outer.start_ns
-    return one.logged != other.logged or max(early, abs(one.end_ns - other.end_ns)) <= EDGE_NS
 
 
 def _differ(one: str, other: str) -> bool:

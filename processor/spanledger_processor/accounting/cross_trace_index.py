@@ -21,7 +21,8 @@ from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from spanledger_processor.accounting.count_once import AGGREGATES, LOG_AFTER_NS, source_of
+from spanledger_processor.accounting.count_once import AGGREGATES, source_of
+from spanledger_processor.accounting.links_and_times import LOG_AFTER_NS
 from spanledger_processor.accounting.trace import COUNTED, Span
 from spanledger_processor.accounting.trace_record import SpanRow, span_in, unpack_head, unpack_segment
 from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, id_bytes, index_key, trace_key

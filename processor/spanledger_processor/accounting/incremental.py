@@ -45,6 +45,9 @@ class Incremental:
     _ids: set[str | bytes] = field(default_factory=set)
     _sources: dict[int, ReportSource] = field(default_factory=dict)
     """By input tokens: the one source of the calls that have as many."""
+    _all_sources: set[ReportSource] = field(default_factory=set)
+    _tells_less: bool = False
+    """One of the calls tells no input."""
     results: ToolResults = field(default_factory=lambda: ToolResults({}))
     """The calls and tools of the trace; complete where `_has_tools` is true, else empty."""
     asked: AskedTools = field(default_factory=AskedTools)
@@ -160,7 +163,7 @@ class Incremental:
             return False
         if span.twin or span.carries_below or claim.fallback or span.kind in _NO_CALLS or span.span_id in self._above:
             return False
-        if not self._is_one_of_its_kind(span, claim):
+        if not self._is_one_of_its_kind(span, claim) or not self._is_of_one_source(span):
             return False
         self.roles[span.span_id] = COUNTED
         return self._climb(trace, span)
@@ -182,6 +185,12 @@ class Incremental:
         tokens = claim.tokens
         source = (span.scope, span.logged)
         return not (tokens and tokens[0]) or self._sources.setdefault(tokens[0], source) == source
+
+    def _is_of_one_source(self, span: Span) -> bool:
+        """Return whether all calls are of one source, where one of them tells no input: another's may be the same."""
+        self._tells_less = self._tells_less or not span.has_input
+        self._all_sources.add((span.scope, span.logged))
+        return not self._tells_less or len(self._all_sources) == 1
 
     def _climb(self, trace: Trace, span: Span) -> bool:
         """Note the ancestors of a span; return whether none of the known ones claims."""

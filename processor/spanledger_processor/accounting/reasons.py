@@ -19,6 +19,7 @@ class Reason(NamedTuple):
 ONE_CALL: Mapping[str, str] = {
     "same id": "they share a response or call id",
     "equal usage": "two libraries of one process tell equal usage of one model at the same time",
+    "less": "two libraries of one process tell of one stream at the same time, and one of them no usage or no input",
     "tells more": "the span above holds this one call and knows more of it",
 }
 """Why two spans are one call."""

@@ -26,8 +26,8 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
-from spanledger_processor.accounting.count_once import together
 from spanledger_processor.accounting.grouping import Groups
+from spanledger_processor.accounting.links_and_times import together
 from spanledger_processor.accounting.trace import COUNTED, Fed, Span
 
 _Line: TypeAlias = tuple[str, str, str]

@@ -271,6 +271,16 @@ class Span:
         return self.detail.agent
 
     @property
+    def has_input(self) -> bool:
+        """Return whether it tells how much was put in."""
+        return self.claim is not None and bool(self.claim.tokens) and bool(self.claim.tokens[0])
+
+    @property
+    def output(self) -> int:
+        """Return the output tokens that it tells, 0 where it tells none."""
+        return (self.claim.tokens[1] or 0) if self.claim is not None and self.claim.tokens else 0
+
+    @property
     def names_parent(self) -> str:
         """Return the agent above its own, as the span itself names it."""
         return self.detail.agent_parent
