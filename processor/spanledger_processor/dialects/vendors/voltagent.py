@@ -105,7 +105,13 @@ VOLTAGENT = Dialect(
             "llm.messages": ANY_INPUT,
         },
         prefixes=("voltagent.",),
-        plain=("voltagent.conversation_id", "voltagent.operation_id", "voltagent.label", "voltagent.agent*"),
+        plain=(
+            "llm.tools.count",
+            "voltagent.conversation_id",
+            "voltagent.operation_id",
+            "voltagent.label",
+            "voltagent.agent*",
+        ),
     ),
     tool=ToolKeys(
         name=("tool.name",),
