@@ -22,6 +22,7 @@ UNKNOWN: dict[str, dict[str, str]] = {
     "agno-openinference": {"cache_write_1h": NO_SPLIT, "reasoning": NO_REASONING},
     "claude-code": {"cache_write_1h": NO_SPLIT, "reasoning": NO_REASONING},
     "codex": {"reasoning": NO_REASONING},
+    "ddtrace": {"cache_write_1h": NO_SPLIT},
     "langchain-traceloop": {"reasoning": NO_REASONING},
     "langfuse": {"cache_write_1h": NO_SPLIT},
     "openinference": {"cache_write_1h": NO_SPLIT},

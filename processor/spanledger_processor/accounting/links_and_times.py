@@ -197,6 +197,7 @@ def together(one: Span, other: Span) -> bool:
 
 
 def contains(one: Span, other: Span) -> bool:
+    """Return whether one span holds another in time, but for `SLACK_NS`."""
     return one.start_ns - SLACK_NS <= other.start_ns and other.end_ns <= one.end_ns + SLACK_NS
 
 
