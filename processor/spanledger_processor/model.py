@@ -15,6 +15,10 @@ from spanledger_processor.units import Pico
 
 Kind: TypeAlias = Literal["llm", "embedding", "rerank", "retrieval", "tool", "agent", "workflow", "other"]
 Granularity: TypeAlias = Literal["per-message", "per-turn", "per-session-aggregate", "cost-only"]
+CALLS: frozenset[Kind] = frozenset(("llm", "embedding", "rerank"))
+"""Kinds of one call of a model, which costs something."""
+CONTAINERS: frozenset[Kind] = frozenset(("agent", "workflow", "other"))
+"""Kinds that may hold calls to which no link leads; usage of their own is a sum over calls."""
 Unpriced: TypeAlias = Literal[
     "no_model", "no_usage", "unknown_provider", "unknown_model", "inconsistent_usage", "not_accounted"
 ]

@@ -27,7 +27,7 @@ MAX_BYTES = 64 * 1024 * 1024
 """The largest document, and the longest line, that is read."""
 
 
-class Signal(NamedTuple):
+class FileState(NamedTuple):
     """The state of a file by which a change is recognised."""
 
     mtime_ns: int
@@ -103,21 +103,21 @@ def open_plain(path: Path) -> BinaryIO:
     return os.fdopen(handle, "rb")
 
 
-def signal_of(file: BinaryIO) -> Signal:
-    """Return the signal of an open file."""
+def state_of(file: BinaryIO) -> FileState:
+    """Return the state of an open file."""
     status = os.fstat(file.fileno())
-    return Signal(status.st_mtime_ns, status.st_size, status.st_ino)
+    return FileState(status.st_mtime_ns, status.st_size, status.st_ino)
 
 
-def read_document(path: Path) -> tuple[dict[str, Any], Signal]:
-    """Return a JSON object from a file, and the signal of the file that it was read from.
+def read_document(path: Path) -> tuple[dict[str, Any], FileState]:
+    """Return a JSON object from a file, and the state of the file that it was read from.
 
     Raises:
         FileNotFoundError: there is no such file.
         UnreadableError: it holds no JSON object, or cannot be read.
     """
     with open_plain(path) as file:
-        signal = signal_of(file)
+        state = state_of(file)
         try:
             content = file.read(MAX_BYTES + 1)
         except OSError as error:
@@ -134,7 +134,7 @@ def read_document(path: Path) -> tuple[dict[str, Any], Signal]:
         raise UnreadableError("is no JSON") from None
     if not isinstance(value, dict):
         raise UnreadableError(f"holds a JSON {type(value).__name__} where an object is expected")
-    return value, signal
+    return value, state
 
 
 Signals: TypeAlias = dict[str, tuple[int, int, int]]

@@ -49,7 +49,6 @@ from spanledger_processor.accounting.links_and_times import (
 )
 from spanledger_processor.accounting.reasons import NEAR_ONE_CALL, ONE_CALL, Reason
 from spanledger_processor.accounting.trace import (
-    CONTAINERS,
     COUNTED,
     DUPLICATE,
     REPEATS,
@@ -63,7 +62,7 @@ from spanledger_processor.accounting.trace import (
     richest,
     tells_more,
 )
-from spanledger_processor.model import NO_SPEND
+from spanledger_processor.model import CONTAINERS, NO_SPEND
 from spanledger_processor.pricing.model_names import one_model
 
 AGGREGATES = frozenset({"agent", "workflow", "tool"})

@@ -16,7 +16,8 @@ from spanledger_processor.accounting.count_once import AGGREGATES, STEPS_ABOVE, 
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
-from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, MAX_SPANS, REPEATS, Claim, Span, Trace
+from spanledger_processor.accounting.trace import COUNTED, MAX_SPANS, REPEATS, Claim, Span, Trace
+from spanledger_processor.model import CONTAINERS
 
 _NO_CALLS = AGGREGATES | CONTAINERS
 _MOST_KNOWN = 16 * MAX_SPANS

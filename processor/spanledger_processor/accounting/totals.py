@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import CONTAINERS, COUNTED, Place, Span, tool_label
+from spanledger_processor.accounting.trace import COUNTED, Place, Span, tool_label
 from spanledger_processor.ledger.dimensions import AGENT, TOOL
 from spanledger_processor.ledger.facts import Facts, Latest
 from spanledger_processor.ledger.keys import (
@@ -27,6 +27,7 @@ from spanledger_processor.ledger.packing import pack
 from spanledger_processor.ledger.runs import INSTANCE, NAMES, SPAWNED, run_of_session, sessions_under
 from spanledger_processor.ledger.store import Changes, Key, Reader
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import CONTAINERS
 from spanledger_processor.units import Pico
 
 _NONE: Mapping[str, str] = MappingProxyType({})

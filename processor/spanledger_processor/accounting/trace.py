@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.sums import Sums, speeds_of
-from spanledger_processor.model import NO_SPEND, Call, Cost, Usage, UsageVector
+from spanledger_processor.model import CONTAINERS, NO_SPEND, Call, Cost, Usage, UsageVector
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.pricing.pricer import cost_on
 from spanledger_processor.pricing.rate_card import read_card
@@ -32,9 +32,6 @@ DUPLICATE = "duplicate:"
 
 Outputs: TypeAlias = Literal["equal", "known", "any"]
 """How outputs are compared: equal, equal where both are known, or not at all."""
-
-CONTAINERS = frozenset({"agent", "workflow", "other"})
-"""Kinds that may hold calls to which no link leads."""
 
 
 @dataclass(slots=True)

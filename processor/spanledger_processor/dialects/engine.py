@@ -34,11 +34,9 @@ from spanledger_processor.dialects.usage import add_bought, add_shown, read_usag
 from spanledger_processor.dialects.usage_objects import read_context
 from spanledger_processor.dialects.usage_shapes import STANDARD
 from spanledger_processor.dialects.values import flag, money, text
-from spanledger_processor.model import Call, Granularity, Kind, ReportedCost, ToolCall
+from spanledger_processor.model import CALLS, CONTAINERS, Call, Granularity, Kind, ReportedCost, ToolCall
 from spanledger_processor.units import Pico
 
-_AGGREGATES = frozenset({"agent", "workflow", "other"})
-_CALLS = frozenset({"llm", "embedding", "rerank"})
 _ERROR = 2
 OPERATION = "gen_ai.operation.name"
 OUTPUT = "gen_ai.output.messages"
@@ -126,9 +124,9 @@ def read(dialect: Dialect, view: ScopedSpan, kind: Kind) -> Call:
         rule(view, call)
     for rule in dialect.tool_rules if call.tool is not None else ():
         rule(view, call)
-    if call.kind in _CALLS and view.name.endswith(_COUNTS_TOKENS):
+    if call.kind in CALLS and view.name.endswith(_COUNTS_TOKENS):
         _take_for_a_count(call)
-    if call.kind in _CALLS:
+    if call.kind in CALLS:
         _look_at_outcome(call, dialect, view)
     elif call.kind == "agent" and call.usage is not None:
         _look_at_answers(call, dialect, view)
@@ -248,7 +246,7 @@ def granularity(call: Call) -> Granularity:
         return call.granularity
     if call.usage is None:
         return "cost-only" if call.reported is not None else "per-message"
-    return "per-turn" if call.kind in _AGGREGATES else "per-message"
+    return "per-turn" if call.kind in CONTAINERS else "per-message"
 
 
 def first(view: ScopedSpan, keys: Keys) -> Any:

@@ -23,7 +23,7 @@ from spanledger_processor.dialects.keys import keys_of, specialize
 from spanledger_processor.dialects.schema import Attributes, ContentKeys, Detection, Dialect, LogEvent, ScopedSpan
 from spanledger_processor.dialects.usual import UsualCalls, usual_calls
 from spanledger_processor.dialects.values import text
-from spanledger_processor.model import Call
+from spanledger_processor.model import CALLS, Call
 
 
 def _modules() -> Iterator[ModuleType]:
@@ -89,7 +89,6 @@ _UNITS_NS = {"s": 10**9, "ms": 10**6}
 _LONGEST_NS = 1 << 62
 _CLOCKS_NS = 2 * 10**6
 """By how much a library's own timer may differ from its span's times."""
-_CALLS = frozenset({"llm", "embedding", "rerank"})
 _MOST_SHAPES = 4096
 _LONGEST_SCOPE = 200
 
@@ -227,7 +226,7 @@ def _read_in_full(shape: _SpanShape, view: ScopedSpan) -> Call | None:
         call = engine.read(dialect, view, kind)
         if call.usage is None and not call.problem and number + 1 < len(shape.dialects):
             _lend(call, view, shape.dialects[number + 1 :])
-        if kind in _CALLS and not (call.provider and call.model):
+        if kind in CALLS and not (call.provider and call.model):
             _from_resource(call, view)
         if shape.aliases:
             call.present = shape.aliases

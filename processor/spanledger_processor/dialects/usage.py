@@ -32,10 +32,9 @@ from spanledger_processor.dialects.schema import (
 )
 from spanledger_processor.dialects.usage_objects import ParsedUsage, read_usage
 from spanledger_processor.dialects.values import NoCountError, count
-from spanledger_processor.model import CLASS_NAMES, Call, Usage
+from spanledger_processor.model import CLASS_NAMES, CONTAINERS, Call, Usage
 
 NO_COUNT = "a token count that is none"
-_AGGREGATES = frozenset({"agent", "workflow", "other"})
 _PARTS = tuple(name for name in CLASS_NAMES if name not in ("input", "output"))
 
 _OWN_ANSWERS = frozenset({"embedding", "rerank"})
@@ -49,7 +48,7 @@ def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
     means: Input | None = None
     try:
         counts = counts_under(tokens, view.attributes) if tokens is not NO_TOKENS else None
-        if counts is None and dialect.aggregated is not NO_TOKENS and call.kind in _AGGREGATES:
+        if counts is None and dialect.aggregated is not NO_TOKENS and call.kind in CONTAINERS:
             counts = counts_under(dialect.aggregated, view.attributes)
         if counts is None and dialect.usage_texts:
             counts, means = _whole(dialect, view)
@@ -104,7 +103,7 @@ def _stand_in(call: Call, response: Response) -> None:
         call.usage = usages[0]  # nothing else on such a span, or above it, tells its search units
         return
     call.fallback = usages[0]
-    if call.kind in _AGGREGATES and len(usages) > 1:
+    if call.kind in CONTAINERS and len(usages) > 1:
         call.fallback = Usage(**{name: _total(getattr(one, name) for one in usages) for name in CLASS_NAMES})
         call.estimate = True
         call.note = call.note or f"the usage of {len(usages)} answers in its output"

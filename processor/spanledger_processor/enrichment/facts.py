@@ -12,7 +12,7 @@ from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence, Fact
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.enrichment.evidence import resource_evidence, span_evidence
 from spanledger_processor.enrichment.names import IdResolver, Names, pick
-from spanledger_processor.model import Call, Cost, Signature, ToolCall, counts_of
+from spanledger_processor.model import CALLS, Call, Cost, Signature, ToolCall, counts_of
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import Attributes, Event, SpanView
 from spanledger_processor.pricing.rate_card import Card
@@ -65,8 +65,6 @@ class View:
 _NO_NAMES = Names()
 _MOST_RESOURCES = 256
 _STATUS_ERROR = 2
-_WITH_USAGE = frozenset({"llm", "embedding", "rerank"})
-"""Kinds whose calls cost something: one without usage is marked, unless it failed before an answer began."""
 _CLASSES_OF_VERSION_1 = 6
 """Usage classes of the first digests, which are stored; of later ones only those reported are in a digest."""
 
@@ -196,7 +194,8 @@ class FactBuilder:
             return self.pricing.cost(call, at_ns, time_known=own)
         if call.fallback is not None:
             return self.pricing.cost(replace(call, usage=call.fallback), at_ns, time_known=own)
-        if call.kind in _WITH_USAGE and (call.answered or view.status_code != _STATUS_ERROR):
+        # one without usage is marked, unless it failed before an answer began
+        if call.kind in CALLS and (call.answered or view.status_code != _STATUS_ERROR):
             return Cost(unpriced="no_usage")
         return None
 

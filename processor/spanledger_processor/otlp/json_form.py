@@ -45,7 +45,7 @@ _IDS = frozenset({"trace_id", "span_id", "parent_span_id"})
 
 
 @dataclass(frozen=True, slots=True)
-class Signal:
+class RequestSchema:
     """A signal's envelope, its published request and the copy that takes any bytes for text."""
 
     envelope: Envelope
@@ -135,7 +135,7 @@ _PUBLISHED: dict[str, tuple[Envelope, Any]] = {
 _POOL = _lenient(request for _, request in _PUBLISHED.values())
 
 SIGNALS = {
-    name: Signal(envelope, request, GetMessageClass(_POOL.FindMessageTypeByName(request.DESCRIPTOR.full_name)))
+    name: RequestSchema(envelope, request, GetMessageClass(_POOL.FindMessageTypeByName(request.DESCRIPTOR.full_name)))
     for name, (envelope, request) in _PUBLISHED.items()
 }
 

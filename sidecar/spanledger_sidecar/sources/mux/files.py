@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path, PurePath
 from typing import Any, NamedTuple
 
-from spanledger_sidecar.files import Lines, Signal, is_folder, open_plain, read_document
+from spanledger_sidecar.files import FileState, Lines, is_folder, open_plain, read_document
 from spanledger_sidecar.records import (
     DAMAGED,
     NO_COUNT,
@@ -336,10 +336,10 @@ def read_folder(path: Path, workspace: str, reader: Reader, wanted: Wanted) -> F
     """Read the folder of a workspace; the tools of rows that are not `wanted` are left out."""
     report = reader.report
     folder = Folder()
-    document, signal = _document(path / USAGE, report)
-    if document is not None and signal is not None:
+    document, state = _document(path / USAGE, report)
+    if document is not None and state is not None:
         try:
-            folder.usage, folder.written_ms = parse(document), signal.mtime_ms
+            folder.usage, folder.written_ms = parse(document), state.mtime_ms
         except UnreadableError as error:
             report(path / USAGE, str(error))
         at = nested(document, "lastRequest", "timestamp")
@@ -354,7 +354,7 @@ def read_folder(path: Path, workspace: str, reader: Reader, wanted: Wanted) -> F
     return folder
 
 
-def _document(path: Path, report: ReportError) -> tuple[dict[str, Any] | None, Signal | None]:
+def _document(path: Path, report: ReportError) -> tuple[dict[str, Any] | None, FileState | None]:
     try:
         return read_document(path)
     except FileNotFoundError:
