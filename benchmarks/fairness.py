@@ -44,7 +44,7 @@ _LARGEST = 64 * 2**20
 _SMALL_SPANS = 100
 _PAUSE = 0.05
 _QUIET_SECONDS = 4.0
-_AGAIN = ("UNAVAILABLE", "HTTP 503")
+_AGAIN, _BACKOFF_SECONDS = ("UNAVAILABLE", "HTTP 503"), 5.0
 _SERVICE = "/opentelemetry.proto.collector."
 _METHODS = {
     "traces": f"{_SERVICE}trace.v1.TraceService/Export",
@@ -261,7 +261,7 @@ def _big_sender(pipe: Connection, ports: Mapping[str, int]) -> None:
         began = time.monotonic()
         answer = "(more than 64 MiB)"
         while size <= _LARGEST and (answer := _send(signal, body, way, ports)).startswith(_AGAIN):
-            pass  # it is worked on: the next kind must not run beside it
+            time.sleep(_BACKOFF_SECONDS)  # it is worked on: the next kind must not run beside it
         pipe.send((answer, time.monotonic() - began))
 
 

@@ -2,7 +2,8 @@
 
 `grpc.aio` needs a quarter less CPU for a small request than gRPC's threaded client, but compresses on the event loop
 and keeps the interpreter's lock meanwhile: 40 ms for each MiB (gzip, the default) in which nothing else is received,
-answered or sent. So a request that takes long to compress is sent by the threaded client.
+answered or sent. So a request that takes long to compress is sent by the threaded client, and a giant one on a
+connection of its own: others on its connection would wait for a second, until all of it is compressed and taken.
 
 Statuses are read as the specification lists them (docs/formats/genai.md#51-protocol). One rule is ours:
 trouble inside a destination (UNKNOWN, INTERNAL) is retryable, where the specification lets the data be dropped.
@@ -43,6 +44,12 @@ _LARGE = 32 * 2**10
 """Bytes of a request whose compression would hold up the event loop noticeably."""
 
 
+_GIANT = 4 * 2**20
+"""Bytes of a request that would hold up others on its connection."""
+_APART = ("grpc.use_local_subchannel_pool", 1)
+"""A channel with this option has a connection of its own."""
+
+
 class OtlpGrpc:
     """One OTLP/gRPC destination. A send is one attempt."""
 
@@ -59,6 +66,8 @@ class OtlpGrpc:
         self._calls: dict[Signal, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._threaded_channel: grpc.Channel | None = None
         self._threaded_calls: dict[Signal, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
+        self._giant_channel: grpc.Channel | None = None
+        self._giant_calls: dict[Signal, grpc.UnaryUnaryMultiCallable[bytes, bytes]] = {}
         self._protocol: Protocol = "grpc" if settings.secure else "grpc without TLS"
 
     def address(self, _: Signal) -> str:
@@ -74,12 +83,15 @@ class OtlpGrpc:
             credentials = grpc.ssl_channel_credentials(pem.authorities, pem.key, pem.certificate)
             self._channel = grpc.aio.secure_channel(target, credentials, options, compression)
             self._threaded_channel = grpc.secure_channel(target, credentials, options, compression)
+            self._giant_channel = grpc.secure_channel(target, credentials, [*options, _APART], compression)
         else:
             self._channel = grpc.aio.insecure_channel(target, options, compression)
             self._threaded_channel = grpc.insecure_channel(target, options, compression)
+            self._giant_channel = grpc.insecure_channel(target, [*options, _APART], compression)
         for signal in self.signals:
             self._calls[signal] = self._channel.unary_unary(METHODS[signal], bytes, bytes)
             self._threaded_calls[signal] = self._threaded_channel.unary_unary(METHODS[signal], bytes, bytes)
+            self._giant_calls[signal] = self._giant_channel.unary_unary(METHODS[signal], bytes, bytes)
 
     async def send(self, signal: Signal, body: bytes, deadline: float) -> Result:
         """Export once, within the configured timeout and by the deadline."""
@@ -97,7 +109,8 @@ class OtlpGrpc:
         return success(signal, Body(answer, PROTOBUF))
 
     async def _send_threaded(self, signal: Signal, body: bytes, timeout: float) -> Result:  # noqa: ASYNC109 - as above
-        begin = partial(self._threaded_calls[signal].future, body, timeout=timeout, metadata=self._metadata)
+        calls = self._giant_calls if len(body) > _GIANT else self._threaded_calls
+        begin = partial(calls[signal].future, body, timeout=timeout, metadata=self._metadata)
         call = await asyncio.to_thread(begin)
         await _ended(call)
         if call.code() is grpc.StatusCode.OK:
@@ -108,8 +121,9 @@ class OtlpGrpc:
         """Close the channels; what is still under way on them is cancelled."""
         if self._channel is not None:
             await self._channel.close(grace=None)
-        if self._threaded_channel is not None:
-            self._threaded_channel.close()
+        for channel in (self._threaded_channel, self._giant_channel):
+            if channel is not None:
+                channel.close()
 
     def _options(self) -> list[tuple[str, str | int]]:
         options: list[tuple[str, str | int]] = [

@@ -206,6 +206,14 @@ async def test_a_request_of_many_mib_is_sent() -> None:
     assert backend.received[0].body == body
 
 
+async def test_a_giant_request_that_is_compressed_holds_up_nobody_on_its_connection() -> None:
+    async with GrpcBackend().serving() as backend, started(backend.port) as exporter:
+        for body in (LARGE, spans("x" * (5 * 2**20)), LARGE):
+            assert await exporter.send("traces", body, soon()) == ACCEPTED
+    first, giant, last = (request.peer for request in backend.received)
+    assert first == last != giant
+
+
 async def test_requests_are_spread_over_all_addresses_of_the_endpoint() -> None:
     """As the Collector does by default."""
     first, second = GrpcBackend(), GrpcBackend()

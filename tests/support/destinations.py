@@ -42,6 +42,8 @@ class GrpcRequest:
     method: str
     body: bytes
     metadata: dict[str, str | bytes]
+    peer: str = ""
+    """The address that its connection comes from."""
 
 
 @dataclass(slots=True)
@@ -55,7 +57,8 @@ class GrpcBackend:
     def service(self, call: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         async def export(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
             answer = self.answers[min(len(self.received), len(self.answers) - 1)]
-            self.received.append(GrpcRequest(str(call.method), body, dict(context.invocation_metadata() or ())))
+            headers = dict(context.invocation_metadata() or ())
+            self.received.append(GrpcRequest(str(call.method), body, headers, context.peer()))
             happened()
             return await _given(answer, context)
 
