@@ -262,3 +262,17 @@ def test_haystack_without_content_tells_no_usage_and_other_components_are_no_cal
     assert (silent.kind, silent.usage, silent.model) == ("llm", None, "")
     builder = {"component__type": "ChatPromptBuilder", "component__output": '{"prompt": []}'}
     assert detect(of_haystack("haystack.component.run", **builder)) is None
+
+
+def test_a_crew_tells_the_usage_of_calls_that_nothing_else_tells() -> None:
+    """opentelemetry-instrumentation-crewai 0.62.4, `str(usage_metrics)` of crewai 1.15.30; it names no model."""
+    told = {
+        "gen_ai.operation.name": "invoke_agent",
+        "gen_ai.provider.name": "crewai",
+        "crewai.crew.usage_metrics": "{'total_tokens': 1392, 'prompt_tokens': 1279, 'cached_prompt_tokens': 768,"
+        " 'completion_tokens': 113, 'reasoning_tokens': 28, 'cache_creation_tokens': 0, 'successful_requests': 2}",
+    }
+    call = read(span(told, "crewai.workflow", "opentelemetry.instrumentation.crewai.instrumentation"))
+    assert (call.dialect, call.kind, call.usage) == ("openllmetry", "agent", None)
+    assert call.fallback is not None
+    assert (call.fallback.input, call.fallback.output, call.fallback.cache_read) == (1279, 113, 768)

@@ -52,6 +52,7 @@ USAGE_SHAPES = (
             "cache_read_input_tokens",
             "prompt_cache_hit_tokens",
             "prompt_cached_tokens",
+            "cached_prompt_tokens",
             "num_cached_tokens",
         ),
         cache_write=(

@@ -21,6 +21,7 @@ from spanledger_processor.dialects.schema import (
     ScopedSpan,
     Source,
     ToolKeys,
+    UsageText,
 )
 from spanledger_processor.dialects.usage import add_bought, forget_zero_writes
 from spanledger_processor.dialects.values import text
@@ -268,9 +269,12 @@ OPENLLMETRY = replace(
         ),
         run=("traceloop.association.properties.run_id",),
     ),
+    fallback_texts=(UsageText("crewai.crew.usage_metrics"),),
     rules=(_langchain, _hosted_tools, _stream),
     tool_rules=(_unwrap, *OTEL.tool_rules),
     notes=(
+        "A crew's usage (`crewai.crew.usage_metrics`) counts where no call below it tells its own: without a price,"
+        " because it names no model. Instrument the client as well.",
         "Streamed Anthropic calls hold the output tokens of the first event twice, a few; no key says how many. With"
         " `create(stream=True)` the span says that it streams, and is an estimate; with `messages.stream()` it"
         " does not.",
