@@ -276,3 +276,13 @@ def test_a_crew_tells_the_usage_of_calls_that_nothing_else_tells() -> None:
     assert (call.dialect, call.kind, call.usage) == ("openllmetry", "agent", None)
     assert call.fallback is not None
     assert (call.fallback.input, call.fallback.output, call.fallback.cache_read) == (1279, 113, 768)
+
+
+@pytest.mark.parametrize(("tools", "doubted"), [(1, True), (0, False), (None, False), ("no number", False)])
+def test_a_voltagent_call_with_tools_may_tell_its_last_step_alone(tools: Any, *, doubted: bool) -> None:
+    """@voltagent/core 2.10.0: `llm.usage.*` is `usage` of the AI SDK's result, of the last step."""
+    told = {"span.type": "llm", "entity.type": "agent", "llm.model": "gpt-5.1", "llm.usage.prompt_tokens": 40}
+    told |= {"llm.usage.completion_tokens": 5} | ({} if tools is None else {"llm.tools.count": tools})
+    call = read(span(told, "llm:generateText", "@voltagent/core"))
+    assert (call.dialect, call.usage) == ("voltagent", Usage(40, 5))
+    assert (call.estimate, bool(call.note)) == (doubted, doubted)

@@ -18,7 +18,6 @@ from spanledger_processor.dialects.schema import (
     ToolKeys,
     has,
 )
-from spanledger_processor.dialects.values import count
 from spanledger_processor.model import Call, Kind
 
 _TYPES: dict[str, Kind] = {
@@ -45,7 +44,8 @@ def _root(view: ScopedSpan) -> Kind | None:
 
 def _last_step(view: ScopedSpan, call: Call) -> None:
     """Doubt the usage of a call that may have called tools: it is the last step's, and the agent's span tells all."""
-    if call.kind == "llm" and call.usage is not None and (count(view.attributes.get("llm.tools.count")) or 0) > 0:
+    tools = view.attributes.get("llm.tools.count")
+    if call.kind == "llm" and call.usage is not None and isinstance(tools, int) and tools > 0:
         call.estimate = True
         call.note = call.note or "usage is of the last step: steps that called tools are on the agent's span alone"
 
