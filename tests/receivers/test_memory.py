@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -49,7 +50,8 @@ class Receiver:
 def receiver() -> Iterator[Receiver]:
     """Up and idle."""
     command = [sys.executable, str(SUPPORT / "hanging_receiver.py"), json.dumps(SETTINGS)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ)
     assert process.stdin
     assert process.stdout
     try:
