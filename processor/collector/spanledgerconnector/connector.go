@@ -36,7 +36,7 @@ func (*logsConnector) Capabilities() consumer.Capabilities { return consumer.Cap
 // the same logs may come again after an error.
 func (c *logsConnector) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 	if _, missed := c.client.Describe(ctx); missed != nil {
-		return c.missed(ctx, missed, ld.LogRecordCount())
+		return c.missed(ctx, missed, selection.Events(ld)) // any of them may be one that spans are made from
 	}
 	part, revision := c.records.Select(ld)
 	made := c.makeSpans(ctx, part, revision)

@@ -214,6 +214,25 @@ func TestWithoutAnEnricher(t *testing.T) {
 	}
 }
 
+func TestOnlyEventsAreCountedBeforeTheHandshake(t *testing.T) {
+	for _, onError := range []string{client.OnErrorPass, client.OnErrorRefuse} {
+		telemetry := componenttest.NewTelemetry()
+		c := startedWith(t, "127.0.0.1:9", onError, &consumertest.TracesSink{}, telemetry.NewTelemetrySettings())
+		ld := logs("claude_code.api_request", "claude_code.api_request")
+		for range 100 {
+			ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().AppendEmpty().Body().SetStr("GET / 200")
+		}
+		_ = c.ConsumeLogs(t.Context(), ld)
+		metric, err := telemetry.GetMetric("otelcol_connector_spanledger_missed_records")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if point := metric.Data.(metricdata.Sum[int64]).DataPoints[0]; point.Value != 2 {
+			t.Fatal(onError, point)
+		}
+	}
+}
+
 func TestFactory(t *testing.T) {
 	if err := componenttest.CheckConfigStruct(NewFactory().CreateDefaultConfig()); err != nil {
 		t.Fatal(err)

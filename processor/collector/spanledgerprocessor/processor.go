@@ -64,26 +64,33 @@ func (p *tracesProcessor) process(ctx context.Context, td ptrace.Traces) (ptrace
 }
 
 // undescribed handles a request before the first handshake: there are no markers to select by. The convention's own
-// prefix then tells which spans are marked as missed.
+// prefix then tells which spans are counted as missed, and marked where they go on.
 func (p *tracesProcessor) undescribed(
 	ctx context.Context, td ptrace.Traces, missed *client.Missed,
 ) (ptrace.Traces, error) {
-	if p.cfg.OnError == client.OnErrorRefuse {
-		return td, missed.Retryable()
-	}
+	refuse := p.cfg.OnError == client.OnErrorRefuse
 	count := 0
 	for _, rs := range td.ResourceSpans().All() {
 		for _, ss := range rs.ScopeSpans().All() {
 			for _, span := range ss.Spans().All() {
-				p.selector.MoveAside(span.Attributes())
-				if selection.FollowsConvention(span) {
-					span.Attributes().PutStr(missedKey, missed.Reason)
+				follows := selection.FollowsConvention(span)
+				if follows {
 					count++
+				}
+				if refuse {
+					continue
+				}
+				p.selector.MoveAside(span.Attributes())
+				if follows {
+					span.Attributes().PutStr(missedKey, missed.Reason)
 				}
 			}
 		}
 	}
 	p.countMissed(ctx, missed.Reason, count)
+	if refuse {
+		return td, missed.Retryable()
+	}
 	return td, nil
 }
 

@@ -285,12 +285,38 @@ func TestWithoutAHandshakeGenAISpansAreMarked(t *testing.T) {
 	if missed, reasons := count(sink, missedKey); missed != 4 || reasons[client.NotConnected] != 4 {
 		t.Fatal(missed, reasons)
 	}
+}
+
+func TestWhatIsRefusedBeforeTheHandshakeIsCounted(t *testing.T) {
+	telemetry := componenttest.NewTelemetry()
+	set := processortest.NewNopSettings(metadata.Type)
+	set.TelemetrySettings = telemetry.NewTelemetrySettings()
 	cfg := config("127.0.0.1:9")
 	cfg.OnError = client.OnErrorRefuse
-	sink = &consumertest.TracesSink{}
-	err := started(t, cfg, sink).ConsumeTraces(t.Context(), traces(16, true))
-	if status.Code(err) != codes.Unavailable || sink.SpanCount() != 0 {
+	sink := &consumertest.TracesSink{}
+	p, err := NewFactory().CreateTraces(t.Context(), set, cfg, sink)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = p.Shutdown(context.Background()) })
+	td := traces(16, true)
+	if err := p.ConsumeTraces(t.Context(), td); status.Code(err) != codes.Unavailable || sink.SpanCount() != 0 {
 		t.Fatal(err, sink.SpanCount())
+	}
+	a, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(traces(16, true))
+	if b, _ := (&ptrace.ProtoMarshaler{}).MarshalTraces(td); string(a) != string(b) {
+		t.Fatal("the spans were touched; their sender keeps them")
+	}
+	metric, err := telemetry.GetMetric("otelcol_processor_spanledger_missed_spans")
+	if err != nil {
+		t.Fatal(err)
+	}
+	point := metric.Data.(metricdata.Sum[int64]).DataPoints[0]
+	if reason, _ := point.Attributes.Value("reason"); point.Value != 4 || reason.AsString() != client.NotConnected {
+		t.Fatal(point)
 	}
 }
 
@@ -679,7 +705,7 @@ func TestAnOutageIsInTheStatusAndInTheMetrics(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = p.Shutdown(context.Background()) })
-	for _, refusal := range []error{nil, status.Error(codes.ResourceExhausted, "full"), nil} {
+	for _, refusal := range []error{nil, status.Error(codes.Unavailable, "away"), nil} {
 		s.Refuse(refusal)
 		if err := p.ConsumeTraces(t.Context(), traces(8, true)); err != nil {
 			t.Fatal(err)
@@ -698,7 +724,7 @@ func TestAnOutageIsInTheStatusAndInTheMetrics(t *testing.T) {
 		if point.Value != want {
 			t.Errorf("%s: %d, want %d", name, point.Value, want)
 		}
-		if reason, _ := point.Attributes.Value("reason"); name == "missed_spans" && reason.AsString() != client.Overloaded {
+		if reason, _ := point.Attributes.Value("reason"); name == "missed_spans" && reason.AsString() != client.NotConnected {
 			t.Error(reason)
 		}
 	}

@@ -58,6 +58,23 @@ def readable(headers: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
     return result
 
 
+CARRIED = "spanledger-headers-bin"
+"""Metadata of the Collector component with headers of its sender that gRPC cannot carry under their own names."""
+
+
+def carried_headers(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    """Return the headers in `CARRIED`, which has a line "name:value" for each value; as OTLP/HTTP brings them.
+
+    A header of HTTP is read as Latin-1 (https://www.rfc-editor.org/rfc/rfc9110#section-5.5), whatever its bytes mean.
+    """
+    pairs: list[tuple[str, str]] = []
+    for key, lines in metadata:
+        if key == CARRIED and isinstance(lines, bytes):
+            split = (line.partition(":") for line in lines.decode("latin-1").split("\n"))
+            pairs += [(name, value) for name, colon, value in split if colon]
+    return readable(pairs)
+
+
 def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
     """Return the headers that the pipeline may see."""
     return {name: value for name, value in headers.items() if name not in _CREDENTIALS}

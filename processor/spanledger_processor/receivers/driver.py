@@ -14,6 +14,7 @@ from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
 from spanledger_processor.receivers.refusals import (
+    ENRICHER_NO_ROOM,
     GONE,
     NO_ROOM,
     STOPPING,
@@ -34,6 +35,9 @@ Handle: TypeAlias = Callable[[Signal, bytes, Mapping[str, str], float], Awaitabl
 
 _LOGGED_ELSEWHERE = frozenset({"", "pipeline", "internal"})
 """Causes that need no line here: it was accepted, or whoever refused it has logged why."""
+
+_LOST = "lost unless the sender keeps it"
+_CONSEQUENCES: Mapping[OtlpProtocol, str] = {"enricher": "not enriched by the Collector component, which says so"}
 
 LONGEST = 30.0
 """Seconds that a request may take where its sender names no time."""
@@ -145,8 +149,9 @@ class RequestDriver:
         self._count(self._observer.began)
         try:
             result = await receive
+            result = _of_protocol(result, protocol)
         except RefusedError as refused:
-            result = refused.result
+            result = _of_protocol(refused.result, protocol)
         except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the sender its data
             result = self._failed(f"{protocol}_receiver", error)
         finally:
@@ -155,7 +160,7 @@ class RequestDriver:
             reported = (signal, protocol, sender, result.cause, result.reason)
             kind = {"kind": result.cause}  # one cause does not hide another from the log
             if result.verdict is Verdict.PERMANENT:
-                refusal = "%s by %s from %s refused, and lost unless the sender keeps it (%s): %.300s"
+                refusal = "%s by %s from %s refused, and " + _CONSEQUENCES.get(protocol, _LOST) + " (%s): %.300s"
                 log.error(refusal, *reported, extra=kind)
             else:
                 log.warning("%s by %s from %s not taken now (%s): %.300s", *reported, extra=kind)
@@ -245,6 +250,11 @@ class RequestDriver:
         log.error("unexpected failure in %s; the sender is told to keep the data", where, exc_info=error)
         self._observer.internal_error(where)
         return retry("internal", f"internal failure ({type(error).__name__}); try again")
+
+
+def _of_protocol(result: Result, protocol: OtlpProtocol) -> Result:
+    """Return the result that names the setting of this receiver."""
+    return ENRICHER_NO_ROOM if result is NO_ROOM and protocol == "enricher" else result
 
 
 def _give(answer: asyncio.Future[Result], result: Result) -> None:

@@ -196,6 +196,7 @@ class EnricherReceiver:
                 *(delimited(7, _unread(value)) for value in description.unread_values),
                 _number(8, description.trusted),
                 *(delimited(9, _read(value)) for value in description.read_values),
+                _number(10, 1),
             )
         )
 

@@ -29,7 +29,13 @@ from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict
 from spanledger_processor.config.receivers import Grpc, OtlpGrpc
 from spanledger_processor.config.section import host_and_port
 from spanledger_processor.listener import share_of_files
-from spanledger_processor.receivers.auth import Authenticator, ServerCertificates, readable, without_credentials
+from spanledger_processor.receivers.auth import (
+    Authenticator,
+    ServerCertificates,
+    carried_headers,
+    readable,
+    without_credentials,
+)
 from spanledger_processor.receivers.driver import Handle, Request, RequestDriver
 from spanledger_processor.receivers.encodings import encoding_of, message_of
 from spanledger_processor.receivers.memory_limiter import MemoryLimiter, Reservation
@@ -63,11 +69,13 @@ Respond: TypeAlias = Callable[[bytes, Mapping[str, str]], Awaitable[bytes]]
 WHERE = "receivers.otlp.protocols.grpc"
 
 _NOT_READ = (
-    "gRPC itself refuses what is compressed otherwise than with gzip or deflate (with zstd and snappy where "
-    "receivers.otlp.protocols.grpc.zstd is false here), and the sender then drops it: set compression: gzip there. "
-    "(Or the sender has left.)"
+    "either the sender has left, or gRPC itself refused what is compressed otherwise than with gzip or deflate (with "
+    "zstd and snappy where receivers.otlp.protocols.grpc.zstd is false here), and the sender then drops it: set "
+    "compression: gzip there"
 )
 """gRPC in Python ends such a call while it parses the head, and tells nothing of why."""
+_COMPONENT_LEFT = "the Collector component has left, after its timeout as a rule; its log says why"
+"""It compresses with nothing that gRPC refuses."""
 _SUCCESS = b""
 """An empty Export*ServiceResponse: partial_success is unset, as full success demands."""
 _STOP_GRACE = 1.0
@@ -149,7 +157,7 @@ class GrpcListener:
             receive = self._receive(signal, context, None if respond is None else handle)
             result = await self._driver.run(signal, self._protocol, receive, self._host(context.peer()))
             if result.verdict is not Verdict.ACCEPTED:
-                status = rpc_status.to_status(to_status(result))
+                status = rpc_status.to_status(to_status(result, self._protocol))
                 await context.abort(status.code, status.details, status.trailing_metadata)
             return response
 
@@ -219,25 +227,33 @@ class GrpcListener:
         return host_of(peer) if self._relay is None else self._relay.host_of(peer)
 
     async def _receive(self, signal: Signal, context: Context, handle: Handle | None) -> Result:
-        headers = readable(context.invocation_metadata() or ())
+        metadata = context.invocation_metadata() or ()
+        headers = readable(metadata)
         if self._driver.draining:
             return STOPPING
         if not self._authenticator.accepts(headers):
             return UNAUTHENTICATED_SENDER
         sender = self._host(context.peer())
         reservation = Reservation(self._driver.limiter, sender)
+        if self._protocol == "enricher":
+            headers |= carried_headers(metadata)
         request = Request(signal, self._protocol, b"", without_credentials(headers), sender, self._settings.trusted_hop)
         try:
             request.body = await self._reader.read(context, reservation, sender)
         except asyncio.CancelledError:
             reservation.release()
             if (left := context.time_remaining()) is None or left > 0:
-                log.error("%s by gRPC from %s ended before its message was read: %s", signal, sender, _NOT_READ)
+                self._report_unread(signal, sender)
             raise
         except BaseException:
             reservation.release()
             raise
         return await self._driver.submit(request, reservation, context.time_remaining(), handle)
+
+    def _report_unread(self, signal: Signal, sender: str) -> None:
+        level, why = (logging.WARNING, _COMPONENT_LEFT) if self._protocol == "enricher" else (logging.ERROR, _NOT_READ)
+        name = "enricher" if self._protocol == "enricher" else "gRPC"
+        log.log(level, "%s by %s from %s ended before its message was read: %s", signal, name, sender, why)
 
 
 def grpc_receiver(settings: Grpc, driver: RequestDriver, *, share_port: bool = False) -> GrpcListener:

@@ -8,7 +8,15 @@ from typing import Literal, TypeAlias
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.duration_pb2 import Duration
-from google.rpc.code_pb2 import INVALID_ARGUMENT, OK, UNAUTHENTICATED, UNAVAILABLE
+from google.rpc.code_pb2 import (
+    DEADLINE_EXCEEDED,
+    INTERNAL,
+    INVALID_ARGUMENT,
+    OK,
+    RESOURCE_EXHAUSTED,
+    UNAUTHENTICATED,
+    UNAVAILABLE,
+)
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
@@ -51,6 +59,15 @@ _OUTCOMES_BY_CAUSE: Mapping[str, tuple[Outcome, int]] = {
     "unauthenticated": ("unauthenticated", UNAUTHENTICATED),
     "aborted": ("gone", UNAVAILABLE),
 }
+_ENRICHER_CODES: Mapping[str, int] = {
+    "budget": RESOURCE_EXHAUSTED,
+    "slow_body": RESOURCE_EXHAUSTED,
+    "deadline": DEADLINE_EXCEEDED,
+    "internal": INTERNAL,
+}
+"""Codes that the Collector component is answered, by cause: it tells an enricher that is overloaded, slow or has a bug
+from one that is away (processor/collector/enrich.proto). OTLP has one code on which all senders keep the data.
+"""
 
 
 class RefusedError(Exception):
@@ -79,6 +96,13 @@ def too_large(limit: int) -> Result:
 GONE = retry("aborted", "")
 STOPPING = retry("stopping", "shutting down")
 NO_ROOM = retry("budget", "too much is in flight (receivers.otlp.max_in_flight_mib); try again")
+ENRICHER_NO_ROOM = Result(
+    Verdict.RETRYABLE,
+    "too much is in flight (receivers.enricher.max_in_flight_mib); try again",
+    retry_after=0.05,
+    cause="budget",
+)
+"""The component itself waits between its tries, longer each time."""
 UNAUTHENTICATED_SENDER = rejected("unauthenticated", "a valid bearer token is needed: authorization: Bearer <token>")
 
 
@@ -87,9 +111,11 @@ def outcome(result: Result) -> Outcome:
     return (_OUTCOMES_BY_CAUSE.get(result.cause) or _OUTCOMES[result.verdict])[0]
 
 
-def to_status(result: Result) -> Status:
+def to_status(result: Result, protocol: OtlpProtocol = "grpc") -> Status:
     """Return the `google.rpc.Status` of a result, as OTLP errors are on both protocols; RetryInfo if retryable."""
     label, code = _OUTCOMES_BY_CAUSE.get(result.cause) or _OUTCOMES[result.verdict]
+    if protocol == "enricher":
+        code = _ENRICHER_CODES.get(result.cause, code)
     status = make_status(code, result.reason)
     if label == "retry":
         detail = Any()

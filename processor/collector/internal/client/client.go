@@ -4,22 +4,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	sender "go.opentelemetry.io/collector/client"
 	"go.opentelemetry.io/collector/component"
-	"go.opentelemetry.io/collector/component/componentstatus"
 	"go.opentelemetry.io/collector/config/configgrpc"
-	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/spanledger/spanledger/processor/collector/internal/protocol"
@@ -28,11 +26,11 @@ import (
 // Reasons why telemetry went on without enrichment: values of the attribute spanledger.missed and of metrics.
 const (
 	NotConnected = "not_connected" // no connection, or no handshake yet
-	Timeout      = "timeout"
-	Overloaded   = "overloaded" // max_in_flight_mib is used up, or the enricher says that it is
-	TooLarge     = "too_large"  // one span over max_message_mib, or with an answer over four times that
-	BadAnswer    = "bad_answer" // the answer does not follow the protocol
-	Refused      = "refused"    // the enricher answered with an error that is not retryable
+	Timeout      = "timeout"       // no answer within the timeout, most of which the enricher had for it
+	Overloaded   = "overloaded"    // for all of the timeout max_in_flight_mib was used up, here or at the enricher
+	TooLarge     = "too_large"     // one span over max_message_mib, or with an answer over four times that
+	BadAnswer    = "bad_answer"    // the answer does not follow the protocol
+	Refused      = "refused"       // the enricher answered with an error that is not retryable
 )
 
 // Missed is an error with the reason why telemetry could not be enriched. Permanent: it would fail again however often it
@@ -59,17 +57,19 @@ func (m *Missed) Retryable() error {
 var ErrTooLarge = errors.New("a single span or record is larger than max_message_mib")
 
 var (
-	errResting = errors.New("the enricher could not be reached a moment ago")
-	errNoRoom  = errors.New("max_in_flight_mib is used up")
-	errStale   = errors.New("the enricher has other lists than this request was selected by")
+	errNoRoom      = errors.New("max_in_flight_mib is used up")
+	errNoHandshake = errors.New("requests before this one have waited for the handshake with the enricher for all of the timeout")
+	errStale       = errors.New("the enricher has other lists than this request was selected by")
 )
 
 const (
-	logEvery = 10 * time.Second
 	// With the default cooldown, telemetry is enriched again within two seconds after an outage of any length: gRPC's own
 	// default waits up to two minutes between dials.
 	longestRedial = 800 * time.Millisecond
 	dialTimeout   = 2 * time.Second
+	// Waits before an enricher that says it is overloaded is asked again; each is twice the one before.
+	firstWait   = 50 * time.Millisecond
+	longestWait = time.Second
 )
 
 func redial() grpc.ConnectParams {
@@ -81,25 +81,23 @@ func redial() grpc.ConnectParams {
 
 // Client of one component.
 type Client struct {
-	cfg  *Config
-	set  component.TelemetrySettings
-	host component.Host
+	health
 	use  func(protocol.Description)
 	room *semaphore.Weighted
 	conn *grpc.ClientConn
 
-	restUntil atomic.Int64
-	loggedAt  atomic.Int64
-	failing   atomic.Bool
-
 	describing sync.Mutex
 	described  atomic.Pointer[protocol.Description]
 	stale      atomic.Bool // the description in force has to be asked for again
+	answered   atomic.Bool // what listens at the endpoint is an enricher that can be spoken to
 }
 
 // New makes a client; use is told each new description.
 func New(cfg *Config, set component.TelemetrySettings, use func(protocol.Description)) *Client {
-	return &Client{cfg: cfg, set: set, use: use, room: semaphore.NewWeighted(int64(cfg.MaxInFlightMiB) * mib)}
+	return &Client{
+		health: health{cfg: cfg, set: set, logged: map[string]time.Time{}},
+		use:    use, room: semaphore.NewWeighted(int64(cfg.MaxInFlightMiB) * mib),
+	}
 }
 
 // Start dials. The enricher need not be there yet.
@@ -124,8 +122,8 @@ func (c *Client) Shutdown(context.Context) error {
 // MaxMessage is the largest telemetry in bytes that one request may carry.
 func (c *Client) MaxMessage() int {
 	limit := c.cfg.MaxMessageMiB * mib
-	if d := c.described.Load(); d != nil && d.MaxMessageBytes > 0 {
-		limit = min(limit, int(d.MaxMessageBytes))
+	if d := c.described.Load(); d != nil && d.MaxMessageBytes > 0 && d.MaxMessageBytes < uint64(limit) {
+		limit = int(d.MaxMessageBytes)
 	}
 	return limit - 4096 // for what stands around it
 }
@@ -133,6 +131,7 @@ func (c *Client) MaxMessage() int {
 // Describe does the handshake if it has not been done, or has to be done again, and returns the description in force. One
 // that was had before stays in force until there is another.
 func (c *Client) Describe(ctx context.Context) (protocol.Description, *Missed) {
+	asked := time.Now()
 	if d := c.described.Load(); d != nil && (!c.stale.Load() || !c.describing.TryLock()) {
 		return *d, nil
 	} else if d == nil {
@@ -143,7 +142,7 @@ func (c *Client) Describe(ctx context.Context) (protocol.Description, *Missed) {
 	if before != nil && !c.stale.Load() {
 		return *before, nil
 	}
-	d, missed := c.describe(ctx)
+	d, missed := c.describe(ctx, asked)
 	if missed != nil && before != nil {
 		return *before, nil
 	}
@@ -152,17 +151,22 @@ func (c *Client) Describe(ctx context.Context) (protocol.Description, *Missed) {
 
 // Renew asks for the description, unless another one than that of this revision is in force by now.
 func (c *Client) Renew(ctx context.Context, revision string) *Missed {
+	asked := time.Now()
 	c.describing.Lock()
 	defer c.describing.Unlock()
 	if d := c.described.Load(); d != nil && d.Revision != revision {
 		return nil
 	}
-	_, missed := c.describe(ctx)
+	_, missed := c.describe(ctx, asked)
 	return missed
 }
 
-// describe asks, and puts the answer in force. The caller holds the lock.
-func (c *Client) describe(ctx context.Context) (protocol.Description, *Missed) {
+// describe asks, and puts the answer in force. The caller holds the lock, for which it has waited since it asked: those
+// that wait behind each other wait no longer than the timeout.
+func (c *Client) describe(ctx context.Context, asked time.Time) (protocol.Description, *Missed) {
+	if time.Since(asked) >= c.cfg.Timeout {
+		return protocol.Description{}, c.failed(&Missed{Reason: Overloaded, Err: errNoHandshake})
+	}
 	buffer, missed := c.call(ctx, protocol.Describe, protocol.DescribeRequest())
 	if missed != nil {
 		return protocol.Description{}, missed
@@ -174,6 +178,7 @@ func (c *Client) describe(ctx context.Context) (protocol.Description, *Missed) {
 		return d, c.failed(&Missed{Reason: BadAnswer, Err: err})
 	}
 	c.use(d)
+	c.answered.Store(true)
 	c.stale.Store(false)
 	c.described.Store(&d)
 	c.succeeded()
@@ -207,11 +212,18 @@ func (c *Client) Call(
 
 // call a method with a message in pieces. The caller frees the answer.
 func (c *Client) call(ctx context.Context, method string, request ...[]byte) (mem.Buffer, *Missed) {
-	if time.Now().UnixNano() < c.restUntil.Load() {
-		return nil, &Missed{Reason: NotConnected, Err: errResting}
+	if rest := c.resting.Load(); rest != nil && time.Now().Before(rest.until) {
+		return nil, &Missed{Reason: rest.cause.Reason, Err: fmt.Errorf("not asked for %s since: %w", c.cfg.Cooldown, rest.cause.Err)}
+	}
+	ctx, err := c.outgoing(ctx)
+	if err != nil && method != protocol.Describe {
+		c.Redescribe() // it may be another enricher by now
+		missed := &Missed{Reason: Refused, Err: err}
+		c.log("header", "a request is not enriched", missed)
+		return nil, missed
 	}
 	// A sender that leaves must not end the call: the enricher commits all the same, and would look sick to the others.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.outgoing(ctx)), c.cfg.Timeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.Timeout)
 	defer cancel()
 	size := int64(0)
 	for _, piece := range request {
@@ -222,18 +234,44 @@ func (c *Client) call(ctx context.Context, method string, request ...[]byte) (me
 		return nil, c.failed(&Missed{Reason: Overloaded, Err: errNoRoom})
 	}
 	defer c.room.Release(size)
-	var answer mem.Buffer
-	limit := 4 * c.cfg.MaxMessageMiB * mib
-	err := c.conn.Invoke(ctx, method, request, &answer,
-		grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit))
+	answer, begun, err := c.invoke(ctx, method, request)
 	if isTooLarge(err) {
 		return nil, &Missed{Reason: TooLarge, Err: err, Permanent: true}
 	}
 	if err != nil {
-		permanent := status.Code(err) == codes.InvalidArgument
-		return nil, c.failed(&Missed{Reason: c.reason(err), Err: c.explained(err), Permanent: permanent})
+		return nil, c.failed(c.missed(err, begun))
 	}
 	return answer, nil
+}
+
+// invoke a method, again and again while the enricher says that it is overloaded and there is time. It also tells when
+// the last try began.
+func (c *Client) invoke(ctx context.Context, method string, request [][]byte) (answer mem.Buffer, begun time.Time, err error) {
+	limit := 4 * c.cfg.MaxMessageMiB * mib
+	for wait := firstWait; ; wait = min(2*wait, longestWait) {
+		begun = time.Now()
+		err = c.conn.Invoke(ctx, method, request, &answer,
+			grpc.ForceCodecV2(raw{}), grpc.MaxCallRecvMsgSize(limit), grpc.MaxCallSendMsgSize(limit))
+		if status.Code(err) != codes.ResourceExhausted || isTooLarge(err) {
+			return answer, begun, err
+		}
+		// Up to half as long again, so that those who were refused together do not come back together.
+		pause := time.Duration(float64(max(wait, retryDelay(err))) * (1 + rand.Float64()/2))
+		if until, _ := ctx.Deadline(); time.Until(until) <= pause {
+			return answer, begun, err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// retryDelay is how long the enricher asks to be left alone, in a google.rpc.RetryInfo.
+func retryDelay(err error) time.Duration {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.RetryInfo); ok {
+			return info.GetRetryDelay().AsDuration()
+		}
+	}
+	return 0
 }
 
 // isTooLarge says whether one of the messages was larger than who got it takes. It is smaller when it is split: answers of
@@ -242,7 +280,30 @@ func isTooLarge(err error) bool {
 	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "eceived message larger than max")
 }
 
-// explained adds what to do about an error, where the error is a mistake in a configuration.
+// missed tells why a call failed that began then, and leaves the enricher alone where it could not be reached or had most
+// of the timeout and did not answer.
+func (c *Client) missed(err error, begun time.Time) *Missed {
+	missed := &Missed{Reason: Refused, Err: c.explained(err)}
+	switch status.Code(err) {
+	case codes.Unavailable:
+		missed.Reason = NotConnected
+		c.rest(missed)
+		c.Redescribe() // what comes back may have other lists
+	case codes.DeadlineExceeded:
+		if missed.Reason = Timeout; time.Since(begun) < c.cfg.Timeout/2 {
+			missed.Reason = Overloaded // its time went by while it waited for a place
+			break
+		}
+		c.rest(missed)
+	case codes.ResourceExhausted:
+		missed.Reason = Overloaded
+	case codes.InvalidArgument:
+		missed.Permanent = true
+	}
+	return missed
+}
+
+// explained adds what to do about an error, where the error can only be a mistake in a configuration.
 func (c *Client) explained(err error) error {
 	hint := ""
 	switch text := err.Error(); {
@@ -250,74 +311,36 @@ func (c *Client) explained(err error) error {
 		hint = "a gRPC server answers there that is no enricher; endpoint has to be that of receivers.enricher in the" +
 			" configuration of spanledger serve (4321 unless set), not an OTLP port"
 	case status.Code(err) == codes.Unauthenticated, status.Code(err) == codes.PermissionDenied:
-		hint = `receivers.enricher.auth asks for a token: set headers: {authorization: "Bearer ..."}`
+		hint = c.aboutToken()
 	case strings.Contains(text, "HTTP/1.1 header"):
 		hint = "what listens there speaks HTTP/1.1, like the API and OTLP/HTTP; endpoint has to be that of" +
 			" receivers.enricher (4321 unless set)"
-	case strings.Contains(text, "server preface"):
-		hint = "what listens there does not speak gRPC in plain text: if receivers.enricher.tls is set, set" +
-			" tls: {insecure: false, ca_file: ...} here"
 	case strings.Contains(text, "first record does not look like a TLS handshake"):
 		hint = "what listens there speaks plain text: set tls: {insecure: true}, or receivers.enricher.tls there"
+	case strings.Contains(text, "server preface") && strings.Contains(text, "frame too large"):
+		hint = "what listens there does not speak gRPC in plain text, but TLS (then set tls: {insecure: false, ca_file: ...}" +
+			" here) or HTTP/1.1 (endpoint has to be that of receivers.enricher, 4321 unless set)"
+	case strings.Contains(text, "server preface") && !c.answered.Load():
+		// Also what a process does that is about to end.
+		hint = "if it is so each time: what listens there does not speak gRPC in plain text; with receivers.enricher.tls," +
+			" set tls: {insecure: false, ca_file: ...} here"
 	default:
 		return err
 	}
 	return fmt.Errorf("%s: %w (%s)", c.cfg.Endpoint, err, hint)
 }
 
-func (c *Client) reason(err error) string {
-	switch status.Code(err) {
-	case codes.Unavailable:
-		c.rest()
-		c.Redescribe() // what comes back may have other lists
-		return NotConnected
-	case codes.DeadlineExceeded:
-		c.rest()
-		return Timeout
-	case codes.ResourceExhausted:
-		return Overloaded
-	default:
-		return Refused
+func (c *Client) aboutToken() string {
+	if c.cfg.Auth.HasValue() {
+		return "receivers.enricher.auth asks for another token than auth gives here"
 	}
-}
-
-func (c *Client) rest() { c.restUntil.Store(time.Now().Add(c.cfg.Cooldown).UnixNano()) }
-
-// outgoing carries what the enricher may see of the sender's request. Nothing else of the context goes out.
-func (c *Client) outgoing(ctx context.Context) context.Context {
-	md := metadata.MD{}
-	info := sender.FromContext(ctx)
-	for _, key := range c.cfg.MetadataKeys {
-		if values := info.Metadata.Get(key); len(values) > 0 {
-			md.Set(key, values...)
+	for name := range c.cfg.Headers.Iter {
+		if strings.EqualFold(name, "authorization") {
+			return `receivers.enricher.auth asks for another token than headers gives here: it has to be authorization: "Bearer ...",` +
+				` with the token of receivers.enricher.auth.bearer_token`
 		}
 	}
-	return metadata.NewOutgoingContext(ctx, md)
-}
-
-func (c *Client) succeeded() {
-	if c.failing.CompareAndSwap(true, false) {
-		c.set.Logger.Info("the enricher answers again")
-		c.report(componentstatus.NewEvent(componentstatus.StatusOK))
-	}
-}
-
-func (c *Client) failed(missed *Missed) *Missed {
-	if c.failing.CompareAndSwap(false, true) {
-		c.report(componentstatus.NewRecoverableErrorEvent(missed))
-	}
-	now, before := time.Now().UnixNano(), c.loggedAt.Load()
-	if now-before >= int64(logEvery) && c.loggedAt.CompareAndSwap(before, now) {
-		c.set.Logger.Warn("telemetry is not enriched",
-			zap.String("endpoint", c.cfg.Endpoint), zap.String("on_error", c.cfg.OnError), zap.Error(missed))
-	}
-	return missed
-}
-
-func (c *Client) report(event *componentstatus.Event) {
-	if c.host != nil {
-		componentstatus.ReportStatus(c.host, event)
-	}
+	return `receivers.enricher.auth asks for a token: set headers: {authorization: "Bearer ..."}`
 }
 
 // raw hands bytes through: both sides encode by themselves.

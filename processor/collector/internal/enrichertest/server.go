@@ -195,7 +195,8 @@ func describe(d protocol.Description) []byte {
 		}
 	}
 	out = varint(out, 6, d.MaxMessageBytes)
-	return varint(out, 8, protowire.EncodeBool(d.TrustedHop))
+	out = varint(out, 8, protowire.EncodeBool(d.TrustedHop))
+	return varint(out, 10, protowire.EncodeBool(d.SenderHeaders))
 }
 
 func request(in []byte) (revision string, telemetry []byte) {

@@ -22,6 +22,10 @@ const (
 	MakeSpans    = service + "MakeSpans"
 )
 
+// SenderHeaders is the metadata with the headers of a sender that gRPC cannot carry under their own names: a line for each
+// value, "name:value", of any bytes.
+const SenderHeaders = "spanledger-headers-bin"
+
 // ErrMalformed says that an answer does not follow the protocol.
 var ErrMalformed = errors.New("the enricher's answer does not follow the protocol")
 
@@ -37,6 +41,8 @@ type Description struct {
 	// TrustedHop says that spans which another Spanledger has marked pass as they are.
 	TrustedHop bool
 	ReadValues []ReadValue
+	// SenderHeaders says that the server reads the metadata of that name.
+	SenderHeaders bool
 }
 
 // UnreadValue is a key whose value the server does not read, and of which spans.
@@ -122,6 +128,8 @@ func ReadDescription(answer []byte) (Description, error) {
 			value, err := readRead(f.bytes)
 			d.ReadValues = append(d.ReadValues, value)
 			return err
+		case 10:
+			d.SenderHeaders = f.varint != 0
 		}
 		return nil
 	})

@@ -30,6 +30,21 @@ func (r *Records) Select(ld plog.Logs) (part plog.Logs, revision string) {
 	return copyRecords(ld, func(record plog.LogRecord) bool { return marked(record, d.LogMarkers) }), d.Revision
 }
 
+// Events is the number of records that are events, with a name of their own. It only serves to count what is missed before
+// the first handshake, when the names that spans are made from are not known.
+func Events(ld plog.Logs) (n int) {
+	for _, rl := range ld.ResourceLogs().All() {
+		for _, sl := range rl.ScopeLogs().All() {
+			for _, record := range sl.LogRecords().All() {
+				if _, named := record.Attributes().Get("event.name"); named || record.EventName() != "" {
+					n++
+				}
+			}
+		}
+	}
+	return n
+}
+
 // Halves splits a request into two by its records.
 func Halves(ld plog.Logs) (first, second plog.Logs) {
 	half, n := ld.LogRecordCount()/2, 0
