@@ -142,6 +142,12 @@ def test_values_that_are_out_of_place(text: str, path: str) -> None:
     assert reported.startswith(f"{path}: ")
 
 
+def test_a_default_that_follows_from_what_is_wrong_is_no_problem_of_its_own() -> None:
+    """As which exporters there are, without a section of them."""
+    (reported,) = problems("receivers: {enricher: {max_in_flight_mib: 1, max_recv_msg_size_mib: 3}}")
+    assert reported.startswith("receivers.enricher: max_recv_msg_size_mib is more than max_in_flight_mib")
+
+
 def test_two_listeners_on_one_port() -> None:
     (reported,) = problems("api: {endpoint: '127.0.0.1:4317'}")
     assert reported == "api.endpoint: receivers.otlp.protocols.grpc listens on 127.0.0.1:4317 already"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -390,7 +390,9 @@ def test_tenants_are_told_by_a_header(component_collector: None, tmp_path: Path)
     ]
     with Backend() as backend, ComponentPair(tmp_path, backend.port, backend.port, tenants, passed_on) as pair:
         sender = _Sender(pair, backend)
-        for team, calls in (("red", 1), ("blue", 2)):
+        teams = {"red": 1, "blue": 2, "\u00d6l": 1}  # the last is nothing that gRPC metadata can hold
+        for team, calls in teams.items():
             for _ in range(calls):
-                sender.send(chat(), headers={"x-team": team, "x-other": "stays"})
-        assert [pair.ledger("--tenant", team)["total"]["calls"] for team in ("red", "blue")] == [1, 2]
+                [found] = sender.send(chat(), headers={"x-team": cast(str, team.encode()), "x-other": "stays"})
+                assert found["spanledger.cost.usd"] == COST
+        assert {team: pair.ledger("--tenant", team)["total"]["calls"] for team in teams} == teams

@@ -83,10 +83,14 @@ def line(location: Iterable[str | int], message: str) -> str:
     return f"{path}: {text}" if path else text
 
 
+_FOLLOWS = "default_factory_not_called"
+"""Of a key whose default depends on others, of which one is wrong: that one has a line of its own."""
+
+
 def from_validation(model: type[BaseModel], error: ValidationError) -> list[str]:
     """Return the lines of the problems that validation by `model` found."""
     errors = error.errors(include_url=False, include_input=False)
-    return [line(problem["loc"], _message(model, problem)) for problem in errors]
+    return [line(problem["loc"], _message(model, problem)) for problem in errors if problem["type"] != _FOLLOWS]
 
 
 def _message(model: type[BaseModel], problem: ErrorDetails) -> str:

@@ -48,14 +48,22 @@ def readable(headers: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
     """Return headers by lower-case name; binary ones are left out.
 
     The values of a name that repeats are joined by ", " (https://www.rfc-editor.org/rfc/rfc9110#section-5.3): so no one
-    of them passes for the only one.
+    of them passes for the only one. A value comes in as Latin-1, in which each byte is a character, and is UTF-8 where
+    its bytes are: that is what senders mean by them.
     """
     result: dict[str, str] = {}
     for name, value in headers:
         if isinstance(value, str):
-            key = name.lower()
-            result[key] = f"{result[key]}, {value}" if key in result else value
+            key, text = name.lower(), value if value.isascii() else _unicode(value)
+            result[key] = f"{result[key]}, {text}" if key in result else text
     return result
+
+
+def _unicode(value: str) -> str:
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
 
 
 CARRIED = "spanledger-headers-bin"
@@ -63,10 +71,7 @@ CARRIED = "spanledger-headers-bin"
 
 
 def carried_headers(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """Return the headers in `CARRIED`, which has a line "name:value" for each value; as OTLP/HTTP brings them.
-
-    A header of HTTP is read as Latin-1 (https://www.rfc-editor.org/rfc/rfc9110#section-5.5), whatever its bytes mean.
-    """
+    """Return the headers in `CARRIED`, which has a line "name:value" for each value; as OTLP/HTTP brings them."""
     pairs: list[tuple[str, str]] = []
     for key, lines in metadata:
         if key == CARRIED and isinstance(lines, bytes):

@@ -329,6 +329,13 @@ func TestHintsAreGivenWhereTheyAreSure(t *testing.T) {
 	}
 }
 
+func TestAnEndpointWrittenAsForOTLPIsReached(t *testing.T) {
+	c, _, _ := started(t, "http://"+enricher(t).Address)
+	if missed := ask(t.Context(), c); missed != nil {
+		t.Fatal(missed)
+	}
+}
+
 func TestTheHintForHTTPIsNotForTLSAlone(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
