@@ -52,7 +52,7 @@ def _ports() -> Iterator[int]:
 
 
 _PORTS = _ports()
-_CLAIMS = (Path(tempfile.gettempdir()) / f"spanledger-ports-{os.getuid()}").open("ab")
+_CLAIMS = os.open(Path(tempfile.gettempdir()) / f"spanledger-ports-{os.getuid()}", os.O_RDWR | os.O_CREAT, 0o600)
 """A file whose byte N is locked by the process that was given port N, until that process ends."""
 
 
