@@ -14,13 +14,8 @@ import (
 	"github.com/spanledger/spanledger/processor/collector/internal/selection"
 )
 
-// Config of the connector.
-type Config struct {
-	client.Config `mapstructure:",squash"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
-}
+// Config of the connector. The two components are configured alike.
+type Config = client.Config
 
 // NewFactory of the connector.
 func NewFactory() connector.Factory {
@@ -28,7 +23,10 @@ func NewFactory() connector.Factory {
 		connector.WithLogsToTraces(createLogsToTraces, metadata.LogsToTracesStability))
 }
 
-func createDefaultConfig() component.Config { return &Config{Config: client.NewConfig()} }
+func createDefaultConfig() component.Config {
+	cfg := client.NewConfig()
+	return &cfg
+}
 
 func createLogsToTraces(
 	_ context.Context, set connector.Settings, cfg component.Config, next consumer.Traces,
@@ -38,6 +36,6 @@ func createLogsToTraces(
 		return nil, err
 	}
 	c := &logsConnector{cfg: cfg.(*Config), records: selection.NewRecords(), telemetry: telemetry, next: next}
-	c.client = client.New(&c.cfg.Config, set.TelemetrySettings, c.records.Use)
+	c.client = client.New(c.cfg, set.TelemetrySettings, c.records.Use)
 	return c, nil
 }

@@ -14,13 +14,8 @@ import (
 	"github.com/spanledger/spanledger/processor/collector/internal/metadata"
 )
 
-// Config of the processor.
-type Config struct {
-	client.Config `mapstructure:",squash"`
-
-	// prevent unkeyed literal initialization
-	_ struct{}
-}
+// Config of the processor. The two components are configured alike.
+type Config = client.Config
 
 // NewFactory of the processor.
 func NewFactory() processor.Factory {
@@ -28,7 +23,10 @@ func NewFactory() processor.Factory {
 		processor.WithTraces(createTraces, metadata.TracesStability))
 }
 
-func createDefaultConfig() component.Config { return &Config{Config: client.NewConfig()} }
+func createDefaultConfig() component.Config {
+	cfg := client.NewConfig()
+	return &cfg
+}
 
 func createTraces(
 	ctx context.Context, set processor.Settings, cfg component.Config, next consumer.Traces,

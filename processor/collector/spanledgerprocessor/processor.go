@@ -30,7 +30,7 @@ func newProcessor(cfg *Config, set component.TelemetrySettings) (*tracesProcesso
 		return nil, err
 	}
 	selector := selection.New()
-	return &tracesProcessor{cfg, client.New(&cfg.Config, set, selector.Use), selector, telemetry}, nil
+	return &tracesProcessor{cfg, client.New(cfg, set, selector.Use), selector, telemetry}, nil
 }
 
 // process enriches the GenAI spans of td in place. Spans that cannot be enriched go on marked, or the request is refused

@@ -30,7 +30,7 @@ const (
 	Overloaded   = "overloaded"    // for all of the timeout max_in_flight_mib was used up, here or at the enricher
 	TooLarge     = "too_large"     // one span over max_message_mib, or with an answer over four times that
 	BadAnswer    = "bad_answer"    // the answer does not follow the protocol
-	Refused      = "refused"       // the enricher answered with an error that is not retryable
+	Refused      = "refused"       // the enricher answered with another error, or could not be sent a header
 )
 
 // Missed is an error with the reason why telemetry could not be enriched. Permanent: it would fail again however often it
@@ -256,7 +256,8 @@ func (c *Client) invoke(ctx context.Context, method string, request [][]byte) (a
 			return answer, begun, err
 		}
 		// Up to half as long again, so that those who were refused together do not come back together.
-		pause := time.Duration(float64(max(wait, retryDelay(err))) * (1 + rand.Float64()/2))
+		pause := min(max(wait, retryDelay(err)), c.cfg.Timeout)
+		pause += time.Duration(rand.Int64N(int64(pause)/2 + 1))
 		if until, _ := ctx.Deadline(); time.Until(until) <= pause {
 			return answer, begun, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"net"
 	"slices"
 	"strings"
@@ -137,9 +138,14 @@ func TestAnOverloadedEnricherIsAskedAgainWithinTheTimeout(t *testing.T) {
 func TestOneRequestThatTheEnricherHasNoRoomForStopsNoOther(t *testing.T) {
 	s := enricher(t)
 	c, _, _ := started(t, s.Address)
-	s.Refuse(overloaded(t, time.Hour)) // later than this request can wait
-	if missed := ask(t.Context(), c); missed == nil || missed.Reason != Overloaded || missed.Permanent {
-		t.Fatal(missed)
+	for asked, after := range []time.Duration{time.Hour, math.MaxInt64} { // longer than a request can wait
+		s.Refuse(overloaded(t, after))
+		if missed := ask(t.Context(), c); missed == nil || missed.Reason != Overloaded || missed.Permanent {
+			t.Fatal(missed)
+		}
+		if calls := s.Calls("EnrichTraces"); calls != asked+1 {
+			t.Fatal(calls)
+		}
 	}
 	s.Refuse(nil)
 	if missed := ask(t.Context(), c); missed != nil {

@@ -15,10 +15,7 @@ func read(values map[string]any) (*Config, error) {
 	if err := confmap.NewFromStringMap(values).Unmarshal(&into); err != nil {
 		return nil, err
 	}
-	if err := cfg.ClientConfig.Validate(); err != nil {
-		return nil, err
-	}
-	return &cfg, cfg.Validate()
+	return &cfg, confmap.Validate(&cfg)
 }
 
 func TestWhatCannotWorkIsNoConfiguration(t *testing.T) {
@@ -47,6 +44,9 @@ func TestWhatCannotWorkIsNoConfiguration(t *testing.T) {
 		"a header without a name":        {"metadata_keys", map[string]any{"metadata_keys": []string{""}}},
 		"a pseudo-header":                {"metadata_keys", map[string]any{"metadata_keys": []string{":path"}}},
 		"the token":                      {"metadata_keys", map[string]any{"metadata_keys": []string{"Authorization"}}},
+		"no timeout":                     {"timeout", map[string]any{"timeout": "0s"}},
+		"no message":                     {"max_message_mib", map[string]any{"max_message_mib": 0}},
+		"a cooldown in the past":         {"cooldown", map[string]any{"cooldown": "-1s"}},
 		"another on_error":               {"on_error", map[string]any{"on_error": "drop"}},
 	} {
 		if _, err := read(one.values); err == nil || !strings.Contains(err.Error(), one.says) {
