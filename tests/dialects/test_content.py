@@ -129,3 +129,9 @@ def test_the_tool_of_such_a_vocabulary_reads_its_arguments() -> None:
     call = read(tool)
     assert call.tool is not None
     assert call.tool.arguments == '{"path": "a"}'
+
+
+@pytest.mark.parametrize("key", ["agent.instructions", "agent.messages.ui", "agent.stateSnapshot"])
+def test_what_voltagents_agent_was_told_is_content(key: str) -> None:
+    """`@voltagent/core` 2.10.0 writes them on the agent's span, as tests/data/otlp/voltagent/steps shows."""
+    assert "system_instructions" in verdict(key)

@@ -26,6 +26,8 @@ METHODS = {
 }
 ALSO_NAMES = {"done"}
 """What is content in one recording, and stands in the names of another's functions (Codex)."""
+METHODS_NAMED = (b"beta.messages.count_tokens",)
+"""Names of spans that hold what is content elsewhere."""
 PLACES = ("output", "pages", "state", "queue", "dead letters", "log and debug", "file")
 
 
@@ -98,6 +100,8 @@ def test_no_content_in_output_state_queue_log_metrics_and_api(tmp_path: Path) ->
     assert len(known) > 150
     for place, content in found.items():
         assert content, place
+        for name in METHODS_NAMED:
+            content = content.replace(name, b"")
         assert not [piece for piece in known if piece.encode() in content], place
 
 

