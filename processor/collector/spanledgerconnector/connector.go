@@ -80,7 +80,7 @@ func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs, revision 
 		return c.split(ctx, part, revision)
 	}
 	made.missed = c.client.Call(ctx, protocol.MakeSpans, revision, body, func(encoded []byte) (bool, error) {
-		answer, err := protocol.ReadMade(encoded)
+		answer, err := protocol.ReadMade(encoded, part.LogRecordCount())
 		if err != nil || answer.Stale {
 			return answer.Stale, err
 		}

@@ -82,7 +82,8 @@ func madeNamed(name string) func(context.Context, string, string, []byte) ([]byt
 			spans.AppendEmpty().SetName(name)
 		}
 		body, err := (&ptrace.ProtoMarshaler{}).MarshalTraces(td)
-		return protowire.AppendBytes(protowire.AppendTag(nil, 4, protowire.BytesType), body), err
+		answer := protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), uint64(ld.LogRecordCount()))
+		return protowire.AppendBytes(protowire.AppendTag(answer, 4, protowire.BytesType), body), err
 	}
 }
 
@@ -118,6 +119,25 @@ func TestALargeRequestIsSplit(t *testing.T) {
 	}
 	if sink.SpanCount() != 5 || s.Calls("MakeSpans") < 3 {
 		t.Fatal(sink.SpanCount(), s.Calls("MakeSpans"))
+	}
+}
+
+func TestAnAnswerThatWasCutShortIsNotTakenForNoSpans(t *testing.T) {
+	for name, cut := range map[string]func(whole []byte) []byte{
+		"empty":        func([]byte) []byte { return nil },
+		"counts alone": func([]byte) []byte { return []byte{8, 1} }, // one record seen, of two
+	} {
+		s := enrichertest.Start(t, "tcp", "127.0.0.1:0", &enrichertest.Server{
+			Answer: func(ctx context.Context, method, revision string, telemetry []byte) ([]byte, error) {
+				whole, err := made(ctx, method, revision, telemetry)
+				return cut(whole), err
+			},
+		})
+		sink := &consumertest.TracesSink{}
+		err := started(t, s.Address, client.OnErrorRefuse, sink).ConsumeLogs(t.Context(), logs("claude_code.a", "claude_code.b"))
+		if status.Code(err) != codes.Unavailable {
+			t.Fatal(name, err)
+		}
 	}
 }
 

@@ -149,8 +149,11 @@ func (p *tracesProcessor) askFor(
 	}
 	answers := make([]answered, 0, len(answer.Spans))
 	for _, one := range answer.Spans {
-		if one.Span < len(places) { // what stands behind them are links
-			answers = append(answers, answered{places[one.Span], one, one.Failure})
+		if one.Span >= len(places) { // what stands behind them are links
+			continue
+		}
+		if place := places[one.Span]; place.Marked || one.Failure == "" { // a plain span of the trace misses nothing
+			answers = append(answers, answered{place, one, one.Failure})
 		}
 	}
 	return answers, nil
@@ -190,7 +193,9 @@ func (p *tracesProcessor) apply(ctx context.Context, td ptrace.Traces, answers [
 		attributes := one.place.Of(td).Attributes()
 		one.answer.ApplyTo(attributes)
 		if one.reason == "" {
-			enriched++
+			if one.place.Marked { // a plain span may have had something moved aside
+				enriched++
+			}
 			continue
 		}
 		p.selector.MoveAside(attributes)

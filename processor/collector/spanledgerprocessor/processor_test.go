@@ -270,6 +270,36 @@ func TestAFailureInsideTheEnricherMarksItsSpanOnly(t *testing.T) {
 	}
 }
 
+func TestAFailureOfAWholeRequestMarksNoPlainSpanOfItsTraces(t *testing.T) {
+	var asked atomic.Int32
+	s := enricher(t, func(_ context.Context, _, _ string, b []byte) ([]byte, error) {
+		n := len(enrichertest.Spans(b))
+		asked.Store(int32(n))
+		failures := make([][]byte, n)
+		for span := range failures {
+			failures[span] = enrichertest.Failure(span, "KeyError")
+		}
+		return enrichertest.Message(n, 0, n, false, failures...), nil
+	})
+	td := ptrace.NewTraces()
+	spans := td.ResourceSpans().AppendEmpty().ScopeSpans().AppendEmpty().Spans()
+	for i := range 3 { // one of a model, and two plain ones around it
+		span := spans.AppendEmpty()
+		span.SetTraceID([16]byte{1})
+		span.SetSpanID([8]byte{byte(i + 1)})
+		if i == 1 {
+			span.Attributes().PutStr("gen_ai.request.model", "gpt-4o")
+		}
+	}
+	sink := &consumertest.TracesSink{}
+	if err := started(t, config(s.Address), sink).ConsumeTraces(t.Context(), td); err != nil {
+		t.Fatal(err)
+	}
+	if missed, _ := count(sink, missedKey); asked.Load() != 3 || missed != 1 || sink.SpanCount() != 3 {
+		t.Fatal(asked.Load(), missed, sink.SpanCount())
+	}
+}
+
 func TestWithoutAHandshakeGenAISpansAreMarked(t *testing.T) {
 	sink := &consumertest.TracesSink{}
 	p := started(t, config("127.0.0.1:9"), sink)

@@ -26,6 +26,7 @@ type health struct {
 
 	resting atomic.Pointer[rest]
 	failing atomic.Bool
+	turning sync.Mutex // held while failing changes and is reported, so that reports come in the order of the changes
 
 	mu     sync.Mutex
 	logged map[string]time.Time // by reason, so that one does not hide another
@@ -39,6 +40,11 @@ func (h *health) rest(cause *Missed) {
 
 // succeeded ends an outage. Only one that was logged has an end in the log.
 func (h *health) succeeded() {
+	if !h.failing.Load() {
+		return
+	}
+	h.turning.Lock()
+	defer h.turning.Unlock()
 	if !h.failing.CompareAndSwap(true, false) {
 		return
 	}
@@ -58,6 +64,8 @@ func (h *health) failed(missed *Missed) *Missed {
 		h.log("request: "+missed.Reason, "a request is not enriched, and would not be if it came again", missed)
 		return missed
 	}
+	h.turning.Lock()
+	defer h.turning.Unlock()
 	if h.failing.CompareAndSwap(false, true) {
 		h.report(componentstatus.NewRecoverableErrorEvent(missed))
 	}

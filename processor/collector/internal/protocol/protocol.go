@@ -304,11 +304,14 @@ func (a Answer) check(seen, decided, failed uint64, spans int) error {
 	return nil
 }
 
-// ReadMade reads a MakeSpansResponse.
-func ReadMade(answer []byte) (Made, error) {
+// ReadMade reads a MakeSpansResponse to a request of so many records. One that was cut short is not taken for "no spans".
+func ReadMade(answer []byte, records int) (Made, error) {
 	var m Made
+	var seen uint64
 	err := fields(answer, func(f field) error {
 		switch f.number {
+		case 1:
+			seen = f.varint
 		case 2:
 			m.RecordsFailed = f.varint
 		case 3:
@@ -318,6 +321,9 @@ func ReadMade(answer []byte) (Made, error) {
 		}
 		return nil
 	})
+	if err == nil && !m.Stale && (seen != uint64(records) || m.RecordsFailed > seen) {
+		err = fmt.Errorf("%w: %d records sent, %d seen, %d failed", ErrMalformed, records, seen, m.RecordsFailed)
+	}
 	return m, err
 }
 
