@@ -96,3 +96,23 @@ def test_a_manifest_of_another_distribution_gets_the_component(tmp_path: Path) -
         assert made[kind] == [component, {"gomod": f"example.org/{kind[:-1]} v0.1.0"}]
     assert made["extensions"] == [{"gomod": "example.org/extension v0.1.0"}]
     assert (made["dist"]["name"], made["dist"]["output_path"]) == (ours["dist"]["name"], ours["dist"]["output_path"])
+
+
+def test_systemd_finds_the_users_and_groups_that_units_name() -> None:
+    """A user of a `DynamicUser=` unit is known to no other unit: https://github.com/systemd/systemd/issues/8219."""
+    folder = ROOT / "deploy" / "systemd"
+    made = set(re.findall(r"^u (\S+)", (folder / "spanledger.conf").read_text(), re.MULTILINE))
+    units = [path.read_text() for path in folder.glob("*.service")]
+    named = {
+        name for unit in units for name in re.findall(r"^(?:User|Group|SupplementaryGroups)=(\S+)", unit, re.MULTILINE)
+    }
+    assert len(units) == 2
+    assert named == made == {"spanledger"}
+
+
+def test_helms_notes_lose_no_calls_of_logs() -> None:
+    """What they say of the connector is what deploy/collector/component.yaml does."""
+    shipped = yaml.safe_load((ROOT / "deploy/collector/component.yaml").read_text())
+    policy = shipped["connectors"]["spanledger"]["on_error"]
+    notes = (ROOT / "deploy/helm/templates/NOTES.txt").read_text()
+    assert f"spanledger: {{<<: *enricher, on_error: {policy}}}" in notes
