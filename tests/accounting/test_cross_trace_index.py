@@ -151,6 +151,23 @@ def test_a_call_that_more_came_after_than_are_compared_is_counted_as_an_estimate
     assert ("as many with equal counts may" in decision.note) is not is_found
 
 
+def test_a_call_that_arrives_late_is_an_estimate_where_its_twin_may_not_have_been_compared() -> None:
+    """The 64 that are compared, which arrived after the twin, are of a later minute."""
+    with MemoryStore().unit() as unit:
+        for request in range(5):
+            later = 60 * 10**9 if request else 0
+            facts = [
+                make_fact(f"c{place}", kind="llm", cost=1000, trace=f"t{request} {place}", start=later + place)
+                for place in range(16)
+            ]
+            enter(Batch(TENANT, facts, NOW + request * 10**6), unit)
+        call = make_fact("d", kind="llm", cost=1000, trace="u", scope="another library")
+        (decision,) = enter(Batch(TENANT, [call], NOW + 10**9), unit).decisions.values()
+    assert decision.cost is not None
+    assert decision.cost.estimate
+    assert decision.note == "span of another trace may report the same call, as many with equal counts may"
+
+
 def test_a_call_for_which_no_more_may_be_read_is_counted_as_an_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two requests hold the twins; one of them is read."""
     monkeypatch.setattr(cross_trace_index, "MOST_READ", 1)

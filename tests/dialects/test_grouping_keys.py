@@ -54,6 +54,9 @@ def test_a_sub_agent_of_claude_code_belongs_to_the_session_above_it() -> None:
         assert resolver.keys_that_name("session", (*both,), dialect)[0] == next(
             key for key in both if both[key] == session
         )
+    chosen = PlainAttributes({**both, "spanledger.session.id": "chosen"})
+    assert pick("session", resolver.names(chosen, "claude_code"), Names()).id == "chosen"
+    assert resolver.keys_that_name("session", (*chosen,), "claude_code")[0] == "spanledger.session.id"
     without = PlainAttributes({"gen_ai.conversation.id": "agent", "session.id": ""})
     assert pick("session", resolver.names(without, "claude_code"), Names()).id == "agent"
 

@@ -325,8 +325,9 @@ class TraceSet:
                 return self._share(span, state, other, self._state(other_id), reason)
             if reason.code in NEAR_ONE_CALL:
                 state.across.setdefault(span.span_id, reason)
-        if not complete and (compared is None or together(span, compared)):
-            state.across.setdefault(span.span_id, Reason("many", compared.span_id.hex() if compared else ""))
+        if not complete:  # whatever the times of those that were read: calls may arrive late, and in any order
+            near = compared is not None and together(span, compared)
+            state.across.setdefault(span.span_id, Reason("many", compared.span_id.hex() if compared and near else ""))
         return False
 
     def _share(self, span: Span, state: TraceState, other: Span, other_state: TraceState, reason: Reason) -> bool:

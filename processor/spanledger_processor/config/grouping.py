@@ -79,7 +79,7 @@ class Sessions(Section):
     keys: AttributeKeys = Field(
         default=registry.SESSION_KEYS,
         description="Attributes that name the session, most trusted first. By the default list `session.id` comes "
-        "first on Claude Code's spans, whose `gen_ai.conversation.id` may be a sub-agent's.",
+        "before `gen_ai.conversation.id` on Claude Code's spans, where that may be a sub-agent's.",
     )
     parent_keys: AttributeKeys = Field(
         default=registry.SESSION_PARENT_KEYS, description="Attributes that name the session that spawned this one."

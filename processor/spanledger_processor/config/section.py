@@ -6,19 +6,15 @@ import re
 from decimal import Decimal
 from typing import Annotated, Any, NoReturn, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+
+from spanledger_exporters.settings import Settings
 
 
 class Section(BaseModel):
     """Unknown keys are errors, values never change, and no error repeats a value, which may be secret."""
 
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        allow_inf_nan=False,
-        hide_input_in_errors=True,
-        defer_build=True,  # validators are built once, inside the whole that is validated, and not for each part
-    )
+    model_config = Settings.model_config
 
 
 def _present(value: Any) -> Any:

@@ -62,8 +62,10 @@ def _grouping_keys(field: str, first: tuple[str, ...]) -> tuple[str, ...]:
 
 
 SESSION_KEYS = _grouping_keys("session", (synthesized.SESSION_ID, *_FIRST))
-SESSION_FIRST = {one.name: one.groups.session_first for one in DIALECTS if one.groups.session_first}
-"""By dialect the keys of `SESSION_KEYS` that name the session of its spans before the others."""
+SESSION_FIRST = {
+    one.name: (synthesized.SESSION_ID, *one.groups.session_first) for one in DIALECTS if one.groups.session_first
+}
+"""By dialect the keys of `SESSION_KEYS` that name the session of its spans before the others, our own still first."""
 SESSION_PARENT_KEYS = _grouping_keys("session_parent", (synthesized.SESSION_PARENT,))
 RUN_KEYS = _grouping_keys("run", (synthesized.RUN_ID, "tokenjam.run_id", "run_id"))
 AGENT_KEYS = _grouping_keys("agent", (synthesized.AGENT_ID,))

@@ -371,7 +371,7 @@ class _Remembering:
         self._few_links = lru_cache(maxsize=_REMEMBERED)(self._read_links)
 
     def scan(self, table: Table, tenant: bytes, *, within: bytes = b"", **order: Any) -> Iterator[tuple[Key, bytes]]:
-        if table != Table.LINK:
+        if table != Table.LINK or order:
             return self._reader.scan(table, tenant, within=within, **order)
         few = self._few_links(tenant, within)
         return self._reader.scan(table, tenant, within=within) if few is None else iter(few)
