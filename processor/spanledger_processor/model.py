@@ -19,6 +19,8 @@ CALLS: frozenset[Kind] = frozenset(("llm", "embedding", "rerank"))
 """Kinds of one call of a model, which costs something."""
 CONTAINERS: frozenset[Kind] = frozenset(("agent", "workflow", "other"))
 """Kinds that may hold calls to which no link leads; usage of their own is a sum over calls."""
+AGGREGATES: frozenset[Kind] = frozenset(("agent", "workflow", "tool"))
+"""Kinds that report no call themselves: usage of theirs is the sum of calls below them."""
 Unpriced: TypeAlias = Literal[
     "no_model", "no_usage", "unknown_provider", "unknown_model", "inconsistent_usage", "not_accounted"
 ]
@@ -284,8 +286,8 @@ class Decision:
 
     `usage` is None where the span adds nothing (no usage, repeats its children, duplicate of another span).
     `aliases` holds the keys to which the amount is copied for other backends. `reason` says why the span counts beside
-    another one or not: a key of `reasons.ONE_CALL` or `TWO_CALLS`, and the other's span id. `budget_used` is the
-    share of a budget that is used with this span; 1 is all of it.
+    another one or not: a code of `accounting/one_call`, and the other's span id. `budget_used` is the share of a budget
+    that is used with this span; 1 is all of it.
     """
 
     kind: Kind

@@ -10,7 +10,7 @@ from spanledger_processor.accounting.count_once import match
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.incremental import Incremental
-from spanledger_processor.accounting.reasons import DOUBTS
+from spanledger_processor.accounting.one_call import DOUBTS
 from spanledger_processor.accounting.trace import Trace
 
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from ledger_in_memory import MemoryLedger, make_fact
-from spanledger_processor.accounting.count_once import one_call
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import ORIGIN, Evidence, Fact
+from spanledger_processor.accounting.one_call import one_call
 from spanledger_processor.ledger.store import Table
 from spanledger_processor.model import Cost, Usage
 

@@ -17,11 +17,7 @@ they decide (docs/counting.md has examples, and `explain` prints their numbers):
 7. Without usage: a call without usage has no role where a span above it counts, or where it holds calls with usage.
 8. Everything else counts: with usage and a price, or unpriced.
 
-Two spans report one call where they share a response or call id, and usage, model, session and time do not contradict;
-or, without an id, where two libraries that can be of one process report equal usage in every class that both have, of
-one model, at times of which one contains the other. Different sessions, services, hosts, processes or users named on
-both sides make two calls. Equal counts of a few tokens in two traces prove nothing: both count, and the later one is an
-estimate.
+What makes two spans reports of one call, and which of them is the richer, is in `one_call`.
 
 `match` finds the roles of a trace, `match_across` a call in another trace; neither changes anything, `apply` does.
 `incremental` decides on new spans of a long trace as `match` would, or leaves them to it.
@@ -36,40 +32,26 @@ from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeAlias
 
-from spanledger_processor.accounting.facts import ORIGIN
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.links_and_times import (
-    LOG_AFTER_NS,
-    NEAREST,
-    EarliestEnds,
-    Forest,
-    FreePlaces,
-    closely,
-    together,
-)
-from spanledger_processor.accounting.reasons import NEAR_ONE_CALL, ONE_CALL, Reason
-from spanledger_processor.accounting.trace import (
-    COUNTED,
-    DUPLICATE,
-    REPEATS,
-    Claim,
-    Outputs,
-    Span,
-    Trace,
+from spanledger_processor.accounting.links_and_times import NEAREST, EarliestEnds, Forest, FreePlaces
+from spanledger_processor.accounting.one_call import (
+    NEAR_ONE_CALL,
+    ONE_CALL,
+    Reason,
+    ReportSource,
     equal_usage,
     holds_usage,
+    of_one_model,
+    one_call,
     order_of_reports,
     richest,
+    source_of,
     tells_more,
+    together,
 )
-from spanledger_processor.model import CONTAINERS, NO_SPEND
-from spanledger_processor.pricing.model_names import one_model
+from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, REPEATS, Claim, Span, Trace
+from spanledger_processor.model import AGGREGATES, CONTAINERS, NO_SPEND
 
-AGGREGATES = frozenset({"agent", "workflow", "tool"})
-"""Kinds whose usage is the sum of calls below them; they report no call themselves."""
-
-FEW_TOKENS = 16
-"""Calls of fewer output tokens (labels, yes or no, embeddings) often have equal counts by chance."""
 CALLS_AGAIN = (
     "openinference.instrumentation.google_genai",
     "opentelemetry.instrumentation.google_generativeai",
@@ -83,8 +65,6 @@ STEPS_ABOVE = ("@voltagent/",)
 _SOURCES = 16
 """Libraries that report one call, at most."""
 
-ReportSource: TypeAlias = tuple[str, bool]
-"""The scope of a report, and whether it is a log event."""
 CallReports: TypeAlias = list[Span]
 """The reports of one call."""
 
@@ -105,7 +85,7 @@ def match(trace: Trace) -> Match:
     """Find the role of every span of a trace that claims usage or cost."""
     claimants = _claimants(trace)  # rule 1
     forest = Forest(trace.spans)
-    spending = {span.span_id: 1 for span in claimants if _spends(span)}
+    spending = {span.span_id: 1 for span in claimants if span.spends}
     twins = {span.span_id: DUPLICATE + span.twin for span in claimants if span.twin}  # rule 2
     calls = [span for span in claimants if span.kind not in AGGREGATES]
     reports = _find_reports(forest, calls, spending, twins)  # rule 3
@@ -122,7 +102,7 @@ def match(trace: Trace) -> Match:
 def _claimants(trace: Trace) -> list[Span]:
     """Rule 1: return the spans that claim usage or cost, raw answers only where no other span has usage."""
     claims = [(span, span.claim) for span in trace.spans.values() if span.claim is not None]
-    own_usage = any(_spends(span) and not claim.fallback for span, claim in claims)
+    own_usage = any(span.spends and not claim.fallback for span, claim in claims)
     return [span for span, claim in claims if not (own_usage and claim.fallback)]
 
 
@@ -141,10 +121,6 @@ def _doubts(trace: Trace, claimants: list[Span], roles: Mapping[bytes, str]) -> 
 def calls_again(span: Span) -> bool:
     """Return whether a span stands for several calls of the model if a tool is below it."""
     return span.kind == "llm" and span.claim is not None and span.scope.startswith(CALLS_AGAIN)
-
-
-def _spends(span: Span) -> bool:
-    return span.claim is not None and span.claim.spends
 
 
 def _has_price(span: Span) -> bool:
@@ -185,7 +161,7 @@ def _told_less(calls: list[Span]) -> Iterator[list[Span]]:
     """Yield calls of one output of which some tell no input: streams of which libraries saw no more, or nothing."""
     outputs = {span.output for span in calls if span.kind == "llm" and not span.has_input}
     for output in sorted(outputs):
-        group = [span for span in calls if span.output == output and (output or not _spends(span))]
+        group = [span for span in calls if span.output == output and (output or not span.spends)]
         if len(group) > 1:
             yield group
 
@@ -219,7 +195,7 @@ def _counts(claim: Claim | None) -> Iterator[tuple[int, int]]:
 
 def _without_holders(forest: Forest, group: list[Span], below: dict[bytes, int]) -> list[Span]:
     """Return the spans of a group with one id that hold no other calls that spend."""
-    positions = sorted(forest.position(span.span_id) for span in group if _spends(span))
+    positions = sorted(forest.position(span.span_id) for span in group if span.spends)
 
     def holds(span: Span) -> bool:
         first, end = forest.range_below(span.span_id)
@@ -334,9 +310,7 @@ def _around(forest: Forest, trace: Trace, claimants: list[Span], roles: Mapping[
     if not agents:
         return []
     unlinked = forest.unlinked()
-    loose = [
-        span for span in claimants if span.span_id in unlinked and _spends(span) and roles[span.span_id] != REPEATS
-    ]
+    loose = [span for span in claimants if span.span_id in unlinked and span.spends and roles[span.span_id] != REPEATS]
     gone = (
         (*time, b"") for up, times in trace.awaited.items() for time in times if up not in trace.spans or up in unlinked
     )
@@ -369,7 +343,7 @@ def _richer_above(forest: Forest, trace: Trace, claimants: list[Span], roles: Ma
         return changed
     carrying = _carrying(trace)
     holding = carrying.keys() | forest.sums_below(carrying).keys()
-    calls = {span.span_id: span for span in claimants if roles[span.span_id] == COUNTED and _spends(span)}
+    calls = {span.span_id: span for span in claimants if roles[span.span_id] == COUNTED and span.spends}
     for upper, call in _steps_above(trace, calls.values(), roles):
         if upper.span_id not in holding:
             _take_place(changed, upper, upper.span_id.hex(), call)
@@ -412,7 +386,7 @@ def _stands_in(upper: Span, call: Span) -> bool:
         return False
     if upper.twin:
         return True
-    if _has_price(call) and not _one_model(upper.claim, call.claim):
+    if _has_price(call) and not of_one_model(upper.claim, call.claim):
         return False  # a model that was asked for by another name has the price of the one that answered
     more, less = upper.claim.richness[:4], call.claim.richness[:4]
     return more > less and more[:2] >= less[:2]
@@ -429,133 +403,6 @@ def _without_usage(forest: Forest, claimants: list[Span], roles: Mapping[bytes, 
         for span in silent
         if roles[span.span_id] == REPEATS or (roles[span.span_id] == COUNTED and span.span_id in below)
     ]
-
-
-# What one call is.
-
-
-def one_call(one: Span, other: Span, *, one_trace: bool) -> str:
-    """Return why two spans that claim usage report one call, a key of `ONE_CALL`, or why not, a key of `TWO_CALLS`."""
-    if _share_id(one, other):
-        return _by_id(one, other)
-    if one.response and other.response:
-        return "other id"
-    return _by_usage(one, other, one_trace=one_trace)
-
-
-def _share_id(one: Span, other: Span) -> bool:
-    if one.response and one.response == other.response:
-        return True
-    ids = one.claim.evidence.ids if one.claim else ()
-    return bool(ids) and other.claim is not None and not set(ids).isdisjoint(other.claim.evidence.ids)
-
-
-def _by_id(one: Span, other: Span) -> str:
-    """Return why two spans with one response id are one call, or the reason why they are not.
-
-    Some servers reuse an id for every call; one library reports a call once, or again from a proxy meanwhile. Spans of
-    one library are one call only if they overlap; those of two libraries are, unless both times and usage contradict:
-    where they overlap and the id is unique, one may count the output of a stream otherwise. Several log events may
-    report one call, a moment apart, and several spans that pass an answer on, at any time. A stored answer keeps the id
-    of its call: only spans that overlap it report it.
-    """
-    overlap = one.start_ns <= other.end_ns and other.start_ns <= one.end_ns
-    outputs: Outputs = "any" if overlap and _is_unique(one.response) and _another_source(one, other) else "known"
-    if _spends(one) and _spends(other) and not equal_usage(one.claim, other.claim, outputs):
-        return "reused id"
-    if not _one_model(one.claim, other.claim):
-        return "model"
-    if one.logged == other.logged and _differ(one.session.id, other.session.id):
-        return "session"
-    if not overlap and not _near(one, other) and not (_is_answer(one) and _is_answer(other)):
-        return "time"
-    origin = _other_origin(one, other)
-    if origin in ("", "user") or (overlap and _is_unique(one.response)):
-        return "same id"
-    return origin
-
-
-def _near(one: Span, other: Span) -> bool:
-    if any(span.claim is not None and span.claim.cached for span in (one, other)):
-        return False
-    near = not (one.start_ns > other.end_ns + LOG_AFTER_NS or other.start_ns > one.end_ns + LOG_AFTER_NS)
-    if one.logged and other.logged:
-        return near
-    return _another_source(one, other) and (near or equal_usage(one.claim, other.claim))
-
-
-def _is_answer(span: Span) -> bool:
-    """Return whether a span only passes an answer on, with its usage: it is the same answer at any time."""
-    return span.claim is not None and span.claim.fallback
-
-
-def _is_unique(identifier: str) -> bool:
-    """Return whether an id looks unique to one call, so that a proxy's report and its client's are joined by it."""
-    return len(set(identifier)) >= 10 and len(identifier) >= 16
-
-
-def _by_usage(one: Span, other: Span, *, one_trace: bool) -> str:
-    if not _another_source(one, other):
-        return "library"
-    if not together(one, other):
-        return "time"
-    less = one_trace and _tell_less(one, other)
-    if not less and not equal_usage(one.claim, other.claim):
-        return "usage"
-    if one.kind != other.kind and "other" not in (one.kind, other.kind):
-        return "kind"
-    if not _one_model(one.claim, other.claim):
-        return "model"
-    if _differ(one.session.id, other.session.id):
-        return "session"
-    if origin := _other_origin(one, other):
-        return origin
-    if (less or not one_trace) and not closely(one, other):
-        return "loose"
-    if less:
-        return "less"
-    in_one_session = one.logged != other.logged and bool(one.session.id) and one.session.id == other.session.id
-    return "equal usage" if one_trace or in_one_session or not _few(one.claim, other.claim) else "few"
-
-
-def _tell_less(one: Span, other: Span) -> bool:
-    """Return whether two calls tell no usage, or one of them no input and both one output of more than a few tokens."""
-    if one.kind != "llm" or other.kind != "llm" or (one.has_input and other.has_input):
-        return False
-    if not _spends(one) and not _spends(other):
-        return True
-    return one.output == other.output >= FEW_TOKENS
-
-
-def _another_source(one: Span, other: Span) -> bool:
-    return one.scope != other.scope or one.logged != other.logged
-
-
-def _differ(one: str, other: str) -> bool:
-    return bool(one) and bool(other) and one != other
-
-
-def _other_origin(one: Span, other: Span) -> str:
-    """Return which of service, host, process, language and user both name differently; "" for none."""
-    if one.claim is None or other.claim is None:
-        return ""
-    origins = zip(ORIGIN, one.claim.evidence.origin, other.claim.evidence.origin, strict=False)
-    return next((what for what, a, b in origins if a and b and a != b), "")
-
-
-def _few(one: Claim | None, other: Claim | None) -> bool:
-    outputs = [claim.tokens[1] or 0 if claim is not None and claim.tokens else 0 for claim in (one, other)]
-    return min(outputs) < FEW_TOKENS
-
-
-def _one_model(one: Claim | None, other: Claim | None) -> bool:
-    """Return whether two claims can be of one model: by the answering one, or by any where one side has only one."""
-    if one is None or other is None:
-        return True
-    asked = one.evidence.asked, other.evidence.asked
-    ones = [name for name in ((one.model,) if all(asked) else (one.model, asked[0])) if name]
-    others = [name for name in ((other.model,) if all(asked) else (other.model, asked[1])) if name]
-    return not ones or not others or any(one_model(a, b) for a in ones for b in others)
 
 
 # Rule 2: across traces.
@@ -586,8 +433,3 @@ def apply(span: Span, other: Span, *, forgotten: bool = False) -> Span:
     other.twin = span.span_id.hex()
     span.sent, other.sent = span.sent + other.sent, NO_SPEND
     return span
-
-
-def source_of(span: Span) -> str:
-    """Return the library, or the client that writes the log, that reports a call."""
-    return f"log {span.scope}" if span.logged else f"span {span.scope}"

@@ -21,14 +21,14 @@ from hashlib import blake2b
 from struct import Struct
 from typing import NamedTuple, TypeAlias, TypeVar
 
-from spanledger_processor.accounting.count_once import AGGREGATES, source_of
-from spanledger_processor.accounting.links_and_times import LOG_AFTER_NS
+from spanledger_processor.accounting.one_call import LOG_AFTER_NS, source_of
 from spanledger_processor.accounting.trace import COUNTED, Span
 from spanledger_processor.accounting.trace_record import SpanRow, span_in, unpack_head, unpack_segment
 from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, id_bytes, index_key, trace_key
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
+from spanledger_processor.model import AGGREGATES
 
 _ROWS = 16
 """Requests remembered under one id, or one usage and time, and calls of one request: the latest."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from spanledger_processor.accounting.facts import Batch, Fact
 from spanledger_processor.accounting.grouping import Groups, Named
-from spanledger_processor.accounting.reasons import DOUBTS, Reason
+from spanledger_processor.accounting.one_call import DOUBTS, Reason
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, NO_DETAIL, REPEATS, Claim, Detail, Span, Trace
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.runs import run_of_session

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from spanledger_processor.accounting.count_once import AGGREGATES, STEPS_ABOVE, ReportSource, calls_again
+from spanledger_processor.accounting.count_once import STEPS_ABOVE, calls_again
 from spanledger_processor.accounting.grouping import MAX_DEPTH, Groups
 from spanledger_processor.accounting.links_and_times import Forest
+from spanledger_processor.accounting.one_call import ReportSource
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import COUNTED, MAX_SPANS, REPEATS, Claim, Span, Trace
-from spanledger_processor.model import CONTAINERS
+from spanledger_processor.model import AGGREGATES, CONTAINERS
 
 _NO_CALLS = AGGREGATES | CONTAINERS
 _MOST_KNOWN = 16 * MAX_SPANS
@@ -226,7 +227,7 @@ def _settled(trace: Trace, roles: Mapping[bytes, str]) -> frozenset[bytes]:
     counted = {
         span_id: 1
         for span_id, role in roles.items()
-        if role == COUNTED and (span := trace.spans.get(span_id)) and span.claim is not None and span.claim.spends
+        if role == COUNTED and (span := trace.spans.get(span_id)) and span.spends
     }
     carrying = {span.span_id: 1 for span in trace.spans.values() if span.carries_below}
     return frozenset(repeating & (carrying.keys() | Forest(trace.spans).sums_below(carrying | counted).keys()))

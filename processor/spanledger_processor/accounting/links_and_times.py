@@ -10,19 +10,8 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
-from spanledger_processor.accounting.trace import Span
 
-SLACK_NS = 5_000_000
-"""Two libraries around one call start and end their spans within a few ms of each other."""
-LOG_BEFORE_NS, LOG_AFTER_NS = 1_000_000_000, 5_000_000_000
-"""A log event is written at the end of its call, or soon after; its clock may be a little behind."""
-EDGE_NS = 250_000_000
-"""By how much, in two traces, one span may start before or end after the other that it contains."""
-_OF_AN_SDK = "com.anthropic.sdk"
-"""The scope of an SDK that reports all its calls: a framework's span around one may begin earlier, with the client."""
-
-
-class TimedLink(Protocol):
+class Link(Protocol):
     """A span as far as the forest looks at it."""
 
     @property
@@ -32,7 +21,7 @@ class TimedLink(Protocol):
 class Forest:
     """Spans by id in depth-first order: the descendants of a span follow it. Build it again after a change."""
 
-    def __init__(self, links: Mapping[bytes, TimedLink]) -> None:
+    def __init__(self, links: Mapping[bytes, Link]) -> None:
         children: dict[bytes, list[bytes]] = {}
         roots: list[bytes] = []
         for span_id, link in links.items():
@@ -111,7 +100,7 @@ class Forest:
         return self._unlinked | self.below_any(self._unlinked)
 
 
-def _ring_tops(links: Mapping[bytes, TimedLink], placed: Mapping[bytes, int]) -> Iterator[bytes]:
+def _ring_tops(links: Mapping[bytes, Link], placed: Mapping[bytes, int]) -> Iterator[bytes]:
     """Yield the smallest id of each ring of parent links; every span that is not `placed` leads up to a ring."""
     walked: set[bytes] = set()
     for start in links:
@@ -186,23 +175,3 @@ class EarliestEnds:
         """Return whether one starts at `start_ns` or later and ends at `end_ns` or before, other than of call `but`."""
         later = len(self._starts) - bisect_left(self._starts, start_ns)
         return any(end <= end_ns and call != but for end, call in self._first[later])
-
-
-def together(one: Span, other: Span) -> bool:
-    """Return whether two reports lie together in time: one span holds the other, or an event follows a span closely."""
-    if one.logged != other.logged:
-        span, event = (other, one) if one.logged else (one, other)
-        return span.start_ns - LOG_BEFORE_NS <= event.end_ns <= span.end_ns + LOG_AFTER_NS
-    return contains(one, other) or contains(other, one)
-
-
-def contains(one: Span, other: Span) -> bool:
-    """Return whether one span holds another in time, but for `SLACK_NS`."""
-    return one.start_ns - SLACK_NS <= other.start_ns and other.end_ns <= one.end_ns + SLACK_NS
-
-
-def closely(one: Span, other: Span) -> bool:
-    """Return whether two spans start and end so close together that no other call of that length fits between."""
-    outer, inner = (one, other) if one.start_ns <= other.start_ns else (other, one)
-    early = 0 if inner.scope.startswith(_OF_AN_SDK) else inner.start_ns - outer.start_ns
-    return one.logged != other.logged or max(early, abs(one.end_ns - other.end_ns)) <= EDGE_NS

@@ -27,7 +27,7 @@ from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.grouping import Groups
-from spanledger_processor.accounting.links_and_times import together
+from spanledger_processor.accounting.one_call import together
 from spanledger_processor.accounting.trace import COUNTED, Fed, Span
 
 _Line: TypeAlias = tuple[str, str, str]

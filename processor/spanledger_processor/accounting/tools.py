@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import Fact, LoopRule
 from spanledger_processor.accounting.grouping import NOTHING
-from spanledger_processor.accounting.links_and_times import together
+from spanledger_processor.accounting.one_call import together
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.dialects.asked_tools import is_made_id
 from spanledger_processor.ledger.keys import bounded_id, id_bytes, repeat_key, tool_call_key, tool_key, tool_times_key

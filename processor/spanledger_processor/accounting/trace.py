@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
@@ -29,9 +29,6 @@ REPEATS = "repeats"
 """The role of a span that repeats others, and adds nothing."""
 DUPLICATE = "duplicate:"
 """The role of a further report of a call, followed by the span id in hex of the span that is counted."""
-
-Outputs: TypeAlias = Literal["equal", "known", "any"]
-"""How outputs are compared: equal, equal where both are known, or not at all."""
 
 
 @dataclass(slots=True)
@@ -97,54 +94,6 @@ class Claim:
                 UsageVector(amount, tuple([count or 0 for count in counts])) if counts else UsageVector(amount)
             )
         return self._spend
-
-
-def equal_usage(one: Claim | None, other: Claim | None, outputs: Outputs = "equal") -> bool:
-    """Return whether usage is equal in the classes that both know; `outputs` is how strictly outputs are compared."""
-    if one is None or other is None or not one.spends or not other.spends or not one.tokens or not other.tokens:
-        return False
-    if not all(a is None or b is None or a == b for a, b in zip(one.tokens[2:], other.tokens[2:], strict=True)):
-        return False
-    return _same_input(one.tokens, other.tokens) and _same_output(one.tokens, other.tokens, outputs)
-
-
-def _same_input(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> bool:
-    """Return whether two inputs are equal, or are but for the caches of which one tells nothing.
-
-    Instrumentations of Bedrock copy its count of input, which leaves caches out, and some copy no more than that
-    (docs/formats/genai.md#21-inclusive-or-exclusive).
-    """
-    a, b = one[0], other[0]
-    return a is None or b is None or a == b or a == _uncached(other, beside=one) or b == _uncached(one, beside=other)
-
-
-def _uncached(tokens: tuple[int | None, ...], *, beside: tuple[int | None, ...]) -> int | None:
-    """Return the input less its caches, where `beside` tells of no cache; else None."""
-    if tokens[0] is None or beside[2] is not None or beside[3] is not None:
-        return None
-    return tokens[0] - (tokens[2] or 0) - (tokens[3] or 0)
-
-
-def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], outputs: Outputs) -> bool:
-    """Return whether two outputs are equal, or are but for reasoning that one leaves out (Gemini CLI's spans)."""
-    if one[0] is None or other[0] is None:
-        return False
-    if outputs == "any" or (outputs == "known" and None in (one[1], other[1])):
-        return True
-    (a, a_reasoning), (b, b_reasoning) = (one[1] or 0, one[5]), (other[1] or 0, other[5])
-    if a == b:
-        return True
-    return (a_reasoning is None and b_reasoning is not None and a == b - b_reasoning) or (
-        b_reasoning is None and a_reasoning is not None and b == a - a_reasoning
-    )
-
-
-def holds_usage(upper: Claim | None, call: Claim | None) -> bool:
-    """Return whether a sum tells more usage of one model than one of its summands, and less in no class."""
-    if upper is None or call is None or upper.model != call.model or not upper.tokens or not call.tokens:
-        return False
-    pairs = [(a, b or 0) for a, b in zip(upper.tokens, call.tokens, strict=True) if a is not None]
-    return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 class Detail(NamedTuple):
@@ -263,6 +212,11 @@ class Span:
     """The closed segment of its trace's record that holds it; 0 is the head."""
 
     @property
+    def spends(self) -> bool:
+        """Return whether it claims that anything was spent."""
+        return self.claim is not None and self.claim.spends
+
+    @property
     def agent(self) -> str:
         """Return the agent that the span itself names."""
         return self.detail.agent
@@ -347,41 +301,6 @@ class Span:
         else:
             sums.priced += sign
             sums.add_model(claim.label, sign * claim.amount)
-
-
-_ADDS_UP = frozenset({"opentelemetry.instrumentation.anthropic", "@arizeai/openinference-instrumentation-langchain"})
-"""Libraries that add the first count of a stream's output to the last one, which holds it: OpenLLMetry on Anthropic,
-and LangChain for JavaScript (docs/formats/genai.md)."""
-
-
-def order_of_reports(span: Span) -> tuple[tuple[bool, bool, int, int, int], bool, bytes]:
-    """Return the order of reports of one call: by the claim's richness, then whether a session is named, then by id."""
-    claim = span.claim or Claim()
-    return claim.richness, bool(span.session.id), span.span_id
-
-
-def tells_more(span: Span, other: Span) -> bool:
-    """Return whether of two reports of one call `span` is to count: the richer, and the exact one of two outputs."""
-    better = _exact_of(span, other)
-    if better is not None:
-        return better is span
-    return order_of_reports(span)[:2] > order_of_reports(other)[:2]
-
-
-def richest(reports: list[Span]) -> Span:
-    """Return the report of one call that is to count."""
-    found = max(reports, key=order_of_reports)
-    exact = [report for report in reports if _exact_of(report, found) is report]
-    return max(exact, key=order_of_reports) if exact else found
-
-
-def _exact_of(one: Span, other: Span) -> Span | None:
-    """Return which of two equally rich reports with two outputs is exact; None where no library is known to err."""
-    if one.claim is None or other.claim is None or (one.scope in _ADDS_UP) == (other.scope in _ADDS_UP):
-        return None
-    if one.claim.richness[:4] != other.claim.richness[:4] or one.claim.tokens[1:2] == other.claim.tokens[1:2]:
-        return None
-    return other if one.scope in _ADDS_UP else one
 
 
 @dataclass(slots=True)
@@ -539,10 +458,10 @@ def _is_settled(span: Span) -> bool:
     """Return whether later spans cannot make a repeat of it: a call, or a repeat already; and not in the head."""
     if not span.segment:
         return False
-    claims = span.claim is not None and span.claim.spends and span.place is not None and span.place.role == COUNTED
+    claims = span.spends and span.place is not None and span.place.role == COUNTED
     return not (claims and span.kind in CONTAINERS)
 
 
 def _carries(span: Span) -> bool:
     """Return whether the spans above this one repeat it."""
-    return span.claim is not None and span.claim.spends and span.place is not None and bool(span.place.role)
+    return span.spends and span.place is not None and bool(span.place.role)

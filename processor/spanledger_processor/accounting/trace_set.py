@@ -21,8 +21,7 @@ from spanledger_processor.accounting.cross_trace_index import (
 )
 from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
-from spanledger_processor.accounting.links_and_times import together
-from spanledger_processor.accounting.reasons import NEAR_ONE_CALL, ONE_CALL, Reason
+from spanledger_processor.accounting.one_call import NEAR_ONE_CALL, ONE_CALL, Reason, together
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import COUNTED, Claim, Place, Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (

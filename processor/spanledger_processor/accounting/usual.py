@@ -18,11 +18,11 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 from typing import Any, NamedTuple, TypeAlias
 
-from spanledger_processor.accounting.count_once import source_of
 from spanledger_processor.accounting.cross_trace_index import CallFilter, CrossTraceIndex
 from spanledger_processor.accounting.decide import span_of
 from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import NOTHING, Named
+from spanledger_processor.accounting.one_call import source_of
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Place, Span
 from spanledger_processor.accounting.trace_record import SEGMENT_SPANS, Head, span_in, unpack_head

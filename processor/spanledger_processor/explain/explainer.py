@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import MAX_DEPTH
-from spanledger_processor.accounting.reasons import ONE_CALL, TWO_CALLS
+from spanledger_processor.accounting.one_call import ONE_CALL, TWO_CALLS
 from spanledger_processor.config import Config
 from spanledger_processor.config.section import AttributeKeys
 from spanledger_processor.dialects.keys import specialize

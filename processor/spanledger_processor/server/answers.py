@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.cross_trace_index import adds_cost, spans_of_session
-from spanledger_processor.accounting.reasons import ONE_CALL, TWO_CALLS
+from spanledger_processor.accounting.one_call import ONE_CALL, TWO_CALLS
 from spanledger_processor.accounting.trace import Span
 from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
 from spanledger_processor.enrichment.reference import WHY_UNPRICED
