@@ -76,7 +76,7 @@ def by_value(ledger: MemoryLedger, name: str) -> dict[tuple[int, str], int]:
     found: dict[tuple[int, str], int] = {}
     with ledger.store.snapshot() as reader:
         for day in (1, 2):
-            for row in dimensions.values(reader, TENANT, name, day, day):
+            for row in dimensions.values(reader, TENANT, name, day, day)[0]:
                 assert not row.get("other")
                 found[day, row["value"]] = round(row["cost_usd"] * 10**12)
                 assert row["cost_usd_exact"] == exact_usd(found[day, row["value"]])
@@ -107,7 +107,7 @@ def test_a_plain_span_that_comes_later_links_a_call_to_its_agent() -> None:
     ledger.take([make_fact("agent", "", "tool", agent_id="lead"), make_fact("call", "step", "llm", 5)])
     ledger.take([make_fact("step", "agent")])
     with ledger.store.snapshot() as reader:
-        (row,) = dimensions.values(reader, TENANT, "agent")
+        ((row,), _) = dimensions.values(reader, TENANT, "agent")
     assert (row["value"], row["cost_usd_exact"]) == ("lead", "0.000000000005")
 
 
@@ -118,7 +118,7 @@ def test_an_agent_that_ends_after_its_calls_takes_them_over() -> None:
     ledger.take([make_fact("tool", "agent", "tool")])
     ledger.take([make_fact("agent", "", "agent", agent_id="lead")])
     with ledger.store.snapshot() as reader:
-        (row,) = dimensions.values(reader, TENANT, "agent")
+        ((row,), _) = dimensions.values(reader, TENANT, "agent")
     assert (row["value"], row["calls"], row["cost_usd_exact"]) == ("lead", 1, "0.000000000005")
     assert row["models"] == [{"model": "openai/gpt", "cost_usd": 5e-12, "cost_usd_exact": "0.000000000005"}]
 
@@ -130,7 +130,7 @@ def test_what_was_spent_before_a_dimension_was_named_belongs_to_no_value() -> No
     later.dimensions = ("team", "red")
     ledger.take([later])
     with ledger.store.snapshot() as reader:
-        rows = dimensions.values(reader, TENANT, "team")
+        rows, _ = dimensions.values(reader, TENANT, "team")
     assert [(row["value"], row["cost_usd_exact"]) for row in rows] == [
         ("red", "0.000000000007"),
         ("", "0.000000000005"),

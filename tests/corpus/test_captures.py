@@ -67,7 +67,7 @@ def check(pipeline: Pipeline, capture: Capture) -> None:
     for question in (questions.sessions, questions.runs, questions.models):
         assert sum(Decimal(row["cost_usd_exact"]) for row in pipeline.parts(question)) == cost
     for name in ("service", "project", "user", "agent", "model", "provider"):
-        values = pipeline.parts(lambda reader, tenant, name=name: dimensions.values(reader, tenant, name))
+        values = pipeline.parts(lambda reader, tenant, name=name: dimensions.values(reader, tenant, name)[0])
         assert sum(Decimal(row["cost_usd_exact"]) for row in values) == cost
         assert all(row["cost_usd"] >= 0 and row["calls"] > 0 for row in values)
     for session in pipeline.parts(questions.sessions):

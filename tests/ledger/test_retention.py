@@ -332,7 +332,7 @@ def test_a_dimension_keeps_its_dearest_values_and_the_rest_exactly(tmp_path: Pat
         _enter(store, _spend_by_team(part), clock)
     _maintain(store)
     with store.snapshot() as reader:
-        rows = dimensions.values(reader, TENANT, "team")
+        rows, _ = dimensions.values(reader, TENANT, "team")
         kept = count(reader, Table.DIMENSION)
     dearest = sorted(costs, key=lambda team: -costs[team])[: dimensions.VALUES_KEPT // 2]
     assert kept <= 2 * dimensions.VALUES_KEPT
@@ -349,14 +349,14 @@ def test_a_value_that_joined_the_others_and_is_taken_back_is_never_below_nothing
     _maintain(store)
     with store.snapshot() as reader:
         joined = {f"team {number}" for number in range(2 * dimensions.VALUES_KEPT + 1)} - {
-            row["value"] for row in dimensions.values(reader, TENANT, "team")
+            row["value"] for row in dimensions.values(reader, TENANT, "team")[0]
         }
     taken = _spend_by_team({min(joined): 10})
     for where, sums in taken.add.items():
         taken.add[where] = Sums(-sums.cost, -1, labels=sums.labels)
     _enter(store, taken, clock)
     with store.snapshot() as reader:
-        rows = dimensions.values(reader, TENANT, "team")
+        rows, _ = dimensions.values(reader, TENANT, "team")
     assert all(row["cost_usd"] > 0 for row in rows)
     assert sum(row["calls"] for row in rows) == 2 * dimensions.VALUES_KEPT
     store.close()
@@ -368,6 +368,6 @@ def test_values_of_days_long_past_become_one(tmp_path: Path, clock: Clock) -> No
     clock.forward(49)
     _maintain(store)
     with store.snapshot() as reader:
-        (row,) = dimensions.values(reader, TENANT, "team")
+        ((row,), _) = dimensions.values(reader, TENANT, "team")
     assert (row["other"], row["calls"], row["cost_usd_exact"]) == (True, 2, "0.000000000012")
     store.close()

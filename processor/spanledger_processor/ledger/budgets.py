@@ -237,9 +237,8 @@ def _used(
         yield from _runs(reader, tenant, rule, wanted)
     elif rule.dimension and not rule.value and wanted is None:
         days = rule.days_until(today)
-        for row in dimensions.values(reader, tenant, rule.dimension, days[0], days[-1]):
-            if row["value"]:
-                yield row["value"], spent_in_period(reader, tenant, rule, row["value"], today)
+        costs = dimensions.costs(reader, tenant, rule.dimension, days[0], days[-1])
+        yield from sorted(costs.items(), key=lambda item: (-item[1], item[0]))
     elif wanted in (None, rule.value) or not rule.value:  # what is a budget of all concerns each of them
         value = rule.value or (wanted or "" if rule.dimension else "")
         yield value, spent_in_period(reader, tenant, rule, value, today)

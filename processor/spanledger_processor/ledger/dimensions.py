@@ -10,16 +10,16 @@ sums, so that its agents always add up to it. Parts live as long as their sessio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
+from spanledger_processor.ledger.day_values import DayValues, day_values, records_of_days, values_of
 from spanledger_processor.ledger.facts import EARLIEST_NS, Facts
 from spanledger_processor.ledger.keys import bounded_id, dimension_day, id_bytes, total_key
-from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.rows import Row, date_of, models, money, spend, time_of
 from spanledger_processor.ledger.store import Reader, Table, near
 from spanledger_processor.ledger.sums import Merging, Sums
-from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY
+from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY, Pico
 
 MODEL, PROVIDER, AGENT = "model", "provider", "agent"
 """Dimensions that need no configuration: what every call tells, and the agent of a span or of what stands above it."""
@@ -27,80 +27,95 @@ VALUES_KEPT = 512
 """Values of one dimension and day that are told apart for good; up to twice as many until retention goes round."""
 
 
-def values(reader: Reader, tenant: bytes, name: str, since: int = 0, until: int | None = None) -> list[Row]:
-    """Return the values of a dimension from one UTC day (days since 1970) to another, both included, the dearest first.
+def values(
+    reader: Reader, tenant: bytes, name: str, since: int = 0, until: int | None = None, most: int | None = None
+) -> tuple[list[Row], int]:
+    """Return the values of a dimension from one UTC day (days since 1970) to another, both included, the dearest first,
+    and how many have no row of their own because they are more than `most`.
 
-    A row has the sums, the cost by model, and the cost by day. Behind them come, where there are any, the values that
-    are not told apart (`other`) and what names none (`unattributed`). All rows together are the whole of those days.
+    A row has the sums, the cost by model, and the cost by day. Behind them come, where there are any, the other values
+    (`other`) and what names none (`unattributed`). All rows together are the whole of those days.
     """
-    values_of: dict[str | None, tuple[Merging, list[tuple[int, int, int]]]] = {}
-    whole, days = _whole_days(reader, tenant, since, until)
-    for day, parts in days.items():
-        rows_of_day = parts if name in (MODEL, PROVIDER) else _rows_of_day(reader, tenant, name, day)
-        for row in rows_of_day:
-            value = row[4].get(name) if name in (MODEL, PROVIDER) else row[4].get("value")
-            if name in (MODEL, PROVIDER) and not value:
+    whole, days = _days(reader, tenant, name, since, until)
+    ranked, others = _ranked(days)
+    kept, rest = ranked[:most], ranked[len(ranked) if most is None else most :]
+    rows, all_values = list[Row](), Merging()
+    for _, of_day in days:
+        all_values.add(of_day.whole)
+    whole.take_out(all_values)
+    for value, places in kept:
+        merging = Merging()
+        for number, at in places:
+            merging.add(days[number][1].row(at))
+        all_values.take_out(merging)
+        rows.append(_row({"value": value}, merging.sums(), _by_day(days, places)))
+    others += [place for _, places in rest for place in places]
+    if others:
+        rows.append(_row({"value": "", "other": True}, all_values.sums(), _by_day(days, others)))
+    unattributed = whole.sums()
+    if unattributed.calls or unattributed.cost:
+        rows.append({"value": "", "unattributed": True, **spend(unattributed)})
+    return rows, len(rest)
+
+
+def costs(reader: Reader, tenant: bytes, name: str, since: int, until: int) -> dict[str, Pico]:
+    """Return what each value of a dimension cost, from one UTC day to another, both included."""
+    result: dict[str, Pico] = {}
+    for _, of_day in _days(reader, tenant, name, since, until)[1]:
+        for value, cost in zip(of_day.names, of_day.costs, strict=True):
+            if value:
+                result[value] = result.get(value, 0) + cost
+    return result
+
+
+_Places: TypeAlias = list[tuple[int, int]]
+"""The number of a day in a list of days, and where a value stands in it."""
+
+
+def _ranked(days: Sequence[tuple[int, DayValues]]) -> tuple[list[tuple[str, _Places]], _Places]:
+    """Return the values, the dearest first, with their places, and the places of what is no value's own.
+
+    A value may have less than nothing left of a day: a part of it went to the others before it was taken out again.
+    """
+    places_of: dict[str, _Places] = {}
+    others: _Places = []
+    totals: dict[str, tuple[int, int]] = {}
+    for number, (_, of_day) in enumerate(days):
+        for at, (value, cost, calls) in enumerate(zip(of_day.names, of_day.costs, of_day.calls, strict=True)):
+            if value is None or cost < 0 or calls < 0:
+                others.append((number, at))
                 continue
-            cost, calls = int(row[2][0]), int(row[2][1])
-            merging, of_days = values_of.setdefault(value if cost >= 0 and calls >= 0 else None, (Merging(), []))
-            merging.add(row)
-            of_days.append((day, cost, calls))
-    other = values_of.pop(None, None)
-    rest, rows = whole.sums(), list[Row]()
-    for value, (merging, of_days) in values_of.items():
-        total = merging.sums()
-        rest.add(total, -1)
-        rows.append(_row({"value": value}, total, of_days))
-    rows.sort(key=lambda row: (-row["cost_usd"], -row["calls"], row["value"]))
-    if other is not None:
-        total = other[0].sums()
-        rest.add(total, -1)
-        rows.append(_row({"value": "", "other": True}, total, other[1]))
-    if rest.calls or rest.cost:
-        rows.append({"value": "", "unattributed": True, **spend(rest)})
-    return rows
+            places_of.setdefault(value, []).append((number, at))
+            before = totals.get(value, (0, 0))
+            totals[value] = before[0] + cost, before[1] + calls
+    ranked = sorted(places_of.items(), key=lambda item: (-totals[item[0]][0], -totals[item[0]][1], item[0]))
+    return ranked, others
 
 
-def _row(named: Row, total: Sums, of_days: list[tuple[int, int, int]]) -> Row:
-    days: dict[int, tuple[int, int]] = {}
-    for day, cost, calls in of_days:
-        before = days.get(day, (0, 0))
-        days[day] = before[0] + cost, before[1] + calls
-    return {
-        **named,
-        **spend(total),
-        "models": models(total),
-        "days": [{"day": date_of(day), **money(cost), "calls": calls} for day, (cost, calls) in sorted(days.items())],
-    }
+def _by_day(days: Sequence[tuple[int, DayValues]], places: _Places) -> list[Row]:
+    sums: dict[int, tuple[int, int]] = {}
+    for number, at in places:
+        day, of_day = days[number]
+        cost, calls = sums.get(day, (0, 0))
+        sums[day] = cost + of_day.costs[at], calls + of_day.calls[at]
+    return [{"day": date_of(day), **money(cost), "calls": calls} for day, (cost, calls) in sorted(sums.items())]
 
 
-def _whole_days(
-    reader: Reader, tenant: bytes, since: int, until: int | None
-) -> tuple[Merging, dict[int, list[list[Any]]]]:
-    """Return all that was spent, and by day the unpacked records by provider and model."""
-    whole, days = Merging(), dict[int, list[list[Any]]]()
-    for _, record in reader.scan(Table.DAY, tenant):
-        row = unpack(record)
-        day = int(row[4].get("day", "0"))
-        if _has_spent(row) and since <= day and (until is None or day <= until):
-            whole.add(row)
-            days.setdefault(day, []).append(row)
-    return whole, days
+def _row(named: Row, total: Sums, days: list[Row]) -> Row:
+    return {**named, **spend(total), "models": models(total), "days": days}
 
 
-def _rows_of_day(reader: Reader, tenant: bytes, name: str, day: int) -> Iterator[list[Any]]:
-    """Yield the unpacked records of a dimension's values on one day; that of all other values has no value."""
-    at = str(day)
-    for _, record in reader.scan(Table.DIMENSION, tenant, within=near(dimension_day(name, day))):
-        row = unpack(record)
-        labels = row[4]
-        if labels.get("dimension") == name and labels.get("day") == at and _has_spent(row):
-            yield row
-
-
-def _has_spent(row: list[Any]) -> bool:
-    """Return whether an unpacked record has a cost or calls; numbers beyond 64 bits are text."""
-    return row[2][0] not in (0, "0") or row[2][1] not in (0, "0")
+def _days(
+    reader: Reader, tenant: bytes, name: str, since: int, until: int | None
+) -> tuple[Merging, list[tuple[int, DayValues]]]:
+    """Return all that was spent, and by day what the values of a dimension did."""
+    whole, by_day = Merging(), dict[int, list[bytes]]()
+    for day, row, record in records_of_days(reader, tenant, since, until):
+        whole.add(row)
+        by_day.setdefault(day, []).append(record)
+    if name in (MODEL, PROVIDER):
+        return whole, [(day, values_of(records, name)) for day, records in by_day.items()]
+    return whole, [(day, day_values(reader, tenant, name, day)) for day in by_day]
 
 
 TOOL = "tool"

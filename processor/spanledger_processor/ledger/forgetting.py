@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import lmdb
 import msgpack
 
+from spanledger_processor.ledger.day_values import outdated
 from spanledger_processor.ledger.keys import (
     EVERY_TENANT,
     dimension_key,
@@ -176,6 +177,8 @@ def _dimensions(txn: lmdb.Transaction[bytes], tenant: bytes, renamed: Renamed, w
         sums.labels["value"] = renamed[value]
         txn.delete(key)
         txn.put(dimension_key(tenant, name, int(sums.labels.get("day", "0")), renamed[value]), sums.pack())
+        for together in outdated([key]):
+            txn.delete(together)
         changed += 1
     return changed
 

@@ -11,6 +11,7 @@ import lmdb
 
 from spanledger_processor.ledger.retention import (
     Narrowing,
+    Packing,
     Sweep,
     crowding_tenant,
     fold_days,
@@ -72,6 +73,7 @@ class Housekeeping:
     _evicting: Sweep = field(default_factory=Sweep)
     _evict_before_ms: int = 0
     _narrowing: Narrowing = field(default_factory=Narrowing)
+    _packing: Packing = field(default_factory=Packing)
     _draw: Random = field(default_factory=Random)
 
     def in_commit(self, txn: lmdb.Transaction[bytes], now_ms: int, usage: StoreUsage, brought: int) -> None:
@@ -92,6 +94,8 @@ class Housekeeping:
             return self._evict_some(environment, now_ms)
         if self._narrow(environment):
             return True
+        if self._pack_day(environment, now_ms):
+            return True
         if now_ms < self._next_round_ms or not self.sessions_ms:
             return False
         with environment.begin(write=True) as txn:
@@ -108,6 +112,16 @@ class Housekeeping:
             return False
         with environment.begin(write=True) as txn:
             narrow(txn, rows)
+        return True
+
+    def _pack_day(self, environment: lmdb.Environment, now_ms: int) -> bool:
+        """Pack the values of a dimension on a day that is over; whether there was one."""
+        with environment.begin() as txn:
+            found = self._packing.go(txn, now_ms)
+        if found is None:
+            return False
+        with environment.begin(write=True) as txn:
+            txn.put(*found)
         return True
 
     def _horizon(self, now_ms: int, usage: StoreUsage) -> int:

@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from spanledger_processor.ledger.day_values import OUTDATED, outdated
 from spanledger_processor.ledger.orders import is_ordered, moved, ranks_of
 from spanledger_processor.ledger.store import PREFIX, Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
@@ -146,7 +147,7 @@ class Overlay:
         fresh.update(changes.replace)
         for key in changes.replace:
             self.added.pop(key, None)
-        self._put(fresh)
+        self._put(fresh | {key: OUTDATED for key in outdated(changes.add) if self.get(key)})
         if changes.expire:
             self.due.setdefault(arrival_ms, []).extend(key for key in changes.expire if key in fresh)
 

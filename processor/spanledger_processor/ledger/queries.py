@@ -13,6 +13,7 @@ from heapq import nlargest
 from typing import TypeAlias
 
 from spanledger_processor.ledger import dimensions
+from spanledger_processor.ledger.day_values import records_of_days
 from spanledger_processor.ledger.dimensions import agents_of
 from spanledger_processor.ledger.facts import USUAL, Lifecycle
 from spanledger_processor.ledger.keys import (
@@ -193,13 +194,11 @@ class Days:
             yield from self._kept
             return
         parts: list[tuple[int, Sums]] = []
-        for _, record in self._reader.scan(Table.DAY, self._tenant):
+        for day, _, record in records_of_days(self._reader, self._tenant, self._since, self._until):
             sums = Sums.unpack(record)
-            day = int(sums.labels.get("day", "0"))
-            if (sums.calls or sums.cost) and self._since <= day and (self._until is None or day <= self._until):
-                if len(parts) <= _KEPT:
-                    parts.append((day, sums))
-                yield day, sums
+            if len(parts) <= _KEPT:
+                parts.append((day, sums))
+            yield day, sums
         if len(parts) <= _KEPT:
             self._kept = parts
 

@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import lmdb
 
+from spanledger_processor.ledger.day_values import OUTDATED, is_over, outdated, packed, packed_key
 from spanledger_processor.ledger.dimensions import VALUES_KEPT
 from spanledger_processor.ledger.keys import TRACE_PREFIX, day_key, dimension_key, gone_key, index_key, unattributed_key
 from spanledger_processor.ledger.orders import ranks_of, rows_at
@@ -32,6 +33,7 @@ _HEAD = bytes(2)
 _DUE, _DAY = bytes((Table.DUE,)), bytes((Table.DAY,))
 _DIMENSION = bytes((Table.DIMENSION,))
 _AGEING = (Table.SESSION, Table.RUN, Table.TASK)
+_DAYS_VISITED = 256
 _SAMPLE, _TENANTS_SAMPLED = 256, 64
 _TENANTS_COMPARED, _COUNTED = 256, 256
 _CROWDING = 1.1
@@ -216,6 +218,8 @@ def _join_others(txn: lmdb.Transaction[bytes], values: list[tuple[Key, Sums]]) -
         sums.labels = {}
         joined.setdefault((tenant, name, day), Sums()).add(sums)
         txn.delete(key)
+        for together in outdated([key]):
+            txn.delete(together)
         gone += 1
     for (tenant, name, day), sums in joined.items():
         _add(txn, dimension_key(tenant, name, int(day), None), {"dimension": name, "day": day}, sums)
@@ -253,6 +257,37 @@ def narrow(txn: lmdb.Transaction[bytes], rows: list[KeyAndRecord]) -> int:
     values = [(key, Sums.unpack(record)) for key, record in rows]
     values.sort(key=lambda item: (item[1].cost, item[1].calls, item[1].tool_calls, item[0]))
     return _join_others(txn, values[:-VALUES_KEPT])
+
+
+class Packing:
+    """Goes round the dimensions, and packs the values of days that are over (`day_values`)."""
+
+    def __init__(self) -> None:
+        self._next = _DIMENSION
+
+    def go(self, txn: lmdb.Transaction[bytes], now_ms: int) -> KeyAndRecord | None:
+        """Return the key and the packed values of one of the next days; None where none of them can be packed."""
+        with txn.cursor() as cursor:
+            for _ in range(_DAYS_VISITED):
+                if not cursor.set_range(self._next) or cursor.key()[:1] != _DIMENSION:
+                    self._next = _DIMENSION
+                    return None
+                prefix = cursor.key()[:PREFIX]
+                self._next = prefix + b"\xff" * (_KEY_LENGTH - PREFIX)
+                if not txn.get(packed_key(prefix)) and (record := _packed(cursor, prefix, now_ms)):
+                    return packed_key(prefix), record
+        return None
+
+
+def _packed(cursor: lmdb.Cursor[bytes], prefix: bytes, now_ms: int) -> bytes:
+    """Return the values at a cursor and behind it as one record; none where they are few, or more may come."""
+    records, more = list[bytes](), True
+    while more and cursor.key().startswith(prefix):
+        if not is_over(cursor.value(), now_ms):
+            return OUTDATED
+        records.append(cursor.value())
+        more = cursor.next()
+    return packed(records)
 
 
 def _add(txn: lmdb.Transaction[bytes], key: Key, labels: dict[str, str], sums: Sums) -> None:

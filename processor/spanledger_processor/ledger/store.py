@@ -66,6 +66,8 @@ class Table(IntEnum):
     """Thresholds of budgets that were passed, of all tenants together."""
     SETTLED = 21
     """Per span of a long trace that its rules do not look at any more: the segment of the trace that holds it."""
+    DAY_VALUES = 22
+    """Per dimension and UTC day that is over: its values packed together (`day_values`)."""
     INDEX = 13
     """A row a request, by arrival: the traces of the calls that it counted, by hashes of their ids and usage."""
 

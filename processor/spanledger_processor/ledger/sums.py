@@ -275,8 +275,23 @@ class Merging:
             _merge_counts(self._granularities, _integers_of(row[10]))
         return counts[0], counts[1]
 
+    def take_out(self, other: Merging) -> None:
+        """Take out what is in `other`; models and reasons of which nothing is left are dropped."""
+        self._counts = self._wider([-count for count in other._counts])
+        for mine, theirs in (
+            (self._models, other._models),
+            (self._reasons, other._reasons),
+            (self._granularities, other._granularities),
+        ):
+            _merge_counts(mine, _negative(theirs))
+
     def _wider(self, counts: Sequence[int]) -> list[int]:
         return [sum(both) for both in zip_longest(self._counts, counts, fillvalue=0)]
+
+    def row(self) -> list[Any]:
+        """Return what the records add up to as an unpacked record, for `add`; all models are in it."""
+        counts = self._counts or [0] * (4 + _CLASSES_OF_VERSION_1 + 2)
+        return [_VERSION, 0, counts, [0, 0, 0], {}, self._reasons, self._models, [], None, 0, self._granularities]
 
     def sums(self) -> Sums:
         """Return what the records add up to."""

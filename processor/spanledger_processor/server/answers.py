@@ -210,9 +210,8 @@ def run(asked: Question) -> Answer | None:
 def dimension(asked: Question) -> Answer:
     """Return what was spent by the values of a dimension."""
     name, since, until = asked.ids["name"], asked.values["since"], asked.values["until"]
-    rows = dimensions.values(asked.reader, asked.tenant, name, since or 0, until)
-    shown = rows[: asked.values["limit"]]
-    return {**_between(since, until), "dimension": name, "values": shown, "left_out": len(rows) - len(shown)}
+    rows, left_out = dimensions.values(asked.reader, asked.tenant, name, since or 0, until, asked.values["limit"])
+    return {**_between(since, until), "dimension": name, "values": rows, "left_out": left_out}
 
 
 def dimension_names(asked: Question) -> Answer:

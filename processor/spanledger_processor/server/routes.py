@@ -304,7 +304,11 @@ ROUTES: tuple[Route, ...] = (
         answers.dimension,
         "What was spent by the values of a dimension: agent, model, provider, or one of `processor.dimensions`.",
         DIMENSION,
-        (_SINCE, _UNTIL, Parameter("limit", _count, LIMIT.schema, "Rows of `values`, at most.", MOST_ROWS)),
+        (
+            _SINCE,
+            _UNTIL,
+            Parameter("limit", _count, LIMIT.schema, "Values with a row; the others are one row, `other`.", MOST_ROWS),
+        ),
     ),
     Route(
         "/api/v1/candidates/{id}",

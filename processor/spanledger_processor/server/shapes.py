@@ -356,7 +356,7 @@ DIMENSION: Shape = {
             "days": Field("array", "Cost by day.", optional=True),
         },
     ),
-    "left_out": Field("integer", "Rows of `values` beyond `limit`."),
+    "left_out": Field("integer", "Values beyond `limit`; they are in the row of all others."),
 }
 CANDIDATES: Shape = {
     "session": Field("string", "The session."),
