@@ -413,7 +413,7 @@ def test_prices_that_change_while_it_runs_hold_from_then_on(model: int) -> None:
 
 def test_nothing_is_kept_for_a_while_where_no_call_is_like_another(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is compared comes from the network, users by the thousand: such spans are read by the full rules alone."""
-    monkeypatch.setattr(usual_spans, "_MOST_LIKES", 8)
+    monkeypatch.setattr(usual_spans, "_MOST_READERS", 8)
     monkeypatch.setattr(usual_spans, "_PAUSE", 40)
     made = stage()
     learned: list[str] = []

@@ -103,7 +103,7 @@ def test_any_ruling_comes_through(decisions: dict[int, Decision], correction: in
 def test_usual_calls_and_their_decisions_come_through_as_such() -> None:
     """What each is like crosses beside them, and is one for all of them in every batch."""
     stage = make_stage(load(None, [], {"HOME": "/nowhere"}), Signer(b"a key for tests, long enough"))
-    store, likes, sizes = MemoryStore(), set[int](), list[int]()
+    store, prototypes, sizes = MemoryStore(), set[int](), list[int]()
     usual: list[tuple[int, int]] = []
     for request in range(4):
         now_ns = NOW + request * 10**9
@@ -113,7 +113,7 @@ def test_usual_calls_and_their_decisions_come_through_as_such() -> None:
         assert [type(one) for one in crossed.facts] == [type(one) for one in batch.facts]
         for one, other in zip(batch.facts, crossed.facts, strict=True):
             assert all(getattr(one, name.name) == getattr(other, name.name) for name in dataclasses.fields(Fact))
-        likes |= {id(one.like) for one in crossed.facts if type(one) is UsualFact}
+        prototypes |= {id(one.prototype) for one in crossed.facts if type(one) is UsualFact}
         with store.unit() as unit:
             ruling = enter(crossed, unit)
         ruled = decode_ruling(encode_ruling(ruling), batch.facts)
@@ -125,7 +125,7 @@ def test_usual_calls_and_their_decisions_come_through_as_such() -> None:
         usual.append((sum(type(one) is UsualFact for one in batch.facts), sum(decided)))
         sizes.append(len(data))
     assert usual[1:] == [(2 * CALLS, 2 * CALLS)] * 3
-    assert len(likes) == 2
+    assert len(prototypes) == 2
     assert max(sizes[1:]) < 150 * 2 * CALLS
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ledger_in_memory import NOW, TENANT, make_fact
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.accounting.facts import Batch, Fact
-from spanledger_processor.accounting.usual import Like, UsualFact
+from spanledger_processor.accounting.usual import Prototype, UsualFact
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.model import Signature, ToolCall
 
@@ -51,12 +51,12 @@ _MANY = 1 << 60
 def usual_calls() -> list[Fact]:
     """Usual calls of one trace: a first one that costs more than 64 bits hold, others with caches."""
     calls: list[Fact] = []
-    like = Like(_usual_call(0))
+    prototype = Prototype(_usual_call(0))
     for number in range(4):
         fact, usual = _usual_call(number), UsualFact.__new__(UsualFact)
         for name in ("trace_id", "span_id", "parent_id", "start_ns", "end_ns", "session", "day", "digest"):
             setattr(usual, name, getattr(fact, name))
-        usual.like, usual.response_id, usual.first_token_ns = like, f"usual-{number}", 0
+        usual.prototype, usual.response_id, usual.first_token_ns = prototype, f"usual-{number}", 0
         usual.counts = (1000 + number, 100, 10, 0, None, None)
         usual.amount = _MANY * 32 if number == 0 else 1000 + number
         usual.parts = (usual.amount - 10, 4, 0, 6, 0)

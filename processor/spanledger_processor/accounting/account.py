@@ -66,11 +66,11 @@ class Budgets:
                 decision.budget_name, decision.budget_used = rule.name, most
 
     def _of(self, span: Span, decision: Decision) -> Iterator[tuple[BudgetRule, str]]:
-        claim, place = span.claim, span.place
-        if not self._rules or claim is None or place is None or not span.counted:
+        claim, posting = span.claim, span.posting
+        if not self._rules or claim is None or posting is None or not span.counted:
             return
         today = self._now_ns // NS_PER_DAY
-        named = {AGENT: place.agent, MODEL: claim.listed, PROVIDER: claim.provider}
+        named = {AGENT: posting.agent, MODEL: claim.listed, PROVIDER: claim.provider}
         said = span.detail.dimensions
         named.update(zip(said[::2], said[1::2], strict=True))
         for rule in self._rules:
@@ -137,7 +137,7 @@ def enter(batch: Batch, unit: Unit) -> Ruling:
     else:
         unit.apply(ruling.changes, batch.now_ns)
         if rest:  # as in a request of their own, which comes behind
-            others = account(replace(batch, facts=[batch.facts[place] for place in rest]), unit, memory)
+            others = account(replace(batch, facts=[batch.facts[index] for index in rest]), unit, memory)
             unit.apply(others.changes, batch.now_ns)
             ruling.add(others, rest)
     ruling.changes = Changes()
@@ -212,27 +212,27 @@ class _Account:
             self.ruling.conflicts += 1
 
     def _settle(self, state: TraceState) -> None:
-        """Book known spans whose places or prices changed anew, and book the new ones."""
+        """Post known spans whose postings or prices changed anew, and post the new ones."""
         for span, before in state.repriced:
-            if span.place is not None:
+            if span.posting is not None:
                 claim, span.claim = span.claim, before
-                self._totals.book(span, span.place, -1, trace_id=state.trace_id)
+                self._totals.post(span, span.posting, -1, trace_id=state.trace_id)
                 span.claim = claim
-                self._totals.book(span, span.place, trace_id=state.trace_id)
+                self._totals.post(span, span.posting, trace_id=state.trace_id)
         for span in state.trace.spans.values() if state.incremental is None else state.touched:
-            if span.place is not None and span.place != (place := state.place(span)):
-                self._totals.book(span, span.place, -1, trace_id=state.trace_id)
-                span.place = place
-                self._totals.book(span, span.place, trace_id=state.trace_id)
+            if span.posting is not None and span.posting != (posting := state.posting(span)):
+                self._totals.post(span, span.posting, -1, trace_id=state.trace_id)
+                span.posting = posting
+                self._totals.post(span, span.posting, trace_id=state.trace_id)
         credit = state.credit()
         for index, span in state.new:
-            credit = self._place(index, state, span, credit)
+            credit = self._post_new(index, state, span, credit)
         state.excess = credit
 
-    def _place(self, index: int, state: TraceState, span: Span, credit: UsageVector) -> UsageVector:
+    def _post_new(self, index: int, state: TraceState, span: Span, credit: UsageVector) -> UsageVector:
         """Book a new span; what earlier spans were sent with beyond the ledger is taken off what it is sent with."""
-        span.place = place = state.place(span)
-        self._totals.book(span, place, trace_id=state.trace_id)
+        span.posting = posting = state.posting(span)
+        self._totals.post(span, posting, trace_id=state.trace_id)
         self._booked.append((index, span))
         if not span.counted or span.claim is None:
             return credit
@@ -251,18 +251,18 @@ class _Account:
                 sums.calls += int(change > 0)
 
     def _decide(self, state: TraceState) -> None:
-        repeating = {span.span_id for _, span in state.new if span.place and span.place.role == REPEATS}
+        repeating = {span.span_id for _, span in state.new if span.posting and span.posting.role == REPEATS}
         below = _counted_below(state.trace) if repeating else {}
         starts = {span.span_id.hex(): span.start_ns for _, span in state.new}
         for index, span in state.new:
             fact = self.batch.facts[index]
             call = fact.call
-            if call is None or span.place is None:
+            if call is None or span.posting is None:
                 continue
             if span.lent_price is not None:
                 fact = replace(fact, cost=event_cost(state.trace, span, call))
             carried = self._carried.get(index, NO_SPEND)
-            money = money_of(fact, call, span.place.role, carried, below.get(span.span_id, 0), self.batch.aliases)
+            money = money_of(fact, call, span.posting.role, carried, below.get(span.span_id, 0), self.batch.aliases)
             if span.fee:
                 money = with_fee(money, fact, call, self.batch.aliases)
             reason = state.reason(span)
@@ -275,7 +275,7 @@ class _Account:
             if caller is not None and calls_again(caller) and caller.span_id.hex() not in starts:
                 money = money._replace(note=money.note or LATE_ROUND.format(caller.span_id.hex()))
             session, run = state.groups.session(span), state.groups.run(span)
-            marks = self._tool_marks(session.id, fact, self._repeats.get(index), stuck=bool(span.place.stuck))
+            marks = self._tool_marks(session.id, fact, self._repeats.get(index), stuck=bool(span.posting.stuck))
             self.ruling.decisions[index] = decide(fact, call, session, run, money, marks, reason)
 
     def _give_up_asked(self, state: TraceState) -> None:
@@ -283,7 +283,7 @@ class _Account:
         if state.incremental is not None:
             return
         for span in state.trace.spans.values():
-            if span.detail.asked and span.is_reported_elsewhere and span.place is not None:
+            if span.detail.asked and span.is_reported_elsewhere and span.posting is not None:
                 state.kept[span.span_id] = self._tools.give_up(_session_of(state, span), span, state.trace_id)
 
     def _count_tools(self, state: TraceState) -> None:

@@ -438,10 +438,10 @@ def _of_session(row: SpanRow, session_id: str) -> Span | None:
     span = span_in(row)
     if not span.kind:
         return None
-    session = span.place.session if span.place is not None else span.session.id
+    session = span.posting.session if span.posting is not None else span.session.id
     return span if bounded_id(session) == session_id else None
 
 
 def adds_cost(span: Span) -> bool:
     """Return whether a span's own claim is in the ledger's sums now."""
-    return span.place is not None and span.place.role == COUNTED and span.claim is not None
+    return span.posting is not None and span.posting.role == COUNTED and span.claim is not None

@@ -1,4 +1,4 @@
-"""Build the span that a trace remembers from a fact, and the decision on its attributes from the span's place.
+"""Build the span that a trace remembers from a fact, and the decision on its attributes from the span's posting.
 
 While the state is not available, decisions are made of the request itself: nothing is counted, and nothing is lost.
 """

@@ -158,10 +158,10 @@ class Ruling:
     correction: Pico = 0
     cut_traces: int = 0
 
-    def add(self, other: Ruling, places: Sequence[int]) -> None:
-        """Take in the ruling, less its changes, on further facts, which are at `places` of the batch."""
-        self.decisions.update((places[place], decision) for place, decision in other.decisions.items())
-        self.fresh += [places[place] for place in other.fresh]
+    def add(self, other: Ruling, indexes: Sequence[int]) -> None:
+        """Take in the ruling, less its changes, on further facts, which are at `indexes` of the batch."""
+        self.decisions.update((indexes[index], decision) for index, decision in other.decisions.items())
+        self.fresh += [indexes[index] for index in other.fresh]
         self.replays += other.replays
         self.conflicts += other.conflicts
         self.corrections += other.corrections

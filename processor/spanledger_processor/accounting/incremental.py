@@ -103,7 +103,7 @@ class Incremental:
             self._has_tools, added = True, list(trace.spans.values())
         groups = self.groups(trace)
         touched = {call.span_id: call for span in added for call in self.results.add(span, groups, self.roles)}
-        return all(call.place is None or call.place.fed == self.results.fed(call) for call in touched.values())
+        return all(call.posting is None or call.posting.fed == self.results.fed(call) for call in touched.values())
 
     def _brings_tool(self, trace: Trace, span: Span) -> bool:
         """Return whether a new span puts a tool above known calls or tools, which gives them another context."""
@@ -135,7 +135,7 @@ class Incremental:
         return span.session.id in ("", self.session) and span.run.id in ("", self.run)
 
     def _is_agent_above_known(self, trace: Trace, spans: list[Span]) -> bool:
-        """Return whether new spans put an agent above known ones, or link them to one, which changes their places."""
+        """Return whether new spans put an agent above known ones, or link them to one, which changes their postings."""
         self.names_agents = self.names_agents or any(span.agent for span in spans)
         self._has_agents = self._has_agents or self.names_agents or any(span.kind == "agent" for span in spans)
         return self._has_agents and any(self._brings_agent(trace, span) for span in spans)

@@ -212,13 +212,13 @@ class AskedTools:
         return [
             span
             for span in self._askers
-            if span.place is not None and self.only(span) != (span.place.asked, span.place.stuck)
+            if span.posting is not None and self.only(span) != (span.posting.asked, span.posting.stuck)
         ]
 
     def only(self, span: Span) -> AskedOnly:
         """Return the tool calls that a span asks for and that have no span of their own."""
         if span.is_reported_elsewhere:
-            held = span.place.asked if span.place is not None else ()
+            held = span.posting.asked if span.posting is not None else ()
             return self._kept.get(span.span_id, held), ()
         if not self._is_known:
             self._only, self._is_known = dict(self._find()) if self._askers else {}, True

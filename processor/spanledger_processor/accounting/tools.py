@@ -201,13 +201,13 @@ class ToolCounts:
         times, rows = self._load(times_key, (0, []))
         last, in_a_row, progress, *more = self._load(row_key, ("", 0, 0))
         number, latest = more or (0, [])
-        place = _reported_at(span, rows)
-        if place is not None:
-            failed = len(rows[place]) > _FAILED and rows[place][_FAILED]
-            rows[place][_FAILED:] = [failed or span.detail.failed] if len(rows[place]) >= _FAILED else []
+        index = _reported_at(span, rows)
+        if index is not None:
+            failed = len(rows[index]) > _FAILED and rows[index][_FAILED]
+            rows[index][_FAILED:] = [failed or span.detail.failed] if len(rows[index]) >= _FAILED else []
             self._save(times_key, times, rows)
-            then = rows[place][_PROGRESS:]
-            stuck = self._stuck(span, rows[: place + 1], then[0], then[1] if len(then) > 1 else number)
+            then = rows[index][_PROGRESS:]
+            stuck = self._stuck(span, rows[: index + 1], then[0], then[1] if len(then) > 1 else number)
             was = then[_REPEATS:] or (times, in_a_row if last == span.signature else 1, 0)
             return ToolRepeats(was[0], was[1], stuck, again=True, cycles=was[2], same=True, failed=failed)
         in_a_row = in_a_row + 1 if last == span.signature else 1
@@ -299,17 +299,17 @@ def _short(signature: str) -> bytes:
 def _reported_at(span: Span, rows: list[list[Any]]) -> int | None:
     """Return which of the rows is this execution, None if none is, and add the span's source to that row."""
     source = [span.scope, span.logged]
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         call_id, start_ns, end_ns, sources = row[:_RESULT]
         if call_id and span.call_id:
             if call_id == span.call_id:
                 row[_RESULT] = row[_RESULT] or span.tool_result
-                return place
+                return index
             continue
         if source not in sources and together(span, _reported_span(start_ns, end_ns, sources[0])):
             sources.append(source)
             row[_RESULT] = row[_RESULT] or span.tool_result
-            return place
+            return index
     return None
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import COUNTED, Place, Span, tool_label
+from spanledger_processor.accounting.trace import COUNTED, Posting, Span, tool_label
 from spanledger_processor.ledger.dimensions import AGENT, TOOL
 from spanledger_processor.ledger.facts import Facts, Latest
 from spanledger_processor.ledger.keys import (
@@ -36,7 +36,7 @@ Times: TypeAlias = Sequence[tuple[int, int]]
 
 
 class Totals:
-    """Adds spans at their places to the totals of a reader, and takes them out again.
+    """Posts spans to the totals of a reader, and takes them out again.
 
     Bookings are gathered first, by where they go, and entered once: `settle`. What is read here decides on no amount,
     only on what spans say of their run and of running totals.
@@ -66,106 +66,106 @@ class Totals:
         self._linked: dict[tuple[bytes, str], set[str]] = {}
         """Links that are new."""
 
-    def book(self, span: Span, place: Place, sign: int = 1, *, trace_id: bytes) -> None:
-        """Enter `span` of a trace at `place` (sign 1), or take it out again (sign -1)."""
-        span.enter(self._of_group(span, place), place.role, sign)
-        self._describe(span, place)
-        if place.role == COUNTED and span.claim is not None:
-            for totals, key in self._of_claim(span, place):
-                span.enter(_of(totals, key), place.role, sign)
-            self.book_speeds(span, span.claim.day, span.speeds, sign)
+    def post(self, span: Span, posting: Posting, sign: int = 1, *, trace_id: bytes) -> None:
+        """Post `span` of a trace (sign 1), or take it out again (sign -1)."""
+        span.enter(self._of_group(span, posting), posting.role, sign)
+        self._describe(span, posting)
+        if posting.role == COUNTED and span.claim is not None:
+            for totals, key in self._of_claim(span, posting):
+                span.enter(_of(totals, key), posting.role, sign)
+            self.post_speeds(span, span.claim.day, span.speeds, sign)
         elif span.fee:
             detail = span.detail
-            day = (detail.day, "", tool_label(detail.tool), place.agent, detail.dimensions)
-            span.enter(_of(self._days, day), place.role, sign)
-        self._book_tool(span, place, sign)
-        if place.session:
-            self._notes_of(place.session).take(span, place, sign, trace_id)
-            for sums in self._of_parts(span, place):
-                span.enter(sums, place.role, sign)
+            day = (detail.day, "", tool_label(detail.tool), posting.agent, detail.dimensions)
+            span.enter(_of(self._days, day), posting.role, sign)
+        self._post_tool(span, posting, sign)
+        if posting.session:
+            self._notes_of(posting.session).take(span, posting, sign, trace_id)
+            for sums in self._of_parts(span, posting):
+                span.enter(sums, posting.role, sign)
                 _facts_of(sums).add(_part_facts(span), sign)
             if span.detail.tool and span.again and (span.loops or span.detail.failed):
-                _facts_of(_of(self._parts, (place.session, TOOL, span.detail.tool))).add(_part_facts(span), sign)
+                _facts_of(_of(self._parts, (posting.session, TOOL, span.detail.tool))).add(_part_facts(span), sign)
 
-    def _book_tool(self, span: Span, place: Place, sign: int) -> None:
+    def _post_tool(self, span: Span, posting: Posting, sign: int) -> None:
         """Enter a span's data on tools: an execution by its day, and what results of tools brought into a call."""
         tool, claim = span.detail.tool, span.claim
         if tool and not span.again:
             of_day = _of(self._tools, (span.detail.day, tool))
-            span.enter(of_day, place.role, sign)
+            span.enter(of_day, posting.role, sign)
             _facts_of(of_day).add(_part_facts(span), sign)
         elif tool and (span.loops or span.detail.failed):
             _facts_of(_of(self._tools, (span.detail.day, tool))).add(_part_facts(span), sign)
-        for name in place.asked:
-            self._book_asked(span, place, name, Sums(tool_calls=sign), Facts(), sign)
-        for name in place.stuck:
-            self._book_asked(span, place, name, Sums(), Facts(loops=1), sign)
-        for fed in place.fed if claim is not None else ():
+        for name in posting.asked:
+            self._post_asked(span, posting, name, Sums(tool_calls=sign), Facts(), sign)
+        for name in posting.stuck:
+            self._post_asked(span, posting, name, Sums(), Facts(loops=1), sign)
+        for fed in posting.fed if claim is not None else ():
             facts = Facts(fed=(fed.results, fed.tokens, fed.cost, fed.unpriced))
             _facts_of(_of(self._tools, (claim.day, fed.tool))).add(facts, sign)  # type: ignore[union-attr]
-            if place.session:
-                _facts_of(_of(self._parts, (place.session, TOOL, fed.tool))).add(facts, sign)
+            if posting.session:
+                _facts_of(_of(self._parts, (posting.session, TOOL, fed.tool))).add(facts, sign)
 
-    def _book_asked(self, span: Span, place: Place, tool: str, sums: Sums, facts: Facts, sign: int) -> None:
-        """Enter a tool call that has no span of its own at the place of the span that asks for it."""
-        self._of_group(span, place).add(sums)
+    def _post_asked(self, span: Span, posting: Posting, tool: str, sums: Sums, facts: Facts, sign: int) -> None:
+        """Post a tool call that has no span of its own where the span that asks for it is posted."""
+        self._of_group(span, posting).add(sums)
         day = span.claim.day if span.claim is not None else 0
         of_tool = [_of(self._tools, (day, tool))]
-        if place.session:
-            self._notes_of(place.session).loops += sign * facts.loops
-            of_tool.append(_of(self._parts, (place.session, TOOL, tool)))
-            if place.agent:
-                of_tool.append(_of(self._parts, (place.session, AGENT, place.agent)))
+        if posting.session:
+            self._notes_of(posting.session).loops += sign * facts.loops
+            of_tool.append(_of(self._parts, (posting.session, TOOL, tool)))
+            if posting.agent:
+                of_tool.append(_of(self._parts, (posting.session, AGENT, posting.agent)))
         for into in of_tool:
             into.add(sums)
             _facts_of(into).add(facts, sign)
 
-    def _describe(self, span: Span, place: Place) -> None:
+    def _describe(self, span: Span, posting: Posting) -> None:
         """Note the name and the project of a span's session."""
-        if place.session and any(span.session_labels):
-            labels = self._described.setdefault(place.session, {})
+        if posting.session and any(span.session_labels):
+            labels = self._described.setdefault(posting.session, {})
             for name, label in zip(("name", "project"), span.session_labels, strict=True):
                 if label:
                     labels[name] = bounded_id(label)
 
-    def book_claims(self, like: Span, place: Place, sums: Sums) -> None:
-        """Enter the sums of counted spans, of any sessions, whose claims go where that of `like` does."""
-        for number, (totals, key) in enumerate(self._of_claim(like, place)):
+    def post_claims(self, span: Span, posting: Posting, sums: Sums) -> None:
+        """Enter the sums of counted spans, of any sessions, whose claims go where that of `span` does."""
+        for number, (totals, key) in enumerate(self._of_claim(span, posting)):
             _enter(totals, key, sums.copy() if number else sums)
 
-    def book_speeds(self, like: Span, day: int, buckets: Iterable[int], sign: int = 1) -> None:
-        """Enter how fast calls were that were made on a day of the model that `like` calls (`sums.speeds_of`)."""
-        if like.claim is None:
+    def post_speeds(self, span: Span, day: int, buckets: Iterable[int], sign: int = 1) -> None:
+        """Enter how fast calls were that were made on a day of the model that `span` calls (`sums.speeds_of`)."""
+        if span.claim is None:
             return
-        speeds = self._speeds.setdefault((day, like.claim.provider, like.claim.listed), {})
+        speeds = self._speeds.setdefault((day, span.claim.provider, span.claim.listed), {})
         for bucket in buckets:
             speeds[bucket] = speeds.get(bucket, 0) + sign
 
-    def book_group(
-        self, like: Span, place: Place, sums: Sums, times: Times, contexts: Times, costs: Times, latest: Latest
+    def post_group(
+        self, span: Span, posting: Posting, sums: Sums, times: Times, contexts: Times, costs: Times, latest: Latest
     ) -> None:
-        """Enter the sums of spans of the session and run of `like`, and the facts of the session from those at its
-        place: the start and end of each, the start of each with its input tokens, and with its cost, and the one that
+        """Enter the sums of spans of the session and run of `span`, and what the session is told of those posted as it
+        is: the start and end of each, the start of each with its input tokens, and with its cost, and the one that
         ended last.
         """
-        if place.session:
-            self._describe(like, place)
-            notes = self._notes_of(place.session)
-            notes.take_like(like, place, times, contexts)
+        if posting.session:
+            self._describe(span, posting)
+            notes = self._notes_of(posting.session)
+            notes.take_group(span, posting, times, contexts)
             notes.costs += [(start_ns, cost) for start_ns, cost in costs if cost]
             notes.end(latest)
-            for into in self._of_parts(like, place):
+            for into in self._of_parts(span, posting):
                 into.add(sums)
-                facts = _part_facts(like)
+                facts = _part_facts(span)
                 facts.failed, facts.denied = facts.failed * len(times), facts.denied * len(times)
                 _facts_of(into).add(facts)
-        _enter(self._groups, (place.session, place.run, like.parent_session), sums)
+        _enter(self._groups, (posting.session, posting.run, span.parent_session), sums)
 
-    def _of_group(self, span: Span, place: Place) -> Sums:
+    def _of_group(self, span: Span, posting: Posting) -> Sums:
         """Return the sums that gather the session and the run of a span."""
-        return _of(self._groups, (place.session, place.run, span.parent_session))
+        return _of(self._groups, (posting.session, posting.run, span.parent_session))
 
-    def _of_claim(self, span: Span, place: Place) -> list[tuple[dict[Any, Sums], tuple[Any, ...]]]:
+    def _of_claim(self, span: Span, posting: Posting) -> list[tuple[dict[Any, Sums], tuple[Any, ...]]]:
         """Return the further totals that gather the claim of a counted span, with its key in them: those of its day and
         model, and of its task.
         """
@@ -173,10 +173,10 @@ class Totals:
         if claim is None:
             return []
         model = claim.listed
-        day = (claim.day, claim.provider, model, place.agent, span.detail.dimensions)
+        day = (claim.day, claim.provider, model, posting.agent, span.detail.dimensions)
         gathered: list[tuple[dict[Any, Sums], tuple[Any, ...]]] = [(self._days, day)]
         if claim.task_id or claim.task_kind:
-            gathered.append((self._tasks, (place.session, claim.task_id, claim.task_kind, claim.provider, model)))
+            gathered.append((self._tasks, (posting.session, claim.task_id, claim.task_kind, claim.provider, model)))
         return gathered
 
     def _notes_of(self, session: str) -> _Notes:
@@ -185,13 +185,13 @@ class Totals:
             notes = self._notes[session] = _Notes()
         return notes
 
-    def _of_parts(self, span: Span, place: Place) -> list[Sums]:
+    def _of_parts(self, span: Span, posting: Posting) -> list[Sums]:
         """Return the sums that gather a session's part by the span's agent, and by its tool."""
-        session, gathered = place.session, list[Sums]()
-        if place.agent:
-            gathered.append(_of(self._parts, (session, AGENT, place.agent)))
-            if place.agent_parent:
-                self._parents[session, place.agent] = place.agent_parent
+        session, gathered = posting.session, list[Sums]()
+        if posting.agent:
+            gathered.append(_of(self._parts, (session, AGENT, posting.agent)))
+            if posting.agent_parent:
+                self._parents[session, posting.agent] = posting.agent_parent
         if span.detail.tool and not span.again:
             gathered.append(_of(self._parts, (session, TOOL, span.detail.tool)))
         return gathered
@@ -338,15 +338,15 @@ class _Notes:
     dimensions: set[tuple[str, ...]] = field(default_factory=set)
     instances: set[str] = field(default_factory=set)
 
-    def take(self, span: Span, place: Place, sign: int, trace_id: bytes) -> None:
+    def take(self, span: Span, posting: Posting, sign: int, trace_id: bytes) -> None:
         """Gather the facts of one span."""
         detail = span.detail
-        self.turns += sign * place.turn
+        self.turns += sign * posting.turn
         self.failed += sign * detail.failed
         if not span.again:
             self.denied += sign * detail.denied
         self.loops += sign * span.loops
-        if place.role == COUNTED and span.claim is not None and span.claim.amount:
+        if posting.role == COUNTED and span.claim is not None and span.claim.amount:
             self.costs.append((span.start_ns, sign * span.claim.amount))
         elif span.fee:
             self.costs.append((span.start_ns, sign * span.fee))
@@ -361,15 +361,15 @@ class _Notes:
             self.sizes.append((span.start_ns, size))
         self._say(span)
 
-    def take_like(self, like: Span, place: Place, times: Times, contexts: Times) -> None:
+    def take_group(self, span: Span, posting: Posting, times: Times, contexts: Times) -> None:
         """Gather the facts of several spans that differ in these values alone."""
-        detail, number = like.detail, len(times)
-        self.turns += number * place.turn
+        detail, number = span.detail, len(times)
+        self.turns += number * posting.turn
         self.failed += number * detail.failed
         self.denied += number * detail.denied
         self.times += times
         self.sizes += [(start_ns, size) for start_ns, size in contexts if size]
-        self._say(like)
+        self._say(span)
 
     def end(self, latest: Latest) -> None:
         """Note the end of a span."""

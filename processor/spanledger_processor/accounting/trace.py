@@ -137,8 +137,8 @@ class Fed(NamedTuple):
 
 
 @dataclass(slots=True)
-class Place:
-    """The place of a span in the ledger: its role, which decides what it adds, and the totals that it adds to.
+class Posting:
+    """The posting of a span in the ledger: its role, which decides what it adds, and the totals that it adds to.
 
     `agent_parent` is the agent above the one that an agent's span names, `turn` true for an agent's span
     below no other agent's. `fed` is what results of tools brought into it. `asked` are the tools of calls that exist
@@ -190,7 +190,7 @@ class Span:
     loops: bool = False
     """It completes a loop of tool calls."""
     claim: Claim | None = None
-    place: Place | None = None
+    posting: Posting | None = None
     sent: UsageVector = NO_SPEND
     twin: str = ""
     carries_below: bool = False
@@ -267,7 +267,7 @@ class Span:
     @property
     def counted(self) -> bool:
         """Return whether the ledger holds its claim."""
-        return self.place is not None and self.place.role == COUNTED and self.claim is not None
+        return self.posting is not None and self.posting.role == COUNTED and self.claim is not None
 
     def lend_price(self, price: tuple[Pico, str, str]) -> None:
         """Let it claim an amount for a call of a provider's model."""
@@ -367,8 +367,8 @@ class Trace:
     def _settle_duplicates(self, roles: set[str]) -> Iterator[Span]:
         """Let spans stay duplicates of counted spans that are forgotten, as of those in another trace; yield them."""
         for span in self.spans.values():
-            if span.place is not None and span.place.role in roles:
-                span.twin = span.place.role.removeprefix(DUPLICATE)
+            if span.posting is not None and span.posting.role in roles:
+                span.twin = span.posting.role.removeprefix(DUPLICATE)
                 yield span
 
     def _forget(self, span: Span, changed: list[Span]) -> Span:
@@ -395,7 +395,7 @@ class Trace:
         return span
 
     def _is_below_its_twin(self, span: Span) -> bool:
-        role = span.place.role if span.place is not None else ""
+        role = span.posting.role if span.posting is not None else ""
         upper, counted = span, role.removeprefix(DUPLICATE)
         for _ in range(_SLACK if role.startswith(DUPLICATE) else 0):
             above = self.spans.get(upper.parent_id)
@@ -458,10 +458,10 @@ def _is_settled(span: Span) -> bool:
     """Return whether later spans cannot make a repeat of it: a call, or a repeat already; and not in the head."""
     if not span.segment:
         return False
-    claims = span.spends and span.place is not None and span.place.role == COUNTED
+    claims = span.spends and span.posting is not None and span.posting.role == COUNTED
     return not (claims and span.kind in CONTAINERS)
 
 
 def _carries(span: Span) -> bool:
     """Return whether the spans above this one repeat it."""
-    return span.spends and span.place is not None and bool(span.place.role)
+    return span.spends and span.posting is not None and bool(span.posting.role)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Fed, Place, Span, tool_label
+from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Fed, Posting, Span, tool_label
 from spanledger_processor.accounting.usual_rows import VERSION as USUAL_ROWS
 from spanledger_processor.accounting.usual_rows import whole_rows
 from spanledger_processor.ledger.keys import LAST_SEGMENT, settled_key, trace_key
@@ -128,28 +128,30 @@ def fix(span: Span, decision: bytes = b"") -> None:
 
 def state_of(span: Span) -> list[Any]:
     """Return what later spans may change: flags, place, what was sent, twins. Defaults at the end are left out."""
-    place, claim, sent = span.place, span.claim, span.sent
+    posting, claim, sent = span.posting, span.claim, span.sent
     flags = (_AGAIN if span.again else 0) | (_CARRIES_BELOW if span.carries_below else 0)
     flags |= (_LOOPS if span.loops else 0) | (_ASKED_BEFORE if span.asked_before else 0)
     state: list[Any] = [flags, *_ABSENT[1:]]
-    if place is not None:
+    if posting is not None:
         state[0] |= _KNOWN_PLACE
-        state[1] = place.role or None
-        state[2] = None if place.session == span.session.id else place.session
-        state[3] = None if place.run == span.run.id else place.run
+        state[1] = posting.role or None
+        state[2] = None if posting.session == span.session.id else posting.session
+        state[3] = None if posting.run == span.run.id else posting.run
     if sent:
         state[4] = True if claim is not None and sent == claim.spend else [sent.cost, *sent.counts]
     state[5] = span.twin or None
     state[6] = span.lent_session or None
     state[7] = sorted(span.reported_by) if span.reported_by else None
-    if place is not None and place.turn:
+    if posting is not None and posting.turn:
         state[0] |= _TURN
-    state[8] = place.agent if place is not None and place.agent != span.detail.agent else None
-    state[9] = place.agent_parent if place is not None and place.agent_parent != span.detail.agent_parent else None
+    state[8] = posting.agent if posting is not None and posting.agent != span.detail.agent else None
+    state[9] = (
+        posting.agent_parent if posting is not None and posting.agent_parent != span.detail.agent_parent else None
+    )
     state[10] = list(span.lent_price) if span.lent_price else None
-    if place is not None:
-        state[11] = list(map(list, place.fed)) if place.fed else None
-        state[12], state[13] = list(place.asked) or None, list(place.stuck) or None
+    if posting is not None:
+        state[11] = list(map(list, posting.fed)) if posting.fed else None
+        state[12], state[13] = list(posting.asked) or None, list(posting.stuck) or None
     while state and not state[-1]:
         state.pop()
     return state
@@ -214,13 +216,13 @@ def _span(row: SpanRow, segment: int) -> Span:
         span.lent_session, span.session = lent, Named(lent, "trace")
     if flags & _KNOWN_PLACE:
         own_session, own_run = span.session.id, span.run.id
-        span.place = Place(role or "", own_session if session is None else session, own_run if run is None else run)
-        span.place.agent = span.detail.agent if agent is None else agent
-        span.place.agent_parent = span.detail.agent_parent if parent is None else parent
-        span.place.turn = bool(flags & _TURN)
+        span.posting = Posting(role or "", own_session if session is None else session, own_run if run is None else run)
+        span.posting.agent = span.detail.agent if agent is None else agent
+        span.posting.agent_parent = span.detail.agent_parent if parent is None else parent
+        span.posting.turn = bool(flags & _TURN)
         if fed:
-            span.place.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
-        span.place.asked, span.place.stuck = tuple(asked or ()), tuple(stuck or ())
+            span.posting.fed = tuple(Fed(tool, *map(int, numbers)) for tool, *numbers in fed)
+        span.posting.asked, span.posting.stuck = tuple(asked or ()), tuple(stuck or ())
     span.again, span.carries_below = bool(flags & _AGAIN), bool(flags & _CARRIES_BELOW)
     span.loops, span.asked_before = bool(flags & _LOOPS), bool(flags & _ASKED_BEFORE)
     if sent is True and span.claim is not None:
@@ -324,12 +326,12 @@ def segment_of(settled: bytes | None) -> int:
 
 
 def _stored(span: Span, decision: Decision) -> StoredSpan:
-    place, claim = span.place, span.claim
+    posting, claim = span.posting, span.claim
     return StoredSpan(
         decision,
-        counts=(place is not None and place.role == COUNTED) or span.fee > 0,
-        session_id=(place.session if place is not None else "") or decision.session_id,
-        run_id=(place.run if place is not None else "") or decision.run_id,
+        counts=(posting is not None and posting.role == COUNTED) or span.fee > 0,
+        session_id=(posting.session if posting is not None else "") or decision.session_id,
+        run_id=(posting.run if posting is not None else "") or decision.run_id,
         provider=claim.provider if claim is not None else "",
         model=claim.model if claim is not None else tool_label(span.detail.tool) if span.fee else "",
     )

@@ -23,7 +23,7 @@ from spanledger_processor.accounting.grouping import Groups, Named
 from spanledger_processor.accounting.incremental import Incremental
 from spanledger_processor.accounting.one_call import NEAR_ONE_CALL, ONE_CALL, Reason, together
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
-from spanledger_processor.accounting.trace import COUNTED, Claim, Place, Span, Trace, price_events
+from spanledger_processor.accounting.trace import COUNTED, Claim, Posting, Span, Trace, price_events
 from spanledger_processor.accounting.trace_record import (
     SEGMENT_SPANS,
     Head,
@@ -119,10 +119,10 @@ def _size(known: StoredTrace) -> int:
 
 @dataclass(slots=True)
 class TraceState:
-    """One trace while a request is entered. `new` has the places in the request of its new GenAI spans.
+    """One trace while a request is entered. `new` has the indexes in the request of its new GenAI spans.
 
-    `excess` is by how much what was sent exceeds the ledger: `excess_before` the request, and when its spans have found
-    their places. `added` are all new spans. While it is `incremental`, nothing that was known of the others changes.
+    `excess` is by how much what was sent exceeds the ledger: `excess_before` the request, and when its spans are
+    posted. `added` are all new spans. While it is `incremental`, nothing that was known of the others changes.
     `across` has the reasons that lie in other traces, `repriced` log events that have a price by a span above them now,
     and what they claimed before. `kept` as in `AskedTools`.
     """
@@ -149,25 +149,25 @@ class TraceState:
         """Return the spans."""
         return self.stored.trace
 
-    def place(self, span: Span) -> Place:
-        """Return the place of a span of this trace, by all that is known now."""
+    def posting(self, span: Span) -> Posting:
+        """Return the posting of a span of this trace, by all that is known now."""
         role = self.match.roles.get(span.span_id, "")
         groups = self.groups
-        place = Place(role, groups.session(span).id, groups.run(span).id, groups.agent(span))
-        place.agent_parent, place.turn = groups.agent_parent(span), groups.is_turn(span)
-        if span.place is not None and self.stored.head.forgotten:
-            place.fed = span.place.fed  # what it was fed by may be forgotten
+        posting = Posting(role, groups.session(span).id, groups.run(span).id, groups.agent(span))
+        posting.agent_parent, posting.turn = groups.agent_parent(span), groups.is_turn(span)
+        if span.posting is not None and self.stored.head.forgotten:
+            posting.fed = span.posting.fed  # what it was fed by may be forgotten
         else:
-            place.fed = self.results.fed(span)
-        place.asked, place.stuck = self.asked.only(span)
-        if span.place is not None and self.stored.head.forgotten:  # what executed it may be forgotten, too
-            place.asked = min(span.place.asked, place.asked, key=len)
-            place.stuck = min(span.place.stuck, place.stuck, key=len)
-        return place
+            posting.fed = self.results.fed(span)
+        posting.asked, posting.stuck = self.asked.only(span)
+        if span.posting is not None and self.stored.head.forgotten:  # what executed it may be forgotten, too
+            posting.asked = min(span.posting.asked, posting.asked, key=len)
+            posting.stuck = min(span.posting.stuck, posting.stuck, key=len)
+        return posting
 
     @property
     def touched(self) -> list[Span]:
-        """Return the known spans whose places may change although it is incremental."""
+        """Return the known spans whose postings may change although it is incremental."""
         if self._touched is None:
             self._touched = self.asked.changed()
         return self._touched
@@ -221,7 +221,7 @@ class TraceState:
             self.revise()
 
     def credit(self) -> UsageVector:
-        """Return by how much what was sent exceeds the ledger, as long as the new spans have no places."""
+        """Return by how much what was sent exceeds the ledger, as long as the new spans are not posted."""
         return excess(self.trace) if self.incremental is None else self.excess_before
 
 
@@ -405,14 +405,14 @@ class TraceSet:
 
     def _session(self, trace_id: bytes, span: Span) -> Named:
         state = self._states.get(trace_id)
-        if state is not None and span.place is None:
+        if state is not None and span.posting is None:
             return state.groups.session(span)
-        return Named(span.place.session if span.place is not None else "")
+        return Named(span.posting.session if span.posting is not None else "")
 
     def keep(self, decisions: dict[int, bytes]) -> int:
         """Enter all changes, and return the number of traces that had to be cut for the first time.
 
-        `decisions` are packed, by their place in the request.
+        `decisions` are packed, by their index in the request.
         """
         for trace_id, state in self._states.items():
             if state.new:

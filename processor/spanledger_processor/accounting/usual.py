@@ -24,7 +24,7 @@ from spanledger_processor.accounting.facts import Batch, Fact, Ruling
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.accounting.one_call import source_of
 from spanledger_processor.accounting.totals import Totals
-from spanledger_processor.accounting.trace import Place, Span
+from spanledger_processor.accounting.trace import Posting, Span
 from spanledger_processor.accounting.trace_record import SEGMENT_SPANS, Head, span_in, unpack_head
 from spanledger_processor.accounting.usual_rows import OwnValues, pack_usual, pattern_of_row
 from spanledger_processor.dialects.usual import SixCounts
@@ -44,11 +44,11 @@ Rules: TypeAlias = Callable[[Batch, Reader], Ruling]
 
 _NO_REST = (0,) * (len(CLASS_NAMES) - 6)
 _MOST_PATTERNS = 64
-"""Of one like: as many as it has prices, and sets of counts that are told."""
+"""Of one prototype: as many as it has prices, and sets of counts that are told."""
 
 
-class Like:
-    """A call that stands for others: what is not a call's own is the same for all of them."""
+class Prototype:
+    """A call that was read by the full rules, of which other calls have all but their own values."""
 
     __slots__ = ("_aliases", "_patterns", "fact")
 
@@ -58,7 +58,7 @@ class Like:
         self._patterns: dict[tuple[Any, ...], Pattern | None] = {}
 
     def pattern(self, fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
-        """Return the pattern of a fact like this one, None where the full rules have to take it."""
+        """Return the pattern of a fact of this prototype, None where the full rules have to take it."""
         if self._aliases is not batch.aliases and self._aliases != batch.aliases:
             self._aliases = batch.aliases
             self._patterns.clear()
@@ -77,16 +77,27 @@ class Like:
 
 
 class UsualFact(Fact):
-    """The fact of a usual call: its own values, and one `like` it. The other fields are made when they are asked for.
+    """The fact of a usual call: its own values, and the prototype from which the others come when they are asked for.
 
     `counts` are of the first six of `USAGE_CLASSES`, the others are not told; `parts` of the amount as in `Cost`.
     `price` names where the rates came from, `estimate` says that another amount is possible, and `is_unsure` that
     another reading of the counts is.
     """
 
-    __slots__ = ("_call", "_cost", "amount", "counts", "estimate", "is_unsure", "like", "parts", "price", "response_id")
+    __slots__ = (
+        "_call",
+        "_cost",
+        "amount",
+        "counts",
+        "estimate",
+        "is_unsure",
+        "parts",
+        "price",
+        "prototype",
+        "response_id",
+    )
 
-    like: Like
+    prototype: Prototype
     response_id: str
     counts: SixCounts
     amount: Pico
@@ -98,7 +109,7 @@ class UsualFact(Fact):
     _cost: Cost
 
     def __reduce__(self) -> Any:
-        raise TypeError("a usual fact is like another one, which is not copied with it")
+        raise TypeError("a usual fact has a prototype, which is not copied with it")
 
 
 _FACT_FIELDS = tuple(one.name for one in fields(Fact))
@@ -108,9 +119,9 @@ def _call_of(fact: UsualFact) -> Call:
     try:
         return fact._call
     except AttributeError:
-        assert fact.like.fact.call is not None
+        assert fact.prototype.fact.call is not None
         usage, own = Usage(*fact.counts), {"response_id": fact.response_id, "estimate": fact.is_unsure}
-        fact._call = replace(fact.like.fact.call, usage=usage, **own)  # type: ignore[arg-type]
+        fact._call = replace(fact.prototype.fact.call, usage=usage, **own)  # type: ignore[arg-type]
         return fact._call
 
 
@@ -122,13 +133,13 @@ def _cost_of(fact: UsualFact) -> Cost:
         return fact._cost
 
 
-def _delegate(kind: type[Any], made: Mapping[str, Callable[[Any], Any]], names: Iterable[str], like: str) -> None:
-    """Let fields of a class be `made`, and others of these names be those of what is `like` it.
+def _delegate(kind: type[Any], made: Mapping[str, Callable[[Any], Any]], names: Iterable[str], prototype: str) -> None:
+    """Let fields of a class be `made`, and others of these names be those of its prototype.
 
     They are properties: with `__getattr__` each attribute that an object has of its own takes ten times as long.
     """
     for name in names:
-        setattr(kind, name, property(made.get(name) or attrgetter(f"{like}.{name}")))
+        setattr(kind, name, property(made.get(name) or attrgetter(f"{prototype}.{name}")))
 
 
 _OWN_FIELDS = ("trace_id", "span_id", "parent_id", "start_ns", "end_ns", "day", "digest", "session", "first_token_ns")
@@ -136,20 +147,19 @@ _delegate(
     UsualFact,
     {"call": _call_of, "cost": _cost_of},
     [name for name in _FACT_FIELDS if name not in _OWN_FIELDS],
-    "like.fact",
+    "prototype.fact",
 )
 
 
 class UsualDecision(Decision):
-    """The decision on a usual call: its own values, and one on a call `like` it; the rest is made when it is asked for.
-
-    Its own are its running totals, and the run that the session decides.
+    """The decision on a usual call: its running totals, and the run that the session decides; the rest is made of that
+    on its prototype when it is asked for.
     """
 
-    __slots__ = ("fact", "like")
+    __slots__ = ("fact", "prototype")
 
     fact: UsualFact
-    like: Decision
+    prototype: Decision
 
 
 _DECISION_FIELDS = tuple(one.name for one in fields(Decision))
@@ -161,19 +171,19 @@ _delegate(
         "session_id": lambda decision: decision.fact.session.id,
     },
     [name for name in _DECISION_FIELDS if name not in ("session_cost", "run_cost", "run_id", "run_source")],
-    "like",
+    "prototype",
 )
 
 
 @dataclass(slots=True)
 class Pattern:
-    """What is stored and told of a call, with places for its own values; `span` is one like it, at `place`.
+    """What is stored and told of a call, with places for its own values; `span` is one of them, with its `posting`.
 
     `stored` is what its row has in common with others (`usual_rows`).
     """
 
     span: Span
-    place: Place
+    posting: Posting
     source: str
     label: str
     decision: Decision
@@ -186,25 +196,25 @@ class Pattern:
 
     def stand(self) -> tuple[Any, ...]:
         """Return all that a session and its parts are told of the call but for its times, counts, amount and model."""
-        span, place = self.span, self.place
-        of_place = (place.role, place.run, place.agent, place.agent_parent, place.turn)
-        return (*of_place, span.parent_session, span.detail, span.instance, span.is_model_call)
+        span, posting = self.span, self.posting
+        of_posting = (posting.role, posting.run, posting.agent, posting.agent_parent, posting.turn)
+        return (*of_posting, span.parent_session, span.detail, span.instance, span.is_model_call)
 
 
 def _pattern_of(fact: UsualFact, batch: Batch, rules: Rules) -> Pattern | None:
     """Return what the rules make of a call like this one, if that can be taken for others with their own values."""
-    like = fact.like.fact
-    call = like.call
-    if call is None or like.run != NOTHING or like.session_parent_id or like.evidence.ids or call.source:
+    prototype = fact.prototype.fact
+    call = prototype.call
+    if call is None or prototype.run != NOTHING or prototype.session_parent_id or prototype.evidence.ids or call.source:
         return None
     ruling = rules(replace(batch, facts=[_whole(fact)]), NOTHING_STORED)
     head, rows = unpack_head(ruling.changes.replace[trace_key(batch.tenant, fact.trace_id)])
-    stored, place = pattern_of_row(rows[0], fact.price, estimate=fact.estimate), span_in(rows[0]).place
-    if head != Head() or stored is None or place is None:
+    stored, posting = pattern_of_row(rows[0], fact.price, estimate=fact.estimate), span_in(rows[0]).posting
+    if head != Head() or stored is None or posting is None:
         return None
     span = span_of(_whole(fact))
     assert span.claim is not None
-    return Pattern(span, place, source_of(span), span.claim.label, ruling.decisions[0], stored)
+    return Pattern(span, posting, source_of(span), span.claim.label, ruling.decisions[0], stored)
 
 
 def _whole(fact: UsualFact) -> Fact:
@@ -215,7 +225,12 @@ def _whole(fact: UsualFact) -> Fact:
 def _another(fact: UsualFact) -> UsualFact:
     """Return a fact like this one that differs in every value of its own."""
     other = UsualFact.__new__(UsualFact)
-    other.like, other.price, other.estimate, other.is_unsure = fact.like, fact.price, fact.estimate, fact.is_unsure
+    other.prototype, other.price, other.estimate, other.is_unsure = (
+        fact.prototype,
+        fact.price,
+        fact.estimate,
+        fact.is_unsure,
+    )
     other.trace_id, other.span_id = fact.trace_id[::-1] + b"\1", fact.span_id[::-1] + b"\1"
     other.parent_id, other.digest = fact.parent_id + b"\1", fact.digest[::-1]
     other.start_ns, other.end_ns, other.day = fact.start_ns + 1, fact.end_ns + 10**9, fact.day + 1
@@ -265,7 +280,7 @@ NOTHING_STORED: Any = _Nothing()
 
 
 def account_usual(batch: Batch, reader: Reader, calls: CallFilter, rules: Rules) -> tuple[Ruling, list[int]]:
-    """Account for the traces of usual calls; return what came of them, and the places in the batch of all others.
+    """Account for the traces of usual calls; return what came of them, and the indexes in the batch of all others.
 
     `rules` is `accounting.account`, which is above this module.
     """
@@ -273,12 +288,12 @@ def account_usual(batch: Batch, reader: Reader, calls: CallFilter, rules: Rules)
 
 
 class _Group:
-    """Calls of one session that stand there as that of the pattern `like` does; `models` are their costs by model."""
+    """Calls of one session that are posted as that of `pattern` is; `models` are their costs by model."""
 
-    __slots__ = ("facts", "like", "models")
+    __slots__ = ("facts", "models", "pattern")
 
-    def __init__(self, like: Pattern) -> None:
-        self.like = like
+    def __init__(self, pattern: Pattern) -> None:
+        self.pattern = pattern
         self.facts: list[UsualFact] = []
         self.models: dict[str, Pico] = {}
 
@@ -286,19 +301,19 @@ class _Group:
 class _Claims:
     """Calls of one pattern and day; `stand` numbers what a session is told of such calls alike (`Pattern.stand`)."""
 
-    __slots__ = ("facts", "like", "stand")
+    __slots__ = ("facts", "pattern", "stand")
 
-    def __init__(self, like: Pattern, stand: int) -> None:
-        self.like = like
+    def __init__(self, pattern: Pattern, stand: int) -> None:
+        self.pattern = pattern
         self.stand = stand
         self.facts: list[UsualFact] = []
 
 
 class _Taken(NamedTuple):
-    """A trace that was taken in: its id, the places of its facts in the batch, those, and their patterns."""
+    """A trace that was taken in: its id, the indexes of its facts in the batch, those, and their patterns."""
 
     trace_id: bytes
-    places: list[int]
+    indexes: list[int]
     facts: list[UsualFact]
     patterns: list[Pattern]
 
@@ -318,22 +333,22 @@ class _Usual:
 
     def run(self) -> tuple[Ruling, list[int]]:
         rest: list[int] = []
-        for trace_id, facts, places in _usual_traces(self._batch.facts, rest):
-            if not self._take(trace_id, places, facts):
-                rest += places
+        for trace_id, facts, indexes in _usual_traces(self._batch.facts, rest):
+            if not self._take(trace_id, indexes, facts):
+                rest += indexes
         if self._taken:
-            self._book()
+            self._post()
             self._decide()
             self._index.save()
         rest.sort()
         return self._ruling, rest
 
-    def _take(self, trace_id: bytes, places: list[int], facts: list[UsualFact]) -> bool:
+    def _take(self, trace_id: bytes, indexes: list[int], facts: list[UsualFact]) -> bool:
         """Take in a trace, if it is one whose calls all count."""
         batch, rules, index = self._batch, self._rules, self._index
         patterns: list[Pattern] = []
         for fact in facts:
-            pattern = fact.like.pattern(fact, batch, rules)
+            pattern = fact.prototype.pattern(fact, batch, rules)
             if pattern is None:
                 return False
             patterns.append(pattern)
@@ -344,10 +359,10 @@ class _Usual:
         hashes = [hashes_of(fact.response_id, (), fact.counts, fact.end_ns) for fact in facts]
         if not index.remember_unknown(hashes, source, trace_id, [fact.span_id for fact in facts]):
             return False
-        self._taken.append(_Taken(trace_id, places, facts, patterns))
+        self._taken.append(_Taken(trace_id, indexes, facts, patterns))
         return True
 
-    def _book(self) -> None:
+    def _post(self) -> None:
         """Enter what the calls spent: sums of those that go to the same totals."""
         stands: dict[tuple[Any, ...], int] = {}
         groups: dict[tuple[str, int], _Group] = {}
@@ -368,34 +383,34 @@ class _Usual:
                     models, label = group.models, pattern.label
                     models[label] = models.get(label, 0) + amount
         for (session, _), group in groups.items():
-            self._book_group(session, group)
+            self._post_group(session, group)
         for (_, day), of_claim in claims.items():
-            self._book_claims(day, of_claim.like, of_claim.facts)
+            self._post_claims(day, of_claim.pattern, of_claim.facts)
         self._totals.settle()
 
-    def _book_claims(self, day: int, like: Pattern, facts: list[UsualFact]) -> None:
+    def _post_claims(self, day: int, pattern: Pattern, facts: list[UsualFact]) -> None:
         """Enter calls of one pattern and day, of any sessions."""
-        assert like.span.claim is not None
-        like.span.claim.day = day
+        assert pattern.span.claim is not None
+        pattern.span.claim.day = day
         sums = _sums(facts, {})
         if sums.cost:
-            sums.models[like.label] = sums.cost
-        self._totals.book_claims(like.span, like.place, sums)
-        if like.is_timed:
+            sums.models[pattern.label] = sums.cost
+        self._totals.post_claims(pattern.span, pattern.posting, sums)
+        if pattern.is_timed:
             timed = [(fact.end_ns - fact.start_ns, fact.first_token_ns, fact.counts[1] or 0) for fact in facts]
-            self._totals.book_speeds(like.span, day, speeds_of(timed))
+            self._totals.post_speeds(pattern.span, day, speeds_of(timed))
 
-    def _book_group(self, session: str, group: _Group) -> None:
-        """Enter calls of one session that stand there as `group.like` does."""
-        span, place, facts = group.like.span, group.like.place, group.facts
-        place.session = session
+    def _post_group(self, session: str, group: _Group) -> None:
+        """Enter calls of one session that are posted as that of `group.pattern` is."""
+        span, posting, facts = group.pattern.span, group.pattern.posting, group.facts
+        posting.session = session
         times = [(fact.start_ns, fact.end_ns) for fact in facts]
         contexts = [(fact.start_ns, fact.counts[0]) for fact in facts] if span.is_model_call else []
         amounts = [(fact.start_ns, fact.amount) for fact in facts]
         latest = max([(fact.end_ns, fact.trace_id, fact.span_id) for fact in facts])
         sums = _sums(facts, group.models)
         self._amounts[session] = self._amounts.get(session, 0) + sums.cost
-        self._totals.book_group(span, place, sums, times, contexts, amounts, latest)
+        self._totals.post_group(span, posting, sums, times, contexts, amounts, latest)
 
     def _decide(self) -> None:
         """Write decisions with running totals, and the traces' records."""
@@ -411,10 +426,10 @@ class _Usual:
                 of_runs[run.id] = totals.run_cost(run.id)
             before = of_runs[run.id]
             of_runs[run.id] = None if before is None else before - amount
-        for trace_id, places, facts, patterns in self._taken:
+        for trace_id, indexes, facts, patterns in self._taken:
             numbers: dict[bytes, int] = {}
             rows: list[OwnValues] = []
-            for place, fact, pattern in zip(places, facts, patterns, strict=True):
+            for index, fact, pattern in zip(indexes, facts, patterns, strict=True):
                 session, amount = fact.session.id, fact.amount
                 run_id, run_source = run_of[session]
                 of_sessions[session] = session_cost = of_sessions[session] + amount
@@ -424,8 +439,8 @@ class _Usual:
                 decision = UsualDecision.__new__(UsualDecision)
                 decision.session_cost, decision.run_cost = session_cost, run_cost
                 decision.run_id, decision.run_source = run_id, run_source
-                decision.fact, decision.like = fact, pattern.decision
-                decisions[place] = decision
+                decision.fact, decision.prototype = fact, pattern.decision
+                decisions[index] = decision
                 row = (
                     numbers.setdefault(pattern.stored, len(numbers)),
                     *(fact.span_id, fact.parent_id, fact.start_ns, fact.end_ns, session, fact.response_id),
@@ -433,27 +448,27 @@ class _Usual:
                     *(run_id, run_source, session_cost, run_cost),
                 )
                 rows.append(row)
-            ruling.fresh += places
+            ruling.fresh += indexes
             where = trace_key(self._batch.tenant, trace_id)
             ruling.changes.replace[where] = pack_usual([*numbers], rows, now_ms)
             ruling.changes.expire.append(where)
 
 
 def _usual_traces(facts: Sequence[Fact], rest: list[int]) -> Iterator[tuple[bytes, list[Any], list[int]]]:
-    """Yield traces of usual calls that are apart: id, facts and their places; the places of the others go to `rest`."""
+    """Yield traces of usual calls that are apart: id, facts and their indexes; those of the others go to `rest`."""
     traces: dict[bytes, list[int]] = {}
-    for place, fact in enumerate(facts):
-        places = traces.get(fact.trace_id)
-        if places is None:
-            traces[fact.trace_id] = [place]
+    for index, fact in enumerate(facts):
+        indexes = traces.get(fact.trace_id)
+        if indexes is None:
+            traces[fact.trace_id] = [index]
         else:
-            places.append(place)
-    for trace_id, places in traces.items():
-        of_trace = [facts[place] for place in places]
-        if len(places) <= SEGMENT_SPANS and set(map(type, of_trace)) == _USUAL and _are_apart(of_trace):
-            yield trace_id, of_trace, places
+            indexes.append(index)
+    for trace_id, indexes in traces.items():
+        of_trace = [facts[index] for index in indexes]
+        if len(indexes) <= SEGMENT_SPANS and set(map(type, of_trace)) == _USUAL and _are_apart(of_trace):
+            yield trace_id, of_trace, indexes
         else:
-            rest += places
+            rest += indexes
 
 
 _USUAL = {UsualFact}

@@ -39,12 +39,12 @@ def pattern_of_row(row: Sequence[Any], price: str, *, estimate: bool) -> bytes |
     if len(fixed) <= _CLAIM + 1 or not isinstance(fixed[_CLAIM], list):
         return None
     values = values_in(fixed[-1])
-    for place in _OWN_VALUES:
-        values[place] = None
+    for index in _OWN_VALUES:
+        values[index] = None
     claim = fixed[_CLAIM]
-    for place in (_TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN, _FRESH):
-        if place < len(claim):
-            claim[place] = None
+    for index in (_TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN, _FRESH):
+        if index < len(claim):
+            claim[index] = None
     fixed[:_NAMED] = [None] * _NAMED
     fixed[_RESPONSE] = fixed[-1] = None
     return pack([fixed, values, state, price, estimate])

@@ -218,8 +218,8 @@ class AlikePlan:
         trace_id, span_id, parent_id, start_ns, end_ns = view.head()
         if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
             return None
-        own, like, get = self.own, template.fact, view.attributes.get
-        session, run = like.session, like.run
+        own, base, get = self.own, template.fact, view.attributes.get
+        session, run = base.session, base.run
         if own.session:
             named = get(own.session)
             if type(named) is not str or not is_plain_id(named):
@@ -243,29 +243,29 @@ class AlikePlan:
             parent_id,
             start_ns,
             end_ns,
-            like.scope,
+            base.scope,
             session,
             run,
-            like.session_parent_id,
+            base.session_parent_id,
             call,
-            None if like.cost is None else builder.cost(call, view, at_ns, own=is_own),
+            None if base.cost is None else builder.cost(call, view, at_ns, own=is_own),
             signature,
             result,
             at_ns // NS_PER_DAY,
-            like.digest if usage_call is None else digest_of(call),
-            span_evidence(view.attributes, stem.resource) if own.evidence else like.evidence,
-            like.dimensions,
-            like.failed,
-            like.instance,
-            like.agent,
-            fee=like.fee,
+            base.digest if usage_call is None else digest_of(call),
+            span_evidence(view.attributes, stem.resource) if own.evidence else base.evidence,
+            base.dimensions,
+            base.failed,
+            base.instance,
+            base.agent,
+            fee=base.fee,
         )
 
     def _call(self, stem: _Stem, template: _Template, usage_call: Call | None, scoped: View) -> Call | None:
         """Return the call with a span's own values; None if the full rules have to read it."""
-        own, like, get = self.own, template.fact.call, scoped.attributes.get
+        own, base, get = self.own, template.fact.call, scoped.attributes.get
         if template.is_shared:
-            return like
+            return base
         values = list(template.values)
         if usage_call is not None:
             if values[_USAGE] is not None:

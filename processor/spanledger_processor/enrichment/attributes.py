@@ -137,9 +137,9 @@ _USAGE = tuple(integer_prefixes(f"spanledger.usage.{one.attribute}") for one in 
 def encode(decision: Decision) -> bytes:
     """Return the attributes of `decision` as encoded `Span.attributes` fields."""
     if type(decision) is UsualDecision:
-        writer = _WRITERS.get(id(decision.like))
-        if writer is None or writer.like is not decision.like:
-            writer = _UsualWriter.of(decision.like)
+        writer = _WRITERS.get(id(decision.prototype))
+        if writer is None or writer.prototype is not decision.prototype:
+            writer = _UsualWriter.of(decision.prototype)
         return writer.encode(decision)
     counted = not decision.repeats_children and not decision.duplicate_of
     pieces = [
@@ -163,35 +163,35 @@ def encode(decision: Decision) -> bytes:
 
 
 class _UsualWriter:
-    """Writes the attributes of usual calls that are like one another, with all that they have in common encoded once.
+    """Writes the attributes of usual calls of one prototype, with all that they have in common encoded once.
 
     These are the calls of one pattern (`accounting.usual`): prices, which counts are told, and where the session was
     named are the same for all of them.
     """
 
-    def __init__(self, like: Decision) -> None:
-        assert like.usage is not None
-        assert like.cost is not None
-        self.like = like
-        present = [place for place, count in enumerate(counts_of(like.usage)) if count is not None]
+    def __init__(self, prototype: Decision) -> None:
+        assert prototype.usage is not None
+        assert prototype.cost is not None
+        self.prototype = prototype
+        present = [place for place, count in enumerate(counts_of(prototype.usage)) if count is not None]
         self._counts = [(_USAGE[place], place) for place in present]
         self._heads: dict[tuple[str, str, str], bytes] = {}
-        aliases = [alias for alias in like.aliases if alias in ALIASES]
+        aliases = [alias for alias in prototype.aliases if alias in ALIASES]
         totals = aliases if _TOTALS_ALONE.issuperset(aliases) else []
         self._aliases = [] if totals else aliases
         self._numbers = len(totals)
-        after = _provenance("computed", like.cost.price, like.cost.estimate, None)
-        origin = _origin(like.note, like.source)
+        after = _provenance("computed", prototype.cost.price, prototype.cost.estimate, None)
+        origin = _origin(prototype.note, prototype.source)
         costs, keys = ("spanledger.cost.usd", *_PARTS), ("spanledger.session.cost_usd", "spanledger.run.cost_usd")
         self._with_run = doubles(*costs, *keys, *totals, between={len(costs): after, len(costs) + 2: origin})
         self._without = doubles(*costs, keys[0], *totals, between={len(costs): after, len(costs) + 1: origin})
 
     @classmethod
-    def of(cls, like: Decision) -> _UsualWriter:
-        """Return the writer of decisions like this one, which is kept."""
+    def of(cls, prototype: Decision) -> _UsualWriter:
+        """Return the writer of decisions on calls of this prototype, which is kept."""
         if len(_WRITERS) >= _MOST_WRITERS:
             _WRITERS.clear()
-        writer = _WRITERS[id(like)] = cls(like)
+        writer = _WRITERS[id(prototype)] = cls(prototype)
         return writer
 
     def encode(self, decision: UsualDecision) -> bytes:
@@ -218,15 +218,15 @@ class _UsualWriter:
         return b"".join(pieces)
 
     def _head(self, session: str, run: str, run_source: str) -> bytes:
-        like = self.like
+        prototype = self.prototype
         if len(self._heads) >= _CACHED:
             self._heads.clear()
         head = self._heads[session, run, run_source] = b"".join(
             (
-                _kind(like.kind, like.dialect, like.granularity),
-                _session(session, like.session_source, like.session_parent_id, like.session_closed),
+                _kind(prototype.kind, prototype.dialect, prototype.granularity),
+                _session(session, prototype.session_source, prototype.session_parent_id, prototype.session_closed),
                 _run(run, run_source),
-                _agent(like.agent_id, like.agent_parent_id, like.task_id, like.task_kind),
+                _agent(prototype.agent_id, prototype.agent_parent_id, prototype.task_id, prototype.task_kind),
             )
         )
         return head
@@ -234,7 +234,7 @@ class _UsualWriter:
 
 _MOST_WRITERS = 1024
 _WRITERS: dict[int, _UsualWriter] = {}
-"""By the identity of what calls are like, which the writer holds, so that it stays its own."""
+"""By the identity of the prototype, which the writer holds, so that it stays its own."""
 
 
 @lru_cache(_CACHED)

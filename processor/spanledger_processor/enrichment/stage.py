@@ -324,7 +324,7 @@ class Stage:
 
     def _with_asked_tools(self, reading: Reading, fact: Fact, view: SpanView, *, flat: bool) -> Fact:
         """Return a fact with the tool calls of its messages; after a failure of ours without them."""
-        call = fact.like.fact.call if type(fact) is UsualFact else fact.call
+        call = fact.prototype.fact.call if type(fact) is UsualFact else fact.call
         if call is None or call.kind != "llm" or call.granularity != "per-message":
             return fact
         signatures: tuple[str, ...] = ()
@@ -446,7 +446,7 @@ def _plain_fact(builder: FactBuilder, span: bytes, group: ScopeGroup) -> Fact | 
 
 def _time_first_token(fact: Fact, view: SpanView) -> None:
     """Enter the time of the first token. It decides on nothing, so calls that differ in it are read alike."""
-    call = fact.like.fact.call if type(fact) is UsualFact else fact.call
+    call = fact.prototype.fact.call if type(fact) is UsualFact else fact.call
     if call is not None and call.kind == "llm":
         fact.first_token_ns = first_token_ns(call.dialect, view.attributes, fact.start_ns, fact.end_ns)
     else:

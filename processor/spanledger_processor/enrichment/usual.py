@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Like, Parts, UsualFact
+from spanledger_processor.accounting.usual import LARGEST_COUNT, LONGEST_ID, Parts, Prototype, UsualFact
 from spanledger_processor.dialects.asked_tools import MARKS, has_messages
 from spanledger_processor.dialects.registry import (
     detect_in_full,
@@ -44,7 +44,7 @@ from spanledger_processor.pricing.pricer import usual_money
 from spanledger_processor.pricing.rate_card import Card
 from spanledger_processor.units import NS_PER_DAY, Pico
 
-_MOST_LIKES, _MOST_SHAPES, _MOST_GROUPS = 4096, 4096, 1024
+_MOST_READERS, _MOST_SHAPES, _MOST_GROUPS = 4096, 4096, 1024
 _MOST_KEYS, _LONGEST = 128, 8192
 """Keys of a span, and bytes of them, of a resource or of the compared values, that are worth keeping."""
 _MOST_DAYS = 8
@@ -68,7 +68,7 @@ class _Reader:
 
     calls: UsualCalls
     reading: UsualReading
-    like: Like
+    prototype: Prototype
     digest: blake2b
     """That of a call, begun with its models."""
     has_messages: bool = False
@@ -121,7 +121,7 @@ class UsualSpans:
         self._builder = builder
         self._in_full = replace(builder, detect=detect_in_full)
         self._groups: dict[Any, _Group] = {}
-        self._shapes = self._likes = self._uses = self._pause = 0
+        self._shapes = self._readers = self._uses = self._pause = 0
         self._group: ScopeGroup | None = None
         self._known: _Group | None = None
         """Of the group that is read."""
@@ -294,7 +294,7 @@ class UsualSpans:
         values = attributes.fingerprint(plan.compared)
         if sum(len(value or b"") for value in values) > _LONGEST:
             return True
-        reader = _Reader(calls, reading, Like(fact), begun_digest(models_told(fact.call, None)))
+        reader = _Reader(calls, reading, Prototype(fact), begun_digest(models_told(fact.call, None)))
         usual = self._fact_of(reader, plan, view, fact.start_ns)
         if usual is None or any(getattr(usual, name) != getattr(fact, name) for name in _FIELDS):
             return True
@@ -303,11 +303,11 @@ class UsualSpans:
         return True
 
     def _keep(self, known: _Group, shape: _Shape, plan: _Plan | AlikePlan | _Unread) -> None:
-        if self._likes >= _MOST_LIKES or self._shapes >= _MOST_SHAPES:
+        if self._readers >= _MOST_READERS or self._shapes >= _MOST_SHAPES:
             self._forget()
         before = known.plans.get(shape)
         self._shapes += before is None
-        self._likes += type(plan) is not _Unread
+        self._readers += type(plan) is not _Unread
         if type(before) is _Plan and before is not plan:
             known.layouts.forget()
         known.plans[shape] = plan
@@ -317,8 +317,8 @@ class UsualSpans:
         for known in self._groups.values():
             self._uses += known.found
             known.clear()
-        self._pause = _PAUSE if self._uses < _LEAST_USE * self._likes else 0
-        self._shapes = self._likes = self._uses = 0
+        self._pause = _PAUSE if self._uses < _LEAST_USE * self._readers else 0
+        self._shapes = self._readers = self._uses = 0
 
     def _session(self, encoded: bytes) -> Named | None:
         """Return the session that a text names."""
@@ -368,7 +368,7 @@ class UsualSpans:
         fact = UsualFact.__new__(UsualFact)
         fact.trace_id, fact.span_id, fact.parent_id = trace_id, span_id, parent_id
         fact.start_ns, fact.end_ns, fact.day = start_ns, end_ns, day
-        fact.like, fact.response_id, fact.counts = reader.like, response_id, counts
+        fact.prototype, fact.response_id, fact.counts = reader.prototype, response_id, counts
         fact.session, fact.is_unsure, fact.first_token_ns = session, is_unsure, 0
         fact.price, fact.amount, fact.parts, fact.estimate = priced
         fact.digest = digest_with(reader.digest, counts[:5])
@@ -385,7 +385,7 @@ class UsualSpans:
         return cost.price, cost.amount, parts, cost.estimate
 
     def _card(self, reader: _Reader, which: tuple[int, int]) -> Card | None:
-        call = reader.like.fact.call
+        call = reader.prototype.fact.call
         assert call is not None
         if len(reader.cards) >= _MOST_DAYS:
             reader.cards.clear()

@@ -147,7 +147,7 @@ def timeline(asked: Question) -> Answer | None:
 
 
 def _span_row(trace_id: bytes, span: Span) -> Answer:
-    claim, place = span.claim if adds_cost(span) else None, span.place
+    claim, posting = span.claim if adds_cost(span) else None, span.posting
     tokens = claim.tokens if claim is not None else ()
     return {
         "trace_id": trace_id.hex(),
@@ -157,7 +157,7 @@ def _span_row(trace_id: bytes, span: Span) -> Answer:
         "start": time_of(span.start_ns),
         "end": time_of(span.end_ns),
         "duration_s": max(0, span.end_ns - span.start_ns) / 10**9 if span.start_ns else None,
-        "agent": place.agent if place is not None else span.detail.agent,
+        "agent": posting.agent if posting is not None else span.detail.agent,
         "tool": span.detail.tool or None,
         "failed": span.detail.failed,
         "counts": claim is not None,

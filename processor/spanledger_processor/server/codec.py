@@ -4,7 +4,7 @@ The columns follow the fields of the dataclasses, so that a new field needs noth
 equal is written as one value, which most are: what stays is a quarter of the values. Content does not cross: of a tool
 call the arguments and the result, hashed before, are left out.
 
-Of a usual call (`accounting.usual`) its own values cross, and which call it is like; that one crosses beside them,
+Of a usual call (`accounting.usual`) its own values cross, and its prototype; that one crosses beside them,
 packed once by the worker and read once by the ledger process. So it does with decisions on them, the other way.
 """
 
@@ -22,7 +22,7 @@ import msgpack
 
 from spanledger_processor.accounting.facts import Batch, Fact, LoopRule, Ruling
 from spanledger_processor.accounting.grouping import Named
-from spanledger_processor.accounting.usual import Like, UsualDecision, UsualFact
+from spanledger_processor.accounting.usual import Prototype, UsualDecision, UsualFact
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.model import Decision, ToolCall
@@ -47,7 +47,9 @@ def encode_batch(batch: Batch) -> bytes:
     usual = [index for index, fact in enumerate(facts) if type(fact) is UsualFact]
     others = [fact for fact in facts if type(fact) is not UsualFact] if usual else facts
     row = [batch.tenant, len(others), _WRITE_FACTS(others), batch.now_ns, loop, batch.aliases, budgets]
-    of_usual = _with_likes(usual, [facts[index] for index in usual], _LIKE_PACKED, _own_of_fact, _SHARED_BY_FACTS)
+    of_usual = _with_prototypes(
+        usual, [facts[index] for index in usual], _PROTOTYPE_PACKED, _own_of_fact, _SHARED_BY_FACTS
+    )
     return _packed([*row, batch.tenant_name, batch.watched, batch.is_part, of_usual])
 
 
@@ -55,8 +57,10 @@ def decode_batch(data: bytes) -> Batch:
     """Return the batch that `encode_batch` was given."""
     (tenant, count, columns, now_ns, loop, aliases, budgets, name, watched, is_part, of_usual), wide = _unpacked(data)
     facts = list(_READ_FACTS[wide](columns, count))
-    for index, like, own in _beside_likes(of_usual, _LIKE_READ):  # places in order, so that each is there by then
-        facts.insert(index, _usual_fact(like, own, wide=wide))
+    for index, prototype, own in _beside_prototypes(
+        of_usual, _PROTOTYPE_READ
+    ):  # places in order, so that each is there by then
+        facts.insert(index, _usual_fact(prototype, own, wide=wide))
     told = map(_budget, budgets)
     return Batch(tenant, facts, now_ns, _loop(loop), tuple(aliases), tuple(told), name, watched, is_part)
 
@@ -76,7 +80,7 @@ def encode_ruling(ruling: Ruling) -> bytes:
     usual = {index: one for index, one in ruling.decisions.items() if type(one) is UsualDecision}
     others = {index: one for index, one in ruling.decisions.items() if index not in usual}
     counts = (ruling.replays, ruling.conflicts, ruling.corrections, ruling.correction)
-    of_usual = _with_likes([*usual], [*usual.values()], _DECISION_PACKED, _own_of_decision, _SHARED_BY_DECISIONS)
+    of_usual = _with_prototypes([*usual], [*usual.values()], _DECISION_PACKED, _own_of_decision, _SHARED_BY_DECISIONS)
     return _packed([[*others], _WRITE_DECISIONS([*others.values()]), ruling.fresh, *counts, of_usual])
 
 
@@ -86,8 +90,8 @@ def decode_ruling(data: bytes, facts: Sequence[Fact]) -> Ruling:
     ruling = Ruling(fresh=fresh, replays=replays, conflicts=conflicts, corrections=corrections)
     ruling.correction = int(correction)
     ruling.decisions = dict(zip(indices, _READ_DECISIONS[wide](columns, len(indices)), strict=True))
-    for index, like, own in _beside_likes(of_usual, _DECISION_READ):
-        ruling.decisions[index] = _usual_decision(like, own, facts[index])
+    for index, prototype, own in _beside_prototypes(of_usual, _DECISION_READ):
+        ruling.decisions[index] = _usual_decision(prototype, own, facts[index])
     return ruling
 
 
@@ -101,9 +105,9 @@ _own_of_decision = attrgetter("run_id", "run_source", "session_cost", "run_cost"
 _SHARED_BY_DECISIONS = 2
 
 
-def _usual_fact(like: Like, own: Sequence[Any], *, wide: bool) -> UsualFact:
+def _usual_fact(prototype: Prototype, own: Sequence[Any], *, wide: bool) -> UsualFact:
     fact = UsualFact.__new__(UsualFact)
-    fact.like = like
+    fact.prototype = prototype
     fact.trace_id, fact.parent_id, fact.day, session, fact.price, fact.estimate, fact.is_unsure, *rest = own
     fact.span_id, fact.start_ns, fact.end_ns, fact.digest, fact.first_token_ns, fact.response_id, *rest = rest
     counts, amount, parts = rest
@@ -113,33 +117,33 @@ def _usual_fact(like: Like, own: Sequence[Any], *, wide: bool) -> UsualFact:
     return fact
 
 
-def _usual_decision(like: Decision, own: Sequence[Any], fact: Fact) -> UsualDecision:
+def _usual_decision(prototype: Decision, own: Sequence[Any], fact: Fact) -> UsualDecision:
     assert type(fact) is UsualFact
     decision = UsualDecision.__new__(UsualDecision)
     decision.run_id, decision.run_source, session_cost, run_cost = own
     decision.session_cost, decision.run_cost = int(session_cost), None if run_cost is None else int(run_cost)
-    decision.fact, decision.like = fact, like
+    decision.fact, decision.prototype = fact, prototype
     return decision
 
 
-def _with_likes(
+def _with_prototypes(
     indices: Sequence[int], values: Values, packed: _Packed, own: Callable[[Any], Any], shared: int
 ) -> list[Any] | None:
-    """Return values that are like others in written form: indices, those others, the number of each one's, own values.
+    """Return values that have prototypes in written form: indices, prototypes, the number of each one's, own values.
 
     The first `shared` of their own are shared by many: each is written once.
     """
     if not values:
         return None
-    likes: dict[int, int] = {}
+    prototypes: dict[int, int] = {}
     written: list[bytes] = []
     which: list[int] = []
     for value in values:
-        like = value.like
-        number = likes.get(id(like))
+        prototype = value.prototype
+        number = prototypes.get(id(prototype))
         if number is None:
-            number = likes[id(like)] = len(written)
-            written.append(packed(like))
+            number = prototypes[id(prototype)] = len(written)
+            written.append(packed(prototype))
         which.append(number)
     columns = [*zip(*map(own, values), strict=True)]
     repeated = [_write_repeated(column) for column in columns[:shared]]
@@ -153,16 +157,16 @@ def _write_repeated(values: Values) -> tuple[Values, Values]:
     return [*numbers], _write_plain(which)
 
 
-def _beside_likes(written: list[Any] | None, read: _Unpacked) -> Iterable[tuple[int, Any, Sequence[Any]]]:
-    """Yield the index, the like and the own values of what `_with_likes` wrote."""
+def _beside_prototypes(written: list[Any] | None, read: _Unpacked) -> Iterable[tuple[int, Any, Sequence[Any]]]:
+    """Yield the index, the prototype and the own values of what `_with_prototypes` wrote."""
     if written is None:
         return
     indices, packed, which, repeated, plain = written
-    likes, count = [read(like) for like in packed], len(indices)
+    prototypes, count = [read(prototype) for prototype in packed], len(indices)
     columns = [[values[number] for number in _read_plain(numbers, count)] for values, numbers in repeated]
     columns += [_read_plain(column, count) for column in plain]
     for index, number, own in zip(indices, which, zip(*columns, strict=True), strict=True):
-        yield index, likes[number], own
+        yield index, prototypes[number], own
 
 
 _MOST_LIKES = 4096
@@ -170,18 +174,21 @@ _MOST_LIKES = 4096
 
 
 class _Packed:
-    """Packs what others are like, once: it stays the same, and comes in every batch."""
+    """Packs each prototype once: it stays the same, and comes in every batch."""
 
     def __init__(self, write: Callable[[Any], Any]) -> None:
         self._write = write
         self._known: dict[int, tuple[Any, bytes]] = {}
 
-    def __call__(self, like: Any) -> bytes:
-        known = self._known.get(id(like))
+    def __call__(self, prototype: Any) -> bytes:
+        known = self._known.get(id(prototype))
         if known is None:
             if len(self._known) >= _MOST_LIKES:
                 self._known.clear()
-            known = self._known[id(like)] = (like, _packed([self._write(like)]))  # held, so that its id stays its own
+            known = self._known[id(prototype)] = (
+                prototype,
+                _packed([self._write(prototype)]),
+            )  # held, so that its id stays its own
         return known[1]
 
 
@@ -193,13 +200,13 @@ class _Unpacked:
         self._known: dict[bytes, Any] = {}
 
     def __call__(self, packed: bytes) -> Any:
-        like = self._known.get(packed)
-        if like is None:
+        prototype = self._known.get(packed)
+        if prototype is None:
             if len(self._known) >= _MOST_LIKES:
                 self._known.clear()
             (columns,), wide = _unpacked(packed)
-            like = self._known[packed] = self._read(columns, wide)
-        return like
+            prototype = self._known[packed] = self._read(columns, wide)
+        return prototype
 
 
 def _packed(values: list[Any]) -> bytes:
@@ -307,7 +314,7 @@ def _names(kind: Any) -> tuple[str, ...]:
 _WRITE_FACTS, _WRITE_DECISIONS = _writer(Fact), _writer(Decision)
 _READ_FACTS = {wide: _reader(Fact, wide=wide) for wide in (False, True)}
 _READ_DECISIONS = {wide: _reader(Decision, wide=wide) for wide in (False, True)}
-_LIKE_PACKED = _Packed(lambda like: _WRITE_FACTS([like.fact]))
-_LIKE_READ = _Unpacked(lambda columns, wide: Like(next(iter(_READ_FACTS[wide](columns, 1)))))
+_PROTOTYPE_PACKED = _Packed(lambda prototype: _WRITE_FACTS([prototype.fact]))
+_PROTOTYPE_READ = _Unpacked(lambda columns, wide: Prototype(next(iter(_READ_FACTS[wide](columns, 1)))))
 _DECISION_PACKED = _Packed(lambda decision: _WRITE_DECISIONS([decision]))
 _DECISION_READ = _Unpacked(lambda columns, wide: next(iter(_READ_DECISIONS[wide](columns, 1))))

@@ -131,13 +131,13 @@ class StageMetrics:
         latest: dict[tuple[str, str], SpanIds | None] = {}
         """By provider and model as in `spend`: a span of them."""
         usual: dict[tuple[int, int], list[UsualDecision]] = {}
-        """Decisions on usual calls that are like one another."""
+        """Decisions on usual calls of one prototype."""
         for index in ruling.fresh:
             fact, decision = batch.facts[index], ruling.decisions[index]
             if fact.first_token_ns and decision.usage is not None and not fact.failed:
                 self._time(batch.tenant, fact, decision.usage)
             if type(decision) is UsualDecision and not self._values:
-                usual.setdefault((id(decision.like), id(decision.fact.like)), []).append(decision)
+                usual.setdefault((id(decision.prototype), id(decision.fact.prototype)), []).append(decision)
                 continue
             _describe(decision, moved)
             if fact.call is not None and fact.call.unknown_operation:
@@ -195,10 +195,10 @@ class StageMetrics:
         spend: dict[tuple[str, str], Pico],
         latest: dict[tuple[str, str], SpanIds | None],
     ) -> None:
-        """As `ruled` counts spans, without making the fields of usual calls that are like one another."""
-        like, facts, spans = decisions[0].like, [decision.fact for decision in decisions], len(decisions)
-        call, earliest_ns = facts[0].like.fact.call, now_ns - self._window_ns
-        moved["genai_spans_total", like.kind, like.dialect] += spans
+        """As `ruled` counts spans, without making the fields of usual calls of one prototype."""
+        prototype, facts, spans = decisions[0].prototype, [decision.fact for decision in decisions], len(decisions)
+        call, earliest_ns = facts[0].prototype.fact.call, now_ns - self._window_ns
+        moved["genai_spans_total", prototype.kind, prototype.dialect] += spans
         moved["priced_spans_total", "computed"] += spans
         moved["spans_beyond_window_total",] += sum([fact.end_ns < earliest_ns for fact in facts])
         costly = [fact for fact in facts if fact.amount]
