@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
+from counted_reads import CountedReads
 from spanledger_processor.ledger import budgets, dimensions
 from spanledger_processor.ledger.budgets import BudgetRule
 from spanledger_processor.ledger.keys import EVERY_TENANT, dimension_key
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
-from spanledger_processor.ledger.store import Changes, Key, Reader, Table, record_key
+from spanledger_processor.ledger.store import Changes, Reader, Table, record_key
 from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import NS_PER_DAY
 from stores import START_NS, TENANT, Clock, open_store
@@ -110,27 +109,6 @@ def test_values_beyond_the_limit_are_one_row_and_nothing_is_lost(tmp_path: Path)
     assert costs == expected
     assert [round(day["cost_usd"] * 10**12) for day in rows[3]["days"]] == [sum(range(1, VALUES - 2))] * 2
     store.close()
-
-
-class CountedReads:
-    """Counts the records that a reader gives."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self.reads = 0
-
-    def get(self, key: Key) -> bytes | None:
-        self.reads += 1
-        return self._reader.get(key)
-
-    def sums(self, key: Key) -> Sums:
-        self.reads += 1
-        return self._reader.sums(key)
-
-    def scan(self, table: Table, tenant: bytes, **wanted: Any) -> Iterator[tuple[Key, bytes]]:
-        for row in self._reader.scan(table, tenant, **wanted):
-            self.reads += 1
-            yield row
 
 
 def test_lists_and_budgets_read_a_record_a_day_that_is_over(tmp_path: Path) -> None:

@@ -17,12 +17,14 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from chats import COST, chat, request, set_attributes
 from commands import KEY
-from ledger_in_memory import NOW
+from ledger_in_memory import NOW, TENANT
 from spanledger_processor.accounting.account import enter
 from spanledger_processor.config import load
 from spanledger_processor.config.model import ApiSettings
 from spanledger_processor.ledger import pages
+from spanledger_processor.ledger.budgets import COST_RISE, FAILURE_RATE, UNPRICED_SHARE, Crossing
 from spanledger_processor.ledger.pages import MOST_ROWS
+from spanledger_processor.ledger.store import Changes
 from spanledger_processor.pricing import Pricer
 from spanledger_processor.server import api_document
 from spanledger_processor.server.http_api import Api, Health
@@ -52,6 +54,13 @@ def _named(session: str, start: int = JAN_30, run: str = "", model: str = "", **
     return span
 
 
+WARNINGS_GIVEN = [
+    Crossing("", TENANT, "b", "", 20, 5, 10, JAN_30, warning=FAILURE_RATE),
+    Crossing("", TENANT, "", "2026-01-31", 5, 1, 20, JAN_30 + DAY_NS, warning=UNPRICED_SHARE),
+    Crossing("", TENANT, "c", "", 0, 50, 10, JAN_30 + 2 * DAY_NS, warning=COST_RISE),
+]
+
+
 def ledger_of(*bodies: bytes) -> WriterInMemory:
     """Return a ledger that has no room for more than what the stage reads of these requests."""
     ledger = WriterInMemory(full_after=0)
@@ -62,6 +71,8 @@ def ledger_of(*bodies: bytes) -> WriterInMemory:
             for batch in stage.read(body, {"x-tenant": tenant}, NOW).batches:
                 with ledger.store.unit() as unit:
                     enter(batch, unit)
+    with ledger.store.unit() as unit:
+        unit.apply(Changes(claim={one.key: one.pack() for one in WARNINGS_GIVEN}), NOW)
     return ledger
 
 
@@ -119,6 +130,24 @@ async def rows_of(client: httpx2.AsyncClient, path: str, **query: Any) -> list[d
         if (cursor := answer.json()["next_cursor"]) is None:
             return rows
         query["cursor"] = cursor
+
+
+async def test_warnings_are_filtered_and_come_in_pages() -> None:
+    async with served(several()) as client:
+        for limit in (1, 2, 100):
+            rows = await rows_of(client, "/api/v1/warnings", limit=limit)
+            assert [row["warning"] for row in rows] == ["cost_rise", "unpriced_share", "failure_rate"]
+        for query, kept in (
+            ({"warning": "failure_rate"}, ["b"]),
+            ({"session": "c"}, ["c"]),
+            ({"since": "2026-01-31"}, ["c", None]),
+            ({"until": "2026-01-31"}, [None, "b"]),
+            ({"since": "2026-01-31", "warning": "failure_rate"}, []),
+        ):
+            assert [row["session"] for row in await rows_of(client, "/api/v1/warnings", **query)] == kept
+        assert (await client.get("/api/v1/warnings", params={"warning": "rise"})).status_code == 400
+        table = (await client.get("/api/v1/warnings", params={"format": "csv"})).text
+        assert [row["session"] for row in csv.DictReader(io.StringIO(table))] == ["c", "", "b"]
 
 
 async def test_pages_are_followed_by_their_cursor() -> None:

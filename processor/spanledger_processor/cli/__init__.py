@@ -26,7 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "run": ("spanledger_processor.cli.single", "Show one run, by model."),
     "top": ("spanledger_processor.cli.top", "Follow what is spent, live: today, budgets, the latest sessions."),
     "budgets": ("spanledger_processor.cli.summary", "Show what is used of each budget."),
-    "warnings": ("spanledger_processor.cli.summary", "List what was warned of: failures, rises, unpriced calls."),
+    "warnings": ("spanledger_processor.cli.lists", "List what was warned of: failures, rises, unpriced calls."),
     "tasks": ("spanledger_processor.cli.lists", "List what tasks cost, by kind of work and model."),
     "replay": ("spanledger_processor.cli.replay", "Send a file of refused requests, or of any OTLP-JSON lines."),
     "tenants": ("spanledger_processor.cli.lists", "List the tenants that have data."),

@@ -14,6 +14,7 @@ import click
 from spanledger_processor.cli import show
 from spanledger_processor.cli.asking import QuerySource, Target, asks, rows_of
 from spanledger_processor.cli.options import as_json
+from spanledger_processor.ledger.budgets import WARNINGS
 from spanledger_processor.ledger.facts import STATES
 from spanledger_processor.ledger.keys import UNATTRIBUTED
 from spanledger_processor.ledger.rows import Row, note
@@ -207,6 +208,24 @@ def tasks(
         _print_pages(
             source, "/api/v1/tasks", given, limit, ("tasks", show.TASKS, nothing), as_json=as_json, as_csv=as_csv
         )
+
+
+@click.command()
+@click.option("--warning", type=click.Choice(WARNINGS), help="Of this kind.")
+@click.option("--session", metavar="ID", help="Of this session.")
+@click.option("--since", type=DAY, help="Given on this UTC day or later: 2026-01-31, today, 7d.")
+@click.option("--until", type=DAY, help="Given on this UTC day or before.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help=f"Rows; {SHOWN}, with --json or --csv all.")
+@asks
+@as_csv
+def warnings(target: Target, limit: int | None, *, as_json: bool, as_csv: bool, **given: str | None) -> None:
+    """List what was warned of (processor.warnings), the newest first."""
+    nothing = "Nothing was warned of: no session failed much or suddenly cost more, and no day had many unpriced calls."
+    if any(given.values()):
+        nothing = "Nothing of this kind was warned of."
+    with target.open() as source:
+        shown_as = "warnings", show.WARNINGS, nothing
+        _print_pages(source, "/api/v1/warnings", given, limit, shown_as, as_json=as_json, as_csv=as_csv)
 
 
 def _print_pages(

@@ -16,7 +16,6 @@ from spanledger_processor.cli.lists import (
     other_tenants,
     print_csv,
     print_note,
-    print_rows,
 )
 from spanledger_processor.cli.options import FAILED, as_json, fail
 from spanledger_processor.cli.single import print_tools, show_one
@@ -202,25 +201,6 @@ _BUDGETS: tuple[show.Column, ...] = (
     ("amount", lambda row: show.money(row["amount_usd"]), True),
     ("state", lambda row: _budget_state(row) or "-", False),
 )
-
-
-@click.command()
-@click.option("--limit", type=click.IntRange(1), default=SHOWN, show_default=True, metavar="N", help="Rows.")
-@asks
-@as_csv
-def warnings(limit: int, target: Target, *, as_json: bool, as_csv: bool) -> None:
-    """List what was warned of (processor.warnings), the newest first."""
-    path = "/api/v1/warnings"
-    with target.open() as source:
-        rows = ask(source, path, limit=str(min(limit, MOST_ROWS)))["warnings"]
-    if print_rows(rows, route_of(path).shape["warnings"].rows or {}, as_json=as_json, as_csv=as_csv):
-        return
-    if rows:
-        show.print_table("warnings", show.WARNINGS, rows)
-    else:
-        click.echo(
-            "Nothing was warned of: no session failed much or suddenly cost more, and no day had many unpriced calls."
-        )
 
 
 @click.command()

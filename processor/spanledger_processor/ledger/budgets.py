@@ -14,20 +14,28 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from operator import itemgetter
 from types import MappingProxyType
 from typing import TypeAlias
 
 from spanledger_processor.ledger import dimensions
 from spanledger_processor.ledger.dimensions import MODEL, PROVIDER
 from spanledger_processor.ledger.facts import Facts
-from spanledger_processor.ledger.keys import EVERY_TENANT, budget_key, dimension_key, hashed_key, session_key
-from spanledger_processor.ledger.orders import Order, cost_rank, walk
+from spanledger_processor.ledger.keys import (
+    CROSSINGS_COMPLETE,
+    EVERY_TENANT,
+    budget_key,
+    dimension_key,
+    hashed_key,
+    session_key,
+)
+from spanledger_processor.ledger.orders import ID_HASH_AT, Order, Position, cost_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.rows import Row, date_of, exact_usd, time_of, usd
 from spanledger_processor.ledger.runs import one_run
 from spanledger_processor.ledger.store import Key, Reader, Table, near
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.units import NS_PER_DAY, Pico
+from spanledger_processor.units import NS_PER_DAY, NS_PER_MS, Pico
 
 SESSION, RUN = "session", "run"
 FORECAST = 0
@@ -38,6 +46,8 @@ _SENT = pack(True)
 """The end of the record of a crossing whose notification was sent."""
 _ROWS = 1000
 """Values of one budget in an answer."""
+_LOOKED_AT = 5000
+"""Thresholds, the latest ones, among which those of one budget are looked for."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 Changed: TypeAlias = Mapping[Key, Sums]
@@ -187,31 +197,38 @@ def _of_day(reader: Reader, tenant: bytes, dimension: str, value: str, day: int,
 
 
 def crossings(reader: Reader, tenant: bytes, *, warnings: bool) -> Iterator[Crossing]:
-    """Yield a tenant's warnings, or thresholds of budgets, that are kept: the newest first.
+    """Yield a tenant's warnings, or thresholds of budgets, that are kept: the newest first."""
+    return (crossing for _, crossing in placed_crossings(reader, tenant, warnings=warnings))
 
-    Only those that are asked for are unpacked. Packed ones sort by arrival, with which they begin (`Crossing.pack`).
+
+def placed_crossings(
+    reader: Reader, tenant: bytes, *, warnings: bool, below: Position | None = None
+) -> Iterator[tuple[Position, Crossing]]:
+    """Yield them with their positions, only those below `below`, if it is given: those that are asked for are read.
+
+    A ledger of an earlier version that was never written since has no order of them.
     """
-    records = (record for _, record in reader.scan(Table.BUDGET, EVERY_TENANT))
-    for record in sorted((one for one in records if tenant in one and _is_warning(one) == warnings), reverse=True):
-        crossing = Crossing.unpack(record)
-        if crossing.tenant == tenant:
-            yield crossing
-
-
-_NAME_AT = len(pack([1, 1 << 41, []]))
-"""Where the name of the budget stands in a packed crossing of our time."""
-_NO_NAME = pack("")
-
-
-def _is_warning(record: bytes) -> bool:
-    return record[_NAME_AT : _NAME_AT + 1] == _NO_NAME
+    if reader.get(CROSSINGS_COMPLETE) is None:
+        crossings = ((key, Crossing.unpack(record)) for key, record in reader.scan(Table.BUDGET, EVERY_TENANT))
+        mine = ((key, one) for key, one in crossings if one.tenant == tenant and bool(one.warning) == warnings)
+        placed = (((one.at_ns // NS_PER_MS, key[ID_HASH_AT:]), one) for key, one in mine)
+        yield from sorted((one for one in placed if below is None or one[0] < below), key=itemgetter(0), reverse=True)
+        return
+    order = Order.WARNINGS if warnings else Order.THRESHOLDS
+    for position in walk(reader, tenant, Table.BUDGET, order, below):
+        if (record := reader.get(hashed_key(EVERY_TENANT, Table.BUDGET, position[1]))) is not None:
+            yield position, Crossing.unpack(record)
 
 
 def unsent_crossings(reader: Reader) -> Iterator[Crossing]:
-    """Yield the crossings whose notification is due; of the others only the last byte is read."""
-    for _, record in reader.scan(Table.BUDGET, EVERY_TENANT):
-        if record[-1:] != _SENT:
-            yield Crossing.unpack(record)
+    """Yield the crossings whose notification is due, the oldest first."""
+    if reader.get(CROSSINGS_COMPLETE) is None:
+        records = (record for _, record in reader.scan(Table.BUDGET, EVERY_TENANT) if record[-1:] != _SENT)
+    else:
+        positions = [*walk(reader, EVERY_TENANT, Table.BUDGET, Order.UNSENT)][::-1]
+        keys = (hashed_key(EVERY_TENANT, Table.BUDGET, id_hash) for _, id_hash in positions)
+        records = (record for record in map(reader.get, keys) if record is not None)
+    yield from map(Crossing.unpack, records)
 
 
 def rows(reader: Reader, tenant: bytes, rules: Iterable[BudgetRule], now_ns: int, wanted: str | None) -> list[Row]:
@@ -260,16 +277,9 @@ def _sessions(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | Non
 
 
 def _runs(reader: Reader, tenant: bytes, rule: BudgetRule, wanted: str | None) -> Iterator[tuple[str, Pico]]:
-    """Yield one run, or those that have passed a threshold."""
-    names = (
-        [wanted]
-        if wanted is not None
-        else {
-            crossing.value: None
-            for crossing in crossings(reader, tenant, warnings=False)
-            if crossing.budget == rule.name
-        }
-    )
+    """Yield one run, or those that have passed a threshold lately."""
+    latest = islice(crossings(reader, tenant, warnings=False), _LOOKED_AT if wanted is None else 0)
+    names = dict.fromkeys([wanted] if wanted is not None else (one.value for one in latest if one.budget == rule.name))
     for name in names:
         if (total := one_run(reader, tenant, name)) is not None:
             yield name, total.cost
@@ -294,7 +304,7 @@ def _row(rule: BudgetRule, value: str, used: Pico, now_ns: int) -> Row:
     }
 
 
-FAILURE_RATE, UNPRICED_SHARE, COST_RISE = "failure_rate", "unpriced_share", "cost_rise"
+WARNINGS = FAILURE_RATE, UNPRICED_SHARE, COST_RISE = "failure_rate", "unpriced_share", "cost_rise"
 _EARLIER = 4
 """Stretches with calls that make a history."""
 

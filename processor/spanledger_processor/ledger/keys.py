@@ -138,6 +138,8 @@ def index_key(arrival_ms: int, request: bytes) -> Key:
 SCHEMA_KEY = record_key(Table.META, tenant_hash(""), b"schema")
 ORDERS_COMPLETE = record_key(Table.META, EVERY_TENANT, b"orders")
 """Present once all sessions and runs of a ledger have their rows in the orders."""
+CROSSINGS_COMPLETE = record_key(Table.META, EVERY_TENANT, b"crossings")
+"""Likewise for thresholds of budgets and warnings."""
 
 
 def order_key(tenant: bytes, within: bytes, rank: int, id_hash: bytes) -> Key:

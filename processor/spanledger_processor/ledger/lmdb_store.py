@@ -17,8 +17,8 @@ import lmdb
 from spanledger_processor.ledger import environment, forgetting
 from spanledger_processor.ledger.environment import FOLDER, FolderLock, LmdbReader, map_lmdb_errors
 from spanledger_processor.ledger.housekeeping import Housekeeping
-from spanledger_processor.ledger.keys import ORDERS_COMPLETE, SCHEMA_KEY
-from spanledger_processor.ledger.orders import ORDERED, is_ordered, ranks_of, rows_at
+from spanledger_processor.ledger.keys import CROSSINGS_COMPLETE, ORDERS_COMPLETE, SCHEMA_KEY
+from spanledger_processor.ledger.orders import ORDERED, is_ordered, ranks_of, rows_at, rows_of_crossing
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Reader, StateError, StoreUsage, Table, Unit
 from spanledger_processor.ledger.sums import Sums
@@ -27,11 +27,13 @@ from spanledger_processor.units import NS_PER_MS
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """A change that older code would misread takes the next number, and brings a migration from the one before."""
 
 _WITHOUT_ORDERS = 2
-"""Read as it is, like those without rows of usual calls (3); opened for writing they become ledgers of this version."""
+"""Read as it is, like those without rows of usual calls (3), or without an order of thresholds and warnings (4); opened
+for writing they become ledgers of this version.
+"""
 _MIGRATED_AT_ONCE = 4096
 """Totals in a commit."""
 
@@ -55,6 +57,7 @@ def _check_schema(env: lmdb.Environment, path: Path) -> None:
         with env.begin(write=True) as txn:
             txn.put(SCHEMA_KEY, pack([SCHEMA_VERSION]))
             txn.put(ORDERS_COMPLETE, b"")
+            txn.put(CROSSINGS_COMPLETE, b"")
 
 
 def _compare(layout: int, path: Path) -> None:
@@ -72,9 +75,11 @@ def _compare(layout: int, path: Path) -> None:
 
 
 def _migrate(env: lmdb.Environment, path: Path, layout: int) -> None:
-    """Make a ledger one of this version: one of schema 3 holds nothing that is not read as it is."""
+    """Make a ledger one of this version; of thresholds and warnings there are few."""
     ordered = layout == _WITHOUT_ORDERS and _put_all_in_order(env, path)
+    _put_in_order(env, Table.BUDGET)
     with env.begin(write=True) as txn:
+        txn.put(CROSSINGS_COMPLETE, b"")
         txn.put(SCHEMA_KEY, pack([SCHEMA_VERSION]))
         if ordered:
             txn.put(ORDERS_COMPLETE, b"")
@@ -108,9 +113,14 @@ def _put_in_order(env: lmdb.Environment, table: Table) -> None:
                     more = cursor.next()
                 at = cursor.key() if more and cursor.key()[0] == table else b""
             for key, record in rows:
-                if is_ordered(key):
-                    for row in rows_at(key, ranks_of(Sums.unpack(record))):
-                        txn.put(row, b"")
+                for row in _rows_of(key, record):
+                    txn.put(row, b"")
+
+
+def _rows_of(key: bytes, record: bytes) -> list[bytes]:
+    if key[0] == Table.BUDGET:
+        return rows_of_crossing(key, record)
+    return rows_at(key, ranks_of(Sums.unpack(record))) if is_ordered(key) else []
 
 
 def _drop_orders(env: lmdb.Environment) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from spanledger_processor.ledger.keys import ORDERS_COMPLETE
+from spanledger_processor.ledger.keys import CROSSINGS_COMPLETE, ORDERS_COMPLETE
 from spanledger_processor.ledger.overlay import Overlay
 from spanledger_processor.ledger.store import Key, Reader, StoreUsage, Table, Unit, UnitConflictError
 from spanledger_processor.ledger.sums import Sums
@@ -55,7 +55,7 @@ class MemoryStore:
 
 class _Records:
     def __init__(self) -> None:
-        self.records: dict[Key, bytes] = {ORDERS_COMPLETE: b""}
+        self.records: dict[Key, bytes] = {ORDERS_COMPLETE: b"", CROSSINGS_COMPLETE: b""}
 
     def get(self, key: Key) -> bytes | None:
         return self.records.get(key)

@@ -1,5 +1,5 @@
-"""Sessions and runs in order of their last activity or of their cost, without reading all of them, and the sessions
-whose summary is due.
+"""Sessions and runs in order of their last activity or of their cost, without reading all of them, the sessions whose
+summary is due, and what budgets and warnings told, by time.
 
 Rows of `Table.ORDER` have no value; their key is the tenant, the table and order, a rank, and the hash of the id. They
 are written where totals land, and only when a rank changes: times are ranked by about a second, costs in steps of 1.6 %
@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from spanledger_processor.ledger.facts import believed_ns
 from spanledger_processor.ledger.keys import EVERY_TENANT, ORDERS_COMPLETE, hashed_key, order_key
+from spanledger_processor.ledger.packing import unpack
 from spanledger_processor.ledger.store import Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
 
@@ -25,7 +26,7 @@ _TIME_BITS = 30
 _UNSUMMARIZED_BITS = 39
 """Likewise for `UNSUMMARIZED`, about nine minutes: its rows are seldom written."""
 _MANTISSA_BITS = 6
-_HASH_AT = 9
+ID_HASH_AT = 9
 """The offset of the id's hash in the key of a total."""
 _NAMELESS = blake2b(b"", digest_size=16).digest()
 """The hash of the empty id (unattributed), which has no row in the orders."""
@@ -44,6 +45,12 @@ class Order(IntEnum):
     """By last activity, as LAST, but only sessions that name a run or the session that spawned them."""
     UNSUMMARIZED = 4
     """Sessions of all tenants whose summary is due: those that were closed first, then by last activity."""
+    THRESHOLDS = 5
+    """Thresholds of budgets that were passed, by time in ms."""
+    WARNINGS = 6
+    """Warnings, likewise."""
+    UNSENT = 7
+    """Both, of all tenants, whose notification is due."""
 
 
 def time_rank(at_ns: int) -> int:
@@ -95,9 +102,26 @@ def unsummarized(reader: Reader, until: int) -> Iterator[tuple[bytes, Key]]:
         yield tenant, hashed_key(tenant, Table.SESSION, id_hash)
 
 
+def rows_of_crossing(key: Key, record: bytes) -> list[Key]:
+    """Return the keys of the rows of a threshold or warning (`budgets.Crossing`) at `key`."""
+    _, at_ms, (_, tenant, _, _, _, *more), _, _, _, sent, *_ = unpack(record)
+    order = Order.WARNINGS if more and more[0] else Order.THRESHOLDS
+    rows = [order_key(tenant, bytes((Table.BUDGET, order)), at_ms, key[ID_HASH_AT:])]
+    return (
+        rows if sent else [*rows, order_key(EVERY_TENANT, bytes((Table.BUDGET, Order.UNSENT)), at_ms, key[ID_HASH_AT:])]
+    )
+
+
+def crossing_moved(key: Key, before: bytes | None, after: bytes) -> tuple[set[Key], set[Key]]:
+    """Return the rows that are to go, and those that are to come, where the record of a crossing changes."""
+    old = set() if before is None else set(rows_of_crossing(key, before))
+    new = set(rows_of_crossing(key, after))
+    return old - new, new - old
+
+
 def is_ordered(key: Key) -> bool:
     """Return whether the total at `key` has rows in the orders."""
-    return key[0] in ORDERED and key[_HASH_AT:] != _NAMELESS
+    return key[0] in ORDERED and key[ID_HASH_AT:] != _NAMELESS
 
 
 def rows_at(key: Key, ranks: Ranks) -> list[Key]:
@@ -124,7 +148,7 @@ def walk(
     reader: Reader, tenant: bytes, table: Table, order: Order, below: Position | None = None
 ) -> Iterator[Position]:
     """Yield positions from the highest rank down; only those below `below`, if it is given."""
-    if reader.get(ORDERS_COMPLETE) is None:
+    if table != Table.BUDGET and reader.get(ORDERS_COMPLETE) is None:
         result = sorted(_read_all(reader, tenant, table, order), reverse=True)
         yield from (position for position in result if below is None or position < below)
         return
@@ -141,8 +165,8 @@ def _read_all(reader: Reader, tenant: bytes, table: Table, order: Order) -> Iter
         if is_ordered(key):
             last, cost, grouped, _ = ranks_of(Sums.unpack(record))
             if order != Order.GROUPED or grouped:
-                yield (cost if order == Order.COST else last), key[_HASH_AT:]
+                yield (cost if order == Order.COST else last), key[ID_HASH_AT:]
 
 
 def _row(key: Key, order: Order, rank: int) -> Key:
-    return order_key(key[1:_HASH_AT], bytes((key[0], order)), rank, key[_HASH_AT:])
+    return order_key(key[1:ID_HASH_AT], bytes((key[0], order)), rank, key[ID_HASH_AT:])

@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any
 
 from spanledger_processor.ledger.day_values import OUTDATED, outdated
-from spanledger_processor.ledger.orders import is_ordered, moved, ranks_of
+from spanledger_processor.ledger.orders import crossing_moved, is_ordered, moved, ranks_of
 from spanledger_processor.ledger.store import PREFIX, Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
 
@@ -174,10 +174,15 @@ class Overlay:
         With `last`, nobody reads this overlay meanwhile or afterwards; it may land again.
         """
         landing = Landing([item for item in self.records.items() if item[0] not in self.added])
+        for key, record in self.records.items():
+            if key[0] == Table.BUDGET:
+                gone, come = crossing_moved(key, below.get(key), record)
+                landing.gone += gone
+                landing.rows += ((row, b"") for row in come)
         for key, added in self.added.items():
-            record = self.records.get(key) or below.get(key)
-            total = self._read(key, record, last=last)
-            before = None if record is None else ranks_of(total)
+            stored = self.records.get(key) or below.get(key)
+            total = self._read(key, stored, last=last)
+            before = None if stored is None else ranks_of(total)
             total.add(added)
             total.record = total.pack()
             landing.rows.append((key, total.record))

@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 from msgpack.exceptions import UnpackException
 
+from spanledger_processor.ledger.budgets import Crossing, placed_crossings
 from spanledger_processor.ledger.keys import UNATTRIBUTED, bounded_id, hashed_key, id_bytes, run_key, session_key
 from spanledger_processor.ledger.orders import Order, Position, cost_rank, ranks_of, time_at, time_rank, walk
 from spanledger_processor.ledger.packing import pack, unpack
@@ -40,7 +41,8 @@ _COMPARED = 400
 """Runs in a slice, of `_MOST_LOOKED_AT` positions at most: by cost, runs are compared with those of their slice."""
 _REMEMBERED, _FEW_LINKS = 1024, 32
 """Totals in memory while the runs of a page are found, and the links of so many ids that have no more than a few."""
-_BY_TIME, _BY_COST, _BY_COST_RANK, _TASKS, _REPEATS, _RUNS_BY_TIME, _RUNS_BY_COST = 0, 1, 2, 4, 5, 6, 7
+_BY_TIME, _BY_COST, _BY_COST_RANK, _TASKS, _REPEATS = 0, 1, 2, 4, 5
+_RUNS_BY_TIME, _RUNS_BY_COST, _WARNINGS = 6, 7, 8
 """Kinds of cursors; 3 was one of earlier versions."""
 _REPEAT: tuple[str, ...] = ("session", "tool", "signature", "times", "in_a_row", "loop", "last")
 """The number of values in the record of a repeated tool call (`accounting.tools`); other records are shorter."""
@@ -174,6 +176,23 @@ def tool_repeats(
         if len(rows) >= limit or looked_at >= _MOST_LOOKED_AT:
             return Page(rows, _cursor(tenant, (_REPEATS, 0, key[9:])))
     return Page(rows, None)
+
+
+def warnings(
+    reader: Reader, tenant: bytes, accept: Callable[[Crossing], bool], limit: int, cursor: str | None
+) -> tuple[list[Crossing], str | None]:
+    """Return a page of warnings, the newest first, and the cursor of those behind it."""
+    after = None if cursor is None else _read_cursor(tenant, cursor)
+    if after is not None and after[0] != _WARNINGS:
+        raise CursorError("a cursor of another list or order")
+    found: list[Crossing] = []
+    placed = placed_crossings(reader, tenant, warnings=True, below=after and after[1:])
+    for looked_at, (position, warning) in enumerate(placed, 1):
+        if accept(warning):
+            found.append(warning)
+        if len(found) >= limit or looked_at >= _MOST_LOOKED_AT:
+            return found, _cursor(tenant, (_WARNINGS, *position))
+    return found, None
 
 
 class _Filling:

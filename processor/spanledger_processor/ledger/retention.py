@@ -16,7 +16,7 @@ import lmdb
 from spanledger_processor.ledger.day_values import OUTDATED, is_over, outdated, packed, packed_key
 from spanledger_processor.ledger.dimensions import VALUES_KEPT
 from spanledger_processor.ledger.keys import TRACE_PREFIX, day_key, dimension_key, gone_key, index_key, unattributed_key
-from spanledger_processor.ledger.orders import ranks_of, rows_at
+from spanledger_processor.ledger.orders import ranks_of, rows_at, rows_of_crossing
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.store import PREFIX, Key, Table
 from spanledger_processor.ledger.sums import OTHER_MODELS, Sums
@@ -169,6 +169,9 @@ def _retire(txn: lmdb.Transaction[bytes], key: Key, record: bytes) -> bool:
     table, tenant = Table(key[0]), key[1:9]
     if table == Table.DIMENSION:
         return _join_others(txn, [(key, Sums.unpack(record))]) > 0
+    if table == Table.BUDGET:
+        for row in rows_of_crossing(key, record):
+            txn.delete(row)
     nameless = unattributed_key(tenant, table)
     if key == nameless:
         return False

@@ -16,7 +16,7 @@ from spanledger_processor.accounting.trace import Span
 from spanledger_processor.accounting.trace_record import StoredSpan, stored_span
 from spanledger_processor.enrichment.reference import WHY_UNPRICED
 from spanledger_processor.ledger import dimensions, pages, queries
-from spanledger_processor.ledger.budgets import BudgetRule, crossings, warning_row
+from spanledger_processor.ledger.budgets import BudgetRule, Crossing, crossings, warning_row
 from spanledger_processor.ledger.budgets import rows as of_budgets
 from spanledger_processor.ledger.facts import USUAL, Facts, Lifecycle
 from spanledger_processor.ledger.keys import session_key
@@ -37,6 +37,7 @@ Answer: TypeAlias = dict[str, Any]
 
 _NO_FACTS = Facts()
 _SESSIONS_OF_A_RUN = 200
+_THRESHOLDS_LOOKED_AT = 5000
 _WITHOUT_RATES: Mapping[str, str] = {
     "unknown_model": "no seller of the price list has a model of this name: see that it is spelt as on the span, name "
     "the provider, or give it a price in processor.pricing.overrides",
@@ -220,9 +221,16 @@ def dimension_names(asked: Question) -> Answer:
 
 
 def warnings(asked: Question) -> Answer:
-    """Return the warnings that were given, the newest first."""
-    warnings = crossings(asked.reader, asked.tenant, warnings=True)
-    return {"warnings": [warning_row(one) for one in islice(warnings, asked.values["limit"])]}
+    """Return a page of the warnings that were given, the newest first."""
+    values = asked.values
+    since_ns, until_ns, kind, of_session = (values[name] for name in ("since", "until", "warning", "session"))
+
+    def accept(one: Crossing) -> bool:
+        in_time = since_ns <= one.at_ns and (until_ns is None or one.at_ns < until_ns)
+        return in_time and kind in (None, one.warning) and of_session in (None, one.value)
+
+    rows, cursor = pages.warnings(asked.reader, asked.tenant, accept, values["limit"], values["cursor"])
+    return {"warnings": [warning_row(one) for one in rows], "next_cursor": cursor}
 
 
 def budgets(asked: Question) -> Answer:
@@ -232,7 +240,7 @@ def budgets(asked: Question) -> Answer:
     rows = of_budgets(asked.reader, asked.tenant, rules, asked.now_ns, value)
     shown = [row for row in rows if row["over"] or not only_over][: asked.values["limit"]]
     kept = crossings(asked.reader, asked.tenant, warnings=False)
-    passed = islice((one for one in kept if name in (None, one.budget)), 100)
+    passed = islice((one for one in islice(kept, _THRESHOLDS_LOOKED_AT) if name in (None, one.budget)), 100)
     return {"budgets": shown, "over": any(row["over"] for row in rows), "passed": [one.row() for one in passed]}
 
 

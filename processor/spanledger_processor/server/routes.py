@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from spanledger_processor.ledger.budgets import BudgetRule
+from spanledger_processor.ledger.budgets import WARNINGS, BudgetRule
 from spanledger_processor.ledger.facts import STATES, USUAL, Lifecycle
 from spanledger_processor.ledger.keys import bounded_id
 from spanledger_processor.ledger.pages import MOST_ROWS
@@ -39,7 +39,7 @@ from spanledger_processor.server.shapes import (
     TIMELINE,
     TOOL_REPEAT,
     UNPRICED,
-    WARNINGS,
+    WARNING,
     Shape,
 )
 from spanledger_processor.units import NS_PER_DAY
@@ -340,8 +340,14 @@ ROUTES: tuple[Route, ...] = (
         "/api/v1/warnings",
         answers.warnings,
         "The warnings that were given, the newest first (`processor.warnings`).",
-        WARNINGS,
-        (Parameter("limit", _count, LIMIT.schema, "Rows of `warnings`, at most.", 100),),
+        WARNING,
+        (
+            Parameter("warning", *_one_of(*WARNINGS), "Of this kind."),
+            Parameter("session", bounded_id, _TEXT, "Of this session."),
+            Parameter("since", _time_of, _DAY, f"Given on this day or later: {DAYS}.", 0),
+            Parameter("until", lambda text: _time_of(text) + NS_PER_DAY, _DAY, "Given on this day or before."),
+        ),
+        rows="warnings",
     ),
     Route(
         "/api/v1/tasks",

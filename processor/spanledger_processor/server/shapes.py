@@ -241,24 +241,18 @@ TIMELINE: Shape = {
     "complete": Field("boolean", "False: there may be earlier spans that were not looked for."),
 }
 DIMENSIONS: Shape = {"dimensions": Field("array", "Their names.")}
-WARNINGS: Shape = {
-    "warnings": Field(
-        "array",
-        "The newest first.",
-        rows={
-            "warning": Field("string", "`failure_rate` or `cost_rise` of a session, `unpriced_share` of a UTC day."),
-            "session": Field("string", "The session.", null=True),
-            "day": Field("string", "The UTC day.", null=True),
-            "failed": Field("integer", "Its failed spans.", optional=True),
-            "spans": Field("integer", "All its spans.", optional=True),
-            "unpriced": Field("integer", "Calls without a price.", optional=True),
-            "calls": Field("integer", "All calls.", optional=True),
-            "share": Field("number", "Of all of them.", optional=True),
-            "cost_usd_exact": Field("string", "USD spent in the latest stretch.", optional=True),
-            "usual_usd_exact": Field("string", "USD usually spent in one.", optional=True),
-            "at": Field("string", "When, RFC 3339 in UTC.", null=True),
-        },
-    ),
+WARNING: Shape = {
+    "warning": Field("string", "`failure_rate` or `cost_rise` of a session, `unpriced_share` of a UTC day."),
+    "session": Field("string", "The session.", null=True),
+    "day": Field("string", "The UTC day.", null=True),
+    "failed": Field("integer", "Its failed spans.", optional=True),
+    "spans": Field("integer", "All its spans.", optional=True),
+    "unpriced": Field("integer", "Calls without a price.", optional=True),
+    "calls": Field("integer", "All calls.", optional=True),
+    "share": Field("number", "Of all of them.", optional=True),
+    "cost_usd_exact": Field("string", "USD spent in the latest stretch.", optional=True),
+    "usual_usd_exact": Field("string", "USD usually spent in one.", optional=True),
+    "at": Field("string", "When, RFC 3339 in UTC.", null=True),
 }
 TASK: Shape = {
     "session": Field("string", "Session id; empty for none."),
