@@ -93,3 +93,11 @@ def test_the_convention_beats_a_librarys_own_key() -> None:
 )
 def test_values_that_stand_for_something_else(value: object, session: str) -> None:
     assert named("session", {"session_id": value}) == session
+
+
+@pytest.mark.parametrize("key", ["spanledger.session.parent_id", "tokenjam.parent_session_id"])
+def test_the_session_that_spawned_one_is_named_by(key: str) -> None:
+    """On the span, or on the resource (`OTEL_RESOURCE_ATTRIBUTES` of what was launched)."""
+    resolver = make_id_resolver(load(None, (), {"HOME": "/nowhere"}).processor)
+    names, none = resolver.names(PlainAttributes({key: "p"})), Names()
+    assert pick("session_parent", names, none).id == pick("session_parent", none, names).id == "p"

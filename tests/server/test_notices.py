@@ -20,6 +20,7 @@ from spanledger_processor.ledger.store import Changes
 from spanledger_processor.ledger.writer import LedgerWriter
 from spanledger_processor.server import notices
 from spanledger_processor.server.notices import SENT_AT, SIGNATURE, Notices, sentence, signature
+from spanledger_processor.telemetry.log import RateLimit
 from spanledger_processor.units import USD
 from stores import WriterInMemory
 
@@ -77,6 +78,19 @@ async def test_everybody_is_told_once() -> None:
         await tell()
     assert (len(world.posts), len(world.logs), world.counts) == (1, 1, [("team", 80, "told")])
     assert world.is_told()
+
+
+async def test_each_threshold_has_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Also where many are passed at once: lines of other thresholds and values are not left out as like one another."""
+    world = World()
+    others = [replace(CROSSING, value=value, threshold=threshold) for value in ("a", "b") for threshold in (50, 0)]
+    with world.ledger.store.unit() as unit:
+        unit.apply(Changes(claim={one.key: one.pack() for one in others}), CROSSING.at_ns)
+    async with world.process() as tell:
+        await tell()
+    limit = RateLimit(lambda: 0.0)
+    written = {record.getMessage() for record in caplog.records if limit.filter(record)}
+    assert written >= {sentence(one) for one in (CROSSING, *others)}
 
 
 async def test_what_a_webhook_gets() -> None:

@@ -195,6 +195,19 @@ async def test_what_is_told_is_what_the_ledger_answers() -> None:
     ]
 
 
+async def test_of_a_session_without_any_price_no_cost_is_told() -> None:
+    world = World()
+    world.take(call("a", START, **{"gen_ai.request.model": "nobody-knows-me", "gen_ai.agent.name": "helper"}))
+    world.now_ns = START + 5 * HOUR
+    await world.process().send_summaries()
+    (span,) = world.spans
+    events = [attributes(event.attributes) for event in span.events]
+    assert not [key for row in (attributes(span.attributes), *events) for key in row if "cost" in key]
+    (record,) = ExportLogsServiceRequest.FromString(world.logs[0]).resource_logs[0].scope_logs[0].log_records
+    expected = "session a stale: cost unknown, 1 call, 1 without a price, 0 tool calls, 0 failures, 0 loops"
+    assert record.body.string_value == expected
+
+
 async def test_a_closed_session_is_told_when_nothing_has_come_for_a_while() -> None:
     world = World()
     world.take(call("a"))

@@ -66,7 +66,7 @@ SESSION_FIRST = {
     one.name: (synthesized.SESSION_ID, *one.groups.session_first) for one in DIALECTS if one.groups.session_first
 }
 """By dialect the keys of `SESSION_KEYS` that name the session of its spans before the others, our own still first."""
-SESSION_PARENT_KEYS = _grouping_keys("session_parent", (synthesized.SESSION_PARENT,))
+SESSION_PARENT_KEYS = _grouping_keys("session_parent", (synthesized.SESSION_PARENT, "tokenjam.parent_session_id"))
 RUN_KEYS = _grouping_keys("run", (synthesized.RUN_ID, "tokenjam.run_id", "run_id"))
 AGENT_KEYS = _grouping_keys("agent", (synthesized.AGENT_ID,))
 AGENT_NAME_KEYS = ("gen_ai.agent.name", "agent.name", "agent_name")

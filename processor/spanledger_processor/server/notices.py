@@ -115,7 +115,7 @@ class Notices:
             state = self._states.get(key)
             if state is None:
                 state = self._states[key] = _State(posted=_webhook_of(crossing) not in self.webhooks)
-                log.warning("%s", sentence(crossing))
+                log.warning("%s", sentence(crossing), extra={"kind": _kind(crossing)})
             if time.monotonic() >= state.next_at:
                 await self._try(client, crossing, state)
         return reading_s
@@ -155,6 +155,11 @@ class Notices:
         if not response.is_success:
             log.warning("webhook of %s: answered %s", name, response.status_code)
         return response.is_success
+
+
+def _kind(crossing: Crossing) -> str:
+    """Return by what lines of the log are alike: a threshold has its own, warnings of sessions may be many."""
+    return crossing.warning or crossing.key.hex()
 
 
 def _webhook_of(crossing: Crossing) -> str:

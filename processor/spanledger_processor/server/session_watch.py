@@ -276,10 +276,10 @@ def summary_record(row: Row, sums: Sums, ids: tuple[bytes, bytes]) -> LogRecord:
     )
     unpriced = sum(row["unpriced"].values())
     missing = f", {unpriced} without a price" if unpriced else ""
-    record.body.string_value = (
-        f"session {row['id']} {row['state']}: ${row['cost_usd_exact']}, {row['calls']} calls{missing}, "
-        f"{row['tool_calls']} tool calls, {row['failures']} failures, {row['loops']} loops"
-    )
+    cost = f"${row['cost_usd_exact']}" if _has_known_cost(row) else "cost unknown"
+    nouns = {"calls": "call", "tool_calls": "tool call", "failures": "failure", "loops": "loop"}
+    calls, *others = (f"{row[name]} {noun}{'' if row[name] == 1 else 's'}" for name, noun in nouns.items())
+    record.body.string_value = f"session {row['id']} {row['state']}: {', '.join([cost, calls + missing, *others])}"
     record.attributes.extend(_attributes({**_flat(row), **{f"{_PREFIX}{n}s": rows for n, rows in _lists(row).items()}}))
     return record
 
@@ -297,8 +297,7 @@ def _flat(row: Row) -> dict[str, Any]:
     counts = ("calls", "tool_calls", "spans", "turns", "failures", "denied", "loops", "active_seconds")
     totals = {
         "state": row["state"],
-        "cost_usd": row["cost_usd"],
-        "cost_usd_exact": row["cost_usd_exact"],
+        **_cost_of(row),
         **{name: row[name] for name in counts},
         "unpriced_calls": sum(row["unpriced"].values()),
         **{f"{name}_tokens": number for name, number in row["tokens"].items() if number},
@@ -328,9 +327,19 @@ def _lists(row: Row) -> dict[str, list[Row]]:
     }
 
 
+def _has_known_cost(row: Row) -> bool:
+    """Return whether any of what was spent is known: calls that all lack a price cost something, and not 0."""
+    calls = row.get("calls", 0)
+    return row["cost_usd"] != 0 or not calls or sum(row["unpriced"].values()) < calls
+
+
+def _cost_of(row: Row) -> Row:
+    return {name: row[name] for name in ("cost_usd", "cost_usd_exact")} if _has_known_cost(row) else {}
+
+
 def _spent(one: Row) -> Row:
     """Return the cost, calls and tokens of a row, as far as it has them."""
-    spent: Row = {name: one[name] for name in ("cost_usd", "cost_usd_exact", "calls", "tool_calls") if name in one}
+    spent: Row = _cost_of(one) | {name: one[name] for name in ("calls", "tool_calls") if name in one}
     if "tokens" in one:
         spent |= {f"{name}_tokens": one["tokens"][name] for name in ("input", "output")}
     return spent
@@ -338,11 +347,11 @@ def _spent(one: Row) -> Row:
 
 def _bounded(rows: list[Row]) -> list[Row]:
     """Return the dearest rows, and the others as one."""
-    ranked = sorted(rows, key=lambda one: -one["cost_usd"])
+    ranked = sorted(rows, key=lambda one: -one.get("cost_usd", 0))
     if len(ranked) <= _MOST_ROWS:
         return ranked
     others = ranked[_MOST_ROWS:]
-    cost = sum((Decimal(one["cost_usd_exact"]) for one in others), Decimal())
+    cost = sum((Decimal(one.get("cost_usd_exact", "0")) for one in others), Decimal())
     counts = [name for name in others[0] if name.endswith(("calls", "_tokens"))]
     return [
         *ranked[:_MOST_ROWS],
