@@ -30,11 +30,8 @@ from spanledger_exporters.settings import (
     ALL_SIGNALS,
     DebugSettings,
     ExporterSettings,
-    FileSettings,
     Match,
     NetworkSettings,
-    OtlpGrpcSettings,
-    OtlpHttpSettings,
 )
 from spanledger_exporters.wrappers import Renewed, Retrying
 from spanledger_processor.otlp import schema
@@ -57,21 +54,13 @@ _CLOSING_SECONDS = 5.0
 _LATE = Result(Verdict.RETRYABLE, "no answer in time")
 _STOPPING = Result(Verdict.RETRYABLE, "stopping")
 
-_EXPORTERS: Mapping[type[ExporterSettings], tuple[str, str]] = {
-    OtlpGrpcSettings: ("otlp_grpc", "OtlpGrpc"),
-    OtlpHttpSettings: ("otlp_http", "OtlpHttp"),
-    FileSettings: ("file", "File"),
-    DebugSettings: ("debug", "Debug"),
-}
-"""Module and class, imported when first built: gRPC and an HTTP client take long to load, and few need both."""
-
 
 def build(name: str, settings: ExporterSettings, display: Display | None = None) -> Exporter:
     """Return the exporter with component id `name` that the settings (one of `settings.TYPES`) describe, not started.
 
     `display` says what a `debug` exporter may show of attributes; None: nothing.
     """
-    module, kind = _EXPORTERS[type(settings)]
+    module, kind = settings.exporter
     make = partial(getattr(import_module(f"spanledger_exporters.{module}"), kind), name)
     if not isinstance(settings, NetworkSettings):
         plain: Exporter = make(settings, **({"display": display} if isinstance(settings, DebugSettings) else {}))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -235,7 +235,13 @@ def _valued(match: Match | None) -> Match | None:
 
 
 class ExporterSettings(Settings):
-    """What is ours on every exporter."""
+    """What is ours on every exporter.
+
+    `exporter` names its module and class: imported when first built, because gRPC and an HTTP client take long to load,
+    and few need both.
+    """
+
+    exporter: ClassVar[tuple[str, str]]
 
     required: bool = Field(
         default=True,
@@ -291,6 +297,7 @@ def _sendable_over_grpc(compression: Any) -> Any:
 class OtlpGrpcSettings(NetworkSettings):
     """OTLP over gRPC."""
 
+    exporter = ("otlp_grpc", "OtlpGrpc")
     endpoint: str = Field(
         min_length=1,
         description="host:port. https:// in front means TLS, http:// means none; without either tls.insecure decides. "
@@ -399,6 +406,7 @@ def without_query(url: str) -> str:
 class OtlpHttpSettings(NetworkSettings):
     """OTLP over HTTP."""
 
+    exporter = ("otlp_http", "OtlpHttp")
     endpoint: Annotated[Url, AfterValidator(_base_url)] | None = Field(
         default=None, description="Base URL: /v1/traces, /v1/logs and /v1/metrics are added to it."
     )
@@ -449,6 +457,7 @@ class RotationSettings(Settings):
 class FileSettings(ExporterSettings):
     """One OTLP-JSON request a line, on disk before the sender is answered."""
 
+    exporter = ("file", "File")
     path: str = Field(min_length=1, description="The file, made with mode 0600; what is there is appended to.")
     rotation: RotationSettings | None = Field(default=None, description="Rotation; default: none, the file grows.")
 
@@ -456,6 +465,7 @@ class FileSettings(ExporterSettings):
 class DebugSettings(ExporterSettings):
     """Readable lines on the terminal, without prompts or arguments."""
 
+    exporter = ("debug", "Debug")
     verbosity: Literal["basic", "normal", "detailed"] = Field(
         default="basic",
         description="basic: one line a request; normal: one line a span, log record or metric; "

@@ -1,9 +1,10 @@
-"""docs/contract.md names every attribute that a decision can put on a span, and none that nobody writes."""
+"""docs/contract.md names every command, and every attribute that a decision can put on a span, and no others."""
 
 from __future__ import annotations
 
 import re
 
+from spanledger_processor.cli import COMMANDS
 from spanledger_processor.model import USAGE_CLASSES
 from tools.parts import ROOT
 
@@ -39,3 +40,10 @@ def test_every_attribute_is_documented() -> None:
 
 def test_every_documented_attribute_is_written() -> None:
     assert _documented() - _written() == set()
+
+
+def test_every_command_is_documented() -> None:
+    table = (ROOT / "docs/contract.md").read_text().partition("## Process")[2].partition("Every command that reads")[0]
+    rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    named = [re.sub(r"^spanledger ", "", name).split()[0] for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert set(named) == set(COMMANDS)

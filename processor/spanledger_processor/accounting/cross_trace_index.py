@@ -312,7 +312,7 @@ class CrossTraceIndex:
             added += (_NUMBERS[len(of_ids)], packed, trace_id, span_id)
 
     def remember_trace(self, trace_id: bytes) -> None:
-        """Keep that a trace gained spans: one without calls is found by when they came (`session_spans`)."""
+        """Keep that a trace gained spans: one without calls is found by when they came (`spans_of_session`)."""
         if trace_id not in self._traces:
             self._traces.add(trace_id)
             self._added.setdefault("", []).extend((b"\0", b"", trace_id, b""))

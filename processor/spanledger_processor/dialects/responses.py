@@ -97,7 +97,7 @@ class Response:
 
 
 def read_response(view: ScopedSpan, locations: tuple[UsageText, ...]) -> Response:
-    """Read the responses at `places`; those that hold the span's own usage are not responses."""
+    """Read the responses at `locations`; those that hold the span's own usage are not responses."""
     response = Response()
     for location in locations:
         if location.whole:
