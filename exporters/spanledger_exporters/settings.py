@@ -261,6 +261,11 @@ class ExporterSettings(Settings):
         """Return the signals it gets."""
         return self.signals
 
+    @property
+    def address(self) -> str:
+        """Return where it sends to, as people write it; nothing secret."""
+        return "the terminal"
+
 
 class NetworkSettings(ExporterSettings):
     """What destinations in the network share."""
@@ -308,6 +313,11 @@ class OtlpGrpcSettings(NetworkSettings):
     )
     timeout: Duration = Field(default=5.0, gt=0, description="For one attempt.")
     keepalive: KeepaliveSettings | None = Field(default=None, description="Pings on idle connections; default: none.")
+
+    @property
+    def address(self) -> str:
+        """Return host and port."""
+        return self.endpoint
 
     @field_validator("endpoint")
     @classmethod
@@ -443,6 +453,11 @@ class OtlpHttpSettings(NetworkSettings):
         """Return the signals it gets: those asked for that have a URL."""
         return self.signals & self.urls.keys()
 
+    @property
+    def address(self) -> str:
+        """Return the base URL, or that of each signal."""
+        return ", ".join(map(without_query, [self.endpoint] if self.endpoint else sorted(self.urls.values())))
+
 
 class RotationSettings(Settings):
     """When the file is put aside for a fresh one, and how long those put aside are kept."""
@@ -460,6 +475,11 @@ class FileSettings(ExporterSettings):
     exporter = ("file", "File")
     path: str = Field(min_length=1, description="The file, made with mode 0600; what is there is appended to.")
     rotation: RotationSettings | None = Field(default=None, description="Rotation; default: none, the file grows.")
+
+    @property
+    def address(self) -> str:
+        """Return the path."""
+        return self.path
 
 
 class DebugSettings(ExporterSettings):

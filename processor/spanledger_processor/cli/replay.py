@@ -15,7 +15,6 @@ from spanledger_exporters.settings import NetworkSettings, OtlpHttpSettings, Que
 from spanledger_processor.cli.options import FAILED, WRONG_USAGE, ConfigFiles, as_json, configuration, configured, fail
 from spanledger_processor.cli.show import counted, plain, show_json
 from spanledger_processor.config import Config
-from spanledger_processor.config.summary import target_of
 from spanledger_processor.explain.otlp_file import json_request
 from spanledger_processor.otlp.wire import MalformedError
 
@@ -79,7 +78,7 @@ def replay(
         fail("--exporter and --endpoint: use one of them", WRONG_USAGE)
     name, settings = _target(configured(path, sets), file, to, endpoint)
     settings = settings.model_copy(update={"sending_queue": QueueSettings(), "dead_letter": None})
-    replayed = asyncio.run(_replay(build(name, settings), target_of(settings), file, from_line))
+    replayed = asyncio.run(_replay(build(name, settings), settings.address, file, from_line))
     if as_json:
         show_json(asdict(replayed))
     else:

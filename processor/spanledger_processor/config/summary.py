@@ -8,15 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spanledger_exporters.interface import Signal
-from spanledger_exporters.settings import (
-    ALL_SIGNALS,
-    ExporterSettings,
-    FileSettings,
-    NetworkSettings,
-    OtlpGrpcSettings,
-    OtlpHttpSettings,
-    without_query,
-)
+from spanledger_exporters.settings import ALL_SIGNALS, ExporterSettings, NetworkSettings
 from spanledger_processor.config.model import Config
 
 _ORDER: tuple[Signal, ...] = ("traces", "logs", "metrics")
@@ -134,7 +126,7 @@ def _destination(name: str, settings: ExporterSettings) -> Destination:
     taken = settings.takes
     queued = isinstance(settings, NetworkSettings) and settings.sending_queue.enabled
     signals: tuple[Signal, ...] = tuple(signal for signal in _ORDER if signal in taken)
-    return Destination(name, target_of(settings), signals, settings.required, queued, _conditions(settings))
+    return Destination(name, settings.address, signals, settings.required, queued, _conditions(settings))
 
 
 def _conditions(settings: ExporterSettings) -> str:
@@ -143,14 +135,3 @@ def _conditions(settings: ExporterSettings) -> str:
         for key, values in (settings.match or {}).items()
     ]
     return " and ".join(conditions)
-
-
-def target_of(settings: ExporterSettings) -> str:
-    """Return where an exporter sends to, as people write it."""
-    if isinstance(settings, OtlpGrpcSettings):
-        return settings.endpoint
-    if isinstance(settings, OtlpHttpSettings):
-        return ", ".join(
-            map(without_query, [settings.endpoint] if settings.endpoint else sorted(settings.urls.values()))
-        )
-    return settings.path if isinstance(settings, FileSettings) else "the terminal"
