@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact
+from ledger_in_memory import NOW, TENANT, MemoryLedger, make_fact, take_in_any_order
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.rows import Row, exact_usd
 from spanledger_processor.ledger.runs import INSTANCE, linked
-from spanledger_processor.model import ToolCall
+from spanledger_processor.model import Cost, ToolCall, Usage
 
 
 @dataclass(frozen=True)
@@ -187,3 +187,42 @@ def test_sessions_are_found_by_their_process() -> None:
         found = queries.session(reader, TENANT, "s3", now_ns=NOW + 600 * 10**9)
     assert found is not None
     assert (found["instances"], found["state"]) == (["shell-2"], "idle")
+
+
+_MODELS = ("gpt", "sonnet", "haiku")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    calls=st.lists(st.tuples(st.sampled_from(_MODELS), st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=7),
+    data=st.data(),
+)
+def test_a_session_tells_tokens_by_model_in_every_order(calls: list[tuple[str, int, int]], data: st.DataObject) -> None:
+    """Every second call has the agent above it that repeats its usage; some have no price; some are sent again."""
+    facts = list[Fact]()
+    wanted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for number, (model, tokens, output) in enumerate(calls):
+        trace = {"trace": f"t{number}", "session": "s", "start": number * 10**12}
+        fact = make_fact(f"c{number}", f"a{number}", "llm", 7, model=model, response_id=f"r{number}", **trace)  # type: ignore[arg-type]
+        agent = make_fact(f"a{number}", "", "agent", 7, model=model, length=1000, **trace)  # type: ignore[arg-type]
+        for one in (fact, agent):
+            assert one.call is not None
+            one.call.usage = Usage(tokens, output)
+            if model == "haiku":
+                one.cost = Cost(unpriced="unknown_model")
+        facts += [fact, agent] if number % 2 else [fact]
+        for place, count in enumerate((1, tokens, output)):
+            wanted[f"openai/{model}"][place] += count
+    ledger = MemoryLedger()
+    take_in_any_order(ledger, facts, data)
+    with ledger.store.snapshot() as reader:
+        row = queries.session(reader, TENANT, "s")
+    assert row is not None
+    by_model = {
+        one["model"]: [one["calls"], one["tokens"]["input"], one["tokens"]["output"]] for one in row["usage_by_model"]
+    }
+    assert by_model == dict(wanted)
+    costs = {one["model"]: one.get("cost_usd_exact") for one in row["usage_by_model"]}
+    assert costs == {
+        name: None if name.endswith("haiku") else exact_usd(7 * calls[0]) for name, calls in wanted.items()
+    }

@@ -175,8 +175,13 @@ async def test_what_is_told_is_what_the_ledger_answers() -> None:
     assert (span.start_time_unix_nano, span.end_time_unix_nano) == (START, START + MINUTE + 10**9)
 
     events = [(event.name, attributes(event.attributes)) for event in span.events]
-    costs = [row["spanledger.summary.cost_usd"] for name, row in events if name == "spanledger.summary.model"]
-    assert sum(costs) == pytest.approx(found["cost_usd"])
+    models = [row for name, row in events if name == "spanledger.summary.model"]
+    assert sum(row.get("spanledger.summary.cost_usd", 0) for row in models) == pytest.approx(found["cost_usd"])
+    for counted in ("calls", "input_tokens", "output_tokens"):
+        assert sum(row[f"spanledger.summary.{counted}"] for row in models) == reported[f"spanledger.summary.{counted}"]
+    assert [row["spanledger.summary.model"] for row in models if "spanledger.summary.cost_usd" not in row] == [
+        "openai/nobody-knows-me"
+    ]
     by_agent = {
         row["spanledger.summary.agent"]: row["spanledger.summary.calls"]
         for name, row in events

@@ -11,7 +11,7 @@ from spanledger_processor.accounting.facts import Batch
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, Posting, Span, tool_label
 from spanledger_processor.ledger.dimensions import AGENT, TOOL
-from spanledger_processor.ledger.facts import Facts, Latest
+from spanledger_processor.ledger.facts import Facts, Latest, ModelUse
 from spanledger_processor.ledger.keys import (
     bounded_id,
     day_key,
@@ -142,17 +142,26 @@ class Totals:
             speeds[bucket] = speeds.get(bucket, 0) + sign
 
     def post_group(
-        self, span: Span, posting: Posting, sums: Sums, times: Times, contexts: Times, costs: Times, latest: Latest
+        self,
+        span: Span,
+        posting: Posting,
+        sums: Sums,
+        times: Times,
+        contexts: Times,
+        costs: Times,
+        latest: Latest,
+        used: Iterable[tuple[str, ModelUse]],
     ) -> None:
         """Enter the sums of spans of the session and run of `span`, and what the session is told of those posted as it
-        is: the start and end of each, the start of each with its input tokens, and with its cost, and the one that
-        ended last.
+        is: the start and end of each, the start of each with its input tokens, and with its cost, the one that ended
+        last, and what they used by model.
         """
         if posting.session:
             self._describe(span, posting)
             notes = self._notes_of(posting.session)
             notes.take_group(span, posting, times, contexts)
             notes.costs += [(start_ns, cost) for start_ns, cost in costs if cost]
+            notes.used += used
             notes.end(latest)
             for into in self._of_parts(span, posting):
                 into.add(sums)
@@ -337,6 +346,7 @@ class _Notes:
     sizes: list[tuple[int, int]] = field(default_factory=list)
     dimensions: set[tuple[str, ...]] = field(default_factory=set)
     instances: set[str] = field(default_factory=set)
+    used: list[tuple[str, ModelUse]] = field(default_factory=list)
 
     def take(self, span: Span, posting: Posting, sign: int, trace_id: bytes) -> None:
         """Gather the facts of one span."""
@@ -346,6 +356,8 @@ class _Notes:
         if not span.again:
             self.denied += sign * detail.denied
         self.loops += sign * span.loops
+        if posting.role == COUNTED and span.claim is not None and not span.claim.cached:
+            self.used.append((span.claim.label, (sign, *(sign * count for count in span.claim.spend.counts))))
         if posting.role == COUNTED and span.claim is not None and span.claim.amount:
             self.costs.append((span.start_ns, sign * span.claim.amount))
         elif span.fee:
@@ -388,6 +400,8 @@ class _Notes:
         facts.act(self.times)
         facts.grow(self.sizes)
         facts.spend(self.costs)
+        for model, use in self.used:
+            facts.use(model, use)
         for dimensions in self.dimensions:
             for name, value in zip(dimensions[::2], dimensions[1::2], strict=True):
                 facts.say(name, value)

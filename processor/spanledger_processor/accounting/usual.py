@@ -288,14 +288,14 @@ def account_usual(batch: Batch, reader: Reader, calls: CallFilter, rules: Rules)
 
 
 class _Group:
-    """Calls of one session that are posted as that of `pattern` is; `models` are their costs by model."""
+    """Calls of one session that are posted as that of `pattern` is, and the same calls by model."""
 
-    __slots__ = ("facts", "models", "pattern")
+    __slots__ = ("by_model", "facts", "pattern")
 
     def __init__(self, pattern: Pattern) -> None:
         self.pattern = pattern
         self.facts: list[UsualFact] = []
-        self.models: dict[str, Pico] = {}
+        self.by_model: dict[str, list[UsualFact]] = {}
 
 
 class _Claims:
@@ -379,9 +379,10 @@ class _Usual:
                 if group is None:
                     group = groups[where] = _Group(pattern)
                 group.facts.append(fact)
-                if amount := fact.amount:
-                    models, label = group.models, pattern.label
-                    models[label] = models.get(label, 0) + amount
+                of_model = group.by_model.get(pattern.label)
+                if of_model is None:
+                    of_model = group.by_model[pattern.label] = []
+                of_model.append(fact)
         for (session, _), group in groups.items():
             self._post_group(session, group)
         for (_, day), of_claim in claims.items():
@@ -408,9 +409,12 @@ class _Usual:
         contexts = [(fact.start_ns, fact.counts[0]) for fact in facts] if span.is_model_call else []
         amounts = [(fact.start_ns, fact.amount) for fact in facts]
         latest = max([(fact.end_ns, fact.trace_id, fact.span_id) for fact in facts])
-        sums = _sums(facts, group.models)
+        of_models = {label: _sums(of_model, {}) for label, of_model in group.by_model.items()}
+        sums = _sums(facts, {}) if len(of_models) > 1 else next(iter(of_models.values()))
+        used = [(label, (one.calls, *one.usage)) for label, one in of_models.items()]
+        sums.models = {label: one.cost for label, one in of_models.items() if one.cost}
         self._amounts[session] = self._amounts.get(session, 0) + sums.cost
-        self._totals.post_group(span, posting, sums, times, contexts, amounts, latest)
+        self._totals.post_group(span, posting, sums, times, contexts, amounts, latest, used)
 
     def _decide(self) -> None:
         """Write decisions with running totals, and the traces' records."""

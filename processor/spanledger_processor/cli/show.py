@@ -343,6 +343,13 @@ MODEL_COST: Sequence[Column] = (
     ("cost", lambda row: money(row["cost_usd"]), True),
 )
 
+MODEL_USE: Sequence[Column] = (
+    ("model", lambda row: row["model"] or "(no model)", False),
+    ("cost", lambda row: money(row["cost_usd"]) if "cost_usd" in row else "unknown", True),
+    ("calls", lambda row: count(row["calls"]), True),
+    *SPEND[3:],
+)
+
 
 def described(rows: Sequence[dict[str, Any]]) -> list[Column]:
     """Return the columns of names and projects, where a source gives its sessions any."""

@@ -116,6 +116,8 @@ def show_one(what: str, name: str, target: Target, *, as_json: bool) -> None:
     if result.get("by_task"):
         show.print_table("per task", show.BY_TASK, result["by_task"])
         show.print_table("per model", show.BY_MODEL, result["by_model"])
+    elif any(row["calls"] for row in result.get("usage_by_model", ())):
+        show.print_table("by model", show.MODEL_USE, result["usage_by_model"])
     elif len(result["models"]) > 1:
         show.print_table("by model", show.MODEL_COST, result["models"])
 

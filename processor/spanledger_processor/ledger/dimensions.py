@@ -19,6 +19,7 @@ from spanledger_processor.ledger.keys import bounded_id, dimension_day, id_bytes
 from spanledger_processor.ledger.rows import Row, date_of, models, money, spend, time_of
 from spanledger_processor.ledger.store import Reader, Table, near
 from spanledger_processor.ledger.sums import Merging, Sums
+from spanledger_processor.model import USAGE_CLASSES
 from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY, Pico
 
 MODEL, PROVIDER, AGENT = "model", "provider", "agent"
@@ -192,6 +193,7 @@ def described(session: Sums, gap_ms: int) -> Row:
         "denied": facts.denied,
         "loops": facts.loops,
         "active_seconds": facts.active_ms(gap_ms) / 1000,
+        "usage_by_model": _by_model(session, facts),
         "context": [
             {"at": time_of(at * facts.unit_s * 10**9), "input_tokens": size} for at, size in sorted(facts.sizes.items())
         ],
@@ -199,6 +201,24 @@ def described(session: Sums, gap_ms: int) -> Row:
         if facts.latest is None
         else {"trace_id": facts.latest[1].hex(), "span_id": facts.latest[2].hex(), "end": time_of(facts.latest[0])},
     }
+
+
+def _by_model(session: Sums, facts: Facts) -> list[Row]:
+    """Return calls, tokens and cost by model, the dearest first.
+
+    The cost of a model is left out where none of its calls has a price: whether they cost anything is not known.
+    """
+    spent = dict.fromkeys(facts.models, None if session.unpriced else 0) | session.models
+    ranked = sorted(spent.items(), key=lambda item: (-(item[1] or 0), item[0]))
+    rows = list[Row]()
+    for model, cost in ranked:
+        calls, *counts = facts.models.get(model, (0,))
+        used = list(zip(USAGE_CLASSES, [*counts, *[0] * (len(USAGE_CLASSES) - len(counts))], strict=True))
+        units = {one.name: count for one, count in used if one.unit != "token" and count}
+        row: Row = {"model": model, **({} if cost is None else money(cost)), "calls": calls}
+        row["tokens"] = {one.name: count for one, count in used if one.unit == "token"}
+        rows.append({**row, **({"units": units} if units else {})})
+    return rows
 
 
 def _parts(reader: Reader, tenant: bytes, session_id: str) -> Iterator[Sums]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from operator import add
+from itertools import zip_longest
+from operator import add, neg
 from typing import Any, Protocol, TypeAlias
 
 from spanledger_processor.units import MS_PER_DAY, NS_PER_DAY, NS_PER_MS
@@ -34,6 +35,12 @@ SHORTEST_S = 64
 NO_FED = (0, 0, 0, 0)
 """No results of a tool went into a model call, as far as is seen."""
 
+MODELS_KEPT = 64
+"""Models told apart in one record; the table of days has them all."""
+OTHER_MODELS = "other"
+ModelUse: TypeAlias = tuple[int, ...]
+"""Calls of a model, and their usage by class."""
+
 Latest: TypeAlias = tuple[int, bytes, bytes]
 """The end of a span in ns, its trace's id and its own."""
 
@@ -49,7 +56,8 @@ class Facts:
     `unit_s` seconds. `loops` counts tool calls that completed a loop, `latest` is the span that ended last, and `costs`
     are what calls cost, in 1e-12 USD, by the time of their start in units of `cost_unit_s` seconds. `fed` is what
     results of a tool brought into model calls (`accounting.tool_calls`): results, tokens of input, 1e-12 USD, and
-    results of which the cost is not known.
+    results of which the cost is not known. `models` are the counted calls of a session by model, and their usage in the
+    order of `USAGE_CLASSES`, up to the last that is not 0.
     """
 
     turns: int = 0
@@ -65,6 +73,7 @@ class Facts:
     cost_unit_s: int = SHORTEST_S
     costs: dict[int, int] = field(default_factory=dict)
     fed: tuple[int, int, int, int] = NO_FED
+    models: dict[str, ModelUse] = field(default_factory=dict)
 
     def add(self, other: Facts, sign: int = 1) -> None:
         """Merge `other` into this one; with `sign` -1 take its counts out again."""
@@ -78,6 +87,8 @@ class Facts:
             one, two, three, four = other.fed
             mine = self.fed
             self.fed = (mine[0] + one, mine[1] + two, mine[2] + three, mine[3] + four)
+        for model, use in other.models.items():
+            self.use(model, use)
         if other.costs:
             self._spend(other.cost_unit_s, [(at * other.cost_unit_s, cost) for at, cost in other.costs.items()])
         for name, values in other.values.items():
@@ -97,6 +108,7 @@ class Facts:
         if self.fed is not NO_FED:
             one, two, three, four = self.fed
             negative.fed = (-one, -two, -three, -four)
+        negative.models = {model: tuple(map(neg, use)) for model, use in self.models.items()}
         return negative
 
     def copy(self) -> Facts:
@@ -106,7 +118,22 @@ class Facts:
         facts = Facts(*counts, values, self.gap_ms, self.stretches.copy(), self.unit_s, self.sizes.copy())
         facts.loops, facts.latest = self.loops, self.latest
         facts.cost_unit_s, facts.costs, facts.fed = self.cost_unit_s, self.costs.copy(), self.fed
+        facts.models = self.models.copy()
         return facts
+
+    def use(self, model: str, use: ModelUse) -> None:
+        """Note calls of a model with their usage; names come from the network, so all beyond `MODELS_KEPT` are one."""
+        models = self.models
+        if model not in models and len(models) >= MODELS_KEPT:
+            model = OTHER_MODELS
+        before = models.get(model)
+        total = use if before is None else tuple(map(sum, zip_longest(before, use, fillvalue=0)))
+        while total and not total[-1]:
+            total = total[:-1]
+        if total:
+            models[model] = total
+        else:
+            models.pop(model, None)
 
     def say(self, name: str, *values: str) -> None:
         """Note what spans say under a name."""
@@ -163,6 +190,8 @@ class Facts:
         counts = (self.turns, self.failed, self.denied)
         row = [counts, self.values, self.gap_ms, _steps(stretches), self.unit_s, self.sizes]
         row += [self.loops, self.latest, self.cost_unit_s, self.costs]
+        if self.models:
+            return [*row, self.fed, self.models]
         return [*row, self.fed] if any(self.fed) else row
 
     @classmethod
@@ -178,7 +207,10 @@ class Facts:
             facts.latest = None if latest is None else (latest[0], latest[1], latest[2])
             facts.costs = {at: int(cost) for at, cost in costs.items()}
             if later:
-                facts.fed = (int(later[0][0]), int(later[0][1]), int(later[0][2]), int(later[0][3]))
+                fed = (int(later[0][0]), int(later[0][1]), int(later[0][2]), int(later[0][3]))
+                facts.fed = fed if any(fed) else NO_FED
+            if len(later) > 1:
+                facts.models = {model: tuple(map(int, use)) for model, use in later[1].items()}
         return facts
 
 

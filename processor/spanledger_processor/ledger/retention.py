@@ -15,11 +15,12 @@ import lmdb
 
 from spanledger_processor.ledger.day_values import OUTDATED, is_over, outdated, packed, packed_key
 from spanledger_processor.ledger.dimensions import VALUES_KEPT
+from spanledger_processor.ledger.facts import OTHER_MODELS
 from spanledger_processor.ledger.keys import TRACE_PREFIX, day_key, dimension_key, gone_key, index_key, unattributed_key
 from spanledger_processor.ledger.orders import ranks_of, rows_at, rows_of_crossing
 from spanledger_processor.ledger.packing import second
 from spanledger_processor.ledger.store import PREFIX, Key, Table
-from spanledger_processor.ledger.sums import OTHER_MODELS, Sums
+from spanledger_processor.ledger.sums import Sums
 from spanledger_processor.units import MS_PER_DAY
 
 _KEY_LENGTH = 25

@@ -15,13 +15,9 @@ from math import log2
 from operator import add, neg, sub
 from typing import Any, TypeVar
 
-from spanledger_processor.ledger.facts import Facts
+from spanledger_processor.ledger.facts import MODELS_KEPT, OTHER_MODELS, Facts
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.model import NO_SPEND, UsageVector
-
-MODELS_KEPT = 64
-"""Models told apart in one record; the table of days has them all."""
-OTHER_MODELS = "other"
 
 _Name = TypeVar("_Name", str, int)
 

@@ -315,8 +315,10 @@ def _flat(row: Row) -> dict[str, Any]:
 
 def _lists(row: Row) -> dict[str, list[Row]]:
     """Return the rows of a session by model, agent, task and kind, and tool, and its unpriced calls by reason."""
+    used = row["usage_by_model"]
+    models = used if any(one["calls"] for one in used) else row["models"]
     return {
-        "model": _bounded([{"model": one["model"], **_spent(one)} for one in row["models"]]),
+        "model": _bounded([{"model": one["model"], **_spent(one)} for one in models]),
         "agent": _bounded([{"agent": one["id"], **_spent(one)} for one in row["agents"]]),
         "task": _bounded([{"task": one["id"], "kind": one["kind"], **_spent(one)} for one in row["tasks"]]),
         "tool": [
@@ -329,8 +331,8 @@ def _lists(row: Row) -> dict[str, list[Row]]:
 
 def _has_known_cost(row: Row) -> bool:
     """Return whether any of what was spent is known: calls that all lack a price cost something, and not 0."""
-    calls = row.get("calls", 0)
-    return row["cost_usd"] != 0 or not calls or sum(row["unpriced"].values()) < calls
+    unpriced = sum(row.get("unpriced", {}).values())
+    return "cost_usd" in row and (row["cost_usd"] != 0 or not unpriced or unpriced < row["calls"])
 
 
 def _cost_of(row: Row) -> Row:

@@ -7,7 +7,7 @@ and a test compares them with what the routes answer.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from spanledger_processor.model import USAGE_CLASSES
@@ -140,6 +140,14 @@ _TOOL: Shape = {
     ),
 }
 _ONE = "Only of one session."
+_USE: Shape = {
+    "model": MODEL_COST["model"],
+    "cost_usd": replace(SPEND["cost_usd"], optional=True),
+    "cost_usd_exact": replace(SPEND["cost_usd_exact"], optional=True),
+    "calls": SPEND["calls"],
+    "tokens": SPEND["tokens"],
+    "units": replace(SPEND["units"], optional=True),
+}
 _FACTS: Shape = {
     "label": Field(
         "string", "What people call it: its name, else its only process, else 12 characters.", optional=True
@@ -152,6 +160,12 @@ _FACTS: Shape = {
     "denied": Field("integer", f"Tool calls that were not allowed. {_ONE}", optional=True),
     "loops": Field("integer", f"Tool calls that completed a loop. {_ONE}", optional=True),
     "active_seconds": Field("number", f"Time of activity, less long pauses. {_ONE}", optional=True),
+    "usage_by_model": Field(
+        "array",
+        f"Calls, tokens and cost by model, the dearest first; the cost is not there where no call has a price. {_ONE}",
+        optional=True,
+        rows=_USE,
+    ),
     "context": Field(
         "array",
         f"The most input tokens of a call, over time. {_ONE}",

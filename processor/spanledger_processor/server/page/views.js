@@ -201,6 +201,13 @@ function summaryOf(row, given) {
 
 const byModel = (rows) => [make("h2", {}, "By model"), table("Cost by model", [["model", (row) => row.model, "id"], ["cost, USD", (row) => make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd)), "number", (row) => row.cost_usd_exact]], rows)];
 
+// The cost of a model is not there where none of its calls has a price.
+const USE_BY_MODEL = [
+  ["model", (row) => row.model || "(none)", "id"],
+  ["cost, USD", (row) => (row.cost_usd === undefined ? "unknown" : make("span", { title: `${row.cost_usd_exact} USD` }, money(row.cost_usd))), "number", (row) => row.cost_usd_exact ?? "unknown"],
+  ...SPENT.slice(1, 5),
+];
+
 export async function session(id, given) {
   const row = await json(`sessions/${encodeURIComponent(id)}`, { tenant: given.tenant });
   const [remembered, { sessions: children }, { tools: repeats }, toLookAt] = await Promise.all([
@@ -216,7 +223,8 @@ export async function session(id, given) {
     const points = row.context.filter((point) => point.at);
     parts.push(make("h2", {}, "Context: input tokens of a call, over time"), lines("Context over time", points.map((point) => when(point.at).slice(5, 16)), [["input tokens", points.map((point) => point.input_tokens)]]));
   }
-  parts.push(...byModel(row.models || []));
+  const used = row.usage_by_model || [];
+  parts.push(...(used.some((model) => model.calls) ? [make("h2", {}, "By model"), table("By model", USE_BY_MODEL, used)] : byModel(row.models || [])));
   if (row.agents?.length) parts.push(make("h2", {}, "By agent"), table("By agent", [["agent", (agent) => (agent.other ? "(others)" : agent.id ? named(agent.id) : "(none named)"), "id"], ["below", (agent) => agent.parent_id || "-", "id"], ...SPENT], row.agents));
   if (spawned.length) parts.push(make("h2", {}, "Sessions that it spawned"), table("Sub-agents", [["session", (child) => sessionLink(child, given), "id", (child) => child.id], ["state", stateCell], ...SPENT], spawned));
   parts.push(...toLookAt);
