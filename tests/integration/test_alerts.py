@@ -43,7 +43,7 @@ def test_every_alert_is_tried() -> None:
 def test_every_metric_exists_and_every_counter_begins_at_zero() -> None:
     """Those of a destination begin when its exporter is made: tests/telemetry."""
     rows = {row.full_name: row for row in TABLE}
-    used = set(re.findall(r"spanledger_\w+", RULES.read_text()))
+    used = set(re.findall(r"\bspanledger_\w+", RULES.read_text()))
     assert used <= rows.keys()
     counters = [rows[name] for name in used if rows[name].type == "counter" and rows[name].labels]
     assert counters

@@ -86,14 +86,14 @@ func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs, revision 
 		}
 		made.traces, err = (&ptrace.ProtoUnmarshaler{}).UnmarshalTraces(answer.Traces)
 		if err == nil && answer.RecordsFailed > 0 {
-			c.count(ctx, "failed", int(answer.RecordsFailed))
+			c.count(ctx, client.Failed, int(answer.RecordsFailed))
 		}
 		return false, err
 	})
 	switch {
 	case made.missed == nil:
 		made.answered = part.LogRecordCount()
-	case made.missed.Reason == client.TooLarge && part.LogRecordCount() > 1:
+	case made.missed.Reason == client.TooLarge:
 		return c.split(ctx, part, revision)
 	case made.missed.Permanent:
 		return c.never(ctx, made.missed.Reason, part.LogRecordCount())
@@ -107,7 +107,7 @@ func (c *logsConnector) makeSpans(ctx context.Context, part plog.Logs, revision 
 // may heal the first.
 func (c *logsConnector) split(ctx context.Context, part plog.Logs, revision string) madeSpans {
 	if part.LogRecordCount() <= 1 {
-		return c.never(ctx, client.TooLarge, part.LogRecordCount())
+		return c.never(ctx, c.client.NeverFits().Reason, part.LogRecordCount())
 	}
 	first, second := selection.Halves(part)
 	made := c.makeSpans(ctx, first, revision)

@@ -14,7 +14,6 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/ptrace"
-	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -190,13 +189,9 @@ func TestWhatWasMadeBeforeAnOutageGoesOn(t *testing.T) {
 		}
 		c := startedWith(t, s.Address, onError, sink, telemetry.NewTelemetrySettings())
 		err := c.ConsumeLogs(t.Context(), ld)
-		missed, metricErr := telemetry.GetMetric("otelcol_connector_spanledger_missed_records")
-		if metricErr != nil {
-			t.Fatal(metricErr)
-		}
-		point := missed.Data.(metricdata.Sum[int64]).DataPoints[0]
-		if reason, _ := point.Attributes.Value("reason"); point.Value != 3 || reason.AsString() != client.NotConnected {
-			t.Fatal(onError, point)
+		missed := enrichertest.Missed(t, telemetry, "otelcol_connector_spanledger_missed_records")
+		if len(missed) != 1 || missed[client.NotConnected] != 3 {
+			t.Fatal(onError, missed)
 		}
 		switch {
 		case onError == client.OnErrorRefuse:
@@ -243,12 +238,9 @@ func TestOnlyEventsAreCountedBeforeTheHandshake(t *testing.T) {
 			ld.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().AppendEmpty().Body().SetStr("GET / 200")
 		}
 		_ = c.ConsumeLogs(t.Context(), ld)
-		metric, err := telemetry.GetMetric("otelcol_connector_spanledger_missed_records")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if point := metric.Data.(metricdata.Sum[int64]).DataPoints[0]; point.Value != 2 {
-			t.Fatal(onError, point)
+		missed := enrichertest.Missed(t, telemetry, "otelcol_connector_spanledger_missed_records")
+		if len(missed) != 1 || missed[client.NotConnected] != 2 {
+			t.Fatal(onError, missed)
 		}
 	}
 }

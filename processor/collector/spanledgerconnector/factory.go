@@ -29,7 +29,7 @@ func createDefaultConfig() component.Config {
 }
 
 func createLogsToTraces(
-	_ context.Context, set connector.Settings, cfg component.Config, next consumer.Traces,
+	ctx context.Context, set connector.Settings, cfg component.Config, next consumer.Traces,
 ) (connector.Logs, error) {
 	telemetry, err := metadata.NewTelemetryBuilder(set.TelemetrySettings)
 	if err != nil {
@@ -37,5 +37,8 @@ func createLogsToTraces(
 	}
 	c := &logsConnector{cfg: cfg.(*Config), records: selection.NewRecords(), telemetry: telemetry, next: next}
 	c.client = client.New(c.cfg, set.TelemetrySettings, c.records.Use)
+	for _, reason := range client.Reasons {
+		c.count(ctx, reason, 0)
+	}
 	return c, nil
 }

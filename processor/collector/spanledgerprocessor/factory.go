@@ -31,7 +31,7 @@ func createDefaultConfig() component.Config {
 func createTraces(
 	ctx context.Context, set processor.Settings, cfg component.Config, next consumer.Traces,
 ) (processor.Traces, error) {
-	p, err := newProcessor(cfg.(*Config), set.TelemetrySettings)
+	p, err := newProcessor(ctx, cfg.(*Config), set.TelemetrySettings)
 	if err != nil {
 		return nil, err
 	}

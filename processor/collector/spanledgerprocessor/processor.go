@@ -24,13 +24,17 @@ type tracesProcessor struct {
 	telemetry *metadata.TelemetryBuilder
 }
 
-func newProcessor(cfg *Config, set component.TelemetrySettings) (*tracesProcessor, error) {
+func newProcessor(ctx context.Context, cfg *Config, set component.TelemetrySettings) (*tracesProcessor, error) {
 	telemetry, err := metadata.NewTelemetryBuilder(set)
 	if err != nil {
 		return nil, err
 	}
 	selector := selection.New()
-	return &tracesProcessor{cfg, client.New(cfg, set, selector.Use), selector, telemetry}, nil
+	p := &tracesProcessor{cfg, client.New(cfg, set, selector.Use), selector, telemetry}
+	for _, reason := range client.Reasons {
+		p.countMissed(ctx, reason, 0)
+	}
+	return p, nil
 }
 
 // process enriches the GenAI spans of td in place. Spans that cannot be enriched go on marked, or the request is refused
@@ -58,6 +62,9 @@ func (p *tracesProcessor) process(ctx context.Context, td ptrace.Traces) (ptrace
 	if missed != nil && !missed.Permanent && p.cfg.OnError == client.OnErrorRefuse {
 		p.countMissed(ctx, missed.Reason, selected.Marked)
 		return td, missed.Retryable()
+	}
+	if missed != nil { // with refuse its sender sends them again
+		p.selector.Keep(td, selected)
 	}
 	p.apply(ctx, td, answers)
 	return td, nil
@@ -141,7 +148,7 @@ func (p *tracesProcessor) askFor(
 	})
 	p.telemetry.InFlight.Add(context.WithoutCancel(ctx), -int64(len(body)))
 	p.telemetry.CallDuration.Record(context.WithoutCancel(ctx), time.Since(begun).Seconds())
-	if missed != nil && missed.Reason == client.TooLarge && len(places) > 1 {
+	if missed != nil && missed.Reason == client.TooLarge {
 		return p.split(ctx, td, selected, places, links, linkCount)
 	}
 	if missed != nil {
@@ -164,7 +171,7 @@ func (p *tracesProcessor) split(
 	ctx context.Context, td ptrace.Traces, selected selection.Selection, places []selection.Place, links []byte, linkCount int,
 ) ([]answered, *client.Missed) {
 	if len(places) == 1 {
-		return failed(places, client.TooLarge), &client.Missed{Reason: client.TooLarge, Err: client.ErrTooLarge, Permanent: true}
+		return failed(places, client.TooLarge), p.client.NeverFits()
 	}
 	half := len(places) / 2
 	first, missed := p.askFor(ctx, td, selected, places[:half], links, linkCount)
@@ -211,7 +218,7 @@ func (p *tracesProcessor) apply(ctx context.Context, td ptrace.Traces, answers [
 // metricReason keeps the names of errors inside the enricher out of the metric's attribute values.
 func metricReason(one answered) string {
 	if one.answer.Failure != "" {
-		return "failed"
+		return client.Failed
 	}
 	return one.reason
 }

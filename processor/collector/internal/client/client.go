@@ -30,8 +30,12 @@ const (
 	Overloaded   = "overloaded"    // for all of the timeout max_in_flight_mib was used up, here or at the enricher
 	TooLarge     = "too_large"     // one span over max_message_mib, or with an answer over four times that
 	BadAnswer    = "bad_answer"    // the answer does not follow the protocol
+	Failed       = "failed"        // in metrics only: an error inside the enricher
 	Refused      = "refused"       // the enricher answered with another error, or could not be sent a header
 )
+
+// Reasons are all of them. A counter begins at 0 for each, so that an increase over it shows the first one.
+var Reasons = [...]string{NotConnected, Timeout, Overloaded, TooLarge, BadAnswer, Refused, Failed}
 
 // Missed is an error with the reason why telemetry could not be enriched. Permanent: it would fail again however often it
 // is sent, for it is the telemetry itself that cannot be enriched. Stale: it was selected by a description that is no
@@ -53,10 +57,8 @@ func (m *Missed) Retryable() error {
 	return status.Error(codes.Unavailable, "spanledger: "+m.Error())
 }
 
-// ErrTooLarge says that what cannot be split further is larger than a message may be.
-var ErrTooLarge = errors.New("a single span or record is larger than max_message_mib")
-
 var (
+	errTooLarge    = errors.New("a single span or record is larger than max_message_mib, or its answer than four times that")
 	errNoRoom      = errors.New("max_in_flight_mib is used up")
 	errNoHandshake = errors.New("requests before this one have waited for the handshake with the enricher for all of the timeout")
 	errStale       = errors.New("the enricher has other lists than this request was selected by")
@@ -183,6 +185,11 @@ func (c *Client) describe(ctx context.Context, asked time.Time) (protocol.Descri
 	c.described.Store(&d)
 	c.succeeded()
 	return d, nil
+}
+
+// NeverFits is why a single span or record that is too large for a message is not enriched.
+func (c *Client) NeverFits() *Missed {
+	return c.failed(&Missed{Reason: TooLarge, Err: errTooLarge, Permanent: true})
 }
 
 // Redescribe has the next request ask for the description again.

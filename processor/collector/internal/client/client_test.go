@@ -295,6 +295,18 @@ func TestARequestThatIsRefusedForWhatItHoldsIsNoOutage(t *testing.T) {
 	}
 }
 
+func TestWhatIsTooLargeIsInTheLogAndNoOutage(t *testing.T) {
+	c, h, logs := started(t, enricher(t).Address)
+	for range 2 {
+		if missed := c.NeverFits(); missed.Reason != TooLarge || !missed.Permanent {
+			t.Fatal(missed)
+		}
+	}
+	if logs.Len() != 1 || len(h.events) != 0 {
+		t.Fatal(logs.All(), h.events)
+	}
+}
+
 func TestHintsAreGivenWhereTheyAreSure(t *testing.T) {
 	preface := func(text string) error {
 		return status.Error(codes.Unavailable, `connection error: desc = "error reading server preface: `+text+`"`)

@@ -8,7 +8,9 @@ import (
 	"sync"
 	"testing"
 
+	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/metadata"
@@ -211,6 +213,27 @@ func request(in []byte) (revision string, telemetry []byte) {
 		in = in[n+m:]
 	}
 	return revision, telemetry
+}
+
+// Missed returns what a metric counted as not enriched, by reason; it fails the test where one of the reasons does not
+// begin at 0.
+func Missed(t testing.TB, telemetry *componenttest.Telemetry, name string) map[string]int64 {
+	t.Helper()
+	metric, err := telemetry.GetMetric(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := map[string]int64{}
+	points := metric.Data.(metricdata.Sum[int64]).DataPoints
+	for _, point := range points {
+		if reason, _ := point.Attributes.Value("reason"); point.Value != 0 {
+			counted[reason.AsString()] = point.Value
+		}
+	}
+	if len(points) != 7 {
+		t.Fatal(points)
+	}
+	return counted
 }
 
 func varint(out []byte, number protowire.Number, value uint64) []byte {

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"go.opentelemetry.io/collector/pdata/pcommon"
+
 	"github.com/spanledger/spanledger/processor/collector/internal/protocol"
 )
 
@@ -44,6 +46,17 @@ func newKeys(description protocol.Description) *keys {
 	}
 	k.known.Store(&map[string]class{})
 	return k
+}
+
+// namesAmong returns those attributes that name a session, a run or a tenant.
+func (k *keys) namesAmong(attributes pcommon.Map) []name {
+	var names []name
+	for key, value := range attributes.All() {
+		if _, ok := k.naming[key]; ok {
+			names = append(names, name{key, value.AsString()})
+		}
+	}
+	return names
 }
 
 // snapshot of what is classified, for reading without a lock.

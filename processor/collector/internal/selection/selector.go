@@ -130,6 +130,19 @@ func (s *Selector) Return(links ptrace.Traces) {
 	}
 }
 
+// Keep links of the plain spans of a request that failed and went on, so that they come with the next one of their trace.
+func (s *Selector) Keep(td ptrace.Traces, selection Selection) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, place := range selection.Places {
+		if !place.Marked {
+			resource := td.ResourceSpans().At(place.Resource).Resource().Attributes()
+			span := place.Of(td)
+			s.links.keep(span, selection.keys.namesAmong(span.Attributes()), selection.keys.namesAmong(resource))
+		}
+	}
+}
+
 func namesOf(attributes pcommon.Map) []name {
 	var names []name
 	for key, value := range attributes.All() {
