@@ -535,7 +535,7 @@ func TestARequestWithAnAnswerThatIsTooLargeIsSplit(t *testing.T) {
 	for size, want := range map[int]int{1 << 20: 8, 5 << 20: 0} { // the largest answer is of 4 MiB
 		for _, onError := range []string{client.OnErrorPass, client.OnErrorRefuse} {
 			cfg := config(enricher(t, each(size)).Address)
-			cfg.MaxMessageMiB, cfg.OnError = 1, onError
+			cfg.MaxMessageMiB, cfg.OnError, cfg.Timeout = 1, onError, time.Minute
 			sink := &consumertest.TracesSink{}
 			if err := started(t, cfg, sink).ConsumeTraces(t.Context(), traces(8, false)); err != nil {
 				t.Fatal(err)
