@@ -323,12 +323,12 @@ def main() -> None:
     parser.add_argument("--folder", default=".", help="where the state is made; a disk, no tmpfs")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
-        folder = Path(name)
+        folder = Path(name).absolute()
         end = sink(folder)
         end.start()
         ports = {"grpc": free_port(), "http": free_port(), "api": free_port(), "sink": end.port}
         config = folder / "config.yaml"
-        config.write_text(_CONFIG.format(**ports, folder=folder.absolute(), compression=options.compression))
+        config.write_text(_CONFIG.format(**ports, folder=folder, compression=options.compression))
         command = [sys.executable, "-m", "spanledger_processor.cli", "serve", "--config", str(config)]
         serve = Program("serve", command, folder, lambda: None, {"PYTHONPATH": os.environ.get("PYTHONPATH", "")})
         serve.start()

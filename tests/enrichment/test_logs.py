@@ -7,6 +7,7 @@ import pytest
 from captures import Capture, captures
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import Reading, Stage, write
+from spanledger_processor.enrichment.logs import encoding
 from spanledger_processor.otlp.request import TraceRequest
 from spanledger_processor.otlp.wire import finished
 from spanledger_processor.server.wiring import make_log_stage, make_stage
@@ -22,8 +23,8 @@ def stage() -> Stage:
 
 
 def synthesized(capture: Capture) -> list[TraceRequest]:
-    requests = (LOGS.read(body, {}).traces for signal, body in capture.requests if signal == "logs")
-    return [request for request in requests if request is not None]
+    made = (LOGS.read(body, {}).spans for signal, body in capture.requests if signal == "logs")
+    return [finished(encoding(spans)) for spans in made if spans]
 
 
 WITH_SPANS = [capture for capture in captures() if synthesized(capture)]

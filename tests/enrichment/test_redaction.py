@@ -24,6 +24,7 @@ from spanledger_processor.config import ConfigError, load
 from spanledger_processor.dialects.content import UNKNOWN, verdict
 from spanledger_processor.dialects.registry import DIALECTS
 from spanledger_processor.enrichment.redaction import Redactor
+from spanledger_processor.otlp.encoding import encode_traces
 from spanledger_processor.otlp.json_form import to_json, to_protobuf
 from spanledger_processor.otlp.request import parse_traces
 from spanledger_processor.otlp.wire import MalformedError, fields
@@ -71,8 +72,8 @@ def test_no_piece_of_content_is_left_of_any_recording(capture: Capture, mode: st
 def _through(capture: Capture, made: Redactor, form: str) -> Iterator[bytes]:
     for signal, body in capture.sent:
         came = to_protobuf(signal, to_json(signal, body)) if form == "json" else body
-        if signal == "logs" and (traces := LOGS.read(came, {}).traces):
-            yield made.redact("traces", traces.body).body
+        if signal == "logs" and (spans := LOGS.read(came, {}).spans):
+            yield made.redact("traces", encode_traces(spans)).body
         yield made.redact(signal, came).body
 
 

@@ -473,6 +473,61 @@ async def test_a_large_request_that_was_not_accepted_begins_anew_when_it_comes_a
     assert stage.delivery.bodies[0] == stage.delivery.bodies[1]
 
 
+async def test_a_large_log_request_that_takes_longer_than_its_sender_waits_is_accepted_when_it_comes_again() -> None:
+    """120,000 log events take longer than senders wait: begun anew each time, they were never accepted."""
+    stage, body = Stage(), events(30)
+    stage.delivery.gate.clear()
+    first = asyncio.create_task(stage.take(body, left=0.0, signal="logs"))
+    await stage.delivery.has(2)
+    assert (await stage.take(body, left=0.0, signal="logs")).verdict is Verdict.RETRYABLE
+    again = asyncio.create_task(stage.take(body, signal="logs"))
+    stage.delivery.gate.set()
+    assert (await first).verdict is Verdict.RETRYABLE, "its sender was told so already"
+    assert await again == ACCEPTED
+    assert (len(stage.delivery.bodies), stage.ledger.units) == (2, 1)
+    assert await stage.take(body, signal="logs") == ACCEPTED
+    assert len(stage.delivery.bodies) == 4, "log records have no ids: what comes after an answer is another request"
+
+
+async def test_equal_large_log_requests_whose_senders_both_wait_are_two() -> None:
+    stage, body = Stage(), events(30)
+    stage.delivery.gate.clear()
+    both = [asyncio.create_task(stage.take(body, signal="logs")) for _ in range(2)]
+    await stage.delivery.has(4)
+    stage.delivery.gate.set()
+    assert [await one for one in both] == [ACCEPTED, ACCEPTED]
+    assert len(stage.delivery.bodies) == 4
+    assert stage.handler._large == {}
+
+
+async def test_the_spans_of_a_large_log_request_are_delivered_in_parts_and_the_log_with_the_last(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A span is several times as long as its record: those of 64 MiB of records are more than any backend takes."""
+    monkeypatch.setattr(handler_module, "_SYNTHESIZED_AT_ONCE", 100)
+    stage, body = Stage(), events(250)
+    assert await stage.take(body, signal="logs") == ACCEPTED
+    *parts, last = stage.delivery.bodies[:-2], stage.delivery.bodies[-1]
+    spans = [stage.spans(part) for part in [*parts[0], last]]
+    assert [len(part) for part in spans] == [100, 100, 50]
+    assert stage.delivery.bodies[-2] == body
+    reported = sum(span["spanledger.cost.usd"] for part in spans for span in part)
+    assert stage.cost() == pytest.approx(reported)
+
+
+@pytest.mark.parametrize("refused", [Verdict.RETRYABLE, Verdict.PERMANENT])
+async def test_a_part_that_is_refused_decides_for_the_log_request(
+    monkeypatch: pytest.MonkeyPatch, refused: Verdict
+) -> None:
+    """Where a backend is busy the rest waits for the sender; where it refuses for good the rest goes on."""
+    monkeypatch.setattr(handler_module, "_SYNTHESIZED_AT_ONCE", 100)
+    stage, body = Stage(), events(250)
+    stage.delivery.result = Result(refused, "no")
+    result = await stage.take(body, signal="logs")
+    assert result.verdict is refused
+    assert len(stage.delivery.bodies) == (1 if refused is Verdict.RETRYABLE else 4)
+
+
 @given(st.lists(st.integers(0, 6), max_size=60), st.integers(1, 10))
 def test_every_span_is_in_one_part_and_a_trace_is_cut_only_where_it_must_be(traces: list[int], most: int) -> None:
     facts = [Fact(bytes([trace]), bytes([place]), end_ns=place * 7 % 11) for place, trace in enumerate(traces)]

@@ -14,7 +14,7 @@ from spanledger_exporters.interface import Signal
 from spanledger_processor.accounting.account import account
 from spanledger_processor.config import load
 from spanledger_processor.enrichment import write
-from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.ledger import queries as questions
 from spanledger_processor.ledger.lmdb_store import LmdbStore
 from spanledger_processor.ledger.memory_store import MemoryStore
@@ -71,10 +71,10 @@ class Pipeline:
     def send(self, signal: Signal, body: bytes) -> bytes:
         """Send one request; what goes on to the destinations as traces."""
         if signal == "logs":
-            request = self._logs.read(body, {}).traces
-            if request is None:
+            spans = self._logs.read(body, {}).spans
+            if not spans:
                 return b""
-            reading = finished(self._stage.reading_synthesized(request, {}, self._now_ns()))
+            reading = finished(self._stage.reading_synthesized(finished(encoding(spans)), {}, self._now_ns()))
         else:
             reading = self._stage.read(body, {}, self._now_ns())
         assert not reading.failures

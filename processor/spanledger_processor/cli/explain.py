@@ -21,6 +21,7 @@ from spanledger_processor.enrichment.logs import LogStage
 from spanledger_processor.explain.explainer import Explainer, Replay, SpanExplanation, replay
 from spanledger_processor.explain.otlp_file import requests_in, without_marks
 from spanledger_processor.ledger.rows import exact_usd
+from spanledger_processor.otlp.encoding import encode_traces
 from spanledger_processor.otlp.wire import MalformedError
 from spanledger_processor.server.wiring import make_log_stage, make_signer
 from spanledger_processor.signing.key import FILE, VARIABLE, SigningKeyError
@@ -86,7 +87,8 @@ def _read(file: Path, log_stage: LogStage) -> _Given:
         elif signal == "logs":
             reading = log_stage.read(body, {})
             given.records += reading.records
-            given.bodies += [reading.traces.body] if reading.traces is not None and not given.marked else []
+            if reading.spans and not given.marked:
+                given.bodies.append(encode_traces(reading.spans))
         else:
             given.other += 1
     return given

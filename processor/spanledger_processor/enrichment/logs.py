@@ -1,6 +1,6 @@
-"""Log events that report calls, as a trace request of synthesized spans (docs/contract.md#made-spans). The log stays.
+"""Log events that report calls, as trace requests of synthesized spans (docs/contract.md#made-spans). The log stays.
 
-The request is encoded once, for the exporters; the stage reads its spans by the values that they were encoded of.
+A span is encoded once, for the exporters; the stage reads it by the values that it was encoded of.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from spanledger_processor.otlp.wire import MalformedError, Steps, finished
 
 @dataclass(slots=True)
 class LogReading:
-    """A log request as it was read: how many records, and the synthesized spans as a trace request, if there are any.
+    """A log request as it was read: how many records, and the spans that were synthesized, each once.
 
     `failures` counts by reason the records of which no span could be made although one was due.
     """
 
     records: int
-    traces: TraceRequest | None = None
+    spans: list[SynthesizedSpan] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
 
 
@@ -79,10 +79,7 @@ class LogStage:
                 steps = partial(self._synthesized, record, group, tenant, reading.failures, hits)
                 for span in steps() if len(record) <= GIANT else (yield steps):
                     spans.setdefault(span.trace_id + span.span_id, span)
-        if spans:
-            left = [*reversed(spans.values())]
-            spans.clear()
-            reading.traces = yield from encoding_traces(_taken(left))
+        reading.spans = [*spans.values()]
         return reading
 
     def _synthesized(
@@ -102,6 +99,12 @@ class LogStage:
         else:
             return [] if span is None else [span]
         return []
+
+
+def encoding(spans: list[SynthesizedSpan]) -> Steps[TraceRequest]:
+    """Return spans as a trace request, in slices; lets go of each: `spans` is empty then."""
+    spans.reverse()  # to free all of many at once takes long
+    return encoding_traces(_taken(spans))
 
 
 def _taken(left: list[SynthesizedSpan]) -> Iterator[SynthesizedSpan]:

@@ -16,11 +16,11 @@ from spanledger_processor.dialects import MARKERS
 from spanledger_processor.dialects.content import ReadValue, UnreadValue, read_values, unread_values
 from spanledger_processor.dialects.log_events import LOG_MARKERS
 from spanledger_processor.enrichment import Reading, Stage, additions, writing
-from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.model import Decision
 from spanledger_processor.otlp.request import TraceRequest, count_log_records
 from spanledger_processor.otlp.wire import MalformedError
-from spanledger_processor.server.handler import StageObserver, is_large, work
+from spanledger_processor.server.handler import StageObserver, is_large, is_large_synthesized, work
 from spanledger_processor.server.ledger_link import UnansweredError
 
 log = logging.getLogger(__name__)
@@ -158,14 +158,16 @@ class Enricher:
             for _ in range(records):
                 self._observer.enrichment_failed(reason)
         result = SynthesizedSpans(reading.records, reading.failures.total())
-        if reading.traces is not None:
-            result.traces = await self._written(reading.traces, headers)
+        if reading.spans:
+            large = is_large_synthesized(reading.spans)
+            request = await work(encoding(reading.spans), large=large)
+            result.traces = await self._written(request, headers, large=large)
         return result
 
-    async def _written(self, request: TraceRequest, headers: Mapping[str, str]) -> bytes:
+    async def _written(self, request: TraceRequest, headers: Mapping[str, str], *, large: bool) -> bytes:
         """Return a request of synthesized spans with what they gain appended."""
         steps = self._stage.reading_synthesized(request, headers, self._now_ns())
-        reading = await work(steps, large=is_large(request.body))
+        reading = await work(steps, large=large)
         decisions = await self._accounted(reading)
         self._observer.enriched(reading)
-        return await work(writing(reading, decisions), large=is_large(request.body))
+        return await work(writing(reading, decisions), large=large)

@@ -9,21 +9,22 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from typing import Protocol, TypeVar
 
 from spanledger_exporters.delivery import Delivery
-from spanledger_exporters.interface import Result, Signal, Verdict, combined
+from spanledger_exporters.interface import ACCEPTED, Result, Signal, Verdict, combined
 from spanledger_processor.accounting.decide import unaccounted
-from spanledger_processor.accounting.facts import Batch, Fact, Ruling
+from spanledger_processor.accounting.facts import Batch, Ruling
 from spanledger_processor.enrichment import Reading, Stage, releasing, writing
-from spanledger_processor.enrichment.logs import LogStage
+from spanledger_processor.enrichment.logs import LogStage, encoding
 from spanledger_processor.enrichment.marks import OWN, without_marks
 from spanledger_processor.enrichment.redaction import Redacted, Redactor
 from spanledger_processor.ledger.store import StateError, UnitTooLargeError
 from spanledger_processor.model import Decision
+from spanledger_processor.otlp.encoding import SynthesizedSpan
 from spanledger_processor.otlp.envelope import has_more_than
 from spanledger_processor.otlp.request import TraceRequest, count_log_records, counting_data_points
 from spanledger_processor.otlp.wire import MalformedError, Steps
@@ -51,6 +52,14 @@ _YOUNG_OF_LARGE = 5_000
 """New objects that start a collection while a large request is worked on: with those that three such have left 20,000,
 or a few milliseconds.
 """
+
+_SYNTHESIZED_AT_ONCE = 1024
+"""Spans of a log request that are delivered as one trace request: each is several times as long as its record, so that
+those of a large request would be more than what any backend takes. Of several times fewer, work is done in slices too.
+"""
+_SYNTHESIZED_SLICED = 256
+_SYNTHESIZED_BYTES = 1024
+"""What is held of each synthesized span that is not encoded yet."""
 
 _LARGE_KNOWN = 64
 """Large requests that are known to have been accepted."""
@@ -89,6 +98,14 @@ class StageObserver(Protocol):
     def refused(self, signal: Signal, items: int, verdict: str) -> None: ...
 
 
+@dataclass(slots=True, eq=False)
+class _LargeRequest:
+    """A large request that is worked on, or was accepted; a sender waits for its result until then (loop time)."""
+
+    task: asyncio.Task[Result]
+    until: float
+
+
 class Handler:
     """Spanledger's one pipeline; implements `receivers.driver.Pipeline`."""
 
@@ -114,8 +131,8 @@ class Handler:
         self._observer = observer
         self._now_ns = now_ns
         self._lock = FairLock()
-        self._large: OrderedDict[bytes, asyncio.Task[Result]] = OrderedDict()
-        """Large trace requests that are worked on, and those that were accepted lately."""
+        self._large: OrderedDict[bytes, _LargeRequest] = OrderedDict()
+        """Large requests of traces and logs that are worked on, and those that were accepted lately."""
         self._unaccounted: set[asyncio.Task[Result]] = set()
         """Those of them that went on without being accounted for: they are, when they come again."""
 
@@ -132,9 +149,10 @@ class Handler:
     ) -> Result:
         """Take one export request through; raises MalformedError for bytes or headers of no such request.
 
-        `sender` tells senders apart: large requests of several are worked on in turn. A large trace request may take
-        longer than its sender waits: when that sends it again, it waits for the result of the first. From a `trusted`
-        hop, spans that another instance has marked pass as they are.
+        `sender` tells senders apart: large requests of several are worked on in turn. A large request may take longer
+        than its sender waits: when that sends it again, it waits for the result of the first. Of logs, equal requests
+        may be two: only one whose sender was not told of its result is taken for the first. From a `trusted` hop, spans
+        that another instance has marked pass as they are.
         """
         self._check(headers)
         request_id = _request_id(body) if len(body) <= _LARGE_BYTES else await asyncio.to_thread(_large_id, body)
@@ -144,17 +162,31 @@ class Handler:
         except RateLimitedError as limited:
             return self._limited(limited)
         through = partial(self._through, trusted=trusted, hold=hold)
-        if signal != "traces" or not is_large(body):
+        if signal == "metrics" or not is_large(body):
             return await through(signal, request_id, body, headers, deadline, sender, large=False)
-        key = request_id + _digest(frozenset(headers.items()))  # the tenant may stand in a header
-        if (first := self._large.get(key)) is not None:
-            await asyncio.wait((first,), timeout=max(0.0, deadline - asyncio.get_running_loop().time()))
-            return first.result() if first.done() and not first.cancelled() else _LATE
-        task = asyncio.create_task(through(signal, request_id, body, headers, deadline, sender, large=True))
-        del body  # the task frees it
-        self._large[key] = task
-        task.add_done_callback(partial(self._large_ended, key))
-        return await task
+        key = request_id + _digest((signal, frozenset(headers.items())))  # the tenant may stand in a header
+        now = asyncio.get_running_loop().time
+        known = self._large.get(key)
+        if known is not None and (signal == "traces" or known.until < now()):
+            known.until = deadline
+            await asyncio.wait((known.task,), timeout=max(0.0, deadline - now()))
+            if not known.task.done() or known.task.cancelled():
+                return _LATE
+        else:
+            task = asyncio.create_task(through(signal, request_id, body, headers, deadline, sender, large=True))
+            del body  # the task frees it
+            beside, known = known, _LargeRequest(task, deadline)
+            if beside is None:
+                self._large[key] = known
+                task.add_done_callback(partial(self._large_ended, key))
+            await task
+        result = known.task.result()
+        if signal == "logs" and result.verdict is Verdict.ACCEPTED:
+            if deadline < now():
+                return _LATE  # nobody is told of it: what comes again is this request
+            if self._large.get(key) is known:
+                del self._large[key]
+        return result
 
     def _limited(self, limited: RateLimitedError) -> Result:
         self._observer.rate_limited(limited.limit)
@@ -164,9 +196,9 @@ class Handler:
         ended = not task.cancelled() and task.exception() is None and task.result().verdict is Verdict.ACCEPTED
         if not ended or task in self._unaccounted:
             self._unaccounted.discard(task)
-            del self._large[key]
+            self._large.pop(key, None)
             return
-        accepted = [known for known, other in self._large.items() if other.done()]
+        accepted = [known for known, other in self._large.items() if other.task.done()]
         for known in accepted[:-_LARGE_KNOWN]:
             del self._large[known]
 
@@ -184,8 +216,7 @@ class Handler:
         hold: Callable[[int], None],
     ) -> Result:
         """Enrich and deliver; after a `large` request the exporters get time also where the deadline has passed."""
-        synthesized: TraceRequest | None = None
-        spans: tuple[bytes, int] | None = None
+        synthesized: list[SynthesizedSpan] = []
         try:
             if signal == "traces":
                 enriched = self._enrich(body, headers, sender, large=large, trusted=trusted, hold=hold)
@@ -195,30 +226,65 @@ class Handler:
             else:
                 items = await work(counting_data_points(body), large=is_large(body))
             self._observer.received(signal, items)
-            if synthesized is not None:
-                logs = len(body)
-                large_too = is_large(synthesized.body)
-                spans = await self._enrich(
-                    synthesized, headers, sender, large=large_too, hold=lambda size: hold(size + logs)
+            if synthesized:
+                return await self._with_synthesized(
+                    synthesized, request_id, body, items, headers, deadline, sender, large=large, hold=hold
                 )
         except UnansweredError:
             return _UNANSWERED
         except RateLimitedError as limited:
             return self._limited(limited)
-        if large:
-            deadline = max(deadline, asyncio.get_running_loop().time() + _LARGE_SECONDS)
         body = await self._redacted(signal, body)
-        hold(COPIES * (len(body) + (0 if spans is None else len(spans[0]))))
+        hold(COPIES * len(body))
+        result = await self._delivery.deliver(signal, request_id, body, _late(deadline, large=large), items)
+        return self._told(signal, items, result)
+
+    async def _with_synthesized(
+        self,
+        synthesized: list[SynthesizedSpan],
+        request_id: bytes,
+        body: bytes,
+        records: int,
+        headers: Mapping[str, str],
+        deadline: float,
+        sender: str,
+        *,
+        large: bool,
+        hold: Callable[[int], None],
+    ) -> Result:
+        """Deliver the spans made from a log request, in parts one after the other, and with the last part the log."""
+        sliced = is_large_synthesized(synthesized)
+        parts = [[synthesized[place] for place in places] for places in split(synthesized, _SYNTHESIZED_AT_ONCE)]
+        parts.reverse()
+        waiting = len(synthesized)
+        synthesized.clear()
+        results: list[Result] = []
         deliver = self._delivery.deliver
-        if spans is None:
-            result = await deliver(signal, request_id, body, deadline, items)
-        else:
-            traces = await self._redacted("traces", spans[0])
-            results = await asyncio.gather(
-                deliver(signal, request_id, body, deadline, items),
-                deliver("traces", request_id, traces, deadline, spans[1]),
+        while parts:
+            part = parts.pop()
+            waiting -= len(part)
+            kept = len(body) + waiting * _SYNTHESIZED_BYTES
+            request = await work(encoding(part), large=sliced)
+            spans, count = await self._enrich(request, headers, sender, large=sliced, hold=_with(hold, kept))
+            traces = await self._redacted("traces", spans)
+            part_id = request_id + (len(results).to_bytes(4, "big") if results else b"")
+            until = _late(deadline, large=large)
+            if parts:
+                hold(kept + COPIES * len(traces))
+                results.append(await deliver("traces", part_id, traces, until, count))
+                if results[-1].verdict is Verdict.RETRYABLE:
+                    return self._told("logs", records, _both(ACCEPTED, results))
+                continue
+            body = await self._redacted("logs", body)
+            hold(COPIES * (len(body) + len(traces)))
+            of_log, of_part = await asyncio.gather(
+                deliver("logs", request_id, body, until, records), deliver("traces", part_id, traces, until, count)
             )
-            result = _both(*results)
+            return self._told("logs", records, _both(of_log, [*results, of_part]))
+        raise AssertionError("there are spans")
+
+    def _told(self, signal: Signal, items: int, result: Result) -> Result:
+        """Count the result of a request."""
         if result.verdict is Verdict.ACCEPTED:
             self._observer.accepted(signal, items)
         else:
@@ -238,8 +304,8 @@ class Handler:
 
     async def _synthesize(
         self, body: bytes, headers: Mapping[str, str], sender: str
-    ) -> tuple[int, TraceRequest | None]:
-        """Return the number of records of a log request, and the spans made from it, if any, as a trace request."""
+    ) -> tuple[int, list[SynthesizedSpan]]:
+        """Return the number of records of a log request, and the spans made from it."""
         try:
             large = is_large(body)
             async with self._lock.held(sender, large=large):
@@ -249,11 +315,11 @@ class Handler:
         except Exception as error:
             log.exception("reading log events failed; the request goes on as it came")
             self._observer.enrichment_failed(type(error).__name__)
-            return count_log_records(body), None
+            return count_log_records(body), []
         for reason, records in reading.failures.items():
             for _ in range(records):
                 self._observer.enrichment_failed(reason)
-        return reading.records, reading.traces
+        return reading.records, reading.spans
 
     async def _enrich(
         self,
@@ -336,7 +402,8 @@ class Handler:
                 log.warning("spans go on as not_accounted: %s", error)
             decisions = unaccounted(batch)
             self._observer.unaccounted(decisions)
-            self._unaccounted.update(task for task in self._large.values() if task is asyncio.current_task())
+            known = (large.task for large in self._large.values())
+            self._unaccounted.update(task for task in known if task is asyncio.current_task())
             return decisions
         self._observer.ruled(batch, ruling)
         return ruling.decisions
@@ -427,8 +494,16 @@ async def in_slices(steps: Steps[T]) -> T:
     return await work(steps, large=True)
 
 
-def split(facts: Sequence[Fact], most: int) -> list[Sequence[int]]:
-    """Return the places of facts in parts of about `most`, a trace in one part unless it has more than that by itself.
+class _OfTrace(Protocol):
+    @property
+    def trace_id(self) -> bytes: ...
+
+    @property
+    def end_ns(self) -> int: ...
+
+
+def split(facts: Sequence[_OfTrace], most: int) -> list[Sequence[int]]:
+    """Return the places of facts, or spans, in parts of about `most`, each trace in one part unless it has more.
 
     A trace that is too long is cut by the ends of its spans, so that children, which end first, are known before the
     spans above them. What comes out is what several smaller requests would give.
@@ -457,6 +532,21 @@ def is_large(body: bytes) -> bool:
     return len(body) > _LARGE_BYTES or (len(body) > _LARGE_SPANS * _LEAST_PART and has_more_than(_LARGE_SPANS, body))
 
 
+def is_large_synthesized(spans: Sequence[SynthesizedSpan]) -> bool:
+    """Return whether spans made from a log request are worked on in slices: each takes as long as several others."""
+    return len(spans) > _SYNTHESIZED_SLICED
+
+
+def _with(hold: Callable[[int], None], kept: int) -> Callable[[int], None]:
+    """Return what holds so much more than it is told."""
+    return lambda size: hold(size + kept)
+
+
+def _late(deadline: float, *, large: bool) -> float:
+    """Return the deadline of a delivery: that of a large request also has time where its sender waits no more."""
+    return max(deadline, asyncio.get_running_loop().time() + _LARGE_SECONDS) if large else deadline
+
+
 def _request_id(body: bytes) -> bytes:
     """Tells one request from another within this process: Python's keyed 64-bit hash, and the length."""
     return _digest(body) + len(body).to_bytes(4, "big")
@@ -471,8 +561,11 @@ def _digest(value: Hashable) -> bytes:
     return hash(value).to_bytes(8, "big", signed=True)
 
 
-def _both(result: Result, synthesized: Result) -> Result:
-    """Return the result of a request and of the spans made from it: it has arrived when both have."""
-    if synthesized.verdict is Verdict.ACCEPTED:
+def _both(result: Result, synthesized: Sequence[Result]) -> Result:
+    """Return the result of a request and of the spans made from it: it has arrived when all have."""
+    of_spans = combined({f"part {number}": one for number, one in enumerate(synthesized, 1)})
+    if of_spans.verdict is Verdict.ACCEPTED:
         return result
-    return combined({"as it came": result, "spans made from it": synthesized})
+    if len(synthesized) == 1:
+        of_spans = synthesized[0]
+    return combined({"as it came": result, "spans made from it": of_spans})
