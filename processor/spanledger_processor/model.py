@@ -6,7 +6,7 @@ Amounts of money are integers of 1e-12 USD (`Pico`) everywhere but on spans and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import add, attrgetter, sub
 from typing import Any, Literal, TypeAlias
@@ -21,6 +21,8 @@ CONTAINERS: frozenset[Kind] = frozenset(("agent", "workflow", "other"))
 """Kinds that may hold calls to which no link leads; usage of their own is a sum over calls."""
 AGGREGATES: frozenset[Kind] = frozenset(("agent", "workflow", "tool"))
 """Kinds that report no call themselves: usage of theirs is the sum of calls below them."""
+NO_OUTPUT: frozenset[Kind] = frozenset(("embedding", "rerank"))
+"""Kinds of calls that put out no tokens, and whose answers no chain or agent hands on."""
 Unpriced: TypeAlias = Literal[
     "no_model", "no_usage", "unknown_provider", "unknown_model", "inconsistent_usage", "not_accounted"
 ]
@@ -270,6 +272,46 @@ class Cost:
     estimate: bool = False
     unpriced: Unpriced | None = None
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CostAlias:
+    """What stands under a key that another backend reads a cost from: the amount that counts.
+
+    With `part` it is the sum of these fields of `Cost` instead. With `total` it is a JSON object, which has the amount
+    under that name, and under those of `parts` sums of fields of `Cost`.
+    """
+
+    part: tuple[str, ...] = ()
+    total: str = ""
+    parts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+_PROMPT = ("input", "cache_read", "cache_write")
+
+COST_ALIASES: Mapping[str, CostAlias] = {
+    "gen_ai.usage.cost": CostAlias(),
+    "operation.cost": CostAlias(),
+    "llm.cost.total": CostAlias(),
+    "llm.cost.prompt": CostAlias(part=_PROMPT),
+    "llm.cost.prompt_details.input": CostAlias(part=("input",)),
+    "llm.cost.prompt_details.cache_read": CostAlias(part=("cache_read",)),
+    "llm.cost.prompt_details.cache_write": CostAlias(part=("cache_write",)),
+    "llm.cost.completion": CostAlias(part=("output",)),
+    "llm.cost.completion_details.output": CostAlias(part=("output",)),
+    "langfuse.observation.cost_details": CostAlias(
+        total="total",
+        parts={
+            "input": ("input",),
+            "input_cached_tokens": ("cache_read",),
+            "input_cache_creation": ("cache_write",),
+            "output": ("output",),
+            "other": ("other",),
+        },
+    ),
+    "mlflow.llm.cost": CostAlias(total="total_cost", parts={"input_cost": _PROMPT, "output_cost": ("output",)}),
+}
+"""Keys of other backends that a cost is copied to (docs/contract.md#aliases). One that came in is never overwritten."""
 
 
 @dataclass(slots=True)

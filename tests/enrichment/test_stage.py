@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -15,13 +15,14 @@ from descending import descending
 from spanledger_processor.accounting.account import account
 from spanledger_processor.accounting.facts import Fact
 from spanledger_processor.config import load
-from spanledger_processor.dialects.engine import COST_ALIASES as COSTS_THAT_COME_IN
+from spanledger_processor.config.processing import Alias
 from spanledger_processor.enrichment import Reading, Stage, write
-from spanledger_processor.enrichment.attributes import ALIASES
+from spanledger_processor.enrichment.attributes import ALIASES, alias_keys
 from spanledger_processor.enrichment.facts import FactBuilder
 from spanledger_processor.ledger import queries
 from spanledger_processor.ledger.memory_store import MemoryStore
 from spanledger_processor.ledger.store import tenant_hash
+from spanledger_processor.model import COST_ALIASES
 from spanledger_processor.otlp.encoding import delimited
 from spanledger_processor.otlp.envelope import ScopeGroup
 from spanledger_processor.otlp.views import SpanView
@@ -317,5 +318,7 @@ def test_every_alias_that_can_be_configured_is_written_and_none_over_one_that_ca
     assert "gen_ai.usage.cost" not in found
 
 
-def test_the_aliases_known_to_come_in_are_those_that_are_written() -> None:
-    assert set(ALIASES) == COSTS_THAT_COME_IN
+def test_every_alias_can_be_asked_for_and_written() -> None:
+    keys = {name: alias_keys([name]) for name in get_args(Alias)}
+    assert all(keys.values())
+    assert {key for of_name in keys.values() for key in of_name} == COST_ALIASES.keys() == ALIASES.keys()

@@ -363,24 +363,6 @@ def _sum_of_parts(value: Any, unit: Pico) -> Pico | None:
     return None if None in amounts else sum(amount or 0 for amount in amounts)
 
 
-COST_ALIASES = frozenset(
-    {
-        "gen_ai.usage.cost",
-        "langfuse.observation.cost_details",
-        "llm.cost.completion",
-        "llm.cost.completion_details.output",
-        "llm.cost.prompt",
-        "llm.cost.prompt_details.cache_read",
-        "llm.cost.prompt_details.cache_write",
-        "llm.cost.prompt_details.input",
-        "llm.cost.total",
-        "mlflow.llm.cost",
-        "operation.cost",
-    }
-)
-"""Keys that other backends read a cost from: those that came in are never overwritten."""
-
-
 def reported(keys: tuple[CostKey, ...], view: ScopedSpan) -> ReportedCost | None:
     """Return the first amount in USD under `keys`."""
     attributes = view.attributes

@@ -23,7 +23,7 @@ from spanledger_processor.dialects.keys import keys_of, specialize
 from spanledger_processor.dialects.schema import Attributes, ContentKeys, Detection, Dialect, LogEvent, ScopedSpan
 from spanledger_processor.dialects.usual import UsualCalls, usual_calls
 from spanledger_processor.dialects.values import text
-from spanledger_processor.model import CALLS, Call
+from spanledger_processor.model import CALLS, COST_ALIASES, Call
 
 
 def _modules() -> Iterator[ModuleType]:
@@ -84,7 +84,7 @@ USER_KEYS = (
 )
 """Attributes that name the user, most trusted first."""
 
-_WANTED = frozenset(key for dialect in DIALECTS for key in keys_of(dialect)) | engine.COST_ALIASES
+_WANTED = frozenset([*COST_ALIASES, *(key for dialect in DIALECTS for key in keys_of(dialect))])
 _NAMES = tuple(name for dialect in DIALECTS for name in dialect.detection.names)
 _FIRST_TOKENS = {dialect.name: dialect.first_token for dialect in DIALECTS}
 _UNITS_NS = {"s": 10**9, "ms": 10**6}
@@ -248,7 +248,7 @@ def _shape(scope: str, version: str, present: frozenset[str], name: str) -> _Spa
         for dialect in DIALECTS
         if _may_speak(dialect.detection, scope, present, name)
     )
-    return _SpanShape(dialects, engine.COST_ALIASES & present, usual_calls(dialects))
+    return _SpanShape(dialects, present.intersection(COST_ALIASES), usual_calls(dialects))
 
 
 def _may_speak(detection: Detection, scope: str, present: frozenset[str], name: str) -> bool:

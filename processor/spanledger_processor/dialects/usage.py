@@ -32,14 +32,10 @@ from spanledger_processor.dialects.schema import (
 )
 from spanledger_processor.dialects.usage_objects import ParsedUsage, read_usage
 from spanledger_processor.dialects.values import NoCountError, count
-from spanledger_processor.model import CLASS_NAMES, CONTAINERS, Call, Usage
+from spanledger_processor.model import CLASS_NAMES, CONTAINERS, NO_OUTPUT, Call, Usage
 
 NO_COUNT = "a token count that is none"
 _PARTS = tuple(name for name in CLASS_NAMES if name not in ("input", "output"))
-
-_OWN_ANSWERS = frozenset({"embedding", "rerank"})
-"""Kinds whose answers no chain or agent hands on: usage in a raw answer on such a span is its own, whatever other spans
-tell. MLflow tells usage beside the answer for chat models alone (mlflow 3.18.0, `mlflow.openai.autolog`)."""
 
 
 def read_usage_of(call: Call, dialect: Dialect, view: ScopedSpan) -> Terms:
@@ -83,7 +79,8 @@ def _read_answers(call: Call, dialect: Dialect, view: ScopedSpan) -> None:
         if call.fallback is not None and not call.model:
             models = models_in(view, locations)
             call.response_model = models.pop() if len(models) == 1 else ""
-        if call.kind in _OWN_ANSWERS and call.fallback is not None:
+        # MLflow tells usage beside the answer for chat models alone (mlflow 3.18.0, `mlflow.openai.autolog`)
+        if call.kind in NO_OUTPUT and call.fallback is not None:
             call.usage, call.fallback = call.fallback, None
 
 

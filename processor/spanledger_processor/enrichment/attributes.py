@@ -16,35 +16,46 @@ from functools import lru_cache
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.usual import UsualDecision
-from spanledger_processor.model import USAGE_CLASSES, Cost, Decision, Signature, Usage, counts_of
+from spanledger_processor.model import (
+    COST_ALIASES,
+    USAGE_CLASSES,
+    Cost,
+    CostAlias,
+    Decision,
+    Signature,
+    Usage,
+    counts_of,
+)
 from spanledger_processor.otlp.encoding import INT64, double, doubles, flag, integer, integer_prefixes, integers, text
 from spanledger_processor.units import USD, Pico
 
 _Alias: TypeAlias = Callable[[Cost, Pico], bytes]
 
 
-def _total(key: str) -> _Alias:
+def _writer(key: str, alias: CostAlias) -> _Alias:
+    """Return what writes an alias of a cost and the amount that counts; parts only where they add up to that."""
+    if alias.total:
+        return _json(key, alias)
     piece = double(key)
+    if alias.part:
+        return lambda cost, amount: piece(_sum(cost, alias.part) / USD) if _adds_up(cost, amount) else b""
     return lambda _, amount: piece(amount / USD)
 
 
-def _part(key: str, *fields: str) -> _Alias:
-    piece = double(key)
-    return lambda cost, amount: (
-        piece(sum(getattr(cost, field) for field in fields) / USD) if _adds_up(cost, amount) else b""
-    )
-
-
-def _json(key: str, total: str, parts: Mapping[str, tuple[str, ...]]) -> _Alias:
+def _json(key: str, alias: CostAlias) -> _Alias:
     piece = text(key)
 
-    def alias(cost: Cost, amount: Pico) -> bytes:
-        amounts = {total: amount}
+    def write(cost: Cost, amount: Pico) -> bytes:
+        amounts = {alias.total: amount}
         if _adds_up(cost, amount):
-            amounts |= {name: sum(getattr(cost, field) for field in fields) for name, fields in parts.items()}
+            amounts |= {name: _sum(cost, names) for name, names in alias.parts.items()}
         return piece(json.dumps({name: value / USD for name, value in amounts.items()}))
 
-    return alias
+    return write
+
+
+def _sum(cost: Cost, names: tuple[str, ...]) -> Pico:
+    return sum(getattr(cost, name) for name in names)
 
 
 def _adds_up(cost: Cost, amount: Pico) -> bool:
@@ -52,35 +63,10 @@ def _adds_up(cost: Cost, amount: Pico) -> bool:
     return cost.computed == amount
 
 
-_PROMPT = ("input", "cache_read", "cache_write")
+ALIASES: Mapping[str, _Alias] = {key: _writer(key, alias) for key, alias in COST_ALIASES.items()}
+"""How each alias is written from a cost and the amount that counts."""
 
-ALIASES: Mapping[str, _Alias] = {
-    "gen_ai.usage.cost": _total("gen_ai.usage.cost"),
-    "operation.cost": _total("operation.cost"),
-    "llm.cost.total": _total("llm.cost.total"),
-    "llm.cost.prompt": _part("llm.cost.prompt", *_PROMPT),
-    "llm.cost.prompt_details.input": _part("llm.cost.prompt_details.input", "input"),
-    "llm.cost.prompt_details.cache_read": _part("llm.cost.prompt_details.cache_read", "cache_read"),
-    "llm.cost.prompt_details.cache_write": _part("llm.cost.prompt_details.cache_write", "cache_write"),
-    "llm.cost.completion": _part("llm.cost.completion", "output"),
-    "llm.cost.completion_details.output": _part("llm.cost.completion_details.output", "output"),
-    "langfuse.observation.cost_details": _json(
-        "langfuse.observation.cost_details",
-        "total",
-        {
-            "input": ("input",),
-            "input_cached_tokens": ("cache_read",),
-            "input_cache_creation": ("cache_write",),
-            "output": ("output",),
-            "other": ("other",),
-        },
-    ),
-    "mlflow.llm.cost": _json("mlflow.llm.cost", "total_cost", {"input_cost": _PROMPT, "output_cost": ("output",)}),
-}
-"""Keys of other backends and how each is written from a cost and the amount that counts."""
-
-
-_TOTALS_ALONE = frozenset({"gen_ai.usage.cost", "operation.cost", "llm.cost.total"})
+_TOTALS_ALONE = frozenset(key for key, alias in COST_ALIASES.items() if alias == CostAlias())
 """Aliases that say nothing but the amount."""
 
 

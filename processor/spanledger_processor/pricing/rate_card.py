@@ -27,7 +27,16 @@ from typing import Any, TypeAlias
 
 from genai_prices.types import ModelPrice, TieredPrices
 
-from spanledger_processor.model import CLASS_NAMES, USAGE_CLASSES, Call, Granularity, Unpriced, UsageClass, counts_of
+from spanledger_processor.model import (
+    CLASS_NAMES,
+    NO_OUTPUT,
+    USAGE_CLASSES,
+    Call,
+    Granularity,
+    Unpriced,
+    UsageClass,
+    counts_of,
+)
 
 PICO_PER_MTOK = 10**6
 """One USD per million tokens, in pico-USD per token."""
@@ -168,7 +177,7 @@ def missing(call: Call) -> Unpriced | None:
         return None
     if usage.input is None:
         return "no_usage"
-    return "no_usage" if usage.output is None and call.kind not in ("embedding", "rerank") else None
+    return "no_usage" if usage.output is None and call.kind not in NO_OUTPUT else None
 
 
 def charge(call: Call, card: Card, rates: ClassRates) -> Charge | Unpriced:
@@ -183,7 +192,7 @@ def charge(call: Call, card: Card, rates: ClassRates) -> Charge | Unpriced:
     counts = [count or 0 for count in reported]
     if rates[_REASONING] == rates[_OUTPUT]:
         counts[_REASONING] = 0
-    if _OUTPUT in card.unsold and call.kind in ("embedding", "rerank"):
+    if _OUTPUT in card.unsold and call.kind in NO_OUTPUT:
         for index in _OUTPUT_PLACES:
             counts[index] = 0
     _separate(reported, counts)

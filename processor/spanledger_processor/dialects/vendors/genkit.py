@@ -17,7 +17,7 @@ from spanledger_processor.dialects.schema import (
     UsageText,
 )
 from spanledger_processor.dialects.values import text
-from spanledger_processor.model import Call, Kind
+from spanledger_processor.model import CALLS, Call, Kind
 
 _SELLERS = {
     "googleai": "gcp.gemini",
@@ -40,7 +40,7 @@ def _kind(view: ScopedSpan) -> Kind | None:
 
 
 def _model(view: ScopedSpan, call: Call) -> None:
-    if call.kind in ("llm", "embedding", "rerank"):
+    if call.kind in CALLS:
         plugin, slash, name = (text(view.attributes.get("genkit:name")) or view.name).partition("/")
         call.request_model = name if slash else plugin
         call.provider = _SELLERS.get(plugin, plugin) if slash else ""
