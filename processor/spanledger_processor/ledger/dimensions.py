@@ -206,8 +206,11 @@ def described(session: Sums, gap_ms: int) -> Row:
 def _by_model(session: Sums, facts: Facts) -> list[Row]:
     """Return calls, tokens and cost by model, the dearest first.
 
-    The cost of a model is left out where none of its calls has a price: whether they cost anything is not known.
+    The cost of a model is left out where none of its calls has a price: whether they cost anything is not known. None
+    are returned of a session with calls that an earlier version took in, which kept no more than the cost.
     """
+    if sum(use[0] for use in facts.models.values()) != session.calls:
+        return []
     spent = dict.fromkeys(facts.models, None if session.unpriced else 0) | session.models
     ranked = sorted(spent.items(), key=lambda item: (-(item[1] or 0), item[0]))
     rows = list[Row]()

@@ -29,12 +29,13 @@ function periods(now = new Date()) {
 
 export async function overview(_, given) {
   const asked = periods();
-  const [sums, everything, summary, { budgets: rows }, { warnings }] = await Promise.all([
+  const [sums, everything, summary, { budgets: rows }, { warnings }, { rows: dearest }] = await Promise.all([
     Promise.all(asked.map(([, since]) => json("summary", { since, by: "day", tenant: given.tenant }))),
     json("summary", { by: "model", limit: 1, tenant: given.tenant }),
     json("summary", { ...range(given), since: given.since || (given.until ? "" : "30d"), by: "model,day_model" }),
     json("budgets", { tenant: given.tenant, limit: 200 }),
     json("warnings", { tenant: given.tenant, limit: 10 }),
+    rowsOf("sessions", "sessions", { ...range(given), since: given.since || (given.until ? "" : "30d"), sort: "cost" }, { most: 5, patienceMs: 300 }),
   ]);
   const total = everything.total;
   if (!total.spans) return empty(given);
@@ -55,6 +56,28 @@ export async function overview(_, given) {
     make("h2", {}, `By day and model, ${span}`),
     days.length ? bars("Cost by day and model", days, series) : soft("Nothing was spent in this time."),
     table("By model", [["model", ofModel, "id"], ["sold by", (row) => row.provider || "-"], ...SPENT], summary.models || []),
+    ...dearestTable(dearest.filter((row) => row.id), given, span),
+  ];
+}
+
+const modelsCell = (row) => (row.models || []).map((model) => model.model.split("/").at(-1)).join(", ") || "-";
+
+const loopsCell = (row) => (row.loops ? make("span", { class: "bad" }, whole(row.loops)) : "0");
+
+function dearestTable(rows, given, span) {
+  if (!rows.length) return [];
+  const columns = [
+    ["session", (row) => sessionLink(row, given), "id", (row) => row.id],
+    ...SPENT.slice(0, 2),
+    ["context", contextOf, "number", (row) => row.context_peak || ""],
+    ["tools", (row) => whole(row.tool_calls || 0), "number"],
+    ["loops", loopsCell, "number"],
+    ["models", modelsCell, "id"],
+  ];
+  return [
+    make("h2", {}, `The dearest sessions, active in ${span}`),
+    table("The dearest sessions", columns, rows),
+    make("p", {}, link("All sessions by cost", "sessions", { ...range(given), since: given.since || (given.until ? "" : "30d"), sort: "cost" })),
   ];
 }
 
@@ -87,10 +110,10 @@ function budgetTable(rows, given) {
       ["budget", (row) => named(row.budget), "id"],
       ["of", whose, "id"],
       ["share", (row) => make("span", { class: "share" }, meter(row), share(row)), "number"],
-      ["", state],
+      ["", state, "time"],
       ["spent", (row) => money(row.used_usd), "number", (row) => row.used_usd_exact],
       ["may be spent", (row) => money(row.amount_usd), "number", (row) => row.amount_usd_exact],
-      ["period", (row) => (row.since ? `${row.period} from ${row.since}` : row.period)],
+      ["period", (row) => (row.since ? `${row.period} from ${row.since}` : row.period), "time"],
     ], shown), // a phone shows the first ones
     rows.length > shown.length ? soft(`The ${shown.length} most used of ${whole(rows.length)}; all of them: /api/v1/budgets.`) : null,
   ];
@@ -109,7 +132,7 @@ function warningTable(rows, given) {
     table("Warnings", [
       ["when, UTC", (row) => when(row.at), "time"],
       ["of", (row) => (row.session ? sessionLink({ id: row.session }, given) : row.day || "-"), "id"],
-      ["what", (row) => (WARNED[row.warning] ? WARNED[row.warning](row) : row.warning)],
+      ["what", (row) => (WARNED[row.warning] ? WARNED[row.warning](row) : row.warning), "text"],
     ], rows),
   ];
 }
@@ -141,9 +164,9 @@ export async function list(kind, given) {
     ...SPENT.slice(2, 5),
     ...(isSessions ? [["context", contextOf, "number", (row) => row.context_peak || ""]] : []),
     ["tools", (row) => whole(row.tool_calls || 0), "number"],
-    ...(isSessions ? [["loops", (row) => (row.loops ? make("span", { class: "bad" }, whole(row.loops)) : "0"), "number"]] : []),
+    ...(isSessions ? [["loops", loopsCell, "number"]] : []),
     ...(rows.some((row) => row.project) ? [["project", (row) => (row.project ? named(row.project) : "-"), "id"]] : []),
-    ["models", (row) => (row.models || []).map((model) => model.model.split("/").at(-1)).join(", ") || "-", "id"],
+    ["models", modelsCell, "id"],
     ...(rows.some(unpricedCalls) ? [["without a price", unpricedOf]] : []),
   ];
   const filtered = Object.keys(given).some((name) => !["tenant", "sort", "cursor"].includes(name));
@@ -323,7 +346,7 @@ const TOOL = [
   ["failed", (tool) => whole(tool.failures), "number"],
   ["denied", (tool) => whole(tool.denied), "number"],
   ["loops", (tool) => (tool.loops ? make("span", { class: "bad" }, whole(tool.loops)) : "0"), "number", (tool) => tool.loops],
-  ["own cost, USD", (tool) => make("span", { title: `${tool.cost_usd_exact} USD` }, money(tool.cost_usd)), "number", (tool) => tool.cost_usd_exact],
+  ["own cost, USD", (tool) => (tool.cost_usd ? make("span", { title: `${tool.cost_usd_exact} USD` }, money(tool.cost_usd)) : "-"), "number", (tool) => tool.cost_usd_exact],
   ["tokens brought", (tool) => (tool.fed == null ? "-" : whole(tool.fed.input_tokens)), "number", (tool) => tool.fed?.input_tokens],
   ["for about, USD", fedCost, "number", (tool) => tool.fed?.cost_usd_exact],
 ];
