@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from operator import add, attrgetter, sub
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from spanledger_processor.units import Pico
 
@@ -102,6 +102,12 @@ USAGE_CLASSES = tuple(UsageClass(one.name, **one.metadata) for one in fields(Usa
 """The classes in the order of `Usage`."""
 
 CLASS_NAMES = tuple(one.name for one in USAGE_CLASSES)
+INPUT: Final = 0
+OUTPUT: Final = 1
+CACHE_READ: Final = 2
+CACHE_WRITE: Final = 3
+REASONING: Final = 5
+"""Indexes of counts that are in the order of `USAGE_CLASSES`."""
 FURTHER_CLASSES = frozenset(CLASS_NAMES) - {"input", "output", "cache_read", "cache_write", "cache_write_1h"}
 """The usage classes that an override prices by their names; the others have a field of their own."""
 

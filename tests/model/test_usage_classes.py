@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from spanledger_processor import model
 from spanledger_processor.model import CLASS_NAMES, NO_SPEND, USAGE_CLASSES, UsageVector
 
 COUNTS = st.integers(-(10**6), 10**18)
@@ -20,6 +21,11 @@ CONTRACT = (
 
 def test_the_classes_have_the_names_and_the_order_that_records_rely_on() -> None:
     assert tuple(one.attribute for one in USAGE_CLASSES[: len(CONTRACT)]) == CONTRACT
+
+
+def test_the_named_indexes_are_those_of_the_classes() -> None:
+    for name in ("input", "output", "cache_read", "cache_write", "reasoning"):
+        assert getattr(model, name.upper()) == CLASS_NAMES.index(name)
 
 
 def test_a_class_stands_below_what_it_is_part_of() -> None:

@@ -50,7 +50,7 @@ from spanledger_processor.accounting.one_call import (
     together,
 )
 from spanledger_processor.accounting.trace import COUNTED, DUPLICATE, REPEATS, Claim, Span, Trace
-from spanledger_processor.model import AGGREGATES, CONTAINERS, NO_SPEND
+from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT, NO_SPEND, OUTPUT, REASONING
 
 CALLS_AGAIN = (
     "openinference.instrumentation.google_genai",
@@ -187,10 +187,10 @@ def _counts(claim: Claim | None) -> Iterator[tuple[int, int]]:
     """Input and output tokens under which equal usage is looked for: some sources leave reasoning out of the output."""
     if claim is None or not claim.spends or not claim.tokens or not claim.tokens[0]:
         return
-    output, reasoning = claim.tokens[1] or 0, claim.tokens[5] or 0
-    yield claim.tokens[0], output
+    output, reasoning = claim.tokens[OUTPUT] or 0, claim.tokens[REASONING] or 0
+    yield claim.tokens[INPUT], output
     if 0 < reasoning < output:
-        yield claim.tokens[0], output - reasoning
+        yield claim.tokens[INPUT], output - reasoning
 
 
 def _without_holders(forest: Forest, group: list[Span], below: dict[bytes, int]) -> list[Span]:

@@ -28,7 +28,7 @@ from spanledger_processor.ledger.keys import EVERY_TENANT, bounded_id, id_bytes,
 from spanledger_processor.ledger.packing import pack, unpack
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.model import AGGREGATES
+from spanledger_processor.model import AGGREGATES, INPUT, OUTPUT, REASONING
 
 _ROWS = 16
 """Requests remembered under one id, or one usage and time, and calls of one request: the latest."""
@@ -223,7 +223,7 @@ class CrossTraceIndex:
             ids += tuple([self._id(call_id) for call_id in call_ids])
         if not tokens or not tokens[0]:
             return Hashes(ids)
-        given, output, reasoning = tokens[0], tokens[1] or 0, tokens[5] or 0
+        given, output, reasoning = tokens[INPUT], tokens[OUTPUT] or 0, tokens[REASONING] or 0
         period, within = divmod(end_ns, _PERIOD_NS)
         if reasoning:
             outputs = (output, output - reasoning) if 0 < reasoning < output else (output,)

@@ -18,7 +18,7 @@ from spanledger_processor.accounting.links_and_times import Forest
 from spanledger_processor.accounting.one_call import ReportSource
 from spanledger_processor.accounting.tool_calls import AskedTools, ToolResults
 from spanledger_processor.accounting.trace import COUNTED, MAX_SPANS, REPEATS, Claim, Span, Trace
-from spanledger_processor.model import AGGREGATES, CONTAINERS
+from spanledger_processor.model import AGGREGATES, CONTAINERS, INPUT
 
 _NO_CALLS = AGGREGATES | CONTAINERS
 _MOST_KNOWN = 16 * MAX_SPANS
@@ -186,7 +186,7 @@ class Incremental:
         self._ids |= ids
         tokens = claim.tokens
         source = (span.scope, span.logged)
-        return not (tokens and tokens[0]) or self._sources.setdefault(tokens[0], source) == source
+        return not (tokens and tokens[INPUT]) or self._sources.setdefault(tokens[INPUT], source) == source
 
     def _is_of_one_source(self, span: Span) -> bool:
         """Return whether all calls are of one source, where one of them tells no input: another's may be the same."""

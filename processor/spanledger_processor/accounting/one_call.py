@@ -17,6 +17,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from spanledger_processor.accounting.facts import ORIGIN
 from spanledger_processor.accounting.trace import Claim, Span
+from spanledger_processor.model import CACHE_READ, CACHE_WRITE, INPUT, OUTPUT, REASONING
 from spanledger_processor.pricing.model_names import one_model
 
 SLACK_NS = 5_000_000
@@ -205,7 +206,7 @@ def _other_origin(one: Span, other: Span) -> str:
 
 
 def _few(one: Claim | None, other: Claim | None) -> bool:
-    outputs = [claim.tokens[1] or 0 if claim is not None and claim.tokens else 0 for claim in (one, other)]
+    outputs = [claim.tokens[OUTPUT] or 0 if claim is not None and claim.tokens else 0 for claim in (one, other)]
     return min(outputs) < FEW_TOKENS
 
 
@@ -237,24 +238,24 @@ def _same_input(one: tuple[int | None, ...], other: tuple[int | None, ...]) -> b
     Instrumentations of Bedrock copy its count of input, which leaves caches out, and some copy no more than that
     (docs/formats/genai.md#21-inclusive-or-exclusive).
     """
-    a, b = one[0], other[0]
+    a, b = one[INPUT], other[INPUT]
     return a is None or b is None or a == b or a == _uncached(other, beside=one) or b == _uncached(one, beside=other)
 
 
 def _uncached(tokens: tuple[int | None, ...], *, beside: tuple[int | None, ...]) -> int | None:
     """Return the input less its caches, where `beside` tells of no cache; else None."""
-    if tokens[0] is None or beside[2] is not None or beside[3] is not None:
+    if tokens[INPUT] is None or beside[CACHE_READ] is not None or beside[CACHE_WRITE] is not None:
         return None
-    return tokens[0] - (tokens[2] or 0) - (tokens[3] or 0)
+    return tokens[INPUT] - (tokens[CACHE_READ] or 0) - (tokens[CACHE_WRITE] or 0)
 
 
 def _same_output(one: tuple[int | None, ...], other: tuple[int | None, ...], outputs: Outputs) -> bool:
     """Return whether two outputs are equal, or are but for reasoning that one leaves out (Gemini CLI's spans)."""
-    if one[0] is None or other[0] is None:
+    if one[INPUT] is None or other[INPUT] is None:
         return False
-    if outputs == "any" or (outputs == "known" and None in (one[1], other[1])):
+    if outputs == "any" or (outputs == "known" and None in (one[OUTPUT], other[OUTPUT])):
         return True
-    (a, a_reasoning), (b, b_reasoning) = (one[1] or 0, one[5]), (other[1] or 0, other[5])
+    (a, a_reasoning), (b, b_reasoning) = (one[OUTPUT] or 0, one[REASONING]), (other[OUTPUT] or 0, other[REASONING])
     if a == b:
         return True
     return (a_reasoning is None and b_reasoning is not None and a == b - b_reasoning) or (

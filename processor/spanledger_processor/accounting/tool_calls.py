@@ -29,6 +29,7 @@ from typing import NamedTuple, TypeAlias
 from spanledger_processor.accounting.grouping import Groups
 from spanledger_processor.accounting.one_call import together
 from spanledger_processor.accounting.trace import COUNTED, Fed, Span
+from spanledger_processor.model import CACHE_READ, INPUT
 
 _Line: TypeAlias = tuple[str, str, str]
 """Session, agent, and the tool above: what a tool asks of a model has a context of its own."""
@@ -105,7 +106,7 @@ def _is_counted_call(span: Span, roles: Mapping[bytes, str]) -> bool:
         span.is_model_call
         and claim is not None
         and not claim.cached
-        and claim.tokens[0] is not None
+        and claim.tokens[INPUT] is not None
         and roles.get(span.span_id) == COUNTED
     )
 
@@ -119,7 +120,7 @@ def _growth(before: Span, call: Span) -> int:
     assert before.claim is not None
     assert call.claim is not None
     input_tokens, output_tokens, *_ = before.claim.tokens
-    return (call.claim.tokens[0] or 0) - (input_tokens or 0) - (output_tokens or 0)
+    return (call.claim.tokens[INPUT] or 0) - (input_tokens or 0) - (output_tokens or 0)
 
 
 def _cost_of(call: Span, growth: int) -> int | None:
@@ -128,7 +129,7 @@ def _cost_of(call: Span, growth: int) -> int | None:
     assert claim is not None
     if claim.fresh is None:
         return None
-    fresh = (claim.tokens[0] or 0) - (claim.tokens[2] or 0)
+    fresh = (claim.tokens[INPUT] or 0) - (claim.tokens[CACHE_READ] or 0)
     return claim.fresh * min(growth, fresh) // fresh if fresh > 0 else 0
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.ledger.sums import Sums, speeds_of
-from spanledger_processor.model import CONTAINERS, NO_SPEND, Call, Cost, Usage, UsageVector
+from spanledger_processor.model import CONTAINERS, INPUT, NO_SPEND, OUTPUT, Call, Cost, Usage, UsageVector
 from spanledger_processor.pricing import canonical_model
 from spanledger_processor.pricing.pricer import cost_on
 from spanledger_processor.pricing.rate_card import read_card
@@ -224,12 +224,12 @@ class Span:
     @property
     def has_input(self) -> bool:
         """Return whether it tells how much was put in."""
-        return self.claim is not None and bool(self.claim.tokens) and bool(self.claim.tokens[0])
+        return self.claim is not None and bool(self.claim.tokens) and bool(self.claim.tokens[INPUT])
 
     @property
     def output(self) -> int:
         """Return the output tokens that it tells, 0 where it tells none."""
-        return (self.claim.tokens[1] or 0) if self.claim is not None and self.claim.tokens else 0
+        return (self.claim.tokens[OUTPUT] or 0) if self.claim is not None and self.claim.tokens else 0
 
     @property
     def names_parent(self) -> str:
@@ -244,7 +244,7 @@ class Span:
     @property
     def context(self) -> int:
         """Return the input tokens of a single call of a model, 0 of anything else."""
-        return (self.claim.tokens[0] or 0) if self.claim is not None and self.is_model_call else 0
+        return (self.claim.tokens[INPUT] or 0) if self.claim is not None and self.is_model_call else 0
 
     @property
     def speeds(self) -> list[int]:
@@ -252,7 +252,7 @@ class Span:
         claim = self.claim
         if claim is None or claim.cached or self.detail.failed or not self.is_model_call:
             return []
-        return speeds_of([(self.end_ns - self.start_ns, claim.first_token_ns, claim.tokens[1] or 0)])
+        return speeds_of([(self.end_ns - self.start_ns, claim.first_token_ns, claim.tokens[OUTPUT] or 0)])
 
     @property
     def fee(self) -> Pico:

@@ -29,7 +29,10 @@ from genai_prices.types import ModelPrice, TieredPrices
 
 from spanledger_processor.model import (
     CLASS_NAMES,
+    INPUT,
     NO_OUTPUT,
+    OUTPUT,
+    REASONING,
     USAGE_CLASSES,
     Call,
     Granularity,
@@ -51,7 +54,6 @@ ClassRates: TypeAlias = Sequence[int]
 Charge: TypeAlias = tuple[ClassRates, ClassRates]
 """Counts that are charged for, each token in one class only, and the money for each."""
 
-_INPUT, _OUTPUT, _REASONING = (CLASS_NAMES.index(name) for name in ("input", "output", "reasoning"))
 _SEARCH_UNITS = CLASS_NAMES.index("search_units")
 _WHOLES = tuple(tuple(CLASS_NAMES.index(whole) for whole in one.part_of) for one in USAGE_CLASSES)
 """For each class those that it is a part of."""
@@ -115,7 +117,7 @@ class Card:
         """Return whether another amount is possible, by what the call leaves open."""
         usage = call.usage
         assert usage is not None
-        if self.estimate or call.estimate or call.unclassed or (self.other_output and counts[_OUTPUT]):
+        if self.estimate or call.estimate or call.unclassed or (self.other_output and counts[OUTPUT]):
             return True
         reported = counts_of(usage)
         for index, one, other in _UNKNOWN:
@@ -128,7 +130,7 @@ class Card:
         if call.granularity != "per-message" and self._hides(call.granularity, usage.input or 0):
             return True
         # More reasoning than output: no money hangs on it where both cost the same, but one of the counts is wrong.
-        return (usage.reasoning or 0) > counts[_OUTPUT] + counts[_REASONING]
+        return (usage.reasoning or 0) > counts[OUTPUT] + counts[REASONING]
 
     def written(self) -> str:
         """Return the card as text, which `read_card` reads."""
@@ -190,9 +192,9 @@ def charge(call: Call, card: Card, rates: ClassRates) -> Charge | Unpriced:
     assert usage is not None
     reported = counts_of(usage)
     counts = [count or 0 for count in reported]
-    if rates[_REASONING] == rates[_OUTPUT]:
-        counts[_REASONING] = 0
-    if _OUTPUT in card.unsold and call.kind in NO_OUTPUT:
+    if rates[REASONING] == rates[OUTPUT]:
+        counts[REASONING] = 0
+    if OUTPUT in card.unsold and call.kind in NO_OUTPUT:
         for index in _OUTPUT_PLACES:
             counts[index] = 0
     _separate(reported, counts)
@@ -220,15 +222,15 @@ def _separate(reported: tuple[int | None, ...], counts: list[int]) -> None:
         if count := counts[index]:
             for above in wholes:
                 counts[above] -= count
-    if counts[_INPUT] >= 0:
+    if counts[INPUT] >= 0:
         return
     for index in _SHARED:
         one, other = _WHOLES[index]
-        if reported[index] is None and (both := min(-counts[_INPUT], counts[one], counts[other])) > 0:
+        if reported[index] is None and (both := min(-counts[INPUT], counts[one], counts[other])) > 0:
             counts[index] += both
             counts[one] -= both
             counts[other] -= both
-            counts[_INPUT] += both
+            counts[INPUT] += both
 
 
 def compile_card(
@@ -288,7 +290,7 @@ def build(
     rates = [tuple(int((rate or 0) * den) for rate in row) for row in filled]
     unsure_text = _TEXT.intersection((*unstated, *untold, *once))
     usual = not (den != 1 or estimate or other_output or untold or unsure_text) and all(
-        step[_INPUT] is not None and step[_OUTPUT] is not None and len({step[index] for index in _OUTPUT_PLACES}) == 1
+        step[INPUT] is not None and step[OUTPUT] is not None and len({step[index] for index in _OUTPUT_PLACES}) == 1
         for step in filled
     )
     unsure = (_OWN_PRICE - steps[0].keys()) | set(unstated)

@@ -27,7 +27,7 @@ from spanledger_processor.ledger.rows import date_of, exact_usd, label, money, r
 from spanledger_processor.ledger.runs import SPAWNED, linked, sessions_of_run
 from spanledger_processor.ledger.store import Reader
 from spanledger_processor.ledger.sums import Sums
-from spanledger_processor.model import Cost, Decision
+from spanledger_processor.model import INPUT, OUTPUT, Cost, Decision
 from spanledger_processor.pricing import Pricer, describe
 from spanledger_processor.pricing.explain import REASONS, plain
 from spanledger_processor.pricing.pricer import OF_TOOL
@@ -164,8 +164,8 @@ def _span_row(trace_id: bytes, span: Span) -> Answer:
         "counts": claim is not None,
         "provider": claim.provider or None if claim is not None else None,
         "model": claim.listed or None if claim is not None else None,
-        "input_tokens": tokens[0] if tokens else None,
-        "output_tokens": tokens[1] if tokens else None,
+        "input_tokens": tokens[INPUT] if tokens else None,
+        "output_tokens": tokens[OUTPUT] if tokens else None,
         **({} if claim is None or claim.amount is None else money(0 if claim.cached else claim.amount)),
         "unpriced": claim.unpriced or None if claim is not None else None,
     }
