@@ -476,18 +476,20 @@ async def test_what_async_holds_back_is_written_within_seconds(tmp_path: Path) -
 
 
 _WAIT = """
-import sys, time
+import sys
 from pathlib import Path
 from stores import cost_of, open_store
-ends = time.monotonic() + 30
-cost = 0
-while not cost and time.monotonic() < ends:
+from tools.programs import eventually
+
+def cost():
     store = open_store(Path(sys.argv[1]), read_only=True)
-    with store.snapshot() as reader:
-        cost = cost_of(reader, "s")
-    store.close()
-    time.sleep(0.01)
-print(cost)
+    try:
+        with store.snapshot() as reader:
+            return cost_of(reader, "s") or False
+    finally:
+        store.close()
+
+print(eventually(cost))
 """
 
 

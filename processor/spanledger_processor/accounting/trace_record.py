@@ -2,31 +2,33 @@
 
 A span's row has a part that is packed once, when the span has been decided on (identity, links, names, claim, and the
 decision that its attributes are written from again), and behind it what later spans may still change. Closed segments
-are written again only if a span in them changes, so to add to a long trace costs as much as to add to a short one. What
-usual calls have in common is written once (`usual_rows`).
+are written again only if a span in them changes, so to add to a long trace costs as much as to add to a short one.
+
+What usual calls have in common is written once: such a record has what those of one pattern share, and a row of each
+with its own values alone. Read, it is the very row that the full rules write for such a call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from spanledger_processor.accounting.facts import NO_EVIDENCE, Evidence
 from spanledger_processor.accounting.grouping import Named
 from spanledger_processor.accounting.trace import COUNTED, NO_DETAIL, Claim, Detail, Fed, Posting, Span, tool_label
-from spanledger_processor.accounting.usual_rows import VERSION as USUAL_ROWS
-from spanledger_processor.accounting.usual_rows import whole_rows
 from spanledger_processor.ledger.keys import LAST_SEGMENT, settled_key, trace_key
 from spanledger_processor.ledger.packing import pack, unpack
-from spanledger_processor.ledger.records import unpack_decision
+from spanledger_processor.ledger.records import DECISION_VALUES, pack_values, unpack_decision, values_in
 from spanledger_processor.ledger.store import Reader
-from spanledger_processor.model import USAGE_CLASSES, Decision, UsageVector
+from spanledger_processor.model import CLASS_NAMES, USAGE_CLASSES, Decision, UsageVector
 
 SEGMENT_SPANS = 32
 """Spans of a closed segment, and of the head at most."""
 
 _VERSION = 2
+_USUAL_VERSION = 3
+"""Of a record of usual calls (`accounting.usual`)."""
 _KNOWN_PLACE, _AGAIN, _CARRIES_BELOW, _FORGOTTEN, _TURN, _LOOPS, _ASKED_BEFORE = 1, 2, 4, 8, 16, 32, 64
 
 SpanRow: TypeAlias = list[Any]
@@ -69,10 +71,10 @@ def pack_head(head: Head, rows: list[SpanRow], arrival_ms: int) -> bytes:
 
 
 def unpack_head(record: bytes) -> tuple[Head, list[SpanRow]]:
-    """Read what `pack_head` wrote, or `usual_rows.pack_usual`."""
+    """Read what `pack_head` wrote, or `pack_usual`."""
     version, _, *values = unpack(record)
-    if version == USUAL_ROWS:
-        return Head(), whole_rows(*values)
+    if version == _USUAL_VERSION:
+        return Head(), _whole_rows(*values)
     closed, revision, forgotten, rows, *more = values
     return Head(closed, revision, forgotten, more[0] if more else [], more[1] if len(more) > 1 else None), rows
 
@@ -335,3 +337,69 @@ def _stored(span: Span, decision: Decision) -> StoredSpan:
         provider=claim.provider if claim is not None else "",
         model=claim.model if claim is not None else tool_label(span.detail.tool) if span.fee else "",
     )
+
+
+# Rows of usual calls.
+
+OwnValues: TypeAlias = tuple[Any, ...]
+"""Number of the pattern in the record, ids of the span and its parent, start, end, session, response id, digest, counts
+of the first six classes, amount, its parts, day, first token, id and source of the run, running totals of session and
+run."""
+
+_SESSION, _RUN, _RUN_SOURCE, _USAGE, _COST, _SESSION_COST, _RUN_COST = map(
+    DECISION_VALUES.index, ("session_id", "run_id", "run_source", "usage", "cost", "session_cost", "run_cost")
+)
+_OWN_VALUES = (_SESSION, _RUN, _RUN_SOURCE, _USAGE, _COST, _SESSION_COST, _RUN_COST)
+_NAMED = 5
+"""A span's own values with which its row begins: ids of the span and its parent, start, end, and the session."""
+_RESPONSE, _CLAIM = 11, 15
+"""In the packed part of a row (`fix`)."""
+_TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN, _FRESH = 0, 1, 5, 13, 14
+"""Within the claim."""
+_REST = (None,) * (len(CLASS_NAMES) - 6)
+
+
+def pattern_of_row(row: Sequence[Any], price: str, *, estimate: bool) -> bytes | None:
+    """Return what a row has in common with those of calls like it; None if it is of another form."""
+    fixed, (_, *state) = unpack(row[0]), row
+    if len(fixed) <= _CLAIM + 1 or not isinstance(fixed[_CLAIM], list):
+        return None
+    values = values_in(fixed[-1])
+    for index in _OWN_VALUES:
+        values[index] = None
+    claim = fixed[_CLAIM]
+    for index in (_TOKENS, _AMOUNT, _DAY, _FIRST_TOKEN, _FRESH):
+        if index < len(claim):
+            claim[index] = None
+    fixed[:_NAMED] = [None] * _NAMED
+    fixed[_RESPONSE] = fixed[-1] = None
+    return pack([fixed, values, state, price, estimate])
+
+
+def pack_usual(patterns: Sequence[bytes], rows: Sequence[OwnValues], arrival_ms: int) -> bytes:
+    """Return the record of a trace of usual calls."""
+    return pack([_USUAL_VERSION, arrival_ms, patterns, rows])
+
+
+def _whole_rows(patterns: Sequence[bytes], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return the rows of a record that `pack_usual` packed, each whole."""
+    return [_whole_row(unpack(patterns[number]), own) for number, *own in rows]
+
+
+def _whole_row(pattern: list[Any], own: list[Any]) -> list[Any]:
+    row, values, state, price, estimate = pattern
+    span_id, parent_id, start_ns, end_ns, session, response, digest, counts, amount, parts, *more = own
+    day, first_token_ns, run_id, run_source, session_cost, run_cost = more
+    tokens = (*counts, *_REST)
+    values[_SESSION], values[_RUN], values[_RUN_SOURCE], values[_USAGE] = session, run_id, run_source, tokens
+    values[_COST] = (amount, "computed", amount, *parts, None, price, estimate, None, "")
+    values[_SESSION_COST], values[_RUN_COST] = session_cost, run_cost
+    claim = row[_CLAIM]
+    claim[_TOKENS], claim[_AMOUNT], claim[_DAY] = tokens, amount, day
+    if len(claim) > _FIRST_TOKEN:
+        claim[_FIRST_TOKEN] = first_token_ns
+    if len(claim) > _FRESH:
+        claim[_FRESH] = int(parts[0]) + int(parts[2])
+    row[:_NAMED] = span_id, parent_id, start_ns, end_ns, session
+    row[_RESPONSE], row[-1] = response, pack_values(values, digest)
+    return [pack(row), *state]

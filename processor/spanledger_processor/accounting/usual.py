@@ -25,8 +25,15 @@ from spanledger_processor.accounting.grouping import NOTHING, Named
 from spanledger_processor.accounting.one_call import source_of
 from spanledger_processor.accounting.totals import Totals
 from spanledger_processor.accounting.trace import Posting, Span
-from spanledger_processor.accounting.trace_record import SEGMENT_SPANS, Head, span_in, unpack_head
-from spanledger_processor.accounting.usual_rows import OwnValues, pack_usual, pattern_of_row
+from spanledger_processor.accounting.trace_record import (
+    SEGMENT_SPANS,
+    Head,
+    OwnValues,
+    pack_usual,
+    pattern_of_row,
+    span_in,
+    unpack_head,
+)
 from spanledger_processor.dialects.usual import SixCounts
 from spanledger_processor.ledger.keys import trace_key
 from spanledger_processor.ledger.store import Changes, Key, Reader, Table
@@ -179,7 +186,7 @@ _delegate(
 class Pattern:
     """What is stored and told of a call, with places for its own values; `span` is one of them, with its `posting`.
 
-    `stored` is what its row has in common with others (`usual_rows`).
+    `stored` is what its row has in common with others (`trace_record`).
     """
 
     span: Span

@@ -218,20 +218,11 @@ class AlikePlan:
         trace_id, span_id, parent_id, start_ns, end_ns = view.head()
         if len(trace_id) != 16 or len(span_id) != 8 or trace_id == _NO_TRACE or span_id == _NO_SPAN:
             return None
-        own, base, get = self.own, template.fact, view.attributes.get
-        session, run = base.session, base.run
-        if own.session:
-            named = get(own.session)
-            if type(named) is not str or not is_plain_id(named):
-                return None
-            session = Named(named, "attribute")
-        if own.run:
-            named = get(own.run)
-            if type(named) is not str or not is_plain_id(named):
-                return None
-            run = Named(named, "attribute")
+        own, base = self.own, template.fact
+        session = _named(view, own.session) if own.session else base.session
+        run = _named(view, own.run) if own.run else base.run
         call = self._call(stem, template, usage_call, scoped)
-        if call is None:
+        if call is None or session is None or run is None:
             return None
         at_ns, is_own = price_time(start_ns, now_ns)
         signature, result = None, b""
@@ -296,6 +287,12 @@ class AlikePlan:
         for rule in stem.dialect.tool_rules:
             rule(scoped, call)
         return call
+
+
+def _named(view: SpanView, key: str) -> Named | None:
+    """Return the session or run that a span names under a key, None where that is no plain id."""
+    named = view.attributes.get(key)
+    return Named(named, "attribute") if type(named) is str and is_plain_id(named) else None
 
 
 def learned(
