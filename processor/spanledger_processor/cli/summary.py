@@ -168,7 +168,8 @@ def _by_dimension(
         known = sorted({*target.config().processor.dimensions, "agent", "model", "provider", *_IN_SUMMARY})
         if name not in known:
             raise click.UsageError(f"no dimension {name!r} in this configuration; there are {', '.join(known)}")
-    answer = source.ask("/api/v1/dimensions/{name}", {"name": name}, {"since": since, "until": until})
+    most = str(MOST_ROWS if as_json or as_csv else SHOWN)
+    answer = source.ask("/api/v1/dimensions/{name}", {"name": name}, {"since": since, "until": until, "limit": most})
     assert answer is not None
     rows = answer["values"]
     if as_json:
@@ -181,10 +182,9 @@ def _by_dimension(
     if not rows:
         click.echo(f"Nothing was spent {days} in {source.name}." if days else nothing_counted(source))
         return
-    shown = rows[:SHOWN]
-    show.print_table(f"by {name} {days}".strip(), [show.valued(name), *show.BY_VALUE], shown)
-    if len(shown) < len(rows) + answer["left_out"]:
-        click.echo(f"{len(rows) + answer['left_out'] - len(shown):,} more with --json.")
+    show.print_table(f"by {name} {days}".strip(), [show.valued(name), *show.BY_VALUE], rows)
+    if answer["left_out"]:
+        click.echo(f"{answer['left_out']:,} more with --json; here they are one row.")
 
 
 def _budget_state(row: Row) -> str:

@@ -183,17 +183,16 @@ def spent_in_period(
             key = dimension_key(tenant, rule.dimension, day, value)
             total += reader.sums(key).cost + (changed[key].cost if key in changed else 0)
         else:
-            total += sum(sums.cost for sums in _of_day(reader, tenant, rule.dimension, value, day, changed))
+            total += _spent_on_day(reader, tenant, rule.dimension, value, day, changed)
     return total
 
 
-def _of_day(reader: Reader, tenant: bytes, dimension: str, value: str, day: int, changed: Changed) -> Iterator[Sums]:
-    stored = (Sums.unpack(row) for _, row in reader.scan(Table.DAY, tenant, within=near(day.to_bytes(4, "big"))))
-    fresh = (sums for key, sums in changed.items() if key[0] == Table.DAY)
-    for sums in (*stored, *fresh):
-        labels = sums.labels
-        if labels.get("day") == str(day) and (not dimension or labels.get(dimension) == value):
-            yield sums
+def _spent_on_day(reader: Reader, tenant: bytes, dimension: str, value: str, day: int, changed: Changed) -> Pico:
+    stored = (unpack(record) for _, record in reader.scan(Table.DAY, tenant, within=near(day.to_bytes(4, "big"))))
+    costs = [(row[4], int(row[2][0])) for row in stored]
+    costs += [(sums.labels, sums.cost) for key, sums in changed.items() if key[0] == Table.DAY]
+    of = {"day": str(day), **({dimension: value} if dimension else {})}
+    return sum(cost for labels, cost in costs if of.items() <= labels.items())
 
 
 def crossings(reader: Reader, tenant: bytes, *, warnings: bool) -> Iterator[Crossing]:

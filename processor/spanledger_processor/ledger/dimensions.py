@@ -46,8 +46,7 @@ def values(
     whole.take_out(all_values)
     for value, places in kept:
         merging = Merging()
-        for number, at in places:
-            merging.add(days[number][1].row(at))
+        merging.add_all([days[number][1].row(at) for number, at in places])
         all_values.take_out(merging)
         rows.append(_row({"value": value}, merging.sums(), _by_day(days, places)))
     others += [place for _, places in rest for place in places]

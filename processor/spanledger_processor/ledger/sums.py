@@ -262,6 +262,10 @@ class Merging:
         """Add an unpacked record, and return its cost and its calls."""
         counts = _integers(row[2])
         self._counts = [*map(add, self._counts, counts)] if len(self._counts) == len(counts) else self._wider(counts)
+        self._add_names(row)
+        return counts[0], counts[1]
+
+    def _add_names(self, row: list[Any]) -> None:
         models = self._models
         for name, cost in row[6].items():
             models[name] = models.get(name, 0) + (cost if type(cost) is int else int(cost))
@@ -269,7 +273,19 @@ class Merging:
             _merge_counts(self._reasons, _integers_of(row[5]))
         if len(row) > 10 and row[10]:
             _merge_counts(self._granularities, _integers_of(row[10]))
-        return counts[0], counts[1]
+
+    def add_all(self, rows: Sequence[list[Any]]) -> None:
+        """Add unpacked records: counts by column, where they are of one length and below 64 bits."""
+        counts = [row[2] for row in rows]
+        try:
+            columns = [sum(column) for column in zip(*counts, strict=True)]
+        except (TypeError, ValueError):
+            for row in rows:
+                self.add(row)
+            return
+        self._counts = [*map(add, self._counts, columns)] if len(self._counts) == len(columns) else self._wider(columns)
+        for row in rows:
+            self._add_names(row)
 
     def take_out(self, other: Merging) -> None:
         """Take out what is in `other`; models and reasons of which nothing is left are dropped."""

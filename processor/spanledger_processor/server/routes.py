@@ -307,7 +307,7 @@ ROUTES: tuple[Route, ...] = (
         (
             _SINCE,
             _UNTIL,
-            Parameter("limit", _count, LIMIT.schema, "Values with a row; the others are one row, `other`.", MOST_ROWS),
+            Parameter("limit", _count, LIMIT.schema, "Values with a row; the others are one row, `other`.", 100),
         ),
     ),
     Route(
