@@ -232,6 +232,12 @@ class LedgerWriter:
             yield reader
 
     @property
+    def thread(self) -> int:
+        """Return the system's id of the thread that writes."""
+        assert self._thread.native_id is not None
+        return self._thread.native_id
+
+    @property
     def problem(self) -> str | None:
         """Return why the state is not available; None when it is."""
         return self._store.problem

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from threading import get_native_id
 
 from prometheus_client.metrics_core import Metric
 
@@ -42,6 +43,7 @@ from spanledger_processor.server.own_telemetry import OwnTelemetrySender
 from spanledger_processor.server.rate_limits import Minutes
 from spanledger_processor.server.reloading import Reloadable
 from spanledger_processor.server.session_watch import SessionWatch
+from spanledger_processor.server.shared_cpu import SharedCpu
 from spanledger_processor.server.span_display import SpanDisplay
 from spanledger_processor.server.wiring import (
     are_watched,
@@ -370,6 +372,9 @@ def _telemetry(config: Config, budget: int) -> Telemetry:
 def _open_ledger(config: Config, telemetry: Telemetry, closing: AsyncExitStack) -> LedgerWriter:
     ledger = LedgerWriter(partial(open_store, config), telemetry.ledger)
     closing.push_async_callback(asyncio.to_thread, ledger.close)
+    shared = SharedCpu((get_native_id(), ledger.thread))
+    shared.start()
+    closing.push_async_callback(shared.stop)
     telemetry.ledger.read_correction(partial(_late_correction, ledger))
     return ledger
 
